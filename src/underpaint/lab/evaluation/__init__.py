@@ -94,29 +94,29 @@ def _outputs(names: tuple[str, ...], kinds: tuple[str, ...]) -> Outputs:
 
 
 def _panel_record(scores_by_name: dict[str, Scores], outputs: Outputs) -> dict[str, Any]:
-    kinds = dict(zip(outputs.names, outputs.kinds, strict=True))
-    scores_of_present = {
+    kind_by_name = dict(zip(outputs.names, outputs.kinds, strict=True))
+    scores_of_present_names = {
         name: scores for name, scores in scores_by_name.items() if scores.n_positive + scores.n_invisible > 0
     }
-    groups, members = (
-        {name: scores for name, scores in scores_of_present.items() if kinds[name] == kind}
+    group_scores, member_scores = (
+        {name: scores for name, scores in scores_of_present_names.items() if kind_by_name[name] == kind}
         for kind in ("group", "member")
     )
     return {
-        "group_macro_f1": macro_f1(groups),
-        "always_yes_macro_f1": mean([groups[name].always_yes_f1 for name in names_with_score(groups)]),
-        "member_macro_f1": macro_f1(members),
-        "groups": {name: scores.as_dict() for name, scores in groups.items()},
-        "members": {name: scores.as_dict() for name, scores in members.items()},
+        "group_macro_f1": macro_f1(group_scores),
+        "always_yes_macro_f1": mean([group_scores[name].always_yes_f1 for name in names_with_score(group_scores)]),
+        "member_macro_f1": macro_f1(member_scores),
+        "groups": {name: scores.as_dict() for name, scores in group_scores.items()},
+        "members": {name: scores.as_dict() for name, scores in member_scores.items()},
         "false_alarms": {
             name: 1.0 - scores.accuracy
             for name, scores in scores_by_name.items()
-            if name not in scores_of_present and scores.n_negative
+            if name not in scores_of_present_names and scores.n_negative
         },
-        "labels": {name: _pigment_label(name) for name in scores_of_present},
+        "labels": {name: _pigment_label(name) for name in scores_of_present_names},
     }
 
 
 def _pigment_label(name: str) -> str:
-    groups = {group.name: group.label for group in library().groups}
-    return groups[name] if name in groups else library()[name].label
+    label_by_group = {group.name: group.label for group in library().groups}
+    return label_by_group[name] if name in label_by_group else library()[name].label

@@ -62,11 +62,11 @@ class Spectra:
         if self.conditions is None:
             return [(np.arange(len(self)), None)]
         # NaN does not equal itself, so it is replaced by a number that no input has
-        _, first_rows, set_of_row = np.unique(
+        _, first_rows, set_index_of_row = np.unique(
             np.nan_to_num(self.conditions, nan=-9.0), axis=0, return_index=True, return_inverse=True
         )
         return [
-            (np.flatnonzero(set_of_row.ravel() == set_index), self.conditions[row])
+            (np.flatnonzero(set_index_of_row.ravel() == set_index), self.conditions[row])
             for set_index, row in enumerate(first_rows)
         ]
 
@@ -122,14 +122,14 @@ class ModelAnswers:
 
 
 def columns_by_name(
-    values: NDArray[np.float32], names: Sequence[str], wanted_names: Sequence[str]
+    answers: NDArray[np.float32], names: Sequence[str], wanted_names: Sequence[str]
 ) -> NDArray[np.float32]:
     """Return the (n, n_wanted) columns of the wanted names; NaN for names without a column."""
-    columns = np.full((len(values), len(wanted_names)), np.nan, dtype=np.float32)
+    wanted_columns = np.full((len(answers), len(wanted_names)), np.nan, dtype=np.float32)
     for column, name in enumerate(wanted_names):
         if name in names:
-            columns[:, column] = values[:, list(names).index(name)]
-    return columns
+            wanted_columns[:, column] = answers[:, list(names).index(name)]
+    return wanted_columns
 
 
 def run_model(model: OnnxModel, spectra: Spectra) -> ModelAnswers:
@@ -137,16 +137,16 @@ def run_model(model: OnnxModel, spectra: Spectra) -> ModelAnswers:
 
     Answers are NaN for spectra without counts on that axis. Spectra of one instrument are processed together.
     """
-    matrix = rebin_matrix(spectra.axis, model.card.axis.edges_kev)
-    counts = apply_rebin(np.asarray(spectra.counts, dtype=np.float32), matrix)
+    rebinning_matrix = rebin_matrix(spectra.axis, model.card.axis.edges_kev)
+    counts = apply_rebin(np.asarray(spectra.counts, dtype=np.float32), rebinning_matrix)
     batches: list[tuple[NDArray[np.float32], ...]] = []
     batch_rows: list[NDArray[np.int64]] = []
     for rows, conditions in _rows_by_conditions(spectra, model.card):
-        for start in range(0, rows.size, BATCH_SIZE):
-            batch_rows.append(rows[start : start + BATCH_SIZE])
+        for batch_start in range(0, rows.size, BATCH_SIZE):
+            batch_rows.append(rows[batch_start : batch_start + BATCH_SIZE])
             batches.append(model(counts[batch_rows[-1]], spectra.recorded[batch_rows[-1]], conditions))
     original_order = np.argsort(np.concatenate(batch_rows))
-    outputs = [np.concatenate(arrays)[original_order] for arrays in zip(*batches, strict=True)]
+    outputs = [np.concatenate(batch_outputs)[original_order] for batch_outputs in zip(*batches, strict=True)]
     for output in outputs:
         output[counts.sum(axis=1) <= 0] = np.nan
     return ModelAnswers(model.card, **dict(zip(model.card.output_names, outputs, strict=True)))
@@ -159,25 +159,27 @@ def _rows_by_conditions(
     if not model_card.instrument_inputs:
         return [(np.arange(len(spectra)), None)]
     # inputs that are unknown here take the last column, which is NaN
-    columns = [
+    input_columns = [
         INSTRUMENT_INPUTS.index(name) if name in INSTRUMENT_INPUTS else -1 for name in model_card.instrument_inputs
     ]
     return [
-        (rows, None if conditions is None else np.append(conditions, np.float32(np.nan))[columns])
+        (rows, None if conditions is None else np.append(conditions, np.float32(np.nan))[input_columns])
         for rows, conditions in spectra.rows_by_conditions()
     ]
 
 
 def count_spectra(
-    instrument: Instrument, expected: NDArray[np.floating], counts: float, rng: np.random.Generator
+    instrument: Instrument, expected_counts: NDArray[np.floating], counts: float, rng: np.random.Generator
 ) -> Spectra:
     """Draw spectra in the channels of an instrument, with on average ``counts`` total counts each.
 
     Parameters
     ----------
-    expected : (n, n_channel) array
+    expected_counts : (n, n_channel) array
         Expected counts, on any scale.
     """
     axis = axis_of(instrument.detector)
-    scaled = np.asarray(expected, dtype=np.float64) * (counts / expected.sum(axis=1, keepdims=True))
-    return Spectra.from_instrument(count(scaled, rng=rng), axis, instrument)
+    scaled_counts = np.asarray(expected_counts, dtype=np.float64) * (
+        counts / expected_counts.sum(axis=1, keepdims=True)
+    )
+    return Spectra.from_instrument(count(scaled_counts, rng=rng), axis, instrument)

@@ -176,11 +176,13 @@ def _panel_truth(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) 
     is_present = present_at(panel.labels, panel.max_absent_counts, counts)
     is_visible = is_present & (panel.counts_needed <= counts)
     recipe = load_recipe(settings.recipe)
-    rows, columns = (
+    row_strips, column_strips = (
         _strip_numbers(n, settings.cell_pixels, settings.gap_pixels) for n in (len(recipe.tops), len(recipe.bottoms))
     )
     patch = np.where(
-        (rows[:, None] >= 0) & (columns[None, :] >= 0), 1 + rows[:, None] * len(recipe.bottoms) + columns[None, :], 0
+        (row_strips[:, None] >= 0) & (column_strips[None, :] >= 0),
+        1 + row_strips[:, None] * len(recipe.bottoms) + column_strips[None, :],
+        0,
     )
     shape = (n_row, n_column, len(names))
     return Truth(names, is_present.reshape(shape), is_visible.reshape(shape), patch)
@@ -200,31 +202,41 @@ def _write_panel(target_folder: Path, name: str, panel: Panel, truth: Truth, see
     public_domain_spectra = reflectance_library.subset(
         [spectrum.licence in PUBLIC_DOMAIN_LICENCES for spectrum in reflectance_library.spectra]
     )
-    twin = panel_reflectance(panel.stratigraphies, truth.shape, public_domain_spectra, seed=seed)
-    save_twin(replace(twin, drawn_from=TWIN_SOURCES), target_folder / f"{name}_reflectance.hdr", overwrite=True)
+    reflectance_cube = panel_reflectance(panel.stratigraphies, truth.shape, public_domain_spectra, seed=seed)
+    save_twin(
+        replace(reflectance_cube, drawn_from=TWIN_SOURCES), target_folder / f"{name}_reflectance.hdr", overwrite=True
+    )
     with atomic_write(target_folder / f"{name}_truth.h5") as temporary_path, new_hdf5(temporary_path) as (file, _):
         file.attrs.update({"format": FORMAT, "license": LICENSE, "names": list(truth.names)})
-        for key, values in (("present", truth.is_present), ("visible", truth.is_visible), ("patch", truth.patch)):
-            file.create_dataset(key, data=values.astype(np.int32 if key == "patch" else np.uint8), compression="gzip")
-        for key, layer in panel.truth.items():
-            file.create_dataset(f"layers/{key}", data=layer, compression="gzip")
-            file[f"layers/{key}"].attrs["units"] = "um" if key.endswith("_um") else "1"
+        for dataset_name, dataset_values in (
+            ("present", truth.is_present),
+            ("visible", truth.is_visible),
+            ("patch", truth.patch),
+        ):
+            file.create_dataset(
+                dataset_name,
+                data=dataset_values.astype(np.int32 if dataset_name == "patch" else np.uint8),
+                compression="gzip",
+            )
+        for dataset_name, layer_map in panel.truth.items():
+            file.create_dataset(f"layers/{dataset_name}", data=layer_map, compression="gzip")
+            file[f"layers/{dataset_name}"].attrs["units"] = "um" if dataset_name.endswith("_um") else "1"
 
 
 def _write_sheet(path: Path, truths: Mapping[str, Truth]) -> None:
-    rows = [
-        (name, *split_place(column), patch, None, None, None)
+    sheet_rows = [
+        (name, *split_place(group_and_place), patch, None, None, None)
         for name, truth in truths.items()
         for patch in np.unique(truth.patch[truth.patch > 0])
-        for column in truth.names
+        for group_and_place in truth.names
     ]
     with atomic_write(path) as temporary_path, temporary_path.open("w", newline="", encoding="utf-8") as stream:
-        write_csv(stream, [SHEET_COLUMNS, *rows])
+        write_csv(stream, [SHEET_COLUMNS, *sheet_rows])
 
 
-def _write_text(path: Path, text: str) -> None:
+def _write_text(path: Path, file_text: str) -> None:
     with atomic_write(path) as temporary_path:
-        temporary_path.write_text(text, encoding="utf-8")
+        temporary_path.write_text(file_text, encoding="utf-8")
 
 
 _README = f"""# A benchmark of pigment identification by XRF scanning
@@ -319,14 +331,14 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
     """
     sheet_path = Path(path)
     answers = {name: np.full((*truth.shape, len(truth.names)), np.nan, np.float32) for name, truth in truths.items()}
-    columns = {name: {key: index for index, key in enumerate(truth.names)} for name, truth in truths.items()}
-    for number, line in enumerate(_sheet_lines(sheet_path), start=1):
+    columns_by_panel = {name: {key: index for index, key in enumerate(truth.names)} for name, truth in truths.items()}
+    for answer_number, sheet_line in enumerate(_sheet_lines(sheet_path), start=1):
         try:
-            _enter_answer(line, answers, truths, columns)
+            _enter_answer(sheet_line, answers, truths, columns_by_panel)
         except (KeyError, ValueError, TypeError, IndexError) as error:
             reason = str(error) if isinstance(error, ValueError) else f"{error.args[0]} is not in this benchmark"
             raise BenchmarkError(
-                f"Cannot read answer {number} of {sheet_path}: {reason}. Columns are {', '.join(SHEET_COLUMNS)}; "
+                f"Cannot read answer {answer_number} of {sheet_path}: {reason}. Columns are {', '.join(SHEET_COLUMNS)}; "
                 "`sheet.csv` of the benchmark shows them."
             ) from error
     return answers
@@ -335,10 +347,10 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
 def _sheet_lines(sheet_path: Path) -> list[dict[str, Any]]:
     sheet_bytes = read_bounded(sheet_path, _MAX_SHEET_BYTES, BenchmarkError)
     try:
-        text = sheet_bytes.decode("utf-8-sig")
-        if text.lstrip().startswith("["):
-            return [dict(line) for line in json.loads(text)]
-        return list(csv.DictReader(io.StringIO(text)))
+        sheet_text = sheet_bytes.decode("utf-8-sig")
+        if sheet_text.lstrip().startswith("["):
+            return [dict(sheet_line) for sheet_line in json.loads(sheet_text)]
+        return list(csv.DictReader(io.StringIO(sheet_text)))
     except (ValueError, TypeError, csv.Error) as error:
         raise BenchmarkError(
             f"Cannot read {sheet_path}: it is neither CSV nor a list of JSON objects in UTF-8 ({error}). "
@@ -347,38 +359,38 @@ def _sheet_lines(sheet_path: Path) -> list[dict[str, Any]]:
 
 
 def _enter_answer(
-    line: Mapping[str, Any],
+    sheet_line: Mapping[str, Any],
     answers: Mapping[str, NDArray[np.float32]],
     truths: Mapping[str, Truth],
-    columns: Mapping[str, Mapping[str, int]],
+    columns_by_panel: Mapping[str, Mapping[str, int]],
 ) -> None:
     """Enter the value of one line of the sheet in its pixels."""
-    missing = [key for key in ("panel", "group", "value") if key not in line]
-    if missing:
-        raise ValueError(f"column {missing[0]} is missing")
-    if line["value"] in {"", None}:
+    missing_columns = [key for key in ("panel", "group", "value") if key not in sheet_line]
+    if missing_columns:
+        raise ValueError(f"column {missing_columns[0]} is missing")
+    if sheet_line["value"] in {"", None}:
         return
-    value = float(line["value"])
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"value {value:g} is no probability from 0 to 1")
-    place = line.get("place") or "anywhere"
+    probability = float(sheet_line["value"])
+    if not 0.0 <= probability <= 1.0:
+        raise ValueError(f"value {probability:g} is no probability from 0 to 1")
+    place = sheet_line.get("place") or "anywhere"
     if place not in PLACES:
         raise ValueError(f"place {place!r} is none of {', '.join(PLACES)}")
-    panel = str(line["panel"])
-    truth, index = truths[panel], columns[panel][at_place(str(line["group"]), place)]
-    patch, row, column = (_number(line.get(key)) for key in ("patch", "row", "column"))
+    panel = str(sheet_line["panel"])
+    truth, name_column = truths[panel], columns_by_panel[panel][at_place(str(sheet_line["group"]), place)]
+    patch, row, column = (_number(sheet_line.get(key)) for key in ("patch", "row", "column"))
     if (patch is None) == (row is None or column is None):
         raise ValueError("it needs either a patch, or a row and a column")
     if patch is not None:
-        pixels = truth.patch == patch
-        if patch < 1 or not pixels.any():
+        patch_pixels = truth.patch == patch
+        if patch < 1 or not patch_pixels.any():
             raise ValueError(f"patch {patch} is not in panel {panel}")
-        answers[panel][pixels, index] = value
+        answers[panel][patch_pixels, name_column] = probability
         return
     n_row, n_column = truth.shape
     if not (0 <= (row or 0) < n_row and 0 <= (column or 0) < n_column):
         raise ValueError(f"row {row}, column {column} is outside panel {panel} of {n_row} x {n_column} pixels")
-    answers[panel][row, column, index] = value
+    answers[panel][row, column, name_column] = probability
 
 
 def _number(cell_text: object) -> int | None:
@@ -410,8 +422,8 @@ def score_answers(answers: Answers, truths: Mapping[str, Truth]) -> dict[str, An
     for panel, truth in truths.items():
         in_patch = truth.patch > 0
         probability = answers.get(panel, np.full(truth.is_present.shape, np.nan, np.float32))
-        arrays = (probability[in_patch], truth.is_present[in_patch], truth.is_visible[in_patch])
-        scores[panel] = {place: _score_place(place, truth.names, *arrays) for place in PLACES}
+        answers_and_labels = (probability[in_patch], truth.is_present[in_patch], truth.is_visible[in_patch])
+        scores[panel] = {place: _score_place(place, truth.names, *answers_and_labels) for place in PLACES}
     return scores
 
 
@@ -422,9 +434,13 @@ def _score_place(
     is_present: NDArray[np.bool_],
     is_visible: NDArray[np.bool_],
 ) -> dict[str, Any] | None:
-    columns = [index for index, name in enumerate(names) if split_place(name)[1] == place]
-    groups = [split_place(names[index])[0] for index in columns]
-    answers, label_present, label_visible = probability[:, columns], is_present[:, columns], is_visible[:, columns]
+    place_columns = [index for index, name in enumerate(names) if split_place(name)[1] == place]
+    groups = [split_place(names[index])[0] for index in place_columns]
+    answers, label_present, label_visible = (
+        probability[:, place_columns],
+        is_present[:, place_columns],
+        is_visible[:, place_columns],
+    )
     is_answered = np.isfinite(answers)
     if not is_answered.any():
         return None
@@ -457,12 +473,12 @@ def score_methods(folder: str | Path, progress: Progress = no_progress) -> dict[
     truths, panels = read_truths(folder), read_description(folder)["panels"]
     scans = {name: load(Path(folder) / Path(str(panels[name]["scan"])).name) for name in truths}
     scores: dict[str, dict[str, Any] | None] = {}
-    for number, (title, method) in enumerate(METHODS.items()):
-        progress(f"Answers of {title}", number, len(METHODS))
+    for method_number, (method_name, method) in enumerate(METHODS.items()):
+        progress(f"Answers of {method_name}", method_number, len(METHODS))
         try:
-            scores[title] = score_answers(_panel_answers(method, scans, truths), truths)
+            scores[method_name] = score_answers(_panel_answers(method, scans, truths), truths)
         except MissingExtraError:
-            scores[title] = None
+            scores[method_name] = None
     return scores
 
 
@@ -487,21 +503,21 @@ def _network_method(model: str) -> Method:
 def _probability(results: Results, group: str, place: Any) -> NDArray[np.float32]:
     """Return the (n_row, n_column) probability of a group; for a network of pigments, of its most probable member."""
     members = [name for name, material in results.materials.items() if group in material.groups]
-    names = [group] if group in results.materials else members
-    member_maps = [results[name, place] for name in names if results.holds(name, place)]
+    output_names = [group] if group in results.materials else members
+    member_maps = [results[name, place] for name in output_names if results.holds(name, place)]
     if not member_maps:
-        return np.full(results.shape, 0.0 if names and place in results.places else np.nan, np.float32)
+        return np.full(results.shape, 0.0 if output_names and place in results.places else np.nan, np.float32)
     return np.asarray(np.fmax.reduce(member_maps), dtype=np.float32)
 
 
 def _threshold_method(engine: Any) -> Method:
     def answer(scan: Scan, truth: Truth) -> NDArray[np.float32]:
         results = fit_elements(scan, engine=engine)
-        values = np.full((*truth.shape, len(truth.names)), np.nan, np.float32)
+        claims = np.full((*truth.shape, len(truth.names)), np.nan, np.float32)
         for index, (group, place) in enumerate(map(split_place, truth.names)):
             if place == "anywhere":
-                values[:, :, index] = results.max_significance(library().group(group).key_families) > AREA_SIGMAS
-        return values
+                claims[:, :, index] = results.max_significance(library().group(group).key_families) > AREA_SIGMAS
+        return claims
 
     return answer
 

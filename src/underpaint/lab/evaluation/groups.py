@@ -74,6 +74,6 @@ def mean(values: Sequence[float]) -> float:
 
 
 def _score_row(scores: Scores) -> dict[str, float | int]:
-    row = {name: getattr(scores, name) for name in (*SCORE_NAMES, "n_positive", "n_negative", "n_invisible")}
+    score_by_name = {name: getattr(scores, name) for name in (*SCORE_NAMES, "n_positive", "n_negative", "n_invisible")}
     n_scored = scores.n_positive + scores.n_negative
-    return {**row, "prevalence": scores.n_positive / n_scored if n_scored else float("nan")}
+    return {**score_by_name, "prevalence": scores.n_positive / n_scored if n_scored else float("nan")}

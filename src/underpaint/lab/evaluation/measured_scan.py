@@ -61,11 +61,11 @@ def identify_scan(scan_path: str, model: str | OnnxModel) -> IdentifiedScan:
     """
     uncalibrated_scan = load(scan_path)
     calibration = calibrate(uncalibrated_scan)
-    scan, knowledge = (
+    scan, instrument_knowledge = (
         with_calibration(uncalibrated_scan, calibration),
         merge_knowledge(uncalibrated_scan, calibration=calibration),
     )
-    instrument, conditions = knowledge.instrument, knowledge.known()
+    instrument, conditions = instrument_knowledge.instrument, instrument_knowledge.known()
     results = identify(scan, model=model, instrument=conditions) | fit_elements(scan, instrument=instrument)
     return IdentifiedScan(scan, instrument, conditions, results)
 
@@ -79,43 +79,53 @@ def log_odds(results: Results, name: str) -> Array:
 
 
 def presence(
-    identified: IdentifiedScan, evidence: Results
+    identified_scan: IdentifiedScan, pymca_results: Results
 ) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
     """Return for each group the AUROC, that of the baseline, and the numbers of pixels with and without the group."""
     auroc_by_group: dict[str, float] = {}
-    baseline: dict[str, float] = {}
+    baseline_auroc: dict[str, float] = {}
     n_pixels: dict[str, Any] = {}
     for group, family in PRESENCE_GROUPS.items():
-        if not identified.results.holds(group) or family not in evidence.lines:
+        if not identified_scan.results.holds(group) or family not in pymca_results.lines:
             continue
-        score, area = log_odds(identified.results, group), identified.results[family].ravel().astype(np.float64)
-        area_sigmas = evidence[family].ravel() / evidence.map("area_sigma", family).ravel()
+        pigment_log_odds, line_area = (
+            log_odds(identified_scan.results, group),
+            identified_scan.results[family].ravel().astype(np.float64),
+        )
+        area_sigmas = pymca_results[family].ravel() / pymca_results.map("area_sigma", family).ravel()
         is_certain = (
-            ((area_sigmas > PRESENT_SIGMAS) | (area_sigmas < ABSENT_SIGMAS)) & np.isfinite(score) & np.isfinite(area)
+            ((area_sigmas > PRESENT_SIGMAS) | (area_sigmas < ABSENT_SIGMAS))
+            & np.isfinite(pigment_log_odds)
+            & np.isfinite(line_area)
         )
         is_present = (area_sigmas > PRESENT_SIGMAS)[is_certain]
         n_pixels[group] = {"present": int(is_present.sum()), "absent": int((~is_present).sum())}
         if min(n_pixels[group].values()) < MIN_PIXELS:
             continue
-        auroc_by_group[group], baseline[group] = (
-            auroc(score[is_certain], is_present),
-            auroc(area[is_certain], is_present),
+        auroc_by_group[group], baseline_auroc[group] = (
+            auroc(pigment_log_odds[is_certain], is_present),
+            auroc(line_area[is_certain], is_present),
         )
-    return auroc_by_group, baseline, n_pixels
+    return auroc_by_group, baseline_auroc, n_pixels
 
 
-def correlation(identified: IdentifiedScan, evidence: Results) -> tuple[dict[str, float], dict[str, float]]:
+def correlation(identified_scan: IdentifiedScan, pymca_results: Results) -> tuple[dict[str, float], dict[str, float]]:
     """Return the Spearman correlation of each group with PyMca's line area, and the correlation of the baseline."""
     correlations: dict[str, float] = {}
-    baseline: dict[str, float] = {}
+    baseline_correlations: dict[str, float] = {}
     for group, family in AREA_GROUPS.items():
-        if not identified.results.holds(group) or family not in evidence.lines:
+        if not identified_scan.results.holds(group) or family not in pymca_results.lines:
             continue
-        score, area = log_odds(identified.results, group), evidence[family].ravel().astype(np.float64)
-        is_finite = np.isfinite(score) & np.isfinite(area)
-        correlations[group] = spearman(score[is_finite], area[is_finite])
-        baseline[group] = spearman(identified.results[family].ravel()[is_finite].astype(np.float64), area[is_finite])
-    return correlations, baseline
+        pigment_log_odds, line_area = (
+            log_odds(identified_scan.results, group),
+            pymca_results[family].ravel().astype(np.float64),
+        )
+        is_finite = np.isfinite(pigment_log_odds) & np.isfinite(line_area)
+        correlations[group] = spearman(pigment_log_odds[is_finite], line_area[is_finite])
+        baseline_correlations[group] = spearman(
+            identified_scan.results[family].ravel()[is_finite].astype(np.float64), line_area[is_finite]
+        )
+    return correlations, baseline_correlations
 
 
 def agreement(
@@ -153,19 +163,21 @@ def agreement(
     return kappa_by_group
 
 
-def counting_agreement(identified: IdentifiedScan, model: str | OnnxModel, seed: int) -> dict[str, float]:
+def counting_agreement(identified_scan: IdentifiedScan, model: str | OnnxModel, seed: int) -> dict[str, float]:
     """Return Cohen's kappa between two random halves of a scan's counts, the agreement that counting statistics allow.
 
     Each count goes to either half at random (binomial thinning of a Poisson process). The halves are independent
     spectra of the same paint, from the same instrument, with half of the counts.
     """
-    counts = np.asarray(identified.scan.counts).astype(np.int64)
+    counts = np.asarray(identified_scan.scan.counts).astype(np.int64)
     first_half = np.random.default_rng(seed).binomial(counts, 0.5)
-    halves = (
-        replace(identified.scan, counts=da.from_array(half_counts.astype(np.float32)))
-        for half_counts in (first_half, counts - first_half)
+    half_scans = (
+        replace(identified_scan.scan, counts=da.from_array(counts_or_scan.astype(np.float32)))
+        for counts_or_scan in (first_half, counts - first_half)
     )
-    return agreement(*(identify(half_counts, model=model, instrument=identified.conditions) for half_counts in halves))
+    return agreement(
+        *(identify(counts_or_scan, model=model, instrument=identified_scan.conditions) for counts_or_scan in half_scans)
+    )
 
 
 def line_agreement(first_scan: IdentifiedScan, second_scan: IdentifiedScan) -> dict[str, float]:
@@ -178,8 +190,8 @@ def line_agreement(first_scan: IdentifiedScan, second_scan: IdentifiedScan) -> d
     for name in first_scan.results.groups:
         families = library().group(name).key_families
         visible_by_scan = [
-            identified.results.max_significance(families).ravel() > LINE_SIGMAS
-            for identified in (first_scan, second_scan)
+            identified_scan.results.max_significance(families).ravel() > LINE_SIGMAS
+            for identified_scan in (first_scan, second_scan)
         ]
         kappa_by_group |= _kappa_if_prevalent(name, *visible_by_scan)
     return kappa_by_group
@@ -194,11 +206,15 @@ def below_scatter_correlation(results: Results, group: str = "lead_pigment", fam
     """
     if not results.holds(group, "below") or "Compton" not in results.scatter_peaks or family not in results.lines:
         return None
-    maps = (results[family], results.map("scatter", "Compton"), results[group, "below"])
-    area, scatter, p_below = (np.asarray(values, dtype=np.float64).ravel() for values in maps)
-    is_finite = np.isfinite(area) & np.isfinite(scatter) & np.isfinite(p_below)
-    bins = np.array_split(np.flatnonzero(is_finite)[np.argsort(area[is_finite])], AREA_BINS)
-    correlations = [spearman(p_below[rows], scatter[rows]) for rows in bins if rows.size > 2]
+    value_maps = (results[family], results.map("scatter", "Compton"), results[group, "below"])
+    line_area, compton_counts, p_below = (
+        np.asarray(pixel_values, dtype=np.float64).ravel() for pixel_values in value_maps
+    )
+    is_finite = np.isfinite(line_area) & np.isfinite(compton_counts) & np.isfinite(p_below)
+    pixel_bins = np.array_split(np.flatnonzero(is_finite)[np.argsort(line_area[is_finite])], AREA_BINS)
+    correlations = [
+        spearman(p_below[bin_pixels], compton_counts[bin_pixels]) for bin_pixels in pixel_bins if bin_pixels.size > 2
+    ]
     return float(np.nanmean(correlations)) if np.isfinite(correlations).any() else None
 
 
@@ -225,10 +241,10 @@ def contradicting_places(first_results: Results, second_results: Results) -> dic
     for group in set(_groups_with_places(first_results)) & set(_groups_with_places(second_results)):
         is_in_both = (first_results[group] > THRESHOLD) & (second_results[group] > THRESHOLD)
         is_in_both &= _is_placed(first_results, group) & _is_placed(second_results, group)
-        contradiction = _is_only_at(first_results, group, "surface") & _is_only_at(second_results, group, "below")
-        contradiction |= _is_only_at(first_results, group, "below") & _is_only_at(second_results, group, "surface")
+        is_contradiction = _is_only_at(first_results, group, "surface") & _is_only_at(second_results, group, "below")
+        is_contradiction |= _is_only_at(first_results, group, "below") & _is_only_at(second_results, group, "surface")
         if is_in_both.sum() >= MIN_PIXELS:
-            fraction_by_group[group] = float(contradiction[is_in_both].mean())
+            fraction_by_group[group] = float(is_contradiction[is_in_both].mean())
     return _add_mean(dict(sorted(fraction_by_group.items())))
 
 
@@ -243,17 +259,17 @@ def amount_agreement(first_results: Results, second_results: Results) -> dict[st
         if not (first_results.knows_amount(group) and second_results.knows_amount(group)):
             continue
         is_in_both = (first_results[group] > THRESHOLD) & (second_results[group] > THRESHOLD)
-        first_amount, second_amount = (
+        first_interval, second_interval = (
             results.estimate(f"amount.{group}") for results in (first_results, second_results)
         )
-        overlap = (first_amount.low <= second_amount.high) & (second_amount.low <= first_amount.high)
+        is_overlapping = (first_interval.low <= second_interval.high) & (second_interval.low <= first_interval.high)
         if is_in_both.sum() >= MIN_PIXELS:
-            fraction_by_group[group] = float(overlap[is_in_both].mean())
+            fraction_by_group[group] = float(is_overlapping[is_in_both].mean())
     return _add_mean(fraction_by_group)
 
 
-def _add_mean(fractions: dict[str, float]) -> dict[str, float]:
-    return fractions | ({"mean": float(np.mean(list(fractions.values())))} if fractions else {})
+def _add_mean(fraction_by_group: dict[str, float]) -> dict[str, float]:
+    return fraction_by_group | ({"mean": float(np.mean(list(fraction_by_group.values())))} if fraction_by_group else {})
 
 
 def _groups_with_places(results: Results) -> list[str]:
@@ -277,22 +293,22 @@ def _is_only_at(results: Results, group: str, place: Place) -> NDArray[np.bool_]
 
 
 def _kappa_if_prevalent(name: str, first_mask: NDArray[np.bool_], second_mask: NDArray[np.bool_]) -> dict[str, float]:
-    low, high = PREVALENCE
+    min_prevalence, max_prevalence = PREVALENCE
     return (
         {name: cohen_kappa(first_mask, second_mask)}
-        if any(low <= mask.mean() <= high for mask in (first_mask, second_mask))
+        if any(min_prevalence <= mask.mean() <= max_prevalence for mask in (first_mask, second_mask))
         else {}
     )
 
 
-def compare_with_lines(identified: IdentifiedScan) -> dict[str, Any]:
+def compare_with_lines(identified_scan: IdentifiedScan) -> dict[str, Any]:
     """Compare the pigments of a scan with line areas from PyMca.
 
     Returns
     -------
     dict
         Scores by group. ``auroc`` is that of the log-odds. A pixel has the group if PyMca's line area exceeds 10
-        standard deviations, and lacks it below 2; each case needs at least 100 pixels (``pixels``). ``spearman`` is the
+        standard deviations, and lacks it below 2; each case needs at least 100 pixels (``n_pixels``). ``spearman`` is the
         correlation of the log-odds with PyMca's line area, for elements that are nearly everywhere.
         ``baseline_auroc`` and ``baseline_spearman`` are the scores of the line area from the fit of this package.
         ``prevalence`` is the fraction of pixels with the group.
@@ -302,18 +318,21 @@ def compare_with_lines(identified: IdentifiedScan) -> dict[str, Any]:
     MissingExtraError
         PyMca is not installed.
     """
-    evidence = fit_elements(
-        identified.scan, families=identified.results.lines, instrument=identified.instrument, engine="pymca"
+    pymca_results = fit_elements(
+        identified_scan.scan,
+        families=identified_scan.results.lines,
+        instrument=identified_scan.instrument,
+        engine="pymca",
     )
-    auroc_by_group, baseline, pixels = presence(identified, evidence)
-    spearman_by_group, baseline_spearman = correlation(identified, evidence)
+    auroc_by_group, baseline_auroc, n_pixels = presence(identified_scan, pymca_results)
+    spearman_by_group, baseline_spearman = correlation(identified_scan, pymca_results)
     return {
         "auroc": auroc_by_group,
-        "baseline_auroc": baseline,
-        "pixels": pixels,
+        "baseline_auroc": baseline_auroc,
+        "pixels": n_pixels,
         "spearman": spearman_by_group,
         "baseline_spearman": baseline_spearman,
-        "prevalence": {name: share_present(identified.results[name]) for name in identified.results.groups},
+        "prevalence": {name: share_present(identified_scan.results[name]) for name in identified_scan.results.groups},
     }
 
 

@@ -93,7 +93,9 @@ class Panels:
         lines = [line for line in self.lines[row] if f"{line['el']}_{line['line'][0]}" in families]
         if not lines:
             return float("inf")
-        line_counts, energy_kev = (np.asarray([line[key] for line in lines]) for key in ("counts", "energy_keV"))
+        line_counts, energy_kev = (
+            np.asarray([line[field_name] for line in lines]) for field_name in ("counts", "energy_keV")
+        )
         expected_counts = self.expected[row : row + 1]
         detector = self.instrument.detector
         return float(
@@ -102,12 +104,12 @@ class Panels:
             ]
         )
 
-    def draw_spectra(self, counts: float, draws: int, seed: int) -> Spectra:
-        """Draw ``draws`` spectra of each sample, in adjacent rows, with on average ``counts`` total counts."""
+    def draw_spectra(self, counts: float, n_draw: int, seed: int) -> Spectra:
+        """Draw ``n_draw`` spectra of each sample, in adjacent rows, with on average ``counts`` total counts."""
         rng = np.random.default_rng((seed, round(counts)))
         expected_counts = self.expected * (counts / self.expected.sum(axis=1, keepdims=True))
         return Spectra.from_instrument(
-            count(np.repeat(expected_counts, draws, axis=0), rng=rng), self.axis, self.instrument
+            count(np.repeat(expected_counts, n_draw, axis=0), rng=rng), self.axis, self.instrument
         )
 
 
@@ -119,12 +121,12 @@ def read_panels(folder: str | Path) -> Panels:
     ScanError
         A file is missing, or its contents are not those of Monte Carlo panels.
     """
-    facts_path, arrays_path = (Path(folder) / name for name in FILES)
+    description_path, arrays_path = (Path(folder) / name for name in FILES)
     try:
-        facts = json.loads(facts_path.read_text("utf-8"))
-        with np.load(arrays_path, allow_pickle=False) as arrays:
-            spectra = np.asarray(arrays["conv"][:, -1], dtype=np.float64)
-        return _panels(facts, spectra)
+        panel_description = json.loads(description_path.read_text("utf-8"))
+        with np.load(arrays_path, allow_pickle=False) as array_file:
+            spectra = np.asarray(array_file["conv"][:, -1], dtype=np.float64)
+        return _panels(panel_description, spectra)
     except (OSError, ValueError, KeyError) as error:
         file_names = " and ".join(FILES)
         raise ScanError(
@@ -132,8 +134,10 @@ def read_panels(folder: str | Path) -> Panels:
         ) from error
 
 
-def _panels(panel_facts: dict[str, Any], spectra: Numbers) -> Panels:
-    samples, tube, geometry, detector = (panel_facts[name] for name in ("samples", "tube", "geometry", "detector"))
+def _panels(panel_description: dict[str, Any], spectra: Numbers) -> Panels:
+    samples, tube, geometry, detector = (
+        panel_description[name] for name in ("samples", "tube", "geometry", "detector")
+    )
     return Panels(
         names=tuple(sample["name"] for sample in samples),
         expected=np.maximum(spectra, 0.0),
@@ -151,33 +155,45 @@ def _panels(panel_facts: dict[str, Any], spectra: Numbers) -> Panels:
             detector=Detector(noise_fwhm_kev=detector["noise_fwhm_keV"], fano=detector["fano"]),
         ),
         elements=tuple(
-            frozenset(symbol for layer in sample["layers_from_surface"] for symbol in layer["elements"])
+            frozenset(element for layer in sample["layers_from_surface"] for element in layer["elements"])
             for sample in samples
         ),
-        pigments=tuple(_pigment_elements(sample, panel_facts["materials"]) for sample in samples),
+        pigments=tuple(_pigment_elements(sample, panel_description["materials"]) for sample in samples),
         lines=tuple(sample["lines"] for sample in samples),
         layers=tuple(sample["layers_from_surface"] for sample in samples),
     )
 
 
-def _paint_layer(layer_facts: dict[str, Any]) -> Layer:
+def _paint_layer(layer_description: dict[str, Any]) -> Layer:
     """Return a layer of paint, with the rounded mass fractions of the file normalised to a sum of one."""
-    total_fraction = sum(layer_facts["elements"].values())
-    fractions = {element: fraction / total_fraction for element, fraction in layer_facts["elements"].items()}
-    return Layer(fractions, layer_facts["density"], layer_facts["thickness_um"], pigments=layer_facts["components"])
+    total_fraction = sum(layer_description["elements"].values())
+    fractions = {element: fraction / total_fraction for element, fraction in layer_description["elements"].items()}
+    return Layer(
+        fractions,
+        layer_description["density"],
+        layer_description["thickness_um"],
+        pigments=layer_description["components"],
+    )
 
 
 def _pigment_elements(sample: dict[str, Any], materials: dict[str, Any]) -> frozenset[str]:
     component_names = (name for layer in sample["layers_from_surface"] for name in layer["components"])
-    return frozenset(symbol for name in component_names for symbol in materials[name]["formula"])
+    return frozenset(element for name in component_names for element in materials[name]["formula"])
 
 
 def panel_scores(
-    panels: Panels, answer: Answer, groups: Sequence[str], counts: float, draws: int, seed: int, *, lines: bool = False
+    panels: Panels,
+    answer: Answer,
+    groups: Sequence[str],
+    counts: float,
+    n_draw: int,
+    seed: int,
+    *,
+    with_line_labels: bool = False,
 ) -> Any:
     """Score the answers for several draws of every sample.
 
-    A group is present if a dry material of the sample contains the element of the group. With ``lines`` it is present
+    A group is present if a dry material of the sample contains the element of the group. With ``with_line_labels`` it is present
     if any layer contains the element, and its visibility includes the model error of training.
 
     Returns
@@ -188,10 +204,10 @@ def panel_scores(
         the group was ``found``, was ``missed`` although it is visible, or was ``claimed_without_its_element``.
         ``missed`` and ``claimed_without_its_element`` are the totals of these numbers.
     """
-    labels = panels.contained_elements(groups) if lines else panels.labels(groups)
-    is_visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if lines else 0.0) <= counts)
-    probability = np.nan_to_num(answer(panels.draw_spectra(counts, draws, seed)), nan=0.0)
-    n_claims = (probability > THRESHOLD).reshape(len(panels.names), draws, len(groups)).sum(axis=1)
+    labels = panels.contained_elements(groups) if with_line_labels else panels.labels(groups)
+    is_visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if with_line_labels else 0.0) <= counts)
+    probability = np.nan_to_num(answer(panels.draw_spectra(counts, n_draw, seed)), nan=0.0)
+    n_claims = (probability > THRESHOLD).reshape(len(panels.names), n_draw, len(groups)).sum(axis=1)
     lacks_element = np.asarray(
         [[_group(name).element not in elements for name in groups] for elements in panels.elements]
     )
@@ -200,17 +216,17 @@ def panel_scores(
             "there": _selected_names(groups, labels[row] == 1),
             "visible": _selected_names(groups, is_visible[row]),
             "found": _counts_by_group(groups, n_claims[row]),
-            "missed": _counts_by_group(groups, np.where(is_visible[row], draws - n_claims[row], 0)),
+            "missed": _counts_by_group(groups, np.where(is_visible[row], n_draw - n_claims[row], 0)),
             "claimed_without_its_element": _counts_by_group(groups, np.where(lacks_element[row], n_claims[row], 0)),
         }
         for row, name in enumerate(panels.names)
     }
-    scores = summarise(probability, np.repeat(labels, draws, axis=0), np.repeat(is_visible, draws, axis=0), groups)
+    scores = summarise(probability, np.repeat(labels, n_draw, axis=0), np.repeat(is_visible, n_draw, axis=0), groups)
     return {
         **scores,
         "samples": samples,
-        "draws": draws,
-        "missed": int(np.where(is_visible, draws - n_claims, 0).sum()),
+        "draws": n_draw,
+        "missed": int(np.where(is_visible, n_draw - n_claims, 0).sum()),
         "claimed_without_its_element": int(np.where(lacks_element, n_claims, 0).sum()),
     }
 
@@ -224,4 +240,4 @@ def _selected_names(groups: Sequence[str], is_selected: NDArray[np.bool_]) -> li
 
 
 def _counts_by_group(groups: Sequence[str], counts: NDArray[np.integer]) -> dict[str, int]:
-    return {name: int(count) for name, count in zip(groups, counts, strict=True) if count}
+    return {name: int(number) for name, number in zip(groups, counts, strict=True) if number}

@@ -59,24 +59,28 @@ def draw_samples(
     expected = np.zeros((n, axis.n_channel))
     counts_needed_by_family: dict[str, Array] = {}
     line_fraction: dict[str, Array] = {}
-    for start in range(0, n, BATCH_SIZE):
-        rows = slice(start, start + BATCH_SIZE)
+    for batch_start in range(0, n, BATCH_SIZE):
+        rows = slice(batch_start, batch_start + BATCH_SIZE)
         emission = emit(stratigraphies[rows], instrument)
-        energy, family = np.asarray(emission.lines.energy_kev), np.asarray(emission.lines.family)
-        line_counts = np.asarray(emission.line_photons) * efficiency(instrument.detector, energy)
+        energy_kev, family_of_line = np.asarray(emission.lines.energy_kev), np.asarray(emission.lines.family)
+        line_counts = np.asarray(emission.line_photons) * efficiency(instrument.detector, energy_kev)
         spectra = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
         spectra += BACKGROUND_FRACTION * spectra.sum(axis=1, keepdims=True) / axis.n_channel
         expected[rows] = spectra / spectra.sum(axis=1, keepdims=True)
-        for name in set(family.tolist()):
-            lines = family == name
-            counts = counts_needed(line_counts[:, lines], energy[lines], spectra, axis, instrument.detector)
-            counts_needed_by_family.setdefault(name, np.full(n, np.inf))[rows] = (PRESENT_SIGMAS / 3.0) ** 2 * counts
-            in_range = (energy[lines] > axis.start_kev) & (energy[lines] < axis.stop_kev)
-            line_fraction.setdefault(name, np.zeros(n))[rows] = (line_counts[:, lines] * in_range).sum(
+        for name in set(family_of_line.tolist()):
+            is_family_line = family_of_line == name
+            family_counts_needed = counts_needed(
+                line_counts[:, is_family_line], energy_kev[is_family_line], spectra, axis, instrument.detector
+            )
+            counts_needed_by_family.setdefault(name, np.full(n, np.inf))[rows] = (
+                PRESENT_SIGMAS / 3.0
+            ) ** 2 * family_counts_needed
+            in_range = (energy_kev[is_family_line] > axis.start_kev) & (energy_kev[is_family_line] < axis.stop_kev)
+            line_fraction.setdefault(name, np.zeros(n))[rows] = (line_counts[:, is_family_line] * in_range).sum(
                 axis=1
             ) / spectra.sum(axis=1)
         if progress is not None:
-            progress(min(start + BATCH_SIZE, n), n)
+            progress(min(batch_start + BATCH_SIZE, n), n)
     elements = [{name for layer in sample.layers for name in layer.mass_fractions} for sample in stratigraphies]
     return OpenSetSamples(expected, counts_needed_by_family, line_fraction, elements)
 
@@ -95,20 +99,23 @@ def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrumen
     axis = axis_of(instrument.detector)
     spectra = count(counts * samples.expected, rng=np.random.default_rng(seed))
     all_families = known_families()
-    fit = plan_all_families(survey(Scan(spectra[None], axis)), axis, instrument)
-    batches = [fit(spectra[start : start + BATCH_SIZE]) for start in range(0, len(spectra), BATCH_SIZE)]
+    family_fit = plan_all_families(survey(Scan(spectra[None], axis)), axis, instrument)
+    batches = [
+        family_fit(spectra[batch_start : batch_start + BATCH_SIZE])
+        for batch_start in range(0, len(spectra), BATCH_SIZE)
+    ]
     evidence = Evidence(*(np.concatenate(batch) for batch in zip(*batches, strict=True)))
-    area_sigma = dict(zip(fit.names, evidence.sigma_if_absent.T, strict=False))
-    score, _ = unlikeness(all_families, fit, axis, instrument)(evidence)
+    area_sigma = dict(zip(family_fit.names, evidence.sigma_if_absent.T, strict=False))
+    unlikeness_score, _ = unlikeness(all_families, family_fit, axis, instrument)(evidence)
     scores_by_element: dict[str, Any] = {
-        "alarms": float((score > UNLIKE_SIGMA).mean()),
+        "alarms": float((unlikeness_score > UNLIKE_SIGMA).mean()),
         "auroc": {},
         "auroc_fit": {},
         "spectra": {},
     }
     for element in sorted({family.partition("_")[0] for family in all_families}):
         element_families = [name for name in samples.counts_needed if name.partition("_")[0] == element]
-        is_absent = np.array([element not in present for present in samples.elements])
+        is_absent = np.array([element not in present_elements for present_elements in samples.elements])
         if not element_families or element == instrument.tube.anode:
             continue
         is_clearly_present = np.min([samples.counts_needed[name] for name in element_families], axis=0) < counts
@@ -120,26 +127,32 @@ def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrumen
         if min(is_clearly_present.sum(), is_absent.sum()) < MIN_SPECTRA:
             continue
         remaining_families = [name for name in all_families if name.partition("_")[0] != element]
-        score, _ = unlikeness(remaining_families, fit, axis, instrument)(evidence)
-        scores_by_element["auroc"][element] = _auroc(score, is_clearly_present, is_absent)
+        unlikeness_score, _ = unlikeness(remaining_families, family_fit, axis, instrument)(evidence)
+        scores_by_element["auroc"][element] = _auroc(unlikeness_score, is_clearly_present, is_absent)
         scores_by_element["auroc_fit"][element] = (
-            _auroc(score, np.any(exceeds_fit_limit, axis=0), is_absent) if exceeds_fit_limit else None
+            _auroc(unlikeness_score, np.any(exceeds_fit_limit, axis=0), is_absent) if exceeds_fit_limit else None
         )
         scores_by_element["spectra"][element] = {
             "present": int(is_clearly_present.sum()),
             "absent": int(is_absent.sum()),
-            "present_flagged": float((score[is_clearly_present] > UNLIKE_SIGMA).mean()),
-            "absent_flagged": float((score[is_absent] > UNLIKE_SIGMA).mean()),
+            "present_flagged": float((unlikeness_score[is_clearly_present] > UNLIKE_SIGMA).mean()),
+            "absent_flagged": float((unlikeness_score[is_absent] > UNLIKE_SIGMA).mean()),
         }
-    scores_by_element["missed"] = [name for name, value in scores_by_element["auroc"].items() if value < 0.95]
+    scores_by_element["missed"] = [
+        name for name, auroc_value in scores_by_element["auroc"].items() if auroc_value < 0.95
+    ]
     scores_by_element["missed_fit"] = [
-        name for name, value in scores_by_element["auroc_fit"].items() if value is not None and value < 0.95
+        name
+        for name, auroc_value in scores_by_element["auroc_fit"].items()
+        if auroc_value is not None and auroc_value < 0.95
     ]
     return scores_by_element
 
 
-def _auroc(score: NDArray[np.floating], is_present: NDArray[np.bool_], is_absent: NDArray[np.bool_]) -> float | None:
+def _auroc(
+    unlikeness_score: NDArray[np.floating], is_present: NDArray[np.bool_], is_absent: NDArray[np.bool_]
+) -> float | None:
     if min(is_present.sum(), is_absent.sum()) < MIN_SPECTRA:
         return None
     is_scored = is_present | is_absent
-    return auroc(score[is_scored], is_present[is_scored])
+    return auroc(unlikeness_score[is_scored], is_present[is_scored])

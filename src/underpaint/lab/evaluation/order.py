@@ -139,7 +139,11 @@ class Order:
     @property
     def is_determined(self) -> bool:
         """Whether the best stratigraphy fits well and beats every other arrangement by ``MIN_ORDER_DEVIANCE``."""
-        deviance_rises = [value for value in (self.mixed_rise, self.swapped_rise, self.other_rise) if value is not None]
+        deviance_rises = [
+            deviance_rise
+            for deviance_rise in (self.mixed_rise, self.swapped_rise, self.other_rise)
+            if deviance_rise is not None
+        ]
         return (
             self.is_fitted
             and self.is_layered
@@ -169,17 +173,19 @@ def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Orde
     ]
     return Order(
         len(best_layers) > 1,
-        _minimum(rise for arrangement, rise in deviance_rises if len(arrangement) == 1),
-        _minimum(rise for arrangement, rise in deviance_rises if arrangement == best_layers[::-1]),
+        _minimum(deviance_rise for arrangement, deviance_rise in deviance_rises if len(arrangement) == 1),
+        _minimum(deviance_rise for arrangement, deviance_rise in deviance_rises if arrangement == best_layers[::-1]),
         _minimum(
-            rise for arrangement, rise in deviance_rises if len(arrangement) > 1 and arrangement != best_layers[::-1]
+            deviance_rise
+            for arrangement, deviance_rise in deviance_rises
+            if len(arrangement) > 1 and arrangement != best_layers[::-1]
         ),
         is_fitted=dispersion <= 1.0,
     )
 
 
-def _minimum(values: Iterable[float]) -> float | None:
-    return min(values, default=None)
+def _minimum(deviance_rises: Iterable[float]) -> float | None:
+    return min(deviance_rises, default=None)
 
 
 def compare(
@@ -247,8 +253,8 @@ def goodness(fit: StratigraphyFit, spectrum: MergedSpectrum, *, seed: int = 0) -
     if spectrum.model_error > 0:
         gamma_shape = spectrum.model_error**-2
         expected_counts = rng.gamma(gamma_shape, expected_counts / gamma_shape)
-    replicas = rng.poisson(expected_counts).astype(np.float64)
-    deviances = [spectrum.with_counts(counts).deviance(fit.expected) for counts in replicas]
+    replica_counts = rng.poisson(expected_counts).astype(np.float64)
+    deviances = [spectrum.with_counts(counts).deviance(fit.expected) for counts in replica_counts]
     mean_deviance = float(np.mean(deviances)) - fit.n_parameter
     return Goodness(fit.deviance, fit.poisson_deviance, mean_deviance, float(np.std(deviances)))
 
@@ -268,9 +274,11 @@ def rival_deviances(
     """
     deviances = {}
     pairs = list(permutations(pigments, 2))
-    for number, (top, bottom) in enumerate(pairs):
-        expected_counts = _expected_spectrum(_stack((top,), (bottom,)), instrument)
-        deviances[OVER.join((top, bottom))] = _rival_deviances(top, bottom, expected_counts, instrument)
+    for number, (upper_pigment, lower_pigment) in enumerate(pairs):
+        expected_counts = _expected_spectrum(_stack((upper_pigment,), (lower_pigment,)), instrument)
+        deviances[OVER.join((upper_pigment, lower_pigment))] = _rival_deviances(
+            upper_pigment, lower_pigment, expected_counts, instrument
+        )
         if progress is not None:
             progress(number + 1, len(pairs))
     return deviances
@@ -280,8 +288,15 @@ def pairs_of(rivals: Mapping[str, Mapping[str, float]], instrument: Instrument) 
     """Return the pairs whose deviances :func:`rival_deviances` returned, with their expected spectra."""
     pairs = []
     for name, deviance in rivals.items():
-        top, _, bottom = name.partition(OVER)
-        pairs.append(Pair(top, bottom, _expected_spectrum(_stack((top,), (bottom,)), instrument), dict(deviance)))
+        upper_pigment, _, lower_pigment = name.partition(OVER)
+        pairs.append(
+            Pair(
+                upper_pigment,
+                lower_pigment,
+                _expected_spectrum(_stack((upper_pigment,), (lower_pigment,)), instrument),
+                dict(deviance),
+            )
+        )
     return pairs
 
 
@@ -291,9 +306,9 @@ def order_bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
     Let D be the expected deviance of the best wrong order. Then twice the log-likelihood ratio of a random spectrum is
     normal with mean D and variance 4 D, and it gives the true order with the probability ``Phi(sqrt(D) / 2)``.
     """
-    deviance = np.asarray([pair.deviance_at(counts) for pair in pairs])
-    is_resolvable_pair = deviance >= MIN_DEVIANCE
-    p_correct = norm.cdf(0.5 * np.sqrt(deviance))
+    pair_deviance = np.asarray([pair.deviance_at(counts) for pair in pairs])
+    is_resolvable_pair = pair_deviance >= MIN_DEVIANCE
+    p_correct = norm.cdf(0.5 * np.sqrt(pair_deviance))
     return {
         "resolvable_share": float(is_resolvable_pair.mean()),
         "accuracy": mean(p_correct[is_resolvable_pair].tolist()),
@@ -306,14 +321,14 @@ def order_bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
     }
 
 
-def draw_pair_spectra(pairs: Sequence[Pair], instrument: Instrument, counts: float, draws: int, seed: int) -> Spectra:
-    """Draw ``draws`` spectra of each pair; those of one pair are consecutive rows."""
+def draw_pair_spectra(pairs: Sequence[Pair], instrument: Instrument, counts: float, n_draw: int, seed: int) -> Spectra:
+    """Draw ``n_draw`` spectra of each pair; those of one pair are consecutive rows."""
     rng = np.random.default_rng((seed, round(counts)))
-    expected_counts = np.repeat(np.stack([pair.expected for pair in pairs]), draws, axis=0)
+    expected_counts = np.repeat(np.stack([pair.expected for pair in pairs]), n_draw, axis=0)
     return count_spectra(instrument, expected_counts, counts, rng)
 
 
-def network_order(answers: ModelAnswers, pairs: Sequence[Pair], draws: int) -> NDArray[np.int8] | None:
+def network_order(answers: ModelAnswers, pairs: Sequence[Pair], n_draw: int) -> NDArray[np.int8] | None:
     """Return the (n_pair, draws) claims of a network: 1 for the true order, -1 for another one, 0 for no claim.
 
     One layer of both pigments counts as another order. :func:`~.order_map` derives the claims from the answers. The
@@ -323,12 +338,14 @@ def network_order(answers: ModelAnswers, pairs: Sequence[Pair], draws: int) -> N
     names = tuple(at_place(group, place) for place in PLACES for group in groups)
     if not set(names) <= set(answers.card.names):
         return None
-    maps = _answer_maps(answers, names, (len(pairs), draws))
-    claims = np.zeros((len(pairs), draws), dtype=np.int8)
+    answer_maps = _answer_maps(answers, names, (len(pairs), n_draw))
+    claims = np.zeros((len(pairs), n_draw), dtype=np.int8)
     for row, pair in enumerate(pairs):
-        order = order_map(maps, _group_of(pair.top), _group_of(pair.bottom))[row]
+        order_codes = order_map(answer_maps, _group_of(pair.top), _group_of(pair.bottom))[row]
         claims[row] = np.where(
-            order == FIRST_ON_TOP, 1, np.where((order == SECOND_ON_TOP) | (order == BOTH_AT_SURFACE), -1, 0)
+            order_codes == FIRST_ON_TOP,
+            1,
+            np.where((order_codes == SECOND_ON_TOP) | (order_codes == BOTH_AT_SURFACE), -1, 0),
         )
     return claims
 
@@ -337,7 +354,7 @@ def refined_order(
     answers: ModelAnswers,
     spectra: Spectra,
     pairs: Sequence[Pair],
-    draws: int,
+    n_draw: int,
     instrument: Instrument,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.int8]:
@@ -354,17 +371,17 @@ def refined_order(
         Spectra from :func:`draw_pair_spectra`.
     """
     axis = spectra.axis
-    claims = np.zeros(len(pairs) * draws, dtype=np.int8)
+    claims = np.zeros(len(pairs) * n_draw, dtype=np.int8)
     for row, counts in enumerate(np.asarray(spectra.counts, dtype=np.float64)):
-        suspects = suspect_pigments(_answer_maps(answers.select(row), answers.card.names, (1, 1)), GROUND)
+        suspected_pigments = suspect_pigments(_answer_maps(answers.select(row), answers.card.names, (1, 1)), GROUND)
         spectrum = merge_channels(Spectrum(counts, axis), instrument)
-        pair = pairs[row // draws]
+        pair = pairs[row // n_draw]
         claims[row] = _fitted_order(
-            spectrum, propose(suspects, GROUND), instrument, _group_of(pair.top), _group_of(pair.bottom)
+            spectrum, propose(suspected_pigments, GROUND), instrument, _group_of(pair.top), _group_of(pair.bottom)
         )
         if progress is not None:
             progress(row + 1, len(claims))
-    return claims.reshape(len(pairs), draws)
+    return claims.reshape(len(pairs), n_draw)
 
 
 def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
@@ -381,8 +398,11 @@ def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[Pair], counts:
     scores_by_pair = {_pair_name(pair): {"counts_needed": pair.counts_needed} for pair in pairs}
     if claims is None:
         return {"accuracy": None, "pairs": scores_by_pair}
-    for pair, row in zip(pairs, claims, strict=True):
-        scores_by_pair[_pair_name(pair)] |= {"right": float((row == 1).mean()), "wrong": float((row == -1).mean())}
+    for pair, pair_claims in zip(pairs, claims, strict=True):
+        scores_by_pair[_pair_name(pair)] |= {
+            "right": float((pair_claims == 1).mean()),
+            "wrong": float((pair_claims == -1).mean()),
+        }
     resolvable_claims, other_claims = (
         claims[is_resolvable_pair].ravel().tolist(),
         claims[~is_resolvable_pair].ravel().tolist(),
@@ -398,9 +418,13 @@ def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[Pair], counts:
 
 
 def _fitted_order(
-    spectrum: MergedSpectrum, candidates: Sequence[Candidate], instrument: Instrument, top: str, bottom: str
+    spectrum: MergedSpectrum,
+    candidates: Sequence[Candidate],
+    instrument: Instrument,
+    upper_group: str,
+    lower_group: str,
 ) -> int:
-    """Return 1 if the fits show the group ``top`` above the group ``below``, -1 for another order, 0 for none."""
+    """Return 1 if the fits show the group ``upper_group`` above the group ``below``, -1 for another order, 0 for none."""
     if not candidates:
         return 0
     fits = compare(spectrum, candidates, instrument)
@@ -410,34 +434,41 @@ def _fitted_order(
         {group for name in names for group in library()[name].groups} for names in layer_pigments(fits[0].candidate)
     ]
     is_true_order = (
-        top in surface_groups and bottom not in surface_groups and any(bottom in groups for groups in lower_groups)
+        upper_group in surface_groups
+        and lower_group not in surface_groups
+        and any(lower_group in groups for groups in lower_groups)
     )
     return 1 if is_true_order else -1
 
 
-def _answer_maps(answers: ModelAnswers, names: Sequence[str], shape: tuple[int, int]) -> Results:
+def _answer_maps(answers: ModelAnswers, names: Sequence[str], map_shape: tuple[int, int]) -> Results:
     model_card = answers.card
-    probability = answers.probability_by_name(names).reshape(*shape, len(names))
+    probability = answers.probability_by_name(names).reshape(*map_shape, len(names))
     return Results.of_pigments(
         probability=probability, **model_card.entries_of([model_card.names.index(name) for name in names])
     )
 
 
-def _rival_deviances(top: str, bottom: str, expected_counts: Numbers, instrument: Instrument) -> dict[str, float]:
+def _rival_deviances(
+    upper_pigment: str, lower_pigment: str, expected_counts: Numbers, instrument: Instrument
+) -> dict[str, float]:
     axis = axis_of(instrument.detector)
     counts = expected_counts * (REFERENCE_COUNTS / expected_counts.sum())
     spectrum = merge_channels(Spectrum(counts, axis), instrument, model_error=0.0)
-    rivals = {"swapped": _stack((bottom,), (top,)), "mixed": _stack((top, bottom), ())}
+    rivals = {
+        "swapped": _stack((lower_pigment,), (upper_pigment,)),
+        "mixed": _stack((upper_pigment, lower_pigment), ()),
+    }
     return {
         name: float(fit_candidates(spectrum, [rival], instrument)[0].poisson_deviance) for name, rival in rivals.items()
     }
 
 
-def _stack(top: Sequence[str], bottom: Sequence[str]) -> Candidate:
-    films = [paint_film(Paint(dict.fromkeys(top, 1.0)), TOP_UM)]
-    if bottom:
-        films.append(paint_film(Paint(dict.fromkeys(bottom, 1.0)), BELOW_UM))
-    return Candidate(OVER.join((*top, *bottom)), (*films, ground_film(GROUND, GROUND_UM)))
+def _stack(upper_pigments: Sequence[str], lower_pigments: Sequence[str]) -> Candidate:
+    films = [paint_film(Paint(dict.fromkeys(upper_pigments, 1.0)), TOP_UM)]
+    if lower_pigments:
+        films.append(paint_film(Paint(dict.fromkeys(lower_pigments, 1.0)), BELOW_UM))
+    return Candidate(OVER.join((*upper_pigments, *lower_pigments)), (*films, ground_film(GROUND, GROUND_UM)))
 
 
 def _expected_spectrum(candidate: Candidate, instrument: Instrument) -> Numbers:

@@ -29,8 +29,8 @@ def random_splits(n_spectra: int, seed: int, folds: int) -> list[Split]:
     splits = []
     for fold in range(folds):
         shuffled_rows = np.random.default_rng(seed + fold).permutation(n_spectra)
-        n_used = round(FINETUNE_FRACTION * n_spectra)
-        splits.append(Split(f"random {fold}", np.sort(shuffled_rows[:n_used]), np.sort(shuffled_rows[n_used:])))
+        n_finetune = round(FINETUNE_FRACTION * n_spectra)
+        splits.append(Split(f"random {fold}", np.sort(shuffled_rows[:n_finetune]), np.sort(shuffled_rows[n_finetune:])))
     return splits
 
 
@@ -41,18 +41,22 @@ def splits_by_group(groups: Mapping[str, NDArray[np.bool_]], seed: int) -> list[
     """
     splits = []
     for group_number, (group_name, is_test) in enumerate(groups.items()):
-        other_rows = np.flatnonzero(~is_test)
-        n_used = min(max(round(FINETUNE_FRACTION * is_test.size), 10), other_rows.size)
-        finetune_rows = np.random.default_rng((seed, group_number)).choice(other_rows, size=n_used, replace=False)
+        training_rows = np.flatnonzero(~is_test)
+        n_finetune = min(max(round(FINETUNE_FRACTION * is_test.size), 10), training_rows.size)
+        finetune_rows = np.random.default_rng((seed, group_number)).choice(
+            training_rows, size=n_finetune, replace=False
+        )
         splits.append(Split(group_name, np.sort(finetune_rows), np.flatnonzero(is_test)))
     return splits
 
 
 def structure_families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
     """Return for each top, and each family of bottoms (1 to 6), the mask of its spectra."""
-    groups = {str(top): mockups.top == top for top in np.unique(mockups.top)}
+    groups = {str(top_name): mockups.top == top_name for top_name in np.unique(mockups.top)}
     bottom_family = np.asarray([_bottom_family(name) for name in mockups.bottom])
-    return groups | {str(family): bottom_family == family for family in np.unique(bottom_family) if family}
+    return groups | {
+        str(family_name): bottom_family == family_name for family_name in np.unique(bottom_family) if family_name
+    }
 
 
 def thickness_thirds(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
@@ -63,15 +67,16 @@ def thickness_thirds(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
     if np.isnan(mockups.top_um).any():
         return {}
     limits_um = np.quantile(mockups.top_um, np.linspace(0.0, 1.0, N_THICKNESS_CLASS + 1)[1:-1])
-    third = np.digitize(mockups.top_um, limits_um)
-    if np.bincount(third, minlength=N_THICKNESS_CLASS).min() < MIN_THIRD_FRACTION * third.size:
+    thickness_third = np.digitize(mockups.top_um, limits_um)
+    if np.bincount(thickness_third, minlength=N_THICKNESS_CLASS).min() < MIN_THIRD_FRACTION * thickness_third.size:
         return {}
     return {
-        f"{mockups.top_um[third == number].min():.0f}-{mockups.top_um[third == number].max():.0f} um": third == number
-        for number in np.unique(third)
+        f"{mockups.top_um[thickness_third == third_number].min():.0f}-{mockups.top_um[thickness_third == third_number].max():.0f} um": thickness_third
+        == third_number
+        for third_number in np.unique(thickness_third)
     }
 
 
-def _bottom_family(bottom: str) -> str:
+def _bottom_family(bottom_name: str) -> str:
     """Return the family of a bottom; ``Bottom 2B`` is a variant of ``Bottom 2`` and belongs to its family."""
-    return bottom[:-1] if bottom[-1:].isalpha() and bottom[-2:-1].isdigit() else bottom
+    return bottom_name[:-1] if bottom_name[-1:].isalpha() and bottom_name[-2:-1].isdigit() else bottom_name

@@ -126,22 +126,22 @@ def evaluate_monte_carlo(
         other_models = {"shipped": shipped_model} if shipped_model.card != networks["model"].card else {}
     networks |= {model_name: _open_network(network) for model_name, network in other_models.items()}
     record: dict[str, Any] = {"about": _provenance(networks["model"], panels, groups, draws, seed)}
-    for step, counts in enumerate(COUNTS):
-        show_progress("Monte Carlo panels", step, len(COUNTS))
+    for counts_index, counts in enumerate(COUNTS):
+        show_progress("Monte Carlo panels", counts_index, len(COUNTS))
         spectra = [item.draw_spectra(counts, draws, seed) for item in panels]
         sigmas = np.concatenate([line_sigmas(item, groups) for item in spectra])
         answers = {
             model_name: [run_model(network, item) for item in spectra] for model_name, network in networks.items()
         }
         claims = {
-            model_name: np.concatenate([_claims_by_group(item, groups) for item in parts_by_panel])
-            for model_name, parts_by_panel in answers.items()
+            model_name: np.concatenate([_claims_by_group(item, groups) for item in arrays_by_panel])
+            for model_name, arrays_by_panel in answers.items()
         }
         evidence_by_panel = [
             _line_evidence(item, panel_spectra, groups) for item, panel_spectra in zip(panels, spectra, strict=True)
         ]
         log_odds_needed, is_proven = (
-            np.concatenate(parts_by_panel) for parts_by_panel in zip(*evidence_by_panel, strict=True)
+            np.concatenate(arrays_by_panel) for arrays_by_panel in zip(*evidence_by_panel, strict=True)
         )
         for model_name, network in networks.items():
             is_output = np.isin(groups, network.card.names)
@@ -187,13 +187,13 @@ def presence_scores(
         their rate ``false_share``; ``claims_without_evidence``, the number of claims without a line family above
         2 sigma; ``n``, the number of scored answers; ``n_negative``, the number of those without the element.
     """
-    draws = len(is_claimed) // len(truth.is_contained)
+    n_draw = len(is_claimed) // len(truth.is_contained)
     is_contained, is_visible = (
-        np.repeat(condition, draws, axis=0) for condition in (truth.is_contained, truth.counts_needed <= counts)
+        np.repeat(sample_mask, n_draw, axis=0) for sample_mask in (truth.is_contained, truth.counts_needed <= counts)
     )
     is_present = is_contained & is_visible
     is_scored = is_present | ~is_contained
-    fraction_exact = ((is_claimed == is_present) | ~is_scored).all(axis=1).reshape(-1, draws).mean(axis=1)
+    fraction_exact = ((is_claimed == is_present) | ~is_scored).all(axis=1).reshape(-1, n_draw).mean(axis=1)
     is_missed, is_false_claim = is_present & ~is_claimed, is_claimed & ~is_contained
     scores_by_name = score_names(is_claimed.astype(np.float32), is_contained.astype(np.uint8), is_visible, groups)
     resampled_rows = np.random.default_rng(seed).integers(len(fraction_exact), size=(_N_RESAMPLE, len(fraction_exact)))
@@ -225,14 +225,14 @@ def place_scores(truth: Truth, answers: ModelAnswers, counts: float, groups: Seq
         fraction stated where the lines from the place are visible. ``coverage`` and ``determined`` are the coverage of
         the thickness interval and the fraction of determined thicknesses.
     """
-    draws = len(answers.probability) // len(truth.is_contained)
-    is_group_visible = np.repeat(truth.is_contained & (truth.counts_needed <= counts), draws, axis=0)
+    n_draw = len(answers.probability) // len(truth.is_contained)
+    is_group_visible = np.repeat(truth.is_contained & (truth.counts_needed <= counts), n_draw, axis=0)
     scores: dict[str, Any] = {}
-    stated_values, scored_values, stated_where_visible = [], [], []
+    is_stated_by_place, is_scored_by_place, is_stated_where_visible = [], [], []
     for place in PLACES_SCORED:
         probability = answers.probability_by_name([at_place(name, place) for name in groups])
-        is_contained = np.repeat(truth.is_contained_at[place], draws, axis=0)
-        is_visible = is_contained & np.repeat(truth.counts_needed_at[place] <= counts, draws, axis=0)
+        is_contained = np.repeat(truth.is_contained_at[place], n_draw, axis=0)
+        is_visible = is_contained & np.repeat(truth.counts_needed_at[place] <= counts, n_draw, axis=0)
         is_scored = is_group_visible & (is_visible | ~is_contained) & ~np.isnan(probability)
         is_stated = (probability >= PLACED_PROBABILITY) | (probability <= 1.0 - PLACED_PROBABILITY)
         is_right = (probability > PRESENT_PROBABILITY) == is_contained
@@ -242,12 +242,14 @@ def place_scores(truth: Truth, answers: ModelAnswers, counts: float, groups: Seq
             scores["below_f1"] = _ratio(
                 2 * (is_claimed & is_contained).sum(), is_claimed.sum() + (is_contained & is_scored).sum()
             )
-        stated_values.append(is_stated[is_scored])
-        scored_values.append(np.ones(is_scored.sum()))
-        stated_where_visible.append(is_stated[is_group_visible & is_visible & ~np.isnan(probability)])
-    scores["not_determined"] = 1.0 - _ratio(np.concatenate(stated_values).sum(), np.concatenate(scored_values).sum())
-    scores["determined_of_determinable"] = float(np.concatenate(stated_where_visible).mean())
-    return scores | _thickness_scores(truth, answers, draws)
+        is_stated_by_place.append(is_stated[is_scored])
+        is_scored_by_place.append(np.ones(is_scored.sum()))
+        is_stated_where_visible.append(is_stated[is_group_visible & is_visible & ~np.isnan(probability)])
+    scores["not_determined"] = 1.0 - _ratio(
+        np.concatenate(is_stated_by_place).sum(), np.concatenate(is_scored_by_place).sum()
+    )
+    scores["determined_of_determinable"] = float(np.concatenate(is_stated_where_visible).mean())
+    return scores | _thickness_scores(truth, answers, n_draw)
 
 
 def amount_scores(
@@ -267,18 +269,18 @@ def amount_scores(
     model_card = answers.card
     if answers.amount is None:
         return {}
-    edges, draws = np.asarray(model_card.amount_edges), len(is_claimed) // len(truth.is_contained)
-    columns = [model_card.amounts.index(name) if name in model_card.amounts else -1 for name in groups]
-    log_odds = answers.amount.reshape(len(is_claimed), len(model_card.amounts), edges.size)[:, columns]
+    fraction_edges, n_draw = np.asarray(model_card.amount_edges), len(is_claimed) // len(truth.is_contained)
+    amount_columns = [model_card.amounts.index(name) if name in model_card.amounts else -1 for name in groups]
+    log_odds = answers.amount.reshape(len(is_claimed), len(model_card.amounts), fraction_edges.size)[:, amount_columns]
     p_reached = 1.0 / (1.0 + np.exp(-log_odds))
-    is_invisible = np.repeat(truth.is_contained & ~(truth.counts_needed <= counts), draws, axis=0)
-    mass_fraction = np.repeat(truth.mass_fraction, draws, axis=0)
-    p_pigment = p_reached[:, :, np.argmin(np.abs(edges - _PIGMENT_MASS_FRACTION))]
-    has_amount = (np.asarray(columns) >= 0)[None, :]
+    is_invisible = np.repeat(truth.is_contained & ~(truth.counts_needed <= counts), n_draw, axis=0)
+    mass_fraction = np.repeat(truth.mass_fraction, n_draw, axis=0)
+    p_pigment = p_reached[:, :, np.argmin(np.abs(fraction_edges - _PIGMENT_MASS_FRACTION))]
+    has_amount = (np.asarray(amount_columns) >= 0)[None, :]
     is_stated_pigment = is_claimed & has_amount & (p_pigment > _MIN_AMOUNT_PROBABILITY)
     is_stated_trace = is_claimed & has_amount & (p_pigment < 1.0 - _MIN_AMOUNT_PROBABILITY)
     is_below_edge = p_reached < 1.0 - UPPER_PROBABILITY
-    upper_limit = np.where(is_below_edge.any(axis=2), edges[np.argmax(is_below_edge, axis=2)], np.inf)
+    upper_limit = np.where(is_below_edge.any(axis=2), fraction_edges[np.argmax(is_below_edge, axis=2)], np.inf)
     is_invisible &= has_amount
     return {
         "pigment_right": _fraction_right(mass_fraction >= _PIGMENT_MASS_FRACTION, is_stated_pigment),
@@ -290,15 +292,18 @@ def amount_scores(
     }
 
 
-def _thickness_scores(truth: Truth, answers: ModelAnswers, draws: int) -> dict[str, float]:
+def _thickness_scores(truth: Truth, answers: ModelAnswers, n_draw: int) -> dict[str, float]:
     if answers.quantity is None or answers.sigma is None or SURFACE_UM not in answers.card.quantities:
         return {}
-    column = answers.card.quantities.index(SURFACE_UM)
-    thickness = from_unbounded(SURFACE_UM, answers.quantity[:, column])[:, None]
-    interval = estimate(SURFACE_UM, thickness, answers.sigma[:, column : column + 1])
-    true_thickness_um = np.repeat(truth.thickness_um, draws)[:, None]
-    in_interval = (interval.low <= true_thickness_um) & (true_thickness_um <= interval.high)
-    return {"coverage": float(in_interval.mean()), "determined": float(is_determined(SURFACE_UM, interval).mean())}
+    quantity_column = answers.card.quantities.index(SURFACE_UM)
+    estimated_um = from_unbounded(SURFACE_UM, answers.quantity[:, quantity_column])[:, None]
+    thickness_interval = estimate(SURFACE_UM, estimated_um, answers.sigma[:, quantity_column : quantity_column + 1])
+    true_thickness_um = np.repeat(truth.thickness_um, n_draw)[:, None]
+    in_interval = (thickness_interval.low <= true_thickness_um) & (true_thickness_um <= thickness_interval.high)
+    return {
+        "coverage": float(in_interval.mean()),
+        "determined": float(is_determined(SURFACE_UM, thickness_interval).mean()),
+    }
 
 
 def _open_network(model: str | Path | OnnxModel) -> OnnxModel:
@@ -313,12 +318,14 @@ def _line_evidence(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> t
     scan_statistics = survey(Scan(np.asarray(spectra.counts)[None], panels.axis))
     fit = plan_all_families(scan_statistics, panels.axis, panels.instrument, peaks=False)
     families_by_group = {group: library().group(group).key_families for group in groups}
-    lines = line_evidence(families_by_group, fit, scan_statistics, panels.axis, panels.instrument, voltage_known=True)
+    line_test = line_evidence(
+        families_by_group, fit, scan_statistics, panels.axis, panels.instrument, voltage_known=True
+    )
     evidence = fit(np.asarray(spectra.counts))
     log_odds_needed = np.full((len(spectra), len(groups)), -np.inf)
     is_proven = np.zeros(log_odds_needed.shape, bool)
-    columns = [list(groups).index(group) for group in lines.groups]
-    log_odds_needed[:, columns], is_proven[:, columns] = lines(evidence), lines.proves(evidence)
+    group_columns = [list(groups).index(group) for group in line_test.groups]
+    log_odds_needed[:, group_columns], is_proven[:, group_columns] = line_test(evidence), line_test.proves(evidence)
     return log_odds_needed, is_proven
 
 
@@ -327,14 +334,15 @@ def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
     emission = emit(samples, instrument)
     axis = EnergyAxis(panels.axis.gain_kev, panels.axis.zero_kev, panels.axis.n_channel)
     expected_counts = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
-    names = {place: [at_place(name, place) for name in groups] for place in PLACES_SCORED}
+    names_by_place = {place: [at_place(name, place) for name in groups] for place in PLACES_SCORED}
     return Truth(
         is_contained=panels.contained_elements(groups) == 1,
         counts_needed=panels.counts_needed(groups, MODEL_ERROR),
-        is_contained_at={place: element_shares(samples, names[place]) > 0 for place in PLACES_SCORED},
+        is_contained_at={place: element_shares(samples, names_by_place[place]) > 0 for place in PLACES_SCORED},
         counts_needed_at={
             place: np.nan_to_num(
-                lines_needed(samples, emission, expected_counts, names[place], instrument.detector, axis)[0], nan=np.inf
+                lines_needed(samples, emission, expected_counts, names_by_place[place], instrument.detector, axis)[0],
+                nan=np.inf,
             )
             for place in PLACES_SCORED
         },
@@ -343,31 +351,31 @@ def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
     )
 
 
-def _join_truths(parts: Sequence[Truth]) -> Truth:
+def _join_truths(truths: Sequence[Truth]) -> Truth:
     def join(get_array: Callable[[Truth], NDArray[Any]]) -> NDArray[Any]:
-        return np.concatenate([get_array(truth) for truth in parts])
+        return np.concatenate([get_array(truth) for truth in truths])
 
     return Truth(
-        is_contained=join(lambda truth: truth.is_contained),
-        counts_needed=join(lambda truth: truth.counts_needed),
+        is_contained=join_arrays(lambda truth: truth.is_contained),
+        counts_needed=join_arrays(lambda truth: truth.counts_needed),
         is_contained_at={
-            place: np.concatenate([truth.is_contained_at[place] for truth in parts]) for place in PLACES_SCORED
+            place: np.concatenate([truth.is_contained_at[place] for truth in truths]) for place in PLACES_SCORED
         },
         counts_needed_at={
-            place: np.concatenate([truth.counts_needed_at[place] for truth in parts]) for place in PLACES_SCORED
+            place: np.concatenate([truth.counts_needed_at[place] for truth in truths]) for place in PLACES_SCORED
         },
-        mass_fraction=join(lambda truth: truth.mass_fraction),
-        thickness_um=join(lambda truth: truth.thickness_um),
+        mass_fraction=join_arrays(lambda truth: truth.mass_fraction),
+        thickness_um=join_arrays(lambda truth: truth.thickness_um),
     )
 
 
-def _join_answers(parts: Sequence[ModelAnswers]) -> ModelAnswers:
-    def join(name: str) -> NDArray[np.float32] | None:
-        values = [getattr(answers, name) for answers in parts]
-        return None if values[0] is None else np.concatenate(values)
+def _join_answers(answers_by_panel: Sequence[ModelAnswers]) -> ModelAnswers:
+    def join(field_name: str) -> NDArray[np.float32] | None:
+        panel_arrays = [getattr(answers, field_name) for answers in answers_by_panel]
+        return None if panel_arrays[0] is None else np.concatenate(panel_arrays)
 
-    fields = ("log_odds", "probability", "quantity", "sigma", "amount")
-    return ModelAnswers(parts[0].card, **{name: join(name) for name in fields})  # type: ignore[arg-type]
+    field_names = ("log_odds", "probability", "quantity", "sigma", "amount")
+    return ModelAnswers(answers_by_panel[0].card, **{field_name: join_field(field_name) for field_name in field_names})  # type: ignore[arg-type]
 
 
 def _claims_by_group(answers: ModelAnswers, groups: Sequence[str]) -> Mask:
@@ -375,12 +383,12 @@ def _claims_by_group(answers: ModelAnswers, groups: Sequence[str]) -> Mask:
 
 
 def _provenance(
-    model: OnnxModel, panels: Sequence[Panels], groups: Sequence[str], draws: int, seed: int
+    model: OnnxModel, panels: Sequence[Panels], groups: Sequence[str], n_draw: int, seed: int
 ) -> dict[str, Any]:
     return {
         "model": model.card.name,
         "samples": sum(len(panel_set.names) for panel_set in panels),
-        "draws": draws,
+        "draws": n_draw,
         "seed": seed,
         "groups": list(groups),
         "model_error": MODEL_ERROR,

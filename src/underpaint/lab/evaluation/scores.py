@@ -48,8 +48,8 @@ def score(
         Probability above which the answer is yes.
     """
     is_scored = ~label | is_visible
-    truth, answer = label[is_scored], np.nan_to_num(probability[is_scored], nan=0.0)
-    is_claimed = answer > threshold
+    truth, scored_probability = label[is_scored], np.nan_to_num(probability[is_scored], nan=0.0)
+    is_claimed = scored_probability > threshold
     n_true_positive = int((is_claimed & truth).sum())
     n_positive, n_negative = int(truth.sum()), int((~truth).sum())
     return Scores(
@@ -60,10 +60,10 @@ def score(
         sensitivity=_ratio(n_true_positive, n_positive),
         precision=_ratio(n_true_positive, int(is_claimed.sum())),
         f1=_ratio(2 * n_true_positive, int(is_claimed.sum()) + n_positive),
-        auprc=average_precision(answer, truth),
-        auroc=auroc(answer, truth),
-        ece=expected_calibration_error(answer, truth),
-        brier=float(np.mean((answer - truth) ** 2)) if truth.size else float("nan"),
+        auprc=average_precision(scored_probability, truth),
+        auroc=auroc(scored_probability, truth),
+        ece=expected_calibration_error(scored_probability, truth),
+        brier=float(np.mean((scored_probability - truth) ** 2)) if truth.size else float("nan"),
         always_yes_f1=_ratio(2 * n_positive, truth.size + n_positive),
         majority_accuracy=_ratio(max(n_positive, n_negative), truth.size),
     )
@@ -74,9 +74,9 @@ def auroc(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
     n_positive, n_negative = int(truth.sum()), int((~truth).sum())
     if n_positive == 0 or n_negative == 0:
         return float("nan")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts - 1) / 2.0
-    return float((mean_rank[inverse][truth].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+    _, unique_index, tie_sizes = np.unique(scores, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(tie_sizes) - (tie_sizes - 1) / 2.0
+    return float((mean_rank[unique_index][truth].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
 
 
 def average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
@@ -84,9 +84,9 @@ def average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) ->
     n_positive = int(truth.sum())
     if n_positive == 0:
         return float("nan")
-    order = np.argsort(-scores, kind="stable")
-    is_last_of_tie = np.r_[np.diff(scores[order]) != 0, True]
-    true_positives = np.cumsum(truth[order])[is_last_of_tie]
+    descending_order = np.argsort(-scores, kind="stable")
+    is_last_of_tie = np.r_[np.diff(scores[descending_order]) != 0, True]
+    true_positives = np.cumsum(truth[descending_order])[is_last_of_tie]
     n_claimed = np.flatnonzero(is_last_of_tie) + 1
     return float(np.sum(np.diff(np.r_[0, true_positives]) / n_positive * true_positives / n_claimed))
 
@@ -97,10 +97,10 @@ def expected_calibration_error(probability: NDArray[np.floating], truth: NDArray
         return float("nan")
     bin_index = np.clip((probability * n_bin).astype(int), 0, n_bin - 1)
     weighted_gaps = [
-        abs(float(probability[bin_index == index].mean()) - float(truth[bin_index == index].mean()))
-        * np.mean(bin_index == index)
-        for index in range(n_bin)
-        if np.any(bin_index == index)
+        abs(float(probability[bin_index == bin_number].mean()) - float(truth[bin_index == bin_number].mean()))
+        * np.mean(bin_index == bin_number)
+        for bin_number in range(n_bin)
+        if np.any(bin_index == bin_number)
     ]
     return float(sum(weighted_gaps))
 
@@ -108,8 +108,10 @@ def expected_calibration_error(probability: NDArray[np.floating], truth: NDArray
 def spearman(first_values: NDArray[np.floating], second_values: NDArray[np.floating]) -> float:
     """Return the rank correlation of the values that are finite in both arrays; NaN if either is constant."""
     is_finite = np.isfinite(first_values) & np.isfinite(second_values)
-    ranks = [rankdata(values[is_finite]) for values in (first_values, second_values)]
-    return float("nan") if any(np.ptp(values) == 0 for values in ranks) else float(np.corrcoef(ranks)[0, 1])
+    ranks = [rankdata(ranked_values[is_finite]) for ranked_values in (first_values, second_values)]
+    return (
+        float("nan") if any(np.ptp(ranked_values) == 0 for ranked_values in ranks) else float(np.corrcoef(ranks)[0, 1])
+    )
 
 
 def _ratio(numerator: int, denominator: int) -> float:

@@ -102,17 +102,17 @@ class HeldOut:
 
     def select(self, rows: NDArray[np.integer] | slice) -> "HeldOut":
         """Return some of the spectra."""
-        arrays = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
+        array_names = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
         max_absent_counts = None if self.max_absent_counts is None else self.max_absent_counts[rows]
         return replace(
-            self, max_absent_counts=max_absent_counts, **{name: getattr(self, name)[rows] for name in arrays}
+            self, max_absent_counts=max_absent_counts, **{name: getattr(self, name)[rows] for name in array_names}
         )
 
     def draw_spectra(self, counts: NDArray[np.floating] | float, seed: tuple[int, ...]) -> Spectra:
         """Draw spectra with the given mean total counts within the recorded range, (n,) or one number for all."""
         rng = np.random.default_rng(seed)
-        totals = np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))
-        spectra = count(self.expected * totals[:, None], rng=rng).astype(np.float32)
+        total_counts = np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))
+        spectra = count(self.expected * total_counts[:, None], rng=rng).astype(np.float32)
         return Spectra(spectra, self.axis, self.recorded, self.instrument)
 
     def is_present(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
@@ -177,12 +177,15 @@ def unseen_instruments() -> dict[str, Instrument]:
     }
 
 
-def group_scores(held_out: HeldOut, answer: Answer, counts: float, seed: int) -> dict[str, Any]:
+def group_scores(held_out_spectra: HeldOut, answer: Answer, counts: float, seed: int) -> dict[str, Any]:
     """Return the scores of each pigment group at the given total counts, in the form of :func:`summarise`."""
-    columns = held_out.columns(held_out.groups)
-    probability = answer(held_out.draw_spectra(counts, (seed, round(counts))))
+    columns = held_out_spectra.columns(held_out_spectra.groups)
+    probability = answer(held_out_spectra.draw_spectra(counts, (seed, round(counts))))
     return summarise(
-        probability, held_out.is_present(counts)[:, columns], held_out.is_visible(counts)[:, columns], held_out.groups
+        probability,
+        held_out_spectra.is_present(counts)[:, columns],
+        held_out_spectra.is_visible(counts)[:, columns],
+        held_out_spectra.groups,
     )
 
 
@@ -210,7 +213,7 @@ def _simulated_set(
         # starting processes takes longer than simulating a few chunks
         workers = 1 if n_stratigraphies <= MAX_SERIAL_CHUNKS * plan.per_instrument else plan.workers
         simulate_library(settings, path, workers=workers, progress=progress)
-    return read_held_out(path, lines=bool(model_card.amounts))
+    return read_held_out(path, with_line_labels=bool(model_card.amounts))
 
 
 def _has_settings(path: Path, settings: LibrarySettings) -> bool:
@@ -218,23 +221,25 @@ def _has_settings(path: Path, settings: LibrarySettings) -> bool:
         return LibrarySettings.model_validate_json(file.attrs["config"]) == settings
 
 
-def read_held_out(path: Path, *, lines: bool = False) -> HeldOut:
+def read_held_out(path: Path, *, with_line_labels: bool = False) -> HeldOut:
     """Read a library with labels by place, written by :func:`underpaint.simulate.simulate_library`.
 
-    With ``lines``, a group is present if the lines of its element are visible, as for the training of networks that
+    With ``with_line_labels``, a group is present if the lines of its element are visible, as for the training of networks that
     predict amounts.
     """
-    arrays = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
+    array_names = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
     with h5py.File(path, "r") as file:
         name_lists: dict[str, Any] = {
             name: tuple(json.loads(file.attrs[name])) for name in ("names", "kinds", "materials")
         }
-        values = {name: file[name][()] for name in arrays}
-        if lines:
+        array_by_name = {name: file[name][()] for name in array_names}
+        if with_line_labels:
             line_limits = file["lines_needed"][()], file["lines_hidden"][()]
-            line_labels = labels_by_lines(name_lists["names"], values["labels"], values["counts_needed"], *line_limits)
-            values |= dict(zip(("labels", "counts_needed", "max_absent_counts"), line_labels, strict=True))
-        return HeldOut(**values, **name_lists)
+            line_labels = labels_by_lines(
+                name_lists["names"], array_by_name["labels"], array_by_name["counts_needed"], *line_limits
+            )
+            array_by_name |= dict(zip(("labels", "counts_needed", "max_absent_counts"), line_labels, strict=True))
+        return HeldOut(**array_by_name, **name_lists)
 
 
 @dataclass(frozen=True)
@@ -262,33 +267,35 @@ class LabelledMockups:
         return Spectra.from_instrument(self.mockups.counts, self.mockups.axis, self.mockups.instrument)
 
 
-def simulate_mockups(plan: TrustPlan, *, lines: bool = False) -> LabelledMockups:
-    """Simulate the mock-ups with labels of visible pigments; with ``lines``, of visible lines of any material."""
+def simulate_mockups(plan: TrustPlan, *, with_line_labels: bool = False) -> LabelledMockups:
+    """Simulate the mock-ups with labels of visible pigments; with ``with_line_labels``, of visible lines of any material."""
     mockups = paint_mockups(plan.mockup_spectra, plan.mockup_counts, plan.seed)
     outputs = _mockup_outputs(mockups)
-    labels, counts_needed, max_absent_counts = _visibility(mockups, outputs, lines=lines)
+    labels, counts_needed, max_absent_counts = _visibility(mockups, outputs, with_line_labels=with_line_labels)
     counts = mockups.counts.sum(axis=1)[:, None]
     is_present = present_at(labels, max_absent_counts, counts)
     return LabelledMockups(mockups, outputs.names, is_present.astype(np.uint8), is_present & (counts_needed <= counts))
 
 
-def scores_without_finetuning(labelled: LabelledMockups, answer: Answer) -> dict[str, Any]:
+def scores_without_finetuning(labelled_mockups: LabelledMockups, answer: Answer) -> dict[str, Any]:
     """Return the scores of each group, in the form of :func:`~underpaint.lab.evaluation.groups.summarise`."""
-    return summarise(answer(labelled.spectra), labelled.labels, labelled.is_visible, labelled.groups)
+    return summarise(
+        answer(labelled_mockups.spectra), labelled_mockups.labels, labelled_mockups.is_visible, labelled_mockups.groups
+    )
 
 
 def finetuning_obstacle(model_card: ModelCard) -> str:
     """Return the reason why a model cannot be fine-tuned here; an empty string if it can."""
-    missing = [name for name in ("torch", "lightning", "onnx") if find_spec(name) is None]
-    if missing:
-        return f"{', '.join(missing)} is not installed"
+    missing_packages = [name for name in ("torch", "lightning", "onnx") if find_spec(name) is None]
+    if missing_packages:
+        return f"{', '.join(missing_packages)} is not installed"
     if not model_card.kind.startswith("layers") and model_card.kind != "default":
         return f"a network of the kind {model_card.kind} has no groups as outputs"
     return ""
 
 
 def finetuned_scores(
-    labelled: LabelledMockups, model: str | Path, plan: TrustPlan, folder: Path, progress: Progress
+    labelled_mockups: LabelledMockups, model: str | Path, plan: TrustPlan, folder: Path, progress: Progress
 ) -> tuple[dict[str, Any], int]:
     """Cross-validate a fine-tuned model by structure, and pool the answers of all folds.
 
@@ -312,24 +319,27 @@ def finetuned_scores(
     from underpaint.lab.training import answers, finetune, load_trainable
     from underpaint.lab.training.labelled import absent_as_unknown
 
-    splits = splits_by_group(structure_families(labelled.mockups), plan.seed)[: plan.folds]
-    probabilities, tested_rows = [], []
+    splits = splits_by_group(structure_families(labelled_mockups.mockups), plan.seed)[: plan.folds]
+    probabilities, test_rows_by_fold = [], []
     for number, split in enumerate(splits):
         progress("Fine-tuning, structures left out", number, len(splits))
         pretrained_model = load_trainable(model)
         library, settings = (
-            _as_library(labelled, pretrained_model),
+            _as_library(labelled_mockups, pretrained_model),
             _finetune_settings(pretrained_model, plan, folder / f"structure_out_{number}"),
         )
         trained_model = finetune(
             pretrained_model, settings, absent_as_unknown(library.select_rows(split.finetune_rows))
         ).trained_model
         probability = answers(trained_model, library, split.test_rows, settings)
-        probabilities.append(columns_by_name(probability, library.names, labelled.groups))
-        tested_rows.append(split.test_rows)
-    test_rows = np.concatenate(tested_rows)
+        probabilities.append(columns_by_name(probability, library.names, labelled_mockups.groups))
+        test_rows_by_fold.append(split.test_rows)
+    test_rows = np.concatenate(test_rows_by_fold)
     return summarise(
-        np.concatenate(probabilities), labelled.labels[test_rows], labelled.is_visible[test_rows], labelled.groups
+        np.concatenate(probabilities),
+        labelled_mockups.labels[test_rows],
+        labelled_mockups.is_visible[test_rows],
+        labelled_mockups.groups,
     ), len(splits)
 
 
@@ -342,24 +352,28 @@ def _mockup_outputs(mockups: Mockups) -> Outputs:
 
 
 def _visibility(
-    mockups: Mockups, outputs: Outputs, *, lines: bool
+    mockups: Mockups, outputs: Outputs, *, with_line_labels: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
     batches = []
     detector = mockups.instrument.detector
-    for start in range(0, len(mockups), BATCH_SIZE):
-        samples = mockups.stratigraphies[start : start + BATCH_SIZE]
+    for batch_start in range(0, len(mockups), BATCH_SIZE):
+        samples = mockups.stratigraphies[batch_start : batch_start + BATCH_SIZE]
         emission = emit(samples, mockups.instrument, single=True)
         expected_counts = np.asarray(render(emission, detector, mockups.axis), dtype=np.float64)
-        batches.append(visible_labels(samples, emission, expected_counts, outputs, detector, mockups.axis, lines=lines))
-    labels, counts_needed, max_absent_counts = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+        batches.append(
+            visible_labels(samples, emission, expected_counts, outputs, detector, mockups.axis, lines=with_line_labels)
+        )
+    labels, counts_needed, max_absent_counts = (
+        np.concatenate(batch_arrays) for batch_arrays in zip(*batches, strict=True)
+    )
     return labels, counts_needed, max_absent_counts
 
 
-def _as_library(labelled: LabelledMockups, pretrained_model: "TrainedNetwork") -> "Library":
+def _as_library(labelled_mockups: LabelledMockups, pretrained_model: "TrainedNetwork") -> "Library":
     """Return the mock-ups as a library on the axis of a model; names without a label are unknown, not absent."""
     from underpaint.lab.training import labelled_spectra
 
-    mockups, model_card = labelled.mockups, pretrained_model.card
+    mockups, model_card = labelled_mockups.mockups, pretrained_model.card
     present_names = [
         sorted(pigments_in(stratigraphy) & set(model_card.names)) for stratigraphy in mockups.stratigraphies
     ]
@@ -377,12 +391,12 @@ def _as_library(labelled: LabelledMockups, pretrained_model: "TrainedNetwork") -
     )
 
 
-def _finetune_settings(pretrained_model: "TrainedNetwork", plan: TrustPlan, out: Path) -> "FinetuneSettings":
+def _finetune_settings(pretrained_model: "TrainedNetwork", plan: TrustPlan, output_folder: Path) -> "FinetuneSettings":
     from underpaint.lab.training import FinetuneSettings
 
     return FinetuneSettings(
         library=(Path("mockups"),),
-        out=out,
+        out=output_folder,
         name=pretrained_model.card.name,
         kind=pretrained_model.card.kind,
         epochs=plan.finetune_epochs,

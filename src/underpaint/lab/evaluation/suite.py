@@ -49,34 +49,36 @@ class Stages:
     ----------
     folder : Path
         Folder of the records; it is created if it is missing.
-    facts : dict
+    dependencies : dict
         Settings, model and versions that all scores depend on. A stage stored with other facts is run again.
     """
 
-    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
-        self.folder, self._facts = folder, facts
+    def __init__(self, folder: Path, dependencies: dict[str, Any]) -> None:
+        self.folder, self._facts = folder, dependencies
         claim_folder(folder)
 
-    def result_of(self, name: str, compute: Callable[[], dict[str, Any]], facts: dict[str, Any] | None = None) -> Any:
+    def result_of(
+        self, name: str, compute_scores: Callable[[], dict[str, Any]], dependencies: dict[str, Any] | None = None
+    ) -> Any:
         """Return the stored scores of a stage, or compute and store them.
 
         Parameters
         ----------
         name : str
             Name of the stage and of its file.
-        compute : callable
+        compute_scores : callable
             Function that returns the scores as plain values.
-        facts : dict, optional
+        dependencies : dict, optional
             Further facts that this stage depends on.
         """
-        stage_facts = plain({**self._facts, **(facts or {})})
+        stage_dependencies = plain({**self._facts, **(dependencies or {})})
         path = self.folder / f"{name}.json"
         stored_record = self._read(path)
-        if stored_record.get("facts") == stage_facts:
+        if stored_record.get("facts") == stage_dependencies:
             return stored_record["figures"]
         start_time = time.perf_counter()
-        scores = plain(compute())
-        record = {"facts": stage_facts, "seconds": round(time.perf_counter() - start_time, 1), "figures": scores}
+        scores = plain(compute_scores())
+        record = {"facts": stage_dependencies, "seconds": round(time.perf_counter() - start_time, 1), "figures": scores}
         write_json(path, record)
         return scores
 
@@ -97,16 +99,16 @@ class Stages:
         return record if isinstance(record, dict) else {}
 
 
-def spectra_per_second(model: OnnxModel, seconds: float, *, block: int = 2048) -> float:
+def spectra_per_second(model: OnnxModel, seconds: float, *, block_size: int = 2048) -> float:
     """Measure the spectra per second of a model, over the given time, on blocks of spectra in memory."""
     axis = model.card.axis
-    counts = np.random.default_rng(0).poisson(20.0, (block, axis.n_bin)).astype(np.float32)
-    recorded = np.tile(np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (block, 1))
-    model(counts, recorded)
+    counts = np.random.default_rng(0).poisson(20.0, (block_size, axis.n_bin)).astype(np.float32)
+    recorded_kev = np.tile(np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (block_size, 1))
+    model(counts, recorded_kev)
     start_time, n_spectra = time.perf_counter(), 0
     while time.perf_counter() - start_time < seconds:
-        model(counts, recorded)
-        n_spectra += block
+        model(counts, recorded_kev)
+        n_spectra += block_size
     return n_spectra / (time.perf_counter() - start_time)
 
 
@@ -146,7 +148,7 @@ class Inputs:
     def missing(self) -> list[str]:
         """Names of the inputs that a complete run needs and that are missing."""
         is_missing = {"monte_carlo": self.reference is None, "aurora": len(self.scans) < 2}
-        return [name for name, missing in is_missing.items() if missing]
+        return [name for name, is_input_missing in is_missing.items() if is_input_missing]
 
 
 class Suite:
@@ -167,16 +169,18 @@ class Suite:
         self.model = open_model(inputs.model, threads=plan.threads)
         self.digest = sha256_of(model_path(inputs.model))
         self.instrument_card = None if inputs.instrument_model is None else load_card(inputs.instrument_model)
-        facts = {"plan": plan.model_dump(mode="json", exclude={"workers", "threads"}), "version": __version__}
-        self.stages = Stages(folder, facts)
+        dependencies = {"plan": plan.model_dump(mode="json", exclude={"workers", "threads"}), "version": __version__}
+        self.stages = Stages(folder, dependencies)
         self.folder = self.stages.folder
 
     def run_stage(
-        self, stage: str, compute: Callable[[], dict[str, Any]], *, uses_model: bool = True, **facts: Any
+        self, stage: str, compute_scores: Callable[[], dict[str, Any]], *, uses_model: bool = True, **dependencies: Any
     ) -> Any:
         """Return the scores of a stage; they depend on the model unless ``uses_model`` is False."""
         self.progress(stage.replace("_", " ").capitalize(), 0, 1)
-        return self.stages.result_of(stage, compute, facts | ({"model": self.digest} if uses_model else {}))
+        return self.stages.result_of(
+            stage, compute_scores, dependencies | ({"model": self.digest} if uses_model else {})
+        )
 
     @cached_property
     def held_out(self) -> HeldOut:
@@ -186,7 +190,7 @@ class Suite:
     @cached_property
     def mockups(self) -> LabelledMockups:
         """The virtual mock-ups."""
-        return simulate_mockups(self.plan, lines=self.predicts_lines)
+        return simulate_mockups(self.plan, with_line_labels=self.predicts_lines)
 
     @cached_property
     def paper_model(self) -> OnnxModel:
@@ -228,31 +232,33 @@ class Suite:
 
     def simulated_scores(self) -> dict[str, Any]:
         """Score the groups on the held-out set, with and without instrument conditions."""
-        held_out, plan = self.held_out, self.plan
+        held_out_spectra, plan = self.held_out, self.plan
         scores_by_counts = {
-            counts_key(counts): group_scores(held_out, self.answer(held_out.groups), counts, plan.seed)
+            counts_key(counts): group_scores(held_out_spectra, self.answer(held_out_spectra.groups), counts, plan.seed)
             for counts in plan.counts
         }
         scores_without_conditions = {
-            counts_key(counts): group_scores(held_out, self.without_conditions(held_out.groups), counts, plan.seed)
+            counts_key(counts): group_scores(
+                held_out_spectra, self.without_conditions(held_out_spectra.groups), counts, plan.seed
+            )
             for counts in UNSEEN_COUNTS
         }
         return {
             "data": "simulated",
-            "n": len(held_out),
+            "n": len(held_out_spectra),
             "by_counts": scores_by_counts,
             "untold": macro_f1_by_counts(scores_without_conditions),
         }
 
     def calibration_scores(self) -> dict[str, Any]:
         """Return calibration errors, and the coverage of prediction sets and of intervals in each decade of counts."""
-        held_out = self.held_out
-        sets_by_decade = calibration.draw_by_decade(held_out, self.plan.seed)
-        model_answers = [run_model(self.model, decade_spectra.spectra) for decade_spectra in sets_by_decade]
+        held_out_spectra = self.held_out
+        spectra_by_decade = calibration.draw_by_decade(held_out_spectra, self.plan.seed)
+        model_answers = [run_model(self.model, decade_spectra.spectra) for decade_spectra in spectra_by_decade]
         answers = calibration.AnswersByDecade(
-            held_out,
-            sets_by_decade,
-            [decade_answers.probability_by_group(held_out.groups) for decade_answers in model_answers],
+            held_out_spectra,
+            spectra_by_decade,
+            [decade_answers.probability_by_group(held_out_spectra.groups) for decade_answers in model_answers],
         )
         prediction_sets = self.model.card.sets
         coverage_calibrated_here = calibration.conformal_coverage(answers)
@@ -264,7 +270,7 @@ class Suite:
             else calibration.stated_coverage(answers, model_answers, prediction_sets),
             "sets_of": "half of the held-out instruments" if prediction_sets is None else "the model's card",
             "coverage_calibrated_here": coverage_calibrated_here,
-            "intervals": {"thickness_um": calibration.thickness_intervals(held_out, model_answers)},
+            "intervals": {"thickness_um": calibration.thickness_intervals(held_out_spectra, model_answers)},
         }
 
     def unseen_instrument_scores(self) -> dict[str, Any]:
@@ -272,25 +278,35 @@ class Suite:
         scores_by_instrument: dict[str, Any] = {}
         for number, instrument_key in enumerate(unseen_instruments()):
             self.progress("Unseen instruments", number, len(unseen_instruments()))
-            held_out = unseen_set(self.plan, self.model.card, self.folder, instrument_key, self.progress)
-            answers_by_key = {"told": self.answer(held_out.groups), "untold": self.without_conditions(held_out.groups)}
+            held_out_spectra = unseen_set(self.plan, self.model.card, self.folder, instrument_key, self.progress)
+            answers_by_key = {
+                "told": self.answer(held_out_spectra.groups),
+                "untold": self.without_conditions(held_out_spectra.groups),
+            }
             scores_by_instrument[instrument_key] = {
-                key: macro_f1_by_counts(
+                conditions_key: macro_f1_by_counts(
                     {
-                        counts_key(counts): group_scores(held_out, answer, counts, self.plan.seed)
+                        counts_key(counts): group_scores(held_out_spectra, answer, counts, self.plan.seed)
                         for counts in UNSEEN_COUNTS
                     }
                 )
-                for key, answer in answers_by_key.items()
+                for conditions_key, answer in answers_by_key.items()
             }
         mean_scores = {
-            key: {
-                counts_key(counts): mean([row[key][counts_key(counts)] for row in scores_by_instrument.values()])
+            conditions_key: {
+                counts_key(counts): mean(
+                    [
+                        scores_by_conditions[conditions_key][counts_key(counts)]
+                        for scores_by_conditions in scores_by_instrument.values()
+                    ]
+                )
                 for counts in UNSEEN_COUNTS
             }
-            for key in ("told", "untold")
+            for conditions_key in ("told", "untold")
         }
-        instrument_names = {key: instrument_key.name for key, instrument_key in unseen_instruments().items()}
+        instrument_names = {
+            conditions_key: instrument_key.name for conditions_key, instrument_key in unseen_instruments().items()
+        }
         return {
             "data": "simulated",
             "instruments": instrument_names,
@@ -300,26 +316,34 @@ class Suite:
 
     def choose_threshold(self) -> dict[str, Any]:
         """Choose the element thresholds on a separate set of spectra."""
-        held_out = tuning_set(self.plan, self.model.card, self.folder, self.progress)
-        return {"sigmas": baselines.choose_threshold(held_out, UNSEEN_COUNTS, self.plan.seed), "n": len(held_out)}
+        held_out_spectra = tuning_set(self.plan, self.model.card, self.folder, self.progress)
+        return {
+            "sigmas": baselines.choose_threshold(held_out_spectra, UNSEEN_COUNTS, self.plan.seed),
+            "n": len(held_out_spectra),
+        }
 
     def baseline_scores(self, threshold: float) -> dict[str, Any]:
         """Score the baselines and the model on a part of the held-out set."""
-        held_out = self.held_out.select(slice(0, min(self.plan.baseline_spectra, len(self.held_out))))
+        held_out_spectra = self.held_out.select(slice(0, min(self.plan.baseline_spectra, len(self.held_out))))
         scores_by_contestant: dict[str, Any] = {}
-        contestants = {"model": self.answer(held_out.groups), **self.baseline_answers(held_out.groups, threshold)}
-        sets_by_decade = calibration.draw_by_decade(held_out, self.plan.seed)
+        contestants = {
+            "model": self.answer(held_out_spectra.groups),
+            **self.baseline_answers(held_out_spectra.groups, threshold),
+        }
+        spectra_by_decade = calibration.draw_by_decade(held_out_spectra, self.plan.seed)
         for number, (model_name, answer) in enumerate(contestants.items()):
             self.progress("Baselines", number, len(contestants))
-            probability = [answer(decade_spectra.spectra) for decade_spectra in sets_by_decade]
+            probability = [answer(decade_spectra.spectra) for decade_spectra in spectra_by_decade]
             scores_by_contestant[model_name] = {
                 "by_counts": {
-                    counts_key(counts): group_scores(held_out, answer, counts, self.plan.seed)
+                    counts_key(counts): group_scores(held_out_spectra, answer, counts, self.plan.seed)
                     for counts in self.plan.counts
                 },
-                **calibration.calibration_error(calibration.AnswersByDecade(held_out, sets_by_decade, probability)),
+                **calibration.calibration_error(
+                    calibration.AnswersByDecade(held_out_spectra, spectra_by_decade, probability)
+                ),
             }
-        return {"data": "simulated", "n": len(held_out), "by_contestant": scores_by_contestant}
+        return {"data": "simulated", "n": len(held_out_spectra), "by_contestant": scores_by_contestant}
 
     def structure_scores(self, threshold: float) -> dict[str, Any]:
         """Score the model and the baselines on the mock-ups without fine-tuning."""
@@ -352,7 +376,13 @@ class Suite:
         scores_by_contestant = {
             model_name: {
                 counts_key(counts): monte_carlo.panel_scores(
-                    panels, answer, self.groups, counts, plan.panel_draws, plan.seed, lines=self.predicts_lines
+                    panels,
+                    answer,
+                    self.groups,
+                    counts,
+                    plan.panel_draws,
+                    plan.seed,
+                    with_line_labels=self.predicts_lines,
                 )
                 for counts in plan.panel_counts
             }
@@ -410,19 +440,21 @@ class Suite:
     def likelihood_fit(self, threshold: float) -> dict[str, Any]:
         """Fit the forward model to a small test set, and score the other methods on the same spectra."""
         instrument = load_instrument(SUITE_INSTRUMENT)
-        data = baselines.fit_set(self.plan, palette_for(self.model.card), instrument, lines=self.predicts_lines)
+        test_set = baselines.fit_set(
+            self.plan, palette_for(self.model.card), instrument, with_line_labels=self.predicts_lines
+        )
         show_progress = partial(self.progress, "Fitting the forward model")
-        fitted_presence, seconds_per_spectrum = baselines.likelihood_fit(data, threshold, show_progress)
-        contestants = {"model": self.answer(data.groups), **self.baseline_answers(data.groups, threshold)}
-        answers = {model_name: answer(data.spectra) for model_name, answer in contestants.items()} | {
+        fitted_presence, seconds_per_spectrum = baselines.likelihood_fit(test_set, threshold, show_progress)
+        contestants = {"model": self.answer(test_set.groups), **self.baseline_answers(test_set.groups, threshold)}
+        answers = {model_name: answer(test_set.spectra) for model_name, answer in contestants.items()} | {
             "likelihood_fit": fitted_presence
         }
         scores_by_contestant = {
-            model_name: summarise(probability, data.labels, data.is_visible, data.groups)
+            model_name: summarise(probability, test_set.labels, test_set.is_visible, test_set.groups)
             for model_name, probability in answers.items()
         }
         settings = {
-            "n": len(data.spectra),
+            "n": len(test_set.spectra),
             "counts": self.plan.fitted_counts,
             "seconds_per_spectrum": seconds_per_spectrum,
         }
@@ -433,32 +465,34 @@ class Suite:
         if not self.inputs.scans:
             return {"left_out": "no scan was given"}
         try:
-            identified_scans = [measured_scan.identify_scan(source, model) for source in self.inputs.scans]
+            identified_scans = [measured_scan.identify_scan(scan_path, model) for scan_path in self.inputs.scans]
         except CoverageError as error:
             return {"left_out": str(error)}
         sources_and_scans = zip(self.inputs.scans, identified_scans, strict=True)
         scores_by_scan = {
-            Path(source).name: measured_scan.compare_with_lines(identified) for source, identified in sources_and_scans
+            Path(scan_path).name: measured_scan.compare_with_lines(identified_scan)
+            for scan_path, identified_scan in sources_and_scans
         }
-        keys = [prefix + key for key in AURORA_SCORES for prefix in ("", "baseline_")]
+        score_keys = [prefix + score_key for score_key in AURORA_SCORES for prefix in ("", "baseline_")]
         scores: dict[str, Any] = {
-            key: measured_scan.worst_scores([scan_scores[key] for scan_scores in scores_by_scan.values()])
-            for key in keys
+            score_key: measured_scan.worst_scores([scan_scores[score_key] for scan_scores in scores_by_scan.values()])
+            for score_key in score_keys
         }
         sources_and_scans = zip(self.inputs.scans, identified_scans, strict=True)
         scores["below_against_scatter"] = {
-            Path(source).name: measured_scan.below_scatter_correlation(identified.results)
-            for source, identified in sources_and_scans
+            Path(scan_path).name: measured_scan.below_scatter_correlation(identified_scan.results)
+            for scan_path, identified_scan in sources_and_scans
         }
         scores["place_determined"] = measured_scan.worst_scores(
-            [measured_scan.determined_places(identified.results) for identified in identified_scans]
+            [measured_scan.determined_places(identified_scan.results) for identified_scan in identified_scans]
         )
         if len(identified_scans) > 1:
-            first_results, second_results = (identified.results for identified in identified_scans[:2])
+            first_results, second_results = (identified_scan.results for identified_scan in identified_scans[:2])
             scores["place_contradictions"] = measured_scan.contradicting_places(first_results, second_results)
             scores["kappa"] = measured_scan.agreement(first_results, second_results)
             kappa_of_halves = [
-                measured_scan.counting_agreement(identified, model, self.plan.seed) for identified in identified_scans
+                measured_scan.counting_agreement(identified_scan, model, self.plan.seed)
+                for identified_scan in identified_scans
             ]
             scores["kappa_of_halves"] = measured_scan.worst_scores(kappa_of_halves, max)
             scores["baseline_kappa"] = measured_scan.line_agreement(*identified_scans[:2])
@@ -472,7 +506,7 @@ class Suite:
         seconds = self.plan.speed_seconds
         rate_by_model = {
             "model": spectra_per_second(self.model, seconds),
-            PAPER_MODEL: spectra_per_second(self.paper_model, seconds, block=PAPER_BLOCK_SIZE),
+            PAPER_MODEL: spectra_per_second(self.paper_model, seconds, block_size=PAPER_BLOCK_SIZE),
         }
         return {"spectra_per_second": rate_by_model, "threads": self.plan.threads}
 
@@ -497,21 +531,30 @@ class Suite:
                 "element_threshold", self.choose_threshold, uses_model=False, palette=palette, lines=self.predicts_lines
             ),
         }
-        sigmas = float(details["threshold"]["sigmas"])
+        threshold_sigmas = float(details["threshold"]["sigmas"])
         reference, scans = self._reference_facts(), list(self.inputs.scans)
         details |= {
-            "baselines": self.run_stage("baselines", partial(self.baseline_scores, sigmas), sigmas=sigmas),
-            "structure_out": self.run_stage("structures", partial(self.structure_scores, sigmas), sigmas=sigmas),
+            "baselines": self.run_stage(
+                "baselines", partial(self.baseline_scores, threshold_sigmas), sigmas=threshold_sigmas
+            ),
+            "structure_out": self.run_stage(
+                "structures", partial(self.structure_scores, threshold_sigmas), sigmas=threshold_sigmas
+            ),
             "structure_out_finetuned": self.run_stage("structures_finetuned", self.finetuned_structure_scores),
             "monte_carlo": self.run_stage(
-                "monte_carlo", partial(self.panel_scores, sigmas), sigmas=sigmas, reference=reference
+                "monte_carlo",
+                partial(self.panel_scores, threshold_sigmas),
+                sigmas=threshold_sigmas,
+                reference=reference,
             ),
         }
         rival_deviances = self.run_stage("order_bound", self.order_bound, uses_model=False)
         details |= {
             "order": self.run_stage("layer_order", partial(self.layer_order, rival_deviances), rivals=rival_deviances),
             "open_set": self.run_stage("open_set", self.open_set_scores, uses_model=False),
-            "likelihood_fit": self.run_stage("likelihood_fit", partial(self.likelihood_fit, sigmas), sigmas=sigmas),
+            "likelihood_fit": self.run_stage(
+                "likelihood_fit", partial(self.likelihood_fit, threshold_sigmas), sigmas=threshold_sigmas
+            ),
             "aurora": self.run_stage("measured_scan", partial(self.scan_scores, self.model), scans=scans),
             "aurora_xu2022": self.run_stage(
                 "measured_scan_xu2022", partial(self.scan_scores, PAPER_MODEL), uses_model=False, scans=scans
@@ -616,20 +659,28 @@ def _provenance(suite: Suite, *, is_complete: bool) -> dict[str, Any]:
 
 def headline_scores(details: dict[str, Any]) -> dict[str, Any]:
     """Return the headline scores."""
-    calibration_scores, aurora, open_set = details["calibration"], details["aurora"], details["open_set"]["by_counts"]
+    calibration_scores, aurora_scores, open_set = (
+        details["calibration"],
+        details["aurora"],
+        details["open_set"]["by_counts"],
+    )
     order_by_counts = details["order"]["by_counts"]
     return {
         "group_macro_f1": _group_macro_f1(details),
-        "order_accuracy": {counts: row["refined"]["accuracy"] for counts, row in order_by_counts.items()},
-        "order_accuracy_network": {counts: row["network"]["accuracy"] for counts, row in order_by_counts.items()},
-        "order_bound": {counts: row["bound"]["accuracy"] for counts, row in order_by_counts.items()},
+        "order_accuracy": {
+            counts: order_scores["refined"]["accuracy"] for counts, order_scores in order_by_counts.items()
+        },
+        "order_accuracy_network": {
+            counts: order_scores["network"]["accuracy"] for counts, order_scores in order_by_counts.items()
+        },
+        "order_bound": {counts: order_scores["bound"]["accuracy"] for counts, order_scores in order_by_counts.items()},
         "ece": calibration_scores["ece"],
         "coverage": calibration_scores["coverage"],
         "openset_auroc": open_set[max(open_set, key=float)]["auroc"],
-        "auroc_aurora": aurora.get("auroc"),
-        "spearman_aurora": aurora.get("spearman"),
-        "kappa_aurora": _min_score(aurora.get("kappa")),
-        "kappa_aurora_bound": aurora.get("kappa_of_halves"),
+        "auroc_aurora": aurora_scores.get("auroc"),
+        "spearman_aurora": aurora_scores.get("spearman"),
+        "kappa_aurora": _min_score(aurora_scores.get("kappa")),
+        "kappa_aurora_bound": aurora_scores.get("kappa_of_halves"),
         "per_s": details["speed"]["spectra_per_second"]["model"],
         "train_minutes": _train_minutes(details),
         "baselines": _baselines(details),
@@ -662,7 +713,7 @@ def _baselines(details: dict[str, Any]) -> dict[str, Any]:
             },
             "ece": scores["ece"],
         }
-    aurora, paper_scores = details["aurora"], details["aurora_xu2022"]
+    aurora_scores, paper_scores = details["aurora"], details["aurora_xu2022"]
     scores_by_baseline[PAPER_MODEL] |= {
         "auroc_aurora": paper_scores.get("auroc"),
         "spearman_aurora": paper_scores.get("spearman"),
@@ -675,8 +726,8 @@ def _baselines(details: dict[str, Any]) -> dict[str, Any]:
         "per_s": 1.0 / likelihood_fit["seconds_per_spectrum"],
     }
     scores_by_baseline["line_area"] = {
-        **{f"{key}_aurora": aurora.get(f"baseline_{key}") for key in AURORA_SCORES},
-        "kappa_aurora": _min_score(aurora.get("baseline_kappa")),
+        **{f"{key}_aurora": aurora_scores.get(f"baseline_{key}") for key in AURORA_SCORES},
+        "kappa_aurora": _min_score(aurora_scores.get("baseline_kappa")),
     }
     return scores_by_baseline
 
@@ -690,12 +741,12 @@ def macro_f1_by_counts(scores_by_counts: dict[str, Any]) -> dict[str, float]:
     return {counts: scores["macro_f1"] for counts, scores in scores_by_counts.items()}
 
 
-def _min_score(values: dict[str, float | None] | None) -> float | None:
+def _min_score(score_by_group: dict[str, float | None] | None) -> float | None:
     """Return the lowest score that is defined; None if there is none."""
-    return min((value for value in (values or {}).values() if value is not None), default=None)
+    return min((score for score in (score_by_group or {}).values() if score is not None), default=None)
 
 
 def _train_minutes(details: dict[str, Any]) -> float | None:
     """Return the training time of the model for one instrument and palette, in minutes."""
-    minutes = details["own_model"].get("minutes")
-    return float(sum(minutes.values())) if minutes else None
+    minutes_by_step = details["own_model"].get("minutes")
+    return float(sum(minutes_by_step.values())) if minutes_by_step else None

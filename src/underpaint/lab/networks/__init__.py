@@ -92,7 +92,7 @@ def _build(spec: NetworkSpec) -> Network:
         case "xu2022_root":
             return XuNetwork(spec.n_bin, spec.n_output, transform=Root())
         case "xu2022_unscaled":
-            return XuNetwork(spec.n_bin, spec.n_output, transform=LogLogRoot(scaled=False))
+            return XuNetwork(spec.n_bin, spec.n_output, transform=LogLogRoot(is_scaled=False))
         case "recurrent":
             return RecurrentNetwork(spec.n_bin, spec.n_output)
         case "autoencoder":

@@ -42,9 +42,9 @@ class Calibration(nn.Module):
 
     def reset(self) -> None:
         """Reset to the identity."""
-        for name, values in self.named_buffers():
-            if name != "log10_counts":
-                values.fill_(0.0 if name.endswith("shift") else 1.0)
+        for buffer_name, buffer in self.named_buffers():
+            if buffer_name != "log10_counts":
+                buffer.fill_(0.0 if buffer_name.endswith("shift") else 1.0)
 
     def amount(self, logits: Tensor, log10_counts: Tensor) -> Tensor:
         """Return calibrated log-odds of amounts; scale and shift are common to all edges, which preserves their order.
@@ -62,8 +62,10 @@ class Calibration(nn.Module):
         ).unsqueeze(2)
 
     def _level_weights(self, log10_counts: Tensor) -> Tensor:
-        lowest, highest = LOG10_COUNTS[0], LOG10_COUNTS[-1]
-        return (1.0 - torch.abs(log10_counts.clamp(lowest, highest) - self.log10_counts)).clamp_min(0.0)
+        min_log10_counts, max_log10_counts = LOG10_COUNTS[0], LOG10_COUNTS[-1]
+        return (1.0 - torch.abs(log10_counts.clamp(min_log10_counts, max_log10_counts) - self.log10_counts)).clamp_min(
+            0.0
+        )
 
     def forward(self, logits: Tensor, sigma: Tensor, log10_counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return calibrated log-odds and standard deviations.

@@ -47,23 +47,23 @@ class Features(nn.Module):
         self.register_buffer("lower_kev", (lower_kev + tolerance).float(), persistent=False)
         self.register_buffer("upper_kev", (lower_kev + bin_kev - tolerance).float(), persistent=False)
 
-    def forward(self, counts: Tensor, recorded: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, counts: Tensor, recorded_kev: Tensor) -> tuple[Tensor, Tensor]:
         """Return (n, 3, n_bin) shape, logarithm of the counts and mask, and (n, 1) logarithm of the total counts.
 
         Parameters
         ----------
         counts : (n, n_bin) tensor
             Counts per bin; bins that are not fully within the recorded range are ignored.
-        recorded : (n, 2) tensor
+        recorded_kev : (n, 2) tensor
             Lowest and highest recorded energy, in keV.
         """
-        mask = ((self.lower_kev >= recorded[:, :1]) & (self.upper_kev <= recorded[:, 1:])).to(counts.dtype)
+        mask = ((self.lower_kev >= recorded_kev[:, :1]) & (self.upper_kev <= recorded_kev[:, 1:])).to(counts.dtype)
         recorded_counts = counts.clamp_min(0.0) * mask
-        total = recorded_counts.sum(dim=1, keepdim=True)
-        spectrum_shape = _SPECTRUM_SHAPE_FACTOR * torch.sqrt(recorded_counts / total.clamp_min(1e-6))
+        total_counts = recorded_counts.sum(dim=1, keepdim=True)
+        spectrum_shape = _SPECTRUM_SHAPE_FACTOR * torch.sqrt(recorded_counts / total_counts.clamp_min(1e-6))
         log_counts = _LOG_COUNTS_FACTOR * torch.log1p(recorded_counts)
         return torch.stack((spectrum_shape, log_counts, mask), dim=1), torch.log10(
-            total.clamp_min(1.0)
+            total_counts.clamp_min(1.0)
         ) - LOG10_COUNTS_OFFSET
 
 
@@ -95,19 +95,19 @@ class DefaultNetwork(nn.Module):
         nn.init.zeros_(self.linear.bias)
         channels_last(self)
 
-    def forward(self, counts: Tensor, recorded: Tensor) -> Tensor:
+    def forward(self, counts: Tensor, recorded_kev: Tensor) -> Tensor:
         """Return (n, n_output) logits.
 
         Parameters
         ----------
         counts : (n, n_bin) tensor
             Counts per bin of the fixed axis.
-        recorded : (n, 2) tensor
+        recorded_kev : (n, 2) tensor
             Lowest and highest recorded energy, in keV.
         """
         # half precision is too coarse for counts and for sums over many bins
         with torch.autocast(counts.device.type, enabled=False):
-            features, log10_counts = self.features(counts.float(), recorded.float())
+            features, log10_counts = self.features(counts.float(), recorded_kev.float())
             linear_logits = self.linear(torch.cat((features.flatten(1), log10_counts), dim=1))
         deep_logits = self.dense(self.head(torch.cat((self.stem(features.unsqueeze(2)), log10_counts), dim=1)))
         return torch.as_tensor(linear_logits + deep_logits)
@@ -116,9 +116,9 @@ class DefaultNetwork(nn.Module):
 def token_convolutions() -> nn.Sequential:
     """Return three strided convolutions from the features of the bins to tokens of :data:`TOKEN_WIDTH` values."""
     return nn.Sequential(
-        strided_convolution(3, 32, size=9, stride=4),
-        strided_convolution(32, 48, size=5, stride=4),
-        strided_convolution(48, TOKEN_WIDTH, size=3, stride=2),
+        strided_convolution(3, 32, kernel_size=9, stride=4),
+        strided_convolution(32, 48, kernel_size=5, stride=4),
+        strided_convolution(48, TOKEN_WIDTH, kernel_size=3, stride=2),
     )
 
 
@@ -140,10 +140,12 @@ def two_dense_layers(n_in: int, n_hidden: int, n_out: int) -> nn.Sequential:
     )
 
 
-def strided_convolution(n_in: int, n_out: int, *, size: int, stride: int, leak: float = 0.1) -> nn.Sequential:
+def strided_convolution(
+    n_in: int, n_out: int, *, kernel_size: int, stride: int, negative_slope: float = 0.1
+) -> nn.Sequential:
     """Return a strided convolution along the spectrum, with batch normalisation and leaky ReLU."""
     return nn.Sequential(
-        nn.Conv2d(n_in, n_out, (1, size), stride=(1, stride), padding=(0, size // 2)),
+        nn.Conv2d(n_in, n_out, (1, kernel_size), stride=(1, stride), padding=(0, kernel_size // 2)),
         nn.BatchNorm2d(n_out),
-        nn.LeakyReLU(leak),
+        nn.LeakyReLU(negative_slope),
     )

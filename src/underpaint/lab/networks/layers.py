@@ -67,8 +67,8 @@ class Evidence(nn.Module):
 
     def __init__(self, families: Sequence[str], n_bin: int, start_kev: float, bin_kev: float) -> None:
         super().__init__()
-        matrix = fit_matrix(families, n_bin, start_kev, bin_kev)
-        self.register_buffer("fit", torch.from_numpy(matrix.astype(np.float32)), persistent=False)
+        area_matrix = fit_matrix(families, n_bin, start_kev, bin_kev)
+        self.register_buffer("fit", torch.from_numpy(area_matrix.astype(np.float32)), persistent=False)
 
     @property
     def n_feature(self) -> int:
@@ -77,12 +77,12 @@ class Evidence(nn.Module):
 
     def forward(self, counts: Tensor) -> Tensor:
         """Return the (n, n_feature) features of (n, n_bin) counts; they are of the order of one."""
-        area = counts @ self.fit.T
+        family_area = counts @ self.fit.T
         model_error = _MODEL_ERROR * (counts @ torch.abs(self.fit.T))
         sigma = torch.sqrt(counts @ (self.fit.T**2) + model_error**2 + _MIN_VARIANCE)
-        significance_ratio = area / sigma
+        significance_ratio = family_area / sigma
         significance = torch.sign(significance_ratio) * torch.log1p(torch.abs(significance_ratio))
-        return torch.cat((significance, _AREA_SCALE * torch.log1p(area.clamp_min(0.0))), dim=1)
+        return torch.cat((significance, _AREA_SCALE * torch.log1p(family_area.clamp_min(0.0))), dim=1)
 
 
 def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: float) -> NDArray[np.float64]:
@@ -98,17 +98,19 @@ def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: f
     centre_kev = 0.5 * (edges_kev[1:] + edges_kev[:-1])
     peaks = np.stack([_family_peaks(family, centre_kev, bin_kev) for family in families])
     knots_kev = np.geomspace(edges_kev[0], edges_kev[-1], _N_KNOT)
-    background_shapes = np.stack([np.interp(centre_kev, knots_kev, row) for row in np.eye(_N_KNOT)])
+    background_shapes = np.stack([np.interp(centre_kev, knots_kev, unit_vector) for unit_vector in np.eye(_N_KNOT)])
     typical_spectrum = np.exp(-(((centre_kev - 8.0) / 9.0) ** 2)) + 0.03
     peak_derivatives = _TYPICAL_SHIFT_KEV * np.gradient(peaks, bin_kev, axis=1)
-    shapes = np.concatenate((peaks, background_shapes, peak_derivatives))
-    ridge = np.repeat((_RIDGE, _SHIFT_RIDGE), (len(peaks) + _N_KNOT, len(peaks)))
-    weighted_shapes = shapes / typical_spectrum
-    normal_matrix = weighted_shapes @ shapes.T
-    scale = np.sqrt(np.maximum(np.diag(normal_matrix), 1e-12))
-    scaled_normal = normal_matrix / scale[:, None] / scale + np.diag(ridge)
+    component_shapes = np.concatenate((peaks, background_shapes, peak_derivatives))
+    ridge_penalties = np.repeat((_RIDGE, _SHIFT_RIDGE), (len(peaks) + _N_KNOT, len(peaks)))
+    weighted_shapes = component_shapes / typical_spectrum
+    normal_matrix = weighted_shapes @ component_shapes.T
+    diagonal_scale = np.sqrt(np.maximum(np.diag(normal_matrix), 1e-12))
+    scaled_normal_matrix = normal_matrix / diagonal_scale[:, None] / diagonal_scale + np.diag(ridge_penalties)
     return np.asarray(
-        (np.linalg.solve(scaled_normal, weighted_shapes / scale[:, None]) / scale[:, None])[: len(families)]
+        (np.linalg.solve(scaled_normal_matrix, weighted_shapes / diagonal_scale[:, None]) / diagonal_scale[:, None])[
+            : len(families)
+        ]
     )
 
 
@@ -192,14 +194,14 @@ class LayersNetwork(nn.Module):
             nn.init.zeros_(weights)
         channels_last(self)
 
-    def forward(self, counts: Tensor, recorded: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, counts: Tensor, recorded_kev: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
         """Return logits, mean and standard deviation of the quantities, and logits of amounts.
 
         Parameters
         ----------
         counts : (n, n_bin) tensor
             Counts per bin of the fixed axis.
-        recorded : (n, 2) tensor
+        recorded_kev : (n, 2) tensor
             Lowest and highest recorded energy, in keV.
         instrument : (n, n_instrument) tensor
             Instrument conditions; NaN for unknown ones.
@@ -212,35 +214,39 @@ class LayersNetwork(nn.Module):
         """
         # half precision is too coarse for counts and for sums over many bins
         with torch.autocast(counts.device.type, enabled=False):
-            features, log10_counts = self.features(counts.float(), recorded.float())
+            features, log10_counts = self.features(counts.float(), recorded_kev.float())
             recorded_counts = counts.float().clamp_min(0.0) * features[:, 2]
-            areas = () if self.evidence is None else (self.evidence(recorded_counts),)
-            evidence = self.linear(torch.cat((features.flatten(1), log10_counts, *areas), dim=1))
+            family_features = () if self.evidence is None else (self.evidence(recorded_counts),)
+            linear_logits = self.linear(torch.cat((features.flatten(1), log10_counts, *family_features), dim=1))
             is_known = ~torch.isnan(instrument)
             condition_code = self.told(
                 torch.cat((torch.nan_to_num(instrument.float()), is_known.float(), log10_counts), dim=1)
             )
         tokens = self.stem(features.unsqueeze(2)).squeeze(2).transpose(1, 2)
-        code = self.code(torch.cat((self.body(tokens, condition_code).flatten(1), condition_code, *areas), dim=1))
-        logits = self.presence(code.float(), evidence, self.composition)
-        mean, log_sigma = self.quantity(code).float().chunk(2, dim=1)
+        latent_code = self.code(
+            torch.cat((self.body(tokens, condition_code).flatten(1), condition_code, *family_features), dim=1)
+        )
+        logits = self.presence(latent_code.float(), linear_logits, self.composition)
+        quantity_mean, log_sigma = self.quantity(latent_code).float().chunk(2, dim=1)
         sigma = torch.exp(log_sigma.clamp(*_LOG_SIGMA_LIMITS))
         if not self.training:
             logits, sigma = self.calibration(logits, sigma, log10_counts + LOG10_COUNTS_OFFSET)
         if not self.n_edge:
-            return logits, mean, sigma
+            return logits, quantity_mean, sigma
         return (
             logits,
-            mean,
+            quantity_mean,
             sigma,
-            self._amounts(torch.cat((code.float(), *areas), dim=1), log10_counts + LOG10_COUNTS_OFFSET),
+            self._amounts(
+                torch.cat((latent_code.float(), *family_features), dim=1), log10_counts + LOG10_COUNTS_OFFSET
+            ),
         )
 
-    def _amounts(self, code: Tensor, log10_counts: Tensor) -> Tensor:
+    def _amounts(self, latent_code: Tensor, log10_counts: Tensor) -> Tensor:
         """Return log-odds that decrease from edge to edge; the network predicts the first one and the decreases."""
-        raw_outputs = self.amount(code).float().unflatten(1, (-1, self.n_edge))
-        steps = torch.cat((raw_outputs[:, :, :1], -nn.functional.softplus(raw_outputs[:, :, 1:])), dim=2)
-        logits = torch.cumsum(steps, dim=2)
+        raw_outputs = self.amount(latent_code).float().unflatten(1, (-1, self.n_edge))
+        logit_steps = torch.cat((raw_outputs[:, :, :1], -nn.functional.softplus(raw_outputs[:, :, 1:])), dim=2)
+        logits = torch.cumsum(logit_steps, dim=2)
         if not self.training:
             logits = self.calibration.amount(logits, log10_counts)
         return logits.flatten(1)
@@ -253,9 +259,9 @@ class _FreeHead(nn.Module):
         super().__init__()
         self.dense = nn.Linear(_N_CODE, N_PLACE * n_material)
 
-    def forward(self, code: Tensor, evidence: Tensor, composition: Tensor) -> Tensor:
+    def forward(self, latent_code: Tensor, linear_logits: Tensor, composition: Tensor) -> Tensor:
         del composition
-        return torch.as_tensor(self.dense(code) + evidence)
+        return torch.as_tensor(self.dense(latent_code) + linear_logits)
 
 
 class _CompositionHead(nn.Module):
@@ -267,10 +273,10 @@ class _CompositionHead(nn.Module):
         self.key = nn.Sequential(nn.Linear(n_element, 64), nn.LeakyReLU(0.1), nn.Linear(64, _N_KEY))
         self.bias = nn.Linear(n_element, N_PLACE)
 
-    def forward(self, code: Tensor, evidence: Tensor, composition: Tensor) -> Tensor:
-        queries = self.question(code).unflatten(1, (N_PLACE, _N_KEY))
+    def forward(self, latent_code: Tensor, linear_logits: Tensor, composition: Tensor) -> Tensor:
+        queries = self.question(latent_code).unflatten(1, (N_PLACE, _N_KEY))
         logits = queries @ self.key(composition).T / math.sqrt(_N_KEY) + self.bias(composition).T
-        anywhere_logits = logits[:, :1] + (evidence @ composition.T).unsqueeze(1)
+        anywhere_logits = logits[:, :1] + (linear_logits @ composition.T).unsqueeze(1)
         return torch.cat((anywhere_logits, logits[:, 1:]), dim=1).flatten(1)
 
 
@@ -290,12 +296,12 @@ class _Attention(nn.Module):
             nn.Linear(TOKEN_WIDTH, 2 * TOKEN_WIDTH), nn.GELU(), nn.Linear(2 * TOKEN_WIDTH, TOKEN_WIDTH)
         )
 
-    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        tokens = tokens + self.position + self.told(condition).unsqueeze(1)
+    def forward(self, tokens: Tensor, condition_code: Tensor) -> Tensor:
+        tokens = tokens + self.position + self.told(condition_code).unsqueeze(1)
         shape = (-1, tokens.shape[1], _N_HEAD, TOKEN_WIDTH // _N_HEAD)
         query, key, value = (
-            heads.reshape(shape).transpose(1, 2)
-            for heads in _apply_to_tokens(self.mixed, self.before(tokens)).chunk(3, dim=2)
+            attention_heads.reshape(shape).transpose(1, 2)
+            for attention_heads in _apply_to_tokens(self.mixed, self.before(tokens)).chunk(3, dim=2)
         )
         attention_output = nn.functional.scaled_dot_product_attention(query, key, value)
         tokens = tokens + _apply_to_tokens(self.joined, attention_output.transpose(1, 2).flatten(2))
@@ -311,8 +317,8 @@ def _apply_to_tokens(layer: nn.Module, tokens: Tensor) -> Tensor:
 class _Dense(nn.Module):
     """Body that returns the tokens unchanged."""
 
-    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        del condition
+    def forward(self, tokens: Tensor, condition_code: Tensor) -> Tensor:
+        del condition_code
         return tokens
 
 
@@ -323,16 +329,16 @@ class _Recurrent(nn.Module):
         super().__init__()
         self.recurrent = nn.GRU(TOKEN_WIDTH + _N_CONDITION, TOKEN_WIDTH // 2, batch_first=True, bidirectional=True)
 
-    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        condition = condition.unsqueeze(1).expand(-1, tokens.shape[1], -1)
+    def forward(self, tokens: Tensor, condition_code: Tensor) -> Tensor:
+        condition_code = condition_code.unsqueeze(1).expand(-1, tokens.shape[1], -1)
         # rounding errors of half precision would accumulate along the tokens
         with torch.autocast(tokens.device.type, enabled=False):
-            states, _ = self.recurrent(torch.cat((tokens.float(), condition.float()), dim=2))
-        return torch.as_tensor(states)
+            hidden_states, _ = self.recurrent(torch.cat((tokens.float(), condition_code.float()), dim=2))
+        return torch.as_tensor(hidden_states)
 
 
-def _build_body(kind: Body, n_token: int) -> nn.Module:
-    match kind:
+def _build_body(body_kind: Body, n_token: int) -> nn.Module:
+    match body_kind:
         case "attention":
             return _Attention(n_token)
         case "recurrent":

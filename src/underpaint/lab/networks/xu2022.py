@@ -28,7 +28,7 @@ class LogLogRoot(nn.Module):
 
     Parameters
     ----------
-    scaled : bool
+    is_scaled : bool
         Whether to normalise.
 
     References
@@ -36,16 +36,16 @@ class LogLogRoot(nn.Module):
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, equation 1.
     """
 
-    def __init__(self, *, scaled: bool = True) -> None:
+    def __init__(self, *, is_scaled: bool = True) -> None:
         super().__init__()
-        self.scaled = scaled
+        self.is_scaled = is_scaled
 
     def forward(self, counts: Tensor) -> Tensor:
         """Transform (n, n_channel) counts; a spectrum without counts stays zero."""
-        values = torch.log1p(torch.log1p(torch.sqrt(counts.clamp_min(0.0))))
-        if not self.scaled:
-            return values
-        return values / values.amax(dim=-1, keepdim=True).clamp_min(1e-12)
+        transformed_counts = torch.log1p(torch.log1p(torch.sqrt(counts.clamp_min(0.0))))
+        if not self.is_scaled:
+            return transformed_counts
+        return transformed_counts / transformed_counts.amax(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
 class Root(nn.Module):
@@ -56,8 +56,8 @@ class Root(nn.Module):
 
     def forward(self, counts: Tensor) -> Tensor:
         """Transform (n, n_channel) counts; a spectrum without counts stays zero."""
-        values = torch.sqrt(counts.clamp_min(0.0))
-        return values / values.amax(dim=-1, keepdim=True).clamp_min(1e-12)
+        transformed_counts = torch.sqrt(counts.clamp_min(0.0))
+        return transformed_counts / transformed_counts.amax(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
 class XuNetwork(nn.Module):
@@ -92,7 +92,10 @@ class XuNetwork(nn.Module):
         self.transform = LogLogRoot() if transform is None else transform
         widths = (1, *_N_KERNEL)
         self.blocks = nn.Sequential(
-            *(_block(*pair, size) for pair, size in zip(pairwise(widths), _KERNEL_SIZES, strict=True))
+            *(
+                _block(*in_out_widths, kernel_size)
+                for in_out_widths, kernel_size in zip(pairwise(widths), _KERNEL_SIZES, strict=True)
+            )
         )
         self.post = nn.Sequential(
             _convolution(_N_KERNEL[-1], _N_POST_KERNEL, _POST_KERNEL_SIZE),
@@ -105,28 +108,28 @@ class XuNetwork(nn.Module):
 
     def forward(self, counts: Tensor) -> Tensor:
         """Return (n, n_class) logits for (n, n_channel) counts."""
-        values = self.transform(counts)[:, None, None, :]
-        device = counts.device.type
+        transformed_counts = self.transform(counts)[:, None, None, :]
+        device_type = counts.device.type
         first_convolution = self.blocks.get_submodule("0.0")
         # half precision would round small differences between spectra before the first filter
-        with torch.autocast(device, enabled=False):
-            filter_output = first_convolution(values)
-        if torch.is_autocast_enabled(device):
+        with torch.autocast(device_type, enabled=False):
+            filter_output = first_convolution(transformed_counts)
+        if torch.is_autocast_enabled(device_type):
             # these are the largest arrays of the network; in half precision, training is a third faster
-            filter_output = filter_output.to(torch.get_autocast_dtype(device))
+            filter_output = filter_output.to(torch.get_autocast_dtype(device_type))
         for layer in list(self.blocks.get_submodule("0").children())[1:]:
             filter_output = layer(filter_output)
         return torch.as_tensor(self.dense(self.post(self.blocks[1:](filter_output))))
 
 
-def _block(n_in: int, n_out: int, size: int) -> nn.Sequential:
+def _block(n_in: int, n_out: int, kernel_size: int) -> nn.Sequential:
     return nn.Sequential(
-        _convolution(n_in, n_out, size), nn.LeakyReLU(_RELU_SLOPE), nn.BatchNorm2d(n_out), nn.MaxPool2d((1, 2))
+        _convolution(n_in, n_out, kernel_size), nn.LeakyReLU(_RELU_SLOPE), nn.BatchNorm2d(n_out), nn.MaxPool2d((1, 2))
     )
 
 
-def _convolution(n_in: int, n_out: int, size: int) -> nn.Conv2d:
-    return nn.Conv2d(n_in, n_out, (1, size), padding=(0, size // 2))
+def _convolution(n_in: int, n_out: int, kernel_size: int) -> nn.Conv2d:
+    return nn.Conv2d(n_in, n_out, (1, kernel_size), padding=(0, kernel_size // 2))
 
 
 _ENCODER_WIDTHS = (1, 32, 48, 64)
@@ -147,21 +150,24 @@ class Encoder(nn.Module):
 
     def __init__(self, n_channel: int) -> None:
         super().__init__()
-        sizes = zip(pairwise(_ENCODER_WIDTHS), _ENCODER_SIZES, _ENCODER_STRIDES, strict=True)
+        layer_sizes = zip(pairwise(_ENCODER_WIDTHS), _ENCODER_SIZES, _ENCODER_STRIDES, strict=True)
         self.convolutions = nn.Sequential(
-            *(strided_convolution(*pair, size=size, stride=stride, leak=_RELU_SLOPE) for pair, size, stride in sizes)
+            *(
+                strided_convolution(*in_out_widths, kernel_size=kernel_size, stride=stride, negative_slope=_RELU_SLOPE)
+                for in_out_widths, kernel_size, stride in layer_sizes
+            )
         )
-        length = n_channel
+        n_position = n_channel
         for stride in _ENCODER_STRIDES:
-            length = math.ceil(length / stride)
-        self.bottleneck = nn.Linear(_ENCODER_WIDTHS[-1] * length, _N_BOTTLENECK)
+            n_position = math.ceil(n_position / stride)
+        self.bottleneck = nn.Linear(_ENCODER_WIDTHS[-1] * n_position, _N_BOTTLENECK)
         channels_last(self)
 
-    def forward(self, values: Tensor) -> Tensor:
+    def forward(self, transformed_counts: Tensor) -> Tensor:
         """Return (n, 64) codes of (n, n_channel) transformed spectra."""
         # half precision would round small differences between spectra before the first filter
-        with torch.autocast(values.device.type, enabled=False):
-            first_output = self.convolutions[0](values[:, None, None, :])
+        with torch.autocast(transformed_counts.device.type, enabled=False):
+            first_output = self.convolutions[0](transformed_counts[:, None, None, :])
         return torch.as_tensor(self.bottleneck(self.convolutions[1:](first_output).flatten(1)))
 
 
@@ -257,9 +263,9 @@ class RecurrentNetwork(nn.Module):
 
     def forward(self, counts: Tensor) -> Tensor:
         """Return (n, n_class) logits of (n, n_channel) counts."""
-        values = pad(self.transform(counts), (0, self.fill))[:, None, :]
+        transformed_counts = pad(self.transform(counts), (0, self.fill))[:, None, :]
         # half precision would round small differences between spectra before the first filter, and its rounding errors
         # would accumulate along the patches
         with torch.autocast(counts.device.type, enabled=False):
-            states, _ = self.recurrent(self.patches(values).transpose(1, 2))
-        return torch.as_tensor(self.dense(self.dropout(states.flatten(1))))
+            hidden_states, _ = self.recurrent(self.patches(transformed_counts).transpose(1, 2))
+        return torch.as_tensor(self.dense(self.dropout(hidden_states.flatten(1))))

@@ -87,12 +87,12 @@ class Candidate:
     def parameters(self) -> tuple[FreeParameter, ...]:
         """Free parameters of the films from the surface down; the thickness of a film precedes its mass fractions."""
         parameters: list[FreeParameter] = []
-        for index, film in enumerate(self.films):
+        for film_index, film in enumerate(self.films):
             if film.range_um is not None:
-                low, high = np.log(film.range_um)
-                parameters.append(FreeParameter(index, "", float(low), float(high)))
+                min_log_um, max_log_um = np.log(film.range_um)
+                parameters.append(FreeParameter(film_index, "", float(min_log_um), float(max_log_um)))
             pigment_names = film.free_pigments[:1] + film.free_pigments[2:]
-            parameters += [FreeParameter(index, name, -MAX_LOG_ODDS, MAX_LOG_ODDS) for name in pigment_names]
+            parameters += [FreeParameter(film_index, name, -MAX_LOG_ODDS, MAX_LOG_ODDS) for name in pigment_names]
         return tuple(parameters)
 
     @property
@@ -103,47 +103,47 @@ class Candidate:
     @property
     def start(self) -> Numbers:
         """(n_free,) parameters of the initial layers."""
-        values: list[float] = []
+        initial_values: list[float] = []
         for film in self.films:
             if film.range_um is not None:
-                values.append(float(np.log(film.layer.thickness_um)))
+                initial_values.append(float(np.log(film.layer.thickness_um)))
             if film.free_pigments and film.paint is not None:
                 weights = np.asarray([film.paint.pigments[name] for name in film.free_pigments], dtype=np.float64)
-                values += fraction_parameters(weights / weights.sum())
-        return np.clip(np.asarray(values), *self.bounds.T) if values else np.zeros(0)
+                initial_values += fraction_parameters(weights / weights.sum())
+        return np.clip(np.asarray(initial_values), *self.bounds.T) if initial_values else np.zeros(0)
 
     @property
     def pigments(self) -> frozenset[str]:
         """Pigments of all layers of paint."""
         return frozenset(name for film in self.films for name in film.paint_pigments)
 
-    def thickness_um(self, position: Numbers) -> Numbers:
+    def thickness_um(self, parameter_values: Numbers) -> Numbers:
         """Return (n_layer,) thicknesses at given parameters, in um."""
         thickness = np.asarray([film.layer.thickness_um for film in self.films], dtype=np.float64)
-        for parameter, value in zip(self.parameters, position, strict=True):
+        for parameter, value in zip(self.parameters, parameter_values, strict=True):
             if not parameter.pigment:
                 thickness[parameter.film] = np.exp(value)
         return thickness
 
-    def mass_fractions(self, position: Numbers) -> list[dict[str, float]]:
+    def mass_fractions(self, parameter_values: Numbers) -> list[dict[str, float]]:
         """Return the mass fraction of each pigment in the dry paint of each layer, at given parameters."""
         fractions_by_layer = []
-        for index, film in enumerate(self.films):
-            share_values = [
+        for film_index, film in enumerate(self.films):
+            fraction_values = [
                 value
-                for parameter, value in zip(self.parameters, position, strict=True)
-                if parameter.film == index and parameter.pigment
+                for parameter, value in zip(self.parameters, parameter_values, strict=True)
+                if parameter.film == film_index and parameter.pigment
             ]
             fractions_by_layer.append(
-                dict(zip(film.free_pigments, fractions_at(np.asarray(share_values)).tolist(), strict=True))
+                dict(zip(film.free_pigments, fractions_at(np.asarray(fraction_values)).tolist(), strict=True))
                 if film.free_pigments
                 else dict.fromkeys(film.paint_pigments, 1.0)
             )
         return fractions_by_layer
 
-    def stratigraphy_at(self, position: Numbers) -> Stratigraphy:
+    def stratigraphy_at(self, parameter_values: Numbers) -> Stratigraphy:
         """Return the stratigraphy at given parameters, (n_free,)."""
-        thickness, fractions_by_layer = self.thickness_um(position), self.mass_fractions(position)
+        thickness, fractions_by_layer = self.thickness_um(parameter_values), self.mass_fractions(parameter_values)
         layers = [
             _layer(film, fractions, float(value))
             for film, fractions, value in zip(self.films, fractions_by_layer, thickness, strict=True)
@@ -159,10 +159,10 @@ def paint_film(paint: Paint, thickness_um: float) -> Film:
     SampleError
         The thickness lies outside ``PAINT_UM``.
     """
-    low, high = PAINT_UM
-    if not low <= thickness_um <= high:
+    min_um, max_um = PAINT_UM
+    if not min_um <= thickness_um <= max_um:
         raise SampleError(
-            f"Cannot start from a paint of {thickness_um:g} um: its thickness may be {low:g} to {high:g} um."
+            f"Cannot start from a paint of {thickness_um:g} um: its thickness may be {min_um:g} to {max_um:g} um."
         )
     fraction_by_name: dict[str, float] = {}
     for name, fraction in paint.pigments.items():
@@ -184,19 +184,19 @@ def ground_film(name: str, thickness_um: float) -> Film:
 
 def fraction_parameters(fractions: Numbers) -> list[float]:
     """Return the (n - 1) parameters of n mass fractions that sum to one, as ``FreeParameter`` defines them."""
-    positive_shares = np.clip(fractions, np.exp(-2 * MAX_LOG_ODDS), None)
-    other_shares = positive_shares[1:]
+    positive_fractions = np.clip(fractions, np.exp(-2 * MAX_LOG_ODDS), None)
+    other_fractions = positive_fractions[1:]
     return [
-        float(np.log(positive_shares[0] / other_shares.sum())),
-        *np.log(other_shares[1:] / other_shares[0]).tolist(),
+        float(np.log(positive_fractions[0] / other_fractions.sum())),
+        *np.log(other_fractions[1:] / other_fractions[0]).tolist(),
     ]
 
 
 def fractions_at(parameters: Numbers) -> Numbers:
     """Return the n mass fractions at (n - 1) parameters."""
-    first_share = 1.0 / (1.0 + np.exp(-parameters[0]))
+    first_fraction = 1.0 / (1.0 + np.exp(-parameters[0]))
     weights = np.exp(np.concatenate([[0.0], parameters[1:]]))
-    return np.concatenate([[first_share], (1.0 - first_share) * weights / weights.sum()])
+    return np.concatenate([[first_fraction], (1.0 - first_fraction) * weights / weights.sum()])
 
 
 def without_pigment(candidate: Candidate, pigment: str) -> Candidate | None:

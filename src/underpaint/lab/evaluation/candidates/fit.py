@@ -68,42 +68,44 @@ def evaluate_models(
         Spectrum that defines the channels.
     instrument : Instrument
     """
-    steps = [_steps(evaluation) for evaluation in evaluations]
-    positions = [
-        np.concatenate([evaluation.position[None], evaluation.position + np.diag(steps_of_one)])
-        for evaluation, steps_of_one in zip(evaluations, steps, strict=True)
+    steps_by_evaluation = [_steps(evaluation) for evaluation in evaluations]
+    trial_values_by_evaluation = [
+        np.concatenate([evaluation.position[None], evaluation.position + np.diag(parameter_steps)])
+        for evaluation, parameter_steps in zip(evaluations, steps_by_evaluation, strict=True)
     ]
     stratigraphies = [
-        evaluation.candidate.stratigraphy_at(position)
-        for evaluation, trial_positions in zip(evaluations, positions, strict=True)
-        for position in trial_positions
+        evaluation.candidate.stratigraphy_at(parameter_values)
+        for evaluation, trial_values in zip(evaluations, trial_values_by_evaluation, strict=True)
+        for parameter_values in trial_values
     ]
-    scales = np.concatenate(
+    scale_rows = np.concatenate(
         [
-            np.tile(evaluation.scales, (len(trial_positions), 1))
-            for evaluation, trial_positions in zip(evaluations, positions, strict=True)
+            np.tile(evaluation.scales, (len(trial_values), 1))
+            for evaluation, trial_values in zip(evaluations, trial_values_by_evaluation, strict=True)
         ]
     )
     # single precision is accurate to 2e-5 in every line, a thousandth of the steps
-    emission = with_scales(emit(stratigraphies, instrument, single=True), scales, spectrum)
-    scale = np.exp(scales[:, :1])
-    model_counts = scale * _render(emission, spectrum, instrument)
-    first_row = np.cumsum([0, *(len(trial_positions) for trial_positions in positions)])
-    unshifted_emission = select_samples(emission, first_row[:-1])
-    coherent = scale[first_row[:-1]] * _render(with_components(unshifted_emission, "coherent"), spectrum, instrument)
-    other_scatter = scale[first_row[:-1]] * _render(
+    emission = with_scales(emit(stratigraphies, instrument, single=True), scale_rows, spectrum)
+    total_scale = np.exp(scale_rows[:, :1])
+    model_counts = total_scale * _render(emission, spectrum, instrument)
+    first_rows = np.cumsum([0, *(len(trial_values) for trial_values in trial_values_by_evaluation)])
+    unshifted_emission = select_samples(emission, first_rows[:-1])
+    coherent_counts = total_scale[first_rows[:-1]] * _render(
+        with_components(unshifted_emission, "coherent"), spectrum, instrument
+    )
+    other_scatter_counts = total_scale[first_rows[:-1]] * _render(
         with_components(unshifted_emission, "compton", "multiple", "air"), spectrum, instrument
     )
     curvature_terms = _curvature_terms(spectrum.energy_kev, spectrum)
     model_spectra = []
-    for index, steps_of_one in enumerate(steps):
-        spectra = model_counts[first_row[index] : first_row[index + 1]]
-        parameter_derivatives = (spectra[1:] - spectra[0]) / steps_of_one[:, None]
+    for evaluation_index, parameter_steps in enumerate(steps_by_evaluation):
+        spectra = model_counts[first_rows[evaluation_index] : first_rows[evaluation_index + 1]]
+        parameter_derivatives = (spectra[1:] - spectra[0]) / parameter_steps[:, None]
         scale_derivatives = [
             spectra[0],
-            coherent[index],
-            other_scatter[index],
-            *((coherent[index] + other_scatter[index]) * curvature_terms),
+            coherent_counts[evaluation_index],
+            other_scatter_counts[evaluation_index],
+            *((coherent_counts[evaluation_index] + other_scatter_counts[evaluation_index]) * curvature_terms),
         ]
         model_spectra.append(
             ModelledSpectrum(
@@ -115,19 +117,21 @@ def evaluate_models(
 
 def with_scales(emission: Emission, scales: Numbers, spectrum: MergedSpectrum) -> Emission:
     """Return an emission whose scatter is multiplied by the (n_sample, 5) scales; the total scale is not applied."""
-    other_factor = np.exp(scales[:, 2:3] + scales[:, 3:] @ _curvature_terms(emission.compton_kev, spectrum))
+    other_scatter_factor = np.exp(scales[:, 2:3] + scales[:, 3:] @ _curvature_terms(emission.compton_kev, spectrum))
     return replace(
         emission,
         coherent=emission.coherent
         * np.exp(scales[:, 1:2] + scales[:, 3:] @ _curvature_terms(emission.source_kev, spectrum)),
-        **{name: getattr(emission, name) * other_factor for name in ("compton", "multiple", "air")},
+        **{name: getattr(emission, name) * other_scatter_factor for name in ("compton", "multiple", "air")},
     )
 
 
 def with_components(emission: Emission, *components: str) -> Emission:
     """Return an emission that has only the named orders of fluorescence and kinds of scatter."""
-    zeroed = {name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER) if name not in components}
-    return replace(emission, **zeroed)
+    zero_arrays = {
+        name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER) if name not in components
+    }
+    return replace(emission, **zero_arrays)
 
 
 def select_samples(emission: Emission, rows: NDArray[np.int64]) -> Emission:
@@ -137,9 +141,10 @@ def select_samples(emission: Emission, rows: NDArray[np.int64]) -> Emission:
 
 def _steps(evaluation: Evaluation) -> Numbers:
     """Return the (n_free,) steps of the finite differences, directed away from the nearer bound."""
-    low, high = evaluation.candidate.bounds.T
+    lower_bounds, upper_bounds = evaluation.candidate.bounds.T
     return np.asarray(
-        np.where(evaluation.position + DIFFERENCE_STEP <= high, DIFFERENCE_STEP, -DIFFERENCE_STEP) * np.ones_like(low)
+        np.where(evaluation.position + DIFFERENCE_STEP <= upper_bounds, DIFFERENCE_STEP, -DIFFERENCE_STEP)
+        * np.ones_like(lower_bounds)
     )
 
 
@@ -269,15 +274,17 @@ def solve(
     fit_states = [_FitState(task) for task in tasks]
     for round_number in range(MAX_ROUNDS):
         max_deviance = MAX_EXCESS + (
-            min(state.deviance for state in fit_states) if round_number >= MIN_ROUNDS else np.inf
+            min(fit_state.deviance for fit_state in fit_states) if round_number >= MIN_ROUNDS else np.inf
         )
-        active_states = [state for state in fit_states if not state.converged and state.deviance <= max_deviance]
+        active_states = [
+            fit_state for fit_state in fit_states if not fit_state.converged and fit_state.deviance <= max_deviance
+        ]
         if not active_states:
             break
-        model_spectra = evaluate_models([state.evaluation for state in active_states], spectrum, instrument)
-        for state, model_spectrum in zip(active_states, model_spectra, strict=True):
-            state.update(model_spectrum, spectrum)
-    return [state.as_fit(spectrum) for state in fit_states]
+        model_spectra = evaluate_models([fit_state.evaluation for fit_state in active_states], spectrum, instrument)
+        for fit_state, model_spectrum in zip(active_states, model_spectra, strict=True):
+            fit_state.update(model_spectrum, spectrum)
+    return [fit_state.as_fit(spectrum) for fit_state in fit_states]
 
 
 @dataclass
@@ -302,8 +309,8 @@ class _FitState:
 
     @property
     def bounds(self) -> tuple[Numbers, Numbers]:
-        low, high = self.task.candidate.bounds.T
-        return np.concatenate([low, -MAX_SCALES]), np.concatenate([high, MAX_SCALES])
+        lower_bounds, upper_bounds = self.task.candidate.bounds.T
+        return np.concatenate([lower_bounds, -MAX_SCALES]), np.concatenate([upper_bounds, MAX_SCALES])
 
     def update(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> None:
         """Keep the trial point if it lowers the deviance, and choose the next one."""
@@ -315,8 +322,8 @@ class _FitState:
             self.damping = max(self.damping / 5.0, 1e-7)
         else:
             self.damping *= 8.0
-        step, expected_decrease = self._step(spectrum)
-        self.trial_point = np.clip(self.best_point + step, *self.bounds)
+        parameter_step, expected_decrease = self._step(spectrum)
+        self.trial_point = np.clip(self.best_point + parameter_step, *self.bounds)
         self.converged = expected_decrease < MIN_DECREASE or self.damping > 1e7
 
     def _scaled_to_counts(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> ModelledSpectrum:
@@ -329,56 +336,61 @@ class _FitState:
 
     def _step(self, spectrum: MergedSpectrum) -> tuple[Numbers, float]:
         """Return the next step and the expected decrease of the deviance."""
-        information, gradient = self._fisher(spectrum, observed_if_far=True)
-        low, high = (limit - self.best_point for limit in self.bounds)
+        information, gradient = self._fisher(spectrum, use_observed_curvature=True)
+        lowest_step, highest_step = (bound - self.best_point for bound in self.bounds)
         is_at_bound = np.zeros(self.best_point.size, dtype=np.bool_)
-        damped = information + np.diag(self.damping * np.diag(information) + 1e-10)
-        step = np.zeros_like(self.best_point)
+        damped_information = information + np.diag(self.damping * np.diag(information) + 1e-10)
+        parameter_step = np.zeros_like(self.best_point)
         for _ in range(self.best_point.size):
             # parameters beyond a bound are fixed there, and the step of the others is solved again
             free_index = np.flatnonzero(~is_at_bound)
-            right_side = (
-                gradient[free_index] - damped[np.ix_(free_index, np.flatnonzero(is_at_bound))] @ step[is_at_bound]
+            right_hand_side = (
+                gradient[free_index]
+                - damped_information[np.ix_(free_index, np.flatnonzero(is_at_bound))] @ parameter_step[is_at_bound]
             )
-            step[free_index] = np.linalg.solve(damped[np.ix_(free_index, free_index)], right_side)
-            out_of_bounds = (step < low) | (step > high)
+            parameter_step[free_index] = np.linalg.solve(
+                damped_information[np.ix_(free_index, free_index)], right_hand_side
+            )
+            out_of_bounds = (parameter_step < lowest_step) | (parameter_step > highest_step)
             if not out_of_bounds.any():
                 break
-            step = np.clip(step, low, high)
+            parameter_step = np.clip(parameter_step, lowest_step, highest_step)
             is_at_bound |= out_of_bounds
-        step *= min(MAX_STEP / max(float(np.abs(step).max()), 1e-12), 1.0)
-        return step, float(2.0 * gradient @ step - step @ information @ step)
+        parameter_step *= min(MAX_STEP / max(float(np.abs(parameter_step).max()), 1e-12), 1.0)
+        return parameter_step, float(2.0 * gradient @ parameter_step - parameter_step @ information @ parameter_step)
 
-    def _fisher(self, spectrum: MergedSpectrum, *, observed_if_far: bool = False) -> tuple[Numbers, Numbers]:
+    def _fisher(self, spectrum: MergedSpectrum, *, use_observed_curvature: bool = False) -> tuple[Numbers, Numbers]:
         """Return the Fisher information and half the negative gradient of the deviance.
 
-        With ``observed_if_far``, channels whose counts far exceed the model have the observed curvature, because steps
+        With ``use_observed_curvature``, channels whose counts far exceed the model have the observed curvature, because steps
         by the expected curvature would overshoot.
         """
         if self.model_spectrum is None:
             raise RuntimeError("no trial point was evaluated yet")
-        expected, jacobian = self.model_spectrum.expected, self.model_spectrum.jacobian
-        weight = 1.0 / spectrum.variance(expected)
-        gradient = (jacobian * weight[:, None]).T @ (spectrum.counts - expected)
-        if observed_if_far:
-            weight = weight * np.where(spectrum.pulls(expected) > MAX_PULL, spectrum.counts / expected, 1.0)
-        return (jacobian * weight[:, None]).T @ jacobian, gradient
+        expected_counts, jacobian = self.model_spectrum.expected, self.model_spectrum.jacobian
+        channel_weights = 1.0 / spectrum.variance(expected_counts)
+        gradient = (jacobian * channel_weights[:, None]).T @ (spectrum.counts - expected_counts)
+        if use_observed_curvature:
+            channel_weights = channel_weights * np.where(
+                spectrum.pulls(expected_counts) > MAX_PULL, spectrum.counts / expected_counts, 1.0
+            )
+        return (jacobian * channel_weights[:, None]).T @ jacobian, gradient
 
     def as_fit(self, spectrum: MergedSpectrum) -> StratigraphyFit:
         n_free = len(self.task.position)
         information, _ = self._fisher(spectrum)
         # a very weak prior, with a standard deviation of a factor e**10, keeps the inverse finite
         covariance = np.asarray(np.linalg.inv(information + 0.01 * np.eye(len(information))), dtype=np.float64)
-        expected = self.model_spectrum.expected if self.model_spectrum is not None else spectrum.counts
+        expected_counts = self.model_spectrum.expected if self.model_spectrum is not None else spectrum.counts
         return StratigraphyFit(
             self.task.candidate,
             self.best_point[:n_free],
             self.best_point[n_free:],
             self.deviance,
-            poisson_deviance(spectrum.counts, expected),
-            len(expected),
+            poisson_deviance(spectrum.counts, expected_counts),
+            len(expected_counts),
             len(self.best_point),
-            expected,
+            expected_counts,
             covariance,
             self.converged,
         )

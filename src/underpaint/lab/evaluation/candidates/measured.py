@@ -53,33 +53,35 @@ class MergedSpectrum:
         """(n_bin,) energies of the channel centres, in keV."""
         return self.axis.energy_kev
 
-    def variance(self, expected: Numbers) -> Numbers:
+    def variance(self, expected_counts: Numbers) -> Numbers:
         """Return the (..., n_bin) variance of the counts for given expected counts."""
-        return expected + (self.model_error * expected) ** 2
+        return expected_counts + (self.model_error * expected_counts) ** 2
 
-    def deviance(self, expected: Numbers) -> float:
+    def deviance(self, expected_counts: Numbers) -> float:
         """Return twice the log-likelihood ratio of a model that matches every channel to the given one."""
-        return float(self._deviances(expected).sum())
+        return float(self._deviances(expected_counts).sum())
 
-    def residuals(self, expected: Numbers) -> Numbers:
+    def residuals(self, expected_counts: Numbers) -> Numbers:
         """Return the (n_bin,) deviance residuals, in standard deviations; they are valid for few counts, too."""
-        return np.asarray(np.sign(self.counts - expected) * np.sqrt(np.maximum(self._deviances(expected), 0.0)))
+        return np.asarray(
+            np.sign(self.counts - expected_counts) * np.sqrt(np.maximum(self._deviances(expected_counts), 0.0))
+        )
 
-    def _deviances(self, expected: Numbers) -> Numbers:
-        difference = self.counts - expected
+    def _deviances(self, expected_counts: Numbers) -> Numbers:
+        count_difference = self.counts - expected_counts
         if self.model_error == 0:
-            return 2.0 * (_counts_times_log(self.counts, expected) - difference)
-        shape = self.model_error**-2
-        gamma_term = (self.counts + shape) * np.log1p(difference / (expected + shape))
-        return np.asarray(2.0 * (_counts_times_log(self.counts, expected) - gamma_term))
+            return 2.0 * (_counts_times_log(self.counts, expected_counts) - count_difference)
+        gamma_shape = self.model_error**-2
+        gamma_term = (self.counts + gamma_shape) * np.log1p(count_difference / (expected_counts + gamma_shape))
+        return np.asarray(2.0 * (_counts_times_log(self.counts, expected_counts) - gamma_term))
 
     def with_counts(self, counts: Numbers) -> "MergedSpectrum":
         """Return a spectrum with the same channels and other (n_bin,) counts."""
         return replace(self, counts=counts)
 
-    def pulls(self, expected: Numbers) -> Numbers:
+    def pulls(self, expected_counts: Numbers) -> Numbers:
         """Return the (n_bin,) differences from the expected counts, in standard deviations."""
-        return np.asarray((self.counts - expected) / np.sqrt(self.variance(expected)))
+        return np.asarray((self.counts - expected_counts) / np.sqrt(self.variance(expected_counts)))
 
 
 def merge_channels(
@@ -114,19 +116,19 @@ def merge_channels(
         )
     axis = spectrum.axis
     stop_kev = min(float(source_spectrum(instrument)[0].max()), axis.stop_kev)
-    sigma = float(resolution_sigma(instrument.detector, np.asarray([start_kev]))[0])
-    n_merged = max(int(BIN_SIGMAS * sigma / axis.gain_kev), 1)
+    sigma_kev = float(resolution_sigma(instrument.detector, np.asarray([start_kev]))[0])
+    n_merged = max(int(BIN_SIGMAS * sigma_kev / axis.gain_kev), 1)
     return MergedSpectrum(*merged_counts(spectrum, axis, (start_kev, stop_kev), n_merged, "fit"), model_error)
 
 
-def poisson_deviance(counts: Numbers, expected: Numbers) -> float:
+def poisson_deviance(counts: Numbers, expected_counts: Numbers) -> float:
     """Return ``2 sum(mu - n + n ln(n / mu))`` (Baker & Cousins 1984, eq. 3)."""
-    return float(2.0 * np.sum(expected - counts + _counts_times_log(counts, expected)))
+    return float(2.0 * np.sum(expected_counts - counts + _counts_times_log(counts, expected_counts)))
 
 
-def _counts_times_log(counts: Numbers, expected: Numbers) -> Numbers:
+def _counts_times_log(counts: Numbers, expected_counts: Numbers) -> Numbers:
     """Return ``n ln(n / mu)``; zero in channels without counts."""
-    occupied = counts > 0
+    has_counts = counts > 0
     return np.where(
-        occupied, counts * np.log(np.where(occupied, counts, 1.0) / np.maximum(expected, MIN_EXPECTED)), 0.0
+        has_counts, counts * np.log(np.where(has_counts, counts, 1.0) / np.maximum(expected_counts, MIN_EXPECTED)), 0.0
     )

@@ -82,7 +82,7 @@ def suspect_pigments(results: Results, ground: str) -> SuspectedPigments:
     )
 
 
-def propose(suspects: SuspectedPigments, ground: str) -> list[Candidate]:
+def propose(suspected_pigments: SuspectedPigments, ground: str) -> list[Candidate]:
     """Return candidates with the suspected pigments in one layer or divided between two.
 
     The first candidate has all pigments in one layer. Then follow candidates with a hidden pigment below this mixture,
@@ -90,12 +90,12 @@ def propose(suspects: SuspectedPigments, ground: str) -> list[Candidate]:
     first. Their number is at most ``MAX_CANDIDATES``, including the candidates without one pigment that are fitted
     later. ``rearrangements`` returns other arrangements of the best candidate.
     """
-    names = suspects.pigments
+    names = suspected_pigments.pigments
     base_film = ground_film(ground, GROUND_UM)
     if not names:
-        return [_stack(suspects.hidden_pigments, (), base_film)] if suspects.hidden_pigments else []
+        return [_stack(suspected_pigments.hidden_pigments, (), base_film)] if suspected_pigments.hidden_pigments else []
     candidates = [_stack(names, (), base_film)]
-    hidden_pigments = suspects.hidden_pigments or ((PRIMING,) if _may_be_primed(names) else ())
+    hidden_pigments = suspected_pigments.hidden_pigments or ((PRIMING,) if _may_be_primed(names) else ())
     candidates += [_stack(names, (name,), base_film) for name in hidden_pigments]
     candidates += [
         _stack(top, tuple(name for name in names if name not in top), base_film) for top in _upper_layers(names)
@@ -115,8 +115,12 @@ def rearrangements(candidate: Candidate) -> list[Candidate]:
         return []
     if len(pigments_by_layer) == 1:
         (names,) = pigments_by_layer
-        pairs = [((name,), _other_names(names, name)) for name in names if len(names) > 1]
-        return [_stack(*layers, lower_films[0]) for pair in pairs for layers in dict.fromkeys((pair, pair[::-1]))]
+        layer_pairs = [((name,), _other_names(names, name)) for name in names if len(names) > 1]
+        return [
+            _stack(*layers, lower_films[0])
+            for layer_pair in layer_pairs
+            for layers in dict.fromkeys((layer_pair, layer_pair[::-1]))
+        ]
     upper_pigments, lower_pigments = pigments_by_layer
     with_moved_pigment = [
         (_other_names(upper_pigments, name), (*lower_pigments, name))
@@ -129,8 +133,8 @@ def rearrangements(candidate: Candidate) -> list[Candidate]:
         if len(lower_pigments) > 1
     ]
     return [
-        _stack(top, bottom, lower_films[0])
-        for top, bottom in [
+        _stack(upper, lower, lower_films[0])
+        for upper, lower in [
             ((*upper_pigments, *lower_pigments), ()),
             (lower_pigments, upper_pigments),
             *with_moved_pigment,
@@ -155,7 +159,7 @@ def with_pure_pigments(candidate: Candidate) -> Candidate | None:
         other_groups = {group for other_name in names - {name} for group in library()[other_name].groups}
         remaining_groups = [group for group in library()[name].groups if group not in other_groups]
         if len(library()[name].groups) > 1 and len(remaining_groups) == 1:
-            pure_name = next(
+            pure_pigment = next(
                 (
                     pigment.name
                     for pigment in library().members(remaining_groups[0])
@@ -163,7 +167,7 @@ def with_pure_pigments(candidate: Candidate) -> Candidate | None:
                 ),
                 None,
             )
-            pure_by_composite |= {} if pure_name is None or pure_name in names else {name: pure_name}
+            pure_by_composite |= {} if pure_pigment is None or pure_pigment in names else {name: pure_pigment}
     pigments_by_layer = [
         tuple(pure_by_composite.get(name, name) for name in film.paint_pigments)
         for film in candidate.films
@@ -183,10 +187,10 @@ def without_each_pigment(fit: StratigraphyFit) -> list[Candidate]:
 
 def with_fitted_values(fit: StratigraphyFit) -> Candidate:
     """Return the candidate of a fit with the fitted values as initial values."""
-    fractions_by_layer, thickness = fit.candidate.mass_fractions(fit.position), fit.thickness_um
+    fractions_by_layer, thicknesses_um = fit.candidate.mass_fractions(fit.position), fit.thickness_um
     films = [
-        _film_at_values(film, fractions, float(film_um))
-        for film, fractions, film_um in zip(fit.candidate.films, fractions_by_layer, thickness, strict=True)
+        _film_at_values(film, fractions, float(thickness_um))
+        for film, fractions, thickness_um in zip(fit.candidate.films, fractions_by_layer, thicknesses_um, strict=True)
     ]
     return Candidate(fit.candidate.name, tuple(films))
 
@@ -201,18 +205,20 @@ def _other_names(names: Sequence[str], excluded_name: str) -> tuple[str, ...]:
     return tuple(name for name in names if name != excluded_name)
 
 
-def _stack(top: Sequence[str], bottom: Sequence[str], ground: Film) -> Candidate:
-    films = [paint_film(Paint(dict.fromkeys(top, 1.0)), TOP_UM if bottom else BELOW_UM)]
-    if bottom:
-        films.append(paint_film(Paint(dict.fromkeys(bottom, 1.0)), BELOW_UM))
-    return Candidate(stack_name(films), (*films, ground))
+def _stack(upper_pigments: Sequence[str], lower_pigments: Sequence[str], ground_layer_film: Film) -> Candidate:
+    films = [paint_film(Paint(dict.fromkeys(upper_pigments, 1.0)), TOP_UM if lower_pigments else BELOW_UM)]
+    if lower_pigments:
+        films.append(paint_film(Paint(dict.fromkeys(lower_pigments, 1.0)), BELOW_UM))
+    return Candidate(stack_name(films), (*films, ground_layer_film))
 
 
 def _upper_layers(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the possible upper layers: first those with one pigment, then those that lack one, then the rest."""
     n_pigment = len(names)
-    sizes = sorted(range(1, n_pigment), key=lambda size: (min(size, n_pigment - size), size))
-    return [pigments for size in sizes for pigments in combinations(names, size)]
+    layer_sizes = sorted(
+        range(1, n_pigment), key=lambda layer_size: (min(layer_size, n_pigment - layer_size), layer_size)
+    )
+    return [pigments for layer_size in layer_sizes for pigments in combinations(names, layer_size)]
 
 
 def _member_of_each_group(
@@ -224,11 +230,11 @@ def _member_of_each_group(
     alternative is least probable. The other groups get a pigment of one group, so that layer orders can be
     distinguished.
     """
-    options = {group: _member_options(group, allowed_groups, results, probability) for group in groups}
-    single_group_member = {group: names[-1] for group, names in options.items() if names}
+    members_by_group = {group: _member_options(group, allowed_groups, results, probability) for group in groups}
+    single_group_member = {group: names[-1] for group, names in members_by_group.items() if names}
     chosen_members: dict[str, str] = {}
     for group in sorted(single_group_member, key=lambda group: probability.get(single_group_member[group], 0.0)):
-        best_member, pure_member = options[group]
+        best_member, pure_member = members_by_group[group]
         chosen_members[group] = pure_member if best_member in chosen_members.values() else best_member
     return list(dict.fromkeys(chosen_members[group] for group in groups if group in chosen_members))
 
