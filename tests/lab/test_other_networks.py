@@ -46,8 +46,8 @@ def test_the_defaults_are_those_of_the_papers_network(kind: str) -> None:
     settings, paper = (TrainSettings(library="a.h5", out="b", kind=each) for each in (kind, "xu2022"))
     assert settings.model_dump(exclude={"kind", "name"}) == paper.model_dump(exclude={"kind", "name"})
     assert settings.name == kind
-    assert settings.paper_protocol
-    assert not TrainSettings(library="a.h5", out="b").paper_protocol
+    assert settings.follows_paper_protocol
+    assert not TrainSettings(library="a.h5", out="b").follows_paper_protocol
 
 
 @pytest.mark.parametrize("kind", FUTURE_NETWORKS)

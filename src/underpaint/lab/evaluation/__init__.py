@@ -55,7 +55,7 @@ def evaluate_panel(
         ``group_macro_f1``, ``always_yes_macro_f1``, ``groups``, ``members``, ``false_alarms`` and the settings.
     """
     model_card = load_card(model)
-    outputs = _outputs(model_card.names, model_card.kinds)
+    outputs = _model_outputs(model_card.names, model_card.kinds)
     settings = PanelSettings(
         recipe=panel,
         instrument=instrument,
@@ -85,7 +85,7 @@ def evaluate_panel(
     }
 
 
-def _outputs(names: tuple[str, ...], kinds: tuple[str, ...]) -> Outputs:
+def _model_outputs(names: tuple[str, ...], kinds: tuple[str, ...]) -> Outputs:
     """Return the outputs of the model that have no place; for a model of members alone, also their groups."""
     kind_by_name = {name: kind for name, kind in zip(names, kinds, strict=True) if split_place(name)[1] == "anywhere"}
     members = [name for name, kind in kind_by_name.items() if kind == "member"]

@@ -168,7 +168,7 @@ def _rows_by_conditions(
     ]
 
 
-def count_spectra(
+def draw_spectra(
     instrument: Instrument, expected_counts: NDArray[np.floating], counts: float, rng: np.random.Generator
 ) -> Spectra:
     """Draw spectra in the channels of an instrument, with on average ``counts`` total counts each.

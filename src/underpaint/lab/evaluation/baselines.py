@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from underpaint.data import Scan, Spectrum
 from underpaint.elements import fit_elements
 from underpaint.errors import CoverageError, ScanError
-from underpaint.lab.evaluation.answering import Spectra, count_spectra
+from underpaint.lab.evaluation.answering import Spectra, draw_spectra
 from underpaint.lab.evaluation.candidates.fit import StratigraphyFit, fit_candidates
 from underpaint.lab.evaluation.candidates.measured import merge_channels
 from underpaint.lab.evaluation.candidates.proposals import (
@@ -22,7 +22,7 @@ from underpaint.lab.evaluation.candidates.proposals import (
 )
 from underpaint.lab.evaluation.groups import group_outputs, macro_f1, score_names
 from underpaint.lab.evaluation.plan import TrustPlan
-from underpaint.lab.evaluation.simulated import HeldOut
+from underpaint.lab.evaluation.simulated import HeldOutSet
 from underpaint.physics.forward import axis_of, emit, render, resolution_sigma
 from underpaint.physics.instrument import Detector, Instrument, Tube
 from underpaint.physics.materials import Stratigraphy, library
@@ -64,7 +64,7 @@ def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
     return np.nan_to_num(sigmas, nan=0.0)
 
 
-def choose_threshold(held_out_spectra: HeldOut, counts: Sequence[float], seed: int) -> float:
+def choose_threshold(held_out_spectra: HeldOutSet, counts: Sequence[float], seed: int) -> float:
     """Return the threshold, in standard deviations, with the highest macro F1, averaged over the given total counts."""
     group_columns = held_out_spectra.columns(held_out_spectra.groups)
     sigmas = [
@@ -108,7 +108,7 @@ class FitSet:
     is_visible: NDArray[np.bool_]
 
 
-def fit_set(
+def simulate_fit_set(
     plan: TrustPlan, palette: Sequence[str], instrument: Instrument, *, with_line_labels: bool = False
 ) -> FitSet:
     """Simulate the test set of the likelihood fit: random structures from the distribution of the held-out set.
@@ -125,7 +125,7 @@ def fit_set(
     labels, counts_needed, max_absent_counts = visible_labels(
         stratigraphies, emission, expected_counts, outputs, detector, axis, lines=with_line_labels
     )
-    spectra = count_spectra(instrument, expected_counts, plan.fitted_counts, rng)
+    spectra = draw_spectra(instrument, expected_counts, plan.fitted_counts, rng)
     is_present = present_at(labels, max_absent_counts, plan.fitted_counts)
     is_visible = is_present & (counts_needed <= plan.fitted_counts)
     return FitSet(spectra, instrument, outputs.names, is_present.astype(np.uint8), is_visible)

@@ -39,11 +39,11 @@ from underpaint.simulate import Outputs, Panel, PanelSettings, load_recipe, make
 from underpaint.simulate.labels import present_at
 
 FORMAT = "underpaint benchmark 1"
-DESCRIPTION = "benchmark.json"
+DESCRIPTION_NAME = "benchmark.json"
 LICENSE = "CC0-1.0"
 PUBLIC_DOMAIN_LICENCES = ("CC0", "US public domain")
 """Licences of measured reflectance spectra that allow cubes in the public domain."""
-TWIN_SOURCES = ("spectra of REVIGO and the USGS",)
+REFLECTANCE_SOURCES = ("spectra of REVIGO and the USGS",)
 """Source stated in the cubes. The names of single spectra would give the pigments away."""
 SHEET_COLUMNS = ("panel", "group", "place", "patch", "row", "column", "value")
 _MAX_SHEET_BYTES = 500_000_000
@@ -118,7 +118,7 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
     """
     target_folder = Path(folder)
     claim_folder(target_folder)
-    if (target_folder / DESCRIPTION).exists():
+    if (target_folder / DESCRIPTION_NAME).exists():
         raise BenchmarkError(
             f"Cannot make a benchmark in {target_folder}: it contains one already. Give another folder."
         )
@@ -151,7 +151,7 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
         },
     }
     _write_text(target_folder / "README.md", _README)
-    write_json(target_folder / DESCRIPTION, description)  # written last: a folder without it is unfinished
+    write_json(target_folder / DESCRIPTION_NAME, description)  # written last: a folder without it is unfinished
     return target_folder
 
 
@@ -204,7 +204,9 @@ def _write_panel(target_folder: Path, name: str, panel: Panel, truth: Truth, see
     )
     reflectance_cube = panel_reflectance(panel.stratigraphies, truth.shape, public_domain_spectra, seed=seed)
     save_twin(
-        replace(reflectance_cube, drawn_from=TWIN_SOURCES), target_folder / f"{name}_reflectance.hdr", overwrite=True
+        replace(reflectance_cube, drawn_from=REFLECTANCE_SOURCES),
+        target_folder / f"{name}_reflectance.hdr",
+        overwrite=True,
     )
     with atomic_write(target_folder / f"{name}_truth.h5") as temporary_path, new_hdf5(temporary_path) as (file, _):
         file.attrs.update({"format": FORMAT, "license": LICENSE, "names": list(truth.names)})
@@ -271,7 +273,7 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     BenchmarkError
         The folder contains no benchmark, or one of another format.
     """
-    path = Path(folder) / DESCRIPTION
+    path = Path(folder) / DESCRIPTION_NAME
     try:
         description = json.loads(read_bounded(path, _MAX_DESCRIPTION_BYTES, BenchmarkError))
         file_format, panels = description["format"], description["panels"]
@@ -378,7 +380,7 @@ def _enter_answer(
         raise ValueError(f"place {place!r} is none of {', '.join(PLACES)}")
     panel = str(sheet_line["panel"])
     truth, name_column = truths[panel], columns_by_panel[panel][at_place(str(sheet_line["group"]), place)]
-    patch, row, column = (_number(sheet_line.get(key)) for key in ("patch", "row", "column"))
+    patch, row, column = (_integer_or_none(sheet_line.get(key)) for key in ("patch", "row", "column"))
     if (patch is None) == (row is None or column is None):
         raise ValueError("it needs either a patch, or a row and a column")
     if patch is not None:
@@ -393,7 +395,7 @@ def _enter_answer(
     answers[panel][row, column, name_column] = probability
 
 
-def _number(cell_text: object) -> int | None:
+def _integer_or_none(cell_text: object) -> int | None:
     return None if cell_text in {"", None} else int(str(cell_text))
 
 
@@ -495,12 +497,12 @@ def _panel_answers(
 def _network_method(model: str) -> Method:
     def answer(scan: Scan, truth: Truth) -> NDArray[np.float32]:
         results = identify(scan, model=model)
-        return np.stack([_probability(results, *split_place(name)) for name in truth.names], axis=2)
+        return np.stack([_group_probability(results, *split_place(name)) for name in truth.names], axis=2)
 
     return answer
 
 
-def _probability(results: Results, group: str, place: Any) -> NDArray[np.float32]:
+def _group_probability(results: Results, group: str, place: Any) -> NDArray[np.float32]:
     """Return the (n_row, n_column) probability of a group; for a network of pigments, of its most probable member."""
     members = [name for name, material in results.materials.items() if group in material.groups]
     output_names = [group] if group in results.materials else members

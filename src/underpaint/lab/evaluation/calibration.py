@@ -12,12 +12,12 @@ from underpaint.data.maps import SURFACE_UM, from_unbounded, to_unbounded
 from underpaint.lab.evaluation.answering import ModelAnswers, Spectra
 from underpaint.lab.evaluation.groups import mean
 from underpaint.lab.evaluation.scores import expected_calibration_error
-from underpaint.lab.evaluation.simulated import HeldOut
+from underpaint.lab.evaluation.simulated import HeldOutSet
 from underpaint.pigments.weights import PredictionSets
 
-DECADES = ((1e3, 1e4), (1e4, 1e5), (1e5, 1e6))
-LEVELS = (0.90, 0.99)
-INTERVAL_LEVEL = 0.90
+COUNT_DECADES = ((1e3, 1e4), (1e4, 1e5), (1e5, 1e6))
+NOMINAL_COVERAGES = (0.90, 0.99)
+INTERVAL_COVERAGE = 0.90
 MIN_BIN_SPECTRA = 1000
 """Minimum number of spectra in a bin for a statement whether its coverage holds."""
 
@@ -48,11 +48,11 @@ class DecadeSpectra:
     spectra: Spectra
 
 
-def draw_by_decade(held_out_spectra: HeldOut, seed: int) -> list[DecadeSpectra]:
-    """Draw spectra of the held-out set for each of ``DECADES``."""
+def draw_spectra_by_decade(held_out_spectra: HeldOutSet, seed: int) -> list[DecadeSpectra]:
+    """Draw spectra of the held-out set for each of ``COUNT_DECADES``."""
     counts_by_decade = [
         draw_total_counts(count_decade, len(held_out_spectra), (seed, number))
-        for number, count_decade in enumerate(DECADES)
+        for number, count_decade in enumerate(COUNT_DECADES)
     ]
     return [
         DecadeSpectra(total_counts, held_out_spectra.draw_spectra(total_counts, (seed, number, 1)))
@@ -65,9 +65,9 @@ class AnswersByDecade:
 
     Parameters
     ----------
-    held_out_spectra : HeldOut
+    held_out_spectra : HeldOutSet
     spectra_by_decade : sequence of DecadeSpectra
-        Spectra for each of ``DECADES``.
+        Spectra for each of ``COUNT_DECADES``.
     probability : sequence of (n, n_group) arrays
         Probabilities of the groups in each decade; NaN ("no answer") counts as no.
 
@@ -83,7 +83,7 @@ class AnswersByDecade:
 
     def __init__(
         self,
-        held_out_spectra: HeldOut,
+        held_out_spectra: HeldOutSet,
         spectra_by_decade: Sequence[DecadeSpectra],
         probability: Sequence[NDArray[np.floating]],
     ) -> None:
@@ -123,7 +123,7 @@ def calibration_error(answers: AnswersByDecade) -> dict[str, Any]:
         ]
         ece_by_decade[group] = {
             decade_name(count_decade): expected_calibration_error(*answers_in_decade)
-            for count_decade, answers_in_decade in zip(DECADES, answers_by_decade, strict=True)
+            for count_decade, answers_in_decade in zip(COUNT_DECADES, answers_by_decade, strict=True)
         }
         probability, truth = (np.concatenate(decade_arrays) for decade_arrays in zip(*answers_by_decade, strict=True))
         pooled_ece[group] = expected_calibration_error(probability, truth)
@@ -212,11 +212,11 @@ def _scores_by_level(
         f"{nominal_coverage:g}": {
             group: {
                 decade_name(count_decade): scores_of_bin(group_column, decade_index, nominal_coverage)
-                for decade_index, count_decade in enumerate(DECADES)
+                for decade_index, count_decade in enumerate(COUNT_DECADES)
             }
             for group_column, group in enumerate(groups)
         }
-        for nominal_coverage in LEVELS
+        for nominal_coverage in NOMINAL_COVERAGES
     }
 
 
@@ -246,12 +246,12 @@ def _coverage_of_card_sets(
     if (
         group not in prediction_sets.names
         or nominal_coverage not in prediction_sets.levels
-        or DECADES[decade_index][0] not in prediction_sets.counts[:-1]
+        or COUNT_DECADES[decade_index][0] not in prediction_sets.counts[:-1]
     ):
         return coverage_scores(np.zeros(0, np.bool_), np.zeros(0, np.int64), nominal_coverage)
     table_index = (
         prediction_sets.levels.index(nominal_coverage),
-        prediction_sets.counts.index(DECADES[decade_index][0]),
+        prediction_sets.counts.index(COUNT_DECADES[decade_index][0]),
         prediction_sets.names.index(group),
     )
     present_from, absent_to = (
@@ -294,14 +294,14 @@ def coverage_scores(
     return {"coverage": coverage, "set_size": float(set_size.mean()), "n": n_set, "holds": is_reached}
 
 
-def thickness_intervals(held_out_spectra: HeldOut, answers: Sequence[ModelAnswers]) -> dict[str, Any] | None:
+def thickness_intervals(held_out_spectra: HeldOutSet, answers: Sequence[ModelAnswers]) -> dict[str, Any] | None:
     """Return the coverage of the thickness intervals of the surface layer in each decade of total counts.
 
     Parameters
     ----------
-    held_out_spectra : HeldOut
+    held_out_spectra : HeldOutSet
     answers : sequence of ModelAnswers
-        Answers for each of ``DECADES``.
+        Answers for each of ``COUNT_DECADES``.
 
     Returns
     -------
@@ -315,9 +315,9 @@ def thickness_intervals(held_out_spectra: HeldOut, answers: Sequence[ModelAnswer
         return None
     quantity_column = model_card.quantities.index(SURFACE_UM)
     truth = to_unbounded(SURFACE_UM, held_out_spectra.surface_um)
-    half_width_sigmas = float(norm.ppf(0.5 + INTERVAL_LEVEL / 2.0))
+    half_width_sigmas = float(norm.ppf(0.5 + INTERVAL_COVERAGE / 2.0))
     scores_by_decade: dict[str, Any] = {}
-    for count_decade, model_answers in zip(DECADES, answers, strict=True):
+    for count_decade, model_answers in zip(COUNT_DECADES, answers, strict=True):
         if model_answers.quantity is None or model_answers.sigma is None:
             return None
         estimate, sigma = model_answers.quantity[:, quantity_column], model_answers.sigma[:, quantity_column]

@@ -40,7 +40,7 @@ def macro_f1(scores_by_name: dict[str, Scores]) -> float:
     return mean([scores_by_name[name].f1 for name in names_with_score(scores_by_name)])
 
 
-def summarise(
+def summarise_scores(
     probability: NDArray[np.floating], labels: NDArray[Any], is_visible: NDArray[np.bool_], names: Sequence[str]
 ) -> dict[str, Any]:
     """Return the macro F1 of the answers, the macro F1 of the baseline "always yes", and the scores of each name.

@@ -35,7 +35,7 @@ AREA_GROUPS = {
 }
 PRESENT_SIGMAS, ABSENT_SIGMAS, MIN_PIXELS = 10.0, 2.0, 100
 """Line areas of present and of absent groups, in standard deviations, and the minimum number of pixels."""
-THRESHOLD, PREVALENCE = 0.5, (0.05, 0.95)
+PRESENT_PROBABILITY, PREVALENCE_LIMITS = 0.5, (0.05, 0.95)
 """Probability of present groups, and the range of prevalence in which kappa is computed."""
 CONFIDENT_PROBABILITY = 0.9
 """Minimum probability of a confident answer, yes or no."""
@@ -78,7 +78,7 @@ def log_odds(results: Results, name: str) -> Array:
     return np.asarray(np.log(probability) - np.log1p(-probability))
 
 
-def presence(
+def presence_auroc(
     identified_scan: IdentifiedScan, pymca_results: Results
 ) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
     """Return for each group the AUROC, that of the baseline, and the numbers of pixels with and without the group."""
@@ -109,7 +109,9 @@ def presence(
     return auroc_by_group, baseline_auroc, n_pixels
 
 
-def correlation(identified_scan: IdentifiedScan, pymca_results: Results) -> tuple[dict[str, float], dict[str, float]]:
+def area_correlations(
+    identified_scan: IdentifiedScan, pymca_results: Results
+) -> tuple[dict[str, float], dict[str, float]]:
     """Return the Spearman correlation of each group with PyMca's line area, and the correlation of the baseline."""
     correlations: dict[str, float] = {}
     baseline_correlations: dict[str, float] = {}
@@ -152,13 +154,15 @@ def agreement(
     for name in first_results.groups:
         is_finite = np.isfinite(first_results[name]) & np.isfinite(second_results[name])
         if confident_probability is not None:
-            is_finite &= (np.abs(first_results[name] - THRESHOLD) >= confident_probability - 0.5) & (
-                np.abs(second_results[name] - THRESHOLD) >= confident_probability - 0.5
+            is_finite &= (np.abs(first_results[name] - PRESENT_PROBABILITY) >= confident_probability - 0.5) & (
+                np.abs(second_results[name] - PRESENT_PROBABILITY) >= confident_probability - 0.5
             )
         if not is_finite.any():
             continue
         kappa_by_group |= _kappa_if_prevalent(
-            name, first_results[name][is_finite] > THRESHOLD, second_results[name][is_finite] > THRESHOLD
+            name,
+            first_results[name][is_finite] > PRESENT_PROBABILITY,
+            second_results[name][is_finite] > PRESENT_PROBABILITY,
         )
     return kappa_by_group
 
@@ -172,11 +176,11 @@ def counting_agreement(identified_scan: IdentifiedScan, model: str | OnnxModel, 
     counts = np.asarray(identified_scan.scan.counts).astype(np.int64)
     first_half = np.random.default_rng(seed).binomial(counts, 0.5)
     half_scans = (
-        replace(identified_scan.scan, counts=da.from_array(counts_or_scan.astype(np.float32)))
-        for counts_or_scan in (first_half, counts - first_half)
+        replace(identified_scan.scan, counts=da.from_array(half_counts.astype(np.float32)))
+        for half_counts in (first_half, counts - first_half)
     )
     return agreement(
-        *(identify(counts_or_scan, model=model, instrument=identified_scan.conditions) for counts_or_scan in half_scans)
+        *(identify(half_scan, model=model, instrument=identified_scan.conditions) for half_scan in half_scans)
     )
 
 
@@ -225,7 +229,7 @@ def determined_places(results: Results) -> dict[str, float]:
     """
     fraction_by_group = {}
     for group in _groups_with_places(results):
-        is_present = results[group] > THRESHOLD
+        is_present = results[group] > PRESENT_PROBABILITY
         if is_present.sum() >= MIN_PIXELS:
             fraction_by_group[group] = float(_is_placed(results, group)[is_present].mean())
     return _add_mean(fraction_by_group)
@@ -239,7 +243,7 @@ def contradicting_places(first_results: Results, second_results: Results) -> dic
     """
     fraction_by_group = {}
     for group in set(_groups_with_places(first_results)) & set(_groups_with_places(second_results)):
-        is_in_both = (first_results[group] > THRESHOLD) & (second_results[group] > THRESHOLD)
+        is_in_both = (first_results[group] > PRESENT_PROBABILITY) & (second_results[group] > PRESENT_PROBABILITY)
         is_in_both &= _is_placed(first_results, group) & _is_placed(second_results, group)
         is_contradiction = _is_only_at(first_results, group, "surface") & _is_only_at(second_results, group, "below")
         is_contradiction |= _is_only_at(first_results, group, "below") & _is_only_at(second_results, group, "surface")
@@ -258,7 +262,7 @@ def amount_agreement(first_results: Results, second_results: Results) -> dict[st
     for group in first_results.groups:
         if not (first_results.knows_amount(group) and second_results.knows_amount(group)):
             continue
-        is_in_both = (first_results[group] > THRESHOLD) & (second_results[group] > THRESHOLD)
+        is_in_both = (first_results[group] > PRESENT_PROBABILITY) & (second_results[group] > PRESENT_PROBABILITY)
         first_interval, second_interval = (
             results.estimate(f"amount.{group}") for results in (first_results, second_results)
         )
@@ -280,7 +284,11 @@ def _is_placed(results: Results, group: str) -> NDArray[np.bool_]:
     places: tuple[Place, ...] = ("surface", "below")
     return np.asarray(
         np.all(
-            [np.abs(results[group, place] - THRESHOLD) >= PLACED_PROBABILITY - THRESHOLD for place in places], axis=0
+            [
+                np.abs(results[group, place] - PRESENT_PROBABILITY) >= PLACED_PROBABILITY - PRESENT_PROBABILITY
+                for place in places
+            ],
+            axis=0,
         )
     )
 
@@ -293,7 +301,7 @@ def _is_only_at(results: Results, group: str, place: Place) -> NDArray[np.bool_]
 
 
 def _kappa_if_prevalent(name: str, first_mask: NDArray[np.bool_], second_mask: NDArray[np.bool_]) -> dict[str, float]:
-    min_prevalence, max_prevalence = PREVALENCE
+    min_prevalence, max_prevalence = PREVALENCE_LIMITS
     return (
         {name: cohen_kappa(first_mask, second_mask)}
         if any(min_prevalence <= mask.mean() <= max_prevalence for mask in (first_mask, second_mask))
@@ -308,7 +316,7 @@ def compare_with_lines(identified_scan: IdentifiedScan) -> dict[str, Any]:
     -------
     dict
         Scores by group. ``auroc`` is that of the log-odds. A pixel has the group if PyMca's line area exceeds 10
-        standard deviations, and lacks it below 2; each case needs at least 100 pixels (``n_pixels``). ``spearman`` is the
+        standard deviations, and lacks it below 2; each case needs at least 100 pixels (``pixels``). ``spearman`` is the
         correlation of the log-odds with PyMca's line area, for elements that are nearly everywhere.
         ``baseline_auroc`` and ``baseline_spearman`` are the scores of the line area from the fit of this package.
         ``prevalence`` is the fraction of pixels with the group.
@@ -324,8 +332,8 @@ def compare_with_lines(identified_scan: IdentifiedScan) -> dict[str, Any]:
         instrument=identified_scan.instrument,
         engine="pymca",
     )
-    auroc_by_group, baseline_auroc, n_pixels = presence(identified_scan, pymca_results)
-    spearman_by_group, baseline_spearman = correlation(identified_scan, pymca_results)
+    auroc_by_group, baseline_auroc, n_pixels = presence_auroc(identified_scan, pymca_results)
+    spearman_by_group, baseline_spearman = area_correlations(identified_scan, pymca_results)
     return {
         "auroc": auroc_by_group,
         "baseline_auroc": baseline_auroc,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis
 from underpaint.errors import ScanError
 from underpaint.lab.evaluation.answering import Spectra
-from underpaint.lab.evaluation.groups import summarise
+from underpaint.lab.evaluation.groups import summarise_scores
 from underpaint.lab.evaluation.simulated import Answer
 from underpaint.physics.forward import count, counts_needed
 from underpaint.physics.instrument import Detector, Geometry, Instrument, Tube
@@ -20,7 +20,7 @@ from underpaint.physics.materials import Layer, PigmentGroup, Stratigraphy, libr
 from underpaint.simulate.labels import MODEL_ERROR
 
 Numbers = NDArray[np.float64]
-FILES = ("mc_panels.json", "mc_panels.npz")
+FILE_NAMES = ("mc_panels.json", "mc_panels.npz")
 THRESHOLD = 0.5
 CHANNEL_FLOOR_KEV = 0.005
 """Half a channel width in keV. The simulator counts photons in the channel below their energy."""
@@ -34,14 +34,14 @@ class Panels:
     ----------
     names : tuple of str
         Names of the samples.
-    expected : (n, n_channel) array
+    expected_counts : (n, n_channel) array
         Noise-free counts in the channels of ``axis``.
     axis : EnergyAxis
     instrument : Instrument
         Instrument of the simulation.
     elements : tuple of frozenset of str
         Elements in the layers of each sample.
-    pigments : tuple of frozenset of str
+    pigment_elements : tuple of frozenset of str
         Elements in the dry materials of each sample, the ground included.
     lines : tuple of list of dict
         Emission lines of each sample, with their counts.
@@ -51,11 +51,11 @@ class Panels:
     """
 
     names: tuple[str, ...]
-    expected: Numbers
+    expected_counts: Numbers
     axis: EnergyAxis
     instrument: Instrument
     elements: tuple[frozenset[str], ...]
-    pigments: tuple[frozenset[str], ...]
+    pigment_elements: tuple[frozenset[str], ...]
     lines: tuple[list[dict[str, Any]], ...]
     layers: tuple[list[dict[str, Any]], ...] = ()
 
@@ -63,10 +63,10 @@ class Panels:
         """Return the (n, n_group) labels: 1 if a dry material of the sample contains the element of the group."""
         group_elements = [_group(name).element for name in groups]
         return np.asarray(
-            [[element in elements for element in group_elements] for elements in self.pigments], dtype=np.uint8
+            [[element in elements for element in group_elements] for elements in self.pigment_elements], dtype=np.uint8
         )
 
-    def contained_elements(self, groups: Sequence[str]) -> NDArray[np.uint8]:
+    def element_labels(self, groups: Sequence[str]) -> NDArray[np.uint8]:
         """Return the (n, n_group) labels: 1 if any layer of the sample contains the element of the group."""
         group_elements = [_group(name).element for name in groups]
         return np.asarray(
@@ -96,7 +96,7 @@ class Panels:
         line_counts, energy_kev = (
             np.asarray([line[field_name] for line in lines]) for field_name in ("counts", "energy_keV")
         )
-        expected_counts = self.expected[row : row + 1]
+        expected_counts = self.expected_counts[row : row + 1]
         detector = self.instrument.detector
         return float(
             counts_needed(line_counts[None], energy_kev, expected_counts, self.axis, detector, model_error=model_error)[
@@ -107,7 +107,7 @@ class Panels:
     def draw_spectra(self, counts: float, n_draw: int, seed: int) -> Spectra:
         """Draw ``n_draw`` spectra of each sample, in adjacent rows, with on average ``counts`` total counts."""
         rng = np.random.default_rng((seed, round(counts)))
-        expected_counts = self.expected * (counts / self.expected.sum(axis=1, keepdims=True))
+        expected_counts = self.expected_counts * (counts / self.expected_counts.sum(axis=1, keepdims=True))
         return Spectra.from_instrument(
             count(np.repeat(expected_counts, n_draw, axis=0), rng=rng), self.axis, self.instrument
         )
@@ -121,14 +121,14 @@ def read_panels(folder: str | Path) -> Panels:
     ScanError
         A file is missing, or its contents are not those of Monte Carlo panels.
     """
-    description_path, arrays_path = (Path(folder) / name for name in FILES)
+    description_path, arrays_path = (Path(folder) / name for name in FILE_NAMES)
     try:
         panel_description = json.loads(description_path.read_text("utf-8"))
         with np.load(arrays_path, allow_pickle=False) as array_file:
             spectra = np.asarray(array_file["conv"][:, -1], dtype=np.float64)
         return _panels(panel_description, spectra)
     except (OSError, ValueError, KeyError) as error:
-        file_names = " and ".join(FILES)
+        file_names = " and ".join(FILE_NAMES)
         raise ScanError(
             f"Cannot read the Monte Carlo panels in {folder}: {error}. Give the folder that holds {file_names}."
         ) from error
@@ -140,7 +140,7 @@ def _panels(panel_description: dict[str, Any], spectra: Numbers) -> Panels:
     )
     return Panels(
         names=tuple(sample["name"] for sample in samples),
-        expected=np.maximum(spectra, 0.0),
+        expected_counts=np.maximum(spectra, 0.0),
         axis=EnergyAxis(detector["gain_keV"], detector["zero_keV"] + CHANNEL_FLOOR_KEV, spectra.shape[1]),
         instrument=Instrument(
             name="Monte Carlo",
@@ -158,7 +158,7 @@ def _panels(panel_description: dict[str, Any], spectra: Numbers) -> Panels:
             frozenset(element for layer in sample["layers_from_surface"] for element in layer["elements"])
             for sample in samples
         ),
-        pigments=tuple(_pigment_elements(sample, panel_description["materials"]) for sample in samples),
+        pigment_elements=tuple(_pigment_elements(sample, panel_description["materials"]) for sample in samples),
         lines=tuple(sample["lines"] for sample in samples),
         layers=tuple(sample["layers_from_surface"] for sample in samples),
     )
@@ -193,18 +193,19 @@ def panel_scores(
 ) -> Any:
     """Score the answers for several draws of every sample.
 
-    A group is present if a dry material of the sample contains the element of the group. With ``with_line_labels`` it is present
-    if any layer contains the element, and its visibility includes the model error of training.
+    A group is present if a dry material of the sample contains the element of the group.
+    With ``with_line_labels``, a group is present if any layer contains the element. The visibility then includes the
+    model error of training.
 
     Returns
     -------
     dict
-        Scores over all draws, as from :func:`~.groups.summarise`. ``samples`` lists for each sample the groups that are
+        Scores over all draws, as from :func:`~.groups.summarise_scores`. ``samples`` lists for each sample the groups that are
         present (``there``) and those that are ``visible``. It also gives, for each group, the number of draws in which
         the group was ``found``, was ``missed`` although it is visible, or was ``claimed_without_its_element``.
         ``missed`` and ``claimed_without_its_element`` are the totals of these numbers.
     """
-    labels = panels.contained_elements(groups) if with_line_labels else panels.labels(groups)
+    labels = panels.element_labels(groups) if with_line_labels else panels.labels(groups)
     is_visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if with_line_labels else 0.0) <= counts)
     probability = np.nan_to_num(answer(panels.draw_spectra(counts, n_draw, seed)), nan=0.0)
     n_claims = (probability > THRESHOLD).reshape(len(panels.names), n_draw, len(groups)).sum(axis=1)
@@ -221,7 +222,9 @@ def panel_scores(
         }
         for row, name in enumerate(panels.names)
     }
-    scores = summarise(probability, np.repeat(labels, n_draw, axis=0), np.repeat(is_visible, n_draw, axis=0), groups)
+    scores = summarise_scores(
+        probability, np.repeat(labels, n_draw, axis=0), np.repeat(is_visible, n_draw, axis=0), groups
+    )
     return {
         **scores,
         "samples": samples,

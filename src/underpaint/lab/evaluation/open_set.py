@@ -40,7 +40,7 @@ class OpenSetSamples:
     fraction of the spectrum.
     """
 
-    expected: Array
+    expected_spectra: Array
     counts_needed: dict[str, Array]
     line_fraction: dict[str, Array]
     elements: list[set[str]]
@@ -56,7 +56,7 @@ def draw_samples(
     palette = tuple(pigment.name for pigment in library() if visible_groups & set(pigment.groups))
     sampler = StratigraphySampler(RandomStratigraphies(palette=palette))
     stratigraphies = [sampler.draw(rng) for _ in range(n)]
-    expected = np.zeros((n, axis.n_channel))
+    expected_spectra = np.zeros((n, axis.n_channel))
     counts_needed_by_family: dict[str, Array] = {}
     line_fraction: dict[str, Array] = {}
     for batch_start in range(0, n, BATCH_SIZE):
@@ -66,7 +66,7 @@ def draw_samples(
         line_counts = np.asarray(emission.line_photons) * efficiency(instrument.detector, energy_kev)
         spectra = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
         spectra += BACKGROUND_FRACTION * spectra.sum(axis=1, keepdims=True) / axis.n_channel
-        expected[rows] = spectra / spectra.sum(axis=1, keepdims=True)
+        expected_spectra[rows] = spectra / spectra.sum(axis=1, keepdims=True)
         for name in set(family_of_line.tolist()):
             is_family_line = family_of_line == name
             family_counts_needed = counts_needed(
@@ -82,7 +82,7 @@ def draw_samples(
         if progress is not None:
             progress(min(batch_start + BATCH_SIZE, n), n)
     elements = [{name for layer in sample.layers for name in layer.mass_fractions} for sample in stratigraphies]
-    return OpenSetSamples(expected, counts_needed_by_family, line_fraction, elements)
+    return OpenSetSamples(expected_spectra, counts_needed_by_family, line_fraction, elements)
 
 
 def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrument, seed: int) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrumen
         of spectra that are flagged when no element is left out.
     """
     axis = axis_of(instrument.detector)
-    spectra = count(counts * samples.expected, rng=np.random.default_rng(seed))
+    spectra = count(counts * samples.expected_spectra, rng=np.random.default_rng(seed))
     all_families = known_families()
     family_fit = plan_all_families(survey(Scan(spectra[None], axis)), axis, instrument)
     batches = [

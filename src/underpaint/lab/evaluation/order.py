@@ -11,7 +11,7 @@ from scipy.stats import norm
 
 from underpaint.data import Spectrum
 from underpaint.data.maps import PLACES, Results, at_place
-from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, count_spectra
+from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, draw_spectra
 from underpaint.lab.evaluation.candidates.candidate import Candidate, ground_film, paint_film
 from underpaint.lab.evaluation.candidates.fit import StratigraphyFit, fit_candidates
 from underpaint.lab.evaluation.candidates.measured import MergedSpectrum, merge_channels
@@ -33,27 +33,27 @@ Numbers = NDArray[np.float64]
 TOP_UM, BELOW_UM, GROUND_UM, GROUND = 35.0, 60.0, 150.0, "chalk"
 REFERENCE_COUNTS = 1e5
 """Total counts for which deviances are computed; without a model error, deviances are proportional to the counts."""
-OVER = " over "
+PAIR_SEPARATOR = " over "
 
 
 @dataclass(frozen=True)
-class Pair:
+class PigmentPair:
     """A pigment over another, with the deviances of other layer orders.
 
     Parameters
     ----------
-    top, bottom : str
+    upper_pigment, lower_pigment : str
         Pigments of the upper and of the lower layer.
-    expected : (n_channel,) array
+    expected_counts : (n_channel,) array
         Expected spectrum in the channels of the instrument, on any scale.
     deviance : dict of str to float
         Deviances of the best fit with the layers ``swapped``, and with both pigments ``mixed`` in one layer, at
         ``REFERENCE_COUNTS`` expected counts.
     """
 
-    top: str
-    bottom: str
-    expected: Numbers
+    upper_pigment: str
+    lower_pigment: str
+    expected_counts: Numbers
     deviance: dict[str, float]
 
     def deviance_at(self, counts: float) -> float:
@@ -78,7 +78,7 @@ pigments are compared.
 
 
 @dataclass(frozen=True)
-class Goodness:
+class GoodnessOfFit:
     """Goodness of fit of the best stratigraphy.
 
     Parameters
@@ -123,7 +123,7 @@ class Order:
     ----------
     is_layered : bool
         Whether the best stratigraphy has more than one layer of paint.
-    mixed_rise, swapped_rise, other_rise : float or None
+    mixed_deviance_rise, swapped_deviance_rise, other_deviance_rise : float or None
         Rise of the deviance for a single layer, for swapped layers, and for the best other arrangement of the same
         pigments; None if there was no such candidate.
     is_fitted : bool
@@ -131,9 +131,9 @@ class Order:
     """
 
     is_layered: bool
-    mixed_rise: float | None
-    swapped_rise: float | None
-    other_rise: float | None
+    mixed_deviance_rise: float | None
+    swapped_deviance_rise: float | None
+    other_deviance_rise: float | None
     is_fitted: bool = True
 
     @property
@@ -141,18 +141,18 @@ class Order:
         """Whether the best stratigraphy fits well and beats every other arrangement by ``MIN_ORDER_DEVIANCE``."""
         deviance_rises = [
             deviance_rise
-            for deviance_rise in (self.mixed_rise, self.swapped_rise, self.other_rise)
+            for deviance_rise in (self.mixed_deviance_rise, self.swapped_deviance_rise, self.other_deviance_rise)
             if deviance_rise is not None
         ]
         return (
             self.is_fitted
             and self.is_layered
-            and self.swapped_rise is not None
+            and self.swapped_deviance_rise is not None
             and min(deviance_rises) >= MIN_ORDER_DEVIANCE
         )
 
 
-def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Order:
+def find_layer_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Order:
     """Compare the best fit with fits of other arrangements of its pigments.
 
     Parameters
@@ -160,7 +160,7 @@ def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Orde
     fits : sequence of StratigraphyFit
         Fits in order of their AIC, the best one first.
     dispersion : float
-        Dispersion of the best fit (``Goodness``), by which differences of deviance are divided. Above 1 no order is
+        Dispersion of the best fit (``GoodnessOfFit``), by which differences of deviance are divided. Above 1 no order is
         determined.
     """
     best_fit = fits[0]
@@ -240,7 +240,7 @@ def _sorted_by_aic(fits: Sequence[StratigraphyFit]) -> list[StratigraphyFit]:
     return sorted(fits, key=lambda fit: fit.aic)
 
 
-def goodness(fit: StratigraphyFit, spectrum: MergedSpectrum, *, seed: int = 0) -> Goodness:
+def goodness_of_fit(fit: StratigraphyFit, spectrum: MergedSpectrum, *, seed: int = 0) -> GoodnessOfFit:
     """Compare the deviance of a fit with the deviances of spectra drawn from the fitted model.
 
     Parameters
@@ -249,14 +249,14 @@ def goodness(fit: StratigraphyFit, spectrum: MergedSpectrum, *, seed: int = 0) -
         Seed of the random spectra.
     """
     rng = np.random.default_rng(seed)
-    expected_counts = np.tile(fit.expected, (N_REPLICA, 1))
+    expected_counts = np.tile(fit.expected_counts, (N_REPLICA, 1))
     if spectrum.model_error > 0:
         gamma_shape = spectrum.model_error**-2
         expected_counts = rng.gamma(gamma_shape, expected_counts / gamma_shape)
     replica_counts = rng.poisson(expected_counts).astype(np.float64)
-    deviances = [spectrum.with_counts(counts).deviance(fit.expected) for counts in replica_counts]
+    deviances = [spectrum.with_counts(counts).deviance(fit.expected_counts) for counts in replica_counts]
     mean_deviance = float(np.mean(deviances)) - fit.n_parameter
-    return Goodness(fit.deviance, fit.poisson_deviance, mean_deviance, float(np.std(deviances)))
+    return GoodnessOfFit(fit.deviance, fit.poisson_deviance, mean_deviance, float(np.std(deviances)))
 
 
 def rival_deviances(
@@ -270,13 +270,13 @@ def rival_deviances(
     Returns
     -------
     dict
-        The ``deviance`` of :class:`Pair`, with keys such as "azurite over vermilion".
+        The ``deviance`` of :class:`PigmentPair`, with keys such as "azurite over vermilion".
     """
     deviances = {}
     pairs = list(permutations(pigments, 2))
     for number, (upper_pigment, lower_pigment) in enumerate(pairs):
         expected_counts = _expected_spectrum(_stack((upper_pigment,), (lower_pigment,)), instrument)
-        deviances[OVER.join((upper_pigment, lower_pigment))] = _rival_deviances(
+        deviances[PAIR_SEPARATOR.join((upper_pigment, lower_pigment))] = _rival_deviances(
             upper_pigment, lower_pigment, expected_counts, instrument
         )
         if progress is not None:
@@ -284,13 +284,13 @@ def rival_deviances(
     return deviances
 
 
-def pairs_of(rivals: Mapping[str, Mapping[str, float]], instrument: Instrument) -> list[Pair]:
+def pairs_from_deviances(rivals: Mapping[str, Mapping[str, float]], instrument: Instrument) -> list[PigmentPair]:
     """Return the pairs whose deviances :func:`rival_deviances` returned, with their expected spectra."""
     pairs = []
     for name, deviance in rivals.items():
-        upper_pigment, _, lower_pigment = name.partition(OVER)
+        upper_pigment, _, lower_pigment = name.partition(PAIR_SEPARATOR)
         pairs.append(
-            Pair(
+            PigmentPair(
                 upper_pigment,
                 lower_pigment,
                 _expected_spectrum(_stack((upper_pigment,), (lower_pigment,)), instrument),
@@ -300,7 +300,7 @@ def pairs_of(rivals: Mapping[str, Mapping[str, float]], instrument: Instrument) 
     return pairs
 
 
-def order_bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
+def order_bound(pairs: Sequence[PigmentPair], counts: float) -> dict[str, Any]:
     """Return the resolvable pairs, and how often the likelihood ratio gives their true order.
 
     Let D be the expected deviance of the best wrong order. Then twice the log-likelihood ratio of a random spectrum is
@@ -321,27 +321,29 @@ def order_bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
     }
 
 
-def draw_pair_spectra(pairs: Sequence[Pair], instrument: Instrument, counts: float, n_draw: int, seed: int) -> Spectra:
+def draw_pair_spectra(
+    pairs: Sequence[PigmentPair], instrument: Instrument, counts: float, n_draw: int, seed: int
+) -> Spectra:
     """Draw ``n_draw`` spectra of each pair; those of one pair are consecutive rows."""
     rng = np.random.default_rng((seed, round(counts)))
-    expected_counts = np.repeat(np.stack([pair.expected for pair in pairs]), n_draw, axis=0)
-    return count_spectra(instrument, expected_counts, counts, rng)
+    expected_counts = np.repeat(np.stack([pair.expected_counts for pair in pairs]), n_draw, axis=0)
+    return draw_spectra(instrument, expected_counts, counts, rng)
 
 
-def network_order(answers: ModelAnswers, pairs: Sequence[Pair], n_draw: int) -> NDArray[np.int8] | None:
+def network_order_claims(answers: ModelAnswers, pairs: Sequence[PigmentPair], n_draw: int) -> NDArray[np.int8] | None:
     """Return the (n_pair, draws) claims of a network: 1 for the true order, -1 for another one, 0 for no claim.
 
     One layer of both pigments counts as another order. :func:`~.order_map` derives the claims from the answers. The
     result is None for a network that does not predict places.
     """
-    groups = sorted({_group_of(name) for pair in pairs for name in (pair.top, pair.bottom)})
+    groups = sorted({_group_of(name) for pair in pairs for name in (pair.upper_pigment, pair.lower_pigment)})
     names = tuple(at_place(group, place) for place in PLACES for group in groups)
     if not set(names) <= set(answers.card.names):
         return None
     answer_maps = _answer_maps(answers, names, (len(pairs), n_draw))
     claims = np.zeros((len(pairs), n_draw), dtype=np.int8)
     for row, pair in enumerate(pairs):
-        order_codes = order_map(answer_maps, _group_of(pair.top), _group_of(pair.bottom))[row]
+        order_codes = order_map(answer_maps, _group_of(pair.upper_pigment), _group_of(pair.lower_pigment))[row]
         claims[row] = np.where(
             order_codes == FIRST_ON_TOP,
             1,
@@ -350,15 +352,15 @@ def network_order(answers: ModelAnswers, pairs: Sequence[Pair], n_draw: int) -> 
     return claims
 
 
-def refined_order(
+def fit_order_claims(
     answers: ModelAnswers,
     spectra: Spectra,
-    pairs: Sequence[Pair],
+    pairs: Sequence[PigmentPair],
     n_draw: int,
     instrument: Instrument,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.int8]:
-    """Return the (n_pair, draws) claims of fits of the forward model, coded as in :func:`network_order`.
+    """Return the (n_pair, draws) claims of fits of the forward model, coded as in :func:`network_order_claims`.
 
     The network proposes the pigments. Their arrangements over the ground are fitted, and an order is claimed if every
     other arrangement is worse by ``MIN_ORDER_DEVIANCE``.
@@ -377,15 +379,19 @@ def refined_order(
         spectrum = merge_channels(Spectrum(counts, axis), instrument)
         pair = pairs[row // n_draw]
         claims[row] = _fitted_order(
-            spectrum, propose(suspected_pigments, GROUND), instrument, _group_of(pair.top), _group_of(pair.bottom)
+            spectrum,
+            propose(suspected_pigments, GROUND),
+            instrument,
+            _group_of(pair.upper_pigment),
+            _group_of(pair.lower_pigment),
         )
         if progress is not None:
             progress(row + 1, len(claims))
     return claims.reshape(len(pairs), n_draw)
 
 
-def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
-    """Return how often the claims of :func:`network_order` are right, wrong or absent.
+def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[PigmentPair], counts: float) -> dict[str, Any]:
+    """Return how often the claims of :func:`network_order_claims` are right, wrong or absent.
 
     Returns
     -------
@@ -424,11 +430,11 @@ def _fitted_order(
     upper_group: str,
     lower_group: str,
 ) -> int:
-    """Return 1 if the fits show the group ``upper_group`` above the group ``below``, -1 for another order, 0 for none."""
+    """Return 1 if the fits show ``upper_group`` above ``lower_group``, -1 for another order, and 0 for none."""
     if not candidates:
         return 0
     fits = compare(spectrum, candidates, instrument)
-    if not find_order(fits, goodness(fits[0], spectrum).dispersion).is_determined:
+    if not find_layer_order(fits, goodness_of_fit(fits[0], spectrum).dispersion).is_determined:
         return 0
     surface_groups, *lower_groups = [
         {group for name in names for group in library()[name].groups} for names in layer_pigments(fits[0].candidate)
@@ -468,7 +474,7 @@ def _stack(upper_pigments: Sequence[str], lower_pigments: Sequence[str]) -> Cand
     films = [paint_film(Paint(dict.fromkeys(upper_pigments, 1.0)), TOP_UM)]
     if lower_pigments:
         films.append(paint_film(Paint(dict.fromkeys(lower_pigments, 1.0)), BELOW_UM))
-    return Candidate(OVER.join((*upper_pigments, *lower_pigments)), (*films, ground_film(GROUND, GROUND_UM)))
+    return Candidate(PAIR_SEPARATOR.join((*upper_pigments, *lower_pigments)), (*films, ground_film(GROUND, GROUND_UM)))
 
 
 def _expected_spectrum(candidate: Candidate, instrument: Instrument) -> Numbers:
@@ -481,5 +487,5 @@ def _group_of(pigment: str) -> str:
     return library()[pigment].groups[0]
 
 
-def _pair_name(pair: Pair) -> str:
-    return OVER.join((pair.top, pair.bottom))
+def _pair_name(pair: PigmentPair) -> str:
+    return PAIR_SEPARATOR.join((pair.upper_pigment, pair.lower_pigment))

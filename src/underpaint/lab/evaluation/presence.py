@@ -32,7 +32,7 @@ from underpaint.pigments.predict.mapping import UPPER_PROBABILITY
 from underpaint.runtime.progress import Progress, no_progress
 from underpaint.simulate.labels import MODEL_ERROR, element_shares, lines_needed
 
-COUNTS = (1e3, 1e4, 1e5, 1e6)
+SCORED_COUNTS = (1e3, 1e4, 1e5, 1e6)
 LINE_SIGMAS = 5.0
 """Minimum area of a line family for the rule that needs no network, in standard deviations."""
 VISIBLE_SIGMAS, INVISIBLE_SIGMAS = 10.0, 2.0
@@ -41,7 +41,7 @@ _MIN_AMOUNT_PROBABILITY = 0.95
 _PIGMENT_MASS_FRACTION = 0.01
 """Minimum mass fraction of an element from a pigment; less is a trace."""
 _N_RESAMPLE = 2000
-PLACES_SCORED: tuple[Place, ...] = ("surface", "below")
+SCORED_PLACES: tuple[Place, ...] = ("surface", "below")
 
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
@@ -119,26 +119,28 @@ def evaluate_monte_carlo(
     show_progress = progress or no_progress
     groups = tuple(group.name for group in library().groups if group.visible)
     panels = [read_panels(folder) for folder in folders]
-    truth = _join_truths([_truth(item, groups) for item in panels])
+    truth = _join_truths([_truth(panel_set, groups) for panel_set in panels])
     networks = {"model": _open_network(model)}
     if other_models is None:
         shipped_model = open_model("default")
         other_models = {"shipped": shipped_model} if shipped_model.card != networks["model"].card else {}
     networks |= {model_name: _open_network(network) for model_name, network in other_models.items()}
     record: dict[str, Any] = {"about": _provenance(networks["model"], panels, groups, draws, seed)}
-    for counts_index, counts in enumerate(COUNTS):
-        show_progress("Monte Carlo panels", counts_index, len(COUNTS))
-        spectra = [item.draw_spectra(counts, draws, seed) for item in panels]
-        sigmas = np.concatenate([line_sigmas(item, groups) for item in spectra])
+    for counts_index, counts in enumerate(SCORED_COUNTS):
+        show_progress("Monte Carlo panels", counts_index, len(SCORED_COUNTS))
+        spectra = [panel_set.draw_spectra(counts, draws, seed) for panel_set in panels]
+        sigmas = np.concatenate([line_sigmas(panel_spectra, groups) for panel_spectra in spectra])
         answers = {
-            model_name: [run_model(network, item) for item in spectra] for model_name, network in networks.items()
+            model_name: [run_model(network, panel_spectra) for panel_spectra in spectra]
+            for model_name, network in networks.items()
         }
         claims = {
-            model_name: np.concatenate([_claims_by_group(item, groups) for item in arrays_by_panel])
-            for model_name, arrays_by_panel in answers.items()
+            model_name: np.concatenate([_claims_by_group(panel_answers, groups) for panel_answers in answers_by_panel])
+            for model_name, answers_by_panel in answers.items()
         }
         evidence_by_panel = [
-            _line_evidence(item, panel_spectra, groups) for item, panel_spectra in zip(panels, spectra, strict=True)
+            _line_evidence(panel_set, panel_spectra, groups)
+            for panel_set, panel_spectra in zip(panels, spectra, strict=True)
         ]
         log_odds_needed, is_proven = (
             np.concatenate(arrays_by_panel) for arrays_by_panel in zip(*evidence_by_panel, strict=True)
@@ -146,7 +148,10 @@ def evaluate_monte_carlo(
         for model_name, network in networks.items():
             is_output = np.isin(groups, network.card.names)
             log_odds = np.concatenate(
-                [columns_by_name(item.log_odds, item.card.names, groups) for item in answers[model_name]]
+                [
+                    columns_by_name(panel_answers.log_odds, panel_answers.card.names, groups)
+                    for panel_answers in answers[model_name]
+                ]
             )
             with_evidence = (claims[model_name] & (log_odds >= log_odds_needed)) | (is_proven & is_output)
             claims["with_evidence" if model_name == "model" else f"{model_name}_with_evidence"] = with_evidence
@@ -160,7 +165,7 @@ def evaluate_monte_carlo(
                     truth, joined_answers, model_claims, counts, groups
                 )
             record.setdefault(model_name, {})[counts_key(counts)] = scores
-    show_progress("Monte Carlo panels", len(COUNTS), len(COUNTS))
+    show_progress("Monte Carlo panels", len(SCORED_COUNTS), len(SCORED_COUNTS))
     return record
 
 
@@ -229,7 +234,7 @@ def place_scores(truth: Truth, answers: ModelAnswers, counts: float, groups: Seq
     is_group_visible = np.repeat(truth.is_contained & (truth.counts_needed <= counts), n_draw, axis=0)
     scores: dict[str, Any] = {}
     is_stated_by_place, is_scored_by_place, is_stated_where_visible = [], [], []
-    for place in PLACES_SCORED:
+    for place in SCORED_PLACES:
         probability = answers.probability_by_name([at_place(name, place) for name in groups])
         is_contained = np.repeat(truth.is_contained_at[place], n_draw, axis=0)
         is_visible = is_contained & np.repeat(truth.counts_needed_at[place] <= counts, n_draw, axis=0)
@@ -334,17 +339,17 @@ def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
     emission = emit(samples, instrument)
     axis = EnergyAxis(panels.axis.gain_kev, panels.axis.zero_kev, panels.axis.n_channel)
     expected_counts = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
-    names_by_place = {place: [at_place(name, place) for name in groups] for place in PLACES_SCORED}
+    names_by_place = {place: [at_place(name, place) for name in groups] for place in SCORED_PLACES}
     return Truth(
-        is_contained=panels.contained_elements(groups) == 1,
+        is_contained=panels.element_labels(groups) == 1,
         counts_needed=panels.counts_needed(groups, MODEL_ERROR),
-        is_contained_at={place: element_shares(samples, names_by_place[place]) > 0 for place in PLACES_SCORED},
+        is_contained_at={place: element_shares(samples, names_by_place[place]) > 0 for place in SCORED_PLACES},
         counts_needed_at={
             place: np.nan_to_num(
                 lines_needed(samples, emission, expected_counts, names_by_place[place], instrument.detector, axis)[0],
                 nan=np.inf,
             )
-            for place in PLACES_SCORED
+            for place in SCORED_PLACES
         },
         mass_fraction=element_shares(samples, groups).astype(np.float64),
         thickness_um=np.asarray([sample.layers[0].thickness_um for sample in samples]),
@@ -352,17 +357,17 @@ def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
 
 
 def _join_truths(truths: Sequence[Truth]) -> Truth:
-    def join(get_array: Callable[[Truth], NDArray[Any]]) -> NDArray[Any]:
+    def join_arrays(get_array: Callable[[Truth], NDArray[Any]]) -> NDArray[Any]:
         return np.concatenate([get_array(truth) for truth in truths])
 
     return Truth(
         is_contained=join_arrays(lambda truth: truth.is_contained),
         counts_needed=join_arrays(lambda truth: truth.counts_needed),
         is_contained_at={
-            place: np.concatenate([truth.is_contained_at[place] for truth in truths]) for place in PLACES_SCORED
+            place: np.concatenate([truth.is_contained_at[place] for truth in truths]) for place in SCORED_PLACES
         },
         counts_needed_at={
-            place: np.concatenate([truth.counts_needed_at[place] for truth in truths]) for place in PLACES_SCORED
+            place: np.concatenate([truth.counts_needed_at[place] for truth in truths]) for place in SCORED_PLACES
         },
         mass_fraction=join_arrays(lambda truth: truth.mass_fraction),
         thickness_um=join_arrays(lambda truth: truth.thickness_um),
@@ -370,7 +375,7 @@ def _join_truths(truths: Sequence[Truth]) -> Truth:
 
 
 def _join_answers(answers_by_panel: Sequence[ModelAnswers]) -> ModelAnswers:
-    def join(field_name: str) -> NDArray[np.float32] | None:
+    def join_field(field_name: str) -> NDArray[np.float32] | None:
         panel_arrays = [getattr(answers, field_name) for answers in answers_by_panel]
         return None if panel_arrays[0] is None else np.concatenate(panel_arrays)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from underpaint.data import DEFAULT_NETWORK_AXIS, EnergyAxis
 from underpaint.data.maps import split_place
 from underpaint.lab.evaluation.answering import Spectra, columns_by_name
-from underpaint.lab.evaluation.groups import group_outputs, summarise
+from underpaint.lab.evaluation.groups import group_outputs, summarise_scores
 from underpaint.lab.evaluation.parts import splits_by_group, structure_families
 from underpaint.lab.evaluation.plan import TrustPlan
 from underpaint.physics.forward import count, emit, render
@@ -43,7 +43,7 @@ BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutSet:
     """Simulated spectra with their labels.
 
     Parameters
@@ -100,7 +100,7 @@ class HeldOut:
         """Return the columns of ``labels`` that belong to the names."""
         return [self.names.index(name) for name in names]
 
-    def select(self, rows: NDArray[np.integer] | slice) -> "HeldOut":
+    def select(self, rows: NDArray[np.integer] | slice) -> "HeldOutSet":
         """Return some of the spectra."""
         array_names = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
         max_absent_counts = None if self.max_absent_counts is None else self.max_absent_counts[rows]
@@ -138,12 +138,12 @@ def palette_for(model_card: ModelCard) -> tuple[str, ...]:
     return easel_pigments if visible_pigments <= set(model_pigments) else tuple(model_pigments)
 
 
-def held_out_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
+def held_out_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOutSet:
     """Simulate structures and instruments as in training, with another seed, or read the set of an earlier run."""
     return _simulated_set(plan, model_card, folder / "held_out.h5", plan.stratigraphies, TEST_SEED, None, progress)
 
 
-def tuning_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
+def tuning_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOutSet:
     """Simulate a second set, for the choice of thresholds."""
     return _simulated_set(
         plan, model_card, folder / "tuning.h5", plan.tuning_stratigraphies, TUNING_SEED, None, progress
@@ -152,7 +152,7 @@ def tuning_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: P
 
 def unseen_set(
     plan: TrustPlan, model_card: ModelCard, folder: Path, instrument_name: str, progress: Progress
-) -> HeldOut:
+) -> HeldOutSet:
     """Simulate structures recorded with one of the unseen instruments."""
     path = folder / f"unseen_{instrument_name}.h5"
     seed = UNSEEN_SEED + list(unseen_instruments()).index(instrument_name)
@@ -177,11 +177,11 @@ def unseen_instruments() -> dict[str, Instrument]:
     }
 
 
-def group_scores(held_out_spectra: HeldOut, answer: Answer, counts: float, seed: int) -> dict[str, Any]:
-    """Return the scores of each pigment group at the given total counts, in the form of :func:`summarise`."""
+def group_scores(held_out_spectra: HeldOutSet, answer: Answer, counts: float, seed: int) -> dict[str, Any]:
+    """Return the scores of each pigment group at the given total counts, in the form of :func:`summarise_scores`."""
     columns = held_out_spectra.columns(held_out_spectra.groups)
     probability = answer(held_out_spectra.draw_spectra(counts, (seed, round(counts))))
-    return summarise(
+    return summarise_scores(
         probability,
         held_out_spectra.is_present(counts)[:, columns],
         held_out_spectra.is_visible(counts)[:, columns],
@@ -197,7 +197,7 @@ def _simulated_set(
     seed: int,
     instrument: Instrument | None,
     progress: Progress,
-) -> HeldOut:
+) -> HeldOutSet:
     settings = LibrarySettings(
         n_stratigraphies=n_stratigraphies,
         palette=palette_for(model_card),
@@ -221,11 +221,11 @@ def _has_settings(path: Path, settings: LibrarySettings) -> bool:
         return LibrarySettings.model_validate_json(file.attrs["config"]) == settings
 
 
-def read_held_out(path: Path, *, with_line_labels: bool = False) -> HeldOut:
+def read_held_out(path: Path, *, with_line_labels: bool = False) -> HeldOutSet:
     """Read a library with labels by place, written by :func:`underpaint.simulate.simulate_library`.
 
-    With ``with_line_labels``, a group is present if the lines of its element are visible, as for the training of networks that
-    predict amounts.
+    With ``with_line_labels``, a group is present if the lines of its element are visible. Networks that predict amounts
+    are trained with these labels.
     """
     array_names = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
     with h5py.File(path, "r") as file:
@@ -239,7 +239,7 @@ def read_held_out(path: Path, *, with_line_labels: bool = False) -> HeldOut:
                 name_lists["names"], array_by_name["labels"], array_by_name["counts_needed"], *line_limits
             )
             array_by_name |= dict(zip(("labels", "counts_needed", "max_absent_counts"), line_labels, strict=True))
-        return HeldOut(**array_by_name, **name_lists)
+        return HeldOutSet(**array_by_name, **name_lists)
 
 
 @dataclass(frozen=True)
@@ -268,7 +268,7 @@ class LabelledMockups:
 
 
 def simulate_mockups(plan: TrustPlan, *, with_line_labels: bool = False) -> LabelledMockups:
-    """Simulate the mock-ups with labels of visible pigments; with ``with_line_labels``, of visible lines of any material."""
+    """Simulate the mock-ups with labels of visible pigments, or of visible lines if ``with_line_labels`` is True."""
     mockups = paint_mockups(plan.mockup_spectra, plan.mockup_counts, plan.seed)
     outputs = _mockup_outputs(mockups)
     labels, counts_needed, max_absent_counts = _visibility(mockups, outputs, with_line_labels=with_line_labels)
@@ -278,8 +278,8 @@ def simulate_mockups(plan: TrustPlan, *, with_line_labels: bool = False) -> Labe
 
 
 def scores_without_finetuning(labelled_mockups: LabelledMockups, answer: Answer) -> dict[str, Any]:
-    """Return the scores of each group, in the form of :func:`~underpaint.lab.evaluation.groups.summarise`."""
-    return summarise(
+    """Return the scores of each group, in the form of :func:`~underpaint.lab.evaluation.groups.summarise_scores`."""
+    return summarise_scores(
         answer(labelled_mockups.spectra), labelled_mockups.labels, labelled_mockups.is_visible, labelled_mockups.groups
     )
 
@@ -304,7 +304,7 @@ def finetuned_scores(
     Returns
     -------
     dict
-        Scores over the left-out spectra, in the form of :func:`~underpaint.lab.evaluation.groups.summarise`. A group
+        Scores over the left-out spectra, in the form of :func:`~underpaint.lab.evaluation.groups.summarise_scores`. A group
         that is missing in the training set of a fold is scored, too; its labels are unknown in training.
     int
         Number of folds.
@@ -335,7 +335,7 @@ def finetuned_scores(
         probabilities.append(columns_by_name(probability, library.names, labelled_mockups.groups))
         test_rows_by_fold.append(split.test_rows)
     test_rows = np.concatenate(test_rows_by_fold)
-    return summarise(
+    return summarise_scores(
         np.concatenate(probabilities),
         labelled_mockups.labels[test_rows],
         labelled_mockups.is_visible[test_rows],

@@ -17,12 +17,12 @@ from underpaint.data.maps import split_place
 from underpaint.errors import CoverageError, OutputError, TrainingError
 from underpaint.lab.evaluation import baselines, calibration, measured_scan, monte_carlo, open_set, order
 from underpaint.lab.evaluation.answering import Spectra, run_model
-from underpaint.lab.evaluation.groups import mean, summarise
+from underpaint.lab.evaluation.groups import mean, summarise_scores
 from underpaint.lab.evaluation.plan import TrustPlan
 from underpaint.lab.evaluation.scores import counts_key
 from underpaint.lab.evaluation.simulated import (
     Answer,
-    HeldOut,
+    HeldOutSet,
     LabelledMockups,
     finetuned_scores,
     finetuning_obstacle,
@@ -183,7 +183,7 @@ class Suite:
         )
 
     @cached_property
-    def held_out(self) -> HeldOut:
+    def held_out(self) -> HeldOutSet:
         """The held-out set."""
         return held_out_set(self.plan, self.model.card, self.folder, self.progress)
 
@@ -253,7 +253,7 @@ class Suite:
     def calibration_scores(self) -> dict[str, Any]:
         """Return calibration errors, and the coverage of prediction sets and of intervals in each decade of counts."""
         held_out_spectra = self.held_out
-        spectra_by_decade = calibration.draw_by_decade(held_out_spectra, self.plan.seed)
+        spectra_by_decade = calibration.draw_spectra_by_decade(held_out_spectra, self.plan.seed)
         model_answers = [run_model(self.model, decade_spectra.spectra) for decade_spectra in spectra_by_decade]
         answers = calibration.AnswersByDecade(
             held_out_spectra,
@@ -330,7 +330,7 @@ class Suite:
             "model": self.answer(held_out_spectra.groups),
             **self.baseline_answers(held_out_spectra.groups, threshold),
         }
-        spectra_by_decade = calibration.draw_by_decade(held_out_spectra, self.plan.seed)
+        spectra_by_decade = calibration.draw_spectra_by_decade(held_out_spectra, self.plan.seed)
         for number, (model_name, answer) in enumerate(contestants.items()):
             self.progress("Baselines", number, len(contestants))
             probability = [answer(decade_spectra.spectra) for decade_spectra in spectra_by_decade]
@@ -398,14 +398,14 @@ class Suite:
     def layer_order(self, rival_deviances: dict[str, dict[str, float]]) -> dict[str, Any]:
         """Score the layer orders from the network, and from fits with its pigments, and compute the upper bound."""
         plan, instrument = self.plan, load_instrument(SUITE_INSTRUMENT)
-        pairs = order.pairs_of(rival_deviances, instrument)
+        pairs = order.pairs_from_deviances(rival_deviances, instrument)
         scores_by_counts = {}
         for counts in plan.order_counts:
             spectra = order.draw_pair_spectra(pairs, instrument, counts, plan.order_draws, plan.seed)
-            claims = order.network_order(run_model(self.model, spectra), pairs, plan.order_draws)
+            claims = order.network_order_claims(run_model(self.model, spectra), pairs, plan.order_draws)
             refined_spectra = order.draw_pair_spectra(pairs, instrument, counts, plan.refined_draws, plan.seed)
             show_progress = partial(self.progress, f"Fitting orders at {counts_key(counts)} counts")
-            refined_claims = order.refined_order(
+            refined_claims = order.fit_order_claims(
                 run_model(self.model, refined_spectra),
                 refined_spectra,
                 pairs,
@@ -440,7 +440,7 @@ class Suite:
     def likelihood_fit(self, threshold: float) -> dict[str, Any]:
         """Fit the forward model to a small test set, and score the other methods on the same spectra."""
         instrument = load_instrument(SUITE_INSTRUMENT)
-        test_set = baselines.fit_set(
+        test_set = baselines.simulate_fit_set(
             self.plan, palette_for(self.model.card), instrument, with_line_labels=self.predicts_lines
         )
         show_progress = partial(self.progress, "Fitting the forward model")
@@ -450,7 +450,7 @@ class Suite:
             "likelihood_fit": fitted_presence
         }
         scores_by_contestant = {
-            model_name: summarise(probability, test_set.labels, test_set.is_visible, test_set.groups)
+            model_name: summarise_scores(probability, test_set.labels, test_set.is_visible, test_set.groups)
             for model_name, probability in answers.items()
         }
         settings = {
@@ -569,7 +569,9 @@ class Suite:
         return (
             []
             if folder is None
-            else [sha256_of(folder / file_name) for file_name in monte_carlo.FILES if (folder / file_name).is_file()]
+            else [
+                sha256_of(folder / file_name) for file_name in monte_carlo.FILE_NAMES if (folder / file_name).is_file()
+            ]
         )
 
 

@@ -10,7 +10,14 @@ from torch import nn
 from underpaint.lab.networks.calibration import Calibration
 from underpaint.lab.networks.default import DefaultNetwork
 from underpaint.lab.networks.layers import Body, LayersNetwork
-from underpaint.lab.networks.xu2022 import AutoencoderNetwork, Decoder, LogLogRoot, RecurrentNetwork, Root, XuNetwork
+from underpaint.lab.networks.xu2022 import (
+    AutoencoderNetwork,
+    Decoder,
+    LogLogRootTransform,
+    RecurrentNetwork,
+    SquareRootTransform,
+    XuNetwork,
+)
 from underpaint.pigments.weights import NetworkKind
 
 __all__ = [
@@ -75,14 +82,14 @@ def build_network(spec: NetworkSpec) -> Network:
     """Build the network of ``spec`` with random initial weights."""
     network = _build(spec)
     if spec.folded:
-        for sequence_and_name in _foldable(network):
+        for sequence_and_name in _foldable_normalisations(network):
             setattr(*sequence_and_name, nn.Identity())
     return network
 
 
 def is_folded(network: nn.Module) -> bool:
     """Return whether batch normalisations are folded, as in networks from ONNX files (see :class:`NetworkSpec`)."""
-    return not _foldable(network)
+    return not _foldable_normalisations(network)
 
 
 def _build(spec: NetworkSpec) -> Network:
@@ -90,9 +97,9 @@ def _build(spec: NetworkSpec) -> Network:
         case "xu2022":
             return XuNetwork(spec.n_bin, spec.n_output)
         case "xu2022_root":
-            return XuNetwork(spec.n_bin, spec.n_output, transform=Root())
+            return XuNetwork(spec.n_bin, spec.n_output, transform=SquareRootTransform())
         case "xu2022_unscaled":
-            return XuNetwork(spec.n_bin, spec.n_output, transform=LogLogRoot(is_scaled=False))
+            return XuNetwork(spec.n_bin, spec.n_output, transform=LogLogRootTransform(is_scaled=False))
         case "recurrent":
             return RecurrentNetwork(spec.n_bin, spec.n_output)
         case "autoencoder":
@@ -123,7 +130,7 @@ def _build_layers_network(spec: NetworkSpec) -> LayersNetwork:
     )
 
 
-def _foldable(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
+def _foldable_normalisations(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
     """Return the sequence and the name, in this sequence, of each batch normalisation that the exporter folds."""
     return [
         (sequence, name)

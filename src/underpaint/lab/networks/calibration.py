@@ -46,7 +46,7 @@ class Calibration(nn.Module):
             if buffer_name != "log10_counts":
                 buffer.fill_(0.0 if buffer_name.endswith("shift") else 1.0)
 
-    def amount(self, logits: Tensor, log10_counts: Tensor) -> Tensor:
+    def calibrate_amounts(self, logits: Tensor, log10_counts: Tensor) -> Tensor:
         """Return calibrated log-odds of amounts; scale and shift are common to all edges, which preserves their order.
 
         Parameters

@@ -14,7 +14,7 @@ LOG10_COUNTS_OFFSET = math.log10(3e4)
 _EDGE_TOLERANCE_BINS = 0.01
 
 
-def channels_last(network: nn.Module) -> None:
+def use_channels_last(network: nn.Module) -> None:
     """Change the memory layout of kernels to channels last, with which training on a CPU is up to 2.8 times faster."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
@@ -88,12 +88,12 @@ class DefaultNetwork(nn.Module):
         self.n_bin = n_bin
         self.features = Features(n_bin, start_kev, bin_kev)
         self.stem = nn.Sequential(*token_convolutions(), nn.Flatten())
-        self.head = two_dense_layers(TOKEN_WIDTH * n_token(n_bin) + 1, 192, 128)
+        self.head = two_dense_layers(TOKEN_WIDTH * token_count(n_bin) + 1, 192, 128)
         self.dense = nn.Linear(128, n_output)
         self.linear = nn.Linear(3 * n_bin + 1, n_output)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
-        channels_last(self)
+        use_channels_last(self)
 
     def forward(self, counts: Tensor, recorded_kev: Tensor) -> Tensor:
         """Return (n, n_output) logits.
@@ -122,7 +122,7 @@ def token_convolutions() -> nn.Sequential:
     )
 
 
-def n_token(n_bin: int) -> int:
+def token_count(n_bin: int) -> int:
     """Return the number of tokens that :func:`token_convolutions` produces."""
     return math.ceil(math.ceil(math.ceil(n_bin / 4) / 4) / 2)
 

@@ -18,10 +18,9 @@ from underpaint.lab.networks.default import (
     LOG10_COUNTS_OFFSET,
     TOKEN_WIDTH,
     Features,
-    channels_last,
-    n_token,
     token_convolutions,
     two_dense_layers,
+    use_channels_last,
 )
 from underpaint.physics.atomic import family_lines
 from underpaint.units import FWHM_PER_SIGMA
@@ -36,7 +35,7 @@ _N_KEY = 48
 _LOG_SIGMA_LIMITS = (-4.0, 2.0)
 
 
-_NOISE_FWHM_KEV, _FANO = 0.09, 0.114
+_NOISE_FWHM_KEV, _FANO_FACTOR = 0.09, 0.114
 _MAX_EXCITATION_KEV = 40.0
 _N_KNOT = 40
 _RIDGE, _SHIFT_RIDGE = 1e-6, 1e-2
@@ -118,7 +117,7 @@ def _family_peaks(family: str, centre_kev: NDArray[np.float64], bin_kev: float) 
     """Return the (n_bin,) peaks of a line family, normalised to one count."""
     element, _, shell = family.partition("_")
     energy_kev, line_ratio = family_lines(element, shell, _MAX_EXCITATION_KEV)
-    sigma_kev = resolution_fwhm_kev(energy_kev, _NOISE_FWHM_KEV, _FANO) / FWHM_PER_SIGMA
+    sigma_kev = resolution_fwhm_kev(energy_kev, _NOISE_FWHM_KEV, _FANO_FACTOR) / FWHM_PER_SIGMA
     offset_sigmas = (centre_kev[:, None] - energy_kev) / sigma_kev
     return np.asarray(
         (np.exp(-0.5 * offset_sigmas**2) / (sigma_kev * np.sqrt(2 * np.pi))) @ line_ratio * bin_kev / line_ratio.sum()
@@ -179,8 +178,8 @@ class LayersNetwork(nn.Module):
         n_area = 0 if self.evidence is None else self.evidence.n_feature
         self.told = nn.Sequential(nn.Linear(2 * n_instrument + 1, _N_CONDITION), nn.LeakyReLU(0.1))
         self.stem = token_convolutions()
-        self.body = _build_body(body, n_token(n_bin))
-        self.code = two_dense_layers(TOKEN_WIDTH * n_token(n_bin) + _N_CONDITION + n_area, _N_HIDDEN, _N_CODE)
+        self.body = _build_body(body, token_count(n_bin))
+        self.code = two_dense_layers(TOKEN_WIDTH * token_count(n_bin) + _N_CONDITION + n_area, _N_HIDDEN, _N_CODE)
         n_material, n_element = composition.shape
         self.presence = _CompositionHead(n_element) if head == "composition" else _FreeHead(n_material)
         self.linear = nn.Linear(3 * n_bin + 1 + n_area, n_element if head == "composition" else N_PLACE * n_material)
@@ -192,7 +191,7 @@ class LayersNetwork(nn.Module):
         self.calibration = Calibration(1 if head == "composition" else N_PLACE * n_material, n_quantity, n_amount)
         for weights in (self.linear.weight, self.linear.bias):
             nn.init.zeros_(weights)
-        channels_last(self)
+        use_channels_last(self)
 
     def forward(self, counts: Tensor, recorded_kev: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
         """Return logits, mean and standard deviation of the quantities, and logits of amounts.
@@ -237,18 +236,18 @@ class LayersNetwork(nn.Module):
             logits,
             quantity_mean,
             sigma,
-            self._amounts(
+            self._amount_logits(
                 torch.cat((latent_code.float(), *family_features), dim=1), log10_counts + LOG10_COUNTS_OFFSET
             ),
         )
 
-    def _amounts(self, latent_code: Tensor, log10_counts: Tensor) -> Tensor:
+    def _amount_logits(self, latent_code: Tensor, log10_counts: Tensor) -> Tensor:
         """Return log-odds that decrease from edge to edge; the network predicts the first one and the decreases."""
         raw_outputs = self.amount(latent_code).float().unflatten(1, (-1, self.n_edge))
         logit_steps = torch.cat((raw_outputs[:, :, :1], -nn.functional.softplus(raw_outputs[:, :, 1:])), dim=2)
         logits = torch.cumsum(logit_steps, dim=2)
         if not self.training:
-            logits = self.calibration.amount(logits, log10_counts)
+            logits = self.calibration.calibrate_amounts(logits, log10_counts)
         return logits.flatten(1)
 
 
@@ -280,7 +279,7 @@ class _CompositionHead(nn.Module):
         return torch.cat((anywhere_logits, logits[:, 1:]), dim=1).flatten(1)
 
 
-class _Attention(nn.Module):
+class _AttentionBody(nn.Module):
     """One pre-norm block of self-attention over the tokens, with their positions and the instrument conditions."""
 
     def __init__(self, n_token: int) -> None:
@@ -314,7 +313,7 @@ def _apply_to_tokens(layer: nn.Module, tokens: Tensor) -> Tensor:
     return outputs.reshape(-1, tokens.shape[1], outputs.shape[1])
 
 
-class _Dense(nn.Module):
+class _DenseBody(nn.Module):
     """Body that returns the tokens unchanged."""
 
     def forward(self, tokens: Tensor, condition_code: Tensor) -> Tensor:
@@ -322,7 +321,7 @@ class _Dense(nn.Module):
         return tokens
 
 
-class _Recurrent(nn.Module):
+class _RecurrentBody(nn.Module):
     """Body with a bidirectional gated recurrent unit over the tokens."""
 
     def __init__(self) -> None:
@@ -340,7 +339,7 @@ class _Recurrent(nn.Module):
 def _build_body(body_kind: Body, n_token: int) -> nn.Module:
     match body_kind:
         case "attention":
-            return _Attention(n_token)
+            return _AttentionBody(n_token)
         case "recurrent":
-            return _Recurrent()
-    return _Dense()
+            return _RecurrentBody()
+    return _DenseBody()

@@ -88,11 +88,11 @@ class EvaluatedModel:
         initial_network = self.initial_networks[fold % len(self.initial_networks)]
         return load_checkpoint(initial_network) if isinstance(initial_network, Path) else initial_network
 
-    def settings(self, plan: Plan, label_of_run: str) -> FinetuneSettings:
+    def settings(self, plan: Plan, run_label: str) -> FinetuneSettings:
         """Return the paper's settings for fine-tuning; the folder is named after the network and the run."""
         return FinetuneSettings(
             library=(Path("mockups"),),
-            out=plan.out / "networks" / f"{self.name}_{label_of_run}",
+            out=plan.out / "networks" / f"{self.name}_{run_label}",
             kind=self.initial_network(0).card.kind,
             epochs=plan.finetune_epochs,
             dense_epochs=plan.dense_epochs,
@@ -139,17 +139,17 @@ def pretrain(
     for fold in range(n_fold):
         progress(f"Training, {name.replace('_', ' ')}", fold, n_fold)
         fold_settings = settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"})
-        with measure_seconds(fold_settings.out) as clock:
+        with measure_seconds(fold_settings.out) as training_clock:
             training_report = train(fold_settings, library, network=_pretrained_autoencoder(fold_settings, library))
         epochs += training_report.epochs
-        seconds += clock.seconds
+        seconds += training_clock.seconds
         checkpoints.append(fold_settings.out / "best.ckpt")
         probability.append(
             paper_columns(library, answers(training_report.trained_model, library, rows_for_test, settings))
         )
-    label = paper_columns(library, library.labels[rows_for_test]) == 1
-    is_learned = np.ones(label.shape[1], dtype=bool)
-    return checkpoints, Answers(probability, [label] * n_fold, [is_learned] * n_fold, seconds, epochs)
+    true_labels = paper_columns(library, library.labels[rows_for_test]) == 1
+    is_learned = np.ones(true_labels.shape[1], dtype=bool)
+    return checkpoints, Answers(probability, [true_labels] * n_fold, [is_learned] * n_fold, seconds, epochs)
 
 
 def _pretrained_autoencoder(settings: TrainSettings, library: Library) -> AutoencoderNetwork | None:
@@ -194,35 +194,35 @@ def predict_mockups(plan: Plan, contestant: EvaluatedModel) -> Answers:
         )
         for fold in range(len(contestant.initial_networks))
     ]
-    label = paper_columns(contestant.mockups, contestant.mockups.labels) == 1
+    true_labels = paper_columns(contestant.mockups, contestant.mockups.labels) == 1
     n_fold = len(predictions)
-    return Answers(predictions, [label] * n_fold, [np.ones(label.shape[1], dtype=bool)] * n_fold, 0.0, 0)
+    return Answers(predictions, [true_labels] * n_fold, [np.ones(true_labels.shape[1], dtype=bool)] * n_fold, 0.0, 0)
 
 
-def finetuned(
-    plan: Plan, contestant: EvaluatedModel, label_of_run: str, splits: Sequence[Split], progress: Progress
+def finetune_on_splits(
+    plan: Plan, contestant: EvaluatedModel, run_label: str, splits: Sequence[Split], progress: Progress
 ) -> Answers:
     """Fine-tune in the paper's two steps on the fine-tuning set of each split, and predict its test set."""
-    probability, label, is_learned, seconds, epochs = [], [], [], 0.0, 0
+    probability, true_labels, is_learned, seconds, epochs = [], [], [], 0.0, 0
     for number, split in enumerate(splits):
-        progress(f"Fine-tuning {contestant.name}, {label_of_run}", number, len(splits))
-        settings = contestant.settings(plan, f"{label_of_run}_{number}")
-        with measure_seconds(settings.out) as clock:
+        progress(f"Fine-tuning {contestant.name}, {run_label}", number, len(splits))
+        settings = contestant.settings(plan, f"{run_label}_{number}")
+        with measure_seconds(settings.out) as training_clock:
             report = finetune(
                 contestant.initial_network(number), settings, _finetuning_spectra(contestant, split.finetune_rows)
             )
         epochs += report.first_step.epochs + report.second_step.epochs
-        seconds += clock.seconds
+        seconds += training_clock.seconds
         mockups = contestant.mockups
         probability.append(paper_columns(mockups, answers(report.trained_model, mockups, split.test_rows, settings)))
-        label.append(paper_columns(mockups, mockups.labels[split.test_rows]) == 1)
+        true_labels.append(paper_columns(mockups, mockups.labels[split.test_rows]) == 1)
         is_learned.append((paper_columns(mockups, mockups.labels[split.finetune_rows]) == 1).any(axis=0))
-    return Answers(probability, label, is_learned, seconds, epochs)
+    return Answers(probability, true_labels, is_learned, seconds, epochs)
 
 
-def paper_columns(library: Library, values: NDArray[Any]) -> NDArray[Any]:
+def paper_columns(library: Library, output_columns: NDArray[Any]) -> NDArray[Any]:
     """Return the columns of the paper's eleven pigments."""
-    return values[:, [library.names.index(name) for name in paper_outputs().names]]
+    return output_columns[:, [library.names.index(name) for name in paper_outputs().names]]
 
 
 def restrict_to_palette(library: Library, probability: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -235,13 +235,13 @@ def restrict_to_palette(library: Library, probability: NDArray[np.float32]) -> N
     member_probability = paper_columns(library, probability)
     probability_in_palette = np.ones_like(member_probability)
     for name in sorted({name for group in outputs.groups for name in group}):
-        columns = [column for column, group in enumerate(outputs.groups) if name in group]
-        relative_probability = member_probability[:, columns] / np.maximum(
-            member_probability[:, columns].max(axis=1, keepdims=True), 1e-9
+        member_columns = [member_column for member_column, group in enumerate(outputs.groups) if name in group]
+        relative_probability = member_probability[:, member_columns] / np.maximum(
+            member_probability[:, member_columns].max(axis=1, keepdims=True), 1e-9
         )
         group_probability = probability[:, [library.names.index(name)]]
-        probability_in_palette[:, columns] = np.minimum(
-            probability_in_palette[:, columns], group_probability * relative_probability
+        probability_in_palette[:, member_columns] = np.minimum(
+            probability_in_palette[:, member_columns], group_probability * relative_probability
         )
     return probability_in_palette
 
@@ -260,14 +260,14 @@ def measure_seconds(folder: Path) -> Iterator[Clock]:
     A call that trains nothing is not counted.
     """
     record_path, checkpoints = folder / "seconds.json", sorted(folder.rglob("last.ckpt"))
-    clock = Clock(json.loads(record_path.read_text("utf-8"))["seconds"] if record_path.is_file() else 0.0)
-    old_times = {path: path.stat().st_mtime_ns for path in checkpoints}
+    training_clock = Clock(json.loads(record_path.read_text("utf-8"))["seconds"] if record_path.is_file() else 0.0)
+    times_before = {path: path.stat().st_mtime_ns for path in checkpoints}
     start_time = time.perf_counter()
-    yield clock
-    if {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("last.ckpt"))} == old_times:
+    yield training_clock
+    if {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("last.ckpt"))} == times_before:
         return
-    clock.seconds += time.perf_counter() - start_time
-    write_json(record_path, {"seconds": clock.seconds})
+    training_clock.seconds += time.perf_counter() - start_time
+    write_json(record_path, {"seconds": training_clock.seconds})
 
 
 def _finetuning_spectra(contestant: EvaluatedModel, rows: NDArray[np.int64]) -> Library:

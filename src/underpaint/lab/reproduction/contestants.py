@@ -30,7 +30,9 @@ def paper_network(
     if simulation_set is not None and simulation_set.names != mockup_spectra.names:
         outputs = outputs_for(simulation_set.names, with_groups=False)
         labels = np.zeros((len(mockup_spectra), len(simulation_set.names)), dtype=np.uint8)
-        labels[:, [simulation_set.names.index(label) for label in mockup_spectra.names]] = mockup_spectra.labels
+        labels[:, [simulation_set.names.index(output_name) for output_name in mockup_spectra.names]] = (
+            mockup_spectra.labels
+        )
         mockup_spectra = as_library(mockup_spectra.spectra, labels, axis=mockups.axis, outputs=outputs, has_noise=True)
     return EvaluatedModel(name, tuple(checkpoints), mockup_spectra)
 

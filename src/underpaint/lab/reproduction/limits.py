@@ -16,7 +16,7 @@ from underpaint.lab.reproduction.figure_answers import (
     AFTER_FINETUNING,
     BEFORE_FINETUNING,
     DEFAULT_NETWORK,
-    THRESHOLD,
+    PRESENT_PROBABILITY,
     Networks,
 )
 from underpaint.lab.reproduction.measured import get_mockups
@@ -65,29 +65,31 @@ def error_rates(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, A
 
 
 def _error_rates_of_pigment(
-    name: str,
+    pigment: str,
     claims: NDArray[np.bool_],
     truth: NDArray[np.bool_],
     upper_pigments: NDArray[np.str_],
     lower_pigments: NDArray[np.str_],
 ) -> dict[str, Any]:
     """Return the error rates of one pigment, from (n_fold, n) claims and the (n,) materials of both layers."""
-    is_on_top, is_below = upper_pigments == name, truth & (upper_pigments != name)
-    materials = sorted({*upper_pigments, *lower_pigments} - {name})
+    is_on_top, is_below = upper_pigments == pigment, truth & (upper_pigments != pigment)
+    materials = sorted({*upper_pigments, *lower_pigments} - {pigment})
     return {
-        "missed_on_top": _rate(~claims, is_on_top),
-        "missed_below": _rate(~claims, is_below),
+        "missed_on_top": _claim_fraction(~claims, is_on_top),
+        "missed_below": _claim_fraction(~claims, is_below),
         "missed_under": {
-            str(material): _rate(~claims, is_below & (upper_pigments == material)) for material in materials
+            str(material): _claim_fraction(~claims, is_below & (upper_pigments == material)) for material in materials
         },
         "said_with": {
-            str(material): _rate(claims, ~truth & ((upper_pigments == material) | (lower_pigments == material)))
+            str(material): _claim_fraction(
+                claims, ~truth & ((upper_pigments == material) | (lower_pigments == material))
+            )
             for material in materials
         },
     }
 
 
-def _rate(claims: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
+def _claim_fraction(claims: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
     return float(claims[:, mask].mean()) if mask.any() else float("nan")
 
 
@@ -103,7 +105,7 @@ FULL_AXIS = EnergyAxis(XU_NETWORK_AXIS.gain_kev, 0.0, 4095)
 """The paper's channels without the cut at 2.80 keV."""
 
 
-def limits(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
+def study_limits(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
     """Return detection limit, false positives, error rates and ablations; write ``limits.png`` into ``plan.out``."""
     mockups = get_mockups(plan)
     prediction_functions: dict[str, PredictionFunction] = {
@@ -123,7 +125,7 @@ def limits(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]
         "detection": detection,
         "false_positives": false_positive_rates,
         "mistakes": error_rates(plan, mockups, progress),
-        "ablation": ablation(plan, progress),
+        "ablation": run_ablation(plan, progress),
     }
 
 
@@ -147,15 +149,15 @@ def detection_limit(
         stratigraphies = [_bottom_2b(float(fraction), cover) for fraction in VERMILION_FRACTIONS]
         expected_counts = _expected_spectra(stratigraphies, mockups)
         probability_by_seconds: dict[str, Any] = {}
-        for seconds in PIXEL_SECONDS:
-            rng = np.random.default_rng((plan.seed, round(100 * seconds)))
-            mean_counts = plan.counts * seconds / PIXEL_SECONDS[-1]
+        for seconds_per_pixel in PIXEL_SECONDS:
+            rng = np.random.default_rng((plan.seed, round(100 * seconds_per_pixel)))
+            mean_counts = plan.counts * seconds_per_pixel / PIXEL_SECONDS[-1]
             counts = count(np.repeat(expected_counts * mean_counts, n_draw, axis=0), rng=rng).astype(np.float32)
             probabilities = {
                 name: predict(counts)[:, column].reshape(-1, n_draw) for name, predict in prediction_functions.items()
             }
-            probability_by_seconds[f"{seconds:g}"] = {
-                name: _probability_band(values) for name, values in probabilities.items()
+            probability_by_seconds[f"{seconds_per_pixel:g}"] = {
+                name: _probability_band(draw_probabilities) for name, draw_probabilities in probabilities.items()
             }
         counts_needed = counts_to_see(stratigraphies, "vermilion", mockups.instrument)
         limits_by_cover[cover] = {
@@ -206,7 +208,7 @@ def false_positives(
     return rates_by_case
 
 
-def ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
+def run_ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
     """Return the effect of the paper's choices, from networks trained on a part of its grid, with one fold each.
 
     Returns
@@ -226,11 +228,13 @@ def ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
         "counted_root": ("xu2022_root", XU_NETWORK_AXIS, True, True),
     }
     scores_by_choice = {}
-    stratigraphies, contents = study_grid(plan)
+    stratigraphies, pigments_by_stratigraphy = study_grid(plan)
     mockups_by_axis = {axis: get_mockups(plan, axis) for axis in (XU_NETWORK_AXIS, FULL_AXIS)}
     for choice, (kind, axis, with_background, with_counts) in settings_by_choice.items():
         mockups = mockups_by_axis[axis]
-        library = simulated_as_in_paper(stratigraphies, contents, mockups, with_background=with_background)
+        library = simulated_as_in_paper(
+            stratigraphies, pigments_by_stratigraphy, mockups, with_background=with_background
+        )
         if with_counts:
             library = draw_counts(library, plan)
         run_name = f"ablation_{choice}"
@@ -251,8 +255,8 @@ def _bottom_2b(fraction: float, cover: str) -> Stratigraphy:
     """Return Bottom 2B with a mass fraction of vermilion and whites as in the paper, uncovered or under Top 1."""
     paints = paper_mixtures()
     white_shares = {name: fraction for name, fraction in paints["Bottom 2B"].items() if name != "vermilion"}
-    scale = (1.0 - fraction) / sum(white_shares.values())
-    fractions = {name: scale * fraction for name, fraction in white_shares.items()} | {"vermilion": fraction}
+    white_scale = (1.0 - fraction) / sum(white_shares.values())
+    fractions = {name: white_scale * fraction for name, fraction in white_shares.items()} | {"vermilion": fraction}
     layers = [Paint(fractions, pigment_to_binder=3.0).layer(BOTTOM_UM), ground_layer("chalk", GROUND_UM)]
     if cover != "none":
         layers.insert(0, Paint(paints["Top 1"], pigment_to_binder=3.0).layer(COVER_UM))
@@ -275,20 +279,24 @@ def _visible_percent(counts_needed: Sequence[float], counts: float) -> float | N
 
 
 def _false_positive_rate(probability: NDArray[np.float32], truth: NDArray[np.bool_]) -> dict[str, Any]:
-    is_false_positive = (probability > THRESHOLD) & ~truth
+    is_false_positive = (probability > PRESENT_PROBABILITY) & ~truth
     rate = is_false_positive.sum(axis=0) / np.maximum((~truth).sum(axis=0), 1)
     rate_by_pigment = dict(zip(paper_outputs().names, rate.tolist(), strict=True))
     return {"share": float(rate.mean()), "by_pigment": rate_by_pigment}
 
 
-def _probability_band(values: NDArray[np.float32]) -> dict[str, list[float]]:
+def _probability_band(draw_probabilities: NDArray[np.float32]) -> dict[str, list[float]]:
     """Return mean and percentiles of (n_fraction, n_draw) probabilities over the draws."""
-    low, high = np.quantile(values, (0.1, 0.9), axis=1)
-    return {"mean": values.mean(axis=1).tolist(), "low": low.tolist(), "high": high.tolist()}
+    tenth_percentile, ninetieth_percentile = np.quantile(draw_probabilities, (0.1, 0.9), axis=1)
+    return {
+        "mean": draw_probabilities.mean(axis=1).tolist(),
+        "low": tenth_percentile.tolist(),
+        "high": ninetieth_percentile.tolist(),
+    }
 
 
 def _limits_figure(detection: dict[str, Any], title: str) -> Any:
-    panels = []
+    detection_plots = []
     for cover, limits_of_cover in detection.items():
         cover_text = "not covered" if cover == "none" else f"under {COVER_UM:.0f} µm of {cover}"
         for seconds, limits_of_network in limits_of_cover["seconds"].items():
@@ -297,9 +305,9 @@ def _limits_figure(detection: dict[str, Any], title: str) -> Any:
                 name: (np.asarray(band["low"]), np.asarray(band["high"])) for name, band in limits_of_network.items()
             }
             x = 100.0 * np.asarray(limits_of_cover["fraction"])
-            panels.append(
+            detection_plots.append(
                 Detection(
                     f"{seconds} s a pixel, {cover_text}", x, curves, limits_of_cover["visible_percent"][seconds], bands
                 )
             )
-    return detection_panels(panels, title, marked_percent=100.0 * PAPER_FRACTION)
+    return detection_panels(detection_plots, title, marked_percent=100.0 * PAPER_FRACTION)

@@ -56,23 +56,23 @@ def read_mockups(location: str | Path, label_path: str | Path, axis: EnergyAxis 
             f"Cannot reproduce with {len(library)} labelled spectra: a fifth of them is used for fine-tuning, "
             f"and at least {MIN_SPECTRA} are needed."
         )
-    top, bottom = _top_and_bottom(label_table)
+    tops, bottoms = _top_and_bottom(label_table)
     return Mockups(
         counts=library.spectra,
-        top=top,
-        bottom=bottom,
+        top=tops,
+        bottom=bottoms,
         top_um=_top_thickness_um(label_table),
-        pigments=tuple(tuple(np.asarray(library.names)[row == 1].tolist()) for row in library.labels),
+        pigments=tuple(tuple(np.asarray(library.names)[label_row == 1].tolist()) for label_row in library.labels),
         instrument=load_instrument(INSTRUMENT),
         axis=axis,
     )
 
 
 def _top_and_bottom(label_table: LabelTable) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
-    columns = label_table.cells[0]
-    if "top" in columns and "bottom" in columns:
+    column_names = label_table.cells[0]
+    if "top" in column_names and "bottom" in column_names:
         return np.asarray(label_table.column("top")), np.asarray(label_table.column("bottom"))
-    if "structure" in columns:
+    if "structure" in column_names:
         return np.asarray(label_table.column("structure")), np.full(len(label_table.cells), "")
     raise TrainingError(
         f"Cannot hold out structures: {label_table.path} has neither the columns top and bottom nor the column "
@@ -86,30 +86,30 @@ def _top_thickness_um(label_table: LabelTable) -> NDArray[np.float64]:
         return np.full(len(label_table.cells), np.nan)
     return np.asarray(
         [
-            _thickness_um(text, line, label_table)
-            for line, text in zip(label_table.lines, label_table.column("thickness_um"), strict=True)
+            _thickness_um(cell_text, line_number, label_table)
+            for line_number, cell_text in zip(label_table.line_numbers, label_table.column("thickness_um"), strict=True)
         ]
     )
 
 
-def _thickness_um(text: str, line: int, label_table: LabelTable) -> float:
-    if not text:
+def _thickness_um(cell_text: str, line_number: int, label_table: LabelTable) -> float:
+    if not cell_text:
         return np.nan
     try:
-        thickness_um = float(text)
+        thickness_um = float(cell_text)
     except ValueError:
         thickness_um = np.nan
     if not 0.0 < thickness_um < np.inf:
         raise TrainingError(
-            f"Cannot use line {line} of {label_table.path}: thickness_um is {text!r}. Give a number above 0, in um, or "
-            "leave the cell empty."
+            f"Cannot use line {line_number} of {label_table.path}: thickness_um is {cell_text!r}. Give a number above "
+            "0, in um, or leave the cell empty."
         )
     return thickness_um
 
 
-def fingerprint(mockups: Mockups) -> str:
+def mockup_digest(mockups: Mockups) -> str:
     """Return a digest of the spectra, labels and thicknesses of measured mock-ups."""
     digest = sha256(mockups.counts.tobytes())
-    for values in (mockups.top.tolist(), mockups.bottom.tolist(), mockups.top_um.tolist(), mockups.pigments):
-        digest.update(repr(values).encode())
+    for label_values in (mockups.top.tolist(), mockups.bottom.tolist(), mockups.top_um.tolist(), mockups.pigments):
+        digest.update(repr(label_values).encode())
     return digest.hexdigest()

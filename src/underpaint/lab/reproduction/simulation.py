@@ -49,7 +49,7 @@ def draw_counts(library: Library, plan: Plan) -> Library:
 
 def simulated_as_in_paper(
     stratigraphies: Sequence[Stratigraphy],
-    contents: Sequence[set[str]],
+    pigments_by_stratigraphy: Sequence[set[str]],
     mockups: Mockups,
     *,
     outputs: Outputs | None = None,
@@ -62,17 +62,21 @@ def simulated_as_in_paper(
     fraction of the counts as in the mock-ups.
     """
     instrument, outputs = load_instrument(INSTRUMENT), outputs or paper_outputs()
-    batches = []
+    spectrum_batches = []
     for start in range(0, len(stratigraphies), BATCH_SIZE):
-        batch = stratigraphies[start : start + BATCH_SIZE]
-        emission = emit(batch, instrument, detail=Detail(orders=2, scatter=False), single=True)
+        stratigraphy_batch = stratigraphies[start : start + BATCH_SIZE]
+        emission = emit(stratigraphy_batch, instrument, detail=Detail(orders=2, scatter=False), single=True)
         without_scatter = {name: 0.0 * getattr(emission, name) for name in SCATTER}
-        batches.append(np.asarray(render(replace(emission, **without_scatter), instrument.detector, mockups.axis)))
-    line_spectra = np.concatenate(batches).astype(np.float64)
+        spectrum_batches.append(
+            np.asarray(render(replace(emission, **without_scatter), instrument.detector, mockups.axis))
+        )
+    line_spectra = np.concatenate(spectrum_batches).astype(np.float64)
     background_fraction, background_shape = measured_background(mockups) if with_background else (0.0, 0.0)
     line_spectra /= line_spectra.sum(axis=1, keepdims=True)
     spectra = (1.0 - background_fraction) * line_spectra + background_fraction * background_shape
-    return as_library(spectra, label_matrix(contents, outputs), axis=mockups.axis, outputs=outputs, has_noise=False)
+    return as_library(
+        spectra, label_matrix(pigments_by_stratigraphy, outputs), axis=mockups.axis, outputs=outputs, has_noise=False
+    )
 
 
 def grid_pigments(plan: Plan) -> list[tuple[str, str]]:
@@ -82,7 +86,9 @@ def grid_pigments(plan: Plan) -> list[tuple[str, str]]:
 
 def _stratigraphies_of(grid: Sequence[tuple[str, str, float, float]]) -> tuple[list[Stratigraphy], list[set[str]]]:
     """Return the stratigraphies of a part of the paper's grid, and the pigments in each."""
-    return [paper_stratigraphy(*structure) for structure in grid], [set(pair) for pair in _pigment_pairs(grid)]
+    return [paper_stratigraphy(*structure) for structure in grid], [
+        set(pigment_pair) for pigment_pair in _pigment_pairs(grid)
+    ]
 
 
 def _pigment_pairs(grid: Sequence[tuple[str, str, float, float]]) -> list[tuple[str, str]]:
@@ -97,8 +103,8 @@ def measured_background(mockups: Mockups) -> tuple[float, NDArray[np.float64]]:
     """Return the fraction of background in the mean mock-up spectrum, and its (n_channel,) shape with a sum of one."""
     mean_spectrum = mockups.counts.mean(axis=0, dtype=np.float64)
     detector = mockups.instrument.detector
-    fwhm = resolution_fwhm_kev(np.abs(mockups.axis.energy_kev), detector.noise_fwhm_kev, detector.fano)
-    background = snip(mean_spectrum, fwhm / mockups.axis.gain_kev, low_statistics=True)
+    fwhm_kev = resolution_fwhm_kev(np.abs(mockups.axis.energy_kev), detector.noise_fwhm_kev, detector.fano)
+    background = snip(mean_spectrum, fwhm_kev / mockups.axis.gain_kev, low_statistics=True)
     return float(background.sum() / mean_spectrum.sum()), background / background.sum()
 
 

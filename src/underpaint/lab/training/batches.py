@@ -22,19 +22,19 @@ class Batch(NamedTuple):
     """Tensors of one training step.
 
     ``weight`` (n, n_name) is 1 for labels that enter the loss. ``instrument`` (n, n_input) is NaN for unknown
-    conditions, and ``quantity`` (n, n_quantity) is NaN for quantities that are not defined or not visible. ``excess``
+    conditions, and ``quantity`` (n, n_quantity) is NaN for quantities that are not defined or not visible. ``log_excess``
     (n, n_name) is the logarithm of the total counts divided by the counts needed, for visible groups, else NaN.
     ``amount`` (n, n_amount) is the class of each amount. ``instrument``, ``quantity`` and ``amount`` have no columns if
     the library does not contain them.
     """
 
     counts: Tensor
-    recorded: Tensor
+    recorded_kev: Tensor
     labels: Tensor
     weight: Tensor
     instrument: Tensor
     quantity: Tensor
-    excess: Tensor | None = None
+    log_excess: Tensor | None = None
     amount: Tensor | None = None
 
 
@@ -63,15 +63,15 @@ class Batches:
 
     def __len__(self) -> int:
         """Return the number of batches; a last training batch of a single spectrum is left out."""
-        n_full, n_rest = divmod(self.rows.size, self.settings.batch)
-        return max(1, n_full + (n_rest > 1 if self.shuffle else n_rest > 0))
+        n_full, n_remaining = divmod(self.rows.size, self.settings.batch)
+        return max(1, n_full + (n_remaining > 1 if self.shuffle else n_remaining > 0))
 
     def __iter__(self) -> Iterator[Batch]:
         """Iterate over the batches of the epoch."""
         rng = np.random.default_rng((self.settings.seed, 1 + self.epoch if self.shuffle else 0))
         rows = rng.permutation(self.rows) if self.shuffle else self.rows
-        for step in range(len(self)):
-            batch_rows = rows[step * self.settings.batch : (step + 1) * self.settings.batch]
+        for batch_number in range(len(self)):
+            batch_rows = rows[batch_number * self.settings.batch : (batch_number + 1) * self.settings.batch]
             yield make_batch(self.library, batch_rows, self.settings, rng)
 
 
@@ -84,19 +84,19 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
     labels = library.labels[rows]
     if library.has_noise:
         counts, total_counts = spectra, spectra.sum(axis=1)
-    elif settings.paper_protocol:
+    elif settings.follows_paper_protocol:
         counts, total_counts = _noise_free(library, rows, spectra, settings)
     else:
         total_counts = _log_uniform(rng, settings.counts_min, settings.counts_max, rows.size)
         counts = poisson(spectra * (total_counts / spectra.sum(axis=1))[:, None], rng)
     is_present = labels == 1
     # the paper trains on every label, visible or not
-    is_visible = settings.paper_protocol or library.counts_needed[rows] <= total_counts[:, None]
+    is_visible = settings.follows_paper_protocol or library.counts_needed[rows] <= total_counts[:, None]
     if library.max_absent_counts is not None:
-        is_hidden = is_present & (library.max_absent_counts[rows] >= total_counts[:, None])
-        is_present, labels = is_present & ~is_hidden, np.where(is_hidden, 0, labels)
+        is_far_below_limit = is_present & (library.max_absent_counts[rows] >= total_counts[:, None])
+        is_present, labels = is_present & ~is_far_below_limit, np.where(is_far_below_limit, 0, labels)
     weight = (labels == 0) | (is_present & is_visible)
-    arrays = (
+    batch_arrays = (
         counts,
         library.recorded[rows],
         is_present.astype(np.float32),
@@ -106,34 +106,34 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
         _log_excess(library, rows, total_counts, is_present & is_visible),
         np.empty((rows.size, 0), dtype=np.uint8) if library.amount is None else library.amount[rows],
     )
-    return Batch(*(torch.from_numpy(array) for array in arrays))
+    return Batch(*(torch.from_numpy(array) for array in batch_arrays))
 
 
 def _instrument_inputs(library: Library, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
     """Return the instrument conditions; all conditions of some spectra, and single ones of others, are NaN."""
     if library.instrument is None:
         return np.empty((rows.size, 0), dtype=np.float32)
-    values = library.instrument[rows].copy()
+    conditions = library.instrument[rows].copy()
     is_unknown = rng.random((rows.size, len(library.instrument_inputs))) < _UNKNOWN_PROBABILITY
     anode_columns = [index for index, name in enumerate(library.instrument_inputs) if name.startswith("anode_")]
     is_unknown[:, anode_columns] = is_unknown[
         :, anode_columns[:1]
     ]  # the columns of the anode are all known or all unknown
     is_unknown |= rng.random((rows.size, 1)) < _ALL_UNKNOWN_PROBABILITY
-    values[is_unknown] = np.nan
-    return values
+    conditions[is_unknown] = np.nan
+    return conditions
 
 
 def _quantities(library: Library, rows: NDArray[np.int64], is_visible: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Return thickness and mass fractions of the surface layer; fractions of materials that are not visible are NaN."""
     if library.quantities is None:
         return np.empty((rows.size, 0), dtype=np.float32)
-    values = library.quantities[rows].copy()
+    quantities = library.quantities[rows].copy()
     for column, name in enumerate(library.quantity_names):
         material = material_of(name)
         if material is not None:
-            values[~is_visible[:, library.names.index(at_place(material, "surface"))], column] = np.nan
-    return values
+            quantities[~is_visible[:, library.names.index(at_place(material, "surface"))], column] = np.nan
+    return quantities
 
 
 def _log_excess(
@@ -146,12 +146,12 @@ def _log_excess(
     return np.log(total_counts[:, None] / counts_needed).astype(np.float32)
 
 
-def poisson(expected: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def poisson(expected_counts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """Draw Poisson counts; above 30 from a rounded normal distribution, which is several times faster.
 
     Parameters
     ----------
-    expected : (...) array
+    expected_counts : (...) array
         Expected counts, not negative.
     rng : Generator
         Random number generator.
@@ -161,12 +161,12 @@ def poisson(expected: NDArray[np.float32], rng: np.random.Generator) -> NDArray[
     (...) float32 array
         Integers. Mean and variance are exact to 1 %; the skewness of strong channels, below 0.19, is neglected.
     """
-    counts = rng.standard_normal(expected.shape, dtype=np.float32)
-    counts *= np.sqrt(expected)
-    counts += expected
+    counts = rng.standard_normal(expected_counts.shape, dtype=np.float32)
+    counts *= np.sqrt(expected_counts)
+    counts += expected_counts
     np.rint(counts, out=counts)
-    is_weak = expected < _MIN_NORMAL_COUNTS
-    counts[is_weak] = rng.poisson(expected[is_weak])
+    has_few_counts = expected_counts < _MIN_NORMAL_COUNTS
+    counts[has_few_counts] = rng.poisson(expected_counts[has_few_counts])
     return counts
 
 
@@ -180,5 +180,5 @@ def _noise_free(
     return spectra * (total_counts / spectra.sum(axis=1))[:, None], total_counts
 
 
-def _log_uniform(rng: np.random.Generator, low: float, high: float, size: int) -> NDArray[np.float32]:
-    return np.exp(rng.uniform(np.log(low), np.log(high), size)).astype(np.float32)
+def _log_uniform(rng: np.random.Generator, min_value: float, max_value: float, n_value: int) -> NDArray[np.float32]:
+    return np.exp(rng.uniform(np.log(min_value), np.log(max_value), n_value)).astype(np.float32)

@@ -23,7 +23,7 @@ from underpaint.lab.training.paired import answers_of
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.pigments.weights import UNBOUNDED_LOG_ODDS, PredictionSets
 
-LEVELS = (0.9, 0.99)
+NOMINAL_COVERAGES = (0.9, 0.99)
 """Nominal coverages of the prediction sets."""
 _DECADE_EDGES = (1e3, 1e4, 1e5, 1e6)
 _INTERVAL_LEVEL = 0.9
@@ -93,16 +93,16 @@ def calibrate_network(
         )
     fit_rows, set_rows = _split_sources(library, rows, settings.seed)
     calibration.reset()
-    for level, log10_counts in enumerate(LOG10_COUNTS):
+    for level_index, log10_counts in enumerate(LOG10_COUNTS):
         answers = _run_on_draw(
             trained_model.network, library, fit_rows, settings, 10.0**log10_counts, 10.0**log10_counts
         )
-        _fit_level(calibration, level, answers)
+        _fit_level(calibration, level_index, answers)
     prediction_sets = _prediction_sets(trained_model, library, set_rows, settings)
     return TrainedNetwork(trained_model.network, trained_model.card.model_copy(update={"sets": prediction_sets}))
 
 
-def uncalibrate(network: nn.Module) -> None:
+def reset_calibration(network: nn.Module) -> None:
     """Reset the calibration of a network before further training; a network without calibration is not changed."""
     calibration = getattr(network, "calibration", None)
     if isinstance(calibration, Calibration):
@@ -121,18 +121,23 @@ def _split_sources(library: Library, rows: NDArray[np.int64], seed: int) -> tupl
 
 
 def _run_on_draw(
-    network: nn.Module, library: Library, rows: NDArray[np.int64], settings: TrainSettings, low: float, high: float
+    network: nn.Module,
+    library: Library,
+    rows: NDArray[np.int64],
+    settings: TrainSettings,
+    min_counts: float,
+    max_counts: float,
 ) -> _CalibrationAnswers:
     """Run the network on one random spectrum per row, with total counts log-uniform between two limits."""
-    count_settings = settings.model_copy(update={"counts_min": low, "counts_max": high})
+    count_settings = settings.model_copy(update={"counts_min": min_counts, "counts_max": max_counts})
     log_odds, labels, is_scored, pulls, amounts, is_reached = [], [], [], [], [], []
     with torch.inference_mode():
         for batch in Batches(library, rows, count_settings, shuffle=False):
-            logits, mean, sigma, *amount_outputs = run_network(network.eval(), batch)
+            logits, quantity_mean, quantity_sigma, *amount_outputs = run_network(network.eval(), batch)
             log_odds.append(logits.numpy())
             labels.append(batch.labels.numpy() > 0)
             is_scored.append(batch.weight.numpy() > 0)
-            pulls.append(((batch.quantity - mean) / sigma).numpy())
+            pulls.append(((batch.quantity - quantity_mean) / quantity_sigma).numpy())
             n_amount = 0 if batch.amount is None or not amount_outputs else batch.amount.shape[1]
             amount_logits = (
                 amount_outputs[0].reshape(len(logits), n_amount, -1).numpy()
@@ -152,23 +157,30 @@ def _run_on_draw(
     )
 
 
-def _fit_level(calibration: Calibration, level: int, answers: _CalibrationAnswers) -> None:
-    for column in range(answers.log_odds.shape[1]):
-        is_scored = answers.is_scored[:, column]
-        scale, shift = platt(answers.log_odds[is_scored, column], answers.labels[is_scored, column])
-        calibration.scale[level, column], calibration.shift[level, column] = scale, shift
+def _fit_level(calibration: Calibration, level_index: int, answers: _CalibrationAnswers) -> None:
+    for output_index in range(answers.log_odds.shape[1]):
+        is_scored = answers.is_scored[:, output_index]
+        scale, shift = fit_platt_scaling(
+            answers.log_odds[is_scored, output_index], answers.labels[is_scored, output_index]
+        )
+        calibration.scale[level_index, output_index], calibration.shift[level_index, output_index] = scale, shift
     for quantity_index, absolute_pulls in enumerate(np.abs(answers.pulls).T):
         finite_pulls = absolute_pulls[~np.isnan(absolute_pulls)]
         if finite_pulls.size >= _MIN_PULLS:
-            calibration.widen[level, quantity_index] = (
+            calibration.widen[level_index, quantity_index] = (
                 float(np.quantile(finite_pulls, _INTERVAL_LEVEL)) / _INTERVAL_SIGMAS
             )
     for amount_index in range(answers.amounts.shape[1]):
-        scale, shift = platt(answers.amounts[:, amount_index].ravel(), answers.is_reached[:, amount_index].ravel())
-        calibration.amount_scale[level, amount_index], calibration.amount_shift[level, amount_index] = scale, shift
+        scale, shift = fit_platt_scaling(
+            answers.amounts[:, amount_index].ravel(), answers.is_reached[:, amount_index].ravel()
+        )
+        calibration.amount_scale[level_index, amount_index], calibration.amount_shift[level_index, amount_index] = (
+            scale,
+            shift,
+        )
 
 
-def platt(log_odds: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:
+def fit_platt_scaling(log_odds: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:
     """Return the most likely scale and shift of log-odds, with a weak prior for a scale of 1 and a shift of 0.
 
     Parameters
@@ -176,18 +188,20 @@ def platt(log_odds: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[floa
     log_odds : (n,) array
     truth : (n,) bool array
     """
-    sign = np.where(truth, 1.0, -1.0)
+    label_sign = np.where(truth, 1.0, -1.0)
 
-    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        log_scale, shift = parameters
+    def loss_and_gradient(scale_and_shift: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        log_scale, shift = scale_and_shift
         scale = np.exp(log_scale)
-        margin = sign * (scale * log_odds + shift)
-        slope = -sign / (1.0 + np.exp(np.minimum(margin, 500.0)))
+        margin = label_sign * (scale * log_odds + shift)
+        slope = -label_sign / (1.0 + np.exp(np.minimum(margin, 500.0)))
         loss_value = np.logaddexp(0.0, -margin).sum() + 0.5 * _PRIOR_WEIGHT * (log_scale**2 + shift**2)
         scale_gradient = (slope * log_odds).sum() * scale + _PRIOR_WEIGHT * log_scale
         return float(loss_value), np.array([scale_gradient, slope.sum() + _PRIOR_WEIGHT * shift])
 
-    solution = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=((-2.0, 2.0), (-10.0, 10.0)))
+    solution = minimize(
+        loss_and_gradient, np.zeros(2), jac=True, method="L-BFGS-B", bounds=((-2.0, 2.0), (-10.0, 10.0))
+    )
     return float(np.exp(solution.x[0])), float(solution.x[1])
 
 
@@ -196,41 +210,43 @@ def _prediction_sets(
 ) -> PredictionSets:
     model_card = trained_model.card
     group_columns = [index for index, kind in enumerate(model_card.kinds) if kind == "group"]
-    present_from = np.empty((len(LEVELS), len(_DECADE_EDGES) - 1, len(group_columns)))
+    present_from = np.empty((len(NOMINAL_COVERAGES), len(_DECADE_EDGES) - 1, len(group_columns)))
     absent_to = np.empty_like(present_from)
-    for decade, (low, high) in enumerate(pairwise(_DECADE_EDGES)):
-        answers = _run_on_draw(trained_model.network, library, rows, settings, low, high)
-        for column, name in enumerate(group_columns):
-            is_scored, truth = answers.is_scored[:, name], answers.labels[:, name]
-            for level, coverage in enumerate(LEVELS):
-                present_scores = np.sort(answers.log_odds[is_scored & truth, name])
-                absent_scores = np.sort(-answers.log_odds[is_scored & ~truth, name])
-                present_from[level, decade, column] = _set_threshold(present_scores, coverage)
-                absent_to[level, decade, column] = -_set_threshold(absent_scores, coverage)
+    for decade_index, (min_counts, max_counts) in enumerate(pairwise(_DECADE_EDGES)):
+        answers = _run_on_draw(trained_model.network, library, rows, settings, min_counts, max_counts)
+        for group_index, output_index in enumerate(group_columns):
+            is_scored, truth = answers.is_scored[:, output_index], answers.labels[:, output_index]
+            for level_index, nominal_coverage in enumerate(NOMINAL_COVERAGES):
+                present_scores = np.sort(answers.log_odds[is_scored & truth, output_index])
+                absent_scores = np.sort(-answers.log_odds[is_scored & ~truth, output_index])
+                present_from[level_index, decade_index, group_index] = _set_threshold(present_scores, nominal_coverage)
+                absent_to[level_index, decade_index, group_index] = -_set_threshold(absent_scores, nominal_coverage)
     return PredictionSets(
         names=tuple(model_card.names[index] for index in group_columns),
-        levels=LEVELS,
+        levels=NOMINAL_COVERAGES,
         counts=_DECADE_EDGES,
         present_from=_as_tuples(present_from),
         absent_to=_as_tuples(absent_to),
     )
 
 
-def _set_threshold(scores: NDArray[np.float64], coverage: float) -> float:
+def _set_threshold(scores: NDArray[np.float64], nominal_coverage: float) -> float:
     """Return the lowest score of answers in a prediction set.
 
     At most a fraction ``1 - coverage`` of the true answers has a lower score. This holds for 19 of 20 random sets of
     held-out spectra, and not only on average, because a model is calibrated once.
     """
-    rank = int(binom.ppf(_FAILURE_PROBABILITY, scores.size, 1.0 - coverage))
+    rank = int(binom.ppf(_FAILURE_PROBABILITY, scores.size, 1.0 - nominal_coverage))
     return float(scores[rank - 1]) if rank >= 1 else -UNBOUNDED_LOG_ODDS
 
 
-def _as_tuples(values: NDArray[np.float64]) -> Sequence[Sequence[Sequence[float]]]:
-    return tuple(tuple(tuple(round(float(value), 4) for value in row) for row in table) for table in values)
+def _as_tuples(thresholds: NDArray[np.float64]) -> Sequence[Sequence[Sequence[float]]]:
+    return tuple(
+        tuple(tuple(round(float(value), 4) for value in row) for row in decade_table) for decade_table in thresholds
+    )
 
 
-def calibrate_rows(
+def calibrate_outputs(
     trained_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> TrainedNetwork:
     """Calibrate each output of a default network by Platt scaling (Platt 1999), written into its weights.
@@ -251,23 +267,24 @@ def calibrate_rows(
         return trained_model
     network = deepcopy(trained_model.network)
     answers = answers_of(network, trained_model.card.names, library.select_rows(rows), settings)
-    for column, name in enumerate(answers.names):
-        is_scored = answers.weight[:, column] > 0
-        scale, shift = platt(
-            answers.log_odds[is_scored, column].astype(np.float64), answers.labels[is_scored, column] > 0.5
+    for answer_column, name in enumerate(answers.names):
+        is_scored = answers.weight[:, answer_column] > 0
+        scale, shift = fit_platt_scaling(
+            answers.log_odds[is_scored, answer_column].astype(np.float64),
+            answers.labels[is_scored, answer_column] > 0.5,
         )
         _rescale_output(network, trained_model.card.names.index(name), scale, shift)
     return TrainedNetwork(network, trained_model.card)
 
 
-def _rescale_output(network: DefaultNetwork, row: int, scale: float, shift: float) -> None:
+def _rescale_output(network: DefaultNetwork, output_row: int, scale: float, shift: float) -> None:
     """Scale and shift one output, the sum of a row of the deep path and a row of the linear path."""
     with torch.no_grad():
         for layer in (network.dense, network.linear):
-            _scale_row(layer, row, scale)
-        network.dense.bias[row] += shift
+            _scale_row(layer, output_row, scale)
+        network.dense.bias[output_row] += shift
 
 
-def _scale_row(layer: nn.Linear, row: int, scale: float) -> None:
-    layer.weight[row] *= scale
-    layer.bias[row] *= scale
+def _scale_row(layer: nn.Linear, output_row: int, scale: float) -> None:
+    layer.weight[output_row] *= scale
+    layer.bias[output_row] *= scale

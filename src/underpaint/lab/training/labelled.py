@@ -100,7 +100,7 @@ def labelled_library(
     TrainingError, CoverageError, ScanError, CalibrationError
         Errors of the two functions.
     """
-    if read_label_table(Path(label_path)).names_files:
+    if read_label_table(Path(label_path)).has_file_column:
         return labelled_folder(location, label_path, model_card, on_axis=on_axis)
     scan = load(location)
     return labelled_scan(scan if on_axis is None else on_axis(scan), label_path, model_card)
@@ -114,8 +114,8 @@ def labelled_scan(scan: Scan, label_path: str | Path, model_card: ModelCard) -> 
     scan : Scan
         Counts with an energy axis.
     label_path : str or Path
-        CSV file with the columns ``row``, ``column`` (from 0) and ``pigments`` (names of outputs, separated by ``;``,
-        empty if there are none). Names that are not in ``pigments`` are absent. ``pigments`` can be replaced by
+        CSV file with the columns ``row``, ``column`` (from 0) and ``pigments`` (names of outputs, separated by ``;``).
+        An empty cell means that no pigment is present. Names that are not in ``pigments`` are absent. ``pigments`` can be replaced by
         ``present`` and ``absent``; names in neither are unknown. Pixels with the same text in the optional column
         ``structure`` are in the same set of the split.
     model_card : ModelCard
@@ -132,17 +132,19 @@ def labelled_scan(scan: Scan, label_path: str | Path, model_card: ModelCard) -> 
         The scan does not cover the energies that the model needs.
     """
     label_table = read_label_table(Path(label_path))
-    if label_table.names_files:
+    if label_table.has_file_column:
         raise TrainingError(
             f"Cannot label a scan by {label_table.path}: it names files. Give the folder of these files as the spectra."
         )
-    row, column = (_positions(label_table, name, scan) for name in ("row", "column"))
-    label_table.refuse_repeats(list(zip(row.tolist(), column.tolist(), strict=True)))
+    pixel_rows, pixel_columns = (_positions(label_table, name, scan) for name in ("row", "column"))
+    label_table.refuse_repeats(list(zip(pixel_rows.tolist(), pixel_columns.tolist(), strict=True)))
     labels, axis = (
         label_table.labels(model_card),
         scan.require_axis(),
     )  # raises an error for a wrong name before the scan is read
-    library = _labelled_library(_pixels(scan, row, column), axis, labels, model_card, label_table.structures())
+    library = _labelled_library(
+        _pixels(scan, pixel_rows, pixel_columns), axis, labels, model_card, label_table.structures()
+    )
     return replace(_require_counts(library, label_table), origin=(scan.name,))
 
 
@@ -179,25 +181,25 @@ def labelled_folder(
         A spectrum does not cover the energies that the model needs.
     """
     label_table, folder_path = read_label_table(Path(label_path)), Path(folder)
-    if not label_table.names_files:
+    if not label_table.has_file_column:
         raise TrainingError(
             f"Cannot label the files in {folder} by {label_table.path}: it has no column `file`. Name each row's file."
         )
     labels = label_table.labels(model_card)
     label_table.refuse_repeats([Path(name) for name in label_table.column("file")])
     scans = [
-        _load_single(_require_file(name, line, label_table, folder_path))
-        for name, line in zip(label_table.column("file"), label_table.lines, strict=True)
+        _load_single(_require_file(name, line_number, label_table, folder_path))
+        for name, line_number in zip(label_table.column("file"), label_table.line_numbers, strict=True)
     ]
     spectra = np.empty((len(scans), model_card.axis.n_bin), dtype=np.float32)
     recorded = np.empty((len(scans), 2), dtype=np.float32)
-    for rows in _scans_by_axis(scans):
-        scan_column = _as_column([scans[index] for index in rows], folder_path.name)
+    for scan_indices in _scans_by_axis(scans):
+        scan_column = _as_column([scans[index] for index in scan_indices], folder_path.name)
         scan_column = scan_column if on_axis is None else on_axis(scan_column)
         axis = scan_column.require_axis()
         _check_coverage(axis, model_card)
-        spectra[rows] = rebin(np.asarray(scan_column.counts)[:, 0], axis, model_card.axis.edges_kev)
-        recorded[rows] = _recorded_range_kev(axis)
+        spectra[scan_indices] = rebin(np.asarray(scan_column.counts)[:, 0], axis, model_card.axis.edges_kev)
+        recorded[scan_indices] = _recorded_range_kev(axis)
     library = _as_library(spectra, recorded, labels, model_card, label_table.structures())
     return replace(_require_counts(library, label_table), origin=(folder_path.resolve().name,))
 
@@ -243,19 +245,21 @@ def _check_coverage(axis: EnergyAxis, model_card: ModelCard) -> None:
 
 def _positions(label_table: LabelTable, name: str, scan: Scan) -> NDArray[np.intp]:
     n_position = scan.shape[PIXEL_COLUMNS.index(name)]
-    for text, line in zip(label_table.column(name), label_table.lines, strict=True):
-        if not (text.isascii() and text.isdecimal() and int(text) < n_position):
+    for cell_text, line_number in zip(label_table.column(name), label_table.line_numbers, strict=True):
+        if not (cell_text.isascii() and cell_text.isdecimal() and int(cell_text) < n_position):
             raise TrainingError(
-                f"Cannot use line {line} of {label_table.path}: {name} is {text!r}, the scan has "
+                f"Cannot use line {line_number} of {label_table.path}: {name} is {cell_text!r}, the scan has "
                 f"{name}s 0 to {n_position - 1}."
             )
-    return np.array([int(text) for text in label_table.column(name)], dtype=np.intp)
+    return np.array([int(cell_text) for cell_text in label_table.column(name)], dtype=np.intp)
 
 
-def _pixels(scan: Scan, row: NDArray[np.intp], column: NDArray[np.intp]) -> NDArray[np.float32]:
-    counts = np.empty((row.size, scan.shape[2]), dtype=np.float32)
-    for row_number in np.unique(row):
-        counts[row == row_number] = np.asarray(scan.counts[int(row_number)].compute())[column[row == row_number]]
+def _pixels(scan: Scan, pixel_rows: NDArray[np.intp], pixel_columns: NDArray[np.intp]) -> NDArray[np.float32]:
+    counts = np.empty((pixel_rows.size, scan.shape[2]), dtype=np.float32)
+    for row_number in np.unique(pixel_rows):
+        counts[pixel_rows == row_number] = np.asarray(scan.counts[int(row_number)].compute())[
+            pixel_columns[pixel_rows == row_number]
+        ]
     return counts
 
 
@@ -263,23 +267,23 @@ def _require_counts(library: Library, label_table: LabelTable) -> Library:
     """Return the library; raise an error for spectra without counts on the axis of the model."""
     is_valid = (library.spectra.min(axis=1) >= 0) & (library.spectra.sum(axis=1) > 0)
     if not is_valid.all():
-        line = label_table.lines[int(np.argmin(is_valid))]
+        line_number = label_table.line_numbers[int(np.argmin(is_valid))]
         raise TrainingError(
-            f"Cannot use line {line} of {label_table.path}: its spectrum has no counts in the energy range of the "
-            "model, or counts that are negative or not finite. Remove the line, or look at the file with "
+            f"Cannot use line {line_number} of {label_table.path}: its spectrum has no counts in the energy range of "
+            "the model, or counts that are negative or not finite. Remove the line, or look at the file with "
             "`underpaint info`."
         )
     return library
 
 
-def _require_file(name: str, line: int, label_table: LabelTable, folder: Path) -> Path:
+def _require_file(name: str, line_number: int, label_table: LabelTable, folder: Path) -> Path:
     path = folder / name
     if name and path.exists():
         return path
-    file_names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    file_names = sorted(folder_entry.name for folder_entry in folder.iterdir()) if folder.is_dir() else []
     similar_names = get_close_matches(name, file_names, n=_MAX_LISTED_FILES) or file_names[:_MAX_LISTED_FILES]
     raise TrainingError(
-        f"Cannot use line {line} of {label_table.path}: there is no file {name!r} in {folder}. "
+        f"Cannot use line {line_number} of {label_table.path}: there is no file {name!r} in {folder}. "
         f"{'It has, for instance: ' + ', '.join(similar_names) if similar_names else 'It is empty or missing'}. "
         "The column file must contain paths inside that folder, with their endings."
     )
@@ -297,10 +301,10 @@ def _load_single(path: Path) -> Scan:
 
 def _scans_by_axis(scans: Sequence[Scan]) -> list[list[int]]:
     """Return the positions of the scans for each energy axis and number of channels."""
-    rows_by_axis: dict[tuple[EnergyAxis | None, int], list[int]] = {}
+    indices_by_axis: dict[tuple[EnergyAxis | None, int], list[int]] = {}
     for index, scan in enumerate(scans):
-        rows_by_axis.setdefault((scan.axis, scan.shape[2]), []).append(index)
-    return list(rows_by_axis.values())
+        indices_by_axis.setdefault((scan.axis, scan.shape[2]), []).append(index)
+    return list(indices_by_axis.values())
 
 
 def _as_column(scans: Sequence[Scan], name: str) -> Scan:

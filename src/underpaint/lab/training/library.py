@@ -91,7 +91,7 @@ class Library:
 
     def select_rows(self, rows: NDArray[Any]) -> "Library":
         """Return a library with the spectra of the given rows, (n,) indices or an (n_spectrum,) mask."""
-        fields = (
+        array_names = (
             "spectra",
             "recorded",
             "labels",
@@ -103,22 +103,26 @@ class Library:
             "amount",
             "max_absent_counts",
         )
-        arrays = {field: getattr(self, field) for field in fields}
+        array_by_name = {array_name: getattr(self, array_name) for array_name in array_names}
         selected_arrays: dict[str, Any] = {
-            field: None if value is None else value[rows] for field, value in arrays.items()
+            array_name: None if array is None else array[rows] for array_name, array in array_by_name.items()
         }
         return replace(self, **selected_arrays)
 
     def select_names(self, names: Sequence[str]) -> "Library":
         """Return a library with labels for the given names, in their order, without quantities and amounts."""
-        columns = [self.names.index(name) for name in names]
-        fields = ("names", "kinds", "groups", "labels_for_people", "elements")
-        metadata: dict[str, Any] = {field: tuple(getattr(self, field)[index] for index in columns) for field in fields}
+        name_columns = [self.names.index(name) for name in names]
+        field_names = ("names", "kinds", "groups", "labels_for_people", "elements")
+        metadata: dict[str, Any] = {
+            field_name: tuple(getattr(self, field_name)[index] for index in name_columns) for field_name in field_names
+        }
         metadata |= {"quantities": None, "quantity_names": (), "amount": None, "amount_names": ()}
         metadata |= {
-            "max_absent_counts": None if self.max_absent_counts is None else self.max_absent_counts[:, columns]
+            "max_absent_counts": None if self.max_absent_counts is None else self.max_absent_counts[:, name_columns]
         }
-        return replace(self, labels=self.labels[:, columns], counts_needed=self.counts_needed[:, columns], **metadata)
+        return replace(
+            self, labels=self.labels[:, name_columns], counts_needed=self.counts_needed[:, name_columns], **metadata
+        )
 
     def with_names(self, names: Sequence[str]) -> "Library":
         """Return a library with labels for the given names, in their order.
@@ -138,21 +142,22 @@ class Library:
             )
         labels = np.full((len(self), len(names)), UNKNOWN, dtype=np.uint8)
         counts_needed = np.full((len(self), len(names)), np.inf, dtype=np.float32)
-        columns = [list(names).index(name) for name in self.names]
-        labels[:, columns], counts_needed[:, columns] = self.labels, self.counts_needed
+        name_columns = [list(names).index(name) for name in self.names]
+        labels[:, name_columns], counts_needed[:, name_columns] = self.labels, self.counts_needed
         max_absent_counts = None if self.max_absent_counts is None else np.zeros_like(counts_needed)
         if max_absent_counts is not None:
-            max_absent_counts[:, columns] = self.max_absent_counts
+            max_absent_counts[:, name_columns] = self.max_absent_counts
         amount, amount_names = self.amount, group_names(names) if self.amount_names else ()
         if amount is not None and amount_names != self.amount_names:
             amount = np.full((len(self), len(amount_names)), UNKNOWN, dtype=np.uint8)
             amount[:, [amount_names.index(name) for name in self.amount_names]] = np.asarray(self.amount, np.uint8)
         column_by_name = {name: index for index, name in enumerate(self.names)}
         metadata: dict[str, Any] = {
-            field: tuple(
-                getattr(self, field)[column_by_name[name]] if name in column_by_name else empty_value for name in names
+            field_name: tuple(
+                getattr(self, field_name)[column_by_name[name]] if name in column_by_name else empty_value
+                for name in names
             )
-            for field, empty_value in (("kinds", ""), ("groups", ()), ("labels_for_people", ""), ("elements", ()))
+            for field_name, empty_value in (("kinds", ""), ("groups", ()), ("labels_for_people", ""), ("elements", ()))
         }
         metadata |= {"max_absent_counts": max_absent_counts, "amount": amount, "amount_names": amount_names}
         return replace(self, labels=labels, counts_needed=counts_needed, names=tuple(names), **metadata)
@@ -179,8 +184,8 @@ def load_library(paths: Path | Sequence[Path], *, half_precision: bool = False, 
     TrainingError
         A file is missing, lacks a dataset, has inconsistent shapes, or differs from the first in axis or names.
     """
-    files = [paths] if isinstance(paths, str | Path) else list(paths)
-    libraries = [_read(Path(path), half_precision=half_precision, lines=lines) for path in files]
+    library_paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    libraries = [_read(Path(path), half_precision=half_precision, lines=lines) for path in library_paths]
     return libraries[0] if len(libraries) == 1 else _concatenate(libraries)
 
 
@@ -226,14 +231,14 @@ def _with_line_labels(library: Library, file: Any, path: Path) -> Library:
     """Return a library with amounts, in which groups are present where lines of their elements are visible."""
     _require_contents(file, path, ("lines_needed", "lines_hidden", "amount"))
     line_limits = file["lines_needed"][()], file["lines_hidden"][()]
-    labels, counts, max_absent_counts = labels_by_lines(
+    labels, counts_needed, max_absent_counts = labels_by_lines(
         library.names, library.labels, library.counts_needed, *line_limits
     )
     amount, names = amount_class(file["amount"][()]), group_names(library.names)
     return replace(
         library,
         labels=labels,
-        counts_needed=counts,
+        counts_needed=counts_needed,
         max_absent_counts=max_absent_counts,
         amount=amount,
         amount_names=names,
@@ -258,31 +263,31 @@ def _layer_fields(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) 
 
 
 def _axis(attributes: Any) -> ModelAxis:
-    start_kev, bin_kev = (round(float(attributes[key]), 9) for key in ("start_kev", "bin_kev"))
+    start_kev, bin_kev = (round(float(attributes[attribute_name]), 9) for attribute_name in ("start_kev", "bin_kev"))
     return ModelAxis(start_kev=start_kev, bin_kev=bin_kev, n_bin=int(attributes["n_bin"]))
 
 
 def _half_precision_spectra(dataset: Any) -> NDArray[np.float16]:
     n_spectra, n_bin = dataset.shape
     spectra = np.empty((n_spectra, n_bin), dtype=np.float16)
-    for start in range(0, n_spectra, _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
+    for block_start in range(0, n_spectra, _BLOCK_ROWS):
+        rows = slice(block_start, block_start + _BLOCK_ROWS)
         spectra[rows] = dataset[rows].astype(np.float32) * n_bin
     return spectra
 
 
-def _require_contents(file: Any, path: Path, datasets: Sequence[str]) -> None:
-    attributes = ("names", "kinds", "groups", "labels_for_people", "elements", "start_kev", "bin_kev", "n_bin")
-    missing = [name for name in datasets if name not in file]
-    missing += [name for name in attributes if name not in file.attrs]
-    if missing:
+def _require_contents(file: Any, path: Path, dataset_names: Sequence[str]) -> None:
+    attribute_names = ("names", "kinds", "groups", "labels_for_people", "elements", "start_kev", "bin_kev", "n_bin")
+    missing_items = [name for name in dataset_names if name not in file]
+    missing_items += [name for name in attribute_names if name not in file.attrs]
+    if missing_items:
         raise TrainingError(
-            f"Cannot train from {path}: it lacks {', '.join(missing)}. Write it again with `underpaint simulate`."
+            f"Cannot train from {path}: it lacks {', '.join(missing_items)}. Write it again with `underpaint simulate`."
         )
 
 
 def _text_tuple(value: Any) -> tuple[str, ...]:
-    return tuple(json.loads(value)) if isinstance(value, str | bytes) else tuple(str(item) for item in value)
+    return tuple(json.loads(value)) if isinstance(value, str | bytes) else tuple(str(text) for text in value)
 
 
 def _total_counts(file: Any, n_spectra: int) -> NDArray[np.float32] | None:
@@ -295,16 +300,18 @@ def _total_counts(file: Any, n_spectra: int) -> NDArray[np.float32] | None:
 
 def _require_shapes(library: Library, path: Path) -> Library:
     n_spectra, n_name = len(library), len(library.names)
-    shapes = {
+    shape_and_expected_shape = {
         "spectra": (library.spectra.shape, (n_spectra, library.axis.n_bin)),
         "recorded": (library.recorded.shape, (n_spectra, 2)),
         "labels": (library.labels.shape, (n_spectra, n_name)),
         "counts_needed": (library.counts_needed.shape, (n_spectra, n_name)),
         "source": (library.source.shape, (n_spectra,)),
     }
-    for name, (shape, expected) in shapes.items():
-        if shape != expected:
-            raise TrainingError(f"Cannot train from {path}: {name} has the shape {shape}, where {expected} is needed.")
+    for name, (shape, expected_shape) in shape_and_expected_shape.items():
+        if shape != expected_shape:
+            raise TrainingError(
+                f"Cannot train from {path}: {name} has the shape {shape}, where {expected_shape} is needed."
+            )
     if n_spectra == 0:
         raise TrainingError(f"Cannot train from {path}: it contains no spectra.")
     return library
@@ -343,5 +350,5 @@ def _concatenate(libraries: list[Library]) -> Library:
 
 
 def _concatenate_if_all(arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
-    available = [array for array in arrays if array is not None]
-    return np.concatenate(available) if len(available) == len(arrays) else None
+    available_arrays = [array for array in arrays if array is not None]
+    return np.concatenate(available_arrays) if len(available_arrays) == len(arrays) else None

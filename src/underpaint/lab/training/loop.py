@@ -17,19 +17,19 @@ from torch import nn
 from underpaint.errors import TrainingError
 from underpaint.lab.networks import AutoencoderNetwork, build_network
 from underpaint.lab.training.batches import Batches
-from underpaint.lab.training.calibration import calibrate_network, uncalibrate
+from underpaint.lab.training.calibration import calibrate_network, reset_calibration
 from underpaint.lab.training.checkpoint import (
     TrainedNetwork,
     card_for,
-    checkpoint_facts,
-    config_of,
+    card_with_training,
+    checkpoint_description,
     load_checkpoint,
+    portable_settings,
     spec_for,
-    with_training,
 )
 from underpaint.lab.training.library import Library, load_library
 from underpaint.lab.training.metrics import NameScores, macro_mean, scores_by_name
-from underpaint.lab.training.module import PigmentModule, ReconstructionModule, log_odds, loss_of, silence_messages
+from underpaint.lab.training.module import PigmentModule, ReconstructionModule, batch_loss, log_odds, silence_messages
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.lab.training.split import Split, split_by_settings, split_by_source
 from underpaint.pigments.weights import ModelCard
@@ -109,38 +109,43 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
         The library cannot be used, ``network`` does not fit it, or ``settings.out`` contains a run with
         other settings.
     """
-    data = _load_libraries(settings) if library is None else library
-    split = split_by_settings(data.source, settings)
+    training_library = _load_libraries(settings) if library is None else library
+    split = split_by_settings(training_library.source, settings)
     lightning.seed_everything(settings.seed, verbose=False)
-    model_card = card_for(data, settings, split.train.size)
+    model_card = card_for(training_library, settings, split.train.size)
     new_network = build_network(spec_for(model_card))
     start_network = load_checkpoint(settings.start).network if network is None and settings.start else network
     return run_training(
         new_network if start_network is None else _require_same_weights(new_network, start_network),
         model_card,
-        data,
+        training_library,
         split,
         settings,
     )
 
 
 def _load_libraries(settings: TrainSettings) -> Library:
-    return load_library(settings.library, half_precision=not settings.paper_protocol, lines=settings.present == "lines")
+    return load_library(
+        settings.library, half_precision=not settings.follows_paper_protocol, lines=settings.present == "lines"
+    )
 
 
 def _require_same_weights(new_network: nn.Module, network: nn.Module) -> nn.Module:
     """Return ``network``; raise an error if names or sizes of its weights are not those of the settings."""
     expected_shapes, given_shapes = (
-        {name: value.shape for name, value in module.state_dict().items()} for module in (new_network, network)
+        {weight_name: weight.shape for weight_name, weight in module.state_dict().items()}
+        for module in (new_network, network)
     )
-    differing_names = sorted(
-        name for name in expected_shapes | given_shapes if expected_shapes.get(name) != given_shapes.get(name)
+    differing_weights = sorted(
+        weight_name
+        for weight_name in expected_shapes | given_shapes
+        if expected_shapes.get(weight_name) != given_shapes.get(weight_name)
     )
-    if differing_names:
+    if differing_weights:
         raise TrainingError(
             f"Cannot train the given {type(network).__name__}: settings and library need another "
-            f"{type(new_network).__name__} (they differ in {', '.join(differing_names[:3])}). Build it for this kind, "
-            "these bins and these names."
+            f"{type(new_network).__name__} (they differ in {', '.join(differing_weights[:3])}). Build it for this "
+            "kind, these bins and these names."
         )
     return network
 
@@ -160,9 +165,9 @@ def cross_validate(settings: TrainSettings, library: Library | None = None) -> t
     ----------
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, section 2.4 (five folds).
     """
-    data = _load_libraries(settings) if library is None else library
+    training_library = _load_libraries(settings) if library is None else library
     return tuple(
-        train(settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"}), data)
+        train(settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"}), training_library)
         for fold in range(settings.n_fold)
     )
 
@@ -170,7 +175,7 @@ def cross_validate(settings: TrainSettings, library: Library | None = None) -> t
 def run_training(
     network: nn.Module,
     model_card: ModelCard,
-    data: Library,
+    library: Library,
     split: Split,
     settings: TrainSettings,
     *,
@@ -184,19 +189,21 @@ def run_training(
     """
     last_checkpoint = open_folder(settings)
     resume_checkpoint = last_checkpoint if last_checkpoint.is_file() else None
-    start_epoch = first_epoch(resume_checkpoint)
+    start_epoch = next_epoch(resume_checkpoint)
     if not is_finished(resume_checkpoint, settings):
-        uncalibrate(network)
+        reset_calibration(network)
         network.train()
-        module = PigmentModule(network, settings, checkpoint_facts(network, model_card), trainable=trainable)
-        fit(module, data, split, settings, resume_checkpoint, progress=progress)
-    best_model = _calibrated(load_checkpoint(settings.out / "best.ckpt"), data, split.validation, settings)
-    validation_scores = score(best_model.network, data, split.validation, settings)
-    test_scores = score(best_model.network, data, split.test, settings) if split.test.size else ()
-    epochs = first_epoch(last_checkpoint)
+        module = PigmentModule(network, settings, checkpoint_description(network, model_card), trainable=trainable)
+        fit(module, library, split, settings, resume_checkpoint, progress=progress)
+    best_model = _calibrated(load_checkpoint(settings.out / "best.ckpt"), library, split.validation, settings)
+    validation_scores = score(best_model.network, library, split.validation, settings)
+    test_scores = score(best_model.network, library, split.test, settings) if split.test.size else ()
+    epochs = next_epoch(last_checkpoint)
     scores = {"validation": score_summary(validation_scores), "test": score_summary(test_scores)}
     report = TrainReport(
-        trained_model=TrainedNetwork(best_model.network, with_training(best_model.card, epochs=epochs, scores=scores)),
+        trained_model=TrainedNetwork(
+            best_model.network, card_with_training(best_model.card, epochs=epochs, scores=scores)
+        ),
         checkpoint=settings.out / "best.ckpt",
         epochs=epochs,
         resumed_from_epoch=start_epoch,
@@ -209,27 +216,27 @@ def run_training(
 
 
 def _calibrated(
-    best_model: TrainedNetwork, data: Library, rows: NDArray[np.int64], settings: TrainSettings
+    best_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> TrainedNetwork:
     """Calibrate a network of layers, unless there are too few structures or the spectra are measured."""
     if settings.has_layers and settings.calibration is not None:
         calibration_library = load_library(settings.calibration, half_precision=True, lines=settings.present == "lines")
         return calibrate_network(best_model, calibration_library, np.arange(len(calibration_library)), settings)
-    if not settings.has_layers or data.has_noise or np.unique(data.source[rows]).size < _MIN_CALIBRATION_SOURCES:
+    if not settings.has_layers or library.has_noise or np.unique(library.source[rows]).size < _MIN_CALIBRATION_SOURCES:
         return replace(best_model, card=best_model.card.model_copy(update={"sets": None}))
-    return calibrate_network(best_model, data, rows, settings)
+    return calibrate_network(best_model, library, rows, settings)
 
 
 def fit(
     module: lightning.LightningModule,
-    data: Library,
+    library: Library,
     split: Split,
     settings: TrainSettings,
-    resume: Path | None,
+    resume_checkpoint: Path | None,
     *,
     progress: Progress | None = None,
 ) -> None:
-    """Run the Lightning loop, from the checkpoint ``resume`` if given; the module must log "validation_loss"."""
+    """Run the Lightning loop for a module that logs "validation_loss", from ``resume_checkpoint`` if it is given."""
     # Lightning recommends more workers, which batches from memory do not need
     ignored_warnings = (".*does not have many workers.*", ".*exists and is not empty.*", ".*isinstance.treespec.*")
     with _threads(settings.threads), silence_messages("lightning.pytorch", logging.WARNING, *ignored_warnings):
@@ -237,9 +244,9 @@ def fit(
         try:
             trainer.fit(
                 module,
-                train_dataloaders=Batches(data, split.train, settings, shuffle=True),
-                val_dataloaders=Batches(data, split.validation, settings, shuffle=False),
-                ckpt_path=None if resume is None else str(resume),
+                train_dataloaders=Batches(library, split.train, settings, shuffle=True),
+                val_dataloaders=Batches(library, split.validation, settings, shuffle=False),
+                ckpt_path=None if resume_checkpoint is None else str(resume_checkpoint),
                 weights_only=True,
             )
         except SystemExit as exit_error:
@@ -247,37 +254,39 @@ def fit(
             raise KeyboardInterrupt from exit_error
 
 
-def score(network: nn.Module, data: Library, rows: Any, settings: TrainSettings) -> tuple[NameScores, ...]:
+def score(network: nn.Module, library: Library, rows: Any, settings: TrainSettings) -> tuple[NameScores, ...]:
     """Return the scores of a network on the given rows, with one random spectrum per row."""
     network.eval()
-    logits, labels, weights = [], [], []
+    logits, labels, label_weights = [], [], []
     with torch.inference_mode():
-        for batch in Batches(data, rows, settings, shuffle=False):
+        for batch in Batches(library, rows, settings, shuffle=False):
             logits.append(log_odds(network, batch).float().numpy())
             labels.append(batch.labels.numpy())
-            weights.append(batch.weight.numpy())
-    return scores_by_name(data.names, *(np.concatenate(parts) for parts in (logits, labels, weights)))
+            label_weights.append(batch.weight.numpy())
+    return scores_by_name(
+        library.names, *(np.concatenate(batch_arrays) for batch_arrays in (logits, labels, label_weights))
+    )
 
 
-def validation_loss(network: nn.Module, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> float:
+def validation_loss(network: nn.Module, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> float:
     """Return the mean loss over the given rows, as logged after every epoch of a training."""
     network.eval()
-    losses, sizes = [], []
+    losses, batch_sizes = [], []
     with torch.inference_mode():
-        for batch in Batches(data, rows, settings, shuffle=False):
-            losses.append(float(loss_of(network, batch)))
-            sizes.append(len(batch.labels))
-    return float(np.average(losses, weights=sizes))
+        for batch in Batches(library, rows, settings, shuffle=False):
+            losses.append(float(batch_loss(network, batch)))
+            batch_sizes.append(len(batch.labels))
+    return float(np.average(losses, weights=batch_sizes))
 
 
 def answers(
-    trained_model: TrainedNetwork, data: Library, rows: NDArray[np.int64], settings: TrainSettings
+    trained_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> NDArray[np.float32]:
     """Return the (n, n_name) probabilities of a network for the given rows, with one random spectrum per row."""
     with torch.inference_mode():
         probability = [
             torch.sigmoid(log_odds(trained_model.network, batch)).float().numpy()
-            for batch in Batches(data, rows, settings, shuffle=False)
+            for batch in Batches(library, rows, settings, shuffle=False)
         ]
     return np.concatenate(probability)
 
@@ -290,7 +299,7 @@ def score_summary(scores: tuple[NameScores, ...]) -> dict[str, Any]:
     return {**macro_means, "by_name": {name_scores.name: name_scores.as_dict() for name_scores in scores}}
 
 
-def first_epoch(checkpoint: Path | None) -> int:
+def next_epoch(checkpoint: Path | None) -> int:
     """Return the epoch that follows a checkpoint; 0 without one."""
     if checkpoint is None:
         return 0
@@ -304,22 +313,25 @@ def best_loss(checkpoint: Path) -> float:
 
 def _early_stopping(checkpoint: Path) -> dict[str, Any]:
     callbacks = _read_checkpoint(checkpoint)["callbacks"]
-    state: dict[str, Any] = next(values for name, values in callbacks.items() if name.startswith("EarlyStopping"))
-    return state
+    stopping_state: dict[str, Any] = next(
+        callback_state for name, callback_state in callbacks.items() if name.startswith("EarlyStopping")
+    )
+    return stopping_state
 
 
 def is_finished(checkpoint: Path | None, settings: TrainSettings) -> bool:
     """Return whether a run has finished all its epochs or was stopped early."""
     if checkpoint is None:
         return False
-    n_waited = int(_early_stopping(checkpoint)["wait_count"])
-    return first_epoch(checkpoint) >= settings.epochs or n_waited >= settings.patience
+    n_epoch_without_gain = int(_early_stopping(checkpoint)["wait_count"])
+    return next_epoch(checkpoint) >= settings.epochs or n_epoch_without_gain >= settings.patience
 
 
 def open_folder(settings: TrainSettings) -> Path:
     """Create the folder, or check that its run has the same settings; return the path of its last checkpoint."""
     resume_folder(
-        settings.out, {key: value for key, value in config_of(settings).items() if key not in _CHANGEABLE_SETTINGS}
+        settings.out,
+        {key: value for key, value in portable_settings(settings).items() if key not in _CHANGEABLE_SETTINGS},
     )
     for name in ("last.ckpt", "best.ckpt"):
         if (settings.out / name).is_file():
@@ -329,8 +341,8 @@ def open_folder(settings: TrainSettings) -> Path:
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {"epoch": int(state["epoch"]), "callbacks": dict(state["callbacks"])}
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return {"epoch": int(checkpoint["epoch"]), "callbacks": dict(checkpoint["callbacks"])}
     except Exception as error:  # torch raises errors of any class
         raise TrainingError(
             f"Cannot continue the training in {path.parent}: the checkpoint {path.name} is damaged "
@@ -353,16 +365,18 @@ class _ReportSteps(Callback):
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
 
-    def on_train_batch_end(self, trainer: Any, *ignored: Any) -> None:
-        del ignored
+    def on_train_batch_end(self, trainer: Any, *ignored_arguments: Any) -> None:
+        del ignored_arguments
         self.progress("Training", trainer.global_step, int(trainer.estimated_stepping_batches))
 
 
 def _trainer(settings: TrainSettings, progress: Progress | None) -> Any:
-    save_best = ModelCheckpoint(settings.out, filename="best", monitor="validation_loss", enable_version_counter=False)
-    save_last = ModelCheckpoint(settings.out, filename="last", enable_version_counter=False)
-    stop_early = EarlyStopping("validation_loss", patience=settings.patience)
-    callbacks: list[Callback] = [_SeedEpochs(), stop_early, save_best, save_last]
+    best_callback = ModelCheckpoint(
+        settings.out, filename="best", monitor="validation_loss", enable_version_counter=False
+    )
+    last_callback = ModelCheckpoint(settings.out, filename="last", enable_version_counter=False)
+    stopping_callback = EarlyStopping("validation_loss", patience=settings.patience)
+    callbacks: list[Callback] = [_SeedEpochs(), stopping_callback, best_callback, last_callback]
     if settings.progress:
         callbacks.append(RichProgressBar())
     if progress is not None:
@@ -377,7 +391,7 @@ def _trainer(settings: TrainSettings, progress: Progress | None) -> Any:
         enable_progress_bar=settings.progress,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        gradient_clip_val=None if settings.paper_protocol else 5.0,
+        gradient_clip_val=None if settings.follows_paper_protocol else 5.0,
     )
 
 
@@ -428,8 +442,8 @@ def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: Tr
         fit(module, library, _reconstruction_split(library, rows, settings), settings, resume_checkpoint)
     best_state = torch.load(settings.out / "best.ckpt", map_location="cpu", weights_only=True)
     module.cpu().load_state_dict(best_state["state_dict"])
-    results = {"epochs": first_epoch(last_checkpoint), "validation_loss": best_loss(last_checkpoint)}
-    write_json(settings.out / "reconstruction.json", results)
+    reconstruction_record = {"epochs": next_epoch(last_checkpoint), "validation_loss": best_loss(last_checkpoint)}
+    write_json(settings.out / "reconstruction.json", reconstruction_record)
     return network
 
 

@@ -63,19 +63,19 @@ def scores_by_name(
 
 def macro_mean(scores: tuple[NameScores, ...], score_name: str) -> float:
     """Return the mean of a score over the names for which it is defined; NaN if there are none."""
-    values = np.array([getattr(name_scores, score_name) for name_scores in scores], dtype=np.float64)
-    finite_values = values[np.isfinite(values)]
-    return float(finite_values.mean()) if finite_values.size else float("nan")
+    score_values = np.array([getattr(name_scores, score_name) for name_scores in scores], dtype=np.float64)
+    finite_scores = score_values[np.isfinite(score_values)]
+    return float(finite_scores.mean()) if finite_scores.size else float("nan")
 
 
 def average_precision(score: NDArray[Any], truth: NDArray[np.bool_]) -> float:
     """Return the average precision, the step-wise area under the precision-recall curve; ties share one threshold."""
     if not truth.any():
         return float("nan")
-    order = np.argsort(-score, kind="stable")
-    sorted_scores, n_true_positive = score[order], np.cumsum(truth[order])
-    last_of_tie = np.append(sorted_scores[1:] != sorted_scores[:-1], True)
-    n_true_positive, n_claimed = n_true_positive[last_of_tie], np.flatnonzero(last_of_tie) + 1
+    descending_order = np.argsort(-score, kind="stable")
+    sorted_scores, n_true_positive = score[descending_order], np.cumsum(truth[descending_order])
+    is_last_of_tie = np.append(sorted_scores[1:] != sorted_scores[:-1], True)
+    n_true_positive, n_claimed = n_true_positive[is_last_of_tie], np.flatnonzero(is_last_of_tie) + 1
     recall = n_true_positive / n_true_positive[-1]
     return float(np.sum(np.diff(recall, prepend=0.0) * n_true_positive / n_claimed))
 

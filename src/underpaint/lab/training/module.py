@@ -41,7 +41,7 @@ class PigmentModule(lightning.LightningModule):
         Network to train, of any kind of :func:`underpaint.lab.networks.build_network`.
     settings : TrainSettings
         Learning rate, weight decay and schedule.
-    checkpoint_facts : dict
+    checkpoint_description : dict
         Description of the network and its model card for the checkpoint; JSON-serialisable.
     trainable : tuple of str or None
         Names of the layers to train; None for all.
@@ -55,15 +55,15 @@ class PigmentModule(lightning.LightningModule):
         self,
         network: nn.Module,
         settings: TrainSettings,
-        checkpoint_facts: dict[str, Any],
+        checkpoint_description: dict[str, Any],
         *,
         trainable: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
-        self.network, self.settings, self.checkpoint_facts, self.trainable = (
+        self.network, self.settings, self.checkpoint_description, self.trainable = (
             network,
             settings,
-            checkpoint_facts,
+            checkpoint_description,
             trainable,
         )
         for name, parameter in network.named_parameters():
@@ -80,14 +80,14 @@ class PigmentModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         del batch_idx
-        loss = loss_of(self.network, batch)
+        loss = batch_loss(self.network, batch)
         self.log("training_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.labels))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the loss of one batch."""
         del batch_idx
-        loss = loss_of(self.network, batch)
+        loss = batch_loss(self.network, batch)
         self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch.labels))
 
     def configure_optimizers(self) -> Any:
@@ -106,15 +106,15 @@ class PigmentModule(lightning.LightningModule):
 
     def _rate_fraction(self, step: int) -> float:
         n_step = max(1, int(self.trainer.estimated_stepping_batches))
-        warm_up = min(_WARM_UP_EPOCHS * n_step / self.settings.epochs, 0.3 * n_step)
-        if step < warm_up:
-            return (step + 1) / (warm_up + 1)
-        cosine = 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * min(1.0, step / n_step)))))
-        return _FINAL_RATE_FRACTION + (1 - _FINAL_RATE_FRACTION) * cosine
+        n_warm_up_step = min(_WARM_UP_EPOCHS * n_step / self.settings.epochs, 0.3 * n_step)
+        if step < n_warm_up_step:
+            return (step + 1) / (n_warm_up_step + 1)
+        cosine_factor = 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * min(1.0, step / n_step)))))
+        return _FINAL_RATE_FRACTION + (1 - _FINAL_RATE_FRACTION) * cosine_factor
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the description of the network in the checkpoint."""
-        checkpoint["underpaint"] = self.checkpoint_facts
+        checkpoint["underpaint"] = self.checkpoint_description
 
 
 class ReconstructionModule(lightning.LightningModule):
@@ -137,8 +137,8 @@ class ReconstructionModule(lightning.LightningModule):
 
     def loss(self, counts: Tensor) -> Tensor:
         """Return the mean squared error of the reconstruction of (n, n_channel) counts."""
-        values = self.transform(counts)
-        return mse_loss(self.decoder(self.encoder(values)).float(), values)
+        transformed_counts = self.transform(counts)
+        return mse_loss(self.decoder(self.encoder(transformed_counts)).float(), transformed_counts)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
@@ -159,21 +159,21 @@ class ReconstructionModule(lightning.LightningModule):
 
 def run_network(network: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
     """Run a network of any kind; return log-odds and, for networks of layers, quantities, deviations and amounts."""
-    inputs = inputs_of(network, batch.counts, batch.recorded, batch.instrument)
+    inputs = network_inputs(network, batch.counts, batch.recorded_kev, batch.instrument)
     outputs = network(*inputs)
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def inputs_of(network: nn.Module, counts: Tensor, recorded: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
+def network_inputs(network: nn.Module, counts: Tensor, recorded_kev: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
     """Return the inputs that the kind of the network needs."""
     if isinstance(network, LayersNetwork):
         has_inputs = instrument.shape[1] == network.n_instrument
         return (
             counts,
-            recorded,
+            recorded_kev,
             instrument if has_inputs else counts.new_full((len(counts), network.n_instrument), torch.nan),
         )
-    return (counts, recorded) if isinstance(network, DefaultNetwork) else (counts,)
+    return (counts, recorded_kev) if isinstance(network, DefaultNetwork) else (counts,)
 
 
 def log_odds(network: nn.Module, batch: Batch) -> Tensor:
@@ -181,31 +181,31 @@ def log_odds(network: nn.Module, batch: Batch) -> Tensor:
     return run_network(network, batch)[0]
 
 
-def loss_of(network: nn.Module, batch: Batch) -> Tensor:
+def batch_loss(network: nn.Module, batch: Batch) -> Tensor:
     """Return the loss of a batch: that of presence and, for networks of layers, those of quantities and amounts."""
-    logits, *quantities = run_network(network, batch)
+    logits, *layer_outputs = run_network(network, batch)
     loss = masked_loss(logits, batch.labels, batch.weight)
-    if not quantities:
+    if not layer_outputs:
         return loss
-    mean, sigma, *amounts = quantities
-    loss = loss + _QUANTITY_WEIGHT * quantity_loss(mean, sigma, batch.quantity)
+    quantity_mean, quantity_sigma, *amounts = layer_outputs
+    loss = loss + _QUANTITY_WEIGHT * quantity_loss(quantity_mean, quantity_sigma, batch.quantity)
     if amounts and batch.amount is not None and batch.amount.shape[1]:
         amount_weight = _AMOUNT_WEIGHT if batch.amount.ndim == 2 else _KEPT_AMOUNT_WEIGHT
         loss = loss + amount_weight * amount_loss(amounts[0], batch.amount)
-    return loss if batch.excess is None else loss + _EXCESS_WEIGHT * excess_loss(logits, batch.excess)
+    return loss if batch.log_excess is None else loss + _EXCESS_WEIGHT * excess_loss(logits, batch.log_excess)
 
 
-def excess_loss(logits: Tensor, excess: Tensor) -> Tensor:
-    """Return the distance of log-odds from a target that increases with ``excess``, where ``excess`` is not NaN.
+def excess_loss(logits: Tensor, log_excess: Tensor) -> Tensor:
+    """Return the smooth L1 distance of the log-odds from a target that increases with ``log_excess``.
 
     Cross-entropy is flat for confident answers, so the log-odds of an element in all pixels would follow noise. With
     this loss they increase with the counts of the element's lines, and their map has contrast.
     """
-    is_defined = ~torch.isnan(excess)
+    is_defined = ~torch.isnan(log_excess)
     if not is_defined.any():
         return logits.new_zeros(())
-    target = _VISIBLE_LOG_ODDS + _LOG_ODDS_SLOPE * excess[is_defined]
-    return smooth_l1_loss(logits[is_defined].float(), target, beta=_EXCESS_WIDTH)
+    target_log_odds = _VISIBLE_LOG_ODDS + _LOG_ODDS_SLOPE * log_excess[is_defined]
+    return smooth_l1_loss(logits[is_defined].float(), target_log_odds, beta=_EXCESS_WIDTH)
 
 
 def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
@@ -226,31 +226,31 @@ def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
     return masked_loss(edge_logits, is_reached.to(edge_logits.dtype), is_known.to(edge_logits.dtype))
 
 
-def quantity_loss(mean: Tensor, sigma: Tensor, quantity: Tensor) -> Tensor:
+def quantity_loss(quantity_mean: Tensor, quantity_sigma: Tensor, quantity: Tensor) -> Tensor:
     """Return the mean negative log-likelihood of a normal distribution over the quantities that are not NaN."""
-    if quantity.shape != mean.shape:  # a library without quantities
-        return mean.new_zeros(())
+    if quantity.shape != quantity_mean.shape:  # a library without quantities
+        return quantity_mean.new_zeros(())
     is_defined = ~torch.isnan(quantity)
-    pull = (torch.where(is_defined, quantity, mean) - mean) / sigma
-    losses = torch.where(is_defined, 0.5 * pull**2 + torch.log(sigma), torch.zeros_like(sigma))
+    pull = (torch.where(is_defined, quantity, quantity_mean) - quantity_mean) / quantity_sigma
+    losses = torch.where(is_defined, 0.5 * pull**2 + torch.log(quantity_sigma), torch.zeros_like(quantity_sigma))
     return losses.sum() / is_defined.sum().clamp_min(1)
 
 
 def masked_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """Return the mean binary cross-entropy over the labels with a weight."""
-    total = binary_cross_entropy_with_logits(logits.float(), labels, weight=weight, reduction="sum")
-    return total / weight.sum().clamp_min(1.0)
+    loss_sum = binary_cross_entropy_with_logits(logits.float(), labels, weight=weight, reduction="sum")
+    return loss_sum / weight.sum().clamp_min(1.0)
 
 
 @contextmanager
-def silence_messages(name: str, level: int, *messages: str) -> Iterator[None]:
-    """Limit a logger to ``level`` and above, and ignore warnings that match the given regular expressions."""
-    logger = logging.getLogger(name)
+def silence_messages(logger_name: str, min_level: int, *message_patterns: str) -> Iterator[None]:
+    """Limit a logger to ``min_level`` and above, and ignore warnings that match the given regular expressions."""
+    logger = logging.getLogger(logger_name)
     level_before = logger.level
-    logger.setLevel(level)
+    logger.setLevel(min_level)
     with warnings.catch_warnings():
-        for message in messages:
-            warnings.filterwarnings("ignore", message=message)
+        for message_pattern in message_patterns:
+            warnings.filterwarnings("ignore", message=message_pattern)
         try:
             yield
         finally:

@@ -108,17 +108,17 @@ class TrainSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _use_paper_defaults(cls, data: Any) -> Any:
-        if isinstance(data, dict) and _follows_the_paper(data.get("kind", "default")):
-            return {**(_PAPER_DEFAULTS if cls is TrainSettings else {}), "name": data["kind"], **data}
-        return data
+    def _use_paper_defaults(cls, raw_settings: Any) -> Any:
+        if isinstance(raw_settings, dict) and _follows_the_paper(raw_settings.get("kind", "default")):
+            return {**(_PAPER_DEFAULTS if cls is TrainSettings else {}), "name": raw_settings["kind"], **raw_settings}
+        return raw_settings
 
     @model_validator(mode="before")
     @classmethod
-    def _wrap_single_path(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("library"), str | Path):
-            return {**data, "library": [data["library"]]}
-        return data
+    def _wrap_single_path(cls, raw_settings: Any) -> Any:
+        if isinstance(raw_settings, dict) and isinstance(raw_settings.get("library"), str | Path):
+            return {**raw_settings, "library": [raw_settings["library"]]}
+        return raw_settings
 
     @model_validator(mode="after")
     def _check_ranges(self) -> Self:
@@ -131,7 +131,7 @@ class TrainSettings(BaseModel):
         return self
 
     @property
-    def paper_protocol(self) -> bool:
+    def follows_paper_protocol(self) -> bool:
         """Whether the network is trained with the paper's protocol."""
         return _follows_the_paper(self.kind)
 
@@ -212,8 +212,11 @@ def _load(path: str | Path, settings_class: type[_Settings]) -> _Settings:
             f"Cannot read the training settings {settings_path}: {describe_faults(error.errors())}."
         ) from error
     folder = settings_path.parent
-    paths: dict[str, Any] = {"library": tuple(folder / path for path in settings.library), "out": folder / settings.out}
-    for field in ("start", "calibration", "labels"):
-        if getattr(settings, field, None) is not None:
-            paths[field] = folder / getattr(settings, field)
-    return settings.model_copy(update=paths)
+    resolved_paths: dict[str, Any] = {
+        "library": tuple(folder / path for path in settings.library),
+        "out": folder / settings.out,
+    }
+    for setting_name in ("start", "calibration", "labels"):
+        if getattr(settings, setting_name, None) is not None:
+            resolved_paths[setting_name] = folder / getattr(settings, setting_name)
+    return settings.model_copy(update=resolved_paths)

@@ -52,15 +52,15 @@ def split_by_source(
     """
     shuffled_sources = np.random.default_rng(seed).permutation(np.unique(source))
     n_test = round(test_share * shuffled_sources.size)
-    other_sources = shuffled_sources[n_test:]
-    n_validation = max(1, round(validation_share * other_sources.size))
-    if n_validation >= other_sources.size:
+    remaining_sources = shuffled_sources[n_test:]
+    n_validation = max(1, round(validation_share * remaining_sources.size))
+    if n_validation >= remaining_sources.size:
         raise TrainingError(
             f"Cannot split {shuffled_sources.size} stratigraphies into training, validation ({validation_share:g}) "
             f"and test ({test_share:g}): none is left to train on. Use a larger library or smaller shares."
         )
-    first_validation = min(fold * n_validation, other_sources.size - n_validation)
-    validation_sources = other_sources[first_validation : first_validation + n_validation]
+    first_validation_index = min(fold * n_validation, remaining_sources.size - n_validation)
+    validation_sources = remaining_sources[first_validation_index : first_validation_index + n_validation]
     return Split(
         train=np.flatnonzero(~np.isin(source, shuffled_sources[:n_test]) & ~np.isin(source, validation_sources)),
         validation=np.flatnonzero(np.isin(source, validation_sources)),

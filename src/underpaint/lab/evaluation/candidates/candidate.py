@@ -26,13 +26,13 @@ class Film:
         Initial composition and thickness.
     paint : Paint or None
         Paint of the layer, whose mass fractions are fitted; None if the composition is fixed.
-    range_um : pair of float or None
+    thickness_limits_um : pair of float or None
         Limits of the thickness, in um; None if the thickness is fixed.
     """
 
     layer: Layer
     paint: Paint | None = None
-    range_um: tuple[float, float] | None = PAINT_UM
+    thickness_limits_um: tuple[float, float] | None = PAINT_UM
 
     @property
     def free_pigments(self) -> tuple[str, ...]:
@@ -58,14 +58,14 @@ class FreeParameter:
         Name of the pigment; empty for a thickness. The value of a film's first pigment is the log-odds of its mass
         fraction against all others. The second pigment has no parameter. The value of every further pigment is the
         logarithm of its mass divided by the mass of the second pigment.
-    low, high : float
+    min_value, max_value : float
         Limits of the value.
     """
 
     film: int
     pigment: str
-    low: float
-    high: float
+    min_value: float
+    max_value: float
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class Candidate:
         """Free parameters of the films from the surface down; the thickness of a film precedes its mass fractions."""
         parameters: list[FreeParameter] = []
         for film_index, film in enumerate(self.films):
-            if film.range_um is not None:
-                min_log_um, max_log_um = np.log(film.range_um)
+            if film.thickness_limits_um is not None:
+                min_log_um, max_log_um = np.log(film.thickness_limits_um)
                 parameters.append(FreeParameter(film_index, "", float(min_log_um), float(max_log_um)))
             pigment_names = film.free_pigments[:1] + film.free_pigments[2:]
             parameters += [FreeParameter(film_index, name, -MAX_LOG_ODDS, MAX_LOG_ODDS) for name in pigment_names]
@@ -98,14 +98,14 @@ class Candidate:
     @property
     def bounds(self) -> Numbers:
         """(n_free, 2) limits of the parameters."""
-        return np.asarray([(parameter.low, parameter.high) for parameter in self.parameters]).reshape(-1, 2)
+        return np.asarray([(parameter.min_value, parameter.max_value) for parameter in self.parameters]).reshape(-1, 2)
 
     @property
     def start(self) -> Numbers:
         """(n_free,) parameters of the initial layers."""
         initial_values: list[float] = []
         for film in self.films:
-            if film.range_um is not None:
+            if film.thickness_limits_um is not None:
                 initial_values.append(float(np.log(film.layer.thickness_um)))
             if film.free_pigments and film.paint is not None:
                 weights = np.asarray([film.paint.pigments[name] for name in film.free_pigments], dtype=np.float64)
@@ -135,7 +135,11 @@ class Candidate:
                 if parameter.film == film_index and parameter.pigment
             ]
             fractions_by_layer.append(
-                dict(zip(film.free_pigments, fractions_at(np.asarray(fraction_values)).tolist(), strict=True))
+                dict(
+                    zip(
+                        film.free_pigments, fractions_from_parameters(np.asarray(fraction_values)).tolist(), strict=True
+                    )
+                )
                 if film.free_pigments
                 else dict.fromkeys(film.paint_pigments, 1.0)
             )
@@ -192,7 +196,7 @@ def fraction_parameters(fractions: Numbers) -> list[float]:
     ]
 
 
-def fractions_at(parameters: Numbers) -> Numbers:
+def fractions_from_parameters(parameters: Numbers) -> Numbers:
     """Return the n mass fractions at (n - 1) parameters."""
     first_fraction = 1.0 / (1.0 + np.exp(-parameters[0]))
     weights = np.exp(np.concatenate([[0.0], parameters[1:]]))
@@ -211,17 +215,17 @@ def without_pigment(candidate: Candidate, pigment: str) -> Candidate | None:
             films.append(paint_film(replace(film.paint, pigments=pigments), film.layer.thickness_um))
     if not any(film.paint_pigments for film in films):
         return None
-    return Candidate(f"{stack_name(films)} (without {label_of([pigment])})", tuple(films))
+    return Candidate(f"{stack_name(films)} (without {joined_labels([pigment])})", tuple(films))
 
 
 def stack_name(films: Sequence[Film]) -> str:
     """Return a name of the layers for messages, such as "vermilion + lead white over azurite"."""
     pigments_by_layer = [film.paint_pigments for film in films if film.paint_pigments]
     suffix = ", one layer" if len(pigments_by_layer) == 1 and len(pigments_by_layer[0]) > 1 else ""
-    return " over ".join(label_of(names) for names in pigments_by_layer) + suffix
+    return " over ".join(joined_labels(names) for names in pigments_by_layer) + suffix
 
 
-def label_of(pigments: Sequence[str]) -> str:
+def joined_labels(pigments: Sequence[str]) -> str:
     """Return the joined labels of the pigments, such as "vermilion + lead white"."""
     return " + ".join(library()[name].label for name in pigments)
 

@@ -21,20 +21,20 @@ MAX_SCALES = np.asarray([30.0, 2.0, 2.0, 2.0, 1.0])
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationPoint:
     """A point at which the model spectrum of a candidate and its derivatives are computed.
 
     Parameters
     ----------
     candidate : Candidate
-    position : (n_free,) array
+    parameter_values : (n_free,) array
         Parameters of the candidate.
     scales : (5,) array
         Logarithms of the scales named in ``SCALE_NAMES``.
     """
 
     candidate: Candidate
-    position: Numbers
+    parameter_values: Numbers
     scales: Numbers
 
 
@@ -44,18 +44,17 @@ class ModelledSpectrum:
 
     Parameters
     ----------
-    expected : (n_bin,) array
-        Expected counts.
+    expected_counts : (n_bin,) array
     jacobian : (n_bin, n_free + 5) array
         Derivatives with respect to the parameters, then to the logarithms of the scales.
     """
 
-    expected: Numbers
+    expected_counts: Numbers
     jacobian: Numbers
 
 
 def evaluate_models(
-    evaluations: Sequence[Evaluation], spectrum: MergedSpectrum, instrument: Instrument
+    evaluations: Sequence[EvaluationPoint], spectrum: MergedSpectrum, instrument: Instrument
 ) -> list[ModelledSpectrum]:
     """Return the model spectrum and its derivatives for every evaluation.
 
@@ -68,9 +67,9 @@ def evaluate_models(
         Spectrum that defines the channels.
     instrument : Instrument
     """
-    steps_by_evaluation = [_steps(evaluation) for evaluation in evaluations]
+    steps_by_evaluation = [_difference_steps(evaluation) for evaluation in evaluations]
     trial_values_by_evaluation = [
-        np.concatenate([evaluation.position[None], evaluation.position + np.diag(parameter_steps)])
+        np.concatenate([evaluation.parameter_values[None], evaluation.parameter_values + np.diag(parameter_steps)])
         for evaluation, parameter_steps in zip(evaluations, steps_by_evaluation, strict=True)
     ]
     stratigraphies = [
@@ -96,7 +95,7 @@ def evaluate_models(
     other_scatter_counts = total_scale[first_rows[:-1]] * _render(
         with_components(unshifted_emission, "compton", "multiple", "air"), spectrum, instrument
     )
-    curvature_terms = _curvature_terms(spectrum.energy_kev, spectrum)
+    curvature_terms = _log_energy_terms(spectrum.energy_kev, spectrum)
     model_spectra = []
     for evaluation_index, parameter_steps in enumerate(steps_by_evaluation):
         spectra = model_counts[first_rows[evaluation_index] : first_rows[evaluation_index + 1]]
@@ -117,11 +116,11 @@ def evaluate_models(
 
 def with_scales(emission: Emission, scales: Numbers, spectrum: MergedSpectrum) -> Emission:
     """Return an emission whose scatter is multiplied by the (n_sample, 5) scales; the total scale is not applied."""
-    other_scatter_factor = np.exp(scales[:, 2:3] + scales[:, 3:] @ _curvature_terms(emission.compton_kev, spectrum))
+    other_scatter_factor = np.exp(scales[:, 2:3] + scales[:, 3:] @ _log_energy_terms(emission.compton_kev, spectrum))
     return replace(
         emission,
         coherent=emission.coherent
-        * np.exp(scales[:, 1:2] + scales[:, 3:] @ _curvature_terms(emission.source_kev, spectrum)),
+        * np.exp(scales[:, 1:2] + scales[:, 3:] @ _log_energy_terms(emission.source_kev, spectrum)),
         **{name: getattr(emission, name) * other_scatter_factor for name in ("compton", "multiple", "air")},
     )
 
@@ -139,16 +138,16 @@ def select_samples(emission: Emission, rows: NDArray[np.int64]) -> Emission:
     return replace(emission, **{name: getattr(emission, name)[rows] for name in (*ORDERS, *SCATTER)})
 
 
-def _steps(evaluation: Evaluation) -> Numbers:
+def _difference_steps(evaluation: Evaluation) -> Numbers:
     """Return the (n_free,) steps of the finite differences, directed away from the nearer bound."""
     lower_bounds, upper_bounds = evaluation.candidate.bounds.T
     return np.asarray(
-        np.where(evaluation.position + DIFFERENCE_STEP <= upper_bounds, DIFFERENCE_STEP, -DIFFERENCE_STEP)
+        np.where(evaluation.parameter_values + DIFFERENCE_STEP <= upper_bounds, DIFFERENCE_STEP, -DIFFERENCE_STEP)
         * np.ones_like(lower_bounds)
     )
 
 
-def _curvature_terms(energy_kev: Numbers, spectrum: MergedSpectrum) -> Numbers:
+def _log_energy_terms(energy_kev: Numbers, spectrum: MergedSpectrum) -> Numbers:
     """Return the (2, n) logarithm of the energy relative to the centre of the range, and its square."""
     start_kev, stop_kev = spectrum.axis.start_kev, spectrum.axis.stop_kev
     log_energy = np.log(energy_kev / np.sqrt(start_kev * stop_kev))
@@ -161,14 +160,14 @@ def _render(emission: Emission, spectrum: MergedSpectrum, instrument: Instrument
     return np.asarray(render(emission, instrument.detector, spectrum.axis), dtype=np.float64)
 
 
-MAX_STEP = 1.0
+MAX_LOG_STEP = 1.0
 """Maximum change of a logarithm in one step; it prevents divergence."""
-MIN_DECREASE = 0.02
+MIN_DEVIANCE_DECREASE = 0.02
 """Minimum expected decrease of the deviance; a fit has converged when its next step promises less."""
 MAX_ROUNDS = 30
-MIN_ROUNDS, MAX_EXCESS = 8, 1000.0
-"""Number of rounds after which a fit is stopped if its deviance exceeds the lowest one by ``MAX_EXCESS``."""
-DAMPING = 1e-3
+MIN_ROUNDS, MAX_DEVIANCE_EXCESS = 8, 1000.0
+"""Number of rounds after which a fit is stopped if its deviance exceeds the lowest one by ``MAX_DEVIANCE_EXCESS``."""
+INITIAL_DAMPING = 1e-3
 """Initial damping, relative to the diagonal of the information."""
 MAX_PULL = 5.0
 """Difference of counts and model, in standard deviations, above which the observed curvature is used."""
@@ -181,11 +180,11 @@ class FitTask:
     Parameters
     ----------
     candidate : Candidate
-    position : (n_free,) array
+    parameter_values : (n_free,) array
     """
 
     candidate: Candidate
-    position: Numbers
+    parameter_values: Numbers
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ class StratigraphyFit:
     Parameters
     ----------
     candidate : Candidate
-    position : (n_free,) array
+    parameter_values : (n_free,) array
         Fitted parameters.
     scales : (5,) array
         Fitted logarithms of the scales named in ``SCALE_NAMES``.
@@ -206,25 +205,25 @@ class StratigraphyFit:
         Deviance without the model's error (Baker & Cousins 1984, eq. 3).
     n_channel, n_parameter : int
         Numbers of merged channels and of free parameters (of the candidate, and scales).
-    expected : (n_channel,) array
+    expected_counts : (n_channel,) array
         Fitted counts in the merged channels.
     covariance : (n_free + 5, n_free + 5) array
         Covariance of parameters and scales, from the Fisher information; large for parameters that the spectrum does
         not constrain.
-    converged : bool
+    is_converged : bool
         Whether the fit converged.
     """
 
     candidate: Candidate
-    position: Numbers
+    parameter_values: Numbers
     scales: Numbers
     deviance: float
     poisson_deviance: float
     n_channel: int
     n_parameter: int
-    expected: Numbers
+    expected_counts: Numbers
     covariance: Numbers
-    converged: bool
+    is_converged: bool
 
     @property
     def aic(self) -> float:
@@ -234,7 +233,7 @@ class StratigraphyFit:
     @property
     def thickness_um(self) -> Numbers:
         """(n_layer,) fitted thicknesses, in um."""
-        return self.candidate.thickness_um(self.position)
+        return self.candidate.thickness_um(self.parameter_values)
 
 
 def fit_candidates(
@@ -263,7 +262,7 @@ def solve(
 ) -> list[StratigraphyFit]:
     """Fit all tasks simultaneously by damped Fisher scoring within their bounds, and return the fits in task order.
 
-    A fit is stopped after ``MIN_ROUNDS`` rounds if its deviance exceeds the lowest one by more than ``MAX_EXCESS``.
+    A fit is stopped after ``MIN_ROUNDS`` rounds if its deviance exceeds the lowest one by more than ``MAX_DEVIANCE_EXCESS``.
 
     Notes
     -----
@@ -273,11 +272,11 @@ def solve(
     """
     fit_states = [_FitState(task) for task in tasks]
     for round_number in range(MAX_ROUNDS):
-        max_deviance = MAX_EXCESS + (
+        max_deviance = MAX_DEVIANCE_EXCESS + (
             min(fit_state.deviance for fit_state in fit_states) if round_number >= MIN_ROUNDS else np.inf
         )
         active_states = [
-            fit_state for fit_state in fit_states if not fit_state.converged and fit_state.deviance <= max_deviance
+            fit_state for fit_state in fit_states if not fit_state.is_converged and fit_state.deviance <= max_deviance
         ]
         if not active_states:
             break
@@ -296,16 +295,16 @@ class _FitState:
     best_point: Numbers = field(init=False)
     model_spectrum: ModelledSpectrum | None = None
     deviance: float = np.inf
-    damping: float = DAMPING
-    converged: bool = False
+    damping: float = INITIAL_DAMPING
+    is_converged: bool = False
 
     def __post_init__(self) -> None:
-        self.trial_point = self.best_point = np.concatenate([self.task.position, np.zeros(len(SCALE_NAMES))])
+        self.trial_point = self.best_point = np.concatenate([self.task.parameter_values, np.zeros(len(SCALE_NAMES))])
 
     @property
-    def evaluation(self) -> Evaluation:
-        n_free = len(self.task.position)
-        return Evaluation(self.task.candidate, self.trial_point[:n_free], self.trial_point[n_free:])
+    def evaluation(self) -> EvaluationPoint:
+        n_free = len(self.task.parameter_values)
+        return EvaluationPoint(self.task.candidate, self.trial_point[:n_free], self.trial_point[n_free:])
 
     @property
     def bounds(self) -> tuple[Numbers, Numbers]:
@@ -316,27 +315,27 @@ class _FitState:
         """Keep the trial point if it lowers the deviance, and choose the next one."""
         if self.model_spectrum is None:
             model_spectrum = self._scaled_to_counts(model_spectrum, spectrum)
-        deviance = spectrum.deviance(model_spectrum.expected)
+        deviance = spectrum.deviance(model_spectrum.expected_counts)
         if deviance < self.deviance:
             self.best_point, self.model_spectrum, self.deviance = self.trial_point, model_spectrum, deviance
             self.damping = max(self.damping / 5.0, 1e-7)
         else:
             self.damping *= 8.0
-        parameter_step, expected_decrease = self._step(spectrum)
+        parameter_step, expected_decrease = self._next_step(spectrum)
         self.trial_point = np.clip(self.best_point + parameter_step, *self.bounds)
-        self.converged = expected_decrease < MIN_DECREASE or self.damping > 1e7
+        self.is_converged = expected_decrease < MIN_DEVIANCE_DECREASE or self.damping > 1e7
 
     def _scaled_to_counts(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> ModelledSpectrum:
         """Scale the initial model spectrum to the total counts of the spectrum."""
-        factor = spectrum.counts.sum() / model_spectrum.expected.sum()
-        n_free = len(self.task.position)
+        factor = spectrum.counts.sum() / model_spectrum.expected_counts.sum()
+        n_free = len(self.task.parameter_values)
         self.trial_point = self.trial_point.copy()
         self.trial_point[n_free] += np.log(factor)
-        return ModelledSpectrum(model_spectrum.expected * factor, model_spectrum.jacobian * factor)
+        return ModelledSpectrum(model_spectrum.expected_counts * factor, model_spectrum.jacobian * factor)
 
-    def _step(self, spectrum: MergedSpectrum) -> tuple[Numbers, float]:
+    def _next_step(self, spectrum: MergedSpectrum) -> tuple[Numbers, float]:
         """Return the next step and the expected decrease of the deviance."""
-        information, gradient = self._fisher(spectrum, use_observed_curvature=True)
+        information, gradient = self._fisher_information(spectrum, use_observed_curvature=True)
         lowest_step, highest_step = (bound - self.best_point for bound in self.bounds)
         is_at_bound = np.zeros(self.best_point.size, dtype=np.bool_)
         damped_information = information + np.diag(self.damping * np.diag(information) + 1e-10)
@@ -356,18 +355,20 @@ class _FitState:
                 break
             parameter_step = np.clip(parameter_step, lowest_step, highest_step)
             is_at_bound |= out_of_bounds
-        parameter_step *= min(MAX_STEP / max(float(np.abs(parameter_step).max()), 1e-12), 1.0)
+        parameter_step *= min(MAX_LOG_STEP / max(float(np.abs(parameter_step).max()), 1e-12), 1.0)
         return parameter_step, float(2.0 * gradient @ parameter_step - parameter_step @ information @ parameter_step)
 
-    def _fisher(self, spectrum: MergedSpectrum, *, use_observed_curvature: bool = False) -> tuple[Numbers, Numbers]:
+    def _fisher_information(
+        self, spectrum: MergedSpectrum, *, use_observed_curvature: bool = False
+    ) -> tuple[Numbers, Numbers]:
         """Return the Fisher information and half the negative gradient of the deviance.
 
-        With ``use_observed_curvature``, channels whose counts far exceed the model have the observed curvature, because steps
-        by the expected curvature would overshoot.
+        With ``use_observed_curvature``, the observed curvature replaces the expected one in channels whose counts far
+        exceed the model. Steps by the expected curvature would overshoot there.
         """
         if self.model_spectrum is None:
             raise RuntimeError("no trial point was evaluated yet")
-        expected_counts, jacobian = self.model_spectrum.expected, self.model_spectrum.jacobian
+        expected_counts, jacobian = self.model_spectrum.expected_counts, self.model_spectrum.jacobian
         channel_weights = 1.0 / spectrum.variance(expected_counts)
         gradient = (jacobian * channel_weights[:, None]).T @ (spectrum.counts - expected_counts)
         if use_observed_curvature:
@@ -377,11 +378,11 @@ class _FitState:
         return (jacobian * channel_weights[:, None]).T @ jacobian, gradient
 
     def as_fit(self, spectrum: MergedSpectrum) -> StratigraphyFit:
-        n_free = len(self.task.position)
-        information, _ = self._fisher(spectrum)
+        n_free = len(self.task.parameter_values)
+        information, _ = self._fisher_information(spectrum)
         # a very weak prior, with a standard deviation of a factor e**10, keeps the inverse finite
         covariance = np.asarray(np.linalg.inv(information + 0.01 * np.eye(len(information))), dtype=np.float64)
-        expected_counts = self.model_spectrum.expected if self.model_spectrum is not None else spectrum.counts
+        expected_counts = self.model_spectrum.expected_counts if self.model_spectrum is not None else spectrum.counts
         return StratigraphyFit(
             self.task.candidate,
             self.best_point[:n_free],
@@ -392,5 +393,5 @@ class _FitState:
             len(self.best_point),
             expected_counts,
             covariance,
-            self.converged,
+            self.is_converged,
         )

@@ -59,15 +59,15 @@ class MergedSpectrum:
 
     def deviance(self, expected_counts: Numbers) -> float:
         """Return twice the log-likelihood ratio of a model that matches every channel to the given one."""
-        return float(self._deviances(expected_counts).sum())
+        return float(self._channel_deviances(expected_counts).sum())
 
     def residuals(self, expected_counts: Numbers) -> Numbers:
         """Return the (n_bin,) deviance residuals, in standard deviations; they are valid for few counts, too."""
         return np.asarray(
-            np.sign(self.counts - expected_counts) * np.sqrt(np.maximum(self._deviances(expected_counts), 0.0))
+            np.sign(self.counts - expected_counts) * np.sqrt(np.maximum(self._channel_deviances(expected_counts), 0.0))
         )
 
-    def _deviances(self, expected_counts: Numbers) -> Numbers:
+    def _channel_deviances(self, expected_counts: Numbers) -> Numbers:
         count_difference = self.counts - expected_counts
         if self.model_error == 0:
             return 2.0 * (_counts_times_log(self.counts, expected_counts) - count_difference)

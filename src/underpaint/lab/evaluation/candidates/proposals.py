@@ -29,7 +29,7 @@ the best candidate are not counted."""
 MAX_PIGMENTS = 5
 TOP_UM, BELOW_UM, GROUND_UM = 15.0, 30.0, 150.0
 """Initial thicknesses of an upper layer of two, of a lower or single layer, and of the ground, in um."""
-PRIMING = "lead_white"
+PRIMING_PIGMENT = "lead_white"
 """Pigment of the most common underlayer; it is tried if no other hidden pigment is suspected."""
 
 
@@ -95,7 +95,7 @@ def propose(suspected_pigments: SuspectedPigments, ground: str) -> list[Candidat
     if not names:
         return [_stack(suspected_pigments.hidden_pigments, (), base_film)] if suspected_pigments.hidden_pigments else []
     candidates = [_stack(names, (), base_film)]
-    hidden_pigments = suspected_pigments.hidden_pigments or ((PRIMING,) if _may_be_primed(names) else ())
+    hidden_pigments = suspected_pigments.hidden_pigments or ((PRIMING_PIGMENT,) if _may_be_primed(names) else ())
     candidates += [_stack(names, (name,), base_film) for name in hidden_pigments]
     candidates += [
         _stack(top, tuple(name for name in names if name not in top), base_film) for top in _upper_layers(names)
@@ -187,7 +187,7 @@ def without_each_pigment(fit: StratigraphyFit) -> list[Candidate]:
 
 def with_fitted_values(fit: StratigraphyFit) -> Candidate:
     """Return the candidate of a fit with the fitted values as initial values."""
-    fractions_by_layer, thicknesses_um = fit.candidate.mass_fractions(fit.position), fit.thickness_um
+    fractions_by_layer, thicknesses_um = fit.candidate.mass_fractions(fit.parameter_values), fit.thickness_um
     films = [
         _film_at_values(film, fractions, float(thickness_um))
         for film, fractions, thickness_um in zip(fit.candidate.films, fractions_by_layer, thicknesses_um, strict=True)
