@@ -51,8 +51,8 @@ from underpaint.data import Scan
 from underpaint.data.maps import Results, cohen_kappa
 from underpaint.lab.evaluation.measured_scan import (
     ABSENT_SIGMAS,
+    PRESENT_PROBABILITY,
     PRESENT_SIGMAS,
-    THRESHOLD,
     IdentifiedScan,
     agreement,
     amount_agreement,
@@ -182,7 +182,7 @@ def contradictions(scan: Scan, model: str | Path) -> dict[str, dict[str, int]]:
         families = [fit.names.index(name) for name in results.materials[group].elements if name in fit.names]
         if not families:
             continue
-        of_group, present = deviations[:, :, families], results[group] > THRESHOLD
+        of_group, present = deviations[:, :, families], results[group] > PRESENT_PROBABILITY
         together = np.linalg.norm(np.maximum(of_group, 0.0), axis=2)
         n_pixel = {
             "missed": int((~present & (of_group.max(axis=2) > PRESENT_SIGMAS)).sum()),
@@ -219,7 +219,7 @@ def thinned(scan: Scan, model: str | Path, seed: int) -> dict[str, dict[str, Any
         for name, pool in (("plain", "off"), ("pooled", "auto")):
             answer, kappa = answered(few, pool), {}
             for group in THINNED_GROUPS:
-                both = answer[group] > THRESHOLD, rest[group] > THRESHOLD
+                both = answer[group] > PRESENT_PROBABILITY, rest[group] > PRESENT_PROBABILITY
                 if any(part.any() for part in both):
                     kappa[group] = cohen_kappa(both[0].ravel(), both[1].ravel())
             values = [value for value in kappa.values() if np.isfinite(value)]

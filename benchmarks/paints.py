@@ -107,7 +107,7 @@ def virtual_paintings() -> list[Virtual]:
     strips = crossed_strips(CELL_PIXELS, GAP_PIXELS, np.random.default_rng(SEED))
     top, lower = (
         gaussian_filter1d(each, SMOOTH_STRIP, axis=axis, mode="nearest")
-        for each, axis in ((strips.top_um, 1), (strips.lower_um, 0))
+        for each, axis in ((strips.upper_um, 1), (strips.lower_um, 0))
     )
     panel = Virtual("fig7", _rounded(strips, top, lower), recipe.top_thickness_um, recipe.bottom_thickness_um, COUNTS)
     studies = [

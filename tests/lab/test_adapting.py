@@ -65,7 +65,8 @@ def fit() -> FittedInstrument:
 @pytest.fixture
 def fitted_once(fit: FittedInstrument, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "underpaint.lab.training.adapting.fit_instrument", lambda scan, base=None: replace(fit, base=base)
+        "underpaint.lab.training.adapting.fit_instrument",
+        lambda scan, known_instrument=None: replace(fit, known_instrument=known_instrument),
     )
 
 
@@ -114,7 +115,7 @@ def test_what_the_scan_tells_is_kept_and_the_rest_is_drawn(fit: FittedInstrument
     assert {machine.tube.anode for machine in machines} == {"Rh"}
     assert len({machine.detector.noise_fwhm_kev for machine in machines}) == 1
     assert len({machine.detector.tail_fraction for machine in machines}) == 3
-    known = replace(fit, base=load_instrument("elio")).draw_instruments(2, seed=1)
+    known = replace(fit, known_instrument=load_instrument("elio")).draw_instruments(2, seed=1)
     assert {machine.detector.window for machine in known} == {load_instrument("elio").detector.window}
     conditions = fit.conditions()
     assert (conditions.anode, conditions.incidence_deg) == ("Rh", None)

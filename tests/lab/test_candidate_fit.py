@@ -15,7 +15,7 @@ from underpaint.lab.evaluation.candidates.candidate import (
     paint_film,
     without_pigment,
 )
-from underpaint.lab.evaluation.candidates.fit import evaluate_models, fit_candidates
+from underpaint.lab.evaluation.candidates.fit import EvaluationPoint, evaluate_models, fit_candidates
 from underpaint.lab.evaluation.candidates.measured import merge_channels, poisson_deviance
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.instrument import load_instrument

@@ -189,7 +189,7 @@ def reproduce(
     _require_torch()
     from underpaint.errors import TrainingError
     from underpaint.lab.reproduction.plan import Plan, quick
-    from underpaint.lab.reproduction.studies import STUDIES, note
+    from underpaint.lab.reproduction.studies import STUDIES, mockup_note
     from underpaint.lab.reproduction.studies import reproduce as run
 
     if materials not in {"table1", "table2"}:
@@ -207,7 +207,7 @@ def reproduce(
     if not quiet and table3_result:
         show(_table3_of_result(table3_result))
     written = ", ".join(f"{name}.json" for name in (STUDIES if study == "all" else (study,)))
-    say(f"{note(plan)} Wrote {written} in {out}.", quiet=quiet)
+    say(f"{mockup_note(plan)} Wrote {written} in {out}.", quiet=quiet)
 
 
 def _table3_of_result(result: dict[str, Any]) -> "Table":

@@ -86,9 +86,9 @@ class ModelAnswers:
         NaN if the model gives no answer.
     quantity, sigma : (n, n_quantity) float32 arrays or None
         Estimates of the model's quantities, such as a thickness, and their standard deviations, on the scales of
-        :mod:`underpaint.data.maps`; None if the model has no quantities.
+        :mod:`underpaint.data.maps`, or None if the model has no quantities.
     amount : (n, n_amount n_edge) float32 array or None
-        Log-odds that a mass fraction reaches each edge; None if the model does not predict amounts.
+        Log-odds that a mass fraction reaches each edge, or None if the model does not predict amounts.
     """
 
     card: ModelCard
@@ -103,13 +103,13 @@ class ModelAnswers:
         return replace(self, log_odds=self.log_odds[row : row + 1], probability=self.probability[row : row + 1])
 
     def probability_by_name(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Return (n, n_name) probabilities; NaN for names that are no output of the model."""
+        """Return (n, n_name) probabilities, or NaN for names that are no output of the model."""
         return columns_by_name(self.probability, self.card.names, names)
 
     def probability_by_group(self, groups: Sequence[str]) -> NDArray[np.float32]:
         """Return the (n, n_group) probabilities that each group is anywhere in the paint.
 
-        For a group that is no output of the model, the probability is that of its most probable member; NaN without
+        For a group that is no output of the model, the probability is that of its most probable member, or NaN without
         members.
         """
         probability = self.probability_by_name(groups)
@@ -124,7 +124,7 @@ class ModelAnswers:
 def columns_by_name(
     answers: NDArray[np.float32], names: Sequence[str], wanted_names: Sequence[str]
 ) -> NDArray[np.float32]:
-    """Return the (n, n_wanted) columns of the wanted names; NaN for names without a column."""
+    """Return the (n, n_wanted) columns of the wanted names, or NaN for names without a column."""
     wanted_columns = np.full((len(answers), len(wanted_names)), np.nan, dtype=np.float32)
     for column, name in enumerate(wanted_names):
         if name in names:

@@ -186,7 +186,7 @@ def _significant_pigments(best_fit: StratigraphyFit, test_set: FitSet, merged_sp
 
 
 def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | None:
-    """Return an instrument with the given conditions, and default values for unknown ones; None without an anode.
+    """Return an instrument with the given conditions, and default values for unknown ones, or None without an anode.
 
     Parameters
     ----------

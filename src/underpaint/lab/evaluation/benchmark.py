@@ -91,7 +91,7 @@ class Truth:
 
 
 Answers = Mapping[str, NDArray[np.float32]]
-"""(n_row, n_column, n_name) probabilities by panel; NaN for no answer."""
+"""(n_row, n_column, n_name) probabilities by panel, or NaN for no answer."""
 
 
 def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progress = no_progress) -> Path:
@@ -324,7 +324,7 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
     Returns
     -------
     dict
-        (n_row, n_column, n_name) probabilities by panel; NaN for no answer.
+        (n_row, n_column, n_name) probabilities by panel, or NaN for no answer.
 
     Raises
     ------
@@ -414,7 +414,7 @@ def score_answers(answers: Answers, truths: Mapping[str, Truth]) -> dict[str, An
     Returns
     -------
     dict
-        Scores by panel and place; None for a place without answers. ``macro_f1`` is the mean F1 of the groups that are
+        Scores by panel and place, or None for a place without answers. ``macro_f1`` is the mean F1 of the groups that are
         in some patches and not in others, ``always_yes_macro_f1`` that of the baseline. ``missed`` is the fraction of
         visible labels that are not claimed, ``false_claims`` the fraction of absent labels that are claimed,
         ``answered`` the fraction of pixels with an answer. ``groups`` holds the scores of each group. Groups that are
@@ -470,7 +470,7 @@ def score_methods(folder: str | Path, progress: Progress = no_progress) -> dict[
     -------
     dict
         For each method the result of :func:`~underpaint.lab.evaluation.benchmark.score_answers`, without panels that
-        the method cannot answer; None for PyMca if it is not installed.
+        the method cannot answer, or None for PyMca if it is not installed.
     """
     truths, panels = read_truths(folder), read_description(folder)["panels"]
     scans = {name: load(Path(folder) / Path(str(panels[name]["scan"])).name) for name in truths}

@@ -36,7 +36,7 @@ def names_with_score(scores_by_name: dict[str, Scores]) -> list[str]:
 
 
 def macro_f1(scores_by_name: dict[str, Scores]) -> float:
-    """Return the mean F1 of the names that have a score; NaN if no name has one."""
+    """Return the mean F1 of the names that have a score, or NaN if no name has one."""
     return mean([scores_by_name[name].f1 for name in names_with_score(scores_by_name)])
 
 
@@ -69,7 +69,7 @@ def summarise_scores(
 
 
 def mean(values: Sequence[float]) -> float:
-    """Return the mean; NaN if there are no values."""
+    """Return the mean, or NaN if there are no values."""
     return float(np.mean(values)) if len(values) else float("nan")
 
 

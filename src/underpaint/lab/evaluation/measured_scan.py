@@ -206,7 +206,7 @@ def below_scatter_correlation(results: Results, group: str = "lead_pigment", fam
 
     Light materials behind the canvas scatter X-rays, but emit no lines of paint. An answer that follows their scatter
     is therefore no evidence of paint. The result is the mean Spearman correlation over :data:`AREA_BINS` bins of line
-    area with equal numbers of pixels; None without places or scatter.
+    area with equal numbers of pixels, or None without places or scatter.
     """
     if not results.holds(group, "below") or "Compton" not in results.scatter_peaks or family not in results.lines:
         return None

@@ -125,7 +125,7 @@ class Order:
         Whether the best stratigraphy has more than one layer of paint.
     mixed_deviance_rise, swapped_deviance_rise, other_deviance_rise : float or None
         Rise of the deviance for a single layer, for swapped layers, and for the best other arrangement of the same
-        pigments; None if there was no such candidate.
+        pigments, or None if there was no such candidate.
     is_fitted : bool
         Whether the best stratigraphy fits well; otherwise its order is no evidence.
     """

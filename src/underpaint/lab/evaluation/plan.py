@@ -10,7 +10,7 @@ class TrustPlan(BaseModel):
 
     quick: bool = Field(False, description="small sizes, to check only that the suite runs")
     seed: int = Field(20261122, ge=0, description="seed of all simulations; no training library uses it")
-    workers: int | None = Field(None, ge=1, description="simulation processes; None for one per core")
+    workers: int | None = Field(None, ge=1, description="simulation processes, or None for one per core")
     threads: int = Field(2, ge=1, description="CPU threads of the networks")
 
     stratigraphies: int = Field(8000, ge=8, description="number of held-out structures; each has one spectrum")
@@ -26,7 +26,7 @@ class TrustPlan(BaseModel):
 
     mockup_spectra: int = Field(6404, ge=64, description="number of spectra of the 64 mock-ups of Table 2")
     mockup_counts: float = Field(1e5, gt=0, description="mean counts of a mock-up's spectrum")
-    folds: int | None = Field(None, ge=1, description="number of cross-validation folds; None for one per structure")
+    folds: int | None = Field(None, ge=1, description="number of cross-validation folds, or None for one per structure")
     dense_epochs: int = Field(10, ge=1, description="maximum number of epochs of fine-tuning only the dense layers")
     finetune_epochs: int = Field(30, ge=1, description="maximum number of epochs of fine-tuning all layers")
 

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one name over the scored spectra; NaN where a score is undefined."""
+    """Scores of one name over the scored spectra, or NaN where a score is undefined."""
 
     n_positive: int
     n_negative: int
@@ -106,7 +106,7 @@ def expected_calibration_error(probability: NDArray[np.floating], truth: NDArray
 
 
 def spearman(first_values: NDArray[np.floating], second_values: NDArray[np.floating]) -> float:
-    """Return the rank correlation of the values that are finite in both arrays; NaN if either is constant."""
+    """Return the rank correlation of the values that are finite in both arrays, or NaN if either is constant."""
     is_finite = np.isfinite(first_values) & np.isfinite(second_values)
     ranks = [rankdata(ranked_values[is_finite]) for ranked_values in (first_values, second_values)]
     return (

@@ -38,7 +38,7 @@ TEST_SEED, TUNING_SEED, UNSEEN_SEED = 0, 1, 2
 MAX_SERIAL_CHUNKS = 8
 """Maximum number of chunks that one process simulates."""
 Answer = Callable[[Spectra], NDArray[np.float32]]
-"""Function that returns the (n, n_group) probabilities for spectra; NaN for no answer."""
+"""Function that returns the (n, n_group) probabilities for spectra, or NaN for no answer."""
 BATCH_SIZE = 256
 
 
@@ -55,7 +55,7 @@ class HeldOutSet:
     labels, counts_needed : (n, n_name) arrays
         Presence of each name, and the total counts above which it is visible.
     surface_um : (n,) float32 array
-        Thickness of the uppermost paint, in um; NaN where there is none.
+        Thickness of the uppermost paint, in um, or NaN where there is none.
     surface_share : (n, n_material) float32 array
         Mass fraction of each material in the dry pigments of the uppermost paint.
     instrument : (n, n_input) float32 array
@@ -64,7 +64,7 @@ class HeldOutSet:
         Names and kinds of the outputs, and the materials of ``surface_share``.
     axis : EnergyAxis
     max_absent_counts : (n, n_name) float32 array or None
-        Total counts below which a name counts as absent, for networks that predict the presence of lines; None for no
+        Total counts below which a name counts as absent, for networks that predict the presence of lines, or None for no
         limit.
     """
 

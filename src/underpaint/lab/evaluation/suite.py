@@ -131,7 +131,7 @@ class Inputs:
     model : str or Path
         Name of a shipped model, or path of an ``.onnx`` file.
     reference : Path or None
-        Folder of the Monte Carlo panels; None to leave them out.
+        Folder of the Monte Carlo panels, or None to leave them out.
     scans : tuple of str
         Files of a measured scan, one for each detector; empty to leave the scan out.
     instrument_model : Path or None
@@ -744,7 +744,7 @@ def macro_f1_by_counts(scores_by_counts: dict[str, Any]) -> dict[str, float]:
 
 
 def _min_score(score_by_group: dict[str, float | None] | None) -> float | None:
-    """Return the lowest score that is defined; None if there is none."""
+    """Return the lowest score that is defined, or None if there is none."""
     return min((score for score in (score_by_group or {}).values() if score is not None), default=None)
 
 

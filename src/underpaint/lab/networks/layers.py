@@ -19,6 +19,7 @@ from underpaint.lab.networks.default import (
     TOKEN_WIDTH,
     Features,
     token_convolutions,
+    token_count,
     two_dense_layers,
     use_channels_last,
 )
@@ -203,7 +204,7 @@ class LayersNetwork(nn.Module):
         recorded_kev : (n, 2) tensor
             Lowest and highest recorded energy, in keV.
         instrument : (n, n_instrument) tensor
-            Instrument conditions; NaN for unknown ones.
+            Instrument conditions, or NaN for unknown ones.
 
         Returns
         -------

@@ -70,7 +70,7 @@ class XuNetwork(nn.Module):
     n_class : int
         Number of pigments; 11 in the paper.
     transform : Module or None
-        Transform of the counts; None for the paper's :class:`LogLogRootTransform`.
+        Transform of the counts, or None for the paper's :class:`LogLogRootTransform`.
 
     Notes
     -----

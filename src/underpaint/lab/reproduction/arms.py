@@ -153,7 +153,7 @@ def pretrain(
 
 
 def _pretrained_autoencoder(settings: TrainSettings, library: Library) -> AutoencoderNetwork | None:
-    """Return an autoencoder that is pre-trained to reconstruct the training spectra; None for other kinds."""
+    """Return an autoencoder that is pre-trained to reconstruct the training spectra, or None for other kinds."""
     if settings.kind != "autoencoder":
         return None
     training_rows = np.setdiff1d(np.arange(len(library)), split_by_settings(library.source, settings).test)

@@ -122,7 +122,7 @@ def map_scores(
     -------
     dict
         ``f1``, ``always_yes_f1``, ``auroc``, ``sensitivity_above``, ``sensitivity_below``, ``false_share``
-        (false-positive rate) and ``spearman`` (correlation of probability and area); None where undefined.
+        (false-positive rate) and ``spearman`` (correlation of probability and area), or None where undefined.
     """
     truth = (place_codes != ABSENT).ravel()
     scores = score(probability.ravel(), truth, np.ones(truth.size, dtype=bool), PRESENT_PROBABILITY)
@@ -169,7 +169,7 @@ def pigment_families(pigment: str) -> tuple[str, ...]:
 
 
 def fraction_above(probability: ProbabilityMap, mask: NDArray[np.bool_]) -> float:
-    """Return the fraction of the pixels in a mask whose probability exceeds 0.5; NaN without pixels."""
+    """Return the fraction of the pixels in a mask whose probability exceeds 0.5, or NaN without pixels."""
     return float((probability[mask] > PRESENT_PROBABILITY).mean()) if mask.any() else float("nan")
 
 

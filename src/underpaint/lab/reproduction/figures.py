@@ -384,7 +384,7 @@ def _ratio_curves(
 
 
 def photon_ratios(stratigraphies: Sequence[Stratigraphy], instrument: Instrument) -> Ratios:
-    """Return the (n,) photon ratios of L lines at the detector window; NaN without photons of the element."""
+    """Return the (n,) photon ratios of L lines at the detector window, or NaN without photons of the element."""
     emission = emit(stratigraphies, instrument)
     alpha, beta = ({name: _line_photons(emission, name, windows[line_index]) for name, windows in LINES_KEV.items()}
                    for line_index in (0, 1))  # fmt: skip

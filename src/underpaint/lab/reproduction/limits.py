@@ -271,7 +271,7 @@ def _expected_spectra(samples: Sequence[Stratigraphy], mockups: Mockups) -> NDAr
 
 
 def _visible_percent(counts_needed: Sequence[float], counts: float) -> float | None:
-    """Return the mass fraction, %, above which vermilion is visible at the given counts; None if it never is."""
+    """Return the mass fraction, %, above which vermilion is visible at the given counts, or None if it never is."""
     log_counts_needed = np.log(np.asarray(counts_needed))[::-1]
     if log_counts_needed[0] > np.log(counts):
         return None

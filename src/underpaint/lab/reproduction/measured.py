@@ -81,7 +81,7 @@ def _top_and_bottom(label_table: LabelTable) -> tuple[NDArray[np.str_], NDArray[
 
 
 def _top_thickness_um(label_table: LabelTable) -> NDArray[np.float64]:
-    """Return the (n,) thickness of the top, in um; NaN if it is unknown."""
+    """Return the (n,) thickness of the top, in um, or NaN if it is unknown."""
     if "thickness_um" not in label_table.cells[0]:
         return np.full(len(label_table.cells), np.nan)
     return np.asarray(

@@ -12,7 +12,7 @@ class Plan(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     out: Path
-    mockups: Path | None = Field(None, description="measured mock-ups, a folder of spectra or a scan; None for virtual")
+    mockups: Path | None = Field(None, description="measured mock-ups, a folder of spectra or a scan, or None for virtual")
     labels: Path | None = Field(None, description="CSV table with the pigments of the measured mock-ups")
     grid_step: int = Field(1, ge=1, description="use every n-th of the 16,224 simulated stratigraphies")
     materials: Literal["table2", "table1"] = Field(

@@ -121,6 +121,6 @@ def _mean_over_names(scores_by_name: dict[str, dict[str, Any]]) -> dict[str, Any
 
 
 def _nanmean(values: list[float]) -> float:
-    """Return the mean of the values that are not NaN; NaN if there are none."""
+    """Return the mean of the values that are not NaN, or NaN if there are none."""
     finite_values = [value for value in values if not np.isnan(value)]
     return float(np.mean(finite_values)) if finite_values else float("nan")

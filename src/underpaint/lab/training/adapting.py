@@ -152,7 +152,7 @@ class AdaptSettings(InstrumentSettings):
     model : str
         Name of a shipped network, or path of an ``.onnx`` or ``.ckpt`` file.
     palette : tuple of str or None
-        Pigments to simulate; None for all outputs of the network and common pigments without visible lines.
+        Pigments to simulate, or None for all outputs of the network and common pigments without visible lines.
     methods : tuple of str
         Methods of adaptation to try.
     """
@@ -186,7 +186,7 @@ class AdaptReport:
     comparison : Comparison
         Macro F1 of the groups for the given and the chosen network, on new simulated spectra of the fitted instrument.
     model : Path or None
-        File of the adapted model; None if no candidate was accepted, or if its weights are unchanged.
+        File of the adapted model, or None if no candidate was accepted, or if its weights are unchanged.
     sizes : Sizes
         Sizes of simulation and training.
     minutes : mapping of str to float

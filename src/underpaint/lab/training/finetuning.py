@@ -120,7 +120,7 @@ class FinetuneReport:
     scores_before : tuple of NameScores
         Scores of the given model on the test set; empty without a test set.
     loss_before : float or None
-        Validation loss of the given model; None if its dense layers were re-initialised.
+        Validation loss of the given model, or None if its dense layers were re-initialised.
     n_spectra : mapping of str to int
         Number of spectra for "training", "validation" and "test".
     absent_names : tuple of str
@@ -153,7 +153,7 @@ class FinetuneReport:
         return "before" if self.loss_before is not None and self.loss_before <= loss else step
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report for JSON; NaN becomes null."""
+        """Return the report for JSON, with null in place of NaN."""
         return {
             "loaded": list(self.loaded_layers),
             "reinitialised": list(self.reinitialised_layers),
@@ -185,7 +185,7 @@ def finetune(
         Folder, epochs, learning rate and split. The steps write to ``dense/`` and ``all/`` in the folder, which also
         receives ``report.json``.
     library : Library or None
-        Labelled spectra on the axis of the model (see :func:`labelled_spectra`); None to read ``settings.library``.
+        Labelled spectra on the axis of the model (see :func:`labelled_spectra`), or None to read ``settings.library``.
 
     Returns
     -------

@@ -195,12 +195,12 @@ class InstrumentSettings(BaseModel):
     minutes : float
         Time for simulation and training. A measurement of this machine converts it to ``sizes``.
     sizes : Sizes or None
-        Sizes of simulation and training; None to derive them from ``minutes``.
+        Sizes of simulation and training, or None to derive them from ``minutes``.
     n_machine : int
         Number of simulated instruments. Their angles, air paths and responses differ slightly, so that the model does
         not depend on values that are not known well.
     workers, threads : int or None
-        Number of simulation processes and of training threads; None for one per core.
+        Number of simulation processes and of training threads, or None for one per core.
     seed : int
         Seed of stratigraphies, instruments, noise and order.
     """

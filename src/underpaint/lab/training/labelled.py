@@ -44,7 +44,7 @@ def labelled_spectra(
     model_card : ModelCard
         The model to fine-tune.
     source : (n,) array or None
-        Number of the structure of each spectrum; None if every spectrum is a separate structure.
+        Number of the structure of each spectrum, or None if every spectrum is a separate structure.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def labelled_library(
     model_card : ModelCard
         The model to fine-tune.
     on_axis : callable or None
-        Function that returns a scan with the energy axis to use; None to use the axes of the files.
+        Function that returns a scan with the energy axis to use, or None to use the axes of the files.
 
     Raises
     ------

@@ -38,7 +38,7 @@ class Library:
     source : (n,) int array
         Index of the stratigraphy of each spectrum; splits keep a stratigraphy in one set.
     total_counts : (n,) float32 array, or None
-        Typical total counts of each spectrum; None if the library does not contain them.
+        Typical total counts of each spectrum, or None if the library does not contain them.
     axis : ModelAxis
         Energy axis.
     names, kinds, groups, labels_for_people, elements : tuple
@@ -50,7 +50,7 @@ class Library:
     instrument : (n, n_input) float32 array, or None
         Instrument conditions (:mod:`underpaint.simulate.instrument_inputs`), NaN for unknown ones.
     quantities : (n, n_quantity) float32 array, or None
-        Thickness and mass fractions of the uppermost paint, on the scales of :mod:`underpaint.data.maps`; NaN where
+        Thickness and mass fractions of the uppermost paint, on the scales of :mod:`underpaint.data.maps`, or NaN where
         they are undefined.
     instrument_inputs, quantity_names : tuple of str
         Names of the columns of ``instrument`` and ``quantities``.

@@ -72,7 +72,7 @@ class TrainReport:
     test_scores: tuple[NameScores, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the scores for JSON; NaN becomes null."""
+        """Return the scores for JSON, with null in place of NaN."""
         scores: dict[str, Any] = plain(
             {
                 "epochs": self.epochs,
@@ -93,7 +93,7 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
         Library and settings of the training. ``last.ckpt``, ``best.ckpt`` and ``report.json`` are written to
         ``settings.out``.
     library : Library or None
-        Spectra in memory; None reads ``settings.library``.
+        Spectra in memory, or None to read ``settings.library``.
     network : Module or None
         Initial network, for example a pre-trained autoencoder, with the kind of the settings and the axis and names of
         the library. It is trained in place. None for random initial weights.
@@ -159,7 +159,7 @@ def cross_validate(settings: TrainSettings, library: Library | None = None) -> t
         Settings as for :func:`train`. There are ``1 / validation_share`` folds, each in a folder ``fold_<k>`` of
         ``settings.out``.
     library : Library or None
-        Spectra in memory; None reads ``settings.library``.
+        Spectra in memory, or None to read ``settings.library``.
 
     References
     ----------
@@ -184,7 +184,7 @@ def run_training(
 ) -> TrainReport:
     """Train ``network`` on a split, and score the network of the best epoch; files are written to ``settings.out``.
 
-    ``trainable`` has the names of the layers to train; None for all. ``progress`` is called with ("Training", number of
+    ``trainable`` has the names of the layers to train, or None for all. ``progress`` is called with ("Training", number of
     finished steps, total number of steps).
     """
     last_checkpoint = open_folder(settings)

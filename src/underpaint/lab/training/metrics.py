@@ -20,9 +20,9 @@ class NameScores:
     prevalence : float
         Fraction of spectra with the name; also the precision of a random ranking.
     auprc : float
-        Area under the precision-recall curve; NaN without positive spectra.
+        Area under the precision-recall curve, or NaN without positive spectra.
     accuracy, sensitivity, precision, f1 : float
-        Scores at a probability threshold of 0.5; NaN if they are undefined.
+        Scores at a probability threshold of 0.5, or NaN if they are undefined.
     always_yes_f1 : float
         F1 of the baseline that answers "present" for every spectrum.
     """
@@ -62,7 +62,7 @@ def scores_by_name(
 
 
 def macro_mean(scores: tuple[NameScores, ...], score_name: str) -> float:
-    """Return the mean of a score over the names for which it is defined; NaN if there are none."""
+    """Return the mean of a score over the names for which it is defined, or NaN if there are none."""
     score_values = np.array([getattr(name_scores, score_name) for name_scores in scores], dtype=np.float64)
     finite_scores = score_values[np.isfinite(score_values)]
     return float(finite_scores.mean()) if finite_scores.size else float("nan")

@@ -44,7 +44,7 @@ class PigmentModule(lightning.LightningModule):
     checkpoint_description : dict
         Description of the network and its model card for the checkpoint; JSON-serialisable.
     trainable : tuple of str or None
-        Names of the layers to train; None for all.
+        Names of the layers to train, or None for all.
 
     References
     ----------

@@ -104,7 +104,7 @@ def answers_of(
     settings : TrainSettings
         Range of counts, batch size and seed.
     conditions : (n_input,) array or None
-        Instrument conditions for networks of layers; None if they are unknown.
+        Instrument conditions for networks of layers, or None if they are unknown.
     """
     network.eval()
     logits, labels, label_weights = [], [], []
@@ -123,7 +123,7 @@ def answers_of(
 
 
 def instrument_of(batch: Batch, conditions: NDArray[np.float32] | None) -> Tensor:
-    """Return the (n, n_input) instrument conditions of a batch, equal for all spectra; NaN if they are unknown."""
+    """Return the (n, n_input) instrument conditions of a batch, equal for all spectra, or NaN if they are unknown."""
     if conditions is None:
         return torch.full_like(batch.instrument, torch.nan)
     return torch.from_numpy(conditions).expand(len(batch.counts), -1)[:, : batch.instrument.shape[1]]

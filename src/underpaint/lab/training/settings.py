@@ -44,10 +44,10 @@ class TrainSettings(BaseModel):
         material. With "lines" the network also predicts the amount of the element in the paint, and needs a library
         with places.
     start : Path or None
-        Checkpoint with initial weights, of the same kind, axis and names; None for random weights. It must not be
+        Checkpoint with initial weights, of the same kind, axis and names, or None for random weights. It must not be
         trained on ``library``, because then validation and test scores would be meaningless.
     calibration : Path or None
-        Library for the calibration of a network of layers, of paintings that are in no training set; None to use the
+        Library for the calibration of a network of layers, of paintings that are in no training set, or None to use the
         validation set.
     epochs, batch : int
         Maximum number of epochs, and number of spectra per step.
@@ -67,9 +67,9 @@ class TrainSettings(BaseModel):
     validation_share, test_share : float
         Fraction of the stratigraphies in the test set, and fraction of all others in the validation set.
     fold : int or None
-        Index of the fold that is the validation set, of ``1 / validation_share`` folds; None for the first.
+        Index of the fold that is the validation set, of ``1 / validation_share`` folds, or None for the first.
     threads : int or None
-        Number of CPU threads; None for the default of torch.
+        Number of CPU threads, or None for the default of torch.
     precision : {"32", "bf16"}
         Precision of the network. Counts and sums always have 32 bits. "bf16" is about 1.5 times faster on CPUs that
         support it (AVX-512 BF16, AMX), and slower on others.

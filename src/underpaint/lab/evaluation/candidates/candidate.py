@@ -25,9 +25,9 @@ class Film:
     layer : Layer
         Initial composition and thickness.
     paint : Paint or None
-        Paint of the layer, whose mass fractions are fitted; None if the composition is fixed.
+        Paint of the layer, whose mass fractions are fitted, or None if the composition is fixed.
     thickness_limits_um : pair of float or None
-        Limits of the thickness, in um; None if the thickness is fixed.
+        Limits of the thickness, in um, or None if the thickness is fixed.
     """
 
     layer: Layer

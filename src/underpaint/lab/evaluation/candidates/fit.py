@@ -62,7 +62,7 @@ def evaluate_models(
 
     Parameters
     ----------
-    evaluations : sequence of Evaluation
+    evaluations : sequence of EvaluationPoint
     spectrum : MergedSpectrum
         Spectrum that defines the channels.
     instrument : Instrument
@@ -138,7 +138,7 @@ def select_samples(emission: Emission, rows: NDArray[np.int64]) -> Emission:
     return replace(emission, **{name: getattr(emission, name)[rows] for name in (*ORDERS, *SCATTER)})
 
 
-def _difference_steps(evaluation: Evaluation) -> Numbers:
+def _difference_steps(evaluation: EvaluationPoint) -> Numbers:
     """Return the (n_free,) steps of the finite differences, directed away from the nearer bound."""
     lower_bounds, upper_bounds = evaluation.candidate.bounds.T
     return np.asarray(
