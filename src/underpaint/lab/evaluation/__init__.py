@@ -43,11 +43,11 @@ def evaluate_panel(
 ) -> dict[str, Any]:
     """Simulate a virtual panel that is in no training set, run a model on it, and score each output of the model.
 
-    A label is scored if it is visible at the given counts. A composite pigment counts as its elementary groups: chrome
-    yellow is right as lead and chromium pigment. For a network that predicts amounts, a group is present where the
-    lines of its element are visible, from any material. Macro averages leave out groups that are in every pixel, such
-    as the chalk ground, because they have no negatives. They also leave out groups that are nowhere in the panel; the
-    false-positive rates of these groups are under ``false_alarms``.
+    Present labels are scored only if they are visible at the given counts. A composite pigment counts as its elementary
+    groups. For example, lead pigment and chromium pigment are right answers for chrome yellow. For a network that
+    predicts amounts, a group is present where the lines of its element, from any material, are visible. Macro averages
+    leave out groups that are in every pixel, such as the chalk ground, because they have no negatives. Macro averages
+    also leave out groups that are in no pixel. ``false_alarms`` has the false-positive rates of these absent groups.
 
     Returns
     -------
@@ -86,7 +86,7 @@ def evaluate_panel(
 
 
 def _model_outputs(names: tuple[str, ...], kinds: tuple[str, ...]) -> Outputs:
-    """Return the outputs of the model that have no place; for a model of members alone, also their groups."""
+    """Return the outputs of a model that have no place, and also the groups if the model predicts only members."""
     kind_by_name = {name: kind for name, kind in zip(names, kinds, strict=True) if split_place(name)[1] == "anywhere"}
     members = [name for name, kind in kind_by_name.items() if kind == "member"]
     all_outputs = outputs_for(members, with_groups="group" in kinds)

@@ -31,8 +31,8 @@ class Spectra:
     recorded : (n, 2) float32 array
         Lowest and highest recorded energy, in keV.
     conditions : (n, n_input) float32 array or None
-        Instrument conditions in the order of :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`; None
-        if they are unknown.
+        Instrument conditions in the order of :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`.
+        None means that the instrument conditions are unknown.
     """
 
     counts: NDArray[np.floating] | NDArray[np.integer]
@@ -58,10 +58,10 @@ class Spectra:
         )
 
     def rows_by_conditions(self) -> list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]:
-        """Return the rows of spectra with equal instrument conditions, and the conditions (None if all are unknown)."""
+        """Return the rows of spectra with equal instrument conditions, and these conditions (None for unknown ones)."""
         if self.conditions is None:
             return [(np.arange(len(self)), None)]
-        # NaN does not equal itself, so it is replaced by a number that no input has
+        # NaN does not equal itself, so NaN is replaced by a number that no input has
         _, first_rows, set_index_of_row = np.unique(
             np.nan_to_num(self.conditions, nan=-9.0), axis=0, return_index=True, return_inverse=True
         )
@@ -85,8 +85,8 @@ class ModelAnswers:
     log_odds, probability : (n, n_name) float32 arrays
         NaN if the model gives no answer.
     quantity, sigma : (n, n_quantity) float32 arrays or None
-        Estimates of the model's quantities, such as a thickness, and their standard deviations, on the scales of
-        :mod:`underpaint.data.maps`, or None if the model has no quantities.
+        Estimates of the model's quantities, such as a thickness, and their standard deviations.
+        Both are on the scales of :mod:`underpaint.data.maps`. None means that the model has no quantities.
     amount : (n, n_amount n_edge) float32 array or None
         Log-odds that a mass fraction reaches each edge, or None if the model does not predict amounts.
     """
@@ -109,8 +109,8 @@ class ModelAnswers:
     def probability_by_group(self, groups: Sequence[str]) -> NDArray[np.float32]:
         """Return the (n, n_group) probabilities that each group is anywhere in the paint.
 
-        For a group that is no output of the model, the probability is that of its most probable member, or NaN without
-        members.
+        If a group is no output of the model, its probability is that of its most probable member. Groups without
+        members have a probability of NaN.
         """
         probability = self.probability_by_name(groups)
         for column, group in enumerate(groups):
@@ -135,7 +135,7 @@ def columns_by_name(
 def run_model(model: OnnxModel, spectra: Spectra) -> ModelAnswers:
     """Rebin spectra to the axis of a model, and run the model on them.
 
-    Answers are NaN for spectra without counts on that axis. Spectra of one instrument are processed together.
+    Answers are NaN for spectra without counts on the model's axis. Spectra of one instrument are processed together.
     """
     rebinning_matrix = rebin_matrix(spectra.axis, model.card.axis.edges_kev)
     counts = apply_rebin(np.asarray(spectra.counts, dtype=np.float32), rebinning_matrix)
@@ -158,7 +158,7 @@ def _rows_by_conditions(
     """Return the rows with equal instrument conditions, and the conditions in the order of the model's inputs."""
     if not model_card.instrument_inputs:
         return [(np.arange(len(spectra)), None)]
-    # inputs that are unknown here take the last column, which is NaN
+    # a model input without a known condition has the index -1, which is a column of NaN
     input_columns = [
         INSTRUMENT_INPUTS.index(name) if name in INSTRUMENT_INPUTS else -1 for name in model_card.instrument_inputs
     ]
@@ -171,7 +171,7 @@ def _rows_by_conditions(
 def draw_spectra(
     instrument: Instrument, expected_counts: NDArray[np.floating], counts: float, rng: np.random.Generator
 ) -> Spectra:
-    """Draw spectra in the channels of an instrument, with on average ``counts`` total counts each.
+    """Draw spectra in the channels of an instrument, with mean total counts of ``counts`` per spectrum.
 
     Parameters
     ----------

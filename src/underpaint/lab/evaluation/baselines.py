@@ -35,21 +35,21 @@ from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 
 Numbers = NDArray[np.float64]
 CANDIDATE_SIGMAS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0, 30.0)
-"""Thresholds to choose from in standard deviations."""
+"""Candidate thresholds of the line area, in standard deviations."""
 GROUND = "chalk"
 """Ground of all candidates in the likelihood fit."""
 
 
 def always_yes(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
-    """Return (n, n_group) ones, the answers of the baseline that claims every group."""
+    """Return (n, n_group) ones as the answers of the baseline that claims every group."""
     return np.ones((len(spectra), len(groups)), dtype=np.float32)
 
 
 def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
     """Return the (n, n_group) area of each group's most significant key line family, in standard deviations.
 
-    Areas and their standard deviations come from the linear fit of the line families with the known instrument
-    conditions. The result is zero for groups without a key family above the background.
+    Areas and standard deviations are from a linear fit of line families with the known instrument conditions. Groups
+    without a key family above the background have a value of zero.
     """
     sigmas = np.zeros((len(spectra), len(groups)), dtype=np.float32)
     for rows, conditions in spectra.rows_by_conditions():
@@ -58,14 +58,14 @@ def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
         try:
             element_maps = fit_elements(scan, instrument=instrument)
         except (CoverageError, ScanError):
-            continue  # there are hardly any counts, so no line is significant
+            continue  # the spectra have too few counts for a significant line
         for column, group in enumerate(groups):
             sigmas[rows, column] = element_maps.max_significance(library().group(group).key_families)[0]
     return np.nan_to_num(sigmas, nan=0.0)
 
 
 def choose_threshold(held_out_spectra: HeldOutSet, counts: Sequence[float], seed: int) -> float:
-    """Return the threshold, in standard deviations, with the highest macro F1, averaged over the given total counts."""
+    """Return the threshold, in standard deviations, that has the highest mean macro F1 over the given total counts."""
     group_columns = held_out_spectra.columns(held_out_spectra.groups)
     sigmas = [
         line_sigmas(held_out_spectra.draw_spectra(total_counts, (seed, round(total_counts))), held_out_spectra.groups)
@@ -111,7 +111,7 @@ class FitSet:
 def simulate_fit_set(
     plan: TrustPlan, palette: Sequence[str], instrument: Instrument, *, with_line_labels: bool = False
 ) -> FitSet:
-    """Simulate the test set of the likelihood fit: random structures from the distribution of the held-out set.
+    """Simulate the test set of the likelihood fit, with random structures as in the held-out set.
 
     With ``with_line_labels``, a group is present if the lines of its element are visible.
     """
@@ -134,11 +134,11 @@ def simulate_fit_set(
 def likelihood_fit(
     test_set: FitSet, threshold: float, progress: Callable[[int, int], None]
 ) -> tuple[NDArray[np.float32], float]:
-    """Fit the forward model to every spectrum, and return the groups without which the fit is significantly worse.
+    """Fit the forward model to every spectrum, and return which groups the fit needs.
 
-    Candidates have one or two layers over chalk, with one common pigment for each group whose lines exceed the
-    threshold. The best candidate has the lowest AIC. A group is present if the deviance rises by at least 25 without
-    it, or if the ground contains it and its lines exceed the threshold.
+    Candidates have one or two layers over chalk. They contain one common pigment for each group whose lines exceed the
+    threshold. The best candidate has the lowest AIC. A group is present if the deviance without the group is at least
+    25 higher. A group of the ground is present if its lines exceed the threshold.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def _needed_groups(spectrum: Spectrum, test_set: FitSet, sigma: NDArray[np.float
 
 
 def _significant_pigments(best_fit: StratigraphyFit, test_set: FitSet, merged_spectrum: Any) -> set[str]:
-    """Return the pigments without which the deviance rises by at least ``MIN_DEVIANCE``."""
+    """Return the pigments whose removal increases the deviance by at least ``MIN_DEVIANCE``."""
     all_pigments = best_fit.candidate.pigments
     if len(all_pigments) == 1:
         return set(all_pigments)
@@ -186,7 +186,7 @@ def _significant_pigments(best_fit: StratigraphyFit, test_set: FitSet, merged_sp
 
 
 def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | None:
-    """Return an instrument with the given conditions, and default values for unknown ones, or None without an anode.
+    """Return an instrument with the known conditions and default values for the others, or None without an anode.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | 
 
 
 def _with_resolution(detector: Detector, fwhm_kev: float | None) -> Detector:
-    """Return a detector whose noise gives the stated FWHM at Mn K-alpha; the detector itself if the FWHM is unknown."""
+    """Return a detector with the given FWHM at Mn K-alpha, or the same detector if the FWHM is unknown."""
     if fwhm_kev is None:
         return detector
     noiseless_detector = detector.model_copy(update={"noise_fwhm_kev": 0.0})

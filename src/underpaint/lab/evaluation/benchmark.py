@@ -1,7 +1,7 @@
 """The public benchmark: virtual panels with their ground truth, and the scoring of answers from any method.
 
-Scoring a sheet of answers needs neither torch nor a model. Built-in methods are scored, too; they see only the scans.
-``docs/reference/benchmark.md`` describes the layout of the folder and of the sheet.
+Scoring a sheet of answers needs neither torch nor a model. Built-in methods, which have only the scans as input, are
+also scored. ``docs/reference/benchmark.md`` describes the layout of the folder and of the sheet.
 """
 
 import csv
@@ -42,9 +42,9 @@ FORMAT = "underpaint benchmark 1"
 DESCRIPTION_NAME = "benchmark.json"
 LICENSE = "CC0-1.0"
 PUBLIC_DOMAIN_LICENCES = ("CC0", "US public domain")
-"""Licences of measured reflectance spectra that allow cubes in the public domain."""
+"""Licences of measured reflectance spectra that can be used for cubes in the public domain."""
 REFLECTANCE_SOURCES = ("spectra of REVIGO and the USGS",)
-"""Source stated in the cubes. The names of single spectra would give the pigments away."""
+"""Source stated in the cubes. The names of single spectra would reveal the pigments."""
 SHEET_COLUMNS = ("panel", "group", "place", "patch", "row", "column", "value")
 _MAX_SHEET_BYTES = 500_000_000
 _MAX_DESCRIPTION_BYTES = 10_000_000
@@ -57,7 +57,7 @@ PANELS = {
     "b": PanelSettings(recipe=_PALETTE_PATH, counts=1e5, seed=2402, **_COMMON_SETTINGS),
     "c": PanelSettings(recipe=_PALETTE_PATH, counts=1e4, instrument="silver_30kv", seed=2403, **_COMMON_SETTINGS),
 }
-"""Settings of the full benchmark. They are fixed, so that scores are comparable; changes need a new :data:`FORMAT`."""
+"""Settings of the full benchmark. A change of the settings needs a new :data:`FORMAT`, so that scores are comparable."""
 QUICK_PANELS = ("b", "c")
 """Panels of the quick benchmark, with crossings of 2 x 2 pixels."""
 AREA_SIGMAS = 5.0
@@ -91,7 +91,7 @@ class Truth:
 
 
 Answers = Mapping[str, NDArray[np.float32]]
-"""(n_row, n_column, n_name) probabilities by panel, or NaN for no answer."""
+"""Map from each panel to (n_row, n_column, n_name) probabilities, with NaN for no answer."""
 
 
 def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progress = no_progress) -> Path:
@@ -104,7 +104,7 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
     quick : bool
         Make small panels for a trial; their scores are not comparable with those of the full benchmark.
     progress : callable
-        Called with (what is being done, done, in all).
+        Called with (description, number done, total number).
 
     Returns
     -------
@@ -120,7 +120,7 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
     claim_folder(target_folder)
     if (target_folder / DESCRIPTION_NAME).exists():
         raise BenchmarkError(
-            f"Cannot make a benchmark in {target_folder}: it contains one already. Give another folder."
+            f"Cannot make a benchmark in {target_folder}: the folder already contains a benchmark. Give another folder."
         )
     outputs = _group_outputs()
     settings_by_panel = (
@@ -151,7 +151,7 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
         },
     }
     _write_text(target_folder / "README.md", _README)
-    write_json(target_folder / DESCRIPTION_NAME, description)  # written last: a folder without it is unfinished
+    write_json(target_folder / DESCRIPTION_NAME, description)  # written last, because it marks a complete folder
     return target_folder
 
 
@@ -281,12 +281,12 @@ def read_description(folder: str | Path) -> dict[str, Any]:
         if isinstance(error, BenchmarkError):
             raise BenchmarkError(f"{error} `underpaint benchmark make --out {folder}` makes a benchmark.") from error
         raise BenchmarkError(
-            f"Cannot read {path}: it is no description of a benchmark. Make the folder again."
+            f"Cannot read {path}: the file is no description of a benchmark. Make the folder again."
         ) from error
     if file_format != FORMAT or not isinstance(panels, dict):
         raise BenchmarkError(
-            f"Cannot score {folder}: its format is {file_format!r}, this version scores {FORMAT!r}. "
-            "Make it again, or use the version of underpaint that made it."
+            f"Cannot score {folder}: its format is {file_format!r}, but this version scores {FORMAT!r}. "
+            "Make the benchmark again, or use the version of underpaint that made it."
         )
     return dict(description)
 
@@ -311,7 +311,7 @@ def _read_truth(path: Path) -> Truth:
             patch = np.asarray(file["patch"][()], dtype=np.int64)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BenchmarkError(
-            f"Cannot read {path}: it contains no ground truth of a benchmark. Make the folder again."
+            f"Cannot read {path}: the file contains no ground truth of a benchmark. Make the folder again."
         ) from error
     if is_present.shape != is_visible.shape or is_present.shape != (*patch.shape, len(names)):
         raise BenchmarkError(f"Cannot read {path}: its arrays have inconsistent shapes. Make the folder again.")
@@ -324,7 +324,7 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
     Returns
     -------
     dict
-        (n_row, n_column, n_name) probabilities by panel, or NaN for no answer.
+        (n_row, n_column, n_name) probabilities by panel, with NaN for no answer.
 
     Raises
     ------
@@ -355,8 +355,8 @@ def _sheet_lines(sheet_path: Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(io.StringIO(sheet_text)))
     except (ValueError, TypeError, csv.Error) as error:
         raise BenchmarkError(
-            f"Cannot read {sheet_path}: it is neither CSV nor a list of JSON objects in UTF-8 ({error}). "
-            "Save it as CSV."
+            f"Cannot read {sheet_path}: the file is neither CSV nor a list of JSON objects in UTF-8 ({error}). "
+            "Save the sheet as CSV."
         ) from error
 
 
@@ -382,7 +382,7 @@ def _enter_answer(
     truth, name_column = truths[panel], columns_by_panel[panel][at_place(str(sheet_line["group"]), place)]
     patch, row, column = (_integer_or_none(sheet_line.get(key)) for key in ("patch", "row", "column"))
     if (patch is None) == (row is None or column is None):
-        raise ValueError("it needs either a patch, or a row and a column")
+        raise ValueError("the line needs either a patch, or a row and a column")
     if patch is not None:
         patch_pixels = truth.patch == patch
         if patch < 1 or not patch_pixels.any():
@@ -414,11 +414,13 @@ def score_answers(answers: Answers, truths: Mapping[str, Truth]) -> dict[str, An
     Returns
     -------
     dict
-        Scores by panel and place, or None for a place without answers. ``macro_f1`` is the mean F1 of the groups that are
-        in some patches and not in others, ``always_yes_macro_f1`` that of the baseline. ``missed`` is the fraction of
-        visible labels that are not claimed, ``false_claims`` the fraction of absent labels that are claimed,
-        ``answered`` the fraction of pixels with an answer. ``groups`` holds the scores of each group. Groups that are
-        present but not visible are not scored.
+        Scores by panel and place. The scores of a place without answers are None.
+        ``macro_f1`` is the mean F1 of the groups that are present in some patches and absent in others.
+        ``always_yes_macro_f1`` is the macro F1 of the baseline that claims every group.
+        ``missed`` is the fraction of visible labels that are not claimed.
+        ``false_claims`` is the fraction of absent labels that are claimed.
+        ``answered`` is the fraction of pixels with an answer.
+        ``groups`` has the scores of each group. Groups that are present but not visible are not scored.
     """
     scores: dict[str, Any] = {}
     for panel, truth in truths.items():
@@ -464,13 +466,13 @@ Method = Callable[[Scan, Truth], NDArray[np.float32]]
 
 
 def score_methods(folder: str | Path, progress: Progress = no_progress) -> dict[str, dict[str, Any] | None]:
-    """Score the built-in methods. They see only the scans, without the instrument and the ground truth.
+    """Score the built-in methods, whose only inputs are scans without the instrument and the ground truth.
 
     Returns
     -------
     dict
-        For each method the result of :func:`~underpaint.lab.evaluation.benchmark.score_answers`, without panels that
-        the method cannot answer, or None for PyMca if it is not installed.
+        Result of :func:`~underpaint.lab.evaluation.benchmark.score_answers` for each method.
+        Panels that a method cannot answer are left out. The result for PyMca is None if PyMca is not installed.
     """
     truths, panels = read_truths(folder), read_description(folder)["panels"]
     scans = {name: load(Path(folder) / Path(str(panels[name]["scan"])).name) for name in truths}
@@ -489,7 +491,7 @@ def _panel_answers(
 ) -> dict[str, NDArray[np.float32]]:
     answers = {}
     for name, truth in truths.items():
-        with suppress(CoverageError):  # the scan lacks energies that the method needs
+        with suppress(CoverageError):  # raised if the scan lacks energies that the method needs
             answers[name] = method(scans[name], truth)
     return answers
 
@@ -503,7 +505,7 @@ def _network_method(model: str) -> Method:
 
 
 def _group_probability(results: Results, group: str, place: Any) -> NDArray[np.float32]:
-    """Return the (n_row, n_column) probability of a group; for a network of pigments, of its most probable member."""
+    """Return the (n_row, n_column) probability of a group, or of its most probable member if the group is no output."""
     members = [name for name, material in results.materials.items() if group in material.groups]
     output_names = [group] if group in results.materials else members
     member_maps = [results[name, place] for name in output_names if results.holds(name, place)]

@@ -19,11 +19,11 @@ COUNT_DECADES = ((1e3, 1e4), (1e4, 1e5), (1e5, 1e6))
 NOMINAL_COVERAGES = (0.90, 0.99)
 INTERVAL_COVERAGE = 0.90
 MIN_BIN_SPECTRA = 1000
-"""Minimum number of spectra in a bin for a statement whether its coverage holds."""
+"""Minimum number of spectra in a bin for a test of whether the coverage reaches its nominal value."""
 
 
 def decade_name(count_decade: tuple[float, float]) -> str:
-    """Return the key of a decade of total counts in the record, such as "1e3-1e4"."""
+    """Return the key of a decade of total counts in the record of scores, such as "1e3-1e4"."""
     return f"{count_decade[0]:.0e}-{count_decade[1]:.0e}".replace("e+0", "e")
 
 
@@ -109,8 +109,8 @@ def calibration_error(answers: AnswersByDecade) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``ece`` and ``brier`` by group, over all decades; ``ece_by_decade``; ``mean_ece``, the mean over the groups. The
-        calibration error has ten bins.
+        ``ece`` and ``brier`` by group over all decades, ``ece_by_decade``, and ``mean_ece``, the mean over the groups.
+        The expected calibration error is computed with ten bins of probability.
     """
     ece_by_decade: dict[str, dict[str, float]] = {}
     pooled_ece, brier = {}, {}
@@ -137,7 +137,7 @@ def calibration_error(answers: AnswersByDecade) -> dict[str, Any]:
 
 
 def conformal_threshold(nonconformity: NDArray[np.floating], nominal_coverage: float) -> float:
-    """Return the largest nonconformity score of answers in a prediction set, from the scores of true answers.
+    """Return the largest nonconformity score of the answers in a prediction set.
 
     Parameters
     ----------
@@ -170,9 +170,9 @@ def conformal_coverage(answers: AnswersByDecade) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``{"0.9": {group: {decade: {"coverage", "set_size", "n", "holds"}}}, ...}``; ``holds`` tells
-        whether the coverage reaches the nominal level minus two standard errors; it is None in bins of less than
-        ``MIN_BIN_SPECTRA`` spectra.
+        ``{"0.9": {group: {decade: {"coverage", "set_size", "n", "holds"}}}, ...}``.
+        ``holds`` states whether the coverage reaches its nominal value minus two standard errors.
+        ``holds`` is None for fewer than ``MIN_BIN_SPECTRA`` spectra.
     """
     return _scores_by_level(
         answers.groups,
@@ -284,7 +284,7 @@ def _set_coverage(
 def coverage_scores(
     is_covered: NDArray[np.bool_], set_size: NDArray[np.integer], nominal_coverage: float
 ) -> dict[str, Any]:
-    """Return coverage and mean size of prediction sets, and whether the coverage reaches its nominal level."""
+    """Return coverage and mean size of prediction sets, and whether the coverage reaches its nominal value."""
     n_set = int(is_covered.size)
     if not n_set:
         return {"coverage": float("nan"), "set_size": float("nan"), "n": 0, "holds": None}
@@ -306,9 +306,11 @@ def thickness_intervals(held_out_spectra: HeldOutSet, answers: Sequence[ModelAns
     Returns
     -------
     dict or None
-        For each decade: the ``coverage`` of the 90 % interval; its median ``width``, the ratio of upper to lower limit;
-        the ``median_ratio`` of estimate and truth, the larger divided by the smaller; and ``n``. None for models that
-        do not predict the thickness.
+        Scores by decade, or None for models that do not predict the thickness.
+        ``coverage`` is the coverage of the 90 % interval.
+        ``width`` is the median ratio of upper to lower limit of the interval.
+        ``median_ratio`` is the median ratio of the larger to the smaller of estimate and truth.
+        ``n`` is the number of spectra.
     """
     model_card = answers[0].card
     if SURFACE_UM not in model_card.quantities:

@@ -1,4 +1,4 @@
-"""The default network, with total counts and recorded range as inputs; 1.5 million multiply-adds per spectrum."""
+"""The default network, which has 1.5 million multiply-adds per spectrum."""
 
 import math
 
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 TOKEN_WIDTH = 64
 _SPECTRUM_SHAPE_FACTOR = 10.0
 _LOG_COUNTS_FACTOR = 0.2
-"""Factors that bring the features to the order of one."""
+"""Factors that scale the features to values of about 1."""
 LOG10_COUNTS_OFFSET = math.log10(3e4)
 """Offset subtracted from the logarithm of the total counts."""
 _EDGE_TOLERANCE_BINS = 0.01
 
 
 def use_channels_last(network: nn.Module) -> None:
-    """Change the memory layout of kernels to channels last, with which training on a CPU is up to 2.8 times faster."""
+    """Change the memory layout of convolution kernels to channels last, for training up to 2.8 times faster on CPUs."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
@@ -33,8 +33,8 @@ class Features(nn.Module):
 
     Notes
     -----
-    Square roots make Poisson noise uniform. The shape of the spectrum (counts divided by their total) does not show the
-    noise level of weak spectra, so the logarithm of the counts is a feature, too.
+    Square roots make the standard deviation of Poisson noise uniform. The shape of a spectrum (counts divided by their
+    total) does not show its noise level. Therefore the logarithm of the counts is also a feature.
     """
 
     lower_kev: Tensor
@@ -48,7 +48,10 @@ class Features(nn.Module):
         self.register_buffer("upper_kev", (lower_kev + bin_kev - tolerance).float(), persistent=False)
 
     def forward(self, counts: Tensor, recorded_kev: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (n, 3, n_bin) shape, logarithm of the counts and mask, and (n, 1) logarithm of the total counts.
+        """Return the (n, 3, n_bin) features of the bins and the (n, 1) logarithm of the total counts.
+
+        The three features of a bin are the shape of the spectrum, the logarithm of the counts, and the mask of recorded
+        bins.
 
         Parameters
         ----------
@@ -68,7 +71,7 @@ class Features(nn.Module):
 
 
 class DefaultNetwork(nn.Module):
-    """A deep path of strided convolutions and dense layers, and a parallel linear path from all bins.
+    """Network with a deep path of strided convolutions and dense layers, and a parallel linear path from all bins.
 
     Parameters
     ----------
@@ -79,8 +82,8 @@ class DefaultNetwork(nn.Module):
 
     Notes
     -----
-    The logits are the sum of both paths. Because of the linear path, a stronger line always increases the log-odds of
-    its pigment, even if the output of the deep path is saturated.
+    The logits are the sum of the deep path and the linear path. Because of the linear path, a stronger line increases
+    the log-odds of its pigment even if the output of the deep path is saturated.
     """
 
     def __init__(self, n_bin: int, n_output: int, start_kev: float = 1.0, bin_kev: float = 0.04) -> None:
@@ -105,7 +108,7 @@ class DefaultNetwork(nn.Module):
         recorded_kev : (n, 2) tensor
             Lowest and highest recorded energy, in keV.
         """
-        # half precision is too coarse for counts and for sums over many bins
+        # half precision would round counts and sums over many bins
         with torch.autocast(counts.device.type, enabled=False):
             features, log10_counts = self.features(counts.float(), recorded_kev.float())
             linear_logits = self.linear(torch.cat((features.flatten(1), log10_counts), dim=1))
@@ -114,7 +117,7 @@ class DefaultNetwork(nn.Module):
 
 
 def token_convolutions() -> nn.Sequential:
-    """Return three strided convolutions from the features of the bins to tokens of :data:`TOKEN_WIDTH` values."""
+    """Return three strided convolutions that convert the features of the bins to tokens of :data:`TOKEN_WIDTH` values."""
     return nn.Sequential(
         strided_convolution(3, 32, kernel_size=9, stride=4),
         strided_convolution(32, 48, kernel_size=5, stride=4),

@@ -1,6 +1,6 @@
-"""The network of layers, which predicts pigments at the surface and below it, amounts and thickness.
+"""The network of layers, which predicts pigments at the surface, pigments below it, amounts and thickness.
 
-Instrument conditions are inputs of the network.
+Instrument conditions are inputs of the network of layers.
 """
 
 import math
@@ -41,17 +41,17 @@ _MAX_EXCITATION_KEV = 40.0
 _N_KNOT = 40
 _RIDGE, _SHIFT_RIDGE = 1e-6, 1e-2
 _TYPICAL_SHIFT_KEV = 0.03
-"""Shift of peaks in keV that the ridge hardly penalises; gain errors and inexact peak shapes cause such shifts."""
+"""Typical shift of peaks, in keV, from gain errors and inexact peak shapes; the ridge penalty hardly affects it."""
 _MODEL_ERROR = 0.02
 _MIN_VARIANCE = 0.25
 _AREA_SCALE = 0.2
 
 
 class Evidence(nn.Module):
-    """Features from a linear fit of line families: significance and area of each family.
+    """Significance and area of each line family from a linear fit, as features of a network.
 
-    The significance is the area divided by its standard deviation. The standard deviation includes Poisson noise, and
-    an error of 2 % of all counts that the fit adds to or subtracts from the area, because peak shapes are not exact.
+    The significance is the area divided by its standard deviation. The standard deviation includes Poisson noise. For
+    inexact peak shapes, it also includes 2 % of the counts that the fit adds to or subtracts from the area.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Evidence(nn.Module):
         return 2 * len(self.fit)
 
     def forward(self, counts: Tensor) -> Tensor:
-        """Return the (n, n_feature) features of (n, n_bin) counts; they are of the order of one."""
+        """Return the (n, n_feature) features of (n, n_bin) counts, scaled to values of about 1."""
         family_area = counts @ self.fit.T
         model_error = _MODEL_ERROR * (counts @ torch.abs(self.fit.T))
         sigma = torch.sqrt(counts @ (self.fit.T**2) + model_error**2 + _MIN_VARIANCE)
@@ -90,9 +90,9 @@ def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: f
 
     Notes
     -----
-    The fit is a least-squares fit of peaks and a piecewise linear background. Line ratios are those of an infinitely
-    thin sample, and every family can shift a little. Weights are the inverse of a typical spectrum. Families without a
-    line on the axis have areas of zero.
+    Peaks and a piecewise linear background are fitted by least squares. Line ratios are those of an infinitely thin
+    sample. The energy of every family has a small free shift. The weights of the fit are the inverse of a typical
+    spectrum. A family without a line on the energy axis has an area of zero.
     """
     edges_kev = start_kev + bin_kev * np.arange(n_bin + 1)
     centre_kev = 0.5 * (edges_kev[1:] + edges_kev[:-1])
@@ -115,7 +115,7 @@ def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: f
 
 
 def _family_peaks(family: str, centre_kev: NDArray[np.float64], bin_kev: float) -> NDArray[np.float64]:
-    """Return the (n_bin,) peaks of a line family, normalised to one count."""
+    """Return the (n_bin,) spectrum of the peaks of a line family, normalised to one count."""
     element, _, shell = family.partition("_")
     energy_kev, line_ratio = family_lines(element, shell, _MAX_EXCITATION_KEV)
     sigma_kev = resolution_fwhm_kev(energy_kev, _NOISE_FWHM_KEV, _FANO_FACTOR) / FWHM_PER_SIGMA
@@ -126,7 +126,7 @@ def _family_peaks(family: str, centre_kev: NDArray[np.float64], bin_kev: float) 
 
 
 class LayersNetwork(nn.Module):
-    """Convolutions of the spectrum to 32 tokens, a body that combines the tokens, and outputs by place.
+    """Network with convolutions to 32 tokens, a body that combines the tokens, and outputs by place.
 
     Parameters
     ----------
@@ -145,13 +145,13 @@ class LayersNetwork(nn.Module):
     body : {"attention", "dense", "recurrent"}
         Layer after the convolutions: self-attention (Vaswani et al. 2017), none, or a bidirectional GRU.
     head : {"free", "composition"}
-        "free" has a row of weights for each material and place. "composition" computes the logits from the composition
-        of a material, so that it can predict materials that are not in the training set.
+        "free" has a row of weights for each material and place.
+        "composition" computes the logits of a material from its composition.
+        It can predict materials that are not in the training set.
 
     Notes
     -----
-    As in :class:`~underpaint.lab.networks.DefaultNetwork`, a linear path from the features is parallel to the deep
-    path.
+    A linear path from the features is parallel to the deep path, as in the default network.
     """
 
     composition: Tensor
@@ -188,7 +188,7 @@ class LayersNetwork(nn.Module):
         self.n_edge = n_edge
         if n_amount:
             self.amount = nn.Linear(_N_CODE + n_area, n_amount * n_edge)
-        # materials that are not in the training set need a common calibration
+        # a common calibration is also valid for materials that are not in the training set
         self.calibration = Calibration(1 if head == "composition" else N_PLACE * n_material, n_quantity, n_amount)
         for weights in (self.linear.weight, self.linear.bias):
             nn.init.zeros_(weights)
@@ -209,10 +209,11 @@ class LayersNetwork(nn.Module):
         Returns
         -------
         (n, 3 n_material) logits : all materials anywhere, then at the surface, then below it
-        (n, n_quantity) mean, (n, n_quantity) sigma
+        (n, n_quantity) mean : means of the quantities
+        (n, n_quantity) sigma : standard deviations of the quantities
         (n, n_amount n_edge) logits : that the mass fraction reaches each edge; only for networks with amounts
         """
-        # half precision is too coarse for counts and for sums over many bins
+        # half precision would round counts and sums over many bins
         with torch.autocast(counts.device.type, enabled=False):
             features, log10_counts = self.features(counts.float(), recorded_kev.float())
             recorded_counts = counts.float().clamp_min(0.0) * features[:, 2]
@@ -243,7 +244,7 @@ class LayersNetwork(nn.Module):
         )
 
     def _amount_logits(self, latent_code: Tensor, log10_counts: Tensor) -> Tensor:
-        """Return log-odds that decrease from edge to edge; the network predicts the first one and the decreases."""
+        """Return log-odds that decrease from edge to edge, from a predicted first value and predicted decreases."""
         raw_outputs = self.amount(latent_code).float().unflatten(1, (-1, self.n_edge))
         logit_steps = torch.cat((raw_outputs[:, :, :1], -nn.functional.softplus(raw_outputs[:, :, 1:])), dim=2)
         logits = torch.cumsum(logit_steps, dim=2)
@@ -253,7 +254,7 @@ class LayersNetwork(nn.Module):
 
 
 class _FreeHead(nn.Module):
-    """Head with a row of weights for each material and place; the linear path has the same outputs."""
+    """Head with a row of weights for each material and place, added to the outputs of the linear path."""
 
     def __init__(self, n_material: int) -> None:
         super().__init__()
@@ -265,7 +266,7 @@ class _FreeHead(nn.Module):
 
 
 class _CompositionHead(nn.Module):
-    """Head with a query per place and a key computed from the composition; the linear path has outputs by element."""
+    """Head with a query for each place, a key computed from the composition, and linear outputs by element."""
 
     def __init__(self, n_element: int) -> None:
         super().__init__()
@@ -281,7 +282,7 @@ class _CompositionHead(nn.Module):
 
 
 class _AttentionBody(nn.Module):
-    """One pre-norm block of self-attention over the tokens, with their positions and the instrument conditions."""
+    """Body with one block of self-attention over the tokens, their positions and the instrument conditions."""
 
     def __init__(self, n_token: int) -> None:
         super().__init__()
@@ -309,7 +310,10 @@ class _AttentionBody(nn.Module):
 
 
 def _apply_to_tokens(layer: nn.Module, tokens: Tensor) -> Tensor:
-    """Return a layer's output for each token; with a matrix as input, the exporter preserves the names of weights."""
+    """Return a layer's output for each token.
+
+    The input is reshaped to a matrix, so that the ONNX exporter preserves the names of the weights.
+    """
     outputs = torch.as_tensor(layer(tokens.flatten(0, 1)))
     return outputs.reshape(-1, tokens.shape[1], outputs.shape[1])
 

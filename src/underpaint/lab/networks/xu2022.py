@@ -1,6 +1,6 @@
 """The network of Xu et al. 2022 (section 2.3), and two networks that they propose as future work.
 
-The two networks are the encoder of an autoencoder with a dense layer, and a recurrent network over patches of the
+The two proposed networks are an autoencoder's encoder with a dense layer, and a recurrent network over patches of the
 spectrum.
 """
 
@@ -22,9 +22,9 @@ _RELU_SLOPE = 0.01
 
 
 class LogLogRootTransform(nn.Module):
-    """Transform ``X' = ln(1 + ln(1 + sqrt(X)))``, divided by the maximum of each spectrum.
+    """Transform ``X' = ln(1 + ln(1 + sqrt(X)))`` of the counts, divided by the maximum of each spectrum.
 
-    The paper does not state its normalisation; the maximum of each spectrum is the most likely one.
+    The paper does not state how it normalises spectra. Division by the maximum is an assumption.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class LogLogRootTransform(nn.Module):
 class SquareRootTransform(nn.Module):
     """Square root of the counts, divided by its maximum.
 
-    The root makes Poisson noise uniform and keeps empty channels at zero.
+    The square root makes the standard deviation of Poisson noise uniform. Empty channels stay zero.
     """
 
     def forward(self, counts: Tensor) -> Tensor:
@@ -74,12 +74,12 @@ class XuNetwork(nn.Module):
 
     Notes
     -----
-    The paper does not specify three details. Here, zero padding preserves the length of the spectrum ("same"), so only
-    pooling shortens it. The "normalization layer" after the last convolution is a batch normalisation, as in the
-    blocks. The input is normalised by its maximum, see :class:`LogLogRootTransform`.
+    The paper does not specify the padding, the normalisation layer and the normalisation of the input. In this class,
+    zero padding preserves the length of the spectrum, so that only pooling shortens it. The "normalization layer" after
+    the last convolution is a batch normalisation, as in the blocks. Each spectrum is divided by its maximum.
 
-    The convolutions have two dimensions, one of them of size 1, and a memory layout with channels last. The arithmetic
-    is the same, but training on a CPU is 2.8 times faster.
+    The convolutions have two dimensions, one of size 1, and a memory layout with channels last. This layout does not
+    change the outputs, but makes training on a CPU 2.8 times faster.
 
     References
     ----------
@@ -111,11 +111,11 @@ class XuNetwork(nn.Module):
         transformed_counts = self.transform(counts)[:, None, None, :]
         device_type = counts.device.type
         first_convolution = self.blocks.get_submodule("0.0")
-        # half precision would round small differences between spectra before the first filter
+        # half precision would round small differences between spectra before the first convolution
         with torch.autocast(device_type, enabled=False):
             filter_output = first_convolution(transformed_counts)
         if torch.is_autocast_enabled(device_type):
-            # these are the largest arrays of the network; in half precision, training is a third faster
+            # the outputs of the first convolution are large, so half precision makes training a third faster
             filter_output = filter_output.to(torch.get_autocast_dtype(device_type))
         for layer in list(self.blocks.get_submodule("0").children())[1:]:
             filter_output = layer(filter_output)
@@ -165,14 +165,14 @@ class Encoder(nn.Module):
 
     def forward(self, transformed_counts: Tensor) -> Tensor:
         """Return (n, 64) codes of (n, n_channel) transformed spectra."""
-        # half precision would round small differences between spectra before the first filter
+        # half precision would round small differences between spectra before the first convolution
         with torch.autocast(transformed_counts.device.type, enabled=False):
             first_output = self.convolutions[0](transformed_counts[:, None, None, :])
         return torch.as_tensor(self.bottleneck(self.convolutions[1:](first_output).flatten(1)))
 
 
 class Decoder(nn.Sequential):
-    """Decoder with two dense layers from a code to the transformed spectrum; only pre-training uses it.
+    """Decoder for pre-training, with two dense layers from a code to the transformed spectrum.
 
     Parameters
     ----------
@@ -198,9 +198,9 @@ class AutoencoderNetwork(nn.Module):
 
     Notes
     -----
-    The initial weights are random. The encoder should first be trained to reconstruct spectra, see
-    :func:`underpaint.lab.training.loop.pretrain_autoencoder`. Xu et al. propose autoencoders as future work without
-    sizes; input, dropout and output are those of their convolutional network.
+    The initial weights are random. The function :func:`underpaint.lab.training.loop.pretrain_autoencoder` first trains
+    the encoder to reconstruct spectra. Xu et al. propose autoencoders as future work, but state no sizes. The transform
+    of the input, the dropout and the dense layer are those of their convolutional network.
 
     References
     ----------
@@ -225,7 +225,7 @@ _N_RECURRENT_UNIT = 96
 
 
 class RecurrentNetwork(nn.Module):
-    """Network with a bidirectional GRU over patches of 35 channels, and a dense layer on its states at all patches.
+    """Network with a bidirectional GRU over patches of 35 channels, and a dense layer.
 
     Parameters
     ----------
@@ -237,9 +237,9 @@ class RecurrentNetwork(nn.Module):
 
     Notes
     -----
-    Xu et al. propose recurrent networks as future work without sizes; input, dropout and output are those of their
-    convolutional network. The dense layer has the states of all patches as input, and not only the last ones, because
-    the position of a line identifies its element.
+    Xu et al. propose recurrent networks as future work, but state no sizes. The transform of the input, the dropout and
+    the dense layer are those of their convolutional network. The dense layer has the states of the GRU at all patches
+    as input, because the position of a line identifies its element.
 
     References
     ----------
@@ -264,8 +264,7 @@ class RecurrentNetwork(nn.Module):
     def forward(self, counts: Tensor) -> Tensor:
         """Return (n, n_class) logits of (n, n_channel) counts."""
         transformed_counts = pad(self.transform(counts), (0, self.fill))[:, None, :]
-        # half precision would round small differences between spectra before the first filter, and its rounding errors
-        # would accumulate along the patches
+        # half precision would round small differences between spectra, and rounding errors would accumulate
         with torch.autocast(counts.device.type, enabled=False):
             hidden_states, _ = self.recurrent(self.patches(transformed_counts).transpose(1, 2))
         return torch.as_tensor(self.dense(self.dropout(hidden_states.flatten(1))))
