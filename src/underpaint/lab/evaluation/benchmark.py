@@ -57,7 +57,7 @@ PANELS = {
     "b": PanelSettings(recipe=_PALETTE_PATH, counts=1e5, seed=2402, **_COMMON_SETTINGS),
     "c": PanelSettings(recipe=_PALETTE_PATH, counts=1e4, instrument="silver_30kv", seed=2403, **_COMMON_SETTINGS),
 }
-"""Settings of the full benchmark. A change of the settings needs a new :data:`FORMAT`, so that scores are comparable."""
+"""Settings of the full benchmark. Changed settings need a new :data:`FORMAT`, so that scores are comparable."""
 QUICK_PANELS = ("b", "c")
 """Panels of the quick benchmark, with crossings of 2 x 2 pixels."""
 AREA_SIGMAS = 5.0
@@ -243,18 +243,21 @@ def _write_text(path: Path, file_text: str) -> None:
 
 _README = f"""# A benchmark of pigment identification by XRF scanning
 
-Virtual panels made by underpaint {__version__}: paint strips across paint strips on a chalk ground, scanned by a
-simulated spectrometer. No painting was measured. Each panel is a scan, `NAME.h5`, which `underpaint info NAME.h5`
-describes and PyMca opens (`/entry/measurement/counts`: row, column, channel), and a reflectance cube of the same panel,
-`NAME_reflectance.hdr` (ENVI; 2 x 2 of its pixels are one of the scan). The cube is drawn from spectra of REVIGO and the
-USGS, so do not use these two libraries to interpret it. `NAME_truth.h5` is the ground truth of the panel; open it only
-after you have answered.
+Underpaint {__version__} simulated these virtual panels of crossed paint strips on a chalk ground. No painting was
+measured. Each panel has two data sets:
 
-Write answers into `sheet.csv`, one line for a patch (a crossing of strips, numbered along the rows from 1, top left) or
-a pixel: `panel,group,place,patch,row,column,value`. Rows and columns count from 0; a line has either a patch or a row
-and a column. `place` is anywhere, surface (the uppermost paint) or below (all layers under it). `value` is the
-probability that the group is there, from 0 to 1, or 0 and 1 alone. A line that is missing or empty is no answer, and
-counts as no. The same lines as a list of JSON objects are read, too.
+- `NAME.h5` is an XRF scan, with its counts in `/entry/measurement/counts` (row, column, channel).
+  `underpaint info NAME.h5` describes the scan, and PyMca can open it.
+- `NAME_reflectance.hdr` is a reflectance cube (ENVI). 2 x 2 pixels of the cube are one pixel of the scan. The cube is
+  made from spectra of REVIGO and the USGS. Do not use these two libraries to interpret the cube.
+
+`NAME_truth.h5` is the ground truth of the panel. Do not open this file before you have answered.
+
+Write answers into `sheet.csv` with the columns `panel,group,place,patch,row,column,value`. Each line is an answer for
+one patch or for one pixel. A patch is a crossing of strips. Patches are numbered from 1, along the rows, starting at
+the top left. A pixel has a row and a column, which are numbered from 0. `place` is anywhere, surface (the uppermost
+paint) or below (all other layers). `value` is the probability, from 0 to 1, that the group is present at that place. A
+missing or empty line counts as absent. A list of JSON objects with the same keys is also read.
 
     underpaint benchmark score FOLDER FOLDER/sheet.csv
 
@@ -340,8 +343,8 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
         except (KeyError, ValueError, TypeError, IndexError) as error:
             reason = str(error) if isinstance(error, ValueError) else f"{error.args[0]} is not in this benchmark"
             raise BenchmarkError(
-                f"Cannot read answer {answer_number} of {sheet_path}: {reason}. Columns are {', '.join(SHEET_COLUMNS)}; "
-                "`sheet.csv` of the benchmark shows them."
+                f"Cannot read answer {answer_number} of {sheet_path}: {reason}. "
+                f"Columns are {', '.join(SHEET_COLUMNS)}, as in `sheet.csv` of the benchmark."
             ) from error
     return answers
 

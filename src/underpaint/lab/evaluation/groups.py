@@ -31,7 +31,7 @@ def score_names(
 
 
 def names_with_score(scores_by_name: dict[str, Scores]) -> list[str]:
-    """Return the names that have a score: those present in some spectra and absent in others."""
+    """Return the names that have a score, because they are present in some spectra and absent in others."""
     return [name for name, scores in scores_by_name.items() if scores.n_positive and scores.n_negative]
 
 
@@ -53,9 +53,10 @@ def summarise_scores(
     Returns
     -------
     dict
-        ``macro_f1``, ``always_yes_macro_f1``, ``exact`` (fraction of the spectra in which all scored answers are
-        right) and ``names``. ``names`` holds for each name its scores, ``prevalence``, and the number of positive,
-        negative and invisible labels (``n_positive``, ``n_negative``, ``n_invisible``).
+        ``macro_f1``, ``always_yes_macro_f1``, ``exact`` and ``names``.
+        ``exact`` is the fraction of spectra in which all scored answers are right.
+        ``names`` has the scores of each name, its ``prevalence``, and its numbers of labels.
+        ``n_positive``, ``n_negative`` and ``n_invisible`` count positive, negative and invisible labels.
     """
     scores_by_name = score_names(probability, labels, is_visible, names)
     is_scored = (labels == 0) | is_visible

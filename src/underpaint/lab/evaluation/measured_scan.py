@@ -1,7 +1,7 @@
 """Comparison of the pigment maps of a measured scan with line areas, and of two scans with each other.
 
-The true pigments of a measured painting are unknown. Therefore the answers of a network are compared with independent
-evidence: line areas from a fit with PyMca (Sole et al. 2007), and the same pixels recorded by another detector.
+The true pigments of a measured painting are unknown. Therefore the answers of a network are compared with line areas
+from a fit with PyMca (Sole et al. 2007), and with the answers for the same pixels from another detector.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,11 +34,11 @@ AREA_GROUPS = {
     "zinc_pigment": "Zn_K",
 }
 PRESENT_SIGMAS, ABSENT_SIGMAS, MIN_PIXELS = 10.0, 2.0, 100
-"""Line areas of present and of absent groups, in standard deviations, and the minimum number of pixels."""
+"""Line area above which a group is present and below which it is absent, in sigma, and minimum number of pixels."""
 PRESENT_PROBABILITY, PREVALENCE_LIMITS = 0.5, (0.05, 0.95)
-"""Probability of present groups, and the range of prevalence in which kappa is computed."""
+"""Probability above which a group is present, and range of prevalence in which kappa is computed."""
 CONFIDENT_PROBABILITY = 0.9
-"""Minimum probability of a confident answer, yes or no."""
+"""Minimum probability of a confident answer, present or absent."""
 LINE_SIGMAS = 3.0
 AREA_BINS = 20
 MIN_PROBABILITY = 1e-12
@@ -55,9 +55,9 @@ class IdentifiedScan:
 
 
 def identify_scan(scan_path: str, model: str | OnnxModel) -> IdentifiedScan:
-    """Calibrate a scan from its own data, identify its pigments, and fit its lines.
+    """Calibrate a scan from its lines, identify its pigments, and fit its lines.
 
-    A network with instrument inputs receives the conditions that are known from the scan's file and lines.
+    A network with instrument inputs receives the conditions that the scan's file and lines determine.
     """
     uncalibrated_scan = load(scan_path)
     calibration = calibrate(uncalibrated_scan)
@@ -71,7 +71,7 @@ def identify_scan(scan_path: str, model: str | OnnxModel) -> IdentifiedScan:
 
 
 def log_odds(results: Results, name: str) -> Array:
-    """Return the (n_pixel,) log-odds of a name."""
+    """Return the (n_pixel,) log-odds of one output of a network."""
     if "log_odds" in results.stacks:
         return results.map("log_odds", name, "anywhere").ravel().astype(np.float64)
     probability = np.clip(results[name].ravel().astype(np.float64), MIN_PROBABILITY, 1 - MIN_PROBABILITY)
@@ -81,7 +81,7 @@ def log_odds(results: Results, name: str) -> Array:
 def presence_auroc(
     identified_scan: IdentifiedScan, pymca_results: Results
 ) -> tuple[dict[str, float], dict[str, float], dict[str, Any]]:
-    """Return for each group the AUROC, that of the baseline, and the numbers of pixels with and without the group."""
+    """Return the AUROC of the network, the AUROC of the baseline and the numbers of pixels, each by group."""
     auroc_by_group: dict[str, float] = {}
     baseline_auroc: dict[str, float] = {}
     n_pixels: dict[str, Any] = {}
@@ -112,7 +112,7 @@ def presence_auroc(
 def area_correlations(
     identified_scan: IdentifiedScan, pymca_results: Results
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Return the Spearman correlation of each group with PyMca's line area, and the correlation of the baseline."""
+    """Return the Spearman correlations of log-odds and of the baseline with PyMca's line area, each by group."""
     correlations: dict[str, float] = {}
     baseline_correlations: dict[str, float] = {}
     for group, family in AREA_GROUPS.items():
@@ -133,12 +133,12 @@ def area_correlations(
 def agreement(
     first_results: Results, second_results: Results, *, confident_probability: float | None = None
 ) -> dict[str, float]:
-    """Return Cohen's kappa between two scans of the same pixels, for each group that is present in 5 to 95 % of a scan.
+    """Return Cohen's kappa between two scans of the same pixels, for groups present in 5 to 95 % of either scan.
 
     Parameters
     ----------
     confident_probability : float, optional
-        Minimum probability of the answers, yes or no. Pixels with a lower one in either scan are left out.
+        Minimum probability of an answer, present or absent. Pixels with less confident answers are left out.
 
     Raises
     ------
@@ -147,8 +147,8 @@ def agreement(
     """
     if first_results.shape != second_results.shape:
         raise ScanError(
-            f"Cannot compare the scans: {first_results.shape} and {second_results.shape} pixels. "
-            "Both must be of the same pixels."
+            f"Cannot compare scans of {first_results.shape} and {second_results.shape} pixels. "
+            "Give two scans of the same pixels."
         )
     kappa_by_group: dict[str, float] = {}
     for name in first_results.groups:
@@ -168,10 +168,10 @@ def agreement(
 
 
 def counting_agreement(identified_scan: IdentifiedScan, model: str | OnnxModel, seed: int) -> dict[str, float]:
-    """Return Cohen's kappa between two random halves of a scan's counts, the agreement that counting statistics allow.
+    """Return Cohen's kappa between two random halves of a scan's counts.
 
-    Each count goes to either half at random (binomial thinning of a Poisson process). The halves are independent
-    spectra of the same paint, from the same instrument, with half of the counts.
+    This kappa is an upper bound that counting statistics set. Each photon is assigned to one half at random (binomial
+    thinning of a Poisson process). The two halves are independent spectra of the same paint and instrument.
     """
     counts = np.asarray(identified_scan.scan.counts).astype(np.int64)
     first_half = np.random.default_rng(seed).binomial(counts, 0.5)
@@ -185,7 +185,7 @@ def counting_agreement(identified_scan: IdentifiedScan, model: str | OnnxModel, 
 
 
 def line_agreement(first_scan: IdentifiedScan, second_scan: IdentifiedScan) -> dict[str, float]:
-    """Return Cohen's kappa between two scans of the same pixels, with line areas in place of a network.
+    """Return Cohen's kappa between two scans of the same pixels, with line areas instead of a network.
 
     A group is present where its most significant key line family exceeds :data:`LINE_SIGMAS` standard deviations. The
     result has the groups that are present in 5 to 95 % of the pixels of either scan.
@@ -204,9 +204,9 @@ def line_agreement(first_scan: IdentifiedScan, second_scan: IdentifiedScan) -> d
 def below_scatter_correlation(results: Results, group: str = "lead_pigment", family: str = "Pb_L") -> float | None:
     """Return the correlation of a group's probability "below" with Compton scatter, at equal line area.
 
-    Light materials behind the canvas scatter X-rays, but emit no lines of paint. An answer that follows their scatter
-    is therefore no evidence of paint. The result is the mean Spearman correlation over :data:`AREA_BINS` bins of line
-    area with equal numbers of pixels, or None without places or scatter.
+    Light materials behind the canvas scatter X-rays, but emit no lines of paint. An answer that is correlated with this
+    scatter is no evidence of paint. The Spearman correlation is averaged over :data:`AREA_BINS` bins of line area with
+    equal numbers of pixels. The result is None without places or scatter.
     """
     if not results.holds(group, "below") or "Compton" not in results.scatter_peaks or family not in results.lines:
         return None
@@ -223,9 +223,9 @@ def below_scatter_correlation(results: Results, group: str = "lead_pigment", fam
 
 
 def determined_places(results: Results) -> dict[str, float]:
-    """Return the fraction of a group's pixels in which both of its places, surface and below, are stated as yes or no.
+    """Return, by group, the fraction of pixels in which the network states both places, surface and below.
 
-    The result has the groups that are present in at least :data:`MIN_PIXELS` pixels, and their ``mean``.
+    The result has the groups that are present in at least :data:`MIN_PIXELS` pixels, and the mean over these groups.
     """
     fraction_by_group = {}
     for group in _groups_with_places(results):
@@ -236,10 +236,10 @@ def determined_places(results: Results) -> dict[str, float]:
 
 
 def contradicting_places(first_results: Results, second_results: Results) -> dict[str, float]:
-    """Return the fraction of pixels in which one scan has a group only at the surface, and the other only below.
+    """Return, by group, the fraction of pixels with contradicting places in two scans: only surface, only below.
 
-    Pixels are counted in which both scans have the group and state its places. The result has the groups with at least
-    :data:`MIN_PIXELS` such pixels, and their ``mean``.
+    Only pixels in which both scans have the group and state its places are counted. The result has the groups with at
+    least :data:`MIN_PIXELS` counted pixels, and the mean over these groups.
     """
     fraction_by_group = {}
     for group in set(_groups_with_places(first_results)) & set(_groups_with_places(second_results)):
@@ -253,10 +253,11 @@ def contradicting_places(first_results: Results, second_results: Results) -> dic
 
 
 def amount_agreement(first_results: Results, second_results: Results) -> dict[str, float]:
-    """Return the fraction of pixels in which the 90 % intervals of a group's amount overlap between two scans.
+    """Return, by group, the fraction of pixels in which the 90 % intervals of the amount overlap between two scans.
 
-    Pixels are counted in which both scans have the group. The result has the groups with at least :data:`MIN_PIXELS`
-    such pixels, and their ``mean``. It is empty for networks that do not predict amounts.
+    Only pixels in which both scans have the group are counted. The result has the groups with at least
+    :data:`MIN_PIXELS` counted pixels, and the mean over these groups. The result is empty for networks that do not
+    predict amounts.
     """
     fraction_by_group = {}
     for group in first_results.groups:
@@ -315,9 +316,11 @@ def compare_with_lines(identified_scan: IdentifiedScan) -> dict[str, Any]:
     Returns
     -------
     dict
-        Scores by group. ``auroc`` is that of the log-odds. A pixel has the group if PyMca's line area exceeds 10
-        standard deviations, and lacks it below 2; each case needs at least 100 pixels (``pixels``). ``spearman`` is the
-        correlation of the log-odds with PyMca's line area, for elements that are nearly everywhere.
+        Scores by group.
+        ``auroc`` is the AUROC of the network's log-odds.
+        For the AUROC, a group is present where PyMca's line area is above 10 sigma, and absent where it is below 2
+        sigma. ``pixels`` has the numbers of present and absent pixels, which must both be at least 100.
+        ``spearman`` is the correlation of the log-odds with PyMca's line area, for elements in nearly all pixels.
         ``baseline_auroc`` and ``baseline_spearman`` are the scores of the line area from the fit of this package.
         ``prevalence`` is the fraction of pixels with the group.
 

@@ -1,4 +1,4 @@
-"""Evaluation on layered paints whose spectra an independent Monte Carlo code simulated."""
+"""Evaluation on spectra of layered paints from an independent Monte Carlo code."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Numbers = NDArray[np.float64]
 FILE_NAMES = ("mc_panels.json", "mc_panels.npz")
 THRESHOLD = 0.5
 CHANNEL_FLOOR_KEV = 0.005
-"""Half a channel width in keV. The simulator counts photons in the channel below their energy."""
+"""Half a channel width in keV. The Monte Carlo code counts a photon in the channel below its energy."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +60,21 @@ class Panels:
     layers: tuple[list[dict[str, Any]], ...] = ()
 
     def labels(self, groups: Sequence[str]) -> NDArray[np.uint8]:
-        """Return the (n, n_group) labels: 1 if a dry material of the sample contains the element of the group."""
+        """Return (n, n_group) labels that are 1 if a dry material of the sample contains the group's element."""
         group_elements = [_group(name).element for name in groups]
         return np.asarray(
             [[element in elements for element in group_elements] for elements in self.pigment_elements], dtype=np.uint8
         )
 
     def element_labels(self, groups: Sequence[str]) -> NDArray[np.uint8]:
-        """Return the (n, n_group) labels: 1 if any layer of the sample contains the element of the group."""
+        """Return (n, n_group) labels that are 1 if any layer of the sample contains the group's element."""
         group_elements = [_group(name).element for name in groups]
         return np.asarray(
             [[element in elements for element in group_elements] for elements in self.elements], dtype=np.uint8
         )
 
     def counts_needed(self, groups: Sequence[str], model_error: float = 0.0) -> Numbers:
-        """Return the (n, n_group) total counts above which the key lines are visible; infinite if they never are.
+        """Return the (n, n_group) total counts above which the key lines are visible, infinite for missing lines.
 
         ``model_error`` is the relative error of the background under the lines.
         """
@@ -82,7 +82,7 @@ class Panels:
         return np.asarray([[self._counts_needed(row, name, model_error) for name in groups] for row in rows])
 
     def stratigraphies(self) -> tuple[Stratigraphy, ...]:
-        """Return the stratigraphies of the samples; all layers count as paint."""
+        """Return the stratigraphies of the samples, with all layers as paint layers."""
         return tuple(
             Stratigraphy(tuple(map(_paint_layer, layers)), name)
             for name, layers in zip(self.names, self.layers, strict=True)
@@ -105,7 +105,7 @@ class Panels:
         )
 
     def draw_spectra(self, counts: float, n_draw: int, seed: int) -> Spectra:
-        """Draw ``n_draw`` spectra of each sample, in adjacent rows, with on average ``counts`` total counts."""
+        """Draw ``n_draw`` spectra of each sample, in consecutive rows, with mean total counts of ``counts``."""
         rng = np.random.default_rng((seed, round(counts)))
         expected_counts = self.expected_counts * (counts / self.expected_counts.sum(axis=1, keepdims=True))
         return Spectra.from_instrument(
@@ -130,7 +130,7 @@ def read_panels(folder: str | Path) -> Panels:
     except (OSError, ValueError, KeyError) as error:
         file_names = " and ".join(FILE_NAMES)
         raise ScanError(
-            f"Cannot read the Monte Carlo panels in {folder}: {error}. Give the folder that holds {file_names}."
+            f"Cannot read the Monte Carlo panels in {folder}: {error}. Give the folder that contains {file_names}."
         ) from error
 
 
@@ -200,10 +200,11 @@ def panel_scores(
     Returns
     -------
     dict
-        Scores over all draws, as from :func:`~.groups.summarise_scores`. ``samples`` lists for each sample the groups that are
-        present (``there``) and those that are ``visible``. It also gives, for each group, the number of draws in which
-        the group was ``found``, was ``missed`` although it is visible, or was ``claimed_without_its_element``.
-        ``missed`` and ``claimed_without_its_element`` are the totals of these numbers.
+        Scores over all draws, as from :func:`~.groups.summarise_scores`, and ``samples`` with results of each sample.
+        ``there`` and ``visible`` list the groups that are present in the sample, and those that are visible.
+        ``found``, ``missed`` and ``claimed_without_its_element`` are numbers of draws for each group.
+        A group is missed if it is visible but not claimed.
+        ``missed`` and ``claimed_without_its_element`` outside ``samples`` are sums over all samples and groups.
     """
     labels = panels.element_labels(groups) if with_line_labels else panels.labels(groups)
     is_visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if with_line_labels else 0.0) <= counts)

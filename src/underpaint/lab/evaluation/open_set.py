@@ -1,8 +1,8 @@
-"""Test of whether the unlikeness score detects an element whose line families it does not include.
+"""Test of whether the unlikeness score detects elements that are left out of its line families.
 
-Random paintings of all pigments of the library, impurities included, are simulated for one instrument. Each element in
-turn is left out of the line families of the score, as if no pigment contained it. Spectra are positive if the lines of
-the element exceed ``5 sqrt(2 B)``, with B the other counts under these lines. They are negative if the sample does not
+Random paintings with all pigments of the library and their impurities are simulated for one instrument. Each element in
+turn is left out of the line families of the score. Spectra are positive if the line counts of the element exceed ``5
+sqrt(2 B)``, where B is the sum of all other counts under these lines. Spectra are negative if the sample does not
 contain the element. All other spectra are left out.
 """
 
@@ -25,9 +25,9 @@ from underpaint.simulate import RandomStratigraphies, StratigraphySampler
 Array = NDArray[np.float64]
 BATCH_SIZE = 100
 MIN_SPECTRA = 20
-"""Minimum number of positive, and of negative, spectra for an AUROC."""
+"""Minimum number of positive spectra, and of negative spectra, for an AUROC."""
 PRESENT_SIGMAS = 5.0
-"""Significance of present elements. ``counts_needed`` assumes 3, and the counts scale with the square."""
+"""Significance, in sigma, above which an element is present. ``counts_needed`` assumes 3 sigma and is rescaled."""
 BACKGROUND_FRACTION = 0.02
 """Fraction of the counts in the smooth background."""
 
@@ -36,8 +36,8 @@ BACKGROUND_FRACTION = 0.02
 class OpenSetSamples:
     """Expected spectra, normalised to a sum of one.
 
-    For each line family, ``counts_needed`` gives the total counts above which it is visible, and ``line_fraction`` its
-    fraction of the spectrum.
+    ``counts_needed`` has the total counts above which each line family is visible. ``line_fraction`` has the fraction
+    of the counts in each line family.
     """
 
     expected_spectra: Array
@@ -86,15 +86,15 @@ def draw_samples(
 
 
 def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrument, seed: int) -> dict[str, Any]:
-    """Return scores of the unlikeness with each element left out in turn, for spectra with the given total counts.
+    """Return scores of the unlikeness at the given total counts, with each element left out in turn.
 
     Returns
     -------
     dict
-        ``auroc``, ``auroc_fit`` and ``spectra`` by element, and ``alarms``. For ``auroc_fit``, spectra are positive if
-        the true counts of the element's lines exceed five standard deviations of a fit that includes the element. It
-        differs from ``auroc`` for elements whose lines overlap with lines of other elements. ``alarms`` is the fraction
-        of spectra that are flagged when no element is left out.
+        ``auroc``, ``auroc_fit`` and ``spectra`` by element, and ``alarms``.
+        For ``auroc_fit``, spectra are positive if the element's true line counts exceed 5 sigma of a fit that includes
+        the element. ``auroc_fit`` differs from ``auroc`` for elements whose lines overlap with other lines.
+        ``alarms`` is the fraction of spectra with a high unlikeness when no element is left out.
     """
     axis = axis_of(instrument.detector)
     spectra = count(counts * samples.expected_spectra, rng=np.random.default_rng(seed))

@@ -1,4 +1,4 @@
-"""Layer order: pairs of pigments whose order a spectrum can determine, and the orders that network and fit claim."""
+"""Layer order: pairs of pigments whose order a spectrum determines, and claims of the network and of fits."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,13 +32,13 @@ from underpaint.pigments.predict.order import BOTH_AT_SURFACE, FIRST_ON_TOP, SEC
 Numbers = NDArray[np.float64]
 TOP_UM, BELOW_UM, GROUND_UM, GROUND = 35.0, 60.0, 150.0, "chalk"
 REFERENCE_COUNTS = 1e5
-"""Total counts for which deviances are computed; without a model error, deviances are proportional to the counts."""
+"""Total counts for which deviances are computed. Without model error, deviances are proportional to the counts."""
 PAIR_SEPARATOR = " over "
 
 
 @dataclass(frozen=True)
 class PigmentPair:
-    """A pigment over another, with the deviances of other layer orders.
+    """Pair of pigments in two layers, with the deviances of wrong layer orders.
 
     Parameters
     ----------
@@ -62,18 +62,17 @@ class PigmentPair:
 
     @property
     def counts_needed(self) -> float:
-        """Total counts at which the smaller deviance reaches ``MIN_DEVIANCE``."""
+        """Total counts at which the smaller of the two deviances reaches ``MIN_DEVIANCE``."""
         return MIN_DEVIANCE * REFERENCE_COUNTS / max(min(self.deviance.values()), 1e-9)
 
 
 N_REPLICA = 200
 N_PURE_FITS, MAX_REARRANGEMENTS = 3, 3
-"""Number of best fits that are repeated with pure pigments, and maximum number of rounds of rearrangements."""
+"""Number of best fits that are repeated with pure pigments, and maximum number of rearrangement rounds."""
 MIN_ORDER_DEVIANCE = 9.0
-"""Minimum rise of the deviance that determines a layer order; it corresponds to three standard deviations.
+"""Minimum increase of the deviance that determines a layer order, equivalent to three standard deviations.
 
-It is less than ``MIN_DEVIANCE``, which allows for any other pigments, because here a few arrangements of the same
-pigments are compared.
+This limit is less than ``MIN_DEVIANCE``, because only a few arrangements of the same pigments are compared.
 """
 
 
@@ -86,8 +85,9 @@ class GoodnessOfFit:
     deviance, poisson_deviance : float
         Deviance with and without the model's error.
     mean_deviance, std_deviance : float
-        Mean and standard deviation of the deviance of spectra drawn from the fitted model. The number of parameters is
-        subtracted from the mean. For few counts per channel, the mean of the chi-squared distribution would be wrong.
+        Mean and standard deviation of the deviance of spectra drawn from the fitted model.
+        The number of parameters is subtracted from the mean. Simulated spectra are used because the chi-squared
+        distribution is not valid for few counts per channel.
     """
 
     deviance: float
@@ -97,21 +97,21 @@ class GoodnessOfFit:
 
     @property
     def excess_sigmas(self) -> float:
-        """Difference of the deviance from its expected mean, in standard deviations."""
+        """Difference of the deviance from its expected mean, in standard deviations of the deviance."""
         return (self.deviance - self.mean_deviance) / self.std_deviance
 
     @property
     def dispersion(self) -> float:
-        """Ratio of the deviance to its expected mean; 1 for a good fit.
+        """Ratio of the deviance to its expected mean, or 1 for a good fit.
 
-        If no candidate fits well, differences of deviance are too large by this factor and are divided by it
-        (quasi-likelihood, McCullagh & Nelder 1989, section 9.2).
+        If no candidate fits well, differences of deviance are too large by this ratio. They are therefore divided by
+        the ratio (quasi-likelihood, McCullagh & Nelder 1989, section 9.2).
         """
         return 1.0 if self.is_good else self.deviance / max(self.mean_deviance, 1.0)
 
     @property
     def is_good(self) -> bool:
-        """Whether the fit is good: the excess is below three standard deviations."""
+        """Whether the deviance is less than three standard deviations above its expected mean."""
         return self.excess_sigmas < 3.0
 
 
@@ -124,8 +124,8 @@ class Order:
     is_layered : bool
         Whether the best stratigraphy has more than one layer of paint.
     mixed_deviance_rise, swapped_deviance_rise, other_deviance_rise : float or None
-        Rise of the deviance for a single layer, for swapped layers, and for the best other arrangement of the same
-        pigments, or None if there was no such candidate.
+        Increase of the deviance for a single layer, for swapped layers, and for the best other arrangement.
+        All three arrangements have the same pigments. None means that no such candidate was fitted.
     is_fitted : bool
         Whether the best stratigraphy fits well; otherwise its order is no evidence.
     """
@@ -138,7 +138,7 @@ class Order:
 
     @property
     def is_determined(self) -> bool:
-        """Whether the best stratigraphy fits well and beats every other arrangement by ``MIN_ORDER_DEVIANCE``."""
+        """Whether the best stratigraphy fits well, and every other arrangement is worse by ``MIN_ORDER_DEVIANCE``."""
         deviance_rises = [
             deviance_rise
             for deviance_rise in (self.mixed_deviance_rise, self.swapped_deviance_rise, self.other_deviance_rise)
@@ -160,8 +160,8 @@ def find_layer_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -
     fits : sequence of StratigraphyFit
         Fits in order of their AIC, the best one first.
     dispersion : float
-        Dispersion of the best fit (``GoodnessOfFit``), by which differences of deviance are divided. Above 1 no order is
-        determined.
+        Dispersion of the best fit, by which differences of deviance are divided.
+        If the dispersion exceeds 1, no order is determined.
     """
     best_fit = fits[0]
     best_layers = layer_pigments(best_fit.candidate)
@@ -193,9 +193,9 @@ def compare(
     candidates: Sequence[Candidate],
     instrument: Instrument,
 ) -> list[StratigraphyFit]:
-    """Fit candidates and their rearrangements to a spectrum; return the fits in order of their AIC, the lowest first.
+    """Fit candidates and their rearrangements to a spectrum, and return the fits sorted by AIC, the lowest first.
 
-    Candidates with pure pigments in place of composite ones are fitted, too.
+    Composite pigments are also replaced by pure pigments of one group, and the resulting candidates are fitted.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def compare(
 def _with_rearrangements(
     fits: list[StratigraphyFit], spectrum: MergedSpectrum, instrument: Instrument
 ) -> list[StratigraphyFit]:
-    """Add fits with pure pigments in place of composite ones, and fits of other arrangements of the pigments."""
+    """Add fits with pure pigments instead of composite pigments, and fits of other arrangements of the pigments."""
     pure_candidates = [
         candidate
         for candidate in (with_pure_pigments(fit.candidate) for fit in fits[:N_PURE_FITS])
@@ -227,7 +227,7 @@ def _with_rearrangements(
 
 
 def _new_arrangements(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
-    """Return the candidates whose arrangement of pigments is not fitted yet, one for each arrangement."""
+    """Return one candidate for each arrangement of pigments that is not fitted yet."""
     fitted_arrangements = {layer_pigments(fit.candidate) for fit in fits}
     return [
         candidate
@@ -264,8 +264,8 @@ def rival_deviances(
 ) -> dict[str, dict[str, float]]:
     """Fit swapped layers and one mixed layer to the expected spectrum of every ordered pair of pigments.
 
-    Thicknesses, mass fractions, scale and scatter are free. The data are expected counts (Asimov data), and there is no
-    model error.
+    Thicknesses, mass fractions, scale and scatter are free parameters. The fitted data are expected counts without
+    noise (Asimov data). The model error is zero.
 
     Returns
     -------
@@ -285,7 +285,7 @@ def rival_deviances(
 
 
 def pairs_from_deviances(rivals: Mapping[str, Mapping[str, float]], instrument: Instrument) -> list[PigmentPair]:
-    """Return the pairs whose deviances :func:`rival_deviances` returned, with their expected spectra."""
+    """Return the pairs of pigments with their expected spectra and the deviances from :func:`rival_deviances`."""
     pairs = []
     for name, deviance in rivals.items():
         upper_pigment, _, lower_pigment = name.partition(PAIR_SEPARATOR)
@@ -303,8 +303,9 @@ def pairs_from_deviances(rivals: Mapping[str, Mapping[str, float]], instrument: 
 def order_bound(pairs: Sequence[PigmentPair], counts: float) -> dict[str, Any]:
     """Return the resolvable pairs, and how often the likelihood ratio gives their true order.
 
-    Let D be the expected deviance of the best wrong order. Then twice the log-likelihood ratio of a random spectrum is
-    normal with mean D and variance 4 D, and it gives the true order with the probability ``Phi(sqrt(D) / 2)``.
+    Let D be the expected deviance of the best wrong order. Twice the log-likelihood ratio of a random spectrum has a
+    normal distribution with mean D and variance 4 D. The likelihood ratio gives the true order with the probability
+    ``Phi(sqrt(D) / 2)``.
     """
     pair_deviance = np.asarray([pair.deviance_at(counts) for pair in pairs])
     is_resolvable_pair = pair_deviance >= MIN_DEVIANCE
@@ -324,16 +325,16 @@ def order_bound(pairs: Sequence[PigmentPair], counts: float) -> dict[str, Any]:
 def draw_pair_spectra(
     pairs: Sequence[PigmentPair], instrument: Instrument, counts: float, n_draw: int, seed: int
 ) -> Spectra:
-    """Draw ``n_draw`` spectra of each pair; those of one pair are consecutive rows."""
+    """Draw ``n_draw`` spectra of each pair, in consecutive rows."""
     rng = np.random.default_rng((seed, round(counts)))
     expected_counts = np.repeat(np.stack([pair.expected_counts for pair in pairs]), n_draw, axis=0)
     return draw_spectra(instrument, expected_counts, counts, rng)
 
 
 def network_order_claims(answers: ModelAnswers, pairs: Sequence[PigmentPair], n_draw: int) -> NDArray[np.int8] | None:
-    """Return the (n_pair, draws) claims of a network: 1 for the true order, -1 for another one, 0 for no claim.
+    """Return the (n_pair, n_draw) claims of a network: 1 for the true order, -1 for a wrong order, 0 for no claim.
 
-    One layer of both pigments counts as another order. :func:`~.order_map` derives the claims from the answers. The
+    One layer of both pigments is a wrong order. :func:`~.order_map` derives the claims from the network's answers. The
     result is None for a network that does not predict places.
     """
     groups = sorted({_group_of(name) for pair in pairs for name in (pair.upper_pigment, pair.lower_pigment)})
@@ -360,10 +361,10 @@ def fit_order_claims(
     instrument: Instrument,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.int8]:
-    """Return the (n_pair, draws) claims of fits of the forward model, coded as in :func:`network_order_claims`.
+    """Return the (n_pair, n_draw) claims of fits of the forward model: 1 true order, -1 wrong order, 0 no claim.
 
-    The network proposes the pigments. Their arrangements over the ground are fitted, and an order is claimed if every
-    other arrangement is worse by ``MIN_ORDER_DEVIANCE``.
+    The network proposes the pigments. Arrangements of these pigments over the ground are fitted. An order is claimed if
+    the deviance of every other arrangement is higher by ``MIN_ORDER_DEVIANCE``.
 
     Parameters
     ----------
@@ -396,9 +397,9 @@ def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[PigmentPair], 
     Returns
     -------
     dict
-        ``accuracy``, ``abstained`` and ``wrong`` are the fractions of right claims, abstentions and wrong claims in the
-        draws of resolvable pairs; ``abstained_on_rest`` and ``wrong_on_rest`` are the fractions for the other pairs.
-        ``pairs`` holds the scores of each pair.
+        Fractions of draws, and ``pairs`` with the scores of each pair.
+        ``accuracy``, ``abstained`` and ``wrong`` are the fractions of right claims, abstentions and wrong claims for
+        resolvable pairs. ``abstained_on_rest`` and ``wrong_on_rest`` are the same fractions for all other pairs.
     """
     is_resolvable_pair = np.asarray([pair.deviance_at(counts) >= MIN_DEVIANCE for pair in pairs])
     scores_by_pair = {_pair_name(pair): {"counts_needed": pair.counts_needed} for pair in pairs}
@@ -430,7 +431,7 @@ def _fitted_order(
     upper_group: str,
     lower_group: str,
 ) -> int:
-    """Return 1 if the fits show ``upper_group`` above ``lower_group``, -1 for another order, and 0 for none."""
+    """Return 1 if the fits show ``upper_group`` above ``lower_group``, -1 for another order, and 0 for no order."""
     if not candidates:
         return 0
     fits = compare(spectrum, candidates, instrument)

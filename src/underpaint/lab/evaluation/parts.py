@@ -1,4 +1,4 @@
-"""Splits of the mock-up spectra into fine-tuning and test sets: that of the paper, and splits by structure."""
+"""Splits of the mock-up spectra into fine-tuning and test sets, at random as in the paper or by structure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from underpaint.simulate.mockups import Mockups
 
 FINETUNE_FRACTION = 0.2
-"""Fraction of all spectra used for fine-tuning, as in the paper; it does not depend on the size of the test set."""
+"""Fraction of all spectra used for fine-tuning, as in the paper, whatever the size of the test set."""
 N_THICKNESS_CLASS = 3
 MIN_THIRD_FRACTION = 0.1
 """Minimum fraction of all spectra in each third of the thickness range."""
@@ -25,7 +25,7 @@ class Split:
 
 
 def random_splits(n_spectra: int, seed: int, folds: int) -> list[Split]:
-    """Return splits as in the paper: a random fifth of the spectra for fine-tuning, all others for testing."""
+    """Return splits as in the paper, with a random fifth of the spectra for fine-tuning and the others for testing."""
     splits = []
     for fold in range(folds):
         shuffled_rows = np.random.default_rng(seed + fold).permutation(n_spectra)
@@ -35,9 +35,9 @@ def random_splits(n_spectra: int, seed: int, folds: int) -> list[Split]:
 
 
 def splits_by_group(groups: Mapping[str, NDArray[np.bool_]], seed: int) -> list[Split]:
-    """Return one split for each group of spectra: the group is the test set, and a random part of the others is used.
+    """Return one split for each group of spectra, with this group as the test set.
 
-    ``FINETUNE_FRACTION`` of all spectra is drawn from the other groups for fine-tuning.
+    The fine-tuning set is drawn at random from the other groups. Its size is ``FINETUNE_FRACTION`` of all spectra.
     """
     splits = []
     for group_number, (group_name, is_test) in enumerate(groups.items()):
@@ -51,7 +51,7 @@ def splits_by_group(groups: Mapping[str, NDArray[np.bool_]], seed: int) -> list[
 
 
 def structure_families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
-    """Return for each top, and each family of bottoms (1 to 6), the mask of its spectra."""
+    """Return the mask of the spectra of each top, and of each family of bottoms (1 to 6), by name."""
     groups = {str(top_name): mockups.top == top_name for top_name in np.unique(mockups.top)}
     bottom_family = np.asarray([_bottom_family(name) for name in mockups.bottom])
     return groups | {
@@ -60,9 +60,9 @@ def structure_families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
 
 
 def thickness_thirds(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
-    """Return masks of the spectra with thin, medium and thick tops, about a third of the spectra each.
+    """Return masks of the spectra with thin, medium and thick tops, each with about a third of the spectra.
 
-    The result is empty if a thickness is unknown, or if a mask selects less than ``MIN_THIRD_FRACTION`` of them.
+    The result is empty if a thickness is unknown, or if a mask has less than ``MIN_THIRD_FRACTION`` of the spectra.
     """
     if np.isnan(mockups.top_um).any():
         return {}
@@ -75,5 +75,5 @@ def thickness_thirds(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
 
 
 def _bottom_family(bottom_name: str) -> str:
-    """Return the family of a bottom; ``Bottom 2B`` is a variant of ``Bottom 2`` and belongs to its family."""
+    """Return the family of a bottom paint, for example ``Bottom 2`` for its variant ``Bottom 2B``."""
     return bottom_name[:-1] if bottom_name[-1:].isalpha() and bottom_name[-2:-1].isdigit() else bottom_name

@@ -13,7 +13,7 @@ Numbers = NDArray[np.float64]
 PAINT_UM = (0.3, 400.0)
 GROUND_UM = (10.0, 1000.0)
 MAX_LOG_ODDS = float(np.log(1e3))
-"""Largest log-odds of a mass fraction: fractions run from about 0.001 to 0.999."""
+"""Largest log-odds of a mass fraction, which limits fractions to about 0.001 to 0.999."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class FreeParameter:
     film : int
         Index of the layer, 0 at the surface.
     pigment : str
-        Name of the pigment; empty for a thickness. The value of a film's first pigment is the log-odds of its mass
-        fraction against all others. The second pigment has no parameter. The value of every further pigment is the
-        logarithm of its mass divided by the mass of the second pigment.
+        Name of the pigment; empty for a thickness.
+        The value of a film's first pigment is the log-odds of its mass fraction. The second pigment has no parameter.
+        The value of every further pigment is the logarithm of its mass divided by the mass of the second pigment.
     min_value, max_value : float
         Limits of the value.
     """
@@ -85,7 +85,7 @@ class Candidate:
 
     @property
     def parameters(self) -> tuple[FreeParameter, ...]:
-        """Free parameters of the films from the surface down; the thickness of a film precedes its mass fractions."""
+        """Free parameters of the films from the surface down, for each film first thickness, then mass fractions."""
         parameters: list[FreeParameter] = []
         for film_index, film in enumerate(self.films):
             if film.thickness_limits_um is not None:
@@ -97,12 +97,12 @@ class Candidate:
 
     @property
     def bounds(self) -> Numbers:
-        """(n_free, 2) limits of the parameters."""
+        """Limits of the parameters, with the shape (n_free, 2)."""
         return np.asarray([(parameter.min_value, parameter.max_value) for parameter in self.parameters]).reshape(-1, 2)
 
     @property
     def start(self) -> Numbers:
-        """(n_free,) parameters of the initial layers."""
+        """Parameters of the initial layers, with the shape (n_free,)."""
         initial_values: list[float] = []
         for film in self.films:
             if film.thickness_limits_um is not None:
@@ -204,7 +204,7 @@ def fractions_from_parameters(parameters: Numbers) -> Numbers:
 
 
 def without_pigment(candidate: Candidate, pigment: str) -> Candidate | None:
-    """Remove a pigment from a candidate, and the films that contain nothing else; return None if no paint is left."""
+    """Return a candidate without one pigment and without films of this pigment alone, or None if no paint remains."""
     films: list[Film] = []
     for film in candidate.films:
         remaining_pigments = [name for name in film.paint_pigments if name != pigment]
@@ -219,14 +219,14 @@ def without_pigment(candidate: Candidate, pigment: str) -> Candidate | None:
 
 
 def stack_name(films: Sequence[Film]) -> str:
-    """Return a name of the layers for messages, such as "vermilion + lead white over azurite"."""
+    """Return a name of the layers for messages, for example "vermilion + lead white over azurite"."""
     pigments_by_layer = [film.paint_pigments for film in films if film.paint_pigments]
     suffix = ", one layer" if len(pigments_by_layer) == 1 and len(pigments_by_layer[0]) > 1 else ""
     return " over ".join(joined_labels(names) for names in pigments_by_layer) + suffix
 
 
 def joined_labels(pigments: Sequence[str]) -> str:
-    """Return the joined labels of the pigments, such as "vermilion + lead white"."""
+    """Return the joined labels of the pigments, for example "vermilion + lead white"."""
     return " + ".join(library()[name].label for name in pigments)
 
 

@@ -13,16 +13,16 @@ from underpaint.physics.instrument import Instrument
 
 Numbers = NDArray[np.float64]
 DIFFERENCE_STEP = 0.02
-"""Step of the finite differences of logarithms. The curvature of the counts stays below 1 % of their slope."""
+"""Step of logarithms in finite differences. The curvature of the counts is less than 1 % of their slope."""
 SCALE_NAMES = ("scale", "coherent", "other scatter", "slope of the scatter", "curvature of the scatter")
-"""Free logarithms of scale besides the stratigraphy, as in ``limits``: support, air and holders scatter, too."""
+"""Names of free scales, fitted as logarithms. Scatter is scaled because support, air and sample holder also scatter."""
 MAX_SCALES = np.asarray([30.0, 2.0, 2.0, 2.0, 1.0])
-"""Largest absolute value of each logarithm in ``SCALE_NAMES``; slope and curvature refer to ln(energy)."""
+"""Largest absolute value of each logarithm in ``SCALE_NAMES``. Slope and curvature are functions of ln(energy)."""
 
 
 @dataclass(frozen=True)
 class EvaluationPoint:
-    """A point at which the model spectrum of a candidate and its derivatives are computed.
+    """Parameter values at which the model spectrum of a candidate and its derivatives are computed.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def evaluate_models(
 ) -> list[ModelledSpectrum]:
     """Return the model spectrum and its derivatives for every evaluation.
 
-    One call of ``emit`` computes all stratigraphies, those at shifted parameters included, with shared atomic tables.
+    One call of ``emit`` computes all stratigraphies, including those for the finite differences.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def evaluate_models(
             for evaluation, trial_values in zip(evaluations, trial_values_by_evaluation, strict=True)
         ]
     )
-    # single precision is accurate to 2e-5 in every line, a thousandth of the steps
+    # single precision has an error of 2e-5 in every line, a thousandth of the steps
     emission = with_scales(emit(stratigraphies, instrument, single=True), scale_rows, spectrum)
     total_scale = np.exp(scale_rows[:, :1])
     model_counts = total_scale * _render(emission, spectrum, instrument)
@@ -115,7 +115,7 @@ def evaluate_models(
 
 
 def with_scales(emission: Emission, scales: Numbers, spectrum: MergedSpectrum) -> Emission:
-    """Return an emission whose scatter is multiplied by the (n_sample, 5) scales; the total scale is not applied."""
+    """Return an emission with scatter multiplied by its (n_sample, 5) scales, but without the total scale."""
     other_scatter_factor = np.exp(scales[:, 2:3] + scales[:, 3:] @ _log_energy_terms(emission.compton_kev, spectrum))
     return replace(
         emission,
@@ -126,7 +126,7 @@ def with_scales(emission: Emission, scales: Numbers, spectrum: MergedSpectrum) -
 
 
 def with_components(emission: Emission, *components: str) -> Emission:
-    """Return an emission that has only the named orders of fluorescence and kinds of scatter."""
+    """Return an emission with only the named orders of fluorescence and kinds of scatter."""
     zero_arrays = {
         name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER) if name not in components
     }
@@ -139,7 +139,7 @@ def select_samples(emission: Emission, rows: NDArray[np.int64]) -> Emission:
 
 
 def _difference_steps(evaluation: EvaluationPoint) -> Numbers:
-    """Return the (n_free,) steps of the finite differences, directed away from the nearer bound."""
+    """Return the (n_free,) steps of the finite differences, negative for parameters near their upper bound."""
     lower_bounds, upper_bounds = evaluation.candidate.bounds.T
     return np.asarray(
         np.where(evaluation.parameter_values + DIFFERENCE_STEP <= upper_bounds, DIFFERENCE_STEP, -DIFFERENCE_STEP)
@@ -151,7 +151,7 @@ def _log_energy_terms(energy_kev: Numbers, spectrum: MergedSpectrum) -> Numbers:
     """Return the (2, n) logarithm of the energy relative to the centre of the range, and its square."""
     start_kev, stop_kev = spectrum.axis.start_kev, spectrum.axis.stop_kev
     log_energy = np.log(energy_kev / np.sqrt(start_kev * stop_kev))
-    # outside the fitted channels the exponential of the square would diverge
+    # clipped, because the exponential of the square diverges outside the fitted channels
     log_energy = np.clip(log_energy, np.log(np.sqrt(start_kev / stop_kev)), np.log(np.sqrt(stop_kev / start_kev)))
     return np.stack([log_energy, log_energy**2])
 
@@ -161,16 +161,16 @@ def _render(emission: Emission, spectrum: MergedSpectrum, instrument: Instrument
 
 
 MAX_LOG_STEP = 1.0
-"""Maximum change of a logarithm in one step; it prevents divergence."""
+"""Maximum change of a logarithm in one step, which prevents divergence."""
 MIN_DEVIANCE_DECREASE = 0.02
-"""Minimum expected decrease of the deviance; a fit has converged when its next step promises less."""
+"""Expected decrease of the deviance below which a fit has converged."""
 MAX_ROUNDS = 30
 MIN_ROUNDS, MAX_DEVIANCE_EXCESS = 8, 1000.0
 """Number of rounds after which a fit is stopped if its deviance exceeds the lowest one by ``MAX_DEVIANCE_EXCESS``."""
 INITIAL_DAMPING = 1e-3
-"""Initial damping, relative to the diagonal of the information."""
+"""Initial damping, relative to the diagonal of the Fisher information."""
 MAX_PULL = 5.0
-"""Difference of counts and model, in standard deviations, above which the observed curvature is used."""
+"""Residual, in standard deviations, above which the observed curvature replaces the expected curvature."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ class StratigraphyFit:
 
     @property
     def thickness_um(self) -> Numbers:
-        """(n_layer,) fitted thicknesses, in um."""
+        """Fitted thicknesses of the layers, in um, with the shape (n_layer,)."""
         return self.candidate.thickness_um(self.parameter_values)
 
 
@@ -241,7 +241,7 @@ def fit_candidates(
     candidates: Sequence[Candidate],
     instrument: Instrument,
 ) -> list[StratigraphyFit]:
-    """Fit every candidate, and return the fits in order of their AIC, the lowest first.
+    """Fit every candidate, and return the fits sorted by AIC, the lowest first.
 
     Parameters
     ----------
@@ -260,15 +260,15 @@ def solve(
     spectrum: MergedSpectrum,
     instrument: Instrument,
 ) -> list[StratigraphyFit]:
-    """Fit all tasks simultaneously by damped Fisher scoring within their bounds, and return the fits in task order.
+    """Fit all tasks simultaneously by damped Fisher scoring within bounds, and return the fits in task order.
 
-    A fit is stopped after ``MIN_ROUNDS`` rounds if its deviance exceeds the lowest one by more than ``MAX_DEVIANCE_EXCESS``.
+    After ``MIN_ROUNDS`` rounds, a fit is stopped if its deviance exceeds the lowest deviance by more than
+    ``MAX_DEVIANCE_EXCESS``.
 
     Notes
     -----
-    The damping is that of Levenberg and Marquardt, applied to the expected information of the likelihood of
-    ``MergedSpectrum``. In each round, one call of the forward model computes the spectrum and its derivatives for every
-    task that has not converged.
+    Levenberg-Marquardt damping is applied to the expected Fisher information of ``MergedSpectrum``. In each round, one
+    call of the forward model computes the spectra and derivatives of all tasks that have not converged.
     """
     fit_states = [_FitState(task) for task in tasks]
     for round_number in range(MAX_ROUNDS):
@@ -288,7 +288,7 @@ def solve(
 
 @dataclass
 class _FitState:
-    """The state of one fit."""
+    """Current parameters, deviance and damping of one fit."""
 
     task: FitTask
     trial_point: Numbers = field(init=False)
@@ -312,7 +312,7 @@ class _FitState:
         return np.concatenate([lower_bounds, -MAX_SCALES]), np.concatenate([upper_bounds, MAX_SCALES])
 
     def update(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> None:
-        """Keep the trial point if it lowers the deviance, and choose the next one."""
+        """Keep the trial point if it lowers the deviance, and choose the next trial point."""
         if self.model_spectrum is None:
             model_spectrum = self._scaled_to_counts(model_spectrum, spectrum)
         deviance = spectrum.deviance(model_spectrum.expected_counts)
@@ -341,7 +341,7 @@ class _FitState:
         damped_information = information + np.diag(self.damping * np.diag(information) + 1e-10)
         parameter_step = np.zeros_like(self.best_point)
         for _ in range(self.best_point.size):
-            # parameters beyond a bound are fixed there, and the step of the others is solved again
+            # parameters beyond a bound are fixed at the bound, and the step of the other parameters is solved again
             free_index = np.flatnonzero(~is_at_bound)
             right_hand_side = (
                 gradient[free_index]
@@ -363,8 +363,8 @@ class _FitState:
     ) -> tuple[Numbers, Numbers]:
         """Return the Fisher information and half the negative gradient of the deviance.
 
-        With ``use_observed_curvature``, the observed curvature replaces the expected one in channels whose counts far
-        exceed the model. Steps by the expected curvature would overshoot there.
+        With ``use_observed_curvature``, the observed curvature replaces the expected curvature in channels whose counts
+        far exceed the model, because steps would otherwise be too large.
         """
         if self.model_spectrum is None:
             raise RuntimeError("no trial point was evaluated yet")
@@ -380,7 +380,7 @@ class _FitState:
     def as_fit(self, spectrum: MergedSpectrum) -> StratigraphyFit:
         n_free = len(self.task.parameter_values)
         information, _ = self._fisher_information(spectrum)
-        # a very weak prior, with a standard deviation of a factor e**10, keeps the inverse finite
+        # a weak prior with a standard deviation of 10 in each logarithm keeps the inverse finite
         covariance = np.asarray(np.linalg.inv(information + 0.01 * np.eye(len(information))), dtype=np.float64)
         expected_counts = self.model_spectrum.expected_counts if self.model_spectrum is not None else spectrum.counts
         return StratigraphyFit(

@@ -1,4 +1,4 @@
-"""Candidate stratigraphies, proposed from a network's answers for a spectrum."""
+"""Proposals of candidate stratigraphies from a network's answers for a spectrum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,27 +20,26 @@ from underpaint.lab.evaluation.candidates.fit import StratigraphyFit
 from underpaint.physics.materials import Paint, ground_layer, library
 
 MIN_PRESENT_PROBABILITY = 0.5
-"""Minimum probability of the groups whose pigments are in every candidate."""
+"""Minimum probability of a group whose pigment is in every candidate."""
 MIN_HIDDEN_PROBABILITY = 0.1
 """Minimum probability of a group whose pigment is tried in a hidden layer."""
 MAX_CANDIDATES = 12
-"""Maximum number of stratigraphies in the first round, the candidates without one pigment included. Rearrangements of
-the best candidate are not counted."""
+"""Maximum number of candidates in the first round, including candidates without one pigment but no rearrangements."""
 MAX_PIGMENTS = 5
 TOP_UM, BELOW_UM, GROUND_UM = 15.0, 30.0, 150.0
-"""Initial thicknesses of an upper layer of two, of a lower or single layer, and of the ground, in um."""
+"""Initial thicknesses, in um, of an upper layer, of a lower or single layer, and of the ground."""
 PRIMING_PIGMENT = "lead_white"
-"""Pigment of the most common underlayer; it is tried if no other hidden pigment is suspected."""
+"""Pigment of the most common underlayer, which is tried if no other hidden pigment is suspected."""
 
 
 @dataclass(frozen=True)
 class SuspectedPigments:
-    """Pigments from which candidates are made.
+    """Suspected pigments, from which candidates are made.
 
     Parameters
     ----------
     pigments : tuple of str
-        Library names in order of probability, the highest first; each stands for its equivalence group.
+        Library names in order of probability, the highest first. Each pigment represents its equivalence group.
     hidden_pigments : tuple of str
         Pigments that are tried in a hidden layer.
     """
@@ -52,8 +51,8 @@ class SuspectedPigments:
 def suspect_pigments(results: Results, ground: str) -> SuspectedPigments:
     """Return the pigments that a network's answers suggest.
 
-    For each present group, the most probable member is suggested; members of an absent group are not considered. No
-    member is suggested for groups that the ground contains.
+    For each present group, the most probable member is suggested. Members that also belong to an absent group are not
+    considered. No member is suggested for a group of the ground.
 
     Parameters
     ----------
@@ -83,12 +82,12 @@ def suspect_pigments(results: Results, ground: str) -> SuspectedPigments:
 
 
 def propose(suspected_pigments: SuspectedPigments, ground: str) -> list[Candidate]:
-    """Return candidates with the suspected pigments in one layer or divided between two.
+    """Return candidates with the suspected pigments in one layer or divided between two layers.
 
-    The first candidate has all pigments in one layer. Then follow candidates with a hidden pigment below this mixture,
-    and candidates with the pigments divided between two layers, those with a pigment alone above or below the others
-    first. Their number is at most ``MAX_CANDIDATES``, including the candidates without one pigment that are fitted
-    later. ``rearrangements`` returns other arrangements of the best candidate.
+    The first candidate has all pigments in one layer. The next candidates have a hidden pigment below this mixture. The
+    last candidates have the pigments divided between two layers, first those with a single pigment in one layer. The
+    number of candidates, including those without one pigment that are fitted later, is at most ``MAX_CANDIDATES``.
+    ``rearrangements`` returns other arrangements of the best candidate.
     """
     names = suspected_pigments.pigments
     base_film = ground_film(ground, GROUND_UM)
@@ -106,8 +105,8 @@ def propose(suspected_pigments: SuspectedPigments, ground: str) -> list[Candidat
 def rearrangements(candidate: Candidate) -> list[Candidate]:
     """Return other arrangements of a candidate's pigments.
 
-    For two layers: both mixed in one layer, the layers swapped, and one pigment moved to the other layer. For one
-    layer: each pigment alone above, and alone below, the others.
+    For two layers, the result has both layers mixed, the layers swapped, and one pigment moved to the other layer. For
+    one layer, the result has each pigment alone above, and alone below, the other pigments.
     """
     pigments_by_layer = [film.paint_pigments for film in candidate.films if film.paint_pigments]
     lower_films = candidate.films[len(pigments_by_layer) :]
@@ -148,10 +147,11 @@ def layer_pigments(candidate: Candidate) -> tuple[frozenset[str], ...]:
 
 
 def with_pure_pigments(candidate: Candidate) -> Candidate | None:
-    """Replace pigments of several groups by pigments of one group; return None if nothing changes.
+    """Return a candidate with composite pigments replaced by pigments of one group, or None if nothing changes.
 
-    A composite pigment is replaced if other pigments of the candidate cover all its groups but one. Lead white with
-    chrome oxide green, for example, has the lines of lead white with chrome orange, and allows other layer orders.
+    A composite pigment is replaced if other pigments of the candidate have all its groups but one. For example, lead
+    white with chrome orange becomes lead white with chrome oxide green. Both have the same lines, but allow different
+    layer orders.
     """
     names = candidate.pigments
     pure_by_composite: dict[str, str] = {}
@@ -179,7 +179,7 @@ def with_pure_pigments(candidate: Candidate) -> Candidate | None:
 
 
 def without_each_pigment(fit: StratigraphyFit) -> list[Candidate]:
-    """Return the fitted candidate without each of its pigments in turn; the initial values are the fitted ones."""
+    """Return the fitted candidate without each of its pigments in turn, with the fitted values as initial values."""
     candidate_at_fit = with_fitted_values(fit)
     reduced_candidates = (without_pigment(candidate_at_fit, name) for name in sorted(candidate_at_fit.pigments))
     return [candidate for candidate in reduced_candidates if candidate is not None]
@@ -213,7 +213,7 @@ def _stack(upper_pigments: Sequence[str], lower_pigments: Sequence[str], ground_
 
 
 def _upper_layers(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the possible upper layers: first those with one pigment, then those that lack one, then the rest."""
+    """Return the possible upper layers, first with one pigment, then with all but one, then the others."""
     n_pigment = len(names)
     layer_sizes = sorted(
         range(1, n_pigment), key=lambda layer_size: (min(layer_size, n_pigment - layer_size), layer_size)
@@ -224,11 +224,10 @@ def _upper_layers(names: Sequence[str]) -> list[tuple[str, ...]]:
 def _member_of_each_group(
     groups: Sequence[str], allowed_groups: set[str], results: Results, probability: dict[str, float]
 ) -> list[str]:
-    """Return one member for each group, without repeats.
+    """Return the most probable member of each group, without repeats.
 
-    It is the most probable member. A pigment of several groups is taken for one of them only: the group whose
-    alternative is least probable. The other groups get a pigment of one group, so that layer orders can be
-    distinguished.
+    A pigment of several groups is used for one of its groups, the one whose alternative pigment is least probable. Its
+    other groups get a pigment of a single group, so that layer orders can be distinguished.
     """
     members_by_group = {group: _member_options(group, allowed_groups, results, probability) for group in groups}
     single_group_member = {group: names[-1] for group, names in members_by_group.items() if names}
@@ -242,13 +241,13 @@ def _member_of_each_group(
 def _member_options(
     group: str, allowed_groups: set[str], results: Results, probability: dict[str, float]
 ) -> tuple[str, ...]:
-    """Return the most probable member of a group, and the most probable one that has no other group; empty if none."""
+    """Return the most probable member of a group, and its most probable member without other groups."""
 
     def probability_of(name: str) -> float:
         return probability.get(name, 0.0)
 
     members = [name for name in results.pigments if name in library() and group in library()[name].groups]
-    # a network without members leaves the choice to the library, whose first member is the most common
+    # for a network without members, the order of the library decides, which has the most common member first
     members = members or [pigment.name for pigment in library().members(group)]
     allowed_members = [name for name in members if set(library()[name].groups) <= allowed_groups]
     single_group_members = [name for name in allowed_members if len(library()[name].groups) == 1]
@@ -266,5 +265,5 @@ def _ground_groups(ground: str) -> set[str]:
 
 
 def _may_be_primed(names: Sequence[str]) -> bool:
-    """Return whether the paint is free of lead, because only then can lead white below it be distinguished."""
+    """Return whether the paint is free of lead, so that lead white below it can be detected."""
     return not any("lead_pigment" in library()[name].groups for name in names)
