@@ -1,4 +1,4 @@
-"""Scores of presence, place and amount on Monte Carlo panels, compared with a rule that needs no network."""
+"""Scores of presence, place and amount on Monte Carlo panels, compared with a threshold of line areas."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,12 +34,12 @@ from underpaint.simulate.labels import MODEL_ERROR, element_shares, lines_needed
 
 SCORED_COUNTS = (1e3, 1e4, 1e5, 1e6)
 LINE_SIGMAS = 5.0
-"""Minimum area of a line family for the rule that needs no network, in standard deviations."""
+"""Minimum area of a line family for a claim without a network, in standard deviations."""
 VISIBLE_SIGMAS, INVISIBLE_SIGMAS = 10.0, 2.0
-"""Areas in standard deviations above which lines are clearly visible, and below which they are no evidence."""
+"""Line areas, in sigma, above which a line is clearly visible, and below which a line is no evidence."""
 _MIN_AMOUNT_PROBABILITY = 0.95
 _PIGMENT_MASS_FRACTION = 0.01
-"""Minimum mass fraction of an element from a pigment; less is a trace."""
+"""Mass fraction of an element above which it is from a pigment, and below which it is a trace."""
 _N_RESAMPLE = 2000
 SCORED_PLACES: tuple[Place, ...] = ("surface", "below")
 
@@ -49,7 +49,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Truth:
-    """Contents of the samples of one or more folders; arrays are (n_sample, n_group).
+    """Ground truth of the samples of one or more folders, as (n_sample, n_group) arrays.
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ class Truth:
     counts_needed : array
         Total counts above which the lines of the element are visible, with a model error of 2 %.
     is_contained_at, counts_needed_at : mapping of Place to array
-        The same for the uppermost layer ("surface") and for the layers under it ("below"), computed with the forward
-        model of this package.
+        The same arrays for the uppermost layer ("surface") and for all other layers ("below").
+        They are computed with the forward model of this package.
     mass_fraction : array
         Largest mass fraction of the element in any layer.
     thickness_um : (n_sample,) array
@@ -85,19 +85,19 @@ def evaluate_monte_carlo(
 ) -> dict[str, Any]:
     """Score a network on Monte Carlo panels at 1e3 to 1e6 counts.
 
-    An element is present if its lines, from any material, are visible with a model error of 2 %. Elements that are
-    contained but not visible are not scored. All groups of the library are scored. Groups that are no output of a
-    network count as absent.
+    An element is present if its lines, from any material, are visible with a model error of 2 %. Elements that a sample
+    contains without visible lines are not scored. All groups of the library are scored. If a group is no output of a
+    network, the network's answer is "absent".
 
     Parameters
     ----------
     folders : sequence of path
         Folders that each contain ``mc_panels.json`` and ``mc_panels.npz``.
     model : str, Path or OnnxModel
-        The network to score. The rule "area above 5 sigma" and the baseline "always yes" are scored, too.
+        The network to score. The rule "area above 5 sigma" and the baseline "always yes" are also scored.
     other_models : mapping of str to (str, Path or OnnxModel), optional
-        Further networks, by their key in the record. By default the shipped network, as ``shipped``, if it is not
-        ``model``.
+        Further networks, by their key in the record.
+        The default is the shipped network with the key ``shipped``, unless ``model`` is the shipped network.
     draws : int
         Number of spectra drawn from every sample.
     seed : int
@@ -107,9 +107,10 @@ def evaluate_monte_carlo(
     Returns
     -------
     dict
-        JSON-serialisable scores by contestant and counts: those of :func:`presence_scores` and, for networks, those of
-        :func:`place_scores` and :func:`amount_scores`. Each network is scored alone, and again ``with_evidence``:
-        without claims that the line areas contradict, and with groups that the line areas prove.
+        JSON-serialisable scores by method and counts, from :func:`presence_scores`.
+        Networks also have the scores of :func:`place_scores` and :func:`amount_scores`.
+        Each network is scored alone and ``with_evidence`` of line areas. In the second case, claims that line areas
+        contradict are removed, and groups that line areas prove are added.
 
     Raises
     ------
@@ -186,11 +187,16 @@ def presence_scores(
     Returns
     -------
     dict
-        ``macro_f1``; ``exact_sets``, the fraction of spectra in which all scored answers are right, and its 95 %
-        interval from resampled samples; ``present_missed`` and ``present_missed_over_10_sigma``, the numbers of visible
-        elements that are not claimed; ``false_claims``, the number of claims of elements that are not contained, and
-        their rate ``false_share``; ``claims_without_evidence``, the number of claims without a line family above
-        2 sigma; ``n``, the number of scored answers; ``n_negative``, the number of those without the element.
+        Scores, among them ``macro_f1``.
+        ``exact_sets`` is the fraction of spectra in which all scored answers are right.
+        ``exact_sets_interval`` is its 95 % interval from resampled samples.
+        ``present_missed`` is the number of visible elements that are not claimed.
+        ``present_missed_over_10_sigma`` is the number of missed elements with lines above 10 sigma.
+        ``false_claims`` is the number of claims of elements that the sample does not contain.
+        ``false_share`` is the number of false claims divided by ``n_negative``.
+        ``claims_without_evidence`` is the number of claims without a line family above 2 sigma.
+        ``n`` is the number of scored answers.
+        ``n_negative`` is the number of answers for elements that the sample does not contain.
     """
     n_draw = len(is_claimed) // len(truth.is_contained)
     is_contained, is_visible = (
@@ -224,11 +230,13 @@ def place_scores(truth: Truth, answers: ModelAnswers, counts: float, groups: Seq
     Returns
     -------
     dict
-        A place of a visible group is stated if its probability is above 0.75 or below 0.25. ``surface_right`` and
-        ``below_right`` are the fractions of right statements; ``below_f1`` is the F1 at a probability of 0.5;
-        ``not_determined`` is the fraction of places that are not stated; ``determined_of_determinable`` is the
-        fraction stated where the lines from the place are visible. ``coverage`` and ``determined`` are the coverage of
-        the thickness interval and the fraction of determined thicknesses.
+        Scores of visible groups. A place is stated if its probability is above 0.75 or below 0.25.
+        ``surface_right`` and ``below_right`` are the fractions of statements that are right.
+        ``below_f1`` is the F1 of the place "below" at a probability of 0.5.
+        ``not_determined`` is the fraction of places that are not stated.
+        ``determined_of_determinable`` is the fraction of places that are stated if their lines are visible.
+        ``coverage`` is the coverage of the thickness interval.
+        ``determined`` is the fraction of spectra with a determined thickness.
     """
     n_draw = len(answers.probability) // len(truth.is_contained)
     is_group_visible = np.repeat(truth.is_contained & (truth.counts_needed <= counts), n_draw, axis=0)
@@ -260,16 +268,17 @@ def place_scores(truth: Truth, answers: ModelAnswers, counts: float, groups: Seq
 def amount_scores(
     truth: Truth, answers: ModelAnswers, is_claimed: Mask, counts: float, groups: Sequence[str]
 ) -> dict[str, Any]:
-    """Return scores of amounts; empty for a network that does not predict amounts.
+    """Return scores of amounts, or an empty dict for a network that does not predict amounts.
 
     Returns
     -------
     dict
-        ``pigment_right`` and ``trace_right`` are the fractions of right statements that a claimed element reaches, or
-        does not reach, a mass fraction of 1 % (probability above 95 %). ``less_than_holds`` is the fraction of right
-        upper limits for elements that are contained but not visible; the upper limit is the lowest edge that is not
-        reached with a probability of :data:`~.mapping.UPPER_PROBABILITY`. Each fraction is accompanied by its number
-        of cases.
+        Fractions of statements that are right, with the numbers of statements.
+        ``pigment_right`` is for the statement that a claimed element has a mass fraction of 1 % or more.
+        ``trace_right`` is for the statement that a claimed element has a mass fraction below 1 %.
+        Both statements need a probability above 95 %.
+        ``less_than_holds`` is for upper limits of elements that a sample contains without visible lines.
+        The mass fraction is below the upper limit with a probability of :data:`~.mapping.UPPER_PROBABILITY`.
     """
     model_card = answers.card
     if answers.amount is None:
@@ -316,9 +325,9 @@ def _open_network(model: str | Path | OnnxModel) -> OnnxModel:
 
 
 def _line_evidence(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> tuple[Numbers, Mask]:
-    """Return two (n, n_group) arrays: the log-odds that a claim needs, and whether lines prove the group.
+    """Return (n, n_group) log-odds that a claim needs at least, and an (n, n_group) mask of groups that lines prove.
 
-    The evidence is computed with the known instrument of the simulation.
+    Both arrays are computed with the known instrument of the simulation.
     """
     scan_statistics = survey(Scan(np.asarray(spectra.counts)[None], panels.axis))
     fit = plan_all_families(scan_statistics, panels.axis, panels.instrument, peaks=False)

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one name over the scored spectra, or NaN where a score is undefined."""
+    """Scores of one pigment or group over the scored spectra, with NaN for undefined scores."""
 
     n_positive: int
     n_negative: int
@@ -26,19 +26,19 @@ class Scores:
     majority_accuracy: float
 
     def as_dict(self) -> dict[str, float | int]:
-        """Return plain values for JSON."""
+        """Return the scores as plain values for JSON."""
         return asdict(self)
 
 
 def score(
     probability: NDArray[np.floating], label: NDArray[np.bool_], is_visible: NDArray[np.bool_], threshold: float = 0.5
 ) -> Scores:
-    """Return the scores of one name.
+    """Return the scores of one pigment or group.
 
     Parameters
     ----------
     probability : (n,) array
-        Probability given by the model; NaN ("no answer") counts as no.
+        Probability from the model. NaN ("no answer") counts as no.
     label : (n,) bool array
         Whether the name is in the sample.
     is_visible : (n,) bool array
@@ -70,7 +70,7 @@ def score(
 
 
 def auroc(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
-    """Return the area under the ROC curve; ties count half (Mann-Whitney statistic)."""
+    """Return the area under the ROC curve as the Mann-Whitney statistic, in which ties count half."""
     n_positive, n_negative = int(truth.sum()), int((~truth).sum())
     if n_positive == 0 or n_negative == 0:
         return float("nan")
@@ -80,7 +80,7 @@ def auroc(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
 
 
 def average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
-    """Return the average precision, an area under the precision-recall curve; tied scores share one threshold."""
+    """Return the average precision, with one threshold for tied scores."""
     n_positive = int(truth.sum())
     if n_positive == 0:
         return float("nan")
@@ -92,7 +92,7 @@ def average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) ->
 
 
 def expected_calibration_error(probability: NDArray[np.floating], truth: NDArray[np.bool_], n_bin: int = 10) -> float:
-    """Return the mean distance between probability and observed frequency over equal-width bins, weighted by size."""
+    """Return the mean difference of predicted probability and observed frequency over bins, weighted by bin size."""
     if truth.size == 0:
         return float("nan")
     bin_index = np.clip((probability * n_bin).astype(int), 0, n_bin - 1)
@@ -119,5 +119,5 @@ def _ratio(numerator: int, denominator: int) -> float:
 
 
 def counts_key(counts: float) -> str:
-    """Return the key of a number of counts in the records of scores, such as "1e5"."""
+    """Return the key of total counts in the records of scores, for example "1e5"."""
     return f"{counts:.0e}".replace("e+0", "e")

@@ -1,4 +1,4 @@
-"""Simulated test sets: held-out instruments and structures, and virtual mock-ups, with their labels."""
+"""Simulated test sets with labels: held-out instruments and structures, and virtual mock-ups."""
 
 import json
 from collections.abc import Callable
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from underpaint.lab.training import FinetuneSettings, Library, TrainedNetwork
 
 PALETTE = "easel_15_to_20"
-"""Palette of the simulation for models whose outputs include all its visible pigments."""
+"""Palette of the simulation for models that predict all its visible pigments."""
 TEST_SEED, TUNING_SEED, UNSEEN_SEED = 0, 1, 2
-"""Added to the seed, so that each set has its own random numbers."""
+"""Numbers added to the seed, so that the sets have different random numbers."""
 MAX_SERIAL_CHUNKS = 8
-"""Maximum number of chunks that one process simulates."""
+"""Maximum number of chunks that are simulated in a single process."""
 Answer = Callable[[Spectra], NDArray[np.float32]]
-"""Function that returns the (n, n_group) probabilities for spectra, or NaN for no answer."""
+"""Function that returns (n, n_group) probabilities for spectra, with NaN for no answer."""
 BATCH_SIZE = 256
 
 
@@ -64,8 +64,8 @@ class HeldOutSet:
         Names and kinds of the outputs, and the materials of ``surface_share``.
     axis : EnergyAxis
     max_absent_counts : (n, n_name) float32 array or None
-        Total counts below which a name counts as absent, for networks that predict the presence of lines, or None for no
-        limit.
+        Total counts below which a name counts as absent, for networks that predict the presence of lines.
+        None means that there is no such limit.
     """
 
     expected: NDArray[np.float32]
@@ -87,7 +87,7 @@ class HeldOutSet:
 
     @property
     def instrument_index(self) -> NDArray[np.int64]:
-        """(n,) index of the instrument of each spectrum."""
+        """Index of the instrument of each spectrum, with the shape (n,)."""
         return np.asarray(np.unique(self.instrument, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
 
     @property
@@ -101,7 +101,7 @@ class HeldOutSet:
         return [self.names.index(name) for name in names]
 
     def select(self, rows: NDArray[np.integer] | slice) -> "HeldOutSet":
-        """Return some of the spectra."""
+        """Return the held-out set with the spectra of the given rows."""
         array_names = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
         max_absent_counts = None if self.max_absent_counts is None else self.max_absent_counts[rows]
         return replace(
@@ -109,18 +109,18 @@ class HeldOutSet:
         )
 
     def draw_spectra(self, counts: NDArray[np.floating] | float, seed: tuple[int, ...]) -> Spectra:
-        """Draw spectra with the given mean total counts within the recorded range, (n,) or one number for all."""
+        """Draw spectra with the given mean total counts, an (n,) array or a single number."""
         rng = np.random.default_rng(seed)
         total_counts = np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))
         spectra = count(self.expected * total_counts[:, None], rng=rng).astype(np.float32)
         return Spectra(spectra, self.axis, self.recorded, self.instrument)
 
     def is_present(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
-        """Return a (n, n_name) mask of the names that count as present at the given total counts, visible or not."""
+        """Return an (n, n_name) mask of the names that count as present at the given total counts."""
         return present_at(self.labels, self.max_absent_counts, self._totals(counts))
 
     def is_visible(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
-        """Return a (n, n_name) mask of the names that are present and visible at the given total counts."""
+        """Return an (n, n_name) mask of the names that are present and visible at the given total counts."""
         return np.asarray(self.is_present(counts) & (self.counts_needed <= self._totals(counts)))
 
     def _totals(self, counts: NDArray[np.floating] | float) -> NDArray[np.float64]:
@@ -128,7 +128,7 @@ class HeldOutSet:
 
 
 def palette_for(model_card: ModelCard) -> tuple[str, ...]:
-    """Return the pigments to simulate: those of easel painting, or those of the model if it has fewer."""
+    """Return the pigments to simulate: the easel-painting palette or, for small models, the model's pigments."""
     easel_pigments = tuple(load_palette(PALETTE).pigments)
     visible_groups = {group.name for group in library().groups if group.visible}
     visible_pigments = {name for name in easel_pigments if visible_groups.intersection(library()[name].groups)}
@@ -139,12 +139,12 @@ def palette_for(model_card: ModelCard) -> tuple[str, ...]:
 
 
 def held_out_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOutSet:
-    """Simulate structures and instruments as in training, with another seed, or read the set of an earlier run."""
+    """Simulate structures and instruments as in training but with another seed, or read the set of an earlier run."""
     return _simulated_set(plan, model_card, folder / "held_out.h5", plan.stratigraphies, TEST_SEED, None, progress)
 
 
 def tuning_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOutSet:
-    """Simulate a second set, for the choice of thresholds."""
+    """Simulate a second set of spectra for the choice of thresholds, or read the set of an earlier run."""
     return _simulated_set(
         plan, model_card, folder / "tuning.h5", plan.tuning_stratigraphies, TUNING_SEED, None, progress
     )
@@ -162,7 +162,7 @@ def unseen_set(
 
 
 def unseen_instruments() -> dict[str, Instrument]:
-    """Return instruments outside the ranges of training; each key names the property that is outside."""
+    """Return instruments outside the ranges of training, by the name of the property outside its range."""
     poor_detector = Detector(noise_fwhm_kev=0.16)
     flat_geometry = Geometry(incidence_angle_deg=35.0, takeoff_angle_deg=20.0)
     high_voltage_tube = Tube(anode="W", voltage_kv=70.0)
@@ -210,7 +210,7 @@ def _simulated_set(
     if path.is_file() and not _has_settings(path, settings):
         path.unlink()
     if not path.is_file():
-        # starting processes takes longer than simulating a few chunks
+        # a few chunks are simulated faster than further processes start
         workers = 1 if n_stratigraphies <= MAX_SERIAL_CHUNKS * plan.per_instrument else plan.workers
         simulate_library(settings, path, workers=workers, progress=progress)
     return read_held_out(path, with_line_labels=bool(model_card.amounts))
@@ -285,7 +285,7 @@ def scores_without_finetuning(labelled_mockups: LabelledMockups, answer: Answer)
 
 
 def finetuning_obstacle(model_card: ModelCard) -> str:
-    """Return the reason why a model cannot be fine-tuned here; an empty string if it can."""
+    """Return the reason why a model cannot be fine-tuned, or an empty string if it can."""
     missing_packages = [name for name in ("torch", "lightning", "onnx") if find_spec(name) is None]
     if missing_packages:
         return f"{', '.join(missing_packages)} is not installed"
@@ -297,15 +297,16 @@ def finetuning_obstacle(model_card: ModelCard) -> str:
 def finetuned_scores(
     labelled_mockups: LabelledMockups, model: str | Path, plan: TrustPlan, folder: Path, progress: Progress
 ) -> tuple[dict[str, Any], int]:
-    """Cross-validate a fine-tuned model by structure, and pool the answers of all folds.
+    """Cross-validate a fine-tuned model by structure, and score the pooled answers of all folds.
 
-    Each fold leaves out a top or a family of bottoms, and fine-tunes on a fifth of the rest.
+    In each fold, the spectra of a top or of a family of bottoms are the test set. The model is fine-tuned on other
+    spectra, a fifth of all.
 
     Returns
     -------
     dict
-        Scores over the left-out spectra, in the form of :func:`~underpaint.lab.evaluation.groups.summarise_scores`. A group
-        that is missing in the training set of a fold is scored, too; its labels are unknown in training.
+        Scores over the left-out spectra, in the form of :func:`~.groups.summarise_scores`.
+        Groups without a training spectrum in a fold are also scored. Their labels are unknown in training.
     int
         Number of folds.
 
@@ -370,7 +371,7 @@ def _visibility(
 
 
 def _as_library(labelled_mockups: LabelledMockups, pretrained_model: "TrainedNetwork") -> "Library":
-    """Return the mock-ups as a library on the axis of a model; names without a label are unknown, not absent."""
+    """Return the mock-ups as a library on the axis of a model, with unknown labels for names without a label."""
     from underpaint.lab.training import labelled_spectra
 
     mockups, model_card = labelled_mockups.mockups, pretrained_model.card
@@ -401,7 +402,7 @@ def _finetune_settings(pretrained_model: "TrainedNetwork", plan: TrustPlan, outp
         kind=pretrained_model.card.kind,
         epochs=plan.finetune_epochs,
         dense_epochs=plan.dense_epochs,
-        split="structure",  # a random validation set would share structures with training
+        split="structure",  # a random split would put the same structures in training and validation set
         test_share=0.0,
         threads=plan.threads,
         seed=plan.seed,

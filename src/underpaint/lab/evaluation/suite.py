@@ -43,14 +43,14 @@ from underpaint.runtime.progress import Progress, no_progress
 
 
 class Stages:
-    """A folder of finished stages.
+    """Folder with the records of finished stages.
 
     Parameters
     ----------
     folder : Path
         Folder of the records; it is created if it is missing.
     dependencies : dict
-        Settings, model and versions that all scores depend on. A stage stored with other facts is run again.
+        Settings, model and versions that all scores depend on. A stage stored with other dependencies is run again.
     """
 
     def __init__(self, folder: Path, dependencies: dict[str, Any]) -> None:
@@ -69,7 +69,7 @@ class Stages:
         compute_scores : callable
             Function that returns the scores as plain values.
         dependencies : dict, optional
-            Further facts that this stage depends on.
+            Further dependencies of this stage.
         """
         stage_dependencies = plain({**self._facts, **(dependencies or {})})
         path = self.folder / f"{name}.json"
@@ -94,13 +94,13 @@ class Stages:
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError):
-            # this class writes whole files, so a damaged file is not its own: the stage is run again
+            # a damaged file was not written by this class, so the stage is run again
             return {}
         return record if isinstance(record, dict) else {}
 
 
 def spectra_per_second(model: OnnxModel, seconds: float, *, block_size: int = 2048) -> float:
-    """Measure the spectra per second of a model, over the given time, on blocks of spectra in memory."""
+    """Measure how many spectra per second a model processes, on blocks of spectra in memory."""
     axis = model.card.axis
     counts = np.random.default_rng(0).poisson(20.0, (block_size, axis.n_bin)).astype(np.float32)
     recorded_kev = np.tile(np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (block_size, 1))
@@ -119,7 +119,7 @@ PAPER_MODEL = "xu2022"
 """Name of the shipped reproduction of the paper's network."""
 AURORA_SCORES = ("auroc", "spearman")
 PAPER_BLOCK_SIZE = 128
-"""Spectra per block for the paper's network; larger blocks would exceed the measuring time."""
+"""Number of spectra per block for the paper's network, small enough for the measuring time."""
 
 
 @dataclass(frozen=True)
@@ -146,13 +146,13 @@ class Inputs:
 
     @property
     def missing(self) -> list[str]:
-        """Names of the inputs that a complete run needs and that are missing."""
+        """Names of the missing inputs, without which a run is incomplete."""
         is_missing = {"monte_carlo": self.reference is None, "aurora": len(self.scans) < 2}
         return [name for name, is_input_missing in is_missing.items() if is_input_missing]
 
 
 class Suite:
-    """The stages of one run.
+    """Evaluation suite of one model, with its stages as methods.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class Suite:
     def run_stage(
         self, stage: str, compute_scores: Callable[[], dict[str, Any]], *, uses_model: bool = True, **dependencies: Any
     ) -> Any:
-        """Return the scores of a stage; they depend on the model unless ``uses_model`` is False."""
+        """Return the stored or computed scores of a stage, which depend on the model if ``uses_model`` is True."""
         self.progress(stage.replace("_", " ").capitalize(), 0, 1)
         return self.stages.result_of(
             stage, compute_scores, dependencies | ({"model": self.digest} if uses_model else {})
@@ -184,7 +184,7 @@ class Suite:
 
     @cached_property
     def held_out(self) -> HeldOutSet:
-        """The held-out set."""
+        """The simulated held-out set."""
         return held_out_set(self.plan, self.model.card, self.folder, self.progress)
 
     @cached_property
@@ -199,7 +199,7 @@ class Suite:
 
     @property
     def predicts_lines(self) -> bool:
-        """Whether the model predicts which lines are visible, instead of which pigments are present."""
+        """Whether the model predicts which lines are visible, and not which pigments are present."""
         return bool(self.model.card.amounts)
 
     @property
@@ -209,15 +209,15 @@ class Suite:
         return tuple(sorted(group_names))
 
     def answer(self, groups: Sequence[str], model: OnnxModel | None = None) -> Answer:
-        """Return a function that computes the group probabilities with a model, by default the model of the suite."""
+        """Return a function from spectra to group probabilities of a model, by default the model of the suite."""
         return lambda spectra: run_model(model or self.model, spectra).probability_by_group(groups)
 
     def without_conditions(self, groups: Sequence[str]) -> Answer:
-        """Return a function that computes the group probabilities with the model, without instrument conditions."""
+        """Return a function from spectra without instrument conditions to group probabilities of the model."""
         return lambda spectra: run_model(self.model, spectra.without_conditions()).probability_by_group(groups)
 
     def baseline_answers(self, groups: Sequence[str], threshold: float) -> dict[str, Answer]:
-        """Return the baselines that are defined for any spectra."""
+        """Return the baselines that need only spectra, by name."""
 
         def line_claims(spectra: Spectra) -> NDArray[np.float32]:
             return np.asarray(baselines.line_sigmas(spectra, groups) > threshold, dtype=np.float32)
@@ -251,7 +251,7 @@ class Suite:
         }
 
     def calibration_scores(self) -> dict[str, Any]:
-        """Return calibration errors, and the coverage of prediction sets and of intervals in each decade of counts."""
+        """Return calibration errors and coverages of prediction sets and intervals, by decade of total counts."""
         held_out_spectra = self.held_out
         spectra_by_decade = calibration.draw_spectra_by_decade(held_out_spectra, self.plan.seed)
         model_answers = [run_model(self.model, decade_spectra.spectra) for decade_spectra in spectra_by_decade]
@@ -323,7 +323,7 @@ class Suite:
         }
 
     def baseline_scores(self, threshold: float) -> dict[str, Any]:
-        """Score the baselines and the model on a part of the held-out set."""
+        """Score the model and the baselines on a part of the held-out set."""
         held_out_spectra = self.held_out.select(slice(0, min(self.plan.baseline_spectra, len(self.held_out))))
         scores_by_contestant: dict[str, Any] = {}
         contestants = {
@@ -396,7 +396,7 @@ class Suite:
         return order.rival_deviances(self.plan.order_pigments, load_instrument(SUITE_INSTRUMENT), show_progress)
 
     def layer_order(self, rival_deviances: dict[str, dict[str, float]]) -> dict[str, Any]:
-        """Score the layer orders from the network, and from fits with its pigments, and compute the upper bound."""
+        """Score the layer orders that the network and fits of its pigments claim, and compute the upper bound."""
         plan, instrument = self.plan, load_instrument(SUITE_INSTRUMENT)
         pairs = order.pairs_from_deviances(rival_deviances, instrument)
         scores_by_counts = {}
@@ -438,7 +438,7 @@ class Suite:
         }
 
     def likelihood_fit(self, threshold: float) -> dict[str, Any]:
-        """Fit the forward model to a small test set, and score the other methods on the same spectra."""
+        """Fit the forward model to a small test set, and score the fits and all other methods on this set."""
         instrument = load_instrument(SUITE_INSTRUMENT)
         test_set = baselines.simulate_fit_set(
             self.plan, palette_for(self.model.card), instrument, with_line_labels=self.predicts_lines
@@ -461,7 +461,7 @@ class Suite:
         return {"data": "simulated", "instrument": SUITE_INSTRUMENT, **settings, "by_contestant": scores_by_contestant}
 
     def scan_scores(self, model: str | OnnxModel) -> dict[str, Any]:
-        """Compare the pigments of a measured scan with its line areas, and the scans of its two detectors."""
+        """Compare the pigments of a measured scan with its line areas, and between its two detectors."""
         if not self.inputs.scans:
             return {"left_out": "no scan was given"}
         try:
@@ -502,7 +502,7 @@ class Suite:
         return {"data": "measured", **scores, "by_scan": scores_by_scan}
 
     def speed(self) -> dict[str, Any]:
-        """Measure the spectra per second of the model and of the paper's network."""
+        """Measure how many spectra per second the model and the paper's network process."""
         seconds = self.plan.speed_seconds
         rate_by_model = {
             "model": spectra_per_second(self.model, seconds),
@@ -511,7 +511,7 @@ class Suite:
         return {"spectra_per_second": rate_by_model, "threads": self.plan.threads}
 
     def instrument_model(self) -> dict[str, Any]:
-        """Return the held-out scores in the model card of a model for one instrument and palette."""
+        """Return the held-out scores of the model for one instrument and palette, from its model card."""
         model_card = self.instrument_card
         if model_card is None:
             return {"left_out": "no model was given"}
@@ -521,7 +521,7 @@ class Suite:
         )
 
     def run(self) -> dict[str, Any]:
-        """Run every stage that is not finished yet, and return the scores of all stages by name."""
+        """Run every unfinished stage, and return the scores of all stages by name."""
         palette = list(palette_for(self.model.card))
         details = {
             "simulated": self.run_stage("simulated", self.simulated_scores),
@@ -578,7 +578,7 @@ class Suite:
 def evaluate_trust(
     target: str | Path, inputs: Inputs, plan: TrustPlan | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Run the suite and write the record of its scores; the same call resumes an interrupted run.
+    """Run the suite, and write the record of its scores. The same call resumes an interrupted run.
 
     Parameters
     ----------
@@ -592,9 +592,10 @@ def evaluate_trust(
     Returns
     -------
     dict
-        ``group_macro_f1``, ``order_accuracy``, ``order_bound``, ``ece``, ``coverage``, ``openset_auroc``,
-        ``auroc_aurora``, ``spearman_aurora``, ``kappa_aurora``, ``per_s``, ``train_minutes``; ``baselines`` with the
-        same names; ``details``; ``about``. Scores that were left out are None.
+        Headline scores, ``baselines`` with the same keys, ``details`` by stage, and ``about`` with the provenance.
+        The headline scores are ``group_macro_f1``, ``order_accuracy``, ``order_bound``, ``ece``, ``coverage``,
+        ``openset_auroc``, ``auroc_aurora``, ``spearman_aurora``, ``kappa_aurora``, ``per_s`` and ``train_minutes``.
+        Scores of stages that were left out are None.
 
     Raises
     ------
@@ -621,13 +622,14 @@ def _refuse_smaller_run(path: Path, *, run_is_complete: bool) -> None:
         return
     if is_complete:
         raise OutputError(
-            f"Cannot write {path}: it contains the record of a complete run, and this run is quick or leaves out the "
-            "Monte Carlo panels (--reference) or the scan's two detectors (--scan, twice). Choose another --json."
+            f"Cannot write {path}: the file contains the record of a complete run, and this run is incomplete. It is "
+            "quick, or lacks the Monte Carlo panels (--reference) or the scans of two detectors (--scan, twice). "
+            "Choose another --json."
         )
 
 
 def _provenance(suite: Suite, *, is_complete: bool) -> dict[str, Any]:
-    """Return the provenance of the scores."""
+    """Return the model, settings and versions that the scores were computed with."""
     model_card = suite.model.card
     packages = ("underpaint", "numpy", "scipy", "xraylib", "onnxruntime")
     return {
@@ -648,10 +650,12 @@ def _provenance(suite: Suite, *, is_complete: bool) -> dict[str, Any]:
         "seconds": suite.stages.seconds(),
         "notes": [
             "Simulated spectra are from this package's forward model, with held-out seeds, structures and instruments.",
-            "Only labels that are visible at the given counts are scored; a composite pigment counts as its groups.",
-            "Monte Carlo panels are from another code (XMI-MSIM); aurora is a measured scan without labels.",
+            "Present labels that are not visible at the given counts are not scored.",
+            "A composite pigment counts as its groups.",
+            "Monte Carlo panels are from another code, XMI-MSIM.",
+            "Scores with the key aurora are from a measured scan without labels.",
             *(
-                ["The sizes of a quick run only show that the suite works; its scores have no significance."]
+                ["A quick run only tests that the suite works. Its scores have no significance."]
                 if suite.plan.quick
                 else []
             ),
@@ -660,7 +664,7 @@ def _provenance(suite: Suite, *, is_complete: bool) -> dict[str, Any]:
 
 
 def headline_scores(details: dict[str, Any]) -> dict[str, Any]:
-    """Return the headline scores."""
+    """Return the headline scores from the scores of all stages."""
     calibration_scores, aurora_scores, open_set = (
         details["calibration"],
         details["aurora"],
@@ -701,7 +705,7 @@ def _group_macro_f1(details: dict[str, Any]) -> dict[str, Any]:
 
 
 def _baselines(details: dict[str, Any]) -> dict[str, Any]:
-    """Return the headline scores of the baselines, under the same names."""
+    """Return the headline scores of the baselines, with the same keys as for the model."""
     scores_by_baseline: dict[str, Any] = {}
     for model_name, scores in details["baselines"]["by_contestant"].items():
         if model_name == "model":
@@ -744,7 +748,7 @@ def macro_f1_by_counts(scores_by_counts: dict[str, Any]) -> dict[str, float]:
 
 
 def _min_score(score_by_group: dict[str, float | None] | None) -> float | None:
-    """Return the lowest score that is defined, or None if there is none."""
+    """Return the lowest score that is not None, or None if there is no score."""
     return min((score for score in (score_by_group or {}).values() if score is not None), default=None)
 
 

@@ -117,7 +117,7 @@ class DefaultNetwork(nn.Module):
 
 
 def token_convolutions() -> nn.Sequential:
-    """Return three strided convolutions that convert the features of the bins to tokens of :data:`TOKEN_WIDTH` values."""
+    """Return three strided convolutions that convert features to tokens of :data:`TOKEN_WIDTH` values."""
     return nn.Sequential(
         strided_convolution(3, 32, kernel_size=9, stride=4),
         strided_convolution(32, 48, kernel_size=5, stride=4),

@@ -55,12 +55,12 @@ from underpaint.simulate.randomise import log_uniform, perturb_instrument, rando
 
 _ALIGNED_PARTS = ("stem", "head", "code")
 _SCALE_LIMITS = (0.5, 2.0)
-"""Limits of the scale factor of a channel; the standard deviation of a hardly excited channel is uncertain."""
+"""Limits of the scale factor of a channel, because the standard deviation of an inactive channel is uncertain."""
 _MIN_STD = 1e-6
 
 
 def align(network: nn.Module, source_batches: Sequence[Batch], target_batches: Sequence[Batch]) -> nn.Module:
-    """Return a copy of a network with the channel statistics of the source spectra on the target spectra.
+    """Return a copy of a network that has the same channel statistics on target spectra as on source spectra.
 
     Parameters
     ----------
@@ -73,9 +73,9 @@ def align(network: nn.Module, source_batches: Sequence[Batch], target_batches: S
 
     Notes
     -----
-    This is adaptive batch normalisation (Y. Li et al., arXiv:1603.04779). Networks read from ONNX files have no
-    separate normalisations, so scale and shift are written into the weights of the preceding layer. Layers are aligned
-    one after the other, starting at the input.
+    This method is adaptive batch normalisation (Y. Li et al., arXiv:1603.04779). Scale and shift are written into the
+    weights of each layer, because networks from ONNX files have no separate normalisations. Layers are aligned one
+    after the other, starting at the input.
     """
     aligned_network = deepcopy(network).eval()
     network.eval()
@@ -133,15 +133,18 @@ def _summing_hook(moment_sums: list[Tensor]) -> Callable[[nn.Module, tuple[Tenso
 
 
 AdaptationMethod = Literal["told", "aligned", "tuned", "tuned_aligned"]
-"""Method of adaptation. "told": instrument conditions as input; "aligned": channel statistics aligned to the scan;
-"tuned": fine-tuned on simulated spectra; "tuned_aligned": fine-tuned, then aligned."""
+"""Method of adaptation.
+
+"told" uses instrument conditions as input. "aligned" aligns channel statistics to the scan. "tuned" fine-tunes on
+simulated spectra. "tuned_aligned" first fine-tunes and then aligns.
+"""
 _MAX_SPECTRA = 2048
 _N_SOURCE_STRATIGRAPHY = 512
 _COUNT_LIMITS = (300.0, 3e6)
 _COUNT_QUANTILES = (0.05, 0.95)
 _LEARNING_RATE = 5e-4
 _TAIL_FRACTION, _DETECTOR_AIR_CM = (1e-3, 0.2), (0.3, 25.0)
-"""Ranges of tail fraction and air path, wider than those of common scanners, because the scanner may be a worse one."""
+"""Ranges of tail fraction and air path (cm), wider than those of common scanners."""
 
 
 class AdaptSettings(InstrumentSettings):
@@ -165,7 +168,7 @@ class AdaptSettings(InstrumentSettings):
 
 @dataclass(frozen=True)
 class AdaptReport:
-    """Result of an adaptation, and whether it is accepted.
+    """Result of an adaptation, with its scores.
 
     Parameters
     ----------
@@ -222,7 +225,7 @@ class AdaptReport:
             return f"Adapted ({self.chosen_method.replace('_', ', ')}): {comparison_text}."
         if self.chosen_method == "given":
             return "Kept the model as it is: no method of adaptation lowered its loss on simulated spectra."
-        return f"Kept the model as it is: {comparison_text}; a gain must exceed two standard errors to be accepted."
+        return f"Kept the model as it is: {comparison_text}. An accepted gain must exceed two standard errors."
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores and settings for JSON."""
@@ -242,7 +245,9 @@ class AdaptReport:
 def adapt(
     scan: Scan, settings: AdaptSettings, *, known_instrument: Instrument | None = None, progress: Progress | None = None
 ) -> AdaptReport:
-    """Adapt a network to an unlabelled scan if this improves it; the same call resumes an interrupted one.
+    """Adapt a network to an unlabelled scan, and accept the adapted network if it is better.
+
+    The same call resumes an interrupted adaptation.
 
     Parameters
     ----------
@@ -251,16 +256,16 @@ def adapt(
     settings : AdaptSettings
         Network, folder and methods of adaptation.
     known_instrument : Instrument or None
-        Instrument, as far as it is known without the scan. With None, properties that the scan does not determine are
-        drawn from the ranges of common scanners.
+        Instrument, as far as it is known without the scan.
+        With None, properties that the scan does not determine are drawn from the ranges of common scanners.
     progress : callable or None
         Called with (description, number done, total number).
 
     Returns
     -------
     AdaptReport
-        The fitted instrument and ``report.json`` are written to ``settings.out``, and the adapted model with its model
-        card if it is accepted.
+        The fitted instrument and ``report.json`` are written to ``settings.out``.
+        If the adapted model is accepted, its ONNX file and model card are also written.
 
     Raises
     ------
@@ -341,7 +346,7 @@ class FittedInstrument:
         return tuple(self._random_instrument(rng) for _ in range(n))
 
     def _random_instrument(self, rng: np.random.Generator) -> Instrument:
-        """Return an instrument with the fitted values; all others are drawn from the ranges of common scanners."""
+        """Return an instrument with the fitted values, and with random values of common scanners for the others."""
         instrument = random_instrument(rng)
         detector = instrument.detector.model_copy(update={"tail_fraction": log_uniform(rng, *_TAIL_FRACTION)})
         geometry = instrument.geometry.model_copy(update={"detector_air_cm": log_uniform(rng, *_DETECTOR_AIR_CM)})
@@ -349,7 +354,7 @@ class FittedInstrument:
 
 
 def fit_instrument(scan: Scan, known_instrument: Instrument | None = None) -> FittedInstrument:
-    """Fit the instrument of a scan: energy axis, resolution and, if they are visible, anode, voltage and angle.
+    """Fit energy axis, resolution and, if they are visible, anode, voltage and angle of the instrument of a scan.
 
     Raises
     ------
@@ -366,7 +371,7 @@ def fit_instrument(scan: Scan, known_instrument: Instrument | None = None) -> Fi
 
 
 def scan_spectra(scan: Scan, model_card: ModelCard, seed: int) -> Library:
-    """Return a random sample of a scan's spectra on the axis of a network; their labels are unknown.
+    """Return a random sample of a scan's spectra on the axis of a network, with unknown labels.
 
     Raises
     ------
@@ -395,7 +400,7 @@ def _valid_counts(scan: Scan, rows: slice) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class _SimulatedSets:
-    """Simulated training and test set of the fitted instrument, and a set as in the training of the network."""
+    """Simulated training and test set of the fitted instrument, and a set from the network's training distribution."""
 
     training_set: Library
     test_set: Library
@@ -442,8 +447,9 @@ def _require_outputs(palette: tuple[str, ...], model_card: ModelCard) -> None:
     unknown_names = [name for name in outputs_for(palette).names if name not in model_card.names]
     if unknown_names:
         raise TrainingError(
-            f"Cannot adapt {model_card.name!r} to a palette with {', '.join(unknown_names[:4])}: they are no outputs "
-            "of the network. Train a model for the palette: `underpaint train --instrument ... --palette ...`."
+            f"Cannot adapt {model_card.name!r} to a palette with {', '.join(unknown_names[:4])}: these pigments are "
+            "no outputs of the network. Train a model for the palette: `underpaint train --instrument ... "
+            "--palette ...`."
         )
 
 
@@ -451,7 +457,7 @@ def _fine_tune_settings(
     settings: AdaptSettings, sizes: Sizes, model_card: ModelCard, spectra: Library
 ) -> TrainSettings:
     min_counts, max_counts = np.clip(np.quantile(spectra.spectra.sum(axis=1), _COUNT_QUANTILES), *_COUNT_LIMITS)
-    # rounded, because a resumed call compares its settings with those in the folder
+    # rounded, because a resumed call must have the same settings
     count_range = {"counts_min": float(np.floor(min_counts)), "counts_max": float(np.ceil(max_counts))}
     return settings.training(
         f"{model_card.name}_adapted", "tuning", model_card, sizes, learning_rate=_LEARNING_RATE, **count_range
@@ -497,7 +503,7 @@ def _conditions_of(given_model: TrainedNetwork, fitted_instrument: FittedInstrum
 
 
 def _batches(library: Library, settings: TrainSettings, conditions: NDArray[np.float32] | None) -> list[Batch]:
-    """Return batches of a library's last spectra, all with the same instrument conditions."""
+    """Return batches of a library's last spectra, with the same instrument conditions for all spectra."""
     rows = np.arange(len(library))[-_MAX_SPECTRA:]
     without_quantities = replace(library, quantities=None, quantity_names=())
     n_input = 0 if conditions is None else conditions.size
@@ -522,7 +528,7 @@ def _fine_tune(
 
 
 def _with_outputs_of(library: Library, model_card: ModelCard) -> Library:
-    """Return the library with labels for all outputs of a network; labels that it lacks are unknown."""
+    """Return the library with labels for all outputs of a network, unknown for those that the library lacks."""
     library_with_outputs = replace(
         library.with_names(model_card.names),
         kinds=model_card.kinds,

@@ -1,4 +1,4 @@
-"""Batches from a library in memory, with new Poisson noise at every step."""
+"""Batches of spectra from a library in memory, with new Poisson noise in every epoch."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,11 +15,11 @@ from underpaint.lab.training.settings import TrainSettings
 _MIN_NORMAL_COUNTS = 30.0
 """Expected counts above which a normal distribution replaces the Poisson distribution."""
 _ALL_UNKNOWN_PROBABILITY, _UNKNOWN_PROBABILITY = 0.25, 0.1
-"""Probabilities that all instrument conditions of a spectrum, and that a single one, are replaced by NaN."""
+"""Probability that all instrument conditions of a spectrum are set to NaN, and probability for a single condition."""
 
 
 class Batch(NamedTuple):
-    """Tensors of one training step.
+    """Input and label tensors of one training step.
 
     ``weight`` (n, n_name) is 1 for labels that enter the loss. ``instrument`` (n, n_input) is NaN for unknown
     conditions, and ``quantity`` (n, n_quantity) is NaN for quantities that are not defined or not visible. ``log_excess``
@@ -50,11 +50,12 @@ class Batches:
     settings : TrainSettings
         Batch size, range of counts, and seed.
     shuffle : bool
-        True for training: order, noise and counts change from epoch to epoch. With False they stay the same.
+        True for training. The order, noise and counts of spectra change between epochs only if it is True.
 
     Notes
     -----
-    The random numbers depend only on seed and epoch, so a resumed run draws the same numbers as an uninterrupted one.
+    Random numbers depend only on seed and epoch. A resumed run therefore has the same random numbers as an
+    uninterrupted run.
     """
 
     def __init__(self, library: Library, rows: NDArray[np.int64], settings: TrainSettings, *, shuffle: bool) -> None:
@@ -62,12 +63,12 @@ class Batches:
         self.epoch = 0
 
     def __len__(self) -> int:
-        """Return the number of batches; a last training batch of a single spectrum is left out."""
+        """Return the number of batches in an epoch, without a last training batch of a single spectrum."""
         n_full, n_remaining = divmod(self.rows.size, self.settings.batch)
         return max(1, n_full + (n_remaining > 1 if self.shuffle else n_remaining > 0))
 
     def __iter__(self) -> Iterator[Batch]:
-        """Iterate over the batches of the epoch."""
+        """Iterate over the batches of the current epoch."""
         rng = np.random.default_rng((self.settings.seed, 1 + self.epoch if self.shuffle else 0))
         rows = rng.permutation(self.rows) if self.shuffle else self.rows
         for batch_number in range(len(self)):
@@ -78,7 +79,7 @@ class Batches:
 def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSettings, rng: np.random.Generator) -> Batch:
     """Draw counts for the given rows, and mask present labels that are not visible at these counts.
 
-    If labels are those of visible lines, a present label far below the limit of detection counts as absent.
+    For networks that predict visible lines, a present label far below the limit of detection counts as absent.
     """
     spectra = library.spectra[rows].astype(np.float32)
     labels = library.labels[rows]
@@ -90,7 +91,7 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
         total_counts = _log_uniform(rng, settings.counts_min, settings.counts_max, rows.size)
         counts = poisson(spectra * (total_counts / spectra.sum(axis=1))[:, None], rng)
     is_present = labels == 1
-    # the paper trains on every label, visible or not
+    # the paper also trains on labels that are not visible
     is_visible = settings.follows_paper_protocol or library.counts_needed[rows] <= total_counts[:, None]
     if library.max_absent_counts is not None:
         is_far_below_limit = is_present & (library.max_absent_counts[rows] >= total_counts[:, None])
@@ -110,7 +111,7 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
 
 
 def _instrument_inputs(library: Library, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return the instrument conditions; all conditions of some spectra, and single ones of others, are NaN."""
+    """Return the instrument conditions, with all or single conditions of random spectra set to NaN."""
     if library.instrument is None:
         return np.empty((rows.size, 0), dtype=np.float32)
     conditions = library.instrument[rows].copy()
@@ -118,14 +119,14 @@ def _instrument_inputs(library: Library, rows: NDArray[np.int64], rng: np.random
     anode_columns = [index for index, name in enumerate(library.instrument_inputs) if name.startswith("anode_")]
     is_unknown[:, anode_columns] = is_unknown[
         :, anode_columns[:1]
-    ]  # the columns of the anode are all known or all unknown
+    ]  # all columns of the anode are known, or all are unknown
     is_unknown |= rng.random((rows.size, 1)) < _ALL_UNKNOWN_PROBABILITY
     conditions[is_unknown] = np.nan
     return conditions
 
 
 def _quantities(library: Library, rows: NDArray[np.int64], is_visible: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return thickness and mass fractions of the surface layer; fractions of materials that are not visible are NaN."""
+    """Return thickness and mass fractions of the surface layer, with NaN for materials that are not visible."""
     if library.quantities is None:
         return np.empty((rows.size, 0), dtype=np.float32)
     quantities = library.quantities[rows].copy()
@@ -147,7 +148,7 @@ def _log_excess(
 
 
 def poisson(expected_counts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw Poisson counts; above 30 from a rounded normal distribution, which is several times faster.
+    """Draw Poisson counts, for expected counts above 30 from a rounded normal distribution for speed.
 
     Parameters
     ----------
@@ -159,7 +160,7 @@ def poisson(expected_counts: NDArray[np.float32], rng: np.random.Generator) -> N
     Returns
     -------
     (...) float32 array
-        Integers. Mean and variance are exact to 1 %; the skewness of strong channels, below 0.19, is neglected.
+        Integers. Mean and variance are accurate to 1 %. Above 30 expected counts, the skewness is neglected.
     """
     counts = rng.standard_normal(expected_counts.shape, dtype=np.float32)
     counts *= np.sqrt(expected_counts)

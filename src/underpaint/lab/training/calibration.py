@@ -30,9 +30,9 @@ _INTERVAL_LEVEL = 0.9
 _INTERVAL_SIGMAS = 1.6449
 _MIN_PULLS = 20
 _FAILURE_PROBABILITY = 0.05
-"""Probability that the coverage of a set is below its nominal value (V. Vovk, Machine Learning 92, 2013, prop. 2a)."""
+"""Probability that the coverage of a set is below its nominal value (Vovk, Machine Learning 92, 2013, prop. 2a)."""
 _PRIOR_WEIGHT = 4.0
-"""Weight of the prior for unchanged log-odds, in spectra; without the prior, rare names would be overfitted."""
+"""Weight of the prior for unchanged log-odds, in spectra, which prevents overfitting of rare pigments."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class _CalibrationAnswers:
     """Answers of a network for calibration spectra, with their labels.
 
     ``pulls`` (n, n_quantity) are the errors of quantities divided by their standard deviations. ``amounts``
-    (n, n_amount, n_edge) are the log-odds that a mass fraction reaches each edge, and ``is_reached`` is the truth.
+    (n, n_amount, n_edge) are the log-odds that a mass fraction reaches each edge. ``is_reached`` states whether the
+    true mass fraction reaches the edge.
     """
 
     log_odds: NDArray[np.float64]
@@ -54,7 +55,7 @@ class _CalibrationAnswers:
 def calibrate_network(
     trained_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> TrainedNetwork:
-    """Calibrate a network of layers at several levels of counts, and compute prediction sets of nominal coverage.
+    """Calibrate a network of layers at several total counts, and compute prediction sets of nominal coverage.
 
     Parameters
     ----------
@@ -63,8 +64,8 @@ def calibrate_network(
     library : Library
         Expected spectra with labels, places and quantities.
     rows : (n,) array
-        Rows that the network was not trained on. One half of their stratigraphies is used for the calibration, the
-        other half for the prediction sets.
+        Rows that the network was not trained on.
+        Half of their stratigraphies are used for the calibration, and the other half for the prediction sets.
     settings : TrainSettings
         Batch size and seed; its range of counts is not used.
 
@@ -80,10 +81,11 @@ def calibrate_network(
 
     Notes
     -----
-    Probabilities of each name are calibrated by Platt scaling (J. Platt, Advances in Large Margin Classifiers, 1999) at
-    1e3, 1e4, 1e5 and 1e6 counts. Amounts have one scale and shift for all edges. Standard deviations are scaled so
-    that 90 % intervals cover 90 %. The sets are from Mondrian conformal prediction (V. Vovk et al., Algorithmic
-    Learning in a Random World, 2005, chapter 4), with classes by name, decade of counts and true label.
+    Probabilities of each output are calibrated at 1e3, 1e4, 1e5 and 1e6 counts by Platt scaling (Platt, Advances in
+    Large Margin Classifiers, 1999). The log-odds of an amount have one scale and one shift for all edges. Standard
+    deviations are scaled so that 90 % intervals contain 90 % of the true values. Prediction sets are from Mondrian
+    conformal prediction, with classes by group, decade of counts and true label (Vovk et al., Algorithmic Learning in a
+    Random World, 2005, chapter 4).
     """
     calibration = getattr(trained_model.network, "calibration", None)
     if not isinstance(calibration, Calibration):
@@ -103,7 +105,7 @@ def calibrate_network(
 
 
 def reset_calibration(network: nn.Module) -> None:
-    """Reset the calibration of a network before further training; a network without calibration is not changed."""
+    """Reset the calibration of a network, if it has one, before further training."""
     calibration = getattr(network, "calibration", None)
     if isinstance(calibration, Calibration):
         calibration.reset()
@@ -113,8 +115,8 @@ def _split_sources(library: Library, rows: NDArray[np.int64], seed: int) -> tupl
     sources = np.random.default_rng(seed).permutation(np.unique(library.source[rows]))
     if sources.size < 2:
         raise TrainingError(
-            f"Cannot calibrate on {sources.size} held-out stratigraphies; at least two are "
-            "needed, and a thousand are recommended."
+            f"Cannot calibrate on {sources.size} held-out stratigraphies: at least two are "
+            "needed. Use a thousand or more."
         )
     in_first_half = np.isin(library.source[rows], sources[: sources.size // 2])
     return rows[in_first_half], rows[~in_first_half]
@@ -128,7 +130,7 @@ def _run_on_draw(
     min_counts: float,
     max_counts: float,
 ) -> _CalibrationAnswers:
-    """Run the network on one random spectrum per row, with total counts log-uniform between two limits."""
+    """Run the network on one random spectrum per row, with log-uniform total counts between two limits."""
     count_settings = settings.model_copy(update={"counts_min": min_counts, "counts_max": max_counts})
     log_odds, labels, is_scored, pulls, amounts, is_reached = [], [], [], [], [], []
     with torch.inference_mode():
@@ -181,7 +183,7 @@ def _fit_level(calibration: Calibration, level_index: int, answers: _Calibration
 
 
 def fit_platt_scaling(log_odds: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the most likely scale and shift of log-odds, with a weak prior for a scale of 1 and a shift of 0.
+    """Return the fitted scale and shift of log-odds, with a weak prior for a scale of 1 and a shift of 0.
 
     Parameters
     ----------
@@ -231,10 +233,10 @@ def _prediction_sets(
 
 
 def _set_threshold(scores: NDArray[np.float64], nominal_coverage: float) -> float:
-    """Return the lowest score of answers in a prediction set.
+    """Return the lowest score of the answers in a prediction set.
 
-    At most a fraction ``1 - coverage`` of the true answers has a lower score. This holds for 19 of 20 random sets of
-    held-out spectra, and not only on average, because a model is calibrated once.
+    In 19 of 20 random sets of held-out spectra, at most a fraction ``1 - nominal_coverage`` of the true answers has a
+    lower score. A nominal coverage on average would not be sufficient, because a model is calibrated only once.
     """
     rank = int(binom.ppf(_FAILURE_PROBABILITY, scores.size, 1.0 - nominal_coverage))
     return float(scores[rank - 1]) if rank >= 1 else -UNBOUNDED_LOG_ODDS
@@ -249,13 +251,13 @@ def _as_tuples(thresholds: NDArray[np.float64]) -> Sequence[Sequence[Sequence[fl
 def calibrate_outputs(
     trained_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> TrainedNetwork:
-    """Calibrate each output of a default network by Platt scaling (Platt 1999), written into its weights.
+    """Calibrate each output of a default network by Platt scaling (Platt 1999), as a change of its weights.
 
     Parameters
     ----------
     trained_model : TrainedNetwork
-        Network to calibrate; it is not changed. A network of layers is returned as it is, because it is calibrated in
-        training.
+        Network to calibrate; it is not changed.
+        A network of layers is returned unchanged, because its calibration is a part of training.
     library : Library
         Expected spectra with labels; outputs without labels are not changed.
     rows : (n,) array
@@ -278,7 +280,7 @@ def calibrate_outputs(
 
 
 def _rescale_output(network: DefaultNetwork, output_row: int, scale: float, shift: float) -> None:
-    """Scale and shift one output, the sum of a row of the deep path and a row of the linear path."""
+    """Scale and shift one output of the network, in its deep path and in its linear path."""
     with torch.no_grad():
         for layer in (network.dense, network.linear):
             _scale_row(layer, output_row, scale)

@@ -1,4 +1,4 @@
-"""Checkpoints: weights of a network, the parameters to build it, and its model card."""
+"""Checkpoints, which contain the weights of a network, the parameters to build it, and its model card."""
 
 import json
 from collections.abc import Sequence
@@ -36,10 +36,10 @@ FAMILIES = (
 
 
 def composition(materials: Sequence[str]) -> NDArray[np.float32]:
-    """Return the (n_material, n_element + 1) square roots of mass fractions; the last column is 1 for groups.
+    """Return the (n_material, n_element + 1) square roots of mass fractions, with a last column that is 1 for groups.
 
-    A group consists of its element only. The square root emphasises elements of a few per cent, whose lines can be the
-    strongest of all.
+    A group consists of its element alone. The square root emphasises elements with mass fractions of a few per cent,
+    because their lines can be strong.
     """
     groups = {group.name: group.element for group in library().groups}
     composition_rows = np.zeros((len(materials), len(ELEMENTS) + 1), dtype=np.float32)
@@ -55,7 +55,7 @@ _BATCH_COUNTER = "num_batches_tracked"
 
 
 def load_onnx_weights(network: nn.Module, model_card: ModelCard, path: Path) -> None:
-    """Load the weights of an ONNX file from :func:`underpaint.lab.training.export` into a folded network.
+    """Load the weights of an exported ONNX file into a network with folded normalisations.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def load_onnx_weights(network: nn.Module, model_card: ModelCard, path: Path) -> 
     expected_weights = {
         name: weight for name, weight in network.state_dict().items() if not name.endswith(_BATCH_COUNTER)
     }
-    # the exporter drops biases that are zero; the check at the end fails if a missing bias was not zero
+    # the exporter omits zero biases, and the check at the end fails if a missing bias was not zero
     zero_biases = {
         name: torch.zeros_like(weight) for name, weight in expected_weights.items() if name.endswith(".bias")
     }
@@ -98,7 +98,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
 
     try:
         graph = onnx.load_from_string(read_network(path)).graph
-    except Exception as error:  # errors of protobuf have no public base class
+    except Exception as error:  # protobuf errors have no public base class
         raise TrainingError(_unusable_message(path, f"it cannot be read ({error})")) from error
     array_by_name = {tensor.name: np.array(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
     weights = {
@@ -113,7 +113,7 @@ def _weights(path: Path) -> dict[str, Tensor]:
 
 
 def _biases(packed_biases: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Unpack the biases of a recurrent layer, which the exporter stores as one array with the update gate first."""
+    """Return the biases of a recurrent layer from the exporter's array, in which the update gate is first."""
     biases = {}
     for direction_suffix, direction_biases in zip(("", "_reverse"), packed_biases, strict=False):
         for bias_kind, gates in zip(("ih", "hh"), np.split(direction_biases, 2), strict=True):
@@ -167,7 +167,7 @@ class TrainedNetwork:
 
 
 def checkpoint_description(network: nn.Module, model_card: ModelCard) -> dict[str, Any]:
-    """Return the description of a network in its checkpoint, as plain values."""
+    """Return the description of a network for its checkpoint, as plain values."""
     return {"spec": asdict(spec_for(model_card, folded=is_folded(network))), "card": model_card.model_dump_json()}
 
 
@@ -229,7 +229,7 @@ def _narrowest_range_kev(library: Library) -> tuple[float, float]:
 
 
 def portable_settings(settings: TrainSettings) -> dict[str, Any]:
-    """Return the settings without those that depend on the machine, such as folders and threads."""
+    """Return the settings as plain values, without machine-dependent settings such as folders and threads."""
     settings_record: dict[str, Any] = json.loads(
         settings.model_dump_json(exclude={"out", "threads", "progress", "accelerator"})
     )
@@ -279,7 +279,7 @@ def load_checkpoint(path: str | Path) -> TrainedNetwork:
         }
         network.load_state_dict(weights)
         model_card = ModelCard.model_validate_json(checkpoint["underpaint"]["card"])
-    except Exception as error:  # torch raises errors of any class
+    except Exception as error:  # torch raises exceptions of many classes
         raise TrainingError(
             f"Cannot read the checkpoint {path}: {error}. Give a .ckpt file that `underpaint train` wrote."
         ) from error
@@ -292,14 +292,14 @@ def load_trainable(name_or_path: str | Path) -> TrainedNetwork:
     Parameters
     ----------
     name_or_path : str or Path
-        Name of a shipped model ("default", "xu2022"), path of an ``.onnx`` file with its model card beside it, or path
-        of a ``.ckpt`` file from :func:`underpaint.lab.training.train`.
+        Name of a shipped model ("default", "xu2022"), or path of an ``.onnx`` or ``.ckpt`` file.
+        An ``.onnx`` file needs its model card in the same folder.
 
     Returns
     -------
     TrainedNetwork
-        Network with the outputs of the file. A network from an ONNX file has no batch normalisations after its
-        convolutions and linear layers, see :class:`underpaint.lab.networks.NetworkSpec`.
+        Network with the outputs of the file.
+        A network from an ONNX file has no batch normalisations after its convolutions and linear layers.
 
     Raises
     ------
@@ -317,6 +317,6 @@ def load_trainable(name_or_path: str | Path) -> TrainedNetwork:
 
 
 def card_with_training(model_card: ModelCard, *, epochs: int, scores: dict[str, Any]) -> ModelCard:
-    """Return a model card with the number of epochs and the scores of a training."""
+    """Return a model card with the number of epochs and the scores of a training run."""
     training_record = model_card.training.model_copy(update={"epochs": epochs})
     return model_card.model_copy(update={"training": training_record, "figures": {**model_card.figures, **scores}})

@@ -20,7 +20,7 @@ _OPSET = 18
 
 
 class _NetworkWithProbability(nn.Module):
-    """A network that outputs probabilities, too."""
+    """Network with probabilities as additional outputs."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class _NetworkWithProbability(nn.Module):
 
 
 def export(network: nn.Module, model_card: ModelCard, path: str | Path) -> Path:
-    """Write a network as an ONNX file with its model card; both files appear complete or not at all.
+    """Write a network as an ONNX file with its model card, so that incomplete files never appear.
 
     Parameters
     ----------
@@ -48,11 +48,14 @@ def export(network: nn.Module, model_card: ModelCard, path: str | Path) -> Path:
     Returns
     -------
     Path
-        The ONNX file. Its inputs are ``counts`` (n, n_bin) float32; for the default network and networks of layers also
-        ``recorded`` (n, 2) float32, in keV; for networks of layers also ``instrument`` (n, n_input). Its outputs are
-        ``log_odds`` and ``probability`` (n, n_name) float32; for networks of layers also ``quantity`` and ``sigma``
-        (n, n_quantity); for networks that predict amounts also ``amount`` (n, n_amount n_edge), the log-odds that a
-        mass fraction reaches each edge.
+        Path of the ONNX file. All inputs and outputs are float32.
+        All networks have the input ``counts`` (n, n_bin).
+        The default network and networks of layers also have the input ``recorded`` (n, 2), in keV.
+        Networks of layers also have the input ``instrument`` (n, n_input).
+        All networks have the outputs ``log_odds`` and ``probability`` (n, n_name).
+        Networks of layers also have the outputs ``quantity`` and ``sigma`` (n, n_quantity).
+        Networks that predict amounts also have the output ``amount`` (n, n_amount n_edge).
+        ``amount`` has the log-odds that a mass fraction reaches each edge.
 
     Raises
     ------
@@ -81,7 +84,7 @@ def export(network: nn.Module, model_card: ModelCard, path: str | Path) -> Path:
 
 
 def check_export(network: nn.Module, model_card: ModelCard, path: Path) -> None:
-    """Compare an ONNX file with its torch network on random counts.
+    """Check that an ONNX file has the same outputs as its torch network on random counts.
 
     Raises
     ------
@@ -102,7 +105,7 @@ def check_export(network: nn.Module, model_card: ModelCard, path: Path) -> None:
 
 
 def example_inputs(network: nn.Module, model_card: ModelCard, n_spectra: int) -> tuple[Tensor, ...]:
-    """Return random inputs of a network: counts and, for some kinds, recorded ranges and instrument conditions."""
+    """Return random counts and, for some kinds of networks, random recorded ranges and instrument conditions."""
     generator = torch.Generator().manual_seed(0)
     mean_counts = 10.0 ** (4 * torch.rand((n_spectra, model_card.axis.n_bin), generator=generator) - 2)
     counts = torch.poisson(mean_counts, generator=generator)
@@ -118,7 +121,7 @@ def _write_onnx(network: nn.Module, model_card: ModelCard, path: Path) -> None:
     inputs = example_inputs(network, model_card, 2)
     input_names = ["counts", "recorded", "instrument"][: len(inputs)]
     n_spectrum_dimension = torch.export.Dim("n_spectrum", min=1)
-    with silence_messages("torch.onnx", logging.ERROR, ""):  # messages about optional packages
+    with silence_messages("torch.onnx", logging.ERROR, ""):  # warnings about missing optional packages
         onnx_program = torch.onnx.export(
             _NetworkWithProbability(network),
             inputs,
@@ -137,7 +140,7 @@ def _write_onnx(network: nn.Module, model_card: ModelCard, path: Path) -> None:
 
 
 def _remove_metadata(path: Path) -> None:
-    """Remove the metadata of the exporter from a file, which contain source lines and paths of this machine."""
+    """Remove the exporter's metadata, such as paths on this machine, from an ONNX file."""
     onnx_model = onnx.load(path)
     for proto_message in (
         onnx_model,

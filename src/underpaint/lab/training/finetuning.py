@@ -1,4 +1,4 @@
-"""Fine-tuning in the paper's two steps: first only the dense layers, then all layers."""
+"""Fine-tuning as in the paper, first of the dense layers alone and then of all layers."""
 
 import hashlib
 from collections.abc import Mapping
@@ -34,15 +34,15 @@ from underpaint.runtime.files import claim_folder, plain, write_json
 from underpaint.runtime.job import resume_folder
 
 VISIBLE_SIGMAS = 3.0
-"""Area of a key line family above which its group is visible, in standard deviations."""
+"""Area of a key line family, in standard deviations, above which its group is visible."""
 
 
 def hide_invisible_labels(labelled_set: Library) -> Library:
     """Set labels that are present but not visible in the spectrum to unknown.
 
-    Labels of a mock-up include pigments that a thick layer hides. If they are trained as present, the network learns to
-    claim pigments that it cannot detect. A label is visible if, in a linear fit of line families, each of its groups
-    has a key family whose area exceeds ``VISIBLE_SIGMAS`` standard deviations. All other labels become ``UNKNOWN``.
+    Labels of a mock-up include pigments that a thick layer hides. Training on these labels would teach the network to
+    claim pigments that it cannot detect. A label is visible if each of its groups has a key line family with an area
+    above ``VISIBLE_SIGMAS`` standard deviations. Present labels that are not visible become ``UNKNOWN``.
 
     Parameters
     ----------
@@ -65,11 +65,11 @@ def hide_invisible_labels(labelled_set: Library) -> Library:
 
 
 def fill_amounts(start_model: TrainedNetwork, labelled_set: Library, settings: FinetuneSettings) -> Library:
-    """Fill missing labels of amounts with the answers of a network, so that fine-tuning preserves these answers."""
+    """Use a network's answers as labels of amounts, so that fine-tuning preserves these answers."""
     network = deepcopy(start_model.network).eval()
     calibration = network.get_submodule("calibration")
     if isinstance(calibration, Calibration):
-        calibration.reset()  # training does not use it
+        calibration.reset()  # training does not use the calibration
     rows, amount_shape = (
         np.arange(len(labelled_set)),
         (len(labelled_set), len(start_model.card.amounts), len(start_model.card.amount_edges)),
@@ -81,7 +81,7 @@ def fill_amounts(start_model: TrainedNetwork, labelled_set: Library, settings: F
 
 
 def _visible_groups(labelled_set: Library, groups: list[str]) -> NDArray[np.bool_]:
-    """Return the (n, n_group) mask of groups with a significant key family; all True if no fit is possible."""
+    """Return the (n, n_group) mask of groups with a significant key family, or all True if no fit is possible."""
     axis = EnergyAxis(
         labelled_set.axis.bin_kev,
         labelled_set.axis.start_kev + 0.5 * labelled_set.axis.bin_kev,
@@ -103,7 +103,7 @@ _MIN_UNITS = 5
 
 @dataclass(frozen=True)
 class FinetuneReport:
-    """Result of fine-tuning: changed layers and scores.
+    """Result of fine-tuning, with the trained layers and the scores.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ class FinetuneReport:
 
     @property
     def chosen_network(self) -> Literal["before", "first", "second"]:
-        """Network with the lowest validation loss: the given one ("before"), or that of the first or second step."""
+        """Step with the lowest validation loss: "before" for the given network, "first" or "second"."""
         loss_and_step: tuple[tuple[float, Literal["first", "second"]], ...] = (
             (self.first_step.validation_loss, "first"),
             (self.second_step.validation_loss, "second"),
@@ -153,7 +153,7 @@ class FinetuneReport:
         return "before" if self.loss_before is not None and self.loss_before <= loss else step
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report for JSON, with null in place of NaN."""
+        """Return the report for JSON, with None instead of NaN."""
         return {
             "loaded": list(self.loaded_layers),
             "reinitialised": list(self.reinitialised_layers),
@@ -175,7 +175,7 @@ class FinetuneReport:
 def finetune(
     model: TrainedNetwork | str | Path, settings: FinetuneSettings, library: Library | None = None
 ) -> FinetuneReport:
-    """Fine-tune a trained network on labelled spectra; the same call continues an interrupted run.
+    """Fine-tune a trained network on labelled spectra, and resume an interrupted run of the same call.
 
     Parameters
     ----------
@@ -195,14 +195,14 @@ def finetune(
     Raises
     ------
     TrainingError
-        A label is no output of the model, the energy axis differs, there are too few spectra to split, or the folder
-        contains a run with other settings or labels.
+        A label is no output of the model, the energy axis differs, or there are too few spectra to split.
+        The error is also raised if the folder contains a run with other settings or labels.
 
     References
     ----------
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, sections 2.3 and 2.4.
     """
-    # the given network is not changed, because other runs may start from it
+    # the given network is copied, because other runs may start from it
     start_model = (
         TrainedNetwork(deepcopy(model.network), model.card)
         if isinstance(model, TrainedNetwork)
@@ -279,16 +279,16 @@ def _split_units(labelled_set: Library, settings: FinetuneSettings) -> Split:
             if settings.split == "structure"
             else f"{n_unit} spectra"
         )
-        mixing_hint = ", or mix the spectra of a structure with split = pixel, which makes the scores too high"
+        mixing_hint = ", or split the spectra of each structure with split = pixel, which makes the scores too high"
         raise TrainingError(
-            f"Cannot fine-tune on {available_text}: at least {_MIN_UNITS} are needed, so that training, validation and "
-            f"test set each have some. Label more{mixing_hint if len(labelled_set) >= _MIN_UNITS else ''}."
+            f"Cannot fine-tune on {available_text}: at least {_MIN_UNITS} are needed for training, validation and "
+            f"test set. Label more{mixing_hint if len(labelled_set) >= _MIN_UNITS else ''}."
         )
     return split_by_settings(unit_of_row, settings)
 
 
 def _refuse_other_labels(labelled_set: Library, folder: Path) -> None:
-    """Refuse to resume with other spectra or labels, because spectra of the test set could become training data."""
+    """Raise an error if a resumed run has other spectra or labels, which would change its test set."""
     total_counts = np.rint(labelled_set.spectra.sum(axis=1)).astype(np.int64)
     digest = hashlib.sha256(
         b"".join(array.tobytes() for array in (labelled_set.labels, labelled_set.source, total_counts))
@@ -317,7 +317,7 @@ def _with_names_of(library: Library, model_card: ModelCard) -> Library:
     if library.axis != model_card.axis:
         raise TrainingError(
             f"Cannot fine-tune {model_card.name!r}: its axis has {model_card.axis.n_bin} bins of "
-            f"{model_card.axis.bin_kev:g} keV from {model_card.axis.start_kev:g} keV, the spectra have "
+            f"{model_card.axis.bin_kev:g} keV from {model_card.axis.start_kev:g} keV, but the spectra have "
             f"{library.axis.n_bin} of {library.axis.bin_kev:g} keV from {library.axis.start_kev:g} keV. "
             "Rebin them with `labelled_spectra`."
         )
@@ -358,6 +358,6 @@ def _limit_sentence(library: Library, model_card: ModelCard, n_train: int, absen
             for name, has_positive in zip(library.names, (library.labels == 1).any(axis=0), strict=True)
             if has_positive
         ]
-        sentence += f" with {', '.join(positive_names) or 'none of its names'}; it has learned that "
-        sentence += f"{len(absent_names)} others are absent"
+        sentence += f" with {', '.join(positive_names) or 'none of its pigments'}. In these spectra, "
+        sentence += f"{len(absent_names)} other names are labelled absent"
     return f"{sentence}. The following limits were stated before fine-tuning."
