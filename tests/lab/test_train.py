@@ -163,7 +163,7 @@ def test_labelled_spectra_add_the_groups_of_their_pigments(trained: TrainReport)
 
 
 def test_labelled_spectra_refuse_an_unknown_pigment(trained: TrainReport) -> None:
-    with pytest.raises(TrainingError, match="Cannot use the labels smalt: the model does not know them"):
+    with pytest.raises(TrainingError, match="Cannot use the labels smalt: the model no outputs of the model"):
         labelled_spectra(np.ones((1, 128)), EnergyAxis(0.02, 1.01, 128), [["smalt"]], trained.trained_model.card)
 
 

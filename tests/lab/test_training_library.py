@@ -88,7 +88,7 @@ def test_folds_cover_all_but_the_test_once() -> None:
 
 
 def test_a_split_without_training_data_is_refused() -> None:
-    with pytest.raises(TrainingError, match="none is left to train on"):
+    with pytest.raises(TrainingError, match="none remains for training"):
         split_by_source(np.array([0, 0, 1]), seed=0, validation_share=0.5, test_share=0.5)
 
 

@@ -1,4 +1,4 @@
-"""Training of a model for one instrument and one palette in minutes, starting from a shipped network."""
+"""Training of a model for one instrument and one palette, starting from a shipped network."""
 
 import os
 import time
@@ -42,12 +42,12 @@ from underpaint.simulate.randomise import perturb_instrument
 
 _N_MOMENT = 2
 _CALIBRATION_PREFIX = "calibration."
-"""Prefix of the calibration, which is not transferred because it is valid only for the outputs of its network."""
+"""Prefix of calibration weights, which are not transferred because they depend on the outputs of their network."""
 
 
 @dataclass(frozen=True)
 class TransferredNetwork:
-    """A new network with weights transferred from another network.
+    """New network with weights transferred from another network.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ class TransferredNetwork:
 
 
 def transfer_weights(start_model: TrainedNetwork, model_card: ModelCard) -> TransferredNetwork:
-    """Build the network of a model card with the weights of a trained network; rows of outputs are matched by name.
+    """Build the network of a model card with the weights of a trained network, matched by the names of outputs.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def _require_same_inputs(start_card: ModelCard, new_card: ModelCard) -> None:
 
 
 def _output_rows(model_card: ModelCard) -> dict[str, tuple[str, ...]]:
-    """Return, for layers with one row of weights per output, the names of the rows."""
+    """Return the names of the rows of weights, for each layer with one row per output."""
     if model_card.kind == "default":
         return {"dense": model_card.names, "linear": model_card.names}
     if model_card.kind == "layers_composition":
@@ -135,7 +135,7 @@ def _layer_of(weight_name: str, names_by_layer: dict[str, tuple[str, ...]]) -> s
 def _transferred_rows(
     new_weights: Tensor, start_weights: Tensor, new_names: tuple[str, ...], start_names: tuple[str, ...]
 ) -> Tensor:
-    """Return the new weights, with rows of the start model inserted by name; repeated names keep their order."""
+    """Return the new weights with rows of the start model inserted by name, in order for repeated names."""
     result_weights, row_by_name = new_weights.clone(), {name: row for row, name in _numbered_rows(start_names)}
     for row, name in _numbered_rows(new_names):
         if name in row_by_name:
@@ -181,12 +181,12 @@ class Sizes(BaseModel):
 
     @property
     def batch(self) -> int:
-        """Batch size; it is smaller for small training sets, so that an epoch has enough steps."""
+        """Batch size, which is smaller for small training sets, so that an epoch has enough steps."""
         return _clamp((_MIN_BATCH, _MAX_BATCH), N_RENDER * self.n_stratigraphies / _STEPS_PER_EPOCH)
 
 
 class InstrumentSettings(BaseModel):
-    """Common settings of trainings for one instrument on simulated spectra.
+    """Common settings of training and adaptation for one instrument, on simulated spectra.
 
     Parameters
     ----------
@@ -197,8 +197,8 @@ class InstrumentSettings(BaseModel):
     sizes : Sizes or None
         Sizes of simulation and training, or None to derive them from ``minutes``.
     n_machine : int
-        Number of simulated instruments. Their angles, air paths and responses differ slightly, so that the model does
-        not depend on values that are not known well.
+        Number of simulated instruments with slightly different angles, air paths and responses.
+        The variation makes the model robust to errors of these values.
     workers, threads : int or None
         Number of simulation processes and of training threads, or None for one per core.
     seed : int
@@ -218,7 +218,7 @@ class InstrumentSettings(BaseModel):
     def library_job(
         self, palette: tuple[str, ...], instruments: tuple[Instrument, ...], model_card: ModelCard
     ) -> LibrarySettings:
-        """Return the settings of the simulation, except its size."""
+        """Return the settings of the simulation, without its number of stratigraphies."""
         return LibrarySettings(
             palette=palette,
             instrument=instruments,
@@ -233,7 +233,7 @@ class InstrumentSettings(BaseModel):
     def training(
         self, name: str, folder: str, model_card: ModelCard, sizes: Sizes, **other_settings: Any
     ) -> TrainSettings:
-        """Return the settings to train a network of the card's kind on ``training.h5``, in a folder inside ``out``."""
+        """Return the settings for training a network on ``training.h5``, with output in a folder inside ``out``."""
         return TrainSettings(
             library=(self.out / "training.h5",),
             out=self.out / folder,
@@ -274,7 +274,7 @@ class InstrumentModelSettings(InstrumentSettings):
 
 @dataclass(frozen=True)
 class InstrumentModelReport:
-    """A new model, with its scores and those of its start model.
+    """New model for one instrument and palette, with its scores and those of its start model.
 
     Parameters
     ----------
@@ -289,8 +289,8 @@ class InstrumentModelReport:
     minutes : mapping of str to float
         Duration of each step of this call.
     comparisons : mapping of str to Comparison
-        Scores of start model ("before") and new model on the same held-out spectra, for groups and pigments at each
-        number of counts, with keys such as "groups at 1e+05". Only outputs of both models are compared.
+        Scores of the start model ("before") and the new model on the same held-out spectra.
+        Keys are, for example, "groups at 1e+05" for groups at 1e5 counts. Only outputs of both models are compared.
     f1_of_new_names : mapping of str to float
         F1, at the highest counts, of outputs that the start model lacks.
     """
@@ -319,7 +319,7 @@ class InstrumentModelReport:
 def train_instrument_model(
     settings: InstrumentModelSettings, progress: Progress | None = None
 ) -> InstrumentModelReport:
-    """Train a model for one instrument and palette; the same call resumes an interrupted run.
+    """Train a model for one instrument and palette, and resume an interrupted run of the same call.
 
     Parameters
     ----------
@@ -336,8 +336,8 @@ def train_instrument_model(
     Raises
     ------
     TrainingError
-        The folder contains a model with other settings, no pigment of the palette has visible lines, or the start model
-        cannot be trained further.
+        The folder contains a model with other settings, or no pigment of the palette has visible lines.
+        The error is also raised if the start model cannot be trained further.
     """
     _require_visible_lines(settings.palette)
     show_progress = progress or no_progress
@@ -398,14 +398,14 @@ def _write_report(report: InstrumentModelReport, settings: InstrumentModelSettin
 
 
 class Stopwatch:
-    """Durations of the steps of a call."""
+    """Stopwatch for the durations of the steps of a call, in minutes."""
 
     def __init__(self) -> None:
         self.minutes: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def end_step(self, step_name: str) -> None:
-        """Store the time since the previous step under the name of this step."""
+        """Store the time since the end of the previous step as the duration of the named step."""
         time_now = time.perf_counter()
         self.minutes[step_name], self._last = (time_now - self._last) / 60.0, time_now
 
@@ -419,9 +419,10 @@ def similar_instruments(instrument: Instrument, n: int, seed: int) -> tuple[Inst
 def simulate_or_read(
     simulation_settings: LibrarySettings, path: Path, workers: int | None, show_progress: Progress
 ) -> Library:
-    """Simulate a library, or read it if an earlier call wrote it; return it in memory.
+    """Return a simulated library in memory, from the file of an earlier call if there is one.
 
-    In gapless libraries, which are for networks with amounts, groups are present where their lines are visible.
+    Gapless libraries are for networks that predict amounts. In these libraries, groups are present where their lines
+    are visible.
     """
     if not is_finished(path, with_file_contents(simulation_settings).model_dump(mode="json")):
         simulate_library(simulation_settings, path, workers=workers, progress=show_progress)
@@ -431,7 +432,7 @@ def simulate_or_read(
 def measure_sizes(
     simulation_settings: LibrarySettings, start_model: TrainedNetwork, minutes: float, workers: int, threads: int | None
 ) -> Sizes:
-    """Measure the speed of this machine, and return the sizes of simulation and training for the given time.
+    """Measure the speed of this machine, and return sizes of simulation and training that take the given time.
 
     Parameters
     ----------
@@ -469,7 +470,7 @@ def _simulation_rate(simulation_settings: LibrarySettings) -> float:
 
 
 def _training_rate(start_model: TrainedNetwork, threads: int | None) -> float:
-    """Return the number of training spectra per second, with the drawing of their noise."""
+    """Return the number of training spectra per second, including the time to draw their noise."""
     network, batch, rng = deepcopy(start_model.network).train(), _example_batch(start_model), np.random.default_rng(0)
     n_thread_before = torch.get_num_threads()
     torch.set_num_threads(threads or n_thread_before)
@@ -503,7 +504,7 @@ def plan_sizes(
     start_model: TrainedNetwork,
     show_progress: Progress,
 ) -> Sizes:
-    """Return the sizes of an earlier call for the folder, the given sizes, or sizes from a measurement of this machine.
+    """Return the sizes of an earlier call, the sizes in the settings, or sizes from a measurement of this machine.
 
     Parameters
     ----------
@@ -543,7 +544,7 @@ def _library_settings(settings: InstrumentModelSettings, model_card: ModelCard) 
 def _simulations(
     settings: InstrumentModelSettings, sizes: Sizes, start_model: TrainedNetwork
 ) -> list[tuple[LibrarySettings, Path]]:
-    """Return the simulations of training and test set; they have different paintings and instruments."""
+    """Return the simulations of training and test set, which have different paintings and instruments."""
     simulation_settings, seed = _library_settings(settings, start_model.card), settings.seed + HELD_OUT_SEED
     held_out_update = {"instrument": similar_instruments(settings.instrument, settings.n_machine, seed), "seed": seed}
     return [
@@ -563,8 +564,8 @@ def _instrument_card(
 ) -> ModelCard:
     model_card = card_for(library, train_settings, n_train)
     limit_sentence = (
-        f"Trained for the instrument {settings.instrument.name!r} and {len(settings.palette)} pigments alone: other "
-        "instruments and pigments were not in its training."
+        f"Trained only for the instrument {settings.instrument.name!r} and a palette of {len(settings.palette)} "
+        "pigments."
     )
     instrument_and_palette = {
         "instrument": settings.instrument.model_dump(mode="json"),

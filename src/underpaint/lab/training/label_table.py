@@ -19,14 +19,14 @@ from underpaint.runtime.untrusted import MAX_TABLE_BYTES, read_bounded
 PIXEL_COLUMNS = ("row", "column", "pigments")
 FILE_COLUMNS = ("file", "pigments")
 PRESENCE_COLUMNS = ("present", "absent")
-"""Columns that replace ``pigments``; one is enough. Names in neither column are unknown."""
+"""Columns that can replace ``pigments``, together or alone. Names in neither column are unknown."""
 _PIGMENT_SEPARATORS = re.compile(r"[;,+]")
 _MIN_SIMILARITY = 0.5
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Rows of a table of labels.
+    """Table of labels, read from a CSV file.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class LabelTable:
         return "file" in self.cells[0]
 
     def column(self, name: str) -> list[str]:
-        """Return the text of one column."""
+        """Return the cell texts of one column."""
         return [cell_by_column[name] for cell_by_column in self.cells]
 
     def labels(self, model_card: ModelCard) -> NDArray[np.uint8]:
@@ -79,7 +79,7 @@ class LabelTable:
         ]
 
     def structures(self) -> NDArray[np.int64] | None:
-        """Return the (n,) number of each row's structure; empty cells have unique numbers. None without the column."""
+        """Return the (n,) structure numbers of the rows, unique for empty cells, or None without a column of them."""
         if "structure" not in self.cells[0]:
             return None
         structure_names = [
@@ -139,13 +139,14 @@ def label_matrix(present_lists: Sequence[Sequence[str]], model_card: ModelCard) 
     Returns
     -------
     (n, n_name) array
-        1 for the given names and their groups, else 0. Unknown (:data:`~.library.UNKNOWN`) are the members of a group
-        that is given without a member, and the places of a name that is given without a place.
+        1 for the given names and their groups, else 0.
+        If a group is given without a member, its members are :data:`~.library.UNKNOWN`.
+        If a name is given without a place, its places are :data:`~.library.UNKNOWN`.
 
     Raises
     ------
     TrainingError
-        A name is no output of the network; the message lists similar outputs.
+        A name is no output of the network. The message lists similar outputs.
     """
     unknown_names = sorted(
         {name for present_names in present_lists for name in present_names}.difference(model_card.names)
@@ -191,7 +192,7 @@ def label_matrix(present_lists: Sequence[Sequence[str]], model_card: ModelCard) 
 def presence_matrix(
     present_lists: Sequence[Sequence[str]], absent_lists: Sequence[Sequence[str]], model_card: ModelCard
 ) -> NDArray[np.uint8]:
-    """Return the labels of spectra in which some names are known to be present, and some to be absent.
+    """Return the labels of spectra with lists of present and of absent names.
 
     Parameters
     ----------
@@ -211,7 +212,7 @@ def presence_matrix(
     """
     labels = label_matrix(present_lists, model_card)
     labels[labels == 0] = UNKNOWN
-    label_matrix(absent_lists, model_card)  # raises an error for a wrong name
+    label_matrix(absent_lists, model_card)  # raises an error for a name that is no output
     place_columns = _columns_by_place(model_card)
     for row_labels, absent_names in zip(labels, absent_lists, strict=True):
         for name in absent_names:
@@ -226,7 +227,7 @@ def presence_matrix(
 
 
 def _columns_by_place(model_card: ModelCard) -> dict[str, list[int]]:
-    """Return, for each output without a place, the columns of the same name with a place."""
+    """Return the columns of the outputs with a place, for each name that is also an output without a place."""
     place_columns: dict[str, list[int]] = {}
     for column, name in enumerate(model_card.names):
         material, spectrum_key = split_place(name)
@@ -236,7 +237,7 @@ def _columns_by_place(model_card: ModelCard) -> dict[str, list[int]]:
 
 
 def _rows(table_text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line number and the cells of each row that is not empty."""
+    """Yield the line number and the cells of each nonempty row."""
     first_line = table_text.split("\n", 1)[0]
     csv_reader = csv.reader(
         table_text.splitlines(keepends=True), delimiter=";" if ";" in first_line and "," not in first_line else ","
@@ -257,11 +258,12 @@ def _check_header(column_names: tuple[str, ...], *, n_row: int, path: Path) -> N
         raise TrainingError(
             f"Cannot use the table of labels {path}: it has {fault}. The first line names the columns: "
             "row,column,pigments for pixels of a scan, or file,pigments for single spectra, and optionally structure. "
-            "With present,absent in place of pigments, all other names are unknown. Separate names by ';'."
+            "The columns present and absent can replace pigments; all other names are then unknown. Separate names by "
+            "';'."
         )
     if has_presence_columns and "pigments" in column_names:
         raise TrainingError(
-            f"Cannot use the table of labels {path}: with the column pigments all other names are absent, with "
+            f"Cannot use the table of labels {path}: with the column pigments, all other names are absent, but with "
             f"{', '.join(name for name in PRESENCE_COLUMNS if name in column_names)} they are unknown. "
             "Keep one of the two."
         )
@@ -282,9 +284,9 @@ def _check_row(row_cells: list[str], line_number: int, column_names: tuple[str, 
 def _unknown_labels(unknown_names: Sequence[str], model_card: ModelCard) -> str:
     names_with_matches = ", ".join(f"{name}{_close_matches(name, model_card)}" for name in unknown_names)
     return (
-        f"Cannot use the labels {names_with_matches}: the model does not know them. Rename them, or leave out what "
-        f"the model {model_card.name!r} cannot predict; for another pigment, simulate spectra and train a network with "
-        f"it. It knows: {', '.join(model_card.names)}."
+        f"Cannot use the labels {names_with_matches}: they are no outputs of the model {model_card.name!r}. Rename or "
+        "remove them, or train a network with these pigments. Outputs of the model are "
+        f"{', '.join(model_card.names)}."
     )
 
 

@@ -39,8 +39,8 @@ def labelled_spectra(
     axis : EnergyAxis
         Energy axis of the channels.
     present : sequence of n sequences of str
-        Names of the outputs that are present in each spectrum; all others count as absent. The groups of a pigment are
-        added. If a group is given without a member, its members are unknown.
+        Names of the outputs that are present in each spectrum; all others count as absent.
+        The groups of a pigment are added. If a group is given without a member, its members are unknown.
     model_card : ModelCard
         The model to fine-tune.
     source : (n,) array or None
@@ -55,7 +55,7 @@ def labelled_spectra(
     """
     if len(counts) != len(present):
         raise TrainingError(
-            f"Cannot label {len(counts)} spectra with {len(present)} rows of labels; one row per spectrum is needed."
+            f"Cannot label {len(counts)} spectra with {len(present)} rows of labels: one row per spectrum is needed."
         )
     return _labelled_library(counts, axis, label_matrix(present, model_card), model_card, source)
 
@@ -73,7 +73,7 @@ def _labelled_library(
 
 
 def absent_as_unknown(library: Library) -> Library:
-    """Return a library in which names that are in no spectrum are unknown instead of absent."""
+    """Return a library in which names without a positive spectrum are unknown instead of absent."""
     is_absent = ~(library.labels == 1).any(axis=0)
     return replace(library, labels=np.where(is_absent, np.uint8(UNKNOWN), library.labels))
 
@@ -81,7 +81,7 @@ def absent_as_unknown(library: Library) -> Library:
 def labelled_library(
     location: str | Path, label_path: str | Path, model_card: ModelCard, *, on_axis: AxisFunction | None = None
 ) -> Library:
-    """Return spectra and a table of labels as a library for fine-tuning.
+    """Read spectra and a table of labels, and return them as a library for fine-tuning.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def labelled_library(
     Raises
     ------
     TrainingError, CoverageError, ScanError, CalibrationError
-        Errors of the two functions.
+        Errors of :func:`labelled_scan` and :func:`labelled_folder`.
     """
     if read_label_table(Path(label_path)).has_file_column:
         return labelled_folder(location, label_path, model_card, on_axis=on_axis)
@@ -115,17 +115,16 @@ def labelled_scan(scan: Scan, label_path: str | Path, model_card: ModelCard) -> 
         Counts with an energy axis.
     label_path : str or Path
         CSV file with the columns ``row``, ``column`` (from 0) and ``pigments`` (names of outputs, separated by ``;``).
-        An empty cell means that no pigment is present. Names that are not in ``pigments`` are absent. ``pigments`` can be replaced by
-        ``present`` and ``absent``; names in neither are unknown. Pixels with the same text in the optional column
-        ``structure`` are in the same set of the split.
+        Names that are not in ``pigments`` are absent. The cell may be empty.
+        The columns ``present`` and ``absent`` can replace ``pigments``. Names in neither column are then unknown.
+        Pixels with the same text in the optional column ``structure`` are in the same set of the split.
     model_card : ModelCard
         The model to fine-tune.
 
     Raises
     ------
     TrainingError
-        The table cannot be read, has a pixel outside the scan or without counts, or has a pigment that is no output of
-        the model.
+        The table cannot be read, has a pixel outside the scan or without counts, or has an unknown pigment.
     CalibrationError
         The scan has no energy axis.
     CoverageError
@@ -134,14 +133,15 @@ def labelled_scan(scan: Scan, label_path: str | Path, model_card: ModelCard) -> 
     label_table = read_label_table(Path(label_path))
     if label_table.has_file_column:
         raise TrainingError(
-            f"Cannot label a scan by {label_table.path}: it names files. Give the folder of these files as the spectra."
+            f"Cannot label a scan by {label_table.path}: it has the column `file`. Give the folder of these files as "
+            "the spectra."
         )
     pixel_rows, pixel_columns = (_positions(label_table, name, scan) for name in ("row", "column"))
     label_table.refuse_repeats(list(zip(pixel_rows.tolist(), pixel_columns.tolist(), strict=True)))
     labels, axis = (
         label_table.labels(model_card),
         scan.require_axis(),
-    )  # raises an error for a wrong name before the scan is read
+    )  # raises an error for an unknown name before the scan is read
     library = _labelled_library(
         _pixels(scan, pixel_rows, pixel_columns), axis, labels, model_card, label_table.structures()
     )
@@ -156,23 +156,21 @@ def labelled_folder(
     Parameters
     ----------
     folder : str or Path
-        Folder of the files. Each is a spectrum, or a scan of one pixel, that :func:`underpaint.io.load` reads. Energy
-        axes and numbers of channels may differ.
+        Folder of the files, each with a spectrum or a scan of one pixel that :func:`underpaint.io.load` reads.
+        The files may have different energy axes and numbers of channels.
     label_path : str or Path
-        CSV file with the column ``file`` (path inside the folder) and the columns ``pigments``, or ``present`` and
-        ``absent``, and optionally ``structure``, as for :func:`labelled_scan`. Files that are not in the table are left
-        out.
+        CSV file with the column ``file`` (path inside the folder).
+        All other columns are as for :func:`labelled_scan`. Files that are not in the table are left out.
     model_card : ModelCard
         The model to fine-tune.
     on_axis : callable or None
-        Function that returns a scan with the energy axis to use. It is called with all spectra of one axis as a column
-        of pixels. None to use the axes of the files.
+        Function that returns a scan with the energy axis to use, or None to use the axes of the files.
+        The function is called with all spectra of one energy axis, as a scan with a single column of pixels.
 
     Raises
     ------
     TrainingError
-        The table cannot be read, has a file that is missing, is no single spectrum or has no counts, or has a pigment
-        that is no output of the model.
+        The table cannot be read, or has an unknown pigment, or a file is missing or has no single spectrum with counts.
     ScanError
         A file is damaged or of no known format.
     CalibrationError
@@ -183,7 +181,7 @@ def labelled_folder(
     label_table, folder_path = read_label_table(Path(label_path)), Path(folder)
     if not label_table.has_file_column:
         raise TrainingError(
-            f"Cannot label the files in {folder} by {label_table.path}: it has no column `file`. Name each row's file."
+            f"Cannot label the files in {folder} by {label_table.path}: the table has no column `file`. Add the column."
         )
     labels = label_table.labels(model_card)
     label_table.refuse_repeats([Path(name) for name in label_table.column("file")])
@@ -238,7 +236,7 @@ def _check_coverage(axis: EnergyAxis, model_card: ModelCard) -> None:
         return
     start_kev, stop_kev = needed_range(model_card)
     raise CoverageError(
-        f"Cannot fine-tune {model_card.name!r}: it needs {start_kev:.2f}-{stop_kev:.2f} keV, the spectra cover "
+        f"Cannot fine-tune {model_card.name!r}: it needs {start_kev:.2f}-{stop_kev:.2f} keV, but the spectra cover "
         f"{axis.start_kev:.2f}-{axis.stop_kev:.2f} keV. Check the energy axis, or start from another model."
     )
 
@@ -264,7 +262,7 @@ def _pixels(scan: Scan, pixel_rows: NDArray[np.intp], pixel_columns: NDArray[np.
 
 
 def _require_counts(library: Library, label_table: LabelTable) -> Library:
-    """Return the library; raise an error for spectra without counts on the axis of the model."""
+    """Return the same library, or raise an error if a spectrum has no counts on the axis of the model."""
     is_valid = (library.spectra.min(axis=1) >= 0) & (library.spectra.sum(axis=1) > 0)
     if not is_valid.all():
         line_number = label_table.line_numbers[int(np.argmin(is_valid))]
@@ -285,7 +283,7 @@ def _require_file(name: str, line_number: int, label_table: LabelTable, folder: 
     raise TrainingError(
         f"Cannot use line {line_number} of {label_table.path}: there is no file {name!r} in {folder}. "
         f"{'It has, for instance: ' + ', '.join(similar_names) if similar_names else 'It is empty or missing'}. "
-        "The column file must contain paths inside that folder, with their endings."
+        "The column file must contain paths inside that folder, with file extensions."
     )
 
 
@@ -300,7 +298,7 @@ def _load_single(path: Path) -> Scan:
 
 
 def _scans_by_axis(scans: Sequence[Scan]) -> list[list[int]]:
-    """Return the positions of the scans for each energy axis and number of channels."""
+    """Return lists of indices of scans that have the same energy axis and number of channels."""
     indices_by_axis: dict[tuple[EnergyAxis | None, int], list[int]] = {}
     for index, scan in enumerate(scans):
         indices_by_axis.setdefault((scan.axis, scan.shape[2]), []).append(index)

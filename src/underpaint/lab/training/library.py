@@ -1,4 +1,4 @@
-"""Training libraries: expected spectra with labels in memory."""
+"""Training libraries, which contain expected spectra with labels in memory."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from underpaint.simulate.labels import group_names, labels_by_lines
 _REQUIRED_DATASETS = ("recorded", "labels", "source")
 _BLOCK_ROWS = 8192
 UNKNOWN = 255
-"""Label of unknown names; it does not enter losses and scores."""
+"""Label of names that are neither known to be present nor known to be absent, which losses and scores ignore."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ class Library:
     instrument_inputs, quantity_names : tuple of str
         Names of the columns of ``instrument`` and ``quantities``.
     amount : (n, n_amount) uint8 or (n, n_amount, n_edge) float32 array, or None
-        Class of the mass fraction of each element in the dry paint (:func:`underpaint.data.maps.amount_class`), or
-        probabilities that the fraction reaches each edge.
+        Class of the mass fraction of each element in the dry paint (:func:`underpaint.data.maps.amount_class`).
+        With three dimensions, probabilities that the mass fraction reaches each edge.
     amount_names : tuple of str
         Groups, with places, of the columns of ``amount``.
     max_absent_counts : (n, n_name) float32 array, or None
@@ -110,7 +110,7 @@ class Library:
         return replace(self, **selected_arrays)
 
     def select_names(self, names: Sequence[str]) -> "Library":
-        """Return a library with labels for the given names, in their order, without quantities and amounts."""
+        """Return a library with labels for the given names alone, in this order, without quantities and amounts."""
         name_columns = [self.names.index(name) for name in names]
         field_names = ("names", "kinds", "groups", "labels_for_people", "elements")
         metadata: dict[str, Any] = {
@@ -125,9 +125,9 @@ class Library:
         )
 
     def with_names(self, names: Sequence[str]) -> "Library":
-        """Return a library with labels for the given names, in their order.
+        """Return a library with labels for all given names, in this order.
 
-        Names that this library lacks have unknown labels, and empty kind, groups, label and elements.
+        If a name is not in this library, its labels are unknown, and its kind, groups, label and elements are empty.
 
         Raises
         ------
@@ -137,8 +137,8 @@ class Library:
         unknown_names = [name for name in self.names if name not in names]
         if unknown_names:
             raise TrainingError(
-                f"Cannot use the labels {', '.join(unknown_names)}: the model does not know them. "
-                f"It knows: {', '.join(names)}. Rename or remove them."
+                f"Cannot use the labels {', '.join(unknown_names)}: they are no outputs of the model. "
+                f"Rename or remove them. Outputs of the model are {', '.join(names)}."
             )
         labels = np.full((len(self), len(names)), UNKNOWN, dtype=np.uint8)
         counts_needed = np.full((len(self), len(names)), np.inf, dtype=np.float32)
@@ -169,12 +169,12 @@ def load_library(paths: Path | Sequence[Path], *, half_precision: bool = False, 
     Parameters
     ----------
     paths : Path or sequence of Path
-        HDF5 files with ``/expected`` (or ``/counts``), ``/recorded``, ``/labels``, ``/source``, optionally
-        ``/counts_needed`` and ``/counts_scale``, and the attributes ``names``, ``kinds``, ``groups``,
-        ``labels_for_people``, ``elements``, ``start_kev``, ``bin_kev``, ``n_bin``.
+        HDF5 files with the datasets ``/expected`` (or ``/counts``), ``/recorded``, ``/labels`` and ``/source``.
+        The datasets ``/counts_needed`` and ``/counts_scale`` are optional. The attributes are ``names``, ``kinds``,
+        ``groups``, ``labels_for_people``, ``elements``, ``start_kev``, ``bin_kev`` and ``n_bin``.
     half_precision : bool
-        Whether to store expected spectra in half precision, which rounds them to 0.05 %. They are scaled to a sum equal
-        to the number of bins, so that bins with few counts do not underflow.
+        Whether to store expected spectra in half precision, which rounds them to 0.05 %.
+        The spectra are scaled to a sum equal to the number of bins, so that bins with few counts do not underflow.
     lines : bool
         Whether groups are present where the lines of their element are visible, from any material; amounts are read,
         too.
@@ -196,7 +196,7 @@ def _read(path: Path, *, half_precision: bool, lines: bool) -> Library:
             return _require_shapes(_with_line_labels(library, file, path) if lines else library, path)
     except OSError as error:
         raise TrainingError(
-            f"Cannot read the training library {path}: {error}. Write one with `underpaint simulate`."
+            f"Cannot read the training library {path}: {error}. Write a library with `underpaint simulate`."
         ) from error
 
 
@@ -228,7 +228,7 @@ def _library_of_file(file: Any, path: Path, *, half_precision: bool) -> Library:
 
 
 def _with_line_labels(library: Library, file: Any, path: Path) -> Library:
-    """Return a library with amounts, in which groups are present where lines of their elements are visible."""
+    """Return a library with amounts, in which groups are present if lines of their elements are visible."""
     _require_contents(file, path, ("lines_needed", "lines_hidden", "amount"))
     line_limits = file["lines_needed"][()], file["lines_hidden"][()]
     labels, counts_needed, max_absent_counts = labels_by_lines(
@@ -246,7 +246,7 @@ def _with_line_labels(library: Library, file: Any, path: Path) -> Library:
 
 
 def _layer_fields(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
-    """Read the fields for networks of layers; empty for a library that was simulated without places."""
+    """Return the fields for networks of layers, or an empty dict for a library that was simulated without places."""
     materials = _text_tuple(file.attrs.get("materials", "[]"))
     surface_names = [at_place(material, "surface") for material in materials]
     if not surface_names or not set(surface_names) <= set(names):
@@ -282,7 +282,8 @@ def _require_contents(file: Any, path: Path, dataset_names: Sequence[str]) -> No
     missing_items += [name for name in attribute_names if name not in file.attrs]
     if missing_items:
         raise TrainingError(
-            f"Cannot train from {path}: it lacks {', '.join(missing_items)}. Write it again with `underpaint simulate`."
+            f"Cannot train from {path}: the file lacks {', '.join(missing_items)}. Simulate the library again with "
+            "`underpaint simulate`."
         )
 
 
@@ -327,8 +328,8 @@ def _concatenate(libraries: list[Library]) -> Library:
             first_library.has_noise,
         ):
             raise TrainingError(
-                f"Cannot join the libraries {first_library.origin[0]} and {library.origin[0]}: they differ in energy "
-                "axis, names or noise. Simulate both with the same network axis and palette."
+                f"Cannot join the libraries {first_library.origin[0]} and {library.origin[0]}: their energy axes, "
+                "names or noise differ. Simulate both libraries with the same network axis and palette."
             )
         sources.append(library.source + source_offset)
         source_offset += int(library.source.max()) + 1

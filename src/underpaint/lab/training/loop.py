@@ -1,4 +1,4 @@
-"""Training runs: split, loop with checkpoints and early stopping, scores."""
+"""Training runs with a split, checkpoints, early stopping and scores."""
 
 import logging
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ class TrainReport:
     test_scores: tuple[NameScores, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the scores for JSON, with null in place of NaN."""
+        """Return the scores for JSON, with None instead of NaN."""
         scores: dict[str, Any] = plain(
             {
                 "epochs": self.epochs,
@@ -85,7 +85,7 @@ class TrainReport:
 
 
 def train(settings: TrainSettings, library: Library | None = None, *, network: nn.Module | None = None) -> TrainReport:
-    """Train a network; the same call continues an interrupted run.
+    """Train a network, and resume an interrupted run of the same call.
 
     Parameters
     ----------
@@ -95,8 +95,8 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
     library : Library or None
         Spectra in memory, or None to read ``settings.library``.
     network : Module or None
-        Initial network, for example a pre-trained autoencoder, with the kind of the settings and the axis and names of
-        the library. It is trained in place. None for random initial weights.
+        Initial network, which is trained in place, or None for random initial weights.
+        Its kind must be that of the settings, and its axis and names those of the library.
 
     Returns
     -------
@@ -106,8 +106,7 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
     Raises
     ------
     TrainingError
-        The library cannot be used, ``network`` does not fit it, or ``settings.out`` contains a run with
-        other settings.
+        The library cannot be used, ``network`` does not match the library, or ``settings.out`` has another run.
     """
     training_library = _load_libraries(settings) if library is None else library
     split = split_by_settings(training_library.source, settings)
@@ -131,7 +130,7 @@ def _load_libraries(settings: TrainSettings) -> Library:
 
 
 def _require_same_weights(new_network: nn.Module, network: nn.Module) -> nn.Module:
-    """Return ``network``; raise an error if names or sizes of its weights are not those of the settings."""
+    """Return ``network``, or raise an error if its weights do not have the names and sizes of ``new_network``."""
     expected_shapes, given_shapes = (
         {weight_name: weight.shape for weight_name, weight in module.state_dict().items()}
         for module in (new_network, network)
@@ -143,15 +142,15 @@ def _require_same_weights(new_network: nn.Module, network: nn.Module) -> nn.Modu
     )
     if differing_weights:
         raise TrainingError(
-            f"Cannot train the given {type(network).__name__}: settings and library need another "
-            f"{type(new_network).__name__} (they differ in {', '.join(differing_weights[:3])}). Build it for this "
-            "kind, these bins and these names."
+            f"Cannot train the given {type(network).__name__}: settings and library need a "
+            f"{type(new_network).__name__} with other weights ({', '.join(differing_weights[:3])}). Build a network "
+            "for this kind, these bins and these names."
         )
     return network
 
 
 def cross_validate(settings: TrainSettings, library: Library | None = None) -> tuple[TrainReport, ...]:
-    """Train once per fold, as in the paper; the validation set changes, the test set does not.
+    """Train once per fold, as in the paper, with a different validation set but the same test set.
 
     Parameters
     ----------
@@ -182,10 +181,10 @@ def run_training(
     trainable: tuple[str, ...] | None = None,
     progress: Progress | None = None,
 ) -> TrainReport:
-    """Train ``network`` on a split, and score the network of the best epoch; files are written to ``settings.out``.
+    """Train a network on a split, score the network of the best epoch, and write both to ``settings.out``.
 
-    ``trainable`` has the names of the layers to train, or None for all. ``progress`` is called with ("Training", number of
-    finished steps, total number of steps).
+    ``trainable`` has the names of the layers to train, or is None for all layers. ``progress`` is called with
+    ("Training", number of finished steps, total number of steps).
     """
     last_checkpoint = open_folder(settings)
     resume_checkpoint = last_checkpoint if last_checkpoint.is_file() else None
@@ -218,7 +217,7 @@ def run_training(
 def _calibrated(
     best_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> TrainedNetwork:
-    """Calibrate a network of layers, unless there are too few structures or the spectra are measured."""
+    """Return the calibrated network, or the same network for few structures or measured spectra."""
     if settings.has_layers and settings.calibration is not None:
         calibration_library = load_library(settings.calibration, half_precision=True, lines=settings.present == "lines")
         return calibrate_network(best_model, calibration_library, np.arange(len(calibration_library)), settings)
@@ -237,7 +236,7 @@ def fit(
     progress: Progress | None = None,
 ) -> None:
     """Run the Lightning loop for a module that logs "validation_loss", from ``resume_checkpoint`` if it is given."""
-    # Lightning recommends more workers, which batches from memory do not need
+    # Lightning recommends worker processes, which are not needed for batches from memory
     ignored_warnings = (".*does not have many workers.*", ".*exists and is not empty.*", ".*isinstance.treespec.*")
     with _threads(settings.threads), silence_messages("lightning.pytorch", logging.WARNING, *ignored_warnings):
         trainer = _trainer(settings, progress)
@@ -250,7 +249,7 @@ def fit(
                 weights_only=True,
             )
         except SystemExit as exit_error:
-            # Lightning turns Ctrl-C into SystemExit; the caller handles interruptions
+            # Lightning converts Ctrl-C to SystemExit, but the caller handles KeyboardInterrupt
             raise KeyboardInterrupt from exit_error
 
 
@@ -269,7 +268,7 @@ def score(network: nn.Module, library: Library, rows: Any, settings: TrainSettin
 
 
 def validation_loss(network: nn.Module, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> float:
-    """Return the mean loss over the given rows, as logged after every epoch of a training."""
+    """Return the mean loss over the given rows, computed as the validation loss in training."""
     network.eval()
     losses, batch_sizes = [], []
     with torch.inference_mode():
@@ -292,7 +291,7 @@ def answers(
 
 
 def score_summary(scores: tuple[NameScores, ...]) -> dict[str, Any]:
-    """Return the macro means of the scores, and the scores by name."""
+    """Return the macro averages of the scores, and the scores by name."""
     if not scores:
         return {}
     macro_means = {f"macro_{score_name}": macro_mean(scores, score_name) for score_name in _MACRO_SCORES}
@@ -300,7 +299,7 @@ def score_summary(scores: tuple[NameScores, ...]) -> dict[str, Any]:
 
 
 def next_epoch(checkpoint: Path | None) -> int:
-    """Return the epoch that follows a checkpoint; 0 without one."""
+    """Return the epoch that follows a checkpoint, or 0 without a checkpoint."""
     if checkpoint is None:
         return 0
     return int(_read_checkpoint(checkpoint)["epoch"]) + 1
@@ -328,14 +327,14 @@ def is_finished(checkpoint: Path | None, settings: TrainSettings) -> bool:
 
 
 def open_folder(settings: TrainSettings) -> Path:
-    """Create the folder, or check that its run has the same settings; return the path of its last checkpoint."""
+    """Create the folder of a run, or check that its settings are the same, and return its last checkpoint's path."""
     resume_folder(
         settings.out,
         {key: value for key, value in portable_settings(settings).items() if key not in _CHANGEABLE_SETTINGS},
     )
     for name in ("last.ckpt", "best.ckpt"):
         if (settings.out / name).is_file():
-            _read_checkpoint(settings.out / name)  # finds damaged files before the training starts
+            _read_checkpoint(settings.out / name)  # raises an error for a damaged file before training starts
     return settings.out / "last.ckpt"
 
 
@@ -343,7 +342,7 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         return {"epoch": int(checkpoint["epoch"]), "callbacks": dict(checkpoint["callbacks"])}
-    except Exception as error:  # torch raises errors of any class
+    except Exception as error:  # torch raises exceptions of many classes
         raise TrainingError(
             f"Cannot continue the training in {path.parent}: the checkpoint {path.name} is damaged "
             f"({type(error).__name__}). Delete that file to start this training again; other files are kept."
@@ -351,16 +350,16 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 class _SeedEpochs(Callback):
-    """Seed each epoch by its number, so that a resumed run has the random numbers of an uninterrupted one."""
+    """Callback that seeds each epoch by its number, so that resumed runs have the same random numbers."""
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         trainer.train_dataloader.epoch = trainer.current_epoch
-        # dropout uses torch's generator, whose state is in no checkpoint
+        # dropout uses torch's random generator, and checkpoints do not contain its state
         torch.manual_seed(pl_module.settings.seed + trainer.current_epoch)
 
 
 class _ReportSteps(Callback):
-    """Report the number of is_finished steps."""
+    """Callback that reports the number of finished steps."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -406,18 +405,19 @@ def _threads(n_thread: int | None) -> Iterator[None]:
 
 
 def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> AutoencoderNetwork:
-    """Train an autoencoder to reconstruct spectra; the same call resumes an interrupted run.
+    """Train an autoencoder to reconstruct spectra, and resume an interrupted run of the same call.
 
     Parameters
     ----------
     library : Library
         Spectra; their labels are not used.
     rows : (n,) array
-        Rows for training, without those of a test set. The fraction ``settings.validation_share`` of their
-        stratigraphies is the validation set for early stopping.
+        Rows for training, without those of a test set.
+        A fraction ``settings.validation_share`` of their stratigraphies is the validation set for early stopping.
     settings : TrainSettings
-        Settings of the kind "autoencoder". ``last.ckpt``, ``best.ckpt`` and ``reconstruction.json`` are written to
-        ``settings.out``, which must not be the folder of the training that follows.
+        Settings of the kind "autoencoder".
+        ``last.ckpt``, ``best.ckpt`` and ``reconstruction.json`` are written to ``settings.out``. The subsequent
+        training needs another folder.
 
     Returns
     -------
@@ -428,8 +428,8 @@ def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: Tr
     Raises
     ------
     TrainingError
-        The settings are of another kind, the library has no names, there are too few rows to split, or the folder
-        contains a run with other settings.
+        The settings are of another kind, the library has no names, or there are too few rows to split.
+        The error is also raised if the folder contains a run with other settings.
     """
     n_class = len(library.names)
     _require_autoencoder(settings, n_class)
@@ -450,13 +450,13 @@ def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: Tr
 def _require_autoencoder(settings: TrainSettings, n_class: int) -> None:
     if settings.kind != "autoencoder":
         raise TrainingError(
-            f'Cannot learn to reconstruct spectra with a network of kind {settings.kind!r}: only "autoencoder" has a '
-            'bottleneck. Set kind = "autoencoder".'
+            f'Cannot train a network of kind {settings.kind!r} to reconstruct spectra: only the kind "autoencoder" has '
+            'a bottleneck. Set kind = "autoencoder".'
         )
     if n_class < 1:
         raise TrainingError(
-            f"Cannot build the dense layer for {n_class} pigments: the library has no names. Give one that has "
-            "those of the training that follows."
+            f"Cannot build the dense layer for {n_class} pigments: the library has no names. Give a library with the "
+            "names for the subsequent training."
         )
 
 

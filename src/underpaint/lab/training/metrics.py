@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class NameScores:
-    """Scores of one name.
+    """Scores of one output of a network.
 
     Parameters
     ----------
@@ -62,14 +62,14 @@ def scores_by_name(
 
 
 def macro_mean(scores: tuple[NameScores, ...], score_name: str) -> float:
-    """Return the mean of a score over the names for which it is defined, or NaN if there are none."""
+    """Return the mean of a score over all names with a defined score, or NaN if there are none."""
     score_values = np.array([getattr(name_scores, score_name) for name_scores in scores], dtype=np.float64)
     finite_scores = score_values[np.isfinite(score_values)]
     return float(finite_scores.mean()) if finite_scores.size else float("nan")
 
 
 def average_precision(score: NDArray[Any], truth: NDArray[np.bool_]) -> float:
-    """Return the average precision, the step-wise area under the precision-recall curve; ties share one threshold."""
+    """Return the average precision, with one threshold for tied scores."""
     if not truth.any():
         return float("nan")
     descending_order = np.argsort(-score, kind="stable")

@@ -19,21 +19,22 @@ from underpaint.lab.training.settings import TrainSettings
 _WARM_UP_EPOCHS = 1.0
 _FINAL_RATE_FRACTION = 0.01
 _QUANTITY_WEIGHT = 0.02
-"""Weight of the mean loss of quantities, relative to the mean loss of labels. It is small because the loss of a
-quantity is ten times as large, and presence is more important."""
+"""Weight of the mean loss of quantities, relative to the mean loss of labels.
+
+The weight is small because the loss of a quantity is ten times as large and presence is more important.
+"""
 _AMOUNT_WEIGHT = 0.1
 """Weight of the mean loss of amounts, relative to the mean loss of labels."""
 _KEPT_AMOUNT_WEIGHT = 3.0
-"""Weight of the loss of amounts whose labels are earlier answers of the network, which training must preserve."""
+"""Weight of the loss of amounts if their labels are earlier answers of the network, to preserve these answers."""
 _EXCESS_WEIGHT = 0.005
 _EXCESS_WIDTH = 4.0
 _VISIBLE_LOG_ODDS, _LOG_ODDS_SLOPE = 2.0, 1.5
-"""Target log-odds of a group that is just visible, and their increase for e times the counts. The increase in a fit
-would be larger and misleading."""
+"""Target log-odds of a group that is just visible, and their increase when the counts increase by a factor e."""
 
 
 class PigmentModule(lightning.LightningModule):
-    """Training of a network with the paper's loss over visible labels.
+    """Lightning module that trains a network with binary cross-entropy over visible labels, as in the paper.
 
     Parameters
     ----------
@@ -91,7 +92,7 @@ class PigmentModule(lightning.LightningModule):
         self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch.labels))
 
     def configure_optimizers(self) -> Any:
-        """Return Adam or AdamW, with the cosine schedule if the settings require it."""
+        """Return the optimiser, Adam or AdamW, and the learning-rate schedule of the settings."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         weight_decay = self.settings.weight_decay
         optimizer = (
@@ -118,7 +119,7 @@ class PigmentModule(lightning.LightningModule):
 
 
 class ReconstructionModule(lightning.LightningModule):
-    """Training of an encoder and a decoder to reconstruct transformed spectra; the loss is the mean squared error.
+    """Lightning module that trains an encoder and a decoder to reconstruct transformed spectra.
 
     Parameters
     ----------
@@ -153,19 +154,19 @@ class ReconstructionModule(lightning.LightningModule):
         self.log("validation_loss", self.loss(batch.counts), prog_bar=True, batch_size=len(batch.counts))
 
     def configure_optimizers(self) -> Any:
-        """Return Adam with the constant learning rate of the paper's protocol."""
+        """Return the optimiser, Adam with a constant learning rate."""
         return torch.optim.Adam(self.parameters(), self.settings.learning_rate)
 
 
 def run_network(network: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
-    """Run a network of any kind; return log-odds and, for networks of layers, quantities, deviations and amounts."""
+    """Return the outputs of a network for a batch, with log-odds first."""
     inputs = network_inputs(network, batch.counts, batch.recorded_kev, batch.instrument)
     outputs = network(*inputs)
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def network_inputs(network: nn.Module, counts: Tensor, recorded_kev: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
-    """Return the inputs that the kind of the network needs."""
+    """Return the input tensors that a network of this kind needs."""
     if isinstance(network, LayersNetwork):
         has_inputs = instrument.shape[1] == network.n_instrument
         return (
@@ -177,12 +178,12 @@ def network_inputs(network: nn.Module, counts: Tensor, recorded_kev: Tensor, ins
 
 
 def log_odds(network: nn.Module, batch: Batch) -> Tensor:
-    """Return the (n, n_name) log-odds of a network of any kind."""
+    """Return the (n, n_name) log-odds of a network for a batch."""
     return run_network(network, batch)[0]
 
 
 def batch_loss(network: nn.Module, batch: Batch) -> Tensor:
-    """Return the loss of a batch: that of presence and, for networks of layers, those of quantities and amounts."""
+    """Return the loss of a batch, which for networks of layers includes losses of quantities and amounts."""
     logits, *layer_outputs = run_network(network, batch)
     loss = masked_loss(logits, batch.labels, batch.weight)
     if not layer_outputs:
@@ -198,8 +199,8 @@ def batch_loss(network: nn.Module, batch: Batch) -> Tensor:
 def excess_loss(logits: Tensor, log_excess: Tensor) -> Tensor:
     """Return the smooth L1 distance of the log-odds from a target that increases with ``log_excess``.
 
-    Cross-entropy is flat for confident answers, so the log-odds of an element in all pixels would follow noise. With
-    this loss they increase with the counts of the element's lines, and their map has contrast.
+    Cross-entropy hardly changes for confident answers, so that log-odds of confident answers would vary with noise.
+    With this loss, log-odds increase with the counts of the element's lines, and a map of log-odds has contrast.
     """
     is_defined = ~torch.isnan(log_excess)
     if not is_defined.any():
@@ -209,14 +210,14 @@ def excess_loss(logits: Tensor, log_excess: Tensor) -> Tensor:
 
 
 def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
-    """Return the binary cross-entropy of the amounts: whether the mass fraction reaches each edge, visible or not.
+    """Return the binary cross-entropy of whether the mass fraction reaches each edge, averaged over amounts.
 
     Parameters
     ----------
     logits : (n, n_amount n_edge) tensor
     amount : (n, n_amount) or (n, n_amount, n_edge) tensor
-        Number of edges that each mass fraction reaches (``UNKNOWN`` is left out), or the probability that it reaches
-        each edge.
+        Number of edges that each mass fraction reaches, or the probability that it reaches each edge.
+        Values of ``UNKNOWN`` are left out.
     """
     edge_logits = logits.reshape(len(logits), amount.shape[1], -1)
     if amount.ndim == edge_logits.ndim:
@@ -227,8 +228,8 @@ def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
 
 
 def quantity_loss(quantity_mean: Tensor, quantity_sigma: Tensor, quantity: Tensor) -> Tensor:
-    """Return the mean negative log-likelihood of a normal distribution over the quantities that are not NaN."""
-    if quantity.shape != quantity_mean.shape:  # a library without quantities
+    """Return the mean negative log-likelihood of a normal distribution over all known quantities."""
+    if quantity.shape != quantity_mean.shape:  # the library has no quantities
         return quantity_mean.new_zeros(())
     is_defined = ~torch.isnan(quantity)
     pull = (torch.where(is_defined, quantity, quantity_mean) - quantity_mean) / quantity_sigma
@@ -237,14 +238,14 @@ def quantity_loss(quantity_mean: Tensor, quantity_sigma: Tensor, quantity: Tenso
 
 
 def masked_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean binary cross-entropy over the labels with a weight."""
+    """Return the mean binary cross-entropy, weighted by label."""
     loss_sum = binary_cross_entropy_with_logits(logits.float(), labels, weight=weight, reduction="sum")
     return loss_sum / weight.sum().clamp_min(1.0)
 
 
 @contextmanager
 def silence_messages(logger_name: str, min_level: int, *message_patterns: str) -> Iterator[None]:
-    """Limit a logger to ``min_level`` and above, and ignore warnings that match the given regular expressions."""
+    """Limit a logger to ``min_level``, and ignore warnings that match the given regular expressions."""
     logger = logging.getLogger(logger_name)
     level_before = logger.level
     logger.setLevel(min_level)

@@ -1,4 +1,4 @@
-"""Comparison of two networks on the same spectra: the gain in F1 and its standard error."""
+"""Comparison of two networks on the same spectra by the gain in F1 and its standard error."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -91,7 +91,7 @@ def answers_of(
     settings: TrainSettings,
     conditions: NDArray[np.float32] | None = None,
 ) -> Answers:
-    """Run a network on all spectra of a library; counts are drawn once, and depend only on the seed.
+    """Return the answers of a network for all spectra of a library, with one random draw of counts.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def answers_of(
     names : tuple of str
         Outputs of the network.
     library : Library
-        Library with labelled spectra. Its names must be among ``names``; only their answers are returned.
+        Library with labelled spectra. Its names must be among ``names``. Only answers for these names are returned.
     settings : TrainSettings
         Range of counts, batch size and seed.
     conditions : (n_input,) array or None
@@ -123,7 +123,7 @@ def answers_of(
 
 
 def instrument_of(batch: Batch, conditions: NDArray[np.float32] | None) -> Tensor:
-    """Return the (n, n_input) instrument conditions of a batch, equal for all spectra, or NaN if they are unknown."""
+    """Return (n, n_input) instrument conditions, equal for all spectra of a batch, with NaN for unknown ones."""
     if conditions is None:
         return torch.full_like(batch.instrument, torch.nan)
     return torch.from_numpy(conditions).expand(len(batch.counts), -1)[:, : batch.instrument.shape[1]]
@@ -142,7 +142,7 @@ def compare(answers_before: Answers, answers_after: Answers, *, seed: int = 0) -
     Notes
     -----
     Stratigraphies are resampled instead of spectra, because spectra of one stratigraphy are correlated. Both networks
-    have the same resamples, so spectra that are difficult for both add no noise to the difference.
+    are scored on the same resamples, so that spectra which are difficult for both do not add noise to the difference.
     """
     sources, source_index = np.unique(answers_before.source, return_inverse=True)
     rng = np.random.default_rng(seed)
@@ -167,7 +167,10 @@ def compare(answers_before: Answers, answers_after: Answers, *, seed: int = 0) -
 
 
 def _sums_by_source(answers: Answers, source_index: NDArray[np.int64], n_source: int) -> NDArray[np.float64]:
-    """Return two sums for each stratigraphy and name: true positives, and half of claims plus positive labels."""
+    """Return the numerator and denominator of F1 for each stratigraphy and name.
+
+    The numerator is the number of true positives. The denominator is half the number of claims and positive labels.
+    """
     is_scored = answers.weight > 0
     is_claimed, is_positive = (answers.log_odds > 0) & is_scored, (answers.labels > 0.5) & is_scored
     f1_sums = np.zeros((2, n_source, len(answers.names)))
@@ -177,7 +180,7 @@ def _sums_by_source(answers: Answers, source_index: NDArray[np.int64], n_source:
 
 
 def _macro_f1(f1_sums: NDArray[np.float64], resample_weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the (n_resample,) macro F1 over the names that are claimed or present."""
+    """Return the (n_resample,) macro F1, averaged over the names that are claimed or present."""
     n_true_positive, denominator = resample_weights @ f1_sums[0], resample_weights @ f1_sums[1]
     with np.errstate(invalid="ignore", divide="ignore"):
         f1 = np.where(denominator > 0, n_true_positive / denominator, np.nan)

@@ -36,16 +36,16 @@ class TrainSettings(BaseModel):
     name : str
         Name of the model.
     kind : str
-        Kind of the network. "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the
-        paper's protocol: defaults are those of the paper (Adam 1e-3, batch size 64, 150 epochs, a fifth as test set),
-        spectra have no noise, and all labels enter the loss. Kinds that begin with "layers" need a library with places.
+        Kind of the network.
+        "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the paper's protocol. Their
+        defaults are Adam 1e-3, batch size 64, 150 epochs and a fifth as test set. Spectra have no noise, and the loss
+        includes all labels. Kinds that begin with "layers" need a library with places.
     present : {"pigment", "lines"}
-        Meaning of a present group: one of its pigments is in the paint, or lines of its element are visible, from any
-        material. With "lines" the network also predicts the amount of the element in the paint, and needs a library
-        with places.
+        Whether a group is present if one of its pigments is in the paint, or if lines of its element are visible.
+        With "lines", the network also predicts the amount of the element in the paint and needs a library with places.
     start : Path or None
-        Checkpoint with initial weights, of the same kind, axis and names, or None for random weights. It must not be
-        trained on ``library``, because then validation and test scores would be meaningless.
+        Checkpoint with initial weights, of the same kind, axis and names, or None for random weights.
+        Validation and test scores have no meaning if the checkpoint was trained on ``library``.
     calibration : Path or None
         Library for the calibration of a network of layers, of paintings that are in no training set, or None to use the
         validation set.
@@ -71,8 +71,8 @@ class TrainSettings(BaseModel):
     threads : int or None
         Number of CPU threads, or None for the default of torch.
     precision : {"32", "bf16"}
-        Precision of the network. Counts and sums always have 32 bits. "bf16" is about 1.5 times faster on CPUs that
-        support it (AVX-512 BF16, AMX), and slower on others.
+        Precision of the network. Counts and sums always have 32 bits.
+        "bf16" is about 1.5 times faster on CPUs with AVX-512 BF16 or AMX, and slower on other CPUs.
     accelerator : str
         Name of the device in Lightning: "auto", "cpu" or "gpu".
     progress : bool
@@ -142,12 +142,12 @@ class TrainSettings(BaseModel):
 
     @property
     def n_fold(self) -> int:
-        """Number of folds that follows from the validation fraction."""
+        """Number of folds, which is the inverse of the validation fraction."""
         return round(1 / self.validation_share)
 
 
 class FinetuneSettings(TrainSettings):
-    """Settings of fine-tuning on labelled spectra; defaults are those of the paper.
+    """Settings of fine-tuning on labelled spectra, with the defaults of the paper.
 
     Parameters
     ----------
@@ -156,11 +156,11 @@ class FinetuneSettings(TrainSettings):
     fresh_dense : bool
         Whether to re-initialise the dense layers.
     split : {"structure", "pixel"}
-        "structure" keeps the spectra of a stratigraphy in one set of the split. "pixel" mixes them, as in the paper, so
-        that structures of the test set are also in the training set.
+        "structure" keeps the spectra of a stratigraphy in one set of the split.
+        "pixel" splits spectra at random, as in the paper. The same structures are then in training and test set.
     labels : Path or None
-        CSV file with the known pigments of some pixels (see :func:`~.labelled_scan`); ``library`` is then the scan.
-        With None, ``library`` is a training library.
+        CSV file with the known pigments of some pixels (see :func:`~.labelled_scan`).
+        If ``labels`` is given, ``library`` is the scan. If it is None, ``library`` is a training library.
     hidden_labels : bool
         Whether to train also with labels of pigments that are not visible, as in the paper.
     """
@@ -183,12 +183,12 @@ _Settings = TypeVar("_Settings", bound=TrainSettings)
 
 
 def load_finetune_settings(path: str | Path) -> FinetuneSettings:
-    """Read settings of fine-tuning from a TOML file; relative paths start at the folder of the file."""
+    """Read settings of fine-tuning from a TOML file, with paths relative to the folder of the file."""
     return _load(path, FinetuneSettings)
 
 
 def load_settings(path: str | Path) -> TrainSettings:
-    """Read settings of training from a TOML file; relative paths start at the folder of the file.
+    """Read settings of training from a TOML file, with paths relative to the folder of the file.
 
     Parameters
     ----------
