@@ -142,5 +142,5 @@ def test_reconstruction_refuses_another_kind_and_no_pigments(toy: Library, tmp_p
 
 @pytest.mark.parametrize("network", [RecurrentNetwork(96, 3), AutoencoderNetwork(96, 4), AutoencoderNetwork(200, 3)])
 def test_a_network_that_does_not_fit_is_refused(toy: Library, network: torch.nn.Module, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="need need a AutoencoderNetwork"):
+    with pytest.raises(TrainingError, match="need another AutoencoderNetwork"):
         train(others_settings(tmp_path), toy, network=network)

@@ -1,4 +1,4 @@
-"""Training and evaluation of networks for the arms of Table 3, and for additional arms that test its protocol."""
+"""Training and evaluation of networks for the arms of the paper's Table 3, and for additional arms."""
 
 import json
 import time
@@ -74,7 +74,7 @@ class EvaluatedModel:
     in_palette : bool
         Whether the predictions before fine-tuning are restricted to the paper's pigments.
     missing_as_unknown : bool
-        Whether outputs without a positive spectrum in fine-tuning have unknown labels, instead of absent ones.
+        Whether labels are unknown, instead of absent, for outputs without a positive spectrum in fine-tuning.
     """
 
     name: str
@@ -89,7 +89,7 @@ class EvaluatedModel:
         return load_checkpoint(initial_network) if isinstance(initial_network, Path) else initial_network
 
     def settings(self, plan: Plan, run_label: str) -> FinetuneSettings:
-        """Return the paper's settings for fine-tuning; the folder is named after the network and the run."""
+        """Return the paper's settings for fine-tuning, with a folder named after the network and the run."""
         return FinetuneSettings(
             library=(Path("mockups"),),
             out=plan.out / "networks" / f"{self.name}_{run_label}",
@@ -115,7 +115,7 @@ def pretrain(
     folds: int | None = None,
     kind: NetworkKind = "xu2022",
 ) -> tuple[list[Path], Answers]:
-    """Train a network on each fold of a simulation set; return the checkpoints and the predictions for its test set.
+    """Train a network on each fold of a simulation set, and return checkpoints and predictions for the test set.
 
     Parameters
     ----------
@@ -153,23 +153,23 @@ def pretrain(
 
 
 def _pretrained_autoencoder(settings: TrainSettings, library: Library) -> AutoencoderNetwork | None:
-    """Return an autoencoder that is pre-trained to reconstruct the training spectra, or None for other kinds."""
+    """Return an autoencoder that is pre-trained on the training spectra, or None for other kinds of networks."""
     if settings.kind != "autoencoder":
         return None
     training_rows = np.setdiff1d(np.arange(len(library)), split_by_settings(library.source, settings).test)
-    claim_folder(settings.out)  # refuses a folder with other files, before training starts
+    claim_folder(settings.out)  # raises an error for a folder with other files before training starts
     return pretrain_autoencoder(
         library, training_rows, settings.model_copy(update={"out": settings.out / "reconstruction"})
     )
 
 
 def test_rows(library: Library, plan: Plan) -> NDArray[np.int64]:
-    """Return the rows of the test set of a simulation set, which no fold is trained on."""
+    """Return the rows of the test set of a simulation set, which is the same for all folds."""
     return split_by_settings(library.source, pretrain_settings(plan)).test
 
 
 def pretrain_settings(plan: Plan, name: str = "simulation", kind: NetworkKind = "xu2022") -> TrainSettings:
-    """Return the paper's settings for pre-training: Adam 1e-3, batch size 64, five folds, a fifth as the test set."""
+    """Return the paper's settings for pre-training, such as five folds and a fifth of the spectra as test set."""
     return TrainSettings(
         library=(Path("simulation"),),
         out=plan.out / "networks" / name,
@@ -184,7 +184,7 @@ def pretrain_settings(plan: Plan, name: str = "simulation", kind: NetworkKind = 
 
 
 def predict_mockups(plan: Plan, contestant: EvaluatedModel) -> Answers:
-    """Return the predictions of the pre-trained networks for every mock-up spectrum."""
+    """Return the predictions of the pre-trained networks, one for each fold, for every mock-up spectrum."""
     rows = np.arange(len(contestant.mockups))
     settings = contestant.settings(plan, "asked")
     select_columns = restrict_to_palette if contestant.in_palette else paper_columns
@@ -202,7 +202,7 @@ def predict_mockups(plan: Plan, contestant: EvaluatedModel) -> Answers:
 def finetune_on_splits(
     plan: Plan, contestant: EvaluatedModel, run_label: str, splits: Sequence[Split], progress: Progress
 ) -> Answers:
-    """Fine-tune in the paper's two steps on the fine-tuning set of each split, and predict its test set."""
+    """Fine-tune a network on the fine-tuning set of each split, and return predictions for the test sets."""
     probability, true_labels, is_learned, seconds, epochs = [], [], [], 0.0, 0
     for number, split in enumerate(splits):
         progress(f"Fine-tuning {contestant.name}, {run_label}", number, len(splits))
@@ -228,8 +228,8 @@ def paper_columns(library: Library, output_columns: NDArray[Any]) -> NDArray[Any
 def restrict_to_palette(library: Library, probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the (n, 11) probabilities of the paper's pigments, given that no other pigments were used.
 
-    The most probable pigment of a group gets the probability of the group, and the others are scaled by the same
-    factor. A pigment of two groups gets the smaller probability.
+    The most probable pigment of a group gets the probability of the group. The probabilities of the other pigments of
+    the group are scaled by the same factor. A pigment of two groups gets the smaller of two probabilities.
     """
     outputs = paper_outputs()
     member_probability = paper_columns(library, probability)
@@ -248,7 +248,7 @@ def restrict_to_palette(library: Library, probability: NDArray[np.float32]) -> N
 
 @dataclass
 class Clock:
-    """Training time of the networks in a folder so far, in s."""
+    """Training time of the networks in a folder, in s."""
 
     seconds: float
 
@@ -257,7 +257,7 @@ class Clock:
 def measure_seconds(folder: Path) -> Iterator[Clock]:
     """Measure the training time of the networks in a folder, summed over interrupted runs.
 
-    A call that trains nothing is not counted.
+    The duration of a call without training is not added.
     """
     record_path, checkpoints = folder / "seconds.json", sorted(folder.rglob("last.ckpt"))
     training_clock = Clock(json.loads(record_path.read_text("utf-8"))["seconds"] if record_path.is_file() else 0.0)

@@ -1,4 +1,4 @@
-"""Virtual paintings for the figures: their layers and their scans."""
+"""Layers and scans of the virtual paintings for the figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from underpaint.simulate.recipes import figure7_recipe
 
 BATCH_SIZE = 256
 BARE = "bare"
-"""Name of the paint of pixels without a layer."""
+"""Name of the paint in pixels without a layer."""
 TOP_UM, LOWER_UM, GROUND_UM = (30.0, 100.0), (100.0, 150.0), 175.0
-"""Thicknesses of upper paint, lower paint and ground, within those of the paper's mock-ups."""
+"""Thicknesses of upper paint, lower paint and ground, in um, within the range of the paper's mock-ups."""
 N_THICKNESS = 6
 ABSENT, BELOW, ABOVE = 0, 1, 2
-"""Place of a pigment in a pixel: absent, only in the covered layer, in the uppermost layer."""
+"""Codes for a pigment that is absent in a pixel, only in the covered layer, or in the uppermost layer."""
 
 MassFractions = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Painting:
-    """A virtual painting: paints and thicknesses of each pixel.
+    """Virtual painting with the paints and thicknesses of each pixel.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class Painting:
     upper_paint, lower_paint : (n_row, n_column) arrays of str
         Paint of each pixel in the upper and the lower layer; ``bare`` without a layer.
     upper_um, lower_um : (n_row, n_column) arrays
-        Thickness in um. It has few distinct values, because each distinct stratigraphy is simulated once.
+        Thickness in um, with few distinct values, because each distinct stratigraphy is simulated once.
     formulas : mapping of str to str
         Chemical formulas that replace those of the library.
     """
@@ -68,7 +68,7 @@ class Painting:
         return [self._stratigraphy(*layer_key) for layer_key in index_by_key], stratigraphy_index
 
     def places(self, pigments: Sequence[str]) -> NDArray[np.int64]:
-        """Return the (n_row, n_column) place of the given pigments: ``ABSENT``, ``BELOW`` or ``ABOVE``."""
+        """Return the (n_row, n_column) place codes of the pigments, ``ABSENT``, ``BELOW`` or ``ABOVE``."""
         place_codes = np.full(self.upper_paint.shape, ABSENT)
         for paints, paint_of_pixel, place_code in (
             (self.lower_paints, self.lower_paint, BELOW),
@@ -139,7 +139,7 @@ def expected_spectra(stratigraphies: Sequence[Stratigraphy], instrument: Instrum
 
 
 def crossed_strips(cell_pixels: int, gap_pixels: int, rng: np.random.Generator) -> Painting:
-    """Return the panel of the paper's Fig. 7: four tops across six bottoms; each strip thins along its length."""
+    """Return the panel of the paper's Fig. 7 with four tops across six bottoms, each thinner along its strip."""
     recipe = figure7_recipe()
     row_paints, column_paints = (
         _strips(list(paints), cell_pixels, gap_pixels) for paints in (recipe.tops, recipe.bottoms)
@@ -176,7 +176,7 @@ def _stepped_thickness(
     thickness_limits_um: tuple[float, float],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Return the (n_strip_pixel, length) thickness, um, in steps along a random direction; zero between strips."""
+    """Return the (n_strip_pixel, n_pixel) thickness, in um, in steps along each strip, in a random direction."""
     thickness_step = np.minimum(np.arange(n_pixel) * N_THICKNESS // n_pixel, N_THICKNESS - 1)
     profile_um = np.linspace(*thickness_limits_um, N_THICKNESS)[thickness_step]
     profile_by_name = {strip_name: profile_um[:: rng.choice([-1, 1])] for strip_name in strip_names}

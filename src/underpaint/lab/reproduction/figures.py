@@ -1,6 +1,6 @@
-"""Figs. 5 to 10 of Xu et al. 2022 with virtual paintings: plots and their data.
+"""Plots and data of Figs. 5 to 10 of Xu et al. 2022, with virtual paintings.
 
-Shapes and palettes of the virtual paintings follow the paper's two case studies, but are not copies of the paintings.
+Shapes and palettes of the virtual paintings are similar to those in the paper's two case studies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,7 +70,7 @@ def figure5(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     -------
     dict
         ``{pigment: {families, n_above, n_below, n_absent, networks: {network: {f1, auroc, spearman, ...}}}, "about"}``.
-        Writes ``figure5.png`` and, for the default network, ``figure5_default.png``.
+        The plots are ``figure5.png`` and, for the default network, ``figure5_default.png``.
     """
     progress("Figure 5: scanning the layered painting", 0, 2)
     painting = layered_painting(*_canvas_size(LAYERED_PIXELS, plan))
@@ -103,9 +103,9 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     Returns
     -------
     dict
-        Scores for vermilion, as in figure 5, and ``by_column``. For each bottom strip, and the ground between the
-        strips, ``by_column`` gives the mass fraction of vermilion and two mean probabilities: under the only top
-        without vermilion, and without a top.
+        Scores for vermilion, as in figure 5, and ``by_column`` with values for each bottom strip and bare ground.
+        The values in ``by_column`` are the mass fraction of vermilion and two mean probabilities.
+        One mean is over pixels under the only top without vermilion, the other over pixels without a top.
     """
     progress("Figure 8: scanning the panel", 0, 1)
     painting_maps = _panel_maps(plan, networks)
@@ -131,9 +131,10 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     Returns
     -------
     dict
-        Scores for both pigments, as in figure 5, and ``false_on`` by network: the false-positive rates on bare ground,
-        on bottoms without a top (neither contains iron), and on the strip of the other pigment. ``iron_pigment`` is
-        the default network's output for the group of both pigments.
+        Scores for both pigments, as in figure 5, with false-positive rates ``false_on`` by network.
+        The rates are for bare ground, for bottoms without a top, and for the strip of the other pigment.
+        Bare ground and bottoms contain no iron.
+        ``iron_pigment`` has the scores of the default network's output for the group of both pigments.
     """
     pigments = ("prussian_blue", "iron_oxide_red")
     progress("Figure 9: scanning the panel", 0, 1)
@@ -199,7 +200,7 @@ def _painting_row(painting_maps: PaintingMaps, pigment: str, networks: Sequence[
 
 
 def _panel_maps(plan: Plan, networks: Networks) -> PaintingMaps:
-    """Simulate the panel of Fig. 7 and its scan with the instrument of the mock-ups, and map it."""
+    """Return maps of the virtual panel of Fig. 7, scanned with the instrument of the mock-ups."""
     shrink_factor = 1 if plan.grid_step == 1 else QUICK_SHRINK_FACTOR
     rng = _rng(plan, 7)
     painting = crossed_strips(CELL_PIXELS // shrink_factor, max(GAP_PIXELS // shrink_factor, 1), rng)
@@ -209,7 +210,7 @@ def _panel_maps(plan: Plan, networks: Networks) -> PaintingMaps:
 
 
 def _strip_positions(painting_maps: PaintingMaps, pigment: str | None) -> dict[str, Any]:
-    """Return the central pixel of each strip by its name; names of bottoms include the pigment's mass fraction."""
+    """Return the central pixel of each strip by name, with the pigment's mass fraction in the names of bottoms."""
     painting = painting_maps.painting
     row_positions = {name: _middle_pixel(painting.upper_paint[:, 0] == name) for name in painting.upper_paints}
     column_positions = {}
@@ -220,7 +221,7 @@ def _strip_positions(painting_maps: PaintingMaps, pigment: str | None) -> dict[s
 
 
 def _scores_by_column(painting_maps: PaintingMaps, pigment: str) -> dict[str, dict[str, Any]]:
-    """Return mean probabilities for each bottom, in pixels in which no other layer contains the pigment."""
+    """Return mean probabilities of a pigment for each bottom, in pixels without this pigment in the top."""
     painting, scores_by_bottom = painting_maps.painting, {}
     for name in (*painting.lower_paints, BARE):
         in_column = painting.lower_paint == name
@@ -314,14 +315,15 @@ Ratios = dict[str, NDArray[np.float64]]
 
 
 def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Compute ratios of the L lines of a paint with lead and mercury under a cover of vermilion; no network is used.
+    """Compute ratios of the L lines of a paint with lead and mercury under a cover of vermilion.
 
     Returns
     -------
     dict
-        ``thickness_um``, and for each cover ``{"Pb L beta/alpha": [...], "Hg L alpha/beta": [...], ...}``: ratios of
-        photons at the detector window, and the fraction of Hg L alpha photons that are excited by other lines. The
-        covers are vermilion, zinc white (its absorption edge is below all four lines), and vermilion over bare ground.
+        ``thickness_um``, and for each cover ``{"Pb L beta/alpha": [...], "Hg L alpha/beta": [...], ...}``.
+        The values are ratios of photons at the detector window, and the fraction of Hg L alpha photons that are
+        excited by fluorescence. The covers are vermilion, zinc white, and vermilion over bare ground. The absorption
+        edge of zinc is below all four lines.
     """
     del networks
     progress("Figure 10: vermilion over lead", 0, 1)
@@ -397,7 +399,7 @@ def photon_ratios(stratigraphies: Sequence[Stratigraphy], instrument: Instrument
 
 
 def covered_mixture(cover: str, thickness_um: float, *, mixture: bool = True) -> Stratigraphy:
-    """Return the mixture with lead, or the bare ground, under a cover; a thickness of 0 omits the cover."""
+    """Return the mixture with lead, or bare ground, under a cover that is omitted for a thickness of 0."""
     layers: list[Layer] = [Paint({cover: 1.0}).layer(float(thickness_um))] if thickness_um > 0 else []
     if mixture:
         layers.append(figure7_recipe().bottom(MIXTURE_PAINT, MIXTURE_UM))
@@ -420,7 +422,7 @@ def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> 
 
 
 def _mixture_spectra(instrument: Instrument, plan: Plan) -> Curves:
-    """Return spectra of the mixture M alone and under vermilion, for equal measuring times."""
+    """Return spectra of the mixture M alone and under vermilion, with equal live times."""
     expected_counts = expected_spectra(
         [covered_mixture(COVER_PIGMENT, 0.0), covered_mixture(COVER_PIGMENT, SPECTRUM_COVER_UM)], instrument
     )
@@ -478,25 +480,25 @@ BATHERS_PAINTS: dict[str, MassFractions] = {
     "hair": {"iron_oxide_red": 60, "prussian_blue": 40},
     "cloth": {"vermilion": 80, "lead_white": 20},
 }
-"""Mass fractions of the dry pigments, %; the pigments are those of the paper's Table 1."""
+"""Mass fractions, in %, of the dry pigments of paints. The pigments are from the paper's Table 1."""
 
 
 @dataclass(frozen=True)
 class PixelGrid:
-    """Coordinates of the pixels in units of the height: ``x`` from the left, ``y`` from the top."""
+    """Coordinates of pixels, ``x`` from the left and ``y`` from the top, in units of the painting's height."""
 
     y: NDArray[np.float64]
     x: NDArray[np.float64]
 
     def ellipse(self, centre: Point, radii: Point, tilt_deg: float = 0.0) -> Mask:
-        """Return the pixels inside an ellipse; points are (x, y)."""
+        """Return a mask of the pixels inside an ellipse, with centre and radii as (x, y)."""
         cosine, sine = np.cos(np.radians(tilt_deg)), np.sin(np.radians(tilt_deg))
         x_offset, y_offset = self.x - centre[0], self.y - centre[1]
         major_offset, minor_offset = cosine * x_offset + sine * y_offset, cosine * y_offset - sine * x_offset
         return np.asarray((major_offset / radii[0]) ** 2 + (minor_offset / radii[1]) ** 2 <= 1.0)
 
     def polygon(self, *corners: Point) -> Mask:
-        """Return the pixels inside a polygon (even-odd rule)."""
+        """Return a mask of the pixels inside a polygon by the even-odd rule."""
         is_inside = np.zeros(self.y.shape, dtype=bool)
         for (x_0, y_0), (x_1, y_1) in zip(corners, (*corners[1:], corners[0]), strict=True):
             if y_0 == y_1:
@@ -507,7 +509,7 @@ class PixelGrid:
 
 
 def layered_painting(n_row: int, n_column: int) -> Painting:
-    """Return a winged woman with an idol over the bust of a man in a hat, modelled on "Poemes barbares"."""
+    """Return a virtual painting of a winged woman over a hidden man in a hat, modelled on "Poemes barbares"."""
     pixel_grid = _pixel_grid(n_row, n_column)
     upper_paint = _paint_shapes(
         pixel_grid,
@@ -528,7 +530,7 @@ def layered_painting(n_row: int, n_column: int) -> Painting:
 
 
 def single_layered_painting(n_row: int, n_column: int) -> Painting:
-    """Return bathers under trees in one layer, modelled on "The Bathers"."""
+    """Return a virtual painting of bathers under trees in one layer, modelled on "The Bathers"."""
     pixel_grid = _pixel_grid(n_row, n_column)
     upper_paint = _paint_shapes(pixel_grid, "sky", [*_shore_shapes(pixel_grid), *_bathers_shapes(pixel_grid)])
     upper_paint[:, -_margin_pixels(n_column) :] = BARE
@@ -655,7 +657,7 @@ def _margin_pixels(n_column: int) -> int:
 def _stepped_thickness(
     pixel_grid: PixelGrid, thickness_limits_um: Point, n_step: int, n_wave: Point
 ) -> NDArray[np.float64]:
-    """Return the (n_row, n_column) thickness, um, in steps that follow waves across the sheet."""
+    """Return the (n_row, n_column) thickness, in um, which changes in wave-shaped steps across the painting."""
     wave_height = 0.5 + 0.5 * np.sin(
         2.0 * np.pi * (n_wave[0] * pixel_grid.x + n_wave[1] * pixel_grid.y + 0.4 * pixel_grid.x**2)
     )

@@ -1,4 +1,4 @@
-"""Limits of the paper's networks: detection limit, error rates, and the effect of the paper's choices."""
+"""Detection limit and error rates of the paper's networks, and effects of the paper's choices."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -47,10 +47,10 @@ def error_rates(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, A
     Returns
     -------
     dict
-        ``{pigment: {"missed_on_top", "missed_below", "missed_under": {cover: share}, "said_with": {other: share}}}``:
-        rates over the test spectra of all folds, with a probability above 0.5 as a claim. ``missed_*`` are
-        false-negative rates. ``said_with`` is the false-positive rate in spectra that contain the other material and
-        not the pigment. Rates without such spectra are NaN.
+        ``{pigment: {"missed_on_top", "missed_below", "missed_under": {cover: share}, "said_with": {other: share}}}``.
+        Rates are over the test spectra of all folds. A claim is a probability above 0.5. The keys that begin with
+        ``missed`` have false-negative rates. ``said_with`` has false-positive rates in spectra that contain another
+        material but not the pigment. Rates without such spectra are NaN.
     """
     library = simulation_set(plan, mockups)
     _, answers_simulated = pretrain(plan, library, progress)
@@ -94,10 +94,10 @@ def _claim_fraction(claims: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float
 
 
 PredictionFunction = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Function that returns the (n, 11) probabilities for (n, n_channel) counts in the paper's channels."""
+"""Function that returns (n, 11) probabilities for (n, n_channel) counts in the paper's channels."""
 PIXEL_SECONDS = (0.1, 1.0, 10.0)
 VERMILION_FRACTIONS = np.geomspace(0.0005, 0.10, 12)
-"""Mass fractions of vermilion among the dry pigments of Bottom 2B."""
+"""Mass fractions of vermilion in the dry pigments of the paint Bottom 2B."""
 PAPER_FRACTION = 0.006
 COVER_UM, BOTTOM_UM, GROUND_UM = 100.0, 125.0, 175.0
 LOW_COUNTS = (1e2, 1e3, 1e4, 1e5)
@@ -106,7 +106,7 @@ FULL_AXIS = EnergyAxis(XU_NETWORK_AXIS.gain_kev, 0.0, 4095)
 
 
 def study_limits(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Return detection limit, false positives, error rates and ablations; write ``limits.png`` into ``plan.out``."""
+    """Return detection limit, false positives, error rates and ablations, and write ``limits.png`` to ``plan.out``."""
     mockups = get_mockups(plan)
     prediction_functions: dict[str, PredictionFunction] = {
         BEFORE_FINETUNING: partial(paper_answers, plan, load_checkpoint(networks.before_finetuning)),
@@ -132,15 +132,15 @@ def study_limits(plan: Plan, networks: Networks, progress: Progress) -> dict[str
 def detection_limit(
     plan: Plan, mockups: Mockups, prediction_functions: dict[str, PredictionFunction]
 ) -> dict[str, Any]:
-    """Return the probability of vermilion for mass fractions in Bottom 2B, uncovered and under Top 1.
+    """Return the probability of vermilion for several mass fractions in Bottom 2B, without cover and under Top 1.
 
     Returns
     -------
     dict
         ``{cover: {"fraction": [...], "counts_to_see": [...], "visible_percent": {s: ...}, "seconds": {s: {network:
-        {"mean", "low", "high"}}}}}``: mean, and tenth and ninetieth percentile, over random spectra. ``counts_to_see``
-        are the total counts above which vermilion is visible, and ``visible_percent`` is the mass fraction, %, for
-        which a pixel has these counts.
+        {"mean", "low", "high"}}}}}``. ``low`` and ``high`` are the 10th and 90th percentile over random spectra.
+        ``counts_to_see`` has the total counts above which vermilion is visible. ``visible_percent`` has the mass
+        fraction, in %, above which vermilion is visible with the counts of a pixel.
     """
     n_draw = plan.draws
     column = paper_outputs().names.index("vermilion")
@@ -193,7 +193,7 @@ def false_positives(
     mockup_spectra = mockups.counts[rows] / mockups.counts[rows].sum(axis=1, keepdims=True)
     truth_by_case = {
         "bare_ground": (np.repeat(ground_spectrum, n_draw, axis=0), np.zeros((n_draw, labels.shape[1]), dtype=bool)),
-        # drawn from measured spectra: the noise of few counts, plus the smaller noise of the measured counts
+        # spectra drawn from mock-up spectra also have the smaller noise of the mock-up spectra
         "mockups": (mockup_spectra, labels[rows]),
     }
     rates_by_case: dict[str, Any] = {}
@@ -209,14 +209,14 @@ def false_positives(
 
 
 def run_ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Return the effect of the paper's choices, from networks trained on a part of its grid, with one fold each.
+    """Train networks without single choices of the paper on a part of its grid, and return their scores.
 
     Returns
     -------
     dict
-        ``{choice: {"f1_simulation", "f1_mockups", "always_yes_f1", "seconds", "epochs"}}``: mean F1 on test spectra of
-        the simulation set, and on the virtual mock-ups, without fine-tuning. Choices with ``counted`` are trained on
-        spectra with the counts of a pixel.
+        ``{choice: {"f1_simulation", "f1_mockups", "always_yes_f1", "seconds", "epochs"}}``.
+        The scores are the mean F1 on test spectra of the simulation set, and on mock-ups without fine-tuning.
+        Networks with ``counted`` in their key are trained on spectra with the counts and noise of a pixel.
     """
     settings_by_choice: dict[str, tuple[NetworkKind, EnergyAxis, bool, bool]] = {
         "as_in_the_paper": ("xu2022", XU_NETWORK_AXIS, True, False),
@@ -252,7 +252,7 @@ def run_ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
 
 
 def _bottom_2b(fraction: float, cover: str) -> Stratigraphy:
-    """Return Bottom 2B with a mass fraction of vermilion and whites as in the paper, uncovered or under Top 1."""
+    """Return a stratigraphy of Bottom 2B with the given mass fraction of vermilion, without cover or under Top 1."""
     paints = paper_mixtures()
     white_shares = {name: fraction for name, fraction in paints["Bottom 2B"].items() if name != "vermilion"}
     white_scale = (1.0 - fraction) / sum(white_shares.values())
@@ -286,7 +286,7 @@ def _false_positive_rate(probability: NDArray[np.float32], truth: NDArray[np.boo
 
 
 def _probability_band(draw_probabilities: NDArray[np.float32]) -> dict[str, list[float]]:
-    """Return mean and percentiles of (n_fraction, n_draw) probabilities over the draws."""
+    """Return mean, 10th and 90th percentile of (n_fraction, n_draw) probabilities over the draws."""
     tenth_percentile, ninetieth_percentile = np.quantile(draw_probabilities, (0.1, 0.9), axis=1)
     return {
         "mean": draw_probabilities.mean(axis=1).tolist(),

@@ -1,4 +1,7 @@
-"""Measured mock-ups of a user, from a folder of spectra or a scan and a table of labels; they replace virtual ones."""
+"""Measured mock-ups of a user, which replace the virtual mock-ups.
+
+They are read from a folder of spectra or a scan, and from a table of labels.
+"""
 
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +19,7 @@ from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.weights import ModelAxis, load_card
 
 MIN_SPECTRA = 50
-"""Minimum number of mock-up spectra; a fifth of them is used for fine-tuning."""
+"""Minimum number of mock-up spectra, of which a fifth is used for fine-tuning."""
 
 
 def get_mockups(plan: Plan, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
@@ -34,9 +37,9 @@ def read_mockups(location: str | Path, label_path: str | Path, axis: EnergyAxis 
     location : str or Path
         Folder of single spectra, or a scan; both need energy axes.
     label_path : str or Path
-        CSV file with the columns that fine-tuning needs: ``file``, or ``row`` and ``column``; ``pigments`` by the
-        paper's eleven names. Further columns are ``top`` and ``bottom`` for the paints of a structure, or ``structure``
-        alone, and optionally ``thickness_um`` of the top.
+        CSV file with the columns ``file``, or ``row`` and ``column``, and ``pigments`` with the paper's eleven names.
+        The columns ``top`` and ``bottom`` name the paints of a structure. The column ``structure`` can replace them.
+        The column ``thickness_um``, the thickness of the top, is optional.
     axis : EnergyAxis
         Channels to which the spectra are rebinned.
 
@@ -53,8 +56,8 @@ def read_mockups(location: str | Path, label_path: str | Path, axis: EnergyAxis 
     library = labelled_library(location, label_path, model_card.model_copy(update={"axis": model_axis}))
     if len(library) < MIN_SPECTRA:
         raise TrainingError(
-            f"Cannot reproduce with {len(library)} labelled spectra: a fifth of them is used for fine-tuning, "
-            f"and at least {MIN_SPECTRA} are needed."
+            f"Cannot reproduce with {len(library)} labelled spectra: at least {MIN_SPECTRA} are needed, of which a "
+            "fifth is used for fine-tuning."
         )
     tops, bottoms = _top_and_bottom(label_table)
     return Mockups(
@@ -76,12 +79,12 @@ def _top_and_bottom(label_table: LabelTable) -> tuple[NDArray[np.str_], NDArray[
         return np.asarray(label_table.column("structure")), np.full(len(label_table.cells), "")
     raise TrainingError(
         f"Cannot hold out structures: {label_table.path} has neither the columns top and bottom nor the column "
-        "structure. Add them."
+        "structure. Add top and bottom, or structure."
     )
 
 
 def _top_thickness_um(label_table: LabelTable) -> NDArray[np.float64]:
-    """Return the (n,) thickness of the top, in um, or NaN if it is unknown."""
+    """Return the (n,) thickness of the top, in um, with NaN for unknown values."""
     if "thickness_um" not in label_table.cells[0]:
         return np.full(len(label_table.cells), np.nan)
     return np.asarray(

@@ -1,4 +1,4 @@
-"""Scores of an arm by pigment and by elementary group, with the scores of the paper and of the baselines."""
+"""Scores of an arm by pigment and by elementary group, beside the scores of the paper and of the baselines."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ SCORE_NAMES = ("accuracy", "sensitivity", "f1", "auprc", "ece")
 
 
 def scores_over_folds(answers: Answers, arm: str = "") -> dict[str, Any]:
-    """Return the mean scores over the folds of an arm; the training set of every fold must contain every pigment.
+    """Return the mean scores over the folds of an arm, in which every training set must contain every pigment.
 
     Returns
     -------
     dict
         ``{pigment: {accuracy, sensitivity, f1, auprc, ece, f1_spread, majority_accuracy, always_yes, paper}, "mean":
-        {...}, "groups": {group: {...}, "mean": {...}}}``. ``f1_spread`` is the standard deviation over the folds.
-        ``paper`` has the three scores of the paper, if the paper has this arm.
+        {...}, "groups": {group: {...}, "mean": {...}}}``. ``f1_spread`` is the standard deviation of F1 over the folds.
+        ``paper`` has the three scores of the paper, for arms of the paper.
     """
     answers_and_labels_by_fold = [
         (_with_groups(answer), _with_groups(truth))
@@ -39,8 +39,8 @@ def scores_over_folds(answers: Answers, arm: str = "") -> dict[str, Any]:
 def pooled_scores(answers: Answers) -> dict[str, Any]:
     """Return the scores of an arm with held-out structures, computed from the pooled answers of all folds.
 
-    Only folds whose training set contained an output are used for its scores; ``not_learned`` has the sensitivity in
-    the other folds.
+    Scores of an output are from folds in which the training set contains this output. ``not_learned`` has its
+    sensitivity in all other folds.
     """
     answer, truth = (_with_groups(np.concatenate(fold_arrays)) for fold_arrays in (answers.probability, answers.label))
     is_learned = _with_groups(
@@ -66,7 +66,7 @@ def pooled_scores(answers: Answers) -> dict[str, Any]:
 
 
 def _with_groups(pigment_columns: NDArray[Any]) -> NDArray[Any]:
-    """Return (n, n_pigment + n_group) values; the value of a group is the maximum over its pigments."""
+    """Return (n, n_pigment + n_group) columns, in which a group has the maximum over its pigments."""
     group_labels = paper_outputs().groups
     member_columns = [
         [column for column, groups in enumerate(group_labels) if name in groups] for name in group_names()
@@ -78,7 +78,7 @@ def _with_groups(pigment_columns: NDArray[Any]) -> NDArray[Any]:
 
 
 def group_names() -> tuple[str, ...]:
-    """Return the elementary groups of the paper's pigments; a spectrum can distinguish these groups."""
+    """Return the names of the elementary groups of the paper's pigments, which XRF can distinguish."""
     return group_outputs(paper_classes()).names
 
 

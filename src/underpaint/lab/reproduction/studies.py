@@ -1,4 +1,4 @@
-"""Studies and their tables. Each study writes files, and the next call reuses finished ones."""
+"""Studies of the reproduction, and their tables. A repeated call reuses the files of finished trainings."""
 
 import json
 import time
@@ -64,13 +64,13 @@ STUDIES = ("table3", *FIGURE_STUDIES, "comparison")
 
 
 def write_result(result: dict[str, Any], path: Path) -> None:
-    """Write a result as JSON, rounded to five digits."""
+    """Write a result as JSON, with numbers rounded to five significant digits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, _round_floats(result))
 
 
 def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title: str, note: str) -> None:
-    """Write a table as ``path`` with the suffixes .csv and .html; numbers have three decimals, None is left empty."""
+    """Write a table as CSV and HTML, with three decimals for numbers and empty cells for None."""
     cells = [[_cell_text(value) for value in row] for row in rows]
     stream = StringIO()
     write_csv(stream, [header, *cells], line_end="\n")
@@ -80,7 +80,7 @@ def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title
 
 
 def table3_rows(scores_by_arm: dict[str, Any]) -> tuple[list[str], list[Row]]:
-    """Return Table 3 as a header and rows: arm, pigment or group, scores, the paper's scores, scores of baselines."""
+    """Return the header and rows of Table 3, with our scores, the paper's scores and those of baselines."""
     header = ["arm", "name", *SCORE_NAMES, "F1 spread", *(f"paper {name}" for name in PAPER_SCORES)]
     rows: list[Row] = []
     for arm, arm_scores in scores_by_arm.items():
@@ -97,7 +97,7 @@ def table3_rows(scores_by_arm: dict[str, Any]) -> tuple[list[str], list[Row]]:
 
 
 def column_rows(table: dict[str, dict[str, Any]], name_header: str) -> tuple[list[str], list[Row]]:
-    """Return ``{name: {column: value}}`` as a header and rows."""
+    """Return the header and rows of a table in the form ``{name: {column: value}}``."""
     columns = list(next(iter(table.values())))
     return [name_header, *columns], [
         [name, *(row_values[column] for column in columns)] for name, row_values in table.items()
@@ -138,7 +138,7 @@ N_SEED = 5
 
 
 def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Run the arms of Table 3 and additional arms; the next call reuses trained networks.
+    """Run the arms of Table 3 and additional arms, reusing the networks of earlier calls.
 
     Parameters
     ----------
@@ -150,8 +150,8 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``{arm: scores, ..., "about": {"seeds": ..., "seconds": ..., "epochs": ...}}``; scores by pigment, as returned
-        by ``scores_over_folds`` and ``pooled_scores``.
+        ``{arm: scores, ..., "about": {"seeds": ..., "seconds": ..., "epochs": ...}}``.
+        The scores of an arm are those of ``scores_over_folds`` or ``pooled_scores``.
     """
     progress("Simulating the virtual mock-ups", 0, 1)
     mockups = get_mockups(plan)
@@ -176,7 +176,7 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
             )
             scores_by_arm[name] = pooled_scores(answers_by_arm[name])
     seed_scores = scores_by_seed(plan, paper_model, progress)
-    # these have one fold each; they show the effect of noise, and of the other reading of the thirteen materials
+    # additional training sets, with one fold each, show the effects of noise and of other materials in the grid
     for name, training_set in _additional_training_sets(plan, spectra_set, mockups).items():
         (checkpoint,), answers_by_arm[name] = pretrain(plan, training_set, progress, name=name, folds=1)
         scores_by_arm[name] = scores_over_folds(answers_by_arm[name])
@@ -199,8 +199,8 @@ def _additional_training_sets(plan: Plan, spectra_set: Library, mockups: Mockups
 def scores_by_seed(plan: Plan, paper_model: EvaluatedModel, progress: Progress) -> dict[str, dict[str, float]]:
     """Return the mean F1 without and with fine-tuning for several random sets of mock-ups.
 
-    All sets have the same split into fine-tuning and test spectra. The networks are those trained with the background
-    of the first set. The result is empty for measured mock-ups.
+    All sets have the same split into fine-tuning and test spectra. The networks were trained with the background of the
+    first set. The result is empty for measured mock-ups.
     """
     f1_by_seed: dict[str, dict[str, float]] = {}
     if plan.mockups is not None:
@@ -236,15 +236,16 @@ Samples = tuple[list[Stratigraphy], list[set[str]]]
 
 
 def compare_networks(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Train every kind of network on a part of the grid, with one fold each, and compare the networks.
+    """Train every kind of network on a part of the grid, with one fold, and return scores of the networks.
 
     Returns
     -------
     dict
         ``{model: {"parameters", "outputs", "seconds", "epochs", "spectra_per_second", "f1_simulation", "f1_mockups",
-        "f1_finetuned", "always_yes_f1"}}``: mean F1 of the paper's eleven pigments on test spectra of the
-        model's simulation set, on virtual mock-ups without fine-tuning, and on mock-ups after fine-tuning on a random
-        fifth. ``seconds`` is the training time without fine-tuning; it is None for the default network.
+        "f1_finetuned", "always_yes_f1"}}``. F1 is the mean over the paper's eleven pigments. ``f1_simulation`` is for
+        test spectra of the model's simulation set. ``f1_mockups`` is for mock-ups without fine-tuning. ``f1_finetuned``
+        is for mock-ups after fine-tuning on a random fifth. ``seconds`` is the training time without fine-tuning, or
+        None for the default network.
     """
     mockups = get_mockups(plan)
     grid_set = simulated_as_in_paper(*study_grid(plan), mockups)
@@ -270,7 +271,7 @@ def compare_networks(plan: Plan, progress: Progress) -> dict[str, Any]:
 
 
 def mixed_layers(plan: Plan) -> Samples:
-    """Return stratigraphies as in the paper, but with one to four random pigments in each layer."""
+    """Return stratigraphies as in the paper's grid, but with one to four random pigments in each layer."""
     rng = np.random.default_rng((plan.seed, 5))
     grid = paper_grid(plan.materials)[:: plan.grid_step * plan.study_step]
     names = sorted({upper_pigment for upper_pigment, *_ in grid})
@@ -295,7 +296,7 @@ def palette_names() -> tuple[str, ...]:
 
 
 def palette_stratigraphies(plan: Plan) -> Samples:
-    """Return stratigraphies as in the paper, with one of thirty pigments in each layer."""
+    """Return stratigraphies as in the paper's grid, but with one of thirty pigments in each layer."""
     rng = np.random.default_rng((plan.seed, 6))
     samples, pigments_by_sample = [], []
     for *_, top_um, bottom_um in paper_grid(plan.materials)[:: plan.grid_step * plan.study_step]:
@@ -338,7 +339,7 @@ def _spectra_per_second(plan: Plan, contestant: EvaluatedModel) -> float:
 
 
 def reproduce(study: str, plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Run one study, or ``all``, and write ``NAME.json`` with tables and plots into ``plan.out``.
+    """Run one study, or ``all``, and write its ``NAME.json``, tables and plots to ``plan.out``.
 
     Returns
     -------
@@ -375,28 +376,28 @@ def check_plan(plan: Plan) -> None:
     Raises
     ------
     TrainingError
-        The folder belongs to another plan, or to other spectra or labels, so its networks cannot be used.
+        The folder has networks of another plan, or of other spectra or labels.
     """
     current_plan = plan.model_dump(mode="json", exclude={"out"})
     if plan.mockups is not None:
-        current_plan["contents"] = mockup_digest(get_mockups(plan))  # refuses invalid input before anything is written
+        current_plan["contents"] = mockup_digest(get_mockups(plan))  # raises an error for invalid input
     resume_folder(plan.out, current_plan, note="plan.json")
 
 
 def mockup_note(plan: Plan) -> str:
-    """Return the note in all tables on the origin of the mock-ups."""
+    """Return the note on the origin of the mock-ups, which is in all tables."""
     return VIRTUAL_NOTE if plan.mockups is None else MEASURED_NOTE
 
 
 def trained_networks(plan: Plan, progress: Progress) -> Networks:
-    """Return the checkpoints of the paper's network before and after fine-tuning; train them if they are missing."""
+    """Return the checkpoints of the paper's network before and after fine-tuning, trained if they are missing."""
     folder_before, folder_after = (
         plan.out / "networks" / name for name in ("simulation/fold_0", "paper_network_pixels_0")
     )
     networks = Networks(
         before_finetuning=folder_before / "best.ckpt", after_finetuning=folder_after / "all" / "best.ckpt"
     )
-    # a report is written at the end of a training
+    # each training writes its report last
     if all((folder / "report.json").is_file() for folder in (folder_before, folder_after)):
         return networks
     mockups = get_mockups(plan)

@@ -21,11 +21,11 @@ _ALL_UNKNOWN_PROBABILITY, _UNKNOWN_PROBABILITY = 0.25, 0.1
 class Batch(NamedTuple):
     """Input and label tensors of one training step.
 
-    ``weight`` (n, n_name) is 1 for labels that enter the loss. ``instrument`` (n, n_input) is NaN for unknown
-    conditions, and ``quantity`` (n, n_quantity) is NaN for quantities that are not defined or not visible. ``log_excess``
-    (n, n_name) is the logarithm of the total counts divided by the counts needed, for visible groups, else NaN.
-    ``amount`` (n, n_amount) is the class of each amount. ``instrument``, ``quantity`` and ``amount`` have no columns if
-    the library does not contain them.
+    ``weight`` (n, n_name) is 1 for labels in the loss, else 0. ``instrument`` (n, n_input) is NaN for unknown
+    conditions. ``quantity`` (n, n_quantity) is NaN for undefined quantities and for materials that are not visible.
+    ``log_excess`` (n, n_name) is the logarithm of the ratio of total counts to counts needed, and NaN for groups that
+    are not visible. ``amount`` (n, n_amount) is the class of each amount. ``instrument``, ``quantity`` and ``amount``
+    have no columns if the library does not contain them.
     """
 
     counts: Tensor

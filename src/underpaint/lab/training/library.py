@@ -311,7 +311,7 @@ def _require_shapes(library: Library, path: Path) -> Library:
     for name, (shape, expected_shape) in shape_and_expected_shape.items():
         if shape != expected_shape:
             raise TrainingError(
-                f"Cannot train from {path}: {name} has the shape {shape}, where {expected_shape} is needed."
+                f"Cannot train from {path}: {name} has the shape {shape}, but the shape {expected_shape} is needed."
             )
     if n_spectra == 0:
         raise TrainingError(f"Cannot train from {path}: it contains no spectra.")

@@ -142,7 +142,7 @@ def _require_same_weights(new_network: nn.Module, network: nn.Module) -> nn.Modu
     )
     if differing_weights:
         raise TrainingError(
-            f"Cannot train the given {type(network).__name__}: settings and library need a "
+            f"Cannot train the given {type(network).__name__}: settings and library need another "
             f"{type(new_network).__name__} with other weights ({', '.join(differing_weights[:3])}). Build a network "
             "for this kind, these bins and these names."
         )
