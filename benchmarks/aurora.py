@@ -54,7 +54,6 @@ from underpaint.lab.evaluation.measured_scan import (
     PRESENT_PROBABILITY,
     PRESENT_SIGMAS,
     IdentifiedScan,
-    agreement,
     amount_agreement,
     below_scatter_correlation,
     compare_with_lines,
@@ -63,6 +62,7 @@ from underpaint.lab.evaluation.measured_scan import (
     determined_places,
     identify_scan,
     line_agreement,
+    pigment_agreement,
     worst_scores,
 )
 from underpaint.pipeline.plan import Settings, plan
@@ -132,7 +132,7 @@ def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
     result: dict[str, Any] = {key: worst_scores([part[key] for part in scans.values()]) for key in keys}
     result["kappa_of_halves"] = worst_scores([counting_agreement(run.identified, model, SEED) for run in runs], max)
     first, second = runs[0].identified, runs[-1].identified
-    result["kappa"] = agreement(first.results, second.results) if len(runs) > 1 else {}
+    result["kappa"] = pigment_agreement(first.results, second.results) if len(runs) > 1 else {}
     result["baseline_kappa"] = line_agreement(first, second) if len(runs) > 1 else {}
     result["contradictions"] = {
         kind: sum(group[kind] for part in scans.values() for group in part["contradictions"].values())

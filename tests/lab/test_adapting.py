@@ -17,7 +17,7 @@ from underpaint.lab.training.adapting import (
     FittedInstrument,
     _write_report,
     adapt,
-    align,
+    align_network,
     fit_instrument,
 )
 from underpaint.lab.training.batches import Batch
@@ -80,7 +80,7 @@ def batch_of(trained: TrainedNetwork, stretched: float = 1.0) -> Batch:
 def test_aligned_to_what_it_knows_a_network_stays_as_it_is() -> None:
     start = load_trainable("default")
     batch = batch_of(start)
-    again = align(start.network, [batch], [batch])
+    again = align_network(start.network, [batch], [batch])
     with torch.inference_mode():
         torch.testing.assert_close(
             run_network(again, batch)[0], run_network(start.network, batch)[0], rtol=1e-3, atol=1e-3
@@ -93,7 +93,7 @@ def test_aligned_layers_have_on_the_target_what_they_had_on_the_source(folded: b
     torch.manual_seed(3)
     start = TrainedNetwork(build_network(spec_for(card, folded=folded)).eval(), card)
     source, target = batch_of(start), batch_of(start, stretched=3.0)
-    result = align(start.network, [source], [target])
+    result = align_network(start.network, [source], [target])
     means = {}
     for name, network, batch in (
         ("source", start.network, source), ("given", start.network, target), ("aligned", result, target)

@@ -45,7 +45,7 @@ def counted(truth: Stratigraphy, counts: float, seed: int = 4) -> Spectrum:
 @pytest.fixture(scope="module")
 def spectrum() -> Spectrum:
     truth = stack("truth", ({"vermilion": 1.0}, TRUE_TOP), ({"chrome_oxide_green": 1.0}, TRUE_BELOW))
-    return counted(truth.stratigraphy_at(truth.start), 2e5)
+    return counted(truth.stratigraphy_at(truth.initial_parameters), 2e5)
 
 
 def test_thickness_comes_back_within_its_error(spectrum: Spectrum) -> None:
@@ -69,16 +69,16 @@ def test_the_right_order_fits_better_than_the_swapped_and_than_one_layer(spectru
 def test_mass_shares_come_back_within_their_errors() -> None:
     truth = stack("truth", ({"vermilion": 0.2, "chrome_oxide_green": 0.5, "lead_white": 0.3}, 12.0))
     initial = stack("begun", ({"vermilion": 1.0, "chrome_oxide_green": 1.0, "lead_white": 1.0}, 30.0))
-    merged = merge_channels(counted(truth.stratigraphy_at(truth.start), 2e5), INSTRUMENT, model_error=0.0)
+    merged = merge_channels(counted(truth.stratigraphy_at(truth.initial_parameters), 2e5), INSTRUMENT, model_error=0.0)
     (fit,) = fit_candidates(merged, [initial], INSTRUMENT)
-    pulls = (fit.parameter_values[1:3] - truth.start[1:3]) / np.sqrt(np.diag(fit.covariance))[1:3]
+    pulls = (fit.parameter_values[1:3] - truth.initial_parameters[1:3]) / np.sqrt(np.diag(fit.covariance))[1:3]
     assert np.all(np.abs(pulls) < 4)
     assert fit.candidate.mass_fractions(fit.parameter_values)[0]["chrome_oxide_green"] == pytest.approx(0.5, abs=0.03)
 
 
 def test_derivatives_are_those_of_the_expected_counts(spectrum: Spectrum) -> None:
     merged = merge_channels(spectrum, INSTRUMENT)
-    place, levels = MIXED.start, np.asarray([-3.0, 0.1, -0.2, 0.05, 0.02])
+    place, levels = MIXED.initial_parameters, np.asarray([-3.0, 0.1, -0.2, 0.05, 0.02])
     (answer,) = evaluate_models([EvaluationPoint(MIXED, place, levels)], merged, INSTRUMENT)
     for index in range(len(levels)):
         step = np.zeros(5)

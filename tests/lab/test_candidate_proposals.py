@@ -9,7 +9,7 @@ from underpaint.lab.evaluation.candidates.proposals import (
     MAX_CANDIDATES,
     SuspectedPigments,
     layer_pigments,
-    propose,
+    propose_candidates,
     rearrangements,
     suspect_pigments,
     with_pure_pigments,
@@ -59,7 +59,7 @@ def test_a_composite_pigment_stands_for_one_of_its_groups_alone() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_proposals_hold_one_layer_and_both_orders_and_are_few(count: int) -> None:
     names = ("vermilion", "azurite", "zinc_white", "iron_oxide_red")[:count]
-    candidates = propose(SuspectedPigments(names), "chalk")
+    candidates = propose_candidates(SuspectedPigments(names), "chalk")
     ways = [layer_pigments(candidate) for candidate in candidates]
     assert ways[0] == (frozenset(names),)
     assert len(set(ways)) == len(ways) <= MAX_CANDIDATES - (count if count > 1 else 0)

@@ -9,7 +9,7 @@ from toy_training_library import write_toy_library
 
 from underpaint.errors import TrainingError
 from underpaint.lab.training import Library, TrainSettings, load_library, load_settings
-from underpaint.lab.training.batches import Batches, make_batch, poisson
+from underpaint.lab.training.batches import Batches, draw_poisson, make_batch
 from underpaint.lab.training.library import UNKNOWN
 from underpaint.lab.training.split import split_by_source
 
@@ -117,7 +117,7 @@ def test_the_papers_network_sees_no_noise(library: Library) -> None:
 
 @pytest.mark.parametrize("mean", [0.3, 5.0, 29.0, 31.0, 1000.0])
 def test_poisson_has_the_mean_and_the_variance_of_its_name(mean: float) -> None:
-    draws = poisson(np.full(200_000, mean, dtype=np.float32), np.random.default_rng(0)).astype(float)
+    draws = draw_poisson(np.full(200_000, mean, dtype=np.float32), np.random.default_rng(0)).astype(float)
     assert draws.mean() == pytest.approx(mean, abs=5 * np.sqrt(mean / 2e5))
     assert draws.var() == pytest.approx(mean, rel=0.02)
     assert np.all(draws == np.rint(draws))

@@ -28,7 +28,7 @@ class Spectra:
     counts : (n, n_channel) array
         Counts in the channels of ``axis``.
     axis : EnergyAxis
-    recorded : (n, 2) float32 array
+    recorded_kev : (n, 2) float32 array
         Lowest and highest recorded energy, in keV.
     conditions : (n, n_input) float32 array or None
         Instrument conditions in the order of :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`.
@@ -37,17 +37,17 @@ class Spectra:
 
     counts: NDArray[np.floating] | NDArray[np.integer]
     axis: EnergyAxis
-    recorded: NDArray[np.float32]
+    recorded_kev: NDArray[np.float32]
     conditions: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return the number of spectra."""
         return len(self.counts)
 
-    def select(self, rows: NDArray[np.integer] | slice) -> "Spectra":
+    def select_rows(self, rows: NDArray[np.integer] | slice) -> "Spectra":
         """Return the spectra of the given rows."""
         conditions = None if self.conditions is None else self.conditions[rows]
-        return replace(self, counts=self.counts[rows], recorded=self.recorded[rows], conditions=conditions)
+        return replace(self, counts=self.counts[rows], recorded_kev=self.recorded_kev[rows], conditions=conditions)
 
     @classmethod
     def from_instrument(cls, counts: NDArray[Any], axis: EnergyAxis, instrument: Instrument) -> "Spectra":
@@ -98,7 +98,7 @@ class ModelAnswers:
     sigma: NDArray[np.float32] | None = None
     amount: NDArray[np.float32] | None = None
 
-    def select(self, row: int) -> "ModelAnswers":
+    def select_row(self, row: int) -> "ModelAnswers":
         """Return the answers for the spectrum of one row."""
         return replace(self, log_odds=self.log_odds[row : row + 1], probability=self.probability[row : row + 1])
 
@@ -144,7 +144,7 @@ def run_model(model: OnnxModel, spectra: Spectra) -> ModelAnswers:
     for rows, conditions in _rows_by_conditions(spectra, model.card):
         for batch_start in range(0, rows.size, BATCH_SIZE):
             batch_rows.append(rows[batch_start : batch_start + BATCH_SIZE])
-            batches.append(model(counts[batch_rows[-1]], spectra.recorded[batch_rows[-1]], conditions))
+            batches.append(model(counts[batch_rows[-1]], spectra.recorded_kev[batch_rows[-1]], conditions))
     original_order = np.argsort(np.concatenate(batch_rows))
     outputs = [np.concatenate(batch_outputs)[original_order] for batch_outputs in zip(*batches, strict=True)]
     for output in outputs:

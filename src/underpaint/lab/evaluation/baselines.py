@@ -17,7 +17,7 @@ from underpaint.lab.evaluation.candidates.measured import merge_channels
 from underpaint.lab.evaluation.candidates.proposals import (
     MAX_PIGMENTS,
     SuspectedPigments,
-    propose,
+    propose_candidates,
     without_each_pigment,
 )
 from underpaint.lab.evaluation.groups import group_outputs, macro_f1, score_names
@@ -59,8 +59,8 @@ def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
             element_maps = fit_elements(scan, instrument=instrument)
         except (CoverageError, ScanError):
             continue  # the spectra have too few counts for a significant line
-        for column, group in enumerate(groups):
-            sigmas[rows, column] = element_maps.max_significance(library().group(group).key_families)[0]
+        for group_index, group in enumerate(groups):
+            sigmas[rows, group_index] = element_maps.max_significance(library().group(group).key_families)[0]
     return np.nan_to_num(sigmas, nan=0.0)
 
 
@@ -150,16 +150,24 @@ def likelihood_fit(
     sigmas = line_sigmas(test_set.spectra, test_set.groups)
     presence = np.zeros((len(test_set.spectra), len(test_set.groups)), dtype=np.float32)
     start_time = time.perf_counter()
-    for row, spectrum in enumerate(np.asarray(test_set.spectra.counts, dtype=np.float64)):
-        progress(row, len(presence))
-        needed_groups = _needed_groups(Spectrum(spectrum, test_set.spectra.axis), test_set, sigmas[row], threshold)
-        presence[row] = [name in needed_groups for name in test_set.groups]
+    for spectrum_index, spectrum in enumerate(np.asarray(test_set.spectra.counts, dtype=np.float64)):
+        progress(spectrum_index, len(presence))
+        needed_groups = _needed_groups(
+            Spectrum(spectrum, test_set.spectra.axis), test_set, sigmas[spectrum_index], threshold
+        )
+        presence[spectrum_index] = [name in needed_groups for name in test_set.groups]
     return presence, (time.perf_counter() - start_time) / max(len(presence), 1)
 
 
-def _needed_groups(spectrum: Spectrum, test_set: FitSet, sigma: NDArray[np.float32], threshold: float) -> set[str]:
+def _needed_groups(
+    spectrum: Spectrum, test_set: FitSet, group_sigmas: NDArray[np.float32], threshold: float
+) -> set[str]:
     ground_groups = set(library()[GROUND].groups)
-    significant_groups = [test_set.groups[column] for column in np.argsort(-sigma) if sigma[column] > threshold]
+    significant_groups = [
+        test_set.groups[group_index]
+        for group_index in np.argsort(-group_sigmas)
+        if group_sigmas[group_index] > threshold
+    ]
     significant_ground_groups = ground_groups.intersection(significant_groups)
     paint_groups = [name for name in significant_groups if name not in ground_groups][:MAX_PIGMENTS]
     pigments = tuple(dict.fromkeys(typical_pigment(name) for name in paint_groups))
@@ -167,7 +175,7 @@ def _needed_groups(spectrum: Spectrum, test_set: FitSet, sigma: NDArray[np.float
         return significant_ground_groups
     merged_spectrum = merge_channels(spectrum, test_set.instrument)
     suspected_pigments = SuspectedPigments(pigments)
-    best_fit = fit_candidates(merged_spectrum, propose(suspected_pigments, GROUND), test_set.instrument)[0]
+    best_fit = fit_candidates(merged_spectrum, propose_candidates(suspected_pigments, GROUND), test_set.instrument)[0]
     return significant_ground_groups | {
         group for name in _significant_pigments(best_fit, test_set, merged_spectrum) for group in library()[name].groups
     }
@@ -179,9 +187,9 @@ def _significant_pigments(best_fit: StratigraphyFit, test_set: FitSet, merged_sp
     if len(all_pigments) == 1:
         return set(all_pigments)
     significant_pigments: set[str] = set()
-    for fit in fit_candidates(merged_spectrum, without_each_pigment(best_fit), test_set.instrument):
-        if fit.deviance - best_fit.deviance >= MIN_DEVIANCE:
-            significant_pigments |= all_pigments - fit.candidate.pigments
+    for reduced_fit in fit_candidates(merged_spectrum, without_each_pigment(best_fit), test_set.instrument):
+        if reduced_fit.deviance - best_fit.deviance >= MIN_DEVIANCE:
+            significant_pigments |= all_pigments - reduced_fit.candidate.pigments
     return significant_pigments
 
 

@@ -191,7 +191,9 @@ def _panel_truth(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) 
 def _strip_numbers(n_strip: int, cell_pixels: int, gap_pixels: int) -> NDArray[np.int64]:
     """Return the (n_pixel,) number of the strip at each pixel along a row or column; -1 between strips."""
     gap_numbers = np.full(gap_pixels, -1)
-    return np.concatenate([*(np.r_[gap_numbers, np.full(cell_pixels, strip)] for strip in range(n_strip)), gap_numbers])
+    return np.concatenate(
+        [*(np.r_[gap_numbers, np.full(cell_pixels, strip_number)] for strip_number in range(n_strip)), gap_numbers]
+    )
 
 
 def _write_panel(target_folder: Path, name: str, panel: Panel, truth: Truth, seed: int) -> None:

@@ -113,7 +113,7 @@ def calibration_error(answers: AnswersByDecade) -> dict[str, Any]:
         The expected calibration error is computed with ten bins of probability.
     """
     ece_by_decade: dict[str, dict[str, float]] = {}
-    pooled_ece, brier = {}, {}
+    ece_by_group, brier_by_group = {}, {}
     for group_column, group in enumerate(answers.groups):
         answers_by_decade = [
             (probability[is_scored[:, group_column], group_column], labels[is_scored[:, group_column], group_column])
@@ -126,13 +126,13 @@ def calibration_error(answers: AnswersByDecade) -> dict[str, Any]:
             for count_decade, answers_in_decade in zip(COUNT_DECADES, answers_by_decade, strict=True)
         }
         probability, truth = (np.concatenate(decade_arrays) for decade_arrays in zip(*answers_by_decade, strict=True))
-        pooled_ece[group] = expected_calibration_error(probability, truth)
-        brier[group] = float(np.mean((probability - truth) ** 2)) if truth.size else float("nan")
+        ece_by_group[group] = expected_calibration_error(probability, truth)
+        brier_by_group[group] = float(np.mean((probability - truth) ** 2)) if truth.size else float("nan")
     return {
-        "ece": pooled_ece,
-        "mean_ece": mean(list(pooled_ece.values())),
+        "ece": ece_by_group,
+        "mean_ece": mean(list(ece_by_group.values())),
         "ece_by_decade": ece_by_decade,
-        "brier": brier,
+        "brier": brier_by_group,
     }
 
 
@@ -322,13 +322,13 @@ def thickness_intervals(held_out_spectra: HeldOutSet, answers: Sequence[ModelAns
     for count_decade, model_answers in zip(COUNT_DECADES, answers, strict=True):
         if model_answers.quantity is None or model_answers.sigma is None:
             return None
-        estimate, sigma = model_answers.quantity[:, quantity_column], model_answers.sigma[:, quantity_column]
-        is_finite = np.isfinite(truth) & np.isfinite(estimate)
-        error = np.abs(estimate - truth)[is_finite]
+        thickness_estimate, sigma = model_answers.quantity[:, quantity_column], model_answers.sigma[:, quantity_column]
+        is_finite = np.isfinite(truth) & np.isfinite(thickness_estimate)
+        absolute_error = np.abs(thickness_estimate - truth)[is_finite]
         scores_by_decade[decade_name(count_decade)] = {
-            "coverage": float((error <= half_width_sigmas * sigma[is_finite]).mean()),
+            "coverage": float((absolute_error <= half_width_sigmas * sigma[is_finite]).mean()),
             "width": float(np.median(from_unbounded(SURFACE_UM, 2.0 * half_width_sigmas * sigma[is_finite]))),
-            "median_ratio": float(np.exp(np.median(error))),
+            "median_ratio": float(np.exp(np.median(absolute_error))),
             "n": int(is_finite.sum()),
         }
     return scores_by_decade

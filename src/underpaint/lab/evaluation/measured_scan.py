@@ -130,7 +130,7 @@ def area_correlations(
     return correlations, baseline_correlations
 
 
-def agreement(
+def pigment_agreement(
     first_results: Results, second_results: Results, *, confident_probability: float | None = None
 ) -> dict[str, float]:
     """Return Cohen's kappa between two scans of the same pixels, for groups present in 5 to 95 % of either scan.
@@ -174,12 +174,12 @@ def counting_agreement(identified_scan: IdentifiedScan, model: str | OnnxModel, 
     thinning of a Poisson process). The two halves are independent spectra of the same paint and instrument.
     """
     counts = np.asarray(identified_scan.scan.counts).astype(np.int64)
-    first_half = np.random.default_rng(seed).binomial(counts, 0.5)
+    first_half_counts = np.random.default_rng(seed).binomial(counts, 0.5)
     half_scans = (
         replace(identified_scan.scan, counts=da.from_array(half_counts.astype(np.float32)))
-        for half_counts in (first_half, counts - first_half)
+        for half_counts in (first_half_counts, counts - first_half_counts)
     )
-    return agreement(
+    return pigment_agreement(
         *(identify(half_scan, model=model, instrument=identified_scan.conditions) for half_scan in half_scans)
     )
 
@@ -211,13 +211,15 @@ def below_scatter_correlation(results: Results, group: str = "lead_pigment", fam
     if not results.holds(group, "below") or "Compton" not in results.scatter_peaks or family not in results.lines:
         return None
     value_maps = (results[family], results.map("scatter", "Compton"), results[group, "below"])
-    line_area, compton_counts, p_below = (
+    line_area, compton_counts, probability_below = (
         np.asarray(pixel_values, dtype=np.float64).ravel() for pixel_values in value_maps
     )
-    is_finite = np.isfinite(line_area) & np.isfinite(compton_counts) & np.isfinite(p_below)
+    is_finite = np.isfinite(line_area) & np.isfinite(compton_counts) & np.isfinite(probability_below)
     pixel_bins = np.array_split(np.flatnonzero(is_finite)[np.argsort(line_area[is_finite])], AREA_BINS)
     correlations = [
-        spearman(p_below[bin_pixels], compton_counts[bin_pixels]) for bin_pixels in pixel_bins if bin_pixels.size > 2
+        spearman(probability_below[bin_pixels], compton_counts[bin_pixels])
+        for bin_pixels in pixel_bins
+        if bin_pixels.size > 2
     ]
     return float(np.nanmean(correlations)) if np.isfinite(correlations).any() else None
 

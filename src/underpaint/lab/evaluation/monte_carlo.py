@@ -13,7 +13,7 @@ from underpaint.data import EnergyAxis
 from underpaint.errors import ScanError
 from underpaint.lab.evaluation.answering import Spectra
 from underpaint.lab.evaluation.groups import summarise_scores
-from underpaint.lab.evaluation.simulated import Answer
+from underpaint.lab.evaluation.simulated import AnswerFunction
 from underpaint.physics.forward import count, counts_needed
 from underpaint.physics.instrument import Detector, Geometry, Instrument, Tube
 from underpaint.physics.materials import Layer, PigmentGroup, Stratigraphy, library
@@ -61,14 +61,14 @@ class Panels:
 
     def labels(self, groups: Sequence[str]) -> NDArray[np.uint8]:
         """Return (n, n_group) labels that are 1 if a dry material of the sample contains the group's element."""
-        group_elements = [_group(name).element for name in groups]
+        group_elements = [_library_group(name).element for name in groups]
         return np.asarray(
             [[element in elements for element in group_elements] for elements in self.pigment_elements], dtype=np.uint8
         )
 
     def element_labels(self, groups: Sequence[str]) -> NDArray[np.uint8]:
         """Return (n, n_group) labels that are 1 if any layer of the sample contains the group's element."""
-        group_elements = [_group(name).element for name in groups]
+        group_elements = [_library_group(name).element for name in groups]
         return np.asarray(
             [[element in elements for element in group_elements] for elements in self.elements], dtype=np.uint8
         )
@@ -78,8 +78,13 @@ class Panels:
 
         ``model_error`` is the relative error of the background under the lines.
         """
-        rows = range(len(self.names))
-        return np.asarray([[self._counts_needed(row, name, model_error) for name in groups] for row in rows])
+        sample_indices = range(len(self.names))
+        return np.asarray(
+            [
+                [self._counts_needed(sample_index, name, model_error) for name in groups]
+                for sample_index in sample_indices
+            ]
+        )
 
     def stratigraphies(self) -> tuple[Stratigraphy, ...]:
         """Return the stratigraphies of the samples, with all layers as paint layers."""
@@ -88,15 +93,15 @@ class Panels:
             for name, layers in zip(self.names, self.layers, strict=True)
         )
 
-    def _counts_needed(self, row: int, group: str, model_error: float) -> float:
-        families = _group(group).key_families
-        lines = [line for line in self.lines[row] if f"{line['el']}_{line['line'][0]}" in families]
+    def _counts_needed(self, sample_index: int, group: str, model_error: float) -> float:
+        families = _library_group(group).key_families
+        lines = [line for line in self.lines[sample_index] if f"{line['el']}_{line['line'][0]}" in families]
         if not lines:
             return float("inf")
         line_counts, energy_kev = (
             np.asarray([line[field_name] for line in lines]) for field_name in ("counts", "energy_keV")
         )
-        expected_counts = self.expected_counts[row : row + 1]
+        expected_counts = self.expected_counts[sample_index : sample_index + 1]
         detector = self.instrument.detector
         return float(
             counts_needed(line_counts[None], energy_kev, expected_counts, self.axis, detector, model_error=model_error)[
@@ -121,12 +126,12 @@ def read_panels(folder: str | Path) -> Panels:
     ScanError
         A file is missing, or its contents are not those of Monte Carlo panels.
     """
-    description_path, arrays_path = (Path(folder) / name for name in FILE_NAMES)
+    description_path, array_path = (Path(folder) / name for name in FILE_NAMES)
     try:
         panel_description = json.loads(description_path.read_text("utf-8"))
-        with np.load(arrays_path, allow_pickle=False) as array_file:
+        with np.load(array_path, allow_pickle=False) as array_file:
             spectra = np.asarray(array_file["conv"][:, -1], dtype=np.float64)
-        return _panels(panel_description, spectra)
+        return _panels_from_description(panel_description, spectra)
     except (OSError, ValueError, KeyError) as error:
         file_names = " and ".join(FILE_NAMES)
         raise ScanError(
@@ -134,7 +139,7 @@ def read_panels(folder: str | Path) -> Panels:
         ) from error
 
 
-def _panels(panel_description: dict[str, Any], spectra: Numbers) -> Panels:
+def _panels_from_description(panel_description: dict[str, Any], spectra: Numbers) -> Panels:
     samples, tube, geometry, detector = (
         panel_description[name] for name in ("samples", "tube", "geometry", "detector")
     )
@@ -183,7 +188,7 @@ def _pigment_elements(sample: dict[str, Any], materials: dict[str, Any]) -> froz
 
 def panel_scores(
     panels: Panels,
-    answer: Answer,
+    answer_function: AnswerFunction,
     groups: Sequence[str],
     counts: float,
     n_draw: int,
@@ -208,20 +213,22 @@ def panel_scores(
     """
     labels = panels.element_labels(groups) if with_line_labels else panels.labels(groups)
     is_visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if with_line_labels else 0.0) <= counts)
-    probability = np.nan_to_num(answer(panels.draw_spectra(counts, n_draw, seed)), nan=0.0)
+    probability = np.nan_to_num(answer_function(panels.draw_spectra(counts, n_draw, seed)), nan=0.0)
     n_claims = (probability > THRESHOLD).reshape(len(panels.names), n_draw, len(groups)).sum(axis=1)
     lacks_element = np.asarray(
-        [[_group(name).element not in elements for name in groups] for elements in panels.elements]
+        [[_library_group(name).element not in elements for name in groups] for elements in panels.elements]
     )
     samples = {
         name: {
-            "there": _selected_names(groups, labels[row] == 1),
-            "visible": _selected_names(groups, is_visible[row]),
-            "found": _counts_by_group(groups, n_claims[row]),
-            "missed": _counts_by_group(groups, np.where(is_visible[row], n_draw - n_claims[row], 0)),
-            "claimed_without_its_element": _counts_by_group(groups, np.where(lacks_element[row], n_claims[row], 0)),
+            "there": _selected_names(groups, labels[sample_index] == 1),
+            "visible": _selected_names(groups, is_visible[sample_index]),
+            "found": _counts_by_group(groups, n_claims[sample_index]),
+            "missed": _counts_by_group(groups, np.where(is_visible[sample_index], n_draw - n_claims[sample_index], 0)),
+            "claimed_without_its_element": _counts_by_group(
+                groups, np.where(lacks_element[sample_index], n_claims[sample_index], 0)
+            ),
         }
-        for row, name in enumerate(panels.names)
+        for sample_index, name in enumerate(panels.names)
     }
     scores = summarise_scores(
         probability, np.repeat(labels, n_draw, axis=0), np.repeat(is_visible, n_draw, axis=0), groups
@@ -235,7 +242,7 @@ def panel_scores(
     }
 
 
-def _group(name: str) -> PigmentGroup:
+def _library_group(name: str) -> PigmentGroup:
     return library().group(name)
 
 

@@ -17,7 +17,7 @@ from underpaint.lab.evaluation.candidates.fit import StratigraphyFit, fit_candid
 from underpaint.lab.evaluation.candidates.measured import MergedSpectrum, merge_channels
 from underpaint.lab.evaluation.candidates.proposals import (
     layer_pigments,
-    propose,
+    propose_candidates,
     rearrangements,
     suspect_pigments,
     with_pure_pigments,
@@ -30,7 +30,7 @@ from underpaint.pigments.limits import MIN_DEVIANCE
 from underpaint.pigments.predict.order import BOTH_AT_SURFACE, FIRST_ON_TOP, SECOND_ON_TOP, order_map
 
 Numbers = NDArray[np.float64]
-TOP_UM, BELOW_UM, GROUND_UM, GROUND = 35.0, 60.0, 150.0, "chalk"
+UPPER_LAYER_UM, LOWER_LAYER_UM, GROUND_LAYER_UM, GROUND = 35.0, 60.0, 150.0, "chalk"
 REFERENCE_COUNTS = 1e5
 """Total counts for which deviances are computed. Without model error, deviances are proportional to the counts."""
 PAIR_SEPARATOR = " over "
@@ -116,7 +116,7 @@ class GoodnessOfFit:
 
 
 @dataclass(frozen=True)
-class Order:
+class OrderResult:
     """Whether the spectrum determines the order of the layers.
 
     Parameters
@@ -152,7 +152,7 @@ class Order:
         )
 
 
-def find_layer_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Order:
+def find_layer_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> OrderResult:
     """Compare the best fit with fits of other arrangements of its pigments.
 
     Parameters
@@ -171,11 +171,13 @@ def find_layer_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -
         for fit in same_pigment_fits
         if layer_pigments(fit.candidate) != best_layers
     ]
-    return Order(
+    return OrderResult(
         len(best_layers) > 1,
-        _minimum(deviance_rise for arrangement, deviance_rise in deviance_rises if len(arrangement) == 1),
-        _minimum(deviance_rise for arrangement, deviance_rise in deviance_rises if arrangement == best_layers[::-1]),
-        _minimum(
+        _min_or_none(deviance_rise for arrangement, deviance_rise in deviance_rises if len(arrangement) == 1),
+        _min_or_none(
+            deviance_rise for arrangement, deviance_rise in deviance_rises if arrangement == best_layers[::-1]
+        ),
+        _min_or_none(
             deviance_rise
             for arrangement, deviance_rise in deviance_rises
             if len(arrangement) > 1 and arrangement != best_layers[::-1]
@@ -184,11 +186,11 @@ def find_layer_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -
     )
 
 
-def _minimum(deviance_rises: Iterable[float]) -> float | None:
+def _min_or_none(deviance_rises: Iterable[float]) -> float | None:
     return min(deviance_rises, default=None)
 
 
-def compare(
+def fit_arrangements(
     spectrum: MergedSpectrum,
     candidates: Sequence[Candidate],
     instrument: Instrument,
@@ -202,7 +204,7 @@ def compare(
     spectrum : MergedSpectrum
         Merged channels of a measured spectrum, from ``merge_channels``.
     candidates : sequence of Candidate
-        Candidates, for example from ``propose``.
+        Candidates, for example from ``propose_candidates``.
     instrument : Instrument
     """
     return _with_rearrangements(fit_candidates(spectrum, candidates, instrument), spectrum, instrument)
@@ -275,7 +277,7 @@ def rival_deviances(
     deviances = {}
     pairs = list(permutations(pigments, 2))
     for number, (upper_pigment, lower_pigment) in enumerate(pairs):
-        expected_counts = _expected_spectrum(_stack((upper_pigment,), (lower_pigment,)), instrument)
+        expected_counts = _expected_spectrum(_layered_candidate((upper_pigment,), (lower_pigment,)), instrument)
         deviances[PAIR_SEPARATOR.join((upper_pigment, lower_pigment))] = _rival_deviances(
             upper_pigment, lower_pigment, expected_counts, instrument
         )
@@ -293,7 +295,7 @@ def pairs_from_deviances(rivals: Mapping[str, Mapping[str, float]], instrument: 
             PigmentPair(
                 upper_pigment,
                 lower_pigment,
-                _expected_spectrum(_stack((upper_pigment,), (lower_pigment,)), instrument),
+                _expected_spectrum(_layered_candidate((upper_pigment,), (lower_pigment,)), instrument),
                 dict(deviance),
             )
         )
@@ -376,12 +378,12 @@ def fit_order_claims(
     axis = spectra.axis
     claims = np.zeros(len(pairs) * n_draw, dtype=np.int8)
     for row, counts in enumerate(np.asarray(spectra.counts, dtype=np.float64)):
-        suspected_pigments = suspect_pigments(_answer_maps(answers.select(row), answers.card.names, (1, 1)), GROUND)
+        suspected_pigments = suspect_pigments(_answer_maps(answers.select_row(row), answers.card.names, (1, 1)), GROUND)
         spectrum = merge_channels(Spectrum(counts, axis), instrument)
         pair = pairs[row // n_draw]
         claims[row] = _fitted_order(
             spectrum,
-            propose(suspected_pigments, GROUND),
+            propose_candidates(suspected_pigments, GROUND),
             instrument,
             _group_of(pair.upper_pigment),
             _group_of(pair.lower_pigment),
@@ -434,7 +436,7 @@ def _fitted_order(
     """Return 1 if the fits show ``upper_group`` above ``lower_group``, -1 for another order, and 0 for no order."""
     if not candidates:
         return 0
-    fits = compare(spectrum, candidates, instrument)
+    fits = fit_arrangements(spectrum, candidates, instrument)
     if not find_layer_order(fits, goodness_of_fit(fits[0], spectrum).dispersion).is_determined:
         return 0
     surface_groups, *lower_groups = [
@@ -463,19 +465,21 @@ def _rival_deviances(
     counts = expected_counts * (REFERENCE_COUNTS / expected_counts.sum())
     spectrum = merge_channels(Spectrum(counts, axis), instrument, model_error=0.0)
     rivals = {
-        "swapped": _stack((lower_pigment,), (upper_pigment,)),
-        "mixed": _stack((upper_pigment, lower_pigment), ()),
+        "swapped": _layered_candidate((lower_pigment,), (upper_pigment,)),
+        "mixed": _layered_candidate((upper_pigment, lower_pigment), ()),
     }
     return {
         name: float(fit_candidates(spectrum, [rival], instrument)[0].poisson_deviance) for name, rival in rivals.items()
     }
 
 
-def _stack(upper_pigments: Sequence[str], lower_pigments: Sequence[str]) -> Candidate:
-    films = [paint_film(Paint(dict.fromkeys(upper_pigments, 1.0)), TOP_UM)]
+def _layered_candidate(upper_pigments: Sequence[str], lower_pigments: Sequence[str]) -> Candidate:
+    films = [paint_film(Paint(dict.fromkeys(upper_pigments, 1.0)), UPPER_LAYER_UM)]
     if lower_pigments:
-        films.append(paint_film(Paint(dict.fromkeys(lower_pigments, 1.0)), BELOW_UM))
-    return Candidate(PAIR_SEPARATOR.join((*upper_pigments, *lower_pigments)), (*films, ground_film(GROUND, GROUND_UM)))
+        films.append(paint_film(Paint(dict.fromkeys(lower_pigments, 1.0)), LOWER_LAYER_UM))
+    return Candidate(
+        PAIR_SEPARATOR.join((*upper_pigments, *lower_pigments)), (*films, ground_film(GROUND, GROUND_LAYER_UM))
+    )
 
 
 def _expected_spectrum(candidate: Candidate, instrument: Instrument) -> Numbers:

@@ -120,7 +120,7 @@ def evaluate_monte_carlo(
     show_progress = progress or no_progress
     groups = tuple(group.name for group in library().groups if group.visible)
     panels = [read_panels(folder) for folder in folders]
-    truth = _join_truths([_truth(panel_set, groups) for panel_set in panels])
+    truth = _join_truths([_panel_truth(panel_set, groups) for panel_set in panels])
     networks = {"model": _open_network(model)}
     if other_models is None:
         shipped_model = open_model("default")
@@ -330,20 +330,23 @@ def _line_evidence(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> t
     Both arrays are computed with the known instrument of the simulation.
     """
     scan_statistics = survey(Scan(np.asarray(spectra.counts)[None], panels.axis))
-    fit = plan_all_families(scan_statistics, panels.axis, panels.instrument, peaks=False)
+    family_fit = plan_all_families(scan_statistics, panels.axis, panels.instrument, peaks=False)
     families_by_group = {group: library().group(group).key_families for group in groups}
     line_test = line_evidence(
-        families_by_group, fit, scan_statistics, panels.axis, panels.instrument, voltage_known=True
+        families_by_group, family_fit, scan_statistics, panels.axis, panels.instrument, voltage_known=True
     )
-    evidence = fit(np.asarray(spectra.counts))
+    fitted_families = family_fit(np.asarray(spectra.counts))
     log_odds_needed = np.full((len(spectra), len(groups)), -np.inf)
     is_proven = np.zeros(log_odds_needed.shape, bool)
     group_columns = [list(groups).index(group) for group in line_test.groups]
-    log_odds_needed[:, group_columns], is_proven[:, group_columns] = line_test(evidence), line_test.proves(evidence)
+    log_odds_needed[:, group_columns], is_proven[:, group_columns] = (
+        line_test(fitted_families),
+        line_test.proves(fitted_families),
+    )
     return log_odds_needed, is_proven
 
 
-def _truth(panels: Panels, groups: Sequence[str]) -> Truth:
+def _panel_truth(panels: Panels, groups: Sequence[str]) -> Truth:
     samples, instrument = panels.stratigraphies(), panels.instrument
     emission = emit(samples, instrument)
     axis = EnergyAxis(panels.axis.gain_kev, panels.axis.zero_kev, panels.axis.n_channel)

@@ -37,7 +37,7 @@ TEST_SEED, TUNING_SEED, UNSEEN_SEED = 0, 1, 2
 """Numbers added to the seed, so that the sets have different random numbers."""
 MAX_SERIAL_CHUNKS = 8
 """Maximum number of chunks that are simulated in a single process."""
-Answer = Callable[[Spectra], NDArray[np.float32]]
+AnswerFunction = Callable[[Spectra], NDArray[np.float32]]
 """Function that returns (n, n_group) probabilities for spectra, with NaN for no answer."""
 BATCH_SIZE = 256
 
@@ -100,7 +100,7 @@ class HeldOutSet:
         """Return the columns of ``labels`` that belong to the names."""
         return [self.names.index(name) for name in names]
 
-    def select(self, rows: NDArray[np.integer] | slice) -> "HeldOutSet":
+    def select_rows(self, rows: NDArray[np.integer] | slice) -> "HeldOutSet":
         """Return the held-out set with the spectra of the given rows."""
         array_names = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
         max_absent_counts = None if self.max_absent_counts is None else self.max_absent_counts[rows]
@@ -117,13 +117,13 @@ class HeldOutSet:
 
     def is_present(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
         """Return an (n, n_name) mask of the names that count as present at the given total counts."""
-        return present_at(self.labels, self.max_absent_counts, self._totals(counts))
+        return present_at(self.labels, self.max_absent_counts, self._total_counts_column(counts))
 
     def is_visible(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
         """Return an (n, n_name) mask of the names that are present and visible at the given total counts."""
-        return np.asarray(self.is_present(counts) & (self.counts_needed <= self._totals(counts)))
+        return np.asarray(self.is_present(counts) & (self.counts_needed <= self._total_counts_column(counts)))
 
-    def _totals(self, counts: NDArray[np.floating] | float) -> NDArray[np.float64]:
+    def _total_counts_column(self, counts: NDArray[np.floating] | float) -> NDArray[np.float64]:
         return np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))[:, None]
 
 
@@ -177,10 +177,12 @@ def unseen_instruments() -> dict[str, Instrument]:
     }
 
 
-def group_scores(held_out_spectra: HeldOutSet, answer: Answer, counts: float, seed: int) -> dict[str, Any]:
+def group_scores(
+    held_out_spectra: HeldOutSet, answer_function: AnswerFunction, counts: float, seed: int
+) -> dict[str, Any]:
     """Return the scores of each pigment group at the given total counts, in the form of :func:`summarise_scores`."""
     columns = held_out_spectra.columns(held_out_spectra.groups)
-    probability = answer(held_out_spectra.draw_spectra(counts, (seed, round(counts))))
+    probability = answer_function(held_out_spectra.draw_spectra(counts, (seed, round(counts))))
     return summarise_scores(
         probability,
         held_out_spectra.is_present(counts)[:, columns],
@@ -271,16 +273,19 @@ def simulate_mockups(plan: TrustPlan, *, with_line_labels: bool = False) -> Labe
     """Simulate the mock-ups with labels of visible pigments, or of visible lines if ``with_line_labels`` is True."""
     mockups = paint_mockups(plan.mockup_spectra, plan.mockup_counts, plan.seed)
     outputs = _mockup_outputs(mockups)
-    labels, counts_needed, max_absent_counts = _visibility(mockups, outputs, with_line_labels=with_line_labels)
+    labels, counts_needed, max_absent_counts = _labels_and_limits(mockups, outputs, with_line_labels=with_line_labels)
     counts = mockups.counts.sum(axis=1)[:, None]
     is_present = present_at(labels, max_absent_counts, counts)
     return LabelledMockups(mockups, outputs.names, is_present.astype(np.uint8), is_present & (counts_needed <= counts))
 
 
-def scores_without_finetuning(labelled_mockups: LabelledMockups, answer: Answer) -> dict[str, Any]:
+def scores_without_finetuning(labelled_mockups: LabelledMockups, answer_function: AnswerFunction) -> dict[str, Any]:
     """Return the scores of each group, in the form of :func:`~underpaint.lab.evaluation.groups.summarise_scores`."""
     return summarise_scores(
-        answer(labelled_mockups.spectra), labelled_mockups.labels, labelled_mockups.is_visible, labelled_mockups.groups
+        answer_function(labelled_mockups.spectra),
+        labelled_mockups.labels,
+        labelled_mockups.is_visible,
+        labelled_mockups.groups,
     )
 
 
@@ -352,20 +357,20 @@ def _mockup_outputs(mockups: Mockups) -> Outputs:
     return group_outputs(sorted(library()[name].name for name in names))
 
 
-def _visibility(
+def _labels_and_limits(
     mockups: Mockups, outputs: Outputs, *, with_line_labels: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    batches = []
+    label_batches = []
     detector = mockups.instrument.detector
     for batch_start in range(0, len(mockups), BATCH_SIZE):
         samples = mockups.stratigraphies[batch_start : batch_start + BATCH_SIZE]
         emission = emit(samples, mockups.instrument, single=True)
         expected_counts = np.asarray(render(emission, detector, mockups.axis), dtype=np.float64)
-        batches.append(
+        label_batches.append(
             visible_labels(samples, emission, expected_counts, outputs, detector, mockups.axis, lines=with_line_labels)
         )
     labels, counts_needed, max_absent_counts = (
-        np.concatenate(batch_arrays) for batch_arrays in zip(*batches, strict=True)
+        np.concatenate(batch_arrays) for batch_arrays in zip(*label_batches, strict=True)
     )
     return labels, counts_needed, max_absent_counts
 

@@ -21,7 +21,7 @@ from underpaint.lab.evaluation.groups import mean, summarise_scores
 from underpaint.lab.evaluation.plan import TrustPlan
 from underpaint.lab.evaluation.scores import counts_key
 from underpaint.lab.evaluation.simulated import (
-    Answer,
+    AnswerFunction,
     HeldOutSet,
     LabelledMockups,
     finetuned_scores,
@@ -73,7 +73,7 @@ class Stages:
         """
         stage_dependencies = plain({**self._facts, **(dependencies or {})})
         path = self.folder / f"{name}.json"
-        stored_record = self._read(path)
+        stored_record = self._read_record(path)
         if stored_record.get("facts") == stage_dependencies:
             return stored_record["figures"]
         start_time = time.perf_counter()
@@ -84,11 +84,11 @@ class Stages:
 
     def seconds(self) -> dict[str, float]:
         """Return the run time of each stage, in s."""
-        records = {path.stem: self._read(path) for path in sorted(self.folder.glob("*.json"))}
+        records = {path.stem: self._read_record(path) for path in sorted(self.folder.glob("*.json"))}
         return {name: record["seconds"] for name, record in records.items() if "seconds" in record}
 
     @staticmethod
-    def _read(path: Path) -> dict[str, Any]:
+    def _read_record(path: Path) -> dict[str, Any]:
         if not path.is_file():
             return {}
         try:
@@ -145,7 +145,7 @@ class Inputs:
     instrument_model: Path | None = None
 
     @property
-    def missing(self) -> list[str]:
+    def missing_inputs(self) -> list[str]:
         """Names of the missing inputs, without which a run is incomplete."""
         is_missing = {"monte_carlo": self.reference is None, "aurora": len(self.scans) < 2}
         return [name for name, is_input_missing in is_missing.items() if is_input_missing]
@@ -208,15 +208,15 @@ class Suite:
         group_names = {split_place(group)[0] for member_groups in self.model.card.groups for group in member_groups}
         return tuple(sorted(group_names))
 
-    def answer(self, groups: Sequence[str], model: OnnxModel | None = None) -> Answer:
+    def answer_function(self, groups: Sequence[str], model: OnnxModel | None = None) -> AnswerFunction:
         """Return a function from spectra to group probabilities of a model, by default the model of the suite."""
         return lambda spectra: run_model(model or self.model, spectra).probability_by_group(groups)
 
-    def without_conditions(self, groups: Sequence[str]) -> Answer:
+    def answer_without_conditions(self, groups: Sequence[str]) -> AnswerFunction:
         """Return a function from spectra without instrument conditions to group probabilities of the model."""
         return lambda spectra: run_model(self.model, spectra.without_conditions()).probability_by_group(groups)
 
-    def baseline_answers(self, groups: Sequence[str], threshold: float) -> dict[str, Answer]:
+    def baseline_answers(self, groups: Sequence[str], threshold: float) -> dict[str, AnswerFunction]:
         """Return the baselines that need only spectra, by name."""
 
         def line_claims(spectra: Spectra) -> NDArray[np.float32]:
@@ -224,7 +224,7 @@ class Suite:
 
         return {
             "always_yes": lambda spectra: baselines.always_yes(spectra, groups),
-            PAPER_MODEL: self.answer(groups, self.paper_model),
+            PAPER_MODEL: self.answer_function(groups, self.paper_model),
             "element_thresholds": line_claims,
         }
 
@@ -234,12 +234,14 @@ class Suite:
         """Score the groups on the held-out set, with and without instrument conditions."""
         held_out_spectra, plan = self.held_out, self.plan
         scores_by_counts = {
-            counts_key(counts): group_scores(held_out_spectra, self.answer(held_out_spectra.groups), counts, plan.seed)
+            counts_key(counts): group_scores(
+                held_out_spectra, self.answer_function(held_out_spectra.groups), counts, plan.seed
+            )
             for counts in plan.counts
         }
         scores_without_conditions = {
             counts_key(counts): group_scores(
-                held_out_spectra, self.without_conditions(held_out_spectra.groups), counts, plan.seed
+                held_out_spectra, self.answer_without_conditions(held_out_spectra.groups), counts, plan.seed
             )
             for counts in UNSEEN_COUNTS
         }
@@ -280,17 +282,17 @@ class Suite:
             self.progress("Unseen instruments", number, len(unseen_instruments()))
             held_out_spectra = unseen_set(self.plan, self.model.card, self.folder, instrument_key, self.progress)
             answers_by_key = {
-                "told": self.answer(held_out_spectra.groups),
-                "untold": self.without_conditions(held_out_spectra.groups),
+                "told": self.answer_function(held_out_spectra.groups),
+                "untold": self.answer_without_conditions(held_out_spectra.groups),
             }
             scores_by_instrument[instrument_key] = {
                 conditions_key: macro_f1_by_counts(
                     {
-                        counts_key(counts): group_scores(held_out_spectra, answer, counts, self.plan.seed)
+                        counts_key(counts): group_scores(held_out_spectra, answer_function, counts, self.plan.seed)
                         for counts in UNSEEN_COUNTS
                     }
                 )
-                for conditions_key, answer in answers_by_key.items()
+                for conditions_key, answer_function in answers_by_key.items()
             }
         mean_scores = {
             conditions_key: {
@@ -324,19 +326,19 @@ class Suite:
 
     def baseline_scores(self, threshold: float) -> dict[str, Any]:
         """Score the model and the baselines on a part of the held-out set."""
-        held_out_spectra = self.held_out.select(slice(0, min(self.plan.baseline_spectra, len(self.held_out))))
+        held_out_spectra = self.held_out.select_rows(slice(0, min(self.plan.baseline_spectra, len(self.held_out))))
         scores_by_contestant: dict[str, Any] = {}
         contestants = {
-            "model": self.answer(held_out_spectra.groups),
+            "model": self.answer_function(held_out_spectra.groups),
             **self.baseline_answers(held_out_spectra.groups, threshold),
         }
         spectra_by_decade = calibration.draw_spectra_by_decade(held_out_spectra, self.plan.seed)
-        for number, (model_name, answer) in enumerate(contestants.items()):
+        for number, (model_name, answer_function) in enumerate(contestants.items()):
             self.progress("Baselines", number, len(contestants))
-            probability = [answer(decade_spectra.spectra) for decade_spectra in spectra_by_decade]
+            probability = [answer_function(decade_spectra.spectra) for decade_spectra in spectra_by_decade]
             scores_by_contestant[model_name] = {
                 "by_counts": {
-                    counts_key(counts): group_scores(held_out_spectra, answer, counts, self.plan.seed)
+                    counts_key(counts): group_scores(held_out_spectra, answer_function, counts, self.plan.seed)
                     for counts in self.plan.counts
                 },
                 **calibration.calibration_error(
@@ -348,9 +350,13 @@ class Suite:
     def structure_scores(self, threshold: float) -> dict[str, Any]:
         """Score the model and the baselines on the mock-ups without fine-tuning."""
         mockups = self.mockups
-        contestants = {"model": self.answer(mockups.groups), **self.baseline_answers(mockups.groups, threshold)}
+        contestants = {
+            "model": self.answer_function(mockups.groups),
+            **self.baseline_answers(mockups.groups, threshold),
+        }
         scores_by_contestant = {
-            model_name: scores_without_finetuning(mockups, answer) for model_name, answer in contestants.items()
+            model_name: scores_without_finetuning(mockups, answer_function)
+            for model_name, answer_function in contestants.items()
         }
         return {"data": "simulated", "n": len(mockups.mockups), "by_contestant": scores_by_contestant}
 
@@ -360,9 +366,9 @@ class Suite:
         if obstacle:
             return {"left_out": obstacle}
         mockups = self.mockups
-        folder = self.folder / f"finetuned_{self.digest[:12]}"
+        finetuning_folder = self.folder / f"finetuned_{self.digest[:12]}"
         try:
-            scores, n_fold = finetuned_scores(mockups, self.inputs.model, self.plan, folder, self.progress)
+            scores, n_fold = finetuned_scores(mockups, self.inputs.model, self.plan, finetuning_folder, self.progress)
         except (CoverageError, TrainingError) as error:
             return {"left_out": str(error)}
         return {"data": "simulated", "folds": n_fold, **scores}
@@ -372,12 +378,12 @@ class Suite:
         if self.inputs.reference is None:
             return {"left_out": "no reference was given"}
         plan, panels = self.plan, monte_carlo.read_panels(self.inputs.reference)
-        contestants = {"model": self.answer(self.groups), **self.baseline_answers(self.groups, threshold)}
+        contestants = {"model": self.answer_function(self.groups), **self.baseline_answers(self.groups, threshold)}
         scores_by_contestant = {
             model_name: {
                 counts_key(counts): monte_carlo.panel_scores(
                     panels,
-                    answer,
+                    answer_function,
                     self.groups,
                     counts,
                     plan.panel_draws,
@@ -386,23 +392,23 @@ class Suite:
                 )
                 for counts in plan.panel_counts
             }
-            for model_name, answer in contestants.items()
+            for model_name, answer_function in contestants.items()
         }
         return {"data": "Monte Carlo", "by_contestant": scores_by_contestant}
 
-    def order_bound(self) -> dict[str, Any]:
+    def wrong_order_deviances(self) -> dict[str, Any]:
         """Return the deviances of wrong layer orders for the spectrum of each pair of pigments."""
         show_progress = partial(self.progress, "Fitting other orders")
         return order.rival_deviances(self.plan.order_pigments, load_instrument(SUITE_INSTRUMENT), show_progress)
 
-    def layer_order(self, rival_deviances: dict[str, dict[str, float]]) -> dict[str, Any]:
+    def layer_order_scores(self, rival_deviances: dict[str, dict[str, float]]) -> dict[str, Any]:
         """Score the layer orders that the network and fits of its pigments claim, and compute the upper bound."""
         plan, instrument = self.plan, load_instrument(SUITE_INSTRUMENT)
         pairs = order.pairs_from_deviances(rival_deviances, instrument)
         scores_by_counts = {}
         for counts in plan.order_counts:
             spectra = order.draw_pair_spectra(pairs, instrument, counts, plan.order_draws, plan.seed)
-            claims = order.network_order_claims(run_model(self.model, spectra), pairs, plan.order_draws)
+            order_claims = order.network_order_claims(run_model(self.model, spectra), pairs, plan.order_draws)
             refined_spectra = order.draw_pair_spectra(pairs, instrument, counts, plan.refined_draws, plan.seed)
             show_progress = partial(self.progress, f"Fitting orders at {counts_key(counts)} counts")
             refined_claims = order.fit_order_claims(
@@ -415,19 +421,25 @@ class Suite:
             )
             scores_by_counts[counts_key(counts)] = {
                 "bound": order.order_bound(pairs, counts),
-                "network": order.order_scores(claims, pairs, counts),
+                "network": order.order_scores(order_claims, pairs, counts),
                 "refined": order.order_scores(refined_claims, pairs, counts),
             }
-        layers = f"{order.TOP_UM:g} um over {order.BELOW_UM:g} um over {order.GROUND_UM:g} um {order.GROUND}"
-        return {"data": "simulated", "instrument": SUITE_INSTRUMENT, "layers": layers, "by_counts": scores_by_counts}
+        upper_um, lower_um, ground_um = order.UPPER_LAYER_UM, order.LOWER_LAYER_UM, order.GROUND_LAYER_UM
+        layer_text = f"{upper_um:g} um over {lower_um:g} um over {ground_um:g} um {order.GROUND}"
+        return {
+            "data": "simulated",
+            "instrument": SUITE_INSTRUMENT,
+            "layers": layer_text,
+            "by_counts": scores_by_counts,
+        }
 
     def open_set_scores(self) -> dict[str, Any]:
         """Evaluate the unlikeness score with each element left out in turn."""
         plan, instrument = self.plan, load_instrument(SUITE_INSTRUMENT)
         show_progress = partial(self.progress, "Simulating the open set")
-        samples = open_set.draw_samples(plan.open_set_spectra, instrument, plan.seed, progress=show_progress)
+        open_set_samples = open_set.draw_samples(plan.open_set_spectra, instrument, plan.seed, progress=show_progress)
         scores_by_counts = {
-            counts_key(counts): open_set.leave_each_out(samples, counts, instrument, plan.seed)
+            counts_key(counts): open_set.leave_each_out(open_set_samples, counts, instrument, plan.seed)
             for counts in plan.open_set_counts
         }
         return {
@@ -437,7 +449,7 @@ class Suite:
             "by_counts": scores_by_counts,
         }
 
-    def likelihood_fit(self, threshold: float) -> dict[str, Any]:
+    def likelihood_fit_scores(self, threshold: float) -> dict[str, Any]:
         """Fit the forward model to a small test set, and score the fits and all other methods on this set."""
         instrument = load_instrument(SUITE_INSTRUMENT)
         test_set = baselines.simulate_fit_set(
@@ -445,20 +457,28 @@ class Suite:
         )
         show_progress = partial(self.progress, "Fitting the forward model")
         fitted_presence, seconds_per_spectrum = baselines.likelihood_fit(test_set, threshold, show_progress)
-        contestants = {"model": self.answer(test_set.groups), **self.baseline_answers(test_set.groups, threshold)}
-        answers = {model_name: answer(test_set.spectra) for model_name, answer in contestants.items()} | {
-            "likelihood_fit": fitted_presence
+        contestants = {
+            "model": self.answer_function(test_set.groups),
+            **self.baseline_answers(test_set.groups, threshold),
         }
+        answers_by_model = {
+            model_name: answer_function(test_set.spectra) for model_name, answer_function in contestants.items()
+        } | {"likelihood_fit": fitted_presence}
         scores_by_contestant = {
             model_name: summarise_scores(probability, test_set.labels, test_set.is_visible, test_set.groups)
-            for model_name, probability in answers.items()
+            for model_name, probability in answers_by_model.items()
         }
-        settings = {
+        fit_record = {
             "n": len(test_set.spectra),
             "counts": self.plan.fitted_counts,
             "seconds_per_spectrum": seconds_per_spectrum,
         }
-        return {"data": "simulated", "instrument": SUITE_INSTRUMENT, **settings, "by_contestant": scores_by_contestant}
+        return {
+            "data": "simulated",
+            "instrument": SUITE_INSTRUMENT,
+            **fit_record,
+            "by_contestant": scores_by_contestant,
+        }
 
     def scan_scores(self, model: str | OnnxModel) -> dict[str, Any]:
         """Compare the pigments of a measured scan with its line areas, and between its two detectors."""
@@ -473,7 +493,7 @@ class Suite:
             Path(scan_path).name: measured_scan.compare_with_lines(identified_scan)
             for scan_path, identified_scan in sources_and_scans
         }
-        score_keys = [prefix + score_key for score_key in AURORA_SCORES for prefix in ("", "baseline_")]
+        score_keys = [key_prefix + score_key for score_key in AURORA_SCORES for key_prefix in ("", "baseline_")]
         scores: dict[str, Any] = {
             score_key: measured_scan.worst_scores([scan_scores[score_key] for scan_scores in scores_by_scan.values()])
             for score_key in score_keys
@@ -489,19 +509,19 @@ class Suite:
         if len(identified_scans) > 1:
             first_results, second_results = (identified_scan.results for identified_scan in identified_scans[:2])
             scores["place_contradictions"] = measured_scan.contradicting_places(first_results, second_results)
-            scores["kappa"] = measured_scan.agreement(first_results, second_results)
+            scores["kappa"] = measured_scan.pigment_agreement(first_results, second_results)
             kappa_of_halves = [
                 measured_scan.counting_agreement(identified_scan, model, self.plan.seed)
                 for identified_scan in identified_scans
             ]
             scores["kappa_of_halves"] = measured_scan.worst_scores(kappa_of_halves, max)
             scores["baseline_kappa"] = measured_scan.line_agreement(*identified_scans[:2])
-            scores["kappa_where_both_are_sure"] = measured_scan.agreement(
+            scores["kappa_where_both_are_sure"] = measured_scan.pigment_agreement(
                 first_results, second_results, confident_probability=measured_scan.CONFIDENT_PROBABILITY
             )
         return {"data": "measured", **scores, "by_scan": scores_by_scan}
 
-    def speed(self) -> dict[str, Any]:
+    def measure_speed(self) -> dict[str, Any]:
         """Measure how many spectra per second the model and the paper's network process."""
         seconds = self.plan.speed_seconds
         rate_by_model = {
@@ -510,7 +530,7 @@ class Suite:
         }
         return {"spectra_per_second": rate_by_model, "threads": self.plan.threads}
 
-    def instrument_model(self) -> dict[str, Any]:
+    def instrument_model_scores(self) -> dict[str, Any]:
         """Return the held-out scores of the model for one instrument and palette, from its model card."""
         model_card = self.instrument_card
         if model_card is None:
@@ -548,29 +568,33 @@ class Suite:
                 reference=reference,
             ),
         }
-        rival_deviances = self.run_stage("order_bound", self.order_bound, uses_model=False)
+        rival_deviances = self.run_stage("order_bound", self.wrong_order_deviances, uses_model=False)
         details |= {
-            "order": self.run_stage("layer_order", partial(self.layer_order, rival_deviances), rivals=rival_deviances),
+            "order": self.run_stage(
+                "layer_order", partial(self.layer_order_scores, rival_deviances), rivals=rival_deviances
+            ),
             "open_set": self.run_stage("open_set", self.open_set_scores, uses_model=False),
             "likelihood_fit": self.run_stage(
-                "likelihood_fit", partial(self.likelihood_fit, threshold_sigmas), sigmas=threshold_sigmas
+                "likelihood_fit", partial(self.likelihood_fit_scores, threshold_sigmas), sigmas=threshold_sigmas
             ),
             "aurora": self.run_stage("measured_scan", partial(self.scan_scores, self.model), scans=scans),
             "aurora_xu2022": self.run_stage(
                 "measured_scan_xu2022", partial(self.scan_scores, PAPER_MODEL), uses_model=False, scans=scans
             ),
-            "speed": self.run_stage("speed", self.speed),
-            "own_model": self.instrument_model(),
+            "speed": self.run_stage("speed", self.measure_speed),
+            "own_model": self.instrument_model_scores(),
         }
         return details
 
     def _reference_facts(self) -> list[str]:
-        folder = self.inputs.reference
+        reference_folder = self.inputs.reference
         return (
             []
-            if folder is None
+            if reference_folder is None
             else [
-                sha256_of(folder / file_name) for file_name in monte_carlo.FILE_NAMES if (folder / file_name).is_file()
+                sha256_of(reference_folder / file_name)
+                for file_name in monte_carlo.FILE_NAMES
+                if (reference_folder / file_name).is_file()
             ]
         )
 
@@ -603,7 +627,7 @@ def evaluate_trust(
         The file contains the record of a complete run, and this run would be incomplete.
     """
     path, plan = Path(target), plan or TrustPlan()
-    is_complete = not plan.quick and not inputs.missing
+    is_complete = not plan.quick and not inputs.missing_inputs
     _refuse_smaller_run(path, run_is_complete=is_complete)
     suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or no_progress)
     details = suite.run()
@@ -636,7 +660,7 @@ def _provenance(suite: Suite, *, is_complete: bool) -> dict[str, Any]:
         "suite": "trust",
         "complete": is_complete,
         "quick": suite.plan.quick,
-        "left_out": suite.inputs.missing,
+        "left_out": suite.inputs.missing_inputs,
         "model": {
             "name": model_card.name,
             "version": model_card.version,
@@ -665,7 +689,7 @@ def _provenance(suite: Suite, *, is_complete: bool) -> dict[str, Any]:
 
 def headline_scores(details: dict[str, Any]) -> dict[str, Any]:
     """Return the headline scores from the scores of all stages."""
-    calibration_scores, aurora_scores, open_set = (
+    calibration_scores, aurora_scores, open_set_by_counts = (
         details["calibration"],
         details["aurora"],
         details["open_set"]["by_counts"],
@@ -682,14 +706,14 @@ def headline_scores(details: dict[str, Any]) -> dict[str, Any]:
         "order_bound": {counts: order_scores["bound"]["accuracy"] for counts, order_scores in order_by_counts.items()},
         "ece": calibration_scores["ece"],
         "coverage": calibration_scores["coverage"],
-        "openset_auroc": open_set[max(open_set, key=float)]["auroc"],
+        "openset_auroc": open_set_by_counts[max(open_set_by_counts, key=float)]["auroc"],
         "auroc_aurora": aurora_scores.get("auroc"),
         "spearman_aurora": aurora_scores.get("spearman"),
         "kappa_aurora": _min_score(aurora_scores.get("kappa")),
         "kappa_aurora_bound": aurora_scores.get("kappa_of_halves"),
         "per_s": details["speed"]["spectra_per_second"]["model"],
         "train_minutes": _train_minutes(details),
-        "baselines": _baselines(details),
+        "baselines": _baseline_headlines(details),
     }
 
 
@@ -704,7 +728,7 @@ def _group_macro_f1(details: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _baselines(details: dict[str, Any]) -> dict[str, Any]:
+def _baseline_headlines(details: dict[str, Any]) -> dict[str, Any]:
     """Return the headline scores of the baselines, with the same keys as for the model."""
     scores_by_baseline: dict[str, Any] = {}
     for model_name, scores in details["baselines"]["by_contestant"].items():
@@ -726,10 +750,10 @@ def _baselines(details: dict[str, Any]) -> dict[str, Any]:
         "kappa_aurora": _min_score(paper_scores.get("kappa")),
         "per_s": details["speed"]["spectra_per_second"][PAPER_MODEL],
     }
-    likelihood_fit = details["likelihood_fit"]
+    likelihood_fit_scores = details["likelihood_fit"]
     scores_by_baseline["likelihood_fit"] = {
-        "group_macro_f1": {"fitted": likelihood_fit["by_contestant"]["likelihood_fit"]["macro_f1"]},
-        "per_s": 1.0 / likelihood_fit["seconds_per_spectrum"],
+        "group_macro_f1": {"fitted": likelihood_fit_scores["by_contestant"]["likelihood_fit"]["macro_f1"]},
+        "per_s": 1.0 / likelihood_fit_scores["seconds_per_spectrum"],
     }
     scores_by_baseline["line_area"] = {
         **{f"{key}_aurora": aurora_scores.get(f"baseline_{key}") for key in AURORA_SCORES},

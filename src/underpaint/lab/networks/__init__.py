@@ -81,7 +81,7 @@ class NetworkSpec:
 
 def build_network(spec: NetworkSpec) -> Network:
     """Build the network of ``spec`` with random initial weights."""
-    network = _build(spec)
+    network = _build_network(spec)
     if spec.folded:
         for sequence_and_name in _foldable_normalisations(network):
             setattr(*sequence_and_name, nn.Identity())
@@ -93,7 +93,7 @@ def is_folded(network: nn.Module) -> bool:
     return not _foldable_normalisations(network)
 
 
-def _build(spec: NetworkSpec) -> Network:
+def _build_network(spec: NetworkSpec) -> Network:
     match spec.kind:
         case "xu2022":
             return XuNetwork(spec.n_bin, spec.n_output)

@@ -299,9 +299,9 @@ class _AttentionBody(nn.Module):
 
     def forward(self, tokens: Tensor, condition_code: Tensor) -> Tensor:
         tokens = tokens + self.position + self.told(condition_code).unsqueeze(1)
-        shape = (-1, tokens.shape[1], _N_HEAD, TOKEN_WIDTH // _N_HEAD)
+        head_shape = (-1, tokens.shape[1], _N_HEAD, TOKEN_WIDTH // _N_HEAD)
         query, key, value = (
-            attention_heads.reshape(shape).transpose(1, 2)
+            attention_heads.reshape(head_shape).transpose(1, 2)
             for attention_heads in _apply_to_tokens(self.mixed, self.before(tokens)).chunk(3, dim=2)
         )
         attention_output = nn.functional.scaled_dot_product_attention(query, key, value)

@@ -71,17 +71,17 @@ class EvaluatedModel:
         Initial network of each fold, used cyclically.
     mockups : Library
         Spectra of the mock-ups on the axis of the network, with labels for its outputs.
-    in_palette : bool
+    is_restricted_to_palette : bool
         Whether the predictions before fine-tuning are restricted to the paper's pigments.
-    missing_as_unknown : bool
+    marks_missing_as_unknown : bool
         Whether labels are unknown, instead of absent, for outputs without a positive spectrum in fine-tuning.
     """
 
     name: str
     initial_networks: Sequence[TrainedNetwork | Path]
     mockups: Library
-    in_palette: bool = False
-    missing_as_unknown: bool = False
+    is_restricted_to_palette: bool = False
+    marks_missing_as_unknown: bool = False
 
     def initial_network(self, fold: int) -> TrainedNetwork:
         """Return the initial network of a fold."""
@@ -187,7 +187,7 @@ def predict_mockups(plan: Plan, contestant: EvaluatedModel) -> Answers:
     """Return the predictions of the pre-trained networks, one for each fold, for every mock-up spectrum."""
     rows = np.arange(len(contestant.mockups))
     settings = contestant.settings(plan, "asked")
-    select_columns = restrict_to_palette if contestant.in_palette else paper_columns
+    select_columns = restrict_to_palette if contestant.is_restricted_to_palette else paper_columns
     predictions = [
         select_columns(
             contestant.mockups, answers(contestant.initial_network(fold), contestant.mockups, rows, settings)
@@ -234,12 +234,12 @@ def restrict_to_palette(library: Library, probability: NDArray[np.float32]) -> N
     outputs = paper_outputs()
     member_probability = paper_columns(library, probability)
     probability_in_palette = np.ones_like(member_probability)
-    for name in sorted({name for group in outputs.groups for name in group}):
-        member_columns = [member_column for member_column, group in enumerate(outputs.groups) if name in group]
+    for group_name in sorted({group_name for group in outputs.groups for group_name in group}):
+        member_columns = [member_column for member_column, group in enumerate(outputs.groups) if group_name in group]
         relative_probability = member_probability[:, member_columns] / np.maximum(
             member_probability[:, member_columns].max(axis=1, keepdims=True), 1e-9
         )
-        group_probability = probability[:, [library.names.index(name)]]
+        group_probability = probability[:, [library.names.index(group_name)]]
         probability_in_palette[:, member_columns] = np.minimum(
             probability_in_palette[:, member_columns], group_probability * relative_probability
         )
@@ -247,20 +247,22 @@ def restrict_to_palette(library: Library, probability: NDArray[np.float32]) -> N
 
 
 @dataclass
-class Clock:
+class TrainingClock:
     """Training time of the networks in a folder, in s."""
 
     seconds: float
 
 
 @contextmanager
-def measure_seconds(folder: Path) -> Iterator[Clock]:
+def measure_seconds(folder: Path) -> Iterator[TrainingClock]:
     """Measure the training time of the networks in a folder, summed over interrupted runs.
 
     The duration of a call without training is not added.
     """
     record_path, checkpoints = folder / "seconds.json", sorted(folder.rglob("last.ckpt"))
-    training_clock = Clock(json.loads(record_path.read_text("utf-8"))["seconds"] if record_path.is_file() else 0.0)
+    training_clock = TrainingClock(
+        json.loads(record_path.read_text("utf-8"))["seconds"] if record_path.is_file() else 0.0
+    )
     times_before = {path: path.stat().st_mtime_ns for path in checkpoints}
     start_time = time.perf_counter()
     yield training_clock
@@ -273,4 +275,4 @@ def measure_seconds(folder: Path) -> Iterator[Clock]:
 def _finetuning_spectra(contestant: EvaluatedModel, rows: NDArray[np.int64]) -> Library:
     """Return the spectra for fine-tuning, with their labels."""
     spectra = contestant.mockups.select_rows(rows)
-    return absent_as_unknown(spectra) if contestant.missing_as_unknown else spectra
+    return absent_as_unknown(spectra) if contestant.marks_missing_as_unknown else spectra

@@ -58,4 +58,6 @@ def default_network(mockups: Mockups) -> EvaluatedModel:
     library = labelled_spectra(
         mockups.counts.astype(np.float32), XU_NETWORK_AXIS, present_names, network.card, source=mockups.structure
     )
-    return EvaluatedModel("default_network", (network,), library, in_palette=True, missing_as_unknown=True)
+    return EvaluatedModel(
+        "default_network", (network,), library, is_restricted_to_palette=True, marks_missing_as_unknown=True
+    )

@@ -175,9 +175,9 @@ def fraction_above(probability: ProbabilityMap, mask: NDArray[np.bool_]) -> floa
     return float((probability[mask] > PRESENT_PROBABILITY).mean()) if mask.any() else float("nan")
 
 
-def json_number(value: float) -> float | None:
+def json_number(number: float) -> float | None:
     """Return a value for JSON, with None for values that are not finite."""
-    return float(value) if np.isfinite(value) else None
+    return float(number) if np.isfinite(number) else None
 
 
 def figure_path(plan: Plan, name: str) -> Path:

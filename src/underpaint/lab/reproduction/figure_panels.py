@@ -161,9 +161,9 @@ def _strips(strip_names: list[str], cell_pixels: int, gap_pixels: int) -> NDArra
         [
             *([BARE] * gap_pixels),
             *(
-                name_of_pixel
+                pixel_name
                 for strip_name in strip_names
-                for name_of_pixel in ([strip_name] * cell_pixels + [BARE] * gap_pixels)
+                for pixel_name in ([strip_name] * cell_pixels + [BARE] * gap_pixels)
             ),
         ]
     )

@@ -214,8 +214,8 @@ def _strip_positions(painting_maps: PaintingMaps, pigment: str | None) -> dict[s
     painting = painting_maps.painting
     row_positions = {name: _middle_pixel(painting.upper_paint[:, 0] == name) for name in painting.upper_paints}
     column_positions = {}
-    for name, fractions in painting.lower_paints.items():
-        fraction_text = "" if pigment is None else f"\n{100 * fractions.get(pigment, 0.0):.1f} %"
+    for name, mass_fractions in painting.lower_paints.items():
+        fraction_text = "" if pigment is None else f"\n{100 * mass_fractions.get(pigment, 0.0):.1f} %"
         column_positions[name.removeprefix("Bottom ") + fraction_text] = _middle_pixel(painting.lower_paint[0] == name)
     return {"row_names": row_positions, "column_names": column_positions}
 
@@ -245,12 +245,12 @@ def _false_positive_rates(
 ) -> dict[str, float | None]:
     painting = painting_maps.painting
     is_uncovered, is_ground = painting.upper_paint == BARE, painting.lower_paint == BARE
-    masks = {
+    mask_by_case = {
         "bare_ground": is_uncovered & is_ground,
         "bottom_without_top": is_uncovered & ~is_ground,
         "strip_of_the_other": painting_maps.painting.places((absent_pigment,)) != 0,
     }
-    return {name: json_number(fraction_above(probability, mask)) for name, mask in masks.items()}
+    return {name: json_number(fraction_above(probability, pixel_mask)) for name, pixel_mask in mask_by_case.items()}
 
 
 def _provenance(plan: Plan, painting_maps: PaintingMaps) -> dict[str, Any]:
@@ -281,9 +281,9 @@ def _size_text(scan: Scan) -> str:
     return f"{scan.shape[0]} x {scan.shape[1]} pixels"
 
 
-def _canvas_size(pixels: tuple[int, int], plan: Plan) -> tuple[int, int]:
+def _canvas_size(canvas_pixels: tuple[int, int], plan: Plan) -> tuple[int, int]:
     shrink_factor = 1 if plan.grid_step == 1 else QUICK_SHRINK_FACTOR
-    return pixels[0] // shrink_factor, pixels[1] // shrink_factor
+    return canvas_pixels[0] // shrink_factor, canvas_pixels[1] // shrink_factor
 
 
 def _rng(plan: Plan, figure: int) -> np.random.Generator:
@@ -333,7 +333,7 @@ def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, An
         VERMILION_OVER_MIXTURE: [covered_mixture(COVER_PIGMENT, thickness_um) for thickness_um in cover_um],
         CONTROL_OVER_MIXTURE: [covered_mixture(CONTROL_PIGMENT, thickness_um) for thickness_um in cover_um],
         VERMILION_OVER_CHALK: [
-            covered_mixture(COVER_PIGMENT, thickness_um, mixture=False) for thickness_um in cover_um
+            covered_mixture(COVER_PIGMENT, thickness_um, with_mixture=False) for thickness_um in cover_um
         ],
     }
     ratios = {name: photon_ratios(stratigraphies, instrument) for name, stratigraphies in stacks_by_case.items()}
@@ -355,7 +355,10 @@ def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, An
     figure = line_ratios(spectra, curves, "Vermilion over a paint with lead, M: from the forward model (virtual)")
     save_png(figure, figure_path(plan, "figure10"))
     ratios_for_json = {
-        name: {ratio: [json_number(value) for value in values] for ratio, values in ratios_by_name.items()}
+        name: {
+            ratio_name: [json_number(ratio_value) for ratio_value in ratio_values]
+            for ratio_name, ratio_values in ratios_by_name.items()
+        }
         for name, ratios_by_name in ratios.items()
     }
     return {
@@ -390,7 +393,7 @@ def photon_ratios(stratigraphies: Sequence[Stratigraphy], instrument: Instrument
     emission = emit(stratigraphies, instrument)
     alpha, beta = ({name: _line_photons(emission, name, windows[line_index]) for name, windows in LINES_KEV.items()}
                    for line_index in (0, 1))  # fmt: skip
-    enhanced_photons = _line_photons(emission, "Hg", LINES_KEV["Hg"][0], orders=("secondary", "tertiary"))
+    enhanced_photons = _line_photons(emission, "Hg", LINES_KEV["Hg"][0], fluorescence_orders=("secondary", "tertiary"))
     return {
         PB_RATIO: _ratio(beta["Pb"], alpha["Pb"]),
         HG_RATIO: _ratio(alpha["Hg"], beta["Hg"]),
@@ -398,22 +401,22 @@ def photon_ratios(stratigraphies: Sequence[Stratigraphy], instrument: Instrument
     }
 
 
-def covered_mixture(cover: str, thickness_um: float, *, mixture: bool = True) -> Stratigraphy:
+def covered_mixture(cover_pigment: str, thickness_um: float, *, with_mixture: bool = True) -> Stratigraphy:
     """Return the mixture with lead, or bare ground, under a cover that is omitted for a thickness of 0."""
-    layers: list[Layer] = [Paint({cover: 1.0}).layer(float(thickness_um))] if thickness_um > 0 else []
-    if mixture:
+    layers: list[Layer] = [Paint({cover_pigment: 1.0}).layer(float(thickness_um))] if thickness_um > 0 else []
+    if with_mixture:
         layers.append(figure7_recipe().bottom(MIXTURE_PAINT, MIXTURE_UM))
     return Stratigraphy((*layers, ground_layer("chalk", GROUND_UM)))
 
 
 def _line_photons(
-    emission: Emission, element: str, window_kev: tuple[float, float], *, orders: Sequence[str] = ORDERS
+    emission: Emission, element: str, window_kev: tuple[float, float], *, fluorescence_orders: Sequence[str] = ORDERS
 ) -> NDArray[np.float64]:
     """Return the (n,) photons of an element's L lines within an energy window, from all layers."""
     energy_kev = emission.lines.energy_kev
     in_family = np.asarray([family == f"{element}_L" for family in emission.lines.family])
     in_window = in_family & (energy_kev > window_kev[0]) & (energy_kev < window_kev[1])
-    photons = np.sum([getattr(emission, order) for order in orders], axis=0)
+    photons = np.sum([getattr(emission, fluorescence_order) for fluorescence_order in fluorescence_orders], axis=0)
     return np.asarray(photons[:, :, in_window].sum(axis=(1, 2)), dtype=np.float64)
 
 
@@ -445,8 +448,10 @@ def _mixture_spectra(instrument: Instrument, plan: Plan) -> Curves:
 
 
 def _mixture_label() -> str:
-    fractions: Mapping[str, float] = figure7_recipe().bottoms[MIXTURE_PAINT]
-    return ", ".join(f"{100 * fraction:.0f} % {name.replace('_', ' ')}" for name, fraction in fractions.items())
+    mass_fractions: Mapping[str, float] = figure7_recipe().bottoms[MIXTURE_PAINT]
+    return ", ".join(
+        f"{100 * mass_fraction:.0f} % {name.replace('_', ' ')}" for name, mass_fraction in mass_fractions.items()
+    )
 
 
 Mask = NDArray[np.bool_]
@@ -610,8 +615,8 @@ def _shore_shapes(pixel_grid: PixelGrid) -> list[tuple[str, Mask]]:
 
 def _bathers_shapes(pixel_grid: PixelGrid) -> list[tuple[str, Mask]]:
     shapes: list[tuple[str, Mask]] = []
-    for x, y, size in ((0.32, 0.90, 0.50), (0.56, 0.78, 0.40), (0.76, 0.94, 0.46), (0.97, 0.84, 0.44)):
-        shapes += _bather_shapes(pixel_grid, x, y, size)
+    for x, y, body_height in ((0.32, 0.90, 0.50), (0.56, 0.78, 0.40), (0.76, 0.94, 0.46), (0.97, 0.84, 0.44)):
+        shapes += _bather_shapes(pixel_grid, x, y, body_height)
     return [
         *shapes,
         ("cloth", pixel_grid.ellipse((0.50, 0.92), (0.11, 0.035))),
@@ -619,13 +624,13 @@ def _bathers_shapes(pixel_grid: PixelGrid) -> list[tuple[str, Mask]]:
     ]
 
 
-def _bather_shapes(pixel_grid: PixelGrid, x: float, y: float, size: float) -> list[tuple[str, Mask]]:
+def _bather_shapes(pixel_grid: PixelGrid, x: float, y: float, body_height: float) -> list[tuple[str, Mask]]:
     def point(right_offset: float, up_offset: float) -> Point:
-        return x + size * right_offset, y - size * up_offset
+        return x + body_height * right_offset, y - body_height * up_offset
 
     return [
-        ("hair", pixel_grid.ellipse(point(0.0, 0.93), (0.10 * size, 0.09 * size))),
-        ("flesh", pixel_grid.ellipse(point(0.02, 0.88), (0.075 * size, 0.09 * size))),
+        ("hair", pixel_grid.ellipse(point(0.0, 0.93), (0.10 * body_height, 0.09 * body_height))),
+        ("flesh", pixel_grid.ellipse(point(0.02, 0.88), (0.075 * body_height, 0.09 * body_height))),
         ("flesh", pixel_grid.polygon(point(-0.15, 0.78), point(0.15, 0.78), point(0.10, 0.42), point(-0.10, 0.42))),
         ("flesh", pixel_grid.polygon(point(0.13, 0.78), point(0.34, 0.98), point(0.28, 1.02), point(0.04, 0.78))),
         ("flesh", pixel_grid.polygon(point(-0.11, 0.45), point(0.0, 0.45), point(-0.06, 0.0), point(-0.17, 0.0))),

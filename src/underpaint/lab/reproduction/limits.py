@@ -54,11 +54,11 @@ def error_rates(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, A
     """
     library = simulation_set(plan, mockups)
     _, answers_simulated = pretrain(plan, library, progress)
-    pairs = np.asarray(grid_pigments(plan))[test_rows(library, plan)]
+    pigment_pairs = np.asarray(grid_pigments(plan))[test_rows(library, plan)]
     claims = np.stack([probability > 0.5 for probability in answers_simulated.probability])
     return {
         name: _error_rates_of_pigment(
-            name, claims[:, :, column], answers_simulated.label[0][:, column], pairs[:, 0], pairs[:, 1]
+            name, claims[:, :, column], answers_simulated.label[0][:, column], pigment_pairs[:, 0], pigment_pairs[:, 1]
         )
         for column, name in enumerate(paper_outputs().names)
     }
@@ -89,8 +89,8 @@ def _error_rates_of_pigment(
     }
 
 
-def _claim_fraction(claims: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
-    return float(claims[:, mask].mean()) if mask.any() else float("nan")
+def _claim_fraction(claims: NDArray[np.bool_], spectrum_mask: NDArray[np.bool_]) -> float:
+    return float(claims[:, spectrum_mask].mean()) if spectrum_mask.any() else float("nan")
 
 
 PredictionFunction = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -143,10 +143,10 @@ def detection_limit(
         fraction, in %, above which vermilion is visible with the counts of a pixel.
     """
     n_draw = plan.draws
-    column = paper_outputs().names.index("vermilion")
+    vermilion_column = paper_outputs().names.index("vermilion")
     limits_by_cover = {}
-    for cover in ("none", "Top 1"):
-        stratigraphies = [_bottom_2b(float(fraction), cover) for fraction in VERMILION_FRACTIONS]
+    for cover_name in ("none", "Top 1"):
+        stratigraphies = [_bottom_2b(float(fraction), cover_name) for fraction in VERMILION_FRACTIONS]
         expected_counts = _expected_spectra(stratigraphies, mockups)
         probability_by_seconds: dict[str, Any] = {}
         for seconds_per_pixel in PIXEL_SECONDS:
@@ -154,13 +154,14 @@ def detection_limit(
             mean_counts = plan.counts * seconds_per_pixel / PIXEL_SECONDS[-1]
             counts = count(np.repeat(expected_counts * mean_counts, n_draw, axis=0), rng=rng).astype(np.float32)
             probabilities = {
-                name: predict(counts)[:, column].reshape(-1, n_draw) for name, predict in prediction_functions.items()
+                name: predict(counts)[:, vermilion_column].reshape(-1, n_draw)
+                for name, predict in prediction_functions.items()
             }
             probability_by_seconds[f"{seconds_per_pixel:g}"] = {
                 name: _probability_band(draw_probabilities) for name, draw_probabilities in probabilities.items()
             }
         counts_needed = counts_to_see(stratigraphies, "vermilion", mockups.instrument)
-        limits_by_cover[cover] = {
+        limits_by_cover[cover_name] = {
             "fraction": VERMILION_FRACTIONS.tolist(),
             "counts_to_see": counts_needed,
             "visible_percent": {
@@ -230,17 +231,17 @@ def run_ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
     scores_by_choice = {}
     stratigraphies, pigments_by_stratigraphy = study_grid(plan)
     mockups_by_axis = {axis: get_mockups(plan, axis) for axis in (XU_NETWORK_AXIS, FULL_AXIS)}
-    for choice, (kind, axis, with_background, with_counts) in settings_by_choice.items():
+    for paper_choice, (network_kind, axis, with_background, with_counts) in settings_by_choice.items():
         mockups = mockups_by_axis[axis]
         library = simulated_as_in_paper(
             stratigraphies, pigments_by_stratigraphy, mockups, with_background=with_background
         )
         if with_counts:
             library = draw_counts(library, plan)
-        run_name = f"ablation_{choice}"
-        checkpoints, answers_simulated = pretrain(plan, library, progress, name=run_name, folds=1, kind=kind)
+        run_name = f"ablation_{paper_choice}"
+        checkpoints, answers_simulated = pretrain(plan, library, progress, name=run_name, folds=1, kind=network_kind)
         mockup_scores = scores_over_folds(predict_mockups(plan, paper_network(checkpoints, mockups)))["mean"]
-        scores_by_choice[choice] = {
+        scores_by_choice[paper_choice] = {
             "f1_simulation": scores_over_folds(answers_simulated)["mean"]["f1"],
             "f1_mockups": mockup_scores["f1"],
             "auprc_mockups": mockup_scores["auprc"],
@@ -251,15 +252,21 @@ def run_ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
     return scores_by_choice
 
 
-def _bottom_2b(fraction: float, cover: str) -> Stratigraphy:
+def _bottom_2b(vermilion_fraction: float, cover_name: str) -> Stratigraphy:
     """Return a stratigraphy of Bottom 2B with the given mass fraction of vermilion, without cover or under Top 1."""
-    paints = paper_mixtures()
-    white_shares = {name: fraction for name, fraction in paints["Bottom 2B"].items() if name != "vermilion"}
-    white_scale = (1.0 - fraction) / sum(white_shares.values())
-    fractions = {name: white_scale * fraction for name, fraction in white_shares.items()} | {"vermilion": fraction}
-    layers = [Paint(fractions, pigment_to_binder=3.0).layer(BOTTOM_UM), ground_layer("chalk", GROUND_UM)]
-    if cover != "none":
-        layers.insert(0, Paint(paints["Top 1"], pigment_to_binder=3.0).layer(COVER_UM))
+    paint_fractions = paper_mixtures()
+    white_shares = {
+        name: vermilion_fraction
+        for name, vermilion_fraction in paint_fractions["Bottom 2B"].items()
+        if name != "vermilion"
+    }
+    white_scale = (1.0 - vermilion_fraction) / sum(white_shares.values())
+    mass_fractions = {name: white_scale * vermilion_fraction for name, vermilion_fraction in white_shares.items()} | {
+        "vermilion": vermilion_fraction
+    }
+    layers = [Paint(mass_fractions, pigment_to_binder=3.0).layer(BOTTOM_UM), ground_layer("chalk", GROUND_UM)]
+    if cover_name != "none":
+        layers.insert(0, Paint(paint_fractions["Top 1"], pigment_to_binder=3.0).layer(COVER_UM))
     return Stratigraphy(tuple(layers))
 
 
@@ -280,9 +287,9 @@ def _visible_percent(counts_needed: Sequence[float], counts: float) -> float | N
 
 def _false_positive_rate(probability: NDArray[np.float32], truth: NDArray[np.bool_]) -> dict[str, Any]:
     is_false_positive = (probability > PRESENT_PROBABILITY) & ~truth
-    rate = is_false_positive.sum(axis=0) / np.maximum((~truth).sum(axis=0), 1)
-    rate_by_pigment = dict(zip(paper_outputs().names, rate.tolist(), strict=True))
-    return {"share": float(rate.mean()), "by_pigment": rate_by_pigment}
+    false_positive_rates = is_false_positive.sum(axis=0) / np.maximum((~truth).sum(axis=0), 1)
+    rate_by_pigment = dict(zip(paper_outputs().names, false_positive_rates.tolist(), strict=True))
+    return {"share": float(false_positive_rates.mean()), "by_pigment": rate_by_pigment}
 
 
 def _probability_band(draw_probabilities: NDArray[np.float32]) -> dict[str, list[float]]:
@@ -297,17 +304,21 @@ def _probability_band(draw_probabilities: NDArray[np.float32]) -> dict[str, list
 
 def _limits_figure(detection: dict[str, Any], title: str) -> Any:
     detection_plots = []
-    for cover, limits_of_cover in detection.items():
-        cover_text = "not covered" if cover == "none" else f"under {COVER_UM:.0f} µm of {cover}"
+    for cover_name, limits_of_cover in detection.items():
+        cover_text = "not covered" if cover_name == "none" else f"under {COVER_UM:.0f} µm of {cover_name}"
         for seconds, limits_of_network in limits_of_cover["seconds"].items():
             curves = {name: np.asarray(band["mean"]) for name, band in limits_of_network.items()}
             bands = {
                 name: (np.asarray(band["low"]), np.asarray(band["high"])) for name, band in limits_of_network.items()
             }
-            x = 100.0 * np.asarray(limits_of_cover["fraction"])
+            vermilion_percent = 100.0 * np.asarray(limits_of_cover["fraction"])
             detection_plots.append(
                 Detection(
-                    f"{seconds} s a pixel, {cover_text}", x, curves, limits_of_cover["visible_percent"][seconds], bands
+                    f"{seconds} s a pixel, {cover_text}",
+                    vermilion_percent,
+                    curves,
+                    limits_of_cover["visible_percent"][seconds],
+                    bands,
                 )
             )
     return detection_panels(detection_plots, title, marked_percent=100.0 * PAPER_FRACTION)

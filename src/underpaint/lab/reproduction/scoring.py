@@ -26,11 +26,13 @@ def scores_over_folds(answers: Answers, arm: str = "") -> dict[str, Any]:
         ``paper`` has the three scores of the paper, for arms of the paper.
     """
     answers_and_labels_by_fold = [
-        (_with_groups(answer), _with_groups(truth))
+        (_with_group_columns(answer), _with_group_columns(truth))
         for answer, truth in zip(answers.probability, answers.label, strict=True)
     ]
     score_rows = [
-        _mean_scores([_score(answer[:, column], truth[:, column]) for answer, truth in answers_and_labels_by_fold])
+        _mean_scores(
+            [_score_all_visible(answer[:, column], truth[:, column]) for answer, truth in answers_and_labels_by_fold]
+        )
         for column in range(answers_and_labels_by_fold[0][0].shape[1])
     ]
     return _scores_by_name(score_rows, arm)
@@ -42,8 +44,10 @@ def pooled_scores(answers: Answers) -> dict[str, Any]:
     Scores of an output are from folds in which the training set contains this output. ``not_learned`` has its
     sensitivity in all other folds.
     """
-    answer, truth = (_with_groups(np.concatenate(fold_arrays)) for fold_arrays in (answers.probability, answers.label))
-    is_learned = _with_groups(
+    answer, truth = (
+        _with_group_columns(np.concatenate(fold_arrays)) for fold_arrays in (answers.probability, answers.label)
+    )
+    is_learned = _with_group_columns(
         np.concatenate(
             [
                 np.tile(score_row, (len(fold_labels), 1))
@@ -54,9 +58,9 @@ def pooled_scores(answers: Answers) -> dict[str, Any]:
     score_rows = []
     for column in range(answer.shape[1]):
         learned_rows = is_learned[:, column]
-        score_row = _mean_scores([_score(answer[learned_rows, column], truth[learned_rows, column])])
+        score_row = _mean_scores([_score_all_visible(answer[learned_rows, column], truth[learned_rows, column])])
         if not learned_rows.all():
-            scores_not_learned = _score(answer[~learned_rows, column], truth[~learned_rows, column])
+            scores_not_learned = _score_all_visible(answer[~learned_rows, column], truth[~learned_rows, column])
             score_row["not_learned"] = {
                 "sensitivity": scores_not_learned.sensitivity,
                 "n_positive": scores_not_learned.n_positive,
@@ -65,7 +69,7 @@ def pooled_scores(answers: Answers) -> dict[str, Any]:
     return _scores_by_name(score_rows, "")
 
 
-def _with_groups(pigment_columns: NDArray[Any]) -> NDArray[Any]:
+def _with_group_columns(pigment_columns: NDArray[Any]) -> NDArray[Any]:
     """Return (n, n_pigment + n_group) columns, in which a group has the maximum over its pigments."""
     group_labels = paper_outputs().groups
     member_columns = [
@@ -82,7 +86,7 @@ def group_names() -> tuple[str, ...]:
     return group_outputs(paper_classes()).names
 
 
-def _score(answer: NDArray[np.float32], truth: NDArray[np.bool_]) -> Scores:
+def _score_all_visible(answer: NDArray[np.float32], truth: NDArray[np.bool_]) -> Scores:
     return score(answer, truth, np.ones(truth.size, dtype=bool))
 
 
@@ -120,7 +124,7 @@ def _mean_over_names(scores_by_name: dict[str, dict[str, Any]]) -> dict[str, Any
     return mean_scores
 
 
-def _nanmean(values: list[float]) -> float:
+def _nanmean(score_values: list[float]) -> float:
     """Return the mean of the values that are not NaN, or NaN if there are none."""
-    finite_values = [value for value in values if not np.isnan(value)]
+    finite_values = [score_value for score_value in score_values if not np.isnan(score_value)]
     return float(np.mean(finite_values)) if finite_values else float("nan")

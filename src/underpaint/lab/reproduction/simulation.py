@@ -63,8 +63,8 @@ def simulated_as_in_paper(
     """
     instrument, outputs = load_instrument(INSTRUMENT), outputs or paper_outputs()
     spectrum_batches = []
-    for start in range(0, len(stratigraphies), BATCH_SIZE):
-        stratigraphy_batch = stratigraphies[start : start + BATCH_SIZE]
+    for batch_start in range(0, len(stratigraphies), BATCH_SIZE):
+        stratigraphy_batch = stratigraphies[batch_start : batch_start + BATCH_SIZE]
         emission = emit(stratigraphy_batch, instrument, detail=Detail(orders=2, scatter=False), single=True)
         without_scatter = {name: 0.0 * getattr(emission, name) for name in SCATTER}
         spectrum_batches.append(
@@ -84,18 +84,20 @@ def grid_pigments(plan: Plan) -> list[tuple[str, str]]:
     return _pigment_pairs(paper_grid(plan.materials)[:: plan.grid_step])
 
 
-def _stratigraphies_of(grid: Sequence[tuple[str, str, float, float]]) -> tuple[list[Stratigraphy], list[set[str]]]:
+def _stratigraphies_of(
+    paper_structures: Sequence[tuple[str, str, float, float]],
+) -> tuple[list[Stratigraphy], list[set[str]]]:
     """Return the stratigraphies of structures in the paper's grid, and the set of pigments of each."""
-    return [paper_stratigraphy(*structure) for structure in grid], [
-        set(pigment_pair) for pigment_pair in _pigment_pairs(grid)
+    return [paper_stratigraphy(*structure) for structure in paper_structures], [
+        set(pigment_pair) for pigment_pair in _pigment_pairs(paper_structures)
     ]
 
 
-def _pigment_pairs(grid: Sequence[tuple[str, str, float, float]]) -> list[tuple[str, str]]:
+def _pigment_pairs(paper_structures: Sequence[tuple[str, str, float, float]]) -> list[tuple[str, str]]:
     library_names = {"substitute": "emerald_green"}
     return [
         (library_names.get(upper_pigment, upper_pigment), library_names.get(lower_pigment, lower_pigment))
-        for upper_pigment, lower_pigment, _, _ in grid
+        for upper_pigment, lower_pigment, _, _ in paper_structures
     ]
 
 

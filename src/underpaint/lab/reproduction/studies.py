@@ -63,19 +63,19 @@ FIGURE_STUDIES: dict[str, Callable[[Plan, Networks, Progress], dict[str, Any]]] 
 STUDIES = ("table3", *FIGURE_STUDIES, "comparison")
 
 
-def write_result(result: dict[str, Any], path: Path) -> None:
+def write_result(study_result: dict[str, Any], path: Path) -> None:
     """Write a result as JSON, with numbers rounded to five significant digits."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, _round_floats(result))
+    write_json(path, _round_floats(study_result))
 
 
 def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title: str, note: str) -> None:
     """Write a table as CSV and HTML, with three decimals for numbers and empty cells for None."""
     cells = [[_cell_text(value) for value in row] for row in rows]
-    stream = StringIO()
-    write_csv(stream, [header, *cells], line_end="\n")
-    for suffix, file_text in ((".csv", stream.getvalue()), (".html", _html_page(header, cells, title, note))):
-        with atomic_write(path.with_suffix(suffix)) as temporary_path:
+    csv_stream = StringIO()
+    write_csv(csv_stream, [header, *cells], line_end="\n")
+    for file_suffix, file_text in ((".csv", csv_stream.getvalue()), (".html", _html_page(header, cells, title, note))):
+        with atomic_write(path.with_suffix(file_suffix)) as temporary_path:
             temporary_path.write_text(file_text, "utf-8")
 
 
@@ -96,26 +96,26 @@ def table3_rows(scores_by_arm: dict[str, Any]) -> tuple[list[str], list[Row]]:
     return [*header, "always yes F1", "majority accuracy"], rows
 
 
-def column_rows(table: dict[str, dict[str, Any]], name_header: str) -> tuple[list[str], list[Row]]:
+def column_rows(values_by_name: dict[str, dict[str, Any]], name_header: str) -> tuple[list[str], list[Row]]:
     """Return the header and rows of a table in the form ``{name: {column: value}}``."""
-    columns = list(next(iter(table.values())))
+    columns = list(next(iter(values_by_name.values())))
     return [name_header, *columns], [
-        [name, *(row_values[column] for column in columns)] for name, row_values in table.items()
+        [name, *(row_values[column] for column in columns)] for name, row_values in values_by_name.items()
     ]
 
 
-def _round_floats(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _round_floats(nested_value) for key, nested_value in value.items()}
-    if isinstance(value, list | tuple):
-        return [_round_floats(nested_value) for nested_value in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+def _round_floats(result_value: Any) -> Any:
+    if isinstance(result_value, dict):
+        return {str(key): _round_floats(nested_value) for key, nested_value in result_value.items()}
+    if isinstance(result_value, list | tuple):
+        return [_round_floats(nested_value) for nested_value in result_value]
+    return float(f"{result_value:.5g}") if isinstance(result_value, float) else result_value
 
 
-def _cell_text(value: str | float | None) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
+def _cell_text(cell_value: str | float | None) -> str:
+    if cell_value is None or (isinstance(cell_value, float) and np.isnan(cell_value)):
         return ""
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{cell_value:.3f}" if isinstance(cell_value, float) else str(cell_value)
 
 
 def _html_page(header: Sequence[str], cells: Sequence[Sequence[str]], title: str, note: str) -> str:
@@ -260,9 +260,9 @@ def compare_networks(plan: Plan, progress: Progress) -> dict[str, Any]:
         "paper_thirty_pigments": ("xu2022", palette_set),
     }
     rows_by_model = {}
-    for name, (kind, spectra_set) in training_sets.items():
+    for name, (network_kind, spectra_set) in training_sets.items():
         checkpoints, answers_simulated = pretrain(
-            plan, spectra_set, progress, name=f"comparison_{name}", folds=1, kind=kind
+            plan, spectra_set, progress, name=f"comparison_{name}", folds=1, kind=network_kind
         )
         contestant = paper_network(checkpoints, mockups, name=f"comparison_{name}", simulation_set=spectra_set)
         rows_by_model[name] = _comparison_row(plan, contestant, mockups, answers_simulated, progress)
@@ -273,10 +273,10 @@ def compare_networks(plan: Plan, progress: Progress) -> dict[str, Any]:
 def mixed_layers(plan: Plan) -> Samples:
     """Return stratigraphies as in the paper's grid, but with one to four random pigments in each layer."""
     rng = np.random.default_rng((plan.seed, 5))
-    grid = paper_grid(plan.materials)[:: plan.grid_step * plan.study_step]
-    names = sorted({upper_pigment for upper_pigment, *_ in grid})
+    paper_structures = paper_grid(plan.materials)[:: plan.grid_step * plan.study_step]
+    names = sorted({upper_pigment for upper_pigment, *_ in paper_structures})
     samples, pigments_by_sample = [], []
-    for *_, top_um, bottom_um in grid:
+    for *_, top_um, bottom_um in paper_structures:
         paints = [_random_mixture(names, rng) for _ in range(2)]
         samples.append(paper_layers(paints, (top_um, bottom_um)))
         pigments_by_sample.append({REPLACED_PIGMENTS.get(name, name) for paint in paints for name in paint})
@@ -357,17 +357,17 @@ def reproduce(study: str, plan: Plan, progress: Progress) -> dict[str, Any]:
         raise TrainingError(f"Cannot reproduce {study!r}: there is no such study. Give all, {', '.join(STUDIES)}.")
     check_plan(plan)
     if study == "table3":
-        result = table3(plan, progress)
+        study_result = table3(plan, progress)
     elif study == "comparison":
-        result = {"models": compare_networks(plan, progress)}
+        study_result = {"models": compare_networks(plan, progress)}
     else:
-        result = FIGURE_STUDIES[study](plan, trained_networks(plan, progress), progress)
+        study_result = FIGURE_STUDIES[study](plan, trained_networks(plan, progress), progress)
     settings = json.loads(plan.model_dump_json(exclude={"out", "mockups", "labels"}))
     provenance = {"note": mockup_note(plan), "version": __version__, "plan": settings}
-    result["about"] = {**result.get("about", {}), **provenance}
-    write_result(result, plan.out / f"{study}.json")
-    _write_tables(study, result, plan)
-    return result
+    study_result["about"] = {**study_result.get("about", {}), **provenance}
+    write_result(study_result, plan.out / f"{study}.json")
+    _write_tables(study, study_result, plan)
+    return study_result
 
 
 def check_plan(plan: Plan) -> None:
@@ -407,17 +407,17 @@ def trained_networks(plan: Plan, progress: Progress) -> Networks:
     return networks
 
 
-def _write_tables(study: str, result: dict[str, Any], plan: Plan) -> None:
+def _write_tables(study: str, study_result: dict[str, Any], plan: Plan) -> None:
     if study == "table3":
         title = "Table 3 of Xu et al. 2022, with additional arms"
-        write_table(*table3_rows(result), plan.out / "table3", title=title, note=mockup_note(plan))
+        write_table(*table3_rows(study_result), plan.out / "table3", title=title, note=mockup_note(plan))
     elif study == "comparison":
         title = "Models trained with the paper's protocol on a part of its grid"
         write_table(
-            *column_rows(result["models"], "model"), plan.out / "comparison", title=title, note=mockup_note(plan)
+            *column_rows(study_result["models"], "model"), plan.out / "comparison", title=title, note=mockup_note(plan)
         )
     elif study == "limits":
         title = "Effect of the paper's choices"
         write_table(
-            *column_rows(result["ablation"], "choice"), plan.out / "limits", title=title, note=mockup_note(plan)
+            *column_rows(study_result["ablation"], "choice"), plan.out / "limits", title=title, note=mockup_note(plan)
         )

@@ -41,7 +41,7 @@ from underpaint.lab.training.labelled import labelled_spectra
 from underpaint.lab.training.library import Library
 from underpaint.lab.training.loop import run_training
 from underpaint.lab.training.module import log_odds
-from underpaint.lab.training.paired import Answers, Comparison, answers_of, compare, instrument_of
+from underpaint.lab.training.paired import Answers, Comparison, answers_of, batch_conditions, compare
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.lab.training.split import split_by_source
 from underpaint.physics.instrument import Instrument, save_instrument
@@ -53,13 +53,13 @@ from underpaint.simulate import LibrarySettings, outputs_for
 from underpaint.simulate.instrument_inputs import InstrumentConditions
 from underpaint.simulate.randomise import log_uniform, perturb_instrument, random_instrument
 
-_ALIGNED_PARTS = ("stem", "head", "code")
+_ALIGNED_LAYERS = ("stem", "head", "code")
 _SCALE_LIMITS = (0.5, 2.0)
 """Limits of the scale factor of a channel, because the standard deviation of an inactive channel is uncertain."""
 _MIN_STD = 1e-6
 
 
-def align(network: nn.Module, source_batches: Sequence[Batch], target_batches: Sequence[Batch]) -> nn.Module:
+def align_network(network: nn.Module, source_batches: Sequence[Batch], target_batches: Sequence[Batch]) -> nn.Module:
     """Return a copy of a network that has the same channel statistics on target spectra as on source spectra.
 
     Parameters
@@ -79,11 +79,11 @@ def align(network: nn.Module, source_batches: Sequence[Batch], target_batches: S
     """
     aligned_network = deepcopy(network).eval()
     network.eval()
-    for name, layer in aligned_network.named_modules():
-        if name.split(".")[0] in _ALIGNED_PARTS and isinstance(layer, nn.Conv2d | nn.Linear):
+    for layer_name, layer in aligned_network.named_modules():
+        if layer_name.split(".")[0] in _ALIGNED_LAYERS and isinstance(layer, nn.Conv2d | nn.Linear):
             source_moments, target_moments = (
-                _moments(network, name, source_batches),
-                _moments(aligned_network, name, target_batches),
+                _channel_moments(network, layer_name, source_batches),
+                _channel_moments(aligned_network, layer_name, target_batches),
             )
             _match_moments(layer, source_moments, target_moments)
     return aligned_network
@@ -92,17 +92,17 @@ def align(network: nn.Module, source_batches: Sequence[Batch], target_batches: S
 def _match_moments(
     layer: nn.Conv2d | nn.Linear, source_moments: tuple[Tensor, Tensor], target_moments: tuple[Tensor, Tensor]
 ) -> None:
-    scale = (source_moments[1] / target_moments[1].clamp_min(_MIN_STD)).clamp(*_SCALE_LIMITS)
+    channel_scale = (source_moments[1] / target_moments[1].clamp_min(_MIN_STD)).clamp(*_SCALE_LIMITS)
     with torch.no_grad():
-        layer.weight.mul_(scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
+        layer.weight.mul_(channel_scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
         if layer.bias is not None:
-            layer.bias.copy_((layer.bias - target_moments[0]) * scale + source_moments[0])
+            layer.bias.copy_((layer.bias - target_moments[0]) * channel_scale + source_moments[0])
 
 
-def _moments(network: nn.Module, name: str, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
+def _channel_moments(network: nn.Module, layer_name: str, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
     """Return the (n_channel,) mean and standard deviation of a layer's output over all spectra and positions."""
     moment_sums: list[Tensor] = []
-    forward_hook = network.get_submodule(name).register_forward_hook(_summing_hook(moment_sums))
+    forward_hook = network.get_submodule(layer_name).register_forward_hook(_summing_hook(moment_sums))
     try:
         with torch.inference_mode():
             for batch in batches:
@@ -286,7 +286,7 @@ def adapt(
     stopwatch.end_step("fitting")
     instruments = fitted_instrument.draw_instruments(settings.n_machine, settings.seed)
     simulation_settings = settings.library_job(
-        settings.palette or _palette_of(given_model.card), instruments, given_model.card
+        settings.palette or _network_palette(given_model.card), instruments, given_model.card
     )
     fixed_settings = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads", "methods"})
     fixed_settings["instrument"] = fitted_instrument.instrument.model_dump(mode="json")
@@ -327,9 +327,9 @@ class FittedInstrument:
 
     def conditions(self) -> InstrumentConditions:
         """Return the instrument conditions for a network of layers."""
-        return self._knowledge().known()
+        return self._merged_knowledge().known()
 
-    def _knowledge(self, default_instrument: Instrument | None = None) -> Knowledge:
+    def _merged_knowledge(self, default_instrument: Instrument | None = None) -> Knowledge:
         return merge_knowledge(
             self.scan,
             user_instrument=self.known_instrument,
@@ -338,19 +338,21 @@ class FittedInstrument:
             measured_axis=True,
         )
 
-    def draw_instruments(self, n: int, seed: int) -> tuple[Instrument, ...]:
-        """Draw ``n`` instruments that are consistent with the scan."""
+    def draw_instruments(self, n_instrument: int, seed: int) -> tuple[Instrument, ...]:
+        """Draw ``n_instrument`` instruments that are consistent with the scan."""
         rng = np.random.default_rng((seed, 78))
         if self.known_instrument is not None:
-            return tuple(perturb_instrument(self.instrument, rng) for _ in range(n))
-        return tuple(self._random_instrument(rng) for _ in range(n))
+            return tuple(perturb_instrument(self.instrument, rng) for _ in range(n_instrument))
+        return tuple(self._random_instrument(rng) for _ in range(n_instrument))
 
     def _random_instrument(self, rng: np.random.Generator) -> Instrument:
         """Return an instrument with the fitted values, and with random values of common scanners for the others."""
         instrument = random_instrument(rng)
         detector = instrument.detector.model_copy(update={"tail_fraction": log_uniform(rng, *_TAIL_FRACTION)})
         geometry = instrument.geometry.model_copy(update={"detector_air_cm": log_uniform(rng, *_DETECTOR_AIR_CM)})
-        return self._knowledge(instrument.model_copy(update={"detector": detector, "geometry": geometry})).instrument
+        return self._merged_knowledge(
+            instrument.model_copy(update={"detector": detector, "geometry": geometry})
+        ).instrument
 
 
 def fit_instrument(scan: Scan, known_instrument: Instrument | None = None) -> FittedInstrument:
@@ -407,7 +409,7 @@ class _SimulatedSets:
     source_set: Library
 
 
-def _palette_of(model_card: ModelCard) -> tuple[str, ...]:
+def _network_palette(model_card: ModelCard) -> tuple[str, ...]:
     """Return the pigments among the outputs of a network, and common pigments without visible lines."""
     output_pigments = [
         split_place(name)[0] for name, kind in zip(model_card.names, model_card.kinds, strict=True) if kind == "member"
@@ -474,27 +476,29 @@ def _adapted_networks(
     show_progress: Progress,
 ) -> dict[str, TrainedNetwork]:
     train_settings = _fine_tune_settings(settings, sizes, given_model.card, spectra)
-    conditions = _conditions_of(given_model, fitted_instrument)
+    conditions = _network_conditions(given_model, fitted_instrument)
     scan_batches = _batches(spectra, train_settings, conditions)
     candidates: dict[str, TrainedNetwork] = {}
     if "told" in settings.methods and conditions is not None:
         candidates["told"] = given_model
     if "aligned" in settings.methods:
         show_progress("Aligning", 0, 1)
-        network = align(given_model.network, _batches(simulated_sets.source_set, train_settings, None), scan_batches)
+        network = align_network(
+            given_model.network, _batches(simulated_sets.source_set, train_settings, None), scan_batches
+        )
         candidates["aligned"] = TrainedNetwork(network, given_model.card)
     if {"tuned", "tuned_aligned"} & set(settings.methods):
         tuned_model = _fine_tune(given_model, simulated_sets.training_set, train_settings, show_progress)
         candidates |= {"tuned": tuned_model} if "tuned" in settings.methods else {}
     if "tuned_aligned" in settings.methods:
-        network = align(
+        network = align_network(
             tuned_model.network, _batches(simulated_sets.training_set, train_settings, conditions), scan_batches
         )
         candidates["tuned_aligned"] = TrainedNetwork(network, tuned_model.card)
     return candidates
 
 
-def _conditions_of(given_model: TrainedNetwork, fitted_instrument: FittedInstrument) -> NDArray[np.float32] | None:
+def _network_conditions(given_model: TrainedNetwork, fitted_instrument: FittedInstrument) -> NDArray[np.float32] | None:
     return (
         fitted_instrument.conditions().inputs(given_model.card.instrument_inputs)
         if given_model.card.instrument_inputs
@@ -511,14 +515,14 @@ def _batches(library: Library, settings: TrainSettings, conditions: NDArray[np.f
     for batch in Batches(without_quantities, rows, settings, shuffle=False):
         n_column = max(n_input, batch.instrument.shape[1])
         batch_with_inputs = batch._replace(instrument=batch.instrument.new_zeros((len(batch.counts), n_column)))
-        batches.append(batch_with_inputs._replace(instrument=instrument_of(batch_with_inputs, conditions)))
+        batches.append(batch_with_inputs._replace(instrument=batch_conditions(batch_with_inputs, conditions)))
     return batches
 
 
 def _fine_tune(
     given_model: TrainedNetwork, library: Library, settings: TrainSettings, show_progress: Progress
 ) -> TrainedNetwork:
-    labelled_library = _with_outputs_of(library, given_model.card)
+    labelled_library = _library_with_outputs(library, given_model.card)
     split = split_by_source(labelled_library.source, seed=settings.seed, validation_share=0.1, test_share=0)
     lightning.seed_everything(settings.seed, verbose=False)
     model_card = given_model.card.model_copy(update={"name": settings.name})
@@ -527,7 +531,7 @@ def _fine_tune(
     ).trained_model
 
 
-def _with_outputs_of(library: Library, model_card: ModelCard) -> Library:
+def _library_with_outputs(library: Library, model_card: ModelCard) -> Library:
     """Return the library with labels for all outputs of a network, unknown for those that the library lacks."""
     library_with_outputs = replace(
         library.with_names(model_card.names),
@@ -555,7 +559,7 @@ def _adaptation_report(
     sizes: Sizes,
 ) -> AdaptReport:
     train_settings = _fine_tune_settings(settings, sizes, given_model.card, spectra)
-    conditions = _conditions_of(given_model, fitted_instrument)
+    conditions = _network_conditions(given_model, fitted_instrument)
     split = split_by_source(simulated_sets.training_set.source, seed=settings.seed, validation_share=0.1, test_share=0)
     validation_set = simulated_sets.training_set.select_rows(split.validation)
     loss_by_method = {

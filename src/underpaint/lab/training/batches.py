@@ -86,24 +86,24 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
     if library.has_noise:
         counts, total_counts = spectra, spectra.sum(axis=1)
     elif settings.follows_paper_protocol:
-        counts, total_counts = _noise_free(library, rows, spectra, settings)
+        counts, total_counts = _noise_free_counts(library, rows, spectra, settings)
     else:
-        total_counts = _log_uniform(rng, settings.counts_min, settings.counts_max, rows.size)
-        counts = poisson(spectra * (total_counts / spectra.sum(axis=1))[:, None], rng)
+        total_counts = _draw_log_uniform(rng, settings.counts_min, settings.counts_max, rows.size)
+        counts = draw_poisson(spectra * (total_counts / spectra.sum(axis=1))[:, None], rng)
     is_present = labels == 1
     # the paper also trains on labels that are not visible
     is_visible = settings.follows_paper_protocol or library.counts_needed[rows] <= total_counts[:, None]
     if library.max_absent_counts is not None:
         is_far_below_limit = is_present & (library.max_absent_counts[rows] >= total_counts[:, None])
         is_present, labels = is_present & ~is_far_below_limit, np.where(is_far_below_limit, 0, labels)
-    weight = (labels == 0) | (is_present & is_visible)
+    label_weight = (labels == 0) | (is_present & is_visible)
     batch_arrays = (
         counts,
         library.recorded[rows],
         is_present.astype(np.float32),
-        weight.astype(np.float32),
+        label_weight.astype(np.float32),
         _instrument_inputs(library, rows, rng),
-        _quantities(library, rows, is_present & is_visible),
+        _surface_quantities(library, rows, is_present & is_visible),
         _log_excess(library, rows, total_counts, is_present & is_visible),
         np.empty((rows.size, 0), dtype=np.uint8) if library.amount is None else library.amount[rows],
     )
@@ -125,7 +125,9 @@ def _instrument_inputs(library: Library, rows: NDArray[np.int64], rng: np.random
     return conditions
 
 
-def _quantities(library: Library, rows: NDArray[np.int64], is_visible: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _surface_quantities(
+    library: Library, rows: NDArray[np.int64], is_visible: NDArray[np.bool_]
+) -> NDArray[np.float32]:
     """Return thickness and mass fractions of the surface layer, with NaN for materials that are not visible."""
     if library.quantities is None:
         return np.empty((rows.size, 0), dtype=np.float32)
@@ -147,7 +149,7 @@ def _log_excess(
     return np.log(total_counts[:, None] / counts_needed).astype(np.float32)
 
 
-def poisson(expected_counts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def draw_poisson(expected_counts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
     """Draw Poisson counts, for expected counts above 30 from a rounded normal distribution for speed.
 
     Parameters
@@ -171,7 +173,7 @@ def poisson(expected_counts: NDArray[np.float32], rng: np.random.Generator) -> N
     return counts
 
 
-def _noise_free(
+def _noise_free_counts(
     library: Library, rows: NDArray[np.int64], spectra: NDArray[np.float32], settings: TrainSettings
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     library_counts = library.total_counts
@@ -181,5 +183,7 @@ def _noise_free(
     return spectra * (total_counts / spectra.sum(axis=1))[:, None], total_counts
 
 
-def _log_uniform(rng: np.random.Generator, min_value: float, max_value: float, n_value: int) -> NDArray[np.float32]:
+def _draw_log_uniform(
+    rng: np.random.Generator, min_value: float, max_value: float, n_value: int
+) -> NDArray[np.float32]:
     return np.exp(rng.uniform(np.log(min_value), np.log(max_value), n_value)).astype(np.float32)

@@ -195,16 +195,14 @@ def fit_platt_scaling(log_odds: NDArray[np.float64], truth: NDArray[np.bool_]) -
     def loss_and_gradient(scale_and_shift: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         log_scale, shift = scale_and_shift
         scale = np.exp(log_scale)
-        margin = label_sign * (scale * log_odds + shift)
-        slope = -label_sign / (1.0 + np.exp(np.minimum(margin, 500.0)))
-        loss_value = np.logaddexp(0.0, -margin).sum() + 0.5 * _PRIOR_WEIGHT * (log_scale**2 + shift**2)
-        scale_gradient = (slope * log_odds).sum() * scale + _PRIOR_WEIGHT * log_scale
-        return float(loss_value), np.array([scale_gradient, slope.sum() + _PRIOR_WEIGHT * shift])
+        label_margin = label_sign * (scale * log_odds + shift)
+        loss_slope = -label_sign / (1.0 + np.exp(np.minimum(label_margin, 500.0)))
+        loss_value = np.logaddexp(0.0, -label_margin).sum() + 0.5 * _PRIOR_WEIGHT * (log_scale**2 + shift**2)
+        scale_gradient = (loss_slope * log_odds).sum() * scale + _PRIOR_WEIGHT * log_scale
+        return float(loss_value), np.array([scale_gradient, loss_slope.sum() + _PRIOR_WEIGHT * shift])
 
-    solution = minimize(
-        loss_and_gradient, np.zeros(2), jac=True, method="L-BFGS-B", bounds=((-2.0, 2.0), (-10.0, 10.0))
-    )
-    return float(np.exp(solution.x[0])), float(solution.x[1])
+    optimum = minimize(loss_and_gradient, np.zeros(2), jac=True, method="L-BFGS-B", bounds=((-2.0, 2.0), (-10.0, 10.0)))
+    return float(np.exp(optimum.x[0])), float(optimum.x[1])
 
 
 def _prediction_sets(
@@ -244,7 +242,8 @@ def _set_threshold(scores: NDArray[np.float64], nominal_coverage: float) -> floa
 
 def _as_tuples(thresholds: NDArray[np.float64]) -> Sequence[Sequence[Sequence[float]]]:
     return tuple(
-        tuple(tuple(round(float(value), 4) for value in row) for row in decade_table) for decade_table in thresholds
+        tuple(tuple(round(float(threshold), 4) for threshold in threshold_row) for threshold_row in decade_table)
+        for decade_table in thresholds
     )
 
 

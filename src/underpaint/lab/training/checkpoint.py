@@ -72,52 +72,58 @@ def load_onnx_weights(network: nn.Module, model_card: ModelCard, path: Path) -> 
         The file is damaged or lacks a weight, or the outputs of network and file differ.
     """
     expected_weights = {
-        name: weight for name, weight in network.state_dict().items() if not name.endswith(_BATCH_COUNTER)
+        weight_name: weight
+        for weight_name, weight in network.state_dict().items()
+        if not weight_name.endswith(_BATCH_COUNTER)
     }
     # the exporter omits zero biases, and the check at the end fails if a missing bias was not zero
     zero_biases = {
-        name: torch.zeros_like(weight) for name, weight in expected_weights.items() if name.endswith(".bias")
+        weight_name: torch.zeros_like(weight)
+        for weight_name, weight in expected_weights.items()
+        if weight_name.endswith(".bias")
     }
-    weights = zero_biases | _weights(path)
+    weights = zero_biases | _read_onnx_weights(path)
     wrong_weights = [
-        name for name, weight in expected_weights.items() if name not in weights or weights[name].shape != weight.shape
+        weight_name
+        for weight_name, weight in expected_weights.items()
+        if weight_name not in weights or weights[weight_name].shape != weight.shape
     ]
     if wrong_weights:
         raise TrainingError(
             _unusable_message(path, f"it has no weights of the right size for {', '.join(wrong_weights)}")
         )
-    network.load_state_dict({name: weights[name] for name in expected_weights}, strict=False)
+    network.load_state_dict({weight_name: weights[weight_name] for weight_name in expected_weights}, strict=False)
     try:
         check_export(network.eval(), model_card, path)
     except TrainingError as error:
         raise TrainingError(_unusable_message(path, "a network with its weights has other outputs")) from error
 
 
-def _weights(path: Path) -> dict[str, Tensor]:
+def _read_onnx_weights(path: Path) -> dict[str, Tensor]:
     import onnx
 
     try:
-        graph = onnx.load_from_string(read_network(path)).graph
+        onnx_graph = onnx.load_from_string(read_network(path)).graph
     except Exception as error:  # protobuf errors have no public base class
         raise TrainingError(_unusable_message(path, f"it cannot be read ({error})")) from error
-    array_by_name = {tensor.name: np.array(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
+    array_by_name = {tensor.name: np.array(onnx.numpy_helper.to_array(tensor)) for tensor in onnx_graph.initializer}
     weights = {
         name.removeprefix(_WEIGHT_PREFIX): array
         for name, array in array_by_name.items()
         if name.startswith(_WEIGHT_PREFIX)
     }
-    for node in graph.node:
-        if node.op_type == "GRU" and node.input[3:4] and node.input[3] in array_by_name:
-            weights |= _biases(array_by_name[node.input[3]])
+    for graph_node in onnx_graph.node:
+        if graph_node.op_type == "GRU" and graph_node.input[3:4] and graph_node.input[3] in array_by_name:
+            weights |= _unpack_biases(array_by_name[graph_node.input[3]])
     return {name: torch.from_numpy(array) for name, array in weights.items()}
 
 
-def _biases(packed_biases: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+def _unpack_biases(packed_biases: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """Return the biases of a recurrent layer from the exporter's array, in which the update gate is first."""
     biases = {}
     for direction_suffix, direction_biases in zip(("", "_reverse"), packed_biases, strict=False):
-        for bias_kind, gates in zip(("ih", "hh"), np.split(direction_biases, 2), strict=True):
-            update_gate, reset_gate, candidate_gate = np.split(gates, 3)
+        for bias_kind, gate_biases in zip(("ih", "hh"), np.split(direction_biases, 2), strict=True):
+            update_gate, reset_gate, candidate_gate = np.split(gate_biases, 3)
             biases[f"recurrent.bias_{bias_kind}_l0{direction_suffix}"] = np.concatenate(
                 (reset_gate, update_gate, candidate_gate)
             )

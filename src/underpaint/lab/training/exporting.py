@@ -28,8 +28,8 @@ class _NetworkWithProbability(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         outputs = self.network(*inputs)
-        logits, *quantities = outputs if isinstance(outputs, tuple) else (outputs,)
-        return logits, torch.sigmoid(logits), *quantities
+        logits, *other_outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return logits, torch.sigmoid(logits), *other_outputs
 
 
 def export(network: nn.Module, model_card: ModelCard, path: str | Path) -> Path:

@@ -149,8 +149,8 @@ class FinetuneReport:
             (self.first_step.validation_loss, "first"),
             (self.second_step.validation_loss, "second"),
         )
-        loss, step = min(loss_and_step)
-        return "before" if self.loss_before is not None and self.loss_before <= loss else step
+        validation_loss, step_name = min(loss_and_step)
+        return "before" if self.loss_before is not None and self.loss_before <= validation_loss else step_name
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for JSON, with None instead of NaN."""
@@ -291,7 +291,7 @@ def _refuse_other_labels(labelled_set: Library, folder: Path) -> None:
     """Raise an error if a resumed run has other spectra or labels, which would change its test set."""
     total_counts = np.rint(labelled_set.spectra.sum(axis=1)).astype(np.int64)
     digest = hashlib.sha256(
-        b"".join(array.tobytes() for array in (labelled_set.labels, labelled_set.source, total_counts))
+        b"".join(label_array.tobytes() for label_array in (labelled_set.labels, labelled_set.source, total_counts))
     ).hexdigest()
     resume_folder(
         folder,
@@ -351,13 +351,13 @@ def _finetuned_card(
 
 
 def _limit_sentence(library: Library, model_card: ModelCard, n_train: int, absent_names: tuple[str, ...]) -> str:
-    sentence = f"Fine-tuned from {model_card.name!r} on {n_train} spectra of {', '.join(library.origin)}"
+    limit_sentence = f"Fine-tuned from {model_card.name!r} on {n_train} spectra of {', '.join(library.origin)}"
     if absent_names:
         positive_names = [
             name
             for name, has_positive in zip(library.names, (library.labels == 1).any(axis=0), strict=True)
             if has_positive
         ]
-        sentence += f" with {', '.join(positive_names) or 'none of its pigments'}. In these spectra, "
-        sentence += f"{len(absent_names)} other names are labelled absent"
-    return f"{sentence}. The following limits were stated before fine-tuning."
+        limit_sentence += f" with {', '.join(positive_names) or 'none of its pigments'}. In these spectra, "
+        limit_sentence += f"{len(absent_names)} other names are labelled absent"
+    return f"{limit_sentence}. The following limits were stated before fine-tuning."

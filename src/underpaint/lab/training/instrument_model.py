@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from underpaint.errors import TrainingError
 from underpaint.lab.networks import build_network, is_folded
-from underpaint.lab.training.batches import Batch, poisson
+from underpaint.lab.training.batches import Batch, draw_poisson
 from underpaint.lab.training.calibration import calibrate_outputs
 from underpaint.lab.training.checkpoint import TrainedNetwork, card_for, load_trainable, spec_for
 from underpaint.lab.training.exporting import example_inputs, export
@@ -84,7 +84,7 @@ def transfer_weights(start_model: TrainedNetwork, model_card: ModelCard) -> Tran
     new_rows, start_rows = _output_rows(model_card), _output_rows(start_model.card)
     start_state, new_state = start_model.network.state_dict(), network.state_dict()
     for weight_name, weight in new_state.items():
-        if (layer := _layer_of(weight_name, new_rows)) is not None:
+        if (layer := _output_layer_of(weight_name, new_rows)) is not None:
             new_state[weight_name] = _transferred_rows(
                 weight, start_state[weight_name], new_rows[layer], start_rows[layer]
             )
@@ -128,7 +128,7 @@ def _output_rows(model_card: ModelCard) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _layer_of(weight_name: str, names_by_layer: dict[str, tuple[str, ...]]) -> str | None:
+def _output_layer_of(weight_name: str, names_by_layer: dict[str, tuple[str, ...]]) -> str | None:
     return next((layer for layer in names_by_layer if weight_name in {f"{layer}.weight", f"{layer}.bias"}), None)
 
 
@@ -136,15 +136,18 @@ def _transferred_rows(
     new_weights: Tensor, start_weights: Tensor, new_names: tuple[str, ...], start_names: tuple[str, ...]
 ) -> Tensor:
     """Return the new weights with rows of the start model inserted by name, in order for repeated names."""
-    result_weights, row_by_name = new_weights.clone(), {name: row for row, name in _numbered_rows(start_names)}
-    for row, name in _numbered_rows(new_names):
+    result_weights, row_by_name = (
+        new_weights.clone(),
+        {name: row_index for row_index, name in _numbered_rows(start_names)},
+    )
+    for row_index, name in _numbered_rows(new_names):
         if name in row_by_name:
-            result_weights[row] = start_weights[row_by_name[name]]
+            result_weights[row_index] = start_weights[row_by_name[name]]
     return torch.as_tensor(result_weights)
 
 
 def _numbered_rows(names: tuple[str, ...]) -> list[tuple[int, tuple[str, int]]]:
-    return [(row, (name, names[:row].count(name))) for row, name in enumerate(names)]
+    return [(row_index, (name, names[:row_index].count(name))) for row_index, name in enumerate(names)]
 
 
 SCORED_COUNTS = (1e4, 1e5)
@@ -182,7 +185,7 @@ class Sizes(BaseModel):
     @property
     def batch(self) -> int:
         """Batch size, which is smaller for small training sets, so that an epoch has enough steps."""
-        return _clamp((_MIN_BATCH, _MAX_BATCH), N_RENDER * self.n_stratigraphies / _STEPS_PER_EPOCH)
+        return _round_and_clamp((_MIN_BATCH, _MAX_BATCH), N_RENDER * self.n_stratigraphies / _STEPS_PER_EPOCH)
 
 
 class InstrumentSettings(BaseModel):
@@ -410,10 +413,10 @@ class Stopwatch:
         self.minutes[step_name], self._last = (time_now - self._last) / 60.0, time_now
 
 
-def similar_instruments(instrument: Instrument, n: int, seed: int) -> tuple[Instrument, ...]:
-    """Draw ``n`` instruments with slightly different angles, air paths, windows and responses."""
+def similar_instruments(instrument: Instrument, n_instrument: int, seed: int) -> tuple[Instrument, ...]:
+    """Draw ``n_instrument`` instruments with slightly different angles, air paths, windows and responses."""
     rng = np.random.default_rng((seed, 77))
-    return tuple(perturb_instrument(instrument, rng) for _ in range(n))
+    return tuple(perturb_instrument(instrument, rng) for _ in range(n_instrument))
 
 
 def simulate_or_read(
@@ -449,13 +452,15 @@ def measure_sizes(
         _simulation_rate(simulation_settings) * workers,
         _training_rate(start_model, threads),
     )
-    n_stratigraphies = _clamp(_STRATIGRAPHY_LIMITS, 60.0 * minutes * _SIMULATION_TIME_FRACTION * stratigraphies_per_s)
-    epochs = _clamp(
+    n_stratigraphies = _round_and_clamp(
+        _STRATIGRAPHY_LIMITS, 60.0 * minutes * _SIMULATION_TIME_FRACTION * stratigraphies_per_s
+    )
+    epochs = _round_and_clamp(
         _EPOCH_LIMITS, 60.0 * minutes * _TRAINING_TIME_FRACTION * spectra_per_s / (N_RENDER * n_stratigraphies)
     )
     return Sizes(
         n_stratigraphies=n_stratigraphies,
-        n_held_out=_clamp(_HELD_OUT_LIMITS, _HELD_OUT_FRACTION * n_stratigraphies),
+        n_held_out=_round_and_clamp(_HELD_OUT_LIMITS, _HELD_OUT_FRACTION * n_stratigraphies),
         epochs=epochs,
     )
 
@@ -478,7 +483,7 @@ def _training_rate(start_model: TrainedNetwork, threads: int | None) -> float:
         for step_number in range(1 + _N_TIMED_STEP):
             if step_number == 1:
                 start_time = time.perf_counter()
-            noisy_batch = batch._replace(counts=torch.from_numpy(poisson(batch.counts.numpy(), rng)))
+            noisy_batch = batch._replace(counts=torch.from_numpy(draw_poisson(batch.counts.numpy(), rng)))
             batch_loss(network, noisy_batch).backward()  # type: ignore[no-untyped-call]
         return _N_TIMED_STEP * len(batch.counts) / (time.perf_counter() - start_time)
     finally:
@@ -486,14 +491,14 @@ def _training_rate(start_model: TrainedNetwork, threads: int | None) -> float:
 
 
 def _example_batch(start_model: TrainedNetwork) -> Batch:
-    counts, recorded, *instrument_input = example_inputs(start_model.network, start_model.card, _MAX_BATCH)
+    counts, recorded_kev, *instrument_input = example_inputs(start_model.network, start_model.card, _MAX_BATCH)
     labels = torch.zeros((_MAX_BATCH, len(start_model.card.names)))
     instrument = instrument_input[0] if instrument_input else torch.zeros((_MAX_BATCH, 0))
     quantity = torch.zeros((_MAX_BATCH, len(start_model.card.quantities)))
-    return Batch(counts, recorded, labels, torch.ones_like(labels), instrument, quantity)
+    return Batch(counts, recorded_kev, labels, torch.ones_like(labels), instrument, quantity)
 
 
-def _clamp(value_limits: tuple[int, int], value: float) -> int:
+def _round_and_clamp(value_limits: tuple[int, int], value: float) -> int:
     return int(min(max(round(value), value_limits[0]), value_limits[1]))
 
 
@@ -601,7 +606,9 @@ def _compare_with_start(
         )
         for kind_label, kind in (("groups", "group"), ("pigments", "member")):
             names = [
-                name for name, model in zip(shared_library.names, shared_library.kinds, strict=True) if model == kind
+                name
+                for name, output_kind in zip(shared_library.names, shared_library.kinds, strict=True)
+                if output_kind == kind
             ]
             if names and (answers_before.select_names(names).labels > 0.5).any():
                 comparisons[f"{kind_label} at {counts:.0e}"] = compare(

@@ -110,7 +110,7 @@ def read_label_table(path: Path) -> LabelTable:
     """
     try:
         table_text = read_bounded(path, MAX_TABLE_BYTES, TrainingError).decode("utf-8-sig")
-        numbered_rows = list(_rows(table_text))
+        numbered_rows = list(_table_rows(table_text))
     except (UnicodeDecodeError, csv.Error) as error:
         raise TrainingError(
             f"Cannot read the table of labels {path}: {error}. It must be a CSV file in UTF-8."
@@ -121,7 +121,8 @@ def read_label_table(path: Path) -> LabelTable:
     for line_number, row_cells in numbered_rows[1:]:
         _check_row(row_cells, line_number, column_names, path)
     cells = tuple(
-        dict(zip(column_names, (cell.strip() for cell in row_cells), strict=True)) for _, row_cells in numbered_rows[1:]
+        dict(zip(column_names, (cell_text.strip() for cell_text in row_cells), strict=True))
+        for _, row_cells in numbered_rows[1:]
     )
     return LabelTable(path, tuple(line_number for line_number, _ in numbered_rows[1:]), cells)
 
@@ -152,8 +153,8 @@ def label_matrix(present_lists: Sequence[Sequence[str]], model_card: ModelCard) 
         {name for present_names in present_lists for name in present_names}.difference(model_card.names)
     )
     if unknown_names:
-        raise TrainingError(_unknown_labels(unknown_names, model_card))
-    column_by_name = {name: index for index, name in enumerate(model_card.names)}
+        raise TrainingError(_unknown_labels_message(unknown_names, model_card))
+    column_by_name = {name: output_index for output_index, name in enumerate(model_card.names)}
     member_columns_by_group = {
         group: [
             column_by_name[name]
@@ -177,7 +178,9 @@ def label_matrix(present_lists: Sequence[Sequence[str]], model_card: ModelCard) 
                 ]
             ] = 1
         for group in member_columns_by_group.keys() & set(present_names):
-            member_columns = [index for index in member_columns_by_group[group] if index != column_by_name[group]]
+            member_columns = [
+                output_index for output_index in member_columns_by_group[group] if output_index != column_by_name[group]
+            ]
             if not row_labels[member_columns].any():
                 row_labels[member_columns] = UNKNOWN
     for name, place_columns in _columns_by_place(model_card).items():
@@ -236,13 +239,17 @@ def _columns_by_place(model_card: ModelCard) -> dict[str, list[int]]:
     return place_columns
 
 
-def _rows(table_text: str) -> Iterator[tuple[int, list[str]]]:
+def _table_rows(table_text: str) -> Iterator[tuple[int, list[str]]]:
     """Yield the line number and the cells of each nonempty row."""
     first_line = table_text.split("\n", 1)[0]
     csv_reader = csv.reader(
         table_text.splitlines(keepends=True), delimiter=";" if ";" in first_line and "," not in first_line else ","
     )
-    yield from ((csv_reader.line_num, row_cells) for row_cells in csv_reader if any(cell.strip() for cell in row_cells))
+    yield from (
+        (csv_reader.line_num, row_cells)
+        for row_cells in csv_reader
+        if any(cell_text.strip() for cell_text in row_cells)
+    )
 
 
 def _check_header(column_names: tuple[str, ...], *, n_row: int, path: Path) -> None:
@@ -281,7 +288,7 @@ def _check_row(row_cells: list[str], line_number: int, column_names: tuple[str, 
         )
 
 
-def _unknown_labels(unknown_names: Sequence[str], model_card: ModelCard) -> str:
+def _unknown_labels_message(unknown_names: Sequence[str], model_card: ModelCard) -> str:
     names_with_matches = ", ".join(f"{name}{_close_matches(name, model_card)}" for name in unknown_names)
     return (
         f"Cannot use the labels {names_with_matches}: they are no outputs of the model {model_card.name!r}. Rename or "

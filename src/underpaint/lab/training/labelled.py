@@ -136,14 +136,14 @@ def labelled_scan(scan: Scan, label_path: str | Path, model_card: ModelCard) -> 
             f"Cannot label a scan by {label_table.path}: it has the column `file`. Give the folder of these files as "
             "the spectra."
         )
-    pixel_rows, pixel_columns = (_positions(label_table, name, scan) for name in ("row", "column"))
+    pixel_rows, pixel_columns = (_pixel_positions(label_table, name, scan) for name in ("row", "column"))
     label_table.refuse_repeats(list(zip(pixel_rows.tolist(), pixel_columns.tolist(), strict=True)))
     labels, axis = (
         label_table.labels(model_card),
         scan.require_axis(),
     )  # raises an error for an unknown name before the scan is read
     library = _labelled_library(
-        _pixels(scan, pixel_rows, pixel_columns), axis, labels, model_card, label_table.structures()
+        _pixel_counts(scan, pixel_rows, pixel_columns), axis, labels, model_card, label_table.structures()
     )
     return replace(_require_counts(library, label_table), origin=(scan.name,))
 
@@ -186,32 +186,32 @@ def labelled_folder(
     labels = label_table.labels(model_card)
     label_table.refuse_repeats([Path(name) for name in label_table.column("file")])
     scans = [
-        _load_single(_require_file(name, line_number, label_table, folder_path))
+        _load_single_spectrum(_require_file(name, line_number, label_table, folder_path))
         for name, line_number in zip(label_table.column("file"), label_table.line_numbers, strict=True)
     ]
     spectra = np.empty((len(scans), model_card.axis.n_bin), dtype=np.float32)
-    recorded = np.empty((len(scans), 2), dtype=np.float32)
+    recorded_kev = np.empty((len(scans), 2), dtype=np.float32)
     for scan_indices in _scans_by_axis(scans):
-        scan_column = _as_column([scans[index] for index in scan_indices], folder_path.name)
+        scan_column = _as_column_scan([scans[scan_index] for scan_index in scan_indices], folder_path.name)
         scan_column = scan_column if on_axis is None else on_axis(scan_column)
         axis = scan_column.require_axis()
         _check_coverage(axis, model_card)
         spectra[scan_indices] = rebin(np.asarray(scan_column.counts)[:, 0], axis, model_card.axis.edges_kev)
-        recorded[scan_indices] = _recorded_range_kev(axis)
-    library = _as_library(spectra, recorded, labels, model_card, label_table.structures())
+        recorded_kev[scan_indices] = _recorded_range_kev(axis)
+    library = _as_library(spectra, recorded_kev, labels, model_card, label_table.structures())
     return replace(_require_counts(library, label_table), origin=(folder_path.resolve().name,))
 
 
 def _as_library(
     spectra: NDArray[np.float32],
-    recorded: NDArray[np.float32],
+    recorded_kev: NDArray[np.float32],
     labels: NDArray[np.uint8],
     model_card: ModelCard,
     source: NDArray[np.int64] | None,
 ) -> Library:
     return Library(
         spectra=spectra,
-        recorded=recorded,
+        recorded=recorded_kev,
         labels=labels,
         counts_needed=np.where(labels == 1, 0.0, np.inf).astype(np.float32),
         source=np.arange(len(labels), dtype=np.int64) if source is None else np.asarray(source, dtype=np.int64),
@@ -241,7 +241,7 @@ def _check_coverage(axis: EnergyAxis, model_card: ModelCard) -> None:
     )
 
 
-def _positions(label_table: LabelTable, name: str, scan: Scan) -> NDArray[np.intp]:
+def _pixel_positions(label_table: LabelTable, name: str, scan: Scan) -> NDArray[np.intp]:
     n_position = scan.shape[PIXEL_COLUMNS.index(name)]
     for cell_text, line_number in zip(label_table.column(name), label_table.line_numbers, strict=True):
         if not (cell_text.isascii() and cell_text.isdecimal() and int(cell_text) < n_position):
@@ -252,7 +252,7 @@ def _positions(label_table: LabelTable, name: str, scan: Scan) -> NDArray[np.int
     return np.array([int(cell_text) for cell_text in label_table.column(name)], dtype=np.intp)
 
 
-def _pixels(scan: Scan, pixel_rows: NDArray[np.intp], pixel_columns: NDArray[np.intp]) -> NDArray[np.float32]:
+def _pixel_counts(scan: Scan, pixel_rows: NDArray[np.intp], pixel_columns: NDArray[np.intp]) -> NDArray[np.float32]:
     counts = np.empty((pixel_rows.size, scan.shape[2]), dtype=np.float32)
     for row_number in np.unique(pixel_rows):
         counts[pixel_rows == row_number] = np.asarray(scan.counts[int(row_number)].compute())[
@@ -287,7 +287,7 @@ def _require_file(name: str, line_number: int, label_table: LabelTable, folder: 
     )
 
 
-def _load_single(path: Path) -> Scan:
+def _load_single_spectrum(path: Path) -> Scan:
     scan = load(path)
     if scan.n_pixel != 1:
         raise TrainingError(
@@ -300,11 +300,11 @@ def _load_single(path: Path) -> Scan:
 def _scans_by_axis(scans: Sequence[Scan]) -> list[list[int]]:
     """Return lists of indices of scans that have the same energy axis and number of channels."""
     indices_by_axis: dict[tuple[EnergyAxis | None, int], list[int]] = {}
-    for index, scan in enumerate(scans):
-        indices_by_axis.setdefault((scan.axis, scan.shape[2]), []).append(index)
+    for scan_index, scan in enumerate(scans):
+        indices_by_axis.setdefault((scan.axis, scan.shape[2]), []).append(scan_index)
     return list(indices_by_axis.values())
 
 
-def _as_column(scans: Sequence[Scan], name: str) -> Scan:
+def _as_column_scan(scans: Sequence[Scan], name: str) -> Scan:
     counts = np.concatenate([np.asarray(scan.counts) for scan in scans])
     return replace(scans[0], counts=counts, name=name, live_time_s=None, real_time_s=None, present=None)

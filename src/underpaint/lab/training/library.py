@@ -185,11 +185,11 @@ def load_library(paths: Path | Sequence[Path], *, half_precision: bool = False, 
         A file is missing, lacks a dataset, has inconsistent shapes, or differs from the first in axis or names.
     """
     library_paths = [paths] if isinstance(paths, str | Path) else list(paths)
-    libraries = [_read(Path(path), half_precision=half_precision, lines=lines) for path in library_paths]
-    return libraries[0] if len(libraries) == 1 else _concatenate(libraries)
+    libraries = [_read_library(Path(path), half_precision=half_precision, lines=lines) for path in library_paths]
+    return libraries[0] if len(libraries) == 1 else _join_libraries(libraries)
 
 
-def _read(path: Path, *, half_precision: bool, lines: bool) -> Library:
+def _read_library(path: Path, *, half_precision: bool, lines: bool) -> Library:
     try:
         with h5py.File(path, "r") as file:
             library = _library_of_file(file, path, half_precision=half_precision)
@@ -215,7 +215,7 @@ def _library_of_file(file: Any, path: Path, *, half_precision: bool) -> Library:
         counts_needed=counts_needed.astype(np.float32),
         source=file["source"][()].astype(np.int64),
         total_counts=_total_counts(file, len(labels)),
-        axis=_axis(file.attrs),
+        axis=_network_axis(file.attrs),
         names=names,
         kinds=_text_tuple(file.attrs["kinds"]),
         groups=tuple(tuple(names_of_output) for names_of_output in json.loads(file.attrs["groups"])),
@@ -253,16 +253,16 @@ def _layer_fields(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) 
         return {}
     is_at_surface = labels[:, [names.index(name) for name in surface_names]] == 1
     mass_fractions = np.where(is_at_surface, to_unbounded(share_of(""), file["surface_share"][()]), np.nan)
-    thickness = to_unbounded(SURFACE_UM, file["surface_um"][()])
+    surface_thickness = to_unbounded(SURFACE_UM, file["surface_um"][()])
     return {
         "instrument": file["instrument"][()].astype(np.float32),
-        "quantities": np.column_stack((thickness, mass_fractions)).astype(np.float32),
+        "quantities": np.column_stack((surface_thickness, mass_fractions)).astype(np.float32),
         "instrument_inputs": _text_tuple(file.attrs["instrument_inputs"]),
         "quantity_names": (SURFACE_UM, *(share_of(material) for material in materials)),
     }
 
 
-def _axis(attributes: Any) -> ModelAxis:
+def _network_axis(attributes: Any) -> ModelAxis:
     start_kev, bin_kev = (round(float(attributes[attribute_name]), 9) for attribute_name in ("start_kev", "bin_kev"))
     return ModelAxis(start_kev=start_kev, bin_kev=bin_kev, n_bin=int(attributes["n_bin"]))
 
@@ -271,8 +271,8 @@ def _half_precision_spectra(dataset: Any) -> NDArray[np.float16]:
     n_spectra, n_bin = dataset.shape
     spectra = np.empty((n_spectra, n_bin), dtype=np.float16)
     for block_start in range(0, n_spectra, _BLOCK_ROWS):
-        rows = slice(block_start, block_start + _BLOCK_ROWS)
-        spectra[rows] = dataset[rows].astype(np.float32) * n_bin
+        block_rows = slice(block_start, block_start + _BLOCK_ROWS)
+        spectra[block_rows] = dataset[block_rows].astype(np.float32) * n_bin
     return spectra
 
 
@@ -287,8 +287,12 @@ def _require_contents(file: Any, path: Path, dataset_names: Sequence[str]) -> No
         )
 
 
-def _text_tuple(value: Any) -> tuple[str, ...]:
-    return tuple(json.loads(value)) if isinstance(value, str | bytes) else tuple(str(text) for text in value)
+def _text_tuple(attribute_value: Any) -> tuple[str, ...]:
+    return (
+        tuple(json.loads(attribute_value))
+        if isinstance(attribute_value, str | bytes)
+        else tuple(str(text) for text in attribute_value)
+    )
 
 
 def _total_counts(file: Any, n_spectra: int) -> NDArray[np.float32] | None:
@@ -318,7 +322,7 @@ def _require_shapes(library: Library, path: Path) -> Library:
     return library
 
 
-def _concatenate(libraries: list[Library]) -> Library:
+def _join_libraries(libraries: list[Library]) -> Library:
     first_library = libraries[0]
     source_offset, sources = 0, []
     for library in libraries:
@@ -350,6 +354,6 @@ def _concatenate(libraries: list[Library]) -> Library:
     )
 
 
-def _concatenate_if_all(arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
-    available_arrays = [array for array in arrays if array is not None]
-    return np.concatenate(available_arrays) if len(available_arrays) == len(arrays) else None
+def _concatenate_if_all(optional_arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+    available_arrays = [array for array in optional_arrays if array is not None]
+    return np.concatenate(available_arrays) if len(available_arrays) == len(optional_arrays) else None

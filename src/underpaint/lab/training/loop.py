@@ -194,7 +194,9 @@ def run_training(
         network.train()
         module = PigmentModule(network, settings, checkpoint_description(network, model_card), trainable=trainable)
         fit(module, library, split, settings, resume_checkpoint, progress=progress)
-    best_model = _calibrated(load_checkpoint(settings.out / "best.ckpt"), library, split.validation, settings)
+    best_model = _calibrate_if_possible(
+        load_checkpoint(settings.out / "best.ckpt"), library, split.validation, settings
+    )
     validation_scores = score(best_model.network, library, split.validation, settings)
     test_scores = score(best_model.network, library, split.test, settings) if split.test.size else ()
     epochs = next_epoch(last_checkpoint)
@@ -214,7 +216,7 @@ def run_training(
     return report
 
 
-def _calibrated(
+def _calibrate_if_possible(
     best_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> TrainedNetwork:
     """Return the calibrated network, or the same network for few structures or measured spectra."""
@@ -238,7 +240,7 @@ def fit(
     """Run the Lightning loop for a module that logs "validation_loss", from ``resume_checkpoint`` if it is given."""
     # Lightning recommends worker processes, which are not needed for batches from memory
     ignored_warnings = (".*does not have many workers.*", ".*exists and is not empty.*", ".*isinstance.treespec.*")
-    with _threads(settings.threads), silence_messages("lightning.pytorch", logging.WARNING, *ignored_warnings):
+    with _set_threads(settings.threads), silence_messages("lightning.pytorch", logging.WARNING, *ignored_warnings):
         trainer = _trainer(settings, progress)
         try:
             trainer.fit(
@@ -298,39 +300,45 @@ def score_summary(scores: tuple[NameScores, ...]) -> dict[str, Any]:
     return {**macro_means, "by_name": {name_scores.name: name_scores.as_dict() for name_scores in scores}}
 
 
-def next_epoch(checkpoint: Path | None) -> int:
+def next_epoch(checkpoint_path: Path | None) -> int:
     """Return the epoch that follows a checkpoint, or 0 without a checkpoint."""
-    if checkpoint is None:
+    if checkpoint_path is None:
         return 0
-    return int(_read_checkpoint(checkpoint)["epoch"]) + 1
+    return int(_read_checkpoint(checkpoint_path)["epoch"]) + 1
 
 
-def best_loss(checkpoint: Path) -> float:
+def best_loss(checkpoint_path: Path) -> float:
     """Return the lowest validation loss of a run so far."""
-    return float(_early_stopping(checkpoint)["best_score"])
+    return float(_early_stopping_state(checkpoint_path)["best_score"])
 
 
-def _early_stopping(checkpoint: Path) -> dict[str, Any]:
-    callbacks = _read_checkpoint(checkpoint)["callbacks"]
+def _early_stopping_state(checkpoint_path: Path) -> dict[str, Any]:
+    callbacks = _read_checkpoint(checkpoint_path)["callbacks"]
     stopping_state: dict[str, Any] = next(
-        callback_state for name, callback_state in callbacks.items() if name.startswith("EarlyStopping")
+        callback_state
+        for callback_name, callback_state in callbacks.items()
+        if callback_name.startswith("EarlyStopping")
     )
     return stopping_state
 
 
-def is_finished(checkpoint: Path | None, settings: TrainSettings) -> bool:
+def is_finished(checkpoint_path: Path | None, settings: TrainSettings) -> bool:
     """Return whether a run has finished all its epochs or was stopped early."""
-    if checkpoint is None:
+    if checkpoint_path is None:
         return False
-    n_epoch_without_gain = int(_early_stopping(checkpoint)["wait_count"])
-    return next_epoch(checkpoint) >= settings.epochs or n_epoch_without_gain >= settings.patience
+    n_epoch_without_gain = int(_early_stopping_state(checkpoint_path)["wait_count"])
+    return next_epoch(checkpoint_path) >= settings.epochs or n_epoch_without_gain >= settings.patience
 
 
 def open_folder(settings: TrainSettings) -> Path:
     """Create the folder of a run, or check that its settings are the same, and return its last checkpoint's path."""
     resume_folder(
         settings.out,
-        {key: value for key, value in portable_settings(settings).items() if key not in _CHANGEABLE_SETTINGS},
+        {
+            setting_name: setting
+            for setting_name, setting in portable_settings(settings).items()
+            if setting_name not in _CHANGEABLE_SETTINGS
+        },
     )
     for name in ("last.ckpt", "best.ckpt"):
         if (settings.out / name).is_file():
@@ -395,7 +403,7 @@ def _trainer(settings: TrainSettings, progress: Progress | None) -> Any:
 
 
 @contextmanager
-def _threads(n_thread: int | None) -> Iterator[None]:
+def _set_threads(n_thread: int | None) -> Iterator[None]:
     n_thread_before = torch.get_num_threads()
     torch.set_num_threads(n_thread or n_thread_before)
     try:

@@ -43,7 +43,7 @@ class NameScores:
 
 
 def scores_by_name(
-    names: tuple[str, ...], log_odds: NDArray[np.float32], labels: NDArray[Any], weight: NDArray[Any]
+    names: tuple[str, ...], log_odds: NDArray[np.float32], labels: NDArray[Any], label_weights: NDArray[Any]
 ) -> tuple[NameScores, ...]:
     """Return the scores of every name over its scored spectra.
 
@@ -51,13 +51,13 @@ def scores_by_name(
     ----------
     names : tuple of str
         Names of the columns.
-    log_odds, labels, weight : (n, n_name) arrays
+    log_odds, labels, label_weights : (n, n_name) arrays
         Answers, true labels (0 or 1), and weights that are 1 for scored labels.
     """
     return tuple(
         _name_scores(name, log_odds[is_scored, column], labels[is_scored, column] > 0.5)
         for column, name in enumerate(names)
-        for is_scored in (weight[:, column] > 0,)
+        for is_scored in (label_weights[:, column] > 0,)
     )
 
 

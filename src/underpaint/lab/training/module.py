@@ -102,15 +102,15 @@ class PigmentModule(lightning.LightningModule):
         )
         if self.settings.schedule == "constant":
             return optimizer
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate_fraction)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_fraction)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _rate_fraction(self, step: int) -> float:
+    def _learning_rate_fraction(self, step_number: int) -> float:
         n_step = max(1, int(self.trainer.estimated_stepping_batches))
         n_warm_up_step = min(_WARM_UP_EPOCHS * n_step / self.settings.epochs, 0.3 * n_step)
-        if step < n_warm_up_step:
-            return (step + 1) / (n_warm_up_step + 1)
-        cosine_factor = 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * min(1.0, step / n_step)))))
+        if step_number < n_warm_up_step:
+            return (step_number + 1) / (n_warm_up_step + 1)
+        cosine_factor = 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * min(1.0, step_number / n_step)))))
         return _FINAL_RATE_FRACTION + (1 - _FINAL_RATE_FRACTION) * cosine_factor
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -232,15 +232,15 @@ def quantity_loss(quantity_mean: Tensor, quantity_sigma: Tensor, quantity: Tenso
     if quantity.shape != quantity_mean.shape:  # the library has no quantities
         return quantity_mean.new_zeros(())
     is_defined = ~torch.isnan(quantity)
-    pull = (torch.where(is_defined, quantity, quantity_mean) - quantity_mean) / quantity_sigma
-    losses = torch.where(is_defined, 0.5 * pull**2 + torch.log(quantity_sigma), torch.zeros_like(quantity_sigma))
+    pulls = (torch.where(is_defined, quantity, quantity_mean) - quantity_mean) / quantity_sigma
+    losses = torch.where(is_defined, 0.5 * pulls**2 + torch.log(quantity_sigma), torch.zeros_like(quantity_sigma))
     return losses.sum() / is_defined.sum().clamp_min(1)
 
 
-def masked_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+def masked_loss(logits: Tensor, labels: Tensor, label_weights: Tensor) -> Tensor:
     """Return the mean binary cross-entropy, weighted by label."""
-    loss_sum = binary_cross_entropy_with_logits(logits.float(), labels, weight=weight, reduction="sum")
-    return loss_sum / weight.sum().clamp_min(1.0)
+    loss_sum = binary_cross_entropy_with_logits(logits.float(), labels, weight=label_weights, reduction="sum")
+    return loss_sum / label_weights.sum().clamp_min(1.0)
 
 
 @contextmanager

@@ -112,7 +112,7 @@ def answers_of(
     with torch.inference_mode():
         for batch in Batches(library, np.arange(len(library)), settings, shuffle=False):
             logits.append(
-                log_odds(network, batch._replace(instrument=instrument_of(batch, conditions)))[:, name_columns]
+                log_odds(network, batch._replace(instrument=batch_conditions(batch, conditions)))[:, name_columns]
             )
             labels.append(batch.labels)
             label_weights.append(batch.weight)
@@ -122,7 +122,7 @@ def answers_of(
     return Answers(library.names, answers, true_labels, joined_weights, library.source)
 
 
-def instrument_of(batch: Batch, conditions: NDArray[np.float32] | None) -> Tensor:
+def batch_conditions(batch: Batch, conditions: NDArray[np.float32] | None) -> Tensor:
     """Return (n, n_input) instrument conditions, equal for all spectra of a batch, with NaN for unknown ones."""
     if conditions is None:
         return torch.full_like(batch.instrument, torch.nan)
@@ -181,7 +181,7 @@ def _sums_by_source(answers: Answers, source_index: NDArray[np.int64], n_source:
 
 def _macro_f1(f1_sums: NDArray[np.float64], resample_weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the (n_resample,) macro F1, averaged over the names that are claimed or present."""
-    n_true_positive, denominator = resample_weights @ f1_sums[0], resample_weights @ f1_sums[1]
+    n_true_positive, f1_denominator = resample_weights @ f1_sums[0], resample_weights @ f1_sums[1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = np.where(denominator > 0, n_true_positive / denominator, np.nan)
+        f1 = np.where(f1_denominator > 0, n_true_positive / f1_denominator, np.nan)
     return np.asarray(np.nanmean(f1, axis=1), dtype=np.float64)

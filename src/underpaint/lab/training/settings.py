@@ -184,7 +184,7 @@ _Settings = TypeVar("_Settings", bound=TrainSettings)
 
 def load_finetune_settings(path: str | Path) -> FinetuneSettings:
     """Read settings of fine-tuning from a TOML file, with paths relative to the folder of the file."""
-    return _load(path, FinetuneSettings)
+    return _load_from_toml(path, FinetuneSettings)
 
 
 def load_settings(path: str | Path) -> TrainSettings:
@@ -200,10 +200,10 @@ def load_settings(path: str | Path) -> TrainSettings:
     TrainingError
         The file is missing, is not TOML, or has a field or a value that is not allowed.
     """
-    return _load(path, TrainSettings)
+    return _load_from_toml(path, TrainSettings)
 
 
-def _load(path: str | Path, settings_class: type[_Settings]) -> _Settings:
+def _load_from_toml(path: str | Path, settings_class: type[_Settings]) -> _Settings:
     settings_path = Path(path)
     try:
         settings = settings_class.model_validate(read_toml(settings_path, TrainingError, "the training settings"))

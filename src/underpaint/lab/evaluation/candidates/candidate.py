@@ -10,8 +10,8 @@ from underpaint.errors import SampleError
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, library
 
 Numbers = NDArray[np.float64]
-PAINT_UM = (0.3, 400.0)
-GROUND_UM = (10.0, 1000.0)
+PAINT_THICKNESS_UM = (0.3, 400.0)
+GROUND_THICKNESS_UM = (10.0, 1000.0)
 MAX_LOG_ODDS = float(np.log(1e3))
 """Largest log-odds of a mass fraction, which limits fractions to about 0.001 to 0.999."""
 
@@ -32,7 +32,7 @@ class Film:
 
     layer: Layer
     paint: Paint | None = None
-    thickness_limits_um: tuple[float, float] | None = PAINT_UM
+    thickness_limits_um: tuple[float, float] | None = PAINT_THICKNESS_UM
 
     @property
     def free_pigments(self) -> tuple[str, ...]:
@@ -101,15 +101,17 @@ class Candidate:
         return np.asarray([(parameter.min_value, parameter.max_value) for parameter in self.parameters]).reshape(-1, 2)
 
     @property
-    def start(self) -> Numbers:
+    def initial_parameters(self) -> Numbers:
         """Parameters of the initial layers, with the shape (n_free,)."""
         initial_values: list[float] = []
         for film in self.films:
             if film.thickness_limits_um is not None:
                 initial_values.append(float(np.log(film.layer.thickness_um)))
             if film.free_pigments and film.paint is not None:
-                weights = np.asarray([film.paint.pigments[name] for name in film.free_pigments], dtype=np.float64)
-                initial_values += fraction_parameters(weights / weights.sum())
+                pigment_weights = np.asarray(
+                    [film.paint.pigments[name] for name in film.free_pigments], dtype=np.float64
+                )
+                initial_values += fraction_parameters(pigment_weights / pigment_weights.sum())
         return np.clip(np.asarray(initial_values), *self.bounds.T) if initial_values else np.zeros(0)
 
     @property
@@ -119,19 +121,19 @@ class Candidate:
 
     def thickness_um(self, parameter_values: Numbers) -> Numbers:
         """Return (n_layer,) thicknesses at given parameters, in um."""
-        thickness = np.asarray([film.layer.thickness_um for film in self.films], dtype=np.float64)
-        for parameter, value in zip(self.parameters, parameter_values, strict=True):
+        thicknesses_um = np.asarray([film.layer.thickness_um for film in self.films], dtype=np.float64)
+        for parameter, parameter_value in zip(self.parameters, parameter_values, strict=True):
             if not parameter.pigment:
-                thickness[parameter.film] = np.exp(value)
-        return thickness
+                thicknesses_um[parameter.film] = np.exp(parameter_value)
+        return thicknesses_um
 
     def mass_fractions(self, parameter_values: Numbers) -> list[dict[str, float]]:
         """Return the mass fraction of each pigment in the dry paint of each layer, at given parameters."""
         fractions_by_layer = []
         for film_index, film in enumerate(self.films):
             fraction_values = [
-                value
-                for parameter, value in zip(self.parameters, parameter_values, strict=True)
+                parameter_value
+                for parameter, parameter_value in zip(self.parameters, parameter_values, strict=True)
                 if parameter.film == film_index and parameter.pigment
             ]
             fractions_by_layer.append(
@@ -147,10 +149,10 @@ class Candidate:
 
     def stratigraphy_at(self, parameter_values: Numbers) -> Stratigraphy:
         """Return the stratigraphy at given parameters, (n_free,)."""
-        thickness, fractions_by_layer = self.thickness_um(parameter_values), self.mass_fractions(parameter_values)
+        thicknesses_um, fractions_by_layer = self.thickness_um(parameter_values), self.mass_fractions(parameter_values)
         layers = [
-            _layer(film, fractions, float(value))
-            for film, fractions, value in zip(self.films, fractions_by_layer, thickness, strict=True)
+            _film_layer(film, fractions, float(film_um))
+            for film, fractions, film_um in zip(self.films, fractions_by_layer, thicknesses_um, strict=True)
         ]
         return Stratigraphy(tuple(layers), self.name)
 
@@ -161,9 +163,9 @@ def paint_film(paint: Paint, thickness_um: float) -> Film:
     Raises
     ------
     SampleError
-        The thickness lies outside ``PAINT_UM``.
+        The thickness lies outside ``PAINT_THICKNESS_UM``.
     """
-    min_um, max_um = PAINT_UM
+    min_um, max_um = PAINT_THICKNESS_UM
     if not min_um <= thickness_um <= max_um:
         raise SampleError(
             f"Cannot start from a paint of {thickness_um:g} um: its thickness may be {min_um:g} to {max_um:g} um."
@@ -183,7 +185,7 @@ def ground_film(name: str, thickness_um: float) -> Film:
     SampleError
         There is no such ground.
     """
-    return Film(ground_layer(name, thickness_um), None, GROUND_UM)
+    return Film(ground_layer(name, thickness_um), None, GROUND_THICKNESS_UM)
 
 
 def fraction_parameters(fractions: Numbers) -> list[float]:
@@ -199,8 +201,8 @@ def fraction_parameters(fractions: Numbers) -> list[float]:
 def fractions_from_parameters(parameters: Numbers) -> Numbers:
     """Return the n mass fractions at (n - 1) parameters."""
     first_fraction = 1.0 / (1.0 + np.exp(-parameters[0]))
-    weights = np.exp(np.concatenate([[0.0], parameters[1:]]))
-    return np.concatenate([[first_fraction], (1.0 - first_fraction) * weights / weights.sum()])
+    relative_masses = np.exp(np.concatenate([[0.0], parameters[1:]]))
+    return np.concatenate([[first_fraction], (1.0 - first_fraction) * relative_masses / relative_masses.sum()])
 
 
 def without_pigment(candidate: Candidate, pigment: str) -> Candidate | None:
@@ -230,7 +232,7 @@ def joined_labels(pigments: Sequence[str]) -> str:
     return " + ".join(library()[name].label for name in pigments)
 
 
-def _layer(film: Film, fractions: dict[str, float], thickness_um: float) -> Layer:
+def _film_layer(film: Film, fractions: dict[str, float], thickness_um: float) -> Layer:
     if film.paint is None or not film.free_pigments:
         return replace(film.layer, thickness_um=thickness_um)
     return replace(film.paint, pigments=fractions).layer(thickness_um)

@@ -86,13 +86,13 @@ def evaluate_models(
     # single precision has an error of 2e-5 in every line, a thousandth of the steps
     emission = with_scales(emit(stratigraphies, instrument, single=True), scale_rows, spectrum)
     total_scale = np.exp(scale_rows[:, :1])
-    model_counts = total_scale * _render(emission, spectrum, instrument)
+    model_counts = total_scale * _render_counts(emission, spectrum, instrument)
     first_rows = np.cumsum([0, *(len(trial_values) for trial_values in trial_values_by_evaluation)])
     unshifted_emission = select_samples(emission, first_rows[:-1])
-    coherent_counts = total_scale[first_rows[:-1]] * _render(
+    coherent_counts = total_scale[first_rows[:-1]] * _render_counts(
         with_components(unshifted_emission, "coherent"), spectrum, instrument
     )
-    other_scatter_counts = total_scale[first_rows[:-1]] * _render(
+    other_scatter_counts = total_scale[first_rows[:-1]] * _render_counts(
         with_components(unshifted_emission, "compton", "multiple", "air"), spectrum, instrument
     )
     curvature_terms = _log_energy_terms(spectrum.energy_kev, spectrum)
@@ -125,17 +125,17 @@ def with_scales(emission: Emission, scales: Numbers, spectrum: MergedSpectrum) -
     )
 
 
-def with_components(emission: Emission, *components: str) -> Emission:
+def with_components(emission: Emission, *component_names: str) -> Emission:
     """Return an emission with only the named orders of fluorescence and kinds of scatter."""
     zero_arrays = {
-        name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER) if name not in components
+        name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER) if name not in component_names
     }
     return replace(emission, **zero_arrays)
 
 
-def select_samples(emission: Emission, rows: NDArray[np.int64]) -> Emission:
+def select_samples(emission: Emission, sample_rows: NDArray[np.int64]) -> Emission:
     """Return the emission of the samples in the given rows."""
-    return replace(emission, **{name: getattr(emission, name)[rows] for name in (*ORDERS, *SCATTER)})
+    return replace(emission, **{name: getattr(emission, name)[sample_rows] for name in (*ORDERS, *SCATTER)})
 
 
 def _difference_steps(evaluation: EvaluationPoint) -> Numbers:
@@ -156,7 +156,7 @@ def _log_energy_terms(energy_kev: Numbers, spectrum: MergedSpectrum) -> Numbers:
     return np.stack([log_energy, log_energy**2])
 
 
-def _render(emission: Emission, spectrum: MergedSpectrum, instrument: Instrument) -> Numbers:
+def _render_counts(emission: Emission, spectrum: MergedSpectrum, instrument: Instrument) -> Numbers:
     return np.asarray(render(emission, instrument.detector, spectrum.axis), dtype=np.float64)
 
 
@@ -251,12 +251,14 @@ def fit_candidates(
         Candidates; each fit starts from the layers of its candidate.
     instrument : Instrument
     """
-    fits = solve([FitTask(candidate, candidate.start) for candidate in candidates], spectrum, instrument)
+    fits = solve_fit_tasks(
+        [FitTask(candidate, candidate.initial_parameters) for candidate in candidates], spectrum, instrument
+    )
     return sorted(fits, key=lambda fit: fit.aic)
 
 
-def solve(
-    tasks: Sequence[FitTask],
+def solve_fit_tasks(
+    fit_tasks: Sequence[FitTask],
     spectrum: MergedSpectrum,
     instrument: Instrument,
 ) -> list[StratigraphyFit]:
@@ -270,7 +272,7 @@ def solve(
     Levenberg-Marquardt damping is applied to the expected Fisher information of ``MergedSpectrum``. In each round, one
     call of the forward model computes the spectra and derivatives of all tasks that have not converged.
     """
-    fit_states = [_FitState(task) for task in tasks]
+    fit_states = [_FitState(fit_task) for fit_task in fit_tasks]
     for round_number in range(MAX_ROUNDS):
         max_deviance = MAX_DEVIANCE_EXCESS + (
             min(fit_state.deviance for fit_state in fit_states) if round_number >= MIN_ROUNDS else np.inf
@@ -282,7 +284,7 @@ def solve(
             break
         model_spectra = evaluate_models([fit_state.evaluation for fit_state in active_states], spectrum, instrument)
         for fit_state, model_spectrum in zip(active_states, model_spectra, strict=True):
-            fit_state.update(model_spectrum, spectrum)
+            fit_state.update_trial_point(model_spectrum, spectrum)
     return [fit_state.as_fit(spectrum) for fit_state in fit_states]
 
 
@@ -311,7 +313,7 @@ class _FitState:
         lower_bounds, upper_bounds = self.task.candidate.bounds.T
         return np.concatenate([lower_bounds, -MAX_SCALES]), np.concatenate([upper_bounds, MAX_SCALES])
 
-    def update(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> None:
+    def update_trial_point(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> None:
         """Keep the trial point if it lowers the deviance, and choose the next trial point."""
         if self.model_spectrum is None:
             model_spectrum = self._scaled_to_counts(model_spectrum, spectrum)
@@ -327,28 +329,28 @@ class _FitState:
 
     def _scaled_to_counts(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> ModelledSpectrum:
         """Scale the initial model spectrum to the total counts of the spectrum."""
-        factor = spectrum.counts.sum() / model_spectrum.expected_counts.sum()
+        scale_factor = spectrum.counts.sum() / model_spectrum.expected_counts.sum()
         n_free = len(self.task.parameter_values)
         self.trial_point = self.trial_point.copy()
-        self.trial_point[n_free] += np.log(factor)
-        return ModelledSpectrum(model_spectrum.expected_counts * factor, model_spectrum.jacobian * factor)
+        self.trial_point[n_free] += np.log(scale_factor)
+        return ModelledSpectrum(model_spectrum.expected_counts * scale_factor, model_spectrum.jacobian * scale_factor)
 
     def _next_step(self, spectrum: MergedSpectrum) -> tuple[Numbers, float]:
         """Return the next step and the expected decrease of the deviance."""
-        information, gradient = self._fisher_information(spectrum, use_observed_curvature=True)
+        fisher_information, gradient = self._fisher_information(spectrum, use_observed_curvature=True)
         lowest_step, highest_step = (bound - self.best_point for bound in self.bounds)
         is_at_bound = np.zeros(self.best_point.size, dtype=np.bool_)
-        damped_information = information + np.diag(self.damping * np.diag(information) + 1e-10)
+        damped_information = fisher_information + np.diag(self.damping * np.diag(fisher_information) + 1e-10)
         parameter_step = np.zeros_like(self.best_point)
         for _ in range(self.best_point.size):
             # parameters beyond a bound are fixed at the bound, and the step of the other parameters is solved again
-            free_index = np.flatnonzero(~is_at_bound)
+            free_indices = np.flatnonzero(~is_at_bound)
             right_hand_side = (
-                gradient[free_index]
-                - damped_information[np.ix_(free_index, np.flatnonzero(is_at_bound))] @ parameter_step[is_at_bound]
+                gradient[free_indices]
+                - damped_information[np.ix_(free_indices, np.flatnonzero(is_at_bound))] @ parameter_step[is_at_bound]
             )
-            parameter_step[free_index] = np.linalg.solve(
-                damped_information[np.ix_(free_index, free_index)], right_hand_side
+            parameter_step[free_indices] = np.linalg.solve(
+                damped_information[np.ix_(free_indices, free_indices)], right_hand_side
             )
             out_of_bounds = (parameter_step < lowest_step) | (parameter_step > highest_step)
             if not out_of_bounds.any():
@@ -356,7 +358,9 @@ class _FitState:
             parameter_step = np.clip(parameter_step, lowest_step, highest_step)
             is_at_bound |= out_of_bounds
         parameter_step *= min(MAX_LOG_STEP / max(float(np.abs(parameter_step).max()), 1e-12), 1.0)
-        return parameter_step, float(2.0 * gradient @ parameter_step - parameter_step @ information @ parameter_step)
+        return parameter_step, float(
+            2.0 * gradient @ parameter_step - parameter_step @ fisher_information @ parameter_step
+        )
 
     def _fisher_information(
         self, spectrum: MergedSpectrum, *, use_observed_curvature: bool = False
@@ -379,9 +383,11 @@ class _FitState:
 
     def as_fit(self, spectrum: MergedSpectrum) -> StratigraphyFit:
         n_free = len(self.task.parameter_values)
-        information, _ = self._fisher_information(spectrum)
+        fisher_information, _ = self._fisher_information(spectrum)
         # a weak prior with a standard deviation of 10 in each logarithm keeps the inverse finite
-        covariance = np.asarray(np.linalg.inv(information + 0.01 * np.eye(len(information))), dtype=np.float64)
+        covariance = np.asarray(
+            np.linalg.inv(fisher_information + 0.01 * np.eye(len(fisher_information))), dtype=np.float64
+        )
         expected_counts = self.model_spectrum.expected_counts if self.model_spectrum is not None else spectrum.counts
         return StratigraphyFit(
             self.task.candidate,

@@ -8,7 +8,7 @@ import numpy as np
 
 from underpaint.data.maps import Results
 from underpaint.lab.evaluation.candidates.candidate import (
-    PAINT_UM,
+    PAINT_THICKNESS_UM,
     Candidate,
     Film,
     ground_film,
@@ -26,7 +26,7 @@ MIN_HIDDEN_PROBABILITY = 0.1
 MAX_CANDIDATES = 12
 """Maximum number of candidates in the first round, including candidates without one pigment but no rearrangements."""
 MAX_PIGMENTS = 5
-TOP_UM, BELOW_UM, GROUND_UM = 15.0, 30.0, 150.0
+UPPER_LAYER_UM, LOWER_LAYER_UM, GROUND_LAYER_UM = 15.0, 30.0, 150.0
 """Initial thicknesses, in um, of an upper layer, of a lower or single layer, and of the ground."""
 PRIMING_PIGMENT = "lead_white"
 """Pigment of the most common underlayer, which is tried if no other hidden pigment is suspected."""
@@ -81,7 +81,7 @@ def suspect_pigments(results: Results, ground: str) -> SuspectedPigments:
     )
 
 
-def propose(suspected_pigments: SuspectedPigments, ground: str) -> list[Candidate]:
+def propose_candidates(suspected_pigments: SuspectedPigments, ground: str) -> list[Candidate]:
     """Return candidates with the suspected pigments in one layer or divided between two layers.
 
     The first candidate has all pigments in one layer. The next candidates have a hidden pigment below this mixture. The
@@ -90,14 +90,19 @@ def propose(suspected_pigments: SuspectedPigments, ground: str) -> list[Candidat
     ``rearrangements`` returns other arrangements of the best candidate.
     """
     names = suspected_pigments.pigments
-    base_film = ground_film(ground, GROUND_UM)
+    base_film = ground_film(ground, GROUND_LAYER_UM)
     if not names:
-        return [_stack(suspected_pigments.hidden_pigments, (), base_film)] if suspected_pigments.hidden_pigments else []
-    candidates = [_stack(names, (), base_film)]
+        return (
+            [_layered_candidate(suspected_pigments.hidden_pigments, (), base_film)]
+            if suspected_pigments.hidden_pigments
+            else []
+        )
+    candidates = [_layered_candidate(names, (), base_film)]
     hidden_pigments = suspected_pigments.hidden_pigments or ((PRIMING_PIGMENT,) if _may_be_primed(names) else ())
-    candidates += [_stack(names, (name,), base_film) for name in hidden_pigments]
+    candidates += [_layered_candidate(names, (name,), base_film) for name in hidden_pigments]
     candidates += [
-        _stack(top, tuple(name for name in names if name not in top), base_film) for top in _upper_layers(names)
+        _layered_candidate(upper_pigments, tuple(name for name in names if name not in upper_pigments), base_film)
+        for upper_pigments in _upper_layers(names)
     ]
     return candidates[: MAX_CANDIDATES - (len(names) if len(names) > 1 else 0)]
 
@@ -116,7 +121,7 @@ def rearrangements(candidate: Candidate) -> list[Candidate]:
         (names,) = pigments_by_layer
         layer_pairs = [((name,), _other_names(names, name)) for name in names if len(names) > 1]
         return [
-            _stack(*layers, lower_films[0])
+            _layered_candidate(*layers, lower_films[0])
             for layer_pair in layer_pairs
             for layers in dict.fromkeys((layer_pair, layer_pair[::-1]))
         ]
@@ -132,8 +137,8 @@ def rearrangements(candidate: Candidate) -> list[Candidate]:
         if len(lower_pigments) > 1
     ]
     return [
-        _stack(upper, lower, lower_films[0])
-        for upper, lower in [
+        _layered_candidate(upper_names, lower_names, lower_films[0])
+        for upper_names, lower_names in [
             ((*upper_pigments, *lower_pigments), ()),
             (lower_pigments, upper_pigments),
             *with_moved_pigment,
@@ -175,7 +180,9 @@ def with_pure_pigments(candidate: Candidate) -> Candidate | None:
     ]
     if not pure_by_composite or len(pigments_by_layer) > 2:
         return None
-    return _stack(pigments_by_layer[0], pigments_by_layer[1] if len(pigments_by_layer) > 1 else (), candidate.films[-1])
+    return _layered_candidate(
+        pigments_by_layer[0], pigments_by_layer[1] if len(pigments_by_layer) > 1 else (), candidate.films[-1]
+    )
 
 
 def without_each_pigment(fit: StratigraphyFit) -> list[Candidate]:
@@ -198,17 +205,21 @@ def with_fitted_values(fit: StratigraphyFit) -> Candidate:
 def _film_at_values(film: Film, fractions: dict[str, float], thickness_um: float) -> Film:
     if film.paint is None:
         return replace(film, layer=replace(film.layer, thickness_um=thickness_um))
-    return paint_film(replace(film.paint, pigments=fractions), float(np.clip(thickness_um, *PAINT_UM)))
+    return paint_film(replace(film.paint, pigments=fractions), float(np.clip(thickness_um, *PAINT_THICKNESS_UM)))
 
 
 def _other_names(names: Sequence[str], excluded_name: str) -> tuple[str, ...]:
     return tuple(name for name in names if name != excluded_name)
 
 
-def _stack(upper_pigments: Sequence[str], lower_pigments: Sequence[str], ground_layer_film: Film) -> Candidate:
-    films = [paint_film(Paint(dict.fromkeys(upper_pigments, 1.0)), TOP_UM if lower_pigments else BELOW_UM)]
+def _layered_candidate(
+    upper_pigments: Sequence[str], lower_pigments: Sequence[str], ground_layer_film: Film
+) -> Candidate:
+    films = [
+        paint_film(Paint(dict.fromkeys(upper_pigments, 1.0)), UPPER_LAYER_UM if lower_pigments else LOWER_LAYER_UM)
+    ]
     if lower_pigments:
-        films.append(paint_film(Paint(dict.fromkeys(lower_pigments, 1.0)), BELOW_UM))
+        films.append(paint_film(Paint(dict.fromkeys(lower_pigments, 1.0)), LOWER_LAYER_UM))
     return Candidate(stack_name(films), (*films, ground_layer_film))
 
 
