@@ -75,7 +75,7 @@ class Truth:
     is_present, is_visible : (n_row, n_column, n_name) bool arrays
         Whether a pigment of the group is present, and whether its lines are visible at the counts of the pixel.
     patch : (n_row, n_column) int array
-        Number of the crossing, from 1; 0 between crossings.
+        Number of the crossing, from 1, or 0 between crossings.
     """
 
     names: tuple[str, ...]
@@ -100,9 +100,9 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
     Parameters
     ----------
     folder : str or Path
-        Folder to write; it must be missing or empty.
+        Folder to write, which must be missing or empty.
     quick : bool
-        Make small panels for a trial; their scores are not comparable with those of the full benchmark.
+        Make small panels for a trial, with scores that are not comparable with the full benchmark.
     progress : callable
         Called with (description, number done, total number).
 
@@ -189,7 +189,7 @@ def _panel_truth(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) 
 
 
 def _strip_numbers(n_strip: int, cell_pixels: int, gap_pixels: int) -> NDArray[np.int64]:
-    """Return the (n_pixel,) number of the strip at each pixel along a row or column; -1 between strips."""
+    """Return the (n_pixel,) number of the strip at each pixel along a row or column, or -1 between strips."""
     gap_numbers = np.full(gap_pixels, -1)
     return np.concatenate(
         [*(np.r_[gap_numbers, np.full(cell_pixels, strip_number)] for strip_number in range(n_strip)), gap_numbers]
@@ -413,7 +413,7 @@ def score_answers(answers: Answers, truths: Mapping[str, Truth]) -> dict[str, An
     Parameters
     ----------
     answers : mapping of str to (n_row, n_column, n_name) array
-        Probabilities by panel; a missing panel is not answered.
+        Probabilities by panel. A missing panel is not answered.
     truths : mapping of str to Truth
 
     Returns

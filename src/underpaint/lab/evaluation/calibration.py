@@ -69,7 +69,7 @@ class AnswersByDecade:
     spectra_by_decade : sequence of DecadeSpectra
         Spectra for each of ``COUNT_DECADES``.
     probability : sequence of (n, n_group) arrays
-        Probabilities of the groups in each decade; NaN ("no answer") counts as no.
+        Probabilities of the groups in each decade. NaN ("no answer") counts as no.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class AnswersByDecade:
     is_scored : list of (n, n_group) bool arrays
         False for labels that are present but not visible.
     is_calibration_row : (n,) bool array
-        True for spectra of every second instrument; only these are used to calibrate the prediction sets.
+        True for spectra of every second instrument, which are used to calibrate the prediction sets.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ def conformal_threshold(nonconformity: NDArray[np.floating], nominal_coverage: f
     Returns
     -------
     float
-        The ``ceil((n + 1) level)``-th smallest score; 1 if n is too small.
+        The ``ceil((n + 1) level)``-th smallest score, or 1 if n is too small.
 
     References
     ----------

@@ -23,7 +23,7 @@ def group_outputs(pigments: Sequence[str]) -> Outputs:
 def score_names(
     probability: NDArray[np.floating], labels: NDArray[Any], is_visible: NDArray[np.bool_], names: Sequence[str]
 ) -> dict[str, Scores]:
-    """Return the scores of every name over its visible labels; all arrays are (n_spectrum, n_name)."""
+    """Return the scores of every name over its visible labels, from (n_spectrum, n_name) arrays."""
     return {
         name: score(probability[:, column], labels[:, column].astype(bool), is_visible[:, column])
         for column, name in enumerate(names)

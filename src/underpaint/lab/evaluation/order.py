@@ -57,7 +57,7 @@ class PigmentPair:
     deviance: dict[str, float]
 
     def deviance_at(self, counts: float) -> float:
-        """Return the smaller of the two deviances at other total counts."""
+        """Return the smaller of the two deviances at the given total counts."""
         return min(self.deviance.values()) * counts / REFERENCE_COUNTS
 
     @property
@@ -127,7 +127,7 @@ class OrderResult:
         Increase of the deviance for a single layer, for swapped layers, and for the best other arrangement.
         All three arrangements have the same pigments. None means that no such candidate was fitted.
     is_fitted : bool
-        Whether the best stratigraphy fits well; otherwise its order is no evidence.
+        Whether the best stratigraphy fits well. If it does not, its order is no evidence.
     """
 
     is_layered: bool

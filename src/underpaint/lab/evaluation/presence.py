@@ -178,7 +178,7 @@ def presence_scores(
     Parameters
     ----------
     is_claimed : (n_sample draws, n_group) bool array
-        Whether the group is claimed; the draws of a sample are consecutive rows.
+        Whether the group is claimed, with the draws of a sample in consecutive rows.
     sigmas : (n_sample draws, n_group) array
         Area of each group's strongest line family in the element fit, in standard deviations.
     counts : float

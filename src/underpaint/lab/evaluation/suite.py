@@ -48,7 +48,7 @@ class Stages:
     Parameters
     ----------
     folder : Path
-        Folder of the records; it is created if it is missing.
+        Folder of the records, which is created if it is missing.
     dependencies : dict
         Settings, model and versions that all scores depend on. A stage stored with other dependencies is run again.
     """
@@ -133,7 +133,7 @@ class Inputs:
     reference : Path or None
         Folder of the Monte Carlo panels, or None to leave them out.
     scans : tuple of str
-        Files of a measured scan, one for each detector; empty to leave the scan out.
+        Files of a measured scan, one for each detector, or empty to leave the scan out.
     instrument_model : Path or None
         Model for one instrument and palette (``underpaint train --instrument``). Its model card contains the
         scores from its training.

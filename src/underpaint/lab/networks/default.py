@@ -56,7 +56,7 @@ class Features(nn.Module):
         Parameters
         ----------
         counts : (n, n_bin) tensor
-            Counts per bin; bins that are not fully within the recorded range are ignored.
+            Counts per bin. Bins that are not fully within the recorded range are ignored.
         recorded_kev : (n, 2) tensor
             Lowest and highest recorded energy, in keV.
         """

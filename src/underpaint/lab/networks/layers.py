@@ -41,7 +41,7 @@ _MAX_EXCITATION_KEV = 40.0
 _N_KNOT = 40
 _RIDGE, _SHIFT_RIDGE = 1e-6, 1e-2
 _TYPICAL_SHIFT_KEV = 0.03
-"""Typical shift of peaks, in keV, from gain errors and inexact peak shapes; the ridge penalty hardly affects it."""
+"""Typical shift of peaks, in keV, from gain errors and inexact peak shapes, which is hardly penalised."""
 _MODEL_ERROR = 0.02
 _MIN_VARIANCE = 0.25
 _AREA_SCALE = 0.2
@@ -139,7 +139,7 @@ class LayersNetwork(nn.Module):
     n_amount, n_edge : int
         Number of predicted amounts, and of mass fractions that separate their classes.
     families : sequence of str
-        Line families whose areas from a linear fit are additional features; may be empty.
+        Line families whose areas from a linear fit are additional features, or empty.
     start_kev, bin_kev : float
         Lower edge of the first bin and width of the bins, in keV.
     body : {"attention", "dense", "recurrent"}

@@ -41,7 +41,7 @@ class LogLogRootTransform(nn.Module):
         self.is_scaled = is_scaled
 
     def forward(self, counts: Tensor) -> Tensor:
-        """Transform (n, n_channel) counts; a spectrum without counts stays zero."""
+        """Transform (n, n_channel) counts, with zeros for a spectrum without counts."""
         transformed_counts = torch.log1p(torch.log1p(torch.sqrt(counts.clamp_min(0.0))))
         if not self.is_scaled:
             return transformed_counts
@@ -55,7 +55,7 @@ class SquareRootTransform(nn.Module):
     """
 
     def forward(self, counts: Tensor) -> Tensor:
-        """Transform (n, n_channel) counts; a spectrum without counts stays zero."""
+        """Transform (n, n_channel) counts, with zeros for a spectrum without counts."""
         transformed_counts = torch.sqrt(counts.clamp_min(0.0))
         return transformed_counts / transformed_counts.amax(dim=-1, keepdim=True).clamp_min(1e-12)
 
@@ -66,9 +66,9 @@ class XuNetwork(nn.Module):
     Parameters
     ----------
     n_channel : int
-        Number of channels of a spectrum; 3815 in the paper, from 2.80 keV.
+        Number of channels of a spectrum, 3815 in the paper.
     n_class : int
-        Number of pigments; 11 in the paper.
+        Number of pigments, 11 in the paper.
     transform : Module or None
         Transform of the counts, or None for the paper's :class:`LogLogRootTransform`.
 
@@ -230,7 +230,7 @@ class RecurrentNetwork(nn.Module):
     Parameters
     ----------
     n_channel : int
-        Number of channels of a spectrum; the 3815 channels of the paper are 109 patches of 0.35 keV. The last patch is
+        Number of channels of a spectrum. The 3815 channels of the paper are 109 patches of 0.35 keV. The last patch is
         padded with zeros.
     n_class : int
         Number of pigments.

@@ -130,7 +130,7 @@ def pretrain(
     folds : int or None
         Maximum number of folds, if fewer than in the plan.
     kind : str
-        Kind of the network; the default is the kind of the paper.
+        Kind of the network, by default that of the paper.
     """
     settings = pretrain_settings(plan, name, kind)
     rows_for_test = test_rows(library, plan)

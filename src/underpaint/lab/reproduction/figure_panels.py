@@ -33,7 +33,7 @@ class Painting:
     upper_paints, lower_paints : mapping of str to (mapping of str to float)
         Mass fractions of the dry pigments in each paint of the upper and the lower layer.
     upper_paint, lower_paint : (n_row, n_column) arrays of str
-        Paint of each pixel in the upper and the lower layer; ``bare`` without a layer.
+        Paint of each pixel in the upper and the lower layer, or ``bare`` without a layer.
     upper_um, lower_um : (n_row, n_column) arrays
         Thickness in um, with few distinct values, because each distinct stratigraphy is simulated once.
     formulas : mapping of str to str
@@ -101,7 +101,7 @@ def scan_painting(
     instrument : Instrument
         The instrument.
     counts : float
-        Mean total counts per pixel; the counts of a pixel depend on its paints.
+        Mean total counts per pixel. The counts of a pixel depend on its paints.
     rng : Generator
         Random number generator for the counts.
     name : str

@@ -35,7 +35,7 @@ def read_mockups(location: str | Path, label_path: str | Path, axis: EnergyAxis 
     Parameters
     ----------
     location : str or Path
-        Folder of single spectra, or a scan; both need energy axes.
+        Folder of single spectra, or a scan, with energy axes.
     label_path : str or Path
         CSV file with the columns ``file``, or ``row`` and ``column``, and ``pigments`` with the paper's eleven names.
         The columns ``top`` and ``bottom`` name the paints of a structure. The column ``structure`` can replace them.

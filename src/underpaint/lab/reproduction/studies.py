@@ -51,7 +51,7 @@ PAPER_SCORES = ("accuracy", "sensitivity", "f1")
 VIRTUAL_NOTE = (
     "All experimental results are from virtual mock-ups and paintings, because those of the paper are not public."
 )
-MEASURED_NOTE = "Experimental results are from the user's measured mock-ups; paintings are virtual."
+MEASURED_NOTE = "Experimental results are from the user's measured mock-ups. Paintings are virtual."
 FIGURE_STUDIES: dict[str, Callable[[Plan, Networks, Progress], dict[str, Any]]] = {
     "figure5": figure5,
     "figure6": figure6,
@@ -344,7 +344,7 @@ def reproduce(study: str, plan: Plan, progress: Progress) -> dict[str, Any]:
     Returns
     -------
     dict
-        Result of the study; for ``all``, the results of each study by name.
+        Result of the study, or for ``all`` the results of all studies by name.
 
     Raises
     ------

@@ -65,11 +65,11 @@ def align_network(network: nn.Module, source_batches: Sequence[Batch], target_ba
     Parameters
     ----------
     network : Module
-        Default network or network of layers, with or without folded normalisations; it is not changed.
+        Default network or network of layers, with or without folded normalisations, which is not changed.
     source_batches : sequence of Batch
         Spectra from the distribution of its training set.
     target_batches : sequence of Batch
-        Spectra to which the network is aligned; their labels are not used.
+        Spectra to which the network is aligned, whose labels are not used.
 
     Notes
     -----
@@ -175,7 +175,7 @@ class AdaptReport:
     given_model : TrainedNetwork
         Network before the adaptation.
     candidates : mapping of str to TrainedNetwork
-        Network from each method of adaptation; "told" is the given network with instrument conditions.
+        Network from each method of adaptation. "told" is the given network with instrument conditions.
     conditions : InstrumentConditions
         Instrument conditions for the candidates, if they are networks of layers.
     instrument : Instrument

@@ -67,7 +67,7 @@ def calibrate_network(
         Rows that the network was not trained on.
         Half of their stratigraphies are used for the calibration, and the other half for the prediction sets.
     settings : TrainSettings
-        Batch size and seed; its range of counts is not used.
+        Batch size and seed. The range of counts is not used.
 
     Returns
     -------
@@ -255,10 +255,10 @@ def calibrate_outputs(
     Parameters
     ----------
     trained_model : TrainedNetwork
-        Network to calibrate; it is not changed.
+        Network to calibrate, which is not changed.
         A network of layers is returned unchanged, because its calibration is a part of training.
     library : Library
-        Expected spectra with labels; outputs without labels are not changed.
+        Expected spectra with labels. Outputs without labels are not changed.
     rows : (n,) array
         Rows that the network was not trained on.
     settings : TrainSettings

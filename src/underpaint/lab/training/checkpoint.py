@@ -60,7 +60,7 @@ def load_onnx_weights(network: nn.Module, model_card: ModelCard, path: Path) -> 
     Parameters
     ----------
     network : Module
-        Network built with ``folded=True``; it is changed in place.
+        Network built with ``folded=True``, which is changed in place.
     model_card : ModelCard
         Model card of the file.
     path : Path
@@ -139,21 +139,21 @@ def _unusable_message(path: Path, reason: str) -> str:
 
 _PROTOCOL_LIMITS = (
     "Needs spectra that cover its whole axis.",
-    "Trained without noise, as in the paper: fine-tune it on spectra of your instrument before use.",
-    "Each spectrum is divided by its maximum: weak spectra have their noise enlarged.",
+    "Trained without noise, as in the paper. Fine-tune it on spectra of your instrument before use.",
+    "Each spectrum is divided by its maximum, which enlarges the noise of weak spectra.",
 )
 _LIMITS = {
     "default": (
         "Trained on simulated spectra alone.",
-        "Pigments with the same key elements are distinguished by priors more than by the spectrum; rely on the group.",
+        "A spectrum hardly distinguishes pigments with the same key elements. Rely on the group.",
         "A pigment that is too deep to be visible at the given counts is neither confirmed nor excluded.",
     ),
     "xu2022": (
         "Needs spectra from 2.80 to 40.95 keV.",
-        "Trained on one pigment per layer, two layers over chalk, noise-free.",
-        "Each spectrum is divided by its maximum: weak spectra have their noise enlarged.",
-        "Trained without noise, as in the paper: on noisy spectra it says yes to nearly everything (virtual panels at "
-        "1e5 counts: no better than always yes). Fine-tune it on spectra of your instrument before use.",
+        "Trained on noise-free spectra of two layers over chalk with one pigment per layer.",
+        "Each spectrum is divided by its maximum, which enlarges the noise of weak spectra.",
+        "Trained without noise, as in the paper. On noisy spectra, it claims nearly every pigment. On virtual panels "
+        "at 1e5 counts, it is no better than always yes. Fine-tune it on spectra of your instrument before use.",
         "Prussian blue and verdigris are simulated as their hydrates, with 0.77 and 0.68 times the metal of the "
         "paper's formulas.",
     ),
@@ -205,7 +205,7 @@ def _line_limits(settings: TrainSettings) -> tuple[str, ...]:
         return ()
     return (
         "A group is present where lines of its element are visible, from any source (paint, ground, trace, support).",
-        "The amount of an element in the paint is a posterior that assumes the simulated paintings of the training.",
+        "The amount of an element in the paint is a posterior with the training paintings as prior.",
     )
 
 

@@ -118,13 +118,13 @@ class FinetuneReport:
     first_step, second_step : TrainReport
         Reports of the two steps: only dense layers, all layers.
     scores_before : tuple of NameScores
-        Scores of the given model on the test set; empty without a test set.
+        Scores of the given model on the test set, or empty without a test set.
     loss_before : float or None
         Validation loss of the given model, or None if its dense layers were re-initialised.
     n_spectra : mapping of str to int
         Number of spectra for "training", "validation" and "test".
     absent_names : tuple of str
-        Names without a positive training spectrum; the network can only have learned that they are absent.
+        Names without a positive training spectrum, which the network can only learn to be absent.
     n_hidden_label : int
         Number of present labels that were set to unknown, because they are not visible
         (:func:`hide_invisible_labels`).

@@ -56,7 +56,7 @@ class TransferredNetwork:
     transferred_names : tuple of str
         Outputs whose weights are from the other network.
     new_names : tuple of str
-        Outputs that the other network lacks; their weights are initial values.
+        Outputs that the other network lacks, with initial values as weights.
     """
 
     network: nn.Module
@@ -70,9 +70,9 @@ def transfer_weights(start_model: TrainedNetwork, model_card: ModelCard) -> Tran
     Parameters
     ----------
     start_model : TrainedNetwork
-        Network with the initial weights; it is not changed.
+        Network with the initial weights, which is not changed.
     model_card : ModelCard
-        Model card of the new network; kind, axis and inputs must be those of the trained network.
+        Model card of the new network, with the kind, axis and inputs of the trained network.
 
     Raises
     ------
@@ -171,7 +171,7 @@ class Sizes(BaseModel):
     Parameters
     ----------
     n_stratigraphies, n_held_out : int
-        Numbers of stratigraphies for training and for the test set; each has two spectra.
+        Numbers of stratigraphies for training and for the test set, with two spectra each.
     epochs : int
         Number of epochs.
     """
@@ -440,9 +440,9 @@ def measure_sizes(
     Parameters
     ----------
     simulation_settings : LibrarySettings
-        Settings of the simulation; its size is not used.
+        Settings of the simulation, whose size is not used.
     start_model : TrainedNetwork
-        Network to train; it is not changed.
+        Network to train, which is not changed.
     minutes : float
         Total time for simulation and training.
     workers, threads : int or None

@@ -205,8 +205,8 @@ def presence_matrix(
     Returns
     -------
     (n, n_name) array
-        1 for present names and their groups; 0 for absent names, their members, and all their places;
-        :data:`~.library.UNKNOWN` for all others.
+        1 for present names and their groups, 0 for absent names, their members and their places.
+        All other labels are :data:`~.library.UNKNOWN`.
 
     Raises
     ------

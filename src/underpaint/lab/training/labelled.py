@@ -39,7 +39,7 @@ def labelled_spectra(
     axis : EnergyAxis
         Energy axis of the channels.
     present : sequence of n sequences of str
-        Names of the outputs that are present in each spectrum; all others count as absent.
+        Names of the outputs that are present in each spectrum. All others count as absent.
         The groups of a pigment are added. If a group is given without a member, its members are unknown.
     model_card : ModelCard
         The model to fine-tune.

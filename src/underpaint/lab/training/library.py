@@ -28,15 +28,15 @@ class Library:
     Parameters
     ----------
     spectra : (n, n_bin) float16 or float32 array
-        Expected spectra with a sum of 1; counts if ``has_noise``.
+        Expected spectra with a sum of 1, or counts if ``has_noise``.
     recorded : (n, 2) float32 array
         Lowest and highest recorded energy, in keV.
     labels : (n, n_name) uint8 array
         1 for present pigments and groups, 0 for absent ones, :data:`UNKNOWN` for unknown ones.
     counts_needed : (n, n_name) float32 array
-        Total counts above which a present label is visible; infinite if it never is.
+        Total counts above which a present label is visible, or infinity if it never is.
     source : (n,) int array
-        Index of the stratigraphy of each spectrum; splits keep a stratigraphy in one set.
+        Index of the stratigraphy of each spectrum, for splits by stratigraphy.
     total_counts : (n,) float32 array, or None
         Typical total counts of each spectrum, or None if the library does not contain them.
     axis : ModelAxis
@@ -60,7 +60,7 @@ class Library:
     amount_names : tuple of str
         Groups, with places, of the columns of ``amount``.
     max_absent_counts : (n, n_name) float32 array, or None
-        Total counts below which a present label counts as absent; zero for labels that are masked instead.
+        Total counts below which a present label counts as absent, or zero for labels that are masked.
     """
 
     spectra: NDArray[Any]
@@ -176,8 +176,8 @@ def load_library(paths: Path | Sequence[Path], *, half_precision: bool = False, 
         Whether to store expected spectra in half precision, which rounds them to 0.05 %.
         The spectra are scaled to a sum equal to the number of bins, so that bins with few counts do not underflow.
     lines : bool
-        Whether groups are present where the lines of their element are visible, from any material; amounts are read,
-        too.
+        Whether groups are present where the lines of their element are visible, from any material.
+        Amounts are then also read.
 
     Raises
     ------

@@ -56,11 +56,11 @@ class TrainReport:
     epochs : int
         Number of epochs, those before a resumption included.
     resumed_from_epoch : int
-        First epoch of this call; 0 for a new run.
+        First epoch of this call, or 0 for a new run.
     validation_loss : float
         Loss of the best network on the validation set.
     validation_scores, test_scores : tuple of NameScores
-        Scores by name; those of the test set are empty if there is no test set.
+        Scores by name. They are empty without a test set.
     """
 
     trained_model: TrainedNetwork
@@ -353,7 +353,7 @@ def _read_checkpoint(path: Path) -> dict[str, Any]:
     except Exception as error:  # torch raises exceptions of many classes
         raise TrainingError(
             f"Cannot continue the training in {path.parent}: the checkpoint {path.name} is damaged "
-            f"({type(error).__name__}). Delete that file to start this training again; other files are kept."
+            f"({type(error).__name__}). Delete this file to start the training again. All other files are kept."
         ) from error
 
 
@@ -418,7 +418,7 @@ def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: Tr
     Parameters
     ----------
     library : Library
-        Spectra; their labels are not used.
+        Spectra, whose labels are not used.
     rows : (n,) array
         Rows for training, without those of a test set.
         A fraction ``settings.validation_share`` of their stratigraphies is the validation set for early stopping.

@@ -18,7 +18,7 @@ class NameScores:
     n_spectra : int
         Number of scored spectra, in which the label is absent, or present and visible.
     prevalence : float
-        Fraction of spectra with the name; also the precision of a random ranking.
+        Fraction of spectra with the name, which is the precision of a random ranking.
     auprc : float
         Area under the precision-recall curve, or NaN without positive spectra.
     accuracy, sensitivity, precision, f1 : float

@@ -43,7 +43,7 @@ class PigmentModule(lightning.LightningModule):
     settings : TrainSettings
         Learning rate, weight decay and schedule.
     checkpoint_description : dict
-        Description of the network and its model card for the checkpoint; JSON-serialisable.
+        Description of the network and its model card for the checkpoint, JSON-serialisable.
     trainable : tuple of str or None
         Names of the layers to train, or None for all.
 
@@ -124,7 +124,7 @@ class ReconstructionModule(lightning.LightningModule):
     Parameters
     ----------
     network : AutoencoderNetwork
-        Network whose transform and encoder are used; its dense layer is not trained.
+        Network whose transform and encoder are trained, but not its dense layer.
     n_channel : int
         Number of channels of a spectrum.
     settings : TrainSettings

@@ -96,7 +96,7 @@ def answers_of(
     Parameters
     ----------
     network : Module
-        Network of any kind; it is run in evaluation mode.
+        Network of any kind, which is run in evaluation mode.
     names : tuple of str
         Outputs of the network.
     library : Library

@@ -30,7 +30,7 @@ class TrainSettings(BaseModel):
     Parameters
     ----------
     library : tuple of Path
-        Training libraries (HDF5 files); several libraries are concatenated.
+        Training libraries (HDF5 files), which are concatenated.
     out : Path
         Folder of the checkpoints and the exported model.
     name : str
@@ -54,7 +54,7 @@ class TrainSettings(BaseModel):
     learning_rate, weight_decay : float
         Learning rate and weight decay of Adam (AdamW if the decay is not zero).
     schedule : {"cosine", "constant"}
-        Schedule of the learning rate; "cosine" has a short warm-up.
+        Schedule of the learning rate. "cosine" has a short warm-up.
     patience : int
         Number of epochs without a lower validation loss before training stops.
     seed : int

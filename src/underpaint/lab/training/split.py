@@ -39,7 +39,7 @@ def split_by_source(
     source : (n,) array
         Index of the stratigraphy of each row.
     seed : int
-        Seed of the split; the test set does not depend on the fold.
+        Seed of the split. The test set does not depend on the fold.
     validation_share, test_share : float
         Fraction of the stratigraphies in the test set, and fraction of all others in the validation set.
     fold : int

@@ -36,13 +36,13 @@ class Film:
 
     @property
     def free_pigments(self) -> tuple[str, ...]:
-        """Pigments whose mass fractions are fitted; empty for a paint of one pigment."""
+        """Pigments whose mass fractions are fitted, or empty for a paint of one pigment."""
         names = () if self.paint is None else tuple(self.paint.pigments)
         return names if len(names) > 1 else ()
 
     @property
     def paint_pigments(self) -> tuple[str, ...]:
-        """Pigments of the paint; empty for a ground, a support or a coating."""
+        """Pigments of the paint, or empty for a ground, a support or a coating."""
         return () if self.paint is None else tuple(self.layer.pigments)
 
 
@@ -55,7 +55,7 @@ class FreeParameter:
     film : int
         Index of the layer, 0 at the surface.
     pigment : str
-        Name of the pigment; empty for a thickness.
+        Name of the pigment, or an empty string for a thickness.
         The value of a film's first pigment is the log-odds of its mass fraction. The second pigment has no parameter.
         The value of every further pigment is the logarithm of its mass divided by the mass of the second pigment.
     min_value, max_value : float

@@ -148,7 +148,7 @@ def _difference_steps(evaluation: EvaluationPoint) -> Numbers:
 
 
 def _log_energy_terms(energy_kev: Numbers, spectrum: MergedSpectrum) -> Numbers:
-    """Return the (2, n) logarithm of the energy relative to the centre of the range, and its square."""
+    """Return ln(E / E0) and its square as a (2, n) array, where E0 is the geometric centre of the range."""
     start_kev, stop_kev = spectrum.axis.start_kev, spectrum.axis.stop_kev
     log_energy = np.log(energy_kev / np.sqrt(start_kev * stop_kev))
     # clipped, because the exponential of the square diverges outside the fitted channels
@@ -208,8 +208,8 @@ class StratigraphyFit:
     expected_counts : (n_channel,) array
         Fitted counts in the merged channels.
     covariance : (n_free + 5, n_free + 5) array
-        Covariance of parameters and scales, from the Fisher information; large for parameters that the spectrum does
-        not constrain.
+        Covariance of parameters and scales, from the Fisher information.
+        Parameters that the spectrum does not constrain have a large variance.
     is_converged : bool
         Whether the fit converged.
     """
@@ -248,7 +248,7 @@ def fit_candidates(
     spectrum : MergedSpectrum
         Merged channels of a measured spectrum, from ``merge_channels``.
     candidates : sequence of Candidate
-        Candidates; each fit starts from the layers of its candidate.
+        Candidates. Each fit starts from the layers of its candidate.
     instrument : Instrument
     """
     fits = solve_fit_tasks(

@@ -33,7 +33,7 @@ class MergedSpectrum:
     counts : (n_bin,) array
         Measured counts.
     model_error : float
-        Relative standard deviation of the model in a channel; errors of different channels are independent.
+        Relative standard deviation of the model in a channel, independent between channels.
 
     Notes
     -----
@@ -94,7 +94,7 @@ def merge_channels(
     spectrum : Spectrum
         Counts with an energy axis.
     instrument : Instrument
-        The energy of the source limits the range; the detector resolution limits the number of channels to merge.
+        Source energy and detector resolution limit the energy range and the number of merged channels.
     start_kev : float
         Lowest energy of the range.
     model_error : float
