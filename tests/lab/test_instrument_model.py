@@ -180,7 +180,7 @@ def test_an_interrupted_model_goes_on_to_one_that_identify_takes(
     assert json.loads((tmp_path / "report.json").read_text("utf-8"))["sizes"] == SIZES.model_dump()
     model = open_model(report.model, threads=1)
     assert set(PALETTE) < set(model.card.names)
-    assert "Trained for the instrument 'elio' and 4 pigments alone" in model.card.limits[0]
+    assert "Trained only for the instrument 'elio' and a palette of 4 pigments" in model.card.limits[0]
     figures = model.card.figures["own_model"]["against_start"]
     assert set(figures) == {f"{kind} at {n}" for kind in ("groups", "pigments") for n in ("1e+04", "1e+05")}
     assert figures["groups at 1e+05"]["after"] > 0.5

@@ -66,10 +66,10 @@ def evaluate_panel(
         seed=seed,
     )
     virtual_panel = make_panel(settings, outputs=outputs, lines=bool(model_card.amounts), progress=progress)
-    results = identify(virtual_panel.scan, model=model)
+    probability_maps = identify(virtual_panel.scan, model=model)
     if virtual_panel.labels is None or virtual_panel.counts_needed is None:
         raise RuntimeError("the panel was made without labels")
-    probability = np.stack([results[name].ravel() for name in outputs.names], axis=1)
+    probability = np.stack([probability_maps[name].ravel() for name in outputs.names], axis=1)
     labels = present_at(virtual_panel.labels, virtual_panel.max_absent_counts, counts)
     scores_by_name = score_names(probability, labels, virtual_panel.counts_needed <= counts, outputs.names)
     return _panel_record(scores_by_name, outputs) | {
@@ -85,11 +85,15 @@ def evaluate_panel(
     }
 
 
-def _model_outputs(names: tuple[str, ...], kinds: tuple[str, ...]) -> Outputs:
+def _model_outputs(names: tuple[str, ...], output_kinds: tuple[str, ...]) -> Outputs:
     """Return the outputs of a model that have no place, and also the groups if the model predicts only members."""
-    kind_by_name = {name: kind for name, kind in zip(names, kinds, strict=True) if split_place(name)[1] == "anywhere"}
-    members = [name for name, kind in kind_by_name.items() if kind == "member"]
-    all_outputs = outputs_for(members, with_groups="group" in kinds)
+    kind_by_name = {
+        name: output_kind
+        for name, output_kind in zip(names, output_kinds, strict=True)
+        if split_place(name)[1] == "anywhere"
+    }
+    members = [name for name, output_kind in kind_by_name.items() if output_kind == "member"]
+    all_outputs = outputs_for(members, with_groups="group" in output_kinds)
     return all_outputs.select_names(names)
 
 
@@ -99,8 +103,8 @@ def _panel_record(scores_by_name: dict[str, Scores], outputs: Outputs) -> dict[s
         name: scores for name, scores in scores_by_name.items() if scores.n_positive + scores.n_invisible > 0
     }
     group_scores, member_scores = (
-        {name: scores for name, scores in scores_of_present_names.items() if kind_by_name[name] == kind}
-        for kind in ("group", "member")
+        {name: scores for name, scores in scores_of_present_names.items() if kind_by_name[name] == output_kind}
+        for output_kind in ("group", "member")
     )
     return {
         "group_macro_f1": macro_f1(group_scores),

@@ -62,12 +62,12 @@ class Spectra:
         if self.conditions is None:
             return [(np.arange(len(self)), None)]
         # NaN does not equal itself, so NaN is replaced by a number that no input has
-        _, first_rows, set_index_of_row = np.unique(
+        _, first_row_of_set, set_index_of_row = np.unique(
             np.nan_to_num(self.conditions, nan=-9.0), axis=0, return_index=True, return_inverse=True
         )
         return [
-            (np.flatnonzero(set_index_of_row.ravel() == set_index), self.conditions[row])
-            for set_index, row in enumerate(first_rows)
+            (np.flatnonzero(set_index_of_row.ravel() == set_index), self.conditions[first_row])
+            for set_index, first_row in enumerate(first_row_of_set)
         ]
 
     def without_conditions(self) -> "Spectra":
@@ -98,9 +98,13 @@ class ModelAnswers:
     sigma: NDArray[np.float32] | None = None
     amount: NDArray[np.float32] | None = None
 
-    def select_row(self, row: int) -> "ModelAnswers":
+    def select_row(self, spectrum_index: int) -> "ModelAnswers":
         """Return the answers for the spectrum of one row."""
-        return replace(self, log_odds=self.log_odds[row : row + 1], probability=self.probability[row : row + 1])
+        return replace(
+            self,
+            log_odds=self.log_odds[spectrum_index : spectrum_index + 1],
+            probability=self.probability[spectrum_index : spectrum_index + 1],
+        )
 
     def probability_by_name(self, names: Sequence[str]) -> NDArray[np.float32]:
         """Return (n, n_name) probabilities, or NaN for names that are no output of the model."""
@@ -113,11 +117,15 @@ class ModelAnswers:
         members have a probability of NaN.
         """
         probability = self.probability_by_name(groups)
-        for column, group in enumerate(groups):
+        for group_column, group in enumerate(groups):
             if group not in self.card.names:
-                members = [index for index, member_groups in enumerate(self.card.groups) if group in member_groups]
+                members = [
+                    member_column
+                    for member_column, member_groups in enumerate(self.card.groups)
+                    if group in member_groups
+                ]
                 if members:
-                    probability[:, column] = self.probability[:, members].max(axis=1)
+                    probability[:, group_column] = self.probability[:, members].max(axis=1)
         return probability
 
 
@@ -126,9 +134,9 @@ def columns_by_name(
 ) -> NDArray[np.float32]:
     """Return the (n, n_wanted) columns of the wanted names, or NaN for names without a column."""
     wanted_columns = np.full((len(answers), len(wanted_names)), np.nan, dtype=np.float32)
-    for column, name in enumerate(wanted_names):
+    for wanted_column, name in enumerate(wanted_names):
         if name in names:
-            wanted_columns[:, column] = answers[:, list(names).index(name)]
+            wanted_columns[:, wanted_column] = answers[:, list(names).index(name)]
     return wanted_columns
 
 

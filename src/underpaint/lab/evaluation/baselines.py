@@ -51,7 +51,7 @@ def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
     Areas and standard deviations are from a linear fit of line families with the known instrument conditions. Groups
     without a key family above the background have a value of zero.
     """
-    sigmas = np.zeros((len(spectra), len(groups)), dtype=np.float32)
+    area_sigmas = np.zeros((len(spectra), len(groups)), dtype=np.float32)
     for rows, conditions in spectra.rows_by_conditions():
         instrument = None if conditions is None else instrument_from_conditions(conditions)
         scan = Scan(np.asarray(spectra.counts)[rows][None], axis=spectra.axis, name="baseline")
@@ -60,14 +60,14 @@ def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
         except (CoverageError, ScanError):
             continue  # the spectra have too few counts for a significant line
         for group_index, group in enumerate(groups):
-            sigmas[rows, group_index] = element_maps.max_significance(library().group(group).key_families)[0]
-    return np.nan_to_num(sigmas, nan=0.0)
+            area_sigmas[rows, group_index] = element_maps.max_significance(library().group(group).key_families)[0]
+    return np.nan_to_num(area_sigmas, nan=0.0)
 
 
 def choose_threshold(held_out_spectra: HeldOutSet, counts: Sequence[float], seed: int) -> float:
     """Return the threshold, in standard deviations, that has the highest mean macro F1 over the given total counts."""
     group_columns = held_out_spectra.columns(held_out_spectra.groups)
-    sigmas = [
+    sigmas_by_counts = [
         line_sigmas(held_out_spectra.draw_spectra(total_counts, (seed, round(total_counts))), held_out_spectra.groups)
         for total_counts in counts
     ]
@@ -76,7 +76,7 @@ def choose_threshold(held_out_spectra: HeldOutSet, counts: Sequence[float], seed
     is_present = [held_out_spectra.is_present(total_counts)[:, group_columns] for total_counts in counts]
 
     def mean_macro_f1(threshold: float) -> float:
-        claims = [(sigma > threshold).astype(np.float32) for sigma in sigmas]
+        claims = [(area_sigmas > threshold).astype(np.float32) for area_sigmas in sigmas_by_counts]
         scores_by_counts = [
             score_names(*claims_and_labels, held_out_spectra.groups)
             for claims_and_labels in zip(claims, is_present, is_visible, strict=True)
@@ -147,13 +147,13 @@ def likelihood_fit(
     float
         Run time per spectrum in s.
     """
-    sigmas = line_sigmas(test_set.spectra, test_set.groups)
+    area_sigmas = line_sigmas(test_set.spectra, test_set.groups)
     presence = np.zeros((len(test_set.spectra), len(test_set.groups)), dtype=np.float32)
     start_time = time.perf_counter()
     for spectrum_index, spectrum in enumerate(np.asarray(test_set.spectra.counts, dtype=np.float64)):
         progress(spectrum_index, len(presence))
         needed_groups = _needed_groups(
-            Spectrum(spectrum, test_set.spectra.axis), test_set, sigmas[spectrum_index], threshold
+            Spectrum(spectrum, test_set.spectra.axis), test_set, area_sigmas[spectrum_index], threshold
         )
         presence[spectrum_index] = [name in needed_groups for name in test_set.groups]
     return presence, (time.perf_counter() - start_time) / max(len(presence), 1)

@@ -177,7 +177,8 @@ def _panel_truth(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) 
     is_visible = is_present & (panel.counts_needed <= counts)
     recipe = load_recipe(settings.recipe)
     row_strips, column_strips = (
-        _strip_numbers(n, settings.cell_pixels, settings.gap_pixels) for n in (len(recipe.tops), len(recipe.bottoms))
+        _strip_numbers(n_strip, settings.cell_pixels, settings.gap_pixels)
+        for n_strip in (len(recipe.tops), len(recipe.bottoms))
     )
     patch = np.where(
         (row_strips[:, None] >= 0) & (column_strips[None, :] >= 0),
@@ -312,7 +313,9 @@ def _read_truth(path: Path) -> Truth:
     try:
         with h5py.File(path, "r") as file:
             names = tuple(str(name) for name in file.attrs["names"])
-            is_present, is_visible = (np.asarray(file[key][()], dtype=bool) for key in ("present", "visible"))
+            is_present, is_visible = (
+                np.asarray(file[dataset_name][()], dtype=bool) for dataset_name in ("present", "visible")
+            )
             patch = np.asarray(file["patch"][()], dtype=np.int64)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BenchmarkError(
@@ -338,7 +341,10 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
     """
     sheet_path = Path(path)
     answers = {name: np.full((*truth.shape, len(truth.names)), np.nan, np.float32) for name, truth in truths.items()}
-    columns_by_panel = {name: {key: index for index, key in enumerate(truth.names)} for name, truth in truths.items()}
+    columns_by_panel = {
+        name: {output_name: output_column for output_column, output_name in enumerate(truth.names)}
+        for name, truth in truths.items()
+    }
     for answer_number, sheet_line in enumerate(_sheet_lines(sheet_path), start=1):
         try:
             _enter_answer(sheet_line, answers, truths, columns_by_panel)
@@ -372,7 +378,7 @@ def _enter_answer(
     columns_by_panel: Mapping[str, Mapping[str, int]],
 ) -> None:
     """Enter the value of one line of the sheet in its pixels."""
-    missing_columns = [key for key in ("panel", "group", "value") if key not in sheet_line]
+    missing_columns = [field_name for field_name in ("panel", "group", "value") if field_name not in sheet_line]
     if missing_columns:
         raise ValueError(f"column {missing_columns[0]} is missing")
     if sheet_line["value"] in {"", None}:
@@ -385,8 +391,10 @@ def _enter_answer(
         raise ValueError(f"place {place!r} is none of {', '.join(PLACES)}")
     panel = str(sheet_line["panel"])
     truth, name_column = truths[panel], columns_by_panel[panel][at_place(str(sheet_line["group"]), place)]
-    patch, row, column = (_integer_or_none(sheet_line.get(key)) for key in ("patch", "row", "column"))
-    if (patch is None) == (row is None or column is None):
+    patch, pixel_row, pixel_column = (
+        _integer_or_none(sheet_line.get(field_name)) for field_name in ("patch", "row", "column")
+    )
+    if (patch is None) == (pixel_row is None or pixel_column is None):
         raise ValueError("the line needs either a patch, or a row and a column")
     if patch is not None:
         patch_pixels = truth.patch == patch
@@ -395,9 +403,11 @@ def _enter_answer(
         answers[panel][patch_pixels, name_column] = probability
         return
     n_row, n_column = truth.shape
-    if not (0 <= (row or 0) < n_row and 0 <= (column or 0) < n_column):
-        raise ValueError(f"row {row}, column {column} is outside panel {panel} of {n_row} x {n_column} pixels")
-    answers[panel][row, column, name_column] = probability
+    if not (0 <= (pixel_row or 0) < n_row and 0 <= (pixel_column or 0) < n_column):
+        raise ValueError(
+            f"row {pixel_row}, column {pixel_column} is outside panel {panel} of {n_row} x {n_column} pixels"
+        )
+    answers[panel][pixel_row, pixel_column, name_column] = probability
 
 
 def _integer_or_none(cell_text: object) -> int | None:
@@ -443,8 +453,8 @@ def _score_place(
     is_present: NDArray[np.bool_],
     is_visible: NDArray[np.bool_],
 ) -> dict[str, Any] | None:
-    place_columns = [index for index, name in enumerate(names) if split_place(name)[1] == place]
-    groups = [split_place(names[index])[0] for index in place_columns]
+    place_columns = [output_column for output_column, name in enumerate(names) if split_place(name)[1] == place]
+    groups = [split_place(names[output_column])[0] for output_column in place_columns]
     answers, label_present, label_visible = (
         probability[:, place_columns],
         is_present[:, place_columns],
@@ -509,13 +519,15 @@ def _network_method(model: str) -> Method:
     return answer
 
 
-def _group_probability(results: Results, group: str, place: Any) -> NDArray[np.float32]:
+def _group_probability(network_results: Results, group: str, place: Any) -> NDArray[np.float32]:
     """Return the (n_row, n_column) probability of a group, or of its most probable member if the group is no output."""
-    members = [name for name, material in results.materials.items() if group in material.groups]
-    output_names = [group] if group in results.materials else members
-    member_maps = [results[name, place] for name in output_names if results.holds(name, place)]
+    members = [name for name, material in network_results.materials.items() if group in material.groups]
+    output_names = [group] if group in network_results.materials else members
+    member_maps = [network_results[name, place] for name in output_names if network_results.holds(name, place)]
     if not member_maps:
-        return np.full(results.shape, 0.0 if output_names and place in results.places else np.nan, np.float32)
+        return np.full(
+            network_results.shape, 0.0 if output_names and place in network_results.places else np.nan, np.float32
+        )
     return np.asarray(np.fmax.reduce(member_maps), dtype=np.float32)
 
 

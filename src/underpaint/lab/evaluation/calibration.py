@@ -51,12 +51,12 @@ class DecadeSpectra:
 def draw_spectra_by_decade(held_out_spectra: HeldOutSet, seed: int) -> list[DecadeSpectra]:
     """Draw spectra of the held-out set for each of ``COUNT_DECADES``."""
     counts_by_decade = [
-        draw_total_counts(count_decade, len(held_out_spectra), (seed, number))
-        for number, count_decade in enumerate(COUNT_DECADES)
+        draw_total_counts(count_decade, len(held_out_spectra), (seed, decade_number))
+        for decade_number, count_decade in enumerate(COUNT_DECADES)
     ]
     return [
-        DecadeSpectra(total_counts, held_out_spectra.draw_spectra(total_counts, (seed, number, 1)))
-        for number, total_counts in enumerate(counts_by_decade)
+        DecadeSpectra(total_counts, held_out_spectra.draw_spectra(total_counts, (seed, decade_number, 1)))
+        for decade_number, total_counts in enumerate(counts_by_decade)
     ]
 
 
@@ -176,8 +176,8 @@ def conformal_coverage(answers: AnswersByDecade) -> dict[str, Any]:
     """
     return _scores_by_level(
         answers.groups,
-        lambda column, decade_index, nominal_coverage: _coverage_of_new_sets(
-            answers, column, decade_index, nominal_coverage
+        lambda group_column, decade_index, nominal_coverage: _coverage_of_new_sets(
+            answers, group_column, decade_index, nominal_coverage
         ),
     )
 

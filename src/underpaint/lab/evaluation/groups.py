@@ -16,7 +16,7 @@ def group_outputs(pigments: Sequence[str]) -> Outputs:
     """Return the groups that are outputs of a network for the given pigments."""
     outputs = outputs_for(pigments)
     return outputs.select_names(
-        [name for name, kind in zip(outputs.names, outputs.kinds, strict=True) if kind == "group"]
+        [name for name, output_kind in zip(outputs.names, outputs.kinds, strict=True) if output_kind == "group"]
     )
 
 
@@ -25,8 +25,8 @@ def score_names(
 ) -> dict[str, Scores]:
     """Return the scores of every name over its visible labels, from (n_spectrum, n_name) arrays."""
     return {
-        name: score(probability[:, column], labels[:, column].astype(bool), is_visible[:, column])
-        for column, name in enumerate(names)
+        name: score(probability[:, name_column], labels[:, name_column].astype(bool), is_visible[:, name_column])
+        for name_column, name in enumerate(names)
     }
 
 

@@ -307,7 +307,7 @@ def _kappa_if_prevalent(name: str, first_mask: NDArray[np.bool_], second_mask: N
     min_prevalence, max_prevalence = PREVALENCE_LIMITS
     return (
         {name: cohen_kappa(first_mask, second_mask)}
-        if any(min_prevalence <= mask.mean() <= max_prevalence for mask in (first_mask, second_mask))
+        if any(min_prevalence <= presence_mask.mean() <= max_prevalence for presence_mask in (first_mask, second_mask))
         else {}
     )
 

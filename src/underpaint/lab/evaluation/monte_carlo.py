@@ -251,4 +251,4 @@ def _selected_names(groups: Sequence[str], is_selected: NDArray[np.bool_]) -> li
 
 
 def _counts_by_group(groups: Sequence[str], counts: NDArray[np.integer]) -> dict[str, int]:
-    return {name: int(number) for name, number in zip(groups, counts, strict=True) if number}
+    return {name: int(n_count) for name, n_count in zip(groups, counts, strict=True) if n_count}

@@ -47,7 +47,7 @@ class OpenSetSamples:
 
 
 def draw_samples(
-    n: int, instrument: Instrument, seed: int, *, progress: Callable[[int, int], None] | None = None
+    n_painting: int, instrument: Instrument, seed: int, *, progress: Callable[[int, int], None] | None = None
 ) -> OpenSetSamples:
     """Draw random paintings, and simulate their spectra with a smooth background of 2 % of the counts."""
     axis = axis_of(instrument.detector)
@@ -55,11 +55,11 @@ def draw_samples(
     visible_groups = {group.name for group in library().groups if group.visible}
     palette = tuple(pigment.name for pigment in library() if visible_groups & set(pigment.groups))
     sampler = StratigraphySampler(RandomStratigraphies(palette=palette))
-    stratigraphies = [sampler.draw(rng) for _ in range(n)]
-    expected_spectra = np.zeros((n, axis.n_channel))
+    stratigraphies = [sampler.draw(rng) for _ in range(n_painting)]
+    expected_spectra = np.zeros((n_painting, axis.n_channel))
     counts_needed_by_family: dict[str, Array] = {}
     line_fraction: dict[str, Array] = {}
-    for batch_start in range(0, n, BATCH_SIZE):
+    for batch_start in range(0, n_painting, BATCH_SIZE):
         rows = slice(batch_start, batch_start + BATCH_SIZE)
         emission = emit(stratigraphies[rows], instrument)
         energy_kev, family_of_line = np.asarray(emission.lines.energy_kev), np.asarray(emission.lines.family)
@@ -72,15 +72,15 @@ def draw_samples(
             family_counts_needed = counts_needed(
                 line_counts[:, is_family_line], energy_kev[is_family_line], spectra, axis, instrument.detector
             )
-            counts_needed_by_family.setdefault(name, np.full(n, np.inf))[rows] = (
+            counts_needed_by_family.setdefault(name, np.full(n_painting, np.inf))[rows] = (
                 PRESENT_SIGMAS / 3.0
             ) ** 2 * family_counts_needed
             in_range = (energy_kev[is_family_line] > axis.start_kev) & (energy_kev[is_family_line] < axis.stop_kev)
-            line_fraction.setdefault(name, np.zeros(n))[rows] = (line_counts[:, is_family_line] * in_range).sum(
-                axis=1
-            ) / spectra.sum(axis=1)
+            line_fraction.setdefault(name, np.zeros(n_painting))[rows] = (
+                line_counts[:, is_family_line] * in_range
+            ).sum(axis=1) / spectra.sum(axis=1)
         if progress is not None:
-            progress(min(batch_start + BATCH_SIZE, n), n)
+            progress(min(batch_start + BATCH_SIZE, n_painting), n_painting)
     elements = [{name for layer in sample.layers for name in layer.mass_fractions} for sample in stratigraphies]
     return OpenSetSamples(expected_spectra, counts_needed_by_family, line_fraction, elements)
 

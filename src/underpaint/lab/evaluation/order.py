@@ -276,13 +276,13 @@ def rival_deviances(
     """
     deviances = {}
     pairs = list(permutations(pigments, 2))
-    for number, (upper_pigment, lower_pigment) in enumerate(pairs):
+    for pair_number, (upper_pigment, lower_pigment) in enumerate(pairs):
         expected_counts = _expected_spectrum(_layered_candidate((upper_pigment,), (lower_pigment,)), instrument)
         deviances[PAIR_SEPARATOR.join((upper_pigment, lower_pigment))] = _rival_deviances(
             upper_pigment, lower_pigment, expected_counts, instrument
         )
         if progress is not None:
-            progress(number + 1, len(pairs))
+            progress(pair_number + 1, len(pairs))
     return deviances
 
 
@@ -345,9 +345,9 @@ def network_order_claims(answers: ModelAnswers, pairs: Sequence[PigmentPair], n_
         return None
     answer_maps = _answer_maps(answers, names, (len(pairs), n_draw))
     claims = np.zeros((len(pairs), n_draw), dtype=np.int8)
-    for row, pair in enumerate(pairs):
-        order_codes = order_map(answer_maps, _group_of(pair.upper_pigment), _group_of(pair.lower_pigment))[row]
-        claims[row] = np.where(
+    for pair_index, pair in enumerate(pairs):
+        order_codes = order_map(answer_maps, _group_of(pair.upper_pigment), _group_of(pair.lower_pigment))[pair_index]
+        claims[pair_index] = np.where(
             order_codes == FIRST_ON_TOP,
             1,
             np.where((order_codes == SECOND_ON_TOP) | (order_codes == BOTH_AT_SURFACE), -1, 0),
@@ -377,11 +377,13 @@ def fit_order_claims(
     """
     axis = spectra.axis
     claims = np.zeros(len(pairs) * n_draw, dtype=np.int8)
-    for row, counts in enumerate(np.asarray(spectra.counts, dtype=np.float64)):
-        suspected_pigments = suspect_pigments(_answer_maps(answers.select_row(row), answers.card.names, (1, 1)), GROUND)
+    for spectrum_index, counts in enumerate(np.asarray(spectra.counts, dtype=np.float64)):
+        suspected_pigments = suspect_pigments(
+            _answer_maps(answers.select_row(spectrum_index), answers.card.names, (1, 1)), GROUND
+        )
         spectrum = merge_channels(Spectrum(counts, axis), instrument)
-        pair = pairs[row // n_draw]
-        claims[row] = _fitted_order(
+        pair = pairs[spectrum_index // n_draw]
+        claims[spectrum_index] = _fitted_order(
             spectrum,
             propose_candidates(suspected_pigments, GROUND),
             instrument,
@@ -389,7 +391,7 @@ def fit_order_claims(
             _group_of(pair.lower_pigment),
         )
         if progress is not None:
-            progress(row + 1, len(claims))
+            progress(spectrum_index + 1, len(claims))
     return claims.reshape(len(pairs), n_draw)
 
 

@@ -70,8 +70,11 @@ def thickness_thirds(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
     thickness_third = np.digitize(mockups.top_um, limits_um)
     if np.bincount(thickness_third, minlength=N_THICKNESS_CLASS).min() < MIN_THIRD_FRACTION * thickness_third.size:
         return {}
-    masks = [thickness_third == number for number in np.unique(thickness_third)]
-    return {f"{mockups.top_um[mask].min():.0f}-{mockups.top_um[mask].max():.0f} um": mask for mask in masks}
+    masks = [thickness_third == third_number for third_number in np.unique(thickness_third)]
+    return {
+        f"{mockups.top_um[third_mask].min():.0f}-{mockups.top_um[third_mask].max():.0f} um": third_mask
+        for third_mask in masks
+    }
 
 
 def _bottom_family(bottom_name: str) -> str:

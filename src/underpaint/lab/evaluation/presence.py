@@ -130,7 +130,7 @@ def evaluate_monte_carlo(
     for counts_index, counts in enumerate(SCORED_COUNTS):
         show_progress("Monte Carlo panels", counts_index, len(SCORED_COUNTS))
         spectra = [panel_set.draw_spectra(counts, draws, seed) for panel_set in panels]
-        sigmas = np.concatenate([line_sigmas(panel_spectra, groups) for panel_spectra in spectra])
+        area_sigmas = np.concatenate([line_sigmas(panel_spectra, groups) for panel_spectra in spectra])
         answers = {
             model_name: [run_model(network, panel_spectra) for panel_spectra in spectra]
             for model_name, network in networks.items()
@@ -156,10 +156,10 @@ def evaluate_monte_carlo(
             )
             with_evidence = (claims[model_name] & (log_odds >= log_odds_needed)) | (is_proven & is_output)
             claims["with_evidence" if model_name == "model" else f"{model_name}_with_evidence"] = with_evidence
-        claims["line_over_5_sigma"] = sigmas > LINE_SIGMAS
-        claims["always_yes"] = np.ones_like(sigmas, dtype=bool)
+        claims["line_over_5_sigma"] = area_sigmas > LINE_SIGMAS
+        claims["always_yes"] = np.ones_like(area_sigmas, dtype=bool)
         for model_name, model_claims in claims.items():
-            scores = presence_scores(truth, model_claims, sigmas, counts, groups, seed)
+            scores = presence_scores(truth, model_claims, area_sigmas, counts, groups, seed)
             if model_name in answers:
                 joined_answers = _join_answers(answers[model_name])
                 scores |= place_scores(truth, joined_answers, counts, groups) | amount_scores(
@@ -171,7 +171,7 @@ def evaluate_monte_carlo(
 
 
 def presence_scores(
-    truth: Truth, is_claimed: Mask, sigmas: NDArray[np.floating], counts: float, groups: Sequence[str], seed: int
+    truth: Truth, is_claimed: Mask, area_sigmas: NDArray[np.floating], counts: float, groups: Sequence[str], seed: int
 ) -> dict[str, Any]:
     """Return the scores of claims that groups are present.
 
@@ -179,7 +179,7 @@ def presence_scores(
     ----------
     is_claimed : (n_sample draws, n_group) bool array
         Whether the group is claimed, with the draws of a sample in consecutive rows.
-    sigmas : (n_sample draws, n_group) array
+    area_sigmas : (n_sample draws, n_group) array
         Area of each group's strongest line family in the element fit, in standard deviations.
     counts : float
         Total counts of the spectra.
@@ -213,10 +213,10 @@ def presence_scores(
         "exact_sets": float(fraction_exact.mean()),
         "exact_sets_interval": np.quantile(fraction_exact[resampled_rows].mean(axis=1), (0.025, 0.975)).tolist(),
         "present_missed": int(is_missed.sum()),
-        "present_missed_over_10_sigma": int((is_missed & (sigmas > VISIBLE_SIGMAS)).sum()),
+        "present_missed_over_10_sigma": int((is_missed & (area_sigmas > VISIBLE_SIGMAS)).sum()),
         "false_claims": int(is_false_claim.sum()),
         "false_share": float(is_false_claim.sum() / max((~is_contained).sum(), 1)),
-        "claims_without_evidence": int((is_claimed & (sigmas < INVISIBLE_SIGMAS)).sum()),
+        "claims_without_evidence": int((is_claimed & (area_sigmas < INVISIBLE_SIGMAS)).sum()),
         "n": int(is_scored.sum()),
         "n_negative": int((~is_contained).sum()),
         "missed_by_group": _counts_by_group(groups, is_missed),
@@ -412,12 +412,12 @@ def _provenance(
     }
 
 
-def _counts_by_group(groups: Sequence[str], mask: Mask) -> dict[str, int]:
-    return {name: int(number) for name, number in zip(groups, mask.sum(axis=0), strict=True) if number}
+def _counts_by_group(groups: Sequence[str], group_mask: Mask) -> dict[str, int]:
+    return {name: int(n_spectra) for name, n_spectra in zip(groups, group_mask.sum(axis=0), strict=True) if n_spectra}
 
 
-def _fraction_right(is_right: Mask, mask: Mask) -> float | None:
-    return float(is_right[mask].mean()) if mask.any() else None
+def _fraction_right(is_right: Mask, statement_mask: Mask) -> float | None:
+    return float(is_right[statement_mask].mean()) if statement_mask.any() else None
 
 
 def _ratio(numerator: Any, denominator: Any) -> float:

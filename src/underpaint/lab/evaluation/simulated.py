@@ -94,7 +94,11 @@ class HeldOutSet:
     def groups(self) -> tuple[str, ...]:
         """Names of the groups, without places."""
         names_and_kinds = zip(self.names, self.kinds, strict=True)
-        return tuple(name for name, kind in names_and_kinds if kind == "group" and split_place(name)[1] == "anywhere")
+        return tuple(
+            name
+            for name, output_kind in names_and_kinds
+            if output_kind == "group" and split_place(name)[1] == "anywhere"
+        )
 
     def columns(self, names: tuple[str, ...]) -> list[int]:
         """Return the columns of ``labels`` that belong to the names."""
@@ -133,7 +137,7 @@ def palette_for(model_card: ModelCard) -> tuple[str, ...]:
     visible_groups = {group.name for group in library().groups if group.visible}
     visible_pigments = {name for name in easel_pigments if visible_groups.intersection(library()[name].groups)}
     model_pigments = materials(
-        [name for name, kind in zip(model_card.names, model_card.kinds, strict=True) if kind == "member"]
+        [name for name, output_kind in zip(model_card.names, model_card.kinds, strict=True) if output_kind == "member"]
     )
     return easel_pigments if visible_pigments <= set(model_pigments) else tuple(model_pigments)
 
@@ -181,12 +185,12 @@ def group_scores(
     held_out_spectra: HeldOutSet, answer_function: AnswerFunction, counts: float, seed: int
 ) -> dict[str, Any]:
     """Return the scores of each pigment group at the given total counts, in the form of :func:`summarise_scores`."""
-    columns = held_out_spectra.columns(held_out_spectra.groups)
+    group_columns = held_out_spectra.columns(held_out_spectra.groups)
     probability = answer_function(held_out_spectra.draw_spectra(counts, (seed, round(counts))))
     return summarise_scores(
         probability,
-        held_out_spectra.is_present(counts)[:, columns],
-        held_out_spectra.is_visible(counts)[:, columns],
+        held_out_spectra.is_present(counts)[:, group_columns],
+        held_out_spectra.is_visible(counts)[:, group_columns],
         held_out_spectra.groups,
     )
 
@@ -327,12 +331,12 @@ def finetuned_scores(
 
     splits = splits_by_group(structure_families(labelled_mockups.mockups), plan.seed)[: plan.folds]
     probabilities, test_rows_by_fold = [], []
-    for number, split in enumerate(splits):
-        progress("Fine-tuning, structures left out", number, len(splits))
+    for fold_number, split in enumerate(splits):
+        progress("Fine-tuning, structures left out", fold_number, len(splits))
         pretrained_model = load_trainable(model)
         library, settings = (
             _as_library(labelled_mockups, pretrained_model),
-            _finetune_settings(pretrained_model, plan, folder / f"structure_out_{number}"),
+            _finetune_settings(pretrained_model, plan, folder / f"structure_out_{fold_number}"),
         )
         trained_model = finetune(
             pretrained_model, settings, absent_as_unknown(library.select_rows(split.finetune_rows))

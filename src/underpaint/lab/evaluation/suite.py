@@ -278,8 +278,8 @@ class Suite:
     def unseen_instrument_scores(self) -> dict[str, Any]:
         """Score the groups on instruments outside the ranges of training, with and without instrument conditions."""
         scores_by_instrument: dict[str, Any] = {}
-        for number, instrument_key in enumerate(unseen_instruments()):
-            self.progress("Unseen instruments", number, len(unseen_instruments()))
+        for instrument_number, instrument_key in enumerate(unseen_instruments()):
+            self.progress("Unseen instruments", instrument_number, len(unseen_instruments()))
             held_out_spectra = unseen_set(self.plan, self.model.card, self.folder, instrument_key, self.progress)
             answers_by_key = {
                 "told": self.answer_function(held_out_spectra.groups),
@@ -333,8 +333,8 @@ class Suite:
             **self.baseline_answers(held_out_spectra.groups, threshold),
         }
         spectra_by_decade = calibration.draw_spectra_by_decade(held_out_spectra, self.plan.seed)
-        for number, (model_name, answer_function) in enumerate(contestants.items()):
-            self.progress("Baselines", number, len(contestants))
+        for method_number, (model_name, answer_function) in enumerate(contestants.items()):
+            self.progress("Baselines", method_number, len(contestants))
             probability = [answer_function(decade_spectra.spectra) for decade_spectra in spectra_by_decade]
             scores_by_contestant[model_name] = {
                 "by_counts": {
@@ -756,7 +756,7 @@ def _baseline_headlines(details: dict[str, Any]) -> dict[str, Any]:
         "per_s": 1.0 / likelihood_fit_scores["seconds_per_spectrum"],
     }
     scores_by_baseline["line_area"] = {
-        **{f"{key}_aurora": aurora_scores.get(f"baseline_{key}") for key in AURORA_SCORES},
+        **{f"{score_key}_aurora": aurora_scores.get(f"baseline_{score_key}") for score_key in AURORA_SCORES},
         "kappa_aurora": _min_score(aurora_scores.get("baseline_kappa")),
     }
     return scores_by_baseline

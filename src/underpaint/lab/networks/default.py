@@ -60,12 +60,14 @@ class Features(nn.Module):
         recorded_kev : (n, 2) tensor
             Lowest and highest recorded energy, in keV.
         """
-        mask = ((self.lower_kev >= recorded_kev[:, :1]) & (self.upper_kev <= recorded_kev[:, 1:])).to(counts.dtype)
-        recorded_counts = counts.clamp_min(0.0) * mask
+        recorded_mask = ((self.lower_kev >= recorded_kev[:, :1]) & (self.upper_kev <= recorded_kev[:, 1:])).to(
+            counts.dtype
+        )
+        recorded_counts = counts.clamp_min(0.0) * recorded_mask
         total_counts = recorded_counts.sum(dim=1, keepdim=True)
         spectrum_shape = _SPECTRUM_SHAPE_FACTOR * torch.sqrt(recorded_counts / total_counts.clamp_min(1e-6))
         log_counts = _LOG_COUNTS_FACTOR * torch.log1p(recorded_counts)
-        return torch.stack((spectrum_shape, log_counts, mask), dim=1), torch.log10(
+        return torch.stack((spectrum_shape, log_counts, recorded_mask), dim=1), torch.log10(
             total_counts.clamp_min(1.0)
         ) - LOG10_COUNTS_OFFSET
 

@@ -63,23 +63,23 @@ class Evidence(nn.Module):
         Lower edge of the first bin and width of the bins, in keV.
     """
 
-    fit: Tensor
+    area_matrix: Tensor
 
     def __init__(self, families: Sequence[str], n_bin: int, start_kev: float, bin_kev: float) -> None:
         super().__init__()
         area_matrix = fit_matrix(families, n_bin, start_kev, bin_kev)
-        self.register_buffer("fit", torch.from_numpy(area_matrix.astype(np.float32)), persistent=False)
+        self.register_buffer("area_matrix", torch.from_numpy(area_matrix.astype(np.float32)), persistent=False)
 
     @property
     def n_feature(self) -> int:
         """Number of features per spectrum."""
-        return 2 * len(self.fit)
+        return 2 * len(self.area_matrix)
 
     def forward(self, counts: Tensor) -> Tensor:
         """Return the (n, n_feature) features of (n, n_bin) counts, scaled to values of about 1."""
-        family_area = counts @ self.fit.T
-        model_error = _MODEL_ERROR * (counts @ torch.abs(self.fit.T))
-        sigma = torch.sqrt(counts @ (self.fit.T**2) + model_error**2 + _MIN_VARIANCE)
+        family_area = counts @ self.area_matrix.T
+        model_error = _MODEL_ERROR * (counts @ torch.abs(self.area_matrix.T))
+        sigma = torch.sqrt(counts @ (self.area_matrix.T**2) + model_error**2 + _MIN_VARIANCE)
         significance_ratio = family_area / sigma
         significance = torch.sign(significance_ratio) * torch.log1p(torch.abs(significance_ratio))
         return torch.cat((significance, _AREA_SCALE * torch.log1p(family_area.clamp_min(0.0))), dim=1)

@@ -113,7 +113,7 @@ def pretrain(
     *,
     name: str = "simulation",
     folds: int | None = None,
-    kind: NetworkKind = "xu2022",
+    network_kind: NetworkKind = "xu2022",
 ) -> tuple[list[Path], Answers]:
     """Train a network on each fold of a simulation set, and return checkpoints and predictions for the test set.
 
@@ -129,10 +129,10 @@ def pretrain(
         Name of the networks' folder.
     folds : int or None
         Maximum number of folds, if fewer than in the plan.
-    kind : str
+    network_kind : str
         Kind of the network, by default that of the paper.
     """
-    settings = pretrain_settings(plan, name, kind)
+    settings = pretrain_settings(plan, name, network_kind)
     rows_for_test = test_rows(library, plan)
     checkpoints, probability, seconds, epochs = [], [], 0.0, 0
     n_fold = plan.folds if folds is None else min(folds, plan.folds)
@@ -168,12 +168,12 @@ def test_rows(library: Library, plan: Plan) -> NDArray[np.int64]:
     return split_by_settings(library.source, pretrain_settings(plan)).test
 
 
-def pretrain_settings(plan: Plan, name: str = "simulation", kind: NetworkKind = "xu2022") -> TrainSettings:
+def pretrain_settings(plan: Plan, name: str = "simulation", network_kind: NetworkKind = "xu2022") -> TrainSettings:
     """Return the paper's settings for pre-training, such as five folds and a fifth of the spectra as test set."""
     return TrainSettings(
         library=(Path("simulation"),),
         out=plan.out / "networks" / name,
-        kind=kind,
+        kind=network_kind,
         epochs=plan.epochs,
         patience=plan.patience,
         precision=plan.precision,
@@ -204,12 +204,12 @@ def finetune_on_splits(
 ) -> Answers:
     """Fine-tune a network on the fine-tuning set of each split, and return predictions for the test sets."""
     probability, true_labels, is_learned, seconds, epochs = [], [], [], 0.0, 0
-    for number, split in enumerate(splits):
-        progress(f"Fine-tuning {contestant.name}, {run_label}", number, len(splits))
-        settings = contestant.settings(plan, f"{run_label}_{number}")
+    for split_number, split in enumerate(splits):
+        progress(f"Fine-tuning {contestant.name}, {run_label}", split_number, len(splits))
+        settings = contestant.settings(plan, f"{run_label}_{split_number}")
         with measure_seconds(settings.out) as training_clock:
             report = finetune(
-                contestant.initial_network(number), settings, _finetuning_spectra(contestant, split.finetune_rows)
+                contestant.initial_network(split_number), settings, _finetuning_spectra(contestant, split.finetune_rows)
             )
         epochs += report.first_step.epochs + report.second_step.epochs
         seconds += training_clock.seconds

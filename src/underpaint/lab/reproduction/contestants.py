@@ -47,7 +47,9 @@ def paper_answers(plan: Plan, trained_model: TrainedNetwork, counts: NDArray[np.
 def default_answers(plan: Plan, trained_model: TrainedNetwork, counts: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (n, 11) probabilities of the default network for the paper's pigments, for (n, 3815) counts."""
     library = labelled_spectra(counts, XU_NETWORK_AXIS, [()] * len(counts), trained_model.card)
-    probabilities = answers(trained_model, library, np.arange(len(counts)), pretrain_settings(plan, kind="default"))
+    probabilities = answers(
+        trained_model, library, np.arange(len(counts)), pretrain_settings(plan, network_kind="default")
+    )
     return restrict_to_palette(library, probabilities)
 
 

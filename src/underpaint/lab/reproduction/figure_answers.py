@@ -84,7 +84,7 @@ def paper_maps(plan: Plan, checkpoint: Path, scan: Scan) -> dict[str, Probabilit
     """Return the probability map of each of the paper's eleven pigments, for a scan in the paper's channels."""
     counts = np.asarray(scan.counts, dtype=np.float32).reshape(scan.n_pixel, -1)
     probabilities = paper_answers(plan, load_checkpoint(checkpoint), counts).reshape(*scan.shape[:2], -1)
-    return {name: probabilities[:, :, column] for column, name in enumerate(paper_outputs().names)}
+    return {name: probabilities[:, :, pigment_column] for pigment_column, name in enumerate(paper_outputs().names)}
 
 
 def default_maps(scan: Scan, *, members: Sequence[str] = ()) -> dict[str, ProbabilityMap]:
@@ -137,7 +137,7 @@ def map_scores(
         "false_share": fraction_above(probability, place_codes == ABSENT),
         "spearman": spearman(probability, line_area),
     }
-    return {name: json_number(value) for name, value in scores_by_name.items()}
+    return {name: json_number(score_value) for name, score_value in scores_by_name.items()}
 
 
 def pigment_scores(painting_maps: PaintingMaps, pigment: str) -> dict[str, Any]:
@@ -170,9 +170,9 @@ def pigment_families(pigment: str) -> tuple[str, ...]:
     return tuple(family for family in families if family in FAMILIES)[:2]
 
 
-def fraction_above(probability: ProbabilityMap, mask: NDArray[np.bool_]) -> float:
+def fraction_above(probability: ProbabilityMap, pixel_mask: NDArray[np.bool_]) -> float:
     """Return the fraction of the pixels in a mask with a probability above 0.5, or NaN without pixels."""
-    return float((probability[mask] > PRESENT_PROBABILITY).mean()) if mask.any() else float("nan")
+    return float((probability[pixel_mask] > PRESENT_PROBABILITY).mean()) if pixel_mask.any() else float("nan")
 
 
 def json_number(number: float) -> float | None:

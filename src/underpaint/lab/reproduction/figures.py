@@ -265,12 +265,12 @@ def _provenance(plan: Plan, painting_maps: PaintingMaps) -> dict[str, Any]:
     }
 
 
-def _mean_probability(probability: ProbabilityMap, mask: NDArray[np.bool_]) -> float | None:
-    return json_number(probability[mask].mean()) if mask.any() else None
+def _mean_probability(probability: ProbabilityMap, pixel_mask: NDArray[np.bool_]) -> float | None:
+    return json_number(probability[pixel_mask].mean()) if pixel_mask.any() else None
 
 
-def _middle_pixel(mask: NDArray[np.bool_]) -> float:
-    return float(np.flatnonzero(mask).mean())
+def _middle_pixel(strip_mask: NDArray[np.bool_]) -> float:
+    return float(np.flatnonzero(strip_mask).mean())
 
 
 def _pigment_label(pigment: str) -> str:
@@ -645,8 +645,8 @@ def _loin_cloth_mask(pixel_grid: PixelGrid) -> Mask:
 def _paint_shapes(pixel_grid: PixelGrid, ground_paint: str, shapes: Sequence[tuple[str, Mask]]) -> NDArray[np.str_]:
     names = [ground_paint, BARE, *(name for name, _ in shapes)]
     paint_of_pixel = np.full(pixel_grid.y.shape, ground_paint, dtype=f"<U{max(map(len, names))}")
-    for name, mask in shapes:
-        paint_of_pixel[mask] = name
+    for name, shape_mask in shapes:
+        paint_of_pixel[shape_mask] = name
     return paint_of_pixel
 
 

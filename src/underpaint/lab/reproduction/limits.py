@@ -58,9 +58,13 @@ def error_rates(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, A
     claims = np.stack([probability > 0.5 for probability in answers_simulated.probability])
     return {
         name: _error_rates_of_pigment(
-            name, claims[:, :, column], answers_simulated.label[0][:, column], pigment_pairs[:, 0], pigment_pairs[:, 1]
+            name,
+            claims[:, :, pigment_column],
+            answers_simulated.label[0][:, pigment_column],
+            pigment_pairs[:, 0],
+            pigment_pairs[:, 1],
         )
-        for column, name in enumerate(paper_outputs().names)
+        for pigment_column, name in enumerate(paper_outputs().names)
     }
 
 
@@ -239,7 +243,9 @@ def run_ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
         if with_counts:
             library = draw_counts(library, plan)
         run_name = f"ablation_{paper_choice}"
-        checkpoints, answers_simulated = pretrain(plan, library, progress, name=run_name, folds=1, kind=network_kind)
+        checkpoints, answers_simulated = pretrain(
+            plan, library, progress, name=run_name, folds=1, network_kind=network_kind
+        )
         mockup_scores = scores_over_folds(predict_mockups(plan, paper_network(checkpoints, mockups)))["mean"]
         scores_by_choice[paper_choice] = {
             "f1_simulation": scores_over_folds(answers_simulated)["mean"]["f1"],
@@ -307,9 +313,12 @@ def _limits_figure(detection: dict[str, Any], title: str) -> Any:
     for cover_name, limits_of_cover in detection.items():
         cover_text = "not covered" if cover_name == "none" else f"under {COVER_UM:.0f} µm of {cover_name}"
         for seconds, limits_of_network in limits_of_cover["seconds"].items():
-            curves = {name: np.asarray(band["mean"]) for name, band in limits_of_network.items()}
-            bands = {
-                name: (np.asarray(band["low"]), np.asarray(band["high"])) for name, band in limits_of_network.items()
+            curves = {
+                name: np.asarray(probability_band["mean"]) for name, probability_band in limits_of_network.items()
+            }
+            probability_bands = {
+                name: (np.asarray(probability_band["low"]), np.asarray(probability_band["high"]))
+                for name, probability_band in limits_of_network.items()
             }
             vermilion_percent = 100.0 * np.asarray(limits_of_cover["fraction"])
             detection_plots.append(
@@ -318,7 +327,7 @@ def _limits_figure(detection: dict[str, Any], title: str) -> Any:
                     vermilion_percent,
                     curves,
                     limits_of_cover["visible_percent"][seconds],
-                    bands,
+                    probability_bands,
                 )
             )
     return detection_panels(detection_plots, title, marked_percent=100.0 * PAPER_FRACTION)

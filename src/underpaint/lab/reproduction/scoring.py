@@ -31,9 +31,12 @@ def scores_over_folds(answers: Answers, arm: str = "") -> dict[str, Any]:
     ]
     score_rows = [
         _mean_scores(
-            [_score_all_visible(answer[:, column], truth[:, column]) for answer, truth in answers_and_labels_by_fold]
+            [
+                _score_all_visible(answer[:, name_column], truth[:, name_column])
+                for answer, truth in answers_and_labels_by_fold
+            ]
         )
-        for column in range(answers_and_labels_by_fold[0][0].shape[1])
+        for name_column in range(answers_and_labels_by_fold[0][0].shape[1])
     ]
     return _scores_by_name(score_rows, arm)
 
@@ -56,11 +59,15 @@ def pooled_scores(answers: Answers) -> dict[str, Any]:
         )
     )
     score_rows = []
-    for column in range(answer.shape[1]):
-        learned_rows = is_learned[:, column]
-        score_row = _mean_scores([_score_all_visible(answer[learned_rows, column], truth[learned_rows, column])])
+    for name_column in range(answer.shape[1]):
+        learned_rows = is_learned[:, name_column]
+        score_row = _mean_scores(
+            [_score_all_visible(answer[learned_rows, name_column], truth[learned_rows, name_column])]
+        )
         if not learned_rows.all():
-            scores_not_learned = _score_all_visible(answer[~learned_rows, column], truth[~learned_rows, column])
+            scores_not_learned = _score_all_visible(
+                answer[~learned_rows, name_column], truth[~learned_rows, name_column]
+            )
             score_row["not_learned"] = {
                 "sensitivity": scores_not_learned.sensitivity,
                 "n_positive": scores_not_learned.n_positive,
@@ -73,10 +80,14 @@ def _with_group_columns(pigment_columns: NDArray[Any]) -> NDArray[Any]:
     """Return (n, n_pigment + n_group) columns, in which a group has the maximum over its pigments."""
     group_labels = paper_outputs().groups
     member_columns = [
-        [column for column, groups in enumerate(group_labels) if name in groups] for name in group_names()
+        [pigment_column for pigment_column, groups in enumerate(group_labels) if name in groups]
+        for name in group_names()
     ]
     return np.concatenate(
-        [pigment_columns, *(pigment_columns[:, columns].max(axis=1, keepdims=True) for columns in member_columns)],
+        [
+            pigment_columns,
+            *(pigment_columns[:, columns_of_group].max(axis=1, keepdims=True) for columns_of_group in member_columns),
+        ],
         axis=1,
     )
 

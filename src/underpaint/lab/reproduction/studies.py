@@ -71,7 +71,7 @@ def write_result(study_result: dict[str, Any], path: Path) -> None:
 
 def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title: str, note: str) -> None:
     """Write a table as CSV and HTML, with three decimals for numbers and empty cells for None."""
-    cells = [[_cell_text(value) for value in row] for row in rows]
+    cells = [[_cell_text(cell_value) for cell_value in row_values] for row_values in rows]
     csv_stream = StringIO()
     write_csv(csv_stream, [header, *cells], line_end="\n")
     for file_suffix, file_text in ((".csv", csv_stream.getvalue()), (".html", _html_page(header, cells, title, note))):
@@ -90,7 +90,7 @@ def table3_rows(scores_by_arm: dict[str, Any]) -> tuple[list[str], list[Row]]:
         group_rows = {f"group: {name}": name_scores for name, name_scores in arm_scores["groups"].items()}
         for name, name_scores in (pigment_rows | group_rows).items():
             paper_scores = name_scores.get("paper", [None] * len(PAPER_SCORES))
-            scores = [name_scores[key] for key in SCORE_NAMES]
+            scores = [name_scores[score_name] for score_name in SCORE_NAMES]
             baselines = (name_scores["always_yes"]["f1"], name_scores["majority_accuracy"])
             rows.append([arm.replace("_", " "), name, *scores, name_scores["f1_spread"], *paper_scores, *baselines])
     return [*header, "always yes F1", "majority accuracy"], rows
@@ -98,9 +98,10 @@ def table3_rows(scores_by_arm: dict[str, Any]) -> tuple[list[str], list[Row]]:
 
 def column_rows(values_by_name: dict[str, dict[str, Any]], name_header: str) -> tuple[list[str], list[Row]]:
     """Return the header and rows of a table in the form ``{name: {column: value}}``."""
-    columns = list(next(iter(values_by_name.values())))
-    return [name_header, *columns], [
-        [name, *(row_values[column] for column in columns)] for name, row_values in values_by_name.items()
+    column_names = list(next(iter(values_by_name.values())))
+    return [name_header, *column_names], [
+        [name, *(row_values[column_name] for column_name in column_names)]
+        for name, row_values in values_by_name.items()
     ]
 
 
@@ -120,7 +121,7 @@ def _cell_text(cell_value: str | float | None) -> str:
 
 def _html_page(header: Sequence[str], cells: Sequence[Sequence[str]], title: str, note: str) -> str:
     header_cells = "".join(f"<th>{escape(header_cell)}</th>" for header_cell in header)
-    body_rows = "\n".join(_html_row(row) for row in cells)
+    body_rows = "\n".join(_html_row(row_cells) for row_cells in cells)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{TABLE_STYLE}</style>"
         f"<h1>{escape(title)}</h1><p>{escape(note)}</p>"
@@ -262,7 +263,7 @@ def compare_networks(plan: Plan, progress: Progress) -> dict[str, Any]:
     rows_by_model = {}
     for name, (network_kind, spectra_set) in training_sets.items():
         checkpoints, answers_simulated = pretrain(
-            plan, spectra_set, progress, name=f"comparison_{name}", folds=1, kind=network_kind
+            plan, spectra_set, progress, name=f"comparison_{name}", folds=1, network_kind=network_kind
         )
         contestant = paper_network(checkpoints, mockups, name=f"comparison_{name}", simulation_set=spectra_set)
         rows_by_model[name] = _comparison_row(plan, contestant, mockups, answers_simulated, progress)

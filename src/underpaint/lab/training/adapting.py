@@ -412,7 +412,9 @@ class _SimulatedSets:
 def _network_palette(model_card: ModelCard) -> tuple[str, ...]:
     """Return the pigments among the outputs of a network, and common pigments without visible lines."""
     output_pigments = [
-        split_place(name)[0] for name, kind in zip(model_card.names, model_card.kinds, strict=True) if kind == "member"
+        split_place(name)[0]
+        for name, output_kind in zip(model_card.names, model_card.kinds, strict=True)
+        if output_kind == "member"
     ]
     invisible_pigments = [name for name in load_palette().pigments if not outputs_for([name]).names]
     return tuple(dict.fromkeys((*output_pigments, *invisible_pigments)))

@@ -116,7 +116,9 @@ def _instrument_inputs(library: Library, rows: NDArray[np.int64], rng: np.random
         return np.empty((rows.size, 0), dtype=np.float32)
     conditions = library.instrument[rows].copy()
     is_unknown = rng.random((rows.size, len(library.instrument_inputs))) < _UNKNOWN_PROBABILITY
-    anode_columns = [index for index, name in enumerate(library.instrument_inputs) if name.startswith("anode_")]
+    anode_columns = [
+        input_column for input_column, name in enumerate(library.instrument_inputs) if name.startswith("anode_")
+    ]
     is_unknown[:, anode_columns] = is_unknown[
         :, anode_columns[:1]
     ]  # all columns of the anode are known, or all are unknown
@@ -132,17 +134,17 @@ def _surface_quantities(
     if library.quantities is None:
         return np.empty((rows.size, 0), dtype=np.float32)
     quantities = library.quantities[rows].copy()
-    for column, name in enumerate(library.quantity_names):
+    for quantity_column, name in enumerate(library.quantity_names):
         material = material_of(name)
         if material is not None:
-            quantities[~is_visible[:, library.names.index(at_place(material, "surface"))], column] = np.nan
+            quantities[~is_visible[:, library.names.index(at_place(material, "surface"))], quantity_column] = np.nan
     return quantities
 
 
 def _log_excess(
     library: Library, rows: NDArray[np.int64], total_counts: NDArray[np.float32], is_visible: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    is_group = np.array([kind == "group" for kind in library.kinds], dtype=bool)
+    is_group = np.array([output_kind == "group" for output_kind in library.kinds], dtype=bool)
     has_no_place = np.array([split_place(name)[1] == "anywhere" for name in library.names], dtype=bool)
     is_scored = is_visible & is_group & has_no_place & (library.counts_needed[rows] > 0)
     counts_needed = np.where(is_scored, library.counts_needed[rows], np.nan)

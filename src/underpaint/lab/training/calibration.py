@@ -209,7 +209,9 @@ def _prediction_sets(
     trained_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> PredictionSets:
     model_card = trained_model.card
-    group_columns = [index for index, kind in enumerate(model_card.kinds) if kind == "group"]
+    group_columns = [
+        group_column for group_column, output_kind in enumerate(model_card.kinds) if output_kind == "group"
+    ]
     present_from = np.empty((len(NOMINAL_COVERAGES), len(_DECADE_EDGES) - 1, len(group_columns)))
     absent_to = np.empty_like(present_from)
     for decade_index, (min_counts, max_counts) in enumerate(pairwise(_DECADE_EDGES)):
@@ -222,7 +224,7 @@ def _prediction_sets(
                 present_from[level_index, decade_index, group_index] = _set_threshold(present_scores, nominal_coverage)
                 absent_to[level_index, decade_index, group_index] = -_set_threshold(absent_scores, nominal_coverage)
     return PredictionSets(
-        names=tuple(model_card.names[index] for index in group_columns),
+        names=tuple(model_card.names[group_column] for group_column in group_columns),
         levels=NOMINAL_COVERAGES,
         counts=_DECADE_EDGES,
         present_from=_as_tuples(present_from),

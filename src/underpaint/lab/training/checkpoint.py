@@ -108,14 +108,14 @@ def _read_onnx_weights(path: Path) -> dict[str, Tensor]:
         raise TrainingError(_unusable_message(path, f"it cannot be read ({error})")) from error
     array_by_name = {tensor.name: np.array(onnx.numpy_helper.to_array(tensor)) for tensor in onnx_graph.initializer}
     weights = {
-        name.removeprefix(_WEIGHT_PREFIX): array
-        for name, array in array_by_name.items()
+        name.removeprefix(_WEIGHT_PREFIX): weight_array
+        for name, weight_array in array_by_name.items()
         if name.startswith(_WEIGHT_PREFIX)
     }
     for graph_node in onnx_graph.node:
         if graph_node.op_type == "GRU" and graph_node.input[3:4] and graph_node.input[3] in array_by_name:
             weights |= _unpack_biases(array_by_name[graph_node.input[3]])
-    return {name: torch.from_numpy(array) for name, array in weights.items()}
+    return {name: torch.from_numpy(weight_array) for name, weight_array in weights.items()}
 
 
 def _unpack_biases(packed_biases: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
@@ -130,9 +130,9 @@ def _unpack_biases(packed_biases: NDArray[np.float32]) -> dict[str, NDArray[np.f
     return biases
 
 
-def _unusable_message(path: Path, reason: str) -> str:
+def _unusable_message(path: Path, fault: str) -> str:
     return (
-        f"Cannot train {path} further: {reason}. Give a model that this package wrote: default, xu2022, or the .onnx "
+        f"Cannot train {path} further: {fault}. Give a model that this package wrote: default, xu2022, or the .onnx "
         "or .ckpt file of `underpaint train` or `underpaint finetune`."
     )
 

@@ -55,12 +55,12 @@ def hide_invisible_labels(labelled_set: Library) -> Library:
     )
     is_visible = _visible_groups(labelled_set, groups)
     labels = labelled_set.labels.copy()
-    for column, groups_of_name in enumerate(labelled_set.groups):
+    for name_column, groups_of_name in enumerate(labelled_set.groups):
         group_names = {split_place(group)[0] for group in groups_of_name}
         is_group_hidden = [~is_visible[:, groups.index(group)] for group in group_names & set(groups)]
         if is_group_hidden:
-            is_present = labels[:, column] == 1
-            labels[is_present & np.any(is_group_hidden, axis=0), column] = UNKNOWN
+            is_present = labels[:, name_column] == 1
+            labels[is_present & np.any(is_group_hidden, axis=0), name_column] = UNKNOWN
     return replace(labelled_set, labels=labels)
 
 
@@ -93,8 +93,10 @@ def _visible_groups(labelled_set: Library, groups: list[str]) -> NDArray[np.bool
     except (CoverageError, ScanError):
         return np.ones((len(labelled_set), len(groups)), dtype=np.bool_)
     is_visible = np.zeros((len(labelled_set), len(groups)), dtype=np.bool_)
-    for column, group in enumerate(groups):
-        is_visible[:, column] = element_maps.max_significance(pigments().group(group).key_families)[0] > VISIBLE_SIGMAS
+    for group_column, group in enumerate(groups):
+        is_visible[:, group_column] = (
+            element_maps.max_significance(pigments().group(group).key_families)[0] > VISIBLE_SIGMAS
+        )
     return is_visible
 
 

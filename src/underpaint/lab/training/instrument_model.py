@@ -498,8 +498,8 @@ def _example_batch(start_model: TrainedNetwork) -> Batch:
     return Batch(counts, recorded_kev, labels, torch.ones_like(labels), instrument, quantity)
 
 
-def _round_and_clamp(value_limits: tuple[int, int], value: float) -> int:
-    return int(min(max(round(value), value_limits[0]), value_limits[1]))
+def _round_and_clamp(value_limits: tuple[int, int], number: float) -> int:
+    return int(min(max(round(number), value_limits[0]), value_limits[1]))
 
 
 def plan_sizes(
@@ -604,11 +604,11 @@ def _compare_with_start(
             answers_of(model.network, model.card.names, shared_library, count_settings, conditions)
             for model in (start_model, trained_model)
         )
-        for kind_label, kind in (("groups", "group"), ("pigments", "member")):
+        for kind_label, scored_kind in (("groups", "group"), ("pigments", "member")):
             names = [
                 name
                 for name, output_kind in zip(shared_library.names, shared_library.kinds, strict=True)
-                if output_kind == kind
+                if output_kind == scored_kind
             ]
             if names and (answers_before.select_names(names).labels > 0.5).any():
                 comparisons[f"{kind_label} at {counts:.0e}"] = compare(

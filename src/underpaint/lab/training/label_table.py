@@ -72,8 +72,8 @@ class LabelTable:
                 )
         return presence_matrix(present_lists, absent_lists, model_card)
 
-    def _name_lists(self, column: str) -> list[list[str]]:
-        cell_texts = [cell_by_column.get(column, "") for cell_by_column in self.cells]
+    def _name_lists(self, column_name: str) -> list[list[str]]:
+        cell_texts = [cell_by_column.get(column_name, "") for cell_by_column in self.cells]
         return [
             [name.strip() for name in _PIGMENT_SEPARATORS.split(cell_text) if name.strip()] for cell_text in cell_texts
         ]
@@ -161,8 +161,8 @@ def label_matrix(present_lists: Sequence[Sequence[str]], model_card: ModelCard) 
             for name, groups in zip(model_card.names, model_card.groups, strict=True)
             if group in groups
         ]
-        for group, kind in zip(model_card.names, model_card.kinds, strict=True)
-        if kind == "group"
+        for group, output_kind in zip(model_card.names, model_card.kinds, strict=True)
+        if output_kind == "group"
     }
     labels = np.zeros((len(present_lists), len(model_card.names)), dtype=np.uint8)
     for row_labels, present_names in zip(labels, present_lists, strict=True):
@@ -232,10 +232,10 @@ def presence_matrix(
 def _columns_by_place(model_card: ModelCard) -> dict[str, list[int]]:
     """Return the columns of the outputs with a place, for each name that is also an output without a place."""
     place_columns: dict[str, list[int]] = {}
-    for column, name in enumerate(model_card.names):
+    for place_column, name in enumerate(model_card.names):
         material, spectrum_key = split_place(name)
         if spectrum_key != "anywhere" and material in model_card.names:
-            place_columns.setdefault(material, []).append(column)
+            place_columns.setdefault(material, []).append(place_column)
     return place_columns
 
 

@@ -114,7 +114,8 @@ class Library:
         name_columns = [self.names.index(name) for name in names]
         field_names = ("names", "kinds", "groups", "labels_for_people", "elements")
         metadata: dict[str, Any] = {
-            field_name: tuple(getattr(self, field_name)[index] for index in name_columns) for field_name in field_names
+            field_name: tuple(getattr(self, field_name)[name_column] for name_column in name_columns)
+            for field_name in field_names
         }
         metadata |= {"quantities": None, "quantity_names": (), "amount": None, "amount_names": ()}
         metadata |= {
@@ -151,7 +152,7 @@ class Library:
         if amount is not None and amount_names != self.amount_names:
             amount = np.full((len(self), len(amount_names)), UNKNOWN, dtype=np.uint8)
             amount[:, [amount_names.index(name) for name in self.amount_names]] = np.asarray(self.amount, np.uint8)
-        column_by_name = {name: index for index, name in enumerate(self.names)}
+        column_by_name = {name: name_column for name_column, name in enumerate(self.names)}
         metadata: dict[str, Any] = {
             field_name: tuple(
                 getattr(self, field_name)[column_by_name[name]] if name in column_by_name else empty_value
@@ -291,7 +292,7 @@ def _text_tuple(attribute_value: Any) -> tuple[str, ...]:
     return (
         tuple(json.loads(attribute_value))
         if isinstance(attribute_value, str | bytes)
-        else tuple(str(text) for text in attribute_value)
+        else tuple(str(attribute_text) for attribute_text in attribute_value)
     )
 
 

@@ -55,9 +55,9 @@ def scores_by_name(
         Answers, true labels (0 or 1), and weights that are 1 for scored labels.
     """
     return tuple(
-        _name_scores(name, log_odds[is_scored, column], labels[is_scored, column] > 0.5)
-        for column, name in enumerate(names)
-        for is_scored in (label_weights[:, column] > 0,)
+        _name_scores(name, log_odds[is_scored, name_column], labels[is_scored, name_column] > 0.5)
+        for name_column, name in enumerate(names)
+        for is_scored in (label_weights[:, name_column] > 0,)
     )
 
 

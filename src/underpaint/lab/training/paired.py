@@ -43,12 +43,14 @@ class Answers:
     def select_names(self, names: Sequence[str]) -> "Answers":
         """Return the answers for the given names, in their order."""
         name_columns = [self.names.index(name) for name in names]
-        arrays = (self.log_odds[:, name_columns], self.labels[:, name_columns], self.weight[:, name_columns])
-        return Answers(tuple(names), *arrays, source=self.source)
+        selected_arrays = (self.log_odds[:, name_columns], self.labels[:, name_columns], self.weight[:, name_columns])
+        return Answers(tuple(names), *selected_arrays, source=self.source)
 
     def loss(self) -> float:
         """Return the mean binary cross-entropy over the scored labels."""
-        logits, labels, label_weights = (torch.from_numpy(array) for array in (self.log_odds, self.labels, self.weight))
+        logits, labels, label_weights = (
+            torch.from_numpy(answer_array) for answer_array in (self.log_odds, self.labels, self.weight)
+        )
         loss_sum = binary_cross_entropy_with_logits(logits, labels, weight=label_weights, reduction="sum")
         return float(loss_sum / label_weights.sum().clamp_min(1.0))
 

@@ -87,18 +87,18 @@ def evaluate_models(
     emission = with_scales(emit(stratigraphies, instrument, single=True), scale_rows, spectrum)
     total_scale = np.exp(scale_rows[:, :1])
     model_counts = total_scale * _render_counts(emission, spectrum, instrument)
-    first_rows = np.cumsum([0, *(len(trial_values) for trial_values in trial_values_by_evaluation)])
-    unshifted_emission = select_samples(emission, first_rows[:-1])
-    coherent_counts = total_scale[first_rows[:-1]] * _render_counts(
+    first_sample_rows = np.cumsum([0, *(len(trial_values) for trial_values in trial_values_by_evaluation)])
+    unshifted_emission = select_samples(emission, first_sample_rows[:-1])
+    coherent_counts = total_scale[first_sample_rows[:-1]] * _render_counts(
         with_components(unshifted_emission, "coherent"), spectrum, instrument
     )
-    other_scatter_counts = total_scale[first_rows[:-1]] * _render_counts(
+    other_scatter_counts = total_scale[first_sample_rows[:-1]] * _render_counts(
         with_components(unshifted_emission, "compton", "multiple", "air"), spectrum, instrument
     )
     curvature_terms = _log_energy_terms(spectrum.energy_kev, spectrum)
     model_spectra = []
     for evaluation_index, parameter_steps in enumerate(steps_by_evaluation):
-        spectra = model_counts[first_rows[evaluation_index] : first_rows[evaluation_index + 1]]
+        spectra = model_counts[first_sample_rows[evaluation_index] : first_sample_rows[evaluation_index + 1]]
         parameter_derivatives = (spectra[1:] - spectra[0]) / parameter_steps[:, None]
         scale_derivatives = [
             spectra[0],

@@ -48,7 +48,7 @@ class SuspectedPigments:
     hidden_pigments: tuple[str, ...] = ()
 
 
-def suspect_pigments(results: Results, ground: str) -> SuspectedPigments:
+def suspect_pigments(network_results: Results, ground: str) -> SuspectedPigments:
     """Return the pigments that a network's answers suggest.
 
     For each present group, the most probable member is suggested. Members that also belong to an absent group are not
@@ -56,13 +56,15 @@ def suspect_pigments(results: Results, ground: str) -> SuspectedPigments:
 
     Parameters
     ----------
-    results : Results
+    network_results : Results
         Answers for a single spectrum, with (1, 1) pixels.
     ground : str
         Name of the ground, the lowest layer of all candidates.
     """
-    probability = {name: float(results[name][0, 0]) for name in (*results.groups, *results.pigments)}
-    group_probability = {name: probability[name] for name in results.groups if np.isfinite(probability[name])}
+    probability = {
+        name: float(network_results[name][0, 0]) for name in (*network_results.groups, *network_results.pigments)
+    }
+    group_probability = {name: probability[name] for name in network_results.groups if np.isfinite(probability[name])}
     ground_groups = _ground_groups(ground)
     ranked_groups = sorted(group_probability, key=lambda name: -group_probability[name])
     present_groups = [name for name in ranked_groups if group_probability[name] >= MIN_PRESENT_PROBABILITY]
@@ -72,9 +74,9 @@ def suspect_pigments(results: Results, ground: str) -> SuspectedPigments:
         if MIN_HIDDEN_PROBABILITY <= group_probability[name] < MIN_PRESENT_PROBABILITY and name not in ground_groups
     ]
     paint_groups = [name for name in present_groups if name not in ground_groups] or present_groups
-    pigments = _member_of_each_group(paint_groups, set(present_groups), results, probability)
+    pigments = _member_of_each_group(paint_groups, set(present_groups), network_results, probability)
     hidden_pigments = _member_of_each_group(
-        doubtful_groups[:1], {*present_groups, *doubtful_groups}, results, probability
+        doubtful_groups[:1], {*present_groups, *doubtful_groups}, network_results, probability
     )
     return SuspectedPigments(
         tuple(pigments[:MAX_PIGMENTS]), tuple(name for name in hidden_pigments if name not in pigments)
@@ -233,14 +235,14 @@ def _upper_layers(names: Sequence[str]) -> list[tuple[str, ...]]:
 
 
 def _member_of_each_group(
-    groups: Sequence[str], allowed_groups: set[str], results: Results, probability: dict[str, float]
+    groups: Sequence[str], allowed_groups: set[str], network_results: Results, probability: dict[str, float]
 ) -> list[str]:
     """Return the most probable member of each group, without repeats.
 
     A pigment of several groups is used for one of its groups, the one whose alternative pigment is least probable. Its
     other groups get a pigment of a single group, so that layer orders can be distinguished.
     """
-    members_by_group = {group: _member_options(group, allowed_groups, results, probability) for group in groups}
+    members_by_group = {group: _member_options(group, allowed_groups, network_results, probability) for group in groups}
     single_group_member = {group: names[-1] for group, names in members_by_group.items() if names}
     chosen_members: dict[str, str] = {}
     for group in sorted(single_group_member, key=lambda group: probability.get(single_group_member[group], 0.0)):
@@ -250,14 +252,14 @@ def _member_of_each_group(
 
 
 def _member_options(
-    group: str, allowed_groups: set[str], results: Results, probability: dict[str, float]
+    group: str, allowed_groups: set[str], network_results: Results, probability: dict[str, float]
 ) -> tuple[str, ...]:
     """Return the most probable member of a group, and its most probable member without other groups."""
 
     def probability_of(name: str) -> float:
         return probability.get(name, 0.0)
 
-    members = [name for name in results.pigments if name in library() and group in library()[name].groups]
+    members = [name for name in network_results.pigments if name in library() and group in library()[name].groups]
     # for a network without members, the order of the library decides, which has the most common member first
     members = members or [pigment.name for pigment in library().members(group)]
     allowed_members = [name for name in members if set(library()[name].groups) <= allowed_groups]
