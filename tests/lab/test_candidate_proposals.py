@@ -14,7 +14,7 @@ from underpaint.lab.evaluation.candidates.proposals import (
     suspect_pigments,
     with_pure_pigments,
 )
-from underpaint.lab.evaluation.order import Order
+from underpaint.lab.evaluation.order import OrderResult
 from underpaint.physics.materials import Paint, library
 
 
@@ -92,16 +92,16 @@ def test_a_composite_pigment_is_tried_as_a_pure_one() -> None:
 
 
 def test_an_order_needs_a_stratigraphy_that_fits_and_rivals_that_do_not() -> None:
-    assert Order(
+    assert OrderResult(
         is_layered=True, mixed_deviance_rise=30.0, swapped_deviance_rise=9.5, other_deviance_rise=None
     ).is_determined
-    assert not Order(
+    assert not OrderResult(
         is_layered=True, mixed_deviance_rise=30.0, swapped_deviance_rise=8.5, other_deviance_rise=None
     ).is_determined
-    assert not Order(
+    assert not OrderResult(
         is_layered=True, mixed_deviance_rise=30.0, swapped_deviance_rise=None, other_deviance_rise=None
     ).is_determined
-    assert not Order(
+    assert not OrderResult(
         is_layered=True,
         mixed_deviance_rise=300.0,
         swapped_deviance_rise=300.0,
