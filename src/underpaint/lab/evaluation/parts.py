@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from underpaint.simulate.mockups import Mockups
 
 FINETUNE_FRACTION = 0.2
-"""Fraction of all spectra used for fine-tuning, as in the paper, whatever the size of the test set."""
+"""Fraction of all spectra used for fine-tuning, as in the paper, independent of the size of the test set."""
 N_THICKNESS_CLASS = 3
 MIN_THIRD_FRACTION = 0.1
 """Minimum fraction of all spectra in each third of the thickness range."""
