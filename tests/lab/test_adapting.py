@@ -200,5 +200,5 @@ def test_a_palette_that_the_network_does_not_know_is_refused(tmp_path: Path) -> 
     ]
     if not unknown:
         pytest.skip("the shipped network knows the whole library")
-    with pytest.raises(TrainingError, match=f"{unknown[0]}.* they are no outputs of the network"):
+    with pytest.raises(TrainingError, match=f"{unknown[0]}.* these pigments are no outputs of the network"):
         adapt(dark, settings(tmp_path, palette=(*PALETTE, unknown[0])))

@@ -133,7 +133,7 @@ def test_lines_need_a_library_that_knows_them(tmp_path: Path) -> None:
 
     with h5py.File(file, "r+") as written:
         del written["lines_needed"]
-    with pytest.raises(TrainingError, match="it lacks lines_needed"):
+    with pytest.raises(TrainingError, match="the file lacks lines_needed"):
         load_library(file, lines=True)
 
 

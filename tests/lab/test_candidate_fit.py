@@ -127,7 +127,7 @@ def test_the_model_error_weighs_on_strong_channels_alone(spectrum: Spectrum) -> 
 
 
 def test_what_cannot_be_fitted_is_refused(spectrum: Spectrum) -> None:
-    with pytest.raises(CalibrationError, match="calibrate"):
+    with pytest.raises(CalibrationError, match="Calibrate"):
         merge_channels(Spectrum(spectrum.counts), INSTRUMENT)
     with pytest.raises(ScanError, match=r"no counts above 2\.8 keV"):
         merge_channels(Spectrum(np.zeros(AXIS.n_channel), AXIS), INSTRUMENT)

@@ -41,7 +41,7 @@ def test_a_file_without_labels_is_refused(tmp_path: Path) -> None:
     path = write_toy_library(tmp_path / "toy.h5")
     with h5py.File(path, "a") as file:
         del file["labels"]
-    with pytest.raises(TrainingError, match="it lacks labels"):
+    with pytest.raises(TrainingError, match="the file lacks labels"):
         load_library(path)
 
 
@@ -54,7 +54,7 @@ def test_a_wrong_shape_is_refused(tmp_path: Path) -> None:
     path = write_toy_library(tmp_path / "toy.h5")
     with h5py.File(path, "a") as file:
         file.attrs["n_bin"] = 63
-    with pytest.raises(TrainingError, match=r"spectra has the shape \(200, 64\), where \(200, 63\)"):
+    with pytest.raises(TrainingError, match=r"spectra has the shape \(200, 64\), but the shape \(200, 63\)"):
         load_library(path)
 
 
