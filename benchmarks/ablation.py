@@ -28,7 +28,7 @@ from underpaint.lab.training.checkpoint import card_for, spec_for
 from underpaint.lab.training.exporting import export
 from underpaint.lab.training.library import Library, load_library
 from underpaint.lab.training.loop import train
-from underpaint.lab.training.module import loss_of
+from underpaint.lab.training.module import batch_loss
 from underpaint.lab.training.settings import TrainSettings
 
 STRATIGRAPHIES = 32_000
@@ -122,7 +122,7 @@ def spectra_per_s(library: Library, settings: TrainSettings) -> float:
             begin = time.process_time()
         optimiser.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=settings.precision == "bf16"):
-            loss = loss_of(network, batch)
+            loss = batch_loss(network, batch)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
     return (_STEPS_TIMED - 2) * settings.batch / (time.process_time() - begin)

@@ -27,10 +27,10 @@ from underpaint.lab.evaluation.suite import spectra_per_second
 from underpaint.lab.networks import XuNetwork, build_network, parameter_count
 from underpaint.lab.training import Library, TrainSettings, export, load_library
 from underpaint.lab.training.batches import Batch, Batches
-from underpaint.lab.training.checkpoint import card_for, checkpoint_facts, load_checkpoint, spec_for
+from underpaint.lab.training.checkpoint import card_for, checkpoint_description, load_checkpoint, spec_for
 from underpaint.lab.training.loop import fit
 from underpaint.lab.training.metrics import scores_by_name
-from underpaint.lab.training.module import PigmentModule, inputs_of, loss_of, run_network
+from underpaint.lab.training.module import PigmentModule, batch_loss, network_inputs, run_network
 from underpaint.lab.training.split import Split, split_by_source
 from underpaint.pigments.predict import open_model
 from underpaint.pigments.weights import ModelCard
@@ -74,7 +74,7 @@ def seconds_a_step(network: nn.Module, data: Library, settings: TrainSettings) -
     for _, batch in zip(range(_TIMED_STEPS), Batches(data, np.arange(len(data)), settings, shuffle=True), strict=False):
         start = time.process_time()
         with torch.autocast("cpu", torch.bfloat16):
-            loss = loss_of(network, batch)
+            loss = batch_loss(network, batch)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -95,7 +95,7 @@ def trained(kind: str, data: Library, split: Split, arguments: argparse.Namespac
     network, card = fresh(kind, data, settings)
     start = time.process_time()
     fit(
-        PigmentModule(network, settings, checkpoint_facts(network, card)),
+        PigmentModule(network, settings, checkpoint_description(network, card)),
         data,
         Split(rows, split.validation, split.test),
         settings,
@@ -118,7 +118,7 @@ def multiply_adds(network: nn.Module, data: Library, settings: TrainSettings) ->
     batch = next(iter(Batches(data, np.arange(1), settings, shuffle=False)))
     counter = FlopCounterMode(display=False)
     with torch.inference_mode(), counter:
-        network.eval()(*inputs_of(network, batch.counts, batch.recorded, batch.instrument))
+        network.eval()(*network_inputs(network, batch.counts, batch.recorded_kev, batch.instrument))
     return counter.get_total_flops() / 2
 
 

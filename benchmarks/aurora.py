@@ -51,10 +51,9 @@ from underpaint.data import Scan
 from underpaint.data.maps import Results, cohen_kappa
 from underpaint.lab.evaluation.measured_scan import (
     ABSENT_SIGMAS,
+    PRESENT_PROBABILITY,
     PRESENT_SIGMAS,
-    THRESHOLD,
     IdentifiedScan,
-    agreement,
     amount_agreement,
     below_scatter_correlation,
     compare_with_lines,
@@ -63,6 +62,7 @@ from underpaint.lab.evaluation.measured_scan import (
     determined_places,
     identify_scan,
     line_agreement,
+    pigment_agreement,
     worst_scores,
 )
 from underpaint.pipeline.plan import Settings, plan
@@ -132,7 +132,7 @@ def summary(runs: Sequence[Run], model: str) -> dict[str, Any]:
     result: dict[str, Any] = {key: worst_scores([part[key] for part in scans.values()]) for key in keys}
     result["kappa_of_halves"] = worst_scores([counting_agreement(run.identified, model, SEED) for run in runs], max)
     first, second = runs[0].identified, runs[-1].identified
-    result["kappa"] = agreement(first.results, second.results) if len(runs) > 1 else {}
+    result["kappa"] = pigment_agreement(first.results, second.results) if len(runs) > 1 else {}
     result["baseline_kappa"] = line_agreement(first, second) if len(runs) > 1 else {}
     result["contradictions"] = {
         kind: sum(group[kind] for part in scans.values() for group in part["contradictions"].values())
@@ -182,7 +182,7 @@ def contradictions(scan: Scan, model: str | Path) -> dict[str, dict[str, int]]:
         families = [fit.names.index(name) for name in results.materials[group].elements if name in fit.names]
         if not families:
             continue
-        of_group, present = deviations[:, :, families], results[group] > THRESHOLD
+        of_group, present = deviations[:, :, families], results[group] > PRESENT_PROBABILITY
         together = np.linalg.norm(np.maximum(of_group, 0.0), axis=2)
         n_pixel = {
             "missed": int((~present & (of_group.max(axis=2) > PRESENT_SIGMAS)).sum()),
@@ -219,7 +219,7 @@ def thinned(scan: Scan, model: str | Path, seed: int) -> dict[str, dict[str, Any
         for name, pool in (("plain", "off"), ("pooled", "auto")):
             answer, kappa = answered(few, pool), {}
             for group in THINNED_GROUPS:
-                both = answer[group] > THRESHOLD, rest[group] > THRESHOLD
+                both = answer[group] > PRESENT_PROBABILITY, rest[group] > PRESENT_PROBABILITY
                 if any(part.any() for part in both):
                     kappa[group] = cohen_kappa(both[0].ravel(), both[1].ravel())
             values = [value for value in kappa.values() if np.isfinite(value)]

@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from underpaint.data import Spectrum
-from underpaint.lab.evaluation.monte_carlo import FILES, read_panels
+from underpaint.lab.evaluation.monte_carlo import FILE_NAMES, read_panels
 from underpaint.physics.forward import count, emit, render
 from underpaint.physics.forward.response import axis_of
 from underpaint.physics.instrument import Instrument, load_instrument
@@ -116,7 +116,7 @@ def _spread(cases: list[Case], most: int) -> list[Case]:
 def panel_cases(folder: Path, counts: float) -> Iterator[Case]:
     """Return the panels of two layers of paint on a ground, without pile-up."""
     panels = read_panels(folder)
-    materials = json.loads((folder / FILES[0]).read_text("utf-8"))["materials"]
+    materials = json.loads((folder / FILE_NAMES[0]).read_text("utf-8"))["materials"]
     every = [group.name for group in library().groups if group.name != "calcium_white"]
     visible = (panels.labels(every) == 1) & (panels.counts_needed(every) <= counts)
     drawn = panels.draw_spectra(counts, 1, SEED).counts

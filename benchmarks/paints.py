@@ -107,7 +107,7 @@ def virtual_paintings() -> list[Virtual]:
     strips = crossed_strips(CELL_PIXELS, GAP_PIXELS, np.random.default_rng(SEED))
     top, lower = (
         gaussian_filter1d(each, SMOOTH_STRIP, axis=axis, mode="nearest")
-        for each, axis in ((strips.top_um, 1), (strips.lower_um, 0))
+        for each, axis in ((strips.upper_um, 1), (strips.lower_um, 0))
     )
     panel = Virtual("fig7", _rounded(strips, top, lower), recipe.top_thickness_um, recipe.bottom_thickness_um, COUNTS)
     studies = [
@@ -121,7 +121,7 @@ def virtual_paintings() -> list[Virtual]:
 
 
 def _smooth(painting: Painting) -> Painting:
-    top, lower = (gaussian_filter(each, SMOOTH_PIXELS) for each in (painting.top_um, painting.lower_um))
+    top, lower = (gaussian_filter(each, SMOOTH_PIXELS) for each in (painting.upper_um, painting.lower_um))
     return _rounded(painting, top, lower)
 
 
@@ -130,8 +130,8 @@ def _rounded(painting: Painting, top_um: Numbers, lower_um: Numbers) -> Painting
     top, lower = (STEP_UM * np.round(each / STEP_UM) for each in (top_um, lower_um))
     return replace(
         painting,
-        top_um=np.where(painting.top == BARE, 0.0, top),
-        lower_um=np.where(painting.lower == BARE, 0.0, lower),
+        upper_um=np.where(painting.upper_paint == BARE, 0.0, top),
+        lower_um=np.where(painting.lower_paint == BARE, 0.0, lower),
     )
 
 
@@ -174,8 +174,8 @@ def maker(virtual: Virtual, structure: Structure) -> tuple[Callable[[Numbers], S
     """Return what makes a structure from the logarithms of its thicknesses, and their ranges."""
     painting = virtual.painting
     rows = (
-        (painting.tops, structure[0], virtual.top_um),
-        (painting.lowers, structure[1], virtual.lower_um),
+        (painting.upper_paints, structure[0], virtual.top_um),
+        (painting.lower_paints, structure[1], virtual.lower_um),
     )
     paints = [
         (Paint(dict(shares[name]), formulas=painting.formulas), limits) for shares, name, limits in rows if name != BARE
@@ -192,8 +192,13 @@ def maker(virtual: Virtual, structure: Structure) -> tuple[Callable[[Numbers], S
 def structures_of(virtual: Virtual) -> dict[Structure, NDArray[np.bool_]]:
     """Return the pixels of each structure."""
     painting = virtual.painting
-    pairs = sorted({(str(top), str(lower)) for top, lower in zip(painting.top.flat, painting.lower.flat, strict=True)})
-    return {pair: (painting.top == pair[0]) & (painting.lower == pair[1]) for pair in pairs}
+    pairs = sorted(
+        {
+            (str(top), str(lower))
+            for top, lower in zip(painting.upper_paint.flat, painting.lower_paint.flat, strict=True)
+        }
+    )
+    return {pair: (painting.upper_paint == pair[0]) & (painting.lower_paint == pair[1]) for pair in pairs}
 
 
 def merged_pairs(
@@ -207,7 +212,7 @@ def merged_pairs(
     for pair, mask in areas.items():
         um = [
             float(each[mask].mean())
-            for each, name in zip((virtual.painting.top_um, virtual.painting.lower_um), pair, strict=True)
+            for each, name in zip((virtual.painting.upper_um, virtual.painting.lower_um), pair, strict=True)
             if name != BARE
         ]
         parts[pair] = component_spectra([imitations[pair].make(np.log([*um, GROUND_UM]))], instrument, channels)[0]

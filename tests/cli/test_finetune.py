@@ -210,7 +210,7 @@ def test_a_folder_of_a_run_with_other_labels_is_refused(
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([(0, 0, "vermillion"), (0, 1, "ochre")], r"vermillion \(near: vermilion\S*.*\).*does not know them"),
+        ([(0, 0, "vermillion"), (0, 1, "ochre")], r"vermillion \(near: vermilion\S*.*\).*no outputs of the model"),
         ([(0, 0, "vermilion"), (0, 1, "")], "Cannot fine-tune on 2 structures .* at least 5 are needed"),
         ([(0, 99, "vermilion")], "column is '99', the scan has columns 0 to 11"),
         ([(0, 0, "chalk"), (0, 0, "gypsum")], "line 3 .* same spectrum as line 2"),

@@ -17,7 +17,7 @@ from underpaint.lab.training.adapting import (
     FittedInstrument,
     _write_report,
     adapt,
-    align,
+    align_network,
     fit_instrument,
 )
 from underpaint.lab.training.batches import Batch
@@ -65,7 +65,8 @@ def fit() -> FittedInstrument:
 @pytest.fixture
 def fitted_once(fit: FittedInstrument, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "underpaint.lab.training.adapting.fit_instrument", lambda scan, base=None: replace(fit, base=base)
+        "underpaint.lab.training.adapting.fit_instrument",
+        lambda scan, known_instrument=None: replace(fit, known_instrument=known_instrument),
     )
 
 
@@ -79,7 +80,7 @@ def batch_of(trained: TrainedNetwork, stretched: float = 1.0) -> Batch:
 def test_aligned_to_what_it_knows_a_network_stays_as_it_is() -> None:
     start = load_trainable("default")
     batch = batch_of(start)
-    again = align(start.network, [batch], [batch])
+    again = align_network(start.network, [batch], [batch])
     with torch.inference_mode():
         torch.testing.assert_close(
             run_network(again, batch)[0], run_network(start.network, batch)[0], rtol=1e-3, atol=1e-3
@@ -92,7 +93,7 @@ def test_aligned_layers_have_on_the_target_what_they_had_on_the_source(folded: b
     torch.manual_seed(3)
     start = TrainedNetwork(build_network(spec_for(card, folded=folded)).eval(), card)
     source, target = batch_of(start), batch_of(start, stretched=3.0)
-    result = align(start.network, [source], [target])
+    result = align_network(start.network, [source], [target])
     means = {}
     for name, network, batch in (
         ("source", start.network, source), ("given", start.network, target), ("aligned", result, target)
@@ -114,7 +115,7 @@ def test_what_the_scan_tells_is_kept_and_the_rest_is_drawn(fit: FittedInstrument
     assert {machine.tube.anode for machine in machines} == {"Rh"}
     assert len({machine.detector.noise_fwhm_kev for machine in machines}) == 1
     assert len({machine.detector.tail_fraction for machine in machines}) == 3
-    known = replace(fit, base=load_instrument("elio")).draw_instruments(2, seed=1)
+    known = replace(fit, known_instrument=load_instrument("elio")).draw_instruments(2, seed=1)
     assert {machine.detector.window for machine in known} == {load_instrument("elio").detector.window}
     conditions = fit.conditions()
     assert (conditions.anode, conditions.incidence_deg) == ("Rh", None)
@@ -199,5 +200,5 @@ def test_a_palette_that_the_network_does_not_know_is_refused(tmp_path: Path) -> 
     ]
     if not unknown:
         pytest.skip("the shipped network knows the whole library")
-    with pytest.raises(TrainingError, match=f"{unknown[0]}.* they are no outputs of the network"):
+    with pytest.raises(TrainingError, match=f"{unknown[0]}.* these pigments are no outputs of the network"):
         adapt(dark, settings(tmp_path, palette=(*PALETTE, unknown[0])))

@@ -91,7 +91,7 @@ def test_a_peak_that_lies_elsewhere_by_a_third_of_a_bin_keeps_its_area() -> None
     evidence = Evidence(FAMILIES, AXIS.n_channel, AXIS.start_kev, AXIS.gain_kev)
     shifted = Evidence(FAMILIES, AXIS.n_channel, AXIS.start_kev + 0.013, AXIS.gain_kev)
     counts = spectrum({"azurite": 1.0})
-    areas = [(counts @ each.fit.T)[0, FAMILIES.index("Cu_K")].item() for each in (evidence, shifted)]
+    areas = [(counts @ each.area_matrix.T)[0, FAMILIES.index("Cu_K")].item() for each in (evidence, shifted)]
     assert areas[1] == pytest.approx(areas[0], rel=0.03)
 
 
@@ -133,7 +133,7 @@ def test_lines_need_a_library_that_knows_them(tmp_path: Path) -> None:
 
     with h5py.File(file, "r+") as written:
         del written["lines_needed"]
-    with pytest.raises(TrainingError, match="it lacks lines_needed"):
+    with pytest.raises(TrainingError, match="the file lacks lines_needed"):
         load_library(file, lines=True)
 
 

@@ -154,7 +154,7 @@ def test_what_is_no_sheet_is_refused(folder: Path, tmp_path: Path, content: byte
 
 
 def test_nothing_is_written_over(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(BenchmarkError, match="it contains one already"):
+    with pytest.raises(BenchmarkError, match="already contains a benchmark"):
         make_benchmark(folder, quick=True)
     (tmp_path / "mine.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(OutputError, match="files of other origin"):

@@ -19,7 +19,7 @@ from underpaint.lab.training import (
     load_trainable,
     train,
 )
-from underpaint.lab.training.calibration import _set_threshold, platt
+from underpaint.lab.training.calibration import _set_threshold, fit_platt_scaling
 from underpaint.pigments.weights import ModelAxis, ModelCard, load_card
 from underpaint.simulate import LibrarySettings, simulate_library
 
@@ -55,14 +55,14 @@ def test_platt_finds_how_sure_log_odds_should_have_been(sure: float, moved: floa
     rng = np.random.default_rng(0)
     honest = rng.normal(0.0, 2.0, 40_000)
     truth = rng.random(honest.size) < 1.0 / (1.0 + np.exp(-honest))
-    scale, shift = platt(sure * honest + moved, truth)
+    scale, shift = fit_platt_scaling(sure * honest + moved, truth)
     # the statistical error of 40,000 answers is under 2 %
     assert scale == pytest.approx(1.0 / sure, rel=0.05)
     assert shift == pytest.approx(-moved / sure, abs=0.05)
 
 
 def test_platt_leaves_alone_what_it_knows_nothing_about() -> None:
-    assert platt(np.empty(0), np.empty(0, dtype=bool)) == pytest.approx((1.0, 0.0))
+    assert fit_platt_scaling(np.empty(0), np.empty(0, dtype=bool)) == pytest.approx((1.0, 0.0))
 
 
 def test_calibration_goes_over_linearly_between_levels_and_stays_beyond_them() -> None:

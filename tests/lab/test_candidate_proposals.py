@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 
 from underpaint.data.maps import Results
-from underpaint.lab.evaluation.candidates.candidate import Candidate, ground_film, label_of, paint_film
+from underpaint.lab.evaluation.candidates.candidate import Candidate, ground_film, joined_labels, paint_film
 from underpaint.lab.evaluation.candidates.proposals import (
     MAX_CANDIDATES,
     SuspectedPigments,
     layer_pigments,
-    propose,
+    propose_candidates,
     rearrangements,
     suspect_pigments,
     with_pure_pigments,
 )
-from underpaint.lab.evaluation.order import Order
+from underpaint.lab.evaluation.order import OrderResult
 from underpaint.physics.materials import Paint, library
 
 
@@ -30,7 +30,7 @@ def answered(**probability: float) -> Results:
 
 def stack(*paints: tuple[tuple[str, ...], float]) -> Candidate:
     films = [paint_film(Paint(dict.fromkeys(names, 1.0)), um) for names, um in paints]
-    return Candidate(" over ".join(label_of(names) for names, _ in paints), (*films, ground_film("chalk", 150.0)))
+    return Candidate(" over ".join(joined_labels(names) for names, _ in paints), (*films, ground_film("chalk", 150.0)))
 
 
 def test_every_group_that_is_present_sends_its_likeliest_member() -> None:
@@ -59,7 +59,7 @@ def test_a_composite_pigment_stands_for_one_of_its_groups_alone() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 4])
 def test_proposals_hold_one_layer_and_both_orders_and_are_few(count: int) -> None:
     names = ("vermilion", "azurite", "zinc_white", "iron_oxide_red")[:count]
-    candidates = propose(SuspectedPigments(names), "chalk")
+    candidates = propose_candidates(SuspectedPigments(names), "chalk")
     ways = [layer_pigments(candidate) for candidate in candidates]
     assert ways[0] == (frozenset(names),)
     assert len(set(ways)) == len(ways) <= MAX_CANDIDATES - (count if count > 1 else 0)
@@ -92,9 +92,19 @@ def test_a_composite_pigment_is_tried_as_a_pure_one() -> None:
 
 
 def test_an_order_needs_a_stratigraphy_that_fits_and_rivals_that_do_not() -> None:
-    assert Order(is_layered=True, mixed_rise=30.0, swapped_rise=9.5, other_rise=None).is_determined
-    assert not Order(is_layered=True, mixed_rise=30.0, swapped_rise=8.5, other_rise=None).is_determined
-    assert not Order(is_layered=True, mixed_rise=30.0, swapped_rise=None, other_rise=None).is_determined
-    assert not Order(
-        is_layered=True, mixed_rise=300.0, swapped_rise=300.0, other_rise=None, is_fitted=False
+    assert OrderResult(
+        is_layered=True, mixed_deviance_rise=30.0, swapped_deviance_rise=9.5, other_deviance_rise=None
+    ).is_determined
+    assert not OrderResult(
+        is_layered=True, mixed_deviance_rise=30.0, swapped_deviance_rise=8.5, other_deviance_rise=None
+    ).is_determined
+    assert not OrderResult(
+        is_layered=True, mixed_deviance_rise=30.0, swapped_deviance_rise=None, other_deviance_rise=None
+    ).is_determined
+    assert not OrderResult(
+        is_layered=True,
+        mixed_deviance_rise=300.0,
+        swapped_deviance_rise=300.0,
+        other_deviance_rise=None,
+        is_fitted=False,
     ).is_determined

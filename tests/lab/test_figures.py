@@ -27,9 +27,9 @@ from underpaint.lab.reproduction.figures import (
     FIGURE5_PIGMENTS,
     HG_RATIO,
     PB_RATIO,
-    VERMILION_OVER_M,
+    VERMILION_OVER_MIXTURE,
     Networks,
-    Sheet,
+    PixelGrid,
     _panel_maps,
     covered_mixture,
     figure5,
@@ -42,7 +42,7 @@ from underpaint.lab.reproduction.figures import (
 )
 from underpaint.lab.reproduction.plan import Plan, quick
 from underpaint.lab.reproduction.simulation import as_library, paper_outputs
-from underpaint.lab.training.checkpoint import card_for, checkpoint_facts
+from underpaint.lab.training.checkpoint import card_for, checkpoint_description
 
 
 def no_progress(*_: object) -> None:
@@ -66,13 +66,13 @@ def networks(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Networks:
         network = XuNetwork(XU_NETWORK_AXIS.n_channel, n_class)
         weights = {f"network.{name}": value for name, value in network.state_dict().items()}
         paths.append(tmp_path_factory.mktemp("networks") / f"{seed}.ckpt")
-        torch.save({"state_dict": weights, "underpaint": checkpoint_facts(network, card)}, paths[-1])
+        torch.save({"state_dict": weights, "underpaint": checkpoint_description(network, card)}, paths[-1])
     return Networks(*paths)
 
 
 def test_polygons_and_ellipses_lie_where_they_are_drawn() -> None:
     down, across = np.mgrid[0:20, 0:20] / 20 + 0.025
-    sheet = Sheet(down, across)
+    sheet = PixelGrid(down, across)
     square = sheet.polygon((0.2, 0.4), (0.7, 0.4), (0.7, 0.9), (0.2, 0.9))
     np.testing.assert_array_equal(square, (down > 0.4) & (down < 0.9) & (across > 0.2) & (across < 0.7))
     turned = sheet.ellipse((0.5, 0.5), (0.4, 0.1), 90.0)
@@ -84,13 +84,13 @@ def test_the_layered_painting_hides_every_pigment_that_it_shows() -> None:
     painting = layered_painting(72, 54)
     for pigment in FIGURE5_PIGMENTS:
         assert set(np.unique(painting.places((pigment,)))) == {ABSENT, BELOW, ABOVE}
-    assert (painting.top == BARE).any()
+    assert (painting.upper_paint == BARE).any()
     stratigraphies, index = painting.stratigraphies()
     assert index.max() + 1 == len(stratigraphies) < index.size / 5
     assert {len(each.layers) for each in stratigraphies} == {1, 3}
     row, column = 30, 32
     named = stratigraphies[index[row, column]].layers[0].pigments
-    assert set(named) == set(painting.tops[str(painting.top[row, column])])
+    assert set(named) == set(painting.upper_paints[str(painting.upper_paint[row, column])])
 
 
 def test_the_other_painting_has_one_layer() -> None:
@@ -100,12 +100,14 @@ def test_the_other_painting_has_one_layer() -> None:
 
 def test_the_panel_crosses_as_in_figure_7() -> None:
     painting = crossed_strips(4, 1, np.random.default_rng(3))
-    assert painting.top.shape == (21, 31)
-    assert [name for name in dict.fromkeys(painting.top[:, 0].tolist()) if name != BARE] == list(painting.tops)
-    assert len(painting.tops) * len(painting.lowers) == 24
-    painted_um = painting.top_um[painting.top != BARE]
+    assert painting.upper_paint.shape == (21, 31)
+    assert [name for name in dict.fromkeys(painting.upper_paint[:, 0].tolist()) if name != BARE] == list(
+        painting.upper_paints
+    )
+    assert len(painting.upper_paints) * len(painting.lower_paints) == 24
+    painted_um = painting.upper_um[painting.upper_paint != BARE]
     assert (painted_um.min(), painted_um.max()) == (30.0, 200.0)
-    assert painting.top_um[painting.top == BARE].max() == 0.0
+    assert painting.upper_um[painting.upper_paint == BARE].max() == 0.0
     assert set(painting.places(("prussian_blue",))[:, 0]) == {ABSENT, ABOVE}
 
 
@@ -188,7 +190,7 @@ def test_vermilion_swallows_the_beta_line_of_lead(plan: Plan, networks: Networks
     """Pb L beta lies over the L3 edge of mercury, Pb L alpha under it (Xu et al. 2022, Fig. 10)."""
     ratios = figure10(plan, networks, no_progress)
     assert (plan.out / "figure10.png").is_file()
-    lead = ratios[VERMILION_OVER_M][PB_RATIO]
+    lead = ratios[VERMILION_OVER_MIXTURE][PB_RATIO]
     assert np.all(np.diff(lead) < 0)
     # zinc's edge lies under both lines: it holds the softer one back
     assert np.all(np.diff(ratios["zinc white over M"][PB_RATIO]) > 0)

@@ -13,12 +13,12 @@ from underpaint.errors import OutputError, TrainingError
 from underpaint.lab.networks import build_network
 from underpaint.lab.training import load_trainable
 from underpaint.lab.training.batches import Batches
-from underpaint.lab.training.calibration import calibrate_rows
+from underpaint.lab.training.calibration import calibrate_outputs
 from underpaint.lab.training.checkpoint import TrainedNetwork, spec_for
 from underpaint.lab.training.instrument_model import (
     InstrumentModelSettings,
     Sizes,
-    measured_sizes,
+    measure_sizes,
     similar_instruments,
     simulate_or_read,
     train_instrument_model,
@@ -120,7 +120,7 @@ def test_answers_are_calibrated_in_their_rows(tmp_path: Path) -> None:
     job = LibrarySettings(palette=PALETTE, instrument=load_instrument("elio"), n_stratigraphies=32, chunk=32, renders=1)
     library = simulate_or_read(job, tmp_path / "library.h5", 1, lambda *_: None)
     level = TrainSettings(library=(tmp_path,), out=tmp_path, counts_min=1e4, counts_max=1e5)
-    calibrated_model = calibrate_rows(start, library, np.arange(len(library)), level)
+    calibrated_model = calibrate_outputs(start, library, np.arange(len(library)), level)
     before, after = (answers_of(each.network, each.card.names, library, level) for each in (start, calibrated_model))
     assert after.loss() < before.loss()
     order = [np.argsort(np.argsort(each.log_odds[:, 0])) for each in (before, after)]
@@ -180,20 +180,20 @@ def test_an_interrupted_model_goes_on_to_one_that_identify_takes(
     assert json.loads((tmp_path / "report.json").read_text("utf-8"))["sizes"] == SIZES.model_dump()
     model = open_model(report.model, threads=1)
     assert set(PALETTE) < set(model.card.names)
-    assert "Trained for the instrument 'elio' and 4 pigments alone" in model.card.limits[0]
+    assert "Trained only for the instrument 'elio' and a palette of 4 pigments" in model.card.limits[0]
     figures = model.card.figures["own_model"]["against_start"]
     assert set(figures) == {f"{kind} at {n}" for kind in ("groups", "pigments") for n in ("1e+04", "1e+05")}
     assert figures["groups at 1e+05"]["after"] > 0.5
     held_out = load_library(tmp_path / "held_out.h5")
     assert len(held_out) == 2 * SIZES.n_held_out
     batch = next(iter(Batches(held_out, np.arange(4), TrainSettings(library=(tmp_path,), out=tmp_path), shuffle=False)))
-    assert model(batch.counts.numpy(), batch.recorded.numpy())[0].shape == (4, len(model.card.names))
+    assert model(batch.counts.numpy(), batch.recorded_kev.numpy())[0].shape == (4, len(model.card.names))
 
 
 def test_sizes_grow_with_the_minutes() -> None:
     job = LibrarySettings(palette=PALETTE, instrument=load_instrument("elio"))
     start = load_trainable("default")
-    few, many = (measured_sizes(job, start, minutes, 1, 1) for minutes in (0.01, 1e4))
+    few, many = (measure_sizes(job, start, minutes, 1, 1) for minutes in (0.01, 1e4))
     assert (few.n_stratigraphies, few.epochs) == (512, 4)
     assert (many.n_stratigraphies, many.n_held_out) == (60_000, 2000)
 

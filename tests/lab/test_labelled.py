@@ -132,7 +132,7 @@ def test_a_pixel_without_counts_is_refused(tmp_path: Path) -> None:
 
 
 def test_spectra_that_end_too_early_are_refused() -> None:
-    with pytest.raises(CoverageError, match=r"it needs 1\.00-2\.00 keV, the spectra cover 1\.00-1\.50 keV"):
+    with pytest.raises(CoverageError, match=r"it needs 1\.00-2\.00 keV, but the spectra cover 1\.00-1\.50 keV"):
         labelled_spectra(np.ones((1, 10)), EnergyAxis(0.05, 1.025, 10), [["smalt"]], CARD)
 
 

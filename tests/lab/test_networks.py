@@ -8,7 +8,7 @@ from torch import nn
 from underpaint.data.transform import normalised_log_log_root
 from underpaint.lab.networks import DefaultNetwork, NetworkSpec, XuNetwork, build_network, dense_layers
 from underpaint.lab.networks.default import Features
-from underpaint.lab.networks.xu2022 import LogLogRoot
+from underpaint.lab.networks.xu2022 import LogLogRootTransform
 
 
 def counts(n: int, n_bin: int, seed: int = 0) -> torch.Tensor:
@@ -42,13 +42,13 @@ def test_xu_convolves_along_the_spectrum_alone() -> None:
 
 def test_log_log_root_is_equation_1_over_its_maximum() -> None:
     spectra = counts(3, 40)
-    transformed = LogLogRoot()(spectra).numpy()
+    transformed = LogLogRootTransform()(spectra).numpy()
     np.testing.assert_allclose(transformed, normalised_log_log_root(spectra.numpy()), rtol=1e-5)
     np.testing.assert_allclose(transformed.max(axis=1), 1.0, rtol=1e-6)
 
 
 def test_log_log_root_of_nothing_is_nothing() -> None:
-    assert torch.all(LogLogRoot()(torch.zeros(1, 8)) == 0)
+    assert torch.all(LogLogRootTransform()(torch.zeros(1, 8)) == 0)
 
 
 def test_default_keeps_within_its_budget() -> None:

@@ -11,16 +11,16 @@ from underpaint.data import DEFAULT_NETWORK_AXIS
 from underpaint.data.maps import PLACES, at_place
 from underpaint.errors import ScanError
 from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, run_model
-from underpaint.lab.evaluation.groups import summarise
+from underpaint.lab.evaluation.groups import summarise_scores
 from underpaint.lab.evaluation.monte_carlo import panel_scores, read_panels
 from underpaint.lab.evaluation.order import (
-    Pair,
+    PigmentPair,
     draw_pair_spectra,
-    network_order,
+    fit_order_claims,
+    network_order_claims,
     order_bound,
     order_scores,
-    pairs_of,
-    refined_order,
+    pairs_from_deviances,
     rival_deviances,
 )
 from underpaint.physics.instrument import load_instrument
@@ -30,8 +30,8 @@ from underpaint.simulate.instrument_inputs import InstrumentConditions, conditio
 
 TOP, BELOW = "mercury_red", "lead_pigment"
 PAIRS = [
-    Pair("vermilion", "lead_white", np.ones(4), {"swapped": 500.0, "mixed": 100.0}),
-    Pair("lead_white", "vermilion", np.ones(4), {"swapped": 10.0, "mixed": 100.0}),
+    PigmentPair("vermilion", "lead_white", np.ones(4), {"swapped": 500.0, "mixed": 100.0}),
+    PigmentPair("lead_white", "vermilion", np.ones(4), {"swapped": 10.0, "mixed": 100.0}),
 ]
 
 
@@ -69,17 +69,17 @@ def test_orders_are_read_from_places() -> None:
         "unsure": (0.95, 0.95, 0.5, 0.6, 0.6, 0.5),
     }
     probability = np.asarray(list(given.values()), dtype=np.float32)
-    claims = network_order(ModelAnswers(card_with(names), probability, probability), PAIRS[:1], 3)
+    claims = network_order_claims(ModelAnswers(card_with(names), probability, probability), PAIRS[:1], 3)
     assert claims is not None
     assert claims.tolist() == [[1, -1, 0]]
     plain = ModelAnswers(card_with((TOP, BELOW)), probability[:, :2], probability[:, :2])
-    assert network_order(plain, PAIRS[:1], 3) is None
+    assert network_order_claims(plain, PAIRS[:1], 3) is None
 
 
 def test_an_order_that_shows_is_resolved_and_one_that_is_buried_is_not() -> None:
     instrument = load_instrument("elio")
-    (pair, swapped) = pairs_of(rival_deviances(("azurite", "vermilion"), instrument), instrument)
-    assert (pair.top, pair.bottom) == ("azurite", "vermilion")
+    (pair, swapped) = pairs_from_deviances(rival_deviances(("azurite", "vermilion"), instrument), instrument)
+    assert (pair.upper_pigment, pair.lower_pigment) == ("azurite", "vermilion")
     for candidate in (pair, swapped):
         assert 1e3 < candidate.counts_needed < 1e5
         assert candidate.deviance_at(2e5) == pytest.approx(2 * candidate.deviance_at(1e5))
@@ -88,10 +88,10 @@ def test_an_order_that_shows_is_resolved_and_one_that_is_buried_is_not() -> None
 @pytest.mark.parametrize(("counts", "claim"), [(2e5, 1), (300, 0)])
 def test_a_fit_tells_the_order_where_counts_allow_and_is_silent_elsewhere(counts: float, claim: int) -> None:
     instrument = load_instrument("elio")
-    pairs = pairs_of({"azurite over vermilion": {}}, instrument)
+    pairs = pairs_from_deviances({"azurite over vermilion": {}}, instrument)
     probability = np.full((1, 2), 0.95, dtype=np.float32)
     answered = ModelAnswers(card_with(("copper_green_blue", TOP)), probability, probability)
-    claims = refined_order(answered, draw_pair_spectra(pairs, instrument, counts, 1, 0), pairs, 1, instrument)
+    claims = fit_order_claims(answered, draw_pair_spectra(pairs, instrument, counts, 1, 0), pairs, 1, instrument)
     assert claims.tolist() == [[claim]]
 
 
@@ -131,7 +131,7 @@ def test_macro_figures_leave_out_what_is_everywhere_and_what_cannot_be_seen() ->
     labels = np.asarray([[1, 1, 1], [1, 0, 1], [1, 0, 0]])
     visible = np.asarray([[True, True, False], [True, False, True], [True, False, False]])
     probability = np.asarray([[0.9, 0.9, 0.0], [0.9, 0.8, 0.9], [0.9, 0.1, 0.1]])
-    figures = summarise(probability, labels, visible, ("always", "sometimes", "buried"))
+    figures = summarise_scores(probability, labels, visible, ("always", "sometimes", "buried"))
     # "always" has no negatives; "sometimes": one hit, one false alarm; "buried": one hit, one invisible
     assert figures["macro_f1"] == pytest.approx((2 / 3 + 1.0) / 2)
     assert figures["names"]["buried"]["n_invisible"] == 1

@@ -46,8 +46,8 @@ def test_the_defaults_are_those_of_the_papers_network(kind: str) -> None:
     settings, paper = (TrainSettings(library="a.h5", out="b", kind=each) for each in (kind, "xu2022"))
     assert settings.model_dump(exclude={"kind", "name"}) == paper.model_dump(exclude={"kind", "name"})
     assert settings.name == kind
-    assert settings.paper_protocol
-    assert not TrainSettings(library="a.h5", out="b").paper_protocol
+    assert settings.follows_paper_protocol
+    assert not TrainSettings(library="a.h5", out="b").follows_paper_protocol
 
 
 @pytest.mark.parametrize("kind", FUTURE_NETWORKS)
@@ -134,7 +134,9 @@ def test_reconstruction_looks_at_no_row_that_was_not_given(toy: Library, tmp_pat
 
 
 def test_reconstruction_refuses_another_kind_and_no_pigments(toy: Library, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="kind 'recurrent': only \"autoencoder\" has a bottleneck"):
+    with pytest.raises(
+        TrainingError, match="kind 'recurrent' to reconstruct spectra: only the kind \"autoencoder\" has a bottleneck"
+    ):
         pretrain_autoencoder(toy, np.arange(9), others_settings(tmp_path, kind="recurrent"))
     with pytest.raises(TrainingError, match="for 0 pigments: the library has no names"):
         pretrain_autoencoder(toy.select_names([]), np.arange(9), others_settings(tmp_path))

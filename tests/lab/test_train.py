@@ -81,7 +81,7 @@ def test_a_damaged_checkpoint_is_reported_before_the_work(
     content = (tmp_path / "run" / name).read_bytes()
     for damaged in (b"", content[: len(content) // 2], b"no checkpoint"):
         (tmp_path / "run" / name).write_bytes(damaged)
-        with pytest.raises(TrainingError, match=rf"the checkpoint {name} is damaged .*Delete that file"):
+        with pytest.raises(TrainingError, match=rf"the checkpoint {name} is damaged .*Delete this file"):
             train(settings(toy, tmp_path / "run", epochs=3))
         assert (tmp_path / "run" / name).read_bytes() == damaged
 
@@ -163,7 +163,7 @@ def test_labelled_spectra_add_the_groups_of_their_pigments(trained: TrainReport)
 
 
 def test_labelled_spectra_refuse_an_unknown_pigment(trained: TrainReport) -> None:
-    with pytest.raises(TrainingError, match="Cannot use the labels smalt: the model does not know them"):
+    with pytest.raises(TrainingError, match="Cannot use the labels smalt: they are no outputs of the model"):
         labelled_spectra(np.ones((1, 128)), EnergyAxis(0.02, 1.01, 128), [["smalt"]], trained.trained_model.card)
 
 

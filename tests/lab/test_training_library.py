@@ -9,7 +9,7 @@ from toy_training_library import write_toy_library
 
 from underpaint.errors import TrainingError
 from underpaint.lab.training import Library, TrainSettings, load_library, load_settings
-from underpaint.lab.training.batches import Batches, make_batch, poisson
+from underpaint.lab.training.batches import Batches, draw_poisson, make_batch
 from underpaint.lab.training.library import UNKNOWN
 from underpaint.lab.training.split import split_by_source
 
@@ -41,7 +41,7 @@ def test_a_file_without_labels_is_refused(tmp_path: Path) -> None:
     path = write_toy_library(tmp_path / "toy.h5")
     with h5py.File(path, "a") as file:
         del file["labels"]
-    with pytest.raises(TrainingError, match="it lacks labels"):
+    with pytest.raises(TrainingError, match="the file lacks labels"):
         load_library(path)
 
 
@@ -54,7 +54,7 @@ def test_a_wrong_shape_is_refused(tmp_path: Path) -> None:
     path = write_toy_library(tmp_path / "toy.h5")
     with h5py.File(path, "a") as file:
         file.attrs["n_bin"] = 63
-    with pytest.raises(TrainingError, match=r"spectra has the shape \(200, 64\), where \(200, 63\)"):
+    with pytest.raises(TrainingError, match=r"spectra has the shape \(200, 64\), but the shape \(200, 63\)"):
         load_library(path)
 
 
@@ -88,7 +88,7 @@ def test_folds_cover_all_but_the_test_once() -> None:
 
 
 def test_a_split_without_training_data_is_refused() -> None:
-    with pytest.raises(TrainingError, match="none is left to train on"):
+    with pytest.raises(TrainingError, match="none remains for training"):
         split_by_source(np.array([0, 0, 1]), seed=0, validation_share=0.5, test_share=0.5)
 
 
@@ -117,7 +117,7 @@ def test_the_papers_network_sees_no_noise(library: Library) -> None:
 
 @pytest.mark.parametrize("mean", [0.3, 5.0, 29.0, 31.0, 1000.0])
 def test_poisson_has_the_mean_and_the_variance_of_its_name(mean: float) -> None:
-    draws = poisson(np.full(200_000, mean, dtype=np.float32), np.random.default_rng(0)).astype(float)
+    draws = draw_poisson(np.full(200_000, mean, dtype=np.float32), np.random.default_rng(0)).astype(float)
     assert draws.mean() == pytest.approx(mean, abs=5 * np.sqrt(mean / 2e5))
     assert draws.var() == pytest.approx(mean, rel=0.02)
     assert np.all(draws == np.rint(draws))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from underpaint.data.maps import SURFACE_UM
 from underpaint.lab.evaluation.answering import ModelAnswers
 from underpaint.lab.evaluation.calibration import (
-    DECADES,
+    COUNT_DECADES,
     AnswersByDecade,
     DecadeSpectra,
     calibration_error,
@@ -18,7 +18,7 @@ from underpaint.lab.evaluation.calibration import (
     stated_coverage,
     thickness_intervals,
 )
-from underpaint.lab.evaluation.simulated import HeldOut
+from underpaint.lab.evaluation.simulated import HeldOutSet
 from underpaint.pigments.weights import ModelAxis, ModelCard, PredictionSets
 from underpaint.simulate.instrument_inputs import INSTRUMENT_INPUTS
 
@@ -26,9 +26,9 @@ N = 6000
 GROUP = "mercury_red"
 
 
-def held_out(labels: NDArray[np.uint8], surface_um: float = 20.0) -> HeldOut:
+def held_out(labels: NDArray[np.uint8], surface_um: float = 20.0) -> HeldOutSet:
     n = len(labels)
-    return HeldOut(
+    return HeldOutSet(
         expected=np.full((n, 4), 0.25, np.float32),
         recorded=np.tile(np.asarray([[1.0, 41.0]], np.float32), (n, 1)),
         labels=labels[:, None],
@@ -44,8 +44,8 @@ def held_out(labels: NDArray[np.uint8], surface_um: float = 20.0) -> HeldOut:
 
 def by_decade(probability: NDArray[np.float64], labels: NDArray[np.uint8]) -> AnswersByDecade:
     data = held_out(labels)
-    sets = [DecadeSpectra(np.full(len(data), low), data.draw_spectra(low, (1,))) for low, _ in DECADES]
-    return AnswersByDecade(data, sets, [probability[:, None]] * len(DECADES))
+    sets = [DecadeSpectra(np.full(len(data), low), data.draw_spectra(low, (1,))) for low, _ in COUNT_DECADES]
+    return AnswersByDecade(data, sets, [probability[:, None]] * len(COUNT_DECADES))
 
 
 def card(**update: object) -> ModelCard:
@@ -73,7 +73,7 @@ def test_sets_of_a_poor_model_still_hold_the_truth() -> None:
     probability = np.clip(0.5 + 0.2 * (labels - 0.5) + 0.25 * rng.normal(size=N), 0, 1)
     table = conformal_coverage(by_decade(probability, labels))
     for level in ("0.9", "0.99"):
-        row = table[level][GROUP][decade_name(DECADES[0])]
+        row = table[level][GROUP][decade_name(COUNT_DECADES[0])]
         assert row["coverage"] == pytest.approx(float(level), abs=0.02)
         assert row["holds"]
         assert row["set_size"] > 1.0
@@ -90,11 +90,11 @@ def test_the_sets_of_a_card_are_taken_as_they_are() -> None:
     labels = (np.arange(N) % 2).astype(np.uint8)
     answers = by_decade(np.where(labels == 1, 0.9, 0.1), labels)
     log_odds = np.where(labels == 1, 2.0, -2.0).astype(np.float32)[:, None]
-    answered = [ModelAnswers(card(), log_odds, log_odds)] * len(DECADES)
+    answered = [ModelAnswers(card(), log_odds, log_odds)] * len(COUNT_DECADES)
     tables = {"present_from": (((1.0,),) * 3, ((3.0,),) * 3), "absent_to": (((-1.0,),) * 3, ((-1.0,),) * 3)}
     sets = PredictionSets(names=(GROUP,), levels=(0.9, 0.99), counts=(1e3, 1e4, 1e5, 1e6), **tables)
     table = stated_coverage(answers, answered, sets)
-    first = decade_name(DECADES[0])
+    first = decade_name(COUNT_DECADES[0])
     assert (table["0.9"][GROUP][first]["coverage"], table["0.9"][GROUP][first]["set_size"]) == (1.0, 1.0)
     # present, in half of the spectra, is asked for more than is given
     assert (table["0.99"][GROUP][first]["coverage"], table["0.99"][GROUP][first]["holds"]) == (0.5, False)

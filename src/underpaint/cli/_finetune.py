@@ -94,12 +94,12 @@ def adapt_to_scan(scan: str, options: TrainingOptions, *, quiet: bool) -> tuple[
         settings = AdaptSettings.model_validate(
             {"out": out, "model": options.model, "palette": palette, **options.given_settings()}
         )
-        return adapt(loaded_scan, settings, base=base_instrument, progress=report_progress), out
+        return adapt(loaded_scan, settings, known_instrument=base_instrument, progress=report_progress), out
 
 
 def print_instrument_model(report: InstrumentModelReport, initial_network: str) -> None:
     """Print the training data, the time, and the gain or loss compared with the initial model."""
-    dataset_sizes, initial_weights = report.sizes, report.initial
+    dataset_sizes, initial_weights = report.sizes, report.transferred_network
     minutes_text = ", ".join(f"{stage} {minutes:.1f}" for stage, minutes in report.minutes.items())
     say(
         f"Simulated {dataset_sizes.n_stratigraphies} stratigraphies for training and {dataset_sizes.n_held_out} held "

@@ -203,7 +203,7 @@ def reproduce(
     _require_torch()
     from underpaint.errors import TrainingError
     from underpaint.lab.reproduction.plan import Plan, quick
-    from underpaint.lab.reproduction.studies import STUDIES, note
+    from underpaint.lab.reproduction.studies import STUDIES, mockup_note
     from underpaint.lab.reproduction.studies import reproduce as reproduce_study
 
     if materials not in {"table1", "table2"}:
@@ -221,7 +221,7 @@ def reproduce(
     if not quiet and table3_result:
         show(_table3_scores_table(table3_result))
     written_files = ", ".join(f"{study_name}.json" for study_name in (STUDIES if study == "all" else (study,)))
-    say(f"{note(study_plan)} Wrote {written_files} in {out}.", quiet=quiet)
+    say(f"{mockup_note(study_plan)} Wrote {written_files} in {out}.", quiet=quiet)
 
 
 def _table3_scores_table(table3_result: dict[str, Any]) -> "Table":

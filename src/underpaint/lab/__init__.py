@@ -1,1 +1,1 @@
-"""Where networks are made and measured: networks, training, evaluation, reproduction of Xu et al. 2022."""
+"""Networks, their training and evaluation, and the reproduction of Xu et al. 2022."""

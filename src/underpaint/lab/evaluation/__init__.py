@@ -43,11 +43,11 @@ def evaluate_panel(
 ) -> dict[str, Any]:
     """Simulate a virtual panel that is in no training set, run a model on it, and score each output of the model.
 
-    A label is scored if it is visible at the given counts. A composite pigment counts as its elementary groups: chrome
-    yellow is right as lead and chromium pigment. For a network that predicts amounts, a group is present where the
-    lines of its element are visible, from any material. Macro averages leave out groups that are in every pixel, such
-    as the chalk ground, because they have no negatives. They also leave out groups that are nowhere in the panel; the
-    false-positive rates of these groups are under ``false_alarms``.
+    Present labels are scored only if they are visible at the given counts. A composite pigment counts as its elementary
+    groups. For example, lead pigment and chromium pigment are right answers for chrome yellow. For a network that
+    predicts amounts, a group is present where the lines of its element, from any material, are visible. Macro averages
+    leave out groups that are in every pixel, such as the chalk ground, because they have no negatives. Macro averages
+    also leave out groups that are in no pixel. ``false_alarms`` has the false-positive rates of these absent groups.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def evaluate_panel(
         ``group_macro_f1``, ``always_yes_macro_f1``, ``groups``, ``members``, ``false_alarms`` and the settings.
     """
     model_card = load_card(model)
-    outputs = _outputs(model_card.names, model_card.kinds)
+    outputs = _model_outputs(model_card.names, model_card.kinds)
     settings = PanelSettings(
         recipe=panel,
         instrument=instrument,
@@ -66,10 +66,10 @@ def evaluate_panel(
         seed=seed,
     )
     virtual_panel = make_panel(settings, outputs=outputs, lines=bool(model_card.amounts), progress=progress)
-    results = identify(virtual_panel.scan, model=model)
+    probability_maps = identify(virtual_panel.scan, model=model)
     if virtual_panel.labels is None or virtual_panel.counts_needed is None:
         raise RuntimeError("the panel was made without labels")
-    probability = np.stack([results[name].ravel() for name in outputs.names], axis=1)
+    probability = np.stack([probability_maps[name].ravel() for name in outputs.names], axis=1)
     labels = present_at(virtual_panel.labels, virtual_panel.max_absent_counts, counts)
     scores_by_name = score_names(probability, labels, virtual_panel.counts_needed <= counts, outputs.names)
     return _panel_record(scores_by_name, outputs) | {
@@ -85,38 +85,42 @@ def evaluate_panel(
     }
 
 
-def _outputs(names: tuple[str, ...], kinds: tuple[str, ...]) -> Outputs:
-    """Return the outputs of the model that have no place; for a model of members alone, also their groups."""
-    kind_by_name = {name: kind for name, kind in zip(names, kinds, strict=True) if split_place(name)[1] == "anywhere"}
-    members = [name for name, kind in kind_by_name.items() if kind == "member"]
-    all_outputs = outputs_for(members, with_groups="group" in kinds)
+def _model_outputs(names: tuple[str, ...], output_kinds: tuple[str, ...]) -> Outputs:
+    """Return the outputs of a model that have no place, and also the groups if the model predicts only members."""
+    kind_by_name = {
+        name: output_kind
+        for name, output_kind in zip(names, output_kinds, strict=True)
+        if split_place(name)[1] == "anywhere"
+    }
+    members = [name for name, output_kind in kind_by_name.items() if output_kind == "member"]
+    all_outputs = outputs_for(members, with_groups="group" in output_kinds)
     return all_outputs.select_names(names)
 
 
 def _panel_record(scores_by_name: dict[str, Scores], outputs: Outputs) -> dict[str, Any]:
-    kinds = dict(zip(outputs.names, outputs.kinds, strict=True))
-    scores_of_present = {
+    kind_by_name = dict(zip(outputs.names, outputs.kinds, strict=True))
+    scores_of_present_names = {
         name: scores for name, scores in scores_by_name.items() if scores.n_positive + scores.n_invisible > 0
     }
-    groups, members = (
-        {name: scores for name, scores in scores_of_present.items() if kinds[name] == kind}
-        for kind in ("group", "member")
+    group_scores, member_scores = (
+        {name: scores for name, scores in scores_of_present_names.items() if kind_by_name[name] == output_kind}
+        for output_kind in ("group", "member")
     )
     return {
-        "group_macro_f1": macro_f1(groups),
-        "always_yes_macro_f1": mean([groups[name].always_yes_f1 for name in names_with_score(groups)]),
-        "member_macro_f1": macro_f1(members),
-        "groups": {name: scores.as_dict() for name, scores in groups.items()},
-        "members": {name: scores.as_dict() for name, scores in members.items()},
+        "group_macro_f1": macro_f1(group_scores),
+        "always_yes_macro_f1": mean([group_scores[name].always_yes_f1 for name in names_with_score(group_scores)]),
+        "member_macro_f1": macro_f1(member_scores),
+        "groups": {name: scores.as_dict() for name, scores in group_scores.items()},
+        "members": {name: scores.as_dict() for name, scores in member_scores.items()},
         "false_alarms": {
             name: 1.0 - scores.accuracy
             for name, scores in scores_by_name.items()
-            if name not in scores_of_present and scores.n_negative
+            if name not in scores_of_present_names and scores.n_negative
         },
-        "labels": {name: _pigment_label(name) for name in scores_of_present},
+        "labels": {name: _pigment_label(name) for name in scores_of_present_names},
     }
 
 
 def _pigment_label(name: str) -> str:
-    groups = {group.name: group.label for group in library().groups}
-    return groups[name] if name in groups else library()[name].label
+    label_by_group = {group.name: group.label for group in library().groups}
+    return label_by_group[name] if name in label_by_group else library()[name].label

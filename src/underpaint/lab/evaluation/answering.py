@@ -28,26 +28,26 @@ class Spectra:
     counts : (n, n_channel) array
         Counts in the channels of ``axis``.
     axis : EnergyAxis
-    recorded : (n, 2) float32 array
+    recorded_kev : (n, 2) float32 array
         Lowest and highest recorded energy, in keV.
     conditions : (n, n_input) float32 array or None
-        Instrument conditions in the order of :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`; None
-        if they are unknown.
+        Instrument conditions in the order of :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`.
+        None means that the instrument conditions are unknown.
     """
 
     counts: NDArray[np.floating] | NDArray[np.integer]
     axis: EnergyAxis
-    recorded: NDArray[np.float32]
+    recorded_kev: NDArray[np.float32]
     conditions: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         """Return the number of spectra."""
         return len(self.counts)
 
-    def select(self, rows: NDArray[np.integer] | slice) -> "Spectra":
+    def select_rows(self, rows: NDArray[np.integer] | slice) -> "Spectra":
         """Return the spectra of the given rows."""
         conditions = None if self.conditions is None else self.conditions[rows]
-        return replace(self, counts=self.counts[rows], recorded=self.recorded[rows], conditions=conditions)
+        return replace(self, counts=self.counts[rows], recorded_kev=self.recorded_kev[rows], conditions=conditions)
 
     @classmethod
     def from_instrument(cls, counts: NDArray[Any], axis: EnergyAxis, instrument: Instrument) -> "Spectra":
@@ -58,16 +58,16 @@ class Spectra:
         )
 
     def rows_by_conditions(self) -> list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]:
-        """Return the rows of spectra with equal instrument conditions, and the conditions (None if all are unknown)."""
+        """Return the rows of spectra with equal instrument conditions, and these conditions (None for unknown ones)."""
         if self.conditions is None:
             return [(np.arange(len(self)), None)]
-        # NaN does not equal itself, so it is replaced by a number that no input has
-        _, first_rows, set_of_row = np.unique(
+        # NaN does not equal itself, so NaN is replaced by a number that no input has
+        _, first_row_of_set, set_index_of_row = np.unique(
             np.nan_to_num(self.conditions, nan=-9.0), axis=0, return_index=True, return_inverse=True
         )
         return [
-            (np.flatnonzero(set_of_row.ravel() == set_index), self.conditions[row])
-            for set_index, row in enumerate(first_rows)
+            (np.flatnonzero(set_index_of_row.ravel() == set_index), self.conditions[first_row])
+            for set_index, first_row in enumerate(first_row_of_set)
         ]
 
     def without_conditions(self) -> "Spectra":
@@ -85,10 +85,10 @@ class ModelAnswers:
     log_odds, probability : (n, n_name) float32 arrays
         NaN if the model gives no answer.
     quantity, sigma : (n, n_quantity) float32 arrays or None
-        Estimates of the model's quantities, such as a thickness, and their standard deviations, on the scales of
-        :mod:`underpaint.data.maps`; None if the model has no quantities.
+        Estimates of the model's quantities, such as a thickness, and their standard deviations.
+        Both are on the scales of :mod:`underpaint.data.maps`. None means that the model has no quantities.
     amount : (n, n_amount n_edge) float32 array or None
-        Log-odds that a mass fraction reaches each edge; None if the model does not predict amounts.
+        Log-odds that a mass fraction reaches each edge, or None if the model does not predict amounts.
     """
 
     card: ModelCard
@@ -98,55 +98,63 @@ class ModelAnswers:
     sigma: NDArray[np.float32] | None = None
     amount: NDArray[np.float32] | None = None
 
-    def select(self, row: int) -> "ModelAnswers":
+    def select_row(self, spectrum_index: int) -> "ModelAnswers":
         """Return the answers for the spectrum of one row."""
-        return replace(self, log_odds=self.log_odds[row : row + 1], probability=self.probability[row : row + 1])
+        return replace(
+            self,
+            log_odds=self.log_odds[spectrum_index : spectrum_index + 1],
+            probability=self.probability[spectrum_index : spectrum_index + 1],
+        )
 
     def probability_by_name(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Return (n, n_name) probabilities; NaN for names that are no output of the model."""
+        """Return (n, n_name) probabilities, or NaN for names that are no output of the model."""
         return columns_by_name(self.probability, self.card.names, names)
 
     def probability_by_group(self, groups: Sequence[str]) -> NDArray[np.float32]:
         """Return the (n, n_group) probabilities that each group is anywhere in the paint.
 
-        For a group that is no output of the model, the probability is that of its most probable member; NaN without
-        members.
+        If a group is no output of the model, its probability is that of its most probable member. Groups without
+        members have a probability of NaN.
         """
         probability = self.probability_by_name(groups)
-        for column, group in enumerate(groups):
+        for group_column, group in enumerate(groups):
             if group not in self.card.names:
-                members = [index for index, member_groups in enumerate(self.card.groups) if group in member_groups]
+                members = [
+                    member_column
+                    for member_column, member_groups in enumerate(self.card.groups)
+                    if group in member_groups
+                ]
                 if members:
-                    probability[:, column] = self.probability[:, members].max(axis=1)
+                    probability[:, group_column] = self.probability[:, members].max(axis=1)
         return probability
 
 
 def columns_by_name(
-    values: NDArray[np.float32], names: Sequence[str], wanted_names: Sequence[str]
+    answers: NDArray[np.float32], names: Sequence[str], wanted_names: Sequence[str]
 ) -> NDArray[np.float32]:
-    """Return the (n, n_wanted) columns of the wanted names; NaN for names without a column."""
-    columns = np.full((len(values), len(wanted_names)), np.nan, dtype=np.float32)
-    for column, name in enumerate(wanted_names):
+    """Return the (n, n_wanted) columns of the wanted names, or NaN for names without a column."""
+    wanted_columns = np.full((len(answers), len(wanted_names)), np.nan, dtype=np.float32)
+    for wanted_column, name in enumerate(wanted_names):
         if name in names:
-            columns[:, column] = values[:, list(names).index(name)]
-    return columns
+            wanted_columns[:, wanted_column] = answers[:, list(names).index(name)]
+    return wanted_columns
 
 
 def run_model(model: OnnxModel, spectra: Spectra) -> ModelAnswers:
     """Rebin spectra to the axis of a model, and run the model on them.
 
-    Answers are NaN for spectra without counts on that axis. Spectra of one instrument are processed together.
+    Answers are NaN for spectra without counts on the model's axis. Spectra of one instrument are processed together.
     """
-    matrix = rebin_matrix(spectra.axis, model.card.axis.edges_kev)
-    counts = apply_rebin(np.asarray(spectra.counts, dtype=np.float32), matrix)
+    rebinning_matrix = rebin_matrix(spectra.axis, model.card.axis.edges_kev)
+    counts = apply_rebin(np.asarray(spectra.counts, dtype=np.float32), rebinning_matrix)
     batches: list[tuple[NDArray[np.float32], ...]] = []
     batch_rows: list[NDArray[np.int64]] = []
     for rows, conditions in _rows_by_conditions(spectra, model.card):
-        for start in range(0, rows.size, BATCH_SIZE):
-            batch_rows.append(rows[start : start + BATCH_SIZE])
-            batches.append(model(counts[batch_rows[-1]], spectra.recorded[batch_rows[-1]], conditions))
+        for batch_start in range(0, rows.size, BATCH_SIZE):
+            batch_rows.append(rows[batch_start : batch_start + BATCH_SIZE])
+            batches.append(model(counts[batch_rows[-1]], spectra.recorded_kev[batch_rows[-1]], conditions))
     original_order = np.argsort(np.concatenate(batch_rows))
-    outputs = [np.concatenate(arrays)[original_order] for arrays in zip(*batches, strict=True)]
+    outputs = [np.concatenate(batch_outputs)[original_order] for batch_outputs in zip(*batches, strict=True)]
     for output in outputs:
         output[counts.sum(axis=1) <= 0] = np.nan
     return ModelAnswers(model.card, **dict(zip(model.card.output_names, outputs, strict=True)))
@@ -158,26 +166,28 @@ def _rows_by_conditions(
     """Return the rows with equal instrument conditions, and the conditions in the order of the model's inputs."""
     if not model_card.instrument_inputs:
         return [(np.arange(len(spectra)), None)]
-    # inputs that are unknown here take the last column, which is NaN
-    columns = [
+    # a model input without a known condition has the index -1, which is a column of NaN
+    input_columns = [
         INSTRUMENT_INPUTS.index(name) if name in INSTRUMENT_INPUTS else -1 for name in model_card.instrument_inputs
     ]
     return [
-        (rows, None if conditions is None else np.append(conditions, np.float32(np.nan))[columns])
+        (rows, None if conditions is None else np.append(conditions, np.float32(np.nan))[input_columns])
         for rows, conditions in spectra.rows_by_conditions()
     ]
 
 
-def count_spectra(
-    instrument: Instrument, expected: NDArray[np.floating], counts: float, rng: np.random.Generator
+def draw_spectra(
+    instrument: Instrument, expected_counts: NDArray[np.floating], counts: float, rng: np.random.Generator
 ) -> Spectra:
-    """Draw spectra in the channels of an instrument, with on average ``counts`` total counts each.
+    """Draw spectra in the channels of an instrument, with mean total counts of ``counts`` per spectrum.
 
     Parameters
     ----------
-    expected : (n, n_channel) array
+    expected_counts : (n, n_channel) array
         Expected counts, on any scale.
     """
     axis = axis_of(instrument.detector)
-    scaled = np.asarray(expected, dtype=np.float64) * (counts / expected.sum(axis=1, keepdims=True))
-    return Spectra.from_instrument(count(scaled, rng=rng), axis, instrument)
+    scaled_counts = np.asarray(expected_counts, dtype=np.float64) * (
+        counts / expected_counts.sum(axis=1, keepdims=True)
+    )
+    return Spectra.from_instrument(count(scaled_counts, rng=rng), axis, instrument)

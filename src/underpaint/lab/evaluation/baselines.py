@@ -11,18 +11,18 @@ from numpy.typing import NDArray
 from underpaint.data import Scan, Spectrum
 from underpaint.elements import fit_elements
 from underpaint.errors import CoverageError, ScanError
-from underpaint.lab.evaluation.answering import Spectra, count_spectra
+from underpaint.lab.evaluation.answering import Spectra, draw_spectra
 from underpaint.lab.evaluation.candidates.fit import StratigraphyFit, fit_candidates
 from underpaint.lab.evaluation.candidates.measured import merge_channels
 from underpaint.lab.evaluation.candidates.proposals import (
     MAX_PIGMENTS,
     SuspectedPigments,
-    propose,
+    propose_candidates,
     without_each_pigment,
 )
 from underpaint.lab.evaluation.groups import group_outputs, macro_f1, score_names
 from underpaint.lab.evaluation.plan import TrustPlan
-from underpaint.lab.evaluation.simulated import HeldOut
+from underpaint.lab.evaluation.simulated import HeldOutSet
 from underpaint.physics.forward import axis_of, emit, render, resolution_sigma
 from underpaint.physics.instrument import Detector, Instrument, Tube
 from underpaint.physics.materials import Stratigraphy, library
@@ -35,52 +35,53 @@ from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 
 Numbers = NDArray[np.float64]
 CANDIDATE_SIGMAS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0, 30.0)
-"""Thresholds to choose from in standard deviations."""
+"""Candidate thresholds of the line area, in standard deviations."""
 GROUND = "chalk"
 """Ground of all candidates in the likelihood fit."""
 
 
 def always_yes(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
-    """Return (n, n_group) ones, the answers of the baseline that claims every group."""
+    """Return (n, n_group) ones as the answers of the baseline that claims every group."""
     return np.ones((len(spectra), len(groups)), dtype=np.float32)
 
 
 def line_sigmas(spectra: Spectra, groups: Sequence[str]) -> NDArray[np.float32]:
     """Return the (n, n_group) area of each group's most significant key line family, in standard deviations.
 
-    Areas and their standard deviations come from the linear fit of the line families with the known instrument
-    conditions. The result is zero for groups without a key family above the background.
+    Areas and standard deviations are from a linear fit of line families with the known instrument conditions. Groups
+    without a key family above the background have a value of zero.
     """
-    sigmas = np.zeros((len(spectra), len(groups)), dtype=np.float32)
+    area_sigmas = np.zeros((len(spectra), len(groups)), dtype=np.float32)
     for rows, conditions in spectra.rows_by_conditions():
         instrument = None if conditions is None else instrument_from_conditions(conditions)
         scan = Scan(np.asarray(spectra.counts)[rows][None], axis=spectra.axis, name="baseline")
         try:
-            maps = fit_elements(scan, instrument=instrument)
+            element_maps = fit_elements(scan, instrument=instrument)
         except (CoverageError, ScanError):
-            continue  # there are hardly any counts, so no line is significant
-        for column, group in enumerate(groups):
-            sigmas[rows, column] = maps.max_significance(library().group(group).key_families)[0]
-    return np.nan_to_num(sigmas, nan=0.0)
+            continue  # the spectra have too few counts for a significant line
+        for group_index, group in enumerate(groups):
+            area_sigmas[rows, group_index] = element_maps.max_significance(library().group(group).key_families)[0]
+    return np.nan_to_num(area_sigmas, nan=0.0)
 
 
-def choose_threshold(held_out: HeldOut, counts: Sequence[float], seed: int) -> float:
-    """Return the threshold, in standard deviations, with the highest macro F1, averaged over the given total counts."""
-    columns = held_out.columns(held_out.groups)
-    sigmas = [
-        line_sigmas(held_out.draw_spectra(total_counts, (seed, round(total_counts))), held_out.groups)
+def choose_threshold(held_out_spectra: HeldOutSet, counts: Sequence[float], seed: int) -> float:
+    """Return the threshold, in standard deviations, that has the highest mean macro F1 over the given total counts."""
+    group_columns = held_out_spectra.columns(held_out_spectra.groups)
+    sigmas_by_counts = [
+        line_sigmas(held_out_spectra.draw_spectra(total_counts, (seed, round(total_counts))), held_out_spectra.groups)
         for total_counts in counts
     ]
-    is_visible = [held_out.is_visible(total_counts)[:, columns] for total_counts in counts]
+    is_visible = [held_out_spectra.is_visible(total_counts)[:, group_columns] for total_counts in counts]
 
-    is_present = [held_out.is_present(total_counts)[:, columns] for total_counts in counts]
+    is_present = [held_out_spectra.is_present(total_counts)[:, group_columns] for total_counts in counts]
 
     def mean_macro_f1(threshold: float) -> float:
-        claims = [(sigma > threshold).astype(np.float32) for sigma in sigmas]
-        score_tables = [
-            score_names(*arrays, held_out.groups) for arrays in zip(claims, is_present, is_visible, strict=True)
+        claims = [(area_sigmas > threshold).astype(np.float32) for area_sigmas in sigmas_by_counts]
+        scores_by_counts = [
+            score_names(*claims_and_labels, held_out_spectra.groups)
+            for claims_and_labels in zip(claims, is_present, is_visible, strict=True)
         ]
-        return float(np.nanmean([macro_f1(table) for table in score_tables]))
+        return float(np.nanmean([macro_f1(group_scores) for group_scores in scores_by_counts]))
 
     return max(CANDIDATE_SIGMAS, key=mean_macro_f1)
 
@@ -107,10 +108,12 @@ class FitSet:
     is_visible: NDArray[np.bool_]
 
 
-def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument, *, lines: bool = False) -> FitSet:
-    """Simulate the test set of the likelihood fit: random structures from the distribution of the held-out set.
+def simulate_fit_set(
+    plan: TrustPlan, palette: Sequence[str], instrument: Instrument, *, with_line_labels: bool = False
+) -> FitSet:
+    """Simulate the test set of the likelihood fit, with random structures as in the held-out set.
 
-    With ``lines``, a group is present if the lines of its element are visible.
+    With ``with_line_labels``, a group is present if the lines of its element are visible.
     """
     rng = np.random.default_rng((plan.seed, 4))
     sampler = StratigraphySampler(RandomStratigraphies(palette=tuple(palette)))
@@ -120,22 +123,22 @@ def fit_set(plan: TrustPlan, palette: Sequence[str], instrument: Instrument, *, 
     expected_counts = np.asarray(render(emission, detector), dtype=np.float64)
     axis = axis_of(detector)
     labels, counts_needed, max_absent_counts = visible_labels(
-        stratigraphies, emission, expected_counts, outputs, detector, axis, by_lines=lines
+        stratigraphies, emission, expected_counts, outputs, detector, axis, by_lines=with_line_labels
     )
-    spectra = count_spectra(instrument, expected_counts, plan.fitted_counts, rng)
+    spectra = draw_spectra(instrument, expected_counts, plan.fitted_counts, rng)
     is_present = present_at(labels, max_absent_counts, plan.fitted_counts)
     is_visible = is_present & (counts_needed <= plan.fitted_counts)
     return FitSet(spectra, instrument, outputs.names, is_present.astype(np.uint8), is_visible)
 
 
 def likelihood_fit(
-    data: FitSet, threshold: float, progress: Callable[[int, int], None]
+    test_set: FitSet, threshold: float, progress: Callable[[int, int], None]
 ) -> tuple[NDArray[np.float32], float]:
-    """Fit the forward model to every spectrum, and return the groups without which the fit is significantly worse.
+    """Fit the forward model to every spectrum, and return which groups the fit needs.
 
-    Candidates have one or two layers over chalk, with one common pigment for each group whose lines exceed the
-    threshold. The best candidate has the lowest AIC. A group is present if the deviance rises by at least 25 without
-    it, or if the ground contains it and its lines exceed the threshold.
+    Candidates have one or two layers over chalk. They contain one common pigment for each group whose lines exceed the
+    threshold. The best candidate has the lowest AIC. A group is present if the deviance without the group is at least
+    25 higher. A group of the ground is present if its lines exceed the threshold.
 
     Returns
     -------
@@ -144,46 +147,54 @@ def likelihood_fit(
     float
         Run time per spectrum in s.
     """
-    sigmas = line_sigmas(data.spectra, data.groups)
-    presence = np.zeros((len(data.spectra), len(data.groups)), dtype=np.float32)
-    start = time.perf_counter()
-    for row, spectrum in enumerate(np.asarray(data.spectra.counts, dtype=np.float64)):
-        progress(row, len(presence))
-        needed_groups = _needed_groups(Spectrum(spectrum, data.spectra.axis), data, sigmas[row], threshold)
-        presence[row] = [name in needed_groups for name in data.groups]
-    return presence, (time.perf_counter() - start) / max(len(presence), 1)
+    area_sigmas = line_sigmas(test_set.spectra, test_set.groups)
+    presence = np.zeros((len(test_set.spectra), len(test_set.groups)), dtype=np.float32)
+    start_time = time.perf_counter()
+    for spectrum_index, spectrum in enumerate(np.asarray(test_set.spectra.counts, dtype=np.float64)):
+        progress(spectrum_index, len(presence))
+        needed_groups = _needed_groups(
+            Spectrum(spectrum, test_set.spectra.axis), test_set, area_sigmas[spectrum_index], threshold
+        )
+        presence[spectrum_index] = [name in needed_groups for name in test_set.groups]
+    return presence, (time.perf_counter() - start_time) / max(len(presence), 1)
 
 
-def _needed_groups(spectrum: Spectrum, data: FitSet, sigma: NDArray[np.float32], threshold: float) -> set[str]:
+def _needed_groups(
+    spectrum: Spectrum, test_set: FitSet, group_sigmas: NDArray[np.float32], threshold: float
+) -> set[str]:
     ground_groups = set(library()[GROUND].groups)
-    significant_groups = [data.groups[column] for column in np.argsort(-sigma) if sigma[column] > threshold]
+    significant_groups = [
+        test_set.groups[group_index]
+        for group_index in np.argsort(-group_sigmas)
+        if group_sigmas[group_index] > threshold
+    ]
     significant_ground_groups = ground_groups.intersection(significant_groups)
     paint_groups = [name for name in significant_groups if name not in ground_groups][:MAX_PIGMENTS]
     pigments = tuple(dict.fromkeys(typical_pigment(name) for name in paint_groups))
     if not pigments:
         return significant_ground_groups
-    merged_spectrum = merge_channels(spectrum, data.instrument)
-    suspects = SuspectedPigments(pigments)
-    best_fit = fit_candidates(merged_spectrum, propose(suspects, GROUND), data.instrument)[0]
+    merged_spectrum = merge_channels(spectrum, test_set.instrument)
+    suspected_pigments = SuspectedPigments(pigments)
+    best_fit = fit_candidates(merged_spectrum, propose_candidates(suspected_pigments, GROUND), test_set.instrument)[0]
     return significant_ground_groups | {
-        group for name in _significant_pigments(best_fit, data, merged_spectrum) for group in library()[name].groups
+        group for name in _significant_pigments(best_fit, test_set, merged_spectrum) for group in library()[name].groups
     }
 
 
-def _significant_pigments(best_fit: StratigraphyFit, data: FitSet, merged_spectrum: Any) -> set[str]:
-    """Return the pigments without which the deviance rises by at least ``MIN_DEVIANCE``."""
+def _significant_pigments(best_fit: StratigraphyFit, test_set: FitSet, merged_spectrum: Any) -> set[str]:
+    """Return the pigments whose removal increases the deviance by at least ``MIN_DEVIANCE``."""
     all_pigments = best_fit.candidate.pigments
     if len(all_pigments) == 1:
         return set(all_pigments)
     significant_pigments: set[str] = set()
-    for fit in fit_candidates(merged_spectrum, without_each_pigment(best_fit), data.instrument):
-        if fit.deviance - best_fit.deviance >= MIN_DEVIANCE:
-            significant_pigments |= all_pigments - fit.candidate.pigments
+    for reduced_fit in fit_candidates(merged_spectrum, without_each_pigment(best_fit), test_set.instrument):
+        if reduced_fit.deviance - best_fit.deviance >= MIN_DEVIANCE:
+            significant_pigments |= all_pigments - reduced_fit.candidate.pigments
     return significant_pigments
 
 
 def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | None:
-    """Return an instrument with the given conditions, and default values for unknown ones; None without an anode.
+    """Return an instrument with the known conditions and default values for the others, or None without an anode.
 
     Parameters
     ----------
@@ -194,7 +205,7 @@ def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | 
     if known_conditions.anode is None:
         return None
     default_instrument = Instrument.model_validate({})
-    geometry = {
+    geometry_update = {
         "incidence_angle_deg": known_conditions.incidence_deg or default_instrument.geometry.incidence_angle_deg,
         "takeoff_angle_deg": known_conditions.takeoff_deg or default_instrument.geometry.takeoff_angle_deg,
         "scatter_angle_deg": known_conditions.scatter_deg,
@@ -205,14 +216,14 @@ def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | 
                 anode=known_conditions.anode,
                 voltage_kv=known_conditions.voltage_kv or default_instrument.tube.voltage_kv,
             ),
-            "geometry": default_instrument.geometry.model_copy(update=geometry),
+            "geometry": default_instrument.geometry.model_copy(update=geometry_update),
             "detector": _with_resolution(default_instrument.detector, known_conditions.fwhm_kev),
         }
     )
 
 
 def _with_resolution(detector: Detector, fwhm_kev: float | None) -> Detector:
-    """Return a detector whose noise gives the stated FWHM at Mn K-alpha; the detector itself if the FWHM is unknown."""
+    """Return a detector with the given FWHM at Mn K-alpha, or the same detector if the FWHM is unknown."""
     if fwhm_kev is None:
         return detector
     noiseless_detector = detector.model_copy(update={"noise_fwhm_kev": 0.0})

@@ -1,7 +1,7 @@
 """The public benchmark: virtual panels with their ground truth, and the scoring of answers from any method.
 
-Scoring a sheet of answers needs neither torch nor a model. Built-in methods are scored, too; they see only the scans.
-``docs/reference/benchmark.md`` describes the layout of the folder and of the sheet.
+Scoring a sheet of answers needs neither torch nor a model. Built-in methods, which have only the scans as input, are
+also scored. ``docs/reference/benchmark.md`` describes the layout of the folder and of the sheet.
 """
 
 import csv
@@ -39,12 +39,12 @@ from underpaint.simulate import Outputs, Panel, PanelSettings, load_recipe, make
 from underpaint.simulate.labels import present_at
 
 FORMAT = "underpaint benchmark 1"
-DESCRIPTION = "benchmark.json"
+DESCRIPTION_NAME = "benchmark.json"
 LICENSE = "CC0-1.0"
 PUBLIC_DOMAIN_LICENCES = ("CC0", "US public domain")
-"""Licences of measured reflectance spectra that allow cubes in the public domain."""
-TWIN_SOURCES = ("spectra of REVIGO and the USGS",)
-"""Source stated in the cubes. The names of single spectra would give the pigments away."""
+"""Licences of measured reflectance spectra that can be used for cubes in the public domain."""
+REFLECTANCE_SOURCES = ("spectra of REVIGO and the USGS",)
+"""Source stated in the cubes. The names of single spectra would reveal the pigments."""
 SHEET_COLUMNS = ("panel", "group", "place", "patch", "row", "column", "value")
 _MAX_SHEET_BYTES = 500_000_000
 _MAX_DESCRIPTION_BYTES = 10_000_000
@@ -57,7 +57,7 @@ PANELS = {
     "b": PanelSettings(recipe=_PALETTE_PATH, counts=1e5, seed=2402, **_COMMON_SETTINGS),
     "c": PanelSettings(recipe=_PALETTE_PATH, counts=1e4, instrument="silver_30kv", seed=2403, **_COMMON_SETTINGS),
 }
-"""Settings of the full benchmark. They are fixed, so that scores are comparable; changes need a new :data:`FORMAT`."""
+"""Settings of the full benchmark. Changed settings need a new :data:`FORMAT`, so that scores are comparable."""
 QUICK_PANELS = ("b", "c")
 """Panels of the quick benchmark, with crossings of 2 x 2 pixels."""
 AREA_SIGMAS = 5.0
@@ -75,7 +75,7 @@ class Truth:
     is_present, is_visible : (n_row, n_column, n_name) bool arrays
         Whether a pigment of the group is present, and whether its lines are visible at the counts of the pixel.
     patch : (n_row, n_column) int array
-        Number of the crossing, from 1; 0 between crossings.
+        Number of the crossing, from 1, or 0 between crossings.
     """
 
     names: tuple[str, ...]
@@ -91,7 +91,7 @@ class Truth:
 
 
 Answers = Mapping[str, NDArray[np.float32]]
-"""(n_row, n_column, n_name) probabilities by panel; NaN for no answer."""
+"""Map from each panel to (n_row, n_column, n_name) probabilities, with NaN for no answer."""
 
 
 def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progress = no_progress) -> Path:
@@ -100,11 +100,11 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
     Parameters
     ----------
     folder : str or Path
-        Folder to write; it must be missing or empty.
+        Folder to write, which must be missing or empty.
     quick : bool
-        Make small panels for a trial; their scores are not comparable with those of the full benchmark.
+        Make small panels for a trial, with scores that are not comparable with the full benchmark.
     progress : callable
-        Called with (what is being done, done, in all).
+        Called with (description, number done, total number).
 
     Returns
     -------
@@ -118,9 +118,9 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
     """
     target_folder = Path(folder)
     claim_folder(target_folder)
-    if (target_folder / DESCRIPTION).exists():
+    if (target_folder / DESCRIPTION_NAME).exists():
         raise BenchmarkError(
-            f"Cannot make a benchmark in {target_folder}: it contains one already. Give another folder."
+            f"Cannot make a benchmark in {target_folder}: the folder already contains a benchmark. Give another folder."
         )
     outputs = _group_outputs()
     settings_by_panel = (
@@ -151,7 +151,7 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
         },
     }
     _write_text(target_folder / "README.md", _README)
-    write_json(target_folder / DESCRIPTION, description)  # written last: a folder without it is unfinished
+    write_json(target_folder / DESCRIPTION_NAME, description)  # written last, because it marks a complete folder
     return target_folder
 
 
@@ -176,20 +176,25 @@ def _panel_truth(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) 
     is_present = present_at(panel.labels, panel.max_absent_counts, counts)
     is_visible = is_present & (panel.counts_needed <= counts)
     recipe = load_recipe(settings.recipe)
-    rows, columns = (
-        _strip_numbers(n, settings.cell_pixels, settings.gap_pixels) for n in (len(recipe.tops), len(recipe.bottoms))
+    row_strips, column_strips = (
+        _strip_numbers(n_strip, settings.cell_pixels, settings.gap_pixels)
+        for n_strip in (len(recipe.tops), len(recipe.bottoms))
     )
     patch = np.where(
-        (rows[:, None] >= 0) & (columns[None, :] >= 0), 1 + rows[:, None] * len(recipe.bottoms) + columns[None, :], 0
+        (row_strips[:, None] >= 0) & (column_strips[None, :] >= 0),
+        1 + row_strips[:, None] * len(recipe.bottoms) + column_strips[None, :],
+        0,
     )
     shape = (n_row, n_column, len(names))
     return Truth(names, is_present.reshape(shape), is_visible.reshape(shape), patch)
 
 
 def _strip_numbers(n_strip: int, cell_pixels: int, gap_pixels: int) -> NDArray[np.int64]:
-    """Return the (n_pixel,) number of the strip at each pixel along a row or column; -1 between strips."""
+    """Return the (n_pixel,) number of the strip at each pixel along a row or column, or -1 between strips."""
     gap_numbers = np.full(gap_pixels, -1)
-    return np.concatenate([*(np.r_[gap_numbers, np.full(cell_pixels, strip)] for strip in range(n_strip)), gap_numbers])
+    return np.concatenate(
+        [*(np.r_[gap_numbers, np.full(cell_pixels, strip_number)] for strip_number in range(n_strip)), gap_numbers]
+    )
 
 
 def _write_panel(target_folder: Path, name: str, panel: Panel, truth: Truth, seed: int) -> None:
@@ -200,47 +205,62 @@ def _write_panel(target_folder: Path, name: str, panel: Panel, truth: Truth, see
     public_domain_spectra = reflectance_library.subset(
         [spectrum.licence in PUBLIC_DOMAIN_LICENCES for spectrum in reflectance_library.spectra]
     )
-    twin = panel_reflectance(panel.stratigraphies, truth.shape, public_domain_spectra, seed=seed)
-    save_twin(replace(twin, drawn_from=TWIN_SOURCES), target_folder / f"{name}_reflectance.hdr", overwrite=True)
+    reflectance_cube = panel_reflectance(panel.stratigraphies, truth.shape, public_domain_spectra, seed=seed)
+    save_twin(
+        replace(reflectance_cube, drawn_from=REFLECTANCE_SOURCES),
+        target_folder / f"{name}_reflectance.hdr",
+        overwrite=True,
+    )
     with atomic_write(target_folder / f"{name}_truth.h5") as temporary_path, new_hdf5(temporary_path) as (file, _):
         file.attrs.update({"format": FORMAT, "license": LICENSE, "names": list(truth.names)})
-        for key, values in (("present", truth.is_present), ("visible", truth.is_visible), ("patch", truth.patch)):
-            file.create_dataset(key, data=values.astype(np.int32 if key == "patch" else np.uint8), compression="gzip")
-        for key, layer in panel.truth.items():
-            file.create_dataset(f"layers/{key}", data=layer, compression="gzip")
-            file[f"layers/{key}"].attrs["units"] = "um" if key.endswith("_um") else "1"
+        for dataset_name, dataset_values in (
+            ("present", truth.is_present),
+            ("visible", truth.is_visible),
+            ("patch", truth.patch),
+        ):
+            file.create_dataset(
+                dataset_name,
+                data=dataset_values.astype(np.int32 if dataset_name == "patch" else np.uint8),
+                compression="gzip",
+            )
+        for dataset_name, layer_map in panel.truth.items():
+            file.create_dataset(f"layers/{dataset_name}", data=layer_map, compression="gzip")
+            file[f"layers/{dataset_name}"].attrs["units"] = "um" if dataset_name.endswith("_um") else "1"
 
 
 def _write_sheet(path: Path, truths: Mapping[str, Truth]) -> None:
-    rows = [
-        (name, *split_place(column), patch, None, None, None)
+    sheet_rows = [
+        (name, *split_place(group_and_place), patch, None, None, None)
         for name, truth in truths.items()
         for patch in np.unique(truth.patch[truth.patch > 0])
-        for column in truth.names
+        for group_and_place in truth.names
     ]
     with atomic_write(path) as temporary_path, temporary_path.open("w", newline="", encoding="utf-8") as stream:
-        write_csv(stream, [SHEET_COLUMNS, *rows])
+        write_csv(stream, [SHEET_COLUMNS, *sheet_rows])
 
 
-def _write_text(path: Path, text: str) -> None:
+def _write_text(path: Path, file_text: str) -> None:
     with atomic_write(path) as temporary_path:
-        temporary_path.write_text(text, encoding="utf-8")
+        temporary_path.write_text(file_text, encoding="utf-8")
 
 
 _README = f"""# A benchmark of pigment identification by XRF scanning
 
-Virtual panels made by underpaint {__version__}: paint strips across paint strips on a chalk ground, scanned by a
-simulated spectrometer. No painting was measured. Each panel is a scan, `NAME.h5`, which `underpaint info NAME.h5`
-describes and PyMca opens (`/entry/measurement/counts`: row, column, channel), and a reflectance cube of the same panel,
-`NAME_reflectance.hdr` (ENVI; 2 x 2 of its pixels are one of the scan). The cube is drawn from spectra of REVIGO and the
-USGS, so do not use these two libraries to interpret it. `NAME_truth.h5` is the ground truth of the panel; open it only
-after you have answered.
+Underpaint {__version__} simulated these virtual panels of crossed paint strips on a chalk ground. No painting was
+measured. Each panel has two data sets:
 
-Write answers into `sheet.csv`, one line for a patch (a crossing of strips, numbered along the rows from 1, top left) or
-a pixel: `panel,group,place,patch,row,column,value`. Rows and columns count from 0; a line has either a patch or a row
-and a column. `place` is anywhere, surface (the uppermost paint) or below (all layers under it). `value` is the
-probability that the group is there, from 0 to 1, or 0 and 1 alone. A line that is missing or empty is no answer, and
-counts as no. The same lines as a list of JSON objects are read, too.
+- `NAME.h5` is an XRF scan, with its counts in `/entry/measurement/counts` (row, column, channel).
+  `underpaint info NAME.h5` describes the scan, and PyMca can open it.
+- `NAME_reflectance.hdr` is a reflectance cube (ENVI). 2 x 2 pixels of the cube are one pixel of the scan. The cube is
+  made from spectra of REVIGO and the USGS. Do not use these two libraries to interpret the cube.
+
+`NAME_truth.h5` is the ground truth of the panel. Do not open this file before you have answered.
+
+Write answers into `sheet.csv` with the columns `panel,group,place,patch,row,column,value`. Each line is an answer for
+one patch or for one pixel. A patch is a crossing of strips. Patches are numbered from 1, along the rows, starting at
+the top left. A pixel has a row and a column, which are numbered from 0. `place` is anywhere, surface (the uppermost
+paint) or below (all other layers). `value` is the probability, from 0 to 1, that the group is present at that place. A
+missing or empty line counts as absent. A list of JSON objects with the same keys is also read.
 
     underpaint benchmark score FOLDER FOLDER/sheet.csv
 
@@ -259,7 +279,7 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     BenchmarkError
         The folder contains no benchmark, or one of another format.
     """
-    path = Path(folder) / DESCRIPTION
+    path = Path(folder) / DESCRIPTION_NAME
     try:
         description = json.loads(read_bounded(path, _MAX_DESCRIPTION_BYTES, BenchmarkError))
         file_format, panels = description["format"], description["panels"]
@@ -267,12 +287,12 @@ def read_description(folder: str | Path) -> dict[str, Any]:
         if isinstance(error, BenchmarkError):
             raise BenchmarkError(f"{error} `underpaint benchmark make --out {folder}` makes a benchmark.") from error
         raise BenchmarkError(
-            f"Cannot read {path}: it is no description of a benchmark. Make the folder again."
+            f"Cannot read {path}: the file is no description of a benchmark. Make the folder again."
         ) from error
     if file_format != FORMAT or not isinstance(panels, dict):
         raise BenchmarkError(
-            f"Cannot score {folder}: its format is {file_format!r}, this version scores {FORMAT!r}. "
-            "Make it again, or use the version of underpaint that made it."
+            f"Cannot score {folder}: its format is {file_format!r}, but this version scores {FORMAT!r}. "
+            "Make the benchmark again, or use the version of underpaint that made it."
         )
     return dict(description)
 
@@ -293,11 +313,13 @@ def _read_truth(path: Path) -> Truth:
     try:
         with h5py.File(path, "r") as file:
             names = tuple(str(name) for name in file.attrs["names"])
-            is_present, is_visible = (np.asarray(file[key][()], dtype=bool) for key in ("present", "visible"))
+            is_present, is_visible = (
+                np.asarray(file[dataset_name][()], dtype=bool) for dataset_name in ("present", "visible")
+            )
             patch = np.asarray(file["patch"][()], dtype=np.int64)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BenchmarkError(
-            f"Cannot read {path}: it contains no ground truth of a benchmark. Make the folder again."
+            f"Cannot read {path}: the file contains no ground truth of a benchmark. Make the folder again."
         ) from error
     if is_present.shape != is_visible.shape or is_present.shape != (*patch.shape, len(names)):
         raise BenchmarkError(f"Cannot read {path}: its arrays have inconsistent shapes. Make the folder again.")
@@ -310,7 +332,7 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
     Returns
     -------
     dict
-        (n_row, n_column, n_name) probabilities by panel; NaN for no answer.
+        (n_row, n_column, n_name) probabilities by panel, with NaN for no answer.
 
     Raises
     ------
@@ -319,15 +341,18 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
     """
     sheet_path = Path(path)
     answers = {name: np.full((*truth.shape, len(truth.names)), np.nan, np.float32) for name, truth in truths.items()}
-    columns = {name: {key: index for index, key in enumerate(truth.names)} for name, truth in truths.items()}
-    for number, line in enumerate(_sheet_lines(sheet_path), start=1):
+    columns_by_panel = {
+        name: {output_name: output_column for output_column, output_name in enumerate(truth.names)}
+        for name, truth in truths.items()
+    }
+    for answer_number, sheet_line in enumerate(_sheet_lines(sheet_path), start=1):
         try:
-            _enter_answer(line, answers, truths, columns)
+            _enter_answer(sheet_line, answers, truths, columns_by_panel)
         except (KeyError, ValueError, TypeError, IndexError) as error:
             reason = str(error) if isinstance(error, ValueError) else f"{error.args[0]} is not in this benchmark"
             raise BenchmarkError(
-                f"Cannot read answer {number} of {sheet_path}: {reason}. Columns are {', '.join(SHEET_COLUMNS)}; "
-                "`sheet.csv` of the benchmark shows them."
+                f"Cannot read answer {answer_number} of {sheet_path}: {reason}. "
+                f"Columns are {', '.join(SHEET_COLUMNS)}, as in `sheet.csv` of the benchmark."
             ) from error
     return answers
 
@@ -335,53 +360,57 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
 def _sheet_lines(sheet_path: Path) -> list[dict[str, Any]]:
     sheet_bytes = read_bounded(sheet_path, _MAX_SHEET_BYTES, BenchmarkError)
     try:
-        text = sheet_bytes.decode("utf-8-sig")
-        if text.lstrip().startswith("["):
-            return [dict(line) for line in json.loads(text)]
-        return list(csv.DictReader(io.StringIO(text)))
+        sheet_text = sheet_bytes.decode("utf-8-sig")
+        if sheet_text.lstrip().startswith("["):
+            return [dict(sheet_line) for sheet_line in json.loads(sheet_text)]
+        return list(csv.DictReader(io.StringIO(sheet_text)))
     except (ValueError, TypeError, csv.Error) as error:
         raise BenchmarkError(
-            f"Cannot read {sheet_path}: it is neither CSV nor a list of JSON objects in UTF-8 ({error}). "
-            "Save it as CSV."
+            f"Cannot read {sheet_path}: the file is neither CSV nor a list of JSON objects in UTF-8 ({error}). "
+            "Save the sheet as CSV."
         ) from error
 
 
 def _enter_answer(
-    line: Mapping[str, Any],
+    sheet_line: Mapping[str, Any],
     answers: Mapping[str, NDArray[np.float32]],
     truths: Mapping[str, Truth],
-    columns: Mapping[str, Mapping[str, int]],
+    columns_by_panel: Mapping[str, Mapping[str, int]],
 ) -> None:
     """Enter the value of one line of the sheet in its pixels."""
-    missing = [key for key in ("panel", "group", "value") if key not in line]
-    if missing:
-        raise ValueError(f"column {missing[0]} is missing")
-    if line["value"] in {"", None}:
+    missing_columns = [field_name for field_name in ("panel", "group", "value") if field_name not in sheet_line]
+    if missing_columns:
+        raise ValueError(f"column {missing_columns[0]} is missing")
+    if sheet_line["value"] in {"", None}:
         return
-    value = float(line["value"])
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"value {value:g} is no probability from 0 to 1")
-    place = line.get("place") or "anywhere"
+    probability = float(sheet_line["value"])
+    if not 0.0 <= probability <= 1.0:
+        raise ValueError(f"value {probability:g} is no probability from 0 to 1")
+    place = sheet_line.get("place") or "anywhere"
     if place not in PLACES:
         raise ValueError(f"place {place!r} is none of {', '.join(PLACES)}")
-    panel = str(line["panel"])
-    truth, index = truths[panel], columns[panel][at_place(str(line["group"]), place)]
-    patch, row, column = (_number(line.get(key)) for key in ("patch", "row", "column"))
-    if (patch is None) == (row is None or column is None):
-        raise ValueError("it needs either a patch, or a row and a column")
+    panel = str(sheet_line["panel"])
+    truth, name_column = truths[panel], columns_by_panel[panel][at_place(str(sheet_line["group"]), place)]
+    patch, pixel_row, pixel_column = (
+        _integer_or_none(sheet_line.get(field_name)) for field_name in ("patch", "row", "column")
+    )
+    if (patch is None) == (pixel_row is None or pixel_column is None):
+        raise ValueError("the line needs either a patch, or a row and a column")
     if patch is not None:
-        pixels = truth.patch == patch
-        if patch < 1 or not pixels.any():
+        patch_pixels = truth.patch == patch
+        if patch < 1 or not patch_pixels.any():
             raise ValueError(f"patch {patch} is not in panel {panel}")
-        answers[panel][pixels, index] = value
+        answers[panel][patch_pixels, name_column] = probability
         return
     n_row, n_column = truth.shape
-    if not (0 <= (row or 0) < n_row and 0 <= (column or 0) < n_column):
-        raise ValueError(f"row {row}, column {column} is outside panel {panel} of {n_row} x {n_column} pixels")
-    answers[panel][row, column, index] = value
+    if not (0 <= (pixel_row or 0) < n_row and 0 <= (pixel_column or 0) < n_column):
+        raise ValueError(
+            f"row {pixel_row}, column {pixel_column} is outside panel {panel} of {n_row} x {n_column} pixels"
+        )
+    answers[panel][pixel_row, pixel_column, name_column] = probability
 
 
-def _number(cell_text: object) -> int | None:
+def _integer_or_none(cell_text: object) -> int | None:
     return None if cell_text in {"", None} else int(str(cell_text))
 
 
@@ -394,24 +423,26 @@ def score_answers(answers: Answers, truths: Mapping[str, Truth]) -> dict[str, An
     Parameters
     ----------
     answers : mapping of str to (n_row, n_column, n_name) array
-        Probabilities by panel; a missing panel is not answered.
+        Probabilities by panel. A missing panel is not answered.
     truths : mapping of str to Truth
 
     Returns
     -------
     dict
-        Scores by panel and place; None for a place without answers. ``macro_f1`` is the mean F1 of the groups that are
-        in some patches and not in others, ``always_yes_macro_f1`` that of the baseline. ``missed`` is the fraction of
-        visible labels that are not claimed, ``false_claims`` the fraction of absent labels that are claimed,
-        ``answered`` the fraction of pixels with an answer. ``groups`` holds the scores of each group. Groups that are
-        present but not visible are not scored.
+        Scores by panel and place. The scores of a place without answers are None.
+        ``macro_f1`` is the mean F1 of the groups that are present in some patches and absent in others.
+        ``always_yes_macro_f1`` is the macro F1 of the baseline that claims every group.
+        ``missed`` is the fraction of visible labels that are not claimed.
+        ``false_claims`` is the fraction of absent labels that are claimed.
+        ``answered`` is the fraction of pixels with an answer.
+        ``groups`` has the scores of each group. Groups that are present but not visible are not scored.
     """
     scores: dict[str, Any] = {}
     for panel, truth in truths.items():
         in_patch = truth.patch > 0
         probability = answers.get(panel, np.full(truth.is_present.shape, np.nan, np.float32))
-        arrays = (probability[in_patch], truth.is_present[in_patch], truth.is_visible[in_patch])
-        scores[panel] = {place: _score_place(place, truth.names, *arrays) for place in PLACES}
+        answers_and_labels = (probability[in_patch], truth.is_present[in_patch], truth.is_visible[in_patch])
+        scores[panel] = {place: _score_place(place, truth.names, *answers_and_labels) for place in PLACES}
     return scores
 
 
@@ -422,9 +453,13 @@ def _score_place(
     is_present: NDArray[np.bool_],
     is_visible: NDArray[np.bool_],
 ) -> dict[str, Any] | None:
-    columns = [index for index, name in enumerate(names) if split_place(name)[1] == place]
-    groups = [split_place(names[index])[0] for index in columns]
-    answers, label_present, label_visible = probability[:, columns], is_present[:, columns], is_visible[:, columns]
+    place_columns = [output_column for output_column, name in enumerate(names) if split_place(name)[1] == place]
+    groups = [split_place(names[output_column])[0] for output_column in place_columns]
+    answers, label_present, label_visible = (
+        probability[:, place_columns],
+        is_present[:, place_columns],
+        is_visible[:, place_columns],
+    )
     is_answered = np.isfinite(answers)
     if not is_answered.any():
         return None
@@ -446,23 +481,23 @@ Method = Callable[[Scan, Truth], NDArray[np.float32]]
 
 
 def score_methods(folder: str | Path, progress: Progress = no_progress) -> dict[str, dict[str, Any] | None]:
-    """Score the built-in methods. They see only the scans, without the instrument and the ground truth.
+    """Score the built-in methods, whose only inputs are scans without the instrument and the ground truth.
 
     Returns
     -------
     dict
-        For each method the result of :func:`~underpaint.lab.evaluation.benchmark.score_answers`, without panels that
-        the method cannot answer; None for PyMca if it is not installed.
+        Result of :func:`~underpaint.lab.evaluation.benchmark.score_answers` for each method.
+        Panels that a method cannot answer are left out. The result for PyMca is None if PyMca is not installed.
     """
     truths, panels = read_truths(folder), read_description(folder)["panels"]
     scans = {name: load(Path(folder) / Path(str(panels[name]["scan"])).name) for name in truths}
     scores: dict[str, dict[str, Any] | None] = {}
-    for number, (title, method) in enumerate(METHODS.items()):
-        progress(f"Answers of {title}", number, len(METHODS))
+    for method_number, (method_name, method) in enumerate(METHODS.items()):
+        progress(f"Answers of {method_name}", method_number, len(METHODS))
         try:
-            scores[title] = score_answers(_panel_answers(method, scans, truths), truths)
+            scores[method_name] = score_answers(_panel_answers(method, scans, truths), truths)
         except MissingExtraError:
-            scores[title] = None
+            scores[method_name] = None
     return scores
 
 
@@ -471,7 +506,7 @@ def _panel_answers(
 ) -> dict[str, NDArray[np.float32]]:
     answers = {}
     for name, truth in truths.items():
-        with suppress(CoverageError):  # the scan lacks energies that the method needs
+        with suppress(CoverageError):  # raised if the scan lacks energies that the method needs
             answers[name] = method(scans[name], truth)
     return answers
 
@@ -479,29 +514,31 @@ def _panel_answers(
 def _network_method(model: str) -> Method:
     def answer(scan: Scan, truth: Truth) -> NDArray[np.float32]:
         results = identify(scan, model=model)
-        return np.stack([_probability(results, *split_place(name)) for name in truth.names], axis=2)
+        return np.stack([_group_probability(results, *split_place(name)) for name in truth.names], axis=2)
 
     return answer
 
 
-def _probability(results: Results, group: str, place: Any) -> NDArray[np.float32]:
-    """Return the (n_row, n_column) probability of a group; for a network of pigments, of its most probable member."""
-    members = [name for name, material in results.materials.items() if group in material.groups]
-    names = [group] if group in results.materials else members
-    member_maps = [results[name, place] for name in names if results.holds(name, place)]
+def _group_probability(network_results: Results, group: str, place: Any) -> NDArray[np.float32]:
+    """Return the (n_row, n_column) probability of a group, or of its most probable member if the group is no output."""
+    members = [name for name, material in network_results.materials.items() if group in material.groups]
+    output_names = [group] if group in network_results.materials else members
+    member_maps = [network_results[name, place] for name in output_names if network_results.holds(name, place)]
     if not member_maps:
-        return np.full(results.shape, 0.0 if names and place in results.places else np.nan, np.float32)
+        return np.full(
+            network_results.shape, 0.0 if output_names and place in network_results.places else np.nan, np.float32
+        )
     return np.asarray(np.fmax.reduce(member_maps), dtype=np.float32)
 
 
 def _threshold_method(engine: Any) -> Method:
     def answer(scan: Scan, truth: Truth) -> NDArray[np.float32]:
         results = fit_elements(scan, engine=engine)
-        values = np.full((*truth.shape, len(truth.names)), np.nan, np.float32)
+        claims = np.full((*truth.shape, len(truth.names)), np.nan, np.float32)
         for index, (group, place) in enumerate(map(split_place, truth.names)):
             if place == "anywhere":
-                values[:, :, index] = results.max_significance(library().group(group).key_families) > AREA_SIGMAS
-        return values
+                claims[:, :, index] = results.max_significance(library().group(group).key_families) > AREA_SIGMAS
+        return claims
 
     return answer
 

@@ -12,25 +12,25 @@ from underpaint.data.maps import SURFACE_UM, from_unbounded, to_unbounded
 from underpaint.lab.evaluation.answering import ModelAnswers, Spectra
 from underpaint.lab.evaluation.groups import mean
 from underpaint.lab.evaluation.scores import expected_calibration_error
-from underpaint.lab.evaluation.simulated import HeldOut
+from underpaint.lab.evaluation.simulated import HeldOutSet
 from underpaint.pigments.weights import PredictionSets
 
-DECADES = ((1e3, 1e4), (1e4, 1e5), (1e5, 1e6))
-LEVELS = (0.90, 0.99)
-INTERVAL_LEVEL = 0.90
+COUNT_DECADES = ((1e3, 1e4), (1e4, 1e5), (1e5, 1e6))
+NOMINAL_COVERAGES = (0.90, 0.99)
+INTERVAL_COVERAGE = 0.90
 MIN_BIN_SPECTRA = 1000
-"""Minimum number of spectra in a bin for a statement whether its coverage holds."""
+"""Minimum number of spectra in a bin for a test of whether the coverage reaches its nominal value."""
 
 
-def decade_name(decade: tuple[float, float]) -> str:
-    """Return the key of a decade of total counts in the record, such as "1e3-1e4"."""
-    return f"{decade[0]:.0e}-{decade[1]:.0e}".replace("e+0", "e")
+def decade_name(count_decade: tuple[float, float]) -> str:
+    """Return the key of a decade of total counts in the record of scores, such as "1e3-1e4"."""
+    return f"{count_decade[0]:.0e}-{count_decade[1]:.0e}".replace("e+0", "e")
 
 
-def draw_total_counts(decade: tuple[float, float], n_spectra: int, seed: tuple[int, ...]) -> NDArray[np.float64]:
+def draw_total_counts(count_decade: tuple[float, float], n_spectra: int, seed: tuple[int, ...]) -> NDArray[np.float64]:
     """Draw (n_spectra,) total counts, log-uniform in a decade."""
-    low, high = np.log(decade)
-    return np.asarray(np.exp(np.random.default_rng(seed).uniform(low, high, n_spectra)))
+    min_log_counts, max_log_counts = np.log(count_decade)
+    return np.asarray(np.exp(np.random.default_rng(seed).uniform(min_log_counts, max_log_counts, n_spectra)))
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,15 @@ class DecadeSpectra:
     spectra: Spectra
 
 
-def draw_by_decade(held_out: HeldOut, seed: int) -> list[DecadeSpectra]:
-    """Draw spectra of the held-out set for each of ``DECADES``."""
+def draw_spectra_by_decade(held_out_spectra: HeldOutSet, seed: int) -> list[DecadeSpectra]:
+    """Draw spectra of the held-out set for each of ``COUNT_DECADES``."""
     counts_by_decade = [
-        draw_total_counts(decade, len(held_out), (seed, number)) for number, decade in enumerate(DECADES)
+        draw_total_counts(count_decade, len(held_out_spectra), (seed, decade_number))
+        for decade_number, count_decade in enumerate(COUNT_DECADES)
     ]
     return [
-        DecadeSpectra(total_counts, held_out.draw_spectra(total_counts, (seed, number, 1)))
-        for number, total_counts in enumerate(counts_by_decade)
+        DecadeSpectra(total_counts, held_out_spectra.draw_spectra(total_counts, (seed, decade_number, 1)))
+        for decade_number, total_counts in enumerate(counts_by_decade)
     ]
 
 
@@ -64,11 +65,11 @@ class AnswersByDecade:
 
     Parameters
     ----------
-    held_out : HeldOut
-    sets_by_decade : sequence of DecadeSpectra
-        Spectra for each of ``DECADES``.
+    held_out_spectra : HeldOutSet
+    spectra_by_decade : sequence of DecadeSpectra
+        Spectra for each of ``COUNT_DECADES``.
     probability : sequence of (n, n_group) arrays
-        Probabilities of the groups in each decade; NaN ("no answer") counts as no.
+        Probabilities of the groups in each decade. NaN ("no answer") counts as no.
 
     Attributes
     ----------
@@ -77,22 +78,28 @@ class AnswersByDecade:
     is_scored : list of (n, n_group) bool arrays
         False for labels that are present but not visible.
     is_calibration_row : (n,) bool array
-        True for spectra of every second instrument; only these are used to calibrate the prediction sets.
+        True for spectra of every second instrument, which are used to calibrate the prediction sets.
     """
 
     def __init__(
-        self, held_out: HeldOut, sets_by_decade: Sequence[DecadeSpectra], probability: Sequence[NDArray[np.floating]]
+        self,
+        held_out_spectra: HeldOutSet,
+        spectra_by_decade: Sequence[DecadeSpectra],
+        probability: Sequence[NDArray[np.floating]],
     ) -> None:
-        columns = held_out.columns(held_out.groups)
-        self.groups = held_out.groups
+        group_columns = held_out_spectra.columns(held_out_spectra.groups)
+        self.groups = held_out_spectra.groups
         self.labels = [
-            held_out.is_present(decade_spectra.total_counts)[:, columns] for decade_spectra in sets_by_decade
+            held_out_spectra.is_present(decade_spectra.total_counts)[:, group_columns]
+            for decade_spectra in spectra_by_decade
         ]
-        self.is_calibration_row = held_out.instrument_index % 2 == 0
-        self.probability = [np.nan_to_num(values.astype(np.float64), nan=0.0) for values in probability]
+        self.is_calibration_row = held_out_spectra.instrument_index % 2 == 0
+        self.probability = [
+            np.nan_to_num(group_probability.astype(np.float64), nan=0.0) for group_probability in probability
+        ]
         self.is_scored = [
-            ~labels | held_out.is_visible(decade_spectra.total_counts)[:, columns]
-            for decade_spectra, labels in zip(sets_by_decade, self.labels, strict=True)
+            ~labels | held_out_spectra.is_visible(decade_spectra.total_counts)[:, group_columns]
+            for decade_spectra, labels in zip(spectra_by_decade, self.labels, strict=True)
         ]
 
 
@@ -102,53 +109,53 @@ def calibration_error(answers: AnswersByDecade) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``ece`` and ``brier`` by group, over all decades; ``ece_by_decade``; ``mean_ece``, the mean over the groups. The
-        calibration error has ten bins.
+        ``ece`` and ``brier`` by group over all decades, ``ece_by_decade``, and ``mean_ece``, the mean over the groups.
+        The expected calibration error is computed with ten bins of probability.
     """
     ece_by_decade: dict[str, dict[str, float]] = {}
-    pooled_ece, brier = {}, {}
-    for column, group in enumerate(answers.groups):
-        decade_parts = [
-            (probability[is_scored[:, column], column], labels[is_scored[:, column], column])
+    ece_by_group, brier_by_group = {}, {}
+    for group_column, group in enumerate(answers.groups):
+        answers_by_decade = [
+            (probability[is_scored[:, group_column], group_column], labels[is_scored[:, group_column], group_column])
             for probability, is_scored, labels in zip(
                 answers.probability, answers.is_scored, answers.labels, strict=True
             )
         ]
         ece_by_decade[group] = {
-            decade_name(decade): expected_calibration_error(*decade_part)
-            for decade, decade_part in zip(DECADES, decade_parts, strict=True)
+            decade_name(count_decade): expected_calibration_error(*answers_in_decade)
+            for count_decade, answers_in_decade in zip(COUNT_DECADES, answers_by_decade, strict=True)
         }
-        probability, truth = (np.concatenate(arrays) for arrays in zip(*decade_parts, strict=True))
-        pooled_ece[group] = expected_calibration_error(probability, truth)
-        brier[group] = float(np.mean((probability - truth) ** 2)) if truth.size else float("nan")
+        probability, truth = (np.concatenate(decade_arrays) for decade_arrays in zip(*answers_by_decade, strict=True))
+        ece_by_group[group] = expected_calibration_error(probability, truth)
+        brier_by_group[group] = float(np.mean((probability - truth) ** 2)) if truth.size else float("nan")
     return {
-        "ece": pooled_ece,
-        "mean_ece": mean(list(pooled_ece.values())),
+        "ece": ece_by_group,
+        "mean_ece": mean(list(ece_by_group.values())),
         "ece_by_decade": ece_by_decade,
-        "brier": brier,
+        "brier": brier_by_group,
     }
 
 
-def conformal_threshold(nonconformity: NDArray[np.floating], level: float) -> float:
-    """Return the largest nonconformity score of answers in a prediction set, from the scores of true answers.
+def conformal_threshold(nonconformity: NDArray[np.floating], nominal_coverage: float) -> float:
+    """Return the largest nonconformity score of the answers in a prediction set.
 
     Parameters
     ----------
     nonconformity : (n,) array
         Nonconformity score ``1 - p`` of the true answer for each calibration spectrum.
-    level : float
+    nominal_coverage : float
         Nominal coverage.
 
     Returns
     -------
     float
-        The ``ceil((n + 1) level)``-th smallest score; 1 if n is too small.
+        The ``ceil((n + 1) level)``-th smallest score, or 1 if n is too small.
 
     References
     ----------
     V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World (2005), section 4.2.
     """
-    rank = int(np.ceil((nonconformity.size + 1) * level))
+    rank = int(np.ceil((nonconformity.size + 1) * nominal_coverage))
     return 1.0 if rank > nonconformity.size else float(np.sort(nonconformity)[rank - 1])
 
 
@@ -163,17 +170,20 @@ def conformal_coverage(answers: AnswersByDecade) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``{"0.9": {group: {decade: {"coverage", "set_size", "n", "holds"}}}, ...}``; ``holds`` tells
-        whether the coverage reaches the nominal level minus two standard errors; it is None in bins of less than
-        ``MIN_BIN_SPECTRA`` spectra.
+        ``{"0.9": {group: {decade: {"coverage", "set_size", "n", "holds"}}}, ...}``.
+        ``holds`` states whether the coverage reaches its nominal value minus two standard errors.
+        ``holds`` is None for fewer than ``MIN_BIN_SPECTRA`` spectra.
     """
     return _scores_by_level(
-        answers.groups, lambda column, decade_index, level: _coverage_of_new_sets(answers, column, decade_index, level)
+        answers.groups,
+        lambda group_column, decade_index, nominal_coverage: _coverage_of_new_sets(
+            answers, group_column, decade_index, nominal_coverage
+        ),
     )
 
 
 def stated_coverage(
-    answers: AnswersByDecade, model_answers: Sequence[ModelAnswers], sets: PredictionSets
+    answers: AnswersByDecade, model_answers: Sequence[ModelAnswers], prediction_sets: PredictionSets
 ) -> dict[str, Any]:
     """Return the coverage of the prediction sets in a model card over all held-out spectra.
 
@@ -182,7 +192,7 @@ def stated_coverage(
     answers : AnswersByDecade
     model_answers : sequence of ModelAnswers
         The same answers, with their log-odds.
-    sets : PredictionSets
+    prediction_sets : PredictionSets
         Prediction sets of the model card.
 
     Returns
@@ -191,7 +201,7 @@ def stated_coverage(
         Scores in the form of :func:`conformal_coverage`.
     """
     return _scores_by_level(
-        answers.groups, lambda *bin_index: _coverage_of_card_sets(answers, model_answers, sets, *bin_index)
+        answers.groups, lambda *bin_index: _coverage_of_card_sets(answers, model_answers, prediction_sets, *bin_index)
     )
 
 
@@ -199,100 +209,126 @@ def _scores_by_level(
     groups: Sequence[str], scores_of_bin: Callable[[int, int, float], dict[str, Any]]
 ) -> dict[str, Any]:
     return {
-        f"{level:g}": {
+        f"{nominal_coverage:g}": {
             group: {
-                decade_name(decade): scores_of_bin(column, decade_index, level)
-                for decade_index, decade in enumerate(DECADES)
+                decade_name(count_decade): scores_of_bin(group_column, decade_index, nominal_coverage)
+                for decade_index, count_decade in enumerate(COUNT_DECADES)
             }
-            for column, group in enumerate(groups)
+            for group_column, group in enumerate(groups)
         }
-        for level in LEVELS
+        for nominal_coverage in NOMINAL_COVERAGES
     }
 
 
-def _coverage_of_new_sets(answers: AnswersByDecade, column: int, decade_index: int, level: float) -> dict[str, Any]:
-    is_scored = answers.is_scored[decade_index][:, column]
-    probability, truth = answers.probability[decade_index][:, column], answers.labels[decade_index][:, column]
+def _coverage_of_new_sets(
+    answers: AnswersByDecade, group_column: int, decade_index: int, nominal_coverage: float
+) -> dict[str, Any]:
+    is_scored = answers.is_scored[decade_index][:, group_column]
+    probability, truth = (
+        answers.probability[decade_index][:, group_column],
+        answers.labels[decade_index][:, group_column],
+    )
     nonconformity = np.where(truth, 1.0 - probability, probability)
-    threshold = conformal_threshold(nonconformity[is_scored & answers.is_calibration_row], level)
+    threshold = conformal_threshold(nonconformity[is_scored & answers.is_calibration_row], nominal_coverage)
     is_test_row = is_scored & ~answers.is_calibration_row
-    return _set_coverage(truth[is_test_row], *set_membership(probability[is_test_row], threshold), level)
+    return _set_coverage(truth[is_test_row], *set_membership(probability[is_test_row], threshold), nominal_coverage)
 
 
 def _coverage_of_card_sets(
     answers: AnswersByDecade,
     model_answers: Sequence[ModelAnswers],
-    sets: PredictionSets,
-    column: int,
+    prediction_sets: PredictionSets,
+    group_column: int,
     decade_index: int,
-    level: float,
+    nominal_coverage: float,
 ) -> dict[str, Any]:
-    group = answers.groups[column]
-    if group not in sets.names or level not in sets.levels or DECADES[decade_index][0] not in sets.counts[:-1]:
-        return coverage_scores(np.zeros(0, np.bool_), np.zeros(0, np.int64), level)
-    table_index = sets.levels.index(level), sets.counts.index(DECADES[decade_index][0]), sets.names.index(group)
-    present_from, absent_to = (
-        table[table_index[0]][table_index[1]][table_index[2]] for table in (sets.present_from, sets.absent_to)
+    group = answers.groups[group_column]
+    if (
+        group not in prediction_sets.names
+        or nominal_coverage not in prediction_sets.levels
+        or COUNT_DECADES[decade_index][0] not in prediction_sets.counts[:-1]
+    ):
+        return coverage_scores(np.zeros(0, np.bool_), np.zeros(0, np.int64), nominal_coverage)
+    table_index = (
+        prediction_sets.levels.index(nominal_coverage),
+        prediction_sets.counts.index(COUNT_DECADES[decade_index][0]),
+        prediction_sets.names.index(group),
     )
-    is_test_row = answers.is_scored[decade_index][:, column]
+    present_from, absent_to = (
+        threshold_table[table_index[0]][table_index[1]][table_index[2]]
+        for threshold_table in (prediction_sets.present_from, prediction_sets.absent_to)
+    )
+    is_test_row = answers.is_scored[decade_index][:, group_column]
     log_odds = model_answers[decade_index].log_odds[is_test_row, model_answers[decade_index].card.names.index(group)]
     return _set_coverage(
-        answers.labels[decade_index][is_test_row, column], log_odds >= present_from, log_odds <= absent_to, level
+        answers.labels[decade_index][is_test_row, group_column],
+        log_odds >= present_from,
+        log_odds <= absent_to,
+        nominal_coverage,
     )
 
 
 def _set_coverage(
-    truth: NDArray[np.bool_], contains_present: NDArray[np.bool_], contains_absent: NDArray[np.bool_], level: float
+    truth: NDArray[np.bool_],
+    contains_present: NDArray[np.bool_],
+    contains_absent: NDArray[np.bool_],
+    nominal_coverage: float,
 ) -> dict[str, Any]:
     return coverage_scores(
-        np.where(truth, contains_present, contains_absent), contains_present.astype(np.int64) + contains_absent, level
+        np.where(truth, contains_present, contains_absent),
+        contains_present.astype(np.int64) + contains_absent,
+        nominal_coverage,
     )
 
 
-def coverage_scores(is_covered: NDArray[np.bool_], set_size: NDArray[np.integer], level: float) -> dict[str, Any]:
-    """Return coverage and mean size of prediction sets, and whether the coverage reaches its nominal level."""
+def coverage_scores(
+    is_covered: NDArray[np.bool_], set_size: NDArray[np.integer], nominal_coverage: float
+) -> dict[str, Any]:
+    """Return coverage and mean size of prediction sets, and whether the coverage reaches its nominal value."""
     n_set = int(is_covered.size)
     if not n_set:
         return {"coverage": float("nan"), "set_size": float("nan"), "n": 0, "holds": None}
-    min_coverage = level - 2.0 * np.sqrt(level * (1.0 - level) / n_set)
+    min_coverage = nominal_coverage - 2.0 * np.sqrt(nominal_coverage * (1.0 - nominal_coverage) / n_set)
     coverage = float(is_covered.mean())
     is_reached = bool(coverage >= min_coverage) if n_set >= MIN_BIN_SPECTRA else None
     return {"coverage": coverage, "set_size": float(set_size.mean()), "n": n_set, "holds": is_reached}
 
 
-def thickness_intervals(held_out: HeldOut, answers: Sequence[ModelAnswers]) -> dict[str, Any] | None:
+def thickness_intervals(held_out_spectra: HeldOutSet, answers: Sequence[ModelAnswers]) -> dict[str, Any] | None:
     """Return the coverage of the thickness intervals of the surface layer in each decade of total counts.
 
     Parameters
     ----------
-    held_out : HeldOut
+    held_out_spectra : HeldOutSet
     answers : sequence of ModelAnswers
-        Answers for each of ``DECADES``.
+        Answers for each of ``COUNT_DECADES``.
 
     Returns
     -------
     dict or None
-        For each decade: the ``coverage`` of the 90 % interval; its median ``width``, the ratio of upper to lower limit;
-        the ``median_ratio`` of estimate and truth, the larger divided by the smaller; and ``n``. None for models that
-        do not predict the thickness.
+        Scores by decade, or None for models that do not predict the thickness.
+        ``coverage`` is the coverage of the 90 % interval.
+        ``width`` is the median ratio of upper to lower limit of the interval.
+        ``median_ratio`` is the median ratio of the larger to the smaller of estimate and truth.
+        ``n`` is the number of spectra.
     """
     model_card = answers[0].card
     if SURFACE_UM not in model_card.quantities:
         return None
-    column = model_card.quantities.index(SURFACE_UM)
-    truth = to_unbounded(SURFACE_UM, held_out.surface_um)
-    half_width_sigmas = float(norm.ppf(0.5 + INTERVAL_LEVEL / 2.0))
+    quantity_column = model_card.quantities.index(SURFACE_UM)
+    truth = to_unbounded(SURFACE_UM, held_out_spectra.surface_um)
+    half_width_sigmas = float(norm.ppf(0.5 + INTERVAL_COVERAGE / 2.0))
     scores_by_decade: dict[str, Any] = {}
-    for decade, model_answers in zip(DECADES, answers, strict=True):
+    for count_decade, model_answers in zip(COUNT_DECADES, answers, strict=True):
         if model_answers.quantity is None or model_answers.sigma is None:
             return None
-        estimate, sigma = model_answers.quantity[:, column], model_answers.sigma[:, column]
-        is_finite = np.isfinite(truth) & np.isfinite(estimate)
-        error = np.abs(estimate - truth)[is_finite]
-        scores_by_decade[decade_name(decade)] = {
-            "coverage": float((error <= half_width_sigmas * sigma[is_finite]).mean()),
+        thickness_estimate, sigma = model_answers.quantity[:, quantity_column], model_answers.sigma[:, quantity_column]
+        is_finite = np.isfinite(truth) & np.isfinite(thickness_estimate)
+        absolute_error = np.abs(thickness_estimate - truth)[is_finite]
+        scores_by_decade[decade_name(count_decade)] = {
+            "coverage": float((absolute_error <= half_width_sigmas * sigma[is_finite]).mean()),
             "width": float(np.median(from_unbounded(SURFACE_UM, 2.0 * half_width_sigmas * sigma[is_finite]))),
-            "median_ratio": float(np.exp(np.median(error))),
+            "median_ratio": float(np.exp(np.median(absolute_error))),
             "n": int(is_finite.sum()),
         }
     return scores_by_decade

@@ -1,4 +1,4 @@
-"""Evaluation on layered paints whose spectra an independent Monte Carlo code simulated."""
+"""Evaluation on spectra of layered paints from an independent Monte Carlo code."""
 
 import json
 from collections.abc import Sequence
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis
 from underpaint.errors import ScanError
 from underpaint.lab.evaluation.answering import Spectra
-from underpaint.lab.evaluation.groups import summarise
-from underpaint.lab.evaluation.simulated import Answer
+from underpaint.lab.evaluation.groups import summarise_scores
+from underpaint.lab.evaluation.simulated import AnswerFunction
 from underpaint.physics.forward import count, counts_needed
 from underpaint.physics.instrument import Detector, Geometry, Instrument, Tube
 from underpaint.physics.materials import Layer, PigmentGroup, Stratigraphy, library
 from underpaint.simulate.labels import MODEL_ERROR
 
 Numbers = NDArray[np.float64]
-FILES = ("mc_panels.json", "mc_panels.npz")
+FILE_NAMES = ("mc_panels.json", "mc_panels.npz")
 THRESHOLD = 0.5
 CHANNEL_FLOOR_KEV = 0.005
-"""Half a channel width in keV. The simulator counts photons in the channel below their energy."""
+"""Half a channel width in keV. The Monte Carlo code counts a photon in the channel below its energy."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,14 @@ class Panels:
     ----------
     names : tuple of str
         Names of the samples.
-    expected : (n, n_channel) array
+    expected_counts : (n, n_channel) array
         Noise-free counts in the channels of ``axis``.
     axis : EnergyAxis
     instrument : Instrument
         Instrument of the simulation.
     elements : tuple of frozenset of str
         Elements in the layers of each sample.
-    pigments : tuple of frozenset of str
+    pigment_elements : tuple of frozenset of str
         Elements in the dry materials of each sample, the ground included.
     lines : tuple of list of dict
         Emission lines of each sample, with their counts.
@@ -51,50 +51,57 @@ class Panels:
     """
 
     names: tuple[str, ...]
-    expected: Numbers
+    expected_counts: Numbers
     axis: EnergyAxis
     instrument: Instrument
     elements: tuple[frozenset[str], ...]
-    pigments: tuple[frozenset[str], ...]
+    pigment_elements: tuple[frozenset[str], ...]
     lines: tuple[list[dict[str, Any]], ...]
     layers: tuple[list[dict[str, Any]], ...] = ()
 
     def labels(self, groups: Sequence[str]) -> NDArray[np.uint8]:
-        """Return the (n, n_group) labels: 1 if a dry material of the sample contains the element of the group."""
-        group_elements = [_group(name).element for name in groups]
+        """Return (n, n_group) labels that are 1 if a dry material of the sample contains the group's element."""
+        group_elements = [_library_group(name).element for name in groups]
         return np.asarray(
-            [[element in elements for element in group_elements] for elements in self.pigments], dtype=np.uint8
+            [[element in elements for element in group_elements] for elements in self.pigment_elements], dtype=np.uint8
         )
 
-    def contained_elements(self, groups: Sequence[str]) -> NDArray[np.uint8]:
-        """Return the (n, n_group) labels: 1 if any layer of the sample contains the element of the group."""
-        group_elements = [_group(name).element for name in groups]
+    def element_labels(self, groups: Sequence[str]) -> NDArray[np.uint8]:
+        """Return (n, n_group) labels that are 1 if any layer of the sample contains the group's element."""
+        group_elements = [_library_group(name).element for name in groups]
         return np.asarray(
             [[element in elements for element in group_elements] for elements in self.elements], dtype=np.uint8
         )
 
     def counts_needed(self, groups: Sequence[str], model_error: float = 0.0) -> Numbers:
-        """Return the (n, n_group) total counts above which the key lines are visible; infinite if they never are.
+        """Return the (n, n_group) total counts above which the key lines are visible, infinite for missing lines.
 
         ``model_error`` is the relative error of the background under the lines.
         """
-        rows = range(len(self.names))
-        return np.asarray([[self._counts_needed(row, name, model_error) for name in groups] for row in rows])
+        sample_indices = range(len(self.names))
+        return np.asarray(
+            [
+                [self._counts_needed(sample_index, name, model_error) for name in groups]
+                for sample_index in sample_indices
+            ]
+        )
 
     def stratigraphies(self) -> tuple[Stratigraphy, ...]:
-        """Return the stratigraphies of the samples; all layers count as paint."""
+        """Return the stratigraphies of the samples, with all layers as paint layers."""
         return tuple(
             Stratigraphy(tuple(map(_paint_layer, layers)), name)
             for name, layers in zip(self.names, self.layers, strict=True)
         )
 
-    def _counts_needed(self, row: int, group: str, model_error: float) -> float:
-        families = _group(group).key_families
-        lines = [line for line in self.lines[row] if f"{line['el']}_{line['line'][0]}" in families]
+    def _counts_needed(self, sample_index: int, group: str, model_error: float) -> float:
+        families = _library_group(group).key_families
+        lines = [line for line in self.lines[sample_index] if f"{line['el']}_{line['line'][0]}" in families]
         if not lines:
             return float("inf")
-        line_counts, energy_kev = (np.asarray([line[key] for line in lines]) for key in ("counts", "energy_keV"))
-        expected_counts = self.expected[row : row + 1]
+        line_counts, energy_kev = (
+            np.asarray([line[field_name] for line in lines]) for field_name in ("counts", "energy_keV")
+        )
+        expected_counts = self.expected_counts[sample_index : sample_index + 1]
         detector = self.instrument.detector
         return float(
             counts_needed(line_counts[None], energy_kev, expected_counts, self.axis, detector, model_error=model_error)[
@@ -102,12 +109,12 @@ class Panels:
             ]
         )
 
-    def draw_spectra(self, counts: float, draws: int, seed: int) -> Spectra:
-        """Draw ``draws`` spectra of each sample, in adjacent rows, with on average ``counts`` total counts."""
+    def draw_spectra(self, counts: float, n_draw: int, seed: int) -> Spectra:
+        """Draw ``n_draw`` spectra of each sample, in consecutive rows, with mean total counts of ``counts``."""
         rng = np.random.default_rng((seed, round(counts)))
-        expected_counts = self.expected * (counts / self.expected.sum(axis=1, keepdims=True))
+        expected_counts = self.expected_counts * (counts / self.expected_counts.sum(axis=1, keepdims=True))
         return Spectra.from_instrument(
-            count(np.repeat(expected_counts, draws, axis=0), rng=rng), self.axis, self.instrument
+            count(np.repeat(expected_counts, n_draw, axis=0), rng=rng), self.axis, self.instrument
         )
 
 
@@ -119,24 +126,26 @@ def read_panels(folder: str | Path) -> Panels:
     ScanError
         A file is missing, or its contents are not those of Monte Carlo panels.
     """
-    facts_path, arrays_path = (Path(folder) / name for name in FILES)
+    description_path, array_path = (Path(folder) / name for name in FILE_NAMES)
     try:
-        facts = json.loads(facts_path.read_text("utf-8"))
-        with np.load(arrays_path, allow_pickle=False) as arrays:
-            spectra = np.asarray(arrays["conv"][:, -1], dtype=np.float64)
-        return _panels(facts, spectra)
+        panel_description = json.loads(description_path.read_text("utf-8"))
+        with np.load(array_path, allow_pickle=False) as array_file:
+            spectra = np.asarray(array_file["conv"][:, -1], dtype=np.float64)
+        return _panels_from_description(panel_description, spectra)
     except (OSError, ValueError, KeyError) as error:
-        file_names = " and ".join(FILES)
+        file_names = " and ".join(FILE_NAMES)
         raise ScanError(
-            f"Cannot read the Monte Carlo panels in {folder}: {error}. Give the folder that holds {file_names}."
+            f"Cannot read the Monte Carlo panels in {folder}: {error}. Give the folder that contains {file_names}."
         ) from error
 
 
-def _panels(panel_facts: dict[str, Any], spectra: Numbers) -> Panels:
-    samples, tube, geometry, detector = (panel_facts[name] for name in ("samples", "tube", "geometry", "detector"))
+def _panels_from_description(panel_description: dict[str, Any], spectra: Numbers) -> Panels:
+    samples, tube, geometry, detector = (
+        panel_description[name] for name in ("samples", "tube", "geometry", "detector")
+    )
     return Panels(
         names=tuple(sample["name"] for sample in samples),
-        expected=np.maximum(spectra, 0.0),
+        expected_counts=np.maximum(spectra, 0.0),
         axis=EnergyAxis(detector["gain_keV"], detector["zero_keV"] + CHANNEL_FLOOR_KEV, spectra.shape[1]),
         instrument=Instrument(
             name="Monte Carlo",
@@ -151,71 +160,89 @@ def _panels(panel_facts: dict[str, Any], spectra: Numbers) -> Panels:
             detector=Detector(noise_fwhm_kev=detector["noise_fwhm_keV"], fano=detector["fano"]),
         ),
         elements=tuple(
-            frozenset(symbol for layer in sample["layers_from_surface"] for symbol in layer["elements"])
+            frozenset(element for layer in sample["layers_from_surface"] for element in layer["elements"])
             for sample in samples
         ),
-        pigments=tuple(_pigment_elements(sample, panel_facts["materials"]) for sample in samples),
+        pigment_elements=tuple(_pigment_elements(sample, panel_description["materials"]) for sample in samples),
         lines=tuple(sample["lines"] for sample in samples),
         layers=tuple(sample["layers_from_surface"] for sample in samples),
     )
 
 
-def _paint_layer(layer_facts: dict[str, Any]) -> Layer:
+def _paint_layer(layer_description: dict[str, Any]) -> Layer:
     """Return a layer of paint, with the rounded mass fractions of the file normalised to a sum of one."""
-    total_fraction = sum(layer_facts["elements"].values())
-    fractions = {element: fraction / total_fraction for element, fraction in layer_facts["elements"].items()}
-    return Layer(fractions, layer_facts["density"], layer_facts["thickness_um"], pigments=layer_facts["components"])
+    total_fraction = sum(layer_description["elements"].values())
+    fractions = {element: fraction / total_fraction for element, fraction in layer_description["elements"].items()}
+    return Layer(
+        fractions,
+        layer_description["density"],
+        layer_description["thickness_um"],
+        pigments=layer_description["components"],
+    )
 
 
 def _pigment_elements(sample: dict[str, Any], materials: dict[str, Any]) -> frozenset[str]:
     component_names = (name for layer in sample["layers_from_surface"] for name in layer["components"])
-    return frozenset(symbol for name in component_names for symbol in materials[name]["formula"])
+    return frozenset(element for name in component_names for element in materials[name]["formula"])
 
 
 def panel_scores(
-    panels: Panels, answer: Answer, groups: Sequence[str], counts: float, draws: int, seed: int, *, lines: bool = False
+    panels: Panels,
+    answer_function: AnswerFunction,
+    groups: Sequence[str],
+    counts: float,
+    n_draw: int,
+    seed: int,
+    *,
+    with_line_labels: bool = False,
 ) -> Any:
     """Score the answers for several draws of every sample.
 
-    A group is present if a dry material of the sample contains the element of the group. With ``lines`` it is present
-    if any layer contains the element, and its visibility includes the model error of training.
+    A group is present if a dry material of the sample contains the element of the group.
+    With ``with_line_labels``, a group is present if any layer contains the element. The visibility then includes the
+    model error of training.
 
     Returns
     -------
     dict
-        Scores over all draws, as from :func:`~.groups.summarise`. ``samples`` lists for each sample the groups that are
-        present (``there``) and those that are ``visible``. It also gives, for each group, the number of draws in which
-        the group was ``found``, was ``missed`` although it is visible, or was ``claimed_without_its_element``.
-        ``missed`` and ``claimed_without_its_element`` are the totals of these numbers.
+        Scores over all draws, as from :func:`~.groups.summarise_scores`, and ``samples`` with results of each sample.
+        ``there`` and ``visible`` list the groups that are present in the sample, and those that are visible.
+        ``found``, ``missed`` and ``claimed_without_its_element`` are numbers of draws for each group.
+        A group is missed if it is visible but not claimed.
+        ``missed`` and ``claimed_without_its_element`` outside ``samples`` are sums over all samples and groups.
     """
-    labels = panels.contained_elements(groups) if lines else panels.labels(groups)
-    is_visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if lines else 0.0) <= counts)
-    probability = np.nan_to_num(answer(panels.draw_spectra(counts, draws, seed)), nan=0.0)
-    n_claims = (probability > THRESHOLD).reshape(len(panels.names), draws, len(groups)).sum(axis=1)
+    labels = panels.element_labels(groups) if with_line_labels else panels.labels(groups)
+    is_visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if with_line_labels else 0.0) <= counts)
+    probability = np.nan_to_num(answer_function(panels.draw_spectra(counts, n_draw, seed)), nan=0.0)
+    n_claims = (probability > THRESHOLD).reshape(len(panels.names), n_draw, len(groups)).sum(axis=1)
     lacks_element = np.asarray(
-        [[_group(name).element not in elements for name in groups] for elements in panels.elements]
+        [[_library_group(name).element not in elements for name in groups] for elements in panels.elements]
     )
     samples = {
         name: {
-            "there": _selected_names(groups, labels[row] == 1),
-            "visible": _selected_names(groups, is_visible[row]),
-            "found": _counts_by_group(groups, n_claims[row]),
-            "missed": _counts_by_group(groups, np.where(is_visible[row], draws - n_claims[row], 0)),
-            "claimed_without_its_element": _counts_by_group(groups, np.where(lacks_element[row], n_claims[row], 0)),
+            "there": _selected_names(groups, labels[sample_index] == 1),
+            "visible": _selected_names(groups, is_visible[sample_index]),
+            "found": _counts_by_group(groups, n_claims[sample_index]),
+            "missed": _counts_by_group(groups, np.where(is_visible[sample_index], n_draw - n_claims[sample_index], 0)),
+            "claimed_without_its_element": _counts_by_group(
+                groups, np.where(lacks_element[sample_index], n_claims[sample_index], 0)
+            ),
         }
-        for row, name in enumerate(panels.names)
+        for sample_index, name in enumerate(panels.names)
     }
-    scores = summarise(probability, np.repeat(labels, draws, axis=0), np.repeat(is_visible, draws, axis=0), groups)
+    scores = summarise_scores(
+        probability, np.repeat(labels, n_draw, axis=0), np.repeat(is_visible, n_draw, axis=0), groups
+    )
     return {
         **scores,
         "samples": samples,
-        "draws": draws,
-        "missed": int(np.where(is_visible, draws - n_claims, 0).sum()),
+        "draws": n_draw,
+        "missed": int(np.where(is_visible, n_draw - n_claims, 0).sum()),
         "claimed_without_its_element": int(np.where(lacks_element, n_claims, 0).sum()),
     }
 
 
-def _group(name: str) -> PigmentGroup:
+def _library_group(name: str) -> PigmentGroup:
     return library().group(name)
 
 
@@ -224,4 +251,4 @@ def _selected_names(groups: Sequence[str], is_selected: NDArray[np.bool_]) -> li
 
 
 def _counts_by_group(groups: Sequence[str], counts: NDArray[np.integer]) -> dict[str, int]:
-    return {name: int(count) for name, count in zip(groups, counts, strict=True) if count}
+    return {name: int(n_count) for name, n_count in zip(groups, counts, strict=True) if n_count}

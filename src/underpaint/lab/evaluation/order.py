@@ -1,4 +1,4 @@
-"""Layer order: pairs of pigments whose order a spectrum can determine, and the orders that network and fit claim."""
+"""Layer order: pairs of pigments whose order a spectrum determines, and claims of the network and of fits."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from scipy.stats import norm
 
 from underpaint.data import Spectrum
 from underpaint.data.maps import PLACES, Results, at_place
-from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, count_spectra
+from underpaint.lab.evaluation.answering import ModelAnswers, Spectra, draw_spectra
 from underpaint.lab.evaluation.candidates.candidate import Candidate, ground_film, paint_film
 from underpaint.lab.evaluation.candidates.fit import StratigraphyFit, fit_candidates
 from underpaint.lab.evaluation.candidates.measured import MergedSpectrum, merge_channels
 from underpaint.lab.evaluation.candidates.proposals import (
     layer_pigments,
-    propose,
+    propose_candidates,
     rearrangements,
     suspect_pigments,
     with_pure_pigments,
@@ -30,55 +30,54 @@ from underpaint.pigments.limits import MIN_DEVIANCE
 from underpaint.pigments.predict.order import BOTH_AT_SURFACE, FIRST_ON_TOP, SECOND_ON_TOP, order_map
 
 Numbers = NDArray[np.float64]
-TOP_UM, BELOW_UM, GROUND_UM, GROUND = 35.0, 60.0, 150.0, "chalk"
+UPPER_LAYER_UM, LOWER_LAYER_UM, GROUND_LAYER_UM, GROUND = 35.0, 60.0, 150.0, "chalk"
 REFERENCE_COUNTS = 1e5
-"""Total counts for which deviances are computed; without a model error, deviances are proportional to the counts."""
-OVER = " over "
+"""Total counts for which deviances are computed. Without model error, deviances are proportional to the counts."""
+PAIR_SEPARATOR = " over "
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A pigment over another, with the deviances of other layer orders.
+class PigmentPair:
+    """Pair of pigments in two layers, with the deviances of wrong layer orders.
 
     Parameters
     ----------
-    top, bottom : str
+    upper_pigment, lower_pigment : str
         Pigments of the upper and of the lower layer.
-    expected : (n_channel,) array
+    expected_counts : (n_channel,) array
         Expected spectrum in the channels of the instrument, on any scale.
     deviance : dict of str to float
         Deviances of the best fit with the layers ``swapped``, and with both pigments ``mixed`` in one layer, at
         ``REFERENCE_COUNTS`` expected counts.
     """
 
-    top: str
-    bottom: str
-    expected: Numbers
+    upper_pigment: str
+    lower_pigment: str
+    expected_counts: Numbers
     deviance: dict[str, float]
 
     def deviance_at(self, counts: float) -> float:
-        """Return the smaller of the two deviances at other total counts."""
+        """Return the smaller of the two deviances at the given total counts."""
         return min(self.deviance.values()) * counts / REFERENCE_COUNTS
 
     @property
     def counts_needed(self) -> float:
-        """Total counts at which the smaller deviance reaches ``MIN_DEVIANCE``."""
+        """Total counts at which the smaller of the two deviances reaches ``MIN_DEVIANCE``."""
         return MIN_DEVIANCE * REFERENCE_COUNTS / max(min(self.deviance.values()), 1e-9)
 
 
 N_REPLICA = 200
 N_PURE_FITS, MAX_REARRANGEMENTS = 3, 3
-"""Number of best fits that are repeated with pure pigments, and maximum number of rounds of rearrangements."""
+"""Number of best fits that are repeated with pure pigments, and maximum number of rearrangement rounds."""
 MIN_ORDER_DEVIANCE = 9.0
-"""Minimum rise of the deviance that determines a layer order; it corresponds to three standard deviations.
+"""Minimum increase of the deviance that determines a layer order, equivalent to three standard deviations.
 
-It is less than ``MIN_DEVIANCE``, which allows for any other pigments, because here a few arrangements of the same
-pigments are compared.
+This limit is less than ``MIN_DEVIANCE``, because only a few arrangements of the same pigments are compared.
 """
 
 
 @dataclass(frozen=True)
-class Goodness:
+class GoodnessOfFit:
     """Goodness of fit of the best stratigraphy.
 
     Parameters
@@ -86,8 +85,9 @@ class Goodness:
     deviance, poisson_deviance : float
         Deviance with and without the model's error.
     mean_deviance, std_deviance : float
-        Mean and standard deviation of the deviance of spectra drawn from the fitted model. The number of parameters is
-        subtracted from the mean. For few counts per channel, the mean of the chi-squared distribution would be wrong.
+        Mean and standard deviation of the deviance of spectra drawn from the fitted model.
+        The number of parameters is subtracted from the mean. Simulated spectra are used because the chi-squared
+        distribution is not valid for few counts per channel.
     """
 
     deviance: float
@@ -97,58 +97,62 @@ class Goodness:
 
     @property
     def excess_sigmas(self) -> float:
-        """Difference of the deviance from its expected mean, in standard deviations."""
+        """Difference of the deviance from its expected mean, in standard deviations of the deviance."""
         return (self.deviance - self.mean_deviance) / self.std_deviance
 
     @property
     def dispersion(self) -> float:
-        """Ratio of the deviance to its expected mean; 1 for a good fit.
+        """Ratio of the deviance to its expected mean, or 1 for a good fit.
 
-        If no candidate fits well, differences of deviance are too large by this factor and are divided by it
-        (quasi-likelihood, McCullagh & Nelder 1989, section 9.2).
+        If no candidate fits well, differences of deviance are too large by this ratio. They are therefore divided by
+        the ratio (quasi-likelihood, McCullagh & Nelder 1989, section 9.2).
         """
         return 1.0 if self.is_good else self.deviance / max(self.mean_deviance, 1.0)
 
     @property
     def is_good(self) -> bool:
-        """Whether the fit is good: the excess is below three standard deviations."""
+        """Whether the deviance is less than three standard deviations above its expected mean."""
         return self.excess_sigmas < 3.0
 
 
 @dataclass(frozen=True)
-class Order:
+class OrderResult:
     """Whether the spectrum determines the order of the layers.
 
     Parameters
     ----------
     is_layered : bool
         Whether the best stratigraphy has more than one layer of paint.
-    mixed_rise, swapped_rise, other_rise : float or None
-        Rise of the deviance for a single layer, for swapped layers, and for the best other arrangement of the same
-        pigments; None if there was no such candidate.
+    mixed_deviance_rise, swapped_deviance_rise, other_deviance_rise : float or None
+        Increase of the deviance for a single layer, for swapped layers, and for the best other arrangement.
+        All three arrangements have the same pigments. None means that no such candidate was fitted.
     is_fitted : bool
-        Whether the best stratigraphy fits well; otherwise its order is no evidence.
+        Whether the best stratigraphy fits well. If it does not, its order is no evidence.
     """
 
     is_layered: bool
-    mixed_rise: float | None
-    swapped_rise: float | None
-    other_rise: float | None
+    mixed_deviance_rise: float | None
+    swapped_deviance_rise: float | None
+    other_deviance_rise: float | None
     is_fitted: bool = True
 
     @property
     def is_determined(self) -> bool:
-        """Whether the best stratigraphy fits well and beats every other arrangement by ``MIN_ORDER_DEVIANCE``."""
-        deviance_rises = [value for value in (self.mixed_rise, self.swapped_rise, self.other_rise) if value is not None]
+        """Whether the best stratigraphy fits well, and every other arrangement is worse by ``MIN_ORDER_DEVIANCE``."""
+        deviance_rises = [
+            deviance_rise
+            for deviance_rise in (self.mixed_deviance_rise, self.swapped_deviance_rise, self.other_deviance_rise)
+            if deviance_rise is not None
+        ]
         return (
             self.is_fitted
             and self.is_layered
-            and self.swapped_rise is not None
+            and self.swapped_deviance_rise is not None
             and min(deviance_rises) >= MIN_ORDER_DEVIANCE
         )
 
 
-def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Order:
+def find_layer_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> OrderResult:
     """Compare the best fit with fits of other arrangements of its pigments.
 
     Parameters
@@ -156,8 +160,8 @@ def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Orde
     fits : sequence of StratigraphyFit
         Fits in order of their AIC, the best one first.
     dispersion : float
-        Dispersion of the best fit (``Goodness``), by which differences of deviance are divided. Above 1 no order is
-        determined.
+        Dispersion of the best fit, by which differences of deviance are divided.
+        If the dispersion exceeds 1, no order is determined.
     """
     best_fit = fits[0]
     best_layers = layer_pigments(best_fit.candidate)
@@ -167,36 +171,40 @@ def find_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -> Orde
         for fit in same_pigment_fits
         if layer_pigments(fit.candidate) != best_layers
     ]
-    return Order(
+    return OrderResult(
         len(best_layers) > 1,
-        _minimum(rise for arrangement, rise in deviance_rises if len(arrangement) == 1),
-        _minimum(rise for arrangement, rise in deviance_rises if arrangement == best_layers[::-1]),
-        _minimum(
-            rise for arrangement, rise in deviance_rises if len(arrangement) > 1 and arrangement != best_layers[::-1]
+        _min_or_none(deviance_rise for arrangement, deviance_rise in deviance_rises if len(arrangement) == 1),
+        _min_or_none(
+            deviance_rise for arrangement, deviance_rise in deviance_rises if arrangement == best_layers[::-1]
+        ),
+        _min_or_none(
+            deviance_rise
+            for arrangement, deviance_rise in deviance_rises
+            if len(arrangement) > 1 and arrangement != best_layers[::-1]
         ),
         is_fitted=dispersion <= 1.0,
     )
 
 
-def _minimum(values: Iterable[float]) -> float | None:
-    return min(values, default=None)
+def _min_or_none(deviance_rises: Iterable[float]) -> float | None:
+    return min(deviance_rises, default=None)
 
 
-def compare(
+def fit_arrangements(
     spectrum: MergedSpectrum,
     candidates: Sequence[Candidate],
     instrument: Instrument,
 ) -> list[StratigraphyFit]:
-    """Fit candidates and their rearrangements to a spectrum; return the fits in order of their AIC, the lowest first.
+    """Fit candidates and their rearrangements to a spectrum, and return the fits sorted by AIC, the lowest first.
 
-    Candidates with pure pigments in place of composite ones are fitted, too.
+    Composite pigments are also replaced by pure pigments of one group, and the resulting candidates are fitted.
 
     Parameters
     ----------
     spectrum : MergedSpectrum
         Merged channels of a measured spectrum, from ``merge_channels``.
     candidates : sequence of Candidate
-        Candidates, for example from ``propose``.
+        Candidates, for example from ``propose_candidates``.
     instrument : Instrument
     """
     return _with_rearrangements(fit_candidates(spectrum, candidates, instrument), spectrum, instrument)
@@ -205,7 +213,7 @@ def compare(
 def _with_rearrangements(
     fits: list[StratigraphyFit], spectrum: MergedSpectrum, instrument: Instrument
 ) -> list[StratigraphyFit]:
-    """Add fits with pure pigments in place of composite ones, and fits of other arrangements of the pigments."""
+    """Add fits with pure pigments instead of composite pigments, and fits of other arrangements of the pigments."""
     pure_candidates = [
         candidate
         for candidate in (with_pure_pigments(fit.candidate) for fit in fits[:N_PURE_FITS])
@@ -221,7 +229,7 @@ def _with_rearrangements(
 
 
 def _new_arrangements(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
-    """Return the candidates whose arrangement of pigments is not fitted yet, one for each arrangement."""
+    """Return one candidate for each arrangement of pigments that is not fitted yet."""
     fitted_arrangements = {layer_pigments(fit.candidate) for fit in fits}
     return [
         candidate
@@ -234,7 +242,7 @@ def _sorted_by_aic(fits: Sequence[StratigraphyFit]) -> list[StratigraphyFit]:
     return sorted(fits, key=lambda fit: fit.aic)
 
 
-def goodness(fit: StratigraphyFit, spectrum: MergedSpectrum, *, seed: int = 0) -> Goodness:
+def goodness_of_fit(fit: StratigraphyFit, spectrum: MergedSpectrum, *, seed: int = 0) -> GoodnessOfFit:
     """Compare the deviance of a fit with the deviances of spectra drawn from the fitted model.
 
     Parameters
@@ -243,14 +251,14 @@ def goodness(fit: StratigraphyFit, spectrum: MergedSpectrum, *, seed: int = 0) -
         Seed of the random spectra.
     """
     rng = np.random.default_rng(seed)
-    expected_counts = np.tile(fit.expected, (N_REPLICA, 1))
+    expected_counts = np.tile(fit.expected_counts, (N_REPLICA, 1))
     if spectrum.model_error > 0:
         gamma_shape = spectrum.model_error**-2
         expected_counts = rng.gamma(gamma_shape, expected_counts / gamma_shape)
-    replicas = rng.poisson(expected_counts).astype(np.float64)
-    deviances = [spectrum.with_counts(counts).deviance(fit.expected) for counts in replicas]
+    replica_counts = rng.poisson(expected_counts).astype(np.float64)
+    deviances = [spectrum.with_counts(counts).deviance(fit.expected_counts) for counts in replica_counts]
     mean_deviance = float(np.mean(deviances)) - fit.n_parameter
-    return Goodness(fit.deviance, fit.poisson_deviance, mean_deviance, float(np.std(deviances)))
+    return GoodnessOfFit(fit.deviance, fit.poisson_deviance, mean_deviance, float(np.std(deviances)))
 
 
 def rival_deviances(
@@ -258,42 +266,52 @@ def rival_deviances(
 ) -> dict[str, dict[str, float]]:
     """Fit swapped layers and one mixed layer to the expected spectrum of every ordered pair of pigments.
 
-    Thicknesses, mass fractions, scale and scatter are free. The data are expected counts (Asimov data), and there is no
-    model error.
+    Thicknesses, mass fractions, scale and scatter are free parameters. The fitted data are expected counts without
+    noise (Asimov data). The model error is zero.
 
     Returns
     -------
     dict
-        The ``deviance`` of :class:`Pair`, with keys such as "azurite over vermilion".
+        The ``deviance`` of :class:`PigmentPair`, with keys such as "azurite over vermilion".
     """
     deviances = {}
     pairs = list(permutations(pigments, 2))
-    for number, (top, bottom) in enumerate(pairs):
-        expected_counts = _expected_spectrum(_stack((top,), (bottom,)), instrument)
-        deviances[OVER.join((top, bottom))] = _rival_deviances(top, bottom, expected_counts, instrument)
+    for pair_number, (upper_pigment, lower_pigment) in enumerate(pairs):
+        expected_counts = _expected_spectrum(_layered_candidate((upper_pigment,), (lower_pigment,)), instrument)
+        deviances[PAIR_SEPARATOR.join((upper_pigment, lower_pigment))] = _rival_deviances(
+            upper_pigment, lower_pigment, expected_counts, instrument
+        )
         if progress is not None:
-            progress(number + 1, len(pairs))
+            progress(pair_number + 1, len(pairs))
     return deviances
 
 
-def pairs_of(rivals: Mapping[str, Mapping[str, float]], instrument: Instrument) -> list[Pair]:
-    """Return the pairs whose deviances :func:`rival_deviances` returned, with their expected spectra."""
+def pairs_from_deviances(rivals: Mapping[str, Mapping[str, float]], instrument: Instrument) -> list[PigmentPair]:
+    """Return the pairs of pigments with their expected spectra and the deviances from :func:`rival_deviances`."""
     pairs = []
     for name, deviance in rivals.items():
-        top, _, bottom = name.partition(OVER)
-        pairs.append(Pair(top, bottom, _expected_spectrum(_stack((top,), (bottom,)), instrument), dict(deviance)))
+        upper_pigment, _, lower_pigment = name.partition(PAIR_SEPARATOR)
+        pairs.append(
+            PigmentPair(
+                upper_pigment,
+                lower_pigment,
+                _expected_spectrum(_layered_candidate((upper_pigment,), (lower_pigment,)), instrument),
+                dict(deviance),
+            )
+        )
     return pairs
 
 
-def order_bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
+def order_bound(pairs: Sequence[PigmentPair], counts: float) -> dict[str, Any]:
     """Return the resolvable pairs, and how often the likelihood ratio gives their true order.
 
-    Let D be the expected deviance of the best wrong order. Then twice the log-likelihood ratio of a random spectrum is
-    normal with mean D and variance 4 D, and it gives the true order with the probability ``Phi(sqrt(D) / 2)``.
+    Let D be the expected deviance of the best wrong order. Twice the log-likelihood ratio of a random spectrum has a
+    normal distribution with mean D and variance 4 D. The likelihood ratio gives the true order with the probability
+    ``Phi(sqrt(D) / 2)``.
     """
-    deviance = np.asarray([pair.deviance_at(counts) for pair in pairs])
-    is_resolvable_pair = deviance >= MIN_DEVIANCE
-    p_correct = norm.cdf(0.5 * np.sqrt(deviance))
+    pair_deviance = np.asarray([pair.deviance_at(counts) for pair in pairs])
+    is_resolvable_pair = pair_deviance >= MIN_DEVIANCE
+    p_correct = norm.cdf(0.5 * np.sqrt(pair_deviance))
     return {
         "resolvable_share": float(is_resolvable_pair.mean()),
         "accuracy": mean(p_correct[is_resolvable_pair].tolist()),
@@ -306,45 +324,49 @@ def order_bound(pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
     }
 
 
-def draw_pair_spectra(pairs: Sequence[Pair], instrument: Instrument, counts: float, draws: int, seed: int) -> Spectra:
-    """Draw ``draws`` spectra of each pair; those of one pair are consecutive rows."""
+def draw_pair_spectra(
+    pairs: Sequence[PigmentPair], instrument: Instrument, counts: float, n_draw: int, seed: int
+) -> Spectra:
+    """Draw ``n_draw`` spectra of each pair, in consecutive rows."""
     rng = np.random.default_rng((seed, round(counts)))
-    expected_counts = np.repeat(np.stack([pair.expected for pair in pairs]), draws, axis=0)
-    return count_spectra(instrument, expected_counts, counts, rng)
+    expected_counts = np.repeat(np.stack([pair.expected_counts for pair in pairs]), n_draw, axis=0)
+    return draw_spectra(instrument, expected_counts, counts, rng)
 
 
-def network_order(answers: ModelAnswers, pairs: Sequence[Pair], draws: int) -> NDArray[np.int8] | None:
-    """Return the (n_pair, draws) claims of a network: 1 for the true order, -1 for another one, 0 for no claim.
+def network_order_claims(answers: ModelAnswers, pairs: Sequence[PigmentPair], n_draw: int) -> NDArray[np.int8] | None:
+    """Return the (n_pair, n_draw) claims of a network: 1 for the true order, -1 for a wrong order, 0 for no claim.
 
-    One layer of both pigments counts as another order. :func:`~.order_map` derives the claims from the answers. The
+    One layer of both pigments is a wrong order. :func:`~.order_map` derives the claims from the network's answers. The
     result is None for a network that does not predict places.
     """
-    groups = sorted({_group_of(name) for pair in pairs for name in (pair.top, pair.bottom)})
+    groups = sorted({_group_of(name) for pair in pairs for name in (pair.upper_pigment, pair.lower_pigment)})
     names = tuple(at_place(group, place) for place in PLACES for group in groups)
     if not set(names) <= set(answers.card.names):
         return None
-    maps = _answer_maps(answers, names, (len(pairs), draws))
-    claims = np.zeros((len(pairs), draws), dtype=np.int8)
-    for row, pair in enumerate(pairs):
-        order = order_map(maps, _group_of(pair.top), _group_of(pair.bottom))[row]
-        claims[row] = np.where(
-            order == FIRST_ON_TOP, 1, np.where((order == SECOND_ON_TOP) | (order == BOTH_AT_SURFACE), -1, 0)
+    answer_maps = _answer_maps(answers, names, (len(pairs), n_draw))
+    claims = np.zeros((len(pairs), n_draw), dtype=np.int8)
+    for pair_index, pair in enumerate(pairs):
+        order_codes = order_map(answer_maps, _group_of(pair.upper_pigment), _group_of(pair.lower_pigment))[pair_index]
+        claims[pair_index] = np.where(
+            order_codes == FIRST_ON_TOP,
+            1,
+            np.where((order_codes == SECOND_ON_TOP) | (order_codes == BOTH_AT_SURFACE), -1, 0),
         )
     return claims
 
 
-def refined_order(
+def fit_order_claims(
     answers: ModelAnswers,
     spectra: Spectra,
-    pairs: Sequence[Pair],
-    draws: int,
+    pairs: Sequence[PigmentPair],
+    n_draw: int,
     instrument: Instrument,
     progress: Callable[[int, int], None] | None = None,
 ) -> NDArray[np.int8]:
-    """Return the (n_pair, draws) claims of fits of the forward model, coded as in :func:`network_order`.
+    """Return the (n_pair, n_draw) claims of fits of the forward model: 1 true order, -1 wrong order, 0 no claim.
 
-    The network proposes the pigments. Their arrangements over the ground are fitted, and an order is claimed if every
-    other arrangement is worse by ``MIN_ORDER_DEVIANCE``.
+    The network proposes the pigments. Arrangements of these pigments over the ground are fitted. An order is claimed if
+    the deviance of every other arrangement is higher by ``MIN_ORDER_DEVIANCE``.
 
     Parameters
     ----------
@@ -354,35 +376,44 @@ def refined_order(
         Spectra from :func:`draw_pair_spectra`.
     """
     axis = spectra.axis
-    claims = np.zeros(len(pairs) * draws, dtype=np.int8)
-    for row, counts in enumerate(np.asarray(spectra.counts, dtype=np.float64)):
-        suspects = suspect_pigments(_answer_maps(answers.select(row), answers.card.names, (1, 1)), GROUND)
+    claims = np.zeros(len(pairs) * n_draw, dtype=np.int8)
+    for spectrum_index, counts in enumerate(np.asarray(spectra.counts, dtype=np.float64)):
+        suspected_pigments = suspect_pigments(
+            _answer_maps(answers.select_row(spectrum_index), answers.card.names, (1, 1)), GROUND
+        )
         spectrum = merge_channels(Spectrum(counts, axis), instrument)
-        pair = pairs[row // draws]
-        claims[row] = _fitted_order(
-            spectrum, propose(suspects, GROUND), instrument, _group_of(pair.top), _group_of(pair.bottom)
+        pair = pairs[spectrum_index // n_draw]
+        claims[spectrum_index] = _fitted_order(
+            spectrum,
+            propose_candidates(suspected_pigments, GROUND),
+            instrument,
+            _group_of(pair.upper_pigment),
+            _group_of(pair.lower_pigment),
         )
         if progress is not None:
-            progress(row + 1, len(claims))
-    return claims.reshape(len(pairs), draws)
+            progress(spectrum_index + 1, len(claims))
+    return claims.reshape(len(pairs), n_draw)
 
 
-def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[Pair], counts: float) -> dict[str, Any]:
-    """Return how often the claims of :func:`network_order` are right, wrong or absent.
+def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[PigmentPair], counts: float) -> dict[str, Any]:
+    """Return how often the claims of :func:`network_order_claims` are right, wrong or absent.
 
     Returns
     -------
     dict
-        ``accuracy``, ``abstained`` and ``wrong`` are the fractions of right claims, abstentions and wrong claims in the
-        draws of resolvable pairs; ``abstained_on_rest`` and ``wrong_on_rest`` are the fractions for the other pairs.
-        ``pairs`` holds the scores of each pair.
+        Fractions of draws, and ``pairs`` with the scores of each pair.
+        ``accuracy``, ``abstained`` and ``wrong`` are the fractions of right claims, abstentions and wrong claims for
+        resolvable pairs. ``abstained_on_rest`` and ``wrong_on_rest`` are the same fractions for all other pairs.
     """
     is_resolvable_pair = np.asarray([pair.deviance_at(counts) >= MIN_DEVIANCE for pair in pairs])
     scores_by_pair = {_pair_name(pair): {"counts_needed": pair.counts_needed} for pair in pairs}
     if claims is None:
         return {"accuracy": None, "pairs": scores_by_pair}
-    for pair, row in zip(pairs, claims, strict=True):
-        scores_by_pair[_pair_name(pair)] |= {"right": float((row == 1).mean()), "wrong": float((row == -1).mean())}
+    for pair, pair_claims in zip(pairs, claims, strict=True):
+        scores_by_pair[_pair_name(pair)] |= {
+            "right": float((pair_claims == 1).mean()),
+            "wrong": float((pair_claims == -1).mean()),
+        }
     resolvable_claims, other_claims = (
         claims[is_resolvable_pair].ravel().tolist(),
         claims[~is_resolvable_pair].ravel().tolist(),
@@ -398,46 +429,59 @@ def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[Pair], counts:
 
 
 def _fitted_order(
-    spectrum: MergedSpectrum, candidates: Sequence[Candidate], instrument: Instrument, top: str, bottom: str
+    spectrum: MergedSpectrum,
+    candidates: Sequence[Candidate],
+    instrument: Instrument,
+    upper_group: str,
+    lower_group: str,
 ) -> int:
-    """Return 1 if the fits show the group ``top`` above the group ``below``, -1 for another order, 0 for none."""
+    """Return 1 if the fits show ``upper_group`` above ``lower_group``, -1 for another order, and 0 for no order."""
     if not candidates:
         return 0
-    fits = compare(spectrum, candidates, instrument)
-    if not find_order(fits, goodness(fits[0], spectrum).dispersion).is_determined:
+    fits = fit_arrangements(spectrum, candidates, instrument)
+    if not find_layer_order(fits, goodness_of_fit(fits[0], spectrum).dispersion).is_determined:
         return 0
     surface_groups, *lower_groups = [
         {group for name in names for group in library()[name].groups} for names in layer_pigments(fits[0].candidate)
     ]
     is_true_order = (
-        top in surface_groups and bottom not in surface_groups and any(bottom in groups for groups in lower_groups)
+        upper_group in surface_groups
+        and lower_group not in surface_groups
+        and any(lower_group in groups for groups in lower_groups)
     )
     return 1 if is_true_order else -1
 
 
-def _answer_maps(answers: ModelAnswers, names: Sequence[str], shape: tuple[int, int]) -> Results:
+def _answer_maps(answers: ModelAnswers, names: Sequence[str], map_shape: tuple[int, int]) -> Results:
     model_card = answers.card
-    probability = answers.probability_by_name(names).reshape(*shape, len(names))
+    probability = answers.probability_by_name(names).reshape(*map_shape, len(names))
     return Results.of_pigments(
         probability=probability, **model_card.entries_of([model_card.names.index(name) for name in names])
     )
 
 
-def _rival_deviances(top: str, bottom: str, expected_counts: Numbers, instrument: Instrument) -> dict[str, float]:
+def _rival_deviances(
+    upper_pigment: str, lower_pigment: str, expected_counts: Numbers, instrument: Instrument
+) -> dict[str, float]:
     axis = axis_of(instrument.detector)
     counts = expected_counts * (REFERENCE_COUNTS / expected_counts.sum())
     spectrum = merge_channels(Spectrum(counts, axis), instrument, model_error=0.0)
-    rivals = {"swapped": _stack((bottom,), (top,)), "mixed": _stack((top, bottom), ())}
+    rivals = {
+        "swapped": _layered_candidate((lower_pigment,), (upper_pigment,)),
+        "mixed": _layered_candidate((upper_pigment, lower_pigment), ()),
+    }
     return {
         name: float(fit_candidates(spectrum, [rival], instrument)[0].poisson_deviance) for name, rival in rivals.items()
     }
 
 
-def _stack(top: Sequence[str], bottom: Sequence[str]) -> Candidate:
-    films = [paint_film(Paint(dict.fromkeys(top, 1.0)), TOP_UM)]
-    if bottom:
-        films.append(paint_film(Paint(dict.fromkeys(bottom, 1.0)), BELOW_UM))
-    return Candidate(OVER.join((*top, *bottom)), (*films, ground_film(GROUND, GROUND_UM)))
+def _layered_candidate(upper_pigments: Sequence[str], lower_pigments: Sequence[str]) -> Candidate:
+    films = [paint_film(Paint(dict.fromkeys(upper_pigments, 1.0)), UPPER_LAYER_UM)]
+    if lower_pigments:
+        films.append(paint_film(Paint(dict.fromkeys(lower_pigments, 1.0)), LOWER_LAYER_UM))
+    return Candidate(
+        PAIR_SEPARATOR.join((*upper_pigments, *lower_pigments)), (*films, ground_film(GROUND, GROUND_LAYER_UM))
+    )
 
 
 def _expected_spectrum(candidate: Candidate, instrument: Instrument) -> Numbers:
@@ -450,5 +494,5 @@ def _group_of(pigment: str) -> str:
     return library()[pigment].groups[0]
 
 
-def _pair_name(pair: Pair) -> str:
-    return OVER.join((pair.top, pair.bottom))
+def _pair_name(pair: PigmentPair) -> str:
+    return PAIR_SEPARATOR.join((pair.upper_pigment, pair.lower_pigment))

@@ -1,19 +1,19 @@
-"""Sizes of the stages of the evaluation suite, for a full run or a quick check."""
+"""Sizes of the stages of the evaluation suite, for a full run or a quick test."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
 
 class TrustPlan(BaseModel):
-    """Sizes and seeds of the suite; no training library uses the same seeds."""
+    """Sizes and seeds of the evaluation suite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    quick: bool = Field(False, description="small sizes, to check only that the suite runs")
-    seed: int = Field(20261122, ge=0, description="seed of all simulations; no training library uses it")
-    workers: int | None = Field(None, ge=1, description="simulation processes; None for one per core")
+    quick: bool = Field(False, description="small sizes, to test only that the suite runs")
+    seed: int = Field(20261122, ge=0, description="seed of all simulations, which no training library uses")
+    workers: int | None = Field(None, ge=1, description="simulation processes, or None for one per core")
     threads: int = Field(2, ge=1, description="CPU threads of the networks")
 
-    stratigraphies: int = Field(8000, ge=8, description="number of held-out structures; each has one spectrum")
+    stratigraphies: int = Field(8000, ge=8, description="number of held-out structures with one spectrum each")
     per_instrument: int = Field(32, ge=4, description="number of structures per random instrument")
     counts: tuple[float, ...] = Field(
         (1e3, 1e4, 1e5, 1e6), description="total counts per spectrum for the scores by group"
@@ -26,12 +26,12 @@ class TrustPlan(BaseModel):
 
     mockup_spectra: int = Field(6404, ge=64, description="number of spectra of the 64 mock-ups of Table 2")
     mockup_counts: float = Field(1e5, gt=0, description="mean counts of a mock-up's spectrum")
-    folds: int | None = Field(None, ge=1, description="number of cross-validation folds; None for one per structure")
+    folds: int | None = Field(None, ge=1, description="number of cross-validation folds, or None for one per structure")
     dense_epochs: int = Field(10, ge=1, description="maximum number of epochs of fine-tuning only the dense layers")
     finetune_epochs: int = Field(30, ge=1, description="maximum number of epochs of fine-tuning all layers")
 
     panel_counts: tuple[float, ...] = (1e4, 1e5)
-    panel_draws: int = Field(10, ge=1, description="spectra drawn from each Monte Carlo sample")
+    panel_draws: int = Field(10, ge=1, description="number of spectra drawn from each Monte Carlo sample")
 
     order_pigments: tuple[str, ...] = Field(
         (
@@ -39,22 +39,22 @@ class TrustPlan(BaseModel):
             "cobalt_blue",
         ),
         min_length=2,
-        description="pigments of different groups; every ordered pair is simulated",
+        description="pigments of different groups, of which every ordered pair is simulated",
     )  # fmt: skip
     order_counts: tuple[float, ...] = (1e4, 1e5)
-    order_draws: int = Field(20, ge=1, description="spectra drawn from each pair")
-    refined_draws: int = Field(2, ge=1, description="spectra of each pair that the forward model is fitted to")
+    order_draws: int = Field(20, ge=1, description="number of spectra drawn for each pair of pigments")
+    refined_draws: int = Field(2, ge=1, description="number of spectra that are fitted for each pair of pigments")
 
     open_set_spectra: int = Field(1500, ge=20)
     open_set_counts: tuple[float, ...] = (1e4, 1e5)
 
-    fitted_spectra: int = Field(60, ge=1, description="spectra that the forward model is fitted to")
+    fitted_spectra: int = Field(60, ge=1, description="number of spectra to which the forward model is fitted")
     fitted_counts: float = 1e5
     speed_seconds: float = Field(5.0, gt=0)
 
 
 def quick_plan() -> TrustPlan:
-    """Return the plan of a quick check that takes minutes; its scores have no significance."""
+    """Return the plan of a quick test that takes minutes and whose scores have no significance."""
     return TrustPlan(
         quick=True,
         stratigraphies=256,

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one name over the scored spectra; NaN where a score is undefined."""
+    """Scores of one pigment or group over the scored spectra, with NaN for undefined scores."""
 
     n_positive: int
     n_negative: int
@@ -26,19 +26,19 @@ class Scores:
     majority_accuracy: float
 
     def as_dict(self) -> dict[str, float | int]:
-        """Return plain values for JSON."""
+        """Return the scores as plain values for JSON."""
         return asdict(self)
 
 
 def score(
     probability: NDArray[np.floating], label: NDArray[np.bool_], is_visible: NDArray[np.bool_], threshold: float = 0.5
 ) -> Scores:
-    """Return the scores of one name.
+    """Return the scores of one pigment or group.
 
     Parameters
     ----------
     probability : (n,) array
-        Probability given by the model; NaN ("no answer") counts as no.
+        Probability from the model. NaN ("no answer") counts as no.
     label : (n,) bool array
         Whether the name is in the sample.
     is_visible : (n,) bool array
@@ -48,8 +48,8 @@ def score(
         Probability above which the answer is yes.
     """
     is_scored = ~label | is_visible
-    truth, answer = label[is_scored], np.nan_to_num(probability[is_scored], nan=0.0)
-    is_claimed = answer > threshold
+    truth, scored_probability = label[is_scored], np.nan_to_num(probability[is_scored], nan=0.0)
+    is_claimed = scored_probability > threshold
     n_true_positive = int((is_claimed & truth).sum())
     n_positive, n_negative = int(truth.sum()), int((~truth).sum())
     return Scores(
@@ -60,56 +60,58 @@ def score(
         sensitivity=_ratio(n_true_positive, n_positive),
         precision=_ratio(n_true_positive, int(is_claimed.sum())),
         f1=_ratio(2 * n_true_positive, int(is_claimed.sum()) + n_positive),
-        auprc=average_precision(answer, truth),
-        auroc=auroc(answer, truth),
-        ece=expected_calibration_error(answer, truth),
-        brier=float(np.mean((answer - truth) ** 2)) if truth.size else float("nan"),
+        auprc=average_precision(scored_probability, truth),
+        auroc=auroc(scored_probability, truth),
+        ece=expected_calibration_error(scored_probability, truth),
+        brier=float(np.mean((scored_probability - truth) ** 2)) if truth.size else float("nan"),
         always_yes_f1=_ratio(2 * n_positive, truth.size + n_positive),
         majority_accuracy=_ratio(max(n_positive, n_negative), truth.size),
     )
 
 
 def auroc(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
-    """Return the area under the ROC curve; ties count half (Mann-Whitney statistic)."""
+    """Return the area under the ROC curve as the Mann-Whitney statistic, in which ties count half."""
     n_positive, n_negative = int(truth.sum()), int((~truth).sum())
     if n_positive == 0 or n_negative == 0:
         return float("nan")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    mean_rank = np.cumsum(counts) - (counts - 1) / 2.0
-    return float((mean_rank[inverse][truth].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
+    _, unique_index, tie_sizes = np.unique(scores, return_inverse=True, return_counts=True)
+    mean_rank = np.cumsum(tie_sizes) - (tie_sizes - 1) / 2.0
+    return float((mean_rank[unique_index][truth].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
 
 
 def average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
-    """Return the average precision, an area under the precision-recall curve; tied scores share one threshold."""
+    """Return the average precision, with one threshold for tied scores."""
     n_positive = int(truth.sum())
     if n_positive == 0:
         return float("nan")
-    order = np.argsort(-scores, kind="stable")
-    is_last_of_tie = np.r_[np.diff(scores[order]) != 0, True]
-    true_positives = np.cumsum(truth[order])[is_last_of_tie]
+    descending_order = np.argsort(-scores, kind="stable")
+    is_last_of_tie = np.r_[np.diff(scores[descending_order]) != 0, True]
+    true_positives = np.cumsum(truth[descending_order])[is_last_of_tie]
     n_claimed = np.flatnonzero(is_last_of_tie) + 1
     return float(np.sum(np.diff(np.r_[0, true_positives]) / n_positive * true_positives / n_claimed))
 
 
 def expected_calibration_error(probability: NDArray[np.floating], truth: NDArray[np.bool_], n_bin: int = 10) -> float:
-    """Return the mean distance between probability and observed frequency over equal-width bins, weighted by size."""
+    """Return the mean difference of predicted probability and observed frequency over bins, weighted by bin size."""
     if truth.size == 0:
         return float("nan")
     bin_index = np.clip((probability * n_bin).astype(int), 0, n_bin - 1)
     weighted_gaps = [
-        abs(float(probability[bin_index == index].mean()) - float(truth[bin_index == index].mean()))
-        * np.mean(bin_index == index)
-        for index in range(n_bin)
-        if np.any(bin_index == index)
+        abs(float(probability[bin_index == bin_number].mean()) - float(truth[bin_index == bin_number].mean()))
+        * np.mean(bin_index == bin_number)
+        for bin_number in range(n_bin)
+        if np.any(bin_index == bin_number)
     ]
     return float(sum(weighted_gaps))
 
 
 def spearman(first_values: NDArray[np.floating], second_values: NDArray[np.floating]) -> float:
-    """Return the rank correlation of the values that are finite in both arrays; NaN if either is constant."""
+    """Return the rank correlation of the values that are finite in both arrays, or NaN if either is constant."""
     is_finite = np.isfinite(first_values) & np.isfinite(second_values)
-    ranks = [rankdata(values[is_finite]) for values in (first_values, second_values)]
-    return float("nan") if any(np.ptp(values) == 0 for values in ranks) else float(np.corrcoef(ranks)[0, 1])
+    ranks = [rankdata(ranked_values[is_finite]) for ranked_values in (first_values, second_values)]
+    return (
+        float("nan") if any(np.ptp(ranked_values) == 0 for ranked_values in ranks) else float(np.corrcoef(ranks)[0, 1])
+    )
 
 
 def _ratio(numerator: int, denominator: int) -> float:
@@ -117,5 +119,5 @@ def _ratio(numerator: int, denominator: int) -> float:
 
 
 def counts_key(counts: float) -> str:
-    """Return the key of a number of counts in the records of scores, such as "1e5"."""
+    """Return the key of total counts in the records of scores, for example "1e5"."""
     return f"{counts:.0e}".replace("e+0", "e")

@@ -1,4 +1,4 @@
-"""Simulated test sets: held-out instruments and structures, and virtual mock-ups, with their labels."""
+"""Simulated test sets with labels: held-out instruments and structures, and virtual mock-ups."""
 
 import json
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from underpaint.data import DEFAULT_NETWORK_AXIS, EnergyAxis
 from underpaint.data.maps import split_place
 from underpaint.lab.evaluation.answering import Spectra, columns_by_name
-from underpaint.lab.evaluation.groups import group_outputs, summarise
+from underpaint.lab.evaluation.groups import group_outputs, summarise_scores
 from underpaint.lab.evaluation.parts import splits_by_group, structure_families
 from underpaint.lab.evaluation.plan import TrustPlan
 from underpaint.physics.forward import count, emit, render
@@ -32,18 +32,18 @@ if TYPE_CHECKING:
     from underpaint.lab.training import FinetuneSettings, Library, TrainedNetwork
 
 PALETTE = "easel_15_to_20"
-"""Palette of the simulation for models whose outputs include all its visible pigments."""
+"""Palette of the simulation for models that predict all its visible pigments."""
 TEST_SEED, TUNING_SEED, UNSEEN_SEED = 0, 1, 2
-"""Added to the seed, so that each set has its own random numbers."""
+"""Numbers added to the seed, so that the sets have different random numbers."""
 MAX_SERIAL_CHUNKS = 8
-"""Maximum number of chunks that one process simulates."""
-Answer = Callable[[Spectra], NDArray[np.float32]]
-"""Function that returns the (n, n_group) probabilities for spectra; NaN for no answer."""
+"""Maximum number of chunks that are simulated in a single process."""
+AnswerFunction = Callable[[Spectra], NDArray[np.float32]]
+"""Function that returns (n, n_group) probabilities for spectra, with NaN for no answer."""
 BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutSet:
     """Simulated spectra with their labels.
 
     Parameters
@@ -55,7 +55,7 @@ class HeldOut:
     labels, counts_needed : (n, n_name) arrays
         Presence of each name, and the total counts above which it is visible.
     surface_um : (n,) float32 array
-        Thickness of the uppermost paint, in um; NaN where there is none.
+        Thickness of the uppermost paint, in um, or NaN where there is none.
     surface_share : (n, n_material) float32 array
         Mass fraction of each material in the dry pigments of the uppermost paint.
     instrument : (n, n_input) float32 array
@@ -64,8 +64,8 @@ class HeldOut:
         Names and kinds of the outputs, and the materials of ``surface_share``.
     axis : EnergyAxis
     max_absent_counts : (n, n_name) float32 array or None
-        Total counts below which a name counts as absent, for networks that predict the presence of lines; None for no
-        limit.
+        Total counts below which a name counts as absent, for networks that predict the presence of lines.
+        None means that there is no such limit.
     """
 
     expected: NDArray[np.float32]
@@ -87,64 +87,68 @@ class HeldOut:
 
     @property
     def instrument_index(self) -> NDArray[np.int64]:
-        """(n,) index of the instrument of each spectrum."""
+        """Index of the instrument of each spectrum, with the shape (n,)."""
         return np.asarray(np.unique(self.instrument, axis=0, return_inverse=True)[1].ravel(), dtype=np.int64)
 
     @property
     def groups(self) -> tuple[str, ...]:
         """Names of the groups, without places."""
         names_and_kinds = zip(self.names, self.kinds, strict=True)
-        return tuple(name for name, kind in names_and_kinds if kind == "group" and split_place(name)[1] == "anywhere")
+        return tuple(
+            name
+            for name, output_kind in names_and_kinds
+            if output_kind == "group" and split_place(name)[1] == "anywhere"
+        )
 
     def columns(self, names: tuple[str, ...]) -> list[int]:
         """Return the columns of ``labels`` that belong to the names."""
         return [self.names.index(name) for name in names]
 
-    def select(self, rows: NDArray[np.integer] | slice) -> "HeldOut":
-        """Return some of the spectra."""
-        arrays = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
+    def select_rows(self, rows: NDArray[np.integer] | slice) -> "HeldOutSet":
+        """Return the held-out set with the spectra of the given rows."""
+        array_names = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
         max_absent_counts = None if self.max_absent_counts is None else self.max_absent_counts[rows]
         return replace(
-            self, max_absent_counts=max_absent_counts, **{name: getattr(self, name)[rows] for name in arrays}
+            self, max_absent_counts=max_absent_counts, **{name: getattr(self, name)[rows] for name in array_names}
         )
 
     def draw_spectra(self, counts: NDArray[np.floating] | float, seed: tuple[int, ...]) -> Spectra:
-        """Draw spectra with the given mean total counts within the recorded range, (n,) or one number for all."""
+        """Draw spectra with the given mean total counts, an (n,) array or a single number."""
         rng = np.random.default_rng(seed)
-        totals = np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))
-        spectra = count(self.expected * totals[:, None], rng=rng).astype(np.float32)
+        total_counts = np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))
+        spectra = count(self.expected * total_counts[:, None], rng=rng).astype(np.float32)
         return Spectra(spectra, self.axis, self.recorded, self.instrument)
 
     def is_present(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
-        """Return a (n, n_name) mask of the names that count as present at the given total counts, visible or not."""
-        return present_at(self.labels, self.max_absent_counts, self._totals(counts))
+        """Return an (n, n_name) mask of the names that count as present at the given total counts."""
+        return present_at(self.labels, self.max_absent_counts, self._total_counts_column(counts))
 
     def is_visible(self, counts: NDArray[np.floating] | float) -> NDArray[np.bool_]:
-        """Return a (n, n_name) mask of the names that are present and visible at the given total counts."""
-        return np.asarray(self.is_present(counts) & (self.counts_needed <= self._totals(counts)))
+        """Return an (n, n_name) mask of the names that are present and visible at the given total counts."""
+        return np.asarray(self.is_present(counts) & (self.counts_needed <= self._total_counts_column(counts)))
 
-    def _totals(self, counts: NDArray[np.floating] | float) -> NDArray[np.float64]:
+    def _total_counts_column(self, counts: NDArray[np.floating] | float) -> NDArray[np.float64]:
         return np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))[:, None]
 
 
 def palette_for(model_card: ModelCard) -> tuple[str, ...]:
-    """Return the pigments to simulate: those of easel painting, or those of the model if it has fewer."""
+    """Return the pigments to simulate: the easel-painting palette or, for small models, the model's pigments."""
     easel_pigments = tuple(load_palette(PALETTE).pigments)
     visible_groups = {group.name for group in library().groups if group.visible}
     visible_pigments = {name for name in easel_pigments if visible_groups.intersection(library()[name].groups)}
     model_pigments = materials(
-        [name for name, kind in zip(model_card.names, model_card.kinds, strict=True) if kind == "member"]
+        [name for name, output_kind in zip(model_card.names, model_card.kinds, strict=True) if output_kind == "member"]
     )
     return easel_pigments if visible_pigments <= set(model_pigments) else tuple(model_pigments)
 
 
-def held_out_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
-    """Simulate structures and instruments as in training, with another seed, or read the set of an earlier run."""
+def held_out_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOutSet:
+    """Simulate structures and instruments as in training but with another seed, or read the set of an earlier run."""
     return _simulated_set(plan, model_card, folder / "held_out.h5", plan.stratigraphies, TEST_SEED, None, progress)
 
 
-def tuning_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOut:
-    """Simulate a second set, for the choice of thresholds."""
+def tuning_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOutSet:
+    """Simulate a second set of spectra for the choice of thresholds, or read the set of an earlier run."""
     return _simulated_set(
         plan, model_card, folder / "tuning.h5", plan.tuning_stratigraphies, TUNING_SEED, None, progress
     )
@@ -152,7 +156,7 @@ def tuning_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: P
 
 def unseen_set(
     plan: TrustPlan, model_card: ModelCard, folder: Path, instrument_name: str, progress: Progress
-) -> HeldOut:
+) -> HeldOutSet:
     """Simulate structures recorded with one of the unseen instruments."""
     path = folder / f"unseen_{instrument_name}.h5"
     seed = UNSEEN_SEED + list(unseen_instruments()).index(instrument_name)
@@ -162,7 +166,7 @@ def unseen_set(
 
 
 def unseen_instruments() -> dict[str, Instrument]:
-    """Return instruments outside the ranges of training; each key names the property that is outside."""
+    """Return instruments outside the ranges of training, by the name of the property outside its range."""
     poor_detector = Detector(noise_fwhm_kev=0.16)
     flat_geometry = Geometry(incidence_angle_deg=35.0, takeoff_angle_deg=20.0)
     high_voltage_tube = Tube(anode="W", voltage_kv=70.0)
@@ -177,12 +181,17 @@ def unseen_instruments() -> dict[str, Instrument]:
     }
 
 
-def group_scores(held_out: HeldOut, answer: Answer, counts: float, seed: int) -> dict[str, Any]:
-    """Return the scores of each pigment group at the given total counts, in the form of :func:`summarise`."""
-    columns = held_out.columns(held_out.groups)
-    probability = answer(held_out.draw_spectra(counts, (seed, round(counts))))
-    return summarise(
-        probability, held_out.is_present(counts)[:, columns], held_out.is_visible(counts)[:, columns], held_out.groups
+def group_scores(
+    held_out_spectra: HeldOutSet, answer_function: AnswerFunction, counts: float, seed: int
+) -> dict[str, Any]:
+    """Return the scores of each pigment group at the given total counts, in the form of :func:`summarise_scores`."""
+    group_columns = held_out_spectra.columns(held_out_spectra.groups)
+    probability = answer_function(held_out_spectra.draw_spectra(counts, (seed, round(counts))))
+    return summarise_scores(
+        probability,
+        held_out_spectra.is_present(counts)[:, group_columns],
+        held_out_spectra.is_visible(counts)[:, group_columns],
+        held_out_spectra.groups,
     )
 
 
@@ -194,7 +203,7 @@ def _simulated_set(
     seed: int,
     instrument: Instrument | None,
     progress: Progress,
-) -> HeldOut:
+) -> HeldOutSet:
     settings = LibrarySettings(
         n_stratigraphies=n_stratigraphies,
         palette=palette_for(model_card),
@@ -207,10 +216,10 @@ def _simulated_set(
     if path.is_file() and not _has_settings(path, settings):
         path.unlink()
     if not path.is_file():
-        # starting processes takes longer than simulating a few chunks
+        # a few chunks are simulated faster than further processes start
         workers = 1 if n_stratigraphies <= MAX_SERIAL_CHUNKS * plan.per_instrument else plan.workers
         simulate_library(settings, path, workers=workers, progress=progress)
-    return read_held_out(path, lines=bool(model_card.amounts))
+    return read_held_out(path, with_line_labels=bool(model_card.amounts))
 
 
 def _has_settings(path: Path, settings: LibrarySettings) -> bool:
@@ -218,23 +227,25 @@ def _has_settings(path: Path, settings: LibrarySettings) -> bool:
         return LibrarySettings.model_validate_json(file.attrs["config"]) == settings
 
 
-def read_held_out(path: Path, *, lines: bool = False) -> HeldOut:
+def read_held_out(path: Path, *, with_line_labels: bool = False) -> HeldOutSet:
     """Read a library with labels by place, written by :func:`underpaint.simulate.simulate_library`.
 
-    With ``lines``, a group is present if the lines of its element are visible, as for the training of networks that
-    predict amounts.
+    With ``with_line_labels``, a group is present if the lines of its element are visible. Networks that predict amounts
+    are trained with these labels.
     """
-    arrays = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
+    array_names = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
     with h5py.File(path, "r") as file:
         name_lists: dict[str, Any] = {
             name: tuple(json.loads(file.attrs[name])) for name in ("names", "kinds", "materials")
         }
-        values = {name: file[name][()] for name in arrays}
-        if lines:
+        array_by_name = {name: file[name][()] for name in array_names}
+        if with_line_labels:
             line_limits = file["lines_needed"][()], file["lines_hidden"][()]
-            line_labels = labels_by_lines(name_lists["names"], values["labels"], values["counts_needed"], *line_limits)
-            values |= dict(zip(("labels", "counts_needed", "max_absent_counts"), line_labels, strict=True))
-        return HeldOut(**values, **name_lists)
+            line_labels = labels_by_lines(
+                name_lists["names"], array_by_name["labels"], array_by_name["counts_needed"], *line_limits
+            )
+            array_by_name |= dict(zip(("labels", "counts_needed", "max_absent_counts"), line_labels, strict=True))
+        return HeldOutSet(**array_by_name, **name_lists)
 
 
 @dataclass(frozen=True)
@@ -262,43 +273,49 @@ class LabelledMockups:
         return Spectra.from_instrument(self.mockups.counts, self.mockups.axis, self.mockups.instrument)
 
 
-def simulate_mockups(plan: TrustPlan, *, lines: bool = False) -> LabelledMockups:
-    """Simulate the mock-ups with labels of visible pigments; with ``lines``, of visible lines of any material."""
+def simulate_mockups(plan: TrustPlan, *, with_line_labels: bool = False) -> LabelledMockups:
+    """Simulate the mock-ups with labels of visible pigments, or of visible lines if ``with_line_labels`` is True."""
     mockups = paint_mockups(plan.mockup_spectra, plan.mockup_counts, plan.seed)
     outputs = _mockup_outputs(mockups)
-    labels, counts_needed, max_absent_counts = _visibility(mockups, outputs, lines=lines)
+    labels, counts_needed, max_absent_counts = _labels_and_limits(mockups, outputs, with_line_labels=with_line_labels)
     counts = mockups.counts.sum(axis=1)[:, None]
     is_present = present_at(labels, max_absent_counts, counts)
     return LabelledMockups(mockups, outputs.names, is_present.astype(np.uint8), is_present & (counts_needed <= counts))
 
 
-def scores_without_finetuning(labelled: LabelledMockups, answer: Answer) -> dict[str, Any]:
-    """Return the scores of each group, in the form of :func:`~underpaint.lab.evaluation.groups.summarise`."""
-    return summarise(answer(labelled.spectra), labelled.labels, labelled.is_visible, labelled.groups)
+def scores_without_finetuning(labelled_mockups: LabelledMockups, answer_function: AnswerFunction) -> dict[str, Any]:
+    """Return the scores of each group, in the form of :func:`~underpaint.lab.evaluation.groups.summarise_scores`."""
+    return summarise_scores(
+        answer_function(labelled_mockups.spectra),
+        labelled_mockups.labels,
+        labelled_mockups.is_visible,
+        labelled_mockups.groups,
+    )
 
 
 def finetuning_obstacle(model_card: ModelCard) -> str:
-    """Return the reason why a model cannot be fine-tuned here; an empty string if it can."""
-    missing = [name for name in ("torch", "lightning", "onnx") if find_spec(name) is None]
-    if missing:
-        return f"{', '.join(missing)} is not installed"
+    """Return the reason why a model cannot be fine-tuned, or an empty string if it can."""
+    missing_packages = [name for name in ("torch", "lightning", "onnx") if find_spec(name) is None]
+    if missing_packages:
+        return f"{', '.join(missing_packages)} is not installed"
     if not model_card.kind.startswith("layers") and model_card.kind != "default":
         return f"a network of the kind {model_card.kind} has no groups as outputs"
     return ""
 
 
 def finetuned_scores(
-    labelled: LabelledMockups, model: str | Path, plan: TrustPlan, folder: Path, progress: Progress
+    labelled_mockups: LabelledMockups, model: str | Path, plan: TrustPlan, folder: Path, progress: Progress
 ) -> tuple[dict[str, Any], int]:
-    """Cross-validate a fine-tuned model by structure, and pool the answers of all folds.
+    """Cross-validate a fine-tuned model by structure, and score the pooled answers of all folds.
 
-    Each fold leaves out a top or a family of bottoms, and fine-tunes on a fifth of the rest.
+    In each fold, the spectra of a top or of a family of bottoms are the test set. The model is fine-tuned on other
+    spectra, a fifth of all.
 
     Returns
     -------
     dict
-        Scores over the left-out spectra, in the form of :func:`~underpaint.lab.evaluation.groups.summarise`. A group
-        that is missing in the training set of a fold is scored, too; its labels are unknown in training.
+        Scores over the left-out spectra, in the form of :func:`~.groups.summarise_scores`.
+        Groups without a training spectrum in a fold are also scored. Their labels are unknown in training.
     int
         Number of folds.
 
@@ -312,24 +329,27 @@ def finetuned_scores(
     from underpaint.lab.training import answers, finetune, load_trainable
     from underpaint.lab.training.labelled import absent_as_unknown
 
-    splits = splits_by_group(structure_families(labelled.mockups), plan.seed)[: plan.folds]
-    probabilities, tested_rows = [], []
-    for number, split in enumerate(splits):
-        progress("Fine-tuning, structures left out", number, len(splits))
+    splits = splits_by_group(structure_families(labelled_mockups.mockups), plan.seed)[: plan.folds]
+    probabilities, test_rows_by_fold = [], []
+    for fold_number, split in enumerate(splits):
+        progress("Fine-tuning, structures left out", fold_number, len(splits))
         pretrained_model = load_trainable(model)
         library, settings = (
-            _as_library(labelled, pretrained_model),
-            _finetune_settings(pretrained_model, plan, folder / f"structure_out_{number}"),
+            _as_library(labelled_mockups, pretrained_model),
+            _finetune_settings(pretrained_model, plan, folder / f"structure_out_{fold_number}"),
         )
         trained_model = finetune(
             pretrained_model, settings, absent_as_unknown(library.select_rows(split.finetune_rows))
         ).trained_model
         probability = answers(trained_model, library, split.test_rows, settings)
-        probabilities.append(columns_by_name(probability, library.names, labelled.groups))
-        tested_rows.append(split.test_rows)
-    test_rows = np.concatenate(tested_rows)
-    return summarise(
-        np.concatenate(probabilities), labelled.labels[test_rows], labelled.is_visible[test_rows], labelled.groups
+        probabilities.append(columns_by_name(probability, library.names, labelled_mockups.groups))
+        test_rows_by_fold.append(split.test_rows)
+    test_rows = np.concatenate(test_rows_by_fold)
+    return summarise_scores(
+        np.concatenate(probabilities),
+        labelled_mockups.labels[test_rows],
+        labelled_mockups.is_visible[test_rows],
+        labelled_mockups.groups,
     ), len(splits)
 
 
@@ -341,27 +361,29 @@ def _mockup_outputs(mockups: Mockups) -> Outputs:
     return group_outputs(sorted(library()[name].name for name in names))
 
 
-def _visibility(
-    mockups: Mockups, outputs: Outputs, *, lines: bool
+def _labels_and_limits(
+    mockups: Mockups, outputs: Outputs, *, with_line_labels: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    batches = []
+    label_batches = []
     detector = mockups.instrument.detector
-    for start in range(0, len(mockups), BATCH_SIZE):
-        samples = mockups.stratigraphies[start : start + BATCH_SIZE]
+    for batch_start in range(0, len(mockups), BATCH_SIZE):
+        samples = mockups.stratigraphies[batch_start : batch_start + BATCH_SIZE]
         emission = emit(samples, mockups.instrument, single=True)
         expected_counts = np.asarray(render(emission, detector, mockups.axis), dtype=np.float64)
-        batches.append(
-            visible_labels(samples, emission, expected_counts, outputs, detector, mockups.axis, by_lines=lines)
+        label_batches.append(
+            visible_labels(samples, emission, expected_counts, outputs, detector, mockups.axis, by_lines=with_line_labels)
         )
-    labels, counts_needed, max_absent_counts = (np.concatenate(arrays) for arrays in zip(*batches, strict=True))
+    labels, counts_needed, max_absent_counts = (
+        np.concatenate(batch_arrays) for batch_arrays in zip(*label_batches, strict=True)
+    )
     return labels, counts_needed, max_absent_counts
 
 
-def _as_library(labelled: LabelledMockups, pretrained_model: "TrainedNetwork") -> "Library":
-    """Return the mock-ups as a library on the axis of a model; names without a label are unknown, not absent."""
+def _as_library(labelled_mockups: LabelledMockups, pretrained_model: "TrainedNetwork") -> "Library":
+    """Return the mock-ups as a library on the axis of a model, with unknown labels for names without a label."""
     from underpaint.lab.training import labelled_spectra
 
-    mockups, model_card = labelled.mockups, pretrained_model.card
+    mockups, model_card = labelled_mockups.mockups, pretrained_model.card
     present_names = [
         sorted(pigments_in(stratigraphy) & set(model_card.names)) for stratigraphy in mockups.stratigraphies
     ]
@@ -379,17 +401,17 @@ def _as_library(labelled: LabelledMockups, pretrained_model: "TrainedNetwork") -
     )
 
 
-def _finetune_settings(pretrained_model: "TrainedNetwork", plan: TrustPlan, out: Path) -> "FinetuneSettings":
+def _finetune_settings(pretrained_model: "TrainedNetwork", plan: TrustPlan, output_folder: Path) -> "FinetuneSettings":
     from underpaint.lab.training import FinetuneSettings
 
     return FinetuneSettings(
         library=(Path("mockups"),),
-        out=out,
+        out=output_folder,
         name=pretrained_model.card.name,
         kind=pretrained_model.card.kind,
         epochs=plan.finetune_epochs,
         dense_epochs=plan.dense_epochs,
-        split="structure",  # a random validation set would share structures with training
+        split="structure",  # a random split would put the same structures in training and validation set
         test_share=0.0,
         threads=plan.threads,
         seed=plan.seed,

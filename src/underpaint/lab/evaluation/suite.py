@@ -17,12 +17,12 @@ from underpaint.data.maps import split_place
 from underpaint.errors import CoverageError, OutputError, TrainingError
 from underpaint.lab.evaluation import baselines, calibration, measured_scan, monte_carlo, open_set, order
 from underpaint.lab.evaluation.answering import Spectra, run_model
-from underpaint.lab.evaluation.groups import mean, summarise
+from underpaint.lab.evaluation.groups import mean, summarise_scores
 from underpaint.lab.evaluation.plan import TrustPlan
 from underpaint.lab.evaluation.scores import counts_key
 from underpaint.lab.evaluation.simulated import (
-    Answer,
-    HeldOut,
+    AnswerFunction,
+    HeldOutSet,
     LabelledMockups,
     finetuned_scores,
     finetuning_obstacle,
@@ -43,70 +43,72 @@ from underpaint.runtime.progress import Progress, no_progress
 
 
 class Stages:
-    """A folder of finished stages.
+    """Folder with the records of finished stages.
 
     Parameters
     ----------
     folder : Path
-        Folder of the records; it is created if it is missing.
-    facts : dict
-        Settings, model and versions that all scores depend on. A stage stored with other facts is run again.
+        Folder of the records, which is created if it is missing.
+    dependencies : dict
+        Settings, model and versions that all scores depend on. A stage stored with other dependencies is run again.
     """
 
-    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
-        self.folder, self._facts = folder, facts
+    def __init__(self, folder: Path, dependencies: dict[str, Any]) -> None:
+        self.folder, self._facts = folder, dependencies
         claim_folder(folder)
 
-    def result_of(self, name: str, compute: Callable[[], dict[str, Any]], facts: dict[str, Any] | None = None) -> Any:
+    def result_of(
+        self, name: str, compute_scores: Callable[[], dict[str, Any]], dependencies: dict[str, Any] | None = None
+    ) -> Any:
         """Return the stored scores of a stage, or compute and store them.
 
         Parameters
         ----------
         name : str
             Name of the stage and of its file.
-        compute : callable
+        compute_scores : callable
             Function that returns the scores as plain values.
-        facts : dict, optional
-            Further facts that this stage depends on.
+        dependencies : dict, optional
+            Further dependencies of this stage.
         """
-        stage_facts = plain({**self._facts, **(facts or {})})
+        stage_dependencies = plain({**self._facts, **(dependencies or {})})
         path = self.folder / f"{name}.json"
-        stored_record = self._read(path)
-        if stored_record.get("facts") == stage_facts:
+        stored_record = self._read_record(path)
+        if stored_record.get("facts") == stage_dependencies:
             return stored_record["figures"]
         start_time = time.perf_counter()
-        scores = plain(compute())
-        record = {"facts": stage_facts, "seconds": round(time.perf_counter() - start_time, 1), "figures": scores}
+        scores = plain(compute_scores())
+        record = {"facts": stage_dependencies, "seconds": round(time.perf_counter() - start_time, 1), "figures": scores}
         write_json(path, record)
         return scores
 
     def seconds(self) -> dict[str, float]:
         """Return the run time of each stage, in s."""
-        records = {path.stem: self._read(path) for path in sorted(self.folder.glob("*.json"))}
+        records = {path.stem: self._read_record(path) for path in sorted(self.folder.glob("*.json"))}
         return {name: record["seconds"] for name, record in records.items() if "seconds" in record}
 
     @staticmethod
-    def _read(path: Path) -> dict[str, Any]:
+    def _read_record(path: Path) -> dict[str, Any]:
         if not path.is_file():
             return {}
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError):
-            # this class writes whole files, so a damaged file is not its own: the stage is run again
+            # a damaged file was not written by this class, so the stage is run again
             return {}
         return record if isinstance(record, dict) else {}
 
 
-def spectra_per_second(model: OnnxModel, seconds: float, *, block: int = 2048) -> float:
-    """Measure the spectra per second of a model, over the given time, on blocks of spectra in memory."""
+def spectra_per_second(model: OnnxModel, seconds: float, *, block_size: int = 2048) -> float:
+    """Measure how many spectra per second a model processes, on blocks of spectra in memory."""
     axis = model.card.axis
-    counts = np.random.default_rng(0).poisson(20.0, (block, axis.n_bin)).astype(np.float32)
-    recorded = np.tile(np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (block, 1))
-    model(counts, recorded)
+    counts = np.random.default_rng(0).poisson(20.0, (block_size, axis.n_bin)).astype(np.float32)
+    recorded_kev = np.tile(np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (block_size, 1))
+    model(counts, recorded_kev)
     start_time, n_spectra = time.perf_counter(), 0
     while time.perf_counter() - start_time < seconds:
-        model(counts, recorded)
-        n_spectra += block
+        model(counts, recorded_kev)
+        n_spectra += block_size
     return n_spectra / (time.perf_counter() - start_time)
 
 
@@ -117,7 +119,7 @@ PAPER_MODEL = "xu2022"
 """Name of the shipped reproduction of the paper's network."""
 AURORA_SCORES = ("auroc", "spearman")
 PAPER_BLOCK_SIZE = 128
-"""Spectra per block for the paper's network; larger blocks would exceed the measuring time."""
+"""Number of spectra per block for the paper's network, small enough for the measuring time."""
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,9 @@ class Inputs:
     model : str or Path
         Name of a shipped model, or path of an ``.onnx`` file.
     reference : Path or None
-        Folder of the Monte Carlo panels; None to leave them out.
+        Folder of the Monte Carlo panels, or None to leave them out.
     scans : tuple of str
-        Files of a measured scan, one for each detector; empty to leave the scan out.
+        Files of a measured scan, one for each detector, or empty to leave the scan out.
     instrument_model : Path or None
         Model for one instrument and palette (``underpaint train --instrument``). Its model card contains the
         scores from its training.
@@ -143,14 +145,14 @@ class Inputs:
     instrument_model: Path | None = None
 
     @property
-    def missing(self) -> list[str]:
-        """Names of the inputs that a complete run needs and that are missing."""
+    def missing_inputs(self) -> list[str]:
+        """Names of the missing inputs, without which a run is incomplete."""
         is_missing = {"monte_carlo": self.reference is None, "aurora": len(self.scans) < 2}
-        return [name for name, missing in is_missing.items() if missing]
+        return [name for name, is_input_missing in is_missing.items() if is_input_missing]
 
 
 class Suite:
-    """The stages of one run.
+    """Evaluation suite of one model, with its stages as methods.
 
     Parameters
     ----------
@@ -167,26 +169,28 @@ class Suite:
         self.model = open_model(inputs.model, threads=plan.threads)
         self.digest = sha256_of(model_path(inputs.model))
         self.instrument_card = None if inputs.instrument_model is None else load_card(inputs.instrument_model)
-        facts = {"plan": plan.model_dump(mode="json", exclude={"workers", "threads"}), "version": __version__}
-        self.stages = Stages(folder, facts)
+        dependencies = {"plan": plan.model_dump(mode="json", exclude={"workers", "threads"}), "version": __version__}
+        self.stages = Stages(folder, dependencies)
         self.folder = self.stages.folder
 
     def run_stage(
-        self, stage: str, compute: Callable[[], dict[str, Any]], *, uses_model: bool = True, **facts: Any
+        self, stage: str, compute_scores: Callable[[], dict[str, Any]], *, uses_model: bool = True, **dependencies: Any
     ) -> Any:
-        """Return the scores of a stage; they depend on the model unless ``uses_model`` is False."""
+        """Return the stored or computed scores of a stage, which depend on the model if ``uses_model`` is True."""
         self.progress(stage.replace("_", " ").capitalize(), 0, 1)
-        return self.stages.result_of(stage, compute, facts | ({"model": self.digest} if uses_model else {}))
+        return self.stages.result_of(
+            stage, compute_scores, dependencies | ({"model": self.digest} if uses_model else {})
+        )
 
     @cached_property
-    def held_out(self) -> HeldOut:
-        """The held-out set."""
+    def held_out(self) -> HeldOutSet:
+        """The simulated held-out set."""
         return held_out_set(self.plan, self.model.card, self.folder, self.progress)
 
     @cached_property
     def mockups(self) -> LabelledMockups:
         """The virtual mock-ups."""
-        return simulate_mockups(self.plan, lines=self.predicts_lines)
+        return simulate_mockups(self.plan, with_line_labels=self.predicts_lines)
 
     @cached_property
     def paper_model(self) -> OnnxModel:
@@ -195,7 +199,7 @@ class Suite:
 
     @property
     def predicts_lines(self) -> bool:
-        """Whether the model predicts which lines are visible, instead of which pigments are present."""
+        """Whether the model predicts which lines are visible, and not which pigments are present."""
         return bool(self.model.card.amounts)
 
     @property
@@ -204,23 +208,23 @@ class Suite:
         group_names = {split_place(group)[0] for member_groups in self.model.card.groups for group in member_groups}
         return tuple(sorted(group_names))
 
-    def answer(self, groups: Sequence[str], model: OnnxModel | None = None) -> Answer:
-        """Return a function that computes the group probabilities with a model, by default the model of the suite."""
+    def answer_function(self, groups: Sequence[str], model: OnnxModel | None = None) -> AnswerFunction:
+        """Return a function from spectra to group probabilities of a model, by default the model of the suite."""
         return lambda spectra: run_model(model or self.model, spectra).probability_by_group(groups)
 
-    def without_conditions(self, groups: Sequence[str]) -> Answer:
-        """Return a function that computes the group probabilities with the model, without instrument conditions."""
+    def answer_without_conditions(self, groups: Sequence[str]) -> AnswerFunction:
+        """Return a function from spectra without instrument conditions to group probabilities of the model."""
         return lambda spectra: run_model(self.model, spectra.without_conditions()).probability_by_group(groups)
 
-    def baseline_answers(self, groups: Sequence[str], threshold: float) -> dict[str, Answer]:
-        """Return the baselines that are defined for any spectra."""
+    def baseline_answers(self, groups: Sequence[str], threshold: float) -> dict[str, AnswerFunction]:
+        """Return the baselines that need only spectra, by name."""
 
         def line_claims(spectra: Spectra) -> NDArray[np.float32]:
             return np.asarray(baselines.line_sigmas(spectra, groups) > threshold, dtype=np.float32)
 
         return {
             "always_yes": lambda spectra: baselines.always_yes(spectra, groups),
-            PAPER_MODEL: self.answer(groups, self.paper_model),
+            PAPER_MODEL: self.answer_function(groups, self.paper_model),
             "element_thresholds": line_claims,
         }
 
@@ -228,31 +232,35 @@ class Suite:
 
     def simulated_scores(self) -> dict[str, Any]:
         """Score the groups on the held-out set, with and without instrument conditions."""
-        held_out, plan = self.held_out, self.plan
+        held_out_spectra, plan = self.held_out, self.plan
         scores_by_counts = {
-            counts_key(counts): group_scores(held_out, self.answer(held_out.groups), counts, plan.seed)
+            counts_key(counts): group_scores(
+                held_out_spectra, self.answer_function(held_out_spectra.groups), counts, plan.seed
+            )
             for counts in plan.counts
         }
         scores_without_conditions = {
-            counts_key(counts): group_scores(held_out, self.without_conditions(held_out.groups), counts, plan.seed)
+            counts_key(counts): group_scores(
+                held_out_spectra, self.answer_without_conditions(held_out_spectra.groups), counts, plan.seed
+            )
             for counts in UNSEEN_COUNTS
         }
         return {
             "data": "simulated",
-            "n": len(held_out),
+            "n": len(held_out_spectra),
             "by_counts": scores_by_counts,
             "untold": macro_f1_by_counts(scores_without_conditions),
         }
 
     def calibration_scores(self) -> dict[str, Any]:
-        """Return calibration errors, and the coverage of prediction sets and of intervals in each decade of counts."""
-        held_out = self.held_out
-        sets_by_decade = calibration.draw_by_decade(held_out, self.plan.seed)
-        model_answers = [run_model(self.model, decade_spectra.spectra) for decade_spectra in sets_by_decade]
+        """Return calibration errors and coverages of prediction sets and intervals, by decade of total counts."""
+        held_out_spectra = self.held_out
+        spectra_by_decade = calibration.draw_spectra_by_decade(held_out_spectra, self.plan.seed)
+        model_answers = [run_model(self.model, decade_spectra.spectra) for decade_spectra in spectra_by_decade]
         answers = calibration.AnswersByDecade(
-            held_out,
-            sets_by_decade,
-            [decade_answers.probability_by_group(held_out.groups) for decade_answers in model_answers],
+            held_out_spectra,
+            spectra_by_decade,
+            [decade_answers.probability_by_group(held_out_spectra.groups) for decade_answers in model_answers],
         )
         prediction_sets = self.model.card.sets
         coverage_calibrated_here = calibration.conformal_coverage(answers)
@@ -264,33 +272,43 @@ class Suite:
             else calibration.stated_coverage(answers, model_answers, prediction_sets),
             "sets_of": "half of the held-out instruments" if prediction_sets is None else "the model's card",
             "coverage_calibrated_here": coverage_calibrated_here,
-            "intervals": {"thickness_um": calibration.thickness_intervals(held_out, model_answers)},
+            "intervals": {"thickness_um": calibration.thickness_intervals(held_out_spectra, model_answers)},
         }
 
     def unseen_instrument_scores(self) -> dict[str, Any]:
         """Score the groups on instruments outside the ranges of training, with and without instrument conditions."""
         scores_by_instrument: dict[str, Any] = {}
-        for number, instrument_key in enumerate(unseen_instruments()):
-            self.progress("Unseen instruments", number, len(unseen_instruments()))
-            held_out = unseen_set(self.plan, self.model.card, self.folder, instrument_key, self.progress)
-            answers_by_key = {"told": self.answer(held_out.groups), "untold": self.without_conditions(held_out.groups)}
+        for instrument_number, instrument_key in enumerate(unseen_instruments()):
+            self.progress("Unseen instruments", instrument_number, len(unseen_instruments()))
+            held_out_spectra = unseen_set(self.plan, self.model.card, self.folder, instrument_key, self.progress)
+            answers_by_key = {
+                "told": self.answer_function(held_out_spectra.groups),
+                "untold": self.answer_without_conditions(held_out_spectra.groups),
+            }
             scores_by_instrument[instrument_key] = {
-                key: macro_f1_by_counts(
+                conditions_key: macro_f1_by_counts(
                     {
-                        counts_key(counts): group_scores(held_out, answer, counts, self.plan.seed)
+                        counts_key(counts): group_scores(held_out_spectra, answer_function, counts, self.plan.seed)
                         for counts in UNSEEN_COUNTS
                     }
                 )
-                for key, answer in answers_by_key.items()
+                for conditions_key, answer_function in answers_by_key.items()
             }
         mean_scores = {
-            key: {
-                counts_key(counts): mean([row[key][counts_key(counts)] for row in scores_by_instrument.values()])
+            conditions_key: {
+                counts_key(counts): mean(
+                    [
+                        scores_by_conditions[conditions_key][counts_key(counts)]
+                        for scores_by_conditions in scores_by_instrument.values()
+                    ]
+                )
                 for counts in UNSEEN_COUNTS
             }
-            for key in ("told", "untold")
+            for conditions_key in ("told", "untold")
         }
-        instrument_names = {key: instrument_key.name for key, instrument_key in unseen_instruments().items()}
+        instrument_names = {
+            conditions_key: instrument_key.name for conditions_key, instrument_key in unseen_instruments().items()
+        }
         return {
             "data": "simulated",
             "instruments": instrument_names,
@@ -300,33 +318,45 @@ class Suite:
 
     def choose_threshold(self) -> dict[str, Any]:
         """Choose the element thresholds on a separate set of spectra."""
-        held_out = tuning_set(self.plan, self.model.card, self.folder, self.progress)
-        return {"sigmas": baselines.choose_threshold(held_out, UNSEEN_COUNTS, self.plan.seed), "n": len(held_out)}
+        held_out_spectra = tuning_set(self.plan, self.model.card, self.folder, self.progress)
+        return {
+            "sigmas": baselines.choose_threshold(held_out_spectra, UNSEEN_COUNTS, self.plan.seed),
+            "n": len(held_out_spectra),
+        }
 
     def baseline_scores(self, threshold: float) -> dict[str, Any]:
-        """Score the baselines and the model on a part of the held-out set."""
-        held_out = self.held_out.select(slice(0, min(self.plan.baseline_spectra, len(self.held_out))))
+        """Score the model and the baselines on a part of the held-out set."""
+        held_out_spectra = self.held_out.select_rows(slice(0, min(self.plan.baseline_spectra, len(self.held_out))))
         scores_by_contestant: dict[str, Any] = {}
-        contestants = {"model": self.answer(held_out.groups), **self.baseline_answers(held_out.groups, threshold)}
-        sets_by_decade = calibration.draw_by_decade(held_out, self.plan.seed)
-        for number, (model_name, answer) in enumerate(contestants.items()):
-            self.progress("Baselines", number, len(contestants))
-            probability = [answer(decade_spectra.spectra) for decade_spectra in sets_by_decade]
+        contestants = {
+            "model": self.answer_function(held_out_spectra.groups),
+            **self.baseline_answers(held_out_spectra.groups, threshold),
+        }
+        spectra_by_decade = calibration.draw_spectra_by_decade(held_out_spectra, self.plan.seed)
+        for method_number, (model_name, answer_function) in enumerate(contestants.items()):
+            self.progress("Baselines", method_number, len(contestants))
+            probability = [answer_function(decade_spectra.spectra) for decade_spectra in spectra_by_decade]
             scores_by_contestant[model_name] = {
                 "by_counts": {
-                    counts_key(counts): group_scores(held_out, answer, counts, self.plan.seed)
+                    counts_key(counts): group_scores(held_out_spectra, answer_function, counts, self.plan.seed)
                     for counts in self.plan.counts
                 },
-                **calibration.calibration_error(calibration.AnswersByDecade(held_out, sets_by_decade, probability)),
+                **calibration.calibration_error(
+                    calibration.AnswersByDecade(held_out_spectra, spectra_by_decade, probability)
+                ),
             }
-        return {"data": "simulated", "n": len(held_out), "by_contestant": scores_by_contestant}
+        return {"data": "simulated", "n": len(held_out_spectra), "by_contestant": scores_by_contestant}
 
     def structure_scores(self, threshold: float) -> dict[str, Any]:
         """Score the model and the baselines on the mock-ups without fine-tuning."""
         mockups = self.mockups
-        contestants = {"model": self.answer(mockups.groups), **self.baseline_answers(mockups.groups, threshold)}
+        contestants = {
+            "model": self.answer_function(mockups.groups),
+            **self.baseline_answers(mockups.groups, threshold),
+        }
         scores_by_contestant = {
-            model_name: scores_without_finetuning(mockups, answer) for model_name, answer in contestants.items()
+            model_name: scores_without_finetuning(mockups, answer_function)
+            for model_name, answer_function in contestants.items()
         }
         return {"data": "simulated", "n": len(mockups.mockups), "by_contestant": scores_by_contestant}
 
@@ -336,9 +366,9 @@ class Suite:
         if obstacle:
             return {"left_out": obstacle}
         mockups = self.mockups
-        folder = self.folder / f"finetuned_{self.digest[:12]}"
+        finetuning_folder = self.folder / f"finetuned_{self.digest[:12]}"
         try:
-            scores, n_fold = finetuned_scores(mockups, self.inputs.model, self.plan, folder, self.progress)
+            scores, n_fold = finetuned_scores(mockups, self.inputs.model, self.plan, finetuning_folder, self.progress)
         except (CoverageError, TrainingError) as error:
             return {"left_out": str(error)}
         return {"data": "simulated", "folds": n_fold, **scores}
@@ -348,34 +378,40 @@ class Suite:
         if self.inputs.reference is None:
             return {"left_out": "no reference was given"}
         plan, panels = self.plan, monte_carlo.read_panels(self.inputs.reference)
-        contestants = {"model": self.answer(self.groups), **self.baseline_answers(self.groups, threshold)}
+        contestants = {"model": self.answer_function(self.groups), **self.baseline_answers(self.groups, threshold)}
         scores_by_contestant = {
             model_name: {
                 counts_key(counts): monte_carlo.panel_scores(
-                    panels, answer, self.groups, counts, plan.panel_draws, plan.seed, lines=self.predicts_lines
+                    panels,
+                    answer_function,
+                    self.groups,
+                    counts,
+                    plan.panel_draws,
+                    plan.seed,
+                    with_line_labels=self.predicts_lines,
                 )
                 for counts in plan.panel_counts
             }
-            for model_name, answer in contestants.items()
+            for model_name, answer_function in contestants.items()
         }
         return {"data": "Monte Carlo", "by_contestant": scores_by_contestant}
 
-    def order_bound(self) -> dict[str, Any]:
+    def wrong_order_deviances(self) -> dict[str, Any]:
         """Return the deviances of wrong layer orders for the spectrum of each pair of pigments."""
         show_progress = partial(self.progress, "Fitting other orders")
         return order.rival_deviances(self.plan.order_pigments, load_instrument(SUITE_INSTRUMENT), show_progress)
 
-    def layer_order(self, rival_deviances: dict[str, dict[str, float]]) -> dict[str, Any]:
-        """Score the layer orders from the network, and from fits with its pigments, and compute the upper bound."""
+    def layer_order_scores(self, rival_deviances: dict[str, dict[str, float]]) -> dict[str, Any]:
+        """Score the layer orders that the network and fits of its pigments claim, and compute the upper bound."""
         plan, instrument = self.plan, load_instrument(SUITE_INSTRUMENT)
-        pairs = order.pairs_of(rival_deviances, instrument)
+        pairs = order.pairs_from_deviances(rival_deviances, instrument)
         scores_by_counts = {}
         for counts in plan.order_counts:
             spectra = order.draw_pair_spectra(pairs, instrument, counts, plan.order_draws, plan.seed)
-            claims = order.network_order(run_model(self.model, spectra), pairs, plan.order_draws)
+            order_claims = order.network_order_claims(run_model(self.model, spectra), pairs, plan.order_draws)
             refined_spectra = order.draw_pair_spectra(pairs, instrument, counts, plan.refined_draws, plan.seed)
             show_progress = partial(self.progress, f"Fitting orders at {counts_key(counts)} counts")
-            refined_claims = order.refined_order(
+            refined_claims = order.fit_order_claims(
                 run_model(self.model, refined_spectra),
                 refined_spectra,
                 pairs,
@@ -385,19 +421,25 @@ class Suite:
             )
             scores_by_counts[counts_key(counts)] = {
                 "bound": order.order_bound(pairs, counts),
-                "network": order.order_scores(claims, pairs, counts),
+                "network": order.order_scores(order_claims, pairs, counts),
                 "refined": order.order_scores(refined_claims, pairs, counts),
             }
-        layers = f"{order.TOP_UM:g} um over {order.BELOW_UM:g} um over {order.GROUND_UM:g} um {order.GROUND}"
-        return {"data": "simulated", "instrument": SUITE_INSTRUMENT, "layers": layers, "by_counts": scores_by_counts}
+        upper_um, lower_um, ground_um = order.UPPER_LAYER_UM, order.LOWER_LAYER_UM, order.GROUND_LAYER_UM
+        layer_text = f"{upper_um:g} um over {lower_um:g} um over {ground_um:g} um {order.GROUND}"
+        return {
+            "data": "simulated",
+            "instrument": SUITE_INSTRUMENT,
+            "layers": layer_text,
+            "by_counts": scores_by_counts,
+        }
 
     def open_set_scores(self) -> dict[str, Any]:
         """Evaluate the unlikeness score with each element left out in turn."""
         plan, instrument = self.plan, load_instrument(SUITE_INSTRUMENT)
         show_progress = partial(self.progress, "Simulating the open set")
-        samples = open_set.draw_samples(plan.open_set_spectra, instrument, plan.seed, progress=show_progress)
+        open_set_samples = open_set.draw_samples(plan.open_set_spectra, instrument, plan.seed, progress=show_progress)
         scores_by_counts = {
-            counts_key(counts): open_set.leave_each_out(samples, counts, instrument, plan.seed)
+            counts_key(counts): open_set.leave_each_out(open_set_samples, counts, instrument, plan.seed)
             for counts in plan.open_set_counts
         }
         return {
@@ -407,77 +449,89 @@ class Suite:
             "by_counts": scores_by_counts,
         }
 
-    def likelihood_fit(self, threshold: float) -> dict[str, Any]:
-        """Fit the forward model to a small test set, and score the other methods on the same spectra."""
+    def likelihood_fit_scores(self, threshold: float) -> dict[str, Any]:
+        """Fit the forward model to a small test set, and score the fits and all other methods on this set."""
         instrument = load_instrument(SUITE_INSTRUMENT)
-        data = baselines.fit_set(self.plan, palette_for(self.model.card), instrument, lines=self.predicts_lines)
+        test_set = baselines.simulate_fit_set(
+            self.plan, palette_for(self.model.card), instrument, with_line_labels=self.predicts_lines
+        )
         show_progress = partial(self.progress, "Fitting the forward model")
-        fitted_presence, seconds_per_spectrum = baselines.likelihood_fit(data, threshold, show_progress)
-        contestants = {"model": self.answer(data.groups), **self.baseline_answers(data.groups, threshold)}
-        answers = {model_name: answer(data.spectra) for model_name, answer in contestants.items()} | {
-            "likelihood_fit": fitted_presence
+        fitted_presence, seconds_per_spectrum = baselines.likelihood_fit(test_set, threshold, show_progress)
+        contestants = {
+            "model": self.answer_function(test_set.groups),
+            **self.baseline_answers(test_set.groups, threshold),
         }
+        answers_by_model = {
+            model_name: answer_function(test_set.spectra) for model_name, answer_function in contestants.items()
+        } | {"likelihood_fit": fitted_presence}
         scores_by_contestant = {
-            model_name: summarise(probability, data.labels, data.is_visible, data.groups)
-            for model_name, probability in answers.items()
+            model_name: summarise_scores(probability, test_set.labels, test_set.is_visible, test_set.groups)
+            for model_name, probability in answers_by_model.items()
         }
-        settings = {
-            "n": len(data.spectra),
+        fit_record = {
+            "n": len(test_set.spectra),
             "counts": self.plan.fitted_counts,
             "seconds_per_spectrum": seconds_per_spectrum,
         }
-        return {"data": "simulated", "instrument": SUITE_INSTRUMENT, **settings, "by_contestant": scores_by_contestant}
+        return {
+            "data": "simulated",
+            "instrument": SUITE_INSTRUMENT,
+            **fit_record,
+            "by_contestant": scores_by_contestant,
+        }
 
     def scan_scores(self, model: str | OnnxModel) -> dict[str, Any]:
-        """Compare the pigments of a measured scan with its line areas, and the scans of its two detectors."""
+        """Compare the pigments of a measured scan with its line areas, and between its two detectors."""
         if not self.inputs.scans:
             return {"left_out": "no scan was given"}
         try:
-            identified_scans = [measured_scan.identify_scan(source, model) for source in self.inputs.scans]
+            identified_scans = [measured_scan.identify_scan(scan_path, model) for scan_path in self.inputs.scans]
         except CoverageError as error:
             return {"left_out": str(error)}
         sources_and_scans = zip(self.inputs.scans, identified_scans, strict=True)
         scores_by_scan = {
-            Path(source).name: measured_scan.compare_with_lines(identified) for source, identified in sources_and_scans
+            Path(scan_path).name: measured_scan.compare_with_lines(identified_scan)
+            for scan_path, identified_scan in sources_and_scans
         }
-        keys = [prefix + key for key in AURORA_SCORES for prefix in ("", "baseline_")]
+        score_keys = [key_prefix + score_key for score_key in AURORA_SCORES for key_prefix in ("", "baseline_")]
         scores: dict[str, Any] = {
-            key: measured_scan.worst_scores([scan_scores[key] for scan_scores in scores_by_scan.values()])
-            for key in keys
+            score_key: measured_scan.worst_scores([scan_scores[score_key] for scan_scores in scores_by_scan.values()])
+            for score_key in score_keys
         }
         sources_and_scans = zip(self.inputs.scans, identified_scans, strict=True)
         scores["below_against_scatter"] = {
-            Path(source).name: measured_scan.below_scatter_correlation(identified.results)
-            for source, identified in sources_and_scans
+            Path(scan_path).name: measured_scan.below_scatter_correlation(identified_scan.results)
+            for scan_path, identified_scan in sources_and_scans
         }
         scores["place_determined"] = measured_scan.worst_scores(
-            [measured_scan.determined_places(identified.results) for identified in identified_scans]
+            [measured_scan.determined_places(identified_scan.results) for identified_scan in identified_scans]
         )
         if len(identified_scans) > 1:
-            first_results, second_results = (identified.results for identified in identified_scans[:2])
+            first_results, second_results = (identified_scan.results for identified_scan in identified_scans[:2])
             scores["place_contradictions"] = measured_scan.contradicting_places(first_results, second_results)
-            scores["kappa"] = measured_scan.agreement(first_results, second_results)
+            scores["kappa"] = measured_scan.pigment_agreement(first_results, second_results)
             kappa_of_halves = [
-                measured_scan.counting_agreement(identified, model, self.plan.seed) for identified in identified_scans
+                measured_scan.counting_agreement(identified_scan, model, self.plan.seed)
+                for identified_scan in identified_scans
             ]
             scores["kappa_of_halves"] = measured_scan.worst_scores(kappa_of_halves, max)
             scores["baseline_kappa"] = measured_scan.line_agreement(*identified_scans[:2])
-            scores["kappa_where_both_are_sure"] = measured_scan.agreement(
+            scores["kappa_where_both_are_sure"] = measured_scan.pigment_agreement(
                 first_results, second_results, confident_probability=measured_scan.CONFIDENT_PROBABILITY
             )
         return {"data": "measured", **scores, "by_scan": scores_by_scan}
 
-    def speed(self) -> dict[str, Any]:
-        """Measure the spectra per second of the model and of the paper's network."""
+    def measure_speed(self) -> dict[str, Any]:
+        """Measure how many spectra per second the model and the paper's network process."""
         seconds = self.plan.speed_seconds
         rate_by_model = {
             "model": spectra_per_second(self.model, seconds),
-            PAPER_MODEL: spectra_per_second(self.paper_model, seconds, block=PAPER_BLOCK_SIZE),
+            PAPER_MODEL: spectra_per_second(self.paper_model, seconds, block_size=PAPER_BLOCK_SIZE),
         }
         return {"spectra_per_second": rate_by_model, "threads": self.plan.threads}
 
-    def instrument_model(self) -> dict[str, Any]:
-        """Return the held-out scores in the model card of a model for one instrument and palette."""
+    def instrument_model_scores(self) -> dict[str, Any]:
+        """Return the held-out scores of the model for one instrument and palette, from its model card."""
         model_card = self.instrument_card
         if model_card is None:
             return {"left_out": "no model was given"}
@@ -487,7 +541,7 @@ class Suite:
         )
 
     def run(self) -> dict[str, Any]:
-        """Run every stage that is not finished yet, and return the scores of all stages by name."""
+        """Run every unfinished stage, and return the scores of all stages by name."""
         palette = list(palette_for(self.model.card))
         details = {
             "simulated": self.run_stage("simulated", self.simulated_scores),
@@ -497,43 +551,58 @@ class Suite:
                 "element_threshold", self.choose_threshold, uses_model=False, palette=palette, lines=self.predicts_lines
             ),
         }
-        sigmas = float(details["threshold"]["sigmas"])
+        threshold_sigmas = float(details["threshold"]["sigmas"])
         reference, scans = self._reference_facts(), list(self.inputs.scans)
         details |= {
-            "baselines": self.run_stage("baselines", partial(self.baseline_scores, sigmas), sigmas=sigmas),
-            "structure_out": self.run_stage("structures", partial(self.structure_scores, sigmas), sigmas=sigmas),
+            "baselines": self.run_stage(
+                "baselines", partial(self.baseline_scores, threshold_sigmas), sigmas=threshold_sigmas
+            ),
+            "structure_out": self.run_stage(
+                "structures", partial(self.structure_scores, threshold_sigmas), sigmas=threshold_sigmas
+            ),
             "structure_out_finetuned": self.run_stage("structures_finetuned", self.finetuned_structure_scores),
             "monte_carlo": self.run_stage(
-                "monte_carlo", partial(self.panel_scores, sigmas), sigmas=sigmas, reference=reference
+                "monte_carlo",
+                partial(self.panel_scores, threshold_sigmas),
+                sigmas=threshold_sigmas,
+                reference=reference,
             ),
         }
-        rival_deviances = self.run_stage("order_bound", self.order_bound, uses_model=False)
+        rival_deviances = self.run_stage("order_bound", self.wrong_order_deviances, uses_model=False)
         details |= {
-            "order": self.run_stage("layer_order", partial(self.layer_order, rival_deviances), rivals=rival_deviances),
+            "order": self.run_stage(
+                "layer_order", partial(self.layer_order_scores, rival_deviances), rivals=rival_deviances
+            ),
             "open_set": self.run_stage("open_set", self.open_set_scores, uses_model=False),
-            "likelihood_fit": self.run_stage("likelihood_fit", partial(self.likelihood_fit, sigmas), sigmas=sigmas),
+            "likelihood_fit": self.run_stage(
+                "likelihood_fit", partial(self.likelihood_fit_scores, threshold_sigmas), sigmas=threshold_sigmas
+            ),
             "aurora": self.run_stage("measured_scan", partial(self.scan_scores, self.model), scans=scans),
             "aurora_xu2022": self.run_stage(
                 "measured_scan_xu2022", partial(self.scan_scores, PAPER_MODEL), uses_model=False, scans=scans
             ),
-            "speed": self.run_stage("speed", self.speed),
-            "own_model": self.instrument_model(),
+            "speed": self.run_stage("speed", self.measure_speed),
+            "own_model": self.instrument_model_scores(),
         }
         return details
 
     def _reference_facts(self) -> list[str]:
-        folder = self.inputs.reference
+        reference_folder = self.inputs.reference
         return (
             []
-            if folder is None
-            else [sha256_of(folder / file_name) for file_name in monte_carlo.FILES if (folder / file_name).is_file()]
+            if reference_folder is None
+            else [
+                sha256_of(reference_folder / file_name)
+                for file_name in monte_carlo.FILE_NAMES
+                if (reference_folder / file_name).is_file()
+            ]
         )
 
 
 def evaluate_trust(
     target: str | Path, inputs: Inputs, plan: TrustPlan | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Run the suite and write the record of its scores; the same call resumes an interrupted run.
+    """Run the suite, and write the record of its scores. The same call resumes an interrupted run.
 
     Parameters
     ----------
@@ -547,9 +616,10 @@ def evaluate_trust(
     Returns
     -------
     dict
-        ``group_macro_f1``, ``order_accuracy``, ``order_bound``, ``ece``, ``coverage``, ``openset_auroc``,
-        ``auroc_aurora``, ``spearman_aurora``, ``kappa_aurora``, ``per_s``, ``train_minutes``; ``baselines`` with the
-        same names; ``details``; ``about``. Scores that were left out are None.
+        Headline scores, ``baselines`` with the same keys, ``details`` by stage, and ``about`` with the provenance.
+        The headline scores are ``group_macro_f1``, ``order_accuracy``, ``order_bound``, ``ece``, ``coverage``,
+        ``openset_auroc``, ``auroc_aurora``, ``spearman_aurora``, ``kappa_aurora``, ``per_s`` and ``train_minutes``.
+        Scores of stages that were left out are None.
 
     Raises
     ------
@@ -557,7 +627,7 @@ def evaluate_trust(
         The file contains the record of a complete run, and this run would be incomplete.
     """
     path, plan = Path(target), plan or TrustPlan()
-    is_complete = not plan.quick and not inputs.missing
+    is_complete = not plan.quick and not inputs.missing_inputs
     _refuse_smaller_run(path, run_is_complete=is_complete)
     suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or no_progress)
     details = suite.run()
@@ -576,20 +646,21 @@ def _refuse_smaller_run(path: Path, *, run_is_complete: bool) -> None:
         return
     if is_complete:
         raise OutputError(
-            f"Cannot write {path}: it contains the record of a complete run, and this run is quick or leaves out the "
-            "Monte Carlo panels (--reference) or the scan's two detectors (--scan, twice). Choose another --json."
+            f"Cannot write {path}: the file contains the record of a complete run, and this run is incomplete. It is "
+            "quick, or lacks the Monte Carlo panels (--reference) or the scans of two detectors (--scan, twice). "
+            "Choose another --json."
         )
 
 
 def _provenance(suite: Suite, *, is_complete: bool) -> dict[str, Any]:
-    """Return the provenance of the scores."""
+    """Return the model, settings and versions that the scores were computed with."""
     model_card = suite.model.card
     packages = ("underpaint", "numpy", "scipy", "xraylib", "onnxruntime")
     return {
         "suite": "trust",
         "complete": is_complete,
         "quick": suite.plan.quick,
-        "left_out": suite.inputs.missing,
+        "left_out": suite.inputs.missing_inputs,
         "model": {
             "name": model_card.name,
             "version": model_card.version,
@@ -603,10 +674,12 @@ def _provenance(suite: Suite, *, is_complete: bool) -> dict[str, Any]:
         "seconds": suite.stages.seconds(),
         "notes": [
             "Simulated spectra are from this package's forward model, with held-out seeds, structures and instruments.",
-            "Only labels that are visible at the given counts are scored; a composite pigment counts as its groups.",
-            "Monte Carlo panels are from another code (XMI-MSIM); aurora is a measured scan without labels.",
+            "Present labels that are not visible at the given counts are not scored.",
+            "A composite pigment counts as its groups.",
+            "Monte Carlo panels are from another code, XMI-MSIM.",
+            "Scores with the key aurora are from a measured scan without labels.",
             *(
-                ["The sizes of a quick run only show that the suite works; its scores have no significance."]
+                ["A quick run only tests that the suite works. Its scores have no significance."]
                 if suite.plan.quick
                 else []
             ),
@@ -615,24 +688,32 @@ def _provenance(suite: Suite, *, is_complete: bool) -> dict[str, Any]:
 
 
 def headline_scores(details: dict[str, Any]) -> dict[str, Any]:
-    """Return the headline scores."""
-    calibration_scores, aurora, open_set = details["calibration"], details["aurora"], details["open_set"]["by_counts"]
+    """Return the headline scores from the scores of all stages."""
+    calibration_scores, aurora_scores, open_set_by_counts = (
+        details["calibration"],
+        details["aurora"],
+        details["open_set"]["by_counts"],
+    )
     order_by_counts = details["order"]["by_counts"]
     return {
         "group_macro_f1": _group_macro_f1(details),
-        "order_accuracy": {counts: row["refined"]["accuracy"] for counts, row in order_by_counts.items()},
-        "order_accuracy_network": {counts: row["network"]["accuracy"] for counts, row in order_by_counts.items()},
-        "order_bound": {counts: row["bound"]["accuracy"] for counts, row in order_by_counts.items()},
+        "order_accuracy": {
+            counts: order_scores["refined"]["accuracy"] for counts, order_scores in order_by_counts.items()
+        },
+        "order_accuracy_network": {
+            counts: order_scores["network"]["accuracy"] for counts, order_scores in order_by_counts.items()
+        },
+        "order_bound": {counts: order_scores["bound"]["accuracy"] for counts, order_scores in order_by_counts.items()},
         "ece": calibration_scores["ece"],
         "coverage": calibration_scores["coverage"],
-        "openset_auroc": open_set[max(open_set, key=float)]["auroc"],
-        "auroc_aurora": aurora.get("auroc"),
-        "spearman_aurora": aurora.get("spearman"),
-        "kappa_aurora": _min_score(aurora.get("kappa")),
-        "kappa_aurora_bound": aurora.get("kappa_of_halves"),
+        "openset_auroc": open_set_by_counts[max(open_set_by_counts, key=float)]["auroc"],
+        "auroc_aurora": aurora_scores.get("auroc"),
+        "spearman_aurora": aurora_scores.get("spearman"),
+        "kappa_aurora": _min_score(aurora_scores.get("kappa")),
+        "kappa_aurora_bound": aurora_scores.get("kappa_of_halves"),
         "per_s": details["speed"]["spectra_per_second"]["model"],
         "train_minutes": _train_minutes(details),
-        "baselines": _baselines(details),
+        "baselines": _baseline_headlines(details),
     }
 
 
@@ -647,8 +728,8 @@ def _group_macro_f1(details: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _baselines(details: dict[str, Any]) -> dict[str, Any]:
-    """Return the headline scores of the baselines, under the same names."""
+def _baseline_headlines(details: dict[str, Any]) -> dict[str, Any]:
+    """Return the headline scores of the baselines, with the same keys as for the model."""
     scores_by_baseline: dict[str, Any] = {}
     for model_name, scores in details["baselines"]["by_contestant"].items():
         if model_name == "model":
@@ -662,21 +743,21 @@ def _baselines(details: dict[str, Any]) -> dict[str, Any]:
             },
             "ece": scores["ece"],
         }
-    aurora, paper_scores = details["aurora"], details["aurora_xu2022"]
+    aurora_scores, paper_scores = details["aurora"], details["aurora_xu2022"]
     scores_by_baseline[PAPER_MODEL] |= {
         "auroc_aurora": paper_scores.get("auroc"),
         "spearman_aurora": paper_scores.get("spearman"),
         "kappa_aurora": _min_score(paper_scores.get("kappa")),
         "per_s": details["speed"]["spectra_per_second"][PAPER_MODEL],
     }
-    likelihood_fit = details["likelihood_fit"]
+    likelihood_fit_scores = details["likelihood_fit"]
     scores_by_baseline["likelihood_fit"] = {
-        "group_macro_f1": {"fitted": likelihood_fit["by_contestant"]["likelihood_fit"]["macro_f1"]},
-        "per_s": 1.0 / likelihood_fit["seconds_per_spectrum"],
+        "group_macro_f1": {"fitted": likelihood_fit_scores["by_contestant"]["likelihood_fit"]["macro_f1"]},
+        "per_s": 1.0 / likelihood_fit_scores["seconds_per_spectrum"],
     }
     scores_by_baseline["line_area"] = {
-        **{f"{key}_aurora": aurora.get(f"baseline_{key}") for key in AURORA_SCORES},
-        "kappa_aurora": _min_score(aurora.get("baseline_kappa")),
+        **{f"{score_key}_aurora": aurora_scores.get(f"baseline_{score_key}") for score_key in AURORA_SCORES},
+        "kappa_aurora": _min_score(aurora_scores.get("baseline_kappa")),
     }
     return scores_by_baseline
 
@@ -690,12 +771,12 @@ def macro_f1_by_counts(scores_by_counts: dict[str, Any]) -> dict[str, float]:
     return {counts: scores["macro_f1"] for counts, scores in scores_by_counts.items()}
 
 
-def _min_score(values: dict[str, float | None] | None) -> float | None:
-    """Return the lowest score that is defined; None if there is none."""
-    return min((value for value in (values or {}).values() if value is not None), default=None)
+def _min_score(score_by_group: dict[str, float | None] | None) -> float | None:
+    """Return the lowest score that is not None, or None if there is no score."""
+    return min((score for score in (score_by_group or {}).values() if score is not None), default=None)
 
 
 def _train_minutes(details: dict[str, Any]) -> float | None:
     """Return the training time of the model for one instrument and palette, in minutes."""
-    minutes = details["own_model"].get("minutes")
-    return float(sum(minutes.values())) if minutes else None
+    minutes_by_step = details["own_model"].get("minutes")
+    return float(sum(minutes_by_step.values())) if minutes_by_step else None

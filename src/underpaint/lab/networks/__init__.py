@@ -1,4 +1,4 @@
-"""Networks as torch modules, from input tensors to logits; they do not depend on files and pigments."""
+"""Networks as torch modules from input tensors to logits, without files and pigments."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +10,14 @@ from torch import nn
 from underpaint.lab.networks.calibration import Calibration
 from underpaint.lab.networks.default import DefaultNetwork
 from underpaint.lab.networks.layers import Body, LayersNetwork
-from underpaint.lab.networks.xu2022 import AutoencoderNetwork, Decoder, LogLogRoot, RecurrentNetwork, Root, XuNetwork
+from underpaint.lab.networks.xu2022 import (
+    AutoencoderNetwork,
+    Decoder,
+    LogLogRootTransform,
+    RecurrentNetwork,
+    SquareRootTransform,
+    XuNetwork,
+)
 from underpaint.pigments.weights import NetworkKind
 
 __all__ = [
@@ -39,14 +46,15 @@ class NetworkSpec:
     ----------
     kind : str
         Architecture. "xu2022_root" and "xu2022_unscaled" are the paper's network with another transform of the counts.
-        Kinds that begin with "layers" are the network of layers with another body or head.
+        Kinds that begin with "layers" are variants of the network of layers, with another body or head.
     n_bin, n_output : int
         Number of bins of the axis, and number of outputs.
     start_kev, bin_kev : float
         Lower edge of the first bin and width of the bins, in keV.
     folded : bool
-        True for a network from an ONNX file. The exporter folds each batch normalisation that follows a convolution or
-        a linear layer into the weights of that layer. Normalisations that follow an activation are kept.
+        True for a network from an ONNX file.
+        The exporter folds a batch normalisation into the weights of the convolution or linear layer before it.
+        Batch normalisations after an activation are kept.
     n_instrument, n_quantity : int
         Number of instrument inputs, and of quantities, of a network of layers.
     n_amount, n_edge : int
@@ -73,26 +81,26 @@ class NetworkSpec:
 
 def build_network(spec: NetworkSpec) -> Network:
     """Build the network of ``spec`` with random initial weights."""
-    network = _build(spec)
+    network = _build_network(spec)
     if spec.folded:
-        for sequence_and_name in _foldable(network):
+        for sequence_and_name in _foldable_normalisations(network):
             setattr(*sequence_and_name, nn.Identity())
     return network
 
 
 def is_folded(network: nn.Module) -> bool:
-    """Return whether batch normalisations are folded, as in networks from ONNX files (see :class:`NetworkSpec`)."""
-    return not _foldable(network)
+    """Return whether batch normalisations are folded into weights, as in networks from ONNX files."""
+    return not _foldable_normalisations(network)
 
 
-def _build(spec: NetworkSpec) -> Network:
+def _build_network(spec: NetworkSpec) -> Network:
     match spec.kind:
         case "xu2022":
             return XuNetwork(spec.n_bin, spec.n_output)
         case "xu2022_root":
-            return XuNetwork(spec.n_bin, spec.n_output, transform=Root())
+            return XuNetwork(spec.n_bin, spec.n_output, transform=SquareRootTransform())
         case "xu2022_unscaled":
-            return XuNetwork(spec.n_bin, spec.n_output, transform=LogLogRoot(scaled=False))
+            return XuNetwork(spec.n_bin, spec.n_output, transform=LogLogRootTransform(is_scaled=False))
         case "recurrent":
             return RecurrentNetwork(spec.n_bin, spec.n_output)
         case "autoencoder":
@@ -123,8 +131,8 @@ def _build_layers_network(spec: NetworkSpec) -> LayersNetwork:
     )
 
 
-def _foldable(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
-    """Return the sequence and the name, in this sequence, of each batch normalisation that the exporter folds."""
+def _foldable_normalisations(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
+    """Return each batch normalisation that the exporter folds, as its ``Sequential`` and its name in the sequence."""
     return [
         (sequence, name)
         for sequence in network.modules()
@@ -135,10 +143,10 @@ def _foldable(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
 
 
 def dense_layers(network: nn.Module) -> tuple[str, ...]:
-    """Return the names of the fully connected layers, which fine-tuning trains first."""
+    """Return the names of the fully connected layers, which are fine-tuned first."""
     return tuple(name for name in ("dense", "linear", "presence", "quantity", "amount") if hasattr(network, name))
 
 
 def parameter_count(network: nn.Module) -> int:
-    """Return the number of parameters, those of frozen layers included."""
+    """Return the number of parameters of a network, including those of frozen layers."""
     return sum(parameter.numel() for parameter in network.parameters())

@@ -1,10 +1,10 @@
-"""Calibration of log-odds and standard deviations by the counts of the spectrum, the last step of a network."""
+"""Last step of a network: calibration of log-odds and standard deviations as a function of total counts."""
 
 import torch
 from torch import Tensor, nn
 
 LOG10_COUNTS = (3.0, 4.0, 5.0, 6.0)
-"""Logarithms of the total counts at which scales and shifts are fitted; between them they are interpolated."""
+"""Logarithms (base 10) of the total counts at which scales and shifts are fitted, with interpolation in between."""
 
 
 class Calibration(nn.Module):
@@ -17,9 +17,9 @@ class Calibration(nn.Module):
 
     Notes
     -----
-    This is Platt scaling (J. Platt 1999) for each output and level of counts. A network is overconfident for weak
-    spectra and underconfident for strong ones, and a single temperature cannot correct both. Initial values are the
-    identity. Training ignores the calibration; the network applies it in evaluation mode.
+    This is Platt scaling (J. Platt 1999) for each output and level of counts. A network is overconfident for spectra
+    of few counts and underconfident for spectra of many counts. A single temperature cannot correct both. The initial
+    calibration changes nothing. The network applies the calibration in evaluation mode, not in training.
     """
 
     log10_counts: Tensor
@@ -41,13 +41,13 @@ class Calibration(nn.Module):
             self.register_buffer("amount_shift", torch.zeros(n_level, n_amount))
 
     def reset(self) -> None:
-        """Reset to the identity."""
-        for name, values in self.named_buffers():
-            if name != "log10_counts":
-                values.fill_(0.0 if name.endswith("shift") else 1.0)
+        """Reset to a calibration that changes nothing."""
+        for buffer_name, buffer in self.named_buffers():
+            if buffer_name != "log10_counts":
+                buffer.fill_(0.0 if buffer_name.endswith("shift") else 1.0)
 
-    def amount(self, logits: Tensor, log10_counts: Tensor) -> Tensor:
-        """Return calibrated log-odds of amounts; scale and shift are common to all edges, which preserves their order.
+    def calibrate_amounts(self, logits: Tensor, log10_counts: Tensor) -> Tensor:
+        """Return calibrated log-odds of amounts, with one scale and shift for all edges, which preserves their order.
 
         Parameters
         ----------
@@ -62,8 +62,10 @@ class Calibration(nn.Module):
         ).unsqueeze(2)
 
     def _level_weights(self, log10_counts: Tensor) -> Tensor:
-        lowest, highest = LOG10_COUNTS[0], LOG10_COUNTS[-1]
-        return (1.0 - torch.abs(log10_counts.clamp(lowest, highest) - self.log10_counts)).clamp_min(0.0)
+        min_log10_counts, max_log10_counts = LOG10_COUNTS[0], LOG10_COUNTS[-1]
+        return (1.0 - torch.abs(log10_counts.clamp(min_log10_counts, max_log10_counts) - self.log10_counts)).clamp_min(
+            0.0
+        )
 
     def forward(self, logits: Tensor, sigma: Tensor, log10_counts: Tensor) -> tuple[Tensor, Tensor]:
         """Return calibrated log-odds and standard deviations.

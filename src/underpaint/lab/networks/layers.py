@@ -1,6 +1,6 @@
-"""The network of layers, which predicts pigments at the surface and below it, amounts and thickness.
+"""The network of layers, which predicts pigments at the surface, pigments below it, amounts and thickness.
 
-Instrument conditions are inputs of the network.
+Instrument conditions are inputs of the network of layers.
 """
 
 import math
@@ -18,10 +18,10 @@ from underpaint.lab.networks.default import (
     LOG10_COUNTS_OFFSET,
     TOKEN_WIDTH,
     Features,
-    channels_last,
-    n_token,
     token_convolutions,
+    token_count,
     two_dense_layers,
+    use_channels_last,
 )
 from underpaint.physics.atomic import family_lines
 from underpaint.units import FWHM_PER_SIGMA
@@ -36,22 +36,22 @@ _N_KEY = 48
 _LOG_SIGMA_LIMITS = (-4.0, 2.0)
 
 
-_NOISE_FWHM_KEV, _FANO = 0.09, 0.114
+_NOISE_FWHM_KEV, _FANO_FACTOR = 0.09, 0.114
 _MAX_EXCITATION_KEV = 40.0
 _N_KNOT = 40
 _RIDGE, _SHIFT_RIDGE = 1e-6, 1e-2
 _TYPICAL_SHIFT_KEV = 0.03
-"""Shift of peaks in keV that the ridge hardly penalises; gain errors and inexact peak shapes cause such shifts."""
+"""Typical shift of peaks, in keV, from gain errors and inexact peak shapes, which is hardly penalised."""
 _MODEL_ERROR = 0.02
 _MIN_VARIANCE = 0.25
 _AREA_SCALE = 0.2
 
 
 class Evidence(nn.Module):
-    """Features from a linear fit of line families: significance and area of each family.
+    """Significance and area of each line family from a linear fit, as features of a network.
 
-    The significance is the area divided by its standard deviation. The standard deviation includes Poisson noise, and
-    an error of 2 % of all counts that the fit adds to or subtracts from the area, because peak shapes are not exact.
+    The significance is the area divided by its standard deviation. The standard deviation includes Poisson noise. For
+    inexact peak shapes, it also includes 2 % of the counts that the fit adds to or subtracts from the area.
 
     Parameters
     ----------
@@ -63,26 +63,26 @@ class Evidence(nn.Module):
         Lower edge of the first bin and width of the bins, in keV.
     """
 
-    fit: Tensor
+    area_matrix: Tensor
 
     def __init__(self, families: Sequence[str], n_bin: int, start_kev: float, bin_kev: float) -> None:
         super().__init__()
-        matrix = fit_matrix(families, n_bin, start_kev, bin_kev)
-        self.register_buffer("fit", torch.from_numpy(matrix.astype(np.float32)), persistent=False)
+        area_matrix = fit_matrix(families, n_bin, start_kev, bin_kev)
+        self.register_buffer("area_matrix", torch.from_numpy(area_matrix.astype(np.float32)), persistent=False)
 
     @property
     def n_feature(self) -> int:
         """Number of features per spectrum."""
-        return 2 * len(self.fit)
+        return 2 * len(self.area_matrix)
 
     def forward(self, counts: Tensor) -> Tensor:
-        """Return the (n, n_feature) features of (n, n_bin) counts; they are of the order of one."""
-        area = counts @ self.fit.T
-        model_error = _MODEL_ERROR * (counts @ torch.abs(self.fit.T))
-        sigma = torch.sqrt(counts @ (self.fit.T**2) + model_error**2 + _MIN_VARIANCE)
-        significance_ratio = area / sigma
+        """Return the (n, n_feature) features of (n, n_bin) counts, scaled to values of about 1."""
+        family_area = counts @ self.area_matrix.T
+        model_error = _MODEL_ERROR * (counts @ torch.abs(self.area_matrix.T))
+        sigma = torch.sqrt(counts @ (self.area_matrix.T**2) + model_error**2 + _MIN_VARIANCE)
+        significance_ratio = family_area / sigma
         significance = torch.sign(significance_ratio) * torch.log1p(torch.abs(significance_ratio))
-        return torch.cat((significance, _AREA_SCALE * torch.log1p(area.clamp_min(0.0))), dim=1)
+        return torch.cat((significance, _AREA_SCALE * torch.log1p(family_area.clamp_min(0.0))), dim=1)
 
 
 def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: float) -> NDArray[np.float64]:
@@ -90,33 +90,35 @@ def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: f
 
     Notes
     -----
-    The fit is a least-squares fit of peaks and a piecewise linear background. Line ratios are those of an infinitely
-    thin sample, and every family can shift a little. Weights are the inverse of a typical spectrum. Families without a
-    line on the axis have areas of zero.
+    Peaks and a piecewise linear background are fitted by least squares. Line ratios are those of an infinitely thin
+    sample. The energy of every family has a small free shift. The weights of the fit are the inverse of a typical
+    spectrum. A family without a line on the energy axis has an area of zero.
     """
     edges_kev = start_kev + bin_kev * np.arange(n_bin + 1)
     centre_kev = 0.5 * (edges_kev[1:] + edges_kev[:-1])
     peaks = np.stack([_family_peaks(family, centre_kev, bin_kev) for family in families])
     knots_kev = np.geomspace(edges_kev[0], edges_kev[-1], _N_KNOT)
-    background_shapes = np.stack([np.interp(centre_kev, knots_kev, row) for row in np.eye(_N_KNOT)])
+    background_shapes = np.stack([np.interp(centre_kev, knots_kev, unit_vector) for unit_vector in np.eye(_N_KNOT)])
     typical_spectrum = np.exp(-(((centre_kev - 8.0) / 9.0) ** 2)) + 0.03
     peak_derivatives = _TYPICAL_SHIFT_KEV * np.gradient(peaks, bin_kev, axis=1)
-    shapes = np.concatenate((peaks, background_shapes, peak_derivatives))
-    ridge = np.repeat((_RIDGE, _SHIFT_RIDGE), (len(peaks) + _N_KNOT, len(peaks)))
-    weighted_shapes = shapes / typical_spectrum
-    normal_matrix = weighted_shapes @ shapes.T
-    scale = np.sqrt(np.maximum(np.diag(normal_matrix), 1e-12))
-    scaled_normal = normal_matrix / scale[:, None] / scale + np.diag(ridge)
+    component_shapes = np.concatenate((peaks, background_shapes, peak_derivatives))
+    ridge_penalties = np.repeat((_RIDGE, _SHIFT_RIDGE), (len(peaks) + _N_KNOT, len(peaks)))
+    weighted_shapes = component_shapes / typical_spectrum
+    normal_matrix = weighted_shapes @ component_shapes.T
+    diagonal_scale = np.sqrt(np.maximum(np.diag(normal_matrix), 1e-12))
+    scaled_normal_matrix = normal_matrix / diagonal_scale[:, None] / diagonal_scale + np.diag(ridge_penalties)
     return np.asarray(
-        (np.linalg.solve(scaled_normal, weighted_shapes / scale[:, None]) / scale[:, None])[: len(families)]
+        (np.linalg.solve(scaled_normal_matrix, weighted_shapes / diagonal_scale[:, None]) / diagonal_scale[:, None])[
+            : len(families)
+        ]
     )
 
 
 def _family_peaks(family: str, centre_kev: NDArray[np.float64], bin_kev: float) -> NDArray[np.float64]:
-    """Return the (n_bin,) peaks of a line family, normalised to one count."""
+    """Return the (n_bin,) spectrum of the peaks of a line family, normalised to one count."""
     element, _, shell = family.partition("_")
     energy_kev, line_ratio = family_lines(element, shell, _MAX_EXCITATION_KEV)
-    sigma_kev = resolution_fwhm_kev(energy_kev, _NOISE_FWHM_KEV, _FANO) / FWHM_PER_SIGMA
+    sigma_kev = resolution_fwhm_kev(energy_kev, _NOISE_FWHM_KEV, _FANO_FACTOR) / FWHM_PER_SIGMA
     offset_sigmas = (centre_kev[:, None] - energy_kev) / sigma_kev
     return np.asarray(
         (np.exp(-0.5 * offset_sigmas**2) / (sigma_kev * np.sqrt(2 * np.pi))) @ line_ratio * bin_kev / line_ratio.sum()
@@ -124,7 +126,7 @@ def _family_peaks(family: str, centre_kev: NDArray[np.float64], bin_kev: float) 
 
 
 class LayersNetwork(nn.Module):
-    """Convolutions of the spectrum to 32 tokens, a body that combines the tokens, and outputs by place.
+    """Network with convolutions to 32 tokens, a body that combines the tokens, and outputs by place.
 
     Parameters
     ----------
@@ -137,19 +139,19 @@ class LayersNetwork(nn.Module):
     n_amount, n_edge : int
         Number of predicted amounts, and of mass fractions that separate their classes.
     families : sequence of str
-        Line families whose areas from a linear fit are additional features; may be empty.
+        Line families whose areas from a linear fit are additional features, or empty.
     start_kev, bin_kev : float
         Lower edge of the first bin and width of the bins, in keV.
     body : {"attention", "dense", "recurrent"}
         Layer after the convolutions: self-attention (Vaswani et al. 2017), none, or a bidirectional GRU.
     head : {"free", "composition"}
-        "free" has a row of weights for each material and place. "composition" computes the logits from the composition
-        of a material, so that it can predict materials that are not in the training set.
+        "free" has a row of weights for each material and place.
+        "composition" computes the logits of a material from its composition.
+        It can predict materials that are not in the training set.
 
     Notes
     -----
-    As in :class:`~underpaint.lab.networks.DefaultNetwork`, a linear path from the features is parallel to the deep
-    path.
+    A linear path from the features is parallel to the deep path, as in the default network.
     """
 
     composition: Tensor
@@ -177,8 +179,8 @@ class LayersNetwork(nn.Module):
         n_area = 0 if self.evidence is None else self.evidence.n_feature
         self.told = nn.Sequential(nn.Linear(2 * n_instrument + 1, _N_CONDITION), nn.LeakyReLU(0.1))
         self.stem = token_convolutions()
-        self.body = _build_body(body, n_token(n_bin))
-        self.code = two_dense_layers(TOKEN_WIDTH * n_token(n_bin) + _N_CONDITION + n_area, _N_HIDDEN, _N_CODE)
+        self.body = _build_body(body, token_count(n_bin))
+        self.code = two_dense_layers(TOKEN_WIDTH * token_count(n_bin) + _N_CONDITION + n_area, _N_HIDDEN, _N_CODE)
         n_material, n_element = composition.shape
         self.presence = _CompositionHead(n_element) if head == "composition" else _FreeHead(n_material)
         self.linear = nn.Linear(3 * n_bin + 1 + n_area, n_element if head == "composition" else N_PLACE * n_material)
@@ -186,80 +188,85 @@ class LayersNetwork(nn.Module):
         self.n_edge = n_edge
         if n_amount:
             self.amount = nn.Linear(_N_CODE + n_area, n_amount * n_edge)
-        # materials that are not in the training set need a common calibration
+        # a common calibration is also valid for materials that are not in the training set
         self.calibration = Calibration(1 if head == "composition" else N_PLACE * n_material, n_quantity, n_amount)
         for weights in (self.linear.weight, self.linear.bias):
             nn.init.zeros_(weights)
-        channels_last(self)
+        use_channels_last(self)
 
-    def forward(self, counts: Tensor, recorded: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, counts: Tensor, recorded_kev: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
         """Return logits, mean and standard deviation of the quantities, and logits of amounts.
 
         Parameters
         ----------
         counts : (n, n_bin) tensor
             Counts per bin of the fixed axis.
-        recorded : (n, 2) tensor
+        recorded_kev : (n, 2) tensor
             Lowest and highest recorded energy, in keV.
         instrument : (n, n_instrument) tensor
-            Instrument conditions; NaN for unknown ones.
+            Instrument conditions, or NaN for unknown ones.
 
         Returns
         -------
         (n, 3 n_material) logits : all materials anywhere, then at the surface, then below it
-        (n, n_quantity) mean, (n, n_quantity) sigma
+        (n, n_quantity) mean : means of the quantities
+        (n, n_quantity) sigma : standard deviations of the quantities
         (n, n_amount n_edge) logits : that the mass fraction reaches each edge; only for networks with amounts
         """
-        # half precision is too coarse for counts and for sums over many bins
+        # half precision would round counts and sums over many bins
         with torch.autocast(counts.device.type, enabled=False):
-            features, log10_counts = self.features(counts.float(), recorded.float())
+            features, log10_counts = self.features(counts.float(), recorded_kev.float())
             recorded_counts = counts.float().clamp_min(0.0) * features[:, 2]
-            areas = () if self.evidence is None else (self.evidence(recorded_counts),)
-            evidence = self.linear(torch.cat((features.flatten(1), log10_counts, *areas), dim=1))
+            family_features = () if self.evidence is None else (self.evidence(recorded_counts),)
+            linear_logits = self.linear(torch.cat((features.flatten(1), log10_counts, *family_features), dim=1))
             is_known = ~torch.isnan(instrument)
             condition_code = self.told(
                 torch.cat((torch.nan_to_num(instrument.float()), is_known.float(), log10_counts), dim=1)
             )
         tokens = self.stem(features.unsqueeze(2)).squeeze(2).transpose(1, 2)
-        code = self.code(torch.cat((self.body(tokens, condition_code).flatten(1), condition_code, *areas), dim=1))
-        logits = self.presence(code.float(), evidence, self.composition)
-        mean, log_sigma = self.quantity(code).float().chunk(2, dim=1)
+        latent_code = self.code(
+            torch.cat((self.body(tokens, condition_code).flatten(1), condition_code, *family_features), dim=1)
+        )
+        logits = self.presence(latent_code.float(), linear_logits, self.composition)
+        quantity_mean, log_sigma = self.quantity(latent_code).float().chunk(2, dim=1)
         sigma = torch.exp(log_sigma.clamp(*_LOG_SIGMA_LIMITS))
         if not self.training:
             logits, sigma = self.calibration(logits, sigma, log10_counts + LOG10_COUNTS_OFFSET)
         if not self.n_edge:
-            return logits, mean, sigma
+            return logits, quantity_mean, sigma
         return (
             logits,
-            mean,
+            quantity_mean,
             sigma,
-            self._amounts(torch.cat((code.float(), *areas), dim=1), log10_counts + LOG10_COUNTS_OFFSET),
+            self._amount_logits(
+                torch.cat((latent_code.float(), *family_features), dim=1), log10_counts + LOG10_COUNTS_OFFSET
+            ),
         )
 
-    def _amounts(self, code: Tensor, log10_counts: Tensor) -> Tensor:
-        """Return log-odds that decrease from edge to edge; the network predicts the first one and the decreases."""
-        raw_outputs = self.amount(code).float().unflatten(1, (-1, self.n_edge))
-        steps = torch.cat((raw_outputs[:, :, :1], -nn.functional.softplus(raw_outputs[:, :, 1:])), dim=2)
-        logits = torch.cumsum(steps, dim=2)
+    def _amount_logits(self, latent_code: Tensor, log10_counts: Tensor) -> Tensor:
+        """Return log-odds that decrease from edge to edge, from a predicted first value and predicted decreases."""
+        raw_outputs = self.amount(latent_code).float().unflatten(1, (-1, self.n_edge))
+        logit_steps = torch.cat((raw_outputs[:, :, :1], -nn.functional.softplus(raw_outputs[:, :, 1:])), dim=2)
+        logits = torch.cumsum(logit_steps, dim=2)
         if not self.training:
-            logits = self.calibration.amount(logits, log10_counts)
+            logits = self.calibration.calibrate_amounts(logits, log10_counts)
         return logits.flatten(1)
 
 
 class _FreeHead(nn.Module):
-    """Head with a row of weights for each material and place; the linear path has the same outputs."""
+    """Head with a row of weights for each material and place, added to the outputs of the linear path."""
 
     def __init__(self, n_material: int) -> None:
         super().__init__()
         self.dense = nn.Linear(_N_CODE, N_PLACE * n_material)
 
-    def forward(self, code: Tensor, evidence: Tensor, composition: Tensor) -> Tensor:
+    def forward(self, latent_code: Tensor, linear_logits: Tensor, composition: Tensor) -> Tensor:
         del composition
-        return torch.as_tensor(self.dense(code) + evidence)
+        return torch.as_tensor(self.dense(latent_code) + linear_logits)
 
 
 class _CompositionHead(nn.Module):
-    """Head with a query per place and a key computed from the composition; the linear path has outputs by element."""
+    """Head with a query for each place, a key computed from the composition, and linear outputs by element."""
 
     def __init__(self, n_element: int) -> None:
         super().__init__()
@@ -267,15 +274,15 @@ class _CompositionHead(nn.Module):
         self.key = nn.Sequential(nn.Linear(n_element, 64), nn.LeakyReLU(0.1), nn.Linear(64, _N_KEY))
         self.bias = nn.Linear(n_element, N_PLACE)
 
-    def forward(self, code: Tensor, evidence: Tensor, composition: Tensor) -> Tensor:
-        queries = self.question(code).unflatten(1, (N_PLACE, _N_KEY))
+    def forward(self, latent_code: Tensor, linear_logits: Tensor, composition: Tensor) -> Tensor:
+        queries = self.question(latent_code).unflatten(1, (N_PLACE, _N_KEY))
         logits = queries @ self.key(composition).T / math.sqrt(_N_KEY) + self.bias(composition).T
-        anywhere_logits = logits[:, :1] + (evidence @ composition.T).unsqueeze(1)
+        anywhere_logits = logits[:, :1] + (linear_logits @ composition.T).unsqueeze(1)
         return torch.cat((anywhere_logits, logits[:, 1:]), dim=1).flatten(1)
 
 
-class _Attention(nn.Module):
-    """One pre-norm block of self-attention over the tokens, with their positions and the instrument conditions."""
+class _AttentionBody(nn.Module):
+    """Body with one block of self-attention over the tokens, their positions and the instrument conditions."""
 
     def __init__(self, n_token: int) -> None:
         super().__init__()
@@ -290,12 +297,12 @@ class _Attention(nn.Module):
             nn.Linear(TOKEN_WIDTH, 2 * TOKEN_WIDTH), nn.GELU(), nn.Linear(2 * TOKEN_WIDTH, TOKEN_WIDTH)
         )
 
-    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        tokens = tokens + self.position + self.told(condition).unsqueeze(1)
-        shape = (-1, tokens.shape[1], _N_HEAD, TOKEN_WIDTH // _N_HEAD)
+    def forward(self, tokens: Tensor, condition_code: Tensor) -> Tensor:
+        tokens = tokens + self.position + self.told(condition_code).unsqueeze(1)
+        head_shape = (-1, tokens.shape[1], _N_HEAD, TOKEN_WIDTH // _N_HEAD)
         query, key, value = (
-            heads.reshape(shape).transpose(1, 2)
-            for heads in _apply_to_tokens(self.mixed, self.before(tokens)).chunk(3, dim=2)
+            attention_heads.reshape(head_shape).transpose(1, 2)
+            for attention_heads in _apply_to_tokens(self.mixed, self.before(tokens)).chunk(3, dim=2)
         )
         attention_output = nn.functional.scaled_dot_product_attention(query, key, value)
         tokens = tokens + _apply_to_tokens(self.joined, attention_output.transpose(1, 2).flatten(2))
@@ -303,38 +310,41 @@ class _Attention(nn.Module):
 
 
 def _apply_to_tokens(layer: nn.Module, tokens: Tensor) -> Tensor:
-    """Return a layer's output for each token; with a matrix as input, the exporter preserves the names of weights."""
+    """Return a layer's output for each token.
+
+    The input is reshaped to a matrix, so that the ONNX exporter preserves the names of the weights.
+    """
     outputs = torch.as_tensor(layer(tokens.flatten(0, 1)))
     return outputs.reshape(-1, tokens.shape[1], outputs.shape[1])
 
 
-class _Dense(nn.Module):
+class _DenseBody(nn.Module):
     """Body that returns the tokens unchanged."""
 
-    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        del condition
+    def forward(self, tokens: Tensor, condition_code: Tensor) -> Tensor:
+        del condition_code
         return tokens
 
 
-class _Recurrent(nn.Module):
+class _RecurrentBody(nn.Module):
     """Body with a bidirectional gated recurrent unit over the tokens."""
 
     def __init__(self) -> None:
         super().__init__()
         self.recurrent = nn.GRU(TOKEN_WIDTH + _N_CONDITION, TOKEN_WIDTH // 2, batch_first=True, bidirectional=True)
 
-    def forward(self, tokens: Tensor, condition: Tensor) -> Tensor:
-        condition = condition.unsqueeze(1).expand(-1, tokens.shape[1], -1)
+    def forward(self, tokens: Tensor, condition_code: Tensor) -> Tensor:
+        condition_code = condition_code.unsqueeze(1).expand(-1, tokens.shape[1], -1)
         # rounding errors of half precision would accumulate along the tokens
         with torch.autocast(tokens.device.type, enabled=False):
-            states, _ = self.recurrent(torch.cat((tokens.float(), condition.float()), dim=2))
-        return torch.as_tensor(states)
+            hidden_states, _ = self.recurrent(torch.cat((tokens.float(), condition_code.float()), dim=2))
+        return torch.as_tensor(hidden_states)
 
 
-def _build_body(kind: Body, n_token: int) -> nn.Module:
-    match kind:
+def _build_body(body_kind: Body, n_token: int) -> nn.Module:
+    match body_kind:
         case "attention":
-            return _Attention(n_token)
+            return _AttentionBody(n_token)
         case "recurrent":
-            return _Recurrent()
-    return _Dense()
+            return _RecurrentBody()
+    return _DenseBody()

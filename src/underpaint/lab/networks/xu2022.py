@@ -1,6 +1,6 @@
 """The network of Xu et al. 2022 (section 2.3), and two networks that they propose as future work.
 
-The two networks are the encoder of an autoencoder with a dense layer, and a recurrent network over patches of the
+The two proposed networks are an autoencoder's encoder with a dense layer, and a recurrent network over patches of the
 spectrum.
 """
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from underpaint.lab.networks.default import channels_last, strided_convolution
+from underpaint.lab.networks.default import strided_convolution, use_channels_last
 
 _N_KERNEL = (64, 64, 64, 64, 128)
 _KERNEL_SIZES = (5, 3, 3, 3, 3)
@@ -21,14 +21,14 @@ _DROPOUT = 0.25
 _RELU_SLOPE = 0.01
 
 
-class LogLogRoot(nn.Module):
-    """Transform ``X' = ln(1 + ln(1 + sqrt(X)))``, divided by the maximum of each spectrum.
+class LogLogRootTransform(nn.Module):
+    """Transform ``X' = ln(1 + ln(1 + sqrt(X)))`` of the counts, divided by the maximum of each spectrum.
 
-    The paper does not state its normalisation; the maximum of each spectrum is the most likely one.
+    The paper does not state how it normalises spectra. Division by the maximum is an assumption.
 
     Parameters
     ----------
-    scaled : bool
+    is_scaled : bool
         Whether to normalise.
 
     References
@@ -36,28 +36,28 @@ class LogLogRoot(nn.Module):
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, equation 1.
     """
 
-    def __init__(self, *, scaled: bool = True) -> None:
+    def __init__(self, *, is_scaled: bool = True) -> None:
         super().__init__()
-        self.scaled = scaled
+        self.is_scaled = is_scaled
 
     def forward(self, counts: Tensor) -> Tensor:
-        """Transform (n, n_channel) counts; a spectrum without counts stays zero."""
-        values = torch.log1p(torch.log1p(torch.sqrt(counts.clamp_min(0.0))))
-        if not self.scaled:
-            return values
-        return values / values.amax(dim=-1, keepdim=True).clamp_min(1e-12)
+        """Transform (n, n_channel) counts, with zeros for a spectrum without counts."""
+        transformed_counts = torch.log1p(torch.log1p(torch.sqrt(counts.clamp_min(0.0))))
+        if not self.is_scaled:
+            return transformed_counts
+        return transformed_counts / transformed_counts.amax(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
-class Root(nn.Module):
+class SquareRootTransform(nn.Module):
     """Square root of the counts, divided by its maximum.
 
-    The root makes Poisson noise uniform and keeps empty channels at zero.
+    The square root makes the standard deviation of Poisson noise uniform. Empty channels stay zero.
     """
 
     def forward(self, counts: Tensor) -> Tensor:
-        """Transform (n, n_channel) counts; a spectrum without counts stays zero."""
-        values = torch.sqrt(counts.clamp_min(0.0))
-        return values / values.amax(dim=-1, keepdim=True).clamp_min(1e-12)
+        """Transform (n, n_channel) counts, with zeros for a spectrum without counts."""
+        transformed_counts = torch.sqrt(counts.clamp_min(0.0))
+        return transformed_counts / transformed_counts.amax(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
 class XuNetwork(nn.Module):
@@ -66,20 +66,20 @@ class XuNetwork(nn.Module):
     Parameters
     ----------
     n_channel : int
-        Number of channels of a spectrum; 3815 in the paper, from 2.80 keV.
+        Number of channels of a spectrum, 3815 in the paper.
     n_class : int
-        Number of pigments; 11 in the paper.
+        Number of pigments, 11 in the paper.
     transform : Module or None
-        Transform of the counts; None for the paper's :class:`LogLogRoot`.
+        Transform of the counts, or None for the paper's :class:`LogLogRootTransform`.
 
     Notes
     -----
-    The paper does not specify three details. Here, zero padding preserves the length of the spectrum ("same"), so only
-    pooling shortens it. The "normalization layer" after the last convolution is a batch normalisation, as in the
-    blocks. The input is normalised by its maximum, see :class:`LogLogRoot`.
+    The paper does not specify the padding, the normalisation layer and the normalisation of the input. In this class,
+    zero padding preserves the length of the spectrum, so that only pooling shortens it. The "normalization layer" after
+    the last convolution is a batch normalisation, as in the blocks. Each spectrum is divided by its maximum.
 
-    The convolutions have two dimensions, one of them of size 1, and a memory layout with channels last. The arithmetic
-    is the same, but training on a CPU is 2.8 times faster.
+    The convolutions have two dimensions, one of size 1, and a memory layout with channels last. This layout does not
+    change the outputs, but makes training on a CPU 2.8 times faster.
 
     References
     ----------
@@ -89,10 +89,13 @@ class XuNetwork(nn.Module):
     def __init__(self, n_channel: int = 3815, n_class: int = 11, *, transform: nn.Module | None = None) -> None:
         super().__init__()
         self.n_channel = n_channel
-        self.transform = LogLogRoot() if transform is None else transform
+        self.transform = LogLogRootTransform() if transform is None else transform
         widths = (1, *_N_KERNEL)
         self.blocks = nn.Sequential(
-            *(_block(*pair, size) for pair, size in zip(pairwise(widths), _KERNEL_SIZES, strict=True))
+            *(
+                _convolution_block(*in_out_widths, kernel_size)
+                for in_out_widths, kernel_size in zip(pairwise(widths), _KERNEL_SIZES, strict=True)
+            )
         )
         self.post = nn.Sequential(
             _convolution(_N_KERNEL[-1], _N_POST_KERNEL, _POST_KERNEL_SIZE),
@@ -101,32 +104,32 @@ class XuNetwork(nn.Module):
             nn.Flatten(),
         )
         self.dense = nn.Linear(_N_POST_KERNEL * (n_channel // 2 ** len(_N_KERNEL)), n_class)
-        channels_last(self)
+        use_channels_last(self)
 
     def forward(self, counts: Tensor) -> Tensor:
         """Return (n, n_class) logits for (n, n_channel) counts."""
-        values = self.transform(counts)[:, None, None, :]
-        device = counts.device.type
+        transformed_counts = self.transform(counts)[:, None, None, :]
+        device_type = counts.device.type
         first_convolution = self.blocks.get_submodule("0.0")
-        # half precision would round small differences between spectra before the first filter
-        with torch.autocast(device, enabled=False):
-            filter_output = first_convolution(values)
-        if torch.is_autocast_enabled(device):
-            # these are the largest arrays of the network; in half precision, training is a third faster
-            filter_output = filter_output.to(torch.get_autocast_dtype(device))
+        # half precision would round small differences between spectra before the first convolution
+        with torch.autocast(device_type, enabled=False):
+            filter_output = first_convolution(transformed_counts)
+        if torch.is_autocast_enabled(device_type):
+            # the outputs of the first convolution are large, so half precision makes training a third faster
+            filter_output = filter_output.to(torch.get_autocast_dtype(device_type))
         for layer in list(self.blocks.get_submodule("0").children())[1:]:
             filter_output = layer(filter_output)
         return torch.as_tensor(self.dense(self.post(self.blocks[1:](filter_output))))
 
 
-def _block(n_in: int, n_out: int, size: int) -> nn.Sequential:
+def _convolution_block(n_in: int, n_out: int, kernel_size: int) -> nn.Sequential:
     return nn.Sequential(
-        _convolution(n_in, n_out, size), nn.LeakyReLU(_RELU_SLOPE), nn.BatchNorm2d(n_out), nn.MaxPool2d((1, 2))
+        _convolution(n_in, n_out, kernel_size), nn.LeakyReLU(_RELU_SLOPE), nn.BatchNorm2d(n_out), nn.MaxPool2d((1, 2))
     )
 
 
-def _convolution(n_in: int, n_out: int, size: int) -> nn.Conv2d:
-    return nn.Conv2d(n_in, n_out, (1, size), padding=(0, size // 2))
+def _convolution(n_in: int, n_out: int, kernel_size: int) -> nn.Conv2d:
+    return nn.Conv2d(n_in, n_out, (1, kernel_size), padding=(0, kernel_size // 2))
 
 
 _ENCODER_WIDTHS = (1, 32, 48, 64)
@@ -147,26 +150,29 @@ class Encoder(nn.Module):
 
     def __init__(self, n_channel: int) -> None:
         super().__init__()
-        sizes = zip(pairwise(_ENCODER_WIDTHS), _ENCODER_SIZES, _ENCODER_STRIDES, strict=True)
+        layer_sizes = zip(pairwise(_ENCODER_WIDTHS), _ENCODER_SIZES, _ENCODER_STRIDES, strict=True)
         self.convolutions = nn.Sequential(
-            *(strided_convolution(*pair, size=size, stride=stride, leak=_RELU_SLOPE) for pair, size, stride in sizes)
+            *(
+                strided_convolution(*in_out_widths, kernel_size=kernel_size, stride=stride, negative_slope=_RELU_SLOPE)
+                for in_out_widths, kernel_size, stride in layer_sizes
+            )
         )
-        length = n_channel
+        n_position = n_channel
         for stride in _ENCODER_STRIDES:
-            length = math.ceil(length / stride)
-        self.bottleneck = nn.Linear(_ENCODER_WIDTHS[-1] * length, _N_BOTTLENECK)
-        channels_last(self)
+            n_position = math.ceil(n_position / stride)
+        self.bottleneck = nn.Linear(_ENCODER_WIDTHS[-1] * n_position, _N_BOTTLENECK)
+        use_channels_last(self)
 
-    def forward(self, values: Tensor) -> Tensor:
+    def forward(self, transformed_counts: Tensor) -> Tensor:
         """Return (n, 64) codes of (n, n_channel) transformed spectra."""
-        # half precision would round small differences between spectra before the first filter
-        with torch.autocast(values.device.type, enabled=False):
-            first_output = self.convolutions[0](values[:, None, None, :])
+        # half precision would round small differences between spectra before the first convolution
+        with torch.autocast(transformed_counts.device.type, enabled=False):
+            first_output = self.convolutions[0](transformed_counts[:, None, None, :])
         return torch.as_tensor(self.bottleneck(self.convolutions[1:](first_output).flatten(1)))
 
 
 class Decoder(nn.Sequential):
-    """Decoder with two dense layers from a code to the transformed spectrum; only pre-training uses it.
+    """Decoder for pre-training, with two dense layers from a code to the transformed spectrum.
 
     Parameters
     ----------
@@ -192,9 +198,9 @@ class AutoencoderNetwork(nn.Module):
 
     Notes
     -----
-    The initial weights are random. The encoder should first be trained to reconstruct spectra, see
-    :func:`underpaint.lab.training.loop.pretrain_autoencoder`. Xu et al. propose autoencoders as future work without
-    sizes; input, dropout and output are those of their convolutional network.
+    The initial weights are random. The function :func:`underpaint.lab.training.loop.pretrain_autoencoder` first trains
+    the encoder to reconstruct spectra. Xu et al. propose autoencoders as future work, but state no sizes. The transform
+    of the input, the dropout and the dense layer are those of their convolutional network.
 
     References
     ----------
@@ -203,7 +209,7 @@ class AutoencoderNetwork(nn.Module):
 
     def __init__(self, n_channel: int = 3815, n_class: int = 11) -> None:
         super().__init__()
-        self.transform = LogLogRoot()
+        self.transform = LogLogRootTransform()
         self.encoder = Encoder(n_channel)
         self.dropout = nn.Dropout(_DROPOUT)
         self.dense = nn.Linear(_N_BOTTLENECK, n_class)
@@ -219,21 +225,21 @@ _N_RECURRENT_UNIT = 96
 
 
 class RecurrentNetwork(nn.Module):
-    """Network with a bidirectional GRU over patches of 35 channels, and a dense layer on its states at all patches.
+    """Network with a bidirectional GRU over patches of 35 channels, and a dense layer.
 
     Parameters
     ----------
     n_channel : int
-        Number of channels of a spectrum; the 3815 channels of the paper are 109 patches of 0.35 keV. The last patch is
+        Number of channels of a spectrum. The 3815 channels of the paper are 109 patches of 0.35 keV. The last patch is
         padded with zeros.
     n_class : int
         Number of pigments.
 
     Notes
     -----
-    Xu et al. propose recurrent networks as future work without sizes; input, dropout and output are those of their
-    convolutional network. The dense layer has the states of all patches as input, and not only the last ones, because
-    the position of a line identifies its element.
+    Xu et al. propose recurrent networks as future work, but state no sizes. The transform of the input, the dropout and
+    the dense layer are those of their convolutional network. The dense layer has the states of the GRU at all patches
+    as input, because the position of a line identifies its element.
 
     References
     ----------
@@ -245,7 +251,7 @@ class RecurrentNetwork(nn.Module):
         super().__init__()
         n_patch = -(-n_channel // _PATCH_CHANNELS)
         self.fill = n_patch * _PATCH_CHANNELS - n_channel
-        self.transform = LogLogRoot()
+        self.transform = LogLogRootTransform()
         self.patches = nn.Sequential(
             nn.Conv1d(1, _N_PATCH_FEATURE, _PATCH_CHANNELS, stride=_PATCH_CHANNELS),
             nn.LeakyReLU(_RELU_SLOPE),
@@ -257,9 +263,8 @@ class RecurrentNetwork(nn.Module):
 
     def forward(self, counts: Tensor) -> Tensor:
         """Return (n, n_class) logits of (n, n_channel) counts."""
-        values = pad(self.transform(counts), (0, self.fill))[:, None, :]
-        # half precision would round small differences between spectra before the first filter, and its rounding errors
-        # would accumulate along the patches
+        transformed_counts = pad(self.transform(counts), (0, self.fill))[:, None, :]
+        # half precision would round small differences between spectra, and rounding errors would accumulate
         with torch.autocast(counts.device.type, enabled=False):
-            states, _ = self.recurrent(self.patches(values).transpose(1, 2))
-        return torch.as_tensor(self.dense(self.dropout(states.flatten(1))))
+            hidden_states, _ = self.recurrent(self.patches(transformed_counts).transpose(1, 2))
+        return torch.as_tensor(self.dense(self.dropout(hidden_states.flatten(1))))

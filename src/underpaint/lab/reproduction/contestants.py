@@ -1,4 +1,4 @@
-"""Networks that are compared, each with the mock-ups on its energy axis."""
+"""The compared networks, each with the mock-ups on its energy axis."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,42 +18,48 @@ from underpaint.simulate import outputs_for
 def paper_network(
     checkpoints: Sequence[Path], mockups: Mockups, *, name: str = "paper_network", simulation_set: Library | None = None
 ) -> EvaluatedModel:
-    """Return the paper's network, or another network pre-trained on a simulation set, with the mock-ups.
+    """Return a network that was pre-trained on a simulation set, by default the paper's network, with the mock-ups.
 
     Parameters
     ----------
     simulation_set : Library or None
-        Simulation set of the network, if its outputs differ from the paper's. Outputs that are in no mock-up are
-        labelled absent.
+        Simulation set of the network, if its outputs differ from the paper's.
+        Outputs that are in no mock-up have absent labels.
     """
     mockup_spectra = mockup_library(mockups)
     if simulation_set is not None and simulation_set.names != mockup_spectra.names:
         outputs = outputs_for(simulation_set.names, with_groups=False)
         labels = np.zeros((len(mockup_spectra), len(simulation_set.names)), dtype=np.uint8)
-        labels[:, [simulation_set.names.index(label) for label in mockup_spectra.names]] = mockup_spectra.labels
+        labels[:, [simulation_set.names.index(output_name) for output_name in mockup_spectra.names]] = (
+            mockup_spectra.labels
+        )
         mockup_spectra = as_library(mockup_spectra.spectra, labels, axis=mockups.axis, outputs=outputs, has_noise=True)
     return EvaluatedModel(name, tuple(checkpoints), mockup_spectra)
 
 
 def paper_answers(plan: Plan, trained_model: TrainedNetwork, counts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the (n, 11) probabilities of a network of the paper for (n, 3815) counts in its channels."""
+    """Return (n, 11) probabilities of a network of the paper's kind for (n, 3815) counts."""
     empty_labels = np.zeros((len(counts), len(paper_outputs().names)), dtype=np.uint8)
     library = as_library(counts, empty_labels, has_noise=True)
     return answers(trained_model, library, np.arange(len(counts)), pretrain_settings(plan))
 
 
 def default_answers(plan: Plan, trained_model: TrainedNetwork, counts: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return the probabilities of the default network for the paper's pigments; arrays as in ``paper_answers``."""
+    """Return (n, 11) probabilities of the default network for the paper's pigments, for (n, 3815) counts."""
     library = labelled_spectra(counts, XU_NETWORK_AXIS, [()] * len(counts), trained_model.card)
-    probabilities = answers(trained_model, library, np.arange(len(counts)), pretrain_settings(plan, kind="default"))
+    probabilities = answers(
+        trained_model, library, np.arange(len(counts)), pretrain_settings(plan, network_kind="default")
+    )
     return restrict_to_palette(library, probabilities)
 
 
 def default_network(mockups: Mockups) -> EvaluatedModel:
-    """Return the default network, trained on random mixtures, palettes and instruments, with the mock-ups."""
+    """Return the default network with the mock-ups on its energy axis."""
     network = load_trainable("default")
     present_names = [sorted({REPLACED_PIGMENTS.get(name, name) for name in names}) for names in mockups.pigments]
     library = labelled_spectra(
         mockups.counts.astype(np.float32), XU_NETWORK_AXIS, present_names, network.card, source=mockups.structure
     )
-    return EvaluatedModel("default_network", (network,), library, in_palette=True, missing_as_unknown=True)
+    return EvaluatedModel(
+        "default_network", (network,), library, is_restricted_to_palette=True, marks_missing_as_unknown=True
+    )

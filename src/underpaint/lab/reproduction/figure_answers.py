@@ -1,4 +1,4 @@
-"""Maps of a virtual painting from networks and the element fit, and scores of these maps."""
+"""Maps of a virtual painting from networks and from the element fit, and scores of these maps."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -24,18 +24,18 @@ from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import identify
 
 FAMILIES = ("Ca_K", "Cr_K", "Fe_K", "Co_K", "Cu_K", "Zn_K", "As_K", "Hg_L", "Pb_L", "Sn_K")
-"""One line family for each element in the paints and ground of the figures; light elements are left out."""
+"""One line family for each element in the paints and grounds of the figures, without light elements."""
 BEFORE_FINETUNING, AFTER_FINETUNING, DEFAULT_NETWORK = "before fine-tuning", "after fine-tuning", "default network"
-THRESHOLD = 0.5
+PRESENT_PROBABILITY = 0.5
 
-Map = NDArray[np.float32]
+ProbabilityMap = NDArray[np.float32]
 PlaceCodes = NDArray[np.int64]
 _PLACE_CODES = {"above": ABOVE, "below": BELOW, "absent": ABSENT}
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Checkpoints of the paper's network, before and after its fine-tuning on the virtual mock-ups."""
+    """Checkpoints of the paper's network before and after fine-tuning on the virtual mock-ups."""
 
     before_finetuning: Path
     after_finetuning: Path
@@ -48,7 +48,7 @@ class PaintingMaps:
     painting: Painting
     scan: Scan
     elements: Results
-    maps: Mapping[str, Mapping[str, Map]]
+    maps: Mapping[str, Mapping[str, ProbabilityMap]]
 
 
 def map_painting(
@@ -59,7 +59,7 @@ def map_painting(
     *,
     members: Sequence[str] = (),
 ) -> PaintingMaps:
-    """Map a painting with the paper's network before and after fine-tuning, the default network, and the element fit.
+    """Map a painting with the paper's network before and after fine-tuning, the default network and the element fit.
 
     Parameters
     ----------
@@ -75,103 +75,112 @@ def map_painting(
         AFTER_FINETUNING: paper_maps(plan, networks.after_finetuning, scan),
         DEFAULT_NETWORK: default_maps(scan, members=members),
     }
-    # the fit assumes the preset, because the deviations of the simulated instrument are unknown to it
-    elements = fit_elements(scan, families=FAMILIES, instrument=load_instrument(INSTRUMENT))
-    return PaintingMaps(painting, scan, elements, maps)
+    # the fit uses the preset instrument, because the true simulated instrument would be unknown in practice
+    element_maps = fit_elements(scan, families=FAMILIES, instrument=load_instrument(INSTRUMENT))
+    return PaintingMaps(painting, scan, element_maps, maps)
 
 
-def paper_maps(plan: Plan, checkpoint: Path, scan: Scan) -> dict[str, Map]:
-    """Return the probability map of each of the paper's eleven pigments; the scan has the channels of its network."""
+def paper_maps(plan: Plan, checkpoint: Path, scan: Scan) -> dict[str, ProbabilityMap]:
+    """Return the probability map of each of the paper's eleven pigments, for a scan in the paper's channels."""
     counts = np.asarray(scan.counts, dtype=np.float32).reshape(scan.n_pixel, -1)
     probabilities = paper_answers(plan, load_checkpoint(checkpoint), counts).reshape(*scan.shape[:2], -1)
-    return {name: probabilities[:, :, column] for column, name in enumerate(paper_outputs().names)}
+    return {name: probabilities[:, :, pigment_column] for pigment_column, name in enumerate(paper_outputs().names)}
 
 
-def default_maps(scan: Scan, *, members: Sequence[str] = ()) -> dict[str, Map]:
+def default_maps(scan: Scan, *, members: Sequence[str] = ()) -> dict[str, ProbabilityMap]:
     """Return the default network's maps of its groups and of the paper's pigments.
 
-    The map of a pigment is the minimum over the maps of its groups. For pigments in ``members`` it is the map of the
-    pigment itself.
+    The map of a pigment is the minimum over the maps of its groups. For a pigment in ``members``, the map is that of
+    the network's output for this pigment.
     """
     maps, outputs = identify(scan), paper_outputs()
     outputs_of_pigment = {
         name: (name,) if name in members else groups for name, groups in zip(outputs.names, outputs.groups, strict=True)
     }
-    pigments = {
+    pigment_maps = {
         name: np.min([maps[output] for output in output_names], axis=0)
         for name, output_names in outputs_of_pigment.items()
     }
-    return {**{group: maps[group] for group in maps.groups}, **pigments}
+    return {**{group: maps[group] for group in maps.groups}, **pigment_maps}
 
 
-def map_scores(probability: Map, place: PlaceCodes, area: NDArray[np.float64]) -> dict[str, float | None]:
+def map_scores(
+    probability: ProbabilityMap, place_codes: PlaceCodes, line_area: NDArray[np.float64]
+) -> dict[str, float | None]:
     """Return the scores of one map.
 
     Parameters
     ----------
     probability : (n_row, n_column) array
-        Probabilities; NaN counts as absent.
-    place : (n_row, n_column) int array
-        Place of the pigment. It is present in either layer, whether detectable or not.
-    area : (n_row, n_column) array
-        Net counts of the pigment's line; for two lines the smaller value, in units of their 99th percentiles.
+        Probabilities. NaN counts as absent.
+    place_codes : (n_row, n_column) int array
+        Code of the pigment's place in each pixel. The pigment is present in either layer, whether detectable or not.
+    line_area : (n_row, n_column) array
+        Net counts of the pigment's line. For two lines, the smaller of two areas, each divided by its 99th percentile.
 
     Returns
     -------
     dict
-        ``f1``, ``always_yes_f1``, ``auroc``, ``sensitivity_above``, ``sensitivity_below``, ``false_share``
-        (false-positive rate) and ``spearman`` (correlation of probability and area); None where undefined.
+        ``f1``, ``always_yes_f1``, ``auroc``, ``sensitivity_above``, ``sensitivity_below``, ``false_share`` and
+        ``spearman``.
+        ``false_share`` is the false-positive rate. ``spearman`` is the correlation of probability and line area.
+        Undefined scores are None.
     """
-    truth = (place != ABSENT).ravel()
-    scores = score(probability.ravel(), truth, np.ones(truth.size, dtype=bool), THRESHOLD)
+    truth = (place_codes != ABSENT).ravel()
+    scores = score(probability.ravel(), truth, np.ones(truth.size, dtype=bool), PRESENT_PROBABILITY)
     scores_by_name = {
         "f1": scores.f1,
         "always_yes_f1": scores.always_yes_f1,
         "auroc": scores.auroc,
-        "sensitivity_above": fraction_above(probability, place == ABOVE),
-        "sensitivity_below": fraction_above(probability, place == BELOW),
-        "false_share": fraction_above(probability, place == ABSENT),
-        "spearman": spearman(probability, area),
+        "sensitivity_above": fraction_above(probability, place_codes == ABOVE),
+        "sensitivity_below": fraction_above(probability, place_codes == BELOW),
+        "false_share": fraction_above(probability, place_codes == ABSENT),
+        "spearman": spearman(probability, line_area),
     }
-    return {name: json_number(value) for name, value in scores_by_name.items()}
+    return {name: json_number(score_value) for name, score_value in scores_by_name.items()}
 
 
 def pigment_scores(painting_maps: PaintingMaps, pigment: str) -> dict[str, Any]:
     """Return the scores of a pigment's map from each network, and the numbers of pixels at each place."""
-    families, place = families_of(pigment), place_of(painting_maps, pigment)
-    area = min_scaled_area([painting_maps.elements[family] for family in families])
+    families, place_codes = pigment_families(pigment), pigment_place_codes(painting_maps, pigment)
+    line_area = min_scaled_area([painting_maps.elements[family] for family in families])
     return {
         "families": list(families),
-        **{f"n_{name}": int((place == code).sum()) for name, code in _PLACE_CODES.items()},
-        "networks": {name: map_scores(maps[pigment], place, area) for name, maps in painting_maps.maps.items()},
+        **{f"n_{name}": int((place_codes == place_code).sum()) for name, place_code in _PLACE_CODES.items()},
+        "networks": {
+            name: map_scores(maps[pigment], place_codes, line_area) for name, maps in painting_maps.maps.items()
+        },
     }
 
 
-def place_of(painting_maps: PaintingMaps, pigment: str) -> PlaceCodes:
-    """Return the (n_row, n_column) place of a pigment or of its substitute in the mock-ups."""
+def pigment_place_codes(painting_maps: PaintingMaps, pigment: str) -> PlaceCodes:
+    """Return the (n_row, n_column) place codes of a pigment, or of the pigments that replace it in the mock-ups."""
     return painting_maps.painting.places(
-        (pigment, *(mixture for mixture, replaced_pigment in REPLACED_PIGMENTS.items() if replaced_pigment == pigment))
+        (
+            pigment,
+            *(substitute for substitute, replaced_pigment in REPLACED_PIGMENTS.items() if replaced_pigment == pigment),
+        )
     )
 
 
-def families_of(pigment: str) -> tuple[str, ...]:
+def pigment_families(pigment: str) -> tuple[str, ...]:
     """Return one line family for each element of a pigment, at most two."""
     outputs = paper_outputs()
     families = outputs.elements[outputs.names.index(pigment)]
     return tuple(family for family in families if family in FAMILIES)[:2]
 
 
-def fraction_above(probability: Map, mask: NDArray[np.bool_]) -> float:
-    """Return the fraction of the pixels in a mask whose probability exceeds 0.5; NaN without pixels."""
-    return float((probability[mask] > THRESHOLD).mean()) if mask.any() else float("nan")
+def fraction_above(probability: ProbabilityMap, pixel_mask: NDArray[np.bool_]) -> float:
+    """Return the fraction of the pixels in a mask with a probability above 0.5, or NaN without pixels."""
+    return float((probability[pixel_mask] > PRESENT_PROBABILITY).mean()) if pixel_mask.any() else float("nan")
 
 
-def json_number(value: float) -> float | None:
-    """Return a value for JSON: None if it is not finite."""
-    return float(value) if np.isfinite(value) else None
+def json_number(number: float) -> float | None:
+    """Return a value for JSON, with None for values that are not finite."""
+    return float(number) if np.isfinite(number) else None
 
 
 def figure_path(plan: Plan, name: str) -> Path:
-    """Return the path of a figure in the plan's folder; the folder is created if it is missing."""
+    """Return the path of a figure in the plan's folder, and create the folder if it is missing."""
     plan.out.mkdir(parents=True, exist_ok=True)
     return plan.out / f"{name}.png"

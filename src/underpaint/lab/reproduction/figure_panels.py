@@ -1,4 +1,4 @@
-"""Virtual paintings for the figures: their layers and their scans."""
+"""Layers and scans of the virtual paintings for the figures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,60 +14,78 @@ from underpaint.simulate.recipes import figure7_recipe
 
 BATCH_SIZE = 256
 BARE = "bare"
-"""Name of the paint of pixels without a layer."""
+"""Name of the paint in pixels without a layer."""
 TOP_UM, LOWER_UM, GROUND_UM = (30.0, 100.0), (100.0, 150.0), 175.0
-"""Thicknesses of upper paint, lower paint and ground, within those of the paper's mock-ups."""
+"""Thicknesses of upper paint, lower paint and ground, in um, within the range of the paper's mock-ups."""
 N_THICKNESS = 6
 ABSENT, BELOW, ABOVE = 0, 1, 2
-"""Place of a pigment in a pixel: absent, only in the covered layer, in the uppermost layer."""
+"""Codes for a pigment that is absent in a pixel, only in the covered layer, or in the uppermost layer."""
 
 MassFractions = Mapping[str, float]
 
 
 @dataclass(frozen=True)
 class Painting:
-    """A virtual painting: paints and thicknesses of each pixel.
+    """Virtual painting with the paints and thicknesses of each pixel.
 
     Parameters
     ----------
-    tops, lowers : mapping of str to (mapping of str to float)
+    upper_paints, lower_paints : mapping of str to (mapping of str to float)
         Mass fractions of the dry pigments in each paint of the upper and the lower layer.
-    top, lower : (n_row, n_column) arrays of str
-        Paint of each pixel in the upper and the lower layer; ``bare`` without a layer.
-    top_um, lower_um : (n_row, n_column) arrays
-        Thickness in um. It has few distinct values, because each distinct stratigraphy is simulated once.
+    upper_paint, lower_paint : (n_row, n_column) arrays of str
+        Paint of each pixel in the upper and the lower layer, or ``bare`` without a layer.
+    upper_um, lower_um : (n_row, n_column) arrays
+        Thickness in um, with few distinct values, because each distinct stratigraphy is simulated once.
     formulas : mapping of str to str
         Chemical formulas that replace those of the library.
     """
 
-    tops: Mapping[str, MassFractions]
-    lowers: Mapping[str, MassFractions]
-    top: NDArray[np.str_]
-    lower: NDArray[np.str_]
-    top_um: NDArray[np.float64]
+    upper_paints: Mapping[str, MassFractions]
+    lower_paints: Mapping[str, MassFractions]
+    upper_paint: NDArray[np.str_]
+    lower_paint: NDArray[np.str_]
+    upper_um: NDArray[np.float64]
     lower_um: NDArray[np.float64]
     formulas: Mapping[str, str]
 
     def stratigraphies(self) -> tuple[list[Stratigraphy], NDArray[np.int64]]:
         """Return the distinct stratigraphies, and the (n_row, n_column) index of the stratigraphy of each pixel."""
-        keys = list(zip(*(array.ravel() for array in (self.top, self.top_um, self.lower, self.lower_um)), strict=True))
-        number_by_key = {key: index for index, key in enumerate(dict.fromkeys(keys))}
-        index = np.asarray([number_by_key[key] for key in keys]).reshape(self.top.shape)
-        return [self._stratigraphy(*key) for key in number_by_key], index
+        pixel_keys = list(
+            zip(
+                *(
+                    layer_array.ravel()
+                    for layer_array in (self.upper_paint, self.upper_um, self.lower_paint, self.lower_um)
+                ),
+                strict=True,
+            )
+        )
+        index_by_key = {
+            layer_key: stratigraphy_index for stratigraphy_index, layer_key in enumerate(dict.fromkeys(pixel_keys))
+        }
+        stratigraphy_index = np.asarray([index_by_key[layer_key] for layer_key in pixel_keys]).reshape(
+            self.upper_paint.shape
+        )
+        return [self._stratigraphy(*layer_key) for layer_key in index_by_key], stratigraphy_index
 
     def places(self, pigments: Sequence[str]) -> NDArray[np.int64]:
-        """Return the (n_row, n_column) place of the given pigments: ``ABSENT``, ``BELOW`` or ``ABOVE``."""
-        place = np.full(self.top.shape, ABSENT)
-        for paints, mask, code in ((self.lowers, self.lower, BELOW), (self.tops, self.top, ABOVE)):
+        """Return the (n_row, n_column) place codes of the pigments, ``ABSENT``, ``BELOW`` or ``ABOVE``."""
+        place_codes = np.full(self.upper_paint.shape, ABSENT)
+        for paints, paint_of_pixel, place_code in (
+            (self.lower_paints, self.lower_paint, BELOW),
+            (self.upper_paints, self.upper_paint, ABOVE),
+        ):
             paints_with_pigment = [name for name, fractions in paints.items() if set(pigments) & set(fractions)]
-            place[np.isin(mask, paints_with_pigment)] = code
-        return place
+            place_codes[np.isin(paint_of_pixel, paints_with_pigment)] = place_code
+        return place_codes
 
-    def _stratigraphy(self, top_name: str, top_um: float, lower_name: str, lower_um: float) -> Stratigraphy:
+    def _stratigraphy(self, upper_name: str, upper_um: float, lower_name: str, lower_um: float) -> Stratigraphy:
         layers: list[Layer] = []
-        for paints, name, thickness in ((self.tops, top_name, top_um), (self.lowers, lower_name, lower_um)):
+        for paints, name, thickness_um in (
+            (self.upper_paints, upper_name, upper_um),
+            (self.lower_paints, lower_name, lower_um),
+        ):
             if name != BARE:
-                layers.append(Paint(dict(paints[name]), formulas=self.formulas).layer(float(thickness)))
+                layers.append(Paint(dict(paints[name]), formulas=self.formulas).layer(float(thickness_um)))
         return Stratigraphy((*layers, ground_layer("chalk", GROUND_UM)))
 
 
@@ -83,7 +101,7 @@ def scan_painting(
     instrument : Instrument
         The instrument.
     counts : float
-        Mean total counts per pixel; the counts of a pixel depend on its paints.
+        Mean total counts per pixel. The counts of a pixel depend on its paints.
     rng : Generator
         Random number generator for the counts.
     name : str
@@ -91,16 +109,16 @@ def scan_painting(
     live_time_s : float
         Live time per pixel in s. It is stored in the scan, and does not affect the counts.
     """
-    stratigraphies, index = painting.stratigraphies()
+    stratigraphies, stratigraphy_index = painting.stratigraphies()
     expected_counts = expected_spectra(stratigraphies, instrument)
-    expected_counts *= counts / expected_counts[index].sum(axis=2).mean()
-    spectra = np.stack([count(expected_counts[row], rng=rng) for row in index])
+    expected_counts *= counts / expected_counts[stratigraphy_index].sum(axis=2).mean()
+    spectra = np.stack([count(expected_counts[row_indices], rng=rng) for row_indices in stratigraphy_index])
     return Scan(
         counts=spectra,
         axis=XU_NETWORK_AXIS,
         name=name,
         format="simulated",
-        live_time_s=np.full(index.shape, live_time_s),
+        live_time_s=np.full(stratigraphy_index.shape, live_time_s),
         notes=("Simulated: a virtual painting, not a measurement.",),
     )
 
@@ -109,44 +127,57 @@ def expected_spectra(stratigraphies: Sequence[Stratigraphy], instrument: Instrum
     """Return the (n, n_channel) expected spectra in the channels of the paper's network."""
     batches = [
         np.asarray(
-            render(emit(stratigraphies[start : start + BATCH_SIZE], instrument), instrument.detector, XU_NETWORK_AXIS)
+            render(
+                emit(stratigraphies[batch_start : batch_start + BATCH_SIZE], instrument),
+                instrument.detector,
+                XU_NETWORK_AXIS,
+            )
         )
-        for start in range(0, len(stratigraphies), BATCH_SIZE)
+        for batch_start in range(0, len(stratigraphies), BATCH_SIZE)
     ]
     return np.concatenate(batches).astype(np.float64)
 
 
-def crossed_strips(cell: int, gap: int, rng: np.random.Generator) -> Painting:
-    """Return the panel of the paper's Fig. 7: four tops across six bottoms; each strip thins along its length."""
+def crossed_strips(cell_pixels: int, gap_pixels: int, rng: np.random.Generator) -> Painting:
+    """Return the panel of the paper's Fig. 7 with four tops across six bottoms, each thinner along its strip."""
     recipe = figure7_recipe()
-    rows, columns = (_strips(list(paints), cell, gap) for paints in (recipe.tops, recipe.bottoms))
-    shape = (rows.size, columns.size)
+    row_paints, column_paints = (
+        _strips(list(paints), cell_pixels, gap_pixels) for paints in (recipe.tops, recipe.bottoms)
+    )
+    shape = (row_paints.size, column_paints.size)
     return Painting(
-        tops=recipe.tops,
-        lowers=recipe.bottoms,
-        top=np.broadcast_to(rows[:, None], shape),
-        lower=np.broadcast_to(columns, shape),
-        top_um=_stepped_thickness(list(recipe.tops), rows, shape[1], recipe.top_thickness_um, rng),
-        lower_um=_stepped_thickness(list(recipe.bottoms), columns, shape[0], recipe.bottom_thickness_um, rng).T,
+        upper_paints=recipe.tops,
+        lower_paints=recipe.bottoms,
+        upper_paint=np.broadcast_to(row_paints[:, None], shape),
+        lower_paint=np.broadcast_to(column_paints, shape),
+        upper_um=_stepped_thickness(list(recipe.tops), row_paints, shape[1], recipe.top_thickness_um, rng),
+        lower_um=_stepped_thickness(list(recipe.bottoms), column_paints, shape[0], recipe.bottom_thickness_um, rng).T,
         formulas=recipe.formulas,
     )
 
 
-def _strips(names: list[str], cell: int, gap: int) -> NDArray[np.str_]:
+def _strips(strip_names: list[str], cell_pixels: int, gap_pixels: int) -> NDArray[np.str_]:
     return np.asarray(
-        [*([BARE] * gap), *(name_of_pixel for name in names for name_of_pixel in ([name] * cell + [BARE] * gap))]
+        [
+            *([BARE] * gap_pixels),
+            *(
+                pixel_name
+                for strip_name in strip_names
+                for pixel_name in ([strip_name] * cell_pixels + [BARE] * gap_pixels)
+            ),
+        ]
     )
 
 
 def _stepped_thickness(
-    names: list[str],
-    strips: NDArray[np.str_],
-    length: int,
-    limits: tuple[float, float],
+    strip_names: list[str],
+    strip_of_pixel: NDArray[np.str_],
+    n_pixel: int,
+    thickness_limits_um: tuple[float, float],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Return the (n_strip_pixel, length) thickness, um, in steps along a random direction; zero between strips."""
-    step = np.minimum(np.arange(length) * N_THICKNESS // length, N_THICKNESS - 1)
-    profile_um = np.linspace(*limits, N_THICKNESS)[step]
-    profile_by_name = {name: profile_um[:: rng.choice([-1, 1])] for name in names}
-    return np.stack([profile_by_name.get(name, np.zeros(length)) for name in strips])
+    """Return the (n_strip_pixel, n_pixel) thickness, in um, in steps along each strip, in a random direction."""
+    thickness_step = np.minimum(np.arange(n_pixel) * N_THICKNESS // n_pixel, N_THICKNESS - 1)
+    profile_um = np.linspace(*thickness_limits_um, N_THICKNESS)[thickness_step]
+    profile_by_name = {strip_name: profile_um[:: rng.choice([-1, 1])] for strip_name in strip_names}
+    return np.stack([profile_by_name.get(strip_name, np.zeros(n_pixel)) for strip_name in strip_of_pixel])

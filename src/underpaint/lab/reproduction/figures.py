@@ -1,6 +1,6 @@
-"""Figs. 5 to 10 of Xu et al. 2022 with virtual paintings: plots and their data.
+"""Plots and data of Figs. 5 to 10 of Xu et al. 2022, with virtual paintings.
 
-Shapes and palettes of the virtual paintings follow the paper's two case studies, but are not copies of the paintings.
+Shapes and palettes of the virtual paintings are similar to those in the paper's two case studies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,17 @@ from underpaint.lab.reproduction.figure_answers import (
     AFTER_FINETUNING,
     BEFORE_FINETUNING,
     DEFAULT_NETWORK,
-    Map,
     Networks,
     PaintingMaps,
-    families_of,
+    ProbabilityMap,
     figure_path,
     fraction_above,
     json_number,
     map_painting,
     map_scores,
+    pigment_families,
+    pigment_place_codes,
     pigment_scores,
-    place_of,
 )
 from underpaint.lab.reproduction.figure_panels import (
     ABOVE,
@@ -70,7 +70,7 @@ def figure5(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     -------
     dict
         ``{pigment: {families, n_above, n_below, n_absent, networks: {network: {f1, auroc, spearman, ...}}}, "about"}``.
-        Writes ``figure5.png`` and, for the default network, ``figure5_default.png``.
+        The plots are ``figure5.png`` and, for the default network, ``figure5_default.png``.
     """
     progress("Figure 5: scanning the layered painting", 0, 2)
     painting = layered_painting(*_canvas_size(LAYERED_PIXELS, plan))
@@ -103,15 +103,15 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     Returns
     -------
     dict
-        Scores for vermilion, as in figure 5, and ``by_column``. For each bottom strip, and the ground between the
-        strips, ``by_column`` gives the mass fraction of vermilion and two mean probabilities: under the only top
-        without vermilion, and without a top.
+        Scores for vermilion, as in figure 5, and ``by_column`` with values for each bottom strip and bare ground.
+        The values in ``by_column`` are the mass fraction of vermilion and two mean probabilities.
+        One mean is over pixels under the only top without vermilion, the other over pixels without a top.
     """
     progress("Figure 8: scanning the panel", 0, 1)
     painting_maps = _panel_maps(plan, networks)
     map_panels = [
-        Panel("truth of vermilion", place_of(painting_maps, "vermilion")),
-        Panel("thickness of the top (µm)", painting_maps.painting.top_um, is_area=True),
+        Panel("truth of vermilion", pigment_place_codes(painting_maps, "vermilion")),
+        Panel("thickness of the top (µm)", painting_maps.painting.upper_um, is_area=True),
         Panel("Hg L (counts)", painting_maps.elements["Hg_L"], is_area=True),
         *(Panel(f"probability, {name}", maps["vermilion"]) for name, maps in painting_maps.maps.items()),
     ]
@@ -131,14 +131,15 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     Returns
     -------
     dict
-        Scores for both pigments, as in figure 5, and ``false_on`` by network: the false-positive rates on bare ground,
-        on bottoms without a top (neither contains iron), and on the strip of the other pigment. ``iron_pigment`` is
-        the default network's output for the group of both pigments.
+        Scores for both pigments, as in figure 5, with false-positive rates ``false_on`` by network.
+        The rates are for bare ground, for bottoms without a top, and for the strip of the other pigment.
+        Bare ground and bottoms contain no iron.
+        ``iron_pigment`` has the scores of the default network's output for the group of both pigments.
     """
     pigments = ("prussian_blue", "iron_oxide_red")
     progress("Figure 9: scanning the panel", 0, 1)
     painting_maps = _panel_maps(plan, networks)
-    is_blue, is_red = (place_of(painting_maps, name) != ABSENT for name in pigments)
+    is_blue, is_red = (pigment_place_codes(painting_maps, name) != ABSENT for name in pigments)
     map_panels = [
         Panel("truth", np.where(is_blue, 1, np.where(is_red, 2, 0))),
         Panel("Fe K (counts)", painting_maps.elements["Fe_K"], is_area=True),
@@ -149,9 +150,9 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
             Panel(f"{_pigment_label(name)}, {network}", maps[name]) for network, maps in painting_maps.maps.items()
         ]
     title = "The virtual panel of Fig. 7: Prussian blue and iron oxide; XRF detects only their iron"
-    key = ("truth: neither", *map(_pigment_label, pigments))
+    place_labels = ("truth: neither", *map(_pigment_label, pigments))
     save_png(
-        panels(map_panels, title, columns=3, place_labels=key, **_strip_positions(painting_maps, None)),
+        panels(map_panels, title, columns=3, place_labels=place_labels, **_strip_positions(painting_maps, None)),
         figure_path(plan, "figure9"),
     )
     scores_by_pigment: dict[str, Any] = {name: pigment_scores(painting_maps, name) for name in pigments}
@@ -161,12 +162,12 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
                 painting_maps, maps[name], other_pigment
             )
     iron_place = np.where(is_blue | is_red, ABOVE, ABSENT)
-    iron = map_scores(
+    iron_scores = map_scores(
         painting_maps.maps[DEFAULT_NETWORK][IRON_GROUP], iron_place, painting_maps.elements["Fe_K"].astype(np.float64)
     )
     return {
         **scores_by_pigment,
-        IRON_GROUP: {"networks": {DEFAULT_NETWORK: iron}},
+        IRON_GROUP: {"networks": {DEFAULT_NETWORK: iron_scores}},
         "about": _provenance(plan, painting_maps),
     }
 
@@ -175,12 +176,12 @@ def _painting_figures(
     plan: Plan, painting_maps: PaintingMaps, pigments: Sequence[str], name: str, title: str
 ) -> dict[str, Any]:
     default_title = f"{title}; outputs for groups"
-    for networks, suffix, figure_title in (
+    for networks, name_suffix, figure_title in (
         ((BEFORE_FINETUNING, AFTER_FINETUNING), "", title),
         ((DEFAULT_NETWORK,), "_default", default_title),
     ):
-        rows = [_painting_row(painting_maps, pigment, networks) for pigment in pigments]
-        save_png(case_study(rows, figure_title), figure_path(plan, f"{name}{suffix}"))
+        case_rows = [_painting_row(painting_maps, pigment, networks) for pigment in pigments]
+        save_png(case_study(case_rows, figure_title), figure_path(plan, f"{name}{name_suffix}"))
     return {
         **{pigment: pigment_scores(painting_maps, pigment) for pigment in pigments},
         "about": _provenance(plan, painting_maps),
@@ -188,18 +189,18 @@ def _painting_figures(
 
 
 def _painting_row(painting_maps: PaintingMaps, pigment: str, networks: Sequence[str]) -> CaseRow:
-    families = families_of(pigment)
+    families = pigment_families(pigment)
     return CaseRow(
         label=_pigment_label(pigment),
         families=families,
         areas=tuple(painting_maps.elements[family] for family in families),
-        place=place_of(painting_maps, pigment),
+        place=pigment_place_codes(painting_maps, pigment),
         probability={network: painting_maps.maps[network][pigment] for network in networks},
     )
 
 
 def _panel_maps(plan: Plan, networks: Networks) -> PaintingMaps:
-    """Simulate the panel of Fig. 7 and its scan with the instrument of the mock-ups, and map it."""
+    """Return maps of the virtual panel of Fig. 7, scanned with the instrument of the mock-ups."""
     shrink_factor = 1 if plan.grid_step == 1 else QUICK_SHRINK_FACTOR
     rng = _rng(plan, 7)
     painting = crossed_strips(CELL_PIXELS // shrink_factor, max(GAP_PIXELS // shrink_factor, 1), rng)
@@ -209,29 +210,29 @@ def _panel_maps(plan: Plan, networks: Networks) -> PaintingMaps:
 
 
 def _strip_positions(painting_maps: PaintingMaps, pigment: str | None) -> dict[str, Any]:
-    """Return the central pixel of each strip by its name; names of bottoms include the pigment's mass fraction."""
+    """Return the central pixel of each strip by name, with the pigment's mass fraction in the names of bottoms."""
     painting = painting_maps.painting
-    rows = {name: _middle_pixel(painting.top[:, 0] == name) for name in painting.tops}
-    columns = {}
-    for name, fractions in painting.lowers.items():
-        fraction_text = "" if pigment is None else f"\n{100 * fractions.get(pigment, 0.0):.1f} %"
-        columns[name.removeprefix("Bottom ") + fraction_text] = _middle_pixel(painting.lower[0] == name)
-    return {"row_names": rows, "column_names": columns}
+    row_positions = {name: _middle_pixel(painting.upper_paint[:, 0] == name) for name in painting.upper_paints}
+    column_positions = {}
+    for name, mass_fractions in painting.lower_paints.items():
+        fraction_text = "" if pigment is None else f"\n{100 * mass_fractions.get(pigment, 0.0):.1f} %"
+        column_positions[name.removeprefix("Bottom ") + fraction_text] = _middle_pixel(painting.lower_paint[0] == name)
+    return {"row_names": row_positions, "column_names": column_positions}
 
 
 def _scores_by_column(painting_maps: PaintingMaps, pigment: str) -> dict[str, dict[str, Any]]:
-    """Return mean probabilities for each bottom, in pixels in which no other layer contains the pigment."""
+    """Return mean probabilities of a pigment for each bottom, in pixels without this pigment in the top."""
     painting, scores_by_bottom = painting_maps.painting, {}
-    for name in (*painting.lowers, BARE):
-        in_column = painting.lower == name
+    for name in (*painting.lower_paints, BARE):
+        in_column = painting.lower_paint == name
         scores_by_bottom[name] = {
-            "share": float(painting.lowers[name].get(pigment, 0.0)) if name != BARE else 0.0,
+            "share": float(painting.lower_paints[name].get(pigment, 0.0)) if name != BARE else 0.0,
             "networks": {
                 network: {
                     f"under {TOP_WITHOUT_VERMILION}": _mean_probability(
-                        maps[pigment], in_column & (painting.top == TOP_WITHOUT_VERMILION)
+                        maps[pigment], in_column & (painting.upper_paint == TOP_WITHOUT_VERMILION)
                     ),
-                    "without a top": _mean_probability(maps[pigment], in_column & (painting.top == BARE)),
+                    "without a top": _mean_probability(maps[pigment], in_column & (painting.upper_paint == BARE)),
                 }
                 for network, maps in painting_maps.maps.items()
             },
@@ -240,36 +241,36 @@ def _scores_by_column(painting_maps: PaintingMaps, pigment: str) -> dict[str, di
 
 
 def _false_positive_rates(
-    painting_maps: PaintingMaps, probability: Map, absent_pigment: str
+    painting_maps: PaintingMaps, probability: ProbabilityMap, absent_pigment: str
 ) -> dict[str, float | None]:
     painting = painting_maps.painting
-    is_uncovered, is_ground = painting.top == BARE, painting.lower == BARE
-    masks = {
+    is_uncovered, is_ground = painting.upper_paint == BARE, painting.lower_paint == BARE
+    mask_by_case = {
         "bare_ground": is_uncovered & is_ground,
         "bottom_without_top": is_uncovered & ~is_ground,
         "strip_of_the_other": painting_maps.painting.places((absent_pigment,)) != 0,
     }
-    return {name: json_number(fraction_above(probability, mask)) for name, mask in masks.items()}
+    return {name: json_number(fraction_above(probability, pixel_mask)) for name, pixel_mask in mask_by_case.items()}
 
 
 def _provenance(plan: Plan, painting_maps: PaintingMaps) -> dict[str, Any]:
-    thickness = painting_maps.painting.top_um[painting_maps.painting.top != BARE]
+    thickness_um = painting_maps.painting.upper_um[painting_maps.painting.upper_paint != BARE]
     return {
         "virtual": True,
         "pixels": list(painting_maps.scan.shape[:2]),
         "mean_counts": float(np.asarray(painting_maps.scan.counts.sum(axis=2)).mean()),
-        "thickness_above_um": [float(thickness.min()), float(thickness.max())],
+        "thickness_above_um": [float(thickness_um.min()), float(thickness_um.max())],
         "ground_um": GROUND_UM,
         "seed": plan.mockup_seed,
     }
 
 
-def _mean_probability(probability: Map, mask: NDArray[np.bool_]) -> float | None:
-    return json_number(probability[mask].mean()) if mask.any() else None
+def _mean_probability(probability: ProbabilityMap, pixel_mask: NDArray[np.bool_]) -> float | None:
+    return json_number(probability[pixel_mask].mean()) if pixel_mask.any() else None
 
 
-def _middle_pixel(mask: NDArray[np.bool_]) -> float:
-    return float(np.flatnonzero(mask).mean())
+def _middle_pixel(strip_mask: NDArray[np.bool_]) -> float:
+    return float(np.flatnonzero(strip_mask).mean())
 
 
 def _pigment_label(pigment: str) -> str:
@@ -280,9 +281,9 @@ def _size_text(scan: Scan) -> str:
     return f"{scan.shape[0]} x {scan.shape[1]} pixels"
 
 
-def _canvas_size(pixels: tuple[int, int], plan: Plan) -> tuple[int, int]:
+def _canvas_size(canvas_pixels: tuple[int, int], plan: Plan) -> tuple[int, int]:
     shrink_factor = 1 if plan.grid_step == 1 else QUICK_SHRINK_FACTOR
-    return pixels[0] // shrink_factor, pixels[1] // shrink_factor
+    return canvas_pixels[0] // shrink_factor, canvas_pixels[1] // shrink_factor
 
 
 def _rng(plan: Plan, figure: int) -> np.random.Generator:
@@ -292,10 +293,20 @@ def _rng(plan: Plan, figure: int) -> np.random.Generator:
 LINES_KEV = {"Hg": ((9.7, 10.1), (11.4, 12.3)), "Pb": ((10.3, 10.7), (12.1, 13.1))}
 """Energy windows of the L alpha and L beta lines, in keV."""
 PB_RATIO, HG_RATIO = "Pb L beta/alpha", "Hg L alpha/beta"
-HG_ENHANCED = "Hg L alpha, share excited by fluorescence"
+HG_ENHANCED_FRACTION = "Hg L alpha, share excited by fluorescence"
 MIXTURE_PAINT, MIXTURE_UM = "Bottom 1B", 125.0
-COVER_PIGMENT, CONTROL_PIGMENT, MAX_COVER_UM, N_COVER, N_COVER_QUICK = "vermilion", "zinc_white", 200.0, 41, 9
-VERMILION_OVER_M, CONTROL_OVER_M, OVER_CHALK = "vermilion over M", "zinc white over M", "vermilion over chalk"
+COVER_PIGMENT, CONTROL_PIGMENT, MAX_COVER_UM, N_COVER_THICKNESS, N_QUICK_COVER_THICKNESS = (
+    "vermilion",
+    "zinc_white",
+    200.0,
+    41,
+    9,
+)
+VERMILION_OVER_MIXTURE, CONTROL_OVER_MIXTURE, VERMILION_OVER_CHALK = (
+    "vermilion over M",
+    "zinc white over M",
+    "vermilion over chalk",
+)
 SPECTRUM_COVER_UM = 30.0
 SPECTRUM_RANGE_KEV = (9.2, 13.4)
 LINE_MARKS_KEV = {"Hg Lα": 9.99, "Pb Lα": 10.55, "Hg Lβ": 11.86, "Pb Lβ": 12.62}
@@ -304,42 +315,54 @@ Ratios = dict[str, NDArray[np.float64]]
 
 
 def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Compute ratios of the L lines of a paint with lead and mercury under a cover of vermilion; no network is used.
+    """Compute ratios of the L lines of a paint with lead and mercury under a cover of vermilion.
 
     Returns
     -------
     dict
-        ``thickness_um``, and for each cover ``{"Pb L beta/alpha": [...], "Hg L alpha/beta": [...], ...}``: ratios of
-        photons at the detector window, and the fraction of Hg L alpha photons that are excited by other lines. The
-        covers are vermilion, zinc white (its absorption edge is below all four lines), and vermilion over bare ground.
+        ``thickness_um``, and for each cover ``{"Pb L beta/alpha": [...], "Hg L alpha/beta": [...], ...}``.
+        The values are ratios of photons at the detector window, and the fraction of Hg L alpha photons that are
+        excited by fluorescence. The covers are vermilion, zinc white, and vermilion over bare ground. The absorption
+        edge of zinc is below all four lines.
     """
     del networks
     progress("Figure 10: vermilion over lead", 0, 1)
     instrument = load_instrument(INSTRUMENT)
-    thickness = np.linspace(0.0, MAX_COVER_UM, N_COVER if plan.grid_step == 1 else N_COVER_QUICK)
-    stacks = {
-        VERMILION_OVER_M: [covered_mixture(COVER_PIGMENT, item) for item in thickness],
-        CONTROL_OVER_M: [covered_mixture(CONTROL_PIGMENT, item) for item in thickness],
-        OVER_CHALK: [covered_mixture(COVER_PIGMENT, item, mixture=False) for item in thickness],
+    cover_um = np.linspace(0.0, MAX_COVER_UM, N_COVER_THICKNESS if plan.grid_step == 1 else N_QUICK_COVER_THICKNESS)
+    stacks_by_case = {
+        VERMILION_OVER_MIXTURE: [covered_mixture(COVER_PIGMENT, thickness_um) for thickness_um in cover_um],
+        CONTROL_OVER_MIXTURE: [covered_mixture(CONTROL_PIGMENT, thickness_um) for thickness_um in cover_um],
+        VERMILION_OVER_CHALK: [
+            covered_mixture(COVER_PIGMENT, thickness_um, with_mixture=False) for thickness_um in cover_um
+        ],
     }
-    ratios = {name: photon_ratios(item, instrument) for name, item in stacks.items()}
+    ratios = {name: photon_ratios(stratigraphies, instrument) for name, stratigraphies in stacks_by_case.items()}
     spectra = _mixture_spectra(instrument, plan)
     curves = [
         _ratio_curves(
-            PB_RATIO, {name: ratios[name] for name in (VERMILION_OVER_M, CONTROL_OVER_M)}, thickness, logarithmic=True
+            PB_RATIO,
+            {name: ratios[name] for name in (VERMILION_OVER_MIXTURE, CONTROL_OVER_MIXTURE)},
+            cover_um,
+            is_logarithmic=True,
         ),
         _ratio_curves(
-            HG_RATIO, {name: ratios[name] for name in (VERMILION_OVER_M, OVER_CHALK)}, thickness, logarithmic=False
+            HG_RATIO,
+            {name: ratios[name] for name in (VERMILION_OVER_MIXTURE, VERMILION_OVER_CHALK)},
+            cover_um,
+            is_logarithmic=False,
         ),
     ]
     figure = line_ratios(spectra, curves, "Vermilion over a paint with lead, M: from the forward model (virtual)")
     save_png(figure, figure_path(plan, "figure10"))
     ratios_for_json = {
-        name: {ratio: [json_number(value) for value in values] for ratio, values in ratios_by_name.items()}
+        name: {
+            ratio_name: [json_number(ratio_value) for ratio_value in ratio_values]
+            for ratio_name, ratio_values in ratios_by_name.items()
+        }
         for name, ratios_by_name in ratios.items()
     }
     return {
-        "thickness_um": thickness.tolist(),
+        "thickness_um": cover_um.tolist(),
         **ratios_for_json,
         "about": {
             "mixture": MIXTURE_PAINT,
@@ -351,44 +374,49 @@ def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, An
 
 
 def _ratio_curves(
-    ratio: str, ratios: Mapping[str, Ratios], thickness: NDArray[np.float64], *, logarithmic: bool
+    ratio_name: str, ratios_by_case: Mapping[str, Ratios], cover_um: NDArray[np.float64], *, is_logarithmic: bool
 ) -> Curves:
-    symbols = ratio.replace("alpha", "α").replace("beta", "β")
-    curves = {name: (thickness, ratios_of_case[ratio]) for name, ratios_of_case in ratios.items()}
+    symbols = ratio_name.replace("alpha", "α").replace("beta", "β")
+    curves = {name: (cover_um, ratios_of_case[ratio_name]) for name, ratios_of_case in ratios_by_case.items()}
     return Curves(
-        f"{symbols} under a growing cover", "thickness of the cover (µm)", "ratio of photons", curves, {}, logarithmic
+        f"{symbols} under a growing cover",
+        "thickness of the cover (µm)",
+        "ratio of photons",
+        curves,
+        {},
+        is_logarithmic,
     )
 
 
 def photon_ratios(stratigraphies: Sequence[Stratigraphy], instrument: Instrument) -> Ratios:
-    """Return the (n,) photon ratios of L lines at the detector window; NaN without photons of the element."""
+    """Return the (n,) photon ratios of L lines at the detector window, or NaN without photons of the element."""
     emission = emit(stratigraphies, instrument)
-    alpha, beta = ({name: _photons(emission, name, windows[line_index]) for name, windows in LINES_KEV.items()}
+    alpha, beta = ({name: _line_photons(emission, name, windows[line_index]) for name, windows in LINES_KEV.items()}
                    for line_index in (0, 1))  # fmt: skip
-    enhanced_photons = _photons(emission, "Hg", LINES_KEV["Hg"][0], orders=("secondary", "tertiary"))
+    enhanced_photons = _line_photons(emission, "Hg", LINES_KEV["Hg"][0], fluorescence_orders=("secondary", "tertiary"))
     return {
         PB_RATIO: _ratio(beta["Pb"], alpha["Pb"]),
         HG_RATIO: _ratio(alpha["Hg"], beta["Hg"]),
-        HG_ENHANCED: _ratio(enhanced_photons, alpha["Hg"]),
+        HG_ENHANCED_FRACTION: _ratio(enhanced_photons, alpha["Hg"]),
     }
 
 
-def covered_mixture(cover: str, thickness_um: float, *, mixture: bool = True) -> Stratigraphy:
-    """Return the mixture with lead, or the bare ground, under a cover; a thickness of 0 omits the cover."""
-    layers: list[Layer] = [Paint({cover: 1.0}).layer(float(thickness_um))] if thickness_um > 0 else []
-    if mixture:
+def covered_mixture(cover_pigment: str, thickness_um: float, *, with_mixture: bool = True) -> Stratigraphy:
+    """Return the mixture with lead, or bare ground, under a cover that is omitted for a thickness of 0."""
+    layers: list[Layer] = [Paint({cover_pigment: 1.0}).layer(float(thickness_um))] if thickness_um > 0 else []
+    if with_mixture:
         layers.append(figure7_recipe().bottom(MIXTURE_PAINT, MIXTURE_UM))
     return Stratigraphy((*layers, ground_layer("chalk", GROUND_UM)))
 
 
-def _photons(
-    emission: Emission, element: str, window_kev: tuple[float, float], *, orders: Sequence[str] = ORDERS
+def _line_photons(
+    emission: Emission, element: str, window_kev: tuple[float, float], *, fluorescence_orders: Sequence[str] = ORDERS
 ) -> NDArray[np.float64]:
     """Return the (n,) photons of an element's L lines within an energy window, from all layers."""
     energy_kev = emission.lines.energy_kev
     in_family = np.asarray([family == f"{element}_L" for family in emission.lines.family])
     in_window = in_family & (energy_kev > window_kev[0]) & (energy_kev < window_kev[1])
-    photons = np.sum([getattr(emission, order) for order in orders], axis=0)
+    photons = np.sum([getattr(emission, fluorescence_order) for fluorescence_order in fluorescence_orders], axis=0)
     return np.asarray(photons[:, :, in_window].sum(axis=(1, 2)), dtype=np.float64)
 
 
@@ -397,7 +425,7 @@ def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> 
 
 
 def _mixture_spectra(instrument: Instrument, plan: Plan) -> Curves:
-    """Return spectra of the mixture M alone and under vermilion, for equal measuring times."""
+    """Return spectra of the mixture M alone and under vermilion, with equal live times."""
     expected_counts = expected_spectra(
         [covered_mixture(COVER_PIGMENT, 0.0), covered_mixture(COVER_PIGMENT, SPECTRUM_COVER_UM)], instrument
     )
@@ -412,16 +440,18 @@ def _mixture_spectra(instrument: Instrument, plan: Plan) -> Curves:
         "energy (keV)",
         "counts in 10 eV",
         {
-            name: (energy_kev[in_range], row[in_range].astype(np.float64))
-            for name, row in zip(names, counts, strict=True)
+            name: (energy_kev[in_range], spectrum[in_range].astype(np.float64))
+            for name, spectrum in zip(names, counts, strict=True)
         },
         LINE_MARKS_KEV,
     )
 
 
 def _mixture_label() -> str:
-    fractions: Mapping[str, float] = figure7_recipe().bottoms[MIXTURE_PAINT]
-    return ", ".join(f"{100 * fraction:.0f} % {name.replace('_', ' ')}" for name, fraction in fractions.items())
+    mass_fractions: Mapping[str, float] = figure7_recipe().bottoms[MIXTURE_PAINT]
+    return ", ".join(
+        f"{100 * mass_fraction:.0f} % {name.replace('_', ' ')}" for name, mass_fraction in mass_fractions.items()
+    )
 
 
 Mask = NDArray[np.bool_]
@@ -455,25 +485,25 @@ BATHERS_PAINTS: dict[str, MassFractions] = {
     "hair": {"iron_oxide_red": 60, "prussian_blue": 40},
     "cloth": {"vermilion": 80, "lead_white": 20},
 }
-"""Mass fractions of the dry pigments, %; the pigments are those of the paper's Table 1."""
+"""Mass fractions, in %, of the dry pigments of paints. The pigments are from the paper's Table 1."""
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """Coordinates of the pixels in units of the height: ``x`` from the left, ``y`` from the top."""
+class PixelGrid:
+    """Coordinates of pixels, ``x`` from the left and ``y`` from the top, in units of the painting's height."""
 
     y: NDArray[np.float64]
     x: NDArray[np.float64]
 
     def ellipse(self, centre: Point, radii: Point, tilt_deg: float = 0.0) -> Mask:
-        """Return the pixels inside an ellipse; points are (x, y)."""
+        """Return a mask of the pixels inside an ellipse, with centre and radii as (x, y)."""
         cosine, sine = np.cos(np.radians(tilt_deg)), np.sin(np.radians(tilt_deg))
         x_offset, y_offset = self.x - centre[0], self.y - centre[1]
-        major, minor = cosine * x_offset + sine * y_offset, cosine * y_offset - sine * x_offset
-        return np.asarray((major / radii[0]) ** 2 + (minor / radii[1]) ** 2 <= 1.0)
+        major_offset, minor_offset = cosine * x_offset + sine * y_offset, cosine * y_offset - sine * x_offset
+        return np.asarray((major_offset / radii[0]) ** 2 + (minor_offset / radii[1]) ** 2 <= 1.0)
 
     def polygon(self, *corners: Point) -> Mask:
-        """Return the pixels inside a polygon (even-odd rule)."""
+        """Return a mask of the pixels inside a polygon by the even-odd rule."""
         is_inside = np.zeros(self.y.shape, dtype=bool)
         for (x_0, y_0), (x_1, y_1) in zip(corners, (*corners[1:], corners[0]), strict=True):
             if y_0 == y_1:
@@ -484,136 +514,157 @@ class Sheet:
 
 
 def layered_painting(n_row: int, n_column: int) -> Painting:
-    """Return a winged woman with an idol over the bust of a man in a hat, modelled on "Poemes barbares"."""
-    sheet = _sheet(n_row, n_column)
-    upper_paint = _paint_shapes(sheet, "sky", [*_landscape(sheet), *_winged_woman(sheet), *_idol_and_flowers(sheet)])
-    lower_paint = _paint_shapes(sheet, "wall", _man_in_a_hat(sheet))
-    upper_paint[:, -_margin(n_column) :] = lower_paint[:, -_margin(n_column) :] = BARE
+    """Return a virtual painting of a winged woman over a hidden man in a hat, modelled on "Poemes barbares"."""
+    pixel_grid = _pixel_grid(n_row, n_column)
+    upper_paint = _paint_shapes(
+        pixel_grid,
+        "sky",
+        [*_landscape_shapes(pixel_grid), *_winged_woman_shapes(pixel_grid), *_idol_and_flower_shapes(pixel_grid)],
+    )
+    lower_paint = _paint_shapes(pixel_grid, "wall", _man_in_hat_shapes(pixel_grid))
+    upper_paint[:, -_margin_pixels(n_column) :] = lower_paint[:, -_margin_pixels(n_column) :] = BARE
     return Painting(
-        tops=VISIBLE_PAINTS,
-        lowers=HIDDEN_PAINTS,
-        top=upper_paint,
-        lower=lower_paint,
-        top_um=_stepped_thickness(sheet, TOP_UM, N_THICKNESS, (5.0, 3.0)),
-        lower_um=_stepped_thickness(sheet, LOWER_UM, N_THICKNESS // 2, (2.0, 4.0)),
+        upper_paints=VISIBLE_PAINTS,
+        lower_paints=HIDDEN_PAINTS,
+        upper_paint=upper_paint,
+        lower_paint=lower_paint,
+        upper_um=_stepped_thickness(pixel_grid, TOP_UM, N_THICKNESS, (5.0, 3.0)),
+        lower_um=_stepped_thickness(pixel_grid, LOWER_UM, N_THICKNESS // 2, (2.0, 4.0)),
         formulas=paper_formulas(),
     )
 
 
 def single_layered_painting(n_row: int, n_column: int) -> Painting:
-    """Return bathers under trees in one layer, modelled on "The Bathers"."""
-    sheet = _sheet(n_row, n_column)
-    upper_paint = _paint_shapes(sheet, "sky", [*_shore(sheet), *_bathers(sheet)])
-    upper_paint[:, -_margin(n_column) :] = BARE
+    """Return a virtual painting of bathers under trees in one layer, modelled on "The Bathers"."""
+    pixel_grid = _pixel_grid(n_row, n_column)
+    upper_paint = _paint_shapes(pixel_grid, "sky", [*_shore_shapes(pixel_grid), *_bathers_shapes(pixel_grid)])
+    upper_paint[:, -_margin_pixels(n_column) :] = BARE
     lower_paint = np.full(upper_paint.shape, BARE)
     return Painting(
-        tops=BATHERS_PAINTS,
-        lowers={},
-        top=upper_paint,
-        lower=lower_paint,
-        top_um=_stepped_thickness(sheet, TOP_UM, N_THICKNESS, (4.0, 5.0)),
+        upper_paints=BATHERS_PAINTS,
+        lower_paints={},
+        upper_paint=upper_paint,
+        lower_paint=lower_paint,
+        upper_um=_stepped_thickness(pixel_grid, TOP_UM, N_THICKNESS, (4.0, 5.0)),
         lower_um=np.zeros(lower_paint.shape),
         formulas=paper_formulas(),
     )
 
 
-def _landscape(sheet: Sheet) -> list[tuple[str, Mask]]:
-    return [("earth", sheet.y > 0.74 + 0.03 * np.sin(9.0 * sheet.x))]
+def _landscape_shapes(pixel_grid: PixelGrid) -> list[tuple[str, Mask]]:
+    return [("earth", pixel_grid.y > 0.74 + 0.03 * np.sin(9.0 * pixel_grid.x))]
 
 
-def _winged_woman(sheet: Sheet) -> list[tuple[str, Mask]]:
+def _winged_woman_shapes(pixel_grid: PixelGrid) -> list[tuple[str, Mask]]:
     return [
-        ("wing", sheet.ellipse((0.28, 0.30), (0.17, 0.06), 35.0)),
-        ("wing", sheet.ellipse((0.62, 0.30), (0.17, 0.06), -35.0)),
-        ("hair", sheet.ellipse((0.45, 0.17), (0.085, 0.11))),
-        ("flesh", sheet.polygon((0.36, 0.32), (0.54, 0.32), (0.51, 0.58), (0.39, 0.58))),
-        ("flesh", sheet.ellipse((0.45, 0.19), (0.05, 0.075))),
-        ("flesh", sheet.polygon((0.42, 0.25), (0.48, 0.25), (0.48, 0.33), (0.42, 0.33))),
-        ("flesh", sheet.polygon((0.36, 0.32), (0.40, 0.34), (0.35, 0.50), (0.45, 0.56), (0.44, 0.60), (0.29, 0.52))),
-        ("cloth", sheet.polygon((0.37, 0.58), (0.53, 0.58), (0.60, 0.94), (0.33, 0.94))),
+        ("wing", pixel_grid.ellipse((0.28, 0.30), (0.17, 0.06), 35.0)),
+        ("wing", pixel_grid.ellipse((0.62, 0.30), (0.17, 0.06), -35.0)),
+        ("hair", pixel_grid.ellipse((0.45, 0.17), (0.085, 0.11))),
+        ("flesh", pixel_grid.polygon((0.36, 0.32), (0.54, 0.32), (0.51, 0.58), (0.39, 0.58))),
+        ("flesh", pixel_grid.ellipse((0.45, 0.19), (0.05, 0.075))),
+        ("flesh", pixel_grid.polygon((0.42, 0.25), (0.48, 0.25), (0.48, 0.33), (0.42, 0.33))),
+        (
+            "flesh",
+            pixel_grid.polygon((0.36, 0.32), (0.40, 0.34), (0.35, 0.50), (0.45, 0.56), (0.44, 0.60), (0.29, 0.52)),
+        ),
+        ("cloth", pixel_grid.polygon((0.37, 0.58), (0.53, 0.58), (0.60, 0.94), (0.33, 0.94))),
     ]
 
 
-def _idol_and_flowers(sheet: Sheet) -> list[tuple[str, Mask]]:
+def _idol_and_flower_shapes(pixel_grid: PixelGrid) -> list[tuple[str, Mask]]:
     flowers = [(0.64, 0.84), (0.68, 0.76), (0.66, 0.93)]
     return [
-        ("idol", sheet.ellipse((0.15, 0.84), (0.09, 0.12))),
-        ("idol", sheet.ellipse((0.15, 0.68), (0.06, 0.07))),
-        ("idol", sheet.polygon((0.09, 0.66), (0.08, 0.56), (0.14, 0.63))),
-        ("idol", sheet.polygon((0.21, 0.66), (0.22, 0.56), (0.16, 0.63))),
-        *[("flower", sheet.ellipse(flower, (0.03, 0.03))) for flower in flowers],
+        ("idol", pixel_grid.ellipse((0.15, 0.84), (0.09, 0.12))),
+        ("idol", pixel_grid.ellipse((0.15, 0.68), (0.06, 0.07))),
+        ("idol", pixel_grid.polygon((0.09, 0.66), (0.08, 0.56), (0.14, 0.63))),
+        ("idol", pixel_grid.polygon((0.21, 0.66), (0.22, 0.56), (0.16, 0.63))),
+        *[("flower", pixel_grid.ellipse(flower, (0.03, 0.03))) for flower in flowers],
     ]
 
 
-def _man_in_a_hat(sheet: Sheet) -> list[tuple[str, Mask]]:
+def _man_in_hat_shapes(pixel_grid: PixelGrid) -> list[tuple[str, Mask]]:
     return [
-        ("curtain", sheet.x < 0.10 + 0.02 * np.sin(12.0 * sheet.y)),
-        ("coat", sheet.polygon((0.30, 0.62), (0.54, 0.62), (0.68, 0.74), (0.70, 1.01), (0.14, 1.01), (0.16, 0.74))),
-        ("face", sheet.polygon((0.36, 0.50), (0.48, 0.50), (0.48, 0.66), (0.36, 0.66))),
-        ("collar", sheet.polygon((0.32, 0.60), (0.42, 0.74), (0.52, 0.60), (0.57, 0.66), (0.42, 0.84), (0.27, 0.66))),
-        ("face", sheet.ellipse((0.42, 0.43), (0.13, 0.17))),
-        ("hat", sheet.ellipse((0.42, 0.29), (0.25, 0.045), -6.0)),
-        ("hat", sheet.polygon((0.29, 0.29), (0.31, 0.10), (0.53, 0.08), (0.55, 0.27))),
+        ("curtain", pixel_grid.x < 0.10 + 0.02 * np.sin(12.0 * pixel_grid.y)),
+        (
+            "coat",
+            pixel_grid.polygon((0.30, 0.62), (0.54, 0.62), (0.68, 0.74), (0.70, 1.01), (0.14, 1.01), (0.16, 0.74)),
+        ),
+        ("face", pixel_grid.polygon((0.36, 0.50), (0.48, 0.50), (0.48, 0.66), (0.36, 0.66))),
+        (
+            "collar",
+            pixel_grid.polygon((0.32, 0.60), (0.42, 0.74), (0.52, 0.60), (0.57, 0.66), (0.42, 0.84), (0.27, 0.66)),
+        ),
+        ("face", pixel_grid.ellipse((0.42, 0.43), (0.13, 0.17))),
+        ("hat", pixel_grid.ellipse((0.42, 0.29), (0.25, 0.045), -6.0)),
+        ("hat", pixel_grid.polygon((0.29, 0.29), (0.31, 0.10), (0.53, 0.08), (0.55, 0.27))),
     ]
 
 
-def _shore(sheet: Sheet) -> list[tuple[str, Mask]]:
-    right_edge = float(sheet.x.max())
+def _shore_shapes(pixel_grid: PixelGrid) -> list[tuple[str, Mask]]:
+    right_edge = float(pixel_grid.x.max())
     return [
-        ("cloud", sheet.ellipse((0.55, 0.20), (0.22, 0.09))),
-        ("cloud", sheet.ellipse((0.70, 0.27), (0.18, 0.07))),
-        ("water", sheet.y > 0.58),
-        ("sand", sheet.y > 0.72 + 0.04 * np.sin(6.0 * sheet.x)),
-        ("tree", sheet.ellipse((0.08, 0.22), (0.26, 0.26))),
-        ("tree", sheet.ellipse((right_edge - 0.05, 0.26), (0.24, 0.28))),
-        ("tree", sheet.polygon((0.02, 0.40), (0.09, 0.40), (0.16, 0.80), (0.06, 0.80))),
+        ("cloud", pixel_grid.ellipse((0.55, 0.20), (0.22, 0.09))),
+        ("cloud", pixel_grid.ellipse((0.70, 0.27), (0.18, 0.07))),
+        ("water", pixel_grid.y > 0.58),
+        ("sand", pixel_grid.y > 0.72 + 0.04 * np.sin(6.0 * pixel_grid.x)),
+        ("tree", pixel_grid.ellipse((0.08, 0.22), (0.26, 0.26))),
+        ("tree", pixel_grid.ellipse((right_edge - 0.05, 0.26), (0.24, 0.28))),
+        ("tree", pixel_grid.polygon((0.02, 0.40), (0.09, 0.40), (0.16, 0.80), (0.06, 0.80))),
     ]
 
 
-def _bathers(sheet: Sheet) -> list[tuple[str, Mask]]:
+def _bathers_shapes(pixel_grid: PixelGrid) -> list[tuple[str, Mask]]:
     shapes: list[tuple[str, Mask]] = []
-    for x, y, size in ((0.32, 0.90, 0.50), (0.56, 0.78, 0.40), (0.76, 0.94, 0.46), (0.97, 0.84, 0.44)):
-        shapes += _bather(sheet, x, y, size)
-    return [*shapes, ("cloth", sheet.ellipse((0.50, 0.92), (0.11, 0.035))), ("cloth", _loin_cloth(sheet))]
-
-
-def _bather(sheet: Sheet, x: float, y: float, size: float) -> list[tuple[str, Mask]]:
-    def point(right: float, up: float) -> Point:
-        return x + size * right, y - size * up
-
+    for x, y, body_height in ((0.32, 0.90, 0.50), (0.56, 0.78, 0.40), (0.76, 0.94, 0.46), (0.97, 0.84, 0.44)):
+        shapes += _bather_shapes(pixel_grid, x, y, body_height)
     return [
-        ("hair", sheet.ellipse(point(0.0, 0.93), (0.10 * size, 0.09 * size))),
-        ("flesh", sheet.ellipse(point(0.02, 0.88), (0.075 * size, 0.09 * size))),
-        ("flesh", sheet.polygon(point(-0.15, 0.78), point(0.15, 0.78), point(0.10, 0.42), point(-0.10, 0.42))),
-        ("flesh", sheet.polygon(point(0.13, 0.78), point(0.34, 0.98), point(0.28, 1.02), point(0.04, 0.78))),
-        ("flesh", sheet.polygon(point(-0.11, 0.45), point(0.0, 0.45), point(-0.06, 0.0), point(-0.17, 0.0))),
-        ("flesh", sheet.polygon(point(0.0, 0.45), point(0.11, 0.45), point(0.19, 0.0), point(0.08, 0.0))),
+        *shapes,
+        ("cloth", pixel_grid.ellipse((0.50, 0.92), (0.11, 0.035))),
+        ("cloth", _loin_cloth_mask(pixel_grid)),
     ]
 
 
-def _loin_cloth(sheet: Sheet) -> Mask:
-    return sheet.polygon((0.90, 0.60), (1.04, 0.60), (1.06, 0.72), (0.88, 0.72))
+def _bather_shapes(pixel_grid: PixelGrid, x: float, y: float, body_height: float) -> list[tuple[str, Mask]]:
+    def point(right_offset: float, up_offset: float) -> Point:
+        return x + body_height * right_offset, y - body_height * up_offset
+
+    return [
+        ("hair", pixel_grid.ellipse(point(0.0, 0.93), (0.10 * body_height, 0.09 * body_height))),
+        ("flesh", pixel_grid.ellipse(point(0.02, 0.88), (0.075 * body_height, 0.09 * body_height))),
+        ("flesh", pixel_grid.polygon(point(-0.15, 0.78), point(0.15, 0.78), point(0.10, 0.42), point(-0.10, 0.42))),
+        ("flesh", pixel_grid.polygon(point(0.13, 0.78), point(0.34, 0.98), point(0.28, 1.02), point(0.04, 0.78))),
+        ("flesh", pixel_grid.polygon(point(-0.11, 0.45), point(0.0, 0.45), point(-0.06, 0.0), point(-0.17, 0.0))),
+        ("flesh", pixel_grid.polygon(point(0.0, 0.45), point(0.11, 0.45), point(0.19, 0.0), point(0.08, 0.0))),
+    ]
 
 
-def _paint_shapes(sheet: Sheet, ground: str, shapes: Sequence[tuple[str, Mask]]) -> NDArray[np.str_]:
-    names = [ground, BARE, *(name for name, _ in shapes)]
-    paint = np.full(sheet.y.shape, ground, dtype=f"<U{max(map(len, names))}")
-    for name, mask in shapes:
-        paint[mask] = name
-    return paint
+def _loin_cloth_mask(pixel_grid: PixelGrid) -> Mask:
+    return pixel_grid.polygon((0.90, 0.60), (1.04, 0.60), (1.06, 0.72), (0.88, 0.72))
 
 
-def _sheet(n_row: int, n_column: int) -> Sheet:
+def _paint_shapes(pixel_grid: PixelGrid, ground_paint: str, shapes: Sequence[tuple[str, Mask]]) -> NDArray[np.str_]:
+    names = [ground_paint, BARE, *(name for name, _ in shapes)]
+    paint_of_pixel = np.full(pixel_grid.y.shape, ground_paint, dtype=f"<U{max(map(len, names))}")
+    for name, shape_mask in shapes:
+        paint_of_pixel[shape_mask] = name
+    return paint_of_pixel
+
+
+def _pixel_grid(n_row: int, n_column: int) -> PixelGrid:
     row, column = np.mgrid[0:n_row, 0:n_column]
-    return Sheet((row + 0.5) / n_row, (column + 0.5) / n_row)
+    return PixelGrid((row + 0.5) / n_row, (column + 0.5) / n_row)
 
 
-def _margin(n_column: int) -> int:
+def _margin_pixels(n_column: int) -> int:
     return max(1, n_column // 18)
 
 
-def _stepped_thickness(sheet: Sheet, limits: Point, n_step: int, waves: Point) -> NDArray[np.float64]:
-    """Return the (n_row, n_column) thickness, um, in steps that follow waves across the sheet."""
-    wave_height = 0.5 + 0.5 * np.sin(2.0 * np.pi * (waves[0] * sheet.x + waves[1] * sheet.y + 0.4 * sheet.x**2))
-    step = np.minimum((wave_height * n_step).astype(int), n_step - 1)
-    return np.asarray(np.linspace(*limits, n_step)[step])
+def _stepped_thickness(
+    pixel_grid: PixelGrid, thickness_limits_um: Point, n_step: int, n_wave: Point
+) -> NDArray[np.float64]:
+    """Return the (n_row, n_column) thickness, in um, which changes in wave-shaped steps across the painting."""
+    wave_height = 0.5 + 0.5 * np.sin(
+        2.0 * np.pi * (n_wave[0] * pixel_grid.x + n_wave[1] * pixel_grid.y + 0.4 * pixel_grid.x**2)
+    )
+    thickness_step = np.minimum((wave_height * n_step).astype(int), n_step - 1)
+    return np.asarray(np.linspace(*thickness_limits_um, n_step)[thickness_step])

@@ -1,4 +1,4 @@
-"""Limits of the paper's networks: detection limit, error rates, and the effect of the paper's choices."""
+"""Detection limit and error rates of the paper's networks, and effects of the paper's choices."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +16,7 @@ from underpaint.lab.reproduction.figure_answers import (
     AFTER_FINETUNING,
     BEFORE_FINETUNING,
     DEFAULT_NETWORK,
-    THRESHOLD,
+    PRESENT_PROBABILITY,
     Networks,
 )
 from underpaint.lab.reproduction.measured import get_mockups
@@ -47,55 +47,61 @@ def error_rates(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, A
     Returns
     -------
     dict
-        ``{pigment: {"missed_on_top", "missed_below", "missed_under": {cover: share}, "said_with": {other: share}}}``:
-        rates over the test spectra of all folds, with a probability above 0.5 as a claim. ``missed_*`` are
-        false-negative rates. ``said_with`` is the false-positive rate in spectra that contain the other material and
-        not the pigment. Rates without such spectra are NaN.
+        ``{pigment: {"missed_on_top", "missed_below", "missed_under": {cover: share}, "said_with": {other: share}}}``.
+        Rates are over the test spectra of all folds. A claim is a probability above 0.5. The keys that begin with
+        ``missed`` have false-negative rates. ``said_with`` has false-positive rates in spectra that contain another
+        material but not the pigment. Rates without such spectra are NaN.
     """
     library = simulation_set(plan, mockups)
     _, answers_simulated = pretrain(plan, library, progress)
-    pairs = np.asarray(grid_pigments(plan))[test_rows(library, plan)]
+    pigment_pairs = np.asarray(grid_pigments(plan))[test_rows(library, plan)]
     claims = np.stack([probability > 0.5 for probability in answers_simulated.probability])
     return {
         name: _error_rates_of_pigment(
-            name, claims[:, :, column], answers_simulated.label[0][:, column], pairs[:, 0], pairs[:, 1]
+            name,
+            claims[:, :, pigment_column],
+            answers_simulated.label[0][:, pigment_column],
+            pigment_pairs[:, 0],
+            pigment_pairs[:, 1],
         )
-        for column, name in enumerate(paper_outputs().names)
+        for pigment_column, name in enumerate(paper_outputs().names)
     }
 
 
 def _error_rates_of_pigment(
-    name: str,
+    pigment: str,
     claims: NDArray[np.bool_],
     truth: NDArray[np.bool_],
     upper_pigments: NDArray[np.str_],
     lower_pigments: NDArray[np.str_],
 ) -> dict[str, Any]:
     """Return the error rates of one pigment, from (n_fold, n) claims and the (n,) materials of both layers."""
-    is_on_top, is_below = upper_pigments == name, truth & (upper_pigments != name)
-    materials = sorted({*upper_pigments, *lower_pigments} - {name})
+    is_on_top, is_below = upper_pigments == pigment, truth & (upper_pigments != pigment)
+    materials = sorted({*upper_pigments, *lower_pigments} - {pigment})
     return {
-        "missed_on_top": _rate(~claims, is_on_top),
-        "missed_below": _rate(~claims, is_below),
+        "missed_on_top": _claim_fraction(~claims, is_on_top),
+        "missed_below": _claim_fraction(~claims, is_below),
         "missed_under": {
-            str(material): _rate(~claims, is_below & (upper_pigments == material)) for material in materials
+            str(material): _claim_fraction(~claims, is_below & (upper_pigments == material)) for material in materials
         },
         "said_with": {
-            str(material): _rate(claims, ~truth & ((upper_pigments == material) | (lower_pigments == material)))
+            str(material): _claim_fraction(
+                claims, ~truth & ((upper_pigments == material) | (lower_pigments == material))
+            )
             for material in materials
         },
     }
 
 
-def _rate(claims: NDArray[np.bool_], mask: NDArray[np.bool_]) -> float:
-    return float(claims[:, mask].mean()) if mask.any() else float("nan")
+def _claim_fraction(claims: NDArray[np.bool_], spectrum_mask: NDArray[np.bool_]) -> float:
+    return float(claims[:, spectrum_mask].mean()) if spectrum_mask.any() else float("nan")
 
 
 PredictionFunction = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""Function that returns the (n, 11) probabilities for (n, n_channel) counts in the paper's channels."""
+"""Function that returns (n, 11) probabilities for (n, n_channel) counts in the paper's channels."""
 PIXEL_SECONDS = (0.1, 1.0, 10.0)
 VERMILION_FRACTIONS = np.geomspace(0.0005, 0.10, 12)
-"""Mass fractions of vermilion among the dry pigments of Bottom 2B."""
+"""Mass fractions of vermilion in the dry pigments of the paint Bottom 2B."""
 PAPER_FRACTION = 0.006
 COVER_UM, BOTTOM_UM, GROUND_UM = 100.0, 125.0, 175.0
 LOW_COUNTS = (1e2, 1e3, 1e4, 1e5)
@@ -103,8 +109,8 @@ FULL_AXIS = EnergyAxis(XU_NETWORK_AXIS.gain_kev, 0.0, 4095)
 """The paper's channels without the cut at 2.80 keV."""
 
 
-def limits(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Return detection limit, false positives, error rates and ablations; write ``limits.png`` into ``plan.out``."""
+def study_limits(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
+    """Return detection limit, false positives, error rates and ablations, and write ``limits.png`` to ``plan.out``."""
     mockups = get_mockups(plan)
     prediction_functions: dict[str, PredictionFunction] = {
         BEFORE_FINETUNING: partial(paper_answers, plan, load_checkpoint(networks.before_finetuning)),
@@ -123,42 +129,43 @@ def limits(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]
         "detection": detection,
         "false_positives": false_positive_rates,
         "mistakes": error_rates(plan, mockups, progress),
-        "ablation": ablation(plan, progress),
+        "ablation": run_ablation(plan, progress),
     }
 
 
 def detection_limit(
     plan: Plan, mockups: Mockups, prediction_functions: dict[str, PredictionFunction]
 ) -> dict[str, Any]:
-    """Return the probability of vermilion for mass fractions in Bottom 2B, uncovered and under Top 1.
+    """Return the probability of vermilion for several mass fractions in Bottom 2B, without cover and under Top 1.
 
     Returns
     -------
     dict
         ``{cover: {"fraction": [...], "counts_to_see": [...], "visible_percent": {s: ...}, "seconds": {s: {network:
-        {"mean", "low", "high"}}}}}``: mean, and tenth and ninetieth percentile, over random spectra. ``counts_to_see``
-        are the total counts above which vermilion is visible, and ``visible_percent`` is the mass fraction, %, for
-        which a pixel has these counts.
+        {"mean", "low", "high"}}}}}``. ``low`` and ``high`` are the 10th and 90th percentile over random spectra.
+        ``counts_to_see`` has the total counts above which vermilion is visible. ``visible_percent`` has the mass
+        fraction, in %, above which vermilion is visible with the counts of a pixel.
     """
     n_draw = plan.draws
-    column = paper_outputs().names.index("vermilion")
+    vermilion_column = paper_outputs().names.index("vermilion")
     limits_by_cover = {}
-    for cover in ("none", "Top 1"):
-        stratigraphies = [_bottom_2b(float(fraction), cover) for fraction in VERMILION_FRACTIONS]
+    for cover_name in ("none", "Top 1"):
+        stratigraphies = [_bottom_2b(float(fraction), cover_name) for fraction in VERMILION_FRACTIONS]
         expected_counts = _expected_spectra(stratigraphies, mockups)
         probability_by_seconds: dict[str, Any] = {}
-        for seconds in PIXEL_SECONDS:
-            rng = np.random.default_rng((plan.seed, round(100 * seconds)))
-            mean_counts = plan.counts * seconds / PIXEL_SECONDS[-1]
+        for seconds_per_pixel in PIXEL_SECONDS:
+            rng = np.random.default_rng((plan.seed, round(100 * seconds_per_pixel)))
+            mean_counts = plan.counts * seconds_per_pixel / PIXEL_SECONDS[-1]
             counts = count(np.repeat(expected_counts * mean_counts, n_draw, axis=0), rng=rng).astype(np.float32)
             probabilities = {
-                name: predict(counts)[:, column].reshape(-1, n_draw) for name, predict in prediction_functions.items()
+                name: predict(counts)[:, vermilion_column].reshape(-1, n_draw)
+                for name, predict in prediction_functions.items()
             }
-            probability_by_seconds[f"{seconds:g}"] = {
-                name: _probability_band(values) for name, values in probabilities.items()
+            probability_by_seconds[f"{seconds_per_pixel:g}"] = {
+                name: _probability_band(draw_probabilities) for name, draw_probabilities in probabilities.items()
             }
         counts_needed = counts_to_see(stratigraphies, "vermilion", mockups.instrument)
-        limits_by_cover[cover] = {
+        limits_by_cover[cover_name] = {
             "fraction": VERMILION_FRACTIONS.tolist(),
             "counts_to_see": counts_needed,
             "visible_percent": {
@@ -191,7 +198,7 @@ def false_positives(
     mockup_spectra = mockups.counts[rows] / mockups.counts[rows].sum(axis=1, keepdims=True)
     truth_by_case = {
         "bare_ground": (np.repeat(ground_spectrum, n_draw, axis=0), np.zeros((n_draw, labels.shape[1]), dtype=bool)),
-        # drawn from measured spectra: the noise of few counts, plus the smaller noise of the measured counts
+        # spectra drawn from mock-up spectra also have the smaller noise of the mock-up spectra
         "mockups": (mockup_spectra, labels[rows]),
     }
     rates_by_case: dict[str, Any] = {}
@@ -206,15 +213,15 @@ def false_positives(
     return rates_by_case
 
 
-def ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Return the effect of the paper's choices, from networks trained on a part of its grid, with one fold each.
+def run_ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
+    """Train networks without single choices of the paper on a part of its grid, and return their scores.
 
     Returns
     -------
     dict
-        ``{choice: {"f1_simulation", "f1_mockups", "always_yes_f1", "seconds", "epochs"}}``: mean F1 on test spectra of
-        the simulation set, and on the virtual mock-ups, without fine-tuning. Choices with ``counted`` are trained on
-        spectra with the counts of a pixel.
+        ``{choice: {"f1_simulation", "f1_mockups", "always_yes_f1", "seconds", "epochs"}}``.
+        The scores are the mean F1 on test spectra of the simulation set, and on mock-ups without fine-tuning.
+        Networks with ``counted`` in their key are trained on spectra with the counts and noise of a pixel.
     """
     settings_by_choice: dict[str, tuple[NetworkKind, EnergyAxis, bool, bool]] = {
         "as_in_the_paper": ("xu2022", XU_NETWORK_AXIS, True, False),
@@ -226,17 +233,21 @@ def ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
         "counted_root": ("xu2022_root", XU_NETWORK_AXIS, True, True),
     }
     scores_by_choice = {}
-    stratigraphies, contents = study_grid(plan)
+    stratigraphies, pigments_by_stratigraphy = study_grid(plan)
     mockups_by_axis = {axis: get_mockups(plan, axis) for axis in (XU_NETWORK_AXIS, FULL_AXIS)}
-    for choice, (kind, axis, with_background, with_counts) in settings_by_choice.items():
+    for paper_choice, (network_kind, axis, with_background, with_counts) in settings_by_choice.items():
         mockups = mockups_by_axis[axis]
-        library = simulated_as_in_paper(stratigraphies, contents, mockups, with_background=with_background)
+        library = simulated_as_in_paper(
+            stratigraphies, pigments_by_stratigraphy, mockups, with_background=with_background
+        )
         if with_counts:
             library = draw_counts(library, plan)
-        run_name = f"ablation_{choice}"
-        checkpoints, answers_simulated = pretrain(plan, library, progress, name=run_name, folds=1, kind=kind)
+        run_name = f"ablation_{paper_choice}"
+        checkpoints, answers_simulated = pretrain(
+            plan, library, progress, name=run_name, folds=1, network_kind=network_kind
+        )
         mockup_scores = scores_over_folds(predict_mockups(plan, paper_network(checkpoints, mockups)))["mean"]
-        scores_by_choice[choice] = {
+        scores_by_choice[paper_choice] = {
             "f1_simulation": scores_over_folds(answers_simulated)["mean"]["f1"],
             "f1_mockups": mockup_scores["f1"],
             "auprc_mockups": mockup_scores["auprc"],
@@ -247,15 +258,21 @@ def ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
     return scores_by_choice
 
 
-def _bottom_2b(fraction: float, cover: str) -> Stratigraphy:
-    """Return Bottom 2B with a mass fraction of vermilion and whites as in the paper, uncovered or under Top 1."""
-    paints = paper_mixtures()
-    white_shares = {name: fraction for name, fraction in paints["Bottom 2B"].items() if name != "vermilion"}
-    scale = (1.0 - fraction) / sum(white_shares.values())
-    fractions = {name: scale * fraction for name, fraction in white_shares.items()} | {"vermilion": fraction}
-    layers = [Paint(fractions, pigment_to_binder=3.0).layer(BOTTOM_UM), ground_layer("chalk", GROUND_UM)]
-    if cover != "none":
-        layers.insert(0, Paint(paints["Top 1"], pigment_to_binder=3.0).layer(COVER_UM))
+def _bottom_2b(vermilion_fraction: float, cover_name: str) -> Stratigraphy:
+    """Return a stratigraphy of Bottom 2B with the given mass fraction of vermilion, without cover or under Top 1."""
+    paint_fractions = paper_mixtures()
+    white_shares = {
+        name: vermilion_fraction
+        for name, vermilion_fraction in paint_fractions["Bottom 2B"].items()
+        if name != "vermilion"
+    }
+    white_scale = (1.0 - vermilion_fraction) / sum(white_shares.values())
+    mass_fractions = {name: white_scale * vermilion_fraction for name, vermilion_fraction in white_shares.items()} | {
+        "vermilion": vermilion_fraction
+    }
+    layers = [Paint(mass_fractions, pigment_to_binder=3.0).layer(BOTTOM_UM), ground_layer("chalk", GROUND_UM)]
+    if cover_name != "none":
+        layers.insert(0, Paint(paint_fractions["Top 1"], pigment_to_binder=3.0).layer(COVER_UM))
     return Stratigraphy(tuple(layers))
 
 
@@ -267,7 +284,7 @@ def _expected_spectra(samples: Sequence[Stratigraphy], mockups: Mockups) -> NDAr
 
 
 def _visible_percent(counts_needed: Sequence[float], counts: float) -> float | None:
-    """Return the mass fraction, %, above which vermilion is visible at the given counts; None if it never is."""
+    """Return the mass fraction, %, above which vermilion is visible at the given counts, or None if it never is."""
     log_counts_needed = np.log(np.asarray(counts_needed))[::-1]
     if log_counts_needed[0] > np.log(counts):
         return None
@@ -275,31 +292,42 @@ def _visible_percent(counts_needed: Sequence[float], counts: float) -> float | N
 
 
 def _false_positive_rate(probability: NDArray[np.float32], truth: NDArray[np.bool_]) -> dict[str, Any]:
-    is_false_positive = (probability > THRESHOLD) & ~truth
-    rate = is_false_positive.sum(axis=0) / np.maximum((~truth).sum(axis=0), 1)
-    rate_by_pigment = dict(zip(paper_outputs().names, rate.tolist(), strict=True))
-    return {"share": float(rate.mean()), "by_pigment": rate_by_pigment}
+    is_false_positive = (probability > PRESENT_PROBABILITY) & ~truth
+    false_positive_rates = is_false_positive.sum(axis=0) / np.maximum((~truth).sum(axis=0), 1)
+    rate_by_pigment = dict(zip(paper_outputs().names, false_positive_rates.tolist(), strict=True))
+    return {"share": float(false_positive_rates.mean()), "by_pigment": rate_by_pigment}
 
 
-def _probability_band(values: NDArray[np.float32]) -> dict[str, list[float]]:
-    """Return mean and percentiles of (n_fraction, n_draw) probabilities over the draws."""
-    low, high = np.quantile(values, (0.1, 0.9), axis=1)
-    return {"mean": values.mean(axis=1).tolist(), "low": low.tolist(), "high": high.tolist()}
+def _probability_band(draw_probabilities: NDArray[np.float32]) -> dict[str, list[float]]:
+    """Return mean, 10th and 90th percentile of (n_fraction, n_draw) probabilities over the draws."""
+    tenth_percentile, ninetieth_percentile = np.quantile(draw_probabilities, (0.1, 0.9), axis=1)
+    return {
+        "mean": draw_probabilities.mean(axis=1).tolist(),
+        "low": tenth_percentile.tolist(),
+        "high": ninetieth_percentile.tolist(),
+    }
 
 
 def _limits_figure(detection: dict[str, Any], title: str) -> Any:
-    panels = []
-    for cover, limits_of_cover in detection.items():
-        cover_text = "not covered" if cover == "none" else f"under {COVER_UM:.0f} µm of {cover}"
+    detection_plots = []
+    for cover_name, limits_of_cover in detection.items():
+        cover_text = "not covered" if cover_name == "none" else f"under {COVER_UM:.0f} µm of {cover_name}"
         for seconds, limits_of_network in limits_of_cover["seconds"].items():
-            curves = {name: np.asarray(band["mean"]) for name, band in limits_of_network.items()}
-            bands = {
-                name: (np.asarray(band["low"]), np.asarray(band["high"])) for name, band in limits_of_network.items()
+            curves = {
+                name: np.asarray(probability_band["mean"]) for name, probability_band in limits_of_network.items()
             }
-            x = 100.0 * np.asarray(limits_of_cover["fraction"])
-            panels.append(
+            probability_bands = {
+                name: (np.asarray(probability_band["low"]), np.asarray(probability_band["high"]))
+                for name, probability_band in limits_of_network.items()
+            }
+            vermilion_percent = 100.0 * np.asarray(limits_of_cover["fraction"])
+            detection_plots.append(
                 Detection(
-                    f"{seconds} s a pixel, {cover_text}", x, curves, limits_of_cover["visible_percent"][seconds], bands
+                    f"{seconds} s a pixel, {cover_text}",
+                    vermilion_percent,
+                    curves,
+                    limits_of_cover["visible_percent"][seconds],
+                    probability_bands,
                 )
             )
-    return detection_panels(panels, title, marked_percent=100.0 * PAPER_FRACTION)
+    return detection_panels(detection_plots, title, marked_percent=100.0 * PAPER_FRACTION)

@@ -1,4 +1,7 @@
-"""Measured mock-ups of a user, from a folder of spectra or a scan and a table of labels; they replace virtual ones."""
+"""Measured mock-ups of a user, which replace the virtual mock-ups.
+
+They are read from a folder of spectra or a scan, and from a table of labels.
+"""
 
 from hashlib import sha256
 from pathlib import Path
@@ -16,7 +19,7 @@ from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.weights import ModelAxis, load_card
 
 MIN_SPECTRA = 50
-"""Minimum number of mock-up spectra; a fifth of them is used for fine-tuning."""
+"""Minimum number of mock-up spectra, of which a fifth is used for fine-tuning."""
 
 
 def get_mockups(plan: Plan, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
@@ -32,11 +35,11 @@ def read_mockups(location: str | Path, label_path: str | Path, axis: EnergyAxis 
     Parameters
     ----------
     location : str or Path
-        Folder of single spectra, or a scan; both need energy axes.
+        Folder of single spectra, or a scan, with energy axes.
     label_path : str or Path
-        CSV file with the columns that fine-tuning needs: ``file``, or ``row`` and ``column``; ``pigments`` by the
-        paper's eleven names. Further columns are ``top`` and ``bottom`` for the paints of a structure, or ``structure``
-        alone, and optionally ``thickness_um`` of the top.
+        CSV file with the columns ``file``, or ``row`` and ``column``, and ``pigments`` with the paper's eleven names.
+        The columns ``top`` and ``bottom`` name the paints of a structure. The column ``structure`` can replace them.
+        The column ``thickness_um``, the thickness of the top, is optional.
     axis : EnergyAxis
         Channels to which the spectra are rebinned.
 
@@ -53,63 +56,63 @@ def read_mockups(location: str | Path, label_path: str | Path, axis: EnergyAxis 
     library = labelled_library(location, label_path, model_card.model_copy(update={"axis": model_axis}))
     if len(library) < MIN_SPECTRA:
         raise TrainingError(
-            f"Cannot reproduce with {len(library)} labelled spectra: a fifth of them is used for fine-tuning, "
-            f"and at least {MIN_SPECTRA} are needed."
+            f"Cannot reproduce with {len(library)} labelled spectra: at least {MIN_SPECTRA} are needed, of which a "
+            "fifth is used for fine-tuning."
         )
-    top, bottom = _top_and_bottom(label_table)
+    tops, bottoms = _top_and_bottom(label_table)
     return Mockups(
         counts=library.spectra,
-        top=top,
-        bottom=bottom,
+        top=tops,
+        bottom=bottoms,
         top_um=_top_thickness_um(label_table),
-        pigments=tuple(tuple(np.asarray(library.names)[row == 1].tolist()) for row in library.labels),
+        pigments=tuple(tuple(np.asarray(library.names)[label_row == 1].tolist()) for label_row in library.labels),
         instrument=load_instrument(INSTRUMENT),
         axis=axis,
     )
 
 
 def _top_and_bottom(label_table: LabelTable) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
-    columns = label_table.cells[0]
-    if "top" in columns and "bottom" in columns:
+    column_names = label_table.cells[0]
+    if "top" in column_names and "bottom" in column_names:
         return np.asarray(label_table.column("top")), np.asarray(label_table.column("bottom"))
-    if "structure" in columns:
+    if "structure" in column_names:
         return np.asarray(label_table.column("structure")), np.full(len(label_table.cells), "")
     raise TrainingError(
         f"Cannot hold out structures: {label_table.path} has neither the columns top and bottom nor the column "
-        "structure. Add them."
+        "structure. Add top and bottom, or structure."
     )
 
 
 def _top_thickness_um(label_table: LabelTable) -> NDArray[np.float64]:
-    """Return the (n,) thickness of the top, in um; NaN if it is unknown."""
+    """Return the (n,) thickness of the top, in um, with NaN for unknown values."""
     if "thickness_um" not in label_table.cells[0]:
         return np.full(len(label_table.cells), np.nan)
     return np.asarray(
         [
-            _thickness_um(text, line, label_table)
-            for line, text in zip(label_table.lines, label_table.column("thickness_um"), strict=True)
+            _thickness_um(cell_text, line_number, label_table)
+            for line_number, cell_text in zip(label_table.line_numbers, label_table.column("thickness_um"), strict=True)
         ]
     )
 
 
-def _thickness_um(text: str, line: int, label_table: LabelTable) -> float:
-    if not text:
+def _thickness_um(cell_text: str, line_number: int, label_table: LabelTable) -> float:
+    if not cell_text:
         return np.nan
     try:
-        thickness_um = float(text)
+        thickness_um = float(cell_text)
     except ValueError:
         thickness_um = np.nan
     if not 0.0 < thickness_um < np.inf:
         raise TrainingError(
-            f"Cannot use line {line} of {label_table.path}: thickness_um is {text!r}. Give a number above 0, in um, or "
-            "leave the cell empty."
+            f"Cannot use line {line_number} of {label_table.path}: thickness_um is {cell_text!r}. Give a number above "
+            "0, in um, or leave the cell empty."
         )
     return thickness_um
 
 
-def fingerprint(mockups: Mockups) -> str:
+def mockup_digest(mockups: Mockups) -> str:
     """Return a digest of the spectra, labels and thicknesses of measured mock-ups."""
     digest = sha256(mockups.counts.tobytes())
-    for values in (mockups.top.tolist(), mockups.bottom.tolist(), mockups.top_um.tolist(), mockups.pigments):
-        digest.update(repr(values).encode())
+    for label_values in (mockups.top.tolist(), mockups.bottom.tolist(), mockups.top_um.tolist(), mockups.pigments):
+        digest.update(repr(label_values).encode())
     return digest.hexdigest()

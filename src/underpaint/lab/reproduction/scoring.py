@@ -1,4 +1,4 @@
-"""Scores of an arm by pigment and by elementary group, with the scores of the paper and of the baselines."""
+"""Scores of an arm by pigment and by elementary group, beside the scores of the paper and of the baselines."""
 
 from typing import Any
 
@@ -16,98 +16,126 @@ SCORE_NAMES = ("accuracy", "sensitivity", "f1", "auprc", "ece")
 
 
 def scores_over_folds(answers: Answers, arm: str = "") -> dict[str, Any]:
-    """Return the mean scores over the folds of an arm; the training set of every fold must contain every pigment.
+    """Return the mean scores over the folds of an arm, in which every training set must contain every pigment.
 
     Returns
     -------
     dict
         ``{pigment: {accuracy, sensitivity, f1, auprc, ece, f1_spread, majority_accuracy, always_yes, paper}, "mean":
-        {...}, "groups": {group: {...}, "mean": {...}}}``. ``f1_spread`` is the standard deviation over the folds.
-        ``paper`` has the three scores of the paper, if the paper has this arm.
+        {...}, "groups": {group: {...}, "mean": {...}}}``. ``f1_spread`` is the standard deviation of F1 over the folds.
+        ``paper`` has the three scores of the paper, for arms of the paper.
     """
-    folds = [
-        (_with_groups(answer), _with_groups(truth))
+    answers_and_labels_by_fold = [
+        (_with_group_columns(answer), _with_group_columns(truth))
         for answer, truth in zip(answers.probability, answers.label, strict=True)
     ]
-    rows = [
-        _mean_scores([_score(answer[:, column], truth[:, column]) for answer, truth in folds])
-        for column in range(folds[0][0].shape[1])
+    score_rows = [
+        _mean_scores(
+            [
+                _score_all_visible(answer[:, name_column], truth[:, name_column])
+                for answer, truth in answers_and_labels_by_fold
+            ]
+        )
+        for name_column in range(answers_and_labels_by_fold[0][0].shape[1])
     ]
-    return _scores_by_name(rows, arm)
+    return _scores_by_name(score_rows, arm)
 
 
 def pooled_scores(answers: Answers) -> dict[str, Any]:
     """Return the scores of an arm with held-out structures, computed from the pooled answers of all folds.
 
-    Only folds whose training set contained an output are used for its scores; ``not_learned`` has the sensitivity in
-    the other folds.
+    Scores of an output are from folds in which the training set contains this output. ``not_learned`` has its
+    sensitivity in all other folds.
     """
-    answer, truth = (_with_groups(np.concatenate(arrays)) for arrays in (answers.probability, answers.label))
-    is_learned = _with_groups(
+    answer, truth = (
+        _with_group_columns(np.concatenate(fold_arrays)) for fold_arrays in (answers.probability, answers.label)
+    )
+    is_learned = _with_group_columns(
         np.concatenate(
-            [np.tile(row, (len(label), 1)) for row, label in zip(answers.is_learned, answers.label, strict=True)]
+            [
+                np.tile(score_row, (len(fold_labels), 1))
+                for score_row, fold_labels in zip(answers.is_learned, answers.label, strict=True)
+            ]
         )
     )
-    rows = []
-    for column in range(answer.shape[1]):
-        learned_rows = is_learned[:, column]
-        row = _mean_scores([_score(answer[learned_rows, column], truth[learned_rows, column])])
+    score_rows = []
+    for name_column in range(answer.shape[1]):
+        learned_rows = is_learned[:, name_column]
+        score_row = _mean_scores(
+            [_score_all_visible(answer[learned_rows, name_column], truth[learned_rows, name_column])]
+        )
         if not learned_rows.all():
-            scores_not_learned = _score(answer[~learned_rows, column], truth[~learned_rows, column])
-            row["not_learned"] = {
+            scores_not_learned = _score_all_visible(
+                answer[~learned_rows, name_column], truth[~learned_rows, name_column]
+            )
+            score_row["not_learned"] = {
                 "sensitivity": scores_not_learned.sensitivity,
                 "n_positive": scores_not_learned.n_positive,
             }
-        rows.append(row)
-    return _scores_by_name(rows, "")
+        score_rows.append(score_row)
+    return _scores_by_name(score_rows, "")
 
 
-def _with_groups(values: NDArray[Any]) -> NDArray[Any]:
-    """Return (n, n_pigment + n_group) values; the value of a group is the maximum over its pigments."""
+def _with_group_columns(pigment_columns: NDArray[Any]) -> NDArray[Any]:
+    """Return (n, n_pigment + n_group) columns, in which a group has the maximum over its pigments."""
     group_labels = paper_outputs().groups
-    members = [[column for column, groups in enumerate(group_labels) if name in groups] for name in group_names()]
-    return np.concatenate([values, *(values[:, columns].max(axis=1, keepdims=True) for columns in members)], axis=1)
+    member_columns = [
+        [pigment_column for pigment_column, groups in enumerate(group_labels) if name in groups]
+        for name in group_names()
+    ]
+    return np.concatenate(
+        [
+            pigment_columns,
+            *(pigment_columns[:, columns_of_group].max(axis=1, keepdims=True) for columns_of_group in member_columns),
+        ],
+        axis=1,
+    )
 
 
 def group_names() -> tuple[str, ...]:
-    """Return the elementary groups of the paper's pigments; a spectrum can distinguish these groups."""
+    """Return the names of the elementary groups of the paper's pigments, which XRF can distinguish."""
     return group_outputs(paper_classes()).names
 
 
-def _score(answer: NDArray[np.float32], truth: NDArray[np.bool_]) -> Scores:
+def _score_all_visible(answer: NDArray[np.float32], truth: NDArray[np.bool_]) -> Scores:
     return score(answer, truth, np.ones(truth.size, dtype=bool))
 
 
 def _mean_scores(scores: list[Scores]) -> dict[str, Any]:
     mean_f1 = _nanmean([fold_scores.f1 for fold_scores in scores])
     return {
-        **{key: _nanmean([getattr(fold_scores, key) for fold_scores in scores]) for key in SCORE_NAMES},
+        **{
+            score_name: _nanmean([getattr(fold_scores, score_name) for fold_scores in scores])
+            for score_name in SCORE_NAMES
+        },
         "f1_spread": _nanmean([abs(fold_scores.f1 - mean_f1) ** 2 for fold_scores in scores]) ** 0.5,
         "majority_accuracy": _nanmean([fold_scores.majority_accuracy for fold_scores in scores]),
         "always_yes": {"f1": _nanmean([fold_scores.always_yes_f1 for fold_scores in scores])},
     }
 
 
-def _scores_by_name(rows: list[dict[str, Any]], arm: str) -> dict[str, Any]:
-    pigments = dict(zip(paper_outputs().names, rows, strict=False))
-    groups = dict(zip(group_names(), rows[len(pigments) :], strict=True))
+def _scores_by_name(score_rows: list[dict[str, Any]], arm: str) -> dict[str, Any]:
+    pigments = dict(zip(paper_outputs().names, score_rows, strict=False))
+    groups = dict(zip(group_names(), score_rows[len(pigments) :], strict=True))
     if arm in PAPER_ARMS:
-        for name, row in pigments.items():
-            row["paper"] = paper_table3()[name][PAPER_ARMS.index(arm)]
+        for name, score_row in pigments.items():
+            score_row["paper"] = paper_table3()[name][PAPER_ARMS.index(arm)]
     return {**pigments, "mean": _mean_over_names(pigments), "groups": {**groups, "mean": _mean_over_names(groups)}}
 
 
 def _mean_over_names(scores_by_name: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    rows = list(scores_by_name.values())
-    keys = (*SCORE_NAMES, "f1_spread", "majority_accuracy")
-    mean_scores: dict[str, Any] = {key: _nanmean([row[key] for row in rows]) for key in keys}
-    mean_scores["always_yes"] = {"f1": _nanmean([row["always_yes"]["f1"] for row in rows])}
-    if "paper" in rows[0]:
-        mean_scores["paper"] = np.mean([row["paper"] for row in rows], axis=0).tolist()
+    score_rows = list(scores_by_name.values())
+    score_names = (*SCORE_NAMES, "f1_spread", "majority_accuracy")
+    mean_scores: dict[str, Any] = {
+        score_name: _nanmean([score_row[score_name] for score_row in score_rows]) for score_name in score_names
+    }
+    mean_scores["always_yes"] = {"f1": _nanmean([score_row["always_yes"]["f1"] for score_row in score_rows])}
+    if "paper" in score_rows[0]:
+        mean_scores["paper"] = np.mean([score_row["paper"] for score_row in score_rows], axis=0).tolist()
     return mean_scores
 
 
-def _nanmean(values: list[float]) -> float:
-    """Return the mean of the values that are not NaN; NaN if there are none."""
-    finite = [value for value in values if not np.isnan(value)]
-    return float(np.mean(finite)) if finite else float("nan")
+def _nanmean(score_values: list[float]) -> float:
+    """Return the mean of the values that are not NaN, or NaN if there are none."""
+    finite_values = [score_value for score_value in score_values if not np.isnan(score_value)]
+    return float(np.mean(finite_values)) if finite_values else float("nan")

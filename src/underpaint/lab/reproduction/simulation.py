@@ -1,4 +1,4 @@
-"""The paper's simulation set: one pigment per layer, no scatter, and a background from measured spectra."""
+"""The paper's simulation set, with one pigment per layer, no scatter, and the background of mock-up spectra."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ from underpaint.simulate.recipes import paper_classes, paper_grid, paper_stratig
 
 BATCH_SIZE = 512
 REPLACED_PIGMENTS = {"verdigris": "emerald_green", "sodium_arsenite": "emerald_green"}
-"""Pigments that replace emerald green in the mock-ups; they are no outputs of the network."""
+"""Pigments that replace emerald green in the mock-ups and are no outputs of the network."""
 
 
 def paper_outputs() -> Outputs:
@@ -31,12 +31,12 @@ def paper_outputs() -> Outputs:
 
 
 def simulation_set(plan: Plan, mockups: Mockups) -> Library:
-    """Return the paper's simulation set: two layers over chalk with one pigment in each."""
+    """Return the paper's simulation set of stratigraphies with two layers over chalk and one pigment per layer."""
     return simulated_as_in_paper(*_stratigraphies_of(paper_grid(plan.materials)[:: plan.grid_step]), mockups)
 
 
 def study_grid(plan: Plan) -> tuple[list[Stratigraphy], list[set[str]]]:
-    """Return the stratigraphies of a part of the paper's grid and their pigments, for ablations and comparisons."""
+    """Return the stratigraphies in a part of the paper's grid, and their pigments, for ablations and comparisons."""
     return _stratigraphies_of(paper_grid(plan.materials)[:: plan.grid_step * plan.study_step])
 
 
@@ -49,56 +49,64 @@ def draw_counts(library: Library, plan: Plan) -> Library:
 
 def simulated_as_in_paper(
     stratigraphies: Sequence[Stratigraphy],
-    contents: Sequence[set[str]],
+    pigments_by_stratigraphy: Sequence[set[str]],
     mockups: Mockups,
     *,
     outputs: Outputs | None = None,
     with_background: bool = True,
 ) -> Library:
-    """Return noise-free spectra of stratigraphies with the paper's physics, in the channels of the mock-ups.
+    """Return noise-free spectra of stratigraphies, simulated as in the paper, in the channels of the mock-ups.
 
-    The spectra have primary and secondary fluorescence (as computed by PyMca), broadened by the detector. The
-    background of the mean mock-up spectrum (SNIP with the low-statistics filter, Ryan 1988) is added, with the same
-    fraction of the counts as in the mock-ups.
+    The spectra have primary and secondary fluorescence, as computed by PyMca, and the detector resolution. The added
+    background is that of the mean mock-up spectrum (SNIP with the low-statistics filter, Ryan 1988). Its fraction of
+    the counts is that of the mock-ups.
     """
     instrument, outputs = load_instrument(INSTRUMENT), outputs or paper_outputs()
-    batches = []
-    for start in range(0, len(stratigraphies), BATCH_SIZE):
-        batch = stratigraphies[start : start + BATCH_SIZE]
-        emission = emit(batch, instrument, detail=Detail(orders=2, scatter=False), single=True)
+    spectrum_batches = []
+    for batch_start in range(0, len(stratigraphies), BATCH_SIZE):
+        stratigraphy_batch = stratigraphies[batch_start : batch_start + BATCH_SIZE]
+        emission = emit(stratigraphy_batch, instrument, detail=Detail(orders=2, scatter=False), single=True)
         without_scatter = {name: 0.0 * getattr(emission, name) for name in SCATTER}
-        batches.append(np.asarray(render(replace(emission, **without_scatter), instrument.detector, mockups.axis)))
-    line_spectra = np.concatenate(batches).astype(np.float64)
+        spectrum_batches.append(
+            np.asarray(render(replace(emission, **without_scatter), instrument.detector, mockups.axis))
+        )
+    line_spectra = np.concatenate(spectrum_batches).astype(np.float64)
     background_fraction, background_shape = measured_background(mockups) if with_background else (0.0, 0.0)
     line_spectra /= line_spectra.sum(axis=1, keepdims=True)
     spectra = (1.0 - background_fraction) * line_spectra + background_fraction * background_shape
-    return as_library(spectra, label_matrix(contents, outputs), axis=mockups.axis, outputs=outputs, has_noise=False)
+    return as_library(
+        spectra, label_matrix(pigments_by_stratigraphy, outputs), axis=mockups.axis, outputs=outputs, has_noise=False
+    )
 
 
 def grid_pigments(plan: Plan) -> list[tuple[str, str]]:
-    """Return the pigments of the upper and lower layer of each spectrum in the simulation set."""
+    """Return the pigments of the upper and of the lower layer for each spectrum in the simulation set."""
     return _pigment_pairs(paper_grid(plan.materials)[:: plan.grid_step])
 
 
-def _stratigraphies_of(grid: Sequence[tuple[str, str, float, float]]) -> tuple[list[Stratigraphy], list[set[str]]]:
-    """Return the stratigraphies of a part of the paper's grid, and the pigments in each."""
-    return [paper_stratigraphy(*structure) for structure in grid], [set(pair) for pair in _pigment_pairs(grid)]
+def _stratigraphies_of(
+    paper_structures: Sequence[tuple[str, str, float, float]],
+) -> tuple[list[Stratigraphy], list[set[str]]]:
+    """Return the stratigraphies of structures in the paper's grid, and the set of pigments of each."""
+    return [paper_stratigraphy(*structure) for structure in paper_structures], [
+        set(pigment_pair) for pigment_pair in _pigment_pairs(paper_structures)
+    ]
 
 
-def _pigment_pairs(grid: Sequence[tuple[str, str, float, float]]) -> list[tuple[str, str]]:
+def _pigment_pairs(paper_structures: Sequence[tuple[str, str, float, float]]) -> list[tuple[str, str]]:
     library_names = {"substitute": "emerald_green"}
     return [
         (library_names.get(upper_pigment, upper_pigment), library_names.get(lower_pigment, lower_pigment))
-        for upper_pigment, lower_pigment, _, _ in grid
+        for upper_pigment, lower_pigment, _, _ in paper_structures
     ]
 
 
 def measured_background(mockups: Mockups) -> tuple[float, NDArray[np.float64]]:
-    """Return the fraction of background in the mean mock-up spectrum, and its (n_channel,) shape with a sum of one."""
+    """Return the background fraction of the mean mock-up spectrum, and the normalised (n_channel,) background."""
     mean_spectrum = mockups.counts.mean(axis=0, dtype=np.float64)
     detector = mockups.instrument.detector
-    fwhm = resolution_fwhm_kev(np.abs(mockups.axis.energy_kev), detector.noise_fwhm_kev, detector.fano)
-    background = snip(mean_spectrum, fwhm / mockups.axis.gain_kev, low_statistics=True)
+    fwhm_kev = resolution_fwhm_kev(np.abs(mockups.axis.energy_kev), detector.noise_fwhm_kev, detector.fano)
+    background = snip(mean_spectrum, fwhm_kev / mockups.axis.gain_kev, low_statistics=True)
     return float(background.sum() / mean_spectrum.sum()), background / background.sum()
 
 
@@ -119,7 +127,7 @@ def as_library(
     axis: EnergyAxis = XU_NETWORK_AXIS,
     outputs: Outputs | None = None,
 ) -> Library:
-    """Return labelled spectra as a library; axis and outputs are by default those of the paper."""
+    """Return labelled spectra as a library, by default with the axis and outputs of the paper."""
     outputs = outputs or paper_outputs()
     recorded_kev = np.asarray([[axis.start_kev, axis.stop_kev]], dtype=np.float32)
     return Library(

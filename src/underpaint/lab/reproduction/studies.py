@@ -1,4 +1,4 @@
-"""Studies and their tables. Each study writes files, and the next call reuses finished ones."""
+"""Studies of the reproduction, and their tables. A repeated call reuses the files of finished trainings."""
 
 import json
 import time
@@ -15,11 +15,11 @@ from underpaint.errors import TrainingError
 from underpaint.io.results.csv_text import write_csv
 from underpaint.lab.evaluation.parts import random_splits, splits_by_group, structure_families, thickness_thirds
 from underpaint.lab.networks import parameter_count
-from underpaint.lab.reproduction.arms import Answers, EvaluatedModel, finetuned, predict_mockups, pretrain
+from underpaint.lab.reproduction.arms import Answers, EvaluatedModel, finetune_on_splits, predict_mockups, pretrain
 from underpaint.lab.reproduction.contestants import default_network, paper_network
 from underpaint.lab.reproduction.figures import Networks, figure5, figure6, figure8, figure9, figure10
-from underpaint.lab.reproduction.limits import limits
-from underpaint.lab.reproduction.measured import fingerprint, get_mockups
+from underpaint.lab.reproduction.limits import study_limits
+from underpaint.lab.reproduction.measured import get_mockups, mockup_digest
 from underpaint.lab.reproduction.mockups import Mockups
 from underpaint.lab.reproduction.plan import Plan
 from underpaint.lab.reproduction.scoring import SCORE_NAMES, pooled_scores, scores_over_folds
@@ -51,74 +51,77 @@ PAPER_SCORES = ("accuracy", "sensitivity", "f1")
 VIRTUAL_NOTE = (
     "All experimental results are from virtual mock-ups and paintings, because those of the paper are not public."
 )
-MEASURED_NOTE = "Experimental results are from the user's measured mock-ups; paintings are virtual."
+MEASURED_NOTE = "Experimental results are from the user's measured mock-ups. Paintings are virtual."
 FIGURE_STUDIES: dict[str, Callable[[Plan, Networks, Progress], dict[str, Any]]] = {
     "figure5": figure5,
     "figure6": figure6,
     "figure8": figure8,
     "figure9": figure9,
     "figure10": figure10,
-    "limits": limits,
+    "limits": study_limits,
 }
 STUDIES = ("table3", *FIGURE_STUDIES, "comparison")
 
 
-def write_result(result: dict[str, Any], path: Path) -> None:
-    """Write a result as JSON, rounded to five digits."""
+def write_result(study_result: dict[str, Any], path: Path) -> None:
+    """Write a result as JSON, with numbers rounded to five significant digits."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, _rounded(result))
+    write_json(path, _round_floats(study_result))
 
 
 def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title: str, note: str) -> None:
-    """Write a table as ``path`` with the suffixes .csv and .html; numbers have three decimals, None is left empty."""
-    cells = [[_cell_text(value) for value in row] for row in rows]
-    stream = StringIO()
-    write_csv(stream, [header, *cells], line_end="\n")
-    for suffix, text in ((".csv", stream.getvalue()), (".html", _html_page(header, cells, title, note))):
-        with atomic_write(path.with_suffix(suffix)) as temporary_path:
-            temporary_path.write_text(text, "utf-8")
+    """Write a table as CSV and HTML, with three decimals for numbers and empty cells for None."""
+    cells = [[_cell_text(cell_value) for cell_value in row_values] for row_values in rows]
+    csv_stream = StringIO()
+    write_csv(csv_stream, [header, *cells], line_end="\n")
+    for file_suffix, file_text in ((".csv", csv_stream.getvalue()), (".html", _html_page(header, cells, title, note))):
+        with atomic_write(path.with_suffix(file_suffix)) as temporary_path:
+            temporary_path.write_text(file_text, "utf-8")
 
 
 def table3_rows(scores_by_arm: dict[str, Any]) -> tuple[list[str], list[Row]]:
-    """Return Table 3 as a header and rows: arm, pigment or group, scores, the paper's scores, scores of baselines."""
+    """Return the header and rows of Table 3, with our scores, the paper's scores and those of baselines."""
     header = ["arm", "name", *SCORE_NAMES, "F1 spread", *(f"paper {name}" for name in PAPER_SCORES)]
     rows: list[Row] = []
     for arm, arm_scores in scores_by_arm.items():
         if arm == "about":
             continue
-        pigment_rows = {name: row for name, row in arm_scores.items() if name != "groups"}
-        group_rows = {f"group: {name}": row for name, row in arm_scores["groups"].items()}
-        for name, row in (pigment_rows | group_rows).items():
-            paper_scores = row.get("paper", [None] * len(PAPER_SCORES))
-            scores = [row[key] for key in SCORE_NAMES]
-            baselines = (row["always_yes"]["f1"], row["majority_accuracy"])
-            rows.append([arm.replace("_", " "), name, *scores, row["f1_spread"], *paper_scores, *baselines])
+        pigment_rows = {name: name_scores for name, name_scores in arm_scores.items() if name != "groups"}
+        group_rows = {f"group: {name}": name_scores for name, name_scores in arm_scores["groups"].items()}
+        for name, name_scores in (pigment_rows | group_rows).items():
+            paper_scores = name_scores.get("paper", [None] * len(PAPER_SCORES))
+            scores = [name_scores[score_name] for score_name in SCORE_NAMES]
+            baselines = (name_scores["always_yes"]["f1"], name_scores["majority_accuracy"])
+            rows.append([arm.replace("_", " "), name, *scores, name_scores["f1_spread"], *paper_scores, *baselines])
     return [*header, "always yes F1", "majority accuracy"], rows
 
 
-def column_rows(table: dict[str, dict[str, Any]], name_header: str) -> tuple[list[str], list[Row]]:
-    """Return ``{name: {column: value}}`` as a header and rows."""
-    columns = list(next(iter(table.values())))
-    return [name_header, *columns], [[name, *(row[column] for column in columns)] for name, row in table.items()]
+def column_rows(values_by_name: dict[str, dict[str, Any]], name_header: str) -> tuple[list[str], list[Row]]:
+    """Return the header and rows of a table in the form ``{name: {column: value}}``."""
+    column_names = list(next(iter(values_by_name.values())))
+    return [name_header, *column_names], [
+        [name, *(row_values[column_name] for column_name in column_names)]
+        for name, row_values in values_by_name.items()
+    ]
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
+def _round_floats(result_value: Any) -> Any:
+    if isinstance(result_value, dict):
+        return {str(key): _round_floats(nested_value) for key, nested_value in result_value.items()}
+    if isinstance(result_value, list | tuple):
+        return [_round_floats(nested_value) for nested_value in result_value]
+    return float(f"{result_value:.5g}") if isinstance(result_value, float) else result_value
 
 
-def _cell_text(value: str | float | None) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
+def _cell_text(cell_value: str | float | None) -> str:
+    if cell_value is None or (isinstance(cell_value, float) and np.isnan(cell_value)):
         return ""
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{cell_value:.3f}" if isinstance(cell_value, float) else str(cell_value)
 
 
 def _html_page(header: Sequence[str], cells: Sequence[Sequence[str]], title: str, note: str) -> str:
-    header_cells = "".join(f"<th>{escape(cell)}</th>" for cell in header)
-    body_rows = "\n".join(_html_row(row) for row in cells)
+    header_cells = "".join(f"<th>{escape(header_cell)}</th>" for header_cell in header)
+    body_rows = "\n".join(_html_row(row_cells) for row_cells in cells)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{TABLE_STYLE}</style>"
         f"<h1>{escape(title)}</h1><p>{escape(note)}</p>"
@@ -126,9 +129,9 @@ def _html_page(header: Sequence[str], cells: Sequence[Sequence[str]], title: str
     )
 
 
-def _html_row(row: Sequence[str]) -> str:
-    kind = " class=mean" if "mean" in row[1] else ""
-    return f"<tr{kind}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>"
+def _html_row(row_cells: Sequence[str]) -> str:
+    row_class = " class=mean" if "mean" in row_cells[1] else ""
+    return f"<tr{row_class}>" + "".join(f"<td>{escape(cell_text)}</td>" for cell_text in row_cells) + "</tr>"
 
 
 N_SEED = 5
@@ -136,7 +139,7 @@ N_SEED = 5
 
 
 def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Run the arms of Table 3 and additional arms; the next call reuses trained networks.
+    """Run the arms of Table 3 and additional arms, reusing the networks of earlier calls.
 
     Parameters
     ----------
@@ -148,8 +151,8 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``{arm: scores, ..., "about": {"seeds": ..., "seconds": ..., "epochs": ...}}``; scores by pigment, as returned
-        by ``scores_over_folds`` and ``pooled_scores``.
+        ``{arm: scores, ..., "about": {"seeds": ..., "seconds": ..., "epochs": ...}}``.
+        The scores of an arm are those of ``scores_over_folds`` or ``pooled_scores``.
     """
     progress("Simulating the virtual mock-ups", 0, 1)
     mockups = get_mockups(plan)
@@ -161,18 +164,20 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
     answers_by_arm = {
         "simulation": simulation_answers,
         "experimental_no_finetune": predict_mockups(plan, paper_model),
-        "experimental_finetune": finetuned(plan, paper_model, "pixels", splits, progress),
+        "experimental_finetune": finetune_on_splits(plan, paper_model, "pixels", splits, progress),
         "no_finetune_default_network": predict_mockups(plan, default_model),
-        "finetune_default_network": finetuned(plan, default_model, "pixels", splits, progress),
+        "finetune_default_network": finetune_on_splits(plan, default_model, "pixels", splits, progress),
     }
     scores_by_arm = {name: scores_over_folds(arm_answers, name) for name, arm_answers in answers_by_arm.items()}
-    for division, groups in (("structure", structure_families(mockups)), ("thickness", thickness_thirds(mockups))):
+    for split_kind, groups in (("structure", structure_families(mockups)), ("thickness", thickness_thirds(mockups))):
         for contestant in (paper_model, default_model) if groups else ():
-            name = f"{division}_out_{contestant.name}"
-            answers_by_arm[name] = finetuned(plan, contestant, division, splits_by_group(groups, plan.seed), progress)
+            name = f"{split_kind}_out_{contestant.name}"
+            answers_by_arm[name] = finetune_on_splits(
+                plan, contestant, split_kind, splits_by_group(groups, plan.seed), progress
+            )
             scores_by_arm[name] = pooled_scores(answers_by_arm[name])
     seed_scores = scores_by_seed(plan, paper_model, progress)
-    # these have one fold each; they show the effect of noise, and of the other reading of the thirteen materials
+    # additional training sets, with one fold each, show the effects of noise and of other materials in the grid
     for name, training_set in _additional_training_sets(plan, spectra_set, mockups).items():
         (checkpoint,), answers_by_arm[name] = pretrain(plan, training_set, progress, name=name, folds=1)
         scores_by_arm[name] = scores_over_folds(answers_by_arm[name])
@@ -195,12 +200,12 @@ def _additional_training_sets(plan: Plan, spectra_set: Library, mockups: Mockups
 def scores_by_seed(plan: Plan, paper_model: EvaluatedModel, progress: Progress) -> dict[str, dict[str, float]]:
     """Return the mean F1 without and with fine-tuning for several random sets of mock-ups.
 
-    All sets have the same split into fine-tuning and test spectra. The networks are those trained with the background
-    of the first set. The result is empty for measured mock-ups.
+    All sets have the same split into fine-tuning and test spectra. The networks were trained with the background of the
+    first set. The result is empty for measured mock-ups.
     """
-    table: dict[str, dict[str, float]] = {}
+    f1_by_seed: dict[str, dict[str, float]] = {}
     if plan.mockups is not None:
-        return table
+        return f1_by_seed
     for seed in range(plan.mockup_seed, plan.mockup_seed + min(N_SEED, plan.folds)):
         seed_plan = plan.model_copy(update={"mockup_seed": seed})
         mockups = EvaluatedModel(
@@ -215,15 +220,15 @@ def scores_by_seed(plan: Plan, paper_model: EvaluatedModel, progress: Progress) 
             0.0,
             0,
         )
-        key = "pixels" if seed == plan.mockup_seed else f"pixels_seed_{seed}"
-        answers_after = finetuned(plan, mockups, key, [split], progress)
+        run_label = "pixels" if seed == plan.mockup_seed else f"pixels_seed_{seed}"
+        answers_after = finetune_on_splits(plan, mockups, run_label, [split], progress)
         scores_before, scores_after = scores_over_folds(test_answers)["mean"], scores_over_folds(answers_after)["mean"]
-        table[str(seed)] = {
+        f1_by_seed[str(seed)] = {
             "no_finetune": scores_before["f1"],
             "finetune": scores_after["f1"],
             "always_yes": scores_after["always_yes"]["f1"],
         }
-    return table
+    return f1_by_seed
 
 
 MAX_LAYER_PIGMENTS = 4
@@ -231,16 +236,17 @@ N_PALETTE_PIGMENT = 30
 Samples = tuple[list[Stratigraphy], list[set[str]]]
 
 
-def comparison(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Train every kind of network on a part of the grid, with one fold each, and compare the networks.
+def compare_networks(plan: Plan, progress: Progress) -> dict[str, Any]:
+    """Train every kind of network on a part of the grid, with one fold, and return scores of the networks.
 
     Returns
     -------
     dict
         ``{model: {"parameters", "outputs", "seconds", "epochs", "spectra_per_second", "f1_simulation", "f1_mockups",
-        "f1_finetuned", "always_yes_f1"}}``: mean F1 of the paper's eleven pigments on test spectra of the
-        model's simulation set, on virtual mock-ups without fine-tuning, and on mock-ups after fine-tuning on a random
-        fifth. ``seconds`` is the training time without fine-tuning; it is None for the default network.
+        "f1_finetuned", "always_yes_f1"}}``. F1 is the mean over the paper's eleven pigments. ``f1_simulation`` is for
+        test spectra of the model's simulation set. ``f1_mockups`` is for mock-ups without fine-tuning. ``f1_finetuned``
+        is for mock-ups after fine-tuning on a random fifth. ``seconds`` is the training time without fine-tuning, or
+        None for the default network.
     """
     mockups = get_mockups(plan)
     grid_set = simulated_as_in_paper(*study_grid(plan), mockups)
@@ -255,9 +261,9 @@ def comparison(plan: Plan, progress: Progress) -> dict[str, Any]:
         "paper_thirty_pigments": ("xu2022", palette_set),
     }
     rows_by_model = {}
-    for name, (kind, spectra_set) in training_sets.items():
+    for name, (network_kind, spectra_set) in training_sets.items():
         checkpoints, answers_simulated = pretrain(
-            plan, spectra_set, progress, name=f"comparison_{name}", folds=1, kind=kind
+            plan, spectra_set, progress, name=f"comparison_{name}", folds=1, network_kind=network_kind
         )
         contestant = paper_network(checkpoints, mockups, name=f"comparison_{name}", simulation_set=spectra_set)
         rows_by_model[name] = _comparison_row(plan, contestant, mockups, answers_simulated, progress)
@@ -266,16 +272,16 @@ def comparison(plan: Plan, progress: Progress) -> dict[str, Any]:
 
 
 def mixed_layers(plan: Plan) -> Samples:
-    """Return stratigraphies as in the paper, but with one to four random pigments in each layer."""
+    """Return stratigraphies as in the paper's grid, but with one to four random pigments in each layer."""
     rng = np.random.default_rng((plan.seed, 5))
-    grid = paper_grid(plan.materials)[:: plan.grid_step * plan.study_step]
-    names = sorted({upper_pigment for upper_pigment, *_ in grid})
-    samples, contents = [], []
-    for *_, top_um, bottom_um in grid:
+    paper_structures = paper_grid(plan.materials)[:: plan.grid_step * plan.study_step]
+    names = sorted({upper_pigment for upper_pigment, *_ in paper_structures})
+    samples, pigments_by_sample = [], []
+    for *_, top_um, bottom_um in paper_structures:
         paints = [_random_mixture(names, rng) for _ in range(2)]
         samples.append(paper_layers(paints, (top_um, bottom_um)))
-        contents.append({REPLACED_PIGMENTS.get(name, name) for paint in paints for name in paint})
-    return samples, contents
+        pigments_by_sample.append({REPLACED_PIGMENTS.get(name, name) for paint in paints for name in paint})
+    return samples, pigments_by_sample
 
 
 def palette_names() -> tuple[str, ...]:
@@ -291,14 +297,14 @@ def palette_names() -> tuple[str, ...]:
 
 
 def palette_stratigraphies(plan: Plan) -> Samples:
-    """Return stratigraphies as in the paper, with one of thirty pigments in each layer."""
+    """Return stratigraphies as in the paper's grid, but with one of thirty pigments in each layer."""
     rng = np.random.default_rng((plan.seed, 6))
-    samples, contents = [], []
+    samples, pigments_by_sample = [], []
     for *_, top_um, bottom_um in paper_grid(plan.materials)[:: plan.grid_step * plan.study_step]:
-        pair = [str(name) for name in rng.choice(palette_names(), size=2)]
-        samples.append(paper_layers([{name: 1.0} for name in pair], (top_um, bottom_um)))
-        contents.append(set(pair))
-    return samples, contents
+        layer_pigments = [str(name) for name in rng.choice(palette_names(), size=2)]
+        samples.append(paper_layers([{name: 1.0} for name in layer_pigments], (top_um, bottom_um)))
+        pigments_by_sample.append(set(layer_pigments))
+    return samples, pigments_by_sample
 
 
 def _random_mixture(names: Sequence[str], rng: np.random.Generator) -> dict[str, float]:
@@ -310,7 +316,7 @@ def _comparison_row(
     plan: Plan, contestant: EvaluatedModel, mockups: Mockups, answers_simulated: Answers | None, progress: Progress
 ) -> dict[str, Any]:
     (split,) = random_splits(len(mockups), plan.seed, 1)
-    finetuned_answers = finetuned(plan, contestant, "pixels", [split], progress)
+    finetuned_answers = finetune_on_splits(plan, contestant, "pixels", [split], progress)
     return {
         "parameters": parameter_count(contestant.initial_network(0).network),
         "outputs": len(contestant.mockups.names),
@@ -328,18 +334,18 @@ def _spectra_per_second(plan: Plan, contestant: EvaluatedModel) -> float:
     rows = np.arange(min(len(contestant.mockups), 1000))
     trained_model, settings = contestant.initial_network(0), contestant.settings(plan, "asked")
     answers(trained_model, contestant.mockups, rows[:64], settings)
-    start = time.perf_counter()
+    start_time = time.perf_counter()
     answers(trained_model, contestant.mockups, rows, settings)
-    return round(len(rows) / (time.perf_counter() - start), 1)
+    return round(len(rows) / (time.perf_counter() - start_time), 1)
 
 
 def reproduce(study: str, plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Run one study, or ``all``, and write ``NAME.json`` with tables and plots into ``plan.out``.
+    """Run one study, or ``all``, and write its ``NAME.json``, tables and plots to ``plan.out``.
 
     Returns
     -------
     dict
-        Result of the study; for ``all``, the results of each study by name.
+        Result of the study, or for ``all`` the results of all studies by name.
 
     Raises
     ------
@@ -352,17 +358,17 @@ def reproduce(study: str, plan: Plan, progress: Progress) -> dict[str, Any]:
         raise TrainingError(f"Cannot reproduce {study!r}: there is no such study. Give all, {', '.join(STUDIES)}.")
     check_plan(plan)
     if study == "table3":
-        result = table3(plan, progress)
+        study_result = table3(plan, progress)
     elif study == "comparison":
-        result = {"models": comparison(plan, progress)}
+        study_result = {"models": compare_networks(plan, progress)}
     else:
-        result = FIGURE_STUDIES[study](plan, trained_networks(plan, progress), progress)
+        study_result = FIGURE_STUDIES[study](plan, trained_networks(plan, progress), progress)
     settings = json.loads(plan.model_dump_json(exclude={"out", "mockups", "labels"}))
-    provenance = {"note": note(plan), "version": __version__, "plan": settings}
-    result["about"] = {**result.get("about", {}), **provenance}
-    write_result(result, plan.out / f"{study}.json")
-    _write_tables(study, result, plan)
-    return result
+    provenance = {"note": mockup_note(plan), "version": __version__, "plan": settings}
+    study_result["about"] = {**study_result.get("about", {}), **provenance}
+    write_result(study_result, plan.out / f"{study}.json")
+    _write_tables(study, study_result, plan)
+    return study_result
 
 
 def check_plan(plan: Plan) -> None:
@@ -371,44 +377,48 @@ def check_plan(plan: Plan) -> None:
     Raises
     ------
     TrainingError
-        The folder belongs to another plan, or to other spectra or labels, so its networks cannot be used.
+        The folder has networks of another plan, or of other spectra or labels.
     """
     current_plan = plan.model_dump(mode="json", exclude={"out"})
     if plan.mockups is not None:
-        current_plan["contents"] = fingerprint(get_mockups(plan))  # refuses invalid input before anything is written
+        current_plan["contents"] = mockup_digest(get_mockups(plan))  # raises an error for invalid input
     resume_folder(plan.out, current_plan, note="plan.json")
 
 
-def note(plan: Plan) -> str:
-    """Return the note in all tables on the origin of the mock-ups."""
+def mockup_note(plan: Plan) -> str:
+    """Return the note on the origin of the mock-ups, which is in all tables."""
     return VIRTUAL_NOTE if plan.mockups is None else MEASURED_NOTE
 
 
 def trained_networks(plan: Plan, progress: Progress) -> Networks:
-    """Return the checkpoints of the paper's network before and after fine-tuning; train them if they are missing."""
+    """Return the checkpoints of the paper's network before and after fine-tuning, trained if they are missing."""
     folder_before, folder_after = (
         plan.out / "networks" / name for name in ("simulation/fold_0", "paper_network_pixels_0")
     )
     networks = Networks(
         before_finetuning=folder_before / "best.ckpt", after_finetuning=folder_after / "all" / "best.ckpt"
     )
-    # a report is written at the end of a training
+    # each training writes its report last
     if all((folder / "report.json").is_file() for folder in (folder_before, folder_after)):
         return networks
     mockups = get_mockups(plan)
     checkpoints, _ = pretrain(plan, simulation_set(plan, mockups), progress, folds=1)
     paper_model = paper_network(checkpoints, mockups)
-    finetuned(plan, paper_model, "pixels", random_splits(len(mockups), plan.seed, 1), progress)
+    finetune_on_splits(plan, paper_model, "pixels", random_splits(len(mockups), plan.seed, 1), progress)
     return networks
 
 
-def _write_tables(study: str, result: dict[str, Any], plan: Plan) -> None:
+def _write_tables(study: str, study_result: dict[str, Any], plan: Plan) -> None:
     if study == "table3":
         title = "Table 3 of Xu et al. 2022, with additional arms"
-        write_table(*table3_rows(result), plan.out / "table3", title=title, note=note(plan))
+        write_table(*table3_rows(study_result), plan.out / "table3", title=title, note=mockup_note(plan))
     elif study == "comparison":
         title = "Models trained with the paper's protocol on a part of its grid"
-        write_table(*column_rows(result["models"], "model"), plan.out / "comparison", title=title, note=note(plan))
+        write_table(
+            *column_rows(study_result["models"], "model"), plan.out / "comparison", title=title, note=mockup_note(plan)
+        )
     elif study == "limits":
         title = "Effect of the paper's choices"
-        write_table(*column_rows(result["ablation"], "choice"), plan.out / "limits", title=title, note=note(plan))
+        write_table(
+            *column_rows(study_result["ablation"], "choice"), plan.out / "limits", title=title, note=mockup_note(plan)
+        )

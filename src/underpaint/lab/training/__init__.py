@@ -1,4 +1,4 @@
-"""Training: pre-train on a library, fine-tune on labelled spectra, export to ONNX with a model card."""
+"""Pre-training on a library, fine-tuning on labelled spectra, and export to ONNX with a model card."""
 
 from underpaint.lab.training.calibration import calibrate_network
 from underpaint.lab.training.checkpoint import TrainedNetwork, load_checkpoint, load_trainable

@@ -41,7 +41,7 @@ from underpaint.lab.training.labelled import labelled_spectra
 from underpaint.lab.training.library import Library
 from underpaint.lab.training.loop import run_training
 from underpaint.lab.training.module import log_odds
-from underpaint.lab.training.paired import Answers, Comparison, answers_of, compare, instrument_of
+from underpaint.lab.training.paired import Answers, Comparison, answers_of, batch_conditions, compare
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.lab.training.split import split_by_source
 from underpaint.physics.instrument import Instrument, save_instrument
@@ -53,68 +53,73 @@ from underpaint.simulate import LibrarySettings, outputs_for
 from underpaint.simulate.instrument_inputs import InstrumentConditions
 from underpaint.simulate.randomise import log_uniform, perturb_instrument, random_instrument
 
-_ALIGNED_PARTS = ("stem", "head", "code")
+_ALIGNED_LAYERS = ("stem", "head", "code")
 _SCALE_LIMITS = (0.5, 2.0)
-"""Limits of the scale factor of a channel; the standard deviation of a hardly excited channel is uncertain."""
+"""Limits of the scale factor of a channel, because the standard deviation of an inactive channel is uncertain."""
 _MIN_STD = 1e-6
 
 
-def align(network: nn.Module, source: Sequence[Batch], target: Sequence[Batch]) -> nn.Module:
-    """Return a copy of a network with the channel statistics of the source spectra on the target spectra.
+def align_network(network: nn.Module, source_batches: Sequence[Batch], target_batches: Sequence[Batch]) -> nn.Module:
+    """Return a copy of a network that has the same channel statistics on target spectra as on source spectra.
 
     Parameters
     ----------
     network : Module
-        Default network or network of layers, with or without folded normalisations; it is not changed.
-    source : sequence of Batch
+        Default network or network of layers, with or without folded normalisations, which is not changed.
+    source_batches : sequence of Batch
         Spectra from the distribution of its training set.
-    target : sequence of Batch
-        Spectra to which the network is aligned; their labels are not used.
+    target_batches : sequence of Batch
+        Spectra to which the network is aligned, whose labels are not used.
 
     Notes
     -----
-    This is adaptive batch normalisation (Y. Li et al., arXiv:1603.04779). Networks read from ONNX files have no
-    separate normalisations, so scale and shift are written into the weights of the preceding layer. Layers are aligned
-    one after the other, starting at the input.
+    This method is adaptive batch normalisation (Y. Li et al., arXiv:1603.04779). Scale and shift are written into the
+    weights of each layer, because networks from ONNX files have no separate normalisations. Layers are aligned one
+    after the other, starting at the input.
     """
     aligned_network = deepcopy(network).eval()
     network.eval()
-    for name, layer in aligned_network.named_modules():
-        if name.split(".")[0] in _ALIGNED_PARTS and isinstance(layer, nn.Conv2d | nn.Linear):
-            source_moments, target_moments = _moments(network, name, source), _moments(aligned_network, name, target)
+    for layer_name, layer in aligned_network.named_modules():
+        if layer_name.split(".")[0] in _ALIGNED_LAYERS and isinstance(layer, nn.Conv2d | nn.Linear):
+            source_moments, target_moments = (
+                _channel_moments(network, layer_name, source_batches),
+                _channel_moments(aligned_network, layer_name, target_batches),
+            )
             _match_moments(layer, source_moments, target_moments)
     return aligned_network
 
 
-def _match_moments(layer: nn.Conv2d | nn.Linear, source: tuple[Tensor, Tensor], target: tuple[Tensor, Tensor]) -> None:
-    scale = (source[1] / target[1].clamp_min(_MIN_STD)).clamp(*_SCALE_LIMITS)
+def _match_moments(
+    layer: nn.Conv2d | nn.Linear, source_moments: tuple[Tensor, Tensor], target_moments: tuple[Tensor, Tensor]
+) -> None:
+    channel_scale = (source_moments[1] / target_moments[1].clamp_min(_MIN_STD)).clamp(*_SCALE_LIMITS)
     with torch.no_grad():
-        layer.weight.mul_(scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
+        layer.weight.mul_(channel_scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
         if layer.bias is not None:
-            layer.bias.copy_((layer.bias - target[0]) * scale + source[0])
+            layer.bias.copy_((layer.bias - target_moments[0]) * channel_scale + source_moments[0])
 
 
-def _moments(network: nn.Module, name: str, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
+def _channel_moments(network: nn.Module, layer_name: str, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
     """Return the (n_channel,) mean and standard deviation of a layer's output over all spectra and positions."""
-    sums: list[Tensor] = []
-    forward_hook = network.get_submodule(name).register_forward_hook(_summing_hook(sums))
+    moment_sums: list[Tensor] = []
+    forward_hook = network.get_submodule(layer_name).register_forward_hook(_summing_hook(moment_sums))
     try:
         with torch.inference_mode():
             for batch in batches:
                 log_odds(network, batch)
     finally:
         forward_hook.remove()
-    n_value, value_sum, square_sum = torch.stack(sums).sum(dim=0)
-    mean = value_sum / n_value
-    std = (square_sum / n_value - mean**2).clamp_min(0.0).sqrt()
-    return mean.float().clone(), std.float().clone()
+    n_value, sum_of_values, sum_of_squares = torch.stack(moment_sums).sum(dim=0)
+    channel_mean = sum_of_values / n_value
+    channel_std = (sum_of_squares / n_value - channel_mean**2).clamp_min(0.0).sqrt()
+    return channel_mean.float().clone(), channel_std.float().clone()
 
 
-def _summing_hook(sums: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
+def _summing_hook(moment_sums: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
     def add_sums(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         del layer, inputs
         values_by_channel = output.double().transpose(0, 1).flatten(1)
-        sums.append(
+        moment_sums.append(
             torch.stack(
                 (
                     torch.full_like(values_by_channel[:, 0], values_by_channel.shape[1]),
@@ -128,15 +133,18 @@ def _summing_hook(sums: list[Tensor]) -> Callable[[nn.Module, tuple[Tensor, ...]
 
 
 AdaptationMethod = Literal["told", "aligned", "tuned", "tuned_aligned"]
-"""Method of adaptation. "told": instrument conditions as input; "aligned": channel statistics aligned to the scan;
-"tuned": fine-tuned on simulated spectra; "tuned_aligned": fine-tuned, then aligned."""
+"""Method of adaptation.
+
+"told" uses instrument conditions as input. "aligned" aligns channel statistics to the scan. "tuned" fine-tunes on
+simulated spectra. "tuned_aligned" first fine-tunes and then aligns.
+"""
 _MAX_SPECTRA = 2048
 _N_SOURCE_STRATIGRAPHY = 512
 _COUNT_LIMITS = (300.0, 3e6)
 _COUNT_QUANTILES = (0.05, 0.95)
 _LEARNING_RATE = 5e-4
 _TAIL_FRACTION, _DETECTOR_AIR_CM = (1e-3, 0.2), (0.3, 25.0)
-"""Ranges of tail fraction and air path, wider than those of common scanners, because the scanner may be a worse one."""
+"""Ranges of tail fraction and air path (cm), wider than those of common scanners."""
 
 
 class AdaptSettings(InstrumentSettings):
@@ -147,7 +155,7 @@ class AdaptSettings(InstrumentSettings):
     model : str
         Name of a shipped network, or path of an ``.onnx`` or ``.ckpt`` file.
     palette : tuple of str or None
-        Pigments to simulate; None for all outputs of the network and common pigments without visible lines.
+        Pigments to simulate, or None for all outputs of the network and common pigments without visible lines.
     methods : tuple of str
         Methods of adaptation to try.
     """
@@ -160,14 +168,14 @@ class AdaptSettings(InstrumentSettings):
 
 @dataclass(frozen=True)
 class AdaptReport:
-    """Result of an adaptation, and whether it is accepted.
+    """Result of an adaptation, with its scores.
 
     Parameters
     ----------
     given_model : TrainedNetwork
         Network before the adaptation.
     candidates : mapping of str to TrainedNetwork
-        Network from each method of adaptation; "told" is the given network with instrument conditions.
+        Network from each method of adaptation. "told" is the given network with instrument conditions.
     conditions : InstrumentConditions
         Instrument conditions for the candidates, if they are networks of layers.
     instrument : Instrument
@@ -181,7 +189,7 @@ class AdaptReport:
     comparison : Comparison
         Macro F1 of the groups for the given and the chosen network, on new simulated spectra of the fitted instrument.
     model : Path or None
-        File of the adapted model; None if no candidate was accepted, or if its weights are unchanged.
+        File of the adapted model, or None if no candidate was accepted, or if its weights are unchanged.
     sizes : Sizes
         Sizes of simulation and training.
     minutes : mapping of str to float
@@ -217,7 +225,7 @@ class AdaptReport:
             return f"Adapted ({self.chosen_method.replace('_', ', ')}): {comparison_text}."
         if self.chosen_method == "given":
             return "Kept the model as it is: no method of adaptation lowered its loss on simulated spectra."
-        return f"Kept the model as it is: {comparison_text}; a gain must exceed two standard errors to be accepted."
+        return f"Kept the model as it is: {comparison_text}. An accepted gain must exceed two standard errors."
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores and settings for JSON."""
@@ -235,9 +243,11 @@ class AdaptReport:
 
 
 def adapt(
-    scan: Scan, settings: AdaptSettings, *, base: Instrument | None = None, progress: Progress | None = None
+    scan: Scan, settings: AdaptSettings, *, known_instrument: Instrument | None = None, progress: Progress | None = None
 ) -> AdaptReport:
-    """Adapt a network to an unlabelled scan if this improves it; the same call resumes an interrupted one.
+    """Adapt a network to an unlabelled scan, and accept the adapted network if it is better.
+
+    The same call resumes an interrupted adaptation.
 
     Parameters
     ----------
@@ -245,17 +255,17 @@ def adapt(
         Scan with or without an energy axis.
     settings : AdaptSettings
         Network, folder and methods of adaptation.
-    base : Instrument or None
-        Instrument, as far as it is known without the scan. With None, properties that the scan does not determine are
-        drawn from the ranges of common scanners.
+    known_instrument : Instrument or None
+        Instrument, as far as it is known without the scan.
+        With None, properties that the scan does not determine are drawn from the ranges of common scanners.
     progress : callable or None
         Called with (description, number done, total number).
 
     Returns
     -------
     AdaptReport
-        The fitted instrument and ``report.json`` are written to ``settings.out``, and the adapted model with its model
-        card if it is accepted.
+        The fitted instrument and ``report.json`` are written to ``settings.out``.
+        If the adapted model is accepted, its ONNX file and model card are also written.
 
     Raises
     ------
@@ -271,21 +281,25 @@ def adapt(
     show_progress("Fitting the instrument", 0, 1)
     given_model = load_trainable(settings.model)
     _require_outputs(settings.palette or (), given_model.card)
-    fit = fit_instrument(scan, base)
-    spectra = scan_spectra(fit.scan, given_model.card, settings.seed)
+    fitted_instrument = fit_instrument(scan, known_instrument)
+    spectra = scan_spectra(fitted_instrument.scan, given_model.card, settings.seed)
     stopwatch.end_step("fitting")
-    instruments = fit.draw_instruments(settings.n_machine, settings.seed)
-    job = settings.library_job(settings.palette or _palette_of(given_model.card), instruments, given_model.card)
-    request = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads", "methods"})
-    request["instrument"] = fit.instrument.model_dump(mode="json")
-    sizes = plan_sizes(settings, request, job, given_model, show_progress)
-    save_instrument(fit.instrument, settings.out / "instrument.toml")
-    simulated_sets = _simulated_sets(job, fit, sizes, settings, show_progress)
+    instruments = fitted_instrument.draw_instruments(settings.n_machine, settings.seed)
+    simulation_settings = settings.library_job(
+        settings.palette or _network_palette(given_model.card), instruments, given_model.card
+    )
+    fixed_settings = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads", "methods"})
+    fixed_settings["instrument"] = fitted_instrument.instrument.model_dump(mode="json")
+    sizes = plan_sizes(settings, fixed_settings, simulation_settings, given_model, show_progress)
+    save_instrument(fitted_instrument.instrument, settings.out / "instrument.toml")
+    simulated_sets = _simulated_sets(simulation_settings, fitted_instrument, sizes, settings, show_progress)
     stopwatch.end_step("simulation")
-    candidates = _adapted_networks(given_model, spectra, simulated_sets, fit, settings, sizes, show_progress)
+    candidates = _adapted_networks(
+        given_model, spectra, simulated_sets, fitted_instrument, settings, sizes, show_progress
+    )
     stopwatch.end_step("adapting")
     show_progress("Scoring", 0, 1)
-    report = _adaptation_report(given_model, candidates, spectra, simulated_sets, fit, settings, sizes)
+    report = _adaptation_report(given_model, candidates, spectra, simulated_sets, fitted_instrument, settings, sizes)
     stopwatch.end_step("scoring")
     return _write_report(replace(report, minutes=stopwatch.minutes), settings)
 
@@ -302,59 +316,64 @@ class FittedInstrument:
         Instrument with the fitted values, and default values for all others.
     calibration : Calibration
         Fitted values.
-    base : Instrument or None
+    known_instrument : Instrument or None
         Instrument, as far as it was known without the scan.
     """
 
     scan: Scan
     instrument: Instrument
     calibration: Calibration
-    base: Instrument | None
+    known_instrument: Instrument | None
 
     def conditions(self) -> InstrumentConditions:
         """Return the instrument conditions for a network of layers."""
-        return self._knowledge().known()
+        return self._merged_knowledge().known()
 
-    def _knowledge(self, default_instrument: Instrument | None = None) -> Knowledge:
+    def _merged_knowledge(self, default_instrument: Instrument | None = None) -> Knowledge:
         return merge_knowledge(
             self.scan,
-            user_instrument=self.base,
+            user_instrument=self.known_instrument,
             calibration=self.calibration,
             default_instrument=default_instrument,
             measured_axis=True,
         )
 
-    def draw_instruments(self, n: int, seed: int) -> tuple[Instrument, ...]:
-        """Draw ``n`` instruments that are consistent with the scan."""
+    def draw_instruments(self, n_instrument: int, seed: int) -> tuple[Instrument, ...]:
+        """Draw ``n_instrument`` instruments that are consistent with the scan."""
         rng = np.random.default_rng((seed, 78))
-        if self.base is not None:
-            return tuple(perturb_instrument(self.instrument, rng) for _ in range(n))
-        return tuple(self._random_instrument(rng) for _ in range(n))
+        if self.known_instrument is not None:
+            return tuple(perturb_instrument(self.instrument, rng) for _ in range(n_instrument))
+        return tuple(self._random_instrument(rng) for _ in range(n_instrument))
 
     def _random_instrument(self, rng: np.random.Generator) -> Instrument:
-        """Return an instrument with the fitted values; all others are drawn from the ranges of common scanners."""
+        """Return an instrument with the fitted values, and with random values of common scanners for the others."""
         instrument = random_instrument(rng)
         detector = instrument.detector.model_copy(update={"tail_fraction": log_uniform(rng, *_TAIL_FRACTION)})
         geometry = instrument.geometry.model_copy(update={"detector_air_cm": log_uniform(rng, *_DETECTOR_AIR_CM)})
-        return self._knowledge(instrument.model_copy(update={"detector": detector, "geometry": geometry})).instrument
+        return self._merged_knowledge(
+            instrument.model_copy(update={"detector": detector, "geometry": geometry})
+        ).instrument
 
 
-def fit_instrument(scan: Scan, base: Instrument | None = None) -> FittedInstrument:
-    """Fit the instrument of a scan: energy axis, resolution and, if they are visible, anode, voltage and angle.
+def fit_instrument(scan: Scan, known_instrument: Instrument | None = None) -> FittedInstrument:
+    """Fit energy axis, resolution and, if they are visible, anode, voltage and angle of the instrument of a scan.
 
     Raises
     ------
     CalibrationError
         The scan does not determine its energy axis.
     """
-    calibration = calibrate(scan, instrument=base, tube=True)
+    calibration = calibrate(scan, instrument=known_instrument, tube=True)
     return FittedInstrument(
-        with_calibration(scan, calibration), calibrated_instrument(scan, calibration, base), calibration, base
+        with_calibration(scan, calibration),
+        calibrated_instrument(scan, calibration, known_instrument),
+        calibration,
+        known_instrument,
     )
 
 
 def scan_spectra(scan: Scan, model_card: ModelCard, seed: int) -> Library:
-    """Return a random sample of a scan's spectra on the axis of a network; their labels are unknown.
+    """Return a random sample of a scan's spectra on the axis of a network, with unknown labels.
 
     Raises
     ------
@@ -383,60 +402,67 @@ def _valid_counts(scan: Scan, rows: slice) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class _SimulatedSets:
-    """Simulated training and test set of the fitted instrument, and a set as in the training of the network."""
+    """Simulated training and test set of the fitted instrument, and a set from the network's training distribution."""
 
     training_set: Library
     test_set: Library
     source_set: Library
 
 
-def _palette_of(model_card: ModelCard) -> tuple[str, ...]:
+def _network_palette(model_card: ModelCard) -> tuple[str, ...]:
     """Return the pigments among the outputs of a network, and common pigments without visible lines."""
     output_pigments = [
-        split_place(name)[0] for name, kind in zip(model_card.names, model_card.kinds, strict=True) if kind == "member"
+        split_place(name)[0]
+        for name, output_kind in zip(model_card.names, model_card.kinds, strict=True)
+        if output_kind == "member"
     ]
     invisible_pigments = [name for name in load_palette().pigments if not outputs_for([name]).names]
     return tuple(dict.fromkeys((*output_pigments, *invisible_pigments)))
 
 
 def _simulated_sets(
-    job: LibrarySettings, fit: FittedInstrument, sizes: Sizes, settings: AdaptSettings, show_progress: Progress
+    simulation_settings: LibrarySettings,
+    fitted_instrument: FittedInstrument,
+    sizes: Sizes,
+    settings: AdaptSettings,
+    show_progress: Progress,
 ) -> _SimulatedSets:
     seed = settings.seed + HELD_OUT_SEED
-    test_update = {"instrument": fit.draw_instruments(settings.n_machine, seed), "seed": seed}
+    test_update = {"instrument": fitted_instrument.draw_instruments(settings.n_machine, seed), "seed": seed}
     source_update = {
         "instrument": None,
         "seed": seed,
         "renders": 1,
         "n_stratigraphies": min(_N_SOURCE_STRATIGRAPHY, sizes.n_stratigraphies),
     }
-    jobs = {
-        "training": job.model_copy(update={"n_stratigraphies": sizes.n_stratigraphies}),
-        "proof": job.model_copy(update={"n_stratigraphies": sizes.n_held_out, **test_update}),
-        "usual": job.model_copy(update=source_update),
+    settings_by_set = {
+        "training": simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_stratigraphies}),
+        "proof": simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_held_out, **test_update}),
+        "usual": simulation_settings.model_copy(update=source_update),
     }
-    sets = {
-        name: simulate_or_read(library_job, settings.out / f"{name}.h5", settings.workers, show_progress)
-        for name, library_job in jobs.items()
+    library_by_set = {
+        name: simulate_or_read(set_settings, settings.out / f"{name}.h5", settings.workers, show_progress)
+        for name, set_settings in settings_by_set.items()
     }
-    return _SimulatedSets(sets["training"], sets["proof"], sets["usual"])
+    return _SimulatedSets(library_by_set["training"], library_by_set["proof"], library_by_set["usual"])
 
 
 def _require_outputs(palette: tuple[str, ...], model_card: ModelCard) -> None:
     unknown_names = [name for name in outputs_for(palette).names if name not in model_card.names]
     if unknown_names:
         raise TrainingError(
-            f"Cannot adapt {model_card.name!r} to a palette with {', '.join(unknown_names[:4])}: they are no outputs "
-            "of the network. Train a model for the palette: `underpaint train --instrument ... --palette ...`."
+            f"Cannot adapt {model_card.name!r} to a palette with {', '.join(unknown_names[:4])}: these pigments are "
+            "no outputs of the network. Train a model for the palette: `underpaint train --instrument ... "
+            "--palette ...`."
         )
 
 
 def _fine_tune_settings(
     settings: AdaptSettings, sizes: Sizes, model_card: ModelCard, spectra: Library
 ) -> TrainSettings:
-    low, high = np.clip(np.quantile(spectra.spectra.sum(axis=1), _COUNT_QUANTILES), *_COUNT_LIMITS)
-    # rounded, because a resumed call compares its settings with those in the folder
-    count_range = {"counts_min": float(np.floor(low)), "counts_max": float(np.ceil(high))}
+    min_counts, max_counts = np.clip(np.quantile(spectra.spectra.sum(axis=1), _COUNT_QUANTILES), *_COUNT_LIMITS)
+    # rounded, because a resumed call must have the same settings
+    count_range = {"counts_min": float(np.floor(min_counts)), "counts_max": float(np.ceil(max_counts))}
     return settings.training(
         f"{model_card.name}_adapted", "tuning", model_card, sizes, learning_rate=_LEARNING_RATE, **count_range
     )
@@ -446,75 +472,83 @@ def _adapted_networks(
     given_model: TrainedNetwork,
     spectra: Library,
     simulated_sets: _SimulatedSets,
-    fit: FittedInstrument,
+    fitted_instrument: FittedInstrument,
     settings: AdaptSettings,
     sizes: Sizes,
     show_progress: Progress,
 ) -> dict[str, TrainedNetwork]:
     train_settings = _fine_tune_settings(settings, sizes, given_model.card, spectra)
-    conditions = _conditions_of(given_model, fit)
+    conditions = _network_conditions(given_model, fitted_instrument)
     scan_batches = _batches(spectra, train_settings, conditions)
     candidates: dict[str, TrainedNetwork] = {}
     if "told" in settings.methods and conditions is not None:
         candidates["told"] = given_model
     if "aligned" in settings.methods:
         show_progress("Aligning", 0, 1)
-        network = align(given_model.network, _batches(simulated_sets.source_set, train_settings, None), scan_batches)
+        network = align_network(
+            given_model.network, _batches(simulated_sets.source_set, train_settings, None), scan_batches
+        )
         candidates["aligned"] = TrainedNetwork(network, given_model.card)
     if {"tuned", "tuned_aligned"} & set(settings.methods):
         tuned_model = _fine_tune(given_model, simulated_sets.training_set, train_settings, show_progress)
         candidates |= {"tuned": tuned_model} if "tuned" in settings.methods else {}
     if "tuned_aligned" in settings.methods:
-        network = align(
+        network = align_network(
             tuned_model.network, _batches(simulated_sets.training_set, train_settings, conditions), scan_batches
         )
         candidates["tuned_aligned"] = TrainedNetwork(network, tuned_model.card)
     return candidates
 
 
-def _conditions_of(given_model: TrainedNetwork, fit: FittedInstrument) -> NDArray[np.float32] | None:
-    return fit.conditions().inputs(given_model.card.instrument_inputs) if given_model.card.instrument_inputs else None
+def _network_conditions(given_model: TrainedNetwork, fitted_instrument: FittedInstrument) -> NDArray[np.float32] | None:
+    return (
+        fitted_instrument.conditions().inputs(given_model.card.instrument_inputs)
+        if given_model.card.instrument_inputs
+        else None
+    )
 
 
 def _batches(library: Library, settings: TrainSettings, conditions: NDArray[np.float32] | None) -> list[Batch]:
-    """Return batches of a library's last spectra, all with the same instrument conditions."""
+    """Return batches of a library's last spectra, with the same instrument conditions for all spectra."""
     rows = np.arange(len(library))[-_MAX_SPECTRA:]
     without_quantities = replace(library, quantities=None, quantity_names=())
     n_input = 0 if conditions is None else conditions.size
     batches = []
     for batch in Batches(without_quantities, rows, settings, shuffle=False):
         n_column = max(n_input, batch.instrument.shape[1])
-        with_width = batch._replace(instrument=batch.instrument.new_zeros((len(batch.counts), n_column)))
-        batches.append(with_width._replace(instrument=instrument_of(with_width, conditions)))
+        batch_with_inputs = batch._replace(instrument=batch.instrument.new_zeros((len(batch.counts), n_column)))
+        batches.append(batch_with_inputs._replace(instrument=batch_conditions(batch_with_inputs, conditions)))
     return batches
 
 
 def _fine_tune(
     given_model: TrainedNetwork, library: Library, settings: TrainSettings, show_progress: Progress
 ) -> TrainedNetwork:
-    labelled = _with_outputs_of(library, given_model.card)
-    split = split_by_source(labelled.source, seed=settings.seed, validation_share=0.1, test_share=0)
+    labelled_library = _library_with_outputs(library, given_model.card)
+    split = split_by_source(labelled_library.source, seed=settings.seed, validation_share=0.1, test_share=0)
     lightning.seed_everything(settings.seed, verbose=False)
     model_card = given_model.card.model_copy(update={"name": settings.name})
     return run_training(
-        deepcopy(given_model.network), model_card, labelled, split, settings, progress=show_progress
+        deepcopy(given_model.network), model_card, labelled_library, split, settings, progress=show_progress
     ).trained_model
 
 
-def _with_outputs_of(library: Library, model_card: ModelCard) -> Library:
-    """Return the library with labels for all outputs of a network; labels that it lacks are unknown."""
-    all_outputs = replace(
+def _library_with_outputs(library: Library, model_card: ModelCard) -> Library:
+    """Return the library with labels for all outputs of a network, unknown for those that the library lacks."""
+    library_with_outputs = replace(
         library.with_names(model_card.names),
         kinds=model_card.kinds,
         groups=model_card.groups,
         labels_for_people=model_card.labels,
         elements=model_card.elements,
     )
-    if all_outputs.quantities is None:
-        return all_outputs
-    quantities = np.full((len(all_outputs), len(model_card.quantities)), np.nan, dtype=np.float32)
-    quantities[:, [model_card.quantities.index(name) for name in all_outputs.quantity_names]] = all_outputs.quantities
-    return replace(all_outputs, quantities=quantities, quantity_names=model_card.quantities)
+    if library_with_outputs.quantities is None:
+        return library_with_outputs
+    quantities = np.full((len(library_with_outputs), len(model_card.quantities)), np.nan, dtype=np.float32)
+    quantities[:, [model_card.quantities.index(name) for name in library_with_outputs.quantity_names]] = (
+        library_with_outputs.quantities
+    )
+    return replace(library_with_outputs, quantities=quantities, quantity_names=model_card.quantities)
 
 
 def _adaptation_report(
@@ -522,20 +556,22 @@ def _adaptation_report(
     candidates: dict[str, TrainedNetwork],
     spectra: Library,
     simulated_sets: _SimulatedSets,
-    fit: FittedInstrument,
+    fitted_instrument: FittedInstrument,
     settings: AdaptSettings,
     sizes: Sizes,
 ) -> AdaptReport:
     train_settings = _fine_tune_settings(settings, sizes, given_model.card, spectra)
-    conditions = _conditions_of(given_model, fit)
+    conditions = _network_conditions(given_model, fitted_instrument)
     split = split_by_source(simulated_sets.training_set.source, seed=settings.seed, validation_share=0.1, test_share=0)
     validation_set = simulated_sets.training_set.select_rows(split.validation)
-    losses = {"given": answers_of(given_model.network, given_model.card.names, validation_set, train_settings).loss()}
+    loss_by_method = {
+        "given": answers_of(given_model.network, given_model.card.names, validation_set, train_settings).loss()
+    }
     for method, candidate in candidates.items():
-        losses[method] = answers_of(
+        loss_by_method[method] = answers_of(
             candidate.network, candidate.card.names, validation_set, train_settings, conditions
         ).loss()
-    chosen_method = min(losses, key=lambda method: losses[method])
+    chosen_method = min(loss_by_method, key=lambda method: loss_by_method[method])
     best_model, best_conditions = (
         (given_model, None) if chosen_method == "given" else (candidates[chosen_method], conditions)
     )
@@ -548,20 +584,31 @@ def _adaptation_report(
         given_model.card,
     )
     comparison = compare(answers_before, answers_after, seed=settings.seed)
-    return AdaptReport(given_model, candidates, fit.conditions(), fit.instrument, fit.calibration, losses,
-                       chosen_method, comparison, None, sizes, {})  # fmt: skip
+    return AdaptReport(
+        given_model=given_model,
+        candidates=candidates,
+        conditions=fitted_instrument.conditions(),
+        instrument=fitted_instrument.instrument,
+        calibration=fitted_instrument.calibration,
+        validation=loss_by_method,
+        chosen_method=chosen_method,
+        comparison=comparison,
+        model=None,
+        sizes=sizes,
+        minutes={},
+    )
 
 
 def _group_answers(answers: Answers, model_card: ModelCard) -> Answers:
-    kinds = dict(zip(model_card.names, model_card.kinds, strict=True))
-    return answers.select_names([name for name in answers.names if kinds[name] == "group"])
+    kind_by_name = dict(zip(model_card.names, model_card.kinds, strict=True))
+    return answers.select_names([name for name in answers.names if kind_by_name[name] == "group"])
 
 
 def _write_report(report: AdaptReport, settings: AdaptSettings) -> AdaptReport:
     if report.is_accepted and report.chosen_method != "told":
         adapted_model = report.candidates[report.chosen_method]
-        path = export(adapted_model.network, _adapted_card(report, adapted_model, settings), settings.out)
-        report = replace(report, model=path)
+        model_path = export(adapted_model.network, _adapted_card(report, adapted_model, settings), settings.out)
+        report = replace(report, model=model_path)
     write_json(settings.out / REPORT_NAME, report.as_dict())
     return report
 
@@ -573,13 +620,19 @@ def _adapted_card(report: AdaptReport, adapted_model: TrainedNetwork, settings: 
         f"({report.instrument.note or 'as fitted'}) without labels. "
         "The scores in its model card were measured on simulated spectra from that instrument."
     )
-    scores = {key: value for key, value in report.as_dict().items() if key not in {"model", "minutes"}}
-    training = adapted_model.card.training.model_copy(
+    scores = {
+        score_name: score for score_name, score in report.as_dict().items() if score_name not in {"model", "minutes"}
+    }
+    training_record = adapted_model.card.training.model_copy(
         update={
             "config": {"adapted_from": report.given_model.card.training.model_dump(mode="json"), "seed": settings.seed}
         }
     )
-    update = {"name": name, "limits": (limit_sentence, *report.given_model.card.limits), "training": training}
+    card_update = {
+        "name": name,
+        "limits": (limit_sentence, *report.given_model.card.limits),
+        "training": training_record,
+    }
     return adapted_model.card.model_copy(
-        update={**update, "figures": {**adapted_model.card.figures, "adapted": scores}}
+        update={**card_update, "figures": {**adapted_model.card.figures, "adapted": scores}}
     )

@@ -1,4 +1,4 @@
-"""Batches from a library in memory, with new Poisson noise at every step."""
+"""Batches of spectra from a library in memory, with new Poisson noise in every epoch."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -15,26 +15,26 @@ from underpaint.lab.training.settings import TrainSettings
 _MIN_NORMAL_COUNTS = 30.0
 """Expected counts above which a normal distribution replaces the Poisson distribution."""
 _ALL_UNKNOWN_PROBABILITY, _UNKNOWN_PROBABILITY = 0.25, 0.1
-"""Probabilities that all instrument conditions of a spectrum, and that a single one, are replaced by NaN."""
+"""Probability that all instrument conditions of a spectrum are set to NaN, and probability for a single condition."""
 
 
 class Batch(NamedTuple):
-    """Tensors of one training step.
+    """Input and label tensors of one training step.
 
-    ``weight`` (n, n_name) is 1 for labels that enter the loss. ``instrument`` (n, n_input) is NaN for unknown
-    conditions, and ``quantity`` (n, n_quantity) is NaN for quantities that are not defined or not visible. ``excess``
-    (n, n_name) is the logarithm of the total counts divided by the counts needed, for visible groups, else NaN.
-    ``amount`` (n, n_amount) is the class of each amount. ``instrument``, ``quantity`` and ``amount`` have no columns if
-    the library does not contain them.
+    ``weight`` (n, n_name) is 1 for labels in the loss, else 0. ``instrument`` (n, n_input) is NaN for unknown
+    conditions. ``quantity`` (n, n_quantity) is NaN for undefined quantities and for materials that are not visible.
+    ``log_excess`` (n, n_name) is the logarithm of the ratio of total counts to counts needed, and NaN for groups that
+    are not visible. ``amount`` (n, n_amount) is the class of each amount. ``instrument``, ``quantity`` and ``amount``
+    have no columns if the library does not contain them.
     """
 
     counts: Tensor
-    recorded: Tensor
+    recorded_kev: Tensor
     labels: Tensor
     weight: Tensor
     instrument: Tensor
     quantity: Tensor
-    excess: Tensor | None = None
+    log_excess: Tensor | None = None
     amount: Tensor | None = None
 
 
@@ -50,11 +50,12 @@ class Batches:
     settings : TrainSettings
         Batch size, range of counts, and seed.
     shuffle : bool
-        True for training: order, noise and counts change from epoch to epoch. With False they stay the same.
+        True for training. The order, noise and counts of spectra change between epochs only if it is True.
 
     Notes
     -----
-    The random numbers depend only on seed and epoch, so a resumed run draws the same numbers as an uninterrupted one.
+    Random numbers depend only on seed and epoch. A resumed run therefore has the same random numbers as an
+    uninterrupted run.
     """
 
     def __init__(self, library: Library, rows: NDArray[np.int64], settings: TrainSettings, *, shuffle: bool) -> None:
@@ -62,96 +63,100 @@ class Batches:
         self.epoch = 0
 
     def __len__(self) -> int:
-        """Return the number of batches; a last training batch of a single spectrum is left out."""
-        n_full, n_rest = divmod(self.rows.size, self.settings.batch)
-        return max(1, n_full + (n_rest > 1 if self.shuffle else n_rest > 0))
+        """Return the number of batches in an epoch, without a last training batch of a single spectrum."""
+        n_full, n_remaining = divmod(self.rows.size, self.settings.batch)
+        return max(1, n_full + (n_remaining > 1 if self.shuffle else n_remaining > 0))
 
     def __iter__(self) -> Iterator[Batch]:
-        """Iterate over the batches of the epoch."""
+        """Iterate over the batches of the current epoch."""
         rng = np.random.default_rng((self.settings.seed, 1 + self.epoch if self.shuffle else 0))
         rows = rng.permutation(self.rows) if self.shuffle else self.rows
-        for step in range(len(self)):
-            batch_rows = rows[step * self.settings.batch : (step + 1) * self.settings.batch]
+        for batch_number in range(len(self)):
+            batch_rows = rows[batch_number * self.settings.batch : (batch_number + 1) * self.settings.batch]
             yield make_batch(self.library, batch_rows, self.settings, rng)
 
 
 def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSettings, rng: np.random.Generator) -> Batch:
     """Draw counts for the given rows, and mask present labels that are not visible at these counts.
 
-    If labels are those of visible lines, a present label far below the limit of detection counts as absent.
+    For networks that predict visible lines, a present label far below the limit of detection counts as absent.
     """
     spectra = library.spectra[rows].astype(np.float32)
     labels = library.labels[rows]
     if library.has_noise:
         counts, total_counts = spectra, spectra.sum(axis=1)
-    elif settings.paper_protocol:
-        counts, total_counts = _noise_free(library, rows, spectra, settings)
+    elif settings.follows_paper_protocol:
+        counts, total_counts = _noise_free_counts(library, rows, spectra, settings)
     else:
-        total_counts = _log_uniform(rng, settings.counts_min, settings.counts_max, rows.size)
-        counts = poisson(spectra * (total_counts / spectra.sum(axis=1))[:, None], rng)
+        total_counts = _draw_log_uniform(rng, settings.counts_min, settings.counts_max, rows.size)
+        counts = draw_poisson(spectra * (total_counts / spectra.sum(axis=1))[:, None], rng)
     is_present = labels == 1
-    # the paper trains on every label, visible or not
-    is_visible = settings.paper_protocol or library.counts_needed[rows] <= total_counts[:, None]
+    # the paper also trains on labels that are not visible
+    is_visible = settings.follows_paper_protocol or library.counts_needed[rows] <= total_counts[:, None]
     if library.max_absent_counts is not None:
-        is_hidden = is_present & (library.max_absent_counts[rows] >= total_counts[:, None])
-        is_present, labels = is_present & ~is_hidden, np.where(is_hidden, 0, labels)
-    weight = (labels == 0) | (is_present & is_visible)
-    arrays = (
+        is_far_below_limit = is_present & (library.max_absent_counts[rows] >= total_counts[:, None])
+        is_present, labels = is_present & ~is_far_below_limit, np.where(is_far_below_limit, 0, labels)
+    label_weight = (labels == 0) | (is_present & is_visible)
+    batch_arrays = (
         counts,
         library.recorded[rows],
         is_present.astype(np.float32),
-        weight.astype(np.float32),
+        label_weight.astype(np.float32),
         _instrument_inputs(library, rows, rng),
-        _quantities(library, rows, is_present & is_visible),
+        _surface_quantities(library, rows, is_present & is_visible),
         _log_excess(library, rows, total_counts, is_present & is_visible),
         np.empty((rows.size, 0), dtype=np.uint8) if library.amount is None else library.amount[rows],
     )
-    return Batch(*(torch.from_numpy(array) for array in arrays))
+    return Batch(*(torch.from_numpy(array) for array in batch_arrays))
 
 
 def _instrument_inputs(library: Library, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return the instrument conditions; all conditions of some spectra, and single ones of others, are NaN."""
+    """Return the instrument conditions, with all or single conditions of random spectra set to NaN."""
     if library.instrument is None:
         return np.empty((rows.size, 0), dtype=np.float32)
-    values = library.instrument[rows].copy()
+    conditions = library.instrument[rows].copy()
     is_unknown = rng.random((rows.size, len(library.instrument_inputs))) < _UNKNOWN_PROBABILITY
-    anode_columns = [index for index, name in enumerate(library.instrument_inputs) if name.startswith("anode_")]
+    anode_columns = [
+        input_column for input_column, name in enumerate(library.instrument_inputs) if name.startswith("anode_")
+    ]
     is_unknown[:, anode_columns] = is_unknown[
         :, anode_columns[:1]
-    ]  # the columns of the anode are all known or all unknown
+    ]  # all columns of the anode are known, or all are unknown
     is_unknown |= rng.random((rows.size, 1)) < _ALL_UNKNOWN_PROBABILITY
-    values[is_unknown] = np.nan
-    return values
+    conditions[is_unknown] = np.nan
+    return conditions
 
 
-def _quantities(library: Library, rows: NDArray[np.int64], is_visible: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return thickness and mass fractions of the surface layer; fractions of materials that are not visible are NaN."""
+def _surface_quantities(
+    library: Library, rows: NDArray[np.int64], is_visible: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return thickness and mass fractions of the surface layer, with NaN for materials that are not visible."""
     if library.quantities is None:
         return np.empty((rows.size, 0), dtype=np.float32)
-    values = library.quantities[rows].copy()
-    for column, name in enumerate(library.quantity_names):
+    quantities = library.quantities[rows].copy()
+    for quantity_column, name in enumerate(library.quantity_names):
         material = material_of(name)
         if material is not None:
-            values[~is_visible[:, library.names.index(at_place(material, "surface"))], column] = np.nan
-    return values
+            quantities[~is_visible[:, library.names.index(at_place(material, "surface"))], quantity_column] = np.nan
+    return quantities
 
 
 def _log_excess(
     library: Library, rows: NDArray[np.int64], total_counts: NDArray[np.float32], is_visible: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    is_group = np.array([kind == "group" for kind in library.kinds], dtype=bool)
+    is_group = np.array([output_kind == "group" for output_kind in library.kinds], dtype=bool)
     has_no_place = np.array([split_place(name)[1] == "anywhere" for name in library.names], dtype=bool)
     is_scored = is_visible & is_group & has_no_place & (library.counts_needed[rows] > 0)
     counts_needed = np.where(is_scored, library.counts_needed[rows], np.nan)
     return np.log(total_counts[:, None] / counts_needed).astype(np.float32)
 
 
-def poisson(expected: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw Poisson counts; above 30 from a rounded normal distribution, which is several times faster.
+def draw_poisson(expected_counts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """Draw Poisson counts, for expected counts above 30 from a rounded normal distribution for speed.
 
     Parameters
     ----------
-    expected : (...) array
+    expected_counts : (...) array
         Expected counts, not negative.
     rng : Generator
         Random number generator.
@@ -159,18 +164,18 @@ def poisson(expected: NDArray[np.float32], rng: np.random.Generator) -> NDArray[
     Returns
     -------
     (...) float32 array
-        Integers. Mean and variance are exact to 1 %; the skewness of strong channels, below 0.19, is neglected.
+        Integers. Mean and variance are accurate to 1 %. Above 30 expected counts, the skewness is neglected.
     """
-    counts = rng.standard_normal(expected.shape, dtype=np.float32)
-    counts *= np.sqrt(expected)
-    counts += expected
+    counts = rng.standard_normal(expected_counts.shape, dtype=np.float32)
+    counts *= np.sqrt(expected_counts)
+    counts += expected_counts
     np.rint(counts, out=counts)
-    is_weak = expected < _MIN_NORMAL_COUNTS
-    counts[is_weak] = rng.poisson(expected[is_weak])
+    has_few_counts = expected_counts < _MIN_NORMAL_COUNTS
+    counts[has_few_counts] = rng.poisson(expected_counts[has_few_counts])
     return counts
 
 
-def _noise_free(
+def _noise_free_counts(
     library: Library, rows: NDArray[np.int64], spectra: NDArray[np.float32], settings: TrainSettings
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     library_counts = library.total_counts
@@ -180,5 +185,7 @@ def _noise_free(
     return spectra * (total_counts / spectra.sum(axis=1))[:, None], total_counts
 
 
-def _log_uniform(rng: np.random.Generator, low: float, high: float, size: int) -> NDArray[np.float32]:
-    return np.exp(rng.uniform(np.log(low), np.log(high), size)).astype(np.float32)
+def _draw_log_uniform(
+    rng: np.random.Generator, min_value: float, max_value: float, n_value: int
+) -> NDArray[np.float32]:
+    return np.exp(rng.uniform(np.log(min_value), np.log(max_value), n_value)).astype(np.float32)

@@ -23,16 +23,16 @@ from underpaint.lab.training.paired import answers_of
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.pigments.weights import UNBOUNDED_LOG_ODDS, PredictionSets
 
-LEVELS = (0.9, 0.99)
+NOMINAL_COVERAGES = (0.9, 0.99)
 """Nominal coverages of the prediction sets."""
 _DECADE_EDGES = (1e3, 1e4, 1e5, 1e6)
 _INTERVAL_LEVEL = 0.9
 _INTERVAL_SIGMAS = 1.6449
 _MIN_PULLS = 20
 _FAILURE_PROBABILITY = 0.05
-"""Probability that the coverage of a set is below its nominal value (V. Vovk, Machine Learning 92, 2013, prop. 2a)."""
+"""Probability that the coverage of a set is below its nominal value (Vovk, Machine Learning 92, 2013, prop. 2a)."""
 _PRIOR_WEIGHT = 4.0
-"""Weight of the prior for unchanged log-odds, in spectra; without the prior, rare names would be overfitted."""
+"""Weight of the prior for unchanged log-odds, in spectra, which prevents overfitting of rare pigments."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class _CalibrationAnswers:
     """Answers of a network for calibration spectra, with their labels.
 
     ``pulls`` (n, n_quantity) are the errors of quantities divided by their standard deviations. ``amounts``
-    (n, n_amount, n_edge) are the log-odds that a mass fraction reaches each edge, and ``is_reached`` is the truth.
+    (n, n_amount, n_edge) are the log-odds that a mass fraction reaches each edge. ``is_reached`` states whether the
+    true mass fraction reaches the edge.
     """
 
     log_odds: NDArray[np.float64]
@@ -54,7 +55,7 @@ class _CalibrationAnswers:
 def calibrate_network(
     trained_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> TrainedNetwork:
-    """Calibrate a network of layers at several levels of counts, and compute prediction sets of nominal coverage.
+    """Calibrate a network of layers at several total counts, and compute prediction sets of nominal coverage.
 
     Parameters
     ----------
@@ -63,10 +64,10 @@ def calibrate_network(
     library : Library
         Expected spectra with labels, places and quantities.
     rows : (n,) array
-        Rows that the network was not trained on. One half of their stratigraphies is used for the calibration, the
-        other half for the prediction sets.
+        Rows that the network was not trained on.
+        Half of their stratigraphies are used for the calibration, and the other half for the prediction sets.
     settings : TrainSettings
-        Batch size and seed; its range of counts is not used.
+        Batch size and seed. The range of counts is not used.
 
     Returns
     -------
@@ -80,10 +81,11 @@ def calibrate_network(
 
     Notes
     -----
-    Probabilities of each name are calibrated by Platt scaling (J. Platt, Advances in Large Margin Classifiers, 1999) at
-    1e3, 1e4, 1e5 and 1e6 counts. Amounts have one scale and shift for all edges. Standard deviations are scaled so
-    that 90 % intervals cover 90 %. The sets are from Mondrian conformal prediction (V. Vovk et al., Algorithmic
-    Learning in a Random World, 2005, chapter 4), with classes by name, decade of counts and true label.
+    Probabilities of each output are calibrated at 1e3, 1e4, 1e5 and 1e6 counts by Platt scaling (Platt, Advances in
+    Large Margin Classifiers, 1999). The log-odds of an amount have one scale and one shift for all edges. Standard
+    deviations are scaled so that 90 % intervals contain 90 % of the true values. Prediction sets are from Mondrian
+    conformal prediction, with classes by group, decade of counts and true label (Vovk et al., Algorithmic Learning in a
+    Random World, 2005, chapter 4).
     """
     calibration = getattr(trained_model.network, "calibration", None)
     if not isinstance(calibration, Calibration):
@@ -93,17 +95,17 @@ def calibrate_network(
         )
     fit_rows, set_rows = _split_sources(library, rows, settings.seed)
     calibration.reset()
-    for level, log10_counts in enumerate(LOG10_COUNTS):
+    for level_index, log10_counts in enumerate(LOG10_COUNTS):
         answers = _run_on_draw(
             trained_model.network, library, fit_rows, settings, 10.0**log10_counts, 10.0**log10_counts
         )
-        _fit_level(calibration, level, answers)
+        _fit_level(calibration, level_index, answers)
     prediction_sets = _prediction_sets(trained_model, library, set_rows, settings)
     return TrainedNetwork(trained_model.network, trained_model.card.model_copy(update={"sets": prediction_sets}))
 
 
-def uncalibrate(network: nn.Module) -> None:
-    """Reset the calibration of a network before further training; a network without calibration is not changed."""
+def reset_calibration(network: nn.Module) -> None:
+    """Reset the calibration of a network, if it has one, before further training."""
     calibration = getattr(network, "calibration", None)
     if isinstance(calibration, Calibration):
         calibration.reset()
@@ -113,26 +115,31 @@ def _split_sources(library: Library, rows: NDArray[np.int64], seed: int) -> tupl
     sources = np.random.default_rng(seed).permutation(np.unique(library.source[rows]))
     if sources.size < 2:
         raise TrainingError(
-            f"Cannot calibrate on {sources.size} held-out stratigraphies; at least two are "
-            "needed, and a thousand are recommended."
+            f"Cannot calibrate on {sources.size} held-out stratigraphies: at least two are "
+            "needed. Use a thousand or more."
         )
     in_first_half = np.isin(library.source[rows], sources[: sources.size // 2])
     return rows[in_first_half], rows[~in_first_half]
 
 
 def _run_on_draw(
-    network: nn.Module, library: Library, rows: NDArray[np.int64], settings: TrainSettings, low: float, high: float
+    network: nn.Module,
+    library: Library,
+    rows: NDArray[np.int64],
+    settings: TrainSettings,
+    min_counts: float,
+    max_counts: float,
 ) -> _CalibrationAnswers:
-    """Run the network on one random spectrum per row, with total counts log-uniform between two limits."""
-    count_settings = settings.model_copy(update={"counts_min": low, "counts_max": high})
+    """Run the network on one random spectrum per row, with log-uniform total counts between two limits."""
+    count_settings = settings.model_copy(update={"counts_min": min_counts, "counts_max": max_counts})
     log_odds, labels, is_scored, pulls, amounts, is_reached = [], [], [], [], [], []
     with torch.inference_mode():
         for batch in Batches(library, rows, count_settings, shuffle=False):
-            logits, mean, sigma, *amount_outputs = run_network(network.eval(), batch)
+            logits, quantity_mean, quantity_sigma, *amount_outputs = run_network(network.eval(), batch)
             log_odds.append(logits.numpy())
             labels.append(batch.labels.numpy() > 0)
             is_scored.append(batch.weight.numpy() > 0)
-            pulls.append(((batch.quantity - mean) / sigma).numpy())
+            pulls.append(((batch.quantity - quantity_mean) / quantity_sigma).numpy())
             n_amount = 0 if batch.amount is None or not amount_outputs else batch.amount.shape[1]
             amount_logits = (
                 amount_outputs[0].reshape(len(logits), n_amount, -1).numpy()
@@ -152,96 +159,108 @@ def _run_on_draw(
     )
 
 
-def _fit_level(calibration: Calibration, level: int, answers: _CalibrationAnswers) -> None:
-    for column in range(answers.log_odds.shape[1]):
-        is_scored = answers.is_scored[:, column]
-        scale, shift = platt(answers.log_odds[is_scored, column], answers.labels[is_scored, column])
-        calibration.scale[level, column], calibration.shift[level, column] = scale, shift
+def _fit_level(calibration: Calibration, level_index: int, answers: _CalibrationAnswers) -> None:
+    for output_index in range(answers.log_odds.shape[1]):
+        is_scored = answers.is_scored[:, output_index]
+        scale, shift = fit_platt_scaling(
+            answers.log_odds[is_scored, output_index], answers.labels[is_scored, output_index]
+        )
+        calibration.scale[level_index, output_index], calibration.shift[level_index, output_index] = scale, shift
     for quantity_index, absolute_pulls in enumerate(np.abs(answers.pulls).T):
         finite_pulls = absolute_pulls[~np.isnan(absolute_pulls)]
         if finite_pulls.size >= _MIN_PULLS:
-            calibration.widen[level, quantity_index] = (
+            calibration.widen[level_index, quantity_index] = (
                 float(np.quantile(finite_pulls, _INTERVAL_LEVEL)) / _INTERVAL_SIGMAS
             )
     for amount_index in range(answers.amounts.shape[1]):
-        scale, shift = platt(answers.amounts[:, amount_index].ravel(), answers.is_reached[:, amount_index].ravel())
-        calibration.amount_scale[level, amount_index], calibration.amount_shift[level, amount_index] = scale, shift
+        scale, shift = fit_platt_scaling(
+            answers.amounts[:, amount_index].ravel(), answers.is_reached[:, amount_index].ravel()
+        )
+        calibration.amount_scale[level_index, amount_index], calibration.amount_shift[level_index, amount_index] = (
+            scale,
+            shift,
+        )
 
 
-def platt(log_odds: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the most likely scale and shift of log-odds, with a weak prior for a scale of 1 and a shift of 0.
+def fit_platt_scaling(log_odds: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:
+    """Return the fitted scale and shift of log-odds, with a weak prior for a scale of 1 and a shift of 0.
 
     Parameters
     ----------
     log_odds : (n,) array
     truth : (n,) bool array
     """
-    sign = np.where(truth, 1.0, -1.0)
+    label_sign = np.where(truth, 1.0, -1.0)
 
-    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        log_scale, shift = parameters
+    def loss_and_gradient(scale_and_shift: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        log_scale, shift = scale_and_shift
         scale = np.exp(log_scale)
-        margin = sign * (scale * log_odds + shift)
-        slope = -sign / (1.0 + np.exp(np.minimum(margin, 500.0)))
-        loss_value = np.logaddexp(0.0, -margin).sum() + 0.5 * _PRIOR_WEIGHT * (log_scale**2 + shift**2)
-        scale_gradient = (slope * log_odds).sum() * scale + _PRIOR_WEIGHT * log_scale
-        return float(loss_value), np.array([scale_gradient, slope.sum() + _PRIOR_WEIGHT * shift])
+        label_margin = label_sign * (scale * log_odds + shift)
+        loss_slope = -label_sign / (1.0 + np.exp(np.minimum(label_margin, 500.0)))
+        loss_value = np.logaddexp(0.0, -label_margin).sum() + 0.5 * _PRIOR_WEIGHT * (log_scale**2 + shift**2)
+        scale_gradient = (loss_slope * log_odds).sum() * scale + _PRIOR_WEIGHT * log_scale
+        return float(loss_value), np.array([scale_gradient, loss_slope.sum() + _PRIOR_WEIGHT * shift])
 
-    solution = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=((-2.0, 2.0), (-10.0, 10.0)))
-    return float(np.exp(solution.x[0])), float(solution.x[1])
+    optimum = minimize(loss_and_gradient, np.zeros(2), jac=True, method="L-BFGS-B", bounds=((-2.0, 2.0), (-10.0, 10.0)))
+    return float(np.exp(optimum.x[0])), float(optimum.x[1])
 
 
 def _prediction_sets(
     trained_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> PredictionSets:
     model_card = trained_model.card
-    group_columns = [index for index, kind in enumerate(model_card.kinds) if kind == "group"]
-    present_from = np.empty((len(LEVELS), len(_DECADE_EDGES) - 1, len(group_columns)))
+    group_columns = [
+        group_column for group_column, output_kind in enumerate(model_card.kinds) if output_kind == "group"
+    ]
+    present_from = np.empty((len(NOMINAL_COVERAGES), len(_DECADE_EDGES) - 1, len(group_columns)))
     absent_to = np.empty_like(present_from)
-    for decade, (low, high) in enumerate(pairwise(_DECADE_EDGES)):
-        answers = _run_on_draw(trained_model.network, library, rows, settings, low, high)
-        for column, name in enumerate(group_columns):
-            is_scored, truth = answers.is_scored[:, name], answers.labels[:, name]
-            for level, coverage in enumerate(LEVELS):
-                present_scores = np.sort(answers.log_odds[is_scored & truth, name])
-                absent_scores = np.sort(-answers.log_odds[is_scored & ~truth, name])
-                present_from[level, decade, column] = _set_threshold(present_scores, coverage)
-                absent_to[level, decade, column] = -_set_threshold(absent_scores, coverage)
+    for decade_index, (min_counts, max_counts) in enumerate(pairwise(_DECADE_EDGES)):
+        answers = _run_on_draw(trained_model.network, library, rows, settings, min_counts, max_counts)
+        for group_index, output_index in enumerate(group_columns):
+            is_scored, truth = answers.is_scored[:, output_index], answers.labels[:, output_index]
+            for level_index, nominal_coverage in enumerate(NOMINAL_COVERAGES):
+                present_scores = np.sort(answers.log_odds[is_scored & truth, output_index])
+                absent_scores = np.sort(-answers.log_odds[is_scored & ~truth, output_index])
+                present_from[level_index, decade_index, group_index] = _set_threshold(present_scores, nominal_coverage)
+                absent_to[level_index, decade_index, group_index] = -_set_threshold(absent_scores, nominal_coverage)
     return PredictionSets(
-        names=tuple(model_card.names[index] for index in group_columns),
-        levels=LEVELS,
+        names=tuple(model_card.names[group_column] for group_column in group_columns),
+        levels=NOMINAL_COVERAGES,
         counts=_DECADE_EDGES,
         present_from=_as_tuples(present_from),
         absent_to=_as_tuples(absent_to),
     )
 
 
-def _set_threshold(scores: NDArray[np.float64], coverage: float) -> float:
-    """Return the lowest score of answers in a prediction set.
+def _set_threshold(scores: NDArray[np.float64], nominal_coverage: float) -> float:
+    """Return the lowest score of the answers in a prediction set.
 
-    At most a fraction ``1 - coverage`` of the true answers has a lower score. This holds for 19 of 20 random sets of
-    held-out spectra, and not only on average, because a model is calibrated once.
+    In 19 of 20 random sets of held-out spectra, at most a fraction ``1 - nominal_coverage`` of the true answers has a
+    lower score. A nominal coverage on average would not be sufficient, because a model is calibrated only once.
     """
-    rank = int(binom.ppf(_FAILURE_PROBABILITY, scores.size, 1.0 - coverage))
+    rank = int(binom.ppf(_FAILURE_PROBABILITY, scores.size, 1.0 - nominal_coverage))
     return float(scores[rank - 1]) if rank >= 1 else -UNBOUNDED_LOG_ODDS
 
 
-def _as_tuples(values: NDArray[np.float64]) -> Sequence[Sequence[Sequence[float]]]:
-    return tuple(tuple(tuple(round(float(value), 4) for value in row) for row in table) for table in values)
+def _as_tuples(thresholds: NDArray[np.float64]) -> Sequence[Sequence[Sequence[float]]]:
+    return tuple(
+        tuple(tuple(round(float(threshold), 4) for threshold in threshold_row) for threshold_row in decade_table)
+        for decade_table in thresholds
+    )
 
 
-def calibrate_rows(
+def calibrate_outputs(
     trained_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> TrainedNetwork:
-    """Calibrate each output of a default network by Platt scaling (Platt 1999), written into its weights.
+    """Calibrate each output of a default network by Platt scaling (Platt 1999), as a change of its weights.
 
     Parameters
     ----------
     trained_model : TrainedNetwork
-        Network to calibrate; it is not changed. A network of layers is returned as it is, because it is calibrated in
-        training.
+        Network to calibrate, which is not changed.
+        A network of layers is returned unchanged, because its calibration is a part of training.
     library : Library
-        Expected spectra with labels; outputs without labels are not changed.
+        Expected spectra with labels. Outputs without labels are not changed.
     rows : (n,) array
         Rows that the network was not trained on.
     settings : TrainSettings
@@ -251,23 +270,24 @@ def calibrate_rows(
         return trained_model
     network = deepcopy(trained_model.network)
     answers = answers_of(network, trained_model.card.names, library.select_rows(rows), settings)
-    for column, name in enumerate(answers.names):
-        is_scored = answers.weight[:, column] > 0
-        scale, shift = platt(
-            answers.log_odds[is_scored, column].astype(np.float64), answers.labels[is_scored, column] > 0.5
+    for answer_column, name in enumerate(answers.names):
+        is_scored = answers.weight[:, answer_column] > 0
+        scale, shift = fit_platt_scaling(
+            answers.log_odds[is_scored, answer_column].astype(np.float64),
+            answers.labels[is_scored, answer_column] > 0.5,
         )
         _rescale_output(network, trained_model.card.names.index(name), scale, shift)
     return TrainedNetwork(network, trained_model.card)
 
 
-def _rescale_output(network: DefaultNetwork, row: int, scale: float, shift: float) -> None:
-    """Scale and shift one output, the sum of a row of the deep path and a row of the linear path."""
+def _rescale_output(network: DefaultNetwork, output_row: int, scale: float, shift: float) -> None:
+    """Scale and shift one output of the network, in its deep path and in its linear path."""
     with torch.no_grad():
         for layer in (network.dense, network.linear):
-            _scale_row(layer, row, scale)
-        network.dense.bias[row] += shift
+            _scale_row(layer, output_row, scale)
+        network.dense.bias[output_row] += shift
 
 
-def _scale_row(layer: nn.Linear, row: int, scale: float) -> None:
-    layer.weight[row] *= scale
-    layer.bias[row] *= scale
+def _scale_row(layer: nn.Linear, output_row: int, scale: float) -> None:
+    layer.weight[output_row] *= scale
+    layer.bias[output_row] *= scale

@@ -1,4 +1,4 @@
-"""Checkpoints: weights of a network, the parameters to build it, and its model card."""
+"""Checkpoints, which contain the weights of a network, the parameters to build it, and its model card."""
 
 import json
 from collections.abc import Sequence
@@ -36,17 +36,17 @@ FAMILIES = (
 
 
 def composition(materials: Sequence[str]) -> NDArray[np.float32]:
-    """Return the (n_material, n_element + 1) square roots of mass fractions; the last column is 1 for groups.
+    """Return the (n_material, n_element + 1) square roots of mass fractions, with a last column that is 1 for groups.
 
-    A group consists of its element only. The square root emphasises elements of a few per cent, whose lines can be the
-    strongest of all.
+    A group consists of its element alone. The square root emphasises elements with mass fractions of a few per cent,
+    because their lines can be strong.
     """
     groups = {group.name: group.element for group in library().groups}
     composition_rows = np.zeros((len(materials), len(ELEMENTS) + 1), dtype=np.float32)
-    for row, name in zip(composition_rows, materials, strict=True):
-        fractions = {groups[name]: 1.0} if name in groups else library()[name].mass_fractions
-        row[:-1] = [np.sqrt(fractions.get(element, 0.0)) for element in ELEMENTS]
-        row[-1] = name in groups
+    for material_row, name in zip(composition_rows, materials, strict=True):
+        mass_fractions = {groups[name]: 1.0} if name in groups else library()[name].mass_fractions
+        material_row[:-1] = [np.sqrt(mass_fractions.get(element, 0.0)) for element in ELEMENTS]
+        material_row[-1] = name in groups
     return composition_rows
 
 
@@ -54,13 +54,13 @@ _WEIGHT_PREFIX = "network."
 _BATCH_COUNTER = "num_batches_tracked"
 
 
-def fill_from_onnx(network: nn.Module, model_card: ModelCard, path: Path) -> None:
-    """Load the weights of an ONNX file from :func:`underpaint.lab.training.export` into a folded network.
+def load_onnx_weights(network: nn.Module, model_card: ModelCard, path: Path) -> None:
+    """Load the weights of an exported ONNX file into a network with folded normalisations.
 
     Parameters
     ----------
     network : Module
-        Network built with ``folded=True``; it is changed in place.
+        Network built with ``folded=True``, which is changed in place.
     model_card : ModelCard
         Model card of the file.
     path : Path
@@ -71,75 +71,89 @@ def fill_from_onnx(network: nn.Module, model_card: ModelCard, path: Path) -> Non
     TrainingError
         The file is damaged or lacks a weight, or the outputs of network and file differ.
     """
-    expected = {name: value for name, value in network.state_dict().items() if not name.endswith(_BATCH_COUNTER)}
-    # the exporter drops biases that are zero; the check at the end fails if a missing bias was not zero
-    zero_biases = {name: torch.zeros_like(value) for name, value in expected.items() if name.endswith(".bias")}
-    weights = zero_biases | _weights(path)
+    expected_weights = {
+        weight_name: weight
+        for weight_name, weight in network.state_dict().items()
+        if not weight_name.endswith(_BATCH_COUNTER)
+    }
+    # the exporter omits zero biases, and the check at the end fails if a missing bias was not zero
+    zero_biases = {
+        weight_name: torch.zeros_like(weight)
+        for weight_name, weight in expected_weights.items()
+        if weight_name.endswith(".bias")
+    }
+    weights = zero_biases | _read_onnx_weights(path)
     wrong_weights = [
-        name for name, value in expected.items() if name not in weights or weights[name].shape != value.shape
+        weight_name
+        for weight_name, weight in expected_weights.items()
+        if weight_name not in weights or weights[weight_name].shape != weight.shape
     ]
     if wrong_weights:
         raise TrainingError(
             _unusable_message(path, f"it has no weights of the right size for {', '.join(wrong_weights)}")
         )
-    network.load_state_dict({name: weights[name] for name in expected}, strict=False)
+    network.load_state_dict({weight_name: weights[weight_name] for weight_name in expected_weights}, strict=False)
     try:
         check_export(network.eval(), model_card, path)
     except TrainingError as error:
         raise TrainingError(_unusable_message(path, "a network with its weights has other outputs")) from error
 
 
-def _weights(path: Path) -> dict[str, Tensor]:
+def _read_onnx_weights(path: Path) -> dict[str, Tensor]:
     import onnx
 
     try:
-        graph = onnx.load_from_string(read_network(path)).graph
-    except Exception as error:  # errors of protobuf have no public base class
+        onnx_graph = onnx.load_from_string(read_network(path)).graph
+    except Exception as error:  # protobuf errors have no public base class
         raise TrainingError(_unusable_message(path, f"it cannot be read ({error})")) from error
-    arrays = {tensor.name: np.array(onnx.numpy_helper.to_array(tensor)) for tensor in graph.initializer}
+    array_by_name = {tensor.name: np.array(onnx.numpy_helper.to_array(tensor)) for tensor in onnx_graph.initializer}
     weights = {
-        name.removeprefix(_WEIGHT_PREFIX): value for name, value in arrays.items() if name.startswith(_WEIGHT_PREFIX)
+        name.removeprefix(_WEIGHT_PREFIX): weight_array
+        for name, weight_array in array_by_name.items()
+        if name.startswith(_WEIGHT_PREFIX)
     }
-    for node in graph.node:
-        if node.op_type == "GRU" and node.input[3:4] and node.input[3] in arrays:
-            weights |= _biases(arrays[node.input[3]])
-    return {name: torch.from_numpy(value) for name, value in weights.items()}
+    for graph_node in onnx_graph.node:
+        if graph_node.op_type == "GRU" and graph_node.input[3:4] and graph_node.input[3] in array_by_name:
+            weights |= _unpack_biases(array_by_name[graph_node.input[3]])
+    return {name: torch.from_numpy(weight_array) for name, weight_array in weights.items()}
 
 
-def _biases(packed_biases: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Unpack the biases of a recurrent layer, which the exporter stores as one array with the update gate first."""
+def _unpack_biases(packed_biases: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    """Return the biases of a recurrent layer from the exporter's array, in which the update gate is first."""
     biases = {}
-    for suffix, direction in zip(("", "_reverse"), packed_biases, strict=False):
-        for side, gates in zip(("ih", "hh"), np.split(direction, 2), strict=True):
-            update, reset, candidate = np.split(gates, 3)
-            biases[f"recurrent.bias_{side}_l0{suffix}"] = np.concatenate((reset, update, candidate))
+    for direction_suffix, direction_biases in zip(("", "_reverse"), packed_biases, strict=False):
+        for bias_kind, gate_biases in zip(("ih", "hh"), np.split(direction_biases, 2), strict=True):
+            update_gate, reset_gate, candidate_gate = np.split(gate_biases, 3)
+            biases[f"recurrent.bias_{bias_kind}_l0{direction_suffix}"] = np.concatenate(
+                (reset_gate, update_gate, candidate_gate)
+            )
     return biases
 
 
-def _unusable_message(path: Path, reason: str) -> str:
+def _unusable_message(path: Path, fault: str) -> str:
     return (
-        f"Cannot train {path} further: {reason}. Give a model that this package wrote: default, xu2022, or the .onnx "
+        f"Cannot train {path} further: {fault}. Give a model that this package wrote: default, xu2022, or the .onnx "
         "or .ckpt file of `underpaint train` or `underpaint finetune`."
     )
 
 
 _PROTOCOL_LIMITS = (
     "Needs spectra that cover its whole axis.",
-    "Trained without noise, as in the paper: fine-tune it on spectra of your instrument before use.",
-    "Each spectrum is divided by its maximum: weak spectra have their noise enlarged.",
+    "Trained without noise, as in the paper. Fine-tune it on spectra of your instrument before use.",
+    "Each spectrum is divided by its maximum, which enlarges the noise of weak spectra.",
 )
 _LIMITS = {
     "default": (
         "Trained on simulated spectra alone.",
-        "Pigments with the same key elements are distinguished by priors more than by the spectrum; rely on the group.",
+        "A spectrum hardly distinguishes pigments with the same key elements. Rely on the group.",
         "A pigment that is too deep to be visible at the given counts is neither confirmed nor excluded.",
     ),
     "xu2022": (
         "Needs spectra from 2.80 to 40.95 keV.",
-        "Trained on one pigment per layer, two layers over chalk, noise-free.",
-        "Each spectrum is divided by its maximum: weak spectra have their noise enlarged.",
-        "Trained without noise, as in the paper: on noisy spectra it says yes to nearly everything (virtual panels at "
-        "1e5 counts: no better than always yes). Fine-tune it on spectra of your instrument before use.",
+        "Trained on noise-free spectra of two layers over chalk with one pigment per layer.",
+        "Each spectrum is divided by its maximum, which enlarges the noise of weak spectra.",
+        "Trained without noise, as in the paper. On noisy spectra, it claims nearly every pigment. On virtual panels "
+        "at 1e5 counts, it is no better than always yes. Fine-tune it on spectra of your instrument before use.",
         "Prussian blue and verdigris are simulated as their hydrates, with 0.77 and 0.68 times the metal of the "
         "paper's formulas.",
     ),
@@ -158,14 +172,14 @@ class TrainedNetwork:
     card: ModelCard
 
 
-def checkpoint_facts(network: nn.Module, model_card: ModelCard) -> dict[str, Any]:
-    """Return the description of a network in its checkpoint, as plain values."""
+def checkpoint_description(network: nn.Module, model_card: ModelCard) -> dict[str, Any]:
+    """Return the description of a network for its checkpoint, as plain values."""
     return {"spec": asdict(spec_for(model_card, folded=is_folded(network))), "card": model_card.model_dump_json()}
 
 
 def card_for(library: Library, settings: TrainSettings, n_train: int) -> ModelCard:
     """Return the model card of a network before its training."""
-    needs_full_axis = settings.paper_protocol
+    needs_full_axis = settings.follows_paper_protocol
     return ModelCard(
         name=settings.name,
         kind=settings.kind,
@@ -178,7 +192,9 @@ def card_for(library: Library, settings: TrainSettings, n_train: int) -> ModelCa
         labels=library.labels_for_people,
         elements=library.elements,
         **_layer_fields(library, settings),
-        training=Training(library=library.origin, n_spectra=n_train, seed=settings.seed, config=config_of(settings)),
+        training=Training(
+            library=library.origin, n_spectra=n_train, seed=settings.seed, config=portable_settings(settings)
+        ),
         limits=(*_LIMITS["default" if settings.has_layers else settings.kind], *_line_limits(settings)),
         package_version=__version__,
     )
@@ -189,7 +205,7 @@ def _line_limits(settings: TrainSettings) -> tuple[str, ...]:
         return ()
     return (
         "A group is present where lines of its element are visible, from any source (paint, ground, trace, support).",
-        "The amount of an element in the paint is a posterior that assumes the simulated paintings of the training.",
+        "The amount of an element in the paint is a posterior with the training paintings as prior.",
     )
 
 
@@ -213,19 +229,21 @@ def _layer_fields(library: Library, settings: TrainSettings) -> dict[str, Any]:
 
 def _narrowest_range_kev(library: Library) -> tuple[float, float]:
     axis = library.axis
-    start = max(axis.start_kev, float(library.recorded[:, 0].max()))
-    stop = min(axis.stop_kev, float(library.recorded[:, 1].min()))
-    return round(start, 4), round(stop, 4)
+    start_kev = max(axis.start_kev, float(library.recorded[:, 0].max()))
+    stop_kev = min(axis.stop_kev, float(library.recorded[:, 1].min()))
+    return round(start_kev, 4), round(stop_kev, 4)
 
 
-def config_of(settings: TrainSettings) -> dict[str, Any]:
-    """Return the settings without those that depend on the machine, such as folders and threads."""
-    config: dict[str, Any] = json.loads(settings.model_dump_json(exclude={"out", "threads", "progress", "accelerator"}))
-    config["library"] = [Path(path).name for path in config["library"]]
-    for field in ("labels", "start", "calibration"):
-        if config.get(field) is not None:
-            config[field] = Path(config[field]).name
-    return config
+def portable_settings(settings: TrainSettings) -> dict[str, Any]:
+    """Return the settings as plain values, without machine-dependent settings such as folders and threads."""
+    settings_record: dict[str, Any] = json.loads(
+        settings.model_dump_json(exclude={"out", "threads", "progress", "accelerator"})
+    )
+    settings_record["library"] = [Path(path).name for path in settings_record["library"]]
+    for setting_name in ("labels", "start", "calibration"):
+        if settings_record.get(setting_name) is not None:
+            settings_record[setting_name] = Path(settings_record[setting_name]).name
+    return settings_record
 
 
 def spec_for(model_card: ModelCard, *, folded: bool = False) -> NetworkSpec:
@@ -260,12 +278,14 @@ def load_checkpoint(path: str | Path) -> TrainedNetwork:
         The file is missing, damaged, or was not written by this package.
     """
     try:
-        state = torch.load(Path(path), map_location="cpu", weights_only=True)
-        network = build_network(NetworkSpec(**state["underpaint"]["spec"]))
-        weights = {key.removeprefix("network."): value for key, value in state["state_dict"].items()}
+        checkpoint = torch.load(Path(path), map_location="cpu", weights_only=True)
+        network = build_network(NetworkSpec(**checkpoint["underpaint"]["spec"]))
+        weights = {
+            weight_name.removeprefix("network."): weight for weight_name, weight in checkpoint["state_dict"].items()
+        }
         network.load_state_dict(weights)
-        model_card = ModelCard.model_validate_json(state["underpaint"]["card"])
-    except Exception as error:  # torch raises errors of any class
+        model_card = ModelCard.model_validate_json(checkpoint["underpaint"]["card"])
+    except Exception as error:  # torch raises exceptions of many classes
         raise TrainingError(
             f"Cannot read the checkpoint {path}: {error}. Give a .ckpt file that `underpaint train` wrote."
         ) from error
@@ -278,14 +298,14 @@ def load_trainable(name_or_path: str | Path) -> TrainedNetwork:
     Parameters
     ----------
     name_or_path : str or Path
-        Name of a shipped model ("default", "xu2022"), path of an ``.onnx`` file with its model card beside it, or path
-        of a ``.ckpt`` file from :func:`underpaint.lab.training.train`.
+        Name of a shipped model ("default", "xu2022"), or path of an ``.onnx`` or ``.ckpt`` file.
+        An ``.onnx`` file needs its model card in the same folder.
 
     Returns
     -------
     TrainedNetwork
-        Network with the outputs of the file. A network from an ONNX file has no batch normalisations after its
-        convolutions and linear layers, see :class:`underpaint.lab.networks.NetworkSpec`.
+        Network with the outputs of the file.
+        A network from an ONNX file has no batch normalisations after its convolutions and linear layers.
 
     Raises
     ------
@@ -298,11 +318,11 @@ def load_trainable(name_or_path: str | Path) -> TrainedNetwork:
         return load_checkpoint(name_or_path)
     model_card, path = load_card(name_or_path), model_path(name_or_path)
     network = build_network(spec_for(model_card, folded=True))
-    fill_from_onnx(network, model_card, path)
+    load_onnx_weights(network, model_card, path)
     return TrainedNetwork(network.eval(), model_card)
 
 
-def with_training(model_card: ModelCard, *, epochs: int, scores: dict[str, Any]) -> ModelCard:
-    """Return a model card with the number of epochs and the scores of a training."""
-    training = model_card.training.model_copy(update={"epochs": epochs})
-    return model_card.model_copy(update={"training": training, "figures": {**model_card.figures, **scores}})
+def card_with_training(model_card: ModelCard, *, epochs: int, scores: dict[str, Any]) -> ModelCard:
+    """Return a model card with the number of epochs and the scores of a training run."""
+    training_record = model_card.training.model_copy(update={"epochs": epochs})
+    return model_card.model_copy(update={"training": training_record, "figures": {**model_card.figures, **scores}})

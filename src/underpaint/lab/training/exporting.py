@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from underpaint.errors import OutputError, TrainingError
-from underpaint.lab.training.module import inputs_of, silence_messages
+from underpaint.lab.training.module import network_inputs, silence_messages
 from underpaint.pigments.predict.model import open_session
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.files import publish, working_folder
@@ -20,7 +20,7 @@ _OPSET = 18
 
 
 class _NetworkWithProbability(nn.Module):
-    """A network that outputs probabilities, too."""
+    """Network with probabilities as additional outputs."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -28,12 +28,12 @@ class _NetworkWithProbability(nn.Module):
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         outputs = self.network(*inputs)
-        logits, *quantities = outputs if isinstance(outputs, tuple) else (outputs,)
-        return logits, torch.sigmoid(logits), *quantities
+        logits, *other_outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return logits, torch.sigmoid(logits), *other_outputs
 
 
 def export(network: nn.Module, model_card: ModelCard, path: str | Path) -> Path:
-    """Write a network as an ONNX file with its model card; both files appear complete or not at all.
+    """Write a network as an ONNX file with its model card, so that incomplete files never appear.
 
     Parameters
     ----------
@@ -48,11 +48,14 @@ def export(network: nn.Module, model_card: ModelCard, path: str | Path) -> Path:
     Returns
     -------
     Path
-        The ONNX file. Its inputs are ``counts`` (n, n_bin) float32; for the default network and networks of layers also
-        ``recorded`` (n, 2) float32, in keV; for networks of layers also ``instrument`` (n, n_input). Its outputs are
-        ``log_odds`` and ``probability`` (n, n_name) float32; for networks of layers also ``quantity`` and ``sigma``
-        (n, n_quantity); for networks that predict amounts also ``amount`` (n, n_amount n_edge), the log-odds that a
-        mass fraction reaches each edge.
+        Path of the ONNX file. All inputs and outputs are float32.
+        All networks have the input ``counts`` (n, n_bin).
+        The default network and networks of layers also have the input ``recorded`` (n, 2), in keV.
+        Networks of layers also have the input ``instrument`` (n, n_input).
+        All networks have the outputs ``log_odds`` and ``probability`` (n, n_name).
+        Networks of layers also have the outputs ``quantity`` and ``sigma`` (n, n_quantity).
+        Networks that predict amounts also have the output ``amount`` (n, n_amount n_edge).
+        ``amount`` has the log-odds that a mass fraction reaches each edge.
 
     Raises
     ------
@@ -66,8 +69,8 @@ def export(network: nn.Module, model_card: ModelCard, path: str | Path) -> Path:
         onnx_path /= f"{model_card.name}.onnx"
     try:
         onnx_path.parent.mkdir(parents=True, exist_ok=True)
-        with working_folder(onnx_path) as work:
-            draft_path = work.path / onnx_path.name
+        with working_folder(onnx_path) as draft_folder:
+            draft_path = draft_folder.path / onnx_path.name
             _write_onnx(network.cpu().eval(), model_card, draft_path)
             check_export(network, model_card, draft_path)
             model_card.write(draft_path.with_suffix(".json"))
@@ -81,7 +84,7 @@ def export(network: nn.Module, model_card: ModelCard, path: str | Path) -> Path:
 
 
 def check_export(network: nn.Module, model_card: ModelCard, path: Path) -> None:
-    """Compare an ONNX file with its torch network on random counts.
+    """Check that an ONNX file has the same outputs as its torch network on random counts.
 
     Raises
     ------
@@ -102,53 +105,63 @@ def check_export(network: nn.Module, model_card: ModelCard, path: Path) -> None:
 
 
 def example_inputs(network: nn.Module, model_card: ModelCard, n_spectra: int) -> tuple[Tensor, ...]:
-    """Return random inputs of a network: counts and, for some kinds, recorded ranges and instrument conditions."""
+    """Return random counts and, for some kinds of networks, random recorded ranges and instrument conditions."""
     generator = torch.Generator().manual_seed(0)
-    rate = 10.0 ** (4 * torch.rand((n_spectra, model_card.axis.n_bin), generator=generator) - 2)
-    counts = torch.poisson(rate, generator=generator)
+    mean_counts = 10.0 ** (4 * torch.rand((n_spectra, model_card.axis.n_bin), generator=generator) - 2)
+    counts = torch.poisson(mean_counts, generator=generator)
     axis = model_card.axis
     stop_kev = axis.stop_kev - 0.5 * (axis.stop_kev - axis.start_kev) * torch.rand((n_spectra, 1), generator=generator)
     recorded_kev = torch.cat((torch.full_like(stop_kev, axis.start_kev), stop_kev), dim=1)
     instrument = torch.rand((n_spectra, len(model_card.instrument_inputs)), generator=generator)
     instrument[::2, 1:] = torch.nan
-    return inputs_of(network, counts, recorded_kev, instrument)
+    return network_inputs(network, counts, recorded_kev, instrument)
 
 
 def _write_onnx(network: nn.Module, model_card: ModelCard, path: Path) -> None:
     inputs = example_inputs(network, model_card, 2)
-    names = ["counts", "recorded", "instrument"][: len(inputs)]
-    batch = torch.export.Dim("n_spectrum", min=1)
-    with silence_messages("torch.onnx", logging.ERROR, ""):  # messages about optional packages
-        program = torch.onnx.export(
+    input_names = ["counts", "recorded", "instrument"][: len(inputs)]
+    n_spectrum_dimension = torch.export.Dim("n_spectrum", min=1)
+    with silence_messages("torch.onnx", logging.ERROR, ""):  # warnings about missing optional packages
+        onnx_program = torch.onnx.export(
             _NetworkWithProbability(network),
             inputs,
-            input_names=names,
+            input_names=input_names,
             output_names=list(model_card.output_names),
-            dynamic_shapes=(tuple({0: batch} for _ in names),),
+            dynamic_shapes=(tuple({0: n_spectrum_dimension} for _ in input_names),),
             opset_version=_OPSET,
             dynamo=True,
             external_data=False,
             verbose=False,
         )
-    if program is None:
+    if onnx_program is None:
         raise TrainingError(f"Cannot export {model_card.name}: torch made no ONNX program.")
-    program.save(path, external_data=False)
+    onnx_program.save(path, external_data=False)
     _remove_metadata(path)
 
 
 def _remove_metadata(path: Path) -> None:
-    """Remove the metadata of the exporter from a file, which contain source lines and paths of this machine."""
-    model = onnx.load(path)
-    for message in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.initializer):
-        del message.metadata_props[:]
-    for message in (*model.graph.input, *model.graph.output):
-        del message.metadata_props[:]
-    onnx.save(model, path)
+    """Remove the exporter's metadata, such as paths on this machine, from an ONNX file."""
+    onnx_model = onnx.load(path)
+    for proto_message in (
+        onnx_model,
+        onnx_model.graph,
+        *onnx_model.graph.node,
+        *onnx_model.graph.value_info,
+        *onnx_model.graph.initializer,
+    ):
+        del proto_message.metadata_props[:]
+    for proto_message in (*onnx_model.graph.input, *onnx_model.graph.output):
+        del proto_message.metadata_props[:]
+    onnx.save(onnx_model, path)
 
 
 def _run_onnx(path: Path, inputs: tuple[Tensor, ...]) -> list[np.ndarray]:
     session = open_session(path)
     input_by_name = dict(
-        zip((item.name for item in session.get_inputs()), (item.numpy() for item in inputs), strict=True)
+        zip(
+            (session_input.name for session_input in session.get_inputs()),
+            (tensor.numpy() for tensor in inputs),
+            strict=True,
+        )
     )
-    return [np.asarray(item) for item in session.run(None, input_by_name)]
+    return [np.asarray(output) for output in session.run(None, input_by_name)]

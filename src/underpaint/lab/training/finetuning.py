@@ -1,4 +1,4 @@
-"""Fine-tuning in the paper's two steps: first only the dense layers, then all layers."""
+"""Fine-tuning as in the paper, first of the dense layers alone and then of all layers."""
 
 import hashlib
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from underpaint.elements import fit_elements
 from underpaint.errors import CoverageError, ScanError, TrainingError
 from underpaint.lab.networks import Calibration, dense_layers
 from underpaint.lab.training.batches import Batches
-from underpaint.lab.training.checkpoint import TrainedNetwork, config_of, load_trainable
+from underpaint.lab.training.checkpoint import TrainedNetwork, load_trainable, portable_settings
 from underpaint.lab.training.labelled import labelled_library
 from underpaint.lab.training.library import UNKNOWN, Library, load_library
 from underpaint.lab.training.loop import TrainReport, run_training, score, score_summary, validation_loss
@@ -34,58 +34,69 @@ from underpaint.runtime.files import claim_folder, plain, write_json
 from underpaint.runtime.job import resume_folder
 
 VISIBLE_SIGMAS = 3.0
-"""Area of a key line family above which its group is visible, in standard deviations."""
+"""Area of a key line family, in standard deviations, above which its group is visible."""
 
 
-def hide_invisible_labels(data: Library) -> Library:
+def hide_invisible_labels(labelled_set: Library) -> Library:
     """Set labels that are present but not visible in the spectrum to unknown.
 
-    Labels of a mock-up include pigments that a thick layer hides. If they are trained as present, the network learns to
-    claim pigments that it cannot detect. A label is visible if, in a linear fit of line families, each of its groups
-    has a key family whose area exceeds ``VISIBLE_SIGMAS`` standard deviations. All other labels become ``UNKNOWN``.
+    Labels of a mock-up include pigments that a thick layer hides. Training on these labels would teach the network to
+    claim pigments that it cannot detect. A label is visible if each of its groups has a key line family with an area
+    above ``VISIBLE_SIGMAS`` standard deviations. Present labels that are not visible become ``UNKNOWN``.
 
     Parameters
     ----------
-    data : Library
+    labelled_set : Library
         Measured spectra with labels by group and member.
     """
     library_groups = {group.name for group in pigments().groups}
-    groups = sorted(library_groups & {split_place(name)[0] for member_groups in data.groups for name in member_groups})
-    is_visible = _visible_groups(data, groups)
-    labels = data.labels.copy()
-    for column, groups_of_name in enumerate(data.groups):
+    groups = sorted(
+        library_groups & {split_place(name)[0] for member_groups in labelled_set.groups for name in member_groups}
+    )
+    is_visible = _visible_groups(labelled_set, groups)
+    labels = labelled_set.labels.copy()
+    for name_column, groups_of_name in enumerate(labelled_set.groups):
         group_names = {split_place(group)[0] for group in groups_of_name}
         is_group_hidden = [~is_visible[:, groups.index(group)] for group in group_names & set(groups)]
         if is_group_hidden:
-            is_present = labels[:, column] == 1
-            labels[is_present & np.any(is_group_hidden, axis=0), column] = UNKNOWN
-    return replace(data, labels=labels)
+            is_present = labels[:, name_column] == 1
+            labels[is_present & np.any(is_group_hidden, axis=0), name_column] = UNKNOWN
+    return replace(labelled_set, labels=labels)
 
 
-def fill_amounts(start_model: TrainedNetwork, data: Library, settings: FinetuneSettings) -> Library:
-    """Fill missing labels of amounts with the answers of a network, so that fine-tuning preserves these answers."""
+def fill_amounts(start_model: TrainedNetwork, labelled_set: Library, settings: FinetuneSettings) -> Library:
+    """Use a network's answers as labels of amounts, so that fine-tuning preserves these answers."""
     network = deepcopy(start_model.network).eval()
     calibration = network.get_submodule("calibration")
     if isinstance(calibration, Calibration):
-        calibration.reset()  # training does not use it
-    rows, shape = np.arange(len(data)), (len(data), len(start_model.card.amounts), len(start_model.card.amount_edges))
+        calibration.reset()  # training does not use the calibration
+    rows, amount_shape = (
+        np.arange(len(labelled_set)),
+        (len(labelled_set), len(start_model.card.amounts), len(start_model.card.amount_edges)),
+    )
     with torch.inference_mode():
-        logits = [run_network(network, batch)[3] for batch in Batches(data, rows, settings, shuffle=False)]
-    p_reached = torch.sigmoid(torch.cat(logits).float()).numpy().reshape(shape)
-    return replace(data, amount=p_reached, amount_names=start_model.card.amounts)
+        logits = [run_network(network, batch)[3] for batch in Batches(labelled_set, rows, settings, shuffle=False)]
+    p_reached = torch.sigmoid(torch.cat(logits).float()).numpy().reshape(amount_shape)
+    return replace(labelled_set, amount=p_reached, amount_names=start_model.card.amounts)
 
 
-def _visible_groups(data: Library, groups: list[str]) -> NDArray[np.bool_]:
-    """Return the (n, n_group) mask of groups with a significant key family; all True if no fit is possible."""
-    axis = EnergyAxis(data.axis.bin_kev, data.axis.start_kev + 0.5 * data.axis.bin_kev, data.axis.n_bin)
-    scan = Scan(data.spectra.astype(np.float32)[None], axis=axis, name="labelled spectra")
+def _visible_groups(labelled_set: Library, groups: list[str]) -> NDArray[np.bool_]:
+    """Return the (n, n_group) mask of groups with a significant key family, or all True if no fit is possible."""
+    axis = EnergyAxis(
+        labelled_set.axis.bin_kev,
+        labelled_set.axis.start_kev + 0.5 * labelled_set.axis.bin_kev,
+        labelled_set.axis.n_bin,
+    )
+    scan = Scan(labelled_set.spectra.astype(np.float32)[None], axis=axis, name="labelled spectra")
     try:
-        results = fit_elements(scan)
+        element_maps = fit_elements(scan)
     except (CoverageError, ScanError):
-        return np.ones((len(data), len(groups)), dtype=np.bool_)
-    is_visible = np.zeros((len(data), len(groups)), dtype=np.bool_)
-    for column, group in enumerate(groups):
-        is_visible[:, column] = results.max_significance(pigments().group(group).key_families)[0] > VISIBLE_SIGMAS
+        return np.ones((len(labelled_set), len(groups)), dtype=np.bool_)
+    is_visible = np.zeros((len(labelled_set), len(groups)), dtype=np.bool_)
+    for group_column, group in enumerate(groups):
+        is_visible[:, group_column] = (
+            element_maps.max_significance(pigments().group(group).key_families)[0] > VISIBLE_SIGMAS
+        )
     return is_visible
 
 
@@ -94,7 +105,7 @@ _MIN_UNITS = 5
 
 @dataclass(frozen=True)
 class FinetuneReport:
-    """Result of fine-tuning: changed layers and scores.
+    """Result of fine-tuning, with the trained layers and the scores.
 
     Parameters
     ----------
@@ -109,13 +120,13 @@ class FinetuneReport:
     first_step, second_step : TrainReport
         Reports of the two steps: only dense layers, all layers.
     scores_before : tuple of NameScores
-        Scores of the given model on the test set; empty without a test set.
+        Scores of the given model on the test set, or empty without a test set.
     loss_before : float or None
-        Validation loss of the given model; None if its dense layers were re-initialised.
+        Validation loss of the given model, or None if its dense layers were re-initialised.
     n_spectra : mapping of str to int
         Number of spectra for "training", "validation" and "test".
     absent_names : tuple of str
-        Names without a positive training spectrum; the network can only have learned that they are absent.
+        Names without a positive training spectrum, which the network can only learn to be absent.
     n_hidden_label : int
         Number of present labels that were set to unknown, because they are not visible
         (:func:`hide_invisible_labels`).
@@ -135,16 +146,16 @@ class FinetuneReport:
 
     @property
     def chosen_network(self) -> Literal["before", "first", "second"]:
-        """Network with the lowest validation loss: the given one ("before"), or that of the first or second step."""
-        steps: tuple[tuple[float, Literal["first", "second"]], ...] = (
+        """Step with the lowest validation loss: "before" for the given network, "first" or "second"."""
+        loss_and_step: tuple[tuple[float, Literal["first", "second"]], ...] = (
             (self.first_step.validation_loss, "first"),
             (self.second_step.validation_loss, "second"),
         )
-        loss, step = min(steps)
-        return "before" if self.loss_before is not None and self.loss_before <= loss else step
+        validation_loss, step_name = min(loss_and_step)
+        return "before" if self.loss_before is not None and self.loss_before <= validation_loss else step_name
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the report for JSON; NaN becomes null."""
+        """Return the report for JSON, with None instead of NaN."""
         return {
             "loaded": list(self.loaded_layers),
             "reinitialised": list(self.reinitialised_layers),
@@ -166,7 +177,7 @@ class FinetuneReport:
 def finetune(
     model: TrainedNetwork | str | Path, settings: FinetuneSettings, library: Library | None = None
 ) -> FinetuneReport:
-    """Fine-tune a trained network on labelled spectra; the same call continues an interrupted run.
+    """Fine-tune a trained network on labelled spectra, and resume an interrupted run of the same call.
 
     Parameters
     ----------
@@ -176,7 +187,7 @@ def finetune(
         Folder, epochs, learning rate and split. The steps write to ``dense/`` and ``all/`` in the folder, which also
         receives ``report.json``.
     library : Library or None
-        Labelled spectra on the axis of the model (see :func:`labelled_spectra`); None to read ``settings.library``.
+        Labelled spectra on the axis of the model (see :func:`labelled_spectra`), or None to read ``settings.library``.
 
     Returns
     -------
@@ -186,47 +197,53 @@ def finetune(
     Raises
     ------
     TrainingError
-        A label is no output of the model, the energy axis differs, there are too few spectra to split, or the folder
-        contains a run with other settings or labels.
+        A label is no output of the model, the energy axis differs, or there are too few spectra to split.
+        The error is also raised if the folder contains a run with other settings or labels.
 
     References
     ----------
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, sections 2.3 and 2.4.
     """
-    # the given network is not changed, because other runs may start from it
+    # the given network is copied, because other runs may start from it
     start_model = (
         TrainedNetwork(deepcopy(model.network), model.card)
         if isinstance(model, TrainedNetwork)
         else load_trainable(model)
     )
-    data = _with_names_of(_read_library(settings, start_model.card) if library is None else library, start_model.card)
-    n_positive = int((data.labels == 1).sum())
-    if data.has_noise and "group" in start_model.card.kinds and not settings.hidden_labels:
-        data = hide_invisible_labels(data)
-    if start_model.card.amounts and data.amount is None:
-        data = fill_amounts(start_model, data, settings)
+    labelled_set = _with_names_of(
+        _read_library(settings, start_model.card) if library is None else library, start_model.card
+    )
+    n_positive = int((labelled_set.labels == 1).sum())
+    if labelled_set.has_noise and "group" in start_model.card.kinds and not settings.hidden_labels:
+        labelled_set = hide_invisible_labels(labelled_set)
+    if start_model.card.amounts and labelled_set.amount is None:
+        labelled_set = fill_amounts(start_model, labelled_set, settings)
     run_settings = settings.model_copy(update={"kind": start_model.card.kind})
     claim_folder(run_settings.out, notes=("labels.json", "dense/settings.json"))
-    split = _split_units(data, run_settings)
+    split = _split_units(labelled_set, run_settings)
     if run_settings.labels is not None:
-        _refuse_other_labels(data, run_settings.out)
-    scores_before = score(start_model.network, data, split.test, run_settings) if split.test.size else ()
+        _refuse_other_labels(labelled_set, run_settings.out)
+    scores_before = score(start_model.network, labelled_set, split.test, run_settings) if split.test.size else ()
     loss_before = (
-        None if settings.fresh_dense else validation_loss(start_model.network, data, split.validation, run_settings)
+        None
+        if settings.fresh_dense
+        else validation_loss(start_model.network, labelled_set, split.validation, run_settings)
     )
     given_model = TrainedNetwork(deepcopy(start_model.network), start_model.card)
     lightning.seed_everything(settings.seed, verbose=False)
     dense_names = dense_layers(start_model.network)
     if settings.fresh_dense:
         _reinitialise(start_model.network, dense_names)
-    absent_names = _absent_names(data, split)
-    model_card = _finetuned_card(start_model.card, data, run_settings, split.train.size, absent_names)
+    absent_names = _absent_names(labelled_set, split)
+    model_card = _finetuned_card(start_model.card, labelled_set, run_settings, split.train.size, absent_names)
     step_settings = run_settings.model_copy(
         update={"out": run_settings.out / "dense", "epochs": run_settings.dense_epochs}
     )
-    first_report = run_training(start_model.network, model_card, data, split, step_settings, trainable=dense_names)
+    first_report = run_training(
+        start_model.network, model_card, labelled_set, split, step_settings, trainable=dense_names
+    )
     step_settings = run_settings.model_copy(update={"out": run_settings.out / "all"})
-    second_report = run_training(first_report.trained_model.network, model_card, data, split, step_settings)
+    second_report = run_training(first_report.trained_model.network, model_card, labelled_set, split, step_settings)
     layer_names = tuple(
         name for name, layer in start_model.network.named_children() if any(True for _ in layer.parameters())
     )
@@ -241,7 +258,7 @@ def finetune(
         loss_before=loss_before,
         n_spectra={"training": split.train.size, "validation": split.validation.size, "test": split.test.size},
         absent_names=absent_names,
-        n_hidden_label=n_positive - int((data.labels == 1).sum()),
+        n_hidden_label=n_positive - int((labelled_set.labels == 1).sum()),
     )
     networks = {"before": given_model, "first": first_report.trained_model, "second": second_report.trained_model}
     report = replace(report, trained_model=networks[report.chosen_network])
@@ -255,37 +272,43 @@ def _read_library(settings: FinetuneSettings, model_card: ModelCard) -> Library:
     return labelled_library(settings.library[0], settings.labels, model_card)
 
 
-def _split_units(data: Library, settings: FinetuneSettings) -> Split:
-    unit_of_row = data.source if settings.split == "structure" else np.arange(len(data))
+def _split_units(labelled_set: Library, settings: FinetuneSettings) -> Split:
+    unit_of_row = labelled_set.source if settings.split == "structure" else np.arange(len(labelled_set))
     n_unit = np.unique(unit_of_row).size
     if n_unit < _MIN_UNITS:
         available_text = (
-            f"{n_unit} structures ({len(data)} spectra)" if settings.split == "structure" else f"{n_unit} spectra"
+            f"{n_unit} structures ({len(labelled_set)} spectra)"
+            if settings.split == "structure"
+            else f"{n_unit} spectra"
         )
-        mixing_hint = ", or mix the spectra of a structure with split = pixel, which makes the scores too high"
+        mixing_hint = ", or split the spectra of each structure with split = pixel, which makes the scores too high"
         raise TrainingError(
-            f"Cannot fine-tune on {available_text}: at least {_MIN_UNITS} are needed, so that training, validation and "
-            f"test set each have some. Label more{mixing_hint if len(data) >= _MIN_UNITS else ''}."
+            f"Cannot fine-tune on {available_text}: at least {_MIN_UNITS} are needed for training, validation and "
+            f"test set. Label more{mixing_hint if len(labelled_set) >= _MIN_UNITS else ''}."
         )
     return split_by_settings(unit_of_row, settings)
 
 
-def _refuse_other_labels(data: Library, folder: Path) -> None:
-    """Refuse to resume with other spectra or labels, because spectra of the test set could become training data."""
-    total_counts = np.rint(data.spectra.sum(axis=1)).astype(np.int64)
-    digest = hashlib.sha256(b"".join(array.tobytes() for array in (data.labels, data.source, total_counts))).hexdigest()
+def _refuse_other_labels(labelled_set: Library, folder: Path) -> None:
+    """Raise an error if a resumed run has other spectra or labels, which would change its test set."""
+    total_counts = np.rint(labelled_set.spectra.sum(axis=1)).astype(np.int64)
+    digest = hashlib.sha256(
+        b"".join(label_array.tobytes() for label_array in (labelled_set.labels, labelled_set.source, total_counts))
+    ).hexdigest()
     resume_folder(
         folder,
-        {"spectra_and_labels": digest, "n_spectra": len(data)},
+        {"spectra_and_labels": digest, "n_spectra": len(labelled_set)},
         note="labels.json",
         markers=("dense/settings.json",),
     )
 
 
-def _absent_names(data: Library, split: Split) -> tuple[str, ...]:
-    has_positive = (data.labels[split.train] == 1).any(axis=0)
-    has_negative = (data.labels[split.train] == 0).any(axis=0)
-    return tuple(name for name, is_absent in zip(data.names, has_negative & ~has_positive, strict=True) if is_absent)
+def _absent_names(labelled_set: Library, split: Split) -> tuple[str, ...]:
+    has_positive = (labelled_set.labels[split.train] == 1).any(axis=0)
+    has_negative = (labelled_set.labels[split.train] == 0).any(axis=0)
+    return tuple(
+        name for name, is_absent in zip(labelled_set.names, has_negative & ~has_positive, strict=True) if is_absent
+    )
 
 
 def _n_weight(network: nn.Module, name: str) -> int:
@@ -296,16 +319,16 @@ def _with_names_of(library: Library, model_card: ModelCard) -> Library:
     if library.axis != model_card.axis:
         raise TrainingError(
             f"Cannot fine-tune {model_card.name!r}: its axis has {model_card.axis.n_bin} bins of "
-            f"{model_card.axis.bin_kev:g} keV from {model_card.axis.start_kev:g} keV, the spectra have "
+            f"{model_card.axis.bin_kev:g} keV from {model_card.axis.start_kev:g} keV, but the spectra have "
             f"{library.axis.n_bin} of {library.axis.bin_kev:g} keV from {library.axis.start_kev:g} keV. "
             "Rebin them with `labelled_spectra`."
         )
     return library.with_names(model_card.names)
 
 
-def _reinitialise(network: nn.Module, layers: tuple[str, ...]) -> None:
-    for name in layers:
-        layer = network.get_submodule(name)
+def _reinitialise(network: nn.Module, layer_names: tuple[str, ...]) -> None:
+    for layer_name in layer_names:
+        layer = network.get_submodule(layer_name)
         if isinstance(layer, nn.Linear):
             layer.reset_parameters()
 
@@ -313,30 +336,30 @@ def _reinitialise(network: nn.Module, layers: tuple[str, ...]) -> None:
 def _finetuned_card(
     model_card: ModelCard, library: Library, settings: FinetuneSettings, n_train: int, absent_names: tuple[str, ...]
 ) -> ModelCard:
-    training = Training(
+    training_record = Training(
         library=(*model_card.training.library, *library.origin),
         n_spectra=n_train,
         seed=settings.seed,
-        config={"finetuned_from": model_card.training.model_dump(mode="json"), **config_of(settings)},
+        config={"finetuned_from": model_card.training.model_dump(mode="json"), **portable_settings(settings)},
     )
-    update = {
+    card_update = {
         "name": settings.name,
-        "training": training,
+        "training": training_record,
         "limits": (_limit_sentence(library, model_card, n_train, absent_names), *model_card.limits),
         "package_version": __version__,
         "figures": {},
     }
-    return model_card.model_copy(update=update)
+    return model_card.model_copy(update=card_update)
 
 
 def _limit_sentence(library: Library, model_card: ModelCard, n_train: int, absent_names: tuple[str, ...]) -> str:
-    sentence = f"Fine-tuned from {model_card.name!r} on {n_train} spectra of {', '.join(library.origin)}"
+    limit_sentence = f"Fine-tuned from {model_card.name!r} on {n_train} spectra of {', '.join(library.origin)}"
     if absent_names:
         positive_names = [
             name
             for name, has_positive in zip(library.names, (library.labels == 1).any(axis=0), strict=True)
             if has_positive
         ]
-        sentence += f" with {', '.join(positive_names) or 'none of its names'}; it has learned that "
-        sentence += f"{len(absent_names)} others are absent"
-    return f"{sentence}. The following limits were stated before fine-tuning."
+        limit_sentence += f" with {', '.join(positive_names) or 'none of its pigments'}. In these spectra, "
+        limit_sentence += f"{len(absent_names)} other names are labelled absent"
+    return f"{limit_sentence}. The following limits were stated before fine-tuning."

@@ -1,4 +1,4 @@
-"""Training of a model for one instrument and one palette in minutes, starting from a shipped network."""
+"""Training of a model for one instrument and one palette, starting from a shipped network."""
 
 import os
 import time
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 
 from underpaint.errors import TrainingError
 from underpaint.lab.networks import build_network, is_folded
-from underpaint.lab.training.batches import Batch, poisson
-from underpaint.lab.training.calibration import calibrate_rows
+from underpaint.lab.training.batches import Batch, draw_poisson
+from underpaint.lab.training.calibration import calibrate_outputs
 from underpaint.lab.training.checkpoint import TrainedNetwork, card_for, load_trainable, spec_for
 from underpaint.lab.training.exporting import example_inputs, export
 from underpaint.lab.training.library import Library, load_library
 from underpaint.lab.training.loop import run_training
 from underpaint.lab.training.metrics import scores_by_name
-from underpaint.lab.training.module import loss_of
+from underpaint.lab.training.module import batch_loss
 from underpaint.lab.training.paired import Comparison, answers_of, compare
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.lab.training.split import split_by_source
@@ -42,12 +42,12 @@ from underpaint.simulate.randomise import perturb_instrument
 
 _N_MOMENT = 2
 _CALIBRATION_PREFIX = "calibration."
-"""Prefix of the calibration, which is not transferred because it is valid only for the outputs of its network."""
+"""Prefix of calibration weights, which are not transferred because they depend on the outputs of their network."""
 
 
 @dataclass(frozen=True)
 class TransferredNetwork:
-    """A new network with weights transferred from another network.
+    """New network with weights transferred from another network.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class TransferredNetwork:
     transferred_names : tuple of str
         Outputs whose weights are from the other network.
     new_names : tuple of str
-        Outputs that the other network lacks; their weights are initial values.
+        Outputs that the other network lacks, with initial values as weights.
     """
 
     network: nn.Module
@@ -65,14 +65,14 @@ class TransferredNetwork:
 
 
 def transfer_weights(start_model: TrainedNetwork, model_card: ModelCard) -> TransferredNetwork:
-    """Build the network of a model card with the weights of a trained network; rows of outputs are matched by name.
+    """Build the network of a model card with the weights of a trained network, matched by the names of outputs.
 
     Parameters
     ----------
     start_model : TrainedNetwork
-        Network with the initial weights; it is not changed.
+        Network with the initial weights, which is not changed.
     model_card : ModelCard
-        Model card of the new network; kind, axis and inputs must be those of the trained network.
+        Model card of the new network, with the kind, axis and inputs of the trained network.
 
     Raises
     ------
@@ -82,13 +82,19 @@ def transfer_weights(start_model: TrainedNetwork, model_card: ModelCard) -> Tran
     _require_same_inputs(start_model.card, model_card)
     network = build_network(replace(spec_for(model_card), folded=is_folded(start_model.network)))
     new_rows, start_rows = _output_rows(model_card), _output_rows(start_model.card)
-    start_state, state = start_model.network.state_dict(), network.state_dict()
-    for key, value in state.items():
-        if (layer := _layer_of(key, new_rows)) is not None:
-            state[key] = _transferred_rows(value, start_state[key], new_rows[layer], start_rows[layer])
-        elif not key.startswith(_CALIBRATION_PREFIX) and key in start_state and start_state[key].shape == value.shape:
-            state[key] = start_state[key].clone()
-    network.load_state_dict(state)
+    start_state, new_state = start_model.network.state_dict(), network.state_dict()
+    for weight_name, weight in new_state.items():
+        if (layer := _output_layer_of(weight_name, new_rows)) is not None:
+            new_state[weight_name] = _transferred_rows(
+                weight, start_state[weight_name], new_rows[layer], start_rows[layer]
+            )
+        elif (
+            not weight_name.startswith(_CALIBRATION_PREFIX)
+            and weight_name in start_state
+            and start_state[weight_name].shape == weight.shape
+        ):
+            new_state[weight_name] = start_state[weight_name].clone()
+    network.load_state_dict(new_state)
     new_names = tuple(name for name in model_card.names if name not in start_model.card.names)
     return TransferredNetwork(
         network.eval(), tuple(name for name in model_card.names if name not in new_names), new_names
@@ -109,7 +115,7 @@ def _require_same_inputs(start_card: ModelCard, new_card: ModelCard) -> None:
 
 
 def _output_rows(model_card: ModelCard) -> dict[str, tuple[str, ...]]:
-    """Return, for layers with one row of weights per output, the names of the rows."""
+    """Return the names of the rows of weights, for each layer with one row per output."""
     if model_card.kind == "default":
         return {"dense": model_card.names, "linear": model_card.names}
     if model_card.kind == "layers_composition":
@@ -122,23 +128,26 @@ def _output_rows(model_card: ModelCard) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _layer_of(key: str, rows: dict[str, tuple[str, ...]]) -> str | None:
-    return next((layer for layer in rows if key in {f"{layer}.weight", f"{layer}.bias"}), None)
+def _output_layer_of(weight_name: str, names_by_layer: dict[str, tuple[str, ...]]) -> str | None:
+    return next((layer for layer in names_by_layer if weight_name in {f"{layer}.weight", f"{layer}.bias"}), None)
 
 
 def _transferred_rows(
     new_weights: Tensor, start_weights: Tensor, new_names: tuple[str, ...], start_names: tuple[str, ...]
 ) -> Tensor:
-    """Return the new weights, with rows of the start model inserted by name; repeated names keep their order."""
-    weights, row_by_name = new_weights.clone(), {name: row for row, name in _numbered_rows(start_names)}
-    for row, name in _numbered_rows(new_names):
+    """Return the new weights with rows of the start model inserted by name, in order for repeated names."""
+    result_weights, row_by_name = (
+        new_weights.clone(),
+        {name: row_index for row_index, name in _numbered_rows(start_names)},
+    )
+    for row_index, name in _numbered_rows(new_names):
         if name in row_by_name:
-            weights[row] = start_weights[row_by_name[name]]
-    return torch.as_tensor(weights)
+            result_weights[row_index] = start_weights[row_by_name[name]]
+    return torch.as_tensor(result_weights)
 
 
 def _numbered_rows(names: tuple[str, ...]) -> list[tuple[int, tuple[str, int]]]:
-    return [(row, (name, names[:row].count(name))) for row, name in enumerate(names)]
+    return [(row_index, (name, names[:row_index].count(name))) for row_index, name in enumerate(names)]
 
 
 SCORED_COUNTS = (1e4, 1e5)
@@ -162,7 +171,7 @@ class Sizes(BaseModel):
     Parameters
     ----------
     n_stratigraphies, n_held_out : int
-        Numbers of stratigraphies for training and for the test set; each has two spectra.
+        Numbers of stratigraphies for training and for the test set, with two spectra each.
     epochs : int
         Number of epochs.
     """
@@ -175,12 +184,12 @@ class Sizes(BaseModel):
 
     @property
     def batch(self) -> int:
-        """Batch size; it is smaller for small training sets, so that an epoch has enough steps."""
-        return _clamp((_MIN_BATCH, _MAX_BATCH), N_RENDER * self.n_stratigraphies / _STEPS_PER_EPOCH)
+        """Batch size, which is smaller for small training sets, so that an epoch has enough steps."""
+        return _round_and_clamp((_MIN_BATCH, _MAX_BATCH), N_RENDER * self.n_stratigraphies / _STEPS_PER_EPOCH)
 
 
 class InstrumentSettings(BaseModel):
-    """Common settings of trainings for one instrument on simulated spectra.
+    """Common settings of training and adaptation for one instrument, on simulated spectra.
 
     Parameters
     ----------
@@ -189,12 +198,12 @@ class InstrumentSettings(BaseModel):
     minutes : float
         Time for simulation and training. A measurement of this machine converts it to ``sizes``.
     sizes : Sizes or None
-        Sizes of simulation and training; None to derive them from ``minutes``.
+        Sizes of simulation and training, or None to derive them from ``minutes``.
     n_machine : int
-        Number of simulated instruments. Their angles, air paths and responses differ slightly, so that the model does
-        not depend on values that are not known well.
+        Number of simulated instruments with slightly different angles, air paths and responses.
+        The variation makes the model robust to errors of these values.
     workers, threads : int or None
-        Number of simulation processes and of training threads; None for one per core.
+        Number of simulation processes and of training threads, or None for one per core.
     seed : int
         Seed of stratigraphies, instruments, noise and order.
     """
@@ -212,7 +221,7 @@ class InstrumentSettings(BaseModel):
     def library_job(
         self, palette: tuple[str, ...], instruments: tuple[Instrument, ...], model_card: ModelCard
     ) -> LibrarySettings:
-        """Return the settings of the simulation, except its size."""
+        """Return the settings of the simulation, without its number of stratigraphies."""
         return LibrarySettings(
             palette=palette,
             instrument=instruments,
@@ -227,7 +236,7 @@ class InstrumentSettings(BaseModel):
     def training(
         self, name: str, folder: str, model_card: ModelCard, sizes: Sizes, **other_settings: Any
     ) -> TrainSettings:
-        """Return the settings to train a network of the card's kind on ``training.h5``, in a folder inside ``out``."""
+        """Return the settings for training a network on ``training.h5``, with output in a folder inside ``out``."""
         return TrainSettings(
             library=(self.out / "training.h5",),
             out=self.out / folder,
@@ -268,7 +277,7 @@ class InstrumentModelSettings(InstrumentSettings):
 
 @dataclass(frozen=True)
 class InstrumentModelReport:
-    """A new model, with its scores and those of its start model.
+    """New model for one instrument and palette, with its scores and those of its start model.
 
     Parameters
     ----------
@@ -278,13 +287,13 @@ class InstrumentModelReport:
         ONNX file.
     sizes : Sizes
         Sizes of simulation and training.
-    initial : TransferredNetwork
+    transferred_network : TransferredNetwork
         The network before training, with the names of transferred outputs.
     minutes : mapping of str to float
         Duration of each step of this call.
     comparisons : mapping of str to Comparison
-        Scores of start model ("before") and new model on the same held-out spectra, for groups and pigments at each
-        number of counts, with keys such as "groups at 1e+05". Only outputs of both models are compared.
+        Scores of the start model ("before") and the new model on the same held-out spectra.
+        Keys are, for example, "groups at 1e+05" for groups at 1e5 counts. Only outputs of both models are compared.
     f1_of_new_names : mapping of str to float
         F1, at the highest counts, of outputs that the start model lacks.
     """
@@ -292,7 +301,7 @@ class InstrumentModelReport:
     trained_model: TrainedNetwork
     model: Path
     sizes: Sizes
-    initial: TransferredNetwork
+    transferred_network: TransferredNetwork
     minutes: Mapping[str, float]
     comparisons: Mapping[str, Comparison]
     f1_of_new_names: Mapping[str, float]
@@ -302,8 +311,8 @@ class InstrumentModelReport:
         return {
             "model": str(self.model),
             "sizes": self.sizes.model_dump(),
-            "taken_over": list(self.initial.transferred_names),
-            "fresh": list(self.initial.new_names),
+            "taken_over": list(self.transferred_network.transferred_names),
+            "fresh": list(self.transferred_network.new_names),
             "minutes": dict(self.minutes),
             "against_start": {name: comparison.as_dict() for name, comparison in self.comparisons.items()},
             "fresh_f1": dict(self.f1_of_new_names),
@@ -313,7 +322,7 @@ class InstrumentModelReport:
 def train_instrument_model(
     settings: InstrumentModelSettings, progress: Progress | None = None
 ) -> InstrumentModelReport:
-    """Train a model for one instrument and palette; the same call resumes an interrupted run.
+    """Train a model for one instrument and palette, and resume an interrupted run of the same call.
 
     Parameters
     ----------
@@ -330,18 +339,20 @@ def train_instrument_model(
     Raises
     ------
     TrainingError
-        The folder contains a model with other settings, no pigment of the palette has visible lines, or the start model
-        cannot be trained further.
+        The folder contains a model with other settings, or no pigment of the palette has visible lines.
+        The error is also raised if the start model cannot be trained further.
     """
     _require_visible_lines(settings.palette)
     show_progress = progress or no_progress
     stopwatch = Stopwatch()
     show_progress("Opening the network", 0, 1)
     start_model = load_trainable(settings.start)
-    request = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads"})
-    sizes = plan_sizes(settings, request, _library_settings(settings, start_model.card), start_model, show_progress)
+    fixed_settings = settings.model_dump(mode="json", exclude={"out", "sizes", "workers", "threads"})
+    sizes = plan_sizes(
+        settings, fixed_settings, _library_settings(settings, start_model.card), start_model, show_progress
+    )
     stopwatch.end_step("planning")
-    library, held_out = (
+    library, held_out_library = (
         simulate_or_read(library_settings, path, settings.workers, show_progress)
         for library_settings, path in _simulations(settings, sizes, start_model)
     )
@@ -349,20 +360,22 @@ def train_instrument_model(
     train_settings = settings.training(settings.name, "training", start_model.card, sizes)
     split = split_by_source(library.source, seed=settings.seed, validation_share=_VALIDATION_FRACTION, test_share=0)
     model_card = _instrument_card(library, train_settings, split.train.size, settings)
-    initial = transfer_weights(start_model, model_card)
+    transferred_network = transfer_weights(start_model, model_card)
     lightning.seed_everything(settings.seed, verbose=False)
     trained_model = run_training(
-        initial.network, model_card, library, split, train_settings, progress=show_progress
+        transferred_network.network, model_card, library, split, train_settings, progress=show_progress
     ).trained_model
-    trained_model = calibrate_rows(trained_model, library, split.validation, train_settings)
+    trained_model = calibrate_outputs(trained_model, library, split.validation, train_settings)
     stopwatch.end_step("training")
     show_progress("Scoring", 0, 1)
     conditions = instrument_inputs(settings.instrument) if start_model.card.instrument_inputs else None
-    comparisons = _compare_with_start(start_model, trained_model, held_out, train_settings, conditions)
-    f1_of_new_names = _f1_of_new_names(trained_model, initial.new_names, held_out, train_settings, conditions)
+    comparisons = _compare_with_start(start_model, trained_model, held_out_library, train_settings, conditions)
+    f1_of_new_names = _f1_of_new_names(
+        trained_model, transferred_network.new_names, held_out_library, train_settings, conditions
+    )
     stopwatch.end_step("scoring")
     report = InstrumentModelReport(
-        trained_model, Path(), sizes, initial, stopwatch.minutes, comparisons, f1_of_new_names
+        trained_model, Path(), sizes, transferred_network, stopwatch.minutes, comparisons, f1_of_new_names
     )
     return _write_report(report, settings)
 
@@ -376,127 +389,135 @@ def _require_visible_lines(palette: tuple[str, ...]) -> None:
 
 
 def _write_report(report: InstrumentModelReport, settings: InstrumentModelSettings) -> InstrumentModelReport:
-    scores = {name: value for name, value in report.as_dict().items() if name != "model"}
+    scores = {score_name: score for score_name, score in report.as_dict().items() if score_name != "model"}
     model_card = report.trained_model.card
     model_card = model_card.model_copy(
         update={"figures": {**model_card.figures, "own_model": {"start": settings.start, **scores}}}
     )
-    path = export(report.trained_model.network, model_card, settings.out)
-    report = replace(report, trained_model=TrainedNetwork(report.trained_model.network, model_card), model=path)
+    model_path = export(report.trained_model.network, model_card, settings.out)
+    report = replace(report, trained_model=TrainedNetwork(report.trained_model.network, model_card), model=model_path)
     write_json(settings.out / REPORT_NAME, report.as_dict())
     return report
 
 
 class Stopwatch:
-    """Durations of the steps of a call."""
+    """Stopwatch for the durations of the steps of a call, in minutes."""
 
     def __init__(self) -> None:
         self.minutes: dict[str, float] = {}
         self._last = time.perf_counter()
 
-    def end_step(self, step: str) -> None:
-        """Store the time since the previous step under the name of this step."""
+    def end_step(self, step_name: str) -> None:
+        """Store the time since the end of the previous step as the duration of the named step."""
         time_now = time.perf_counter()
-        self.minutes[step], self._last = (time_now - self._last) / 60.0, time_now
+        self.minutes[step_name], self._last = (time_now - self._last) / 60.0, time_now
 
 
-def similar_instruments(instrument: Instrument, n: int, seed: int) -> tuple[Instrument, ...]:
-    """Draw ``n`` instruments with slightly different angles, air paths, windows and responses."""
+def similar_instruments(instrument: Instrument, n_instrument: int, seed: int) -> tuple[Instrument, ...]:
+    """Draw ``n_instrument`` instruments with slightly different angles, air paths, windows and responses."""
     rng = np.random.default_rng((seed, 77))
-    return tuple(perturb_instrument(instrument, rng) for _ in range(n))
+    return tuple(perturb_instrument(instrument, rng) for _ in range(n_instrument))
 
 
-def simulate_or_read(job: LibrarySettings, path: Path, workers: int | None, show_progress: Progress) -> Library:
-    """Simulate a library, or read it if an earlier call wrote it; return it in memory.
+def simulate_or_read(
+    simulation_settings: LibrarySettings, path: Path, workers: int | None, show_progress: Progress
+) -> Library:
+    """Return a simulated library in memory, from the file of an earlier call if there is one.
 
-    In gapless libraries, which are for networks with amounts, groups are present where their lines are visible.
+    Gapless libraries are for networks that predict amounts. In these libraries, groups are present where their lines
+    are visible.
     """
-    if not is_finished(path, with_file_contents(job).model_dump(mode="json")):
-        simulate_library(job, path, workers=workers, progress=show_progress)
-    return load_library(path, half_precision=True, lines=job.gapless)
+    if not is_finished(path, with_file_contents(simulation_settings).model_dump(mode="json")):
+        simulate_library(simulation_settings, path, workers=workers, progress=show_progress)
+    return load_library(path, half_precision=True, lines=simulation_settings.gapless)
 
 
-def measured_sizes(
-    job: LibrarySettings, start_model: TrainedNetwork, minutes: float, workers: int, threads: int | None
+def measure_sizes(
+    simulation_settings: LibrarySettings, start_model: TrainedNetwork, minutes: float, workers: int, threads: int | None
 ) -> Sizes:
-    """Measure the speed of this machine, and return the sizes of simulation and training for the given time.
+    """Measure the speed of this machine, and return sizes of simulation and training that take the given time.
 
     Parameters
     ----------
-    job : LibrarySettings
-        Settings of the simulation; its size is not used.
+    simulation_settings : LibrarySettings
+        Settings of the simulation, whose size is not used.
     start_model : TrainedNetwork
-        Network to train; it is not changed.
+        Network to train, which is not changed.
     minutes : float
         Total time for simulation and training.
     workers, threads : int or None
         Number of simulation processes and of training threads.
     """
-    stratigraphies_per_s, spectra_per_s = _simulation_rate(job) * workers, _training_rate(start_model, threads)
-    n_stratigraphies = _clamp(_STRATIGRAPHY_LIMITS, 60.0 * minutes * _SIMULATION_TIME_FRACTION * stratigraphies_per_s)
-    epochs = _clamp(
+    stratigraphies_per_s, spectra_per_s = (
+        _simulation_rate(simulation_settings) * workers,
+        _training_rate(start_model, threads),
+    )
+    n_stratigraphies = _round_and_clamp(
+        _STRATIGRAPHY_LIMITS, 60.0 * minutes * _SIMULATION_TIME_FRACTION * stratigraphies_per_s
+    )
+    epochs = _round_and_clamp(
         _EPOCH_LIMITS, 60.0 * minutes * _TRAINING_TIME_FRACTION * spectra_per_s / (N_RENDER * n_stratigraphies)
     )
     return Sizes(
         n_stratigraphies=n_stratigraphies,
-        n_held_out=_clamp(_HELD_OUT_LIMITS, _HELD_OUT_FRACTION * n_stratigraphies),
+        n_held_out=_round_and_clamp(_HELD_OUT_LIMITS, _HELD_OUT_FRACTION * n_stratigraphies),
         epochs=epochs,
     )
 
 
-def _simulation_rate(job: LibrarySettings) -> float:
+def _simulation_rate(simulation_settings: LibrarySettings) -> float:
     """Return the number of stratigraphies that one process simulates per second."""
-    small_job = job.model_copy(update={"n_stratigraphies": 2 * CHUNK_SIZE, "chunk": CHUNK_SIZE})
-    make_chunk(small_job, 0)  # the first call also reads tables
+    small_simulation = simulation_settings.model_copy(update={"n_stratigraphies": 2 * CHUNK_SIZE, "chunk": CHUNK_SIZE})
+    make_chunk(small_simulation, 0)  # the first call also reads tables
     start_time = time.perf_counter()
-    make_chunk(small_job, 1)
+    make_chunk(small_simulation, 1)
     return CHUNK_SIZE / (time.perf_counter() - start_time)
 
 
 def _training_rate(start_model: TrainedNetwork, threads: int | None) -> float:
-    """Return the number of training spectra per second, with the drawing of their noise."""
+    """Return the number of training spectra per second, including the time to draw their noise."""
     network, batch, rng = deepcopy(start_model.network).train(), _example_batch(start_model), np.random.default_rng(0)
     n_thread_before = torch.get_num_threads()
     torch.set_num_threads(threads or n_thread_before)
     try:
-        for step in range(1 + _N_TIMED_STEP):
-            if step == 1:
+        for step_number in range(1 + _N_TIMED_STEP):
+            if step_number == 1:
                 start_time = time.perf_counter()
-            noisy_batch = batch._replace(counts=torch.from_numpy(poisson(batch.counts.numpy(), rng)))
-            loss_of(network, noisy_batch).backward()  # type: ignore[no-untyped-call]
+            noisy_batch = batch._replace(counts=torch.from_numpy(draw_poisson(batch.counts.numpy(), rng)))
+            batch_loss(network, noisy_batch).backward()  # type: ignore[no-untyped-call]
         return _N_TIMED_STEP * len(batch.counts) / (time.perf_counter() - start_time)
     finally:
         torch.set_num_threads(n_thread_before)
 
 
 def _example_batch(start_model: TrainedNetwork) -> Batch:
-    counts, recorded, *instrument_input = example_inputs(start_model.network, start_model.card, _MAX_BATCH)
+    counts, recorded_kev, *instrument_input = example_inputs(start_model.network, start_model.card, _MAX_BATCH)
     labels = torch.zeros((_MAX_BATCH, len(start_model.card.names)))
     instrument = instrument_input[0] if instrument_input else torch.zeros((_MAX_BATCH, 0))
     quantity = torch.zeros((_MAX_BATCH, len(start_model.card.quantities)))
-    return Batch(counts, recorded, labels, torch.ones_like(labels), instrument, quantity)
+    return Batch(counts, recorded_kev, labels, torch.ones_like(labels), instrument, quantity)
 
 
-def _clamp(limits: tuple[int, int], value: float) -> int:
-    return int(min(max(round(value), limits[0]), limits[1]))
+def _round_and_clamp(value_limits: tuple[int, int], number: float) -> int:
+    return int(min(max(round(number), value_limits[0]), value_limits[1]))
 
 
 def plan_sizes(
     settings: InstrumentSettings,
-    request: Mapping[str, Any],
-    job: LibrarySettings,
+    fixed_settings: Mapping[str, Any],
+    simulation_settings: LibrarySettings,
     start_model: TrainedNetwork,
     show_progress: Progress,
 ) -> Sizes:
-    """Return the sizes of an earlier call for the folder, the given sizes, or sizes from a measurement of this machine.
+    """Return the sizes of an earlier call, the sizes in the settings, or sizes from a measurement of this machine.
 
     Parameters
     ----------
     settings : InstrumentSettings
         Folder, time and, optionally, sizes.
-    request : mapping
+    fixed_settings : mapping
         Settings that a later call must share to resume in the folder, as plain values.
-    job : LibrarySettings
+    simulation_settings : LibrarySettings
         Settings of the simulation.
     start_model : TrainedNetwork
         Network to train.
@@ -508,13 +529,15 @@ def plan_sizes(
     """
     given_sizes = None if settings.sizes is None else settings.sizes.model_dump()
     if (settings.out / PLAN_NAME).is_file():
-        request = {**request, **({} if given_sizes is None else {"sizes": given_sizes})}
-        return Sizes.model_validate(resume_folder(settings.out, request, note=PLAN_NAME)["sizes"])
+        fixed_settings = {**fixed_settings, **({} if given_sizes is None else {"sizes": given_sizes})}
+        return Sizes.model_validate(resume_folder(settings.out, fixed_settings, note=PLAN_NAME)["sizes"])
     claim_folder(settings.out, notes=(PLAN_NAME,))
     show_progress("Measuring this machine", 0, 1)
     workers = settings.workers or os.cpu_count() or 1
-    sizes = settings.sizes or measured_sizes(job, start_model, settings.minutes, workers, settings.threads)
-    resume_folder(settings.out, {**request, "sizes": sizes.model_dump()}, note=PLAN_NAME)
+    sizes = settings.sizes or measure_sizes(
+        simulation_settings, start_model, settings.minutes, workers, settings.threads
+    )
+    resume_folder(settings.out, {**fixed_settings, "sizes": sizes.model_dump()}, note=PLAN_NAME)
     return sizes
 
 
@@ -526,13 +549,16 @@ def _library_settings(settings: InstrumentModelSettings, model_card: ModelCard) 
 def _simulations(
     settings: InstrumentModelSettings, sizes: Sizes, start_model: TrainedNetwork
 ) -> list[tuple[LibrarySettings, Path]]:
-    """Return the simulations of training and test set; they have different paintings and instruments."""
-    job, seed = _library_settings(settings, start_model.card), settings.seed + HELD_OUT_SEED
+    """Return the simulations of training and test set, which have different paintings and instruments."""
+    simulation_settings, seed = _library_settings(settings, start_model.card), settings.seed + HELD_OUT_SEED
     held_out_update = {"instrument": similar_instruments(settings.instrument, settings.n_machine, seed), "seed": seed}
     return [
-        (job.model_copy(update={"n_stratigraphies": sizes.n_stratigraphies}), settings.out / "training.h5"),
         (
-            job.model_copy(update={"n_stratigraphies": sizes.n_held_out, **held_out_update}),
+            simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_stratigraphies}),
+            settings.out / "training.h5",
+        ),
+        (
+            simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_held_out, **held_out_update}),
             settings.out / "held_out.h5",
         ),
     ]
@@ -543,8 +569,8 @@ def _instrument_card(
 ) -> ModelCard:
     model_card = card_for(library, train_settings, n_train)
     limit_sentence = (
-        f"Trained for the instrument {settings.instrument.name!r} and {len(settings.palette)} pigments alone: other "
-        "instruments and pigments were not in its training."
+        f"Trained only for the instrument {settings.instrument.name!r} and a palette of {len(settings.palette)} "
+        "pigments."
     )
     instrument_and_palette = {
         "instrument": settings.instrument.model_dump(mode="json"),
@@ -564,24 +590,28 @@ def with_fixed_counts(settings: TrainSettings, counts: float) -> TrainSettings:
 def _compare_with_start(
     start_model: TrainedNetwork,
     trained_model: TrainedNetwork,
-    held_out: Library,
+    held_out_library: Library,
     settings: TrainSettings,
     conditions: NDArray[np.float32] | None,
 ) -> dict[str, Comparison]:
     comparisons = {}
     for counts in SCORED_COUNTS:
         count_settings = with_fixed_counts(settings, counts)
-        shared_library = held_out.select_names([name for name in held_out.names if name in start_model.card.names])
+        shared_library = held_out_library.select_names(
+            [name for name in held_out_library.names if name in start_model.card.names]
+        )
         answers_before, answers_after = (
             answers_of(model.network, model.card.names, shared_library, count_settings, conditions)
             for model in (start_model, trained_model)
         )
-        for label, kind in (("groups", "group"), ("pigments", "member")):
+        for kind_label, scored_kind in (("groups", "group"), ("pigments", "member")):
             names = [
-                name for name, model in zip(shared_library.names, shared_library.kinds, strict=True) if model == kind
+                name
+                for name, output_kind in zip(shared_library.names, shared_library.kinds, strict=True)
+                if output_kind == scored_kind
             ]
             if names and (answers_before.select_names(names).labels > 0.5).any():
-                comparisons[f"{label} at {counts:.0e}"] = compare(
+                comparisons[f"{kind_label} at {counts:.0e}"] = compare(
                     answers_before.select_names(names), answers_after.select_names(names), seed=settings.seed
                 )
     return comparisons
@@ -590,7 +620,7 @@ def _compare_with_start(
 def _f1_of_new_names(
     trained_model: TrainedNetwork,
     new_names: Sequence[str],
-    held_out: Library,
+    held_out_library: Library,
     settings: TrainSettings,
     conditions: NDArray[np.float32] | None,
 ) -> dict[str, float]:
@@ -599,7 +629,7 @@ def _f1_of_new_names(
     answers = answers_of(
         trained_model.network,
         trained_model.card.names,
-        held_out,
+        held_out_library,
         with_fixed_counts(settings, SCORED_COUNTS[-1]),
         conditions,
     ).select_names(new_names)

@@ -19,37 +19,37 @@ from underpaint.runtime.untrusted import MAX_TABLE_BYTES, read_bounded
 PIXEL_COLUMNS = ("row", "column", "pigments")
 FILE_COLUMNS = ("file", "pigments")
 PRESENCE_COLUMNS = ("present", "absent")
-"""Columns that replace ``pigments``; one is enough. Names in neither column are unknown."""
+"""Columns that can replace ``pigments``, together or alone. Names in neither column are unknown."""
 _PIGMENT_SEPARATORS = re.compile(r"[;,+]")
 _MIN_SIMILARITY = 0.5
 
 
 @dataclass(frozen=True)
 class LabelTable:
-    """Rows of a table of labels.
+    """Table of labels, read from a CSV file.
 
     Parameters
     ----------
     path : Path
         Path of the CSV file.
-    lines : tuple of int
+    line_numbers : tuple of int
         Line number in the file at which each row ends, for messages.
     cells : tuple of mapping
         Text of each row by column, without surrounding spaces.
     """
 
     path: Path
-    lines: tuple[int, ...]
+    line_numbers: tuple[int, ...]
     cells: tuple[Mapping[str, str], ...]
 
     @property
-    def names_files(self) -> bool:
+    def has_file_column(self) -> bool:
         """Whether rows are files (True) or pixels of one scan (False)."""
         return "file" in self.cells[0]
 
     def column(self, name: str) -> list[str]:
-        """Return the text of one column."""
-        return [row[name] for row in self.cells]
+        """Return the cell texts of one column."""
+        return [cell_by_column[name] for cell_by_column in self.cells]
 
     def labels(self, model_card: ModelCard) -> NDArray[np.uint8]:
         """Return the (n, n_name) labels of the rows for the outputs of a model.
@@ -62,35 +62,42 @@ class LabelTable:
         if "pigments" in self.cells[0]:
             return label_matrix(self._name_lists("pigments"), model_card)
         present_lists, absent_lists = map(self._name_lists, PRESENCE_COLUMNS)
-        for line, present_names, absent_names in zip(self.lines, present_lists, absent_lists, strict=True):
+        for line_number, present_names, absent_names in zip(
+            self.line_numbers, present_lists, absent_lists, strict=True
+        ):
             if contradictory_names := sorted({*present_names} & {*absent_names}):
                 raise TrainingError(
-                    f"Cannot use line {line} of {self.path}: it calls {', '.join(contradictory_names)} both present "
-                    "and absent. Keep one of the two."
+                    f"Cannot use line {line_number} of {self.path}: it calls {', '.join(contradictory_names)} both "
+                    "present and absent. Keep one of the two."
                 )
         return presence_matrix(present_lists, absent_lists, model_card)
 
-    def _name_lists(self, column: str) -> list[list[str]]:
-        texts = [cells.get(column, "") for cells in self.cells]
-        return [[name.strip() for name in _PIGMENT_SEPARATORS.split(text) if name.strip()] for text in texts]
+    def _name_lists(self, column_name: str) -> list[list[str]]:
+        cell_texts = [cell_by_column.get(column_name, "") for cell_by_column in self.cells]
+        return [
+            [name.strip() for name in _PIGMENT_SEPARATORS.split(cell_text) if name.strip()] for cell_text in cell_texts
+        ]
 
     def structures(self) -> NDArray[np.int64] | None:
-        """Return the (n,) number of each row's structure; empty cells have unique numbers. None without the column."""
+        """Return the (n,) structure numbers of the rows, unique for empty cells, or None without a column of them."""
         if "structure" not in self.cells[0]:
             return None
-        structure_names = [row["structure"] or f"line {line}" for row, line in zip(self.cells, self.lines, strict=True)]
+        structure_names = [
+            cell_by_column["structure"] or f"line {line_number}"
+            for cell_by_column, line_number in zip(self.cells, self.line_numbers, strict=True)
+        ]
         return np.unique(np.array(structure_names), return_inverse=True)[1].astype(np.int64)
 
-    def refuse_repeats(self, places: Sequence[object]) -> None:
+    def refuse_repeats(self, spectrum_keys: Sequence[object]) -> None:
         """Raise a TrainingError if two rows have the same pixel or file."""
-        line_by_place: dict[object, int] = {}
-        for place, line in zip(places, self.lines, strict=True):
-            if place in line_by_place:
+        line_by_spectrum: dict[object, int] = {}
+        for spectrum_key, line_number in zip(spectrum_keys, self.line_numbers, strict=True):
+            if spectrum_key in line_by_spectrum:
                 raise TrainingError(
-                    f"Cannot use line {line} of {self.path}: it has the same spectrum as line {line_by_place[place]}. "
-                    "Keep one of them, with all its pigments."
+                    f"Cannot use line {line_number} of {self.path}: it has the same spectrum as line "
+                    f"{line_by_spectrum[spectrum_key]}. Keep one of them, with all its pigments."
                 )
-            line_by_place[place] = line
+            line_by_spectrum[spectrum_key] = line_number
 
 
 def read_label_table(path: Path) -> LabelTable:
@@ -102,27 +109,30 @@ def read_label_table(path: Path) -> LabelTable:
         The file cannot be read, lacks a column, has no row, or has a row that does not match the header.
     """
     try:
-        text = read_bounded(path, MAX_TABLE_BYTES, TrainingError).decode("utf-8-sig")
-        rows = list(_rows(text))
+        table_text = read_bounded(path, MAX_TABLE_BYTES, TrainingError).decode("utf-8-sig")
+        numbered_rows = list(_table_rows(table_text))
     except (UnicodeDecodeError, csv.Error) as error:
         raise TrainingError(
             f"Cannot read the table of labels {path}: {error}. It must be a CSV file in UTF-8."
         ) from error
-    header = rows[0][1] if rows else []
-    names = tuple(name.strip().lower() for name in header)
-    _check_header(names, n_row=len(rows) - 1, path=path)
-    for line, row in rows[1:]:
-        _check_row(row, line, names, path)
-    cells = tuple(dict(zip(names, (cell.strip() for cell in row), strict=True)) for _, row in rows[1:])
-    return LabelTable(path, tuple(line for line, _ in rows[1:]), cells)
+    header_cells = numbered_rows[0][1] if numbered_rows else []
+    column_names = tuple(name.strip().lower() for name in header_cells)
+    _check_header(column_names, n_row=len(numbered_rows) - 1, path=path)
+    for line_number, row_cells in numbered_rows[1:]:
+        _check_row(row_cells, line_number, column_names, path)
+    cells = tuple(
+        dict(zip(column_names, (cell_text.strip() for cell_text in row_cells), strict=True))
+        for _, row_cells in numbered_rows[1:]
+    )
+    return LabelTable(path, tuple(line_number for line_number, _ in numbered_rows[1:]), cells)
 
 
-def label_matrix(present: Sequence[Sequence[str]], model_card: ModelCard) -> NDArray[np.uint8]:
+def label_matrix(present_lists: Sequence[Sequence[str]], model_card: ModelCard) -> NDArray[np.uint8]:
     """Return the labels of spectra for the outputs of a network.
 
     Parameters
     ----------
-    present : sequence of n sequences of str
+    present_lists : sequence of n sequences of str
         Pigments of each spectrum, as names of outputs.
     model_card : ModelCard
         Model card of the network.
@@ -130,31 +140,34 @@ def label_matrix(present: Sequence[Sequence[str]], model_card: ModelCard) -> NDA
     Returns
     -------
     (n, n_name) array
-        1 for the given names and their groups, else 0. Unknown (:data:`~.library.UNKNOWN`) are the members of a group
-        that is given without a member, and the places of a name that is given without a place.
+        1 for the given names and their groups, else 0.
+        If a group is given without a member, its members are :data:`~.library.UNKNOWN`.
+        If a name is given without a place, its places are :data:`~.library.UNKNOWN`.
 
     Raises
     ------
     TrainingError
-        A name is no output of the network; the message lists similar outputs.
+        A name is no output of the network. The message lists similar outputs.
     """
-    unknown_names = sorted({name for names in present for name in names}.difference(model_card.names))
+    unknown_names = sorted(
+        {name for present_names in present_lists for name in present_names}.difference(model_card.names)
+    )
     if unknown_names:
-        raise TrainingError(_unknown_labels(unknown_names, model_card))
-    column_by_name = {name: index for index, name in enumerate(model_card.names)}
-    members = {
+        raise TrainingError(_unknown_labels_message(unknown_names, model_card))
+    column_by_name = {name: output_index for output_index, name in enumerate(model_card.names)}
+    member_columns_by_group = {
         group: [
             column_by_name[name]
             for name, groups in zip(model_card.names, model_card.groups, strict=True)
             if group in groups
         ]
-        for group, kind in zip(model_card.names, model_card.kinds, strict=True)
-        if kind == "group"
+        for group, output_kind in zip(model_card.names, model_card.kinds, strict=True)
+        if output_kind == "group"
     }
-    labels = np.zeros((len(present), len(model_card.names)), dtype=np.uint8)
-    for row, names in zip(labels, present, strict=True):
-        for name in names:
-            row[
+    labels = np.zeros((len(present_lists), len(model_card.names)), dtype=np.uint8)
+    for row_labels, present_names in zip(labels, present_lists, strict=True):
+        for name in present_names:
+            row_labels[
                 [
                     column_by_name[name],
                     *(
@@ -164,10 +177,12 @@ def label_matrix(present: Sequence[Sequence[str]], model_card: ModelCard) -> NDA
                     ),
                 ]
             ] = 1
-        for group in members.keys() & set(names):
-            member_columns = [index for index in members[group] if index != column_by_name[group]]
-            if not row[member_columns].any():
-                row[member_columns] = UNKNOWN
+        for group in member_columns_by_group.keys() & set(present_names):
+            member_columns = [
+                output_index for output_index in member_columns_by_group[group] if output_index != column_by_name[group]
+            ]
+            if not row_labels[member_columns].any():
+                row_labels[member_columns] = UNKNOWN
     for name, place_columns in _columns_by_place(model_card).items():
         labels[:, column_by_name[name]] = np.where(
             (labels[:, place_columns] == 1).any(axis=1), 1, labels[:, column_by_name[name]]
@@ -178,99 +193,107 @@ def label_matrix(present: Sequence[Sequence[str]], model_card: ModelCard) -> NDA
 
 
 def presence_matrix(
-    present: Sequence[Sequence[str]], absent: Sequence[Sequence[str]], model_card: ModelCard
+    present_lists: Sequence[Sequence[str]], absent_lists: Sequence[Sequence[str]], model_card: ModelCard
 ) -> NDArray[np.uint8]:
-    """Return the labels of spectra in which some names are known to be present, and some to be absent.
+    """Return the labels of spectra with lists of present and of absent names.
 
     Parameters
     ----------
-    present, absent : sequences of n sequences of str
+    present_lists, absent_lists : sequences of n sequences of str
         Names of outputs for each spectrum.
 
     Returns
     -------
     (n, n_name) array
-        1 for present names and their groups; 0 for absent names, their members, and all their places;
-        :data:`~.library.UNKNOWN` for all others.
+        1 for present names and their groups, 0 for absent names, their members and their places.
+        All other labels are :data:`~.library.UNKNOWN`.
 
     Raises
     ------
     TrainingError
         A name is no output of the network.
     """
-    labels = label_matrix(present, model_card)
+    labels = label_matrix(present_lists, model_card)
     labels[labels == 0] = UNKNOWN
-    label_matrix(absent, model_card)  # raises an error for a wrong name
+    label_matrix(absent_lists, model_card)  # raises an error for a name that is no output
     place_columns = _columns_by_place(model_card)
-    for row, names in zip(labels, absent, strict=True):
-        for name in names:
+    for row_labels, absent_names in zip(labels, absent_lists, strict=True):
+        for name in absent_names:
             members = [
                 related_name
                 for related_name, groups in zip(model_card.names, model_card.groups, strict=True)
                 if name in groups
             ]
             for related_name in {name, *members}:
-                row[[model_card.names.index(related_name), *place_columns.get(related_name, [])]] = 0
+                row_labels[[model_card.names.index(related_name), *place_columns.get(related_name, [])]] = 0
     return labels
 
 
 def _columns_by_place(model_card: ModelCard) -> dict[str, list[int]]:
-    """Return, for each output without a place, the columns of the same name with a place."""
+    """Return the columns of the outputs with a place, for each name that is also an output without a place."""
     place_columns: dict[str, list[int]] = {}
-    for index, name in enumerate(model_card.names):
-        material, place = split_place(name)
-        if place != "anywhere" and material in model_card.names:
-            place_columns.setdefault(material, []).append(index)
+    for place_column, name in enumerate(model_card.names):
+        material, spectrum_key = split_place(name)
+        if spectrum_key != "anywhere" and material in model_card.names:
+            place_columns.setdefault(material, []).append(place_column)
     return place_columns
 
 
-def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the line number and the cells of each row that is not empty."""
-    first_line = text.split("\n", 1)[0]
-    reader = csv.reader(
-        text.splitlines(keepends=True), delimiter=";" if ";" in first_line and "," not in first_line else ","
+def _table_rows(table_text: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line number and the cells of each nonempty row."""
+    first_line = table_text.split("\n", 1)[0]
+    csv_reader = csv.reader(
+        table_text.splitlines(keepends=True), delimiter=";" if ";" in first_line and "," not in first_line else ","
     )
-    yield from ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
+    yield from (
+        (csv_reader.line_num, row_cells)
+        for row_cells in csv_reader
+        if any(cell_text.strip() for cell_text in row_cells)
+    )
 
 
-def _check_header(names: tuple[str, ...], *, n_row: int, path: Path) -> None:
-    required_columns = FILE_COLUMNS if "file" in names else PIXEL_COLUMNS
-    has_presence_columns = any(name in names for name in PRESENCE_COLUMNS)
-    missing = [
-        name for name in required_columns if name not in names and not (has_presence_columns and name == "pigments")
+def _check_header(column_names: tuple[str, ...], *, n_row: int, path: Path) -> None:
+    required_columns = FILE_COLUMNS if "file" in column_names else PIXEL_COLUMNS
+    has_presence_columns = any(name in column_names for name in PRESENCE_COLUMNS)
+    missing_columns = [
+        name
+        for name in required_columns
+        if name not in column_names and not (has_presence_columns and name == "pigments")
     ]
-    if missing or n_row < 1:
-        fault = f"no {', '.join(missing)}" if missing else "no row under its first line"
+    if missing_columns or n_row < 1:
+        fault = f"no {', '.join(missing_columns)}" if missing_columns else "no row under its first line"
         raise TrainingError(
             f"Cannot use the table of labels {path}: it has {fault}. The first line names the columns: "
             "row,column,pigments for pixels of a scan, or file,pigments for single spectra, and optionally structure. "
-            "With present,absent in place of pigments, all other names are unknown. Separate names by ';'."
+            "The columns present and absent can replace pigments; all other names are then unknown. Separate names by "
+            "';'."
         )
-    if has_presence_columns and "pigments" in names:
+    if has_presence_columns and "pigments" in column_names:
         raise TrainingError(
-            f"Cannot use the table of labels {path}: with the column pigments all other names are absent, with "
-            f"{', '.join(name for name in PRESENCE_COLUMNS if name in names)} they are unknown. Keep one of the two."
+            f"Cannot use the table of labels {path}: with the column pigments, all other names are absent, but with "
+            f"{', '.join(name for name in PRESENCE_COLUMNS if name in column_names)} they are unknown. "
+            "Keep one of the two."
         )
-    if len(set(names)) != len(names):
+    if len(set(column_names)) != len(column_names):
         raise TrainingError(
-            f"Cannot use the table of labels {path}: two of its columns have the same name ({', '.join(names)})."
+            f"Cannot use the table of labels {path}: two of its columns have the same name ({', '.join(column_names)})."
         )
 
 
-def _check_row(row: list[str], line: int, names: tuple[str, ...], path: Path) -> None:
-    if len(row) != len(names):
+def _check_row(row_cells: list[str], line_number: int, column_names: tuple[str, ...], path: Path) -> None:
+    if len(row_cells) != len(column_names):
         raise TrainingError(
-            f"Cannot use line {line} of {path}: it has {len(row)} cells, the first line {len(names)} "
-            f"({','.join(names)}). Separate pigments by ';' inside one cell."
+            f"Cannot use line {line_number} of {path}: it has {len(row_cells)} cells, the first line "
+            f"{len(column_names)} ({','.join(column_names)}). Separate pigments by ';' inside one cell."
         )
 
 
-def _unknown_labels(unknown_names: Sequence[str], model_card: ModelCard) -> str:
+def _unknown_labels_message(unknown_names: Sequence[str], model_card: ModelCard) -> str:
     names_with_matches = ", ".join(f"{name}{_close_matches(name, model_card)}" for name in unknown_names)
     return (
-        f"Cannot use the labels {names_with_matches}: the model does not know them. Rename them, or leave out what "
-        f"the model {model_card.name!r} cannot predict; for another pigment, simulate spectra and train a network with "
-        f"it. It knows: {', '.join(model_card.names)}."
+        f"Cannot use the labels {names_with_matches}: they are no outputs of the model {model_card.name!r}. Rename or "
+        "remove them, or train a network with these pigments. Outputs of the model are "
+        f"{', '.join(model_card.names)}."
     )
 
 

@@ -1,4 +1,4 @@
-"""Training libraries: expected spectra with labels in memory."""
+"""Training libraries, which contain expected spectra with labels in memory."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from underpaint.simulate.labels import group_names, labels_by_lines
 _REQUIRED_DATASETS = ("recorded", "labels", "source")
 _BLOCK_ROWS = 8192
 UNKNOWN = 255
-"""Label of unknown names; it does not enter losses and scores."""
+"""Label of names that are neither known to be present nor known to be absent, which losses and scores ignore."""
 
 
 @dataclass(frozen=True)
@@ -28,17 +28,17 @@ class Library:
     Parameters
     ----------
     spectra : (n, n_bin) float16 or float32 array
-        Expected spectra with a sum of 1; counts if ``has_noise``.
+        Expected spectra with a sum of 1, or counts if ``has_noise``.
     recorded : (n, 2) float32 array
         Lowest and highest recorded energy, in keV.
     labels : (n, n_name) uint8 array
         1 for present pigments and groups, 0 for absent ones, :data:`UNKNOWN` for unknown ones.
     counts_needed : (n, n_name) float32 array
-        Total counts above which a present label is visible; infinite if it never is.
+        Total counts above which a present label is visible, or infinity if it never is.
     source : (n,) int array
-        Index of the stratigraphy of each spectrum; splits keep a stratigraphy in one set.
+        Index of the stratigraphy of each spectrum, for splits by stratigraphy.
     total_counts : (n,) float32 array, or None
-        Typical total counts of each spectrum; None if the library does not contain them.
+        Typical total counts of each spectrum, or None if the library does not contain them.
     axis : ModelAxis
         Energy axis.
     names, kinds, groups, labels_for_people, elements : tuple
@@ -50,17 +50,17 @@ class Library:
     instrument : (n, n_input) float32 array, or None
         Instrument conditions (:mod:`underpaint.simulate.instrument_inputs`), NaN for unknown ones.
     quantities : (n, n_quantity) float32 array, or None
-        Thickness and mass fractions of the uppermost paint, on the scales of :mod:`underpaint.data.maps`; NaN where
+        Thickness and mass fractions of the uppermost paint, on the scales of :mod:`underpaint.data.maps`, or NaN where
         they are undefined.
     instrument_inputs, quantity_names : tuple of str
         Names of the columns of ``instrument`` and ``quantities``.
     amount : (n, n_amount) uint8 or (n, n_amount, n_edge) float32 array, or None
-        Class of the mass fraction of each element in the dry paint (:func:`underpaint.data.maps.amount_class`), or
-        probabilities that the fraction reaches each edge.
+        Class of the mass fraction of each element in the dry paint (:func:`underpaint.data.maps.amount_class`).
+        With three dimensions, probabilities that the mass fraction reaches each edge.
     amount_names : tuple of str
         Groups, with places, of the columns of ``amount``.
     max_absent_counts : (n, n_name) float32 array, or None
-        Total counts below which a present label counts as absent; zero for labels that are masked instead.
+        Total counts below which a present label counts as absent, or zero for labels that are masked.
     """
 
     spectra: NDArray[Any]
@@ -91,7 +91,7 @@ class Library:
 
     def select_rows(self, rows: NDArray[Any]) -> "Library":
         """Return a library with the spectra of the given rows, (n,) indices or an (n_spectrum,) mask."""
-        fields = (
+        array_names = (
             "spectra",
             "recorded",
             "labels",
@@ -103,27 +103,32 @@ class Library:
             "amount",
             "max_absent_counts",
         )
-        arrays = {field: getattr(self, field) for field in fields}
+        array_by_name = {array_name: getattr(self, array_name) for array_name in array_names}
         selected_arrays: dict[str, Any] = {
-            field: None if value is None else value[rows] for field, value in arrays.items()
+            array_name: None if array is None else array[rows] for array_name, array in array_by_name.items()
         }
         return replace(self, **selected_arrays)
 
     def select_names(self, names: Sequence[str]) -> "Library":
-        """Return a library with labels for the given names, in their order, without quantities and amounts."""
-        columns = [self.names.index(name) for name in names]
-        fields = ("names", "kinds", "groups", "labels_for_people", "elements")
-        metadata: dict[str, Any] = {field: tuple(getattr(self, field)[index] for index in columns) for field in fields}
+        """Return a library with labels for the given names alone, in this order, without quantities and amounts."""
+        name_columns = [self.names.index(name) for name in names]
+        field_names = ("names", "kinds", "groups", "labels_for_people", "elements")
+        metadata: dict[str, Any] = {
+            field_name: tuple(getattr(self, field_name)[name_column] for name_column in name_columns)
+            for field_name in field_names
+        }
         metadata |= {"quantities": None, "quantity_names": (), "amount": None, "amount_names": ()}
         metadata |= {
-            "max_absent_counts": None if self.max_absent_counts is None else self.max_absent_counts[:, columns]
+            "max_absent_counts": None if self.max_absent_counts is None else self.max_absent_counts[:, name_columns]
         }
-        return replace(self, labels=self.labels[:, columns], counts_needed=self.counts_needed[:, columns], **metadata)
+        return replace(
+            self, labels=self.labels[:, name_columns], counts_needed=self.counts_needed[:, name_columns], **metadata
+        )
 
     def with_names(self, names: Sequence[str]) -> "Library":
-        """Return a library with labels for the given names, in their order.
+        """Return a library with labels for all given names, in this order.
 
-        Names that this library lacks have unknown labels, and empty kind, groups, label and elements.
+        If a name is not in this library, its labels are unknown, and its kind, groups, label and elements are empty.
 
         Raises
         ------
@@ -133,26 +138,27 @@ class Library:
         unknown_names = [name for name in self.names if name not in names]
         if unknown_names:
             raise TrainingError(
-                f"Cannot use the labels {', '.join(unknown_names)}: the model does not know them. "
-                f"It knows: {', '.join(names)}. Rename or remove them."
+                f"Cannot use the labels {', '.join(unknown_names)}: they are no outputs of the model. "
+                f"Rename or remove them. Outputs of the model are {', '.join(names)}."
             )
         labels = np.full((len(self), len(names)), UNKNOWN, dtype=np.uint8)
         counts_needed = np.full((len(self), len(names)), np.inf, dtype=np.float32)
-        columns = [list(names).index(name) for name in self.names]
-        labels[:, columns], counts_needed[:, columns] = self.labels, self.counts_needed
+        name_columns = [list(names).index(name) for name in self.names]
+        labels[:, name_columns], counts_needed[:, name_columns] = self.labels, self.counts_needed
         max_absent_counts = None if self.max_absent_counts is None else np.zeros_like(counts_needed)
         if max_absent_counts is not None:
-            max_absent_counts[:, columns] = self.max_absent_counts
+            max_absent_counts[:, name_columns] = self.max_absent_counts
         amount, amount_names = self.amount, group_names(names) if self.amount_names else ()
         if amount is not None and amount_names != self.amount_names:
             amount = np.full((len(self), len(amount_names)), UNKNOWN, dtype=np.uint8)
             amount[:, [amount_names.index(name) for name in self.amount_names]] = np.asarray(self.amount, np.uint8)
-        column_by_name = {name: index for index, name in enumerate(self.names)}
+        column_by_name = {name: name_column for name_column, name in enumerate(self.names)}
         metadata: dict[str, Any] = {
-            field: tuple(
-                getattr(self, field)[column_by_name[name]] if name in column_by_name else empty_value for name in names
+            field_name: tuple(
+                getattr(self, field_name)[column_by_name[name]] if name in column_by_name else empty_value
+                for name in names
             )
-            for field, empty_value in (("kinds", ""), ("groups", ()), ("labels_for_people", ""), ("elements", ()))
+            for field_name, empty_value in (("kinds", ""), ("groups", ()), ("labels_for_people", ""), ("elements", ()))
         }
         metadata |= {"max_absent_counts": max_absent_counts, "amount": amount, "amount_names": amount_names}
         return replace(self, labels=labels, counts_needed=counts_needed, names=tuple(names), **metadata)
@@ -164,34 +170,34 @@ def load_library(paths: Path | Sequence[Path], *, half_precision: bool = False, 
     Parameters
     ----------
     paths : Path or sequence of Path
-        HDF5 files with ``/expected`` (or ``/counts``), ``/recorded``, ``/labels``, ``/source``, optionally
-        ``/counts_needed`` and ``/counts_scale``, and the attributes ``names``, ``kinds``, ``groups``,
-        ``labels_for_people``, ``elements``, ``start_kev``, ``bin_kev``, ``n_bin``.
+        HDF5 files with the datasets ``/expected`` (or ``/counts``), ``/recorded``, ``/labels`` and ``/source``.
+        The datasets ``/counts_needed`` and ``/counts_scale`` are optional. The attributes are ``names``, ``kinds``,
+        ``groups``, ``labels_for_people``, ``elements``, ``start_kev``, ``bin_kev`` and ``n_bin``.
     half_precision : bool
-        Whether to store expected spectra in half precision, which rounds them to 0.05 %. They are scaled to a sum equal
-        to the number of bins, so that bins with few counts do not underflow.
+        Whether to store expected spectra in half precision, which rounds them to 0.05 %.
+        The spectra are scaled to a sum equal to the number of bins, so that bins with few counts do not underflow.
     lines : bool
-        Whether groups are present where the lines of their element are visible, from any material; amounts are read,
-        too.
+        Whether groups are present where the lines of their element are visible, from any material.
+        Amounts are then also read.
 
     Raises
     ------
     TrainingError
         A file is missing, lacks a dataset, has inconsistent shapes, or differs from the first in axis or names.
     """
-    files = [paths] if isinstance(paths, str | Path) else list(paths)
-    libraries = [_read(Path(path), half_precision=half_precision, lines=lines) for path in files]
-    return libraries[0] if len(libraries) == 1 else _concatenate(libraries)
+    library_paths = [paths] if isinstance(paths, str | Path) else list(paths)
+    libraries = [_read_library(Path(path), half_precision=half_precision, lines=lines) for path in library_paths]
+    return libraries[0] if len(libraries) == 1 else _join_libraries(libraries)
 
 
-def _read(path: Path, *, half_precision: bool, lines: bool) -> Library:
+def _read_library(path: Path, *, half_precision: bool, lines: bool) -> Library:
     try:
         with h5py.File(path, "r") as file:
             library = _library_of_file(file, path, half_precision=half_precision)
             return _require_shapes(_with_line_labels(library, file, path) if lines else library, path)
     except OSError as error:
         raise TrainingError(
-            f"Cannot read the training library {path}: {error}. Write one with `underpaint simulate`."
+            f"Cannot read the training library {path}: {error}. Write a library with `underpaint simulate`."
         ) from error
 
 
@@ -210,7 +216,7 @@ def _library_of_file(file: Any, path: Path, *, half_precision: bool) -> Library:
         counts_needed=counts_needed.astype(np.float32),
         source=file["source"][()].astype(np.int64),
         total_counts=_total_counts(file, len(labels)),
-        axis=_axis(file.attrs),
+        axis=_network_axis(file.attrs),
         names=names,
         kinds=_text_tuple(file.attrs["kinds"]),
         groups=tuple(tuple(names_of_output) for names_of_output in json.loads(file.attrs["groups"])),
@@ -223,17 +229,17 @@ def _library_of_file(file: Any, path: Path, *, half_precision: bool) -> Library:
 
 
 def _with_line_labels(library: Library, file: Any, path: Path) -> Library:
-    """Return a library with amounts, in which groups are present where lines of their elements are visible."""
+    """Return a library with amounts, in which groups are present if lines of their elements are visible."""
     _require_contents(file, path, ("lines_needed", "lines_hidden", "amount"))
     line_limits = file["lines_needed"][()], file["lines_hidden"][()]
-    labels, counts, max_absent_counts = labels_by_lines(
+    labels, counts_needed, max_absent_counts = labels_by_lines(
         library.names, library.labels, library.counts_needed, *line_limits
     )
     amount, names = amount_class(file["amount"][()]), group_names(library.names)
     return replace(
         library,
         labels=labels,
-        counts_needed=counts,
+        counts_needed=counts_needed,
         max_absent_counts=max_absent_counts,
         amount=amount,
         amount_names=names,
@@ -241,48 +247,53 @@ def _with_line_labels(library: Library, file: Any, path: Path) -> Library:
 
 
 def _layer_fields(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
-    """Read the fields for networks of layers; empty for a library that was simulated without places."""
+    """Return the fields for networks of layers, or an empty dict for a library that was simulated without places."""
     materials = _text_tuple(file.attrs.get("materials", "[]"))
     surface_names = [at_place(material, "surface") for material in materials]
     if not surface_names or not set(surface_names) <= set(names):
         return {}
     is_at_surface = labels[:, [names.index(name) for name in surface_names]] == 1
     mass_fractions = np.where(is_at_surface, to_unbounded(share_of(""), file["surface_share"][()]), np.nan)
-    thickness = to_unbounded(SURFACE_UM, file["surface_um"][()])
+    surface_thickness = to_unbounded(SURFACE_UM, file["surface_um"][()])
     return {
         "instrument": file["instrument"][()].astype(np.float32),
-        "quantities": np.column_stack((thickness, mass_fractions)).astype(np.float32),
+        "quantities": np.column_stack((surface_thickness, mass_fractions)).astype(np.float32),
         "instrument_inputs": _text_tuple(file.attrs["instrument_inputs"]),
         "quantity_names": (SURFACE_UM, *(share_of(material) for material in materials)),
     }
 
 
-def _axis(attributes: Any) -> ModelAxis:
-    start_kev, bin_kev = (round(float(attributes[key]), 9) for key in ("start_kev", "bin_kev"))
+def _network_axis(attributes: Any) -> ModelAxis:
+    start_kev, bin_kev = (round(float(attributes[attribute_name]), 9) for attribute_name in ("start_kev", "bin_kev"))
     return ModelAxis(start_kev=start_kev, bin_kev=bin_kev, n_bin=int(attributes["n_bin"]))
 
 
 def _half_precision_spectra(dataset: Any) -> NDArray[np.float16]:
     n_spectra, n_bin = dataset.shape
     spectra = np.empty((n_spectra, n_bin), dtype=np.float16)
-    for start in range(0, n_spectra, _BLOCK_ROWS):
-        rows = slice(start, start + _BLOCK_ROWS)
-        spectra[rows] = dataset[rows].astype(np.float32) * n_bin
+    for block_start in range(0, n_spectra, _BLOCK_ROWS):
+        block_rows = slice(block_start, block_start + _BLOCK_ROWS)
+        spectra[block_rows] = dataset[block_rows].astype(np.float32) * n_bin
     return spectra
 
 
-def _require_contents(file: Any, path: Path, datasets: Sequence[str]) -> None:
-    attributes = ("names", "kinds", "groups", "labels_for_people", "elements", "start_kev", "bin_kev", "n_bin")
-    missing = [name for name in datasets if name not in file]
-    missing += [name for name in attributes if name not in file.attrs]
-    if missing:
+def _require_contents(file: Any, path: Path, dataset_names: Sequence[str]) -> None:
+    attribute_names = ("names", "kinds", "groups", "labels_for_people", "elements", "start_kev", "bin_kev", "n_bin")
+    missing_items = [name for name in dataset_names if name not in file]
+    missing_items += [name for name in attribute_names if name not in file.attrs]
+    if missing_items:
         raise TrainingError(
-            f"Cannot train from {path}: it lacks {', '.join(missing)}. Write it again with `underpaint simulate`."
+            f"Cannot train from {path}: the file lacks {', '.join(missing_items)}. Simulate the library again with "
+            "`underpaint simulate`."
         )
 
 
-def _text_tuple(value: Any) -> tuple[str, ...]:
-    return tuple(json.loads(value)) if isinstance(value, str | bytes) else tuple(str(item) for item in value)
+def _text_tuple(attribute_value: Any) -> tuple[str, ...]:
+    return (
+        tuple(json.loads(attribute_value))
+        if isinstance(attribute_value, str | bytes)
+        else tuple(str(attribute_text) for attribute_text in attribute_value)
+    )
 
 
 def _total_counts(file: Any, n_spectra: int) -> NDArray[np.float32] | None:
@@ -295,22 +306,24 @@ def _total_counts(file: Any, n_spectra: int) -> NDArray[np.float32] | None:
 
 def _require_shapes(library: Library, path: Path) -> Library:
     n_spectra, n_name = len(library), len(library.names)
-    shapes = {
+    shape_and_expected_shape = {
         "spectra": (library.spectra.shape, (n_spectra, library.axis.n_bin)),
         "recorded": (library.recorded.shape, (n_spectra, 2)),
         "labels": (library.labels.shape, (n_spectra, n_name)),
         "counts_needed": (library.counts_needed.shape, (n_spectra, n_name)),
         "source": (library.source.shape, (n_spectra,)),
     }
-    for name, (shape, expected) in shapes.items():
-        if shape != expected:
-            raise TrainingError(f"Cannot train from {path}: {name} has the shape {shape}, where {expected} is needed.")
+    for name, (shape, expected_shape) in shape_and_expected_shape.items():
+        if shape != expected_shape:
+            raise TrainingError(
+                f"Cannot train from {path}: {name} has the shape {shape}, but the shape {expected_shape} is needed."
+            )
     if n_spectra == 0:
         raise TrainingError(f"Cannot train from {path}: it contains no spectra.")
     return library
 
 
-def _concatenate(libraries: list[Library]) -> Library:
+def _join_libraries(libraries: list[Library]) -> Library:
     first_library = libraries[0]
     source_offset, sources = 0, []
     for library in libraries:
@@ -320,8 +333,8 @@ def _concatenate(libraries: list[Library]) -> Library:
             first_library.has_noise,
         ):
             raise TrainingError(
-                f"Cannot join the libraries {first_library.origin[0]} and {library.origin[0]}: they differ in energy "
-                "axis, names or noise. Simulate both with the same network axis and palette."
+                f"Cannot join the libraries {first_library.origin[0]} and {library.origin[0]}: their energy axes, "
+                "names or noise differ. Simulate both libraries with the same network axis and palette."
             )
         sources.append(library.source + source_offset)
         source_offset += int(library.source.max()) + 1
@@ -342,6 +355,6 @@ def _concatenate(libraries: list[Library]) -> Library:
     )
 
 
-def _concatenate_if_all(arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
-    available = [array for array in arrays if array is not None]
-    return np.concatenate(available) if len(available) == len(arrays) else None
+def _concatenate_if_all(optional_arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
+    available_arrays = [array for array in optional_arrays if array is not None]
+    return np.concatenate(available_arrays) if len(available_arrays) == len(optional_arrays) else None

@@ -1,4 +1,4 @@
-"""Training runs: split, loop with checkpoints and early stopping, scores."""
+"""Training runs with a split, checkpoints, early stopping and scores."""
 
 import logging
 from collections.abc import Iterator
@@ -17,19 +17,19 @@ from torch import nn
 from underpaint.errors import TrainingError
 from underpaint.lab.networks import AutoencoderNetwork, build_network
 from underpaint.lab.training.batches import Batches
-from underpaint.lab.training.calibration import calibrate_network, uncalibrate
+from underpaint.lab.training.calibration import calibrate_network, reset_calibration
 from underpaint.lab.training.checkpoint import (
     TrainedNetwork,
     card_for,
-    checkpoint_facts,
-    config_of,
+    card_with_training,
+    checkpoint_description,
     load_checkpoint,
+    portable_settings,
     spec_for,
-    with_training,
 )
 from underpaint.lab.training.library import Library, load_library
 from underpaint.lab.training.metrics import NameScores, macro_mean, scores_by_name
-from underpaint.lab.training.module import PigmentModule, ReconstructionModule, log_odds, loss_of, silence_messages
+from underpaint.lab.training.module import PigmentModule, ReconstructionModule, batch_loss, log_odds, silence_messages
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.lab.training.split import Split, split_by_settings, split_by_source
 from underpaint.pigments.weights import ModelCard
@@ -56,11 +56,11 @@ class TrainReport:
     epochs : int
         Number of epochs, those before a resumption included.
     resumed_from_epoch : int
-        First epoch of this call; 0 for a new run.
+        First epoch of this call, or 0 for a new run.
     validation_loss : float
         Loss of the best network on the validation set.
     validation_scores, test_scores : tuple of NameScores
-        Scores by name; those of the test set are empty if there is no test set.
+        Scores by name. They are empty without a test set.
     """
 
     trained_model: TrainedNetwork
@@ -72,7 +72,7 @@ class TrainReport:
     test_scores: tuple[NameScores, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the scores for JSON; NaN becomes null."""
+        """Return the scores for JSON, with None instead of NaN."""
         scores: dict[str, Any] = plain(
             {
                 "epochs": self.epochs,
@@ -85,7 +85,7 @@ class TrainReport:
 
 
 def train(settings: TrainSettings, library: Library | None = None, *, network: nn.Module | None = None) -> TrainReport:
-    """Train a network; the same call continues an interrupted run.
+    """Train a network, and resume an interrupted run of the same call.
 
     Parameters
     ----------
@@ -93,10 +93,10 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
         Library and settings of the training. ``last.ckpt``, ``best.ckpt`` and ``report.json`` are written to
         ``settings.out``.
     library : Library or None
-        Spectra in memory; None reads ``settings.library``.
+        Spectra in memory, or None to read ``settings.library``.
     network : Module or None
-        Initial network, for example a pre-trained autoencoder, with the kind of the settings and the axis and names of
-        the library. It is trained in place. None for random initial weights.
+        Initial network, which is trained in place, or None for random initial weights.
+        Its kind must be that of the settings, and its axis and names those of the library.
 
     Returns
     -------
@@ -106,47 +106,51 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
     Raises
     ------
     TrainingError
-        The library cannot be used, ``network`` does not fit it, or ``settings.out`` contains a run with
-        other settings.
+        The library cannot be used, ``network`` does not match the library, or ``settings.out`` has another run.
     """
-    data = _load_libraries(settings) if library is None else library
-    split = split_by_settings(data.source, settings)
+    training_library = _load_libraries(settings) if library is None else library
+    split = split_by_settings(training_library.source, settings)
     lightning.seed_everything(settings.seed, verbose=False)
-    model_card = card_for(data, settings, split.train.size)
+    model_card = card_for(training_library, settings, split.train.size)
     new_network = build_network(spec_for(model_card))
     start_network = load_checkpoint(settings.start).network if network is None and settings.start else network
     return run_training(
         new_network if start_network is None else _require_same_weights(new_network, start_network),
         model_card,
-        data,
+        training_library,
         split,
         settings,
     )
 
 
 def _load_libraries(settings: TrainSettings) -> Library:
-    return load_library(settings.library, half_precision=not settings.paper_protocol, lines=settings.present == "lines")
+    return load_library(
+        settings.library, half_precision=not settings.follows_paper_protocol, lines=settings.present == "lines"
+    )
 
 
 def _require_same_weights(new_network: nn.Module, network: nn.Module) -> nn.Module:
-    """Return ``network``; raise an error if names or sizes of its weights are not those of the settings."""
+    """Return ``network``, or raise an error if its weights do not have the names and sizes of ``new_network``."""
     expected_shapes, given_shapes = (
-        {name: value.shape for name, value in module.state_dict().items()} for module in (new_network, network)
+        {weight_name: weight.shape for weight_name, weight in module.state_dict().items()}
+        for module in (new_network, network)
     )
-    differing_names = sorted(
-        name for name in expected_shapes | given_shapes if expected_shapes.get(name) != given_shapes.get(name)
+    differing_weights = sorted(
+        weight_name
+        for weight_name in expected_shapes | given_shapes
+        if expected_shapes.get(weight_name) != given_shapes.get(weight_name)
     )
-    if differing_names:
+    if differing_weights:
         raise TrainingError(
             f"Cannot train the given {type(network).__name__}: settings and library need another "
-            f"{type(new_network).__name__} (they differ in {', '.join(differing_names[:3])}). Build it for this kind, "
-            "these bins and these names."
+            f"{type(new_network).__name__} with other weights ({', '.join(differing_weights[:3])}). Build a network "
+            "for this kind, these bins and these names."
         )
     return network
 
 
 def cross_validate(settings: TrainSettings, library: Library | None = None) -> tuple[TrainReport, ...]:
-    """Train once per fold, as in the paper; the validation set changes, the test set does not.
+    """Train once per fold, as in the paper, with a different validation set but the same test set.
 
     Parameters
     ----------
@@ -154,15 +158,15 @@ def cross_validate(settings: TrainSettings, library: Library | None = None) -> t
         Settings as for :func:`train`. There are ``1 / validation_share`` folds, each in a folder ``fold_<k>`` of
         ``settings.out``.
     library : Library or None
-        Spectra in memory; None reads ``settings.library``.
+        Spectra in memory, or None to read ``settings.library``.
 
     References
     ----------
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, section 2.4 (five folds).
     """
-    data = _load_libraries(settings) if library is None else library
+    training_library = _load_libraries(settings) if library is None else library
     return tuple(
-        train(settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"}), data)
+        train(settings.model_copy(update={"fold": fold, "out": settings.out / f"fold_{fold}"}), training_library)
         for fold in range(settings.n_fold)
     )
 
@@ -170,33 +174,37 @@ def cross_validate(settings: TrainSettings, library: Library | None = None) -> t
 def run_training(
     network: nn.Module,
     model_card: ModelCard,
-    data: Library,
+    library: Library,
     split: Split,
     settings: TrainSettings,
     *,
     trainable: tuple[str, ...] | None = None,
     progress: Progress | None = None,
 ) -> TrainReport:
-    """Train ``network`` on a split, and score the network of the best epoch; files are written to ``settings.out``.
+    """Train a network on a split, score the network of the best epoch, and write both to ``settings.out``.
 
-    ``trainable`` has the names of the layers to train; None for all. ``progress`` is called with ("Training", number of
-    finished steps, total number of steps).
+    ``trainable`` has the names of the layers to train, or is None for all layers. ``progress`` is called with
+    ("Training", number of finished steps, total number of steps).
     """
     last_checkpoint = open_folder(settings)
     resume_checkpoint = last_checkpoint if last_checkpoint.is_file() else None
-    start_epoch = first_epoch(resume_checkpoint)
+    start_epoch = next_epoch(resume_checkpoint)
     if not is_finished(resume_checkpoint, settings):
-        uncalibrate(network)
+        reset_calibration(network)
         network.train()
-        module = PigmentModule(network, settings, checkpoint_facts(network, model_card), trainable=trainable)
-        fit(module, data, split, settings, resume_checkpoint, progress=progress)
-    best_model = _calibrated(load_checkpoint(settings.out / "best.ckpt"), data, split.validation, settings)
-    validation_scores = score(best_model.network, data, split.validation, settings)
-    test_scores = score(best_model.network, data, split.test, settings) if split.test.size else ()
-    epochs = first_epoch(last_checkpoint)
+        module = PigmentModule(network, settings, checkpoint_description(network, model_card), trainable=trainable)
+        fit(module, library, split, settings, resume_checkpoint, progress=progress)
+    best_model = _calibrate_if_possible(
+        load_checkpoint(settings.out / "best.ckpt"), library, split.validation, settings
+    )
+    validation_scores = score(best_model.network, library, split.validation, settings)
+    test_scores = score(best_model.network, library, split.test, settings) if split.test.size else ()
+    epochs = next_epoch(last_checkpoint)
     scores = {"validation": score_summary(validation_scores), "test": score_summary(test_scores)}
     report = TrainReport(
-        trained_model=TrainedNetwork(best_model.network, with_training(best_model.card, epochs=epochs, scores=scores)),
+        trained_model=TrainedNetwork(
+            best_model.network, card_with_training(best_model.card, epochs=epochs, scores=scores)
+        ),
         checkpoint=settings.out / "best.ckpt",
         epochs=epochs,
         resumed_from_epoch=start_epoch,
@@ -208,161 +216,174 @@ def run_training(
     return report
 
 
-def _calibrated(
-    best_model: TrainedNetwork, data: Library, rows: NDArray[np.int64], settings: TrainSettings
+def _calibrate_if_possible(
+    best_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> TrainedNetwork:
-    """Calibrate a network of layers, unless there are too few structures or the spectra are measured."""
+    """Return the calibrated network, or the same network for few structures or measured spectra."""
     if settings.has_layers and settings.calibration is not None:
         calibration_library = load_library(settings.calibration, half_precision=True, lines=settings.present == "lines")
         return calibrate_network(best_model, calibration_library, np.arange(len(calibration_library)), settings)
-    if not settings.has_layers or data.has_noise or np.unique(data.source[rows]).size < _MIN_CALIBRATION_SOURCES:
+    if not settings.has_layers or library.has_noise or np.unique(library.source[rows]).size < _MIN_CALIBRATION_SOURCES:
         return replace(best_model, card=best_model.card.model_copy(update={"sets": None}))
-    return calibrate_network(best_model, data, rows, settings)
+    return calibrate_network(best_model, library, rows, settings)
 
 
 def fit(
     module: lightning.LightningModule,
-    data: Library,
+    library: Library,
     split: Split,
     settings: TrainSettings,
-    resume: Path | None,
+    resume_checkpoint: Path | None,
     *,
     progress: Progress | None = None,
 ) -> None:
-    """Run the Lightning loop, from the checkpoint ``resume`` if given; the module must log "validation_loss"."""
-    # Lightning recommends more workers, which batches from memory do not need
+    """Run the Lightning loop for a module that logs "validation_loss", from ``resume_checkpoint`` if it is given."""
+    # Lightning recommends worker processes, which are not needed for batches from memory
     ignored_warnings = (".*does not have many workers.*", ".*exists and is not empty.*", ".*isinstance.treespec.*")
-    with _threads(settings.threads), silence_messages("lightning.pytorch", logging.WARNING, *ignored_warnings):
+    with _set_threads(settings.threads), silence_messages("lightning.pytorch", logging.WARNING, *ignored_warnings):
         trainer = _trainer(settings, progress)
         try:
             trainer.fit(
                 module,
-                train_dataloaders=Batches(data, split.train, settings, shuffle=True),
-                val_dataloaders=Batches(data, split.validation, settings, shuffle=False),
-                ckpt_path=None if resume is None else str(resume),
+                train_dataloaders=Batches(library, split.train, settings, shuffle=True),
+                val_dataloaders=Batches(library, split.validation, settings, shuffle=False),
+                ckpt_path=None if resume_checkpoint is None else str(resume_checkpoint),
                 weights_only=True,
             )
         except SystemExit as exit_error:
-            # Lightning turns Ctrl-C into SystemExit; the caller handles interruptions
+            # Lightning converts Ctrl-C to SystemExit, but the caller handles KeyboardInterrupt
             raise KeyboardInterrupt from exit_error
 
 
-def score(network: nn.Module, data: Library, rows: Any, settings: TrainSettings) -> tuple[NameScores, ...]:
+def score(network: nn.Module, library: Library, rows: Any, settings: TrainSettings) -> tuple[NameScores, ...]:
     """Return the scores of a network on the given rows, with one random spectrum per row."""
     network.eval()
-    logits, labels, weights = [], [], []
+    logits, labels, label_weights = [], [], []
     with torch.inference_mode():
-        for batch in Batches(data, rows, settings, shuffle=False):
+        for batch in Batches(library, rows, settings, shuffle=False):
             logits.append(log_odds(network, batch).float().numpy())
             labels.append(batch.labels.numpy())
-            weights.append(batch.weight.numpy())
-    return scores_by_name(data.names, *(np.concatenate(parts) for parts in (logits, labels, weights)))
+            label_weights.append(batch.weight.numpy())
+    return scores_by_name(
+        library.names, *(np.concatenate(batch_arrays) for batch_arrays in (logits, labels, label_weights))
+    )
 
 
-def validation_loss(network: nn.Module, data: Library, rows: NDArray[np.int64], settings: TrainSettings) -> float:
-    """Return the mean loss over the given rows, as logged after every epoch of a training."""
+def validation_loss(network: nn.Module, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> float:
+    """Return the mean loss over the given rows, computed as the validation loss in training."""
     network.eval()
-    losses, sizes = [], []
+    losses, batch_sizes = [], []
     with torch.inference_mode():
-        for batch in Batches(data, rows, settings, shuffle=False):
-            losses.append(float(loss_of(network, batch)))
-            sizes.append(len(batch.labels))
-    return float(np.average(losses, weights=sizes))
+        for batch in Batches(library, rows, settings, shuffle=False):
+            losses.append(float(batch_loss(network, batch)))
+            batch_sizes.append(len(batch.labels))
+    return float(np.average(losses, weights=batch_sizes))
 
 
 def answers(
-    trained_model: TrainedNetwork, data: Library, rows: NDArray[np.int64], settings: TrainSettings
+    trained_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> NDArray[np.float32]:
     """Return the (n, n_name) probabilities of a network for the given rows, with one random spectrum per row."""
     with torch.inference_mode():
         probability = [
             torch.sigmoid(log_odds(trained_model.network, batch)).float().numpy()
-            for batch in Batches(data, rows, settings, shuffle=False)
+            for batch in Batches(library, rows, settings, shuffle=False)
         ]
     return np.concatenate(probability)
 
 
 def score_summary(scores: tuple[NameScores, ...]) -> dict[str, Any]:
-    """Return the macro means of the scores, and the scores by name."""
+    """Return the macro averages of the scores, and the scores by name."""
     if not scores:
         return {}
     macro_means = {f"macro_{score_name}": macro_mean(scores, score_name) for score_name in _MACRO_SCORES}
     return {**macro_means, "by_name": {name_scores.name: name_scores.as_dict() for name_scores in scores}}
 
 
-def first_epoch(checkpoint: Path | None) -> int:
-    """Return the epoch that follows a checkpoint; 0 without one."""
-    if checkpoint is None:
+def next_epoch(checkpoint_path: Path | None) -> int:
+    """Return the epoch that follows a checkpoint, or 0 without a checkpoint."""
+    if checkpoint_path is None:
         return 0
-    return int(_read_checkpoint(checkpoint)["epoch"]) + 1
+    return int(_read_checkpoint(checkpoint_path)["epoch"]) + 1
 
 
-def best_loss(checkpoint: Path) -> float:
+def best_loss(checkpoint_path: Path) -> float:
     """Return the lowest validation loss of a run so far."""
-    return float(_early_stopping(checkpoint)["best_score"])
+    return float(_early_stopping_state(checkpoint_path)["best_score"])
 
 
-def _early_stopping(checkpoint: Path) -> dict[str, Any]:
-    callbacks = _read_checkpoint(checkpoint)["callbacks"]
-    state: dict[str, Any] = next(values for name, values in callbacks.items() if name.startswith("EarlyStopping"))
-    return state
+def _early_stopping_state(checkpoint_path: Path) -> dict[str, Any]:
+    callbacks = _read_checkpoint(checkpoint_path)["callbacks"]
+    stopping_state: dict[str, Any] = next(
+        callback_state
+        for callback_name, callback_state in callbacks.items()
+        if callback_name.startswith("EarlyStopping")
+    )
+    return stopping_state
 
 
-def is_finished(checkpoint: Path | None, settings: TrainSettings) -> bool:
+def is_finished(checkpoint_path: Path | None, settings: TrainSettings) -> bool:
     """Return whether a run has finished all its epochs or was stopped early."""
-    if checkpoint is None:
+    if checkpoint_path is None:
         return False
-    n_waited = int(_early_stopping(checkpoint)["wait_count"])
-    return first_epoch(checkpoint) >= settings.epochs or n_waited >= settings.patience
+    n_epoch_without_gain = int(_early_stopping_state(checkpoint_path)["wait_count"])
+    return next_epoch(checkpoint_path) >= settings.epochs or n_epoch_without_gain >= settings.patience
 
 
 def open_folder(settings: TrainSettings) -> Path:
-    """Create the folder, or check that its run has the same settings; return the path of its last checkpoint."""
+    """Create the folder of a run, or check that its settings are the same, and return its last checkpoint's path."""
     resume_folder(
-        settings.out, {key: value for key, value in config_of(settings).items() if key not in _CHANGEABLE_SETTINGS}
+        settings.out,
+        {
+            setting_name: setting
+            for setting_name, setting in portable_settings(settings).items()
+            if setting_name not in _CHANGEABLE_SETTINGS
+        },
     )
     for name in ("last.ckpt", "best.ckpt"):
         if (settings.out / name).is_file():
-            _read_checkpoint(settings.out / name)  # finds damaged files before the training starts
+            _read_checkpoint(settings.out / name)  # raises an error for a damaged file before training starts
     return settings.out / "last.ckpt"
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        return {"epoch": int(state["epoch"]), "callbacks": dict(state["callbacks"])}
-    except Exception as error:  # torch raises errors of any class
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        return {"epoch": int(checkpoint["epoch"]), "callbacks": dict(checkpoint["callbacks"])}
+    except Exception as error:  # torch raises exceptions of many classes
         raise TrainingError(
             f"Cannot continue the training in {path.parent}: the checkpoint {path.name} is damaged "
-            f"({type(error).__name__}). Delete that file to start this training again; other files are kept."
+            f"({type(error).__name__}). Delete this file to start the training again. All other files are kept."
         ) from error
 
 
 class _SeedEpochs(Callback):
-    """Seed each epoch by its number, so that a resumed run has the random numbers of an uninterrupted one."""
+    """Callback that seeds each epoch by its number, so that resumed runs have the same random numbers."""
 
     def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         trainer.train_dataloader.epoch = trainer.current_epoch
-        # dropout uses torch's generator, whose state is in no checkpoint
+        # dropout uses torch's random generator, and checkpoints do not contain its state
         torch.manual_seed(pl_module.settings.seed + trainer.current_epoch)
 
 
 class _ReportSteps(Callback):
-    """Report the number of is_finished steps."""
+    """Callback that reports the number of finished steps."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
 
-    def on_train_batch_end(self, trainer: Any, *ignored: Any) -> None:
-        del ignored
+    def on_train_batch_end(self, trainer: Any, *ignored_arguments: Any) -> None:
+        del ignored_arguments
         self.progress("Training", trainer.global_step, int(trainer.estimated_stepping_batches))
 
 
 def _trainer(settings: TrainSettings, progress: Progress | None) -> Any:
-    save_best = ModelCheckpoint(settings.out, filename="best", monitor="validation_loss", enable_version_counter=False)
-    save_last = ModelCheckpoint(settings.out, filename="last", enable_version_counter=False)
-    stop_early = EarlyStopping("validation_loss", patience=settings.patience)
-    callbacks: list[Callback] = [_SeedEpochs(), stop_early, save_best, save_last]
+    best_callback = ModelCheckpoint(
+        settings.out, filename="best", monitor="validation_loss", enable_version_counter=False
+    )
+    last_callback = ModelCheckpoint(settings.out, filename="last", enable_version_counter=False)
+    stopping_callback = EarlyStopping("validation_loss", patience=settings.patience)
+    callbacks: list[Callback] = [_SeedEpochs(), stopping_callback, best_callback, last_callback]
     if settings.progress:
         callbacks.append(RichProgressBar())
     if progress is not None:
@@ -377,12 +398,12 @@ def _trainer(settings: TrainSettings, progress: Progress | None) -> Any:
         enable_progress_bar=settings.progress,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        gradient_clip_val=None if settings.paper_protocol else 5.0,
+        gradient_clip_val=None if settings.follows_paper_protocol else 5.0,
     )
 
 
 @contextmanager
-def _threads(n_thread: int | None) -> Iterator[None]:
+def _set_threads(n_thread: int | None) -> Iterator[None]:
     n_thread_before = torch.get_num_threads()
     torch.set_num_threads(n_thread or n_thread_before)
     try:
@@ -392,18 +413,19 @@ def _threads(n_thread: int | None) -> Iterator[None]:
 
 
 def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> AutoencoderNetwork:
-    """Train an autoencoder to reconstruct spectra; the same call resumes an interrupted run.
+    """Train an autoencoder to reconstruct spectra, and resume an interrupted run of the same call.
 
     Parameters
     ----------
     library : Library
-        Spectra; their labels are not used.
+        Spectra, whose labels are not used.
     rows : (n,) array
-        Rows for training, without those of a test set. The fraction ``settings.validation_share`` of their
-        stratigraphies is the validation set for early stopping.
+        Rows for training, without those of a test set.
+        A fraction ``settings.validation_share`` of their stratigraphies is the validation set for early stopping.
     settings : TrainSettings
-        Settings of the kind "autoencoder". ``last.ckpt``, ``best.ckpt`` and ``reconstruction.json`` are written to
-        ``settings.out``, which must not be the folder of the training that follows.
+        Settings of the kind "autoencoder".
+        ``last.ckpt``, ``best.ckpt`` and ``reconstruction.json`` are written to ``settings.out``. The subsequent
+        training needs another folder.
 
     Returns
     -------
@@ -414,8 +436,8 @@ def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: Tr
     Raises
     ------
     TrainingError
-        The settings are of another kind, the library has no names, there are too few rows to split, or the folder
-        contains a run with other settings.
+        The settings are of another kind, the library has no names, or there are too few rows to split.
+        The error is also raised if the folder contains a run with other settings.
     """
     n_class = len(library.names)
     _require_autoencoder(settings, n_class)
@@ -428,21 +450,21 @@ def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: Tr
         fit(module, library, _reconstruction_split(library, rows, settings), settings, resume_checkpoint)
     best_state = torch.load(settings.out / "best.ckpt", map_location="cpu", weights_only=True)
     module.cpu().load_state_dict(best_state["state_dict"])
-    results = {"epochs": first_epoch(last_checkpoint), "validation_loss": best_loss(last_checkpoint)}
-    write_json(settings.out / "reconstruction.json", results)
+    reconstruction_record = {"epochs": next_epoch(last_checkpoint), "validation_loss": best_loss(last_checkpoint)}
+    write_json(settings.out / "reconstruction.json", reconstruction_record)
     return network
 
 
 def _require_autoencoder(settings: TrainSettings, n_class: int) -> None:
     if settings.kind != "autoencoder":
         raise TrainingError(
-            f'Cannot learn to reconstruct spectra with a network of kind {settings.kind!r}: only "autoencoder" has a '
-            'bottleneck. Set kind = "autoencoder".'
+            f'Cannot train a network of kind {settings.kind!r} to reconstruct spectra: only the kind "autoencoder" has '
+            'a bottleneck. Set kind = "autoencoder".'
         )
     if n_class < 1:
         raise TrainingError(
-            f"Cannot build the dense layer for {n_class} pigments: the library has no names. Give one that has "
-            "those of the training that follows."
+            f"Cannot build the dense layer for {n_class} pigments: the library has no names. Give a library with the "
+            "names for the subsequent training."
         )
 
 

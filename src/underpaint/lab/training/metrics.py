@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class NameScores:
-    """Scores of one name.
+    """Scores of one output of a network.
 
     Parameters
     ----------
@@ -18,11 +18,11 @@ class NameScores:
     n_spectra : int
         Number of scored spectra, in which the label is absent, or present and visible.
     prevalence : float
-        Fraction of spectra with the name; also the precision of a random ranking.
+        Fraction of spectra with the name, which is the precision of a random ranking.
     auprc : float
-        Area under the precision-recall curve; NaN without positive spectra.
+        Area under the precision-recall curve, or NaN without positive spectra.
     accuracy, sensitivity, precision, f1 : float
-        Scores at a probability threshold of 0.5; NaN if they are undefined.
+        Scores at a probability threshold of 0.5, or NaN if they are undefined.
     always_yes_f1 : float
         F1 of the baseline that answers "present" for every spectrum.
     """
@@ -43,7 +43,7 @@ class NameScores:
 
 
 def scores_by_name(
-    names: tuple[str, ...], log_odds: NDArray[np.float32], labels: NDArray[Any], weight: NDArray[Any]
+    names: tuple[str, ...], log_odds: NDArray[np.float32], labels: NDArray[Any], label_weights: NDArray[Any]
 ) -> tuple[NameScores, ...]:
     """Return the scores of every name over its scored spectra.
 
@@ -51,31 +51,31 @@ def scores_by_name(
     ----------
     names : tuple of str
         Names of the columns.
-    log_odds, labels, weight : (n, n_name) arrays
+    log_odds, labels, label_weights : (n, n_name) arrays
         Answers, true labels (0 or 1), and weights that are 1 for scored labels.
     """
     return tuple(
-        _name_scores(name, log_odds[is_scored, column], labels[is_scored, column] > 0.5)
-        for column, name in enumerate(names)
-        for is_scored in (weight[:, column] > 0,)
+        _name_scores(name, log_odds[is_scored, name_column], labels[is_scored, name_column] > 0.5)
+        for name_column, name in enumerate(names)
+        for is_scored in (label_weights[:, name_column] > 0,)
     )
 
 
 def macro_mean(scores: tuple[NameScores, ...], score_name: str) -> float:
-    """Return the mean of a score over the names for which it is defined; NaN if there are none."""
-    values = np.array([getattr(name_scores, score_name) for name_scores in scores], dtype=np.float64)
-    finite_values = values[np.isfinite(values)]
-    return float(finite_values.mean()) if finite_values.size else float("nan")
+    """Return the mean of a score over all names with a defined score, or NaN if there are none."""
+    score_values = np.array([getattr(name_scores, score_name) for name_scores in scores], dtype=np.float64)
+    finite_scores = score_values[np.isfinite(score_values)]
+    return float(finite_scores.mean()) if finite_scores.size else float("nan")
 
 
 def average_precision(score: NDArray[Any], truth: NDArray[np.bool_]) -> float:
-    """Return the average precision, the step-wise area under the precision-recall curve; ties share one threshold."""
+    """Return the average precision, with one threshold for tied scores."""
     if not truth.any():
         return float("nan")
-    order = np.argsort(-score, kind="stable")
-    sorted_scores, n_true_positive = score[order], np.cumsum(truth[order])
-    last_of_tie = np.append(sorted_scores[1:] != sorted_scores[:-1], True)
-    n_true_positive, n_claimed = n_true_positive[last_of_tie], np.flatnonzero(last_of_tie) + 1
+    descending_order = np.argsort(-score, kind="stable")
+    sorted_scores, n_true_positive = score[descending_order], np.cumsum(truth[descending_order])
+    is_last_of_tie = np.append(sorted_scores[1:] != sorted_scores[:-1], True)
+    n_true_positive, n_claimed = n_true_positive[is_last_of_tie], np.flatnonzero(is_last_of_tie) + 1
     recall = n_true_positive / n_true_positive[-1]
     return float(np.sum(np.diff(recall, prepend=0.0) * n_true_positive / n_claimed))
 

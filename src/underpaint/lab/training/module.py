@@ -19,21 +19,22 @@ from underpaint.lab.training.settings import TrainSettings
 _WARM_UP_EPOCHS = 1.0
 _FINAL_RATE_FRACTION = 0.01
 _QUANTITY_WEIGHT = 0.02
-"""Weight of the mean loss of quantities, relative to the mean loss of labels. It is small because the loss of a
-quantity is ten times as large, and presence is more important."""
+"""Weight of the mean loss of quantities, relative to the mean loss of labels.
+
+The weight is small because the loss of a quantity is ten times as large and presence is more important.
+"""
 _AMOUNT_WEIGHT = 0.1
 """Weight of the mean loss of amounts, relative to the mean loss of labels."""
 _KEPT_AMOUNT_WEIGHT = 3.0
-"""Weight of the loss of amounts whose labels are earlier answers of the network, which training must preserve."""
+"""Weight of the loss of amounts if their labels are earlier answers of the network, to preserve these answers."""
 _EXCESS_WEIGHT = 0.005
 _EXCESS_WIDTH = 4.0
 _VISIBLE_LOG_ODDS, _LOG_ODDS_SLOPE = 2.0, 1.5
-"""Target log-odds of a group that is just visible, and their increase for e times the counts. The increase in a fit
-would be larger and misleading."""
+"""Target log-odds of a group that is just visible, and their increase when the counts increase by a factor e."""
 
 
 class PigmentModule(lightning.LightningModule):
-    """Training of a network with the paper's loss over visible labels.
+    """Lightning module that trains a network with binary cross-entropy over visible labels, as in the paper.
 
     Parameters
     ----------
@@ -41,10 +42,10 @@ class PigmentModule(lightning.LightningModule):
         Network to train, of any kind of :func:`underpaint.lab.networks.build_network`.
     settings : TrainSettings
         Learning rate, weight decay and schedule.
-    checkpoint_facts : dict
-        Description of the network and its model card for the checkpoint; JSON-serialisable.
+    checkpoint_description : dict
+        Description of the network and its model card for the checkpoint, JSON-serialisable.
     trainable : tuple of str or None
-        Names of the layers to train; None for all.
+        Names of the layers to train, or None for all.
 
     References
     ----------
@@ -55,15 +56,15 @@ class PigmentModule(lightning.LightningModule):
         self,
         network: nn.Module,
         settings: TrainSettings,
-        checkpoint_facts: dict[str, Any],
+        checkpoint_description: dict[str, Any],
         *,
         trainable: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
-        self.network, self.settings, self.checkpoint_facts, self.trainable = (
+        self.network, self.settings, self.checkpoint_description, self.trainable = (
             network,
             settings,
-            checkpoint_facts,
+            checkpoint_description,
             trainable,
         )
         for name, parameter in network.named_parameters():
@@ -80,18 +81,18 @@ class PigmentModule(lightning.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         del batch_idx
-        loss = loss_of(self.network, batch)
+        loss = batch_loss(self.network, batch)
         self.log("training_loss", loss, on_step=False, on_epoch=True, prog_bar=True, batch_size=len(batch.labels))
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the loss of one batch."""
         del batch_idx
-        loss = loss_of(self.network, batch)
+        loss = batch_loss(self.network, batch)
         self.log("validation_loss", loss, prog_bar=True, batch_size=len(batch.labels))
 
     def configure_optimizers(self) -> Any:
-        """Return Adam or AdamW, with the cosine schedule if the settings require it."""
+        """Return the optimiser, Adam or AdamW, and the learning-rate schedule of the settings."""
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         weight_decay = self.settings.weight_decay
         optimizer = (
@@ -101,29 +102,29 @@ class PigmentModule(lightning.LightningModule):
         )
         if self.settings.schedule == "constant":
             return optimizer
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate_fraction)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._learning_rate_fraction)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _rate_fraction(self, step: int) -> float:
+    def _learning_rate_fraction(self, step_number: int) -> float:
         n_step = max(1, int(self.trainer.estimated_stepping_batches))
-        warm_up = min(_WARM_UP_EPOCHS * n_step / self.settings.epochs, 0.3 * n_step)
-        if step < warm_up:
-            return (step + 1) / (warm_up + 1)
-        cosine = 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * min(1.0, step / n_step)))))
-        return _FINAL_RATE_FRACTION + (1 - _FINAL_RATE_FRACTION) * cosine
+        n_warm_up_step = min(_WARM_UP_EPOCHS * n_step / self.settings.epochs, 0.3 * n_step)
+        if step_number < n_warm_up_step:
+            return (step_number + 1) / (n_warm_up_step + 1)
+        cosine_factor = 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * min(1.0, step_number / n_step)))))
+        return _FINAL_RATE_FRACTION + (1 - _FINAL_RATE_FRACTION) * cosine_factor
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Store the description of the network in the checkpoint."""
-        checkpoint["underpaint"] = self.checkpoint_facts
+        checkpoint["underpaint"] = self.checkpoint_description
 
 
 class ReconstructionModule(lightning.LightningModule):
-    """Training of an encoder and a decoder to reconstruct transformed spectra; the loss is the mean squared error.
+    """Lightning module that trains an encoder and a decoder to reconstruct transformed spectra.
 
     Parameters
     ----------
     network : AutoencoderNetwork
-        Network whose transform and encoder are used; its dense layer is not trained.
+        Network whose transform and encoder are trained, but not its dense layer.
     n_channel : int
         Number of channels of a spectrum.
     settings : TrainSettings
@@ -137,8 +138,8 @@ class ReconstructionModule(lightning.LightningModule):
 
     def loss(self, counts: Tensor) -> Tensor:
         """Return the mean squared error of the reconstruction of (n, n_channel) counts."""
-        values = self.transform(counts)
-        return mse_loss(self.decoder(self.encoder(values)).float(), values)
+        transformed_counts = self.transform(counts)
+        return mse_loss(self.decoder(self.encoder(transformed_counts)).float(), transformed_counts)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
@@ -153,70 +154,70 @@ class ReconstructionModule(lightning.LightningModule):
         self.log("validation_loss", self.loss(batch.counts), prog_bar=True, batch_size=len(batch.counts))
 
     def configure_optimizers(self) -> Any:
-        """Return Adam with the constant learning rate of the paper's protocol."""
+        """Return the optimiser, Adam with a constant learning rate."""
         return torch.optim.Adam(self.parameters(), self.settings.learning_rate)
 
 
 def run_network(network: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
-    """Run a network of any kind; return log-odds and, for networks of layers, quantities, deviations and amounts."""
-    inputs = inputs_of(network, batch.counts, batch.recorded, batch.instrument)
+    """Return the outputs of a network for a batch, with log-odds first."""
+    inputs = network_inputs(network, batch.counts, batch.recorded_kev, batch.instrument)
     outputs = network(*inputs)
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-def inputs_of(network: nn.Module, counts: Tensor, recorded: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
-    """Return the inputs that the kind of the network needs."""
+def network_inputs(network: nn.Module, counts: Tensor, recorded_kev: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
+    """Return the input tensors that a network of this kind needs."""
     if isinstance(network, LayersNetwork):
         has_inputs = instrument.shape[1] == network.n_instrument
         return (
             counts,
-            recorded,
+            recorded_kev,
             instrument if has_inputs else counts.new_full((len(counts), network.n_instrument), torch.nan),
         )
-    return (counts, recorded) if isinstance(network, DefaultNetwork) else (counts,)
+    return (counts, recorded_kev) if isinstance(network, DefaultNetwork) else (counts,)
 
 
 def log_odds(network: nn.Module, batch: Batch) -> Tensor:
-    """Return the (n, n_name) log-odds of a network of any kind."""
+    """Return the (n, n_name) log-odds of a network for a batch."""
     return run_network(network, batch)[0]
 
 
-def loss_of(network: nn.Module, batch: Batch) -> Tensor:
-    """Return the loss of a batch: that of presence and, for networks of layers, those of quantities and amounts."""
-    logits, *quantities = run_network(network, batch)
+def batch_loss(network: nn.Module, batch: Batch) -> Tensor:
+    """Return the loss of a batch, which for networks of layers includes losses of quantities and amounts."""
+    logits, *layer_outputs = run_network(network, batch)
     loss = masked_loss(logits, batch.labels, batch.weight)
-    if not quantities:
+    if not layer_outputs:
         return loss
-    mean, sigma, *amounts = quantities
-    loss = loss + _QUANTITY_WEIGHT * quantity_loss(mean, sigma, batch.quantity)
+    quantity_mean, quantity_sigma, *amounts = layer_outputs
+    loss = loss + _QUANTITY_WEIGHT * quantity_loss(quantity_mean, quantity_sigma, batch.quantity)
     if amounts and batch.amount is not None and batch.amount.shape[1]:
         amount_weight = _AMOUNT_WEIGHT if batch.amount.ndim == 2 else _KEPT_AMOUNT_WEIGHT
         loss = loss + amount_weight * amount_loss(amounts[0], batch.amount)
-    return loss if batch.excess is None else loss + _EXCESS_WEIGHT * excess_loss(logits, batch.excess)
+    return loss if batch.log_excess is None else loss + _EXCESS_WEIGHT * excess_loss(logits, batch.log_excess)
 
 
-def excess_loss(logits: Tensor, excess: Tensor) -> Tensor:
-    """Return the distance of log-odds from a target that increases with ``excess``, where ``excess`` is not NaN.
+def excess_loss(logits: Tensor, log_excess: Tensor) -> Tensor:
+    """Return the smooth L1 distance of the log-odds from a target that increases with ``log_excess``.
 
-    Cross-entropy is flat for confident answers, so the log-odds of an element in all pixels would follow noise. With
-    this loss they increase with the counts of the element's lines, and their map has contrast.
+    Cross-entropy hardly changes for confident answers, so that log-odds of confident answers would vary with noise.
+    With this loss, log-odds increase with the counts of the element's lines, and a map of log-odds has contrast.
     """
-    is_defined = ~torch.isnan(excess)
+    is_defined = ~torch.isnan(log_excess)
     if not is_defined.any():
         return logits.new_zeros(())
-    target = _VISIBLE_LOG_ODDS + _LOG_ODDS_SLOPE * excess[is_defined]
-    return smooth_l1_loss(logits[is_defined].float(), target, beta=_EXCESS_WIDTH)
+    target_log_odds = _VISIBLE_LOG_ODDS + _LOG_ODDS_SLOPE * log_excess[is_defined]
+    return smooth_l1_loss(logits[is_defined].float(), target_log_odds, beta=_EXCESS_WIDTH)
 
 
 def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
-    """Return the binary cross-entropy of the amounts: whether the mass fraction reaches each edge, visible or not.
+    """Return the binary cross-entropy of whether the mass fraction reaches each edge, averaged over amounts.
 
     Parameters
     ----------
     logits : (n, n_amount n_edge) tensor
     amount : (n, n_amount) or (n, n_amount, n_edge) tensor
-        Number of edges that each mass fraction reaches (``UNKNOWN`` is left out), or the probability that it reaches
-        each edge.
+        Number of edges that each mass fraction reaches, or the probability that it reaches each edge.
+        Values of ``UNKNOWN`` are left out.
     """
     edge_logits = logits.reshape(len(logits), amount.shape[1], -1)
     if amount.ndim == edge_logits.ndim:
@@ -226,31 +227,31 @@ def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
     return masked_loss(edge_logits, is_reached.to(edge_logits.dtype), is_known.to(edge_logits.dtype))
 
 
-def quantity_loss(mean: Tensor, sigma: Tensor, quantity: Tensor) -> Tensor:
-    """Return the mean negative log-likelihood of a normal distribution over the quantities that are not NaN."""
-    if quantity.shape != mean.shape:  # a library without quantities
-        return mean.new_zeros(())
+def quantity_loss(quantity_mean: Tensor, quantity_sigma: Tensor, quantity: Tensor) -> Tensor:
+    """Return the mean negative log-likelihood of a normal distribution over all known quantities."""
+    if quantity.shape != quantity_mean.shape:  # the library has no quantities
+        return quantity_mean.new_zeros(())
     is_defined = ~torch.isnan(quantity)
-    pull = (torch.where(is_defined, quantity, mean) - mean) / sigma
-    losses = torch.where(is_defined, 0.5 * pull**2 + torch.log(sigma), torch.zeros_like(sigma))
+    pulls = (torch.where(is_defined, quantity, quantity_mean) - quantity_mean) / quantity_sigma
+    losses = torch.where(is_defined, 0.5 * pulls**2 + torch.log(quantity_sigma), torch.zeros_like(quantity_sigma))
     return losses.sum() / is_defined.sum().clamp_min(1)
 
 
-def masked_loss(logits: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean binary cross-entropy over the labels with a weight."""
-    total = binary_cross_entropy_with_logits(logits.float(), labels, weight=weight, reduction="sum")
-    return total / weight.sum().clamp_min(1.0)
+def masked_loss(logits: Tensor, labels: Tensor, label_weights: Tensor) -> Tensor:
+    """Return the mean binary cross-entropy, weighted by label."""
+    loss_sum = binary_cross_entropy_with_logits(logits.float(), labels, weight=label_weights, reduction="sum")
+    return loss_sum / label_weights.sum().clamp_min(1.0)
 
 
 @contextmanager
-def silence_messages(name: str, level: int, *messages: str) -> Iterator[None]:
-    """Limit a logger to ``level`` and above, and ignore warnings that match the given regular expressions."""
-    logger = logging.getLogger(name)
+def silence_messages(logger_name: str, min_level: int, *message_patterns: str) -> Iterator[None]:
+    """Limit a logger to ``min_level``, and ignore warnings that match the given regular expressions."""
+    logger = logging.getLogger(logger_name)
     level_before = logger.level
-    logger.setLevel(level)
+    logger.setLevel(min_level)
     with warnings.catch_warnings():
-        for message in messages:
-            warnings.filterwarnings("ignore", message=message)
+        for message_pattern in message_patterns:
+            warnings.filterwarnings("ignore", message=message_pattern)
         try:
             yield
         finally:

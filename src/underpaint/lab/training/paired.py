@@ -1,4 +1,4 @@
-"""Comparison of two networks on the same spectra: the gain in F1 and its standard error."""
+"""Comparison of two networks on the same spectra by the gain in F1 and its standard error."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -42,15 +42,17 @@ class Answers:
 
     def select_names(self, names: Sequence[str]) -> "Answers":
         """Return the answers for the given names, in their order."""
-        columns = [self.names.index(name) for name in names]
-        arrays = (self.log_odds[:, columns], self.labels[:, columns], self.weight[:, columns])
-        return Answers(tuple(names), *arrays, source=self.source)
+        name_columns = [self.names.index(name) for name in names]
+        selected_arrays = (self.log_odds[:, name_columns], self.labels[:, name_columns], self.weight[:, name_columns])
+        return Answers(tuple(names), *selected_arrays, source=self.source)
 
     def loss(self) -> float:
         """Return the mean binary cross-entropy over the scored labels."""
-        logits, labels, weight = (torch.from_numpy(array) for array in (self.log_odds, self.labels, self.weight))
-        loss_sum = binary_cross_entropy_with_logits(logits, labels, weight=weight, reduction="sum")
-        return float(loss_sum / weight.sum().clamp_min(1.0))
+        logits, labels, label_weights = (
+            torch.from_numpy(answer_array) for answer_array in (self.log_odds, self.labels, self.weight)
+        )
+        loss_sum = binary_cross_entropy_with_logits(logits, labels, weight=label_weights, reduction="sum")
+        return float(loss_sum / label_weights.sum().clamp_min(1.0))
 
 
 @dataclass(frozen=True)
@@ -91,46 +93,50 @@ def answers_of(
     settings: TrainSettings,
     conditions: NDArray[np.float32] | None = None,
 ) -> Answers:
-    """Run a network on all spectra of a library; counts are drawn once, and depend only on the seed.
+    """Return the answers of a network for all spectra of a library, with one random draw of counts.
 
     Parameters
     ----------
     network : Module
-        Network of any kind; it is run in evaluation mode.
+        Network of any kind, which is run in evaluation mode.
     names : tuple of str
         Outputs of the network.
     library : Library
-        Library with labelled spectra. Its names must be among ``names``; only their answers are returned.
+        Library with labelled spectra. Its names must be among ``names``. Only answers for these names are returned.
     settings : TrainSettings
         Range of counts, batch size and seed.
     conditions : (n_input,) array or None
-        Instrument conditions for networks of layers; None if they are unknown.
+        Instrument conditions for networks of layers, or None if they are unknown.
     """
     network.eval()
-    logits, labels, weight = [], [], []
-    columns = [names.index(name) for name in library.names]
+    logits, labels, label_weights = [], [], []
+    name_columns = [names.index(name) for name in library.names]
     with torch.inference_mode():
         for batch in Batches(library, np.arange(len(library)), settings, shuffle=False):
-            logits.append(log_odds(network, batch._replace(instrument=instrument_of(batch, conditions)))[:, columns])
+            logits.append(
+                log_odds(network, batch._replace(instrument=batch_conditions(batch, conditions)))[:, name_columns]
+            )
             labels.append(batch.labels)
-            weight.append(batch.weight)
-    answers, true_labels, weights = (torch.cat(parts).float().numpy() for parts in (logits, labels, weight))
-    return Answers(library.names, answers, true_labels, weights, library.source)
+            label_weights.append(batch.weight)
+    answers, true_labels, joined_weights = (
+        torch.cat(batch_arrays).float().numpy() for batch_arrays in (logits, labels, label_weights)
+    )
+    return Answers(library.names, answers, true_labels, joined_weights, library.source)
 
 
-def instrument_of(batch: Batch, conditions: NDArray[np.float32] | None) -> Tensor:
-    """Return the (n, n_input) instrument conditions of a batch, equal for all spectra; NaN if they are unknown."""
+def batch_conditions(batch: Batch, conditions: NDArray[np.float32] | None) -> Tensor:
+    """Return (n, n_input) instrument conditions, equal for all spectra of a batch, with NaN for unknown ones."""
     if conditions is None:
         return torch.full_like(batch.instrument, torch.nan)
     return torch.from_numpy(conditions).expand(len(batch.counts), -1)[:, : batch.instrument.shape[1]]
 
 
-def compare(before: Answers, after: Answers, *, seed: int = 0) -> Comparison:
+def compare(answers_before: Answers, answers_after: Answers, *, seed: int = 0) -> Comparison:
     """Compare the answers of two networks for the same spectra.
 
     Parameters
     ----------
-    before, after : Answers
+    answers_before, answers_after : Answers
         Answers with the same names, for the same spectra.
     seed : int
         Seed of the resampling.
@@ -138,18 +144,18 @@ def compare(before: Answers, after: Answers, *, seed: int = 0) -> Comparison:
     Notes
     -----
     Stratigraphies are resampled instead of spectra, because spectra of one stratigraphy are correlated. Both networks
-    have the same resamples, so spectra that are difficult for both add no noise to the difference.
+    are scored on the same resamples, so that spectra which are difficult for both do not add noise to the difference.
     """
-    source, source_index = np.unique(before.source, return_inverse=True)
+    sources, source_index = np.unique(answers_before.source, return_inverse=True)
     rng = np.random.default_rng(seed)
-    resample_weights = rng.multinomial(source.size, np.full(source.size, 1.0 / source.size), _N_RESAMPLE).astype(
+    resample_weights = rng.multinomial(sources.size, np.full(sources.size, 1.0 / sources.size), _N_RESAMPLE).astype(
         np.float64
     )
-    resample_weights = np.concatenate((np.ones((1, source.size)), resample_weights))
-    is_scored_name = ((before.labels > 0.5) & (before.weight > 0)).any(axis=0)
+    resample_weights = np.concatenate((np.ones((1, sources.size)), resample_weights))
+    is_scored_name = ((answers_before.labels > 0.5) & (answers_before.weight > 0)).any(axis=0)
     f1_before, f1_after = (
-        _macro_f1(_sums_by_source(answers, source_index, source.size)[:, :, is_scored_name], resample_weights)
-        for answers in (before, after)
+        _macro_f1(_sums_by_source(answers, source_index, sources.size)[:, :, is_scored_name], resample_weights)
+        for answers in (answers_before, answers_after)
     )
     gain = f1_after - f1_before
     return Comparison(
@@ -157,24 +163,27 @@ def compare(before: Answers, after: Answers, *, seed: int = 0) -> Comparison:
         after=float(f1_after[0]),
         gain=float(gain[0]),
         standard_error=float(gain[1:].std(ddof=1)),
-        n_spectra=len(before.source),
+        n_spectra=len(answers_before.source),
         n_name=int(is_scored_name.sum()),
     )
 
 
 def _sums_by_source(answers: Answers, source_index: NDArray[np.int64], n_source: int) -> NDArray[np.float64]:
-    """Return two sums for each stratigraphy and name: true positives, and half of claims plus positive labels."""
+    """Return the numerator and denominator of F1 for each stratigraphy and name.
+
+    The numerator is the number of true positives. The denominator is half the number of claims and positive labels.
+    """
     is_scored = answers.weight > 0
-    is_claimed, is_true = (answers.log_odds > 0) & is_scored, (answers.labels > 0.5) & is_scored
-    sums = np.zeros((2, n_source, len(answers.names)))
-    np.add.at(sums[0], source_index, is_claimed & is_true)
-    np.add.at(sums[1], source_index, 0.5 * (is_claimed.astype(np.float64) + is_true))
-    return sums
+    is_claimed, is_positive = (answers.log_odds > 0) & is_scored, (answers.labels > 0.5) & is_scored
+    f1_sums = np.zeros((2, n_source, len(answers.names)))
+    np.add.at(f1_sums[0], source_index, is_claimed & is_positive)
+    np.add.at(f1_sums[1], source_index, 0.5 * (is_claimed.astype(np.float64) + is_positive))
+    return f1_sums
 
 
-def _macro_f1(counts: NDArray[np.float64], resample_weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the (n_resample,) macro F1 over the names that are claimed or present."""
-    n_true_positive, denominator = resample_weights @ counts[0], resample_weights @ counts[1]
+def _macro_f1(f1_sums: NDArray[np.float64], resample_weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the (n_resample,) macro F1, averaged over the names that are claimed or present."""
+    n_true_positive, f1_denominator = resample_weights @ f1_sums[0], resample_weights @ f1_sums[1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = np.where(denominator > 0, n_true_positive / denominator, np.nan)
+        f1 = np.where(f1_denominator > 0, n_true_positive / f1_denominator, np.nan)
     return np.asarray(np.nanmean(f1, axis=1), dtype=np.float64)

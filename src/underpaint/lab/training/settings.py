@@ -30,31 +30,31 @@ class TrainSettings(BaseModel):
     Parameters
     ----------
     library : tuple of Path
-        Training libraries (HDF5 files); several libraries are concatenated.
+        Training libraries (HDF5 files), which are concatenated.
     out : Path
         Folder of the checkpoints and the exported model.
     name : str
         Name of the model.
     kind : str
-        Kind of the network. "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the
-        paper's protocol: defaults are those of the paper (Adam 1e-3, batch size 64, 150 epochs, a fifth as test set),
-        spectra have no noise, and all labels enter the loss. Kinds that begin with "layers" need a library with places.
+        Kind of the network.
+        "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the paper's protocol. Their
+        defaults are Adam 1e-3, batch size 64, 150 epochs and a fifth as test set. Spectra have no noise, and the loss
+        includes all labels. Kinds that begin with "layers" need a library with places.
     present : {"pigment", "lines"}
-        Meaning of a present group: one of its pigments is in the paint, or lines of its element are visible, from any
-        material. With "lines" the network also predicts the amount of the element in the paint, and needs a library
-        with places.
+        Whether a group is present if one of its pigments is in the paint, or if lines of its element are visible.
+        With "lines", the network also predicts the amount of the element in the paint and needs a library with places.
     start : Path or None
-        Checkpoint with initial weights, of the same kind, axis and names; None for random weights. It must not be
-        trained on ``library``, because then validation and test scores would be meaningless.
+        Checkpoint with initial weights, of the same kind, axis and names, or None for random weights.
+        Validation and test scores have no meaning if the checkpoint was trained on ``library``.
     calibration : Path or None
-        Library for the calibration of a network of layers, of paintings that are in no training set; None to use the
+        Library for the calibration of a network of layers, of paintings that are in no training set, or None to use the
         validation set.
     epochs, batch : int
         Maximum number of epochs, and number of spectra per step.
     learning_rate, weight_decay : float
         Learning rate and weight decay of Adam (AdamW if the decay is not zero).
     schedule : {"cosine", "constant"}
-        Schedule of the learning rate; "cosine" has a short warm-up.
+        Schedule of the learning rate. "cosine" has a short warm-up.
     patience : int
         Number of epochs without a lower validation loss before training stops.
     seed : int
@@ -67,12 +67,12 @@ class TrainSettings(BaseModel):
     validation_share, test_share : float
         Fraction of the stratigraphies in the test set, and fraction of all others in the validation set.
     fold : int or None
-        Index of the fold that is the validation set, of ``1 / validation_share`` folds; None for the first.
+        Index of the fold that is the validation set, of ``1 / validation_share`` folds, or None for the first.
     threads : int or None
-        Number of CPU threads; None for the default of torch.
+        Number of CPU threads, or None for the default of torch.
     precision : {"32", "bf16"}
-        Precision of the network. Counts and sums always have 32 bits. "bf16" is about 1.5 times faster on CPUs that
-        support it (AVX-512 BF16, AMX), and slower on others.
+        Precision of the network. Counts and sums always have 32 bits.
+        "bf16" is about 1.5 times faster on CPUs with AVX-512 BF16 or AMX, and slower on other CPUs.
     accelerator : str
         Name of the device in Lightning: "auto", "cpu" or "gpu".
     progress : bool
@@ -108,17 +108,17 @@ class TrainSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _use_paper_defaults(cls, data: Any) -> Any:
-        if isinstance(data, dict) and _follows_the_paper(data.get("kind", "default")):
-            return {**(_PAPER_DEFAULTS if cls is TrainSettings else {}), "name": data["kind"], **data}
-        return data
+    def _use_paper_defaults(cls, raw_settings: Any) -> Any:
+        if isinstance(raw_settings, dict) and _follows_the_paper(raw_settings.get("kind", "default")):
+            return {**(_PAPER_DEFAULTS if cls is TrainSettings else {}), "name": raw_settings["kind"], **raw_settings}
+        return raw_settings
 
     @model_validator(mode="before")
     @classmethod
-    def _wrap_single_path(cls, data: Any) -> Any:
-        if isinstance(data, dict) and isinstance(data.get("library"), str | Path):
-            return {**data, "library": [data["library"]]}
-        return data
+    def _wrap_single_path(cls, raw_settings: Any) -> Any:
+        if isinstance(raw_settings, dict) and isinstance(raw_settings.get("library"), str | Path):
+            return {**raw_settings, "library": [raw_settings["library"]]}
+        return raw_settings
 
     @model_validator(mode="after")
     def _check_ranges(self) -> Self:
@@ -131,7 +131,7 @@ class TrainSettings(BaseModel):
         return self
 
     @property
-    def paper_protocol(self) -> bool:
+    def follows_paper_protocol(self) -> bool:
         """Whether the network is trained with the paper's protocol."""
         return _follows_the_paper(self.kind)
 
@@ -142,12 +142,12 @@ class TrainSettings(BaseModel):
 
     @property
     def n_fold(self) -> int:
-        """Number of folds that follows from the validation fraction."""
+        """Number of folds, which is the inverse of the validation fraction."""
         return round(1 / self.validation_share)
 
 
 class FinetuneSettings(TrainSettings):
-    """Settings of fine-tuning on labelled spectra; defaults are those of the paper.
+    """Settings of fine-tuning on labelled spectra, with the defaults of the paper.
 
     Parameters
     ----------
@@ -156,11 +156,11 @@ class FinetuneSettings(TrainSettings):
     fresh_dense : bool
         Whether to re-initialise the dense layers.
     split : {"structure", "pixel"}
-        "structure" keeps the spectra of a stratigraphy in one set of the split. "pixel" mixes them, as in the paper, so
-        that structures of the test set are also in the training set.
+        "structure" keeps the spectra of a stratigraphy in one set of the split.
+        "pixel" splits spectra at random, as in the paper. The same structures are then in training and test set.
     labels : Path or None
-        CSV file with the known pigments of some pixels (see :func:`~.labelled_scan`); ``library`` is then the scan.
-        With None, ``library`` is a training library.
+        CSV file with the known pigments of some pixels (see :func:`~.labelled_scan`).
+        If ``labels`` is given, ``library`` is the scan. If it is None, ``library`` is a training library.
     hidden_labels : bool
         Whether to train also with labels of pigments that are not visible, as in the paper.
     """
@@ -183,12 +183,12 @@ _Settings = TypeVar("_Settings", bound=TrainSettings)
 
 
 def load_finetune_settings(path: str | Path) -> FinetuneSettings:
-    """Read settings of fine-tuning from a TOML file; relative paths start at the folder of the file."""
-    return _load(path, FinetuneSettings)
+    """Read settings of fine-tuning from a TOML file, with paths relative to the folder of the file."""
+    return _load_from_toml(path, FinetuneSettings)
 
 
 def load_settings(path: str | Path) -> TrainSettings:
-    """Read settings of training from a TOML file; relative paths start at the folder of the file.
+    """Read settings of training from a TOML file, with paths relative to the folder of the file.
 
     Parameters
     ----------
@@ -200,10 +200,10 @@ def load_settings(path: str | Path) -> TrainSettings:
     TrainingError
         The file is missing, is not TOML, or has a field or a value that is not allowed.
     """
-    return _load(path, TrainSettings)
+    return _load_from_toml(path, TrainSettings)
 
 
-def _load(path: str | Path, settings_class: type[_Settings]) -> _Settings:
+def _load_from_toml(path: str | Path, settings_class: type[_Settings]) -> _Settings:
     settings_path = Path(path)
     try:
         settings = settings_class.model_validate(read_toml(settings_path, TrainingError, "the training settings"))
@@ -212,8 +212,11 @@ def _load(path: str | Path, settings_class: type[_Settings]) -> _Settings:
             f"Cannot read the training settings {settings_path}: {describe_faults(error.errors())}."
         ) from error
     folder = settings_path.parent
-    paths: dict[str, Any] = {"library": tuple(folder / path for path in settings.library), "out": folder / settings.out}
-    for field in ("start", "calibration", "labels"):
-        if getattr(settings, field, None) is not None:
-            paths[field] = folder / getattr(settings, field)
-    return settings.model_copy(update=paths)
+    resolved_paths: dict[str, Any] = {
+        "library": tuple(folder / path for path in settings.library),
+        "out": folder / settings.out,
+    }
+    for setting_name in ("start", "calibration", "labels"):
+        if getattr(settings, setting_name, None) is not None:
+            resolved_paths[setting_name] = folder / getattr(settings, setting_name)
+    return settings.model_copy(update=resolved_paths)

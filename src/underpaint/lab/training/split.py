@@ -1,4 +1,4 @@
-"""Splits of a library into training, validation and test set, by stratigraphy."""
+"""Splits of a library by stratigraphy into training, validation and test set."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from underpaint.lab.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Split:
-    """Index arrays of the rows in each set; no stratigraphy is in two sets."""
+    """Row indices of the training, validation and test set, with each stratigraphy in one set."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -19,7 +19,7 @@ class Split:
 
 
 def split_by_settings(source: NDArray[np.int64], settings: TrainSettings) -> Split:
-    """Split rows with the seed, fractions and fold of the settings, as :func:`split_by_source` does."""
+    """Split rows by stratigraphy, with the seed, fractions and fold of the settings."""
     return split_by_source(
         source,
         seed=settings.seed,
@@ -32,14 +32,14 @@ def split_by_settings(source: NDArray[np.int64], settings: TrainSettings) -> Spl
 def split_by_source(
     source: NDArray[np.int64], *, seed: int, validation_share: float, test_share: float, fold: int = 0
 ) -> Split:
-    """Split the rows of a library so that no stratigraphy is in two sets.
+    """Split the rows of a library so that each stratigraphy is in one set.
 
     Parameters
     ----------
     source : (n,) array
         Index of the stratigraphy of each row.
     seed : int
-        Seed of the split; the test set does not depend on the fold.
+        Seed of the split. The test set does not depend on the fold.
     validation_share, test_share : float
         Fraction of the stratigraphies in the test set, and fraction of all others in the validation set.
     fold : int
@@ -52,15 +52,15 @@ def split_by_source(
     """
     shuffled_sources = np.random.default_rng(seed).permutation(np.unique(source))
     n_test = round(test_share * shuffled_sources.size)
-    other_sources = shuffled_sources[n_test:]
-    n_validation = max(1, round(validation_share * other_sources.size))
-    if n_validation >= other_sources.size:
+    remaining_sources = shuffled_sources[n_test:]
+    n_validation = max(1, round(validation_share * remaining_sources.size))
+    if n_validation >= remaining_sources.size:
         raise TrainingError(
             f"Cannot split {shuffled_sources.size} stratigraphies into training, validation ({validation_share:g}) "
-            f"and test ({test_share:g}): none is left to train on. Use a larger library or smaller shares."
+            f"and test ({test_share:g}): none remains for training. Use a larger library or smaller shares."
         )
-    first_validation = min(fold * n_validation, other_sources.size - n_validation)
-    validation_sources = other_sources[first_validation : first_validation + n_validation]
+    first_validation_index = min(fold * n_validation, remaining_sources.size - n_validation)
+    validation_sources = remaining_sources[first_validation_index : first_validation_index + n_validation]
     return Split(
         train=np.flatnonzero(~np.isin(source, shuffled_sources[:n_test]) & ~np.isin(source, validation_sources)),
         validation=np.flatnonzero(np.isin(source, validation_sources)),

@@ -10,10 +10,10 @@ from underpaint.errors import SampleError
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, library
 
 Numbers = NDArray[np.float64]
-PAINT_UM = (0.3, 400.0)
-GROUND_UM = (10.0, 1000.0)
+PAINT_THICKNESS_UM = (0.3, 400.0)
+GROUND_THICKNESS_UM = (10.0, 1000.0)
 MAX_LOG_ODDS = float(np.log(1e3))
-"""Largest log-odds of a mass fraction: fractions run from about 0.001 to 0.999."""
+"""Largest log-odds of a mass fraction, which limits fractions to about 0.001 to 0.999."""
 
 
 @dataclass(frozen=True)
@@ -25,24 +25,24 @@ class Film:
     layer : Layer
         Initial composition and thickness.
     paint : Paint or None
-        Paint of the layer, whose mass fractions are fitted; None if the composition is fixed.
-    range_um : pair of float or None
-        Limits of the thickness, in um; None if the thickness is fixed.
+        Paint of the layer, whose mass fractions are fitted, or None if the composition is fixed.
+    thickness_limits_um : pair of float or None
+        Limits of the thickness, in um, or None if the thickness is fixed.
     """
 
     layer: Layer
     paint: Paint | None = None
-    range_um: tuple[float, float] | None = PAINT_UM
+    thickness_limits_um: tuple[float, float] | None = PAINT_THICKNESS_UM
 
     @property
     def free_pigments(self) -> tuple[str, ...]:
-        """Pigments whose mass fractions are fitted; empty for a paint of one pigment."""
+        """Pigments whose mass fractions are fitted, or empty for a paint of one pigment."""
         names = () if self.paint is None else tuple(self.paint.pigments)
         return names if len(names) > 1 else ()
 
     @property
     def paint_pigments(self) -> tuple[str, ...]:
-        """Pigments of the paint; empty for a ground, a support or a coating."""
+        """Pigments of the paint, or empty for a ground, a support or a coating."""
         return () if self.paint is None else tuple(self.layer.pigments)
 
 
@@ -55,17 +55,17 @@ class FreeParameter:
     film : int
         Index of the layer, 0 at the surface.
     pigment : str
-        Name of the pigment; empty for a thickness. The value of a film's first pigment is the log-odds of its mass
-        fraction against all others. The second pigment has no parameter. The value of every further pigment is the
-        logarithm of its mass divided by the mass of the second pigment.
-    low, high : float
+        Name of the pigment, or an empty string for a thickness.
+        The value of a film's first pigment is the log-odds of its mass fraction. The second pigment has no parameter.
+        The value of every further pigment is the logarithm of its mass divided by the mass of the second pigment.
+    min_value, max_value : float
         Limits of the value.
     """
 
     film: int
     pigment: str
-    low: float
-    high: float
+    min_value: float
+    max_value: float
 
 
 @dataclass(frozen=True)
@@ -85,68 +85,74 @@ class Candidate:
 
     @property
     def parameters(self) -> tuple[FreeParameter, ...]:
-        """Free parameters of the films from the surface down; the thickness of a film precedes its mass fractions."""
+        """Free parameters of the films from the surface down, for each film first thickness, then mass fractions."""
         parameters: list[FreeParameter] = []
-        for index, film in enumerate(self.films):
-            if film.range_um is not None:
-                low, high = np.log(film.range_um)
-                parameters.append(FreeParameter(index, "", float(low), float(high)))
+        for film_index, film in enumerate(self.films):
+            if film.thickness_limits_um is not None:
+                min_log_um, max_log_um = np.log(film.thickness_limits_um)
+                parameters.append(FreeParameter(film_index, "", float(min_log_um), float(max_log_um)))
             pigment_names = film.free_pigments[:1] + film.free_pigments[2:]
-            parameters += [FreeParameter(index, name, -MAX_LOG_ODDS, MAX_LOG_ODDS) for name in pigment_names]
+            parameters += [FreeParameter(film_index, name, -MAX_LOG_ODDS, MAX_LOG_ODDS) for name in pigment_names]
         return tuple(parameters)
 
     @property
     def bounds(self) -> Numbers:
-        """(n_free, 2) limits of the parameters."""
-        return np.asarray([(parameter.low, parameter.high) for parameter in self.parameters]).reshape(-1, 2)
+        """Limits of the parameters, with the shape (n_free, 2)."""
+        return np.asarray([(parameter.min_value, parameter.max_value) for parameter in self.parameters]).reshape(-1, 2)
 
     @property
-    def start(self) -> Numbers:
-        """(n_free,) parameters of the initial layers."""
-        values: list[float] = []
+    def initial_parameters(self) -> Numbers:
+        """Parameters of the initial layers, with the shape (n_free,)."""
+        initial_values: list[float] = []
         for film in self.films:
-            if film.range_um is not None:
-                values.append(float(np.log(film.layer.thickness_um)))
+            if film.thickness_limits_um is not None:
+                initial_values.append(float(np.log(film.layer.thickness_um)))
             if film.free_pigments and film.paint is not None:
-                weights = np.asarray([film.paint.pigments[name] for name in film.free_pigments], dtype=np.float64)
-                values += fraction_parameters(weights / weights.sum())
-        return np.clip(np.asarray(values), *self.bounds.T) if values else np.zeros(0)
+                pigment_weights = np.asarray(
+                    [film.paint.pigments[name] for name in film.free_pigments], dtype=np.float64
+                )
+                initial_values += fraction_parameters(pigment_weights / pigment_weights.sum())
+        return np.clip(np.asarray(initial_values), *self.bounds.T) if initial_values else np.zeros(0)
 
     @property
     def pigments(self) -> frozenset[str]:
         """Pigments of all layers of paint."""
         return frozenset(name for film in self.films for name in film.paint_pigments)
 
-    def thickness_um(self, position: Numbers) -> Numbers:
+    def thickness_um(self, parameter_values: Numbers) -> Numbers:
         """Return (n_layer,) thicknesses at given parameters, in um."""
-        thickness = np.asarray([film.layer.thickness_um for film in self.films], dtype=np.float64)
-        for parameter, value in zip(self.parameters, position, strict=True):
+        thicknesses_um = np.asarray([film.layer.thickness_um for film in self.films], dtype=np.float64)
+        for parameter, parameter_value in zip(self.parameters, parameter_values, strict=True):
             if not parameter.pigment:
-                thickness[parameter.film] = np.exp(value)
-        return thickness
+                thicknesses_um[parameter.film] = np.exp(parameter_value)
+        return thicknesses_um
 
-    def mass_fractions(self, position: Numbers) -> list[dict[str, float]]:
+    def mass_fractions(self, parameter_values: Numbers) -> list[dict[str, float]]:
         """Return the mass fraction of each pigment in the dry paint of each layer, at given parameters."""
         fractions_by_layer = []
-        for index, film in enumerate(self.films):
-            share_values = [
-                value
-                for parameter, value in zip(self.parameters, position, strict=True)
-                if parameter.film == index and parameter.pigment
+        for film_index, film in enumerate(self.films):
+            fraction_values = [
+                parameter_value
+                for parameter, parameter_value in zip(self.parameters, parameter_values, strict=True)
+                if parameter.film == film_index and parameter.pigment
             ]
             fractions_by_layer.append(
-                dict(zip(film.free_pigments, fractions_at(np.asarray(share_values)).tolist(), strict=True))
+                dict(
+                    zip(
+                        film.free_pigments, fractions_from_parameters(np.asarray(fraction_values)).tolist(), strict=True
+                    )
+                )
                 if film.free_pigments
                 else dict.fromkeys(film.paint_pigments, 1.0)
             )
         return fractions_by_layer
 
-    def stratigraphy_at(self, position: Numbers) -> Stratigraphy:
+    def stratigraphy_at(self, parameter_values: Numbers) -> Stratigraphy:
         """Return the stratigraphy at given parameters, (n_free,)."""
-        thickness, fractions_by_layer = self.thickness_um(position), self.mass_fractions(position)
+        thicknesses_um, fractions_by_layer = self.thickness_um(parameter_values), self.mass_fractions(parameter_values)
         layers = [
-            _layer(film, fractions, float(value))
-            for film, fractions, value in zip(self.films, fractions_by_layer, thickness, strict=True)
+            _film_layer(film, fractions, float(film_um))
+            for film, fractions, film_um in zip(self.films, fractions_by_layer, thicknesses_um, strict=True)
         ]
         return Stratigraphy(tuple(layers), self.name)
 
@@ -157,12 +163,12 @@ def paint_film(paint: Paint, thickness_um: float) -> Film:
     Raises
     ------
     SampleError
-        The thickness lies outside ``PAINT_UM``.
+        The thickness lies outside ``PAINT_THICKNESS_UM``.
     """
-    low, high = PAINT_UM
-    if not low <= thickness_um <= high:
+    min_um, max_um = PAINT_THICKNESS_UM
+    if not min_um <= thickness_um <= max_um:
         raise SampleError(
-            f"Cannot start from a paint of {thickness_um:g} um: its thickness may be {low:g} to {high:g} um."
+            f"Cannot start from a paint of {thickness_um:g} um: its thickness may be {min_um:g} to {max_um:g} um."
         )
     fraction_by_name: dict[str, float] = {}
     for name, fraction in paint.pigments.items():
@@ -179,28 +185,28 @@ def ground_film(name: str, thickness_um: float) -> Film:
     SampleError
         There is no such ground.
     """
-    return Film(ground_layer(name, thickness_um), None, GROUND_UM)
+    return Film(ground_layer(name, thickness_um), None, GROUND_THICKNESS_UM)
 
 
 def fraction_parameters(fractions: Numbers) -> list[float]:
     """Return the (n - 1) parameters of n mass fractions that sum to one, as ``FreeParameter`` defines them."""
-    positive_shares = np.clip(fractions, np.exp(-2 * MAX_LOG_ODDS), None)
-    other_shares = positive_shares[1:]
+    positive_fractions = np.clip(fractions, np.exp(-2 * MAX_LOG_ODDS), None)
+    other_fractions = positive_fractions[1:]
     return [
-        float(np.log(positive_shares[0] / other_shares.sum())),
-        *np.log(other_shares[1:] / other_shares[0]).tolist(),
+        float(np.log(positive_fractions[0] / other_fractions.sum())),
+        *np.log(other_fractions[1:] / other_fractions[0]).tolist(),
     ]
 
 
-def fractions_at(parameters: Numbers) -> Numbers:
+def fractions_from_parameters(parameters: Numbers) -> Numbers:
     """Return the n mass fractions at (n - 1) parameters."""
-    first_share = 1.0 / (1.0 + np.exp(-parameters[0]))
-    weights = np.exp(np.concatenate([[0.0], parameters[1:]]))
-    return np.concatenate([[first_share], (1.0 - first_share) * weights / weights.sum()])
+    first_fraction = 1.0 / (1.0 + np.exp(-parameters[0]))
+    relative_masses = np.exp(np.concatenate([[0.0], parameters[1:]]))
+    return np.concatenate([[first_fraction], (1.0 - first_fraction) * relative_masses / relative_masses.sum()])
 
 
 def without_pigment(candidate: Candidate, pigment: str) -> Candidate | None:
-    """Remove a pigment from a candidate, and the films that contain nothing else; return None if no paint is left."""
+    """Return a candidate without one pigment and without films of this pigment alone, or None if no paint remains."""
     films: list[Film] = []
     for film in candidate.films:
         remaining_pigments = [name for name in film.paint_pigments if name != pigment]
@@ -211,22 +217,22 @@ def without_pigment(candidate: Candidate, pigment: str) -> Candidate | None:
             films.append(paint_film(replace(film.paint, pigments=pigments), film.layer.thickness_um))
     if not any(film.paint_pigments for film in films):
         return None
-    return Candidate(f"{stack_name(films)} (without {label_of([pigment])})", tuple(films))
+    return Candidate(f"{stack_name(films)} (without {joined_labels([pigment])})", tuple(films))
 
 
 def stack_name(films: Sequence[Film]) -> str:
-    """Return a name of the layers for messages, such as "vermilion + lead white over azurite"."""
+    """Return a name of the layers for messages, for example "vermilion + lead white over azurite"."""
     pigments_by_layer = [film.paint_pigments for film in films if film.paint_pigments]
     suffix = ", one layer" if len(pigments_by_layer) == 1 and len(pigments_by_layer[0]) > 1 else ""
-    return " over ".join(label_of(names) for names in pigments_by_layer) + suffix
+    return " over ".join(joined_labels(names) for names in pigments_by_layer) + suffix
 
 
-def label_of(pigments: Sequence[str]) -> str:
-    """Return the joined labels of the pigments, such as "vermilion + lead white"."""
+def joined_labels(pigments: Sequence[str]) -> str:
+    """Return the joined labels of the pigments, for example "vermilion + lead white"."""
     return " + ".join(library()[name].label for name in pigments)
 
 
-def _layer(film: Film, fractions: dict[str, float], thickness_um: float) -> Layer:
+def _film_layer(film: Film, fractions: dict[str, float], thickness_um: float) -> Layer:
     if film.paint is None or not film.free_pigments:
         return replace(film.layer, thickness_um=thickness_um)
     return replace(film.paint, pigments=fractions).layer(thickness_um)

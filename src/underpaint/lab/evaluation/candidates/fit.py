@@ -13,28 +13,28 @@ from underpaint.physics.instrument import Instrument
 
 Numbers = NDArray[np.float64]
 DIFFERENCE_STEP = 0.02
-"""Step of the finite differences of logarithms. The curvature of the counts stays below 1 % of their slope."""
+"""Step of logarithms in finite differences. The curvature of the counts is less than 1 % of their slope."""
 SCALE_NAMES = ("scale", "coherent", "other scatter", "slope of the scatter", "curvature of the scatter")
-"""Free logarithms of scale besides the stratigraphy, as in ``limits``: support, air and holders scatter, too."""
+"""Names of free scales, fitted as logarithms. Scatter is scaled because support, air and sample holder also scatter."""
 MAX_SCALES = np.asarray([30.0, 2.0, 2.0, 2.0, 1.0])
-"""Largest absolute value of each logarithm in ``SCALE_NAMES``; slope and curvature refer to ln(energy)."""
+"""Largest absolute value of each logarithm in ``SCALE_NAMES``. Slope and curvature are functions of ln(energy)."""
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A point at which the model spectrum of a candidate and its derivatives are computed.
+class EvaluationPoint:
+    """Parameter values at which the model spectrum of a candidate and its derivatives are computed.
 
     Parameters
     ----------
     candidate : Candidate
-    position : (n_free,) array
+    parameter_values : (n_free,) array
         Parameters of the candidate.
     scales : (5,) array
         Logarithms of the scales named in ``SCALE_NAMES``.
     """
 
     candidate: Candidate
-    position: Numbers
+    parameter_values: Numbers
     scales: Numbers
 
 
@@ -44,66 +44,67 @@ class ModelledSpectrum:
 
     Parameters
     ----------
-    expected : (n_bin,) array
-        Expected counts.
+    expected_counts : (n_bin,) array
     jacobian : (n_bin, n_free + 5) array
         Derivatives with respect to the parameters, then to the logarithms of the scales.
     """
 
-    expected: Numbers
+    expected_counts: Numbers
     jacobian: Numbers
 
 
 def evaluate_models(
-    evaluations: Sequence[Evaluation], spectrum: MergedSpectrum, instrument: Instrument
+    evaluations: Sequence[EvaluationPoint], spectrum: MergedSpectrum, instrument: Instrument
 ) -> list[ModelledSpectrum]:
     """Return the model spectrum and its derivatives for every evaluation.
 
-    One call of ``emit`` computes all stratigraphies, those at shifted parameters included, with shared atomic tables.
+    One call of ``emit`` computes all stratigraphies, including those for the finite differences.
 
     Parameters
     ----------
-    evaluations : sequence of Evaluation
+    evaluations : sequence of EvaluationPoint
     spectrum : MergedSpectrum
         Spectrum that defines the channels.
     instrument : Instrument
     """
-    steps = [_steps(evaluation) for evaluation in evaluations]
-    positions = [
-        np.concatenate([evaluation.position[None], evaluation.position + np.diag(steps_of_one)])
-        for evaluation, steps_of_one in zip(evaluations, steps, strict=True)
+    steps_by_evaluation = [_difference_steps(evaluation) for evaluation in evaluations]
+    trial_values_by_evaluation = [
+        np.concatenate([evaluation.parameter_values[None], evaluation.parameter_values + np.diag(parameter_steps)])
+        for evaluation, parameter_steps in zip(evaluations, steps_by_evaluation, strict=True)
     ]
     stratigraphies = [
-        evaluation.candidate.stratigraphy_at(position)
-        for evaluation, trial_positions in zip(evaluations, positions, strict=True)
-        for position in trial_positions
+        evaluation.candidate.stratigraphy_at(parameter_values)
+        for evaluation, trial_values in zip(evaluations, trial_values_by_evaluation, strict=True)
+        for parameter_values in trial_values
     ]
-    scales = np.concatenate(
+    scale_rows = np.concatenate(
         [
-            np.tile(evaluation.scales, (len(trial_positions), 1))
-            for evaluation, trial_positions in zip(evaluations, positions, strict=True)
+            np.tile(evaluation.scales, (len(trial_values), 1))
+            for evaluation, trial_values in zip(evaluations, trial_values_by_evaluation, strict=True)
         ]
     )
-    # single precision is accurate to 2e-5 in every line, a thousandth of the steps
-    emission = with_scales(emit(stratigraphies, instrument, single=True), scales, spectrum)
-    scale = np.exp(scales[:, :1])
-    model_counts = scale * _render(emission, spectrum, instrument)
-    first_row = np.cumsum([0, *(len(trial_positions) for trial_positions in positions)])
-    unshifted_emission = select_samples(emission, first_row[:-1])
-    coherent = scale[first_row[:-1]] * _render(with_components(unshifted_emission, "coherent"), spectrum, instrument)
-    other_scatter = scale[first_row[:-1]] * _render(
+    # single precision has an error of 2e-5 in every line, a thousandth of the steps
+    emission = with_scales(emit(stratigraphies, instrument, single=True), scale_rows, spectrum)
+    total_scale = np.exp(scale_rows[:, :1])
+    model_counts = total_scale * _render_counts(emission, spectrum, instrument)
+    first_sample_rows = np.cumsum([0, *(len(trial_values) for trial_values in trial_values_by_evaluation)])
+    unshifted_emission = select_samples(emission, first_sample_rows[:-1])
+    coherent_counts = total_scale[first_sample_rows[:-1]] * _render_counts(
+        with_components(unshifted_emission, "coherent"), spectrum, instrument
+    )
+    other_scatter_counts = total_scale[first_sample_rows[:-1]] * _render_counts(
         with_components(unshifted_emission, "compton", "multiple", "air"), spectrum, instrument
     )
-    curvature_terms = _curvature_terms(spectrum.energy_kev, spectrum)
+    curvature_terms = _log_energy_terms(spectrum.energy_kev, spectrum)
     model_spectra = []
-    for index, steps_of_one in enumerate(steps):
-        spectra = model_counts[first_row[index] : first_row[index + 1]]
-        parameter_derivatives = (spectra[1:] - spectra[0]) / steps_of_one[:, None]
+    for evaluation_index, parameter_steps in enumerate(steps_by_evaluation):
+        spectra = model_counts[first_sample_rows[evaluation_index] : first_sample_rows[evaluation_index + 1]]
+        parameter_derivatives = (spectra[1:] - spectra[0]) / parameter_steps[:, None]
         scale_derivatives = [
             spectra[0],
-            coherent[index],
-            other_scatter[index],
-            *((coherent[index] + other_scatter[index]) * curvature_terms),
+            coherent_counts[evaluation_index],
+            other_scatter_counts[evaluation_index],
+            *((coherent_counts[evaluation_index] + other_scatter_counts[evaluation_index]) * curvature_terms),
         ]
         model_spectra.append(
             ModelledSpectrum(
@@ -114,59 +115,62 @@ def evaluate_models(
 
 
 def with_scales(emission: Emission, scales: Numbers, spectrum: MergedSpectrum) -> Emission:
-    """Return an emission whose scatter is multiplied by the (n_sample, 5) scales; the total scale is not applied."""
-    other_factor = np.exp(scales[:, 2:3] + scales[:, 3:] @ _curvature_terms(emission.compton_kev, spectrum))
+    """Return an emission with scatter multiplied by its (n_sample, 5) scales, but without the total scale."""
+    other_scatter_factor = np.exp(scales[:, 2:3] + scales[:, 3:] @ _log_energy_terms(emission.compton_kev, spectrum))
     return replace(
         emission,
         coherent=emission.coherent
-        * np.exp(scales[:, 1:2] + scales[:, 3:] @ _curvature_terms(emission.source_kev, spectrum)),
-        **{name: getattr(emission, name) * other_factor for name in ("compton", "multiple", "air")},
+        * np.exp(scales[:, 1:2] + scales[:, 3:] @ _log_energy_terms(emission.source_kev, spectrum)),
+        **{name: getattr(emission, name) * other_scatter_factor for name in ("compton", "multiple", "air")},
     )
 
 
-def with_components(emission: Emission, *components: str) -> Emission:
-    """Return an emission that has only the named orders of fluorescence and kinds of scatter."""
-    zeroed = {name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER) if name not in components}
-    return replace(emission, **zeroed)
+def with_components(emission: Emission, *component_names: str) -> Emission:
+    """Return an emission with only the named orders of fluorescence and kinds of scatter."""
+    zero_arrays = {
+        name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER) if name not in component_names
+    }
+    return replace(emission, **zero_arrays)
 
 
-def select_samples(emission: Emission, rows: NDArray[np.int64]) -> Emission:
+def select_samples(emission: Emission, sample_rows: NDArray[np.int64]) -> Emission:
     """Return the emission of the samples in the given rows."""
-    return replace(emission, **{name: getattr(emission, name)[rows] for name in (*ORDERS, *SCATTER)})
+    return replace(emission, **{name: getattr(emission, name)[sample_rows] for name in (*ORDERS, *SCATTER)})
 
 
-def _steps(evaluation: Evaluation) -> Numbers:
-    """Return the (n_free,) steps of the finite differences, directed away from the nearer bound."""
-    low, high = evaluation.candidate.bounds.T
+def _difference_steps(evaluation: EvaluationPoint) -> Numbers:
+    """Return the (n_free,) steps of the finite differences, negative for parameters near their upper bound."""
+    lower_bounds, upper_bounds = evaluation.candidate.bounds.T
     return np.asarray(
-        np.where(evaluation.position + DIFFERENCE_STEP <= high, DIFFERENCE_STEP, -DIFFERENCE_STEP) * np.ones_like(low)
+        np.where(evaluation.parameter_values + DIFFERENCE_STEP <= upper_bounds, DIFFERENCE_STEP, -DIFFERENCE_STEP)
+        * np.ones_like(lower_bounds)
     )
 
 
-def _curvature_terms(energy_kev: Numbers, spectrum: MergedSpectrum) -> Numbers:
-    """Return the (2, n) logarithm of the energy relative to the centre of the range, and its square."""
+def _log_energy_terms(energy_kev: Numbers, spectrum: MergedSpectrum) -> Numbers:
+    """Return ln(E / E0) and its square as a (2, n) array, where E0 is the geometric centre of the range."""
     start_kev, stop_kev = spectrum.axis.start_kev, spectrum.axis.stop_kev
     log_energy = np.log(energy_kev / np.sqrt(start_kev * stop_kev))
-    # outside the fitted channels the exponential of the square would diverge
+    # clipped, because the exponential of the square diverges outside the fitted channels
     log_energy = np.clip(log_energy, np.log(np.sqrt(start_kev / stop_kev)), np.log(np.sqrt(stop_kev / start_kev)))
     return np.stack([log_energy, log_energy**2])
 
 
-def _render(emission: Emission, spectrum: MergedSpectrum, instrument: Instrument) -> Numbers:
+def _render_counts(emission: Emission, spectrum: MergedSpectrum, instrument: Instrument) -> Numbers:
     return np.asarray(render(emission, instrument.detector, spectrum.axis), dtype=np.float64)
 
 
-MAX_STEP = 1.0
-"""Maximum change of a logarithm in one step; it prevents divergence."""
-MIN_DECREASE = 0.02
-"""Minimum expected decrease of the deviance; a fit has converged when its next step promises less."""
+MAX_LOG_STEP = 1.0
+"""Maximum change of a logarithm in one step, which prevents divergence."""
+MIN_DEVIANCE_DECREASE = 0.02
+"""Expected decrease of the deviance below which a fit has converged."""
 MAX_ROUNDS = 30
-MIN_ROUNDS, MAX_EXCESS = 8, 1000.0
-"""Number of rounds after which a fit is stopped if its deviance exceeds the lowest one by ``MAX_EXCESS``."""
-DAMPING = 1e-3
-"""Initial damping, relative to the diagonal of the information."""
+MIN_ROUNDS, MAX_DEVIANCE_EXCESS = 8, 1000.0
+"""Number of rounds after which a fit is stopped if its deviance exceeds the lowest one by ``MAX_DEVIANCE_EXCESS``."""
+INITIAL_DAMPING = 1e-3
+"""Initial damping, relative to the diagonal of the Fisher information."""
 MAX_PULL = 5.0
-"""Difference of counts and model, in standard deviations, above which the observed curvature is used."""
+"""Residual, in standard deviations, above which the observed curvature replaces the expected curvature."""
 
 
 @dataclass(frozen=True)
@@ -176,11 +180,11 @@ class FitTask:
     Parameters
     ----------
     candidate : Candidate
-    position : (n_free,) array
+    parameter_values : (n_free,) array
     """
 
     candidate: Candidate
-    position: Numbers
+    parameter_values: Numbers
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,7 @@ class StratigraphyFit:
     Parameters
     ----------
     candidate : Candidate
-    position : (n_free,) array
+    parameter_values : (n_free,) array
         Fitted parameters.
     scales : (5,) array
         Fitted logarithms of the scales named in ``SCALE_NAMES``.
@@ -201,25 +205,25 @@ class StratigraphyFit:
         Deviance without the model's error (Baker & Cousins 1984, eq. 3).
     n_channel, n_parameter : int
         Numbers of merged channels and of free parameters (of the candidate, and scales).
-    expected : (n_channel,) array
+    expected_counts : (n_channel,) array
         Fitted counts in the merged channels.
     covariance : (n_free + 5, n_free + 5) array
-        Covariance of parameters and scales, from the Fisher information; large for parameters that the spectrum does
-        not constrain.
-    converged : bool
+        Covariance of parameters and scales, from the Fisher information.
+        Parameters that the spectrum does not constrain have a large variance.
+    is_converged : bool
         Whether the fit converged.
     """
 
     candidate: Candidate
-    position: Numbers
+    parameter_values: Numbers
     scales: Numbers
     deviance: float
     poisson_deviance: float
     n_channel: int
     n_parameter: int
-    expected: Numbers
+    expected_counts: Numbers
     covariance: Numbers
-    converged: bool
+    is_converged: bool
 
     @property
     def aic(self) -> float:
@@ -228,8 +232,8 @@ class StratigraphyFit:
 
     @property
     def thickness_um(self) -> Numbers:
-        """(n_layer,) fitted thicknesses, in um."""
-        return self.candidate.thickness_um(self.position)
+        """Fitted thicknesses of the layers, in um, with the shape (n_layer,)."""
+        return self.candidate.thickness_um(self.parameter_values)
 
 
 def fit_candidates(
@@ -237,148 +241,163 @@ def fit_candidates(
     candidates: Sequence[Candidate],
     instrument: Instrument,
 ) -> list[StratigraphyFit]:
-    """Fit every candidate, and return the fits in order of their AIC, the lowest first.
+    """Fit every candidate, and return the fits sorted by AIC, the lowest first.
 
     Parameters
     ----------
     spectrum : MergedSpectrum
         Merged channels of a measured spectrum, from ``merge_channels``.
     candidates : sequence of Candidate
-        Candidates; each fit starts from the layers of its candidate.
+        Candidates. Each fit starts from the layers of its candidate.
     instrument : Instrument
     """
-    fits = solve([FitTask(candidate, candidate.start) for candidate in candidates], spectrum, instrument)
+    fits = solve_fit_tasks(
+        [FitTask(candidate, candidate.initial_parameters) for candidate in candidates], spectrum, instrument
+    )
     return sorted(fits, key=lambda fit: fit.aic)
 
 
-def solve(
-    tasks: Sequence[FitTask],
+def solve_fit_tasks(
+    fit_tasks: Sequence[FitTask],
     spectrum: MergedSpectrum,
     instrument: Instrument,
 ) -> list[StratigraphyFit]:
-    """Fit all tasks simultaneously by damped Fisher scoring within their bounds, and return the fits in task order.
+    """Fit all tasks simultaneously by damped Fisher scoring within bounds, and return the fits in task order.
 
-    A fit is stopped after ``MIN_ROUNDS`` rounds if its deviance exceeds the lowest one by more than ``MAX_EXCESS``.
+    After ``MIN_ROUNDS`` rounds, a fit is stopped if its deviance exceeds the lowest deviance by more than
+    ``MAX_DEVIANCE_EXCESS``.
 
     Notes
     -----
-    The damping is that of Levenberg and Marquardt, applied to the expected information of the likelihood of
-    ``MergedSpectrum``. In each round, one call of the forward model computes the spectrum and its derivatives for every
-    task that has not converged.
+    Levenberg-Marquardt damping is applied to the expected Fisher information of ``MergedSpectrum``. In each round, one
+    call of the forward model computes the spectra and derivatives of all tasks that have not converged.
     """
-    fit_states = [_FitState(task) for task in tasks]
+    fit_states = [_FitState(fit_task) for fit_task in fit_tasks]
     for round_number in range(MAX_ROUNDS):
-        max_deviance = MAX_EXCESS + (
-            min(state.deviance for state in fit_states) if round_number >= MIN_ROUNDS else np.inf
+        max_deviance = MAX_DEVIANCE_EXCESS + (
+            min(fit_state.deviance for fit_state in fit_states) if round_number >= MIN_ROUNDS else np.inf
         )
-        active_states = [state for state in fit_states if not state.converged and state.deviance <= max_deviance]
+        active_states = [
+            fit_state for fit_state in fit_states if not fit_state.is_converged and fit_state.deviance <= max_deviance
+        ]
         if not active_states:
             break
-        model_spectra = evaluate_models([state.evaluation for state in active_states], spectrum, instrument)
-        for state, model_spectrum in zip(active_states, model_spectra, strict=True):
-            state.update(model_spectrum, spectrum)
-    return [state.as_fit(spectrum) for state in fit_states]
+        model_spectra = evaluate_models([fit_state.evaluation for fit_state in active_states], spectrum, instrument)
+        for fit_state, model_spectrum in zip(active_states, model_spectra, strict=True):
+            fit_state.update_trial_point(model_spectrum, spectrum)
+    return [fit_state.as_fit(spectrum) for fit_state in fit_states]
 
 
 @dataclass
 class _FitState:
-    """The state of one fit."""
+    """Current parameters, deviance and damping of one fit."""
 
     task: FitTask
     trial_point: Numbers = field(init=False)
     best_point: Numbers = field(init=False)
     model_spectrum: ModelledSpectrum | None = None
     deviance: float = np.inf
-    damping: float = DAMPING
-    converged: bool = False
+    damping: float = INITIAL_DAMPING
+    is_converged: bool = False
 
     def __post_init__(self) -> None:
-        self.trial_point = self.best_point = np.concatenate([self.task.position, np.zeros(len(SCALE_NAMES))])
+        self.trial_point = self.best_point = np.concatenate([self.task.parameter_values, np.zeros(len(SCALE_NAMES))])
 
     @property
-    def evaluation(self) -> Evaluation:
-        n_free = len(self.task.position)
-        return Evaluation(self.task.candidate, self.trial_point[:n_free], self.trial_point[n_free:])
+    def evaluation(self) -> EvaluationPoint:
+        n_free = len(self.task.parameter_values)
+        return EvaluationPoint(self.task.candidate, self.trial_point[:n_free], self.trial_point[n_free:])
 
     @property
     def bounds(self) -> tuple[Numbers, Numbers]:
-        low, high = self.task.candidate.bounds.T
-        return np.concatenate([low, -MAX_SCALES]), np.concatenate([high, MAX_SCALES])
+        lower_bounds, upper_bounds = self.task.candidate.bounds.T
+        return np.concatenate([lower_bounds, -MAX_SCALES]), np.concatenate([upper_bounds, MAX_SCALES])
 
-    def update(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> None:
-        """Keep the trial point if it lowers the deviance, and choose the next one."""
+    def update_trial_point(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> None:
+        """Keep the trial point if it lowers the deviance, and choose the next trial point."""
         if self.model_spectrum is None:
             model_spectrum = self._scaled_to_counts(model_spectrum, spectrum)
-        deviance = spectrum.deviance(model_spectrum.expected)
+        deviance = spectrum.deviance(model_spectrum.expected_counts)
         if deviance < self.deviance:
             self.best_point, self.model_spectrum, self.deviance = self.trial_point, model_spectrum, deviance
             self.damping = max(self.damping / 5.0, 1e-7)
         else:
             self.damping *= 8.0
-        step, expected_decrease = self._step(spectrum)
-        self.trial_point = np.clip(self.best_point + step, *self.bounds)
-        self.converged = expected_decrease < MIN_DECREASE or self.damping > 1e7
+        parameter_step, expected_decrease = self._next_step(spectrum)
+        self.trial_point = np.clip(self.best_point + parameter_step, *self.bounds)
+        self.is_converged = expected_decrease < MIN_DEVIANCE_DECREASE or self.damping > 1e7
 
     def _scaled_to_counts(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> ModelledSpectrum:
         """Scale the initial model spectrum to the total counts of the spectrum."""
-        factor = spectrum.counts.sum() / model_spectrum.expected.sum()
-        n_free = len(self.task.position)
+        scale_factor = spectrum.counts.sum() / model_spectrum.expected_counts.sum()
+        n_free = len(self.task.parameter_values)
         self.trial_point = self.trial_point.copy()
-        self.trial_point[n_free] += np.log(factor)
-        return ModelledSpectrum(model_spectrum.expected * factor, model_spectrum.jacobian * factor)
+        self.trial_point[n_free] += np.log(scale_factor)
+        return ModelledSpectrum(model_spectrum.expected_counts * scale_factor, model_spectrum.jacobian * scale_factor)
 
-    def _step(self, spectrum: MergedSpectrum) -> tuple[Numbers, float]:
+    def _next_step(self, spectrum: MergedSpectrum) -> tuple[Numbers, float]:
         """Return the next step and the expected decrease of the deviance."""
-        information, gradient = self._fisher(spectrum, observed_if_far=True)
-        low, high = (limit - self.best_point for limit in self.bounds)
+        fisher_information, gradient = self._fisher_information(spectrum, use_observed_curvature=True)
+        lowest_step, highest_step = (bound - self.best_point for bound in self.bounds)
         is_at_bound = np.zeros(self.best_point.size, dtype=np.bool_)
-        damped = information + np.diag(self.damping * np.diag(information) + 1e-10)
-        step = np.zeros_like(self.best_point)
+        damped_information = fisher_information + np.diag(self.damping * np.diag(fisher_information) + 1e-10)
+        parameter_step = np.zeros_like(self.best_point)
         for _ in range(self.best_point.size):
-            # parameters beyond a bound are fixed there, and the step of the others is solved again
-            free_index = np.flatnonzero(~is_at_bound)
-            right_side = (
-                gradient[free_index] - damped[np.ix_(free_index, np.flatnonzero(is_at_bound))] @ step[is_at_bound]
+            # parameters beyond a bound are fixed at the bound, and the step of the other parameters is solved again
+            free_indices = np.flatnonzero(~is_at_bound)
+            right_hand_side = (
+                gradient[free_indices]
+                - damped_information[np.ix_(free_indices, np.flatnonzero(is_at_bound))] @ parameter_step[is_at_bound]
             )
-            step[free_index] = np.linalg.solve(damped[np.ix_(free_index, free_index)], right_side)
-            out_of_bounds = (step < low) | (step > high)
+            parameter_step[free_indices] = np.linalg.solve(
+                damped_information[np.ix_(free_indices, free_indices)], right_hand_side
+            )
+            out_of_bounds = (parameter_step < lowest_step) | (parameter_step > highest_step)
             if not out_of_bounds.any():
                 break
-            step = np.clip(step, low, high)
+            parameter_step = np.clip(parameter_step, lowest_step, highest_step)
             is_at_bound |= out_of_bounds
-        step *= min(MAX_STEP / max(float(np.abs(step).max()), 1e-12), 1.0)
-        return step, float(2.0 * gradient @ step - step @ information @ step)
+        parameter_step *= min(MAX_LOG_STEP / max(float(np.abs(parameter_step).max()), 1e-12), 1.0)
+        return parameter_step, float(
+            2.0 * gradient @ parameter_step - parameter_step @ fisher_information @ parameter_step
+        )
 
-    def _fisher(self, spectrum: MergedSpectrum, *, observed_if_far: bool = False) -> tuple[Numbers, Numbers]:
+    def _fisher_information(
+        self, spectrum: MergedSpectrum, *, use_observed_curvature: bool = False
+    ) -> tuple[Numbers, Numbers]:
         """Return the Fisher information and half the negative gradient of the deviance.
 
-        With ``observed_if_far``, channels whose counts far exceed the model have the observed curvature, because steps
-        by the expected curvature would overshoot.
+        With ``use_observed_curvature``, the observed curvature replaces the expected curvature in channels whose counts
+        far exceed the model, because steps would otherwise be too large.
         """
         if self.model_spectrum is None:
             raise RuntimeError("no trial point was evaluated yet")
-        expected, jacobian = self.model_spectrum.expected, self.model_spectrum.jacobian
-        weight = 1.0 / spectrum.variance(expected)
-        gradient = (jacobian * weight[:, None]).T @ (spectrum.counts - expected)
-        if observed_if_far:
-            weight = weight * np.where(spectrum.pulls(expected) > MAX_PULL, spectrum.counts / expected, 1.0)
-        return (jacobian * weight[:, None]).T @ jacobian, gradient
+        expected_counts, jacobian = self.model_spectrum.expected_counts, self.model_spectrum.jacobian
+        channel_weights = 1.0 / spectrum.variance(expected_counts)
+        gradient = (jacobian * channel_weights[:, None]).T @ (spectrum.counts - expected_counts)
+        if use_observed_curvature:
+            channel_weights = channel_weights * np.where(
+                spectrum.pulls(expected_counts) > MAX_PULL, spectrum.counts / expected_counts, 1.0
+            )
+        return (jacobian * channel_weights[:, None]).T @ jacobian, gradient
 
     def as_fit(self, spectrum: MergedSpectrum) -> StratigraphyFit:
-        n_free = len(self.task.position)
-        information, _ = self._fisher(spectrum)
-        # a very weak prior, with a standard deviation of a factor e**10, keeps the inverse finite
-        covariance = np.asarray(np.linalg.inv(information + 0.01 * np.eye(len(information))), dtype=np.float64)
-        expected = self.model_spectrum.expected if self.model_spectrum is not None else spectrum.counts
+        n_free = len(self.task.parameter_values)
+        fisher_information, _ = self._fisher_information(spectrum)
+        # a weak prior with a standard deviation of 10 in each logarithm keeps the inverse finite
+        covariance = np.asarray(
+            np.linalg.inv(fisher_information + 0.01 * np.eye(len(fisher_information))), dtype=np.float64
+        )
+        expected_counts = self.model_spectrum.expected_counts if self.model_spectrum is not None else spectrum.counts
         return StratigraphyFit(
             self.task.candidate,
             self.best_point[:n_free],
             self.best_point[n_free:],
             self.deviance,
-            poisson_deviance(spectrum.counts, expected),
-            len(expected),
+            poisson_deviance(spectrum.counts, expected_counts),
+            len(expected_counts),
             len(self.best_point),
-            expected,
+            expected_counts,
             covariance,
-            self.converged,
+            self.is_converged,
         )

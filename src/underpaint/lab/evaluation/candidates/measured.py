@@ -1,4 +1,4 @@
-"""Merged channels of a measured spectrum, and its likelihood under a model that has a relative error."""
+"""Merged channels of a measured spectrum, and the likelihood of the counts under a model with a relative error."""
 
 from dataclasses import dataclass, replace
 
@@ -13,19 +13,18 @@ from underpaint.pigments.explain.spectrum_model import merged_counts
 
 Numbers = NDArray[np.float64]
 START_KEV = 2.8
-"""Lowest energy of the fit, keV: lines below depend more on air and detector window than on the paint."""
+"""Lowest energy of the fit, in keV. Lines at lower energies depend more on air and detector window than on paint."""
 BIN_SIGMAS = 0.7
-"""Maximum width of a merged channel, in standard deviations of a peak; a Gaussian peak then loses hardly any
-information."""
+"""Maximum width of a merged channel, in standard deviations of a peak, at which hardly any information is lost."""
 MODEL_ERROR = 0.01
 """Relative standard deviation of the forward model in a merged channel."""
 MIN_EXPECTED = 1e-9
-"""Minimum expected counts in a channel, so that logarithms stay finite."""
+"""Minimum expected counts in a channel, which keeps logarithms finite."""
 
 
 @dataclass(frozen=True)
 class MergedSpectrum:
-    """A spectrum in merged channels, with the likelihood of models of the spectrum.
+    """Spectrum in merged channels, with the likelihood of its counts under a model.
 
     Parameters
     ----------
@@ -34,14 +33,15 @@ class MergedSpectrum:
     counts : (n_bin,) array
         Measured counts.
     model_error : float
-        Relative standard deviation of the model in a channel; errors of different channels are independent.
+        Relative standard deviation of the model in a channel, independent between channels.
 
     Notes
     -----
-    Counts have a Poisson distribution whose mean has a gamma distribution about the expectation of the model. Together
-    this is the negative binomial distribution, with the variance ``mu + (model_error mu)**2``. For few counts, or a
-    model error of zero, it is the Poisson distribution. Its deviance (McCullagh & Nelder 1989, table 9.1) gives a
-    spectrum of 1e6 counts no more weight than the accuracy of the simulation allows.
+    Counts have a Poisson distribution, and the Poisson mean has a gamma distribution about the model's value ``mu``.
+    The counts therefore have a negative binomial distribution with the variance ``mu + (model_error mu)**2``. For few
+    counts, or a model error of zero, this distribution is close to the Poisson distribution. The deviance of the
+    negative binomial distribution (McCullagh & Nelder 1989, table 9.1) limits the weight of spectra with many counts to
+    the accuracy of the simulation.
     """
 
     axis: EnergyAxis
@@ -50,49 +50,51 @@ class MergedSpectrum:
 
     @property
     def energy_kev(self) -> Numbers:
-        """(n_bin,) energies of the channel centres, in keV."""
+        """Energies of the channel centres, in keV, with the shape (n_bin,)."""
         return self.axis.energy_kev
 
-    def variance(self, expected: Numbers) -> Numbers:
+    def variance(self, expected_counts: Numbers) -> Numbers:
         """Return the (..., n_bin) variance of the counts for given expected counts."""
-        return expected + (self.model_error * expected) ** 2
+        return expected_counts + (self.model_error * expected_counts) ** 2
 
-    def deviance(self, expected: Numbers) -> float:
-        """Return twice the log-likelihood ratio of a model that matches every channel to the given one."""
-        return float(self._deviances(expected).sum())
+    def deviance(self, expected_counts: Numbers) -> float:
+        """Return the deviance: twice the log-likelihood ratio of a perfect model to the given model."""
+        return float(self._channel_deviances(expected_counts).sum())
 
-    def residuals(self, expected: Numbers) -> Numbers:
-        """Return the (n_bin,) deviance residuals, in standard deviations; they are valid for few counts, too."""
-        return np.asarray(np.sign(self.counts - expected) * np.sqrt(np.maximum(self._deviances(expected), 0.0)))
+    def residuals(self, expected_counts: Numbers) -> Numbers:
+        """Return the (n_bin,) deviance residuals, in standard deviations, which are also valid for few counts."""
+        return np.asarray(
+            np.sign(self.counts - expected_counts) * np.sqrt(np.maximum(self._channel_deviances(expected_counts), 0.0))
+        )
 
-    def _deviances(self, expected: Numbers) -> Numbers:
-        difference = self.counts - expected
+    def _channel_deviances(self, expected_counts: Numbers) -> Numbers:
+        count_difference = self.counts - expected_counts
         if self.model_error == 0:
-            return 2.0 * (_counts_times_log(self.counts, expected) - difference)
-        shape = self.model_error**-2
-        gamma_term = (self.counts + shape) * np.log1p(difference / (expected + shape))
-        return np.asarray(2.0 * (_counts_times_log(self.counts, expected) - gamma_term))
+            return 2.0 * (_counts_times_log(self.counts, expected_counts) - count_difference)
+        gamma_shape = self.model_error**-2
+        gamma_term = (self.counts + gamma_shape) * np.log1p(count_difference / (expected_counts + gamma_shape))
+        return np.asarray(2.0 * (_counts_times_log(self.counts, expected_counts) - gamma_term))
 
     def with_counts(self, counts: Numbers) -> "MergedSpectrum":
-        """Return a spectrum with the same channels and other (n_bin,) counts."""
+        """Return a spectrum with the given (n_bin,) counts in the same channels."""
         return replace(self, counts=counts)
 
-    def pulls(self, expected: Numbers) -> Numbers:
+    def pulls(self, expected_counts: Numbers) -> Numbers:
         """Return the (n_bin,) differences from the expected counts, in standard deviations."""
-        return np.asarray((self.counts - expected) / np.sqrt(self.variance(expected)))
+        return np.asarray((self.counts - expected_counts) / np.sqrt(self.variance(expected_counts)))
 
 
 def merge_channels(
     spectrum: Spectrum, instrument: Instrument, *, start_kev: float = START_KEV, model_error: float = MODEL_ERROR
 ) -> MergedSpectrum:
-    """Merge the channels of a spectrum in the range that is fitted.
+    """Merge the channels of a spectrum in the energy range of the fit.
 
     Parameters
     ----------
     spectrum : Spectrum
         Counts with an energy axis.
     instrument : Instrument
-        The energy of the source limits the range; the detector resolution limits the number of channels to merge.
+        Source energy and detector resolution limit the energy range and the number of merged channels.
     start_kev : float
         Lowest energy of the range.
     model_error : float
@@ -107,26 +109,26 @@ def merge_channels(
     """
     name = spectrum.name or "the spectrum"
     if spectrum.axis is None:
-        raise CalibrationError(f"Cannot fit {name}: it has no energy axis; calibrate the scan first.")
+        raise CalibrationError(f"Cannot fit {name}: it has no energy axis. Calibrate the scan first.")
     if not 0 <= model_error < 1:
         raise SampleError(
-            f"Cannot fit with a model error of {100 * model_error:g} %: 0 to 100 % are possible; 1 is usual."
+            f"Cannot fit with a model error of {100 * model_error:g} %. Give a value from 0 to 100 %, usually 1 %."
         )
     axis = spectrum.axis
     stop_kev = min(float(source_spectrum(instrument)[0].max()), axis.stop_kev)
-    sigma = float(resolution_sigma(instrument.detector, np.asarray([start_kev]))[0])
-    n_merged = max(int(BIN_SIGMAS * sigma / axis.gain_kev), 1)
+    sigma_kev = float(resolution_sigma(instrument.detector, np.asarray([start_kev]))[0])
+    n_merged = max(int(BIN_SIGMAS * sigma_kev / axis.gain_kev), 1)
     return MergedSpectrum(*merged_counts(spectrum, axis, (start_kev, stop_kev), n_merged, "fit"), model_error)
 
 
-def poisson_deviance(counts: Numbers, expected: Numbers) -> float:
+def poisson_deviance(counts: Numbers, expected_counts: Numbers) -> float:
     """Return ``2 sum(mu - n + n ln(n / mu))`` (Baker & Cousins 1984, eq. 3)."""
-    return float(2.0 * np.sum(expected - counts + _counts_times_log(counts, expected)))
+    return float(2.0 * np.sum(expected_counts - counts + _counts_times_log(counts, expected_counts)))
 
 
-def _counts_times_log(counts: Numbers, expected: Numbers) -> Numbers:
-    """Return ``n ln(n / mu)``; zero in channels without counts."""
-    occupied = counts > 0
+def _counts_times_log(counts: Numbers, expected_counts: Numbers) -> Numbers:
+    """Return ``n ln(n / mu)``, with zero in channels without counts."""
+    has_counts = counts > 0
     return np.where(
-        occupied, counts * np.log(np.where(occupied, counts, 1.0) / np.maximum(expected, MIN_EXPECTED)), 0.0
+        has_counts, counts * np.log(np.where(has_counts, counts, 1.0) / np.maximum(expected_counts, MIN_EXPECTED)), 0.0
     )

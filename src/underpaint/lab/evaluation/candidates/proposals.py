@@ -1,4 +1,4 @@
-"""Candidate stratigraphies, proposed from a network's answers for a spectrum."""
+"""Proposals of candidate stratigraphies from a network's answers for a spectrum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +8,7 @@ import numpy as np
 
 from underpaint.data.maps import Results
 from underpaint.lab.evaluation.candidates.candidate import (
-    PAINT_UM,
+    PAINT_THICKNESS_UM,
     Candidate,
     Film,
     ground_film,
@@ -20,27 +20,26 @@ from underpaint.lab.evaluation.candidates.fit import StratigraphyFit
 from underpaint.physics.materials import Paint, ground_layer, library
 
 MIN_PRESENT_PROBABILITY = 0.5
-"""Minimum probability of the groups whose pigments are in every candidate."""
+"""Minimum probability of a group whose pigment is in every candidate."""
 MIN_HIDDEN_PROBABILITY = 0.1
 """Minimum probability of a group whose pigment is tried in a hidden layer."""
 MAX_CANDIDATES = 12
-"""Maximum number of stratigraphies in the first round, the candidates without one pigment included. Rearrangements of
-the best candidate are not counted."""
+"""Maximum number of candidates in the first round, including candidates without one pigment but no rearrangements."""
 MAX_PIGMENTS = 5
-TOP_UM, BELOW_UM, GROUND_UM = 15.0, 30.0, 150.0
-"""Initial thicknesses of an upper layer of two, of a lower or single layer, and of the ground, in um."""
-PRIMING = "lead_white"
-"""Pigment of the most common underlayer; it is tried if no other hidden pigment is suspected."""
+UPPER_LAYER_UM, LOWER_LAYER_UM, GROUND_LAYER_UM = 15.0, 30.0, 150.0
+"""Initial thicknesses, in um, of an upper layer, of a lower or single layer, and of the ground."""
+PRIMING_PIGMENT = "lead_white"
+"""Pigment of the most common underlayer, which is tried if no other hidden pigment is suspected."""
 
 
 @dataclass(frozen=True)
 class SuspectedPigments:
-    """Pigments from which candidates are made.
+    """Suspected pigments, from which candidates are made.
 
     Parameters
     ----------
     pigments : tuple of str
-        Library names in order of probability, the highest first; each stands for its equivalence group.
+        Library names in order of probability, the highest first. Each pigment represents its equivalence group.
     hidden_pigments : tuple of str
         Pigments that are tried in a hidden layer.
     """
@@ -49,21 +48,23 @@ class SuspectedPigments:
     hidden_pigments: tuple[str, ...] = ()
 
 
-def suspect_pigments(results: Results, ground: str) -> SuspectedPigments:
+def suspect_pigments(network_results: Results, ground: str) -> SuspectedPigments:
     """Return the pigments that a network's answers suggest.
 
-    For each present group, the most probable member is suggested; members of an absent group are not considered. No
-    member is suggested for groups that the ground contains.
+    For each present group, the most probable member is suggested. Members that also belong to an absent group are not
+    considered. No member is suggested for a group of the ground.
 
     Parameters
     ----------
-    results : Results
+    network_results : Results
         Answers for a single spectrum, with (1, 1) pixels.
     ground : str
         Name of the ground, the lowest layer of all candidates.
     """
-    probability = {name: float(results[name][0, 0]) for name in (*results.groups, *results.pigments)}
-    group_probability = {name: probability[name] for name in results.groups if np.isfinite(probability[name])}
+    probability = {
+        name: float(network_results[name][0, 0]) for name in (*network_results.groups, *network_results.pigments)
+    }
+    group_probability = {name: probability[name] for name in network_results.groups if np.isfinite(probability[name])}
     ground_groups = _ground_groups(ground)
     ranked_groups = sorted(group_probability, key=lambda name: -group_probability[name])
     present_groups = [name for name in ranked_groups if group_probability[name] >= MIN_PRESENT_PROBABILITY]
@@ -73,32 +74,37 @@ def suspect_pigments(results: Results, ground: str) -> SuspectedPigments:
         if MIN_HIDDEN_PROBABILITY <= group_probability[name] < MIN_PRESENT_PROBABILITY and name not in ground_groups
     ]
     paint_groups = [name for name in present_groups if name not in ground_groups] or present_groups
-    pigments = _member_of_each_group(paint_groups, set(present_groups), results, probability)
+    pigments = _member_of_each_group(paint_groups, set(present_groups), network_results, probability)
     hidden_pigments = _member_of_each_group(
-        doubtful_groups[:1], {*present_groups, *doubtful_groups}, results, probability
+        doubtful_groups[:1], {*present_groups, *doubtful_groups}, network_results, probability
     )
     return SuspectedPigments(
         tuple(pigments[:MAX_PIGMENTS]), tuple(name for name in hidden_pigments if name not in pigments)
     )
 
 
-def propose(suspects: SuspectedPigments, ground: str) -> list[Candidate]:
-    """Return candidates with the suspected pigments in one layer or divided between two.
+def propose_candidates(suspected_pigments: SuspectedPigments, ground: str) -> list[Candidate]:
+    """Return candidates with the suspected pigments in one layer or divided between two layers.
 
-    The first candidate has all pigments in one layer. Then follow candidates with a hidden pigment below this mixture,
-    and candidates with the pigments divided between two layers, those with a pigment alone above or below the others
-    first. Their number is at most ``MAX_CANDIDATES``, including the candidates without one pigment that are fitted
-    later. ``rearrangements`` returns other arrangements of the best candidate.
+    The first candidate has all pigments in one layer. The next candidates have a hidden pigment below this mixture. The
+    last candidates have the pigments divided between two layers, first those with a single pigment in one layer. The
+    number of candidates, including those without one pigment that are fitted later, is at most ``MAX_CANDIDATES``.
+    ``rearrangements`` returns other arrangements of the best candidate.
     """
-    names = suspects.pigments
-    base_film = ground_film(ground, GROUND_UM)
+    names = suspected_pigments.pigments
+    base_film = ground_film(ground, GROUND_LAYER_UM)
     if not names:
-        return [_stack(suspects.hidden_pigments, (), base_film)] if suspects.hidden_pigments else []
-    candidates = [_stack(names, (), base_film)]
-    hidden_pigments = suspects.hidden_pigments or ((PRIMING,) if _may_be_primed(names) else ())
-    candidates += [_stack(names, (name,), base_film) for name in hidden_pigments]
+        return (
+            [_layered_candidate(suspected_pigments.hidden_pigments, (), base_film)]
+            if suspected_pigments.hidden_pigments
+            else []
+        )
+    candidates = [_layered_candidate(names, (), base_film)]
+    hidden_pigments = suspected_pigments.hidden_pigments or ((PRIMING_PIGMENT,) if _may_be_primed(names) else ())
+    candidates += [_layered_candidate(names, (name,), base_film) for name in hidden_pigments]
     candidates += [
-        _stack(top, tuple(name for name in names if name not in top), base_film) for top in _upper_layers(names)
+        _layered_candidate(upper_pigments, tuple(name for name in names if name not in upper_pigments), base_film)
+        for upper_pigments in _upper_layers(names)
     ]
     return candidates[: MAX_CANDIDATES - (len(names) if len(names) > 1 else 0)]
 
@@ -106,8 +112,8 @@ def propose(suspects: SuspectedPigments, ground: str) -> list[Candidate]:
 def rearrangements(candidate: Candidate) -> list[Candidate]:
     """Return other arrangements of a candidate's pigments.
 
-    For two layers: both mixed in one layer, the layers swapped, and one pigment moved to the other layer. For one
-    layer: each pigment alone above, and alone below, the others.
+    For two layers, the result has both layers mixed, the layers swapped, and one pigment moved to the other layer. For
+    one layer, the result has each pigment alone above, and alone below, the other pigments.
     """
     pigments_by_layer = [film.paint_pigments for film in candidate.films if film.paint_pigments]
     lower_films = candidate.films[len(pigments_by_layer) :]
@@ -115,8 +121,12 @@ def rearrangements(candidate: Candidate) -> list[Candidate]:
         return []
     if len(pigments_by_layer) == 1:
         (names,) = pigments_by_layer
-        pairs = [((name,), _other_names(names, name)) for name in names if len(names) > 1]
-        return [_stack(*layers, lower_films[0]) for pair in pairs for layers in dict.fromkeys((pair, pair[::-1]))]
+        layer_pairs = [((name,), _other_names(names, name)) for name in names if len(names) > 1]
+        return [
+            _layered_candidate(*layers, lower_films[0])
+            for layer_pair in layer_pairs
+            for layers in dict.fromkeys((layer_pair, layer_pair[::-1]))
+        ]
     upper_pigments, lower_pigments = pigments_by_layer
     with_moved_pigment = [
         (_other_names(upper_pigments, name), (*lower_pigments, name))
@@ -129,8 +139,8 @@ def rearrangements(candidate: Candidate) -> list[Candidate]:
         if len(lower_pigments) > 1
     ]
     return [
-        _stack(top, bottom, lower_films[0])
-        for top, bottom in [
+        _layered_candidate(upper_names, lower_names, lower_films[0])
+        for upper_names, lower_names in [
             ((*upper_pigments, *lower_pigments), ()),
             (lower_pigments, upper_pigments),
             *with_moved_pigment,
@@ -144,10 +154,11 @@ def layer_pigments(candidate: Candidate) -> tuple[frozenset[str], ...]:
 
 
 def with_pure_pigments(candidate: Candidate) -> Candidate | None:
-    """Replace pigments of several groups by pigments of one group; return None if nothing changes.
+    """Return a candidate with composite pigments replaced by pigments of one group, or None if nothing changes.
 
-    A composite pigment is replaced if other pigments of the candidate cover all its groups but one. Lead white with
-    chrome oxide green, for example, has the lines of lead white with chrome orange, and allows other layer orders.
+    A composite pigment is replaced if other pigments of the candidate have all its groups but one. For example, lead
+    white with chrome orange becomes lead white with chrome oxide green. Both have the same lines, but allow different
+    layer orders.
     """
     names = candidate.pigments
     pure_by_composite: dict[str, str] = {}
@@ -155,7 +166,7 @@ def with_pure_pigments(candidate: Candidate) -> Candidate | None:
         other_groups = {group for other_name in names - {name} for group in library()[other_name].groups}
         remaining_groups = [group for group in library()[name].groups if group not in other_groups]
         if len(library()[name].groups) > 1 and len(remaining_groups) == 1:
-            pure_name = next(
+            pure_pigment = next(
                 (
                     pigment.name
                     for pigment in library().members(remaining_groups[0])
@@ -163,7 +174,7 @@ def with_pure_pigments(candidate: Candidate) -> Candidate | None:
                 ),
                 None,
             )
-            pure_by_composite |= {} if pure_name is None or pure_name in names else {name: pure_name}
+            pure_by_composite |= {} if pure_pigment is None or pure_pigment in names else {name: pure_pigment}
     pigments_by_layer = [
         tuple(pure_by_composite.get(name, name) for name in film.paint_pigments)
         for film in candidate.films
@@ -171,11 +182,13 @@ def with_pure_pigments(candidate: Candidate) -> Candidate | None:
     ]
     if not pure_by_composite or len(pigments_by_layer) > 2:
         return None
-    return _stack(pigments_by_layer[0], pigments_by_layer[1] if len(pigments_by_layer) > 1 else (), candidate.films[-1])
+    return _layered_candidate(
+        pigments_by_layer[0], pigments_by_layer[1] if len(pigments_by_layer) > 1 else (), candidate.films[-1]
+    )
 
 
 def without_each_pigment(fit: StratigraphyFit) -> list[Candidate]:
-    """Return the fitted candidate without each of its pigments in turn; the initial values are the fitted ones."""
+    """Return the fitted candidate without each of its pigments in turn, with the fitted values as initial values."""
     candidate_at_fit = with_fitted_values(fit)
     reduced_candidates = (without_pigment(candidate_at_fit, name) for name in sorted(candidate_at_fit.pigments))
     return [candidate for candidate in reduced_candidates if candidate is not None]
@@ -183,10 +196,10 @@ def without_each_pigment(fit: StratigraphyFit) -> list[Candidate]:
 
 def with_fitted_values(fit: StratigraphyFit) -> Candidate:
     """Return the candidate of a fit with the fitted values as initial values."""
-    fractions_by_layer, thickness = fit.candidate.mass_fractions(fit.position), fit.thickness_um
+    fractions_by_layer, thicknesses_um = fit.candidate.mass_fractions(fit.parameter_values), fit.thickness_um
     films = [
-        _film_at_values(film, fractions, float(film_um))
-        for film, fractions, film_um in zip(fit.candidate.films, fractions_by_layer, thickness, strict=True)
+        _film_at_values(film, fractions, float(thickness_um))
+        for film, fractions, thickness_um in zip(fit.candidate.films, fractions_by_layer, thicknesses_um, strict=True)
     ]
     return Candidate(fit.candidate.name, tuple(films))
 
@@ -194,55 +207,60 @@ def with_fitted_values(fit: StratigraphyFit) -> Candidate:
 def _film_at_values(film: Film, fractions: dict[str, float], thickness_um: float) -> Film:
     if film.paint is None:
         return replace(film, layer=replace(film.layer, thickness_um=thickness_um))
-    return paint_film(replace(film.paint, pigments=fractions), float(np.clip(thickness_um, *PAINT_UM)))
+    return paint_film(replace(film.paint, pigments=fractions), float(np.clip(thickness_um, *PAINT_THICKNESS_UM)))
 
 
 def _other_names(names: Sequence[str], excluded_name: str) -> tuple[str, ...]:
     return tuple(name for name in names if name != excluded_name)
 
 
-def _stack(top: Sequence[str], bottom: Sequence[str], ground: Film) -> Candidate:
-    films = [paint_film(Paint(dict.fromkeys(top, 1.0)), TOP_UM if bottom else BELOW_UM)]
-    if bottom:
-        films.append(paint_film(Paint(dict.fromkeys(bottom, 1.0)), BELOW_UM))
-    return Candidate(stack_name(films), (*films, ground))
+def _layered_candidate(
+    upper_pigments: Sequence[str], lower_pigments: Sequence[str], ground_layer_film: Film
+) -> Candidate:
+    films = [
+        paint_film(Paint(dict.fromkeys(upper_pigments, 1.0)), UPPER_LAYER_UM if lower_pigments else LOWER_LAYER_UM)
+    ]
+    if lower_pigments:
+        films.append(paint_film(Paint(dict.fromkeys(lower_pigments, 1.0)), LOWER_LAYER_UM))
+    return Candidate(stack_name(films), (*films, ground_layer_film))
 
 
 def _upper_layers(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the possible upper layers: first those with one pigment, then those that lack one, then the rest."""
+    """Return the possible upper layers, first with one pigment, then with all but one, then the others."""
     n_pigment = len(names)
-    sizes = sorted(range(1, n_pigment), key=lambda size: (min(size, n_pigment - size), size))
-    return [pigments for size in sizes for pigments in combinations(names, size)]
+    layer_sizes = sorted(
+        range(1, n_pigment), key=lambda layer_size: (min(layer_size, n_pigment - layer_size), layer_size)
+    )
+    return [pigments for layer_size in layer_sizes for pigments in combinations(names, layer_size)]
 
 
 def _member_of_each_group(
-    groups: Sequence[str], allowed_groups: set[str], results: Results, probability: dict[str, float]
+    groups: Sequence[str], allowed_groups: set[str], network_results: Results, probability: dict[str, float]
 ) -> list[str]:
-    """Return one member for each group, without repeats.
+    """Return the most probable member of each group, without repeats.
 
-    It is the most probable member. A pigment of several groups is taken for one of them only: the group whose
-    alternative is least probable. The other groups get a pigment of one group, so that layer orders can be
-    distinguished.
+    A pigment of several groups is used for one of its groups, the one whose alternative pigment is least probable. Its
+    other groups get a pigment of a single group, so that layer orders can be distinguished.
     """
-    options = {group: _member_options(group, allowed_groups, results, probability) for group in groups}
-    single_group_member = {group: names[-1] for group, names in options.items() if names}
+    members_by_group = {group: _member_options(group, allowed_groups, network_results, probability) for group in groups}
+    single_group_member = {group: names[-1] for group, names in members_by_group.items() if names}
     chosen_members: dict[str, str] = {}
     for group in sorted(single_group_member, key=lambda group: probability.get(single_group_member[group], 0.0)):
-        best_member, pure_member = options[group]
+        best_member, pure_member = members_by_group[group]
         chosen_members[group] = pure_member if best_member in chosen_members.values() else best_member
     return list(dict.fromkeys(chosen_members[group] for group in groups if group in chosen_members))
 
 
 def _member_options(
-    group: str, allowed_groups: set[str], results: Results, probability: dict[str, float]
+    group: str, allowed_groups: set[str], network_results: Results, probability: dict[str, float]
 ) -> tuple[str, ...]:
-    """Return the most probable member of a group, and the most probable one that has no other group; empty if none."""
+    """Return the most probable member of a group, and its most probable member without other groups."""
 
     def probability_of(name: str) -> float:
         return probability.get(name, 0.0)
 
-    members = [name for name in results.pigments if name in library() and group in library()[name].groups]
-    # a network without members leaves the choice to the library, whose first member is the most common
+    members = [name for name in network_results.pigments if name in library() and group in library()[name].groups]
+    # for a network without members, the order of the library decides, which has the most common member first
     members = members or [pigment.name for pigment in library().members(group)]
     allowed_members = [name for name in members if set(library()[name].groups) <= allowed_groups]
     single_group_members = [name for name in allowed_members if len(library()[name].groups) == 1]
@@ -260,5 +278,5 @@ def _ground_groups(ground: str) -> set[str]:
 
 
 def _may_be_primed(names: Sequence[str]) -> bool:
-    """Return whether the paint is free of lead, because only then can lead white below it be distinguished."""
+    """Return whether the paint is free of lead, so that lead white below it can be detected."""
     return not any("lead_pigment" in library()[name].groups for name in names)
