@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 COSINES = np.asarray([2.9732617169e-4, 3.1267696034e-3, 2.3045550295e-2, 0.11982330054, 0.39459543220, 0.82602034147])
 """Cosines of the angles between the directions and the normal of the layers."""
-SHARES = np.asarray([8.641567e-4, 6.6260819e-3, 4.27358059e-2, 0.1702256494, 0.3836009849, 0.3959473213])
-SHARES /= SHARES.sum()
+DIRECTION_WEIGHTS = np.asarray([8.641567e-4, 6.6260819e-3, 4.27358059e-2, 0.1702256494, 0.3836009849, 0.3959473213])
+DIRECTION_WEIGHTS /= DIRECTION_WEIGHTS.sum()
 """Weights of the directions of a half-space; they sum to one, so that photons are conserved."""
 
 
 @lru_cache
-def cell_shares(cells: int) -> NDArray[np.float64]:
+def cell_thickness_fractions(n_cells: int) -> NDArray[np.float64]:
     """Return the thickness of each cell relative to its layer; cells are thinner near both faces (cosine spacing)."""
-    edges = 0.5 * (1.0 - np.cos(np.pi * np.arange(cells + 1) / cells))
-    return np.diff(edges)
+    cell_edges = 0.5 * (1.0 - np.cos(np.pi * np.arange(n_cells + 1) / n_cells))
+    return np.diff(cell_edges)
