@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from underpaint.physics.atomic import atomic_number
 from underpaint.physics.materials import library, mix_elements
 from underpaint.physics.materials.library import data_table
-from underpaint.physics.materials.paint import components_of
+from underpaint.physics.materials.paint import formula_fractions
 
 AIR = ("Ar",)
 METAL_PARTS = ("Fe", "Ni", "Cu", "Zn", "Zr", "W", "Au", "Mo", "Ag")
@@ -54,7 +54,9 @@ def ground_elements() -> set[str]:
     elements = elements_of(name for row in data_table("grounds")["ground"] for name in row["pigments"])
     for kind in ("support", "coating"):
         for row in data_table(f"{kind}s")[kind]:
-            elements |= {symbol for symbol, part in mix_elements(components_of(row)).items() if part >= MIN_FRACTION}
+            elements |= {
+                symbol for symbol, part in mix_elements(formula_fractions(row)).items() if part >= MIN_FRACTION
+            }
     return elements
 
 

@@ -1,7 +1,7 @@
 """Characteristic lines (names, energies, radiative rates) and cross sections of fluorescence and scatter.
 
-The tables are arrays for a set of elements and an exciting spectrum. Scatter depends on the angle; Compton scatter is
-broadened by the momentum of the electrons.
+Each table is an array over a set of elements and the energies of an exciting spectrum. Cross sections of scatter depend
+on the angle. The momentum of the electrons broadens Compton scatter.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,21 +39,21 @@ OUTER_SHELLS = (
     "O3",
     "O4",
     "O5",
-    # sums of several shells, which the tables have for some vacancies: K-O, L3-O45
+    # shells that the tables sum for some vacancies: K-O, L3-O45
     "O",
     "O45",
 )
 MIN_LINE_KEV = 1.0
-"""Lowest energy of a line, keV: a centimetre of air and the detector's window absorb lines of lower energy."""
+"""Lowest energy of a line, keV; air and the detector's window absorb lines of lower energy."""
 MIN_RADIATIVE_RATE = 1e-3
 """Smallest radiative rate (fraction of the shell's photons) of a line; weaker lines are omitted."""
 MERGE_DISTANCE_KEV = 0.02
-"""Lines of a shell that are closer than this, keV, are merged: a tenth of the best resolution of a silicon detector."""
+"""Distance, keV, below which lines of a shell are merged: a tenth of the best resolution of a silicon detector."""
 
 
 @dataclass(frozen=True)
 class LineTable:
-    """Characteristic lines as plain arrays, all (n_line,).
+    """Characteristic lines as arrays of shape (n_line,).
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def family_lines(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the energies (keV) and relative intensities (sum one) of a line family.
 
-    The intensities are those of a thin sample that is excited by photons of 0.7 times ``excitation_kev``, or just
-    above the family's highest edge if that is higher; Kissel cross sections with cascade (xraylib).
+    The intensities are those of a thin sample excited by photons of 0.7 times ``excitation_kev``, or just above the
+    family's highest edge if that is higher. They are computed from Kissel cross sections with cascade (xraylib).
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def line_labels(families: Iterable[str], excitation_kev: float = 40.0) -> Mappin
 
 
 def _strongest_line_energies(element: str, shell: str, excitation_kev: float) -> list[float]:
-    """Return the energy, keV, of the strongest line and of the strongest line well above it in energy, if any."""
+    """Return the energies, keV, of the strongest line and, if present, of the second line at higher energy."""
     try:
         energy, intensity = family_lines(element, shell, excitation_kev)
     except (UnderpaintError, ValueError, KeyError):
@@ -262,14 +262,14 @@ Array = NDArray[np.float64]
 MIN_TABLE_KEV = 0.1
 """Lowest energy of xraylib's tables, in keV."""
 MIN_KISSEL_ATOMIC_NUMBER = 13
-"""Atomic number from which Kissel cross sections are used; for lighter elements they end below a tube's energies."""
+"""Lowest atomic number with Kissel cross sections, which end below a tube's energies for lighter elements."""
 MAX_ATOMIC_NUMBER = 92
 """Highest atomic number (uranium) of the tables of form factors and Compton profiles."""
 
 
 @dataclass(frozen=True)
 class AtomicTables:
-    """Atomic data for the transport, from any source.
+    """Atomic data of a set of elements for the transport calculation.
 
     Parameters
     ----------
@@ -379,15 +379,15 @@ def _shell_production(z: int, shell: int, energies: tuple[float, ...]) -> Array:
 
 
 INVERSE_FINE_STRUCTURE = 137.036
-"""m c in atomic units of momentum, the inverse of the fine-structure constant."""
+"""Momentum ``m c`` of an electron in atomic units, the inverse of the fine-structure constant."""
 MAX_MOMENTUM = 100.0
 """Highest momentum of the Compton profiles of Biggs 1975, atomic units."""
 N_BASIS_PROFILES = 5
-"""Number of basis profiles; five reproduce those of all elements, with at most 1 % of the electrons misplaced."""
+"""Number of basis profiles; five profiles misplace at most 1 % of the electrons of an element."""
 
 
 def compton_energy(energy_kev: Array, angle_deg: float) -> Array:
-    """Return the energy of a photon after Compton scatter from a free electron at rest, keV (Compton 1923, eq. 5).
+    """Return the energy of a photon after Compton scatter from a free electron at rest, keV (Compton 1923, equation 5).
 
     Parameters
     ----------
@@ -452,8 +452,8 @@ def profile_integrals(momentum: Array) -> Array:
     Returns
     -------
     (n_profile, *momentum.shape) array
-        The coefficients of ``profile_mixture`` combine these to the integrated Compton profile of an element, per
-        electron. The basis is the singular value decomposition of the profiles of Biggs 1975.
+        Weighted by the coefficients of ``profile_mixture``, the integrals sum to the integrated Compton profile of an
+        element, per electron. The basis is the singular value decomposition of the profiles of Biggs 1975.
     """
     momentum_grid, _, basis_integrals = _compton_profile_basis()
     grid_position = np.interp(np.abs(momentum), momentum_grid, np.arange(momentum_grid.size, dtype=np.float64))
@@ -464,7 +464,7 @@ def profile_integrals(momentum: Array) -> Array:
 
 
 def scattering_momentum(energy_kev: Array, scattered_kev: Array, angle_deg: float) -> Array:
-    """Return the electron momentum, atomic units, that leads to a scattered energy (Cooper 1985, eq. 3).
+    """Return the electron momentum, atomic units, that leads to a scattered energy (Cooper 1985, equation 3).
 
     Parameters
     ----------
@@ -511,7 +511,7 @@ def _compton_profile_basis() -> tuple[Array, Array, Array]:
         ],
         axis=1,
     )
-    # half of the electrons have positive, half negative momentum
+    # one half of the electrons has positive momentum, the other half negative momentum
     cumulative_profiles *= 0.5 / cumulative_profiles[:, -1:]
     profile_coefficients, singular_values, basis_integrals = np.linalg.svd(cumulative_profiles, full_matrices=False)
     return (

@@ -54,7 +54,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """A spectrum and its parts, which sum to it.
+    """A spectrum and the contributions that sum to it.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def breakdown(
 
 
 def _split_emission(emission: Emission) -> tuple[list[Part], Emission]:
-    """Return the contributions, and an emission whose samples are the contributions."""
+    """Return the contributions, and an ``Emission`` with one sample per contribution."""
     line_families = np.asarray(emission.lines.family)
     parts: list[Part] = []
     spectra_by_kind: dict[str, list[FloatArray]] = {family: [] for family in ("lines", *SCATTER)}
@@ -201,7 +201,7 @@ def _append_photons(
 
 
 N_SLICES = 24
-"""Number of slices per layer; depths of origin are interpolated between their faces."""
+"""Number of slices per layer; depths of origin are interpolated between the faces of slices."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ class Origin:
     above: FloatArray
 
     def information_depth_um(self, share: float = 0.95) -> FloatArray:
-        """Return the (n_line,) depths, um, above which a fraction of each line's photons is emitted; NaN if absent.
+        """Return the (n_line,) depths, um, above which a fraction of a line's photons is emitted; NaN for absent lines.
 
         Raises
         ------
@@ -248,8 +248,8 @@ class Origin:
 def depth_of_origin(stratigraphy: Stratigraphy, instrument: Instrument) -> Origin:
     """Return the depth of origin of the photons of every line, all orders included.
 
-    Each layer is cut into thin slices, whose emission gives the distribution of depths. The slices do not change the
-    primary fluorescence, and hardly change the enhancement.
+    Each layer is cut into thin slices, whose emission gives the distribution of depths. Cutting does not change the
+    primary fluorescence, and hardly changes the enhancement.
 
     Raises
     ------

@@ -15,12 +15,12 @@ from underpaint.physics.forward.stack import Array
 MAX_SERIES_DEPTH = 0.03
 """Optical depth below which the absorbed fraction is computed from a series (error 2e-7), for precision."""
 MAX_DEPTH = 40.0
-"""Limit of optical depths (transmission 4e-18). Smaller transmissions and their products would be subnormal numbers in
-single precision, with which processors are a hundred times slower."""
+"""Largest optical depth (transmission 4e-18). Smaller transmissions would be subnormal numbers in single precision,
+which slow processors down a hundred times."""
 MAX_LAYER_DEPTH = 24.0
-"""Limit of the optical depth of one layer: only one minus the transmission is used there, and 4e-11 is negligible."""
+"""Largest optical depth of one layer; its transmission, 4e-11, is negligible against one."""
 MIN_CELL_PHOTONS = 1e-30
-"""Photons that are added to every cell, so that no product becomes a subnormal number."""
+"""Number of photons that is added to every cell, so that no product becomes a subnormal number."""
 MIN_DEPTH = 1e-12
 """Smallest optical depth, to avoid division by zero."""
 
@@ -67,7 +67,7 @@ def make_cells(normal_depth: Array, areal_density: Array, n_cells: int) -> Cells
         as_array(cell_thickness_fractions(n_cells), normal_depth),
         as_array(COSINES, normal_depth)[:, None],
     )
-    # the cells are symmetric within their layer: only half of them are computed
+    # cells are symmetric within their layer, so that only half of the cells are computed
     depth = normal_depth[:, :, None, None, :] * (relative_thickness[: n_cells // 2, None, None] / cosine)
     transmitted_fraction, escape = transmission(depth)
     absorbed_fraction = xp.where(
@@ -81,13 +81,13 @@ def make_cells(normal_depth: Array, areal_density: Array, n_cells: int) -> Cells
 
 
 def limited_transmission(depth: Array, max_depth: float = MAX_DEPTH) -> Array:
-    """Return ``exp(-depth)``, or ``exp(-max_depth)`` where that is larger."""
+    """Return ``exp(-depth)``, with the depth limited to ``max_depth``."""
     xp = array_namespace(depth)
     return xp.exp(-xp.clip(depth, max=max_depth))
 
 
 def transmission(depth: Array) -> tuple[Array, Array]:
-    """Return the transmission, and its mean over the layer, ``(1 - exp(-d)) / d`` (one at zero depth)."""
+    """Return the transmission at the optical depth ``d``, and its mean over the layer, ``(1 - exp(-d)) / d``."""
     xp = array_namespace(depth)
     absorbed_fraction = -xp.expm1(-depth)
     return 1.0 - absorbed_fraction, xp.where(depth > MIN_DEPTH, absorbed_fraction / (depth + MIN_DEPTH), 1.0)
@@ -142,17 +142,17 @@ def directed_track_lengths(cells: Cells, downward_photons: Array, upward_photons
 
 
 def photons_from_above(cells: Cells, leaving_photons: Array) -> Array:
-    """Return the (n, c, k, m) photons that enter each cell from above; ``leaving_photons`` are those that leave each cell."""
+    """Return the (n, c, k, m) photons that enter each cell from above, given the photons that leave each cell."""
     return _flux_into_cells(cells.transmission, leaving_photons, range(leaving_photons.shape[1]))
 
 
 def photons_from_below(cells: Cells, leaving_photons: Array) -> Array:
-    """Return the (n, c, k, m) photons that enter each cell from below; ``leaving_photons`` are those that leave each cell."""
+    """Return the (n, c, k, m) photons that enter each cell from below, given the photons that leave each cell."""
     return _flux_into_cells(cells.transmission, leaving_photons, range(leaving_photons.shape[1] - 1, -1, -1))
 
 
 def as_array(values: Any, reference_array: Array) -> Array:
-    """Return values as an array of the same library, precision and device."""
+    """Return values as an array of the library, precision and device of ``reference_array``."""
     return array_namespace(reference_array).asarray(values, dtype=reference_array.dtype, device=reference_array.device)
 
 
@@ -173,7 +173,7 @@ def _flux_into_cells(transmission_by_cell: Array, leaving_photons: Array, cell_o
 
 
 def _append_mirror_image(xp: Any, upper_half: Array, n_cells: int) -> Array:
-    """Complete the cells of each layer from its upper half: (n, j, c / 2, ...) -> (n, j * c, ...)."""
+    """Append the mirror image of the upper half of each layer's cells: (n, j, c / 2, ...) -> (n, j * c, ...)."""
     mirrored_cells = xp.concat([upper_half, xp.flip(upper_half, axis=2)], axis=2)
     return xp.reshape(
         mirrored_cells, (mirrored_cells.shape[0], mirrored_cells.shape[1] * n_cells, *mirrored_cells.shape[3:])

@@ -23,18 +23,18 @@ from underpaint.physics.forward.setting import Setting
 from underpaint.physics.forward.stack import Array, Stack
 
 ROWS_PER_CHUNK = 192
-"""Number of rows of the primary that are computed at once: their arrays then fit into the processor's cache."""
+"""Number of rows of the primary fluorescence per chunk; arrays of a chunk fit into the processor's cache."""
 MIN_RELATIVE_BRIGHTNESS = 2e-2
-"""Groups brighter than this fraction of the brightest group of a sample are always followed as exciting groups."""
+"""Brightness, relative to the brightest group of a sample, above which a group is always an exciting group."""
 MIN_DENOMINATOR = 1e-30
-"""Smallest value, to avoid division by zero."""
+"""Smallest denominator, to avoid division by zero."""
 POWER_MEAN_EXPONENT = 4.0
 """Exponent of the power mean of the relative gains, which approximates their maximum."""
 
 
 @dataclass(frozen=True)
 class PrimaryExcitation:
-    """Production cross sections of a setting. Lines excite other lines as groups (``Setting.group_membership``).
+    """Production cross sections of a setting. Lines that excite other lines are grouped (``Setting.group_membership``).
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class Batch:
 
     @property
     def setting(self) -> Setting:
-        """The setting of the excitation."""
+        """Source, geometry and atomic data of the excitation."""
         return self.excitation.setting
 
 
@@ -161,7 +161,7 @@ def optical_depth_above(depth: Array) -> Array:
 
 
 def primary_photons(batch: Batch) -> Array:
-    """Return (n, j, n_line) photons excited by the beam (Sherman 1955, eq. 9, for a stack of layers)."""
+    """Return (n, j, n_line) photons excited by the beam (Sherman 1955, equation 9, for a stack of layers)."""
     xp = array_namespace(batch.beam_depth)
     stack, setting = batch.stack, batch.setting
     detector_depth = batch.normal_depth / setting.sin_takeoff
@@ -174,7 +174,7 @@ def primary_photons(batch: Batch) -> Array:
         _flatten_layers(array) for array in (batch.beam_depth, setting.weight * batch.beam_transmission)
     )
     transmitted_photons = entering_photons * limited_transmission(beam_depth, MAX_LAYER_DEPTH)
-    # (1 - exp(-(in + out))) / (in + out), for some rows at a time
+    # each chunk of rows computes (1 - exp(-(in + out))) / (in + out)
     production = [
         xp.vecdot(
             setting.production[line_index[rows], :],
@@ -202,7 +202,7 @@ def primary_photons(batch: Batch) -> Array:
 
 @dataclass(frozen=True)
 class ExcitingGroups:
-    """Groups of lines that excite other lines in each sample.
+    """Groups of lines of each sample that excite other lines.
 
     Parameters
     ----------
@@ -221,7 +221,7 @@ class ExcitingGroups:
 
 @dataclass(frozen=True)
 class ExcitedCells:
-    """The cells of a batch, at the energies of its exciting groups.
+    """Depth cells of a batch, at the energies of its exciting groups.
 
     Parameters
     ----------
@@ -275,7 +275,7 @@ def make_excited_cells(batch: Batch, exciting: ExcitingGroups, n_cells: int) -> 
 
 
 def coarsen_cells(batch: Batch, exciting: ExcitingGroups, fine_cells: ExcitedCells) -> ExcitedCells:
-    """Return the cells with half as many per layer.
+    """Return the batch with half the number of cells per layer.
 
     With cosine spacing the edges of the coarse cells are every other edge of the fine cells.
     """
@@ -314,7 +314,8 @@ def group_depths(batch: Batch, exciting: ExcitingGroups) -> Array:
 def transmission_to_cells(depth: Array, transmission_above: Array, n_cells: int) -> Array:
     """Return the (n, c, e) mean transmission from the surface to each cell, averaged over the cell.
 
-    ``depth`` is the (n, j, e) optical depth of layers, ``transmission_above`` that of the layers above each.
+    ``depth`` is the (n, j, e) optical depth of each layer, ``transmission_above`` the transmission of the layers above
+    it.
     """
     xp = array_namespace(depth)
     relative_thickness = as_array(cell_thickness_fractions(n_cells), depth)
@@ -329,7 +330,7 @@ def transmission_to_cells(depth: Array, transmission_above: Array, n_cells: int)
 
 
 def transmission_from_cells(depth: Array, n_cells: int) -> Array:
-    """Return the (n, c, p) mean transmission from cells to the surface; ``depth``, (n, j, p), is along that path."""
+    """Return the (n, c, p) mean transmission from cells to the surface, from the (n, j, p) optical depths of layers."""
     return transmission_to_cells(depth, limited_transmission(optical_depth_above(depth)), n_cells)
 
 
@@ -374,10 +375,10 @@ def values_for_all_lines(batch: Batch, values: Array) -> Array:
 
 
 def _strongest_groups(batch: Batch, min_gain: float) -> tuple[Array, Array]:
-    """Return the (n, m) indices of exciting groups, and one for each group that is followed (zero for padding).
+    """Return the (n, m) indices of exciting groups, and an array that is one for groups and zero for padding.
 
     The criterion is the largest relative gain, before absorption, that a group can add to the primary excitation of any
-    line: a weak high-energy line may be the only line that excites an element.
+    line. A weak group is included if it is the only one that excites an element.
     """
     xp = array_namespace(batch.beam_depth)
     excitation, stack = batch.excitation, batch.stack
@@ -392,7 +393,7 @@ def _strongest_groups(batch: Batch, min_gain: float) -> tuple[Array, Array]:
     )
     group_strength = max_gain * emitting_mass
     brightness = excitation.beam_production * emitting_mass
-    # bright groups are followed whatever they excite, since their scatter adds 1-3 % to their own lines
+    # bright groups are always followed, since scatter adds 1-3 % to their lines
     brightness = (
         brightness
         / (xp.max(brightness, axis=1, keepdims=True) + MIN_DENOMINATOR)
@@ -408,7 +409,7 @@ def _strongest_groups(batch: Batch, min_gain: float) -> tuple[Array, Array]:
 
 
 def _lines_by_sample(stack: Stack, setting: Setting) -> tuple[Array, Array]:
-    """Return the (n, p) indices of each sample's lines, and one for each line that is present (zero for padding)."""
+    """Return the (n, p) indices of each sample's lines, and an array that is one for lines and zero for padding."""
     xp = array_namespace(stack.areal_density)
     has_element = xp.max(stack.fractions * stack.areal_density[:, :, None], axis=1) > 0
     excitable = xp.any(setting.production > 0, axis=1)

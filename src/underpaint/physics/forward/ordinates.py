@@ -1,10 +1,10 @@
 """Directions (discrete ordinates) of isotropic radiation in flat layers, and the depth cells of a layer.
 
-In flat layers only the cosine ``mu`` of the angle to the normal matters. A photon traverses the optical depth ``d /
-mu``. The average over all directions turns exponentials into exponential integrals; the transmission of isotropic
-radiation is ``E2(d)``. Six directions represent all directions (Chandrasekhar 1950). For layers of optical thickness
-0.0005 to 30 their error is at most 0.05 % of the transmission and 0.25 % of the absorption.
-``tools/fit_ordinates.py`` fitted them.
+In flat layers only the cosine ``mu`` of the angle to the normal matters. A photon that crosses a layer of optical depth
+``d`` traverses ``d / mu``. The average over all directions turns exponentials into exponential integrals: the
+transmission of isotropic radiation is ``E2(d)``. Six directions represent all directions (Chandrasekhar 1950). For
+layers of optical depth 0.0005 to 30 this approximation has an error of at most 0.05 % of the transmission and 0.25 % of
+the absorption. The directions were fitted with ``tools/fit_ordinates.py``.
 """
 
 from functools import lru_cache

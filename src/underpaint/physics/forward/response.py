@@ -30,7 +30,7 @@ TAIL_RANGE_WIDTHS = 14.0
 PAIR_ENERGY_KEV = {"Si": EPSILON_SI_KEV, "Ge": 2.96e-3}
 """Mean energy per electron-hole pair by crystal, in keV; for germanium at 77 K (Knoll 2010, table 11.1)."""
 ESCAPE_MERGE_DISTANCE_KEV = 0.2
-"""K lines of the crystal that are closer than this, keV, give one escape peak: those of silicon, not of germanium."""
+"""Distance, keV, below which K lines of the crystal give one escape peak, as they do in silicon."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def axis_of(detector: Detector) -> EnergyAxis:
 def render(
     emission: Emission, detector: Detector, axis: EnergyAxis | None = None, *, shape: Shape | None = None
 ) -> Array:
-    """Return the expected counts of a batch; efficiency, peak, shelf, tail and escape are one matrix product.
+    """Return the expected counts of a batch: the product of its photons and the response matrix.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def efficiency(detector: Detector, energy_kev: FloatArray) -> FloatArray:
 
 
 def escape_share(detector: Detector, energy_kev: FloatArray) -> FloatArray:
-    """Return the fraction of detected photons that lose an escaping K photon (Reed & Ware 1972, eq. 4)."""
+    """Return the fraction of detected photons that lose an escaping K photon (Reed & Ware 1972, equation 4)."""
     z = atomic_number(detector.material)
     jump_ratio, fluorescence_yield = float(xraylib.JumpFactor(z, 0)), float(xraylib.FluorYield(z, 0))
     attenuation = mass_attenuation(detector.material, energy_kev)
@@ -183,7 +183,7 @@ def escape_share(detector: Detector, energy_kev: FloatArray) -> FloatArray:
 
 
 def escape_lines(detector: Detector) -> tuple[tuple[float, float], ...]:
-    """Return energy, keV, and fraction of the K photons of each K line of the crystal; close lines are merged."""
+    """Return the energy, keV, and the fraction of K photons of each K line of the crystal; close lines are merged."""
     return _k_lines(atomic_number(detector.material))
 
 
@@ -217,7 +217,7 @@ def response_matrix(
 
     Notes
     -----
-    Peak, exponential tails and shelf have a total area of one (Campbell & Wang 1991, eqs. 1-3).
+    Peak, exponential tails and shelf have a total area of one (Campbell & Wang 1991, equations 1-3).
     """
     shape = shape_of(detector, axis) if shape is None else shape
     spreads_kev = np.broadcast_to(np.asarray(spread_kev, dtype=np.float64), energy_kev.shape)
@@ -244,8 +244,8 @@ def _cached_matrix(
 def _peaks(shape: Shape, n_channel: int, pair_kev: float, energy_kev: FloatArray, spread_kev: FloatArray) -> Array:
     """Return (n_energy, n_channel) peaks with tails and shelf.
 
-    Near the peak the counts are differences of cumulative functions at the channel borders; farther below there is only
-    the uniform shelf.
+    Near the peak the counts are differences of cumulative functions at the channel borders. Far below the peak there is
+    only the uniform shelf.
     """
     reference_array = _tensor_of(shape)
     xp = array_namespace(reference_array)
@@ -322,10 +322,11 @@ def _tails(shape: Shape) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
 
 
 def _tail_excess(special_functions: Any, offset: Array, gaussian_factor: Array, relative_slope: Array) -> Array:
-    """Return the fraction of an exponential tail, convolved with the peak, below a border, minus that of the peak."""
+    """Return the fraction below a border of an exponential tail convolved with the peak, minus that of the peak."""
     xp = array_namespace(offset)
     erfc_argument = (offset + relative_slope) / np.sqrt(2.0)
-    # erfcx avoids the product of a huge exponential and a tiny erfc; far below the peak erfc is 2 and erfcx overflows
+    # erfcx avoids the product of a large exponential and a small erfc, but overflows far below the peak, where erfc is
+    # 2
     excess = 0.5 * gaussian_factor * special_functions.erfcx(xp.clip(erfc_argument, min=-5.0))
     far_limit = xp.exp(xp.clip(offset * relative_slope + 0.5 * relative_slope**2, max=0.0))
     return xp.where(erfc_argument > -5.0, excess, far_limit)
@@ -344,7 +345,7 @@ def _index_array(values: NDArray[Any], reference_array: Array) -> Any:
 
 
 def _without_derivatives(value: Any) -> Any:
-    """Return a number or tensor as a number or numpy array without derivatives."""
+    """Return a number unchanged, and a tensor as a numpy array without derivatives."""
     return value.detach().cpu().numpy() if is_torch_array(value) else value
 
 
@@ -361,13 +362,13 @@ def _column(values: FloatArray, shape: Shape) -> Array:
 
 
 def _tensor_of(shape: Shape) -> Array:
-    """Return a tensor of the shape, or a NumPy number if it has none."""
+    """Return the first tensor among the fields of a shape, or a NumPy zero if no field is a tensor."""
     values = (getattr(shape, name) for name in Shape.__dataclass_fields__)
     return next((value for value in values if is_torch_array(value)), np.asarray(0.0))
 
 
 def _special_functions(array: Array) -> Any:
-    """Return the special functions of an array's library, SciPy or torch; only tensors need torch."""
+    """Return the special functions of an array's library, SciPy or torch."""
     return sys.modules["torch"].special if is_torch_array(array) else scipy.special
 
 
@@ -426,8 +427,8 @@ def count(expected: NDArray[np.floating], *, rng: np.random.Generator) -> NDArra
     count_range = (float(np.min(expected)), float(np.max(expected))) if expected.size else (0.0, 0.0)
     if not (count_range[0] >= 0 and count_range[1] <= MAX_COUNTS):
         raise SampleError(
-            f"Cannot draw counts: the expected counts of a channel range from {count_range[0]:g} to {count_range[1]:g}; 0 to "
-            f"{MAX_COUNTS:g} are possible. Ask for fewer counts, or for expected counts without noise."
+            f"Cannot draw counts: the expected counts of a channel range from {count_range[0]:g} to {count_range[1]:g}; "
+            f"0 to {MAX_COUNTS:g} are possible. Ask for fewer counts, or for expected counts without noise."
         )
     return rng.poisson(np.asarray(expected, dtype=np.float64)).astype(np.int32)
 
@@ -444,10 +445,11 @@ def counts_needed(
 ) -> FloatArray:
     """Return the total counts at which lines exceed the limit of detection.
 
-    The signal S must exceed ``3 sqrt(2 B)``, B being the background counts. With fractions s of the lines and b of the
-    background in the spectrum, this needs ``18 b / s**2`` total counts, and at least nine counts in the lines. If the
-    background has the relative error e, S must exceed ``3 sqrt(2 (B + (e B)**2))``; this needs
-    ``18 b / (s**2 - 18 (e b)**2)`` total counts, or cannot be reached (infinity). ``sigmas`` replaces the factor three.
+    The signal S must exceed ``3 sqrt(2 B)``, where B is the number of background counts. Let the lines be a fraction s
+    of the spectrum, and the background a fraction b. Detection then needs ``18 b / s**2`` total counts, and at least
+    nine counts in the lines. If the background has the relative error e, S must exceed ``3 sqrt(2 (B + (e B)**2))``.
+    Detection then needs ``18 b / (s**2 - 18 (e b)**2)`` total counts, or is impossible (infinity). ``sigmas`` replaces
+    the factor three.
 
     Parameters
     ----------
@@ -498,7 +500,7 @@ def key_window(
     )
     channel_index = np.arange(n_channel)
     is_in_window = (channel_index >= first_channel[:, None]) & (channel_index < end_channel[:, None])
-    # weak satellites would widen the window, which adds background but hardly any signal
+    # weak satellites would add background but hardly any signal to the window
     return np.asarray((line_counts > 0.1 * strongest_counts).astype(np.float32) @ is_in_window.astype(np.float32) > 0)
 
 
@@ -516,10 +518,10 @@ def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis
     """Return the expected counts with pile-up: photons within the pulse-pair resolution are recorded as one.
 
     A recorded pulse contains one photon and a Poisson-distributed number of photons that follow within the pulse-pair
-    resolution; their energies add up. With x the rate times the resolution and p the Fourier transform of the spectrum
-    of one photon, the spectrum of a pulse has the Fourier transform ``p exp(x (p - 1))``, which includes all orders of
-    coincidence. There are ``1 / (1 + x)`` pulses per photon, so that the total energy is conserved (Wielopolski &
-    Gardner 1976, for a rectangular pulse shape).
+    resolution. The energies of these photons add up. Let x be the rate times the resolution, and p the Fourier
+    transform of the spectrum of one photon. The spectrum of a pulse has the Fourier transform ``p exp(x (p - 1))``,
+    which includes all orders of coincidence. There are ``1 / (1 + x)`` pulses per photon, so that the total energy is
+    conserved (Wielopolski & Gardner 1976, for a rectangular pulse shape).
 
     Parameters
     ----------
@@ -553,7 +555,7 @@ def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis
         return expected
     mean_coincidences = (photon_rate * (detector.pulse_pair_us * SECONDS_PER_US))[:, None]
     total_counts = xp.sum(expected, axis=1, keepdims=True)
-    # long enough for sums of two photons at full scale; higher sums are rare and far above any axis
+    # the length suffices for sums of two photons at full scale; higher sums are rare and outside any axis
     fft_length = 1 << int(np.ceil(np.log2(3 * axis.n_channel)))
     photon_transform = xp.fft.rfft(expected / xp.where(total_counts > 0, total_counts, 1.0), n=fft_length, axis=1)
     pulse_transform = photon_transform * xp.exp(
@@ -581,7 +583,7 @@ def live_share(rate_per_s: Array | float, detector: Detector) -> Array:
 
 
 def _zero_phase(axis: EnergyAxis, fft_length: int, reference_array: Array) -> Array:
-    """Return the Fourier phase of a shift by the energy of channel 0: energies add up, channel numbers do not."""
+    """Return the Fourier phase of a shift by the energy of channel 0: pile-up adds energies, not channel numbers."""
     shift_channels = axis.zero_kev / axis.gain_kev
     fourier_phase = np.exp(-2j * np.pi * np.arange(fft_length // 2 + 1) / fft_length * shift_channels)
     xp = array_namespace(reference_array)

@@ -44,7 +44,8 @@ COMPTON_GRID_KEV = ((0.5, 10.0, 0.05), (10.0, 120.0, 0.1))
 class DirectionalScatter:
     """Cross sections of first and second scatter by direction, for one geometry.
 
-    Differential cross sections are 4 pi d(sigma)/d(Omega). First axes of length two are coherent, Compton.
+    Differential cross sections are 4 pi d(sigma)/d(Omega). A first axis of length two is for coherent and Compton
+    scatter.
 
     Parameters
     ----------
@@ -80,7 +81,7 @@ def directional_scatter(elements: tuple[str, ...], energy_kev: FloatArray, geome
     )
     node_kev = node_energies(float(energy_kev.max()))
     node_tables = np.stack(differential_scatter(elements, node_kev, ANGLES_DEG))
-    # the beam travels down; towards the detector is up
+    # the beam travels downward, photons to the detector travel upward
     beam_weights = _angle_weights(-np.sin(np.radians(geometry.incidence_angle_deg)))
     detector_weights = _angle_weights(np.sin(np.radians(geometry.takeoff_angle_deg)))
     direction_weight = 2.0 * np.pi * DIRECTION_WEIGHTS[:, None]
@@ -88,7 +89,7 @@ def directional_scatter(elements: tuple[str, ...], energy_kev: FloatArray, geome
     edge_kev = np.append(centre_kev - width_kev / 2.0, centre_kev[-1] + width_kev[-1] / 2.0)
     profile = _profile_fractions(energy_kev, edge_kev, angle_deg)
     profile_coefficients = profile_mixture(elements)
-    # binding excludes some electrons; the scattering function already gives the total, so the rest is scaled up
+    # binding excludes some electrons, which the scattering function includes; the profile is therefore normalised
     allowed_fraction = np.maximum(profile_coefficients @ profile.sum(axis=2), 0.01)
     return DirectionalScatter(
         coherent,
@@ -112,7 +113,7 @@ def compton_grid(highest_kev: float) -> tuple[FloatArray, FloatArray]:
 
 @lru_cache
 def node_energies(highest_kev: float) -> FloatArray:
-    """Return the nodes, keV, for a source with photons up to ``highest_kev``."""
+    """Return the node energies, keV, for a source with photons up to ``highest_kev``."""
     return NODE_ENERGIES_KEV[: int(np.searchsorted(NODE_ENERGIES_KEV, highest_kev)) + 1]
 
 
@@ -125,8 +126,8 @@ def node_weights(energy: FloatArray, nodes: FloatArray) -> FloatArray:
 def _angle_weights(cosine_to_normal: float) -> FloatArray:
     """Return (2, n_direction, n_angle) interpolation weights of ``ANGLES_DEG``, averaged over the azimuth.
 
-    The scattering angles are those between a direction with this cosine to the upward normal and the downward and
-    upward directions of the cells.
+    Scattering angles are between a direction, given by its cosine to the upward normal, and the downward and upward
+    directions of the cells.
     """
     azimuth = (np.arange(N_AZIMUTHS) + 0.5) * np.pi / N_AZIMUTHS
     sine_to_normal = np.sqrt(1.0 - cosine_to_normal**2)
@@ -202,9 +203,10 @@ def mass_attenuations(elements: tuple[str, ...], energy: FloatArray) -> FloatArr
 
 
 MIN_EXCITING_KEV = 2.0
-"""Lowest energy of exciting lines, keV: lines below it excite only lines that paint absorbs almost completely."""
+"""Lowest energy of exciting lines, keV; lines of lower energy excite only lines that paint absorbs almost
+completely."""
 MAX_GROUP_ENERGY_RATIO = 1.04
-"""Largest ratio of energies of lines that are grouped as exciting lines; no result changes by more than 5e-5."""
+"""Largest ratio of the energies of lines in an exciting group; grouping changes no result by more than 5e-5."""
 EDGE_ELEMENTS = range(11, 84)
 """Atomic numbers of elements whose absorption edges separate groups of lines: sodium to bismuth."""
 ANGLE_STEP_DEG = 0.25
@@ -306,9 +308,9 @@ class Setting:
         return converted_setting
 
     def at_angles(self, incidence_angle_deg: Array, takeoff_angle_deg: Array, geometry: Geometry) -> "Setting":
-        """Return the setting at other angles, as torch tensors with derivatives; exact to first order in the change.
+        """Return the setting at other angles, as torch tensors with derivatives, to first order in the change.
 
-        ``geometry`` must be the geometry of this setting. If its ``scatter_angle_deg`` is set, it stays the same.
+        ``geometry`` must be the geometry of this setting. A given ``scatter_angle_deg`` does not change.
         """
         angle_changes = (
             (incidence_angle_deg, geometry.incidence_angle_deg, "incidence_angle_deg"),
@@ -413,10 +415,10 @@ def _family_members(lines: LineTable) -> FloatArray:
 def exciting_groups(tables: AtomicTables) -> FloatArray:
     """Return an (n_line, n_group) array: one for lines that belong to an exciting group, else zero.
 
-    Lines of an element whose energies differ by less than ``MAX_GROUP_ENERGY_RATIO``, with no absorption edge between them,
-    have nearly the same attenuation; the remaining difference is of second order.
+    Lines of an element whose energies differ by less than ``MAX_GROUP_ENERGY_RATIO``, with no absorption edge between
+    them, have nearly the same attenuation. Grouping has an error of second order.
     """
-    # edges of all elements, also absent ones: a spectrum must not depend on the other samples of its batch
+    # edges of absent elements are included, so that a spectrum does not depend on the other samples of its batch
     edge_kev = np.asarray([edge_energy(z, shell) for z in EDGE_ELEMENTS for shell in range(len(SHELLS))])
     energy_kev, line_element = tables.lines.energy_kev, tables.line_element
     groups: list[list[int]] = []
@@ -440,7 +442,7 @@ def exciting_groups(tables: AtomicTables) -> FloatArray:
 
 
 def _convert_arrays(instance: Any, reference_array: Array) -> Any:
-    """Return a dataclass with its arrays, except energies, as arrays of the same kind as ``reference_array``."""
+    """Return a dataclass with all arrays except energies converted to the library and device of ``reference_array``."""
     xp = array_namespace(reference_array)
     converted_fields = {}
     for field in fields(instance):

@@ -28,14 +28,14 @@ FloatArray = NDArray[np.float64]
 Array = Any
 
 MIN_PHOTON_KEV = 1.5
-"""Lowest photon energy, keV: photons below it neither pass the tube's window nor excite a recorded line."""
+"""Lowest photon energy, keV; photons of lower energy neither pass the tube's window nor excite a recorded line."""
 FINE_STEP_KEV, COARSE_STEP_KEV, COARSE_FROM_KEV = 0.1, 0.2, 16.0
 CONTINUUM_CONSTANT = 1.35e9
-"""Photons / (s sr mA keV), Ebel 1999, eq. 3."""
+"""Constant of the continuum, photons / (s sr mA keV) (Ebel 1999, equation 3)."""
 LINE_CONSTANTS = {"K": 5.0e13, "L1": 0.71e13, "L2": 2.70e13, "L3": 4.94e13}
-"""Photons / (s sr mA), Ebel 1999, eq. 6 (K) and Ebel 2003, table 1 (L).
+"""Constants of line intensities, photons / (s sr mA) (K: Ebel 1999, equation 6; L: Ebel 2003, table 1).
 
-For K lines XMI-MSIM also uses 5.0e13; PyMca uses 6.0e13, which makes K lines a fifth stronger relative to the same
+For K lines XMI-MSIM also uses 5.0e13. PyMca uses 6.0e13, which makes K lines a fifth stronger relative to the same
 continuum. K and L lines of spekpy are 1.5 to 1.7 times as strong as Ebel's (``tests/physics/test_spekpy.py``).
 ``Tube.line_factor`` accounts for such differences.
 """
@@ -81,7 +81,7 @@ def source_settings(instrument: Instrument) -> SourceSettings:
 
 
 def source_spectrum(instrument: Instrument) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the spectrum at the sample.
+    """Return the spectrum of the source at the sample.
 
     Returns
     -------
@@ -108,7 +108,7 @@ def source_spectrum(instrument: Instrument) -> tuple[FloatArray, FloatArray, Flo
 
 
 def source_weights(instrument: Instrument, settings: SourceSettings | None = None) -> Array:
-    """Return the weights of ``source_spectrum`` for other settings of the source.
+    """Return the weights of ``source_spectrum``, with given settings of the source.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def source_weights(instrument: Instrument, settings: SourceSettings | None = Non
     else:
         photons = _as_like(_sorted_spectrum(instrument.source_spectrum)[1], reference_array)
     if instrument.optic is not None:
-        photons = photons * _as_like(instrument.optic.at(energy_kev), reference_array)
+        photons = photons * _as_like(instrument.optic.transmission_at(energy_kev), reference_array)
     return photons * xp.exp(-optical_depth)
 
 
@@ -223,7 +223,7 @@ def _tube_photons(
     edge_kev = np.ones(energy_kev.size)
     edge_kev[is_line] = [_line_edge(tube.anode, int(line)) for line in line_index[is_line]]
     threshold_kev = _as_like(np.where(is_line, edge_kev, energy_kev), reference_array)
-    # the overvoltage is at least 1, where the number of photons is zero
+    # the overvoltage is limited to 1, at which the number of photons is zero
     overvoltage = xp.clip(settings.voltage_kv / threshold_kev, min=1.0 + 1e-6)
     anode_number = atomic_number(tube.anode)
     exponent = 1.109 - 0.00435 * anode_number + 0.00175 * settings.voltage_kv
@@ -241,7 +241,7 @@ def _tube_photons(
 def _anode_escape(
     tube: Tube, energy_kev: FloatArray, overvoltage: Array, settings: SourceSettings, reference_array: Array
 ) -> Array:
-    """Return the fraction of photons that leave the anode (Ebel 1999, eqs. 4-5; mean depth from Love & Scott 1978)."""
+    """Return the fraction of photons that leave the anode (Ebel 1999, equations 4-5; depth: Love & Scott 1978)."""
     xp = array_namespace(reference_array)
     anode_number, voltage_kv = atomic_number(tube.anode), settings.voltage_kv
     mean_ionisation = 0.0135 * anode_number
@@ -264,7 +264,7 @@ def _anode_escape(
     attenuation = _as_like(mass_attenuation(tube.anode, energy_kev), reference_array)
     if tube.target_um is None:
         return _mean_transmission(2.0 * attenuation * mean_depth * sine_in / sine_out)
-    # X-rays leave a foil on the far side; electrons that pass through it produce fewer of them
+    # X-rays leave a foil on the far side; electrons that pass through the foil produce fewer X-rays
     total_depth, foil_thickness = (
         2.0 * mean_depth * sine_in,
         xraylib.ElementDensity(anode_number) * tube.target_um * CM_PER_UM,
@@ -275,7 +275,7 @@ def _anode_escape(
 
 
 def _mean_transmission(depth: Array) -> Array:
-    """Return the mean transmission from depths uniform between zero and an optical depth."""
+    """Return the mean transmission over depths from zero to an optical depth."""
     xp = array_namespace(depth)
     return xp.where(depth > 1e-9, -xp.expm1(-depth) / xp.clip(depth, min=1e-9), 1.0)
 
@@ -296,7 +296,7 @@ def _line_photons(
 ) -> Array:
     """Return the photons of the anode's lines, photons / (s sr mA); zero for other entries.
 
-    From Ebel 1999, eqs. 6-9, and Ebel 2003, eq. 4.
+    The formulas are from Ebel 1999, equations 6-9, and Ebel 2003, equation 4.
     """
     xp = array_namespace(reference_array)
     anode_number = atomic_number(anode)
@@ -314,7 +314,7 @@ def _line_photons(
         )
         yield_factor[entry_index] = _shell_constant(shell, anode_number) * photons_per_vacancy
         n_electrons[entry_index], stopping_factor[entry_index] = (2.0, 0.35) if shell == "K" else (8.0, 0.25)
-    # stopping power factor and backscatter, eqs. 7-8
+    # stopping power factor and backscatter, equations 7-8
     energy_term = overvoltage * xp.log(overvoltage) + 1.0 - overvoltage
     stopping_correction = (
         xp.sqrt(overvoltage) * xp.log(overvoltage) + 2.0 * (1.0 - xp.sqrt(overvoltage))
@@ -344,7 +344,7 @@ def _line_edge(anode: str, line: int) -> float:
 
 
 def _check_settings(settings: SourceSettings) -> None:
-    """Check the limits of ``Tube``, ``Filter`` and ``Geometry``, which an optimiser may exceed."""
+    """Raise an error for settings outside the limits of the instrument, which an optimiser may exceed."""
     max_thickness = np.finfo(np.float64).max
     limits = {"voltage_kv": (5.0, 100.0), "electron_angle_deg": (1e-3, 90.0), "takeoff_angle_deg": (1e-3, 90.0)}
     for name in SourceSettings.__dataclass_fields__:

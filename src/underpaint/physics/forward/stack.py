@@ -15,7 +15,8 @@ Array = Any
 """A numpy or torch array; the array API standard defines no Python type."""
 
 REFERENCE_ENERGY_KEV, MIN_CUT_DEPTH, CUT_DEPTHS = 10.0, 15.0, (1.0, 4.0, 12.0)
-"""Layers with an optical depth (along the normal, at this energy) above ``MIN_CUT_DEPTH`` are cut at ``CUT_DEPTHS``."""
+"""Layers with an optical depth above ``MIN_CUT_DEPTH`` along the normal, at the reference energy, are cut at
+``CUT_DEPTHS``."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Stack:
             or self.areal_density.ndim != 2
         ):
             raise SampleError(
-                f"Cannot stack layers: areal densities of shape {tuple(self.areal_density.shape)} and mass fractions of shape "
-                f"{tuple(self.fractions.shape)} do not match {len(self.elements)} elements; give (n_sample, "
+                f"Cannot stack layers: areal densities of shape {tuple(self.areal_density.shape)} and mass fractions of "
+                f"shape {tuple(self.fractions.shape)} do not match {len(self.elements)} elements; give (n_sample, "
                 "n_layer) and (n_sample, n_layer, n_element)."
             )
 
@@ -77,7 +78,7 @@ class CutLayers:
 
 
 def cut_thick_layers(stratigraphies: Sequence[Stratigraphy]) -> CutLayers:
-    """Cut opaque layers into parts: most emission comes from near the surface, where cells must be thin."""
+    """Cut opaque layers into parts, so that cells near the surface, where most emission originates, are thin."""
     parts_by_layer = [[_cut_layer(layer) for layer in sample_parts.layers] for sample_parts in stratigraphies]
     if all(len(layer_parts) == 1 for sample_parts in parts_by_layer for layer_parts in sample_parts):
         return CutLayers(list(stratigraphies), None)
@@ -105,7 +106,7 @@ def join_layer_parts(photons: Array, layer_of_part: NDArray[np.float64]) -> Arra
 
 
 def _cut_layer(layer: Layer) -> list[Layer]:
-    """Return the parts of a layer from the top down; the layer itself if it is not opaque."""
+    """Return the parts of a layer from the top down, or the layer itself if it is not opaque."""
     energy_kev = np.asarray([REFERENCE_ENERGY_KEV])
     attenuation = sum(
         fraction * float(mass_attenuation(name, energy_kev)[0]) for name, fraction in layer.mass_fractions.items()

@@ -1,8 +1,8 @@
 """Emission of batches of layered samples: fluorescence and scatter.
 
-First-order scatter of the tube radiation is computed in closed form; higher orders, and the fluorescence that they
-excite, are followed from cell to cell. Array dimensions: ``n`` samples, ``j`` layers, ``c`` cells, ``k`` directions,
-``g`` nodes, ``e`` source energies, ``p`` lines.
+First-order scatter of the tube radiation is computed in closed form. Scatter of higher orders, and the fluorescence
+that it excites, are followed from cell to cell. Array dimensions: ``n`` samples, ``j`` layers, ``c`` cells, ``k``
+directions, ``g`` nodes, ``e`` source energies, ``p`` lines.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -54,14 +54,14 @@ from underpaint.physics.materials import Stratigraphy
 from underpaint.runtime.threads import one_blas_thread
 
 BATCH_SIZE = 16
-"""Number of samples that are computed at once: their arrays then fit into the processor's cache."""
+"""Number of samples per batch; arrays of a batch fit into the processor's cache."""
 STRATIGRAPHIES_PER_PART = 256
-"""Number of stratigraphies that ``emit_parts`` computes at once."""
+"""Number of stratigraphies in each part that ``emit_parts`` computes."""
 
 
 @dataclass(frozen=True)
 class Detail:
-    """Processes to follow, and their resolution.
+    """Orders of fluorescence and scatter in the transport calculation, and its accuracy.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class Detail:
         Include multiple scatter, and lines excited by scattered radiation.
     weakest_exciting : float
         Lines that could add less than this fraction to the primary fluorescence of any line are not followed as
-        exciting lines. The error is up to 0.3 % of a line at 1e-3 and negligible at 2e-5; smaller values take longer.
+        exciting lines. The error is up to 0.3 % of a line at 1e-3 and negligible at 2e-5. Smaller values take longer.
     cells : int
         Number of depth cells per layer, a multiple of four. The result is extrapolated from this number and half of it
         (Richardson 1911).
@@ -124,9 +124,10 @@ def emit(
 
     Notes
     -----
-    Primary fluorescence and first-order scatter are exact closed forms (Sherman 1955, eq. 9, for a stack of layers).
-    Higher orders follow photons from depth cell to depth cell in six directions (discrete ordinates, Chandrasekhar
-    1950), extrapolated in the number of cells (Richardson 1911). ``transport`` takes torch arrays.
+    Primary fluorescence and first-order scatter are exact closed forms (Sherman 1955, equation 9, for a stack of
+    layers). Photons of higher orders are followed from cell to cell in six directions (discrete ordinates,
+    Chandrasekhar 1950). Results are extrapolated to infinitely many cells (Richardson 1911). ``transport`` takes torch
+    arrays.
     """
     if not stratigraphies:
         raise SampleError("Cannot simulate an empty batch; give at least one stratigraphy.")
@@ -157,9 +158,9 @@ def emit_parts(
     detail: Detail | None = None,
     single: bool = False,
 ) -> Iterator[Emission]:
-    """Compute the emission of any number of stratigraphies, ``part`` of them at a time, in bounded memory.
+    """Compute the emission of any number of stratigraphies in bounded memory, ``part`` stratigraphies at a time.
 
-    Parameters and errors are those of ``emit``; yields the ``Emission`` of each part in turn.
+    Parameters and errors are those of ``emit``. Yields one ``Emission`` for each part.
     """
     remaining = iter(stratigraphies)
     while batch := list(islice(remaining, part)):
@@ -205,7 +206,7 @@ def transport(
     """Compute the emission of a stack of layers, as NumPy or torch arrays.
 
     With torch, derivatives propagate to the stack's areal densities and fractions (of the elements present) and to the
-    setting's weights and angles; move the setting to the stack's device with ``setting.to(stack.areal_density)``.
+    setting's weights and angles. Move the setting to the stack's device with ``setting.to(stack.areal_density)``.
 
     Parameters
     ----------
@@ -227,8 +228,8 @@ def transport(
 
     Notes
     -----
-    Layers are not cut. ``emit`` first cuts opaque layers (``cut_thick_layers``); do the same for layers with an optical depth
-    above 15, or their enhancement is inaccurate.
+    Layers are not cut. Cut layers with an optical depth above 15 first, as ``emit`` does with ``cut_thick_layers``, or
+    their enhancement is inaccurate.
     """
     _check_inputs(stack, setting, batch_size)
     xp = array_namespace(stack.areal_density)
@@ -350,7 +351,7 @@ def _higher_orders(
 
 
 def _extrapolate_cells(coarse_result: Array, fine_result: Array) -> Array:
-    """Return the extrapolation to infinitely many cells; the error of ``fine_result``, with twice the cells, is a quarter."""
+    """Return the extrapolation to infinitely many cells; twice the cells reduce the error to a quarter."""
     return array_namespace(fine_result).clip((4.0 * fine_result - coarse_result) / 3.0, min=0.0)
 
 
@@ -390,7 +391,7 @@ def first_order_scatter(batch: Batch) -> tuple[Array, Array]:
 
 
 def scatter_per_photon(stack: Stack, setting: Setting, n_cells: int = 4) -> tuple[Array, list[tuple[Array, Array]]]:
-    """Return the scatter of one photon of each source energy; the scatter of a source is the sum over its photons.
+    """Return the scatter per photon of each source energy; the scatter of a source is a weighted sum.
 
     Parameters
     ----------
@@ -538,14 +539,14 @@ def scattered_lines(
     Returns
     -------
     coherent : (n, j, n_line) array
-        Photons that leave towards the detector after coherent scatter, by layer of origin. The scattered fraction of
-        lines that are not followed is that of their family.
+        Photons that leave towards the detector after coherent scatter, by layer of origin. Lines outside the exciting
+        groups have the scattered fraction of their family.
     compton : (n, n_grid) array
         Photons that leave after Compton scatter.
     """
     xp = array_namespace(tracks)
     setting = batch.setting
-    # photons of the lines of each group
+    # track lengths of lines, from those of their groups
     layer_tracks = sum_over_cells(
         (tracks @ xp.permute_dims(exciting.line_fraction, (0, 2, 1))) * excited_cells.escape, excited_cells.n_cells
     )

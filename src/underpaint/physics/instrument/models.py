@@ -32,11 +32,11 @@ MAX_PHOTON_KEV = 200.0
 """Highest photon energy, keV, of Kissel's photoelectric cross sections in xraylib."""
 
 
-MAX_ENTRIES = 65_536
+MAX_TABLE_ENTRIES = 65_536
 """Largest number of entries of a table in an instrument file."""
 
 
-_N_NEIGHBOURS = 3
+_N_NEIGHBOUR_FAMILIES = 3
 """Number of neighbouring families from which the factor of a family is estimated."""
 
 
@@ -47,15 +47,15 @@ class Settings(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _check_size(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str):
+    def _check_length_and_text(cls, field_value: object, info: ValidationInfo) -> object:
+        if isinstance(field_value, str):
             # only a note may have several lines
-            text = " ".join(value.split()) if info.field_name == "note" else value
-            if fault := fault_of_name(text):
+            single_line = " ".join(field_value.split()) if info.field_name == "note" else field_value
+            if fault := fault_of_name(single_line):
                 raise ValueError(fault)
-        elif isinstance(value, tuple) and len(value) > MAX_ENTRIES:
-            raise ValueError(f"{len(value)} entries; up to {MAX_ENTRIES} are allowed")
-        return value
+        elif isinstance(field_value, tuple) and len(field_value) > MAX_TABLE_ENTRIES:
+            raise ValueError(f"{len(field_value)} entries; up to {MAX_TABLE_ENTRIES} are allowed")
+        return field_value
 
 
 class Filter(Settings):
@@ -89,8 +89,8 @@ class Tube(Settings):
     @classmethod
     def _check_anode(cls, anode: str) -> str:
         if atomic_number(anode) not in ANODES:
-            limits = f"{symbol(ANODES[0])} to {symbol(ANODES[-1])}"
-            raise ValueError(f"{anode} is not an anode that the tube formula covers; use one from {limits}")
+            anode_range = f"{symbol(ANODES[0])} to {symbol(ANODES[-1])}"
+            raise ValueError(f"{anode} is not an anode that the tube formula covers; use one from {anode_range}")
         return anode
 
 
@@ -107,22 +107,26 @@ class SourceSpectrum(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> "SourceSpectrum":
-        widths = self.energy_kev if self.width_kev is None else self.width_kev
-        if not len(self.energy_kev) == len(self.weight) == len(widths) or not self.energy_kev:
-            lengths = f"energy_kev has {len(self.energy_kev)} entries, weight {len(self.weight)}"
-            raise ValueError(f"{lengths}, width_kev {len(widths)}; the numbers must be equal and not zero")
-        if min(self.energy_kev) <= 0 or min(self.weight) < 0 or min(widths) < 0:
+        width_kev = self.energy_kev if self.width_kev is None else self.width_kev
+        if not len(self.energy_kev) == len(self.weight) == len(width_kev) or not self.energy_kev:
+            length_text = f"energy_kev has {len(self.energy_kev)} entries, weight {len(self.weight)}"
+            raise ValueError(f"{length_text}, width_kev {len(width_kev)}; the numbers must be equal and not zero")
+        if min(self.energy_kev) <= 0 or min(self.weight) < 0 or min(width_kev) < 0:
             raise ValueError("energies must be positive (keV), weights and widths not negative")
         if max(self.energy_kev) > MAX_PHOTON_KEV:
             raise ValueError(
                 f"an energy is {max(self.energy_kev):g} keV; the tables of cross sections end at {MAX_PHOTON_KEV:g} keV"
             )
-        self._check_bins(widths if self.width_kev is not None else ())
+        self._check_bins(width_kev if self.width_kev is not None else ())
         return self
 
-    def _check_bins(self, widths: tuple[float, ...]) -> None:
-        bins = sorted((energy, width) for energy, width in zip(self.energy_kev, widths, strict=False) if width > 0)
-        for (lower_kev, lower_width_kev), (upper_kev, upper_width_kev) in pairwise(bins):
+    def _check_bins(self, width_kev: tuple[float, ...]) -> None:
+        continuum_bins = sorted(
+            (centre_kev, bin_width_kev)
+            for centre_kev, bin_width_kev in zip(self.energy_kev, width_kev, strict=False)
+            if bin_width_kev > 0
+        )
+        for (lower_kev, lower_width_kev), (upper_kev, upper_width_kev) in pairwise(continuum_bins):
             # energies in tables are rounded
             if upper_kev - lower_kev < 0.49 * (lower_width_kev + upper_width_kev) - 1e-3:
                 raise ValueError(
@@ -142,13 +146,13 @@ class Optic(Settings):
     @model_validator(mode="after")
     def _check(self) -> "Optic":
         if len(self.energy_kev) != len(self.transmission):
-            lengths = f"energy_kev has {len(self.energy_kev)} entries, transmission {len(self.transmission)}"
-            raise ValueError(f"{lengths}; equal numbers are needed")
+            length_text = f"energy_kev has {len(self.energy_kev)} entries, transmission {len(self.transmission)}"
+            raise ValueError(f"{length_text}; equal numbers are needed")
         if min(self.transmission) < 0 or self.energy_kev[0] <= 0 or not np.all(np.diff(self.energy_kev) > 0):
             raise ValueError("energies must be positive (keV) and increase, transmissions must not be negative")
         return self
 
-    def at(self, energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
+    def transmission_at(self, energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the transmission at the given energies, in keV."""
         return np.interp(energy_kev, self.energy_kev, self.transmission)
 
@@ -202,11 +206,11 @@ class Detector(Settings):
     dead_time_us: float = Field(0.0, ge=0, le=1e6, description="dead time per photon, us; 0: no dead time")
 
     @model_validator(mode="after")
-    def _check_shares(self) -> "Detector":
-        total = self.shelf_fraction + self.tail_fraction + self.long_tail_fraction
-        if not total < 1:
+    def _check_fractions(self) -> "Detector":
+        total_fraction = self.shelf_fraction + self.tail_fraction + self.long_tail_fraction
+        if not total_fraction < 1:
             raise ValueError(
-                f"shelf_fraction, tail_fraction and long_tail_fraction sum to {total:g}; the sum must be below 1"
+                f"shelf_fraction, tail_fraction and long_tail_fraction sum to {total_fraction:g}; the sum must be below 1"
             )
         return self
 
@@ -229,8 +233,8 @@ class Scale(Settings):
         if self.counts_per_s is None and self.counts_per_scatter is None:
             raise ValueError("neither counts_per_s nor counts_per_scatter is set; one is needed")
         if not len(self.families) == len(self.factors) == len(self.factor_errors):
-            lengths = f"families has {len(self.families)} entries, factors {len(self.factors)}"
-            raise ValueError(f"{lengths}, factor_errors {len(self.factor_errors)}; equal numbers are needed")
+            length_text = f"families has {len(self.families)} entries, factors {len(self.factors)}"
+            raise ValueError(f"{length_text}, factor_errors {len(self.factor_errors)}; equal numbers are needed")
         if min((*self.factors, *self.factor_errors), default=1.0) <= 0:
             raise ValueError("factors and their errors must be positive")
         return self
@@ -246,17 +250,21 @@ class Scale(Settings):
             return self.factors[index], self.factor_errors[index]
         if not self.families:
             return 1.0, 0.0
-        distances = [abs(np.log(_line_kev(family) / _line_kev(reference))) for reference in self.families]
-        log_factors = np.log([self.factors[index] for index in np.argsort(distances)[:_N_NEIGHBOURS]])
-        median = float(np.median(log_factors))
-        return float(np.exp(median)), float(np.median(np.abs(log_factors - median)) / 0.67)
+        log_energy_distances = [
+            abs(np.log(_line_kev(family) / _line_kev(reference_family))) for reference_family in self.families
+        ]
+        log_factors = np.log(
+            [self.factors[index] for index in np.argsort(log_energy_distances)[:_N_NEIGHBOUR_FAMILIES]]
+        )
+        median_log_factor = float(np.median(log_factors))
+        return float(np.exp(median_log_factor)), float(np.median(np.abs(log_factors - median_log_factor)) / 0.67)
 
 
 def _line_kev(family: str) -> float:
     """Return the energy of a family's strongest line, in keV."""
     element, _, shell = family.partition("_")
-    energy, rate = family_lines(element, shell, MAX_PHOTON_KEV)
-    return float(energy[rate.argmax()])
+    energy_kev, relative_intensity = family_lines(element, shell, MAX_PHOTON_KEV)
+    return float(energy_kev[relative_intensity.argmax()])
 
 
 class Instrument(Settings):
@@ -284,7 +292,7 @@ _MAX_SHOWN_VALUE = 1e15
 """Largest value that a message shows; integers of hundreds of digits cannot become floats."""
 
 
-def instrument_from(table: dict[str, Any], name: str) -> Instrument:
+def instrument_from(settings_table: dict[str, Any], name: str) -> Instrument:
     """Return the instrument that nested tables of settings describe.
 
     Raises
@@ -293,51 +301,64 @@ def instrument_from(table: dict[str, Any], name: str) -> Instrument:
         A setting is unknown or wrong; the message names the setting.
     """
     try:
-        return Instrument.model_validate(table)
+        return Instrument.model_validate(settings_table)
     except ValidationError as error:
         raise InstrumentError(
-            f"Cannot use the instrument {name!r}: {describe_faults(error.errors(), _hint)}."
+            f"Cannot use the instrument {name!r}: {describe_faults(error.errors(), _suggest_correction)}."
         ) from error
 
 
-def _model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
+def _settings_model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
     """Return the settings model that contains a field with a fault; None if there is none."""
     model: type[BaseModel] | None = Instrument
-    for part in location:
-        if isinstance(part, int):  # an entry of a tuple, whose settings belong to the tuple's name
+    for location_part in location:
+        if isinstance(location_part, int):  # an entry of a tuple, whose settings belong to the tuple's name
             continue
-        field = None if model is None else model.model_fields.get(part)
-        types = () if field is None else (field.annotation, *get_args(field.annotation))
+        model_field = None if model is None else model.model_fields.get(location_part)
+        field_types = () if model_field is None else (model_field.annotation, *get_args(model_field.annotation))
         model = next(
-            (candidate for candidate in types if isinstance(candidate, type) and issubclass(candidate, BaseModel)), None
+            (
+                field_type
+                for field_type in field_types
+                if isinstance(field_type, type) and issubclass(field_type, BaseModel)
+            ),
+            None,
         )
     return model
 
 
-def _hint(fault: Any) -> str:
+def _suggest_correction(fault: Any) -> str:
     """Return, in brackets, a suggestion for an unknown key or the value with its unit; "" if neither applies."""
-    model = _model_at(fault["loc"][:-1])
+    model = _settings_model_at(fault["loc"][:-1])
     if model is None or not fault["loc"]:
         return ""
-    key, value = str(fault["loc"][-1]), fault["input"]
+    field_name, setting_value = str(fault["loc"][-1]), fault["input"]
     if fault["type"] == "extra_forbidden":
-        matches = get_close_matches(key, model.model_fields, n=1)
-        suggestion = f"did you mean {matches[0]}?" if matches else f"known keys are {', '.join(model.model_fields)}"
+        similar_names = get_close_matches(field_name, model.model_fields, n=1)
+        suggestion = (
+            f"did you mean {similar_names[0]}?" if similar_names else f"known keys are {', '.join(model.model_fields)}"
+        )
         return f" (unknown key; {suggestion})"
-    if key not in model.model_fields or isinstance(value, bool) or not isinstance(value, int | float):
+    if (
+        field_name not in model.model_fields
+        or isinstance(setting_value, bool)
+        or not isinstance(setting_value, int | float)
+    ):
         return ""
-    if not abs(value) < _MAX_SHOWN_VALUE:
+    if not abs(setting_value) < _MAX_SHOWN_VALUE:
         return ""
-    unit = _UNIT_BY_SUFFIX.get(key.rpartition("_")[2], "")
+    unit = _UNIT_BY_SUFFIX.get(field_name.rpartition("_")[2], "")
     smaller_unit = {"keV": "eV", "kV": "V"}.get(unit)
-    fits_smaller_unit = smaller_unit is not None and _is_allowed(value / 1000, model.model_fields[key])
-    remedy = f"; is it in {smaller_unit}? then {value / 1000:g}" if fits_smaller_unit else ""
-    return f" (it is {value:g}{' ' if unit else ''}{unit}{remedy})"
+    is_valid_in_smaller_unit = smaller_unit is not None and _is_valid_setting(
+        setting_value / 1000, model.model_fields[field_name]
+    )
+    unit_hint = f"; is it in {smaller_unit}? then {setting_value / 1000:g}" if is_valid_in_smaller_unit else ""
+    return f" (it is {setting_value:g}{' ' if unit else ''}{unit}{unit_hint})"
 
 
-def _is_allowed(value: float, field: Any) -> bool:
+def _is_valid_setting(setting_value: float, model_field: Any) -> bool:
     try:
-        TypeAdapter(Annotated[field.annotation, *field.metadata]).validate_python(value)
+        TypeAdapter(Annotated[model_field.annotation, *model_field.metadata]).validate_python(setting_value)
     except ValidationError:
         return False
     return True
