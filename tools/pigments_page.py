@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from underpaint.physics.materials import Pigment, library, load_palette, palette_names
-from underpaint.physics.materials.library import HAND_GROUND_OIL_FACTOR, data_table
+from underpaint.physics.materials.library import OIL_FACTOR, data_table
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "pigments.md"
 HEAD = """# Pigments, palettes and what goes with them
@@ -166,16 +166,16 @@ def oil_section() -> str:
             if maker in paint:
                 ratios[maker].append(paint[maker] / absorbed)
         shown = (f"{paint[maker]:g}" if maker in paint else "" for maker in makers)
-        rows.append((f"`{paint['pigment']}`", f"{absorbed:g}", f"{HAND_GROUND_OIL_FACTOR * absorbed:.0f}", *shown))
+        rows.append((f"`{paint['pigment']}`", f"{absorbed:g}", f"{OIL_FACTOR * absorbed:.0f}", *shown))
     text = f"""
 ## How much binder
 
-`underpaint.physics.materials.pigment_to_binder_in_oil(pigments, factor={HAND_GROUND_OIL_FACTOR})` returns the grams of pigment per
+`underpaint.physics.materials.pigment_to_binder_in_oil(pigments, factor={OIL_FACTOR})` returns the grams of pigment per
 gram of oil from the oil absorption: the oil is `factor` times what the pigment takes up, so the ratio is
 `100 / (factor x oil)`.
 It is used only on request: `Paint` keeps 3 : 1, as Xu et al. 2022 do.
 
-The factor {HAND_GROUND_OIL_FACTOR} is from a public paint-physics note for paint ground by hand in the 18th and 19th century (it
+The factor {OIL_FACTOR} is from a public paint-physics note for paint ground by hand in the 18th and 19th century (it
 cites Watin's lead white); the note takes 1.2 for smalt and vermilion. Published recipes have more oil, and
 scatter widely:
 

@@ -427,8 +427,8 @@ def count(expected: NDArray[np.floating], *, rng: np.random.Generator) -> NDArra
     count_range = (float(np.min(expected)), float(np.max(expected))) if expected.size else (0.0, 0.0)
     if not (count_range[0] >= 0 and count_range[1] <= MAX_COUNTS):
         raise SampleError(
-            f"Cannot draw counts: the expected counts of a channel range from {count_range[0]:g} to {count_range[1]:g}; "
-            f"0 to {MAX_COUNTS:g} are possible. Ask for fewer counts, or for expected counts without noise."
+            f"Cannot draw counts: the expected counts of a channel range from {count_range[0]:g} to {count_range[1]:g}"
+            f"; 0 to {MAX_COUNTS:g} are possible. Ask for fewer counts, or for expected counts without noise."
         )
     return rng.poisson(np.asarray(expected, dtype=np.float64)).astype(np.int32)
 

@@ -48,8 +48,8 @@ class Stack:
             or self.areal_density.ndim != 2
         ):
             raise SampleError(
-                f"Cannot stack layers: areal densities of shape {tuple(self.areal_density.shape)} and mass fractions of "
-                f"shape {tuple(self.fractions.shape)} do not match {len(self.elements)} elements; give (n_sample, "
+                f"Cannot stack layers: areal densities of shape {tuple(self.areal_density.shape)} and mass fractions "
+                f"of shape {tuple(self.fractions.shape)} do not match {len(self.elements)} elements; give (n_sample, "
                 "n_layer) and (n_sample, n_layer, n_element)."
             )
 

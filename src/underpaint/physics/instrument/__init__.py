@@ -54,7 +54,7 @@ def preset_names() -> tuple[str, ...]:
 def load_instrument(name_or_path: str | Path) -> Instrument:
     """Read a preset by name, or an instrument file or PyMca configuration (``.cfg``) by path.
 
-    A configuration is read with :func:`~underpaint.physics.instrument.pymca.read_pymca`.
+    :func:`~underpaint.physics.instrument.pymca.read_pymca` reads a PyMca configuration.
 
     Raises
     ------
@@ -87,9 +87,9 @@ def save_instrument(
     path : str or Path
         File to write.
     only_known : bool
-        Omit settings that have default values only, so that a reader of the file does not take them for known values.
+        Omit settings that were not set, so that a reader of the file does not mistake default values for known values.
     replace : bool
-        Whether an existing file is replaced; otherwise it is an error.
+        Whether to replace an existing file; if not, an existing file is an error.
 
     Raises
     ------
@@ -124,8 +124,8 @@ def read_source_spectrum(path: str | Path) -> SourceSpectrum:
     for row_number, table_row in enumerate(table_rows, start=1):
         if not _are_finite_numbers(table_row) or len(table_row) not in {2, 3} or len(table_row) != len(table_rows[0]):
             raise InstrumentError(
-                f"Cannot read the source spectrum {spectrum_path}: row {row_number} holds {' '.join(table_row)[:80]!r}; each row "
-                "needs energy in keV and photons, and all rows or none the bin width in keV."
+                f"Cannot read the source spectrum {spectrum_path}: row {row_number} holds {' '.join(table_row)[:80]!r}"
+                "; each row needs energy (keV) and photons, and either all rows or no row the bin width (keV)."
             )
     columns = [
         tuple(float(number_text) for number_text in column_texts) for column_texts in zip(*table_rows, strict=True)

@@ -41,7 +41,7 @@ _N_NEIGHBOUR_FAMILIES = 3
 
 
 class Settings(BaseModel):
-    """Base class of settings: immutable; unknown fields and values that are not finite are refused."""
+    """Immutable base class of settings that rejects unknown fields and values that are not finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -61,8 +61,8 @@ class Settings(BaseModel):
 class Filter(Settings):
     """A homogeneous sheet in the beam."""
 
-    formula: str = Field(description="chemical formula of the material, e.g. 'Al' or 'C22H10N2O5'")
-    density: float = Field(gt=0, le=23, description="g/cm3; osmium, the densest material, has 22.6")
+    formula: str = Field(description="chemical formula of the material, such as 'Al' or 'C22H10N2O5'")
+    density: float = Field(gt=0, le=23, description="density, g/cm3; osmium, the densest material, has 22.6")
     thickness_um: float = Field(ge=0, le=1e6, description="thickness along the beam, um")
 
 
@@ -95,7 +95,7 @@ class Tube(Settings):
 
 
 class SourceSpectrum(Settings):
-    """A tabulated source spectrum that replaces that of the tube.
+    """A tabulated source spectrum that replaces the spectrum of the tube.
 
     ``weight`` is the number of photons (on any scale) of each entry of ``energy_kev``. An entry is a bin of a continuum
     if its ``width_kev`` is above zero, else monochromatic.
@@ -127,7 +127,7 @@ class SourceSpectrum(Settings):
             if bin_width_kev > 0
         )
         for (lower_kev, lower_width_kev), (upper_kev, upper_width_kev) in pairwise(continuum_bins):
-            # energies in tables are rounded
+            # the tolerance allows for rounded energies in tables
             if upper_kev - lower_kev < 0.49 * (lower_width_kev + upper_width_kev) - 1e-3:
                 raise ValueError(
                     f"the bins about {lower_kev:g} and {upper_kev:g} keV overlap; width_kev is the full width of a bin"
@@ -137,7 +137,7 @@ class SourceSpectrum(Settings):
 class Optic(Settings):
     """A polycapillary or another optic in the beam, described by a table of its transmission.
 
-    The transmission is interpolated linearly; outside the table it is that of the first or last entry.
+    The transmission is interpolated linearly. The first and the last entry also apply outside the table.
     """
 
     energy_kev: tuple[float, ...] = Field(min_length=2)
@@ -165,15 +165,15 @@ class Geometry(Settings):
     scatter_angle_deg: float | None = Field(
         None, gt=0, le=180, description="scattering angle; None: incidence + take-off"
     )
-    source_air_cm: float = Field(1.0, ge=0, description="air between tube and sample, cm")
-    detector_air_cm: float = Field(1.0, ge=0, description="air between sample and detector, cm")
+    source_air_cm: float = Field(1.0, ge=0, description="path in air between tube and sample, cm")
+    detector_air_cm: float = Field(1.0, ge=0, description="path in air between sample and detector, cm")
     seen_air_cm: float = Field(
         0.0, ge=0, description="length of the beam in air in the detector's view (argon lines, scatter), cm"
     )
 
     @property
     def scattering_angle_deg(self) -> float:
-        """The scattering angle in use, in degrees."""
+        """Scattering angle in degrees; by default the sum of incidence and take-off angle."""
         if self.scatter_angle_deg is not None:
             return self.scatter_angle_deg
         return self.incidence_angle_deg + self.takeoff_angle_deg
@@ -201,7 +201,10 @@ class Detector(Settings):
     zero_kev: float = Field(0.0, ge=-1000, le=1000, description="energy of channel 0, keV")
     n_channel: int = Field(4096, ge=16, le=65536)
     pulse_pair_us: float = Field(
-        0.0, ge=0, le=1e6, description="pulse-pair resolution: closer photons are recorded as one, us; 0: no pile-up"
+        0.0,
+        ge=0,
+        le=1e6,
+        description="pulse-pair resolution, us: time within which photons are recorded as one; 0: no pile-up",
     )
     dead_time_us: float = Field(0.0, ge=0, le=1e6, description="dead time per photon, us; 0: no dead time")
 
@@ -210,7 +213,8 @@ class Detector(Settings):
         total_fraction = self.shelf_fraction + self.tail_fraction + self.long_tail_fraction
         if not total_fraction < 1:
             raise ValueError(
-                f"shelf_fraction, tail_fraction and long_tail_fraction sum to {total_fraction:g}; the sum must be below 1"
+                f"shelf_fraction, tail_fraction and long_tail_fraction sum to {total_fraction:g}; "
+                "the sum must be below 1"
             )
         return self
 
@@ -224,7 +228,9 @@ class Scale(Settings):
     )
     error: float = Field(0.05, gt=0, lt=2, description="relative standard uncertainty of the scale")
     families: tuple[str, ...] = ()
-    factors: tuple[float, ...] = Field((), description="measured over modelled counts of each family, over the scale")
+    factors: tuple[float, ...] = Field(
+        (), description="ratio of measured to modelled counts of each family, relative to the scale"
+    )
     factor_errors: tuple[float, ...] = Field((), description="relative standard uncertainties of the factors")
     note: str = ""
 
@@ -242,8 +248,8 @@ class Scale(Settings):
     def factor(self, family: str) -> tuple[float, float]:
         """Return a family's factor and its relative error.
 
-        The factor varies smoothly with energy. For a family that the standard lacks, it is the median of the factors of
-        the three families nearest in energy, and the error is their spread.
+        The factor varies smoothly with energy. For a family that the standard lacks, the factor is the median over the
+        three families nearest in energy, and the error is the spread of their factors.
         """
         if family in self.families:
             index = self.families.index(family)
@@ -282,14 +288,14 @@ class Instrument(Settings):
 
     @property
     def highest_kev(self) -> float:
-        """Highest energy of the source photons, keV: no edge above it is excited."""
+        """Highest energy of the source photons, keV; edges of higher energy are not excited."""
         return self.tube.voltage_kv if self.source_spectrum is None else max(self.source_spectrum.energy_kev)
 
 
 _UNIT_BY_SUFFIX = {"kev": "keV", "kv": "kV", "um": "um", "cm": "cm", "deg": "degree", "us": "us"}
 """Unit of a setting, by the suffix of its name."""
 _MAX_SHOWN_VALUE = 1e15
-"""Largest value that a message shows; integers of hundreds of digits cannot become floats."""
+"""Largest value that a message shows, since larger integers may not be convertible to floats."""
 
 
 def instrument_from(settings_table: dict[str, Any], name: str) -> Instrument:
@@ -309,10 +315,10 @@ def instrument_from(settings_table: dict[str, Any], name: str) -> Instrument:
 
 
 def _settings_model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
-    """Return the settings model that contains a field with a fault; None if there is none."""
+    """Return the settings model that contains a faulty field; None if no model does."""
     model: type[BaseModel] | None = Instrument
     for location_part in location:
-        if isinstance(location_part, int):  # an entry of a tuple, whose settings belong to the tuple's name
+        if isinstance(location_part, int):  # the index of an entry of a tuple; the field is the tuple
             continue
         model_field = None if model is None else model.model_fields.get(location_part)
         field_types = () if model_field is None else (model_field.annotation, *get_args(model_field.annotation))
@@ -328,7 +334,7 @@ def _settings_model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
 
 
 def _suggest_correction(fault: Any) -> str:
-    """Return, in brackets, a suggestion for an unknown key or the value with its unit; "" if neither applies."""
+    """Return a suggestion for an unknown key, or a value with its unit, in brackets; "" if neither applies."""
     model = _settings_model_at(fault["loc"][:-1])
     if model is None or not fault["loc"]:
         return ""
@@ -352,7 +358,7 @@ def _suggest_correction(fault: Any) -> str:
     is_valid_in_smaller_unit = smaller_unit is not None and _is_valid_setting(
         setting_value / 1000, model.model_fields[field_name]
     )
-    unit_hint = f"; is it in {smaller_unit}? then {setting_value / 1000:g}" if is_valid_in_smaller_unit else ""
+    unit_hint = f"; for a value in {smaller_unit}, write {setting_value / 1000:g}" if is_valid_in_smaller_unit else ""
     return f" (it is {setting_value:g}{' ' if unit else ''}{unit}{unit_hint})"
 
 

@@ -38,14 +38,14 @@ _AIR_TOLERANCE = 0.02
 _MAX_MATERIAL_NESTING = 10
 
 _CRYSTAL_REASON = "only crystals of one element are modelled; silicon is used instead"
-_SAMPLE_REASON = "the sample is not part of an instrument; in Python it is the matrix of the configuration"
+_SAMPLE_REASON = "the sample is not part of an instrument; in Python, use the matrix of the configuration"
 _REASON_BY_SECTION = {
-    "fit": "background, channel range or convergence of PyMca's fit; here they are chosen for each scan",
-    "detector": "limits, sum peaks or escape of PyMca's fit; escape is always modelled here, pile-up by count rate",
+    "fit": "background, channel range and convergence of PyMca's fit; this package chooses them for each scan",
+    "detector": "limits, sum peaks and escape of PyMca's fit; this package models sum peaks and escape differently",
     "peakshape": "a limit of PyMca's fit, or a shape that its hypermetflag does not use",
-    "concentrations": "flux, time or solid angle of a quantification, which are not part of an instrument",
+    "concentrations": "flux, time and solid angle of a quantification are not part of an instrument",
     "multilayer": _SAMPLE_REASON,
-    "userattenuators": "a table of transmission in front of the detector, where only sheets of a material are modelled",
+    "userattenuators": "a table of transmission in front of the detector; only sheets of a material are modelled",
     "tube": "a setting of PyMca's tube calculator, which did not compute the energies in [fit]",
     "xrfmc": "settings of a Monte Carlo program",
     "fisx": "results of a correction that PyMca stores",
@@ -65,7 +65,7 @@ class Untranslated:
     value : str
         Value as written in the file.
     reason : str
-        Why it was not translated.
+        Why the entry was not translated.
     """
 
     entry: str
@@ -75,7 +75,7 @@ class Untranslated:
 
 @dataclass(frozen=True)
 class PymcaConfiguration:
-    """A PyMca fit configuration in the terms of this package.
+    """A PyMca fit configuration, converted to objects of this package.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class PymcaConfiguration:
     untranslated: tuple[Untranslated, ...]
 
     def axis(self, n_channel: int) -> EnergyAxis:
-        """Return the energy axis for a number of channels, which the configuration does not contain.
+        """Return the energy axis for a given number of channels.
 
         Raises
         ------
@@ -138,7 +138,7 @@ def read_pymca(path: str | Path) -> PymcaConfiguration:
 
     References
     ----------
-    V. A. Sole et al., Spectrochim. Acta B 62 (2007) 63-68 (PyMca).
+    Solé et al. 2007, Spectrochimica Acta B 62, 63-68 (PyMca).
     """
     return _ConfigurationReader(Path(path)).configuration()
 
@@ -149,7 +149,7 @@ class _CaseSensitiveParser(ConfigParser):
 
 
 class _ConfigurationReader:
-    """Reads one file. Translated entries are removed from ``sections``, so that untranslated entries remain."""
+    """Reader of one configuration, which removes translated entries from ``sections``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -190,8 +190,10 @@ class _ConfigurationReader:
 
     def _parse_sections(self, file_bytes: bytes) -> dict[str, dict[str, str]]:
         if b"\0" in file_bytes:
-            self._fail("it is a binary file", "PyMca's configurations are text. Save it from PyMca as .cfg")
-        # PyMca writes % as %%, for an interpolation that no entry uses
+            self._fail(
+                "the file is binary", "PyMca's configurations are text. Save the configuration from PyMca as .cfg"
+            )
+        # PyMca writes % as %%, but no entry uses interpolation
         config_parser = _CaseSensitiveParser(interpolation=None)
         try:
             file_text = file_bytes.decode("utf-8")
@@ -202,7 +204,8 @@ class _ConfigurationReader:
         except ParserError as error:
             parser_message = plain_text(" ".join(str(error).split()))[:200]
             self._fail(
-                f"it is not written as [section] and name = value ({parser_message})", "Save it again from PyMca"
+                f"the file is not written as [section] and name = value ({parser_message})",
+                "Save the configuration again from PyMca",
             )
         sections = {
             name: {option: value.replace("%%", "%") for option, value in config_parser[name].items()}
@@ -211,8 +214,9 @@ class _ConfigurationReader:
         if not any(name in sections for name in _REQUIRED_SECTIONS):
             section_names = ", ".join(f"[{plain_text(name)[:30]}]" for name in [*sections][:5]) or "none"
             self._fail(
-                f"it has none of the sections [{'], ['.join(_REQUIRED_SECTIONS)}] (its sections: {section_names})",
-                "Give a fit configuration that PyMca saved; an instrument file of this program ends in .toml",
+                f"the file has none of the sections [{'], ['.join(_REQUIRED_SECTIONS)}] "
+                f"(its sections: {section_names})",
+                "Give a fit configuration that PyMca saved; instrument files of this program end in .toml",
             )
         return sections
 
@@ -249,7 +253,7 @@ class _ConfigurationReader:
                 self.detector[detector_field] = number
         gain_kev = self.detector.get("gain_kev", _MAX_CHANNEL_KEV)
         if not 0 < gain_kev <= _MAX_CHANNEL_KEV:
-            remedy = f"is it in eV? then {gain_kev / 1000:g}" if gain_kev > 0 else "correct it"
+            remedy = f"for a value in eV, write {gain_kev / 1000:g}" if gain_kev > 0 else "correct the gain"
             self._fail(
                 f"detector.gain is {gain_kev:g} keV", f"0 to {_MAX_CHANNEL_KEV} keV per channel are allowed; {remedy}"
             )
@@ -264,7 +268,9 @@ class _ConfigurationReader:
         fit_function = self._pop_number("fit", "fitfunction")
         if fit_function:
             self._add_untranslated(
-                "fit.fitfunction", f"{fit_function:g}", "pseudo-Voigt peaks; Gaussians with tails are fitted here"
+                "fit.fitfunction",
+                f"{fit_function:g}",
+                "pseudo-Voigt peaks are not modelled; Gaussians with tails are used",
             )
             return
         area_ratio = {"st": 0.0, "lt": 0.0}
@@ -275,20 +281,20 @@ class _ConfigurationReader:
                 if area_ratio[option_prefix] < 0:
                     self._fail(
                         f"peakshape.{option_prefix}_arearatio is {area_ratio[option_prefix]:g}",
-                        "It must be 0 or more; correct it",
+                        "Write a ratio of 0 or more",
                     )
                 tail_width_kev = self._pop_number("peakshape", f"{option_prefix}_sloperatio", "keV")
                 if tail_width_kev is not None:
                     self.detector[f"{tail_name}_width_kev"] = tail_width_kev
         for option_prefix, (tail_name, flag_bit) in tail_options.items():
             if shape_flags & flag_bit:
-                # PyMca's ratio is relative to the Gaussian, the fraction here to the full peak
+                # PyMca's ratio is relative to the Gaussian, this package's fraction to the full peak
                 self.detector[f"{tail_name}_fraction"] = area_ratio[option_prefix] / (
                     1 + area_ratio["st"] + area_ratio["lt"]
                 )
         if shape_flags & STEP_TAIL_FLAG:
             step_height = self._pop_option("peakshape", "step_heightratio")
-            reason = "a step of constant height; the shelf here has a constant area (detector.shelf_fraction)"
+            reason = "PyMca's step has a constant height, detector.shelf_fraction a constant area"
             self._add_untranslated("peakshape.step_heightratio", step_height, reason)
 
     def _read_attenuators(self) -> None:
@@ -312,7 +318,9 @@ class _ConfigurationReader:
         )
         if abs(covered_fraction - 1) > 1e-10:
             self._add_untranslated(
-                entry, ", ".join(attenuator_values), "it covers a part of the beam; here sheets cover the whole beam"
+                entry,
+                ", ".join(attenuator_values),
+                "the sheet covers a part of the beam; only sheets across the whole beam are modelled",
             )
             return
         is_beam_filter = re.fullmatch(r"BEAMFILTER\d", name.upper()) is not None
@@ -345,7 +353,7 @@ class _ConfigurationReader:
         if len(attenuator_values) < 4:
             self._fail(
                 f"{entry} has {len(attenuator_values)} values ({plain_text(', '.join(attenuator_values))[:60]})",
-                "Four are needed: in use (0 or 1), material, density in g/cm3, thickness in cm. Correct it",
+                "Write four values: in use (0 or 1), material, density in g/cm3, thickness in cm",
             )
         self._mass_fractions(attenuator_values[1], entry)
         return (
@@ -374,7 +382,7 @@ class _ConfigurationReader:
                 del multilayer_options[name]
         if not in_use:
             angle_text = ", ".join(attenuator_values[4:6])
-            reason = "the matrix is switched off; PyMca uses its angles (degree) only when it is on"
+            reason = "the matrix is switched off, so that PyMca ignores its angles (degree)"
             self._add_untranslated(f"{entry} (angles)", angle_text, reason)
             return
         if len(attenuator_values) < 6:
@@ -389,7 +397,7 @@ class _ConfigurationReader:
         elif not active_layers:
             self._fail(
                 f"{entry} is a MULTILAYER and no layer in [multilayer] is in use",
-                "At least one must have the flag 1. Switch the layers on, or the matrix off",
+                "Give at least one layer the flag 1, or switch the matrix off",
             )
         self.matrix = tuple(
             self._make_layer(name, layer_values) for name, layer_values in sorted(active_layers.items())
@@ -421,7 +429,7 @@ class _ConfigurationReader:
             )
 
     def _read_source(self) -> dict[str, Any]:
-        """Return the settings of the tube or of the source spectrum; empty if no energy is in use."""
+        """Return the settings of the tube or of the source spectrum, or an empty dictionary if no energy is in use."""
         option_texts = {
             name: self._pop_option("fit", name) or ""
             for name in ("energy", "energyweight", "energyflag", "energyscatter")
@@ -449,7 +457,8 @@ class _ConfigurationReader:
         if source_rows[-1][0] > MAX_PHOTON_KEV:
             self._fail(
                 f"fit.energy holds {source_rows[-1][0]:g} keV",
-                f"Up to {MAX_PHOTON_KEV:g} keV are read; is it in eV? then {source_rows[-1][0] / 1000:g}",
+                f"Energies up to {MAX_PHOTON_KEV:g} keV are read; "
+                f"for a value in eV, write {source_rows[-1][0] / 1000:g}",
             )
         tube = self._read_tube(source_rows)
         if tube is not None:
@@ -473,7 +482,7 @@ class _ConfigurationReader:
         return {"source_spectrum": source_settings}
 
     def _read_tube(self, source_rows: Sequence[tuple[float, float, bool]]) -> dict[str, Any] | None:
-        """Return the tube if PyMca computed the energies from it (lines and continuum), else None."""
+        """Return the tube from which PyMca computed the energies (lines and continuum), if any, else None."""
         tube_options = self.sections.get("tube", {})
         anode, voltage_kv = (
             tube_options.get("anode", ""),
@@ -557,7 +566,7 @@ class _ConfigurationReader:
         return all(abs(fractions.get(name, 0.0) - AIR[name]) < _AIR_TOLERANCE for name in ("N", "O"))
 
     def _formula_of_material(self, material: str) -> str:
-        """Return the formula of a material: its name if that is correct, else its atomic percentages."""
+        """Return the formula of a material: its name if it is a formula, else its atomic percentages."""
         element_fractions = self._mass_fractions(material)
         try:
             fractions_of_name = mass_fractions(material)
@@ -575,7 +584,7 @@ class _ConfigurationReader:
             return self._fractions_of_formula(material, entry)
         section = f"materials.{material}"
         if nesting_depth > _MAX_MATERIAL_NESTING:
-            self._fail(f"{section} contains itself", "Correct its CompoundList")
+            self._fail(f"{section} contains itself", "Correct the CompoundList of this material")
         compounds = [
             list_item.strip() for list_item in material_entries.get("CompoundList", "").split(",") if list_item.strip()
         ]
@@ -587,7 +596,7 @@ class _ConfigurationReader:
         if len(compounds) != len(compound_fractions) or not sum(compound_fractions) > 0 or min(compound_fractions) < 0:
             self._fail(
                 f"{section} has {len(compounds)} compounds and {len(compound_fractions)} mass fractions",
-                "Their numbers must be equal, and no fraction may be negative. Correct it",
+                "Give one mass fraction for each compound, none of them negative",
             )
         total_fractions: dict[str, float] = {}
         for compound, compound_fraction in zip(compounds, compound_fractions, strict=True):
@@ -612,7 +621,7 @@ class _ConfigurationReader:
 
 
 def formula_of_fractions(fractions: Mapping[str, float]) -> str:
-    """Return the formula of a hundred atoms with the given mass fractions."""
+    """Return the formula of one hundred atoms with the given mass fractions."""
     atoms = {element: mass_fraction / atomic_weight(element) for element, mass_fraction in fractions.items()}
     total_atoms = sum(atoms.values())
     atoms_per_hundred = {

@@ -21,10 +21,10 @@ MAX_PIGMENTS = 1000
 _VALID_YEARS = range(-40_000, 3001)
 PALETTE_KEYS = ("name", "label", "pigments", "first", "last", "painter", "source", "pigment_share")
 PIGMENT_SHARE = 0.01
-"""Mass fraction of an element in dry paint above which the element is attributed to a pigment; groups may differ."""
+"""Default mass fraction of an element in dry paint above which the element is attributed to a pigment."""
 _PIGMENT_SHARE_LIMITS = (1e-5, 0.3)
 """Smallest and largest mass fraction that networks can use as a threshold."""
-HAND_GROUND_OIL_FACTOR = 1.45
+OIL_FACTOR = 1.45
 """Oil in hand-ground paint relative to the oil absorption, from Watin's recipe of lead white (early 19th century)."""
 
 
@@ -57,7 +57,7 @@ class Pigment:
     groups : tuple of str
         Groups that the pigment belongs to by its elements; empty if it has no detectable line.
     reference_group : str
-        Name of the group in the reference, e.g. ``PBCR``.
+        Name of the group in the reference, such as ``PBCR``.
     accessory : tuple of str
         Detectable elements of the pigment, in too small an amount or too common to make it a member of their group.
     oil_absorption : float or None
@@ -105,8 +105,8 @@ class Pigment:
     def achievable_loading(self) -> float | None:
         """Largest mass fraction in a paint film; None if unknown.
 
-        Without ``loading`` it is ``100 / (100 + oil absorption)``: with less oil, the pigment is above its critical
-        volume concentration and encloses air (Asbeck & Van Loo 1949).
+        Without ``loading`` the value is ``100 / (100 + oil absorption)``. With less oil, the pigment is above its
+        critical volume concentration and encloses air (Asbeck & Van Loo 1949).
         """
         if self.loading is not None or self.oil_absorption is None:
             return self.loading
@@ -134,7 +134,7 @@ class PigmentGroup:
 
 @dataclass(frozen=True)
 class Palette:
-    """The pigments that a search is limited to, by their library names.
+    """Pigments to which a search is limited, by library name.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def palette_names() -> tuple[str, ...]:
 def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
     """Read a palette by name, or from a TOML file with ``name`` and ``pigments``.
 
-    A table ``[pigment_share]`` may set the threshold between trace and pigment of groups (``mercury_red = 0.005``).
+    An optional table ``[pigment_share]`` sets thresholds between trace and pigment by group (``mercury_red = 0.005``).
 
     Raises
     ------
@@ -274,7 +274,7 @@ def save_palette(palette: Palette, path: str | Path, *, replace: bool = True) ->
     palette : Palette
     path : str or Path
     replace : bool
-        Whether an existing file is replaced; otherwise it is an error.
+        Whether to replace an existing file; if not, an existing file is an error.
 
     Raises
     ------
@@ -289,7 +289,7 @@ def save_palette(palette: Palette, path: str | Path, *, replace: bool = True) ->
         temporary_path.write_text(to_toml(palette_table), "utf-8")
 
 
-def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = HAND_GROUND_OIL_FACTOR) -> float:
+def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = OIL_FACTOR) -> float:
     """Return the mass ratio of pigment to oil in a ground paint, from the oil absorption.
 
     Parameters
@@ -312,9 +312,9 @@ def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = H
 
     Notes
     -----
-    With the factor f and the oil absorption OA, the mass fraction of oil is ``f OA / (100 + f OA)``, hence the ratio is
-    ``100 / (f OA)``. The rule and its factors are from a public note on paint physics; ``docs/reference/pigments.md``
-    compares the ratios with published recipes.
+    For a factor f and an oil absorption OA, the mass fraction of oil is ``f OA / (100 + f OA)``, and the ratio of
+    pigment to oil is ``100 / (f OA)``. The rule and its factors are from a public note on paint physics. The page
+    ``docs/reference/pigments.md`` compares the ratios with published recipes.
 
     Examples
     --------
@@ -326,7 +326,8 @@ def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = H
         raise SampleError(f"Cannot grind {dict(pigments)}: shares must not be negative and must not all be zero.")
     if not factor >= 1:
         raise SampleError(
-            f"Cannot grind a paint with {factor} times the oil absorption: below 1 it encloses air; give 1 or more."
+            f"Cannot grind a paint with {factor} times the oil absorption: below 1 the paint encloses air; "
+            "give 1 or more."
         )
     oil_absorption = sum(share / total_share * _oil_absorption(name) for name, share in pigments.items())
     return 100.0 / (factor * oil_absorption)
@@ -343,7 +344,7 @@ def _oil_absorption(name: str) -> float:
 
 
 def mix_elements(components: Mapping[str, float]) -> dict[str, float]:
-    """Return the mass fractions by element of a mixture of formulas with given mass fractions."""
+    """Return the mass fraction of each element in a mixture of compounds with given mass fractions."""
     element_masses: dict[str, float] = {}
     for formula, share in components.items():
         for element, mass_fraction in mass_fractions(formula).items():
@@ -373,7 +374,7 @@ def _make_palette(palette_table: Mapping[str, Any], name: str) -> Palette:
     if unknown_keys:
         raise SampleError(
             f"Cannot use the palette {name!r}: it has the unknown keys {', '.join(unknown_keys)}; allowed "
-            f"are {', '.join(PALETTE_KEYS)}. Remove the others; new pigments belong into the library."
+            f"are {', '.join(PALETTE_KEYS)}. Remove the unknown keys; new pigments belong in the library."
         )
     pigments = palette_table.get("pigments")
     if (

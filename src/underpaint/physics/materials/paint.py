@@ -98,7 +98,7 @@ class Paint:
         return Layer(element_fractions, density, thickness_um, layer_name, layer_pigments)
 
     def _binder_components(self, binder: Mapping[str, Any]) -> dict[str, float]:
-        """Return the binder with its driers, by mass share of each formula."""
+        """Return the mass fraction of each compound in the binder with its driers."""
         components = formula_fractions(binder)
         drier_fractions: dict[str, float] = {}
         for drier_name, metal_fraction in self.driers.items():
@@ -110,7 +110,7 @@ class Paint:
         if any(metal_fraction < 0 for metal_fraction in self.driers.values()) or not drier_total < 1:
             raise SampleError(
                 f"Cannot dry {binder['label']} with {dict(self.driers)}: the mass of metal per mass of binder "
-                "must not be negative, and the driers must not exceed the binder; typical are 0.0005 to 0.01."
+                "must not be negative, and the driers must not exceed the binder; typical values are 0.0005 to 0.01."
             )
         return (
             components
@@ -135,14 +135,14 @@ def support_layer(name: str, thickness_um: float | None = None) -> Layer:
 
 
 def coating_layer(name: str, thickness_um: float | None = None) -> Layer:
-    """Return a varnish or dirt as a layer; the default is a typical thickness, in um."""
+    """Return a coating (varnish, dirt) as a layer; the default is a typical thickness, um."""
     return _layer_from_table("coating", name, thickness_um)
 
 
 def pigment_share(layer: Layer, element: str) -> dict[str, float]:
     """Return the fraction of an element's mass in a layer that is due to each pigment.
 
-    The remainder to one is from other sources (impurities, driers); the result is empty if the layer lacks the element.
+    The remainder to one is from other sources (impurities, driers). The result is empty if the layer lacks the element.
     """
     element_fraction = layer.mass_fractions.get(element, 0.0)
     if element_fraction <= 0:
@@ -172,7 +172,7 @@ def material_table_row(material_kind: str, name: str) -> dict[str, Any]:
 
 
 def formula_fractions(table_row: Mapping[str, Any]) -> dict[str, float]:
-    """Return the mass fraction by formula of an entry of the binders, supports or coatings."""
+    """Return the mass fraction of each compound in an entry of the tables of binders, supports or coatings."""
     return dict(table_row.get("components") or {table_row["formula"]: 1.0})
 
 

@@ -51,7 +51,8 @@ class Layer:
             )
         if not abs(fraction_sum - 1.0) <= FRACTION_TOLERANCE:
             raise SampleError(
-                f"Cannot use {layer_label}: its mass fractions sum to {fraction_sum:.8g}; they must sum to 1 within 1e-6."
+                f"Cannot use {layer_label}: its mass fractions sum to {fraction_sum:.8g}; "
+                "they must sum to 1 within 1e-6."
             )
         if not (np.isfinite(self.density) and self.density > 0):
             raise SampleError(f"Cannot use {layer_label}: density is {self.density} g/cm3; it must be positive.")
