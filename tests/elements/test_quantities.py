@@ -16,7 +16,7 @@ from underpaint.cli import app
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import Results
 from underpaint.elements import Quantifier, parse_composition, quantify, scale_from_standard
-from underpaint.elements.quantities import THICK_G_CM2, predicted, scatter_window
+from underpaint.elements.quantities import INFINITE_AREAL_DENSITY, predict_counts, scatter_window
 from underpaint.errors import CoverageError, InstrumentError, SampleError, ScanError
 from underpaint.io import read_results, save_scan
 from underpaint.physics.forward import axis_of, emit, render
@@ -52,7 +52,7 @@ def areas_of(
     counts: float = 1e5,
 ) -> tuple[Array, Array, Array]:
     """Return areas, deviations and scatter of spectra with so many counts in the lines."""
-    made = predicted(stratigraphies, instrument, AXIS, families, scatter_window(instrument, AXIS))
+    made = predict_counts(stratigraphies, instrument, AXIS, families, scatter_window(instrument, AXIS))
     area = made.counts.sum(axis=1)
     scale = counts / area.sum(axis=1)
     area = area * scale[:, None]
@@ -171,7 +171,9 @@ def test_an_element_that_is_not_there_rules_no_hypothesis_out() -> None:
 def standard() -> Scan:
     """A thick glass, 50 s live, that gives a known number of counts for one of the model."""
     fractions = parse_composition(GLASS)
-    return Scan(spectrum_of(Layer(fractions, 1.0, 1e4 * THICK_G_CM2), 50.0), AXIS, live_time_s=np.full((1, 1), 50.0))
+    return Scan(
+        spectrum_of(Layer(fractions, 1.0, 1e4 * INFINITE_AREAL_DENSITY), 50.0), AXIS, live_time_s=np.full((1, 1), 50.0)
+    )
 
 
 COUNTS_PER_S = 3e4 / 50.0

@@ -14,10 +14,10 @@ from underpaint.display.report.wording import percent
 from underpaint.elements.element_sources import (
     AIR,
     IMPURITY_RATIOS,
-    METAL_PARTS,
+    INSTRUMENT_METALS,
     MINERALS_OF_GROUNDS,
     drier_elements,
-    elements_of,
+    elements_of_pigments,
 )
 from underpaint.errors import SampleError
 from underpaint.physics.materials import library
@@ -148,7 +148,7 @@ def ordinary_source(line: _Line, anode: str | None) -> str:
         return "the tube's own lines, scattered"
     if anode is None and family in TUBE_FAMILIES:
         return "perhaps the tube's own lines, scattered; name the instrument to tell"
-    if element in METAL_PARTS and _is_even_and_faint(line):
+    if element in INSTRUMENT_METALS and _is_even_and_faint(line):
         return "metal parts of the instrument: even over the scan, and faint"
     if element in MINERALS_OF_GROUNDS:
         return "ground, support or dirt"
@@ -229,7 +229,9 @@ def _carriers(
 def _contained_elements(name: str) -> set[str]:
     pigment = library()[name]
     return {
-        element for element in elements_of([name]) if pigment.mass_fractions.get(element, 1.0) >= _MIN_MASS_FRACTION
+        element
+        for element in elements_of_pigments([name])
+        if pigment.mass_fractions.get(element, 1.0) >= _MIN_MASS_FRACTION
     }
 
 
