@@ -31,7 +31,7 @@ lead's L-alpha. An error of one per cent in the strong line has the same shape.
 ANODES = ("Mo", "Rh", "Pd", "Ag")
 """Anodes of common tubes whose K lines may be scattered by the sample, if the anode is unknown."""
 
-MIN_RECORDED_SHARE = 0.05
+MIN_RECORDED_FRACTION = 0.05
 """Smallest fraction of a family's counts in the fitted channels for which an area is fitted."""
 _MIN_GROUP_DISTANCE_KEV = 0.15
 _COMPTON_SIGMA_PER_KEV = 0.016
@@ -57,7 +57,7 @@ class Template:
         """(n_channel,) counts per channel for one count of the family."""
         return np.asarray(self.groups.sum(axis=0))
 
-    def with_ratios(self, ratio_factors: NDArray[np.float64]) -> "Template":
+    def scale_group_ratios(self, ratio_factors: NDArray[np.float64]) -> "Template":
         """Return the template with the fraction of each group multiplied by a factor, normalised to one count."""
         group_counts = self.groups.sum(axis=1)
         return Template(
@@ -90,7 +90,7 @@ def family_template(name: str, detector: Detector, axis: EnergyAxis, excitation_
 
 def is_recorded(counts: NDArray[np.float64], fitted_counts: NDArray[np.float64]) -> bool:
     """Return whether a sufficient fraction of a family's counts is in the fitted channels or bins."""
-    return bool(fitted_counts.sum() >= MIN_RECORDED_SHARE * counts.sum())
+    return bool(fitted_counts.sum() >= MIN_RECORDED_FRACTION * counts.sum())
 
 
 def family_templates(
@@ -106,16 +106,20 @@ def scatter_templates(instrument: Instrument, axis: EnergyAxis) -> list[Template
 
     A tube has the K and L lines of its anode, a tabulated spectrum its monochromatic entries ("Elastic").
     """
-    detector, source = instrument.detector, instrument.source_spectrum
-    if source is None:
+    detector, source_spectrum = instrument.detector, instrument.source_spectrum
+    if source_spectrum is None:
         anode, excitation_kev = instrument.tube.anode, instrument.tube.voltage_kv
         rayleigh_templates = family_templates([f"{anode}_K", f"{anode}_L"], detector, axis, excitation_kev)
         energy_kev, line_intensity = family_lines(anode, "K", excitation_kev)
     else:
-        bin_widths = np.zeros(len(source.energy_kev)) if source.width_kev is None else np.asarray(source.width_kev)
+        bin_widths = (
+            np.zeros(len(source_spectrum.energy_kev))
+            if source_spectrum.width_kev is None
+            else np.asarray(source_spectrum.width_kev)
+        )
         energy_kev, line_intensity = (
-            np.asarray(source.energy_kev)[bin_widths == 0],
-            np.asarray(source.weight)[bin_widths == 0],
+            np.asarray(source_spectrum.energy_kev)[bin_widths == 0],
+            np.asarray(source_spectrum.weight)[bin_widths == 0],
         )
         rayleigh_templates = [
             Template("Elastic", group_counts)

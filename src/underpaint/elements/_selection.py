@@ -263,7 +263,9 @@ def refine_ratios(problem: FitProblem, templates: Sequence[Template]) -> list[Te
         ),
         *_RATIO_LIMITS,
     )
-    return [template.with_ratios(ratio_factors[template_index == index]) for index, template in enumerate(templates)]
+    return [
+        template.scale_group_ratios(ratio_factors[template_index == index]) for index, template in enumerate(templates)
+    ]
 
 
 def fit_noise(problem: FitProblem, make_templates: Callable[[float], list[Template]]) -> float:

@@ -56,7 +56,7 @@ _EFFICIENCY_PRIOR_SIGMAS = np.array([1.0, 1.0, 0.5, 0.3, 3.0])
 _N_COMPONENTS, _RATIO_PRIOR_SIGMA = 6, 0.3
 _N_ITERATIONS = 6
 _CLIP_SIGMAS = 4.0
-_STRONG_PIXEL_SHARE, _MAX_STRONG_SQUARED_DEVIATION, _MAX_SQUARED_DEVIATION = 0.05, 1.8, 5.1
+_STRONG_PIXEL_FRACTION, _MAX_STRONG_SQUARED_DEVIATION, _MAX_SQUARED_DEVIATION = 0.05, 1.8, 5.1
 """Fraction of pixels with the strongest peaks, and limits of squared deviations, sigma squared: for the 75 % quantile
 of these pixels and the 95 % quantile of all pixels. The limits are a third above the quantiles of normal errors, 1.3
 and 3.8."""
@@ -103,21 +103,21 @@ class Comparison:
 
     def peak_excess(self, detector_counts: Array, other_counts: Array) -> tuple[Array, Array, Array, Array]:
         """Return the (n, n_probe) excess area, its variance and the expected area, and (n, 1) expected counts."""
-        expected = other_counts @ self.count_ratio
-        relief_factor = self.relative_counts(detector_counts.sum(axis=1), expected)
+        expected_counts = other_counts @ self.count_ratio
+        relief_factor = self.relative_counts(detector_counts.sum(axis=1), expected_counts)
         expected_area = relief_factor * (other_counts @ self.other_matrix)
         variance = (
             detector_counts @ self.detector_matrix**2 + relief_factor**2 * (other_counts @ self.other_matrix**2) + 1.0
         )
         variance += (BACKGROUND_ERROR * (detector_counts @ self.peak_window)) ** 2
         excess_area = detector_counts @ self.detector_matrix - expected_area
-        return excess_area, variance, expected_area, relief_factor * expected[:, None]
+        return excess_area, variance, expected_area, relief_factor * expected_counts[:, None]
 
-    def relative_counts(self, counts: FloatArray, expected: FloatArray) -> FloatArray:
+    def relative_counts(self, counts: FloatArray, expected_counts: FloatArray) -> FloatArray:
         """Return the (n, 1) ratio of counts to expected counts relative to the scan; relief changes this ratio."""
-        return np.asarray(np.clip(counts / np.maximum(self.scan_ratio * expected, 1.0), 0.2, 5.0)[:, None])
+        return np.asarray(np.clip(counts / np.maximum(self.scan_ratio * expected_counts, 1.0), 0.2, 5.0)[:, None])
 
-    def systematic_terms(self, other_counts: FloatArray, expected_area: Array, expected: Array) -> Array:
+    def systematic_terms(self, other_counts: FloatArray, expected_area: Array, expected_counts: Array) -> Array:
         """Return the (n_term, n, n_probe) terms of the systematic difference between detectors.
 
         The ratio depends on the paint, since the path through upper layers differs between detectors.
@@ -125,7 +125,7 @@ class Comparison:
         component_scores = (
             other_counts / np.maximum(other_counts.sum(axis=1, keepdims=True), 1.0)
         ) @ self.components + self.score_offsets
-        constant_terms = np.ones_like(expected_area), np.broadcast_to(expected, expected_area.shape)
+        constant_terms = np.ones_like(expected_area), np.broadcast_to(expected_counts, expected_area.shape)
         return np.stack(
             [
                 *constant_terms,
@@ -139,9 +139,11 @@ class Comparison:
 
         The significance is zero if the other detectors also have most of the peak, which is then a line of an element.
         """
-        excess_area, variance, expected_area, expected = self.peak_excess(detector_counts, other_counts)
+        excess_area, variance, expected_area, expected_counts = self.peak_excess(detector_counts, other_counts)
         excess_area = excess_area - np.einsum(
-            "anp,ap->np", self.systematic_terms(other_counts, expected_area, expected), self.systematic_coefficients
+            "anp,ap->np",
+            self.systematic_terms(other_counts, expected_area, expected_counts),
+            self.systematic_coefficients,
         )
         sigma = self.deviation_ratio * np.sqrt(
             variance + (self.ratio_error * _max_over_near_energies(expected_area)) ** 2
@@ -188,7 +190,7 @@ class Diffraction:
         return tuple(f"detector_{detector_number}" for detector_number in range(1, len(self.detectors) + 1))
 
     def __call__(
-        self, detectors: Sequence[NDArray[Any]], present: NDArray[np.bool_] | None = None
+        self, detectors: Sequence[NDArray[Any]], is_present: NDArray[np.bool_] | None = None
     ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
         """Return maps of peaks in a single detector, and corrected spectra.
 
@@ -196,7 +198,7 @@ class Diffraction:
         ----------
         detectors : sequence of (n_row, n_column, n_channel) arrays
             Counts of each detector.
-        present : (n_row, n_column) bool array or None
+        is_present : (n_row, n_column) bool array or None
             Mask of present spectra.
 
         Returns
@@ -215,20 +217,20 @@ class Diffraction:
         ]
         maps = np.full((len(spectra_by_detector[0]), len(spectra_by_detector), 2), np.nan, np.float32)
         is_valid = np.logical_and.reduce([valid_spectra(detector_spectra) for detector_spectra in spectra_by_detector])
-        if present is not None:
-            is_valid &= present.ravel()
+        if is_present is not None:
+            is_valid &= is_present.ravel()
         binned_by_detector = [
             _bin_channels(detector_spectra[is_valid], self.channels_per_bin, len(self.comparisons[0].count_ratio))
             for detector_spectra in spectra_by_detector
         ]
         summed_bins = np.sum(binned_by_detector, axis=0)
         all_sigmas = [
-            comparison.excess_sigmas(single_counts, summed_bins - single_counts)
-            for comparison, single_counts in zip(self.comparisons, binned_by_detector, strict=True)
+            comparison.excess_sigmas(single_detector_counts, summed_bins - single_detector_counts)
+            for comparison, single_detector_counts in zip(self.comparisons, binned_by_detector, strict=True)
         ]
-        for detector_index, sigmas in enumerate(all_sigmas):
-            best_probe = sigmas.argmax(axis=1)
-            maps[is_valid, detector_index, 0] = sigmas[np.arange(len(best_probe)), best_probe]
+        for detector_index, peak_sigmas in enumerate(all_sigmas):
+            best_probe = peak_sigmas.argmax(axis=1)
+            maps[is_valid, detector_index, 0] = peak_sigmas[np.arange(len(best_probe)), best_probe]
             maps[is_valid, detector_index, 1] = self.energy_kev[best_probe]
         is_candidate = np.nan_to_num(maps[:, :, 0]).max(axis=1) > self.threshold
         detector_counts = [
@@ -236,16 +238,20 @@ class Diffraction:
         ]
         summed_counts = np.sum(detector_counts, axis=0)
         corrected_counts = summed_counts.copy()
-        for sigmas, single_counts, comparison in zip(all_sigmas, detector_counts, self.comparisons, strict=True):
-            other_counts = summed_counts - single_counts
+        for peak_sigmas, single_detector_counts, comparison in zip(
+            all_sigmas, detector_counts, self.comparisons, strict=True
+        ):
+            other_counts = summed_counts - single_detector_counts
             expected_ratio = np.repeat(comparison.count_ratio, self.channels_per_bin)
             expected_ratio = np.pad(
                 expected_ratio, (0, max(summed_counts.shape[1] - expected_ratio.size, 0)), mode="edge"
             )[: summed_counts.shape[1]]
             expected_counts = other_counts * expected_ratio
-            expected_counts *= comparison.relative_counts(single_counts.sum(axis=1), expected_counts.sum(axis=1))
-            is_replaced = self._peak_mask(sigmas[is_candidate[is_valid]] > MIN_PEAK_SIGMAS, summed_counts.shape[1])
-            corrected_counts += np.where(is_replaced, expected_counts - single_counts, 0.0)
+            expected_counts *= comparison.relative_counts(
+                single_detector_counts.sum(axis=1), expected_counts.sum(axis=1)
+            )
+            is_replaced = self._peak_mask(peak_sigmas[is_candidate[is_valid]] > MIN_PEAK_SIGMAS, summed_counts.shape[1])
+            corrected_counts += np.where(is_replaced, expected_counts - single_detector_counts, 0.0)
         return (
             maps.reshape(*block_shape, len(spectra_by_detector), 2),
             corrected_counts,
@@ -268,53 +274,57 @@ class Diffraction:
 
     def findings(self, results: Results) -> tuple[str, ...]:
         """Return texts on the diffraction peaks in results, most frequent first."""
-        groups: list[tuple[int, str]] = []
+        peak_groups: list[tuple[int, str]] = []
         for map_name, detector_name in zip(self.keys, self.detectors, strict=True):
-            sigmas, energy_map = results.map("diffraction", map_name), results.map("diffraction_kev", map_name)
-            rows, columns = np.nonzero(np.nan_to_num(sigmas) > self.threshold)
+            peak_sigmas, energy_map = results.map("diffraction", map_name), results.map("diffraction_kev", map_name)
+            rows, columns = np.nonzero(np.nan_to_num(peak_sigmas) > self.threshold)
             energy_order = np.argsort(energy_map[rows, columns])
             rows, columns = rows[energy_order], columns[energy_order]
             energies_kev = energy_map[rows, columns]
             while energies_kev.size:
-                is_near = energies_kev <= energies_kev[0] + float(
+                is_in_group = energies_kev <= energies_kev[0] + float(
                     np.interp(energies_kev[0], self.energy_kev, self.fwhm_kev)
                 )
-                groups.append(
+                peak_groups.append(
                     (
-                        int(is_near.sum()),
+                        int(is_in_group.sum()),
                         self._describe_group(
-                            detector_name, sigmas, energies_kev[is_near], rows[is_near], columns[is_near]
+                            detector_name,
+                            peak_sigmas,
+                            energies_kev[is_in_group],
+                            rows[is_in_group],
+                            columns[is_in_group],
                         ),
                     )
                 )
-                rows, columns, energies_kev = rows[~is_near], columns[~is_near], energies_kev[~is_near]
-        groups.sort(key=lambda group: -group[0])
-        unlisted_groups = groups[_MAX_LISTED_GROUPS:]
+                rows, columns, energies_kev = rows[~is_in_group], columns[~is_in_group], energies_kev[~is_in_group]
+        peak_groups.sort(key=lambda peak_group: -peak_group[0])
+        unlisted_groups = peak_groups[_MAX_LISTED_GROUPS:]
         unlisted_text = (
             f"diffraction at {len(unlisted_groups)} more energies, in {sum(n_pixel for n_pixel, _ in unlisted_groups)} "
             "pixels: see the maps of diffraction in results.h5."
         )
         return (
-            *(group_text for _, group_text in groups[:_MAX_LISTED_GROUPS]),
+            *(group_text for _, group_text in peak_groups[:_MAX_LISTED_GROUPS]),
             *((unlisted_text,) if unlisted_groups else ()),
         )
 
     def _describe_group(
         self,
         detector_name: str,
-        sigmas: FloatArray,
+        peak_sigmas: FloatArray,
         energies_kev: Array,
         rows: NDArray[np.intp],
         columns: NDArray[np.intp],
     ) -> str:
-        best_index = int(sigmas[rows, columns].argmax())
+        best_index = int(peak_sigmas[rows, columns].argmax())
         peak_kev = float(energies_kev[best_index])
         n_pixel = "1 pixel" if len(rows) == 1 else f"{len(rows)} pixels"
         family = _family_at(peak_kev, float(np.interp(peak_kev, self.energy_kev, self.fwhm_kev)))
         return (
             f"diffraction, not an element: only detector {detector_name} has a sharp peak at {peak_kev:.2f} keV in "
             f"{n_pixel} (most significant at row {rows[best_index]}, column {columns[best_index]}: "
-            f"{sigmas[rows[best_index], columns[best_index]]:.0f} sigma)"
+            f"{peak_sigmas[rows[best_index], columns[best_index]]:.0f} sigma)"
             + (f"; it resembles {family}" if family else "")
             + ". Areas of these pixels are those of the other detectors; their uncertainties include the difference."
         )
@@ -339,8 +349,8 @@ def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: 
     """
     if len(scan.detectors) < 2:
         return None
-    resolution = partial(resolution_fwhm_kev, noise_fwhm_kev=noise_fwhm_kev, fano=fano)
-    fwhm_kev = resolution(_REFERENCE_KEV)
+    peak_resolution = partial(resolution_fwhm_kev, noise_fwhm_kev=noise_fwhm_kev, fano=fano)
+    fwhm_kev = peak_resolution(_REFERENCE_KEV)
     channels_per_bin = max(int(_BIN_FWHM * float(fwhm_kev) / axis.gain_kev), 1)
     n_bins = axis.n_channel // channels_per_bin
     samples_by_detector, sums_by_detector = _sample_spectra(scan, channels_per_bin, n_bins)
@@ -352,7 +362,7 @@ def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: 
     binned_axis = EnergyAxis(
         axis.gain_kev * channels_per_bin, axis.zero_kev + 0.5 * (channels_per_bin - 1) * axis.gain_kev, n_bins
     )
-    energy_kev, width_kev = _probe_energies(binned_axis, resolution, np.min(sums_by_detector, axis=0))
+    energy_kev, width_kev = _probe_energies(binned_axis, peak_resolution, np.min(sums_by_detector, axis=0))
     if not energy_kev.size:
         return None
     detector_names = tuple(
@@ -379,8 +389,8 @@ def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: 
         notes += _describe_paint_peaks(
             detector_name, energy_kev[is_paint & (n_differing == maximum_filter1d(n_differing, 9))]
         )
-    limits_kev = energy_kev[:, None] + 0.8 * width_kev[:, None] * np.array([-1.0, 1.0]) - axis.zero_kev
-    channels = np.clip(np.rint(limits_kev / axis.gain_kev), 0, axis.n_channel).astype(np.intp) + np.array([0, 1])
+    peak_limits_kev = energy_kev[:, None] + 0.8 * width_kev[:, None] * np.array([-1.0, 1.0]) - axis.zero_kev
+    channels = np.clip(np.rint(peak_limits_kev / axis.gain_kev), 0, axis.n_channel).astype(np.intp) + np.array([0, 1])
     return Diffraction(
         detector_names, energy_kev, width_kev, channels, channels_per_bin, tuple(comparisons), threshold, tuple(notes)
     )
@@ -421,7 +431,7 @@ def _sample_spectra(scan: Scan, channels_per_bin: int, n_bins: int) -> tuple[lis
 
 
 def _probe_energies(
-    binned_axis: EnergyAxis, resolution: Callable[[float], Any], min_counts: Array
+    binned_axis: EnergyAxis, peak_resolution: Callable[[float], Any], min_counts: Array
 ) -> tuple[Array, Array]:
     """Return the energies at which peaks are tested, and the FWHM at these energies, in keV."""
     recorded_channels = np.flatnonzero(min_counts > 0)
@@ -434,7 +444,7 @@ def _probe_energies(
         float(binned_axis.energy_kev[recorded_channels[-1]]),
     )
     while True:
-        width_kev = float(resolution(energy_kev))
+        width_kev = float(peak_resolution(energy_kev))
         if not energies_kev:
             energy_kev += _PROBE_RANGE_FWHM * width_kev
         if energy_kev + _PROBE_RANGE_FWHM * width_kev > stop_kev:
@@ -460,8 +470,8 @@ def _make_comparison(
     )
     detector_matrix = (detector_response @ peak_filters).astype(np.float32)
     other_matrix = (other_response @ (count_ratio[:, None] * peak_filters)).astype(np.float32)
-    components, offsets = _principal_components(other_sample)
-    zero_coefficients, unit_ratios = np.zeros((3 + len(offsets), energy_kev.size)), np.ones(energy_kev.size)
+    components, score_offsets = _principal_components(other_sample)
+    zero_coefficients, unit_ratios = np.zeros((3 + len(score_offsets), energy_kev.size)), np.ones(energy_kev.size)
     count_ratio = (other_response @ count_ratio).astype(np.float32)
     scan_ratio = float(detector_sum.sum() / (other_sum @ count_ratio))
     initial_comparison = Comparison(
@@ -471,7 +481,7 @@ def _make_comparison(
         scan_ratio,
         peak_window.astype(np.float32),
         components,
-        offsets,
+        score_offsets,
         zero_coefficients,
         0 * unit_ratios,
         unit_ratios,
@@ -520,17 +530,17 @@ def _principal_components(spectra: FloatArray) -> tuple[FloatArray, Array]:
     return components.astype(np.float32), -mean_spectrum @ components
 
 
-def _weighted_regression(excess: Array, terms: Array, weight: Array) -> Array:
+def _weighted_regression(excess_area: Array, systematic_terms: Array, weight: Array) -> Array:
     """Return the (n_term, n_probe) coefficients of (n_term, n, n_probe) terms, with a prior near zero."""
-    norms = np.sqrt(np.maximum((terms**2 * weight).sum(axis=1), 1e-30))
-    scaled_terms = terms / norms[:, None]
+    norms = np.sqrt(np.maximum((systematic_terms**2 * weight).sum(axis=1), 1e-30))
+    scaled_terms = systematic_terms / norms[:, None]
     normal_matrix = np.einsum("anp,bnp,np->pab", scaled_terms, scaled_terms, weight, optimize=True)
     # prior of ratios: mean zero, standard deviation _RATIO_PRIOR_SIGMA
     prior_precision = 1.0 / (_RATIO_PRIOR_SIGMA * norms) ** 2
     prior_precision[:2] = 1e-3
-    diagonal = np.arange(len(terms))
+    diagonal = np.arange(len(systematic_terms))
     normal_matrix[:, diagonal, diagonal] += prior_precision.T
-    right_side = np.einsum("anp,np,np->pa", scaled_terms, excess, weight, optimize=True)
+    right_side = np.einsum("anp,np,np->pa", scaled_terms, excess_area, weight, optimize=True)
     return np.asarray(np.linalg.solve(normal_matrix, right_side[..., None])[..., 0].T / norms)
 
 
@@ -540,7 +550,7 @@ def _ratio_errors(residual: Array, variance: Array, nearby_peak: Array) -> Array
     The pixels are selected by the counts of the other detectors, so that diffraction does not bias the selection.
     """
     ratio_errors = np.full(residual.shape[1], MIN_RATIO_ERROR)
-    n_strong = max(MIN_COMPARED_PIXELS, round(_STRONG_PIXEL_SHARE * len(residual)))
+    n_strong = max(MIN_COMPARED_PIXELS, round(_STRONG_PIXEL_FRACTION * len(residual)))
     for probe in range(residual.shape[1]):
         strong_pixels = np.argsort(-nearby_peak[:, probe])[:n_strong]
         for ratio_error in _RATIO_ERRORS:
@@ -565,8 +575,8 @@ def _peak_filters(binned_axis: EnergyAxis, energy_kev: Array, width_kev: Array) 
     sigma = width_kev * np.hypot(1.0, _BASE_WIDENING_FWHM) / FWHM_PER_SIGMA
     peak_shape = np.exp(-0.5 * (distance_kev / sigma) ** 2)
     area_filters = np.zeros_like(distance_kev)
-    for probe, range_kev in enumerate(_PROBE_RANGE_FWHM * width_kev):
-        is_in_range = np.abs(distance_kev[:, probe]) <= range_kev
+    for probe, half_range_kev in enumerate(_PROBE_RANGE_FWHM * width_kev):
+        is_in_range = np.abs(distance_kev[:, probe]) <= half_range_kev
         fit_columns = np.stack(
             [peak_shape[is_in_range, probe], np.ones(is_in_range.sum()), distance_kev[is_in_range, probe]], axis=1
         )
@@ -678,9 +688,11 @@ def _peak_ratio(
     for _ in range(4 * _N_ITERATIONS):
         # least absolute deviations are robust against elements of the instrument and Compton peaks
         weight = 1.0 / (deviation * np.sqrt(np.maximum(np.abs(misfit), 1.0)))
-        design = np.concatenate([efficiency_columns * weight[:, None], np.diag(1.0 / _EFFICIENCY_PRIOR_SIGMAS)])
+        augmented_design = np.concatenate(
+            [efficiency_columns * weight[:, None], np.diag(1.0 / _EFFICIENCY_PRIOR_SIGMAS)]
+        )
         weighted_target = np.append((log_ratio - median_log_ratio) * weight, np.zeros(len(_EFFICIENCY_PRIOR_SIGMAS)))
-        coefficients = np.linalg.lstsq(design, weighted_target, rcond=None)[0]
+        coefficients = np.linalg.lstsq(augmented_design, weighted_target, rcond=None)[0]
         misfit = (log_ratio - median_log_ratio - efficiency_columns @ coefficients) / deviation
     min_kev, max_kev = energy_kev[peak_probes][[0, -1]]
     return np.exp(

@@ -7,7 +7,7 @@ from underpaint.physics.materials import library, mix_elements
 from underpaint.physics.materials.library import data_table
 from underpaint.physics.materials.paint import formula_fractions
 
-AIR = ("Ar",)
+AIR_ELEMENTS = ("Ar",)
 INSTRUMENT_METALS = ("Fe", "Ni", "Cu", "Zn", "Zr", "W", "Au", "Mo", "Ag")
 """Elements of tube housings, collimators, solder and contacts, and gold or tungsten behind a detector."""
 IMPURITY_RATIOS = {
@@ -30,13 +30,13 @@ IMPURITY_RATIOS = {
 Keys are the impurities. Chalk contains strontium, whose lines are absorbed far less than the lines of calcium. Earths
 contain manganese and titanium. Ores of zinc, copper, lead and cobalt contain the other elements.
 """
-MINERALS = ("Al", "Si", "P", "S", "Cl", "K", "Ti", "Mn", "Fe", "Sr")
+MINERAL_ELEMENTS = ("Al", "Si", "P", "S", "Cl", "K", "Ti", "Mn", "Fe", "Sr")
 """Elements from earths, chalk, dust and salt that occur in almost any painting."""
-MINERALS_OF_GROUNDS = ("Al", "Si", "P", "S", "Cl", "K", "Ca")
+GROUND_MINERAL_ELEMENTS = ("Al", "Si", "P", "S", "Cl", "K", "Ca")
 """Elements of chalk, gypsum, clay, quartz, bone, salt and size, from grounds, supports and dirt."""
 MIN_CONSTITUENT_FRACTION = 1e-3
 """Smallest mass fraction at which an element is considered a constituent of a material."""
-_FIRST_K, _LAST_K, _FIRST_L, _FIRST_M = 13, 60, 35, 74
+_FIRST_K_NUMBER, _LAST_K_NUMBER, _FIRST_L_NUMBER, _FIRST_M_NUMBER = 13, 60, 35, 74
 
 
 def elements_of_pigments(pigments: Iterable[str]) -> set[str]:
@@ -88,7 +88,7 @@ def known_families(pigments: Sequence[str] | None = None) -> tuple[str, ...]:
         parts.
     """
     pigment_names = [pigment.name for pigment in library()] if pigments is None else pigments
-    other_elements = {*ground_elements(), *drier_elements(), *AIR, *INSTRUMENT_METALS, *MINERALS}
+    other_elements = {*ground_elements(), *drier_elements(), *AIR_ELEMENTS, *INSTRUMENT_METALS, *MINERAL_ELEMENTS}
     symbols = sorted(elements_of_pigments(pigment_names) | other_elements, key=atomic_number)
     return tuple(family for symbol in symbols for family in families_of_element(symbol))
 
@@ -96,5 +96,9 @@ def known_families(pigments: Sequence[str] | None = None) -> tuple[str, ...]:
 def families_of_element(symbol: str) -> tuple[str, ...]:
     """Return the families of an element between 1.2 and about 40 keV."""
     z = atomic_number(symbol)
-    usable_shells = (("K", _FIRST_K <= z <= _LAST_K), ("L", z >= _FIRST_L), ("M", z >= _FIRST_M))
+    usable_shells = (
+        ("K", _FIRST_K_NUMBER <= z <= _LAST_K_NUMBER),
+        ("L", z >= _FIRST_L_NUMBER),
+        ("M", z >= _FIRST_M_NUMBER),
+    )
     return tuple(f"{symbol}_{shell}" for shell, is_usable in usable_shells if is_usable)

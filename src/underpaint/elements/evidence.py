@@ -38,7 +38,7 @@ MIN_K_OVERVOLTAGE = 0.8
 for its L lines, such as cadmium at 20 kV."""
 MIN_AREA_SIGMA = 1e-3
 """Smallest standard deviation, counts, by which an area is divided."""
-_MIN_COUNTS_SHARE_ABOVE = 1e-3
+_MIN_COUNTS_ABOVE_EDGE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,11 @@ class LineEvidence:
             required_log_odds[is_contradicted, group] = np.where(
                 is_overlapped.all(axis=1), HIDDEN_LINE_LOG_ODDS, np.inf
             )[is_contradicted]
-        for group, line, ratio in self.anode_lines:
-            excess_counts = fit.area[:, line] - MAX_SCATTER_RATIO * ratio * fit.background[:, line]
-            line_counts = fit.area[:, line] + 2.0 * fit.background[:, line]
+        for group, line_column, scatter_ratio in self.anode_lines:
+            excess_counts = (
+                fit.area[:, line_column] - MAX_SCATTER_RATIO * scatter_ratio * fit.background[:, line_column]
+            )
+            line_counts = fit.area[:, line_column] + 2.0 * fit.background[:, line_column]
             is_scatter = excess_counts < CERTAIN_SIGMAS * np.sqrt(np.maximum(line_counts, 1.0))
             required_log_odds[:, group] = np.where(is_scatter, np.inf, -np.inf)
         return required_log_odds
@@ -121,9 +123,9 @@ class LineEvidence:
 
 
 def line_evidence(
-    keys: Mapping[str, Sequence[str]],
+    families_by_group: Mapping[str, Sequence[str]],
     fit: VariableFit,
-    summary: Survey,
+    scan_survey: Survey,
     axis: EnergyAxis,
     instrument: Instrument | None = None,
     *,
@@ -133,11 +135,11 @@ def line_evidence(
 
     Parameters
     ----------
-    keys : mapping of str to sequence of str
+    families_by_group : mapping of str to sequence of str
         Line families of each group, ``Hg_L``. Groups without a fitted family are not tested.
     fit : VariableFit
         Fit of the scan.
-    summary : Survey
+    scan_survey : Survey
         Survey of the scan.
     axis : EnergyAxis
         Energy axis of the scan.
@@ -153,11 +155,11 @@ def line_evidence(
     """
     source_families = [] if instrument is None else [template.name for template in scatter_templates(instrument, axis)]
     max_kev = instrument.highest_kev if instrument is not None and voltage_known else None
-    is_excited = partial(_is_excited, sum_counts=summary.total, axis=axis, max_kev=max_kev)
+    is_excited = partial(_is_excited, sum_counts=scan_survey.total, axis=axis, max_kev=max_kev)
     anodes = ANODES if instrument is None and not fit.n_source else ()
     groups: dict[str, list[str]] = {}
-    scattered, is_anode = [], []
-    for group, families in keys.items():
+    anode_lines, is_anode = [], []
+    for group, families in families_by_group.items():
         source_lines = [family for family in families if family in source_families]
         fitted_families = sorted(
             (family for family in families if family in fit.names), key=lambda family: family.split("_")[1]
@@ -166,11 +168,11 @@ def line_evidence(
             continue
         for family in source_lines:
             column = len(fit.names) + source_families.index(family)
-            tile_evidence = fit(summary.tiles)
-            ratio = np.maximum(tile_evidence.area[:, column], 0.0) / np.maximum(
+            tile_evidence = fit(scan_survey.tiles)
+            scatter_ratio = np.maximum(tile_evidence.area[:, column], 0.0) / np.maximum(
                 tile_evidence.background[:, column], 1.0
             )
-            scattered.append((len(groups), column, float(ratio.min())))
+            anode_lines.append((len(groups), column, float(scatter_ratio.min())))
         groups[group] = fitted_families
         is_anode.append(bool(source_lines) or any(family.split("_")[0] in anodes for family in families))
     fitted_names = list(fit.names)
@@ -183,11 +185,12 @@ def line_evidence(
         ),
         np.asarray(
             [
-                len(keys[group]) > 1 and not all(is_excited(family, MIN_K_OVERVOLTAGE) for family in keys[group])
+                len(families_by_group[group]) > 1
+                and not all(is_excited(family, MIN_K_OVERVOLTAGE) for family in families_by_group[group])
                 for group in groups
             ]
         ),
-        tuple(scattered),
+        tuple(anode_lines),
         np.asarray(is_anode, bool),
     )
 
@@ -204,4 +207,4 @@ def _is_excited(name: str, overvoltage: float, *, sum_counts: Array, axis: Energ
     required_kev = overvoltage * edge_energy(atomic_number(symbol), SHELLS.index("K" if shell == "K" else f"{shell}3"))
     if max_kev is not None:
         return max_kev > required_kev
-    return bool(sum_counts[axis.energy_kev > required_kev].sum() > _MIN_COUNTS_SHARE_ABOVE * sum_counts.sum())
+    return bool(sum_counts[axis.energy_kev > required_kev].sum() > _MIN_COUNTS_ABOVE_EDGE * sum_counts.sum())

@@ -19,13 +19,13 @@ from underpaint.elements.fixed_fit import (
     FixedFit,
     SelectionInput,
     candidate_families,
+    fit_resolution,
     is_resolution_known,
-    make_stage,
+    make_selection_input,
     plan_fit,
     recorded_templates,
+    replace_noise,
     select_families,
-    set_noise,
-    set_resolution,
 )
 from underpaint.elements.line_ratios import COMMON_INSTRUMENTS, N_STRATIGRAPHIES, simulate_line_counts
 from underpaint.elements.scatter import ScatterPeaks, plan_scatter
@@ -78,13 +78,13 @@ class ElementFit:
         return len(self.names) + (0 if self.scatter is None else len(self.scatter.names))
 
     def __call__(
-        self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None, evidence: Evidence | None = None
+        self, counts: NDArray[Any], is_present: NDArray[np.bool_] | None = None, evidence: Evidence | None = None
     ) -> NDArray[np.float32]:
         """Return (n_row, n_column, n_map, 2) areas and standard deviations; NaN for missing and invalid spectra.
 
         ``evidence`` is the result of the engine for the valid spectra, if already computed.
         """
-        is_valid, spectra = valid_part(counts, present)
+        is_valid, spectra = valid_part(counts, is_present)
         maps = np.full((is_valid.size, self.n_map, 2), np.nan, np.float32)
         columns = [self.engine.names.index(name) for name in self.names]
         for index, engine_output in enumerate((self.engine(spectra) if evidence is None else evidence)[:2]):
@@ -96,7 +96,7 @@ class ElementFit:
     def without_diffraction(
         self,
         counts: NDArray[Any],
-        present: NDArray[np.bool_] | None,
+        is_present: NDArray[np.bool_] | None,
         detectors: Sequence[NDArray[Any]],
         evidence: Evidence | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
@@ -106,7 +106,7 @@ class ElementFit:
         ----------
         counts : (n_row, n_column, n_channel) array
             Counts, summed over the detectors.
-        present : (n_row, n_column) bool array or None
+        is_present : (n_row, n_column) bool array or None
             Mask of present spectra.
         detectors : sequence of (n_row, n_column, n_channel) arrays
             Counts of each detector; empty if detectors are not compared.
@@ -121,10 +121,10 @@ class ElementFit:
         maps : (n_row, n_column, n_detector, 2) array or None
             Maps of :class:`~underpaint.elements.diffraction.Diffraction`.
         """
-        fitted_maps = self(counts, present, evidence)
+        fitted_maps = self(counts, is_present, evidence)
         if self.diffraction is None:
             return fitted_maps, None
-        maps, corrected_counts, is_diffraction = self.diffraction(detectors, present)
+        maps, corrected_counts, is_diffraction = self.diffraction(detectors, is_present)
         if is_diffraction.any():
             corrected_maps = self(corrected_counts[None])[0]
             corrected_maps[:, :, 1] = np.hypot(
@@ -156,12 +156,12 @@ class ElementFit:
         return results | self.diffraction.results(diffraction, step_mm)
 
 
-def valid_part(counts: NDArray[Any], present: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+def valid_part(counts: NDArray[Any], is_present: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], NDArray[Any]]:
     """Return the (n_row * n_column,) mask of valid spectra, and the valid spectra, (n, n_channel)."""
     spectra = np.asarray(counts).reshape(-1, counts.shape[-1])
     is_valid = valid_spectra(spectra)
-    if present is not None:
-        is_valid &= present.ravel()
+    if is_present is not None:
+        is_valid &= is_present.ravel()
     return is_valid, spectra if is_valid.all() else spectra[is_valid]
 
 
@@ -277,12 +277,12 @@ def _prepare_fixed(
     instrument: Instrument | None,
     engine: str,
 ) -> ElementFit:
-    stage = make_stage(scan_survey.total, scan_survey.highest, axis, instrument)
+    selection_input = make_selection_input(scan_survey.total, scan_survey.highest, axis, instrument)
     added_families, excluded_families = (
-        _families_of_names(add, stage),
+        _families_of_names(add, selection_input),
         {family for name in drop for family in _families_of_one_name(name)},
     )
-    requested_families = None if families is None else [*_families_of_names(families, stage), *added_families]
+    requested_families = None if families is None else [*_families_of_names(families, selection_input), *added_families]
     plan = plan_fit(
         scan_survey.total,
         scan_survey.highest,
@@ -304,7 +304,7 @@ def _prepare_fixed(
             instrument=instrument,
         )
     notes = _anode_notes(plan.names, is_known=bool(plan.scatter))
-    scatter = plan_scatter(scan_survey.total, axis, stage.is_fitted, stage.scatter)
+    scatter = plan_scatter(scan_survey.total, axis, selection_input.is_fitted, selection_input.scatter)
     if engine == "pymca":
         fit = PymcaFit.plan(
             axis,
@@ -332,7 +332,7 @@ def plan_all_families(
     """
     _check_counts(scan_survey)
     choice = choose_families(scan_survey.total, scan_survey.highest, axis, None, (), (), instrument)
-    return choice.make(scan_survey.sample, choice.stage.detector, peaks=peaks)
+    return choice.plan_spectra(scan_survey.sample, choice.selection_input.detector, peaks=peaks)
 
 
 def _check_counts(scan_survey: Survey) -> None:
@@ -354,23 +354,27 @@ def _prepare_variable(
     peaks: bool,
 ) -> ElementFit:
     choice = choose_families(scan_survey.total, scan_survey.highest, axis, families, add, drop, instrument)
-    fit = choice.make(scan_survey.sample, choice.stage.detector, peaks=peaks)
+    fit = choice.plan_spectra(scan_survey.sample, choice.selection_input.detector, peaks=peaks)
     names = choice.names
     if families is None:
         # families that only few pixels contain, in the sample or elsewhere
         detected_families = {*fit.detected_families(), *fit.families_in_pixels(scan_survey.sample)}
         if len(scan_survey.sample) < scan_survey.n_pixel or not detected_families:
             detected_families |= {
-                *select_families(choice.stage, candidate_families(None, choice.stage), rare_pixels=True)
+                *select_families(
+                    choice.selection_input, candidate_families(None, choice.selection_input), include_rare_pixels=True
+                )
             }
         names = [name for name in fit.names if name in {*detected_families, *names}]
     if not names:
         raise CoverageError(
             "Cannot fit elements: no line family is detected. Give the families, or check the energy axis."
         )
-    stage, is_known = choice.stage, instrument is not None or bool(choice.stage.scatter)
-    settings = _fit_settings("underpaint", stage.detector, stage.scatter, names, axis) | {"fitted": list(fit.names)}
-    scatter = plan_scatter(scan_survey.total, axis, stage.is_fitted, stage.scatter)
+    selection_input, is_known = choice.selection_input, instrument is not None or bool(choice.selection_input.scatter)
+    settings = _fit_settings("underpaint", selection_input.detector, selection_input.scatter, names, axis) | {
+        "fitted": list(fit.names)
+    }
+    scatter = plan_scatter(scan_survey.total, axis, selection_input.is_fitted, selection_input.scatter)
     return ElementFit(tuple(names), fit, _anode_notes(names, is_known=is_known), settings, scatter=scatter)
 
 
@@ -386,14 +390,14 @@ class FitChoice:
         All families to fit.
     stage : Stage
         Spectra, fitted channels, and the detector with its resolution.
-    make : callable
+    plan_spectra : callable
         Function that plans the fit of (n, n_channel) spectra for a detector.
     """
 
     names: list[str]
     families: list[str]
-    stage: SelectionInput
-    make: Callable[..., VariableFit]
+    selection_input: SelectionInput
+    plan_spectra: Callable[..., VariableFit]
 
 
 def choose_families(
@@ -412,17 +416,17 @@ def choose_families(
     CoverageError
         A requested family is outside the recorded range.
     """
-    stage = make_stage(sum_counts, max_counts, axis, instrument)
-    requested_families = _families_of_names([*(families or ()), *add], stage)
+    selection_input = make_selection_input(sum_counts, max_counts, axis, instrument)
+    requested_families = _families_of_names([*(families or ()), *add], selection_input)
     dropped_families = {family for name in drop for family in _families_of_one_name(name)}
     if requested_families:
-        candidate_families(requested_families, stage)
-    stage = set_resolution(stage, candidate_families(None, stage), instrument)
-    instruments = _likely_instruments(stage) if instrument is None else (instrument,)
+        candidate_families(requested_families, selection_input)
+    selection_input = fit_resolution(selection_input, candidate_families(None, selection_input), instrument)
+    instruments = _likely_instruments(selection_input) if instrument is None else (instrument,)
     if instrument is None and len({likely_instrument.tube.anode for likely_instrument in instruments}) == 1:
         # scattered lines are modelled if all likely instruments have the same anode
-        stage = replace(stage, scatter=_scatter_at_any_angle(instruments[0], stage))
-    scatter_names = {template.name for template in stage.scatter}
+        selection_input = replace(selection_input, scatter=_scatter_at_any_angle(instruments[0], selection_input))
+    scatter_names = {template.name for template in selection_input.scatter}
     # a family of which single shells are requested is fitted shell by shell
     split_families = {name[:-1] for name in requested_families if name[-1].isdigit()}
     subshells = [f"{name}{subshell}" for name in sorted(split_families) for subshell in range(1, 6)]
@@ -434,29 +438,32 @@ def choose_families(
         for likely_instrument in instruments
     ]
     fitted_families = [name for name in candidates if name not in dropped_families]
-    make = partial(
+    plan_spectra = partial(
         VariableFit,
         axis=axis,
-        is_fitted=stage.is_fitted,
+        is_fitted=selection_input.is_fitted,
         families=fitted_families,
         simulations=line_counts,
         excitation_kev=max(likely_instrument.highest_kev for likely_instrument in instruments),
-        anode_templates=np.reshape([template.counts for template in stage.scatter], (-1, axis.n_channel)),
+        anode_templates=np.reshape([template.counts for template in selection_input.scatter], (-1, axis.n_channel)),
     )
     if not is_resolution_known(instrument):
         reduced_line_counts = [simulate_line_counts(instruments[0], N_STRATIGRAPHIES // 2)]
-        stage = set_noise(
-            stage, fit_noise_fwhm(sum_counts, stage.detector, partial(make, simulated=reduced_line_counts))
+        selection_input = replace_noise(
+            selection_input,
+            fit_noise_fwhm(
+                sum_counts, selection_input.detector, partial(plan_spectra, simulations=reduced_line_counts)
+            ),
         )
     return FitChoice(
         [name for name in dict.fromkeys(requested_families) if name not in dropped_families],
         fitted_families,
-        stage,
-        make,
+        selection_input,
+        plan_spectra,
     )
 
 
-def _likely_instruments(stage: SelectionInput) -> tuple[Instrument, ...]:
+def _likely_instruments(selection_input: SelectionInput) -> tuple[Instrument, ...]:
     """Return the common instruments that describe the sum spectrum, the best one first.
 
     Instruments differ mainly in scatter: in the lines of the anode and their Compton shift.
@@ -465,9 +472,13 @@ def _likely_instruments(stage: SelectionInput) -> tuple[Instrument, ...]:
     families = [name for name in CANDIDATES if name not in _SCATTER_LIKE_FAMILIES]
     for instrument in COMMON_INSTRUMENTS:
         line_counts = simulate_line_counts(instrument, N_STRATIGRAPHIES // 5)
-        no_templates = np.zeros((0, stage.axis.n_channel))
-        fit_arguments = (stage.is_fitted, families, [line_counts], instrument.highest_kev, no_templates)
-        misfits.append(VariableFit(stage.sum_counts[None], stage.detector, stage.axis, *fit_arguments).first.misfit)
+        no_templates = np.zeros((0, selection_input.axis.n_channel))
+        fit_arguments = (selection_input.is_fitted, families, [line_counts], instrument.highest_kev, no_templates)
+        misfits.append(
+            VariableFit(
+                selection_input.sum_counts[None], selection_input.detector, selection_input.axis, *fit_arguments
+            ).first.misfit
+        )
     misfit_order = np.argsort(misfits)
     return tuple(
         COMMON_INSTRUMENTS[index]
@@ -476,13 +487,13 @@ def _likely_instruments(stage: SelectionInput) -> tuple[Instrument, ...]:
     )
 
 
-def _scatter_at_any_angle(instrument: Instrument, stage: SelectionInput) -> tuple[Template, ...]:
+def _scatter_at_any_angle(instrument: Instrument, selection_input: SelectionInput) -> tuple[Template, ...]:
     """Return the templates of the scattered lines of the anode, with Compton peaks for several angles."""
     templates = []
     for angle_deg in _SCATTER_ANGLES_DEG:
         geometry = instrument.geometry.model_copy(update={"scatter_angle_deg": angle_deg})
-        instrument_at_angle = instrument.model_copy(update={"detector": stage.detector, "geometry": geometry})
-        angle_templates = scatter_templates(instrument_at_angle, stage.axis)
+        instrument_at_angle = instrument.model_copy(update={"detector": selection_input.detector, "geometry": geometry})
+        angle_templates = scatter_templates(instrument_at_angle, selection_input.axis)
         templates += [
             template
             for template in angle_templates
@@ -511,14 +522,14 @@ def check_names(families: Sequence[str] | None, add: Sequence[str] = (), drop: S
         )
 
 
-def _families_of_names(names: Sequence[str], stage: SelectionInput) -> list[str]:
+def _families_of_names(names: Sequence[str], selection_input: SelectionInput) -> list[str]:
     """Return the families for names of families and elements; an element has all families within the axis."""
     families: list[str] = []
     for name in names:
         families_of_name = [name]
         if "_" not in name:
             families_of_name = [
-                template.name for template in recorded_templates(stage, _families_of_one_name(name))
+                template.name for template in recorded_templates(selection_input, _families_of_one_name(name))
             ] or [f"{name}_K"]
         families += families_of_name
     return families
@@ -538,8 +549,8 @@ def _fit_blocks(
     detectors = () if fit.diffraction is None else tuple(detector.counts for detector in scan.detectors)
     maps = np.empty((n_row, n_column, len(detectors), 2), np.float32) if detectors else None
 
-    def fit_block(counts: NDArray[Any], present: NDArray[np.bool_] | None, *detector_counts: NDArray[Any]) -> Any:
-        return fit.without_diffraction(counts, present, detector_counts)
+    def fit_block(counts: NDArray[Any], is_present: NDArray[np.bool_] | None, *detector_counts: NDArray[Any]) -> Any:
+        return fit.without_diffraction(counts, is_present, detector_counts)
 
     for _, block, (block_maps, diffraction_maps) in map_blocks(scan, fit_block, arrays=detectors):
         area_maps[block] = block_maps

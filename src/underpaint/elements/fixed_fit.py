@@ -133,46 +133,56 @@ def plan_fit(
     CoverageError
         No family is detected, or a requested one is outside the recorded range.
     """
-    stage = make_stage(sum_counts, max_counts, axis, instrument)
-    names = candidate_families(families, stage)
-    stage = set_resolution(stage, names, instrument)
-    selected_families = names if families is not None else select_families(stage, names, rare_pixels=True)
+    selection_input = make_selection_input(sum_counts, max_counts, axis, instrument)
+    names = candidate_families(families, selection_input)
+    selection_input = fit_resolution(selection_input, names, instrument)
+    selected_families = (
+        names if families is not None else select_families(selection_input, names, include_rare_pixels=True)
+    )
     if not selected_families:
         raise CoverageError(
             "Cannot fit elements: no line family is detected. Give the families, or check the energy axis."
         )
-    plan = _plan_families(stage, selected_families, n_pixel)
+    plan = _plan_families(selection_input, selected_families, n_pixel)
     if families is not None:
         return plan
     # A negative area in the sum spectrum is due to an error in the shape of a strong neighbour.
     areas = plan.solver() @ sum_counts
     positive_families = [name for name, area in zip(plan.names, areas, strict=False) if area > 0]
-    return plan if len(positive_families) in (0, len(plan.names)) else _plan_families(stage, positive_families, n_pixel)
-
-
-def _plan_families(stage: SelectionInput, selected_families: Sequence[str], n_pixel: int) -> FitPlan:
-    problem, templates = _adapted_templates(stage, selected_families)
-    design_columns = [*(template.counts for template in templates), *problem.background.T]
-    return FitPlan(
-        names=tuple(selected_families),
-        design=np.stack(design_columns, axis=1) * stage.is_fitted[:, None],
-        weight=_channel_weights(stage.sum_counts / n_pixel, stage.is_fitted),
-        detector=stage.detector,
-        excitation_kev=stage.excitation_kev,
-        scatter=tuple(template.name for template in stage.scatter),
+    return (
+        plan
+        if len(positive_families) in (0, len(plan.names))
+        else _plan_families(selection_input, positive_families, n_pixel)
     )
 
 
-def _adapted_templates(stage: SelectionInput, selected_families: Sequence[str]) -> tuple[FitProblem, list[Template]]:
+def _plan_families(selection_input: SelectionInput, selected_families: Sequence[str], n_pixel: int) -> FitPlan:
+    problem, templates = _adapted_templates(selection_input, selected_families)
+    design_columns = [*(template.counts for template in templates), *problem.background.T]
+    return FitPlan(
+        names=tuple(selected_families),
+        design=np.stack(design_columns, axis=1) * selection_input.is_fitted[:, None],
+        weight=_channel_weights(selection_input.sum_counts / n_pixel, selection_input.is_fitted),
+        detector=selection_input.detector,
+        excitation_kev=selection_input.excitation_kev,
+        scatter=tuple(template.name for template in selection_input.scatter),
+    )
+
+
+def _adapted_templates(
+    selection_input: SelectionInput, selected_families: Sequence[str]
+) -> tuple[FitProblem, list[Template]]:
     """Return the fit problem, and the templates of families, then of scatter, with line ratios of the sum spectrum."""
-    n_scatter = len(stage.scatter)
-    problem, adapted_templates = stage.sum_spectrum().without_strong_families(
-        [*stage.scatter, *recorded_templates(stage, selected_families)], n_scatter
+    n_scatter = len(selection_input.scatter)
+    problem, adapted_templates = selection_input.sum_spectrum().without_strong_families(
+        [*selection_input.scatter, *recorded_templates(selection_input, selected_families)], n_scatter
     )
     return problem, refine_ratios(problem, [*adapted_templates[n_scatter:], *adapted_templates[:n_scatter]])
 
 
-def make_stage(sum_counts: Array, max_counts: Array, axis: EnergyAxis, instrument: Instrument | None) -> SelectionInput:
+def make_selection_input(
+    sum_counts: Array, max_counts: Array, axis: EnergyAxis, instrument: Instrument | None
+) -> SelectionInput:
     """Return the input of the selection of families, with the resolution of the instrument or the default one."""
     base_detector = Detector.model_validate({}) if instrument is None else instrument.detector
     detector = base_detector.model_copy(
@@ -194,31 +204,33 @@ def _used_channels(sum_counts: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
     return np.asarray(is_in_range & (axis.energy_kev > _MIN_ENERGY_KEV))
 
 
-def recorded_templates(stage: SelectionInput, names: Sequence[str]) -> list[Template]:
+def recorded_templates(selection_input: SelectionInput, names: Sequence[str]) -> list[Template]:
     """Return the templates of the families in the fitted channels."""
-    templates = family_templates(names, stage.detector, stage.axis, stage.excitation_kev)
-    return [template for template in templates if is_recorded(template.counts, template.counts[stage.is_fitted])]
+    templates = family_templates(names, selection_input.detector, selection_input.axis, selection_input.excitation_kev)
+    return [
+        template for template in templates if is_recorded(template.counts, template.counts[selection_input.is_fitted])
+    ]
 
 
-def candidate_families(families: Sequence[str] | None, stage: SelectionInput) -> list[str]:
+def candidate_families(families: Sequence[str] | None, selection_input: SelectionInput) -> list[str]:
     """Return the requested families, or all families within the axis except those of the anode."""
     if families is None:
-        scatter_names = {template.name for template in stage.scatter}
+        scatter_names = {template.name for template in selection_input.scatter}
         return [
             template.name
             for template in recorded_templates(
-                stage, [family for family in FIXED_RATIO_CANDIDATES if family not in scatter_names]
+                selection_input, [family for family in FIXED_RATIO_CANDIDATES if family not in scatter_names]
             )
         ]
     requested_families = list(dict.fromkeys(families))
-    available_families = {template.name for template in recorded_templates(stage, requested_families)}
+    available_families = {template.name for template in recorded_templates(selection_input, requested_families)}
     unavailable_families = [family for family in requested_families if family not in available_families]
     if unavailable_families or not requested_families:
-        fitted_kev = stage.axis.energy_kev[stage.is_fitted]
+        fitted_kev = selection_input.axis.energy_kev[selection_input.is_fitted]
         raise CoverageError(
             f"Cannot fit {', '.join(unavailable_families) or 'no family'}: the strongest line is not in the recorded "
-            f"range {fitted_kev[0]:.2f}-{fitted_kev[-1]:.2f} keV, or {stage.excitation_kev:.0f} keV do not excite it. "
-            "Omit these families; names have the form 'Fe_K' or 'Pb_L'."
+            f"range {fitted_kev[0]:.2f}-{fitted_kev[-1]:.2f} keV, or {selection_input.excitation_kev:.0f} keV do not "
+            "excite it. Omit these families; names have the form 'Fe_K' or 'Pb_L'."
         )
     return requested_families
 
@@ -228,33 +240,45 @@ def is_resolution_known(instrument: Instrument | None) -> bool:
     return instrument is not None and "noise_fwhm_kev" in instrument.detector.model_fields_set
 
 
-def set_resolution(stage: SelectionInput, names: Sequence[str], instrument: Instrument | None) -> SelectionInput:
+def fit_resolution(
+    selection_input: SelectionInput, names: Sequence[str], instrument: Instrument | None
+) -> SelectionInput:
     """Return the input with the electronic noise fitted to the sum spectrum, unless the resolution is known."""
     if is_resolution_known(instrument):
-        return stage
-    selected_families = select_families(stage, names, rare_pixels=False)
+        return selection_input
+    selected_families = select_families(selection_input, names, include_rare_pixels=False)
     if not selected_families:
-        return stage
-    cleaned_problem, _ = stage.sum_spectrum().without_strong_families(recorded_templates(stage, selected_families))
-    return set_noise(
-        stage,
+        return selection_input
+    cleaned_problem, _ = selection_input.sum_spectrum().without_strong_families(
+        recorded_templates(selection_input, selected_families)
+    )
+    return replace_noise(
+        selection_input,
         fit_noise(
             cleaned_problem,
-            lambda noise_fwhm_kev: recorded_templates(set_noise(stage, noise_fwhm_kev), selected_families),
+            lambda noise_fwhm_kev: recorded_templates(
+                replace_noise(selection_input, noise_fwhm_kev), selected_families
+            ),
         ),
     )
 
 
-def set_noise(stage: SelectionInput, noise_fwhm_kev: float) -> SelectionInput:
+def replace_noise(selection_input: SelectionInput, noise_fwhm_kev: float) -> SelectionInput:
     """Return the input of the selection with another electronic noise."""
-    return replace(stage, detector=stage.detector.model_copy(update={"noise_fwhm_kev": noise_fwhm_kev}))
+    return replace(
+        selection_input, detector=selection_input.detector.model_copy(update={"noise_fwhm_kev": noise_fwhm_kev})
+    )
 
 
-def select_families(stage: SelectionInput, names: Sequence[str], *, rare_pixels: bool) -> list[str]:
-    """Return the families of the sum spectrum and, with ``rare_pixels``, of the maximum spectrum."""
-    templates = [*stage.scatter, *recorded_templates(stage, names)]
-    n_scatter = len(stage.scatter)
-    spectra = [stage.sum_spectrum(), stage.max_spectrum()] if rare_pixels else [stage.sum_spectrum()]
+def select_families(selection_input: SelectionInput, names: Sequence[str], *, include_rare_pixels: bool) -> list[str]:
+    """Return the families of the sum spectrum and, if ``include_rare_pixels``, of the maximum spectrum."""
+    templates = [*selection_input.scatter, *recorded_templates(selection_input, names)]
+    n_scatter = len(selection_input.scatter)
+    spectra = (
+        [selection_input.sum_spectrum(), selection_input.max_spectrum()]
+        if include_rare_pixels
+        else [selection_input.sum_spectrum()]
+    )
     selected_indices: set[int] = set()
     for spectrum in spectra:
         problem, adapted_templates = spectrum.without_strong_families(templates, n_scatter)

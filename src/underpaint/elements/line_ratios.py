@@ -111,7 +111,7 @@ def _simulated_photons(instrument: Instrument, n: int) -> LineCounts:
     """Return the photons of the stratigraphies, cached for all scans with the same source and geometry."""
 
     def simulate_arrays() -> dict[str, NDArray[Any]]:
-        emission = emit(_stratigraphies(n), instrument, workers=2, single=True)
+        emission = emit(_random_stratigraphies(n), instrument, workers=2, single=True)
         # scatter from the air is excluded, since argon is a family of the fit
         return {
             "family": np.asarray(emission.lines.family),
@@ -126,12 +126,12 @@ def _simulated_photons(instrument: Instrument, n: int) -> LineCounts:
         }
 
     settings = {"instrument": instrument.model_dump(mode="json"), "n": n, "seed": _SEED, "xraylib": xraylib.__version__}
-    arrays = cached_arrays("line_counts", settings, ("physics", "simulate", "elements"), simulate_arrays)
-    return LineCounts(tuple(arrays.pop("family").tolist()), **arrays)
+    photon_arrays = cached_arrays("line_counts", settings, ("physics", "simulate", "elements"), simulate_arrays)
+    return LineCounts(tuple(photon_arrays.pop("family").tolist()), **photon_arrays)
 
 
 @lru_cache(maxsize=4)
-def _stratigraphies(n: int) -> tuple[Stratigraphy, ...]:
+def _random_stratigraphies(n: int) -> tuple[Stratigraphy, ...]:
     """Return random stratigraphies, the same for all instruments."""
     sampler = StratigraphySampler(RandomStratigraphies(palette=load_palette().pigments))
     rng = np.random.default_rng(_SEED)
@@ -147,8 +147,8 @@ def _add_elements(rng: np.random.Generator, stratigraphy: Stratigraphy, elements
         str(element): float(np.exp(rng.uniform(*np.log(_ADDED_ELEMENT_FRACTIONS))))
         for element in rng.choice(elements, int(rng.integers(0, 4)), replace=False)
     }
-    original_share = 1.0 - sum(added_fractions.values())
-    mass_fractions = {element: original_share * fraction for element, fraction in layer.mass_fractions.items()}
+    original_fraction = 1.0 - sum(added_fractions.values())
+    mass_fractions = {element: original_fraction * fraction for element, fraction in layer.mass_fractions.items()}
     for element, fraction in added_fractions.items():
         mass_fractions[element] = mass_fractions.get(element, 0.0) + fraction
     changed_layer = Layer(mass_fractions, layer.density, layer.thickness_um, layer.name)
@@ -239,10 +239,12 @@ class LineRatios:
         """Return the shapes for pixels with approximately the given (n_family,) areas."""
         area = np.maximum(area, 0.0)
         log_composition = np.log(area / max(float(area.sum()), 1e-9) + _MIN_FAMILY_FRACTION)
-        distance = ((np.log(self.relative_areas + _MIN_FAMILY_FRACTION) - log_composition) ** 2).sum(axis=1)
-        nearest_indices = np.argpartition(distance, N_SIMILAR_STRATIGRAPHIES)[:N_SIMILAR_STRATIGRAPHIES]
-        weight = np.zeros(len(distance))
-        weight[nearest_indices] = 1.001 - distance[nearest_indices] / max(float(distance[nearest_indices].max()), 1e-12)
+        composition_distance = ((np.log(self.relative_areas + _MIN_FAMILY_FRACTION) - log_composition) ** 2).sum(axis=1)
+        nearest_indices = np.argpartition(composition_distance, N_SIMILAR_STRATIGRAPHIES)[:N_SIMILAR_STRATIGRAPHIES]
+        weight = np.zeros(len(composition_distance))
+        weight[nearest_indices] = 1.001 - composition_distance[nearest_indices] / max(
+            float(composition_distance[nearest_indices].max()), 1e-12
+        )
         is_supported = (self.relative_areas[nearest_indices] > _MIN_FAMILY_FRACTION).sum(axis=0) >= _MIN_STRATIGRAPHIES
         shapes = [
             self._family_shape(index, weight) if is_supported[index] and area[index] > 0 else self._common_shapes[index]
@@ -331,9 +333,9 @@ def _family_lines(simulations: Sequence[LineCounts], family: str) -> tuple[Array
             is_family &= line_counts.shell == (SHELLS.index(shell) if shell in SHELLS else -1)
         energies_and_counts.append((line_counts.energy_kev[is_family], line_counts.counts[:, is_family]))
     energies = np.unique(np.concatenate([energy_kev for energy_kev, _ in energies_and_counts]))
-    all_counts = []
+    counts_by_simulation = []
     for energy_kev, counts in energies_and_counts:
         aligned_counts = np.zeros((len(counts), energies.size))
         aligned_counts[:, np.searchsorted(energies, energy_kev)] = counts
-        all_counts.append(aligned_counts)
-    return energies, np.concatenate(all_counts)
+        counts_by_simulation.append(aligned_counts)
+    return energies, np.concatenate(counts_by_simulation)

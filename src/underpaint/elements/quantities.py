@@ -227,15 +227,18 @@ def quantify(
         "instrument": instrument.name,
         "families": list(quantifier.families),
     }
-    value, lower_limit, upper_limit = np.moveaxis(quantities, 3, 0)
+    central_value, lower_limit, upper_limit = np.moveaxis(quantities, 3, 0)
     detected = lower_limit > 0
     notes = quantifier.notes
-    if detected.any() and is_determined(quantity, Estimate(value, lower_limit, upper_limit))[detected].mean() < 0.5:
-        notes = (*notes, quantifier.wide_note)
+    if (
+        detected.any()
+        and is_determined(quantity, Estimate(central_value, lower_limit, upper_limit))[detected].mean() < 0.5
+    ):
+        notes = (*notes, quantifier.wide_interval_note)
     return Results.of_quantities(
         quantity,
         quantifier.elements,
-        value,
+        central_value,
         lower_limit,
         upper_limit,
         step_mm=scan.step_mm,
@@ -468,17 +471,19 @@ class Quantifier:
         self._hypotheses = self._draw_hypotheses(matrix, thickness_um, n_hypotheses)
         self.notes = self._make_notes(matrix, thickness_um)
 
-        coordinates = _class_coordinates(area, scatter)
-        n_classes = min(n_classes, len(np.unique(coordinates, axis=0)))
+        class_coordinates = _class_coordinates(area, scatter)
+        n_classes = min(n_classes, len(np.unique(class_coordinates, axis=0)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # k-means warns of empty classes
-            centres, labels = kmeans2(coordinates, n_classes, minit="++", rng=np.random.default_rng(_SEED))
-        class_labels = np.unique(labels)
-        self._centres = centres[class_labels]
+            class_centres, pixel_classes = kmeans2(
+                class_coordinates, n_classes, minit="++", rng=np.random.default_rng(_SEED)
+            )
+        class_labels = np.unique(pixel_classes)
+        self._centres = class_centres[class_labels]
         live_time_s = np.ones(len(area)) if not self._by_time or seconds is None else seconds[sample_rows]
         # the mean deviation is used, since interference is the same in all pixels of a class
         class_means = [
-            [np.mean(values[labels == index], axis=0) for index in class_labels]
+            [np.mean(values[pixel_classes == index], axis=0) for index in class_labels]
             for values in (area, sigma, scatter, live_time_s)
         ]
         self._prepare_classes(*(np.asarray(values) for values in class_means))
@@ -489,11 +494,11 @@ class Quantifier:
         is_valid = np.isfinite(area).all(axis=1) & (scatter > 0)
         if self._by_time and seconds is not None:
             is_valid &= seconds > 0
-        coordinates = _class_coordinates(area[is_valid], scatter[is_valid])
-        labels = np.argmin((self._centres**2).sum(axis=1) - 2.0 * coordinates @ self._centres.T, axis=1)
+        class_coordinates = _class_coordinates(area[is_valid], scatter[is_valid])
+        pixel_classes = np.argmin((self._centres**2).sum(axis=1) - 2.0 * class_coordinates @ self._centres.T, axis=1)
         valid_rows = np.flatnonzero(is_valid)
-        for index in np.unique(labels):
-            class_rows = valid_rows[labels == index]
+        for index in np.unique(pixel_classes):
+            class_rows = valid_rows[pixel_classes == index]
             live_time_s = np.ones(len(class_rows)) if not self._by_time or seconds is None else seconds[class_rows]
             quantities[class_rows] = self._pixel_quantities(
                 index, area[class_rows], sigma[class_rows], scatter[class_rows], live_time_s
@@ -522,11 +527,11 @@ class Quantifier:
             for index, name in enumerate(self._names)
             if symbols[index] not in excluded_elements and name[-1] in MODELLED_COUNTS_ERROR and counts[index] > 0
         ]
-        precision = (
+        relative_precision = (
             counts / np.maximum(sigma, 1e-9) * [MODELLED_COUNTS_ERROR["K"] / _model_error(n) for n in self._names]
         )
         best_family: dict[str, int] = {}
-        for index in sorted(usable_indices, key=lambda index: float(precision[index])):
+        for index in sorted(usable_indices, key=lambda index: float(relative_precision[index])):
             best_family[symbols[index]] = index
         elements = tuple(sorted(best_family, key=atomic_number))
         main_families = [best_family[element] for element in elements]
@@ -546,13 +551,13 @@ class Quantifier:
         }
         self._light = tuple(sorted({symbol for name in light_weights for symbol in mass_fractions(name)}))
         n_family, n_element = len(self._names), len(self.elements)
-        sampler = qmc.LatinHypercube(
+        hypercube = qmc.LatinHypercube(
             6 + len(light_weights) + n_family + 2 * n_element, rng=np.random.default_rng(_SEED)
         )
-        samples = sampler.random(n)
-        samples[0] = 0.5
-        scalar_draws, compound_fractions, error_draws, layer_draws, share_draws = np.split(
-            samples, np.cumsum([6, len(light_weights), n_family, n_element]), axis=1
+        hypercube_samples = hypercube.random(n)
+        hypercube_samples[0] = 0.5
+        scalar_draws, compound_fractions, error_draws, layer_draws, fraction_draws = np.split(
+            hypercube_samples, np.cumsum([6, len(light_weights), n_family, n_element]), axis=1
         )
         compound_fractions = gammaincinv(np.asarray(list(light_weights.values())), compound_fractions)
         compound_fractions /= compound_fractions.sum(axis=1, keepdims=True)
@@ -563,7 +568,7 @@ class Quantifier:
             if np.isfinite(max_um)
             else min_um / np.maximum(1.0 - scalar_draws[:, 2], 1e-9)
         )
-        lower_fraction = _draw_lower_fractions(layer_draws, share_draws, self._detected_elements) * (
+        lower_fraction = _draw_lower_fractions(layer_draws, fraction_draws, self._detected_elements) * (
             self.kind == "surface"
         )
         return _Hypotheses(
@@ -583,16 +588,19 @@ class Quantifier:
     def _add_similar_hypotheses(self, log_weights: Sequence[Array]) -> None:
         """Add hypotheses for each class, with thickness and lower layers similar to hypotheses that fit the class."""
         rng, hypotheses, n = np.random.default_rng(_SEED + 1), self._hypotheses, len(log_weights[0])
-        parents = np.concatenate([rng.choice(n, n, p=_tempered_weights(log_weight)) for log_weight in log_weights])
+        parent_indices = np.concatenate(
+            [rng.choice(n, n, p=_tempered_weights(log_weight)) for log_weight in log_weights]
+        )
         permuted_indices = np.concatenate([rng.permutation(n) for _ in log_weights])
-        lower_fraction = hypotheses.lower_fraction[parents]
+        lower_fraction = hypotheses.lower_fraction[parent_indices]
         is_changed = rng.uniform(size=lower_fraction.shape) < 0.5 / lower_fraction.shape[1]
         new_hypotheses = _Hypotheses(
             *(hypothesis_values[permuted_indices] for hypothesis_values in hypotheses)
         )._replace(
-            thickness_um=hypotheses.thickness_um[parents] * np.exp(0.3 * rng.standard_normal(parents.size)),
+            thickness_um=hypotheses.thickness_um[parent_indices]
+            * np.exp(0.3 * rng.standard_normal(parent_indices.size)),
             lower_fraction=np.where(is_changed, 1.0 - lower_fraction, lower_fraction),
-            lower_thickness_um=hypotheses.lower_thickness_um[parents],
+            lower_thickness_um=hypotheses.lower_thickness_um[parent_indices],
         )
         self._hypotheses = _Hypotheses(
             *(np.concatenate(hypothesis_arrays) for hypothesis_arrays in zip(hypotheses, new_hypotheses, strict=True))
@@ -628,13 +636,15 @@ class Quantifier:
         self._ratio = np.empty((n_class, len(self.elements), 3))
         for index in range(n_class):
             is_in_class = class_index == index
-            weight = _tempered_weights(solution.log_weight[is_in_class])
+            hypothesis_weight = _tempered_weights(solution.log_weight[is_in_class])
             ratios = solution.amount[is_in_class] / np.maximum(self._base.amount[index], 1e-300)
-            for element, beneath_share in enumerate(solution.lower_fraction[is_in_class].T):
-                is_beneath = beneath_share > 0.5
-                is_mixed = is_beneath.any() and not is_beneath.all()
+            for element, lower_layer_fraction in enumerate(solution.lower_fraction[is_in_class].T):
+                is_in_lower_layer = lower_layer_fraction > 0.5
+                has_both_hypotheses = is_in_lower_layer.any() and not is_in_lower_layer.all()
                 element_weight = (
-                    _equal_prior_weights(weight, solution.log_weight[is_in_class], is_beneath) if is_mixed else weight
+                    _equal_prior_weights(hypothesis_weight, solution.log_weight[is_in_class], is_in_lower_layer)
+                    if has_both_hypotheses
+                    else hypothesis_weight
                 )
                 self._ratio[index, element] = _quantiles(ratios[:, element], element_weight)
 
@@ -822,23 +832,25 @@ class Quantifier:
             counts_deviation / (scale * local_sensitivity), 0.0 if self._by_time else amount / np.sqrt(scatter[:, None])
         )
         median_ratio, low_ratio, high_ratio = np.moveaxis(self._ratio[index], 1, 0)
-        value, noise_half_width, abs_amount = (
+        central_value, noise_half_width, abs_amount = (
             amount * median_ratio,
             float(ndtri(0.5 + 0.5 * INTERVAL_PROBABILITY)) * amount_noise * median_ratio,
             np.abs(amount),
         )
-        limits = (
-            value - np.hypot(abs_amount * (median_ratio - low_ratio), noise_half_width),
-            value + np.hypot(abs_amount * (high_ratio - median_ratio), noise_half_width),
+        interval_limits = (
+            central_value - np.hypot(abs_amount * (median_ratio - low_ratio), noise_half_width),
+            central_value + np.hypot(abs_amount * (high_ratio - median_ratio), noise_half_width),
         )
         unit_factor = 1e6 if self.kind == "ug_cm2" else 100.0
-        quantities = unit_factor * np.stack([value, np.maximum(limits[0], 0.0), limits[1]], axis=2)
+        quantities = unit_factor * np.stack(
+            [central_value, np.maximum(interval_limits[0], 0.0), interval_limits[1]], axis=2
+        )
         if self.kind != "ug_cm2":
             quantities[..., 2] = np.clip(quantities[..., 2], 0.0, 100.0)
         return quantities
 
     @property
-    def wide_note(self) -> str:
+    def wide_interval_note(self) -> str:
         """Note for results in which most intervals are wide."""
         note_text = "Most intervals are too wide to quote values; the maps can be used to compare areas."
         if not self._by_time:
@@ -893,45 +905,49 @@ def _normalise_amounts(
 def _areal_density(thickness_um: float, amount: Array, oxygen: Array) -> float:
     """Return the areal density, g/cm2, of a layer of compounds (5 g/cm3) and binder (1 g/cm3)."""
     solid_fraction = min(float((amount * (1.0 + oxygen)).sum()), 1.0)
-    density = 1.0 / (solid_fraction / 5.0 + (1.0 - solid_fraction))
-    return float(min(1e-4 * thickness_um * density, INFINITE_AREAL_DENSITY))
+    layer_density = 1.0 / (solid_fraction / 5.0 + (1.0 - solid_fraction))
+    return float(min(1e-4 * thickness_um * layer_density, INFINITE_AREAL_DENSITY))
 
 
 def _tempered_weights(log_weight: Array) -> Array:
     """Return normalised weights, tempered so that several hypotheses contribute, since model errors are correlated."""
-    for power in np.geomspace(1.0, 1e-4, 40):
-        weight = np.exp(power * (log_weight - log_weight.max()))
+    for temper_exponent in np.geomspace(1.0, 1e-4, 40):
+        weight = np.exp(temper_exponent * (log_weight - log_weight.max()))
         weight /= weight.sum()
         if 1.0 / (weight**2).sum() >= min(_MIN_EFFECTIVE_HYPOTHESES, 0.5 * weight.size):
             break
     return np.asarray(weight)
 
 
-def _draw_lower_fractions(element_draws: Array, share_draws: Array, detected_elements: NDArray[np.intp]) -> Array:
+def _draw_lower_fractions(element_draws: Array, fraction_draws: Array, detected_elements: NDArray[np.intp]) -> Array:
     """Return the (n, n_element) fractions of each element's counts from beneath the uppermost paint.
 
     In a third of the hypotheses lower layers emit no counts, in a third counts of one detected element, and in a third
     counts of random elements.
     """
     n, n_element = element_draws.shape
-    fraction_beneath = np.where(share_draws < 0.3, share_draws / 0.3, 1.0)
+    fraction_beneath = np.where(fraction_draws < 0.3, fraction_draws / 0.3, 1.0)
     hypothesis_type = np.arange(n) % 3
-    is_single = np.arange(n_element) == detected_elements[np.arange(n) // 3 % detected_elements.size][:, None]
+    is_single_element = np.arange(n_element) == detected_elements[np.arange(n) // 3 % detected_elements.size][:, None]
     return np.asarray(
         fraction_beneath
-        * np.where(hypothesis_type[:, None] == 1, is_single, (hypothesis_type[:, None] == 2) & (element_draws < 0.4))
+        * np.where(
+            hypothesis_type[:, None] == 1, is_single_element, (hypothesis_type[:, None] == 2) & (element_draws < 0.4)
+        )
     )
 
 
-def _equal_prior_weights(weight: Array, log_weight: Array, is_beneath: NDArray[np.bool_]) -> Array:
+def _equal_prior_weights(weight: Array, log_weight: Array, is_in_lower_layer: NDArray[np.bool_]) -> Array:
     """Return weights with equal prior probabilities that an element is, and that it is not, in lower layers."""
-    posterior_odds = np.exp(np.clip(log_weight[is_beneath].max() - log_weight[~is_beneath].max(), -20.0, 20.0))
-    regularised_weight = weight + 1e-12
-    beneath_weight, other_weight = (
-        posterior_odds * regularised_weight / regularised_weight[is_beneath].sum(),
-        regularised_weight / regularised_weight[~is_beneath].sum(),
+    posterior_odds = np.exp(
+        np.clip(log_weight[is_in_lower_layer].max() - log_weight[~is_in_lower_layer].max(), -20.0, 20.0)
     )
-    return np.asarray(np.where(is_beneath, beneath_weight, other_weight) / (1.0 + posterior_odds))
+    regularised_weight = weight + 1e-12
+    lower_weight, other_weight = (
+        posterior_odds * regularised_weight / regularised_weight[is_in_lower_layer].sum(),
+        regularised_weight / regularised_weight[~is_in_lower_layer].sum(),
+    )
+    return np.asarray(np.where(is_in_lower_layer, lower_weight, other_weight) / (1.0 + posterior_odds))
 
 
 def _quantiles(values: Array, weight: Array) -> Array:

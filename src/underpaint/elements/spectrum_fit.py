@@ -154,18 +154,23 @@ def fit_with_choice(spectrum: Spectrum, choice: FitChoice, families: Sequence[st
         The spectrum has too few counts.
     """
     counts, axis = _check_spectrum(spectrum)
-    fit = choice.make(counts[None], choice.stage.detector, per_fwhm=np.inf, families=list(families))
+    fit = choice.plan_spectra(
+        counts[None], choice.selection_input.detector, bins_per_fwhm=np.inf, families=list(families)
+    )
     solver, channels = fit.classes[0], slice(int(fit.bins.start[0]), fit.bins.stop)
     fitted_areas = solver(counts[None, channels].astype(np.float32))
 
-    def in_all_channels(component_counts: Array) -> Array:
+    def to_all_channels(component_counts: Array) -> Array:
         full_spectrum = np.zeros(axis.n_channel)
         full_spectrum[channels] = component_counts
         return full_spectrum
 
     components = solver.parts()
     n_family = len(fit.names)
-    templates = (family_template(name, choice.stage.detector, axis, choice.stage.excitation_kev) for name in fit.names)
+    templates = (
+        family_template(name, choice.selection_input.detector, axis, choice.selection_input.excitation_kev)
+        for name in fit.names
+    )
     is_strongest_line = np.stack(
         [_strongest_peak_mask(template, fit.bins.energy_kev, axis) for template in templates if template is not None]
     )
@@ -183,9 +188,9 @@ def fit_with_choice(spectrum: Spectrum, choice: FitChoice, families: Sequence[st
         fit.names, components, family_values, strict=False
     ):
         fitted_families[name] = Family(
-            area, sigma, detection_limit, in_all_channels(component_counts), hardness, hardness_sigma
+            area, sigma, detection_limit, to_all_channels(component_counts), hardness, hardness_sigma
         )
-    n_anode = len(choice.stage.scatter)
+    n_anode = len(choice.selection_input.scatter)
     fitted_counts = np.full(axis.n_channel, np.nan)
     fitted_counts[channels] = components.sum(axis=0)
     return SpectrumFit(
@@ -194,9 +199,9 @@ def fit_with_choice(spectrum: Spectrum, choice: FitChoice, families: Sequence[st
         counts,
         fitted_counts,
         fitted_families,
-        in_all_channels(components[n_family : n_family + n_anode].sum(axis=0)),
-        in_all_channels(components[n_family + n_anode :].sum(axis=0)),
-        in_all_channels(np.sqrt(solver.noise)),
+        to_all_channels(components[n_family : n_family + n_anode].sum(axis=0)),
+        to_all_channels(components[n_family + n_anode :].sum(axis=0)),
+        to_all_channels(np.sqrt(solver.noise)),
         solver.misfit,
     )
 

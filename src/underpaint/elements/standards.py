@@ -60,15 +60,15 @@ def parse_composition(text: str) -> dict[str, float]:
     fractions: dict[str, float] = {}
     percent_sum = 0.0
     for composition_entry in filter(None, (mass_fraction.strip() for mass_fraction in re.split(r"[,;\n]", text))):
-        match = _ENTRY_PATTERN.fullmatch(composition_entry)
-        if match is None:
+        entry_match = _ENTRY_PATTERN.fullmatch(composition_entry)
+        if entry_match is None:
             raise SampleError(
                 f"Cannot read the composition at {composition_entry!r}: each entry is a formula and its mass per cent. "
                 "Write it as 'SiO2 50, CaO 10, Fe 3'."
             )
-        percent = float(match["percent"])
+        percent = float(entry_match["percent"])
         try:
-            formula_fractions = mass_fractions(match["formula"])
+            formula_fractions = mass_fractions(entry_match["formula"])
         except FormulaError as error:
             raise SampleError(f"Cannot read the composition at {composition_entry!r}: {error}") from error
         percent_sum += percent
@@ -121,23 +121,23 @@ def scale_from_standard(
         No line of the elements of the composition is detected.
     """
     axis = scan.require_axis()
-    summary = survey(scan)
-    sum_scan = Scan(summary.total[None, None], axis, name=scan.name)
-    maps = fit_elements(sum_scan, families=families, instrument=instrument)
+    scan_survey = survey(scan)
+    sum_scan = Scan(scan_survey.total[None, None], axis, name=scan.name)
+    element_maps = fit_elements(sum_scan, families=families, instrument=instrument)
     scatter_channels = scatter_window(instrument, axis)
-    area, sigma = (line_areas(maps, quantity_name)[0] for quantity_name in ("area", "area_sigma"))
+    area, sigma = (line_areas(element_maps, quantity_name)[0] for quantity_name in ("area", "area_sigma"))
     usable_indices = [
         index
-        for index, family in enumerate(maps.lines)
+        for index, family in enumerate(element_maps.lines)
         if composition.get(family.partition("_")[0], 0.0) > 0 and area[index] > MIN_STANDARD_SIGMAS * sigma[index]
     ]
     if not usable_indices:
         raise CoverageError(
             f"Cannot compute the scale: no line of {', '.join(composition)} exceeds {MIN_STANDARD_SIGMAS:g} standard "
-            f"deviations in the spectrum of the standard, which has {', '.join(maps.lines)}. Check that it is the "
-            "spectrum of this material."
+            f"deviations in the spectrum of the standard, which has {', '.join(element_maps.lines)}. Check that the "
+            "spectrum is from this material."
         )
-    usable_families = tuple(maps.lines[index] for index in usable_indices)
+    usable_families = tuple(element_maps.lines[index] for index in usable_indices)
     modelled_counts = predict_counts(
         _standard_stratigraphies(composition, thickness_g_cm2), instrument, axis, usable_families, scatter_channels
     )
@@ -145,7 +145,7 @@ def scale_from_standard(
     model_error = np.asarray([MODELLED_COUNTS_ERROR[family.partition("_")[2][0]] for family in usable_families])
     log_scale = np.average(log_ratio, axis=1, weights=1.0 / model_error**2)
     log_scatter_scale = (
-        log_scale + np.log(modelled_counts.scatter) - np.log(float(summary.total[scatter_channels].sum()))
+        log_scale + np.log(modelled_counts.scatter) - np.log(float(scan_survey.total[scatter_channels].sum()))
     )
     log_factors = log_ratio - log_scale[:, None]
     scale_error = float(np.hypot(log_scatter_scale.std(), _STANDARD_ERROR))
@@ -175,7 +175,7 @@ def _standard_stratigraphies(composition: Mapping[str, float], thickness_g_cm2: 
     ]
     unstated_mixtures = [{compound: 1.0} for compound in compounds]
     unstated_mixtures.append(dict.fromkeys(compounds, 1.0 / len(compounds)))
-    standards = []
+    stratigraphies = []
     for unstated_mixture in unstated_mixtures:
         fractions = dict(composition)
         for compound, compound_fraction in unstated_mixture.items():
@@ -183,5 +183,5 @@ def _standard_stratigraphies(composition: Mapping[str, float], thickness_g_cm2: 
                 fractions[element] = fractions.get(element, 0.0) + unstated_fraction * compound_fraction * fraction
         fraction_sum = sum(fractions.values())
         fractions = {element: fraction / fraction_sum for element, fraction in fractions.items()}
-        standards.append(Stratigraphy((Layer(fractions, 1.0, 1e4 * thickness_g_cm2),)))
-    return standards
+        stratigraphies.append(Stratigraphy((Layer(fractions, 1.0, 1e4 * thickness_g_cm2),)))
+    return stratigraphies

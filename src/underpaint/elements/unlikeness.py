@@ -15,7 +15,7 @@ from underpaint.elements.evidence import BACKGROUND_ERROR, MIN_AREA_SIGMA
 from underpaint.elements.variable_fit import Evidence, VariableFit
 from underpaint.physics.instrument import Detector, Instrument
 
-_MIN_GROUP_SHARE = 0.02
+_MIN_GROUP_FRACTION = 0.02
 """Fraction of a family above which a group of its lines excludes unassigned peaks at the same energy."""
 _MIN_DISTANCE_FWHM = 1.0
 
@@ -89,7 +89,7 @@ def unlikeness(
         float(axis.energy_kev[group_counts.argmax()])
         for template in family_templates(unfitted_families, detector, axis, highest_kev)
         for group_counts in template.groups
-        if group_counts.sum() > _MIN_GROUP_SHARE
+        if group_counts.sum() > _MIN_GROUP_FRACTION
     ]
     is_clear = np.ones(fit.peak_kev.size, bool)
     for energy_kev in explained_kev:

@@ -219,7 +219,7 @@ class ClassSolver:
 
     def __init__(
         self,
-        ratios: LineRatios,
+        line_ratios: LineRatios,
         bins: Bins,
         mean_spectrum: Array,
         n_spectra: int,
@@ -228,13 +228,13 @@ class ClassSolver:
         source_matrices: Array,
         peak_shapes: Array,
     ) -> None:
-        self.mean, self.common = mean_spectrum.astype(np.float32), ratios.mean_shapes
-        n_family, n_counts = len(ratios.names), float(mean_spectrum.sum())
+        self.mean, self.common = mean_spectrum.astype(np.float32), line_ratios.mean_shapes
+        n_family, n_counts = len(line_ratios.names), float(mean_spectrum.sum())
         min_variance = max(0.02 * float(mean_spectrum.mean()), 0.2)
         variance = np.maximum(gaussian_filter1d(mean_spectrum / bins.width, 1.0) * bins.width, min_variance)
         model, residual = variance, np.zeros(len(bins))
         for _ in range(_N_ITERATIONS):
-            self.shapes = shapes = ratios.shapes_near(initial_area)
+            self.shapes = shapes = line_ratios.shapes_near(initial_area)
             changes = np.concatenate(
                 [
                     *(
@@ -273,8 +273,8 @@ class ClassSolver:
             for evidence_array in (class_evidence.area, class_evidence.sigma_if_absent)
         )
         is_weak = summed_areas < MIN_CLASS_SIGMAS * sigma
-        max_area = (0.5 * np.maximum(summed_areas, 0.0) + sigma) / n_spectra
-        weak_changes = shapes.templates[is_weak] * max_area[is_weak, None]
+        max_weak_areas = (0.5 * np.maximum(summed_areas, 0.0) + sigma) / n_spectra
+        weak_changes = shapes.templates[is_weak] * max_weak_areas[is_weak, None]
         all_free_columns = np.concatenate([shapes.templates[~is_weak], free_columns, shapes.scatter])
         constrained_solution = fit_least_squares(
             mean_spectrum, all_free_columns, np.concatenate([weak_changes, changes]), variance + error_variance
@@ -288,7 +288,7 @@ class ClassSolver:
         learned_families = np.flatnonzero(is_weak)[is_learned]
         family_gains[learned_families] = (
             constrained_solution.gain[weak_rows][is_learned]
-            * (max_area[learned_families] / learned_fraction[is_learned])[:, None]
+            * (max_weak_areas[learned_families] / learned_fraction[is_learned])[:, None]
         )
         all_gains: Array = np.concatenate(
             [family_gains, source_matrices[0], _peak_area_matrix(self.solution, peak_shapes, variance + error_variance)]
@@ -413,11 +413,11 @@ def _peak_area_matrix(solution: LeastSquaresFit, peak_shapes: Array, variance: A
     Rows are zero for peaks that are nearly a combination of the columns.
     """
     weighted_peaks = peak_shapes / variance
-    unexplained = weighted_peaks - (weighted_peaks @ solution.columns.T) @ solution.gain
-    squared_norm, peak_norm = (unexplained * peak_shapes).sum(axis=1), (weighted_peaks * peak_shapes).sum(axis=1)
+    residual_peaks = weighted_peaks - (weighted_peaks @ solution.columns.T) @ solution.gain
+    squared_norm, peak_norm = (residual_peaks * peak_shapes).sum(axis=1), (weighted_peaks * peak_shapes).sum(axis=1)
     is_independent = squared_norm > _MIN_INDEPENDENT_FRACTION * peak_norm
     return np.asarray(
-        np.where(is_independent, 1.0 / np.where(is_independent, squared_norm, 1.0), 0.0)[:, None] * unexplained
+        np.where(is_independent, 1.0 / np.where(is_independent, squared_norm, 1.0), 0.0)[:, None] * residual_peaks
     )
 
 
@@ -478,13 +478,13 @@ class VariableFit:
         self.bins = Bins(axis, detector, is_fitted, bins_per_fwhm)
         self.detector, self.n_source = detector, len(anode_templates)
         self.peak_kev = _peak_energies(self.bins, detector) if peaks else np.empty(0)
-        ratios = LineRatios(simulations, detector, axis, self.bins, families, excitation_kev)
-        self.names = ratios.names
+        line_ratios = LineRatios(simulations, detector, axis, self.bins, families, excitation_kev)
+        self.names = line_ratios.names
         sample = sample[sample.any(axis=1)]
         counts = self.bins(sample, np.float32)
         mean_spectrum = counts.mean(axis=0, dtype=np.float64)
         anode_templates = self.bins(anode_templates)
-        free_columns, area = _scatter_and_background_columns(ratios, self.bins, mean_spectrum, anode_templates)
+        free_columns, area = _scatter_and_background_columns(line_ratios, self.bins, mean_spectrum, anode_templates)
         peak_shapes, source_matrices = (
             _peak_shapes(self.peak_kev, self.bins, detector, axis),
             _source_matrices(anode_templates, self.bins),
@@ -499,7 +499,14 @@ class VariableFit:
                 counts[class_members].mean(0, np.float64),
             )
             return ClassSolver(
-                ratios, self.bins, mean_spectrum, len(class_members), start_areas, class_columns, source_matrices, peaks
+                line_ratios,
+                self.bins,
+                mean_spectrum,
+                len(class_members),
+                start_areas,
+                class_columns,
+                source_matrices,
+                peaks,
             )
 
         with one_blas_thread(), warnings.catch_warnings(), ThreadPoolExecutor(CPU_COUNT) as thread_pool:
@@ -526,12 +533,12 @@ class VariableFit:
         class_index = self.class_indices(binned_counts)
         array_shape = len(binned_counts), self.classes[0].gain.shape[1]
         area, sigma, absent_sigma, background_counts = np.empty((4, *array_shape), np.float32)
-        result = Evidence(area, sigma, absent_sigma, background_counts, np.empty(array_shape, bool))
+        evidence = Evidence(area, sigma, absent_sigma, background_counts, np.empty(array_shape, bool))
         for index in np.unique(class_index):
             is_member = class_index == index
-            for target_array, class_array in zip(result, self.classes[index](binned_counts[is_member]), strict=True):
+            for target_array, class_array in zip(evidence, self.classes[index](binned_counts[is_member]), strict=True):
                 target_array[is_member] = class_array
-        return result
+        return evidence
 
     def class_indices(self, counts: FloatArray) -> NDArray[np.intp]:
         """Return the (n,) index of the nearest class for (n, n_bin) counts."""
@@ -593,30 +600,30 @@ def fit_noise_fwhm(
         ).first.misfit
 
     initial_noise_kev = detector.noise_fwhm_kev
-    optimum = minimize_scalar(
+    best_noise = minimize_scalar(
         misfit, bounds=(0.6 * initial_noise_kev, 1.3 * initial_noise_kev), method="bounded", options={"maxiter": 8}
     )
     # the misfit of a poor fit hardly depends on the width of the peaks
-    return float(optimum.x) if optimum.fun < _MAX_MISFIT_RATIO * misfit(initial_noise_kev) else initial_noise_kev
+    return float(best_noise.x) if best_noise.fun < _MAX_MISFIT_RATIO * misfit(initial_noise_kev) else initial_noise_kev
 
 
 def _scatter_and_background_columns(
-    ratios: LineRatios, bins: Bins, mean_spectrum: Array, anode_templates: Array
+    line_ratios: LineRatios, bins: Bins, mean_spectrum: Array, anode_templates: Array
 ) -> tuple[Array, Array]:
     """Return the (n, n_bin) columns of scatter lines and background, and initial areas, from the mean spectrum."""
-    peaks = np.concatenate([ratios.mean_shapes, anode_templates])
+    peak_templates = np.concatenate([line_ratios.mean_shapes, anode_templates])
     residual = mean_spectrum
     weight = 1.0 / np.sqrt(np.maximum(mean_spectrum, 1e-3 * float(mean_spectrum.max())) + (0.01 * mean_spectrum) ** 2)
     for _ in range(2):
         background = _background_columns(residual, bins)
-        design = np.concatenate([peaks, background]) * weight
+        design = np.concatenate([peak_templates, background]) * weight
         column_norms = np.maximum(np.sqrt((design**2).sum(axis=1)), 1e-30)
         area = (
             nnls((design / column_norms[:, None]).T, mean_spectrum * weight, maxiter=50 * column_norms.size)[0]
             / column_norms
         )
-        residual = np.maximum(mean_spectrum - area[: len(peaks)] @ peaks, 0.0)
-    return np.concatenate([anode_templates, _background_columns(residual, bins)]), area[: len(ratios.names)]
+        residual = np.maximum(mean_spectrum - area[: len(peak_templates)] @ peak_templates, 0.0)
+    return np.concatenate([anode_templates, _background_columns(residual, bins)]), area[: len(line_ratios.names)]
 
 
 def _source_matrices(templates: Array, bins: Bins) -> Array:

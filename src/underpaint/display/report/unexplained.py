@@ -13,9 +13,9 @@ from underpaint.display.report.findings import CERTAIN_SIGMA, MIN_PIXELS, MIN_SH
 from underpaint.display.report.wording import percent
 from underpaint.elements.element_sources import (
     AIR,
+    GROUND_MINERAL_ELEMENTS,
     IMPURITY_RATIOS,
     INSTRUMENT_METALS,
-    MINERALS_OF_GROUNDS,
     drier_elements,
     elements_of_pigments,
 )
@@ -150,7 +150,7 @@ def ordinary_source(line: _Line, anode: str | None) -> str:
         return "perhaps the tube's own lines, scattered; name the instrument to tell"
     if element in INSTRUMENT_METALS and _is_even_and_faint(line):
         return "metal parts of the instrument: even over the scan, and faint"
-    if element in MINERALS_OF_GROUNDS:
+    if element in GROUND_MINERAL_ELEMENTS:
         return "ground, support or dirt"
     host = _host(line)
     if host:

@@ -67,7 +67,7 @@ class Refits:
         from underpaint.elements.spectrum_fit import fit_with_choice
 
         choice = self.choice(spectrum.counts)
-        added = candidate_families(add, choice.stage) if add else []
+        added = candidate_families(add, choice.selection_input) if add else []
         names = [name for name in dict.fromkeys((*choice.families, *added)) if name not in set(drop)]
         fit = fit_with_choice(replace(spectrum, axis=self.axis), choice, names)
         return {

@@ -354,8 +354,8 @@ def line_production(lines: LineTable, energies: tuple[float, ...]) -> Array:
     return np.stack(production) if production else np.zeros((0, len(energies)))
 
 
-def _cache_key(array: Sequence[float] | Array) -> tuple[float, ...]:
-    return tuple(np.asarray(array, dtype=np.float64).tolist())
+def _cache_key(energies_or_angles: Sequence[float] | Array) -> tuple[float, ...]:
+    return tuple(np.asarray(energies_or_angles, dtype=np.float64).tolist())
 
 
 @lru_cache(maxsize=4096)
@@ -420,8 +420,10 @@ def differential_scatter(
         Differential cross sections, cm2/g/sr.
     """
     energies = _cache_key(energy_kev)
-    angles = _cache_key(angle_deg)
-    element_tables = [_differential_cross_sections(atomic_number(name), energies, angles) for name in elements]
+    scattering_angles = _cache_key(angle_deg)
+    element_tables = [
+        _differential_cross_sections(atomic_number(name), energies, scattering_angles) for name in elements
+    ]
     return np.stack([element_table[0] for element_table in element_tables]), np.stack(
         [element_table[1] for element_table in element_tables]
     )
@@ -458,8 +460,10 @@ def profile_integrals(momentum: Array) -> Array:
     momentum_grid, _, basis_integrals = _compton_profile_basis()
     grid_position = np.interp(np.abs(momentum), momentum_grid, np.arange(momentum_grid.size, dtype=np.float64))
     index = np.minimum(grid_position.astype(np.int64), momentum_grid.size - 2)
-    weight = grid_position - index
-    interpolated_integrals = basis_integrals[:, index] * (1.0 - weight) + basis_integrals[:, index + 1] * weight
+    interpolation_weight = grid_position - index
+    interpolated_integrals = (
+        basis_integrals[:, index] * (1.0 - interpolation_weight) + basis_integrals[:, index + 1] * interpolation_weight
+    )
     return np.asarray(np.where(momentum < 0, -interpolated_integrals, interpolated_integrals))
 
 
@@ -480,8 +484,10 @@ def scattering_momentum(energy_kev: Array, scattered_kev: Array, angle_deg: floa
 
 
 @lru_cache(maxsize=4096)
-def _differential_cross_sections(z: int, energies: tuple[float, ...], angles: tuple[float, ...]) -> tuple[Array, Array]:
-    energy_kev, angle_rad, atomic_numbers = np.asarray(energies), np.radians(angles), np.asarray([z])
+def _differential_cross_sections(
+    z: int, energies: tuple[float, ...], scattering_angles: tuple[float, ...]
+) -> tuple[Array, Array]:
+    energy_kev, angle_rad, atomic_numbers = np.asarray(energies), np.radians(scattering_angles), np.asarray([z])
     return xraylib_np.DCS_Rayl(atomic_numbers, energy_kev, angle_rad)[0], xraylib_np.DCS_Compt(
         atomic_numbers, energy_kev, angle_rad
     )[0]
@@ -496,14 +502,14 @@ def _total_cross_sections(z: int, energies: tuple[float, ...]) -> tuple[Array, A
 @lru_cache(maxsize=1)
 def _compton_profile_basis() -> tuple[Array, Array, Array]:
     """Return momenta (n,), coefficients by element (92, n_profile) and basis integrals from zero (n_profile, n)."""
-    momentum = np.concatenate([[0.0], np.geomspace(0.01, MAX_MOMENTUM, 300)])
+    momentum_grid = np.concatenate([[0.0], np.geomspace(0.01, MAX_MOMENTUM, 300)])
     profiles = np.asarray(
         [
-            [xraylib.ComptonProfile(z, momentum_value) for momentum_value in momentum]
+            [xraylib.ComptonProfile(z, momentum_value) for momentum_value in momentum_grid]
             for z in range(1, MAX_ATOMIC_NUMBER + 1)
         ]
     )
-    momentum_steps = np.diff(momentum)
+    momentum_steps = np.diff(momentum_grid)
     cumulative_profiles = np.concatenate(
         [
             np.zeros((MAX_ATOMIC_NUMBER, 1)),
@@ -515,7 +521,7 @@ def _compton_profile_basis() -> tuple[Array, Array, Array]:
     cumulative_profiles *= 0.5 / cumulative_profiles[:, -1:]
     profile_coefficients, singular_values, basis_integrals = np.linalg.svd(cumulative_profiles, full_matrices=False)
     return (
-        momentum,
+        momentum_grid,
         profile_coefficients[:, :N_BASIS_PROFILES] * singular_values[:N_BASIS_PROFILES],
         basis_integrals[:N_BASIS_PROFILES],
     )

@@ -112,13 +112,13 @@ class Breakdown:
 
     def _sum_spectra_by(self, key: Callable[[Part], Key]) -> dict[Key, FloatArray]:
         keys = [key(part) for part in self.parts]
-        sums = {
+        summed_spectra = {
             part_key: self.spectra[[index for index, key_of_part in enumerate(keys) if key_of_part == part_key]].sum(
                 axis=0
             )
             for part_key in dict.fromkeys(keys)
         }
-        return dict(sorted(sums.items(), key=lambda item: -float(item[1].sum())))
+        return dict(sorted(summed_spectra.items(), key=lambda item: -float(item[1].sum())))
 
 
 def breakdown(
@@ -156,16 +156,16 @@ def breakdown(
         The stratigraphy cannot be simulated (see ``emit``).
     """
     emission = emit([stratigraphy], instrument, detail=detail)
-    parts, part_emission = _split_emission(emission)
+    unscaled_parts, part_emission = _split_emission(emission)
     axis = axis_of(instrument.detector) if axis is None else axis
     spectra = np.asarray(render(part_emission, instrument.detector, axis), dtype=np.float64)
     spectrum = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)[0]
     part_counts = spectra.sum(axis=1)
     parts_with_counts = tuple(
-        replace(part, counts=float(part_count)) for part, part_count in zip(parts, part_counts, strict=True)
+        replace(part, counts=float(part_count)) for part, part_count in zip(unscaled_parts, part_counts, strict=True)
     )
-    names = tuple(layer.name or f"layer {depth}" for depth, layer in enumerate(stratigraphy.layers, start=1))
-    unscaled_breakdown = Breakdown(axis, names, parts_with_counts, spectra, spectrum)
+    layer_names = tuple(layer.name or f"layer {depth}" for depth, layer in enumerate(stratigraphy.layers, start=1))
+    unscaled_breakdown = Breakdown(axis, layer_names, parts_with_counts, spectra, spectrum)
     return unscaled_breakdown if counts is None else unscaled_breakdown.scaled(counts)
 
 
@@ -177,18 +177,18 @@ def _split_emission(emission: Emission) -> tuple[list[Part], Emission]:
     zero_photons = {family: np.zeros(getattr(emission, family).shape[1]) for family in SCATTER}
     zero_photons["lines"] = np.zeros(len(emission.lines))
     for order in ORDERS:
-        for layer, photons in enumerate(getattr(emission, order)[0]):
+        for layer_index, photons in enumerate(getattr(emission, order)[0]):
             for family in dict.fromkeys(line_families[photons > 0].tolist()):
                 family_photons = np.where(line_families == family, photons, 0.0)
-                parts.append(Part(family, layer, order, float(family_photons.sum()), 0.0))
+                parts.append(Part(family, layer_index, order, float(family_photons.sum()), 0.0))
                 _append_photons(spectra_by_kind, zero_photons, "lines", family_photons)
     for scatter_kind in SCATTER:
         photons = getattr(emission, scatter_kind)[0]
         if photons.any():
             parts.append(Part(SCATTERED, None, scatter_kind, float(photons.sum()), 0.0))
             _append_photons(spectra_by_kind, zero_photons, scatter_kind, photons)
-    lines = np.stack(spectra_by_kind["lines"])[:, None, :]
-    photon_arrays: dict[str, Any] = {order: np.zeros_like(lines) for order in ORDERS} | {ORDERS[0]: lines}
+    line_photons = np.stack(spectra_by_kind["lines"])[:, None, :]
+    photon_arrays: dict[str, Any] = {order: np.zeros_like(line_photons) for order in ORDERS} | {ORDERS[0]: line_photons}
     photon_arrays |= {scatter_kind: np.stack(spectra_by_kind[scatter_kind]) for scatter_kind in SCATTER}
     return parts, replace(emission, **photon_arrays)
 
@@ -238,11 +238,11 @@ class Origin:
             raise SampleError(
                 f"Cannot compute an information depth for a fraction of {share:g}; give a fraction between 0 and 1."
             )
-        depths = [
+        information_depths = [
             np.interp(share, cumulative_fraction, self.depth_um) if cumulative_fraction[-1] > 0 else np.nan
             for cumulative_fraction in self.above.T
         ]
-        return np.asarray(depths)
+        return np.asarray(information_depths)
 
 
 def depth_of_origin(stratigraphy: Stratigraphy, instrument: Instrument) -> Origin:

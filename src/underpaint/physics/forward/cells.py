@@ -68,10 +68,12 @@ def make_cells(normal_depth: Array, areal_density: Array, n_cells: int) -> Cells
         as_array(COSINES, normal_depth)[:, None],
     )
     # cells are symmetric within their layer, so that only half of the cells are computed
-    depth = normal_depth[:, :, None, None, :] * (relative_thickness[: n_cells // 2, None, None] / cosine)
-    transmitted_fraction, escape = transmission(depth)
+    slanted_depth = normal_depth[:, :, None, None, :] * (relative_thickness[: n_cells // 2, None, None] / cosine)
+    transmitted_fraction, escape = transmission(slanted_depth)
     absorbed_fraction = xp.where(
-        depth < MAX_SERIES_DEPTH, _absorbed_fraction_series(depth), (1.0 - escape) / (depth + MIN_DEPTH)
+        slanted_depth < MAX_SERIES_DEPTH,
+        _absorbed_fraction_series(slanted_depth),
+        (1.0 - escape) / (slanted_depth + MIN_DEPTH),
     )
     upper_halves = (transmitted_fraction, escape, escape / cosine, absorbed_fraction / cosine)
     return Cells(
@@ -163,10 +165,10 @@ def repeat_for_cells(values: Array, n_cells: int) -> Array:
 
 def _flux_into_cells(transmission_by_cell: Array, leaving_photons: Array, cell_order: range) -> Array:
     entering_flux = {}
-    flux = 0.0 * transmission_by_cell[:, 0]
+    passing_photons = 0.0 * transmission_by_cell[:, 0]
     for cell in cell_order:
-        entering_flux[cell] = flux
-        flux = flux * transmission_by_cell[:, cell] + leaving_photons[:, cell]
+        entering_flux[cell] = passing_photons
+        passing_photons = passing_photons * transmission_by_cell[:, cell] + leaving_photons[:, cell]
     return array_namespace(transmission_by_cell).stack(
         [entering_flux[cell] for cell in range(len(entering_flux))], axis=1
     )

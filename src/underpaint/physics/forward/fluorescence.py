@@ -419,11 +419,11 @@ def _lines_by_sample(stack: Stack, setting: Setting) -> tuple[Array, Array]:
     return line_indices, xp.astype(xp.take_along_axis(is_present, line_indices, axis=1), stack.areal_density.dtype)
 
 
-def take_by_sample(values: Array, index: Array) -> Array:
+def take_by_sample(values: Array, sample_line_index: Array) -> Array:
     """Return the (n, j, p) entries of values (n, j, n_all) at indices (n, p)."""
     xp = array_namespace(values)
-    shape = (values.shape[0], values.shape[1], index.shape[1])
-    return xp.take_along_axis(values, xp.broadcast_to(index[:, None, :], shape), axis=2)
+    shape = (values.shape[0], values.shape[1], sample_line_index.shape[1])
+    return xp.take_along_axis(values, xp.broadcast_to(sample_line_index[:, None, :], shape), axis=2)
 
 
 def _flatten_layers(array: Array) -> Array:

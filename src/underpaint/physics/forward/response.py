@@ -66,7 +66,7 @@ class Shape:
     long_tail_width_kev: Any
 
 
-def shape_of(detector: Detector, axis: EnergyAxis) -> Shape:
+def detector_shape(detector: Detector, axis: EnergyAxis) -> Shape:
     """Return the shape of a detector on an energy axis."""
     return Shape(
         axis.gain_kev,
@@ -156,12 +156,12 @@ def efficiency(detector: Detector, energy_kev: FloatArray) -> FloatArray:
     (n_energy,) array
     """
     attenuation_per_um = mass_attenuation(detector.material, energy_kev) * detector.density * CM_PER_UM
-    absorbed = -np.expm1(-attenuation_per_um * detector.thickness_um) * np.exp(
+    detected_fraction = -np.expm1(-attenuation_per_um * detector.thickness_um) * np.exp(
         -attenuation_per_um * detector.dead_layer_um
     )
     for sheet in (*detector.filters, detector.window):
-        absorbed = absorbed * filter_transmission(sheet, energy_kev)
-    return np.asarray(absorbed)
+        detected_fraction = detected_fraction * filter_transmission(sheet, energy_kev)
+    return np.asarray(detected_fraction)
 
 
 def escape_share(detector: Detector, energy_kev: FloatArray) -> FloatArray:
@@ -219,16 +219,21 @@ def response_matrix(
     -----
     Peak, exponential tails and shelf have a total area of one (Campbell & Wang 1991, equations 1-3).
     """
-    shape = shape_of(detector, axis) if shape is None else shape
+    shape = detector_shape(detector, axis) if shape is None else shape
     spreads_kev = np.broadcast_to(np.asarray(spread_kev, dtype=np.float64), energy_kev.shape)
-    peak_counts = partial(_peaks, shape, axis.n_channel, pair_energy(detector))
-    detected, escaped = efficiency(detector, energy_kev), escape_share(detector, energy_kev)
-    matrix = _column(detected * (1.0 - escaped), shape) * peak_counts(energy_kev, spreads_kev)
-    escaping = np.flatnonzero(escaped > 1e-6)
-    for line_kev, line_fraction in escape_lines(detector) if escaping.size else ():
-        escape_peaks = peak_counts(energy_kev[escaping] - line_kev, spreads_kev[escaping])
-        escape_counts = _column((detected * escaped)[escaping] * line_fraction, shape) * escape_peaks
-        matrix = _with_rows_added(matrix, escaping, escape_counts)
+    peak_counts = partial(_peak_matrix, shape, axis.n_channel, pair_energy(detector))
+    detected_fraction, escape_fraction = efficiency(detector, energy_kev), escape_share(detector, energy_kev)
+    matrix = _column_like_shape(detected_fraction * (1.0 - escape_fraction), shape) * peak_counts(
+        energy_kev, spreads_kev
+    )
+    escaping_index = np.flatnonzero(escape_fraction > 1e-6)
+    for line_kev, line_fraction in escape_lines(detector) if escaping_index.size else ():
+        escape_peaks = peak_counts(energy_kev[escaping_index] - line_kev, spreads_kev[escaping_index])
+        escape_counts = (
+            _column_like_shape((detected_fraction * escape_fraction)[escaping_index] * line_fraction, shape)
+            * escape_peaks
+        )
+        matrix = _add_to_rows(matrix, escaping_index, escape_counts)
     return matrix
 
 
@@ -241,7 +246,9 @@ def _cached_matrix(
     return matrix.astype(np.float32) if itemsize == 4 else matrix
 
 
-def _peaks(shape: Shape, n_channel: int, pair_kev: float, energy_kev: FloatArray, spread_kev: FloatArray) -> Array:
+def _peak_matrix(
+    shape: Shape, n_channel: int, pair_kev: float, energy_kev: FloatArray, spread_kev: FloatArray
+) -> Array:
     """Return (n_energy, n_channel) peaks with tails and shelf.
 
     Near the peak the counts are differences of cumulative functions at the channel borders. Far below the peak there is
@@ -268,7 +275,7 @@ def _peaks(shape: Shape, n_channel: int, pair_kev: float, energy_kev: FloatArray
     )
     is_on_axis = (near_channels >= 0) & (near_channels < n_channel)
     row_index = np.broadcast_to(np.arange(len(near_channels))[:, None], near_channels.shape)[is_on_axis]
-    return _with_values(
+    return _set_entries(
         matrix,
         row_index,
         near_channels[is_on_axis],
@@ -278,16 +285,16 @@ def _peaks(shape: Shape, n_channel: int, pair_kev: float, energy_kev: FloatArray
 
 def _channels_near(shape: Shape, energy_kev: FloatArray, sigma: Array) -> NDArray[np.int64]:
     """Return the (n_energy, n_near) channels around each energy; some may lie outside the axis."""
-    gain_kev, zero_kev = (float(_without_derivatives(axis_value)) for axis_value in (shape.gain_kev, shape.zero_kev))
+    gain_kev, zero_kev = (float(_detach(axis_value)) for axis_value in (shape.gain_kev, shape.zero_kev))
     longest_tail_kev = max(
         (
-            float(_without_derivatives(decay_length))
-            for tail_fraction, decay_length in _tails(shape)
-            if float(_without_derivatives(tail_fraction)) > 0
+            float(_detach(decay_length))
+            for tail_fraction, decay_length in _tail_parameters(shape)
+            if float(_detach(tail_fraction)) > 0
         ),
         default=0,
     )
-    half_range_kev = PEAK_RANGE_SIGMAS * np.asarray(_without_derivatives(sigma))[:, 0]
+    half_range_kev = PEAK_RANGE_SIGMAS * np.asarray(_detach(sigma))[:, 0]
     first_channel = np.floor(
         (energy_kev - half_range_kev - TAIL_RANGE_WIDTHS * longest_tail_kev - zero_kev) / gain_kev
     ).astype(np.int64)
@@ -298,13 +305,13 @@ def _channels_near(shape: Shape, energy_kev: FloatArray, sigma: Array) -> NDArra
 def _fraction_below(shape: Shape, border_kev: Array, centre_kev: Array, sigma_kev: Array) -> Array:
     """Return the fraction of a peak with tails and shelf that lies below each channel border."""
     xp = array_namespace(border_kev)
-    offset = (border_kev - centre_kev) / sigma_kev
+    offset_sigmas = (border_kev - centre_kev) / sigma_kev
     special_functions = _special_functions(border_kev)
-    fraction_above = 0.5 * special_functions.erfc(offset / np.sqrt(2.0))
-    gaussian_factor = xp.exp(-0.5 * xp.clip(offset, -40.0, 40.0) ** 2)
+    fraction_above = 0.5 * special_functions.erfc(offset_sigmas / np.sqrt(2.0))
+    gaussian_factor = xp.exp(-0.5 * xp.clip(offset_sigmas, -40.0, 40.0) ** 2)
     tail_excesses = [
-        tail_fraction * _tail_excess(special_functions, offset, gaussian_factor, sigma_kev / decay_length)
-        for tail_fraction, decay_length in _tails(shape)
+        tail_fraction * _tail_excess(special_functions, offset_sigmas, gaussian_factor, sigma_kev / decay_length)
+        for tail_fraction, decay_length in _tail_parameters(shape)
     ]
     # uniform shelf from zero to the peak; its upper edge has the width of the peak
     shelf_below = (
@@ -316,23 +323,23 @@ def _fraction_below(shape: Shape, border_kev: Array, centre_kev: Array, sigma_ke
     return (1.0 - shape.shelf_fraction) * (1.0 - fraction_above) + tail_excesses[0] + tail_excesses[1] + shelf_below
 
 
-def _tails(shape: Shape) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+def _tail_parameters(shape: Shape) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Return area fraction and decay length, keV, of both tails."""
     return (shape.tail_fraction, shape.tail_width_kev), (shape.long_tail_fraction, shape.long_tail_width_kev)
 
 
-def _tail_excess(special_functions: Any, offset: Array, gaussian_factor: Array, relative_slope: Array) -> Array:
+def _tail_excess(special_functions: Any, offset_sigmas: Array, gaussian_factor: Array, relative_slope: Array) -> Array:
     """Return the fraction below a border of an exponential tail convolved with the peak, minus that of the peak."""
-    xp = array_namespace(offset)
-    erfc_argument = (offset + relative_slope) / np.sqrt(2.0)
+    xp = array_namespace(offset_sigmas)
+    erfc_argument = (offset_sigmas + relative_slope) / np.sqrt(2.0)
     # erfcx avoids the product of a large exponential and a small erfc, but overflows far below the peak, where erfc is
     # 2
     excess = 0.5 * gaussian_factor * special_functions.erfcx(xp.clip(erfc_argument, min=-5.0))
-    far_limit = xp.exp(xp.clip(offset * relative_slope + 0.5 * relative_slope**2, max=0.0))
+    far_limit = xp.exp(xp.clip(offset_sigmas * relative_slope + 0.5 * relative_slope**2, max=0.0))
     return xp.where(erfc_argument > -5.0, excess, far_limit)
 
 
-def _with_values(matrix: Array, row_index: NDArray[np.int64], column_index: NDArray[np.int64], entries: Array) -> Array:
+def _set_entries(matrix: Array, row_index: NDArray[np.int64], column_index: NDArray[np.int64], entries: Array) -> Array:
     """Return a matrix with values set at some rows and columns."""
     if isinstance(matrix, np.ndarray):
         matrix[row_index, column_index] = entries
@@ -340,31 +347,31 @@ def _with_values(matrix: Array, row_index: NDArray[np.int64], column_index: NDAr
     return matrix.index_put((_index_array(row_index, matrix), _index_array(column_index, matrix)), entries)
 
 
-def _index_array(values: NDArray[Any], reference_array: Array) -> Any:
-    return array_namespace(reference_array).asarray(values, device=reference_array.device)
+def _index_array(index_values: NDArray[Any], reference_array: Array) -> Any:
+    return array_namespace(reference_array).asarray(index_values, device=reference_array.device)
 
 
-def _without_derivatives(value: Any) -> Any:
+def _detach(number_or_tensor: Any) -> Any:
     """Return a number unchanged, and a tensor as a numpy array without derivatives."""
-    return value.detach().cpu().numpy() if is_torch_array(value) else value
+    return number_or_tensor.detach().cpu().numpy() if is_torch_array(number_or_tensor) else number_or_tensor
 
 
-def _with_rows_added(matrix: Array, row_index: NDArray[np.intp], added_values: Array) -> Array:
+def _add_to_rows(matrix: Array, row_index: NDArray[np.intp], added_rows: Array) -> Array:
     """Return a matrix with values added to some of its rows."""
     if isinstance(matrix, np.ndarray):
-        matrix[row_index] += added_values
+        matrix[row_index] += added_rows
         return matrix
-    return matrix.index_add(0, _index_array(row_index, matrix), added_values)
+    return matrix.index_add(0, _index_array(row_index, matrix), added_rows)
 
 
-def _column(values: FloatArray, shape: Shape) -> Array:
-    return as_array(values, _tensor_of(shape))[:, None]
+def _column_like_shape(energy_values: FloatArray, shape: Shape) -> Array:
+    return as_array(energy_values, _tensor_of(shape))[:, None]
 
 
 def _tensor_of(shape: Shape) -> Array:
     """Return the first tensor among the fields of a shape, or a NumPy zero if no field is a tensor."""
-    values = (getattr(shape, name) for name in Shape.__dataclass_fields__)
-    return next((value for value in values if is_torch_array(value)), np.asarray(0.0))
+    field_values = (getattr(shape, name) for name in Shape.__dataclass_fields__)
+    return next((field_value for field_value in field_values if is_torch_array(field_value)), np.asarray(0.0))
 
 
 def _special_functions(array: Array) -> Any:
@@ -474,9 +481,9 @@ def counts_needed(
         Infinite where the lines are absent, outside the recorded range, or smaller than the model error.
     """
     total_counts = expected.sum(axis=1)
-    line_window = key_window(line_counts, energy_kev, expected.shape[1], axis, detector)
+    line_window = line_window_mask(line_counts, energy_kev, expected.shape[1], axis, detector)
     is_background_channel = (expected > 0) & line_window
-    is_recorded = _is_recorded(energy_kev, expected, axis)
+    is_recorded = _are_lines_recorded(energy_kev, expected, axis)
     signal_fraction = np.sum(line_counts * is_recorded, axis=1) / total_counts
     background_fraction = np.maximum(
         np.sum(np.where(is_background_channel, expected, 0.0), axis=1) / total_counts - signal_fraction, 0.0
@@ -488,7 +495,7 @@ def counts_needed(
     return np.asarray(np.where((signal_fraction > 0) & (denominator > 0), needed_counts, np.inf))
 
 
-def key_window(
+def line_window_mask(
     line_counts: FloatArray, energy_kev: FloatArray, n_channel: int, axis: EnergyAxis, detector: Detector
 ) -> NDArray[np.bool_]:
     """Return a boolean (n_sample, n_channel) array, true within half a FWHM of a sample's stronger lines."""
@@ -504,7 +511,7 @@ def key_window(
     return np.asarray((line_counts > 0.1 * strongest_counts).astype(np.float32) @ is_in_window.astype(np.float32) > 0)
 
 
-def _is_recorded(energy_kev: FloatArray, expected: NDArray[np.floating], axis: EnergyAxis) -> NDArray[np.bool_]:
+def _are_lines_recorded(energy_kev: FloatArray, expected: NDArray[np.floating], axis: EnergyAxis) -> NDArray[np.bool_]:
     """Return a boolean (n_sample, n_line) array, true for lines within the recorded range."""
     channel = np.round(axis.channel(0.0) + energy_kev / axis.gain_kev).astype(np.int64)
     is_on_axis = (channel >= 0) & (channel < axis.n_channel)
@@ -559,7 +566,7 @@ def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis
     fft_length = 1 << int(np.ceil(np.log2(3 * axis.n_channel)))
     photon_transform = xp.fft.rfft(expected / xp.where(total_counts > 0, total_counts, 1.0), n=fft_length, axis=1)
     pulse_transform = photon_transform * xp.exp(
-        mean_coincidences * (photon_transform * _zero_phase(axis, fft_length, photon_transform) - 1.0)
+        mean_coincidences * (photon_transform * _zero_offset_phase(axis, fft_length, photon_transform) - 1.0)
     )
     pulse_spectrum = xp.fft.irfft(pulse_transform, n=fft_length, axis=1)[:, : axis.n_channel]
     return xp.clip(pulse_spectrum, min=0.0) * (total_counts / (1.0 + mean_coincidences))
@@ -582,7 +589,7 @@ def live_share(rate_per_s: Array | float, detector: Detector) -> Array:
     return np.exp(-np.asarray(rate_per_s) * detector.dead_time_us * SECONDS_PER_US)
 
 
-def _zero_phase(axis: EnergyAxis, fft_length: int, reference_array: Array) -> Array:
+def _zero_offset_phase(axis: EnergyAxis, fft_length: int, reference_array: Array) -> Array:
     """Return the Fourier phase of a shift by the energy of channel 0: pile-up adds energies, not channel numbers."""
     shift_channels = axis.zero_kev / axis.gain_kev
     fourier_phase = np.exp(-2j * np.pi * np.arange(fft_length // 2 + 1) / fft_length * shift_channels)

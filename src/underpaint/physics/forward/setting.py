@@ -117,10 +117,10 @@ def node_energies(highest_kev: float) -> FloatArray:
     return NODE_ENERGIES_KEV[: int(np.searchsorted(NODE_ENERGIES_KEV, highest_kev)) + 1]
 
 
-def node_weights(energy: FloatArray, nodes: FloatArray) -> FloatArray:
+def node_weights(energy_kev: FloatArray, nodes: FloatArray) -> FloatArray:
     """Return (n_energy, n_node) linear interpolation weights; below the first node they decrease with the energy."""
-    weights = np.asarray([np.interp(energy, nodes, unit_row) for unit_row in np.eye(nodes.size)]).T
-    return np.asarray(weights * np.minimum(energy / nodes[0], 1.0)[:, None])
+    weights = np.asarray([np.interp(energy_kev, nodes, unit_row) for unit_row in np.eye(nodes.size)]).T
+    return np.asarray(weights * np.minimum(energy_kev / nodes[0], 1.0)[:, None])
 
 
 def _angle_weights(cosine_to_normal: float) -> FloatArray:
@@ -142,18 +142,20 @@ def _angle_weights(cosine_to_normal: float) -> FloatArray:
     return np.asarray(weights_by_sign)
 
 
-def _profile_fractions(energy: FloatArray, edge_kev: FloatArray, angle_deg: float) -> FloatArray:
+def _profile_fractions(energy_kev: FloatArray, edge_kev: FloatArray, angle_deg: float) -> FloatArray:
     """Return the (n_profile, n_energy, n_grid) fractions of photons per bin; photons cannot gain energy."""
-    momentum = scattering_momentum(energy[:, None], np.minimum(edge_kev, energy[:, None] * (1.0 - 1e-9)), angle_deg)
+    momentum = scattering_momentum(
+        energy_kev[:, None], np.minimum(edge_kev, energy_kev[:, None] * (1.0 - 1e-9)), angle_deg
+    )
     return np.diff(profile_integrals(momentum), axis=2)
 
 
-def nearest_bin_weights(energy: FloatArray, grid_kev: FloatArray) -> FloatArray:
+def nearest_bin_weights(energy_kev: FloatArray, grid_kev: FloatArray) -> FloatArray:
     """Return (n_energy, n_grid) weights of the two nearest bins that preserve the mean energy."""
-    return np.asarray([np.interp(energy, grid_kev, unit_row) for unit_row in np.eye(grid_kev.size)]).T
+    return np.asarray([np.interp(energy_kev, grid_kev, unit_row) for unit_row in np.eye(grid_kev.size)]).T
 
 
-def air_emission(energy: FloatArray, grid: FloatArray, geometry: Geometry) -> FloatArray:
+def air_emission(energy_kev: FloatArray, grid_kev: FloatArray, geometry: Geometry) -> FloatArray:
     """Return (n_energy, n_grid) photons per 4 pi from the air in the detector's view: argon lines and scatter.
 
     The air is treated as a thin sample.
@@ -162,44 +164,50 @@ def air_emission(energy: FloatArray, grid: FloatArray, geometry: Geometry) -> Fl
     areal_by_element = np.asarray([AIR[element] for element in air_elements]) * areal_density
     angle_deg = geometry.scattering_angle_deg
     scatter = [
-        4.0 * np.pi * cross_section[..., 0] for cross_section in differential_scatter(air_elements, energy, [angle_deg])
+        4.0 * np.pi * cross_section[..., 0]
+        for cross_section in differential_scatter(air_elements, energy_kev, [angle_deg])
     ]
     lines = line_table(["Ar"])
-    argon_production = line_production(lines, tuple(float(value) for value in energy)).T * AIR["Ar"] * areal_density
-    response = argon_production @ nearest_bin_weights(lines.energy_kev, grid) + (areal_by_element @ scatter[0])[
-        :, None
-    ] * nearest_bin_weights(energy, grid)
+    argon_production = (
+        line_production(lines, tuple(float(photon_kev) for photon_kev in energy_kev)).T * AIR["Ar"] * areal_density
+    )
+    emitted_photons = argon_production @ nearest_bin_weights(lines.energy_kev, grid_kev) + (
+        areal_by_element @ scatter[0]
+    )[:, None] * nearest_bin_weights(energy_kev, grid_kev)
     return np.asarray(
-        response
-        + (areal_by_element @ scatter[1])[:, None] * nearest_bin_weights(compton_energy(energy, angle_deg), grid)
+        emitted_photons
+        + (areal_by_element @ scatter[1])[:, None]
+        * nearest_bin_weights(compton_energy(energy_kev, angle_deg), grid_kev)
     )
 
 
-def _energy_after_backscatter(energy: FloatArray, n_scatters: int) -> FloatArray:
+def _energy_after_backscatter(energy_kev: FloatArray, n_scatters: int) -> FloatArray:
     """Return the energy after a number of Compton scatters by 180 degrees, in keV."""
-    return energy / (1.0 + 2.0 * n_scatters * energy / ELECTRON_REST_KEV)
+    return energy_kev / (1.0 + 2.0 * n_scatters * energy_kev / ELECTRON_REST_KEV)
 
 
-def distribution_after_one_compton(energy: FloatArray, edge_kev: FloatArray) -> FloatArray:
+def distribution_after_one_compton(energy_kev: FloatArray, edge_kev: FloatArray) -> FloatArray:
     """Return the fraction per bin of photons with energies uniform between back and forward Compton scatter."""
-    min_energy = _energy_after_backscatter(energy, 1)[:, None]
-    cumulative = np.clip((edge_kev - min_energy) / np.maximum(energy[:, None] - min_energy, 1e-9), 0.0, 1.0)
-    return np.diff(cumulative, axis=1)
+    min_energy = _energy_after_backscatter(energy_kev, 1)[:, None]
+    cumulative_fraction = np.clip(
+        (edge_kev - min_energy) / np.maximum(energy_kev[:, None] - min_energy, 1e-9), 0.0, 1.0
+    )
+    return np.diff(cumulative_fraction, axis=1)
 
 
-def distribution_after_two_compton(energy: FloatArray, edge_kev: FloatArray) -> FloatArray:
+def distribution_after_two_compton(energy_kev: FloatArray, edge_kev: FloatArray) -> FloatArray:
     """Return the fraction per bin of photons after two Compton scatters: a triangular distribution of energies."""
-    min_energy = _energy_after_backscatter(energy, 2)[:, None]
-    relative_position = np.clip((edge_kev - min_energy) / np.maximum(energy[:, None] - min_energy, 1e-9), 0.0, 1.0)
-    cumulative = np.where(
+    min_energy = _energy_after_backscatter(energy_kev, 2)[:, None]
+    relative_position = np.clip((edge_kev - min_energy) / np.maximum(energy_kev[:, None] - min_energy, 1e-9), 0.0, 1.0)
+    cumulative_fraction = np.where(
         relative_position < 0.5, 2.0 * relative_position**2, 1.0 - 2.0 * (1.0 - relative_position) ** 2
     )
-    return np.diff(cumulative, axis=1)
+    return np.diff(cumulative_fraction, axis=1)
 
 
-def mass_attenuations(elements: tuple[str, ...], energy: FloatArray) -> FloatArray:
+def mass_attenuations(elements: tuple[str, ...], energy_kev: FloatArray) -> FloatArray:
     """Return the (n_element, n_energy) total mass attenuation coefficients, cm2/g."""
-    return np.stack([mass_attenuation(name, energy) for name in elements])
+    return np.stack([mass_attenuation(name, energy_kev) for name in elements])
 
 
 MIN_EXCITING_KEV = 2.0
@@ -317,7 +325,7 @@ class Setting:
             (takeoff_angle_deg, geometry.takeoff_angle_deg, "takeoff_angle_deg"),
         )
         scatter = self.scatter
-        for angle, reference_angle, name in angle_changes:
+        for new_angle, reference_angle, name in angle_changes:
             lower_tables, upper_tables = (
                 _convert_arrays(
                     self._directional_scatter_at(geometry.model_copy(update={name: reference_angle + angle_step})),
@@ -328,19 +336,19 @@ class Setting:
             scatter = DirectionalScatter(
                 *(
                     getattr(scatter, field.name)
-                    + (angle - reference_angle)
+                    + (new_angle - reference_angle)
                     * (getattr(upper_tables, field.name) - getattr(lower_tables, field.name))
                     / (2.0 * ANGLE_STEP_DEG)
                     for field in fields(DirectionalScatter)
                 )
             )
         xp = array_namespace(self.weight)
-        radian = np.pi / 180.0
+        radians_per_degree = np.pi / 180.0
         return replace(
             self,
             scatter=scatter,
-            sin_incidence=xp.sin(incidence_angle_deg * radian),
-            sin_takeoff=xp.sin(takeoff_angle_deg * radian),
+            sin_incidence=xp.sin(incidence_angle_deg * radians_per_degree),
+            sin_takeoff=xp.sin(takeoff_angle_deg * radians_per_degree),
         )
 
     def _directional_scatter_at(self, geometry: Geometry) -> DirectionalScatter:
@@ -378,7 +386,7 @@ def make_setting(
         attenuation=tables.mass_attenuation,
         line_attenuation=tables.line_attenuation,
         production=tables.production,
-        scattered_production=line_production(tables.lines, tuple(float(value) for value in shifted_kev)),
+        scattered_production=line_production(tables.lines, tuple(float(photon_kev) for photon_kev in shifted_kev)),
         line_production=tables.line_production,
         line_scatter=np.stack(total_scatter(tables.elements, line_kev)) if len(line_kev) else np.zeros((2, 0, 0)),
         group_membership=group_membership,

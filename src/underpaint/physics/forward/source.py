@@ -29,7 +29,7 @@ Array = Any
 
 MIN_PHOTON_KEV = 1.5
 """Lowest photon energy, keV; photons of lower energy neither pass the tube's window nor excite a recorded line."""
-FINE_STEP_KEV, COARSE_STEP_KEV, COARSE_FROM_KEV = 0.1, 0.2, 16.0
+FINE_STEP_KEV, COARSE_STEP_KEV, COARSE_START_KEV = 0.1, 0.2, 16.0
 CONTINUUM_CONSTANT = 1.35e9
 """Constant of the continuum, photons / (s sr mA keV) (Ebel 1999, equation 3)."""
 LINE_CONSTANTS = {"K": 5.0e13, "L1": 0.71e13, "L2": 2.70e13, "L3": 4.94e13}
@@ -97,7 +97,7 @@ def source_spectrum(instrument: Instrument) -> tuple[FloatArray, FloatArray, Flo
     InstrumentError
         Window, filters, optics and air absorb everything.
     """
-    energy_kev, width_kev, _ = _grid(instrument)
+    energy_kev, width_kev, _ = _source_grid(instrument)
     weight = np.asarray(source_weights(instrument))
     if not weight.sum() > 0:
         raise InstrumentError(
@@ -129,7 +129,7 @@ def source_weights(instrument: Instrument, settings: SourceSettings | None = Non
     """
     settings = source_settings(instrument) if settings is None else settings
     _check_settings(settings)
-    energy_kev, width_kev, line_index = _grid(instrument)
+    energy_kev, width_kev, line_index = _source_grid(instrument)
     reference_array = _tensor_of(settings)
     xp = array_namespace(reference_array)
     optical_depth = _depth_per_um(AIR, AIR_DENSITY * 1e4, energy_kev, reference_array) * settings.air_cm
@@ -142,16 +142,16 @@ def source_weights(instrument: Instrument, settings: SourceSettings | None = Non
     if instrument.source_spectrum is None:
         tube = instrument.tube
         photons = _tube_photons(tube, energy_kev, width_kev, line_index, settings, reference_array)
-        photons = photons * _as_like(np.where(line_index >= 0, tube.line_factor, 1.0), reference_array)
+        photons = photons * _convert_like(np.where(line_index >= 0, tube.line_factor, 1.0), reference_array)
         window_fractions = mass_fractions(tube.window.formula)
         optical_depth = (
             optical_depth
             + _depth_per_um(window_fractions, tube.window.density, energy_kev, reference_array) * settings.window_um
         )
     else:
-        photons = _as_like(_sorted_spectrum(instrument.source_spectrum)[1], reference_array)
+        photons = _convert_like(_sorted_spectrum(instrument.source_spectrum)[1], reference_array)
     if instrument.optic is not None:
-        photons = photons * _as_like(instrument.optic.transmission_at(energy_kev), reference_array)
+        photons = photons * _convert_like(instrument.optic.transmission_at(energy_kev), reference_array)
     return photons * xp.exp(-optical_depth)
 
 
@@ -167,7 +167,7 @@ def air_transmission(path_cm: float, energy_kev: FloatArray) -> FloatArray:
 
 
 @lru_cache(maxsize=256)
-def _grid(instrument: Instrument) -> tuple[FloatArray, FloatArray, NDArray[np.int64]]:
+def _source_grid(instrument: Instrument) -> tuple[FloatArray, FloatArray, NDArray[np.int64]]:
     """Return energies and widths, keV, and the index of the anode's line of each entry (-1: continuum)."""
     if instrument.source_spectrum is not None:
         energy_kev, _, width_kev = _sorted_spectrum(instrument.source_spectrum)
@@ -202,9 +202,9 @@ def _sorted_spectrum(source: SourceSpectrum) -> tuple[FloatArray, FloatArray, Fl
 
 
 def _continuum_grid(voltage_kv: float) -> tuple[FloatArray, FloatArray]:
-    edge_kev = np.arange(MIN_PHOTON_KEV, min(voltage_kv, COARSE_FROM_KEV), FINE_STEP_KEV)
-    if voltage_kv > COARSE_FROM_KEV:
-        edge_kev = np.concatenate([edge_kev, np.arange(COARSE_FROM_KEV, voltage_kv, COARSE_STEP_KEV)])
+    edge_kev = np.arange(MIN_PHOTON_KEV, min(voltage_kv, COARSE_START_KEV), FINE_STEP_KEV)
+    if voltage_kv > COARSE_START_KEV:
+        edge_kev = np.concatenate([edge_kev, np.arange(COARSE_START_KEV, voltage_kv, COARSE_STEP_KEV)])
     edge_kev = np.append(edge_kev[edge_kev < voltage_kv - 1e-6], voltage_kv)
     return (edge_kev[1:] + edge_kev[:-1]) / 2.0, np.diff(edge_kev)
 
@@ -222,16 +222,16 @@ def _tube_photons(
     is_line = line_index >= 0
     edge_kev = np.ones(energy_kev.size)
     edge_kev[is_line] = [_line_edge(tube.anode, int(line)) for line in line_index[is_line]]
-    threshold_kev = _as_like(np.where(is_line, edge_kev, energy_kev), reference_array)
+    threshold_kev = _convert_like(np.where(is_line, edge_kev, energy_kev), reference_array)
     # the overvoltage is limited to 1, at which the number of photons is zero
     overvoltage = xp.clip(settings.voltage_kv / threshold_kev, min=1.0 + 1e-6)
     anode_number = atomic_number(tube.anode)
     exponent = 1.109 - 0.00435 * anode_number + 0.00175 * settings.voltage_kv
     continuum_photons = (
-        CONTINUUM_CONSTANT * anode_number * (overvoltage - 1.0) ** exponent * _as_like(width_kev, reference_array)
+        CONTINUUM_CONSTANT * anode_number * (overvoltage - 1.0) ** exponent * _convert_like(width_kev, reference_array)
     )
     photons = xp.where(
-        _as_like(is_line, reference_array) > 0,
+        _convert_like(is_line, reference_array) > 0,
         _line_photons(tube.anode, line_index, edge_kev, overvoltage, settings, reference_array),
         continuum_photons,
     )
@@ -245,7 +245,7 @@ def _anode_escape(
     xp = array_namespace(reference_array)
     anode_number, voltage_kv = atomic_number(tube.anode), settings.voltage_kv
     mean_ionisation = 0.0135 * anode_number
-    backscatter = _backscatter(anode_number, voltage_kv)
+    backscatter = _backscatter_coefficient(anode_number, voltage_kv)
     max_depth = (
         atomic_weight(tube.anode)
         / anode_number
@@ -256,12 +256,12 @@ def _anode_escape(
     mean_depth = (
         max_depth * depth_factor / (0.70256 - 1.09865 * backscatter + 1.0046 * backscatter**2 + log_overvoltage)
     )
-    radian = np.pi / 180.0
+    radians_per_degree = np.pi / 180.0
     sine_in, sine_out = (
-        _sine_like(angle_deg * radian, reference_array)
+        _sine(angle_deg * radians_per_degree, reference_array)
         for angle_deg in (settings.electron_angle_deg, settings.takeoff_angle_deg)
     )
-    attenuation = _as_like(mass_attenuation(tube.anode, energy_kev), reference_array)
+    attenuation = _convert_like(mass_attenuation(tube.anode, energy_kev), reference_array)
     if tube.target_um is None:
         return _mean_transmission(2.0 * attenuation * mean_depth * sine_in / sine_out)
     # X-rays leave a foil on the far side; electrons that pass through the foil produce fewer X-rays
@@ -280,7 +280,7 @@ def _mean_transmission(depth: Array) -> Array:
     return xp.where(depth > 1e-9, -xp.expm1(-depth) / xp.clip(depth, min=1e-9), 1.0)
 
 
-def _backscatter(z: int, voltage_kv: Any) -> Any:
+def _backscatter_coefficient(z: int, voltage_kv: Any) -> Any:
     log_z = np.log(z)
     exponent = 0.1382 - 0.9211 / np.sqrt(z)
     return voltage_kv**exponent * (0.1904 - 0.2236 * log_z + 0.1292 * log_z**2 - 0.0149 * log_z**3)
@@ -320,16 +320,16 @@ def _line_photons(
         xp.sqrt(overvoltage) * xp.log(overvoltage) + 2.0 * (1.0 - xp.sqrt(overvoltage))
     ) / energy_term
     stopping_correction = (
-        1.0 + 16.05 * _as_like(np.sqrt(0.0135 * anode_number / edge_kev), reference_array) * stopping_correction
+        1.0 + 16.05 * _convert_like(np.sqrt(0.0135 * anode_number / edge_kev), reference_array) * stopping_correction
     )
     inverse_stopping = (
-        _as_like(n_electrons * stopping_factor / anode_number, reference_array) * energy_term * stopping_correction
+        _convert_like(n_electrons * stopping_factor / anode_number, reference_array) * energy_term * stopping_correction
     )
     backscatter_factor = (
         1.0 - 0.0081517 * anode_number + 3.613e-5 * anode_number**2 + 0.009583 * anode_number * xp.exp(-overvoltage)
     )
     backscatter_factor = backscatter_factor + 0.001141 * settings.voltage_kv
-    return _as_like(yield_factor, reference_array) * inverse_stopping * backscatter_factor
+    return _convert_like(yield_factor, reference_array) * inverse_stopping * backscatter_factor
 
 
 def _shell_constant(shell: str, z: int) -> float:
@@ -358,19 +358,21 @@ def _check_settings(settings: SourceSettings) -> None:
                 )
 
 
-def _depth_per_um(fractions: dict[str, float], density: float, energy_kev: FloatArray, reference_array: Array) -> Array:
+def _depth_per_um(
+    element_fractions: dict[str, float], density: float, energy_kev: FloatArray, reference_array: Array
+) -> Array:
     """Return the optical depth of one um of a material."""
-    return _as_like(compound_attenuation(fractions, energy_kev) * density * CM_PER_UM, reference_array)
+    return _convert_like(compound_attenuation(element_fractions, energy_kev) * density * CM_PER_UM, reference_array)
 
 
-def _sine_like(angle_rad: Any, reference_array: Array) -> Any:
-    return array_namespace(reference_array).sin(_as_like(angle_rad, reference_array))
+def _sine(angle_rad: Any, reference_array: Array) -> Any:
+    return array_namespace(reference_array).sin(_convert_like(angle_rad, reference_array))
 
 
-def _as_like(values: Any, reference_array: Array) -> Array:
-    return values if is_torch_array(values) else as_array(values, reference_array)
+def _convert_like(number_or_array: Any, reference_array: Array) -> Array:
+    return number_or_array if is_torch_array(number_or_array) else as_array(number_or_array, reference_array)
 
 
 def _tensor_of(settings: SourceSettings) -> Array:
-    values = (*settings.filters_um, *(getattr(settings, name) for name in SourceSettings.__dataclass_fields__))
-    return next((value for value in values if is_torch_array(value)), np.asarray(0.0))
+    setting_values = (*settings.filters_um, *(getattr(settings, name) for name in SourceSettings.__dataclass_fields__))
+    return next((setting_value for setting_value in setting_values if is_torch_array(setting_value)), np.asarray(0.0))

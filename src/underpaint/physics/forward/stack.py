@@ -94,8 +94,8 @@ def cut_thick_layers(stratigraphies: Sequence[Stratigraphy]) -> CutLayers:
             layer_of_part[sample_index, layer_index, first_part : first_part + len(layer_parts)] = 1.0
             first_part += len(layer_parts)
     cut_stratigraphies = [
-        Stratigraphy(tuple(part for layer_parts in sample_parts for part in layer_parts), original.name)
-        for sample_parts, original in zip(parts_by_layer, stratigraphies, strict=True)
+        Stratigraphy(tuple(part for layer_parts in sample_parts for part in layer_parts), uncut_stratigraphy.name)
+        for sample_parts, uncut_stratigraphy in zip(parts_by_layer, stratigraphies, strict=True)
     ]
     return CutLayers(cut_stratigraphies, layer_of_part)
 
@@ -131,7 +131,7 @@ def stack_layers(stratigraphies: Sequence[Stratigraphy], elements: Sequence[str]
     """
     if not stratigraphies:
         raise SampleError("Cannot simulate an empty batch; give at least one stratigraphy.")
-    element_index = {name: position for position, name in enumerate(elements)}
+    element_index = {name: element_position for element_position, name in enumerate(elements)}
     n_layers = max(len(stratigraphy.layers) for stratigraphy in stratigraphies)
     fractions, areal_density = (
         np.zeros((len(stratigraphies), n_layers, len(element_index))),

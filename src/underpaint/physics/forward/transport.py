@@ -55,7 +55,7 @@ from underpaint.runtime.threads import one_blas_thread
 
 BATCH_SIZE = 16
 """Number of samples per batch; arrays of a batch fit into the processor's cache."""
-STRATIGRAPHIES_PER_PART = 256
+PART_SIZE = 256
 """Number of stratigraphies in each part that ``emit_parts`` computes."""
 
 
@@ -154,7 +154,7 @@ def emit_parts(
     stratigraphies: Iterable[Stratigraphy],
     instrument: Instrument,
     *,
-    part: int = STRATIGRAPHIES_PER_PART,
+    part: int = PART_SIZE,
     detail: Detail | None = None,
     single: bool = False,
 ) -> Iterator[Emission]:
@@ -162,8 +162,8 @@ def emit_parts(
 
     Parameters and errors are those of ``emit``. Yields one ``Emission`` for each part.
     """
-    remaining = iter(stratigraphies)
-    while batch := list(islice(remaining, part)):
+    remaining_stratigraphies = iter(stratigraphies)
+    while batch := list(islice(remaining_stratigraphies, part)):
         with one_blas_thread():
             emission = emit(batch, instrument, detail=detail, single=single)
         yield emission
@@ -341,13 +341,13 @@ def _higher_orders(
     secondary = leaving_photons(batch, excited_cells, excited_photons)
     if orders < 3:
         return secondary, array_namespace(secondary).zeros_like(secondary)
-    tertiary_excited = (
+    tertiary_photons = (
         isotropic_track_lengths(
             excited_cells.cells, secondary_excitation(batch, exciting, excited_cells, excited_photons)
         )
         @ exciting.pair_production
     )
-    return secondary, leaving_photons(batch, excited_cells, tertiary_excited)
+    return secondary, leaving_photons(batch, excited_cells, tertiary_photons)
 
 
 def _extrapolate_cells(coarse_result: Array, fine_result: Array) -> Array:
@@ -448,22 +448,28 @@ def first_scatter(batch: Batch, n_cells: int) -> FirstScatter:
     """Return the source radiation after its first scatter, at the nodes, with ``n_cells`` cells per layer."""
     xp = array_namespace(batch.beam_depth)
     setting, fractions = batch.setting, batch.stack.fractions
-    beam_to_cells = [_layer_cross_sections(fractions, table) for table in setting.scatter.beam_to_cells]
-    cells_to_detector = [
-        repeat_for_cells(_layer_cross_sections(fractions, table), n_cells)
-        for table in setting.scatter.cells_to_detector
+    beam_to_cells = [
+        _layer_cross_sections(fractions, element_cross_sections)
+        for element_cross_sections in setting.scatter.beam_to_cells
     ]
-    entering = transmission_to_cells(
+    cells_to_detector = [
+        repeat_for_cells(_layer_cross_sections(fractions, element_cross_sections), n_cells)
+        for element_cross_sections in setting.scatter.cells_to_detector
+    ]
+    entering_transmission = transmission_to_cells(
         *slanted_depths(batch.stack, setting.node_attenuation[COHERENT], setting.sin_incidence), n_cells
     )
-    escape = [_escape_through_surface(batch, table, n_cells) for table in setting.node_attenuation]
+    escape_by_kind = [
+        _escape_through_surface(batch, element_cross_sections, n_cells)
+        for element_cross_sections in setting.node_attenuation
+    ]
     tracks, production = [], 0.0
     photons_by_shifts = [0.0, 0.0, 0.0]
     for first_kind in (COHERENT, COMPTON):
         cells = make_cells(
             _normal_depths(batch, setting.node_attenuation[first_kind]), batch.stack.areal_density, n_cells
         )
-        incident_photons = (entering * cells.areal_density / setting.sin_incidence)[:, :, None, :]
+        incident_photons = (entering_transmission * cells.areal_density / setting.sin_incidence)[:, :, None, :]
         cross_section = repeat_for_cells(beam_to_cells[first_kind], n_cells)
         downward_tracks, upward_tracks = directed_track_lengths(
             cells, cross_section[:, :, 0] * incident_photons, cross_section[:, :, 1] * incident_photons
@@ -477,7 +483,7 @@ def first_scatter(batch: Batch, n_cells: int) -> FirstScatter:
                 axis=2,
             )
             photons_by_shifts[first_kind + second_kind] = photons_by_shifts[first_kind + second_kind] + xp.sum(
-                to_detector * escape[max(first_kind, second_kind)], axis=1
+                to_detector * escape_by_kind[max(first_kind, second_kind)], axis=1
             )
     total_scatter = repeat_for_cells(xp.sum(beam_to_cells[COHERENT] + beam_to_cells[COMPTON], axis=(2, 3)), n_cells)
     twice_scattered = xp.sum((tracks[COHERENT] + tracks[COMPTON]) * total_scatter, axis=1)

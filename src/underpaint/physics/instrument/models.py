@@ -252,15 +252,15 @@ class Scale(Settings):
         three families nearest in energy, and the error is the spread of their factors.
         """
         if family in self.families:
-            index = self.families.index(family)
-            return self.factors[index], self.factor_errors[index]
+            family_index = self.families.index(family)
+            return self.factors[family_index], self.factor_errors[family_index]
         if not self.families:
             return 1.0, 0.0
         log_energy_distances = [
             abs(np.log(_line_kev(family) / _line_kev(reference_family))) for reference_family in self.families
         ]
         log_factors = np.log(
-            [self.factors[index] for index in np.argsort(log_energy_distances)[:_N_NEIGHBOUR_FAMILIES]]
+            [self.factors[family_index] for family_index in np.argsort(log_energy_distances)[:_N_NEIGHBOUR_FAMILIES]]
         )
         median_log_factor = float(np.median(log_factors))
         return float(np.exp(median_log_factor)), float(np.median(np.abs(log_factors - median_log_factor)) / 0.67)

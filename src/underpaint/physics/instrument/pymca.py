@@ -190,7 +190,7 @@ class _ConfigurationReader:
 
     def _parse_sections(self, file_bytes: bytes) -> dict[str, dict[str, str]]:
         if b"\0" in file_bytes:
-            self._fail(
+            self._raise_error(
                 "the file is binary", "PyMca's configurations are text. Save the configuration from PyMca as .cfg"
             )
         # PyMca writes % as %%, but no entry uses interpolation
@@ -203,7 +203,7 @@ class _ConfigurationReader:
             config_parser.read_string(file_text.removeprefix("\ufeff"))
         except ParserError as error:
             parser_message = plain_text(" ".join(str(error).split()))[:200]
-            self._fail(
+            self._raise_error(
                 f"the file is not written as [section] and name = value ({parser_message})",
                 "Save the configuration again from PyMca",
             )
@@ -213,14 +213,14 @@ class _ConfigurationReader:
         }
         if not any(name in sections for name in _REQUIRED_SECTIONS):
             section_names = ", ".join(f"[{plain_text(name)[:30]}]" for name in [*sections][:5]) or "none"
-            self._fail(
+            self._raise_error(
                 f"the file has none of the sections [{'], ['.join(_REQUIRED_SECTIONS)}] "
                 f"(its sections: {section_names})",
                 "Give a fit configuration that PyMca saved; instrument files of this program end in .toml",
             )
         return sections
 
-    def _fail(self, fault: str, remedy: str) -> NoReturn:
+    def _raise_error(self, fault: str, remedy: str) -> NoReturn:
         raise InstrumentError(f"Cannot read the PyMca configuration {str(self.path)!r}: {fault}. {remedy}.")
 
     def _pop_option(self, section: str, option: str) -> str | None:
@@ -232,7 +232,7 @@ class _ConfigurationReader:
         except ValueError:
             number = float("nan")
         if not isfinite(number):
-            self._fail(
+            self._raise_error(
                 f"{entry} is {plain_text(number_text)[:40]!r}",
                 f"It must be a number{f' in {unit}' if unit else ''}; correct it",
             )
@@ -254,7 +254,7 @@ class _ConfigurationReader:
         gain_kev = self.detector.get("gain_kev", _MAX_CHANNEL_KEV)
         if not 0 < gain_kev <= _MAX_CHANNEL_KEV:
             remedy = f"for a value in eV, write {gain_kev / 1000:g}" if gain_kev > 0 else "correct the gain"
-            self._fail(
+            self._raise_error(
                 f"detector.gain is {gain_kev:g} keV", f"0 to {_MAX_CHANNEL_KEV} keV per channel are allowed; {remedy}"
             )
         crystal = self._pop_option("detector", "detele")
@@ -279,7 +279,7 @@ class _ConfigurationReader:
             if shape_flags & flag_bit:
                 area_ratio[option_prefix] = self._pop_number("peakshape", f"{option_prefix}_arearatio") or 0.0
                 if area_ratio[option_prefix] < 0:
-                    self._fail(
+                    self._raise_error(
                         f"peakshape.{option_prefix}_arearatio is {area_ratio[option_prefix]:g}",
                         "Write a ratio of 0 or more",
                     )
@@ -351,7 +351,7 @@ class _ConfigurationReader:
     def _attenuator_values(self, entry: str, attenuator_values: Sequence[str]) -> tuple[str, float, float]:
         """Return material, density (g/cm3) and thickness (cm) of an attenuator or a layer."""
         if len(attenuator_values) < 4:
-            self._fail(
+            self._raise_error(
                 f"{entry} has {len(attenuator_values)} values ({plain_text(', '.join(attenuator_values))[:60]})",
                 "Write four values: in use (0 or 1), material, density in g/cm3, thickness in cm",
             )
@@ -386,7 +386,7 @@ class _ConfigurationReader:
             self._add_untranslated(f"{entry} (angles)", angle_text, reason)
             return
         if len(attenuator_values) < 6:
-            self._fail(
+            self._raise_error(
                 f"{entry} has {len(attenuator_values)} values ({plain_text(', '.join(attenuator_values))[:60]})",
                 "Six are needed: in use (0 or 1), material, density in g/cm3, thickness in cm, and the angles of "
                 "beam and detector to the surface in degree. Correct it",
@@ -395,7 +395,7 @@ class _ConfigurationReader:
         if attenuator_values[1].upper() != "MULTILAYER":
             active_layers = {"Matrix": attenuator_values}
         elif not active_layers:
-            self._fail(
+            self._raise_error(
                 f"{entry} is a MULTILAYER and no layer in [multilayer] is in use",
                 "Give at least one layer the flag 1, or switch the matrix off",
             )
@@ -455,7 +455,7 @@ class _ConfigurationReader:
         if not source_rows:
             return {}
         if source_rows[-1][0] > MAX_PHOTON_KEV:
-            self._fail(
+            self._raise_error(
                 f"fit.energy holds {source_rows[-1][0]:g} keV",
                 f"Energies up to {MAX_PHOTON_KEV:g} keV are read; "
                 f"for a value in eV, write {source_rows[-1][0] / 1000:g}",
@@ -562,8 +562,8 @@ class _ConfigurationReader:
                 )
 
     def _is_air(self, material: str) -> bool:
-        fractions = self._mass_fractions(material)
-        return all(abs(fractions.get(name, 0.0) - AIR[name]) < _AIR_TOLERANCE for name in ("N", "O"))
+        material_fractions = self._mass_fractions(material)
+        return all(abs(material_fractions.get(element, 0.0) - AIR[element]) < _AIR_TOLERANCE for element in ("N", "O"))
 
     def _formula_of_material(self, material: str) -> str:
         """Return the formula of a material: its name if it is a formula, else its atomic percentages."""
@@ -584,8 +584,8 @@ class _ConfigurationReader:
             return self._fractions_of_formula(material, entry)
         section = f"materials.{material}"
         if nesting_depth > _MAX_MATERIAL_NESTING:
-            self._fail(f"{section} contains itself", "Correct the CompoundList of this material")
-        compounds = [
+            self._raise_error(f"{section} contains itself", "Correct the CompoundList of this material")
+        compound_names = [
             list_item.strip() for list_item in material_entries.get("CompoundList", "").split(",") if list_item.strip()
         ]
         compound_fractions = [
@@ -593,14 +593,18 @@ class _ConfigurationReader:
             for list_item in material_entries.get("CompoundFraction", "").split(",")
             if list_item.strip()
         ]
-        if len(compounds) != len(compound_fractions) or not sum(compound_fractions) > 0 or min(compound_fractions) < 0:
-            self._fail(
-                f"{section} has {len(compounds)} compounds and {len(compound_fractions)} mass fractions",
+        if (
+            len(compound_names) != len(compound_fractions)
+            or not sum(compound_fractions) > 0
+            or min(compound_fractions) < 0
+        ):
+            self._raise_error(
+                f"{section} has {len(compound_names)} compounds and {len(compound_fractions)} mass fractions",
                 "Give one mass fraction for each compound, none of them negative",
             )
         total_fractions: dict[str, float] = {}
-        for compound, compound_fraction in zip(compounds, compound_fractions, strict=True):
-            for element, fraction in self._mass_fractions(compound, entry or section, nesting_depth + 1).items():
+        for compound_name, compound_fraction in zip(compound_names, compound_fractions, strict=True):
+            for element, fraction in self._mass_fractions(compound_name, entry or section, nesting_depth + 1).items():
                 total_fractions[element] = total_fractions.get(element, 0.0) + fraction * compound_fraction / sum(
                     compound_fractions
                 )
@@ -612,7 +616,7 @@ class _ConfigurationReader:
         try:
             return mass_fractions(material)
         except (FormulaError, SampleError):
-            return self._fail(
+            return self._raise_error(
                 f"{entry or 'a sheet'} is made of {plain_text(material)[:40]!r}, which is neither a formula nor a "
                 "material of the file",
                 "Formulas such as Al1 and names with a section [materials.NAME] are read; add the section, give the "

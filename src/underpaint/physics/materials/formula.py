@@ -76,7 +76,7 @@ class _FormulaParser:
             if self._position == len(self._text):
                 return total_atoms
             if self._text[self._position] not in PART_SEPARATORS:
-                self._fail("expected an element, a bracket or a dot")
+                self._raise_error("expected an element, a bracket or a dot")
             self._position += 1
 
     def _parse_part(self, closing_bracket: str) -> dict[str, float]:
@@ -85,9 +85,9 @@ class _FormulaParser:
         while self._position < len(self._text) and self._text[self._position] not in PART_SEPARATORS + CLOSING_BRACKETS:
             _add_atoms(atoms, self._parse_unit(), 1.0)
         if self._position == start_position:
-            self._fail("expected an element or an opening bracket")
+            self._raise_error("expected an element or an opening bracket")
         if not closing_bracket and self._position < len(self._text) and self._text[self._position] in CLOSING_BRACKETS:
-            self._fail("this bracket was never opened")
+            self._raise_error("this bracket was never opened")
         return atoms
 
     def _parse_unit(self) -> dict[str, float]:
@@ -105,7 +105,7 @@ class _FormulaParser:
         self._depth -= 1
         if self._position == len(self._text) or self._text[self._position] != closing_bracket:
             self._position = opening_position
-            self._fail(f"this bracket is not closed by '{closing_bracket}'")
+            self._raise_error(f"this bracket is not closed by '{closing_bracket}'")
         self._position += 1
         return atoms
 
@@ -125,7 +125,7 @@ class _FormulaParser:
                     continue
                 self._position += symbol_length
                 return possible_symbol
-        return self._fail("expected an element's symbol")
+        return self._raise_error("expected an element's symbol")
 
     def _parse_number(self, *, always_decimal: bool) -> float | None:
         end_position = self._end_of_digits(self._position)
@@ -137,7 +137,7 @@ class _FormulaParser:
                 self._text[decimal_end_position : decimal_end_position + 1] == "."
                 and self._end_of_digits(decimal_end_position + 1) > decimal_end_position + 1
             ):
-                self._fail("two dots between numbers; write '·' between the parts")
+                self._raise_error("two dots between numbers; write '·' between the parts")
             is_part_end = (
                 decimal_end_position == len(self._text)
                 or self._text[decimal_end_position] in PART_SEPARATORS + CLOSING_BRACKETS + OPENING_BRACKETS
@@ -146,9 +146,9 @@ class _FormulaParser:
                 end_position = decimal_end_position
         number = float(self._text[self._position : end_position])
         if number == 0:
-            self._fail("a count of zero")
+            self._raise_error("a count of zero")
         if number > _MAX_COUNT:
-            self._fail(f"a count above {_MAX_COUNT:g}")
+            self._raise_error(f"a count above {_MAX_COUNT:g}")
         self._position = end_position
         return number
 
@@ -158,7 +158,7 @@ class _FormulaParser:
             end_position += 1
         return end_position
 
-    def _fail(self, reason: str) -> NoReturn:
+    def _raise_error(self, reason: str) -> NoReturn:
         raise FormulaError(
             f"Cannot read the formula at character {self._position + 1}: {reason}.\n"
             f"  {self._text}\n  {' ' * self._position}^"

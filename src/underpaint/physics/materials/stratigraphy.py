@@ -8,7 +8,7 @@ import numpy as np
 
 from underpaint.errors import SampleError
 
-FRACTION_TOLERANCE = 1e-6
+FRACTION_SUM_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Layer:
             raise SampleError(
                 f"Cannot use {layer_label}: a mass fraction is negative or not a number ({dict(self.mass_fractions)})."
             )
-        if not abs(fraction_sum - 1.0) <= FRACTION_TOLERANCE:
+        if not abs(fraction_sum - 1.0) <= FRACTION_SUM_TOLERANCE:
             raise SampleError(
                 f"Cannot use {layer_label}: its mass fractions sum to {fraction_sum:.8g}; "
                 "they must sum to 1 within 1e-6."
