@@ -294,7 +294,7 @@ def test_what_cannot_be_computed_is_refused(standard: Scan) -> None:
         made(matrix="stone")
     with pytest.raises(SampleError, match="Omit the thickness"):
         made(kind="ug_cm2", thickness_um=(20.0, 100.0))
-    with pytest.raises(SampleError, match=r"100 to 20 um thick.*Give it as \(20, 100\)"):
+    with pytest.raises(SampleError, match=r"100 to 20 um thick.*Give the range as \(20, 100\)"):
         made(thickness_um=(100.0, 20.0))
     with pytest.raises(InstrumentError, match=r"'ours' has no scale.*underpaint calibrate --standard"):
         made(kind="ug_cm2")

@@ -104,7 +104,7 @@ def family_templates(
 def scatter_templates(instrument: Instrument, axis: EnergyAxis) -> list[Template]:
     """Return the templates of the scattered lines of the source: Rayleigh scatter, and Compton scatter of K lines.
 
-    A tube has the K and L lines of its anode, a tabulated spectrum its monochromatic entries ("Elastic").
+    Lines of a tube are the K and L lines of the anode. Lines of a tabulated spectrum are its monochromatic entries.
     """
     detector, source_spectrum = instrument.detector, instrument.source_spectrum
     if source_spectrum is None:

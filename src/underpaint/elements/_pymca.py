@@ -144,7 +144,7 @@ def _pymca_fit_class() -> tuple[Any, str]:
     except ImportError as error:
         raise MissingExtraError(
             "Cannot fit with engine 'pymca': PyMca is not installed. "
-            "Install it with `pip install underpaint[pymca]`, or use engine 'underpaint'."
+            "Install PyMca with `pip install underpaint[pymca]`, or use engine 'underpaint'."
         ) from error
     return FastXRFLinearFit.FastXRFLinearFit, str(PyMca5.version())
 

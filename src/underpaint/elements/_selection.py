@@ -51,7 +51,7 @@ class FitProblem:
         return self.least_squares(weighted, target)[: design.shape[1]]
 
     def weighted(self, design: Array) -> tuple[Array, Array]:
-        """Return design with background, and counts, divided by the deviation, for the fitted channels."""
+        """Return the design with background, and the counts, of fitted channels, over the standard deviation."""
         components = np.concatenate([design, self.background], axis=1)
         return (components / self.sigma[:, None])[self.is_fitted], (self.counts / self.sigma)[self.is_fitted]
 

@@ -34,8 +34,8 @@ MIN_PEAK_SIGMAS = 5.0
 MIN_COMPARED_PIXELS = 30
 """Smallest number of spectra for a comparison."""
 MAX_CRYSTAL_FRACTION, MAX_CRYSTAL_SPECTRA = 0.01, 3
-"""Largest fraction and number of spectra that crystals may cause to differ at one energy. If more spectra differ, paint
-absorbs the lines of a buried element more on the path to one detector than to the other."""
+"""Largest fraction and number of spectra that crystals may cause to differ at one energy. If more spectra differ, the
+cause is paint, which absorbs lines differently on the paths to the detectors."""
 MIN_RATIO_ERROR = 0.1
 """Smallest relative error of a line's ratio between detectors, whose paths through the paint differ. It is increased
 for scans with larger differences."""
@@ -57,9 +57,9 @@ _N_COMPONENTS, _RATIO_PRIOR_SIGMA = 6, 0.3
 _N_ITERATIONS = 6
 _CLIP_SIGMAS = 4.0
 _STRONG_PIXEL_FRACTION, _MAX_STRONG_SQUARED_DEVIATION, _MAX_SQUARED_DEVIATION = 0.05, 1.8, 5.1
-"""Fraction of pixels with the strongest peaks, and limits of squared deviations, sigma squared: for the 75 % quantile
-of these pixels and the 95 % quantile of all pixels. The limits are a third above the quantiles of normal errors, 1.3
-and 3.8."""
+"""Fraction of pixels with the strongest peaks, and limits of squared deviations, sigma squared. The first limit is for
+the 75 % quantile of these pixels, the second for the 95 % quantile of all pixels. The limits are a third above the
+quantiles of normal errors, 1.3 and 3.8."""
 _MAX_LISTED_GROUPS = 6
 
 
@@ -326,7 +326,7 @@ class Diffraction:
             f"{n_pixel} (most significant at row {rows[best_index]}, column {columns[best_index]}: "
             f"{peak_sigmas[rows[best_index], columns[best_index]]:.0f} sigma)"
             + (f"; it resembles {family}" if family else "")
-            + ". Areas of these pixels are those of the other detectors; their uncertainties include the difference."
+            + ". Element areas of these pixels are from the other detectors; uncertainties include the difference."
         )
 
 
@@ -535,7 +535,7 @@ def _weighted_regression(excess_area: Array, systematic_terms: Array, weight: Ar
     norms = np.sqrt(np.maximum((systematic_terms**2 * weight).sum(axis=1), 1e-30))
     scaled_terms = systematic_terms / norms[:, None]
     normal_matrix = np.einsum("anp,bnp,np->pab", scaled_terms, scaled_terms, weight, optimize=True)
-    # prior of ratios: mean zero, standard deviation _RATIO_PRIOR_SIGMA
+    # the prior of ratios has mean zero and standard deviation _RATIO_PRIOR_SIGMA
     prior_precision = 1.0 / (_RATIO_PRIOR_SIGMA * norms) ** 2
     prior_precision[:2] = 1e-3
     diagonal = np.arange(len(systematic_terms))
@@ -565,7 +565,7 @@ def _ratio_errors(residual: Array, variance: Array, nearby_peak: Array) -> Array
 
 
 def _max_over_near_energies(peak_area: Array) -> Array:
-    """Return the strongest peak near each energy, since errors of its shape affect its flanks."""
+    """Return the strongest peak area near each energy, since errors of a peak's shape affect its flanks."""
     return np.asarray(maximum_filter1d(np.abs(peak_area), 5, axis=1))
 
 
@@ -593,7 +593,7 @@ def _fit_response_difference(
     width_kev: Array,
     peak_filters: Array,
 ) -> tuple[Array, Array, Array]:
-    """Return shift, difference of resolution, and ratio between a detector and the others, from sum spectra.
+    """Return the differences of energy axis, resolution and efficiency between a detector and the others.
 
     Returns
     -------

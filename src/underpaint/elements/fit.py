@@ -191,7 +191,8 @@ def fit_elements(
         Families that are known to be absent; they are excluded from the fit.
     instrument : Instrument, optional
         Source, geometry and detector. Without an instrument, the common instruments that describe the sum spectrum are
-        used, and the resolution is fitted. If all of them have the same anode, its scattered lines are modelled.
+        used, and the resolution is fitted. If all these instruments have the same anode, its scattered lines are
+        modelled.
     engine : {"underpaint", "fixed", "pymca"}
         "underpaint" lets line ratios vary as predicted by the forward model. "fixed" uses constant line ratios, which
         is faster, but wrong where paint absorbs lines. "pymca" runs PyMca's ``FastXRFLinearFit``. The engines "fixed"

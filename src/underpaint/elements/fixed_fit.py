@@ -1,6 +1,6 @@
 """Linear fit of line families with fixed line ratios, planned from the sum and maximum spectra of a scan.
 
-Planning is fast, but areas are wrong where paint absorbs lines. ``variable_fit`` does not have this error.
+Planning is fast, but areas are wrong where paint absorbs lines. The fits of ``variable_fit`` avoid this error.
 """
 
 from collections.abc import Sequence

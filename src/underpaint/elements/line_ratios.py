@@ -2,7 +2,7 @@
 
 A line family has no fixed shape: paint absorbs low-energy lines more than high-energy lines, and lines of other
 elements excite some shells more than others. Simulations of random stratigraphies give the mean shape and its
-variation, also for the scattered tube radiation.
+variation, for lines and for scatter.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -1,12 +1,12 @@
 """Quantities from element areas by fundamental parameters: mass fractions in a layer, areal mass of a thin layer.
 
-The areas do not determine all parameters of a paint: binder and carbonates have no recorded lines ("dark matrix"), the
-thickness is unknown, and part of an element may be in lower layers. Random hypotheses are drawn for these parameters.
-For each hypothesis, mass fractions are computed for which the forward model reproduces the measured areas (Sherman 1955
-with enhancement, by fixed-point iteration). Light elements are the remainder to one. The scale, counts per unit of the
-model, is determined from the scattered tube radiation or from a standard. Hypotheses are weighted by their predictions
-for other lines of the same elements and for the sum of the fractions. The credible interval is that of the weighted
-hypotheses.
+The areas do not determine all parameters of a paint. Binder and carbonates have no recorded lines ("dark matrix"). The
+thickness is unknown, and part of an element may be in lower layers. Random hypotheses are drawn for the undetermined
+parameters. For each hypothesis, mass fractions are computed for which the forward model reproduces the measured areas
+(Sherman 1955 with enhancement, by fixed-point iteration). Light elements are the remainder to one. The scale, counts
+per unit of the model, is determined from the scattered tube radiation or from a standard. Hypotheses are weighted by
+their predictions for other lines of the same elements and for the sum of the fractions. The credible interval is that
+of the weighted hypotheses.
 
 The computation is done for classes of pixels of similar composition. Within a class, the quantities of a pixel follow
 from its areas with sensitivities whose logarithms are linear functions of the composition.
@@ -112,7 +112,7 @@ class QuantityRequest:
         if thickness_um is not None and not 0 < thickness_um[0] <= thickness_um[1]:
             raise SampleError(
                 f"Cannot compute quantities of a layer {thickness_um[0]:g} to {thickness_um[1]:g} um thick: the "
-                "thickness must be above 0, and the second number not below the first. Give it as (20, 100)."
+                "thickness must be above 0, and the second number not below the first. Give the range as (20, 100)."
             )
         if kind == "ug_cm2" and thickness_um is not None:
             raise SampleError(
@@ -541,7 +541,7 @@ class Quantifier:
 
     def _draw_hypotheses(self, matrix: str, thickness_um: tuple[float, float] | None, n: int) -> _Hypotheses:
         """Return random hypotheses, the first with central values (Latin hypercube: evenly distributed parameters)."""
-        from scipy.stats import qmc  # this import takes a third of a second
+        from scipy.stats import qmc  # importing scipy.stats takes a third of a second
 
         (min_oxidised, max_oxidised), compound_weights, _ = MATRICES[matrix]
         light_weights = {
@@ -878,7 +878,7 @@ class Quantifier:
         thickness_text = f"{min_um:g} um thick or thicker" if np.isinf(max_um) else f"{min_um:g} to {max_um:g} um thick"
         assumptions = {
             "mass_percent": f"Assumed: one homogeneous layer, {thickness_text}",
-            "surface": f"Assumed: an uppermost paint, {thickness_text}, and unknown parts of the elements beneath it",
+            "surface": f"Assumed: an uppermost paint, {thickness_text}, above unknown parts of the elements",
             "ug_cm2": "Assumed: all lines come from one thin layer on a thick substrate without lines",
         }[self.kind]
         return scale_text, f"{assumptions}; the matrix without lines is assumed to be {matrix}."

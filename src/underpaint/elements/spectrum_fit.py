@@ -33,8 +33,8 @@ class Family:
     hardness, hardness_sigma : float
         Logarithm of the ratio of the other lines to the strongest line, relative to random paint, and its standard
         deviation. Paint above the element changes the ratio, since it absorbs low-energy lines more than high-energy
-        lines. An absorption edge between the lines can reverse this (lead's L-beta under vermilion). NaN for a single
-        peak.
+        lines. An absorption edge between the lines can reverse the change (lead's L-beta under vermilion). NaN for a
+        single peak.
     """
 
     area: float

@@ -8,7 +8,7 @@
 A are the free columns: mean shapes m_f, lines of the anode, splines, mean scatter and sum peaks. The changes c_fk of
 families and s_k of scatter are from simulated stratigraphies with the approximate composition of a class of pixels. All
 pixels of a class have the same matrix P. The standard deviation of a pixel depends on its counts y, areas a and total
-counts N, so that it is also correct for pixels that differ from their class. The method is generalised least squares
+counts N. It is therefore correct even for pixels that differ from their class. The method is generalised least squares
 (Aitken 1935) with a covariance from the forward model.
 """
 
@@ -53,7 +53,7 @@ MIN_AREA_FRACTION = 2e-4
 N_CLASSES = 32
 BINS_PER_FWHM = 3.0
 MIN_HIDDEN_RATIO = 3.0
-"""Ratio of a family's deviation to its deviation without other lines above which other lines hide the family."""
+"""Factor by which other lines must increase the deviation of a family's area to hide the family."""
 _PEAK_STEP_FWHM = 0.7
 """Distance of neighbouring unassigned peaks, FWHM; a peak midway between two loses 8 % of its significance."""
 _PEAK_MARGIN_KEV = 0.1
@@ -281,7 +281,7 @@ class ClassSolver:
         )
         family_gains = self.solution.gain[:n_family].copy()
         family_gains[~is_weak] = constrained_solution.gain[: (~is_weak).sum()]
-        # a weak family is measured without its prior, all others with the priors of weak families
+        # each weak family is measured without a prior on its area, but with the priors on the other weak families
         weak_rows = slice(len(all_free_columns), len(all_free_columns) + int(is_weak.sum()))
         learned_fraction = 1.0 - np.diag(constrained_solution.covariance)[weak_rows]
         is_learned = learned_fraction > _MIN_LEARNED_FRACTION
@@ -410,7 +410,7 @@ def _background_under_peaks(peak_shapes: Array, variance: Array) -> Array:
 def _peak_area_matrix(solution: LeastSquaresFit, peak_shapes: Array, variance: Array) -> Array:
     """Return the (n_peak, n_bin) matrix from counts to areas of peaks, each added to all columns of a solution.
 
-    Rows are zero for peaks that are nearly a combination of the columns.
+    Rows are zero for peaks that are nearly a linear combination of the columns.
     """
     weighted_peaks = peak_shapes / variance
     residual_peaks = weighted_peaks - (weighted_peaks @ solution.columns.T) @ solution.gain

@@ -148,7 +148,7 @@ def breakdown(
     -------
     Breakdown
         Line families by layer and order, then coherent, Compton and multiple scatter. Contributions without photons are
-        omitted. Pile-up is omitted, since it mixes the contributions.
+        omitted. Pile-up is omitted, since it mixes photons of different contributions.
 
     Raises
     ------
@@ -248,8 +248,8 @@ class Origin:
 def depth_of_origin(stratigraphy: Stratigraphy, instrument: Instrument) -> Origin:
     """Return the depth of origin of the photons of every line, all orders included.
 
-    Each layer is cut into thin slices, whose emission gives the distribution of depths. Cutting does not change the
-    primary fluorescence, and hardly changes the enhancement.
+    Each layer is cut into thin slices, whose emission gives the distribution of depths. Cutting a layer does not change
+    the primary fluorescence, and hardly changes the enhancement.
 
     Raises
     ------

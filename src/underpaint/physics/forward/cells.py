@@ -51,7 +51,7 @@ class Cells:
 
 
 def make_cells(normal_depth: Array, areal_density: Array, n_cells: int) -> Cells:
-    """Return the cells of stacked layers.
+    """Return the depth cells of stacked layers.
 
     Parameters
     ----------

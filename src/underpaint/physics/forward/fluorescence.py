@@ -378,7 +378,7 @@ def _strongest_groups(batch: Batch, min_gain: float) -> tuple[Array, Array]:
     """Return the (n, m) indices of exciting groups, and an array that is one for groups and zero for padding.
 
     The criterion is the largest relative gain, before absorption, that a group can add to the primary excitation of any
-    line. A weak group is included if it is the only one that excites an element.
+    line. Weak groups are included if no other group excites an element.
     """
     xp = array_namespace(batch.beam_depth)
     excitation, stack = batch.excitation, batch.stack

@@ -137,7 +137,7 @@ def pair_energy(detector: Detector) -> float:
     if detector.material not in PAIR_ENERGY_KEV:
         raise InstrumentError(
             f"Cannot compute the resolution of a detector of {detector.material!r}: the energy per electron-hole "
-            f"pair is known for {' and '.join(PAIR_ENERGY_KEV)} only. Set the detector's material to one of them."
+            f"pair is known for {' and '.join(PAIR_ENERGY_KEV)} only. Set the material of the detector to one of these."
         )
     return PAIR_ENERGY_KEV[detector.material]
 
@@ -313,7 +313,7 @@ def _fraction_below(shape: Shape, border_kev: Array, centre_kev: Array, sigma_ke
         tail_fraction * _tail_excess(special_functions, offset_sigmas, gaussian_factor, sigma_kev / decay_length)
         for tail_fraction, decay_length in _tail_parameters(shape)
     ]
-    # uniform shelf from zero to the peak; its upper edge has the width of the peak
+    # the shelf is uniform from zero to the peak, and its upper edge has the width of the peak
     shelf_below = (
         centre_kev + (border_kev - centre_kev) * fraction_above - sigma_kev * (gaussian_factor / np.sqrt(2.0 * np.pi))
     )
@@ -525,7 +525,7 @@ def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis
     """Return the expected counts with pile-up: photons within the pulse-pair resolution are recorded as one.
 
     A recorded pulse contains one photon and a Poisson-distributed number of photons that follow within the pulse-pair
-    resolution. The energies of these photons add up. Let x be the rate times the resolution, and p the Fourier
+    resolution. The energies of coinciding photons add up. Let x be the rate times the resolution, and p the Fourier
     transform of the spectrum of one photon. The spectrum of a pulse has the Fourier transform ``p exp(x (p - 1))``,
     which includes all orders of coincidence. There are ``1 / (1 + x)`` pulses per photon, so that the total energy is
     conserved (Wielopolski & Gardner 1976, for a rectangular pulse shape).

@@ -362,7 +362,7 @@ MAX_SCATTER_RATIO = 0.9
 
 @dataclass(frozen=True)
 class FirstScatter:
-    """Source radiation after its first scatter.
+    """Source radiation after the first scatter.
 
     Parameters
     ----------
@@ -445,7 +445,7 @@ def _single_scatter(batch: Batch, detector_attenuation: Array, cross_sections: A
 
 
 def first_scatter(batch: Batch, n_cells: int) -> FirstScatter:
-    """Return the source radiation after its first scatter, at the nodes, with ``n_cells`` cells per layer."""
+    """Return the source radiation after the first scatter, at the node energies, with ``n_cells`` cells per layer."""
     xp = array_namespace(batch.beam_depth)
     setting, fractions = batch.setting, batch.stack.fractions
     beam_to_cells = [

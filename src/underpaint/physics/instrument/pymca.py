@@ -40,7 +40,7 @@ _MAX_MATERIAL_NESTING = 10
 _CRYSTAL_REASON = "only crystals of one element are modelled; silicon is used instead"
 _SAMPLE_REASON = "the sample is not part of an instrument; in Python, use the matrix of the configuration"
 _REASON_BY_SECTION = {
-    "fit": "background, channel range and convergence of PyMca's fit; this package chooses them for each scan",
+    "fit": "background, channel range and convergence of PyMca's fit, which this package chooses for each scan",
     "detector": "limits, sum peaks and escape of PyMca's fit; this package models sum peaks and escape differently",
     "peakshape": "a limit of PyMca's fit, or a shape that its hypermetflag does not use",
     "concentrations": "flux, time and solid angle of a quantification are not part of an instrument",
@@ -50,8 +50,8 @@ _REASON_BY_SECTION = {
     "xrfmc": "settings of a Monte Carlo program",
     "fisx": "results of a correction that PyMca stores",
 }
-_TUBE_REASON = "a setting of PyMca's tube calculator without a counterpart here"
-_UNKNOWN_OPTION_REASON = "an option of PyMca without a counterpart here"
+_TUBE_REASON = "a setting of PyMca's tube calculator without a counterpart in this package"
+_UNKNOWN_OPTION_REASON = "an option of PyMca without a counterpart in this package"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class PymcaConfiguration:
         if not {"gain_kev", "zero_kev"} <= detector.model_fields_set:
             raise CalibrationError(
                 f"Cannot make an energy axis from {self.instrument.name!r}: its section [detector] lacks gain or zero "
-                "(keV). Add them, or calibrate a scan."
+                "(keV). Add gain and zero, or calibrate a scan."
             )
         return EnergyAxis(detector.gain_kev, detector.zero_kev, n_channel)
 
@@ -234,7 +234,7 @@ class _ConfigurationReader:
         if not isfinite(number):
             self._raise_error(
                 f"{entry} is {plain_text(number_text)[:40]!r}",
-                f"It must be a number{f' in {unit}' if unit else ''}; correct it",
+                f"It must be a number{f' in {unit}' if unit else ''}; correct the entry",
             )
         return number
 
@@ -546,7 +546,7 @@ class _ConfigurationReader:
                     )
                     continue
                 if shell != shell.rstrip("ab"):
-                    reason = f"K-alpha and K-beta are one family here, {element}_K"
+                    reason = f"K-alpha and K-beta are fitted as one family, {element}_K"
                     self._add_untranslated(f"peaks.{element}", shell, reason)
                 families.append(f"{element}_{shell.rstrip('ab')}")
         return tuple(sorted(dict.fromkeys(families), key=lambda name: (atomic_number(name.split("_")[0]), name)))

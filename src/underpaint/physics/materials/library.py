@@ -312,8 +312,8 @@ def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = O
 
     Notes
     -----
-    For a factor f and an oil absorption OA, the mass fraction of oil is ``f OA / (100 + f OA)``, and the ratio of
-    pigment to oil is ``100 / (f OA)``. The rule and its factors are from a public note on paint physics. The page
+    For a factor f and an oil absorption OA, the mass fraction of oil is ``f OA / (100 + f OA)``. The ratio of pigment
+    to oil is ``100 / (f OA)``. The rule and its factors are from a public note on paint physics. The page
     ``docs/reference/pigments.md`` compares the ratios with published recipes.
 
     Examples

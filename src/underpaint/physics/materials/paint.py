@@ -55,7 +55,7 @@ class Paint:
             )
         if not self.pigment_to_binder > 0:
             raise SampleError(
-                f"Cannot mix a paint with {self.pigment_to_binder} g pigment per g binder; it must be positive."
+                f"Cannot mix a paint with {self.pigment_to_binder} g pigment per g binder; the ratio must be positive."
             )
         share_by_pigment: dict[str, float] = {}
         for name, share in self.pigments.items():
