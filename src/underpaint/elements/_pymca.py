@@ -25,7 +25,7 @@ class PymcaFit:
 
     References
     ----------
-    Solé et al. 2007, Spectrochimica Acta B 62, 63-68 (PyMca).
+    Solé et al., 2007, Spectrochimica Acta B 62, 63-68 (PyMca).
     """
 
     def __init__(

@@ -389,7 +389,7 @@ class FitChoice:
         Requested families.
     families : list of str
         All families to fit.
-    stage : Stage
+    selection_input : Stage
         Spectra, fitted channels, and the detector with its resolution.
     plan_spectra : callable
         Function that plans the fit of (n, n_channel) spectra for a detector.

@@ -183,13 +183,13 @@ class LineRatios:
 
     Parameters
     ----------
-    simulated : sequence of LineCounts
+    simulations : sequence of LineCounts
         Simulations for the instrument, or for several likely instruments.
     detector : Detector
         Detector with its response.
     axis : EnergyAxis
         Energy axis of the spectra.
-    rebin : callable
+    bin_counts : callable
         Function from (..., n_channel) to (..., n_bin) counts, hashable, since shapes of lines are cached.
     families : sequence of str
         Families to fit, ``Pb_L``, or ``Pb_L3`` for a single shell; families outside the bins are ignored.

@@ -214,7 +214,7 @@ def quantify(
     area, sigma = (line_areas(maps, quantity_name) for quantity_name in ("area", "area_sigma"))
     quantifier = Quantifier(
         maps.lines, area, sigma, scatter_counts, instrument, axis,
-        kind=kind, matrix=matrix, thickness_um=thickness_um, seconds=live_time_s,
+        kind=kind, matrix=matrix, thickness_um=thickness_um, live_times_s=live_time_s,
     )  # fmt: skip
     quantities = (
         quantifier(area, sigma, scatter_counts, live_time_s)
@@ -394,7 +394,7 @@ class Quantifier:
         Energy axis of the scan.
     kind, matrix, thickness_um
         See :func:`quantify`.
-    seconds : (n,) array, optional
+    live_times_s : (n,) array, optional
         Live times of the sample, in s.
     """
 
@@ -410,7 +410,7 @@ class Quantifier:
         kind: str = "mass_percent",
         matrix: str = "paint",
         thickness_um: tuple[float, float] | None = None,
-        seconds: Array | None = None,
+        live_times_s: Array | None = None,
         n_classes: int = N_CLASSES,
         n_hypotheses: int = N_HYPOTHESES,
     ) -> None:
@@ -424,7 +424,7 @@ class Quantifier:
             counts_per_scatter=1.0, error=SCALE_ERROR if is_excitation_known else TUBE_SCALE_ERROR
         )
         self._scale_error, self._min_typical_dark = max(self.scale.error, 0.03), MATRICES[matrix][2]
-        self._by_time = self.scale.counts_per_s is not None and seconds is not None
+        self._by_time = self.scale.counts_per_s is not None and live_times_s is not None
         if not self._by_time and self.scale.counts_per_scatter is None:
             raise InstrumentError(
                 f"Cannot compute quantities: the scale of the instrument {instrument.name!r} is per second, and the "
@@ -432,8 +432,8 @@ class Quantifier:
             )
         self._names = tuple(names)
         is_valid = np.isfinite(area).all(axis=1) & (scatter > 0)
-        if self._by_time and seconds is not None:
-            is_valid &= seconds > 0
+        if self._by_time and live_times_s is not None:
+            is_valid &= live_times_s > 0
         if scatter[is_valid].sum() < _MIN_SCATTER_COUNTS:
             raise CoverageError(
                 f"Cannot compute quantities: {scatter[is_valid].sum():.0f} counts of scattered tube radiation were "
@@ -480,7 +480,7 @@ class Quantifier:
             )
         class_labels = np.unique(pixel_classes)
         self._centres = class_centres[class_labels]
-        live_time_s = np.ones(len(area)) if not self._by_time or seconds is None else seconds[sample_rows]
+        live_time_s = np.ones(len(area)) if not self._by_time or live_times_s is None else live_times_s[sample_rows]
         # the mean deviation is used, since interference is the same in all pixels of a class
         class_means = [
             [np.mean(values[pixel_classes == index], axis=0) for index in class_labels]
@@ -488,18 +488,20 @@ class Quantifier:
         ]
         self._prepare_classes(*(np.asarray(values) for values in class_means))
 
-    def __call__(self, area: Array, sigma: Array, scatter: Array, seconds: Array | None = None) -> Array:
+    def __call__(self, area: Array, sigma: Array, scatter: Array, live_times_s: Array | None = None) -> Array:
         """Return (n, n_element, 3) values, lower and upper limits (90 % interval); NaN without a spectrum."""
         quantities = np.full((len(area), len(self.elements), 3), np.nan)
         is_valid = np.isfinite(area).all(axis=1) & (scatter > 0)
-        if self._by_time and seconds is not None:
-            is_valid &= seconds > 0
+        if self._by_time and live_times_s is not None:
+            is_valid &= live_times_s > 0
         class_coordinates = _class_coordinates(area[is_valid], scatter[is_valid])
         pixel_classes = np.argmin((self._centres**2).sum(axis=1) - 2.0 * class_coordinates @ self._centres.T, axis=1)
         valid_rows = np.flatnonzero(is_valid)
         for index in np.unique(pixel_classes):
             class_rows = valid_rows[pixel_classes == index]
-            live_time_s = np.ones(len(class_rows)) if not self._by_time or seconds is None else seconds[class_rows]
+            live_time_s = (
+                np.ones(len(class_rows)) if not self._by_time or live_times_s is None else live_times_s[class_rows]
+            )
             quantities[class_rows] = self._pixel_quantities(
                 index, area[class_rows], sigma[class_rows], scatter[class_rows], live_time_s
             )
@@ -543,7 +545,7 @@ class Quantifier:
         """Return random hypotheses, the first with central values (Latin hypercube: evenly distributed parameters)."""
         from scipy.stats import qmc  # importing scipy.stats takes a third of a second
 
-        (min_oxidised, max_oxidised), compound_weights, _ = MATRICES[matrix]
+        (min_oxidised_fraction, max_oxidised_fraction), compound_weights, _ = MATRICES[matrix]
         light_weights = {
             name: weight
             for name, weight in compound_weights.items()
@@ -561,19 +563,19 @@ class Quantifier:
         )
         compound_fractions = gammaincinv(np.asarray(list(light_weights.values())), compound_fractions)
         compound_fractions /= compound_fractions.sum(axis=1, keepdims=True)
-        min_um, max_um = thickness_um or _THICKNESS_UM.get(self.kind, (1.0, np.inf))
+        min_thickness_um, max_thickness_um = thickness_um or _THICKNESS_UM.get(self.kind, (1.0, np.inf))
         # the inverse thickness is uniform, which includes infinity
         thickness_um_draws = (
-            min_um * (max_um / min_um) ** scalar_draws[:, 2]
-            if np.isfinite(max_um)
-            else min_um / np.maximum(1.0 - scalar_draws[:, 2], 1e-9)
+            min_thickness_um * (max_thickness_um / min_thickness_um) ** scalar_draws[:, 2]
+            if np.isfinite(max_thickness_um)
+            else min_thickness_um / np.maximum(1.0 - scalar_draws[:, 2], 1e-9)
         )
         lower_fraction = _draw_lower_fractions(layer_draws, fraction_draws, self._detected_elements) * (
             self.kind == "surface"
         )
         return _Hypotheses(
-            oxidised_fraction=min_oxidised
-            + (max_oxidised - min_oxidised) * np.clip(1.6 * scalar_draws[:, 0] - 0.3, 0.0, 1.0),
+            oxidised_fraction=min_oxidised_fraction
+            + (max_oxidised_fraction - min_oxidised_fraction) * np.clip(1.6 * scalar_draws[:, 0] - 0.3, 0.0, 1.0),
             light_fractions=compound_fractions
             @ [[mass_fractions(name).get(symbol, 0.0) for symbol in self._light] for name in light_weights],
             scale_factor=np.exp(self._scale_error * ndtri(scalar_draws[:, 1])),
@@ -608,22 +610,22 @@ class Quantifier:
 
     # -- classes -------------------------------------------------------------------------------------------------
 
-    def _prepare_classes(self, area: Array, sigma: Array, scatter: Array, seconds: Array) -> None:
+    def _prepare_classes(self, area: Array, sigma: Array, scatter: Array, live_times_s: Array) -> None:
         """Solve all classes for all hypotheses, and store the values that are needed for pixels."""
         n_class, n = len(area), len(self._hypotheses.scale_factor)
         class_index, hypothesis_index = np.repeat(np.arange(n_class), n), np.tile(np.arange(n), n_class)
 
-        def solve(class_index: NDArray[np.intp], hypothesis_index: NDArray[np.intp]) -> _Solution:
+        def solve_systems(class_index: NDArray[np.intp], hypothesis_index: NDArray[np.intp]) -> _Solution:
             return self._solve_amounts(
-                area[class_index], sigma[class_index], scatter[class_index], seconds[class_index], hypothesis_index
+                area[class_index], sigma[class_index], scatter[class_index], live_times_s[class_index], hypothesis_index
             )
 
-        solution = solve(class_index, hypothesis_index)
+        solution = solve_systems(class_index, hypothesis_index)
         if self.kind == "surface":
             # few hypotheses on lower layers fit a class, so more are drawn near those that fit
             self._add_similar_hypotheses([solution.log_weight[class_index == index] for index in range(n_class)])
             added_hypotheses = n + np.arange(n_class * n)
-            added_solution = solve(class_index, added_hypotheses)
+            added_solution = solve_systems(class_index, added_hypotheses)
             solution = _Solution(
                 *(np.concatenate(solution_arrays) for solution_arrays in zip(solution, added_solution, strict=True))
             )
@@ -649,7 +651,7 @@ class Quantifier:
                 self._ratio[index, element] = _quantiles(ratios[:, element], element_weight)
 
     def _solve_amounts(
-        self, area: Array, sigma: Array, scatter: Array, seconds: Array, hypothesis_index: NDArray[np.intp]
+        self, area: Array, sigma: Array, scatter: Array, live_times_s: Array, hypothesis_index: NDArray[np.intp]
     ) -> _Solution:
         """Return the amounts for which the model reproduces the areas of the main families, for each hypothesis."""
         main_families, hypotheses = self._main, self._hypotheses
@@ -670,7 +672,7 @@ class Quantifier:
             counts = predicted_counts.counts * hypotheses.family_factors[hypothesis_index, None]
             upper_counts, lower_counts = counts[:, 0][:, main_families], counts[:, 1:].sum(axis=1)[:, main_families]
             scale = (
-                self._count_scale(scatter, predicted_counts.scatter, seconds)
+                self._count_scale(scatter, predicted_counts.scatter, live_times_s)
                 * hypotheses.scale_factor[hypothesis_index]
             )
             sensitivity = upper_counts / np.maximum(amount, 1e-300)
@@ -719,10 +721,10 @@ class Quantifier:
         lower_amount = scale[:, None] * lower_counts / target_counts[:, main_families]
         return _Solution(amount, sensitivity, lower_amount, scale, predicted_counts.scatter, log_weight)
 
-    def _count_scale(self, scatter: Array, modelled_scatter: Array, seconds: Array) -> Array:
+    def _count_scale(self, scatter: Array, modelled_scatter: Array, live_times_s: Array) -> Array:
         """Return the ratio of measured to modelled counts."""
         if self._by_time and self.scale.counts_per_s is not None:
-            return self.scale.counts_per_s * seconds
+            return self.scale.counts_per_s * live_times_s
         return scatter / modelled_scatter * (self.scale.counts_per_scatter or 1.0)
 
     def _make_stratigraphy(
@@ -809,7 +811,7 @@ class Quantifier:
 
     # -- pixels --------------------------------------------------------------------------------------------------
 
-    def _pixel_quantities(self, index: int, area: Array, sigma: Array, scatter: Array, seconds: Array) -> Array:
+    def _pixel_quantities(self, index: int, area: Array, sigma: Array, scatter: Array, live_times_s: Array) -> Array:
         """Return (n, n_element, 3) values, lower and upper limits of pixels of one class."""
         main_families = self._main
         corrected_counts = area[:, main_families] / self._factor[main_families]
@@ -822,7 +824,7 @@ class Quantifier:
             amount_change = np.clip(amount, 0.0, None) - base_amount
             local_sensitivity = sensitivity * np.exp(np.clip(amount_change @ sensitivity_slope.T, -1.0, 1.0))
             modelled_scatter = self._base.scatter[index] * np.exp(np.clip(amount_change @ scatter_slope, -1.0, 1.0))
-            scale = self._count_scale(scatter, modelled_scatter, seconds)[:, None]
+            scale = self._count_scale(scatter, modelled_scatter, live_times_s)[:, None]
             new_amount = corrected_counts / (scale * local_sensitivity)
             if self.kind != "ug_cm2":
                 new_amount, _ = _normalise_amounts(new_amount, oxygen)
@@ -874,8 +876,12 @@ class Quantifier:
             scale_text = (
                 f"The scale is absolute, from a standard, per count of scattered radiation ({self.scale.error:.0%})."
             )
-        min_um, max_um = thickness_um or _THICKNESS_UM.get(self.kind, (0.0, np.inf))
-        thickness_text = f"{min_um:g} um thick or thicker" if np.isinf(max_um) else f"{min_um:g} to {max_um:g} um thick"
+        min_thickness_um, max_thickness_um = thickness_um or _THICKNESS_UM.get(self.kind, (0.0, np.inf))
+        thickness_text = (
+            f"{min_thickness_um:g} um thick or thicker"
+            if np.isinf(max_thickness_um)
+            else f"{min_thickness_um:g} to {max_thickness_um:g} um thick"
+        )
         assumptions = {
             "mass_percent": f"Assumed: one homogeneous layer, {thickness_text}",
             "surface": f"Assumed: an uppermost paint, {thickness_text}, above unknown parts of the elements",

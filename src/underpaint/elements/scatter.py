@@ -137,6 +137,6 @@ def _fit_peak_pair(
         (weight * (sum_counts[is_in_range] - (counts_matrix @ sum_counts[is_in_range]) @ fit_columns) ** 2).sum()
         / is_in_range.sum()
     )
-    full_matrix = np.zeros((2, axis.n_channel))
-    full_matrix[:, is_in_range] = counts_matrix[:2]
-    return misfit, full_matrix, (float(axis.energy_kev[peak_channels[0]]), float(axis.energy_kev[peak_channels[1]]))
+    channel_matrix = np.zeros((2, axis.n_channel))
+    channel_matrix[:, is_in_range] = counts_matrix[:2]
+    return misfit, channel_matrix, (float(axis.energy_kev[peak_channels[0]]), float(axis.energy_kev[peak_channels[1]]))

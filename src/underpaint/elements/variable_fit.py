@@ -82,7 +82,7 @@ class Bins:
         Detector whose resolution is used.
     is_fitted : (n_channel,) bool array
         Channels to fit; bins extend from the first to the last.
-    per_fwhm : float
+    bins_per_fwhm : float
         Number of bins per FWHM; infinity gives a bin for every channel.
     """
 
@@ -199,21 +199,21 @@ class ClassSolver:
 
     Parameters
     ----------
-    ratios : LineRatios
+    line_ratios : LineRatios
         Shapes of families and scatter.
     bins : Bins
         Bins of the fit.
-    mean : (n_bin,) array
+    mean_spectrum : (n_bin,) array
         Mean spectrum of the class, in counts.
-    n : int
+    n_spectra : int
         Number of spectra in the mean.
-    area : (n_family,) array
+    initial_area : (n_family,) array
         Initial areas.
     free_columns : (n_column, n_bin) array
         Other free columns: lines of the source, background, sum peaks.
-    source : (2, n_source, n_bin) array
+    source_matrices : (2, n_source, n_bin) array
         Matrices from counts to net counts of lines of the source, and to background counts under these lines.
-    peaks : (n_peak, n_bin) array
+    peak_shapes : (n_peak, n_bin) array
         Shapes of unassigned peaks.
     """
 
@@ -436,15 +436,15 @@ class VariableFit:
         Channels to fit.
     families : sequence of str
         Families to fit; families outside the axis are ignored.
-    simulated : sequence of LineCounts
+    simulations : sequence of LineCounts
         Simulations for the instrument, or for several likely instruments.
     excitation_kev : float
         Highest photon energy in keV.
-    anode : (n, n_channel) array
+    anode_templates : (n, n_channel) array
         Templates of the scattered lines of the source.
     n_classes : int
         Largest number of classes.
-    per_fwhm : float
+    bins_per_fwhm : float
         Number of bins per FWHM; infinity gives a bin for every channel.
     peaks : bool
         Whether unassigned peaks are fitted as well.

@@ -244,10 +244,10 @@ def transport(
     else:
         batch_results = [compute(batch_stack) for batch_stack in stacks]
     inverse_order = xp.argsort(sample_order)
-    joined_arrays = [
+    photon_arrays = [
         xp.concat(list(batch_arrays), axis=0)[inverse_order] for batch_arrays in zip(*batch_results, strict=True)
     ]
-    return _make_emission(setting, joined_arrays)
+    return _make_emission(setting, photon_arrays)
 
 
 def _check_inputs(stack: Stack, setting: Setting, batch_size: int) -> None:
@@ -574,7 +574,7 @@ def scattered_lines(
     return primary * scattered_fraction[:, None, :], compton @ setting.lines_after_one_compton
 
 
-def _layer_cross_sections(fractions: Array, table: Array) -> Array:
+def _layer_cross_sections(fractions: Array, direction_table: Array) -> Array:
     """Return the (n, j, 2, k, g) cross sections of layers from those of elements, (2, n_element, k, g)."""
     xp = array_namespace(fractions)
     layer_tables = [
@@ -582,7 +582,7 @@ def _layer_cross_sections(fractions: Array, table: Array) -> Array:
             fractions @ xp.reshape(element_table, (element_table.shape[0], -1)),
             (*fractions.shape[:2], *element_table.shape[1:]),
         )
-        for element_table in table
+        for element_table in direction_table
     ]
     return xp.stack(layer_tables, axis=2)
 

@@ -138,7 +138,7 @@ def read_pymca(path: str | Path) -> PymcaConfiguration:
 
     References
     ----------
-    Solé et al. 2007, Spectrochimica Acta B 62, 63-68 (PyMca).
+    Solé et al., 2007, Spectrochimica Acta B 62, 63-68 (PyMca).
     """
     return _ConfigurationReader(Path(path)).configuration()
 

@@ -283,7 +283,9 @@ def save_palette(palette: Palette, path: str | Path, *, replace: bool = True) ->
     OutputError
         The file cannot be written.
     """
-    palette_table = {key: value for key, value in asdict(palette).items() if value not in (None, "", {})}
+    palette_table = {
+        key: palette_value for key, palette_value in asdict(palette).items() if palette_value not in (None, "", {})
+    }
     _make_palette(plain(palette_table), palette.name)
     with atomic_write(path, replace=replace) as temporary_path:
         temporary_path.write_text(to_toml(palette_table), "utf-8")

@@ -22,7 +22,7 @@ class Paint:
     pigments : mapping of str to float
         Mass share of the dry mixture by pigment name, synonym or abbreviation; any scale.
     pigment_to_binder : float
-        Mass of pigment per mass of binder; infinity for no binder. Xu et al. 2022 use 3.
+        Mass of pigment per mass of binder; infinity for no binder. Xu et al., 2022 use 3.
     binder : str
         Name from the library.
     density : float, optional
