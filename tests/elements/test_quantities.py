@@ -146,8 +146,8 @@ def test_what_may_lie_beneath_is_not_claimed_at_the_surface() -> None:
     copper = one_layer.elements.index("Cu")
     assert one_layer(area, sigma, scatter)[0, copper, 1] > 2.0
     assert surface(area, sigma, scatter)[0, copper, 1] < 1.0
-    assert "--thickness 500-inf" in one_layer.wide_note
-    assert "--thickness" not in surface.wide_note
+    assert "--thickness 500-inf" in one_layer.wide_interval_note
+    assert "--thickness" not in surface.wide_interval_note
 
 
 def test_an_element_that_is_not_there_rules_no_hypothesis_out() -> None:

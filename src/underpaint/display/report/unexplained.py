@@ -12,7 +12,7 @@ from underpaint.display.plot import siegbahn
 from underpaint.display.report.findings import CERTAIN_SIGMA, MIN_PIXELS, MIN_SHARE
 from underpaint.display.report.wording import percent
 from underpaint.elements.element_sources import (
-    AIR,
+    AIR_ELEMENTS,
     GROUND_MINERAL_ELEMENTS,
     IMPURITY_RATIOS,
     INSTRUMENT_METALS,
@@ -142,7 +142,7 @@ def carried_elements(results: Results, name: str) -> frozenset[str]:
 def ordinary_source(line: _Line, anode: str | None) -> str:
     """Return the ordinary source of an element without a pigment; "" without such a source."""
     element, family = line.element, line.family
-    if element in AIR:
+    if element in AIR_ELEMENTS:
         return "air"
     if element == anode or family in line.results.settings_of("elements").get("scatter", ()):
         return "the tube's own lines, scattered"
