@@ -31,7 +31,7 @@ from rich.table import Table
 from monte_carlo import Panels
 from underpaint.data import EnergyAxis, Scan, survey
 from underpaint.elements import ElementFit, prepare_fit
-from underpaint.elements.variable_fit import VariableFit, solve
+from underpaint.elements.variable_fit import VariableFit, fit_least_squares
 from underpaint.lab.evaluation.simulated import unseen_instruments
 from underpaint.physics.forward import efficiency, emit, render, response_matrix
 from underpaint.physics.forward.response import axis_of
@@ -170,7 +170,7 @@ def ideal_sigma_of(truth: Truth, fit: ElementFit, counts: float) -> dict[str, Ar
                 response = engine.bins(response_matrix(detector, AXIS, energy)) / efficiency(detector, energy)[:, None]
                 free[column] = share / share.sum() @ response
         variance = np.maximum(binned[row].astype(np.float64), 0.2)
-        gain = solve(binned[row], free, class_solver.shapes.scatter_changes * counts, variance).gain
+        gain = fit_least_squares(binned[row], free, class_solver.shapes.scatter_changes * counts, variance).gain
         sigma[row] = np.sqrt(gain[: len(engine.names)] ** 2 @ variance)
     return {name: sigma[:, column] for column, name in enumerate(engine.names)}
 

@@ -253,11 +253,11 @@ def traffic(samples: Sequence[Stratigraphy]) -> dict[str, float]:
         return {}
     setting = setting_for(INSTRUMENT, sorted(set().union(*map(_elements, samples))))
     stack = stack_layers(samples, setting.elements)
-    fractions, areal = (torch.asarray(array, dtype=torch.float32) for array in (stack.fractions, stack.areal))
+    fractions, areal = (torch.asarray(array, dtype=torch.float32) for array in (stack.fractions, stack.areal_density))
     single = Stack(fractions, areal, stack.elements)
-    moved_setting = setting.to(single.areal)
+    moved_setting = setting.to(single.areal_density)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True, with_flops=True) as profiler:
-        transport(single, moved_setting, step=len(samples))
+        transport(single, moved_setting, batch_size=len(samples))
     events = [event for event in profiler.key_averages() if event.key != "[memory]"]
     written = sum(max(event.self_cpu_memory_usage, 0) for event in events)
     return {
@@ -278,14 +278,14 @@ def on_cuda(count: int) -> dict[str, float]:
         rows = np.arange(size) % count
         moved = Stack(
             torch.asarray(stack.fractions[rows], dtype=torch.float32, device="cuda"),
-            torch.asarray(stack.areal[rows], dtype=torch.float32, device="cuda"),
+            torch.asarray(stack.areal_density[rows], dtype=torch.float32, device="cuda"),
             stack.elements,
         )
-        moved_setting = setting.to(moved.areal)
+        moved_setting = setting.to(moved.areal_density)
         for _ in range(REPEATS):
             torch.cuda.synchronize()
             start = time.perf_counter()
-            transport(moved, moved_setting, step=size)
+            transport(moved, moved_setting, batch_size=size)
             torch.cuda.synchronize()
             rates[str(size)] = size / (time.perf_counter() - start)
     return rates

@@ -160,7 +160,7 @@ def find_instrument(scan: Scan) -> tuple[Instrument, dict[str, Any]]:
         quantities = quantify(sum_scan, instrument, maps=maps, matrix="oxides", thickness_um=thickness)
         values_percent = quantities.mass_fraction.sel(quantile=0.5)[:, 0, 0]
         composition = _complete_composition(
-            dict(zip(elements_of(quantities), values_percent.values.tolist(), strict=True))
+            dict(zip(elements_of_pigments(quantities), values_percent.values.tolist(), strict=True))
         )
     parameters = dict(zip(NAMES, values.tolist(), strict=True)) | {
         "anode": calibration.anode,
@@ -224,7 +224,7 @@ def compare(
     return result | {"ratio_by_standard": ratios}
 
 
-def elements_of(quantities: Results) -> tuple[str, ...]:
+def elements_of_pigments(quantities: Results) -> tuple[str, ...]:
     """Return the elements that were quantified."""
     return tuple(name for (name,) in quantities.stacks["mass_fraction"].keys)
 
@@ -232,7 +232,7 @@ def elements_of(quantities: Results) -> tuple[str, ...]:
 def _all_figures(
     quantities: Results, reference: dict[str, Array], maps: Results, used: NDArray[np.bool_]
 ) -> dict[str, dict[str, float]]:
-    names = [name for name in elements_of(quantities) if name in reference]
+    names = [name for name in elements_of_pigments(quantities) if name in reference]
     return {name: _figures(quantities, name, reference[name], maps, used) for name in names}
 
 
@@ -261,7 +261,7 @@ def _figures(
     value, low, high = (part[0].astype(np.float64) for part in quantities.estimate(f"mass_fraction.{name}"))
     used_known = used & np.isfinite(reference) & (reference > 0) & np.isfinite(value)
     # deviations that do not grow with the area are those of a blank
-    family = quantities.settings_of("quantities")["families"][elements_of(quantities).index(name)]
+    family = quantities.settings_of("quantities")["families"][elements_of_pigments(quantities).index(name)]
     area, sigma = (maps.map(quantity, family)[0].astype(np.float64) for quantity in ("area", "area_sigma"))
     blank = np.sqrt(np.maximum(sigma**2 - (AREA_ERROR * area) ** 2, 0.0)) * np.abs(value / area)
     limit = 3.0 * _median(blank[used_known])

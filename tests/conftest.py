@@ -61,7 +61,7 @@ def one_search_per_spectrum() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module, names in (
             (calibration, ("_best_axis", "find_tube")),
-            (fit, ("_likely_instruments", "fitted_noise")),
+            (fit, ("_likely_instruments", "fit_noise_fwhm")),
         ):
             for name in names:
                 patch.setattr(module, name, remembering(getattr(module, name)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from underpaint.physics.materials import Pigment, library, load_palette, palette_names
-from underpaint.physics.materials.library import STIFF_PASTE, data_table
+from underpaint.physics.materials.library import OIL_FACTOR, data_table
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference" / "pigments.md"
 HEAD = """# Pigments, palettes and other materials
@@ -170,16 +170,16 @@ def oil_section() -> str:
             if maker in paint:
                 ratios[maker].append(paint[maker] / absorbed)
         shown = (f"{paint[maker]:g}" if maker in paint else "" for maker in makers)
-        rows.append((f"`{paint['pigment']}`", f"{absorbed:g}", f"{STIFF_PASTE * absorbed:.0f}", *shown))
+        rows.append((f"`{paint['pigment']}`", f"{absorbed:g}", f"{OIL_FACTOR * absorbed:.0f}", *shown))
     text = f"""
 ## How much binder
 
-`underpaint.physics.materials.pigment_to_binder_in_oil(pigments, factor={STIFF_PASTE})` returns the grams of pigment per
+`underpaint.physics.materials.pigment_to_binder_in_oil(pigments, factor={OIL_FACTOR})` returns the grams of pigment per
 gram of oil from the oil absorption. The amount of oil is `factor` times the oil absorption, so the ratio is
 `100 / (factor x oil)`.
 This function is used only on request, because `Paint` has a default ratio of 3 : 1, as in Xu et al. 2022.
 
-The factor {STIFF_PASTE} is from a public paint-physics note on paint ground by hand in the 18th and 19th century, which
+The factor {OIL_FACTOR} is from a public paint-physics note on paint ground by hand in the 18th and 19th century, which
 cites Watin's lead white. The note has a factor of 1.2 for smalt and vermilion. Published recipes have more oil and vary
 widely:
 

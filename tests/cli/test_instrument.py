@@ -228,9 +228,9 @@ def test_a_beam_that_cannot_be_is_refused(beam_kev: float, remedy: str, by_tube:
         ("[optic]\nenergy = 1\n", r"optic\.energy: .*did you mean energy_kev\?"),
         (
             "[detector]\ngain_kev = 20\n",
-            r"gain_kev: .*less than or equal to 10 \(it is 20 keV; is it in eV\? then 0\.02\)",
+            r"gain_kev: .*less than or equal to 10 \(it is 20 keV; for a value in eV, write 0\.02\)",
         ),
-        ("[tube]\nvoltage_kv = 40000\n", r"equal to 100 \(it is 40000 kV; is it in V\? then 40\)"),
+        ("[tube]\nvoltage_kv = 40000\n", r"equal to 100 \(it is 40000 kV; for a value in V, write 40\)"),
         ("[tube]\nvoltage_kv = 101\n", r"equal to 100 \(it is 101 kV\)"),
         ("[geometry]\ntakeoff_angle_deg = 0\n", r"greater than 0 \(it is 0 degree\)"),
         ("[tube]\nvoltage_kv = nan\n", r"voltage_kv: Input should be a finite number\."),

@@ -11,7 +11,7 @@ import underpaint as up
 from underpaint.data import EnergyAxis, Scan, survey
 from underpaint.data.peaks import peak_counts, resolution_fwhm_kev
 from underpaint.elements import LineEvidence, line_evidence, plan_all_families
-from underpaint.elements.evidence import BACKGROUND_ERROR, SURE_LOG_ODDS
+from underpaint.elements.evidence import BACKGROUND_ERROR, HIDDEN_LINE_LOG_ODDS
 from underpaint.elements.variable_fit import Evidence, VariableFit
 from underpaint.physics.atomic import family_lines
 from underpaint.physics.forward import pile_up
@@ -118,7 +118,7 @@ def test_a_sure_claim_stands_where_other_lines_hide_its_own() -> None:
     evidence, (shown, hidden) = judged(spectrum(background=2e5, Ca_K=1e5)), judged(spectrum(Pb_L=3e6, Pb_M=3e5))
     clear, overlapped = (dict(zip(each.groups, each(of)[0], strict=True)) for each, of in (evidence, (shown, hidden)))
     assert clear["mercury"] == clear["arsenic"] == np.inf
-    assert overlapped["arsenic"] == SURE_LOG_ODDS
+    assert overlapped["arsenic"] == HIDDEN_LINE_LOG_ODDS
     assert clear["cadmium"] == np.inf  # its soft line is hidden, its hard one is not
 
 
@@ -127,7 +127,7 @@ def test_faint_families_of_an_element_count_together() -> None:
     columns = evidence.columns[evidence.groups.index("antimony")]
     for sigmas, contradicted in ((1.2, True), (1.7, False)):
         area = np.array(shown.area)
-        area[:, columns] = sigmas * np.hypot(shown.sigma_if_absent, BACKGROUND_ERROR * shown.under)[:, columns]
+        area[:, columns] = sigmas * np.hypot(shown.sigma_if_absent, BACKGROUND_ERROR * shown.background)[:, columns]
         assert (evidence(shown._replace(area=area))[0, evidence.groups.index("antimony")] > 0) == contradicted
 
 
@@ -149,7 +149,7 @@ def test_of_an_anode_that_is_not_known_silver_proves_nothing() -> None:
     assert named(evidence, evidence.proves(shown)) == [{"silver"}]
     unknown = SimpleNamespace(names=("Cu_K", "Ag_K"), n_source=0)
     surveyed = survey(Scan(leaf[None, None].astype(int)))
-    of_anode = line_evidence(GROUPS, cast(VariableFit, unknown), surveyed, AXIS).of_anode
+    of_anode = line_evidence(GROUPS, cast(VariableFit, unknown), surveyed, AXIS).is_anode
     assert [group for group, may in zip(("copper", "silver"), of_anode, strict=True) if may] == ["silver"]
 
 

@@ -16,7 +16,7 @@ from underpaint.cli import app
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import Results
 from underpaint.elements import Quantifier, parse_composition, quantify, scale_from_standard
-from underpaint.elements.quantities import THICK_G_CM2, predicted, scatter_window
+from underpaint.elements.quantities import INFINITE_AREAL_DENSITY, predict_counts, scatter_window
 from underpaint.errors import CoverageError, InstrumentError, SampleError, ScanError
 from underpaint.io import read_results, save_scan
 from underpaint.physics.forward import axis_of, emit, render
@@ -52,7 +52,7 @@ def areas_of(
     counts: float = 1e5,
 ) -> tuple[Array, Array, Array]:
     """Return areas, deviations and scatter of spectra with so many counts in the lines."""
-    made = predicted(stratigraphies, instrument, AXIS, families, scatter_window(instrument, AXIS))
+    made = predict_counts(stratigraphies, instrument, AXIS, families, scatter_window(instrument, AXIS))
     area = made.counts.sum(axis=1)
     scale = counts / area.sum(axis=1)
     area = area * scale[:, None]
@@ -146,8 +146,8 @@ def test_what_may_lie_beneath_is_not_claimed_at_the_surface() -> None:
     copper = one_layer.elements.index("Cu")
     assert one_layer(area, sigma, scatter)[0, copper, 1] > 2.0
     assert surface(area, sigma, scatter)[0, copper, 1] < 1.0
-    assert "--thickness 500-inf" in one_layer.wide_note
-    assert "--thickness" not in surface.wide_note
+    assert "--thickness 500-inf" in one_layer.wide_interval_note
+    assert "--thickness" not in surface.wide_interval_note
 
 
 def test_an_element_that_is_not_there_rules_no_hypothesis_out() -> None:
@@ -171,7 +171,9 @@ def test_an_element_that_is_not_there_rules_no_hypothesis_out() -> None:
 def standard() -> Scan:
     """A thick glass, 50 s live, that gives a known number of counts for one of the model."""
     fractions = parse_composition(GLASS)
-    return Scan(spectrum_of(Layer(fractions, 1.0, 1e4 * THICK_G_CM2), 50.0), AXIS, live_time_s=np.full((1, 1), 50.0))
+    return Scan(
+        spectrum_of(Layer(fractions, 1.0, 1e4 * INFINITE_AREAL_DENSITY), 50.0), AXIS, live_time_s=np.full((1, 1), 50.0)
+    )
 
 
 COUNTS_PER_S = 3e4 / 50.0
@@ -292,7 +294,7 @@ def test_what_cannot_be_computed_is_refused(standard: Scan) -> None:
         made(matrix="stone")
     with pytest.raises(SampleError, match="Omit the thickness"):
         made(kind="ug_cm2", thickness_um=(20.0, 100.0))
-    with pytest.raises(SampleError, match=r"100 to 20 um thick.*Give it as \(20, 100\)"):
+    with pytest.raises(SampleError, match=r"100 to 20 um thick.*Give the range as \(20, 100\)"):
         made(thickness_um=(100.0, 20.0))
     with pytest.raises(InstrumentError, match=r"'ours' has no scale.*underpaint calibrate --standard"):
         made(kind="ug_cm2")

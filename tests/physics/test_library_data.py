@@ -23,7 +23,7 @@ from underpaint.physics.materials import (
     support_layer,
 )
 from underpaint.physics.materials.library import data_table
-from underpaint.physics.materials.paint import components_of
+from underpaint.physics.materials.paint import formula_fractions
 from underpaint.simulate import outputs_for
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,7 +219,7 @@ def test_other_materials_are_sound_and_sourced(kind: str) -> None:
     for row in rows:
         assert row["source"]
         if kind != "ground":
-            parts = components_of(row)
+            parts = formula_fractions(row)
             assert sum(parts.values()) == pytest.approx(1.0)
             for formula in parts:
                 parse_formula(formula)

@@ -11,7 +11,7 @@ from strategies import monochromatic
 from underpaint.data import EnergyAxis
 from underpaint.errors import InstrumentError
 from underpaint.physics.forward import ORDERS, SCATTER, efficiency, emit, render, resolution_sigma, response_matrix
-from underpaint.physics.forward.response import Shape, escape_lines, escape_share, shape_of
+from underpaint.physics.forward.response import Shape, detector_shape, escape_lines, escape_share
 from underpaint.physics.instrument import Detector
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
 
@@ -179,7 +179,7 @@ def test_impossible_detectors_are_refused(fields: dict[str, float], words: str) 
 
 def tensors(**changed: float) -> Shape:
     torch = pytest.importorskip("torch", reason="torch comes with the extra underpaint[train]")
-    numbers = asdict(shape_of(Detector(), WIDE)) | changed
+    numbers = asdict(detector_shape(Detector(), WIDE)) | changed
     return Shape(**{name: torch.tensor(value, dtype=torch.float64) for name, value in numbers.items()})
 
 

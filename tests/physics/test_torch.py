@@ -58,14 +58,14 @@ def stack(setting: Setting) -> Stack:
 
 
 def tensors(stack: Stack, dtype: Any = torch.float64) -> Stack:
-    fractions, areal = (torch.asarray(array, dtype=dtype) for array in (stack.fractions, stack.areal))
+    fractions, areal = (torch.asarray(array, dtype=dtype) for array in (stack.fractions, stack.areal_density))
     return Stack(fractions, areal, stack.elements)
 
 
 def test_torch_equals_numpy(stack: Stack, setting: Setting) -> None:
     ours = transport(stack, setting, detail=DETAIL)
     moved = tensors(stack)
-    theirs = transport(moved, setting.to(moved.areal), detail=DETAIL)
+    theirs = transport(moved, setting.to(moved.areal_density), detail=DETAIL)
     for name in (*ORDERS, *SCATTER):
         expected = getattr(ours, name)
         assert isinstance(getattr(theirs, name), torch.Tensor)
@@ -78,10 +78,10 @@ def test_torch_equals_numpy(stack: Stack, setting: Setting) -> None:
 def test_single_precision_suffices(stack: Stack, setting: Setting, library: str) -> None:
     """Layers of 5 um included: no kernel subtracts what is nearly equal. 2e-5 of any line worth a count in 1e6."""
     exact = transport(stack, setting, detail=DETAIL)
-    single = Stack(stack.fractions.astype(np.float32), stack.areal.astype(np.float32), stack.elements)
+    single = Stack(stack.fractions.astype(np.float32), stack.areal_density.astype(np.float32), stack.elements)
     if library == "torch":
         single = tensors(stack, torch.float32)
-    rough = transport(single, setting.to(single.areal), detail=DETAIL)
+    rough = transport(single, setting.to(single.areal_density), detail=DETAIL)
     for name, rtol in (("line_photons", 2e-5), ("coherent", 2e-5), ("compton", 2e-5), ("multiple", 1e-3)):
         expected = getattr(exact, name)
         np.testing.assert_allclose(
@@ -115,10 +115,10 @@ def weights(setting: Setting) -> Tensor:
 def test_derivative_to_thickness(stack: Stack, setting: Setting, weights: Tensor, layer: tuple[int, int]) -> None:
     """Thickness and density enter as their product, the areal density; the first layer is 5 um thick."""
     moved = tensors(stack)
-    on_device = setting.to(moved.areal)
+    on_device = setting.to(moved.areal_density)
     derivative(
-        lambda areal: total(transport(replace(moved, areal=areal), on_device, detail=DETAIL), weights),
-        moved.areal,
+        lambda areal: total(transport(replace(moved, areal_density=areal), on_device, detail=DETAIL), weights),
+        moved.areal_density,
         layer,
     )
 
@@ -128,7 +128,7 @@ def test_derivative_to_mass_fractions(
     stack: Stack, setting: Setting, weights: Tensor, layer: tuple[int, int], element: str
 ) -> None:
     moved = tensors(stack)
-    on_device = setting.to(moved.areal)
+    on_device = setting.to(moved.areal_density)
     derivative(
         lambda fractions: total(transport(replace(moved, fractions=fractions), on_device, detail=DETAIL), weights),
         moved.fractions,
@@ -140,7 +140,7 @@ def test_derivative_to_mass_fractions(
 def test_derivative_to_the_source(stack: Stack, setting: Setting, weights: Tensor, column: int) -> None:
     """Whatever shapes the source (voltage, filters, take-off at the anode) comes through its weights."""
     moved = tensors(stack)
-    on_device = setting.to(moved.areal)
+    on_device = setting.to(moved.areal_density)
     derivative(
         lambda weight: total(transport(moved, replace(on_device, weight=weight), detail=DETAIL), weights),
         on_device.weight,
@@ -153,13 +153,13 @@ def test_derivative_to_the_angles(stack: Stack, setting: Setting, weights: Tenso
     """Against settings made anew at other angles; 0.2 %, as tables of scatter are interpolated between angles."""
     moved = tensors(stack)
     angles = [torch.tensor(angle, dtype=torch.float64, requires_grad=True) for angle in (62.0, 48.0)]
-    on_device = setting.to(moved.areal).at_angles(angles[0], angles[1], GEOMETRY)
+    on_device = setting.to(moved.areal_density).at_angles(angles[0], angles[1], GEOMETRY)
     gradient = torch.autograd.grad(total(transport(moved, on_device, detail=DETAIL), weights), angles)
     ours = float(gradient[0 if name.startswith("incidence") else 1])
     sides = []
     for step in (-0.25, 0.25):
         geometry = GEOMETRY.model_copy(update={name: getattr(GEOMETRY, name) + step})
-        other = setting_for(INSTRUMENT.model_copy(update={"geometry": geometry}), elements()).to(moved.areal)
+        other = setting_for(INSTRUMENT.model_copy(update={"geometry": geometry}), elements()).to(moved.areal_density)
         sides.append(float(total(transport(moved, other, detail=DETAIL), weights)))
     assert ours == pytest.approx((sides[1] - sides[0]) / 0.5, rel=2e-3)
 
@@ -173,7 +173,7 @@ def test_the_documented_example_runs_and_is_right() -> None:
     np.testing.assert_allclose(
         names["emission"].line_photons.detach(), expected, rtol=1e-9, atol=1e-13 * expected.max()
     )
-    assert names["areal"].grad.shape == names["stack"].areal.shape
+    assert names["areal"].grad.shape == names["stack"].areal_density.shape
 
 
 def test_a_stack_that_does_not_fit_the_setting_is_refused(stack: Stack, setting: Setting) -> None:
@@ -187,4 +187,4 @@ def test_a_stack_that_does_not_fit_the_setting_is_refused(stack: Stack, setting:
     with pytest.raises(SampleError, match="0 samples"):
         transport(stack.part(slice(0, 0)), setting)
     with pytest.raises(SampleError, match="do not match"):
-        Stack(stack.fractions, stack.areal, stack.elements[1:])
+        Stack(stack.fractions, stack.areal_density, stack.elements[1:])

@@ -24,8 +24,8 @@ from underpaint.physics.forward import (
     source_spectrum,
     stack_layers,
 )
-from underpaint.physics.forward.setting import directed_scatter
-from underpaint.physics.forward.stack import cut_thick
+from underpaint.physics.forward.setting import directional_scatter
+from underpaint.physics.forward.stack import cut_thick_layers
 from underpaint.physics.instrument import Detector, Geometry, Instrument, SourceSpectrum, Tube
 from underpaint.physics.materials import Stratigraphy, ground_layer, support_layer
 
@@ -330,11 +330,11 @@ def _scatter_at(
     )
     forward_setting = replace(
         forward_setting,
-        scatter=directed_scatter(forward_setting.elements, forward_setting.source_kev, geometry),
-        sin_in=np.sin(np.radians(geometry.incidence_angle_deg)),
-        sin_out=np.sin(np.radians(geometry.takeoff_angle_deg)),
+        scatter=directional_scatter(forward_setting.elements, forward_setting.source_kev, geometry),
+        sin_incidence=np.sin(np.radians(geometry.incidence_angle_deg)),
+        sin_takeoff=np.sin(np.radians(geometry.takeoff_angle_deg)),
     )
-    layer_stack = stack_layers(cut_thick(simple_samples()).stratigraphies, forward_setting.elements)
+    layer_stack = stack_layers(cut_thick_layers(simple_samples()).stratigraphies, forward_setting.elements)
     return forward_setting, *scatter_per_photon(layer_stack, forward_setting)
 
 

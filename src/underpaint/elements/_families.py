@@ -20,20 +20,20 @@ CANDIDATES = (
     "U_L", "Hg_M", "Pb_M",
 )  # fmt: skip
 """Families of elements in paints, grounds, metal leaf, restorations and air, between 1.4 and 30 keV."""
-FIXED_CANDIDATES = tuple(
+FIXED_RATIO_CANDIDATES = tuple(
     name for name in CANDIDATES if name not in ("V_K", "Ga_K", "Ge_K", "Y_K", "Nb_K", "Bi_L", "Th_L", "U_L")
 )
-"""Families among which a fit with fixed line ratios may select.
+"""Candidate families of a fit with fixed line ratios.
 
-Vanadium overlaps titanium's K-beta, and bismuth the flank of lead's L-alpha, where an error of one per cent in the
-strong line has the same shape.
+Some families are excluded since they overlap strong lines, such as vanadium with titanium's K-beta and bismuth with
+lead's L-alpha. An error of one per cent in the strong line has the same shape.
 """
 ANODES = ("Mo", "Rh", "Pd", "Ag")
 """Anodes of common tubes whose K lines may be scattered by the sample, if the anode is unknown."""
 
-MIN_RECORDED_SHARE = 0.05
+MIN_RECORDED_FRACTION = 0.05
 """Smallest fraction of a family's counts in the fitted channels for which an area is fitted."""
-_GROUP_GAP_KEV = 0.15
+_MIN_GROUP_DISTANCE_KEV = 0.15
 _COMPTON_SIGMA_PER_KEV = 0.016
 
 
@@ -57,35 +57,40 @@ class Template:
         """(n_channel,) counts per channel for one count of the family."""
         return np.asarray(self.groups.sum(axis=0))
 
-    def with_ratios(self, factor: NDArray[np.float64]) -> "Template":
+    def scale_group_ratios(self, ratio_factors: NDArray[np.float64]) -> "Template":
         """Return the template with the fraction of each group multiplied by a factor, normalised to one count."""
-        share = self.groups.sum(axis=1)
-        return Template(self.name, self.groups * (factor * share.sum() / (factor @ share))[:, None])
+        group_counts = self.groups.sum(axis=1)
+        return Template(
+            self.name, self.groups * (ratio_factors * group_counts.sum() / (ratio_factors @ group_counts))[:, None]
+        )
 
 
 @lru_cache(maxsize=256)
 def family_template(name: str, detector: Detector, axis: EnergyAxis, excitation_kev: float) -> Template | None:
     """Return the template of a family; None if its strongest line is outside the axis or is not excited."""
     symbol, shell = name.split("_")
-    energy_kev, rate = family_lines(symbol, shell, excitation_kev)
-    if energy_kev.size == 0 or not axis.start_kev < energy_kev[rate.argmax()] < axis.stop_kev:
+    energy_kev, line_intensity = family_lines(symbol, shell, excitation_kev)
+    if energy_kev.size == 0 or not axis.start_kev < energy_kev[line_intensity.argmax()] < axis.stop_kev:
         return None
-    detected = rate * efficiency(detector, energy_kev)
-    order = np.argsort(energy_kev)
-    energy_kev, detected = energy_kev[order], detected[order]
-    # Areas are detected counts: the efficiency, which the response includes, is divided out.
+    detected_intensity = line_intensity * efficiency(detector, energy_kev)
+    energy_order = np.argsort(energy_kev)
+    energy_kev, detected_intensity = energy_kev[energy_order], detected_intensity[energy_order]
+    # Areas are detected counts, so the efficiency in the response matrix is divided out.
     line_spectra = (
         response_matrix(detector, axis, energy_kev)
-        * (detected / efficiency(detector, energy_kev) / detected.sum())[:, None]
+        * (detected_intensity / efficiency(detector, energy_kev) / detected_intensity.sum())[:, None]
     )
-    borders = np.flatnonzero(np.diff(energy_kev) > _GROUP_GAP_KEV) + 1
-    groups = sorted(np.split(np.arange(energy_kev.size), borders), key=lambda group: -float(detected[group].sum()))
-    return Template(name, np.stack([line_spectra[group].sum(axis=0) for group in groups]))
+    group_borders = np.flatnonzero(np.diff(energy_kev) > _MIN_GROUP_DISTANCE_KEV) + 1
+    line_groups = sorted(
+        np.split(np.arange(energy_kev.size), group_borders),
+        key=lambda line_indices: -float(detected_intensity[line_indices].sum()),
+    )
+    return Template(name, np.stack([line_spectra[line_indices].sum(axis=0) for line_indices in line_groups]))
 
 
-def is_recorded(counts: NDArray[np.float64], used_counts: NDArray[np.float64]) -> bool:
+def is_recorded(counts: NDArray[np.float64], fitted_counts: NDArray[np.float64]) -> bool:
     """Return whether a sufficient fraction of a family's counts is in the fitted channels or bins."""
-    return bool(used_counts.sum() >= MIN_RECORDED_SHARE * counts.sum())
+    return bool(fitted_counts.sum() >= MIN_RECORDED_FRACTION * counts.sum())
 
 
 def family_templates(
@@ -99,45 +104,60 @@ def family_templates(
 def scatter_templates(instrument: Instrument, axis: EnergyAxis) -> list[Template]:
     """Return the templates of the scattered lines of the source: Rayleigh scatter, and Compton scatter of K lines.
 
-    For a tube these are the K and L lines of the anode, for a tabulated spectrum its monochromatic entries ("Elastic").
+    Lines of a tube are the K and L lines of the anode. Lines of a tabulated spectrum are its monochromatic entries.
     """
-    detector, source = instrument.detector, instrument.source_spectrum
-    if source is None:
+    detector, source_spectrum = instrument.detector, instrument.source_spectrum
+    if source_spectrum is None:
         anode, excitation_kev = instrument.tube.anode, instrument.tube.voltage_kv
-        unshifted = family_templates([f"{anode}_K", f"{anode}_L"], detector, axis, excitation_kev)
-        energy_kev, rate = family_lines(anode, "K", excitation_kev)
+        rayleigh_templates = family_templates([f"{anode}_K", f"{anode}_L"], detector, axis, excitation_kev)
+        energy_kev, line_intensity = family_lines(anode, "K", excitation_kev)
     else:
-        widths = np.zeros(len(source.energy_kev)) if source.width_kev is None else np.asarray(source.width_kev)
-        energy_kev, rate = np.asarray(source.energy_kev)[widths == 0], np.asarray(source.weight)[widths == 0]
-        unshifted = [Template("Elastic", profile) for profile in _single_group(detector, axis, energy_kev, rate)]
+        bin_widths = (
+            np.zeros(len(source_spectrum.energy_kev))
+            if source_spectrum.width_kev is None
+            else np.asarray(source_spectrum.width_kev)
+        )
+        energy_kev, line_intensity = (
+            np.asarray(source_spectrum.energy_kev)[bin_widths == 0],
+            np.asarray(source_spectrum.weight)[bin_widths == 0],
+        )
+        rayleigh_templates = [
+            Template("Elastic", group_counts)
+            for group_counts in _lines_as_one_group(detector, axis, energy_kev, line_intensity)
+        ]
     if energy_kev.size == 0:
-        return unshifted
+        return rayleigh_templates
     compton_kev = compton_energy(energy_kev, instrument.geometry.scattering_angle_deg)
     # The Compton profile is that of light atoms (oil, chalk): about 0.8 keV FWHM at 21 keV.
     spread_kev = _COMPTON_SIGMA_PER_KEV * compton_kev
     return [
-        *unshifted,
-        *(Template("Compton", profile) for profile in _single_group(detector, axis, compton_kev, rate, spread_kev)),
+        *rayleigh_templates,
+        *(
+            Template("Compton", group_counts)
+            for group_counts in _lines_as_one_group(detector, axis, compton_kev, line_intensity, spread_kev)
+        ),
     ]
 
 
-def _single_group(
+def _lines_as_one_group(
     detector: Detector,
     axis: EnergyAxis,
     energy_kev: NDArray[np.float64],
-    rate: NDArray[np.float64],
+    line_intensity: NDArray[np.float64],
     spread_kev: NDArray[np.float64] | float = 0.0,
 ) -> list[NDArray[np.float64]]:
-    """Return lines as a single group with one count, (1, n_channel); empty if no line is within the axis."""
-    in_range = (energy_kev > axis.start_kev) & (energy_kev < axis.stop_kev)
-    if not rate[in_range].sum() > 0:
+    """Return a list with the (1, n_channel) spectrum of lines, normalised to one count; empty if no line is in it."""
+    is_on_axis = (energy_kev > axis.start_kev) & (energy_kev < axis.stop_kev)
+    if not line_intensity[is_on_axis].sum() > 0:
         return []
-    used_spread_kev = spread_kev if isinstance(spread_kev, float) else spread_kev[in_range]
-    lines = response_matrix(detector, axis, energy_kev[in_range], used_spread_kev) * rate[in_range, None]
-    return [lines.sum(axis=0, keepdims=True) / lines.sum()]
+    spread_on_axis_kev = spread_kev if isinstance(spread_kev, float) else spread_kev[is_on_axis]
+    line_counts = (
+        response_matrix(detector, axis, energy_kev[is_on_axis], spread_on_axis_kev) * line_intensity[is_on_axis, None]
+    )
+    return [line_counts.sum(axis=0, keepdims=True) / line_counts.sum()]
 
 
 def fwhm_channels(detector: Detector, axis: EnergyAxis) -> NDArray[np.float64]:
-    """Return the (n_channel,) FWHM of peaks, channels."""
+    """Return the (n_channel,) FWHM of peaks, in channels."""
     fwhm = resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano)
     return np.asarray(np.maximum(fwhm / axis.gain_kev, 1.5))

@@ -18,7 +18,7 @@ _SUM_MODEL_ERROR, _MAXIMUM_MODEL_ERROR = 0.012, 0.06
 _PEAK_SHAPE_ERROR = 0.03
 _KNOT_STEP_KEV = 1.5
 _MIN_SIGNIFICANCE = 10.0
-_STRONG_FACTOR = 4.0
+_STRONG_SIGNIFICANCE_FACTOR = 4.0
 _MIN_RARE_SIGNIFICANCE = 20.0
 _RARE_FAMILIES = frozenset(("Al_K", "Br_K", "Rb_K", "Zr_K", "Mo_K", "Sb_K", "Sb_L", "W_L"))
 _RATIO_SPREAD = 0.15
@@ -36,14 +36,14 @@ class FitProblem:
         Counts, and their standard deviation including the model error.
     background : (n_channel, n_spline) array
         Components of the background.
-    used : (n_channel,) bool array
+    is_fitted : (n_channel,) bool array
         Channels to fit.
     """
 
     counts: Array
     sigma: Array
     background: Array
-    used: NDArray[np.bool_]
+    is_fitted: NDArray[np.bool_]
 
     def solve(self, design: Array) -> Array:
         """Return the non-negative areas of an (n_channel, n_column) design, fitted together with the background."""
@@ -51,9 +51,9 @@ class FitProblem:
         return self.least_squares(weighted, target)[: design.shape[1]]
 
     def weighted(self, design: Array) -> tuple[Array, Array]:
-        """Return design with background, and counts, divided by the deviation, for the fitted channels."""
+        """Return the design with background, and the counts, of fitted channels, over the standard deviation."""
         components = np.concatenate([design, self.background], axis=1)
-        return (components / self.sigma[:, None])[self.used], (self.counts / self.sigma)[self.used]
+        return (components / self.sigma[:, None])[self.is_fitted], (self.counts / self.sigma)[self.is_fitted]
 
     def misfit(self, design: Array) -> float:
         """Return the mean squared misfit of the best non-negative fit."""
@@ -63,8 +63,8 @@ class FitProblem:
     @staticmethod
     def least_squares(weighted: Array, target: Array) -> Array:
         """Return the non-negative least-squares solution, computed with normalised columns."""
-        scale = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
-        return np.asarray(nnls(weighted / scale, target, maxiter=50 * scale.size)[0] / scale)
+        column_norms = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
+        return np.asarray(nnls(weighted / column_norms, target, maxiter=50 * column_norms.size)[0] / column_norms)
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class FittedSpectrum:
         FWHM of peaks, channels.
     energy_kev : (n_channel,) array
         Energies of the channels, in keV.
-    used : (n_channel,) bool array
+    is_fitted : (n_channel,) bool array
         Channels to fit.
     model_error : float
         Relative error of the model.
@@ -88,66 +88,71 @@ class FittedSpectrum:
     counts: Array
     fwhm: Array
     energy_kev: Array
-    used: NDArray[np.bool_]
+    is_fitted: NDArray[np.bool_]
     model_error: float
 
     def problem(self, peaks: Array | None = None) -> FitProblem:
-        """Return the fit problem; its background is computed after subtraction of known peaks."""
+        """Return the fit problem, with a background computed after subtraction of known peaks."""
         # On the flank of a strong peak, small errors of position or width matter more than errors of height.
         flank_error = _PEAK_SHAPE_ERROR * self.fwhm * np.abs(np.gradient(self.counts))
         variance = np.maximum(self.counts, 1.0) + (self.model_error * self.counts) ** 2 + flank_error**2
         residual = self.counts if peaks is None else np.maximum(self.counts - peaks, 0.0)
-        background = background_columns(residual, self.fwhm, self.energy_kev, self.used)
-        return FitProblem(self.counts, np.sqrt(variance), background, self.used)
+        background = background_columns(residual, self.fwhm, self.energy_kev, self.is_fitted)
+        return FitProblem(self.counts, np.sqrt(variance), background, self.is_fitted)
 
-    def cleaned(self, templates: Sequence[Template], n_fixed: int = 0) -> tuple[FitProblem, list[Template]]:
-        """Return the fit problem with a background without strong families, and templates with adapted line ratios.
+    def without_strong_families(
+        self, templates: Sequence[Template], n_fixed: int = 0
+    ) -> tuple[FitProblem, list[Template]]:
+        """Return the fit problem with a background cleared of strong families, and templates with adapted line ratios.
 
         Clipping alone leaves humps between neighbouring lines, such as the L lines of lead and mercury.
         """
         first_problem = self.problem()
-        strong_indices = significant(first_problem, templates, n_fixed, factor=_STRONG_FACTOR)
+        strong_indices = significant_indices(
+            first_problem, templates, n_fixed, significance_factor=_STRONG_SIGNIFICANCE_FACTOR
+        )
         if not strong_indices:
             return first_problem, list(templates)
-        adapted = refine_ratios(first_problem, [templates[index] for index in strong_indices])
-        design = np.stack([template.counts for template in adapted], axis=1)
+        adapted_templates = refine_ratios(first_problem, [templates[index] for index in strong_indices])
+        design = np.stack([template.counts for template in adapted_templates], axis=1)
         cleaned_problem = self.problem(design @ first_problem.solve(design))
-        adapted_by_index = dict(zip(strong_indices, adapted, strict=True))
+        adapted_by_index = dict(zip(strong_indices, adapted_templates, strict=True))
         return cleaned_problem, [adapted_by_index.get(index, template) for index, template in enumerate(templates)]
 
 
-def sum_spectrum(total: Array, fwhm: Array, energy_kev: Array, used: NDArray[np.bool_]) -> FittedSpectrum:
+def sum_spectrum(sum_counts: Array, fwhm: Array, energy_kev: Array, is_fitted: NDArray[np.bool_]) -> FittedSpectrum:
     """Return the sum spectrum with its model error."""
-    return FittedSpectrum(total, fwhm, energy_kev, used, _SUM_MODEL_ERROR)
+    return FittedSpectrum(sum_counts, fwhm, energy_kev, is_fitted, _SUM_MODEL_ERROR)
 
 
-def max_spectrum(highest: Array, fwhm: Array, energy_kev: Array, used: NDArray[np.bool_]) -> FittedSpectrum:
-    """Return the maximum spectrum with its model error; line ratios are less accurate, since pixels are mixed."""
-    return FittedSpectrum(highest, fwhm, energy_kev, used, _MAXIMUM_MODEL_ERROR)
+def max_spectrum(max_counts: Array, fwhm: Array, energy_kev: Array, is_fitted: NDArray[np.bool_]) -> FittedSpectrum:
+    """Return the maximum spectrum with its model error, which is large, since different pixels contribute."""
+    return FittedSpectrum(max_counts, fwhm, energy_kev, is_fitted, _MAXIMUM_MODEL_ERROR)
 
 
-def background_columns(counts: Array, fwhm: Array, energy_kev: Array, used: NDArray[np.bool_]) -> Array:
+def background_columns(counts: Array, fwhm: Array, energy_kev: Array, is_fitted: NDArray[np.bool_]) -> Array:
     """Return the components of the background: the clipped background times cubic splines with knots every 1.5 keV."""
-    fitted = slice(int(np.flatnonzero(used)[0]), int(np.flatnonzero(used)[-1]) + 1)
-    # The spectrum is smoothed before clipping, so that clipping does not follow the noise, and afterwards, to remove
-    # edges of the clipping window; channels below the threshold are excluded.
-    typical_fwhm = float(np.median(fwhm[fitted]))
-    smoothed = gaussian_filter1d(counts[fitted], 0.4 * typical_fwhm, mode="nearest")
-    clipped = gaussian_filter1d(snip(smoothed, fwhm[fitted]), 0.8 * typical_fwhm, mode="nearest")
-    fitted_kev = energy_kev[fitted]
-    start_kev, stop_kev = float(fitted_kev[0]), float(fitted_kev[-1]) + 1e-9
+    fitted_range = slice(int(np.flatnonzero(is_fitted)[0]), int(np.flatnonzero(is_fitted)[-1]) + 1)
+    # Smoothing before clipping suppresses noise. Smoothing after clipping removes edges of the clipping window.
+    typical_fwhm = float(np.median(fwhm[fitted_range]))
+    smoothed_counts = gaussian_filter1d(counts[fitted_range], 0.4 * typical_fwhm, mode="nearest")
+    clipped_counts = gaussian_filter1d(snip(smoothed_counts, fwhm[fitted_range]), 0.8 * typical_fwhm, mode="nearest")
+    energy_in_range_kev = energy_kev[fitted_range]
+    start_kev, stop_kev = float(energy_in_range_kev[0]), float(energy_in_range_kev[-1]) + 1e-9
     n_intervals = max(round((stop_kev - start_kev) / _KNOT_STEP_KEV), 1)
     knots = np.concatenate([[start_kev] * 3, np.linspace(start_kev, stop_kev, n_intervals + 1), [stop_kev] * 3])
-    splines = BSpline.design_matrix(fitted_kev, knots, 3).toarray()
+    splines = BSpline.design_matrix(energy_in_range_kev, knots, 3).toarray()
     columns = np.zeros((counts.size, splines.shape[1]))
-    columns[fitted] = splines * (clipped / max(float(clipped.max()), 1e-12) + 1e-4)[:, None]
+    columns[fitted_range] = splines * (clipped_counts / max(float(clipped_counts.max()), 1e-12) + 1e-4)[:, None]
     return columns
 
 
-def significant(problem: FitProblem, templates: Sequence[Template], n_fixed: int = 0, factor: float = 1.0) -> list[int]:
+def significant_indices(
+    problem: FitProblem, templates: Sequence[Template], n_fixed: int = 0, significance_factor: float = 1.0
+) -> list[int]:
     """Return the indices of the significant templates, by stepwise selection.
 
-    The most significant template is added repeatedly; then templates that are no longer significant are removed. The
+    The most significant template is added repeatedly. Templates that are no longer significant are then removed. The
     selection starts without templates, since many weak families together can fit a part of the background.
 
     Parameters
@@ -156,20 +161,25 @@ def significant(problem: FitProblem, templates: Sequence[Template], n_fixed: int
     templates : sequence of Template
     n_fixed : int
         Number of templates, from the first, that are always kept.
-    factor : float
+    significance_factor : float
         Factor for the required significance.
     """
     columns = np.stack([template.counts for template in templates], axis=1)
-    required = factor * np.array([_required_significance(template.name) for template in templates])
+    required_significance = significance_factor * np.array(
+        [_required_significance(template.name) for template in templates]
+    )
     selected_indices = list(range(n_fixed))
     weighted, target = problem.weighted(columns)
     weighted = weighted[:, : len(templates)]
     norms = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-30)
-    basis, _ = np.linalg.qr(problem.weighted(columns[:, selected_indices])[0])
-    column_residuals, count_residuals = weighted - basis @ (basis.T @ weighted), target - basis @ (basis.T @ target)
+    orthonormal_basis, _ = np.linalg.qr(problem.weighted(columns[:, selected_indices])[0])
+    column_residuals, count_residuals = (
+        weighted - orthonormal_basis @ (orthonormal_basis.T @ weighted),
+        target - orthonormal_basis @ (orthonormal_basis.T @ target),
+    )
     while len(selected_indices) < len(templates):
         relative_significance = (
-            _added_significance(column_residuals, count_residuals, norms, selected_indices) / required
+            _added_significance(column_residuals, count_residuals, norms, selected_indices) / required_significance
         )
         if relative_significance.max() < 1:
             break
@@ -180,13 +190,13 @@ def significant(problem: FitProblem, templates: Sequence[Template], n_fixed: int
         )
         column_residuals = column_residuals - direction[:, None] * (direction @ column_residuals)
         count_residuals = count_residuals - direction * (direction @ count_residuals)
-    return _remove_insignificant(problem, columns, required, sorted(selected_indices), n_fixed)
+    return _remove_insignificant(problem, columns, required_significance, sorted(selected_indices), n_fixed)
 
 
 def _added_significance(
     column_residuals: Array, count_residuals: Array, norms: Array, selected_indices: Sequence[int]
 ) -> Array:
-    """Return the significance of each column when added to the selected ones; minus infinity for dependent columns.
+    """Return the significance of each column when added to the selected columns; -inf for dependent columns.
 
     Arguments are the residuals of columns and counts after the fit of the selected columns, and norms of the columns.
     """
@@ -199,19 +209,24 @@ def _added_significance(
 
 
 def _remove_insignificant(
-    problem: FitProblem, columns: Array, required: Array, selected_indices: list[int], n_fixed: int
+    problem: FitProblem, columns: Array, required_significance: Array, selected_indices: list[int], n_fixed: int
 ) -> list[int]:
-    """Return the selected indices after repeated removal of the least significant; deviations are of the joint fit."""
+    """Return the selected indices after repeated removal of the least significant template of the joint fit."""
     while len(selected_indices) > n_fixed:
         design = columns[:, selected_indices]
         weighted, _ = problem.weighted(design)
-        scale = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
-        covariance = np.linalg.pinv((weighted / scale).T @ (weighted / scale), rcond=1e-10, hermitian=True)
+        column_norms = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
+        covariance = np.linalg.pinv(
+            (weighted / column_norms).T @ (weighted / column_norms), rcond=1e-10, hermitian=True
+        )
         # rounding errors can make variances of nearly collinear columns negative
         deviation = (
-            np.sqrt(np.maximum(np.diag(covariance), 0.0))[: len(selected_indices)] / scale[: len(selected_indices)]
+            np.sqrt(np.maximum(np.diag(covariance), 0.0))[: len(selected_indices)]
+            / column_norms[: len(selected_indices)]
         )
-        relative_significance = problem.solve(design) / np.maximum(deviation, 1e-12) / required[selected_indices]
+        relative_significance = (
+            problem.solve(design) / np.maximum(deviation, 1e-12) / required_significance[selected_indices]
+        )
         relative_significance[:n_fixed] = np.inf
         if relative_significance.min() >= 1:
             break
@@ -227,33 +242,37 @@ def _required_significance(name: str) -> float:
 def refine_ratios(problem: FitProblem, templates: Sequence[Template]) -> list[Template]:
     """Return templates with group ratios adapted to the sum spectrum, since absorption in the paint changes them.
 
-    A prior of 15 % around the tabulated ratio is applied, so that only groups with a separate peak change.
+    A prior of 15 % around the tabulated ratio restricts changes to groups with a separate peak.
     """
     areas = problem.solve(np.stack([template.counts for template in templates], axis=1))
-    groups = np.concatenate([template.groups for template in templates]).T
-    weighted, target = problem.weighted(groups)
+    group_columns = np.concatenate([template.groups for template in templates]).T
+    weighted_design, weighted_counts = problem.weighted(group_columns)
     template_index = np.concatenate([np.full(len(template.groups), index) for index, template in enumerate(templates)])
     first_group = np.flatnonzero(np.diff(template_index, prepend=-1))[template_index]
-    prior = np.eye(template_index.size, weighted.shape[1])
-    prior[np.arange(template_index.size), first_group] -= 1.0
+    prior_design = np.eye(template_index.size, weighted_design.shape[1])
+    prior_design[np.arange(template_index.size), first_group] -= 1.0
     free_groups = np.flatnonzero(first_group != np.arange(template_index.size))
     prior_weight = 1.0 / (_RATIO_SPREAD * np.maximum(areas[template_index[free_groups]], 1e-9))
-    augmented = np.concatenate([weighted, prior[free_groups] * prior_weight[:, None]])
-    group_areas = problem.least_squares(augmented, np.append(target, np.zeros(free_groups.size)))[: template_index.size]
-    factor = np.clip(
+    augmented_design = np.concatenate([weighted_design, prior_design[free_groups] * prior_weight[:, None]])
+    group_areas = problem.least_squares(augmented_design, np.append(weighted_counts, np.zeros(free_groups.size)))[
+        : template_index.size
+    ]
+    ratio_factors = np.clip(
         np.divide(
             group_areas, group_areas[first_group], out=np.ones_like(group_areas), where=group_areas[first_group] > 0
         ),
         *_RATIO_LIMITS,
     )
-    return [template.with_ratios(factor[template_index == index]) for index, template in enumerate(templates)]
+    return [
+        template.scale_group_ratios(ratio_factors[template_index == index]) for index, template in enumerate(templates)
+    ]
 
 
-def fit_noise(problem: FitProblem, build: Callable[[float], list[Template]]) -> float:
+def fit_noise(problem: FitProblem, make_templates: Callable[[float], list[Template]]) -> float:
     """Return the electronic noise (keV FWHM) at which the templates fit the sum spectrum best."""
 
-    def misfit(noise: float) -> float:
-        return problem.misfit(np.stack([template.counts for template in build(noise)], axis=1))
+    def misfit(noise_fwhm_kev: float) -> float:
+        return problem.misfit(np.stack([template.counts for template in make_templates(noise_fwhm_kev)], axis=1))
 
     optimum = minimize_scalar(misfit, bounds=_NOISE_RANGE_KEV, method="bounded", options={"xatol": 2e-3, "maxiter": 14})
     return float(optimum.x)

@@ -1,9 +1,9 @@
 """Detection of diffraction peaks: sharp peaks in a single detector of a scan.
 
 A crystal reflects X-rays of one energy into one direction (Bragg), whereas fluorescence is isotropic. The spectra of
-the detectors are therefore compared, after correction for differences of efficiency, energy axis and resolution, which
-are smooth functions of energy and the same in the whole scan. A difference common to all pixels is due to the
-instrument.
+the detectors are therefore compared after correction for differences of efficiency, energy axis and resolution. These
+differences are smooth functions of energy and the same in the whole scan. A difference common to all pixels is due to
+the instrument.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,40 +26,41 @@ from underpaint.physics.atomic import family_lines
 from underpaint.units import FWHM_PER_SIGMA
 
 Array = NDArray[Any]
-Single = NDArray[np.float32]
+FloatArray = NDArray[np.float32]
 
 EXPECTED_FALSE_PEAKS = 0.01
 """Expected number of false peaks per scan, which determines the required significance."""
-MIN_SIGMAS = 5.0
-MIN_PIXELS = 30
+MIN_PEAK_SIGMAS = 5.0
+MIN_COMPARED_PIXELS = 30
 """Smallest number of spectra for a comparison."""
-MAX_DIFFERING_SHARE, MIN_DIFFERING_SPECTRA = 0.01, 3
-"""Largest fraction and number of spectra that differ at one energy because of crystals. If more spectra differ, paint
-absorbs the lines of a buried element more on the path to one detector than to the other."""
-RATIO_ERROR = 0.1
-"""Smallest error of the ratio of a line between detectors, whose paths through the paint differ; it is increased if the
-scan requires it."""
+MAX_CRYSTAL_FRACTION, MAX_CRYSTAL_SPECTRA = 0.01, 3
+"""Largest fraction and number of spectra that crystals may cause to differ at one energy. If more spectra differ, the
+cause is paint, which absorbs lines differently on the paths to the detectors."""
+MIN_RATIO_ERROR = 0.1
+"""Smallest relative error of a line's ratio between detectors, whose paths through the paint differ. It is increased
+for scans with larger differences."""
 MIN_EXCESS_RATIO = 0.75
 """Smallest ratio of the excess of a peak in one detector to the peak expected from the others."""
 BACKGROUND_ERROR = 0.01
 """Relative error of the linear background under a peak."""
-MIN_INSTRUMENT_RATIO, MIN_PROMINENCE = 1.5, 0.2
-"""Smallest ratios, for a note, of a peak in the sum spectrum to the expected peak, and of its excess to all counts."""
+MIN_INSTRUMENT_RATIO, MIN_EXCESS_FRACTION = 1.5, 0.2
+"""Smallest ratios for a note: of a peak of the sum spectrum to the expected peak, and of the excess to all counts."""
 _RATIO_ERRORS = (0.1, 0.14, 0.2, 0.28, 0.4, 0.6, 0.9)
 _MAX_SAMPLED_BYTES, _N_SAMPLED_PIXELS = 64 * 2**20, 4096
 _MIN_ENERGY_KEV, _REFERENCE_KEV = 2.0, 5.9
 _BIN_FWHM, _PROBE_STEP_FWHM, _PROBE_RANGE_FWHM, _BASE_WIDENING_FWHM = 0.25, 0.4, 1.6, 0.25
 _LOG_KNOT_STEP = 0.2
-_MODEL_ERROR = 0.03
-_EFFICIENCY_PRIOR = np.array([1.0, 1.0, 0.5, 0.3, 3.0])
+_COUNT_MODEL_ERROR = 0.03
+_EFFICIENCY_PRIOR_SIGMAS = np.array([1.0, 1.0, 0.5, 0.3, 3.0])
 """Standard deviations of the prior of the coefficients of :func:`_efficiency_terms`."""
-_N_COMPONENTS, _PRIOR_RATIO = 6, 0.3
-_N_ROUNDS = 6
+_N_COMPONENTS, _RATIO_PRIOR_SIGMA = 6, 0.3
+_N_ITERATIONS = 6
 _CLIP_SIGMAS = 4.0
-_STRONG_PIXEL_SHARE, _MAX_STRONG_SQUARED, _MAX_SQUARED = 0.05, 1.8, 5.1
-"""Fraction of pixels with the strongest peaks, and limits of squared deviations, in sigmas: for the 75 % quantile of
-these pixels and the 95 % quantile of all. The limits are a third above those of normal errors, 1.3 and 3.8."""
-_MAX_LISTED = 6
+_STRONG_PIXEL_FRACTION, _MAX_STRONG_SQUARED_DEVIATION, _MAX_SQUARED_DEVIATION = 0.05, 1.8, 5.1
+"""Fraction of pixels with the strongest peaks, and limits of squared deviations, sigma squared. The first limit is for
+the 75 % quantile of these pixels, the second for the 95 % quantile of all pixels. The limits are a third above the
+quantiles of normal errors, 1.3 and 3.8."""
+_MAX_LISTED_GROUPS = 6
 
 
 @dataclass(frozen=True)
@@ -68,77 +69,91 @@ class Comparison:
 
     Parameters
     ----------
-    spectrum, other : (n_merged, n_probe) arrays
+    detector_matrix, other_matrix : (n_merged, n_probe) arrays
         Matrices from binned counts of the detector, and of the others, to peak areas on the scale of the detector.
-    share : (n_merged,) array
+    count_ratio : (n_merged,) array
         Expected counts of the detector per count of the others, for peaks.
-    level : float
-        Ratio of all counts of the scan to the counts expected from ``share``.
-    window : (n_merged, n_probe) array
+    scan_ratio : float
+        Ratio of all counts of the scan to the counts expected from ``count_ratio``.
+    peak_window : (n_merged, n_probe) array
         One for bins within half a FWHM of each energy, else zero.
     components : (n_merged, n_component) array
         Principal components of the spectra of the others, for scores of unit variance.
-    offsets : (n_component,) array
+    score_offsets : (n_component,) array
         Offsets of the scores, for a mean of zero.
-    systematic : (3 + n_component, n_probe) array
+    systematic_coefficients : (3 + n_component, n_probe) array
         Coefficients of the systematic difference: constant, per count, per count of the peak, and the last times each
         score.
     ratio_error : (n_probe,) array
         Relative error of the ratio of peaks.
-    scale : (n_probe,) array
+    deviation_ratio : (n_probe,) array
         Ratio of the observed deviations to those from counting statistics and ``ratio_error``.
     """
 
-    spectrum: Single
-    other: Single
-    share: Single
-    level: float
-    window: Single
-    components: Single
-    offsets: Array
-    systematic: Array
+    detector_matrix: FloatArray
+    other_matrix: FloatArray
+    count_ratio: FloatArray
+    scan_ratio: float
+    peak_window: FloatArray
+    components: FloatArray
+    score_offsets: Array
+    systematic_coefficients: Array
     ratio_error: Array
-    scale: Array
+    deviation_ratio: Array
 
-    def measured(self, detector_counts: Array, other_counts: Array) -> tuple[Array, Array, Array, Array]:
-        """Return (n, n_probe) excess, its variance and expected peak area, and (n, 1) expected counts."""
-        expected = other_counts @ self.share
-        relative_counts = self.relative(detector_counts.sum(axis=1), expected)
-        peak = relative_counts * (other_counts @ self.other)
-        variance = detector_counts @ self.spectrum**2 + relative_counts**2 * (other_counts @ self.other**2) + 1.0
-        variance += (BACKGROUND_ERROR * (detector_counts @ self.window)) ** 2
-        excess = detector_counts @ self.spectrum - peak
-        return excess, variance, peak, relative_counts * expected[:, None]
+    def peak_excess(self, detector_counts: Array, other_counts: Array) -> tuple[Array, Array, Array, Array]:
+        """Return the (n, n_probe) excess area, its variance and the expected area, and (n, 1) expected counts."""
+        expected_counts = other_counts @ self.count_ratio
+        relief_factor = self.relative_counts(detector_counts.sum(axis=1), expected_counts)
+        expected_area = relief_factor * (other_counts @ self.other_matrix)
+        variance = (
+            detector_counts @ self.detector_matrix**2 + relief_factor**2 * (other_counts @ self.other_matrix**2) + 1.0
+        )
+        variance += (BACKGROUND_ERROR * (detector_counts @ self.peak_window)) ** 2
+        excess_area = detector_counts @ self.detector_matrix - expected_area
+        return excess_area, variance, expected_area, relief_factor * expected_counts[:, None]
 
-    def relative(self, counts: Single, expected: Single) -> Single:
-        """Return the (n, 1) ratio of counts to expected counts relative to the scan, which differs with the relief."""
-        return np.asarray(np.clip(counts / np.maximum(self.level * expected, 1.0), 0.2, 5.0)[:, None])
+    def relative_counts(self, counts: FloatArray, expected_counts: FloatArray) -> FloatArray:
+        """Return the (n, 1) ratio of counts to expected counts relative to the scan; relief changes this ratio."""
+        return np.asarray(np.clip(counts / np.maximum(self.scan_ratio * expected_counts, 1.0), 0.2, 5.0)[:, None])
 
-    def terms(self, other_counts: Single, peak: Array, expected: Array) -> Array:
+    def systematic_terms(self, other_counts: FloatArray, expected_area: Array, expected_counts: Array) -> Array:
         """Return the (n_term, n, n_probe) terms of the systematic difference between detectors.
 
         The ratio depends on the paint, since the path through upper layers differs between detectors.
         """
-        scores = (
+        component_scores = (
             other_counts / np.maximum(other_counts.sum(axis=1, keepdims=True), 1.0)
-        ) @ self.components + self.offsets
-        constant_terms = np.ones_like(peak), np.broadcast_to(expected, peak.shape)
-        return np.stack([*constant_terms, peak, *(peak * np.clip(score, -4.0, 4.0)[:, None] for score in scores.T)])
+        ) @ self.components + self.score_offsets
+        constant_terms = np.ones_like(expected_area), np.broadcast_to(expected_counts, expected_area.shape)
+        return np.stack(
+            [
+                *constant_terms,
+                expected_area,
+                *(expected_area * np.clip(pixel_score, -4.0, 4.0)[:, None] for pixel_score in component_scores.T),
+            ]
+        )
 
-    def sigmas(self, detector_counts: Single, other_counts: Single) -> Array:
+    def excess_sigmas(self, detector_counts: FloatArray, other_counts: FloatArray) -> Array:
         """Return the (n, n_probe) significance, sigmas, of the excess of a detector's peaks over the others.
 
         The significance is zero if the other detectors also have most of the peak, which is then a line of an element.
         """
-        excess, variance, peak, expected = self.measured(detector_counts, other_counts)
-        excess = excess - np.einsum("anp,ap->np", self.terms(other_counts, peak, expected), self.systematic)
-        sigma = self.scale * np.sqrt(variance + (self.ratio_error * _strongest_nearby(peak)) ** 2)
-        return np.where(excess > MIN_EXCESS_RATIO * peak, excess / sigma, 0.0)
+        excess_area, variance, expected_area, expected_counts = self.peak_excess(detector_counts, other_counts)
+        excess_area = excess_area - np.einsum(
+            "anp,ap->np",
+            self.systematic_terms(other_counts, expected_area, expected_counts),
+            self.systematic_coefficients,
+        )
+        sigma = self.deviation_ratio * np.sqrt(
+            variance + (self.ratio_error * _max_over_near_energies(expected_area)) ** 2
+        )
+        return np.where(excess_area > MIN_EXCESS_RATIO * expected_area, excess_area / sigma, 0.0)
 
 
 @dataclass(frozen=True)
 class Diffraction:
-    """Comparison of the detectors of a scan, for the counts of any block; it can be sent to other processes.
+    """Picklable comparison of the detectors of a scan, for the counts of any block.
 
     Parameters
     ----------
@@ -148,9 +163,9 @@ class Diffraction:
         Energies at which peaks are tested, in keV.
     fwhm_kev : (n_probe,) array
         FWHM of a peak at these energies, in keV.
-    channels : (n_probe, 2) int array
+    peak_channels : (n_probe, 2) int array
         First channel of a peak, and the channel after the last.
-    merge : int
+    channels_per_bin : int
         Number of channels per bin.
     comparisons : tuple of Comparison
         Comparison of each detector with the others.
@@ -163,8 +178,8 @@ class Diffraction:
     detectors: tuple[str, ...]
     energy_kev: Array
     fwhm_kev: Array
-    channels: NDArray[np.intp]
-    merge: int
+    peak_channels: NDArray[np.intp]
+    channels_per_bin: int
     comparisons: tuple[Comparison, ...]
     threshold: float
     notes: tuple[str, ...] = ()
@@ -172,18 +187,18 @@ class Diffraction:
     @property
     def keys(self) -> tuple[str, ...]:
         """Names of the maps, one per detector."""
-        return tuple(f"detector_{number}" for number in range(1, len(self.detectors) + 1))
+        return tuple(f"detector_{detector_number}" for detector_number in range(1, len(self.detectors) + 1))
 
     def __call__(
-        self, detectors: Sequence[NDArray[Any]], present: NDArray[np.bool_] | None = None
-    ) -> tuple[Single, Single, NDArray[np.bool_]]:
+        self, detectors: Sequence[NDArray[Any]], is_present: NDArray[np.bool_] | None = None
+    ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
         """Return maps of peaks in a single detector, and corrected spectra.
 
         Parameters
         ----------
         detectors : sequence of (n_row, n_column, n_channel) arrays
             Counts of each detector.
-        present : (n_row, n_column) bool array or None
+        is_present : (n_row, n_column) bool array or None
             Mask of present spectra.
 
         Returns
@@ -191,97 +206,127 @@ class Diffraction:
         maps : (n_row, n_column, n_detector, 2) array
             Significance, sigmas, and energy, keV, of the strongest peak of each detector; NaN without a spectrum.
         corrected : (n, n_channel) array
-            Summed counts of the pixels with such a peak; at the peak, counts are those expected from other detectors.
+            Summed counts of the pixels with a peak in one detector. Counts at the peak are those expected from other
+            detectors.
         is_candidate : (n_row, n_column) bool array
             Mask of these pixels.
         """
-        shape = detectors[0].shape[:2]
-        spectra = [array.reshape(-1, array.shape[-1]) for array in detectors]
-        maps = np.full((len(spectra[0]), len(spectra), 2), np.nan, np.float32)
-        is_valid = np.logical_and.reduce([valid_spectra(array) for array in spectra])
-        if present is not None:
-            is_valid &= present.ravel()
-        binned = [_binned(array[is_valid], self.merge, len(self.comparisons[0].share)) for array in spectra]
-        total = np.sum(binned, axis=0)
-        all_sigmas = [
-            comparison.sigmas(single, total - single)
-            for comparison, single in zip(self.comparisons, binned, strict=True)
+        block_shape = detectors[0].shape[:2]
+        spectra_by_detector = [
+            detector_spectra.reshape(-1, detector_spectra.shape[-1]) for detector_spectra in detectors
         ]
-        for detector_index, sigmas in enumerate(all_sigmas):
-            best_probe = sigmas.argmax(axis=1)
-            maps[is_valid, detector_index, 0] = sigmas[np.arange(len(best_probe)), best_probe]
+        maps = np.full((len(spectra_by_detector[0]), len(spectra_by_detector), 2), np.nan, np.float32)
+        is_valid = np.logical_and.reduce([valid_spectra(detector_spectra) for detector_spectra in spectra_by_detector])
+        if is_present is not None:
+            is_valid &= is_present.ravel()
+        binned_by_detector = [
+            _bin_channels(detector_spectra[is_valid], self.channels_per_bin, len(self.comparisons[0].count_ratio))
+            for detector_spectra in spectra_by_detector
+        ]
+        summed_bins = np.sum(binned_by_detector, axis=0)
+        all_sigmas = [
+            comparison.excess_sigmas(single_detector_counts, summed_bins - single_detector_counts)
+            for comparison, single_detector_counts in zip(self.comparisons, binned_by_detector, strict=True)
+        ]
+        for detector_index, peak_sigmas in enumerate(all_sigmas):
+            best_probe = peak_sigmas.argmax(axis=1)
+            maps[is_valid, detector_index, 0] = peak_sigmas[np.arange(len(best_probe)), best_probe]
             maps[is_valid, detector_index, 1] = self.energy_kev[best_probe]
         is_candidate = np.nan_to_num(maps[:, :, 0]).max(axis=1) > self.threshold
-        detector_counts = [array[is_candidate].astype(np.float32) for array in spectra]
+        detector_counts = [
+            detector_spectra[is_candidate].astype(np.float32) for detector_spectra in spectra_by_detector
+        ]
         summed_counts = np.sum(detector_counts, axis=0)
-        corrected = summed_counts.copy()
-        for sigmas, single, comparison in zip(all_sigmas, detector_counts, self.comparisons, strict=True):
-            other_counts = summed_counts - single
-            expected_share = np.repeat(comparison.share, self.merge)
-            expected_share = np.pad(
-                expected_share, (0, max(summed_counts.shape[1] - expected_share.size, 0)), mode="edge"
+        corrected_counts = summed_counts.copy()
+        for peak_sigmas, single_detector_counts, comparison in zip(
+            all_sigmas, detector_counts, self.comparisons, strict=True
+        ):
+            other_counts = summed_counts - single_detector_counts
+            expected_ratio = np.repeat(comparison.count_ratio, self.channels_per_bin)
+            expected_ratio = np.pad(
+                expected_ratio, (0, max(summed_counts.shape[1] - expected_ratio.size, 0)), mode="edge"
             )[: summed_counts.shape[1]]
-            expected = other_counts * expected_share
-            expected *= comparison.relative(single.sum(axis=1), expected.sum(axis=1))
-            is_replaced = self._peak_mask(sigmas[is_candidate[is_valid]] > MIN_SIGMAS, summed_counts.shape[1])
-            corrected += np.where(is_replaced, expected - single, 0.0)
-        return maps.reshape(*shape, len(spectra), 2), corrected, is_candidate.reshape(shape)
+            expected_counts = other_counts * expected_ratio
+            expected_counts *= comparison.relative_counts(
+                single_detector_counts.sum(axis=1), expected_counts.sum(axis=1)
+            )
+            is_replaced = self._peak_mask(peak_sigmas[is_candidate[is_valid]] > MIN_PEAK_SIGMAS, summed_counts.shape[1])
+            corrected_counts += np.where(is_replaced, expected_counts - single_detector_counts, 0.0)
+        return (
+            maps.reshape(*block_shape, len(spectra_by_detector), 2),
+            corrected_counts,
+            is_candidate.reshape(block_shape),
+        )
 
-    def _peak_mask(self, peaks: NDArray[np.bool_], n_channel: int) -> NDArray[np.bool_]:
+    def _peak_mask(self, is_peak: NDArray[np.bool_], n_channel: int) -> NDArray[np.bool_]:
         """Return the (n, n_channel) mask of the channels of (n, n_probe) peaks."""
-        in_peak = np.zeros((len(peaks), n_channel), bool)
-        for probe in np.flatnonzero(peaks.any(axis=0)):
-            first_channel, stop_channel = self.channels[probe]
-            in_peak[peaks[:, probe], first_channel:stop_channel] = True
-        return in_peak
+        is_in_peak = np.zeros((len(is_peak), n_channel), bool)
+        for probe in np.flatnonzero(is_peak.any(axis=0)):
+            first_channel, stop_channel = self.peak_channels[probe]
+            is_in_peak[is_peak[:, probe], first_channel:stop_channel] = True
+        return is_in_peak
 
-    def results(self, maps: Single, step_mm: tuple[float, float] | None) -> Results:
+    def results(self, maps: FloatArray, step_mm: tuple[float, float] | None) -> Results:
         """Return (n_row, n_column, n_detector, 2) significances and energies as results."""
         settings = {"detectors": list(self.detectors), "threshold_sigmas": self.threshold}
-        facts: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": settings}
-        return Results.of_diffraction(self.keys, maps[..., 0], maps[..., 1], **facts)
+        result_fields: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": settings}
+        return Results.of_diffraction(self.keys, maps[..., 0], maps[..., 1], **result_fields)
 
     def findings(self, results: Results) -> tuple[str, ...]:
         """Return texts on the diffraction peaks in results, most frequent first."""
-        groups: list[tuple[int, str]] = []
-        for key, name in zip(self.keys, self.detectors, strict=True):
-            sigmas, energy_map = results.map("diffraction", key), results.map("diffraction_kev", key)
-            rows, columns = np.nonzero(np.nan_to_num(sigmas) > self.threshold)
-            order = np.argsort(energy_map[rows, columns])
-            rows, columns = rows[order], columns[order]
+        peak_groups: list[tuple[int, str]] = []
+        for map_name, detector_name in zip(self.keys, self.detectors, strict=True):
+            peak_sigmas, energy_map = results.map("diffraction", map_name), results.map("diffraction_kev", map_name)
+            rows, columns = np.nonzero(np.nan_to_num(peak_sigmas) > self.threshold)
+            energy_order = np.argsort(energy_map[rows, columns])
+            rows, columns = rows[energy_order], columns[energy_order]
             energies_kev = energy_map[rows, columns]
             while energies_kev.size:
-                is_near = energies_kev <= energies_kev[0] + float(
+                is_in_group = energies_kev <= energies_kev[0] + float(
                     np.interp(energies_kev[0], self.energy_kev, self.fwhm_kev)
                 )
-                groups.append(
+                peak_groups.append(
                     (
-                        int(is_near.sum()),
-                        self._describe_group(name, sigmas, energies_kev[is_near], rows[is_near], columns[is_near]),
+                        int(is_in_group.sum()),
+                        self._describe_group(
+                            detector_name,
+                            peak_sigmas,
+                            energies_kev[is_in_group],
+                            rows[is_in_group],
+                            columns[is_in_group],
+                        ),
                     )
                 )
-                rows, columns, energies_kev = rows[~is_near], columns[~is_near], energies_kev[~is_near]
-        groups.sort(key=lambda group: -group[0])
-        unlisted = groups[_MAX_LISTED:]
+                rows, columns, energies_kev = rows[~is_in_group], columns[~is_in_group], energies_kev[~is_in_group]
+        peak_groups.sort(key=lambda peak_group: -peak_group[0])
+        unlisted_groups = peak_groups[_MAX_LISTED_GROUPS:]
         unlisted_text = (
-            f"diffraction at {len(unlisted)} more energies, in {sum(n_pixel for n_pixel, _ in unlisted)} pixels: see "
-            "the maps of diffraction in results.h5."
+            f"diffraction at {len(unlisted_groups)} more energies, in {sum(n_pixel for n_pixel, _ in unlisted_groups)} "
+            "pixels: see the maps of diffraction in results.h5."
         )
-        return (*(text for _, text in groups[:_MAX_LISTED]), *((unlisted_text,) if unlisted else ()))
+        return (
+            *(group_text for _, group_text in peak_groups[:_MAX_LISTED_GROUPS]),
+            *((unlisted_text,) if unlisted_groups else ()),
+        )
 
     def _describe_group(
-        self, name: str, sigmas: Single, energies_kev: Array, rows: NDArray[np.intp], columns: NDArray[np.intp]
+        self,
+        detector_name: str,
+        peak_sigmas: FloatArray,
+        energies_kev: Array,
+        rows: NDArray[np.intp],
+        columns: NDArray[np.intp],
     ) -> str:
-        best_index = int(sigmas[rows, columns].argmax())
+        best_index = int(peak_sigmas[rows, columns].argmax())
         peak_kev = float(energies_kev[best_index])
         n_pixel = "1 pixel" if len(rows) == 1 else f"{len(rows)} pixels"
         family = _family_at(peak_kev, float(np.interp(peak_kev, self.energy_kev, self.fwhm_kev)))
         return (
-            f"diffraction, not an element: only detector {name} has a sharp peak at {peak_kev:.2f} keV in {n_pixel} "
-            f"(most significant at row {rows[best_index]}, column {columns[best_index]}: "
-            f"{sigmas[rows[best_index], columns[best_index]]:.0f} sigma)"
+            f"diffraction, not an element: only detector {detector_name} has a sharp peak at {peak_kev:.2f} keV in "
+            f"{n_pixel} (most significant at row {rows[best_index]}, column {columns[best_index]}: "
+            f"{peak_sigmas[rows[best_index], columns[best_index]]:.0f} sigma)"
             + (f"; it resembles {family}" if family else "")
-            + ". Areas of these pixels are those of the other detectors; their uncertainties include the difference."
+            + ". Element areas of these pixels are from the other detectors; uncertainties include the difference."
         )
 
 
@@ -304,165 +349,199 @@ def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: 
     """
     if len(scan.detectors) < 2:
         return None
-    resolution = partial(resolution_fwhm_kev, noise_fwhm_kev=noise_fwhm_kev, fano=fano)
-    fwhm_kev = resolution(_REFERENCE_KEV)
-    merge = max(int(_BIN_FWHM * float(fwhm_kev) / axis.gain_kev), 1)
-    n_merged = axis.n_channel // merge
-    samples, totals = _sample_spectra(scan, merge, n_merged)
-    if len(samples[0]) < MIN_PIXELS or min(spectrum.sum() for spectrum in totals) <= 0:
+    peak_resolution = partial(resolution_fwhm_kev, noise_fwhm_kev=noise_fwhm_kev, fano=fano)
+    fwhm_kev = peak_resolution(_REFERENCE_KEV)
+    channels_per_bin = max(int(_BIN_FWHM * float(fwhm_kev) / axis.gain_kev), 1)
+    n_bins = axis.n_channel // channels_per_bin
+    samples_by_detector, sums_by_detector = _sample_spectra(scan, channels_per_bin, n_bins)
+    if (
+        len(samples_by_detector[0]) < MIN_COMPARED_PIXELS
+        or min(detector_sum.sum() for detector_sum in sums_by_detector) <= 0
+    ):
         return None
-    binned_axis = EnergyAxis(axis.gain_kev * merge, axis.zero_kev + 0.5 * (merge - 1) * axis.gain_kev, n_merged)
-    energy_kev, width_kev = _probe_energies(binned_axis, resolution, np.min(totals, axis=0))
+    binned_axis = EnergyAxis(
+        axis.gain_kev * channels_per_bin, axis.zero_kev + 0.5 * (channels_per_bin - 1) * axis.gain_kev, n_bins
+    )
+    energy_kev, width_kev = _probe_energies(binned_axis, peak_resolution, np.min(sums_by_detector, axis=0))
     if not energy_kev.size:
         return None
-    names = tuple(detector.detector or str(number) for number, detector in enumerate(scan.detectors, 1))
-    n_tests = scan.n_pixel * energy_kev.size * len(names)
-    threshold = max(float(-ndtri(EXPECTED_FALSE_PEAKS / n_tests)), MIN_SIGMAS)
+    detector_names = tuple(
+        detector.detector or str(detector_number) for detector_number, detector in enumerate(scan.detectors, 1)
+    )
+    n_tests = scan.n_pixel * energy_kev.size * len(detector_names)
+    threshold = max(float(-ndtri(EXPECTED_FALSE_PEAKS / n_tests)), MIN_PEAK_SIGMAS)
     comparisons, notes = [], []
-    for name, sample, total in zip(names, samples, totals, strict=True):
-        other_total = np.sum(totals, axis=0) - total
-        other_sample = np.sum(samples, axis=0) - sample
-        comparison = _make_comparison(sample, other_sample, total, other_total, binned_axis, energy_kev, width_kev)
+    for detector_name, detector_sample, sum_counts in zip(
+        detector_names, samples_by_detector, sums_by_detector, strict=True
+    ):
+        other_sum = np.sum(sums_by_detector, axis=0) - sum_counts
+        other_sample = np.sum(samples_by_detector, axis=0) - detector_sample
+        comparison = _make_comparison(
+            detector_sample, other_sample, sum_counts, other_sum, binned_axis, energy_kev, width_kev
+        )
         comparisons.append(comparison)
-        notes += _scan_differences(name, comparison, total, other_total, energy_kev, width_kev)
-        n_differing = maximum_filter1d((comparison.sigmas(sample, other_sample) > threshold).sum(axis=0), 5)
-        is_paint = n_differing > max(MAX_DIFFERING_SHARE * len(sample), MIN_DIFFERING_SPECTRA)
-        comparisons[-1] = replace(comparison, scale=np.where(is_paint, np.inf, comparison.scale))
-        notes += _paint_note(name, energy_kev[is_paint & (n_differing == maximum_filter1d(n_differing, 9))])
-    limits_kev = energy_kev[:, None] + 0.8 * width_kev[:, None] * np.array([-1.0, 1.0]) - axis.zero_kev
-    channels = np.clip(np.rint(limits_kev / axis.gain_kev), 0, axis.n_channel).astype(np.intp) + np.array([0, 1])
-    return Diffraction(names, energy_kev, width_kev, channels, merge, tuple(comparisons), threshold, tuple(notes))
+        notes += _describe_scan_differences(detector_name, comparison, sum_counts, other_sum, energy_kev, width_kev)
+        n_differing = maximum_filter1d(
+            (comparison.excess_sigmas(detector_sample, other_sample) > threshold).sum(axis=0), 5
+        )
+        is_paint = n_differing > max(MAX_CRYSTAL_FRACTION * len(detector_sample), MAX_CRYSTAL_SPECTRA)
+        comparisons[-1] = replace(comparison, deviation_ratio=np.where(is_paint, np.inf, comparison.deviation_ratio))
+        notes += _describe_paint_peaks(
+            detector_name, energy_kev[is_paint & (n_differing == maximum_filter1d(n_differing, 9))]
+        )
+    peak_limits_kev = energy_kev[:, None] + 0.8 * width_kev[:, None] * np.array([-1.0, 1.0]) - axis.zero_kev
+    channels = np.clip(np.rint(peak_limits_kev / axis.gain_kev), 0, axis.n_channel).astype(np.intp) + np.array([0, 1])
+    return Diffraction(
+        detector_names, energy_kev, width_kev, channels, channels_per_bin, tuple(comparisons), threshold, tuple(notes)
+    )
 
 
-def _binned(counts: NDArray[Any], merge: int, n_merged: int) -> Single:
+def _bin_channels(counts: NDArray[Any], channels_per_bin: int, n_bins: int) -> FloatArray:
     """Return the (n, n_merged) sums of neighbouring channels of (n, n_channel) counts; a remainder is omitted."""
-    binned = np.zeros((len(counts), n_merged), np.float32)
-    for offset in range(merge):
-        binned += counts[:, offset : offset + n_merged * merge : merge]
-    return binned
+    binned_counts = np.zeros((len(counts), n_bins), np.float32)
+    for channel_offset in range(channels_per_bin):
+        binned_counts += counts[:, channel_offset : channel_offset + n_bins * channels_per_bin : channels_per_bin]
+    return binned_counts
 
 
-def _sample_spectra(scan: Scan, merge: int, n_merged: int) -> tuple[list[Single], list[Array]]:
+def _sample_spectra(scan: Scan, channels_per_bin: int, n_bins: int) -> tuple[list[FloatArray], list[Array]]:
     """Return binned spectra of a sample of pixels for each detector, and the sums over all pixels that were read."""
     blocks = list(scan.blocks())
     n_bytes = sum(detector.counts.nbytes for detector in scan.detectors)
     n_blocks = min(max(int(len(blocks) * _MAX_SAMPLED_BYTES / n_bytes), 1), len(blocks))
     rng = np.random.default_rng(0)
-    samples: list[list[Single]] = [[] for _ in scan.detectors]
-    totals = [np.zeros(n_merged) for _ in scan.detectors]
+    samples_by_detector: list[list[FloatArray]] = [[] for _ in scan.detectors]
+    sums_by_detector = [np.zeros(n_bins) for _ in scan.detectors]
     for index in np.unique(np.linspace(0, len(blocks) - 1, n_blocks).astype(int)):
         block = blocks[index]
         block_counts = dask.compute(*(detector.counts[block] for detector in scan.detectors), scheduler=dask.get)
-        detector_spectra = [np.asarray(counts).reshape(-1, counts.shape[-1]) for counts in block_counts]
+        detector_spectra = [
+            np.asarray(detector_block).reshape(-1, detector_block.shape[-1]) for detector_block in block_counts
+        ]
         is_valid = np.logical_and.reduce([valid_spectra(spectra) for spectra in detector_spectra])
         if scan.present is not None:
             is_valid &= scan.present[block].ravel()
         valid_rows = np.flatnonzero(is_valid)
-        selection = rng.permutation(len(valid_rows))[: -(-_N_SAMPLED_PIXELS // n_blocks)]
+        sampled_rows = rng.permutation(len(valid_rows))[: -(-_N_SAMPLED_PIXELS // n_blocks)]
         for detector_index, spectra in enumerate(detector_spectra):
-            binned = _binned(spectra[valid_rows], merge, n_merged)
-            totals[detector_index] += binned.sum(axis=0, dtype=np.float64)
-            samples[detector_index].append(binned[selection])
-    return [np.concatenate(sample) for sample in samples], totals
+            binned_counts = _bin_channels(spectra[valid_rows], channels_per_bin, n_bins)
+            sums_by_detector[detector_index] += binned_counts.sum(axis=0, dtype=np.float64)
+            samples_by_detector[detector_index].append(binned_counts[sampled_rows])
+    return [np.concatenate(sample_blocks) for sample_blocks in samples_by_detector], sums_by_detector
 
 
-def _probe_energies(binned_axis: EnergyAxis, resolution: Callable[[float], Any], total: Array) -> tuple[Array, Array]:
+def _probe_energies(
+    binned_axis: EnergyAxis, peak_resolution: Callable[[float], Any], min_counts: Array
+) -> tuple[Array, Array]:
     """Return the energies at which peaks are tested, and the FWHM at these energies, in keV."""
-    recorded = np.flatnonzero(total > 0)
-    if not recorded.size:
+    recorded_channels = np.flatnonzero(min_counts > 0)
+    if not recorded_channels.size:
         return np.zeros(0), np.zeros(0)
-    energies: list[float] = []
-    widths: list[float] = []
+    energies_kev: list[float] = []
+    widths_kev: list[float] = []
     energy_kev, stop_kev = (
-        max(_MIN_ENERGY_KEV, float(binned_axis.energy_kev[recorded[0]])),
-        float(binned_axis.energy_kev[recorded[-1]]),
+        max(_MIN_ENERGY_KEV, float(binned_axis.energy_kev[recorded_channels[0]])),
+        float(binned_axis.energy_kev[recorded_channels[-1]]),
     )
     while True:
-        width_kev = float(resolution(energy_kev))
-        if not energies:
+        width_kev = float(peak_resolution(energy_kev))
+        if not energies_kev:
             energy_kev += _PROBE_RANGE_FWHM * width_kev
         if energy_kev + _PROBE_RANGE_FWHM * width_kev > stop_kev:
-            return np.asarray(energies), np.asarray(widths)
-        energies.append(energy_kev)
-        widths.append(width_kev)
+            return np.asarray(energies_kev), np.asarray(widths_kev)
+        energies_kev.append(energy_kev)
+        widths_kev.append(width_kev)
         energy_kev += _PROBE_STEP_FWHM * width_kev
 
 
 def _make_comparison(
-    sample: Single,
-    other_sample: Single,
-    total: Array,
-    other_total: Array,
+    detector_sample: FloatArray,
+    other_sample: FloatArray,
+    detector_sum: Array,
+    other_sum: Array,
     binned_axis: EnergyAxis,
     energy_kev: Array,
     width_kev: Array,
 ) -> Comparison:
     """Return the comparison of one detector with the others, from a sample and from sum spectra."""
-    peaks, window = _peak_filters(binned_axis, energy_kev, width_kev)
-    spread_this, spread_others, expected_share = _fit_response_difference(
-        total, other_total, binned_axis, energy_kev, width_kev, peaks
+    peak_filters, peak_window = _peak_filters(binned_axis, energy_kev, width_kev)
+    detector_response, other_response, count_ratio = _fit_response_difference(
+        detector_sum, other_sum, binned_axis, energy_kev, width_kev, peak_filters
     )
-    detector_matrix = (spread_this @ peaks).astype(np.float32)
-    other_matrix = (spread_others @ (expected_share[:, None] * peaks)).astype(np.float32)
-    components, offsets = _principal_components(other_sample)
-    zeros, ones = np.zeros((3 + len(offsets), energy_kev.size)), np.ones(energy_kev.size)
-    expected_share = (spread_others @ expected_share).astype(np.float32)
-    level = float(total.sum() / (other_total @ expected_share))
-    initial = Comparison(
+    detector_matrix = (detector_response @ peak_filters).astype(np.float32)
+    other_matrix = (other_response @ (count_ratio[:, None] * peak_filters)).astype(np.float32)
+    components, score_offsets = _principal_components(other_sample)
+    zero_coefficients, unit_ratios = np.zeros((3 + len(score_offsets), energy_kev.size)), np.ones(energy_kev.size)
+    count_ratio = (other_response @ count_ratio).astype(np.float32)
+    scan_ratio = float(detector_sum.sum() / (other_sum @ count_ratio))
+    initial_comparison = Comparison(
         detector_matrix,
         other_matrix,
-        expected_share,
-        level,
-        window.astype(np.float32),
+        count_ratio,
+        scan_ratio,
+        peak_window.astype(np.float32),
         components,
-        offsets,
-        zeros,
-        0 * ones,
-        ones,
+        score_offsets,
+        zero_coefficients,
+        0 * unit_ratios,
+        unit_ratios,
     )
-    excess, variance, peak, expected = initial.measured(sample, other_sample)
-    nearby_peak = _strongest_nearby(peak)
-    coefficients, error, scale = zeros, np.full(energy_kev.size, RATIO_ERROR), ones
-    terms = initial.terms(other_sample, peak, expected)
+    excess, variance, expected_area, expected_counts = initial_comparison.peak_excess(detector_sample, other_sample)
+    nearby_peak = _max_over_near_energies(expected_area)
+    coefficients, ratio_error, deviation_ratio = (
+        zero_coefficients,
+        np.full(energy_kev.size, MIN_RATIO_ERROR),
+        unit_ratios,
+    )
+    systematic_terms = initial_comparison.systematic_terms(other_sample, expected_area, expected_counts)
     residual = excess - np.median(excess, axis=0)
     for _ in range(4):
-        sigma = np.sqrt(variance + (error * nearby_peak) ** 2)
+        sigma = np.sqrt(variance + (ratio_error * nearby_peak) ** 2)
         deviation = np.abs(residual / sigma)
         typical_deviation = np.maximum(np.median(deviation, axis=0) / ndtri(0.75), 1.0)
         weight = (deviation < _CLIP_SIGMAS * typical_deviation) / sigma**2
-        coefficients = _weighted_regression(excess, terms, weight)
-        residual = excess - np.einsum("anp,ap->np", terms, coefficients)
-        error = _ratio_errors(residual, variance, nearby_peak)
-    sigma = np.sqrt(variance + (error * nearby_peak) ** 2)
-    scale = np.maximum(np.median(np.abs(residual / sigma), axis=0) / ndtri(0.75), 1.0)
-    return replace(initial, systematic=coefficients, ratio_error=error, scale=scale)
-
-
-def _principal_components(spectra: Single) -> tuple[Single, Array]:
-    """Return the principal components of (n, n_merged) spectra, and the offsets of the scores."""
-    normalised = spectra / np.maximum(spectra.sum(axis=1, keepdims=True), 1.0)
-    mean = normalised.mean(axis=0, dtype=np.float64)
-    root_mean = np.sqrt(mean + 1e-3 * mean.max())  # for uniform counting noise
-    _, singular_values, vectors = np.linalg.svd((normalised - mean) / root_mean, full_matrices=False)
-    selected = slice(0, min(_N_COMPONENTS, len(spectra) // 20))
-    components = (vectors[selected] / root_mean).T / np.maximum(
-        singular_values[selected] / np.sqrt(len(spectra)), 1e-12
+        coefficients = _weighted_regression(excess, systematic_terms, weight)
+        residual = excess - np.einsum("anp,ap->np", systematic_terms, coefficients)
+        ratio_error = _ratio_errors(residual, variance, nearby_peak)
+    sigma = np.sqrt(variance + (ratio_error * nearby_peak) ** 2)
+    deviation_ratio = np.maximum(np.median(np.abs(residual / sigma), axis=0) / ndtri(0.75), 1.0)
+    return replace(
+        initial_comparison,
+        systematic_coefficients=coefficients,
+        ratio_error=ratio_error,
+        deviation_ratio=deviation_ratio,
     )
-    return components.astype(np.float32), -mean @ components
 
 
-def _weighted_regression(excess: Array, terms: Array, weight: Array) -> Array:
+def _principal_components(spectra: FloatArray) -> tuple[FloatArray, Array]:
+    """Return the principal components of (n, n_merged) spectra, and the offsets of the scores."""
+    normalised_spectra = spectra / np.maximum(spectra.sum(axis=1, keepdims=True), 1.0)
+    mean_spectrum = normalised_spectra.mean(axis=0, dtype=np.float64)
+    root_mean = np.sqrt(
+        mean_spectrum + 1e-3 * mean_spectrum.max()
+    )  # division by this root makes counting noise uniform
+    _, singular_values, component_vectors = np.linalg.svd(
+        (normalised_spectra - mean_spectrum) / root_mean, full_matrices=False
+    )
+    selected_components = slice(0, min(_N_COMPONENTS, len(spectra) // 20))
+    components = (component_vectors[selected_components] / root_mean).T / np.maximum(
+        singular_values[selected_components] / np.sqrt(len(spectra)), 1e-12
+    )
+    return components.astype(np.float32), -mean_spectrum @ components
+
+
+def _weighted_regression(excess_area: Array, systematic_terms: Array, weight: Array) -> Array:
     """Return the (n_term, n_probe) coefficients of (n_term, n, n_probe) terms, with a prior near zero."""
-    norms = np.sqrt(np.maximum((terms**2 * weight).sum(axis=1), 1e-30))
-    scaled = terms / norms[:, None]
-    normal_matrix = np.einsum("anp,bnp,np->pab", scaled, scaled, weight, optimize=True)
-    # prior of ratios: mean zero, standard deviation _PRIOR_RATIO
-    prior = 1.0 / (_PRIOR_RATIO * norms) ** 2
-    prior[:2] = 1e-3
-    diagonal = np.arange(len(terms))
-    normal_matrix[:, diagonal, diagonal] += prior.T
-    target = np.einsum("anp,np,np->pa", scaled, excess, weight, optimize=True)
-    return np.asarray(np.linalg.solve(normal_matrix, target[..., None])[..., 0].T / norms)
+    norms = np.sqrt(np.maximum((systematic_terms**2 * weight).sum(axis=1), 1e-30))
+    scaled_terms = systematic_terms / norms[:, None]
+    normal_matrix = np.einsum("anp,bnp,np->pab", scaled_terms, scaled_terms, weight, optimize=True)
+    # the prior of ratios has mean zero and standard deviation _RATIO_PRIOR_SIGMA
+    prior_precision = 1.0 / (_RATIO_PRIOR_SIGMA * norms) ** 2
+    prior_precision[:2] = 1e-3
+    diagonal = np.arange(len(systematic_terms))
+    normal_matrix[:, diagonal, diagonal] += prior_precision.T
+    right_side = np.einsum("anp,np,np->pa", scaled_terms, excess_area, weight, optimize=True)
+    return np.asarray(np.linalg.solve(normal_matrix, right_side[..., None])[..., 0].T / norms)
 
 
 def _ratio_errors(residual: Array, variance: Array, nearby_peak: Array) -> Array:
@@ -470,48 +549,55 @@ def _ratio_errors(residual: Array, variance: Array, nearby_peak: Array) -> Array
 
     The pixels are selected by the counts of the other detectors, so that diffraction does not bias the selection.
     """
-    errors = np.full(residual.shape[1], RATIO_ERROR)
-    n_strong = max(MIN_PIXELS, round(_STRONG_PIXEL_SHARE * len(residual)))
+    ratio_errors = np.full(residual.shape[1], MIN_RATIO_ERROR)
+    n_strong = max(MIN_COMPARED_PIXELS, round(_STRONG_PIXEL_FRACTION * len(residual)))
     for probe in range(residual.shape[1]):
         strong_pixels = np.argsort(-nearby_peak[:, probe])[:n_strong]
-        for error in _RATIO_ERRORS:
-            errors[probe] = error
-            deviation = residual[:, probe] / np.sqrt(variance[:, probe] + (error * nearby_peak[:, probe]) ** 2)
+        for ratio_error in _RATIO_ERRORS:
+            ratio_errors[probe] = ratio_error
+            deviation = residual[:, probe] / np.sqrt(variance[:, probe] + (ratio_error * nearby_peak[:, probe]) ** 2)
             if (
-                np.quantile(deviation[strong_pixels] ** 2, 0.75) < _MAX_STRONG_SQUARED
-                and np.quantile(deviation**2, 0.95) < _MAX_SQUARED
+                np.quantile(deviation[strong_pixels] ** 2, 0.75) < _MAX_STRONG_SQUARED_DEVIATION
+                and np.quantile(deviation**2, 0.95) < _MAX_SQUARED_DEVIATION
             ):
                 break
-    return np.asarray(maximum_filter1d(errors, 3))
+    return np.asarray(maximum_filter1d(ratio_errors, 3))
 
 
-def _strongest_nearby(peak: Array) -> Array:
-    """Return the strongest peak near each energy, since errors of its shape affect its flanks."""
-    return np.asarray(maximum_filter1d(np.abs(peak), 5, axis=1))
+def _max_over_near_energies(peak_area: Array) -> Array:
+    """Return the strongest peak area near each energy, since errors of a peak's shape affect its flanks."""
+    return np.asarray(maximum_filter1d(np.abs(peak_area), 5, axis=1))
 
 
 def _peak_filters(binned_axis: EnergyAxis, energy_kev: Array, width_kev: Array) -> tuple[Array, Array]:
     """Return (n_merged, n_probe) weights for the area of a peak over a linear background, and masks of the peaks."""
     distance_kev = binned_axis.energy_kev[:, None] - energy_kev
     sigma = width_kev * np.hypot(1.0, _BASE_WIDENING_FWHM) / FWHM_PER_SIGMA
-    shape = np.exp(-0.5 * (distance_kev / sigma) ** 2)
-    peaks = np.zeros_like(distance_kev)
-    for probe, range_kev in enumerate(_PROBE_RANGE_FWHM * width_kev):
-        in_range = np.abs(distance_kev[:, probe]) <= range_kev
-        columns = np.stack([shape[in_range, probe], np.ones(in_range.sum()), distance_kev[in_range, probe]], axis=1)
-        columns[:, 0] /= shape[:, probe].sum()
-        peaks[in_range, probe] = np.linalg.pinv(columns)[0]
-    return peaks, np.abs(distance_kev) < 0.5 * width_kev
+    peak_shape = np.exp(-0.5 * (distance_kev / sigma) ** 2)
+    area_filters = np.zeros_like(distance_kev)
+    for probe, half_range_kev in enumerate(_PROBE_RANGE_FWHM * width_kev):
+        is_in_range = np.abs(distance_kev[:, probe]) <= half_range_kev
+        fit_columns = np.stack(
+            [peak_shape[is_in_range, probe], np.ones(is_in_range.sum()), distance_kev[is_in_range, probe]], axis=1
+        )
+        fit_columns[:, 0] /= peak_shape[:, probe].sum()
+        area_filters[is_in_range, probe] = np.linalg.pinv(fit_columns)[0]
+    return area_filters, np.abs(distance_kev) < 0.5 * width_kev
 
 
 def _fit_response_difference(
-    total: Array, other_total: Array, binned_axis: EnergyAxis, energy_kev: Array, width_kev: Array, peaks: Array
+    detector_sum: Array,
+    other_sum: Array,
+    binned_axis: EnergyAxis,
+    energy_kev: Array,
+    width_kev: Array,
+    peak_filters: Array,
 ) -> tuple[Array, Array, Array]:
-    """Return shift, difference of resolution, and ratio between a detector and the others, from sum spectra.
+    """Return the differences of energy axis, resolution and efficiency between a detector and the others.
 
     Returns
     -------
-    this, other_total : (n_merged, n_merged) arrays
+    this, other_sum : (n_merged, n_merged) arrays
         Matrices from the counts of the detector, and of the others, to counts on a common axis with common resolution.
     ratio : (n_merged,) array
         Counts of the detector per count of the others.
@@ -522,144 +608,175 @@ def _fit_response_difference(
     is_used = (centre_kev > _MIN_ENERGY_KEV) & (centre_kev < energy_kev[-1] + _PROBE_RANGE_FWHM * width_kev[-1])
     linear_terms = np.stack([np.ones_like(centre_kev), (centre_kev - centre_kev.mean()) / centre_kev.std()])
     splines = _log_splines(centre_kev)
-    shift_kev, variance = np.zeros_like(centre_kev), np.zeros_like(centre_kev)
-    ratio = np.full(centre_kev.size, total.sum() / other_total.sum())
-    for _ in range(_N_ROUNDS):
-        spread_this = _spread_matrix(binned_axis, np.zeros_like(centre_kev), base_variance + np.maximum(-variance, 0.0))
-        spread_others = _spread_matrix(binned_axis, shift_kev, base_variance + np.maximum(variance, 0.0))
-        target, reference = total @ spread_this, other_total @ spread_others
-        first_derivative = np.gradient(reference, centre_kev)
+    energy_shift_kev, variance = np.zeros_like(centre_kev), np.zeros_like(centre_kev)
+    count_ratio = np.full(centre_kev.size, detector_sum.sum() / other_sum.sum())
+    for _ in range(_N_ITERATIONS):
+        detector_response = _spread_matrix(
+            binned_axis, np.zeros_like(centre_kev), base_variance + np.maximum(-variance, 0.0)
+        )
+        other_response = _spread_matrix(binned_axis, energy_shift_kev, base_variance + np.maximum(variance, 0.0))
+        detector_counts, other_counts = detector_sum @ detector_response, other_sum @ other_response
+        first_derivative = np.gradient(other_counts, centre_kev)
         second_derivative = np.gradient(first_derivative, centre_kev)
-        columns = np.concatenate(
+        fit_columns = np.concatenate(
             [
-                splines * reference,
-                -linear_terms * first_derivative * ratio,
-                0.5 * linear_terms * second_derivative * ratio,
+                splines * other_counts,
+                -linear_terms * first_derivative * count_ratio,
+                0.5 * linear_terms * second_derivative * count_ratio,
             ]
         )
-        deviation = np.sqrt(target + ratio**2 * reference + (_MODEL_ERROR * target) ** 2 + 1.0)
+        deviation = np.sqrt(
+            detector_counts + count_ratio**2 * other_counts + (_COUNT_MODEL_ERROR * detector_counts) ** 2 + 1.0
+        )
         weight = is_used / deviation
         for _ in range(5):
-            scaled = (columns * weight).T
-            norms = np.maximum(np.linalg.norm(scaled, axis=0), 1e-30)
-            solution = np.linalg.lstsq(scaled / norms, target * weight, rcond=1e-8)[0] / norms
-            misfit = (target - solution @ columns) / deviation
-            # reduces the weight of elements of the instrument and of different Compton peaks
+            scaled_columns = (fit_columns * weight).T
+            column_norms = np.maximum(np.linalg.norm(scaled_columns, axis=0), 1e-30)
+            coefficients = (
+                np.linalg.lstsq(scaled_columns / column_norms, detector_counts * weight, rcond=1e-8)[0] / column_norms
+            )
+            misfit = (detector_counts - coefficients @ fit_columns) / deviation
+            # reduce the weight of instrument lines and of Compton peaks that differ
             weight = is_used / deviation / (1.0 + (misfit / 2.0) ** 2)
         n_knot = len(splines)
-        ratio = np.maximum(solution[:n_knot] @ splines, 1e-3 * ratio.mean())
+        count_ratio = np.maximum(coefficients[:n_knot] @ splines, 1e-3 * count_ratio.mean())
         max_shift_kev = 0.25 * fwhm_kev
-        shift_kev = shift_kev + np.clip(solution[n_knot : n_knot + 2] @ linear_terms, -max_shift_kev, max_shift_kev)
+        energy_shift_kev = energy_shift_kev + np.clip(
+            coefficients[n_knot : n_knot + 2] @ linear_terms, -max_shift_kev, max_shift_kev
+        )
         variance = np.clip(
-            variance + np.clip(solution[n_knot + 2 :] @ linear_terms, -(max_shift_kev**2), max_shift_kev**2),
+            variance + np.clip(coefficients[n_knot + 2 :] @ linear_terms, -(max_shift_kev**2), max_shift_kev**2),
             -base_variance * 9,
             base_variance * 9,
         )
     return (
-        spread_this,
-        spread_others,
-        _peak_ratio(total @ spread_this, other_total @ spread_others, centre_kev, energy_kev, peaks),
+        detector_response,
+        other_response,
+        _peak_ratio(detector_sum @ detector_response, other_sum @ other_response, centre_kev, energy_kev, peak_filters),
     )
 
 
-def _peak_ratio(target: Array, reference: Array, centre_kev: Array, energy_kev: Array, peaks: Array) -> Array:
-    """Return the (n_merged,) ratio of peaks, which differs from that of all counts, since scatter is anisotropic.
+def _peak_ratio(
+    detector_counts: Array, other_counts: Array, centre_kev: Array, energy_kev: Array, peak_filters: Array
+) -> Array:
+    """Return the (n_merged,) ratio of peak areas; the ratio of all counts differs, since scatter is anisotropic.
 
-    Absorption by air, windows and dead layers is proportional to the third power of the wavelength; other factors vary
+    Absorption by air, windows and dead layers is proportional to the third power of the wavelength. Other factors vary
     slowly with energy.
     """
-    measured, reference_counts = np.maximum(target @ peaks, 0.0), np.maximum(reference @ peaks, 0.0)
-    errors = [
-        np.sqrt(counts @ peaks**2 + 1.0) / np.maximum(area, 1.0)
-        for counts, area in ((target, measured), (reference, reference_counts))
+    detector_areas, other_areas = (
+        np.maximum(detector_counts @ peak_filters, 0.0),
+        np.maximum(other_counts @ peak_filters, 0.0),
+    )
+    relative_errors = [
+        np.sqrt(counts @ peak_filters**2 + 1.0) / np.maximum(peak_areas, 1.0)
+        for counts, peak_areas in ((detector_counts, detector_areas), (other_counts, other_areas))
     ]
-    product = measured * reference_counts
-    peak_probes = np.flatnonzero((product == maximum_filter1d(product, 5)) & (np.maximum(*errors) < 1.0 / MIN_SIGMAS))
+    area_product = detector_areas * other_areas
+    peak_probes = np.flatnonzero(
+        (area_product == maximum_filter1d(area_product, 5)) & (np.maximum(*relative_errors) < 1.0 / MIN_PEAK_SIGMAS)
+    )
     if not peak_probes.size:
-        return np.full(centre_kev.size, target.sum() / reference.sum())
-    log_ratio = np.log(measured[peak_probes] / reference_counts[peak_probes])
-    deviation = np.sqrt(_MODEL_ERROR**2 + errors[0][peak_probes] ** 2 + errors[1][peak_probes] ** 2)
-    median = float(np.median(log_ratio))
-    columns, misfit = _efficiency_terms(energy_kev[peak_probes]), (log_ratio - median) / deviation
-    solution = np.zeros(len(_EFFICIENCY_PRIOR))
-    for _ in range(4 * _N_ROUNDS):
+        return np.full(centre_kev.size, detector_counts.sum() / other_counts.sum())
+    log_ratio = np.log(detector_areas[peak_probes] / other_areas[peak_probes])
+    deviation = np.sqrt(
+        _COUNT_MODEL_ERROR**2 + relative_errors[0][peak_probes] ** 2 + relative_errors[1][peak_probes] ** 2
+    )
+    median_log_ratio = float(np.median(log_ratio))
+    efficiency_columns, misfit = _efficiency_terms(energy_kev[peak_probes]), (log_ratio - median_log_ratio) / deviation
+    coefficients = np.zeros(len(_EFFICIENCY_PRIOR_SIGMAS))
+    for _ in range(4 * _N_ITERATIONS):
         # least absolute deviations are robust against elements of the instrument and Compton peaks
         weight = 1.0 / (deviation * np.sqrt(np.maximum(np.abs(misfit), 1.0)))
-        design = np.concatenate([columns * weight[:, None], np.diag(1.0 / _EFFICIENCY_PRIOR)])
-        target_values = np.append((log_ratio - median) * weight, np.zeros(len(_EFFICIENCY_PRIOR)))
-        solution = np.linalg.lstsq(design, target_values, rcond=None)[0]
-        misfit = (log_ratio - median - columns @ solution) / deviation
+        augmented_design = np.concatenate(
+            [efficiency_columns * weight[:, None], np.diag(1.0 / _EFFICIENCY_PRIOR_SIGMAS)]
+        )
+        weighted_target = np.append((log_ratio - median_log_ratio) * weight, np.zeros(len(_EFFICIENCY_PRIOR_SIGMAS)))
+        coefficients = np.linalg.lstsq(augmented_design, weighted_target, rcond=None)[0]
+        misfit = (log_ratio - median_log_ratio - efficiency_columns @ coefficients) / deviation
     min_kev, max_kev = energy_kev[peak_probes][[0, -1]]
-    return np.exp(median + _efficiency_terms(np.clip(centre_kev, 0.9 * min_kev, 1.1 * max_kev)) @ solution)
+    return np.exp(
+        median_log_ratio + _efficiency_terms(np.clip(centre_kev, 0.9 * min_kev, 1.1 * max_kev)) @ coefficients
+    )
 
 
-def _efficiency_terms(energy: Array) -> Array:
+def _efficiency_terms(energy_kev: Array) -> Array:
     """Return the (n, n_term) terms of the logarithm of the ratio of two efficiencies."""
-    log_energy = np.log(energy / 8.0)
-    return np.stack([np.ones_like(energy), log_energy, log_energy**2, log_energy**3, (2.0 / energy) ** 3], axis=-1)
+    log_energy = np.log(energy_kev / 8.0)
+    return np.stack(
+        [np.ones_like(energy_kev), log_energy, log_energy**2, log_energy**3, (2.0 / energy_kev) ** 3], axis=-1
+    )
 
 
-def _log_splines(energy: Array) -> Array:
+def _log_splines(energy_kev: Array) -> Array:
     """Return (n_knot, n) quadratic splines with knots uniform in the logarithm of energy."""
-    log_energy = np.log(np.maximum(energy, 0.5 * _MIN_ENERGY_KEV))
-    start, stop = float(log_energy[0]), float(log_energy[-1]) + 1e-9
-    n_intervals = max(round((stop - start) / _LOG_KNOT_STEP), 1)
-    knots = np.concatenate([[start] * 2, np.linspace(start, stop, n_intervals + 1), [stop] * 2])
+    log_energy = np.log(np.maximum(energy_kev, 0.5 * _MIN_ENERGY_KEV))
+    first_log_energy, last_log_energy = float(log_energy[0]), float(log_energy[-1]) + 1e-9
+    n_intervals = max(round((last_log_energy - first_log_energy) / _LOG_KNOT_STEP), 1)
+    knots = np.concatenate(
+        [[first_log_energy] * 2, np.linspace(first_log_energy, last_log_energy, n_intervals + 1), [last_log_energy] * 2]
+    )
     return np.asarray(BSpline.design_matrix(log_energy, knots, 2).toarray().T)
 
 
-def _spread_matrix(binned_axis: EnergyAxis, shift: Array, variance: Array) -> Array:
+def _spread_matrix(binned_axis: EnergyAxis, shift_kev: Array, variance: Array) -> Array:
     """Return the (n, n) matrix of the fractions of each channel's counts in all channels after shift and widening."""
-    distance_kev = binned_axis.edges_kev - (binned_axis.energy_kev + shift)[:, None]
+    distance_kev = binned_axis.edges_kev - (binned_axis.energy_kev + shift_kev)[:, None]
     return np.asarray(np.diff(ndtr(distance_kev / np.sqrt(np.maximum(variance, 1e-9))[:, None]), axis=1))
 
 
 def _family_at(energy_kev: float, fwhm_kev: float) -> str:
-    """Return the family with the nearest strong line within half a FWHM; "" if there is none."""
+    """Return the family with the nearest strong line within half a FWHM; "" if no line is so near."""
     nearest_family, min_distance_kev = "", 0.5 * fwhm_kev
     for family in CANDIDATES:
         symbol, _, shell = family.partition("_")
-        line_kev, rate = family_lines(symbol, shell, 60.0)
-        strong_kev = line_kev[rate > 0.3 * rate.max(initial=0.0)]
+        line_kev, line_intensity = family_lines(symbol, shell, 60.0)
+        strong_kev = line_kev[line_intensity > 0.3 * line_intensity.max(initial=0.0)]
         distance_kev = float(np.abs(strong_kev - energy_kev).min(initial=np.inf))
         if distance_kev < min_distance_kev:
             nearest_family, min_distance_kev = family, distance_kev
     return nearest_family.replace("_", " ")
 
 
-def _paint_note(name: str, energies: Array) -> list[str]:
-    if not energies.size:
+def _describe_paint_peaks(detector_name: str, energies_kev: Array) -> list[str]:
+    if not energies_kev.size:
         return []
-    listed = ", ".join(f"{energy:.1f}" for energy in dict.fromkeys(np.round(energies, 1)))
+    listed_energies = ", ".join(f"{energy_kev:.1f}" for energy_kev in dict.fromkeys(np.round(energies_kev, 1)))
     return [
-        f"detector {name} has peaks at {listed} keV that the others lack, in too many pixels for crystals: paint "
-        "absorbs these lines less on the path to this detector. They are treated as elements."
+        f"detector {detector_name} has peaks at {listed_energies} keV that the others lack, in too many pixels for "
+        "crystals: paint absorbs these lines less on the path to this detector. The peaks are attributed to elements."
     ]
 
 
-def _scan_differences(
-    name: str, comparison: Comparison, total: Array, other_total: Array, energy_kev: Array, fwhm_kev: Array
+def _describe_scan_differences(
+    detector_name: str,
+    comparison: Comparison,
+    detector_sum: Array,
+    other_sum: Array,
+    energy_kev: Array,
+    fwhm_kev: Array,
 ) -> list[str]:
     """Return texts on peaks of the sum spectra that are stronger in one detector."""
-    excess, variance, peak, _ = (values[0] for values in comparison.measured(total[None], other_total[None]))
-    deviation = np.hypot(RATIO_ERROR * _strongest_nearby(peak[None])[0], np.sqrt(variance))
-    measured_peak = excess + peak
-    is_reported = (measured_peak == maximum_filter1d(measured_peak, 5)) & (excess > MIN_SIGMAS * deviation)
-    is_reported &= (excess > MIN_PROMINENCE * (total @ comparison.window)) & (
-        measured_peak > MIN_INSTRUMENT_RATIO * peak
+    excess_area, variance, expected_area, _ = (
+        area_array[0] for area_array in comparison.peak_excess(detector_sum[None], other_sum[None])
+    )
+    deviation = np.hypot(MIN_RATIO_ERROR * _max_over_near_energies(expected_area[None])[0], np.sqrt(variance))
+    measured_peak = excess_area + expected_area
+    is_reported = (measured_peak == maximum_filter1d(measured_peak, 5)) & (excess_area > MIN_PEAK_SIGMAS * deviation)
+    is_reported &= (excess_area > MIN_EXCESS_FRACTION * (detector_sum @ comparison.peak_window)) & (
+        measured_peak > MIN_INSTRUMENT_RATIO * expected_area
     )
     notes = []
     for probe in np.flatnonzero(is_reported):
         family = _family_at(float(energy_kev[probe]), float(fwhm_kev[probe]))
         comparison_text = (
             "a peak"
-            if peak[probe] < 0.1 * measured_peak[probe]
-            else f"{measured_peak[probe] / peak[probe]:.1f} times the peak"
+            if expected_area[probe] < 0.1 * measured_peak[probe]
+            else f"{measured_peak[probe] / expected_area[probe]:.1f} times the peak"
         )
         notes.append(
-            f"differs between the detectors in the whole scan: detector {name} has {comparison_text} at "
-            f"{energy_kev[probe]:.2f} keV "
-            f"{f'({family}) ' if family else ''}expected from the others: it is due to the instrument (a "
+            f"detector {detector_name} has in the whole scan {comparison_text} at {energy_kev[probe]:.2f} keV "
+            f"{f'({family}) ' if family else ''}expected from the others: the difference is due to the instrument (a "
             "fluorescing part, or scatter at another angle), not to the sample."
         )
     return notes

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 from underpaint.physics.atomic import atomic_number
 from underpaint.physics.materials import library, mix_elements
 from underpaint.physics.materials.library import data_table
-from underpaint.physics.materials.paint import components_of
+from underpaint.physics.materials.paint import formula_fractions
 
-AIR = ("Ar",)
-METAL_PARTS = ("Fe", "Ni", "Cu", "Zn", "Zr", "W", "Au", "Mo", "Ag")
+AIR_ELEMENTS = ("Ar",)
+INSTRUMENT_METALS = ("Fe", "Ni", "Cu", "Zn", "Zr", "W", "Au", "Mo", "Ag")
 """Elements of tube housings, collimators, solder and contacts, and gold or tungsten behind a detector."""
 IMPURITY_RATIOS = {
     "Sr": {"Ca": 1.0, "Ba": 0.3},
@@ -27,40 +27,50 @@ IMPURITY_RATIOS = {
 }
 """Largest ratio of the net counts of an impurity to those of its host element (from memory, unverified).
 
-Keys are the impurities. Chalk contains strontium, whose lines are far less absorbed than those of calcium; earths
-contain manganese and titanium; ores of zinc, copper, lead and cobalt contain the other elements.
+Keys are the impurities. Chalk contains strontium, whose lines are absorbed far less than the lines of calcium. Earths
+contain manganese and titanium. Ores of zinc, copper, lead and cobalt contain the other elements.
 """
-MINERALS = ("Al", "Si", "P", "S", "Cl", "K", "Ti", "Mn", "Fe", "Sr")
+MINERAL_ELEMENTS = ("Al", "Si", "P", "S", "Cl", "K", "Ti", "Mn", "Fe", "Sr")
 """Elements from earths, chalk, dust and salt that occur in almost any painting."""
-MINERALS_OF_GROUNDS = ("Al", "Si", "P", "S", "Cl", "K", "Ca")
+GROUND_MINERAL_ELEMENTS = ("Al", "Si", "P", "S", "Cl", "K", "Ca")
 """Elements of chalk, gypsum, clay, quartz, bone, salt and size, from grounds, supports and dirt."""
-MIN_FRACTION = 1e-3
+MIN_CONSTITUENT_FRACTION = 1e-3
 """Smallest mass fraction at which an element is considered a constituent of a material."""
-_FIRST_K, _LAST_K, _FIRST_L, _FIRST_M = 13, 60, 35, 74
+_FIRST_K_NUMBER, _LAST_K_NUMBER, _FIRST_L_NUMBER, _FIRST_M_NUMBER = 13, 60, 35, 74
 
 
-def elements_of(pigments: Iterable[str]) -> set[str]:
+def elements_of_pigments(pigments: Iterable[str]) -> set[str]:
     """Return the elements of pigments of the library, including their accessory elements."""
     elements: set[str] = set()
-    for name in pigments:
-        pigment = library()[name]
-        elements |= {symbol for symbol, part in pigment.mass_fractions.items() if part >= MIN_FRACTION}
+    for pigment_name in pigments:
+        pigment = library()[pigment_name]
+        elements |= {
+            symbol
+            for symbol, mass_fraction in pigment.mass_fractions.items()
+            if mass_fraction >= MIN_CONSTITUENT_FRACTION
+        }
         elements |= set(pigment.accessory)
     return elements
 
 
 def ground_elements() -> set[str]:
     """Return the elements of the library's grounds, supports and coatings."""
-    elements = elements_of(name for row in data_table("grounds")["ground"] for name in row["pigments"])
-    for kind in ("support", "coating"):
-        for row in data_table(f"{kind}s")[kind]:
-            elements |= {symbol for symbol, part in mix_elements(components_of(row)).items() if part >= MIN_FRACTION}
+    elements = elements_of_pigments(
+        pigment_name for table_row in data_table("grounds")["ground"] for pigment_name in table_row["pigments"]
+    )
+    for material_kind in ("support", "coating"):
+        for table_row in data_table(f"{material_kind}s")[material_kind]:
+            elements |= {
+                symbol
+                for symbol, mass_fraction in mix_elements(formula_fractions(table_row)).items()
+                if mass_fraction >= MIN_CONSTITUENT_FRACTION
+            }
     return elements
 
 
 def drier_elements() -> set[str]:
     """Return the metals of the library's driers."""
-    return {str(row["element"]) for row in data_table("driers")["drier"]}
+    return {str(driers_row["element"]) for driers_row in data_table("driers")["drier"]}
 
 
 def known_families(pigments: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -77,14 +87,18 @@ def known_families(pigments: Sequence[str] | None = None) -> tuple[str, ...]:
         K, L and M families of the elements of these pigments, of grounds, supports, driers, minerals, air and metal
         parts.
     """
-    names = [pigment.name for pigment in library()] if pigments is None else pigments
-    other_elements = {*ground_elements(), *drier_elements(), *AIR, *METAL_PARTS, *MINERALS}
-    symbols = sorted(elements_of(names) | other_elements, key=atomic_number)
+    pigment_names = [pigment.name for pigment in library()] if pigments is None else pigments
+    other_elements = {*ground_elements(), *drier_elements(), *AIR_ELEMENTS, *INSTRUMENT_METALS, *MINERAL_ELEMENTS}
+    symbols = sorted(elements_of_pigments(pigment_names) | other_elements, key=atomic_number)
     return tuple(family for symbol in symbols for family in families_of_element(symbol))
 
 
 def families_of_element(symbol: str) -> tuple[str, ...]:
     """Return the families of an element between 1.2 and about 40 keV."""
     z = atomic_number(symbol)
-    shells = (("K", _FIRST_K <= z <= _LAST_K), ("L", z >= _FIRST_L), ("M", z >= _FIRST_M))
-    return tuple(f"{symbol}_{shell}" for shell, is_usable in shells if is_usable)
+    usable_shells = (
+        ("K", _FIRST_K_NUMBER <= z <= _LAST_K_NUMBER),
+        ("L", z >= _FIRST_L_NUMBER),
+        ("M", z >= _FIRST_M_NUMBER),
+    )
+    return tuple(f"{symbol}_{shell}" for shell, is_usable in usable_shells if is_usable)

@@ -15,30 +15,30 @@ from underpaint.physics.instrument import Instrument
 
 Array = NDArray[np.float64]
 
-SEEN_SIGMAS = 2.0
-"""Significance, standard deviations, from which a family is detected, or all families of an element together."""
+DETECTION_SIGMAS = 2.0
+"""Significance, standard deviations, above which a family is detected, or all families of an element jointly."""
 CERTAIN_SIGMAS = 3.0
 """Significance for families that others overlap, for low-energy lines if high-energy lines are not excited, and for
 lines of the anode."""
-PROVEN_ERROR = 0.02
-"""Relative error of the counts under a family that must prove its element."""
-PROVEN_SIGMAS = 10.0
+PROOF_BACKGROUND_ERROR = 0.02
+"""Relative error of the counts under a family, in the test whether the family proves its element."""
+PROOF_SIGMAS = 10.0
 """Significance, standard deviations, at which a family proves its element; interference is part of the deviation."""
 BACKGROUND_ERROR = 0.05
 """Relative error of the counts under a family, from the shape of the background."""
-MAX_SCATTERED = 2.0
-"""Largest ratio of an anode's line to the scatter under it, relative to the pixel with the smallest ratio, that is
-explained by scatter."""
-SURE_LOG_ODDS = 3.0
-"""Log-odds from which a claim is kept although its line is missing, if other lines hide all lines of its element."""
+MAX_SCATTER_RATIO = 2.0
+"""Largest ratio of an anode line to the scatter under the line, relative to the pixel with the smallest ratio, that
+scatter can explain."""
+HIDDEN_LINE_LOG_ODDS = 3.0
+"""Log-odds above which a group is accepted although other lines hide all lines of its element."""
 MIN_OVERVOLTAGE = 1.2
 """Smallest ratio of the highest photon energy to the absorption edge at which missing lines prove absence."""
 MIN_K_OVERVOLTAGE = 0.8
 """Ratio of the highest photon energy to the K edge below which an element with K and L lines needs ``CERTAIN_SIGMAS``
 for its L lines, such as cadmium at 20 kV."""
-MIN_SIGMA = 1e-3
+MIN_AREA_SIGMA = 1e-3
 """Smallest standard deviation, counts, by which an area is divided."""
-_MIN_COUNTS_SHARE_ABOVE = 1e-3
+_MIN_COUNTS_ABOVE_EDGE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -51,73 +51,81 @@ class LineEvidence:
         Groups that are tested.
     columns : tuple of (n,) int arrays
         Columns of the families of each group in the fit, K before L and M.
-    expected : tuple of (n,) bool arrays
+    is_expected : tuple of (n,) bool arrays
         Whether the source excites each of these families so well that missing lines contradict the element.
-    crowded : (n_group,) bool array
-        Whether the high-energy lines of a group are not excited, so that only low-energy lines remain, which overlap
-        those of potassium and calcium.
-    scattered : tuple of (int, int, float)
+    is_crowded : (n_group,) bool array
+        Whether the high-energy lines of a group are not excited. The remaining low-energy lines overlap the lines of
+        potassium and calcium.
+    anode_lines : tuple of (int, int, float)
         Groups with a line of the anode: index of the group, column of the line, and ratio of scattered counts of the
         line to counts under it. The ratio hardly depends on the sample.
-    of_anode : (n_group,) bool array
+    is_anode : (n_group,) bool array
         Whether the element of the group is, or may be, that of the anode, so that its lines prove nothing.
     """
 
     groups: tuple[str, ...]
     columns: tuple[NDArray[np.intp], ...]
-    expected: tuple[NDArray[np.bool_], ...]
-    crowded: NDArray[np.bool_]
-    scattered: tuple[tuple[int, int, float], ...]
-    of_anode: NDArray[np.bool_]
+    is_expected: tuple[NDArray[np.bool_], ...]
+    is_crowded: NDArray[np.bool_]
+    anode_lines: tuple[tuple[int, int, float], ...]
+    is_anode: NDArray[np.bool_]
 
     def __call__(self, fit: Evidence) -> Array:
-        """Return a (n, n_group) array of the log-odds that the claim of a group needs; -inf if nothing contradicts it.
+        """Return the (n, n_group) log-odds that are required to accept a group; -inf if nothing contradicts the group.
 
-        A group is contradicted if its families are detected neither alone nor together and an expected one is missing,
-        or if its line is scatter of the anode. If other lines hide all of its families, :data:`SURE_LOG_ODDS` suffice.
+        A group is contradicted if its families are detected neither alone nor jointly and an expected family is
+        missing, or if scatter explains its line. If other lines hide all families, :data:`HIDDEN_LINE_LOG_ODDS` are
+        required.
         """
-        deviations = _deviations(fit, fit.under)
-        hidden = np.broadcast_to(fit.hidden, deviations.shape)
-        detected = deviations > np.where(hidden, CERTAIN_SIGMAS, SEEN_SIGMAS)
-        needed = np.full((len(deviations), len(self.groups)), -np.inf)
-        for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
-            of_group, overlapped = deviations[:, columns], hidden[:, columns]
-            if self.crowded[group]:
-                contradicted = ~(detected[:, columns] & (of_group > CERTAIN_SIGMAS)).any(axis=1)
-                needed[contradicted, group] = np.inf
+        deviations = _deviations(fit, fit.background)
+        is_hidden = np.broadcast_to(fit.is_hidden, deviations.shape)
+        is_detected = deviations > np.where(is_hidden, CERTAIN_SIGMAS, DETECTION_SIGMAS)
+        required_log_odds = np.full((len(deviations), len(self.groups)), -np.inf)
+        for group, (columns, is_expected) in enumerate(zip(self.columns, self.is_expected, strict=True)):
+            group_deviations, is_overlapped = deviations[:, columns], is_hidden[:, columns]
+            if self.is_crowded[group]:
+                is_contradicted = ~(is_detected[:, columns] & (group_deviations > CERTAIN_SIGMAS)).any(axis=1)
+                required_log_odds[is_contradicted, group] = np.inf
                 continue
-            together = np.linalg.norm(np.where(overlapped, 0.0, np.maximum(of_group, 0.0)), axis=1) > SEEN_SIGMAS
-            is_missing = (expected & (of_group < SEEN_SIGMAS)).any(axis=1)
-            contradicted = ~detected[:, columns].any(axis=1) & ~together & is_missing
-            needed[contradicted, group] = np.where(overlapped.all(axis=1), SURE_LOG_ODDS, np.inf)[contradicted]
-        for group, line, ratio in self.scattered:
-            excess = fit.area[:, line] - MAX_SCATTERED * ratio * fit.under[:, line]
-            counts = fit.area[:, line] + 2.0 * fit.under[:, line]
-            is_scatter = excess < CERTAIN_SIGMAS * np.sqrt(np.maximum(counts, 1.0))
-            needed[:, group] = np.where(is_scatter, np.inf, -np.inf)
-        return needed
+            is_detected_jointly = (
+                np.linalg.norm(np.where(is_overlapped, 0.0, np.maximum(group_deviations, 0.0)), axis=1)
+                > DETECTION_SIGMAS
+            )
+            is_missing = (is_expected & (group_deviations < DETECTION_SIGMAS)).any(axis=1)
+            is_contradicted = ~is_detected[:, columns].any(axis=1) & ~is_detected_jointly & is_missing
+            required_log_odds[is_contradicted, group] = np.where(
+                is_overlapped.all(axis=1), HIDDEN_LINE_LOG_ODDS, np.inf
+            )[is_contradicted]
+        for group, line_column, scatter_ratio in self.anode_lines:
+            excess_counts = (
+                fit.area[:, line_column] - MAX_SCATTER_RATIO * scatter_ratio * fit.background[:, line_column]
+            )
+            line_counts = fit.area[:, line_column] + 2.0 * fit.background[:, line_column]
+            is_scatter = excess_counts < CERTAIN_SIGMAS * np.sqrt(np.maximum(line_counts, 1.0))
+            required_log_odds[:, group] = np.where(is_scatter, np.inf, -np.inf)
+        return required_log_odds
 
     def proves(self, fit: Evidence) -> NDArray[np.bool_]:
         """Return a boolean (n, n_group) array, true where a spectrum proves lines of a group, from any source.
 
-        A family must exceed ten standard deviations, and no family of higher energy may be missing: the paint may
-        absorb low-energy lines, but not high-energy lines.
+        A family must exceed ten standard deviations, and no family of higher energy may be missing, since paint absorbs
+        high-energy lines less.
         """
         # the counts of the family itself are not part of its background
-        deviations = _deviations(fit, np.maximum(fit.under - fit.area, 0.0), PROVEN_ERROR)
+        deviations = _deviations(fit, np.maximum(fit.background - fit.area, 0.0), PROOF_BACKGROUND_ERROR)
         proven_groups = np.zeros((len(deviations), len(self.groups)), bool)
-        for group, (columns, expected) in enumerate(zip(self.columns, self.expected, strict=True)):
-            is_missing = expected & ~fit.hidden[:, columns] & (deviations[:, columns] < SEEN_SIGMAS)
-            higher_missing = np.logical_or.accumulate(is_missing, axis=1)
-            is_proven = (deviations[:, columns] > PROVEN_SIGMAS) & ~higher_missing
-            proven_groups[:, group] = is_proven.any(axis=1) & ~self.of_anode[group]
+        for group, (columns, is_expected) in enumerate(zip(self.columns, self.is_expected, strict=True)):
+            is_missing = is_expected & ~fit.is_hidden[:, columns] & (deviations[:, columns] < DETECTION_SIGMAS)
+            is_higher_missing = np.logical_or.accumulate(is_missing, axis=1)
+            is_proven = (deviations[:, columns] > PROOF_SIGMAS) & ~is_higher_missing
+            proven_groups[:, group] = is_proven.any(axis=1) & ~self.is_anode[group]
         return proven_groups
 
 
 def line_evidence(
-    keys: Mapping[str, Sequence[str]],
+    families_by_group: Mapping[str, Sequence[str]],
     fit: VariableFit,
-    summary: Survey,
+    scan_survey: Survey,
     axis: EnergyAxis,
     instrument: Instrument | None = None,
     *,
@@ -127,11 +135,11 @@ def line_evidence(
 
     Parameters
     ----------
-    keys : mapping of str to sequence of str
+    families_by_group : mapping of str to sequence of str
         Line families of each group, ``Hg_L``. Groups without a fitted family are not tested.
     fit : VariableFit
         Fit of the scan.
-    summary : Survey
+    scan_survey : Survey
         Survey of the scan.
     axis : EnergyAxis
         Energy axis of the scan.
@@ -147,50 +155,56 @@ def line_evidence(
     """
     source_families = [] if instrument is None else [template.name for template in scatter_templates(instrument, axis)]
     max_kev = instrument.highest_kev if instrument is not None and voltage_known else None
-    is_excited = partial(_is_excited, total=summary.total, axis=axis, max_kev=max_kev)
+    is_excited = partial(_is_excited, sum_counts=scan_survey.total, axis=axis, max_kev=max_kev)
     anodes = ANODES if instrument is None and not fit.n_source else ()
     groups: dict[str, list[str]] = {}
-    scattered, is_anode = [], []
-    for group, families in keys.items():
-        source_lines = [name for name in families if name in source_families]
-        fitted = sorted((name for name in families if name in fit.names), key=lambda name: name.split("_")[1])
-        if not (fitted or source_lines):
+    anode_lines, is_anode = [], []
+    for group, families in families_by_group.items():
+        source_lines = [family for family in families if family in source_families]
+        fitted_families = sorted(
+            (family for family in families if family in fit.names), key=lambda family: family.split("_")[1]
+        )
+        if not (fitted_families or source_lines):
             continue
-        for name in source_lines:
-            column = len(fit.names) + source_families.index(name)
-            tiles = fit(summary.tiles)
-            ratio = np.maximum(tiles.area[:, column], 0.0) / np.maximum(tiles.under[:, column], 1.0)
-            scattered.append((len(groups), column, float(ratio.min())))
-        groups[group] = fitted
-        is_anode.append(bool(source_lines) or any(name.split("_")[0] in anodes for name in families))
-    names = list(fit.names)
+        for family in source_lines:
+            column = len(fit.names) + source_families.index(family)
+            tile_evidence = fit(scan_survey.tiles)
+            scatter_ratio = np.maximum(tile_evidence.area[:, column], 0.0) / np.maximum(
+                tile_evidence.background[:, column], 1.0
+            )
+            anode_lines.append((len(groups), column, float(scatter_ratio.min())))
+        groups[group] = fitted_families
+        is_anode.append(bool(source_lines) or any(family.split("_")[0] in anodes for family in families))
+    fitted_names = list(fit.names)
     return LineEvidence(
         tuple(groups),
-        tuple(np.asarray([names.index(name) for name in families], np.intp) for families in groups.values()),
+        tuple(np.asarray([fitted_names.index(family) for family in families], np.intp) for families in groups.values()),
         tuple(
-            np.asarray([is_excited(name, MIN_OVERVOLTAGE) for name in families], bool) for families in groups.values()
+            np.asarray([is_excited(family, MIN_OVERVOLTAGE) for family in families], bool)
+            for families in groups.values()
         ),
         np.asarray(
             [
-                len(keys[group]) > 1 and not all(is_excited(name, MIN_K_OVERVOLTAGE) for name in keys[group])
+                len(families_by_group[group]) > 1
+                and not all(is_excited(family, MIN_K_OVERVOLTAGE) for family in families_by_group[group])
                 for group in groups
             ]
         ),
-        tuple(scattered),
+        tuple(anode_lines),
         np.asarray(is_anode, bool),
     )
 
 
-def _deviations(fit: Evidence, background: NDArray[np.floating], error: float = BACKGROUND_ERROR) -> Array:
-    """Return the areas divided by the standard deviations of absent families, including the background error."""
-    sigma = np.hypot(fit.sigma_if_absent, error * background)
-    return np.asarray(fit.area / np.maximum(sigma, MIN_SIGMA))
+def _deviations(fit: Evidence, background: NDArray[np.floating], relative_error: float = BACKGROUND_ERROR) -> Array:
+    """Return areas divided by the standard deviations for absent families, including the background error."""
+    sigma = np.hypot(fit.sigma_if_absent, relative_error * background)
+    return np.asarray(fit.area / np.maximum(sigma, MIN_AREA_SIGMA))
 
 
-def _is_excited(name: str, overvoltage: float, *, total: Array, axis: EnergyAxis, max_kev: float | None) -> bool:
+def _is_excited(name: str, overvoltage: float, *, sum_counts: Array, axis: EnergyAxis, max_kev: float | None) -> bool:
     """Return whether the highest photon energy exceeds a family's absorption edge times a factor."""
     symbol, shell = name.split("_")
     required_kev = overvoltage * edge_energy(atomic_number(symbol), SHELLS.index("K" if shell == "K" else f"{shell}3"))
     if max_kev is not None:
         return max_kev > required_kev
-    return bool(total[axis.energy_kev > required_kev].sum() > _MIN_COUNTS_SHARE_ABOVE * total.sum())
+    return bool(sum_counts[axis.energy_kev > required_kev].sum() > _MIN_COUNTS_ABOVE_EDGE * sum_counts.sum())

@@ -17,19 +17,19 @@ from underpaint.elements.diffraction import Diffraction, plan_diffraction
 from underpaint.elements.element_sources import families_of_element
 from underpaint.elements.fixed_fit import (
     FixedFit,
-    Stage,
-    candidates_of,
-    chosen_families,
+    SelectionInput,
+    candidate_families,
+    fit_resolution,
+    is_resolution_known,
+    make_selection_input,
     plan_fit,
     recorded_templates,
-    resolution_known,
-    stage_of,
-    with_noise,
-    with_resolution,
+    replace_noise,
+    select_families,
 )
-from underpaint.elements.line_ratios import N_STRATIGRAPHIES, USUAL_INSTRUMENTS, simulate_line_counts
+from underpaint.elements.line_ratios import COMMON_INSTRUMENTS, N_STRATIGRAPHIES, simulate_line_counts
 from underpaint.elements.scatter import ScatterPeaks, plan_scatter
-from underpaint.elements.variable_fit import Evidence, VariableFit, fitted_noise
+from underpaint.elements.variable_fit import Evidence, VariableFit, fit_noise_fwhm
 from underpaint.errors import CoverageError, ScanError
 from underpaint.physics.instrument import Detector, Instrument
 from underpaint.runtime.blocks import map_blocks
@@ -40,7 +40,7 @@ Progress = Callable[[int, int], None]
 ENGINES = ("underpaint", "fixed", "pymca")
 _MIN_COUNTS = 100
 _MAX_MISFIT_RATIO = 1.05
-"""Largest misfit of the sum spectrum by a common instrument, relative to the best one, at which it is used."""
+"""Largest misfit of a common instrument that is used, relative to the best common instrument."""
 _SCATTER_LIKE_FAMILIES = ("Nb_K", "Mo_K", "Ag_K")
 """Families whose lines coincide with scattered anode lines, so that they could replace the scatter of an anode."""
 _SCATTER_ANGLES_DEG = (90.0, 115.0, 140.0)
@@ -49,7 +49,7 @@ _SCATTER_ANGLES_DEG = (90.0, 115.0, 140.0)
 
 @dataclass(frozen=True)
 class ElementFit:
-    """Planned fit of a scan, for the counts of any pixels; it can be sent to other processes.
+    """Picklable fit of a scan, planned once and applied to the counts of any pixels.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class ElementFit:
     diffraction : Diffraction or None
         Comparison of the detectors of the scan; None for a single detector.
     scatter : ScatterPeaks or None
-        Fit of the scattered lines of the source; None if they are unknown.
+        Fit of the scattered lines of the source; None if the lines are unknown.
     """
 
     names: tuple[str, ...]
@@ -78,27 +78,27 @@ class ElementFit:
         return len(self.names) + (0 if self.scatter is None else len(self.scatter.names))
 
     def __call__(
-        self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None, shown: Evidence | None = None
+        self, counts: NDArray[Any], is_present: NDArray[np.bool_] | None = None, evidence: Evidence | None = None
     ) -> NDArray[np.float32]:
         """Return (n_row, n_column, n_map, 2) areas and standard deviations; NaN for missing and invalid spectra.
 
-        ``shown`` is the result of the engine for the valid spectra, if already computed.
+        ``evidence`` is the result of the engine for the valid spectra, if already computed.
         """
-        valid, spectra = valid_part(counts, present)
-        maps = np.full((valid.size, self.n_map, 2), np.nan, np.float32)
+        is_valid, spectra = valid_part(counts, is_present)
+        maps = np.full((is_valid.size, self.n_map, 2), np.nan, np.float32)
         columns = [self.engine.names.index(name) for name in self.names]
-        for index, values in enumerate((self.engine(spectra) if shown is None else shown)[:2]):
-            maps[valid, : len(columns), index] = values[:, columns]
+        for index, engine_output in enumerate((self.engine(spectra) if evidence is None else evidence)[:2]):
+            maps[is_valid, : len(columns), index] = engine_output[:, columns]
         if self.scatter is not None:
-            maps[valid, len(columns) :] = self.scatter(spectra)
+            maps[is_valid, len(columns) :] = self.scatter(spectra)
         return maps.reshape(*counts.shape[:2], self.n_map, 2)
 
     def without_diffraction(
         self,
         counts: NDArray[Any],
-        present: NDArray[np.bool_] | None,
+        is_present: NDArray[np.bool_] | None,
         detectors: Sequence[NDArray[Any]],
-        shown: Evidence | None = None,
+        evidence: Evidence | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Return areas and standard deviations corrected for diffraction peaks, and maps of these peaks.
 
@@ -106,11 +106,11 @@ class ElementFit:
         ----------
         counts : (n_row, n_column, n_channel) array
             Counts, summed over the detectors.
-        present : (n_row, n_column) bool array or None
+        is_present : (n_row, n_column) bool array or None
             Mask of present spectra.
         detectors : sequence of (n_row, n_column, n_channel) arrays
             Counts of each detector; empty if detectors are not compared.
-        shown : Evidence or None
+        evidence : Evidence or None
             Result of the engine for the valid spectra, if already computed.
 
         Returns
@@ -121,46 +121,48 @@ class ElementFit:
         maps : (n_row, n_column, n_detector, 2) array or None
             Maps of :class:`~underpaint.elements.diffraction.Diffraction`.
         """
-        fitted = self(counts, present, shown)
+        fitted_maps = self(counts, is_present, evidence)
         if self.diffraction is None:
-            return fitted, None
-        maps, corrected_counts, is_diffraction = self.diffraction(detectors, present)
+            return fitted_maps, None
+        maps, corrected_counts, is_diffraction = self.diffraction(detectors, is_present)
         if is_diffraction.any():
-            corrected = self(corrected_counts[None])[0]
-            corrected[:, :, 1] = np.hypot(corrected[:, :, 1], fitted[is_diffraction][:, :, 0] - corrected[:, :, 0])
-            fitted[is_diffraction] = corrected
-        return fitted, maps
+            corrected_maps = self(corrected_counts[None])[0]
+            corrected_maps[:, :, 1] = np.hypot(
+                corrected_maps[:, :, 1], fitted_maps[is_diffraction][:, :, 0] - corrected_maps[:, :, 0]
+            )
+            fitted_maps[is_diffraction] = corrected_maps
+        return fitted_maps, maps
 
     def empty_maps(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         """Return an empty result of :meth:`without_diffraction` (zero pixels)."""
         n_detector = 0 if self.diffraction is None else len(self.diffraction.detectors)
-        empty = [np.empty((0, 0, n, 2), np.float32) for n in (self.n_map, n_detector)]
-        return empty[0], empty[1] if n_detector else None
+        zero_pixel_arrays = [np.empty((0, 0, n_maps, 2), np.float32) for n_maps in (self.n_map, n_detector)]
+        return zero_pixel_arrays[0], zero_pixel_arrays[1] if n_detector else None
 
     def results(
         self,
-        values: NDArray[np.float32],
+        maps: NDArray[np.float32],
         step_mm: tuple[float, float] | None,
         diffraction: NDArray[np.float32] | None = None,
     ) -> Results:
         """Return (n_row, n_column, n_map, 2) areas and standard deviations, and maps of diffraction, as results."""
-        facts: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": self.settings}
+        result_fields: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": self.settings}
         n_name = len(self.names)
-        results = Results.of_lines(self.names, values[..., :n_name, 0], values[..., :n_name, 1], **facts)
+        results = Results.of_lines(self.names, maps[..., :n_name, 0], maps[..., :n_name, 1], **result_fields)
         if self.scatter is not None:
-            results |= self.scatter.results(values[..., n_name:, :], step_mm)
+            results |= self.scatter.results(maps[..., n_name:, :], step_mm)
         if self.diffraction is None or diffraction is None:
             return results
         return results | self.diffraction.results(diffraction, step_mm)
 
 
-def valid_part(counts: NDArray[Any], present: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], NDArray[Any]]:
+def valid_part(counts: NDArray[Any], is_present: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], NDArray[Any]]:
     """Return the (n_row * n_column,) mask of valid spectra, and the valid spectra, (n, n_channel)."""
-    flat = np.asarray(counts).reshape(-1, counts.shape[-1])
-    valid = valid_spectra(flat)
-    if present is not None:
-        valid &= present.ravel()
-    return valid, flat if valid.all() else flat[valid]
+    spectra = np.asarray(counts).reshape(-1, counts.shape[-1])
+    is_valid = valid_spectra(spectra)
+    if is_present is not None:
+        is_valid &= is_present.ravel()
+    return is_valid, spectra if is_valid.all() else spectra[is_valid]
 
 
 def fit_elements(
@@ -178,7 +180,7 @@ def fit_elements(
     Parameters
     ----------
     scan : Scan
-        Scan whose energy axis is right; :func:`underpaint.calibrate.resolve_energy_axis` finds it from the lines.
+        Scan with a correct energy axis, for example from :func:`underpaint.calibrate.resolve_energy_axis`.
     families : sequence of str, optional
         Maps to return: families ``"Fe_K"``, the lines of one shell ``"Pb_L3"``, or elements ``"Fe"``. By default all
         families of the scan. The fit always includes the other families, so that uncertainties account for
@@ -189,11 +191,12 @@ def fit_elements(
         Families that are known to be absent; they are excluded from the fit.
     instrument : Instrument, optional
         Source, geometry and detector. Without an instrument, the common instruments that describe the sum spectrum are
-        used, and the resolution is fitted. If these have the same anode, its scattered lines are modelled.
+        used, and the resolution is fitted. If all these instruments have the same anode, its scattered lines are
+        modelled.
     engine : {"underpaint", "fixed", "pymca"}
-        "underpaint" lets line ratios vary as predicted by the forward model. "fixed" uses constant line ratios: faster
-        to plan, but wrong where paint absorbs lines. "pymca" runs PyMca's ``FastXRFLinearFit``. The last two fit only
-        the returned families.
+        "underpaint" lets line ratios vary as predicted by the forward model. "fixed" uses constant line ratios, which
+        is faster, but wrong where paint absorbs lines. "pymca" runs PyMca's ``FastXRFLinearFit``. The engines "fixed"
+        and "pymca" fit only the returned families.
     progress : callable, optional
         Called with the number of rows done and the total number.
 
@@ -226,16 +229,16 @@ def fit_elements(
     (7, 7)
     """
     axis = require_scan(scan).require_axis()
-    summary = survey(scan)
-    fit = prepare_fit(summary, axis, families=families, add=add, drop=drop, instrument=instrument, engine=engine)
-    results = fit.results(*_fit_blocks(summary.scan, fit, progress))
+    scan_survey = survey(scan)
+    fit = prepare_fit(scan_survey, axis, families=families, add=add, drop=drop, instrument=instrument, engine=engine)
+    results = fit.results(*_fit_blocks(scan_survey.scan, fit, progress))
     alerts = [] if fit.diffraction is None else list(fit.diffraction.findings(results))
     settings = {"source": scan.source, "alerts": alerts}
-    return replace(results, summary={"name": scan.name, "notes": list(summary.scan.notes), "settings": settings})
+    return replace(results, summary={"name": scan.name, "notes": list(scan_survey.scan.notes), "settings": settings})
 
 
 def prepare_fit(
-    summary: Survey,
+    scan_survey: Survey,
     axis: EnergyAxis,
     *,
     families: Sequence[str] | None = None,
@@ -257,17 +260,17 @@ def prepare_fit(
     check_names(families, add, drop)
     if engine not in ENGINES:
         raise ValueError(f"Cannot fit elements with engine {engine!r}; engines are {', '.join(map(repr, ENGINES))}.")
-    _check_counts(summary)
+    _check_counts(scan_survey)
     if engine == "underpaint":
-        fit = _prepare_variable(summary, axis, families, add, drop, instrument, peaks=peaks)
+        fit = _prepare_variable(scan_survey, axis, families, add, drop, instrument, peaks=peaks)
     else:
-        fit = _prepare_fixed(summary, axis, families, add, drop, instrument, engine)
-    diffraction = plan_diffraction(summary.scan, axis, fit.settings["noise_fwhm_kev"], fit.settings["fano"])
+        fit = _prepare_fixed(scan_survey, axis, families, add, drop, instrument, engine)
+    diffraction = plan_diffraction(scan_survey.scan, axis, fit.settings["noise_fwhm_kev"], fit.settings["fano"])
     return replace(fit, diffraction=diffraction)
 
 
 def _prepare_fixed(
-    summary: Survey,
+    scan_survey: Survey,
     axis: EnergyAxis,
     families: Sequence[str] | None,
     add: Sequence[str],
@@ -275,41 +278,51 @@ def _prepare_fixed(
     instrument: Instrument | None,
     engine: str,
 ) -> ElementFit:
-    stage = stage_of(summary.total, summary.highest, axis, instrument)
+    selection_input = make_selection_input(scan_survey.total, scan_survey.highest, axis, instrument)
     added_families, excluded_families = (
-        _expand_names(add, stage),
-        {family for name in drop for family in _families_of_name(name)},
+        _families_of_names(add, selection_input),
+        {family for name in drop for family in _families_of_one_name(name)},
     )
-    requested_families = None if families is None else [*_expand_names(families, stage), *added_families]
+    requested_families = None if families is None else [*_families_of_names(families, selection_input), *added_families]
     plan = plan_fit(
-        summary.total, summary.highest, axis, summary.n_pixel, families=requested_families, instrument=instrument
+        scan_survey.total,
+        scan_survey.highest,
+        axis,
+        scan_survey.n_pixel,
+        families=requested_families,
+        instrument=instrument,
     )
     if drop or (add and families is None):
         selected_families = [
             name for name in dict.fromkeys((*plan.names, *added_families)) if name not in excluded_families
         ]
         plan = plan_fit(
-            summary.total, summary.highest, axis, summary.n_pixel, families=selected_families, instrument=instrument
+            scan_survey.total,
+            scan_survey.highest,
+            axis,
+            scan_survey.n_pixel,
+            families=selected_families,
+            instrument=instrument,
         )
     notes = _anode_notes(plan.names, is_known=bool(plan.scatter))
-    scatter = plan_scatter(summary.total, axis, stage.used, stage.scatter)
+    scatter = plan_scatter(scan_survey.total, axis, selection_input.is_fitted, selection_input.scatter)
     if engine == "pymca":
-        fit = PymcaFit.planned(
+        fit = PymcaFit.plan(
             axis,
             plan.names,
             plan.detector,
             plan.excitation_kev,
             plan.channels,
             plan.scatter,
-            summary.total / summary.n_pixel,
+            scan_survey.total / scan_survey.n_pixel,
         )
         return ElementFit(plan.names, fit, (), fit.settings, scatter=scatter)
-    settings = _settings("fixed", plan.detector, plan.scatter, plan.names, axis)
+    settings = _fit_settings("fixed", plan.detector, plan.scatter, plan.names, axis)
     return ElementFit(plan.names, FixedFit(plan), notes, settings, scatter=scatter)
 
 
 def plan_all_families(
-    summary: Survey, axis: EnergyAxis, instrument: Instrument | None = None, *, peaks: bool = True
+    scan_survey: Survey, axis: EnergyAxis, instrument: Instrument | None = None, *, peaks: bool = True
 ) -> VariableFit:
     """Return the planned fit of all families and of unassigned peaks, for results other than element maps.
 
@@ -318,21 +331,21 @@ def plan_all_families(
     ScanError
         The scan has too few counts.
     """
-    _check_counts(summary)
-    choice = choose_families(summary.total, summary.highest, axis, None, (), (), instrument)
-    return choice.make(summary.sample, choice.stage.detector, peaks=peaks)
+    _check_counts(scan_survey)
+    choice = choose_families(scan_survey.total, scan_survey.highest, axis, None, (), (), instrument)
+    return choice.plan_spectra(scan_survey.sample, choice.selection_input.detector, peaks=peaks)
 
 
-def _check_counts(summary: Survey) -> None:
-    if summary.total.sum() < _MIN_COUNTS:
+def _check_counts(scan_survey: Survey) -> None:
+    if scan_survey.total.sum() < _MIN_COUNTS:
         raise ScanError(
-            f"Cannot fit elements: the scan has {summary.total.sum():.0f} counts in total, at least {_MIN_COUNTS} are "
-            "needed."
+            f"Cannot fit elements: the scan has {scan_survey.total.sum():.0f} counts in total, at least {_MIN_COUNTS} "
+            "are needed."
         )
 
 
 def _prepare_variable(
-    summary: Survey,
+    scan_survey: Survey,
     axis: EnergyAxis,
     families: Sequence[str] | None,
     add: Sequence[str],
@@ -341,22 +354,28 @@ def _prepare_variable(
     *,
     peaks: bool,
 ) -> ElementFit:
-    choice = choose_families(summary.total, summary.highest, axis, families, add, drop, instrument)
-    fit = choice.make(summary.sample, choice.stage.detector, peaks=peaks)
+    choice = choose_families(scan_survey.total, scan_survey.highest, axis, families, add, drop, instrument)
+    fit = choice.plan_spectra(scan_survey.sample, choice.selection_input.detector, peaks=peaks)
     names = choice.names
     if families is None:
-        # families of few pixels, in the sample or in other pixels
-        detected = {*fit.shown(), *fit.shown_by_pixels(summary.sample)}
-        if len(summary.sample) < summary.n_pixel or not detected:
-            detected |= {*chosen_families(choice.stage, candidates_of(None, choice.stage), rare_pixels=True)}
-        names = [name for name in fit.names if name in {*detected, *names}]
+        # families that only few pixels contain, in the sample or elsewhere
+        detected_families = {*fit.detected_families(), *fit.families_in_pixels(scan_survey.sample)}
+        if len(scan_survey.sample) < scan_survey.n_pixel or not detected_families:
+            detected_families |= {
+                *select_families(
+                    choice.selection_input, candidate_families(None, choice.selection_input), include_rare_pixels=True
+                )
+            }
+        names = [name for name in fit.names if name in {*detected_families, *names}]
     if not names:
         raise CoverageError(
             "Cannot fit elements: no line family is detected. Give the families, or check the energy axis."
         )
-    stage, is_known = choice.stage, instrument is not None or bool(choice.stage.scatter)
-    settings = _settings("underpaint", stage.detector, stage.scatter, names, axis) | {"fitted": list(fit.names)}
-    scatter = plan_scatter(summary.total, axis, stage.used, stage.scatter)
+    selection_input, is_known = choice.selection_input, instrument is not None or bool(choice.selection_input.scatter)
+    settings = _fit_settings("underpaint", selection_input.detector, selection_input.scatter, names, axis) | {
+        "fitted": list(fit.names)
+    }
+    scatter = plan_scatter(scan_survey.total, axis, selection_input.is_fitted, selection_input.scatter)
     return ElementFit(tuple(names), fit, _anode_notes(names, is_known=is_known), settings, scatter=scatter)
 
 
@@ -370,91 +389,112 @@ class FitChoice:
         Requested families.
     families : list of str
         All families to fit.
-    stage : Stage
+    selection_input : Stage
         Spectra, fitted channels, and the detector with its resolution.
-    make : callable
+    plan_spectra : callable
         Function that plans the fit of (n, n_channel) spectra for a detector.
     """
 
     names: list[str]
     families: list[str]
-    stage: Stage
-    make: Callable[..., VariableFit]
+    selection_input: SelectionInput
+    plan_spectra: Callable[..., VariableFit]
 
 
 def choose_families(
-    total: Array,
-    highest: Array,
+    sum_counts: Array,
+    max_counts: Array,
     axis: EnergyAxis,
     families: Sequence[str] | None,
     add: Sequence[str],
     drop: Sequence[str],
     instrument: Instrument | None,
 ) -> FitChoice:
-    """Return the families to fit, from the sum and maximum spectra; other parameters as for :func:`fit_elements`.
+    """Return the families to fit, from the sum and maximum spectra, with the options of :func:`fit_elements`.
 
     Raises
     ------
     CoverageError
         A requested family is outside the recorded range.
     """
-    stage = stage_of(total, highest, axis, instrument)
-    requested = _expand_names([*(families or ()), *add], stage)
-    dropped = {family for name in drop for family in _families_of_name(name)}
-    if requested:
-        candidates_of(requested, stage)
-    stage = with_resolution(stage, candidates_of(None, stage), instrument)
-    instruments = _likely_instruments(stage) if instrument is None else (instrument,)
-    if instrument is None and len({candidate.tube.anode for candidate in instruments}) == 1:
-        # all likely instruments have the same anode, whose lines are scattered
-        stage = replace(stage, scatter=_scatter_at_any_angle(instruments[0], stage))
-    scatter_names = {template.name for template in stage.scatter}
+    selection_input = make_selection_input(sum_counts, max_counts, axis, instrument)
+    requested_families = _families_of_names([*(families or ()), *add], selection_input)
+    dropped_families = {family for name in drop for family in _families_of_one_name(name)}
+    if requested_families:
+        candidate_families(requested_families, selection_input)
+    selection_input = fit_resolution(selection_input, candidate_families(None, selection_input), instrument)
+    instruments = _likely_instruments(selection_input) if instrument is None else (instrument,)
+    if instrument is None and len({likely_instrument.tube.anode for likely_instrument in instruments}) == 1:
+        # scattered lines are modelled if all likely instruments have the same anode
+        selection_input = replace(selection_input, scatter=_scatter_at_any_angle(instruments[0], selection_input))
+    scatter_names = {template.name for template in selection_input.scatter}
     # a family of which single shells are requested is fitted shell by shell
-    split_families = {name[:-1] for name in requested if name[-1].isdigit()}
+    split_families = {name[:-1] for name in requested_families if name[-1].isdigit()}
     subshells = [f"{name}{subshell}" for name in sorted(split_families) for subshell in range(1, 6)]
     candidates = dict.fromkeys(
-        (*(name for name in CANDIDATES if name not in scatter_names | split_families), *subshells, *requested)
+        (*(name for name in CANDIDATES if name not in scatter_names | split_families), *subshells, *requested_families)
     )
-    simulated = [simulate_line_counts(candidate, N_STRATIGRAPHIES // len(instruments)) for candidate in instruments]
-    to_fit = [name for name in candidates if name not in dropped]
-    make = partial(
+    line_counts = [
+        simulate_line_counts(likely_instrument, N_STRATIGRAPHIES // len(instruments))
+        for likely_instrument in instruments
+    ]
+    fitted_families = [name for name in candidates if name not in dropped_families]
+    plan_spectra = partial(
         VariableFit,
         axis=axis,
-        used=stage.used,
-        families=to_fit,
-        simulated=simulated,
-        excitation_kev=max(candidate.highest_kev for candidate in instruments),
-        anode=np.reshape([template.counts for template in stage.scatter], (-1, axis.n_channel)),
+        is_fitted=selection_input.is_fitted,
+        families=fitted_families,
+        simulations=line_counts,
+        excitation_kev=max(likely_instrument.highest_kev for likely_instrument in instruments),
+        anode_templates=np.reshape([template.counts for template in selection_input.scatter], (-1, axis.n_channel)),
     )
-    if not resolution_known(instrument):
-        sample = [simulate_line_counts(instruments[0], N_STRATIGRAPHIES // 2)]
-        stage = with_noise(stage, fitted_noise(total, stage.detector, partial(make, simulated=sample)))
-    return FitChoice([name for name in dict.fromkeys(requested) if name not in dropped], to_fit, stage, make)
+    if not is_resolution_known(instrument):
+        reduced_line_counts = [simulate_line_counts(instruments[0], N_STRATIGRAPHIES // 2)]
+        selection_input = replace_noise(
+            selection_input,
+            fit_noise_fwhm(
+                sum_counts, selection_input.detector, partial(plan_spectra, simulations=reduced_line_counts)
+            ),
+        )
+    return FitChoice(
+        [name for name in dict.fromkeys(requested_families) if name not in dropped_families],
+        fitted_families,
+        selection_input,
+        plan_spectra,
+    )
 
 
-def _likely_instruments(stage: Stage) -> tuple[Instrument, ...]:
+def _likely_instruments(selection_input: SelectionInput) -> tuple[Instrument, ...]:
     """Return the common instruments that describe the sum spectrum, the best one first.
 
-    They are distinguished mainly by scatter: the lines of the anode and their Compton shift.
+    Instruments differ mainly in scatter: in the lines of the anode and their Compton shift.
     """
     misfits = []
     families = [name for name in CANDIDATES if name not in _SCATTER_LIKE_FAMILIES]
-    for instrument in USUAL_INSTRUMENTS:
-        simulated = simulate_line_counts(instrument, N_STRATIGRAPHIES // 5)
-        empty = np.zeros((0, stage.axis.n_channel))
-        arguments = (stage.used, families, [simulated], instrument.highest_kev, empty)
-        misfits.append(VariableFit(stage.total[None], stage.detector, stage.axis, *arguments).first.misfit)
-    order = np.argsort(misfits)
-    return tuple(USUAL_INSTRUMENTS[index] for index in order if misfits[index] <= _MAX_MISFIT_RATIO * misfits[order[0]])
+    for instrument in COMMON_INSTRUMENTS:
+        line_counts = simulate_line_counts(instrument, N_STRATIGRAPHIES // 5)
+        no_templates = np.zeros((0, selection_input.axis.n_channel))
+        fit_arguments = (selection_input.is_fitted, families, [line_counts], instrument.highest_kev, no_templates)
+        misfits.append(
+            VariableFit(
+                selection_input.sum_counts[None], selection_input.detector, selection_input.axis, *fit_arguments
+            ).first.misfit
+        )
+    misfit_order = np.argsort(misfits)
+    return tuple(
+        COMMON_INSTRUMENTS[index]
+        for index in misfit_order
+        if misfits[index] <= _MAX_MISFIT_RATIO * misfits[misfit_order[0]]
+    )
 
 
-def _scatter_at_any_angle(instrument: Instrument, stage: Stage) -> tuple[Template, ...]:
+def _scatter_at_any_angle(instrument: Instrument, selection_input: SelectionInput) -> tuple[Template, ...]:
     """Return the templates of the scattered lines of the anode, with Compton peaks for several angles."""
     templates = []
     for angle_deg in _SCATTER_ANGLES_DEG:
         geometry = instrument.geometry.model_copy(update={"scatter_angle_deg": angle_deg})
-        instrument_at_angle = instrument.model_copy(update={"detector": stage.detector, "geometry": geometry})
-        angle_templates = scatter_templates(instrument_at_angle, stage.axis)
+        instrument_at_angle = instrument.model_copy(update={"detector": selection_input.detector, "geometry": geometry})
+        angle_templates = scatter_templates(instrument_at_angle, selection_input.axis)
         templates += [
             template
             for template in angle_templates
@@ -478,25 +518,25 @@ def check_names(families: Sequence[str] | None, add: Sequence[str] = (), drop: S
         )
     if families is not None and not {*families, *add} - {*drop}:
         raise CoverageError(
-            "Cannot fit elements: the list of families is empty, or all are dropped. Give at least one, such as "
-            "Fe or Pb_L, or omit the list to map all families of the scan."
+            "Cannot fit elements: the list of families is empty, or all families are dropped. Give at least one, such "
+            "as Fe or Pb_L, or omit the list to map all families of the scan."
         )
 
 
-def _expand_names(names: Sequence[str], stage: Stage) -> list[str]:
-    """Return the families of names: a family itself, and all families within the axis for an element."""
+def _families_of_names(names: Sequence[str], selection_input: SelectionInput) -> list[str]:
+    """Return the families for names of families and elements; an element has all families within the axis."""
     families: list[str] = []
     for name in names:
-        name_families = [name]
+        families_of_name = [name]
         if "_" not in name:
-            name_families = [template.name for template in recorded_templates(stage, _families_of_name(name))] or [
-                f"{name}_K"
-            ]
-        families += name_families
+            families_of_name = [
+                template.name for template in recorded_templates(selection_input, _families_of_one_name(name))
+            ] or [f"{name}_K"]
+        families += families_of_name
     return families
 
 
-def _families_of_name(name: str) -> tuple[str, ...]:
+def _families_of_one_name(name: str) -> tuple[str, ...]:
     """Return the families of an element, or the family itself."""
     return (name,) if "_" in name else families_of_element(name)
 
@@ -510,26 +550,26 @@ def _fit_blocks(
     detectors = () if fit.diffraction is None else tuple(detector.counts for detector in scan.detectors)
     maps = np.empty((n_row, n_column, len(detectors), 2), np.float32) if detectors else None
 
-    def work(counts: NDArray[Any], present: NDArray[np.bool_] | None, *parts: NDArray[Any]) -> Any:
-        return fit.without_diffraction(counts, present, parts)
+    def fit_block(counts: NDArray[Any], is_present: NDArray[np.bool_] | None, *detector_counts: NDArray[Any]) -> Any:
+        return fit.without_diffraction(counts, is_present, detector_counts)
 
-    for _, block, (values, peaks) in map_blocks(scan, work, arrays=detectors):
-        area_maps[block] = values
+    for _, block, (block_maps, diffraction_maps) in map_blocks(scan, fit_block, arrays=detectors):
+        area_maps[block] = block_maps
         if maps is not None:
-            maps[block] = peaks
+            maps[block] = diffraction_maps
         if progress is not None:
             progress(block[0].stop, n_row)
     return area_maps, scan.step_mm, maps
 
 
 def _anode_notes(names: Sequence[str], *, is_known: bool) -> tuple[str, ...]:
-    anodes = [name for name in names if name.removesuffix("_K") in ANODES]
-    if is_known or not anodes:
+    anode_families = [name for name in names if name.removesuffix("_K") in ANODES]
+    if is_known or not anode_families:
         return ()
-    return (f"{', '.join(anodes)} may be tube lines scattered by the paint; give the anode to decide.",)
+    return (f"{', '.join(anode_families)} may be tube lines scattered by the paint; give the anode to decide.",)
 
 
-def _settings(
+def _fit_settings(
     engine: str, detector: Detector, scatter: Sequence[Any], names: Sequence[str], axis: EnergyAxis
 ) -> dict[str, Any]:
     return {
@@ -540,5 +580,5 @@ def _settings(
         "noise_fwhm_kev": detector.noise_fwhm_kev,
         "fano": detector.fano,
         "families": list(names),
-        "scatter": [getattr(entry, "name", entry) for entry in scatter],
+        "scatter": [getattr(template, "name", template) for template in scatter],
     }

@@ -1,6 +1,6 @@
 """Linear fit of line families with fixed line ratios, planned from the sum and maximum spectra of a scan.
 
-The plan is fast, but areas are wrong where paint absorbs lines; ``variable_fit`` avoids this.
+Planning is fast, but areas are wrong where paint absorbs lines. The fits of ``variable_fit`` avoid this error.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from underpaint.data import EnergyAxis
 from underpaint.elements._families import (
-    FIXED_CANDIDATES,
+    FIXED_RATIO_CANDIDATES,
     Template,
     family_templates,
     fwhm_channels,
@@ -26,7 +26,7 @@ from underpaint.elements._selection import (
     fit_noise,
     max_spectrum,
     refine_ratios,
-    significant,
+    significant_indices,
     sum_spectrum,
 )
 from underpaint.errors import CoverageError
@@ -68,39 +68,43 @@ class FitPlan:
     @property
     def channels(self) -> tuple[int, int]:
         """First and last channel of the fit."""
-        used = np.flatnonzero(self.weight > 0)
-        return int(used[0]), int(used[-1])
+        used_channels = np.flatnonzero(self.weight > 0)
+        return int(used_channels[0]), int(used_channels[-1])
 
     def solver(self, n_column: int | None = None) -> Array:
         """Return the (n_column, n_channel) matrix from counts to areas, for the first columns of the design."""
-        root = np.sqrt(self.weight)[:, None]
-        return np.asarray(np.linalg.pinv(self.design[:, :n_column] * root, rcond=1e-10) * root.T)
+        root_weight = np.sqrt(self.weight)[:, None]
+        return np.asarray(np.linalg.pinv(self.design[:, :n_column] * root_weight, rcond=1e-10) * root_weight.T)
 
 
 @dataclass(frozen=True)
-class Stage:
+class SelectionInput:
     """Input of the selection of families: spectra, fitted channels, detector and templates of scatter."""
 
-    total: Array
-    highest: Array
+    sum_counts: Array
+    max_counts: Array
     axis: EnergyAxis
-    used: NDArray[np.bool_]
+    is_fitted: NDArray[np.bool_]
     detector: Detector
     excitation_kev: float
     scatter: tuple[Template, ...]
 
     def sum_spectrum(self) -> FittedSpectrum:
         """Return the sum spectrum to fit, with the resolution of the detector."""
-        return sum_spectrum(self.total, fwhm_channels(self.detector, self.axis), self.axis.energy_kev, self.used)
+        return sum_spectrum(
+            self.sum_counts, fwhm_channels(self.detector, self.axis), self.axis.energy_kev, self.is_fitted
+        )
 
     def max_spectrum(self) -> FittedSpectrum:
         """Return the maximum spectrum to fit, with the resolution of the detector."""
-        return max_spectrum(self.highest, fwhm_channels(self.detector, self.axis), self.axis.energy_kev, self.used)
+        return max_spectrum(
+            self.max_counts, fwhm_channels(self.detector, self.axis), self.axis.energy_kev, self.is_fitted
+        )
 
 
 def plan_fit(
-    total: Array,
-    highest: Array,
+    sum_counts: Array,
+    max_counts: Array,
     axis: EnergyAxis,
     n_pixel: int,
     *,
@@ -111,7 +115,7 @@ def plan_fit(
 
     Parameters
     ----------
-    total, highest : (n_channel,) arrays
+    sum_counts, max_counts : (n_channel,) arrays
         Sum and maximum over the pixels, in counts.
     axis : EnergyAxis
         Energy axis.
@@ -129,46 +133,56 @@ def plan_fit(
     CoverageError
         No family is detected, or a requested one is outside the recorded range.
     """
-    stage = stage_of(total, highest, axis, instrument)
-    names = candidates_of(families, stage)
-    stage = with_resolution(stage, names, instrument)
-    selected_families = names if families is not None else chosen_families(stage, names, rare_pixels=True)
+    selection_input = make_selection_input(sum_counts, max_counts, axis, instrument)
+    names = candidate_families(families, selection_input)
+    selection_input = fit_resolution(selection_input, names, instrument)
+    selected_families = (
+        names if families is not None else select_families(selection_input, names, include_rare_pixels=True)
+    )
     if not selected_families:
         raise CoverageError(
             "Cannot fit elements: no line family is detected. Give the families, or check the energy axis."
         )
-    plan = _plan_families(stage, selected_families, n_pixel)
+    plan = _plan_families(selection_input, selected_families, n_pixel)
     if families is not None:
         return plan
     # A negative area in the sum spectrum is due to an error in the shape of a strong neighbour.
-    areas = plan.solver() @ total
-    positive = [name for name, area in zip(plan.names, areas, strict=False) if area > 0]
-    return plan if len(positive) in (0, len(plan.names)) else _plan_families(stage, positive, n_pixel)
+    areas = plan.solver() @ sum_counts
+    positive_families = [name for name, area in zip(plan.names, areas, strict=False) if area > 0]
+    return (
+        plan
+        if len(positive_families) in (0, len(plan.names))
+        else _plan_families(selection_input, positive_families, n_pixel)
+    )
 
 
-def _plan_families(stage: Stage, selected_families: Sequence[str], n_pixel: int) -> FitPlan:
-    problem, templates = _final_templates(stage, selected_families)
-    columns = [*(template.counts for template in templates), *problem.background.T]
+def _plan_families(selection_input: SelectionInput, selected_families: Sequence[str], n_pixel: int) -> FitPlan:
+    problem, templates = _adapted_templates(selection_input, selected_families)
+    design_columns = [*(template.counts for template in templates), *problem.background.T]
     return FitPlan(
         names=tuple(selected_families),
-        design=np.stack(columns, axis=1) * stage.used[:, None],
-        weight=_channel_weights(stage.total / n_pixel, stage.used),
-        detector=stage.detector,
-        excitation_kev=stage.excitation_kev,
-        scatter=tuple(template.name for template in stage.scatter),
+        design=np.stack(design_columns, axis=1) * selection_input.is_fitted[:, None],
+        weight=_channel_weights(selection_input.sum_counts / n_pixel, selection_input.is_fitted),
+        detector=selection_input.detector,
+        excitation_kev=selection_input.excitation_kev,
+        scatter=tuple(template.name for template in selection_input.scatter),
     )
 
 
-def _final_templates(stage: Stage, selected_families: Sequence[str]) -> tuple[FitProblem, list[Template]]:
-    """Return the templates of families, then of scatter, with line ratios adapted to the sum spectrum."""
-    n_scatter = len(stage.scatter)
-    problem, adapted = stage.sum_spectrum().cleaned(
-        [*stage.scatter, *recorded_templates(stage, selected_families)], n_scatter
+def _adapted_templates(
+    selection_input: SelectionInput, selected_families: Sequence[str]
+) -> tuple[FitProblem, list[Template]]:
+    """Return the fit problem, and the templates of families, then of scatter, with line ratios of the sum spectrum."""
+    n_scatter = len(selection_input.scatter)
+    problem, adapted_templates = selection_input.sum_spectrum().without_strong_families(
+        [*selection_input.scatter, *recorded_templates(selection_input, selected_families)], n_scatter
     )
-    return problem, refine_ratios(problem, [*adapted[n_scatter:], *adapted[:n_scatter]])
+    return problem, refine_ratios(problem, [*adapted_templates[n_scatter:], *adapted_templates[:n_scatter]])
 
 
-def stage_of(total: Array, highest: Array, axis: EnergyAxis, instrument: Instrument | None) -> Stage:
+def make_selection_input(
+    sum_counts: Array, max_counts: Array, axis: EnergyAxis, instrument: Instrument | None
+) -> SelectionInput:
     """Return the input of the selection of families, with the resolution of the instrument or the default one."""
     base_detector = Detector.model_validate({}) if instrument is None else instrument.detector
     detector = base_detector.model_copy(
@@ -176,86 +190,110 @@ def stage_of(total: Array, highest: Array, axis: EnergyAxis, instrument: Instrum
     )
     excitation_kev = _DEFAULT_EXCITATION_KEV if instrument is None else instrument.highest_kev
     scatter = () if instrument is None else tuple(scatter_templates(instrument, axis))
-    return Stage(total, highest, axis, _used_channels(total, axis), detector, excitation_kev, scatter)
+    return SelectionInput(
+        sum_counts, max_counts, axis, _used_channels(sum_counts, axis), detector, excitation_kev, scatter
+    )
 
 
-def _used_channels(total: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
-    """Return the mask of channels above the electronic threshold and 1.2 keV, up to the last one with counts."""
-    occupied = np.flatnonzero(total > 0)
-    index = np.arange(total.size)
-    margin = int(np.ceil(0.15 / axis.gain_kev)) if occupied[0] > 0 else 0
-    in_range = (index >= occupied[0] + margin) & (index <= occupied[-1])
-    return np.asarray(in_range & (axis.energy_kev > _MIN_ENERGY_KEV))
+def _used_channels(sum_counts: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
+    """Return the mask of channels above the electronic threshold and 1.2 keV, up to the last channel with counts."""
+    occupied_channels = np.flatnonzero(sum_counts > 0)
+    channel_index = np.arange(sum_counts.size)
+    margin_channels = int(np.ceil(0.15 / axis.gain_kev)) if occupied_channels[0] > 0 else 0
+    is_in_range = (channel_index >= occupied_channels[0] + margin_channels) & (channel_index <= occupied_channels[-1])
+    return np.asarray(is_in_range & (axis.energy_kev > _MIN_ENERGY_KEV))
 
 
-def recorded_templates(stage: Stage, names: Sequence[str]) -> list[Template]:
+def recorded_templates(selection_input: SelectionInput, names: Sequence[str]) -> list[Template]:
     """Return the templates of the families in the fitted channels."""
-    templates = family_templates(names, stage.detector, stage.axis, stage.excitation_kev)
-    return [template for template in templates if is_recorded(template.counts, template.counts[stage.used])]
+    templates = family_templates(names, selection_input.detector, selection_input.axis, selection_input.excitation_kev)
+    return [
+        template for template in templates if is_recorded(template.counts, template.counts[selection_input.is_fitted])
+    ]
 
 
-def candidates_of(families: Sequence[str] | None, stage: Stage) -> list[str]:
-    """Return the requested families, or all within the axis except those of the anode."""
+def candidate_families(families: Sequence[str] | None, selection_input: SelectionInput) -> list[str]:
+    """Return the requested families, or all families within the axis except those of the anode."""
     if families is None:
-        scatter_names = {template.name for template in stage.scatter}
+        scatter_names = {template.name for template in selection_input.scatter}
         return [
             template.name
-            for template in recorded_templates(stage, [name for name in FIXED_CANDIDATES if name not in scatter_names])
+            for template in recorded_templates(
+                selection_input, [family for family in FIXED_RATIO_CANDIDATES if family not in scatter_names]
+            )
         ]
-    names = list(dict.fromkeys(families))
-    available = {template.name for template in recorded_templates(stage, names)}
-    unavailable = [name for name in names if name not in available]
-    if unavailable or not names:
-        used_kev = stage.axis.energy_kev[stage.used]
+    requested_families = list(dict.fromkeys(families))
+    available_families = {template.name for template in recorded_templates(selection_input, requested_families)}
+    unavailable_families = [family for family in requested_families if family not in available_families]
+    if unavailable_families or not requested_families:
+        fitted_kev = selection_input.axis.energy_kev[selection_input.is_fitted]
         raise CoverageError(
-            f"Cannot fit {', '.join(unavailable) or 'no family'}: the strongest line is not in the recorded range "
-            f"{used_kev[0]:.2f}-{used_kev[-1]:.2f} keV, or {stage.excitation_kev:.0f} keV do not excite it. "
-            "Omit it; families are written like 'Fe_K' or 'Pb_L'."
+            f"Cannot fit {', '.join(unavailable_families) or 'no family'}: the strongest line is not in the recorded "
+            f"range {fitted_kev[0]:.2f}-{fitted_kev[-1]:.2f} keV, or {selection_input.excitation_kev:.0f} keV do not "
+            "excite it. Omit these families; names have the form 'Fe_K' or 'Pb_L'."
         )
-    return names
+    return requested_families
 
 
-def resolution_known(instrument: Instrument | None) -> bool:
+def is_resolution_known(instrument: Instrument | None) -> bool:
     """Return whether the resolution of the detector is known, from the user or a calibration."""
     return instrument is not None and "noise_fwhm_kev" in instrument.detector.model_fields_set
 
 
-def with_resolution(stage: Stage, names: Sequence[str], instrument: Instrument | None) -> Stage:
-    """Return the stage with the electronic noise fitted to the sum spectrum, unless it is known."""
-    if resolution_known(instrument):
-        return stage
-    selected_families = chosen_families(stage, names, rare_pixels=False)
+def fit_resolution(
+    selection_input: SelectionInput, names: Sequence[str], instrument: Instrument | None
+) -> SelectionInput:
+    """Return the input with the electronic noise fitted to the sum spectrum, unless the resolution is known."""
+    if is_resolution_known(instrument):
+        return selection_input
+    selected_families = select_families(selection_input, names, include_rare_pixels=False)
     if not selected_families:
-        return stage
-    cleaned, _ = stage.sum_spectrum().cleaned(recorded_templates(stage, selected_families))
-    return with_noise(
-        stage, fit_noise(cleaned, lambda value: recorded_templates(with_noise(stage, value), selected_families))
+        return selection_input
+    cleaned_problem, _ = selection_input.sum_spectrum().without_strong_families(
+        recorded_templates(selection_input, selected_families)
+    )
+    return replace_noise(
+        selection_input,
+        fit_noise(
+            cleaned_problem,
+            lambda noise_fwhm_kev: recorded_templates(
+                replace_noise(selection_input, noise_fwhm_kev), selected_families
+            ),
+        ),
     )
 
 
-def with_noise(stage: Stage, noise_fwhm_kev: float) -> Stage:
-    """Return the stage with another electronic noise."""
-    return replace(stage, detector=stage.detector.model_copy(update={"noise_fwhm_kev": noise_fwhm_kev}))
+def replace_noise(selection_input: SelectionInput, noise_fwhm_kev: float) -> SelectionInput:
+    """Return the input of the selection with another electronic noise."""
+    return replace(
+        selection_input, detector=selection_input.detector.model_copy(update={"noise_fwhm_kev": noise_fwhm_kev})
+    )
 
 
-def chosen_families(stage: Stage, names: Sequence[str], *, rare_pixels: bool) -> list[str]:
-    """Return the families of the sum spectrum and, with ``rare_pixels``, of the maximum spectrum."""
-    templates = [*stage.scatter, *recorded_templates(stage, names)]
-    n_scatter = len(stage.scatter)
-    spectra = [stage.sum_spectrum(), stage.max_spectrum()] if rare_pixels else [stage.sum_spectrum()]
+def select_families(selection_input: SelectionInput, names: Sequence[str], *, include_rare_pixels: bool) -> list[str]:
+    """Return the families of the sum spectrum and, if ``include_rare_pixels``, of the maximum spectrum."""
+    templates = [*selection_input.scatter, *recorded_templates(selection_input, names)]
+    n_scatter = len(selection_input.scatter)
+    spectra = (
+        [selection_input.sum_spectrum(), selection_input.max_spectrum()]
+        if include_rare_pixels
+        else [selection_input.sum_spectrum()]
+    )
     selected_indices: set[int] = set()
     for spectrum in spectra:
-        problem, adapted = spectrum.cleaned(templates, n_scatter)
-        selected_indices.update(significant(problem, adapted, n_scatter))
+        problem, adapted_templates = spectrum.without_strong_families(templates, n_scatter)
+        selected_indices.update(significant_indices(problem, adapted_templates, n_scatter))
     return [
         template.name for index, template in enumerate(templates) if index in selected_indices and index >= n_scatter
     ]
 
 
-def _channel_weights(mean: Array, used: NDArray[np.bool_]) -> Array:
+def _channel_weights(mean_spectrum: Array, is_fitted: NDArray[np.bool_]) -> Array:
     """Return the inverse Poisson variance of the smoothed mean spectrum; smoothing avoids infinite weights."""
-    smoothed = gaussian_filter1d(mean, 1.0)
-    return np.asarray(used / np.maximum(smoothed, 1e-3 * float(smoothed[used].max()) + 1e-12))
+    smoothed_spectrum = gaussian_filter1d(mean_spectrum, 1.0)
+    return np.asarray(
+        is_fitted / np.maximum(smoothed_spectrum, 1e-3 * float(smoothed_spectrum[is_fitted].max()) + 1e-12)
+    )
 
 
 class FixedFit:
@@ -267,14 +305,14 @@ class FixedFit:
 
     def __init__(self, plan: FitPlan) -> None:
         self.names = plan.names
-        first, last = plan.channels
-        self.channels = slice(first, last + 1)
-        solver = plan.solver()[: len(plan.names), self.channels].T
-        self.solver = np.ascontiguousarray(solver, np.float32)
-        self.squared = np.ascontiguousarray(solver**2, np.float32)
+        first_channel, last_channel = plan.channels
+        self.channels = slice(first_channel, last_channel + 1)
+        solver_matrix = plan.solver()[: len(plan.names), self.channels].T
+        self.solver = np.ascontiguousarray(solver_matrix, np.float32)
+        self.squared = np.ascontiguousarray(solver_matrix**2, np.float32)
 
     def __call__(self, counts: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the (n, n_family) areas and standard deviations of (n, n_channel) counts."""
         # single precision: rounding errors are far below counting noise
-        used = counts[:, self.channels].astype(np.float32)
-        return used @ self.solver, np.sqrt(used @ self.squared)
+        fitted_counts = counts[:, self.channels].astype(np.float32)
+        return fitted_counts @ self.solver, np.sqrt(fitted_counts @ self.squared)

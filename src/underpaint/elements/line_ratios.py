@@ -2,7 +2,7 @@
 
 A line family has no fixed shape: paint absorbs low-energy lines more than high-energy lines, and lines of other
 elements excite some shells more than others. Simulations of random stratigraphies give the mean shape and its
-variation, also for the scattered tube radiation.
+variation, for lines and for scatter.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -27,18 +27,18 @@ from underpaint.simulate import RandomStratigraphies, StratigraphySampler
 Array = NDArray[np.float64]
 
 N_STRATIGRAPHIES = 1000
-N_NEAREST = 150
+N_SIMILAR_STRATIGRAPHIES = 150
 """Number of stratigraphies of similar composition that determine the line ratios of a class of pixels."""
-RATE_ERROR = {"K": 0.015, "L": 0.04, "M": 0.12}
+LINE_FRACTION_ERROR = {"K": 0.015, "L": 0.04, "M": 0.12}
 """Relative error of the fraction of a line in its family, from the tables of radiative rates, by shell."""
-_MIN_SHARE = 0.003
+_MIN_FAMILY_FRACTION = 0.003
 """Smallest fraction of a family in the line counts of a stratigraphy that is used for the family's line ratios."""
 _MIN_STRATIGRAPHIES, _FALLBACK_STRATIGRAPHIES = 30, 40
 _N_COMPONENTS, _N_SCATTER_COMPONENTS = 5, 8
-_ADDED_FRACTION_RANGE = (3e-4, 0.1)
-"""Range of mass fractions of added elements, which are rare in paint, so that their line ratios are simulated."""
+_ADDED_ELEMENT_FRACTIONS = (3e-4, 0.1)
+"""Range of mass fractions of elements that are added, so that line ratios of rare elements are simulated."""
 _SEED = 1
-USUAL_INSTRUMENTS = tuple(
+COMMON_INSTRUMENTS = tuple(
     Instrument(
         name=f"{anode} {voltage_kv:.0f} kV",
         tube=Tube.model_validate({"anode": anode, "voltage_kv": voltage_kv}),
@@ -110,8 +110,8 @@ def simulate_line_counts(instrument: Instrument, n: int = N_STRATIGRAPHIES) -> L
 def _simulated_photons(instrument: Instrument, n: int) -> LineCounts:
     """Return the photons of the stratigraphies, cached for all scans with the same source and geometry."""
 
-    def make() -> dict[str, NDArray[Any]]:
-        emission = emit(_stratigraphies(n), instrument, workers=2, single=True)
+    def simulate_arrays() -> dict[str, NDArray[Any]]:
+        emission = emit(_random_stratigraphies(n), instrument, workers=2, single=True)
         # scatter from the air is excluded, since argon is a family of the fit
         return {
             "family": np.asarray(emission.lines.family),
@@ -126,38 +126,38 @@ def _simulated_photons(instrument: Instrument, n: int) -> LineCounts:
         }
 
     settings = {"instrument": instrument.model_dump(mode="json"), "n": n, "seed": _SEED, "xraylib": xraylib.__version__}
-    arrays = cached_arrays("line_counts", settings, ("physics", "simulate", "elements"), make)
-    return LineCounts(tuple(arrays.pop("family").tolist()), **arrays)
+    photon_arrays = cached_arrays("line_counts", settings, ("physics", "simulate", "elements"), simulate_arrays)
+    return LineCounts(tuple(photon_arrays.pop("family").tolist()), **photon_arrays)
 
 
 @lru_cache(maxsize=4)
-def _stratigraphies(n: int) -> tuple[Stratigraphy, ...]:
+def _random_stratigraphies(n: int) -> tuple[Stratigraphy, ...]:
     """Return random stratigraphies, the same for all instruments."""
     sampler = StratigraphySampler(RandomStratigraphies(palette=load_palette().pigments))
     rng = np.random.default_rng(_SEED)
     elements = sorted({family.partition("_")[0] for family in CANDIDATES})
-    return tuple(_with_added_elements(rng, sampler.draw(rng), elements) for _ in range(n))
+    return tuple(_add_elements(rng, sampler.draw(rng), elements) for _ in range(n))
 
 
-def _with_added_elements(rng: np.random.Generator, stratigraphy: Stratigraphy, elements: Sequence[str]) -> Stratigraphy:
+def _add_elements(rng: np.random.Generator, stratigraphy: Stratigraphy, elements: Sequence[str]) -> Stratigraphy:
     """Return the stratigraphy with up to three elements added to one of its layers."""
-    index = int(rng.integers(len(stratigraphy.layers)))
-    layer = stratigraphy.layers[index]
+    layer_index = int(rng.integers(len(stratigraphy.layers)))
+    layer = stratigraphy.layers[layer_index]
     added_fractions = {
-        str(element): float(np.exp(rng.uniform(*np.log(_ADDED_FRACTION_RANGE))))
+        str(element): float(np.exp(rng.uniform(*np.log(_ADDED_ELEMENT_FRACTIONS))))
         for element in rng.choice(elements, int(rng.integers(0, 4)), replace=False)
     }
-    remainder = 1.0 - sum(added_fractions.values())
-    fractions = {element: remainder * fraction for element, fraction in layer.mass_fractions.items()}
+    original_fraction = 1.0 - sum(added_fractions.values())
+    mass_fractions = {element: original_fraction * fraction for element, fraction in layer.mass_fractions.items()}
     for element, fraction in added_fractions.items():
-        fractions[element] = fractions.get(element, 0.0) + fraction
-    changed_layer = Layer(fractions, layer.density, layer.thickness_um, layer.name)
-    layers = (*stratigraphy.layers[:index], changed_layer, *stratigraphy.layers[index + 1 :])
+        mass_fractions[element] = mass_fractions.get(element, 0.0) + fraction
+    changed_layer = Layer(mass_fractions, layer.density, layer.thickness_um, layer.name)
+    layers = (*stratigraphy.layers[:layer_index], changed_layer, *stratigraphy.layers[layer_index + 1 :])
     return Stratigraphy(layers, stratigraphy.name)
 
 
 @dataclass(frozen=True)
-class Shapes:
+class BinnedShapes:
     """Binned shapes of line families and scatter for pixels of similar composition, and their variation.
 
     Parameters
@@ -183,13 +183,13 @@ class LineRatios:
 
     Parameters
     ----------
-    simulated : sequence of LineCounts
+    simulations : sequence of LineCounts
         Simulations for the instrument, or for several likely instruments.
     detector : Detector
         Detector with its response.
     axis : EnergyAxis
         Energy axis of the spectra.
-    rebin : callable
+    bin_counts : callable
         Function from (..., n_channel) to (..., n_bin) counts, hashable, since shapes of lines are cached.
     families : sequence of str
         Families to fit, ``Pb_L``, or ``Pb_L3`` for a single shell; families outside the bins are ignored.
@@ -199,10 +199,10 @@ class LineRatios:
 
     def __init__(
         self,
-        simulated: Sequence[LineCounts],
+        simulations: Sequence[LineCounts],
         detector: Detector,
         axis: EnergyAxis,
-        rebin: Callable[[Array], Array],
+        bin_counts: Callable[[Array], Array],
         families: Iterable[str],
         excitation_kev: float,
     ) -> None:
@@ -211,43 +211,46 @@ class LineRatios:
         self._shares: list[Array] = []
         areas: list[Array] = []
         for family in families:
-            energy, counts = _family_lines(simulated, family)
+            energy_kev, counts = _family_lines(simulations, family)
             area = counts.sum(axis=1)
             if not area.any():
-                energy, counts = np.zeros(0), np.zeros((len(counts), 1))
-            lines = _line_shapes(family, tuple(energy.tolist()), detector, axis, rebin, excitation_kev)
-            if lines is None:
+                energy_kev, counts = np.zeros(0), np.zeros((len(counts), 1))
+            line_shapes = _line_shapes(family, tuple(energy_kev.tolist()), detector, axis, bin_counts, excitation_kev)
+            if line_shapes is None:
                 continue
             self.names += (family,)
-            self._lines.append(lines)
+            self._lines.append(line_shapes)
             areas.append(area)
             self._shares.append(counts / np.maximum(area, 1e-300)[:, None])
         area = np.stack(areas, axis=1)
-        self.relative = area / np.maximum(area.sum(axis=1, keepdims=True), 1e-300)
+        self.relative_areas = area / np.maximum(area.sum(axis=1, keepdims=True), 1e-300)
         scatter_spectra = [
-            entry.scatter @ rebin(response_matrix(detector, axis, entry.scatter_kev, entry.scatter_spread_kev))
-            for entry in simulated
+            line_counts.scatter
+            @ bin_counts(response_matrix(detector, axis, line_counts.scatter_kev, line_counts.scatter_spread_kev))
+            for line_counts in simulations
         ]
-        scatter = np.concatenate(scatter_spectra)
-        self._scatter = scatter / scatter.sum(axis=1, keepdims=True)
+        scatter_shapes = np.concatenate(scatter_spectra)
+        self._scatter = scatter_shapes / scatter_shapes.sum(axis=1, keepdims=True)
         self._common_shapes = [self._family_shape(index, np.ones(len(area))) for index in range(len(self.names))]
-        self.common = np.stack([mean for mean, _ in self._common_shapes])
+        self.mean_shapes = np.stack([mean for mean, _ in self._common_shapes])
         """(n_family, n_bin) mean shapes over all stratigraphies."""
 
-    def near(self, area: Array) -> Shapes:
+    def shapes_near(self, area: Array) -> BinnedShapes:
         """Return the shapes for pixels with approximately the given (n_family,) areas."""
         area = np.maximum(area, 0.0)
-        log_composition = np.log(area / max(float(area.sum()), 1e-9) + _MIN_SHARE)
-        distance = ((np.log(self.relative + _MIN_SHARE) - log_composition) ** 2).sum(axis=1)
-        nearest = np.argpartition(distance, N_NEAREST)[:N_NEAREST]
-        weight = np.zeros(len(distance))
-        weight[nearest] = 1.001 - distance[nearest] / max(float(distance[nearest].max()), 1e-12)
-        is_supported = (self.relative[nearest] > _MIN_SHARE).sum(axis=0) >= _MIN_STRATIGRAPHIES
+        log_composition = np.log(area / max(float(area.sum()), 1e-9) + _MIN_FAMILY_FRACTION)
+        composition_distance = ((np.log(self.relative_areas + _MIN_FAMILY_FRACTION) - log_composition) ** 2).sum(axis=1)
+        nearest_indices = np.argpartition(composition_distance, N_SIMILAR_STRATIGRAPHIES)[:N_SIMILAR_STRATIGRAPHIES]
+        weight = np.zeros(len(composition_distance))
+        weight[nearest_indices] = 1.001 - composition_distance[nearest_indices] / max(
+            float(composition_distance[nearest_indices].max()), 1e-12
+        )
+        is_supported = (self.relative_areas[nearest_indices] > _MIN_FAMILY_FRACTION).sum(axis=0) >= _MIN_STRATIGRAPHIES
         shapes = [
             self._family_shape(index, weight) if is_supported[index] and area[index] > 0 else self._common_shapes[index]
             for index in range(len(self.names))
         ]
-        return Shapes(
+        return BinnedShapes(
             np.stack([mean for mean, _ in shapes]),
             tuple(changes for _, changes in shapes),
             *self._scatter_shape(weight),
@@ -255,39 +258,45 @@ class LineRatios:
 
     def _family_shape(self, index: int, weight: Array) -> tuple[Array, Array]:
         """Return the (n_bin,) mean template of a family, and the (n_change, n_bin) components of its variation."""
-        share, lines = self._shares[index], self._lines[index]
-        if len(lines) == 1:
-            return lines[0], np.zeros((0, lines.shape[1]))
-        relative = self.relative[:, index]
-        weight = np.where(relative > _MIN_SHARE, weight, 0.0)
+        line_fractions, line_shapes = self._shares[index], self._lines[index]
+        if len(line_shapes) == 1:
+            return line_shapes[0], np.zeros((0, line_shapes.shape[1]))
+        relative_area = self.relative_areas[:, index]
+        weight = np.where(relative_area > _MIN_FAMILY_FRACTION, weight, 0.0)
         if np.count_nonzero(weight) < _MIN_STRATIGRAPHIES:
-            limit = np.sort(relative)[-min(_FALLBACK_STRATIGRAPHIES, int(np.count_nonzero(relative)))]
-            weight = ((relative >= limit) & (relative > 0)).astype(np.float64)
-        used = np.flatnonzero(weight)
-        weight = weight[used] / weight[used].sum()
-        mean = weight @ share[used]
-        weighted_deviation = np.sqrt(weight)[:, None] * (share[used] - mean)
-        # errors of the tabulated rates are independent; the fractions of the lines still sum to one
-        error = (np.eye(mean.size) - mean) * (RATE_ERROR[self.names[index].partition("_")[2][0]] * mean)[:, None]
-        eigenvalues, eigenvectors = np.linalg.eigh(weighted_deviation.T @ weighted_deviation + error.T @ error)
+            min_relative_area = np.sort(relative_area)[
+                -min(_FALLBACK_STRATIGRAPHIES, int(np.count_nonzero(relative_area)))
+            ]
+            weight = ((relative_area >= min_relative_area) & (relative_area > 0)).astype(np.float64)
+        used_rows = np.flatnonzero(weight)
+        weight = weight[used_rows] / weight[used_rows].sum()
+        mean_fractions = weight @ line_fractions[used_rows]
+        weighted_deviation = np.sqrt(weight)[:, None] * (line_fractions[used_rows] - mean_fractions)
+        # errors of the tabulated rates are independent, but the fractions of the lines sum to one
+        rate_error = (np.eye(mean_fractions.size) - mean_fractions) * (
+            LINE_FRACTION_ERROR[self.names[index].partition("_")[2][0]] * mean_fractions
+        )[:, None]
+        eigenvalues, eigenvectors = np.linalg.eigh(
+            weighted_deviation.T @ weighted_deviation + rate_error.T @ rate_error
+        )
         eigenvalues = np.sqrt(np.maximum(eigenvalues[-_N_COMPONENTS:], 0.0))
-        return mean @ lines, (eigenvectors[:, -_N_COMPONENTS:] * eigenvalues).T @ lines
+        return mean_fractions @ line_shapes, (eigenvectors[:, -_N_COMPONENTS:] * eigenvalues).T @ line_shapes
 
     def _scatter_shape(self, weight: Array) -> tuple[Array, Array]:
         """Return the (1, n_bin) mean shape of the scatter, and the (n_change, n_bin) components of its variation.
 
         The scatter includes lines after Compton scatter, which depend on the composition.
         """
-        used = np.flatnonzero(weight)
-        weight = weight[used] / weight[used].sum()
-        mean = weight @ self._scatter[used] + 1e-12
-        root_mean = np.sqrt(mean)
-        weighted_deviation = np.sqrt(weight)[:, None] * (self._scatter[used] / root_mean - root_mean)
+        used_rows = np.flatnonzero(weight)
+        weight = weight[used_rows] / weight[used_rows].sum()
+        mean_shape = weight @ self._scatter[used_rows] + 1e-12
+        root_mean_shape = np.sqrt(mean_shape)
+        weighted_deviation = np.sqrt(weight)[:, None] * (self._scatter[used_rows] / root_mean_shape - root_mean_shape)
         _, eigenvectors = scipy.linalg.eigh(
             weighted_deviation @ weighted_deviation.T,
             subset_by_index=(len(weighted_deviation) - _N_SCATTER_COMPONENTS, len(weighted_deviation) - 1),
         )
-        return np.asarray(mean[None]), np.asarray(eigenvectors.T @ weighted_deviation * root_mean)
+        return np.asarray(mean_shape[None]), np.asarray(eigenvectors.T @ weighted_deviation * root_mean_shape)
 
 
 @lru_cache(maxsize=1024)
@@ -296,35 +305,37 @@ def _line_shapes(
     energy_kev: tuple[float, ...],
     detector: Detector,
     axis: EnergyAxis,
-    rebin: Callable[[Array], Array],
+    bin_counts: Callable[[Array], Array],
     excitation_kev: float,
 ) -> Array | None:
-    """Return (n_line, n_bin) shapes of the lines of a family, one detected count each; None if it is not recorded.
+    """Return (n_line, n_bin) shapes of the lines of a family, one detected count each; None if no line is recorded.
 
-    Without lines, the shape is that of the template of the family.
+    If no lines are given, the template of the family is the only shape.
     """
     template = family_template(family, detector, axis, excitation_kev)
-    if template is None or not is_recorded(template.counts, rebin(template.counts)):
+    if template is None or not is_recorded(template.counts, bin_counts(template.counts)):
         return None
     if not energy_kev:
-        return rebin(template.counts)[None]
-    energy = np.asarray(energy_kev)
-    return np.asarray(rebin(response_matrix(detector, axis, energy)) / efficiency(detector, energy)[:, None])
+        return bin_counts(template.counts)[None]
+    energy_array_kev = np.asarray(energy_kev)
+    return np.asarray(
+        bin_counts(response_matrix(detector, axis, energy_array_kev)) / efficiency(detector, energy_array_kev)[:, None]
+    )
 
 
-def _family_lines(simulated: Sequence[LineCounts], family: str) -> tuple[Array, Array]:
+def _family_lines(simulations: Sequence[LineCounts], family: str) -> tuple[Array, Array]:
     """Return the (n_line,) energies, keV, and (n, n_line) counts of a family's lines in all simulations."""
     symbol, _, shell = family.partition("_")
-    line_data = []
-    for entry in simulated:
-        is_family = np.asarray([name == f"{symbol}_{shell[0]}" for name in entry.family])
+    energies_and_counts = []
+    for line_counts in simulations:
+        is_family = np.asarray([line_family == f"{symbol}_{shell[0]}" for line_family in line_counts.family])
         if len(shell) > 1:
-            is_family &= entry.shell == (SHELLS.index(shell) if shell in SHELLS else -1)
-        line_data.append((entry.energy_kev[is_family], entry.counts[:, is_family]))
-    energies = np.unique(np.concatenate([energy for energy, _ in line_data]))
-    all_counts = []
-    for energy, counts in line_data:
+            is_family &= line_counts.shell == (SHELLS.index(shell) if shell in SHELLS else -1)
+        energies_and_counts.append((line_counts.energy_kev[is_family], line_counts.counts[:, is_family]))
+    energies = np.unique(np.concatenate([energy_kev for energy_kev, _ in energies_and_counts]))
+    counts_by_simulation = []
+    for energy_kev, counts in energies_and_counts:
         aligned_counts = np.zeros((len(counts), energies.size))
-        aligned_counts[:, np.searchsorted(energies, energy)] = counts
-        all_counts.append(aligned_counts)
-    return energies, np.concatenate(all_counts)
+        aligned_counts[:, np.searchsorted(energies, energy_kev)] = counts
+        counts_by_simulation.append(aligned_counts)
+    return energies, np.concatenate(counts_by_simulation)

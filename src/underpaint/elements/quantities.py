@@ -1,9 +1,9 @@
 """Quantities from element areas by fundamental parameters: mass fractions in a layer, areal mass of a thin layer.
 
-The areas do not determine all parameters of the lines: binder and carbonates have no recorded lines ("dark matrix"),
-the thickness is unknown, and part of an element may be in lower layers. Random hypotheses are drawn for these
+The areas do not determine all parameters of a paint. Binder and carbonates have no recorded lines ("dark matrix"). The
+thickness is unknown, and part of an element may be in lower layers. Random hypotheses are drawn for the undetermined
 parameters. For each hypothesis, mass fractions are computed for which the forward model reproduces the measured areas
-(Sherman 1955 with enhancement, by fixed-point iteration); light elements are the remainder to one. The scale, counts
+(Sherman 1955 with enhancement, by fixed-point iteration). Light elements are the remainder to one. The scale, counts
 per unit of the model, is determined from the scattered tube radiation or from a standard. Hypotheses are weighted by
 their predictions for other lines of the same elements and for the sum of the fractions. The credible interval is that
 of the weighted hypotheses.
@@ -33,7 +33,7 @@ from underpaint.physics.materials import Layer, Stratigraphy, mass_fractions
 
 Array = NDArray[np.float64]
 
-KINDS = {
+QUANTITY_KINDS = {
     "mass_percent": (MASS_FRACTION, "one homogeneous layer"),
     "surface": (MASS_FRACTION, "uppermost paint"),
     "ug_cm2": (AREAL_MASS, "thin layer"),
@@ -46,37 +46,37 @@ MATRICES = {
 """Matrices: range of the oxidised fraction of elements, weights of dark compounds, and typical smallest dark fraction.
 
 Dark compounds have no recorded lines. The weights are those of a Dirichlet distribution. Paint typically has at least a
-fifth of binder; smaller fractions are increasingly improbable.
+fifth of binder. Smaller fractions are increasingly improbable.
 """
-OXYGEN = {
+OXYGEN_PER_ATOM = {
     "Na": 0.5, "Mg": 1.0, "Al": 1.5, "Si": 2.0, "P": 2.5, "S": 0.0, "Cl": 0.0, "K": 0.5, "Ti": 2.0, "V": 2.5,
     "Cr": 1.5, "Fe": 1.5, "Ga": 1.5, "Ge": 2.0, "As": 1.5, "Se": 0.0, "Br": 0.0, "Rb": 0.5, "Y": 1.5, "Zr": 2.0,
     "Nb": 2.5, "Mo": 3.0, "Ag": 0.5, "Sn": 2.0, "Sb": 2.0, "W": 3.0, "Au": 0.0, "Hg": 0.0, "Bi": 1.5, "Th": 2.0,
     "U": 2.67,
 }  # fmt: skip
 """Oxygen atoms per atom of an element in its common oxide; 1 for other elements."""
-SENSITIVITY_ERROR = {"K": 0.03, "L": 0.05, "M": 0.15}
+MODELLED_COUNTS_ERROR = {"K": 0.03, "L": 0.05, "M": 0.15}
 """Relative error of the modelled counts of a family, from atomic data and response, by shell."""
 SCALE_ERROR, TUBE_SCALE_ERROR = 0.1, 0.2
 """Relative error of the modelled ratio of scatter to fluorescence, and its value for a tube without ``line_factor``.
 
 Codes differ by a factor of 1.7 in the ratio of the anode's lines to the continuum (``physics.forward.source``).
 """
-DARK_SPREAD = 0.08
+MIN_DARK_FRACTION_SIGMA = 0.08
 """Standard deviation of the prior for dark fractions below the typical minimum, mass fraction."""
-DETECTED_SIGMAS = 3.0
+DETECTION_SIGMAS = 3.0
 N_CLASSES, N_HYPOTHESES = 24, 96
-_N_ROUNDS, _N_PIXEL_ROUNDS = 7, 5
-THICK_G_CM2 = 10.0
+_N_ITERATIONS, _N_PIXEL_ITERATIONS = 7, 5
+INFINITE_AREAL_DENSITY = 10.0
 _THICKNESS_UM = {"mass_percent": (50.0, np.inf), "surface": (5.0, 200.0)}
-_MIN_FRACTION, _MIN_DARK_FRACTION = 1e-7, 0.01
+_MIN_MASS_FRACTION, _MIN_DARK_FRACTION = 1e-7, 0.01
 _MIN_EFFECTIVE_HYPOTHESES = 16.0
-_STEP_FRACTION = 0.01
-_MIN_DETECTED_SHARE = 0.01
-"""Smallest fraction of pixels with an element for separate hypotheses on it beneath the uppermost paint."""
-_MIN_SCATTER, _MAX_SAMPLE_SIZE = 100.0, 16384
+_DERIVATIVE_STEP = 0.01
+_MIN_DETECTED_FRACTION = 0.01
+"""Smallest fraction of pixels with an element that has separate hypotheses for lower layers."""
+_MIN_SCATTER_COUNTS, _MAX_SAMPLE_SIZE = 100.0, 16384
 _SEED = 2
-_DETAIL = Detail(orders=2, weakest_exciting=5e-3)
+_TRANSPORT_DETAIL = Detail(orders=2, weakest_exciting=5e-3)
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ class QuantityRequest:
     def __post_init__(self) -> None:
         """Raise an error for invalid requests."""
         kind, matrix, thickness_um = self.kind, self.matrix, self.thickness_um
-        if kind not in KINDS:
-            raise SampleError(f"Cannot compute quantities {kind!r}: available are {', '.join(KINDS)}.")
+        if kind not in QUANTITY_KINDS:
+            raise SampleError(f"Cannot compute quantities {kind!r}: available are {', '.join(QUANTITY_KINDS)}.")
         if matrix not in MATRICES:
             raise SampleError(
                 f"Cannot compute quantities with the matrix {matrix!r}: available are {', '.join(MATRICES)}."
@@ -112,7 +112,7 @@ class QuantityRequest:
         if thickness_um is not None and not 0 < thickness_um[0] <= thickness_um[1]:
             raise SampleError(
                 f"Cannot compute quantities of a layer {thickness_um[0]:g} to {thickness_um[1]:g} um thick: the "
-                "thickness must be above 0, and the second number not below the first. Give it as (20, 100)."
+                "thickness must be above 0, and the second number not below the first. Give the range as (20, 100)."
             )
         if kind == "ug_cm2" and thickness_um is not None:
             raise SampleError(
@@ -129,15 +129,15 @@ class QuantityRequest:
             The scale is missing.
         """
         if self.kind == "ug_cm2" and (instrument is None or instrument.scale is None):
-            name = "not given" if instrument is None else instrument.name
+            instrument_name = "not given" if instrument is None else instrument.name
             raise InstrumentError(
-                f"Cannot give ug/cm2: the instrument {name!r} has no scale, without which areas are relative. Measure "
-                "a material of known composition and run `underpaint calibrate --standard FILE --composition ...`, or "
-                "ask for mass_percent."
+                f"Cannot give ug/cm2: the instrument {instrument_name!r} has no scale, so that areas are relative."
+                " Measure a material of known composition and run `underpaint calibrate --standard FILE --composition "
+                "...`, or ask for mass_percent."
             )
 
     def record(self) -> dict[str, Any]:
-        """Return the request as stored with results, JSON-serialisable; an infinite thickness becomes None."""
+        """Return the request as a JSON-serialisable dictionary; an infinite thickness becomes None."""
         limits_um = (
             None
             if self.thickness_um is None
@@ -169,8 +169,8 @@ def quantify(
     instrument : Instrument
         Source, geometry and detector, and ``scale`` if a standard was measured.
     kind : {"mass_percent", "surface", "ug_cm2"}
-        Mass per cent of a homogeneous layer, mass per cent of the uppermost paint (part of each element may lie
-        beneath), or areal mass of a thin layer, in ug/cm2.
+        Mass per cent of a homogeneous layer, mass per cent of the uppermost paint (part of each element may be in lower
+        layers), or areal mass of a thin layer, in ug/cm2.
     maps : Results, optional
         Element maps; by default they are fitted.
     matrix : {"paint", "oxides"}
@@ -183,8 +183,8 @@ def quantify(
     -------
     Results
         ``mass_fraction`` (%) or ``areal_mass`` (ug/cm2) of each element, with 90 % intervals. A lower limit of zero
-        means that only the upper limit is determined; NaN: no spectrum. Notes give the origin of the scale and the
-        assumptions.
+        means that only the upper limit is determined, and NaN that there is no spectrum. Notes give the origin of the
+        scale and the assumptions.
 
     Raises
     ------
@@ -208,34 +208,37 @@ def quantify(
             f"Cannot compute quantities: the scan has {scan.shape[0]} x {scan.shape[1]} pixels, the element maps have "
             f"{maps.shape[0]} x {maps.shape[1]}; give the maps of this scan."
         )
-    window = scatter_window(instrument, axis)
-    scatter = np.asarray(scan.counts[:, :, window].sum(axis=2).compute(), np.float64).ravel()
+    scatter_channels = scatter_window(instrument, axis)
+    scatter_counts = np.asarray(scan.counts[:, :, scatter_channels].sum(axis=2).compute(), np.float64).ravel()
     live_time_s = None if scan.live_time_s is None else np.asarray(scan.live_time_s, np.float64).ravel()
     area, sigma = (line_areas(maps, quantity_name) for quantity_name in ("area", "area_sigma"))
     quantifier = Quantifier(
-        maps.lines, area, sigma, scatter, instrument, axis,
-        kind=kind, matrix=matrix, thickness_um=thickness_um, seconds=live_time_s,
+        maps.lines, area, sigma, scatter_counts, instrument, axis,
+        kind=kind, matrix=matrix, thickness_um=thickness_um, live_times_s=live_time_s,
     )  # fmt: skip
     quantities = (
-        quantifier(area, sigma, scatter, live_time_s)
+        quantifier(area, sigma, scatter_counts, live_time_s)
         .astype(np.float32)
         .reshape(*scan.shape[:2], len(quantifier.elements), 3)
     )
-    quantity, sample = KINDS[kind]
+    quantity, sample_text = QUANTITY_KINDS[kind]
     settings = QuantityRequest(kind, matrix, thickness_um).record() | {
-        "sample": sample,
+        "sample": sample_text,
         "instrument": instrument.name,
         "families": list(quantifier.families),
     }
-    value, lower_limit, upper_limit = np.moveaxis(quantities, 3, 0)
+    central_value, lower_limit, upper_limit = np.moveaxis(quantities, 3, 0)
     detected = lower_limit > 0
     notes = quantifier.notes
-    if detected.any() and is_determined(quantity, Estimate(value, lower_limit, upper_limit))[detected].mean() < 0.5:
-        notes = (*notes, quantifier.wide_note)
+    if (
+        detected.any()
+        and is_determined(quantity, Estimate(central_value, lower_limit, upper_limit))[detected].mean() < 0.5
+    ):
+        notes = (*notes, quantifier.wide_interval_note)
     return Results.of_quantities(
         quantity,
         quantifier.elements,
-        value,
+        central_value,
         lower_limit,
         upper_limit,
         step_mm=scan.step_mm,
@@ -247,8 +250,8 @@ def quantify(
 def scatter_window(instrument: Instrument, axis: EnergyAxis) -> slice:
     """Return the channels in which scattered radiation is measured.
 
-    They are those of the Compton and Rayleigh peaks of the strongest high-energy source line. If the axis ends below
-    them, or the source has no such line, they are the continuum from 0.6 to 0.9 of the highest energy.
+    The channels contain the Compton and Rayleigh peaks of the strongest high-energy source line. If the axis ends below
+    these peaks, or the source has no such line, the continuum from 0.6 to 0.9 of the highest energy is used.
 
     Raises
     ------
@@ -258,7 +261,7 @@ def scatter_window(instrument: Instrument, axis: EnergyAxis) -> slice:
     energy_kev, photons, width_kev = source_spectrum(instrument)
     is_line = (width_kev == 0) & (energy_kev > 8.0) & (energy_kev < axis.stop_kev)
     if is_line.any():
-        # weighted by energy, so that K-alpha is selected rather than L lines
+        # lines are weighted by energy, so that K-alpha is selected rather than L lines
         line_kev = float(energy_kev[is_line][np.argmax(photons[is_line] * energy_kev[is_line])])
         compton_kev = float(compton_energy(np.array([line_kev]), instrument.geometry.scattering_angle_deg)[0])
         start_kev, stop_kev = 0.965 * compton_kev, 1.015 * line_kev
@@ -269,11 +272,11 @@ def scatter_window(instrument: Instrument, axis: EnergyAxis) -> slice:
             f"Cannot compute quantities: the spectra end at {axis.stop_kev:.1f} keV, and scattered tube radiation is "
             f"measured above {start_kev:.1f} keV. Correct the voltage of the instrument, or record higher energies."
         )
-    in_window = (axis.energy_kev >= start_kev) & (axis.energy_kev <= stop_kev)
-    return slice(int(np.flatnonzero(in_window)[0]), int(np.flatnonzero(in_window)[-1]) + 1)
+    is_in_window = (axis.energy_kev >= start_kev) & (axis.energy_kev <= stop_kev)
+    return slice(int(np.flatnonzero(is_in_window)[0]), int(np.flatnonzero(is_in_window)[-1]) + 1)
 
 
-class Response(NamedTuple):
+class ModelledCounts(NamedTuple):
     """Modelled counts of a batch of stratigraphies, on the scale of the model.
 
     Parameters
@@ -288,65 +291,67 @@ class Response(NamedTuple):
     scatter: Array
 
 
-def predicted(
+def predict_counts(
     stratigraphies: Sequence[Stratigraphy],
     instrument: Instrument,
     axis: EnergyAxis,
     families: Sequence[str],
-    window: slice,
-) -> Response:
+    scatter_channels: slice,
+) -> ModelledCounts:
     """Return the modelled counts of stratigraphies for line families, and in the scatter window."""
-    emission = emit(stratigraphies, instrument, detail=_DETAIL, workers=2, single=True)
+    emission = emit(stratigraphies, instrument, detail=_TRANSPORT_DETAIL, workers=2, single=True)
     detector, lines = instrument.detector, emission.lines
     is_family = np.stack([np.asarray([name == family for name in lines.family]) for family in families], axis=1)
-    detected = is_family * efficiency(detector, lines.energy_kev)[:, None]
+    detection_matrix = is_family * efficiency(detector, lines.energy_kev)[:, None]
 
     def window_counts(energy_kev: Array, width_kev: Array | float) -> Array:
         spread_kev = np.zeros(energy_kev.size) + np.asarray(width_kev) / np.sqrt(12.0)
-        return np.asarray(response_matrix(detector, axis, energy_kev, spread_kev)[:, window].sum(axis=1))
+        return np.asarray(response_matrix(detector, axis, energy_kev, spread_kev)[:, scatter_channels].sum(axis=1))
 
     scatter = (
         np.asarray(emission.line_photons) @ window_counts(lines.energy_kev, 0.0)
         + np.asarray(emission.coherent) @ window_counts(emission.source_kev, emission.width_kev)
         + np.asarray(emission.shifted) @ window_counts(emission.compton_kev, emission.compton_width_kev)
     )
-    return Response(np.asarray(emission.layer_photons, np.float64) @ detected, np.asarray(scatter, np.float64))
+    return ModelledCounts(
+        np.asarray(emission.layer_photons, np.float64) @ detection_matrix, np.asarray(scatter, np.float64)
+    )
 
 
 class _Hypotheses(NamedTuple):
-    """Hypotheses for parameters that the areas do not determine; the first has central values.
+    """Hypotheses for parameters that the areas do not determine; the first hypothesis has central values.
 
     Parameters
     ----------
-    oxidised : (n,) array
+    oxidised_fraction : (n,) array
         Oxidised fraction of the elements.
-    light : (n, n_light) array
+    light_fractions : (n, n_light) array
         Mass fractions of light elements in the dark compounds.
-    scale : (n,) array
+    scale_factor : (n,) array
         Factor for the scale.
-    error : (n, n_family) array
+    family_factors : (n, n_family) array
         Factor for the modelled counts of each family.
     thickness_um : (n,) array
         Thickness of the layer, in um.
-    beneath : (n, n_element) array
+    lower_fraction : (n, n_element) array
         Fraction of each element's counts from beneath the uppermost paint.
-    beneath_um : (n,) array
+    lower_thickness_um : (n,) array
         Thickness of the layer beneath, in um.
-    dark : (n,) array
+    dark_fraction : (n,) array
         Dark mass fraction of a thin layer.
-    ground : (n,) array
+    ground_areal_density : (n,) array
         Areal mass of the ground, in g/cm2.
     """
 
-    oxidised: Array
-    light: Array
-    scale: Array
-    error: Array
+    oxidised_fraction: Array
+    light_fractions: Array
+    scale_factor: Array
+    family_factors: Array
     thickness_um: Array
-    beneath: Array
-    beneath_um: Array
-    dark: Array
-    ground: Array
+    lower_fraction: Array
+    lower_thickness_um: Array
+    dark_fraction: Array
+    ground_areal_density: Array
 
 
 class _Solution(NamedTuple):
@@ -358,7 +363,7 @@ class _Solution(NamedTuple):
         Mass fractions, or areal masses in g/cm2.
     sensitivity : (n, n_element) array
         Modelled counts per amount.
-    beneath : (n, n_element) array
+    lower_fraction : (n, n_element) array
         Fraction of each element's counts from beneath the uppermost paint.
     scale, scatter, log_weight : (n,) arrays
         Scale, modelled scatter, and logarithm of the weight of the hypothesis.
@@ -366,14 +371,14 @@ class _Solution(NamedTuple):
 
     amount: Array
     sensitivity: Array
-    beneath: Array
+    lower_fraction: Array
     scale: Array
     scatter: Array
     log_weight: Array
 
 
 class Quantifier:
-    """Computes quantities of pixels from areas; it is prepared with a sample of the pixels of a scan.
+    """Computation of quantities from areas of pixels, prepared with a sample of the pixels of a scan.
 
     Parameters
     ----------
@@ -389,7 +394,7 @@ class Quantifier:
         Energy axis of the scan.
     kind, matrix, thickness_um
         See :func:`quantify`.
-    seconds : (n,) array, optional
+    live_times_s : (n,) array, optional
         Live times of the sample, in s.
     """
 
@@ -405,7 +410,7 @@ class Quantifier:
         kind: str = "mass_percent",
         matrix: str = "paint",
         thickness_um: tuple[float, float] | None = None,
-        seconds: Array | None = None,
+        live_times_s: Array | None = None,
         n_classes: int = N_CLASSES,
         n_hypotheses: int = N_HYPOTHESES,
     ) -> None:
@@ -419,22 +424,22 @@ class Quantifier:
             counts_per_scatter=1.0, error=SCALE_ERROR if is_excitation_known else TUBE_SCALE_ERROR
         )
         self._scale_error, self._min_typical_dark = max(self.scale.error, 0.03), MATRICES[matrix][2]
-        self._by_time = self.scale.counts_per_s is not None and seconds is not None
+        self._by_time = self.scale.counts_per_s is not None and live_times_s is not None
         if not self._by_time and self.scale.counts_per_scatter is None:
             raise InstrumentError(
                 f"Cannot compute quantities: the scale of the instrument {instrument.name!r} is per second, and the "
                 "scan has no live times. Measure the standard again with `underpaint calibrate --standard`."
             )
         self._names = tuple(names)
-        valid = np.isfinite(area).all(axis=1) & (scatter > 0)
-        if self._by_time and seconds is not None:
-            valid &= seconds > 0
-        if scatter[valid].sum() < _MIN_SCATTER:
+        is_valid = np.isfinite(area).all(axis=1) & (scatter > 0)
+        if self._by_time and live_times_s is not None:
+            is_valid &= live_times_s > 0
+        if scatter[is_valid].sum() < _MIN_SCATTER_COUNTS:
             raise CoverageError(
-                f"Cannot compute quantities: {scatter[valid].sum():.0f} counts of scattered tube radiation were "
-                f"recorded, at least {_MIN_SCATTER:.0f} are needed. Check the energy axis."
+                f"Cannot compute quantities: {scatter[is_valid].sum():.0f} counts of scattered tube radiation were "
+                f"recorded, at least {_MIN_SCATTER_COUNTS:.0f} are needed. Check the energy axis."
             )
-        sample_rows = np.flatnonzero(valid)
+        sample_rows = np.flatnonzero(is_valid)
         sample_rows = sample_rows[
             np.sort(np.random.default_rng(_SEED).permutation(len(sample_rows))[:_MAX_SAMPLE_SIZE])
         ]
@@ -446,19 +451,19 @@ class Quantifier:
             )
         self.families = tuple(self._names[index] for index in self._main)
         self._oxygen = np.asarray(
-            [OXYGEN.get(symbol, 1.0) * atomic_weight("O") / atomic_weight(symbol) for symbol in self.elements]
+            [OXYGEN_PER_ATOM.get(symbol, 1.0) * atomic_weight("O") / atomic_weight(symbol) for symbol in self.elements]
         )
-        factors = [self.scale.factor(name) for name in self._names]
-        self._factor = np.asarray([factor for factor, _ in factors])
+        factors_and_errors = [self.scale.factor(name) for name in self._names]
+        self._factor = np.asarray([factor for factor, _ in factors_and_errors])
         self._family_error = np.asarray(
             [
                 error if name in self.scale.families else float(np.hypot(error, _model_error(name)))
-                for name, (_, error) in zip(self._names, factors, strict=True)
+                for name, (_, error) in zip(self._names, factors_and_errors, strict=True)
             ]
         )
-        detected = area[:, self._main] > DETECTED_SIGMAS * sigma[:, self._main]
+        is_detected = area[:, self._main] > DETECTION_SIGMAS * sigma[:, self._main]
         self._detected_elements = np.flatnonzero(
-            detected.mean(axis=0) > min(_MIN_DETECTED_SHARE, detected.mean(axis=0).max() / 2)
+            is_detected.mean(axis=0) > min(_MIN_DETECTED_FRACTION, is_detected.mean(axis=0).max() / 2)
         )
         self._detected_elements = (
             self._detected_elements if self._detected_elements.size else np.arange(len(self.elements))
@@ -466,33 +471,37 @@ class Quantifier:
         self._hypotheses = self._draw_hypotheses(matrix, thickness_um, n_hypotheses)
         self.notes = self._make_notes(matrix, thickness_um)
 
-        coordinates = _class_coordinates(area, scatter)
-        n_classes = min(n_classes, len(np.unique(coordinates, axis=0)))
+        class_coordinates = _class_coordinates(area, scatter)
+        n_classes = min(n_classes, len(np.unique(class_coordinates, axis=0)))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # a class may stay empty
-            centres, labels = kmeans2(coordinates, n_classes, minit="++", rng=np.random.default_rng(_SEED))
-        class_labels = np.unique(labels)
-        self._centres = centres[class_labels]
-        live_time_s = np.ones(len(area)) if not self._by_time or seconds is None else seconds[sample_rows]
+            warnings.simplefilter("ignore", UserWarning)  # k-means warns of empty classes
+            class_centres, pixel_classes = kmeans2(
+                class_coordinates, n_classes, minit="++", rng=np.random.default_rng(_SEED)
+            )
+        class_labels = np.unique(pixel_classes)
+        self._centres = class_centres[class_labels]
+        live_time_s = np.ones(len(area)) if not self._by_time or live_times_s is None else live_times_s[sample_rows]
         # the mean deviation is used, since interference is the same in all pixels of a class
         class_means = [
-            [np.mean(values[labels == index], axis=0) for index in class_labels]
+            [np.mean(values[pixel_classes == index], axis=0) for index in class_labels]
             for values in (area, sigma, scatter, live_time_s)
         ]
         self._prepare_classes(*(np.asarray(values) for values in class_means))
 
-    def __call__(self, area: Array, sigma: Array, scatter: Array, seconds: Array | None = None) -> Array:
+    def __call__(self, area: Array, sigma: Array, scatter: Array, live_times_s: Array | None = None) -> Array:
         """Return (n, n_element, 3) values, lower and upper limits (90 % interval); NaN without a spectrum."""
         quantities = np.full((len(area), len(self.elements), 3), np.nan)
-        valid = np.isfinite(area).all(axis=1) & (scatter > 0)
-        if self._by_time and seconds is not None:
-            valid &= seconds > 0
-        coordinates = _class_coordinates(area[valid], scatter[valid])
-        labels = np.argmin((self._centres**2).sum(axis=1) - 2.0 * coordinates @ self._centres.T, axis=1)
-        valid_rows = np.flatnonzero(valid)
-        for index in np.unique(labels):
-            class_rows = valid_rows[labels == index]
-            live_time_s = np.ones(len(class_rows)) if not self._by_time or seconds is None else seconds[class_rows]
+        is_valid = np.isfinite(area).all(axis=1) & (scatter > 0)
+        if self._by_time and live_times_s is not None:
+            is_valid &= live_times_s > 0
+        class_coordinates = _class_coordinates(area[is_valid], scatter[is_valid])
+        pixel_classes = np.argmin((self._centres**2).sum(axis=1) - 2.0 * class_coordinates @ self._centres.T, axis=1)
+        valid_rows = np.flatnonzero(is_valid)
+        for index in np.unique(pixel_classes):
+            class_rows = valid_rows[pixel_classes == index]
+            live_time_s = (
+                np.ones(len(class_rows)) if not self._by_time or live_times_s is None else live_times_s[class_rows]
+            )
             quantities[class_rows] = self._pixel_quantities(
                 index, area[class_rows], sigma[class_rows], scatter[class_rows], live_time_s
             )
@@ -500,7 +509,9 @@ class Quantifier:
 
     def _select_families(self, sigma: Array) -> tuple[tuple[str, ...], list[int], list[int]]:
         """Return the elements, the index of the most precise family of each, and the indices of other families."""
-        excluded = {"Ar"} if self.instrument.source_spectrum is not None else {"Ar", self.instrument.tube.anode}
+        excluded_elements = (
+            {"Ar"} if self.instrument.source_spectrum is not None else {"Ar", self.instrument.tube.anode}
+        )
         symbols = [name.partition("_")[0] for name in self._names]
         fractions = dict.fromkeys(sorted(set(symbols)), 1e-4)
         light_fractions = {
@@ -508,29 +519,33 @@ class Quantifier:
         }
         for name, fraction in light_fractions.items():
             fractions[name] = fractions.get(name, 0.0) + fraction
-        layer = Layer(fractions, 1.0, 1e4 * THICK_G_CM2)
-        counts = predicted([Stratigraphy((layer,))], self.instrument, self.axis, self._names, self.window).counts[0, 0]
+        layer = Layer(fractions, 1.0, 1e4 * INFINITE_AREAL_DENSITY)
+        counts = predict_counts([Stratigraphy((layer,))], self.instrument, self.axis, self._names, self.window).counts[
+            0, 0
+        ]
         # families of a single shell, ``Pb_L3``, are not modelled
-        usable = [
+        usable_indices = [
             index
             for index, name in enumerate(self._names)
-            if symbols[index] not in excluded and name[-1] in SENSITIVITY_ERROR and counts[index] > 0
+            if symbols[index] not in excluded_elements and name[-1] in MODELLED_COUNTS_ERROR and counts[index] > 0
         ]
-        precision = counts / np.maximum(sigma, 1e-9) * [SENSITIVITY_ERROR["K"] / _model_error(n) for n in self._names]
+        relative_precision = (
+            counts / np.maximum(sigma, 1e-9) * [MODELLED_COUNTS_ERROR["K"] / _model_error(n) for n in self._names]
+        )
         best_family: dict[str, int] = {}
-        for index in sorted(usable, key=lambda index: float(precision[index])):
+        for index in sorted(usable_indices, key=lambda index: float(relative_precision[index])):
             best_family[symbols[index]] = index
         elements = tuple(sorted(best_family, key=atomic_number))
         main_families = [best_family[element] for element in elements]
-        return elements, main_families, [index for index in usable if index not in main_families]
+        return elements, main_families, [index for index in usable_indices if index not in main_families]
 
     # -- hypotheses ----------------------------------------------------------------------------------------------
 
     def _draw_hypotheses(self, matrix: str, thickness_um: tuple[float, float] | None, n: int) -> _Hypotheses:
-        """Return random hypotheses with evenly distributed parameters (Latin hypercube); the first is central."""
-        from scipy.stats import qmc  # takes a third of a second to import
+        """Return random hypotheses, the first with central values (Latin hypercube: evenly distributed parameters)."""
+        from scipy.stats import qmc  # importing scipy.stats takes a third of a second
 
-        (min_oxidised, max_oxidised), compound_weights, _ = MATRICES[matrix]
+        (min_oxidised_fraction, max_oxidised_fraction), compound_weights, _ = MATRICES[matrix]
         light_weights = {
             name: weight
             for name, weight in compound_weights.items()
@@ -538,270 +553,322 @@ class Quantifier:
         }
         self._light = tuple(sorted({symbol for name in light_weights for symbol in mass_fractions(name)}))
         n_family, n_element = len(self._names), len(self.elements)
-        sampler = qmc.LatinHypercube(
+        hypercube = qmc.LatinHypercube(
             6 + len(light_weights) + n_family + 2 * n_element, rng=np.random.default_rng(_SEED)
         )
-        samples = sampler.random(n)
-        samples[0] = 0.5
-        scalar_draws, shares, error_draws, layer_draws, share_draws = np.split(
-            samples, np.cumsum([6, len(light_weights), n_family, n_element]), axis=1
+        hypercube_samples = hypercube.random(n)
+        hypercube_samples[0] = 0.5
+        scalar_draws, compound_fractions, error_draws, layer_draws, fraction_draws = np.split(
+            hypercube_samples, np.cumsum([6, len(light_weights), n_family, n_element]), axis=1
         )
-        shares = gammaincinv(np.asarray(list(light_weights.values())), shares)
-        shares /= shares.sum(axis=1, keepdims=True)
-        min_um, max_um = thickness_um or _THICKNESS_UM.get(self.kind, (1.0, np.inf))
+        compound_fractions = gammaincinv(np.asarray(list(light_weights.values())), compound_fractions)
+        compound_fractions /= compound_fractions.sum(axis=1, keepdims=True)
+        min_thickness_um, max_thickness_um = thickness_um or _THICKNESS_UM.get(self.kind, (1.0, np.inf))
         # the inverse thickness is uniform, which includes infinity
         thickness_um_draws = (
-            min_um * (max_um / min_um) ** scalar_draws[:, 2]
-            if np.isfinite(max_um)
-            else min_um / np.maximum(1.0 - scalar_draws[:, 2], 1e-9)
+            min_thickness_um * (max_thickness_um / min_thickness_um) ** scalar_draws[:, 2]
+            if np.isfinite(max_thickness_um)
+            else min_thickness_um / np.maximum(1.0 - scalar_draws[:, 2], 1e-9)
         )
-        beneath = _random_beneath(layer_draws, share_draws, self._detected_elements) * (self.kind == "surface")
+        lower_fraction = _draw_lower_fractions(layer_draws, fraction_draws, self._detected_elements) * (
+            self.kind == "surface"
+        )
         return _Hypotheses(
-            oxidised=min_oxidised + (max_oxidised - min_oxidised) * np.clip(1.6 * scalar_draws[:, 0] - 0.3, 0.0, 1.0),
-            light=shares
+            oxidised_fraction=min_oxidised_fraction
+            + (max_oxidised_fraction - min_oxidised_fraction) * np.clip(1.6 * scalar_draws[:, 0] - 0.3, 0.0, 1.0),
+            light_fractions=compound_fractions
             @ [[mass_fractions(name).get(symbol, 0.0) for symbol in self._light] for name in light_weights],
-            scale=np.exp(self._scale_error * ndtri(scalar_draws[:, 1])),
-            error=np.exp(self._family_error * ndtri(error_draws)),
+            scale_factor=np.exp(self._scale_error * ndtri(scalar_draws[:, 1])),
+            family_factors=np.exp(self._family_error * ndtri(error_draws)),
             thickness_um=thickness_um_draws,
-            beneath=beneath,
-            beneath_um=30.0 * 10.0 ** scalar_draws[:, 3],
-            dark=0.05 + 0.4 * scalar_draws[:, 4],
-            ground=0.01 * 50.0 ** scalar_draws[:, 5],
+            lower_fraction=lower_fraction,
+            lower_thickness_um=30.0 * 10.0 ** scalar_draws[:, 3],
+            dark_fraction=0.05 + 0.4 * scalar_draws[:, 4],
+            ground_areal_density=0.01 * 50.0 ** scalar_draws[:, 5],
         )
 
     def _add_similar_hypotheses(self, log_weights: Sequence[Array]) -> None:
-        """Add hypotheses for each class, with thickness and layers beneath similar to hypotheses that fit the class."""
+        """Add hypotheses for each class, with thickness and lower layers similar to hypotheses that fit the class."""
         rng, hypotheses, n = np.random.default_rng(_SEED + 1), self._hypotheses, len(log_weights[0])
-        parents = np.concatenate([rng.choice(n, n, p=_tempered_weights(log_weight)) for log_weight in log_weights])
-        permuted = np.concatenate([rng.permutation(n) for _ in log_weights])
-        beneath = hypotheses.beneath[parents]
-        is_changed = rng.uniform(size=beneath.shape) < 0.5 / beneath.shape[1]
-        new_hypotheses = _Hypotheses(*(values[permuted] for values in hypotheses))._replace(
-            thickness_um=hypotheses.thickness_um[parents] * np.exp(0.3 * rng.standard_normal(parents.size)),
-            beneath=np.where(is_changed, 1.0 - beneath, beneath),
-            beneath_um=hypotheses.beneath_um[parents],
+        parent_indices = np.concatenate(
+            [rng.choice(n, n, p=_tempered_weights(log_weight)) for log_weight in log_weights]
         )
-        self._hypotheses = _Hypotheses(*(np.concatenate(pair) for pair in zip(hypotheses, new_hypotheses, strict=True)))
+        permuted_indices = np.concatenate([rng.permutation(n) for _ in log_weights])
+        lower_fraction = hypotheses.lower_fraction[parent_indices]
+        is_changed = rng.uniform(size=lower_fraction.shape) < 0.5 / lower_fraction.shape[1]
+        new_hypotheses = _Hypotheses(
+            *(hypothesis_values[permuted_indices] for hypothesis_values in hypotheses)
+        )._replace(
+            thickness_um=hypotheses.thickness_um[parent_indices]
+            * np.exp(0.3 * rng.standard_normal(parent_indices.size)),
+            lower_fraction=np.where(is_changed, 1.0 - lower_fraction, lower_fraction),
+            lower_thickness_um=hypotheses.lower_thickness_um[parent_indices],
+        )
+        self._hypotheses = _Hypotheses(
+            *(np.concatenate(hypothesis_arrays) for hypothesis_arrays in zip(hypotheses, new_hypotheses, strict=True))
+        )
 
     # -- classes -------------------------------------------------------------------------------------------------
 
-    def _prepare_classes(self, area: Array, sigma: Array, scatter: Array, seconds: Array) -> None:
+    def _prepare_classes(self, area: Array, sigma: Array, scatter: Array, live_times_s: Array) -> None:
         """Solve all classes for all hypotheses, and store the values that are needed for pixels."""
-        n_class, n = len(area), len(self._hypotheses.scale)
-        classes, hypothesis = np.repeat(np.arange(n_class), n), np.tile(np.arange(n), n_class)
+        n_class, n = len(area), len(self._hypotheses.scale_factor)
+        class_index, hypothesis_index = np.repeat(np.arange(n_class), n), np.tile(np.arange(n), n_class)
 
-        def solve(classes: NDArray[np.intp], hypothesis: NDArray[np.intp]) -> _Solution:
-            return self._solve_amounts(area[classes], sigma[classes], scatter[classes], seconds[classes], hypothesis)
+        def solve_systems(class_index: NDArray[np.intp], hypothesis_index: NDArray[np.intp]) -> _Solution:
+            return self._solve_amounts(
+                area[class_index], sigma[class_index], scatter[class_index], live_times_s[class_index], hypothesis_index
+            )
 
-        solution = solve(classes, hypothesis)
+        solution = solve_systems(class_index, hypothesis_index)
         if self.kind == "surface":
-            # few hypotheses on layers beneath fit a class: more are drawn near those that fit
-            self._add_similar_hypotheses([solution.log_weight[classes == index] for index in range(n_class)])
+            # few hypotheses on lower layers fit a class, so more are drawn near those that fit
+            self._add_similar_hypotheses([solution.log_weight[class_index == index] for index in range(n_class)])
             added_hypotheses = n + np.arange(n_class * n)
-            added_solution = solve(classes, added_hypotheses)
-            solution = _Solution(*(np.concatenate(pair) for pair in zip(solution, added_solution, strict=True)))
-            classes, hypothesis = np.tile(classes, 2), np.concatenate([hypothesis, added_hypotheses])
-        self._base = _Solution(*(values[hypothesis == 0] for values in solution))
+            added_solution = solve_systems(class_index, added_hypotheses)
+            solution = _Solution(
+                *(np.concatenate(solution_arrays) for solution_arrays in zip(solution, added_solution, strict=True))
+            )
+            class_index, hypothesis_index = (
+                np.tile(class_index, 2),
+                np.concatenate([hypothesis_index, added_hypotheses]),
+            )
+        self._base = _Solution(*(solution_values[hypothesis_index == 0] for solution_values in solution))
         self._slopes = self._log_derivatives()
         self._ratio = np.empty((n_class, len(self.elements), 3))
         for index in range(n_class):
-            in_class = classes == index
-            weight = _tempered_weights(solution.log_weight[in_class])
-            ratios = solution.amount[in_class] / np.maximum(self._base.amount[index], 1e-300)
-            for element, beneath_share in enumerate(solution.beneath[in_class].T):
-                is_beneath = beneath_share > 0.5
-                is_mixed = is_beneath.any() and not is_beneath.all()
+            is_in_class = class_index == index
+            hypothesis_weight = _tempered_weights(solution.log_weight[is_in_class])
+            ratios = solution.amount[is_in_class] / np.maximum(self._base.amount[index], 1e-300)
+            for element, lower_layer_fraction in enumerate(solution.lower_fraction[is_in_class].T):
+                is_in_lower_layer = lower_layer_fraction > 0.5
+                has_both_hypotheses = is_in_lower_layer.any() and not is_in_lower_layer.all()
                 element_weight = (
-                    _equal_prior_weights(weight, solution.log_weight[in_class], is_beneath) if is_mixed else weight
+                    _equal_prior_weights(hypothesis_weight, solution.log_weight[is_in_class], is_in_lower_layer)
+                    if has_both_hypotheses
+                    else hypothesis_weight
                 )
                 self._ratio[index, element] = _quantiles(ratios[:, element], element_weight)
 
     def _solve_amounts(
-        self, area: Array, sigma: Array, scatter: Array, seconds: Array, hypothesis: NDArray[np.intp]
+        self, area: Array, sigma: Array, scatter: Array, live_times_s: Array, hypothesis_index: NDArray[np.intp]
     ) -> _Solution:
         """Return the amounts for which the model reproduces the areas of the main families, for each hypothesis."""
-        main, hypotheses = self._main, self._hypotheses
+        main_families, hypotheses = self._main, self._hypotheses
         min_area = 1e-4 * np.maximum(area, 0.0).sum(axis=1, keepdims=True)
-        target = np.maximum(area, np.maximum(min_area, 0.1 * sigma)) / self._factor
-        oxygen = hypotheses.oxidised[hypothesis, None] * self._oxygen
-        share = target[:, main] / target[:, main].sum(axis=1, keepdims=True)
-        amount = 0.5 * share / (share * (1.0 + oxygen)).sum(axis=1, keepdims=True)
+        target_counts = np.maximum(area, np.maximum(min_area, 0.1 * sigma)) / self._factor
+        oxygen = hypotheses.oxidised_fraction[hypothesis_index, None] * self._oxygen
+        relative_counts = target_counts[:, main_families] / target_counts[:, main_families].sum(axis=1, keepdims=True)
+        amount = 0.5 * relative_counts / (relative_counts * (1.0 + oxygen)).sum(axis=1, keepdims=True)
         if self.kind == "ug_cm2":
             amount = 1e-4 * amount
-        beneath = amount * hypotheses.beneath[hypothesis]
-        total = np.ones(len(area))
-        for round_index in range(_N_ROUNDS + 1):
-            predicted_counts = predicted(
-                [self._stratigraphy(*row) for row in zip(amount, beneath, oxygen, hypothesis, strict=True)],
+        lower_amount = amount * hypotheses.lower_fraction[hypothesis_index]
+        amount_sum = np.ones(len(area))
+        for iteration in range(_N_ITERATIONS + 1):
+            predicted_counts = predict_counts(
+                list(map(self._make_stratigraphy, amount, lower_amount, oxygen, hypothesis_index)),
                 self.instrument, self.axis, self._names, self.window,
             )  # fmt: skip
-            counts = predicted_counts.counts * hypotheses.error[hypothesis, None]
-            upper_counts, lower_counts = counts[:, 0][:, main], counts[:, 1:].sum(axis=1)[:, main]
-            scale = self._count_scale(scatter, predicted_counts.scatter, seconds) * hypotheses.scale[hypothesis]
+            counts = predicted_counts.counts * hypotheses.family_factors[hypothesis_index, None]
+            upper_counts, lower_counts = counts[:, 0][:, main_families], counts[:, 1:].sum(axis=1)[:, main_families]
+            scale = (
+                self._count_scale(scatter, predicted_counts.scatter, live_times_s)
+                * hypotheses.scale_factor[hypothesis_index]
+            )
             sensitivity = upper_counts / np.maximum(amount, 1e-300)
-            if round_index == _N_ROUNDS:
+            if iteration == _N_ITERATIONS:
                 break
-            upper_target = np.maximum(target[:, main] - scale[:, None] * lower_counts, 1e-3 * target[:, main])
+            upper_target = np.maximum(
+                target_counts[:, main_families] - scale[:, None] * lower_counts, 1e-3 * target_counts[:, main_families]
+            )
             amount = np.clip(
                 upper_target / (scale[:, None] * np.maximum(sensitivity, 1e-300)), 0.1 * amount, 10.0 * amount
             )
             if self.kind != "ug_cm2":
-                amount, total = _normalised(amount, oxygen)
-            if hypotheses.beneath.any():
-                beneath_factor = (
-                    hypotheses.beneath[hypothesis] * target[:, main] / np.maximum(scale[:, None] * lower_counts, 1e-300)
+                amount, amount_sum = _normalise_amounts(amount, oxygen)
+            if hypotheses.lower_fraction.any():
+                lower_factor = (
+                    hypotheses.lower_fraction[hypothesis_index]
+                    * target_counts[:, main_families]
+                    / np.maximum(scale[:, None] * lower_counts, 1e-300)
                 )
-                beneath = np.maximum(beneath, _MIN_FRACTION * (hypotheses.beneath[hypothesis] > 0)) * np.clip(
-                    beneath_factor, 0.1, 10.0
-                )
-                beneath, _ = _normalised(beneath, oxygen, 0.15)
-        log_weight = -0.5 * (np.log(np.maximum(total, 1.0)) / self._scale_error) ** 2
+                lower_amount = np.maximum(
+                    lower_amount, _MIN_MASS_FRACTION * (hypotheses.lower_fraction[hypothesis_index] > 0)
+                ) * np.clip(lower_factor, 0.1, 10.0)
+                lower_amount, _ = _normalise_amounts(lower_amount, oxygen, 0.15)
+        log_weight = -0.5 * (np.log(np.maximum(amount_sum, 1.0)) / self._scale_error) ** 2
         if self.kind != "ug_cm2":
             dark_fraction = 1.0 - (amount * (1.0 + oxygen)).sum(axis=1)
-            log_weight -= 0.5 * (np.maximum(self._min_typical_dark - dark_fraction, 0.0) / DARK_SPREAD) ** 2
-        # layers beneath cannot contribute more counts than detected
-        excess = np.log(np.maximum(scale[:, None] * lower_counts / target[:, main], 1.0))
-        log_weight -= 0.5 * ((excess / 0.1) ** 2 * (area[:, main] > DETECTED_SIGMAS * sigma[:, main])).sum(axis=1)
+            log_weight -= 0.5 * (np.maximum(self._min_typical_dark - dark_fraction, 0.0) / MIN_DARK_FRACTION_SIGMA) ** 2
+        # lower layers cannot contribute more counts than detected
+        log_excess = np.log(np.maximum(scale[:, None] * lower_counts / target_counts[:, main_families], 1.0))
+        log_weight -= 0.5 * (
+            (log_excess / 0.1) ** 2 * (area[:, main_families] > DETECTION_SIGMAS * sigma[:, main_families])
+        ).sum(axis=1)
         predicted_total = scale[:, None] * counts.sum(axis=1)
         # the prediction has the relative error of the main family, which is large for nearly absent elements
-        uncertain_counts = target[:, main] - area[:, main] / self._factor[main]
-        relative_error = np.maximum(sigma[:, main] / self._factor[main], uncertain_counts) / target[:, main]
+        uncertain_counts = target_counts[:, main_families] - area[:, main_families] / self._factor[main_families]
+        relative_error = (
+            np.maximum(sigma[:, main_families] / self._factor[main_families], uncertain_counts)
+            / target_counts[:, main_families]
+        )
         for index in self._other:
             element = self.elements.index(self._names[index].partition("_")[0])
             error = _model_error(self._names[index]) * np.maximum(area[:, index], predicted_total[:, index])
             prediction_error = predicted_total[:, index] * relative_error[:, element]
             residual = area[:, index] / self._factor[index] - predicted_total[:, index]
             log_weight -= 0.5 * residual**2 / (sigma[:, index] ** 2 + error**2 + prediction_error**2)
-        beneath = scale[:, None] * lower_counts / target[:, main]
-        return _Solution(amount, sensitivity, beneath, scale, predicted_counts.scatter, log_weight)
+        lower_amount = scale[:, None] * lower_counts / target_counts[:, main_families]
+        return _Solution(amount, sensitivity, lower_amount, scale, predicted_counts.scatter, log_weight)
 
-    def _count_scale(self, scatter: Array, modelled: Array, seconds: Array) -> Array:
+    def _count_scale(self, scatter: Array, modelled_scatter: Array, live_times_s: Array) -> Array:
         """Return the ratio of measured to modelled counts."""
         if self._by_time and self.scale.counts_per_s is not None:
-            return self.scale.counts_per_s * seconds
-        return scatter / modelled * (self.scale.counts_per_scatter or 1.0)
+            return self.scale.counts_per_s * live_times_s
+        return scatter / modelled_scatter * (self.scale.counts_per_scatter or 1.0)
 
-    def _stratigraphy(self, amount: Array, beneath: Array, oxygen: Array, hypothesis: int) -> Stratigraphy:
+    def _make_stratigraphy(
+        self, amount: Array, lower_amount: Array, oxygen: Array, hypothesis_index: int
+    ) -> Stratigraphy:
         hypotheses = self._hypotheses
-        light, dark_fraction = (
-            dict(zip(self._light, hypotheses.light[hypothesis].tolist(), strict=True)),
-            float(hypotheses.dark[hypothesis]),
+        light_fractions, dark_fraction = (
+            dict(zip(self._light, hypotheses.light_fractions[hypothesis_index].tolist(), strict=True)),
+            float(hypotheses.dark_fraction[hypothesis_index]),
         )
-        ground = Layer(
-            light, 1.0, 1e4 * (THICK_G_CM2 if self.kind == "ug_cm2" else float(hypotheses.ground[hypothesis]))
+        ground_layer = Layer(
+            light_fractions,
+            1.0,
+            1e4
+            * (
+                INFINITE_AREAL_DENSITY
+                if self.kind == "ug_cm2"
+                else float(hypotheses.ground_areal_density[hypothesis_index])
+            ),
         )
         if self.kind == "ug_cm2":
             areal_density = float((amount * (1.0 + oxygen)).sum() / (1.0 - dark_fraction))
-            return Stratigraphy((self._make_layer(amount / areal_density, oxygen, light, areal_density), ground))
-        areal_density = _areal_density(float(hypotheses.thickness_um[hypothesis]), amount, oxygen)
-        upper_layer = self._make_layer(amount, oxygen, light, areal_density)
+            return Stratigraphy(
+                (self._make_layer(amount / areal_density, oxygen, light_fractions, areal_density), ground_layer)
+            )
+        areal_density = _areal_density(float(hypotheses.thickness_um[hypothesis_index]), amount, oxygen)
+        upper_layer = self._make_layer(amount, oxygen, light_fractions, areal_density)
         if self.kind == "surface":
             lower_layer = self._make_layer(
-                beneath, oxygen, light, _areal_density(float(hypotheses.beneath_um[hypothesis]), beneath, oxygen)
+                lower_amount,
+                oxygen,
+                light_fractions,
+                _areal_density(float(hypotheses.lower_thickness_um[hypothesis_index]), lower_amount, oxygen),
             )
-            return Stratigraphy((upper_layer, lower_layer, ground))
-        return Stratigraphy((upper_layer,) if areal_density >= THICK_G_CM2 else (upper_layer, ground))
+            return Stratigraphy((upper_layer, lower_layer, ground_layer))
+        return Stratigraphy((upper_layer,) if areal_density >= INFINITE_AREAL_DENSITY else (upper_layer, ground_layer))
 
-    def _make_layer(self, amount: Array, oxygen: Array, light: Mapping[str, float], areal_density: float) -> Layer:
+    def _make_layer(
+        self, amount: Array, oxygen: Array, light_fractions: Mapping[str, float], areal_density: float
+    ) -> Layer:
         dark_fraction = max(1.0 - float((amount * (1.0 + oxygen)).sum()), 0.0)
-        fractions = {name: dark_fraction * share for name, share in light.items()}
+        fractions = {name: dark_fraction * element_fraction for name, element_fraction in light_fractions.items()}
         for name, fraction in zip(self.elements, amount, strict=True):
             fractions[name] = fractions.get(name, 0.0) + float(fraction)
         fractions["O"] = fractions.get("O", 0.0) + float(amount @ oxygen)
-        total = sum(fractions.values())
-        return Layer({name: fraction / total for name, fraction in fractions.items()}, 1.0, 1e4 * areal_density)
+        fraction_sum = sum(fractions.values())
+        return Layer({name: fraction / fraction_sum for name, fraction in fractions.items()}, 1.0, 1e4 * areal_density)
 
     def _log_derivatives(self) -> tuple[Array, Array]:
-        """Return the derivatives with respect to the amounts: of log sensitivity and of log scatter.
+        """Return the derivatives of log sensitivity and of log scatter with respect to the amounts.
 
         The first array is (n_class, n_element, n_element).
         """
-        base, n = self._base, len(self.elements)
-        oxygen = self._hypotheses.oxidised[0] * self._oxygen
-        unit_amount = 1.0 if self.kind != "ug_cm2" else 0.1 * base.amount.sum(axis=1, keepdims=True)[:, :, None]
-        changed_amount = base.amount[:, None, :] + _STEP_FRACTION * unit_amount * np.eye(n)
+        base_solution, n = self._base, len(self.elements)
+        oxygen = self._hypotheses.oxidised_fraction[0] * self._oxygen
+        unit_amount = (
+            1.0 if self.kind != "ug_cm2" else 0.1 * base_solution.amount.sum(axis=1, keepdims=True)[:, :, None]
+        )
+        changed_amount = base_solution.amount[:, None, :] + _DERIVATIVE_STEP * unit_amount * np.eye(n)
         flat_amount = changed_amount.reshape(-1, n)
         if self.kind != "ug_cm2":
-            flat_amount, _ = _normalised(flat_amount, oxygen)
+            flat_amount, _ = _normalise_amounts(flat_amount, oxygen)
         changed_amount = flat_amount.reshape(changed_amount.shape)
-        zeros = np.zeros(n)
-        counts = predicted(
-            [self._stratigraphy(row, zeros, oxygen, 0) for row in (*flat_amount, *base.amount)],
+        no_lower_amount = np.zeros(n)
+        counts = predict_counts(
+            [self._make_stratigraphy(row, no_lower_amount, oxygen, 0) for row in (*flat_amount, *base_solution.amount)],
             self.instrument, self.axis, self._names, self.window,
         )  # fmt: skip
-        counts = Response(np.maximum(counts.counts[:, 0][:, self._main], 1e-300), counts.scatter)
+        counts = ModelledCounts(np.maximum(counts.counts[:, 0][:, self._main], 1e-300), counts.scatter)
         sensitivity = np.log(
             counts.counts[: len(flat_amount)].reshape(changed_amount.shape) / np.maximum(changed_amount, 1e-300)
         )
-        base_sensitivity = np.log(counts.counts[len(flat_amount) :] / np.maximum(base.amount, 1e-300))
+        base_sensitivity = np.log(counts.counts[len(flat_amount) :] / np.maximum(base_solution.amount, 1e-300))
         scatter, base_scatter = (
             np.log(counts.scatter[: len(flat_amount)].reshape(-1, n)),
             np.log(counts.scatter[len(flat_amount) :]),
         )
-        step = np.broadcast_to(
-            _STEP_FRACTION * unit_amount * np.ones((len(base.amount), n, 1)), (len(base.amount), n, 1)
+        amount_step = np.broadcast_to(
+            _DERIVATIVE_STEP * unit_amount * np.ones((len(base_solution.amount), n, 1)),
+            (len(base_solution.amount), n, 1),
         )
-        sensitivity_slope = (sensitivity - base_sensitivity[:, None, :]) / step
-        return np.swapaxes(sensitivity_slope, 1, 2), (scatter - base_scatter[:, None]) / step[:, :, 0]
+        sensitivity_slope = (sensitivity - base_sensitivity[:, None, :]) / amount_step
+        return np.swapaxes(sensitivity_slope, 1, 2), (scatter - base_scatter[:, None]) / amount_step[:, :, 0]
 
     # -- pixels --------------------------------------------------------------------------------------------------
 
-    def _pixel_quantities(self, index: int, area: Array, sigma: Array, scatter: Array, seconds: Array) -> Array:
+    def _pixel_quantities(self, index: int, area: Array, sigma: Array, scatter: Array, live_times_s: Array) -> Array:
         """Return (n, n_element, 3) values, lower and upper limits of pixels of one class."""
-        main = self._main
-        ratio = area[:, main] / self._factor[main]
-        deviation = sigma[:, main] / self._factor[main]
+        main_families = self._main
+        corrected_counts = area[:, main_families] / self._factor[main_families]
+        counts_deviation = sigma[:, main_families] / self._factor[main_families]
         base_amount, sensitivity = self._base.amount[index], self._base.sensitivity[index]
-        sensitivity_slope, scatter_slope = (slope[index] for slope in self._slopes)
-        oxygen = self._hypotheses.oxidised[0] * self._oxygen
-        amount = np.broadcast_to(base_amount, ratio.shape)
-        for _ in range(_N_PIXEL_ROUNDS):
+        sensitivity_slope, scatter_slope = (class_slopes[index] for class_slopes in self._slopes)
+        oxygen = self._hypotheses.oxidised_fraction[0] * self._oxygen
+        amount = np.broadcast_to(base_amount, corrected_counts.shape)
+        for _ in range(_N_PIXEL_ITERATIONS):
             amount_change = np.clip(amount, 0.0, None) - base_amount
             local_sensitivity = sensitivity * np.exp(np.clip(amount_change @ sensitivity_slope.T, -1.0, 1.0))
-            modelled = self._base.scatter[index] * np.exp(np.clip(amount_change @ scatter_slope, -1.0, 1.0))
-            scale = self._count_scale(scatter, modelled, seconds)[:, None]
-            new_amount = ratio / (scale * local_sensitivity)
+            modelled_scatter = self._base.scatter[index] * np.exp(np.clip(amount_change @ scatter_slope, -1.0, 1.0))
+            scale = self._count_scale(scatter, modelled_scatter, live_times_s)[:, None]
+            new_amount = corrected_counts / (scale * local_sensitivity)
             if self.kind != "ug_cm2":
-                new_amount, _ = _normalised(new_amount, oxygen)
+                new_amount, _ = _normalise_amounts(new_amount, oxygen)
             amount = 0.5 * (amount + new_amount)
         amount = new_amount
-        noise = np.hypot(
-            deviation / (scale * local_sensitivity), 0.0 if self._by_time else amount / np.sqrt(scatter[:, None])
+        amount_noise = np.hypot(
+            counts_deviation / (scale * local_sensitivity), 0.0 if self._by_time else amount / np.sqrt(scatter[:, None])
         )
         median_ratio, low_ratio, high_ratio = np.moveaxis(self._ratio[index], 1, 0)
-        value, noise_half_width, abs_amount = (
+        central_value, noise_half_width, abs_amount = (
             amount * median_ratio,
-            float(ndtri(0.5 + 0.5 * INTERVAL_PROBABILITY)) * noise * median_ratio,
+            float(ndtri(0.5 + 0.5 * INTERVAL_PROBABILITY)) * amount_noise * median_ratio,
             np.abs(amount),
         )
-        limits = (
-            value - np.hypot(abs_amount * (median_ratio - low_ratio), noise_half_width),
-            value + np.hypot(abs_amount * (high_ratio - median_ratio), noise_half_width),
+        interval_limits = (
+            central_value - np.hypot(abs_amount * (median_ratio - low_ratio), noise_half_width),
+            central_value + np.hypot(abs_amount * (high_ratio - median_ratio), noise_half_width),
         )
         unit_factor = 1e6 if self.kind == "ug_cm2" else 100.0
-        quantities = unit_factor * np.stack([value, np.maximum(limits[0], 0.0), limits[1]], axis=2)
+        quantities = unit_factor * np.stack(
+            [central_value, np.maximum(interval_limits[0], 0.0), interval_limits[1]], axis=2
+        )
         if self.kind != "ug_cm2":
             quantities[..., 2] = np.clip(quantities[..., 2], 0.0, 100.0)
         return quantities
 
     @property
-    def wide_note(self) -> str:
+    def wide_interval_note(self) -> str:
         """Note for results in which most intervals are wide."""
-        note = "Most intervals are too wide to quote values; the maps can be used to compare areas."
+        note_text = "Most intervals are too wide to quote values; the maps can be used to compare areas."
         if not self._by_time:
-            note += (
-                " The layers below scatter as well, by an unknown amount. Scatter is not needed with a standard and "
+            note_text += (
+                " Lower layers also scatter, by an unknown amount. Scatter is not needed with a standard and "
                 "live times."
             )
         if self.kind == "mass_percent":
-            note += " For a layer that hides all lower layers (--thickness 500-inf), intervals are narrower."
-        return note
+            note_text += " For a layer that hides all lower layers (--thickness 500-inf), intervals are narrower."
+        return note_text
 
     def _make_notes(self, matrix: str, thickness_um: tuple[float, float] | None) -> tuple[str, ...]:
         if self.instrument.scale is None:
             scale_text = (
-                "No standard: the scale is relative, from the scattered tube radiation and the model; elements and "
-                "dark matrix sum to 100 %. `underpaint calibrate --standard` determines an absolute scale."
+                "Without a standard, the scale is relative, from the scattered tube radiation and the model; elements "
+                "and dark matrix sum to 100 %. `underpaint calibrate --standard` determines an absolute scale."
             )
         elif self._by_time:
             scale_text = f"The scale is absolute, from a standard, per second of live time ({self.scale.error:.0%})."
@@ -809,18 +876,22 @@ class Quantifier:
             scale_text = (
                 f"The scale is absolute, from a standard, per count of scattered radiation ({self.scale.error:.0%})."
             )
-        min_um, max_um = thickness_um or _THICKNESS_UM.get(self.kind, (0.0, np.inf))
-        thickness_text = f"{min_um:g} um thick or thicker" if np.isinf(max_um) else f"{min_um:g} to {max_um:g} um thick"
+        min_thickness_um, max_thickness_um = thickness_um or _THICKNESS_UM.get(self.kind, (0.0, np.inf))
+        thickness_text = (
+            f"{min_thickness_um:g} um thick or thicker"
+            if np.isinf(max_thickness_um)
+            else f"{min_thickness_um:g} to {max_thickness_um:g} um thick"
+        )
         assumptions = {
             "mass_percent": f"Assumed: one homogeneous layer, {thickness_text}",
-            "surface": f"Assumed: an uppermost paint, {thickness_text}, and unknown parts of the elements beneath it",
+            "surface": f"Assumed: an uppermost paint, {thickness_text}, above unknown parts of the elements",
             "ug_cm2": "Assumed: all lines come from one thin layer on a thick substrate without lines",
         }[self.kind]
         return scale_text, f"{assumptions}; the matrix without lines is assumed to be {matrix}."
 
 
 def _model_error(family: str) -> float:
-    return SENSITIVITY_ERROR[family.partition("_")[2][0]]
+    return MODELLED_COUNTS_ERROR[family.partition("_")[2][0]]
 
 
 def _class_coordinates(area: Array, scatter: Array) -> Array:
@@ -829,60 +900,70 @@ def _class_coordinates(area: Array, scatter: Array) -> Array:
     return np.asarray(np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)))
 
 
-def _normalised(amount: Array, oxygen: Array, min_dark: float = _MIN_DARK_FRACTION) -> tuple[Array, Array]:
-    """Return amounts normalised to a sum of at most one per sample, and the sums before."""
-    total = (np.maximum(amount, 0.0) * (1.0 + oxygen)).sum(axis=1) / (1.0 - min_dark)
-    return amount / np.maximum(total, 1.0)[:, None], total
+def _normalise_amounts(
+    amount: Array, oxygen: Array, min_dark_fraction: float = _MIN_DARK_FRACTION
+) -> tuple[Array, Array]:
+    """Return amounts normalised to a sum of at most one per sample, and the sums before normalisation."""
+    amount_sum = (np.maximum(amount, 0.0) * (1.0 + oxygen)).sum(axis=1) / (1.0 - min_dark_fraction)
+    return amount / np.maximum(amount_sum, 1.0)[:, None], amount_sum
 
 
 def _areal_density(thickness_um: float, amount: Array, oxygen: Array) -> float:
     """Return the areal density, g/cm2, of a layer of compounds (5 g/cm3) and binder (1 g/cm3)."""
     solid_fraction = min(float((amount * (1.0 + oxygen)).sum()), 1.0)
-    density = 1.0 / (solid_fraction / 5.0 + (1.0 - solid_fraction))
-    return float(min(1e-4 * thickness_um * density, THICK_G_CM2))
+    layer_density = 1.0 / (solid_fraction / 5.0 + (1.0 - solid_fraction))
+    return float(min(1e-4 * thickness_um * layer_density, INFINITE_AREAL_DENSITY))
 
 
 def _tempered_weights(log_weight: Array) -> Array:
-    """Return normalised weights, tempered so that several hypotheses contribute; their errors are not independent."""
-    for power in np.geomspace(1.0, 1e-4, 40):
-        weight = np.exp(power * (log_weight - log_weight.max()))
+    """Return normalised weights, tempered so that several hypotheses contribute, since model errors are correlated."""
+    for temper_exponent in np.geomspace(1.0, 1e-4, 40):
+        weight = np.exp(temper_exponent * (log_weight - log_weight.max()))
         weight /= weight.sum()
         if 1.0 / (weight**2).sum() >= min(_MIN_EFFECTIVE_HYPOTHESES, 0.5 * weight.size):
             break
     return np.asarray(weight)
 
 
-def _random_beneath(element_draws: Array, share_draws: Array, detected: NDArray[np.intp]) -> Array:
+def _draw_lower_fractions(element_draws: Array, fraction_draws: Array, detected_elements: NDArray[np.intp]) -> Array:
     """Return the (n, n_element) fractions of each element's counts from beneath the uppermost paint.
 
-    A third of the hypotheses has no counts from beneath, a third has those of one detected element, and a third has
-    those of random elements.
+    In a third of the hypotheses lower layers emit no counts, in a third counts of one detected element, and in a third
+    counts of random elements.
     """
     n, n_element = element_draws.shape
-    share = np.where(share_draws < 0.3, share_draws / 0.3, 1.0)
+    fraction_beneath = np.where(fraction_draws < 0.3, fraction_draws / 0.3, 1.0)
     hypothesis_type = np.arange(n) % 3
-    is_single = np.arange(n_element) == detected[np.arange(n) // 3 % detected.size][:, None]
+    is_single_element = np.arange(n_element) == detected_elements[np.arange(n) // 3 % detected_elements.size][:, None]
     return np.asarray(
-        share
-        * np.where(hypothesis_type[:, None] == 1, is_single, (hypothesis_type[:, None] == 2) & (element_draws < 0.4))
+        fraction_beneath
+        * np.where(
+            hypothesis_type[:, None] == 1, is_single_element, (hypothesis_type[:, None] == 2) & (element_draws < 0.4)
+        )
     )
 
 
-def _equal_prior_weights(weight: Array, log_weight: Array, is_beneath: NDArray[np.bool_]) -> Array:
-    """Return weights with equal prior probabilities of an element being beneath and not being beneath."""
-    odds = np.exp(np.clip(log_weight[is_beneath].max() - log_weight[~is_beneath].max(), -20.0, 20.0))
-    regularised = weight + 1e-12
-    beneath, not_beneath = (
-        odds * regularised / regularised[is_beneath].sum(),
-        regularised / regularised[~is_beneath].sum(),
+def _equal_prior_weights(weight: Array, log_weight: Array, is_in_lower_layer: NDArray[np.bool_]) -> Array:
+    """Return weights with equal prior probabilities that an element is, and that it is not, in lower layers."""
+    posterior_odds = np.exp(
+        np.clip(log_weight[is_in_lower_layer].max() - log_weight[~is_in_lower_layer].max(), -20.0, 20.0)
     )
-    return np.asarray(np.where(is_beneath, beneath, not_beneath) / (1.0 + odds))
+    regularised_weight = weight + 1e-12
+    lower_weight, other_weight = (
+        posterior_odds * regularised_weight / regularised_weight[is_in_lower_layer].sum(),
+        regularised_weight / regularised_weight[~is_in_lower_layer].sum(),
+    )
+    return np.asarray(np.where(is_in_lower_layer, lower_weight, other_weight) / (1.0 + posterior_odds))
 
 
 def _quantiles(values: Array, weight: Array) -> Array:
     """Return weighted median, lower limit and upper limit of the 90 % interval."""
-    order = np.argsort(values)
-    cumulative = np.cumsum(weight[order]) - 0.5 * weight[order]
+    value_order = np.argsort(values)
+    cumulative_weight = np.cumsum(weight[value_order]) - 0.5 * weight[value_order]
     return np.asarray(
-        np.interp([0.5, 0.5 - 0.5 * INTERVAL_PROBABILITY, 0.5 + 0.5 * INTERVAL_PROBABILITY], cumulative, values[order])
+        np.interp(
+            [0.5, 0.5 - 0.5 * INTERVAL_PROBABILITY, 0.5 + 0.5 * INTERVAL_PROBABILITY],
+            cumulative_weight,
+            values[value_order],
+        )
     )

@@ -13,7 +13,7 @@ from underpaint.errors import CalibrationError, ScanError
 from underpaint.physics.instrument import Instrument
 
 Array = NDArray[np.float64]
-LIMIT_SIGMAS = 3.0
+DETECTION_LIMIT_SIGMAS = 3.0
 """Limit of detection, in standard deviations of the area of an absent family (IUPAC 1978)."""
 _MIN_COUNTS = 100
 
@@ -32,8 +32,9 @@ class Family:
         Fitted counts of the family; zero outside the fitted channels.
     hardness, hardness_sigma : float
         Logarithm of the ratio of the other lines to the strongest line, relative to random paint, and its standard
-        deviation. Paint above the element changes the ratio: it absorbs low-energy lines more than high-energy lines,
-        except where an absorption edge is between them (lead's L-beta under vermilion). NaN for a single peak.
+        deviation. Paint above the element changes the ratio, since it absorbs low-energy lines more than high-energy
+        lines. An absorption edge between the lines can reverse the change (lead's L-beta under vermilion). NaN for a
+        single peak.
     """
 
     area: float
@@ -46,7 +47,7 @@ class Family:
     @property
     def present(self) -> bool:
         """Whether the area exceeds the limit of detection and three standard deviations."""
-        return self.area > max(self.detection_limit, LIMIT_SIGMAS * self.sigma)
+        return self.area > max(self.detection_limit, DETECTION_LIMIT_SIGMAS * self.sigma)
 
 
 @dataclass(frozen=True)
@@ -127,13 +128,14 @@ def fit_spectrum(
     check_names(families, add, drop)
     counts, axis = _check_spectrum(spectrum)
     choice = choose_families(counts, counts, axis, families, add, drop, instrument)
-    return fit_chosen(spectrum, choice, choice.families if families is None else choice.names)
+    return fit_with_choice(spectrum, choice, choice.families if families is None else choice.names)
 
 
-def fit_chosen(spectrum: Spectrum, choice: FitChoice, families: Sequence[str]) -> SpectrumFit:
+def fit_with_choice(spectrum: Spectrum, choice: FitChoice, families: Sequence[str]) -> SpectrumFit:
     """Return the fit of a single spectrum with given line families, resolution and instruments.
 
-    The choice of these takes most of the time of :func:`fit_spectrum`; it can be used for many spectra of a scan.
+    Choosing families and instruments takes most of the time of :func:`fit_spectrum`. One choice is valid for many
+    spectra of a scan.
 
     Parameters
     ----------
@@ -152,49 +154,60 @@ def fit_chosen(spectrum: Spectrum, choice: FitChoice, families: Sequence[str]) -
         The spectrum has too few counts.
     """
     counts, axis = _check_spectrum(spectrum)
-    fit = choice.make(counts[None], choice.stage.detector, per_fwhm=np.inf, families=list(families))
+    fit = choice.plan_spectra(
+        counts[None], choice.selection_input.detector, bins_per_fwhm=np.inf, families=list(families)
+    )
     solver, channels = fit.classes[0], slice(int(fit.bins.start[0]), fit.bins.stop)
     fitted_areas = solver(counts[None, channels].astype(np.float32))
 
-    def in_all_channels(part: Array) -> Array:
+    def to_all_channels(component_counts: Array) -> Array:
         full_spectrum = np.zeros(axis.n_channel)
-        full_spectrum[channels] = part
+        full_spectrum[channels] = component_counts
         return full_spectrum
 
-    parts = solver.parts()
+    components = solver.parts()
     n_family = len(fit.names)
-    templates = (family_template(name, choice.stage.detector, axis, choice.stage.excitation_kev) for name in fit.names)
+    templates = (
+        family_template(name, choice.selection_input.detector, axis, choice.selection_input.excitation_kev)
+        for name in fit.names
+    )
     is_strongest_line = np.stack(
         [_strongest_peak_mask(template, fit.bins.energy_kev, axis) for template in templates if template is not None]
     )
     family_arrays = (
-        part[0, :n_family]
-        for part in (fitted_areas.area, fitted_areas.sigma, LIMIT_SIGMAS * fitted_areas.sigma_if_absent)
+        component_counts[0, :n_family]
+        for component_counts in (
+            fitted_areas.area,
+            fitted_areas.sigma,
+            DETECTION_LIMIT_SIGMAS * fitted_areas.sigma_if_absent,
+        )
     )
-    values = np.stack([*family_arrays, *solver.hardness(is_strongest_line)], axis=1).tolist()
+    family_values = np.stack([*family_arrays, *solver.hardness(is_strongest_line)], axis=1).tolist()
     fitted_families = {}
-    for name, part, (area, sigma, detection_limit, hardness, hardness_sigma) in zip(
-        fit.names, parts, values, strict=False
+    for name, component_counts, (area, sigma, detection_limit, hardness, hardness_sigma) in zip(
+        fit.names, components, family_values, strict=False
     ):
-        fitted_families[name] = Family(area, sigma, detection_limit, in_all_channels(part), hardness, hardness_sigma)
-    n_anode = len(choice.stage.scatter)
-    fitted = np.full(axis.n_channel, np.nan)
-    fitted[channels] = parts.sum(axis=0)
+        fitted_families[name] = Family(
+            area, sigma, detection_limit, to_all_channels(component_counts), hardness, hardness_sigma
+        )
+    n_anode = len(choice.selection_input.scatter)
+    fitted_counts = np.full(axis.n_channel, np.nan)
+    fitted_counts[channels] = components.sum(axis=0)
     return SpectrumFit(
         spectrum.name,
         axis.energy_kev,
         counts,
-        fitted,
+        fitted_counts,
         fitted_families,
-        in_all_channels(parts[n_family : n_family + n_anode].sum(axis=0)),
-        in_all_channels(parts[n_family + n_anode :].sum(axis=0)),
-        in_all_channels(np.sqrt(solver.noise)),
+        to_all_channels(components[n_family : n_family + n_anode].sum(axis=0)),
+        to_all_channels(components[n_family + n_anode :].sum(axis=0)),
+        to_all_channels(np.sqrt(solver.noise)),
         solver.misfit,
     )
 
 
 def _check_spectrum(spectrum: Spectrum) -> tuple[Array, EnergyAxis]:
-    """Return counts and energy axis of a spectrum; raise the errors of :func:`fit_spectrum` if it cannot be fitted."""
+    """Return counts and energy axis of a spectrum, or raise an error of :func:`fit_spectrum` if it cannot be fitted."""
     if not isinstance(spectrum, Spectrum):
         raise ScanError(
             f"Cannot fit a {type(spectrum).__name__}: counts and an energy axis are needed. Give a Spectrum: "
@@ -215,8 +228,8 @@ def _check_spectrum(spectrum: Spectrum) -> tuple[Array, EnergyAxis]:
 
 def _strongest_peak_mask(template: Template, energy_kev: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
     """Return the (n_bin,) mask of the bins of a family's strongest peak, up to the midpoints to the next peaks."""
-    peak_kev = np.asarray([axis.energy_kev[group.argmax()] for group in template.groups])
-    above, below = peak_kev[peak_kev > peak_kev[0]], peak_kev[peak_kev < peak_kev[0]]
-    stop_kev = 0.5 * (peak_kev[0] + above.min()) if above.size else np.inf
-    start_kev = 0.5 * (peak_kev[0] + below.max()) if below.size else -np.inf
+    peak_kev = np.asarray([axis.energy_kev[group_counts.argmax()] for group_counts in template.groups])
+    higher_peaks_kev, lower_peaks_kev = peak_kev[peak_kev > peak_kev[0]], peak_kev[peak_kev < peak_kev[0]]
+    stop_kev = 0.5 * (peak_kev[0] + higher_peaks_kev.min()) if higher_peaks_kev.size else np.inf
+    start_kev = 0.5 * (peak_kev[0] + lower_peaks_kev.max()) if lower_peaks_kev.size else -np.inf
     return np.asarray((energy_kev > start_kev) & (energy_kev < stop_kev))

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from underpaint.data import Scan, survey
 from underpaint.elements.fit import fit_elements
 from underpaint.elements.quantities import (
-    SENSITIVITY_ERROR,
-    THICK_G_CM2,
+    INFINITE_AREAL_DENSITY,
+    MODELLED_COUNTS_ERROR,
     line_areas,
-    predicted,
+    predict_counts,
     scatter_window,
 )
 from underpaint.errors import CoverageError, FormulaError, SampleError
@@ -25,10 +25,10 @@ REMAINDER_COMPOUNDS = ("O2", "CO2", "H2O", "C", "MgO", "SiO2", "C18H32O2")
 """Compounds assumed for the unstated part of a standard, each alone and all as a mixture."""
 MIN_STANDARD_SIGMAS = 5.0
 """Smallest significance, standard deviations, of a family that is used for the scale."""
-_REPEAT_ERROR = 0.06
+_STANDARD_ERROR = 0.06
 """Additional relative error of a factor, from grains, surface and certified values.
 
-It is the median difference over nine elements when each of five shales is used as the standard
+The value is the median difference over nine elements when each of five shales is used as the standard
 (``benchmarks/shales.py``).
 """
 _ENTRY_PATTERN = re.compile(r"(?P<formula>[A-Z][^\s:=]*)\s*[\s:=]\s*(?P<percent>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*%?")
@@ -58,39 +58,39 @@ def parse_composition(text: str) -> dict[str, float]:
     {'Fe': 0.03, 'Na': 0.0, 'Cl': 0.0}
     """
     fractions: dict[str, float] = {}
-    total = 0.0
-    for entry in filter(None, (part.strip() for part in re.split(r"[,;\n]", text))):
-        match = _ENTRY_PATTERN.fullmatch(entry)
-        if match is None:
+    percent_sum = 0.0
+    for composition_entry in filter(None, (mass_fraction.strip() for mass_fraction in re.split(r"[,;\n]", text))):
+        entry_match = _ENTRY_PATTERN.fullmatch(composition_entry)
+        if entry_match is None:
             raise SampleError(
-                f"Cannot read the composition at {entry!r}: each entry is a formula and its mass per cent. "
+                f"Cannot read the composition at {composition_entry!r}: each entry is a formula and its mass per cent. "
                 "Write it as 'SiO2 50, CaO 10, Fe 3'."
             )
-        percent = float(match["percent"])
+        percent = float(entry_match["percent"])
         try:
-            formula_fractions = mass_fractions(match["formula"])
+            formula_fractions = mass_fractions(entry_match["formula"])
         except FormulaError as error:
-            raise SampleError(f"Cannot read the composition at {entry!r}: {error}") from error
-        total += percent
-        for name, part in formula_fractions.items():
-            fractions[name] = fractions.get(name, 0.0) + 0.01 * percent * part
-    if not total:
+            raise SampleError(f"Cannot read the composition at {composition_entry!r}: {error}") from error
+        percent_sum += percent
+        for element, mass_fraction in formula_fractions.items():
+            fractions[element] = fractions.get(element, 0.0) + 0.01 * percent * mass_fraction
+    if not percent_sum:
         raise SampleError(
             f"Cannot use the composition {text!r}: it has no positive amount. Write it as 'SiO2 50, CaO 10, Fe 3'."
         )
-    if total > 100.5:
+    if percent_sum > 100.5:
         raise SampleError(
-            f"Cannot use a composition with a sum of {total:g} %: at most 100 mass per cent are possible. "
+            f"Cannot use a composition with a sum of {percent_sum:g} %: at most 100 mass per cent are possible. "
             "Give oxides or elements, not both."
         )
-    return {name: fraction / max(total / 100.0, 1.0) for name, fraction in fractions.items()}
+    return {element: fraction / max(percent_sum / 100.0, 1.0) for element, fraction in fractions.items()}
 
 
 def scale_from_standard(
     scan: Scan,
     instrument: Instrument,
     composition: Mapping[str, float],
-    thickness_g_cm2: float = THICK_G_CM2,
+    thickness_g_cm2: float = INFINITE_AREAL_DENSITY,
     *,
     families: Sequence[str] | None = None,
 ) -> Scale:
@@ -121,61 +121,67 @@ def scale_from_standard(
         No line of the elements of the composition is detected.
     """
     axis = scan.require_axis()
-    summary = survey(scan)
-    sum_scan = Scan(summary.total[None, None], axis, name=scan.name)
-    maps = fit_elements(sum_scan, families=families, instrument=instrument)
-    window = scatter_window(instrument, axis)
-    area, sigma = (line_areas(maps, quantity_name)[0] for quantity_name in ("area", "area_sigma"))
-    usable = [
+    scan_survey = survey(scan)
+    sum_scan = Scan(scan_survey.total[None, None], axis, name=scan.name)
+    element_maps = fit_elements(sum_scan, families=families, instrument=instrument)
+    scatter_channels = scatter_window(instrument, axis)
+    area, sigma = (line_areas(element_maps, quantity_name)[0] for quantity_name in ("area", "area_sigma"))
+    usable_indices = [
         index
-        for index, name in enumerate(maps.lines)
-        if composition.get(name.partition("_")[0], 0.0) > 0 and area[index] > MIN_STANDARD_SIGMAS * sigma[index]
+        for index, family in enumerate(element_maps.lines)
+        if composition.get(family.partition("_")[0], 0.0) > 0 and area[index] > MIN_STANDARD_SIGMAS * sigma[index]
     ]
-    if not usable:
+    if not usable_indices:
         raise CoverageError(
             f"Cannot compute the scale: no line of {', '.join(composition)} exceeds {MIN_STANDARD_SIGMAS:g} standard "
-            f"deviations in the spectrum of the standard, which has {', '.join(maps.lines)}. Check that it is the "
-            "spectrum of this material."
+            f"deviations in the spectrum of the standard, which has {', '.join(element_maps.lines)}. Check that the "
+            "spectrum is from this material."
         )
-    names = tuple(maps.lines[index] for index in usable)
-    modelled = predicted(_standard_stratigraphies(composition, thickness_g_cm2), instrument, axis, names, window)
-    ratio = np.log(area[usable]) - np.log(modelled.counts[:, 0])
-    error = np.asarray([SENSITIVITY_ERROR[name.partition("_")[2][0]] for name in names])
-    log_scale = np.average(ratio, axis=1, weights=1.0 / error**2)
-    log_scatter_scale = log_scale + np.log(modelled.scatter) - np.log(float(summary.total[window].sum()))
-    log_factors = ratio - log_scale[:, None]
-    scale_error = float(np.hypot(log_scatter_scale.std(), _REPEAT_ERROR))
-    errors = np.sqrt(log_factors.std(axis=0) ** 2 + (sigma[usable] / area[usable]) ** 2 + _REPEAT_ERROR**2)
+    usable_families = tuple(element_maps.lines[index] for index in usable_indices)
+    modelled_counts = predict_counts(
+        _standard_stratigraphies(composition, thickness_g_cm2), instrument, axis, usable_families, scatter_channels
+    )
+    log_ratio = np.log(area[usable_indices]) - np.log(modelled_counts.counts[:, 0])
+    model_error = np.asarray([MODELLED_COUNTS_ERROR[family.partition("_")[2][0]] for family in usable_families])
+    log_scale = np.average(log_ratio, axis=1, weights=1.0 / model_error**2)
+    log_scatter_scale = (
+        log_scale + np.log(modelled_counts.scatter) - np.log(float(scan_survey.total[scatter_channels].sum()))
+    )
+    log_factors = log_ratio - log_scale[:, None]
+    scale_error = float(np.hypot(log_scatter_scale.std(), _STANDARD_ERROR))
+    factor_errors = np.sqrt(
+        log_factors.std(axis=0) ** 2 + (sigma[usable_indices] / area[usable_indices]) ** 2 + _STANDARD_ERROR**2
+    )
     live_time_s = None if scan.live_time_s is None else float(np.nansum(scan.live_time_s))
     return Scale(
         counts_per_s=None if not live_time_s else float(np.exp(log_scale[-1]) / live_time_s),
         counts_per_scatter=float(np.exp(log_scatter_scale[-1])),
         error=scale_error,
-        families=names,
+        families=usable_families,
         factors=tuple(np.exp(log_factors[-1]).tolist()),
-        factor_errors=tuple(errors.tolist()),
+        factor_errors=tuple(factor_errors.tolist()),
         note=f"from {scan.name}",
     )
 
 
 def _standard_stratigraphies(composition: Mapping[str, float], thickness_g_cm2: float) -> list[Stratigraphy]:
-    """Return stratigraphies of the standard with different unstated parts; the last has their mean."""
-    remainder = max(1.0 - sum(composition.values()), 0.0)
-    # compounds with other stated elements are excluded
+    """Return stratigraphies of the standard with different unstated parts; the last has the mean of all."""
+    unstated_fraction = max(1.0 - sum(composition.values()), 0.0)
+    # compounds that contain stated elements besides C, H and O are excluded
     compounds = [
         candidate
         for candidate in REMAINDER_COMPOUNDS
         if not (set(mass_fractions(candidate)) - {"C", "H", "O"}) & set(composition)
     ]
-    mixtures = [{compound: 1.0} for compound in compounds]
-    mixtures.append(dict.fromkeys(compounds, 1.0 / len(compounds)))
-    standards = []
-    for mixture in mixtures:
+    unstated_mixtures = [{compound: 1.0} for compound in compounds]
+    unstated_mixtures.append(dict.fromkeys(compounds, 1.0 / len(compounds)))
+    stratigraphies = []
+    for unstated_mixture in unstated_mixtures:
         fractions = dict(composition)
-        for compound, share in mixture.items():
-            for name, fraction in mass_fractions(compound).items():
-                fractions[name] = fractions.get(name, 0.0) + remainder * share * fraction
-        total = sum(fractions.values())
-        fractions = {name: fraction / total for name, fraction in fractions.items()}
-        standards.append(Stratigraphy((Layer(fractions, 1.0, 1e4 * thickness_g_cm2),)))
-    return standards
+        for compound, compound_fraction in unstated_mixture.items():
+            for element, fraction in mass_fractions(compound).items():
+                fractions[element] = fractions.get(element, 0.0) + unstated_fraction * compound_fraction * fraction
+        fraction_sum = sum(fractions.values())
+        fractions = {element: fraction / fraction_sum for element, fraction in fractions.items()}
+        stratigraphies.append(Stratigraphy((Layer(fractions, 1.0, 1e4 * thickness_g_cm2),)))
+    return stratigraphies

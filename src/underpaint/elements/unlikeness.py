@@ -11,18 +11,18 @@ from underpaint.data import EnergyAxis
 from underpaint.data.maps import Results
 from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.elements._families import family_templates
-from underpaint.elements.evidence import BACKGROUND_ERROR, MIN_SIGMA
+from underpaint.elements.evidence import BACKGROUND_ERROR, MIN_AREA_SIGMA
 from underpaint.elements.variable_fit import Evidence, VariableFit
 from underpaint.physics.instrument import Detector, Instrument
 
-_MIN_GROUP_SHARE = 0.02
+_MIN_GROUP_FRACTION = 0.02
 """Fraction of a family above which a group of its lines excludes unassigned peaks at the same energy."""
 _MIN_DISTANCE_FWHM = 1.0
 
 
 @dataclass(frozen=True)
 class Unlikeness:
-    """Columns of a fit that no known element explains.
+    """Test of fitted spectra for peaks that no known element explains.
 
     Parameters
     ----------
@@ -43,14 +43,16 @@ class Unlikeness:
 
     def __call__(self, fit: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the (n,) significance of the strongest unexplained peak in sigmas, and its energy in keV."""
-        area, sigma, background = (values[:, self.columns] for values in (fit.area, fit.sigma_if_absent, fit.under))
-        deviations = area / np.maximum(np.hypot(sigma, self.errors * background), MIN_SIGMA)
+        area, sigma, background = (
+            evidence_array[:, self.columns] for evidence_array in (fit.area, fit.sigma_if_absent, fit.background)
+        )
+        deviations = area / np.maximum(np.hypot(sigma, self.errors * background), MIN_AREA_SIGMA)
         best_column = deviations.argmax(axis=1)
         return deviations[np.arange(len(deviations)), best_column], self.energy_kev[best_column].astype(np.float32)
 
-    def results(self, values: NDArray[np.float32], step_mm: tuple[float, float] | None) -> Results:
+    def results(self, score_maps: NDArray[np.float32], step_mm: tuple[float, float] | None) -> Results:
         """Return (n_row, n_column, 2) scores and energies as results."""
-        return Results.of_unlikeness(values[..., :1], values[..., 1:], step_mm=step_mm, settings=self.settings)
+        return Results.of_unlikeness(score_maps[..., :1], score_maps[..., 1:], step_mm=step_mm, settings=self.settings)
 
 
 def unlikeness(
@@ -72,30 +74,30 @@ def unlikeness(
     Notes
     -----
     The score is the area divided by its standard deviation in the fit of all families, which includes interference.
-    Tested are families of unknown elements, and Gaussian peaks at energies other than lines of known families that are
+    The tested peaks are families of unknown elements, and Gaussian peaks apart from lines of known families that are
     not fitted.
     """
     detector = fit.detector
     highest_kev = Instrument().highest_kev if instrument is None else instrument.highest_kev
-    strongest = {
+    strongest_line_kev = {
         template.name: float(axis.energy_kev[template.groups[0].argmax()])
         for template in family_templates(fit.names, detector, axis, highest_kev)
     }
-    unknown_families = [name for name in fit.names if name not in families and name in strongest]
+    unknown_families = [name for name in fit.names if name not in families and name in strongest_line_kev]
     unfitted_families = [name for name in families if name not in fit.names]
     explained_kev = [
-        float(axis.energy_kev[group.argmax()])
+        float(axis.energy_kev[group_counts.argmax()])
         for template in family_templates(unfitted_families, detector, axis, highest_kev)
-        for group in template.groups
-        if group.sum() > _MIN_GROUP_SHARE
+        for group_counts in template.groups
+        if group_counts.sum() > _MIN_GROUP_FRACTION
     ]
     is_clear = np.ones(fit.peak_kev.size, bool)
     for energy_kev in explained_kev:
-        is_clear &= np.abs(fit.peak_kev - energy_kev) > _MIN_DISTANCE_FWHM * _fwhm(energy_kev, detector)
+        is_clear &= np.abs(fit.peak_kev - energy_kev) > _MIN_DISTANCE_FWHM * _peak_fwhm_kev(energy_kev, detector)
     first_peak_column = len(fit.names) + fit.n_source
     return Unlikeness(
         np.asarray([*map(fit.names.index, unknown_families), *(first_peak_column + np.flatnonzero(is_clear))], np.intp),
-        np.asarray([*(strongest[name] for name in unknown_families), *fit.peak_kev[is_clear]]),
+        np.asarray([*(strongest_line_kev[name] for name in unknown_families), *fit.peak_kev[is_clear]]),
         np.where(
             np.arange(len(unknown_families) + is_clear.sum()) < len(unknown_families), 0.0, BACKGROUND_ERROR
         ).astype(np.float32),
@@ -103,5 +105,5 @@ def unlikeness(
     )
 
 
-def _fwhm(energy_kev: float, detector: Detector) -> float:
+def _peak_fwhm_kev(energy_kev: float, detector: Detector) -> float:
     return float(resolution_fwhm_kev(energy_kev, detector.noise_fwhm_kev, detector.fano))

@@ -5,11 +5,11 @@
     P = (A' S^-1 A)^-1 A' S^-1,   area = P y
     sigma_f**2 = P_f**2 y + sum_g Q_fg a_g**2 + e_f N**2 + (AREA_ERROR a_f)**2,   Q_fg = sum_k (P_f c_gk)**2
 
-A are the free columns: mean shapes m_f, lines of the anode, splines, mean scatter and sum peaks. Their changes c_fk and
-s_k are from simulated stratigraphies of similar composition to a class of pixels. The matrix P is that of the class.
-The standard deviation of a pixel follows from its counts y, its areas a and its total counts N, so that it remains
-correct where the class describes the pixel badly. The method is generalised least squares (Aitken 1935) with a
-covariance from the forward model.
+A are the free columns: mean shapes m_f, lines of the anode, splines, mean scatter and sum peaks. The changes c_fk of
+families and s_k of scatter are from simulated stratigraphies with the approximate composition of a class of pixels. All
+pixels of a class have the same matrix P. The standard deviation of a pixel depends on its counts y, areas a and total
+counts N. It is therefore correct even for pixels that differ from their class. The method is generalised least squares
+(Aitken 1935) with a covariance from the forward model.
 """
 
 import warnings
@@ -36,11 +36,11 @@ from underpaint.physics.instrument import Detector
 from underpaint.runtime.threads import one_blas_thread
 
 Array = NDArray[np.float64]
-Single = NDArray[np.float32]
+FloatArray = NDArray[np.float32]
 
 COUNTS_ERROR = 0.005
 """Model error relative to the counts of a bin."""
-SLOPE_ERROR = 0.02
+AXIS_AND_WIDTH_ERROR = 0.02
 """Model error relative to slope times FWHM, from errors of the energy axis and of the resolution."""
 AREA_ERROR = 0.005
 """Relative error of an area, from atomic data and response."""
@@ -48,26 +48,26 @@ MIN_CLASS_SIGMAS = 8.0
 """Smallest significance, standard deviations, of a detected family in the sum of a class."""
 MIN_PIXEL_SIGMAS = 10.0
 """Smallest significance, standard deviations, of a detected family in one of thousands of pixels."""
-MIN_AREA_SHARE = 2e-4
+MIN_AREA_FRACTION = 2e-4
 """Smallest area of a detected family relative to all counts; errors of the response and traces are smaller."""
 N_CLASSES = 32
 BINS_PER_FWHM = 3.0
 MIN_HIDDEN_RATIO = 3.0
-"""Smallest ratio of a family's deviation to that over the background alone at which others hide the family."""
+"""Factor by which other lines must increase the deviation of a family's area to hide the family."""
 _PEAK_STEP_FWHM = 0.7
-"""Distance between the energies of unassigned peaks, FWHM; a peak between two of them loses 8 % of significance."""
+"""Distance of neighbouring unassigned peaks, FWHM; a peak midway between two loses 8 % of its significance."""
 _PEAK_MARGIN_KEV = 0.1
-_MIN_INDEPENDENT_SHARE = 0.02
+_MIN_INDEPENDENT_FRACTION = 0.02
 """Smallest fraction of the squared norm of a detectable peak that is independent of the columns of the fit."""
 _SOURCE_WINDOW_FWHM = 0.7, 1.2, 2.2
 """Half-width of the window of a source line, and limits of the adjacent windows, FWHM."""
-_N_ROUNDS = 3
+_N_ITERATIONS = 3
 _MAX_MISFIT_RATIO = 0.8
-_MIN_LEARNED_SHARE = 0.02
+_MIN_LEARNED_FRACTION = 0.02
 """Smallest fraction of the prior variance that the data must remove to measure a weak family."""
 _MISFIT_SMOOTHING_FWHM = 2.0
 _SEED = 0
-_CLASS_ATTRIBUTES = ("solution", "shapes", "common", "noise")
+_PLANNING_ATTRIBUTES = ("solution", "shapes", "common", "noise")
 """Attributes of a solver that are not needed to fit pixels."""
 
 
@@ -80,22 +80,22 @@ class Bins:
         Energy axis of the spectra.
     detector : Detector
         Detector whose resolution is used.
-    used : (n_channel,) bool array
+    is_fitted : (n_channel,) bool array
         Channels to fit; bins extend from the first to the last.
-    per_fwhm : float
+    bins_per_fwhm : float
         Number of bins per FWHM; infinity gives a bin for every channel.
     """
 
     def __init__(
-        self, axis: EnergyAxis, detector: Detector, used: NDArray[np.bool_], per_fwhm: float = BINS_PER_FWHM
+        self, axis: EnergyAxis, detector: Detector, is_fitted: NDArray[np.bool_], bins_per_fwhm: float = BINS_PER_FWHM
     ) -> None:
         fwhm = fwhm_channels(detector, axis)
-        first_channel, self.stop = int(np.flatnonzero(used)[0]), int(np.flatnonzero(used)[-1]) + 1
+        first_channel, self.stop = int(np.flatnonzero(is_fitted)[0]), int(np.flatnonzero(is_fitted)[-1]) + 1
         first_channels = [first_channel]
         while (
-            next_start := first_channels[-1] + max(1, round(float(fwhm[first_channels[-1]]) / per_fwhm))
+            next_channel := first_channels[-1] + max(1, round(float(fwhm[first_channels[-1]]) / bins_per_fwhm))
         ) < self.stop:
-            first_channels.append(next_start)
+            first_channels.append(next_channel)
         self.start = np.asarray(first_channels)
         self.width = np.diff(np.append(self.start, self.stop)).astype(np.float64)
         self.fwhm = fwhm[self.start]
@@ -126,21 +126,21 @@ class Evidence(NamedTuple):
     sigma_if_absent
         Standard deviation of the area if the family were absent, which gives the limit of detection. It does not
         include errors of the family's line ratios, which are proportional to the area.
-    under
+    background
         Background counts under the lines.
-    hidden
+    is_hidden
         Whether lines of other families overlap and considerably increase the limit of detection.
     """
 
-    area: Single
-    sigma: Single
-    sigma_if_absent: Single
-    under: Single
-    hidden: NDArray[np.bool_]
+    area: FloatArray
+    sigma: FloatArray
+    sigma_if_absent: FloatArray
+    background: FloatArray
+    is_hidden: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Solution:
+class LeastSquaresFit:
     """Fit of a spectrum by generalised least squares.
 
     Parameters
@@ -171,20 +171,27 @@ class Solution:
         return self.coefficients @ self.columns
 
 
-def solve(spectrum: Array, free_columns: Array, changes: Array, variance: Array) -> Solution:
+def fit_least_squares(spectrum: Array, free_columns: Array, changes: Array, variance: Array) -> LeastSquaresFit:
     """Return the fit of a spectrum with free columns, and with changes whose coefficients have a normal prior.
 
-    Free columns and changes are (n, n_bin) arrays; the prior of the coefficients of changes has mean 0 and variance 1.
+    Free columns and changes are (n, n_bin) arrays. The prior of the coefficients of changes has mean 0 and variance 1.
     """
     columns = np.concatenate([free_columns, changes])
-    scale = np.ones(len(columns))
-    scale[: len(free_columns)] = np.maximum(np.sqrt((free_columns**2 / variance).sum(axis=1)), 1e-30)
-    scaled = columns / scale[:, None]
-    weighted = scaled / variance
-    normal = weighted @ scaled.T
-    normal[np.diag_indices_from(normal)] += np.where(np.arange(len(normal)) < len(free_columns), 1e-9, 1.0)
-    inverse = np.linalg.inv(normal)
-    return Solution(inverse @ (weighted @ spectrum) / scale, inverse / np.outer(scale, scale), columns, variance)
+    column_norms = np.ones(len(columns))
+    column_norms[: len(free_columns)] = np.maximum(np.sqrt((free_columns**2 / variance).sum(axis=1)), 1e-30)
+    scaled_columns = columns / column_norms[:, None]
+    weighted_columns = scaled_columns / variance
+    normal_matrix = weighted_columns @ scaled_columns.T
+    normal_matrix[np.diag_indices_from(normal_matrix)] += np.where(
+        np.arange(len(normal_matrix)) < len(free_columns), 1e-9, 1.0
+    )
+    inverse_matrix = np.linalg.inv(normal_matrix)
+    return LeastSquaresFit(
+        inverse_matrix @ (weighted_columns @ spectrum) / column_norms,
+        inverse_matrix / np.outer(column_norms, column_norms),
+        columns,
+        variance,
+    )
 
 
 class ClassSolver:
@@ -192,61 +199,66 @@ class ClassSolver:
 
     Parameters
     ----------
-    ratios : LineRatios
+    line_ratios : LineRatios
         Shapes of families and scatter.
     bins : Bins
         Bins of the fit.
-    mean : (n_bin,) array
+    mean_spectrum : (n_bin,) array
         Mean spectrum of the class, in counts.
-    n : int
+    n_spectra : int
         Number of spectra in the mean.
-    area : (n_family,) array
+    initial_area : (n_family,) array
         Initial areas.
     free_columns : (n_column, n_bin) array
         Other free columns: lines of the source, background, sum peaks.
-    source : (2, n_source, n_bin) array
-        Matrices from counts to net counts of lines of the source, and to counts under them.
-    peaks : (n_peak, n_bin) array
+    source_matrices : (2, n_source, n_bin) array
+        Matrices from counts to net counts of lines of the source, and to background counts under these lines.
+    peak_shapes : (n_peak, n_bin) array
         Shapes of unassigned peaks.
     """
 
     def __init__(
         self,
-        ratios: LineRatios,
+        line_ratios: LineRatios,
         bins: Bins,
-        mean: Array,
-        n: int,
-        area: Array,
+        mean_spectrum: Array,
+        n_spectra: int,
+        initial_area: Array,
         free_columns: Array,
-        source: Array,
-        peaks: Array,
+        source_matrices: Array,
+        peak_shapes: Array,
     ) -> None:
-        self.mean, self.common = mean.astype(np.float32), ratios.common
-        n_family, n_counts = len(ratios.names), float(mean.sum())
-        min_variance = max(0.02 * float(mean.mean()), 0.2)
-        variance = np.maximum(gaussian_filter1d(mean / bins.width, 1.0) * bins.width, min_variance)
+        self.mean, self.common = mean_spectrum.astype(np.float32), line_ratios.mean_shapes
+        n_family, n_counts = len(line_ratios.names), float(mean_spectrum.sum())
+        min_variance = max(0.02 * float(mean_spectrum.mean()), 0.2)
+        variance = np.maximum(gaussian_filter1d(mean_spectrum / bins.width, 1.0) * bins.width, min_variance)
         model, residual = variance, np.zeros(len(bins))
-        for _ in range(_N_ROUNDS):
-            self.shapes = shapes = ratios.near(area)
+        for _ in range(_N_ITERATIONS):
+            self.shapes = shapes = line_ratios.shapes_near(initial_area)
             changes = np.concatenate(
                 [
-                    *(family_changes * size for family_changes, size in zip(shapes.changes, area, strict=True)),
+                    *(
+                        family_changes * family_area
+                        for family_changes, family_area in zip(shapes.changes, initial_area, strict=True)
+                    ),
                     shapes.scatter_changes * n_counts,
                 ]
             )
-            slope = SLOPE_ERROR * bins.fwhm * np.abs(np.gradient(model / bins.width))
-            model_variance = (COUNTS_ERROR * model) ** 2 + slope**2
-            # if the model does not describe the class, the misfit determines the model error
-            excess_misfit = gaussian_filter1d(residual**2 - variance / n, _MISFIT_SMOOTHING_FWHM * bins.per_fwhm)
+            slope_error = AXIS_AND_WIDTH_ERROR * bins.fwhm * np.abs(np.gradient(model / bins.width))
+            model_variance = (COUNTS_ERROR * model) ** 2 + slope_error**2
+            # the misfit determines the model error if the model does not describe the class
+            excess_misfit = gaussian_filter1d(
+                residual**2 - variance / n_spectra, _MISFIT_SMOOTHING_FWHM * bins.per_fwhm
+            )
             error_variance = np.maximum(model_variance, excess_misfit)
-            all_free = np.concatenate([shapes.templates, free_columns, shapes.scatter])
-            self.solution = solve(mean, all_free, changes, variance + error_variance)
-            residual = mean - self.solution.model
-            self.misfit = float(np.mean(residual**2 / (variance / n + model_variance)))
-            area = np.maximum(self.solution.coefficients[:n_family], 0.0)
+            all_free_columns = np.concatenate([shapes.templates, free_columns, shapes.scatter])
+            self.solution = fit_least_squares(mean_spectrum, all_free_columns, changes, variance + error_variance)
+            residual = mean_spectrum - self.solution.model
+            self.misfit = float(np.mean(residual**2 / (variance / n_spectra + model_variance)))
+            initial_area = np.maximum(self.solution.coefficients[:n_family], 0.0)
             model = np.maximum(self.solution.model, 0.0)
             variance = np.maximum(model, min_variance)
-        self.n_free, self.noise = len(all_free), variance / n + model_variance
+        self.n_free, self.noise = len(all_free_columns), variance / n_spectra + model_variance
         no_columns = np.zeros((0, len(bins)))
         self.beside, self.under, self.hidden = (
             no_columns.T.astype(np.float32),
@@ -255,146 +267,157 @@ class ClassSolver:
         )
         self._store_matrices(self.solution.gain[:n_family], error_variance, no_columns)
         # families that are not significant in the sum of the class are constrained near zero
-        class_fit = self(self.mean[None] * n)
-        summed, sigma = (values[0].astype(np.float64) for values in (class_fit.area, class_fit.sigma_if_absent))
-        is_weak = summed < MIN_CLASS_SIGMAS * sigma
-        max_area = (0.5 * np.maximum(summed, 0.0) + sigma) / n
-        weak_changes = shapes.templates[is_weak] * max_area[is_weak, None]
-        all_free = np.concatenate([shapes.templates[~is_weak], free_columns, shapes.scatter])
-        constrained = solve(mean, all_free, np.concatenate([weak_changes, changes]), variance + error_variance)
-        gain = self.solution.gain[:n_family].copy()
-        gain[~is_weak] = constrained.gain[: (~is_weak).sum()]
-        # a weak family is measured without its prior, all others with the priors of weak families
-        weak_rows = slice(len(all_free), len(all_free) + int(is_weak.sum()))
-        learned_share = 1.0 - np.diag(constrained.covariance)[weak_rows]
-        is_learned = learned_share > _MIN_LEARNED_SHARE
-        families = np.flatnonzero(is_weak)[is_learned]
-        gain[families] = (
-            constrained.gain[weak_rows][is_learned] * (max_area[families] / learned_share[is_learned])[:, None]
+        class_evidence = self(self.mean[None] * n_spectra)
+        summed_areas, sigma = (
+            evidence_array[0].astype(np.float64)
+            for evidence_array in (class_evidence.area, class_evidence.sigma_if_absent)
+        )
+        is_weak = summed_areas < MIN_CLASS_SIGMAS * sigma
+        max_weak_areas = (0.5 * np.maximum(summed_areas, 0.0) + sigma) / n_spectra
+        weak_changes = shapes.templates[is_weak] * max_weak_areas[is_weak, None]
+        all_free_columns = np.concatenate([shapes.templates[~is_weak], free_columns, shapes.scatter])
+        constrained_solution = fit_least_squares(
+            mean_spectrum, all_free_columns, np.concatenate([weak_changes, changes]), variance + error_variance
+        )
+        family_gains = self.solution.gain[:n_family].copy()
+        family_gains[~is_weak] = constrained_solution.gain[: (~is_weak).sum()]
+        # each weak family is measured without a prior on its area, but with the priors on the other weak families
+        weak_rows = slice(len(all_free_columns), len(all_free_columns) + int(is_weak.sum()))
+        learned_fraction = 1.0 - np.diag(constrained_solution.covariance)[weak_rows]
+        is_learned = learned_fraction > _MIN_LEARNED_FRACTION
+        learned_families = np.flatnonzero(is_weak)[is_learned]
+        family_gains[learned_families] = (
+            constrained_solution.gain[weak_rows][is_learned]
+            * (max_weak_areas[learned_families] / learned_fraction[is_learned])[:, None]
         )
         all_gains: Array = np.concatenate(
-            [gain, source[0], _residual_peaks(self.solution, peaks, variance + error_variance)]
+            [family_gains, source_matrices[0], _peak_area_matrix(self.solution, peak_shapes, variance + error_variance)]
         )
         self._store_matrices(all_gains, error_variance, weak_changes, is_weak)
-        self.beside = np.ascontiguousarray(source[1].T, np.float32)
-        all_shapes = np.concatenate([shapes.templates, np.zeros_like(source[0]), peaks])
+        self.beside = np.ascontiguousarray(source_matrices[1].T, np.float32)
+        all_shapes = np.concatenate([shapes.templates, np.zeros_like(source_matrices[0]), peak_shapes])
         smooth_counts = self.parts()[n_family:].sum(axis=0)
-        self.under = (_counts_under(all_shapes, variance) / n_counts).astype(np.float32)
-        clear_counts = _counts_under(all_shapes, np.maximum(smooth_counts, min_variance))
+        self.under = (_background_under_peaks(all_shapes, variance) / n_counts).astype(np.float32)
+        clear_counts = _background_under_peaks(all_shapes, np.maximum(smooth_counts, min_variance))
         absent_sigma = self(self.mean[None]).sigma_if_absent[0]
         self.hidden = absent_sigma > MIN_HIDDEN_RATIO * np.sqrt(clear_counts)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the description of the class, megabytes that are not needed to fit pixels."""
-        return {name: value for name, value in self.__dict__.items() if name not in _CLASS_ATTRIBUTES}
+        """Return the state without attributes that are not needed to fit pixels, which have several megabytes."""
+        return {name: attribute for name, attribute in self.__dict__.items() if name not in _PLANNING_ATTRIBUTES}
 
     def hardness(self, is_strongest: NDArray[np.bool_]) -> tuple[Array, Array]:
         """Return the hardness of families and its standard deviation, (n_family,) each.
 
-        Hardness is the logarithm of the ratio of the other lines to the strongest line, relative to random paint; NaN
-        if a family has only one of them.
+        Hardness is the logarithm of the ratio of the other lines to the strongest line, relative to random paint. It is
+        NaN for families with a single line.
 
         Parameters
         ----------
         is_strongest : (n_family, n_bin) bool array
             Bins of each family's strongest line.
         """
-        value, sigma = np.full((2, len(is_strongest)), np.nan)
-        sizes = [len(changes_of_family) for changes_of_family in self.shapes.changes]
-        first_rows = self.n_free + np.cumsum([0, *sizes])
-        for index, (mean, start, size) in enumerate(zip(self.shapes.templates, first_rows, sizes, strict=False)):
-            changes = slice(start, start + size)
-            area, columns = float(self.solution.coefficients[index]), self.solution.columns[changes]
-            strongest_share, other_share = (
-                float(mean[is_strongest[index]].sum()),
-                float(mean[~is_strongest[index]].sum()),
+        hardness, sigma = np.full((2, len(is_strongest)), np.nan)
+        change_counts = [len(changes_of_family) for changes_of_family in self.shapes.changes]
+        first_rows = self.n_free + np.cumsum([0, *change_counts])
+        for index, (mean_shape, first_row, n_changes) in enumerate(
+            zip(self.shapes.templates, first_rows, change_counts, strict=False)
+        ):
+            change_rows = slice(first_row, first_row + n_changes)
+            area, change_columns = float(self.solution.coefficients[index]), self.solution.columns[change_rows]
+            strongest_fraction, other_fraction = (
+                float(mean_shape[is_strongest[index]].sum()),
+                float(mean_shape[~is_strongest[index]].sum()),
             )
-            if not size or min(strongest_share, other_share) <= 0 or area <= 0:
+            if not n_changes or min(strongest_fraction, other_fraction) <= 0 or area <= 0:
                 continue
-            slope = (
-                columns[:, ~is_strongest[index]].sum(axis=1) / other_share
-                - columns[:, is_strongest[index]].sum(axis=1) / strongest_share
+            hardness_gradient = (
+                change_columns[:, ~is_strongest[index]].sum(axis=1) / other_fraction
+                - change_columns[:, is_strongest[index]].sum(axis=1) / strongest_fraction
             ) / area
             paint_ratio = float(
                 self.common[index, ~is_strongest[index]].sum() / self.common[index, is_strongest[index]].sum()
             )
-            value[index] = (
-                np.log(other_share / strongest_share / paint_ratio) + self.solution.coefficients[changes] @ slope
+            hardness[index] = (
+                np.log(other_fraction / strongest_fraction / paint_ratio)
+                + self.solution.coefficients[change_rows] @ hardness_gradient
             )
-            sigma[index] = np.sqrt(slope @ self.solution.covariance[changes, changes] @ slope)
-        return value, sigma
+            sigma[index] = np.sqrt(
+                hardness_gradient @ self.solution.covariance[change_rows, change_rows] @ hardness_gradient
+            )
+        return hardness, sigma
 
     def parts(self) -> Array:
         """Return the (n, n_bin) fitted counts of each family with its shape changes, and of every other free column."""
-        parts = self.solution.coefficients[: self.n_free, None] * self.solution.columns[: self.n_free]
+        components = self.solution.coefficients[: self.n_free, None] * self.solution.columns[: self.n_free]
         family_index = np.concatenate(
             [np.full(len(changes_of_family), index) for index, changes_of_family in enumerate(self.shapes.changes)]
         )
-        changes = self.solution.coefficients[self.n_free :, None] * self.solution.columns[self.n_free :]
-        np.add.at(parts, family_index, changes[: family_index.size])
-        parts[-1] += changes[family_index.size :].sum(axis=0)
-        return np.asarray(parts)
+        change_counts = self.solution.coefficients[self.n_free :, None] * self.solution.columns[self.n_free :]
+        np.add.at(components, family_index, change_counts[: family_index.size])
+        components[-1] += change_counts[family_index.size :].sum(axis=0)
+        return np.asarray(components)
 
     def _store_matrices(
-        self, gain: Array, error: Array, weak_changes: Array, is_weak: NDArray[np.bool_] | None = None
+        self, gains: Array, error_variance: Array, weak_changes: Array, is_weak: NDArray[np.bool_] | None = None
     ) -> None:
-        """Store the matrices from counts to areas and variances; weak families are an error of all others."""
+        """Store the matrices from counts to areas and variances; weak families add to the variance of all others."""
         shapes, n_counts = self.shapes, max(float(self.mean.sum()), 1e-9)
         n_family = len(shapes.templates)
-        is_same_family = np.eye(n_family, len(gain))
-        interference = np.stack([((gain @ change.T) ** 2).sum(axis=1) for change in shapes.changes])
+        is_same_family = np.eye(n_family, len(gains))
+        interference = np.stack([((gains @ family_changes.T) ** 2).sum(axis=1) for family_changes in shapes.changes])
         self.by_others = (interference * (1.0 - is_same_family)).astype(np.float32)
         self.by_itself = (np.diag(interference) + AREA_ERROR**2).astype(np.float32)
-        weak_variance = (gain @ weak_changes.T) ** 2
+        weak_variance = (gains @ weak_changes.T) ** 2
         if is_weak is not None:
             weak_variance[:n_family][is_weak] *= 1.0 - np.eye(len(weak_changes))
-        count_variance = (gain**2 @ error + weak_variance.sum(axis=1)) / n_counts**2 + (
-            (gain @ shapes.scatter_changes.T) ** 2
+        count_variance = (gains**2 @ error_variance + weak_variance.sum(axis=1)) / n_counts**2 + (
+            (gains @ shapes.scatter_changes.T) ** 2
         ).sum(1)
-        self.gain, self.squared = (np.ascontiguousarray(matrix.T, np.float32) for matrix in (gain, gain**2))
+        self.gain, self.squared = (np.ascontiguousarray(matrix.T, np.float32) for matrix in (gains, gains**2))
         self.flat = count_variance.astype(np.float32)
 
-    def __call__(self, counts: Single) -> Evidence:
+    def __call__(self, counts: FloatArray) -> Evidence:
         """Return the fit of (n, n_bin) counts of pixels."""
-        area, total = counts @ self.gain, counts.sum(axis=1, keepdims=True)
+        area, total_counts = counts @ self.gain, counts.sum(axis=1, keepdims=True)
         variance = counts @ self.squared
-        variance += total**2 * self.flat
+        variance += total_counts**2 * self.flat
         n_family, n_source = self.by_itself.size, self.beside.shape[1]
-        squares = np.maximum(area[:, :n_family], 0.0) ** 2
-        variance += squares @ self.by_others
+        squared_areas = np.maximum(area[:, :n_family], 0.0) ** 2
+        variance += squared_areas @ self.by_others
         sigma = variance.copy()
-        sigma[:, :n_family] += squares * self.by_itself
-        under = total * self.under
-        under[:, n_family : n_family + n_source] = counts @ self.beside
+        sigma[:, :n_family] += squared_areas * self.by_itself
+        background_counts = total_counts * self.under
+        background_counts[:, n_family : n_family + n_source] = counts @ self.beside
         return Evidence(
             area,
             np.sqrt(sigma, out=sigma),
             np.sqrt(variance, out=variance),
-            under,
+            background_counts,
             np.broadcast_to(self.hidden, area.shape),
         )
 
 
-def _counts_under(shapes: Array, variance: Array) -> Array:
+def _background_under_peaks(peak_shapes: Array, variance: Array) -> Array:
     """Return the (n,) counts under peaks of given shapes: the variance of the area of each peak if fitted alone.
 
     The shapes are normalised to one count.
     """
-    squared_norm = (shapes**2 / variance).sum(axis=1)
+    squared_norm = (peak_shapes**2 / variance).sum(axis=1)
     return np.asarray(np.where(squared_norm > 0, 1.0 / np.where(squared_norm > 0, squared_norm, 1.0), 0.0))
 
 
-def _residual_peaks(solution: Solution, peaks: Array, variance: Array) -> Array:
+def _peak_area_matrix(solution: LeastSquaresFit, peak_shapes: Array, variance: Array) -> Array:
     """Return the (n_peak, n_bin) matrix from counts to areas of peaks, each added to all columns of a solution.
 
-    Rows are zero for peaks that are nearly a combination of the columns.
+    Rows are zero for peaks that are nearly a linear combination of the columns.
     """
-    weighted = peaks / variance
-    unexplained = weighted - (weighted @ solution.columns.T) @ solution.gain
-    squared_norm, counts = (unexplained * peaks).sum(axis=1), (weighted * peaks).sum(axis=1)
-    is_independent = squared_norm > _MIN_INDEPENDENT_SHARE * counts
+    weighted_peaks = peak_shapes / variance
+    residual_peaks = weighted_peaks - (weighted_peaks @ solution.columns.T) @ solution.gain
+    squared_norm, peak_norm = (residual_peaks * peak_shapes).sum(axis=1), (weighted_peaks * peak_shapes).sum(axis=1)
+    is_independent = squared_norm > _MIN_INDEPENDENT_FRACTION * peak_norm
     return np.asarray(
-        np.where(is_independent, 1.0 / np.where(is_independent, squared_norm, 1.0), 0.0)[:, None] * unexplained
+        np.where(is_independent, 1.0 / np.where(is_independent, squared_norm, 1.0), 0.0)[:, None] * residual_peaks
     )
 
 
@@ -409,19 +432,19 @@ class VariableFit:
         Detector with resolution and crystal.
     axis : EnergyAxis
         Energy axis of the scan.
-    used : (n_channel,) bool array
+    is_fitted : (n_channel,) bool array
         Channels to fit.
     families : sequence of str
         Families to fit; families outside the axis are ignored.
-    simulated : sequence of LineCounts
+    simulations : sequence of LineCounts
         Simulations for the instrument, or for several likely instruments.
     excitation_kev : float
         Highest photon energy in keV.
-    anode : (n, n_channel) array
+    anode_templates : (n, n_channel) array
         Templates of the scattered lines of the source.
     n_classes : int
         Largest number of classes.
-    per_fwhm : float
+    bins_per_fwhm : float
         Number of bins per FWHM; infinity gives a bin for every channel.
     peaks : bool
         Whether unassigned peaks are fitted as well.
@@ -442,143 +465,176 @@ class VariableFit:
         sample: NDArray[Any],
         detector: Detector,
         axis: EnergyAxis,
-        used: NDArray[np.bool_],
+        is_fitted: NDArray[np.bool_],
         families: Sequence[str],
-        simulated: Sequence[LineCounts],
+        simulations: Sequence[LineCounts],
         excitation_kev: float,
-        anode: Array,
+        anode_templates: Array,
         n_classes: int = N_CLASSES,
-        per_fwhm: float = BINS_PER_FWHM,
+        bins_per_fwhm: float = BINS_PER_FWHM,
         *,
         peaks: bool = False,
     ) -> None:
-        self.bins = Bins(axis, detector, used, per_fwhm)
-        self.detector, self.n_source = detector, len(anode)
+        self.bins = Bins(axis, detector, is_fitted, bins_per_fwhm)
+        self.detector, self.n_source = detector, len(anode_templates)
         self.peak_kev = _peak_energies(self.bins, detector) if peaks else np.empty(0)
-        ratios = LineRatios(simulated, detector, axis, self.bins, families, excitation_kev)
-        self.names = ratios.names
+        line_ratios = LineRatios(simulations, detector, axis, self.bins, families, excitation_kev)
+        self.names = line_ratios.names
         sample = sample[sample.any(axis=1)]
         counts = self.bins(sample, np.float32)
-        mean = counts.mean(axis=0, dtype=np.float64)
-        anode = self.bins(anode)
-        free_columns, area = _other_columns(ratios, self.bins, mean, anode)
-        shapes, source = _peak_shapes(self.peak_kev, self.bins, detector, axis), _source_matrices(anode, self.bins)
+        mean_spectrum = counts.mean(axis=0, dtype=np.float64)
+        anode_templates = self.bins(anode_templates)
+        free_columns, area = _scatter_and_background_columns(line_ratios, self.bins, mean_spectrum, anode_templates)
+        peak_shapes, source_matrices = (
+            _peak_shapes(self.peak_kev, self.bins, detector, axis),
+            _source_matrices(anode_templates, self.bins),
+        )
 
-        def solver(members: NDArray[np.intp], start: Array, peaks: Array = shapes) -> ClassSolver:
+        def make_solver(class_members: NDArray[np.intp], start_areas: Array, peaks: Array = peak_shapes) -> ClassSolver:
             piled_up = self.bins(
-                pile_up_shape(self_convolution(sample[members].mean(axis=0, dtype=np.float64)[None]), axis)[0]
+                pile_up_shape(self_convolution(sample[class_members].mean(axis=0, dtype=np.float64)[None]), axis)[0]
             )
-            columns, mean = np.concatenate([free_columns, piled_up[None]]), counts[members].mean(0, np.float64)
-            return ClassSolver(ratios, self.bins, mean, len(members), start, columns, source, peaks)
+            class_columns, mean_spectrum = (
+                np.concatenate([free_columns, piled_up[None]]),
+                counts[class_members].mean(0, np.float64),
+            )
+            return ClassSolver(
+                line_ratios,
+                self.bins,
+                mean_spectrum,
+                len(class_members),
+                start_areas,
+                class_columns,
+                source_matrices,
+                peaks,
+            )
 
-        with one_blas_thread(), warnings.catch_warnings(), ThreadPoolExecutor(CPU_COUNT) as threads:
-            warnings.simplefilter("ignore", UserWarning)  # a class may stay empty
-            self.first = solver(np.arange(len(counts)), area, shapes[:0])
-            areas = self._areas(counts)
-            points = self._points(areas, counts)
+        with one_blas_thread(), warnings.catch_warnings(), ThreadPoolExecutor(CPU_COUNT) as thread_pool:
+            warnings.simplefilter("ignore", UserWarning)  # k-means warns of empty classes
+            self.first = make_solver(np.arange(len(counts)), area, peak_shapes[:0])
+            pixel_areas = self._areas_with_mean_matrix(counts)
+            class_coordinates = self._class_coordinates(pixel_areas, counts)
             rng = np.random.default_rng(_SEED)
-            centres, label = kmeans2(points, min(n_classes, len(np.unique(points, axis=0))), minit="++", rng=rng)
-            members = [np.flatnonzero(label == index) for index in np.unique(label)]
-            self.centres = centres[np.unique(label)].astype(np.float32)
-            starts = [np.maximum(areas[indices].mean(axis=0, dtype=np.float64), 0.0) for indices in members]
-            self.classes = list(threads.map(solver, members, starts))
-        self.weights = np.asarray([len(of_class) for of_class in members])
+            class_centres, class_labels = kmeans2(
+                class_coordinates, min(n_classes, len(np.unique(class_coordinates, axis=0))), minit="++", rng=rng
+            )
+            class_members = [np.flatnonzero(class_labels == index) for index in np.unique(class_labels)]
+            self.centres = class_centres[np.unique(class_labels)].astype(np.float32)
+            class_start_areas = [
+                np.maximum(pixel_areas[member_indices].mean(axis=0, dtype=np.float64), 0.0)
+                for member_indices in class_members
+            ]
+            self.classes = list(thread_pool.map(make_solver, class_members, class_start_areas))
+        self.weights = np.asarray([len(of_class) for of_class in class_members])
 
     def __call__(self, counts: NDArray[Any]) -> Evidence:
         """Return the fit of (n, n_channel) counts."""
-        binned = self.bins(counts, np.float32)
-        label = self.class_of(binned)
-        shape = len(binned), self.classes[0].gain.shape[1]
-        area, sigma, absent_sigma, under = np.empty((4, *shape), np.float32)
-        result = Evidence(area, sigma, absent_sigma, under, np.empty(shape, bool))
-        for index in np.unique(label):
-            of_class = label == index
-            for target, part in zip(result, self.classes[index](binned[of_class]), strict=True):
-                target[of_class] = part
-        return result
+        binned_counts = self.bins(counts, np.float32)
+        class_index = self.class_indices(binned_counts)
+        array_shape = len(binned_counts), self.classes[0].gain.shape[1]
+        area, sigma, absent_sigma, background_counts = np.empty((4, *array_shape), np.float32)
+        evidence = Evidence(area, sigma, absent_sigma, background_counts, np.empty(array_shape, bool))
+        for index in np.unique(class_index):
+            is_member = class_index == index
+            for target_array, class_array in zip(evidence, self.classes[index](binned_counts[is_member]), strict=True):
+                target_array[is_member] = class_array
+        return evidence
 
-    def class_of(self, counts: Single) -> NDArray[np.intp]:
+    def class_indices(self, counts: FloatArray) -> NDArray[np.intp]:
         """Return the (n,) index of the nearest class for (n, n_bin) counts."""
-        points = self._points(self._areas(counts), counts)
-        return np.asarray(np.argmin((self.centres**2).sum(axis=1) - 2.0 * points @ self.centres.T, axis=1))
+        class_coordinates = self._class_coordinates(self._areas_with_mean_matrix(counts), counts)
+        return np.asarray(np.argmin((self.centres**2).sum(axis=1) - 2.0 * class_coordinates @ self.centres.T, axis=1))
 
-    def shown(self) -> list[str]:
+    def detected_families(self) -> list[str]:
         """Return the families detected in the sum spectrum of at least one class."""
         is_detected = np.zeros(len(self.names), bool)
-        for class_solver, size in zip(self.classes, self.weights, strict=True):
-            class_fit = class_solver(class_solver.mean[None] * size)
+        for class_solver, n_spectra in zip(self.classes, self.weights, strict=True):
+            class_evidence = class_solver(class_solver.mean[None] * n_spectra)
             is_detected |= self._is_significant(
-                class_fit, MIN_CLASS_SIGMAS, MIN_AREA_SHARE * size * class_solver.mean.sum()
+                class_evidence, MIN_CLASS_SIGMAS, MIN_AREA_FRACTION * n_spectra * class_solver.mean.sum()
             )
-        return [name for name, is_shown in zip(self.names, is_detected, strict=True) if is_shown]
+        return [name for name, is_family_detected in zip(self.names, is_detected, strict=True) if is_family_detected]
 
-    def shown_by_pixels(self, sample: NDArray[Any]) -> list[str]:
+    def families_in_pixels(self, sample: NDArray[Any]) -> list[str]:
         """Return the families that are significant in at least one of (n, n_channel) spectra."""
-        total = self.bins(sample, np.float32).sum(axis=1, keepdims=True)
-        is_detected = self._is_significant(self(sample), MIN_PIXEL_SIGMAS, MIN_AREA_SHARE * np.maximum(total, 1.0))
-        return [name for name, is_shown in zip(self.names, is_detected, strict=True) if is_shown]
+        total_counts = self.bins(sample, np.float32).sum(axis=1, keepdims=True)
+        is_detected = self._is_significant(
+            self(sample), MIN_PIXEL_SIGMAS, MIN_AREA_FRACTION * np.maximum(total_counts, 1.0)
+        )
+        return [name for name, is_family_detected in zip(self.names, is_detected, strict=True) if is_family_detected]
 
-    def _is_significant(self, fit: Evidence, sigmas: float, counts: Any) -> NDArray[np.bool_]:
-        """Return an (n_family,) mask, true if any spectrum has a family above ``sigmas`` deviations and ``counts``."""
-        area, sigma = (part[:, : len(self.names)] for part in (fit.area, fit.sigma_if_absent))
-        return np.asarray(((area > sigmas * sigma) & (area > counts)).any(axis=0))
+    def _is_significant(self, fit: Evidence, sigmas: float, min_counts: Any) -> NDArray[np.bool_]:
+        """Return the (n_family,) mask of families above ``sigmas`` deviations and ``min_counts`` in any spectrum."""
+        area, sigma = (evidence_array[:, : len(self.names)] for evidence_array in (fit.area, fit.sigma_if_absent))
+        return np.asarray(((area > sigmas * sigma) & (area > min_counts)).any(axis=0))
 
-    def _areas(self, counts: Single) -> Single:
+    def _areas_with_mean_matrix(self, counts: FloatArray) -> FloatArray:
         """Return the (n, n_family) areas of (n, n_bin) counts, with the matrix of the mean spectrum."""
         return counts @ self.first.gain[:, : len(self.names)]
 
     @staticmethod
-    def _points(area: Single, counts: Single) -> Single:
+    def _class_coordinates(area: FloatArray, counts: FloatArray) -> FloatArray:
         """Return the coordinates of pixels for the classes: square roots of fractions of areas, and log counts."""
-        total = np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
-        return np.concatenate([np.sqrt(np.maximum(area, 0.0) / total), 0.1 * np.log(total)], axis=1)
+        total_counts = np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
+        return np.concatenate([np.sqrt(np.maximum(area, 0.0) / total_counts), 0.1 * np.log(total_counts)], axis=1)
 
 
-def fitted_noise(total: Array, detector: Detector, make: Callable[[Array, Detector], VariableFit]) -> float:
+def fit_noise_fwhm(
+    sum_counts: Array, detector: Detector, plan_spectra: Callable[[Array, Detector], VariableFit]
+) -> float:
     """Return the electronic noise, keV FWHM, for which the fit of the sum spectrum is best.
 
     Parameters
     ----------
-    total : (n_channel,) array
+    sum_counts : (n_channel,) array
         Sum spectrum in counts.
     detector : Detector
         Detector whose noise is the initial value.
-    make : callable
+    plan_spectra : callable
         Function that plans the fit of (n, n_channel) spectra for a detector.
     """
 
-    def misfit(noise: float) -> float:
-        return make(total[None], detector.model_copy(update={"noise_fwhm_kev": noise})).first.misfit
+    def misfit(noise_fwhm_kev: float) -> float:
+        return plan_spectra(
+            sum_counts[None], detector.model_copy(update={"noise_fwhm_kev": noise_fwhm_kev})
+        ).first.misfit
 
-    start = detector.noise_fwhm_kev
-    optimum = minimize_scalar(misfit, bounds=(0.6 * start, 1.3 * start), method="bounded", options={"maxiter": 8})
+    initial_noise_kev = detector.noise_fwhm_kev
+    best_noise = minimize_scalar(
+        misfit, bounds=(0.6 * initial_noise_kev, 1.3 * initial_noise_kev), method="bounded", options={"maxiter": 8}
+    )
     # the misfit of a poor fit hardly depends on the width of the peaks
-    return float(optimum.x) if optimum.fun < _MAX_MISFIT_RATIO * misfit(start) else start
+    return float(best_noise.x) if best_noise.fun < _MAX_MISFIT_RATIO * misfit(initial_noise_kev) else initial_noise_kev
 
 
-def _other_columns(ratios: LineRatios, bins: Bins, mean: Array, anode: Array) -> tuple[Array, Array]:
+def _scatter_and_background_columns(
+    line_ratios: LineRatios, bins: Bins, mean_spectrum: Array, anode_templates: Array
+) -> tuple[Array, Array]:
     """Return the (n, n_bin) columns of scatter lines and background, and initial areas, from the mean spectrum."""
-    peaks = np.concatenate([ratios.common, anode])
-    residual = mean
-    weight = 1.0 / np.sqrt(np.maximum(mean, 1e-3 * float(mean.max())) + (0.01 * mean) ** 2)
+    peak_templates = np.concatenate([line_ratios.mean_shapes, anode_templates])
+    residual = mean_spectrum
+    weight = 1.0 / np.sqrt(np.maximum(mean_spectrum, 1e-3 * float(mean_spectrum.max())) + (0.01 * mean_spectrum) ** 2)
     for _ in range(2):
-        background = _background(residual, bins)
-        design = np.concatenate([peaks, background]) * weight
-        scale = np.maximum(np.sqrt((design**2).sum(axis=1)), 1e-30)
-        area = nnls((design / scale[:, None]).T, mean * weight, maxiter=50 * scale.size)[0] / scale
-        residual = np.maximum(mean - area[: len(peaks)] @ peaks, 0.0)
-    return np.concatenate([anode, _background(residual, bins)]), area[: len(ratios.names)]
+        background = _background_columns(residual, bins)
+        design = np.concatenate([peak_templates, background]) * weight
+        column_norms = np.maximum(np.sqrt((design**2).sum(axis=1)), 1e-30)
+        area = (
+            nnls((design / column_norms[:, None]).T, mean_spectrum * weight, maxiter=50 * column_norms.size)[0]
+            / column_norms
+        )
+        residual = np.maximum(mean_spectrum - area[: len(peak_templates)] @ peak_templates, 0.0)
+    return np.concatenate([anode_templates, _background_columns(residual, bins)]), area[: len(line_ratios.names)]
 
 
 def _source_matrices(templates: Array, bins: Bins) -> Array:
-    """Return the (2, n, n_bin) matrices from counts to net counts of the strongest line, and to counts under it."""
+    """Return the (2, n, n_bin) matrices from counts to net and to background counts of the strongest line."""
     bin_index = np.arange(len(bins))
     matrices = np.zeros((2, len(templates), len(bins)))
     for index, template in enumerate(templates):
-        distance = np.abs(bin_index - template.argmax()) / bins.per_fwhm
+        distance_fwhm = np.abs(bin_index - template.argmax()) / bins.per_fwhm
         is_line, is_flank = (
-            distance < _SOURCE_WINDOW_FWHM[0],
-            (distance > _SOURCE_WINDOW_FWHM[1]) & (distance < _SOURCE_WINDOW_FWHM[2]),
+            distance_fwhm < _SOURCE_WINDOW_FWHM[0],
+            (distance_fwhm > _SOURCE_WINDOW_FWHM[1]) & (distance_fwhm < _SOURCE_WINDOW_FWHM[2]),
         )
         matrices[1, index] = is_flank * (bins.width[is_line].sum() / max(float(bins.width[is_flank].sum()), 1.0))
         matrices[0, index] = is_line - matrices[1, index]
@@ -600,11 +656,13 @@ def _peak_energies(bins: Bins, detector: Detector) -> Array:
 def _peak_shapes(energy_kev: Array, bins: Bins, detector: Detector, axis: EnergyAxis) -> Array:
     """Return (n_peak, n_bin) Gaussian peaks of one count."""
     fwhm = resolution_fwhm_kev(energy_kev, detector.noise_fwhm_kev, detector.fano)
-    column = np.arange(energy_kev.size)
-    return np.asarray(bins(peak_columns(axis, energy_kev, np.ones(energy_kev.size), fwhm, column, energy_kev.size).T))
+    column_index = np.arange(energy_kev.size)
+    return np.asarray(
+        bins(peak_columns(axis, energy_kev, np.ones(energy_kev.size), fwhm, column_index, energy_kev.size).T)
+    )
 
 
-def _background(counts: Array, bins: Bins) -> Array:
+def _background_columns(counts: Array, bins: Bins) -> Array:
     """Return the (n_spline, n_bin) columns of the background."""
     width = np.full(len(bins), bins.per_fwhm)
     return background_columns(counts / bins.width, width, bins.energy_kev, np.ones(len(bins), bool)).T * bins.width

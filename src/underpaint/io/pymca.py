@@ -12,9 +12,9 @@ from underpaint.physics.atomic import atomic_number
 from underpaint.physics.forward import source_spectrum
 from underpaint.physics.instrument import AIR, AIR_DENSITY, Detector, Filter, Instrument, Tube
 from underpaint.physics.instrument.pymca import (
-    LONG_TAIL,
-    SHELLS,
-    SHORT_TAIL,
+    LONG_TAIL_FLAG,
+    PYMCA_SHELLS,
+    SHORT_TAIL_FLAG,
     UM_PER_CM,
     PymcaConfiguration,
     Untranslated,
@@ -218,13 +218,13 @@ def _peaks_section(families: Sequence[str]) -> dict[str, object]:
     for family in families:
         element, _, shell = family.partition("_")
         try:
-            is_family = shell in SHELLS and atomic_number(element) > 0
+            is_family = shell in PYMCA_SHELLS and atomic_number(element) > 0
         except SampleError:
             is_family = False
         if not is_family:
             raise InstrumentError(
-                f"Cannot write the family {family!r} for PyMca: an element and one of the shells {', '.join(SHELLS)} "
-                "are needed. Write it like Fe_K or Pb_L3."
+                f"Cannot write the family {family!r} for PyMca: an element and one of the shells "
+                f"{', '.join(PYMCA_SHELLS)} are needed. Write it like Fe_K or Pb_L3."
             )
         shells_by_element.setdefault(element, []).append(shell)
     return dict(shells_by_element)
@@ -290,7 +290,7 @@ def _detector_section(detector: Detector, axis: EnergyAxis) -> dict[str, object]
 
 def _tail_settings(detector: Detector) -> tuple[int, dict[str, object]]:
     """Return ``hypermetflag`` and the settings of the enabled tails, with ratios relative to the Gaussian."""
-    tail_kinds = (("st", "tail", SHORT_TAIL), ("lt", "long_tail", LONG_TAIL))
+    tail_kinds = (("st", "tail", SHORT_TAIL_FLAG), ("lt", "long_tail", LONG_TAIL_FLAG))
     enabled_tails = [tail for tail in tail_kinds if f"{tail[1]}_fraction" in detector.model_fields_set]
     gaussian_fraction = 1 - sum(getattr(detector, f"{tail_name}_fraction") for _, tail_name, _ in enabled_tails)
     hypermet_flag, peak_shape = 1, dict[str, object]()

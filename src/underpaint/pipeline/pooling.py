@@ -182,7 +182,7 @@ class Pooling:
 
 def plan_pooling(fit: VariableFit, sample: NDArray[Any]) -> Pooling | None:
     """Return a pooling by the line families that a scan shows; None if it shows none."""
-    shown_families = {*fit.shown(), *fit.shown_by_pixels(sample)}
+    shown_families = {*fit.detected_families(), *fit.families_in_pixels(sample)}
     columns = np.asarray([index for index, name in enumerate(fit.names) if name in shown_families], np.intp)
     return Pooling(columns) if columns.size else None
 

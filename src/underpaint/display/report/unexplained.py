@@ -12,12 +12,12 @@ from underpaint.display.plot import siegbahn
 from underpaint.display.report.findings import CERTAIN_SIGMA, MIN_PIXELS, MIN_SHARE
 from underpaint.display.report.wording import percent
 from underpaint.elements.element_sources import (
-    AIR,
+    AIR_ELEMENTS,
+    GROUND_MINERAL_ELEMENTS,
     IMPURITY_RATIOS,
-    METAL_PARTS,
-    MINERALS_OF_GROUNDS,
+    INSTRUMENT_METALS,
     drier_elements,
-    elements_of,
+    elements_of_pigments,
 )
 from underpaint.errors import SampleError
 from underpaint.physics.materials import library
@@ -146,15 +146,15 @@ def explained_elements_of(results: Results, name: str) -> frozenset[str]:
 def ordinary_source(line: _CandidateLine, anode: str | None) -> str:
     """Return the ordinary source of an element without a pigment; "" without such a source."""
     element, family = line.element, line.family
-    if element in AIR:
+    if element in AIR_ELEMENTS:
         return "air"
     if element == anode or family in line.results.settings_of("elements").get("scatter", ()):
         return "scattered lines of the tube"
     if anode is None and family in TUBE_FAMILIES:
         return "possibly scattered lines of the tube; give the instrument to decide"
-    if element in METAL_PARTS and _is_even_and_faint(line):
+    if element in INSTRUMENT_METALS and _is_even_and_faint(line):
         return "metal parts of the instrument: even over the scan, and faint"
-    if element in MINERALS_OF_GROUNDS:
+    if element in GROUND_MINERAL_ELEMENTS:
         return "ground, support or dirt"
     host_element = _impurity_host(line)
     if host_element:
@@ -241,7 +241,9 @@ def _pigments_with_element(
 def _contained_elements(name: str) -> set[str]:
     pigment = library()[name]
     return {
-        element for element in elements_of([name]) if pigment.mass_fractions.get(element, 1.0) >= _MIN_MASS_FRACTION
+        element
+        for element in elements_of_pigments([name])
+        if pigment.mass_fractions.get(element, 1.0) >= _MIN_MASS_FRACTION
     }
 
 

@@ -63,13 +63,13 @@ class Refits:
         ScanError, CoverageError
             The spectrum cannot be fitted, or an added family lies outside the axis.
         """
-        from underpaint.elements.fixed_fit import candidates_of
-        from underpaint.elements.spectrum_fit import fit_chosen
+        from underpaint.elements.fixed_fit import candidate_families
+        from underpaint.elements.spectrum_fit import fit_with_choice
 
         choice = self.choice(spectrum.counts)
-        added = candidates_of(add, choice.stage) if add else []
+        added = candidate_families(add, choice.selection_input) if add else []
         names = [name for name in dict.fromkeys((*choice.families, *added)) if name not in set(drop)]
-        fit = fit_chosen(replace(spectrum, axis=self.axis), choice, names)
+        fit = fit_with_choice(replace(spectrum, axis=self.axis), choice, names)
         return {
             "name": fit.name,
             "counts": fit.counts.tolist(),

@@ -20,7 +20,7 @@ def atomic_number(symbol: str) -> int:
         return int(xraylib.SymbolToAtomicNumber(symbol))
     except ValueError as error:
         raise SampleError(
-            f"No element has the symbol {symbol!r}; write it as in the periodic table, e.g. 'Pb'."
+            f"No element has the symbol {symbol!r}; write it as in the periodic table, such as 'Pb'."
         ) from error
 
 

@@ -1,7 +1,7 @@
 """Characteristic lines (names, energies, radiative rates) and cross sections of fluorescence and scatter.
 
-The tables are arrays for a set of elements and an exciting spectrum. Scatter depends on the angle; Compton scatter is
-broadened by the momentum of the electrons.
+Each table is an array over a set of elements and the energies of an exciting spectrum. Cross sections of scatter depend
+on the angle. The momentum of the electrons broadens Compton scatter.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,21 +39,21 @@ OUTER_SHELLS = (
     "O3",
     "O4",
     "O5",
-    # sums of several shells, which the tables have for some vacancies: K-O, L3-O45
+    # shells that the tables sum for some vacancies: K-O, L3-O45
     "O",
     "O45",
 )
 MIN_LINE_KEV = 1.0
-"""Lowest energy of a line, keV: a centimetre of air and the detector's window absorb lines of lower energy."""
-MIN_RATE = 1e-3
+"""Lowest energy of a line, keV; air and the detector's window absorb lines of lower energy."""
+MIN_RADIATIVE_RATE = 1e-3
 """Smallest radiative rate (fraction of the shell's photons) of a line; weaker lines are omitted."""
 MERGE_DISTANCE_KEV = 0.02
-"""Lines of a shell that are closer than this, keV, are merged: a tenth of the best resolution of a silicon detector."""
+"""Distance, keV, below which lines of a shell are merged: a tenth of the best resolution of a silicon detector."""
 
 
 @dataclass(frozen=True)
 class LineTable:
-    """Characteristic lines as plain arrays, all (n_line,).
+    """Characteristic lines as arrays of shape (n_line,).
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def family_lines(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the energies (keV) and relative intensities (sum one) of a line family.
 
-    The intensities are those of a thin sample that is excited by photons of 0.7 times ``excitation_kev``, or just
-    above the family's highest edge if that is higher; Kissel cross sections with cascade (xraylib).
+    The intensities are those of a thin sample excited by photons of 0.7 times ``excitation_kev``, or just above the
+    family's highest edge if that is higher. They are computed from Kissel cross sections with cascade (xraylib).
 
     Parameters
     ----------
@@ -145,12 +145,12 @@ def family_lines(
 
 
 @cache
-def shell_production(z: int, shell: int, energy_kev: float) -> float:
+def shell_production(z: int, shell: int, photon_kev: float) -> float:
     """Return the fluorescence production cross section of a shell, cm2/g (Kissel, full cascade)."""
-    if energy_kev <= edge_energy(z, shell):
+    if photon_kev <= edge_energy(z, shell):
         return 0.0
     try:
-        return float(xraylib.CS_FluorShell_Kissel_Cascade(z, shell, energy_kev))
+        return float(xraylib.CS_FluorShell_Kissel_Cascade(z, shell, photon_kev))
     except ValueError:
         return 0.0
 
@@ -167,38 +167,44 @@ def _element_lines(z: int) -> tuple[tuple[str, str, int, float, float], ...]:
 
 
 def _shell_lines(z: int, shell: int) -> Iterable[tuple[str, str, int, float, float]]:
-    vacancy, element = SHELLS[shell], symbol(z)
+    vacancy_shell, element = SHELLS[shell], symbol(z)
     for outer_shell in OUTER_SHELLS:
-        line_code = getattr(xraylib, f"{vacancy}{outer_shell}_LINE", None)
+        line_code = getattr(xraylib, f"{vacancy_shell}{outer_shell}_LINE", None)
         if line_code is None:
             continue
         try:
             rate, energy = float(xraylib.RadRate(z, line_code)), float(xraylib.LineEnergy(z, line_code))
         except ValueError:
             continue
-        if rate > MIN_RATE:
-            yield f"{element}-{vacancy}{outer_shell}", f"{element}_{vacancy[0]}", shell, energy, rate
+        if rate > MIN_RADIATIVE_RATE:
+            yield f"{element}-{vacancy_shell}{outer_shell}", f"{element}_{vacancy_shell[0]}", shell, energy, rate
 
 
 def _merge_close_lines(lines: list[tuple[str, str, int, float, float]]) -> list[tuple[str, str, int, float, float]]:
-    merged: list[tuple[str, str, int, float, float]] = []
-    for line in sorted(lines, key=lambda candidate: candidate[3]):
-        if merged and line[3] - merged[-1][3] < MERGE_DISTANCE_KEV:
-            previous = merged.pop()
-            rate = previous[4] + line[4]
-            strongest = max(previous, line, key=lambda candidate: candidate[4])
-            merged.append(
-                (strongest[0], line[1], line[2], (previous[3] * previous[4] + line[3] * line[4]) / rate, rate)
+    merged_lines: list[tuple[str, str, int, float, float]] = []
+    for line in sorted(lines, key=lambda entry: entry[3]):
+        if merged_lines and line[3] - merged_lines[-1][3] < MERGE_DISTANCE_KEV:
+            previous_line = merged_lines.pop()
+            rate = previous_line[4] + line[4]
+            strongest_line = max(previous_line, line, key=lambda entry: entry[4])
+            merged_lines.append(
+                (
+                    strongest_line[0],
+                    line[1],
+                    line[2],
+                    (previous_line[3] * previous_line[4] + line[3] * line[4]) / rate,
+                    rate,
+                )
             )
         else:
-            merged.append(line)
-    return merged
+            merged_lines.append(line)
+    return merged_lines
 
 
-_STRONGEST_LABELS = {"K": "Kα", "L": "Lα", "M": "M"}
-_SECOND_LABELS = {"K": "Kβ", "L": "Lβ"}
-_MIN_SECOND_RATIO = 0.1
-_MIN_SEPARATION_KEV = 0.25
+_STRONGEST_LINE_LABELS = {"K": "Kα", "L": "Lα", "M": "M"}
+_SECOND_LINE_LABELS = {"K": "Kβ", "L": "Lβ"}
+_MIN_SECOND_LINE_RATIO = 0.1
+_MIN_LINE_SEPARATION_KEV = 0.25
 
 
 def siegbahn(family: str) -> str:
@@ -221,49 +227,49 @@ def line_labels(families: Iterable[str], excitation_kev: float = 40.0) -> Mappin
     mapping of str to float
         For instance ``{"Fe Kα": 6.40, "Fe Kβ": 7.06}``.
     """
-    strongest: dict[str, float] = {}
+    strongest_lines: dict[str, float] = {}
     second_lines: dict[str, float] = {}
     for family in families:
         element, _, shell = family.partition("_")
-        energies_kev = _strongest_energies(element, shell, excitation_kev)
-        if not energies_kev or shell not in _STRONGEST_LABELS:
+        energies_kev = _strongest_line_energies(element, shell, excitation_kev)
+        if not energies_kev or shell not in _STRONGEST_LINE_LABELS:
             continue
-        strongest[f"{element} {_STRONGEST_LABELS[shell]}"] = energies_kev[0]
-        if len(energies_kev) > 1 and shell in _SECOND_LABELS:
-            second_lines[f"{element} {_SECOND_LABELS[shell]}"] = energies_kev[1]
-    return {**strongest, **second_lines}
+        strongest_lines[f"{element} {_STRONGEST_LINE_LABELS[shell]}"] = energies_kev[0]
+        if len(energies_kev) > 1 and shell in _SECOND_LINE_LABELS:
+            second_lines[f"{element} {_SECOND_LINE_LABELS[shell]}"] = energies_kev[1]
+    return {**strongest_lines, **second_lines}
 
 
-def _strongest_energies(element: str, shell: str, excitation_kev: float) -> list[float]:
-    """Return the energy, keV, of the strongest line and of the strongest line well above it in energy, if any."""
+def _strongest_line_energies(element: str, shell: str, excitation_kev: float) -> list[float]:
+    """Return the energies, keV, of the strongest line and, if present, of the second line at higher energy."""
     try:
         energy, intensity = family_lines(element, shell, excitation_kev)
     except (UnderpaintError, ValueError, KeyError):
         return []
     if energy.size == 0 or not intensity.max() > 0:
         return []
-    strongest = int(np.argmax(intensity))
-    is_second = (energy > energy[strongest] + _MIN_SEPARATION_KEV) & (
-        intensity > _MIN_SECOND_RATIO * intensity[strongest]
+    strongest_index = int(np.argmax(intensity))
+    is_second = (energy > energy[strongest_index] + _MIN_LINE_SEPARATION_KEV) & (
+        intensity > _MIN_SECOND_LINE_RATIO * intensity[strongest_index]
     )
     if not is_second.any():
-        return [float(energy[strongest])]
-    second = int(np.argmax(np.where(is_second, intensity, 0.0)))
-    return [float(energy[strongest]), float(energy[second])]
+        return [float(energy[strongest_index])]
+    second_index = int(np.argmax(np.where(is_second, intensity, 0.0)))
+    return [float(energy[strongest_index]), float(energy[second_index])]
 
 
 Array = NDArray[np.float64]
 MIN_TABLE_KEV = 0.1
 """Lowest energy of xraylib's tables, in keV."""
-MIN_KISSEL_NUMBER = 13
-"""Atomic number from which Kissel cross sections are used; for lighter elements they end below a tube's energies."""
+MIN_KISSEL_ATOMIC_NUMBER = 13
+"""Lowest atomic number with Kissel cross sections, which end below a tube's energies for lighter elements."""
 MAX_ATOMIC_NUMBER = 92
 """Highest atomic number (uranium) of the tables of form factors and Compton profiles."""
 
 
 @dataclass(frozen=True)
 class AtomicTables:
-    """Atomic data for the transport, from any source.
+    """Atomic data of a set of elements for the transport calculation.
 
     Parameters
     ----------
@@ -303,10 +309,10 @@ def atomic_tables(elements: Sequence[str], energy_kev: Array) -> AtomicTables:
     SampleError
         An element is heavier than uranium, where the tables end.
     """
-    too_heavy = [name for name in elements if atomic_number(name) > MAX_ATOMIC_NUMBER]
-    if too_heavy:
+    too_heavy_elements = [name for name in elements if atomic_number(name) > MAX_ATOMIC_NUMBER]
+    if too_heavy_elements:
         raise SampleError(
-            f"Cannot simulate {', '.join(too_heavy)}: the tables of cross sections end at U (element "
+            f"Cannot simulate {', '.join(too_heavy_elements)}: the tables of cross sections end at U (element "
             f"{MAX_ATOMIC_NUMBER}). Remove these elements."
         )
     energies = _cache_key(energy_kev)
@@ -319,8 +325,8 @@ def atomic_tables(elements: Sequence[str], energy_kev: Array) -> AtomicTables:
         np.asarray(energies),
         lines,
         np.asarray([index_by_number[int(z)] for z in lines.atomic_number], dtype=np.int64),
-        np.stack([_attenuation(atomic_number(name), energies) for name in names]),
-        np.stack([_attenuation(atomic_number(name), line_energies) for name in names]),
+        np.stack([_element_attenuation(atomic_number(name), energies) for name in names]),
+        np.stack([_element_attenuation(atomic_number(name), line_energies) for name in names]),
         line_production(lines, energies),
         line_production(lines, line_energies),
     )
@@ -328,13 +334,15 @@ def atomic_tables(elements: Sequence[str], energy_kev: Array) -> AtomicTables:
 
 def mass_attenuation(element: str, energy_kev: Array) -> Array:
     """Return the total mass attenuation of an element, cm2/g (xraylib; Kissel cross sections from Al)."""
-    return _attenuation(atomic_number(element), _cache_key(energy_kev))
+    return _element_attenuation(atomic_number(element), _cache_key(energy_kev))
 
 
 def compound_attenuation(mass_fractions: dict[str, float], energy_kev: Array) -> Array:
     """Return the total mass attenuation of a mixture, cm2/g (sum over the elements, weighted by mass fraction)."""
-    contributions = [fraction * mass_attenuation(name, energy_kev) for name, fraction in mass_fractions.items()]
-    return np.asarray(np.sum(contributions, axis=0))
+    attenuation_by_element = [
+        mass_fraction * mass_attenuation(name, energy_kev) for name, mass_fraction in mass_fractions.items()
+    ]
+    return np.asarray(np.sum(attenuation_by_element, axis=0))
 
 
 def line_production(lines: LineTable, energies: tuple[float, ...]) -> Array:
@@ -346,40 +354,40 @@ def line_production(lines: LineTable, energies: tuple[float, ...]) -> Array:
     return np.stack(production) if production else np.zeros((0, len(energies)))
 
 
-def _cache_key(values: Sequence[float] | Array) -> tuple[float, ...]:
-    return tuple(np.asarray(values, dtype=np.float64).tolist())
+def _cache_key(energies_or_angles: Sequence[float] | Array) -> tuple[float, ...]:
+    return tuple(np.asarray(energies_or_angles, dtype=np.float64).tolist())
 
 
 @lru_cache(maxsize=4096)
-def _attenuation(z: int, energies: tuple[float, ...]) -> Array:
-    clipped = np.maximum(np.asarray(energies, dtype=np.float64), MIN_TABLE_KEV)
+def _element_attenuation(z: int, energies: tuple[float, ...]) -> Array:
+    clipped_energy_kev = np.maximum(np.asarray(energies, dtype=np.float64), MIN_TABLE_KEV)
     # Kissel's photoelectric cross sections of light elements are zero above some energy (keV: Be 3.5, C 9, O 18)
-    cross_section = xraylib_np.CS_Total if z < MIN_KISSEL_NUMBER else xraylib_np.CS_Total_Kissel
-    return np.asarray(cross_section(np.asarray([z]), clipped)[0])
+    cross_section = xraylib_np.CS_Total if z < MIN_KISSEL_ATOMIC_NUMBER else xraylib_np.CS_Total_Kissel
+    return np.asarray(cross_section(np.asarray([z]), clipped_energy_kev)[0])
 
 
 @lru_cache(maxsize=4096)
 def _shell_production(z: int, shell: int, energies: tuple[float, ...]) -> Array:
     energy_kev = np.asarray(energies, dtype=np.float64)
-    production = np.zeros(energy_kev.size)
-    excited = energy_kev > edge_energy(z, shell)
-    if excited.any():
-        production[excited] = xraylib_np.CS_FluorShell_Kissel_Cascade(
-            np.asarray([z]), np.asarray([shell]), energy_kev[excited]
+    cross_section = np.zeros(energy_kev.size)
+    is_excited = energy_kev > edge_energy(z, shell)
+    if is_excited.any():
+        cross_section[is_excited] = xraylib_np.CS_FluorShell_Kissel_Cascade(
+            np.asarray([z]), np.asarray([shell]), energy_kev[is_excited]
         )[0, 0]
-    return production
+    return cross_section
 
 
 INVERSE_FINE_STRUCTURE = 137.036
-"""m c in atomic units of momentum, the inverse of the fine-structure constant."""
+"""Momentum ``m c`` of an electron in atomic units, the inverse of the fine-structure constant."""
 MAX_MOMENTUM = 100.0
 """Highest momentum of the Compton profiles of Biggs 1975, atomic units."""
-PROFILE_RANK = 5
-"""Number of basis profiles; five reproduce those of all elements, with at most 1 % of the electrons misplaced."""
+N_BASIS_PROFILES = 5
+"""Number of basis profiles; five profiles misplace at most 1 % of the electrons of an element."""
 
 
 def compton_energy(energy_kev: Array, angle_deg: float) -> Array:
-    """Return the energy of a photon after Compton scatter from a free electron at rest, keV (Compton 1923, eq. 5).
+    """Return the energy of a photon after Compton scatter from a free electron at rest, keV (Compton 1923, equation 5).
 
     Parameters
     ----------
@@ -388,8 +396,8 @@ def compton_energy(energy_kev: Array, angle_deg: float) -> Array:
     angle_deg : float
         Scattering angle in degrees.
     """
-    relative_loss = energy_kev / ELECTRON_REST_KEV * (1.0 - np.cos(np.radians(angle_deg)))
-    return np.asarray(energy_kev / (1.0 + relative_loss))
+    relative_energy_loss = energy_kev / ELECTRON_REST_KEV * (1.0 - np.cos(np.radians(angle_deg)))
+    return np.asarray(energy_kev / (1.0 + relative_energy_loss))
 
 
 def differential_scatter(
@@ -412,21 +420,27 @@ def differential_scatter(
         Differential cross sections, cm2/g/sr.
     """
     energies = _cache_key(energy_kev)
-    angles = _cache_key(angle_deg)
-    tables = [_differential(atomic_number(name), energies, angles) for name in elements]
-    return np.stack([table[0] for table in tables]), np.stack([table[1] for table in tables])
+    scattering_angles = _cache_key(angle_deg)
+    element_tables = [
+        _differential_cross_sections(atomic_number(name), energies, scattering_angles) for name in elements
+    ]
+    return np.stack([element_table[0] for element_table in element_tables]), np.stack(
+        [element_table[1] for element_table in element_tables]
+    )
 
 
 def total_scatter(elements: Sequence[str], energy_kev: Sequence[float] | Array) -> tuple[Array, Array]:
     """Return total coherent and Compton cross sections, (n_element, n_energy), cm2/g."""
     energies = _cache_key(energy_kev)
-    tables = [_total(atomic_number(name), energies) for name in elements]
-    return np.stack([table[0] for table in tables]), np.stack([table[1] for table in tables])
+    element_tables = [_total_cross_sections(atomic_number(name), energies) for name in elements]
+    return np.stack([element_table[0] for element_table in element_tables]), np.stack(
+        [element_table[1] for element_table in element_tables]
+    )
 
 
 def profile_mixture(elements: Sequence[str]) -> Array:
     """Return the (n_element, n_profile) coefficients of the basis profiles for each element."""
-    return _profiles()[1][[atomic_number(name) - 1 for name in elements]]
+    return _compton_profile_basis()[1][[atomic_number(name) - 1 for name in elements]]
 
 
 def profile_integrals(momentum: Array) -> Array:
@@ -440,19 +454,21 @@ def profile_integrals(momentum: Array) -> Array:
     Returns
     -------
     (n_profile, *momentum.shape) array
-        The coefficients of ``profile_mixture`` combine these to the integrated Compton profile of an element, per
-        electron. The basis is the singular value decomposition of the profiles of Biggs 1975.
+        Weighted by the coefficients of ``profile_mixture``, the integrals sum to the integrated Compton profile of an
+        element, per electron. The basis is the singular value decomposition of the profiles of Biggs 1975.
     """
-    grid, _, integrals = _profiles()
-    position = np.interp(np.abs(momentum), grid, np.arange(grid.size, dtype=np.float64))
-    index = np.minimum(position.astype(np.int64), grid.size - 2)
-    weight = position - index
-    integral = integrals[:, index] * (1.0 - weight) + integrals[:, index + 1] * weight
-    return np.asarray(np.where(momentum < 0, -integral, integral))
+    momentum_grid, _, basis_integrals = _compton_profile_basis()
+    grid_position = np.interp(np.abs(momentum), momentum_grid, np.arange(momentum_grid.size, dtype=np.float64))
+    index = np.minimum(grid_position.astype(np.int64), momentum_grid.size - 2)
+    interpolation_weight = grid_position - index
+    interpolated_integrals = (
+        basis_integrals[:, index] * (1.0 - interpolation_weight) + basis_integrals[:, index + 1] * interpolation_weight
+    )
+    return np.asarray(np.where(momentum < 0, -interpolated_integrals, interpolated_integrals))
 
 
 def scattering_momentum(energy_kev: Array, scattered_kev: Array, angle_deg: float) -> Array:
-    """Return the electron momentum, atomic units, that leads to a scattered energy (Cooper 1985, eq. 3).
+    """Return the electron momentum, atomic units, that leads to a scattered energy (Cooper 1985, equation 3).
 
     Parameters
     ----------
@@ -462,37 +478,50 @@ def scattering_momentum(energy_kev: Array, scattered_kev: Array, angle_deg: floa
         Scattering angle in degrees.
     """
     cosine = np.cos(np.radians(angle_deg))
-    transfer_kev = np.sqrt(energy_kev**2 + scattered_kev**2 - 2.0 * energy_kev * scattered_kev * cosine)
-    excess_kev = scattered_kev - energy_kev + energy_kev * scattered_kev * (1.0 - cosine) / ELECTRON_REST_KEV
-    return np.asarray(INVERSE_FINE_STRUCTURE * excess_kev / transfer_kev)
+    momentum_transfer_kev = np.sqrt(energy_kev**2 + scattered_kev**2 - 2.0 * energy_kev * scattered_kev * cosine)
+    energy_excess_kev = scattered_kev - energy_kev + energy_kev * scattered_kev * (1.0 - cosine) / ELECTRON_REST_KEV
+    return np.asarray(INVERSE_FINE_STRUCTURE * energy_excess_kev / momentum_transfer_kev)
 
 
 @lru_cache(maxsize=4096)
-def _differential(z: int, energies: tuple[float, ...], angles: tuple[float, ...]) -> tuple[Array, Array]:
-    energy_kev, angle_rad, z_array = np.asarray(energies), np.radians(angles), np.asarray([z])
-    return xraylib_np.DCS_Rayl(z_array, energy_kev, angle_rad)[0], xraylib_np.DCS_Compt(z_array, energy_kev, angle_rad)[
-        0
-    ]
+def _differential_cross_sections(
+    z: int, energies: tuple[float, ...], scattering_angles: tuple[float, ...]
+) -> tuple[Array, Array]:
+    energy_kev, angle_rad, atomic_numbers = np.asarray(energies), np.radians(scattering_angles), np.asarray([z])
+    return xraylib_np.DCS_Rayl(atomic_numbers, energy_kev, angle_rad)[0], xraylib_np.DCS_Compt(
+        atomic_numbers, energy_kev, angle_rad
+    )[0]
 
 
 @lru_cache(maxsize=4096)
-def _total(z: int, energies: tuple[float, ...]) -> tuple[Array, Array]:
-    energy_kev, z_array = np.asarray(energies), np.asarray([z])
-    return xraylib_np.CS_Rayl(z_array, energy_kev)[0], xraylib_np.CS_Compt(z_array, energy_kev)[0]
+def _total_cross_sections(z: int, energies: tuple[float, ...]) -> tuple[Array, Array]:
+    energy_kev, atomic_numbers = np.asarray(energies), np.asarray([z])
+    return xraylib_np.CS_Rayl(atomic_numbers, energy_kev)[0], xraylib_np.CS_Compt(atomic_numbers, energy_kev)[0]
 
 
 @lru_cache(maxsize=1)
-def _profiles() -> tuple[Array, Array, Array]:
+def _compton_profile_basis() -> tuple[Array, Array, Array]:
     """Return momenta (n,), coefficients by element (92, n_profile) and basis integrals from zero (n_profile, n)."""
-    momentum = np.concatenate([[0.0], np.geomspace(0.01, MAX_MOMENTUM, 300)])
+    momentum_grid = np.concatenate([[0.0], np.geomspace(0.01, MAX_MOMENTUM, 300)])
     profiles = np.asarray(
-        [[xraylib.ComptonProfile(z, value) for value in momentum] for z in range(1, MAX_ATOMIC_NUMBER + 1)]
+        [
+            [xraylib.ComptonProfile(z, momentum_value) for momentum_value in momentum_grid]
+            for z in range(1, MAX_ATOMIC_NUMBER + 1)
+        ]
     )
-    step = np.diff(momentum)
-    integrals = np.concatenate(
-        [np.zeros((MAX_ATOMIC_NUMBER, 1)), np.cumsum((profiles[:, 1:] + profiles[:, :-1]) / 2.0 * step, axis=1)], axis=1
+    momentum_steps = np.diff(momentum_grid)
+    cumulative_profiles = np.concatenate(
+        [
+            np.zeros((MAX_ATOMIC_NUMBER, 1)),
+            np.cumsum((profiles[:, 1:] + profiles[:, :-1]) / 2.0 * momentum_steps, axis=1),
+        ],
+        axis=1,
     )
-    # half of the electrons have positive, half negative momentum
-    integrals *= 0.5 / integrals[:, -1:]
-    coefficients, singular_values, basis = np.linalg.svd(integrals, full_matrices=False)
-    return momentum, coefficients[:, :PROFILE_RANK] * singular_values[:PROFILE_RANK], basis[:PROFILE_RANK]
+    # one half of the electrons has positive momentum, the other half negative momentum
+    cumulative_profiles *= 0.5 / cumulative_profiles[:, -1:]
+    profile_coefficients, singular_values, basis_integrals = np.linalg.svd(cumulative_profiles, full_matrices=False)
+    return (
+        momentum_grid,
+        profile_coefficients[:, :N_BASIS_PROFILES] * singular_values[:N_BASIS_PROFILES],
+        basis_integrals[:N_BASIS_PROFILES],
+    )

@@ -16,7 +16,7 @@ from underpaint.physics.forward.transport import Detail, emit
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Stratigraphy
 
-Numbers = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
 SCATTERED = "scatter"
 """Element and family of scattered tube radiation."""
@@ -54,7 +54,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """A spectrum and its parts, which sum to it.
+    """A spectrum and the contributions that sum to it.
 
     Parameters
     ----------
@@ -73,25 +73,25 @@ class Breakdown:
     axis: EnergyAxis
     layer_names: tuple[str, ...]
     parts: tuple[Part, ...]
-    spectra: Numbers
-    total: Numbers
+    spectra: FloatArray
+    total: FloatArray
 
-    def by_element(self) -> dict[str, Numbers]:
+    def by_element(self) -> dict[str, FloatArray]:
         """Return the (n_channel,) spectra of each element and of "scatter", the strongest first."""
-        return self._sums_by(lambda part: part.element)
+        return self._sum_spectra_by(lambda part: part.element)
 
-    def by_family(self) -> dict[str, Numbers]:
+    def by_family(self) -> dict[str, FloatArray]:
         """Return the (n_channel,) spectra of each line family and of "scatter", the strongest first."""
-        return self._sums_by(lambda part: part.family)
+        return self._sum_spectra_by(lambda part: part.family)
 
-    def by_layer(self) -> dict[int | None, Numbers]:
+    def by_layer(self) -> dict[int | None, FloatArray]:
         """Return the (n_channel,) spectra of the layers from the surface down, then that of scatter (None)."""
-        spectra = self._sums_by(lambda part: part.layer)
+        spectra = self._sum_spectra_by(lambda part: part.layer)
         return dict(sorted(spectra.items(), key=lambda item: (item[0] is None, item[0] or 0)))
 
-    def by_order(self) -> dict[str, Numbers]:
+    def by_order(self) -> dict[str, FloatArray]:
         """Return the (n_channel,) spectra of each order of fluorescence and each kind of scatter."""
-        spectra = self._sums_by(lambda part: part.order)
+        spectra = self._sum_spectra_by(lambda part: part.order)
         return {name: spectra[name] for name in (*ORDERS, *SCATTER) if name in spectra}
 
     def scaled(self, counts: float) -> "Breakdown":
@@ -104,17 +104,21 @@ class Breakdown:
         """
         if not counts > 0:
             raise SampleError(f"Cannot scale a spectrum to {counts} counts; give a positive number.")
-        factor = counts / float(self.total.sum())
-        parts = tuple(replace(part, photons=part.photons * factor, counts=part.counts * factor) for part in self.parts)
-        return replace(self, parts=parts, spectra=self.spectra * factor, total=self.total * factor)
+        scale_factor = counts / float(self.total.sum())
+        parts = tuple(
+            replace(part, photons=part.photons * scale_factor, counts=part.counts * scale_factor) for part in self.parts
+        )
+        return replace(self, parts=parts, spectra=self.spectra * scale_factor, total=self.total * scale_factor)
 
-    def _sums_by(self, key: Callable[[Part], Key]) -> dict[Key, Numbers]:
+    def _sum_spectra_by(self, key: Callable[[Part], Key]) -> dict[Key, FloatArray]:
         keys = [key(part) for part in self.parts]
-        sums = {
-            label: self.spectra[[index for index, entry in enumerate(keys) if entry == label]].sum(axis=0)
-            for label in dict.fromkeys(keys)
+        summed_spectra = {
+            part_key: self.spectra[[index for index, key_of_part in enumerate(keys) if key_of_part == part_key]].sum(
+                axis=0
+            )
+            for part_key in dict.fromkeys(keys)
         }
-        return dict(sorted(sums.items(), key=lambda item: -float(item[1].sum())))
+        return dict(sorted(summed_spectra.items(), key=lambda item: -float(item[1].sum())))
 
 
 def breakdown(
@@ -144,7 +148,7 @@ def breakdown(
     -------
     Breakdown
         Line families by layer and order, then coherent, Compton and multiple scatter. Contributions without photons are
-        omitted. Pile-up is omitted, since it mixes the contributions.
+        omitted. Pile-up is omitted, since it mixes photons of different contributions.
 
     Raises
     ------
@@ -152,50 +156,52 @@ def breakdown(
         The stratigraphy cannot be simulated (see ``emit``).
     """
     emission = emit([stratigraphy], instrument, detail=detail)
-    parts, part_emission = _split_emission(emission)
+    unscaled_parts, part_emission = _split_emission(emission)
     axis = axis_of(instrument.detector) if axis is None else axis
     spectra = np.asarray(render(part_emission, instrument.detector, axis), dtype=np.float64)
     spectrum = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)[0]
     part_counts = spectra.sum(axis=1)
-    counted_parts = tuple(
-        replace(part, counts=float(part_count)) for part, part_count in zip(parts, part_counts, strict=True)
+    parts_with_counts = tuple(
+        replace(part, counts=float(part_count)) for part, part_count in zip(unscaled_parts, part_counts, strict=True)
     )
-    names = tuple(layer.name or f"layer {depth}" for depth, layer in enumerate(stratigraphy.layers, start=1))
-    unscaled = Breakdown(axis, names, counted_parts, spectra, spectrum)
-    return unscaled if counts is None else unscaled.scaled(counts)
+    layer_names = tuple(layer.name or f"layer {depth}" for depth, layer in enumerate(stratigraphy.layers, start=1))
+    unscaled_breakdown = Breakdown(axis, layer_names, parts_with_counts, spectra, spectrum)
+    return unscaled_breakdown if counts is None else unscaled_breakdown.scaled(counts)
 
 
 def _split_emission(emission: Emission) -> tuple[list[Part], Emission]:
-    """Return the contributions, and an emission whose samples are the contributions."""
-    family = np.asarray(emission.lines.family)
+    """Return the contributions, and an ``Emission`` with one sample per contribution."""
+    line_families = np.asarray(emission.lines.family)
     parts: list[Part] = []
-    rows: dict[str, list[Numbers]] = {name: [] for name in ("lines", *SCATTER)}
-    empty = {name: np.zeros(getattr(emission, name).shape[1]) for name in SCATTER}
-    empty["lines"] = np.zeros(len(emission.lines))
+    spectra_by_kind: dict[str, list[FloatArray]] = {family: [] for family in ("lines", *SCATTER)}
+    zero_photons = {family: np.zeros(getattr(emission, family).shape[1]) for family in SCATTER}
+    zero_photons["lines"] = np.zeros(len(emission.lines))
     for order in ORDERS:
-        for layer, photons in enumerate(getattr(emission, order)[0]):
-            for name in dict.fromkeys(family[photons > 0].tolist()):
-                contribution = np.where(family == name, photons, 0.0)
-                parts.append(Part(name, layer, order, float(contribution.sum()), 0.0))
-                _append(rows, empty, "lines", contribution)
-    for kind in SCATTER:
-        photons = getattr(emission, kind)[0]
+        for layer_index, photons in enumerate(getattr(emission, order)[0]):
+            for family in dict.fromkeys(line_families[photons > 0].tolist()):
+                family_photons = np.where(line_families == family, photons, 0.0)
+                parts.append(Part(family, layer_index, order, float(family_photons.sum()), 0.0))
+                _append_photons(spectra_by_kind, zero_photons, "lines", family_photons)
+    for scatter_kind in SCATTER:
+        photons = getattr(emission, scatter_kind)[0]
         if photons.any():
-            parts.append(Part(SCATTERED, None, kind, float(photons.sum()), 0.0))
-            _append(rows, empty, kind, photons)
-    lines = np.stack(rows["lines"])[:, None, :]
-    arrays: dict[str, Any] = {order: np.zeros_like(lines) for order in ORDERS} | {ORDERS[0]: lines}
-    arrays |= {kind: np.stack(rows[kind]) for kind in SCATTER}
-    return parts, replace(emission, **arrays)
+            parts.append(Part(SCATTERED, None, scatter_kind, float(photons.sum()), 0.0))
+            _append_photons(spectra_by_kind, zero_photons, scatter_kind, photons)
+    line_photons = np.stack(spectra_by_kind["lines"])[:, None, :]
+    photon_arrays: dict[str, Any] = {order: np.zeros_like(line_photons) for order in ORDERS} | {ORDERS[0]: line_photons}
+    photon_arrays |= {scatter_kind: np.stack(spectra_by_kind[scatter_kind]) for scatter_kind in SCATTER}
+    return parts, replace(emission, **photon_arrays)
 
 
-def _append(rows: dict[str, list[Numbers]], empty: dict[str, Numbers], kind: str, photons: Numbers) -> None:
-    for name, spectrum in rows.items():
-        spectrum.append(photons if name == kind else empty[name])
+def _append_photons(
+    spectra_by_kind: dict[str, list[FloatArray]], zero_photons: dict[str, FloatArray], kind: str, photons: FloatArray
+) -> None:
+    for name, spectrum in spectra_by_kind.items():
+        spectrum.append(photons if name == kind else zero_photons[name])
 
 
 N_SLICES = 24
-"""Number of slices per layer; depths of origin are interpolated between their faces."""
+"""Number of slices per layer; depths of origin are interpolated between the faces of slices."""
 
 
 @dataclass(frozen=True)
@@ -216,12 +222,12 @@ class Origin:
     """
 
     lines: LineTable
-    share: Numbers
-    depth_um: Numbers
-    above: Numbers
+    share: FloatArray
+    depth_um: FloatArray
+    above: FloatArray
 
-    def information_depth_um(self, share: float = 0.95) -> Numbers:
-        """Return the (n_line,) depths, um, above which a fraction of each line's photons is emitted; NaN if absent.
+    def information_depth_um(self, share: float = 0.95) -> FloatArray:
+        """Return the (n_line,) depths, um, above which a fraction of a line's photons is emitted; NaN for absent lines.
 
         Raises
         ------
@@ -232,33 +238,36 @@ class Origin:
             raise SampleError(
                 f"Cannot compute an information depth for a fraction of {share:g}; give a fraction between 0 and 1."
             )
-        depths = [np.interp(share, column, self.depth_um) if column[-1] > 0 else np.nan for column in self.above.T]
-        return np.asarray(depths)
+        information_depths = [
+            np.interp(share, cumulative_fraction, self.depth_um) if cumulative_fraction[-1] > 0 else np.nan
+            for cumulative_fraction in self.above.T
+        ]
+        return np.asarray(information_depths)
 
 
 def depth_of_origin(stratigraphy: Stratigraphy, instrument: Instrument) -> Origin:
     """Return the depth of origin of the photons of every line, all orders included.
 
-    Each layer is cut into thin slices, whose emission gives the distribution of depths. The slices do not change the
-    primary fluorescence, and hardly change the enhancement.
+    Each layer is cut into thin slices, whose emission gives the distribution of depths. Cutting a layer does not change
+    the primary fluorescence, and hardly changes the enhancement.
 
     Raises
     ------
     SampleError
         The stratigraphy cannot be simulated (see ``emit``).
     """
-    slices = [
+    layer_slices = [
         replace(layer, thickness_um=layer.thickness_um / N_SLICES)
         for layer in stratigraphy.layers
         for _ in range(N_SLICES)
     ]
-    emission = emit([Stratigraphy(tuple(slices), stratigraphy.name)], instrument)
+    emission = emit([Stratigraphy(tuple(layer_slices), stratigraphy.name)], instrument)
     photons = np.asarray(emission.layer_photons[0], dtype=np.float64)
-    total = photons.sum(axis=0)
-    shares = np.divide(photons, total, out=np.zeros_like(photons), where=total > 0)
+    total_photons = photons.sum(axis=0)
+    slice_fractions = np.divide(photons, total_photons, out=np.zeros_like(photons), where=total_photons > 0)
     return Origin(
         emission.lines,
-        shares.reshape(len(stratigraphy.layers), N_SLICES, -1).sum(axis=1),
-        np.concatenate([[0.0], np.cumsum([layer.thickness_um for layer in slices])]),
-        np.vstack([np.zeros(total.size), np.cumsum(shares, axis=0)]),
+        slice_fractions.reshape(len(stratigraphy.layers), N_SLICES, -1).sum(axis=1),
+        np.concatenate([[0.0], np.cumsum([layer.thickness_um for layer in layer_slices])]),
+        np.vstack([np.zeros(total_photons.size), np.cumsum(slice_fractions, axis=0)]),
     )

@@ -9,18 +9,18 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from underpaint.physics.forward.ordinates import COSINES, SHARES, cell_shares
+from underpaint.physics.forward.ordinates import COSINES, DIRECTION_WEIGHTS, cell_thickness_fractions
 from underpaint.physics.forward.stack import Array
 
 MAX_SERIES_DEPTH = 0.03
 """Optical depth below which the absorbed fraction is computed from a series (error 2e-7), for precision."""
 MAX_DEPTH = 40.0
-"""Limit of optical depths (transmission 4e-18). Smaller transmissions and their products would be subnormal numbers in
-single precision, with which processors are a hundred times slower."""
+"""Largest optical depth (transmission 4e-18). Smaller transmissions would be subnormal numbers in single precision,
+which slow processors down a hundred times."""
 MAX_LAYER_DEPTH = 24.0
-"""Limit of the optical depth of one layer: only one minus the transmission is used there, and 4e-11 is negligible."""
-MIN_PHOTONS = 1e-30
-"""Photons that are added to every cell, so that no product becomes a subnormal number."""
+"""Largest optical depth of one layer; its transmission, 4e-11, is negligible against one."""
+MIN_CELL_PHOTONS = 1e-30
+"""Number of photons that is added to every cell, so that no product becomes a subnormal number."""
 MIN_DEPTH = 1e-12
 """Smallest optical depth, to avoid division by zero."""
 
@@ -31,7 +31,7 @@ class Cells:
 
     Parameters
     ----------
-    areal : (n, c, 1) array
+    areal_density : (n, c, 1) array
         Areal density of a cell, in g/cm2.
     transmission : (n, c, k, m) array
         Transmission of a cell in a direction.
@@ -43,52 +43,59 @@ class Cells:
         Mean track length in a cell of photons emitted uniformly in it.
     """
 
-    areal: Array
+    areal_density: Array
     transmission: Array
     escape: Array
     mean_track: Array
     mean_inner_track: Array
 
 
-def make_cells(normal_depth: Array, areal: Array, n_cells: int) -> Cells:
-    """Return the cells of stacked layers.
+def make_cells(normal_depth: Array, areal_density: Array, n_cells: int) -> Cells:
+    """Return the depth cells of stacked layers.
 
     Parameters
     ----------
     normal_depth : (n, j, m) array
         Optical depth of each layer along the normal, at each energy.
-    areal : (n, j) array
+    areal_density : (n, j) array
         Areal density of each layer, in g/cm2.
     n_cells : int
         Number of cells per layer, even.
     """
     xp = array_namespace(normal_depth)
-    thickness_share, cosine = as_array(cell_shares(n_cells), normal_depth), as_array(COSINES, normal_depth)[:, None]
-    # the cells are symmetric within their layer: only half of them are computed
-    depth = normal_depth[:, :, None, None, :] * (thickness_share[: n_cells // 2, None, None] / cosine)
-    transmitted, escape = transmission(depth)
-    absorbed = xp.where(depth < MAX_SERIES_DEPTH, _absorbed_series(depth), (1.0 - escape) / (depth + MIN_DEPTH))
-    quantities = (transmitted, escape, escape / cosine, absorbed / cosine)
+    relative_thickness, cosine = (
+        as_array(cell_thickness_fractions(n_cells), normal_depth),
+        as_array(COSINES, normal_depth)[:, None],
+    )
+    # cells are symmetric within their layer, so that only half of the cells are computed
+    slanted_depth = normal_depth[:, :, None, None, :] * (relative_thickness[: n_cells // 2, None, None] / cosine)
+    transmitted_fraction, escape = transmission(slanted_depth)
+    absorbed_fraction = xp.where(
+        slanted_depth < MAX_SERIES_DEPTH,
+        _absorbed_fraction_series(slanted_depth),
+        (1.0 - escape) / (slanted_depth + MIN_DEPTH),
+    )
+    upper_halves = (transmitted_fraction, escape, escape / cosine, absorbed_fraction / cosine)
     return Cells(
-        xp.reshape(areal[:, :, None] * thickness_share, (areal.shape[0], -1, 1)),
-        *(_with_mirror_image(xp, quantity, n_cells) for quantity in quantities),
+        xp.reshape(areal_density[:, :, None] * relative_thickness, (areal_density.shape[0], -1, 1)),
+        *(_append_mirror_image(xp, half_array, n_cells) for half_array in upper_halves),
     )
 
 
 def limited_transmission(depth: Array, max_depth: float = MAX_DEPTH) -> Array:
-    """Return ``exp(-depth)``, or ``exp(-max_depth)`` where that is larger."""
+    """Return ``exp(-depth)``, with the depth limited to ``max_depth``."""
     xp = array_namespace(depth)
     return xp.exp(-xp.clip(depth, max=max_depth))
 
 
 def transmission(depth: Array) -> tuple[Array, Array]:
-    """Return the transmission, and its mean over the layer, ``(1 - exp(-d)) / d`` (one at zero depth)."""
+    """Return the transmission at the optical depth ``d``, and its mean over the layer, ``(1 - exp(-d)) / d``."""
     xp = array_namespace(depth)
-    absorbed = -xp.expm1(-depth)
-    return 1.0 - absorbed, xp.where(depth > MIN_DEPTH, absorbed / (depth + MIN_DEPTH), 1.0)
+    absorbed_fraction = -xp.expm1(-depth)
+    return 1.0 - absorbed_fraction, xp.where(depth > MIN_DEPTH, absorbed_fraction / (depth + MIN_DEPTH), 1.0)
 
 
-def isotropic_tracks(cells: Cells, production: Array) -> Array:
+def isotropic_track_lengths(cells: Cells, production: Array) -> Array:
     """Return the track length in every cell of photons that are emitted uniformly and isotropically in the cells.
 
     Parameters
@@ -102,19 +109,21 @@ def isotropic_tracks(cells: Cells, production: Array) -> Array:
         Total track length, photons times g/cm2.
     """
     xp = array_namespace(production)
-    direction_weight = as_array(SHARES, production)[:, None]
+    direction_weight = as_array(DIRECTION_WEIGHTS, production)[:, None]
     photons = production[:, :, None, :] * (0.5 * direction_weight)
-    leaving = photons * cells.escape + MIN_PHOTONS
-    entering = photons_from_above(cells, leaving) + photons_from_below(cells, leaving)
-    return cells.areal * xp.sum(entering * cells.mean_track + 2.0 * photons * cells.mean_inner_track, axis=2)
+    leaving_photons = photons * cells.escape + MIN_CELL_PHOTONS
+    entering_photons = photons_from_above(cells, leaving_photons) + photons_from_below(cells, leaving_photons)
+    return cells.areal_density * xp.sum(
+        entering_photons * cells.mean_track + 2.0 * photons * cells.mean_inner_track, axis=2
+    )
 
 
-def directed_tracks(cells: Cells, down: Array, up: Array) -> tuple[Array, Array]:
+def directed_track_lengths(cells: Cells, downward_photons: Array, upward_photons: Array) -> tuple[Array, Array]:
     """Return the track lengths of downward and of upward photons in every cell.
 
     Parameters
     ----------
-    down, up : (n, c, k, m) arrays
+    downward_photons, upward_photons : (n, c, k, m) arrays
         Photons emitted in each cell by direction.
 
     Returns
@@ -122,51 +131,57 @@ def directed_tracks(cells: Cells, down: Array, up: Array) -> tuple[Array, Array]
     (n, c, k, m) arrays
         Total track length, photons times g/cm2.
     """
-    areal = cells.areal[..., None]
-    down_track = (
-        photons_from_above(cells, down * cells.escape + MIN_PHOTONS) * cells.mean_track + down * cells.mean_inner_track
+    areal_density = cells.areal_density[..., None]
+    downward_track = (
+        photons_from_above(cells, downward_photons * cells.escape + MIN_CELL_PHOTONS) * cells.mean_track
+        + downward_photons * cells.mean_inner_track
     )
-    up_track = (
-        photons_from_below(cells, up * cells.escape + MIN_PHOTONS) * cells.mean_track + up * cells.mean_inner_track
+    upward_track = (
+        photons_from_below(cells, upward_photons * cells.escape + MIN_CELL_PHOTONS) * cells.mean_track
+        + upward_photons * cells.mean_inner_track
     )
-    return areal * down_track, areal * up_track
+    return areal_density * downward_track, areal_density * upward_track
 
 
-def photons_from_above(cells: Cells, leaving: Array) -> Array:
-    """Return the (n, c, k, m) photons that enter each cell from above; ``leaving`` are those that leave each cell."""
-    return _swept_flux(cells.transmission, leaving, range(leaving.shape[1]))
+def photons_from_above(cells: Cells, leaving_photons: Array) -> Array:
+    """Return the (n, c, k, m) photons that enter each cell from above, given the photons that leave each cell."""
+    return _flux_into_cells(cells.transmission, leaving_photons, range(leaving_photons.shape[1]))
 
 
-def photons_from_below(cells: Cells, leaving: Array) -> Array:
-    """Return the (n, c, k, m) photons that enter each cell from below; ``leaving`` are those that leave each cell."""
-    return _swept_flux(cells.transmission, leaving, range(leaving.shape[1] - 1, -1, -1))
+def photons_from_below(cells: Cells, leaving_photons: Array) -> Array:
+    """Return the (n, c, k, m) photons that enter each cell from below, given the photons that leave each cell."""
+    return _flux_into_cells(cells.transmission, leaving_photons, range(leaving_photons.shape[1] - 1, -1, -1))
 
 
-def as_array(values: Any, like: Array) -> Array:
-    """Return values as an array of the same library, precision and device."""
-    return array_namespace(like).asarray(values, dtype=like.dtype, device=like.device)
+def as_array(values: Any, reference_array: Array) -> Array:
+    """Return values as an array of the library, precision and device of ``reference_array``."""
+    return array_namespace(reference_array).asarray(values, dtype=reference_array.dtype, device=reference_array.device)
 
 
-def repeated_for_cells(values: Array, n_cells: int) -> Array:
+def repeat_for_cells(values: Array, n_cells: int) -> Array:
     """Repeat the values of layers, (n, j, ...), for the cells of each layer, (n, c, ...)."""
     return array_namespace(values).repeat(values, n_cells, axis=1)
 
 
-def _swept_flux(transmission_by_cell: Array, leaving: Array, cell_order: range) -> Array:
-    entering = {}
-    flux = 0.0 * transmission_by_cell[:, 0]
+def _flux_into_cells(transmission_by_cell: Array, leaving_photons: Array, cell_order: range) -> Array:
+    entering_flux = {}
+    passing_photons = 0.0 * transmission_by_cell[:, 0]
     for cell in cell_order:
-        entering[cell] = flux
-        flux = flux * transmission_by_cell[:, cell] + leaving[:, cell]
-    return array_namespace(transmission_by_cell).stack([entering[cell] for cell in range(len(entering))], axis=1)
+        entering_flux[cell] = passing_photons
+        passing_photons = passing_photons * transmission_by_cell[:, cell] + leaving_photons[:, cell]
+    return array_namespace(transmission_by_cell).stack(
+        [entering_flux[cell] for cell in range(len(entering_flux))], axis=1
+    )
 
 
-def _with_mirror_image(xp: Any, upper_half: Array, n_cells: int) -> Array:
-    """Complete the cells of each layer from its upper half: (n, j, c / 2, ...) -> (n, j * c, ...)."""
-    all_cells = xp.concat([upper_half, xp.flip(upper_half, axis=2)], axis=2)
-    return xp.reshape(all_cells, (all_cells.shape[0], all_cells.shape[1] * n_cells, *all_cells.shape[3:]))
+def _append_mirror_image(xp: Any, upper_half: Array, n_cells: int) -> Array:
+    """Append the mirror image of the upper half of each layer's cells: (n, j, c / 2, ...) -> (n, j * c, ...)."""
+    mirrored_cells = xp.concat([upper_half, xp.flip(upper_half, axis=2)], axis=2)
+    return xp.reshape(
+        mirrored_cells, (mirrored_cells.shape[0], mirrored_cells.shape[1] * n_cells, *mirrored_cells.shape[3:])
+    )
 
 
-def _absorbed_series(depth: Array) -> Array:
+def _absorbed_fraction_series(depth: Array) -> Array:
     """Return ``(d - 1 + exp(-d)) / d**2`` for small optical depths ``d``."""
     return 0.5 - depth * (1.0 / 6.0 - depth * (1.0 / 24.0 - depth / 120.0))

@@ -6,11 +6,11 @@ from typing import Any
 from underpaint.physics.atomic import LineTable
 
 Array = Any
-"""An array of numpy or torch."""
+"""Array of numpy or torch."""
 ORDERS = ("primary", "secondary", "tertiary", "by_scatter", "rescattered")
 """Fields of ``Emission`` that hold line photons, by their excitation."""
 SCATTER = ("coherent", "compton", "multiple", "air")
-"""Fields of ``Emission`` that hold other contributions than lines of the sample."""
+"""Fields of ``Emission`` with contributions other than lines of the sample."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Emission:
     """Photons that reach the detector's window, with the same scale for lines and scatter.
 
     All values are per unit weight of the source and per 4 pi of emission, after absorption in the layers above and in
-    air. A detector with the solid angle ``omega`` records ``omega / 4 pi`` of them.
+    air. A detector with the solid angle ``omega`` records the fraction ``omega / 4 pi`` of these photons.
 
     Parameters
     ----------

@@ -10,31 +10,31 @@ from array_api_compat import array_namespace
 
 from underpaint.physics.forward.cells import (
     MAX_LAYER_DEPTH,
-    MIN_PHOTONS,
+    MIN_CELL_PHOTONS,
     Cells,
     as_array,
     limited_transmission,
     make_cells,
-    repeated_for_cells,
+    repeat_for_cells,
     transmission,
 )
-from underpaint.physics.forward.ordinates import cell_shares
+from underpaint.physics.forward.ordinates import cell_thickness_fractions
 from underpaint.physics.forward.setting import Setting
 from underpaint.physics.forward.stack import Array, Stack
 
-CHUNK_ROWS = 192
-"""Number of rows of the primary that are computed at once: their arrays then fit into the processor's cache."""
+ROWS_PER_CHUNK = 192
+"""Number of rows of the primary fluorescence per chunk; arrays of a chunk fit into the processor's cache."""
 MIN_RELATIVE_BRIGHTNESS = 2e-2
-"""Groups brighter than this fraction of the brightest group of a sample are always followed as exciting groups."""
-MIN_DIVISOR = 1e-30
-"""Smallest value, to avoid division by zero."""
+"""Brightness, relative to the brightest group of a sample, above which a group is always an exciting group."""
+MIN_DENOMINATOR = 1e-30
+"""Smallest denominator, to avoid division by zero."""
 POWER_MEAN_EXPONENT = 4.0
 """Exponent of the power mean of the relative gains, which approximates their maximum."""
 
 
 @dataclass(frozen=True)
 class PrimaryExcitation:
-    """Production cross sections of a setting. Lines excite other lines as groups (``Setting.member``).
+    """Production cross sections of a setting. Lines that excite other lines are grouped (``Setting.group_membership``).
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ class PrimaryExcitation:
         Mass attenuation coefficient for the photons of a group, cm2/g.
     group_production : (n_group, n_energy) array
         Production of a group at each source energy, times the source weight.
-    line_share : (n_line, n_group) array
+    line_fraction : (n_line, n_group) array
         Fraction of the photons of a group that belong to each line.
     pair_production : (n_line, n_group) array
         Production of a line by the photons of a group, cm2/g.
@@ -62,7 +62,7 @@ class PrimaryExcitation:
     setting: Setting
     group_attenuation: Array
     group_production: Array
-    line_share: Array
+    line_fraction: Array
     pair_production: Array
     beam_production: Array
     relative_gain: Array
@@ -74,30 +74,30 @@ def make_primary_excitation(setting: Setting) -> PrimaryExcitation:
     """Return the production cross sections of a setting."""
     xp = array_namespace(setting.weight)
     line_production = setting.production @ setting.weight
-    present = line_production > 0
-    group_line_production = setting.member * line_production[:, None]
+    is_produced = line_production > 0
+    group_line_production = setting.group_membership * line_production[:, None]
     beam_production = xp.sum(group_line_production, axis=0)
-    line_share = group_line_production / xp.where(beam_production > 0, beam_production, 1.0)
-    pair_production = setting.line_production @ line_share
-    gain = (
-        xp.where(present[:, None], pair_production / xp.where(present, line_production, 1.0)[:, None], 0.0)
+    line_fraction = group_line_production / xp.where(beam_production > 0, beam_production, 1.0)
+    pair_production = setting.line_production @ line_fraction
+    relative_gain = (
+        xp.where(is_produced[:, None], pair_production / xp.where(is_produced, line_production, 1.0)[:, None], 0.0)
         * beam_production
     )
-    scale = xp.max(gain) + MIN_DIVISOR
-    node_weight = setting.hat * setting.weight[:, None]
+    gain_scale = xp.max(relative_gain) + MIN_DENOMINATOR
+    node_weight = setting.source_node_weights * setting.weight[:, None]
     return PrimaryExcitation(
         setting=setting,
-        group_attenuation=setting.line_attenuation @ line_share,
-        group_production=(xp.permute_dims(setting.member, (1, 0)) @ setting.production) * setting.weight,
-        line_share=line_share,
+        group_attenuation=setting.line_attenuation @ line_fraction,
+        group_production=(xp.permute_dims(setting.group_membership, (1, 0)) @ setting.production) * setting.weight,
+        line_fraction=line_fraction,
         pair_production=pair_production,
         beam_production=beam_production,
-        relative_gain=(gain / scale) ** POWER_MEAN_EXPONENT,
-        gain_scale=scale,
+        relative_gain=(relative_gain / gain_scale) ** POWER_MEAN_EXPONENT,
+        gain_scale=gain_scale,
         node_production=xp.stack(
             [
-                xp.permute_dims(table @ node_weight, (1, 0))
-                for table in (setting.production, setting.scattered_production)
+                xp.permute_dims(production_table @ node_weight, (1, 0))
+                for production_table in (setting.production, setting.scattered_production)
             ]
         ),
     )
@@ -113,9 +113,9 @@ class Batch:
         Layers of the samples.
     excitation : PrimaryExcitation
         Production cross sections.
-    depth_in : (n, j, n_energy) array
+    beam_depth : (n, j, n_energy) array
         Optical depth of each layer along the beam.
-    transmission_in : (n, j, n_energy) array
+    beam_transmission : (n, j, n_energy) array
         Transmission of the layers above each layer along the beam.
     normal_depth : (n, j, n_line) array
         Optical depth of each layer along the normal, at the energy of every line.
@@ -127,79 +127,82 @@ class Batch:
 
     stack: Stack
     excitation: PrimaryExcitation
-    depth_in: Array
-    transmission_in: Array
+    beam_depth: Array
+    beam_transmission: Array
     normal_depth: Array
     line_index: Array
     concentration: Array
 
     @property
     def setting(self) -> Setting:
-        """The setting of the excitation."""
+        """Source, geometry and atomic data of the excitation."""
         return self.excitation.setting
 
 
 def make_batch(stack: Stack, excitation: PrimaryExcitation) -> Batch:
     """Return the batch of a stack."""
     setting = excitation.setting
-    depth_in, transmission_in = beam_depths(stack, setting.attenuation, setting.sin_in)
-    line_index, is_line = _present_lines(stack, setting)
-    concentration = pick(stack.fractions, setting.line_element[line_index]) * is_line[:, None, :]
-    normal_depth = (stack.fractions @ setting.line_attenuation) * stack.areal[:, :, None]
-    return Batch(stack, excitation, depth_in, transmission_in, normal_depth, line_index, concentration)
+    beam_depth, beam_transmission = slanted_depths(stack, setting.attenuation, setting.sin_incidence)
+    line_index, is_line = _lines_by_sample(stack, setting)
+    concentration = take_by_sample(stack.fractions, setting.line_element[line_index]) * is_line[:, None, :]
+    normal_depth = (stack.fractions @ setting.line_attenuation) * stack.areal_density[:, :, None]
+    return Batch(stack, excitation, beam_depth, beam_transmission, normal_depth, line_index, concentration)
 
 
-def beam_depths(stack: Stack, attenuation: Array, sine: Array) -> tuple[Array, Array]:
+def slanted_depths(stack: Stack, attenuation: Array, sine: Array) -> tuple[Array, Array]:
     """Return the (n, j, e) optical depths of layers along a slanted path, and the transmission of the layers above."""
-    depth = (stack.fractions @ attenuation) * (stack.areal / sine)[:, :, None]
-    return depth, limited_transmission(depth_above(depth))
+    depth = (stack.fractions @ attenuation) * (stack.areal_density / sine)[:, :, None]
+    return depth, limited_transmission(optical_depth_above(depth))
 
 
-def depth_above(depth: Array) -> Array:
+def optical_depth_above(depth: Array) -> Array:
     """Return the optical depth above each layer or cell (second axis)."""
     return array_namespace(depth).cumulative_sum(depth, axis=1) - depth
 
 
 def primary_photons(batch: Batch) -> Array:
-    """Return (n, j, n_line) photons excited by the beam (Sherman 1955, eq. 9, for a stack of layers)."""
-    xp = array_namespace(batch.depth_in)
+    """Return (n, j, n_line) photons excited by the beam (Sherman 1955, equation 9, for a stack of layers)."""
+    xp = array_namespace(batch.beam_depth)
     stack, setting = batch.stack, batch.setting
-    depth_out = batch.normal_depth / setting.sin_out
-    transmission_out = limited_transmission(depth_above(depth_out))
-    sample_index, layer_index, line_position = xp.nonzero(batch.concentration * stack.areal[:, :, None] > 0)
+    detector_depth = batch.normal_depth / setting.sin_takeoff
+    detector_transmission = limited_transmission(optical_depth_above(detector_depth))
+    sample_index, layer_index, line_position = xp.nonzero(batch.concentration * stack.areal_density[:, :, None] > 0)
     line_index = batch.line_index[sample_index, line_position]
-    row_depth_out = depth_out[sample_index, layer_index, line_index]
-    row_index = sample_index * stack.areal.shape[1] + layer_index
-    depth_in, entering = (_flatten_layers(array) for array in (batch.depth_in, setting.weight * batch.transmission_in))
-    transmitted = entering * limited_transmission(depth_in, MAX_LAYER_DEPTH)
-    # (1 - exp(-(in + out))) / (in + out), for some rows at a time
+    row_detector_depth = detector_depth[sample_index, layer_index, line_index]
+    row_index = sample_index * stack.areal_density.shape[1] + layer_index
+    beam_depth, entering_photons = (
+        _flatten_layers(array) for array in (batch.beam_depth, setting.weight * batch.beam_transmission)
+    )
+    transmitted_photons = entering_photons * limited_transmission(beam_depth, MAX_LAYER_DEPTH)
+    # each chunk of rows computes (1 - exp(-(in + out))) / (in + out)
     production = [
         xp.vecdot(
             setting.production[line_index[rows], :],
             (
-                entering[row_index[rows], :]
-                - transmitted[row_index[rows], :] * limited_transmission(row_depth_out[rows], MAX_LAYER_DEPTH)[:, None]
+                entering_photons[row_index[rows], :]
+                - transmitted_photons[row_index[rows], :]
+                * limited_transmission(row_detector_depth[rows], MAX_LAYER_DEPTH)[:, None]
             )
-            / (depth_in[row_index[rows], :] + row_depth_out[rows][:, None]),
+            / (beam_depth[row_index[rows], :] + row_detector_depth[rows][:, None]),
         )
         for rows in _row_chunks(int(row_index.shape[0]))
     ]
     photons = xp.zeros_like(batch.normal_depth)
     if production:
         concentration = batch.concentration[sample_index, layer_index, line_position]
-        factor = (
+        emission_factor = (
             concentration
-            * stack.areal[sample_index, layer_index]
-            / setting.sin_in
-            * transmission_out[sample_index, layer_index, line_index]
+            * stack.areal_density[sample_index, layer_index]
+            / setting.sin_incidence
+            * detector_transmission[sample_index, layer_index, line_index]
         )
-        photons[sample_index, layer_index, line_index] = factor * xp.concat(production)
+        photons[sample_index, layer_index, line_index] = emission_factor * xp.concat(production)
     return photons
 
 
 @dataclass(frozen=True)
 class ExcitingGroups:
-    """Groups of lines that excite other lines in each sample.
+    """Groups of lines of each sample that excite other lines.
 
     Parameters
     ----------
@@ -207,18 +210,18 @@ class ExcitingGroups:
         Indices among the groups of the excitation.
     pair_production : (n, m, p) array
         Production of the sample's lines by each group, cm2/g; zero for padding.
-    line_share : (n, p, m) array
+    line_fraction : (n, p, m) array
         Fraction of a group's photons that belong to each line of the sample; zero for padding.
     """
 
     group_index: Array
     pair_production: Array
-    line_share: Array
+    line_fraction: Array
 
 
 @dataclass(frozen=True)
 class ExcitedCells:
-    """The cells of a batch, at the energies of its exciting groups.
+    """Depth cells of a batch, at the energies of its exciting groups.
 
     Parameters
     ----------
@@ -238,104 +241,114 @@ class ExcitedCells:
     escape: Array
 
 
-def make_exciting(batch: Batch, min_share: float) -> ExcitingGroups:
-    """Return the groups that could add at least the fraction ``min_share`` to the primary photons of any line."""
-    xp = array_namespace(batch.depth_in)
-    group_index, is_followed = _strongest_groups(batch, min_share)
+def make_exciting_groups(batch: Batch, min_gain: float) -> ExcitingGroups:
+    """Return the groups that could add at least the fraction ``min_gain`` to the primary photons of any line."""
+    xp = array_namespace(batch.beam_depth)
+    group_index, is_followed = _strongest_groups(batch, min_gain)
     pair_production = (
         batch.excitation.pair_production[batch.line_index[:, None, :], group_index[:, :, None]]
         * is_followed[:, :, None]
     )
-    line_share = (
-        batch.excitation.line_share[batch.line_index[:, :, None], group_index[:, None, :]] * is_followed[:, None, :]
+    line_fraction = (
+        batch.excitation.line_fraction[batch.line_index[:, :, None], group_index[:, None, :]] * is_followed[:, None, :]
     )
-    present = xp.astype(xp.any(batch.concentration > 0, axis=1), line_share.dtype)
-    return ExcitingGroups(group_index, pair_production, line_share * present[:, :, None])
+    is_present = xp.astype(xp.any(batch.concentration > 0, axis=1), line_fraction.dtype)
+    return ExcitingGroups(group_index, pair_production, line_fraction * is_present[:, :, None])
 
 
 def make_excited_cells(batch: Batch, exciting: ExcitingGroups, n_cells: int) -> ExcitedCells:
     """Return the cells of a batch, ``n_cells`` per layer, with their excitation by the beam."""
-    xp = array_namespace(batch.depth_in)
+    xp = array_namespace(batch.beam_depth)
     stack, setting, excitation = batch.stack, batch.setting, batch.excitation
-    cells = make_cells(group_depths(batch, exciting), stack.areal, n_cells)
-    concentration = repeated_for_cells(pick(stack.fractions, setting.exciting_element[exciting.group_index]), n_cells)
+    cells = make_cells(group_depths(batch, exciting), stack.areal_density, n_cells)
+    concentration = repeat_for_cells(
+        take_by_sample(stack.fractions, setting.exciting_element[exciting.group_index]), n_cells
+    )
     production = xp.permute_dims(excitation.group_production[exciting.group_index, :], (0, 2, 1))
-    production_per_cell = entering_cells(batch.depth_in, batch.transmission_in, n_cells) @ production
+    production_per_cell = transmission_to_cells(batch.beam_depth, batch.beam_transmission, n_cells) @ production
     return ExcitedCells(
         n_cells,
         cells,
-        production_per_cell * concentration * cells.areal / setting.sin_in,
-        escape_from_cells(pick(batch.normal_depth, batch.line_index) / setting.sin_out, n_cells),
+        production_per_cell * concentration * cells.areal_density / setting.sin_incidence,
+        transmission_from_cells(take_by_sample(batch.normal_depth, batch.line_index) / setting.sin_takeoff, n_cells),
     )
 
 
-def coarsen(batch: Batch, exciting: ExcitingGroups, fine: ExcitedCells) -> ExcitedCells:
-    """Return the cells with half as many per layer.
+def coarsen_cells(batch: Batch, exciting: ExcitingGroups, fine_cells: ExcitedCells) -> ExcitedCells:
+    """Return the batch with half the number of cells per layer.
 
     With cosine spacing the edges of the coarse cells are every other edge of the fine cells.
     """
-    n_cells = fine.n_cells // 2
-    cells = make_cells(group_depths(batch, exciting), batch.stack.areal, n_cells)
-    thickness_share = as_array(cell_shares(fine.n_cells), fine.production)[:, None]
-    weight = thickness_share / repeated_for_cells(as_array(cell_shares(n_cells), fine.production)[None, :, None], 2)[0]
+    n_cells = fine_cells.n_cells // 2
+    cells = make_cells(group_depths(batch, exciting), batch.stack.areal_density, n_cells)
+    relative_thickness = as_array(cell_thickness_fractions(fine_cells.n_cells), fine_cells.production)[:, None]
+    cell_weight = (
+        relative_thickness
+        / repeat_for_cells(as_array(cell_thickness_fractions(n_cells), fine_cells.production)[None, :, None], 2)[0]
+    )
     return ExcitedCells(
         n_cells,
         cells,
-        _sum_of_pairs(fine.production),
-        _sum_of_pairs(fine.escape * _repeated_for_layers(weight, batch.stack.areal.shape[1])),
+        _sum_cell_pairs(fine_cells.production),
+        _sum_cell_pairs(fine_cells.escape * _repeat_for_layers(cell_weight, batch.stack.areal_density.shape[1])),
     )
 
 
-def _sum_of_pairs(values: Array) -> Array:
+def _sum_cell_pairs(values: Array) -> Array:
     """Return the sums of values (n, c, ...) over pairs of neighbouring cells."""
     return values[:, ::2] + values[:, 1::2]
 
 
-def _repeated_for_layers(weight: Array, n_layers: int) -> Array:
-    return array_namespace(weight).tile(weight, (n_layers, 1))
+def _repeat_for_layers(cell_weight: Array, n_layers: int) -> Array:
+    return array_namespace(cell_weight).tile(cell_weight, (n_layers, 1))
 
 
 def group_depths(batch: Batch, exciting: ExcitingGroups) -> Array:
     """Return the (n, j, m) optical depths of layers along the normal for the exciting groups."""
     stack = batch.stack
-    return pick((stack.fractions @ batch.excitation.group_attenuation) * stack.areal[:, :, None], exciting.group_index)
+    return take_by_sample(
+        (stack.fractions @ batch.excitation.group_attenuation) * stack.areal_density[:, :, None], exciting.group_index
+    )
 
 
-def entering_cells(depth: Array, transmission_above: Array, n_cells: int) -> Array:
+def transmission_to_cells(depth: Array, transmission_above: Array, n_cells: int) -> Array:
     """Return the (n, c, e) mean transmission from the surface to each cell, averaged over the cell.
 
-    ``depth`` is the (n, j, e) optical depth of layers, ``transmission_above`` that of the layers above each.
+    ``depth`` is the (n, j, e) optical depth of each layer, ``transmission_above`` the transmission of the layers above
+    it.
     """
     xp = array_namespace(depth)
-    thickness_share = as_array(cell_shares(n_cells), depth)
-    cell_depth = depth[:, :, None, :] * thickness_share[:, None]
+    relative_thickness = as_array(cell_thickness_fractions(n_cells), depth)
+    cell_depth = depth[:, :, None, :] * relative_thickness[:, None]
     cell_transmission, mean_transmission = transmission(cell_depth)
-    by_cell, flux = [], transmission_above
+    transmission_by_cell, flux = [], transmission_above
     for cell in range(n_cells):
-        by_cell.append(flux * mean_transmission[:, :, cell])
-        flux = flux * cell_transmission[:, :, cell] + MIN_PHOTONS
-    entering = xp.stack(by_cell, axis=2)
-    return xp.reshape(entering, (depth.shape[0], -1, depth.shape[2]))
+        transmission_by_cell.append(flux * mean_transmission[:, :, cell])
+        flux = flux * cell_transmission[:, :, cell] + MIN_CELL_PHOTONS
+    entering_transmission = xp.stack(transmission_by_cell, axis=2)
+    return xp.reshape(entering_transmission, (depth.shape[0], -1, depth.shape[2]))
 
 
-def escape_from_cells(depth: Array, n_cells: int) -> Array:
-    """Return the (n, c, p) mean transmission from cells to the surface; ``depth``, (n, j, p), is along that path."""
-    return entering_cells(depth, limited_transmission(depth_above(depth)), n_cells)
+def transmission_from_cells(depth: Array, n_cells: int) -> Array:
+    """Return the (n, c, p) mean transmission from cells to the surface, from the (n, j, p) optical depths of layers."""
+    return transmission_to_cells(depth, limited_transmission(optical_depth_above(depth)), n_cells)
 
 
-def secondary_excitation(batch: Batch, exciting: ExcitingGroups, excited_cells: ExcitedCells, excited: Array) -> Array:
+def secondary_excitation(
+    batch: Batch, exciting: ExcitingGroups, excited_cells: ExcitedCells, excited_photons: Array
+) -> Array:
     """Return the (n, c, m) photons of each exciting group, from the (n, c, p) photons of excited lines."""
-    xp = array_namespace(excited)
-    member = xp.astype(exciting.line_share > 0, excited.dtype)
-    return (excited * repeated_for_cells(batch.concentration, excited_cells.n_cells)) @ member
+    xp = array_namespace(excited_photons)
+    is_in_group = xp.astype(exciting.line_fraction > 0, excited_photons.dtype)
+    return (excited_photons * repeat_for_cells(batch.concentration, excited_cells.n_cells)) @ is_in_group
 
 
-def leaving_photons(batch: Batch, excited_cells: ExcitedCells, excited: Array) -> Array:
+def leaving_photons(batch: Batch, excited_cells: ExcitedCells, excited_photons: Array) -> Array:
     """Return the (n, j, p) photons excited in the cells that leave towards the detector."""
-    return summed_over_cells(excited * excited_cells.escape, excited_cells.n_cells) * batch.concentration
+    return sum_over_cells(excited_photons * excited_cells.escape, excited_cells.n_cells) * batch.concentration
 
 
-def summed_over_cells(values: Array, n_cells: int) -> Array:
+def sum_over_cells(values: Array, n_cells: int) -> Array:
     """Return the sums of values (n, c, ...) over the cells of each layer, (n, j, ...)."""
     xp = array_namespace(values)
     return xp.sum(xp.reshape(values, (values.shape[0], -1, n_cells, *values.shape[2:])), axis=2)
@@ -361,48 +374,56 @@ def values_for_all_lines(batch: Batch, values: Array) -> Array:
     return all_lines
 
 
-def _strongest_groups(batch: Batch, min_share: float) -> tuple[Array, Array]:
-    """Return the (n, m) indices of exciting groups, and one for each group that is followed (zero for padding).
+def _strongest_groups(batch: Batch, min_gain: float) -> tuple[Array, Array]:
+    """Return the (n, m) indices of exciting groups, and an array that is one for groups and zero for padding.
 
     The criterion is the largest relative gain, before absorption, that a group can add to the primary excitation of any
-    line: a weak high-energy line may be the only line that excites an element.
+    line. Weak groups are included if no other group excites an element.
     """
-    xp = array_namespace(batch.depth_in)
+    xp = array_namespace(batch.beam_depth)
     excitation, stack = batch.excitation, batch.stack
-    present = values_for_all_lines(batch, xp.ones_like(batch.concentration[:, 0]))
-    max_gain = excitation.gain_scale * (present @ excitation.relative_gain) ** (1.0 / POWER_MEAN_EXPONENT)
+    is_present = values_for_all_lines(batch, xp.ones_like(batch.concentration[:, 0]))
+    max_gain = excitation.gain_scale * (is_present @ excitation.relative_gain) ** (1.0 / POWER_MEAN_EXPONENT)
     exciting_element = batch.setting.exciting_element
-    _, mean_transmission = transmission((stack.fractions @ excitation.group_attenuation) * stack.areal[:, :, None])
-    mass = xp.sum(stack.areal[:, :, None] * stack.fractions[:, :, exciting_element] * mean_transmission, axis=1)
-    strength = max_gain * mass
-    brightness = excitation.beam_production * mass
-    # bright groups are followed whatever they excite, since their scatter adds 1-3 % to their own lines
-    brightness = (
-        brightness / (xp.max(brightness, axis=1, keepdims=True) + MIN_DIVISOR) * (min_share / MIN_RELATIVE_BRIGHTNESS)
+    _, mean_transmission = transmission(
+        (stack.fractions @ excitation.group_attenuation) * stack.areal_density[:, :, None]
     )
-    strength = xp.where(brightness > strength, brightness, strength)
-    is_followed = strength > min_share
+    emitting_mass = xp.sum(
+        stack.areal_density[:, :, None] * stack.fractions[:, :, exciting_element] * mean_transmission, axis=1
+    )
+    group_strength = max_gain * emitting_mass
+    brightness = excitation.beam_production * emitting_mass
+    # bright groups are always followed, since scatter adds 1-3 % to their lines
+    brightness = (
+        brightness
+        / (xp.max(brightness, axis=1, keepdims=True) + MIN_DENOMINATOR)
+        * (min_gain / MIN_RELATIVE_BRIGHTNESS)
+    )
+    group_strength = xp.where(brightness > group_strength, brightness, group_strength)
+    is_followed = group_strength > min_gain
     n_groups = max(int(xp.max(xp.sum(xp.astype(is_followed, xp.int64), axis=1))), 1)
-    order = xp.argsort(-strength, axis=1, stable=True)[:, :n_groups]
-    return order, xp.astype(xp.take_along_axis(is_followed, order, axis=1), batch.depth_in.dtype)
+    strongest_indices = xp.argsort(-group_strength, axis=1, stable=True)[:, :n_groups]
+    return strongest_indices, xp.astype(
+        xp.take_along_axis(is_followed, strongest_indices, axis=1), batch.beam_depth.dtype
+    )
 
 
-def _present_lines(stack: Stack, setting: Setting) -> tuple[Array, Array]:
-    """Return the (n, p) indices of each sample's lines, and one for each line that is present (zero for padding)."""
-    xp = array_namespace(stack.areal)
-    has_element = xp.max(stack.fractions * stack.areal[:, :, None], axis=1) > 0
+def _lines_by_sample(stack: Stack, setting: Setting) -> tuple[Array, Array]:
+    """Return the (n, p) indices of each sample's lines, and an array that is one for lines and zero for padding."""
+    xp = array_namespace(stack.areal_density)
+    has_element = xp.max(stack.fractions * stack.areal_density[:, :, None], axis=1) > 0
     excitable = xp.any(setting.production > 0, axis=1)
-    present = has_element[:, setting.line_element] & excitable
-    n_lines = max(int(xp.max(xp.sum(xp.astype(present, xp.int64), axis=1))), 1)
-    order = xp.argsort(xp.astype(present, xp.int64), axis=1, stable=True, descending=True)[:, :n_lines]
-    return order, xp.astype(xp.take_along_axis(present, order, axis=1), stack.areal.dtype)
+    is_present = has_element[:, setting.line_element] & excitable
+    n_lines = max(int(xp.max(xp.sum(xp.astype(is_present, xp.int64), axis=1))), 1)
+    line_indices = xp.argsort(xp.astype(is_present, xp.int64), axis=1, stable=True, descending=True)[:, :n_lines]
+    return line_indices, xp.astype(xp.take_along_axis(is_present, line_indices, axis=1), stack.areal_density.dtype)
 
 
-def pick(values: Array, index: Array) -> Array:
+def take_by_sample(values: Array, sample_line_index: Array) -> Array:
     """Return the (n, j, p) entries of values (n, j, n_all) at indices (n, p)."""
     xp = array_namespace(values)
-    shape = (values.shape[0], values.shape[1], index.shape[1])
-    return xp.take_along_axis(values, xp.broadcast_to(index[:, None, :], shape), axis=2)
+    shape = (values.shape[0], values.shape[1], sample_line_index.shape[1])
+    return xp.take_along_axis(values, xp.broadcast_to(sample_line_index[:, None, :], shape), axis=2)
 
 
 def _flatten_layers(array: Array) -> Array:
@@ -410,4 +431,4 @@ def _flatten_layers(array: Array) -> Array:
 
 
 def _row_chunks(n_rows: int) -> list[slice]:
-    return [slice(start, start + CHUNK_ROWS) for start in range(0, n_rows, CHUNK_ROWS)]
+    return [slice(start, start + ROWS_PER_CHUNK) for start in range(0, n_rows, ROWS_PER_CHUNK)]

@@ -22,7 +22,7 @@ from underpaint.physics.forward.stack import Array
 from underpaint.physics.instrument import Detector
 from underpaint.units import CM_PER_UM, EPSILON_SI_KEV, FWHM_PER_SIGMA
 
-Numbers = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 PEAK_RANGE_SIGMAS = 8.0
 """Half the range over which a peak is evaluated, in standard deviations; the neglected fraction is below 1e-15."""
 TAIL_RANGE_WIDTHS = 14.0
@@ -30,7 +30,7 @@ TAIL_RANGE_WIDTHS = 14.0
 PAIR_ENERGY_KEV = {"Si": EPSILON_SI_KEV, "Ge": 2.96e-3}
 """Mean energy per electron-hole pair by crystal, in keV; for germanium at 77 K (Knoll 2010, table 11.1)."""
 ESCAPE_MERGE_DISTANCE_KEV = 0.2
-"""K lines of the crystal that are closer than this, keV, give one escape peak: those of silicon, not of germanium."""
+"""Distance, keV, below which K lines of the crystal give one escape peak, as they do in silicon."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Shape:
     long_tail_width_kev: Any
 
 
-def shape_of(detector: Detector, axis: EnergyAxis) -> Shape:
+def detector_shape(detector: Detector, axis: EnergyAxis) -> Shape:
     """Return the shape of a detector on an energy axis."""
     return Shape(
         axis.gain_kev,
@@ -89,7 +89,7 @@ def axis_of(detector: Detector) -> EnergyAxis:
 def render(
     emission: Emission, detector: Detector, axis: EnergyAxis | None = None, *, shape: Shape | None = None
 ) -> Array:
-    """Return the expected counts of a batch; efficiency, peak, shelf, tail and escape are one matrix product.
+    """Return the expected counts of a batch: the product of its photons and the response matrix.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def render(
     return photons @ as_array(matrix, photons)
 
 
-def resolution_sigma(detector: Detector, energy_kev: Numbers) -> Numbers:
+def resolution_sigma(detector: Detector, energy_kev: FloatArray) -> FloatArray:
     """Return the peak's standard deviation, keV: electronic noise and charge statistics in quadrature."""
     # resolution_fwhm_kev assumes silicon; the pair energy of another crystal multiplies the Fano factor
     fano = detector.fano * (pair_energy(detector) / EPSILON_SI_KEV)
@@ -137,12 +137,12 @@ def pair_energy(detector: Detector) -> float:
     if detector.material not in PAIR_ENERGY_KEV:
         raise InstrumentError(
             f"Cannot compute the resolution of a detector of {detector.material!r}: the energy per electron-hole "
-            f"pair is known for {' and '.join(PAIR_ENERGY_KEV)} only. Set the detector's material to one of them."
+            f"pair is known for {' and '.join(PAIR_ENERGY_KEV)} only. Set the material of the detector to one of these."
         )
     return PAIR_ENERGY_KEV[detector.material]
 
 
-def efficiency(detector: Detector, energy_kev: Numbers) -> Numbers:
+def efficiency(detector: Detector, energy_kev: FloatArray) -> FloatArray:
     """Return the fraction of photons that pass filters, window and dead layer and interact in the crystal.
 
     Parameters
@@ -156,42 +156,42 @@ def efficiency(detector: Detector, energy_kev: Numbers) -> Numbers:
     (n_energy,) array
     """
     attenuation_per_um = mass_attenuation(detector.material, energy_kev) * detector.density * CM_PER_UM
-    absorbed = -np.expm1(-attenuation_per_um * detector.thickness_um) * np.exp(
+    detected_fraction = -np.expm1(-attenuation_per_um * detector.thickness_um) * np.exp(
         -attenuation_per_um * detector.dead_layer_um
     )
     for sheet in (*detector.filters, detector.window):
-        absorbed = absorbed * filter_transmission(sheet, energy_kev)
-    return np.asarray(absorbed)
+        detected_fraction = detected_fraction * filter_transmission(sheet, energy_kev)
+    return np.asarray(detected_fraction)
 
 
-def escape_share(detector: Detector, energy_kev: Numbers) -> Numbers:
-    """Return the fraction of detected photons that lose an escaping K photon (Reed & Ware 1972, eq. 4)."""
+def escape_share(detector: Detector, energy_kev: FloatArray) -> FloatArray:
+    """Return the fraction of detected photons that lose an escaping K photon (Reed & Ware 1972, equation 4)."""
     z = atomic_number(detector.material)
     jump_ratio, fluorescence_yield = float(xraylib.JumpFactor(z, 0)), float(xraylib.FluorYield(z, 0))
     attenuation = mass_attenuation(detector.material, energy_kev)
-    share = np.zeros(np.shape(energy_kev))
-    for line_kev, rate in escape_lines(detector):
+    escape_fraction = np.zeros(np.shape(energy_kev))
+    for line_kev, line_fraction in escape_lines(detector):
         attenuation_ratio = float(mass_attenuation(detector.material, np.asarray([line_kev]))[0]) / attenuation
-        share += (
-            rate
+        escape_fraction += (
+            line_fraction
             * 0.5
             * fluorescence_yield
             * (1.0 - 1.0 / jump_ratio)
             * (1.0 - attenuation_ratio * np.log1p(1.0 / attenuation_ratio))
         )
-    return np.asarray(np.where(energy_kev > edge_energy(z, 0), share, 0.0))
+    return np.asarray(np.where(energy_kev > edge_energy(z, 0), escape_fraction, 0.0))
 
 
 def escape_lines(detector: Detector) -> tuple[tuple[float, float], ...]:
-    """Return energy, keV, and fraction of the K photons of each K line of the crystal; close lines are merged."""
+    """Return the energy, keV, and the fraction of K photons of each K line of the crystal; close lines are merged."""
     return _k_lines(atomic_number(detector.material))
 
 
 def response_matrix(
     detector: Detector,
     axis: EnergyAxis,
-    energy_kev: Numbers,
-    spread_kev: Numbers | float = 0.0,
+    energy_kev: FloatArray,
+    spread_kev: FloatArray | float = 0.0,
     *,
     shape: Shape | None = None,
 ) -> Array:
@@ -217,18 +217,23 @@ def response_matrix(
 
     Notes
     -----
-    Peak, exponential tails and shelf have a total area of one (Campbell & Wang 1991, eqs. 1-3).
+    Peak, exponential tails and shelf have a total area of one (Campbell & Wang 1991, equations 1-3).
     """
-    shape = shape_of(detector, axis) if shape is None else shape
+    shape = detector_shape(detector, axis) if shape is None else shape
     spreads_kev = np.broadcast_to(np.asarray(spread_kev, dtype=np.float64), energy_kev.shape)
-    peaks = partial(_peaks, shape, axis.n_channel, pair_energy(detector))
-    detected, escaped = efficiency(detector, energy_kev), escape_share(detector, energy_kev)
-    matrix = _column(detected * (1.0 - escaped), shape) * peaks(energy_kev, spreads_kev)
-    escaping = np.flatnonzero(escaped > 1e-6)
-    for line_kev, rate in escape_lines(detector) if escaping.size else ():
-        escape_peaks = peaks(energy_kev[escaping] - line_kev, spreads_kev[escaping])
-        escape_counts = _column((detected * escaped)[escaping] * rate, shape) * escape_peaks
-        matrix = _with_rows_added(matrix, escaping, escape_counts)
+    peak_counts = partial(_peak_matrix, shape, axis.n_channel, pair_energy(detector))
+    detected_fraction, escape_fraction = efficiency(detector, energy_kev), escape_share(detector, energy_kev)
+    matrix = _column_like_shape(detected_fraction * (1.0 - escape_fraction), shape) * peak_counts(
+        energy_kev, spreads_kev
+    )
+    escaping_index = np.flatnonzero(escape_fraction > 1e-6)
+    for line_kev, line_fraction in escape_lines(detector) if escaping_index.size else ():
+        escape_peaks = peak_counts(energy_kev[escaping_index] - line_kev, spreads_kev[escaping_index])
+        escape_counts = (
+            _column_like_shape((detected_fraction * escape_fraction)[escaping_index] * line_fraction, shape)
+            * escape_peaks
+        )
+        matrix = _add_to_rows(matrix, escaping_index, escape_counts)
     return matrix
 
 
@@ -241,143 +246,158 @@ def _cached_matrix(
     return matrix.astype(np.float32) if itemsize == 4 else matrix
 
 
-def _peaks(shape: Shape, n_channel: int, pair_kev: float, energy_kev: Numbers, spread_kev: Numbers) -> Array:
+def _peak_matrix(
+    shape: Shape, n_channel: int, pair_kev: float, energy_kev: FloatArray, spread_kev: FloatArray
+) -> Array:
     """Return (n_energy, n_channel) peaks with tails and shelf.
 
-    Near the peak the counts are differences of cumulative functions at the channel borders; farther below there is only
-    the uniform shelf.
+    Near the peak the counts are differences of cumulative functions at the channel borders. Far below the peak there is
+    only the uniform shelf.
     """
-    like = _tensor_of(shape)
-    xp = array_namespace(like)
-    centre = as_array(energy_kev, like)[:, None]
-    variance = (shape.noise_fwhm_kev / FWHM_PER_SIGMA) ** 2 + pair_kev * shape.fano * xp.clip(centre, min=0.0)
-    sigma = xp.sqrt(variance + as_array(spread_kev**2, like)[:, None])
-    channels = _channels_near(shape, energy_kev, sigma)
-    first_channel = channels[:, :1]
-    all_channels = xp.arange(n_channel + 1, dtype=like.dtype, device=like.device)
+    reference_array = _tensor_of(shape)
+    xp = array_namespace(reference_array)
+    centre_kev = as_array(energy_kev, reference_array)[:, None]
+    variance_kev2 = (shape.noise_fwhm_kev / FWHM_PER_SIGMA) ** 2 + pair_kev * shape.fano * xp.clip(centre_kev, min=0.0)
+    sigma_kev = xp.sqrt(variance_kev2 + as_array(spread_kev**2, reference_array)[:, None])
+    near_channels = _channels_near(shape, energy_kev, sigma_kev)
+    first_channel = near_channels[:, :1]
+    all_channels = xp.arange(n_channel + 1, dtype=reference_array.dtype, device=reference_array.device)
     borders_kev = xp.clip(shape.zero_kev + shape.gain_kev * (all_channels - 0.5), min=0.0)
-    shelf_height = shape.shelf_fraction / xp.where(centre > sigma, centre, sigma)
+    shelf_height = shape.shelf_fraction / xp.where(centre_kev > sigma_kev, centre_kev, sigma_kev)
     matrix = xp.where(
-        xp.asarray(np.arange(n_channel) < first_channel, device=like.device),
+        xp.asarray(np.arange(n_channel) < first_channel, device=reference_array.device),
         shelf_height * (borders_kev[1:] - borders_kev[:-1]),
         0.0,
     )
-    near_borders = np.concatenate([channels, channels[:, -1:] + 1], axis=1) - 0.5
+    near_borders = np.concatenate([near_channels, near_channels[:, -1:] + 1], axis=1) - 0.5
     fraction_below = _fraction_below(
-        shape, shape.zero_kev + shape.gain_kev * as_array(near_borders, like), centre, sigma
+        shape, shape.zero_kev + shape.gain_kev * as_array(near_borders, reference_array), centre_kev, sigma_kev
     )
-    on_axis = (channels >= 0) & (channels < n_channel)
-    rows = np.broadcast_to(np.arange(len(channels))[:, None], channels.shape)[on_axis]
-    return _with_values(
-        matrix, rows, channels[on_axis], (fraction_below[:, 1:] - fraction_below[:, :-1])[_index_array(on_axis, like)]
+    is_on_axis = (near_channels >= 0) & (near_channels < n_channel)
+    row_index = np.broadcast_to(np.arange(len(near_channels))[:, None], near_channels.shape)[is_on_axis]
+    return _set_entries(
+        matrix,
+        row_index,
+        near_channels[is_on_axis],
+        (fraction_below[:, 1:] - fraction_below[:, :-1])[_index_array(is_on_axis, reference_array)],
     )
 
 
-def _channels_near(shape: Shape, energy_kev: Numbers, sigma: Array) -> NDArray[np.int64]:
+def _channels_near(shape: Shape, energy_kev: FloatArray, sigma: Array) -> NDArray[np.int64]:
     """Return the (n_energy, n_near) channels around each energy; some may lie outside the axis."""
-    gain, zero = (float(_without_derivatives(value)) for value in (shape.gain_kev, shape.zero_kev))
-    tail_width = max(
+    gain_kev, zero_kev = (float(_detach(axis_value)) for axis_value in (shape.gain_kev, shape.zero_kev))
+    longest_tail_kev = max(
         (
-            float(_without_derivatives(length))
-            for fraction, length in _tails(shape)
-            if float(_without_derivatives(fraction)) > 0
+            float(_detach(decay_length))
+            for tail_fraction, decay_length in _tail_parameters(shape)
+            if float(_detach(tail_fraction)) > 0
         ),
         default=0,
     )
-    peak_range = PEAK_RANGE_SIGMAS * np.asarray(_without_derivatives(sigma))[:, 0]
-    first_channel = np.floor((energy_kev - peak_range - TAIL_RANGE_WIDTHS * tail_width - zero) / gain).astype(np.int64)
-    last_channel = np.ceil((energy_kev + peak_range - zero) / gain).astype(np.int64)
+    half_range_kev = PEAK_RANGE_SIGMAS * np.asarray(_detach(sigma))[:, 0]
+    first_channel = np.floor(
+        (energy_kev - half_range_kev - TAIL_RANGE_WIDTHS * longest_tail_kev - zero_kev) / gain_kev
+    ).astype(np.int64)
+    last_channel = np.ceil((energy_kev + half_range_kev - zero_kev) / gain_kev).astype(np.int64)
     return first_channel[:, None] + np.arange(int((last_channel - first_channel).max(initial=0)) + 1)
 
 
-def _fraction_below(shape: Shape, border: Array, centre: Array, sigma: Array) -> Array:
+def _fraction_below(shape: Shape, border_kev: Array, centre_kev: Array, sigma_kev: Array) -> Array:
     """Return the fraction of a peak with tails and shelf that lies below each channel border."""
-    xp = array_namespace(border)
-    offset = (border - centre) / sigma
-    special = _special_functions(border)
-    fraction_above = 0.5 * special.erfc(offset / np.sqrt(2.0))
-    gaussian = xp.exp(-0.5 * xp.clip(offset, -40.0, 40.0) ** 2)
-    tails = [fraction * _tail_excess(special, offset, gaussian, sigma / width) for fraction, width in _tails(shape)]
-    # uniform shelf from zero to the peak; its upper edge has the width of the peak
-    shelf = centre + (border - centre) * fraction_above - sigma * (gaussian / np.sqrt(2.0 * np.pi))
-    shelf = xp.where(border > 0.0, shelf, 0.0) * (shape.shelf_fraction / xp.where(centre > sigma, centre, sigma))
-    return (1.0 - shape.shelf_fraction) * (1.0 - fraction_above) + tails[0] + tails[1] + shelf
+    xp = array_namespace(border_kev)
+    offset_sigmas = (border_kev - centre_kev) / sigma_kev
+    special_functions = _special_functions(border_kev)
+    fraction_above = 0.5 * special_functions.erfc(offset_sigmas / np.sqrt(2.0))
+    gaussian_factor = xp.exp(-0.5 * xp.clip(offset_sigmas, -40.0, 40.0) ** 2)
+    tail_excesses = [
+        tail_fraction * _tail_excess(special_functions, offset_sigmas, gaussian_factor, sigma_kev / decay_length)
+        for tail_fraction, decay_length in _tail_parameters(shape)
+    ]
+    # the shelf is uniform from zero to the peak, and its upper edge has the width of the peak
+    shelf_below = (
+        centre_kev + (border_kev - centre_kev) * fraction_above - sigma_kev * (gaussian_factor / np.sqrt(2.0 * np.pi))
+    )
+    shelf_below = xp.where(border_kev > 0.0, shelf_below, 0.0) * (
+        shape.shelf_fraction / xp.where(centre_kev > sigma_kev, centre_kev, sigma_kev)
+    )
+    return (1.0 - shape.shelf_fraction) * (1.0 - fraction_above) + tail_excesses[0] + tail_excesses[1] + shelf_below
 
 
-def _tails(shape: Shape) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
+def _tail_parameters(shape: Shape) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
     """Return area fraction and decay length, keV, of both tails."""
     return (shape.tail_fraction, shape.tail_width_kev), (shape.long_tail_fraction, shape.long_tail_width_kev)
 
 
-def _tail_excess(special: Any, offset: Array, gaussian: Array, slope: Array) -> Array:
-    """Return the fraction of an exponential tail, convolved with the peak, below a border, minus that of the peak."""
-    xp = array_namespace(offset)
-    argument = (offset + slope) / np.sqrt(2.0)
-    # erfcx avoids the product of a huge exponential and a tiny erfc; far below the peak erfc is 2 and erfcx overflows
-    value = 0.5 * gaussian * special.erfcx(xp.clip(argument, min=-5.0))
-    limit = xp.exp(xp.clip(offset * slope + 0.5 * slope**2, max=0.0))
-    return xp.where(argument > -5.0, value, limit)
+def _tail_excess(special_functions: Any, offset_sigmas: Array, gaussian_factor: Array, relative_slope: Array) -> Array:
+    """Return the fraction below a border of an exponential tail convolved with the peak, minus that of the peak."""
+    xp = array_namespace(offset_sigmas)
+    erfc_argument = (offset_sigmas + relative_slope) / np.sqrt(2.0)
+    # erfcx avoids the product of a large exponential and a small erfc, but overflows far below the peak, where erfc is
+    # 2
+    excess = 0.5 * gaussian_factor * special_functions.erfcx(xp.clip(erfc_argument, min=-5.0))
+    far_limit = xp.exp(xp.clip(offset_sigmas * relative_slope + 0.5 * relative_slope**2, max=0.0))
+    return xp.where(erfc_argument > -5.0, excess, far_limit)
 
 
-def _with_values(matrix: Array, rows: NDArray[np.int64], columns: NDArray[np.int64], values: Array) -> Array:
+def _set_entries(matrix: Array, row_index: NDArray[np.int64], column_index: NDArray[np.int64], entries: Array) -> Array:
     """Return a matrix with values set at some rows and columns."""
     if isinstance(matrix, np.ndarray):
-        matrix[rows, columns] = values
+        matrix[row_index, column_index] = entries
         return matrix
-    return matrix.index_put((_index_array(rows, matrix), _index_array(columns, matrix)), values)
+    return matrix.index_put((_index_array(row_index, matrix), _index_array(column_index, matrix)), entries)
 
 
-def _index_array(values: NDArray[Any], like: Array) -> Any:
-    return array_namespace(like).asarray(values, device=like.device)
+def _index_array(index_values: NDArray[Any], reference_array: Array) -> Any:
+    return array_namespace(reference_array).asarray(index_values, device=reference_array.device)
 
 
-def _without_derivatives(value: Any) -> Any:
-    """Return a number or tensor as a number or numpy array without derivatives."""
-    return value.detach().cpu().numpy() if is_torch_array(value) else value
+def _detach(number_or_tensor: Any) -> Any:
+    """Return a number unchanged, and a tensor as a numpy array without derivatives."""
+    return number_or_tensor.detach().cpu().numpy() if is_torch_array(number_or_tensor) else number_or_tensor
 
 
-def _with_rows_added(matrix: Array, rows: NDArray[np.intp], added_values: Array) -> Array:
+def _add_to_rows(matrix: Array, row_index: NDArray[np.intp], added_rows: Array) -> Array:
     """Return a matrix with values added to some of its rows."""
     if isinstance(matrix, np.ndarray):
-        matrix[rows] += added_values
+        matrix[row_index] += added_rows
         return matrix
-    return matrix.index_add(0, _index_array(rows, matrix), added_values)
+    return matrix.index_add(0, _index_array(row_index, matrix), added_rows)
 
 
-def _column(values: Numbers, shape: Shape) -> Array:
-    return as_array(values, _tensor_of(shape))[:, None]
+def _column_like_shape(energy_values: FloatArray, shape: Shape) -> Array:
+    return as_array(energy_values, _tensor_of(shape))[:, None]
 
 
 def _tensor_of(shape: Shape) -> Array:
-    """Return a tensor of the shape, or a NumPy number if it has none."""
-    values = (getattr(shape, name) for name in Shape.__dataclass_fields__)
-    return next((value for value in values if is_torch_array(value)), np.asarray(0.0))
+    """Return the first tensor among the fields of a shape, or a NumPy zero if no field is a tensor."""
+    field_values = (getattr(shape, name) for name in Shape.__dataclass_fields__)
+    return next((field_value for field_value in field_values if is_torch_array(field_value)), np.asarray(0.0))
 
 
 def _special_functions(array: Array) -> Any:
-    """Return the special functions of an array's library, SciPy or torch; only tensors need torch."""
+    """Return the special functions of an array's library, SciPy or torch."""
     return sys.modules["torch"].special if is_torch_array(array) else scipy.special
 
 
 @lru_cache
 def _k_lines(z: int) -> tuple[tuple[float, float], ...]:
-    names = ("KL2_LINE", "KL3_LINE", "KM2_LINE", "KM3_LINE")
-    rows = [
-        (float(xraylib.LineEnergy(z, line)), float(xraylib.RadRate(z, line)))
-        for line in (getattr(xraylib, name) for name in names)
-        if _has_rate(z, line)
+    line_codes = ("KL2_LINE", "KL3_LINE", "KM2_LINE", "KM3_LINE")
+    k_lines = [
+        (float(xraylib.LineEnergy(z, line_code)), float(xraylib.RadRate(z, line_code)))
+        for line_code in (getattr(xraylib, code_name) for code_name in line_codes)
+        if _has_rate(z, line_code)
     ]
-    groups: list[list[tuple[float, float]]] = []
-    for row in sorted(rows):
-        if groups and row[0] - groups[-1][0][0] < ESCAPE_MERGE_DISTANCE_KEV:
-            groups[-1].append(row)
+    merged_groups: list[list[tuple[float, float]]] = []
+    for k_line in sorted(k_lines):
+        if merged_groups and k_line[0] - merged_groups[-1][0][0] < ESCAPE_MERGE_DISTANCE_KEV:
+            merged_groups[-1].append(k_line)
         else:
-            groups.append([row])
-    total = sum(rate for _, rate in rows)
+            merged_groups.append([k_line])
+    total_rate = sum(rate for _, rate in k_lines)
     return tuple(
-        (sum(kev * rate for kev, rate in group) / weight, weight / total)
-        for group in groups
-        for weight in [sum(rate for _, rate in group)]
+        (sum(energy_kev * rate for energy_kev, rate in merged_lines) / group_rate, group_rate / total_rate)
+        for merged_lines in merged_groups
+        for group_rate in [sum(rate for _, rate in merged_lines)]
     )
 
 
@@ -411,31 +431,32 @@ def count(expected: NDArray[np.floating], *, rng: np.random.Generator) -> NDArra
     SampleError
         Expected counts are negative, not a number or too large.
     """
-    limits = (float(np.min(expected)), float(np.max(expected))) if expected.size else (0.0, 0.0)
-    if not (limits[0] >= 0 and limits[1] <= MAX_COUNTS):
+    count_range = (float(np.min(expected)), float(np.max(expected))) if expected.size else (0.0, 0.0)
+    if not (count_range[0] >= 0 and count_range[1] <= MAX_COUNTS):
         raise SampleError(
-            f"Cannot draw counts: the expected counts of a channel range from {limits[0]:g} to {limits[1]:g}; 0 to "
-            f"{MAX_COUNTS:g} are possible. Ask for fewer counts, or for expected counts without noise."
+            f"Cannot draw counts: the expected counts of a channel range from {count_range[0]:g} to {count_range[1]:g}"
+            f"; 0 to {MAX_COUNTS:g} are possible. Ask for fewer counts, or for expected counts without noise."
         )
     return rng.poisson(np.asarray(expected, dtype=np.float64)).astype(np.int32)
 
 
 def counts_needed(
-    line_counts: Numbers,
-    energy_kev: Numbers,
+    line_counts: FloatArray,
+    energy_kev: FloatArray,
     expected: NDArray[np.floating],
     axis: EnergyAxis,
     detector: Detector,
     *,
     model_error: float = 0.0,
     sigmas: float = 3.0,
-) -> Numbers:
+) -> FloatArray:
     """Return the total counts at which lines exceed the limit of detection.
 
-    The signal S must exceed ``3 sqrt(2 B)``, B being the background counts. With fractions s of the lines and b of the
-    background in the spectrum, this needs ``18 b / s**2`` total counts, and at least nine counts in the lines. If the
-    background has the relative error e, S must exceed ``3 sqrt(2 (B + (e B)**2))``; this needs
-    ``18 b / (s**2 - 18 (e b)**2)`` total counts, or cannot be reached (infinity). ``sigmas`` replaces the factor three.
+    The signal S must exceed ``3 sqrt(2 B)``, where B is the number of background counts. Let the lines be a fraction s
+    of the spectrum, and the background a fraction b. Detection then needs ``18 b / s**2`` total counts, and at least
+    nine counts in the lines. If the background has the relative error e, S must exceed ``3 sqrt(2 (B + (e B)**2))``.
+    Detection then needs ``18 b / (s**2 - 18 (e b)**2)`` total counts, or is impossible (infinity). ``sigmas`` replaces
+    the factor three.
 
     Parameters
     ----------
@@ -459,38 +480,42 @@ def counts_needed(
     (n_sample,) array
         Infinite where the lines are absent, outside the recorded range, or smaller than the model error.
     """
-    total = expected.sum(axis=1)
-    window = key_window(line_counts, energy_kev, expected.shape[1], axis, detector)
-    recorded = (expected > 0) & window
-    is_recorded = _is_recorded(energy_kev, expected, axis)
-    signal = np.sum(line_counts * is_recorded, axis=1) / total
-    background = np.maximum(np.sum(np.where(recorded, expected, 0.0), axis=1) / total - signal, 0.0)
+    total_counts = expected.sum(axis=1)
+    line_window = line_window_mask(line_counts, energy_kev, expected.shape[1], axis, detector)
+    is_background_channel = (expected > 0) & line_window
+    is_recorded = _are_lines_recorded(energy_kev, expected, axis)
+    signal_fraction = np.sum(line_counts * is_recorded, axis=1) / total_counts
+    background_fraction = np.maximum(
+        np.sum(np.where(is_background_channel, expected, 0.0), axis=1) / total_counts - signal_fraction, 0.0
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
-        factor = 2.0 * sigmas**2
-        denominator = signal**2 - factor * (model_error * background) ** 2
-        needed = np.maximum(factor * background / denominator, sigmas**2 / signal)
-    return np.asarray(np.where((signal > 0) & (denominator > 0), needed, np.inf))
+        detection_factor = 2.0 * sigmas**2
+        denominator = signal_fraction**2 - detection_factor * (model_error * background_fraction) ** 2
+        needed_counts = np.maximum(detection_factor * background_fraction / denominator, sigmas**2 / signal_fraction)
+    return np.asarray(np.where((signal_fraction > 0) & (denominator > 0), needed_counts, np.inf))
 
 
-def key_window(
-    line_counts: Numbers, energy_kev: Numbers, n_channel: int, axis: EnergyAxis, detector: Detector
+def line_window_mask(
+    line_counts: FloatArray, energy_kev: FloatArray, n_channel: int, axis: EnergyAxis, detector: Detector
 ) -> NDArray[np.bool_]:
     """Return a boolean (n_sample, n_channel) array, true within half a FWHM of a sample's stronger lines."""
     half_fwhm_kev = 0.5 * FWHM_PER_SIGMA * resolution_sigma(detector, energy_kev)
     first_channel = np.searchsorted(axis.edges_kev[1:], energy_kev - half_fwhm_kev)
     end_channel = np.searchsorted(axis.edges_kev[:-1], energy_kev + half_fwhm_kev)
-    strongest = line_counts.max(axis=1, keepdims=True) if line_counts.shape[1] else np.zeros((len(line_counts), 1))
-    channels = np.arange(n_channel)
-    in_window = (channels >= first_channel[:, None]) & (channels < end_channel[:, None])
-    # weak satellites would widen the window, which adds background but hardly any signal
-    return np.asarray((line_counts > 0.1 * strongest).astype(np.float32) @ in_window.astype(np.float32) > 0)
+    strongest_counts = (
+        line_counts.max(axis=1, keepdims=True) if line_counts.shape[1] else np.zeros((len(line_counts), 1))
+    )
+    channel_index = np.arange(n_channel)
+    is_in_window = (channel_index >= first_channel[:, None]) & (channel_index < end_channel[:, None])
+    # weak satellites would add background but hardly any signal to the window
+    return np.asarray((line_counts > 0.1 * strongest_counts).astype(np.float32) @ is_in_window.astype(np.float32) > 0)
 
 
-def _is_recorded(energy_kev: Numbers, expected: NDArray[np.floating], axis: EnergyAxis) -> NDArray[np.bool_]:
+def _are_lines_recorded(energy_kev: FloatArray, expected: NDArray[np.floating], axis: EnergyAxis) -> NDArray[np.bool_]:
     """Return a boolean (n_sample, n_line) array, true for lines within the recorded range."""
     channel = np.round(axis.channel(0.0) + energy_kev / axis.gain_kev).astype(np.int64)
-    on_axis = (channel >= 0) & (channel < axis.n_channel)
-    return np.asarray(on_axis & (expected[:, np.clip(channel, 0, axis.n_channel - 1)] > 0))
+    is_on_axis = (channel >= 0) & (channel < axis.n_channel)
+    return np.asarray(is_on_axis & (expected[:, np.clip(channel, 0, axis.n_channel - 1)] > 0))
 
 
 SECONDS_PER_US = 1e-6
@@ -500,10 +525,10 @@ def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis
     """Return the expected counts with pile-up: photons within the pulse-pair resolution are recorded as one.
 
     A recorded pulse contains one photon and a Poisson-distributed number of photons that follow within the pulse-pair
-    resolution; their energies add up. With x the rate times the resolution and p the Fourier transform of the spectrum
-    of one photon, the spectrum of a pulse has the Fourier transform ``p exp(x (p - 1))``, which includes all orders of
-    coincidence. There are ``1 / (1 + x)`` pulses per photon, so that the total energy is conserved (Wielopolski &
-    Gardner 1976, for a rectangular pulse shape).
+    resolution. The energies of coinciding photons add up. Let x be the rate times the resolution, and p the Fourier
+    transform of the spectrum of one photon. The spectrum of a pulse has the Fourier transform ``p exp(x (p - 1))``,
+    which includes all orders of coincidence. There are ``1 / (1 + x)`` pulses per photon, so that the total energy is
+    conserved (Wielopolski & Gardner 1976, for a rectangular pulse shape).
 
     Parameters
     ----------
@@ -528,23 +553,23 @@ def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis
         A rate is negative or not finite.
     """
     xp = array_namespace(expected)
-    rate = as_array(rate_per_s, expected) * xp.ones_like(expected[:, 0])
-    if not bool(xp.all(xp.isfinite(rate) & (rate >= 0))):
+    photon_rate = as_array(rate_per_s, expected) * xp.ones_like(expected[:, 0])
+    if not bool(xp.all(xp.isfinite(photon_rate) & (photon_rate >= 0))):
         raise InstrumentError(
             "Cannot compute pile-up: a count rate is negative or not finite; give photons per second, 0 or more."
         )
     if detector.pulse_pair_us == 0:
         return expected
-    mean_coincidences = (rate * (detector.pulse_pair_us * SECONDS_PER_US))[:, None]
-    total = xp.sum(expected, axis=1, keepdims=True)
-    # long enough for sums of two photons at full scale; higher sums are rare and far above any axis
+    mean_coincidences = (photon_rate * (detector.pulse_pair_us * SECONDS_PER_US))[:, None]
+    total_counts = xp.sum(expected, axis=1, keepdims=True)
+    # the length suffices for sums of two photons at full scale; higher sums are rare and outside any axis
     fft_length = 1 << int(np.ceil(np.log2(3 * axis.n_channel)))
-    photon_transform = xp.fft.rfft(expected / xp.where(total > 0, total, 1.0), n=fft_length, axis=1)
+    photon_transform = xp.fft.rfft(expected / xp.where(total_counts > 0, total_counts, 1.0), n=fft_length, axis=1)
     pulse_transform = photon_transform * xp.exp(
-        mean_coincidences * (photon_transform * _zero_phase(axis, fft_length, photon_transform) - 1.0)
+        mean_coincidences * (photon_transform * _zero_offset_phase(axis, fft_length, photon_transform) - 1.0)
     )
     pulse_spectrum = xp.fft.irfft(pulse_transform, n=fft_length, axis=1)[:, : axis.n_channel]
-    return xp.clip(pulse_spectrum, min=0.0) * (total / (1.0 + mean_coincidences))
+    return xp.clip(pulse_spectrum, min=0.0) * (total_counts / (1.0 + mean_coincidences))
 
 
 def live_share(rate_per_s: Array | float, detector: Detector) -> Array:
@@ -564,9 +589,9 @@ def live_share(rate_per_s: Array | float, detector: Detector) -> Array:
     return np.exp(-np.asarray(rate_per_s) * detector.dead_time_us * SECONDS_PER_US)
 
 
-def _zero_phase(axis: EnergyAxis, length: int, like: Array) -> Array:
-    """Return the Fourier phase of a shift by the energy of channel 0: energies add up, channel numbers do not."""
+def _zero_offset_phase(axis: EnergyAxis, fft_length: int, reference_array: Array) -> Array:
+    """Return the Fourier phase of a shift by the energy of channel 0: pile-up adds energies, not channel numbers."""
     shift_channels = axis.zero_kev / axis.gain_kev
-    phase = np.exp(-2j * np.pi * np.arange(length // 2 + 1) / length * shift_channels)
-    xp = array_namespace(like)
-    return xp.asarray(phase, dtype=like.dtype, device=like.device)
+    fourier_phase = np.exp(-2j * np.pi * np.arange(fft_length // 2 + 1) / fft_length * shift_channels)
+    xp = array_namespace(reference_array)
+    return xp.asarray(fourier_phase, dtype=reference_array.dtype, device=reference_array.device)

@@ -14,8 +14,9 @@ from underpaint.physics.materials import Layer, Stratigraphy
 Array = Any
 """A numpy or torch array; the array API standard defines no Python type."""
 
-CUT_ENERGY_KEV, MIN_CUT_DEPTH, CUT_DEPTHS = 10.0, 15.0, (1.0, 4.0, 12.0)
-"""Layers with an optical depth (along the normal, at this energy) above ``MIN_CUT_DEPTH`` are cut at ``CUT_DEPTHS``."""
+REFERENCE_ENERGY_KEV, MIN_CUT_DEPTH, CUT_DEPTHS = 10.0, 15.0, (1.0, 4.0, 12.0)
+"""Layers with an optical depth above ``MIN_CUT_DEPTH`` along the normal, at the reference energy, are cut at
+``CUT_DEPTHS``."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Stack:
     ----------
     fractions : (n_sample, n_layer, n_element) array
         Mass fractions; zero in layers that do not exist.
-    areal : (n_sample, n_layer) array
+    areal_density : (n_sample, n_layer) array
         Areal density, g/cm2 (density in g/cm3 times thickness in cm); zero in layers that do not exist.
     elements : tuple of str
         Elements of the last axis of ``fractions``, equal to those of the setting.
@@ -38,23 +39,26 @@ class Stack:
     """
 
     fractions: Array
-    areal: Array
+    areal_density: Array
     elements: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        if tuple(self.fractions.shape) != (*self.areal.shape, len(self.elements)) or self.areal.ndim != 2:
+        if (
+            tuple(self.fractions.shape) != (*self.areal_density.shape, len(self.elements))
+            or self.areal_density.ndim != 2
+        ):
             raise SampleError(
-                f"Cannot stack layers: areal densities of shape {tuple(self.areal.shape)} and mass fractions of shape "
-                f"{tuple(self.fractions.shape)} do not match {len(self.elements)} elements; give (n_sample, "
+                f"Cannot stack layers: areal densities of shape {tuple(self.areal_density.shape)} and mass fractions "
+                f"of shape {tuple(self.fractions.shape)} do not match {len(self.elements)} elements; give (n_sample, "
                 "n_layer) and (n_sample, n_layer, n_element)."
             )
 
     def __len__(self) -> int:
-        return int(self.areal.shape[0])
+        return int(self.areal_density.shape[0])
 
-    def part(self, rows: Any) -> "Stack":
-        """Return the samples with the indices ``rows``."""
-        return Stack(self.fractions[rows], self.areal[rows], self.elements)
+    def part(self, sample_indices: Any) -> "Stack":
+        """Return the samples with the indices ``sample_indices``."""
+        return Stack(self.fractions[sample_indices], self.areal_density[sample_indices], self.elements)
 
 
 @dataclass(frozen=True)
@@ -73,41 +77,48 @@ class CutLayers:
     layer_of_part: NDArray[np.float64] | None
 
 
-def cut_thick(stratigraphies: Sequence[Stratigraphy]) -> CutLayers:
-    """Cut opaque layers into parts: most emission comes from near the surface, where cells must be thin."""
-    parts_by_layer = [[_cut_layer(layer) for layer in entry.layers] for entry in stratigraphies]
-    if all(len(layer_parts) == 1 for entry in parts_by_layer for layer_parts in entry):
+def cut_thick_layers(stratigraphies: Sequence[Stratigraphy]) -> CutLayers:
+    """Cut opaque layers into parts, so that cells near the surface, where most emission originates, are thin."""
+    parts_by_layer = [[_cut_layer(layer) for layer in sample_parts.layers] for sample_parts in stratigraphies]
+    if all(len(layer_parts) == 1 for sample_parts in parts_by_layer for layer_parts in sample_parts):
         return CutLayers(list(stratigraphies), None)
-    shape = (len(parts_by_layer), max(map(len, parts_by_layer)), max(sum(map(len, entry)) for entry in parts_by_layer))
-    layer_of_part = np.zeros(shape)
-    for row, entry in enumerate(parts_by_layer):
-        start = 0
-        for layer_index, layer_parts in enumerate(entry):
-            layer_of_part[row, layer_index, start : start + len(layer_parts)] = 1.0
-            start += len(layer_parts)
-    cut = [
-        Stratigraphy(tuple(part for layer_parts in entry for part in layer_parts), source.name)
-        for entry, source in zip(parts_by_layer, stratigraphies, strict=True)
+    matrix_shape = (
+        len(parts_by_layer),
+        max(map(len, parts_by_layer)),
+        max(sum(map(len, sample_parts)) for sample_parts in parts_by_layer),
+    )
+    layer_of_part = np.zeros(matrix_shape)
+    for sample_index, sample_parts in enumerate(parts_by_layer):
+        first_part = 0
+        for layer_index, layer_parts in enumerate(sample_parts):
+            layer_of_part[sample_index, layer_index, first_part : first_part + len(layer_parts)] = 1.0
+            first_part += len(layer_parts)
+    cut_stratigraphies = [
+        Stratigraphy(tuple(part for layer_parts in sample_parts for part in layer_parts), uncut_stratigraphy.name)
+        for sample_parts, uncut_stratigraphy in zip(parts_by_layer, stratigraphies, strict=True)
     ]
-    return CutLayers(cut, layer_of_part)
+    return CutLayers(cut_stratigraphies, layer_of_part)
 
 
-def joined_layers(photons: Array, layer_of_part: NDArray[np.float64]) -> Array:
+def join_layer_parts(photons: Array, layer_of_part: NDArray[np.float64]) -> Array:
     """Return the (n, n_layer, n_line) photons of layers from those of their parts, (n, n_part, n_line)."""
     return np.matmul(layer_of_part.astype(photons.dtype), photons)
 
 
 def _cut_layer(layer: Layer) -> list[Layer]:
-    """Return the parts of a layer from the top down; the layer itself if it is not opaque."""
-    energy_kev = np.asarray([CUT_ENERGY_KEV])
+    """Return the parts of a layer from the top down, or the layer itself if it is not opaque."""
+    energy_kev = np.asarray([REFERENCE_ENERGY_KEV])
     attenuation = sum(
         fraction * float(mass_attenuation(name, energy_kev)[0]) for name, fraction in layer.mass_fractions.items()
     )
-    depth = layer.areal_density * attenuation
-    if depth < MIN_CUT_DEPTH:
+    optical_depth = layer.areal_density * attenuation
+    if optical_depth < MIN_CUT_DEPTH:
         return [layer]
-    faces = np.asarray([0.0, *(face / depth for face in CUT_DEPTHS), 1.0])
-    return [replace(layer, thickness_um=float(share) * layer.thickness_um) for share in np.diff(faces)]
+    relative_face_depths = np.asarray([0.0, *(face_depth / optical_depth for face_depth in CUT_DEPTHS), 1.0])
+    return [
+        replace(layer, thickness_um=float(thickness_fraction) * layer.thickness_um)
+        for thickness_fraction in np.diff(relative_face_depths)
+    ]
 
 
 def stack_layers(stratigraphies: Sequence[Stratigraphy], elements: Sequence[str]) -> Stack:
@@ -120,17 +131,20 @@ def stack_layers(stratigraphies: Sequence[Stratigraphy], elements: Sequence[str]
     """
     if not stratigraphies:
         raise SampleError("Cannot simulate an empty batch; give at least one stratigraphy.")
-    index = {name: position for position, name in enumerate(elements)}
-    depth = max(len(entry.layers) for entry in stratigraphies)
-    fractions, areal = np.zeros((len(stratigraphies), depth, len(index))), np.zeros((len(stratigraphies), depth))
-    for row, entry in enumerate(stratigraphies):
-        for layer_index, layer in enumerate(entry.layers):
-            areal[row, layer_index] = layer.areal_density
+    element_index = {name: element_position for element_position, name in enumerate(elements)}
+    n_layers = max(len(stratigraphy.layers) for stratigraphy in stratigraphies)
+    fractions, areal_density = (
+        np.zeros((len(stratigraphies), n_layers, len(element_index))),
+        np.zeros((len(stratigraphies), n_layers)),
+    )
+    for sample_index, stratigraphy in enumerate(stratigraphies):
+        for layer_index, layer in enumerate(stratigraphy.layers):
+            areal_density[sample_index, layer_index] = layer.areal_density
             for name, fraction in layer.mass_fractions.items():
-                if name not in index:
+                if name not in element_index:
                     raise SampleError(
                         f"Cannot simulate {layer.name or 'a layer'}: it contains {name}, which is not among the "
                         f"elements {', '.join(elements)}. Add {name} to them."
                     )
-                fractions[row, layer_index, index[name]] = fraction
-    return Stack(fractions, areal, tuple(elements))
+                fractions[sample_index, layer_index, element_index[name]] = fraction
+    return Stack(fractions, areal_density, tuple(elements))

@@ -1,8 +1,8 @@
 """Emission of batches of layered samples: fluorescence and scatter.
 
-First-order scatter of the tube radiation is computed in closed form; higher orders, and the fluorescence that they
-excite, are followed from cell to cell. Array dimensions: ``n`` samples, ``j`` layers, ``c`` cells, ``k`` directions,
-``g`` nodes, ``e`` source energies, ``p`` lines.
+First-order scatter of the tube radiation is computed in closed form. Scatter of higher orders, and the fluorescence
+that it excites, are followed from cell to cell. Array dimensions: ``n`` samples, ``j`` layers, ``c`` cells, ``k``
+directions, ``g`` nodes, ``e`` source energies, ``p`` lines.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,51 +17,51 @@ from array_api_compat import array_namespace
 from underpaint.errors import SampleError
 from underpaint.physics.atomic import AtomicTables, atomic_tables
 from underpaint.physics.forward.cells import (
-    directed_tracks,
-    isotropic_tracks,
+    directed_track_lengths,
+    isotropic_track_lengths,
     make_cells,
-    repeated_for_cells,
+    repeat_for_cells,
     transmission,
 )
 from underpaint.physics.forward.emission import ORDERS, Emission
 from underpaint.physics.forward.fluorescence import (
-    MIN_DIVISOR,
+    MIN_DENOMINATOR,
     Batch,
     ExcitedCells,
     ExcitingGroups,
     PrimaryExcitation,
-    beam_depths,
-    coarsen,
-    entering_cells,
-    escape_from_cells,
+    coarsen_cells,
     leaving_photons,
     make_batch,
     make_excited_cells,
-    make_exciting,
+    make_exciting_groups,
     make_primary_excitation,
     photons_of_all_lines,
-    pick,
     primary_photons,
     secondary_excitation,
-    summed_over_cells,
+    slanted_depths,
+    sum_over_cells,
+    take_by_sample,
+    transmission_from_cells,
+    transmission_to_cells,
     values_for_all_lines,
 )
 from underpaint.physics.forward.setting import Setting, make_setting
 from underpaint.physics.forward.source import source_spectrum
-from underpaint.physics.forward.stack import Array, Stack, cut_thick, joined_layers, stack_layers
+from underpaint.physics.forward.stack import Array, Stack, cut_thick_layers, join_layer_parts, stack_layers
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Stratigraphy
 from underpaint.runtime.threads import one_blas_thread
 
 BATCH_SIZE = 16
-"""Number of samples that are computed at once: their arrays then fit into the processor's cache."""
-CHUNK_SIZE = 256
-"""Number of stratigraphies that ``emit_parts`` computes at once."""
+"""Number of samples per batch; arrays of a batch fit into the processor's cache."""
+PART_SIZE = 256
+"""Number of stratigraphies in each part that ``emit_parts`` computes."""
 
 
 @dataclass(frozen=True)
 class Detail:
-    """Processes to follow, and their resolution.
+    """Orders of fluorescence and scatter in the transport calculation, and its accuracy.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ class Detail:
         Include multiple scatter, and lines excited by scattered radiation.
     weakest_exciting : float
         Lines that could add less than this fraction to the primary fluorescence of any line are not followed as
-        exciting lines. The error is up to 0.3 % of a line at 1e-3 and negligible at 2e-5; smaller values take longer.
+        exciting lines. The error is up to 0.3 % of a line at 1e-3 and negligible at 2e-5. Smaller values take longer.
     cells : int
         Number of depth cells per layer, a multiple of four. The result is extrapolated from this number and half of it
         (Richardson 1911).
@@ -124,39 +124,46 @@ def emit(
 
     Notes
     -----
-    Primary fluorescence and first-order scatter are exact closed forms (Sherman 1955, eq. 9, for a stack of layers).
-    Higher orders follow photons from depth cell to depth cell in six directions (discrete ordinates, Chandrasekhar
-    1950), extrapolated in the number of cells (Richardson 1911). ``transport`` takes torch arrays.
+    Primary fluorescence and first-order scatter are exact closed forms (Sherman 1955, equation 9, for a stack of
+    layers). Photons of higher orders are followed from cell to cell in six directions (discrete ordinates,
+    Chandrasekhar 1950). Results are extrapolated to infinitely many cells (Richardson 1911). ``transport`` takes torch
+    arrays.
     """
     if not stratigraphies:
         raise SampleError("Cannot simulate an empty batch; give at least one stratigraphy.")
-    elements = sorted({name for entry in stratigraphies for layer in entry.layers for name in layer.mass_fractions})
+    elements = sorted(
+        {name for stratigraphy in stratigraphies for layer in stratigraphy.layers for name in layer.mass_fractions}
+    )
     setting = setting_for(instrument, elements, tables)
-    cut = cut_thick(stratigraphies)
-    stack = stack_layers(cut.stratigraphies, setting.elements)
+    cut_layers = cut_thick_layers(stratigraphies)
+    stack = stack_layers(cut_layers.stratigraphies, setting.elements)
     if single:
-        stack = replace(stack, fractions=stack.fractions.astype(np.float32), areal=stack.areal.astype(np.float32))
-        setting = setting.to(stack.areal)
+        stack = replace(
+            stack, fractions=stack.fractions.astype(np.float32), areal_density=stack.areal_density.astype(np.float32)
+        )
+        setting = setting.to(stack.areal_density)
     emission = transport(stack, setting, detail=detail, workers=workers)
-    if cut.layer_of_part is None:
+    if cut_layers.layer_of_part is None:
         return emission
-    return replace(emission, **{name: joined_layers(getattr(emission, name), cut.layer_of_part) for name in ORDERS})
+    return replace(
+        emission, **{name: join_layer_parts(getattr(emission, name), cut_layers.layer_of_part) for name in ORDERS}
+    )
 
 
 def emit_parts(
     stratigraphies: Iterable[Stratigraphy],
     instrument: Instrument,
     *,
-    part: int = CHUNK_SIZE,
+    part: int = PART_SIZE,
     detail: Detail | None = None,
     single: bool = False,
 ) -> Iterator[Emission]:
-    """Compute the emission of any number of stratigraphies, ``part`` of them at a time, in bounded memory.
+    """Compute the emission of any number of stratigraphies in bounded memory, ``part`` stratigraphies at a time.
 
-    Parameters and errors are those of ``emit``; yields the ``Emission`` of each part in turn.
+    Parameters and errors are those of ``emit``. Yields one ``Emission`` for each part.
     """
-    entries = iter(stratigraphies)
-    while batch := list(islice(entries, part)):
+    remaining_stratigraphies = iter(stratigraphies)
+    while batch := list(islice(remaining_stratigraphies, part)):
         with one_blas_thread():
             emission = emit(batch, instrument, detail=detail, single=single)
         yield emission
@@ -170,8 +177,12 @@ def setting_for(instrument: Instrument, elements: Iterable[str], tables: AtomicT
     SampleError
         No element has a line that the source excites.
     """
-    names = tuple(sorted(set(elements)))
-    return _cached_setting(instrument, names) if tables is None else _setting_from_tables(instrument, names, tables)
+    sorted_elements = tuple(sorted(set(elements)))
+    return (
+        _cached_setting(instrument, sorted_elements)
+        if tables is None
+        else _setting_from_tables(instrument, sorted_elements, tables)
+    )
 
 
 @lru_cache(maxsize=8)
@@ -190,12 +201,12 @@ def _setting_from_tables(instrument: Instrument, elements: tuple[str, ...], tabl
 
 
 def transport(
-    stack: Stack, setting: Setting, *, detail: Detail | None = None, workers: int = 1, step: int = BATCH_SIZE
+    stack: Stack, setting: Setting, *, detail: Detail | None = None, workers: int = 1, batch_size: int = BATCH_SIZE
 ) -> Emission:
     """Compute the emission of a stack of layers, as NumPy or torch arrays.
 
     With torch, derivatives propagate to the stack's areal densities and fractions (of the elements present) and to the
-    setting's weights and angles; move the setting to the stack's device with ``setting.to(stack.areal)``.
+    setting's weights and angles. Move the setting to the stack's device with ``setting.to(stack.areal_density)``.
 
     Parameters
     ----------
@@ -207,7 +218,7 @@ def transport(
         Orders and accuracy.
     workers : int
         Number of threads, each of which computes some of the samples.
-    step : int
+    batch_size : int
         Number of samples computed at once; a GPU needs more than the default.
 
     Raises
@@ -217,55 +228,57 @@ def transport(
 
     Notes
     -----
-    Layers are not cut. ``emit`` first cuts opaque layers (``cut_thick``); do the same for layers with an optical depth
-    above 15, or their enhancement is inaccurate.
+    Layers are not cut. Cut layers with an optical depth above 15 first, as ``emit`` does with ``cut_thick_layers``, or
+    their enhancement is inaccurate.
     """
-    _check_inputs(stack, setting, step)
-    xp = array_namespace(stack.areal)
+    _check_inputs(stack, setting, batch_size)
+    xp = array_namespace(stack.areal_density)
     # samples of similar size are computed together, to keep the padding small
-    order = xp.argsort(_padded_size(stack), stable=True)
-    steps = [order[start : start + step] for start in range(0, len(stack), step)]
+    sample_order = xp.argsort(_size_sort_key(stack), stable=True)
+    batches = [sample_order[start : start + batch_size] for start in range(0, len(stack), batch_size)]
     compute = partial(_transport_batch, excitation=make_primary_excitation(setting), detail=detail or Detail())
-    stacks = [stack.part(rows) for rows in steps]
+    stacks = [stack.part(sample_indices) for sample_indices in batches]
     if workers > 1:
-        with one_blas_thread(), ThreadPoolExecutor(workers) as pool:
-            results = list(pool.map(compute, stacks))
+        with one_blas_thread(), ThreadPoolExecutor(workers) as thread_pool:
+            batch_results = list(thread_pool.map(compute, stacks))
     else:
-        results = [compute(entry) for entry in stacks]
-    inverse_order = xp.argsort(order)
-    arrays = [xp.concat(list(parts), axis=0)[inverse_order] for parts in zip(*results, strict=True)]
-    return _emission(setting, arrays)
+        batch_results = [compute(batch_stack) for batch_stack in stacks]
+    inverse_order = xp.argsort(sample_order)
+    photon_arrays = [
+        xp.concat(list(batch_arrays), axis=0)[inverse_order] for batch_arrays in zip(*batch_results, strict=True)
+    ]
+    return _make_emission(setting, photon_arrays)
 
 
-def _check_inputs(stack: Stack, setting: Setting, step: int) -> None:
-    if not len(stack) or step < 1:
-        raise SampleError(f"Cannot simulate {len(stack)} samples, {step} at once; give at least one of each.")
+def _check_inputs(stack: Stack, setting: Setting, batch_size: int) -> None:
+    if not len(stack) or batch_size < 1:
+        raise SampleError(f"Cannot simulate {len(stack)} samples, {batch_size} at once; give at least one of each.")
     if stack.elements != setting.elements:
         raise SampleError(
             f"Cannot simulate: the stack holds {', '.join(stack.elements)}, but the setting is for "
             f"{', '.join(setting.elements)}, in this order; give "
             "stack_layers the setting's elements."
         )
-    arrays = (stack.fractions, stack.areal, setting.weight)
+    arrays = (stack.fractions, stack.areal_density, setting.weight)
     array_types = {(array_namespace(array), array.dtype, str(array.device)) for array in arrays}
     if len(array_types) > 1:
         raise SampleError(
             "Cannot simulate: mass fractions, areal densities and setting differ in library, precision or device; "
-            "convert the fractions, and move the setting with setting.to(stack.areal)."
+            "convert the fractions, and move the setting with setting.to(stack.areal_density)."
         )
 
 
-def _padded_size(stack: Stack) -> Array:
+def _size_sort_key(stack: Stack) -> Array:
     """Return an (n,) sort key: the number of layers, then the number of elements of each sample."""
-    xp = array_namespace(stack.areal)
-    layers = xp.sum(xp.astype(stack.areal > 0, xp.int64), axis=1)
+    xp = array_namespace(stack.areal_density)
+    layers = xp.sum(xp.astype(stack.areal_density > 0, xp.int64), axis=1)
     elements = xp.sum(xp.astype(xp.any(stack.fractions > 0, axis=1), xp.int64), axis=1)
     return layers * 1000 + elements
 
 
-def _emission(setting: Setting, arrays: list[Array]) -> Emission:
-    lines, (coherent, compton, multiple) = arrays[:5], arrays[5:]
-    primary, secondary, tertiary, by_scatter, rescattered = (photons * setting.air_lines for photons in lines)
+def _make_emission(setting: Setting, photon_arrays: list[Array]) -> Emission:
+    line_photons, (coherent, compton, multiple) = photon_arrays[:5], photon_arrays[5:]
+    primary, secondary, tertiary, by_scatter, rescattered = (photons * setting.air_lines for photons in line_photons)
     return Emission(
         lines=setting.lines,
         primary=primary,
@@ -280,36 +293,43 @@ def _emission(setting: Setting, arrays: list[Array]) -> Emission:
         compton_width_kev=setting.grid_width_kev,
         compton=compton * setting.air_grid,
         multiple=multiple * setting.air_grid,
-        air=(setting.weight @ setting.by_air * setting.air_grid)[None, :] + 0.0 * multiple,
+        air=(setting.weight @ setting.air_scatter * setting.air_grid)[None, :] + 0.0 * multiple,
     )
 
 
 def _transport_batch(stack: Stack, excitation: PrimaryExcitation, detail: Detail) -> tuple[Array, ...]:
     batch = make_batch(stack, excitation)
-    xp = array_namespace(stack.areal)
-    coherent, compton = first_order(batch)
+    xp = array_namespace(stack.areal_density)
+    coherent, compton = first_order_scatter(batch)
     primary = primary_photons(batch)
     secondary = tertiary = by_scatter = rescattered = xp.zeros_like(primary)
     multiple = xp.zeros_like(compton)
     if detail.orders > 1 or detail.scatter:
-        exciting = make_exciting(batch, detail.weakest_exciting)
-        fine = make_excited_cells(batch, exciting, detail.cells)
-        coarse = coarsen(batch, exciting, fine)
-        tracks = isotropic_tracks(coarse.cells, coarse.production)
+        exciting = make_exciting_groups(batch, detail.weakest_exciting)
+        fine_cells = make_excited_cells(batch, exciting, detail.cells)
+        coarse_cells = coarsen_cells(batch, exciting, fine_cells)
+        coarse_tracks = isotropic_track_lengths(coarse_cells.cells, coarse_cells.production)
         if detail.orders > 1:
             orders_by_cells = (
-                _higher_orders(batch, exciting, coarse, tracks, detail.orders),
-                _higher_orders(batch, exciting, fine, isotropic_tracks(fine.cells, fine.production), detail.orders),
+                _higher_orders(batch, exciting, coarse_cells, coarse_tracks, detail.orders),
+                _higher_orders(
+                    batch,
+                    exciting,
+                    fine_cells,
+                    isotropic_track_lengths(fine_cells.cells, fine_cells.production),
+                    detail.orders,
+                ),
             )
             secondary, tertiary = (
-                photons_of_all_lines(batch, _extrapolated(*pair)) for pair in zip(*orders_by_cells, strict=True)
+                photons_of_all_lines(batch, _extrapolate_cells(*photon_pair))
+                for photon_pair in zip(*orders_by_cells, strict=True)
             )
         if detail.scatter:
-            scattered = scattered_light(batch, coarse.n_cells)
-            excited = leaving_photons(batch, coarse, excited_by_scatter(batch, scattered))
-            rescattered, shifted = scattered_lines(batch, exciting, coarse, tracks, primary)
-            by_scatter = photons_of_all_lines(batch, excited)
-            multiple = multiple_scatter(batch, scattered) + shifted
+            scattered_source = first_scatter(batch, coarse_cells.n_cells)
+            excited_photons = leaving_photons(batch, coarse_cells, photons_excited_by_scatter(batch, scattered_source))
+            rescattered, shifted_lines = scattered_lines(batch, exciting, coarse_cells, coarse_tracks, primary)
+            by_scatter = photons_of_all_lines(batch, excited_photons)
+            multiple = multiple_scatter(batch, scattered_source) + shifted_lines
     return primary, secondary, tertiary, by_scatter, rescattered, coherent, compton, multiple
 
 
@@ -317,36 +337,38 @@ def _higher_orders(
     batch: Batch, exciting: ExcitingGroups, excited_cells: ExcitedCells, tracks: Array, orders: int
 ) -> tuple[Array, Array]:
     """Return the (n, j, p) secondary and tertiary photons from the track lengths (n, c, m) of the primary photons."""
-    excited = tracks @ exciting.pair_production
-    secondary = leaving_photons(batch, excited_cells, excited)
+    excited_photons = tracks @ exciting.pair_production
+    secondary = leaving_photons(batch, excited_cells, excited_photons)
     if orders < 3:
         return secondary, array_namespace(secondary).zeros_like(secondary)
-    excited_by_secondary = (
-        isotropic_tracks(excited_cells.cells, secondary_excitation(batch, exciting, excited_cells, excited))
+    tertiary_photons = (
+        isotropic_track_lengths(
+            excited_cells.cells, secondary_excitation(batch, exciting, excited_cells, excited_photons)
+        )
         @ exciting.pair_production
     )
-    return secondary, leaving_photons(batch, excited_cells, excited_by_secondary)
+    return secondary, leaving_photons(batch, excited_cells, tertiary_photons)
 
 
-def _extrapolated(coarse: Array, fine: Array) -> Array:
-    """Return the extrapolation to infinitely many cells; the error of ``fine``, with twice the cells, is a quarter."""
-    return array_namespace(fine).clip((4.0 * fine - coarse) / 3.0, min=0.0)
+def _extrapolate_cells(coarse_result: Array, fine_result: Array) -> Array:
+    """Return the extrapolation to infinitely many cells; twice the cells reduce the error to a quarter."""
+    return array_namespace(fine_result).clip((4.0 * fine_result - coarse_result) / 3.0, min=0.0)
 
 
 COHERENT, COMPTON = 0, 1
-MAX_RATIO = 0.9
+MAX_SCATTER_RATIO = 0.9
 """Largest ratio of the photons of one scattering order to those of the previous order."""
 
 
 @dataclass(frozen=True)
-class Scattered:
-    """Source radiation after its first scatter.
+class FirstScatter:
+    """Source radiation after the first scatter.
 
     Parameters
     ----------
     tracks : pair of (n, c, g) arrays
         Track length in each cell of coherently and of Compton scattered photons, per source photon at a node.
-    by_shifts : three (n, g) arrays
+    photons_by_shifts : three (n, g) arrays
         Photons of a node that are scattered twice and leave towards the detector, after zero, one and two Compton
         scatters.
     ratio : (n, g) array
@@ -354,22 +376,22 @@ class Scattered:
     """
 
     tracks: tuple[Array, Array]
-    by_shifts: list[Array]
+    photons_by_shifts: list[Array]
     ratio: Array
 
 
-def first_order(batch: Batch) -> tuple[Array, Array]:
+def first_order_scatter(batch: Batch) -> tuple[Array, Array]:
     """Return the (n, e) coherently and (n, n_grid) Compton scattered photons towards the detector, first order."""
-    setting, tables = batch.setting, batch.setting.scatter
-    coherent = _single_scatter(batch, setting.attenuation, tables.coherent[None])[0]
-    compton = _single_scatter(batch, tables.shifted_attenuation, tables.compton)
-    spectrum = sum(photons @ profile for photons, profile in zip(compton, tables.profile, strict=True))
+    setting, cross_sections = batch.setting, batch.setting.scatter
+    coherent = _single_scatter(batch, setting.attenuation, cross_sections.coherent[None])[0]
+    compton = _single_scatter(batch, cross_sections.shifted_attenuation, cross_sections.compton)
+    spectrum = sum(photons @ profile for photons, profile in zip(compton, cross_sections.profile, strict=True))
     # the sum of five basis profiles is not exactly zero outside the Compton profile
     return coherent, array_namespace(spectrum).clip(spectrum, min=0.0)
 
 
-def scatter_per_photon(stack: Stack, setting: Setting, cells: int = 4) -> tuple[Array, list[tuple[Array, Array]]]:
-    """Return the scatter of one photon of each source energy; the scatter of a source is the sum over its photons.
+def scatter_per_photon(stack: Stack, setting: Setting, n_cells: int = 4) -> tuple[Array, list[tuple[Array, Array]]]:
+    """Return the scatter per photon of each source energy; the scatter of a source is a weighted sum.
 
     Parameters
     ----------
@@ -377,7 +399,7 @@ def scatter_per_photon(stack: Stack, setting: Setting, cells: int = 4) -> tuple[
         Layers of the samples.
     setting : Setting
         Its weights are not used.
-    cells : int
+    n_cells : int
         Number of depth cells per layer for multiple scatter.
 
     Returns
@@ -387,86 +409,124 @@ def scatter_per_photon(stack: Stack, setting: Setting, cells: int = 4) -> tuple[
     shifted : list of (n, e) and (e, n_grid) arrays
         Photons towards the detector after other scatter, and their distribution on the grid of energies.
     """
-    single_photons = replace(setting, weight=array_namespace(setting.weight).ones_like(setting.weight))
-    batch, tables = make_batch(stack, make_primary_excitation(single_photons)), setting.scatter
-    coherent = _single_scatter(batch, setting.attenuation, tables.coherent[None])[0]
-    compton = _single_scatter(batch, tables.shifted_attenuation, tables.compton)
-    multiple = _multiply_scattered(batch, scattered_light(batch, cells))
-    distributions = [*tables.profile, setting.beam_unshifted, setting.beam_shift, setting.beam_shift_twice]
+    unit_source_setting = replace(setting, weight=array_namespace(setting.weight).ones_like(setting.weight))
+    batch, cross_sections = make_batch(stack, make_primary_excitation(unit_source_setting)), setting.scatter
+    coherent = _single_scatter(batch, setting.attenuation, cross_sections.coherent[None])[0]
+    compton = _single_scatter(batch, cross_sections.shifted_attenuation, cross_sections.compton)
+    multiple = _multiply_scattered(batch, first_scatter(batch, n_cells))
+    distributions = [
+        *cross_sections.profile,
+        setting.source_unshifted,
+        setting.source_after_one_compton,
+        setting.source_after_two_compton,
+    ]
     return coherent * setting.air_source, [
         (photons, distribution * setting.air_grid)
         for photons, distribution in zip([*compton, *multiple], distributions, strict=True)
     ]
 
 
-def _single_scatter(batch: Batch, attenuation_out: Array, cross_sections: Array) -> list[Array]:
+def _single_scatter(batch: Batch, detector_attenuation: Array, cross_sections: Array) -> list[Array]:
     """Return the (n, e) photons scattered once, for each table (n_element, e) of cross sections, cm2/g."""
-    xp = array_namespace(batch.depth_in)
+    xp = array_namespace(batch.beam_depth)
     setting, stack = batch.setting, batch.stack
-    depth_out, transmission_out = beam_depths(stack, attenuation_out, setting.sin_out)
-    _, mean_transmission = transmission(batch.depth_in + depth_out)
+    detector_depth, detector_transmission = slanted_depths(stack, detector_attenuation, setting.sin_takeoff)
+    _, mean_transmission = transmission(batch.beam_depth + detector_depth)
     path_density = (
-        batch.transmission_in * transmission_out * mean_transmission * (stack.areal / setting.sin_in)[:, :, None]
+        batch.beam_transmission
+        * detector_transmission
+        * mean_transmission
+        * (stack.areal_density / setting.sin_incidence)[:, :, None]
     )
-    return [setting.weight * xp.sum(path_density * (stack.fractions @ table), axis=1) for table in cross_sections]
-
-
-def scattered_light(batch: Batch, n_cells: int) -> Scattered:
-    """Return the source radiation after its first scatter, at the nodes, with ``n_cells`` cells per layer."""
-    xp = array_namespace(batch.depth_in)
-    setting, fractions = batch.setting, batch.stack.fractions
-    beam_to_cells = [_layer_cross_sections(fractions, table) for table in setting.scatter.into]
-    cells_to_detector = [
-        repeated_for_cells(_layer_cross_sections(fractions, table), n_cells) for table in setting.scatter.out
+    return [
+        setting.weight * xp.sum(path_density * (stack.fractions @ cross_section), axis=1)
+        for cross_section in cross_sections
     ]
-    entering = entering_cells(*beam_depths(batch.stack, setting.node_attenuation[COHERENT], setting.sin_in), n_cells)
-    escape = [_escape_through_surface(batch, table, n_cells) for table in setting.node_attenuation]
+
+
+def first_scatter(batch: Batch, n_cells: int) -> FirstScatter:
+    """Return the source radiation after the first scatter, at the node energies, with ``n_cells`` cells per layer."""
+    xp = array_namespace(batch.beam_depth)
+    setting, fractions = batch.setting, batch.stack.fractions
+    beam_to_cells = [
+        _layer_cross_sections(fractions, element_cross_sections)
+        for element_cross_sections in setting.scatter.beam_to_cells
+    ]
+    cells_to_detector = [
+        repeat_for_cells(_layer_cross_sections(fractions, element_cross_sections), n_cells)
+        for element_cross_sections in setting.scatter.cells_to_detector
+    ]
+    entering_transmission = transmission_to_cells(
+        *slanted_depths(batch.stack, setting.node_attenuation[COHERENT], setting.sin_incidence), n_cells
+    )
+    escape_by_kind = [
+        _escape_through_surface(batch, element_cross_sections, n_cells)
+        for element_cross_sections in setting.node_attenuation
+    ]
     tracks, production = [], 0.0
-    by_shifts = [0.0, 0.0, 0.0]
-    for kind in (COHERENT, COMPTON):
-        cells = make_cells(_normal_depths(batch, setting.node_attenuation[kind]), batch.stack.areal, n_cells)
-        incident = (entering * cells.areal / setting.sin_in)[:, :, None, :]
-        cross_section = repeated_for_cells(beam_to_cells[kind], n_cells)
-        down, up = directed_tracks(cells, cross_section[:, :, 0] * incident, cross_section[:, :, 1] * incident)
-        tracks.append(xp.sum(down + up, axis=2))
-        production = production + xp.sum(xp.sum(cross_section, axis=(2, 3)) * incident[:, :, 0], axis=1)
+    photons_by_shifts = [0.0, 0.0, 0.0]
+    for first_kind in (COHERENT, COMPTON):
+        cells = make_cells(
+            _normal_depths(batch, setting.node_attenuation[first_kind]), batch.stack.areal_density, n_cells
+        )
+        incident_photons = (entering_transmission * cells.areal_density / setting.sin_incidence)[:, :, None, :]
+        cross_section = repeat_for_cells(beam_to_cells[first_kind], n_cells)
+        downward_tracks, upward_tracks = directed_track_lengths(
+            cells, cross_section[:, :, 0] * incident_photons, cross_section[:, :, 1] * incident_photons
+        )
+        tracks.append(xp.sum(downward_tracks + upward_tracks, axis=2))
+        production = production + xp.sum(xp.sum(cross_section, axis=(2, 3)) * incident_photons[:, :, 0], axis=1)
         for second_kind in (COHERENT, COMPTON):
             to_detector = xp.sum(
-                down * cells_to_detector[second_kind][:, :, 0] + up * cells_to_detector[second_kind][:, :, 1], axis=2
+                downward_tracks * cells_to_detector[second_kind][:, :, 0]
+                + upward_tracks * cells_to_detector[second_kind][:, :, 1],
+                axis=2,
             )
-            by_shifts[kind + second_kind] = by_shifts[kind + second_kind] + xp.sum(
-                to_detector * escape[max(kind, second_kind)], axis=1
+            photons_by_shifts[first_kind + second_kind] = photons_by_shifts[first_kind + second_kind] + xp.sum(
+                to_detector * escape_by_kind[max(first_kind, second_kind)], axis=1
             )
-    total_scatter = repeated_for_cells(xp.sum(beam_to_cells[COHERENT] + beam_to_cells[COMPTON], axis=(2, 3)), n_cells)
-    second_scatters = xp.sum((tracks[COHERENT] + tracks[COMPTON]) * total_scatter, axis=1)
-    return Scattered(
-        (tracks[0], tracks[1]), by_shifts, xp.clip(second_scatters / (production + MIN_DIVISOR), 0.0, MAX_RATIO)
+    total_scatter = repeat_for_cells(xp.sum(beam_to_cells[COHERENT] + beam_to_cells[COMPTON], axis=(2, 3)), n_cells)
+    twice_scattered = xp.sum((tracks[COHERENT] + tracks[COMPTON]) * total_scatter, axis=1)
+    return FirstScatter(
+        (tracks[0], tracks[1]),
+        photons_by_shifts,
+        xp.clip(twice_scattered / (production + MIN_DENOMINATOR), 0.0, MAX_SCATTER_RATIO),
     )
 
 
-def excited_by_scatter(batch: Batch, scattered: Scattered) -> Array:
+def photons_excited_by_scatter(batch: Batch, scattered: FirstScatter) -> Array:
     """Return the (n, c, p) photons excited in each cell by scattered radiation, per mass fraction of the element."""
     xp = array_namespace(scattered.ratio)
-    excited = 0.0
-    for track_length, table in zip(scattered.tracks, batch.excitation.node_production, strict=True):
-        production = xp.permute_dims(table[:, batch.line_index], (1, 0, 2))
+    excited_photons = 0.0
+    for track_length, node_production in zip(scattered.tracks, batch.excitation.node_production, strict=True):
+        production = xp.permute_dims(node_production[:, batch.line_index], (1, 0, 2))
         # each scattering order has a constant ratio to the previous order
-        excited = excited + (track_length / (1.0 - scattered.ratio)[:, None, :]) @ production
-    return excited
+        excited_photons = excited_photons + (track_length / (1.0 - scattered.ratio)[:, None, :]) @ production
+    return excited_photons
 
 
-def multiple_scatter(batch: Batch, scattered: Scattered) -> Array:
+def multiple_scatter(batch: Batch, scattered: FirstScatter) -> Array:
     """Return the (n, n_grid) source photons that are scattered at least twice and leave towards the detector."""
     setting = batch.setting
-    shifts = (setting.beam_unshifted, setting.beam_shift, setting.beam_shift_twice)
-    return sum(photons @ shift for photons, shift in zip(_multiply_scattered(batch, scattered), shifts, strict=True))
+    energy_distributions = (
+        setting.source_unshifted,
+        setting.source_after_one_compton,
+        setting.source_after_two_compton,
+    )
+    return sum(
+        photons @ energy_distribution
+        for photons, energy_distribution in zip(
+            _multiply_scattered(batch, scattered), energy_distributions, strict=True
+        )
+    )
 
 
-def _multiply_scattered(batch: Batch, scattered: Scattered) -> list[Array]:
+def _multiply_scattered(batch: Batch, scattered: FirstScatter) -> list[Array]:
     """Return the (n, e) photons of each source energy scattered at least twice, after 0, 1 and 2 Compton scatters."""
-    node_to_energy = array_namespace(scattered.ratio).permute_dims(batch.setting.hat, (1, 0))
+    node_to_energy = array_namespace(scattered.ratio).permute_dims(batch.setting.source_node_weights, (1, 0))
     return [
-        (photons / (1.0 - scattered.ratio)) @ node_to_energy * batch.setting.weight for photons in scattered.by_shifts
+        (photons / (1.0 - scattered.ratio)) @ node_to_energy * batch.setting.weight
+        for photons in scattered.photons_by_shifts
     ]
 
 
@@ -485,46 +545,51 @@ def scattered_lines(
     Returns
     -------
     coherent : (n, j, n_line) array
-        Photons that leave towards the detector after coherent scatter, by layer of origin. The scattered fraction of
-        lines that are not followed is that of their family.
+        Photons that leave towards the detector after coherent scatter, by layer of origin. Lines outside the exciting
+        groups have the scattered fraction of their family.
     compton : (n, n_grid) array
         Photons that leave after Compton scatter.
     """
     xp = array_namespace(tracks)
     setting = batch.setting
-    # photons of the lines of each group
-    layer_tracks = summed_over_cells(
-        (tracks @ xp.permute_dims(exciting.line_share, (0, 2, 1))) * excited_cells.escape, excited_cells.n_cells
+    # track lengths of lines, from those of their groups
+    layer_tracks = sum_over_cells(
+        (tracks @ xp.permute_dims(exciting.line_fraction, (0, 2, 1))) * excited_cells.escape, excited_cells.n_cells
     )
-    is_followed = values_for_all_lines(batch, xp.astype(xp.any(exciting.line_share > 0, axis=2), tracks.dtype))
+    is_followed = values_for_all_lines(batch, xp.astype(xp.any(exciting.line_fraction > 0, axis=2), tracks.dtype))
     coherent, compton = (
         values_for_all_lines(
-            batch, xp.sum(layer_tracks * pick(batch.stack.fractions @ table, batch.line_index), axis=1)
+            batch,
+            xp.sum(layer_tracks * take_by_sample(batch.stack.fractions @ cross_section, batch.line_index), axis=1),
         )
-        for table in setting.line_scatter
+        for cross_section in setting.line_scatter
     )
-    by_family = [photons @ setting.family for photons in (coherent, xp.sum(primary, axis=1) * is_followed)]
-    ratio = xp.where(by_family[1] > 0, by_family[0] / (by_family[1] + MIN_DIVISOR), 0.0)
-    scattered_share = xp.clip(ratio, 0.0, MAX_RATIO) @ xp.permute_dims(setting.family, (1, 0))
-    return primary * scattered_share[:, None, :], compton @ setting.line_shift
+    family_photons = [
+        photons @ setting.family_membership for photons in (coherent, xp.sum(primary, axis=1) * is_followed)
+    ]
+    scatter_ratio = xp.where(family_photons[1] > 0, family_photons[0] / (family_photons[1] + MIN_DENOMINATOR), 0.0)
+    scattered_fraction = xp.clip(scatter_ratio, 0.0, MAX_SCATTER_RATIO) @ xp.permute_dims(
+        setting.family_membership, (1, 0)
+    )
+    return primary * scattered_fraction[:, None, :], compton @ setting.lines_after_one_compton
 
 
-def _layer_cross_sections(fractions: Array, table: Array) -> Array:
+def _layer_cross_sections(fractions: Array, direction_table: Array) -> Array:
     """Return the (n, j, 2, k, g) cross sections of layers from those of elements, (2, n_element, k, g)."""
     xp = array_namespace(fractions)
-    by_direction = [
+    layer_tables = [
         xp.reshape(
             fractions @ xp.reshape(element_table, (element_table.shape[0], -1)),
             (*fractions.shape[:2], *element_table.shape[1:]),
         )
-        for element_table in table
+        for element_table in direction_table
     ]
-    return xp.stack(by_direction, axis=2)
+    return xp.stack(layer_tables, axis=2)
 
 
 def _normal_depths(batch: Batch, attenuation: Array) -> Array:
-    return (batch.stack.fractions @ attenuation) * batch.stack.areal[:, :, None]
+    return (batch.stack.fractions @ attenuation) * batch.stack.areal_density[:, :, None]
 
 
 def _escape_through_surface(batch: Batch, attenuation: Array, n_cells: int) -> Array:
-    return escape_from_cells(_normal_depths(batch, attenuation) / batch.setting.sin_out, n_cells)
+    return transmission_from_cells(_normal_depths(batch, attenuation) / batch.setting.sin_takeoff, n_cells)

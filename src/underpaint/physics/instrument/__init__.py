@@ -54,7 +54,7 @@ def preset_names() -> tuple[str, ...]:
 def load_instrument(name_or_path: str | Path) -> Instrument:
     """Read a preset by name, or an instrument file or PyMca configuration (``.cfg``) by path.
 
-    A configuration is read with :func:`~underpaint.physics.instrument.pymca.read_pymca`.
+    :func:`~underpaint.physics.instrument.pymca.read_pymca` reads a PyMca configuration.
 
     Raises
     ------
@@ -87,9 +87,9 @@ def save_instrument(
     path : str or Path
         File to write.
     only_known : bool
-        Omit settings that have default values only, so that a reader of the file does not take them for known values.
+        Omit settings that were not set, so that a reader of the file does not mistake default values for known values.
     replace : bool
-        Whether an existing file is replaced; otherwise it is an error.
+        Whether to replace an existing file; if not, an existing file is an error.
 
     Raises
     ------
@@ -97,8 +97,8 @@ def save_instrument(
         The file cannot be written.
     """
     with atomic_write(path, replace=replace) as temporary_path:
-        table = instrument.model_dump(mode="json", exclude_none=True, exclude_unset=only_known)
-        temporary_path.write_text(to_toml(table), "utf-8")
+        settings_table = instrument.model_dump(mode="json", exclude_none=True, exclude_unset=only_known)
+        temporary_path.write_text(to_toml(settings_table), "utf-8")
 
 
 def read_source_spectrum(path: str | Path) -> SourceSpectrum:
@@ -111,35 +111,37 @@ def read_source_spectrum(path: str | Path) -> SourceSpectrum:
     InstrumentError
         The file is missing, a value is not a number, or the values are not physical.
     """
-    source = Path(path)
+    spectrum_path = Path(path)
     try:
-        text = read_bounded(source, MAX_SETTINGS_BYTES, InstrumentError).decode("utf-8")
+        file_text = read_bounded(spectrum_path, MAX_SETTINGS_BYTES, InstrumentError).decode("utf-8")
     except (InstrumentError, UnicodeDecodeError) as error:
         raise InstrumentError(
-            f"Cannot read the source spectrum {source}: {error}. Give a text file of two or three columns."
+            f"Cannot read the source spectrum {spectrum_path}: {error}. Give a text file of two or three columns."
         ) from error
-    rows = [_split_columns(line) for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    if rows and not any(_all_finite([field]) for field in rows[0]):
-        rows = rows[1:]
-    for row_number, row in enumerate(rows, start=1):
-        if not _all_finite(row) or len(row) not in {2, 3} or len(row) != len(rows[0]):
+    table_rows = [_split_columns(line) for line in file_text.splitlines() if line.strip() and not line.startswith("#")]
+    if table_rows and not any(_are_finite_numbers([header_text]) for header_text in table_rows[0]):
+        table_rows = table_rows[1:]
+    for row_number, table_row in enumerate(table_rows, start=1):
+        if not _are_finite_numbers(table_row) or len(table_row) not in {2, 3} or len(table_row) != len(table_rows[0]):
             raise InstrumentError(
-                f"Cannot read the source spectrum {source}: row {row_number} holds {' '.join(row)[:80]!r}; each row "
-                "needs energy in keV and photons, and all rows or none the bin width in keV."
+                f"Cannot read the source spectrum {spectrum_path}: row {row_number} holds {' '.join(table_row)[:80]!r}"
+                "; each row needs energy (keV) and photons, and either all rows or no row the bin width (keV)."
             )
-    columns = [tuple(float(value) for value in column) for column in zip(*rows, strict=True)]
+    columns = [
+        tuple(float(number_text) for number_text in column_texts) for column_texts in zip(*table_rows, strict=True)
+    ]
     try:
         return SourceSpectrum(**dict(zip(("energy_kev", "weight", "width_kev"), columns, strict=False)))
     except ValidationError as error:
-        raise InstrumentError(f"Cannot use the source spectrum {source}: {error.errors()[0]['msg']}.") from error
+        raise InstrumentError(f"Cannot use the source spectrum {spectrum_path}: {error.errors()[0]['msg']}.") from error
 
 
 def _split_columns(line: str) -> list[str]:
     return line.replace(",", " ").replace(";", " ").split()
 
 
-def _all_finite(row: list[str]) -> bool:
+def _are_finite_numbers(number_texts: list[str]) -> bool:
     try:
-        return all(math.isfinite(float(value)) for value in row)
+        return all(math.isfinite(float(number_text)) for number_text in number_texts)
     except ValueError:
         return False

@@ -32,37 +32,37 @@ MAX_PHOTON_KEV = 200.0
 """Highest photon energy, keV, of Kissel's photoelectric cross sections in xraylib."""
 
 
-MAX_ENTRIES = 65_536
+MAX_TABLE_ENTRIES = 65_536
 """Largest number of entries of a table in an instrument file."""
 
 
-_N_NEIGHBOURS = 3
+_N_NEIGHBOUR_FAMILIES = 3
 """Number of neighbouring families from which the factor of a family is estimated."""
 
 
 class Settings(BaseModel):
-    """Base class of settings: immutable; unknown fields and values that are not finite are refused."""
+    """Immutable base class of settings that rejects unknown fields and values that are not finite."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*")
     @classmethod
-    def _check_size(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, str):
+    def _check_length_and_text(cls, field_value: object, info: ValidationInfo) -> object:
+        if isinstance(field_value, str):
             # only a note may have several lines
-            text = " ".join(value.split()) if info.field_name == "note" else value
-            if fault := fault_of_name(text):
+            single_line = " ".join(field_value.split()) if info.field_name == "note" else field_value
+            if fault := fault_of_name(single_line):
                 raise ValueError(fault)
-        elif isinstance(value, tuple) and len(value) > MAX_ENTRIES:
-            raise ValueError(f"{len(value)} entries; up to {MAX_ENTRIES} are allowed")
-        return value
+        elif isinstance(field_value, tuple) and len(field_value) > MAX_TABLE_ENTRIES:
+            raise ValueError(f"{len(field_value)} entries; up to {MAX_TABLE_ENTRIES} are allowed")
+        return field_value
 
 
 class Filter(Settings):
     """A homogeneous sheet in the beam."""
 
-    formula: str = Field(description="chemical formula of the material, e.g. 'Al' or 'C22H10N2O5'")
-    density: float = Field(gt=0, le=23, description="g/cm3; osmium, the densest material, has 22.6")
+    formula: str = Field(description="chemical formula of the material, such as 'Al' or 'C22H10N2O5'")
+    density: float = Field(gt=0, le=23, description="density, g/cm3; osmium, the densest material, has 22.6")
     thickness_um: float = Field(ge=0, le=1e6, description="thickness along the beam, um")
 
 
@@ -89,13 +89,13 @@ class Tube(Settings):
     @classmethod
     def _check_anode(cls, anode: str) -> str:
         if atomic_number(anode) not in ANODES:
-            limits = f"{symbol(ANODES[0])} to {symbol(ANODES[-1])}"
-            raise ValueError(f"{anode} is not an anode that the tube formula covers; use one from {limits}")
+            anode_range = f"{symbol(ANODES[0])} to {symbol(ANODES[-1])}"
+            raise ValueError(f"{anode} is not an anode that the tube formula covers; use one from {anode_range}")
         return anode
 
 
 class SourceSpectrum(Settings):
-    """A tabulated source spectrum that replaces that of the tube.
+    """A tabulated source spectrum that replaces the spectrum of the tube.
 
     ``weight`` is the number of photons (on any scale) of each entry of ``energy_kev``. An entry is a bin of a continuum
     if its ``width_kev`` is above zero, else monochromatic.
@@ -107,23 +107,27 @@ class SourceSpectrum(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> "SourceSpectrum":
-        widths = self.energy_kev if self.width_kev is None else self.width_kev
-        if not len(self.energy_kev) == len(self.weight) == len(widths) or not self.energy_kev:
-            lengths = f"energy_kev has {len(self.energy_kev)} entries, weight {len(self.weight)}"
-            raise ValueError(f"{lengths}, width_kev {len(widths)}; the numbers must be equal and not zero")
-        if min(self.energy_kev) <= 0 or min(self.weight) < 0 or min(widths) < 0:
+        width_kev = self.energy_kev if self.width_kev is None else self.width_kev
+        if not len(self.energy_kev) == len(self.weight) == len(width_kev) or not self.energy_kev:
+            length_text = f"energy_kev has {len(self.energy_kev)} entries, weight {len(self.weight)}"
+            raise ValueError(f"{length_text}, width_kev {len(width_kev)}; the numbers must be equal and not zero")
+        if min(self.energy_kev) <= 0 or min(self.weight) < 0 or min(width_kev) < 0:
             raise ValueError("energies must be positive (keV), weights and widths not negative")
         if max(self.energy_kev) > MAX_PHOTON_KEV:
             raise ValueError(
                 f"an energy is {max(self.energy_kev):g} keV; the tables of cross sections end at {MAX_PHOTON_KEV:g} keV"
             )
-        self._check_bins(widths if self.width_kev is not None else ())
+        self._check_bins(width_kev if self.width_kev is not None else ())
         return self
 
-    def _check_bins(self, widths: tuple[float, ...]) -> None:
-        bins = sorted((energy, width) for energy, width in zip(self.energy_kev, widths, strict=False) if width > 0)
-        for (lower_kev, lower_width_kev), (upper_kev, upper_width_kev) in pairwise(bins):
-            # energies in tables are rounded
+    def _check_bins(self, width_kev: tuple[float, ...]) -> None:
+        continuum_bins = sorted(
+            (centre_kev, bin_width_kev)
+            for centre_kev, bin_width_kev in zip(self.energy_kev, width_kev, strict=False)
+            if bin_width_kev > 0
+        )
+        for (lower_kev, lower_width_kev), (upper_kev, upper_width_kev) in pairwise(continuum_bins):
+            # the tolerance allows for rounded energies in tables
             if upper_kev - lower_kev < 0.49 * (lower_width_kev + upper_width_kev) - 1e-3:
                 raise ValueError(
                     f"the bins about {lower_kev:g} and {upper_kev:g} keV overlap; width_kev is the full width of a bin"
@@ -133,7 +137,7 @@ class SourceSpectrum(Settings):
 class Optic(Settings):
     """A polycapillary or another optic in the beam, described by a table of its transmission.
 
-    The transmission is interpolated linearly; outside the table it is that of the first or last entry.
+    The transmission is interpolated linearly. The first and the last entry also apply outside the table.
     """
 
     energy_kev: tuple[float, ...] = Field(min_length=2)
@@ -142,13 +146,13 @@ class Optic(Settings):
     @model_validator(mode="after")
     def _check(self) -> "Optic":
         if len(self.energy_kev) != len(self.transmission):
-            lengths = f"energy_kev has {len(self.energy_kev)} entries, transmission {len(self.transmission)}"
-            raise ValueError(f"{lengths}; equal numbers are needed")
+            length_text = f"energy_kev has {len(self.energy_kev)} entries, transmission {len(self.transmission)}"
+            raise ValueError(f"{length_text}; equal numbers are needed")
         if min(self.transmission) < 0 or self.energy_kev[0] <= 0 or not np.all(np.diff(self.energy_kev) > 0):
             raise ValueError("energies must be positive (keV) and increase, transmissions must not be negative")
         return self
 
-    def at(self, energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
+    def transmission_at(self, energy_kev: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the transmission at the given energies, in keV."""
         return np.interp(energy_kev, self.energy_kev, self.transmission)
 
@@ -161,15 +165,15 @@ class Geometry(Settings):
     scatter_angle_deg: float | None = Field(
         None, gt=0, le=180, description="scattering angle; None: incidence + take-off"
     )
-    source_air_cm: float = Field(1.0, ge=0, description="air between tube and sample, cm")
-    detector_air_cm: float = Field(1.0, ge=0, description="air between sample and detector, cm")
+    source_air_cm: float = Field(1.0, ge=0, description="path in air between tube and sample, cm")
+    detector_air_cm: float = Field(1.0, ge=0, description="path in air between sample and detector, cm")
     seen_air_cm: float = Field(
         0.0, ge=0, description="length of the beam in air in the detector's view (argon lines, scatter), cm"
     )
 
     @property
     def scattering_angle_deg(self) -> float:
-        """The scattering angle in use, in degrees."""
+        """Scattering angle in degrees; by default the sum of incidence and take-off angle."""
         if self.scatter_angle_deg is not None:
             return self.scatter_angle_deg
         return self.incidence_angle_deg + self.takeoff_angle_deg
@@ -197,16 +201,20 @@ class Detector(Settings):
     zero_kev: float = Field(0.0, ge=-1000, le=1000, description="energy of channel 0, keV")
     n_channel: int = Field(4096, ge=16, le=65536)
     pulse_pair_us: float = Field(
-        0.0, ge=0, le=1e6, description="pulse-pair resolution: closer photons are recorded as one, us; 0: no pile-up"
+        0.0,
+        ge=0,
+        le=1e6,
+        description="pulse-pair resolution, us: time within which photons are recorded as one; 0: no pile-up",
     )
     dead_time_us: float = Field(0.0, ge=0, le=1e6, description="dead time per photon, us; 0: no dead time")
 
     @model_validator(mode="after")
-    def _check_shares(self) -> "Detector":
-        total = self.shelf_fraction + self.tail_fraction + self.long_tail_fraction
-        if not total < 1:
+    def _check_fractions(self) -> "Detector":
+        total_fraction = self.shelf_fraction + self.tail_fraction + self.long_tail_fraction
+        if not total_fraction < 1:
             raise ValueError(
-                f"shelf_fraction, tail_fraction and long_tail_fraction sum to {total:g}; the sum must be below 1"
+                f"shelf_fraction, tail_fraction and long_tail_fraction sum to {total_fraction:g}; "
+                "the sum must be below 1"
             )
         return self
 
@@ -220,7 +228,9 @@ class Scale(Settings):
     )
     error: float = Field(0.05, gt=0, lt=2, description="relative standard uncertainty of the scale")
     families: tuple[str, ...] = ()
-    factors: tuple[float, ...] = Field((), description="measured over modelled counts of each family, over the scale")
+    factors: tuple[float, ...] = Field(
+        (), description="ratio of measured to modelled counts of each family, relative to the scale"
+    )
     factor_errors: tuple[float, ...] = Field((), description="relative standard uncertainties of the factors")
     note: str = ""
 
@@ -229,8 +239,8 @@ class Scale(Settings):
         if self.counts_per_s is None and self.counts_per_scatter is None:
             raise ValueError("neither counts_per_s nor counts_per_scatter is set; one is needed")
         if not len(self.families) == len(self.factors) == len(self.factor_errors):
-            lengths = f"families has {len(self.families)} entries, factors {len(self.factors)}"
-            raise ValueError(f"{lengths}, factor_errors {len(self.factor_errors)}; equal numbers are needed")
+            length_text = f"families has {len(self.families)} entries, factors {len(self.factors)}"
+            raise ValueError(f"{length_text}, factor_errors {len(self.factor_errors)}; equal numbers are needed")
         if min((*self.factors, *self.factor_errors), default=1.0) <= 0:
             raise ValueError("factors and their errors must be positive")
         return self
@@ -238,25 +248,29 @@ class Scale(Settings):
     def factor(self, family: str) -> tuple[float, float]:
         """Return a family's factor and its relative error.
 
-        The factor varies smoothly with energy. For a family that the standard lacks, it is the median of the factors of
-        the three families nearest in energy, and the error is their spread.
+        The factor varies smoothly with energy. For a family that the standard lacks, the factor is the median over the
+        three families nearest in energy, and the error is the spread of their factors.
         """
         if family in self.families:
-            index = self.families.index(family)
-            return self.factors[index], self.factor_errors[index]
+            family_index = self.families.index(family)
+            return self.factors[family_index], self.factor_errors[family_index]
         if not self.families:
             return 1.0, 0.0
-        distances = [abs(np.log(_line_kev(family) / _line_kev(reference))) for reference in self.families]
-        log_factors = np.log([self.factors[index] for index in np.argsort(distances)[:_N_NEIGHBOURS]])
-        median = float(np.median(log_factors))
-        return float(np.exp(median)), float(np.median(np.abs(log_factors - median)) / 0.67)
+        log_energy_distances = [
+            abs(np.log(_line_kev(family) / _line_kev(reference_family))) for reference_family in self.families
+        ]
+        log_factors = np.log(
+            [self.factors[family_index] for family_index in np.argsort(log_energy_distances)[:_N_NEIGHBOUR_FAMILIES]]
+        )
+        median_log_factor = float(np.median(log_factors))
+        return float(np.exp(median_log_factor)), float(np.median(np.abs(log_factors - median_log_factor)) / 0.67)
 
 
 def _line_kev(family: str) -> float:
     """Return the energy of a family's strongest line, in keV."""
     element, _, shell = family.partition("_")
-    energy, rate = family_lines(element, shell, MAX_PHOTON_KEV)
-    return float(energy[rate.argmax()])
+    energy_kev, relative_intensity = family_lines(element, shell, MAX_PHOTON_KEV)
+    return float(energy_kev[relative_intensity.argmax()])
 
 
 class Instrument(Settings):
@@ -274,17 +288,17 @@ class Instrument(Settings):
 
     @property
     def highest_kev(self) -> float:
-        """Highest energy of the source photons, keV: no edge above it is excited."""
+        """Highest energy of the source photons, keV; edges of higher energy are not excited."""
         return self.tube.voltage_kv if self.source_spectrum is None else max(self.source_spectrum.energy_kev)
 
 
 _UNIT_BY_SUFFIX = {"kev": "keV", "kv": "kV", "um": "um", "cm": "cm", "deg": "degree", "us": "us"}
 """Unit of a setting, by the suffix of its name."""
 _MAX_SHOWN_VALUE = 1e15
-"""Largest value that a message shows; integers of hundreds of digits cannot become floats."""
+"""Largest value that a message shows, since larger integers may not be convertible to floats."""
 
 
-def instrument_from(table: dict[str, Any], name: str) -> Instrument:
+def instrument_from(settings_table: dict[str, Any], name: str) -> Instrument:
     """Return the instrument that nested tables of settings describe.
 
     Raises
@@ -293,51 +307,64 @@ def instrument_from(table: dict[str, Any], name: str) -> Instrument:
         A setting is unknown or wrong; the message names the setting.
     """
     try:
-        return Instrument.model_validate(table)
+        return Instrument.model_validate(settings_table)
     except ValidationError as error:
         raise InstrumentError(
-            f"Cannot use the instrument {name!r}: {describe_faults(error.errors(), _hint)}."
+            f"Cannot use the instrument {name!r}: {describe_faults(error.errors(), _suggest_correction)}."
         ) from error
 
 
-def _model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
-    """Return the settings model that contains a field with a fault; None if there is none."""
+def _settings_model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
+    """Return the settings model that contains a faulty field; None if no model does."""
     model: type[BaseModel] | None = Instrument
-    for part in location:
-        if isinstance(part, int):  # an entry of a tuple, whose settings belong to the tuple's name
+    for location_part in location:
+        if isinstance(location_part, int):  # the index of an entry of a tuple; the field is the tuple
             continue
-        field = None if model is None else model.model_fields.get(part)
-        types = () if field is None else (field.annotation, *get_args(field.annotation))
+        model_field = None if model is None else model.model_fields.get(location_part)
+        field_types = () if model_field is None else (model_field.annotation, *get_args(model_field.annotation))
         model = next(
-            (candidate for candidate in types if isinstance(candidate, type) and issubclass(candidate, BaseModel)), None
+            (
+                field_type
+                for field_type in field_types
+                if isinstance(field_type, type) and issubclass(field_type, BaseModel)
+            ),
+            None,
         )
     return model
 
 
-def _hint(fault: Any) -> str:
-    """Return, in brackets, a suggestion for an unknown key or the value with its unit; "" if neither applies."""
-    model = _model_at(fault["loc"][:-1])
+def _suggest_correction(fault: Any) -> str:
+    """Return a suggestion for an unknown key, or a value with its unit, in brackets; "" if neither applies."""
+    model = _settings_model_at(fault["loc"][:-1])
     if model is None or not fault["loc"]:
         return ""
-    key, value = str(fault["loc"][-1]), fault["input"]
+    field_name, setting_value = str(fault["loc"][-1]), fault["input"]
     if fault["type"] == "extra_forbidden":
-        matches = get_close_matches(key, model.model_fields, n=1)
-        suggestion = f"did you mean {matches[0]}?" if matches else f"known keys are {', '.join(model.model_fields)}"
+        similar_names = get_close_matches(field_name, model.model_fields, n=1)
+        suggestion = (
+            f"did you mean {similar_names[0]}?" if similar_names else f"known keys are {', '.join(model.model_fields)}"
+        )
         return f" (unknown key; {suggestion})"
-    if key not in model.model_fields or isinstance(value, bool) or not isinstance(value, int | float):
+    if (
+        field_name not in model.model_fields
+        or isinstance(setting_value, bool)
+        or not isinstance(setting_value, int | float)
+    ):
         return ""
-    if not abs(value) < _MAX_SHOWN_VALUE:
+    if not abs(setting_value) < _MAX_SHOWN_VALUE:
         return ""
-    unit = _UNIT_BY_SUFFIX.get(key.rpartition("_")[2], "")
+    unit = _UNIT_BY_SUFFIX.get(field_name.rpartition("_")[2], "")
     smaller_unit = {"keV": "eV", "kV": "V"}.get(unit)
-    fits_smaller_unit = smaller_unit is not None and _is_allowed(value / 1000, model.model_fields[key])
-    remedy = f"; is it in {smaller_unit}? then {value / 1000:g}" if fits_smaller_unit else ""
-    return f" (it is {value:g}{' ' if unit else ''}{unit}{remedy})"
+    is_valid_in_smaller_unit = smaller_unit is not None and _is_valid_setting(
+        setting_value / 1000, model.model_fields[field_name]
+    )
+    unit_hint = f"; for a value in {smaller_unit}, write {setting_value / 1000:g}" if is_valid_in_smaller_unit else ""
+    return f" (it is {setting_value:g}{' ' if unit else ''}{unit}{unit_hint})"
 
 
-def _is_allowed(value: float, field: Any) -> bool:
+def _is_valid_setting(setting_value: float, model_field: Any) -> bool:
     try:
-        TypeAdapter(Annotated[field.annotation, *field.metadata]).validate_python(value)
+        TypeAdapter(Annotated[model_field.annotation, *model_field.metadata]).validate_python(setting_value)
     except ValidationError:
         return False
     return True

@@ -6,8 +6,8 @@ from typing import NoReturn
 from underpaint.errors import FormulaError, SampleError
 from underpaint.physics.atomic import atomic_weight
 
-OPENING, CLOSING, DOTS = "([", ")]", ".·*"
-MAX_CHARACTERS = 200
+OPENING_BRACKETS, CLOSING_BRACKETS, PART_SEPARATORS = "([", ")]", ".·*"
+MAX_FORMULA_CHARACTERS = 200
 _MAX_COUNT = 1e6
 
 
@@ -18,10 +18,10 @@ def parse_formula(formula: str) -> dict[str, float]:
     ----------
     formula : str
         Formula such as ``2PbCO3.Pb(OH)2``, ``Fe4[Fe(CN)6]3.14H2O`` or ``Pb2SnSbO6.5``. Parts are joined by ``.``, ``·``
-        or ``*``; a number before a part multiplies the part. Counts and multipliers may be decimal. A dot between
-        digits is a decimal point inside brackets (``Pb(Sn0.5Si0.5)O3``), in a multiplier (``CaSO4·0.5H2O``), and where
-        the digits are followed by the end, a bracket or a dot (``O6.5``); otherwise it joins two parts (``3.14H2O``).
-        ``CaSO4.0.5H2O`` is ambiguous and refused.
+        or ``*``. A number before a part multiplies the part. Counts and multipliers may be decimal. A dot between
+        digits is a decimal point inside brackets (``Pb(Sn0.5Si0.5)O3``), in a multiplier (``CaSO4·0.5H2O``), and before
+        a bracket, a dot or the end (``O6.5``). Any other dot joins two parts (``3.14H2O``). ``CaSO4.0.5H2O`` is
+        ambiguous and raises an error.
 
     Returns
     -------
@@ -38,128 +38,133 @@ def parse_formula(formula: str) -> dict[str, float]:
     >>> parse_formula("CaSO4.2H2O")
     {'Ca': 1.0, 'S': 1.0, 'O': 6.0, 'H': 4.0}
     """
-    text = formula.strip()
-    if not text:
+    formula_text = formula.strip()
+    if not formula_text:
         raise FormulaError("Cannot read an empty formula; write it as 'PbCO3'.")
-    if len(text) > MAX_CHARACTERS:
-        raise FormulaError(f"Cannot read a formula of {len(text)} characters; up to {MAX_CHARACTERS} are allowed.")
-    return _FormulaParser(text).parse()
+    if len(formula_text) > MAX_FORMULA_CHARACTERS:
+        raise FormulaError(
+            f"Cannot read a formula of {len(formula_text)} characters; up to {MAX_FORMULA_CHARACTERS} are allowed."
+        )
+    return _FormulaParser(formula_text).parse()
 
 
 @cache
-def _cached_fractions(formula: str) -> tuple[tuple[str, float], ...]:
-    weights = {name: n_atoms * atomic_weight(name) for name, n_atoms in parse_formula(formula).items()}
-    total = sum(weights.values())
-    return tuple((name, weight / total) for name, weight in weights.items())
+def _cached_mass_fractions(formula: str) -> tuple[tuple[str, float], ...]:
+    element_masses = {element: n_atoms * atomic_weight(element) for element, n_atoms in parse_formula(formula).items()}
+    total_mass = sum(element_masses.values())
+    return tuple((element, element_mass / total_mass) for element, element_mass in element_masses.items())
 
 
 def mass_fractions(formula: str) -> dict[str, float]:
     """Return the mass fraction of each element of a formula; atomic weights are from xraylib."""
-    return dict(_cached_fractions(formula))
+    return dict(_cached_mass_fractions(formula))
 
 
 class _FormulaParser:
     """Recursive-descent parser of one formula."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    def __init__(self, formula_text: str) -> None:
+        self._text = formula_text
         self._position = 0
         self._depth = 0
 
     def parse(self) -> dict[str, float]:
-        total: dict[str, float] = {}
+        total_atoms: dict[str, float] = {}
         while True:
-            factor = self._parse_number(always_decimal=True)
-            _add_atoms(total, self._parse_part(closing=""), 1.0 if factor is None else factor)
+            multiplier = self._parse_number(always_decimal=True)
+            _add_atoms(total_atoms, self._parse_part(closing_bracket=""), 1.0 if multiplier is None else multiplier)
             if self._position == len(self._text):
-                return total
-            if self._text[self._position] not in DOTS:
-                self._fail("expected an element, a bracket or a dot")
+                return total_atoms
+            if self._text[self._position] not in PART_SEPARATORS:
+                self._raise_error("expected an element, a bracket or a dot")
             self._position += 1
 
-    def _parse_part(self, closing: str) -> dict[str, float]:
+    def _parse_part(self, closing_bracket: str) -> dict[str, float]:
         atoms: dict[str, float] = {}
-        start = self._position
-        while self._position < len(self._text) and self._text[self._position] not in DOTS + CLOSING:
+        start_position = self._position
+        while self._position < len(self._text) and self._text[self._position] not in PART_SEPARATORS + CLOSING_BRACKETS:
             _add_atoms(atoms, self._parse_unit(), 1.0)
-        if self._position == start:
-            self._fail("expected an element or an opening bracket")
-        if not closing and self._position < len(self._text) and self._text[self._position] in CLOSING:
-            self._fail("this bracket was never opened")
+        if self._position == start_position:
+            self._raise_error("expected an element or an opening bracket")
+        if not closing_bracket and self._position < len(self._text) and self._text[self._position] in CLOSING_BRACKETS:
+            self._raise_error("this bracket was never opened")
         return atoms
 
     def _parse_unit(self) -> dict[str, float]:
-        in_brackets = self._text[self._position] in OPENING
-        atoms = self._parse_bracket() if in_brackets else {self._parse_element(): 1.0}
-        count = self._parse_number(always_decimal=self._depth > 0)
-        return atoms if count is None else {name: number * count for name, number in atoms.items()}
+        is_bracket = self._text[self._position] in OPENING_BRACKETS
+        atoms = self._parse_bracket() if is_bracket else {self._parse_element(): 1.0}
+        multiplier = self._parse_number(always_decimal=self._depth > 0)
+        return atoms if multiplier is None else {element: n_atoms * multiplier for element, n_atoms in atoms.items()}
 
     def _parse_bracket(self) -> dict[str, float]:
         opening_position = self._position
-        closing = CLOSING[OPENING.index(self._text[opening_position])]
+        closing_bracket = CLOSING_BRACKETS[OPENING_BRACKETS.index(self._text[opening_position])]
         self._position += 1
         self._depth += 1
-        atoms = self._parse_part(closing)
+        atoms = self._parse_part(closing_bracket)
         self._depth -= 1
-        if self._position == len(self._text) or self._text[self._position] != closing:
+        if self._position == len(self._text) or self._text[self._position] != closing_bracket:
             self._position = opening_position
-            self._fail(f"this bracket is not closed by '{closing}'")
+            self._raise_error(f"this bracket is not closed by '{closing_bracket}'")
         self._position += 1
         return atoms
 
     def _parse_element(self) -> str:
         next_characters = self._text[self._position : self._position + 2]
-        for length in (2, 1):
-            candidate = next_characters[:length]
+        for symbol_length in (2, 1):
+            possible_symbol = next_characters[:symbol_length]
             if (
-                len(candidate) == length
-                and candidate.isalpha()
-                and candidate[0].isupper()
-                and candidate[1:].islower() | (length == 1)
+                len(possible_symbol) == symbol_length
+                and possible_symbol.isalpha()
+                and possible_symbol[0].isupper()
+                and possible_symbol[1:].islower() | (symbol_length == 1)
             ):
                 try:
-                    atomic_weight(candidate)
+                    atomic_weight(possible_symbol)
                 except SampleError:
                     continue
-                self._position += length
-                return candidate
-        return self._fail("expected an element's symbol")
+                self._position += symbol_length
+                return possible_symbol
+        return self._raise_error("expected an element's symbol")
 
     def _parse_number(self, *, always_decimal: bool) -> float | None:
-        end = self._end_of_digits(self._position)
-        if end == self._position:
+        end_position = self._end_of_digits(self._position)
+        if end_position == self._position:
             return None
-        if self._text[end : end + 1] == ".":
-            decimal_end = self._end_of_digits(end + 1)
+        if self._text[end_position : end_position + 1] == ".":
+            decimal_end_position = self._end_of_digits(end_position + 1)
             if (
-                self._text[decimal_end : decimal_end + 1] == "."
-                and self._end_of_digits(decimal_end + 1) > decimal_end + 1
+                self._text[decimal_end_position : decimal_end_position + 1] == "."
+                and self._end_of_digits(decimal_end_position + 1) > decimal_end_position + 1
             ):
-                self._fail("two dots between numbers; write '·' between the parts")
-            ends_here = decimal_end == len(self._text) or self._text[decimal_end] in DOTS + CLOSING + OPENING
-            if decimal_end > end + 1 and (always_decimal or ends_here):
-                end = decimal_end
-        value = float(self._text[self._position : end])
-        if value == 0:
-            self._fail("a count of zero")
-        if value > _MAX_COUNT:
-            self._fail(f"a count above {_MAX_COUNT:g}")
-        self._position = end
-        return value
+                self._raise_error("two dots between numbers; write '·' between the parts")
+            is_part_end = (
+                decimal_end_position == len(self._text)
+                or self._text[decimal_end_position] in PART_SEPARATORS + CLOSING_BRACKETS + OPENING_BRACKETS
+            )
+            if decimal_end_position > end_position + 1 and (always_decimal or is_part_end):
+                end_position = decimal_end_position
+        number = float(self._text[self._position : end_position])
+        if number == 0:
+            self._raise_error("a count of zero")
+        if number > _MAX_COUNT:
+            self._raise_error(f"a count above {_MAX_COUNT:g}")
+        self._position = end_position
+        return number
 
-    def _end_of_digits(self, start: int) -> int:
-        end = start
-        while end < len(self._text) and self._text[end] in "0123456789":
-            end += 1
-        return end
+    def _end_of_digits(self, start_position: int) -> int:
+        end_position = start_position
+        while end_position < len(self._text) and self._text[end_position] in "0123456789":
+            end_position += 1
+        return end_position
 
-    def _fail(self, reason: str) -> NoReturn:
+    def _raise_error(self, reason: str) -> NoReturn:
         raise FormulaError(
             f"Cannot read the formula at character {self._position + 1}: {reason}.\n"
             f"  {self._text}\n  {' ' * self._position}^"
         )
 
 
-def _add_atoms(total: dict[str, float], atoms: dict[str, float], factor: float) -> None:
-    for name, n_atoms in atoms.items():
-        total[name] = total.get(name, 0.0) + factor * n_atoms
+def _add_atoms(total_atoms: dict[str, float], atoms: dict[str, float], multiplier: float) -> None:
+    for element, n_atoms in atoms.items():
+        total_atoms[element] = total_atoms.get(element, 0.0) + multiplier * n_atoms

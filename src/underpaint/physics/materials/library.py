@@ -18,13 +18,13 @@ from underpaint.runtime.untrusted import fault_of_name, read_toml
 
 DEFAULT_PALETTE = "easel_15_to_20"
 MAX_PIGMENTS = 1000
-_YEARS = range(-40_000, 3001)
+_VALID_YEARS = range(-40_000, 3001)
 PALETTE_KEYS = ("name", "label", "pigments", "first", "last", "painter", "source", "pigment_share")
 PIGMENT_SHARE = 0.01
-"""Mass fraction of an element in dry paint above which the element is attributed to a pigment; groups may differ."""
-_SHARE_LIMITS = (1e-5, 0.3)
+"""Default mass fraction of an element in dry paint above which the element is attributed to a pigment."""
+_PIGMENT_SHARE_LIMITS = (1e-5, 0.3)
 """Smallest and largest mass fraction that networks can use as a threshold."""
-STIFF_PASTE = 1.45
+OIL_FACTOR = 1.45
 """Oil in hand-ground paint relative to the oil absorption, from Watin's recipe of lead white (early 19th century)."""
 
 
@@ -57,7 +57,7 @@ class Pigment:
     groups : tuple of str
         Groups that the pigment belongs to by its elements; empty if it has no detectable line.
     reference_group : str
-        Name of the group in the reference, e.g. ``PBCR``.
+        Name of the group in the reference, such as ``PBCR``.
     accessory : tuple of str
         Detectable elements of the pigment, in too small an amount or too common to make it a member of their group.
     oil_absorption : float or None
@@ -105,8 +105,8 @@ class Pigment:
     def achievable_loading(self) -> float | None:
         """Largest mass fraction in a paint film; None if unknown.
 
-        Without ``loading`` it is ``100 / (100 + oil absorption)``: with less oil, the pigment is above its critical
-        volume concentration and encloses air (Asbeck & Van Loo 1949).
+        Without ``loading`` the value is ``100 / (100 + oil absorption)``. With less oil, the pigment is above its
+        critical volume concentration and encloses air (Asbeck & Van Loo 1949).
         """
         if self.loading is not None or self.oil_absorption is None:
             return self.loading
@@ -134,7 +134,7 @@ class PigmentGroup:
 
 @dataclass(frozen=True)
 class Palette:
-    """The pigments that a search is limited to, by their library names.
+    """Pigments to which a search is limited, by library name.
 
     Parameters
     ----------
@@ -178,12 +178,18 @@ class Library:
         SampleError
             No pigment has this name; the message suggests similar names.
         """
-        key = self._names.get(_normalise_name(name))
-        if key is None:
-            matches = get_close_matches(_normalise_name(name), list(self._names), n=3, cutoff=0.5)
-            hint = f" Did you mean {', '.join(sorted({self._names[entry] for entry in matches}))}?" if matches else ""
-            raise SampleError(f"No pigment is called {name!r}.{hint} `underpaint pigments list` shows all {len(self)}.")
-        return self._pigments[key]
+        library_name = self._names.get(_normalise_name(name))
+        if library_name is None:
+            similar_names = get_close_matches(_normalise_name(name), list(self._names), n=3, cutoff=0.5)
+            suggestion = (
+                f" Did you mean {', '.join(sorted({self._names[similar_name] for similar_name in similar_names}))}?"
+                if similar_names
+                else ""
+            )
+            raise SampleError(
+                f"No pigment is called {name!r}.{suggestion} `underpaint pigments list` shows all {len(self)}."
+            )
+        return self._pigments[library_name]
 
     def __contains__(self, name: object) -> bool:
         """Return whether the library has a name, synonym or abbreviation."""
@@ -227,9 +233,10 @@ def library() -> Library:
     >>> up.library()["vermilion"].groups
     ('mercury_red',)
     """
-    pigments = [_pigment(row) for row in data_table("pigments")["pigment"]]
+    pigments = [_make_pigment(table_row) for table_row in data_table("pigments")["pigment"]]
     groups = [
-        PigmentGroup(**{**row, "key_families": tuple(row["key_families"])}) for row in data_table("groups")["group"]
+        PigmentGroup(**{**table_row, "key_families": tuple(table_row["key_families"])})
+        for table_row in data_table("groups")["group"]
     ]
     return Library(pigments, groups)
 
@@ -243,7 +250,7 @@ def palette_names() -> tuple[str, ...]:
 def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
     """Read a palette by name, or from a TOML file with ``name`` and ``pigments``.
 
-    A table ``[pigment_share]`` may set the threshold between trace and pigment of groups (``mercury_red = 0.005``).
+    An optional table ``[pigment_share]`` sets thresholds between trace and pigment by group (``mercury_red = 0.005``).
 
     Raises
     ------
@@ -256,7 +263,7 @@ def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
         path = Path(name_or_path)
     if not path.is_file():
         raise SampleError(f"No palette {name!r}: it is neither a file nor one of {', '.join(palette_names())}.")
-    return _palette(read_toml(path, SampleError, "the palette"), name)
+    return _make_palette(read_toml(path, SampleError, "the palette"), name)
 
 
 def save_palette(palette: Palette, path: str | Path, *, replace: bool = True) -> None:
@@ -267,7 +274,7 @@ def save_palette(palette: Palette, path: str | Path, *, replace: bool = True) ->
     palette : Palette
     path : str or Path
     replace : bool
-        Whether an existing file is replaced; otherwise it is an error.
+        Whether to replace an existing file; if not, an existing file is an error.
 
     Raises
     ------
@@ -276,13 +283,15 @@ def save_palette(palette: Palette, path: str | Path, *, replace: bool = True) ->
     OutputError
         The file cannot be written.
     """
-    table = {key: value for key, value in asdict(palette).items() if value not in (None, "", {})}
-    _palette(plain(table), palette.name)
-    with atomic_write(path, replace=replace) as part:
-        part.write_text(to_toml(table), "utf-8")
+    palette_table = {
+        key: palette_value for key, palette_value in asdict(palette).items() if palette_value not in (None, "", {})
+    }
+    _make_palette(plain(palette_table), palette.name)
+    with atomic_write(path, replace=replace) as temporary_path:
+        temporary_path.write_text(to_toml(palette_table), "utf-8")
 
 
-def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = STIFF_PASTE) -> float:
+def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = OIL_FACTOR) -> float:
     """Return the mass ratio of pigment to oil in a ground paint, from the oil absorption.
 
     Parameters
@@ -305,23 +314,24 @@ def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = S
 
     Notes
     -----
-    With the factor f and the oil absorption OA, the mass fraction of oil is ``f OA / (100 + f OA)``, hence the ratio is
-    ``100 / (f OA)``. The rule and its factors are from a public note on paint physics; ``docs/reference/pigments.md``
-    compares the ratios with published recipes.
+    For a factor f and an oil absorption OA, the mass fraction of oil is ``f OA / (100 + f OA)``. The ratio of pigment
+    to oil is ``100 / (f OA)``. The rule and its factors are from a public note on paint physics. The page
+    ``docs/reference/pigments.md`` compares the ratios with published recipes.
 
     Examples
     --------
     >>> round(pigment_to_binder_in_oil({"lead_white": 1.0}), 2)
     6.9
     """
-    total = sum(pigments.values())
-    if not total > 0 or any(share < 0 for share in pigments.values()):
+    total_share = sum(pigments.values())
+    if not total_share > 0 or any(share < 0 for share in pigments.values()):
         raise SampleError(f"Cannot grind {dict(pigments)}: shares must not be negative and must not all be zero.")
     if not factor >= 1:
         raise SampleError(
-            f"Cannot grind a paint with {factor} times the oil absorption: below 1 it encloses air; give 1 or more."
+            f"Cannot grind a paint with {factor} times the oil absorption: below 1 the paint encloses air; "
+            "give 1 or more."
         )
-    oil_absorption = sum(share / total * _oil_absorption(name) for name, share in pigments.items())
+    oil_absorption = sum(share / total_share * _oil_absorption(name) for name, share in pigments.items())
     return 100.0 / (factor * oil_absorption)
 
 
@@ -336,45 +346,49 @@ def _oil_absorption(name: str) -> float:
 
 
 def mix_elements(components: Mapping[str, float]) -> dict[str, float]:
-    """Return the mass fractions by element of a mixture of formulas with given mass fractions."""
-    total: dict[str, float] = {}
+    """Return the mass fraction of each element in a mixture of compounds with given mass fractions."""
+    element_masses: dict[str, float] = {}
     for formula, share in components.items():
-        for element, fraction in mass_fractions(formula).items():
-            total[element] = total.get(element, 0.0) + share * fraction
-    total_mass = sum(total.values())
-    return {element: fraction / total_mass for element, fraction in total.items()}
+        for element, mass_fraction in mass_fractions(formula).items():
+            element_masses[element] = element_masses.get(element, 0.0) + share * mass_fraction
+    total_mass = sum(element_masses.values())
+    return {element: mass_fraction / total_mass for element, mass_fraction in element_masses.items()}
 
 
 @lru_cache
-def data_table(name: str) -> dict[str, Any]:
+def data_table(table_name: str) -> dict[str, Any]:
     """Return one of the package's data tables by file name."""
-    return tomllib.loads((files("underpaint.physics.materials") / "data" / f"{name}.toml").read_text("utf-8"))
+    return tomllib.loads((files("underpaint.physics.materials") / "data" / f"{table_name}.toml").read_text("utf-8"))
 
 
-def _pigment(row: Mapping[str, Any]) -> Pigment:
-    other_fields = {key: value for key, value in row.items() if key not in {"formula", "components", "period"}}
-    components = row.get("components") or {row["formula"]: 1.0}
+def _make_pigment(table_row: Mapping[str, Any]) -> Pigment:
+    other_fields = {key: value for key, value in table_row.items() if key not in {"formula", "components", "period"}}
+    components = table_row.get("components") or {table_row["formula"]: 1.0}
     for key in ("groups", "synonyms", "accessory"):
         other_fields[key] = tuple(other_fields.get(key, ()))
     return Pigment(
-        **other_fields, components=MappingProxyType(dict(components)), period=Period(**row.get("period", {}))
+        **other_fields, components=MappingProxyType(dict(components)), period=Period(**table_row.get("period", {}))
     )
 
 
-def _palette(table: Mapping[str, Any], name: str) -> Palette:
-    unknown = [key for key in table if key not in PALETTE_KEYS]
-    if unknown:
+def _make_palette(palette_table: Mapping[str, Any], name: str) -> Palette:
+    unknown_keys = [key for key in palette_table if key not in PALETTE_KEYS]
+    if unknown_keys:
         raise SampleError(
-            f"Cannot use the palette {name!r}: it has the unknown keys {', '.join(unknown)}; allowed "
-            f"are {', '.join(PALETTE_KEYS)}. Remove the others; new pigments belong into the library."
+            f"Cannot use the palette {name!r}: it has the unknown keys {', '.join(unknown_keys)}; allowed "
+            f"are {', '.join(PALETTE_KEYS)}. Remove the unknown keys; new pigments belong in the library."
         )
-    pigments = table.get("pigments")
-    if not isinstance(pigments, list) or not pigments or not all(isinstance(entry, str) for entry in pigments):
+    pigments = palette_table.get("pigments")
+    if (
+        not isinstance(pigments, list)
+        or not pigments
+        or not all(isinstance(pigment_name, str) for pigment_name in pigments)
+    ):
         raise SampleError(
             f"Cannot use the palette {name!r}: it needs a list `pigments = [...]` with at least one name."
         )
-    texts = {key: table[key] for key in ("name", "label", "painter", "source") if key in table}
-    wrong_key = next((key for key, text in texts.items() if not isinstance(text, str)), None)
+    text_by_key = {key: palette_table[key] for key in ("name", "label", "painter", "source") if key in palette_table}
+    wrong_key = next((key for key, text_value in text_by_key.items() if not isinstance(text_value, str)), None)
     if wrong_key is not None or len(pigments) > MAX_PIGMENTS:
         reason = (
             f"`{wrong_key}` is not a string"
@@ -382,40 +396,46 @@ def _palette(table: Mapping[str, Any], name: str) -> Palette:
             else f"{len(pigments)} pigments, up to {MAX_PIGMENTS} are allowed"
         )
         raise SampleError(f"Cannot use the palette {name!r}: {reason}. Correct the file.")
-    for text in (*pigments, *texts.values()):
-        if fault := fault_of_name(text):
+    for text_value in (*pigments, *text_by_key.values()):
+        if fault := fault_of_name(text_value):
             raise SampleError(f"Cannot use the palette {name!r}: {fault}. Correct the file.")
-    names = tuple(dict.fromkeys(library()[entry].name for entry in pigments))
-    years = {key: table[key] for key in ("first", "last") if key in table}
-    if any(not isinstance(year, int) or isinstance(year, bool) or year not in _YEARS for year in years.values()):
+    pigment_names = tuple(dict.fromkeys(library()[pigment_name].name for pigment_name in pigments))
+    year_by_key = {key: palette_table[key] for key in ("first", "last") if key in palette_table}
+    if any(
+        not isinstance(year, int) or isinstance(year, bool) or year not in _VALID_YEARS for year in year_by_key.values()
+    ):
         raise SampleError(
-            f"Cannot use the palette {name!r}: `first` and `last` are years, integers from {_YEARS[0]} to "
-            f"{_YEARS[-1]}; it holds {str(years)[:200]}."
+            f"Cannot use the palette {name!r}: `first` and `last` are years, integers from {_VALID_YEARS[0]} to "
+            f"{_VALID_YEARS[-1]}; it holds {str(year_by_key)[:200]}."
         )
-    shares = table.get("pigment_share", {})
-    if not isinstance(shares, dict) or not all(_is_share(share) for share in shares.values()):
+    share_by_group = palette_table.get("pigment_share", {})
+    if not isinstance(share_by_group, dict) or not all(
+        _is_valid_pigment_share(share) for share in share_by_group.values()
+    ):
         raise SampleError(
             f"Cannot use the palette {name!r}: `pigment_share` is a table of mass fractions by group, from "
-            f"{_SHARE_LIMITS[0]:g} to {_SHARE_LIMITS[1]:g} (`mercury_red = 0.01`); it holds "
-            f"{str(shares)[:200]}."
+            f"{_PIGMENT_SHARE_LIMITS[0]:g} to {_PIGMENT_SHARE_LIMITS[1]:g} (`mercury_red = 0.01`); it holds "
+            f"{str(share_by_group)[:200]}."
         )
-    for group in shares:
+    for group in share_by_group:
         library().group(group)
     return Palette(
-        str(table.get("name", Path(name).stem)),
-        names,
-        label=str(table.get("label", "")),
-        first=years.get("first"),
-        last=years.get("last"),
-        painter=str(table.get("painter", "")),
-        source=str(table.get("source", "")),
-        pigment_share={group: float(share) for group, share in shares.items()},
+        str(palette_table.get("name", Path(name).stem)),
+        pigment_names,
+        label=str(palette_table.get("label", "")),
+        first=year_by_key.get("first"),
+        last=year_by_key.get("last"),
+        painter=str(palette_table.get("painter", "")),
+        source=str(palette_table.get("source", "")),
+        pigment_share={group: float(share) for group, share in share_by_group.items()},
     )
 
 
-def _is_share(share: object) -> bool:
+def _is_valid_pigment_share(share: object) -> bool:
     return (
-        isinstance(share, int | float) and not isinstance(share, bool) and _SHARE_LIMITS[0] <= share <= _SHARE_LIMITS[1]
+        isinstance(share, int | float)
+        and not isinstance(share, bool)
+        and _PIGMENT_SHARE_LIMITS[0] <= share <= _PIGMENT_SHARE_LIMITS[1]
     )
 
 

@@ -22,7 +22,7 @@ class Paint:
     pigments : mapping of str to float
         Mass share of the dry mixture by pigment name, synonym or abbreviation; any scale.
     pigment_to_binder : float
-        Mass of pigment per mass of binder; infinity for no binder. Xu et al. 2022 use 3.
+        Mass of pigment per mass of binder; infinity for no binder. Xu et al., 2022 use 3.
     binder : str
         Name from the library.
     density : float, optional
@@ -45,23 +45,23 @@ class Paint:
     density: float | None = None
     formulas: Mapping[str, str] = field(default_factory=dict)
     driers: Mapping[str, float] = field(default_factory=dict)
-    _shares: Mapping[str, float] = field(init=False, repr=False, compare=False)
+    _pigment_shares: Mapping[str, float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        total = sum(self.pigments.values())
-        if not total > 0 or any(share < 0 for share in self.pigments.values()):
+        total_share = sum(self.pigments.values())
+        if not total_share > 0 or any(share < 0 for share in self.pigments.values()):
             raise SampleError(
                 f"Cannot mix {dict(self.pigments)}: shares must not be negative and must not all be zero."
             )
         if not self.pigment_to_binder > 0:
             raise SampleError(
-                f"Cannot mix a paint with {self.pigment_to_binder} g pigment per g binder; it must be positive."
+                f"Cannot mix a paint with {self.pigment_to_binder} g pigment per g binder; the ratio must be positive."
             )
-        shares: dict[str, float] = {}
+        share_by_pigment: dict[str, float] = {}
         for name, share in self.pigments.items():
-            key = library()[name].name
-            shares[key] = shares.get(key, 0.0) + share / total
-        object.__setattr__(self, "_shares", MappingProxyType(shares))
+            library_name = library()[name].name
+            share_by_pigment[library_name] = share_by_pigment.get(library_name, 0.0) + share / total_share
+        object.__setattr__(self, "_pigment_shares", MappingProxyType(share_by_pigment))
 
     @property
     def pigment_fraction(self) -> float:
@@ -72,49 +72,61 @@ class Paint:
 
     def layer(self, thickness_um: float) -> Layer:
         """Return a dry film of this paint, ``thickness_um`` thick."""
-        binder, pigment_fraction = named_row("binder", self.binder), self.pigment_fraction
-        medium = mix_elements(self._binder_components(binder))
-        fractions = {element: (1.0 - pigment_fraction) * fraction for element, fraction in medium.items()}
+        binder, pigment_fraction = material_table_row("binder", self.binder), self.pigment_fraction
+        binder_fractions = mix_elements(self._binder_components(binder))
+        element_fractions = {
+            element: (1.0 - pigment_fraction) * mass_fraction for element, mass_fraction in binder_fractions.items()
+        }
         if pigment_fraction == 1.0:
-            fractions = {}
-        volume = (1.0 - pigment_fraction) / binder["density"]
-        for name, share in self._shares.items():
-            pigment = library()[name]
-            volume += pigment_fraction * share / pigment.density
-            pigment_fractions = mass_fractions(self.formulas[name]) if name in self.formulas else pigment.mass_fractions
-            for element, fraction in pigment_fractions.items():
-                fractions[element] = fractions.get(element, 0.0) + pigment_fraction * share * fraction
-        label = ", ".join(library()[name].label for name in self._shares)
-        contents = {name: pigment_fraction * share for name, share in self._shares.items()}
-        density = 1.0 / volume if self.density is None else self.density
-        return Layer(fractions, density, thickness_um, label, contents)
+            element_fractions = {}
+        specific_volume = (1.0 - pigment_fraction) / binder["density"]
+        for pigment_name, share in self._pigment_shares.items():
+            pigment = library()[pigment_name]
+            specific_volume += pigment_fraction * share / pigment.density
+            pigment_fractions = (
+                mass_fractions(self.formulas[pigment_name]) if pigment_name in self.formulas else pigment.mass_fractions
+            )
+            for element, mass_fraction in pigment_fractions.items():
+                element_fractions[element] = (
+                    element_fractions.get(element, 0.0) + pigment_fraction * share * mass_fraction
+                )
+        layer_name = ", ".join(library()[pigment_name].label for pigment_name in self._pigment_shares)
+        layer_pigments = {
+            pigment_name: pigment_fraction * share for pigment_name, share in self._pigment_shares.items()
+        }
+        density = 1.0 / specific_volume if self.density is None else self.density
+        return Layer(element_fractions, density, thickness_um, layer_name, layer_pigments)
 
     def _binder_components(self, binder: Mapping[str, Any]) -> dict[str, float]:
-        """Return the binder with its driers, by mass share of each formula."""
-        components = components_of(binder)
+        """Return the mass fraction of each compound in the binder with its driers."""
+        components = formula_fractions(binder)
         drier_fractions: dict[str, float] = {}
-        for name, metal_fraction in self.driers.items():
-            row = named_row("drier", name)
-            drier_fractions[row["formula"]] = metal_fraction / mass_fractions(row["formula"])[row["element"]]
-        total = sum(drier_fractions.values())
-        if any(metal_fraction < 0 for metal_fraction in self.driers.values()) or not total < 1:
+        for drier_name, metal_fraction in self.driers.items():
+            drier_row = material_table_row("drier", drier_name)
+            drier_fractions[drier_row["formula"]] = (
+                metal_fraction / mass_fractions(drier_row["formula"])[drier_row["element"]]
+            )
+        drier_total = sum(drier_fractions.values())
+        if any(metal_fraction < 0 for metal_fraction in self.driers.values()) or not drier_total < 1:
             raise SampleError(
                 f"Cannot dry {binder['label']} with {dict(self.driers)}: the mass of metal per mass of binder "
-                "must not be negative, and the driers must not exceed the binder; typical are 0.0005 to 0.01."
+                "must not be negative, and the driers must not exceed the binder; typical values are 0.0005 to 0.01."
             )
         return (
             components
             if not drier_fractions
-            else {**{formula: (1.0 - total) * share for formula, share in components.items()}, **drier_fractions}
+            else {**{formula: (1.0 - drier_total) * share for formula, share in components.items()}, **drier_fractions}
         )
 
 
 def ground_layer(name: str, thickness_um: float) -> Layer:
     """Return a ground of the library as a layer."""
-    row = named_row("ground", name)
-    ratio = float("inf") if row.get("pure") else row["pigment_to_binder"]
-    paint = Paint(row["pigments"], pigment_to_binder=ratio, binder=row.get("binder", DEFAULT_BINDER))
-    return _renamed(paint.layer(thickness_um), f"ground: {row['label']}")
+    ground_row = material_table_row("ground", name)
+    pigment_to_binder = float("inf") if ground_row.get("pure") else ground_row["pigment_to_binder"]
+    paint = Paint(
+        ground_row["pigments"], pigment_to_binder=pigment_to_binder, binder=ground_row.get("binder", DEFAULT_BINDER)
+    )
+    return _rename_layer(paint.layer(thickness_um), f"ground: {ground_row['label']}")
 
 
 def support_layer(name: str, thickness_um: float | None = None) -> Layer:
@@ -123,26 +135,26 @@ def support_layer(name: str, thickness_um: float | None = None) -> Layer:
 
 
 def coating_layer(name: str, thickness_um: float | None = None) -> Layer:
-    """Return a varnish or dirt as a layer; the default is a typical thickness, in um."""
+    """Return a coating (varnish, dirt) as a layer; the default is a typical thickness, um."""
     return _layer_from_table("coating", name, thickness_um)
 
 
 def pigment_share(layer: Layer, element: str) -> dict[str, float]:
     """Return the fraction of an element's mass in a layer that is due to each pigment.
 
-    The remainder to one is from other sources (impurities, driers); the result is empty if the layer lacks the element.
+    The remainder to one is from other sources (impurities, driers). The result is empty if the layer lacks the element.
     """
-    total = layer.mass_fractions.get(element, 0.0)
-    if total <= 0:
+    element_fraction = layer.mass_fractions.get(element, 0.0)
+    if element_fraction <= 0:
         return {}
-    masses = {
+    element_masses = {
         name: layer_fraction * library()[name].mass_fractions.get(element, 0.0)
         for name, layer_fraction in layer.pigments.items()
     }
-    return {name: mass / total for name, mass in masses.items() if mass > 0}
+    return {name: element_mass / element_fraction for name, element_mass in element_masses.items() if element_mass > 0}
 
 
-def named_row(kind: str, name: str) -> dict[str, Any]:
+def material_table_row(material_kind: str, name: str) -> dict[str, Any]:
     """Return an entry of the tables of binders, driers, grounds, supports or coatings.
 
     Raises
@@ -150,24 +162,26 @@ def named_row(kind: str, name: str) -> dict[str, Any]:
     SampleError
         The table has no such entry.
     """
-    rows: list[dict[str, Any]] = data_table(f"{kind}s")[kind]
-    for row in rows:
-        if name in (row["name"], row["label"]):
-            return row
-    raise SampleError(f"No {kind} is called {name!r}; there are {', '.join(row['name'] for row in rows)}.")
+    table_rows: list[dict[str, Any]] = data_table(f"{material_kind}s")[material_kind]
+    for table_row in table_rows:
+        if name in (table_row["name"], table_row["label"]):
+            return table_row
+    raise SampleError(
+        f"No {material_kind} is called {name!r}; there are {', '.join(table_row['name'] for table_row in table_rows)}."
+    )
 
 
-def components_of(row: Mapping[str, Any]) -> dict[str, float]:
-    """Return the mass fraction by formula of an entry of the binders, supports or coatings."""
-    return dict(row.get("components") or {row["formula"]: 1.0})
+def formula_fractions(table_row: Mapping[str, Any]) -> dict[str, float]:
+    """Return the mass fraction of each compound in an entry of the tables of binders, supports or coatings."""
+    return dict(table_row.get("components") or {table_row["formula"]: 1.0})
 
 
-def _layer_from_table(kind: str, name: str, thickness_um: float | None) -> Layer:
-    row = named_row(kind, name)
-    fractions = mix_elements(components_of(row))
-    thickness = row["thickness_um"] if thickness_um is None else thickness_um
-    return Layer(fractions, row["density"], thickness, f"{kind}: {row['label']}")
+def _layer_from_table(material_kind: str, name: str, thickness_um: float | None) -> Layer:
+    table_row = material_table_row(material_kind, name)
+    element_fractions = mix_elements(formula_fractions(table_row))
+    layer_thickness_um = table_row["thickness_um"] if thickness_um is None else thickness_um
+    return Layer(element_fractions, table_row["density"], layer_thickness_um, f"{material_kind}: {table_row['label']}")
 
 
-def _renamed(layer: Layer, name: str) -> Layer:
+def _rename_layer(layer: Layer, name: str) -> Layer:
     return Layer(layer.mass_fractions, layer.density, layer.thickness_um, name, layer.pigments)

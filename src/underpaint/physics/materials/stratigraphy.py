@@ -8,7 +8,7 @@ import numpy as np
 
 from underpaint.errors import SampleError
 
-FRACTION_TOLERANCE = 1e-6
+FRACTION_SUM_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -43,20 +43,21 @@ class Layer:
     def __post_init__(self) -> None:
         object.__setattr__(self, "mass_fractions", MappingProxyType(dict(self.mass_fractions)))
         object.__setattr__(self, "pigments", MappingProxyType(dict(self.pigments)))
-        total = float(sum(self.mass_fractions.values()))
-        label = f"layer {self.name!r}" if self.name else "the layer"
+        fraction_sum = float(sum(self.mass_fractions.values()))
+        layer_label = f"layer {self.name!r}" if self.name else "the layer"
         if any(not fraction >= 0 for fraction in self.mass_fractions.values()):
             raise SampleError(
-                f"Cannot use {label}: a mass fraction is negative or not a number ({dict(self.mass_fractions)})."
+                f"Cannot use {layer_label}: a mass fraction is negative or not a number ({dict(self.mass_fractions)})."
             )
-        if not abs(total - 1.0) <= FRACTION_TOLERANCE:
+        if not abs(fraction_sum - 1.0) <= FRACTION_SUM_TOLERANCE:
             raise SampleError(
-                f"Cannot use {label}: its mass fractions sum to {total:.8g}; they must sum to 1 within 1e-6."
+                f"Cannot use {layer_label}: its mass fractions sum to {fraction_sum:.8g}; "
+                "they must sum to 1 within 1e-6."
             )
         if not (np.isfinite(self.density) and self.density > 0):
-            raise SampleError(f"Cannot use {label}: density is {self.density} g/cm3; it must be positive.")
+            raise SampleError(f"Cannot use {layer_label}: density is {self.density} g/cm3; it must be positive.")
         if not (np.isfinite(self.thickness_um) and self.thickness_um > 0):
-            raise SampleError(f"Cannot use {label}: thickness is {self.thickness_um} um; it must be positive.")
+            raise SampleError(f"Cannot use {layer_label}: thickness is {self.thickness_um} um; it must be positive.")
 
     @property
     def areal_density(self) -> float:

@@ -11,7 +11,7 @@ from scipy.special import ndtr, ndtri
 from underpaint.errors import SampleError
 from underpaint.physics.materials import Paint, Pigment, library
 from underpaint.physics.materials.library import mix_elements
-from underpaint.physics.materials.paint import DEFAULT_BINDER, components_of, named_row
+from underpaint.physics.materials.paint import DEFAULT_BINDER, formula_fractions, material_table_row
 from underpaint.pigments.explain.known import Known
 from underpaint.units import CM_PER_UM
 
@@ -211,9 +211,9 @@ class PaintPrior:
 
     def _tabulate(self) -> None:
         """Compute the tables of compositions and densities."""
-        oil = named_row("binder", DEFAULT_BINDER)
-        oil_fractions = mix_elements(components_of(oil))
-        row = named_row("ground", self.ground)
+        oil = material_table_row("binder", DEFAULT_BINDER)
+        oil_fractions = mix_elements(formula_fractions(oil))
+        row = material_table_row("ground", self.ground)
         ground = Paint(row["pigments"], pigment_to_binder=np.inf).layer(1.0)
         pigments = [pigment for members in self.members for pigment in members]
         compositions = [oil_fractions, ground.mass_fractions, *(pigment.mass_fractions for pigment in pigments)]

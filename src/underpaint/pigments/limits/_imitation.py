@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from underpaint.physics.forward import ORDERS, SCATTER, Emission, emit, render
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Stratigraphy, library
-from underpaint.physics.materials.paint import DEFAULT_BINDER, named_row
+from underpaint.physics.materials.paint import DEFAULT_BINDER, material_table_row
 from underpaint.pigments.limits.comparison import Channels, ComparisonSettings
 
 Numbers = NDArray[np.float64]
@@ -129,7 +129,7 @@ def grid_imitation(
 ) -> GridImitation:
     """Simulate a paint on a grid of thickness, pigment fraction and ground thickness."""
     log_ranges = settings.log_ranges
-    density_ratio = library()[pigment].density / float(named_row("binder", DEFAULT_BINDER)["density"])
+    density_ratio = library()[pigment].density / float(material_table_row("binder", DEFAULT_BINDER)["density"])
     unit_nodes = [np.cos(np.pi * (np.arange(count) + 0.5) / count) for count in N_NODES]
     node_grid = np.stack([axis.ravel() for axis in np.meshgrid(*unit_nodes, indexing="ij")], axis=1)
     node_log_parameters = _log_parameters_of_unit(node_grid, log_ranges, density_ratio)

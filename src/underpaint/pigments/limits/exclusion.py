@@ -24,7 +24,7 @@ from underpaint.errors import SampleError
 from underpaint.physics.forward import Emission, counts_needed, efficiency, emit, render
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_layer, library, mix_elements
-from underpaint.physics.materials.paint import DEFAULT_BINDER, components_of, named_row
+from underpaint.physics.materials.paint import DEFAULT_BINDER, formula_fractions, material_table_row
 from underpaint.pigments.weights import PredictionSets
 
 Numbers = NDArray[np.float64]
@@ -332,8 +332,8 @@ def _paint_layer(pigment: str, thickness_um: float, burial: Burial) -> Layer:
 
 
 def _oil_layer(thickness_um: float) -> Layer:
-    row = named_row("binder", DEFAULT_BINDER)
-    return Layer(mix_elements(components_of(row)), row["density"], thickness_um, row["label"])
+    row = material_table_row("binder", DEFAULT_BINDER)
+    return Layer(mix_elements(formula_fractions(row)), row["density"], thickness_um, row["label"])
 
 
 def answer_states(
