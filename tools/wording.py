@@ -33,9 +33,7 @@ NAMES = frozenset(
 PARTS = frozenset({"asked", "feigned", "laid", "own", "said", "told"})
 """No part of a name between underscores either."""
 CEILINGS: dict[str, int] = {
-    "src/underpaint/data/maps.py": 1,
     "src/underpaint/display": 68,
-    "tests": 229,
 }
 """Hits that a folder or file may still have; all else has none."""
 EXEMPT = {"tools/wording.py", "tests/test_wording.py"}

@@ -135,7 +135,7 @@ def test_a_mirrored_painting_is_never_called_well() -> None:
 @pytest.mark.parametrize(
     "photograph", [np.full((90, 120, 3), 0.5), np.random.default_rng(0).uniform(0, 1, (90, 120, 3))]
 )
-def test_a_photograph_of_something_else_is_not_laid(photograph: NDArray[np.float64]) -> None:
+def test_a_photograph_of_another_object_is_not_registered(photograph: NDArray[np.float64]) -> None:
     _, maps = painted((40, 60), np.random.default_rng(3))
     with pytest.raises(ScanError, match="no position of it matches"):
         automatically(photograph.astype(np.float32), maps)

@@ -140,7 +140,7 @@ def test_a_pigment_without_its_line_is_called_doubtful() -> None:
 def test_words_of_the_page(text: str) -> None:
     for words in (
         "2 of 3 pigment groups were found",
-        "Members of a group that hold the same elements cannot be told apart by XRF",
+        "Members of a group that hold the same elements",
         "reads 65 eV low at Fe K",
         "Looked for and not found: copper green blue",
         "Knows no lakes.",

@@ -213,9 +213,9 @@ class QuantitySummary(NamedTuple):
     median_upper_limit: float
 
 
-def summarise_quantity(quantity: str, interval: Estimate, where: NDArray[np.bool_] | None = None) -> QuantitySummary:
-    """Return the summary of maps of a quantity, optionally only for pixels where ``where`` is true."""
-    has_result = np.isfinite(interval.value) if where is None else where & np.isfinite(interval.value)
+def summarise_quantity(quantity: str, interval: Estimate, mask: NDArray[np.bool_] | None = None) -> QuantitySummary:
+    """Return the summary of maps of a quantity, optionally only for pixels where ``mask`` is true."""
+    has_result = np.isfinite(interval.value) if mask is None else mask & np.isfinite(interval.value)
     is_known, is_upper_limit = has_result & is_determined(quantity, interval), has_result & ~(interval.low > 0)
     value, low, high = (
         _median(values[is_known if element_of(quantity) is None else has_result & ~is_upper_limit])
