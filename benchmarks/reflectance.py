@@ -45,7 +45,7 @@ from underpaint.pipeline.plan import identify
 from underpaint.reflectance import ReferenceSpectrum, ReflectanceAnswer, ReflectanceClassifier, ReflectanceLibrary, read
 from underpaint.reflectance.hypotheses import BLACK, WHITES
 from underpaint.reflectance.names import groups_of, member_of
-from underpaint.reflectance.twin import COLOURLESS, halves, panel_reflectance
+from underpaint.reflectance.twin import COLOURLESS_PIGMENTS, halves, panel_reflectance
 from underpaint.simulate import PanelSettings, make_panel, outputs_for
 
 GROUPS = tuple(group.name for group in pigments().groups)
@@ -298,7 +298,7 @@ def twin_figures(
 ) -> dict[str, Any]:
     """Return the scores of one panel; see :func:`twins`."""
     groups = answer.groups
-    tops = [set(stratigraphy.layers[0].pigments) - set(COLOURLESS) for stratigraphy in stratigraphies]
+    tops = [set(stratigraphy.layers[0].pigments) - set(COLOURLESS_PIGMENTS) for stratigraphy in stratigraphies]
     top_members = [{member_of(name) for name in top} for top in tops]
     layers = [set(stratigraphy.layers[0].pigments) for stratigraphy in stratigraphies]
     best = [answer.members[place] for place in answer.probability.argmax(axis=1)]

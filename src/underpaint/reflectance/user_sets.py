@@ -11,7 +11,7 @@ from underpaint.reflectance.library import ReflectanceLibrary, read
 
 FOLDER_VARIABLE = "UNDERPAINT_DATA"
 """Environment variable that replaces the default folder of the user's data."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 
 def sets_folder() -> Path:
@@ -50,17 +50,17 @@ def add_set(path: str | Path, name: str, *, overwrite: bool = False) -> Reflecta
     OutputError
         The name is invalid or already used, or the folder cannot be written.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME_PATTERN.fullmatch(name):
         raise OutputError(
             f"Cannot store a set called {name[:60]!r}: a name has up to 60 letters, digits, '-' and '_'. Give another "
             "name with --name."
         )
     spectra = read(path)
     folder = sets_folder()
-    target = folder / f"{name}.npz"
-    if target.exists() and not overwrite:
+    set_path = folder / f"{name}.npz"
+    if set_path.exists() and not overwrite:
         raise OutputError(
-            f"Cannot store the set {name!r}: a set of this name exists ({target}). Give another name with --name, or "
+            f"Cannot store the set {name!r}: a set of this name exists ({set_path}). Give another name with --name, or "
             "add --overwrite."
         )
     try:
@@ -70,5 +70,5 @@ def add_set(path: str | Path, name: str, *, overwrite: bool = False) -> Reflecta
             f"Cannot store the set {name!r} in {folder}: {error.strerror}. Set {FOLDER_VARIABLE} to a folder that you "
             "can write to."
         ) from error
-    spectra.save(target, overwrite=overwrite)
+    spectra.save(set_path, overwrite=overwrite)
     return spectra

@@ -29,7 +29,13 @@ from underpaint.io.results.pictures import (
     registration_of,
 )
 from underpaint.io.results.result_maps import ResultMaps
-from underpaint.reflectance.registration import Registration, automatically, by_points, telling_maps, warped
+from underpaint.reflectance.registration import (
+    Registration,
+    high_contrast_maps,
+    register_automatically,
+    register_by_points,
+    warp_to_maps,
+)
 from underpaint.runtime.files import atomic_write, write_json
 
 MOST_SIDE = 6000
@@ -162,15 +168,15 @@ class Pictures:
             raise ScanError(f"There is no picture {key} to lay over the maps. Choose one first.")
         pixels = _pixels(self.folder, files.picture, digest)
         if sent.get("automatic"):
-            registration = automatically(_shrunk(pixels), telling_maps(self.maps))
+            registration = register_automatically(_shrunk(pixels), high_contrast_maps(self.maps))
             registration = replace(registration, matrix=_enlarged(registration.matrix, pixels))
         else:
             pairs = _pairs(sent.get("points"))
-            registration = by_points([pair[:2] for pair in pairs], [pair[2:] for pair in pairs], "picture")
+            registration = register_by_points([pair[:2] for pair in pairs], [pair[2:] for pair in pairs], "picture")
         if not np.isfinite(registration.matrix).all():
             raise ScanError("Cannot lay the picture: its points lie on one line or on one another. Mark others.")
         shape = self.maps.shape
-        on_maps = warped(pixels, registration.matrix, shape, max(1, _LAID_SIDE // max(shape)))
+        on_maps = warp_to_maps(pixels, registration.matrix, shape, max(1, _LAID_SIDE // max(shape)))
         record = {
             "matrix": registration.matrix.tolist(),
             "how": registration.method,
