@@ -289,8 +289,8 @@ def _registered(
         registration = register_any_orientation(cube_components(small.channels), high_contrast_maps(maps), progress)
     except ScanError as error:
         raise ScanError(
-            f"Cannot register {cube.stored_cube.source} to the maps of {folder}. {error} For points, give a file with x and "
-            "y on the cube and column and row on the maps, in pixels, on each line: --points FILE."
+            f"Cannot register {cube.stored_cube.source} to the maps of {folder}. {error} For points, give a file with "
+            "x and y on the cube and column and row on the maps, in pixels, on each line: --points FILE."
         ) from error
     finally:
         maps.close()

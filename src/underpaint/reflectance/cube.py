@@ -1,7 +1,7 @@
-"""Open a cube of spectral images as reflectance: white and dark references, scale, faulty bands and values.
+"""Open a spectral cube as reflectance: apply references and scale, and exclude faulty bands and values.
 
-If a file does not state its scale, the scale is inferred from a sample of the pixels, with a note. If the sample leaves
-it open, the cube is refused.
+If a file does not state its scale, the scale is inferred from a sample of the pixels, with a note. A cube with an
+ambiguous scale is refused.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,27 +20,30 @@ MIN_BANDS = 6
 BLOCK_BYTES = 32 * 2**20
 """Size of one block, stored as 32-bit floats, bytes."""
 _COMPRESSED_BLOCK_FACTOR = 8
-"""Blocks of a compressed cube are larger by this factor: a chunk is decompressed again for each block it overlaps."""
+"""Blocks of a compressed cube are larger by this factor, because a chunk is decompressed again for each block that
+overlaps the chunk."""
 _MAX_SAMPLED_BYTES = 48 * 2**20
 _MAX_SAMPLE_ROWS = 32
 MAX_REFLECTANCE = 1.6
-"""Values above are gloss or an error, and become NaN."""
+"""Reflectance above this value is caused by gloss or an error, and becomes NaN."""
 MIN_REFLECTANCE = 1e-4
-"""Smaller values, also those that noise made negative, are set to this, so that their logarithm exists."""
+"""Smaller reflectance values are set to this minimum, so that their logarithm exists."""
 _MIN_NOISE = -0.2
-"""Negative values down to this are noise; values below become NaN."""
+"""Negative reflectance down to this value is considered noise. Reflectance below this value becomes NaN."""
 _SCALE_LIMITS = ((1.6, 1.0), (160.0, 100.0), (1600.0, None), (16000.0, 10000.0))
-"""Pairs of the highest value in a cube and the scale assumed up to it; None: the scale is ambiguous."""
+"""Pairs of a maximum stored value and the scale that is assumed up to this maximum; None if the scale is ambiguous."""
 _SATURATION_VALUES = (255, 1023, 4095, 16383, 65535)
-"""Highest values of cameras of 8, 10, 12, 14 and 16 bits."""
+"""Maximum values of cameras with 8, 10, 12, 14 and 16 bits."""
 _MIN_SATURATED_FRACTION = 1e-4
-"""Fraction of values at the highest one from which the camera counts as saturated."""
+"""Minimum fraction of values at the maximum value for which the camera is considered saturated."""
 _MAX_MISSING_FRACTION = 0.5
 """Fraction of missing pixels above which a band is left out."""
 _MAX_LAMP_FLATNESS = 0.15
-"""Ratio of the darkest band to the brightest, in the brightest pixels, below which they show a lamp's spectrum."""
+"""Maximum ratio of the darkest to the brightest band for which bright pixels are considered to show a lamp's
+spectrum."""
 _MAX_ROUGHNESS_RATIO = 3.0
-"""Roughness of the spectra relative to that with the bytes swapped, above which the byte order is wrong."""
+"""Maximum ratio of the roughness of the spectra to their roughness after swapping the bytes; above this ratio, the byte
+order is considered wrong."""
 _LAMP_RANGE_NM = (450.0, 900.0)
 _WAVELENGTH_TOLERANCE_NM = 1.0
 _VISIBLE_CENTRES_NM = (("red", 610.0), ("green", 550.0), ("blue", 465.0))
@@ -68,7 +71,7 @@ class ReflectanceCube:
     saturation : float or None
         Stored value at which the camera is saturated; None if it is not.
     notes : tuple of str
-        Assumptions made, and bands and values that are left out.
+        Assumptions, and bands and values that are excluded.
     """
 
     stored_cube: StoredCube
@@ -91,14 +94,15 @@ class ReflectanceCube:
         return BLOCK_BYTES if isinstance(self.stored_cube.cube, MappedCube) else _COMPRESSED_BLOCK_FACTOR * BLOCK_BYTES
 
     def read(self, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """Return the (row, column, band) reflectance of a rectangle; NaN where missing, saturated or out of range."""
+        """Return the (row, column, band) reflectance of a rectangle; NaN if missing, saturated or implausible.
+        """
         stored_values = self.stored_cube.cube.read(rows, columns)[:, :, self.bands]
         reflectance = stored_values.astype(np.float32)
         if self.stored_cube.missing is not None:
             reflectance[stored_values == self.stored_cube.missing] = np.nan
         if self.saturation is not None:
             reflectance[stored_values >= self.saturation] = np.nan
-        # margins that rectifying or stitching filled with zeros; even a dark paint has noise in some band
+        # pixels that are zero in all bands are margins of rectified or stitched images
         reflectance[(stored_values == 0).all(axis=2)] = np.nan
         if self.white is not None:
             white_values = self.white.part(rows, columns)[:, :, self.bands]
@@ -115,7 +119,7 @@ class ReflectanceCube:
 
 
 class Reference:
-    """A white or dark reference: one spectrum per column of a line scanner, one per pixel, or a single one."""
+    """A white or dark reference with one spectrum per column of a line scanner, per pixel, or for all pixels."""
 
     def __init__(self, reference_cube: StoredCube, cube: StoredCube, reference_kind: str) -> None:
         n_row, n_column = cube.shape[:2]
@@ -133,13 +137,13 @@ class Reference:
             self.note = f"{reference_kind} reference {reference_cube.source}: one spectrum"
         else:
             raise ScanError(
-                f"Cannot use the {reference_kind} reference {reference_cube.source}: it has {reference_shape[0]} rows and {reference_shape[1]} columns, the "
-                f"cube {n_row} and {n_column}. A reference has as many columns as the cube, or is a single spectrum. "
-                "Give one of the same camera and binning."
+                f"Cannot use the {reference_kind} reference {reference_cube.source}: it has {reference_shape[0]} rows "
+                f"and {reference_shape[1]} columns, the cube {n_row} and {n_column}. A reference has as many columns "
+                "as the cube, or is a single spectrum. Give one of the same camera and binning."
             )
 
     def part(self, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """Return the values of a rectangle, (1 or n_row, 1 or n_column, n_band)."""
+        """Return the reference for a rectangle of pixels, (1 or n_row, 1 or n_column, n_band)."""
         if self.values is None:
             return np.asarray(self.stored_cube.cube.read(rows, columns), dtype=np.float32)
         return self.values[:, columns] if self.values.shape[1] > 1 else self.values
@@ -162,7 +166,8 @@ def open_reflectance(
         References of the same camera: frames, which are averaged along the scan direction, or one spectrum. The white
         reference counts as a reflectance of 1. Without references the cube must hold reflectance.
     scale : float or None
-        Stored value of a reflectance of 1. If None, the file states it, or it is inferred from the values with a note.
+        Stored value of a reflectance of 1. If None, the scale is read from the file or inferred from the values with a
+        note.
 
     Raises
     ------
@@ -173,8 +178,8 @@ def open_reflectance(
     wavelength_nm = stored_cube.wavelength_nm
     if wavelength_nm is None:
         raise ScanError(
-            f"Cannot use {location}: it states no wavelengths for its {stored_cube.shape[2]} bands. Put a text file called "
-            "wavelengths.txt with one wavelength per line (nm or um) beside it."
+            f"Cannot use {location}: it states no wavelengths for its {stored_cube.shape[2]} bands. Put a text file "
+            "called wavelengths.txt with one wavelength per line (nm or um) beside it."
         )
     n_row, n_column, n_band = stored_cube.shape
     is_compressed = not isinstance(stored_cube.cube, MappedCube)
@@ -224,9 +229,9 @@ def open_reflectance(
         bands = np.delete(bands, repeated_bands)
     if bands.size < MIN_BANDS:
         raise ScanError(
-            f"Cannot use {location}: {bands.size} of its {stored_cube.shape[2]} bands are usable; {MIN_BANDS} are needed "
-            f"({'; '.join(notes[-3:]) or 'no band is left out'}). Record it again with less light, or give a cube with "
-            "more bands."
+            f"Cannot use {location}: {bands.size} of its {stored_cube.shape[2]} bands are usable; {MIN_BANDS} are "
+            f"needed ({'; '.join(notes[-3:]) or 'no band is left out'}). Record it again with less light, or give a "
+            "cube with more bands."
         )
     cube = ReflectanceCube(
         stored_cube, bands, wavelength_nm[bands], divisor, references["white"], references["dark"], saturation,
@@ -248,7 +253,7 @@ def _sample_rows(stored_cube: StoredCube) -> NDArray[Any]:
 
 
 def _check_number_format(sample: NDArray[Any], stored_cube: StoredCube) -> None:
-    """Check that the numbers have the data type and the byte order that the header states.
+    """Check that the stored values are consistent with the data type and byte order in the header.
 
     Raises
     ------
@@ -263,8 +268,8 @@ def _check_number_format(sample: NDArray[Any], stored_cube: StoredCube) -> None:
             raise ScanError(f"Cannot use {stored_cube.source}: fewer than 1 % of its values are numbers. {advice}")
         if magnitudes.size and (np.percentile(magnitudes, 95) > 1e7 or np.median(magnitudes) < 1e-12):
             raise ScanError(
-                f"Cannot use {stored_cube.source}: its values run from {magnitudes.min():.2g} to {magnitudes.max():.2g}, "
-                f"which neither reflectance nor counts do. {advice}"
+                f"Cannot use {stored_cube.source}: its values run from {magnitudes.min():.2g} to "
+                f"{magnitudes.max():.2g}, which neither reflectance nor counts do. {advice}"
             )
         return
     if dtype.kind == "i" and (sample < -0.05 * sample.max(initial=1)).mean() > 0.01:
@@ -272,7 +277,8 @@ def _check_number_format(sample: NDArray[Any], stored_cube: StoredCube) -> None:
         if valid_values.size and (valid_values < -0.05 * valid_values.max(initial=1)).mean() > 0.01:
             raise ScanError(
                 f"Cannot use {stored_cube.source}: {(valid_values < 0).mean():.0%} of its values are negative, down to "
-                f"{valid_values.min()}, which counts and reflectance are not. They are probably unsigned integers. {advice}"
+                f"{valid_values.min()}, which counts and reflectance are not. They are probably unsigned integers. "
+                f"{advice}"
             )
     if dtype.itemsize > 1 and _roughness(sample) > _MAX_ROUGHNESS_RATIO * _roughness(sample.byteswap()):
         raise ScanError(
@@ -282,7 +288,7 @@ def _check_number_format(sample: NDArray[Any], stored_cube: StoredCube) -> None:
 
 
 def _roughness(sample: NDArray[Any]) -> float:
-    """Return the mean difference of neighbouring bands, as a multiple of the standard deviation of all values."""
+    """Return the mean absolute difference of neighbouring bands divided by the standard deviation of all values."""
     sample_values = sample.astype(np.float64)
     standard_deviation = sample_values.std()
     return float(np.abs(np.diff(sample_values, axis=1)).mean() / standard_deviation) if standard_deviation > 0 else 0.0
@@ -333,9 +339,10 @@ def _reflectance_scale(
             f"{saturation:g}, where the camera is saturated" if saturation is not None else f"{typical_maximum:.4g}"
         )
         raise ScanError(
-            f"Cannot use {stored_cube.source} as reflectance: its values go up to {max_value_text}; reflectance is stored as 0 to "
-            "1, 0 to 100 per cent, or 0 to 10000. If the values are counts, give the references (--white FILE --dark "
-            "FILE); if they are scaled reflectance, give the value of a reflectance of 1 (--scale VALUE)."
+            f"Cannot use {stored_cube.source} as reflectance: its values go up to {max_value_text}; reflectance is "
+            "stored as 0 to 1, 0 to 100 per cent, or 0 to 10000. If the values are counts, give the references "
+            "(--white FILE --dark FILE); if they are scaled reflectance, give the value of a reflectance of 1 "
+            "(--scale VALUE)."
         )
     note = (
         f"the scale is not stated; {assumed_scale:g} is taken as a reflectance of 1, so that the brightest pixels have "
@@ -346,7 +353,7 @@ def _reflectance_scale(
 
 
 def _is_lamp(sample_values: NDArray[np.float32], stored_cube: StoredCube) -> bool:
-    """Return whether the brightest pixels show the spectrum of lamp and sensor, and so are counts."""
+    """Return whether the brightest pixels show the spectrum of lamp and sensor, so that the values are counts."""
     wavelength_nm = stored_cube.wavelength_nm
     if wavelength_nm is None:
         return False
@@ -366,12 +373,12 @@ def _bad_bands(
     saturation: float | None,
     notes: list[str],
 ) -> NDArray[np.bool_]:
-    """Return which bands are unusable, (n_band,) booleans; the reasons are appended to ``notes``.
+    """Return an (n_band,) boolean array that is true for unusable bands; the reasons are appended to ``notes``.
 
     Raises
     ------
     ScanError
-        The white reference is not brighter than the dark one, or it is saturated in all bands.
+        The white reference is not brighter than the dark reference, or is saturated in all bands.
     """
     faults = [(stored_cube.bad_band, "are marked as bad in the file")]
     faults.append(
@@ -386,16 +393,16 @@ def _bad_bands(
         white_signal = np.median(white_values - dark_values, axis=(0, 1))
         if white_signal.max() <= 0:
             raise ScanError(
-                f"Cannot use the white reference {white.stored_cube.source}: it is not brighter than the dark reference. "
-                "Perhaps the two are exchanged: give the bright one with --white."
+                f"Cannot use the white reference {white.stored_cube.source}: it is not brighter than the dark "
+                "reference. Perhaps the two are exchanged: give the bright one with --white."
             )
         faults.append((white_signal <= 0.002 * white_signal.max(), "have no light in the white reference"))
         if saturation is not None:
             is_saturated = (white_values >= 0.99 * saturation).mean(axis=(0, 1)) > 0.1
             if is_saturated.all():
                 raise ScanError(
-                    f"Cannot use the white reference {white.stored_cube.source}: it is saturated at {saturation:g} in all "
-                    "bands. Record it again with less exposure."
+                    f"Cannot use the white reference {white.stored_cube.source}: it is saturated at {saturation:g} in "
+                    "all bands. Record it again with less exposure."
                 )
             faults.append((is_saturated, "are saturated in the white reference"))
     is_unusable = np.zeros(stored_cube.shape[2], dtype=bool)
@@ -431,25 +438,26 @@ def _check_reflectance_range(cube: ReflectanceCube) -> None:
     if is_valid.mean() < 0.1 or np.nanmax(reflectance) < 1e-3:
         raise ScanError(
             f"Cannot use {cube.stored_cube.source}: {1 - is_valid.mean():.0%} of its reflectance values are missing or "
-            f"outside 0 to {MAX_REFLECTANCE:g}, and the highest other value is {np.nanmax(reflectance, initial=0.0):.2g}. "
-            "Use references of the same camera, exposure and lamp, or correct --scale."
+            f"outside 0 to {MAX_REFLECTANCE:g}, and the highest other value is "
+            f"{np.nanmax(reflectance, initial=0.0):.2g}. Use references of the same camera, exposure and lamp, or "
+            "correct --scale."
         )
 
 
 def _check_reference(reference_cube: StoredCube, cube: StoredCube, reference_kind: str) -> None:
     if reference_cube.shape[2] != cube.shape[2]:
         raise ScanError(
-            f"Cannot use the {reference_kind} reference {reference_cube.source}: it has {reference_cube.shape[2]} bands, the cube "
-            f"{cube.shape[2]}. Give one of the same camera and binning."
+            f"Cannot use the {reference_kind} reference {reference_cube.source}: it has {reference_cube.shape[2]} "
+            f"bands, the cube {cube.shape[2]}. Give one of the same camera and binning."
         )
     if reference_cube.wavelength_nm is None or cube.wavelength_nm is None:
         return
     difference_nm = float(np.abs(reference_cube.wavelength_nm - cube.wavelength_nm).max())
     if difference_nm > _WAVELENGTH_TOLERANCE_NM:
         raise ScanError(
-            f"Cannot use the {reference_kind} reference {reference_cube.source}: its wavelengths differ from the cube's by up to "
-            f"{difference_nm:.1f} nm; {_WAVELENGTH_TOLERANCE_NM:g} nm are allowed. Give one of the same camera and "
-            "binning."
+            f"Cannot use the {reference_kind} reference {reference_cube.source}: its wavelengths differ from the "
+            f"cube's by up to {difference_nm:.1f} nm; {_WAVELENGTH_TOLERANCE_NM:g} nm are allowed. Give one of the "
+            "same camera and binning."
         )
 
 
@@ -466,7 +474,7 @@ def _mean_over_rows(reference_cube: StoredCube) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Overview:
-    """A cube reduced to a small picture.
+    """A small picture of a cube.
 
     Parameters
     ----------
@@ -484,7 +492,7 @@ class Overview:
 
 
 def reduce_cube(cube: ReflectanceCube, progress: Callable[[str, int, int], None] | None = None) -> Overview:
-    """Read a cube once and reduce it to a small picture by averaging pixels."""
+    """Return a small picture of a cube, computed by averaging pixels in one pass."""
     n_row, n_column, n_band = cube.shape
     pixel_side = max(1, -(-max(n_row, n_column) // OVERVIEW_SIDE))
     band_groups = np.array_split(np.arange(n_band), min(_N_OVERVIEW_CHANNELS, n_band))

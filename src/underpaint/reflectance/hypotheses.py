@@ -1,4 +1,4 @@
-"""Hypotheses on the surface paint: sets of members, their spectra predicted by Kubelka-Munk, and their prior."""
+"""Hypotheses on the composition of the surface paint, with predicted spectra and prior probabilities."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -22,59 +22,61 @@ Floats = NDArray[np.float64]
 Matrix = NDArray[np.float32]
 
 BLACK = "carbon_black"
-"""Member that darkens other colours. In a mixture with it the other member is the main pigment."""
+"""Member that darkens other colours. In a mixture with black, the other member is the main pigment."""
 WHITES = {"lead_white", "zinc_white", "titanium_white", "barium_white", "chalk"}
 WHITE_GROUPS = ("lead_pigment", "zinc_pigment", "titanium_pigment", "calcium_white", "barium_pigment")
-"""XRF groups with a white pigment; reflectance cannot tell one white from another."""
+"""XRF groups with a white pigment. White pigments are indistinguishable by reflectance."""
 WHITE_K_OVER_S = 0.2
-"""A member is a white if its K/S as an opaque paint is below this in nine tenths of the bands."""
+"""A member is considered white if the K/S of its opaque paint is below this value in 90 % of the bands."""
 TINT_FACTORS = (0.5, 0.2, 0.08, 0.03, 0.01)
-"""Factors of K/S by which white dilutes a paint, one predicted spectrum each."""
+"""Factors that reduce the K/S of a paint diluted with white; one spectrum is predicted for each factor."""
 BLACK_SHARES = (0.15, 0.4)
-"""Fractions of the absorption due to black in a mixture with it."""
+"""Fractions of the absorption of a mixture that are due to black."""
 DARK_PERCENT = 90.0
 """Percentile of K/S over the bands that represents the darkest bands."""
 PAIR_SHARES = ((0.75, 0.25),)
-"""Fractions of the absorption due to the main and to the other member of a pair."""
+"""Fractions of the absorption of a pair that are due to the main and the second member."""
 PAIR_TINT_FACTORS = (1.0, 0.3, 0.08)
-"""Factors of K/S by which white dilutes a mixture."""
+"""Factors that reduce the K/S of a mixture diluted with white."""
 PRIOR_PAIR, PRIOR_BLACK = 0.2, 0.1
-"""Prior probability that a paint holds two coloured members; that it holds one member and black."""
+"""Prior probabilities that a paint contains two coloured members, and that a paint contains one member and black."""
 PRIOR_TRIPLE = 0.2
-"""Prior probability of three members, used only if XRF gives the groups."""
+"""Prior probability of three members, which is used only with group probabilities of XRF."""
 TRIPLE_SHARES = ((0.6, 0.2, 0.2), (0.4, 0.3, 0.3))
-"""Fractions of the absorption due to each member of a triple."""
+"""Fractions of the absorption of a mixture that are due to each of its three members."""
 MAX_TRIPLE_MEMBERS, DETECTION_PROBABILITY = 20, 0.2
-"""Number of members that are combined to triples; probability above which XRF counts as having detected a group."""
+"""Maximum number of members that are combined in threes, and minimum probability of a group detected by XRF."""
 PRIOR_TINTED = 0.5
-"""Prior probability that a paint of one coloured member holds white."""
+"""Prior probability that a paint with one coloured member contains white."""
 MAX_GLOSS = 0.03
-"""Maximum specular reflectance that is subtracted from a measured spectrum before its K/S is computed."""
+"""Maximum specular reflectance that is subtracted from a measured spectrum before computing K/S."""
 PREDICTED_GLOSS = 0.02
 """Specular reflectance that is added to a predicted spectrum."""
 PRIOR_BELOW, PRIOR_MIXED_IN = 0.1, 0.2
-"""Prior probability that a group detected by XRF lies only below the surface; that a further pigment of the surface
-paint brings it."""
+"""Prior probabilities that a group detected by XRF is only below the surface, and that the group belongs to an
+additional pigment of the surface paint."""
 PRIOR_WHITE_BELOW, PRIOR_WHITE_MIXED_IN = 0.5, 0.5
-"""The same for groups with a white, which grounds and most paints contain."""
+"""Prior probabilities like ``PRIOR_BELOW`` and ``PRIOR_MIXED_IN`` for groups with a white pigment, which grounds and
+most paints contain."""
 PRIOR_UNKNOWN_HAS_GROUP = 0.3
 """Prior probability that a pigment outside the library belongs to a group detected by XRF."""
 PRIOR_MINOR = 0.2
-"""Prior probability that a group which XRF places at the surface is too dilute to change the colour."""
+"""Prior probability that a group at the surface according to XRF is too dilute to change the colour."""
 BELOW_PROBABILITY_LIMITS = (0.02, 0.98)
-"""Limits of XRF's probability that a group lies only below the surface; more extreme values are overconfident."""
+"""Limits to which XRF's probability that a group is only below the surface is clipped, because more extreme values are
+overconfident."""
 UNREPORTED_PROBABILITY = 0.1
 """Prior probability of a group for which XRF gives no probability."""
 MIN_GROUP_PROBABILITY = 0.01
-"""Lower limit of XRF's group probabilities: the chance that XRF misses a group at the surface."""
+"""Lower limit of XRF's group probabilities, equal to the probability that XRF misses a group at the surface."""
 
 
 class Hypotheses:
     """Sets of members with their predicted spectra and their XRF groups.
 
-    A *class* is a composition with its own predicted spectra: one member pure, with white or with black, or a mixture
-    of two or three members. A *hypothesis* is a class with one choice of XRF groups, because a member may stand for
-    pigments of different groups (a lake with tin, or without).
+    A *class* is a composition with its predicted spectra. It contains one member alone, one member with white or black,
+    or two or three members. A *hypothesis* is a class with one combination of XRF groups, because a member may comprise
+    pigments of different groups, such as lakes with and without tin.
 
     Parameters
     ----------
@@ -85,7 +87,7 @@ class Hypotheses:
     main_member : (n,) int array
         Index of the member that gives each spectrum its colour.
     companion : (n,) array of str
-        What each paint holds besides: "" for a pure paint, ``white`` or ``black``.
+        Second component of each paint: "" for a pure paint, ``white`` or ``black``.
 
     Attributes
     ----------
@@ -102,7 +104,7 @@ class Hypotheses:
     groups : tuple of str
         All XRF groups of the members.
     needs : (n_hypothesis, n_group) array
-        1 for each group that the members of a hypothesis bring, otherwise 0.
+        1 for each group of the members of a hypothesis, otherwise 0.
     shows : (n_group, n_member) array
         1 for each member that has a pigment of the group, otherwise 0.
     by_main : list of int array
@@ -178,7 +180,7 @@ class Hypotheses:
                     if darkened_members
                     else k_over_s_shape[:0]
                 )
-                # in a mixture of white and black only the black absorbs
+                # in a mixture of white and black, only the black absorbs
                 k_over_s_level = np.where(
                     is_white[darkened_members], mean_k_over_s[black_index], mean_k_over_s[darkened_members]
                 )
@@ -195,7 +197,7 @@ class Hypotheses:
         self.spectra, self.class_of = np.concatenate(spectra), np.concatenate(spectrum_classes).astype(np.int64)
         self._shape, self._strength, self.n_single = k_over_s_shape, mean_k_over_s, 0
         self._darkest = np.where(is_white, 0.0, np.nanpercentile(typical_k_over_s, DARK_PERCENT, axis=1))
-        # mixtures are made of members that at least one palette names
+        # mixtures are made of members that are in at least one palette
         self.mixed = tuple(member for member in coloured_members if members[member] in _palette_counts())
         self._set_companion_classes(
             tinted_class, darkened_members, first_darkened_class, black_index, np.flatnonzero(is_white)
@@ -204,15 +206,15 @@ class Hypotheses:
         self.n_single = len(self.of_class)
 
     def with_mixtures(self, paired: Sequence[int], tripled: Sequence[int], *, with_xrf: bool) -> "Hypotheses":
-        """Return these hypotheses extended by mixtures; its ``spectra`` are those of the mixtures only.
+        """Return these hypotheses extended by mixtures; ``spectra`` of the result contains only mixtures.
 
         Parameters
         ----------
         paired, tripled : sequence of int
             Indices of the members that are mixed in pairs and in triples.
         with_xrf : bool
-            Whether XRF gives group probabilities. If so, the prior of a second or third member is relative to the
-            members of the same group, otherwise to all members.
+            Whether XRF gives group probabilities. The prior of a second or third member is relative to the members of
+            the same group if true, otherwise to all members.
         """
         group_prior = self.shows @ self._base
         further_member_prior = self._base.copy()
@@ -235,7 +237,7 @@ class Hypotheses:
                 )
             ]
             if n_component == 3:
-                # each further member must bring another group: no triples of three earths
+                # each additional member must have another group, which excludes triples of three earths
                 member_sets = [
                     member_set for member_set in member_sets if (self.shows[:, list(member_set)].sum(axis=1) <= 1).all()
                 ]
@@ -268,17 +270,17 @@ class Hypotheses:
         return extended_hypotheses
 
     def set_companions(self, companion_class: NDArray[np.int64]) -> None:
-        """Set the (n_member, n_member) class of each pair of main and second member; -1 if there is none."""
+        """Set the (n_member, n_member) classes of pairs of main and second member; -1 for pairs without a class."""
         self._with = companion_class
 
     def choose_mixtures(
         self, group_probability: Floats, groups: tuple[str, ...]
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the members to mix in pairs and those to mix in triples, for XRF probabilities of shape (n, n_group).
+        """Return the indices of the members to mix in pairs and in triples, given (n, n_group) XRF probabilities.
 
-        Pairs are made of the members whose groups XRF detects in any of the pixels and of those that XRF cannot detect.
-        Triples are made of the :data:`MAX_TRIPLE_MEMBERS` most common detected members. Other members would have a
-        negligible posterior in all pixels.
+        Pairs are made of members whose groups XRF detects in any pixel and of members that XRF cannot detect. Triples
+        are made of the :data:`MAX_TRIPLE_MEMBERS` most common detected members. The posterior of all other members
+        would be negligible in all pixels.
         """
         max_group_probability = {
             group: float(np.nanmax(np.nan_to_num(group_probability[:, column]))) for column, group in enumerate(groups)
@@ -298,7 +300,7 @@ class Hypotheses:
     def expand_groups(
         self, compositions: list[tuple[int, tuple[int, ...], float]], class_shares: list[dict[int, float]]
     ) -> None:
-        """Make one hypothesis for each class and choice of groups.
+        """Create one hypothesis for each class and combination of groups.
 
         Parameters
         ----------
@@ -359,7 +361,7 @@ class Hypotheses:
         black_index: int,
         white_members: NDArray[np.int64],
     ) -> None:
-        """Set the class of each member with a second one (-1 if none exists), and the classes of each member alone."""
+        """Set the class of each pair of members (-1 if none exists) and the classes of each member alone."""
         n_member = len(self.members)
         self._with = np.full((n_member, n_member), -1)
         for member, class_index in tinted_class.items():
@@ -407,9 +409,10 @@ class Hypotheses:
 
         Notes
         -----
-        A member at the surface requires its XRF groups. Any other group that XRF detects is either below the surface
-        or brought by a further pigment of the surface paint. A further pigment is plausible as far as it would not have
-        changed the colour, which is measured by the likelihood of the main member with it relative to without it.
+        A member at the surface requires its XRF groups. Any other group that XRF detects is either below the surface or
+        belongs to an additional pigment of the surface paint. The probability of an additional pigment is proportional
+        to the likelihood ratio of the main member with and without this pigment, because an additional pigment that
+        changes the colour is implausible.
         """
         n = likelihood.shape[1]
         tempered_likelihood = np.float32(temperature) * likelihood
@@ -430,10 +433,11 @@ class Hypotheses:
             np.where(is_placed, below_probability, self._below),
             np.where(is_placed, 1.0 - below_probability, np.float32(1.0)),
         )
-        # if XRF itself places a group at the surface, the prior of a further pigment does not apply
+        # if XRF gives the depth of a group, the prior of an additional pigment does not apply
         mixed_in_probability = np.where(is_placed, np.float32(1.0), self._mixed_in)
         minor_probability = np.where(is_placed, np.float32(PRIOR_MINOR), np.float32(0.0))
-        # a group without an XRF probability is unlikely; in a pixel without any, only reflectance is used
+        # a group without an XRF probability is unlikely; in pixels without any XRF probability, only reflectance is
+        # used
         p = np.clip(
             np.where(is_known, p, np.where(is_known.any(axis=0), UNREPORTED_PROBABILITY, 1.0)),
             MIN_GROUP_PROBABILITY,
@@ -441,7 +445,8 @@ class Hypotheses:
         )
         log_p = np.log(p)
         log_needed_probability = log_p + np.log(surface_probability_if_present)
-        # weight of each member as the source of a group: prior times the probability that all its groups are present
+        # weight of each member as the source of a group: prior times the probability that all groups of the member are
+        # present
         member_weight = np.stack(
             [
                 member_prior * np.exp(self._best_log_probability(name, log_p))
@@ -494,16 +499,17 @@ class Hypotheses:
         )
 
     def palest_tint(self, group: str) -> float:
-        """Return the highest K/S, over the members of a group, of the palest predicted tint of each.
+        """Return the maximum, over the members of a group, of the K/S of the member's palest predicted tint.
 
-        A surface with a lower K/S may contain the group, as a tint paler than all predicted ones.
+        A surface with a lower K/S may contain the group in a tint paler than all predicted tints.
         """
         return float(min(TINT_FACTORS) * (self.shows[self.groups.index(group)] * self._darkest).max())
 
     def _best_log_probability(self, name: str, log_p: Matrix) -> Matrix:
         """Return the log probability that all groups of a member are present, for the most probable of its pigments.
 
-        Minus infinity if each of its pigments has a group with a probability below :data:`DETECTION_PROBABILITY`.
+        The result is minus infinity if each pigment of the member has a group with a probability below
+        :data:`DETECTION_PROBABILITY`.
         """
         log_probabilities = []
         for group_set in groups_of(name):
@@ -515,7 +521,7 @@ class Hypotheses:
 
 @dataclass(frozen=True, eq=False)
 class JointPosterior:
-    """Unnormalised log posterior of each hypothesis, with the terms needed for presence and hidden groups.
+    """Unnormalised log posterior of each hypothesis, with terms for the presence of members and the depth of groups.
 
     Parameters
     ----------
@@ -528,13 +534,13 @@ class JointPosterior:
     probability : (n_group, n) array or None
         Probability of XRF for each group of the hypotheses.
     companion_probabilities : list of (n_group, n) array
-        For each main member, the probability that a detected group is brought by a further pigment of the surface.
+        For each main member, the probability that a detected group belongs to an additional pigment of the surface.
     active_members : (n_active,) int array or None
         Indices of the members of groups that XRF detects.
     companion_weights : list of (n_active, n) array
-        For each main member, the weight of each active member as that further pigment.
+        For each main member, the weight of each active member as additional pigment.
     unknown_probability : (n_group, n) array or None
-        Probability that a pigment outside the library brings a detected group.
+        Probability that a detected group belongs to a pigment outside the library.
     """
 
     hypotheses: Hypotheses
@@ -578,12 +584,12 @@ class JointPosterior:
 
 
 def gloss_of(reflectance: Floats) -> Floats:
-    """Return the specular reflectance in each measured spectrum, (n, 1), limited by its darkest band."""
+    """Return the specular reflectance of each spectrum, (n, 1), limited by the reflectance of its darkest band."""
     return np.asarray(np.clip(np.minimum(MAX_GLOSS, 0.8 * np.nanmin(reflectance, axis=1, keepdims=True)), 0.0, None))
 
 
 def pixel_strength(reflectance: Floats) -> Floats:
-    """Return the K/S of (n, n_band) measured spectra in their darkest bands; see :meth:`Hypotheses.palest_tint`."""
+    """Return the K/S of (n, n_band) spectra in the darkest bands of each, for :meth:`Hypotheses.palest_tint`."""
     return np.asarray(
         np.percentile(
             k_over_s_from_reflectance(internal_reflectance(reflectance, PREDICTED_GLOSS)), DARK_PERCENT, axis=1
@@ -611,6 +617,6 @@ def _palette_counts() -> dict[str, int]:
 
 
 def commonness(members: tuple[str, ...]) -> Floats:
-    """Return the prior of the members, proportional to sqrt(1 + n), where n palettes contain the member."""
+    """Return the prior of each member, proportional to sqrt(1 + n) for a member that is in n palettes."""
     member_weight = np.sqrt(np.asarray([1.0 + _palette_counts().get(name, 0) for name in members]))
     return np.asarray(member_weight / member_weight.sum())

@@ -1,6 +1,6 @@
-"""Kubelka-Munk: reflectance of paint films from absorption K and scattering S, and back.
+"""Kubelka-Munk model: reflectance of paint films from absorption K and scattering S, and its inverse.
 
-For a film, K and S are products with the film thickness, without unit. For an opaque paint only the ratio K/S matters.
+For a film, K and S are multiplied by the thickness and have no unit. For an opaque paint, only the ratio K/S matters.
 Kubelka, P. (1948), J. Opt. Soc. Am. 38, 448; surface correction: Saunderson, J. L. (1942), J. Opt. Soc. Am. 32, 727.
 """
 
@@ -13,7 +13,7 @@ SURFACE_REFLECTION = 0.04
 INTERNAL_REFLECTION = 0.6
 """Fraction of diffuse light that the boundary reflects back into the paint (refractive index 1.5)."""
 MIN_REFLECTANCE, MAX_REFLECTANCE = 1e-3, 0.995
-"""Limits to which reflectance is clipped before K/S is computed: outside, K/S is noise."""
+"""Limits to which reflectance is clipped before computing K/S, because K/S is noise outside them."""
 
 
 def k_over_s_from_reflectance(reflectance: ArrayLike) -> Spectra:
@@ -25,7 +25,7 @@ def k_over_s_from_reflectance(reflectance: ArrayLike) -> Spectra:
 def reflectance_from_k_over_s(absorption_over_scattering: ArrayLike) -> Spectra:
     """Return the reflectance of an opaque paint from its K/S; the inverse of :func:`k_over_s_from_reflectance`."""
     k_over_s = np.asarray(absorption_over_scattering, dtype=np.float64)
-    # 1 + q - sqrt(q (q + 2)), written without the cancellation at large q
+    # equal to 1 + q - sqrt(q (q + 2)) with q = K/S, but without cancellation at large q
     return np.asarray(1.0 / (1.0 + k_over_s + np.sqrt(k_over_s * (k_over_s + 2.0))))
 
 
@@ -63,13 +63,13 @@ def film_optics(reflectance: Spectra, backing: Spectra) -> tuple[Spectra, Spectr
     Returns
     -------
     absorption, scattering : (n_band,) array
-        NaN in bands where the film is opaque, so that the backing does not show through, and where the values
-        contradict the model.
+        NaN in bands in which the film is opaque or the values contradict the model.
 
     Notes
     -----
-    With ``a = 1 + K/S``, ``b = sqrt(a^2 - 1)`` and ``c = b coth(b S)``, a film's reflectance R on a backing B obeys
-    ``a (R + B) + c (R - B) = 1 + R B``. This is linear in a and c, which are fitted by least squares over the backings.
+    With ``a = 1 + K/S``, ``b = sqrt(a^2 - 1)`` and ``c = b coth(b S)``, a film's reflectance R on a backing B obeys ``a
+    (R + B) + c (R - B) = 1 + R B``. The equation is linear in a and c, which are fitted by least squares over the
+    backings.
     """
     reflectance_sum, reflectance_difference, right_side = (
         reflectance + backing,
@@ -95,15 +95,15 @@ def film_optics(reflectance: Spectra, backing: Spectra) -> tuple[Spectra, Spectr
 
 
 def internal_reflectance(reflectance: ArrayLike, specular: ArrayLike = SURFACE_REFLECTION) -> Spectra:
-    """Return the reflectance below the boundary to the air, computed from the measured reflectance.
+    """Return the reflectance of the paint below its boundary to air, computed from the measured reflectance.
 
     Parameters
     ----------
     reflectance : array
         Measured reflectance, a fraction.
     specular : float or array
-        Specular reflectance of the boundary that reaches the detector: ``SURFACE_REFLECTION`` for an instrument that includes the
-        specular component, 0 for one that excludes it.
+        Specular reflectance of the boundary in the measurement: ``SURFACE_REFLECTION`` for an instrument that includes
+        the specular component, 0 for an instrument that excludes this component.
     """
     without_specular = np.maximum(np.asarray(reflectance, dtype=np.float64) - np.asarray(specular), MIN_REFLECTANCE)
     return np.asarray(
@@ -113,7 +113,7 @@ def internal_reflectance(reflectance: ArrayLike, specular: ArrayLike = SURFACE_R
 
 
 def measured_reflectance(reflectance: ArrayLike, specular: ArrayLike = SURFACE_REFLECTION) -> Spectra:
-    """Return the measured reflectance for a reflectance below the boundary; the inverse of :func:`internal_reflectance`."""
+    """Return the measured reflectance of a paint; the inverse of :func:`internal_reflectance`."""
     internal = np.asarray(reflectance, dtype=np.float64)
     return np.asarray(
         np.asarray(specular)

@@ -35,8 +35,9 @@ class ReferenceSpectrum:
     name : str
         Name in the source.
     pigment : str
-        Key in the pigment library (:func:`underpaint.physics.materials.library`). For a mixture, the pigment that
-        gives it its colour. "" if the spectrum is of no pigment of the library; it then only widens "none of these".
+        Key in the pigment library (:func:`underpaint.physics.materials.library`). For a mixture, the pigment that gives
+        the colour. "" if the spectrum is of no pigment of the library; such a spectrum counts for the answer "none of
+        these".
     wavelength_nm : (n_band,) array
         Increasing.
     reflectance : (n_band,) array
@@ -50,10 +51,10 @@ class ReferenceSpectrum:
     medium : str
         Binder or "powder"; "" if unknown.
     shares : mapping of str to float
-        Mass fraction of each pigment in the dry paint. A single entry if the source states no mixture.
+        Mass fraction of each pigment in the dry paint; a single entry if the source states no mixture.
     absorption, scattering : (n_band,) array or None
         Kubelka-Munk K and S times the film thickness, if the film was measured on two or more backings; NaN in bands
-        where it is opaque.
+        where the film is opaque.
     """
 
     name: str
@@ -71,7 +72,7 @@ class ReferenceSpectrum:
 
     @property
     def member(self) -> str:
-        """The member of the pigment (:func:`underpaint.reflectance.names.member_of`); "" for background."""
+        """Member of the pigment (:func:`underpaint.reflectance.names.member_of`); "" without a known pigment."""
         return member_of(self.pigment) if self.pigment else ""
 
     @property
@@ -88,7 +89,7 @@ class ReflectanceLibrary:
     ----------
     spectra : tuple of ReferenceSpectrum
     notes : tuple of str
-        Changes made on reading a file: scaling, sorting, spectra left out.
+        Changes made while reading a file: scaling, sorting, excluded spectra.
 
     Examples
     --------
@@ -108,12 +109,12 @@ class ReflectanceLibrary:
 
     @cached_property
     def members(self) -> tuple[str, ...]:
-        """The members that have at least one pure spectrum, sorted by name."""
+        """Members that have at least one pure spectrum, sorted by name."""
         return tuple(sorted({spectrum.member for spectrum in self.spectra if spectrum.member and spectrum.pure}))
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Citations with their licences, without repetitions."""
+        """Citations of the sources with their licences, without duplicates."""
         return tuple(
             dict.fromkeys(f"{spectrum.source} ({spectrum.licence})" for spectrum in self.spectra if spectrum.source)
         )
@@ -126,7 +127,7 @@ class ReflectanceLibrary:
         )
 
     def with_spectra(self, more: "ReflectanceLibrary | Sequence[ReferenceSpectrum]") -> "ReflectanceLibrary":
-        """Return a library with further spectra appended; the notes are joined."""
+        """Return a library with additional spectra and the notes of both."""
         added_library = more if isinstance(more, ReflectanceLibrary) else ReflectanceLibrary(tuple(more))
         return ReflectanceLibrary((*self.spectra, *added_library.spectra), (*self.notes, *added_library.notes))
 
@@ -170,7 +171,7 @@ class ReflectanceLibrary:
 
 @lru_cache(maxsize=1)
 def builtin() -> ReflectanceLibrary:
-    """Return the library of the package; ``docs/explanations/reflectance.md`` lists its sources."""
+    """Return the library included in the package; ``docs/explanations/reflectance.md`` lists the sources."""
     packed_bytes = (files("underpaint.reflectance") / "data" / "library.npz").read_bytes()
     return _unpack(packed_bytes, "the library of the package")
 
@@ -178,17 +179,17 @@ def builtin() -> ReflectanceLibrary:
 def read(path: str | Path) -> ReflectanceLibrary:
     """Read a library from a CSV file, an ENVI spectral library or a file of :meth:`ReflectanceLibrary.save`.
 
-    A CSV file holds one spectrum per column (first column: wavelengths, first row: names) or per row (first row:
-    wavelengths, first column: names). Wavelengths may be in nm, um or cm-1 and in any order; reflectance may be a
-    fraction or per cent. Conversions are listed in ``notes``. The name of a spectrum decides its pigment
-    (:func:`underpaint.reflectance.names.pigment_of`); "azurite + lead white" is a mixture of unknown shares, taken as
-    equal. Each spectrum counts as a separate patch, except that names of
-    the form ``patch#shade`` with the same ``patch`` belong together.
+    A CSV file contains one spectrum per column, with the wavelengths in the first column and the names in the first
+    row, or the transposed table. Wavelengths may be in nm, um or cm-1 and in any order; reflectance may be a fraction
+    or per cent. Conversions are listed in ``notes``. The pigment is determined from the name of the spectrum
+    (:func:`underpaint.reflectance.names.pigment_of`). A name such as "azurite + lead white" denotes a mixture, for
+    which equal mass fractions are assumed. Each spectrum counts as a separate patch, but names ``patch#shade`` with the
+    same ``patch`` belong to one patch.
 
     Raises
     ------
     ScanError
-        The file cannot be read, has none of these formats, or holds no usable spectrum.
+        The file cannot be read, has none of these formats, or contains no usable spectrum.
     """
     path = Path(path)
     if path.suffix.lower() == ".npz":
@@ -222,8 +223,8 @@ def read(path: str | Path) -> ReflectanceLibrary:
         )
     if not spectra:
         raise ScanError(
-            f"Cannot use {path}: none of its {len(spectra_table.names)} spectra has two usable values; reflectance is stored "
-            "as 0 to 1, 0 to 100 per cent, or 0 to 10,000. Correct the file."
+            f"Cannot use {path}: none of its {len(spectra_table.names)} spectra has two usable values; reflectance is "
+            "stored as 0 to 1, 0 to 100 per cent, or 0 to 10,000. Correct the file."
         )
     notes = spectra_table.notes
     if background_names:
@@ -272,8 +273,9 @@ def _unpack(packed_bytes: bytes, source_label: str) -> ReflectanceLibrary:
                 grid_number += 1
     except (KeyError, ValueError, IndexError, TypeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise ScanError(
-            f"Cannot read {source_label}: it is not a reflectance library ({type(error).__name__}: {str(error)[:100]}). Give "
-            "a file written by `ReflectanceLibrary.save`, a CSV table or an ENVI spectral library."
+            f"Cannot read {source_label}: it is not a reflectance library ({type(error).__name__}: "
+            f"{str(error)[:100]}). Give a file written by `ReflectanceLibrary.save`, a CSV table or an ENVI spectral "
+            "library."
         ) from error
     if any(spectrum is None for spectrum in spectra):
         raise ScanError(f"Cannot read {source_label}: it is incomplete. Copy or save it again.")

@@ -1,4 +1,4 @@
-"""Map the names of measured spectra to pigments, and pigments to members that reflectance can tell apart."""
+"""Map the names of measured spectra to pigments, and pigments to members that reflectance can distinguish."""
 
 import re
 import tomllib
@@ -36,14 +36,14 @@ def member_of(pigment: str) -> str:
 
 
 def pigments_of(member: str) -> tuple[str, ...]:
-    """Return the pigments that share the reflectance of a member; the member is named after the first."""
+    """Return the pigments that have the reflectance of a member, first the one after which the member is named."""
     return (member, *name_table()["members"].get(member, ()))
 
 
 def groups_of(member: str) -> tuple[frozenset[str], ...]:
-    """Return the XRF groups of each pigment of a member, one set per distinct combination.
+    """Return the distinct sets of XRF groups of the pigments of a member.
 
-    The set is empty for a pigment that XRF cannot detect, and for a member that the pigment library does not contain.
+    The set is empty for a pigment that XRF cannot detect and for a member that is not in the pigment library.
     """
     pigment_library = library()
     group_sets = [frozenset(pigment_library[name].groups) for name in pigments_of(member) if name in pigment_library]
@@ -53,9 +53,9 @@ def groups_of(member: str) -> tuple[frozenset[str], ...]:
 def pigment_of(name: str) -> str:
     """Return the pigment that the name of a measured spectrum refers to; "" if none is recognised.
 
-    Four rules are tried in this order. The name is a name or synonym of the pigment library; the name contains a
-    phrase listed in ``names.toml``; the name contains a name of the pigment library (the longest such name counts); the
-    name contains a Colour Index name (PB29) whose pigments are of one member.
+    The name is compared with the names and synonyms of the pigment library first. If none is equal, the name may
+    contain a phrase listed in ``names.toml``, or a name of the pigment library, of which the longest counts. Finally,
+    the name may contain a Colour Index name (PB29) whose pigments all belong to one member.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def pigment_of(name: str) -> str:
 
 
 def pigments_in(name: str) -> tuple[str, ...]:
-    """Return the pigments in the name of a mixture, as in "azurite + lead white", one for each member.
+    """Return the pigments in the name of a mixture such as "azurite + lead white", one pigment for each member.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def _pigments_by_name() -> tuple[tuple[str, str], ...]:
         _normalise_name(name): pigment.name
         for pigment in library()
         for name in (pigment.name, pigment.label, *pigment.synonyms)
-        if len(name) > 3  # abbreviations such as "LW" occur within too many words
+        if len(name) > 3  # short abbreviations such as "LW" are part of too many words
     }
     return tuple(sorted(names.items(), key=lambda name_and_pigment: -len(name_and_pigment[0])))
 

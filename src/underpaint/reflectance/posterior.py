@@ -1,11 +1,11 @@
-"""Identify the pigments at the surface: a posterior over members from reflectance, with a prior from XRF.
+"""Identify the pigments at the surface from reflectance, with a prior from XRF.
 
-The model in short (``docs/explanations/reflectance.md`` describes it in full). A hypothesis is a set of one to three
-members in the surface paint, with or without white. It predicts spectra: those measured of its members, and mixtures
-computed from their K and S by Kubelka-Munk. The log reflectance of a pixel has a Student distribution about one of
-these spectra. Its covariance is that between patches of one pigment, plus terms for the brightness level and for noise.
-The group probabilities of XRF enter as the prior: a member requires its XRF groups, and a group that XRF detects may
-lie below the surface.
+The model is described in ``docs/explanations/reflectance.md``; this is a summary. A hypothesis is a set of one to three
+members in the surface paint, with or without white. Each hypothesis has predicted spectra, which are measured spectra
+of its members and mixtures computed by Kubelka-Munk. The log reflectance of a pixel has a Student distribution around
+one of the predicted spectra. The covariance of this distribution is that between patches of one pigment, plus terms for
+the brightness level and for noise. The prior is determined by the group probabilities of XRF: a member requires its XRF
+groups, and a group that XRF detects may be below the surface.
 """
 
 from collections.abc import Sequence
@@ -27,15 +27,15 @@ Floats = NDArray[np.float64]
 NONE = "none of these"
 """Answer for a pigment that is not in the library."""
 FIRST_NM, LAST_NM, STEP_NM = 410.0, 990.0, 10.0
-"""Wavelength grid of the classifier; only the part that the cube covers is used."""
+"""First and last wavelength and step of the classifier's grid; only the part that the cube covers is used."""
 N_POINTS_PER_CELL = 20
 """Number of points at which a spectrum is interpolated within one step of the grid."""
 MIN_RANGE_NM, MAX_GAP_NM = 150.0, 25.0
-"""Shortest usable range of wavelengths, and widest mean distance of bands within it."""
+"""Minimum range of wavelengths, and maximum mean distance of bands within the range."""
 MIN_REFLECTANCE = 0.005
-"""Lower limit of reflectance before the logarithm is taken."""
+"""Lower limit to which reflectance is clipped before taking the logarithm."""
 DARK_REFLECTANCE = 0.06
-"""Median reflectance below which a surface is too dark to show that it lacks a pigment."""
+"""Median reflectance below which a surface is too dark for the absence of a pigment to be determined."""
 LEVEL_DEVIATION, NOISE_DEVIATION = 2.0, 0.02
 """Standard deviations of the brightness level and of the noise in one band, in log reflectance."""
 DEGREES_OF_FREEDOM = 4.0
@@ -43,20 +43,20 @@ DEGREES_OF_FREEDOM = 4.0
 PRIOR_NONE = 0.0001
 """Prior probability of a pigment that is not in the library."""
 WRONG_LABEL_PROBABILITY = 0.02
-"""Assumed probability that a reference spectrum is mislabelled; used in the choice of the temperature only."""
+"""Assumed probability that a reference spectrum is mislabelled, which is only used to choose the temperature."""
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
-"""Exponents of the likelihood to choose from."""
+"""Candidate exponents of the likelihood, of which one is chosen."""
 _N_ITERATION = 2
-"""Number of times the nearest patches and the covariance about them are determined in turn."""
+"""Number of iterations in which the nearest patches and the covariance of spectra around them are determined."""
 MAX_CACHED_MIXTURES = 16
-"""Number of sets of mixtures that are kept in memory."""
+"""Maximum number of sets of mixtures in memory."""
 BLOCK_SIZE, SUBBLOCK_SIZE = 1024, 128
-"""Number of spectra whose posterior, and whose distances, are computed in one step."""
+"""Number of spectra for which posteriors, and for which distances, are computed in one step."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReflectanceAnswer:
-    """Posterior of each pixel's surface, from reflectance and the group probabilities of XRF.
+    """Posterior probabilities for the surface of each pixel, from reflectance and the group probabilities of XRF.
 
     Parameters
     ----------
@@ -65,16 +65,16 @@ class ReflectanceAnswer:
     probability : (n, n_member + 1) float32 array
         Probability that a member gives the surface its colour; rows sum to one. NaN if the spectrum is not usable.
     presence : (n, n_member) float32 array
-        Probability that a member is in the surface paint, as the main pigment or as a further one.
+        Probability that a member is in the surface paint, as main or additional pigment.
     groups : tuple of str
         XRF groups, as passed to ``identify``.
     hidden : (n, n_group) float32 array
         Probability that an XRF group is present in the painting but not at the surface.
     determinable : (n, n_group) bool array
-        True where reflectance can decide whether a group is at the surface; elsewhere ``hidden`` only repeats the
-        prior. It cannot decide for a group without spectra in the library or a group with a white (white hardly changes
-        the shape of a spectrum). Nor can it on a surface that is dark, that is paler than the palest predicted tint of
-        the group, or that is probably none of the members.
+        True where reflectance determines whether a group is at the surface; elsewhere ``hidden`` equals the prior. The
+        value is false for a group without spectra in the library and for a group with a white pigment, because white
+        hardly changes the shape of a spectrum. The value is also false for a surface that is dark, paler than the
+        palest predicted tint of the group, or probably none of the members.
     mixture : (n, n_member) float32 array
         Expected fraction of each member in the optical absorption of the surface paint; not a mass fraction.
     """
@@ -89,7 +89,7 @@ class ReflectanceAnswer:
 
 
 class ReflectanceClassifier:
-    """Identifies the pigments of a surface from its reflectance.
+    """Classifier that identifies the pigments of a surface from its reflectance.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class ReflectanceClassifier:
     Raises
     ------
     CoverageError
-        The bands overlap too little with the library or are too far apart.
+        The bands overlap too little with the library, or their distance is too large.
     """
 
     def __init__(self, library: ReflectanceLibrary, wavelength_nm: ArrayLike) -> None:
@@ -122,8 +122,8 @@ class ReflectanceClassifier:
         Parameters
         ----------
         reflectance : (n, n_band) array
-            Fractions, in the bands of ``wavelength_nm``. NaN is interpolated; a spectrum in which half of the bands or
-            more are NaN gets NaN in all answers.
+            Reflectance as a fraction, in the bands of ``wavelength_nm``. NaN is interpolated. If half of the bands of a
+            spectrum or more are NaN, all answers for the spectrum are NaN.
         group_probability : (n, n_group) array, optional
             Probability by XRF that each group is present at any depth; NaN if unknown. Without it, only reflectance
             is used.
@@ -170,12 +170,12 @@ class ReflectanceClassifier:
         return ReflectanceAnswer(self.members, probability, presence, tuple(groups), hidden, determinable, mixture)
 
     def undeterminable(self, groups: Sequence[str]) -> tuple[str, ...]:
-        """Return the groups for which ``determinable`` is never true: no spectrum in the library, or a white."""
+        """Return the groups for which ``determinable`` is never true: those without spectra or with a white pigment."""
         return tuple(group for group in groups if group not in self._model.groups or group in WHITE_GROUPS)
 
 
 class _BandResampler:
-    """Resamples spectra from the bands of a cube to the wavelength grid of the classifier."""
+    """Conversion of spectra from the bands of a cube to the wavelength grid of the classifier."""
 
     def __init__(self, wavelength: Floats) -> None:
         is_finite = np.isfinite(wavelength)
@@ -202,7 +202,7 @@ class _BandResampler:
         self._weights = np.stack(weight_rows).astype(np.float32)
 
     def apply(self, spectra: NDArray[np.generic]) -> Floats:
-        """Return (n, n_grid) reflectance; rows with half of the bands or fewer usable are NaN."""
+        """Return (n, n_grid) reflectance; rows in which at most half of the bands are usable are NaN."""
         ordered_spectra = np.asarray(spectra[:, self._order], dtype=np.float32)
         is_missing = ~np.isfinite(ordered_spectra)
         for row in np.flatnonzero(is_missing.any(axis=1)):
@@ -218,8 +218,8 @@ class _BandResampler:
 def _cell_means(grid: Floats, wavelength: Floats, values: Floats) -> Floats:
     """Return the means of a linearly interpolated spectrum over the cells of a grid.
 
-    The means vary continuously with the wavelengths, so that rounding after a conversion of units cannot move a band
-    from one cell to the next.
+    The means vary continuously with the wavelengths, so that rounding errors cannot move a band from one cell to
+    another.
     """
     point_offsets = STEP_NM * ((np.arange(N_POINTS_PER_CELL) + 0.5) / N_POINTS_PER_CELL - 0.5)
     return np.asarray(np.interp(grid[:, None] + point_offsets, wavelength, values).mean(axis=1))
@@ -231,7 +231,7 @@ def _log_features(reflectance: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class _References:
-    """The pure spectra of a library on a grid, and their covariances.
+    """Pure spectra of a library on a wavelength grid, and their covariances.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ class _References:
         Index of the member and of the patch of each spectrum.
     within_covariance, total_covariance : (n_grid, n_grid) array
         Covariance of log reflectance about the nearest patch of the same member, and of all spectra about their mean.
-        Both include the brightness level and noise.
+        Both covariances include the brightness level and noise.
     mean_features : (n_grid,) array
         Mean log reflectance of all spectra.
     n_further_patch : int
@@ -259,12 +259,12 @@ class _References:
 
 
 def _usable_library(library: ReflectanceLibrary, grid: Floats) -> ReflectanceLibrary:
-    """Return the spectra that cover half of the grid or :data:`MIN_RANGE_NM`; their missing bands are predicted later.
+    """Return the spectra that cover half of the grid or :data:`MIN_RANGE_NM`. Missing bands are predicted later.
 
     Raises
     ------
     CoverageError
-        No pure spectrum covers enough.
+        No pure spectrum covers enough of the grid.
     """
     min_bands = min(grid.size / 2, MIN_RANGE_NM / STEP_NM)
     n_covered = (np.isfinite(_resample_to_grid(spectrum, grid)).sum() for spectrum in library.spectra)
@@ -310,11 +310,11 @@ def _references(library: ReflectanceLibrary, grid: Floats) -> _References:
 def _covariance_between_patches(
     features: Floats, member_index: NDArray[np.int64], patch_index: NDArray[np.int64]
 ) -> tuple[Floats, int]:
-    """Return the covariance of spectra about the nearest spectrum of another patch of their member.
+    """Return the covariance of spectra around the nearest spectrum of another patch of the same member.
 
-    This is the covariance that a kernel needs, because a class has the likelihood of its nearest spectrum. Which
-    spectrum is nearest depends on the covariance. So both are determined in turn, starting from the covariance about
-    the members' means. The second value returned is the number of patches beyond the first of each member.
+    Kernels use this covariance, because the likelihood of a class is that of its nearest spectrum. The nearest spectrum
+    and the covariance depend on each other, so they are determined iteratively, starting from the covariance around the
+    means of the members. The second value returned is the number of patches beyond the first of each member.
     """
     diagonal_and_level = NOISE_DEVIATION**2 * np.eye(features.shape[1]) + LEVEL_DEVIATION**2
     rows_by_member = [rows for rows in (np.flatnonzero(member_index == member) for member in np.unique(member_index))
@@ -345,7 +345,7 @@ def _member_means(references: _References, n_member: int) -> Floats:
 
 
 def _measured_spectra(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.str_]]:
-    """Return the spectra of pure paints and of mixtures with white or black, their members and what is mixed in."""
+    """Return the spectra of pure paints and mixtures with white or black, with their members and second components."""
     reflectance, member_index, companion_names = [], [], []
     for spectrum in library.spectra:
         other_members = {member_of(pigment) for pigment in spectrum.shares} - {spectrum.member}
@@ -367,7 +367,7 @@ def _measured_spectra(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats
 
 @dataclass(frozen=True, eq=False)
 class _Kernels:
-    """Predicted spectra that share a covariance, whitened and sorted by class."""
+    """Predicted spectra with a common covariance, whitened and sorted by class."""
 
     whitening_matrix: NDArray[np.float32]
     whitened_spectra: NDArray[np.float32]
@@ -382,13 +382,13 @@ _MixtureChoice = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class _PosteriorModel:
-    """Computes the likelihood of each class and the posterior of the hypotheses."""
+    """Model that computes the likelihood of each class and the posterior of each hypothesis."""
 
     def __init__(self, library: ReflectanceLibrary, grid: Floats) -> None:
         library = _usable_library(library, grid)
         self.members = library.members
         references = _references(library, grid)
-        # a small library cannot show how much spectra of one pigment vary: use the covariance of the package's library
+        # a small library does not determine the variation of spectra of one pigment, so the package's library is used
         covariance_references = references
         if references.n_further_patch < grid.size:
             covariance_references = _references(_usable_library(builtin(), grid), grid)
@@ -409,7 +409,7 @@ class _PosteriorModel:
         )
 
     def _whiten_spectra(self, hypotheses: Hypotheses) -> list[_Kernels]:
-        """Return the predicted spectra as kernels, one for each pattern and way of predicting missing bands."""
+        """Return kernels of the predicted spectra, one for each pattern of missing bands and way of predicting them."""
         spectra, classes = hypotheses.spectra, hypotheses.class_of
         is_covered = np.isfinite(spectra)
         typical_features = self._typical[hypotheses.main_of_class[classes]]
@@ -443,9 +443,10 @@ class _PosteriorModel:
         mean_features: Floats,
         spectral_covariance: Floats,
     ) -> _Kernels:
-        """Return whitened spectra; missing bands are predicted from the others, with the uncertainty of the prediction.
+        """Return whitened spectra, with missing bands predicted and the prediction error in the covariance.
 
-        The prediction is a linear regression on the member's complete spectra, or on all spectra if it has none.
+        The prediction is a linear regression on the member's complete spectra, or on all spectra if the member has no
+        complete spectrum.
         """
         covariance = self._within.copy()
         if not is_covered_band.all():
@@ -503,9 +504,10 @@ class _PosteriorModel:
     def likelihood(
         self, features: Floats, n_class: int, kernels: Sequence[_Kernels]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the log likelihood of every class, (n_class, n), and of none of them, (n,).
+        """Return the log likelihood of every class, (n_class, n), and that of a pigment outside the library, (n,).
 
-        A class has the likelihood of its nearest spectrum. With so many bands the others contribute next to nothing.
+        The likelihood of a class is that of its nearest spectrum. With many bands, the contribution of other spectra is
+        negligible.
         """
         centred_features = (features - self._mean).astype(np.float32)
         max_likelihood = np.full((n_class, len(features)), -np.inf, dtype=np.float32)
@@ -528,7 +530,7 @@ class _PosteriorModel:
     def _calibrate_temperature(self, references: _References, library: ReflectanceLibrary) -> float:
         """Return the exponent of the likelihood that maximises the leave-one-patch-out log probability.
 
-        The bands depend on each other in more ways than a covariance describes, so the likelihood is overconfident. The
+        The likelihood is overconfident, because the covariance does not describe all dependence between bands. The
         score is the mean log probability of the true member, with each patch left out in turn.
         """
         is_complete = np.isfinite(references.features).all(axis=1)
@@ -566,7 +568,7 @@ class _PosteriorModel:
         groups: tuple[str, ...],
         surface_probability: Floats | None = None,
     ) -> tuple[NDArray[np.floating], ...]:
-        """Return probability, presence, mixture, hidden and determinable for a block of spectra on the grid."""
+        """Return probability, presence, mixture, hidden and determinable of :class:`ReflectanceAnswer` for a block."""
         is_usable = np.asarray(np.isfinite(reflectance).all(axis=1))
         features = _log_features(np.where(is_usable[:, None], reflectance, 1.0))
         hypotheses, kernels = self._hypotheses_for(group_probability, groups)

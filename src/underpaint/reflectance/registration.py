@@ -1,4 +1,4 @@
-"""Register a photograph or a cube to the element maps, by marked points or by mutual information."""
+"""Register a photograph or a cube to the element maps by marked points or by mutual information."""
 
 import re
 import warnings
@@ -24,30 +24,30 @@ Image = NDArray[np.float32]
 MIN_POINTS = 2
 _MAX_MAPS = 8
 _COARSE_SIZE_PX, _FINE_SIZE_PX = 32, 120
-"""Resolution of the search and of the refinement: pixels along the longer side of the maps."""
+"""Resolution of the search and of the refinement, in pixels along the longer side of the maps."""
 _N_BINS = 12
-"""Bins of the values of a map component, for mutual information."""
+"""Number of bins of the values of a map component in the computation of mutual information."""
 _N_COMPONENTS = 3
 _START_SCALES = np.arange(1.0, 0.49, -0.0625)
-"""Scales of the initial transforms: fraction of the picture that the maps fill."""
+"""Scales of the initial transforms, as the fraction of the picture that the maps cover."""
 _START_ROTATIONS_DEG = (0.0, -3.0, 3.0, -6.0, 6.0)
 _START_SHIFTS = np.linspace(-0.15, 0.15, 11)
 """Shifts of the initial transforms from the centre, as fractions of the picture's width and height."""
 _OPTIMISATION_LIMIT_PX = 4.0
-"""Bound of each parameter in one optimisation, in pixels of the comparison."""
+"""Bound of each parameter in one optimisation, in pixels of the resampled maps."""
 _MAX_STARTS, _MIN_START_DISTANCE = 8, 0.04
-"""Number of initial transforms that are refined, and their minimum distance as a fraction of the picture's longer side.
-Closer ones would converge to the same transform."""
+"""Maximum number of initial transforms that are refined, and their minimum distance as a fraction of the picture's
+longer side. Transforms at a smaller distance would converge to the same optimum."""
 _MIN_SIMILARITY = 0.4
-"""Mutual information, nats, in excess of that expected by chance, below which a registration is refused."""
+"""Minimum mutual information, nats, in excess of that expected by chance. A registration with less is refused."""
 _SIDE_SHIFTS = np.linspace(-0.2, 0.2, 25)
 """Shifts tried for each side of the maps, as fractions of the width or height."""
 _MAX_SHIFT_ROUNDS, _MIN_SHIFT_GAIN = 4, 0.01
-"""Number of rounds of shifts, and the gain in nats below which they stop."""
+"""Maximum number of rounds of shifts, and the minimum gain of a round, nats, for a next round."""
 _N_COLORS, _CLUSTER_SAMPLE = 20, 4000
-"""Number of typical colours of the picture, and of the pixels from which they are determined."""
+"""Number of typical colours of the picture, and number of pixels from which the colours are determined."""
 _N_TILES_PER_SIDE = 5
-"""Number of tiles along each side of the maps; the transform of each tile is compared with the others."""
+"""Number of tiles along each side of the maps."""
 _TILE_REACH_PX, _TILE_STEP_PX = 3.0, 0.5
 """Largest shift of a tile that is scored, and the step between shifts, in pixels of the maps."""
 _EVIDENCE_WEIGHT, _OUTLIER_LIKELIHOOD = 0.05, 0.02
@@ -56,9 +56,9 @@ _N_REFINEMENT = 2
 _HOMOGRAPHY_PRECISION = (0.0, 0.5, 0.5, 0.0, 0.5, 0.5, 1.0, 1.0)
 """Prior precision (one over the standard deviation, pixels) of the eight parameters of a homography."""
 _MIN_CURVATURE = 0.05
-"""Lower bound of the eigenvalues of the curvature, so that the covariance is finite."""
+"""Lower bound of the eigenvalues of the curvature, which makes the covariance finite."""
 _POSITION_GRID = np.stack(np.meshgrid(*2 * (np.linspace(-1, 1, 7),)), axis=2).reshape(-1, 2)
-"""Grid of positions over the maps, in coordinates from -1 to 1."""
+"""Regular grid of positions on the maps, in coordinates from -1 to 1."""
 _TRANSFORM_MODELS = {
     "SimilarityTransform": np.array(
         [[1.0, 0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 1, 0, 0], [0, 0, 1, 0, -1, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0, 0]]
@@ -66,15 +66,16 @@ _TRANSFORM_MODELS = {
     "AffineTransform": np.eye(8)[:, :6],
     "ProjectiveTransform": np.eye(8),
 }
-"""Transforms of scikit-image, simplest first, with the matrix from their parameters to those of a homography."""
+"""Transforms of scikit-image from simple to complex, with the matrix from their parameters to those of a homography."""
 _MIN_GAIN_PER_PARAMETER = 2.0
-"""Gain in log likelihood that each further parameter of a more complex model must bring."""
+"""Minimum gain in log likelihood per additional parameter for which a more complex model is chosen."""
 _MAX_WELL_ERROR_PX, _MAX_ERROR_PX, _MAX_POINT_ERROR_PX = 0.6, 1.2, 1.0
-"""Maximum error of the verdict "well"; error above which a registration is refused; maximum error of marked points for
-"well". In pixels of the maps."""
+"""Maximum errors in pixels of the maps: of the verdict "well", of an accepted registration, and of marked points with
+the verdict "well"."""
 _MIN_RIVAL_SIMILARITY = 0.95
-"""Similarity of another position, relative to the best one, above which the verdict is "doubtful". On virtual twins the
-ratio is up to 0.91 if the best position is right, and 0.975 if it is wrong by 4 pixels."""
+"""Maximum ratio of the similarity at another position to that at the best position. The verdict is "doubtful" above
+this ratio. On virtual twins, the ratio is up to 0.91 if the best position is right, and 0.975 if the best position is
+wrong by 4 pixels."""
 _MIN_COVERED_FRACTION = 0.5
 """Fraction of the picture's width and height that the maps must cover for the verdict "well"."""
 Verdict = Literal["well", "doubtful"]
@@ -92,8 +93,9 @@ class Registration:
     method : str
         "points" or "mutual information".
     error_px : float or None
-        Error in pixels of the maps. By points: root mean square residual, None if there are no more points than the
-        transform needs. By mutual information: standard deviation of a position, averaged over the maps.
+        Error in pixels of the maps. For registration by points, the root mean square residual, or None if the number of
+        points is the minimum for the transform. For mutual information, the standard deviation of a position, averaged
+        over the maps.
     similarity : float or None
         Mutual information of the maps and the picture per pixel of the maps, nats, summed over the map components.
     verdict : str
@@ -123,7 +125,7 @@ def register_by_points(
     Raises
     ------
     ScanError
-        There are too few points, or they are collinear.
+        The number of points is too small, or the points are collinear.
     """
     from skimage import transform
 
@@ -174,9 +176,9 @@ def register_automatically(picture: NDArray[np.floating], maps: Sequence[NDArray
     Returns
     -------
     Registration
-        A similarity, affine or projective transform: the simplest whose likelihood is close to the best. The search
-        assumes that the picture is upright, rotated by less than about ten degrees, and that the maps cover at least
-        half of it.
+        A similarity, affine or projective transform, whichever is the simplest with a likelihood close to the best. The
+        search assumes that the picture is rotated by less than about ten degrees and that the maps cover at least half
+        of the picture.
 
     Raises
     ------
@@ -185,12 +187,12 @@ def register_automatically(picture: NDArray[np.floating], maps: Sequence[NDArray
 
     Notes
     -----
-    In the last step the maps are divided into tiles. Each tile is shifted separately and scored by the joint histogram
-    of map values and colours in the other tiles. The transform is fitted to the best shifts, and their scatter gives
-    its error. For a picture of another painting the shifts are random.
+    In the last step, the maps are divided into tiles. Each tile is shifted separately and scored by the joint histogram
+    of map values and colours in the other tiles. The transform is fitted to the best shifts, and its error is
+    determined from their scatter. For a picture of another painting, the shifts are random.
 
-    The verdict is "doubtful" in two further cases: the maps cover less than half of the picture's width or height, or a
-    position some pixels away has nearly the same similarity, as on a panel of identical patches.
+    The verdict is also "doubtful" if the maps cover less than half of the picture's width or height. It is also
+    "doubtful" if a position several pixels away has nearly the same similarity, as on a panel of identical patches.
 
     References
     ----------
@@ -249,10 +251,10 @@ def register_automatically(picture: NDArray[np.floating], maps: Sequence[NDArray
 def register_any_orientation(
     picture: NDArray[np.floating], maps: Sequence[NDArray[np.float32]], progress: Progress = no_progress
 ) -> Registration:
-    """Register a picture automatically that may be rotated by quarter turns or mirrored.
+    """Register automatically a picture that may be mirrored or rotated by multiples of 90 degrees.
 
-    The upright orientation is tried first. The others are tried only if the result is refused or doubtful, and
-    accepted only with the verdict "well".
+    The upright orientation is tried first. Other orientations are tried only if the upright one is refused or doubtful,
+    and are accepted only with the verdict "well".
 
     Parameters
     ----------
@@ -299,7 +301,7 @@ def _matrix_to_original(shape: tuple[int, ...], quarter_turns: int, *, is_mirror
 
 
 def cube_components(channels: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
-    """Return the principal components of bands that hold 1 % or more of the variance, (height, width, n), n up to 3.
+    """Return up to three principal components that have at least 1 % of the variance, (height, width, n).
 
     Parameters
     ----------
@@ -325,7 +327,7 @@ def cube_components(channels: Sequence[NDArray[np.floating]]) -> NDArray[np.floa
 
 
 def high_contrast_maps(maps: ResultMaps) -> list[NDArray[np.float32]]:
-    """Return the maps with the highest contrast: of line families, or of pigments if there are none."""
+    """Return the maps with the highest contrast, which are maps of line families or, if there are none, of pigments."""
     entry_kinds = [entry.kind for entry in maps.entries]
     map_kind = "element" if "element" in entry_kinds else "group" if "group" in entry_kinds else "member"
     candidate_maps = [maps.values(index) for index, kind in enumerate(entry_kinds) if kind == map_kind]
@@ -364,29 +366,30 @@ def read_points(
             if not cells or cells[0].startswith("#") or line_index == 0:
                 continue
             raise ScanError(
-                f"Cannot read {path}: line {line_index + 1} is {line[:60]!r}; it must hold four numbers, x and y on the "
-                "picture and column and row on the maps, in pixels. Correct the line."
+                f"Cannot read {path}: line {line_index + 1} is {line[:60]!r}; it must hold four numbers, x and y on "
+                "the picture and column and row on the maps, in pixels. Correct the line."
             ) from error
         for coordinate, (coordinate_name, max_value, image_name) in zip((x, y, column, row), axis_limits, strict=True):
             if not 0 <= coordinate <= max_value:  # NaN fails as well
                 raise ScanError(
-                    f"Cannot use {path}: in line {line_index + 1}, {line[:60]!r}, {coordinate_name} is {coordinate:g} pixels; the {image_name} "
-                    f"allow{'s' if image_name == 'picture' else ''} 0 to {max_value}. Correct the line."
+                    f"Cannot use {path}: in line {line_index + 1}, {line[:60]!r}, {coordinate_name} is {coordinate:g} "
+                    f"pixels; the {image_name} allow{'s' if image_name == 'picture' else ''} 0 to {max_value}. Correct "
+                    "the line."
                 )
         points.append((x, y, column, row))
     return points
 
 
 def warp_to_maps(photograph: Image, matrix: Matrix, shape: tuple[int, int], scale: int) -> Image:
-    """Return the picture resampled to the maps, (scale n_row, scale n_column, 3); black outside the picture."""
+    """Return the photograph resampled to the maps, (scale n_row, scale n_column, 3); black outside the photograph."""
     from skimage import transform
 
-    # from pixel centres of the new picture, counted from 0, to positions on the maps
+    # from pixel indices of the output, whose pixel centres are integers, to positions on the maps
     output_to_maps = np.array([[1 / scale, 0, 0.5 / scale], [0, 1 / scale, 0.5 / scale], [0, 0, 1.0]])
     to_pixel_index = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]])
     output_to_picture = transform.ProjectiveTransform(to_pixel_index @ matrix @ output_to_maps)
     output_shape = (shape[0] * scale, shape[1] * scale)
-    # smoothing before reduction avoids aliasing of fine canvas
+    # smoothing before the reduction avoids aliasing of the canvas texture
     reduction_factor = _map_pixel_side(matrix, shape) / scale
     smoothed_photograph = (
         gaussian_filter(photograph, (0.4 * reduction_factor, 0.4 * reduction_factor, 0))
@@ -399,7 +402,7 @@ def warp_to_maps(photograph: Image, matrix: Matrix, shape: tuple[int, int], scal
 
 
 def transform_positions(matrix: NDArray[np.floating], positions: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return positions (x, y), (n, 2), transformed by a matrix."""
+    """Return the (n, 2) positions (x, y) after a projective transform."""
     homogeneous = np.column_stack([positions, np.ones(len(positions))]) @ matrix.T
     return np.asarray(homogeneous[:, :2] / homogeneous[:, 2:])
 
@@ -428,13 +431,13 @@ class _Comparison:
             for component in components
         ]
         self.parts = [_bin_indices(component) for component in resampled_components]
-        # detail finer than the maps would only add noise
+        # detail finer than the resolution of the maps would only add noise
         blur_sigma = 0.3 * max(picture.shape[0] / n_row, picture.shape[1] / n_column) / reduction_factor
         self.colors = _color_indices(gaussian_filter(picture.astype(np.float32), (blur_sigma, blur_sigma, 0)))
         self.size = (n_row, n_column)
 
     def similarity(self, matrix: Matrix) -> float:
-        """Return the mutual information per map pixel in excess of chance, nats; 0 if half lie off the picture."""
+        """Return the mutual information per map pixel in excess of chance, nats; 0 if half are outside the picture."""
         colors, is_inside = self._colors_at(matrix, self.at)
         if is_inside.mean() < 0.5:
             return 0.0
@@ -445,7 +448,7 @@ class _Comparison:
         return float(information) * float(is_inside.mean())
 
     def negative_similarity(self, matrix: Matrix) -> float:
-        """Return the negative similarity, for minimisation."""
+        """Return the negative of :meth:`similarity`, to be minimised."""
         return -self.similarity(matrix)
 
     def fit_transform(self, matrix: Matrix, model: NDArray[np.float64]) -> tuple[Matrix, float]:
@@ -456,7 +459,8 @@ class _Comparison:
         matrix : (3, 3) array
             Initial transform.
         model : (8, n_parameter) array
-            Matrix from the parameters of the model to the eight parameters of a homography, one of ``_TRANSFORM_MODELS``.
+            Matrix from the parameters of the model to the eight parameters of a homography; a value of
+            ``_TRANSFORM_MODELS``.
 
         Returns
         -------
@@ -468,8 +472,8 @@ class _Comparison:
         -----
         A linearised homography near the identity (shift, scale, rotation, shear, perspective) maximises the sum of the
         tiles' scores. The score of a tile far from its best shift, as over hidden paint, is bounded below. The standard
-        deviation follows from the curvature at the maximum with all eight parameters free, whatever the model: a
-        simple model does not reduce the uncertainty.
+        deviation is determined from the curvature at the maximum with all eight parameters free, because a simpler
+        model does not reduce the uncertainty.
         """
         centres, scores = self.tile_scores(matrix)
         map_centre, scale = np.array(self.size[::-1]) / 2, max(self.size) / 2
@@ -524,7 +528,8 @@ class _Comparison:
         """Return the centres of the tiles of the maps, (n, 2), and their scores, (n, n_step, n_step), in nats.
 
         The score of a tile is its log likelihood ratio under the joint histogram of map values and colours in other
-        tiles. The second dimension is the shift down, the third the shift to the right, -3 to 3 pixels of the maps.
+        tiles. The second and third dimension of the scores are the shifts down and to the right, -3 to 3 pixels of the
+        maps.
         """
         n_row, n_column = self.size
         tile_column = np.minimum((_N_TILES_PER_SIDE * self.at[:, 0] / n_column).astype(int), _N_TILES_PER_SIDE - 1)
@@ -549,7 +554,7 @@ class _Comparison:
     def _colors_at(
         self, matrix: Matrix, map_positions: NDArray[np.float64]
     ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """Return the colour indices of the picture at positions of the maps, and which positions lie on the picture."""
+        """Return the picture's colour indices at positions on the maps, and whether each position is in the picture."""
         positions = transform_positions(matrix, map_positions)
         height, width = self.colors.shape
         is_inside = (positions > 0).all(axis=1) & (positions[:, 0] < width) & (positions[:, 1] < height)
@@ -557,14 +562,14 @@ class _Comparison:
         return self.colors[rows, columns], is_inside
 
     def _tables(self, matrix: Matrix, is_used: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-        """Return for each map component the log ratio of :func:`_log_likelihood_ratio` between its values and the colours."""
+        """Return the table of :func:`_log_likelihood_ratio` of values and colours for each map component."""
         colors, is_inside = self._colors_at(matrix, self.at)
         is_used = is_used & is_inside
         return [_log_likelihood_ratio(_joint_histogram(map_bins[is_used], colors[is_used])) for map_bins in self.parts]
 
 
 def _log_likelihood_ratio(histogram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the logarithm of the joint frequency of value and colour over that expected if they were independent."""
+    """Return the log ratio of the joint probability of value and colour to the product of the marginals."""
     joint_probability = (histogram + 0.5) / (histogram + 0.5).sum()
     return np.asarray(
         np.log(
@@ -575,7 +580,7 @@ def _log_likelihood_ratio(histogram: NDArray[np.float64]) -> NDArray[np.float64]
 
 
 def _simplest_transform(comparison: _Comparison, matrix: Matrix) -> tuple[Matrix, float]:
-    """Return the refined transform with the best likelihood, penalised per parameter, and its standard deviation."""
+    """Return the refined transform with the best penalised likelihood, and its standard deviation."""
     from skimage import transform
 
     map_positions = (_POSITION_GRID + 1) / 2 * np.array(comparison.size[::-1])
@@ -594,7 +599,7 @@ def _simplest_transform(comparison: _Comparison, matrix: Matrix) -> tuple[Matrix
 
 
 def _covered_fraction(matrix: Matrix, picture_shape: tuple[int, int], shape: tuple[int, int]) -> float:
-    """Return the fraction of the picture's width or height that the maps cover, whichever is smaller."""
+    """Return the smaller of the fractions of the picture's width and height that the maps cover."""
     corners = transform_positions(
         matrix, np.array([[0, 0], [shape[1], 0], [0, shape[0]], shape[::-1]], dtype=np.float64)
     )
@@ -603,7 +608,7 @@ def _covered_fraction(matrix: Matrix, picture_shape: tuple[int, int], shape: tup
 
 
 def _homography_rows(positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the (2 n, 8) derivatives of x, then of y, of (n, 2) positions by the parameters of a homography."""
+    """Return the (2 n, 8) derivatives of x, then y, of (n, 2) positions by the parameters of a homography."""
     x, y = positions.T
     zeros, ones = np.zeros_like(x), np.ones_like(x)
     return np.concatenate(
@@ -615,7 +620,7 @@ def _homography_rows(positions: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _color_indices(picture: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Return for each pixel of a picture the index of the nearest of :data:`_N_COLORS` typical colours."""
+    """Return the index of the nearest of :data:`_N_COLORS` typical colours for each pixel of a picture."""
     pixels = picture.reshape(-1, picture.shape[2])
     sampled_pixels = pixels[:: max(1, len(pixels) // _CLUSTER_SAMPLE)]
     with warnings.catch_warnings():
@@ -625,7 +630,7 @@ def _color_indices(picture: NDArray[np.float32]) -> NDArray[np.intp]:
 
 
 def _bin_indices(values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the index of the bin of each value; ``_N_BINS`` equal bins span the 1st to 99th percentile."""
+    """Return the bin index of each value, for ``_N_BINS`` equal bins from the 1st to the 99th percentile."""
     lower_limit, upper_limit = np.percentile(values, (1, 99))
     relative_values = (
         (values - lower_limit) / (upper_limit - lower_limit) if upper_limit > lower_limit else np.zeros_like(values)
@@ -657,9 +662,9 @@ def _mutual_information(values: NDArray[np.intp], colors: NDArray[np.intp]) -> f
 
 
 def _optimise_transform(comparison: _Comparison, initial_matrix: Matrix, n_free: int) -> Matrix:
-    """Refine a transform: six parameters, or eight with perspective, in units of about one pixel of the comparison.
+    """Return a refined transform, with six free parameters, or eight with perspective, in units of about one pixel.
 
-    The parameters are bounded, because on a striped painting a large step ends at the neighbouring stripe.
+    The parameters are bounded, because a large step on a striped painting leads to the neighbouring stripe.
     """
     n_column, n_row = comparison.at.max(axis=0)
     pixel_side = comparison.pixel * float(np.sqrt(abs(np.linalg.det(initial_matrix[:2, :2]))))
@@ -673,7 +678,7 @@ def _optimise_transform(comparison: _Comparison, initial_matrix: Matrix, n_free:
         update[:2, 2] = parameters[[2, 5]]
         if n_free > 6:
             update[2, :2] = parameters[6:] * perspective_units
-        # about the centre of the maps, so that a rotation does not shift them
+        # rotation around the centre of the maps, so that rotation and shift are independent
         to_centre, from_centre = np.eye(3), np.eye(3)
         to_centre[:2, 2], from_centre[:2, 2] = -map_centre, map_centre
         transformed = initial_matrix @ from_centre @ update @ to_centre
@@ -690,9 +695,9 @@ def _optimise_transform(comparison: _Comparison, initial_matrix: Matrix, n_free:
 
 
 def _shift_past_stripes(comparison: _Comparison, initial_matrix: Matrix, shape: tuple[int, int]) -> Matrix:
-    """Shift pairs of opposite sides of the maps to all positions nearby, until the similarity stops rising.
+    """Return the best transform after shifting pairs of opposite sides of the maps until the similarity stops rising.
 
-    On a striped painting an alignment that is off by one stripe is a local optimum: no small step improves it.
+    On a striped painting, an alignment that is wrong by one stripe is a local optimum that no small step improves.
     """
     best_matrix = initial_matrix
     for _ in range(_MAX_SHIFT_ROUNDS):
@@ -712,7 +717,7 @@ def _shift_past_stripes(comparison: _Comparison, initial_matrix: Matrix, shape: 
 
 
 def _best_rival(comparison: _Comparison, matrix: Matrix) -> Matrix:
-    """Return the best transform among those shifted by some pixels of the maps or more, refined."""
+    """Return the best refined transform among those shifted by at least several pixels of the maps."""
     shifts = [np.unique(np.round(_SIDE_SHIFTS * size)) for size in reversed(comparison.size)]
     shift_matrices = [
         np.array([[1, 0, right_px], [0, 1, down_px], [0, 0, 1.0]]) for right_px, down_px in product(*shifts)
@@ -734,7 +739,7 @@ def _transform_distance_px(first_transform: Matrix, second_transform: Matrix, sh
 
 
 def _side_shift_matrix(axis: int, size: int, side_shifts: tuple[float, float]) -> Matrix:
-    """Return the matrix that shifts the two sides of the maps at the ends of an axis, by fractions of its length."""
+    """Return the matrix that shifts two opposite sides of the maps along an axis, by fractions of the axis length."""
     first_shift, last_shift = side_shifts
     matrix = np.eye(3)
     matrix[axis, axis], matrix[axis, 2] = 1.0 + last_shift - first_shift, first_shift * size
@@ -742,7 +747,7 @@ def _side_shift_matrix(axis: int, size: int, side_shifts: tuple[float, float]) -
 
 
 def _initial_transforms(picture_shape: tuple[int, ...], shape: tuple[int, int]) -> list[Matrix]:
-    """Return initial transforms: the maps fill a fraction of the picture, with small rotations and shifts."""
+    """Return initial transforms in which the maps cover a fraction of the picture, with small rotations and shifts."""
     height, width = picture_shape[:2]
     n_row, n_column = shape
     fill_scale = min(width / n_column, height / n_row)
@@ -759,10 +764,9 @@ def _initial_transforms(picture_shape: tuple[int, ...], shape: tuple[int, int]) 
 
 
 def _distinct_transforms(transforms: Sequence[Matrix], shape: tuple[int, int], min_distance: float) -> list[Matrix]:
-    """Return the first ``_MAX_STARTS`` transforms whose corners lie at least ``min_distance`` apart, picture pixels.
+    """Return up to ``_MAX_STARTS`` transforms whose corners are at least ``min_distance`` picture pixels apart.
 
-    The best initial transforms are neighbours. On a striped painting all of them would converge to the same wrong
-    stripe.
+    The best initial transforms are similar. On a striped painting, all of them would converge to the same wrong stripe.
     """
     n_row, n_column = shape
     corners = np.array([[0, 0], [n_column, 0], [0, n_row], [n_column, n_row]], dtype=np.float64)

@@ -1,4 +1,4 @@
-"""Resample a cube to the grid of the element maps: the mean reflectance over the area of each map pixel."""
+"""Resample a cube to the grid of the element maps by averaging the reflectance over each map pixel."""
 
 from collections.abc import Iterator
 
@@ -11,15 +11,15 @@ from underpaint.reflectance.registration import Matrix, transform_positions
 
 Window = tuple[slice, slice]
 _MAX_POINTS_PER_SIDE = 16
-"""Maximum number of sampling points along each side of a map pixel. If more pixels of the cube fall within, a subset is
-averaged."""
+"""Maximum number of sampling points along each side of a map pixel. If a map pixel covers more pixels of the cube, only
+a subset of them is averaged."""
 
 
 class Resampler:
-    """The mean reflectance in each pixel of the maps.
+    """Function that returns the mean reflectance in each pixel of the maps.
 
-    The cube is sampled at evenly spaced points within a map pixel, about one point per pixel of the cube, and missing
-    values are left out of the mean. The mean is NaN if less than half of the points have a value.
+    The cube is sampled at evenly spaced points within a map pixel, about one point per pixel of the cube. The mean is
+    taken over the points with a value, and is NaN if these are less than half of the points.
 
     Parameters
     ----------

@@ -15,11 +15,11 @@ from underpaint.runtime.untrusted import fault_of_name, read_bounded
 
 MAX_BYTES = 256 * 2**20
 MAX_WAVELENGTH_UM = 100.0
-"""Wavelengths without a unit are taken as um if none is above this number, otherwise as nm."""
+"""Wavelengths without a unit are assumed to be in um if none is above this number, otherwise in nm."""
 MIN_WAVELENGTH_NM, MAX_WAVELENGTH_NM = 100.0, 100_000.0
 MAX_FRACTION, MAX_PER_CENT = 2.0, 200.0
-"""Limits of the 98th percentile of the values: up to the first they are fractions, up to the second per cent, and above
-that reflectance times 10,000."""
+"""Limits of the 98th percentile of the values. Values are fractions up to the first limit, per cent up to the second
+limit, and reflectance times 10,000 above."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Table:
     reflectance : (n, n_band) array
         Fractions; NaN where the file has no usable value.
     notes : tuple of str
-        Changes made and assumptions made on reading, for the user.
+        Changes and assumptions made while reading, for the user.
     """
 
     names: tuple[str, ...]
@@ -44,12 +44,12 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """Read a CSV file (comma, semicolon or tab) or an ENVI spectral library (path of the header or of the data).
+    """Read a CSV file (comma, semicolon or tab) or an ENVI spectral library (path of the header or the data file).
 
     Raises
     ------
     ScanError
-        The file cannot be read, is neither CSV nor ENVI, or holds invalid wavelengths or no reflectance.
+        The file cannot be read, is neither CSV nor ENVI, or contains invalid wavelengths or no reflectance.
     """
     header = _find_envi_header(path)
     notes: list[str] = []
@@ -103,7 +103,7 @@ def read_table(path: Path) -> Table:
 
 
 def _as_fractions(reflectance: NDArray[np.float64], path: Path) -> tuple[NDArray[np.float64], float]:
-    """Return reflectance as fractions and the divisor used; values outside the range of a reflectance become NaN."""
+    """Return reflectance as fractions and the divisor used. Values outside the range of reflectance become NaN."""
     reflectance = np.where(np.isfinite(reflectance) & (reflectance > -1e4) & (reflectance < 1e6), reflectance, np.nan)
     if not np.isfinite(reflectance).any():
         raise ScanError(
@@ -116,7 +116,7 @@ def _as_fractions(reflectance: NDArray[np.float64], path: Path) -> tuple[NDArray
 
 
 def _read_csv(path: Path, notes: list[str]) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64], str]:
-    """Return names, wavelengths, values and the text that may state the unit; assumptions are appended to ``notes``."""
+    """Return names, wavelengths, values and text with the unit; assumptions are appended to ``notes``."""
     file_bytes = read_bounded(path, MAX_BYTES, ScanError)
     if b"\0" in file_bytes[:4096]:
         raise ScanError(
@@ -179,7 +179,7 @@ def _parse_number(cell: str, *, has_decimal_comma: bool) -> float:
 
 
 def _find_envi_header(path: Path) -> Path | None:
-    """Return the ENVI header at ``path`` or beside it; None if there is none."""
+    """Return the path of the ENVI header at ``path`` or in the same folder; None if there is no header."""
     for candidate in (path, path.with_suffix(".hdr"), path.with_name(path.name + ".hdr")):
         if candidate.is_file():
             with candidate.open("rb") as file:
@@ -214,8 +214,8 @@ def _read_envi(header: Path, path: Path) -> tuple[list[str], NDArray[np.float64]
     file_bytes = read_bounded(data_path, MAX_BYTES, ScanError)
     if len(file_bytes) - offset_bytes < n_band * n_spectrum * dtype.itemsize:
         raise ScanError(
-            f"Cannot read {data_path}: it has {len(file_bytes)} bytes, too few for {n_spectrum} spectra of {n_band} bands. Copy "
-            "it again."
+            f"Cannot read {data_path}: it has {len(file_bytes)} bytes, too few for {n_spectrum} spectra of {n_band} "
+            "bands. Copy it again."
         )
     stored_values = (
         np.frombuffer(file_bytes, dtype, n_band * n_spectrum, offset_bytes)
@@ -237,7 +237,7 @@ def _data_file_candidates(header: Path, path: Path) -> list[Path]:
 
 
 def envi_entries(header_text: str) -> dict[str, str]:
-    """Return the entries of an ENVI header as a dictionary with lower-case keys; values are without their braces."""
+    """Return the entries of an ENVI header as a dictionary, with keys in lower case and values without braces."""
     entries_by_key = {}
     for key, braced_value, plain_value in re.findall(
         r"(?m)^\s*([^=\n{}]+?)\s*=\s*(?:\{([^}]*)\}|([^\n{]*))", header_text

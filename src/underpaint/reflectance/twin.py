@@ -1,8 +1,8 @@
-"""Virtual twins: simulated reflectance cubes of a virtual panel, to go with its simulated X-ray scan.
+"""Virtual twins: simulated reflectance cubes that match the simulated X-ray scan of a virtual panel.
 
-K/S of every pigment is measured; its scattering coefficient is assumed (``names.toml``). A twin is simulated from one
-half of the measured spectra and must be classified with the other half (:func:`halves`), so that training and test data
-are separate.
+K/S of every pigment is measured, whereas the scattering coefficient is assumed (``names.toml``). A twin is simulated
+from one half of the measured spectra and must be classified with the other half (:func:`halves`), so that training and
+test data are separate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,9 +31,9 @@ WAVELENGTH_NM: Floats = np.arange(410.0, 991.0, 5.0)
 BOARD_REFLECTANCE = 0.3
 """Reflectance of the wooden board below the ground."""
 GLOSS_LIMITS = (0.0, 0.03)
-"""Specular reflectance at the left and at the right edge of the panel; it varies linearly in between."""
+"""Specular reflectance at the left and right edge of the panel, with linear variation in between."""
 LIGHT_AMPLITUDE = 0.05
-"""Relative amplitude of the variation of the illumination, along each side."""
+"""Relative amplitude of the variation of the illumination along each side of the panel."""
 CONCENTRATION_SPREAD = 0.05
 """Standard deviation of the logarithm of a pigment's concentration between pixels."""
 NOISE = 0.003
@@ -64,10 +64,11 @@ class Twin:
 
 
 def halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, ReflectanceLibrary]:
-    """Divide a library into two halves that share no patch; pigments measured twice are in both.
+    """Return two halves of a library that have no patch in common; pigments measured twice are in both.
 
-    The first half holds the set with the most spectra and, of each pigment that this set lacks, the paint that comes
-    last by name. The second half holds the rest. All spectra of one paint (one tube) stay in the same half.
+    The first half contains the source with the most spectra. For each pigment that this source lacks, the first half
+    also contains the paint with the last name in alphabetical order. The second half contains all other spectra. All
+    spectra of one paint (one tube) are in the same half.
     """
     pure = [spectrum for spectrum in spectra.spectra if spectrum.member and spectrum.pure]
     sources = [spectrum.source for spectrum in pure]
@@ -77,7 +78,7 @@ def halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, Reflectance
     for spectrum in pure:
         if spectrum.member not in members_of_largest_source:
             paints_by_member.setdefault(spectrum.member, []).append(_paint_of(spectrum))
-    # the last by name is USGS rather than a REVIGO tube, so that the second half keeps the longer REVIGO series
+    # the paint with the last name is of USGS rather than REVIGO, so that the second half has the longer REVIGO series
     first_half_paints = {
         member: sorted(set(paint_names))[-1]
         for member, paint_names in paints_by_member.items()
@@ -89,7 +90,7 @@ def halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, Reflectance
             spectrum.pure and bool(spectrum.member) and first_half_paints.get(spectrum.member) == _paint_of(spectrum)
         )
 
-    # mixtures made from a paint stay with it
+    # mixtures made from a paint are in the same half as the paint
     paints = {_paint_of(spectrum) for spectrum in spectra.spectra if is_in_first_half(spectrum)}
     first_half_mask = [
         spectrum.source == largest_source or _paint_of(spectrum) in paints for spectrum in spectra.spectra
@@ -98,7 +99,7 @@ def halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, Reflectance
 
 
 def _paint_of(spectrum: ReferenceSpectrum) -> str:
-    """Return the paint that a patch was made from: REVIGO's patches 14A to 14F are from one tube."""
+    """Return the paint from which a patch was made; REVIGO's patches 14A to 14F are from one tube."""
     return spectrum.patch[:9] if spectrum.patch.startswith("revigo") else spectrum.patch
 
 
@@ -177,7 +178,7 @@ def _draw_spectrum(name: str, spectra: ReflectanceLibrary, rng: np.random.Genera
             "library."
         )
     patch = rng.choice(sorted({spectrum.patch for spectrum in candidates}))
-    # a white backing shows through, so the darkest view of a film is closest to an opaque paint
+    # a white backing shows through, so the darkest spectrum of a film is closest to that of an opaque paint
     return min(
         (spectrum for spectrum in candidates if spectrum.patch == patch),
         key=lambda spectrum: float(spectrum.reflectance.mean()),
@@ -185,7 +186,7 @@ def _draw_spectrum(name: str, spectra: ReflectanceLibrary, rng: np.random.Genera
 
 
 def _k_over_s(spectrum: ReferenceSpectrum | None, wavelength: Floats) -> Floats:
-    """Return the K/S of an opaque paint; outside the measured range it is constant."""
+    """Return the K/S of an opaque paint, which is constant outside the measured range of wavelengths."""
     if spectrum is None:
         return np.full(wavelength.size, 1e-3)
     gloss = min(0.03, 0.8 * float(spectrum.reflectance.min()))
@@ -197,7 +198,7 @@ def _k_over_s(spectrum: ReferenceSpectrum | None, wavelength: Floats) -> Floats:
 
 
 def _layer_optics(layer: Layer, k_over_s: Mapping[str, Floats], rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return K and S of a layer, 1/um: the means over its pigments, weighted by pigment volume."""
+    """Return K and S of a layer, 1/um, as means over the pigments weighted by volume."""
     scattering_table = name_table()["scattering_per_um"]
     volumes = {
         name: volume_fraction / library()[name].density
@@ -218,7 +219,7 @@ def _layer_optics(layer: Layer, k_over_s: Mapping[str, Floats], rng: np.random.G
 
 
 def save_twin(twin: Twin, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a twin as an ENVI cube (band-interleaved by line, reflectance times 10,000) and return the header's path.
+    """Write a twin as a band-interleaved ENVI cube of reflectance times 10,000 and return the path of the header.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Sets of measured spectra that a user added, stored as one file per set in the user's data folder."""
+"""Sets of measured spectra added by the user, stored as one file per set in the user's data folder."""
 
 import os
 import re
@@ -15,7 +15,7 @@ _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 
 def sets_folder() -> Path:
-    """Return the folder of the user's sets. It may not exist yet."""
+    """Return the path of the folder of the user's sets, which may not exist yet."""
     data_folder = os.environ.get(FOLDER_VARIABLE)
     return (Path(data_folder) if data_folder else user_data_path("underpaint", appauthor=False)) / "reflectance"
 
@@ -27,7 +27,7 @@ def user_sets() -> dict[str, Path]:
 
 
 def add_set(path: str | Path, name: str, *, overwrite: bool = False) -> ReflectanceLibrary:
-    """Store a set of measured spectra under a name. Every later cube is classified with it as well.
+    """Store a set of measured spectra under a name, so that all cubes are also classified with this set.
 
     Parameters
     ----------
