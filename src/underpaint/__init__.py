@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 
-_MOVED = {
+_MOVED_NAMES = {
     "ElementMaps": "Results",
     "PigmentMaps": "Results",
     "Spectrum": "Spectrum",
@@ -65,17 +65,21 @@ _MOVED = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562), so that ``import underpaint`` is fast."""
-    now = _MOVED.get(name, name)
-    if name not in __all__ and name not in _MOVED:
+    current_name = _MOVED_NAMES.get(name, name)
+    if name not in __all__ and name not in _MOVED_NAMES:
         raise AttributeError(f"module 'underpaint' has no attribute {name!r}; there are: {', '.join(__all__)}")
-    home = next(home for home in _homes() if now in getattr(home, "__all__", vars(home)))
-    if name in _MOVED:
-        target = f"{home.__name__}.{now}"
-        warnings.warn(f"underpaint.{name} is now {target}, and goes with 0.3", DeprecationWarning, stacklevel=2)
-    return globals().setdefault(now, getattr(home, now)) if now in __all__ else getattr(home, now)
+    module = next(module for module in _public_modules() if current_name in getattr(module, "__all__", vars(module)))
+    if name in _MOVED_NAMES:
+        full_name = f"{module.__name__}.{current_name}"
+        warnings.warn(f"underpaint.{name} is now {full_name}, and goes with 0.3", DeprecationWarning, stacklevel=2)
+    return (
+        globals().setdefault(current_name, getattr(module, current_name))
+        if current_name in __all__
+        else getattr(module, current_name)
+    )
 
 
-def _homes() -> Iterator[Any]:
+def _public_modules() -> Iterator[Any]:
     """Import the packages that hold public names one after the other, those that others need first."""
     from underpaint import data, errors
 

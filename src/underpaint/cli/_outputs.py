@@ -63,7 +63,7 @@ def refuse_to_replace(declared: Mapping[str, tuple[Any, ParameterInfo | None]], 
         An output exists, has an invalid name, or its folder does not exist.
     """
     from underpaint.errors import OutputError, ScanError
-    from underpaint.runtime.files import check_path, fault_of_text, printable
+    from underpaint.runtime.files import check_path, encoding_fault, printable_path
 
     outputs = {
         name: declaration
@@ -72,11 +72,11 @@ def refuse_to_replace(declared: Mapping[str, tuple[Any, ParameterInfo | None]], 
     }
     inputs = [path for name, value in values.items() if name not in outputs for path in _paths(value)]
     given_outputs = {name: declaration for name, declaration in outputs.items() if values.get(name) is not None}
-    invalid_input = next((path for path in inputs if fault_of_text(path)), None)
+    invalid_input = next((path for path in inputs if encoding_fault(path)), None)
     if given_outputs and invalid_input is not None:
         raise ScanError(
-            f"Cannot use {printable(invalid_input)}: {fault_of_text(invalid_input)}, so it cannot be recorded in a "
-            "file. Rename it."
+            f"Cannot use {printable_path(invalid_input)}: {encoding_fault(invalid_input)}, so it cannot be recorded in "
+            "a file. Rename it."
         )
     for name, declaration in given_outputs.items():
         path = Path(values[name])

@@ -47,10 +47,10 @@ def split_place(name: str) -> tuple[str, Place]:
     ValueError
         The name ends in a place that is not in :data:`PLACES`.
     """
-    material, _, place = name.partition(".")
-    for candidate in PLACES:
-        if place == candidate or (not place and candidate == "anywhere"):
-            return material, candidate
+    material_name, _, place = name.partition(".")
+    for known_place in PLACES:
+        if place == known_place or (not place and known_place == "anywhere"):
+            return material_name, known_place
     raise ValueError(f"{name!r} does not end in a place; places are {', '.join(PLACES)}")
 
 
@@ -104,8 +104,8 @@ def to_unbounded(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float
     """Return values on an unbounded scale: ln(um) for a thickness, ln(s / (1 - s)) for a mass fraction s."""
     if material_of(quantity) is None:
         return np.asarray(np.log(np.maximum(value, _MIN_THICKNESS_UM)), dtype=np.float32)
-    share = np.clip(value, _MIN_SHARE, 1.0 - _MIN_SHARE)
-    return np.asarray(np.log(share / (1.0 - share)), dtype=np.float32)
+    mass_fraction = np.clip(value, _MIN_SHARE, 1.0 - _MIN_SHARE)
+    return np.asarray(np.log(mass_fraction / (1.0 - mass_fraction)), dtype=np.float32)
 
 
 def from_unbounded(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -119,8 +119,8 @@ def slope(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the derivative of a value with respect to the scale of :func:`to_unbounded`."""
     if material_of(quantity) is None:
         return np.asarray(np.maximum(value, _MIN_THICKNESS_UM), dtype=np.float32)
-    share = np.clip(value, _MIN_SHARE, 1.0 - _MIN_SHARE)
-    return np.asarray(share * (1.0 - share), dtype=np.float32)
+    mass_fraction = np.clip(value, _MIN_SHARE, 1.0 - _MIN_SHARE)
+    return np.asarray(mass_fraction * (1.0 - mass_fraction), dtype=np.float32)
 
 
 AMOUNT_EDGES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
@@ -169,8 +169,12 @@ def estimate(
         raise ValueError(
             f"Cannot compute an interval of probability {level:g}; give a value between 0 and 1, such as 0.9."
         )
-    centre, half_width = to_unbounded(quantity, value), ndtri(0.5 + 0.5 * level) * sigma
-    return Estimate(value, from_unbounded(quantity, centre - half_width), from_unbounded(quantity, centre + half_width))
+    unbounded_median, unbounded_half_width = to_unbounded(quantity, value), ndtri(0.5 + 0.5 * level) * sigma
+    return Estimate(
+        value,
+        from_unbounded(quantity, unbounded_median - unbounded_half_width),
+        from_unbounded(quantity, unbounded_median + unbounded_half_width),
+    )
 
 
 def is_determined(quantity: str, interval: Estimate) -> NDArray[np.bool_]:
@@ -216,14 +220,17 @@ class QuantitySummary(NamedTuple):
 def summarise_quantity(quantity: str, interval: Estimate, mask: NDArray[np.bool_] | None = None) -> QuantitySummary:
     """Return the summary of maps of a quantity, optionally only for pixels where ``mask`` is true."""
     has_result = np.isfinite(interval.value) if mask is None else mask & np.isfinite(interval.value)
-    is_known, is_upper_limit = has_result & is_determined(quantity, interval), has_result & ~(interval.low > 0)
+    is_quantity_determined, is_upper_limit = (
+        has_result & is_determined(quantity, interval),
+        has_result & ~(interval.low > 0),
+    )
     value, low, high = (
-        _median(values[is_known if element_of(quantity) is None else has_result & ~is_upper_limit])
-        for values in interval
+        _median(limit_map[is_quantity_determined if element_of(quantity) is None else has_result & ~is_upper_limit])
+        for limit_map in interval
     )
     n_with_result = max(int(has_result.sum()), 1)
     return QuantitySummary(
-        int(is_known.sum()) / n_with_result,
+        int(is_quantity_determined.sum()) / n_with_result,
         value,
         low,
         high,
@@ -292,12 +299,12 @@ def answer_words(state: int, most_percent: float = float("nan")) -> str:
     >>> answer_words(CANNOT_EXCLUDE, 11.5)
     'cannot be excluded (less than 12 %)'
     """
-    text = STATES[state]
+    state_text = STATES[state]
     if state not in {NOT_DETECTED, CANNOT_EXCLUDE} or not most_percent < MAX_INFORMATIVE_PERCENT:
-        return text
+        return state_text
     digits = 1 if most_percent < TWO_DIGIT_PERCENT else 2
-    limit = np.format_float_positional(most_percent, digits, unique=False, fractional=False, trim="-")
-    return f"{text} (less than {limit} %)"
+    limit_text = np.format_float_positional(most_percent, digits, unique=False, fractional=False, trim="-")
+    return f"{state_text} (less than {limit_text} %)"
 
 
 DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -535,10 +542,10 @@ class Results:
             ``step_mm``, ``notes`` and ``settings`` of the process.
         """
         keys = tuple(split_place(name) for name in names)
-        entries = zip(keys, kinds, labels, groups, elements, strict=True)
+        name_entries = zip(keys, kinds, labels, groups, elements, strict=True)
         materials = {
             name: Material(kind, label, tuple(split_place(group)[0] for group in group_names), families)
-            for (name, place), kind, label, group_names, families in entries
+            for (name, place), kind, label, group_names, families in name_entries
             if place == "anywhere"
         }
         stacks = {"probability": Stack(keys, probability)}
@@ -797,9 +804,9 @@ class Results:
     @property
     def state(self) -> "xr.DataArray":
         """(group, row, column) uint8 state of each group; ``attrs["meaning"]`` explains the values."""
-        array = self._array_along("state", "group", "state")
-        array.attrs["meaning"] = {str(state): text for state, text in STATES.items()}
-        return array
+        state_array = self._array_along("state", "group", "state")
+        state_array.attrs["meaning"] = {str(state): state_text for state, state_text in STATES.items()}
+        return state_array
 
     @property
     def amount(self) -> "xr.DataArray":
@@ -933,22 +940,22 @@ class Results:
             with suppress(ScanError):
                 arrays[name] = getattr(self, name)
         longest_array_by_dimension: dict[str, Any] = {}
-        for array in arrays.values():
-            for dimension in {"group", "member"} & set(array.dims):
+        for labelled_array in arrays.values():
+            for dimension in {"group", "member"} & set(labelled_array.dims):
                 longest_array_by_dimension[dimension] = max(
-                    longest_array_by_dimension.get(dimension, array),
-                    array,
+                    longest_array_by_dimension.get(dimension, labelled_array),
+                    labelled_array,
                     key=lambda candidate: candidate.sizes[dimension],
                 )
-        for name, array in arrays.items():
-            dimensions = longest_array_by_dimension.keys() & set(array.dims)
+        for name, labelled_array in arrays.items():
+            aligned_dimensions = longest_array_by_dimension.keys() & set(labelled_array.dims)
             # names keep the order of the longest array, whereas xarray would sort them
-            arrays[name] = array.reindex(
-                {dimension: longest_array_by_dimension[dimension][dimension] for dimension in dimensions}
+            arrays[name] = labelled_array.reindex(
+                {dimension: longest_array_by_dimension[dimension][dimension] for dimension in aligned_dimensions}
             )
-            if "label" in array.coords:
-                (dimension,) = array["label"].dims
-                is_longest = longest_array_by_dimension.get(str(dimension), array) is array
+            if "label" in labelled_array.coords:
+                (dimension,) = labelled_array["label"].dims
+                is_longest = longest_array_by_dimension.get(str(dimension), labelled_array) is labelled_array
                 arrays[name] = (
                     arrays[name].rename(label=f"{dimension}_label") if is_longest else arrays[name].drop_vars("label")
                 )
@@ -1030,9 +1037,9 @@ class Results:
             kind, name = kind_and_element
             key = split_place(name) if kind == AMOUNT else (name,)
             if key not in self._stack(kind):
-                available = ", ".join(".".join(other_key) for other_key in self._stack(kind).keys)
-                raise ScanError(f"These results do not contain {quantity}; available are {available}.")
-            return Estimate(*(self.map(f"{kind}{end}", *key) for end in ("", "_low", "_high")))
+                available_quantities = ", ".join(".".join(available_key) for available_key in self._stack(kind).keys)
+                raise ScanError(f"These results do not contain {quantity}; available are {available_quantities}.")
+            return Estimate(*(self.map(f"{kind}{suffix}", *key) for suffix in ("", "_low", "_high")))
         value = estimate(quantity, self.map("quantity", quantity), self.map("quantity_sigma", quantity), level)
         return (
             self._replace_paint_thickness(value) if quantity == SURFACE_UM and level == INTERVAL_PROBABILITY else value
@@ -1044,28 +1051,32 @@ class Results:
 
         There the spectrum of the pixel does not determine the thickness.
         """
-        pixels = estimate(SURFACE_UM, self.map("quantity", SURFACE_UM), self.map("quantity_sigma", SURFACE_UM))
-        known_numbers = [area.number for area in self.paints if area.thickness_um is not None]
-        if not known_numbers:
+        pixel_estimate = estimate(SURFACE_UM, self.map("quantity", SURFACE_UM), self.map("quantity_sigma", SURFACE_UM))
+        paint_numbers = [area.number for area in self.paints if area.thickness_um is not None]
+        if not paint_numbers:
             return np.zeros(self.shape, dtype=np.bool_)
-        has_result = np.isfinite(pixels.value)
-        return np.asarray(has_result & ~is_determined(SURFACE_UM, pixels) & np.isin(self.map("paint"), known_numbers))
+        has_result = np.isfinite(pixel_estimate.value)
+        return np.asarray(
+            has_result & ~is_determined(SURFACE_UM, pixel_estimate) & np.isin(self.map("paint"), paint_numbers)
+        )
 
     def below_in_paint(self, group: str) -> NDArray[np.bool_]:
         """Return a (row, column) boolean map, true where the pixel's paint has the group below another group."""
-        area_numbers = [area.number for area in self.paints if any(group == below for _, below in area.orders)]
-        return np.isin(self.map("paint"), area_numbers) if area_numbers else np.zeros(self.shape, dtype=np.bool_)
+        paint_numbers = [area.number for area in self.paints if any(group == below for _, below in area.orders)]
+        return np.isin(self.map("paint"), paint_numbers) if paint_numbers else np.zeros(self.shape, dtype=np.bool_)
 
-    def _replace_paint_thickness(self, pixels: Estimate) -> Estimate:
+    def _replace_paint_thickness(self, pixel_estimate: Estimate) -> Estimate:
         """Return thicknesses of pixels, replaced by those of paints where :attr:`thickness_of_paint` is true."""
         is_replaced = self.thickness_of_paint
         if not is_replaced.any():
-            return pixels
-        low, value, high = (image.copy() for image in (pixels.low, pixels.value, pixels.high))
+            return pixel_estimate
+        low, value, high = (
+            limit_map.copy() for limit_map in (pixel_estimate.low, pixel_estimate.value, pixel_estimate.high)
+        )
         for area in self.paints:
             if area.thickness_um is not None:
-                mask = is_replaced & (self.map("paint") == area.number)
-                low[mask], value[mask], high[mask] = area.thickness_um
+                is_in_paint = is_replaced & (self.map("paint") == area.number)
+                low[is_in_paint], value[is_in_paint], high[is_in_paint] = area.thickness_um
         return Estimate(value, low, high)
 
     def is_determined(self, quantity: str) -> NDArray[np.bool_]:
@@ -1077,13 +1088,13 @@ class Results:
 
         The significance is zero if none of the families was fitted, and for pixels without a result.
         """
-        zero_significance = np.zeros(self.shape, dtype=np.float32)
+        zero_map = np.zeros(self.shape, dtype=np.float32)
         significances = [
             np.nan_to_num(self[name] / np.maximum(self.map("area_sigma", name), _MIN_DEVIATION))
             for name in families
             if name in self.lines
         ]
-        return np.asarray(np.maximum.reduce(significances), dtype=np.float32) if significances else zero_significance
+        return np.asarray(np.maximum.reduce(significances), dtype=np.float32) if significances else zero_map
 
     def state_shares(self, group: str) -> dict[int, float]:
         """Return the fraction of the pixels with a result in which a group has a state, for each of :data:`STATES`."""
@@ -1106,10 +1117,12 @@ class Results:
         if "state" not in self.stacks or not self.knows_amount(group):
             return ""
         shares = self.state_shares(group)
-        texts = ((PIGMENT, "pigment"), (PRESENT, "pigment or trace"), (TRACE, "trace"))
-        percentages = ((text, 100 * shares[state]) for state, text in texts)
+        state_texts = ((PIGMENT, "pigment"), (PRESENT, "pigment or trace"), (TRACE, "trace"))
+        state_percentages = ((state_text, 100 * shares[state]) for state, state_text in state_texts)
         return ", ".join(
-            f"{text} in {share:.{0 if share >= 10 else 1}f} %" for text, share in percentages if share >= 0.1
+            f"{state_text} in {percentage:.{0 if percentage >= 10 else 1}f} %"
+            for state_text, percentage in state_percentages
+            if percentage >= 0.1
         )
 
     @property
@@ -1187,8 +1200,8 @@ class Results:
     @property
     def places(self) -> tuple[Place, ...]:
         """Places that the model predicts: "anywhere" and, for some models, "surface" and "below"."""
-        available = {place for _, place in self.named_places}
-        return tuple(place for place in PLACES if place in available)
+        predicted_places = {place for _, place in self.named_places}
+        return tuple(place for place in PLACES if place in predicted_places)
 
     @property
     def named_places(self) -> tuple[tuple[str, Place], ...]:
@@ -1228,18 +1241,18 @@ class Results:
         """Return the display label of a quantity, such as "Fe, mass fraction (uppermost paint)"."""
         kind, _, element = quantity.partition(".")
         if kind in {MASS_FRACTION, AREAL_MASS}:
-            sample = self.settings_of("quantities").get("sample")
-            label = f"{element}, {kind.replace('_', ' ')}".removeprefix(", ")
-            return f"{label} ({sample})" if sample else label
+            sample_name = self.settings_of("quantities").get("sample")
+            label_text = f"{element}, {kind.replace('_', ' ')}".removeprefix(", ")
+            return f"{label_text} ({sample_name})" if sample_name else label_text
         if kind == AMOUNT:
             name, place = split_place(element)
-            symbol = self.materials[name].elements[0].partition("_")[0]
-            return f"{symbol} in the dry paint: {self.label(name, place)}"
+            element_symbol = self.materials[name].elements[0].partition("_")[0]
+            return f"{element_symbol} in the dry paint: {self.label(name, place)}"
         material = material_of(quantity)
         if material is None:
             return "thickness of the surface layer"
-        label = self.label(material) if material in self.materials else material
-        return f"share of the pigments at the surface: {label}"
+        label_text = self.label(material) if material in self.materials else material
+        return f"share of the pigments at the surface: {label_text}"
 
     def short_label(self, name: str) -> str:
         """Return the label of a pigment or group without the examples in brackets."""
@@ -1283,9 +1296,9 @@ class Results:
         lines = [f"<underpaint results of {self.summary.get('name', 'a scan')}: {n_row} rows x {n_column} columns>"]
         if self.has_pigments:
             shares = {name: share_present(self[name]) for name in self.groups}
-            present = sorted((name for name in shares if shares[name] > 0), key=lambda name: -shares[name])
-            texts = (f"{name} {100 * shares[name]:.0f} %" for name in present)
-            lines += [_listing("groups present", texts, "none"), _listing("pigments", self.pigments, "none")]
+            present_groups = sorted((name for name in shares if shares[name] > 0), key=lambda name: -shares[name])
+            group_texts = (f"{name} {100 * shares[name]:.0f} %" for name in present_groups)
+            lines += [_listing("groups present", group_texts, "none"), _listing("pigments", self.pigments, "none")]
             lines += [_listing("places", self.places, "none")]
         if self.has_elements:
             lines += [_listing("lines", self.lines, "none")]
@@ -1312,8 +1325,10 @@ class Results:
         if quantity in self.stacks:
             return self.stacks[quantity]
         base_quantity = re.sub("_(sigma|low|high)$", "", quantity)
-        content, command, *requirement = _COMMANDS.get(base_quantity, (quantity, "underpaint identify"))
-        raise ScanError(f"These results hold no {content}: {' '.join((f'`{command}`', *requirement))} writes them.")
+        quantity_title, command, *requirement = _COMMANDS.get(base_quantity, (quantity, "underpaint identify"))
+        raise ScanError(
+            f"These results hold no {quantity_title}: {' '.join((f'`{command}`', *requirement))} writes them."
+        )
 
     def _label_coordinates(self, dimension: str, names: Sequence[str]) -> dict[str, Any]:
         return {dimension: list(names), "label": (dimension, [self.label(name) for name in names])}
@@ -1342,13 +1357,20 @@ class Results:
         """Return medians and intervals of quantities, whose names are nested lists along the coordinates."""
         in_memory = all(stack.in_memory for stack in self.stacks.values())
         # quantiles are rounded, so that 0.05 and 0.95 are valid labels
-        quantile = {"quantile": [round(0.5 + offset * INTERVAL_PROBABILITY, 6) for offset in (-0.5, 0.0, 0.5)]}
+        quantile_coordinate = {
+            "quantile": [round(0.5 + offset * INTERVAL_PROBABILITY, 6) for offset in (-0.5, 0.0, 0.5)]
+        }
 
         def read_intervals(quantity: Any) -> list[Any]:
             if isinstance(quantity, list):
-                return [read_intervals(item) for item in quantity]
-            readers = [partial(self._interval_value, quantity, end) for end in ("low", "value", "high")]
-            return [item() if in_memory else _lazy_map(self.shape, np.float32, item) for item in readers]
+                return [read_intervals(nested_quantity) for nested_quantity in quantity]
+            map_readers = [
+                partial(self._interval_value, quantity, limit_name) for limit_name in ("low", "value", "high")
+            ]
+            return [
+                nested_quantity() if in_memory else _lazy_map(self.shape, np.float32, nested_quantity)
+                for nested_quantity in map_readers
+            ]
 
         values, dimensions = _stack_nested(read_intervals(quantities), in_memory=in_memory), [*coordinates, "quantile"]
         first_quantity = quantities
@@ -1356,13 +1378,13 @@ class Results:
             first_quantity = first_quantity[0]
         name = first_quantity.split(".")[0]
         return self._labelled_array(
-            values, dimensions, {**coordinates, **quantile}, unit_of(first_quantity), long_name, name
+            values, dimensions, {**coordinates, **quantile_coordinate}, unit_of(first_quantity), long_name, name
         )
 
-    def _interval_value(self, quantity: str, field: str) -> NDArray[np.float32]:
+    def _interval_value(self, quantity: str, limit_name: str) -> NDArray[np.float32]:
         if quantity.startswith(f"{AMOUNT}.") and quantity not in self.amounts:
             return np.full(self.shape, np.nan, np.float32)  # the group is not present at this place
-        return np.asarray(getattr(self.estimate(quantity), field), np.float32)
+        return np.asarray(getattr(self.estimate(quantity), limit_name), np.float32)
 
     def _labelled_array(
         self,
@@ -1403,8 +1425,8 @@ def _single_keys(names: Sequence[str]) -> tuple[Key, ...]:
 
 def share_present(probability: NDArray[np.float32]) -> float:
     """Return the fraction of the pixels with a result whose probability exceeds one half."""
-    known_probability = probability[np.isfinite(probability)]
-    return float((known_probability > PRESENT_PROBABILITY).mean()) if known_probability.size else 0.0
+    finite_probability = probability[np.isfinite(probability)]
+    return float((finite_probability > PRESENT_PROBABILITY).mean()) if finite_probability.size else 0.0
 
 
 class BelowSurface(NamedTuple):
@@ -1435,11 +1457,13 @@ def below_surface(probability: NDArray[np.float32], has_prediction: NDArray[np.b
     has_prediction : (n_row, n_column) bool array
         True for pixels within the reflectance cube.
     """
-    n_answered = max(int(has_prediction.sum()), 1)
+    n_predicted = max(int(has_prediction.sum()), 1)
     reported_probabilities = probability[has_prediction & (probability > BELOW_PROBABILITY)]
     is_undetermined = has_prediction & (probability <= BELOW_PROBABILITY) & (probability > 1.0 - BELOW_PROBABILITY)
     certainty = float(reported_probabilities.mean(dtype=np.float64)) if reported_probabilities.size else float("nan")
-    return BelowSurface(reported_probabilities.size / n_answered, certainty, float(is_undetermined.sum()) / n_answered)
+    return BelowSurface(
+        reported_probabilities.size / n_predicted, certainty, float(is_undetermined.sum()) / n_predicted
+    )
 
 
 def cohen_kappa(first_map: NDArray[np.bool_], second_map: NDArray[np.bool_]) -> float:
@@ -1468,14 +1492,16 @@ def _stack_nested(nested_arrays: Any, *, in_memory: bool) -> Any:
 
     if not isinstance(nested_arrays, list):
         return nested_arrays
-    return (np if in_memory else da).stack([_stack_nested(item, in_memory=in_memory) for item in nested_arrays])
+    return (np if in_memory else da).stack(
+        [_stack_nested(nested_array, in_memory=in_memory) for nested_array in nested_arrays]
+    )
 
 
-def _lazy_map(shape: tuple[int, int], dtype: Any, read: Callable[[], Any]) -> Any:
+def _lazy_map(shape: tuple[int, int], dtype: Any, read_map: Callable[[], Any]) -> Any:
     import dask
     import dask.array as da
 
-    return da.from_delayed(dask.delayed(read, pure=False)(), shape, dtype)
+    return da.from_delayed(dask.delayed(read_map, pure=False)(), shape, dtype)
 
 
 def _listing(title: str, names: Iterable[str], empty_text: str) -> str:

@@ -51,21 +51,25 @@ class PaintArea:
     @property
     def stratigraphy(self) -> tuple[str, ...]:
         """Sentences on the layers: the result of another method, then those of the posterior."""
-        words = () if self.explanation is None else tuple(self.explanation.get("words", ()))
-        return (self.known, *words) if self.known and self.known not in words else words
+        sentences = () if self.explanation is None else tuple(self.explanation.get("words", ()))
+        return (self.known, *sentences) if self.known and self.known not in sentences else sentences
 
     @property
     def orders(self) -> tuple[tuple[str, str], ...]:
         """Pairs of groups whose order the posterior determines; the first group begins above the second."""
-        pairs = (self.explanation or {}).get("order") or ()
-        return tuple((pair["above"], pair["below"]) for pair in pairs if pair["determined"])
+        order_records = (self.explanation or {}).get("order") or ()
+        return tuple(
+            (order_record["above"], order_record["below"])
+            for order_record in order_records
+            if order_record["determined"]
+        )
 
     @property
     def thickness_um(self) -> tuple[float, float, float] | None:
         """Lower limit, median and upper limit (90 % interval) of the uppermost layer, in um; None if not determined."""
         layers = (self.explanation or {}).get("layers")
-        interval = layers[0]["thickness_um"] if layers else {}
-        lower_limit, median_um, upper_limit = (interval.get(name) for name in ("low", "median", "high"))
+        thickness_interval = layers[0]["thickness_um"] if layers else {}
+        lower_limit, median_um, upper_limit = (thickness_interval.get(name) for name in ("low", "median", "high"))
         return (
             None
             if lower_limit is None or median_um is None or upper_limit is None
@@ -89,4 +93,6 @@ class PaintArea:
     @classmethod
     def from_record(cls, record: Mapping[str, Any], spectrum: NDArray[np.float64] | None = None) -> "PaintArea":
         """Return the area of a :meth:`record` and a spectrum."""
-        return cls(**{name: value for name, value in record.items() if name != "counts"}, spectrum=spectrum)
+        return cls(
+            **{field_name: value for field_name, value in record.items() if field_name != "counts"}, spectrum=spectrum
+        )

@@ -16,14 +16,14 @@ _TYPICAL_PROBABILITY = 0.01
 MAX_PILE_UP_PROBABILITY = 0.05
 
 
-def self_convolution(spectra: Array, pixels: Array | None = None) -> tuple[Array, Array]:
+def self_convolution(spectra: Array, pixels_per_tile: Array | None = None) -> tuple[Array, Array]:
     """Return the self-convolution of spectra, with two and with three factors, summed over tiles.
 
     Parameters
     ----------
     spectra : (n_tile, n_channel) array
         Summed counts of each tile.
-    pixels : (n_tile,) array, optional
+    pixels_per_tile : (n_tile,) array, optional
         Number of pixels of each tile; by default one.
 
     Returns
@@ -31,19 +31,24 @@ def self_convolution(spectra: Array, pixels: Array | None = None) -> tuple[Array
     twofold, threefold : (n,) arrays
         Both are divided by the sum of the twofold self-convolution.
     """
-    weights = np.ones(len(spectra)) if pixels is None else np.maximum(pixels, 1.0)
+    tile_weights = np.ones(len(spectra)) if pixels_per_tile is None else np.maximum(pixels_per_tile, 1.0)
     fft_length = 1 << int(np.ceil(np.log2(3 * spectra.shape[1])))
-    mean_counts = spectra.sum() / weights.sum()
+    mean_counts = spectra.sum() / tile_weights.sum()
     pair_transform, triple_transform = (
         np.zeros(fft_length // 2 + 1, dtype=complex),
         np.zeros(fft_length // 2 + 1, dtype=complex),
     )
-    for spectrum, n_pixel in zip(spectra, weights, strict=True):
-        transform = np.fft.rfft(spectrum / n_pixel / mean_counts, n=fft_length)
-        pair_transform += n_pixel * transform**2
-        triple_transform += n_pixel * transform**3
-    pairs, triples = np.fft.irfft(pair_transform, n=fft_length), np.fft.irfft(triple_transform, n=fft_length)
-    return np.maximum(pairs, 0.0) / pairs.sum(), np.maximum(triples, 0.0) / pairs.sum()
+    for spectrum, n_pixel in zip(spectra, tile_weights, strict=True):
+        tile_transform = np.fft.rfft(spectrum / n_pixel / mean_counts, n=fft_length)
+        pair_transform += n_pixel * tile_transform**2
+        triple_transform += n_pixel * tile_transform**3
+    pair_convolution, triple_convolution = (
+        np.fft.irfft(pair_transform, n=fft_length),
+        np.fft.irfft(triple_transform, n=fft_length),
+    )
+    return np.maximum(pair_convolution, 0.0) / pair_convolution.sum(), np.maximum(
+        triple_convolution, 0.0
+    ) / pair_convolution.sum()
 
 
 def pile_up_shape(self_convolutions: tuple[Array, Array], axis: EnergyAxis) -> tuple[Array, Array]:
@@ -62,12 +67,12 @@ def pile_up_shape(self_convolutions: tuple[Array, Array], axis: EnergyAxis) -> t
     axis : EnergyAxis
         Energy axis of the spectrum.
     """
-    channel, zero_channels = np.arange(axis.n_channel), axis.zero_kev / axis.gain_kev
-    pairs, triples = (
-        np.interp(channel - n_extra_photons * zero_channels, np.arange(convolution.size), convolution)
+    channels, zero_channels = np.arange(axis.n_channel), axis.zero_kev / axis.gain_kev
+    pair_shape, triple_shape = (
+        np.interp(channels - n_extra_photons * zero_channels, np.arange(convolution.size), convolution)
         for n_extra_photons, convolution in enumerate(self_convolutions, start=1)
     )
-    return np.asarray(pairs), np.asarray(pairs - 1.5 * MAX_PILE_UP_PROBABILITY * triples)
+    return np.asarray(pair_shape), np.asarray(pair_shape - 1.5 * MAX_PILE_UP_PROBABILITY * triple_shape)
 
 
 def sum_peaks(
@@ -98,5 +103,5 @@ def sum_peaks(
         Zeros if there are no sum peaks.
     """
     pile_up = _TYPICAL_PROBABILITY * counts * pile_up_shape(self_convolutions, axis)[0]
-    peaks = np.maximum(pile_up - snip(pile_up, fwhm_channels, window_per_fwhm=window_per_fwhm), 0.0)
-    return np.asarray(peaks / max(peaks.sum(), 1e-30))
+    peak_counts = np.maximum(pile_up - snip(pile_up, fwhm_channels, window_per_fwhm=window_per_fwhm), 0.0)
+    return np.asarray(peak_counts / max(peak_counts.sum(), 1e-30))

@@ -118,12 +118,12 @@ class Scan:
         axis_text = "none" if axis is None else f"{1e3 * axis.gain_kev:.3f} eV per channel from {axis.zero_kev:.3f} keV"
         descriptions = {"file": self.source, "format": self.format, "detector": self.detector, "axis": axis_text}
         lines = [f"<underpaint scan {self.name}: {n_row} rows x {n_column} columns x {n_channel} channels>"]
-        lines += [f"  {name:11s} {text}" for name, text in descriptions.items() if text]
+        lines += [f"  {name:11s} {description}" for name, description in descriptions.items() if description]
         return "\n".join([*lines, *(f"  note        {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
-        array: Any = self.to_dataarray()
-        return f"<pre style='white-space: pre-wrap'>{html.escape(repr(self))}</pre>{array._repr_html_()}"
+        labelled_counts: Any = self.to_dataarray()
+        return f"<pre style='white-space: pre-wrap'>{html.escape(repr(self))}</pre>{labelled_counts._repr_html_()}"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -151,18 +151,18 @@ class Scan:
 
     def row_blocks(self) -> Iterator[slice]:
         """Yield the rows of each chunk of the dask array."""
-        start = 0
+        first_row = 0
         for n_row in self.counts.chunks[0]:
-            yield slice(start, start + n_row)
-            start += n_row
+            yield slice(first_row, first_row + n_row)
+            first_row += n_row
 
     def blocks(self) -> Iterator[tuple[slice, slice]]:
         """Yield the rows and columns of each chunk of the dask array."""
         for rows in self.row_blocks():
-            start = 0
+            first_column = 0
             for n_column in self.counts.chunks[1]:
-                yield rows, slice(start, start + n_column)
-                start += n_column
+                yield rows, slice(first_column, first_column + n_column)
+                first_column += n_column
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Return the counts of a rectangle of pixels.
@@ -178,7 +178,9 @@ class Scan:
         """Return the spectrum of a pixel."""
         row, column = range(self.shape[0])[row], range(self.shape[1])[column]
         counts = self.read(slice(row, row + 1), slice(column, column + 1))[0, 0].astype(np.float64)
-        live_time, real_time = (_pixel_time(times, row, column) for times in (self.live_time_s, self.real_time_s))
+        live_time, real_time = (
+            _pixel_time(pixel_times, row, column) for pixel_times in (self.live_time_s, self.real_time_s)
+        )
         return Spectrum(counts, self.axis, live_time, real_time, f"{self.name} ({row}, {column})")
 
     def to_dataarray(self) -> "xr.DataArray":
@@ -202,19 +204,19 @@ class Scan:
         n_row, n_column, n_channel = self.shape
         rows, columns = np.arange(n_row), np.arange(n_column)
         channel_dimension = "channel" if self.axis is None else "energy_kev"
-        energies = np.arange(n_channel) if self.axis is None else self.axis.energy_kev
-        coordinates: dict[str, Any] = {"row": rows, "column": columns, channel_dimension: energies}
+        channel_values = np.arange(n_channel) if self.axis is None else self.axis.energy_kev
+        coordinates: dict[str, Any] = {"row": rows, "column": columns, channel_dimension: channel_values}
         if self.step_mm is not None:
             coordinates |= {"y_mm": ("row", self.step_mm[0] * rows), "x_mm": ("column", self.step_mm[1] * columns)}
         if self.live_time_s is not None:
             coordinates["live_time_s"] = (("row", "column"), self.live_time_s)
-        array = xr.DataArray(
+        labelled_counts = xr.DataArray(
             self.present_counts(), dims=("row", "column", channel_dimension), coords=coordinates, name="counts"
         )
-        array.attrs = {"units": "counts", "long_name": "counts", "source": self.source}
+        labelled_counts.attrs = {"units": "counts", "long_name": "counts", "source": self.source}
         if self.axis is not None:
-            array[channel_dimension].attrs = {"units": "keV", "long_name": "energy"}
-        return array
+            labelled_counts[channel_dimension].attrs = {"units": "keV", "long_name": "energy"}
+        return labelled_counts
 
     def to_hyperspy(self) -> Any:
         """Return the scan as a lazy ``Signal1D`` of HyperSpy.
@@ -236,10 +238,10 @@ class Scan:
                 f"Cannot make a HyperSpy signal of scan {self.name!r}: HyperSpy is not installed. "
                 "Install it: pip install hyperspy"
             ) from error
-        step_unit = ((1.0, 1.0), "px") if self.step_mm is None else (self.step_mm, "mm")
+        steps_and_unit = ((1.0, 1.0), "px") if self.step_mm is None else (self.step_mm, "mm")
         axes = [
-            {"name": name, "size": size, "scale": step, "offset": 0.0, "units": step_unit[1]}
-            for name, size, step in zip(("y", "x"), self.shape, step_unit[0], strict=False)
+            {"name": name, "size": n_pixel, "scale": pixel_step, "offset": 0.0, "units": steps_and_unit[1]}
+            for name, n_pixel, pixel_step in zip(("y", "x"), self.shape, steps_and_unit[0], strict=False)
         ]
         signal_axis = {"name": "channel", "scale": 1.0, "offset": 0.0, "units": ""}
         if self.axis is not None:
@@ -276,8 +278,8 @@ def _pixel_time(time_s: NDArray[np.float64] | None, row: int, column: int) -> fl
 def valid_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:
     """Return a boolean (...) array for (..., n_channel) spectra: true if there are counts and all values are valid."""
     # If a value is NaN, the minimum is NaN, and comparisons with NaN are false.
-    maximum = counts.max(axis=-1)
-    return np.asarray((counts.min(axis=-1) >= 0) & np.isfinite(maximum) & (maximum > 0))
+    max_counts = counts.max(axis=-1)
+    return np.asarray((counts.min(axis=-1) >= 0) & np.isfinite(max_counts) & (max_counts > 0))
 
 
 # --- survey of a scan: sum, maximum, counts per pixel, invalid values -----------------------------------
@@ -393,7 +395,7 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     """
     blocks = list(scan.blocks())
     n_read = max(int(len(blocks) * min(max_bytes / max(scan.counts.nbytes, 1), 1.0)), min(_MIN_BLOCKS, len(blocks)))
-    blocks = [blocks[index] for index in np.linspace(0, len(blocks) - 1, n_read).astype(int)]
+    blocks = [blocks[block_index] for block_index in np.linspace(0, len(blocks) - 1, n_read).astype(int)]
     tile_grid = _tile_slices(scan.shape[0]), _tile_slices(scan.shape[1])
     tiles, tile_pixels = (
         np.zeros((len(tile_grid[0]) * len(tile_grid[1]), scan.shape[2])),
@@ -401,7 +403,7 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     )
     max_counts, pixel_counts = np.zeros(scan.shape[2]), np.full(scan.shape[:2], np.nan)
     is_usable = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present.copy()
-    clipping, n_pixels_read, sample = _ClippingStatistics(), 0, []
+    clipping_statistics, n_pixels_read, sample = _ClippingStatistics(), 0, []
     is_in_sample = np.zeros(scan.shape[:2], bool)
     is_in_sample.flat[np.random.default_rng(0).permutation(np.flatnonzero(is_usable))[:_MAX_SAMPLE_SIZE]] = True
     # dask is not used here, since it would wait for the slowest block of each group of blocks.
@@ -414,14 +416,14 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
                 tile_pixels[tile] += n_pixel
             np.maximum(max_counts, block_survey.max_counts, out=max_counts)
             pixel_counts[block], is_usable[block] = block_survey.pixel_counts, block_survey.is_usable
-            clipping = clipping.merge(block_survey.clipping)
+            clipping_statistics = clipping_statistics.merge(block_survey.clipping)
             sample.append(block_survey.sample)
             n_pixels_read += block_survey.is_usable.size
             if progress is not None:
                 progress(n_pixels_read, scan.n_pixel)
     _require_usable(scan, is_usable, pixel_counts)
     notes = (
-        *_clipped_note(clipping, int(tile_pixels.sum()), scan.shape[2]),
+        *_clipped_note(clipping_statistics, int(tile_pixels.sum()), scan.shape[2]),
         *_unusable_note(scan, is_usable),
         *_residue_note(scan),
     )
@@ -520,8 +522,8 @@ def _block_survey(
     )
 
 
-def _tile_slices(size: int) -> list[slice]:
-    borders = np.linspace(0, size, min(size, _MAX_TILES) + 1).astype(int)
+def _tile_slices(n_pixel: int) -> list[slice]:
+    borders = np.linspace(0, n_pixel, min(n_pixel, _MAX_TILES) + 1).astype(int)
     return [slice(int(start), int(stop)) for start, stop in pairwise(borders)]
 
 
@@ -533,33 +535,35 @@ def _tiles_of_block(tile_grid: tuple[list[slice], list[slice]], block: Block) ->
 
 
 def _overlaps(tiles: list[slice], block_range: slice) -> Iterator[tuple[int, slice]]:
-    for index, tile in enumerate(tiles):
+    for tile_index, tile in enumerate(tiles):
         start, stop = max(tile.start, block_range.start), min(tile.stop, block_range.stop)
         if start < stop:
-            yield index, slice(start - block_range.start, stop - block_range.start)
+            yield tile_index, slice(start - block_range.start, stop - block_range.start)
 
 
 def _clipping_statistics(counts: NDArray[Any], max_counts: NDArray[Any]) -> _ClippingStatistics:
     """Return the statistics of the channels that reach the largest value; other channels cannot be clipped."""
-    maximum = max_counts.max()
-    if maximum <= 1:
+    max_value = max_counts.max()
+    if max_value <= 1:
         return _ClippingStatistics()
-    channels = np.flatnonzero(max_counts == maximum)
-    values = counts[:, :, channels]
-    is_maximum = values == maximum
-    is_just_below = (values >= maximum - max(2.0, float(np.sqrt(float(maximum))))) & ~is_maximum
-    n_pixel = int(is_maximum.any(axis=2).sum())
+    channels = np.flatnonzero(max_counts == max_value)
+    channel_counts = counts[:, :, channels]
+    is_max_value = channel_counts == max_value
+    is_just_below_max = (channel_counts >= max_value - max(2.0, float(np.sqrt(float(max_value))))) & ~is_max_value
+    n_pixel = int(is_max_value.any(axis=2).sum())
     return _ClippingStatistics(
-        float(maximum), int(is_maximum.sum()), int(is_just_below.sum()), n_pixel, frozenset(channels.tolist())
+        float(max_value), int(is_max_value.sum()), int(is_just_below_max.sum()), n_pixel, frozenset(channels.tolist())
     )
 
 
-def _clipped_note(clipping: _ClippingStatistics, n_pixel: int, n_channel: int) -> tuple[str, ...]:
-    if not clipping.is_clipped():
+def _clipped_note(clipping_statistics: _ClippingStatistics, n_pixel: int, n_channel: int) -> tuple[str, ...]:
+    if not clipping_statistics.is_clipped():
         return ()
     return (
-        f"clipped: values stop at {clipping.value:g} in {_percent(clipping.n_pixel, n_pixel)} of the pixels and in "
-        f"{len(clipping.channels)} of {n_channel} channels. Counts are lost there, so that results from strong lines "
+        f"clipped: values stop at {clipping_statistics.value:g} in "
+        f"{_percent_text(clipping_statistics.n_pixel, n_pixel)} of the pixels and in "
+        f"{len(clipping_statistics.channels)} of {n_channel} channels. Counts are lost there, so that results from "
+        "strong lines "
         "are wrong. Export the counts again as 32-bit numbers.",
     )
 
@@ -593,6 +597,6 @@ def _require_usable(scan: Scan, is_usable: NDArray[np.bool_], pixel_counts: Arra
         )
 
 
-def _percent(n_part: int, n_all: int) -> str:
-    percentage = 100 * n_part / max(n_all, 1)
+def _percent_text(n_selected: int, n_total: int) -> str:
+    percentage = 100 * n_selected / max(n_total, 1)
     return f"{percentage:.0f} %" if percentage >= 1 else f"{percentage:.2g} %"

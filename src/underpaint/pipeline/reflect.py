@@ -42,7 +42,7 @@ from underpaint.reflectance.registration import (
 )
 from underpaint.reflectance.resample import Resampler
 from underpaint.reflectance.user_sets import user_sets
-from underpaint.runtime.executors import ordered_results, threads_or_cluster
+from underpaint.runtime.executors import ordered_results, thread_or_cluster_executor
 from underpaint.runtime.files import remove_tree, write_json
 from underpaint.runtime.progress import Progress, no_progress
 from underpaint.runtime.threads import one_blas_thread
@@ -147,7 +147,7 @@ def reflect(
         windows = list(resampler.windows())
         n_identified = 0
         step(_TASK, 0, results.shape[0] * results.shape[1])
-        with threads_or_cluster(threads=threads) as executor:
+        with thread_or_cluster_executor(threads=threads) as executor:
             window_arguments = ((number, (window,)) for number, window in enumerate(windows))
             for number, stacks in ordered_results(executor, identify_window, window_arguments):
                 rows, columns = windows[number]

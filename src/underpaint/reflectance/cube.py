@@ -94,8 +94,7 @@ class ReflectanceCube:
         return BLOCK_BYTES if isinstance(self.stored_cube.cube, MappedCube) else _COMPRESSED_BLOCK_FACTOR * BLOCK_BYTES
 
     def read(self, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """Return the (row, column, band) reflectance of a rectangle; NaN if missing, saturated or implausible.
-        """
+        """Return the (row, column, band) reflectance of a rectangle; NaN if missing, saturated or implausible."""
         stored_values = self.stored_cube.cube.read(rows, columns)[:, :, self.bands]
         reflectance = stored_values.astype(np.float32)
         if self.stored_cube.missing is not None:

@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any, Protocol, TypeVar
 
 from underpaint.errors import ClusterError, MissingExtraError
-from underpaint.runtime.threads import one_blas_thread, one_blas_thread_for_good
+from underpaint.runtime.threads import limit_to_one_blas_thread, one_blas_thread
 
 Result = TypeVar("Result")
 CONNECT_TIMEOUT_S = 10
@@ -59,15 +59,15 @@ def ordered_results(
     ClusterError
         A worker process died.
     """
-    pending: deque[tuple[int, Future]] = deque()
+    pending_futures: deque[tuple[int, Future]] = deque()
     try:
-        for index, arguments in tasks:
-            pending.append((index, executor.submit(function, *arguments)))
-            if len(pending) >= executor.max_pending:
-                first_index, future = pending.popleft()
+        for task_index, arguments in tasks:
+            pending_futures.append((task_index, executor.submit(function, *arguments)))
+            if len(pending_futures) >= executor.max_pending:
+                first_index, future = pending_futures.popleft()
                 yield first_index, future.result()
-        while pending:
-            first_index, future = pending.popleft()
+        while pending_futures:
+            first_index, future = pending_futures.popleft()
             yield first_index, future.result()
     except BrokenProcessPool as error:
         raise ClusterError(
@@ -92,18 +92,18 @@ def make_executor(workers: int | None = None, scheduler: str | None = None) -> I
     """
     workers = workers or os.cpu_count() or 1
     if scheduler is not None:
-        with _cluster(scheduler) as executor:
+        with _cluster_executor(scheduler) as executor:
             yield executor
     elif workers == 1:
         with one_blas_thread():
-            yield _InProcess()
+            yield _InProcessExecutor()
     else:
-        with _processes(workers) as executor:
+        with _process_executor(workers) as executor:
             yield executor
 
 
 @contextmanager
-def threads_or_cluster(scheduler: str | None = None, threads: int | None = None) -> Iterator[Executor]:
+def thread_or_cluster_executor(scheduler: str | None = None, threads: int | None = None) -> Iterator[Executor]:
     """Return an executor for data that this process reads: a cluster, or threads of this process (one per core).
 
     As in :func:`make_executor`, each task uses one thread.
@@ -116,35 +116,35 @@ def threads_or_cluster(scheduler: str | None = None, threads: int | None = None)
         dask.distributed is not installed.
     """
     if scheduler is not None:
-        with _cluster(scheduler) as executor:
+        with _cluster_executor(scheduler) as executor:
             yield executor
         return
     threads = threads or os.cpu_count() or 1
     pool = ThreadPoolExecutor(threads)
     try:
         with one_blas_thread():
-            yield _Pool(pool, threads)
+            yield _PoolExecutor(pool, threads)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Completed:
-    def __init__(self, value: Any) -> None:
-        self._value = value
+class _CompletedFuture:
+    def __init__(self, result_value: Any) -> None:
+        self._value = result_value
 
     def result(self) -> Any:
         return self._value
 
 
-class _InProcess:
+class _InProcessExecutor:
     max_pending = 1
     n_workers = 1
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        return _Completed(function(*arguments))
+        return _CompletedFuture(function(*arguments))
 
 
-class _Pool:
+class _PoolExecutor:
     def __init__(self, pool: ProcessPoolExecutor | ThreadPoolExecutor, workers: int) -> None:
         self._pool = pool
         self.max_pending, self.n_workers = 2 * workers, workers
@@ -154,17 +154,17 @@ class _Pool:
 
 
 @contextmanager
-def _processes(workers: int) -> Iterator[Executor]:
+def _process_executor(workers: int) -> Iterator[Executor]:
     # processes are spawned: a fork would copy the locks of BLAS and HDF5 threads in an undefined state
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_process)
     try:
-        yield _Pool(pool, workers)
+        yield _PoolExecutor(pool, workers)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _prepare_process() -> None:
-    one_blas_thread_for_good()
+    limit_to_one_blas_thread()
     # Ctrl-C reaches the whole process group; a worker that dies with the queue's lock would block the pool
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # workers are not notified when their parent is killed, and would wait forever
@@ -178,10 +178,10 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-class _Cluster:
+class _ClusterExecutor:
     def __init__(self, client: Any, scheduler: str) -> None:
         self._client, self._scheduler = client, scheduler
-        self._versions = _versions()
+        self._versions = _package_versions()
         self._without_workers_since: float | None = None
         self._had_workers = False
 
@@ -195,7 +195,7 @@ class _Cluster:
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         # pure=False, so that dask does not hash the arguments to detect equal calls
-        future = self._client.submit(_on_cluster, self._versions, function, *arguments, pure=False)
+        future = self._client.submit(_run_on_cluster, self._versions, function, *arguments, pure=False)
         return _ClusterFuture(future, self)
 
     def require_workers(self) -> None:
@@ -222,7 +222,7 @@ class _Cluster:
 
 
 class _ClusterFuture:
-    def __init__(self, future: Any, cluster: _Cluster) -> None:
+    def __init__(self, future: Any, cluster: _ClusterExecutor) -> None:
         self._future, self._cluster = future, cluster
 
     def result(self) -> Any:
@@ -254,7 +254,7 @@ class _ClusterFuture:
 
 
 @contextmanager
-def _cluster(scheduler: str) -> Iterator[Executor]:
+def _cluster_executor(scheduler: str) -> Iterator[Executor]:
     try:
         import dask
         from distributed import Client
@@ -274,11 +274,11 @@ def _cluster(scheduler: str) -> Iterator[Executor]:
         ) from error
     # the photons of a chunk are sent with its task, so that they are not lost with a worker
     with client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
-        yield _Cluster(client, scheduler)
+        yield _ClusterExecutor(client, scheduler)
 
 
-def _on_cluster(versions: dict[str, str], function: Callable[..., Result], *arguments: Any) -> Result:
-    worker_versions = _versions()
+def _run_on_cluster(versions: dict[str, str], function: Callable[..., Result], *arguments: Any) -> Result:
+    worker_versions = _package_versions()
     if worker_versions != versions:
         difference_text = "; ".join(
             f"{name}: {worker_versions.get(name)} on the worker, {versions[name]} here"
@@ -289,10 +289,10 @@ def _on_cluster(versions: dict[str, str], function: Callable[..., Result], *argu
             f"Cannot compute on the worker {platform.node()}: {difference_text}. Install the same versions on all "
             "machines."
         )
-    one_blas_thread_for_good()
+    limit_to_one_blas_thread()
     return function(*arguments)
 
 
 @cache
-def _versions() -> dict[str, str]:
+def _package_versions() -> dict[str, str]:
     return {name: version(name) for name in VERSIONED_PACKAGES}

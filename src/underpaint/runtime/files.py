@@ -33,8 +33,8 @@ from underpaint.errors import OutputError
 if TYPE_CHECKING:
     from filelock import FileLock
 
-PREFIX = ".underpaint-"
-_MARK_FILE, _LOCK_FILE, _PROGRAM = "underpaint.json", "lock", "underpaint"
+WORKING_FOLDER_PREFIX = ".underpaint-"
+_MARK_FILE, _LOCK_FILE, _PROGRAM_NAME = "underpaint.json", "lock", "underpaint"
 _MAX_MARK_BYTES = 2**16
 _REPARSE_TAGS = {0xA000000C, 0xA0000003}
 """Reparse tags of Windows for symbolic links and junctions; other reparse points, such as OneDrive files, are files."""
@@ -80,12 +80,12 @@ def atomic_write(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
     target = Path(path)
     try:
         check_path(target)
-        with working_folder(target) as work:
-            for abandoned in work.abandoned:
-                remove_working_folder(abandoned)
-            temporary_path = work.path / target.name
+        with working_folder(target) as work_folder:
+            for abandoned_folder in work_folder.abandoned_folders:
+                remove_working_folder(abandoned_folder)
+            temporary_path = work_folder.path / target.name
             yield temporary_path
-            publish(temporary_path, target, replace=replace)
+            rename_finished(temporary_path, target, replace=replace)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -93,7 +93,7 @@ def atomic_write(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as JSON, converted by :func:`plain`, atomically.
+    """Write a value as JSON, converted by :func:`json_types`, atomically.
 
     Raises
     ------
@@ -101,10 +101,10 @@ def write_json(path: str | Path, value: Any) -> None:
         The file cannot be written.
     """
     with atomic_write(path) as temporary_path:
-        temporary_path.write_text(json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary_path.write_text(json.dumps(json_types(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def plain(value: Any) -> Any:
+def json_types(value: Any) -> Any:
     """Return a value with JSON types: lists for tuples, numbers for NumPy numbers, text for paths, None for NaN."""
     return json.loads(json.dumps(value, default=_json_value), parse_constant=lambda _: None)
 
@@ -125,7 +125,7 @@ def write_error(target: Path, error: Exception) -> OutputError:
     return OutputError(f"Cannot write {target}: {reason}. Check that the folder exists, is writable and has space.")
 
 
-def publish(finished: Path, target: Path, *, replace: bool = True) -> None:
+def rename_finished(finished_path: Path, target: Path, *, replace: bool = True) -> None:
     """Rename a finished file or folder to its final name; a power failure leaves either the old or the new content.
 
     Raises
@@ -142,11 +142,11 @@ def publish(finished: Path, target: Path, *, replace: bool = True) -> None:
             raise OutputError(f"Cannot write {target}: it already exists and is not replaced. Choose another name.")
         if not (target.is_symlink() or target.is_file() or target.is_dir()):
             raise OutputError(f"Cannot write {target}: it is a device or a pipe, not a file. Give the name of a file.")
-    sync(finished)
-    if replace or finished.is_dir():
-        _rename(finished, target, os.replace if replace else os.rename)
+    sync(finished_path)
+    if replace or finished_path.is_dir():
+        _rename(finished_path, target, os.replace if replace else os.rename)
     else:
-        _move_to_new(finished, target)
+        _move_to_new(finished_path, target)
     _new_targets.discard(resolved_target)
     sync_folder(target.parent)
 
@@ -154,38 +154,38 @@ def publish(finished: Path, target: Path, *, replace: bool = True) -> None:
 @contextmanager
 def new_files(paths: Iterable[Path]) -> Iterator[None]:
     """Protect files that another program creates at the given paths within the context."""
-    names = {path.parent.resolve() / path.name for path in paths if not os.path.lexists(path)}
-    _new_targets.update(names)
+    new_paths = {path.parent.resolve() / path.name for path in paths if not os.path.lexists(path)}
+    _new_targets.update(new_paths)
     try:
         yield
     finally:
-        _new_targets.difference_update(names)
+        _new_targets.difference_update(new_paths)
 
 
-def _move_to_new(finished: Path, target: Path) -> None:
+def _move_to_new(finished_path: Path, target: Path) -> None:
     """Rename a file without replacing an existing one, even if it was created a moment ago."""
     if is_windows():
-        _rename(finished, target, os.rename)  # on Windows, this fails if the name exists
+        _rename(finished_path, target, os.rename)  # on Windows, this fails if the name exists
         return
     try:
-        os.link(finished, target)
+        os.link(finished_path, target)
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links
-        _rename(finished, target, os.rename)
+        _rename(finished_path, target, os.rename)
     else:
-        finished.unlink()
+        finished_path.unlink()
 
 
-def _rename(source: Path, target: Path, rename: Callable[[Path, Path], None]) -> None:
+def _rename(source: Path, target: Path, rename_function: Callable[[Path, Path], None]) -> None:
     """Rename with retries on Windows, where a virus scanner or an indexer may briefly hold a file open."""
-    for attempt in range(10):
+    for attempt_index in range(10):
         try:
-            rename(source, target)
+            rename_function(source, target)
         except PermissionError as error:
             if not is_windows():
                 raise
-            if attempt == 9:
+            if attempt_index == 9:
                 raise OutputError(
                     f"Cannot write {target}: another program holds it open. Close it there and try again."
                 ) from error
@@ -228,11 +228,11 @@ def sync_folder(path: Path) -> None:
 def remove_tree(path: Path) -> None:
     """Remove a folder made by this program; files that cannot be removed remain."""
 
-    def make_writable(remove: Callable[..., Any], name: str, _: object) -> None:
+    def make_writable(remove_function: Callable[..., Any], name: str, _: object) -> None:
         with suppress(OSError):
             if not is_link(Path(name)):  # chmod would change the target of a link
                 Path(name).chmod(stat.S_IRWXU)  # Windows does not remove read-only files
-                remove(name)
+                remove_function(name)
 
     if sys.version_info >= (3, 12):
         shutil.rmtree(path, onexc=make_writable)
@@ -245,22 +245,28 @@ def is_link(path: Path) -> bool:
     return is_link_status(path.lstat())
 
 
-def is_link_status(status: os.stat_result) -> bool:
+def is_link_status(file_status: os.stat_result) -> bool:
     """Return whether a file status is that of a symbolic link or a junction of Windows."""
-    return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) in _REPARSE_TAGS
+    return stat.S_ISLNK(file_status.st_mode) or getattr(file_status, "st_reparse_tag", 0) in _REPARSE_TAGS
 
 
-def is_plain(path: Path, *, deep: bool = False) -> bool:
-    """Return whether a folder contains only files and folders (``deep``: at any depth), no links, pipes or devices.
+def has_only_files_and_folders(path: Path, *, recursive: bool = False) -> bool:
+    """Return whether a folder contains only files and folders (``recursive``: at any depth), no links, pipes or devices.
 
     This program writes only files and folders into its working folders; other entries may be an attack.
     """
     try:
         for entry in path.iterdir():
-            status = entry.lstat()
-            if is_link_status(status) or not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            entry_status = entry.lstat()
+            if is_link_status(entry_status) or not (
+                stat.S_ISREG(entry_status.st_mode) or stat.S_ISDIR(entry_status.st_mode)
+            ):
                 return False
-            if deep and stat.S_ISDIR(status.st_mode) and not is_plain(entry, deep=True):
+            if (
+                recursive
+                and stat.S_ISDIR(entry_status.st_mode)
+                and not has_only_files_and_folders(entry, recursive=True)
+            ):
                 return False
     except OSError:
         return False
@@ -278,28 +284,30 @@ class WorkingFolder:
     ----------
     path : Path
         The folder, locked by this process.
-    abandoned : list of Path
+    abandoned_folders : list of Path
         Folders of interrupted runs for the same target, to be resumed or removed; also locked by this process.
-    keep : bool
+    is_kept : bool
         Whether the folder is kept when the lock is released.
     """
 
     path: Path
-    abandoned: list[Path]
-    keep: bool = False
+    abandoned_folders: list[Path]
+    is_kept: bool = False
 
 
 @contextmanager
-def working_folder(path: str | Path, *, kind: str = "file", exclusive: bool = False) -> Iterator[WorkingFolder]:
+def working_folder(
+    path: str | Path, *, output_kind: str = "file", is_exclusive: bool = False
+) -> Iterator[WorkingFolder]:
     """Make a working folder next to a target, locked within the context.
 
     Parameters
     ----------
     path : path
         File or folder to make; its parent folder must exist.
-    kind : str
+    output_kind : str
         Kind of output; only abandoned folders of the same kind are returned.
-    exclusive : bool
+    is_exclusive : bool
         Raise an error if another process writes to the target exclusively.
 
     Raises
@@ -314,13 +322,13 @@ def working_folder(path: str | Path, *, kind: str = "file", exclusive: bool = Fa
     if not target.parent.is_dir():
         raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(target.parent))
     with ExitStack() as locks:
-        work = _make_working_folder(target, kind, locks, exclusive=exclusive)
+        work_folder = _make_working_folder(target, output_kind, locks, is_exclusive=is_exclusive)
         try:
-            yield work
+            yield work_folder
         finally:
-            if not work.keep:
-                remove_working_folder(work.path)
-    for folder in (work.path, *work.abandoned):
+            if not work_folder.is_kept:
+                remove_working_folder(work_folder.path)
+    for folder in (work_folder.path, *work_folder.abandoned_folders):
         if _is_empty(folder):  # Windows cannot remove the file of a held lock
             remove_working_folder(folder)
 
@@ -336,26 +344,26 @@ def exclusive_lock(path: str | Path) -> Iterator[None]:
     OSError
         The parent folder does not exist or is not writable.
     """
-    with working_folder(path, kind="turn", exclusive=True) as work:
-        for abandoned in work.abandoned:
-            remove_working_folder(abandoned)
+    with working_folder(path, output_kind="turn", is_exclusive=True) as work_folder:
+        for abandoned_folder in work_folder.abandoned_folders:
+            remove_working_folder(abandoned_folder)
         yield
 
 
-def _make_working_folder(target: Path, kind: str, locks: ExitStack, *, exclusive: bool) -> WorkingFolder:
-    for attempt in range(_MAX_ATTEMPTS):
-        if attempt:
-            time.sleep(uniform(0.02, 0.1 * attempt))  # noqa: S311 - not for cryptography
+def _make_working_folder(target: Path, output_kind: str, locks: ExitStack, *, is_exclusive: bool) -> WorkingFolder:
+    for attempt_index in range(_MAX_ATTEMPTS):
+        if attempt_index:
+            time.sleep(uniform(0.02, 0.1 * attempt_index))  # noqa: S311 - not for cryptography
         with ExitStack() as attempt_locks:
-            folder = Path(mkdtemp(prefix=PREFIX, dir=target.parent))
+            folder = Path(mkdtemp(prefix=WORKING_FOLDER_PREFIX, dir=target.parent))
             lock = _lock(folder)
             if lock is not None:
                 attempt_locks.callback(lock.release)
-            _write_mark(folder, target, kind, exclusive=exclusive)
-            abandoned, is_busy = _abandoned_folders(target, folder, kind, attempt_locks)
-            if not (exclusive and is_busy):
+            _write_mark(folder, target, output_kind, is_exclusive=is_exclusive)
+            abandoned_folders, is_busy = _abandoned_folders(target, folder, output_kind, attempt_locks)
+            if not (is_exclusive and is_busy):
                 locks.push(attempt_locks.pop_all())
-                return WorkingFolder(folder, abandoned)
+                return WorkingFolder(folder, abandoned_folders)
             remove_working_folder(folder)
         if folder.exists():
             remove_working_folder(folder)
@@ -365,9 +373,9 @@ def _make_working_folder(target: Path, kind: str, locks: ExitStack, *, exclusive
     )
 
 
-def _abandoned_folders(target: Path, new_folder: Path, kind: str, locks: ExitStack) -> tuple[list[Path], bool]:
+def _abandoned_folders(target: Path, new_folder: Path, output_kind: str, locks: ExitStack) -> tuple[list[Path], bool]:
     """Return the abandoned folders of a target, now locked, and whether another process writes to it exclusively."""
-    abandoned, is_busy = [], False
+    abandoned_folders, is_busy = [], False
     for folder in working_folders(target):
         mark = read_mark(folder)
         if folder == new_folder or mark is None:
@@ -376,34 +384,36 @@ def _abandoned_folders(target: Path, new_folder: Path, kind: str, locks: ExitSta
         if lock is None or (not lock.is_locked and _may_run(mark)):
             is_busy |= bool(mark.get("alone"))
             continue
-        if mark.get("kind") == kind:
+        if mark.get("kind") == output_kind:
             locks.callback(lock.release)
-            abandoned.append(folder)
+            abandoned_folders.append(folder)
         else:
             lock.release()
-    return abandoned, is_busy
+    return abandoned_folders, is_busy
 
 
 def working_folders(target: Path) -> list[Path]:
     """Return the working folders of a target (by their marks), oldest first; folders with links are omitted."""
-    name = os.path.normcase(target.name)
+    target_name = os.path.normcase(target.name)
     with suppress(OSError):
-        folders = sorted(
+        folder_paths = sorted(
             (entry.path for entry in os.scandir(target.parent) if _has_prefix(entry)), key=_modification_time
         )
-        marks = ((Path(path), read_mark(Path(path))) for path in folders)
-        matching = (path for path, mark in marks if mark and os.path.normcase(str(mark.get("target"))) == name)
-        return [path for path in matching if is_plain(path)]
+        paths_and_marks = ((Path(path), read_mark(Path(path))) for path in folder_paths)
+        matching_paths = (
+            path for path, mark in paths_and_marks if mark and os.path.normcase(str(mark.get("target"))) == target_name
+        )
+        return [path for path in matching_paths if has_only_files_and_folders(path)]
     return []
 
 
 def _has_prefix(entry: "os.DirEntry[str]") -> bool:
-    return entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
+    return entry.name.startswith(WORKING_FOLDER_PREFIX) and entry.is_dir(follow_symlinks=False)
 
 
 def is_working_folder(path: Path) -> bool:
     """Return whether a folder has the mark of a working folder of this program."""
-    return path.name.startswith(PREFIX) and not path.is_symlink() and read_mark(path) is not None
+    return path.name.startswith(WORKING_FOLDER_PREFIX) and not path.is_symlink() and read_mark(path) is not None
 
 
 def read_mark(folder: Path) -> dict[str, Any] | None:
@@ -416,7 +426,7 @@ def read_mark(folder: Path) -> dict[str, Any] | None:
             mark = json.loads(stream.read(_MAX_MARK_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
-    return mark if isinstance(mark, dict) and mark.get("program") == _PROGRAM else None
+    return mark if isinstance(mark, dict) and mark.get("program") == _PROGRAM_NAME else None
 
 
 def remove_working_folder(folder: Path) -> None:
@@ -445,14 +455,14 @@ def _is_empty(folder: Path) -> bool:
         return False
 
 
-def _write_mark(folder: Path, target: Path, kind: str, *, exclusive: bool) -> None:
-    facts = {"program": _PROGRAM, "target": target.name, "kind": kind, "alone": exclusive}
-    process = {"host": socket.gethostname(), "process": os.getpid()}
-    draft = folder / "mark"
-    draft.write_text(json.dumps(facts | process), "utf-8")
-    if kind != "file":  # single files are not resumed after a power cut
-        sync(draft)
-    draft.replace(folder / _MARK_FILE)
+def _write_mark(folder: Path, target: Path, output_kind: str, *, is_exclusive: bool) -> None:
+    output_record = {"program": _PROGRAM_NAME, "target": target.name, "kind": output_kind, "alone": is_exclusive}
+    process_record = {"host": socket.gethostname(), "process": os.getpid()}
+    draft_path = folder / "mark"
+    draft_path.write_text(json.dumps(output_record | process_record), "utf-8")
+    if output_kind != "file":  # single files are not resumed after a power cut
+        sync(draft_path)
+    draft_path.replace(folder / _MARK_FILE)
 
 
 def _lock(folder: Path) -> "FileLock | None":
@@ -496,7 +506,7 @@ def _modification_time(path: str) -> float:
         return 0.0
 
 
-def claim_folder(path: str | Path, *, notes: Iterable[str] = ()) -> None:
+def claim_folder(path: str | Path, *, known_files: Iterable[str] = ()) -> None:
     """Make a folder for the output of several calls, or check that this program made it.
 
     A mark or another known file in the folder identifies it.
@@ -505,7 +515,7 @@ def claim_folder(path: str | Path, *, notes: Iterable[str] = ()) -> None:
     ----------
     path : path
         The folder; it may be missing or empty.
-    notes : iterable of str
+    known_files : iterable of str
         Names of files that the caller writes into the folder; then no mark is needed.
 
     Raises
@@ -513,19 +523,19 @@ def claim_folder(path: str | Path, *, notes: Iterable[str] = ()) -> None:
     OutputError
         The folder contains other files, or cannot be made.
     """
-    folder, names = Path(path), tuple(notes)
+    folder, known_names = Path(path), tuple(known_files)
     check_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if read_mark(folder) is not None:
             return
-        if any(folder.iterdir()) and not any((folder / name).exists() for name in names):
+        if any(folder.iterdir()) and not any((folder / name).exists() for name in known_names):
             raise OutputError(
                 f"Cannot write to the folder {folder}: it contains files of other origin, which could be replaced. "
                 "Choose a new or empty folder."
             )
-        if not names:
-            write_json(folder / _MARK_FILE, {"program": _PROGRAM, "kind": "folder"})
+        if not known_names:
+            write_json(folder / _MARK_FILE, {"program": _PROGRAM_NAME, "kind": "folder"})
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -544,7 +554,7 @@ def check_path(path: str | Path) -> None:
         The name is not valid UTF-8, is too long, or is reserved by Windows.
     """
     target = Path(path)
-    fault = fault_of_text(target) or _fault_of_names(target)
+    fault = encoding_fault(target) or _fault_of_names(target)
     if not fault:
         try:
             target.lstat()
@@ -553,10 +563,10 @@ def check_path(path: str | Path) -> None:
         except ValueError:
             fault = "it contains a zero byte"
     if fault:
-        raise OutputError(f"Cannot write {printable(target)}: {fault}. Choose another name.")
+        raise OutputError(f"Cannot write {printable_path(target)}: {fault}. Choose another name.")
 
 
-def fault_of_text(path: str | Path) -> str:
+def encoding_fault(path: str | Path) -> str:
     """Return the reason why a path cannot be stored in results; "" if it can."""
     try:
         str(path).encode("utf-8")
@@ -565,7 +575,7 @@ def fault_of_text(path: str | Path) -> str:
     return ""
 
 
-def printable(path: str | Path) -> str:
+def printable_path(path: str | Path) -> str:
     """Return a path as text, with escapes for invalid UTF-8."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -573,19 +583,23 @@ def printable(path: str | Path) -> str:
 def is_reserved(name: str) -> bool:
     """Return whether Windows reserves or forbids a name: ``con``, ``aux.txt``, ``end.``, ``a:b``."""
     stem = name.partition(".")[0].rstrip(" ").casefold()
-    return stem in _DEVICE_NAMES or name != name.rstrip(" .") or any(sign in '<>:"|?*' or sign < " " for sign in name)
+    return (
+        stem in _DEVICE_NAMES
+        or name != name.rstrip(" .")
+        or any(character in '<>:"|?*' or character < " " for character in name)
+    )
 
 
 def _fault_of_names(target: Path) -> str:
     if not is_windows():
         return ""
-    absolute = target.absolute()
-    reserved = [name for name in absolute.parts[1:] if name not in {".", ".."} and is_reserved(name)]
-    if reserved:
-        return f"Windows cannot make a file called {reserved[0]!r}"
-    if len(str(absolute)) > _MAX_WINDOWS_CHARACTERS and not _has_long_paths():
+    absolute_path = target.absolute()
+    reserved_names = [name for name in absolute_path.parts[1:] if name not in {".", ".."} and is_reserved(name)]
+    if reserved_names:
+        return f"Windows cannot make a file called {reserved_names[0]!r}"
+    if len(str(absolute_path)) > _MAX_WINDOWS_CHARACTERS and not _has_long_paths():
         return (
-            f"the path has {len(str(absolute))} characters, Windows allows {_MAX_WINDOWS_CHARACTERS} unless long "
+            f"the path has {len(str(absolute_path))} characters, Windows allows {_MAX_WINDOWS_CHARACTERS} unless long "
             "paths are enabled"
         )
     return ""
@@ -596,7 +610,7 @@ def _has_long_paths() -> bool:
     try:
         registry: Any = import_module("winreg")
         registry_path = r"SYSTEM\CurrentControlSet\Control\FileSystem"
-        with registry.OpenKey(registry.HKEY_LOCAL_MACHINE, registry_path) as key:
-            return bool(registry.QueryValueEx(key, "LongPathsEnabled")[0])
+        with registry.OpenKey(registry.HKEY_LOCAL_MACHINE, registry_path) as registry_key:
+            return bool(registry.QueryValueEx(registry_key, "LongPathsEnabled")[0])
     except (ImportError, OSError):
         return False

@@ -34,13 +34,13 @@ def one_blas_thread() -> Iterator[None]:
         with _LOCK:
             _n_contexts -= 1
             if _n_contexts == 0:
-                _take_control()
+                _allow_any_thread_to_set_limit()
                 _blas_limits.restore_original_limits()
-                _take_control()
+                _allow_any_thread_to_set_limit()
 
 
 @cache
-def one_blas_thread_for_good() -> None:
+def limit_to_one_blas_thread() -> None:
     """Limit linear algebra of this process permanently to one thread, since tasks of a worker may run in parallel."""
     _limit_blas()
 
@@ -49,11 +49,11 @@ def _limit_blas() -> Any:
     # SciPy has a separate BLAS, which must be loaded to be limited
     import scipy.linalg  # noqa: F401
 
-    _take_control()
+    _allow_any_thread_to_set_limit()
     return threadpool_limits(1)
 
 
-def _take_control() -> None:
+def _allow_any_thread_to_set_limit() -> None:
     """Allow this thread to set the limit; threadpoolctl (3.7 and later) otherwise ignores all but the first thread."""
     for library in ThreadpoolController().lib_controllers:
         if hasattr(library, "clear_controlling_thread"):

@@ -61,16 +61,16 @@ def read_bounded(path: Path, max_bytes: int, error_type: type[UnderpaintError]) 
     try:
         if not path.is_file():
             raise error_type(f"Cannot read {path}: it is missing or not a regular file. Check the path.")
-        with path.open("rb") as file:
-            content = file.read(max_bytes + 1)
+        with path.open("rb") as stream:
+            file_bytes = stream.read(max_bytes + 1)
     except OSError as error:
         raise error_type(f"Cannot read {path}: {error.strerror}. Check the path and its permissions.") from error
-    if len(content) > max_bytes:
+    if len(file_bytes) > max_bytes:
         raise error_type(
             f"Cannot read {path}: it has {path.stat().st_size} bytes, up to {max_bytes} are allowed. "
             "Check that it is the right file."
         )
-    return content
+    return file_bytes
 
 
 def read_toml(path: Path, error_type: type[UnderpaintError], content_type: str) -> dict[str, Any]:
@@ -90,17 +90,17 @@ def read_toml(path: Path, error_type: type[UnderpaintError], content_type: str) 
         The file cannot be read, is larger than 4 MiB, is not TOML, or is nested too deeply; the error has the type
         ``error_type``.
     """
-    content = read_bounded(path, MAX_SETTINGS_BYTES, error_type)
-    if _DEEPLY_NESTED_KEY.search(content):
+    file_bytes = read_bounded(path, MAX_SETTINGS_BYTES, error_type)
+    if _DEEPLY_NESTED_KEY.search(file_bytes):
         raise error_type(
             f"Cannot read {content_type} {str(path)!r}: a key in it has more than 50 parts. Correct the file."
         )
     try:
-        return tomllib.loads(content.decode("utf-8"))
+        return tomllib.loads(file_bytes.decode("utf-8"))
     # tomllib is recursive, and Python cannot convert integers of thousands of digits
     except (ValueError, RecursionError) as error:
-        end = f"at the end, line {len(content.splitlines())}"
-        reason = str(error)[:200].replace("at end of document", end)
+        end_text = f"at the end, line {len(file_bytes.splitlines())}"
+        reason = str(error)[:200].replace("at end of document", end_text)
         raise error_type(f"Cannot read {content_type} {str(path)!r}: not TOML ({reason}).") from error
 
 
@@ -114,15 +114,15 @@ def describe_faults(faults: list[Any], hint: Callable[[Any], str] = lambda _: ""
     hint : callable
         Function that returns a hint to append to the text of a fault.
     """
-    lines = []
+    fault_texts = []
     for fault in faults[:_MAX_LISTED_FAULTS]:
-        location = ".".join(str(part)[:40] for part in fault["loc"])
+        field_path = ".".join(str(path_part)[:40] for path_part in fault["loc"])
         text = fault["msg"].removeprefix("Value error, ").rstrip(".")[:500] + hint(fault)
-        lines.append(f"{location}: {text}" if location else text)
-    n_more = len(faults) - _MAX_LISTED_FAULTS
-    return "; ".join(lines) + (f"; and {n_more} more" if n_more > 0 else "")
+        fault_texts.append(f"{field_path}: {text}" if field_path else text)
+    n_unlisted = len(faults) - _MAX_LISTED_FAULTS
+    return "; ".join(fault_texts) + (f"; and {n_unlisted} more" if n_unlisted > 0 else "")
 
 
 def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    code_point = ord(character)
+    return f"\\x{code_point:02x}" if code_point < 0x100 else f"\\u{code_point:04x}"

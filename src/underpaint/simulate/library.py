@@ -393,14 +393,14 @@ def simulate_library(
                 store,
                 job,
                 _chunk_task,
-                ((index, (job, index)) for index in store.missing()),
+                ((index, (job, index)) for index in store.missing_chunks()),
                 "Simulating",
                 report,
             )
         else:
             transport_to(Path(photons), job, executor, report)
             with open_photons(photons) as file:
-                tasks = ((index, (job, index, chunk_bytes(file, index))) for index in store.missing())
+                tasks = ((index, (job, index, chunk_bytes(file, index))) for index in store.missing_chunks())
                 _run_tasks(executor, store, job, _rendering_task, tasks, "Rendering", report)
         report("Writing", 0, 1)
         store.join(lambda file, chunks: _write_library(file, chunks, job))
@@ -423,7 +423,7 @@ def transport_to(path: Path, job: LibrarySettings, executor: Executor, report: P
         return
     with open_chunk_store(path, request, n_chunks(job)) as store:
         _run_tasks(
-            executor, store, job, _photons_task, ((index, (job, index)) for index in store.missing()), "Photons", report
+            executor, store, job, _photons_task, ((index, (job, index)) for index in store.missing_chunks()), "Photons", report
         )
         report("Writing", 0, 1)
         store.join(lambda file, chunks: write_photons_file(file, chunks, job.seed))
@@ -496,7 +496,7 @@ def _run_tasks(
     report: Progress,
 ) -> None:
     n_total = n_stratigraphies(job)
-    completed = n_total - sum(chunk_size(job, index) for index in store.missing())
+    completed = n_total - sum(chunk_size(job, index) for index in store.missing_chunks())
     report(step_name, completed, n_total)
     for index, data in ordered_results(executor, function, tasks):
         store.save(index, data)

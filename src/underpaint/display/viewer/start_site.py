@@ -25,7 +25,7 @@ from underpaint.physics.atomic import line_labels
 from underpaint.physics.instrument import Instrument, load_instrument, preset_names, save_instrument
 from underpaint.physics.materials import Palette, library, load_palette, palette_names, save_palette
 from underpaint.pigments.weights import shipped_models
-from underpaint.runtime.files import fault_of_text, is_reserved, write_json
+from underpaint.runtime.files import encoding_fault, is_reserved, write_json
 from underpaint.runtime.untrusted import MAX_SETTINGS_BYTES, read_bounded
 
 MOST_RECENT = 12
@@ -159,7 +159,7 @@ class StartSite:
         if what not in ("look", "identify") or not isinstance(scan, str) or not scan or "\0" in scan:
             raise ScanError("Cannot run: choose a scan first.")
         job = {"what": what, "scan": scan} | {key: sent[key] for key in _TEXTS if sent.get(key)}
-        if not all(isinstance(value, str) and not fault_of_text(value) for value in job.values()):
+        if not all(isinstance(value, str) and not encoding_fault(value) for value in job.values()):
             raise ScanError("Cannot run: the page sent settings that are no text in UTF-8. Load the page again.")
         if what == "identify" and "out" in job and job["out"] in self._busy_folders():
             raise OutputError(
@@ -268,7 +268,7 @@ def _path(text: object) -> Path:
     ScanError
         It is no whole path.
     """
-    if not isinstance(text, str) or "\0" in text or fault_of_text(text) or not Path(text).is_absolute():
+    if not isinstance(text, str) or "\0" in text or encoding_fault(text) or not Path(text).is_absolute():
         raise ScanError(f"Cannot look for {str(text)[:200]!a}: give the whole path of a folder or a file.")
     return Path(text)
 

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any
 
 from underpaint.errors import OutputError
-from underpaint.runtime.files import atomic_write, fault_of_text, is_reserved
+from underpaint.runtime.files import atomic_write, encoding_fault, is_reserved
 
 MAX_AT_ONCE = 20
 MAX_BYTES = 2**40
@@ -127,7 +127,7 @@ def _checked(name: object) -> str:
         and name not in {"", ".", ".."}
         and not any(separator in name for separator in "/\\")
         and not name.startswith(".")
-        and not fault_of_text(name)
+        and not encoding_fault(name)
         and not is_reserved(name)
     )
     if not (is_usable and isinstance(name, str)):

@@ -95,14 +95,21 @@ def result_folder(
     check_path(target / _LONGEST_RELATIVE_PATH)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with working_folder(target, kind=KIND, exclusive=True) as work:
+        with working_folder(target, output_kind=KIND, is_exclusive=True) as work:
             try:
                 output_folder = ResultFolder(work.path / _NEW_NAME, work.path / _BLOCKS_NAME, target)
-                for abandoned_folder in work.abandoned:
+                for abandoned_folder in work.abandoned_folders:
                     _finish_replacing(abandoned_folder, target)
                 _check_target(target, replace_allowed=resume or overwrite, resumable=settings is not None)
-                resume_parts(work, target, settings or {}, parts=_BLOCKS_NAME, resume=resume, afresh=overwrite)
-                for abandoned_folder in work.abandoned:
+                resume_parts(
+                    work,
+                    target,
+                    settings or {},
+                    parts_name=_BLOCKS_NAME,
+                    reuse_parts=resume,
+                    ignore_other_settings=overwrite,
+                )
+                for abandoned_folder in work.abandoned_folders:
                     if not (abandoned_folder / _OLD_NAME).exists():
                         remove_working_folder(abandoned_folder)
                 output_folder.path.mkdir()
@@ -115,7 +122,7 @@ def result_folder(
             except BaseException:
                 # Finished blocks are kept for a run that resumes, and so are complete results that were not published.
                 is_complete = (work.path / _READY_NAME).exists()
-                work.keep = is_complete or any(output_folder.blocks.rglob(JOURNAL))
+                work.is_kept = is_complete or any(output_folder.blocks.rglob(JOURNAL))
                 if not is_complete and output_folder.path.exists():
                     remove_tree(output_folder.path)
                 raise
@@ -136,8 +143,8 @@ def recover(path: str | Path) -> None:
     target = Path(path).resolve()
     if not any(_readiness(folder)[0] for folder in working_folders(target)):
         return
-    with working_folder(target, kind=KIND, exclusive=True) as work:
-        for abandoned_folder in work.abandoned:
+    with working_folder(target, output_kind=KIND, is_exclusive=True) as work:
+        for abandoned_folder in work.abandoned_folders:
             if _readiness(abandoned_folder)[0]:
                 _finish_replacing(abandoned_folder, target)
                 if is_finished(target) and not (abandoned_folder / _OLD_NAME).exists():

@@ -14,8 +14,8 @@ from underpaint.io._scan_files import scan_files
 from underpaint.io.load import split_location
 from underpaint.io.results.folder import KIND, is_finished, unfinished_settings
 from underpaint.io.results.nexus import read_summary
-from underpaint.runtime.files import PREFIX, fault_of_text, printable, read_mark
-from underpaint.runtime.job import differences
+from underpaint.runtime.files import WORKING_FOLDER_PREFIX, encoding_fault, printable_path, read_mark
+from underpaint.runtime.job import setting_differences
 
 DEPENDS = "depends_on"
 """Key in the settings of results for their dependencies that are not settings."""
@@ -47,9 +47,9 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
         The scan does not exist, or its name cannot be stored in results.
     """
     path, _ = split_location(source)
-    if fault := fault_of_text(source):
+    if fault := encoding_fault(source):
         raise ScanError(
-            f"Cannot use {printable(source)}: {fault}, so results could not record their source. Rename it."
+            f"Cannot use {printable_path(source)}: {fault}, so results could not record their source. Rename it."
         )
     path, main_stats = path.absolute(), []
     files = scan_files(path)
@@ -86,7 +86,7 @@ def refuse_change(source: str | Path, facts_before: Mapping[str, Any], output_pa
         The scan has changed, or no longer exists.
     """
     current = file_facts(source)
-    changed = differences({name: facts_before[name] for name in current}, current)
+    changed = setting_differences({name: facts_before[name] for name in current}, current)
     if changed:
         raise ScanError(
             f"Cannot finish {output_path}: the scan {source} changed while it was read ({'; '.join(changed)}). "
@@ -165,7 +165,7 @@ def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
     shared_names = {*earlier} & {*current} - {"version"}
     if _is_same_scan(earlier, current["source"], current):
         shared_names -= {"source"}
-    changed = differences(
+    changed = setting_differences(
         {name: earlier[name] for name in shared_names}, {name: current[name] for name in shared_names}
     )
     if changed:
@@ -251,7 +251,7 @@ def _existing_folders(name: Path) -> list[Path]:
     """Return the existing folders of a name, with or without number, of finished or resumable runs."""
     entries = []
     for entry in name.parent.iterdir() if name.parent.is_dir() else ():
-        mark = read_mark(entry) if entry.name.startswith(PREFIX) else None
+        mark = read_mark(entry) if entry.name.startswith(WORKING_FOLDER_PREFIX) else None
         if mark is None or mark.get("kind") == KIND:
             entries.append(entry.name if mark is None else str(mark.get("target")))
     prefix = f"{name.name}_"

@@ -38,7 +38,7 @@ from underpaint.lab.evaluation.simulated import (
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import OnnxModel, open_model
 from underpaint.pigments.weights import load_card, model_path
-from underpaint.runtime.files import claim_folder, plain, sha256_of, write_json
+from underpaint.runtime.files import claim_folder, json_types, sha256_of, write_json
 from underpaint.runtime.progress import Progress, no_progress
 
 
@@ -69,13 +69,13 @@ class Stages:
         facts : dict, optional
             Further facts that this stage depends on.
         """
-        stage_facts = plain({**self._facts, **(facts or {})})
+        stage_facts = json_types({**self._facts, **(facts or {})})
         path = self.folder / f"{name}.json"
         stored_record = self._read(path)
         if stored_record.get("facts") == stage_facts:
             return stored_record["figures"]
         start_time = time.perf_counter()
-        scores = plain(compute())
+        scores = json_types(compute())
         record = {"facts": stage_facts, "seconds": round(time.perf_counter() - start_time, 1), "figures": scores}
         write_json(path, record)
         return scores
@@ -562,7 +562,7 @@ def evaluate_trust(
     suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or no_progress)
     details = suite.run()
     scores = headline_scores(details)
-    record = plain(scores | {"details": details, "about": _provenance(suite, is_complete=is_complete)})
+    record = json_types(scores | {"details": details, "about": _provenance(suite, is_complete=is_complete)})
     write_json(path, record)
     return dict(record)
 

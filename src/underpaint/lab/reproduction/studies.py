@@ -376,7 +376,7 @@ def check_plan(plan: Plan) -> None:
     current_plan = plan.model_dump(mode="json", exclude={"out"})
     if plan.mockups is not None:
         current_plan["contents"] = fingerprint(get_mockups(plan))  # refuses invalid input before anything is written
-    resume_folder(plan.out, current_plan, note="plan.json")
+    resume_folder(plan.out, current_plan, settings_file="plan.json")
 
 
 def note(plan: Plan) -> str:

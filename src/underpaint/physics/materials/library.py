@@ -12,7 +12,7 @@ from typing import Any
 
 from underpaint.errors import SampleError
 from underpaint.physics.materials.formula import mass_fractions
-from underpaint.runtime.files import atomic_write, plain
+from underpaint.runtime.files import atomic_write, json_types
 from underpaint.runtime.toml_text import to_toml
 from underpaint.runtime.untrusted import fault_of_name, read_toml
 
@@ -277,7 +277,7 @@ def save_palette(palette: Palette, path: str | Path, *, replace: bool = True) ->
         The file cannot be written.
     """
     table = {key: value for key, value in asdict(palette).items() if value not in (None, "", {})}
-    _palette(plain(table), palette.name)
+    _palette(json_types(table), palette.name)
     with atomic_write(path, replace=replace) as part:
         part.write_text(to_toml(table), "utf-8")
 
