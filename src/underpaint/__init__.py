@@ -1,4 +1,4 @@
-"""Find the pigments of a painting in its X-ray fluorescence scan, the paint underneath included.
+"""Identify the pigments of a painting, also below the surface, in its X-ray fluorescence scan.
 
 >>> import underpaint as up
 >>> up.library()["vermilion"].formula
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from underpaint.pipeline.run import identify_to_folder
     from underpaint.simulate import make_panel
 
-# From release 1.29 on, onnxruntime reports each run to its makers unless this is set when it is first imported; here,
-# so that it holds for whoever imports it first, and for all processes that are begun from this one.
+# onnxruntime 1.29 and later sends a report of each run to its developers unless this variable is set before the first
+# import. The variable is set here so that it applies to this process and to all processes started by it.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __all__ = [
@@ -60,7 +60,8 @@ _MOVED_NAMES = {
     "load_palette": "load_palette",
     "on_its_energy_axis": "resolve_energy_axis",
 }
-"""Names that were public in 0.1, with their names in the packages that have them now; they are removed in 0.3."""
+"""Names that were public in version 0.1, with their current names in the packages. The old names are removed in version
+0.3."""
 
 
 def __getattr__(name: str) -> Any:
@@ -80,7 +81,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _public_modules() -> Iterator[Any]:
-    """Import the packages that hold public names one after the other, those that others need first."""
+    """Yield the modules with public names, importing each only when it is reached, dependencies first."""
     from underpaint import data, errors
 
     yield from (errors, data)
@@ -105,5 +106,5 @@ def _public_modules() -> Iterator[Any]:
 
 
 def __dir__() -> list[str]:
-    """Return names for completion."""
+    """Return the public names, for completion in an interpreter."""
     return sorted(__all__)

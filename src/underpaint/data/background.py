@@ -23,17 +23,18 @@ def snip(
     counts : (..., n_channel) array
         Counts per channel, not negative.
     fwhm_channels : float or (n_channel,) array
-        Full width at half maximum of peaks, channels; the width of the clipping window is proportional to it.
+        Full width at half maximum of peaks, channels, to which the width of the clipping window is proportional.
     window_per_fwhm : float
-        Half-width of the widest clipping window relative to the FWHM. A value of 2 removes peaks. Humps ten times as
-        wide as a peak lose a third of their height, and humps thirty times as wide lose a twentieth.
+        Half-width of the widest clipping window relative to the FWHM. A value of 2 removes peaks. It reduces the height
+        of structures by a third if they are ten times as wide as a peak, and by a twentieth if thirty times as wide.
     low_statistics : bool
-        Smooth with the count-dependent filter of the paper first; required below about ten counts per channel.
+        Whether spectra are smoothed with the count-dependent filter of the paper first, which is required below about
+        ten counts per channel.
 
     Returns
     -------
     (..., n_channel) array
-        Background counts per channel; they do not exceed the (filtered) spectrum.
+        Background counts per channel, which do not exceed the (filtered) spectrum.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def snip(
 def low_statistics_filter(
     counts: NDArray[np.float64], fwhm_channels: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Average the counts of each channel over the widest window with few counts and no slope.
+    """Return the counts of each channel averaged over the widest window with few counts and no slope.
 
     Parameters
     ----------
@@ -73,8 +74,8 @@ def low_statistics_filter(
 
     References
     ----------
-    C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402, section 2. The sum must be below 75 times the square
-    root of the count, and the slope below 1.3. Below ten total counts the slope is not tested.
+    C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402, section 2. The sum of a window must be below 75 times
+    the square root of the count, and the slope below 1.3. The slope is not tested below ten counts in the window.
     """
     n_channel = counts.shape[-1]
     channel_index = np.arange(n_channel)
@@ -131,7 +132,7 @@ def _clip_peaks(lls_counts: NDArray[np.float64], half_widths: NDArray[np.intp]) 
         channels = slice(half_width, n_channel - half_width)
         window_mean = 0.5 * (lls_counts[..., : n_channel - 2 * half_width] + lls_counts[..., 2 * half_width :])
         clipped_counts = np.minimum(lls_counts[..., channels], window_mean)
-        # Each channel is clipped only with windows up to its half-width: windows are narrower at low energies.
+        # each channel is clipped only with windows up to its half-width, because windows are narrower at low energies
         lls_counts[..., channels] = np.where(
             half_widths[channels] >= half_width, clipped_counts, lls_counts[..., channels]
         )

@@ -1,4 +1,4 @@
-"""Results of a scan as labelled arrays, which are read lazily from the file.
+"""Results of a scan as labelled arrays that are read lazily from the file.
 
 The results comprise pigments and groups by place, thickness and mass fractions, elements, limits of detection, and
 unexplained lines.
@@ -28,19 +28,19 @@ Place: TypeAlias = Literal["anywhere", "surface", "below"]
 """Any layer, the uppermost paint layer, or any lower layer, including the ground."""
 PLACES: tuple[Place, ...] = get_args(Place)
 PLACE_WORDS: dict[Place, str] = {"anywhere": "", "surface": ", at the surface", "below": ", below the surface"}
-"""Text that is appended to labels, by place."""
+"""Text that is appended to the label of a pigment or group at each place."""
 PLACED_PROBABILITY = 0.75
-"""Minimum probability at which a place or an order of layers is reported. At one half, networks report pigments below
-the surface that are not there, and orders that a spectrum cannot determine."""
+"""Minimum probability at which a place or an order of layers is reported. With a minimum of one half, networks would
+report absent pigments below the surface and orders that a spectrum does not determine."""
 
 
 def at_place(name: str, place: Place) -> str:
-    """Return the name of a pigment or group at a place, as in files and model cards; no suffix for "anywhere"."""
+    """Return the name of a pigment or group with its place as suffix, without a suffix for "anywhere"."""
     return name if place == "anywhere" else f"{name}.{place}"
 
 
 def split_place(name: str) -> tuple[str, Place]:
-    """Return the pigment or group and the place of a name in files and model cards.
+    """Return the pigment or group, and the place, of a name in files and model cards.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def share_of(material: str) -> str:
 
 
 def material_of(quantity: str) -> str | None:
-    """Return the material of a quantity named by :func:`share_of`; None for other quantities."""
+    """Return the material of a quantity with a name from :func:`share_of`; None for other quantities."""
     return quantity.removeprefix(_SHARE_PREFIX) if quantity.startswith(_SHARE_PREFIX) else None
 
 
@@ -178,7 +178,7 @@ def estimate(
 
 
 def is_determined(quantity: str, interval: Estimate) -> NDArray[np.bool_]:
-    """Return a boolean (n_row, n_column) array, true where the 90 % interval of a quantity is narrow enough.
+    """Return a boolean (n_row, n_column) array that is true where the 90 % interval of a quantity is narrow enough.
 
     For thickness and areal mass, the ratio of the limits must not exceed :data:`MAX_INTERVAL_RATIO`. For mass fractions
     of pigments, the width must not exceed :data:`MAX_INTERVAL_WIDTH`. Mass fractions of elements must meet both
@@ -201,12 +201,12 @@ class QuantitySummary(NamedTuple):
     determined_share : float
         Fraction of the pixels in which the quantity is determined (:func:`is_determined`).
     value, low, high : float
-        Medians of the value and of the limits of the 90 % interval over these pixels; for elements, over all pixels
-        with a lower limit above zero. NaN without such pixels.
+        Medians of the value and of the limits of the 90 % interval over the pixels in which the quantity is determined,
+        or, for elements, over the pixels with a lower limit above zero. NaN without such pixels.
     upper_limit_share : float
-        Fraction of the pixels in which the lower limit is zero, so that there is only an upper limit.
+        Fraction of the pixels in which the lower limit is zero, so that only an upper limit is known.
     median_upper_limit : float
-        Median of the upper limits in these pixels; NaN without such pixels.
+        Median upper limit in the pixels with a lower limit of zero; NaN without such pixels.
     """
 
     determined_share: float
@@ -249,10 +249,9 @@ Key = tuple[str, ...]
 PRESENT_PROBABILITY = 0.5
 """Probability above which a pigment or group is considered present."""
 BELOW_PROBABILITY = 0.9
-"""Probability above which a group is reported below the surface. Between one minus this value and this value, the
-position is undetermined."""
+"""Probability above which a group is reported below the surface. The position is undetermined between 0.1 and 0.9."""
 UNLIKE_SIGMA = 5.0
-"""Minimum significance, standard deviations, of an unexplained peak for which a spectrum is reported as unlike known
+"""Minimum significance, in standard deviations, of an unexplained peak at which a spectrum is reported as unlike known
 spectra."""
 MIN_UNLIKE_PIXELS, MIN_UNLIKE_SHARE = 3, 0.001
 NOT_DETECTED, PRESENT, CANNOT_EXCLUDE, PIGMENT, TRACE, NO_ANSWER = 0, 1, 2, 4, 5, 255
@@ -268,13 +267,13 @@ STATES = {
 }
 """Meaning of the values of ``Results.state``, the state of a group at a pixel."""
 MIN_STATED_PROBABILITY = 0.95
-"""Probability above which an amount is reported to reach a threshold. Below one minus this value, it is reported not to
-reach the threshold."""
+"""Probability above which an amount is reported to reach a threshold. An amount is reported not to reach the threshold
+below a probability of 0.05."""
 
 MAX_INFORMATIVE_PERCENT = 30.0
 """Maximum upper limit, %, that is reported."""
 TWO_DIGIT_PERCENT = 9.5
-"""Upper limit, %, from which two digits are reported."""
+"""Upper limit, %, at and above which two digits are reported."""
 
 
 def current_states(states: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -358,7 +357,7 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     "depth": ("counts by depth", "underpaint paints --explain all"),
 }
 NONE_OF_LIBRARY = "none_of_these"
-"""Name for a surface whose colour is not that of any member of the reflectance library."""
+"""Name of the class of surfaces whose colour matches no member of the reflectance library."""
 _MIN_DEVIATION = 1e-6
 _MAX_LISTED = 8
 _LABELLED_DIMENSIONS = ("group", "pigment", "member", "line", "peak", "detector", "wavelength", "place")
@@ -400,15 +399,15 @@ class UnexplainedLine(NamedTuple):
     n_pixel : int
         Number of pixels in which the lines exceed five standard deviations and no detected pigment has the element.
     share : float
-        Fraction of the pixels with a result that these are.
+        Number of these pixels as a fraction of the pixels with a result.
     median_counts : float
-        Median net counts of these pixels, or of the whole scan if the lines are only significant in the sum.
+        Median net counts of these pixels, or of all pixels if the lines are only significant in the sum.
     sum_sigma : float
         Significance in the sum over all pixels, in standard deviations.
     carried : {"not found there", "not in the palette"}
-        Whether the palette has pigments with the element.
+        Whether the palette has pigments with the element, which are then not detected.
     carriers : tuple of str
-        Labels of the palette's pigments with the element, or of the library's if the palette has none.
+        Labels of the pigments with the element in the palette, or in the library if the palette has none.
     """
 
     family: str
@@ -478,9 +477,10 @@ class Results:
     process_settings : mapping of str to dict
         Configuration (model card, versions, seeds; JSON-serialisable), by process.
     unexplained : tuple of UnexplainedLine, or None
-        Lines that no detected pigment explains, the most widespread first; None if this was not tested.
+        Lines that no detected pigment explains, in decreasing order of the number of pixels; None if not tested.
     ordinary : tuple of (str, str)
-        Further families that no detected pigment explains, with their ordinary source: air, tube, ground, impurity.
+        Families that no detected pigment explains but that have an ordinary source (air, tube, ground, impurity), with
+        this source.
     paints : tuple of PaintArea
         Paints of the painting, in the order of their numbers in :attr:`paint`.
     summary : mapping
@@ -534,7 +534,7 @@ class Results:
         kinds, groups, labels, elements : sequences
             Fields of :class:`Material` for each name.
         log_odds : (n_row, n_column, n_name) array or None
-            ``ln(p / (1 - p))``, kept because probabilities near 1 are rounded to 1.
+            ``ln(p / (1 - p))``, because probabilities near 1 are rounded to 1.
         quantities : (names, value, sigma) or None
             Thickness and mass fractions of the surface layer: names (:data:`SURFACE_UM`, :func:`share_of`), values and
             standard deviations (:func:`estimate`), (n_row, n_column, n_quantity).
@@ -598,7 +598,7 @@ class Results:
 
     @classmethod
     def of_states(cls, names: Sequence[str], labels: Sequence[str], state: Any, **metadata: Any) -> "Results":
-        """Return results with the state of each group, (n_row, n_column, n_name) uint8 keys of :data:`STATES`."""
+        """Return results with the state of each group, (n_row, n_column, n_name) uint8, a key of :data:`STATES`."""
         materials = {name: Material("group", label, (name,)) for name, label in zip(names, labels, strict=True)}
         return cls._of_process("detectability", {"state": Stack(_single_keys(names), state)}, materials, **metadata)
 
@@ -700,7 +700,7 @@ class Results:
         return cls(stacks, materials or {}, step_mm, {process: notes}, {process: settings or {}})
 
     def __or__(self, other: "Results") -> "Results":
-        """Return the combined results. For common entries, maps come from ``other`` and metadata from this object.
+        """Return the combined results. For common entries, maps are from ``other`` and metadata from this object.
 
         Raises
         ------
@@ -783,8 +783,8 @@ class Results:
     def thickness(self) -> "xr.DataArray":
         """(quantile, row, column) thickness of the uppermost paint layer, um, with its 90 % interval.
 
-        Where :attr:`thickness_of_paint` is true, the thickness is that of the pixel's paint, from posterior samples of
-        its layers; elsewhere it is that of the pixel.
+        Where :attr:`thickness_of_paint` is true, the thickness is that of the pixel's paint, determined from posterior
+        samples of the layers of the paint. In other pixels, the thickness is that of the pixel.
         """
         self._stack("quantity")
         return self._intervals(SURFACE_UM, {}, self.quantity_label(SURFACE_UM))
@@ -869,8 +869,8 @@ class Results:
     def hidden(self) -> "xr.DataArray":
         """(group, row, column) probability that a group detected by XRF is only present below the surface.
 
-        It is NaN where reflectance cannot determine the probability: the library has no spectrum of the group, or the
-        surface is too pale or not one of the library's pigments. Values above :data:`BELOW_PROBABILITY` are reported.
+        The probability is NaN if the library has no spectrum of the group, the surface is too pale, or the surface is
+        not one of the library's pigments. Values above :data:`BELOW_PROBABILITY` are reported.
         """
         return self._array_along("hidden", "group", "probability that the group is below the surface")
 
@@ -884,7 +884,7 @@ class Results:
     def reflectance_member(self) -> "xr.DataArray":
         """(row, column) name of the pigment that determines the colour of the surface.
 
-        It is "" if no probability exceeds one half.
+        The name is "" if no probability exceeds one half.
         """
         best_name, highest_probability = (
             np.full(self.shape, "", dtype=object),
@@ -907,7 +907,7 @@ class Results:
     def paint(self) -> "xr.DataArray":
         """(row, column) uint8 number of each pixel's paint in :attr:`paints`.
 
-        It is 0 for several paints or none, and 255 without a result.
+        The number is 0 for pixels with several paints or none, and 255 for pixels without a result.
         """
         return self._array("paint", (), {}, "number of the paint")
 
@@ -949,7 +949,7 @@ class Results:
                 )
         for name, labelled_array in arrays.items():
             aligned_dimensions = longest_array_by_dimension.keys() & set(labelled_array.dims)
-            # names keep the order of the longest array, whereas xarray would sort them
+            # names have the order of the longest array, whereas xarray would sort them
             arrays[name] = labelled_array.reindex(
                 {dimension: longest_array_by_dimension[dimension][dimension] for dimension in aligned_dimensions}
             )
@@ -971,7 +971,7 @@ class Results:
         Raises
         ------
         KeyError
-            There is no such map, because the model predicts no places, or the probability is low everywhere.
+            The map does not exist, because the model predicts no places or the probability is low everywhere.
         """
         name, place = (key, "anywhere") if isinstance(key, str) else key
         for quantity, full_key in (("probability", (name, place)), ("area", (name,)), ("scatter", (name,))):
@@ -987,11 +987,11 @@ class Results:
         raise KeyError(f"No map is called {name!r}; there are: {', '.join((*self.materials, *self.lines))}.")
 
     def holds(self, name: str, place: Place = "anywhere") -> bool:
-        """Return whether there is a probability of a pigment or group at a place."""
+        """Return whether the results contain the probability of a pigment or group at a place."""
         return self.has_pigments and (name, place) in self.stacks["probability"]
 
     def knows_amount(self, name: str, place: Place = "anywhere") -> bool:
-        """Return whether there is an amount of a group's element at a place."""
+        """Return whether the results contain the amount of a group's element at a place."""
         return AMOUNT in self.stacks and (name, place) in self.stacks[AMOUNT]
 
     def map(self, quantity: str, *key: str) -> NDArray[Any]:
@@ -1047,9 +1047,9 @@ class Results:
 
     @property
     def thickness_of_paint(self) -> NDArray[np.bool_]:
-        """(row, column) boolean map, true where the thickness is that of the pixel's paint.
+        """(row, column) boolean map that is true where the thickness is that of the pixel's paint.
 
-        There the spectrum of the pixel does not determine the thickness.
+        In these pixels, the spectrum of the pixel does not determine the thickness.
         """
         pixel_estimate = estimate(SURFACE_UM, self.map("quantity", SURFACE_UM), self.map("quantity_sigma", SURFACE_UM))
         paint_numbers = [area.number for area in self.paints if area.thickness_um is not None]
@@ -1061,7 +1061,7 @@ class Results:
         )
 
     def below_in_paint(self, group: str) -> NDArray[np.bool_]:
-        """Return a (row, column) boolean map, true where the pixel's paint has the group below another group."""
+        """Return a (row, column) boolean map that is true where the pixel's paint has the group below another group."""
         paint_numbers = [area.number for area in self.paints if any(group == below for _, below in area.orders)]
         return np.isin(self.map("paint"), paint_numbers) if paint_numbers else np.zeros(self.shape, dtype=np.bool_)
 
@@ -1080,7 +1080,7 @@ class Results:
         return Estimate(value, low, high)
 
     def is_determined(self, quantity: str) -> NDArray[np.bool_]:
-        """Return a boolean (row, column) map, true where the 90 % interval of a quantity is narrow enough."""
+        """Return a boolean (row, column) map that is true where the 90 % interval of a quantity is narrow enough."""
         return is_determined(quantity, self.estimate(quantity))
 
     def max_significance(self, families: Iterable[str]) -> NDArray[np.float32]:
@@ -1097,7 +1097,7 @@ class Results:
         return np.asarray(np.maximum.reduce(significances), dtype=np.float32) if significances else zero_map
 
     def state_shares(self, group: str) -> dict[int, float]:
-        """Return the fraction of the pixels with a result in which a group has a state, for each of :data:`STATES`."""
+        """Return the fraction of the pixels with a result in which a group has each of the :data:`STATES`."""
         states = self.map("state", group)
         n_by_state = np.bincount(states.ravel(), minlength=NO_ANSWER + 1)
         n_with_result = max(states.size - n_by_state[NO_ANSWER], 1)
@@ -1110,7 +1110,7 @@ class Results:
         return answer_words(int(self.map("state", group)[row, column]), float(upper_limit_percent))
 
     def answer_summary(self, group: str) -> str:
-        """Return a text on the presence of a group over all pixels: "pigment in 12 %, pigment or trace in 8.0 %".
+        """Return a text on the presence of a group in all pixels, such as "pigment in 12 %, pigment or trace in 8.0 %".
 
         The text is empty if amounts are unknown, as in results of earlier versions.
         """
@@ -1127,28 +1127,28 @@ class Results:
 
     @property
     def knows_hiding(self) -> bool:
-        """Whether the states consider groups hidden below others, which requires a known instrument."""
+        """Whether the states take into account groups hidden below others, which requires a known instrument."""
         return "state" in self.stacks and "burial" in self.settings_of("detectability")
 
     @property
     def has_prediction(self) -> NDArray[np.bool_]:
-        """(row, column) boolean map, true for pixels with a prediction by the network."""
+        """(row, column) boolean map that is true for pixels with a prediction by the network."""
         return np.asarray(np.isfinite(self.map("probability", *self._stack("probability").keys[0])))
 
     @property
     def unlike_pixels(self) -> NDArray[np.bool_]:
-        """(row, column) boolean map, true if an unexplained peak is more significant than :data:`UNLIKE_SIGMA`."""
+        """(row, column) boolean map that is true if :attr:`unlikeness` exceeds :data:`UNLIKE_SIGMA`."""
         return np.asarray(self.map("unlikeness") > UNLIKE_SIGMA)
 
     @property
     def unlike_share(self) -> float:
-        """Fraction of the pixels with a result that are true in :attr:`unlike_pixels`."""
+        """Fraction of the pixels with a result for which :attr:`unlike_pixels` is true."""
         has_result = np.isfinite(self.map("unlikeness"))
         return float(self.unlike_pixels[has_result].mean()) if has_result.any() else 0.0
 
     @property
     def is_unlike(self) -> bool:
-        """Whether :attr:`unlike_pixels` has at least three pixels and one in a thousand; fewer may be due to chance."""
+        """Whether :attr:`unlike_pixels` is true for at least three pixels and one in a thousand."""
         if "unlikeness" not in self.stacks:
             return False
         return int(self.unlike_pixels.sum()) >= MIN_UNLIKE_PIXELS and self.unlike_share >= MIN_UNLIKE_SHARE
@@ -1270,7 +1270,7 @@ class Results:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes for the user; alerts come first."""
+        """Notes for the user, with alerts first."""
         scan_notes = (*self.summary.get("notes", ()), *self.calibration.get("notes", ()))
         process_notes = (note for notes in self.process_notes.values() for note in notes)
         return tuple(dict.fromkeys((*self.alerts, *scan_notes, *process_notes)))
@@ -1288,7 +1288,7 @@ class Results:
         return 0, 0
 
     def __iter__(self) -> "Iterator[Results | Mapping[str, Any] | None]":
-        """Iterate over pigments, elements and summary, for compatibility with the tuples of earlier versions."""
+        """Return an iterator over pigments, elements and summary, for compatibility with tuples of earlier versions."""
         return iter((self if self.has_pigments else None, self if self.has_elements else None, self.summary))
 
     def __repr__(self) -> str:
@@ -1338,7 +1338,7 @@ class Results:
         return self._array(quantity, keys, {dimension: [name for (name,) in keys]}, long_name)
 
     def _array(self, quantity: str, keys: Any, coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
-        """Return the maps with the given keys; keys are nested lists along the labelled dimensions."""
+        """Return the maps with the given keys, which are nested lists along the labelled dimensions."""
         stack = self._stack(quantity)
         _, units = DIMENSIONS[quantity]
         dimensions = [name for name in _LABELLED_DIMENSIONS if name in coordinates]
@@ -1354,9 +1354,9 @@ class Results:
         )
 
     def _intervals(self, quantities: Any, coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
-        """Return medians and intervals of quantities, whose names are nested lists along the coordinates."""
+        """Return medians and intervals of quantities, given names as nested lists along the coordinates."""
         in_memory = all(stack.in_memory for stack in self.stacks.values())
-        # quantiles are rounded, so that 0.05 and 0.95 are valid labels
+        # quantiles are rounded so that 0.05 and 0.95 are valid labels
         quantile_coordinate = {
             "quantile": [round(0.5 + offset * INTERVAL_PROBABILITY, 6) for offset in (-0.5, 0.0, 0.5)]
         }
@@ -1437,7 +1437,7 @@ class BelowSurface(NamedTuple):
     share : float
         Fraction of the area in which the probability exceeds :data:`BELOW_PROBABILITY`.
     certainty : float
-        Mean probability in this area; NaN if it is empty.
+        Mean probability in the area above :data:`BELOW_PROBABILITY`; NaN if this area is empty.
     undetermined_share : float
         Fraction of the area in which the probability lies between ``1 - BELOW_PROBABILITY`` and ``BELOW_PROBABILITY``.
     """
@@ -1474,9 +1474,9 @@ def cohen_kappa(first_map: NDArray[np.bool_], second_map: NDArray[np.bool_]) -> 
 
 
 def _nested_maps(stack: Stack, keys: Any) -> Any:
-    """Return the maps with the given keys, nested like the keys.
+    """Return the maps of nested lists of keys, nested in the same way.
 
-    Maps in files are lazy, and missing maps are NaN.
+    Maps in files are lazy. Missing maps are NaN.
     """
     if isinstance(keys, list):
         return [_nested_maps(stack, key) for key in keys]

@@ -36,7 +36,7 @@ def peak_counts(
     area: NDArray[np.float64],
     fwhm_kev: NDArray[np.float64] | float,
 ) -> NDArray[np.float64]:
-    """Return the summed counts per channel of Gaussian peaks, integrated over each channel.
+    """Return the sum of Gaussian peaks, integrated over each channel.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def peak_columns(
     set_index: NDArray[np.intp],
     n_set: int,
 ) -> NDArray[np.float64]:
-    """Return the result of :func:`peak_counts` for several sets of lines.
+    """Return the sums of Gaussian peaks for several sets of lines; see :func:`peak_counts`.
 
     Parameters
     ----------

@@ -1,15 +1,15 @@
-"""Estimate of the stored value of one count, for rates and for normalised or rescaled values.
+"""Estimate the stored value of one count, for rates and for normalised or rescaled counts.
 
-There are two criteria. First, values that are integer multiples of a number (for the scan or for each pixel) are counts
-times that number, if the noise agrees. Second, the variance of counts equals their mean, and the variance of scaled
-counts is the scale times their mean. The variance is computed from fourth differences along the channels of a pixel.
-Lines and background nearly vanish in these differences. Neighbouring pixels are not compared, so that they may have
-different paint.
+Two criteria are used. First, values that are integer multiples of a number (for the scan or for each pixel) are counts
+times that number, if the noise is consistent with this scale. Second, the variance of counts equals their mean, and the
+variance of scaled counts is the scale times their mean. The variance is computed from fourth differences along the
+channels of a pixel, in which lines and background nearly vanish. Differences between pixels are not used, because
+neighbouring pixels may have different paint.
 
-If channels are not independent (smoothed, or moved to another energy axis), the ratio of variance to mean increases
-when channels are binned; it does not determine a scale then. Integers that were scaled and rounded lack some numbers
-(factor above 1) or have a smaller variance than counts (factor below 1). The variance of the square root or the
-logarithm of counts does not increase with the mean.
+If channels are not independent, because spectra were smoothed or rebinned, the ratio of variance to mean increases when
+channels are summed, and does not determine a scale. Counts that were multiplied by a factor above 1 and rounded do not
+contain some integers. Counts that were multiplied by a factor below 1 and rounded have a smaller variance than counts.
+The variance of the square root or the logarithm of counts does not increase with the mean.
 """
 
 from dataclasses import dataclass
@@ -24,10 +24,11 @@ from underpaint.data.robust import theil_slope
 Array = NDArray[np.float64]
 
 COUNTS_SCALE_RANGE = (0.6, 1.6)
-"""Range of scales at which values are treated as counts: dead-time correction multiplies counts by 1.0 to 1.5."""
+"""Range of scales in which values are treated as counts, because dead-time correction multiplies counts by 1.0 to
+1.5."""
 _FOURTH_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 _BIN_SIZES = (1, 2, 4)
-"""Bin sizes, channels, with which the independence of channels is tested."""
+"""Numbers of channels per bin with which the independence of channels is tested."""
 _N_GROUPS, _MIN_CHANNELS_PER_GROUP = 24, 5
 _MIN_POSITIVE_VALUES, _MIN_VALUES_PER_PIXEL = 200, 40
 _MAX_RELATIVE_ERROR = 0.2
@@ -60,14 +61,15 @@ class Scale:
     Parameters
     ----------
     value : float
-        Stored value of one count; 1 for counts. If each pixel has a different scale, this is their median.
+        Stored value of one count, which is 1 for counts. The median over the pixels if each pixel has a different
+        scale.
     uncertainty : float
         Standard deviation of the scale; 0 if it is exact.
     is_per_pixel : bool
         Whether each pixel has a different scale.
     rounding : float or None
-        Offset to add before division by the scale, for scaled counts that were rounded: 0 if rounded to the nearest
-        integer, 0.5 if rounded down. None without rounding.
+        Offset to add to rounded values before division by the scale: 0 if rounded to the nearest integer, 0.5 if
+        rounded down, None without rounding.
     """
 
     value: float
@@ -101,7 +103,7 @@ class Sample:
         return _variances(self._spectra, exclude_lines=True)
 
     def scale(self) -> Scale | None:
-        """Return the value of one count; None if it cannot be determined: too few values, smoothed, or no noise."""
+        """Return the scale; None if undetermined, because values are too few, smoothed or without noise."""
         spectra = self._spectra
         if (spectra > 0).sum() < _MIN_POSITIVE_VALUES or not self._is_measured:
             return None
@@ -146,15 +148,18 @@ class Sample:
         )
 
     def transform(self) -> str:
-        """Return the function of the counts, "square root" or "logarithm"; "" if the values are proportional to them.
+        """Return the function of the counts, "square root" or "logarithm"; "" for values proportional to counts.
 
-        The variance of (scaled) counts is proportional to their mean; that of the square root is constant, and that of
-        the logarithm decreases with the mean.
+        The variance of (scaled) counts is proportional to the mean. The variance of the square root is constant, and
+        the variance of the logarithm decreases with the mean.
         """
         if not self._is_measured:
             return ""
         mean, variance = self._variances
-        mean, variance = mean[mean.size // 3 :], variance[mean.size // 3 :]  # the smallest means are 0 or 1 count
+        mean, variance = (
+            mean[mean.size // 3 :],
+            variance[mean.size // 3 :],
+        )  # the smallest means correspond to 0 or 1 count
         if self._is_integer:
             mean, variance = mean[variance > _MAX_ROUNDING_VARIANCE], variance[variance > _MAX_ROUNDING_VARIANCE]
         if mean.size < _MIN_N_MEANS or mean[-1] < self._is_integer * _MIN_LARGEST_MEAN or not (variance > 0).all():
@@ -166,7 +171,7 @@ class Sample:
 
 
 def in_units_of_quantum(block: NDArray[Any], default_quantum: float) -> NDArray[np.float32]:
-    """Divide (n_row, n_column, n_channel) values by each pixel's quantum, or by ``default_quantum`` without one."""
+    """Return (n_row, n_column, n_channel) values divided by the quantum of the pixel, or by ``default_quantum``."""
     relative_rounding_error, counts = _relative_rounding_error(block.dtype), np.empty(block.shape, np.float32)
     for index in np.ndindex(block.shape[:2]):
         spectrum = block[index].astype(np.float64)
@@ -177,7 +182,7 @@ def in_units_of_quantum(block: NDArray[Any], default_quantum: float) -> NDArray[
 
 
 def quantum(values: Array, relative_rounding_error: float) -> float | None:
-    """Return the largest number of which all values are integer multiples; None without one.
+    """Return the largest number of which all values are integer multiples; None if no such number exists.
 
     Parameters
     ----------
@@ -204,7 +209,7 @@ def quantum(values: Array, relative_rounding_error: float) -> float | None:
 
 
 def _fit_quantum(distinct_values: Array, quantum_guess: float, relative_rounding_error: float) -> float | None:
-    """Return the quantum fitted to increasingly many levels; None if the levels are not multiples of it."""
+    """Return the quantum fitted to increasingly many distinct values; None if the values are not multiples."""
     n_fitted = 2
     while True:
         fitted_values = distinct_values[:n_fitted]
@@ -223,7 +228,7 @@ def _fit_quantum(distinct_values: Array, quantum_guess: float, relative_rounding
 
 
 def scale_from_variance(spectra: Array) -> Scale | None:
-    """Return the ratio of variance to mean, from fourth differences of the weaker half of the channels."""
+    """Return the ratio of variance to mean, from fourth differences in the half of the channels with fewer counts."""
     if spectra.shape[1] < _N_GROUPS * _MIN_CHANNELS_PER_GROUP:
         return None
     squared_difference_sum = np.sum(np.diff(spectra, 4, axis=1) ** 2, axis=0)
@@ -248,10 +253,10 @@ def scale_from_variance(spectra: Array) -> Scale | None:
 
 
 def _variances(spectra: Array, *, exclude_lines: bool = False) -> tuple[Array, Array]:
-    """Return mean and variance of values in windows of five channels, for classes of the mean.
+    """Return the mean and variance of values in windows of five channels, for classes of windows with similar mean.
 
-    The variance is computed from the fourth differences of each spectrum; spectral lines increase it. With
-    ``exclude_lines`` the difference from a scaled neighbouring pixel of the same paint is used if its variance is
+    The variance is computed from fourth differences of each spectrum and is increased by spectral lines. With
+    ``exclude_lines``, the difference from a scaled neighbouring pixel of the same paint is used if this variance is
     smaller.
     """
     n_classes = int(np.clip(spectra.size // _MIN_VALUES_PER_CLASS, 6, _MAX_MEAN_CLASSES))
@@ -277,7 +282,7 @@ def _variances(spectra: Array, *, exclude_lines: bool = False) -> tuple[Array, A
 
     window_expectation = _window_sums(
         spectra, _FOURTH_DIFFERENCE**2 / difference_norm
-    )  # less than the mean on the flanks of lines
+    )  # smaller than the mean on the flanks of lines
     n_window, expected_sum = np.bincount(class_index, minlength=n_classes), sum_by_class(window_expectation)
     is_populated = n_window >= _MIN_WINDOWS_PER_CLASS
     variance_ratio = sum_by_class(np.diff(spectra, 4, axis=1) ** 2 / difference_norm) / np.maximum(expected_sum, 1e-300)
@@ -306,7 +311,7 @@ def _variances(spectra: Array, *, exclude_lines: bool = False) -> tuple[Array, A
 
 
 def _window_sums(spectra: Array, weights: Array) -> Array:
-    """Return weighted sums over windows of neighbouring channels, along the last axis; the weights are symmetric."""
+    """Return weighted sums over windows of neighbouring channels along the last axis, for symmetric weights."""
     n_window = spectra.shape[-1] - weights.size + 1
     return np.asarray(
         sum(
@@ -317,10 +322,10 @@ def _window_sums(spectra: Array, weights: Array) -> Array:
 
 
 def _looks_measured(spectra: Array) -> bool:
-    """Return whether spectra appear to be measured: noise on a shape that many spectra share.
+    """Return whether spectra appear to be measured, with noise on a shape that many spectra have in common.
 
-    The variance of noise is additive over channels, that of a computed curve is not. Two halves of random numbers
-    without a common shape do not correlate. A scale cannot be determined in either case.
+    The variance of noise is additive over channels, but that of a computed curve is not. Two halves of random numbers
+    without a common shape are not correlated. A scale cannot be determined for computed curves and random numbers.
     """
     squared_differences = [np.diff(sum_channels(spectra, bin_size), 4, axis=1) ** 2 for bin_size in (1, 2)]
     if any(squared_difference.size == 0 for squared_difference in squared_differences):
@@ -331,7 +336,7 @@ def _looks_measured(spectra: Array) -> bool:
     )
     if not (unbinned_variance > 0 and _is_in_range(binned_variance / unbinned_variance, _ADDITIVITY_RANGE)):
         return False
-    # The halves of a single spectrum are its even and its odd channels.
+    # a single spectrum is divided into its even and odd channels
     halves = (
         (spectra[::2], spectra[1::2])
         if len(spectra) > 1
@@ -346,9 +351,9 @@ def _looks_measured(spectra: Array) -> bool:
 
 
 def _similar_spectra(spectra: Array) -> NDArray[np.intp]:
-    """Return the (n_pixel,) index of the nearby pixel with the most similar spectrum in wide bands.
+    """Return the (n_pixel,) indices of the nearby pixels with the most similar spectra in wide bands.
 
-    The noise of wide bands is independent of fourth differences, so that the choice causes no bias.
+    The noise of wide bands is independent of fourth differences, so this selection causes no bias.
     """
     band_starts = np.arange(0, spectra.shape[1], max(spectra.shape[1] // 32, 1))
     bands = np.add.reduceat(spectra, band_starts, axis=1)
@@ -364,11 +369,11 @@ def _similar_spectra(spectra: Array) -> NDArray[np.intp]:
 
 
 def _scale_from_dispersion(spectra: Array, mean: Array, variance: Array) -> Scale | None:
-    """Return the scale of rounded counts times a factor below 1, from their variance; None if it does not apply."""
+    """Return the scale of rounded counts times a factor below 1, from their variance; None for other values."""
     mean, variance = mean[mean >= _MIN_MEAN], variance[mean >= _MIN_MEAN]
     if mean.size < 2 * _MIN_N_MEANS:
         return None
-    # Small values are rounded too coarsely, and lines increase the variance of large values.
+    # small values are rounded too coarsely, and lines increase the variance of large values
     central_range = slice(mean.size // 4, -(mean.size // 4) or None)
     dispersion = _subtract_rounding_variance(variance)[central_range] / mean[central_range]
     scale_value, standard_error = (
@@ -398,22 +403,23 @@ def _subtract_rounding_variance(variance: Array) -> Array:
 
 
 def _scale_from_missing_integers(spectra: Array, distinct_values: Array) -> Scale | None:
-    """Return the scale of rounded counts times a factor above 1, from integers that never occur; None without them."""
+    """Return the scale of rounded counts times a factor above 1, from integers that never occur; None for other
+    values."""
     occurrences = np.bincount(
         spectra[(spectra > 0) & (spectra < _MAX_COMB_VALUE)].astype(int), minlength=_MAX_COMB_VALUE
     )
     integers = np.arange(_MAX_COMB_VALUE)
     low_factor, high_factor = _COMB_FACTORS
-    if len(spectra) < _MIN_COMB_SPECTRA:  # the factor of few spectra may be their dead-time correction
+    if len(spectra) < _MIN_COMB_SPECTRA:  # for few spectra, the factor may be a dead-time correction
         low_factor = COUNTS_SCALE_RANGE[1]
     factors = np.geomspace(high_factor, low_factor, int(4 * _MAX_COMB_VALUE * np.log(high_factor / low_factor)))
     tolerance = integers * 0.5 * (factors[0] / factors[1] - 1)
-    factor_candidates = []  # pairs: indices of factors, largest first, and the offset by which values were rounded
+    factor_candidates = []  # pairs of the index of a factor, largest first, and the rounding offset
     for rounding in (0.0, 0.5):
         deviation = np.abs(integers + rounding - factors[:, None] * np.rint((integers + rounding) / factors[:, None]))
         is_missing = deviation > 0.5 + tolerance
         is_missing[:, 0] = False
-        # Occurrences of the nearest possible integer below or above, whichever is rarer.
+        # occurrences of the nearest possible integer below or above, whichever is rarer
         nearest_integer_below = np.maximum.accumulate(np.where(is_missing, 0, integers), axis=1)
         nearest_integer_above = np.minimum.accumulate(np.where(is_missing, _MAX_COMB_VALUE, integers)[:, ::-1], axis=1)[
             :, ::-1
@@ -432,7 +438,7 @@ def _scale_from_missing_integers(spectra: Array, distinct_values: Array) -> Scal
                 & (occurrences_of_missing < _MAX_OCCURRING_SHARE * expected_occurrences)
             )
         ]
-    last_rejected_factor = {0.0: np.inf, 0.5: np.inf}  # last rejected factor, by rounding
+    last_rejected_factor = {0.0: np.inf, 0.5: np.inf}  # last rejected factor, by rounding offset
     for factor_index, rounding in sorted(factor_candidates):
         factor = float(factors[factor_index])
         if not 0.98 * last_rejected_factor[rounding] < factor < last_rejected_factor[rounding] < np.inf:
@@ -444,7 +450,7 @@ def _scale_from_missing_integers(spectra: Array, distinct_values: Array) -> Scal
 
 
 def _refine_factor(distinct_values: Array, factor: float, rounding: float) -> Scale | None:
-    """Return the scale refined with increasingly large levels; None if some levels are not rounded multiples of it."""
+    """Return the scale refined with increasingly large values; None if some values are not rounded multiples."""
     min_factor, max_factor = 0.97 * factor, 1.01 * factor
     for max_value in (_MAX_COMB_VALUE, 10 * _MAX_COMB_VALUE, 100 * _MAX_COMB_VALUE):
         fitted_values = distinct_values[distinct_values < max_value] + rounding
@@ -455,7 +461,7 @@ def _refine_factor(distinct_values: Array, factor: float, rounding: float) -> Sc
         ).mean(axis=1)
         if fitting_fraction.max() < _MIN_FITTING_SHARE:
             return None
-        # The largest factors are used, since smaller ones omit fewer integers.
+        # the largest factors are used, because smaller factors exclude fewer integers
         best_range = np.split(
             best_factor_indices := np.flatnonzero(fitting_fraction == fitting_fraction.max()),
             np.flatnonzero(np.diff(best_factor_indices) > 1) + 1,
@@ -465,7 +471,7 @@ def _refine_factor(distinct_values: Array, factor: float, rounding: float) -> Sc
 
 
 def sum_channels(spectra: Array, bin_size: int) -> Array:
-    """Return (n, n_channel // size) sums of ``bin_size`` neighbouring channels of each spectrum."""
+    """Return (n, n_channel // bin_size) sums of ``bin_size`` neighbouring channels of each spectrum."""
     n_channel_used = spectra.shape[1] // bin_size * bin_size
     return np.asarray(spectra[:, :n_channel_used].reshape(len(spectra), -1, bin_size).sum(axis=2))
 

@@ -1,4 +1,4 @@
-"""Rebinning of counts to another energy axis; within its range the number of counts is conserved."""
+"""Rebin counts to another energy axis. The number of counts is conserved within the range of the new axis."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from underpaint.data.scan import Scan, name_of_sum
 from underpaint.errors import CalibrationError, ScanError
 
 _BATCH_SIZE = 128
-"""Number of spectra in a batch, chosen so that they fit into the processor's cache."""
+"""Number of spectra in a batch, which fits into the processor's cache."""
 
 
 def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sparse.csr_array:
@@ -32,7 +32,7 @@ def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sp
     Returns
     -------
     (n_channel, n_bin) sparse array
-        ``counts @ matrix`` gives the new counts. The sum of a row is the fraction of its channel within the new range.
+        Rebinned counts are ``counts @ matrix``. The sum of a row is the fraction of the channel within the new range.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sp
 
 
 def rebin(counts: NDArray[Any], axis: EnergyAxis, edges_kev: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return counts in new bins; within the new range the number of counts is conserved.
+    """Return counts in new bins. The number of counts is conserved within the new range.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def apply_rebin(counts: NDArray[Any], matrix: sparse.csr_array) -> NDArray[np.fl
 
 
 def rebin_scan(scan: Scan, axis: EnergyAxis) -> Scan:
-    """Return a scan with its counts, lazily, on another energy axis.
+    """Return a scan with counts that are rebinned lazily to another energy axis.
 
     Raises
     ------
@@ -128,13 +128,13 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
     Parameters
     ----------
     scans : sequence of Scan
-        Detectors, with the same numbers of rows and columns and an energy axis each.
+        Detectors with equal numbers of rows and columns, each with an energy axis.
 
     Returns
     -------
     Scan
-        Scan with the name of the first detector. Its live time is the sum if all are known; a pixel is present if it is
-        present for all detectors.
+        Scan with the name of the first detector. The live time is the sum of the live times, if all are known. A pixel
+        is present if it is present for all detectors.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Scans: lazy cubes of spectra (row, column, channel) with metadata, and the survey of a scan."""
+"""Scans, which are lazy cubes of spectra (row, column, channel) with metadata, and the survey of a scan."""
 
 import html
 from collections.abc import Callable, Iterator, Sequence
@@ -28,10 +28,10 @@ Block = tuple[slice, slice]
 Progress = Callable[[int, int], None]
 _MIN_BLOCKS = 3
 _MAX_COUNTS = 1e12
-"""Maximum counts of a channel in a pixel; at a million counts per second they would take eleven days."""
+"""Maximum counts of a channel in a pixel, which take eleven days at a million counts per second."""
 _MAX_SAMPLE_SIZE = 4096
 _MAX_TILES = 16
-"""Maximum number of tiles along the rows, and along the columns."""
+"""Maximum number of tiles along the rows and along the columns."""
 _MIN_CLIPPED_VALUES = 10
 _MIN_CLIPPED_CHANNELS = 3
 _NUMBER_TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 31, 32))
@@ -39,18 +39,18 @@ _NUMBER_TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 3
 
 @dataclass(frozen=True, repr=False)
 class Scan:
-    """A scan: lazy counts and metadata.
+    """Counts of a scan, read lazily, with metadata.
 
     Parameters
     ----------
     counts : (n_row, n_column, n_channel) dask array
-        Counts, of any numeric type; dask chunks may divide rows and columns, not channels.
+        Counts of any numeric type. Dask chunks may divide rows and columns but not channels.
     axis : EnergyAxis or None
-        Energy axis; None if the file has none (``calibrate`` determines it).
+        Energy axis; None if the file has none. The command ``calibrate`` determines the axis.
     name : str
         Short name, used for result folders.
     source : str
-        Path (and ``::array``) from which the scan was read.
+        Path of the file (with ``::array`` for an array in the file) from which the scan was read.
     format : str
         Name of the file format.
     live_time_s, real_time_s : (n_row, n_column) array, or None
@@ -66,11 +66,10 @@ class Scan:
     metadata : dict
         Other metadata, with the names of the file.
     counts_scale : float
-        Stored value of one count, by which the values of the file were divided; the median if each pixel has a
-        different scale.
+        Stored value of one count, by which the values of the file were divided. The median over the pixels if each
+        pixel has a different scale.
     detectors : tuple of Scan
-        Detectors whose sum is ``counts``, on the same channels. Empty for a single detector, and if the counts were
-        changed.
+        Detectors whose sum is ``counts``, on the same channels. Empty for a single detector and for changed counts.
 
     Examples
     --------
@@ -137,7 +136,7 @@ class Scan:
         return self.shape[0] * self.shape[1]
 
     def require_axis(self) -> EnergyAxis:
-        """Return the energy axis; raise a CalibrationError with a remedy if there is none."""
+        """Return the energy axis, or raise a CalibrationError that states what to do if the scan has none."""
         if self.axis is None:
             raise CalibrationError(
                 f"Scan {self.name!r} has no energy axis. Run `underpaint calibrate`, and give its instrument file with "
@@ -167,7 +166,7 @@ class Scan:
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Return the counts of a rectangle of pixels.
 
-        They are read directly from the file if possible, since dask reads whole chunks.
+        Counts are read directly from the file if possible, because dask reads whole chunks.
         """
         reader = READERS.get(self.counts.name)
         if reader is not None and reader.shape == self.shape:
@@ -184,7 +183,7 @@ class Scan:
         return Spectrum(counts, self.axis, live_time, real_time, f"{self.name} ({row}, {column})")
 
     def to_dataarray(self) -> "xr.DataArray":
-        """Return the counts as a labelled array (xarray), lazily.
+        """Return the counts as a labelled array (xarray) that is read lazily.
 
         Returns
         -------
@@ -251,14 +250,14 @@ class Scan:
         return signals.Signal1D(self.present_counts(), axes=axes, metadata=metadata).as_lazy()
 
     def present_counts(self) -> Any:
-        """Return lazy counts with 0 for missing pixels and for values that are not finite."""
+        """Return a lazy array of counts that are 0 for missing pixels and for values that are not finite."""
         counts = self.counts
         if counts.dtype.kind == "f":
             counts = da.where(da.isfinite(counts), counts, 0)
         return counts if self.present is None else da.where(self.present[:, :, None], counts, 0)
 
     def sum_spectrum(self) -> Spectrum:
-        """Return the sum over the present pixels; :func:`~underpaint.data.survey` also computes other summaries."""
+        """Return the sum over the present pixels. :func:`~underpaint.data.survey` computes further summaries."""
         return survey(self).sum_spectrum()
 
     def max_spectrum(self) -> Spectrum:
@@ -267,7 +266,7 @@ class Scan:
 
 
 def name_of_sum(detectors: Sequence[Scan]) -> str:
-    """Return the name of the dask array with the sum of detectors; changed counts have a different name."""
+    """Return the name of the dask array with the sum of detectors, which depends on the counts."""
     return f"sum-{tokenize(*(scan.counts.name for scan in detectors))}"
 
 
@@ -276,8 +275,8 @@ def _pixel_time(time_s: NDArray[np.float64] | None, row: int, column: int) -> fl
 
 
 def valid_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return a boolean (...) array for (..., n_channel) spectra: true if there are counts and all values are valid."""
-    # If a value is NaN, the minimum is NaN, and comparisons with NaN are false.
+    """Return whether each of (..., n_channel) spectra has counts and only valid values, as a (...) boolean array."""
+    # the minimum of values with NaN is NaN, and comparisons with NaN are false
     max_counts = counts.max(axis=-1)
     return np.asarray((counts.min(axis=-1) >= 0) & np.isfinite(max_counts) & (max_counts > 0))
 
@@ -293,7 +292,7 @@ class CountsReader(Protocol):
     shape : (int, int, int)
         Numbers of rows, columns and channels.
     residues : (n_row, n_column) bool array
-        Pixels in which the reader has so far set small negative values to zero.
+        Pixels in which the reader has set small negative values to zero.
     """
 
     shape: tuple[int, int, int]
@@ -304,17 +303,17 @@ class CountsReader(Protocol):
 
 
 READERS: WeakValueDictionary[str, CountsReader] = WeakValueDictionary()
-"""Readers by the name of the dask array that uses them."""
+"""Readers by the name of the dask array that uses the reader."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Summary of one reading of a scan, or of a part of a scan.
+    """Summary of a scan, or of the part of a scan that was read.
 
     Parameters
     ----------
     scan : Scan
-        Scan in which unusable pixels are marked as missing; notes on invalid values precede its other notes.
+        Scan in which unusable pixels are marked as missing. Notes on invalid values precede other notes.
     total, highest : (n_channel,) arrays
         Sum and maximum over the present pixels that were read, in counts.
     pixel_counts : (n_row, n_column) array
@@ -366,7 +365,7 @@ class Survey:
 
 
 def require_scan(scan: object) -> Scan:
-    """Return the scan; raise a ScanError for anything else, such as the path of a file that was not opened."""
+    """Return the scan, or raise a ScanError for other objects, such as the path of a file that was not opened."""
     if isinstance(scan, Scan):
         return scan
     raise ScanError(
@@ -376,7 +375,7 @@ def require_scan(scan: object) -> Scan:
 
 
 def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = np.inf) -> Survey:
-    """Read a scan block by block, in parallel, and return its summary; missing pixels are excluded.
+    """Return the summary of a scan without missing pixels, read block by block in parallel.
 
     Pixels with negative or invalid values are marked as missing, with a note in the scan of the result.
 
@@ -386,7 +385,8 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     progress : callable, optional
         Called with the number of pixels read and the total number.
     max_bytes : float
-        Maximum size to read, in bytes. Of a larger scan, evenly distributed blocks with about this total size are read.
+        Maximum size to read, in bytes. Only evenly distributed blocks of about this total size are read of a larger
+        scan.
 
     Raises
     ------
@@ -406,7 +406,7 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     clipping_statistics, n_pixels_read, sample = _ClippingStatistics(), 0, []
     is_in_sample = np.zeros(scan.shape[:2], bool)
     is_in_sample.flat[np.random.default_rng(0).permutation(np.flatnonzero(is_usable))[:_MAX_SAMPLE_SIZE]] = True
-    # dask is not used here, since it would wait for the slowest block of each group of blocks.
+    # dask would wait for the slowest block of each group of blocks, so threads are used instead
     with ThreadPoolExecutor(CPU_COUNT) as threads:
         for block, block_survey in zip(
             blocks, threads.map(partial(_block_survey, scan, tile_grid, is_in_sample), blocks), strict=True
@@ -437,14 +437,14 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
 
 @dataclass(frozen=True)
 class _ClippingStatistics:
-    """Numbers of occurrences of the largest value and of values just below it, in the channels that reach it.
+    """Numbers of occurrences of the largest value and of slightly smaller values, in channels with the largest value.
 
     Parameters
     ----------
     value : float
         Largest value.
     n_at_maximum, n_just_below : int
-        Numbers of values equal to the largest value, and just below it.
+        Numbers of values equal to the largest value, and of values slightly smaller.
     n_pixel : int
         Number of pixels with the largest value.
     channels : frozenset of int
@@ -469,9 +469,9 @@ class _ClippingStatistics:
         )
 
     def is_clipped(self) -> bool:
-        """Return whether values are clipped: the largest value is more frequent than values just below.
+        """Return whether values are clipped, so that the largest value is more frequent than slightly smaller ones.
 
-        The largest value must also be the maximum of a number type, or occur in several channels of a pixel.
+        In addition, the largest value must be the maximum of a number type or occur in several channels of a pixel.
         """
         if self.n_at_maximum < _MIN_CLIPPED_VALUES or self.n_at_maximum <= self.n_just_below:
             return False
@@ -494,7 +494,7 @@ def _block_survey(
     counts = scan.read(*block)
     is_usable = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[block].copy()
     if counts.dtype.kind != "u":
-        # Comparisons with NaN are false.
+        # comparisons with NaN are false
         is_usable &= (counts.min(axis=2) >= 0) & (counts.max(axis=2) < np.inf)
     if not is_usable.all():
         counts = np.where(is_usable[:, :, None], counts, counts.dtype.type(0))
@@ -505,7 +505,7 @@ def _block_survey(
             f"{_MAX_COUNTS:.0e} are possible. Check whether the file is damaged, or stores negative counts as unsigned "
             "numbers."
         )
-    # Sums of integers are integers, which is faster and exact.
+    # integers are summed as integers, which is faster and exact
     sum_dtype = np.uint64 if counts.dtype.kind == "u" else np.float64
     tiles = [
         (
@@ -528,7 +528,7 @@ def _tile_slices(n_pixel: int) -> list[slice]:
 
 
 def _tiles_of_block(tile_grid: tuple[list[slice], list[slice]], block: Block) -> Iterator[tuple[int, Block]]:
-    """Yield the index of each tile that overlaps a block, and the part of the block in the tile."""
+    """Yield the index of each tile that overlaps a block, and the rows and columns of the block within the tile."""
     for row_tile, rows in _overlaps(tile_grid[0], block[0]):
         for column_tile, columns in _overlaps(tile_grid[1], block[1]):
             yield row_tile * len(tile_grid[1]) + column_tile, (rows, columns)
@@ -542,7 +542,7 @@ def _overlaps(tiles: list[slice], block_range: slice) -> Iterator[tuple[int, sli
 
 
 def _clipping_statistics(counts: NDArray[Any], max_counts: NDArray[Any]) -> _ClippingStatistics:
-    """Return the statistics of the channels that reach the largest value; other channels cannot be clipped."""
+    """Return the statistics of the channels with the largest value; other channels cannot be clipped."""
     max_value = max_counts.max()
     if max_value <= 1:
         return _ClippingStatistics()

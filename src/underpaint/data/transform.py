@@ -1,4 +1,4 @@
-"""Transform of counts of Xu et al. 2022, in numpy; their network contains the same transform."""
+"""Transform of counts of Xu et al. 2022 in numpy, which is equal to that in their network."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def normalised_log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the log-log root of spectra, divided by the maximum of each spectrum; zero for spectra without counts.
+    """Return the log-log root of spectra divided by the maximum of each spectrum; zero for spectra without counts.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def normalised_log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
 
     Notes
     -----
-    The paper does not define the normalisation; the maximum is the most probable interpretation.
+    The paper does not define the normalisation. Division by the maximum is the most probable interpretation.
     """
     transformed_counts = log_log_root(counts)
     spectrum_maximum = transformed_counts.max(axis=-1, keepdims=True)

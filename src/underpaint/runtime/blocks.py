@@ -1,4 +1,4 @@
-"""Parallel processing of the blocks of a scan: this process reads blocks, threads or a cluster process them."""
+"""Process the blocks of a scan in parallel. This process reads the blocks, and threads or a cluster process them."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -30,14 +30,14 @@ def map_blocks(
     ----------
     scan : Scan
     process_block : callable
-        Function that processes a block. Arguments: (n_row, n_column, n_channel) counts, an (n_row, n_column) mask of
-        present spectra or None, and the part of each of ``arrays``. A block is processed by one thread, so that results
-        are bit-identical for all executors.
+        Function that processes a block. Its arguments are (n_row, n_column, n_channel) counts, an (n_row, n_column)
+        mask of present spectra or None, and the part of each of ``arrays`` in the block. A block is processed by one
+        thread, so that results are bit-identical for all executors.
     arrays : sequence of (n_row, n_column, ...) arrays
-        NumPy or dask arrays; data that they share with the counts are read once.
+        NumPy or dask arrays. Data that arrays and counts have in common are read once.
     halo : int or None
         Width of the margin around a block in pixels. If set, the (rows, columns) of the block in the padded array are
-        an additional argument of ``process_block`` after the mask.
+        passed to ``process_block`` after the mask.
     finished_blocks : collection of int
         Numbers of blocks to skip.
     scheduler : str or None
@@ -45,7 +45,7 @@ def map_blocks(
     threads : int or None
         Number of threads of this process; None: one per core.
     on_start : callable, optional
-        Called before the first block with the number of workers (0 for a cluster that has none yet).
+        Called before the first block with the number of workers, which is 0 for a cluster without workers.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def map_blocks(
 
 
 def _add_halo(block: Block, shape: Sequence[int], halo: int) -> tuple[Block, Block]:
-    """Return the block with its margin, and the slices of the block within it."""
+    """Return the slices of a block with its margin, and the slices of the block within these."""
     halo_block, inner_slices = [], []
     for block_range, n_pixel in zip(block, shape, strict=False):
         halo_start = max(block_range.start - halo, 0)

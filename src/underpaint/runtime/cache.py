@@ -1,4 +1,4 @@
-"""Cache, in the user's cache folder, of arrays that take seconds to compute and depend on few settings."""
+"""Cache of arrays that take seconds to compute and depend on few settings, in the user's cache folder."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from underpaint.runtime.files import atomic_write
 Arrays = dict[str, NDArray[Any]]
 
 MAX_FILES = 24
-"""Largest number of cached files, some MB each; the least recently read files are removed first."""
+"""Maximum number of cached files of a few MB each. The least recently read files are removed first."""
 
 
 def cached_arrays(
@@ -36,13 +36,13 @@ def cached_arrays(
     settings : mapping
         Settings on which the arrays depend, JSON-serialisable.
     packages : tuple of str
-        Packages of underpaint on which the arrays depend; a change of one of their files invalidates the cache.
+        Packages of underpaint on which the arrays depend. A change of a file in these packages invalidates the cache.
     compute_arrays : callable
         Function that returns the arrays by name.
 
     Notes
     -----
-    The cache folder may be removed at any time. If it cannot be read or written, nothing is cached.
+    The cache folder may be removed at any time. Nothing is cached if the folder cannot be read or written.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def cached_arrays(
 
 
 def cache_folder() -> Path:
-    """Return the cache folder, ``~/.cache/underpaint`` on Linux and the equivalent on other systems."""
+    """Return the cache folder, which is ``~/.cache/underpaint`` on Linux and the equivalent on other systems."""
     return user_cache_path("underpaint", appauthor=False)
 
 

@@ -1,4 +1,4 @@
-"""Executors of tasks with equal results: this process, local processes or threads, or a dask.distributed cluster."""
+"""Executors of tasks in this process, local processes, threads or a dask.distributed cluster, with equal results."""
 
 import os
 import platform
@@ -21,7 +21,7 @@ from underpaint.runtime.threads import limit_to_one_blas_thread, one_blas_thread
 Result = TypeVar("Result")
 CONNECT_TIMEOUT_S = 10
 MAX_TIME_WITHOUT_WORKERS_S = 30.0
-"""Longest time, s, that a cluster may have no workers after it had some."""
+"""Maximum time, s, without workers for a cluster that had workers before."""
 _POLL_INTERVAL_S = 2.0
 VERSIONED_PACKAGES = ("underpaint", "numpy", "scipy", "xraylib")
 """Packages whose version may affect the last bits of results."""
@@ -35,7 +35,7 @@ class Future(Protocol):
 
 
 class Executor(Protocol):
-    """Runs tasks; more tasks are submitted than there are workers, so that no worker is idle."""
+    """Executor of tasks, to which more tasks are submitted than there are workers, so that no worker is idle."""
 
     @property
     def max_pending(self) -> int:
@@ -43,7 +43,7 @@ class Executor(Protocol):
 
     @property
     def n_workers(self) -> int:
-        """Present number of workers; 0 for a cluster that has none yet."""
+        """Current number of workers; 0 for a cluster without workers."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         """Submit a task."""
@@ -52,7 +52,7 @@ class Executor(Protocol):
 def ordered_results(
     executor: Executor, function: Callable[..., Result], tasks: Iterable[tuple[int, tuple[Any, ...]]]
 ) -> Iterator[tuple[int, Result]]:
-    """Yield (index, result) of tasks in their order, with at most ``max_pending`` tasks submitted at a time.
+    """Yield (index, result) of tasks in order, with at most ``max_pending`` submitted tasks at a time.
 
     Raises
     ------
@@ -78,10 +78,10 @@ def ordered_results(
 
 @contextmanager
 def make_executor(workers: int | None = None, scheduler: str | None = None) -> Iterator[Executor]:
-    """Return an executor: a cluster if a scheduler is given, else ``workers`` processes (None: one per core).
+    """Yield an executor: a cluster if a scheduler is given, otherwise ``workers`` processes (None: one per core).
 
-    Every worker uses one thread for linear algebra, since the number of threads affects the order of sums, and thus the
-    last bits of results.
+    Every worker uses one thread for linear algebra, because the number of threads affects the order of sums and thus
+    the last bits of results.
 
     Raises
     ------
@@ -104,9 +104,9 @@ def make_executor(workers: int | None = None, scheduler: str | None = None) -> I
 
 @contextmanager
 def thread_or_cluster_executor(scheduler: str | None = None, threads: int | None = None) -> Iterator[Executor]:
-    """Return an executor for data that this process reads: a cluster, or threads of this process (one per core).
+    """Yield an executor for data that this process reads: a cluster, or threads of this process (one per core).
 
-    As in :func:`make_executor`, each task uses one thread.
+    Each task uses one thread for linear algebra, as in :func:`make_executor`.
 
     Raises
     ------
@@ -155,7 +155,7 @@ class _PoolExecutor:
 
 @contextmanager
 def _process_executor(workers: int) -> Iterator[Executor]:
-    # processes are spawned: a fork would copy the locks of BLAS and HDF5 threads in an undefined state
+    # processes are spawned, because a fork would copy the locks of BLAS and HDF5 threads in an undefined state
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_process)
     try:
         yield _PoolExecutor(pool, workers)
@@ -165,9 +165,9 @@ def _process_executor(workers: int) -> Iterator[Executor]:
 
 def _prepare_process() -> None:
     limit_to_one_blas_thread()
-    # Ctrl-C reaches the whole process group; a worker that dies with the queue's lock would block the pool
+    # Ctrl-C reaches all processes, but a worker that dies while holding the queue's lock would block the pool
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # workers are not notified when their parent is killed, and would wait forever
+    # workers are not notified when the parent process is killed, and would wait forever
     Thread(target=_exit_with_parent, daemon=True).start()
 
 
@@ -194,7 +194,7 @@ class _ClusterExecutor:
         return int(sum(self._client.nthreads().values()))
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        # pure=False, so that dask does not hash the arguments to detect equal calls
+        # with pure=False, dask does not hash the arguments to detect equal calls
         future = self._client.submit(_run_on_cluster, self._versions, function, *arguments, pure=False)
         return _ClusterFuture(future, self)
 
@@ -204,7 +204,7 @@ class _ClusterExecutor:
         Raises
         ------
         ClusterError
-            The cluster has lost all workers, and has had none for a while.
+            The cluster has had no workers for more than :data:`MAX_TIME_WITHOUT_WORKERS_S`.
         """
         if self.n_workers:
             self._had_workers, self._without_workers_since = True, None
@@ -238,7 +238,7 @@ class _ClusterFuture:
                 try:
                     return self._future.result(timeout=_POLL_INTERVAL_S)
                 except FutureTimeout:
-                    # The task ended between the two calls, or raised this error itself.
+                    # the task ended between the two calls, or the task itself raised this error
                     if self._future.done():
                         return self._future.result()
         except (CancelledError, CommClosedError) as error:
@@ -264,7 +264,7 @@ def _cluster_executor(scheduler: str) -> Iterator[Executor]:
             "Cannot use --scheduler: dask.distributed is missing. Run: pip install 'underpaint[cluster]'."
         ) from error
     try:
-        # check the address first, since a client with an invalid address times out slowly
+        # the address is checked first, because a client with an invalid address times out slowly
         resolve_address(scheduler)
         client = Client(scheduler, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -272,7 +272,7 @@ def _cluster_executor(scheduler: str) -> Iterator[Executor]:
             f"Cannot reach a dask scheduler at {scheduler!r} ({error}). Start one with `dask scheduler`, and give the "
             "address that it prints, such as tcp://host:8786."
         ) from error
-    # the photons of a chunk are sent with its task, so that they are not lost with a worker
+    # the photons of a chunk are sent with the task, so that they are not lost when a worker dies
     with client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
         yield _ClusterExecutor(client, scheduler)
 

@@ -1,13 +1,13 @@
-"""Atomic output: files and folders appear complete or not at all; files of other origin are not changed.
+"""Write files and folders atomically, without changing files of other origin.
 
-Output is first written to a *working folder* next to its target, a hidden folder with a random name. A mark file in the
-folder, not its name, identifies the folder and its target, so that an interrupted run can be resumed. The writing
-process holds a lock in the folder; the system releases the lock when the process ends for any reason.
+Output is first written to a *working folder*, which is a hidden folder with a random name next to the target. The
+folder and its target are identified by a mark file in the folder, so that an interrupted run can be resumed. The
+writing process holds a lock in the folder, which the system releases when the process ends for any reason.
 
 The finished file or folder is renamed to its final name, which is atomic on every file system that ``os.replace``
 supports. Files and folders are flushed to the disk (fsync) before and after renaming, so that a power failure leaves
-either the old or the new content; Windows cannot flush folders, but orders its journal. Windows cannot replace a file
-that another program holds open; this is retried for a second.
+either the old or the new content. Windows cannot flush folders, but its journal preserves the order of changes. Windows
+cannot replace a file that another program has open, so renaming is retried for a second.
 """
 
 import hashlib
@@ -37,20 +37,20 @@ WORKING_FOLDER_PREFIX = ".underpaint-"
 _MARK_FILE, _LOCK_FILE, _PROGRAM_NAME = "underpaint.json", "lock", "underpaint"
 _MAX_MARK_BYTES = 2**16
 _REPARSE_TAGS = {0xA000000C, 0xA0000003}
-"""Reparse tags of Windows for symbolic links and junctions; other reparse points, such as OneDrive files, are files."""
+"""Reparse tags of Windows for symbolic links and junctions. Other reparse points, such as OneDrive files, are files."""
 _NO_LOCK_ERRORS = (ENOLCK, ENOSYS, EOPNOTSUPP)
 """Errors of file systems without locks, such as some network disks."""
 _MAX_ATTEMPTS = 4
-"""Largest number of attempts to claim a target; two processes that start within milliseconds may both fail."""
+"""Maximum number of attempts to lock a target, because two processes that start within milliseconds may both fail."""
 _MAX_WINDOWS_CHARACTERS = 247
-"""Largest length of the path of a folder on Windows, if long paths are not enabled."""
+"""Maximum length of the path of a folder on Windows, if long paths are not enabled."""
 _DEVICE_NAMES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
     f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³"
 }
 
 
 _new_targets: set[Path] = set()
-"""Targets that did not exist at the start; a file that appears there in the meantime is not replaced."""
+"""Targets that did not exist at the start. A file created there by another program in the meantime is not replaced."""
 
 
 def is_windows() -> bool:
@@ -63,19 +63,19 @@ def is_windows() -> bool:
 
 @contextmanager
 def atomic_write(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
-    """Yield a temporary path; the file written there finally becomes the target, or is removed after an error.
+    """Yield a temporary path. The file written there is renamed to the target at the end, or removed after an error.
 
     Parameters
     ----------
     path : path
-        The file to make.
+        Path of the file to create.
     replace : bool
-        Whether an existing file is replaced; otherwise it is an error.
+        Whether an existing file is replaced; if false, an existing file is an error.
 
     Raises
     ------
     OutputError
-        The file cannot be written; an existing file is unchanged.
+        The file cannot be written. An existing file is unchanged.
     """
     target = Path(path)
     try:
@@ -93,7 +93,7 @@ def atomic_write(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as JSON, converted by :func:`json_types`, atomically.
+    """Write a value as JSON atomically, after conversion by :func:`json_types`.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def json_types(value: Any) -> Any:
-    """Return a value with JSON types: lists for tuples, numbers for NumPy numbers, text for paths, None for NaN."""
+    """Return a value converted to JSON types: tuples to lists, NumPy numbers to numbers, paths to text, NaN to None."""
     return json.loads(json.dumps(value, default=_json_value), parse_constant=lambda _: None)
 
 
@@ -114,7 +114,7 @@ def _json_value(value: Any) -> Any:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 digest of a file as hexadecimal text."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -126,12 +126,12 @@ def write_error(target: Path, error: Exception) -> OutputError:
 
 
 def rename_finished(finished_path: Path, target: Path, *, replace: bool = True) -> None:
-    """Rename a finished file or folder to its final name; a power failure leaves either the old or the new content.
+    """Rename a finished file or folder to its final name, so that a power failure leaves the old or the new content.
 
     Raises
     ------
     OutputError
-        The target exists and may not be replaced; or, on Windows, another program holds it open.
+        The target exists and may not be replaced, or another program has the target open (on Windows).
     OSError
         The file or folder cannot be renamed.
     """
@@ -163,9 +163,9 @@ def new_files(paths: Iterable[Path]) -> Iterator[None]:
 
 
 def _move_to_new(finished_path: Path, target: Path) -> None:
-    """Rename a file without replacing an existing one, even if it was created a moment ago."""
+    """Rename a file without replacing an existing file, even one that was created in the meantime."""
     if is_windows():
-        _rename(finished_path, target, os.rename)  # on Windows, this fails if the name exists
+        _rename(finished_path, target, os.rename)  # on Windows, os.rename fails if the name exists
         return
     try:
         os.link(finished_path, target)
@@ -178,7 +178,7 @@ def _move_to_new(finished_path: Path, target: Path) -> None:
 
 
 def _rename(source: Path, target: Path, rename_function: Callable[[Path, Path], None]) -> None:
-    """Rename with retries on Windows, where a virus scanner or an indexer may briefly hold a file open."""
+    """Rename a file, with retries on Windows, where a virus scanner or an indexer may have the file open."""
     for attempt_index in range(10):
         try:
             rename_function(source, target)
@@ -214,7 +214,7 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Flush the entries of a folder to the disk, where the operating system and the file system support it."""
+    """Flush the entries of a folder to the disk, if the operating system and the file system support this."""
     if is_windows():
         return
     with suppress(OSError):
@@ -226,7 +226,7 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder made by this program; files that cannot be removed remain."""
+    """Remove a folder created by this program. Files that cannot be removed remain."""
 
     def make_writable(remove_function: Callable[..., Any], name: str, _: object) -> None:
         with suppress(OSError):
@@ -246,14 +246,14 @@ def is_link(path: Path) -> bool:
 
 
 def is_link_status(file_status: os.stat_result) -> bool:
-    """Return whether a file status is that of a symbolic link or a junction of Windows."""
+    """Return whether a file status belongs to a symbolic link or a junction of Windows."""
     return stat.S_ISLNK(file_status.st_mode) or getattr(file_status, "st_reparse_tag", 0) in _REPARSE_TAGS
 
 
 def has_only_files_and_folders(path: Path, *, recursive: bool = False) -> bool:
-    """Return whether a folder contains only files and folders (``recursive``: at any depth), no links, pipes or devices.
+    """Return whether a folder contains only files and folders, at any depth if ``recursive``.
 
-    This program writes only files and folders into its working folders; other entries may be an attack.
+    This program writes only files and folders into its working folders. Links, pipes and devices may be an attack.
     """
     try:
         for entry in path.iterdir():
@@ -278,14 +278,15 @@ def has_only_files_and_folders(path: Path, *, recursive: bool = False) -> bool:
 
 @dataclass
 class WorkingFolder:
-    """Folder in which output is written before it is complete.
+    """Folder into which output is written until it is complete.
 
     Parameters
     ----------
     path : Path
-        The folder, locked by this process.
+        Path of the folder, which is locked by this process.
     abandoned_folders : list of Path
-        Folders of interrupted runs for the same target, to be resumed or removed; also locked by this process.
+        Folders of interrupted runs for the same target, to be resumed or removed, which are also locked by this
+        process.
     is_kept : bool
         Whether the folder is kept when the lock is released.
     """
@@ -299,16 +300,16 @@ class WorkingFolder:
 def working_folder(
     path: str | Path, *, output_kind: str = "file", is_exclusive: bool = False
 ) -> Iterator[WorkingFolder]:
-    """Make a working folder next to a target, locked within the context.
+    """Yield a new working folder next to a target, which is locked within the context.
 
     Parameters
     ----------
     path : path
-        File or folder to make; its parent folder must exist.
+        File or folder to create, in an existing folder.
     output_kind : str
-        Kind of output; only abandoned folders of the same kind are returned.
+        Kind of output. Only abandoned folders of the same kind are returned.
     is_exclusive : bool
-        Raise an error if another process writes to the target exclusively.
+        Whether another process that writes to the target exclusively causes an error.
 
     Raises
     ------
@@ -329,7 +330,7 @@ def working_folder(
             if not work_folder.is_kept:
                 remove_working_folder(work_folder.path)
     for folder in (work_folder.path, *work_folder.abandoned_folders):
-        if _is_empty(folder):  # Windows cannot remove the file of a held lock
+        if _is_empty(folder):  # on Windows, the file of a lock cannot be removed while the lock is held
             remove_working_folder(folder)
 
 
@@ -374,7 +375,7 @@ def _make_working_folder(target: Path, output_kind: str, locks: ExitStack, *, is
 
 
 def _abandoned_folders(target: Path, new_folder: Path, output_kind: str, locks: ExitStack) -> tuple[list[Path], bool]:
-    """Return the abandoned folders of a target, now locked, and whether another process writes to it exclusively."""
+    """Return the abandoned folders of a target, after locking them, and whether another process writes exclusively."""
     abandoned_folders, is_busy = [], False
     for folder in working_folders(target):
         mark = read_mark(folder)
@@ -393,7 +394,7 @@ def _abandoned_folders(target: Path, new_folder: Path, output_kind: str, locks: 
 
 
 def working_folders(target: Path) -> list[Path]:
-    """Return the working folders of a target (by their marks), oldest first; folders with links are omitted."""
+    """Return the working folders of a target by their mark files, oldest first, without those that contain links."""
     target_name = os.path.normcase(target.name)
     with suppress(OSError):
         folder_paths = sorted(
@@ -417,7 +418,7 @@ def is_working_folder(path: Path) -> bool:
 
 
 def read_mark(folder: Path) -> dict[str, Any] | None:
-    """Return the mark of a working folder; None for other folders."""
+    """Return the content of the mark file of a working folder; None for other folders."""
     path = folder / _MARK_FILE
     if path.is_symlink() or not path.is_file():
         return None
@@ -430,7 +431,7 @@ def read_mark(folder: Path) -> dict[str, Any] | None:
 
 
 def remove_working_folder(folder: Path) -> None:
-    """Remove a working folder; the mark is removed last, so that an interruption leaves no unidentified folder."""
+    """Remove a working folder. The mark file is removed last, so that an interruption leaves no unidentified folder."""
     last_files = {_MARK_FILE, _LOCK_FILE}
     with suppress(OSError):
         for entry in list(folder.iterdir()):
@@ -448,7 +449,7 @@ def remove_working_folder(folder: Path) -> None:
 
 
 def _is_empty(folder: Path) -> bool:
-    """Return whether a working folder contains only its mark and its lock."""
+    """Return whether a working folder contains only its mark file and its lock."""
     try:
         return {entry.name for entry in folder.iterdir()} <= {_MARK_FILE, _LOCK_FILE}
     except OSError:
@@ -460,26 +461,26 @@ def _write_mark(folder: Path, target: Path, output_kind: str, *, is_exclusive: b
     process_record = {"host": socket.gethostname(), "process": os.getpid()}
     draft_path = folder / "mark"
     draft_path.write_text(json.dumps(output_record | process_record), "utf-8")
-    if output_kind != "file":  # single files are not resumed after a power cut
+    if output_kind != "file":  # single files are not resumed after a power failure
         sync(draft_path)
     draft_path.replace(folder / _MARK_FILE)
 
 
 def _lock(folder: Path) -> "FileLock | None":
-    """Return the lock of a working folder, held if the file system has locks; None if another process holds it."""
-    from filelock import FileLock, Timeout  # imported here, since it imports asyncio (50 ms)
+    """Return the lock of a working folder, acquired if the file system has locks; None if another process holds it."""
+    from filelock import FileLock, Timeout  # imported here, because filelock imports asyncio (50 ms)
 
     path = folder / _LOCK_FILE
     if path.is_symlink():
         return None
-    # not by thread: an upload is begun and ended by different ones
+    # the lock is not bound to a thread, because different threads start and finish an upload
     lock = FileLock(path, blocking=False, thread_local=False)
     try:
         lock.acquire()
     except Timeout:
         return None
     except NotImplementedError:
-        pass  # older releases raise this error on file systems without locks
+        pass  # older releases of filelock raise this error on file systems without locks
     except OSError as error:
         if error.errno not in _NO_LOCK_ERRORS:
             return None
@@ -507,21 +508,21 @@ def _modification_time(path: str) -> float:
 
 
 def claim_folder(path: str | Path, *, known_files: Iterable[str] = ()) -> None:
-    """Make a folder for the output of several calls, or check that this program made it.
+    """Create a folder for the output of several calls, or check that this program created an existing folder.
 
-    A mark or another known file in the folder identifies it.
+    A folder of this program is identified by a mark file or another known file in the folder.
 
     Parameters
     ----------
     path : path
-        The folder; it may be missing or empty.
+        Path of the folder, which may be missing or empty.
     known_files : iterable of str
-        Names of files that the caller writes into the folder; then no mark is needed.
+        Names of files that the caller writes into the folder, which replace the mark file.
 
     Raises
     ------
     OutputError
-        The folder contains other files, or cannot be made.
+        The folder contains other files or cannot be created.
     """
     folder, known_names = Path(path), tuple(known_files)
     check_path(folder)
@@ -546,7 +547,7 @@ def claim_folder(path: str | Path, *, known_files: Iterable[str] = ()) -> None:
 
 
 def check_path(path: str | Path) -> None:
-    """Raise an error for a path that cannot be written or displayed.
+    """Check that a path can be written and displayed.
 
     Raises
     ------
@@ -567,7 +568,7 @@ def check_path(path: str | Path) -> None:
 
 
 def encoding_fault(path: str | Path) -> str:
-    """Return the reason why a path cannot be stored in results; "" if it can."""
+    """Return the reason why a path cannot be stored in results; "" for a valid path."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:

@@ -1,7 +1,8 @@
-"""Resuming of long tasks; their settings are stored with the finished parts, and must be the same.
+"""Resume long tasks. Their settings are stored with the finished parts and must be unchanged.
 
-A task that writes one file or folder keeps finished parts in a working folder next to its target
-(:func:`resume_parts`). A task that writes a folder of many files stores its settings there (:func:`resume_folder`).
+A task that writes one file or folder stores finished parts in a working folder next to its target
+(:func:`resume_parts`). A task that writes a folder of many files stores its settings in that folder
+(:func:`resume_folder`).
 """
 
 import json
@@ -25,7 +26,7 @@ _DIGEST_PATTERN = re.compile("[0-9a-f]{16,}")
 
 
 def setting_differences(earlier_settings: Mapping[str, Any], current_settings: Mapping[str, Any]) -> list[str]:
-    """Return texts on the settings in which two runs differ, without the values of nested settings and digests."""
+    """Return a text for each setting in which two runs differ, without the values of nested settings and digests."""
     names = (
         name
         for name in sorted({*earlier_settings, *current_settings})
@@ -45,15 +46,15 @@ def _difference_text(name: str, earlier_value: Any, current_value: Any) -> str:
 def resume_folder(
     folder: Path, settings: Mapping[str, Any], *, settings_file: str = _SETTINGS_FILE, marker_files: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Make the folder of a task, or check that an existing folder was started with the same settings.
+    """Create the folder of a task, or check that an existing folder was started with the same settings.
 
     Parameters
     ----------
     folder : Path
         Folder of the task's files.
     settings : mapping
-        Settings on which the files depend, JSON-serialisable. Settings that are missing in the folder, which an earlier
-        version may have started, are not compared.
+        Settings on which the files depend, JSON-serialisable. Settings that are not stored in the folder, as in folders
+        of earlier versions, are not compared.
     settings_file : str
         Name of the file that stores the settings.
     marker_files : iterable of str
@@ -67,7 +68,7 @@ def resume_folder(
     Raises
     ------
     OutputError
-        The folder was started with other settings, its file of settings is damaged, or it contains other files.
+        The folder was started with other settings, contains other files, or has a damaged file of settings.
     """
     path = folder / settings_file
     claim_folder(folder, known_files=(settings_file, *marker_files))
@@ -116,7 +117,7 @@ def resume_parts(
     reuse_parts : bool
         Whether finished parts are reused.
     ignore_other_settings : bool
-        Whether finished parts with other settings are ignored instead of an error.
+        Whether finished parts with other settings are ignored; otherwise they are an error.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def resume_parts(
 
 
 def settings_of(folder: Path, parts_name: str) -> dict[str, Any] | None:
-    """Return the settings of the parts in a working folder; None if it has no parts."""
+    """Return the settings of the parts in a working folder; None for a folder without parts."""
     if (
         is_link(folder)
         or is_link(folder / parts_name)

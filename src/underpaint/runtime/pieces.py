@@ -1,4 +1,4 @@
-"""Long jobs in chunks; each chunk is a complete file, so that an interrupted job can be resumed."""
+"""Long jobs in chunks. Each chunk is a complete file, so that an interrupted job can be resumed."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -28,8 +28,8 @@ _CHUNK_FOLDER = "pieces"
 class ChunkStore:
     """Store of the chunks of an unfinished file, in a working folder next to the file.
 
-    Chunks, and finally the joined file, are written with a temporary name and then renamed, so that files with their
-    final name are complete.
+    Chunks and the joined file are written with a temporary name and then renamed, so that files with their final name
+    are complete.
 
     Parameters
     ----------
@@ -53,13 +53,13 @@ class ChunkStore:
         return [index for index in range(self._total) if not self._path(index).exists()]
 
     def save(self, index: int, chunk_bytes: bytes) -> None:
-        """Store a chunk, the bytes of an HDF5 file."""
+        """Store a chunk, which is an HDF5 file as bytes."""
         draft_path = self._work.path / f"{index:06d}.tmp"
         draft_path.write_bytes(chunk_bytes)
         rename_finished(draft_path, self._path(index))
 
     def join(self, write_chunks: Callable[[h5py.File, Iterator[h5py.File]], None]) -> None:
-        """Write the file from its chunks in their order; the chunks are removed when the store is closed."""
+        """Write the file from its chunks in order. The chunks are removed when the store is closed."""
         draft_path = self._work.path / "joined.tmp"
         with h5py.File(draft_path, "w") as output_file:
             write_chunks(output_file, self._open_all())
@@ -78,14 +78,14 @@ class ChunkStore:
 
 @contextmanager
 def open_chunk_store(target: Path, job_settings: dict[str, Any], n_chunk: int) -> Iterator[ChunkStore]:
-    """Open the chunk store of a file, with the chunks of an interrupted call; chunks are kept until they are joined.
+    """Yield the chunk store of a file with the chunks of an interrupted call. Chunks are kept until they are joined.
 
     Parameters
     ----------
     target : Path
         File to make.
     job_settings : dict
-        Settings of the file, JSON-serialisable; they must be those of the interrupted call.
+        Settings of the file, JSON-serialisable, which must equal those of the interrupted call.
     n_chunk : int
         Number of chunks.
 
@@ -123,7 +123,7 @@ def is_finished(target: Path, job_settings: dict[str, Any]) -> bool:
 
 
 def finalize_interrupted(target: Path, job_settings: dict[str, Any]) -> bool:
-    """Remove the chunks of a finished file; return whether there were any."""
+    """Remove the chunks of a finished file, and return whether there were any."""
     if not (working_folders(target) and is_finished(target, job_settings)):
         return False
     with working_folder(target, output_kind=OUTPUT_KIND, is_exclusive=True) as work_folder:

@@ -1,10 +1,10 @@
-"""Writing TOML."""
+"""Conversion of nested tables to TOML text."""
 
 from typing import Any
 
 
 def to_toml(table: dict[str, Any], prefix: str = "") -> str:
-    """Write nested tables of plain values as TOML text."""
+    """Return nested tables of strings, numbers, booleans and lists as TOML text."""
     lines = [f"{key} = {_format_value(value)}" for key, value in table.items() if not isinstance(value, dict)]
     for key, value in table.items():
         if isinstance(value, dict):

@@ -423,7 +423,13 @@ def transport_to(path: Path, job: LibrarySettings, executor: Executor, report: P
         return
     with open_chunk_store(path, request, n_chunks(job)) as store:
         _run_tasks(
-            executor, store, job, _photons_task, ((index, (job, index)) for index in store.missing_chunks()), "Photons", report
+            executor,
+            store,
+            job,
+            _photons_task,
+            ((index, (job, index)) for index in store.missing_chunks()),
+            "Photons",
+            report,
         )
         report("Writing", 0, 1)
         store.join(lambda file, chunks: write_photons_file(file, chunks, job.seed))
