@@ -66,8 +66,7 @@ class PaintArea:
 
     @property
     def thickness_um(self) -> tuple[float, float, float] | None:
-        """Thickness of the uppermost layer, um: lower limit, median and upper limit (90 % interval); None if
-        unknown."""
+        """Lower limit, median and upper limit (90 %) of the uppermost layer's thickness, um; None if unknown."""
         layers = (self.explanation or {}).get("layers")
         thickness_interval = layers[0]["thickness_um"] if layers else {}
         lower_limit, median_um, upper_limit = (thickness_interval.get(name) for name in ("low", "median", "high"))

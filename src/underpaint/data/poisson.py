@@ -403,8 +403,7 @@ def _subtract_rounding_variance(variance: Array) -> Array:
 
 
 def _scale_from_missing_integers(spectra: Array, distinct_values: Array) -> Scale | None:
-    """Return the scale of rounded counts times a factor above 1, from integers that never occur; None for other
-    values."""
+    """Return the scale of rounded counts times a factor above 1, from integers that never occur; else None."""
     occurrences = np.bincount(
         spectra[(spectra > 0) & (spectra < _MAX_COMB_VALUE)].astype(int), minlength=_MAX_COMB_VALUE
     )
