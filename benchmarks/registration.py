@@ -27,7 +27,7 @@ from underpaint.elements import fit_elements
 from underpaint.errors import ScanError
 from underpaint.reflectance import builtin
 from underpaint.reflectance.registration import cube_components, register_automatically, transform_positions
-from underpaint.reflectance.twin import halves, panel_reflectance
+from underpaint.reflectance.twin import panel_reflectance, split_halves
 from underpaint.simulate import PanelSettings, make_panel
 from underpaint.simulate.mockups import Panel
 
@@ -137,7 +137,7 @@ def element_maps(panel: Panel) -> list[NDArray[np.float32]]:
 
 def cube_channels(panel: Panel, magnification: int, seed: int) -> NDArray[np.float64]:
     """Return the logarithm of a panel's reflectance in twelve groups of bands, (height, width, 12)."""
-    drawn_from, _ = halves(builtin())
+    drawn_from, _ = split_halves(builtin())
     shape = panel.scan.shape[:2]
     twin = panel_reflectance(panel.stratigraphies, shape, drawn_from, magnification=magnification, seed=seed)
     groups = np.array_split(np.log(np.maximum(twin.reflectance, 1e-3)), 12, axis=2)

@@ -43,7 +43,7 @@ def test_a_pixel_with_values_that_are_no_counts_is_missing(bad: float) -> None:
     np.testing.assert_array_equal(surveyed.scan.present, sound)
     np.testing.assert_array_equal(surveyed.total, COUNTS[sound].sum(axis=0))
     assert (surveyed.n_pixel, surveyed.pixel_counts[4, 2]) == (37 * 5 - 1, 0)
-    assert surveyed.scan.notes[0].startswith("1 of 185 pixels hold values that are not counts")
+    assert surveyed.scan.notes[0].startswith("1 of 185 pixels contain values that are not counts")
 
 
 def test_a_scan_without_a_single_number_is_refused() -> None:

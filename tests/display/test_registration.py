@@ -17,7 +17,7 @@ from underpaint.reflectance.registration import (
     transform_positions,
     warp_to_maps,
 )
-from underpaint.reflectance.twin import halves, panel_reflectance
+from underpaint.reflectance.twin import panel_reflectance, split_halves
 from underpaint.simulate import PanelSettings, make_panel
 
 CORNERS = np.array([[0.0, 0.0], [60.0, 0.0], [0.0, 40.0], [60.0, 40.0], [30.0, 20.0]])
@@ -110,7 +110,7 @@ def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
 
 @pytest.mark.parametrize(("of_cube", "of_maps"), [("fig7", "fig7"), ("table2", "fig7"), ("fig7", "table2")])
 def test_a_cube_of_another_panel_is_not_called_well(of_cube: str, of_maps: str) -> None:
-    drawn_from, _ = halves(builtin())
+    drawn_from, _ = split_halves(builtin())
     panel = make_panel(PanelSettings(recipe=of_cube, cell_pixels=2))
     twin = panel_reflectance(panel.stratigraphies, panel.scan.shape[:2], drawn_from)
     groups = np.array_split(np.log(np.maximum(twin.reflectance, 1e-3)), 12, axis=2)

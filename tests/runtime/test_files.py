@@ -285,7 +285,7 @@ def test_windows_waits_for_whoever_holds_a_file_open(
     (tmp_path / "part").write_text("newer")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Access is denied")))
-        with pytest.raises(OutputError, match="another program holds it open"):
+        with pytest.raises(OutputError, match="another program has the file open"):
             rename_finished(tmp_path / "part", tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == "new"
 

@@ -89,9 +89,9 @@ def low_statistics_filter(
         channels = channel_index[half_widths >= half_width]
         window_sum, slope = _window_sum_and_slope(cumulative_counts, counts, channels, half_width)
         is_untested = window_sum < _MIN_TESTED_SUM
-        is_small = window_sum < _MAX_SUM_PER_ROOT * np.sqrt(counts[..., channels])
+        has_few_counts = window_sum < _MAX_SUM_PER_ROOT * np.sqrt(counts[..., channels])
         is_flat = (slope >= 1 / _MAX_SLOPE) & (slope <= _MAX_SLOPE)
-        is_accepted = (is_untested | (is_small & is_flat)) & is_unfiltered[..., channels]
+        is_accepted = (is_untested | (has_few_counts & is_flat)) & is_unfiltered[..., channels]
         filtered_counts[..., channels] = np.where(
             is_accepted, window_sum / (2 * half_width + 1), filtered_counts[..., channels]
         )

@@ -115,7 +115,7 @@ def from_unbounded(quantity: str, value: NDArray[np.floating]) -> NDArray[np.flo
     return np.asarray(1.0 / (1.0 + np.exp(-value)), dtype=np.float32)
 
 
-def slope(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
+def unbounded_derivative(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the derivative of a value with respect to the scale of :func:`to_unbounded`."""
     if material_of(quantity) is None:
         return np.asarray(np.maximum(value, _MIN_THICKNESS_UM), dtype=np.float32)
@@ -313,9 +313,9 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "quantity_sigma": (("quantity",), "1"),
     "area": (("line",), "counts"),
     "area_sigma": (("line",), "counts"),
-    **{f"{MASS_FRACTION}{end}": (("element",), "%") for end in ("", "_low", "_high")},
-    **{f"{AREAL_MASS}{end}": (("element",), "ug/cm2") for end in ("", "_low", "_high")},
-    **{f"{AMOUNT}{end}": (("material", "place"), "%") for end in ("", "_low", "_high")},
+    **{f"{MASS_FRACTION}{suffix}": (("element",), "%") for suffix in ("", "_low", "_high")},
+    **{f"{AREAL_MASS}{suffix}": (("element",), "ug/cm2") for suffix in ("", "_low", "_high")},
+    **{f"{AMOUNT}{suffix}": (("material", "place"), "%") for suffix in ("", "_low", "_high")},
     "amount_reached": (("material", "place"), "1"),
     "state": (("group",), "1"),
     "pool": ((), "pixels"),
@@ -795,7 +795,7 @@ class Results:
         groups = [name for (quantity,) in self._stack("quantity").keys if (name := material_of(quantity)) is not None]
         if not groups:
             raise ScanError(
-                f"These results hold no mass fractions of pigments: the model {self.model_name!r} predicts none."
+                f"These results contain no mass fractions of pigments: the model {self.model_name!r} predicts none."
             )
         return self._intervals(
             [share_of(name) for name in groups], {"group": groups}, "share of the dry pigments at the surface"
@@ -1298,19 +1298,22 @@ class Results:
             shares = {name: share_present(self[name]) for name in self.groups}
             present_groups = sorted((name for name in shares if shares[name] > 0), key=lambda name: -shares[name])
             group_texts = (f"{name} {100 * shares[name]:.0f} %" for name in present_groups)
-            lines += [_listing("groups present", group_texts, "none"), _listing("pigments", self.pigments, "none")]
-            lines += [_listing("places", self.places, "none")]
+            lines += [
+                _listing_line("groups present", group_texts, "none"),
+                _listing_line("pigments", self.pigments, "none"),
+            ]
+            lines += [_listing_line("places", self.places, "none")]
         if self.has_elements:
-            lines += [_listing("lines", self.lines, "none")]
+            lines += [_listing_line("lines", self.lines, "none")]
         for kind in (MASS_FRACTION, AREAL_MASS):
             if kind in self.stacks:
-                lines += [_listing(kind, (name for (name,) in self.stacks[kind].keys), "none")]
+                lines += [_listing_line(kind, (name for (name,) in self.stacks[kind].keys), "none")]
         if self.paints:
             lines += [f"  {'paints':<11} {len(self.paints)}"]
         if self.has_reflectance:
-            lines += [_listing("surface", (name for (name,) in self.stacks["surface_member"].keys), "none")]
+            lines += [_listing_line("surface", (name for (name,) in self.stacks["surface_member"].keys), "none")]
         if self.unexplained is not None:
-            lines += [_listing("unexplained", (line.family for line in self.unexplained), "nothing")]
+            lines += [_listing_line("unexplained", (line.family for line in self.unexplained), "nothing")]
         lines += [f"  note        {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -1327,7 +1330,7 @@ class Results:
         base_quantity = re.sub("_(sigma|low|high)$", "", quantity)
         quantity_title, command, *requirement = _COMMANDS.get(base_quantity, (quantity, "underpaint identify"))
         raise ScanError(
-            f"These results hold no {quantity_title}: {' '.join((f'`{command}`', *requirement))} writes them."
+            f"These results contain no {quantity_title}: {' '.join((f'`{command}`', *requirement))} writes them."
         )
 
     def _label_coordinates(self, dimension: str, names: Sequence[str]) -> dict[str, Any]:
@@ -1343,7 +1346,7 @@ class Results:
         _, units = DIMENSIONS[quantity]
         dimensions = [name for name in _LABELLED_DIMENSIONS if name in coordinates]
         if keys == []:
-            raise ScanError(f"These results hold no {dimensions[0]}s: the model {self.model_name!r} predicts none.")
+            raise ScanError(f"These results contain no {dimensions[0]}s: the model {self.model_name!r} predicts none.")
         return self._labelled_array(
             _stack_nested(_nested_maps(stack, keys), in_memory=stack.in_memory),
             dimensions,
@@ -1358,7 +1361,7 @@ class Results:
         in_memory = all(stack.in_memory for stack in self.stacks.values())
         # quantiles are rounded so that 0.05 and 0.95 are valid labels
         quantile_coordinate = {
-            "quantile": [round(0.5 + offset * INTERVAL_PROBABILITY, 6) for offset in (-0.5, 0.0, 0.5)]
+            "quantile": [round(0.5 + quantile_offset * INTERVAL_PROBABILITY, 6) for quantile_offset in (-0.5, 0.0, 0.5)]
         }
 
         def read_intervals(quantity: Any) -> list[Any]:
@@ -1504,7 +1507,7 @@ def _lazy_map(shape: tuple[int, int], dtype: Any, read_map: Callable[[], Any]) -
     return da.from_delayed(dask.delayed(read_map, pure=False)(), shape, dtype)
 
 
-def _listing(title: str, names: Iterable[str], empty_text: str) -> str:
+def _listing_line(line_title: str, names: Iterable[str], empty_text: str) -> str:
     all_names = list(names)
     omitted_text = f", and {len(all_names) - _MAX_LISTED} more" if len(all_names) > _MAX_LISTED else ""
-    return f"  {title:11s} {', '.join(all_names[:_MAX_LISTED]) + omitted_text if all_names else empty_text}"
+    return f"  {line_title:11s} {', '.join(all_names[:_MAX_LISTED]) + omitted_text if all_names else empty_text}"

@@ -69,7 +69,9 @@ class PaintArea:
         """Lower limit, median and upper limit (90 %) of the uppermost layer's thickness, um; None if unknown."""
         layers = (self.explanation or {}).get("layers")
         thickness_interval = layers[0]["thickness_um"] if layers else {}
-        lower_limit, median_um, upper_limit = (thickness_interval.get(name) for name in ("low", "median", "high"))
+        lower_limit, median_um, upper_limit = (
+            thickness_interval.get(limit_name) for limit_name in ("low", "median", "high")
+        )
         return (
             None
             if lower_limit is None or median_um is None or upper_limit is None

@@ -173,11 +173,11 @@ class Sample:
 def in_units_of_quantum(block: NDArray[Any], default_quantum: float) -> NDArray[np.float32]:
     """Return (n_row, n_column, n_channel) values divided by the quantum of the pixel, or by ``default_quantum``."""
     relative_rounding_error, counts = _relative_rounding_error(block.dtype), np.empty(block.shape, np.float32)
-    for index in np.ndindex(block.shape[:2]):
-        spectrum = block[index].astype(np.float64)
+    for pixel_index in np.ndindex(block.shape[:2]):
+        spectrum = block[pixel_index].astype(np.float64)
         is_usable = np.isfinite(spectrum).all() and (spectrum > 0).sum() >= _MIN_VALUES_PER_PIXEL
         pixel_quantum = quantum(spectrum, relative_rounding_error) if is_usable else None
-        counts[index] = spectrum / default_quantum if pixel_quantum is None else np.rint(spectrum / pixel_quantum)
+        counts[pixel_index] = spectrum / default_quantum if pixel_quantum is None else np.rint(spectrum / pixel_quantum)
     return counts
 
 
@@ -337,12 +337,12 @@ def _looks_measured(spectra: Array) -> bool:
     if not (unbinned_variance > 0 and _is_in_range(binned_variance / unbinned_variance, _ADDITIVITY_RANGE)):
         return False
     # a single spectrum is divided into its even and odd channels
-    halves = (
+    spectrum_halves = (
         (spectra[::2], spectra[1::2])
         if len(spectra) > 1
         else (spectra[:, : spectra.shape[1] // 2 * 2 : 2], spectra[:, 1::2])
     )
-    first_half_sum, second_half_sum = (half_spectra.sum(axis=0) for half_spectra in halves)
+    first_half_sum, second_half_sum = (half_spectra.sum(axis=0) for half_spectra in spectrum_halves)
     return bool(
         first_half_sum.std() > 0
         and second_half_sum.std() > 0
@@ -356,8 +356,8 @@ def _similar_spectra(spectra: Array) -> NDArray[np.intp]:
     The noise of wide bands is independent of fourth differences, so this selection causes no bias.
     """
     band_starts = np.arange(0, spectra.shape[1], max(spectra.shape[1] // 32, 1))
-    bands = np.add.reduceat(spectra, band_starts, axis=1)
-    band_shape = np.sqrt(bands / bands.sum(axis=1, keepdims=True))
+    band_counts = np.add.reduceat(spectra, band_starts, axis=1)
+    band_shape = np.sqrt(band_counts / band_counts.sum(axis=1, keepdims=True))
     distances = [
         distance
         for distance in range(-_MAX_NEIGHBOUR_DISTANCE, _MAX_NEIGHBOUR_DISTANCE + 1)

@@ -501,7 +501,7 @@ def _block_survey(
     max_counts = counts.reshape(-1, counts.shape[-1]).max(axis=0)
     if max_counts.size and max_counts.max() > _MAX_COUNTS:
         raise ScanError(
-            f"Cannot use {scan.source or scan.name}: a channel holds {float(max_counts.max()):.3g} counts; up to "
+            f"Cannot use {scan.source or scan.name}: a channel contains {float(max_counts.max()):.3g} counts; up to "
             f"{_MAX_COUNTS:.0e} are possible. Check whether the file is damaged, or stores negative counts as unsigned "
             "numbers."
         )
@@ -523,8 +523,8 @@ def _block_survey(
 
 
 def _tile_slices(n_pixel: int) -> list[slice]:
-    borders = np.linspace(0, n_pixel, min(n_pixel, _MAX_TILES) + 1).astype(int)
-    return [slice(int(start), int(stop)) for start, stop in pairwise(borders)]
+    tile_borders = np.linspace(0, n_pixel, min(n_pixel, _MAX_TILES) + 1).astype(int)
+    return [slice(int(start), int(stop)) for start, stop in pairwise(tile_borders)]
 
 
 def _tiles_of_block(tile_grid: tuple[list[slice], list[slice]], block: Block) -> Iterator[tuple[int, Block]]:
@@ -573,7 +573,7 @@ def _unusable_note(scan: Scan, is_usable: NDArray[np.bool_]) -> tuple[str, ...]:
     if not n_unusable:
         return ()
     return (
-        f"{n_unusable} of {is_usable.size} pixels hold values that are not counts (NaN, infinite or negative); "
+        f"{n_unusable} of {is_usable.size} pixels contain values that are not counts (NaN, infinite or negative); "
         "they are treated as missing",
     )
 
@@ -592,8 +592,8 @@ def _require_usable(scan: Scan, is_usable: NDArray[np.bool_], pixel_counts: Arra
         is_finite &= scan.present
     if is_finite.any() and not is_usable[is_finite].any():
         raise ScanError(
-            f"Cannot use {scan.source or scan.name}: none of its {int(is_finite.sum())} pixels holds counts; each has "
-            "values that are NaN, infinite or negative. Export the raw counts again."
+            f"Cannot use {scan.source or scan.name}: none of its {int(is_finite.sum())} pixels contains counts; each "
+            "has values that are NaN, infinite or negative. Export the raw counts again."
         )
 
 

@@ -294,7 +294,7 @@ def _registered(
         ) from error
     finally:
         maps.close()
-    return replace(registration, matrix=np.diag([small.step, small.step, 1.0]) @ registration.matrix)
+    return replace(registration, matrix=np.diag([small.pixel_side, small.pixel_side, 1.0]) @ registration.matrix)
 
 
 def _as_record(registration: Registration, cube: ReflectanceCube) -> dict[str, Any]:
@@ -478,7 +478,7 @@ def _write_picture(folder: Path, small: Overview, registration: Registration, sh
     from PIL import Image
 
     pixels_per_map_pixel = max(1, _PICTURE_SIDE // max(shape))
-    to_small = np.diag([1 / small.step, 1 / small.step, 1.0]) @ registration.matrix
+    to_small = np.diag([1 / small.pixel_side, 1 / small.pixel_side, 1.0]) @ registration.matrix
     picture = warp_to_maps(small.rgb, to_small, shape, pixels_per_map_pixel)
     Image.fromarray((255 * np.clip(picture, 0, 1)).astype(np.uint8)).save(folder / REFLECTANCE_FILE, format="PNG")
 

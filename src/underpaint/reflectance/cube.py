@@ -37,7 +37,7 @@ _SATURATION_VALUES = (255, 1023, 4095, 16383, 65535)
 _MIN_SATURATED_FRACTION = 1e-4
 """Minimum fraction of values at the maximum value for which the camera is considered saturated."""
 _MAX_MISSING_FRACTION = 0.5
-"""Fraction of missing pixels above which a band is left out."""
+"""Fraction of missing pixels above which a band is excluded."""
 _MAX_LAMP_FLATNESS = 0.15
 """Maximum ratio of the darkest to the brightest band for which bright pixels are considered to show a lamp's
 spectrum."""
@@ -138,7 +138,7 @@ class Reference:
             raise ScanError(
                 f"Cannot use the {reference_kind} reference {reference_cube.source}: it has {reference_shape[0]} rows "
                 f"and {reference_shape[1]} columns, the cube {n_row} and {n_column}. A reference has as many columns "
-                "as the cube, or is a single spectrum. Give one of the same camera and binning."
+                "as the cube, or is a single spectrum. Give a reference of the same camera and binning."
             )
 
     def part(self, rows: slice, columns: slice) -> NDArray[np.float32]:
@@ -163,7 +163,7 @@ def open_reflectance(
         File in a format that :func:`underpaint.io.cubes.open_cube` reads.
     white, dark : str, Path or None
         References of the same camera: frames, which are averaged along the scan direction, or one spectrum. The white
-        reference counts as a reflectance of 1. Without references the cube must hold reflectance.
+        reference counts as a reflectance of 1. Without references the cube must contain reflectance.
     scale : float or None
         Stored value of a reflectance of 1. If None, the scale is read from the file or inferred from the values with a
         note.
@@ -178,7 +178,7 @@ def open_reflectance(
     if wavelength_nm is None:
         raise ScanError(
             f"Cannot use {location}: it states no wavelengths for its {stored_cube.shape[2]} bands. Put a text file "
-            "called wavelengths.txt with one wavelength per line (nm or um) beside it."
+            "called wavelengths.txt with one wavelength per line (nm or um) beside the cube."
         )
     n_row, n_column, n_band = stored_cube.shape
     is_compressed = not isinstance(stored_cube.cube, MappedCube)
@@ -213,10 +213,10 @@ def open_reflectance(
         saturation = None
     else:
         if references["dark"] is None:
-            notes.append("no dark reference: the dark signal of the camera is taken as 0; if it is not, give --dark")
+            notes.append("no dark reference: a dark signal of 0 is assumed; if this is wrong, give --dark")
         if saturation is not None:
             sample_values[sample >= saturation] = np.nan
-            notes.append(f"values of {saturation:g} are saturated and left out")
+            notes.append(f"values of {saturation:g} are saturated and excluded")
     is_unusable = _bad_bands(sample_values, stored_cube, references["white"], references["dark"], saturation, notes)
     band_order = np.argsort(wavelength_nm, kind="stable")
     if not (np.diff(wavelength_nm) > 0).all():
@@ -224,13 +224,13 @@ def open_reflectance(
     bands = band_order[~is_unusable[band_order]]
     repeated_bands = np.flatnonzero(np.diff(wavelength_nm[bands]) <= 0) + 1
     if repeated_bands.size:
-        notes.append(f"bands left out because another band has the same wavelength: {repeated_bands.size}")
+        notes.append(f"bands excluded because another band has the same wavelength: {repeated_bands.size}")
         bands = np.delete(bands, repeated_bands)
     if bands.size < MIN_BANDS:
         raise ScanError(
             f"Cannot use {location}: {bands.size} of its {stored_cube.shape[2]} bands are usable; {MIN_BANDS} are "
-            f"needed ({'; '.join(notes[-3:]) or 'no band is left out'}). Record it again with less light, or give a "
-            "cube with more bands."
+            f"needed ({'; '.join(notes[-3:]) or 'no band is left out'}). Record the cube again with less light, or "
+            "give a cube with more bands."
         )
     cube = ReflectanceCube(
         stored_cube, bands, wavelength_nm[bands], divisor, references["white"], references["dark"], saturation,
@@ -276,8 +276,8 @@ def _check_number_format(sample: NDArray[Any], stored_cube: StoredCube) -> None:
         if valid_values.size and (valid_values < -0.05 * valid_values.max(initial=1)).mean() > 0.01:
             raise ScanError(
                 f"Cannot use {stored_cube.source}: {(valid_values < 0).mean():.0%} of its values are negative, down to "
-                f"{valid_values.min()}, which counts and reflectance are not. They are probably unsigned integers. "
-                f"{advice}"
+                f"{valid_values.min()}, which counts and reflectance are not. The values are probably unsigned "
+                f"integers. {advice}"
             )
     if dtype.itemsize > 1 and _roughness(sample) > _MAX_ROUGHNESS_RATIO * _roughness(sample.byteswap()):
         raise ScanError(
@@ -319,9 +319,7 @@ def _reflectance_scale(
     # the median over the bands ignores a few faulty bands
     typical_maximum = float(np.median(band_maxima[band_maxima > 0])) if (band_maxima > 0).any() else 0.0
     if typical_maximum <= 0:
-        raise ScanError(
-            f"Cannot use {stored_cube.source}: none of its values is above 0. Check that it is the right file."
-        )
+        raise ScanError(f"Cannot use {stored_cube.source}: none of its values is above 0. Check the path.")
     if stored_cube.scale and 0.02 <= typical_maximum / stored_cube.scale <= MAX_REFLECTANCE:
         return stored_cube.scale, []
     assumed_scale = next(
@@ -344,8 +342,8 @@ def _reflectance_scale(
             "(--scale VALUE)."
         )
     note = (
-        f"the scale is not stated; {assumed_scale:g} is taken as a reflectance of 1, so that the brightest pixels have "
-        f"{typical_maximum / assumed_scale:.2f}; if that is wrong, give --scale"
+        f"the scale is not stated; {assumed_scale:g} is assumed to be a reflectance of 1, so that the brightest pixels "
+        f"have {typical_maximum / assumed_scale:.2f}; if this is wrong, give --scale"
     )
     notes = [note] if assumed_scale != 1.0 else []
     return assumed_scale, notes
@@ -356,10 +354,10 @@ def _is_lamp(sample_values: NDArray[np.float32], stored_cube: StoredCube) -> boo
     wavelength_nm = stored_cube.wavelength_nm
     if wavelength_nm is None:
         return False
-    in_range = (wavelength_nm >= _LAMP_RANGE_NM[0]) & (wavelength_nm <= _LAMP_RANGE_NM[1])
-    if in_range.sum() < MIN_BANDS:
+    is_in_lamp_range = (wavelength_nm >= _LAMP_RANGE_NM[0]) & (wavelength_nm <= _LAMP_RANGE_NM[1])
+    if is_in_lamp_range.sum() < MIN_BANDS:
         return False
-    bright_spectrum = np.nanpercentile(np.nan_to_num(sample_values[:, in_range]), 99, axis=0)
+    bright_spectrum = np.nanpercentile(np.nan_to_num(sample_values[:, is_in_lamp_range]), 99, axis=0)
     positive_values = bright_spectrum[bright_spectrum > 0]
     return bool(positive_values.size and positive_values.min() < _MAX_LAMP_FLATNESS * positive_values.max())
 
@@ -393,7 +391,7 @@ def _bad_bands(
         if white_signal.max() <= 0:
             raise ScanError(
                 f"Cannot use the white reference {white.stored_cube.source}: it is not brighter than the dark "
-                "reference. Perhaps the two are exchanged: give the bright one with --white."
+                "reference. Perhaps the references are exchanged: give the bright reference with --white."
             )
         faults.append((white_signal <= 0.002 * white_signal.max(), "have no light in the white reference"))
         if saturation is not None:
@@ -401,7 +399,7 @@ def _bad_bands(
             if is_saturated.all():
                 raise ScanError(
                     f"Cannot use the white reference {white.stored_cube.source}: it is saturated at {saturation:g} in "
-                    "all bands. Record it again with less exposure."
+                    "all bands. Record the reference again with less exposure."
                 )
             faults.append((is_saturated, "are saturated in the white reference"))
     is_unusable = np.zeros(stored_cube.shape[2], dtype=bool)
@@ -409,7 +407,7 @@ def _bad_bands(
         is_newly_unusable = is_faulty & ~is_unusable
         if is_newly_unusable.any():
             notes.append(
-                f"{int(is_newly_unusable.sum())} of {is_newly_unusable.size} bands {reason} and are left out "
+                f"{int(is_newly_unusable.sum())} of {is_newly_unusable.size} bands {reason} and are excluded "
                 f"({_wavelength_list(stored_cube, is_newly_unusable)} nm)"
             )
         is_unusable |= is_newly_unusable
@@ -447,7 +445,7 @@ def _check_reference(reference_cube: StoredCube, cube: StoredCube, reference_kin
     if reference_cube.shape[2] != cube.shape[2]:
         raise ScanError(
             f"Cannot use the {reference_kind} reference {reference_cube.source}: it has {reference_cube.shape[2]} "
-            f"bands, the cube {cube.shape[2]}. Give one of the same camera and binning."
+            f"bands, the cube {cube.shape[2]}. Give a reference of the same camera and binning."
         )
     if reference_cube.wavelength_nm is None or cube.wavelength_nm is None:
         return
@@ -477,7 +475,7 @@ class Overview:
 
     Parameters
     ----------
-    step : int
+    pixel_side : int
         Side of one pixel of the picture, in pixels of the cube.
     rgb : (height, width, 3) array
         Colours, 0 to 1. For a cube without visible bands, each colour is the mean of a third of the bands.
@@ -485,7 +483,7 @@ class Overview:
         Logarithm of the mean reflectance in groups of bands, from short to long wavelengths.
     """
 
-    step: int
+    pixel_side: int
     rgb: NDArray[np.float32]
     channels: Sequence[NDArray[np.float32]]
 

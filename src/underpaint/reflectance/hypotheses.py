@@ -205,12 +205,14 @@ class Hypotheses:
         self.expand_groups(compositions, class_shares)
         self.n_single = len(self.of_class)
 
-    def with_mixtures(self, paired: Sequence[int], tripled: Sequence[int], *, with_xrf: bool) -> "Hypotheses":
+    def with_mixtures(
+        self, pair_members: Sequence[int], triple_members: Sequence[int], *, with_xrf: bool
+    ) -> "Hypotheses":
         """Return these hypotheses extended by mixtures; ``spectra`` of the result contains only mixtures.
 
         Parameters
         ----------
-        paired, tripled : sequence of int
+        pair_members, triple_members : sequence of int
             Indices of the members that are mixed in pairs and in triples.
         with_xrf : bool
             Whether XRF gives group probabilities. The prior of a second or third member is relative to the members of
@@ -226,8 +228,8 @@ class Hypotheses:
         spectra, spectrum_classes = [], []
         companion_class = self._with.copy()
         for n_component, candidate_members, mixture_prior, share_choices in (
-            (2, paired, PRIOR_PAIR, PAIR_SHARES),
-            (3, tripled, PRIOR_TRIPLE, TRIPLE_SHARES),
+            (2, pair_members, PRIOR_PAIR, PAIR_SHARES),
+            (3, triple_members, PRIOR_TRIPLE, TRIPLE_SHARES),
         ):
             member_sets = [
                 (first_member, *more_members)
@@ -498,7 +500,7 @@ class Hypotheses:
             unknown_probability,
         )
 
-    def palest_tint(self, group: str) -> float:
+    def palest_tint_k_over_s(self, group: str) -> float:
         """Return the maximum, over the members of a group, of the K/S of the member's palest predicted tint.
 
         A surface with a lower K/S may contain the group in a tint paler than all predicted tints.
@@ -588,8 +590,8 @@ def gloss_of(reflectance: Floats) -> Floats:
     return np.asarray(np.clip(np.minimum(MAX_GLOSS, 0.8 * np.nanmin(reflectance, axis=1, keepdims=True)), 0.0, None))
 
 
-def pixel_strength(reflectance: Floats) -> Floats:
-    """Return the K/S of (n, n_band) spectra in the darkest bands of each, for :meth:`Hypotheses.palest_tint`."""
+def darkest_k_over_s(reflectance: Floats) -> Floats:
+    """Return the (n,) K/S of (n, n_band) spectra in the darkest bands of each spectrum."""
     return np.asarray(
         np.percentile(
             k_over_s_from_reflectance(internal_reflectance(reflectance, PREDICTED_GLOSS)), DARK_PERCENT, axis=1

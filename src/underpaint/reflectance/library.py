@@ -278,7 +278,7 @@ def _unpack(packed_bytes: bytes, source_label: str) -> ReflectanceLibrary:
             "library."
         ) from error
     if any(spectrum is None for spectrum in spectra):
-        raise ScanError(f"Cannot read {source_label}: it is incomplete. Copy or save it again.")
+        raise ScanError(f"Cannot read {source_label}: it is incomplete. Copy or save the file again.")
     return ReflectanceLibrary(
         tuple(spectrum for spectrum in spectra if spectrum), tuple(map(str, text_record["notes"]))
     )

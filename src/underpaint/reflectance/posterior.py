@@ -17,7 +17,7 @@ from dask.system import CPU_COUNT
 from numpy.typing import ArrayLike, NDArray
 
 from underpaint.errors import CoverageError, ScanError
-from underpaint.reflectance.hypotheses import BLACK, WHITE_GROUPS, WHITES, Hypotheses, commonness, pixel_strength
+from underpaint.reflectance.hypotheses import BLACK, WHITE_GROUPS, WHITES, Hypotheses, commonness, darkest_k_over_s
 from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary, builtin
 from underpaint.reflectance.names import member_of
 from underpaint.runtime.threads import one_blas_thread
@@ -451,18 +451,18 @@ class _PosteriorModel:
         covariance = self._within.copy()
         if not is_covered_band.all():
             covered_indices, missing_indices = np.flatnonzero(is_covered_band), np.flatnonzero(~is_covered_band)
-            regression = np.linalg.solve(
+            regression_matrix = np.linalg.solve(
                 spectral_covariance[np.ix_(covered_indices, covered_indices)],
                 spectral_covariance[np.ix_(covered_indices, missing_indices)],
             )
             features = features.copy()
             features[:, missing_indices] = (
                 mean_features[..., missing_indices]
-                + (features[:, covered_indices] - mean_features[..., covered_indices]) @ regression
+                + (features[:, covered_indices] - mean_features[..., covered_indices]) @ regression_matrix
             )
             residual_covariance = (
                 spectral_covariance[np.ix_(missing_indices, missing_indices)]
-                - spectral_covariance[np.ix_(missing_indices, covered_indices)] @ regression
+                - spectral_covariance[np.ix_(missing_indices, covered_indices)] @ regression_matrix
             )
             covariance[np.ix_(missing_indices, missing_indices)] += residual_covariance
         cholesky_factor = np.linalg.cholesky(covariance)
@@ -573,22 +573,26 @@ class _PosteriorModel:
         features = _log_features(np.where(is_usable[:, None], reflectance, 1.0))
         hypotheses, kernels = self._hypotheses_for(group_probability, groups)
         likelihood, background = self.likelihood(features, hypotheses.n_class, kernels)
-        joint = hypotheses.joint_posterior(likelihood, self.temperature, group_probability, groups, surface_probability)
-        log_none = np.float32(self.temperature) * background + np.float32(np.log(PRIOR_NONE)) + joint.log_unknown
-        max_log_posterior = np.maximum(joint.log_sets.max(axis=0), log_none)
-        set_posterior = np.exp(joint.log_sets - max_log_posterior)
+        joint_posterior = hypotheses.joint_posterior(
+            likelihood, self.temperature, group_probability, groups, surface_probability
+        )
+        log_none = (
+            np.float32(self.temperature) * background + np.float32(np.log(PRIOR_NONE)) + joint_posterior.log_unknown
+        )
+        max_log_posterior = np.maximum(joint_posterior.log_sets.max(axis=0), log_none)
+        set_posterior = np.exp(joint_posterior.log_sets - max_log_posterior)
         none_posterior = np.exp(log_none - max_log_posterior)
         evidence = set_posterior.sum(axis=0) + none_posterior
         set_posterior /= evidence
         none_posterior = none_posterior / evidence
         probability = np.concatenate([set_posterior.T @ hypotheses.main, none_posterior[:, None]], axis=1)
-        presence, at_surface = joint.surface_presence(set_posterior, none_posterior)
+        presence, at_surface = joint_posterior.surface_presence(set_posterior, none_posterior)
         mixture = set_posterior.T @ hypotheses.share
         hidden = np.zeros((len(features), len(groups)))
         determinable = np.zeros(hidden.shape, dtype=bool)
         is_member = is_usable & (probability[:, -1] < probability[:, :-1].max(axis=1))
         is_member &= np.median(np.exp(features), axis=1) > DARK_REFLECTANCE
-        strength = pixel_strength(np.exp(features))
+        surface_k_over_s = darkest_k_over_s(np.exp(features))
         if group_probability is not None:
             for column, group in enumerate(groups):
                 is_in_library = group in hypotheses.groups
@@ -597,7 +601,7 @@ class _PosteriorModel:
                 )
                 hidden[:, column] = group_probability[:, column] * np.clip(1.0 - group_at_surface, 0.0, 1.0)
                 if is_in_library and group not in WHITE_GROUPS:
-                    determinable[:, column] = is_member & (strength >= hypotheses.palest_tint(group))
+                    determinable[:, column] = is_member & (surface_k_over_s >= hypotheses.palest_tint_k_over_s(group))
         for array in (probability, presence, mixture, hidden):
             array[~is_usable] = np.nan
         return probability, presence, mixture, hidden, determinable

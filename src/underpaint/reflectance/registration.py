@@ -232,7 +232,7 @@ def register_automatically(picture: NDArray[np.floating], maps: Sequence[NDArray
         raise ScanError(
             "Cannot register the picture automatically: no position of it matches the maps (similarity "
             f"{similarity:.2f} nats, at least {_MIN_SIMILARITY:g} needed; error {error_px:.1f} pixels of the maps, at "
-            f"most {_MAX_ERROR_PX:g} allowed). Check that it is upright and of this painting, or mark points."
+            f"most {_MAX_ERROR_PX:g} allowed). Check that the picture is upright and of this painting, or mark points."
         )
     has_rival = (
         _transform_distance_px(rival_transform, best_transform, (n_row, n_column)) > _MAX_ERROR_PX
@@ -269,7 +269,7 @@ def register_any_orientation(
         The upright orientation is refused and no other one is registered well.
     """
     upright_registration: Registration | None = None
-    refusal = ScanError()
+    refusal_error = ScanError()
     orientations = [(quarter_turns, is_mirrored) for is_mirrored in (False, True) for quarter_turns in range(4)]
     for n_tried, (quarter_turns, is_mirrored) in enumerate(orientations):
         progress("Registering the cube to the maps", n_tried, len(orientations))
@@ -277,7 +277,7 @@ def register_any_orientation(
         try:
             registration = register_automatically(rotated_picture, maps)
         except ScanError as error:
-            refusal = error if n_tried == 0 else refusal
+            refusal_error = error if n_tried == 0 else refusal_error
             continue
         if registration.verdict == "well":
             return replace(
@@ -286,7 +286,7 @@ def register_any_orientation(
             )
         upright_registration = registration if n_tried == 0 else upright_registration
     if upright_registration is None:
-        raise refusal
+        raise refusal_error
     return upright_registration
 
 
@@ -330,7 +330,7 @@ def high_contrast_maps(maps: ResultMaps) -> list[NDArray[np.float32]]:
     """Return the maps with the highest contrast, which are maps of line families or, if there are none, of pigments."""
     entry_kinds = [entry.kind for entry in maps.entries]
     map_kind = "element" if "element" in entry_kinds else "group" if "group" in entry_kinds else "member"
-    candidate_maps = [maps.values(index) for index, kind in enumerate(entry_kinds) if kind == map_kind]
+    candidate_maps = [maps.values(index) for index, entry_kind in enumerate(entry_kinds) if entry_kind == map_kind]
     contrast = [float(np.nanpercentile(values, 95) - np.nanpercentile(values, 5)) for values in candidate_maps]
     indices_by_contrast = np.argsort(contrast)[::-1][:_MAX_MAPS]
     return [candidate_maps[index] for index in indices_by_contrast]
@@ -403,8 +403,8 @@ def warp_to_maps(photograph: Image, matrix: Matrix, shape: tuple[int, int], scal
 
 def transform_positions(matrix: NDArray[np.floating], positions: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the (n, 2) positions (x, y) after a projective transform."""
-    homogeneous = np.column_stack([positions, np.ones(len(positions))]) @ matrix.T
-    return np.asarray(homogeneous[:, :2] / homogeneous[:, 2:])
+    homogeneous_positions = np.column_stack([positions, np.ones(len(positions))]) @ matrix.T
+    return np.asarray(homogeneous_positions[:, :2] / homogeneous_positions[:, 2:])
 
 
 class _Comparison:
@@ -485,8 +485,12 @@ class _Comparison:
         tile_index, splines = np.arange(len(centres)), spline_filter1d(spline_filter1d(likelihood, axis=1), axis=2)
 
         def tile_log_likelihood(homography: NDArray[np.float64]) -> NDArray[np.float64]:
-            right, down = (derivatives @ homography).reshape(2, -1) / _TILE_STEP_PX + (scores.shape[1] - 1) / 2
-            return np.asarray(map_coordinates(splines, [tile_index, down, right], mode="nearest", prefilter=False))
+            right_steps, down_steps = (derivatives @ homography).reshape(2, -1) / _TILE_STEP_PX + (
+                scores.shape[1] - 1
+            ) / 2
+            return np.asarray(
+                map_coordinates(splines, [tile_index, down_steps, right_steps], mode="nearest", prefilter=False)
+            )
 
         def cost(homography: NDArray[np.float64]) -> float:
             return float(-tile_log_likelihood(homography).sum() + 0.5 * ((precision * homography) ** 2).sum())
@@ -673,16 +677,16 @@ def _optimise_transform(comparison: _Comparison, initial_matrix: Matrix, n_free:
     perspective_units = np.array([1 / n_column**2, 1 / n_row**2])
 
     def matrix_of(parameters: NDArray[np.float64]) -> Matrix:
-        update = np.eye(3)
-        update[:2, :2] += (parameters[[0, 1, 3, 4]] * parameter_units[[0, 1, 3, 4]]).reshape(2, 2) / pixel_side
-        update[:2, 2] = parameters[[2, 5]]
+        update_matrix = np.eye(3)
+        update_matrix[:2, :2] += (parameters[[0, 1, 3, 4]] * parameter_units[[0, 1, 3, 4]]).reshape(2, 2) / pixel_side
+        update_matrix[:2, 2] = parameters[[2, 5]]
         if n_free > 6:
-            update[2, :2] = parameters[6:] * perspective_units
+            update_matrix[2, :2] = parameters[6:] * perspective_units
         # rotation around the centre of the maps, so that rotation and shift are independent
         to_centre, from_centre = np.eye(3), np.eye(3)
         to_centre[:2, 2], from_centre[:2, 2] = -map_centre, map_centre
-        transformed = initial_matrix @ from_centre @ update @ to_centre
-        return np.asarray(transformed / transformed[2, 2])
+        transformed_matrix = initial_matrix @ from_centre @ update_matrix @ to_centre
+        return np.asarray(transformed_matrix / transformed_matrix[2, 2])
 
     optimum = minimize(
         lambda parameters: comparison.negative_similarity(matrix_of(parameters)),
@@ -702,9 +706,9 @@ def _shift_past_stripes(comparison: _Comparison, initial_matrix: Matrix, shape: 
     best_matrix = initial_matrix
     for _ in range(_MAX_SHIFT_ROUNDS):
         previous_cost = comparison.negative_similarity(best_matrix)
-        for axis, size in enumerate(reversed(shape)):
+        for axis, axis_length in enumerate(reversed(shape)):
             candidates = (
-                best_matrix @ _side_shift_matrix(axis, size, side_shifts)
+                best_matrix @ _side_shift_matrix(axis, axis_length, side_shifts)
                 for side_shifts in product(_SIDE_SHIFTS, _SIDE_SHIFTS)
             )
             shifted_matrix = min(candidates, key=comparison.negative_similarity)
@@ -718,7 +722,7 @@ def _shift_past_stripes(comparison: _Comparison, initial_matrix: Matrix, shape: 
 
 def _best_rival(comparison: _Comparison, matrix: Matrix) -> Matrix:
     """Return the best refined transform among those shifted by at least several pixels of the maps."""
-    shifts = [np.unique(np.round(_SIDE_SHIFTS * size)) for size in reversed(comparison.size)]
+    shifts = [np.unique(np.round(_SIDE_SHIFTS * axis_length)) for axis_length in reversed(comparison.size)]
     shift_matrices = [
         np.array([[1, 0, right_px], [0, 1, down_px], [0, 0, 1.0]]) for right_px, down_px in product(*shifts)
     ]
@@ -738,11 +742,11 @@ def _transform_distance_px(first_transform: Matrix, second_transform: Matrix, sh
     )
 
 
-def _side_shift_matrix(axis: int, size: int, side_shifts: tuple[float, float]) -> Matrix:
+def _side_shift_matrix(axis: int, axis_length: int, side_shifts: tuple[float, float]) -> Matrix:
     """Return the matrix that shifts two opposite sides of the maps along an axis, by fractions of the axis length."""
     first_shift, last_shift = side_shifts
     matrix = np.eye(3)
-    matrix[axis, axis], matrix[axis, 2] = 1.0 + last_shift - first_shift, first_shift * size
+    matrix[axis, axis], matrix[axis, 2] = 1.0 + last_shift - first_shift, first_shift * axis_length
     return matrix
 
 
@@ -796,8 +800,8 @@ def _map_components(maps: Sequence[NDArray[np.float32]]) -> list[NDArray[np.floa
             standardised_maps.append((map_values - map_values.mean()) / map_values.std())
     if not standardised_maps:
         raise ScanError(
-            "Cannot register the picture automatically: the maps are uniform, so there is nothing to compare it with. "
-            "Mark points."
+            "Cannot register the picture automatically: the maps are uniform, so the picture cannot be compared with "
+            "them. Mark points."
         )
     _, _, principal_axes = np.linalg.svd(np.asarray(standardised_maps), full_matrices=False)
     return [axis.reshape(maps[0].shape) for axis in principal_axes[:_N_COMPONENTS]]

@@ -23,7 +23,7 @@ limit, and reflectance times 10,000 above."""
 
 
 @dataclass(frozen=True)
-class Table:
+class SpectrumTable:
     """Spectra with common wavelengths.
 
     Parameters
@@ -43,7 +43,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> SpectrumTable:
     """Read a CSV file (comma, semicolon or tab) or an ENVI spectral library (path of the header or the data file).
 
     Raises
@@ -60,12 +60,14 @@ def read_table(path: Path) -> Table:
             "numbers; at least two are needed, all of them positive. Correct the column or row of wavelengths."
         )
     for name in names:
-        if fault := fault_of_name(name):
-            raise ScanError(f"Cannot read {path}: a spectrum's name is not usable: {fault}. Correct it in the file.")
+        if name_fault := fault_of_name(name):
+            raise ScanError(
+                f"Cannot read {path}: a spectrum's name is not usable: {name_fault}. Correct the name in the file."
+            )
     wavelength_unit = unit_in(unit_text)
     if not wavelength_unit:
         wavelength_unit = "um" if wavelength.max() <= MAX_WAVELENGTH_UM else "nm"
-        notes.append(f"{path.name}: wavelengths without a unit are taken as {wavelength_unit}")
+        notes.append(f"{path.name}: wavelengths without a unit are assumed to be in {wavelength_unit}")
     file_wavelength, wavelength = wavelength, to_nm(wavelength, wavelength_unit)
     if not np.array_equal(file_wavelength, wavelength):
         notes.append(
@@ -77,9 +79,9 @@ def read_table(path: Path) -> Table:
             f"reflectance spectra lie between {MIN_WAVELENGTH_NM:g} and {MAX_WAVELENGTH_NM:,.0f} nm. Correct the "
             "wavelengths or their unit (nm, um or cm-1)."
         )
-    reflectance, scale = _as_fractions(reflectance, path)
-    if scale != 1.0:
-        notes.append(f"{path.name}: reflectance divided by {scale:g}")
+    reflectance, divisor = _as_fractions(reflectance, path)
+    if divisor != 1.0:
+        notes.append(f"{path.name}: reflectance divided by {divisor:g}")
     wavelength_order = np.argsort(wavelength, kind="stable")
     if (np.diff(wavelength) <= 0).any():
         notes.append(f"{path.name}: spectra sorted by wavelength; values of repeated wavelengths averaged")
@@ -99,7 +101,7 @@ def read_table(path: Path) -> Table:
             reflectance = np.where(n_values > 0, value_sum / np.maximum(n_values, 1), np.nan)
     else:
         reflectance = reflectance[:, wavelength_order]
-    return Table(tuple(names), unique_wavelengths, reflectance, tuple(notes))
+    return SpectrumTable(tuple(names), unique_wavelengths, reflectance, tuple(notes))
 
 
 def _as_fractions(reflectance: NDArray[np.float64], path: Path) -> tuple[NDArray[np.float64], float]:
@@ -110,9 +112,9 @@ def _as_fractions(reflectance: NDArray[np.float64], path: Path) -> tuple[NDArray
             f"Cannot read {path}: it holds no reflectance (0 to 1, 0 to 100 per cent, or 0 to 10,000). Check the file."
         )
     high_percentile = float(np.nanpercentile(reflectance, 98))
-    scale = 1.0 if high_percentile <= MAX_FRACTION else 100.0 if high_percentile <= MAX_PER_CENT else 10_000.0
-    reflectance = reflectance / scale
-    return np.where((reflectance > -0.1) & (reflectance < MAX_FRACTION), reflectance, np.nan), scale
+    divisor = 1.0 if high_percentile <= MAX_FRACTION else 100.0 if high_percentile <= MAX_PER_CENT else 10_000.0
+    reflectance = reflectance / divisor
+    return np.where((reflectance > -0.1) & (reflectance < MAX_FRACTION), reflectance, np.nan), divisor
 
 
 def _read_csv(path: Path, notes: list[str]) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64], str]:
@@ -143,7 +145,7 @@ def _read_csv(path: Path, notes: list[str]) -> tuple[list[str], NDArray[np.float
     first_row = [_parse_number(cell, has_decimal_comma=has_decimal_comma) for cell in cells[0][1:]]
     first_column = [_parse_number(row[0], has_decimal_comma=has_decimal_comma) for row in cells[1:]]
     if np.isfinite(first_row).all() and not np.isfinite(first_column).all():
-        notes.append(f"{path.name}: the first row is taken as the wavelengths")
+        notes.append(f"{path.name}: the first row is assumed to contain the wavelengths")
         names, wavelength = [row[0] for row in cells[1:]], np.asarray(first_row)
         reflectance = [
             [_parse_number(cell, has_decimal_comma=has_decimal_comma) for cell in row[1:]] for row in cells[1:]
@@ -155,7 +157,7 @@ def _read_csv(path: Path, notes: list[str]) -> tuple[list[str], NDArray[np.float
             "Put wavelengths in the first column and a named spectrum in each further column, or the same in rows."
         )
     if not re.search(r"wave|lambda|λ|nm|[uµμ]m|cm", cells[0][0].casefold()):
-        notes.append(f"{path.name}: the first column, {cells[0][0][:40]!r}, is taken as the wavelengths")
+        notes.append(f"{path.name}: the first column, {cells[0][0][:40]!r}, is assumed to contain the wavelengths")
     spectrum_rows = [
         row for row, wavelength_value in zip(cells[1:], first_column, strict=True) if np.isfinite(wavelength_value)
     ]
@@ -203,8 +205,8 @@ def _read_envi(header: Path, path: Path) -> tuple[list[str], NDArray[np.float64]
             raise ValueError(f"{n_spectrum} spectra of {n_band} bands, {wavelength.size} wavelengths")
     except (KeyError, ValueError) as error:
         raise ScanError(
-            f"Cannot read {header}: the header of the spectral library is incomplete ({str(error)[:100]}). It needs "
-            "samples, lines, data type and wavelength; export it again."
+            f"Cannot read {header}: the header of the spectral library is incomplete ({str(error)[:100]}). The header "
+            "needs samples, lines, data type and wavelength; export it again."
         ) from error
     data_path = next((candidate for candidate in _data_file_candidates(header, path) if candidate.is_file()), None)
     if data_path is None:

@@ -1,8 +1,8 @@
 """Virtual twins: simulated reflectance cubes that match the simulated X-ray scan of a virtual panel.
 
 K/S of every pigment is measured, whereas the scattering coefficient is assumed (``names.toml``). A twin is simulated
-from one half of the measured spectra and must be classified with the other half (:func:`halves`), so that training and
-test data are separate.
+from one half of the measured spectra and must be classified with the other half (:func:`split_halves`), so that
+training and test data are separate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -54,28 +54,28 @@ class Twin:
         Reflectance. ``magnification`` x ``magnification`` pixels cover one pixel of the X-ray scan.
     wavelength_nm : (n_band,) array
         Wavelengths of the bands.
-    drawn_from : tuple of str
+    source_patches : tuple of str
         Patches whose measured spectra were used.
     """
 
     reflectance: NDArray[np.float32]
     wavelength_nm: Floats
-    drawn_from: tuple[str, ...]
+    source_patches: tuple[str, ...]
 
 
-def halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, ReflectanceLibrary]:
+def split_halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, ReflectanceLibrary]:
     """Return two halves of a library that have no patch in common; pigments measured twice are in both.
 
     The first half contains the source with the most spectra. For each pigment that this source lacks, the first half
     also contains the paint with the last name in alphabetical order. The second half contains all other spectra. All
     spectra of one paint (one tube) are in the same half.
     """
-    pure = [spectrum for spectrum in spectra.spectra if spectrum.member and spectrum.pure]
-    sources = [spectrum.source for spectrum in pure]
-    largest_source = max(set(sources), key=sources.count)
-    members_of_largest_source = {spectrum.member for spectrum in pure if spectrum.source == largest_source}
+    pure_spectra = [spectrum for spectrum in spectra.spectra if spectrum.member and spectrum.pure]
+    spectrum_sources = [spectrum.source for spectrum in pure_spectra]
+    largest_source = max(set(spectrum_sources), key=spectrum_sources.count)
+    members_of_largest_source = {spectrum.member for spectrum in pure_spectra if spectrum.source == largest_source}
     paints_by_member: dict[str, list[str]] = {}
-    for spectrum in pure:
+    for spectrum in pure_spectra:
         if spectrum.member not in members_of_largest_source:
             paints_by_member.setdefault(spectrum.member, []).append(_paint_of(spectrum))
     # the paint with the last name is of USGS rather than REVIGO, so that the second half has the longer REVIGO series
@@ -91,9 +91,10 @@ def halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, Reflectance
         )
 
     # mixtures made from a paint are in the same half as the paint
-    paints = {_paint_of(spectrum) for spectrum in spectra.spectra if is_in_first_half(spectrum)}
+    first_half_paint_names = {_paint_of(spectrum) for spectrum in spectra.spectra if is_in_first_half(spectrum)}
     first_half_mask = [
-        spectrum.source == largest_source or _paint_of(spectrum) in paints for spectrum in spectra.spectra
+        spectrum.source == largest_source or _paint_of(spectrum) in first_half_paint_names
+        for spectrum in spectra.spectra
     ]
     return spectra.subset(first_half_mask), spectra.subset([not is_in_first for is_in_first in first_half_mask])
 
@@ -161,8 +162,8 @@ def panel_reflectance(
         np.sin(2 * np.pi * column_fraction + phase[0]) + np.sin(2 * np.pi * row_fraction + phase[1])
     )
     noisy_reflectance = illumination * measured_reflectance(cube, gloss) + rng.normal(0.0, NOISE, size=cube.shape)
-    patches = tuple(sorted({spectrum.patch for spectrum in spectrum_of.values() if spectrum is not None}))
-    return Twin(np.maximum(noisy_reflectance, 0.0).astype(np.float32), wavelength, patches)
+    source_patches = tuple(sorted({spectrum.patch for spectrum in spectrum_of.values() if spectrum is not None}))
+    return Twin(np.maximum(noisy_reflectance, 0.0).astype(np.float32), wavelength, source_patches)
 
 
 def _draw_spectrum(name: str, spectra: ReflectanceLibrary, rng: np.random.Generator) -> ReferenceSpectrum | None:
@@ -174,8 +175,8 @@ def _draw_spectrum(name: str, spectra: ReflectanceLibrary, rng: np.random.Genera
         if name in COLOURLESS_PIGMENTS:
             return None
         raise SampleError(
-            f"Cannot simulate {library()[name].label}: none of the {len(spectra)} spectra is of it. Add one to the "
-            "library."
+            f"Cannot simulate {library()[name].label}: none of the {len(spectra)} spectra is of this pigment. Add a "
+            "spectrum to the library."
         )
     patch = rng.choice(sorted({spectrum.patch for spectrum in candidates}))
     # a white backing shows through, so the darkest spectrum of a film is closest to that of an opaque paint
@@ -234,7 +235,7 @@ def save_twin(twin: Twin, path: str | Path, *, overwrite: bool = False) -> Path:
     wavelengths = ", ".join(f"{wavelength_nm:g}" for wavelength_nm in twin.wavelength_nm)
     header_lines = [
         "ENVI",
-        f"description = {{A virtual panel, not a measurement; drawn from {'; '.join(twin.drawn_from)}}}",
+        f"description = {{A virtual panel, not a measurement; drawn from {'; '.join(twin.source_patches)}}}",
         f"samples = {n_column}",
         f"lines = {n_row}",
         f"bands = {n_band}",

@@ -217,7 +217,7 @@ class _ClusterExecutor:
             raise ClusterError(
                 f"Cannot continue: all workers of the cluster at {self._scheduler} have stopped, and none has joined "
                 f"for {MAX_TIME_WITHOUT_WORKERS_S:g} s. Start workers with `dask worker {self._scheduler}`, with more "
-                "memory if it was insufficient; call again to resume."
+                "memory if necessary; call again to resume."
             )
 
 
@@ -243,8 +243,8 @@ class _ClusterFuture:
                         return self._future.result()
         except (CancelledError, CommClosedError) as error:
             raise ClusterError(
-                f"Cannot continue: the scheduler of the cluster has stopped ({str(error)[:200]}). Start it again, then "
-                "call again to resume."
+                f"Cannot continue: the scheduler of the cluster has stopped ({str(error)[:200]}). Start the scheduler "
+                "again, then call again to resume."
             ) from error
         except KilledWorker as error:
             raise ClusterError(
@@ -269,8 +269,8 @@ def _cluster_executor(scheduler: str) -> Iterator[Executor]:
         client = Client(scheduler, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ClusterError(
-            f"Cannot reach a dask scheduler at {scheduler!r} ({error}). Start one with `dask scheduler`, and give the "
-            "address that it prints, such as tcp://host:8786."
+            f"Cannot reach a dask scheduler at {scheduler!r} ({error}). Start a scheduler with `dask scheduler`, and "
+            "give the address that it prints, such as tcp://host:8786."
         ) from error
     # the photons of a chunk are sent with the task, so that they are not lost when a worker dies
     with client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):

@@ -187,7 +187,7 @@ def _rename(source: Path, target: Path, rename_function: Callable[[Path, Path], 
                 raise
             if attempt_index == 9:
                 raise OutputError(
-                    f"Cannot write {target}: another program holds it open. Close it there and try again."
+                    f"Cannot write {target}: another program has the file open. Close the file there and try again."
                 ) from error
             time.sleep(0.1)
         else:
@@ -408,8 +408,8 @@ def working_folders(target: Path) -> list[Path]:
     return []
 
 
-def _has_prefix(entry: "os.DirEntry[str]") -> bool:
-    return entry.name.startswith(WORKING_FOLDER_PREFIX) and entry.is_dir(follow_symlinks=False)
+def _has_prefix(folder_entry: "os.DirEntry[str]") -> bool:
+    return folder_entry.name.startswith(WORKING_FOLDER_PREFIX) and folder_entry.is_dir(follow_symlinks=False)
 
 
 def is_working_folder(path: Path) -> bool:
@@ -560,7 +560,9 @@ def check_path(path: str | Path) -> None:
         try:
             target.lstat()
         except OSError as error:
-            fault = "a name in it is too long; most systems allow 255 bytes" if error.errno == ENAMETOOLONG else ""
+            fault = (
+                "a name in the path is too long; most systems allow 255 bytes" if error.errno == ENAMETOOLONG else ""
+            )
         except ValueError:
             fault = "it contains a zero byte"
     if fault:

@@ -96,7 +96,7 @@ def open_chunk_store(target: Path, job_settings: dict[str, Any], n_chunk: int) -
     """
     check_path(target)
     if target.exists():
-        raise OutputError(f"Cannot write {target}: it exists. Delete it or choose another name.")
+        raise OutputError(f"Cannot write {target}: it exists. Delete the file or choose another name.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with working_folder(target, output_kind=OUTPUT_KIND, is_exclusive=True) as work_folder:

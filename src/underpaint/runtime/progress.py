@@ -7,5 +7,5 @@ Progress: TypeAlias = Callable[[str, int, int], None]
 """Function that is called with the name of a task, the number of completed items and the total number."""
 
 
-def no_progress(task: str, completed: int, total: int) -> None:
+def no_progress(task: str, n_completed: int, n_total: int) -> None:
     """Ignore progress."""

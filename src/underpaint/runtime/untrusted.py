@@ -67,8 +67,7 @@ def read_bounded(path: Path, max_bytes: int, error_type: type[UnderpaintError]) 
         raise error_type(f"Cannot read {path}: {error.strerror}. Check the path and its permissions.") from error
     if len(file_bytes) > max_bytes:
         raise error_type(
-            f"Cannot read {path}: it has {path.stat().st_size} bytes, up to {max_bytes} are allowed. "
-            "Check that it is the right file."
+            f"Cannot read {path}: it has {path.stat().st_size} bytes, up to {max_bytes} are allowed. Check the path."
         )
     return file_bytes
 
@@ -92,9 +91,7 @@ def read_toml(path: Path, error_type: type[UnderpaintError], content_type: str) 
     """
     file_bytes = read_bounded(path, MAX_SETTINGS_BYTES, error_type)
     if _DEEPLY_NESTED_KEY.search(file_bytes):
-        raise error_type(
-            f"Cannot read {content_type} {str(path)!r}: a key in it has more than 50 parts. Correct the file."
-        )
+        raise error_type(f"Cannot read {content_type} {str(path)!r}: a key has more than 50 parts. Correct the file.")
     try:
         return tomllib.loads(file_bytes.decode("utf-8"))
     # tomllib fails for deep nesting, and Python does not convert integers with thousands of digits

@@ -36,9 +36,9 @@ from underpaint.data.maps import (
     current_states,
     element_of,
     material_of,
-    slope,
     split_place,
     summarise_quantity,
+    unbounded_derivative,
     unit_of,
 )
 from underpaint.errors import OutputError, ScanError
@@ -379,7 +379,10 @@ def _write_quantities(collection: Any, results: Results) -> None:
     """Write medians, first-order standard deviations, and the limits of the 90 % interval."""
     names = [name for (name,) in results.stacks["quantity"].keys]
     data = _write_stack(collection, "quantities", results, "quantity")
-    deviations = (results.map("quantity_sigma", name) * slope(name, results.map("quantity", name)) for name in names)
+    deviations = (
+        results.map("quantity_sigma", name) * unbounded_derivative(name, results.map("quantity", name))
+        for name in names
+    )
     errors = _write_maps(collection, "deviations", names, deviations, "1", results)
     intervals = _write_intervals(collection, names, results)
     _label_quantities((data, errors, intervals), names, results)
@@ -613,7 +616,7 @@ def _read_quantities(results: Any, read_cube: CubeReader) -> tuple[Sequence[str]
     )
 
     def sigma(index: int) -> NDArray[np.float32]:
-        return np.asarray(deviation[:, :, index] / slope(names[index], value[:, :, index]))
+        return np.asarray(deviation[:, :, index] / unbounded_derivative(names[index], value[:, :, index]))
 
     if read_cube is _read_cube:
         return names, value, np.stack([sigma(index) for index in range(len(names))], axis=2)

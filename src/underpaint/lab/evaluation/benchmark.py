@@ -201,7 +201,7 @@ def _write_panel(target_folder: Path, name: str, panel: Panel, truth: Truth, see
         [spectrum.licence in PUBLIC_DOMAIN_LICENCES for spectrum in reflectance_library.spectra]
     )
     twin = panel_reflectance(panel.stratigraphies, truth.shape, public_domain_spectra, seed=seed)
-    save_twin(replace(twin, drawn_from=TWIN_SOURCES), target_folder / f"{name}_reflectance.hdr", overwrite=True)
+    save_twin(replace(twin, source_patches=TWIN_SOURCES), target_folder / f"{name}_reflectance.hdr", overwrite=True)
     with atomic_write(target_folder / f"{name}_truth.h5") as temporary_path, new_hdf5(temporary_path) as (file, _):
         file.attrs.update({"format": FORMAT, "license": LICENSE, "names": list(truth.names)})
         for key, values in (("present", truth.is_present), ("visible", truth.is_visible), ("patch", truth.patch)):
