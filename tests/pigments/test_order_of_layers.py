@@ -79,7 +79,7 @@ def test_without_places_there_is_no_order() -> None:
     assert layer_orders(plain) == []
     with pytest.raises(KeyError, match="predicts no places"):
         order_map(plain, "mercury_red", "lead_pigment")
-    with pytest.raises(ScanError, match="hold no quantities"):
+    with pytest.raises(ScanError, match="contain no quantities"):
         plain.estimate(SURFACE_UM)
 
 
