@@ -147,10 +147,10 @@ def _read_csv(path: Path, notes: list[str]) -> tuple[list[str], NDArray[np.float
     if np.isfinite(first_row).all() and not np.isfinite(first_column).all():
         notes.append(f"{path.name}: the first row is assumed to contain the wavelengths")
         names, wavelength = [row[0] for row in cells[1:]], np.asarray(first_row)
-        reflectance = [
+        row_values = [
             [_parse_number(cell, has_decimal_comma=has_decimal_comma) for cell in row[1:]] for row in cells[1:]
         ]
-        return names, wavelength, np.asarray(reflectance), cells[0][0]
+        return names, wavelength, np.asarray(row_values), cells[0][0]
     if not np.isfinite(first_column).any():
         raise ScanError(
             f"Cannot read {path} as a table of spectra: neither its first row nor its first column holds wavelengths. "

@@ -159,7 +159,7 @@ def store_path(scan: Scan, folder: Path | None = None) -> Path:
     if not scan.source:
         raise ScanError("Cannot make window maps: the scan has no file. Save it with `up.save_scan` and open that.")
     identity = f"{sorted(file_facts(scan.source).items())} {scan.source} {scan.shape}"
-    return (folder or cache.folder() / "windows") / f"{sha256(identity.encode()).hexdigest()[:24]}{_SUFFIX}"
+    return (folder or cache.cache_folder() / "windows") / f"{sha256(identity.encode()).hexdigest()[:24]}{_SUFFIX}"
 
 
 def write_store(scan: Scan, folder: Path | None = None, progress: Progress = no_progress) -> Path:
