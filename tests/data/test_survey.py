@@ -47,7 +47,7 @@ def test_a_pixel_with_values_that_are_no_counts_is_missing(bad: float) -> None:
 
 
 def test_a_scan_without_a_single_number_is_refused() -> None:
-    with pytest.raises(ScanError, match=r"none of its 20 pixels holds counts; .*NaN"):
+    with pytest.raises(ScanError, match=r"none of its 20 pixels contains counts; .*NaN"):
         survey(Scan(np.full((4, 5, 8), np.nan)))
     assert survey(Scan(np.zeros((4, 5, 8)))).total.sum() == 0
 
