@@ -41,7 +41,7 @@ from underpaint.physics.atomic import atomic_number, compton_energy, edge_energy
 from underpaint.physics.forward import Emission, count, emit, pile_up, render, source_spectrum
 from underpaint.physics.instrument import Instrument, SourceSpectrum
 from underpaint.physics.materials import Stratigraphy, load_palette
-from underpaint.runtime.threads import one_blas_thread_for_good
+from underpaint.runtime.threads import limit_to_one_blas_thread
 from underpaint.simulate.draw import RandomStratigraphies, StratigraphySampler
 from underpaint.simulate.randomise import log_uniform, random_instrument
 
@@ -358,7 +358,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} instruments")
     options = parser.parse_args()
     seeds = range(options.seed, options.seed + (QUICK if options.quick else options.n))
-    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"), initializer=one_blas_thread_for_good) as pool:
+    with ProcessPoolExecutor(PROCESSES, mp_context=get_context("spawn"), initializer=limit_to_one_blas_thread) as pool:
         verdicts = list(pool.map(evaluate, seeds))
     result = summary(verdicts)
     for table in tables(result):

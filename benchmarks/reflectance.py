@@ -45,7 +45,7 @@ from underpaint.pipeline.plan import identify
 from underpaint.reflectance import ReferenceSpectrum, ReflectanceAnswer, ReflectanceClassifier, ReflectanceLibrary, read
 from underpaint.reflectance.hypotheses import BLACK, WHITES
 from underpaint.reflectance.names import groups_of, member_of
-from underpaint.reflectance.twin import COLOURLESS, halves, panel_reflectance
+from underpaint.reflectance.twin import COLOURLESS_PIGMENTS, panel_reflectance, split_halves
 from underpaint.simulate import PanelSettings, make_panel, outputs_for
 
 GROUPS = tuple(group.name for group in pigments().groups)
@@ -257,7 +257,7 @@ def twins(library: ReflectanceLibrary, seed: int, *, swapped: bool) -> dict[str,
     negatives are absent groups and groups at the surface. ``stated``: number of pixels and groups reported as below
     the surface, true and false, and number of those hidden and detectable.
     """
-    drawn_from, read_with_half = halves(library)[:: -1 if swapped else 1]
+    drawn_from, read_with_half = split_halves(library)[:: -1 if swapped else 1]
     outputs = outputs_for([pigment.name for pigment in pigments() if pigment.groups]).select_names(GROUPS)
     panel = make_panel(PanelSettings(recipe="table2", cell_pixels=3, gap_pixels=0, seed=seed), outputs=outputs)
     shape = (panel.scan.shape[0], panel.scan.shape[1])
@@ -284,7 +284,7 @@ def twins(library: ReflectanceLibrary, seed: int, *, swapped: bool) -> dict[str,
         return spectra.subset(spectrum.member in members or not spectrum.member for spectrum in spectra.spectra)
 
     return {
-        "drawn_from": list(twin.drawn_from),
+        "drawn_from": list(twin.source_patches),
         **figures(read_with_half, anywhere, surface),
         "without_place": figures(read_with_half, anywhere, None),
         "of_the_palette": figures(of_palette(read_with_half), anywhere, surface),
@@ -298,7 +298,7 @@ def twin_figures(
 ) -> dict[str, Any]:
     """Return the scores of one panel; see :func:`twins`."""
     groups = answer.groups
-    tops = [set(stratigraphy.layers[0].pigments) - set(COLOURLESS) for stratigraphy in stratigraphies]
+    tops = [set(stratigraphy.layers[0].pigments) - set(COLOURLESS_PIGMENTS) for stratigraphy in stratigraphies]
     top_members = [{member_of(name) for name in top} for top in tops]
     layers = [set(stratigraphy.layers[0].pigments) for stratigraphy in stratigraphies]
     best = [answer.members[place] for place in answer.probability.argmax(axis=1)]

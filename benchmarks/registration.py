@@ -26,8 +26,8 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from underpaint.elements import fit_elements
 from underpaint.errors import ScanError
 from underpaint.reflectance import builtin
-from underpaint.reflectance.registration import automatically, cube_components, place
-from underpaint.reflectance.twin import halves, panel_reflectance
+from underpaint.reflectance.registration import cube_components, register_automatically, transform_positions
+from underpaint.reflectance.twin import panel_reflectance, split_halves
 from underpaint.simulate import PanelSettings, make_panel
 from underpaint.simulate.mockups import Panel
 
@@ -80,7 +80,7 @@ def case_of(
     start = time.perf_counter()
     off, corner, verdict, error, similarity = float("inf"), float("inf"), "wrong", None, None
     try:
-        registered = automatically(photograph, maps)
+        registered = register_automatically(photograph, maps)
         verdict, error, similarity = registered.verdict, registered.error_px, registered.similarity
         if same:
             off = mean_off(registered.matrix, matrix, maps[0].shape)
@@ -108,7 +108,7 @@ def mean_off(matrix: NDArray[np.float64], true: NDArray[np.float64], shape: tupl
 
 
 def _distances(matrix: NDArray[np.float64], true: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
-    back = place(np.linalg.inv(matrix), place(true, at.astype(np.float64)))
+    back = transform_positions(np.linalg.inv(matrix), transform_positions(true, at.astype(np.float64)))
     return np.asarray(np.linalg.norm(back - at, axis=1))
 
 
@@ -137,7 +137,7 @@ def element_maps(panel: Panel) -> list[NDArray[np.float32]]:
 
 def cube_channels(panel: Panel, magnification: int, seed: int) -> NDArray[np.float64]:
     """Return the logarithm of a panel's reflectance in twelve groups of bands, (height, width, 12)."""
-    drawn_from, _ = halves(builtin())
+    drawn_from, _ = split_halves(builtin())
     shape = panel.scan.shape[:2]
     twin = panel_reflectance(panel.stratigraphies, shape, drawn_from, magnification=magnification, seed=seed)
     groups = np.array_split(np.log(np.maximum(twin.reflectance, 1e-3)), 12, axis=2)
@@ -243,7 +243,7 @@ def _photographed(paint: NDArray[np.floating], matrix: NDArray[np.float64], wall
     """Return a painting, four times as fine as its maps, as it lies before a wall."""
     height, width = _size((paint.shape[0] // _FINE, paint.shape[1] // _FINE))
     rows, columns = np.indices((height, width)) + 0.5
-    back = place(np.linalg.inv(matrix), np.column_stack([columns.ravel(), rows.ravel()])) * _FINE
+    back = transform_positions(np.linalg.inv(matrix), np.column_stack([columns.ravel(), rows.ravel()])) * _FINE
     at = np.array([back[:, 1] - 0.5, back[:, 0] - 0.5])
     layers = [map_coordinates(paint[:, :, index], at, order=1, cval=wall) for index in range(paint.shape[2])]
     return np.stack(layers, axis=1).reshape(height, width, -1)

@@ -18,7 +18,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.reflectance.kubelka_munk import film_optics, inside_the_paint
+from underpaint.reflectance.kubelka_munk import film_optics, internal_reflectance
 from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary
 from underpaint.reflectance.names import name_table
 from underpaint.reflectance.tables import envi_entries
@@ -63,8 +63,8 @@ def kremer(folder: Path) -> Iterator[ReferenceSpectrum]:
         pigment = pigments.get(number, "")
         optics: tuple[Floats | None, Floats | None] = (None, None)
         if shade == "4" and pigment:
-            four = inside_the_paint(spectra[index - 3 : index + 1], SPECULAR)
-            backing = inside_the_paint(np.asarray(KREMER_BACKING), SPECULAR)[:, None] + np.zeros(grid.size)
+            four = internal_reflectance(spectra[index - 3 : index + 1], SPECULAR)
+            backing = internal_reflectance(np.asarray(KREMER_BACKING), SPECULAR)[:, None] + np.zeros(grid.size)
             optics = film_optics(four, backing)
         yield ReferenceSpectrum(
             name=f"Kremer {number} {re.sub(r'--[0-9]$', '', name).replace('--', ', ').strip(' ,')}",
@@ -128,8 +128,8 @@ def revigo(folder: Path) -> Iterator[ReferenceSpectrum]:
         films = [(f"{key}_ow", f"{key}_w", "on white"), (f"{key}_ob", f"{key}_b", "on black")]
         if any(name not in values for film in films for name in film[:2]):
             continue
-        measured = inside_the_paint(np.stack([values[film] for film, _, _ in films]), SPECULAR)
-        cards = inside_the_paint(np.stack([values[card] for _, card, _ in films]), SPECULAR)
+        measured = internal_reflectance(np.stack([values[film] for film, _, _ in films]), SPECULAR)
+        cards = internal_reflectance(np.stack([values[card] for _, card, _ in films]), SPECULAR)
         absorption, scattering = film_optics(measured, cards)
         for film, _, shade in films:
             yield ReferenceSpectrum(

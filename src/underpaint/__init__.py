@@ -1,4 +1,4 @@
-"""Find the pigments of a painting in its X-ray fluorescence scan, the paint underneath included.
+"""Identify the pigments of a painting, also below the surface, in its X-ray fluorescence scan.
 
 >>> import underpaint as up
 >>> up.library()["vermilion"].formula
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from underpaint.pipeline.run import identify_to_folder
     from underpaint.simulate import make_panel
 
-# From release 1.29 on, onnxruntime reports each run to its makers unless this is set when it is first imported; here,
-# so that it holds for whoever imports it first, and for all processes that are begun from this one.
+# onnxruntime 1.29 and later sends a report of each run to its developers unless this variable is set before the first
+# import. The variable is set here so that it applies to this process and to all processes started by it.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __all__ = [
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 
-_MOVED = {
+_MOVED_NAMES = {
     "ElementMaps": "Results",
     "PigmentMaps": "Results",
     "Spectrum": "Spectrum",
@@ -60,23 +60,28 @@ _MOVED = {
     "load_palette": "load_palette",
     "on_its_energy_axis": "resolve_energy_axis",
 }
-"""Names that were public in 0.1, with their names in the packages that have them now; they are removed in 0.3."""
+"""Names that were public in version 0.1, with their current names in the packages. The old names are removed in version
+0.3."""
 
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used (PEP 562), so that ``import underpaint`` is fast."""
-    now = _MOVED.get(name, name)
-    if name not in __all__ and name not in _MOVED:
+    current_name = _MOVED_NAMES.get(name, name)
+    if name not in __all__ and name not in _MOVED_NAMES:
         raise AttributeError(f"module 'underpaint' has no attribute {name!r}; there are: {', '.join(__all__)}")
-    home = next(home for home in _homes() if now in getattr(home, "__all__", vars(home)))
-    if name in _MOVED:
-        target = f"{home.__name__}.{now}"
-        warnings.warn(f"underpaint.{name} is now {target}, and goes with 0.3", DeprecationWarning, stacklevel=2)
-    return globals().setdefault(now, getattr(home, now)) if now in __all__ else getattr(home, now)
+    module = next(module for module in _public_modules() if current_name in getattr(module, "__all__", vars(module)))
+    if name in _MOVED_NAMES:
+        full_name = f"{module.__name__}.{current_name}"
+        warnings.warn(f"underpaint.{name} is now {full_name}, and goes with 0.3", DeprecationWarning, stacklevel=2)
+    return (
+        globals().setdefault(current_name, getattr(module, current_name))
+        if current_name in __all__
+        else getattr(module, current_name)
+    )
 
 
-def _homes() -> Iterator[Any]:
-    """Import the packages that hold public names one after the other, those that others need first."""
+def _public_modules() -> Iterator[Any]:
+    """Yield the modules with public names, importing each only when it is reached, dependencies first."""
     from underpaint import data, errors
 
     yield from (errors, data)
@@ -101,5 +106,5 @@ def _homes() -> Iterator[Any]:
 
 
 def __dir__() -> list[str]:
-    """Return names for completion."""
+    """Return the public names, for completion in an interpreter."""
     return sorted(__all__)

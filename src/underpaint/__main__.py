@@ -1,4 +1,4 @@
-"""``python -m underpaint``: the command line without its script on the path."""
+"""Run the command line by ``python -m underpaint``, without a script on the search path."""
 
 from underpaint.cli import main
 

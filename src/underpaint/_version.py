@@ -1,3 +1,3 @@
-"""The version of the package; a module of its own, since all others may need it."""
+"""Version of the package, in a separate module that all other modules can import."""
 
 __version__ = "0.1.0"

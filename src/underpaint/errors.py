@@ -1,4 +1,4 @@
-"""Errors that a user can correct; each message states what failed, the value, what is allowed and what to do."""
+"""Errors that a user can correct. Each message states what failed, the value, what is allowed and what to do."""
 
 
 class UnderpaintError(Exception):
@@ -16,7 +16,7 @@ class UnderpaintError(Exception):
 
 
 class FormulaError(UnderpaintError, ValueError):
-    """A chemical formula cannot be read; the message shows the position of the fault."""
+    """A chemical formula cannot be read. The message shows the position of the fault."""
 
 
 class SampleError(UnderpaintError, ValueError):
@@ -32,7 +32,7 @@ class ScanError(UnderpaintError, ValueError):
 
 
 class CalibrationError(UnderpaintError, ValueError):
-    """The energy axis cannot be found or is missing."""
+    """The energy axis is missing or cannot be determined."""
 
 
 class CoverageError(UnderpaintError, ValueError):
@@ -44,7 +44,7 @@ class OutputError(UnderpaintError, OSError):
 
 
 class MissingExtraError(UnderpaintError, ImportError):
-    """An optional dependency is needed; the message names the extra to install."""
+    """An optional dependency is missing. The message names the extra to install."""
 
 
 class ModelError(UnderpaintError, ValueError):
@@ -56,7 +56,7 @@ class TrainingError(UnderpaintError, ValueError):
 
 
 class ClusterError(UnderpaintError, OSError):
-    """Worker processes or a cluster cannot be reached, died, or differ from this machine."""
+    """Worker processes or a cluster cannot be reached, have died, or have other package versions than this machine."""
 
 
 class BenchmarkError(UnderpaintError, ValueError):

@@ -1,6 +1,6 @@
-"""The one table of units, and the constants that more than one room needs.
+"""Table of the units used in the package, and constants that several packages use.
 
-Inside the package every float is in these units; conversion happens at the boundary.
+Inside the package, all numbers have these units. Values are converted when they are read or written.
 
 ===================================  ==========
 quantity                             unit

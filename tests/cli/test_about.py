@@ -55,7 +55,7 @@ def test_the_citation_file_is_valid_yaml_with_the_version() -> None:
     assert facts["cff-version"] == "1.2.0"
 
 
-def test_a_starter_is_not_replaced_unless_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_starter_is_replaced_only_on_request(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("USERPROFILE", str(tmp_path))

@@ -60,28 +60,28 @@ def test_every_file_that_was_written_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_line", "said"),
+    ("n_line", "message"),
     [
         (0, "no unblended line was found; three"),
         (1, "1 unblended line was found, assigned to Hg-L3M5; three"),
         (2, "2 unblended lines over 1.8 keV were found, assigned to Hg-L3M5, Hg-L2M4; three"),
     ],
 )
-def test_lines_too_few_to_calibrate_by_are_named_as_what_they_are_taken_for(n_line: int, said: str) -> None:
+def test_lines_too_few_to_calibrate_by_are_named_as_what_they_are_taken_for(n_line: int, message: str) -> None:
     names = {"Hg-L3M5": 9.99, "Hg-L2M4": 11.8}
     lines: list[Any] = [SimpleNamespace(name=name, energy_kev=energy) for name, energy in names.items()]
-    with pytest.raises(CalibrationError, match=said):
+    with pytest.raises(CalibrationError, match=message):
         _require_lines(lines[:n_line], "gold", None)
 
 
 def test_the_picture_tells_what_was_found_and_what_not() -> None:
-    found = Calibration(
+    calibration = Calibration(
         AXIS, 0.08, 0.115, {}, {}, 1e-6, 1e-3, 1.0, ("Fe_K",), ("air path: no argon line detected",), "Rh", 120.0,
         voltage_kv=14.0, voltage_uncertainty_kv=0.2,
     )  # fmt: skip
-    figure = calibration_figure(found, pixels(3).sum((0, 1)).astype(float))
+    figure = calibration_figure(calibration, pixels(3).sum((0, 1)).astype(float))
     shown = [text.get_text() for text in (*figure.texts, *figure.axes[0].texts)]
     assert any("14.0 ± 0.2 kV" in text for text in shown)
     assert any("Not found: air path" in text for text in shown)
     assert "end: 14.0 kV" in shown
-    assert any("scattering angle 120°" in text for text in calibration_words(found))
+    assert any("scattering angle 120°" in text for text in calibration_words(calibration))

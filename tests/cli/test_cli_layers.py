@@ -27,7 +27,7 @@ from underpaint.simulate import outputs_for
 from underpaint.simulate.instrument_inputs import INSTRUMENT_INPUTS
 
 PIGMENTS = ("vermilion", "calomel", "lead_white", "red_lead", "azurite")
-SAID = {"mercury_red", "mercury_red.surface", "lead_pigment", "lead_pigment.below"}
+POSITIVE_NAMES = {"mercury_red", "mercury_red.surface", "lead_pigment", "lead_pigment.below"}
 THICKNESS_UM, SIGMA = 20.0, 0.3
 
 
@@ -46,21 +46,22 @@ def card() -> ModelCard:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network of layers whose last biases alone speak."""
-    own = card()
+    model_card = card()
     network = LayersNetwork(
-        own.axis.n_bin, torch.tensor(own.composition), n_instrument=len(own.instrument_inputs),
-        n_quantity=len(own.quantities), start_kev=own.axis.start_kev, bin_kev=own.axis.bin_kev, body="dense",
+        model_card.axis.n_bin, torch.tensor(model_card.composition), n_instrument=len(model_card.instrument_inputs),
+        n_quantity=len(model_card.quantities), start_kev=model_card.axis.start_kev, bin_kev=model_card.axis.bin_kev,
+        body="dense",
     )  # fmt: skip
     head: Any = network.presence.dense
-    n_quantity = len(own.quantities)
+    n_quantity = len(model_card.quantities)
     with torch.no_grad():
         for layer in (head, network.quantity):
             layer.weight.zero_()
             layer.bias.zero_()
-        head.bias.copy_(torch.tensor([4.0 if name in SAID else -4.0 for name in own.names]))
+        head.bias.copy_(torch.tensor([4.0 if name in POSITIVE_NAMES else -4.0 for name in model_card.names]))
         network.quantity.bias[0] = np.log(THICKNESS_UM)
         network.quantity.bias[n_quantity] = np.log(SIGMA)
-    return export(network, own, tmp_path_factory.mktemp("model"))
+    return export(network, model_card, tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +91,11 @@ def test_a_scan_becomes_layers(model: Path, scan_file: Path, tmp_path: Path) -> 
     (layer,) = record["layers"]
     assert layer["text"] == "mercury red at the surface, about 20 µm (12 to 33); lead pigment below"
     maps = read_results(tmp_path / "out", lazily=False)
-    told = maps.settings_of("pigments")["instrument_told"]
+    instrument_inputs = maps.settings_of("pigments")["instrument_told"]
     elio = load_instrument("elio")
-    assert maps.summary["settings"]["instrument_told"] == told
-    assert told["anode"] == elio.tube.anode
-    assert told["voltage_kv"] == elio.tube.voltage_kv
+    assert maps.summary["settings"]["instrument_told"] == instrument_inputs
+    assert instrument_inputs["anode"] == elio.tube.anode
+    assert instrument_inputs["voltage_kv"] == elio.tube.voltage_kv
     np.testing.assert_allclose(maps.estimate(SURFACE_UM).value[:3], THICKNESS_UM, rtol=1e-3)
     assert np.isnan(maps.estimate(SURFACE_UM).value[3, 4])
     assert np.isnan(maps["lead_pigment"][3, 4])

@@ -18,7 +18,7 @@ def pigments(*arguments: str) -> Any:
 
 
 def test_the_whole_library_is_listed() -> None:
-    assert [own["name"] for own in pigments("list")] == [pigment.name for pigment in library()]
+    assert [record["name"] for record in pigments("list")] == [pigment.name for pigment in library()]
 
 
 def test_the_list_is_shown_where_no_command_is_named() -> None:
@@ -27,21 +27,21 @@ def test_the_list_is_shown_where_no_command_is_named() -> None:
 
 
 def test_by_elements_all_of_which_a_pigment_holds() -> None:
-    names = {own["name"] for own in pigments("list", "--element", "Cu", "--element", "As")}
+    names = {record["name"] for record in pigments("list", "--element", "Cu", "--element", "As")}
     assert {"emerald_green", "scheeles_green", "conichalcite", "cornwallite"} == names
 
 
 def test_by_year_and_by_period() -> None:
-    in_1600 = {own["name"] for own in pigments("list", "--period", "1600")}
+    in_1600 = {record["name"] for record in pigments("list", "--period", "1600")}
     assert "smalt" in in_1600
     assert "prussian_blue" not in in_1600
-    early = {own["name"] for own in pigments("list", "--period=-800:-500")}
+    early = {record["name"] for record in pigments("list", "--period=-800:-500")}
     assert {"egyptian_blue", "han_blue"} <= early
     assert "lead_tin_yellow" not in early
 
 
 def test_by_palette_and_element_together() -> None:
-    blues = [own["name"] for own in pigments("list", "--palette", "vermeer", "--element", "Co")]
+    blues = [record["name"] for record in pigments("list", "--palette", "vermeer", "--element", "Co")]
     assert blues == ["smalt"]
 
 
@@ -55,8 +55,8 @@ def test_one_in_full_says_how_much_paint_can_hold() -> None:
 
 def test_palettes_are_listed_with_their_sources() -> None:
     records = pigments("palettes")
-    assert [own["name"] for own in records] == list(palette_names())
-    assert all(own["source"] for own in records)
+    assert [record["name"] for record in records] == list(palette_names())
+    assert all(record["source"] for record in records)
     shown = CliRunner().invoke(app, ["pigments", "palettes"]).stdout
     assert "rembrandt" in shown
 

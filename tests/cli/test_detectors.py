@@ -22,7 +22,7 @@ BRIGHT = np.random.default_rng(12).integers(0, 150, (2, 6, 64))
 
 
 def run(*arguments: str | Path) -> Any:
-    return CliRunner().invoke(app, [str(own) for own in arguments], env={"COLUMNS": "300"})
+    return CliRunner().invoke(app, [str(dataset) for dataset in arguments], env={"COLUMNS": "300"})
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_detector_that_is_not_there(two_detectors: Path) -> None:
 
 
 @pytest.mark.parametrize(("choice", "counts"), [("det2", BRIGHT), ("sum", CUBE + BRIGHT)])
-def test_convert_writes_the_detector_that_was_asked_for(two_detectors: Path, choice: str, counts: Any) -> None:
+def test_convert_writes_the_requested_detector(two_detectors: Path, choice: str, counts: Any) -> None:
     target = two_detectors.parent / "one.h5"
     done = run("convert", two_detectors, target, "--detector", choice)
     assert done.exit_code == 0, done.output
@@ -128,5 +128,5 @@ def test_elements_of_one_detector_say_so(tmp_path: Path) -> None:
     record = json.loads(done.stdout)
     assert any("detector det1 alone, of 2" in note for note in record["notes"])
     with h5py.File(tmp_path / "out" / "results.h5") as file:
-        shapes = {own.shape for own in file["entry/elements/results/parameters"].values() if own.ndim == 2}
+        shapes = {dataset.shape for dataset in file["entry/elements/results/parameters"].values() if dataset.ndim == 2}
     assert shapes == {(3, 4)}

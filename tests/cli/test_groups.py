@@ -31,7 +31,7 @@ def test_groups_as_json_with_a_figure() -> None:
     assert lead["pigments"] == ["lead_white", "red_lead"]
     assert lead["prior"] == {"lead_white": 0.5, "red_lead": 0.5}
     assert "would be told apart by" in lead["pairs"][0]["would_be_told_apart_by"]
-    mixtures = {tuple(own["mixture"]): own["told_apart"] for own in record["composites"]}
+    mixtures = {tuple(composite["mixture"]): composite["told_apart"] for composite in record["composites"]}
     assert mixtures[("lead_white", "viridian")] is False
     assert record["counts_needed"][0][0] is None
     assert Path("pairs.png").read_bytes().startswith(b"\x89PNG")

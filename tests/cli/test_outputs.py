@@ -69,9 +69,9 @@ layer = [{ pigments = { vermilion = 1 }, thickness_um = 30 }]
 
 
 def commands(group: typer.Typer, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    for own in group.registered_commands:
-        assert own.callback is not None
-        yield (*before, own.name or own.callback.__name__), own.callback
+    for value in group.registered_commands:
+        assert value.callback is not None
+        yield (*before, value.name or value.callback.__name__), value.callback
     for below in group.registered_groups:
         assert below.typer_instance is not None
         yield from commands(below.typer_instance, (*before, str(below.name)))
@@ -114,12 +114,12 @@ def call(names: tuple[str, ...], name: str, value: str, *more: str) -> Any:
 
 def spelled(name: str, about: Any, value: str) -> list[str]:
     words = (*(about.param_decls or ()), about.default)
-    option = next((own for own in words if str(own).startswith("--")), f"--{name.replace('_', '-')}")
+    option = next((word for word in words if str(word).startswith("--")), f"--{name.replace('_', '-')}")
     return [value] if isinstance(about, ArgumentInfo) else [option, value]
 
 
 def contents() -> dict[str, bytes]:
-    return {str(own): own.read_bytes() for own in Path().rglob("*") if own.is_file()}
+    return {str(path): path.read_bytes() for path in Path().rglob("*") if path.is_file()}
 
 
 def test_every_command_looks_at_its_outputs_first() -> None:
@@ -130,7 +130,9 @@ def test_every_command_looks_at_its_outputs_first() -> None:
     assert len(OUTPUTS) > 15
 
 
-@pytest.mark.parametrize(("names", "name"), OUTPUTS, ids=lambda own: own if isinstance(own, str) else " ".join(own))
+@pytest.mark.parametrize(
+    ("names", "name"), OUTPUTS, ids=lambda value: value if isinstance(value, str) else " ".join(value)
+)
 def test_a_file_that_is_there_is_not_replaced(names: tuple[str, ...], name: str) -> None:
     Path("mine.h5").write_text("mine")
     before = contents()
@@ -140,11 +142,13 @@ def test_a_file_that_is_there_is_not_replaced(names: tuple[str, ...], name: str)
     assert contents() == before
 
 
-@pytest.mark.parametrize(("names", "name"), REPLACING, ids=lambda own: own if isinstance(own, str) else " ".join(own))
+@pytest.mark.parametrize(
+    ("names", "name"), REPLACING, ids=lambda value: value if isinstance(value, str) else " ".join(value)
+)
 def test_an_input_is_never_replaced(names: tuple[str, ...], name: str) -> None:
     """Neither the scan nor, for a folder of results, a file in it; a hard link to the scan is the scan."""
     source = "results/results.h5" if names[-1] == "report" else "scan.h5"
-    if not any(own in NEEDED.get(names[-1], []) for own in (source, "results")):
+    if not any(name_or_path in NEEDED.get(names[-1], []) for name_or_path in (source, "results")):
         pytest.skip("reads no scan")
     Path("link.h5").hardlink_to(source)
     before = contents()
@@ -175,7 +179,7 @@ def test_overwrite_replaces(arguments: list[str]) -> None:
     assert Path("old.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_report_is_made_anew_under_its_own_name_and_under_no_other() -> None:
+def test_a_report_replaces_only_a_file_of_its_default_name() -> None:
     for _ in range(2):
         assert CliRunner().invoke(app, ["report", "results"]).exit_code == 0
     assert CliRunner().invoke(app, ["report", "results", "--out", "results/report.html"]).exit_code == 1

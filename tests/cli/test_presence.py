@@ -85,7 +85,7 @@ def test_presence_is_scored_beside_the_rule_that_needs_no_network(
         "line_over_5_sigma",
         "always_yes",
     }  # the shipped one is the model
-    model, rule, always = (record[who]["1e5"] for who in ("model", "line_over_5_sigma", "always_yes"))
+    model, rule, always = (record[method]["1e5"] for method in ("model", "line_over_5_sigma", "always_yes"))
     assert model["exact_sets"] > 0.9
     assert model["present_missed_over_10_sigma"] == 0
     assert (rule["false_claims"], rule["exact_sets"]) == (0, 1.0)

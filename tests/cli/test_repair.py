@@ -29,12 +29,12 @@ def test_repairs_are_done_in_order_and_written_down(original: Path, tmp_path: Pa
     call = ["repair", str(original), "--out", str(out), "--crop", "0:12,0:18", "--pixels", "--bin", "2x3", "--json"]
     done = RUNNER.invoke(app, call)
     assert done.exit_code == 0, done.output
-    said = json.loads(done.stdout)
-    assert [own["repair"] for own in said["repairs"]] == ["crop", "pixels", "bin"]
-    assert said["repairs"][1]["dead"] == [[5, 5]]
-    assert said["original_blake2b"] == fingerprint(original)
+    record = json.loads(done.stdout)
+    assert [repair["repair"] for repair in record["repairs"]] == ["crop", "pixels", "bin"]
+    assert record["repairs"][1]["dead"] == [[5, 5]]
+    assert record["original_blake2b"] == fingerprint(original)
     assert original.read_bytes() == before
-    assert read_settings(out)["repairs"] == said["repairs"]
+    assert read_settings(out)["repairs"] == record["repairs"]
     assert load(out).shape == (6, 6, 32)
     assert RUNNER.invoke(app, call).exit_code == 1
 
@@ -47,7 +47,7 @@ def test_rows_that_are_straight_are_left_and_given_shifts_are_used(original: Pat
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--out", "d.h5"], "no repair was requested"),
         (["--out", "d.txt", "--pixels"], "ends in .h5"),
@@ -56,13 +56,13 @@ def test_rows_that_are_straight_are_left_and_given_shifts_are_used(original: Pat
         (["--out", "d.h5", "--bin", "0x2"], "--bin '0x2' is not ROWSxCOLUMNS"),
     ],
 )
-def test_what_cannot_be_repaired_is_told(
-    original: Path, options: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+def test_what_cannot_be_repaired_is_refused(
+    original: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(original.parent)
     done = RUNNER.invoke(app, ["repair", str(original), *options])
     assert done.exit_code != 0
-    assert said in " ".join(done.output.replace("│", " ").split())
+    assert message in " ".join(done.output.replace("│", " ").split())
     assert not Path("d.h5").exists()
 
 
@@ -78,7 +78,7 @@ def test_sum_peaks_of_a_scan_without_an_axis_lie_on_the_instruments(tmp_path: Pa
     assert read_settings(tmp_path / "b.h5")["repairs"][0]["gain_kev"] == axis.gain_kev
 
 
-def test_tiles_that_share_nothing_and_pixels_in_none_are_said(tmp_path: Path) -> None:
+def test_tiles_without_overlap_and_uncovered_pixels_are_reported(tmp_path: Path) -> None:
     for name, columns in (("left", slice(0, 9)), ("right", slice(11, 20))):
         save_scan(Scan(COUNTS[:, columns], step_mm=(0.3, 0.3)), tmp_path / f"{name}.h5")
     (tmp_path / "stage.csv").write_text("tile,row_mm,column_mm\nleft,0,0\nright,-1e-9,3.3\n", encoding="utf-8")
@@ -106,7 +106,7 @@ def test_a_mosaic_is_made_of_the_tiles_that_can_be_read(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.exit_code == 1
     assert done.output.count("broken.h5") == 1
-    whole = load(out)
-    np.testing.assert_array_equal(whole.counts.compute(), COUNTS)
-    assert whole.step_mm == (0.5, 0.5)
+    repaired = load(out)
+    np.testing.assert_array_equal(repaired.counts.compute(), COUNTS)
+    assert repaired.step_mm == (0.5, 0.5)
     assert list(read_settings(out)["failed"]) == [names[2]]

@@ -27,7 +27,7 @@ COPPER = "elements = { Cu = 1.0 }\ndensity = 8.9\nthickness_um = 5"
 
 
 def simulate(*arguments: str | Path) -> Any:
-    return CliRunner().invoke(app, ["simulate", *(str(own) for own in arguments)])
+    return CliRunner().invoke(app, ["simulate", *(str(argument) for argument in arguments)])
 
 
 def job(folder: Path, layer: str, head: str = "") -> Path:
@@ -36,7 +36,7 @@ def job(folder: Path, layer: str, head: str = "") -> Path:
     return path
 
 
-def said(result: Any) -> str:
+def output_text(result: Any) -> str:
     return " ".join(result.output.split())
 
 
@@ -58,7 +58,7 @@ def said(result: Any) -> str:
 def test_a_layer_that_cannot_be_is_refused_with_the_reason(tmp_path: Path, layer: str, reason: str) -> None:
     result = simulate(job(tmp_path, layer), "--out", tmp_path / "out.h5", "--quiet")
     assert result.exit_code == 1, result.output
-    assert reason in said(result)
+    assert reason in output_text(result)
     assert not (tmp_path / "out.h5").exists()
 
 
@@ -67,14 +67,14 @@ def test_an_empty_batch_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "job.toml").write_text(text)
     result = simulate(tmp_path / "job.toml", "--out", tmp_path / "out.h5", "--quiet")
     assert result.exit_code == 1
-    assert "at least 1" in said(result) or "greater than or equal to 1" in said(result)
+    assert "at least 1" in output_text(result) or "greater than or equal to 1" in output_text(result)
 
 
 def test_a_job_that_says_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text("# nothing yet\n")
     result = simulate(tmp_path / "job.toml", "--out", tmp_path / "out.h5", "--quiet")
     assert result.exit_code == 1
-    assert "the file is empty" in said(result)
+    assert "the file is empty" in output_text(result)
 
 
 @pytest.mark.parametrize("palette", ["[]", '["carbon_black"]'])
@@ -82,7 +82,7 @@ def test_a_palette_without_lines_is_refused(tmp_path: Path, palette: str) -> Non
     (tmp_path / "job.toml").write_text(f"palette = {palette}\nn_stratigraphies = 2\n")
     result = simulate(tmp_path / "job.toml", "--out", tmp_path / "out.h5", "--quiet")
     assert result.exit_code == 1
-    assert "no pigment of the palette has a detectable line" in said(result)
+    assert "no pigment of the palette has a detectable line" in output_text(result)
 
 
 @pytest.mark.parametrize("angle", ["incidence_angle_deg = -10", "takeoff_angle_deg = 95", "scatter_angle_deg = 181"])
@@ -91,25 +91,25 @@ def test_angles_out_of_range_are_refused(tmp_path: Path, angle: str) -> None:
     config = job(tmp_path, COPPER, f'instrument = "{tmp_path / "mine.toml"}"')
     result = simulate(config, "--out", tmp_path / "out.h5", "--quiet")
     assert result.exit_code == 1
-    assert angle.split(maxsplit=1)[0] in said(result)
+    assert angle.split(maxsplit=1)[0] in output_text(result)
 
 
 def test_an_angle_out_of_range_in_the_job_itself_is_refused(tmp_path: Path) -> None:
     config = job(tmp_path, COPPER, "[instrument.geometry]\ntakeoff_angle_deg = 0")
     result = simulate(config, "--out", tmp_path / "out.h5", "--quiet")
     assert result.exit_code == 1
-    assert "takeoff_angle_deg: Input should be greater than 0 (it is 0)" in said(result)
+    assert "takeoff_angle_deg: Input should be greater than 0 (it is 0)" in output_text(result)
 
 
-def test_a_fault_in_a_table_is_told_once(tmp_path: Path) -> None:
+def test_a_fault_in_a_table_is_reported_once(tmp_path: Path) -> None:
     """Not that the table is no name of a preset, nor that lists are too short without their faulty entries."""
     head = "[instrument.geometry]\ntakeoff_angle_deg = 95"
     config = job(tmp_path, "elements = { Cu = 1.0 }\ndensity = -1\nthickness_um = 5", head)
     result = simulate(config, "--out", tmp_path / "out.h5", "--quiet")
     assert result.exit_code == 1
-    assert said(result).count("Input should be") == 2
-    assert "valid string" not in said(result)
-    assert "Tuple" not in said(result)
+    assert output_text(result).count("Input should be") == 2
+    assert "valid string" not in output_text(result)
+    assert "Tuple" not in output_text(result)
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_no_detector_sees_is_refused(tmp_path: Path, layer: str, head: str,
     result = simulate(job(tmp_path, layer, head), "--out", tmp_path / "out.h5", "--quiet")
     assert result.exit_code == 1
     assert isinstance(result.exception, SystemExit)
-    assert reason in said(result)
+    assert reason in output_text(result)
     assert not (tmp_path / "out.h5").exists()
 
 
@@ -135,10 +135,10 @@ def test_an_excitation_below_every_edge_is_refused(tmp_path: Path) -> None:
     config = job(tmp_path, COPPER, f'instrument = "{tmp_path / "soft.toml"}"')
     result = simulate(config, "--out", tmp_path / "out.h5", "--quiet")
     assert result.exit_code == 1
-    assert "below every edge of Cu" in said(result)
+    assert "below every edge of Cu" in output_text(result)
 
 
-def test_something_must_be_asked_for() -> None:
+def test_a_job_or_an_option_is_required() -> None:
     result = simulate(TWO_PAINTS)
     assert result.exit_code == 2
     assert "--explain" in result.output
@@ -157,19 +157,19 @@ def test_named_stratigraphies_become_a_scan_and_are_not_overwritten(tmp_path: Pa
     assert load(out).shape[:2] == (1, 2)
     again = simulate(TWO_PAINTS, "--out", out)
     assert again.exit_code == 1
-    assert "exists" in said(again)
+    assert "exists" in output_text(again)
 
 
 def test_photons_of_named_stratigraphies_serve_other_detectors(tmp_path: Path) -> None:
     elio = load_instrument("elio")
     poor = elio.detector.model_copy(update={"noise_fwhm_kev": 0.25})
     save_instrument(elio.model_copy(update={"detector": poor}), tmp_path / "poor.toml")
-    kept = tmp_path / "photons.h5"
+    photons = tmp_path / "photons.h5"
     for name, more in (
         ("direct.h5", ()),
-        ("first.h5", ("--photons", kept)),
-        ("second.h5", ("--photons", kept)),
-        ("poor.h5", ("--photons", kept, "--detector", tmp_path / "poor.toml")),
+        ("first.h5", ("--photons", photons)),
+        ("second.h5", ("--photons", photons)),
+        ("poor.h5", ("--photons", photons, "--detector", tmp_path / "poor.toml")),
     ):
         result = simulate(TWO_PAINTS, "--out", tmp_path / name, "--quiet", *more)
         assert result.exit_code == 0, result.output
@@ -180,25 +180,25 @@ def test_photons_of_named_stratigraphies_serve_other_detectors(tmp_path: Path) -
 
 
 def test_photons_of_other_stratigraphies_are_refused(tmp_path: Path) -> None:
-    kept = tmp_path / "photons.h5"
-    assert simulate(TWO_PAINTS, "--out", tmp_path / "a.h5", "--photons", kept).exit_code == 0
-    result = simulate(job(tmp_path, COPPER), "--out", tmp_path / "b.h5", "--photons", kept)
+    photons = tmp_path / "photons.h5"
+    assert simulate(TWO_PAINTS, "--out", tmp_path / "a.h5", "--photons", photons).exit_code == 0
+    result = simulate(job(tmp_path, COPPER), "--out", tmp_path / "b.h5", "--photons", photons)
     assert result.exit_code == 1
-    assert "another job" in said(result)
+    assert "another job" in output_text(result)
 
 
 def test_a_library_by_the_command_line_with_photons_and_another_detector(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(SMALL)
-    kept = tmp_path / "photons.h5"
-    first = simulate(tmp_path / "job.toml", "--out", tmp_path / "a.h5", "--photons", kept, "--workers", "1")
+    photons = tmp_path / "photons.h5"
+    first = simulate(tmp_path / "job.toml", "--out", tmp_path / "a.h5", "--photons", photons, "--workers", "1")
     assert first.exit_code == 0, first.output
-    more = ("--photons", kept, "--workers", "1", "--detector", "elio")
+    more = ("--photons", photons, "--workers", "1", "--detector", "elio")
     second = simulate(tmp_path / "job.toml", "--out", tmp_path / "b.h5", *more)
     assert second.exit_code == 0, second.output
-    with h5py.File(tmp_path / "a.h5") as one, h5py.File(tmp_path / "b.h5") as other:
-        assert one["expected"].shape == other["expected"].shape
-        assert np.any(one["expected"][()] != other["expected"][()])
-        detector = Detector.model_validate(json.loads(other.attrs["config"])["detector"])
+    with h5py.File(tmp_path / "a.h5") as file_a, h5py.File(tmp_path / "b.h5") as file_b:
+        assert file_a["expected"].shape == file_b["expected"].shape
+        assert np.any(file_a["expected"][()] != file_b["expected"][()])
+        detector = Detector.model_validate(json.loads(file_b.attrs["config"])["detector"])
     assert detector == load_instrument("elio").detector
 
 
@@ -223,4 +223,4 @@ def test_an_explanation_as_json_sums_to_the_spectrum() -> None:
 def test_a_training_library_cannot_be_explained() -> None:
     result = simulate(EXAMPLES / "default_library.toml", "--explain")
     assert result.exit_code == 1
-    assert "two_paints.toml" in said(result)
+    assert "two_paints.toml" in output_text(result)

@@ -69,7 +69,7 @@ def test_members_stay_sparse(results: Results) -> None:
 
 def test_results_of_elements_alone_have_no_pigments() -> None:
     elements = up.read_results(OLD / "pymca")
-    with pytest.raises(ScanError, match="hold no pigments: `underpaint identify`"):
+    with pytest.raises(ScanError, match="contain no pigments: `underpaint identify`"):
         _ = elements.probability
     assert elements.groups == ()
     assert "Pb_L" in elements.lines
@@ -124,7 +124,7 @@ def test_quantities_of_elements_come_back_with_their_intervals(tmp_path: Path, l
     assert back.process_notes["quantities"] == ("rel",)
     assert "mass_fraction" in back.to_dataset()
     assert "mass_fraction Fe, Pb" in " ".join(repr(back).split())
-    with pytest.raises(ScanError, match="hold no areal masses: `underpaint elements --quantities ug_cm2`"):
+    with pytest.raises(ScanError, match="contain no areal masses: `underpaint elements --quantities ug_cm2`"):
         _ = back.areal_mass
     with pytest.raises(ScanError, match=r"`underpaint identify --pool auto` of a scan with few counts writes them"):
         _ = back.pool

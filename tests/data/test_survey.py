@@ -43,11 +43,11 @@ def test_a_pixel_with_values_that_are_no_counts_is_missing(bad: float) -> None:
     np.testing.assert_array_equal(surveyed.scan.present, sound)
     np.testing.assert_array_equal(surveyed.total, COUNTS[sound].sum(axis=0))
     assert (surveyed.n_pixel, surveyed.pixel_counts[4, 2]) == (37 * 5 - 1, 0)
-    assert surveyed.scan.notes[0].startswith("1 of 185 pixels hold values that are not counts")
+    assert surveyed.scan.notes[0].startswith("1 of 185 pixels contain values that are not counts")
 
 
 def test_a_scan_without_a_single_number_is_refused() -> None:
-    with pytest.raises(ScanError, match=r"none of its 20 pixels holds counts; .*NaN"):
+    with pytest.raises(ScanError, match=r"none of its 20 pixels contains counts; .*NaN"):
         survey(Scan(np.full((4, 5, 8), np.nan)))
     assert survey(Scan(np.zeros((4, 5, 8)))).total.sum() == 0
 

@@ -45,9 +45,9 @@ def wait(opened: Any, script: str) -> Any:
     """Wait until an expression of the page is true, and return it."""
     end = time.monotonic() + _LIMIT_S
     while time.monotonic() < end:
-        found = opened.execute_script(f"return {script}")
-        if found:
-            return found
+        value = opened.execute_script(f"return {script}")
+        if value:
+            return value
         time.sleep(0.05)
     raise AssertionError(
         f"the page did not come to {script}; it says {opened.execute_script('return document.body.innerText')}"

@@ -28,7 +28,7 @@ def pigment_maps(labels: dict[str, str] | None = None) -> Results:
     probability[:, :10, 3] = 0.95
     probability[:, 30:, 4] = 0.7
     probability[-1] = np.nan
-    own = labels or {}
+    class_labels = labels or {}
     return Results.of_pigments(
         names=names,
         probability=probability,
@@ -40,7 +40,7 @@ def pigment_maps(labels: dict[str, str] | None = None) -> Results:
             ("mercury_red",),
             ("lead_pigment", "chromium_pigment"),
         ),
-        labels=tuple(own.get(name, name.replace("_", " ")) for name in names),
+        labels=tuple(class_labels.get(name, name.replace("_", " ")) for name in names),
         elements=(("Hg_L",), ("Pb_L",), ("Cu_K",), ("Hg_L",), ("Pb_L", "Fe_K")),
         step_mm=(1.0, 1.0),
         notes=("40 of 960 pixels have no answer: no spectrum, or no counts in it.",),

@@ -38,4 +38,4 @@ def test_names_of_lines_do_not_touch(many_elements: Breakdown) -> None:
     to_png(figure)
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert len(boxes) > 4
-    assert not any(one.overlaps(other) for place, one in enumerate(boxes) for other in boxes[:place])
+    assert not any(box.overlaps(other) for place, box in enumerate(boxes) for other in boxes[:place])

@@ -56,25 +56,25 @@ def drag(opened: Any, places: list[tuple[float, float]]) -> None:
 
     chain = ActionChains(opened, duration=10)
     pointer = chain.w3c_actions.pointer_action
-    first, *others = places
+    first, *more_places = places
     pointer.move_to_location(round(first[0]), round(first[1]))
     pointer.pointer_down()
-    for place in others:
+    for place in more_places:
         pointer.move_to_location(round(place[0]), round(place[1]))
     pointer.pointer_up()
     chain.w3c_actions.perform()
 
 
-def test_a_click_shows_the_pixels_own_spectrum_and_numbers(page: tuple[Any, Server]) -> None:
+def test_a_click_shows_the_spectrum_and_numbers_of_the_pixel(page: tuple[Any, Server]) -> None:
     opened, _ = page
     drag(opened, [on_screen(opened, 3.5, 4.5)])
     wait(opened, "document.body.dataset.spot === '3,4' && window.viewer.spot.spectrum")
     np.testing.assert_array_equal(opened.execute_script("return window.viewer.spot.spectrum"), spectrum_of(3, 4))
-    said = text_of(opened, "spot")
-    assert "row 3, column 4" in said
-    assert "0.97" in said
-    assert "Hg L 400 counts (40 σ)" in said
-    assert "at the surface: 0.95" in said
+    text = text_of(opened, "spot")
+    assert "row 3, column 4" in text
+    assert "0.97" in text
+    assert "Hg L 400 counts (40 σ)" in text
+    assert "at the surface: 0.95" in text
     assert "row 3, column 4" in text_of(opened, "spectrum-legend")
 
 
@@ -193,17 +193,17 @@ def wait_for_saved(folder: Path) -> None:
         if read_regions(folder):
             break
         time.sleep(0.05)
-    assert [own.name for own in read_regions(folder)] == ["region 1"]
+    assert [region.name for region in read_regions(folder)] == ["region 1"]
 
 
 def test_a_class_is_outlined_hidden_removed_and_brought_back(page: tuple[Any, Server], folder: Path) -> None:
     opened, _ = page
-    x, y = (round(own) for own in on_screen(opened, 2.5, 2.5))
+    x, y = (round(region) for region in on_screen(opened, 2.5, 2.5))
     color = (
         "(() => { const c = window.viewer.panes[0].canvas, b = c.getBoundingClientRect(), context = c.getContext('2d');"
         "return [...context.getImageData(arguments[0] - b.left, arguments[1] - b.top, 1, 1).data].join(); })()"
     )
-    edge = [round(own) for own in on_screen(opened, 2.5, 10.0)]
+    edge = [round(region) for region in on_screen(opened, 2.5, 10.0)]
     before = opened.execute_script(f"return {color}", x, y)
     before_edge = opened.execute_script(f"return {color}", *edge)
     opened.execute_script("return window.viewer.chooseClass(3, 4)")
@@ -360,7 +360,7 @@ def test_the_strongest_lines_of_a_scan_are_labelled_first(page: tuple[Any, Serve
         "const s = window.viewer.spectrum; s.lines = { ...s.lines, As_K: { 'As Kα': 10.54, 'As Kβ': 11.72 } };"
         "s.families = ['Pb_L', 'As_K']; s.draw()"
     )
-    assert not [own for own in opened.execute_script(f"return {labels}") if own.startswith("As")]
+    assert not [region for region in opened.execute_script(f"return {labels}") if region.startswith("As")]
     opened.execute_script("window.viewer.choosePixel(3, 15)")
     wait(opened, f"document.body.dataset.spot === '3,15' && !{labels}.includes('Hg Lα')")
 
@@ -422,10 +422,10 @@ def test_a_save_over_newer_regions_is_refused_and_both_are_shown(page: tuple[Any
     words = text_of(opened, "newer-regions")
     assert "of the other tab" in words
     assert "region 1, region 2" in words
-    assert [own.name for own in read_regions(folder)] == ["of the other tab"]
+    assert [region.name for region in read_regions(folder)] == ["of the other tab"]
     region_buttons(opened, "Keep both")
     wait(opened, "!document.getElementById('newer-regions') && !window.viewer.regionPanel.unsaved")
-    assert [own.name for own in read_regions(folder)] == ["region 1", "region 2", "of the other tab"]
+    assert [region.name for region in read_regions(folder)] == ["region 1", "region 2", "of the other tab"]
     # The browser itself puts the refusal into its log.
     assert [entry for entry in opened.get_log("browser") if "409" not in entry["message"]] == []
 
@@ -446,7 +446,7 @@ def test_a_region_that_cannot_be_saved_stays_with_the_reason(
     assert read_regions(folder) == []
     region_buttons(opened, "Save them again")
     wait(opened, "!window.viewer.regionPanel.unsaved")
-    assert [own.name for own in read_regions(folder)] == ["region 1"]
+    assert [region.name for region in read_regions(folder)] == ["region 1"]
     assert [entry for entry in opened.get_log("browser") if "400" not in entry["message"]] == []
 
 

@@ -27,7 +27,7 @@ def page(**changes: Any) -> str:
 
 
 def test_a_conservator_reads_what_is_at_the_surface_how_thick_and_what_is_below() -> None:
-    texts = {round(own.share, 3): own.text for own in find_arrangements(placed_maps())}
+    texts = {round(group.share, 3): group.text for group in find_arrangements(placed_maps())}
     low, high = THIN_UM * np.exp(-1.645 * SIGMA), THIN_UM * np.exp(1.645 * SIGMA)
     thin = f"about {THIN_UM:.0f} µm ({low:.0f} to {high:.0f})"
     assert texts[0.448] == f"vermilion or calomel at the surface, {thin}; lead pigment below"
@@ -37,7 +37,7 @@ def test_a_conservator_reads_what_is_at_the_surface_how_thick_and_what_is_below(
 def test_a_thickness_that_most_pixels_do_not_determine_is_not_given() -> None:
     maps = placed_maps()
     maps.map("quantity_sigma", SURFACE_UM)[:, 22:] = 1.2
-    right = next(own for own in find_arrangements(maps) if own.surface == ("lead pigment",))
+    right = next(group for group in find_arrangements(maps) if group.surface == ("lead pigment",))
     assert right.thickness is None
     assert thickness_text(right.thickness) == "thickness not determined"
 
@@ -53,7 +53,7 @@ def test_a_place_is_stated_from_three_quarters_on_and_open_below() -> None:
     maps = placed_maps()
     maps["mercury_red", "surface"][:, :5] = 0.7
     maps["lead_pigment", "below"][:, :20] = 0.7
-    shares = {own.name: own for own in place_shares(maps)}
+    shares = {group.name: group for group in place_shares(maps)}
     assert (shares["mercury_red"].surface, shares["mercury_red"].unplaced) == pytest.approx((15 / 40, 5 / 40))
     assert (shares["lead_pigment"].below, shares["lead_pigment"].unplaced) == pytest.approx((0.0, 0.5))
     text = " ".join(fakes.full_report(maps).split())
@@ -64,18 +64,18 @@ def test_a_place_is_stated_from_three_quarters_on_and_open_below() -> None:
 def test_one_group_alone_in_both_places_may_be_the_bare_ground() -> None:
     maps = placed_maps()
     maps["lead_pigment", "below"][:-1, 20:] = 0.95
-    texts = [own.text for own in find_arrangements(maps)]
+    texts = [group.text for group in find_arrangements(maps)]
     assert "lead pigment alone; it may be the bare ground" in texts
-    assert any(own.startswith("vermilion or calomel at the surface") for own in texts)
+    assert any(group.startswith("vermilion or calomel at the surface") for group in texts)
 
 
 def test_what_was_not_seen_below_is_not_determined() -> None:
     maps = placed_maps()
     maps["lead_pigment", "below"][:, :20] = 0.05
     maps["lead_pigment"][:, :20] = 0.3
-    own = next(own for own in find_arrangements(maps) if own.surface == ("vermilion or calomel",))
-    assert own.below == ()
-    assert own.text.endswith("; below not determined")
+    group = next(group for group in find_arrangements(maps) if group.surface == ("vermilion or calomel",))
+    assert group.below == ()
+    assert group.text.endswith("; below not determined")
     text = " ".join(fakes.full_report(maps).split())
     assert re.search(r"<td>vermilion or calomel</td><td>about [^<]*</td><td>not determined</td><td>–</td>", text)
     assert "These groups may be present under other paint" in text
@@ -91,7 +91,7 @@ def detectable(maps: Results, cover_um: float) -> Results:
 
 
 @pytest.mark.parametrize(("cover_um", "thicker"), [(THIN_UM / 2, True), (1000.0, False)])
-def test_not_detected_is_said_only_of_what_was_supposed(cover_um: float, *, thicker: bool) -> None:
+def test_not_detected_is_stated_only_for_the_assumed_thickness(cover_um: float, *, thicker: bool) -> None:
     maps = placed_maps()
     text = " ".join(fakes.full_report(maps | detectable(maps, cover_um)).split())
     assert f"or 20 µm of it under {cover_um:g} µm of paint would not have been detected." in text
@@ -103,11 +103,11 @@ def test_not_detected_is_said_only_of_what_was_supposed(cover_um: float, *, thic
     assert "These groups may be present under other paint" not in text
 
 
-def test_the_order_of_the_pair_that_was_found_is_told() -> None:
+def test_the_order_of_a_detected_pair_is_reported() -> None:
     maps = placed_maps()
-    (own,) = order_rows(maps)
-    assert order_text(maps, own) == "vermilion or calomel over lead pigment"
-    assert own.n_pixel == (SHAPE[0] - 1) * 20
+    (group,) = order_rows(maps)
+    assert order_text(maps, group) == "vermilion or calomel over lead pigment"
+    assert group.n_pixel == (SHAPE[0] - 1) * 20
 
 
 def test_the_report_shows_places_thickness_orders_and_the_prior() -> None:
@@ -158,13 +158,13 @@ def test_a_model_without_places_has_no_section_of_layers() -> None:
     assert find_arrangements(fakes.pigment_maps()) == []
 
 
-def test_without_quantities_only_the_places_are_told() -> None:
+def test_without_quantities_only_the_places_are_reported() -> None:
     text = page(quantity=None)
     assert "Thickness of the uppermost layer" not in text
     assert "vermilion or calomel at the surface, thickness not determined; lead pigment below" in text
 
 
-def test_nothing_found_is_said() -> None:
+def test_no_detected_group_is_reported() -> None:
     text = page(probability=np.full_like(placed_maps().stacks["probability"].values, 0.01))
     assert "No place (surface or below) could be determined for any group" in text
 
@@ -174,24 +174,26 @@ def test_a_group_shared_by_the_prior_has_no_leanings_and_says_what_would_tell_it
     assert find_groups(maps)[0].separate_findings
     lead = {"red_lead": 0.25, "lead_white": 0.75}
     shared = configured(maps, {"member_prior": {"groups": {"lead_pigment": lead}}})
-    found = {own.name: own for own in find_groups(shared)}
-    assert found["lead_pigment"].separate_findings == ()
-    assert found["lead_pigment"].shares == (("lead white", 0.75), ("red lead", 0.25))
-    assert found["lead_pigment"].distinguishing_text.startswith("lead white and red lead would be told apart by colour")
+    candidate = {group.name: group for group in find_groups(shared)}
+    assert candidate["lead_pigment"].separate_findings == ()
+    assert candidate["lead_pigment"].shares == (("lead white", 0.75), ("red lead", 0.25))
+    assert candidate["lead_pigment"].distinguishing_text.startswith(
+        "lead white and red lead would be told apart by colour"
+    )
 
 
 @pytest.mark.parametrize("palette", [["red_lead", "lead_white"], []])
-def test_what_was_not_asked_for_is_said_beside_what_was(palette: list[str]) -> None:
+def test_pigments_outside_the_palette_are_named_too(palette: list[str]) -> None:
     maps = placed_maps()
     prior = {"groups": {"lead_pigment": {"lead_white": 1.0}}, "palette": palette, "years": None}
-    own = next(o for o in find_groups(configured(maps, {"member_prior": prior})) if "lead" in o.name)
-    assert "red lead" in own.omitted_members
-    assert "lead white" not in own.omitted_members
+    lead = next(o for o in find_groups(configured(maps, {"member_prior": prior})) if "lead" in o.name)
+    assert "red lead" in lead.omitted_members
+    assert "lead white" not in lead.omitted_members
     n_other = len(library().members("lead_pigment")) - 1
-    assert ("; the palette leaves out" in member_text(own)) == bool(palette)
+    assert ("; the palette leaves out" in member_text(lead)) == bool(palette)
     if palette:
-        assert member_text(own) == f"lead white; the palette leaves out {n_other} others of the group"
-    (group,) = pigment_table([own])
+        assert member_text(lead) == f"lead white; the palette leaves out {n_other} others of the group"
+    (group,) = pigment_table([lead])
     weights = {row.label: row.weight for row in group.rows}
     assert weights["lead white"] == "the only candidate"
     assert set(weights.values()) - {"the only candidate"} == {
@@ -226,25 +228,25 @@ def shared_lead(tin: float) -> Results:
 def test_a_pigment_whose_other_element_is_not_found_has_next_to_no_share_of_its_group() -> None:
     for tin, share in ((0.02, 0.02 / 4.02), (0.98, 0.98 / 4.98)):
         maps = shared_lead(tin)
-        own = next(found for found in find_groups(maps) if found.name == "lead_pigment")
-        assert dict(own.shares)["lead-tin yellow"] == pytest.approx(share, rel=1e-4)
-        assert dict(own.shares)["lead white"] == pytest.approx(maps["lead_white"].mean() / 0.9, rel=1e-4)
-        rows = {row.label: row.weight for row in pigment_table([own])[0].rows}
+        group = next(candidate for candidate in find_groups(maps) if candidate.name == "lead_pigment")
+        assert dict(group.shares)["lead-tin yellow"] == pytest.approx(share, rel=1e-4)
+        assert dict(group.shares)["lead white"] == pytest.approx(maps["lead_white"].mean() / 0.9, rel=1e-4)
+        rows = {row.label: row.weight for row in pigment_table([group])[0].rows}
         assert rows["lead-tin yellow"] == percent(share)
 
 
 def test_pigments_of_which_none_is_likelier_are_named_as_examples() -> None:
-    own = next(found for found in find_groups(shared_lead(0.02)) if found.name == "lead_pigment")
-    assert member_text(own) == "for example lead white or massicot"
-    first, *others = own.shares
-    assert member_text(replace(own, shares=((first[0], 0.6), *others))) == "lead white or another"
-    second, *rest = others
+    group = next(candidate for candidate in find_groups(shared_lead(0.02)) if candidate.name == "lead_pigment")
+    assert member_text(group) == "for example lead white or massicot"
+    first, *other_shares = group.shares
+    assert member_text(replace(group, shares=((first[0], 0.6), *other_shares))) == "lead white or another"
+    second, *rest = other_shares
     stands_out = ((first[0], 0.6), (second[0], 0.3), *rest)
-    assert member_text(replace(own, shares=stands_out)) == "lead white, massicot or another"
-    assert member_text(replace(own, shares=(), members=("a", "b", "c", "d"))) == "for example a or b"
+    assert member_text(replace(group, shares=stands_out)) == "lead white, massicot or another"
+    assert member_text(replace(group, shares=(), members=("a", "b", "c", "d"))) == "for example a or b"
 
 
-def test_only_pigments_of_the_same_elements_are_said_to_be_inseparable() -> None:
+def test_only_pigments_of_the_same_elements_are_called_indistinguishable() -> None:
     text = " ".join(fakes.full_report(shared_lead(0.02)).split())
     assert "XRF cannot distinguish members of a group that contain the same elements." in text
     assert "lead-tin yellow, for example, belongs to lead and tin" in text

@@ -58,18 +58,18 @@ def shown(chromium: Any, tmp_path: Path) -> Iterator[tuple[Any, Path]]:
         yield chromium, folder
 
 
-def said_in_short(opened: Any, row: int, column: int) -> str:
+def summary_of(opened: Any, row: int, column: int) -> str:
     """Choose a pixel; return the summary that the page gives of it."""
     opened.execute_script(f"window.viewer.choosePixel({row}, {column})")
     wait(opened, f"document.body.dataset.spot === '{row},{column}'")
     return str(opened.execute_script("return document.querySelector('#spot .short').innerText"))
 
 
-def test_what_lies_under_a_pigment_is_said_and_shown(shown: tuple[Any, Path]) -> None:
+def test_what_lies_below_a_pigment_is_named_and_shown(shown: tuple[Any, Path]) -> None:
     opened, _ = shown
-    said = said_in_short(opened, 8, 4)
-    assert "at the surface: no group with a probability of 0.75 or more" in said
-    assert "below the surface: <img src=x onerror=alert" in said
+    text = summary_of(opened, 8, 4)
+    assert "at the surface: no group with a probability of 0.75 or more" in text
+    assert "below the surface: <img src=x onerror=alert" in text
     links = "[...document.querySelectorAll('#spot .card button')]"
     opened.execute_script(f"{links}.find((own) => own.textContent === 'below the surface').click()")
     wait(opened, "window.viewer.panes[0].parts[0].entry.name === 'mercury_red.below'")
@@ -77,10 +77,10 @@ def test_what_lies_under_a_pigment_is_said_and_shown(shown: tuple[Any, Path]) ->
 
 def test_what_a_pixel_says_in_short_leaves_nothing_certain_out(shown: tuple[Any, Path]) -> None:
     opened, _ = shown
-    said = said_in_short(opened, 3, 15)
+    text = summary_of(opened, 3, 15)
     # Lead is there, and its depth was never asked; mercury could hide.
-    assert "Present, depth undetermined: lead pigment" in said
-    assert "Cannot be excluded: <img src=x onerror=alert" in said
+    assert "Present, depth undetermined: lead pigment" in text
+    assert "Cannot be excluded: <img src=x onerror=alert" in text
 
 
 def test_lines_that_were_not_measured_speak_neither_for_nor_against(shown: tuple[Any, Path]) -> None:
@@ -206,7 +206,7 @@ def test_a_real_scan_is_opened_and_its_pixel_read(chromium: Any, tmp_path: Path)
     source, folder = f"{AURORA}::det_10264", tmp_path / "aurora"
     identify_to_folder(source, folder)
     results = read_results(folder, lazily=False)
-    row, column = (int(own) for own in np.unravel_index(np.nanargmax(results["Hg_L"]), results.shape))
+    row, column = (int(value) for value in np.unravel_index(np.nanargmax(results["Hg_L"]), results.shape))
     with serve(folder) as server:
         chromium.get(server.address)
         wait(chromium, "document.body.dataset.ready === 'all'")
@@ -214,10 +214,10 @@ def test_a_real_scan_is_opened_and_its_pixel_read(chromium: Any, tmp_path: Path)
         wait(chromium, "window.viewer.about.scan.state === 'ready'")
         chromium.execute_script("window.viewer.choosePixel(arguments[0], arguments[1])", row, column)
         wait(chromium, f"document.body.dataset.spot === '{row},{column}' && window.viewer.spot.spectrum")
-        seen = chromium.execute_script("return window.viewer.spot.spectrum")
-        np.testing.assert_array_equal(seen, load(source).pixel(row, column).counts)
+        spectrum = chromium.execute_script("return window.viewer.spot.spectrum")
+        np.testing.assert_array_equal(spectrum, load(source).pixel(row, column).counts)
         groups = {
-            own["name"]: own["probability"] for own in chromium.execute_script("return window.viewer.spot.groups")
+            value["name"]: value["probability"] for value in chromium.execute_script("return window.viewer.spot.groups")
         }
         assert groups["mercury_red"] == pytest.approx(float(results["mercury_red"][row, column]), abs=1e-6)
         assert "Hg L" in text_of(chromium, "spot")

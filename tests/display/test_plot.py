@@ -113,7 +113,7 @@ def test_row_without_element_maps_is_the_pigment_map_alone() -> None:
 
 
 def test_row_names_its_pigment_and_its_place() -> None:
-    own = Results.of_pigments(
+    results = Results.of_pigments(
         names=("a", "a.below"),
         probability=np.zeros((3, 4, 2), np.float32),
         kinds=("group",) * 2,
@@ -121,7 +121,7 @@ def test_row_names_its_pigment_and_its_place() -> None:
         labels=("azurite (copper, blue)",) * 2,
         elements=((),) * 2,
     )
-    assert plot.pigment_row(own, "a", "below").axes[0].get_title() == "azurite, below the surface\nprobability"
+    assert plot.pigment_row(results, "a", "below").axes[0].get_title() == "azurite, below the surface\nprobability"
 
 
 def test_a_shown_map_says_what_its_colours_do_not() -> None:
@@ -150,7 +150,7 @@ def test_a_composite_tells_a_pigments_places_apart() -> None:
     from underpaint.display.plot.images import composite_figure
 
     parts = [(f"azurite (copper, blue), {place}", np.ones((3, 4), np.float32), 1.0) for place in ("above", "below")]
-    words = [own.get_text() for own in composite_figure(parts).texts]
+    words = [text.get_text() for text in composite_figure(parts).texts]
     assert words == ["red: azurite, above, 0 to 1", "green: azurite, below, 0 to 1"]
 
 

@@ -87,13 +87,13 @@ def test_certainty_asks_the_network_and_the_lines(mean: float, lines: float, wor
     assert certainty(finding(mean, lines)) == words
 
 
-def test_a_finding_is_told_with_place_and_region() -> None:
-    own = replace(finding(0.97, 1.0), members=("vermilion", "calomel"))
+def test_a_finding_is_reported_with_place_and_region() -> None:
+    mercury = replace(finding(0.97, 1.0), members=("vermilion", "calomel"))
     places = [PlaceShares("mercury_red", "mercury red", 0.2, 0.08, 0.03)]
-    told = key_finding(own, places, {"left hand": 0.9, "sky": 0.1})
-    assert (told.title, told.members) == ("Mercury red", "vermilion or calomel")
-    assert told.extent == "in places (25 % of the area); in the region “left hand” (90 %)"
-    assert told.depth == "at the surface in 20 %, below it in 8.0 %, undetermined in 3.0 %"
+    finding_summary = key_finding(mercury, places, {"left hand": 0.9, "sky": 0.1})
+    assert (finding_summary.title, finding_summary.members) == ("Mercury red", "vermilion or calomel")
+    assert finding_summary.extent == "in places (25 % of the area); in the region “left hand” (90 %)"
+    assert finding_summary.depth == "at the surface in 20 %, below it in 8.0 %, undetermined in 3.0 %"
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_the_typical_pixel_is_sure_and_shows_the_median() -> None:
 def test_a_spots_spectrum_is_that_of_its_pixels_and_names_its_lines() -> None:
     results = fakes.results()
     mercury = find_groups(results)[1]
-    own = typical_spots(results, [mercury], scan())[0]
+    spot = typical_spots(results, [mercury], scan())[0]
     at = typical_pixel(results, mercury)
     assert at is not None
     around = [
@@ -135,11 +135,11 @@ def test_a_spots_spectrum_is_that_of_its_pixels_and_names_its_lines() -> None:
         for column in range(at[1] - 1, at[1] + 2)
         if 0 <= row < fakes.SHAPE[0] - 1 and 0 <= column < 10
     ]
-    assert own.n_pixel == len(around)
-    assert own.counts[100] == sum(100 * row + column for row, column in around)
-    assert own.families[0] == "Pb_L"
-    assert "Hg_L" in own.families
-    assert "Cu_K" not in own.families
+    assert spot.n_pixel == len(around)
+    assert spot.counts[100] == sum(100 * row + column for row, column in around)
+    assert spot.families[0] == "Pb_L"
+    assert "Hg_L" in spot.families
+    assert "Cu_K" not in spot.families
 
 
 def test_the_report_holds_what_lies_beside_the_results(folder: Path) -> None:
@@ -156,7 +156,7 @@ def test_the_report_holds_what_lies_beside_the_results(folder: Path) -> None:
     assert "Spectrum of left hand, drawn region: 28 pixels" in text
 
 
-def test_without_the_scan_the_report_says_so_and_a_named_one_is_asked_for(folder: Path, tmp_path: Path) -> None:
+def test_without_the_scan_the_report_says_so_and_requests_a_named_one(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "fake.h5").unlink()
     assert "is missing, so no pixel" in write_report(folder, full=True).read_text("utf-8").replace(
         "\N{NO-BREAK SPACE}", " "
@@ -233,7 +233,7 @@ def test_the_table_tells_formula_and_period_of_each_pigment() -> None:
 
 def test_the_methods_say_what_was_done_and_by_which_versions() -> None:
     results = fakes.results()
-    said = methods_paragraph(results)
+    paragraph = methods_paragraph(results)
     for words in (
         "24 × 40 pixels",
         "1\u202f250 counts",
@@ -241,7 +241,7 @@ def test_the_methods_say_what_was_done_and_by_which_versions() -> None:
         "3 elementary equivalence groups",
         "5 line",
     ):
-        assert words in said
+        assert words in paragraph
     assert "neural network" not in methods_paragraph(joined(fakes.element_maps(), summary=fakes.summary()))
     assert dict(data_versions(results))["Model"] == "default 1"
     assert library_hash()[:12] in dict(data_versions(results))["Pigment library"]
@@ -251,9 +251,9 @@ def test_the_citation_is_that_of_the_citation_file() -> None:
     known = (ROOT / "CITATION.cff").read_text("utf-8")
     assert f"title: {TITLE}\n" in known
     assert f"name: {AUTHORS}\n" in known
-    told = dict(re.findall(r"^    (title|journal|volume|start|end|doi): (.+)$", known, flags=re.MULTILINE))
-    assert len(told) == 6
-    assert [part for part in told.values() if part not in PAPER] == []
+    reference = dict(re.findall(r"^    (title|journal|volume|start|end|doi): (.+)$", known, flags=re.MULTILINE))
+    assert len(reference) == 6
+    assert [part for part in reference.values() if part not in PAPER] == []
     assert PAPER in fakes.full_report(joined(fakes.element_maps(), summary=fakes.summary()))
 
 
@@ -268,7 +268,7 @@ def test_a_sketch_has_a_section_for_each_arrangement() -> None:
     assert "mercury red\nlead pigment\nplace not determined" in texts
 
 
-def test_without_a_browser_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_browser_the_message_names_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv(BROWSER_VARIABLE, raising=False)
     monkeypatch.setattr("underpaint.display.report.pdf._MACOS_APPLICATIONS", ())
@@ -289,10 +289,10 @@ def test_a_browser_that_prints_nothing_leaves_what_was_there(tmp_path: Path) -> 
     with pytest.raises(OutputError, match=r"wrote no PDF. It says: no display"):
         print_pdf("<p>page</p>", target, str(silent))
     assert target.read_bytes() == b"before"
-    assert {own.name for own in tmp_path.iterdir()} == {"silent", "report.pdf"}
+    assert {path.name for path in tmp_path.iterdir()} == {"silent", "report.pdf"}
 
 
-def test_the_command_writes_where_it_is_told(folder: Path, tmp_path: Path) -> None:
+def test_the_command_writes_to_the_given_path(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "mine.html"
     done = CliRunner().invoke(app, ["report", str(folder), "--out", str(out), "--object", "Portrait", "--json"])
     assert done.exit_code == 0, done.output

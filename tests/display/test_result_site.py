@@ -30,10 +30,10 @@ from underpaint.pigments.explain import read_region
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ResultSite]:
-    own = ResultSite(results(tmp_path_factory.mktemp("viewed")))
-    own.source.open()
-    yield own
-    own.close()
+    entry = ResultSite(results(tmp_path_factory.mktemp("viewed")))
+    entry.source.open()
+    yield entry
+    entry.close()
 
 
 def get(site: ResultSite, *parts: str, **query: object) -> Answer:
@@ -45,10 +45,10 @@ def get(site: ResultSite, *parts: str, **query: object) -> Answer:
 def post(site: ResultSite, *parts: str, **sent: object) -> Any:
     answer = site(Request("POST", parts, {}, json.dumps(sent).encode()))
     assert answer is not None
-    return told(answer)
+    return parsed(answer)
 
 
-def told(answer: Answer) -> Any:
+def parsed(answer: Answer) -> Any:
     assert isinstance(answer.body, bytes)
     return json.loads(answer.body)
 
@@ -56,27 +56,27 @@ def told(answer: Answer) -> Any:
 def index(site: ResultSite, name: str, kind: str = "") -> int:
     return next(
         n
-        for n, own in enumerate(site.maps.entries)
-        if own.name == name and (own.kind == kind if kind else own.kind != "state")
+        for n, entry in enumerate(site.maps.entries)
+        if entry.name == name and (entry.kind == kind if kind else entry.kind != "state")
     )
 
 
-def test_the_page_is_told_what_there_is(site: ResultSite) -> None:
-    about = told(get(site, "about"))
+def test_the_page_receives_the_list_of_maps(site: ResultSite) -> None:
+    about = parsed(get(site, "about"))
     assert about["shape"] == list(SHAPE)
     assert about["step_mm"] == list(STEP_MM)
     assert about["axis"] == pytest.approx({"zero_kev": 0.0, "gain_kev": 0.02})
-    kinds = {own["name"]: own["kind"] for own in about["maps"] if own["kind"] != "state"}
+    kinds = {entry["name"]: entry["kind"] for entry in about["maps"] if entry["kind"] != "state"}
     assert kinds["mercury_red"] == "group"
     assert kinds["vermilion"] == "member"
     assert kinds["Pb_L"] == "element"
-    placed = next(own for own in about["maps"] if own["name"] == "mercury_red.below")
+    placed = next(entry for entry in about["maps"] if entry["name"] == "mercury_red.below")
     assert (placed["material"], placed["place"]) == ("mercury_red", "below")
     assert about["sum"][500] == sum(100 * row + column for row in range(SHAPE[0]) for column in range(SHAPE[1]))
 
 
 def test_the_first_view_has_the_paints_with_their_legend(site: ResultSite) -> None:
-    legend = told(get(site, "overview"))["paints"]
+    legend = parsed(get(site, "overview"))["paints"]
     assert [row["number"] for row in legend] == [1, 2]
     assert all(row["patch"].startswith("data:image/png;base64,") for row in legend)
     assert legend[0]["groups"] == HOSTILE.partition(" (")[0]
@@ -86,7 +86,7 @@ def test_the_first_view_has_the_paints_with_their_legend(site: ResultSite) -> No
 
 
 def test_uncertainties_are_no_maps_to_choose(site: ResultSite) -> None:
-    assert sum(own.name == "Hg_L" for own in site.maps.entries) == 1
+    assert sum(entry.name == "Hg_L" for entry in site.maps.entries) == 1
 
 
 def test_a_map_is_sent_as_its_numbers(site: ResultSite) -> None:
@@ -106,9 +106,9 @@ def test_a_thumbnail_is_small_and_says_its_size(site: ResultSite) -> None:
 
 def test_a_pixel_is_its_spectrum_and_all_maps_values(site: ResultSite) -> None:
     site.source.scan()
-    found = told(get(site, "pixel", row=3, column=4))
-    np.testing.assert_array_equal(found["spectrum"], spectrum_of(3, 4))
-    first = found["groups"][0]
+    answer = parsed(get(site, "pixel", row=3, column=4))
+    np.testing.assert_array_equal(answer["spectrum"], spectrum_of(3, 4))
+    first = answer["groups"][0]
     assert first["label"] == HOSTILE
     assert first["probability"] == pytest.approx(0.97)
     assert first["places"] == pytest.approx({"surface": 0.95, "below": 0.02})
@@ -116,21 +116,21 @@ def test_a_pixel_is_its_spectrum_and_all_maps_values(site: ResultSite) -> None:
         {"family": "Hg_L", "counts": 400.0, "error": 10.0, "sigma": 40.0, "there": True}
     )
     assert "vermilion" in first["alike"]
-    assert [own["label"] for own in first["members"]] == ["vermilion"]
-    lead = next(own for own in found["elements"] if own["name"] == "Pb_L")
+    assert [entry["label"] for entry in first["members"]] == ["vermilion"]
+    lead = next(entry for entry in answer["elements"] if entry["name"] == "Pb_L")
     assert lead["counts"] == pytest.approx(1000 - 50 * 3)
 
 
-def test_where_a_pigment_could_hide_that_is_said(site: ResultSite) -> None:
-    found = told(get(site, "pixel", row=3, column=15))
-    mercury = next(own for own in found["groups"] if own["name"] == "mercury_red")
+def test_a_pigment_that_cannot_be_excluded_is_named(site: ResultSite) -> None:
+    answer = parsed(get(site, "pixel", row=3, column=15))
+    mercury = next(entry for entry in answer["groups"] if entry["name"] == "mercury_red")
     assert (mercury["state"], mercury["answer"]) == (CANNOT_EXCLUDE, "cannot be excluded")
     assert mercury["probability"] < 0.1
 
 
 def test_no_answer_is_null(site: ResultSite) -> None:
-    found = told(get(site, "pixel", row=SHAPE[0] - 1, column=2))
-    assert found["groups"][0]["probability"] is None
+    answer = parsed(get(site, "pixel", row=SHAPE[0] - 1, column=2))
+    assert answer["groups"][0]["probability"] is None
 
 
 @pytest.mark.parametrize(("row", "column"), [(-1, 0), (SHAPE[0], 0), (0, SHAPE[1])])
@@ -172,12 +172,12 @@ def test_a_lasso_that_is_not_convex_leaves_its_notch_out() -> None:
 
 def test_a_regions_spectra_and_histograms_are_those_of_its_pixels(site: ResultSite) -> None:
     site.source.scan()
-    found = post(site, "region", corners=box(2, 8, 4, 12), maps=[index(site, "Hg_L"), index(site, "mercury_red")])
-    assert found["n_pixel"] == 8
+    answer = post(site, "region", corners=box(2, 8, 4, 12), maps=[index(site, "Hg_L"), index(site, "mercury_red")])
+    assert answer["n_pixel"] == 8
     pixels = [100 * row + column for row in (2, 3) for column in range(8, 12)]
-    assert found["mean"][500] == pytest.approx(np.mean(pixels))
-    assert found["max"][500] == max(pixels)
-    mercury, probability = found["maps"]
+    assert answer["mean"][500] == pytest.approx(np.mean(pixels))
+    assert answer["max"][500] == max(pixels)
+    mercury, probability = answer["maps"]
     assert mercury["mean"] == pytest.approx((400 + 5) / 2)
     assert sum(mercury["histogram"]) == 8
     assert probability["above_half"] == pytest.approx(0.5)
@@ -198,9 +198,9 @@ def test_a_region_that_is_none_is_refused(site: ResultSite, corners: Any, match:
 
 
 def test_a_class_is_all_that_hangs_together_over_a_value(site: ResultSite) -> None:
-    found = told(get(site, "class", map=index(site, "mercury_red"), row=3, column=4))
-    assert Region("class", (), tuple(map(tuple, found["runs"]))).mask(SHAPE).sum() == (SHAPE[0] - 1) * SHAPE[1] // 2
-    assert post(site, "region", runs=found["runs"], maps=[], no_spectrum=True)["n_pixel"] == 110
+    answer = parsed(get(site, "class", map=index(site, "mercury_red"), row=3, column=4))
+    assert Region("class", (), tuple(map(tuple, answer["runs"]))).mask(SHAPE).sum() == (SHAPE[0] - 1) * SHAPE[1] // 2
+    assert post(site, "region", runs=answer["runs"], maps=[], no_spectrum=True)["n_pixel"] == 110
     with pytest.raises(ScanError, match="no class at"):
         get(site, "class", map=index(site, "mercury_red"), row=3, column=15)
 
@@ -212,49 +212,49 @@ def test_regions_are_saved_with_masks_that_explain_reads(tmp_path: Path) -> None
     (folder / "regions" / "of_somebody.png").write_bytes(b"theirs")
     sleeve = {"name": "../the sleeve", "corners": box(1, 1, 3, 4)}
     version = post(site, "regions", regions=[sleeve, sleeve], version="")["version"]
-    saved = told(get(site, "regions"))["regions"]
-    assert [own["name"] for own in saved] == ["../the sleeve", "../the sleeve"]
-    assert sorted(own.name for own in (folder / "regions").iterdir()) == [
+    saved = parsed(get(site, "regions"))["regions"]
+    assert [entry["name"] for entry in saved] == ["../the sleeve", "../the sleeve"]
+    assert sorted(entry.name for entry in (folder / "regions").iterdir()) == [
         "of_somebody.png",
         "the_sleeve.png",
         "the_sleeve_2.png",
     ]
     assert read_region(folder / "regions" / "the_sleeve.png", SHAPE).sum() == 6
     post(site, "regions", regions=[], version=version)
-    assert [own.name for own in (folder / "regions").iterdir()] == ["of_somebody.png"]
+    assert [entry.name for entry in (folder / "regions").iterdir()] == ["of_somebody.png"]
     site.close()
 
 
 @pytest.mark.parametrize("text", ["junk", "[]", '{"regions": [1]}', '{"regions": [{"corners": [[1, 2]]}]}'])
-def test_damaged_regions_are_told_and_kept_and_others_can_be_drawn(tmp_path: Path, text: str) -> None:
+def test_damaged_regions_are_reported_and_preserved_and_others_can_be_drawn(tmp_path: Path, text: str) -> None:
     folder = results(tmp_path)
     (folder / "regions.json").write_text(text)
     site = ResultSite(folder)
     with pytest.raises(ScanError, match=r"regions\.json.*the damaged file is then kept"):
         get(site, "regions")
     post(site, "regions", regions=[{"name": "sleeve", "corners": box(1, 1, 3, 4)}], version="")
-    assert [own["name"] for own in told(get(site, "regions"))["regions"]] == ["sleeve"]
+    assert [entry["name"] for entry in parsed(get(site, "regions"))["regions"]] == ["sleeve"]
     assert (folder / "regions_damaged.json").read_text() == text
     site.close()
 
 
 @pytest.mark.parametrize("name", ["photograph.jpg", "photograph.json", "photograph_registered.png"])
-def test_a_damaged_photograph_is_told_and_kept_and_the_maps_are_shown(tmp_path: Path, name: str) -> None:
+def test_a_damaged_photograph_is_reported_and_preserved_and_the_maps_are_shown(tmp_path: Path, name: str) -> None:
     folder = results(tmp_path)
     Image.new("RGB", (40, 24)).save(folder / "photograph.jpg")
     Image.new("RGB", (40, 24)).save(folder / "photograph_registered.png")
     (folder / "photograph.json").write_text('{"how": "points", "error_px": 0.4}')
-    whole = ResultSite(folder)
-    assert told(get(whole, "about"))["pictures"][0]["registration"]["how"] == "points"
+    site = ResultSite(folder)
+    assert parsed(get(site, "about"))["pictures"][0]["registration"]["how"] == "points"
     (folder / name).write_text("junk")
-    about = told(get(whole, "about"))
+    about = parsed(get(site, "about"))
     assert len(about["maps"]) > 0
     (picture,) = about["pictures"]
     assert name in picture["broken"]
     assert picture["registration"] is None
     assert (picture["width"] > 0) == (name != "photograph.jpg")
     assert (folder / name).read_text() == "junk"
-    whole.close()
+    site.close()
 
 
 def test_without_the_scan_the_maps_are_shown_and_why_there_is_no_spectrum(tmp_path: Path) -> None:
@@ -262,9 +262,9 @@ def test_without_the_scan_the_maps_are_shown_and_why_there_is_no_spectrum(tmp_pa
     site.source.open()
     with pytest.raises(ScanError, match="then open the scan again"):
         site.source.scan()
-    found = told(get(site, "pixel", row=3, column=4))
-    assert found["spectrum"] is None
-    assert "then open the scan again" in found["scan"]["why"]
+    answer = parsed(get(site, "pixel", row=3, column=4))
+    assert answer["spectrum"] is None
+    assert "then open the scan again" in answer["scan"]["why"]
     (tmp_path / "again").mkdir()
     source = results(tmp_path / "again").parent / "panel.h5"
     source.rename(tmp_path / "panel.h5")
@@ -407,7 +407,7 @@ def test_exported_counts_keep_all_their_digits() -> None:
 def test_the_page_draws_states_in_the_colours_of_the_figures() -> None:
     answer = page_file("colors.json")
     assert answer is not None
-    table = told(answer)["states"]
+    table =     assert isinstance(answer.body, bytes)(answer)["states"]
     assert all(f"#{table[6 * state : 6 * state + 6]}" == STATE_COLORS[state] for state in STATES if state != NO_ANSWER)
 
 
@@ -423,12 +423,12 @@ def test_a_spectrum_is_exported_with_its_energies(site: ResultSite) -> None:
     assert float(rows[500]["counts"]) == 304
     assert float(rows[500]["max"]) == 100 * 11 + 19
     values = list(csv.DictReader(io.StringIO(exported(site, "values", row=3, column=4).decode())))
-    mercury = next(own for own in values if own["name"] == "Hg_L")
+    mercury = next(entry for entry in values if entry["name"] == "Hg_L")
     assert (mercury["value"], mercury["standard_deviation"], mercury["unit"]) == ("400", "10", "counts")
 
 
 @pytest.mark.parametrize(
-    ("what", "query", "match"),
+    ("export", "query", "match"),
     [
         ("map", {"format": "exe"}, "choose png, svg, pdf, tif"),
         ("map", {"window": "5,2,0,1"}, "rows are 0 to 11"),
@@ -438,10 +438,10 @@ def test_a_spectrum_is_exported_with_its_energies(site: ResultSite) -> None:
         ("figure5", {"name": "Pb_L"}, "choose a pigment or a group"),
     ],
 )
-def test_exports_that_cannot_be_are_refused(site: ResultSite, what: str, query: dict[str, str], match: str) -> None:
+def test_exports_that_cannot_be_are_refused(site: ResultSite, export: str, query: dict[str, str], match: str) -> None:
     name = query.pop("name", "mercury_red")
     with pytest.raises(OutputError, match=match):
-        get(site, "export", what, map=index(site, name), **query)
+        get(site, "export", export, map=index(site, name), **query)
 
 
 class _Ended:

@@ -80,7 +80,7 @@ def test_report_and_maps_are_shown(server: Server) -> None:
     assert ask(server, f"{files}/pigments/vermilion.tif") == (200, b"II*\0")
 
 
-def test_the_first_page_is_the_viewer_without_script_or_style_of_its_own(server: Server) -> None:
+def test_the_first_page_is_the_viewer_without_inline_script_or_style(server: Server) -> None:
     status, body = ask(server, f"/{token_of(server)}/")
     assert status == 200
     assert b"viewer.js" in body
@@ -197,8 +197,8 @@ def test_files_of_the_result_run_nothing_and_have_no_part_in_the_pages(server: S
 )
 def test_a_body_without_a_true_length_is_refused_in_words(server: Server, head: str, status: int) -> None:
     sent = f"POST /{token_of(server)}/regions HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\n{{}}"
-    found, answer = exchange(server, sent.encode())
-    assert found == status
+    answered_status, answer = exchange(server, sent.encode())
+    assert answered_status == status
     assert b'"error":"' in answer
 
 
@@ -228,11 +228,11 @@ def test_a_request_that_does_not_come_to_its_end_is_given_up(server: Server, mon
 def test_two_hundred_connections_at_once_are_answered(server: Server) -> None:
     address = urlsplit(server.address)
     all_of_them = [http.client.HTTPConnection("127.0.0.1", int(address.port or 0), timeout=120) for _ in range(200)]
-    for own in all_of_them:
-        own.request("GET", f"{address.path}about")
-    assert [own.getresponse().status for own in all_of_them] == [200] * 200
-    for own in all_of_them:
-        own.close()
+    for connection in all_of_them:
+        connection.request("GET", f"{address.path}about")
+    assert [connection.getresponse().status for connection in all_of_them] == [200] * 200
+    for connection in all_of_them:
+        connection.close()
 
 
 def test_more_connections_than_threads_are_told_to_come_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,8 +241,8 @@ def test_more_connections_than_threads_are_told_to_come_again(folder: Path, monk
         address = urlsplit(running.address)
         held = [socket.create_connection(("127.0.0.1", int(address.port or 0)), timeout=120) for _ in range(2)]
         assert exchange(running, b"")[0] == 503
-        for own in held:
-            own.close()
+        for connection in held:
+            connection.close()
         for _ in range(3000):
             status, _ = ask(running, address.path)
             if status == 200:

@@ -12,19 +12,19 @@ from underpaint.io.results.result_maps import ResultMaps
 from underpaint.physics.materials import library
 
 
-def test_pigments_that_were_not_asked_for_are_named_beside_those_that_were(tmp_path: Path) -> None:
+def test_pigments_outside_the_palette_are_named_too(tmp_path: Path) -> None:
     maps = ResultMaps(results(tmp_path))
-    (mercury,) = (own for own in spot(maps, 3, 4)["groups"] if own["name"] == "mercury_red")
+    (mercury,) = (entry for entry in spot(maps, 3, 4)["groups"] if entry["name"] == "mercury_red")
     maps.close()
-    asked = [own["label"] for own in mercury["members"]]
-    assert asked == ["vermilion"]
-    every = {own.label for own in library().members("mercury_red")}
-    assert {*asked, *mercury["left_out"]} == set(mercury["alike"]) == every
+    labels = [entry["label"] for entry in mercury["members"]]
+    assert labels == ["vermilion"]
+    every = {entry.label for entry in library().members("mercury_red")}
+    assert {*labels, *mercury["left_out"]} == set(mercury["alike"]) == every
     assert "calomel" in mercury["left_out"]
     assert omitted_member_labels("mercury_red", []) == []
 
 
-def test_quantities_of_elements_are_among_the_maps_and_said_of_a_pixel(tmp_path: Path) -> None:
+def test_quantities_of_elements_are_maps_and_values_of_a_pixel(tmp_path: Path) -> None:
     lines = element_maps()
     image = np.full((*lines.shape, 1), 5.0, np.float32)
     quantities = Results.of_quantities("areal_mass", ("Pb",), image, 0.5 * image, 2.0 * image)

@@ -52,8 +52,8 @@ def ask(site: StartSite, method: str, *parts: str, query: dict[str, str] | None 
     return json.loads(answer.body)
 
 
-def run(what: str) -> Run:
-    return Run({"what": what, "scan": "a.h5"}, (sys.executable, "-c", WORKER))
+def run(task: str) -> Run:
+    return Run({"what": task, "scan": "a.h5"}, (sys.executable, "-c", WORKER))
 
 
 def test_a_run_tells_how_far_it_is_and_what_came_of_it() -> None:
@@ -63,9 +63,9 @@ def test_a_run_tells_how_far_it_is_and_what_came_of_it() -> None:
     assert (state["done"], state["total"]) == (1, 4)
 
 
-@pytest.mark.parametrize(("what", "words"), [("fail", "of course not"), ("break", "the worker broke")])
-def test_a_run_that_fails_says_why(what: str, words: str) -> None:
-    state = run(what).wait(60)
+@pytest.mark.parametrize(("task", "words"), [("fail", "of course not"), ("break", "the worker broke")])
+def test_a_run_that_fails_says_why(task: str, words: str) -> None:
+    state = run(task).wait(60)
     assert state["state"] == FAILED
     assert words in state["error"]
 
@@ -92,10 +92,10 @@ def test_a_folder_is_listed_by_what_it_holds(site: StartSite) -> None:
     (site.home / "notes.docx").write_text("x")
     (site.home / ".hidden").write_text("x")
     (site.home / "other_underpaint.part").mkdir()
-    found = ask(site, "GET", "list")
-    kinds = {each["name"]: each["kind"] for each in found["entries"]}
+    answer = ask(site, "GET", "list")
+    kinds = {each["name"]: each["kind"] for each in answer["entries"]}
     assert kinds == {"panel.h5": "scan", "panel_underpaint": "results", "notes.docx": "file"}
-    assert found["path"] == str(site.home)
+    assert answer["path"] == str(site.home)
 
 
 @pytest.mark.parametrize("path", ["relative", "/no/such/folder"])
@@ -132,10 +132,10 @@ def test_the_folder_that_was_looked_into_last_is_offered_first(site: StartSite) 
 
 
 def test_the_choices_are_those_of_the_package(site: StartSite) -> None:
-    found = ask(site, "GET", "choices")
-    assert any(each["name"] == "elio" and "Rh anode" in each["label"] for each in found["instruments"])
-    assert "default" in found["models"]
-    assert all("pigments)" in each["label"] for each in found["palettes"])
+    answer = ask(site, "GET", "choices")
+    assert any(each["name"] == "elio" and "Rh anode" in each["label"] for each in answer["instruments"])
+    assert "default" in answer["models"]
+    assert all("pigments)" in each["label"] for each in answer["palettes"])
 
 
 def test_opened_results_are_shown_and_listed_as_recent(site: StartSite) -> None:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("without_drawing")
 SHAPE = (10, 20)
 
 
-def pigments(found: tuple[str, ...] = ("lead_pigment",)) -> Results:
+def pigments(detected: tuple[str, ...] = ("lead_pigment",)) -> Results:
     """Lead, chromium and mercury were asked for, by group and member."""
     rows = {
         "lead_pigment": ("group", ("lead_pigment",), ("Pb_L",)),
@@ -26,7 +26,7 @@ def pigments(found: tuple[str, ...] = ("lead_pigment",)) -> Results:
     }
     probability = np.full((*SHAPE, len(rows)), 0.02, np.float32)
     for index, name in enumerate(rows):
-        probability[:, :, index] = 0.95 if name in found else 0.02
+        probability[:, :, index] = 0.95 if name in detected else 0.02
     kinds, groups, families = zip(*rows.values(), strict=True)
     return Results.of_pigments(
         tuple(rows), probability, kinds=kinds, groups=groups, labels=tuple(rows), elements=families
@@ -35,7 +35,7 @@ def pigments(found: tuple[str, ...] = ("lead_pigment",)) -> Results:
 
 def elements(**areas: float | np.ndarray) -> Results:
     """Line families with a standard deviation of 10 counts."""
-    cube = np.stack([np.broadcast_to(np.asarray(own, np.float32), SHAPE) for own in areas.values()], axis=2)
+    cube = np.stack([np.broadcast_to(np.asarray(explained, np.float32), SHAPE) for explained in areas.values()], axis=2)
     return Results.of_lines(tuple(areas), cube.copy(), np.full_like(cube, 10.0))
 
 
@@ -69,8 +69,8 @@ def test_an_element_whose_pigment_was_not_found_there_is_named() -> None:
 
 def test_what_was_found_explains_its_lines() -> None:
     maps = pigments(("lead_pigment", "chromium_pigment", "mercury_red"))
-    own = explain_lines(maps | elements(Pb_L=5000, Cr_K=800, Hg_L=3000, Hg_M=400))
-    assert (own.unexplained, own.ordinary) == ((), ())
+    explained = explain_lines(maps | elements(Pb_L=5000, Cr_K=800, Hg_L=3000, Hg_M=400))
+    assert (explained.unexplained, explained.ordinary) == ((), ())
 
 
 def test_a_line_in_the_sum_alone_is_named() -> None:
@@ -93,16 +93,16 @@ def test_a_line_in_the_sum_alone_is_named() -> None:
     ],
 )
 def test_ordinary_sources_are_set_apart(family: str, counts: float | np.ndarray, source: str) -> None:
-    own = explain_lines(pigments() | elements(Pb_L=9000, **{family: counts}), anode="Ag")
-    assert own.unexplained == ()
-    ((found, words),) = own.ordinary
-    assert found == family
+    explained = explain_lines(pigments() | elements(Pb_L=9000, **{family: counts}), anode="Ag")
+    assert explained.unexplained == ()
+    ((explained_family, words),) = explained.ordinary
+    assert explained_family == family
     assert words.startswith(source)
 
 
 def test_sources_are_ordinary_only_while_faint_and_even() -> None:
-    found = explain_lines(pigments() | elements(Pb_L=9000, Ni_K=half(2000), Co_K=half(2000)), anode="Ag")
-    assert {line.family for line in found.unexplained or ()} == {"Ni_K", "Co_K"}
+    explained = explain_lines(pigments() | elements(Pb_L=9000, Ni_K=half(2000), Co_K=half(2000)), anode="Ag")
+    assert {line.family for line in explained.unexplained or ()} == {"Ni_K", "Co_K"}
 
 
 def test_what_interferes_is_no_line_in_the_sum_either() -> None:

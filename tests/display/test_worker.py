@@ -54,23 +54,23 @@ class FakeServer:
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """What was served and what the browser was sent to."""
-    seen: list[Any] = []
+    reports: list[Any] = []
 
     @contextmanager
     def serve(*given: object, **named: object) -> Iterator[FakeServer]:
-        seen.append((given, named))
+        reports.append((given, named))
         yield FakeServer()
 
     monkeypatch.setattr(underpaint.display.viewer, "serve", serve)
     monkeypatch.setattr(underpaint.display.viewer, "serve_start", serve)
-    monkeypatch.setattr(webbrowser, "open", lambda address: seen.append(redirection(address)))
-    return seen
+    monkeypatch.setattr(webbrowser, "open", lambda address: reports.append(redirection(address)))
+    return reports
 
 
 def redirection(address: str) -> tuple[str, str, int, int]:
     """Return the address that a browser sees, what stands in its file, and who may read that and list its folder."""
     path = Path(url2pathname(urlsplit(address).path))
-    mode, folder_mode = (stat.S_IMODE(own.stat().st_mode) for own in (path, path.parent))
+    mode, folder_mode = (stat.S_IMODE(file_path.stat().st_mode) for file_path in (path, path.parent))
     return address, path.read_text("utf-8"), mode, folder_mode
 
 
@@ -143,12 +143,12 @@ def test_what_is_there_already_is_refused_in_the_words_of_the_page(tmp_path: Pat
     assert (tmp_path / "panel_underpaint" / name).read_text() == "mine"
 
 
-def job(what: str, **settings: str) -> dict[str, Any]:
+def job(task: str, **settings: str) -> dict[str, Any]:
     """Do a job in this process; return its result, or raise."""
-    return _view._JOB_FUNCTIONS[what]({"what": what, **settings}, no_progress)
+    return _view._JOB_FUNCTIONS[task]({"what": task, **settings}, no_progress)
 
 
-def test_a_look_offers_the_detectors_and_each_has_results_of_its_own(tmp_path: Path) -> None:
+def test_a_look_offers_the_detectors_and_each_has_separate_results(tmp_path: Path) -> None:
     path = two_detectors(tmp_path / "two.h5")
     added = job("look", scan=str(path))
     assert [each["name"] for each in added["detectors"]] == ["det1", "det2"]
@@ -188,7 +188,7 @@ def test_a_pixel_size_is_read_as_people_write_it(step: str, expected: tuple[floa
     assert _view._parse_step_mm({"step": step}) == expected
 
 
-def test_scans_of_one_name_have_results_of_their_own(tmp_path: Path) -> None:
+def test_scans_of_one_name_have_separate_results(tmp_path: Path) -> None:
     results(tmp_path)
     np.savez(tmp_path / "panel.npz", counts=counts(LINES))
     assert job("look", scan=str(tmp_path / "panel.npz"))["out"] == str(tmp_path / "panel_underpaint_2")

@@ -22,9 +22,9 @@ def scan(path: Path) -> Scan:
     counts = np.ones((*SHAPE, AXIS.n_channel), dtype=np.int32)
     rows, columns = np.indices(SHAPE)
     counts[:, :, 500] = 100 * rows + columns
-    own = Scan(counts, axis=AXIS, name="panel", step_mm=STEP_MM)
-    save_scan(own, path)
-    return own
+    panel = Scan(counts, axis=AXIS, name="panel", step_mm=STEP_MM)
+    save_scan(panel, path)
+    return panel
 
 
 def pigment_maps(shape: tuple[int, int] = SHAPE) -> Results:
@@ -79,11 +79,11 @@ def paints(shape: tuple[int, int] = SHAPE) -> Results:
 
 def results(place: Path, *, with_scan: bool = True) -> Path:
     """Write the scan and its results, and return their folder."""
-    own = scan(place / "panel.h5")
+    panel = scan(place / "panel.h5")
     folder = place / "panel_underpaint"
     settings = {"source": str(place / "panel.h5"), "calibration": {"anode": "Rh"}}
     parts = (pigment_maps(), element_maps(), detectability(), paints())
-    write_results(folder, joined(*parts, summary=summarise_scan(own), **settings))
+    write_results(folder, joined(*parts, summary=summarise_scan(panel), **settings))
     (folder / "report.html").write_text("<p>report</p>", encoding="utf-8")
     if not with_scan:
         (place / "panel.h5").unlink()

@@ -114,7 +114,7 @@ def test_a_strong_line_proves_its_element_and_no_other() -> None:
     assert proven(spectrum(background=2e5, Ca_K=1e5, Cu_K=200.0))[0] == set()  # visible, but not certain
 
 
-def test_a_sure_claim_stands_where_other_lines_hide_its_own() -> None:
+def test_a_sure_claim_stands_where_other_lines_hide_its_lines() -> None:
     evidence, (shown, hidden) = judged(spectrum(background=2e5, Ca_K=1e5)), judged(spectrum(Pb_L=3e6, Pb_M=3e5))
     clear, overlapped = (dict(zip(each.groups, each(of)[0], strict=True)) for each, of in (evidence, (shown, hidden)))
     assert clear["mercury"] == clear["arsenic"] == np.inf

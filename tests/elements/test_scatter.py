@@ -122,6 +122,6 @@ def test_scatter_is_no_element(fitted: Results, tmp_path: Path) -> None:
 def test_results_without_scatter_say_what_writes_it() -> None:
     ones = np.ones((2, 2, 1), np.float32)
     with pytest.raises(
-        ScanError, match="hold no scatter: `underpaint elements` of a scan whose anode or beam is known"
+        ScanError, match="contain no scatter: `underpaint elements` of a scan whose anode or beam is known"
     ):
         _ = Results.of_lines(("Fe_K",), ones, ones).scatter

@@ -34,7 +34,7 @@ def test_a_pixel_of_no_numbers_is_a_missing_pixel(tmp_path: Path, channels: slic
     np.testing.assert_array_equal(surveyed.total, TRUE[sound].sum(axis=0))
     info = io.describe(tmp_path / "a.npz")
     assert (info.n_missing, info.total_counts) == (1, TRUE[sound].sum())
-    assert info.notes[0].startswith("1 of 30 pixels hold values that are not counts")
+    assert info.notes[0].startswith("1 of 30 pixels contain values that are not counts")
 
 
 def test_negative_residues_of_a_zero_peak_are_set_to_zero(tmp_path: Path) -> None:

@@ -255,4 +255,4 @@ def test_finetune_reads_a_scan_with_a_table_of_labels(trained: TrainReport, tmp_
 def test_a_damaged_note_of_a_training_is_refused_in_words(tmp_path: Path, content: str) -> None:
     (tmp_path / "plan.json").write_bytes(content.encode("latin-1"))
     with pytest.raises(OutputError, match=r"plan\.json is damaged .*Choose another folder"):
-        resume_folder(tmp_path, {}, note="plan.json")
+        resume_folder(tmp_path, {}, settings_file="plan.json")

@@ -66,7 +66,7 @@ def test_iron_oxide_holds_more_iron_than_prussian_blue_can() -> None:
     assert small().counts_needed("iron_oxide_red", "prussian_blue") == small().exclusion_counts[dilute, rich]
 
 
-def test_a_pigment_cannot_be_told_from_itself() -> None:
+def test_a_pigment_is_indistinguishable_from_itself() -> None:
     assert np.diag(small().exclusion_counts).min() > 5 * MODEL_COUNTS
 
 

@@ -28,9 +28,11 @@ def axis(elio: Instrument) -> EnergyAxis:
     return EnergyAxis(elio.detector.gain_kev, elio.detector.zero_kev, elio.detector.n_channel)
 
 
-def maps_of(found: list[list[str]], names: tuple[str, ...] = NAMES) -> Results:
+def maps_of(names_by_pixel: list[list[str]], names: tuple[str, ...] = NAMES) -> Results:
     """One row; each pixel with the names that are found there."""
-    probability = np.array([[[0.9 if name in own else 0.1 for name in names] for own in found]], np.float32)
+    probability = np.array(
+        [[[0.9 if name in present_names else 0.1 for name in names] for present_names in names_by_pixel]], np.float32
+    )
     families = dict(zip(NAMES, FAMILIES, strict=True))
     return Results.of_pigments(
         names,
@@ -75,14 +77,14 @@ def test_thicker_covers_hide_more(elio: Instrument, axis: EnergyAxis) -> None:
 def test_states_follow_counts_and_answers(elio: Instrument, axis: EnergyAxis) -> None:
     maps = maps_of([["mercury_red"], ["mercury_red"], ["mercury_red", "lead_pigment"], []])
     maps.stacks["probability"].values[0, 3] = np.nan
-    own = answer_states(maps, np.array([[50, 1e5, 50, 1e5]]), elio, axis)
-    assert own.map("state", "lead_pigment").tolist() == [[CANNOT_EXCLUDE, NOT_DETECTED, PRESENT, NO_ANSWER]]
-    assert own.map("state", "mercury_red").tolist() == [[PRESENT, PRESENT, PRESENT, NO_ANSWER]]
-    assert (own.map("state", "titanium_pigment")[0, :3] == CANNOT_EXCLUDE).all(), (
+    states = answer_states(maps, np.array([[50, 1e5, 50, 1e5]]), elio, axis)
+    assert states.map("state", "lead_pigment").tolist() == [[CANNOT_EXCLUDE, NOT_DETECTED, PRESENT, NO_ANSWER]]
+    assert states.map("state", "mercury_red").tolist() == [[PRESENT, PRESENT, PRESENT, NO_ANSWER]]
+    assert (states.map("state", "titanium_pigment")[0, :3] == CANNOT_EXCLUDE).all(), (
         "titanium's lines do not pass 50 um of vermilion"
     )
-    assert own.state_shares("lead_pigment")[CANNOT_EXCLUDE] == pytest.approx(1 / 3)
-    assert "50 µm" in own.notes[0]
+    assert states.state_shares("lead_pigment")[CANNOT_EXCLUDE] == pytest.approx(1 / 3)
+    assert "50 µm" in states.notes[0]
 
 
 def test_a_no_that_its_prediction_set_does_not_bear_cannot_be_excluded(elio: Instrument, axis: EnergyAxis) -> None:
@@ -121,15 +123,15 @@ def test_a_line_that_stands_out_is_not_called_absent(elio: Instrument, axis: Ene
     maps = maps_of([["mercury_red"], ["mercury_red"]])
     area = np.array([[[500.0], [5.0]]], np.float32)
     elements = Results.of_lines(("Pb_L",), area, np.full_like(area, 10.0))
-    own = answer_states(maps | elements, np.full((1, 2), 1e5), elio, axis)
-    assert own.map("state", "lead_pigment").tolist() == [[CANNOT_EXCLUDE, NOT_DETECTED]]
+    states = answer_states(maps | elements, np.full((1, 2), 1e5), elio, axis)
+    assert states.map("state", "lead_pigment").tolist() == [[CANNOT_EXCLUDE, NOT_DETECTED]]
 
 
-def test_a_model_that_knows_the_surface_is_asked_what_covers(elio: Instrument, axis: EnergyAxis) -> None:
+def test_a_model_of_the_surface_gives_the_covering_groups(elio: Instrument, axis: EnergyAxis) -> None:
     names = (*NAMES, *(f"{name}.surface" for name in NAMES))
     counts = np.array([[3000]])
-    found = [["mercury_red", "titanium_pigment", "titanium_pigment.surface"]]
-    below = answer_states(maps_of(found, names), counts, elio, axis, burial=Burial(cover_um=100.0))
+    names_by_pixel = [["mercury_red", "titanium_pigment", "titanium_pigment.surface"]]
+    below = answer_states(maps_of(names_by_pixel, names), counts, elio, axis, burial=Burial(cover_um=100.0))
     anywhere = answer_states(
         maps_of([["mercury_red", "titanium_pigment"]]), counts, elio, axis, burial=Burial(cover_um=100.0)
     )

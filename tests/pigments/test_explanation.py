@@ -98,8 +98,8 @@ def test_numbers_are_withheld_where_nothing_describes_the_spectrum(vermilion_ove
     prior = PaintPrior(["mercury_red"])
     model = SpectrumModel(spectrum, INSTRUMENT, prior)
     modes = climb(model, simple_starts(prior), 1.0, 8)
-    one = Sample(modes.states, modes.log_likelihood, 0.0)
-    fit = _fit(model, [one, one], INSTRUMENT)
+    sample = Sample(modes.states, modes.log_likelihood, 0.0)
+    fit = _fit(model, [sample, sample], INSTRUMENT)
     assert not fit.describes
     assert "Ti_K" in [misfit.family for misfit in fit.misfits]
     withheld = replace(vermilion_over_azurite, fit=fit)
@@ -160,12 +160,12 @@ def test_what_cannot_be_explained_is_refused() -> None:
 
 
 def test_groups_are_those_that_the_network_sees_but_for_the_grounds() -> None:
-    wanted = likely_groups(
+    groups = likely_groups(
         {"mercury_red": 0.99, "lead_pigment": 0.6, "tin_pigment": 0.04, "calcium_white": 0.97}, "chalk"
     )
-    assert wanted.groups == ("mercury_red", "lead_pigment")
-    assert wanted.absent == pytest.approx((0.0, 0.4))
-    assert "attributed to the ground" in wanted.notes[0]
+    assert groups.groups == ("mercury_red", "lead_pigment")
+    assert groups.absent == pytest.approx((0.0, 0.4))
+    assert "attributed to the ground" in groups.notes[0]
     assert likely_groups({"calcium_white": 0.97}, "chalk").groups == ("calcium_white",)
     with pytest.raises(SampleError, match=r"no pigment group .*mercury_red, 0\.02.*--pigments"):
         likely_groups({"mercury_red": 0.02}, "chalk")
@@ -174,9 +174,9 @@ def test_groups_are_those_that_the_network_sees_but_for_the_grounds() -> None:
 
 
 def test_groups_may_be_given_by_their_pigments() -> None:
-    wanted = given_groups(["mercury_red", "azurite", "lead_tin_yellow"])
-    assert wanted.groups == ("mercury_red", "copper_green_blue", "lead_pigment", "tin_pigment")
-    assert wanted.pigments == {
+    groups = given_groups(["mercury_red", "azurite", "lead_tin_yellow"])
+    assert groups.groups == ("mercury_red", "copper_green_blue", "lead_pigment", "tin_pigment")
+    assert groups.pigments == {
         "copper_green_blue": ("azurite",),
         "lead_pigment": ("lead_tin_yellow",),
         "tin_pigment": ("lead_tin_yellow",),

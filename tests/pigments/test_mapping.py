@@ -91,9 +91,9 @@ def test_a_claim_that_is_sure_enough_is_kept(model: Path) -> None:
     arrays = answers(toy_counts())
     before = arrays["log_odds"][..., 0].copy()
     answers.withhold(arrays, ("mercury",), np.full((*before.shape, 1), np.median(before)))
-    kept = before >= np.median(before)
-    np.testing.assert_array_equal(arrays["log_odds"][..., 0][kept], before[kept])
-    assert (arrays["log_odds"][..., 0][~kept] <= 0.0).all()
+    is_high = before >= np.median(before)
+    np.testing.assert_array_equal(arrays["log_odds"][..., 0][is_high], before[is_high])
+    assert (arrays["log_odds"][..., 0][~is_high] <= 0.0).all()
 
 
 def test_what_a_spectrum_proves_is_present_whatever_the_network_says(model: Path) -> None:
@@ -136,9 +136,9 @@ def test_log_odds_tell_sure_answers_apart(model: Path) -> None:
 
 def test_blocks_do_not_change_the_answer(model: Path) -> None:
     counts = toy_counts()
-    whole = identify(Scan(da.from_array(counts, chunks=(5, 3, 40)), AXIS), model)
+    one_block = identify(Scan(da.from_array(counts, chunks=(5, 3, 40)), AXIS), model)
     split = identify(Scan(da.from_array(counts, chunks=(1, 2, 40)), AXIS), open_model(model, threads=1))
-    np.testing.assert_array_equal(whole.stacks["probability"].values, split.stacks["probability"].values)
+    np.testing.assert_array_equal(one_block.stacks["probability"].values, split.stacks["probability"].values)
 
 
 def test_pixels_without_evidence_have_no_answer(model: Path) -> None:
@@ -209,8 +209,8 @@ def test_a_network_that_does_not_fit_its_card_is_refused(tmp_path: Path) -> None
         open_model(path)
 
 
-def test_progress_is_told_row_by_row(model: Path) -> None:
-    seen: list[tuple[int, int]] = []
+def test_progress_is_reported_row_by_row(model: Path) -> None:
+    steps: list[tuple[int, int]] = []
     scan = Scan(da.from_array(toy_counts(), chunks=(2, -1, -1)), AXIS)
-    identify(scan, model, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(2, 5), (4, 5), (5, 5)]
+    identify(scan, model, progress=lambda done, total: steps.append((done, total)))
+    assert steps == [(2, 5), (4, 5), (5, 5)]

@@ -35,9 +35,9 @@ def model(tmp_path: Path) -> Path:
     n_quantity = len(card.quantities)
     weight = np.zeros((20, n_name), np.float32)
     weight[np.arange(n_name), np.arange(n_name)] = 1.0
-    told = np.zeros((len(INPUTS), n_quantity), np.float32)
-    told[1] = 1.0
-    nothing = np.zeros((20, n_quantity), np.float32)
+    inputs = np.zeros((len(INPUTS), n_quantity), np.float32)
+    inputs[1] = 1.0
+    no_inputs = np.zeros((20, n_quantity), np.float32)
     graph = helper.make_graph(
         [
             helper.make_node("MatMul", ["counts", "weight"], ["log_odds"]),
@@ -59,8 +59,8 @@ def model(tmp_path: Path) -> Path:
         ],
         [
             numpy_helper.from_array(weight, "weight"),
-            numpy_helper.from_array(told, "told"),
-            numpy_helper.from_array(nothing, "nothing"),
+            numpy_helper.from_array(inputs, "told"),
+            numpy_helper.from_array(no_inputs, "nothing"),
             numpy_helper.from_array(np.asarray([-1.0], np.float32), "minus"),
         ],
     )
@@ -76,7 +76,7 @@ def toy_scan() -> Scan:
     return Scan(counts, AXIS)
 
 
-def test_the_instrument_is_told_by_name_and_what_is_not_known_is_not(model: Path) -> None:
+def test_known_instrument_values_are_passed_by_name_and_unknown_ones_are_not(model: Path) -> None:
     known = InstrumentConditions(anode="Rh", voltage_kv=40.0)
     maps = identify(toy_scan(), model, instrument=known)
     assert maps.estimate(SURFACE_UM).value[0, 0] == pytest.approx(np.exp(40.0 / 50.0), rel=1e-5)

@@ -82,7 +82,7 @@ def test_the_prior_of_the_groups_counts() -> None:
     assert by_group == pytest.approx([0.75, 0.25])
 
 
-def test_lead_white_and_red_lead_would_be_told_apart_by_their_phases() -> None:
+def test_the_phases_would_distinguish_lead_white_from_red_lead() -> None:
     ways = {difference.method: difference for difference in distinguishing_methods("lead_white", "red_lead")}
     assert (ways["X-ray diffraction"].first, ways["X-ray diffraction"].second) == ("hydrocerussite", "minium")
     assert ways["colour"].second == "orange-red"
@@ -136,13 +136,13 @@ def test_included_lines_put_elements_that_xrf_shows_first(first: str, second: st
     )
 
 
-def test_pigments_of_the_same_elements_are_not_told_apart_by_their_lines() -> None:
+def test_the_lines_do_not_distinguish_pigments_of_the_same_elements() -> None:
     assert distinguishing_methods("lead_white", "red_lead", include_lines=True) == distinguishing_methods(
         "lead_white", "red_lead"
     )
 
 
-def test_a_pigment_has_nothing_to_be_told_from_itself_by() -> None:
+def test_nothing_distinguishes_a_pigment_from_itself() -> None:
     assert distinguishing_methods("azurite", "azurite") == []
     assert "no method is known" in distinguishing_methods_text("azurite", "azurite")
 

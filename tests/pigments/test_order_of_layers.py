@@ -20,16 +20,16 @@ from underpaint.pigments.predict.order import (
 )
 
 
-def pair(one: tuple[float, float], other: tuple[float, float], *, anywhere: float = 0.99) -> Results:
+def pair(first: tuple[float, float], other: tuple[float, float], *, anywhere: float = 0.99) -> Results:
     """Two groups in one pixel; of each the probability at the surface, and below."""
     names = ("a", "b", "a.surface", "b.surface", "a.below", "b.below")
-    values = np.array([[[anywhere, 0.99, one[0], other[0], one[1], other[1]]]], np.float32)
+    values = np.array([[[anywhere, 0.99, first[0], other[0], first[1], other[1]]]], np.float32)
     groups = tuple((name,) for name in names)
     return Results.of_pigments(names, values, kinds=("group",) * 6, groups=groups, labels=names, elements=((),) * 6)
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "order"),
+    ("first", "other", "order"),
     [
         ((0.95, 0.1), (0.05, 0.95), FIRST_ON_TOP),
         ((0.05, 0.95), (0.95, 0.1), SECOND_ON_TOP),
@@ -42,18 +42,18 @@ def pair(one: tuple[float, float], other: tuple[float, float], *, anywhere: floa
     ],
 )
 def test_an_order_is_given_from_a_least_probability_of_three_quarters(
-    one: tuple[float, float], other: tuple[float, float], order: int
+    first: tuple[float, float], other: tuple[float, float], order: int
 ) -> None:
-    assert order_map(pair(one, other), "a", "b")[0, 0] == order
+    assert order_map(pair(first, other), "a", "b")[0, 0] == order
 
 
 def test_the_least_probability_holds_however_the_answers_hang_together() -> None:
     rng = np.random.default_rng(0)
     for weights in rng.dirichlet(np.full(8, 0.3), 2000):
         joint = weights.reshape(2, 2, 2)  # a at the surface, b below, b at the surface
-        surface, below, beside = joint[1].sum(), joint[:, 1].sum(), joint[:, :, 1].sum()
-        found = order_map(pair((surface, 0.0), (beside, below)), "a", "b")[0, 0]
-        assert found != FIRST_ON_TOP or joint[1, 1, 0] > PLACED_PROBABILITY - 1e-6
+        surface, below, second_surface = joint[1].sum(), joint[:, 1].sum(), joint[:, :, 1].sum()
+        order = order_map(pair((surface, 0.0), (second_surface, below)), "a", "b")[0, 0]
+        assert order != FIRST_ON_TOP or joint[1, 1, 0] > PLACED_PROBABILITY - 1e-6
 
 
 def test_a_pixel_that_does_not_hold_both_has_no_order() -> None:
@@ -61,25 +61,25 @@ def test_a_pixel_that_does_not_hold_both_has_no_order() -> None:
 
 
 def test_orders_are_counted_over_the_pixels_that_hold_both() -> None:
-    (own,) = layer_orders(placed_maps())
-    assert (own.first, own.second) == ("mercury_red", "lead_pigment")
-    assert own.n_pixel == (SHAPE[0] - 1) * 20
-    assert own.first_on_top_share == pytest.approx(1 - 48 / own.n_pixel)
-    assert own.undetermined_share == pytest.approx(48 / own.n_pixel)
-    assert own.answer == FIRST_ON_TOP
+    (layer_order,) = layer_orders(placed_maps())
+    assert (layer_order.first, layer_order.second) == ("mercury_red", "lead_pigment")
+    assert layer_order.n_pixel == (SHAPE[0] - 1) * 20
+    assert layer_order.first_on_top_share == pytest.approx(1 - 48 / layer_order.n_pixel)
+    assert layer_order.undetermined_share == pytest.approx(48 / layer_order.n_pixel)
+    assert layer_order.answer == FIRST_ON_TOP
 
 
 def test_without_places_there_is_no_order() -> None:
     maps = placed_maps()
     probability = maps.stacks["probability"]
-    kept = [index for index, (_, place) in enumerate(probability.keys) if place == "anywhere"]
-    keys = tuple(probability.keys[index] for index in kept)
-    plain = Results({"probability": Stack(keys, probability.values[:, :, kept])}, maps.materials)
+    indices = [index for index, (_, place) in enumerate(probability.keys) if place == "anywhere"]
+    keys = tuple(probability.keys[index] for index in indices)
+    plain = Results({"probability": Stack(keys, probability.values[:, :, indices])}, maps.materials)
     assert plain.places == ("anywhere",)
     assert layer_orders(plain) == []
     with pytest.raises(KeyError, match="predicts no places"):
         order_map(plain, "mercury_red", "lead_pigment")
-    with pytest.raises(ScanError, match="hold no quantities"):
+    with pytest.raises(ScanError, match="contain no quantities"):
         plain.estimate(SURFACE_UM)
 
 

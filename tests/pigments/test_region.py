@@ -41,13 +41,13 @@ def test_a_region_is_the_same_from_every_kind_of_file(name: str, tmp_path: Path)
 
 
 def test_a_regions_spectrum_is_the_sum_of_its_pixels() -> None:
-    own = scan(live_time_s=np.full(SHAPE, 0.5))
-    spectrum = region_spectrum(own, MASK)
-    np.testing.assert_array_equal(spectrum.counts, np.asarray(own.counts)[MASK].sum(axis=0))
+    panel = scan(live_time_s=np.full(SHAPE, 0.5))
+    spectrum = region_spectrum(panel, MASK)
+    np.testing.assert_array_equal(spectrum.counts, np.asarray(panel.counts)[MASK].sum(axis=0))
     assert spectrum.live_time_s == 1.5
     assert spectrum.name == "panel, region of 3 pixels"
-    single = region_spectrum(own, pixel_mask(1, 2, SHAPE))
-    np.testing.assert_array_equal(single.counts, np.asarray(own.counts)[1, 2])
+    single = region_spectrum(panel, pixel_mask(1, 2, SHAPE))
+    np.testing.assert_array_equal(single.counts, np.asarray(panel.counts)[1, 2])
     assert single.name == "panel, pixel (1, 2)"
 
 
@@ -77,12 +77,12 @@ def test_no_more_of_a_file_is_read_than_a_region_or_pixel_needs(
 
 
 def test_missing_pixels_of_a_region_are_left_out() -> None:
-    there = np.ones(SHAPE, dtype=bool)
-    there[1, 2] = False
-    own = scan(present=there)
-    np.testing.assert_array_equal(region_spectrum(own, MASK).counts, np.asarray(own.counts)[3, 4:6].sum(axis=0))
+    is_present = np.ones(SHAPE, dtype=bool)
+    is_present[1, 2] = False
+    panel = scan(present=is_present)
+    np.testing.assert_array_equal(region_spectrum(panel, MASK).counts, np.asarray(panel.counts)[3, 4:6].sum(axis=0))
     with pytest.raises(ScanError, match="none of its 1 pixels has a spectrum"):
-        region_spectrum(own, pixel_mask(1, 2, SHAPE))
+        region_spectrum(panel, pixel_mask(1, 2, SHAPE))
 
 
 def test_a_pixel_is_two_numbers_inside_the_scan() -> None:

@@ -41,19 +41,19 @@ def shared(results: Results) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_inside_a_group_the_posterior_follows_the_prior_and_never_the_spectrum(seed: int) -> None:
-    found = share_members(answered(seed), PRIOR)
+    shared_maps = share_members(answered(seed), PRIOR)
     for members in (LEAD, CHROMIUM):
         prior = within_group_prior(members, PRIOR)
-        total = sum(found[name] for name in members)
+        total = sum(shared_maps[name] for name in members)
         for name in members:
-            np.testing.assert_allclose(found[name], prior[name] * np.asarray(total), rtol=1e-5)
+            np.testing.assert_allclose(shared_maps[name], prior[name] * np.asarray(total), rtol=1e-5)
 
 
 def test_what_the_network_says_of_members_does_not_enter() -> None:
-    one, other = answered(0), answered(1)
-    for name in one.groups:
-        other[name][:] = one[name]
-    np.testing.assert_array_equal(shared(one), shared(other))
+    first, other = answered(0), answered(1)
+    for name in first.groups:
+        other[name][:] = first[name]
+    np.testing.assert_array_equal(shared(first), shared(other))
 
 
 def test_a_group_of_one_pigment_is_that_pigment_and_groups_stay() -> None:
@@ -92,31 +92,32 @@ def test_mean_shares_of_a_group_follow_the_other_groups_that_a_member_needs() ->
 def test_a_group_that_is_nowhere_is_shared_by_the_prior_alone() -> None:
     maps = answered(0)
     maps["lead_pigment"][:] = 0.1
-    found = share_members(maps, PRIOR)
+    shared_maps = share_members(maps, PRIOR)
     assert (
-        member_shares(found, "lead_pigment") == found.settings_of("pigments")["member_prior"]["groups"]["lead_pigment"]
+        member_shares(shared_maps, "lead_pigment")
+        == shared_maps.settings_of("pigments")["member_prior"]["groups"]["lead_pigment"]
     )
 
 
 def test_log_odds_are_those_of_the_shared_probability() -> None:
-    found = share_members(answered(3), PRIOR)
-    log_odds = found.map("log_odds", "red_lead", "anywhere")
-    np.testing.assert_allclose(1 / (1 + np.exp(-log_odds)), found["red_lead"], atol=1e-6)
+    shared_maps = share_members(answered(3), PRIOR)
+    log_odds = shared_maps.map("log_odds", "red_lead", "anywhere")
+    np.testing.assert_allclose(1 / (1 + np.exp(-log_odds)), shared_maps["red_lead"], atol=1e-6)
 
 
 def test_arrays_are_written_over_only_where_that_is_allowed() -> None:
     maps = answered(0)
     values = maps.stacks["probability"].values
     before = values.copy()
-    kept = shared(maps)
+    shared_maps = shared(maps)
     np.testing.assert_array_equal(values, before)
     share_members(maps, PRIOR, overwrite=True)
-    np.testing.assert_array_equal(values, kept)
+    np.testing.assert_array_equal(values, shared_maps)
 
 
 def test_the_prior_is_kept_with_the_maps() -> None:
-    found = share_members(answered(0), Circumstances(years=(1600, 1700), palette=PRIOR.palette))
-    stated = found.settings_of("pigments")["member_prior"]
+    shared_maps = share_members(answered(0), Circumstances(years=(1600, 1700), palette=PRIOR.palette))
+    stated = shared_maps.settings_of("pigments")["member_prior"]
     assert stated["years"] == [1600, 1700]
     assert stated["groups"]["mercury_red"] == {"vermilion": 1.0}
     assert sum(stated["groups"]["lead_pigment"].values()) == pytest.approx(1.0)

@@ -125,9 +125,9 @@ def test_words_begin_with_the_verdict_in_group_names() -> None:
     assert words[1].startswith("Thickness of the top layer (mercury red): 4")
     assert words[3].startswith("Two layers of paint can be told apart (P 1.00)")
     assert not any("log evidence" in sentence for sentence in words)
-    apart = in_words(explanation([draws(1), replace(draws(2), log_evidence=30.0)]))
-    assert any("differ by 30 in log evidence" in sentence for sentence in apart)
-    assert apart[1].startswith("Thickness of the top layer (mercury red): not determined")
+    text = in_words(explanation([draws(1), replace(draws(2), log_evidence=30.0)]))
+    assert any("differ by 30 in log evidence" in sentence for sentence in text)
+    assert text[1].startswith("Thickness of the top layer (mercury red): not determined")
 
 
 def test_words_say_what_is_not_determined_and_why() -> None:

@@ -38,7 +38,7 @@ def lines(seed: int, factors: dict[str, float] | None = None, **changed: Any) ->
         expected = np.full(SHAPE, mean * (factors or {}).get(family, 1.0))
         if family in ("Hg_L", "Cu_K"):
             expected[:, 20 if family == "Hg_L" else 0 : 40 if family == "Hg_L" else 20] = 0.0
-        expected = changed.get(family, lambda one: one)(expected)
+        expected = changed.get(family, lambda entry: entry)(expected)
         counts = rng.poisson(expected + background)
         area[:, :, index], variance[:, :, index] = counts - background, np.maximum(counts, 1.0)
     return Results.of_lines(tuple(MEAN_COUNTS), area.astype(np.float32), np.sqrt(variance).astype(np.float32))
@@ -69,16 +69,16 @@ def of_detector(name: str, *parts: Results) -> Results:
 
 
 def test_two_counts_of_the_same_paint_differ_by_noise_alone() -> None:
-    found = compare(of_detector("1", lines(1), pigments()), of_detector("2", lines(2, EFFICIENCY), pigments()))
-    assert found.names == ("detector 1", "detector 2")
-    assert not found.contradictions
-    for line in found.lines:
+    comparison = compare(of_detector("1", lines(1), pigments()), of_detector("2", lines(2, EFFICIENCY), pigments()))
+    assert comparison.names == ("detector 1", "detector 2")
+    assert not comparison.contradictions
+    for line in comparison.lines:
         # a hundredth is three times the error of the faintest line's ratio over 600 pixels
         assert line.ratio == pytest.approx(EFFICIENCY[line.family], rel=0.01)
         assert line.rms_z == pytest.approx(1.0, abs=0.08)
         assert line.n_pixel == SHAPE[0] * SHAPE[1]
         assert line.n_different <= 1
-    anywhere = {one.group: one for one in found.groups if one.place == "anywhere"}
+    anywhere = {entry.group: entry for entry in comparison.groups if entry.place == "anywhere"}
     assert anywhere["mercury_red"].kappa == pytest.approx(1.0)
     assert anywhere["mercury_red"].present == (0.5, 0.5)
 
@@ -86,9 +86,9 @@ def test_two_counts_of_the_same_paint_differ_by_noise_alone() -> None:
 def test_the_order_of_the_two_does_not_matter() -> None:
     a, b = of_detector("1", lines(1), pigments()), of_detector("2", lines(2, EFFICIENCY), pigments())
     forth, back = compare(a, b), compare(b, a)
-    for one, other in zip(forth.lines, back.lines, strict=True):
-        assert one.ratio * other.ratio == pytest.approx(1.0, rel=1e-3)
-        assert one.rms_z == pytest.approx(other.rms_z, rel=1e-3)
+    for entry, other in zip(forth.lines, back.lines, strict=True):
+        assert entry.ratio * other.ratio == pytest.approx(1.0, rel=1e-3)
+        assert entry.rms_z == pytest.approx(other.rms_z, rel=1e-3)
 
 
 @pytest.mark.parametrize("swapped", [False, True])
@@ -96,22 +96,22 @@ def test_a_group_that_one_claims_by_a_clear_line_and_the_other_does_not(*, swapp
     missed = np.zeros(SHAPE, bool)
     missed[3:6, 2:12] = True
     both = [of_detector("1", lines(1), pigments()), of_detector("2", lines(2, EFFICIENCY), pigments(missed))]
-    found = compare(*(both[::-1] if swapped else both))
-    (one,) = found.contradictions
-    assert (one.kind, one.subject) == ("claim", "mercury_red")
-    np.testing.assert_array_equal(one.mask, missed)
-    assert "detector 1 has it, with Hg L over 10 sigma, and detector 2 has not (30 pixels, 2.5 %)" in one.text
-    assert "as clear there for detector 2 in 30 of them" in one.text
-    mercury = next(group for group in found.groups if (group.group, group.place) == ("mercury_red", "anywhere"))
+    comparison = compare(*(both[::-1] if swapped else both))
+    (entry,) = comparison.contradictions
+    assert (entry.kind, entry.subject) == ("claim", "mercury_red")
+    np.testing.assert_array_equal(entry.mask, missed)
+    assert "detector 1 has it, with Hg L over 10 sigma, and detector 2 has not (30 pixels, 2.5 %)" in entry.text
+    assert "as clear there for detector 2 in 30 of them" in entry.text
+    mercury = next(group for group in comparison.groups if (group.group, group.place) == ("mercury_red", "anywhere"))
     assert mercury.n_alone == ((0, 30) if swapped else (30, 0))
     assert 0.9 < mercury.kappa < 1.0
 
 
 def test_surface_only_against_below_only() -> None:
     a, b = of_detector("1", pigments()), of_detector("2", pigments(copper_places=(0.05, 0.95)))
-    (one,) = compare(a, b).contradictions
-    assert (one.kind, one.subject, one.n_pixel) == ("place", "copper_green_blue", SHAPE[0] * 20)
-    assert "detector 1 has it at the surface only, detector 2 below the surface only" in one.text
+    (entry,) = compare(a, b).contradictions
+    assert (entry.kind, entry.subject, entry.n_pixel) == ("place", "copper_green_blue", SHAPE[0] * 20)
+    assert "detector 1 has it at the surface only, detector 2 below the surface only" in entry.text
     assert not compare(a, of_detector("2", pigments(copper_places=(0.7, 0.7)))).contradictions
 
 
@@ -126,23 +126,23 @@ def test_a_line_in_a_few_pixels_of_one_detector_is_diffraction() -> None:
         expected[[4, 9, 20], [7, 30, 11]] = 0.0
         return expected
 
-    found = compare(
+    comparison = compare(
         of_detector("1", lines(1, Fe_K=crystals)), of_detector("2", lines(2, EFFICIENCY, Fe_K=without_iron))
     )
-    (one,) = found.contradictions
-    assert (one.kind, one.subject, one.n_pixel) == ("line", "Fe_K", 3)
-    assert one.mask[[4, 9, 20], [7, 30, 11]].all()
-    assert "diffraction by crystals, which is not an element" in one.text
+    (entry,) = comparison.contradictions
+    assert (entry.kind, entry.subject, entry.n_pixel) == ("line", "Fe_K", 3)
+    assert entry.mask[[4, 9, 20], [7, 30, 11]].all()
+    assert "diffraction by crystals, which is not an element" in entry.text
 
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_a_line_of_the_instrument(*, swapped: bool) -> None:
     both = [of_detector("1", lines(1)), of_detector("2", lines(2, EFFICIENCY | {"Ni_K": 0.05}))]
-    (one,) = compare(*(both[::-1] if swapped else both)).contradictions
-    assert (one.kind, one.subject) == ("line", "Ni_K")
-    assert one.n_pixel > 0.9 * SHAPE[0] * SHAPE[1]
-    assert "a line of detector 1 alone" in one.text
-    assert "the instrument" in one.text
+    (entry,) = compare(*(both[::-1] if swapped else both)).contradictions
+    assert (entry.kind, entry.subject) == ("line", "Ni_K")
+    assert entry.n_pixel > 0.9 * SHAPE[0] * SHAPE[1]
+    assert "a line of detector 1 alone" in entry.text
+    assert "the instrument" in entry.text
 
 
 def test_a_line_that_the_other_fit_does_not_show() -> None:
@@ -153,8 +153,8 @@ def test_a_line_that_the_other_fit_does_not_show() -> None:
         np.stack([b[name] for (name,) in keys], axis=-1),
         np.stack([b.map("area_sigma", name) for (name,) in keys], axis=-1),
     )
-    (one,) = compare(a, of_detector("2", without)).contradictions
-    assert (one.kind, one.subject) == ("line", "Ni_K")
+    (entry,) = compare(a, of_detector("2", without)).contradictions
+    assert (entry.kind, entry.subject) == ("line", "Ni_K")
     # of families that were chosen nothing is to be concluded about others
     chosen = replace(without, summary={"detector": "2", "settings": {"families": ["Fe_K"]}})
     assert not compare(a, chosen).contradictions
@@ -191,7 +191,7 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def run(*arguments: str | Path) -> Any:
-    return CliRunner().invoke(app, [str(one) for one in arguments], env={"COLUMNS": "300"})
+    return CliRunner().invoke(app, [str(entry) for entry in arguments], env={"COLUMNS": "300"})
 
 
 class _Page(HTMLParser):
@@ -201,7 +201,7 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         sources = [value or "" for name, value in attrs if name in ("src", "href")]
-        assert all(one.startswith(("data:image/png;base64,", "#")) for one in sources)
+        assert all(entry.startswith(("data:image/png;base64,", "#")) for entry in sources)
         self.pictures += tag == "img"
 
 
@@ -209,29 +209,27 @@ def test_the_command_writes_page_json_and_tables(folders: tuple[Path, Path], tmp
     done = run("compare", *folders, "--out", tmp_path / "both")
     assert done.exit_code == 0, done.output
     assert "! mercury red: detector 1 has it, with Hg L over 10 sigma" in done.output
-    assert {one.name for one in (tmp_path / "both").iterdir()} == {*FILES, "underpaint.json"}
+    assert {entry.name for entry in (tmp_path / "both").iterdir()} == {*FILES, "underpaint.json"}
     page = _Page()
     page.feed((tmp_path / "both" / "comparison.html").read_text("utf-8"))
     assert page.pictures == 1
     record = json.loads((tmp_path / "both" / "comparison.json").read_text("utf-8"))
-    (one,) = record["contradictions"]
-    assert (one["n_pixel"], one["rows"], one["columns"]) == (30, [3, 5], [2, 11])
+    (entry,) = record["contradictions"]
+    assert (entry["n_pixel"], entry["rows"], entry["columns"]) == (30, [3, 5], [2, 11])
     rows = list(csv.DictReader((tmp_path / "both" / "lines.csv").read_text("utf-8").splitlines()))
     assert [row["line"] for row in rows] == list(MEAN_COUNTS)
     assert all(float(row["detector 2 over detector 1"]) == pytest.approx(1.0, rel=0.02) for row in rows)
 
 
 def test_json_alone_on_standard_output(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    before = {one.name for one in tmp_path.iterdir()}
+    before = {entry.name for entry in tmp_path.iterdir()}
     record = json.loads(run("compare", *folders, "--json").stdout)
     assert record["page"] is None
-    assert [one["subject"] for one in record["contradictions"]] == ["mercury_red"]
-    assert {one.name for one in tmp_path.iterdir()} == before
+    assert [entry["subject"] for entry in record["contradictions"]] == ["mercury_red"]
+    assert {entry.name for entry in tmp_path.iterdir()} == before
 
 
-def test_nothing_is_replaced_unless_it_is_a_comparison_and_asked_for(
-    folders: tuple[Path, Path], tmp_path: Path
-) -> None:
+def test_only_a_comparison_is_replaced_and_only_on_request(folders: tuple[Path, Path], tmp_path: Path) -> None:
     assert run("compare", *folders, "--out", tmp_path / "both").exit_code == 0
     (tmp_path / "both" / "notes.txt").write_text("mine")
     again = run("compare", *folders, "--out", tmp_path / "both")

@@ -91,13 +91,13 @@ def test_blocks_do_not_change_pools(scan: Scan, fit: VariableFit, pooling: Pooli
         process_blocks(split, work, store, survey(split).pixel_counts, halo=work.halo)
         return work.read(store)
 
-    whole, parts = answered((24, 30, 2048)), answered((5, 30, 2048))
-    np.testing.assert_array_equal(whole.map("pool"), parts.map("pool"))
-    np.testing.assert_allclose(whole["mercury_red"], parts["mercury_red"], atol=1e-3)
-    assert (whole["mercury_red"][:, LINE] > 0.5).mean() > 0.9
-    assert np.isnan(whole.map("pool")[3, 4])
-    assert "few counts" in whole.notes[-1]
-    assert whole.pool.attrs["units"] == "pixels"
+    one_block, parts = answered((24, 30, 2048)), answered((5, 30, 2048))
+    np.testing.assert_array_equal(one_block.map("pool"), parts.map("pool"))
+    np.testing.assert_allclose(one_block["mercury_red"], parts["mercury_red"], atol=1e-3)
+    assert (one_block["mercury_red"][:, LINE] > 0.5).mean() > 0.9
+    assert np.isnan(one_block.map("pool")[3, 4])
+    assert "few counts" in one_block.notes[-1]
+    assert one_block.pool.attrs["units"] == "pixels"
 
 
 def test_only_scans_with_few_counts_are_pooled() -> None:

@@ -47,10 +47,10 @@ def scan(folder: Path) -> Path:
 
 
 def fresh_environment(home: Path) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if key in {"PATH", "PYTHONPATH", "SYSTEMROOT"}}
+    environment = {key: value for key, value in os.environ.items() if key in {"PATH", "PYTHONPATH", "SYSTEMROOT"}}
     places = {f"XDG_{name}_HOME": str(home / name.lower()) for name in ("CACHE", "CONFIG", "DATA", "STATE")}
     more = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "TMPDIR": str(home)}
-    return {**kept, **places, **more, "HOME": str(home), "USERPROFILE": str(home)}
+    return {**environment, **places, **more, "HOME": str(home), "USERPROFILE": str(home)}
 
 
 def left_in(home: Path) -> list[str]:
@@ -77,8 +77,8 @@ def test_identify_asks_nobody_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "asked.json").read_text()) == []
     assert left_in(home) == []
-    beside = {path.name for path in tmp_path.iterdir()}
-    assert beside == {"scan.h5", "home", "RESULT", "asked.json"}
+    files = {path.name for path in tmp_path.iterdir()}
+    assert files == {"scan.h5", "home", "RESULT", "asked.json"}
 
 
 def silently(folder: Path, *command: str) -> dict[str, Any]:

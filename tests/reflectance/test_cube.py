@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from cube_files import WAVELENGTH_NM, reflectance, write_envi
 from underpaint.errors import ScanError
 from underpaint.io.cubes import open_cube
-from underpaint.reflectance.cube import MIN_REFLECTANCE, ReflectanceCube, open_reflectance, overview
+from underpaint.reflectance.cube import MIN_REFLECTANCE, ReflectanceCube, open_reflectance, reduce_cube
 
 TRUE = reflectance()
 
@@ -184,7 +184,7 @@ def test_one_spectrum_of_white_serves_all_columns(tmp_path: Path) -> None:
 def test_the_scale_is_seen_and_noted(tmp_path: Path, factor: float, dtype: str) -> None:
     cube = open_reflectance(write_envi(tmp_path, (TRUE * factor).astype(dtype)))
     np.testing.assert_allclose(all_of(cube), TRUE, atol=0.011 if dtype == "uint8" else 1e-3)
-    assert noted(cube, f"{factor:g} is taken as a reflectance of 1")
+    assert noted(cube, f"{factor:g} is assumed to be a reflectance of 1")
 
 
 def test_the_files_scale_and_the_given_one_are_used(tmp_path: Path) -> None:
@@ -333,8 +333,8 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
 def test_the_overview_is_the_mean_of_its_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("underpaint.reflectance.cube.OVERVIEW_SIDE", 10)
     monkeypatch.setattr("underpaint.reflectance.cube.BLOCK_BYTES", 40_000)
-    small = overview(open_reflectance(write_envi(tmp_path, TRUE)))
-    assert small.step == 3
+    small = reduce_cube(open_reflectance(write_envi(tmp_path, TRUE)))
+    assert small.pixel_side == 3
     assert small.rgb.shape == (8, 10, 3)
     first = np.log(TRUE[3:6, 6:9, :5].mean())
     assert small.channels[0][1, 2] == pytest.approx(first, abs=1e-4)
@@ -361,7 +361,7 @@ def test_damaged_files_are_refused_or_read_and_never_crash(tmp_path: Path, capfd
             damaged = damaged[: rng.integers(0, len(damaged))]
         (tmp_path / name).write_bytes(bytes(damaged))
         try:
-            overview(open_reflectance(tmp_path / opened[name]))
+            reduce_cube(open_reflectance(tmp_path / opened[name]))
         except ScanError as error:
             messages.append(str(error))
         (tmp_path / name).write_bytes(whole_file)

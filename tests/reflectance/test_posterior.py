@@ -8,7 +8,12 @@ import pytest
 from underpaint.errors import CoverageError, ScanError
 from underpaint.physics.materials import library as pigments
 from underpaint.reflectance import NONE, ReferenceSpectrum, ReflectanceClassifier, ReflectanceLibrary, builtin
-from underpaint.reflectance.kubelka_munk import inside_the_paint, opaque, ratio, through_the_surface
+from underpaint.reflectance.kubelka_munk import (
+    internal_reflectance,
+    k_over_s_from_reflectance,
+    measured_reflectance,
+    reflectance_from_k_over_s,
+)
 
 GROUPS = tuple(group.name for group in pigments().groups)
 CUBE_NM = np.linspace(400.0, 1000.0, 121)
@@ -183,10 +188,10 @@ def test_a_library_that_covers_too_little_of_the_cube_is_refused() -> None:
 def test_vermilion_beside_lead_white_is_never_ultramarine(share: float) -> None:
     def k_over_s(name: str) -> np.ndarray:
         values = spectrum(name)
-        return ratio(inside_the_paint(values, min(0.03, 0.8 * values.min())))
+        return k_over_s_from_reflectance(internal_reflectance(values, min(0.03, 0.8 * values.min())))
 
     mixed = share * k_over_s("Vermillion GDS779") + (1 - share) * k_over_s("Lead White GDS796")
-    values = through_the_surface(opaque(mixed), 0.02)
+    values = measured_reflectance(reflectance_from_k_over_s(mixed), 0.02)
     answer = ReflectanceClassifier(builtin(), CUBE_NM).identify(values, groups_of("vermilion", "lead_white"), GROUPS)
     assert answer.presence[0, answer.members.index("vermilion")] > 0.5
     assert answer.probability[0, answer.members.index("ultramarine")] < 0.05

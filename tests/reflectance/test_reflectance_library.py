@@ -164,7 +164,7 @@ def test_no_text_ends_in_anything_but_a_library_or_an_error(tmp_path: Path, text
 def test_what_a_table_assumes_is_noted(tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text("sample;vermilion\n" + "\n".join(f"{nm};0,3" for nm in range(400, 700, 20)))
     notes = " ".join(read(tmp_path / "mine.csv").notes)
-    for words in ("decimal commas", "first column, 'sample'", "without a unit are taken as nm"):
+    for words in ("decimal commas", "first column, 'sample'", "without a unit are assumed to be in nm"):
         assert words in notes
 
 

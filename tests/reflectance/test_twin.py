@@ -9,7 +9,7 @@ from underpaint.errors import OutputError, SampleError
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
 from underpaint.reflectance import builtin
 from underpaint.reflectance.tables import envi_entries
-from underpaint.reflectance.twin import halves, panel_reflectance, save_twin
+from underpaint.reflectance.twin import panel_reflectance, save_twin, split_halves
 
 
 def panel(top: str, thickness_um: float) -> Stratigraphy:
@@ -18,7 +18,7 @@ def panel(top: str, thickness_um: float) -> Stratigraphy:
 
 
 def test_the_halves_share_no_patch_and_both_have_what_was_measured_twice() -> None:
-    first, second = halves(builtin())
+    first, second = split_halves(builtin())
     assert {reference.patch for reference in first.spectra}.isdisjoint(reference.patch for reference in second.spectra)
     assert len(first) + len(second) == len(builtin())
     needed = {"lead_white", "zinc_white", "vermilion", "cobalt_blue", "prussian_blue", "chrome_yellow", "carmine_lake"}
@@ -26,7 +26,7 @@ def test_the_halves_share_no_patch_and_both_have_what_was_measured_twice() -> No
 
 
 def test_a_thick_layer_hides_what_a_thin_one_shows() -> None:
-    first, _ = halves(builtin())
+    first, _ = split_halves(builtin())
     thin, thick = panel("vermilion", 1.0), panel("vermilion", 500.0)
     bare = Stratigraphy(thin.layers[1:])
     twin = panel_reflectance([bare, thin, thick, thick], (2, 2), first, magnification=1, seed=4)
@@ -37,7 +37,7 @@ def test_a_thick_layer_hides_what_a_thin_one_shows() -> None:
 
 
 def test_a_twin_is_the_same_for_a_seed_and_written_as_envi(tmp_path: Path) -> None:
-    first, _ = halves(builtin())
+    first, _ = split_halves(builtin())
     reference, two = (panel_reflectance([panel("vermilion", 50.0)] * 6, (2, 3), first, seed=7) for _ in range(2))
     np.testing.assert_array_equal(reference.reflectance, two.reflectance)
     assert reference.reflectance.shape[:2] == (4, 6)
@@ -51,6 +51,6 @@ def test_a_twin_is_the_same_for_a_seed_and_written_as_envi(tmp_path: Path) -> No
 
 
 def test_a_pigment_without_a_spectrum_is_named() -> None:
-    _, second = halves(builtin())
+    _, second = split_halves(builtin())
     with pytest.raises(SampleError, match="smalt"):
         panel_reflectance([panel("smalt", 50.0)], (1, 1), second)

@@ -20,8 +20,8 @@ from underpaint.runtime.files import (
     exclusive_lock,
     is_reserved,
     new_files,
-    publish,
     remove_tree,
+    rename_finished,
     working_folder,
 )
 
@@ -226,7 +226,7 @@ def test_files_and_folders_are_flushed_before_and_after_they_take_their_place(
     part = tmp_path / "part"
     (part / "below").mkdir(parents=True)
     (part / "below" / "a.txt").write_text("x")
-    publish(part, tmp_path / "whole")
+    rename_finished(part, tmp_path / "whole")
     if Path("/proc/self/fd").is_dir():
         place = flushed.index("> whole")
         assert flushed[:place] == ["a.txt", "below", "part"]
@@ -280,13 +280,13 @@ def test_windows_waits_for_whoever_holds_a_file_open(
     (tmp_path / "part").write_text("new")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", held)
-        publish(tmp_path / "part", tmp_path / "a.txt")
+        rename_finished(tmp_path / "part", tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == "new"
     (tmp_path / "part").write_text("newer")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Access is denied")))
-        with pytest.raises(OutputError, match="another program holds it open"):
-            publish(tmp_path / "part", tmp_path / "a.txt")
+        with pytest.raises(OutputError, match="another program has the file open"):
+            rename_finished(tmp_path / "part", tmp_path / "a.txt")
     assert (tmp_path / "a.txt").read_text() == "new"
 
 
@@ -316,10 +316,10 @@ def test_a_name_that_is_not_utf8_is_refused_before_the_work(tmp_path: Path) -> N
 
 
 def test_two_at_once_step_back_and_one_goes_on(tmp_path: Path) -> None:
-    with working_folder(tmp_path / "a", exclusive=True) as first, working_folder(tmp_path / "b", exclusive=True):
+    with working_folder(tmp_path / "a", is_exclusive=True) as first, working_folder(tmp_path / "b", is_exclusive=True):
         with (
             pytest.raises(OutputError, match="another run"),
-            working_folder(tmp_path / "a", kind="other", exclusive=True),
+            working_folder(tmp_path / "a", output_kind="other", is_exclusive=True),
         ):
             pass
         with working_folder(tmp_path / "a"):  # asks for no turn of its own
@@ -331,7 +331,7 @@ def test_a_folder_of_several_calls_is_not_one_of_other_things(tmp_path: Path) ->
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "report.json").write_text("mine")
     with pytest.raises(OutputError, match="contains files of other origin"):
-        claim_folder(tmp_path / "mine", notes=("settings.json",))
+        claim_folder(tmp_path / "mine", known_files=("settings.json",))
     for _ in range(2):
         claim_folder(tmp_path / "new" / "parts")
         (tmp_path / "new" / "parts" / "stage.json").write_text("{}")

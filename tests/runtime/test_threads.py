@@ -7,7 +7,7 @@ import pytest
 import scipy.linalg  # noqa: F401 - its BLAS is one of those that are limited
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from underpaint.runtime.executors import make_executor, threads_or_cluster
+from underpaint.runtime.executors import make_executor, thread_or_cluster_executor
 from underpaint.runtime.threads import one_blas_thread
 
 
@@ -64,7 +64,7 @@ def test_of_two_threads_the_last_one_restores() -> None:
 
 
 def test_workers_have_one_each() -> None:
-    with threads_or_cluster(threads=2) as executor:
+    with thread_or_cluster_executor(threads=2) as executor:
         assert executor.submit(blas_threads).result() == {1}
     with make_executor(1) as executor:
         assert executor.submit(blas_threads).result() == {1}

@@ -71,7 +71,7 @@ def test_work_lost_with_a_worker_is_done_again(cluster: Any, by_one_process: Pat
 
 def test_a_worker_with_other_versions_is_refused(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     versions = {"underpaint": "0.0.0", "numpy": np.__version__}
-    monkeypatch.setattr("underpaint.runtime.executors._versions", lambda: versions)
+    monkeypatch.setattr("underpaint.runtime.executors._package_versions", lambda: versions)
     with (
         make_executor(scheduler=cluster.scheduler_address) as executor,
         pytest.raises(ClusterError, match=r"0\.0\.0 here"),
@@ -131,8 +131,8 @@ def test_a_dead_local_worker_is_an_error_message() -> None:
 def test_linear_algebra_of_workers_runs_on_one_thread() -> None:
     code = (
         "from threadpoolctl import threadpool_info\n"
-        "from underpaint.runtime.threads import one_blas_thread_for_good\n"
-        "one_blas_thread_for_good()\n"
+        "from underpaint.runtime.threads import limit_to_one_blas_thread\n"
+        "limit_to_one_blas_thread()\n"
         "import numpy, scipy.linalg\n"
         "assert all(pool['num_threads'] == 1 for pool in threadpool_info()), threadpool_info()\n"
     )

@@ -73,7 +73,7 @@ def refuse_to_replace(
         An output exists, has an invalid name, or its folder does not exist.
     """
     from underpaint.errors import OutputError, ScanError
-    from underpaint.runtime.files import check_path, fault_of_text, printable
+    from underpaint.runtime.files import check_path, encoding_fault, printable_path
 
     outputs = {
         option_name: declaration
@@ -91,11 +91,11 @@ def refuse_to_replace(
         for option_name, declaration in outputs.items()
         if option_values.get(option_name) is not None
     }
-    invalid_input = next((path for path in inputs if fault_of_text(path)), None)
+    invalid_input = next((path for path in inputs if encoding_fault(path)), None)
     if given_outputs and invalid_input is not None:
         raise ScanError(
-            f"Cannot use {printable(invalid_input)}: {fault_of_text(invalid_input)}, so it cannot be recorded in a "
-            "file. Rename it."
+            f"Cannot use {printable_path(invalid_input)}: {encoding_fault(invalid_input)}, so it cannot be recorded in "
+            "a file. Rename it."
         )
     for option_name, declaration in given_outputs.items():
         path = Path(option_values[option_name])

@@ -63,9 +63,9 @@ def mockup(
 
 def _save_reflectance(panel: Any, cube_file: Path, library_file: Path, seed: int, *, overwrite: bool) -> None:
     from underpaint.reflectance import builtin
-    from underpaint.reflectance.twin import halves, panel_reflectance, save_twin
+    from underpaint.reflectance.twin import panel_reflectance, save_twin, split_halves
 
-    simulation_library, analysis_library = halves(builtin())
+    simulation_library, analysis_library = split_halves(builtin())
     virtual_cube = panel_reflectance(panel.stratigraphies, panel.scan.shape[:2], simulation_library, seed=seed)
     save_twin(virtual_cube, cube_file, overwrite=overwrite)
     analysis_library.save(library_file, overwrite=overwrite)

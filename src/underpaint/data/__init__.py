@@ -1,9 +1,9 @@
-"""Data model: energy axes, spectra, lazy scans, results, background, and transforms of network inputs."""
+"""Data model: energy axes, spectra, lazy scans, results, background and transforms of network inputs."""
 
 import sys
 
 if not {"xarray", "dask.array"} & {*sys.modules}:
-    # dask.array would import xarray and pandas (0.4 s, 80 MB), only to recognise their arrays.
+    # dask.array would import xarray and pandas (0.4 s, 80 MB) only to recognise their arrays
     sys.modules["xarray"] = None  # type: ignore[assignment]
     try:
         import dask.array  # noqa: F401

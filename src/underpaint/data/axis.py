@@ -44,7 +44,7 @@ class EnergyAxis:
 
     @classmethod
     def from_energies(cls, energy_kev: NDArray[np.float64] | None) -> "EnergyAxis | None":
-        """Return the axis whose channels have the given, evenly spaced energies, in keV; None for fewer than two."""
+        """Return the axis with the given, evenly spaced channel energies in keV; None for fewer than two."""
         if energy_kev is None or len(energy_kev) < 2:
             return None
         gain = float(energy_kev[-1] - energy_kev[0]) / (len(energy_kev) - 1)

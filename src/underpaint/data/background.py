@@ -23,17 +23,18 @@ def snip(
     counts : (..., n_channel) array
         Counts per channel, not negative.
     fwhm_channels : float or (n_channel,) array
-        Full width at half maximum of peaks, channels; the width of the clipping window is proportional to it.
+        Full width at half maximum of peaks, channels, to which the width of the clipping window is proportional.
     window_per_fwhm : float
-        Half-width of the widest clipping window relative to the FWHM. A value of 2 removes peaks. Humps ten times as
-        wide as a peak lose a third of their height, and humps thirty times as wide lose a twentieth.
+        Half-width of the widest clipping window relative to the FWHM. A value of 2 removes peaks. It reduces the height
+        of structures by a third if they are ten times as wide as a peak, and by a twentieth if thirty times as wide.
     low_statistics : bool
-        Smooth with the count-dependent filter of the paper first; required below about ten counts per channel.
+        Whether spectra are smoothed with the count-dependent filter of the paper first, which is required below about
+        ten counts per channel.
 
     Returns
     -------
     (..., n_channel) array
-        Background counts per channel; they do not exceed the (filtered) spectrum.
+        Background counts per channel, which do not exceed the (filtered) spectrum.
 
     Raises
     ------
@@ -47,17 +48,17 @@ def snip(
     """
     spectra = np.asarray(counts, dtype=np.float64)
     fwhm = np.broadcast_to(np.asarray(fwhm_channels, dtype=np.float64), spectra.shape[-1:])
-    _check(spectra, fwhm)
+    _check_input(spectra, fwhm)
     if low_statistics:
         spectra = low_statistics_filter(spectra, fwhm)
     half_widths = np.maximum(np.rint(window_per_fwhm * fwhm), 1).astype(np.intp)
-    return _from_lls(_clip(_to_lls(spectra), half_widths))
+    return _from_lls(_clip_peaks(_to_lls(spectra), half_widths))
 
 
 def low_statistics_filter(
     counts: NDArray[np.float64], fwhm_channels: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Average the counts of each channel over the widest window with few counts and no slope.
+    """Return the counts of each channel averaged over the widest window with few counts and no slope.
 
     Parameters
     ----------
@@ -73,32 +74,32 @@ def low_statistics_filter(
 
     References
     ----------
-    C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402, section 2. The sum must be below 75 times the square
-    root of the count, and the slope below 1.3. Below ten total counts the slope is not tested.
+    C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402, section 2. The sum of a window must be below 75 times
+    the square root of the count, and the slope below 1.3. The slope is not tested below ten counts in the window.
     """
     n_channel = counts.shape[-1]
-    index = np.arange(n_channel)
-    max_half_width = np.minimum(index, n_channel - 1 - index)
+    channel_index = np.arange(n_channel)
+    max_half_width = np.minimum(channel_index, n_channel - 1 - channel_index)
     fwhm = np.broadcast_to(np.asarray(fwhm_channels, dtype=np.float64), (n_channel,))
     half_widths = np.minimum(np.rint(_FILTER_WIDTH_PER_FWHM * fwhm).astype(np.intp), max_half_width)
     cumulative_counts = np.concatenate([np.zeros((*counts.shape[:-1], 1)), np.cumsum(counts, axis=-1)], axis=-1)
     filtered_counts = counts.astype(np.float64, copy=True)
     is_unfiltered = np.ones(counts.shape, dtype=bool)
     for half_width in range(int(half_widths.max()), 0, -1):
-        channels = index[half_widths >= half_width]
-        total, slope = _window_sums(cumulative_counts, counts, channels, half_width)
-        is_untested = total < _MIN_TESTED_SUM
-        is_small = total < _MAX_SUM_PER_ROOT * np.sqrt(counts[..., channels])
+        channels = channel_index[half_widths >= half_width]
+        window_sum, slope = _window_sum_and_slope(cumulative_counts, counts, channels, half_width)
+        is_untested = window_sum < _MIN_TESTED_SUM
+        has_few_counts = window_sum < _MAX_SUM_PER_ROOT * np.sqrt(counts[..., channels])
         is_flat = (slope >= 1 / _MAX_SLOPE) & (slope <= _MAX_SLOPE)
-        is_accepted = (is_untested | (is_small & is_flat)) & is_unfiltered[..., channels]
+        is_accepted = (is_untested | (has_few_counts & is_flat)) & is_unfiltered[..., channels]
         filtered_counts[..., channels] = np.where(
-            is_accepted, total / (2 * half_width + 1), filtered_counts[..., channels]
+            is_accepted, window_sum / (2 * half_width + 1), filtered_counts[..., channels]
         )
         is_unfiltered[..., channels] &= ~is_accepted
     return filtered_counts
 
 
-def _window_sums(
+def _window_sum_and_slope(
     cumulative_counts: NDArray[np.float64], counts: NDArray[np.float64], channels: NDArray[np.intp], half_width: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     left_sum = cumulative_counts[..., channels] - cumulative_counts[..., channels - half_width]
@@ -106,7 +107,7 @@ def _window_sums(
     return left_sum + counts[..., channels] + right_sum, (right_sum + 1) / (left_sum + 1)
 
 
-def _check(spectra: NDArray[np.float64], fwhm: NDArray[np.float64]) -> None:
+def _check_input(spectra: NDArray[np.float64], fwhm: NDArray[np.float64]) -> None:
     if not np.all(fwhm > 0):
         raise ValueError(f"Cannot clip peaks: a peak width is {float(fwhm.min())} channels; it must be positive.")
     if spectra.size and not float(spectra.min()) >= 0:
@@ -120,17 +121,19 @@ def _to_lls(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.log(np.log(np.sqrt(counts + 1) + 1) + 1), dtype=np.float64)
 
 
-def _from_lls(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.maximum((np.exp(np.exp(values) - 1) - 1) ** 2 - 1, 0.0), dtype=np.float64)
+def _from_lls(lls_counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.asarray(np.maximum((np.exp(np.exp(lls_counts) - 1) - 1) ** 2 - 1, 0.0), dtype=np.float64)
 
 
-def _clip(values: NDArray[np.float64], half_widths: NDArray[np.intp]) -> NDArray[np.float64]:
-    n_channel = values.shape[-1]
+def _clip_peaks(lls_counts: NDArray[np.float64], half_widths: NDArray[np.intp]) -> NDArray[np.float64]:
+    n_channel = lls_counts.shape[-1]
     max_half_width = min(int(half_widths.max()), (n_channel - 1) // 2)
     for half_width in range(max_half_width, 0, -1):
         channels = slice(half_width, n_channel - half_width)
-        mean = 0.5 * (values[..., : n_channel - 2 * half_width] + values[..., 2 * half_width :])
-        clipped_values = np.minimum(values[..., channels], mean)
-        # Each channel is clipped only with windows up to its half-width: windows are narrower at low energies.
-        values[..., channels] = np.where(half_widths[channels] >= half_width, clipped_values, values[..., channels])
-    return values
+        window_mean = 0.5 * (lls_counts[..., : n_channel - 2 * half_width] + lls_counts[..., 2 * half_width :])
+        clipped_counts = np.minimum(lls_counts[..., channels], window_mean)
+        # each channel is clipped only with windows up to its half-width, because windows are narrower at low energies
+        lls_counts[..., channels] = np.where(
+            half_widths[channels] >= half_width, clipped_counts, lls_counts[..., channels]
+        )
+    return lls_counts

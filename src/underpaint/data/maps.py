@@ -1,4 +1,4 @@
-"""Results of a scan as labelled arrays, which are read lazily from the file.
+"""Results of a scan as labelled arrays that are read lazily from the file.
 
 The results comprise pigments and groups by place, thickness and mass fractions, elements, limits of detection, and
 unexplained lines.
@@ -28,29 +28,29 @@ Place: TypeAlias = Literal["anywhere", "surface", "below"]
 """Any layer, the uppermost paint layer, or any lower layer, including the ground."""
 PLACES: tuple[Place, ...] = get_args(Place)
 PLACE_WORDS: dict[Place, str] = {"anywhere": "", "surface": ", at the surface", "below": ", below the surface"}
-"""Text that is appended to labels, by place."""
+"""Text that is appended to the label of a pigment or group at each place."""
 PLACED_PROBABILITY = 0.75
-"""Minimum probability at which a place or an order of layers is reported. At one half, networks report pigments below
-the surface that are not there, and orders that a spectrum cannot determine."""
+"""Minimum probability at which a place or an order of layers is reported. With a minimum of one half, networks would
+report absent pigments below the surface and orders that a spectrum does not determine."""
 
 
 def at_place(name: str, place: Place) -> str:
-    """Return the name of a pigment or group at a place, as in files and model cards; no suffix for "anywhere"."""
+    """Return the name of a pigment or group with its place as suffix, without a suffix for "anywhere"."""
     return name if place == "anywhere" else f"{name}.{place}"
 
 
 def split_place(name: str) -> tuple[str, Place]:
-    """Return the pigment or group and the place of a name in files and model cards.
+    """Return the pigment or group, and the place, of a name in files and model cards.
 
     Raises
     ------
     ValueError
         The name ends in a place that is not in :data:`PLACES`.
     """
-    material, _, place = name.partition(".")
-    for candidate in PLACES:
-        if place == candidate or (not place and candidate == "anywhere"):
-            return material, candidate
+    material_name, _, place = name.partition(".")
+    for known_place in PLACES:
+        if place == known_place or (not place and known_place == "anywhere"):
+            return material_name, known_place
     raise ValueError(f"{name!r} does not end in a place; places are {', '.join(PLACES)}")
 
 
@@ -79,7 +79,7 @@ def share_of(material: str) -> str:
 
 
 def material_of(quantity: str) -> str | None:
-    """Return the material of a quantity named by :func:`share_of`; None for other quantities."""
+    """Return the material of a quantity with a name from :func:`share_of`; None for other quantities."""
     return quantity.removeprefix(_SHARE_PREFIX) if quantity.startswith(_SHARE_PREFIX) else None
 
 
@@ -104,8 +104,8 @@ def to_unbounded(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float
     """Return values on an unbounded scale: ln(um) for a thickness, ln(s / (1 - s)) for a mass fraction s."""
     if material_of(quantity) is None:
         return np.asarray(np.log(np.maximum(value, _MIN_THICKNESS_UM)), dtype=np.float32)
-    share = np.clip(value, _MIN_SHARE, 1.0 - _MIN_SHARE)
-    return np.asarray(np.log(share / (1.0 - share)), dtype=np.float32)
+    mass_fraction = np.clip(value, _MIN_SHARE, 1.0 - _MIN_SHARE)
+    return np.asarray(np.log(mass_fraction / (1.0 - mass_fraction)), dtype=np.float32)
 
 
 def from_unbounded(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -115,12 +115,12 @@ def from_unbounded(quantity: str, value: NDArray[np.floating]) -> NDArray[np.flo
     return np.asarray(1.0 / (1.0 + np.exp(-value)), dtype=np.float32)
 
 
-def slope(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
+def unbounded_derivative(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return the derivative of a value with respect to the scale of :func:`to_unbounded`."""
     if material_of(quantity) is None:
         return np.asarray(np.maximum(value, _MIN_THICKNESS_UM), dtype=np.float32)
-    share = np.clip(value, _MIN_SHARE, 1.0 - _MIN_SHARE)
-    return np.asarray(share * (1.0 - share), dtype=np.float32)
+    mass_fraction = np.clip(value, _MIN_SHARE, 1.0 - _MIN_SHARE)
+    return np.asarray(mass_fraction * (1.0 - mass_fraction), dtype=np.float32)
 
 
 AMOUNT_EDGES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
@@ -169,12 +169,16 @@ def estimate(
         raise ValueError(
             f"Cannot compute an interval of probability {level:g}; give a value between 0 and 1, such as 0.9."
         )
-    centre, half_width = to_unbounded(quantity, value), ndtri(0.5 + 0.5 * level) * sigma
-    return Estimate(value, from_unbounded(quantity, centre - half_width), from_unbounded(quantity, centre + half_width))
+    unbounded_median, unbounded_half_width = to_unbounded(quantity, value), ndtri(0.5 + 0.5 * level) * sigma
+    return Estimate(
+        value,
+        from_unbounded(quantity, unbounded_median - unbounded_half_width),
+        from_unbounded(quantity, unbounded_median + unbounded_half_width),
+    )
 
 
 def is_determined(quantity: str, interval: Estimate) -> NDArray[np.bool_]:
-    """Return a boolean (n_row, n_column) array, true where the 90 % interval of a quantity is narrow enough.
+    """Return a boolean (n_row, n_column) array that is true where the 90 % interval of a quantity is narrow enough.
 
     For thickness and areal mass, the ratio of the limits must not exceed :data:`MAX_INTERVAL_RATIO`. For mass fractions
     of pigments, the width must not exceed :data:`MAX_INTERVAL_WIDTH`. Mass fractions of elements must meet both
@@ -197,12 +201,12 @@ class QuantitySummary(NamedTuple):
     determined_share : float
         Fraction of the pixels in which the quantity is determined (:func:`is_determined`).
     value, low, high : float
-        Medians of the value and of the limits of the 90 % interval over these pixels; for elements, over all pixels
-        with a lower limit above zero. NaN without such pixels.
+        Medians of the value and of the limits of the 90 % interval over the pixels in which the quantity is determined,
+        or, for elements, over the pixels with a lower limit above zero. NaN without such pixels.
     upper_limit_share : float
-        Fraction of the pixels in which the lower limit is zero, so that there is only an upper limit.
+        Fraction of the pixels in which the lower limit is zero, so that only an upper limit is known.
     median_upper_limit : float
-        Median of the upper limits in these pixels; NaN without such pixels.
+        Median upper limit in the pixels with a lower limit of zero; NaN without such pixels.
     """
 
     determined_share: float
@@ -213,17 +217,20 @@ class QuantitySummary(NamedTuple):
     median_upper_limit: float
 
 
-def summarise_quantity(quantity: str, interval: Estimate, where: NDArray[np.bool_] | None = None) -> QuantitySummary:
-    """Return the summary of maps of a quantity, optionally only for pixels where ``where`` is true."""
-    has_result = np.isfinite(interval.value) if where is None else where & np.isfinite(interval.value)
-    is_known, is_upper_limit = has_result & is_determined(quantity, interval), has_result & ~(interval.low > 0)
+def summarise_quantity(quantity: str, interval: Estimate, mask: NDArray[np.bool_] | None = None) -> QuantitySummary:
+    """Return the summary of maps of a quantity, optionally only for pixels where ``mask`` is true."""
+    has_result = np.isfinite(interval.value) if mask is None else mask & np.isfinite(interval.value)
+    is_quantity_determined, is_upper_limit = (
+        has_result & is_determined(quantity, interval),
+        has_result & ~(interval.low > 0),
+    )
     value, low, high = (
-        _median(values[is_known if element_of(quantity) is None else has_result & ~is_upper_limit])
-        for values in interval
+        _median(limit_map[is_quantity_determined if element_of(quantity) is None else has_result & ~is_upper_limit])
+        for limit_map in interval
     )
     n_with_result = max(int(has_result.sum()), 1)
     return QuantitySummary(
-        int(is_known.sum()) / n_with_result,
+        int(is_quantity_determined.sum()) / n_with_result,
         value,
         low,
         high,
@@ -242,10 +249,9 @@ Key = tuple[str, ...]
 PRESENT_PROBABILITY = 0.5
 """Probability above which a pigment or group is considered present."""
 BELOW_PROBABILITY = 0.9
-"""Probability above which a group is reported below the surface. Between one minus this value and this value, the
-position is undetermined."""
+"""Probability above which a group is reported below the surface. The position is undetermined between 0.1 and 0.9."""
 UNLIKE_SIGMA = 5.0
-"""Minimum significance, standard deviations, of an unexplained peak for which a spectrum is reported as unlike known
+"""Minimum significance, in standard deviations, of an unexplained peak at which a spectrum is reported as unlike known
 spectra."""
 MIN_UNLIKE_PIXELS, MIN_UNLIKE_SHARE = 3, 0.001
 NOT_DETECTED, PRESENT, CANNOT_EXCLUDE, PIGMENT, TRACE, NO_ANSWER = 0, 1, 2, 4, 5, 255
@@ -261,13 +267,13 @@ STATES = {
 }
 """Meaning of the values of ``Results.state``, the state of a group at a pixel."""
 MIN_STATED_PROBABILITY = 0.95
-"""Probability above which an amount is reported to reach a threshold. Below one minus this value, it is reported not to
-reach the threshold."""
+"""Probability above which an amount is reported to reach a threshold. An amount is reported not to reach the threshold
+below a probability of 0.05."""
 
 MAX_INFORMATIVE_PERCENT = 30.0
 """Maximum upper limit, %, that is reported."""
 TWO_DIGIT_PERCENT = 9.5
-"""Upper limit, %, from which two digits are reported."""
+"""Upper limit, %, at and above which two digits are reported."""
 
 
 def current_states(states: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -292,12 +298,12 @@ def answer_words(state: int, most_percent: float = float("nan")) -> str:
     >>> answer_words(CANNOT_EXCLUDE, 11.5)
     'cannot be excluded (less than 12 %)'
     """
-    text = STATES[state]
+    state_text = STATES[state]
     if state not in {NOT_DETECTED, CANNOT_EXCLUDE} or not most_percent < MAX_INFORMATIVE_PERCENT:
-        return text
+        return state_text
     digits = 1 if most_percent < TWO_DIGIT_PERCENT else 2
-    limit = np.format_float_positional(most_percent, digits, unique=False, fractional=False, trim="-")
-    return f"{text} (less than {limit} %)"
+    limit_text = np.format_float_positional(most_percent, digits, unique=False, fractional=False, trim="-")
+    return f"{state_text} (less than {limit_text} %)"
 
 
 DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
@@ -307,9 +313,9 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "quantity_sigma": (("quantity",), "1"),
     "area": (("line",), "counts"),
     "area_sigma": (("line",), "counts"),
-    **{f"{MASS_FRACTION}{end}": (("element",), "%") for end in ("", "_low", "_high")},
-    **{f"{AREAL_MASS}{end}": (("element",), "ug/cm2") for end in ("", "_low", "_high")},
-    **{f"{AMOUNT}{end}": (("material", "place"), "%") for end in ("", "_low", "_high")},
+    **{f"{MASS_FRACTION}{suffix}": (("element",), "%") for suffix in ("", "_low", "_high")},
+    **{f"{AREAL_MASS}{suffix}": (("element",), "ug/cm2") for suffix in ("", "_low", "_high")},
+    **{f"{AMOUNT}{suffix}": (("material", "place"), "%") for suffix in ("", "_low", "_high")},
     "amount_reached": (("material", "place"), "1"),
     "state": (("group",), "1"),
     "pool": ((), "pixels"),
@@ -351,7 +357,7 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     "depth": ("counts by depth", "underpaint paints --explain all"),
 }
 NONE_OF_LIBRARY = "none_of_these"
-"""Name for a surface whose colour is not that of any member of the reflectance library."""
+"""Name of the class of surfaces whose colour matches no member of the reflectance library."""
 _MIN_DEVIATION = 1e-6
 _MAX_LISTED = 8
 _LABELLED_DIMENSIONS = ("group", "pigment", "member", "line", "peak", "detector", "wavelength", "place")
@@ -393,15 +399,15 @@ class UnexplainedLine(NamedTuple):
     n_pixel : int
         Number of pixels in which the lines exceed five standard deviations and no detected pigment has the element.
     share : float
-        Fraction of the pixels with a result that these are.
+        Number of these pixels as a fraction of the pixels with a result.
     median_counts : float
-        Median net counts of these pixels, or of the whole scan if the lines are only significant in the sum.
+        Median net counts of these pixels, or of all pixels if the lines are only significant in the sum.
     sum_sigma : float
         Significance in the sum over all pixels, in standard deviations.
     carried : {"not found there", "not in the palette"}
-        Whether the palette has pigments with the element.
+        Whether the palette has pigments with the element, which are then not detected.
     carriers : tuple of str
-        Labels of the palette's pigments with the element, or of the library's if the palette has none.
+        Labels of the pigments with the element in the palette, or in the library if the palette has none.
     """
 
     family: str
@@ -471,9 +477,10 @@ class Results:
     process_settings : mapping of str to dict
         Configuration (model card, versions, seeds; JSON-serialisable), by process.
     unexplained : tuple of UnexplainedLine, or None
-        Lines that no detected pigment explains, the most widespread first; None if this was not tested.
+        Lines that no detected pigment explains, in decreasing order of the number of pixels; None if not tested.
     ordinary : tuple of (str, str)
-        Further families that no detected pigment explains, with their ordinary source: air, tube, ground, impurity.
+        Families that no detected pigment explains but that have an ordinary source (air, tube, ground, impurity), with
+        this source.
     paints : tuple of PaintArea
         Paints of the painting, in the order of their numbers in :attr:`paint`.
     summary : mapping
@@ -527,7 +534,7 @@ class Results:
         kinds, groups, labels, elements : sequences
             Fields of :class:`Material` for each name.
         log_odds : (n_row, n_column, n_name) array or None
-            ``ln(p / (1 - p))``, kept because probabilities near 1 are rounded to 1.
+            ``ln(p / (1 - p))``, because probabilities near 1 are rounded to 1.
         quantities : (names, value, sigma) or None
             Thickness and mass fractions of the surface layer: names (:data:`SURFACE_UM`, :func:`share_of`), values and
             standard deviations (:func:`estimate`), (n_row, n_column, n_quantity).
@@ -535,10 +542,10 @@ class Results:
             ``step_mm``, ``notes`` and ``settings`` of the process.
         """
         keys = tuple(split_place(name) for name in names)
-        entries = zip(keys, kinds, labels, groups, elements, strict=True)
+        name_entries = zip(keys, kinds, labels, groups, elements, strict=True)
         materials = {
             name: Material(kind, label, tuple(split_place(group)[0] for group in group_names), families)
-            for (name, place), kind, label, group_names, families in entries
+            for (name, place), kind, label, group_names, families in name_entries
             if place == "anywhere"
         }
         stacks = {"probability": Stack(keys, probability)}
@@ -591,7 +598,7 @@ class Results:
 
     @classmethod
     def of_states(cls, names: Sequence[str], labels: Sequence[str], state: Any, **metadata: Any) -> "Results":
-        """Return results with the state of each group, (n_row, n_column, n_name) uint8 keys of :data:`STATES`."""
+        """Return results with the state of each group, (n_row, n_column, n_name) uint8, a key of :data:`STATES`."""
         materials = {name: Material("group", label, (name,)) for name, label in zip(names, labels, strict=True)}
         return cls._of_process("detectability", {"state": Stack(_single_keys(names), state)}, materials, **metadata)
 
@@ -693,7 +700,7 @@ class Results:
         return cls(stacks, materials or {}, step_mm, {process: notes}, {process: settings or {}})
 
     def __or__(self, other: "Results") -> "Results":
-        """Return the combined results. For common entries, maps come from ``other`` and metadata from this object.
+        """Return the combined results. For common entries, maps are from ``other`` and metadata from this object.
 
         Raises
         ------
@@ -776,8 +783,8 @@ class Results:
     def thickness(self) -> "xr.DataArray":
         """(quantile, row, column) thickness of the uppermost paint layer, um, with its 90 % interval.
 
-        Where :attr:`thickness_of_paint` is true, the thickness is that of the pixel's paint, from posterior samples of
-        its layers; elsewhere it is that of the pixel.
+        Where :attr:`thickness_of_paint` is true, the thickness is that of the pixel's paint, determined from posterior
+        samples of the layers of the paint. In other pixels, the thickness is that of the pixel.
         """
         self._stack("quantity")
         return self._intervals(SURFACE_UM, {}, self.quantity_label(SURFACE_UM))
@@ -788,7 +795,7 @@ class Results:
         groups = [name for (quantity,) in self._stack("quantity").keys if (name := material_of(quantity)) is not None]
         if not groups:
             raise ScanError(
-                f"These results hold no mass fractions of pigments: the model {self.model_name!r} predicts none."
+                f"These results contain no mass fractions of pigments: the model {self.model_name!r} predicts none."
             )
         return self._intervals(
             [share_of(name) for name in groups], {"group": groups}, "share of the dry pigments at the surface"
@@ -797,9 +804,9 @@ class Results:
     @property
     def state(self) -> "xr.DataArray":
         """(group, row, column) uint8 state of each group; ``attrs["meaning"]`` explains the values."""
-        array = self._array_along("state", "group", "state")
-        array.attrs["meaning"] = {str(state): text for state, text in STATES.items()}
-        return array
+        state_array = self._array_along("state", "group", "state")
+        state_array.attrs["meaning"] = {str(state): state_text for state, state_text in STATES.items()}
+        return state_array
 
     @property
     def amount(self) -> "xr.DataArray":
@@ -862,8 +869,8 @@ class Results:
     def hidden(self) -> "xr.DataArray":
         """(group, row, column) probability that a group detected by XRF is only present below the surface.
 
-        It is NaN where reflectance cannot determine the probability: the library has no spectrum of the group, or the
-        surface is too pale or not one of the library's pigments. Values above :data:`BELOW_PROBABILITY` are reported.
+        The probability is NaN if the library has no spectrum of the group, the surface is too pale, or the surface is
+        not one of the library's pigments. Values above :data:`BELOW_PROBABILITY` are reported.
         """
         return self._array_along("hidden", "group", "probability that the group is below the surface")
 
@@ -877,7 +884,7 @@ class Results:
     def reflectance_member(self) -> "xr.DataArray":
         """(row, column) name of the pigment that determines the colour of the surface.
 
-        It is "" if no probability exceeds one half.
+        The name is "" if no probability exceeds one half.
         """
         best_name, highest_probability = (
             np.full(self.shape, "", dtype=object),
@@ -900,7 +907,7 @@ class Results:
     def paint(self) -> "xr.DataArray":
         """(row, column) uint8 number of each pixel's paint in :attr:`paints`.
 
-        It is 0 for several paints or none, and 255 without a result.
+        The number is 0 for pixels with several paints or none, and 255 for pixels without a result.
         """
         return self._array("paint", (), {}, "number of the paint")
 
@@ -933,22 +940,22 @@ class Results:
             with suppress(ScanError):
                 arrays[name] = getattr(self, name)
         longest_array_by_dimension: dict[str, Any] = {}
-        for array in arrays.values():
-            for dimension in {"group", "member"} & set(array.dims):
+        for labelled_array in arrays.values():
+            for dimension in {"group", "member"} & set(labelled_array.dims):
                 longest_array_by_dimension[dimension] = max(
-                    longest_array_by_dimension.get(dimension, array),
-                    array,
+                    longest_array_by_dimension.get(dimension, labelled_array),
+                    labelled_array,
                     key=lambda candidate: candidate.sizes[dimension],
                 )
-        for name, array in arrays.items():
-            dimensions = longest_array_by_dimension.keys() & set(array.dims)
-            # names keep the order of the longest array, whereas xarray would sort them
-            arrays[name] = array.reindex(
-                {dimension: longest_array_by_dimension[dimension][dimension] for dimension in dimensions}
+        for name, labelled_array in arrays.items():
+            aligned_dimensions = longest_array_by_dimension.keys() & set(labelled_array.dims)
+            # names have the order of the longest array, whereas xarray would sort them
+            arrays[name] = labelled_array.reindex(
+                {dimension: longest_array_by_dimension[dimension][dimension] for dimension in aligned_dimensions}
             )
-            if "label" in array.coords:
-                (dimension,) = array["label"].dims
-                is_longest = longest_array_by_dimension.get(str(dimension), array) is array
+            if "label" in labelled_array.coords:
+                (dimension,) = labelled_array["label"].dims
+                is_longest = longest_array_by_dimension.get(str(dimension), labelled_array) is labelled_array
                 arrays[name] = (
                     arrays[name].rename(label=f"{dimension}_label") if is_longest else arrays[name].drop_vars("label")
                 )
@@ -964,7 +971,7 @@ class Results:
         Raises
         ------
         KeyError
-            There is no such map, because the model predicts no places, or the probability is low everywhere.
+            The map does not exist, because the model predicts no places or the probability is low everywhere.
         """
         name, place = (key, "anywhere") if isinstance(key, str) else key
         for quantity, full_key in (("probability", (name, place)), ("area", (name,)), ("scatter", (name,))):
@@ -980,11 +987,11 @@ class Results:
         raise KeyError(f"No map is called {name!r}; there are: {', '.join((*self.materials, *self.lines))}.")
 
     def holds(self, name: str, place: Place = "anywhere") -> bool:
-        """Return whether there is a probability of a pigment or group at a place."""
+        """Return whether the results contain the probability of a pigment or group at a place."""
         return self.has_pigments and (name, place) in self.stacks["probability"]
 
     def knows_amount(self, name: str, place: Place = "anywhere") -> bool:
-        """Return whether there is an amount of a group's element at a place."""
+        """Return whether the results contain the amount of a group's element at a place."""
         return AMOUNT in self.stacks and (name, place) in self.stacks[AMOUNT]
 
     def map(self, quantity: str, *key: str) -> NDArray[Any]:
@@ -1030,9 +1037,9 @@ class Results:
             kind, name = kind_and_element
             key = split_place(name) if kind == AMOUNT else (name,)
             if key not in self._stack(kind):
-                available = ", ".join(".".join(other_key) for other_key in self._stack(kind).keys)
-                raise ScanError(f"These results do not contain {quantity}; available are {available}.")
-            return Estimate(*(self.map(f"{kind}{end}", *key) for end in ("", "_low", "_high")))
+                available_quantities = ", ".join(".".join(available_key) for available_key in self._stack(kind).keys)
+                raise ScanError(f"These results do not contain {quantity}; available are {available_quantities}.")
+            return Estimate(*(self.map(f"{kind}{suffix}", *key) for suffix in ("", "_low", "_high")))
         value = estimate(quantity, self.map("quantity", quantity), self.map("quantity_sigma", quantity), level)
         return (
             self._replace_paint_thickness(value) if quantity == SURFACE_UM and level == INTERVAL_PROBABILITY else value
@@ -1040,36 +1047,40 @@ class Results:
 
     @property
     def thickness_of_paint(self) -> NDArray[np.bool_]:
-        """(row, column) boolean map, true where the thickness is that of the pixel's paint.
+        """(row, column) boolean map that is true where the thickness is that of the pixel's paint.
 
-        There the spectrum of the pixel does not determine the thickness.
+        In these pixels, the spectrum of the pixel does not determine the thickness.
         """
-        pixels = estimate(SURFACE_UM, self.map("quantity", SURFACE_UM), self.map("quantity_sigma", SURFACE_UM))
-        known_numbers = [area.number for area in self.paints if area.thickness_um is not None]
-        if not known_numbers:
+        pixel_estimate = estimate(SURFACE_UM, self.map("quantity", SURFACE_UM), self.map("quantity_sigma", SURFACE_UM))
+        paint_numbers = [area.number for area in self.paints if area.thickness_um is not None]
+        if not paint_numbers:
             return np.zeros(self.shape, dtype=np.bool_)
-        has_result = np.isfinite(pixels.value)
-        return np.asarray(has_result & ~is_determined(SURFACE_UM, pixels) & np.isin(self.map("paint"), known_numbers))
+        has_result = np.isfinite(pixel_estimate.value)
+        return np.asarray(
+            has_result & ~is_determined(SURFACE_UM, pixel_estimate) & np.isin(self.map("paint"), paint_numbers)
+        )
 
     def below_in_paint(self, group: str) -> NDArray[np.bool_]:
-        """Return a (row, column) boolean map, true where the pixel's paint has the group below another group."""
-        area_numbers = [area.number for area in self.paints if any(group == below for _, below in area.orders)]
-        return np.isin(self.map("paint"), area_numbers) if area_numbers else np.zeros(self.shape, dtype=np.bool_)
+        """Return a (row, column) boolean map that is true where the pixel's paint has the group below another group."""
+        paint_numbers = [area.number for area in self.paints if any(group == below for _, below in area.orders)]
+        return np.isin(self.map("paint"), paint_numbers) if paint_numbers else np.zeros(self.shape, dtype=np.bool_)
 
-    def _replace_paint_thickness(self, pixels: Estimate) -> Estimate:
+    def _replace_paint_thickness(self, pixel_estimate: Estimate) -> Estimate:
         """Return thicknesses of pixels, replaced by those of paints where :attr:`thickness_of_paint` is true."""
         is_replaced = self.thickness_of_paint
         if not is_replaced.any():
-            return pixels
-        low, value, high = (image.copy() for image in (pixels.low, pixels.value, pixels.high))
+            return pixel_estimate
+        low, value, high = (
+            limit_map.copy() for limit_map in (pixel_estimate.low, pixel_estimate.value, pixel_estimate.high)
+        )
         for area in self.paints:
             if area.thickness_um is not None:
-                mask = is_replaced & (self.map("paint") == area.number)
-                low[mask], value[mask], high[mask] = area.thickness_um
+                is_in_paint = is_replaced & (self.map("paint") == area.number)
+                low[is_in_paint], value[is_in_paint], high[is_in_paint] = area.thickness_um
         return Estimate(value, low, high)
 
     def is_determined(self, quantity: str) -> NDArray[np.bool_]:
-        """Return a boolean (row, column) map, true where the 90 % interval of a quantity is narrow enough."""
+        """Return a boolean (row, column) map that is true where the 90 % interval of a quantity is narrow enough."""
         return is_determined(quantity, self.estimate(quantity))
 
     def max_significance(self, families: Iterable[str]) -> NDArray[np.float32]:
@@ -1077,16 +1088,16 @@ class Results:
 
         The significance is zero if none of the families was fitted, and for pixels without a result.
         """
-        zero_significance = np.zeros(self.shape, dtype=np.float32)
+        zero_map = np.zeros(self.shape, dtype=np.float32)
         significances = [
             np.nan_to_num(self[name] / np.maximum(self.map("area_sigma", name), _MIN_DEVIATION))
             for name in families
             if name in self.lines
         ]
-        return np.asarray(np.maximum.reduce(significances), dtype=np.float32) if significances else zero_significance
+        return np.asarray(np.maximum.reduce(significances), dtype=np.float32) if significances else zero_map
 
     def state_shares(self, group: str) -> dict[int, float]:
-        """Return the fraction of the pixels with a result in which a group has a state, for each of :data:`STATES`."""
+        """Return the fraction of the pixels with a result in which a group has each of the :data:`STATES`."""
         states = self.map("state", group)
         n_by_state = np.bincount(states.ravel(), minlength=NO_ANSWER + 1)
         n_with_result = max(states.size - n_by_state[NO_ANSWER], 1)
@@ -1099,43 +1110,45 @@ class Results:
         return answer_words(int(self.map("state", group)[row, column]), float(upper_limit_percent))
 
     def answer_summary(self, group: str) -> str:
-        """Return a text on the presence of a group over all pixels: "pigment in 12 %, pigment or trace in 8.0 %".
+        """Return a text on the presence of a group in all pixels, such as "pigment in 12 %, pigment or trace in 8.0 %".
 
         The text is empty if amounts are unknown, as in results of earlier versions.
         """
         if "state" not in self.stacks or not self.knows_amount(group):
             return ""
         shares = self.state_shares(group)
-        texts = ((PIGMENT, "pigment"), (PRESENT, "pigment or trace"), (TRACE, "trace"))
-        percentages = ((text, 100 * shares[state]) for state, text in texts)
+        state_texts = ((PIGMENT, "pigment"), (PRESENT, "pigment or trace"), (TRACE, "trace"))
+        state_percentages = ((state_text, 100 * shares[state]) for state, state_text in state_texts)
         return ", ".join(
-            f"{text} in {share:.{0 if share >= 10 else 1}f} %" for text, share in percentages if share >= 0.1
+            f"{state_text} in {percentage:.{0 if percentage >= 10 else 1}f} %"
+            for state_text, percentage in state_percentages
+            if percentage >= 0.1
         )
 
     @property
     def knows_hiding(self) -> bool:
-        """Whether the states consider groups hidden below others, which requires a known instrument."""
+        """Whether the states take into account groups hidden below others, which requires a known instrument."""
         return "state" in self.stacks and "burial" in self.settings_of("detectability")
 
     @property
     def has_prediction(self) -> NDArray[np.bool_]:
-        """(row, column) boolean map, true for pixels with a prediction by the network."""
+        """(row, column) boolean map that is true for pixels with a prediction by the network."""
         return np.asarray(np.isfinite(self.map("probability", *self._stack("probability").keys[0])))
 
     @property
     def unlike_pixels(self) -> NDArray[np.bool_]:
-        """(row, column) boolean map, true if an unexplained peak is more significant than :data:`UNLIKE_SIGMA`."""
+        """(row, column) boolean map that is true if :attr:`unlikeness` exceeds :data:`UNLIKE_SIGMA`."""
         return np.asarray(self.map("unlikeness") > UNLIKE_SIGMA)
 
     @property
     def unlike_share(self) -> float:
-        """Fraction of the pixels with a result that are true in :attr:`unlike_pixels`."""
+        """Fraction of the pixels with a result for which :attr:`unlike_pixels` is true."""
         has_result = np.isfinite(self.map("unlikeness"))
         return float(self.unlike_pixels[has_result].mean()) if has_result.any() else 0.0
 
     @property
     def is_unlike(self) -> bool:
-        """Whether :attr:`unlike_pixels` has at least three pixels and one in a thousand; fewer may be due to chance."""
+        """Whether :attr:`unlike_pixels` is true for at least three pixels and one in a thousand."""
         if "unlikeness" not in self.stacks:
             return False
         return int(self.unlike_pixels.sum()) >= MIN_UNLIKE_PIXELS and self.unlike_share >= MIN_UNLIKE_SHARE
@@ -1187,8 +1200,8 @@ class Results:
     @property
     def places(self) -> tuple[Place, ...]:
         """Places that the model predicts: "anywhere" and, for some models, "surface" and "below"."""
-        available = {place for _, place in self.named_places}
-        return tuple(place for place in PLACES if place in available)
+        predicted_places = {place for _, place in self.named_places}
+        return tuple(place for place in PLACES if place in predicted_places)
 
     @property
     def named_places(self) -> tuple[tuple[str, Place], ...]:
@@ -1228,18 +1241,18 @@ class Results:
         """Return the display label of a quantity, such as "Fe, mass fraction (uppermost paint)"."""
         kind, _, element = quantity.partition(".")
         if kind in {MASS_FRACTION, AREAL_MASS}:
-            sample = self.settings_of("quantities").get("sample")
-            label = f"{element}, {kind.replace('_', ' ')}".removeprefix(", ")
-            return f"{label} ({sample})" if sample else label
+            sample_name = self.settings_of("quantities").get("sample")
+            label_text = f"{element}, {kind.replace('_', ' ')}".removeprefix(", ")
+            return f"{label_text} ({sample_name})" if sample_name else label_text
         if kind == AMOUNT:
             name, place = split_place(element)
-            symbol = self.materials[name].elements[0].partition("_")[0]
-            return f"{symbol} in the dry paint: {self.label(name, place)}"
+            element_symbol = self.materials[name].elements[0].partition("_")[0]
+            return f"{element_symbol} in the dry paint: {self.label(name, place)}"
         material = material_of(quantity)
         if material is None:
             return "thickness of the surface layer"
-        label = self.label(material) if material in self.materials else material
-        return f"share of the pigments at the surface: {label}"
+        label_text = self.label(material) if material in self.materials else material
+        return f"share of the pigments at the surface: {label_text}"
 
     def short_label(self, name: str) -> str:
         """Return the label of a pigment or group without the examples in brackets."""
@@ -1257,7 +1270,7 @@ class Results:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes for the user; alerts come first."""
+        """Notes for the user, with alerts first."""
         scan_notes = (*self.summary.get("notes", ()), *self.calibration.get("notes", ()))
         process_notes = (note for notes in self.process_notes.values() for note in notes)
         return tuple(dict.fromkeys((*self.alerts, *scan_notes, *process_notes)))
@@ -1275,7 +1288,7 @@ class Results:
         return 0, 0
 
     def __iter__(self) -> "Iterator[Results | Mapping[str, Any] | None]":
-        """Iterate over pigments, elements and summary, for compatibility with the tuples of earlier versions."""
+        """Return an iterator over pigments, elements and summary, for compatibility with tuples of earlier versions."""
         return iter((self if self.has_pigments else None, self if self.has_elements else None, self.summary))
 
     def __repr__(self) -> str:
@@ -1283,21 +1296,24 @@ class Results:
         lines = [f"<underpaint results of {self.summary.get('name', 'a scan')}: {n_row} rows x {n_column} columns>"]
         if self.has_pigments:
             shares = {name: share_present(self[name]) for name in self.groups}
-            present = sorted((name for name in shares if shares[name] > 0), key=lambda name: -shares[name])
-            texts = (f"{name} {100 * shares[name]:.0f} %" for name in present)
-            lines += [_listing("groups present", texts, "none"), _listing("pigments", self.pigments, "none")]
-            lines += [_listing("places", self.places, "none")]
+            present_groups = sorted((name for name in shares if shares[name] > 0), key=lambda name: -shares[name])
+            group_texts = (f"{name} {100 * shares[name]:.0f} %" for name in present_groups)
+            lines += [
+                _listing_line("groups present", group_texts, "none"),
+                _listing_line("pigments", self.pigments, "none"),
+            ]
+            lines += [_listing_line("places", self.places, "none")]
         if self.has_elements:
-            lines += [_listing("lines", self.lines, "none")]
+            lines += [_listing_line("lines", self.lines, "none")]
         for kind in (MASS_FRACTION, AREAL_MASS):
             if kind in self.stacks:
-                lines += [_listing(kind, (name for (name,) in self.stacks[kind].keys), "none")]
+                lines += [_listing_line(kind, (name for (name,) in self.stacks[kind].keys), "none")]
         if self.paints:
             lines += [f"  {'paints':<11} {len(self.paints)}"]
         if self.has_reflectance:
-            lines += [_listing("surface", (name for (name,) in self.stacks["surface_member"].keys), "none")]
+            lines += [_listing_line("surface", (name for (name,) in self.stacks["surface_member"].keys), "none")]
         if self.unexplained is not None:
-            lines += [_listing("unexplained", (line.family for line in self.unexplained), "nothing")]
+            lines += [_listing_line("unexplained", (line.family for line in self.unexplained), "nothing")]
         lines += [f"  note        {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -1312,8 +1328,10 @@ class Results:
         if quantity in self.stacks:
             return self.stacks[quantity]
         base_quantity = re.sub("_(sigma|low|high)$", "", quantity)
-        content, command, *requirement = _COMMANDS.get(base_quantity, (quantity, "underpaint identify"))
-        raise ScanError(f"These results hold no {content}: {' '.join((f'`{command}`', *requirement))} writes them.")
+        quantity_title, command, *requirement = _COMMANDS.get(base_quantity, (quantity, "underpaint identify"))
+        raise ScanError(
+            f"These results contain no {quantity_title}: {' '.join((f'`{command}`', *requirement))} writes them."
+        )
 
     def _label_coordinates(self, dimension: str, names: Sequence[str]) -> dict[str, Any]:
         return {dimension: list(names), "label": (dimension, [self.label(name) for name in names])}
@@ -1323,12 +1341,12 @@ class Results:
         return self._array(quantity, keys, {dimension: [name for (name,) in keys]}, long_name)
 
     def _array(self, quantity: str, keys: Any, coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
-        """Return the maps with the given keys; keys are nested lists along the labelled dimensions."""
+        """Return the maps with the given keys, which are nested lists along the labelled dimensions."""
         stack = self._stack(quantity)
         _, units = DIMENSIONS[quantity]
         dimensions = [name for name in _LABELLED_DIMENSIONS if name in coordinates]
         if keys == []:
-            raise ScanError(f"These results hold no {dimensions[0]}s: the model {self.model_name!r} predicts none.")
+            raise ScanError(f"These results contain no {dimensions[0]}s: the model {self.model_name!r} predicts none.")
         return self._labelled_array(
             _stack_nested(_nested_maps(stack, keys), in_memory=stack.in_memory),
             dimensions,
@@ -1339,16 +1357,23 @@ class Results:
         )
 
     def _intervals(self, quantities: Any, coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
-        """Return medians and intervals of quantities, whose names are nested lists along the coordinates."""
+        """Return medians and intervals of quantities, given names as nested lists along the coordinates."""
         in_memory = all(stack.in_memory for stack in self.stacks.values())
-        # quantiles are rounded, so that 0.05 and 0.95 are valid labels
-        quantile = {"quantile": [round(0.5 + offset * INTERVAL_PROBABILITY, 6) for offset in (-0.5, 0.0, 0.5)]}
+        # quantiles are rounded so that 0.05 and 0.95 are valid labels
+        quantile_coordinate = {
+            "quantile": [round(0.5 + quantile_offset * INTERVAL_PROBABILITY, 6) for quantile_offset in (-0.5, 0.0, 0.5)]
+        }
 
         def read_intervals(quantity: Any) -> list[Any]:
             if isinstance(quantity, list):
-                return [read_intervals(item) for item in quantity]
-            readers = [partial(self._interval_value, quantity, end) for end in ("low", "value", "high")]
-            return [item() if in_memory else _lazy_map(self.shape, np.float32, item) for item in readers]
+                return [read_intervals(nested_quantity) for nested_quantity in quantity]
+            map_readers = [
+                partial(self._interval_value, quantity, limit_name) for limit_name in ("low", "value", "high")
+            ]
+            return [
+                nested_quantity() if in_memory else _lazy_map(self.shape, np.float32, nested_quantity)
+                for nested_quantity in map_readers
+            ]
 
         values, dimensions = _stack_nested(read_intervals(quantities), in_memory=in_memory), [*coordinates, "quantile"]
         first_quantity = quantities
@@ -1356,13 +1381,13 @@ class Results:
             first_quantity = first_quantity[0]
         name = first_quantity.split(".")[0]
         return self._labelled_array(
-            values, dimensions, {**coordinates, **quantile}, unit_of(first_quantity), long_name, name
+            values, dimensions, {**coordinates, **quantile_coordinate}, unit_of(first_quantity), long_name, name
         )
 
-    def _interval_value(self, quantity: str, field: str) -> NDArray[np.float32]:
+    def _interval_value(self, quantity: str, limit_name: str) -> NDArray[np.float32]:
         if quantity.startswith(f"{AMOUNT}.") and quantity not in self.amounts:
             return np.full(self.shape, np.nan, np.float32)  # the group is not present at this place
-        return np.asarray(getattr(self.estimate(quantity), field), np.float32)
+        return np.asarray(getattr(self.estimate(quantity), limit_name), np.float32)
 
     def _labelled_array(
         self,
@@ -1403,8 +1428,8 @@ def _single_keys(names: Sequence[str]) -> tuple[Key, ...]:
 
 def share_present(probability: NDArray[np.float32]) -> float:
     """Return the fraction of the pixels with a result whose probability exceeds one half."""
-    known_probability = probability[np.isfinite(probability)]
-    return float((known_probability > PRESENT_PROBABILITY).mean()) if known_probability.size else 0.0
+    finite_probability = probability[np.isfinite(probability)]
+    return float((finite_probability > PRESENT_PROBABILITY).mean()) if finite_probability.size else 0.0
 
 
 class BelowSurface(NamedTuple):
@@ -1415,7 +1440,7 @@ class BelowSurface(NamedTuple):
     share : float
         Fraction of the area in which the probability exceeds :data:`BELOW_PROBABILITY`.
     certainty : float
-        Mean probability in this area; NaN if it is empty.
+        Mean probability in the area above :data:`BELOW_PROBABILITY`; NaN if this area is empty.
     undetermined_share : float
         Fraction of the area in which the probability lies between ``1 - BELOW_PROBABILITY`` and ``BELOW_PROBABILITY``.
     """
@@ -1435,11 +1460,13 @@ def below_surface(probability: NDArray[np.float32], has_prediction: NDArray[np.b
     has_prediction : (n_row, n_column) bool array
         True for pixels within the reflectance cube.
     """
-    n_answered = max(int(has_prediction.sum()), 1)
+    n_predicted = max(int(has_prediction.sum()), 1)
     reported_probabilities = probability[has_prediction & (probability > BELOW_PROBABILITY)]
     is_undetermined = has_prediction & (probability <= BELOW_PROBABILITY) & (probability > 1.0 - BELOW_PROBABILITY)
     certainty = float(reported_probabilities.mean(dtype=np.float64)) if reported_probabilities.size else float("nan")
-    return BelowSurface(reported_probabilities.size / n_answered, certainty, float(is_undetermined.sum()) / n_answered)
+    return BelowSurface(
+        reported_probabilities.size / n_predicted, certainty, float(is_undetermined.sum()) / n_predicted
+    )
 
 
 def cohen_kappa(first_map: NDArray[np.bool_], second_map: NDArray[np.bool_]) -> float:
@@ -1450,9 +1477,9 @@ def cohen_kappa(first_map: NDArray[np.bool_], second_map: NDArray[np.bool_]) -> 
 
 
 def _nested_maps(stack: Stack, keys: Any) -> Any:
-    """Return the maps with the given keys, nested like the keys.
+    """Return the maps of nested lists of keys, nested in the same way.
 
-    Maps in files are lazy, and missing maps are NaN.
+    Maps in files are lazy. Missing maps are NaN.
     """
     if isinstance(keys, list):
         return [_nested_maps(stack, key) for key in keys]
@@ -1468,17 +1495,19 @@ def _stack_nested(nested_arrays: Any, *, in_memory: bool) -> Any:
 
     if not isinstance(nested_arrays, list):
         return nested_arrays
-    return (np if in_memory else da).stack([_stack_nested(item, in_memory=in_memory) for item in nested_arrays])
+    return (np if in_memory else da).stack(
+        [_stack_nested(nested_array, in_memory=in_memory) for nested_array in nested_arrays]
+    )
 
 
-def _lazy_map(shape: tuple[int, int], dtype: Any, read: Callable[[], Any]) -> Any:
+def _lazy_map(shape: tuple[int, int], dtype: Any, read_map: Callable[[], Any]) -> Any:
     import dask
     import dask.array as da
 
-    return da.from_delayed(dask.delayed(read, pure=False)(), shape, dtype)
+    return da.from_delayed(dask.delayed(read_map, pure=False)(), shape, dtype)
 
 
-def _listing(title: str, names: Iterable[str], empty_text: str) -> str:
+def _listing_line(line_title: str, names: Iterable[str], empty_text: str) -> str:
     all_names = list(names)
     omitted_text = f", and {len(all_names) - _MAX_LISTED} more" if len(all_names) > _MAX_LISTED else ""
-    return f"  {title:11s} {', '.join(all_names[:_MAX_LISTED]) + omitted_text if all_names else empty_text}"
+    return f"  {line_title:11s} {', '.join(all_names[:_MAX_LISTED]) + omitted_text if all_names else empty_text}"

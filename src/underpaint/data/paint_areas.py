@@ -1,4 +1,4 @@
-"""Paints of a painting: areas of similar pixels, with their pigments, lines, spectrum and layers."""
+"""Paints of a painting, which are areas of similar pixels, with their pigments, lines, spectrum and layers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIXED = 0
-"""Value of pixels with several paints or none in a map of paints."""
+"""Value in a map of paints for pixels with several paints or none."""
 
 
 @dataclass(frozen=True, eq=False)
 class PaintArea:
-    """One paint of a painting: an area whose pixels have similar lines.
+    """One paint of a painting, which is an area whose pixels have similar lines.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class PaintArea:
     area_mm2 : float or None
         Area, mm2; None if the distance of pixels is unknown.
     groups : mapping of str to int
-        Pigment groups that are present in more than half of the pixels, with their state, a key of
+        State of the pigment groups that are present in more than half of the pixels, as keys of
         :data:`underpaint.data.maps.STATES`; empty if pigments were not identified.
     lines : mapping of str to float
         Median net counts of the line families by which the paints were distinguished.
@@ -50,22 +50,28 @@ class PaintArea:
 
     @property
     def stratigraphy(self) -> tuple[str, ...]:
-        """Sentences on the layers: the result of another method, then those of the posterior."""
-        words = () if self.explanation is None else tuple(self.explanation.get("words", ()))
-        return (self.known, *words) if self.known and self.known not in words else words
+        """Sentences on the layers, first the result of another method, then sentences from the posterior."""
+        sentences = () if self.explanation is None else tuple(self.explanation.get("words", ()))
+        return (self.known, *sentences) if self.known and self.known not in sentences else sentences
 
     @property
     def orders(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of groups whose order the posterior determines; the first group begins above the second."""
-        pairs = (self.explanation or {}).get("order") or ()
-        return tuple((pair["above"], pair["below"]) for pair in pairs if pair["determined"])
+        """Pairs of groups with an order determined by the posterior; the first group begins above the second."""
+        order_records = (self.explanation or {}).get("order") or ()
+        return tuple(
+            (order_record["above"], order_record["below"])
+            for order_record in order_records
+            if order_record["determined"]
+        )
 
     @property
     def thickness_um(self) -> tuple[float, float, float] | None:
-        """Lower limit, median and upper limit (90 % interval) of the uppermost layer, in um; None if not determined."""
+        """Lower limit, median and upper limit (90 %) of the uppermost layer's thickness, um; None if unknown."""
         layers = (self.explanation or {}).get("layers")
-        interval = layers[0]["thickness_um"] if layers else {}
-        lower_limit, median_um, upper_limit = (interval.get(name) for name in ("low", "median", "high"))
+        thickness_interval = layers[0]["thickness_um"] if layers else {}
+        lower_limit, median_um, upper_limit = (
+            thickness_interval.get(limit_name) for limit_name in ("low", "median", "high")
+        )
         return (
             None
             if lower_limit is None or median_um is None or upper_limit is None
@@ -88,5 +94,7 @@ class PaintArea:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], spectrum: NDArray[np.float64] | None = None) -> "PaintArea":
-        """Return the area of a :meth:`record` and a spectrum."""
-        return cls(**{name: value for name, value in record.items() if name != "counts"}, spectrum=spectrum)
+        """Return the paint area from a result of :meth:`record` and a spectrum."""
+        return cls(
+            **{field_name: value for field_name, value in record.items() if field_name != "counts"}, spectrum=spectrum
+        )

@@ -36,7 +36,7 @@ def peak_counts(
     area: NDArray[np.float64],
     fwhm_kev: NDArray[np.float64] | float,
 ) -> NDArray[np.float64]:
-    """Return the summed counts per channel of Gaussian peaks, integrated over each channel.
+    """Return the sum of Gaussian peaks, integrated over each channel.
 
     Parameters
     ----------
@@ -60,18 +60,18 @@ def peak_columns(
     energy_kev: NDArray[np.float64],
     area: NDArray[np.float64],
     fwhm_kev: NDArray[np.float64] | float,
-    column: NDArray[np.intp],
-    n_column: int,
+    set_index: NDArray[np.intp],
+    n_set: int,
 ) -> NDArray[np.float64]:
-    """Return the result of :func:`peak_counts` for several sets of lines.
+    """Return the sums of Gaussian peaks for several sets of lines; see :func:`peak_counts`.
 
     Parameters
     ----------
     axis, energy_kev, area, fwhm_kev
         See :func:`peak_counts`.
-    column : (n_line,) array
+    set_index : (n_line,) array
         Index of the set of each line.
-    n_column : int
+    n_set : int
         Number of sets.
 
     Returns
@@ -80,12 +80,15 @@ def peak_columns(
         Counts per channel.
     """
     sigma = np.broadcast_to(np.asarray(fwhm_kev, dtype=np.float64) / FWHM_PER_SIGMA, energy_kev.shape)
-    centre, half_range = (energy_kev - axis.zero_kev) / axis.gain_kev, _RANGE_SIGMAS * sigma / axis.gain_kev
-    first_channel = np.floor(centre - half_range)
-    channels = first_channel[:, None] + np.arange(int(np.ceil(2 * np.max(half_range, initial=0.0))) + 3)
+    centre_channel, half_range_channels = (
+        (energy_kev - axis.zero_kev) / axis.gain_kev,
+        _RANGE_SIGMAS * sigma / axis.gain_kev,
+    )
+    first_channel = np.floor(centre_channel - half_range_channels)
+    channels = first_channel[:, None] + np.arange(int(np.ceil(2 * np.max(half_range_channels, initial=0.0))) + 3)
     edges_kev = axis.zero_kev + axis.gain_kev * (channels - 0.5)
     counts = area[:, None] * np.diff(ndtr((edges_kev - energy_kev[:, None]) / sigma[:, None]), axis=1)
     is_on_axis = (channels[:, :-1] >= 0) & (channels[:, :-1] < axis.n_channel)
-    flat_index = (column[:, None] * axis.n_channel + channels[:, :-1])[is_on_axis].astype(np.intp)
-    summed_counts = np.bincount(flat_index, counts[is_on_axis], minlength=n_column * axis.n_channel)
-    return np.asarray(summed_counts.reshape(n_column, axis.n_channel).T)
+    flat_index = (set_index[:, None] * axis.n_channel + channels[:, :-1])[is_on_axis].astype(np.intp)
+    summed_counts = np.bincount(flat_index, counts[is_on_axis], minlength=n_set * axis.n_channel)
+    return np.asarray(summed_counts.reshape(n_set, axis.n_channel).T)

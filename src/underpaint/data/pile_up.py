@@ -1,8 +1,8 @@
-"""Pile-up of photons, from the self-convolution of spectra.
+"""Compute the pile-up of photons from the self-convolution of spectra.
 
-Photons pile up only within a pixel. The self-convolution of the sum spectrum would contain pairs that cannot occur,
-such as lines of two paints, and too few of the pairs that do occur. The self-convolution is therefore computed for each
-tile of the survey, where the paint is nearly uniform.
+Photons pile up only within a pixel. The self-convolution of the sum spectrum would contain pairs of photons that cannot
+occur, such as pairs from two paints, and too few pairs that do occur. The self-convolution is therefore computed for
+each tile of the survey, in which the paint is nearly uniform.
 """
 
 import numpy as np
@@ -16,44 +16,49 @@ _TYPICAL_PROBABILITY = 0.01
 MAX_PILE_UP_PROBABILITY = 0.05
 
 
-def self_convolution(spectra: Array, pixels: Array | None = None) -> tuple[Array, Array]:
-    """Return the self-convolution of spectra, with two and with three factors, summed over tiles.
+def self_convolution(spectra: Array, pixels_per_tile: Array | None = None) -> tuple[Array, Array]:
+    """Return the twofold and threefold self-convolution of spectra, summed over tiles.
 
     Parameters
     ----------
     spectra : (n_tile, n_channel) array
         Summed counts of each tile.
-    pixels : (n_tile,) array, optional
-        Number of pixels of each tile; by default one.
+    pixels_per_tile : (n_tile,) array, optional
+        Number of pixels of each tile; one by default.
 
     Returns
     -------
     twofold, threefold : (n,) arrays
-        Both are divided by the sum of the twofold self-convolution.
+        Self-convolutions, both divided by the sum of the twofold one.
     """
-    weights = np.ones(len(spectra)) if pixels is None else np.maximum(pixels, 1.0)
+    tile_weights = np.ones(len(spectra)) if pixels_per_tile is None else np.maximum(pixels_per_tile, 1.0)
     fft_length = 1 << int(np.ceil(np.log2(3 * spectra.shape[1])))
-    mean_counts = spectra.sum() / weights.sum()
+    mean_counts = spectra.sum() / tile_weights.sum()
     pair_transform, triple_transform = (
         np.zeros(fft_length // 2 + 1, dtype=complex),
         np.zeros(fft_length // 2 + 1, dtype=complex),
     )
-    for spectrum, n_pixel in zip(spectra, weights, strict=True):
-        transform = np.fft.rfft(spectrum / n_pixel / mean_counts, n=fft_length)
-        pair_transform += n_pixel * transform**2
-        triple_transform += n_pixel * transform**3
-    pairs, triples = np.fft.irfft(pair_transform, n=fft_length), np.fft.irfft(triple_transform, n=fft_length)
-    return np.maximum(pairs, 0.0) / pairs.sum(), np.maximum(triples, 0.0) / pairs.sum()
+    for spectrum, n_pixel in zip(spectra, tile_weights, strict=True):
+        tile_transform = np.fft.rfft(spectrum / n_pixel / mean_counts, n=fft_length)
+        pair_transform += n_pixel * tile_transform**2
+        triple_transform += n_pixel * tile_transform**3
+    pair_convolution, triple_convolution = (
+        np.fft.irfft(pair_transform, n=fft_length),
+        np.fft.irfft(triple_transform, n=fft_length),
+    )
+    return np.maximum(pair_convolution, 0.0) / pair_convolution.sum(), np.maximum(
+        triple_convolution, 0.0
+    ) / pair_convolution.sum()
 
 
 def pile_up_shape(self_convolutions: tuple[Array, Array], axis: EnergyAxis) -> tuple[Array, Array]:
-    """Return the (n_channel,) shapes of pile-up at a low rate, and at the probability ``MAX_PILE_UP_PROBABILITY``.
+    """Return the (n_channel,) shapes of pile-up at low probability and at ``MAX_PILE_UP_PROBABILITY``.
 
-    The recorded spectrum already contains pile-up, so that its self-convolution overestimates triples. Let p and q be
-    the Fourier transforms of the spectrum without and with pile-up, and x the pile-up probability. Then
-    ``q = p exp(x (p - 1))`` (Wielopolski & Gardner 1976), and the transform of the pile-up is
-    ``x q**2 - 3/2 x**2 q**3``. Shapes at smaller probabilities are mixtures of the two returned shapes. The zero of the
-    axis shifts the pile-up, because energies add up.
+    The recorded spectrum already contains pile-up, so its self-convolution overestimates triples. Let p and q be the
+    Fourier transforms of the spectrum without and with pile-up, and x the pile-up probability. Then ``q = p exp(x (p -
+    1))`` (Wielopolski & Gardner 1976), and the transform of the pile-up is ``x q**2 - 3/2 x**2 q**3``. Shapes at
+    smaller probabilities are linear combinations of the two returned shapes. Because energies add up, the pile-up is
+    shifted by the zero of the axis.
 
     Parameters
     ----------
@@ -62,12 +67,12 @@ def pile_up_shape(self_convolutions: tuple[Array, Array], axis: EnergyAxis) -> t
     axis : EnergyAxis
         Energy axis of the spectrum.
     """
-    channel, zero_channels = np.arange(axis.n_channel), axis.zero_kev / axis.gain_kev
-    pairs, triples = (
-        np.interp(channel - n_extra_photons * zero_channels, np.arange(convolution.size), convolution)
+    channels, zero_channels = np.arange(axis.n_channel), axis.zero_kev / axis.gain_kev
+    pair_shape, triple_shape = (
+        np.interp(channels - n_extra_photons * zero_channels, np.arange(convolution.size), convolution)
         for n_extra_photons, convolution in enumerate(self_convolutions, start=1)
     )
-    return np.asarray(pairs), np.asarray(pairs - 1.5 * MAX_PILE_UP_PROBABILITY * triples)
+    return np.asarray(pair_shape), np.asarray(pair_shape - 1.5 * MAX_PILE_UP_PROBABILITY * triple_shape)
 
 
 def sum_peaks(
@@ -77,7 +82,7 @@ def sum_peaks(
     fwhm_channels: Array,
     window_per_fwhm: float,
 ) -> Array:
-    """Return the (n_channel,) sum peaks without the smooth part of the pile-up, normalised to one count.
+    """Return the (n_channel,) sum peaks without the smooth pile-up, normalised to a sum of one count.
 
     Parameters
     ----------
@@ -90,13 +95,13 @@ def sum_peaks(
     fwhm_channels : (n_channel,) array
         FWHM of peaks, channels.
     window_per_fwhm : float
-        Half-width of the clipping window relative to the FWHM; wider structures are removed.
+        Half-width of the clipping window relative to the FWHM. Wider structures are removed.
 
     Returns
     -------
     (n_channel,) array
-        Zeros if there are no sum peaks.
+        Sum peaks; zeros if there are none.
     """
     pile_up = _TYPICAL_PROBABILITY * counts * pile_up_shape(self_convolutions, axis)[0]
-    peaks = np.maximum(pile_up - snip(pile_up, fwhm_channels, window_per_fwhm=window_per_fwhm), 0.0)
-    return np.asarray(peaks / max(peaks.sum(), 1e-30))
+    peak_counts = np.maximum(pile_up - snip(pile_up, fwhm_channels, window_per_fwhm=window_per_fwhm), 0.0)
+    return np.asarray(peak_counts / max(peak_counts.sum(), 1e-30))

@@ -1,15 +1,15 @@
-"""Estimate of the stored value of one count, for rates and for normalised or rescaled values.
+"""Estimate the stored value of one count, for rates and for normalised or rescaled counts.
 
-There are two criteria. First, values that are integer multiples of a number (for the scan or for each pixel) are counts
-times that number, if the noise agrees. Second, the variance of counts equals their mean, and the variance of scaled
-counts is the scale times their mean. The variance is computed from fourth differences along the channels of a pixel.
-Lines and background nearly vanish in these differences. Neighbouring pixels are not compared, so that they may have
-different paint.
+Two criteria are used. First, values that are integer multiples of a number (for the scan or for each pixel) are counts
+times that number, if the noise is consistent with this scale. Second, the variance of counts equals their mean, and the
+variance of scaled counts is the scale times their mean. The variance is computed from fourth differences along the
+channels of a pixel, in which lines and background nearly vanish. Differences between pixels are not used, because
+neighbouring pixels may have different paint.
 
-If channels are not independent (smoothed, or moved to another energy axis), the ratio of variance to mean increases
-when channels are binned; it does not determine a scale then. Integers that were scaled and rounded lack some numbers
-(factor above 1) or have a smaller variance than counts (factor below 1). The variance of the square root or the
-logarithm of counts does not increase with the mean.
+If channels are not independent, because spectra were smoothed or rebinned, the ratio of variance to mean increases when
+channels are summed, and does not determine a scale. Counts that were multiplied by a factor above 1 and rounded do not
+contain some integers. Counts that were multiplied by a factor below 1 and rounded have a smaller variance than counts.
+The variance of the square root or the logarithm of counts does not increase with the mean.
 """
 
 from dataclasses import dataclass
@@ -24,22 +24,23 @@ from underpaint.data.robust import theil_slope
 Array = NDArray[np.float64]
 
 COUNTS_SCALE_RANGE = (0.6, 1.6)
-"""Range of scales at which values are treated as counts: dead-time correction multiplies counts by 1.0 to 1.5."""
+"""Range of scales in which values are treated as counts, because dead-time correction multiplies counts by 1.0 to
+1.5."""
 _FOURTH_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 _BIN_SIZES = (1, 2, 4)
-"""Bin sizes, channels, with which the independence of channels is tested."""
+"""Numbers of channels per bin with which the independence of channels is tested."""
 _N_GROUPS, _MIN_CHANNELS_PER_GROUP = 24, 5
 _MIN_POSITIVE_VALUES, _MIN_VALUES_PER_PIXEL = 200, 40
 _MAX_RELATIVE_ERROR = 0.2
 _AGREEMENT_RANGE = (0.5, 2.0)
 _INDEPENDENCE_RANGE = (0.75, 1.35)
 _MAX_MULTIPLE_ERROR, _MAX_ROUNDING_ERROR = 0.02, 0.1
-_MAX_FITTED_LEVELS = 4000
+_MAX_FITTED_VALUES = 4000
 _MIN_QUANTUM_SHARE = 0.8
 _MAX_MEAN_CLASSES, _MIN_VALUES_PER_CLASS, _MIN_WINDOWS_PER_CLASS = 24, 300, 60
 _MIN_MEAN, _MAX_DISPERSION = 0.8, 0.75
 _MIN_VARIANCE_SLOPE, _MIN_MEAN_RANGE = 0.5, 3.0
-_MIN_LEVELS, _MIN_LARGEST_MEAN = 4, 3.0
+_MIN_N_MEANS, _MIN_LARGEST_MEAN = 4, 3.0
 _MIN_LINE_EXCESS = 1.3
 _MAX_NEIGHBOUR_DISTANCE = 4
 _MAX_ROUNDING_VARIANCE, _MAX_DEPENDENCE = 0.25, 1.8
@@ -48,7 +49,7 @@ _MIN_DISTINCT_VALUES, _NOISE_QUANTILE, _ADDITIVITY_RANGE = 8, 0.9, (1.2, 30.0)
 _MIN_CORRELATION = 0.3
 _MIN_SCALE, _VARIANCE_SLOPE_RANGE = 0.01, (0.5, 1.5)
 _MIN_SMOOTHING_RATIO = 3.0
-_MAX_COMB_LEVEL, _N_FACTORS = 200, 1001
+_MAX_COMB_VALUE, _N_FACTORS = 200, 1001
 _COMB_FACTORS, _MIN_COMB_SPECTRA = (1.1, 40.0), 4
 _MIN_EXPECTED_MISSING, _MAX_OCCURRING_SHARE = 50.0, 0.02
 
@@ -60,14 +61,15 @@ class Scale:
     Parameters
     ----------
     value : float
-        Stored value of one count; 1 for counts. If each pixel has a different scale, this is their median.
+        Stored value of one count, which is 1 for counts. The median over the pixels if each pixel has a different
+        scale.
     uncertainty : float
         Standard deviation of the scale; 0 if it is exact.
     is_per_pixel : bool
         Whether each pixel has a different scale.
     rounding : float or None
-        Offset to add before division by the scale, for scaled counts that were rounded: 0 if rounded to the nearest
-        integer, 0.5 if rounded down. None without rounding.
+        Offset to add to rounded values before division by the scale: 0 if rounded to the nearest integer, 0.5 if
+        rounded down, None without rounding.
     """
 
     value: float
@@ -101,7 +103,7 @@ class Sample:
         return _variances(self._spectra, exclude_lines=True)
 
     def scale(self) -> Scale | None:
-        """Return the value of one count; None if it cannot be determined: too few values, smoothed, or no noise."""
+        """Return the scale; None if undetermined, because values are too few, smoothed or without noise."""
         spectra = self._spectra
         if (spectra > 0).sum() < _MIN_POSITIVE_VALUES or not self._is_measured:
             return None
@@ -116,7 +118,7 @@ class Sample:
                 return Scale(1.0)
         scales = [
             scale
-            for scale in (scale_from_variance(sum_channels(spectra, size)) for size in _BIN_SIZES)
+            for scale in (scale_from_variance(sum_channels(spectra, bin_size)) for bin_size in _BIN_SIZES)
             if scale is not None
         ]
         if (
@@ -133,11 +135,11 @@ class Sample:
         pixel_quanta = [
             quantum(spectrum, self._resolution) for spectrum in spectra if (spectrum > 0).sum() >= _MIN_VALUES_PER_PIXEL
         ]
-        estimates = [value for value in pixel_quanta if value is not None]
-        if len(estimates) > _MIN_QUANTUM_SHARE * max(len(pixel_quanta), 1) and _is_in_range(
-            unbinned_scale.value / np.median(estimates), _AGREEMENT_RANGE
+        known_quanta = [pixel_quantum for pixel_quantum in pixel_quanta if pixel_quantum is not None]
+        if len(known_quanta) > _MIN_QUANTUM_SHARE * max(len(pixel_quanta), 1) and _is_in_range(
+            unbinned_scale.value / np.median(known_quanta), _AGREEMENT_RANGE
         ):
-            return Scale(float(np.median(estimates)), is_per_pixel=True)
+            return Scale(float(np.median(known_quanta)), is_per_pixel=True)
         is_independent = all(_is_in_range(scale.value / unbinned_scale.value, _INDEPENDENCE_RANGE) for scale in scales)
         return (
             unbinned_scale
@@ -146,18 +148,21 @@ class Sample:
         )
 
     def transform(self) -> str:
-        """Return the function of the counts, "square root" or "logarithm"; "" if the values are proportional to them.
+        """Return the function of the counts, "square root" or "logarithm"; "" for values proportional to counts.
 
-        The variance of (scaled) counts is proportional to their mean; that of the square root is constant, and that of
-        the logarithm decreases with the mean.
+        The variance of (scaled) counts is proportional to the mean. The variance of the square root is constant, and
+        the variance of the logarithm decreases with the mean.
         """
         if not self._is_measured:
             return ""
         mean, variance = self._variances
-        mean, variance = mean[mean.size // 3 :], variance[mean.size // 3 :]  # the smallest means are 0 or 1 count
+        mean, variance = (
+            mean[mean.size // 3 :],
+            variance[mean.size // 3 :],
+        )  # the smallest means correspond to 0 or 1 count
         if self._is_integer:
             mean, variance = mean[variance > _MAX_ROUNDING_VARIANCE], variance[variance > _MAX_ROUNDING_VARIANCE]
-        if mean.size < _MIN_LEVELS or mean[-1] < self._is_integer * _MIN_LARGEST_MEAN or not (variance > 0).all():
+        if mean.size < _MIN_N_MEANS or mean[-1] < self._is_integer * _MIN_LARGEST_MEAN or not (variance > 0).all():
             return ""
         variance_slope = theil_slope(np.log(mean), np.log(variance))
         if variance_slope < -_MIN_VARIANCE_SLOPE and mean[-1] > _MIN_MEAN_RANGE / 2 * mean[0]:
@@ -166,18 +171,18 @@ class Sample:
 
 
 def in_units_of_quantum(block: NDArray[Any], default_quantum: float) -> NDArray[np.float32]:
-    """Divide (n_row, n_column, n_channel) values by each pixel's quantum, or by ``default_quantum`` without one."""
+    """Return (n_row, n_column, n_channel) values divided by the quantum of the pixel, or by ``default_quantum``."""
     relative_rounding_error, counts = _relative_rounding_error(block.dtype), np.empty(block.shape, np.float32)
-    for index in np.ndindex(block.shape[:2]):
-        spectrum = block[index].astype(np.float64)
+    for pixel_index in np.ndindex(block.shape[:2]):
+        spectrum = block[pixel_index].astype(np.float64)
         is_usable = np.isfinite(spectrum).all() and (spectrum > 0).sum() >= _MIN_VALUES_PER_PIXEL
         pixel_quantum = quantum(spectrum, relative_rounding_error) if is_usable else None
-        counts[index] = spectrum / default_quantum if pixel_quantum is None else np.rint(spectrum / pixel_quantum)
+        counts[pixel_index] = spectrum / default_quantum if pixel_quantum is None else np.rint(spectrum / pixel_quantum)
     return counts
 
 
 def quantum(values: Array, relative_rounding_error: float) -> float | None:
-    """Return the largest number of which all values are integer multiples; None without one.
+    """Return the largest number of which all values are integer multiples; None if no such number exists.
 
     Parameters
     ----------
@@ -186,134 +191,158 @@ def quantum(values: Array, relative_rounding_error: float) -> float | None:
     relative_rounding_error : float
         Relative rounding error of the values.
     """
-    levels = np.unique(values[values > 0])
-    levels = levels[np.diff(levels, prepend=0.0) > 4 * relative_rounding_error * levels][:_MAX_FITTED_LEVELS]
-    if not levels.size or levels[0] <= 0:
+    distinct_values = np.unique(values[values > 0])
+    distinct_values = distinct_values[
+        np.diff(distinct_values, prepend=0.0) > 4 * relative_rounding_error * distinct_values
+    ][:_MAX_FITTED_VALUES]
+    if not distinct_values.size or distinct_values[0] <= 0:
         return None
-    smallest_step = float(np.diff(levels, prepend=0.0).min())
+    smallest_step = float(np.diff(distinct_values, prepend=0.0).min())
     return next(
         (
             value
             for divisor in (1, 2, 3)
-            if (value := _fit_quantum(levels, smallest_step / divisor, relative_rounding_error)) is not None
+            if (value := _fit_quantum(distinct_values, smallest_step / divisor, relative_rounding_error)) is not None
         ),
         None,
     )
 
 
-def _fit_quantum(levels: Array, quantum_guess: float, relative_rounding_error: float) -> float | None:
-    """Return the quantum fitted to increasingly many levels; None if the levels are not multiples of it."""
-    size = 2
+def _fit_quantum(distinct_values: Array, quantum_guess: float, relative_rounding_error: float) -> float | None:
+    """Return the quantum fitted to increasingly many distinct values; None if the values are not multiples."""
+    n_fitted = 2
     while True:
-        fitted_levels = levels[:size]
-        multiples = np.rint(fitted_levels / quantum_guess)
+        fitted_values = distinct_values[:n_fitted]
+        multiples = np.rint(fitted_values / quantum_guess)
         if 4 * relative_rounding_error * multiples[-1] > _MAX_ROUNDING_ERROR:
-            return quantum_guess if size > 2 else None
-        quantum_guess = float(fitted_levels @ multiples / (multiples @ multiples))
+            return quantum_guess if n_fitted > 2 else None
+        quantum_guess = float(fitted_values @ multiples / (multiples @ multiples))
         if (
-            np.abs(fitted_levels / quantum_guess - multiples).max()
+            np.abs(fitted_values / quantum_guess - multiples).max()
             > _MAX_MULTIPLE_ERROR + 4 * relative_rounding_error * multiples[-1]
         ):
             return None
-        if size >= levels.size:
+        if n_fitted >= distinct_values.size:
             return quantum_guess * float(np.gcd.reduce(multiples.astype(np.int64)))
-        size *= 2
+        n_fitted *= 2
 
 
 def scale_from_variance(spectra: Array) -> Scale | None:
-    """Return the ratio of variance to mean, from fourth differences of the weaker half of the channels."""
+    """Return the ratio of variance to mean, from fourth differences in the half of the channels with fewer counts."""
     if spectra.shape[1] < _N_GROUPS * _MIN_CHANNELS_PER_GROUP:
         return None
-    squared_sum = np.sum(np.diff(spectra, 4, axis=1) ** 2, axis=0)
-    expected = _window_sums(spectra.sum(axis=0), _FOURTH_DIFFERENCE**2)
-    order_by_mean = np.argsort(expected, kind="stable")
-    order_by_mean = order_by_mean[expected[order_by_mean] > 0]
-    if order_by_mean.size < _N_GROUPS * _MIN_CHANNELS_PER_GROUP:
+    squared_difference_sum = np.sum(np.diff(spectra, 4, axis=1) ** 2, axis=0)
+    expected_sum = _window_sums(spectra.sum(axis=0), _FOURTH_DIFFERENCE**2)
+    channels_by_mean = np.argsort(expected_sum, kind="stable")
+    channels_by_mean = channels_by_mean[expected_sum[channels_by_mean] > 0]
+    if channels_by_mean.size < _N_GROUPS * _MIN_CHANNELS_PER_GROUP:
         return None
-    groups = np.array_split(order_by_mean, _N_GROUPS)[: _N_GROUPS // 2]
-    ratio = np.array([squared_sum[group].sum() / expected[group].sum() for group in groups])
-    value = float(np.median(ratio))
-    return Scale(value, float(1.25 * ratio.std() / np.sqrt(ratio.size))) if value > 0 else None
+    channel_groups = np.array_split(channels_by_mean, _N_GROUPS)[: _N_GROUPS // 2]
+    variance_ratio = np.array(
+        [
+            squared_difference_sum[channel_group].sum() / expected_sum[channel_group].sum()
+            for channel_group in channel_groups
+        ]
+    )
+    scale_value = float(np.median(variance_ratio))
+    return (
+        Scale(scale_value, float(1.25 * variance_ratio.std() / np.sqrt(variance_ratio.size)))
+        if scale_value > 0
+        else None
+    )
 
 
 def _variances(spectra: Array, *, exclude_lines: bool = False) -> tuple[Array, Array]:
-    """Return mean and variance of values in windows of five channels, for classes of the mean.
+    """Return the mean and variance of values in windows of five channels, for classes of windows with similar mean.
 
-    The variance is computed from the fourth differences of each spectrum; spectral lines increase it. With
-    ``exclude_lines`` the difference from a scaled neighbouring pixel of the same paint is used if its variance is
+    The variance is computed from fourth differences of each spectrum and is increased by spectral lines. With
+    ``exclude_lines``, the difference from a scaled neighbouring pixel of the same paint is used if this variance is
     smaller.
     """
     n_classes = int(np.clip(spectra.size // _MIN_VALUES_PER_CLASS, 6, _MAX_MEAN_CLASSES))
     if spectra.size == 0 or spectra.shape[1] < 2 * _FOURTH_DIFFERENCE.size or not spectra.any():
         return np.empty(0), np.empty(0)
-    mean, norm = (
+    mean, difference_norm = (
         _window_sums(spectra, np.ones(_FOURTH_DIFFERENCE.size)) / _FOURTH_DIFFERENCE.size,
         float((_FOURTH_DIFFERENCE**2).sum()),
     )
-    maximum = spectra.max()
+    max_value = spectra.max()
     is_window_used = mean > 0
-    if np.count_nonzero(spectra == maximum) > len(spectra):  # clipped
+    if np.count_nonzero(spectra == max_value) > len(spectra):  # clipped
         is_window_used &= (
-            np.lib.stride_tricks.sliding_window_view(spectra, _FOURTH_DIFFERENCE.size, axis=1).max(axis=2) < maximum
+            np.lib.stride_tricks.sliding_window_view(spectra, _FOURTH_DIFFERENCE.size, axis=1).max(axis=2) < max_value
         )
     if not is_window_used.any():
         return np.empty(0), np.empty(0)
     class_edges = np.geomspace(mean[is_window_used].min(), mean[is_window_used].max(), n_classes + 1)
     class_index = np.clip(np.searchsorted(class_edges, mean[is_window_used], side="right") - 1, 0, n_classes - 1)
 
-    def sum_by_class(values: Array) -> Array:
-        return np.bincount(class_index, values[is_window_used], n_classes).astype(np.float64)
+    def sum_by_class(window_values: Array) -> Array:
+        return np.bincount(class_index, window_values[is_window_used], n_classes).astype(np.float64)
 
-    expected = _window_sums(spectra, _FOURTH_DIFFERENCE**2 / norm)  # less than the mean on the flanks of lines
-    n_window, total = np.bincount(class_index, minlength=n_classes), sum_by_class(expected)
+    window_expectation = _window_sums(
+        spectra, _FOURTH_DIFFERENCE**2 / difference_norm
+    )  # smaller than the mean on the flanks of lines
+    n_window, expected_sum = np.bincount(class_index, minlength=n_classes), sum_by_class(window_expectation)
     is_populated = n_window >= _MIN_WINDOWS_PER_CLASS
-    ratio = sum_by_class(np.diff(spectra, 4, axis=1) ** 2 / norm) / np.maximum(total, 1e-300)
+    variance_ratio = sum_by_class(np.diff(spectra, 4, axis=1) ** 2 / difference_norm) / np.maximum(expected_sum, 1e-300)
     if exclude_lines and len(spectra) > 2:
         partner_index = _similar_spectra(spectra)
-        factor = (spectra.sum(axis=1) / spectra[partner_index].sum(axis=1))[:, None]
-        squared_difference = np.diff(spectra - factor * spectra[partner_index], 4, axis=1) ** 2 / norm / (1 + factor**2)
-        pair_mean = (mean + factor**2 * mean[partner_index]) / (1 + factor**2)
+        scale_factor = (spectra.sum(axis=1) / spectra[partner_index].sum(axis=1))[:, None]
+        squared_difference = (
+            np.diff(spectra - scale_factor * spectra[partner_index], 4, axis=1) ** 2
+            / difference_norm
+            / (1 + scale_factor**2)
+        )
+        pair_mean = (mean + scale_factor**2 * mean[partner_index]) / (1 + scale_factor**2)
         class_index = np.clip(
             np.searchsorted(class_edges, pair_mean[is_window_used], side="right") - 1, 0, n_classes - 1
         )
-        pair_mean = (expected + factor**2 * expected[partner_index]) / (1 + factor**2)
+        pair_mean = (window_expectation + scale_factor**2 * window_expectation[partner_index]) / (1 + scale_factor**2)
         pair_ratio = sum_by_class(squared_difference) / np.maximum(sum_by_class(pair_mean), 1e-300)
         n_pairs = np.bincount(class_index, minlength=n_classes)
-        ratio = np.where(
-            (n_pairs >= _MIN_WINDOWS_PER_CLASS) & (_MIN_LINE_EXCESS * pair_ratio < ratio), pair_ratio, ratio
+        variance_ratio = np.where(
+            (n_pairs >= _MIN_WINDOWS_PER_CLASS) & (_MIN_LINE_EXCESS * pair_ratio < variance_ratio),
+            pair_ratio,
+            variance_ratio,
         )
-    class_mean = (total / np.maximum(n_window, 1))[is_populated]
-    return class_mean, np.asarray(ratio[is_populated] * class_mean)
+    class_mean = (expected_sum / np.maximum(n_window, 1))[is_populated]
+    return class_mean, np.asarray(variance_ratio[is_populated] * class_mean)
 
 
 def _window_sums(spectra: Array, weights: Array) -> Array:
-    """Return weighted sums over windows of neighbouring channels, along the last axis; the weights are symmetric."""
+    """Return weighted sums over windows of neighbouring channels along the last axis, for symmetric weights."""
     n_window = spectra.shape[-1] - weights.size + 1
-    return np.asarray(sum(weight * spectra[..., offset : offset + n_window] for offset, weight in enumerate(weights)))
+    return np.asarray(
+        sum(
+            weight * spectra[..., channel_offset : channel_offset + n_window]
+            for channel_offset, weight in enumerate(weights)
+        )
+    )
 
 
 def _looks_measured(spectra: Array) -> bool:
-    """Return whether spectra appear to be measured: noise on a shape that many spectra share.
+    """Return whether spectra appear to be measured, with noise on a shape that many spectra have in common.
 
-    The variance of noise is additive over channels, that of a computed curve is not. Two halves of random numbers
-    without a common shape do not correlate. A scale cannot be determined in either case.
+    The variance of noise is additive over channels, but that of a computed curve is not. Two halves of random numbers
+    without a common shape are not correlated. A scale cannot be determined for computed curves and random numbers.
     """
-    squared_differences = [np.diff(sum_channels(spectra, size), 4, axis=1) ** 2 for size in (1, 2)]
-    if any(differences.size == 0 for differences in squared_differences):
+    squared_differences = [np.diff(sum_channels(spectra, bin_size), 4, axis=1) ** 2 for bin_size in (1, 2)]
+    if any(squared_difference.size == 0 for squared_difference in squared_differences):
         return False
     unbinned_variance, binned_variance = (
-        float(np.mean(differences[differences <= np.quantile(differences, _NOISE_QUANTILE)]))
-        for differences in squared_differences
+        float(np.mean(squared_difference[squared_difference <= np.quantile(squared_difference, _NOISE_QUANTILE)]))
+        for squared_difference in squared_differences
     )
     if not (unbinned_variance > 0 and _is_in_range(binned_variance / unbinned_variance, _ADDITIVITY_RANGE)):
         return False
-    # The halves of a single spectrum are its even and its odd channels.
-    halves = (
+    # a single spectrum is divided into its even and odd channels
+    spectrum_halves = (
         (spectra[::2], spectra[1::2])
         if len(spectra) > 1
         else (spectra[:, : spectra.shape[1] // 2 * 2 : 2], spectra[:, 1::2])
     )
-    first_half_sum, second_half_sum = (half_spectra.sum(axis=0) for half_spectra in halves)
+    first_half_sum, second_half_sum = (half_spectra.sum(axis=0) for half_spectra in spectrum_halves)
     return bool(
         first_half_sum.std() > 0
         and second_half_sum.std() > 0
@@ -322,37 +351,40 @@ def _looks_measured(spectra: Array) -> bool:
 
 
 def _similar_spectra(spectra: Array) -> NDArray[np.intp]:
-    """Return the (n_pixel,) index of the nearby pixel with the most similar spectrum in wide bands.
+    """Return the (n_pixel,) indices of the nearby pixels with the most similar spectra in wide bands.
 
-    The noise of wide bands is independent of fourth differences, so that the choice causes no bias.
+    The noise of wide bands is independent of fourth differences, so this selection causes no bias.
     """
     band_starts = np.arange(0, spectra.shape[1], max(spectra.shape[1] // 32, 1))
-    bands = np.add.reduceat(spectra, band_starts, axis=1)
-    shape = np.sqrt(bands / bands.sum(axis=1, keepdims=True))
+    band_counts = np.add.reduceat(spectra, band_starts, axis=1)
+    band_shape = np.sqrt(band_counts / band_counts.sum(axis=1, keepdims=True))
     distances = [
         distance
         for distance in range(-_MAX_NEIGHBOUR_DISTANCE, _MAX_NEIGHBOUR_DISTANCE + 1)
         if 0 < abs(distance) < len(spectra)
     ]
-    dissimilarity = [((shape - np.roll(shape, distance, axis=0)) ** 2).sum(axis=1) for distance in distances]
+    dissimilarity = [((band_shape - np.roll(band_shape, distance, axis=0)) ** 2).sum(axis=1) for distance in distances]
     best_distance = np.array(distances)[np.argmin(dissimilarity, axis=0)]
     return np.asarray((np.arange(len(spectra)) - best_distance) % len(spectra))
 
 
 def _scale_from_dispersion(spectra: Array, mean: Array, variance: Array) -> Scale | None:
-    """Return the scale of rounded counts times a factor below 1, from their variance; None if it does not apply."""
+    """Return the scale of rounded counts times a factor below 1, from their variance; None for other values."""
     mean, variance = mean[mean >= _MIN_MEAN], variance[mean >= _MIN_MEAN]
-    if mean.size < 2 * _MIN_LEVELS:
+    if mean.size < 2 * _MIN_N_MEANS:
         return None
-    # Small values are rounded too coarsely, and lines increase the variance of large values.
+    # small values are rounded too coarsely, and lines increase the variance of large values
     central_range = slice(mean.size // 4, -(mean.size // 4) or None)
-    ratio = _subtract_rounding_variance(variance)[central_range] / mean[central_range]
-    value, error = float(np.median(ratio)), float(1.25 * ratio.std() / np.sqrt(ratio.size))
-    if not _MIN_SCALE < value < min(_MAX_DISPERSION, 1 - 4 * error):
+    dispersion = _subtract_rounding_variance(variance)[central_range] / mean[central_range]
+    scale_value, standard_error = (
+        float(np.median(dispersion)),
+        float(1.25 * dispersion.std() / np.sqrt(dispersion.size)),
+    )
+    if not _MIN_SCALE < scale_value < min(_MAX_DISPERSION, 1 - 4 * standard_error):
         return None
     binned_mean, binned_variance = _variances(sum_channels(spectra, 2), exclude_lines=True)
     binned_mean, binned_variance = binned_mean[binned_mean >= _MIN_MEAN], binned_variance[binned_mean >= _MIN_MEAN]
-    if binned_mean.size < 2 * _MIN_LEVELS or not (binned_variance > 0).all():
+    if binned_mean.size < 2 * _MIN_N_MEANS or not (binned_variance > 0).all():
         return None
     variance_slope = theil_slope(np.log(binned_mean), np.log(_subtract_rounding_variance(binned_variance)))
     binned_central_range = slice(binned_mean.size // 4, -(binned_mean.size // 4) or None)
@@ -360,7 +392,7 @@ def _scale_from_dispersion(spectra: Array, mean: Array, variance: Array) -> Scal
         (variance / mean)[central_range]
     )
     return (
-        Scale(value, error, rounding=0.0)
+        Scale(scale_value, standard_error, rounding=0.0)
         if is_independent and _is_in_range(variance_slope, _VARIANCE_SLOPE_RANGE)
         else None
     )
@@ -370,25 +402,25 @@ def _subtract_rounding_variance(variance: Array) -> Array:
     return np.asarray(np.maximum(variance - 1 / 12, variance / 2))
 
 
-def _scale_from_missing_integers(spectra: Array, levels: Array) -> Scale | None:
-    """Return the scale of rounded counts times a factor above 1, from integers that never occur; None without them."""
+def _scale_from_missing_integers(spectra: Array, distinct_values: Array) -> Scale | None:
+    """Return the scale of rounded counts times a factor above 1, from integers that never occur; else None."""
     occurrences = np.bincount(
-        spectra[(spectra > 0) & (spectra < _MAX_COMB_LEVEL)].astype(int), minlength=_MAX_COMB_LEVEL
+        spectra[(spectra > 0) & (spectra < _MAX_COMB_VALUE)].astype(int), minlength=_MAX_COMB_VALUE
     )
-    integers = np.arange(_MAX_COMB_LEVEL)
+    integers = np.arange(_MAX_COMB_VALUE)
     low_factor, high_factor = _COMB_FACTORS
-    if len(spectra) < _MIN_COMB_SPECTRA:  # the factor of few spectra may be their dead-time correction
+    if len(spectra) < _MIN_COMB_SPECTRA:  # for few spectra, the factor may be a dead-time correction
         low_factor = COUNTS_SCALE_RANGE[1]
-    factors = np.geomspace(high_factor, low_factor, int(4 * _MAX_COMB_LEVEL * np.log(high_factor / low_factor)))
+    factors = np.geomspace(high_factor, low_factor, int(4 * _MAX_COMB_VALUE * np.log(high_factor / low_factor)))
     tolerance = integers * 0.5 * (factors[0] / factors[1] - 1)
-    candidates = []  # pairs: indices of factors, largest first, and the offset by which values were rounded
+    factor_candidates = []  # pairs of the index of a factor, largest first, and the rounding offset
     for rounding in (0.0, 0.5):
         deviation = np.abs(integers + rounding - factors[:, None] * np.rint((integers + rounding) / factors[:, None]))
         is_missing = deviation > 0.5 + tolerance
         is_missing[:, 0] = False
-        # Occurrences of the nearest possible integer below or above, whichever is rarer.
+        # occurrences of the nearest possible integer below or above, whichever is rarer
         nearest_integer_below = np.maximum.accumulate(np.where(is_missing, 0, integers), axis=1)
-        nearest_integer_above = np.minimum.accumulate(np.where(is_missing, _MAX_COMB_LEVEL, integers)[:, ::-1], axis=1)[
+        nearest_integer_above = np.minimum.accumulate(np.where(is_missing, _MAX_COMB_VALUE, integers)[:, ::-1], axis=1)[
             :, ::-1
         ]
         nearest_occurrences = np.minimum(
@@ -398,54 +430,54 @@ def _scale_from_missing_integers(spectra: Array, levels: Array) -> Scale | None:
             (is_missing * nearest_occurrences).sum(axis=1),
             is_missing @ occurrences,
         )
-        candidates += [
-            (index, rounding)
-            for index in np.flatnonzero(
+        factor_candidates += [
+            (factor_index, rounding)
+            for factor_index in np.flatnonzero(
                 (expected_occurrences > _MIN_EXPECTED_MISSING)
                 & (occurrences_of_missing < _MAX_OCCURRING_SHARE * expected_occurrences)
             )
         ]
-    last_rejected_factor = {0.0: np.inf, 0.5: np.inf}  # last rejected factor, by rounding
-    for index, rounding in sorted(candidates):
-        factor = float(factors[index])
+    last_rejected_factor = {0.0: np.inf, 0.5: np.inf}  # last rejected factor, by rounding offset
+    for factor_index, rounding in sorted(factor_candidates):
+        factor = float(factors[factor_index])
         if not 0.98 * last_rejected_factor[rounding] < factor < last_rejected_factor[rounding] < np.inf:
-            scale = _refine_factor(levels[levels > 0], factor, rounding)
+            scale = _refine_factor(distinct_values[distinct_values > 0], factor, rounding)
             if scale is not None:
                 return scale
             last_rejected_factor[rounding] = factor
     return None
 
 
-def _refine_factor(levels: Array, factor: float, rounding: float) -> Scale | None:
-    """Return the scale refined with increasingly large levels; None if some levels are not rounded multiples of it."""
+def _refine_factor(distinct_values: Array, factor: float, rounding: float) -> Scale | None:
+    """Return the scale refined with increasingly large values; None if some values are not rounded multiples."""
     min_factor, max_factor = 0.97 * factor, 1.01 * factor
-    for max_level in (_MAX_COMB_LEVEL, 10 * _MAX_COMB_LEVEL, 100 * _MAX_COMB_LEVEL):
-        fitted_levels = levels[levels < max_level] + rounding
+    for max_value in (_MAX_COMB_VALUE, 10 * _MAX_COMB_VALUE, 100 * _MAX_COMB_VALUE):
+        fitted_values = distinct_values[distinct_values < max_value] + rounding
         factors = np.linspace(min_factor, max_factor, _N_FACTORS)
-        deviation = np.abs(fitted_levels - factors[:, None] * np.rint(fitted_levels / factors[:, None]))
-        fitting_share = (
-            deviation <= 0.5 + 1e-6 + (max_factor - min_factor) / _N_FACTORS * fitted_levels / factor
+        deviation = np.abs(fitted_values - factors[:, None] * np.rint(fitted_values / factors[:, None]))
+        fitting_fraction = (
+            deviation <= 0.5 + 1e-6 + (max_factor - min_factor) / _N_FACTORS * fitted_values / factor
         ).mean(axis=1)
-        if fitting_share.max() < _MIN_FITTING_SHARE:
+        if fitting_fraction.max() < _MIN_FITTING_SHARE:
             return None
-        # The largest factors are used, since smaller ones omit fewer integers.
+        # the largest factors are used, because smaller factors exclude fewer integers
         best_range = np.split(
-            best_indices := np.flatnonzero(fitting_share == fitting_share.max()),
-            np.flatnonzero(np.diff(best_indices) > 1) + 1,
+            best_factor_indices := np.flatnonzero(fitting_fraction == fitting_fraction.max()),
+            np.flatnonzero(np.diff(best_factor_indices) > 1) + 1,
         )[-1]
         min_factor, max_factor = factors[max(best_range[0] - 1, 0)], factors[min(best_range[-1] + 1, _N_FACTORS - 1)]
     return Scale(float(np.mean(factors[best_range])), rounding=rounding)
 
 
-def sum_channels(spectra: Array, size: int) -> Array:
-    """Return (n, n_channel // size) sums of ``size`` neighbouring channels of each spectrum."""
-    n_channel_used = spectra.shape[1] // size * size
-    return np.asarray(spectra[:, :n_channel_used].reshape(len(spectra), -1, size).sum(axis=2))
+def sum_channels(spectra: Array, bin_size: int) -> Array:
+    """Return (n, n_channel // bin_size) sums of ``bin_size`` neighbouring channels of each spectrum."""
+    n_channel_used = spectra.shape[1] // bin_size * bin_size
+    return np.asarray(spectra[:, :n_channel_used].reshape(len(spectra), -1, bin_size).sum(axis=2))
 
 
 def _relative_rounding_error(dtype: np.dtype[Any]) -> float:
     return float(np.finfo(dtype if dtype.kind == "f" else np.float64).eps)
 
 
-def _is_in_range(value: float, limits: tuple[float, float]) -> bool:
-    return bool(limits[0] <= value <= limits[1])
+def _is_in_range(value: float, value_range: tuple[float, float]) -> bool:
+    return bool(value_range[0] <= value <= value_range[1])

@@ -1,4 +1,4 @@
-"""Rebinning of counts to another energy axis; within its range the number of counts is conserved."""
+"""Rebin counts to another energy axis. The number of counts is conserved within the range of the new axis."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +14,7 @@ from underpaint.data.scan import Scan, name_of_sum
 from underpaint.errors import CalibrationError, ScanError
 
 _BATCH_SIZE = 128
-"""Number of spectra in a batch, chosen so that they fit into the processor's cache."""
+"""Number of spectra in a batch, which fits into the processor's cache."""
 
 
 def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sparse.csr_array:
@@ -32,7 +32,7 @@ def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sp
     Returns
     -------
     (n_channel, n_bin) sparse array
-        ``counts @ matrix`` gives the new counts. The sum of a row is the fraction of its channel within the new range.
+        Rebinned counts are ``counts @ matrix``. The sum of a row is the fraction of the channel within the new range.
 
     Raises
     ------
@@ -46,24 +46,24 @@ def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sp
         )
     old_edges = axis_from.edges_kev
     all_edges = np.union1d(old_edges, new_edges)
-    centres, widths = 0.5 * (all_edges[1:] + all_edges[:-1]), np.diff(all_edges)
-    channel_index = np.searchsorted(old_edges, centres, side="right") - 1
-    new_bin_index = np.searchsorted(new_edges, centres, side="right") - 1
+    interval_centres, interval_widths = 0.5 * (all_edges[1:] + all_edges[:-1]), np.diff(all_edges)
+    channel_index = np.searchsorted(old_edges, interval_centres, side="right") - 1
+    new_bin_index = np.searchsorted(new_edges, interval_centres, side="right") - 1
     is_inside = (
         (channel_index >= 0)
         & (channel_index < axis_from.n_channel)
         & (new_bin_index >= 0)
         & (new_bin_index < new_edges.size - 1)
     )
-    share = widths[is_inside] / axis_from.gain_kev
-    shape = (axis_from.n_channel, new_edges.size - 1)
+    channel_fraction = interval_widths[is_inside] / axis_from.gain_kev
+    matrix_shape = (axis_from.n_channel, new_edges.size - 1)
     return sparse.csr_array(
-        sparse.coo_array((share, (channel_index[is_inside], new_bin_index[is_inside])), shape=shape)
+        sparse.coo_array((channel_fraction, (channel_index[is_inside], new_bin_index[is_inside])), shape=matrix_shape)
     )
 
 
 def rebin(counts: NDArray[Any], axis: EnergyAxis, edges_kev: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return counts in new bins; within the new range the number of counts is conserved.
+    """Return counts in new bins. The number of counts is conserved within the new range.
 
     Parameters
     ----------
@@ -84,27 +84,27 @@ def rebin(counts: NDArray[Any], axis: EnergyAxis, edges_kev: NDArray[np.float64]
     CalibrationError
         ``counts`` and ``axis`` differ in length, or the borders do not increase.
     """
-    values = np.asarray(counts)
-    if values.shape[-1] != axis.n_channel:
+    spectra = np.asarray(counts)
+    if spectra.shape[-1] != axis.n_channel:
         raise CalibrationError(
-            f"Cannot rebin: the counts have {values.shape[-1]} channels, but their energy axis has {axis.n_channel}."
+            f"Cannot rebin: the counts have {spectra.shape[-1]} channels, but their energy axis has {axis.n_channel}."
         )
-    return apply_rebin(values, rebin_matrix(axis, edges_kev))
+    return apply_rebin(spectra, rebin_matrix(axis, edges_kev))
 
 
 def apply_rebin(counts: NDArray[Any], matrix: sparse.csr_array) -> NDArray[np.float32]:
     """Return (..., n_channel) counts times a matrix of :func:`rebin_matrix`."""
     spectra = counts.reshape(-1, counts.shape[-1])
-    rebinned_scans = np.empty((len(spectra), matrix.shape[1]), np.float32)
-    single_precision = matrix.astype(np.float32)
-    for start in range(0, len(spectra), _BATCH_SIZE):
-        batch = slice(start, start + _BATCH_SIZE)
-        rebinned_scans[batch] = spectra[batch].astype(np.float32, copy=False) @ single_precision
-    return rebinned_scans.reshape(*counts.shape[:-1], matrix.shape[1])
+    rebinned_spectra = np.empty((len(spectra), matrix.shape[1]), np.float32)
+    float32_matrix = matrix.astype(np.float32)
+    for first_spectrum in range(0, len(spectra), _BATCH_SIZE):
+        batch = slice(first_spectrum, first_spectrum + _BATCH_SIZE)
+        rebinned_spectra[batch] = spectra[batch].astype(np.float32, copy=False) @ float32_matrix
+    return rebinned_spectra.reshape(*counts.shape[:-1], matrix.shape[1])
 
 
 def rebin_scan(scan: Scan, axis: EnergyAxis) -> Scan:
-    """Return a scan with its counts, lazily, on another energy axis.
+    """Return a scan with counts that are rebinned lazily to another energy axis.
 
     Raises
     ------
@@ -128,13 +128,13 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
     Parameters
     ----------
     scans : sequence of Scan
-        Detectors, with the same numbers of rows and columns and an energy axis each.
+        Detectors with equal numbers of rows and columns, each with an energy axis.
 
     Returns
     -------
     Scan
-        Scan with the name of the first detector. Its live time is the sum if all are known; a pixel is present if it is
-        present for all detectors.
+        Scan with the name of the first detector. The live time is the sum of the live times, if all are known. A pixel
+        is present if it is present for all detectors.
 
     Raises
     ------
@@ -147,36 +147,37 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
         raise ScanError("Cannot add scans: the list is empty. Give at least one scan.")
     first_scan = scans[0]
     if any(scan.shape[:2] != first_scan.shape[:2] for scan in scans):
-        sizes = ", ".join(f"{scan.name}: {scan.shape[0]} x {scan.shape[1]}" for scan in scans)
-        raise ScanError(f"Cannot add scans of different size ({sizes}). Give the detectors of one scan.")
+        scan_sizes = ", ".join(f"{scan.name}: {scan.shape[0]} x {scan.shape[1]}" for scan in scans)
+        raise ScanError(f"Cannot add scans of different size ({scan_sizes}). Give the detectors of one scan.")
     if len(scans) == 1:
         return first_scan
     rebinned_scans = [rebin_scan(scan, first_scan.require_axis()) for scan in scans]
-    names = [scan.detector or scan.name for scan in scans]
+    detector_names = [scan.detector or scan.name for scan in scans]
     rebinned_scans = [replace(scan, counts=scan.counts.rechunk(first_scan.counts.chunks)) for scan in rebinned_scans]
-    total = da.map_blocks(
+    sum_counts = da.map_blocks(
         _summed_counts, *(scan.counts for scan in rebinned_scans), dtype=np.float32, name=name_of_sum(rebinned_scans)
     )
     return replace(
         first_scan,
-        counts=total,
+        counts=sum_counts,
         source=" + ".join(scan.source for scan in scans),
-        detector=" + ".join(names),
+        detector=" + ".join(detector_names),
         live_time_s=_sum_times([scan.live_time_s for scan in scans]),
         present=_common_mask([scan.present for scan in scans]),
         notes=(
             *dict.fromkeys(note for scan in scans for note in scan.notes),
-            f"the counts of {len(scans)} detectors ({', '.join(names)}) are added on the energy axis of {names[0]}",
+            f"the counts of {len(scans)} detectors ({', '.join(detector_names)}) are added on the energy axis of "
+            f"{detector_names[0]}",
         ),
         detectors=tuple(rebinned_scans),
     )
 
 
 def _summed_counts(*counts: NDArray[Any]) -> NDArray[np.float32]:
-    total = counts[0].astype(np.float32)
-    for addend in counts[1:]:
-        total += addend
-    return total
+    sum_counts = counts[0].astype(np.float32)
+    for detector_counts in counts[1:]:
+        sum_counts += detector_counts
+    return sum_counts
 
 
 def _sum_times(times: list[NDArray[np.float64] | None]) -> NDArray[np.float64] | None:

@@ -1,11 +1,11 @@
-"""Robust statistics; scipy.stats, which also has them, takes half a second to import."""
+"""Robust statistics without scipy.stats, which takes half a second to import."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 
 def theil_slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
-    """Return the slope of Theil (1950) and Sen (1968): the median over all pairs of points that differ in x.
+    """Return the slope of Theil (1950) and Sen (1968), which is the median over all pairs of points that differ in x.
 
     Parameters
     ----------

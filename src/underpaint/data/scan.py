@@ -1,4 +1,4 @@
-"""Scans: lazy cubes of spectra (row, column, channel) with metadata, and the survey of a scan."""
+"""Scans, which are lazy cubes of spectra (row, column, channel) with metadata, and the survey of a scan."""
 
 import html
 from collections.abc import Callable, Iterator, Sequence
@@ -28,10 +28,10 @@ Block = tuple[slice, slice]
 Progress = Callable[[int, int], None]
 _MIN_BLOCKS = 3
 _MAX_COUNTS = 1e12
-"""Maximum counts of a channel in a pixel; at a million counts per second they would take eleven days."""
+"""Maximum counts of a channel in a pixel, which take eleven days at a million counts per second."""
 _MAX_SAMPLE_SIZE = 4096
 _MAX_TILES = 16
-"""Maximum number of tiles along the rows, and along the columns."""
+"""Maximum number of tiles along the rows and along the columns."""
 _MIN_CLIPPED_VALUES = 10
 _MIN_CLIPPED_CHANNELS = 3
 _NUMBER_TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 31, 32))
@@ -39,18 +39,18 @@ _NUMBER_TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 3
 
 @dataclass(frozen=True, repr=False)
 class Scan:
-    """A scan: lazy counts and metadata.
+    """Counts of a scan, read lazily, with metadata.
 
     Parameters
     ----------
     counts : (n_row, n_column, n_channel) dask array
-        Counts, of any numeric type; dask chunks may divide rows and columns, not channels.
+        Counts of any numeric type. Dask chunks may divide rows and columns but not channels.
     axis : EnergyAxis or None
-        Energy axis; None if the file has none (``calibrate`` determines it).
+        Energy axis; None if the file has none. The command ``calibrate`` determines the axis.
     name : str
         Short name, used for result folders.
     source : str
-        Path (and ``::array``) from which the scan was read.
+        Path of the file (with ``::array`` for an array in the file) from which the scan was read.
     format : str
         Name of the file format.
     live_time_s, real_time_s : (n_row, n_column) array, or None
@@ -66,11 +66,10 @@ class Scan:
     metadata : dict
         Other metadata, with the names of the file.
     counts_scale : float
-        Stored value of one count, by which the values of the file were divided; the median if each pixel has a
-        different scale.
+        Stored value of one count, by which the values of the file were divided. The median over the pixels if each
+        pixel has a different scale.
     detectors : tuple of Scan
-        Detectors whose sum is ``counts``, on the same channels. Empty for a single detector, and if the counts were
-        changed.
+        Detectors whose sum is ``counts``, on the same channels. Empty for a single detector and for changed counts.
 
     Examples
     --------
@@ -118,12 +117,12 @@ class Scan:
         axis_text = "none" if axis is None else f"{1e3 * axis.gain_kev:.3f} eV per channel from {axis.zero_kev:.3f} keV"
         descriptions = {"file": self.source, "format": self.format, "detector": self.detector, "axis": axis_text}
         lines = [f"<underpaint scan {self.name}: {n_row} rows x {n_column} columns x {n_channel} channels>"]
-        lines += [f"  {name:11s} {text}" for name, text in descriptions.items() if text]
+        lines += [f"  {name:11s} {description}" for name, description in descriptions.items() if description]
         return "\n".join([*lines, *(f"  note        {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
-        array: Any = self.to_dataarray()
-        return f"<pre style='white-space: pre-wrap'>{html.escape(repr(self))}</pre>{array._repr_html_()}"
+        labelled_counts: Any = self.to_dataarray()
+        return f"<pre style='white-space: pre-wrap'>{html.escape(repr(self))}</pre>{labelled_counts._repr_html_()}"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -137,7 +136,7 @@ class Scan:
         return self.shape[0] * self.shape[1]
 
     def require_axis(self) -> EnergyAxis:
-        """Return the energy axis; raise a CalibrationError with a remedy if there is none."""
+        """Return the energy axis, or raise a CalibrationError that states what to do if the scan has none."""
         if self.axis is None:
             raise CalibrationError(
                 f"Scan {self.name!r} has no energy axis. Run `underpaint calibrate`, and give its instrument file with "
@@ -151,23 +150,23 @@ class Scan:
 
     def row_blocks(self) -> Iterator[slice]:
         """Yield the rows of each chunk of the dask array."""
-        start = 0
+        first_row = 0
         for n_row in self.counts.chunks[0]:
-            yield slice(start, start + n_row)
-            start += n_row
+            yield slice(first_row, first_row + n_row)
+            first_row += n_row
 
     def blocks(self) -> Iterator[tuple[slice, slice]]:
         """Yield the rows and columns of each chunk of the dask array."""
         for rows in self.row_blocks():
-            start = 0
+            first_column = 0
             for n_column in self.counts.chunks[1]:
-                yield rows, slice(start, start + n_column)
-                start += n_column
+                yield rows, slice(first_column, first_column + n_column)
+                first_column += n_column
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Return the counts of a rectangle of pixels.
 
-        They are read directly from the file if possible, since dask reads whole chunks.
+        Counts are read directly from the file if possible, because dask reads whole chunks.
         """
         reader = READERS.get(self.counts.name)
         if reader is not None and reader.shape == self.shape:
@@ -178,11 +177,13 @@ class Scan:
         """Return the spectrum of a pixel."""
         row, column = range(self.shape[0])[row], range(self.shape[1])[column]
         counts = self.read(slice(row, row + 1), slice(column, column + 1))[0, 0].astype(np.float64)
-        live_time, real_time = (_pixel_time(times, row, column) for times in (self.live_time_s, self.real_time_s))
+        live_time, real_time = (
+            _pixel_time(pixel_times, row, column) for pixel_times in (self.live_time_s, self.real_time_s)
+        )
         return Spectrum(counts, self.axis, live_time, real_time, f"{self.name} ({row}, {column})")
 
     def to_dataarray(self) -> "xr.DataArray":
-        """Return the counts as a labelled array (xarray), lazily.
+        """Return the counts as a labelled array (xarray) that is read lazily.
 
         Returns
         -------
@@ -202,19 +203,19 @@ class Scan:
         n_row, n_column, n_channel = self.shape
         rows, columns = np.arange(n_row), np.arange(n_column)
         channel_dimension = "channel" if self.axis is None else "energy_kev"
-        energies = np.arange(n_channel) if self.axis is None else self.axis.energy_kev
-        coordinates: dict[str, Any] = {"row": rows, "column": columns, channel_dimension: energies}
+        channel_values = np.arange(n_channel) if self.axis is None else self.axis.energy_kev
+        coordinates: dict[str, Any] = {"row": rows, "column": columns, channel_dimension: channel_values}
         if self.step_mm is not None:
             coordinates |= {"y_mm": ("row", self.step_mm[0] * rows), "x_mm": ("column", self.step_mm[1] * columns)}
         if self.live_time_s is not None:
             coordinates["live_time_s"] = (("row", "column"), self.live_time_s)
-        array = xr.DataArray(
+        labelled_counts = xr.DataArray(
             self.present_counts(), dims=("row", "column", channel_dimension), coords=coordinates, name="counts"
         )
-        array.attrs = {"units": "counts", "long_name": "counts", "source": self.source}
+        labelled_counts.attrs = {"units": "counts", "long_name": "counts", "source": self.source}
         if self.axis is not None:
-            array[channel_dimension].attrs = {"units": "keV", "long_name": "energy"}
-        return array
+            labelled_counts[channel_dimension].attrs = {"units": "keV", "long_name": "energy"}
+        return labelled_counts
 
     def to_hyperspy(self) -> Any:
         """Return the scan as a lazy ``Signal1D`` of HyperSpy.
@@ -236,10 +237,10 @@ class Scan:
                 f"Cannot make a HyperSpy signal of scan {self.name!r}: HyperSpy is not installed. "
                 "Install it: pip install hyperspy"
             ) from error
-        step_unit = ((1.0, 1.0), "px") if self.step_mm is None else (self.step_mm, "mm")
+        steps_and_unit = ((1.0, 1.0), "px") if self.step_mm is None else (self.step_mm, "mm")
         axes = [
-            {"name": name, "size": size, "scale": step, "offset": 0.0, "units": step_unit[1]}
-            for name, size, step in zip(("y", "x"), self.shape, step_unit[0], strict=False)
+            {"name": name, "size": n_pixel, "scale": pixel_step, "offset": 0.0, "units": steps_and_unit[1]}
+            for name, n_pixel, pixel_step in zip(("y", "x"), self.shape, steps_and_unit[0], strict=False)
         ]
         signal_axis = {"name": "channel", "scale": 1.0, "offset": 0.0, "units": ""}
         if self.axis is not None:
@@ -249,14 +250,14 @@ class Scan:
         return signals.Signal1D(self.present_counts(), axes=axes, metadata=metadata).as_lazy()
 
     def present_counts(self) -> Any:
-        """Return lazy counts with 0 for missing pixels and for values that are not finite."""
+        """Return a lazy array of counts that are 0 for missing pixels and for values that are not finite."""
         counts = self.counts
         if counts.dtype.kind == "f":
             counts = da.where(da.isfinite(counts), counts, 0)
         return counts if self.present is None else da.where(self.present[:, :, None], counts, 0)
 
     def sum_spectrum(self) -> Spectrum:
-        """Return the sum over the present pixels; :func:`~underpaint.data.survey` also computes other summaries."""
+        """Return the sum over the present pixels. :func:`~underpaint.data.survey` computes further summaries."""
         return survey(self).sum_spectrum()
 
     def max_spectrum(self) -> Spectrum:
@@ -265,7 +266,7 @@ class Scan:
 
 
 def name_of_sum(detectors: Sequence[Scan]) -> str:
-    """Return the name of the dask array with the sum of detectors; changed counts have a different name."""
+    """Return the name of the dask array with the sum of detectors, which depends on the counts."""
     return f"sum-{tokenize(*(scan.counts.name for scan in detectors))}"
 
 
@@ -274,10 +275,10 @@ def _pixel_time(time_s: NDArray[np.float64] | None, row: int, column: int) -> fl
 
 
 def valid_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return a boolean (...) array for (..., n_channel) spectra: true if there are counts and all values are valid."""
-    # If a value is NaN, the minimum is NaN, and comparisons with NaN are false.
-    maximum = counts.max(axis=-1)
-    return np.asarray((counts.min(axis=-1) >= 0) & np.isfinite(maximum) & (maximum > 0))
+    """Return whether each of (..., n_channel) spectra has counts and only valid values, as a (...) boolean array."""
+    # the minimum of values with NaN is NaN, and comparisons with NaN are false
+    max_counts = counts.max(axis=-1)
+    return np.asarray((counts.min(axis=-1) >= 0) & np.isfinite(max_counts) & (max_counts > 0))
 
 
 # --- survey of a scan: sum, maximum, counts per pixel, invalid values -----------------------------------
@@ -291,7 +292,7 @@ class CountsReader(Protocol):
     shape : (int, int, int)
         Numbers of rows, columns and channels.
     residues : (n_row, n_column) bool array
-        Pixels in which the reader has so far set small negative values to zero.
+        Pixels in which the reader has set small negative values to zero.
     """
 
     shape: tuple[int, int, int]
@@ -302,17 +303,17 @@ class CountsReader(Protocol):
 
 
 READERS: WeakValueDictionary[str, CountsReader] = WeakValueDictionary()
-"""Readers by the name of the dask array that uses them."""
+"""Readers by the name of the dask array that uses the reader."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Summary of one reading of a scan, or of a part of a scan.
+    """Summary of a scan, or of the part of a scan that was read.
 
     Parameters
     ----------
     scan : Scan
-        Scan in which unusable pixels are marked as missing; notes on invalid values precede its other notes.
+        Scan in which unusable pixels are marked as missing. Notes on invalid values precede other notes.
     total, highest : (n_channel,) arrays
         Sum and maximum over the present pixels that were read, in counts.
     pixel_counts : (n_row, n_column) array
@@ -364,7 +365,7 @@ class Survey:
 
 
 def require_scan(scan: object) -> Scan:
-    """Return the scan; raise a ScanError for anything else, such as the path of a file that was not opened."""
+    """Return the scan, or raise a ScanError for other objects, such as the path of a file that was not opened."""
     if isinstance(scan, Scan):
         return scan
     raise ScanError(
@@ -374,7 +375,7 @@ def require_scan(scan: object) -> Scan:
 
 
 def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = np.inf) -> Survey:
-    """Read a scan block by block, in parallel, and return its summary; missing pixels are excluded.
+    """Return the summary of a scan without missing pixels, read block by block in parallel.
 
     Pixels with negative or invalid values are marked as missing, with a note in the scan of the result.
 
@@ -384,7 +385,8 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     progress : callable, optional
         Called with the number of pixels read and the total number.
     max_bytes : float
-        Maximum size to read, in bytes. Of a larger scan, evenly distributed blocks with about this total size are read.
+        Maximum size to read, in bytes. Only evenly distributed blocks of about this total size are read of a larger
+        scan.
 
     Raises
     ------
@@ -393,7 +395,7 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     """
     blocks = list(scan.blocks())
     n_read = max(int(len(blocks) * min(max_bytes / max(scan.counts.nbytes, 1), 1.0)), min(_MIN_BLOCKS, len(blocks)))
-    blocks = [blocks[index] for index in np.linspace(0, len(blocks) - 1, n_read).astype(int)]
+    blocks = [blocks[block_index] for block_index in np.linspace(0, len(blocks) - 1, n_read).astype(int)]
     tile_grid = _tile_slices(scan.shape[0]), _tile_slices(scan.shape[1])
     tiles, tile_pixels = (
         np.zeros((len(tile_grid[0]) * len(tile_grid[1]), scan.shape[2])),
@@ -401,10 +403,10 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     )
     max_counts, pixel_counts = np.zeros(scan.shape[2]), np.full(scan.shape[:2], np.nan)
     is_usable = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present.copy()
-    clipping, n_pixels_read, sample = _ClippingStatistics(), 0, []
+    clipping_statistics, n_pixels_read, sample = _ClippingStatistics(), 0, []
     is_in_sample = np.zeros(scan.shape[:2], bool)
     is_in_sample.flat[np.random.default_rng(0).permutation(np.flatnonzero(is_usable))[:_MAX_SAMPLE_SIZE]] = True
-    # dask is not used here, since it would wait for the slowest block of each group of blocks.
+    # dask would wait for the slowest block of each group of blocks, so threads are used instead
     with ThreadPoolExecutor(CPU_COUNT) as threads:
         for block, block_survey in zip(
             blocks, threads.map(partial(_block_survey, scan, tile_grid, is_in_sample), blocks), strict=True
@@ -414,14 +416,14 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
                 tile_pixels[tile] += n_pixel
             np.maximum(max_counts, block_survey.max_counts, out=max_counts)
             pixel_counts[block], is_usable[block] = block_survey.pixel_counts, block_survey.is_usable
-            clipping = clipping.merge(block_survey.clipping)
+            clipping_statistics = clipping_statistics.merge(block_survey.clipping)
             sample.append(block_survey.sample)
             n_pixels_read += block_survey.is_usable.size
             if progress is not None:
                 progress(n_pixels_read, scan.n_pixel)
     _require_usable(scan, is_usable, pixel_counts)
     notes = (
-        *_clipped_note(clipping, int(tile_pixels.sum()), scan.shape[2]),
+        *_clipped_note(clipping_statistics, int(tile_pixels.sum()), scan.shape[2]),
         *_unusable_note(scan, is_usable),
         *_residue_note(scan),
     )
@@ -435,14 +437,14 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
 
 @dataclass(frozen=True)
 class _ClippingStatistics:
-    """Numbers of occurrences of the largest value and of values just below it, in the channels that reach it.
+    """Numbers of occurrences of the largest value and of slightly smaller values, in channels with the largest value.
 
     Parameters
     ----------
     value : float
         Largest value.
     n_at_maximum, n_just_below : int
-        Numbers of values equal to the largest value, and just below it.
+        Numbers of values equal to the largest value, and of values slightly smaller.
     n_pixel : int
         Number of pixels with the largest value.
     channels : frozenset of int
@@ -467,9 +469,9 @@ class _ClippingStatistics:
         )
 
     def is_clipped(self) -> bool:
-        """Return whether values are clipped: the largest value is more frequent than values just below.
+        """Return whether values are clipped, so that the largest value is more frequent than slightly smaller ones.
 
-        The largest value must also be the maximum of a number type, or occur in several channels of a pixel.
+        In addition, the largest value must be the maximum of a number type or occur in several channels of a pixel.
         """
         if self.n_at_maximum < _MIN_CLIPPED_VALUES or self.n_at_maximum <= self.n_just_below:
             return False
@@ -492,18 +494,18 @@ def _block_survey(
     counts = scan.read(*block)
     is_usable = np.ones(counts.shape[:2], bool) if scan.present is None else scan.present[block].copy()
     if counts.dtype.kind != "u":
-        # Comparisons with NaN are false.
+        # comparisons with NaN are false
         is_usable &= (counts.min(axis=2) >= 0) & (counts.max(axis=2) < np.inf)
     if not is_usable.all():
         counts = np.where(is_usable[:, :, None], counts, counts.dtype.type(0))
     max_counts = counts.reshape(-1, counts.shape[-1]).max(axis=0)
     if max_counts.size and max_counts.max() > _MAX_COUNTS:
         raise ScanError(
-            f"Cannot use {scan.source or scan.name}: a channel holds {float(max_counts.max()):.3g} counts; up to "
+            f"Cannot use {scan.source or scan.name}: a channel contains {float(max_counts.max()):.3g} counts; up to "
             f"{_MAX_COUNTS:.0e} are possible. Check whether the file is damaged, or stores negative counts as unsigned "
             "numbers."
         )
-    # Sums of integers are integers, which is faster and exact.
+    # integers are summed as integers, which is faster and exact
     sum_dtype = np.uint64 if counts.dtype.kind == "u" else np.float64
     tiles = [
         (
@@ -520,46 +522,48 @@ def _block_survey(
     )
 
 
-def _tile_slices(size: int) -> list[slice]:
-    borders = np.linspace(0, size, min(size, _MAX_TILES) + 1).astype(int)
-    return [slice(int(start), int(stop)) for start, stop in pairwise(borders)]
+def _tile_slices(n_pixel: int) -> list[slice]:
+    tile_borders = np.linspace(0, n_pixel, min(n_pixel, _MAX_TILES) + 1).astype(int)
+    return [slice(int(start), int(stop)) for start, stop in pairwise(tile_borders)]
 
 
 def _tiles_of_block(tile_grid: tuple[list[slice], list[slice]], block: Block) -> Iterator[tuple[int, Block]]:
-    """Yield the index of each tile that overlaps a block, and the part of the block in the tile."""
+    """Yield the index of each tile that overlaps a block, and the rows and columns of the block within the tile."""
     for row_tile, rows in _overlaps(tile_grid[0], block[0]):
         for column_tile, columns in _overlaps(tile_grid[1], block[1]):
             yield row_tile * len(tile_grid[1]) + column_tile, (rows, columns)
 
 
 def _overlaps(tiles: list[slice], block_range: slice) -> Iterator[tuple[int, slice]]:
-    for index, tile in enumerate(tiles):
+    for tile_index, tile in enumerate(tiles):
         start, stop = max(tile.start, block_range.start), min(tile.stop, block_range.stop)
         if start < stop:
-            yield index, slice(start - block_range.start, stop - block_range.start)
+            yield tile_index, slice(start - block_range.start, stop - block_range.start)
 
 
 def _clipping_statistics(counts: NDArray[Any], max_counts: NDArray[Any]) -> _ClippingStatistics:
-    """Return the statistics of the channels that reach the largest value; other channels cannot be clipped."""
-    maximum = max_counts.max()
-    if maximum <= 1:
+    """Return the statistics of the channels with the largest value; other channels cannot be clipped."""
+    max_value = max_counts.max()
+    if max_value <= 1:
         return _ClippingStatistics()
-    channels = np.flatnonzero(max_counts == maximum)
-    values = counts[:, :, channels]
-    is_maximum = values == maximum
-    is_just_below = (values >= maximum - max(2.0, float(np.sqrt(float(maximum))))) & ~is_maximum
-    n_pixel = int(is_maximum.any(axis=2).sum())
+    channels = np.flatnonzero(max_counts == max_value)
+    channel_counts = counts[:, :, channels]
+    is_max_value = channel_counts == max_value
+    is_just_below_max = (channel_counts >= max_value - max(2.0, float(np.sqrt(float(max_value))))) & ~is_max_value
+    n_pixel = int(is_max_value.any(axis=2).sum())
     return _ClippingStatistics(
-        float(maximum), int(is_maximum.sum()), int(is_just_below.sum()), n_pixel, frozenset(channels.tolist())
+        float(max_value), int(is_max_value.sum()), int(is_just_below_max.sum()), n_pixel, frozenset(channels.tolist())
     )
 
 
-def _clipped_note(clipping: _ClippingStatistics, n_pixel: int, n_channel: int) -> tuple[str, ...]:
-    if not clipping.is_clipped():
+def _clipped_note(clipping_statistics: _ClippingStatistics, n_pixel: int, n_channel: int) -> tuple[str, ...]:
+    if not clipping_statistics.is_clipped():
         return ()
     return (
-        f"clipped: values stop at {clipping.value:g} in {_percent(clipping.n_pixel, n_pixel)} of the pixels and in "
-        f"{len(clipping.channels)} of {n_channel} channels. Counts are lost there, so that results from strong lines "
+        f"clipped: values stop at {clipping_statistics.value:g} in "
+        f"{_percent_text(clipping_statistics.n_pixel, n_pixel)} of the pixels and in "
+        f"{len(clipping_statistics.channels)} of {n_channel} channels. Counts are lost there, so that results from "
+        "strong lines "
         "are wrong. Export the counts again as 32-bit numbers.",
     )
 
@@ -569,7 +573,7 @@ def _unusable_note(scan: Scan, is_usable: NDArray[np.bool_]) -> tuple[str, ...]:
     if not n_unusable:
         return ()
     return (
-        f"{n_unusable} of {is_usable.size} pixels hold values that are not counts (NaN, infinite or negative); "
+        f"{n_unusable} of {is_usable.size} pixels contain values that are not counts (NaN, infinite or negative); "
         "they are treated as missing",
     )
 
@@ -588,11 +592,11 @@ def _require_usable(scan: Scan, is_usable: NDArray[np.bool_], pixel_counts: Arra
         is_finite &= scan.present
     if is_finite.any() and not is_usable[is_finite].any():
         raise ScanError(
-            f"Cannot use {scan.source or scan.name}: none of its {int(is_finite.sum())} pixels holds counts; each has "
-            "values that are NaN, infinite or negative. Export the raw counts again."
+            f"Cannot use {scan.source or scan.name}: none of its {int(is_finite.sum())} pixels contains counts; each "
+            "has values that are NaN, infinite or negative. Export the raw counts again."
         )
 
 
-def _percent(n_part: int, n_all: int) -> str:
-    percentage = 100 * n_part / max(n_all, 1)
+def _percent_text(n_selected: int, n_total: int) -> str:
+    percentage = 100 * n_selected / max(n_total, 1)
     return f"{percentage:.0f} %" if percentage >= 1 else f"{percentage:.2g} %"

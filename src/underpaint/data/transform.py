@@ -1,4 +1,4 @@
-"""Transform of counts of Xu et al. 2022, in numpy; their network contains the same transform."""
+"""Transform of counts of Xu et al. 2022 in numpy, which is equal to that in their network."""
 
 from typing import Any
 
@@ -18,12 +18,12 @@ def log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
     ----------
     X. Xu et al., J. Anal. At. Spectrom. (2022), doi 10.1039/d2ja00246a, equation 1.
     """
-    root = np.sqrt(np.maximum(np.asarray(counts, dtype=np.float64), 0.0))
-    return np.asarray(np.log1p(np.log1p(root)), dtype=np.float64)
+    root_counts = np.sqrt(np.maximum(np.asarray(counts, dtype=np.float64), 0.0))
+    return np.asarray(np.log1p(np.log1p(root_counts)), dtype=np.float64)
 
 
 def normalised_log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the log-log root of spectra, divided by the maximum of each spectrum; zero for spectra without counts.
+    """Return the log-log root of spectra divided by the maximum of each spectrum; zero for spectra without counts.
 
     Parameters
     ----------
@@ -32,8 +32,8 @@ def normalised_log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
 
     Notes
     -----
-    The paper does not define the normalisation; the maximum is the most probable interpretation.
+    The paper does not define the normalisation. Division by the maximum is the most probable interpretation.
     """
-    values = log_log_root(counts)
-    maximum = values.max(axis=-1, keepdims=True)
-    return values / np.where(maximum > 0, maximum, 1.0)
+    transformed_counts = log_log_root(counts)
+    spectrum_maximum = transformed_counts.max(axis=-1, keepdims=True)
+    return transformed_counts / np.where(spectrum_maximum > 0, spectrum_maximum, 1.0)

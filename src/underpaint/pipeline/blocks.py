@@ -285,7 +285,7 @@ def process_blocks(
         process,
         halo=halo,
         arrays=(pixel_counts, *detectors),
-        finished=finished,
+        finished_blocks=finished,
         scheduler=scheduler,
         on_start=report_start,
     )

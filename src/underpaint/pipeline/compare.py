@@ -24,7 +24,7 @@ from underpaint.data.maps import (
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.results.csv_text import write_csv
 from underpaint.physics.atomic import family_lines
-from underpaint.runtime.files import atomic_write, check_path, claim_folder, plain, write_json
+from underpaint.runtime.files import atomic_write, check_path, claim_folder, json_types, write_json
 
 if TYPE_CHECKING:
     from underpaint.display.report.page import EmbeddedFigure
@@ -161,7 +161,7 @@ class Comparison:
 
     def record(self) -> dict[str, Any]:
         """Return everything except the maps as values for JSON."""
-        record: dict[str, Any] = plain(
+        record: dict[str, Any] = json_types(
             {
                 "names": self.names,
                 "pixels": self.results[0].shape,

@@ -29,20 +29,20 @@ from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.physics.materials import library as pigment_library
 from underpaint.physics.materials import load_palette
 from underpaint.reflectance import ReflectanceClassifier, ReflectanceLibrary, builtin, read
-from underpaint.reflectance.cube import Overview, ReflectanceCube, open_reflectance, overview
+from underpaint.reflectance.cube import Overview, ReflectanceCube, open_reflectance, reduce_cube
 from underpaint.reflectance.names import member_of
 from underpaint.reflectance.registration import (
     Registration,
-    any_way_up,
-    by_points,
     cube_components,
+    high_contrast_maps,
     read_points,
-    telling_maps,
-    warped,
+    register_any_orientation,
+    register_by_points,
+    warp_to_maps,
 )
 from underpaint.reflectance.resample import Resampler
 from underpaint.reflectance.user_sets import user_sets
-from underpaint.runtime.executors import ordered_results, threads_or_cluster
+from underpaint.runtime.executors import ordered_results, thread_or_cluster_executor
 from underpaint.runtime.files import remove_tree, write_json
 from underpaint.runtime.progress import Progress, no_progress
 from underpaint.runtime.threads import one_blas_thread
@@ -131,7 +131,7 @@ def reflect(
     step("Preparing the library", 0, 1)
     classifier = ReflectanceClassifier(spectra, opened.wavelength_nm)
     with one_blas_thread():  # the products are small: more threads only wait for one another
-        small = overview(opened, step)
+        small = reduce_cube(opened, step)
         registration = _registered(opened, small, source, results.shape, settings.points, step)
     target = source if out is None else Path(out)
     same = target.resolve() == source.resolve()
@@ -147,7 +147,7 @@ def reflect(
         windows = list(resampler.windows())
         n_identified = 0
         step(_TASK, 0, results.shape[0] * results.shape[1])
-        with threads_or_cluster(threads=threads) as executor:
+        with thread_or_cluster_executor(threads=threads) as executor:
             window_arguments = ((number, (window,)) for number, window in enumerate(windows))
             for number, stacks in ordered_results(executor, identify_window, window_arguments):
                 rows, columns = windows[number]
@@ -279,22 +279,22 @@ def _registered(
         The points cannot be used, or the automatic registration is refused.
     """
     if points is not None:
-        pairs = read_points(points, cube.stored.shape[:2], shape)
-        return by_points([pair[:2] for pair in pairs], [pair[2:] for pair in pairs], "cube")
+        pairs = read_points(points, cube.stored_cube.shape[:2], shape)
+        return register_by_points([pair[:2] for pair in pairs], [pair[2:] for pair in pairs], "cube")
     stored = _stored_registration(folder, cube)
     if stored is not None:
         return stored
     maps = ResultMaps(folder)
     try:
-        registration = any_way_up(cube_components(small.channels), telling_maps(maps), progress)
+        registration = register_any_orientation(cube_components(small.channels), high_contrast_maps(maps), progress)
     except ScanError as error:
         raise ScanError(
-            f"Cannot register {cube.stored.source} to the maps of {folder}. {error} For points, give a file with x and "
-            "y on the cube and column and row on the maps, in pixels, on each line: --points FILE."
+            f"Cannot register {cube.stored_cube.source} to the maps of {folder}. {error} For points, give a file with "
+            "x and y on the cube and column and row on the maps, in pixels, on each line: --points FILE."
         ) from error
     finally:
         maps.close()
-    return replace(registration, matrix=np.diag([small.step, small.step, 1.0]) @ registration.matrix)
+    return replace(registration, matrix=np.diag([small.pixel_side, small.pixel_side, 1.0]) @ registration.matrix)
 
 
 def _as_record(registration: Registration, cube: ReflectanceCube) -> dict[str, Any]:
@@ -310,7 +310,7 @@ def _as_record(registration: Registration, cube: ReflectanceCube) -> dict[str, A
 
 
 def _identity(cube: ReflectanceCube) -> list[Any]:
-    return [Path(cube.stored.source).name, *cube.stored.shape]
+    return [Path(cube.stored_cube.source).name, *cube.stored_cube.shape]
 
 
 def _stored_registration(folder: Path, cube: ReflectanceCube) -> Registration | None:
@@ -348,7 +348,7 @@ def _record(
     """Return the settings and the provenance of the surface maps, JSON-serialisable."""
     return {
         "cube": str(cube),
-        "cube_shape": list(opened.stored.shape),
+        "cube_shape": list(opened.stored_cube.shape),
         "bands_used": int(opened.bands.size),
         "wavelength_nm": [float(opened.wavelength_nm[0]), float(opened.wavelength_nm[-1])],
         "white": None if settings.white is None else str(settings.white),
@@ -478,8 +478,8 @@ def _write_picture(folder: Path, small: Overview, registration: Registration, sh
     from PIL import Image
 
     pixels_per_map_pixel = max(1, _PICTURE_SIDE // max(shape))
-    to_small = np.diag([1 / small.step, 1 / small.step, 1.0]) @ registration.matrix
-    picture = warped(small.rgb, to_small, shape, pixels_per_map_pixel)
+    to_small = np.diag([1 / small.pixel_side, 1 / small.pixel_side, 1.0]) @ registration.matrix
+    picture = warp_to_maps(small.rgb, to_small, shape, pixels_per_map_pixel)
     Image.fromarray((255 * np.clip(picture, 0, 1)).astype(np.uint8)).save(folder / REFLECTANCE_FILE, format="PNG")
 
 

@@ -1,7 +1,7 @@
-"""Reflectance beside X-ray fluorescence: measured spectra of pigments, and what a pixel's reflectance says of them.
+"""Measured reflectance spectra of pigments, and the identification of surface pigments from reflectance and XRF.
 
-Stable for callers: :class:`ReflectanceLibrary` with :func:`builtin` and :func:`read`, :class:`ReflectanceClassifier`
-with ``members`` and ``identify``, and the fields of :class:`ReflectanceAnswer`.
+The stable interface consists of :class:`ReflectanceLibrary`, :func:`builtin`, :func:`read`,
+``ReflectanceClassifier.members``, ``ReflectanceClassifier.identify`` and the fields of :class:`ReflectanceAnswer`.
 """
 
 from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary, builtin, read

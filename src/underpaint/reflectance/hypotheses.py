@@ -1,4 +1,4 @@
-"""Hypotheses on the surface paint: sets of members, their spectra predicted by Kubelka-Munk, and their prior."""
+"""Hypotheses on the composition of the surface paint, with predicted spectra and prior probabilities."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -10,77 +10,84 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.physics.materials import load_palette, palette_names
-from underpaint.reflectance.kubelka_munk import inside_the_paint, opaque, ratio, through_the_surface
+from underpaint.reflectance.kubelka_munk import (
+    internal_reflectance,
+    k_over_s_from_reflectance,
+    measured_reflectance,
+    reflectance_from_k_over_s,
+)
 from underpaint.reflectance.names import groups_of, member_of
 
 Floats = NDArray[np.float64]
 Matrix = NDArray[np.float32]
 
 BLACK = "carbon_black"
-"""Member that darkens other colours. In a mixture with it the other member is the main pigment."""
+"""Member that darkens other colours. In a mixture with black, the other member is the main pigment."""
 WHITES = {"lead_white", "zinc_white", "titanium_white", "barium_white", "chalk"}
 WHITE_GROUPS = ("lead_pigment", "zinc_pigment", "titanium_pigment", "calcium_white", "barium_pigment")
-"""XRF groups with a white pigment; reflectance cannot tell one white from another."""
+"""XRF groups with a white pigment. White pigments are indistinguishable by reflectance."""
 WHITE_K_OVER_S = 0.2
-"""A member is a white if its K/S as an opaque paint is below this in nine tenths of the bands."""
-TINTS = (0.5, 0.2, 0.08, 0.03, 0.01)
-"""Factors of K/S by which white dilutes a paint, one predicted spectrum each."""
+"""A member is considered white if the K/S of its opaque paint is below this value in 90 % of the bands."""
+TINT_FACTORS = (0.5, 0.2, 0.08, 0.03, 0.01)
+"""Factors that reduce the K/S of a paint diluted with white; one spectrum is predicted for each factor."""
 BLACK_SHARES = (0.15, 0.4)
-"""Fractions of the absorption due to black in a mixture with it."""
+"""Fractions of the absorption of a mixture that are due to black."""
 DARK_PERCENT = 90.0
 """Percentile of K/S over the bands that represents the darkest bands."""
 PAIR_SHARES = ((0.75, 0.25),)
-"""Fractions of the absorption due to the main and to the other member of a pair."""
-PAIR_TINTS = (1.0, 0.3, 0.08)
-"""Factors of K/S by which white dilutes a mixture."""
+"""Fractions of the absorption of a pair that are due to the main and the second member."""
+PAIR_TINT_FACTORS = (1.0, 0.3, 0.08)
+"""Factors that reduce the K/S of a mixture diluted with white."""
 PRIOR_PAIR, PRIOR_BLACK = 0.2, 0.1
-"""Prior probability that a paint holds two coloured members; that it holds one member and black."""
+"""Prior probabilities that a paint contains two coloured members, and that a paint contains one member and black."""
 PRIOR_TRIPLE = 0.2
-"""Prior probability of three members, used only if XRF gives the groups."""
+"""Prior probability of three members, which is used only with group probabilities of XRF."""
 TRIPLE_SHARES = ((0.6, 0.2, 0.2), (0.4, 0.3, 0.3))
-"""Fractions of the absorption due to each member of a triple."""
-MAX_TRIPLE_MEMBERS, DETECTED = 20, 0.2
-"""Number of members that are combined to triples; probability above which XRF counts as having detected a group."""
+"""Fractions of the absorption of a mixture that are due to each of its three members."""
+MAX_TRIPLE_MEMBERS, DETECTION_PROBABILITY = 20, 0.2
+"""Maximum number of members that are combined in threes, and minimum probability of a group detected by XRF."""
 PRIOR_TINTED = 0.5
-"""Prior probability that a paint of one coloured member holds white."""
+"""Prior probability that a paint with one coloured member contains white."""
 MAX_GLOSS = 0.03
-"""Maximum specular reflectance that is subtracted from a measured spectrum before its K/S is computed."""
+"""Maximum specular reflectance that is subtracted from a measured spectrum before computing K/S."""
 PREDICTED_GLOSS = 0.02
 """Specular reflectance that is added to a predicted spectrum."""
-BELOW, MIXED_IN = 0.1, 0.2
-"""Prior probability that a group detected by XRF lies only below the surface; that a further pigment of the surface
-paint brings it."""
-WHITE_BELOW, WHITE_MIXED_IN = 0.5, 0.5
-"""The same for groups with a white, which grounds and most paints contain."""
-UNKNOWN_SHOWS = 0.3
+PRIOR_BELOW, PRIOR_MIXED_IN = 0.1, 0.2
+"""Prior probabilities that a group detected by XRF is only below the surface, and that the group belongs to an
+additional pigment of the surface paint."""
+PRIOR_WHITE_BELOW, PRIOR_WHITE_MIXED_IN = 0.5, 0.5
+"""Prior probabilities like ``PRIOR_BELOW`` and ``PRIOR_MIXED_IN`` for groups with a white pigment, which grounds and
+most paints contain."""
+PRIOR_UNKNOWN_HAS_GROUP = 0.3
 """Prior probability that a pigment outside the library belongs to a group detected by XRF."""
-MINOR = 0.2
-"""Prior probability that a group which XRF places at the surface is too dilute to change the colour."""
-PLACE_LIMITS = (0.02, 0.98)
-"""Limits of XRF's probability that a group lies only below the surface; more extreme values are overconfident."""
-UNREPORTED = 0.1
+PRIOR_MINOR = 0.2
+"""Prior probability that a group at the surface according to XRF is too dilute to change the colour."""
+BELOW_PROBABILITY_LIMITS = (0.02, 0.98)
+"""Limits to which XRF's probability that a group is only below the surface is clipped, because more extreme values are
+overconfident."""
+UNREPORTED_PROBABILITY = 0.1
 """Prior probability of a group for which XRF gives no probability."""
 MIN_GROUP_PROBABILITY = 0.01
-"""Lower limit of XRF's group probabilities: the chance that XRF misses a group at the surface."""
+"""Lower limit of XRF's group probabilities, equal to the probability that XRF misses a group at the surface."""
 
 
 class Hypotheses:
     """Sets of members with their predicted spectra and their XRF groups.
 
-    A *class* is a composition with its own predicted spectra: one member pure, with white or with black, or a mixture
-    of two or three members. A *hypothesis* is a class with one choice of XRF groups, because a member may stand for
-    pigments of different groups (a lake with tin, or without).
+    A *class* is a composition with its predicted spectra. It contains one member alone, one member with white or black,
+    or two or three members. A *hypothesis* is a class with one combination of XRF groups, because a member may comprise
+    pigments of different groups, such as lakes with and without tin.
 
     Parameters
     ----------
     members : tuple of str
         Names of the members.
-    values : (n, n_band) array
+    reflectance : (n, n_band) array
         Measured reflectance; NaN in bands that were not measured.
-    owner : (n,) int array
+    main_member : (n,) int array
         Index of the member that gives each spectrum its colour.
     companion : (n,) array of str
-        What each paint holds besides: "" for a pure paint, ``white`` or ``black``.
+        Second component of each paint: "" for a pure paint, ``white`` or ``black``.
 
     Attributes
     ----------
@@ -97,7 +104,7 @@ class Hypotheses:
     groups : tuple of str
         All XRF groups of the members.
     needs : (n_hypothesis, n_group) array
-        1 for each group that the members of a hypothesis bring, otherwise 0.
+        1 for each group of the members of a hypothesis, otherwise 0.
     shows : (n_group, n_member) array
         1 for each member that has a pigment of the group, otherwise 0.
     by_main : list of int array
@@ -111,232 +118,278 @@ class Hypotheses:
     """
 
     def __init__(
-        self, members: tuple[str, ...], values: Floats, owner: NDArray[np.int64], companion: NDArray[np.str_]
+        self, members: tuple[str, ...], reflectance: Floats, main_member: NDArray[np.int64], companion: NDArray[np.str_]
     ) -> None:
         self.members = members
-        mixed, mixed_owner, mixed_companion = (
-            values[companion != ""],
-            owner[companion != ""],
+        mixture_spectra, mixture_main, mixture_companion = (
+            reflectance[companion != ""],
+            main_member[companion != ""],
             companion[companion != ""],
         )
-        values, owner = values[companion == ""], owner[companion == ""]
-        k_over_s = ratio(inside_the_paint(values, gloss_of(values)))
-        n = len(members)
-        typical = np.exp(np.stack([_mean(np.log(k_over_s[owner == place])) for place in range(n)]))
-        strength = np.asarray([np.nanmean(row) for row in typical])
-        white = np.asarray([bool(np.nanpercentile(row, 90) < WHITE_K_OVER_S) for row in typical])
-        black = members.index(BLACK) if BLACK in members else -1
-        coloured = [place for place in range(n) if not white[place] and place != black]
-        tinted = sorted([*coloured, *([black] if black >= 0 else [])])
-        darkened = [place for place in range(n) if place != black] if black >= 0 else []
-        base = self._base = commonness(members)
-        rows: list[tuple[int, tuple[int, ...], float]] = []
-        spectra, classes = [values], [owner]
-        share = []
-        for place in range(n):
-            alone = 1.0 - PRIOR_PAIR - (PRIOR_BLACK if place in darkened else 0.0)
-            share.append({place: 1.0})
-            rows.append((place, (place,), base[place] * alone * (1.0 - PRIOR_TINTED * (place in tinted))))
-        tinted_from = len(share)
-        tinted_class = {place: tinted_from + number for number, place in enumerate(tinted)}
-        for place in tinted:
-            share.append({place: 1.0})
-            alone = 1.0 - PRIOR_PAIR - (PRIOR_BLACK if place in darkened else 0.0)
-            rows.append((tinted_class[place], (place,), base[place] * alone * PRIOR_TINTED))
-        keep = np.isin(owner, tinted)
-        for tint in TINTS:
-            spectra.append(_predicted(tint * k_over_s[keep]))
-            classes.append(np.asarray([tinted_class[place] for place in owner[keep]]))
-        darkened_from = len(share)
-        shape = typical / strength[:, None]
-        for number, place in enumerate(darkened):
-            share.append({place: 1.0 - float(np.mean(BLACK_SHARES)), black: float(np.mean(BLACK_SHARES))})
-            rows.append((darkened_from + number, (place, black), base[place] * PRIOR_BLACK))
-        for part in BLACK_SHARES:
-            for tint in PAIR_TINTS:
-                darker = (1.0 - part) * shape[darkened] + part * shape[black] if darkened else shape[:0]
-                # in a mixture of white and black only the black absorbs
-                level = np.where(white[darkened], strength[black], strength[darkened])
-                spectra.append(_predicted(tint * level[:, None] * darker))
-                classes.append(darkened_from + np.arange(len(darkened)))
-        for kind, places, first_class in (("white", tinted, tinted_from), ("black", darkened, darkened_from)):
-            of_kind = (mixed_companion == kind) & np.isin(mixed_owner, places)
-            spectra.append(mixed[of_kind])
-            classes.append(first_class + np.searchsorted(places, mixed_owner[of_kind]))
-        self.n_class = len(share)
-        self.spectra, self.class_of = np.concatenate(spectra), np.concatenate(classes).astype(np.int64)
-        self._shape, self._strength, self.n_single = shape, strength, 0
-        self._darkest = np.where(white, 0.0, np.nanpercentile(typical, DARK_PERCENT, axis=1))
-        # mixtures are made of members that at least one palette names
-        self.mixed = tuple(place for place in coloured if members[place] in _palettes())
-        self._place_companions(tinted_class, darkened, darkened_from, black, np.flatnonzero(white))
-        self.expand(rows, share)
+        reflectance, main_member = reflectance[companion == ""], main_member[companion == ""]
+        k_over_s = k_over_s_from_reflectance(internal_reflectance(reflectance, gloss_of(reflectance)))
+        n_member = len(members)
+        typical_k_over_s = np.exp(
+            np.stack([_mean_ignoring_nan(np.log(k_over_s[main_member == member])) for member in range(n_member)])
+        )
+        mean_k_over_s = np.asarray([np.nanmean(band_values) for band_values in typical_k_over_s])
+        is_white = np.asarray(
+            [bool(np.nanpercentile(band_values, 90) < WHITE_K_OVER_S) for band_values in typical_k_over_s]
+        )
+        black_index = members.index(BLACK) if BLACK in members else -1
+        coloured_members = [member for member in range(n_member) if not is_white[member] and member != black_index]
+        tinted_members = sorted([*coloured_members, *([black_index] if black_index >= 0 else [])])
+        darkened_members = [member for member in range(n_member) if member != black_index] if black_index >= 0 else []
+        member_prior = self._base = commonness(members)
+        compositions: list[tuple[int, tuple[int, ...], float]] = []
+        spectra, spectrum_classes = [reflectance], [main_member]
+        class_shares = []
+        for member in range(n_member):
+            pure_probability = 1.0 - PRIOR_PAIR - (PRIOR_BLACK if member in darkened_members else 0.0)
+            class_shares.append({member: 1.0})
+            compositions.append(
+                (
+                    member,
+                    (member,),
+                    member_prior[member] * pure_probability * (1.0 - PRIOR_TINTED * (member in tinted_members)),
+                )
+            )
+        first_tinted_class = len(class_shares)
+        tinted_class = {member: first_tinted_class + class_offset for class_offset, member in enumerate(tinted_members)}
+        for member in tinted_members:
+            class_shares.append({member: 1.0})
+            pure_probability = 1.0 - PRIOR_PAIR - (PRIOR_BLACK if member in darkened_members else 0.0)
+            compositions.append(
+                (tinted_class[member], (member,), member_prior[member] * pure_probability * PRIOR_TINTED)
+            )
+        is_tinted = np.isin(main_member, tinted_members)
+        for tint_factor in TINT_FACTORS:
+            spectra.append(_predict_spectra(tint_factor * k_over_s[is_tinted]))
+            spectrum_classes.append(np.asarray([tinted_class[member] for member in main_member[is_tinted]]))
+        first_darkened_class = len(class_shares)
+        k_over_s_shape = typical_k_over_s / mean_k_over_s[:, None]
+        for class_offset, member in enumerate(darkened_members):
+            class_shares.append({member: 1.0 - float(np.mean(BLACK_SHARES)), black_index: float(np.mean(BLACK_SHARES))})
+            compositions.append(
+                (first_darkened_class + class_offset, (member, black_index), member_prior[member] * PRIOR_BLACK)
+            )
+        for black_share in BLACK_SHARES:
+            for tint_factor in PAIR_TINT_FACTORS:
+                darkened_shape = (
+                    (1.0 - black_share) * k_over_s_shape[darkened_members] + black_share * k_over_s_shape[black_index]
+                    if darkened_members
+                    else k_over_s_shape[:0]
+                )
+                # in a mixture of white and black, only the black absorbs
+                k_over_s_level = np.where(
+                    is_white[darkened_members], mean_k_over_s[black_index], mean_k_over_s[darkened_members]
+                )
+                spectra.append(_predict_spectra(tint_factor * k_over_s_level[:, None] * darkened_shape))
+                spectrum_classes.append(first_darkened_class + np.arange(len(darkened_members)))
+        for companion_name, member_indices, first_class in (
+            ("white", tinted_members, first_tinted_class),
+            ("black", darkened_members, first_darkened_class),
+        ):
+            is_mixed_with = (mixture_companion == companion_name) & np.isin(mixture_main, member_indices)
+            spectra.append(mixture_spectra[is_mixed_with])
+            spectrum_classes.append(first_class + np.searchsorted(member_indices, mixture_main[is_mixed_with]))
+        self.n_class = len(class_shares)
+        self.spectra, self.class_of = np.concatenate(spectra), np.concatenate(spectrum_classes).astype(np.int64)
+        self._shape, self._strength, self.n_single = k_over_s_shape, mean_k_over_s, 0
+        self._darkest = np.where(is_white, 0.0, np.nanpercentile(typical_k_over_s, DARK_PERCENT, axis=1))
+        # mixtures are made of members that are in at least one palette
+        self.mixed = tuple(member for member in coloured_members if members[member] in _palette_counts())
+        self._set_companion_classes(
+            tinted_class, darkened_members, first_darkened_class, black_index, np.flatnonzero(is_white)
+        )
+        self.expand_groups(compositions, class_shares)
         self.n_single = len(self.of_class)
 
-    def with_mixtures(self, paired: Sequence[int], tripled: Sequence[int], *, with_xrf: bool) -> "Hypotheses":
-        """Return these hypotheses extended by mixtures; its ``spectra`` are those of the mixtures only.
+    def with_mixtures(
+        self, pair_members: Sequence[int], triple_members: Sequence[int], *, with_xrf: bool
+    ) -> "Hypotheses":
+        """Return these hypotheses extended by mixtures; ``spectra`` of the result contains only mixtures.
 
         Parameters
         ----------
-        paired, tripled : sequence of int
+        pair_members, triple_members : sequence of int
             Indices of the members that are mixed in pairs and in triples.
         with_xrf : bool
-            Whether XRF gives group probabilities. If so, the prior of a second or third member is relative to the
-            members of the same group, otherwise to all members.
+            Whether XRF gives group probabilities. The prior of a second or third member is relative to the members of
+            the same group if true, otherwise to all members.
         """
-        of_group = self.shows @ self._base
-        further = self._base.copy()
+        group_prior = self.shows @ self._base
+        further_member_prior = self._base.copy()
         if with_xrf:
-            of_rarest = np.where(self.shows > 0, of_group[:, None], np.inf).min(axis=0)
-            further = self._base / np.where(np.isfinite(of_rarest), of_rarest, 1.0)
-        extended = copy(self)
-        rows, parts = list(self._rows), list(self._parts)
-        spectra, classes = [], []
-        companions = self._with.copy()
-        for n_part, candidates, prior, choices in (
-            (2, paired, PRIOR_PAIR, PAIR_SHARES),
-            (3, tripled, PRIOR_TRIPLE, TRIPLE_SHARES),
+            rarest_group_prior = np.where(self.shows > 0, group_prior[:, None], np.inf).min(axis=0)
+            further_member_prior = self._base / np.where(np.isfinite(rarest_group_prior), rarest_group_prior, 1.0)
+        extended_hypotheses = copy(self)
+        compositions, class_shares = list(self._rows), list(self._parts)
+        spectra, spectrum_classes = [], []
+        companion_class = self._with.copy()
+        for n_component, candidate_members, mixture_prior, share_choices in (
+            (2, pair_members, PRIOR_PAIR, PAIR_SHARES),
+            (3, triple_members, PRIOR_TRIPLE, TRIPLE_SHARES),
         ):
-            sets = [
-                (first_member, *rest)
-                for first_member in candidates
-                for rest in combinations([each for each in candidates if each != first_member], n_part - 1)
+            member_sets = [
+                (first_member, *more_members)
+                for first_member in candidate_members
+                for more_members in combinations(
+                    [member for member in candidate_members if member != first_member], n_component - 1
+                )
             ]
-            if n_part == 3:
-                # each further member must bring another group: no triples of three earths
-                sets = [each for each in sets if (self.shows[:, list(each)].sum(axis=1) <= 1).all()]
-            if not sets:
+            if n_component == 3:
+                # each additional member must have another group, which excludes triples of three earths
+                member_sets = [
+                    member_set for member_set in member_sets if (self.shows[:, list(member_set)].sum(axis=1) <= 1).all()
+                ]
+            if not member_sets:
                 continue
-            places = np.asarray(sets)
-            weight = self._base[places[:, 0]] * np.prod(further[places[:, 1:]], axis=1)
-            first = len(parts)
-            if n_part == 2:
-                companions[places[:, 0], places[:, 1]] = first + np.arange(len(sets))
-            for number, each in enumerate(sets):
-                parts.append(dict(zip(each, np.mean(choices, axis=0).tolist(), strict=True)))
-                rows.append((first + number, each, prior * float(weight[number])))
-            for shares in choices:
-                mixed = sum(part * self._shape[places[:, position]] for position, part in enumerate(shares))
-                strengths = [self._strength[places[:, position]] ** part for position, part in enumerate(shares)]
-                level = np.prod(strengths, axis=0)
-                for tint in PAIR_TINTS:
-                    spectra.append(_predicted(tint * level[:, None] * mixed))
-                    classes.append(first + np.arange(len(sets)))
-        extended.spectra = np.concatenate([self.spectra[:0], *spectra])
-        extended.class_of = np.concatenate([self.class_of[:0], *classes])
-        extended.n_class = len(parts)
-        extended.set_companions(companions)
-        extended.expand(rows, parts)
-        return extended
+            member_indices = np.asarray(member_sets)
+            set_prior = self._base[member_indices[:, 0]] * np.prod(further_member_prior[member_indices[:, 1:]], axis=1)
+            first_class = len(class_shares)
+            if n_component == 2:
+                companion_class[member_indices[:, 0], member_indices[:, 1]] = first_class + np.arange(len(member_sets))
+            for set_index, member_set in enumerate(member_sets):
+                class_shares.append(dict(zip(member_set, np.mean(share_choices, axis=0).tolist(), strict=True)))
+                compositions.append((first_class + set_index, member_set, mixture_prior * float(set_prior[set_index])))
+            for shares in share_choices:
+                mixture_shape = sum(
+                    share * self._shape[member_indices[:, component]] for component, share in enumerate(shares)
+                )
+                mean_factors = [
+                    self._strength[member_indices[:, component]] ** share for component, share in enumerate(shares)
+                ]
+                k_over_s_level = np.prod(mean_factors, axis=0)
+                for tint_factor in PAIR_TINT_FACTORS:
+                    spectra.append(_predict_spectra(tint_factor * k_over_s_level[:, None] * mixture_shape))
+                    spectrum_classes.append(first_class + np.arange(len(member_sets)))
+        extended_hypotheses.spectra = np.concatenate([self.spectra[:0], *spectra])
+        extended_hypotheses.class_of = np.concatenate([self.class_of[:0], *spectrum_classes])
+        extended_hypotheses.n_class = len(class_shares)
+        extended_hypotheses.set_companions(companion_class)
+        extended_hypotheses.expand_groups(compositions, class_shares)
+        return extended_hypotheses
 
-    def set_companions(self, companions: NDArray[np.int64]) -> None:
-        """Set the (n_member, n_member) class of each pair of main and second member; -1 if there is none."""
-        self._with = companions
+    def set_companions(self, companion_class: NDArray[np.int64]) -> None:
+        """Set the (n_member, n_member) classes of pairs of main and second member; -1 for pairs without a class."""
+        self._with = companion_class
 
-    def choose(self, group_probability: Floats, groups: tuple[str, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the members to mix in pairs and those to mix in triples, for XRF probabilities of shape (n, n_group).
+    def choose_mixtures(
+        self, group_probability: Floats, groups: tuple[str, ...]
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return the indices of the members to mix in pairs and in triples, given (n, n_group) XRF probabilities.
 
-        Pairs are made of the members whose groups XRF detects in any of the pixels and of those that XRF cannot detect.
-        Triples are made of the :data:`MAX_TRIPLE_MEMBERS` most common detected members. Other members would have a
-        negligible posterior in all pixels.
+        Pairs are made of members whose groups XRF detects in any pixel and of members that XRF cannot detect. Triples
+        are made of the :data:`MAX_TRIPLE_MEMBERS` most common detected members. The posterior of all other members
+        would be negligible in all pixels.
         """
-        highest = {
-            group: float(np.nanmax(np.nan_to_num(group_probability[:, place]))) for place, group in enumerate(groups)
+        max_group_probability = {
+            group: float(np.nanmax(np.nan_to_num(group_probability[:, column]))) for column, group in enumerate(groups)
         }
-        detected = [
-            place
-            for place in self.mixed
+        detected_members = [
+            member
+            for member in self.mixed
             if any(
-                each and all(highest.get(group, 0.0) > DETECTED for group in each)
-                for each in groups_of(self.members[place])
+                group_set and all(max_group_probability.get(group, 0.0) > DETECTION_PROBABILITY for group in group_set)
+                for group_set in groups_of(self.members[member])
             )
         ]
-        blind = [place for place in self.mixed if frozenset() in groups_of(self.members[place])]
-        common = sorted(set(detected), key=lambda place: -self._base[place])[:MAX_TRIPLE_MEMBERS]
-        return tuple(sorted({*detected, *blind})), tuple(sorted(common))
+        undetectable_members = [member for member in self.mixed if frozenset() in groups_of(self.members[member])]
+        triple_members = sorted(set(detected_members), key=lambda member: -self._base[member])[:MAX_TRIPLE_MEMBERS]
+        return tuple(sorted({*detected_members, *undetectable_members})), tuple(sorted(triple_members))
 
-    def expand(self, rows: list[tuple[int, tuple[int, ...], float]], share: list[dict[int, float]]) -> None:
-        """Make one hypothesis for each class and choice of groups.
+    def expand_groups(
+        self, compositions: list[tuple[int, tuple[int, ...], float]], class_shares: list[dict[int, float]]
+    ) -> None:
+        """Create one hypothesis for each class and combination of groups.
 
         Parameters
         ----------
-        rows : list of (int, tuple of int, float)
+        compositions : list of (int, tuple of int, float)
             Class, indices of the members, and prior of each composition.
-        share : list of dict
+        class_shares : list of dict
             Fraction of the absorption due to each member, for each class.
         """
-        self._rows, self._parts = rows, share
-        self.main_of_class = np.asarray([max(parts, key=lambda place: parts[place]) for parts in share])
-        names = sorted({group for name in self.members for each in groups_of(name) for group in each})
-        self.groups = tuple(names)
-        column = {group: place for place, group in enumerate(names)}
-        of_class, weight, needs = [], [], []
-        for number, places, prior in self._rows:
-            unions: set[frozenset[str]] = {frozenset()}
-            for place in places:
+        self._rows, self._parts = compositions, class_shares
+        self.main_of_class = np.asarray(
+            [max(member_shares, key=lambda member: member_shares[member]) for member_shares in class_shares]
+        )
+        group_names = sorted({group for name in self.members for group_set in groups_of(name) for group in group_set})
+        self.groups = tuple(group_names)
+        group_column = {group: column for column, group in enumerate(group_names)}
+        hypothesis_class, log_weights, needed_groups = [], [], []
+        for class_index, member_indices, prior in self._rows:
+            group_unions: set[frozenset[str]] = {frozenset()}
+            for member in member_indices:
                 # a member of a triple must have a group that XRF detects
-                sets = [each for each in groups_of(self.members[place]) if each or len(places) < 3]
-                unions = {union | each for union in unions for each in sets}
-            for union in sorted(unions, key=sorted):
-                row = np.zeros(len(names), dtype=np.float32)
-                row[[column[group] for group in union]] = 1.0
-                of_class.append(number)
-                weight.append(np.log(prior / len(unions)))
-                needs.append(row)
-        self.of_class = np.asarray(of_class)
-        self._log_weight = np.asarray(weight, dtype=np.float32)
-        self.needs = np.asarray(needs).reshape(len(of_class), len(names))
-        by_class = np.zeros((self.n_class, len(self.members)), dtype=np.float32)
-        for number, parts in enumerate(share):
-            by_class[number, list(parts)] = list(parts.values())
-        self.share = by_class[self.of_class]
+                group_sets = [
+                    group_set for group_set in groups_of(self.members[member]) if group_set or len(member_indices) < 3
+                ]
+                group_unions = {group_union | group_set for group_union in group_unions for group_set in group_sets}
+            for group_union in sorted(group_unions, key=sorted):
+                is_needed = np.zeros(len(group_names), dtype=np.float32)
+                is_needed[[group_column[group] for group in group_union]] = 1.0
+                hypothesis_class.append(class_index)
+                log_weights.append(np.log(prior / len(group_unions)))
+                needed_groups.append(is_needed)
+        self.of_class = np.asarray(hypothesis_class)
+        self._log_weight = np.asarray(log_weights, dtype=np.float32)
+        self.needs = np.asarray(needed_groups).reshape(len(hypothesis_class), len(group_names))
+        shares_by_class = np.zeros((self.n_class, len(self.members)), dtype=np.float32)
+        for class_index, member_shares in enumerate(class_shares):
+            shares_by_class[class_index, list(member_shares)] = list(member_shares.values())
+        self.share = shares_by_class[self.of_class]
         self.contains = (self.share > 0).astype(np.float32)
         self.main = np.zeros_like(self.share)
         self.main[np.arange(len(self.main)), self.share.argmax(axis=1)] = 1.0
-        self.by_main = [np.flatnonzero(self.main[:, place]) for place in range(len(self.members))]
+        self.by_main = [np.flatnonzero(self.main[:, member]) for member in range(len(self.members))]
         self.shows = np.asarray(
-            [[any(group in each for each in groups_of(name)) for name in self.members] for group in names],
+            [
+                [any(group in group_set for group_set in groups_of(name)) for name in self.members]
+                for group in group_names
+            ],
             dtype=np.float32,
-        ).reshape(len(names), len(self.members))
-        whites = np.isin(names, WHITE_GROUPS)[:, None]
-        self._below = np.where(whites, WHITE_BELOW, BELOW).astype(np.float32)
-        self._mixed_in = np.where(whites, WHITE_MIXED_IN, MIXED_IN).astype(np.float32)
+        ).reshape(len(group_names), len(self.members))
+        is_white_group = np.isin(group_names, WHITE_GROUPS)[:, None]
+        self._below = np.where(is_white_group, PRIOR_WHITE_BELOW, PRIOR_BELOW).astype(np.float32)
+        self._mixed_in = np.where(is_white_group, PRIOR_WHITE_MIXED_IN, PRIOR_MIXED_IN).astype(np.float32)
 
-    def _place_companions(
+    def _set_companion_classes(
         self,
-        tinted: dict[int, int],
-        darkened: Sequence[int],
-        darkened_from: int,
-        black: int,
-        whites: NDArray[np.int64],
+        tinted_class: dict[int, int],
+        darkened_members: Sequence[int],
+        first_darkened_class: int,
+        black_index: int,
+        white_members: NDArray[np.int64],
     ) -> None:
-        """Set the class of each member with a second one (-1 if none exists), and the classes of each member alone."""
-        n = len(self.members)
-        self._with = np.full((n, n), -1)
-        for place, number in tinted.items():
-            self._with[place, whites] = number
-        for number, place in enumerate(darkened):
-            self._with[place, black] = darkened_from + number
-            self._with[black, place] = darkened_from + number
-        for place in whites:
-            self._with[place, whites] = place
+        """Set the class of each pair of members (-1 if none exists) and the classes of each member alone."""
+        n_member = len(self.members)
+        self._with = np.full((n_member, n_member), -1)
+        for member, class_index in tinted_class.items():
+            self._with[member, white_members] = class_index
+        for class_offset, member in enumerate(darkened_members):
+            self._with[member, black_index] = first_darkened_class + class_offset
+            self._with[black_index, member] = first_darkened_class + class_offset
+        for member in white_members:
+            self._with[member, white_members] = member
         self._alone = [
             [
-                place,
-                *([tinted[place]] if place in tinted else []),
-                *([darkened_from + list(darkened).index(place)] if place in darkened else []),
+                member,
+                *([tinted_class[member]] if member in tinted_class else []),
+                *([first_darkened_class + list(darkened_members).index(member)] if member in darkened_members else []),
             ]
-            for place in range(n)
+            for member in range(n_member)
         ]
 
-    def joint(
+    def joint_posterior(
         self,
         likelihood: Matrix,
         temperature: float,
         group_probability: Floats | None,
         groups: tuple[str, ...],
         surface_probability: Floats | None = None,
-    ) -> "Joint":
+    ) -> "JointPosterior":
         """Combine the likelihood of the classes with the group probabilities of XRF.
 
         Parameters
@@ -350,97 +403,127 @@ class Hypotheses:
         groups : tuple of str
             Names of the groups.
         surface_probability : (n, n_group) array or None
-            Probability by XRF that a group is in the uppermost layer; if NaN, the prior :data:`BELOW` is used.
+            Probability by XRF that a group is in the uppermost layer; if NaN, the prior :data:`PRIOR_BELOW` is used.
 
         Returns
         -------
-        Joint
+        JointPosterior
 
         Notes
         -----
-        A member at the surface requires its XRF groups. Any other group that XRF detects is either below the surface
-        or brought by a further pigment of the surface paint. A further pigment is plausible as far as it would not have
-        changed the colour, which is measured by the likelihood of the main member with it relative to without it.
+        A member at the surface requires its XRF groups. Any other group that XRF detects is either below the surface or
+        belongs to an additional pigment of the surface paint. The probability of an additional pigment is proportional
+        to the likelihood ratio of the main member with and without this pigment, because an additional pigment that
+        changes the colour is implausible.
         """
         n = likelihood.shape[1]
-        scaled = np.float32(temperature) * likelihood
-        log_sets = scaled[self.of_class] + self._log_weight[:, None]
+        tempered_likelihood = np.float32(temperature) * likelihood
+        log_sets = tempered_likelihood[self.of_class] + self._log_weight[:, None]
         if group_probability is None or not groups:
-            return Joint(self, log_sets, np.zeros(n, np.float32))
-        p, surface = (np.full((len(self.groups), n), np.nan, dtype=np.float32) for _ in range(2))
-        for place, group in enumerate(groups):
+            return JointPosterior(self, log_sets, np.zeros(n, np.float32))
+        p, surface_p = (np.full((len(self.groups), n), np.nan, dtype=np.float32) for _ in range(2))
+        for column, group in enumerate(groups):
             if group in self.groups:
-                p[self.groups.index(group)] = group_probability[:, place]
+                p[self.groups.index(group)] = group_probability[:, column]
                 if surface_probability is not None:
-                    surface[self.groups.index(group)] = surface_probability[:, place]
+                    surface_p[self.groups.index(group)] = surface_probability[:, column]
         is_known = np.isfinite(p)
         with np.errstate(divide="ignore", invalid="ignore"):
-            below = np.clip(1.0 - surface / p, *PLACE_LIMITS)
-        placed = np.isfinite(below)
-        below, on_top = np.where(placed, below, self._below), np.where(placed, 1.0 - below, np.float32(1.0))
-        # if XRF itself places a group at the surface, the prior of a further pigment does not apply
-        mixed_in = np.where(placed, np.float32(1.0), self._mixed_in)
-        minor = np.where(placed, np.float32(MINOR), np.float32(0.0))
-        # a group without an XRF probability is unlikely; in a pixel without any, only reflectance is used
-        p = np.clip(np.where(is_known, p, np.where(is_known.any(axis=0), UNREPORTED, 1.0)), MIN_GROUP_PROBABILITY, 1.0)
+            below_probability = np.clip(1.0 - surface_p / p, *BELOW_PROBABILITY_LIMITS)
+        is_placed = np.isfinite(below_probability)
+        below_probability, surface_probability_if_present = (
+            np.where(is_placed, below_probability, self._below),
+            np.where(is_placed, 1.0 - below_probability, np.float32(1.0)),
+        )
+        # if XRF gives the depth of a group, the prior of an additional pigment does not apply
+        mixed_in_probability = np.where(is_placed, np.float32(1.0), self._mixed_in)
+        minor_probability = np.where(is_placed, np.float32(PRIOR_MINOR), np.float32(0.0))
+        # a group without an XRF probability is unlikely; in pixels without any XRF probability, only reflectance is
+        # used
+        p = np.clip(
+            np.where(is_known, p, np.where(is_known.any(axis=0), UNREPORTED_PROBABILITY, 1.0)),
+            MIN_GROUP_PROBABILITY,
+            1.0,
+        )
         log_p = np.log(p)
-        log_needed = log_p + np.log(on_top)
-        # weight of each member as the source of a group: prior times the probability that all its groups are present
-        weight = np.stack(
+        log_needed_probability = log_p + np.log(surface_probability_if_present)
+        # weight of each member as the source of a group: prior times the probability that all groups of the member are
+        # present
+        member_weight = np.stack(
             [
-                base * np.exp(self._best_log_probability(name, log_p))
-                for name, base in zip(self.members, self._base, strict=True)
+                member_prior * np.exp(self._best_log_probability(name, log_p))
+                for name, member_prior in zip(self.members, self._base, strict=True)
             ]
         ).astype(np.float32)
         # members without weight in any pixel are left out of the sums below
-        active = np.flatnonzero(weight.any(axis=1))
-        shows, weight = self.shows[:, active], weight[active]
-        total = np.maximum(shows @ weight, 1e-12)
-        companion, brings = [], []
-        for main, rows in enumerate(self.by_main):
-            pair_class = self._with[main][active]
-            alone = scaled[self._alone[main]].max(axis=0)
-            source_weight = np.where(pair_class[:, None] >= 0, np.exp(np.minimum(scaled[pair_class] - alone, 0.0)), 0.0)
-            source_weight[active == main] = 1.0
-            source_weight *= weight
-            further = on_top * mixed_in * np.maximum((shows @ source_weight) / total, minor)
-            not_needed = np.where(is_known, 1.0 - p + p * (below + further), 1.0)
-            log_not_needed = np.log(np.maximum(not_needed, 1e-6))
-            log_sets[rows] += log_not_needed.sum(axis=0) + self.needs[rows] @ (log_needed - log_not_needed)
-            companion.append(further / (below + further))
-            brings.append(source_weight)
+        active_members = np.flatnonzero(member_weight.any(axis=1))
+        has_group, member_weight = self.shows[:, active_members], member_weight[active_members]
+        group_weight = np.maximum(has_group @ member_weight, 1e-12)
+        companion_probabilities, companion_weights = [], []
+        for main_member, hypothesis_rows in enumerate(self.by_main):
+            pair_class = self._with[main_member][active_members]
+            main_likelihood = tempered_likelihood[self._alone[main_member]].max(axis=0)
+            source_weight = np.where(
+                pair_class[:, None] >= 0,
+                np.exp(np.minimum(tempered_likelihood[pair_class] - main_likelihood, 0.0)),
+                0.0,
+            )
+            source_weight[active_members == main_member] = 1.0
+            source_weight *= member_weight
+            further_probability = (
+                surface_probability_if_present
+                * mixed_in_probability
+                * np.maximum((has_group @ source_weight) / group_weight, minor_probability)
+            )
+            probability_if_not_needed = np.where(is_known, 1.0 - p + p * (below_probability + further_probability), 1.0)
+            log_probability_if_not_needed = np.log(np.maximum(probability_if_not_needed, 1e-6))
+            log_sets[hypothesis_rows] += log_probability_if_not_needed.sum(axis=0) + self.needs[hypothesis_rows] @ (
+                log_needed_probability - log_probability_if_not_needed
+            )
+            companion_probabilities.append(further_probability / (below_probability + further_probability))
+            companion_weights.append(source_weight)
         # a mixture with a group that XRF does not detect in a pixel is excluded in that pixel
-        undetected = (p <= DETECTED).astype(np.float32)
-        log_sets[self.n_single :][self.needs[self.n_single :] @ undetected > 0] = -np.inf
-        unknown_shows = UNKNOWN_SHOWS * (1.0 - below)
-        not_needed = np.where(is_known, 1.0 - p + p * (below + unknown_shows), 1.0)
-        unknown = np.asarray(unknown_shows / (below + unknown_shows), dtype=np.float32)
-        log_unknown, probability = np.log(not_needed).sum(axis=0), np.where(is_known, p, 0.0)
-        return Joint(self, log_sets, log_unknown, probability, companion, active, brings, unknown)
+        is_undetected = (p <= DETECTION_PROBABILITY).astype(np.float32)
+        log_sets[self.n_single :][self.needs[self.n_single :] @ is_undetected > 0] = -np.inf
+        unknown_has_group = PRIOR_UNKNOWN_HAS_GROUP * (1.0 - below_probability)
+        probability_if_not_needed = np.where(is_known, 1.0 - p + p * (below_probability + unknown_has_group), 1.0)
+        unknown_probability = np.asarray(unknown_has_group / (below_probability + unknown_has_group), dtype=np.float32)
+        log_unknown, probability = np.log(probability_if_not_needed).sum(axis=0), np.where(is_known, p, 0.0)
+        return JointPosterior(
+            self,
+            log_sets,
+            log_unknown,
+            probability,
+            companion_probabilities,
+            active_members,
+            companion_weights,
+            unknown_probability,
+        )
 
-    def palest_tint(self, group: str) -> float:
-        """Return the highest K/S, over the members of a group, of the palest predicted tint of each.
+    def palest_tint_k_over_s(self, group: str) -> float:
+        """Return the maximum, over the members of a group, of the K/S of the member's palest predicted tint.
 
-        A surface with a lower K/S may contain the group, as a tint paler than all predicted ones.
+        A surface with a lower K/S may contain the group in a tint paler than all predicted tints.
         """
-        return float(min(TINTS) * (self.shows[self.groups.index(group)] * self._darkest).max())
+        return float(min(TINT_FACTORS) * (self.shows[self.groups.index(group)] * self._darkest).max())
 
     def _best_log_probability(self, name: str, log_p: Matrix) -> Matrix:
         """Return the log probability that all groups of a member are present, for the most probable of its pigments.
 
-        Minus infinity if each of its pigments has a group with a probability below :data:`DETECTED`.
+        The result is minus infinity if each pigment of the member has a group with a probability below
+        :data:`DETECTION_PROBABILITY`.
         """
-        rows = []
-        for each in groups_of(name):
-            of_groups = log_p[[self.groups.index(group) for group in each]]
-            detected = (of_groups > np.log(DETECTED)).all(axis=0)
-            rows.append(np.where(detected, of_groups.sum(axis=0), -np.inf))
-        return np.asarray(np.max(rows, axis=0))
+        log_probabilities = []
+        for group_set in groups_of(name):
+            group_log_p = log_p[[self.groups.index(group) for group in group_set]]
+            is_detected = (group_log_p > np.log(DETECTION_PROBABILITY)).all(axis=0)
+            log_probabilities.append(np.where(is_detected, group_log_p.sum(axis=0), -np.inf))
+        return np.asarray(np.max(log_probabilities, axis=0))
 
 
 @dataclass(frozen=True, eq=False)
-class Joint:
-    """Unnormalised log posterior of each hypothesis, with the terms needed for presence and hidden groups.
+class JointPosterior:
+    """Unnormalised log posterior of each hypothesis, with terms for the presence of members and the depth of groups.
 
     Parameters
     ----------
@@ -452,80 +535,90 @@ class Joint:
         Contribution of XRF to the log prior of a pigment outside the library.
     probability : (n_group, n) array or None
         Probability of XRF for each group of the hypotheses.
-    companion : list of (n_group, n) array
-        For each main member, the probability that a detected group is brought by a further pigment of the surface.
-    active : (n_active,) int array or None
+    companion_probabilities : list of (n_group, n) array
+        For each main member, the probability that a detected group belongs to an additional pigment of the surface.
+    active_members : (n_active,) int array or None
         Indices of the members of groups that XRF detects.
-    brings : list of (n_active, n) array
-        For each main member, the weight of each active member as that further pigment.
-    unknown_shows : (n_group, n) array or None
-        Probability that a pigment outside the library brings a detected group.
+    companion_weights : list of (n_active, n) array
+        For each main member, the weight of each active member as additional pigment.
+    unknown_probability : (n_group, n) array or None
+        Probability that a detected group belongs to a pigment outside the library.
     """
 
     hypotheses: Hypotheses
     log_sets: Matrix
     log_unknown: Matrix
     probability: Matrix | None = None
-    companion: Sequence[Matrix] = ()
-    active: NDArray[np.intp] | None = None
-    brings: Sequence[Matrix] = ()
-    unknown_shows: Matrix | None = None
+    companion_probabilities: Sequence[Matrix] = ()
+    active_members: NDArray[np.intp] | None = None
+    companion_weights: Sequence[Matrix] = ()
+    unknown_probability: Matrix | None = None
 
-    def at_surface(self, posterior: Matrix, none: Matrix) -> tuple[Matrix, Matrix]:
+    def surface_presence(self, posterior: Matrix, none_probability: Matrix) -> tuple[Matrix, Matrix]:
         """Return the presence of each member, (n, n_member), and of each group at the surface, (n_group, n).
 
         Parameters
         ----------
         posterior : (n_hypothesis, n) array
             Posterior probability of each hypothesis.
-        none : (n,) array
+        none_probability : (n,) array
             Posterior probability of a pigment outside the library.
         """
-        known = self.hypotheses
-        presence = posterior.T @ known.contains
-        if self.probability is None or self.unknown_shows is None:
-            return np.minimum(presence, 1.0), np.zeros((len(known.groups), posterior.shape[1]), np.float32)
-        shown = self.unknown_shows * none
-        shows = known.shows[:, self.active]
-        for rows, companion, brings in zip(known.by_main, self.companion, self.brings, strict=True):
-            needed = known.needs[rows].T @ posterior[rows]
-            further = self.probability * companion * (posterior[rows].sum(axis=0) - needed)
-            shown += needed + further
-            total = np.maximum(shows @ brings, 1e-12)
-            presence[:, self.active] += (brings * (shows.T @ (further / total))).T
-        return np.minimum(presence, 1.0), shown
+        hypotheses = self.hypotheses
+        presence = posterior.T @ hypotheses.contains
+        if self.probability is None or self.unknown_probability is None:
+            return np.minimum(presence, 1.0), np.zeros((len(hypotheses.groups), posterior.shape[1]), np.float32)
+        group_presence = self.unknown_probability * none_probability
+        has_group = hypotheses.shows[:, self.active_members]
+        for hypothesis_rows, companion_probability, companion_weight in zip(
+            hypotheses.by_main, self.companion_probabilities, self.companion_weights, strict=True
+        ):
+            needed_probability = hypotheses.needs[hypothesis_rows].T @ posterior[hypothesis_rows]
+            further_probability = (
+                self.probability * companion_probability * (posterior[hypothesis_rows].sum(axis=0) - needed_probability)
+            )
+            group_presence += needed_probability + further_probability
+            group_weight = np.maximum(has_group @ companion_weight, 1e-12)
+            presence[:, self.active_members] += (
+                companion_weight * (has_group.T @ (further_probability / group_weight))
+            ).T
+        return np.minimum(presence, 1.0), group_presence
 
 
-def gloss_of(values: Floats) -> Floats:
-    """Return the specular reflectance in each measured spectrum, (n, 1), limited by its darkest band."""
-    return np.asarray(np.clip(np.minimum(MAX_GLOSS, 0.8 * np.nanmin(values, axis=1, keepdims=True)), 0.0, None))
+def gloss_of(reflectance: Floats) -> Floats:
+    """Return the specular reflectance of each spectrum, (n, 1), limited by the reflectance of its darkest band."""
+    return np.asarray(np.clip(np.minimum(MAX_GLOSS, 0.8 * np.nanmin(reflectance, axis=1, keepdims=True)), 0.0, None))
 
 
-def pixel_strength(reflectance: Floats) -> Floats:
-    """Return the K/S of (n, n_band) measured spectra in their darkest bands; see :meth:`Hypotheses.palest_tint`."""
-    return np.asarray(np.percentile(ratio(inside_the_paint(reflectance, PREDICTED_GLOSS)), DARK_PERCENT, axis=1))
+def darkest_k_over_s(reflectance: Floats) -> Floats:
+    """Return the (n,) K/S of (n, n_band) spectra in the darkest bands of each spectrum."""
+    return np.asarray(
+        np.percentile(
+            k_over_s_from_reflectance(internal_reflectance(reflectance, PREDICTED_GLOSS)), DARK_PERCENT, axis=1
+        )
+    )
 
 
-def _predicted(k_over_s: Floats) -> Floats:
-    return through_the_surface(opaque(k_over_s), PREDICTED_GLOSS)
+def _predict_spectra(k_over_s: Floats) -> Floats:
+    return measured_reflectance(reflectance_from_k_over_s(k_over_s), PREDICTED_GLOSS)
 
 
-def _mean(rows: Floats) -> Floats:
-    finite = np.isfinite(rows)
-    count = finite.sum(axis=0)
-    return np.where(count > 0, np.where(finite, rows, 0.0).sum(axis=0) / np.maximum(count, 1), np.nan)
+def _mean_ignoring_nan(values: Floats) -> Floats:
+    is_finite = np.isfinite(values)
+    n_values = is_finite.sum(axis=0)
+    return np.where(n_values > 0, np.where(is_finite, values, 0.0).sum(axis=0) / np.maximum(n_values, 1), np.nan)
 
 
 @lru_cache
-def _palettes() -> dict[str, int]:
-    count: dict[str, int] = {}
+def _palette_counts() -> dict[str, int]:
+    n_palettes: dict[str, int] = {}
     for palette in palette_names():
         for name in {member_of(pigment) for pigment in load_palette(palette).pigments}:
-            count[name] = count.get(name, 0) + 1
-    return count
+            n_palettes[name] = n_palettes.get(name, 0) + 1
+    return n_palettes
 
 
 def commonness(members: tuple[str, ...]) -> Floats:
-    """Return the prior of the members, proportional to sqrt(1 + n), where n palettes contain the member."""
-    weight = np.sqrt(np.asarray([1.0 + _palettes().get(name, 0) for name in members]))
-    return np.asarray(weight / weight.sum())
+    """Return the prior of each member, proportional to sqrt(1 + n) for a member that is in n palettes."""
+    member_weight = np.sqrt(np.asarray([1.0 + _palette_counts().get(name, 0) for name in members]))
+    return np.asarray(member_weight / member_weight.sum())

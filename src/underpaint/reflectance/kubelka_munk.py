@@ -1,6 +1,6 @@
-"""Kubelka-Munk: reflectance of paint films from absorption K and scattering S, and back.
+"""Kubelka-Munk model: reflectance of paint films from absorption K and scattering S, and its inverse.
 
-For a film, K and S are products with the film thickness, without unit. For an opaque paint only the ratio K/S matters.
+For a film, K and S are multiplied by the thickness and have no unit. For an opaque paint, only the ratio K/S matters.
 Kubelka, P. (1948), J. Opt. Soc. Am. 38, 448; surface correction: Saunderson, J. L. (1942), J. Opt. Soc. Am. 32, 727.
 """
 
@@ -8,28 +8,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Spectra = NDArray[np.float64]
-SURFACE = 0.04
+SURFACE_REFLECTION = 0.04
 """Reflectance of the boundary between air and binder (refractive index 1.5) at normal incidence."""
-INTERNAL = 0.6
+INTERNAL_REFLECTION = 0.6
 """Fraction of diffuse light that the boundary reflects back into the paint (refractive index 1.5)."""
 MIN_REFLECTANCE, MAX_REFLECTANCE = 1e-3, 0.995
-"""Limits to which reflectance is clipped before K/S is computed: outside, K/S is noise."""
+"""Limits to which reflectance is clipped before computing K/S, because K/S is noise outside them."""
 
 
-def ratio(reflectance: ArrayLike) -> Spectra:
+def k_over_s_from_reflectance(reflectance: ArrayLike) -> Spectra:
     """Return K/S of an opaque paint, ``(1 - R)^2 / 2R``, from its reflectance, a fraction of any shape."""
     bounded_reflectance = np.clip(np.asarray(reflectance, dtype=np.float64), MIN_REFLECTANCE, MAX_REFLECTANCE)
     return np.asarray((1.0 - bounded_reflectance) ** 2 / (2.0 * bounded_reflectance))
 
 
-def opaque(absorption_over_scattering: ArrayLike) -> Spectra:
-    """Return the reflectance of an opaque paint from its K/S; the inverse of :func:`ratio`."""
-    quotient = np.asarray(absorption_over_scattering, dtype=np.float64)
-    # 1 + q - sqrt(q (q + 2)), written without the cancellation at large q
-    return np.asarray(1.0 / (1.0 + quotient + np.sqrt(quotient * (quotient + 2.0))))
+def reflectance_from_k_over_s(absorption_over_scattering: ArrayLike) -> Spectra:
+    """Return the reflectance of an opaque paint from its K/S; the inverse of :func:`k_over_s_from_reflectance`."""
+    k_over_s = np.asarray(absorption_over_scattering, dtype=np.float64)
+    # equal to 1 + q - sqrt(q (q + 2)) with q = K/S, but without cancellation at large q
+    return np.asarray(1.0 / (1.0 + k_over_s + np.sqrt(k_over_s * (k_over_s + 2.0))))
 
 
-def film(absorption: ArrayLike, scattering: ArrayLike, backing: ArrayLike) -> Spectra:
+def film_reflectance(absorption: ArrayLike, scattering: ArrayLike, backing: ArrayLike) -> Spectra:
     """Return the reflectance of a film over a backing.
 
     Parameters
@@ -48,8 +48,8 @@ def film(absorption: ArrayLike, scattering: ArrayLike, backing: ArrayLike) -> Sp
     backing = np.asarray(backing, dtype=np.float64)
     a = 1.0 + np.asarray(absorption, dtype=np.float64) / scattering
     b = np.sqrt(np.maximum(a * a - 1.0, 1e-12))
-    coth = b / np.tanh(np.maximum(b * scattering, 1e-12))
-    return np.asarray((1.0 - backing * (a - coth)) / (a - backing + coth))
+    b_coth = b / np.tanh(np.maximum(b * scattering, 1e-12))
+    return np.asarray((1.0 - backing * (a - b_coth)) / (a - backing + b_coth))
 
 
 def film_optics(reflectance: Spectra, backing: Spectra) -> tuple[Spectra, Spectra]:
@@ -63,45 +63,59 @@ def film_optics(reflectance: Spectra, backing: Spectra) -> tuple[Spectra, Spectr
     Returns
     -------
     absorption, scattering : (n_band,) array
-        NaN in bands where the film is opaque, so that the backing does not show through, and where the values
-        contradict the model.
+        NaN in bands in which the film is opaque or the values contradict the model.
 
     Notes
     -----
-    With ``a = 1 + K/S``, ``b = sqrt(a^2 - 1)`` and ``c = b coth(b S)``, a film's reflectance R on a backing B obeys
-    ``a (R + B) + c (R - B) = 1 + R B``. This is linear in a and c, which are fitted by least squares over the backings.
+    With ``a = 1 + K/S``, ``b = sqrt(a^2 - 1)`` and ``c = b coth(b S)``, a film's reflectance R on a backing B obeys ``a
+    (R + B) + c (R - B) = 1 + R B``. The equation is linear in a and c, which are fitted by least squares over the
+    backings.
     """
-    plus, minus, right = reflectance + backing, reflectance - backing, 1.0 + reflectance * backing
-    pp, mm, pm = (plus * plus).sum(0), (minus * minus).sum(0), (plus * minus).sum(0)
-    pr, mr = (plus * right).sum(0), (minus * right).sum(0)
-    determinant = pp * mm - pm * pm
+    reflectance_sum, reflectance_difference, right_side = (
+        reflectance + backing,
+        reflectance - backing,
+        1.0 + reflectance * backing,
+    )
+    normal_aa, normal_cc, normal_ac = (
+        (reflectance_sum * reflectance_sum).sum(0),
+        (reflectance_difference * reflectance_difference).sum(0),
+        (reflectance_sum * reflectance_difference).sum(0),
+    )
+    normal_a, normal_c = (reflectance_sum * right_side).sum(0), (reflectance_difference * right_side).sum(0)
+    determinant = normal_aa * normal_cc - normal_ac * normal_ac
     with np.errstate(divide="ignore", invalid="ignore"):
-        a = (mm * pr - pm * mr) / determinant
-        c = (pp * mr - pm * pr) / determinant
+        a = (normal_cc * normal_a - normal_ac * normal_c) / determinant
+        c = (normal_aa * normal_c - normal_ac * normal_a) / determinant
         b = np.sqrt(a * a - 1.0)
         scattering = np.arctanh(b / c) / b
         absorption = (a - 1.0) * scattering
-        shows = np.ptp(reflectance, axis=0) > 0.02 * np.ptp(backing, axis=0)
-        valid = shows & (a > 1.0) & (c > b) & np.isfinite(scattering)
-    return np.where(valid, absorption, np.nan), np.where(valid, scattering, np.nan)
+        is_translucent = np.ptp(reflectance, axis=0) > 0.02 * np.ptp(backing, axis=0)
+        is_valid = is_translucent & (a > 1.0) & (c > b) & np.isfinite(scattering)
+    return np.where(is_valid, absorption, np.nan), np.where(is_valid, scattering, np.nan)
 
 
-def inside_the_paint(reflectance: ArrayLike, specular: ArrayLike = SURFACE) -> Spectra:
-    """Return the reflectance below the boundary to the air, computed from the measured reflectance.
+def internal_reflectance(reflectance: ArrayLike, specular: ArrayLike = SURFACE_REFLECTION) -> Spectra:
+    """Return the reflectance of the paint below its boundary to air, computed from the measured reflectance.
 
     Parameters
     ----------
     reflectance : array
         Measured reflectance, a fraction.
     specular : float or array
-        Specular reflectance of the boundary that reaches the detector: ``SURFACE`` for an instrument that includes the
-        specular component, 0 for one that excludes it.
+        Specular reflectance of the boundary in the measurement: ``SURFACE_REFLECTION`` for an instrument that includes
+        the specular component, 0 for an instrument that excludes this component.
     """
-    measured = np.maximum(np.asarray(reflectance, dtype=np.float64) - np.asarray(specular), MIN_REFLECTANCE)
-    return np.asarray(measured / ((1.0 - SURFACE) * (1.0 - INTERNAL) + INTERNAL * measured))
+    without_specular = np.maximum(np.asarray(reflectance, dtype=np.float64) - np.asarray(specular), MIN_REFLECTANCE)
+    return np.asarray(
+        without_specular
+        / ((1.0 - SURFACE_REFLECTION) * (1.0 - INTERNAL_REFLECTION) + INTERNAL_REFLECTION * without_specular)
+    )
 
 
-def through_the_surface(reflectance: ArrayLike, specular: ArrayLike = SURFACE) -> Spectra:
-    """Return the measured reflectance for a reflectance below the boundary; the inverse of :func:`inside_the_paint`."""
-    inner = np.asarray(reflectance, dtype=np.float64)
-    return np.asarray(np.asarray(specular) + (1.0 - SURFACE) * (1.0 - INTERNAL) * inner / (1.0 - INTERNAL * inner))
+def measured_reflectance(reflectance: ArrayLike, specular: ArrayLike = SURFACE_REFLECTION) -> Spectra:
+    """Return the measured reflectance of a paint; the inverse of :func:`internal_reflectance`."""
+    internal = np.asarray(reflectance, dtype=np.float64)
+    return np.asarray(
+        np.asarray(specular)
+        + (1.0 - SURFACE_REFLECTION) * (1.0 - INTERNAL_REFLECTION) * internal / (1.0 - INTERNAL_REFLECTION * internal)
+    )

@@ -1,4 +1,4 @@
-"""Map the names of measured spectra to pigments, and pigments to members that reflectance can tell apart."""
+"""Map the names of measured spectra to pigments, and pigments to members that reflectance can distinguish."""
 
 import re
 import tomllib
@@ -18,8 +18,12 @@ def name_table() -> Mapping[str, Any]:
 
 
 @lru_cache
-def _members() -> Mapping[str, str]:
-    return {other: first for first, equivalents in name_table()["members"].items() for other in equivalents}
+def _members_by_pigment() -> Mapping[str, str]:
+    return {
+        equivalent: member
+        for member, equivalent_pigments in name_table()["members"].items()
+        for equivalent in equivalent_pigments
+    }
 
 
 def member_of(pigment: str) -> str:
@@ -28,83 +32,93 @@ def member_of(pigment: str) -> str:
     A member is a set of pigments with the same reflectance. A pigment that is not listed in ``names.toml`` is a member
     by itself.
     """
-    return _members().get(pigment, pigment)
+    return _members_by_pigment().get(pigment, pigment)
 
 
 def pigments_of(member: str) -> tuple[str, ...]:
-    """Return the pigments that share the reflectance of a member; the member is named after the first."""
+    """Return the pigments that have the reflectance of a member, first the one after which the member is named."""
     return (member, *name_table()["members"].get(member, ()))
 
 
 def groups_of(member: str) -> tuple[frozenset[str], ...]:
-    """Return the XRF groups of each pigment of a member, one set per distinct combination.
+    """Return the distinct sets of XRF groups of the pigments of a member.
 
-    The set is empty for a pigment that XRF cannot detect, and for a member that the pigment library does not contain.
+    The set is empty for a pigment that XRF cannot detect and for a member that is not in the pigment library.
     """
     pigment_library = library()
-    sets = [frozenset(pigment_library[name].groups) for name in pigments_of(member) if name in pigment_library]
-    return tuple(dict.fromkeys(sets)) or (frozenset(),)
+    group_sets = [frozenset(pigment_library[name].groups) for name in pigments_of(member) if name in pigment_library]
+    return tuple(dict.fromkeys(group_sets)) or (frozenset(),)
 
 
 def pigment_of(name: str) -> str:
     """Return the pigment that the name of a measured spectrum refers to; "" if none is recognised.
 
-    Four rules are tried in this order. The name is a name or synonym of the pigment library; the name contains a
-    phrase listed in ``names.toml``; the name contains a name of the pigment library (the longest such name counts); the
-    name contains a Colour Index name (PB29) whose pigments are of one member.
+    The name is compared with the names and synonyms of the pigment library first. If none is equal, the name may
+    contain a phrase listed in ``names.toml``, or a name of the pigment library, of which the longest counts. Finally,
+    the name may contain a Colour Index name (PB29) whose pigments all belong to one member.
 
     Examples
     --------
     >>> pigment_of("Natural azurite 40 um, gum arabic")
     'azurite'
     """
-    plain = _plain(name)
-    if plain in library():
-        return library()[plain].name
-    for words, pigment in name_table()["words"].items():
-        if _has(plain, words):
+    normalised_name = _normalise_name(name)
+    if normalised_name in library():
+        return library()[normalised_name].name
+    for phrase, pigment in name_table()["words"].items():
+        if _contains_phrase(normalised_name, phrase):
             return str(pigment)
-    for known, pigment in _known_names():
-        if _has(plain, known):
+    for known_name, pigment in _pigments_by_name():
+        if _contains_phrase(normalised_name, known_name):
             return pigment
-    codes = (kind + digits for kind, digits in re.findall(r"\b(p[bgorvwy]|pbk|pbr|nr) ?(\d+)\b", plain))
-    return next((_colour_index()[code] for code in codes if code in _colour_index()), "")
+    colour_indices = (
+        code_letters + code_number
+        for code_letters, code_number in re.findall(r"\b(p[bgorvwy]|pbk|pbr|nr) ?(\d+)\b", normalised_name)
+    )
+    return next(
+        (
+            _pigments_by_colour_index()[colour_index]
+            for colour_index in colour_indices
+            if colour_index in _pigments_by_colour_index()
+        ),
+        "",
+    )
 
 
 def pigments_in(name: str) -> tuple[str, ...]:
-    """Return the pigments in the name of a mixture, as in "azurite + lead white", one for each member.
+    """Return the pigments in the name of a mixture such as "azurite + lead white", one pigment for each member.
 
     Examples
     --------
     >>> pigments_in("azurite + lead white")
     ('azurite', 'lead_white')
     """
-    pigments = [pigment_of(part) for part in re.split(r"[+&/]|\b(?:and|with)\b", name)]
+    pigments = [pigment_of(name_part) for name_part in re.split(r"[+&/]|\b(?:and|with)\b", name)]
     return tuple({member_of(pigment): pigment for pigment in pigments if pigment}.values())
 
 
 @lru_cache
-def _colour_index() -> dict[str, str]:
+def _pigments_by_colour_index() -> dict[str, str]:
     pigments: dict[str, list[str]] = {}
     for pigment in library():
         pigments.setdefault(pigment.colour_index.casefold(), []).append(pigment.name)
-    return {code: names[0] for code, names in pigments.items() if len(set(map(member_of, names))) == 1}
+    return {colour_index: names[0] for colour_index, names in pigments.items() if len(set(map(member_of, names))) == 1}
 
 
 @lru_cache
-def _known_names() -> tuple[tuple[str, str], ...]:
+def _pigments_by_name() -> tuple[tuple[str, str], ...]:
     names = {
-        _plain(name): pigment.name
+        _normalise_name(name): pigment.name
         for pigment in library()
         for name in (pigment.name, pigment.label, *pigment.synonyms)
-        if len(name) > 3  # abbreviations such as "LW" occur within too many words
+        if len(name) > 3  # short abbreviations such as "LW" are part of too many words
     }
-    return tuple(sorted(names.items(), key=lambda entry: -len(entry[0])))
+    return tuple(sorted(names.items(), key=lambda name_and_pigment: -len(name_and_pigment[0])))
 
 
-def _plain(name: str) -> str:
+def _normalise_name(name: str) -> str:
     return " ".join(re.sub(r"[\W_]+", " ", name.casefold()).split())
 
 
-def _has(name: str, words: str) -> bool:
-    return re.search(rf"\b{re.escape(words)}", name) is not None
+def _contains_phrase(name: str, phrase: str) -> bool:
+    return re.search(rf"\b{re.escape(phrase)}", name) is not None

@@ -1,11 +1,11 @@
-"""Identify the pigments at the surface: a posterior over members from reflectance, with a prior from XRF.
+"""Identify the pigments at the surface from reflectance, with a prior from XRF.
 
-The model in short (``docs/explanations/reflectance.md`` describes it in full). A hypothesis is a set of one to three
-members in the surface paint, with or without white. It predicts spectra: those measured of its members, and mixtures
-computed from their K and S by Kubelka-Munk. The log reflectance of a pixel has a Student distribution about one of
-these spectra. Its covariance is that between patches of one pigment, plus terms for the brightness level and for noise.
-The group probabilities of XRF enter as the prior: a member requires its XRF groups, and a group that XRF detects may
-lie below the surface.
+The model is described in ``docs/explanations/reflectance.md``; this is a summary. A hypothesis is a set of one to three
+members in the surface paint, with or without white. Each hypothesis has predicted spectra, which are measured spectra
+of its members and mixtures computed by Kubelka-Munk. The log reflectance of a pixel has a Student distribution around
+one of the predicted spectra. The covariance of this distribution is that between patches of one pigment, plus terms for
+the brightness level and for noise. The prior is determined by the group probabilities of XRF: a member requires its XRF
+groups, and a group that XRF detects may be below the surface.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from dask.system import CPU_COUNT
 from numpy.typing import ArrayLike, NDArray
 
 from underpaint.errors import CoverageError, ScanError
-from underpaint.reflectance.hypotheses import BLACK, WHITE_GROUPS, WHITES, Hypotheses, commonness, pixel_strength
+from underpaint.reflectance.hypotheses import BLACK, WHITE_GROUPS, WHITES, Hypotheses, commonness, darkest_k_over_s
 from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary, builtin
 from underpaint.reflectance.names import member_of
 from underpaint.runtime.threads import one_blas_thread
@@ -27,36 +27,36 @@ Floats = NDArray[np.float64]
 NONE = "none of these"
 """Answer for a pigment that is not in the library."""
 FIRST_NM, LAST_NM, STEP_NM = 410.0, 990.0, 10.0
-"""Wavelength grid of the classifier; only the part that the cube covers is used."""
-N_PER_CELL = 20
+"""First and last wavelength and step of the classifier's grid; only the part that the cube covers is used."""
+N_POINTS_PER_CELL = 20
 """Number of points at which a spectrum is interpolated within one step of the grid."""
 MIN_RANGE_NM, MAX_GAP_NM = 150.0, 25.0
-"""Shortest usable range of wavelengths, and widest mean distance of bands within it."""
+"""Minimum range of wavelengths, and maximum mean distance of bands within the range."""
 MIN_REFLECTANCE = 0.005
-"""Lower limit of reflectance before the logarithm is taken."""
+"""Lower limit to which reflectance is clipped before taking the logarithm."""
 DARK_REFLECTANCE = 0.06
-"""Median reflectance below which a surface is too dark to show that it lacks a pigment."""
-LEVEL_SPREAD, NOISE = 2.0, 0.02
+"""Median reflectance below which a surface is too dark for the absence of a pigment to be determined."""
+LEVEL_DEVIATION, NOISE_DEVIATION = 2.0, 0.02
 """Standard deviations of the brightness level and of the noise in one band, in log reflectance."""
 DEGREES_OF_FREEDOM = 4.0
 """Degrees of freedom of the Student distribution."""
 PRIOR_NONE = 0.0001
 """Prior probability of a pigment that is not in the library."""
-WRONG_LABEL = 0.02
-"""Assumed probability that a reference spectrum is mislabelled; used in the choice of the temperature only."""
+WRONG_LABEL_PROBABILITY = 0.02
+"""Assumed probability that a reference spectrum is mislabelled, which is only used to choose the temperature."""
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
-"""Exponents of the likelihood to choose from."""
+"""Candidate exponents of the likelihood, of which one is chosen."""
 _N_ITERATION = 2
-"""Number of times the nearest patches and the covariance about them are determined in turn."""
-MAX_CACHED = 16
-"""Number of sets of mixtures that are kept in memory."""
+"""Number of iterations in which the nearest patches and the covariance of spectra around them are determined."""
+MAX_CACHED_MIXTURES = 16
+"""Maximum number of sets of mixtures in memory."""
 BLOCK_SIZE, SUBBLOCK_SIZE = 1024, 128
-"""Number of spectra whose posterior, and whose distances, are computed in one step."""
+"""Number of spectra for which posteriors, and for which distances, are computed in one step."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReflectanceAnswer:
-    """Posterior of each pixel's surface, from reflectance and the group probabilities of XRF.
+    """Posterior probabilities for the surface of each pixel, from reflectance and the group probabilities of XRF.
 
     Parameters
     ----------
@@ -65,16 +65,16 @@ class ReflectanceAnswer:
     probability : (n, n_member + 1) float32 array
         Probability that a member gives the surface its colour; rows sum to one. NaN if the spectrum is not usable.
     presence : (n, n_member) float32 array
-        Probability that a member is in the surface paint, as the main pigment or as a further one.
+        Probability that a member is in the surface paint, as main or additional pigment.
     groups : tuple of str
         XRF groups, as passed to ``identify``.
     hidden : (n, n_group) float32 array
         Probability that an XRF group is present in the painting but not at the surface.
     determinable : (n, n_group) bool array
-        True where reflectance can decide whether a group is at the surface; elsewhere ``hidden`` only repeats the
-        prior. It cannot decide for a group without spectra in the library or a group with a white (white hardly changes
-        the shape of a spectrum). Nor can it on a surface that is dark, that is paler than the palest predicted tint of
-        the group, or that is probably none of the members.
+        True where reflectance determines whether a group is at the surface; elsewhere ``hidden`` equals the prior. The
+        value is false for a group without spectra in the library and for a group with a white pigment, because white
+        hardly changes the shape of a spectrum. The value is also false for a surface that is dark, paler than the
+        palest predicted tint of the group, or probably none of the members.
     mixture : (n, n_member) float32 array
         Expected fraction of each member in the optical absorption of the surface paint; not a mass fraction.
     """
@@ -89,7 +89,7 @@ class ReflectanceAnswer:
 
 
 class ReflectanceClassifier:
-    """Identifies the pigments of a surface from its reflectance.
+    """Classifier that identifies the pigments of a surface from its reflectance.
 
     Parameters
     ----------
@@ -101,13 +101,13 @@ class ReflectanceClassifier:
     Raises
     ------
     CoverageError
-        The bands overlap too little with the library or are too far apart.
+        The bands overlap too little with the library, or their distance is too large.
     """
 
     def __init__(self, library: ReflectanceLibrary, wavelength_nm: ArrayLike) -> None:
         self.library = library
-        self._bands = _Bands(np.asarray(wavelength_nm, dtype=np.float64))
-        self._model = _Model(library, self._bands.grid)
+        self._bands = _BandResampler(np.asarray(wavelength_nm, dtype=np.float64))
+        self._model = _PosteriorModel(library, self._bands.grid)
         self.members: tuple[str, ...] = (*self._model.members, NONE)
 
     def identify(
@@ -122,8 +122,8 @@ class ReflectanceClassifier:
         Parameters
         ----------
         reflectance : (n, n_band) array
-            Fractions, in the bands of ``wavelength_nm``. NaN is interpolated; a spectrum in which half of the bands or
-            more are NaN gets NaN in all answers.
+            Reflectance as a fraction, in the bands of ``wavelength_nm``. NaN is interpolated. If half of the bands of a
+            spectrum or more are NaN, all answers for the spectrum are NaN.
         group_probability : (n, n_group) array, optional
             Probability by XRF that each group is present at any depth; NaN if unknown. Without it, only reflectance
             is used.
@@ -138,9 +138,11 @@ class ReflectanceClassifier:
             The shapes of the arrays do not match each other or the classifier.
         """
         spectra = np.atleast_2d(np.asarray(reflectance))
-        known = None if group_probability is None else np.atleast_2d(np.asarray(group_probability))
-        surface = None if surface_probability is None else np.atleast_2d(np.asarray(surface_probability))
-        shapes = [each.shape for each in (known, surface) if each is not None]
+        xrf_probability = None if group_probability is None else np.atleast_2d(np.asarray(group_probability))
+        xrf_surface_probability = (
+            None if surface_probability is None else np.atleast_2d(np.asarray(surface_probability))
+        )
+        shapes = [array.shape for array in (xrf_probability, xrf_surface_probability) if array is not None]
         if spectra.shape[1] != self._bands.n_band or any(shape != (len(spectra), len(groups)) for shape in shapes):
             raise ScanError(
                 f"Cannot identify spectra of shape {spectra.shape} with probabilities of shapes {shapes} and "
@@ -148,39 +150,45 @@ class ReflectanceClassifier:
                 "group in each array of probabilities, are needed. Correct the arrays."
             )
 
-        def answer(start: int) -> tuple[NDArray[np.floating], ...]:
-            rows = slice(start, start + BLOCK_SIZE)
-            of_block = [None if each is None else each[rows].astype(np.float64) for each in (known, surface)]
-            return self._model.answer(self._bands.apply(spectra[rows]), of_block[0], tuple(groups), of_block[1])
+        def answer(first_row: int) -> tuple[NDArray[np.floating], ...]:
+            rows = slice(first_row, first_row + BLOCK_SIZE)
+            block_probabilities = [
+                None if array is None else array[rows].astype(np.float64)
+                for array in (xrf_probability, xrf_surface_probability)
+            ]
+            return self._model.answer(
+                self._bands.apply(spectra[rows]), block_probabilities[0], tuple(groups), block_probabilities[1]
+            )
 
         with one_blas_thread(), ThreadPoolExecutor(CPU_COUNT) as threads:
-            parts = list(threads.map(answer, range(0, max(len(spectra), 1), BLOCK_SIZE)))
+            block_answers = list(threads.map(answer, range(0, max(len(spectra), 1), BLOCK_SIZE)))
         probability, presence, mixture, hidden = (
-            np.concatenate([part[index] for part in parts]).astype(np.float32) for index in range(4)
+            np.concatenate([block_answer[field_index] for block_answer in block_answers]).astype(np.float32)
+            for field_index in range(4)
         )
-        determinable = np.concatenate([part[4] for part in parts]).astype(bool)
+        determinable = np.concatenate([block_answer[4] for block_answer in block_answers]).astype(bool)
         return ReflectanceAnswer(self.members, probability, presence, tuple(groups), hidden, determinable, mixture)
 
     def undeterminable(self, groups: Sequence[str]) -> tuple[str, ...]:
-        """Return the groups for which ``determinable`` is never true: no spectrum in the library, or a white."""
+        """Return the groups for which ``determinable`` is never true: those without spectra or with a white pigment."""
         return tuple(group for group in groups if group not in self._model.groups or group in WHITE_GROUPS)
 
 
-class _Bands:
-    """Resamples spectra from the bands of a cube to the wavelength grid of the classifier."""
+class _BandResampler:
+    """Conversion of spectra from the bands of a cube to the wavelength grid of the classifier."""
 
     def __init__(self, wavelength: Floats) -> None:
         is_finite = np.isfinite(wavelength)
-        first, last = (
+        min_nm, max_nm = (
             (float(np.min(wavelength[is_finite])), float(np.max(wavelength[is_finite]))) if is_finite.any() else (0, 0)
         )
         grid = np.arange(FIRST_NM, LAST_NM + 1.0, STEP_NM)
-        grid = grid[(grid >= first - STEP_NM / 2) & (grid <= last + STEP_NM / 2)]
+        grid = grid[(grid >= min_nm - STEP_NM / 2) & (grid <= max_nm + STEP_NM / 2)]
         range_nm = float(grid[-1] - grid[0]) if grid.size else 0.0
         is_in_range = is_finite & (wavelength >= FIRST_NM - STEP_NM) & (wavelength <= LAST_NM + STEP_NM)
         if range_nm < MIN_RANGE_NM or is_in_range.sum() < range_nm / MAX_GAP_NM:
             raise CoverageError(
-                f"Cannot identify pigments from {int(is_finite.sum())} bands between {first:g} and {last:g} nm: at "
+                f"Cannot identify pigments from {int(is_finite.sum())} bands between {min_nm:g} and {max_nm:g} nm: at "
                 f"least {MIN_RANGE_NM:g} nm between {FIRST_NM:g} and {LAST_NM:g} nm are needed, with a band every "
                 f"{MAX_GAP_NM:g} nm on average. Check the unit of the wavelengths, or use a cube of the visible range "
                 "with more bands."
@@ -188,145 +196,160 @@ class _Bands:
         self.n_band, self.grid = wavelength.size, grid
         self._order = np.flatnonzero(is_finite)[np.argsort(wavelength[is_finite], kind="stable")]
         self._wavelength = wavelength[self._order]
-        rows = [_cell_means(grid, self._wavelength, row) for row in np.eye(self._wavelength.size)]
-        self._weights = np.stack(rows).astype(np.float32)
+        weight_rows = [
+            _cell_means(grid, self._wavelength, unit_spectrum) for unit_spectrum in np.eye(self._wavelength.size)
+        ]
+        self._weights = np.stack(weight_rows).astype(np.float32)
 
     def apply(self, spectra: NDArray[np.generic]) -> Floats:
-        """Return (n, n_grid) reflectance; rows with half of the bands or fewer usable are NaN."""
-        ordered = np.asarray(spectra[:, self._order], dtype=np.float32)
-        bad = ~np.isfinite(ordered)
-        for row in np.flatnonzero(bad.any(axis=1)):
-            good = ~bad[row]
-            ordered[row] = (
-                np.interp(self._wavelength, self._wavelength[good], ordered[row, good])
-                if 2 * good.sum() > good.size
+        """Return (n, n_grid) reflectance; rows in which at most half of the bands are usable are NaN."""
+        ordered_spectra = np.asarray(spectra[:, self._order], dtype=np.float32)
+        is_missing = ~np.isfinite(ordered_spectra)
+        for row in np.flatnonzero(is_missing.any(axis=1)):
+            is_valid = ~is_missing[row]
+            ordered_spectra[row] = (
+                np.interp(self._wavelength, self._wavelength[is_valid], ordered_spectra[row, is_valid])
+                if 2 * is_valid.sum() > is_valid.size
                 else np.nan
             )
-        return np.asarray(ordered @ self._weights, dtype=np.float64)
+        return np.asarray(ordered_spectra @ self._weights, dtype=np.float64)
 
 
 def _cell_means(grid: Floats, wavelength: Floats, values: Floats) -> Floats:
     """Return the means of a linearly interpolated spectrum over the cells of a grid.
 
-    The means vary continuously with the wavelengths, so that rounding after a conversion of units cannot move a band
-    from one cell to the next.
+    The means vary continuously with the wavelengths, so that rounding errors cannot move a band from one cell to
+    another.
     """
-    offsets = STEP_NM * ((np.arange(N_PER_CELL) + 0.5) / N_PER_CELL - 0.5)
-    return np.asarray(np.interp(grid[:, None] + offsets, wavelength, values).mean(axis=1))
+    point_offsets = STEP_NM * ((np.arange(N_POINTS_PER_CELL) + 0.5) / N_POINTS_PER_CELL - 0.5)
+    return np.asarray(np.interp(grid[:, None] + point_offsets, wavelength, values).mean(axis=1))
 
 
-def _features(reflectance: Floats) -> Floats:
+def _log_features(reflectance: Floats) -> Floats:
     return np.log(np.maximum(reflectance, MIN_REFLECTANCE))
 
 
 @dataclass(frozen=True, eq=False)
 class _References:
-    """The pure spectra of a library on a grid, and their covariances.
+    """Pure spectra of a library on a wavelength grid, and their covariances.
 
     Parameters
     ----------
     values, features : (n, n_grid) array
         Reflectance and its logarithm; NaN where not measured.
-    owner, patch : (n,) int array
+    member_index, patch_index : (n,) int array
         Index of the member and of the patch of each spectrum.
-    within, total : (n_grid, n_grid) array
+    within_covariance, total_covariance : (n_grid, n_grid) array
         Covariance of log reflectance about the nearest patch of the same member, and of all spectra about their mean.
-        Both include the brightness level and noise.
-    mean : (n_grid,) array
+        Both covariances include the brightness level and noise.
+    mean_features : (n_grid,) array
         Mean log reflectance of all spectra.
     n_further_patch : int
-        Number of patches beyond the first of each member, from which ``within`` is estimated.
+        Number of patches beyond the first of each member, from which ``within_covariance`` is estimated.
     """
 
     values: Floats
     features: Floats
-    owner: NDArray[np.int64]
-    patch: NDArray[np.int64]
-    within: Floats
-    total: Floats
-    mean: Floats
+    member_index: NDArray[np.int64]
+    patch_index: NDArray[np.int64]
+    within_covariance: Floats
+    total_covariance: Floats
+    mean_features: Floats
     n_further_patch: int
 
 
-def _usable(library: ReflectanceLibrary, grid: Floats) -> ReflectanceLibrary:
-    """Return the spectra that cover half of the grid or :data:`MIN_RANGE_NM`; their missing bands are predicted later.
+def _usable_library(library: ReflectanceLibrary, grid: Floats) -> ReflectanceLibrary:
+    """Return the spectra that cover half of the grid or :data:`MIN_RANGE_NM`. Missing bands are predicted later.
 
     Raises
     ------
     CoverageError
-        No pure spectrum covers enough.
+        No pure spectrum covers enough of the grid.
     """
     min_bands = min(grid.size / 2, MIN_RANGE_NM / STEP_NM)
-    n_covered = (np.isfinite(_on_grid(spectrum, grid)).sum() for spectrum in library.spectra)
-    usable = library.subset(bool(number > min_bands) for number in n_covered)
-    if not usable.members:
+    n_covered = (np.isfinite(_resample_to_grid(spectrum, grid)).sum() for spectrum in library.spectra)
+    usable_library = library.subset(bool(n_bands > min_bands) for n_bands in n_covered)
+    if not usable_library.members:
         raise CoverageError(
             f"Cannot identify pigments with this library: none of its {len(library)} spectra is of a known pigment and "
             f"covers {STEP_NM * min_bands:g} nm of the cube's {grid[0]:g} to {grid[-1]:g} nm. Check the names and the "
             "wavelengths of its spectra, or omit --library."
         )
-    return usable
+    return usable_library
 
 
 def _references(library: ReflectanceLibrary, grid: Floats) -> _References:
-    index = {name: place for place, name in enumerate(library.members)}
-    pure = [spectrum for spectrum in library.spectra if spectrum.member and spectrum.pure]
-    values = np.stack([_on_grid(spectrum, grid) for spectrum in pure])
-    owner = np.asarray([index[spectrum.member] for spectrum in pure], dtype=np.int64)
-    patch = np.unique([spectrum.patch for spectrum in pure], return_inverse=True)[1].astype(np.int64)
-    features = _features(values)
-    complete = np.isfinite(features).all(axis=1)
-    width = grid.size
-    within, n_further_patch = _between_patches(features[complete], owner[complete], patch[complete])
-    all_features = _features(np.stack([_on_grid(spectrum, grid) for spectrum in library.spectra]))
+    member_positions = {member: position for position, member in enumerate(library.members)}
+    pure_spectra = [spectrum for spectrum in library.spectra if spectrum.member and spectrum.pure]
+    reflectance = np.stack([_resample_to_grid(spectrum, grid) for spectrum in pure_spectra])
+    member_index = np.asarray([member_positions[spectrum.member] for spectrum in pure_spectra], dtype=np.int64)
+    patch_index = np.unique([spectrum.patch for spectrum in pure_spectra], return_inverse=True)[1].astype(np.int64)
+    features = _log_features(reflectance)
+    is_complete = np.isfinite(features).all(axis=1)
+    n_band = grid.size
+    within_covariance, n_further_patch = _covariance_between_patches(
+        features[is_complete], member_index[is_complete], patch_index[is_complete]
+    )
+    all_features = _log_features(np.stack([_resample_to_grid(spectrum, grid) for spectrum in library.spectra]))
     all_features = all_features[np.isfinite(all_features).all(axis=1)]
-    mean = all_features.mean(axis=0) if len(all_features) else np.zeros(width)
-    deviation = all_features - mean
-    total = deviation.T @ deviation / max(len(all_features), 1) + within
-    return _References(values, features, owner, patch, within, total, mean, n_further_patch)
+    mean_features = all_features.mean(axis=0) if len(all_features) else np.zeros(n_band)
+    deviation = all_features - mean_features
+    total_covariance = deviation.T @ deviation / max(len(all_features), 1) + within_covariance
+    return _References(
+        reflectance,
+        features,
+        member_index,
+        patch_index,
+        within_covariance,
+        total_covariance,
+        mean_features,
+        n_further_patch,
+    )
 
 
-def _between_patches(features: Floats, owner: NDArray[np.int64], patch: NDArray[np.int64]) -> tuple[Floats, int]:
-    """Return the covariance of spectra about the nearest spectrum of another patch of their member.
+def _covariance_between_patches(
+    features: Floats, member_index: NDArray[np.int64], patch_index: NDArray[np.int64]
+) -> tuple[Floats, int]:
+    """Return the covariance of spectra around the nearest spectrum of another patch of the same member.
 
-    This is the covariance that a kernel needs, because a class has the likelihood of its nearest spectrum. Which
-    spectrum is nearest depends on the covariance. So both are determined in turn, starting from the covariance about
-    the members' means. The second value returned is the number of patches beyond the first of each member.
+    Kernels use this covariance, because the likelihood of a class is that of its nearest spectrum. The nearest spectrum
+    and the covariance depend on each other, so they are determined iteratively, starting from the covariance around the
+    means of the members. The second value returned is the number of patches beyond the first of each member.
     """
-    diagonal_and_level = NOISE**2 * np.eye(features.shape[1]) + LEVEL_SPREAD**2
-    several = [rows for rows in (np.flatnonzero(owner == member) for member in np.unique(owner))
-               if np.unique(patch[rows]).size > 1]  # fmt: skip
-    if not several:
+    diagonal_and_level = NOISE_DEVIATION**2 * np.eye(features.shape[1]) + LEVEL_DEVIATION**2
+    rows_by_member = [rows for rows in (np.flatnonzero(member_index == member) for member in np.unique(member_index))
+               if np.unique(patch_index[rows]).size > 1]  # fmt: skip
+    if not rows_by_member:
         return diagonal_and_level, 0
-    deviation = np.concatenate([features[rows] - features[rows].mean(axis=0) for rows in several])
+    deviation = np.concatenate([features[rows] - features[rows].mean(axis=0) for rows in rows_by_member])
     for iteration in range(1 + _N_ITERATION):
-        within = deviation.T @ deviation / len(deviation) + diagonal_and_level
+        within_covariance = deviation.T @ deviation / len(deviation) + diagonal_and_level
         if iteration < _N_ITERATION:
-            white = features @ np.linalg.inv(np.linalg.cholesky(within)).T
-            parts = []
-            for rows in several:
-                distance = ((white[rows, None] - white[rows]) ** 2).sum(axis=2)
-                distance[np.equal(patch[rows, None], patch[rows])] = np.inf
-                parts.append(features[rows] - features[rows[distance.argmin(axis=1)]])
-            deviation = np.concatenate(parts)
-    return within, sum(np.unique(patch[rows]).size - 1 for rows in several)
+            whitened = features @ np.linalg.inv(np.linalg.cholesky(within_covariance)).T
+            patch_deviations = []
+            for rows in rows_by_member:
+                squared_distance = ((whitened[rows, None] - whitened[rows]) ** 2).sum(axis=2)
+                squared_distance[np.equal(patch_index[rows, None], patch_index[rows])] = np.inf
+                patch_deviations.append(features[rows] - features[rows[squared_distance.argmin(axis=1)]])
+            deviation = np.concatenate(patch_deviations)
+    return within_covariance, sum(np.unique(patch_index[rows]).size - 1 for rows in rows_by_member)
 
 
 def _member_means(references: _References, n_member: int) -> Floats:
     """Return the mean log reflectance of each member over its complete spectra; NaN for a member without any."""
-    complete = np.isfinite(references.features).all(axis=1)
-    means = np.full((n_member, references.mean.size), np.nan)
-    for member in np.unique(references.owner[complete]):
-        means[member] = references.features[complete & (references.owner == member)].mean(axis=0)
-    return means
+    is_complete = np.isfinite(references.features).all(axis=1)
+    member_means = np.full((n_member, references.mean_features.size), np.nan)
+    for member in np.unique(references.member_index[is_complete]):
+        member_means[member] = references.features[is_complete & (references.member_index == member)].mean(axis=0)
+    return member_means
 
 
-def _measured(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.str_]]:
-    """Return the spectra of pure paints and of mixtures with white or black, their members and what is mixed in."""
-    values, member_index, companion = [], [], []
+def _measured_spectra(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.str_]]:
+    """Return the spectra of pure paints and mixtures with white or black, with their members and second components."""
+    reflectance, member_index, companion_names = [], [], []
     for spectrum in library.spectra:
-        other_members = {member_of(part) for part in spectrum.shares} - {spectrum.member}
-        kind = (
+        other_members = {member_of(pigment) for pigment in spectrum.shares} - {spectrum.member}
+        companion_name = (
             ""
             if spectrum.pure
             else "white"
@@ -335,178 +358,206 @@ def _measured(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArra
             if other_members <= {BLACK}
             else None
         )
-        if spectrum.member in library.members and kind is not None:
-            values.append(_on_grid(spectrum, grid))
+        if spectrum.member in library.members and companion_name is not None:
+            reflectance.append(_resample_to_grid(spectrum, grid))
             member_index.append(library.members.index(spectrum.member))
-            companion.append(kind)
-    return np.stack(values), np.asarray(member_index, dtype=np.int64), np.asarray(companion)
+            companion_names.append(companion_name)
+    return np.stack(reflectance), np.asarray(member_index, dtype=np.int64), np.asarray(companion_names)
 
 
 @dataclass(frozen=True, eq=False)
 class _Kernels:
-    """Predicted spectra that share a covariance, whitened and sorted by class."""
+    """Predicted spectra with a common covariance, whitened and sorted by class."""
 
-    whiten: NDArray[np.float32]
-    centres: NDArray[np.float32]
-    half_square: NDArray[np.float32]
-    start: NDArray[np.int64]
+    whitening_matrix: NDArray[np.float32]
+    whitened_spectra: NDArray[np.float32]
+    half_squared_norm: NDArray[np.float32]
+    class_starts: NDArray[np.int64]
     classes: NDArray[np.int64]
     log_norm: float
 
 
-_Choice = tuple[tuple[int, ...], tuple[int, ...]]
+_MixtureChoice = tuple[tuple[int, ...], tuple[int, ...]]
 """Indices of the members that are mixed in pairs, and in triples."""
 
 
-class _Model:
-    """Computes the likelihood of each class and the posterior of the hypotheses."""
+class _PosteriorModel:
+    """Model that computes the likelihood of each class and the posterior of each hypothesis."""
 
     def __init__(self, library: ReflectanceLibrary, grid: Floats) -> None:
-        library = _usable(library, grid)
+        library = _usable_library(library, grid)
         self.members = library.members
         references = _references(library, grid)
-        # a small library cannot show how much spectra of one pigment vary: use the covariance of the package's library
-        variation = references
+        # a small library does not determine the variation of spectra of one pigment, so the package's library is used
+        covariance_references = references
         if references.n_further_patch < grid.size:
-            variation = _references(_usable(builtin(), grid), grid)
-        self._within, self._total, self._mean = variation.within, variation.total, variation.mean
+            covariance_references = _references(_usable_library(builtin(), grid), grid)
+        self._within, self._total, self._mean = (
+            covariance_references.within_covariance,
+            covariance_references.total_covariance,
+            covariance_references.mean_features,
+        )
         self._typical = _member_means(references, len(self.members))
-        self._hypotheses = Hypotheses(self.members, *_measured(library, grid))
+        self._hypotheses = Hypotheses(self.members, *_measured_spectra(library, grid))
         self.groups = self._hypotheses.groups
         self._mixtures: dict[tuple[object, ...], tuple[Hypotheses, list[_Kernels]]] = {}
-        self._kernels = self._whitened(self._hypotheses)
-        lower = np.linalg.cholesky(self._total)
-        self._background = np.linalg.inv(lower).T, -float(np.log(np.diag(lower)).sum())
-        self.temperature = self._calibrated(variation, library if variation is references else _usable(builtin(), grid))
+        self._kernels = self._whiten_spectra(self._hypotheses)
+        cholesky_factor = np.linalg.cholesky(self._total)
+        self._background = np.linalg.inv(cholesky_factor).T, -float(np.log(np.diag(cholesky_factor)).sum())
+        self.temperature = self._calibrate_temperature(
+            covariance_references, library if covariance_references is references else _usable_library(builtin(), grid)
+        )
 
-    def _whitened(self, hypotheses: Hypotheses) -> list[_Kernels]:
-        """Return the predicted spectra as kernels, one for each pattern and way of predicting missing bands."""
+    def _whiten_spectra(self, hypotheses: Hypotheses) -> list[_Kernels]:
+        """Return kernels of the predicted spectra, one for each pattern of missing bands and way of predicting them."""
         spectra, classes = hypotheses.spectra, hypotheses.class_of
         is_covered = np.isfinite(spectra)
-        typical = self._typical[hypotheses.main_of_class[classes]]
-        has_typical_spectrum = np.isfinite(typical).all(axis=1)
+        typical_features = self._typical[hypotheses.main_of_class[classes]]
+        has_typical_spectrum = np.isfinite(typical_features).all(axis=1)
         kernels = []
-        for mask in np.unique(is_covered, axis=0):
+        for is_covered_band in np.unique(is_covered, axis=0):
             for has_typical in (False, True):
-                rows = np.flatnonzero((is_covered == mask).all(axis=1) & (has_typical_spectrum == has_typical))
+                rows = np.flatnonzero(
+                    (is_covered == is_covered_band).all(axis=1) & (has_typical_spectrum == has_typical)
+                )
                 rows = rows[np.argsort(classes[rows], kind="stable")]
                 if rows.size:
-                    about = typical[rows] if has_typical else self._mean
-                    spread = self._within if has_typical else self._total
-                    kernels.append(self._kernel(_features(spectra[rows]), classes[rows], mask, about, spread))
+                    mean_features = typical_features[rows] if has_typical else self._mean
+                    spectral_covariance = self._within if has_typical else self._total
+                    kernels.append(
+                        self._kernel(
+                            _log_features(spectra[rows]),
+                            classes[rows],
+                            is_covered_band,
+                            mean_features,
+                            spectral_covariance,
+                        )
+                    )
         return kernels
 
     def _kernel(
         self,
         features: Floats,
         classes: NDArray[np.int64],
-        mask: NDArray[np.bool_],
-        about: Floats,
-        spread: Floats,
+        is_covered_band: NDArray[np.bool_],
+        mean_features: Floats,
+        spectral_covariance: Floats,
     ) -> _Kernels:
-        """Return whitened spectra; missing bands are predicted from the others, with the uncertainty of the prediction.
+        """Return whitened spectra, with missing bands predicted and the prediction error in the covariance.
 
-        The prediction is a linear regression on the member's complete spectra, or on all spectra if it has none.
+        The prediction is a linear regression on the member's complete spectra, or on all spectra if the member has no
+        complete spectrum.
         """
         covariance = self._within.copy()
-        if not mask.all():
-            covered_indices, missing_indices = np.flatnonzero(mask), np.flatnonzero(~mask)
-            gain = np.linalg.solve(
-                spread[np.ix_(covered_indices, covered_indices)], spread[np.ix_(covered_indices, missing_indices)]
+        if not is_covered_band.all():
+            covered_indices, missing_indices = np.flatnonzero(is_covered_band), np.flatnonzero(~is_covered_band)
+            regression_matrix = np.linalg.solve(
+                spectral_covariance[np.ix_(covered_indices, covered_indices)],
+                spectral_covariance[np.ix_(covered_indices, missing_indices)],
             )
             features = features.copy()
             features[:, missing_indices] = (
-                about[..., missing_indices] + (features[:, covered_indices] - about[..., covered_indices]) @ gain
+                mean_features[..., missing_indices]
+                + (features[:, covered_indices] - mean_features[..., covered_indices]) @ regression_matrix
             )
-            rest = (
-                spread[np.ix_(missing_indices, missing_indices)]
-                - spread[np.ix_(missing_indices, covered_indices)] @ gain
+            residual_covariance = (
+                spectral_covariance[np.ix_(missing_indices, missing_indices)]
+                - spectral_covariance[np.ix_(missing_indices, covered_indices)] @ regression_matrix
             )
-            covariance[np.ix_(missing_indices, missing_indices)] += rest
-        lower = np.linalg.cholesky(covariance)
-        whiten = np.linalg.inv(lower).T
-        centres = (features - self._mean) @ whiten
-        start = np.flatnonzero(np.diff(classes, prepend=-1))
+            covariance[np.ix_(missing_indices, missing_indices)] += residual_covariance
+        cholesky_factor = np.linalg.cholesky(covariance)
+        whitening_matrix = np.linalg.inv(cholesky_factor).T
+        whitened_spectra = (features - self._mean) @ whitening_matrix
+        class_starts = np.flatnonzero(np.diff(classes, prepend=-1))
         return _Kernels(
-            whiten.astype(np.float32),
-            centres.astype(np.float32),
-            (0.5 * (centres**2).sum(axis=1)).astype(np.float32),
-            start,
-            classes[start],
-            -float(np.log(np.diag(lower)).sum()),
+            whitening_matrix.astype(np.float32),
+            whitened_spectra.astype(np.float32),
+            (0.5 * (whitened_spectra**2).sum(axis=1)).astype(np.float32),
+            class_starts,
+            classes[class_starts],
+            -float(np.log(np.diag(cholesky_factor)).sum()),
         )
 
-    def _student(self, squared: NDArray[np.float32], log_norm: float) -> NDArray[np.float32]:
-        power = -0.5 * (DEGREES_OF_FREEDOM + self._mean.size)
-        return np.asarray(np.float32(power) * np.log1p(squared / np.float32(DEGREES_OF_FREEDOM)) + np.float32(log_norm))
+    def _log_student_density(self, squared_distance: NDArray[np.float32], log_norm: float) -> NDArray[np.float32]:
+        exponent = -0.5 * (DEGREES_OF_FREEDOM + self._mean.size)
+        return np.asarray(
+            np.float32(exponent) * np.log1p(squared_distance / np.float32(DEGREES_OF_FREEDOM)) + np.float32(log_norm)
+        )
 
-    def _choices(self, group_probability: Floats | None, groups: tuple[str, ...]) -> tuple[Hypotheses, list[_Kernels]]:
+    def _hypotheses_for(
+        self, group_probability: Floats | None, groups: tuple[str, ...]
+    ) -> tuple[Hypotheses, list[_Kernels]]:
         """Return the hypotheses for a block and their kernels; triples are included only if XRF gives the groups."""
-        choice: _Choice = (self._hypotheses.mixed, ())
+        mixture_choice: _MixtureChoice = (self._hypotheses.mixed, ())
         if group_probability is not None:
-            choice = self._hypotheses.choose(group_probability, groups)
-        key = (*choice, group_probability is not None)
-        cached = self._mixtures.get(key)
-        if cached is None:
-            more = self._hypotheses.with_mixtures(*choice, with_xrf=group_probability is not None)
-            cached = more, [*self._kernels, *self._whitened(more)]
-            if len(self._mixtures) >= MAX_CACHED:
+            mixture_choice = self._hypotheses.choose_mixtures(group_probability, groups)
+        cache_key = (*mixture_choice, group_probability is not None)
+        hypotheses_and_kernels = self._mixtures.get(cache_key)
+        if hypotheses_and_kernels is None:
+            mixtures = self._hypotheses.with_mixtures(*mixture_choice, with_xrf=group_probability is not None)
+            hypotheses_and_kernels = mixtures, [*self._kernels, *self._whiten_spectra(mixtures)]
+            if len(self._mixtures) >= MAX_CACHED_MIXTURES:
                 self._mixtures.clear()
-            self._mixtures[key] = cached
-        return cached
+            self._mixtures[cache_key] = hypotheses_and_kernels
+        return hypotheses_and_kernels
 
     def likelihood(
         self, features: Floats, n_class: int, kernels: Sequence[_Kernels]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the log likelihood of every class, (n_class, n), and of none of them, (n,).
+        """Return the log likelihood of every class, (n_class, n), and that of a pigment outside the library, (n,).
 
-        A class has the likelihood of its nearest spectrum. With so many bands the others contribute next to nothing.
+        The likelihood of a class is that of its nearest spectrum. With many bands, the contribution of other spectra is
+        negligible.
         """
-        centred = (features - self._mean).astype(np.float32)
-        best = np.full((n_class, len(features)), -np.inf, dtype=np.float32)
+        centred_features = (features - self._mean).astype(np.float32)
+        max_likelihood = np.full((n_class, len(features)), -np.inf, dtype=np.float32)
         for kernel in kernels:
-            white = (centred @ kernel.whiten).T
-            square = (white**2).sum(axis=0)
-            for first in range(0, len(features), SUBBLOCK_SIZE):
-                rows = slice(first, first + SUBBLOCK_SIZE)
-                closeness = kernel.centres @ white[:, rows]
-                closeness -= kernel.half_square[:, None]
-                nearest = np.maximum.reduceat(closeness, kernel.start, axis=0)
-                squared = np.maximum(square[rows] - 2.0 * nearest, 0.0)
-                density = self._student(squared, kernel.log_norm)
-                best[kernel.classes, rows] = np.maximum(best[kernel.classes, rows], density)
-        whiten, log_norm = self._background
-        return best, self._student(((centred @ whiten.astype(np.float32)) ** 2).sum(axis=1), log_norm)
+            whitened = (centred_features @ kernel.whitening_matrix).T
+            squared_norm = (whitened**2).sum(axis=0)
+            for first_row in range(0, len(features), SUBBLOCK_SIZE):
+                rows = slice(first_row, first_row + SUBBLOCK_SIZE)
+                closeness = kernel.whitened_spectra @ whitened[:, rows]
+                closeness -= kernel.half_squared_norm[:, None]
+                max_closeness = np.maximum.reduceat(closeness, kernel.class_starts, axis=0)
+                squared_distance = np.maximum(squared_norm[rows] - 2.0 * max_closeness, 0.0)
+                log_density = self._log_student_density(squared_distance, kernel.log_norm)
+                max_likelihood[kernel.classes, rows] = np.maximum(max_likelihood[kernel.classes, rows], log_density)
+        whitening_matrix, log_norm = self._background
+        return max_likelihood, self._log_student_density(
+            ((centred_features @ whitening_matrix.astype(np.float32)) ** 2).sum(axis=1), log_norm
+        )
 
-    def _calibrated(self, references: _References, library: ReflectanceLibrary) -> float:
+    def _calibrate_temperature(self, references: _References, library: ReflectanceLibrary) -> float:
         """Return the exponent of the likelihood that maximises the leave-one-patch-out log probability.
 
-        The bands depend on each other in more ways than a covariance describes, so the likelihood is overconfident. The
+        The likelihood is overconfident, because the covariance does not describe all dependence between bands. The
         score is the mean log probability of the true member, with each patch left out in turn.
         """
-        complete = np.isfinite(references.features).all(axis=1)
-        owner, patch = references.owner[complete], references.patch[complete]
-        white = (references.features[complete] - self._mean) @ np.linalg.inv(np.linalg.cholesky(self._within)).T
-        square = (white**2).sum(axis=1)
-        squared = np.maximum(square[:, None] + square - 2.0 * white @ white.T, 0.0)
-        squared[np.equal(patch[:, None], patch)] = np.inf
+        is_complete = np.isfinite(references.features).all(axis=1)
+        member_index, patch_index = references.member_index[is_complete], references.patch_index[is_complete]
+        whitened = (references.features[is_complete] - self._mean) @ np.linalg.inv(np.linalg.cholesky(self._within)).T
+        squared_norm = (whitened**2).sum(axis=1)
+        squared_distance = np.maximum(squared_norm[:, None] + squared_norm - 2.0 * whitened @ whitened.T, 0.0)
+        squared_distance[np.equal(patch_index[:, None], patch_index)] = np.inf
         n_member = len(library.members)
-        nearest = np.full((len(owner), n_member), np.inf)
-        for member in np.unique(owner):
-            nearest[:, member] = squared[:, owner == member].min(axis=1)
-        has_reference: NDArray[np.bool_] = np.isfinite(nearest[np.arange(len(owner)), owner])
+        nearest_distance = np.full((len(member_index), n_member), np.inf)
+        for member in np.unique(member_index):
+            nearest_distance[:, member] = squared_distance[:, member_index == member].min(axis=1)
+        has_reference: NDArray[np.bool_] = np.isfinite(nearest_distance[np.arange(len(member_index)), member_index])
         if has_reference.sum() < 100:
             return 0.2
-        likelihood = self._student(nearest[has_reference].astype(np.float32), 0.0)
-        prior, true_member = np.log(commonness(library.members)), owner[has_reference]
+        likelihood = self._log_student_density(nearest_distance[has_reference].astype(np.float32), 0.0)
+        log_prior, true_member = np.log(commonness(library.members)), member_index[has_reference]
 
         def score(temperature: float) -> float:
-            logits = temperature * likelihood + prior
+            logits = temperature * likelihood + log_prior
             logits -= logits.max(axis=1, keepdims=True)
             probability = np.exp(logits)
             probability /= probability.sum(axis=1, keepdims=True)
             true_probability = probability[np.arange(len(true_member)), true_member]
-            return float(np.log((1.0 - WRONG_LABEL) * true_probability + WRONG_LABEL / n_member).mean())
+            return float(
+                np.log((1.0 - WRONG_LABEL_PROBABILITY) * true_probability + WRONG_LABEL_PROBABILITY / n_member).mean()
+            )
 
         return max(TEMPERATURES, key=score)
 
@@ -517,40 +568,46 @@ class _Model:
         groups: tuple[str, ...],
         surface_probability: Floats | None = None,
     ) -> tuple[NDArray[np.floating], ...]:
-        """Return probability, presence, mixture, hidden and determinable for a block of spectra on the grid."""
+        """Return probability, presence, mixture, hidden and determinable of :class:`ReflectanceAnswer` for a block."""
         is_usable = np.asarray(np.isfinite(reflectance).all(axis=1))
-        features = _features(np.where(is_usable[:, None], reflectance, 1.0))
-        hypotheses, kernels = self._choices(group_probability, groups)
+        features = _log_features(np.where(is_usable[:, None], reflectance, 1.0))
+        hypotheses, kernels = self._hypotheses_for(group_probability, groups)
         likelihood, background = self.likelihood(features, hypotheses.n_class, kernels)
-        joint = hypotheses.joint(likelihood, self.temperature, group_probability, groups, surface_probability)
-        log_none = np.float32(self.temperature) * background + np.float32(np.log(PRIOR_NONE)) + joint.log_unknown
-        highest = np.maximum(joint.log_sets.max(axis=0), log_none)
-        sets = np.exp(joint.log_sets - highest)
-        none = np.exp(log_none - highest)
-        total = sets.sum(axis=0) + none
-        sets /= total
-        none = none / total
-        probability = np.concatenate([sets.T @ hypotheses.main, none[:, None]], axis=1)
-        presence, at_surface = joint.at_surface(sets, none)
-        mixture = sets.T @ hypotheses.share
+        joint_posterior = hypotheses.joint_posterior(
+            likelihood, self.temperature, group_probability, groups, surface_probability
+        )
+        log_none = (
+            np.float32(self.temperature) * background + np.float32(np.log(PRIOR_NONE)) + joint_posterior.log_unknown
+        )
+        max_log_posterior = np.maximum(joint_posterior.log_sets.max(axis=0), log_none)
+        set_posterior = np.exp(joint_posterior.log_sets - max_log_posterior)
+        none_posterior = np.exp(log_none - max_log_posterior)
+        evidence = set_posterior.sum(axis=0) + none_posterior
+        set_posterior /= evidence
+        none_posterior = none_posterior / evidence
+        probability = np.concatenate([set_posterior.T @ hypotheses.main, none_posterior[:, None]], axis=1)
+        presence, at_surface = joint_posterior.surface_presence(set_posterior, none_posterior)
+        mixture = set_posterior.T @ hypotheses.share
         hidden = np.zeros((len(features), len(groups)))
         determinable = np.zeros(hidden.shape, dtype=bool)
         is_member = is_usable & (probability[:, -1] < probability[:, :-1].max(axis=1))
         is_member &= np.median(np.exp(features), axis=1) > DARK_REFLECTANCE
-        strength = pixel_strength(np.exp(features))
+        surface_k_over_s = darkest_k_over_s(np.exp(features))
         if group_probability is not None:
-            for place, group in enumerate(groups):
-                known = group in hypotheses.groups
-                shown = at_surface[hypotheses.groups.index(group)] if known else np.zeros_like(none)
-                hidden[:, place] = group_probability[:, place] * np.clip(1.0 - shown, 0.0, 1.0)
-                if known and group not in WHITE_GROUPS:
-                    determinable[:, place] = is_member & (strength >= hypotheses.palest_tint(group))
-        for each in (probability, presence, mixture, hidden):
-            each[~is_usable] = np.nan
+            for column, group in enumerate(groups):
+                is_in_library = group in hypotheses.groups
+                group_at_surface = (
+                    at_surface[hypotheses.groups.index(group)] if is_in_library else np.zeros_like(none_posterior)
+                )
+                hidden[:, column] = group_probability[:, column] * np.clip(1.0 - group_at_surface, 0.0, 1.0)
+                if is_in_library and group not in WHITE_GROUPS:
+                    determinable[:, column] = is_member & (surface_k_over_s >= hypotheses.palest_tint_k_over_s(group))
+        for array in (probability, presence, mixture, hidden):
+            array[~is_usable] = np.nan
         return probability, presence, mixture, hidden, determinable
 
 
-def _on_grid(spectrum: ReferenceSpectrum, grid: Floats) -> Floats:
-    values = _cell_means(grid, spectrum.wavelength_nm, spectrum.reflectance)
+def _resample_to_grid(spectrum: ReferenceSpectrum, grid: Floats) -> Floats:
+    grid_reflectance = _cell_means(grid, spectrum.wavelength_nm, spectrum.reflectance)
     is_outside = (grid < spectrum.wavelength_nm[0] - STEP_NM / 2) | (grid > spectrum.wavelength_nm[-1] + STEP_NM / 2)
-    return np.where(is_outside, np.nan, values)
+    return np.where(is_outside, np.nan, grid_reflectance)

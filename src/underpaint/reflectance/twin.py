@@ -1,8 +1,8 @@
-"""Virtual twins: simulated reflectance cubes of a virtual panel, to go with its simulated X-ray scan.
+"""Virtual twins: simulated reflectance cubes that match the simulated X-ray scan of a virtual panel.
 
-K/S of every pigment is measured; its scattering coefficient is assumed (``names.toml``). A twin is simulated from one
-half of the measured spectra and must be classified with the other half (:func:`halves`), so that training and test data
-are separate.
+K/S of every pigment is measured, whereas the scattering coefficient is assumed (``names.toml``). A twin is simulated
+from one half of the measured spectra and must be classified with the other half (:func:`split_halves`), so that
+training and test data are separate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from underpaint.errors import SampleError
 from underpaint.physics.materials import Layer, Stratigraphy, library
-from underpaint.reflectance.kubelka_munk import film, inside_the_paint, ratio, through_the_surface
+from underpaint.reflectance.kubelka_munk import (
+    film_reflectance,
+    internal_reflectance,
+    k_over_s_from_reflectance,
+    measured_reflectance,
+)
 from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary
 from underpaint.reflectance.names import member_of, name_table
 from underpaint.runtime.files import atomic_write
@@ -26,14 +31,14 @@ WAVELENGTH_NM: Floats = np.arange(410.0, 991.0, 5.0)
 BOARD_REFLECTANCE = 0.3
 """Reflectance of the wooden board below the ground."""
 GLOSS_LIMITS = (0.0, 0.03)
-"""Specular reflectance at the left and at the right edge of the panel; it varies linearly in between."""
+"""Specular reflectance at the left and right edge of the panel, with linear variation in between."""
 LIGHT_AMPLITUDE = 0.05
-"""Relative amplitude of the variation of the illumination, along each side."""
+"""Relative amplitude of the variation of the illumination along each side of the panel."""
 CONCENTRATION_SPREAD = 0.05
 """Standard deviation of the logarithm of a pigment's concentration between pixels."""
 NOISE = 0.003
 """Standard deviation of the noise in one band of one pixel, in reflectance."""
-COLOURLESS = ("sodium_arsenite",)
+COLOURLESS_PIGMENTS = ("sodium_arsenite",)
 """Pigments without a measured spectrum that are simulated as white."""
 SCALE_FACTOR = 10_000
 """Stored value of a reflectance of 1."""
@@ -49,47 +54,53 @@ class Twin:
         Reflectance. ``magnification`` x ``magnification`` pixels cover one pixel of the X-ray scan.
     wavelength_nm : (n_band,) array
         Wavelengths of the bands.
-    drawn_from : tuple of str
+    source_patches : tuple of str
         Patches whose measured spectra were used.
     """
 
     reflectance: NDArray[np.float32]
     wavelength_nm: Floats
-    drawn_from: tuple[str, ...]
+    source_patches: tuple[str, ...]
 
 
-def halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, ReflectanceLibrary]:
-    """Divide a library into two halves that share no patch; pigments measured twice are in both.
+def split_halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, ReflectanceLibrary]:
+    """Return two halves of a library that have no patch in common; pigments measured twice are in both.
 
-    The first half holds the set with the most spectra and, of each pigment that this set lacks, the paint that comes
-    last by name. The second half holds the rest. All spectra of one paint (one tube) stay in the same half.
+    The first half contains the source with the most spectra. For each pigment that this source lacks, the first half
+    also contains the paint with the last name in alphabetical order. The second half contains all other spectra. All
+    spectra of one paint (one tube) are in the same half.
     """
-    pure = [spectrum for spectrum in spectra.spectra if spectrum.member and spectrum.pure]
-    sources = [spectrum.source for spectrum in pure]
-    largest = max(set(sources), key=sources.count)
-    in_largest = {spectrum.member for spectrum in pure if spectrum.source == largest}
+    pure_spectra = [spectrum for spectrum in spectra.spectra if spectrum.member and spectrum.pure]
+    spectrum_sources = [spectrum.source for spectrum in pure_spectra]
+    largest_source = max(set(spectrum_sources), key=spectrum_sources.count)
+    members_of_largest_source = {spectrum.member for spectrum in pure_spectra if spectrum.source == largest_source}
     paints_by_member: dict[str, list[str]] = {}
-    for spectrum in pure:
-        if spectrum.member not in in_largest:
+    for spectrum in pure_spectra:
+        if spectrum.member not in members_of_largest_source:
             paints_by_member.setdefault(spectrum.member, []).append(_paint_of(spectrum))
-    # the last by name is USGS rather than a REVIGO tube, so that the second half keeps the longer REVIGO series
-    paint_in_first = {
-        member: sorted(set(names))[-1] for member, names in paints_by_member.items() if len(set(names)) > 1
+    # the paint with the last name is of USGS rather than REVIGO, so that the second half has the longer REVIGO series
+    first_half_paints = {
+        member: sorted(set(paint_names))[-1]
+        for member, paint_names in paints_by_member.items()
+        if len(set(paint_names)) > 1
     }
 
-    def in_first(spectrum: ReferenceSpectrum) -> bool:
-        return spectrum.source == largest or (
-            spectrum.pure and bool(spectrum.member) and paint_in_first.get(spectrum.member) == _paint_of(spectrum)
+    def is_in_first_half(spectrum: ReferenceSpectrum) -> bool:
+        return spectrum.source == largest_source or (
+            spectrum.pure and bool(spectrum.member) and first_half_paints.get(spectrum.member) == _paint_of(spectrum)
         )
 
-    # mixtures made from a paint stay with it
-    paints = {_paint_of(spectrum) for spectrum in spectra.spectra if in_first(spectrum)}
-    is_first = [spectrum.source == largest or _paint_of(spectrum) in paints for spectrum in spectra.spectra]
-    return spectra.subset(is_first), spectra.subset([not included for included in is_first])
+    # mixtures made from a paint are in the same half as the paint
+    first_half_paint_names = {_paint_of(spectrum) for spectrum in spectra.spectra if is_in_first_half(spectrum)}
+    first_half_mask = [
+        spectrum.source == largest_source or _paint_of(spectrum) in first_half_paint_names
+        for spectrum in spectra.spectra
+    ]
+    return spectra.subset(first_half_mask), spectra.subset([not is_in_first for is_in_first in first_half_mask])
 
 
 def _paint_of(spectrum: ReferenceSpectrum) -> str:
-    """Return the paint that a patch was made from: REVIGO's patches 14A to 14F are from one tube."""
+    """Return the paint from which a patch was made; REVIGO's patches 14A to 14F are from one tube."""
     return spectrum.patch[:9] if spectrum.patch.startswith("revigo") else spectrum.patch
 
 
@@ -133,40 +144,42 @@ def panel_reflectance(
     pigment_names = sorted(
         {name for stratigraphy in stratigraphies for layer in stratigraphy.layers for name in layer.pigments}
     )
-    spectrum_of = {name: _drawn(name, spectra, rng) for name in pigment_names}
+    spectrum_of = {name: _draw_spectrum(name, spectra, rng) for name in pigment_names}
     k_over_s = {name: _k_over_s(spectrum, wavelength) for name, spectrum in spectrum_of.items()}
     pixel_spectra = np.empty((len(stratigraphies), wavelength.size))
     for index, stratigraphy in enumerate(stratigraphies):
         backing: Floats = np.full(wavelength.size, BOARD_REFLECTANCE)
         for layer in reversed(stratigraphy.layers):
-            absorption, scattering = _optics(layer, k_over_s, rng)
-            backing = film(absorption * layer.thickness_um, scattering * layer.thickness_um, backing)
+            absorption, scattering = _layer_optics(layer, k_over_s, rng)
+            backing = film_reflectance(absorption * layer.thickness_um, scattering * layer.thickness_um, backing)
         pixel_spectra[index] = backing
     cube = pixel_spectra.reshape(*shape, -1).repeat(magnification, axis=0).repeat(magnification, axis=1)
     n_row, n_column = cube.shape[:2]
-    across, down = np.linspace(0, 1, n_column)[None, :, None], np.linspace(0, 1, n_row)[:, None, None]
-    gloss = GLOSS_LIMITS[0] + (GLOSS_LIMITS[1] - GLOSS_LIMITS[0]) * across
+    column_fraction, row_fraction = np.linspace(0, 1, n_column)[None, :, None], np.linspace(0, 1, n_row)[:, None, None]
+    gloss = GLOSS_LIMITS[0] + (GLOSS_LIMITS[1] - GLOSS_LIMITS[0]) * column_fraction
     phase = rng.uniform(0, 2 * np.pi, size=2)
-    illumination = 1.0 + LIGHT_AMPLITUDE * (np.sin(2 * np.pi * across + phase[0]) + np.sin(2 * np.pi * down + phase[1]))
-    measured = illumination * through_the_surface(cube, gloss) + rng.normal(0.0, NOISE, size=cube.shape)
-    patches = tuple(sorted({spectrum.patch for spectrum in spectrum_of.values() if spectrum is not None}))
-    return Twin(np.maximum(measured, 0.0).astype(np.float32), wavelength, patches)
+    illumination = 1.0 + LIGHT_AMPLITUDE * (
+        np.sin(2 * np.pi * column_fraction + phase[0]) + np.sin(2 * np.pi * row_fraction + phase[1])
+    )
+    noisy_reflectance = illumination * measured_reflectance(cube, gloss) + rng.normal(0.0, NOISE, size=cube.shape)
+    source_patches = tuple(sorted({spectrum.patch for spectrum in spectrum_of.values() if spectrum is not None}))
+    return Twin(np.maximum(noisy_reflectance, 0.0).astype(np.float32), wavelength, source_patches)
 
 
-def _drawn(name: str, spectra: ReflectanceLibrary, rng: np.random.Generator) -> ReferenceSpectrum | None:
+def _draw_spectrum(name: str, spectra: ReflectanceLibrary, rng: np.random.Generator) -> ReferenceSpectrum | None:
     candidates = [spectrum for spectrum in spectra.spectra if spectrum.pure and spectrum.pigment == name]
     candidates = candidates or [
         spectrum for spectrum in spectra.spectra if spectrum.pure and spectrum.member == member_of(name)
     ]
     if not candidates:
-        if name in COLOURLESS:
+        if name in COLOURLESS_PIGMENTS:
             return None
         raise SampleError(
-            f"Cannot simulate {library()[name].label}: none of the {len(spectra)} spectra is of it. Add one to the "
-            "library."
+            f"Cannot simulate {library()[name].label}: none of the {len(spectra)} spectra is of this pigment. Add a "
+            "spectrum to the library."
         )
     patch = rng.choice(sorted({spectrum.patch for spectrum in candidates}))
-    # a white backing shows through, so the darkest view of a film is closest to an opaque paint
+    # a white backing shows through, so the darkest spectrum of a film is closest to that of an opaque paint
     return min(
         (spectrum for spectrum in candidates if spectrum.patch == patch),
         key=lambda spectrum: float(spectrum.reflectance.mean()),
@@ -174,27 +187,31 @@ def _drawn(name: str, spectra: ReflectanceLibrary, rng: np.random.Generator) -> 
 
 
 def _k_over_s(spectrum: ReferenceSpectrum | None, wavelength: Floats) -> Floats:
-    """Return the K/S of an opaque paint; outside the measured range it is constant."""
+    """Return the K/S of an opaque paint, which is constant outside the measured range of wavelengths."""
     if spectrum is None:
         return np.full(wavelength.size, 1e-3)
     gloss = min(0.03, 0.8 * float(spectrum.reflectance.min()))
-    of_opaque_paint = ratio(inside_the_paint(spectrum.reflectance, gloss))
+    opaque_k_over_s = k_over_s_from_reflectance(internal_reflectance(spectrum.reflectance, gloss))
     if spectrum.absorption is not None and spectrum.scattering is not None:
-        of_film = spectrum.absorption / spectrum.scattering
-        of_opaque_paint = np.where(np.isfinite(of_film), of_film, of_opaque_paint)
-    return np.asarray(np.interp(wavelength, spectrum.wavelength_nm, of_opaque_paint))
+        film_k_over_s = spectrum.absorption / spectrum.scattering
+        opaque_k_over_s = np.where(np.isfinite(film_k_over_s), film_k_over_s, opaque_k_over_s)
+    return np.asarray(np.interp(wavelength, spectrum.wavelength_nm, opaque_k_over_s))
 
 
-def _optics(layer: Layer, k_over_s: Mapping[str, Floats], rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return K and S of a layer, 1/um: the means over its pigments, weighted by pigment volume."""
+def _layer_optics(layer: Layer, k_over_s: Mapping[str, Floats], rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Return K and S of a layer, 1/um, as means over the pigments weighted by volume."""
     scattering_table = name_table()["scattering_per_um"]
-    volumes = {name: fraction / library()[name].density for name, fraction in layer.pigments.items() if fraction > 0}
+    volumes = {
+        name: volume_fraction / library()[name].density
+        for name, volume_fraction in layer.pigments.items()
+        if volume_fraction > 0
+    }
     total_volume = sum(volumes.values())
     scattering = np.full(next(iter(k_over_s.values())).size, 1e-4)
     absorption = np.zeros_like(scattering)
     for name, volume in volumes.items():
-        fraction = volume / total_volume * rng.lognormal(0.0, CONCENTRATION_SPREAD)
-        pigment_scattering = fraction * scattering_table.get(
+        volume_fraction = volume / total_volume * rng.lognormal(0.0, CONCENTRATION_SPREAD)
+        pigment_scattering = volume_fraction * scattering_table.get(
             name, scattering_table.get(member_of(name), scattering_table["other"])
         )
         scattering = scattering + pigment_scattering
@@ -203,7 +220,7 @@ def _optics(layer: Layer, k_over_s: Mapping[str, Floats], rng: np.random.Generat
 
 
 def save_twin(twin: Twin, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a twin as an ENVI cube (band-interleaved by line, reflectance times 10,000) and return the header's path.
+    """Write a twin as a band-interleaved ENVI cube of reflectance times 10,000 and return the path of the header.
 
     Raises
     ------
@@ -211,14 +228,14 @@ def save_twin(twin: Twin, path: str | Path, *, overwrite: bool = False) -> Path:
         A file exists and ``overwrite`` is false, or it cannot be written.
     """
     header = Path(path).with_suffix(".hdr")
-    stored = np.round(np.clip(twin.reflectance * SCALE_FACTOR, 0, 65_535)).astype("<u2")
-    n_row, n_column, n_band = stored.shape
-    with atomic_write(header.with_suffix(".img"), replace=overwrite) as part:
-        part.write_bytes(np.ascontiguousarray(stored.transpose(0, 2, 1)).tobytes())
-    wavelengths = ", ".join(f"{value:g}" for value in twin.wavelength_nm)
-    lines = [
+    stored_values = np.round(np.clip(twin.reflectance * SCALE_FACTOR, 0, 65_535)).astype("<u2")
+    n_row, n_column, n_band = stored_values.shape
+    with atomic_write(header.with_suffix(".img"), replace=overwrite) as draft_path:
+        draft_path.write_bytes(np.ascontiguousarray(stored_values.transpose(0, 2, 1)).tobytes())
+    wavelengths = ", ".join(f"{wavelength_nm:g}" for wavelength_nm in twin.wavelength_nm)
+    header_lines = [
         "ENVI",
-        f"description = {{A virtual panel, not a measurement; drawn from {'; '.join(twin.drawn_from)}}}",
+        f"description = {{A virtual panel, not a measurement; drawn from {'; '.join(twin.source_patches)}}}",
         f"samples = {n_column}",
         f"lines = {n_row}",
         f"bands = {n_band}",
@@ -231,6 +248,6 @@ def save_twin(twin: Twin, path: str | Path, *, overwrite: bool = False) -> Path:
         "wavelength units = Nanometers",
         f"wavelength = {{{wavelengths}}}",
     ]
-    with atomic_write(header, replace=overwrite) as part:
-        part.write_text("\n".join(lines) + "\n", encoding="ascii", errors="replace")
+    with atomic_write(header, replace=overwrite) as draft_path:
+        draft_path.write_text("\n".join(header_lines) + "\n", encoding="ascii", errors="replace")
     return header

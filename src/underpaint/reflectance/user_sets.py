@@ -1,4 +1,4 @@
-"""Sets of measured spectra that a user added, stored as one file per set in the user's data folder."""
+"""Sets of measured spectra added by the user, stored as one file per set in the user's data folder."""
 
 import os
 import re
@@ -11,11 +11,11 @@ from underpaint.reflectance.library import ReflectanceLibrary, read
 
 FOLDER_VARIABLE = "UNDERPAINT_DATA"
 """Environment variable that replaces the default folder of the user's data."""
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
+_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 
 def sets_folder() -> Path:
-    """Return the folder of the user's sets. It may not exist yet."""
+    """Return the path of the folder of the user's sets, which may not exist yet."""
     data_folder = os.environ.get(FOLDER_VARIABLE)
     return (Path(data_folder) if data_folder else user_data_path("underpaint", appauthor=False)) / "reflectance"
 
@@ -27,7 +27,7 @@ def user_sets() -> dict[str, Path]:
 
 
 def add_set(path: str | Path, name: str, *, overwrite: bool = False) -> ReflectanceLibrary:
-    """Store a set of measured spectra under a name. Every later cube is classified with it as well.
+    """Store a set of measured spectra under a name, so that all cubes are also classified with this set.
 
     Parameters
     ----------
@@ -50,17 +50,17 @@ def add_set(path: str | Path, name: str, *, overwrite: bool = False) -> Reflecta
     OutputError
         The name is invalid or already used, or the folder cannot be written.
     """
-    if not _NAME.fullmatch(name):
+    if not _NAME_PATTERN.fullmatch(name):
         raise OutputError(
             f"Cannot store a set called {name[:60]!r}: a name has up to 60 letters, digits, '-' and '_'. Give another "
             "name with --name."
         )
     spectra = read(path)
     folder = sets_folder()
-    target = folder / f"{name}.npz"
-    if target.exists() and not overwrite:
+    set_path = folder / f"{name}.npz"
+    if set_path.exists() and not overwrite:
         raise OutputError(
-            f"Cannot store the set {name!r}: a set of this name exists ({target}). Give another name with --name, or "
+            f"Cannot store the set {name!r}: a set of this name exists ({set_path}). Give another name with --name, or "
             "add --overwrite."
         )
     try:
@@ -70,5 +70,5 @@ def add_set(path: str | Path, name: str, *, overwrite: bool = False) -> Reflecta
             f"Cannot store the set {name!r} in {folder}: {error.strerror}. Set {FOLDER_VARIABLE} to a folder that you "
             "can write to."
         ) from error
-    spectra.save(target, overwrite=overwrite)
+    spectra.save(set_path, overwrite=overwrite)
     return spectra

@@ -1,1 +1,1 @@
-"""Infrastructure of long tasks: atomic files, locks, resuming, executors, threads, untrusted input."""
+"""Infrastructure for long tasks: atomic files, locks, resuming, executors, threads and untrusted input."""

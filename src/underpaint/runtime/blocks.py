@@ -1,4 +1,4 @@
-"""Parallel processing of the blocks of a scan: this process reads blocks, threads or a cluster process them."""
+"""Process the blocks of a scan in parallel. This process reads the blocks, and threads or a cluster process them."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.data import Scan
-from underpaint.runtime.executors import ordered_results, threads_or_cluster
+from underpaint.runtime.executors import ordered_results, thread_or_cluster_executor
 
 Block = tuple[slice, slice]
 
 
 def map_blocks(
     scan: Scan,
-    work: Callable[..., Any],
+    process_block: Callable[..., Any],
     *,
     arrays: Sequence[NDArray[Any]] = (),
     halo: int | None = None,
-    finished: Collection[int] = (),
+    finished_blocks: Collection[int] = (),
     scheduler: str | None = None,
     threads: int | None = None,
     on_start: Callable[[int], None] | None = None,
@@ -29,23 +29,23 @@ def map_blocks(
     Parameters
     ----------
     scan : Scan
-    work : callable
-        Function that processes a block. Arguments: (n_row, n_column, n_channel) counts, an (n_row, n_column) mask of
-        present spectra or None, and the part of each of ``arrays``. A block is processed by one thread, so that results
-        are bit-identical for all executors.
+    process_block : callable
+        Function that processes a block. Its arguments are (n_row, n_column, n_channel) counts, an (n_row, n_column)
+        mask of present spectra or None, and the part of each of ``arrays`` in the block. A block is processed by one
+        thread, so that results are bit-identical for all executors.
     arrays : sequence of (n_row, n_column, ...) arrays
-        NumPy or dask arrays; data that they share with the counts are read once.
+        NumPy or dask arrays. Data that arrays and counts have in common are read once.
     halo : int or None
         Width of the margin around a block in pixels. If set, the (rows, columns) of the block in the padded array are
-        an additional argument of ``work`` after the mask.
-    finished : collection of int
+        passed to ``process_block`` after the mask.
+    finished_blocks : collection of int
         Numbers of blocks to skip.
     scheduler : str or None
         Address of a dask scheduler, ``tcp://host:8786``; None: threads of this process.
     threads : int or None
         Number of threads of this process; None: one per core.
     on_start : callable, optional
-        Called before the first block with the number of workers (0 for a cluster that has none yet).
+        Called before the first block with the number of workers, which is 0 for a cluster without workers.
 
     Raises
     ------
@@ -59,27 +59,27 @@ def map_blocks(
     blocks = list(scan.blocks())
 
     def tasks() -> Iterator[tuple[int, tuple[Any, ...]]]:
-        for number, block in enumerate(blocks):
-            if number not in finished:
-                halo_block, core = _with_halo(block, scan.shape, halo or 0)
-                present = None if scan.present is None else scan.present[halo_block]
+        for block_number, block in enumerate(blocks):
+            if block_number not in finished_blocks:
+                halo_block, inner_slices = _add_halo(block, scan.shape, halo or 0)
+                is_present = None if scan.present is None else scan.present[halo_block]
                 array_parts = (array[halo_block] for array in arrays)
                 counts, *block_arrays = dask.compute(scan.counts[halo_block], *array_parts, scheduler=dask.get)
-                core_argument = () if halo is None else (core,)
-                yield number, (np.asarray(counts), present, *core_argument, *block_arrays)
+                inner_argument = () if halo is None else (inner_slices,)
+                yield block_number, (np.asarray(counts), is_present, *inner_argument, *block_arrays)
 
-    with threads_or_cluster(scheduler, threads) as executor:
+    with thread_or_cluster_executor(scheduler, threads) as executor:
         if on_start is not None:
             on_start(executor.n_workers)
-        for number, result in ordered_results(executor, work, tasks()):
-            yield number, blocks[number], result
+        for block_number, result in ordered_results(executor, process_block, tasks()):
+            yield block_number, blocks[block_number], result
 
 
-def _with_halo(block: Block, shape: Sequence[int], halo: int) -> tuple[Block, Block]:
-    """Return the block with its margin, and the slices of the block within it."""
-    halo_block, core = [], []
-    for block_range, size in zip(block, shape, strict=False):
-        start = max(block_range.start - halo, 0)
-        halo_block.append(slice(start, min(block_range.stop + halo, size)))
-        core.append(slice(block_range.start - start, block_range.stop - start))
-    return (halo_block[0], halo_block[1]), (core[0], core[1])
+def _add_halo(block: Block, shape: Sequence[int], halo: int) -> tuple[Block, Block]:
+    """Return the slices of a block with its margin, and the slices of the block within these."""
+    halo_block, inner_slices = [], []
+    for block_range, n_pixel in zip(block, shape, strict=False):
+        halo_start = max(block_range.start - halo, 0)
+        halo_block.append(slice(halo_start, min(block_range.stop + halo, n_pixel)))
+        inner_slices.append(slice(block_range.start - halo_start, block_range.stop - halo_start))
+    return (halo_block[0], halo_block[1]), (inner_slices[0], inner_slices[1])

@@ -1,4 +1,4 @@
-"""Cache, in the user's cache folder, of arrays that take seconds to compute and depend on few settings."""
+"""Cache of arrays that take seconds to compute and depend on few settings, in the user's cache folder."""
 
 import hashlib
 import json
@@ -21,28 +21,28 @@ from underpaint.runtime.files import atomic_write
 Arrays = dict[str, NDArray[Any]]
 
 MAX_FILES = 24
-"""Largest number of cached files, some MB each; the least recently read files are removed first."""
+"""Maximum number of cached files of a few MB each. The least recently read files are removed first."""
 
 
 def cached_arrays(
-    name: str, settings: Mapping[str, Any], packages: tuple[str, ...], make: Callable[[], Arrays]
+    file_prefix: str, settings: Mapping[str, Any], packages: tuple[str, ...], compute_arrays: Callable[[], Arrays]
 ) -> Arrays:
-    """Return the arrays that ``make`` computes, from the cache if possible.
+    """Return the arrays that ``compute_arrays`` computes, from the cache if possible.
 
     Parameters
     ----------
-    name : str
+    file_prefix : str
         Prefix of the file name.
     settings : mapping
         Settings on which the arrays depend, JSON-serialisable.
     packages : tuple of str
-        Packages of underpaint on which the arrays depend; a change of one of their files invalidates the cache.
-    make : callable
+        Packages of underpaint on which the arrays depend. A change of a file in these packages invalidates the cache.
+    compute_arrays : callable
         Function that returns the arrays by name.
 
     Notes
     -----
-    The cache folder may be removed at any time. If it cannot be read or written, nothing is cached.
+    The cache folder may be removed at any time. Nothing is cached if the folder cannot be read or written.
 
     Examples
     --------
@@ -53,30 +53,30 @@ def cached_arrays(
     dependencies = json.dumps(
         [settings, __version__, np.__version__, [_package_digest(package) for package in packages]], sort_keys=True
     )
-    path = folder() / f"{name}-{hashlib.sha256(dependencies.encode()).hexdigest()[:20]}.npz"
+    path = cache_folder() / f"{file_prefix}-{hashlib.sha256(dependencies.encode()).hexdigest()[:20]}.npz"
     with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            arrays = {key: stored[key] for key in stored.files}
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
+            arrays = {key: archive[key] for key in archive.files}
         os.utime(path)
         return arrays
-    arrays = make()
+    arrays = compute_arrays()
     with suppress(OSError, OutputError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary_path, temporary_path.open("wb") as target:
-            np.savez(target, **arrays)  # type: ignore[arg-type]
-        remove_oldest(folder(), f"{name}-*.npz", MAX_FILES)
+        with atomic_write(path) as temporary_path, temporary_path.open("wb") as output_stream:
+            np.savez(output_stream, **arrays)  # type: ignore[arg-type]
+        remove_oldest(cache_folder(), f"{file_prefix}-*.npz", MAX_FILES)
     return arrays
 
 
-def folder() -> Path:
-    """Return the cache folder, ``~/.cache/underpaint`` on Linux and the equivalent on other systems."""
+def cache_folder() -> Path:
+    """Return the cache folder, which is ``~/.cache/underpaint`` on Linux and the equivalent on other systems."""
     return user_cache_path("underpaint", appauthor=False)
 
 
-def remove_oldest(directory: Path, pattern: str, max_files: int) -> None:
+def remove_oldest(folder: Path, pattern: str, max_files: int) -> None:
     """Remove all but the ``max_files`` newest files that match a pattern."""
-    files = sorted(directory.glob(pattern), key=lambda path: path.stat().st_mtime)
-    for path in files[:-max_files]:
+    paths_by_age = sorted(folder.glob(pattern), key=lambda path: path.stat().st_mtime)
+    for path in paths_by_age[:-max_files]:
         with suppress(OSError):  # on Windows, a file may be open in another process
             path.unlink(missing_ok=True)
 
@@ -84,10 +84,10 @@ def remove_oldest(directory: Path, pattern: str, max_files: int) -> None:
 @cache
 def _package_digest(package: str) -> str:
     """Return a digest of the names, sizes and modification times of a package's files."""
-    root = Path(__file__).parents[1] / package
-    states = [
-        (path.relative_to(root).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
-        for path in sorted(root.rglob("*"))
+    package_folder = Path(__file__).parents[1] / package
+    file_states = [
+        (path.relative_to(package_folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in sorted(package_folder.rglob("*"))
         if path.is_file() and path.suffix != ".pyc"
     ]
-    return hashlib.sha256(repr(states).encode()).hexdigest()
+    return hashlib.sha256(repr(file_states).encode()).hexdigest()

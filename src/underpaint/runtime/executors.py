@@ -1,4 +1,4 @@
-"""Executors of tasks with equal results: this process, local processes or threads, or a dask.distributed cluster."""
+"""Executors of tasks in this process, local processes, threads or a dask.distributed cluster, with equal results."""
 
 import os
 import platform
@@ -16,12 +16,12 @@ from threading import Thread
 from typing import Any, Protocol, TypeVar
 
 from underpaint.errors import ClusterError, MissingExtraError
-from underpaint.runtime.threads import one_blas_thread, one_blas_thread_for_good
+from underpaint.runtime.threads import limit_to_one_blas_thread, one_blas_thread
 
 Result = TypeVar("Result")
 CONNECT_TIMEOUT_S = 10
 MAX_TIME_WITHOUT_WORKERS_S = 30.0
-"""Longest time, s, that a cluster may have no workers after it had some."""
+"""Maximum time, s, without workers for a cluster that had workers before."""
 _POLL_INTERVAL_S = 2.0
 VERSIONED_PACKAGES = ("underpaint", "numpy", "scipy", "xraylib")
 """Packages whose version may affect the last bits of results."""
@@ -35,7 +35,7 @@ class Future(Protocol):
 
 
 class Executor(Protocol):
-    """Runs tasks; more tasks are submitted than there are workers, so that no worker is idle."""
+    """Executor of tasks, to which more tasks are submitted than there are workers, so that no worker is idle."""
 
     @property
     def max_pending(self) -> int:
@@ -43,7 +43,7 @@ class Executor(Protocol):
 
     @property
     def n_workers(self) -> int:
-        """Present number of workers; 0 for a cluster that has none yet."""
+        """Current number of workers; 0 for a cluster without workers."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         """Submit a task."""
@@ -52,22 +52,22 @@ class Executor(Protocol):
 def ordered_results(
     executor: Executor, function: Callable[..., Result], tasks: Iterable[tuple[int, tuple[Any, ...]]]
 ) -> Iterator[tuple[int, Result]]:
-    """Yield (index, result) of tasks in their order, with at most ``max_pending`` tasks submitted at a time.
+    """Yield (index, result) of tasks in order, with at most ``max_pending`` submitted tasks at a time.
 
     Raises
     ------
     ClusterError
         A worker process died.
     """
-    pending: deque[tuple[int, Future]] = deque()
+    pending_futures: deque[tuple[int, Future]] = deque()
     try:
-        for index, arguments in tasks:
-            pending.append((index, executor.submit(function, *arguments)))
-            if len(pending) >= executor.max_pending:
-                first_index, future = pending.popleft()
+        for task_index, arguments in tasks:
+            pending_futures.append((task_index, executor.submit(function, *arguments)))
+            if len(pending_futures) >= executor.max_pending:
+                first_index, future = pending_futures.popleft()
                 yield first_index, future.result()
-        while pending:
-            first_index, future = pending.popleft()
+        while pending_futures:
+            first_index, future = pending_futures.popleft()
             yield first_index, future.result()
     except BrokenProcessPool as error:
         raise ClusterError(
@@ -78,10 +78,10 @@ def ordered_results(
 
 @contextmanager
 def make_executor(workers: int | None = None, scheduler: str | None = None) -> Iterator[Executor]:
-    """Return an executor: a cluster if a scheduler is given, else ``workers`` processes (None: one per core).
+    """Yield an executor: a cluster if a scheduler is given, otherwise ``workers`` processes (None: one per core).
 
-    Every worker uses one thread for linear algebra, since the number of threads affects the order of sums, and thus the
-    last bits of results.
+    Every worker uses one thread for linear algebra, because the number of threads affects the order of sums and thus
+    the last bits of results.
 
     Raises
     ------
@@ -92,21 +92,21 @@ def make_executor(workers: int | None = None, scheduler: str | None = None) -> I
     """
     workers = workers or os.cpu_count() or 1
     if scheduler is not None:
-        with _cluster(scheduler) as executor:
+        with _cluster_executor(scheduler) as executor:
             yield executor
     elif workers == 1:
         with one_blas_thread():
-            yield _InProcess()
+            yield _InProcessExecutor()
     else:
-        with _processes(workers) as executor:
+        with _process_executor(workers) as executor:
             yield executor
 
 
 @contextmanager
-def threads_or_cluster(scheduler: str | None = None, threads: int | None = None) -> Iterator[Executor]:
-    """Return an executor for data that this process reads: a cluster, or threads of this process (one per core).
+def thread_or_cluster_executor(scheduler: str | None = None, threads: int | None = None) -> Iterator[Executor]:
+    """Yield an executor for data that this process reads: a cluster, or threads of this process (one per core).
 
-    As in :func:`make_executor`, each task uses one thread.
+    Each task uses one thread for linear algebra, as in :func:`make_executor`.
 
     Raises
     ------
@@ -116,35 +116,35 @@ def threads_or_cluster(scheduler: str | None = None, threads: int | None = None)
         dask.distributed is not installed.
     """
     if scheduler is not None:
-        with _cluster(scheduler) as executor:
+        with _cluster_executor(scheduler) as executor:
             yield executor
         return
     threads = threads or os.cpu_count() or 1
     pool = ThreadPoolExecutor(threads)
     try:
         with one_blas_thread():
-            yield _Pool(pool, threads)
+            yield _PoolExecutor(pool, threads)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _Completed:
-    def __init__(self, value: Any) -> None:
-        self._value = value
+class _CompletedFuture:
+    def __init__(self, result_value: Any) -> None:
+        self._value = result_value
 
     def result(self) -> Any:
         return self._value
 
 
-class _InProcess:
+class _InProcessExecutor:
     max_pending = 1
     n_workers = 1
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        return _Completed(function(*arguments))
+        return _CompletedFuture(function(*arguments))
 
 
-class _Pool:
+class _PoolExecutor:
     def __init__(self, pool: ProcessPoolExecutor | ThreadPoolExecutor, workers: int) -> None:
         self._pool = pool
         self.max_pending, self.n_workers = 2 * workers, workers
@@ -154,20 +154,20 @@ class _Pool:
 
 
 @contextmanager
-def _processes(workers: int) -> Iterator[Executor]:
-    # processes are spawned: a fork would copy the locks of BLAS and HDF5 threads in an undefined state
+def _process_executor(workers: int) -> Iterator[Executor]:
+    # processes are spawned, because a fork would copy the locks of BLAS and HDF5 threads in an undefined state
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_prepare_process)
     try:
-        yield _Pool(pool, workers)
+        yield _PoolExecutor(pool, workers)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _prepare_process() -> None:
-    one_blas_thread_for_good()
-    # Ctrl-C reaches the whole process group; a worker that dies with the queue's lock would block the pool
+    limit_to_one_blas_thread()
+    # Ctrl-C reaches all processes, but a worker that dies while holding the queue's lock would block the pool
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # workers are not notified when their parent is killed, and would wait forever
+    # workers are not notified when the parent process is killed, and would wait forever
     Thread(target=_exit_with_parent, daemon=True).start()
 
 
@@ -178,10 +178,10 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-class _Cluster:
+class _ClusterExecutor:
     def __init__(self, client: Any, scheduler: str) -> None:
         self._client, self._scheduler = client, scheduler
-        self._versions = _versions()
+        self._versions = _package_versions()
         self._without_workers_since: float | None = None
         self._had_workers = False
 
@@ -194,8 +194,8 @@ class _Cluster:
         return int(sum(self._client.nthreads().values()))
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        # pure=False, so that dask does not hash the arguments to detect equal calls
-        future = self._client.submit(_on_cluster, self._versions, function, *arguments, pure=False)
+        # with pure=False, dask does not hash the arguments to detect equal calls
+        future = self._client.submit(_run_on_cluster, self._versions, function, *arguments, pure=False)
         return _ClusterFuture(future, self)
 
     def require_workers(self) -> None:
@@ -204,7 +204,7 @@ class _Cluster:
         Raises
         ------
         ClusterError
-            The cluster has lost all workers, and has had none for a while.
+            The cluster has had no workers for more than :data:`MAX_TIME_WITHOUT_WORKERS_S`.
         """
         if self.n_workers:
             self._had_workers, self._without_workers_since = True, None
@@ -217,12 +217,12 @@ class _Cluster:
             raise ClusterError(
                 f"Cannot continue: all workers of the cluster at {self._scheduler} have stopped, and none has joined "
                 f"for {MAX_TIME_WITHOUT_WORKERS_S:g} s. Start workers with `dask worker {self._scheduler}`, with more "
-                "memory if it was insufficient; call again to resume."
+                "memory if necessary; call again to resume."
             )
 
 
 class _ClusterFuture:
-    def __init__(self, future: Any, cluster: _Cluster) -> None:
+    def __init__(self, future: Any, cluster: _ClusterExecutor) -> None:
         self._future, self._cluster = future, cluster
 
     def result(self) -> Any:
@@ -238,13 +238,13 @@ class _ClusterFuture:
                 try:
                     return self._future.result(timeout=_POLL_INTERVAL_S)
                 except FutureTimeout:
-                    # The task ended between the two calls, or raised this error itself.
+                    # the task ended between the two calls, or the task itself raised this error
                     if self._future.done():
                         return self._future.result()
         except (CancelledError, CommClosedError) as error:
             raise ClusterError(
-                f"Cannot continue: the scheduler of the cluster has stopped ({str(error)[:200]}). Start it again, then "
-                "call again to resume."
+                f"Cannot continue: the scheduler of the cluster has stopped ({str(error)[:200]}). Start the scheduler "
+                "again, then call again to resume."
             ) from error
         except KilledWorker as error:
             raise ClusterError(
@@ -254,7 +254,7 @@ class _ClusterFuture:
 
 
 @contextmanager
-def _cluster(scheduler: str) -> Iterator[Executor]:
+def _cluster_executor(scheduler: str) -> Iterator[Executor]:
     try:
         import dask
         from distributed import Client
@@ -264,21 +264,21 @@ def _cluster(scheduler: str) -> Iterator[Executor]:
             "Cannot use --scheduler: dask.distributed is missing. Run: pip install 'underpaint[cluster]'."
         ) from error
     try:
-        # check the address first, since a client with an invalid address times out slowly
+        # the address is checked first, because a client with an invalid address times out slowly
         resolve_address(scheduler)
         client = Client(scheduler, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise ClusterError(
-            f"Cannot reach a dask scheduler at {scheduler!r} ({error}). Start one with `dask scheduler`, and give the "
-            "address that it prints, such as tcp://host:8786."
+            f"Cannot reach a dask scheduler at {scheduler!r} ({error}). Start a scheduler with `dask scheduler`, and "
+            "give the address that it prints, such as tcp://host:8786."
         ) from error
-    # the photons of a chunk are sent with its task, so that they are not lost with a worker
+    # the photons of a chunk are sent with the task, so that they are not lost when a worker dies
     with client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
-        yield _Cluster(client, scheduler)
+        yield _ClusterExecutor(client, scheduler)
 
 
-def _on_cluster(versions: dict[str, str], function: Callable[..., Result], *arguments: Any) -> Result:
-    worker_versions = _versions()
+def _run_on_cluster(versions: dict[str, str], function: Callable[..., Result], *arguments: Any) -> Result:
+    worker_versions = _package_versions()
     if worker_versions != versions:
         difference_text = "; ".join(
             f"{name}: {worker_versions.get(name)} on the worker, {versions[name]} here"
@@ -289,10 +289,10 @@ def _on_cluster(versions: dict[str, str], function: Callable[..., Result], *argu
             f"Cannot compute on the worker {platform.node()}: {difference_text}. Install the same versions on all "
             "machines."
         )
-    one_blas_thread_for_good()
+    limit_to_one_blas_thread()
     return function(*arguments)
 
 
 @cache
-def _versions() -> dict[str, str]:
+def _package_versions() -> dict[str, str]:
     return {name: version(name) for name in VERSIONED_PACKAGES}

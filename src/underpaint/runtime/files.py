@@ -1,13 +1,13 @@
-"""Atomic output: files and folders appear complete or not at all; files of other origin are not changed.
+"""Write files and folders atomically, without changing files of other origin.
 
-Output is first written to a *working folder* next to its target, a hidden folder with a random name. A mark file in the
-folder, not its name, identifies the folder and its target, so that an interrupted run can be resumed. The writing
-process holds a lock in the folder; the system releases the lock when the process ends for any reason.
+Output is first written to a *working folder*, which is a hidden folder with a random name next to the target. The
+folder and its target are identified by a mark file in the folder, so that an interrupted run can be resumed. The
+writing process holds a lock in the folder, which the system releases when the process ends for any reason.
 
 The finished file or folder is renamed to its final name, which is atomic on every file system that ``os.replace``
 supports. Files and folders are flushed to the disk (fsync) before and after renaming, so that a power failure leaves
-either the old or the new content; Windows cannot flush folders, but orders its journal. Windows cannot replace a file
-that another program holds open; this is retried for a second.
+either the old or the new content. Windows cannot flush folders, but its journal preserves the order of changes. Windows
+cannot replace a file that another program has open, so renaming is retried for a second.
 """
 
 import hashlib
@@ -33,24 +33,24 @@ from underpaint.errors import OutputError
 if TYPE_CHECKING:
     from filelock import FileLock
 
-PREFIX = ".underpaint-"
-_MARK_FILE, _LOCK_FILE, _PROGRAM = "underpaint.json", "lock", "underpaint"
+WORKING_FOLDER_PREFIX = ".underpaint-"
+_MARK_FILE, _LOCK_FILE, _PROGRAM_NAME = "underpaint.json", "lock", "underpaint"
 _MAX_MARK_BYTES = 2**16
 _REPARSE_TAGS = {0xA000000C, 0xA0000003}
-"""Reparse tags of Windows for symbolic links and junctions; other reparse points, such as OneDrive files, are files."""
+"""Reparse tags of Windows for symbolic links and junctions. Other reparse points, such as OneDrive files, are files."""
 _NO_LOCK_ERRORS = (ENOLCK, ENOSYS, EOPNOTSUPP)
 """Errors of file systems without locks, such as some network disks."""
 _MAX_ATTEMPTS = 4
-"""Largest number of attempts to claim a target; two processes that start within milliseconds may both fail."""
+"""Maximum number of attempts to lock a target, because two processes that start within milliseconds may both fail."""
 _MAX_WINDOWS_CHARACTERS = 247
-"""Largest length of the path of a folder on Windows, if long paths are not enabled."""
+"""Maximum length of the path of a folder on Windows, if long paths are not enabled."""
 _DEVICE_NAMES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
     f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³"
 }
 
 
 _new_targets: set[Path] = set()
-"""Targets that did not exist at the start; a file that appears there in the meantime is not replaced."""
+"""Targets that did not exist at the start. A file created there by another program in the meantime is not replaced."""
 
 
 def is_windows() -> bool:
@@ -63,29 +63,29 @@ def is_windows() -> bool:
 
 @contextmanager
 def atomic_write(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
-    """Yield a temporary path; the file written there finally becomes the target, or is removed after an error.
+    """Yield a temporary path. The file written there is renamed to the target at the end, or removed after an error.
 
     Parameters
     ----------
     path : path
-        The file to make.
+        Path of the file to create.
     replace : bool
-        Whether an existing file is replaced; otherwise it is an error.
+        Whether an existing file is replaced; if false, an existing file is an error.
 
     Raises
     ------
     OutputError
-        The file cannot be written; an existing file is unchanged.
+        The file cannot be written. An existing file is unchanged.
     """
     target = Path(path)
     try:
         check_path(target)
-        with working_folder(target) as work:
-            for abandoned in work.abandoned:
-                remove_working_folder(abandoned)
-            temporary_path = work.path / target.name
+        with working_folder(target) as work_folder:
+            for abandoned_folder in work_folder.abandoned_folders:
+                remove_working_folder(abandoned_folder)
+            temporary_path = work_folder.path / target.name
             yield temporary_path
-            publish(temporary_path, target, replace=replace)
+            rename_finished(temporary_path, target, replace=replace)
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -93,7 +93,7 @@ def atomic_write(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as JSON, converted by :func:`plain`, atomically.
+    """Write a value as JSON atomically, after conversion by :func:`json_types`.
 
     Raises
     ------
@@ -101,11 +101,11 @@ def write_json(path: str | Path, value: Any) -> None:
         The file cannot be written.
     """
     with atomic_write(path) as temporary_path:
-        temporary_path.write_text(json.dumps(plain(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary_path.write_text(json.dumps(json_types(value), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def plain(value: Any) -> Any:
-    """Return a value with JSON types: lists for tuples, numbers for NumPy numbers, text for paths, None for NaN."""
+def json_types(value: Any) -> Any:
+    """Return a value converted to JSON types: tuples to lists, NumPy numbers to numbers, paths to text, NaN to None."""
     return json.loads(json.dumps(value, default=_json_value), parse_constant=lambda _: None)
 
 
@@ -114,7 +114,7 @@ def _json_value(value: Any) -> Any:
 
 
 def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal."""
+    """Return the SHA-256 digest of a file as hexadecimal text."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -125,13 +125,13 @@ def write_error(target: Path, error: Exception) -> OutputError:
     return OutputError(f"Cannot write {target}: {reason}. Check that the folder exists, is writable and has space.")
 
 
-def publish(finished: Path, target: Path, *, replace: bool = True) -> None:
-    """Rename a finished file or folder to its final name; a power failure leaves either the old or the new content.
+def rename_finished(finished_path: Path, target: Path, *, replace: bool = True) -> None:
+    """Rename a finished file or folder to its final name, so that a power failure leaves the old or the new content.
 
     Raises
     ------
     OutputError
-        The target exists and may not be replaced; or, on Windows, another program holds it open.
+        The target exists and may not be replaced, or another program has the target open (on Windows).
     OSError
         The file or folder cannot be renamed.
     """
@@ -142,11 +142,11 @@ def publish(finished: Path, target: Path, *, replace: bool = True) -> None:
             raise OutputError(f"Cannot write {target}: it already exists and is not replaced. Choose another name.")
         if not (target.is_symlink() or target.is_file() or target.is_dir()):
             raise OutputError(f"Cannot write {target}: it is a device or a pipe, not a file. Give the name of a file.")
-    sync(finished)
-    if replace or finished.is_dir():
-        _rename(finished, target, os.replace if replace else os.rename)
+    sync(finished_path)
+    if replace or finished_path.is_dir():
+        _rename(finished_path, target, os.replace if replace else os.rename)
     else:
-        _move_to_new(finished, target)
+        _move_to_new(finished_path, target)
     _new_targets.discard(resolved_target)
     sync_folder(target.parent)
 
@@ -154,40 +154,40 @@ def publish(finished: Path, target: Path, *, replace: bool = True) -> None:
 @contextmanager
 def new_files(paths: Iterable[Path]) -> Iterator[None]:
     """Protect files that another program creates at the given paths within the context."""
-    names = {path.parent.resolve() / path.name for path in paths if not os.path.lexists(path)}
-    _new_targets.update(names)
+    new_paths = {path.parent.resolve() / path.name for path in paths if not os.path.lexists(path)}
+    _new_targets.update(new_paths)
     try:
         yield
     finally:
-        _new_targets.difference_update(names)
+        _new_targets.difference_update(new_paths)
 
 
-def _move_to_new(finished: Path, target: Path) -> None:
-    """Rename a file without replacing an existing one, even if it was created a moment ago."""
+def _move_to_new(finished_path: Path, target: Path) -> None:
+    """Rename a file without replacing an existing file, even one that was created in the meantime."""
     if is_windows():
-        _rename(finished, target, os.rename)  # on Windows, this fails if the name exists
+        _rename(finished_path, target, os.rename)  # on Windows, os.rename fails if the name exists
         return
     try:
-        os.link(finished, target)
+        os.link(finished_path, target)
     except FileExistsError:
         raise
     except OSError:  # a file system without hard links
-        _rename(finished, target, os.rename)
+        _rename(finished_path, target, os.rename)
     else:
-        finished.unlink()
+        finished_path.unlink()
 
 
-def _rename(source: Path, target: Path, rename: Callable[[Path, Path], None]) -> None:
-    """Rename with retries on Windows, where a virus scanner or an indexer may briefly hold a file open."""
-    for attempt in range(10):
+def _rename(source: Path, target: Path, rename_function: Callable[[Path, Path], None]) -> None:
+    """Rename a file, with retries on Windows, where a virus scanner or an indexer may have the file open."""
+    for attempt_index in range(10):
         try:
-            rename(source, target)
+            rename_function(source, target)
         except PermissionError as error:
             if not is_windows():
                 raise
-            if attempt == 9:
+            if attempt_index == 9:
                 raise OutputError(
-                    f"Cannot write {target}: another program holds it open. Close it there and try again."
+                    f"Cannot write {target}: another program has the file open. Close the file there and try again."
                 ) from error
             time.sleep(0.1)
         else:
@@ -214,7 +214,7 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Flush the entries of a folder to the disk, where the operating system and the file system support it."""
+    """Flush the entries of a folder to the disk, if the operating system and the file system support this."""
     if is_windows():
         return
     with suppress(OSError):
@@ -226,13 +226,13 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder made by this program; files that cannot be removed remain."""
+    """Remove a folder created by this program. Files that cannot be removed remain."""
 
-    def make_writable(remove: Callable[..., Any], name: str, _: object) -> None:
+    def make_writable(remove_function: Callable[..., Any], name: str, _: object) -> None:
         with suppress(OSError):
             if not is_link(Path(name)):  # chmod would change the target of a link
                 Path(name).chmod(stat.S_IRWXU)  # Windows does not remove read-only files
-                remove(name)
+                remove_function(name)
 
     if sys.version_info >= (3, 12):
         shutil.rmtree(path, onexc=make_writable)
@@ -245,22 +245,28 @@ def is_link(path: Path) -> bool:
     return is_link_status(path.lstat())
 
 
-def is_link_status(status: os.stat_result) -> bool:
-    """Return whether a file status is that of a symbolic link or a junction of Windows."""
-    return stat.S_ISLNK(status.st_mode) or getattr(status, "st_reparse_tag", 0) in _REPARSE_TAGS
+def is_link_status(file_status: os.stat_result) -> bool:
+    """Return whether a file status belongs to a symbolic link or a junction of Windows."""
+    return stat.S_ISLNK(file_status.st_mode) or getattr(file_status, "st_reparse_tag", 0) in _REPARSE_TAGS
 
 
-def is_plain(path: Path, *, deep: bool = False) -> bool:
-    """Return whether a folder contains only files and folders (``deep``: at any depth), no links, pipes or devices.
+def has_only_files_and_folders(path: Path, *, recursive: bool = False) -> bool:
+    """Return whether a folder contains only files and folders, at any depth if ``recursive``.
 
-    This program writes only files and folders into its working folders; other entries may be an attack.
+    This program writes only files and folders into its working folders. Links, pipes and devices may be an attack.
     """
     try:
         for entry in path.iterdir():
-            status = entry.lstat()
-            if is_link_status(status) or not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+            entry_status = entry.lstat()
+            if is_link_status(entry_status) or not (
+                stat.S_ISREG(entry_status.st_mode) or stat.S_ISDIR(entry_status.st_mode)
+            ):
                 return False
-            if deep and stat.S_ISDIR(status.st_mode) and not is_plain(entry, deep=True):
+            if (
+                recursive
+                and stat.S_ISDIR(entry_status.st_mode)
+                and not has_only_files_and_folders(entry, recursive=True)
+            ):
                 return False
     except OSError:
         return False
@@ -272,35 +278,38 @@ def is_plain(path: Path, *, deep: bool = False) -> bool:
 
 @dataclass
 class WorkingFolder:
-    """Folder in which output is written before it is complete.
+    """Folder into which output is written until it is complete.
 
     Parameters
     ----------
     path : Path
-        The folder, locked by this process.
-    abandoned : list of Path
-        Folders of interrupted runs for the same target, to be resumed or removed; also locked by this process.
-    keep : bool
+        Path of the folder, which is locked by this process.
+    abandoned_folders : list of Path
+        Folders of interrupted runs for the same target, to be resumed or removed, which are also locked by this
+        process.
+    is_kept : bool
         Whether the folder is kept when the lock is released.
     """
 
     path: Path
-    abandoned: list[Path]
-    keep: bool = False
+    abandoned_folders: list[Path]
+    is_kept: bool = False
 
 
 @contextmanager
-def working_folder(path: str | Path, *, kind: str = "file", exclusive: bool = False) -> Iterator[WorkingFolder]:
-    """Make a working folder next to a target, locked within the context.
+def working_folder(
+    path: str | Path, *, output_kind: str = "file", is_exclusive: bool = False
+) -> Iterator[WorkingFolder]:
+    """Yield a new working folder next to a target, which is locked within the context.
 
     Parameters
     ----------
     path : path
-        File or folder to make; its parent folder must exist.
-    kind : str
-        Kind of output; only abandoned folders of the same kind are returned.
-    exclusive : bool
-        Raise an error if another process writes to the target exclusively.
+        File or folder to create, in an existing folder.
+    output_kind : str
+        Kind of output. Only abandoned folders of the same kind are returned.
+    is_exclusive : bool
+        Whether another process that writes to the target exclusively causes an error.
 
     Raises
     ------
@@ -314,14 +323,14 @@ def working_folder(path: str | Path, *, kind: str = "file", exclusive: bool = Fa
     if not target.parent.is_dir():
         raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(target.parent))
     with ExitStack() as locks:
-        work = _make_working_folder(target, kind, locks, exclusive=exclusive)
+        work_folder = _make_working_folder(target, output_kind, locks, is_exclusive=is_exclusive)
         try:
-            yield work
+            yield work_folder
         finally:
-            if not work.keep:
-                remove_working_folder(work.path)
-    for folder in (work.path, *work.abandoned):
-        if _is_empty(folder):  # Windows cannot remove the file of a held lock
+            if not work_folder.is_kept:
+                remove_working_folder(work_folder.path)
+    for folder in (work_folder.path, *work_folder.abandoned_folders):
+        if _is_empty(folder):  # on Windows, the file of a lock cannot be removed while the lock is held
             remove_working_folder(folder)
 
 
@@ -336,26 +345,26 @@ def exclusive_lock(path: str | Path) -> Iterator[None]:
     OSError
         The parent folder does not exist or is not writable.
     """
-    with working_folder(path, kind="turn", exclusive=True) as work:
-        for abandoned in work.abandoned:
-            remove_working_folder(abandoned)
+    with working_folder(path, output_kind="turn", is_exclusive=True) as work_folder:
+        for abandoned_folder in work_folder.abandoned_folders:
+            remove_working_folder(abandoned_folder)
         yield
 
 
-def _make_working_folder(target: Path, kind: str, locks: ExitStack, *, exclusive: bool) -> WorkingFolder:
-    for attempt in range(_MAX_ATTEMPTS):
-        if attempt:
-            time.sleep(uniform(0.02, 0.1 * attempt))  # noqa: S311 - not for cryptography
+def _make_working_folder(target: Path, output_kind: str, locks: ExitStack, *, is_exclusive: bool) -> WorkingFolder:
+    for attempt_index in range(_MAX_ATTEMPTS):
+        if attempt_index:
+            time.sleep(uniform(0.02, 0.1 * attempt_index))  # noqa: S311 - not for cryptography
         with ExitStack() as attempt_locks:
-            folder = Path(mkdtemp(prefix=PREFIX, dir=target.parent))
+            folder = Path(mkdtemp(prefix=WORKING_FOLDER_PREFIX, dir=target.parent))
             lock = _lock(folder)
             if lock is not None:
                 attempt_locks.callback(lock.release)
-            _write_mark(folder, target, kind, exclusive=exclusive)
-            abandoned, is_busy = _abandoned_folders(target, folder, kind, attempt_locks)
-            if not (exclusive and is_busy):
+            _write_mark(folder, target, output_kind, is_exclusive=is_exclusive)
+            abandoned_folders, is_busy = _abandoned_folders(target, folder, output_kind, attempt_locks)
+            if not (is_exclusive and is_busy):
                 locks.push(attempt_locks.pop_all())
-                return WorkingFolder(folder, abandoned)
+                return WorkingFolder(folder, abandoned_folders)
             remove_working_folder(folder)
         if folder.exists():
             remove_working_folder(folder)
@@ -365,9 +374,9 @@ def _make_working_folder(target: Path, kind: str, locks: ExitStack, *, exclusive
     )
 
 
-def _abandoned_folders(target: Path, new_folder: Path, kind: str, locks: ExitStack) -> tuple[list[Path], bool]:
-    """Return the abandoned folders of a target, now locked, and whether another process writes to it exclusively."""
-    abandoned, is_busy = [], False
+def _abandoned_folders(target: Path, new_folder: Path, output_kind: str, locks: ExitStack) -> tuple[list[Path], bool]:
+    """Return the abandoned folders of a target, after locking them, and whether another process writes exclusively."""
+    abandoned_folders, is_busy = [], False
     for folder in working_folders(target):
         mark = read_mark(folder)
         if folder == new_folder or mark is None:
@@ -376,38 +385,40 @@ def _abandoned_folders(target: Path, new_folder: Path, kind: str, locks: ExitSta
         if lock is None or (not lock.is_locked and _may_run(mark)):
             is_busy |= bool(mark.get("alone"))
             continue
-        if mark.get("kind") == kind:
+        if mark.get("kind") == output_kind:
             locks.callback(lock.release)
-            abandoned.append(folder)
+            abandoned_folders.append(folder)
         else:
             lock.release()
-    return abandoned, is_busy
+    return abandoned_folders, is_busy
 
 
 def working_folders(target: Path) -> list[Path]:
-    """Return the working folders of a target (by their marks), oldest first; folders with links are omitted."""
-    name = os.path.normcase(target.name)
+    """Return the working folders of a target by their mark files, oldest first, without those that contain links."""
+    target_name = os.path.normcase(target.name)
     with suppress(OSError):
-        folders = sorted(
+        folder_paths = sorted(
             (entry.path for entry in os.scandir(target.parent) if _has_prefix(entry)), key=_modification_time
         )
-        marks = ((Path(path), read_mark(Path(path))) for path in folders)
-        matching = (path for path, mark in marks if mark and os.path.normcase(str(mark.get("target"))) == name)
-        return [path for path in matching if is_plain(path)]
+        paths_and_marks = ((Path(path), read_mark(Path(path))) for path in folder_paths)
+        matching_paths = (
+            path for path, mark in paths_and_marks if mark and os.path.normcase(str(mark.get("target"))) == target_name
+        )
+        return [path for path in matching_paths if has_only_files_and_folders(path)]
     return []
 
 
-def _has_prefix(entry: "os.DirEntry[str]") -> bool:
-    return entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
+def _has_prefix(folder_entry: "os.DirEntry[str]") -> bool:
+    return folder_entry.name.startswith(WORKING_FOLDER_PREFIX) and folder_entry.is_dir(follow_symlinks=False)
 
 
 def is_working_folder(path: Path) -> bool:
     """Return whether a folder has the mark of a working folder of this program."""
-    return path.name.startswith(PREFIX) and not path.is_symlink() and read_mark(path) is not None
+    return path.name.startswith(WORKING_FOLDER_PREFIX) and not path.is_symlink() and read_mark(path) is not None
 
 
 def read_mark(folder: Path) -> dict[str, Any] | None:
-    """Return the mark of a working folder; None for other folders."""
+    """Return the content of the mark file of a working folder; None for other folders."""
     path = folder / _MARK_FILE
     if path.is_symlink() or not path.is_file():
         return None
@@ -416,11 +427,11 @@ def read_mark(folder: Path) -> dict[str, Any] | None:
             mark = json.loads(stream.read(_MAX_MARK_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
-    return mark if isinstance(mark, dict) and mark.get("program") == _PROGRAM else None
+    return mark if isinstance(mark, dict) and mark.get("program") == _PROGRAM_NAME else None
 
 
 def remove_working_folder(folder: Path) -> None:
-    """Remove a working folder; the mark is removed last, so that an interruption leaves no unidentified folder."""
+    """Remove a working folder. The mark file is removed last, so that an interruption leaves no unidentified folder."""
     last_files = {_MARK_FILE, _LOCK_FILE}
     with suppress(OSError):
         for entry in list(folder.iterdir()):
@@ -438,38 +449,38 @@ def remove_working_folder(folder: Path) -> None:
 
 
 def _is_empty(folder: Path) -> bool:
-    """Return whether a working folder contains only its mark and its lock."""
+    """Return whether a working folder contains only its mark file and its lock."""
     try:
         return {entry.name for entry in folder.iterdir()} <= {_MARK_FILE, _LOCK_FILE}
     except OSError:
         return False
 
 
-def _write_mark(folder: Path, target: Path, kind: str, *, exclusive: bool) -> None:
-    facts = {"program": _PROGRAM, "target": target.name, "kind": kind, "alone": exclusive}
-    process = {"host": socket.gethostname(), "process": os.getpid()}
-    draft = folder / "mark"
-    draft.write_text(json.dumps(facts | process), "utf-8")
-    if kind != "file":  # single files are not resumed after a power cut
-        sync(draft)
-    draft.replace(folder / _MARK_FILE)
+def _write_mark(folder: Path, target: Path, output_kind: str, *, is_exclusive: bool) -> None:
+    output_record = {"program": _PROGRAM_NAME, "target": target.name, "kind": output_kind, "alone": is_exclusive}
+    process_record = {"host": socket.gethostname(), "process": os.getpid()}
+    draft_path = folder / "mark"
+    draft_path.write_text(json.dumps(output_record | process_record), "utf-8")
+    if output_kind != "file":  # single files are not resumed after a power failure
+        sync(draft_path)
+    draft_path.replace(folder / _MARK_FILE)
 
 
 def _lock(folder: Path) -> "FileLock | None":
-    """Return the lock of a working folder, held if the file system has locks; None if another process holds it."""
-    from filelock import FileLock, Timeout  # imported here, since it imports asyncio (50 ms)
+    """Return the lock of a working folder, acquired if the file system has locks; None if another process holds it."""
+    from filelock import FileLock, Timeout  # imported here, because filelock imports asyncio (50 ms)
 
     path = folder / _LOCK_FILE
     if path.is_symlink():
         return None
-    # not by thread: an upload is begun and ended by different ones
+    # the lock is not bound to a thread, because different threads start and finish an upload
     lock = FileLock(path, blocking=False, thread_local=False)
     try:
         lock.acquire()
     except Timeout:
         return None
     except NotImplementedError:
-        pass  # older releases raise this error on file systems without locks
+        pass  # older releases of filelock raise this error on file systems without locks
     except OSError as error:
         if error.errno not in _NO_LOCK_ERRORS:
             return None
@@ -496,36 +507,36 @@ def _modification_time(path: str) -> float:
         return 0.0
 
 
-def claim_folder(path: str | Path, *, notes: Iterable[str] = ()) -> None:
-    """Make a folder for the output of several calls, or check that this program made it.
+def claim_folder(path: str | Path, *, known_files: Iterable[str] = ()) -> None:
+    """Create a folder for the output of several calls, or check that this program created an existing folder.
 
-    A mark or another known file in the folder identifies it.
+    A folder of this program is identified by a mark file or another known file in the folder.
 
     Parameters
     ----------
     path : path
-        The folder; it may be missing or empty.
-    notes : iterable of str
-        Names of files that the caller writes into the folder; then no mark is needed.
+        Path of the folder, which may be missing or empty.
+    known_files : iterable of str
+        Names of files that the caller writes into the folder, which replace the mark file.
 
     Raises
     ------
     OutputError
-        The folder contains other files, or cannot be made.
+        The folder contains other files or cannot be created.
     """
-    folder, names = Path(path), tuple(notes)
+    folder, known_names = Path(path), tuple(known_files)
     check_path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if read_mark(folder) is not None:
             return
-        if any(folder.iterdir()) and not any((folder / name).exists() for name in names):
+        if any(folder.iterdir()) and not any((folder / name).exists() for name in known_names):
             raise OutputError(
                 f"Cannot write to the folder {folder}: it contains files of other origin, which could be replaced. "
                 "Choose a new or empty folder."
             )
-        if not names:
-            write_json(folder / _MARK_FILE, {"program": _PROGRAM, "kind": "folder"})
+        if not known_names:
+            write_json(folder / _MARK_FILE, {"program": _PROGRAM_NAME, "kind": "folder"})
     except OSError as error:
         if isinstance(error, OutputError):
             raise
@@ -536,7 +547,7 @@ def claim_folder(path: str | Path, *, notes: Iterable[str] = ()) -> None:
 
 
 def check_path(path: str | Path) -> None:
-    """Raise an error for a path that cannot be written or displayed.
+    """Check that a path can be written and displayed.
 
     Raises
     ------
@@ -544,20 +555,22 @@ def check_path(path: str | Path) -> None:
         The name is not valid UTF-8, is too long, or is reserved by Windows.
     """
     target = Path(path)
-    fault = fault_of_text(target) or _fault_of_names(target)
+    fault = encoding_fault(target) or _fault_of_names(target)
     if not fault:
         try:
             target.lstat()
         except OSError as error:
-            fault = "a name in it is too long; most systems allow 255 bytes" if error.errno == ENAMETOOLONG else ""
+            fault = (
+                "a name in the path is too long; most systems allow 255 bytes" if error.errno == ENAMETOOLONG else ""
+            )
         except ValueError:
             fault = "it contains a zero byte"
     if fault:
-        raise OutputError(f"Cannot write {printable(target)}: {fault}. Choose another name.")
+        raise OutputError(f"Cannot write {printable_path(target)}: {fault}. Choose another name.")
 
 
-def fault_of_text(path: str | Path) -> str:
-    """Return the reason why a path cannot be stored in results; "" if it can."""
+def encoding_fault(path: str | Path) -> str:
+    """Return the reason why a path cannot be stored in results; "" for a valid path."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:
@@ -565,7 +578,7 @@ def fault_of_text(path: str | Path) -> str:
     return ""
 
 
-def printable(path: str | Path) -> str:
+def printable_path(path: str | Path) -> str:
     """Return a path as text, with escapes for invalid UTF-8."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -573,19 +586,23 @@ def printable(path: str | Path) -> str:
 def is_reserved(name: str) -> bool:
     """Return whether Windows reserves or forbids a name: ``con``, ``aux.txt``, ``end.``, ``a:b``."""
     stem = name.partition(".")[0].rstrip(" ").casefold()
-    return stem in _DEVICE_NAMES or name != name.rstrip(" .") or any(sign in '<>:"|?*' or sign < " " for sign in name)
+    return (
+        stem in _DEVICE_NAMES
+        or name != name.rstrip(" .")
+        or any(character in '<>:"|?*' or character < " " for character in name)
+    )
 
 
 def _fault_of_names(target: Path) -> str:
     if not is_windows():
         return ""
-    absolute = target.absolute()
-    reserved = [name for name in absolute.parts[1:] if name not in {".", ".."} and is_reserved(name)]
-    if reserved:
-        return f"Windows cannot make a file called {reserved[0]!r}"
-    if len(str(absolute)) > _MAX_WINDOWS_CHARACTERS and not _has_long_paths():
+    absolute_path = target.absolute()
+    reserved_names = [name for name in absolute_path.parts[1:] if name not in {".", ".."} and is_reserved(name)]
+    if reserved_names:
+        return f"Windows cannot make a file called {reserved_names[0]!r}"
+    if len(str(absolute_path)) > _MAX_WINDOWS_CHARACTERS and not _has_long_paths():
         return (
-            f"the path has {len(str(absolute))} characters, Windows allows {_MAX_WINDOWS_CHARACTERS} unless long "
+            f"the path has {len(str(absolute_path))} characters, Windows allows {_MAX_WINDOWS_CHARACTERS} unless long "
             "paths are enabled"
         )
     return ""
@@ -596,7 +613,7 @@ def _has_long_paths() -> bool:
     try:
         registry: Any = import_module("winreg")
         registry_path = r"SYSTEM\CurrentControlSet\Control\FileSystem"
-        with registry.OpenKey(registry.HKEY_LOCAL_MACHINE, registry_path) as key:
-            return bool(registry.QueryValueEx(key, "LongPathsEnabled")[0])
+        with registry.OpenKey(registry.HKEY_LOCAL_MACHINE, registry_path) as registry_key:
+            return bool(registry.QueryValueEx(registry_key, "LongPathsEnabled")[0])
     except (ImportError, OSError):
         return False

@@ -1,7 +1,8 @@
-"""Resuming of long tasks; their settings are stored with the finished parts, and must be the same.
+"""Resume long tasks. Their settings are stored with the finished parts and must be unchanged.
 
-A task that writes one file or folder keeps finished parts in a working folder next to its target
-(:func:`resume_parts`). A task that writes a folder of many files stores its settings there (:func:`resume_folder`).
+A task that writes one file or folder stores finished parts in a working folder next to its target
+(:func:`resume_parts`). A task that writes a folder of many files stores its settings in that folder
+(:func:`resume_folder`).
 """
 
 import json
@@ -11,39 +12,52 @@ from pathlib import Path
 from typing import Any
 
 from underpaint.errors import OutputError
-from underpaint.runtime.files import WorkingFolder, claim_folder, is_link, is_plain, plain, write_json
+from underpaint.runtime.files import (
+    WorkingFolder,
+    claim_folder,
+    has_only_files_and_folders,
+    is_link,
+    json_types,
+    write_json,
+)
 
-_SETTINGS = "settings.json"
-_DIGEST = re.compile("[0-9a-f]{16,}")
+_SETTINGS_FILE = "settings.json"
+_DIGEST_PATTERN = re.compile("[0-9a-f]{16,}")
 
 
-def differences(earlier: Mapping[str, Any], current: Mapping[str, Any]) -> list[str]:
-    """Return texts on the settings in which two runs differ, without the values of nested settings and digests."""
-    names = (name for name in sorted({*earlier, *current}) if earlier.get(name) != current.get(name))
-    return [_difference(name, earlier.get(name), current.get(name)) for name in names]
+def setting_differences(earlier_settings: Mapping[str, Any], current_settings: Mapping[str, Any]) -> list[str]:
+    """Return a text for each setting in which two runs differ, without the values of nested settings and digests."""
+    names = (
+        name
+        for name in sorted({*earlier_settings, *current_settings})
+        if earlier_settings.get(name) != current_settings.get(name)
+    )
+    return [_difference_text(name, earlier_settings.get(name), current_settings.get(name)) for name in names]
 
 
-def _difference(name: str, earlier: Any, current: Any) -> str:
-    if any(isinstance(value, dict) for value in (earlier, current)) or _DIGEST.fullmatch(str(current)):
+def _difference_text(name: str, earlier_value: Any, current_value: Any) -> str:
+    if any(isinstance(value, dict) for value in (earlier_value, current_value)) or _DIGEST_PATTERN.fullmatch(
+        str(current_value)
+    ):
         return f"{name} (changed)"
-    return f"{name} ({earlier!r} before, {current!r} now)"
+    return f"{name} ({earlier_value!r} before, {current_value!r} now)"
 
 
 def resume_folder(
-    folder: Path, settings: Mapping[str, Any], *, note: str = _SETTINGS, markers: Iterable[str] = ()
+    folder: Path, settings: Mapping[str, Any], *, settings_file: str = _SETTINGS_FILE, marker_files: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Make the folder of a task, or check that an existing folder was started with the same settings.
+    """Create the folder of a task, or check that an existing folder was started with the same settings.
 
     Parameters
     ----------
     folder : Path
         Folder of the task's files.
     settings : mapping
-        Settings on which the files depend, JSON-serialisable. Settings that are missing in the folder, which an earlier
-        version may have started, are not compared.
-    note : str
+        Settings on which the files depend, JSON-serialisable. Settings that are not stored in the folder, as in folders
+        of earlier versions, are not compared.
+    settings_file : str
         Name of the file that stores the settings.
-    markers : iterable of str
+    marker_files : iterable of str
         Names of other files that identify a folder of underpaint.
 
     Returns
@@ -54,86 +68,100 @@ def resume_folder(
     Raises
     ------
     OutputError
-        The folder was started with other settings, its file of settings is damaged, or it contains other files.
+        The folder was started with other settings, contains other files, or has a damaged file of settings.
     """
-    path = folder / note
-    claim_folder(folder, notes=(note, *markers))
+    path = folder / settings_file
+    claim_folder(folder, known_files=(settings_file, *marker_files))
     if not path.is_file():
         write_json(path, settings)
-        return dict(plain(settings))
+        return dict(json_types(settings))
     try:
-        earlier = dict(json.loads(path.read_text("utf-8")))
+        earlier_settings = dict(json.loads(path.read_text("utf-8")))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise OutputError(
-            f"Cannot resume in {folder}: its {note} is damaged ({error}). Choose another folder."
+            f"Cannot resume in {folder}: its {settings_file} is damaged ({error}). Choose another folder."
         ) from error
-    current = {name: value for name, value in plain(settings).items() if name in earlier}
-    changed = differences({name: earlier[name] for name in current}, current)
-    if changed:
+    current_settings = {name: value for name, value in json_types(settings).items() if name in earlier_settings}
+    changed_settings = setting_differences(
+        {name: earlier_settings[name] for name in current_settings}, current_settings
+    )
+    if changed_settings:
         raise OutputError(
-            f"Cannot resume in {folder}: it was started with other settings: {', '.join(changed)}. Choose "
+            f"Cannot resume in {folder}: it was started with other settings: {', '.join(changed_settings)}. Choose "
             "another folder, or delete this one."
         )
-    return earlier
+    return earlier_settings
 
 
 def resume_parts(
-    work: WorkingFolder,
+    work_folder: WorkingFolder,
     target: Path,
     settings: Mapping[str, Any],
     *,
-    parts: str,
-    resume: bool = True,
-    afresh: bool = False,
+    parts_name: str,
+    reuse_parts: bool = True,
+    ignore_other_settings: bool = False,
 ) -> Path:
     """Return the folder of finished parts of an interrupted run with the same settings, or an empty folder.
 
     Parameters
     ----------
-    work : WorkingFolder
+    work_folder : WorkingFolder
         Working folder of the target.
     target : Path
         File or folder to make.
     settings : mapping
         Settings on which the parts depend, JSON-serialisable.
-    parts : str
+    parts_name : str
         Name of the folder of parts.
-    resume : bool
+    reuse_parts : bool
         Whether finished parts are reused.
-    afresh : bool
-        Whether finished parts with other settings are ignored instead of an error.
+    ignore_other_settings : bool
+        Whether finished parts with other settings are ignored; otherwise they are an error.
 
     Raises
     ------
     OutputError
-        An interrupted run had other settings, and ``afresh`` is false.
+        An interrupted run had other settings, and ``ignore_other_settings`` is false.
     """
-    current = plain(settings)
-    write_json(work.path / _SETTINGS, current)
-    interrupted = {
-        abandoned: earlier
-        for abandoned in work.abandoned
-        if resume and (earlier := settings_of(abandoned, parts)) is not None
+    current_settings = json_types(settings)
+    write_json(work_folder.path / _SETTINGS_FILE, current_settings)
+    settings_by_folder = {
+        abandoned_folder: earlier_settings
+        for abandoned_folder in work_folder.abandoned_folders
+        if reuse_parts and (earlier_settings := settings_of(abandoned_folder, parts_name)) is not None
     }
-    matching = next((abandoned for abandoned, earlier in interrupted.items() if earlier == current), None)
-    if matching is not None:
-        (matching / parts).rename(work.path / parts)
-    elif interrupted and not afresh:
-        first_folder = next(iter(interrupted))
-        changed = ", ".join(differences(interrupted[first_folder], current))
+    matching_folder = next(
+        (
+            abandoned_folder
+            for abandoned_folder, earlier_settings in settings_by_folder.items()
+            if earlier_settings == current_settings
+        ),
+        None,
+    )
+    if matching_folder is not None:
+        (matching_folder / parts_name).rename(work_folder.path / parts_name)
+    elif settings_by_folder and not ignore_other_settings:
+        first_folder = next(iter(settings_by_folder))
+        changed_settings = ", ".join(setting_differences(settings_by_folder[first_folder], current_settings))
         raise OutputError(
-            f"Cannot resume {target}: it was started with other settings: {changed}. Use the earlier settings, "
-            f"or give another name. The finished parts are in {first_folder}: delete that folder to start again."
+            f"Cannot resume {target}: it was started with other settings: {changed_settings}. Use the earlier "
+            f"settings, or give another name. The finished parts are in {first_folder}: delete that folder to start "
+            "again."
         )
-    (work.path / parts).mkdir(exist_ok=True)
-    return work.path / parts
+    (work_folder.path / parts_name).mkdir(exist_ok=True)
+    return work_folder.path / parts_name
 
 
-def settings_of(folder: Path, parts: str) -> dict[str, Any] | None:
-    """Return the settings of the parts in a working folder; None if it has no parts."""
-    if is_link(folder) or is_link(folder / parts) or not is_plain(folder / parts, deep=True):
+def settings_of(folder: Path, parts_name: str) -> dict[str, Any] | None:
+    """Return the settings of the parts in a working folder; None for a folder without parts."""
+    if (
+        is_link(folder)
+        or is_link(folder / parts_name)
+        or not has_only_files_and_folders(folder / parts_name, recursive=True)
+    ):
         return None
     try:
-        return dict(json.loads((folder / _SETTINGS).read_text("utf-8")))
+        return dict(json.loads((folder / _SETTINGS_FILE).read_text("utf-8")))
     except (OSError, ValueError, TypeError, RecursionError):
         return None

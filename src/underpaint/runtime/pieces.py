@@ -1,4 +1,4 @@
-"""Long jobs in chunks; each chunk is a complete file, so that an interrupted job can be resumed."""
+"""Long jobs in chunks. Each chunk is a complete file, so that an interrupted job can be resumed."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -12,9 +12,9 @@ from underpaint.errors import OutputError
 from underpaint.runtime.files import (
     WorkingFolder,
     check_path,
-    plain,
-    publish,
+    json_types,
     remove_working_folder,
+    rename_finished,
     working_folder,
     working_folders,
     write_error,
@@ -28,44 +28,44 @@ _CHUNK_FOLDER = "pieces"
 class ChunkStore:
     """Store of the chunks of an unfinished file, in a working folder next to the file.
 
-    Chunks, and finally the joined file, are written with a temporary name and then renamed, so that files with their
-    final name are complete.
+    Chunks and the joined file are written with a temporary name and then renamed, so that files with their final name
+    are complete.
 
     Parameters
     ----------
     target : Path
         File to make.
-    work : WorkingFolder
+    work_folder : WorkingFolder
         Folder of the chunks.
-    job : dict
+    job_settings : dict
         Settings of the file, JSON-serialisable.
-    total : int
+    n_chunk : int
         Number of chunks.
     """
 
-    def __init__(self, target: Path, work: WorkingFolder, job: dict[str, Any], total: int) -> None:
+    def __init__(self, target: Path, work_folder: WorkingFolder, job_settings: dict[str, Any], n_chunk: int) -> None:
         self.target = target
-        self._work, self._job, self._total = work, job, total
-        self._folder = work.path / _CHUNK_FOLDER
+        self._work, self._job, self._total = work_folder, job_settings, n_chunk
+        self._folder = work_folder.path / _CHUNK_FOLDER
 
-    def missing(self) -> list[int]:
+    def missing_chunks(self) -> list[int]:
         """Return the indices of the unfinished chunks."""
         return [index for index in range(self._total) if not self._path(index).exists()]
 
-    def save(self, index: int, data: bytes) -> None:
-        """Store a chunk, the bytes of an HDF5 file."""
-        draft = self._work.path / f"{index:06d}.tmp"
-        draft.write_bytes(data)
-        publish(draft, self._path(index))
+    def save(self, index: int, chunk_bytes: bytes) -> None:
+        """Store a chunk, which is an HDF5 file as bytes."""
+        draft_path = self._work.path / f"{index:06d}.tmp"
+        draft_path.write_bytes(chunk_bytes)
+        rename_finished(draft_path, self._path(index))
 
-    def join(self, write: Callable[[h5py.File, Iterator[h5py.File]], None]) -> None:
-        """Write the file from its chunks in their order; the chunks are removed when the store is closed."""
-        draft = self._work.path / "joined.tmp"
-        with h5py.File(draft, "w") as file:
-            write(file, self._open_all())
-            file.attrs["job"] = json.dumps(self._job)
-        publish(draft, self.target, replace=False)
-        self._work.keep = False
+    def join(self, write_chunks: Callable[[h5py.File, Iterator[h5py.File]], None]) -> None:
+        """Write the file from its chunks in order. The chunks are removed when the store is closed."""
+        draft_path = self._work.path / "joined.tmp"
+        with h5py.File(draft_path, "w") as output_file:
+            write_chunks(output_file, self._open_all())
+            output_file.attrs["job"] = json.dumps(self._job)
+        rename_finished(draft_path, self.target, replace=False)
+        self._work.is_kept = False
 
     def _path(self, index: int) -> Path:
         return self._folder / f"{index:06d}.h5"
@@ -77,16 +77,16 @@ class ChunkStore:
 
 
 @contextmanager
-def open_chunk_store(target: Path, job: dict[str, Any], total: int) -> Iterator[ChunkStore]:
-    """Open the chunk store of a file, with the chunks of an interrupted call; chunks are kept until they are joined.
+def open_chunk_store(target: Path, job_settings: dict[str, Any], n_chunk: int) -> Iterator[ChunkStore]:
+    """Yield the chunk store of a file with the chunks of an interrupted call. Chunks are kept until they are joined.
 
     Parameters
     ----------
     target : Path
         File to make.
-    job : dict
-        Settings of the file, JSON-serialisable; they must be those of the interrupted call.
-    total : int
+    job_settings : dict
+        Settings of the file, JSON-serialisable, which must equal those of the interrupted call.
+    n_chunk : int
         Number of chunks.
 
     Raises
@@ -96,37 +96,37 @@ def open_chunk_store(target: Path, job: dict[str, Any], total: int) -> Iterator[
     """
     check_path(target)
     if target.exists():
-        raise OutputError(f"Cannot write {target}: it exists. Delete it or choose another name.")
+        raise OutputError(f"Cannot write {target}: it exists. Delete the file or choose another name.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with working_folder(target, kind=OUTPUT_KIND, exclusive=True) as work:
-            resume_parts(work, target, job, parts=_CHUNK_FOLDER)
-            for abandoned in work.abandoned:
-                remove_working_folder(abandoned)
-            work.keep = True
-            yield ChunkStore(target, work, plain(job), total)
+        with working_folder(target, output_kind=OUTPUT_KIND, is_exclusive=True) as work_folder:
+            resume_parts(work_folder, target, job_settings, parts_name=_CHUNK_FOLDER)
+            for abandoned_folder in work_folder.abandoned_folders:
+                remove_working_folder(abandoned_folder)
+            work_folder.is_kept = True
+            yield ChunkStore(target, work_folder, json_types(job_settings), n_chunk)
     except OSError as error:
         if isinstance(error, OutputError) or error.filename is None:
             raise
         raise write_error(target, error) from error
 
 
-def is_finished(target: Path, job: dict[str, Any]) -> bool:
+def is_finished(target: Path, job_settings: dict[str, Any]) -> bool:
     """Return whether a file exists, is complete, and was made with the given settings."""
     if not target.is_file():
         return False
     try:
-        with h5py.File(target, "r") as file:
-            return bool(json.loads(file.attrs.get("job", "null")) == plain(job))
+        with h5py.File(target, "r") as output_file:
+            return bool(json.loads(output_file.attrs.get("job", "null")) == json_types(job_settings))
     except (OSError, ValueError):
         return False
 
 
-def finalize_interrupted(target: Path, job: dict[str, Any]) -> bool:
-    """Remove the chunks of a finished file; return whether there were any."""
-    if not (working_folders(target) and is_finished(target, job)):
+def finalize_interrupted(target: Path, job_settings: dict[str, Any]) -> bool:
+    """Remove the chunks of a finished file, and return whether there were any."""
+    if not (working_folders(target) and is_finished(target, job_settings)):
         return False
-    with working_folder(target, kind=OUTPUT_KIND, exclusive=True) as work:
-        for abandoned in work.abandoned:
-            remove_working_folder(abandoned)
-        return bool(work.abandoned)
+    with working_folder(target, output_kind=OUTPUT_KIND, is_exclusive=True) as work_folder:
+        for abandoned_folder in work_folder.abandoned_folders:
+            remove_working_folder(abandoned_folder)
+        return bool(work_folder.abandoned_folders)

@@ -1,11 +1,11 @@
-"""Progress of a long task."""
+"""Functions that report the progress of a long task."""
 
 from collections.abc import Callable
 from typing import TypeAlias
 
 Progress: TypeAlias = Callable[[str, int, int], None]
-"""Function that is called with the name of a task, the completed number and the total number."""
+"""Function that is called with the name of a task, the number of completed items and the total number."""
 
 
-def no_progress(task: str, completed: int, total: int) -> None:
+def no_progress(task: str, n_completed: int, n_total: int) -> None:
     """Ignore progress."""

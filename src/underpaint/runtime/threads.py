@@ -1,7 +1,7 @@
-"""Limit of linear algebra to one thread, where work is distributed over workers.
+"""Limit linear algebra to one thread if tasks are distributed over workers.
 
-The matrices are small, so that BLAS threads mostly wait for each other, and threads of several workers for cores. Their
-number also affects the order of sums, and thus the last bits of results.
+The matrices are small, so BLAS threads would mostly wait for each other. The number of threads also affects the order
+of sums and thus the last bits of results.
 """
 
 from collections.abc import Iterator
@@ -19,9 +19,10 @@ _blas_limits: Any = None
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Limit linear algebra to one thread within the context; afterwards the previous number is restored.
+    """Limit linear algebra to one thread within the context, and restore the previous number of threads afterwards.
 
-    The limit applies to the process: the first thread that enters sets the limit, the last that leaves restores it.
+    The limit applies to all threads of the process. The first thread that enters the context sets the limit, and the
+    last that leaves restores the previous number.
     """
     global _n_contexts, _blas_limits  # noqa: PLW0603
     with _LOCK:
@@ -34,27 +35,27 @@ def one_blas_thread() -> Iterator[None]:
         with _LOCK:
             _n_contexts -= 1
             if _n_contexts == 0:
-                _take_control()
+                _allow_any_thread_to_set_limit()
                 _blas_limits.restore_original_limits()
-                _take_control()
+                _allow_any_thread_to_set_limit()
 
 
 @cache
-def one_blas_thread_for_good() -> None:
-    """Limit linear algebra of this process permanently to one thread, since tasks of a worker may run in parallel."""
+def limit_to_one_blas_thread() -> None:
+    """Limit linear algebra of this process permanently to one thread, because tasks of a worker may run in parallel."""
     _limit_blas()
 
 
 def _limit_blas() -> Any:
-    # SciPy has a separate BLAS, which must be loaded to be limited
+    # SciPy has a separate BLAS, which must be loaded before it is limited
     import scipy.linalg  # noqa: F401
 
-    _take_control()
+    _allow_any_thread_to_set_limit()
     return threadpool_limits(1)
 
 
-def _take_control() -> None:
-    """Allow this thread to set the limit; threadpoolctl (3.7 and later) otherwise ignores all but the first thread."""
+def _allow_any_thread_to_set_limit() -> None:
+    """Allow any thread to set the limit; threadpoolctl (3.7 and later) otherwise ignores all but the first thread."""
     for library in ThreadpoolController().lib_controllers:
         if hasattr(library, "clear_controlling_thread"):
             library.clear_controlling_thread(force=True)

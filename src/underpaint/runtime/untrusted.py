@@ -1,4 +1,4 @@
-"""Handling of untrusted input: text to display, and settings from files of unknown origin."""
+"""Handle untrusted input: text to display, and settings from files of unknown origin."""
 
 import re
 import tomllib
@@ -10,11 +10,11 @@ from underpaint.errors import UnderpaintError
 
 MAX_SETTINGS_BYTES = 4 * 2**20
 MAX_TABLE_BYTES = 64 * 2**20
-"""Largest size of a table of labels or positions, bytes."""
+"""Maximum size of a table of labels or positions, in bytes."""
 MAX_CHARACTERS = 2000
 _MAX_LISTED_FAULTS = 5
 # Control characters (C0 except tab and new line, DEL, C1), changes of the writing direction, invisible characters and
-# surrogates. Terminals execute some of them; others change the appearance of text.
+# surrogates. Terminals execute some of these characters, and others change the appearance of text.
 _UNSAFE_CHARACTERS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
@@ -24,7 +24,7 @@ _UNSAFE_IN_NAMES = re.compile(f"[\t\n]|{_UNSAFE_CHARACTERS.pattern}")
 
 
 def plain_text(text: object) -> str:
-    r"""Return text that is safe to show in a terminal: control and invisible characters become escapes.
+    r"""Return text that is safe to show in a terminal, with escapes for control and invisible characters.
 
     Examples
     --------
@@ -35,12 +35,12 @@ def plain_text(text: object) -> str:
 
 
 def plain_json(text: str) -> str:
-    """Return JSON text with unsafe characters (see :func:`plain_text`) as JSON escapes, which keeps its values."""
+    """Return JSON text with the same values, in which unsafe characters (see :func:`plain_text`) are JSON escapes."""
     return _UNSAFE_CHARACTERS.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def fault_of_name(text: str) -> str:
-    """Return the fault of a name or sentence that will be displayed; "" if it has none."""
+    """Return a text on the fault of a name or sentence to display; "" without a fault."""
     if len(text) > MAX_CHARACTERS:
         return f"{text[:20]!r}... has {len(text)} characters, up to {MAX_CHARACTERS} are allowed"
     match = _UNSAFE_IN_NAMES.search(text)
@@ -56,21 +56,20 @@ def read_bounded(path: Path, max_bytes: int, error_type: type[UnderpaintError]) 
     Raises
     ------
     UnderpaintError
-        The file cannot be read, is not a regular file, or is too large; the error has the type ``error_type``.
+        An error of type ``error_type``, if the file cannot be read, is not a regular file, or is too large.
     """
     try:
         if not path.is_file():
             raise error_type(f"Cannot read {path}: it is missing or not a regular file. Check the path.")
-        with path.open("rb") as file:
-            content = file.read(max_bytes + 1)
+        with path.open("rb") as stream:
+            file_bytes = stream.read(max_bytes + 1)
     except OSError as error:
         raise error_type(f"Cannot read {path}: {error.strerror}. Check the path and its permissions.") from error
-    if len(content) > max_bytes:
+    if len(file_bytes) > max_bytes:
         raise error_type(
-            f"Cannot read {path}: it has {path.stat().st_size} bytes, up to {max_bytes} are allowed. "
-            "Check that it is the right file."
+            f"Cannot read {path}: it has {path.stat().st_size} bytes, up to {max_bytes} are allowed. Check the path."
         )
-    return content
+    return file_bytes
 
 
 def read_toml(path: Path, error_type: type[UnderpaintError], content_type: str) -> dict[str, Any]:
@@ -87,25 +86,23 @@ def read_toml(path: Path, error_type: type[UnderpaintError], content_type: str) 
     Raises
     ------
     UnderpaintError
-        The file cannot be read, is larger than 4 MiB, is not TOML, or is nested too deeply; the error has the type
-        ``error_type``.
+        An error of type ``error_type``, if the file cannot be read, is larger than 4 MiB, is not TOML, or is nested too
+        deeply.
     """
-    content = read_bounded(path, MAX_SETTINGS_BYTES, error_type)
-    if _DEEPLY_NESTED_KEY.search(content):
-        raise error_type(
-            f"Cannot read {content_type} {str(path)!r}: a key in it has more than 50 parts. Correct the file."
-        )
+    file_bytes = read_bounded(path, MAX_SETTINGS_BYTES, error_type)
+    if _DEEPLY_NESTED_KEY.search(file_bytes):
+        raise error_type(f"Cannot read {content_type} {str(path)!r}: a key has more than 50 parts. Correct the file.")
     try:
-        return tomllib.loads(content.decode("utf-8"))
-    # tomllib is recursive, and Python cannot convert integers of thousands of digits
+        return tomllib.loads(file_bytes.decode("utf-8"))
+    # tomllib fails for deep nesting, and Python does not convert integers with thousands of digits
     except (ValueError, RecursionError) as error:
-        end = f"at the end, line {len(content.splitlines())}"
-        reason = str(error)[:200].replace("at end of document", end)
+        end_text = f"at the end, line {len(file_bytes.splitlines())}"
+        reason = str(error)[:200].replace("at end of document", end_text)
         raise error_type(f"Cannot read {content_type} {str(path)!r}: not TOML ({reason}).") from error
 
 
 def describe_faults(faults: list[Any], hint: Callable[[Any], str] = lambda _: "") -> str:
-    """Return one line of text on the first faults of a pydantic error.
+    """Return one line of text that describes the first faults of a pydantic error.
 
     Parameters
     ----------
@@ -114,15 +111,15 @@ def describe_faults(faults: list[Any], hint: Callable[[Any], str] = lambda _: ""
     hint : callable
         Function that returns a hint to append to the text of a fault.
     """
-    lines = []
+    fault_texts = []
     for fault in faults[:_MAX_LISTED_FAULTS]:
-        location = ".".join(str(part)[:40] for part in fault["loc"])
+        field_path = ".".join(str(path_part)[:40] for path_part in fault["loc"])
         text = fault["msg"].removeprefix("Value error, ").rstrip(".")[:500] + hint(fault)
-        lines.append(f"{location}: {text}" if location else text)
-    n_more = len(faults) - _MAX_LISTED_FAULTS
-    return "; ".join(lines) + (f"; and {n_more} more" if n_more > 0 else "")
+        fault_texts.append(f"{field_path}: {text}" if field_path else text)
+    n_unlisted = len(faults) - _MAX_LISTED_FAULTS
+    return "; ".join(fault_texts) + (f"; and {n_unlisted} more" if n_unlisted > 0 else "")
 
 
 def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    code_point = ord(character)
+    return f"\\x{code_point:02x}" if code_point < 0x100 else f"\\u{code_point:04x}"

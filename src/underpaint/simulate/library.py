@@ -407,7 +407,7 @@ def simulate_library(
                 chunk_store,
                 job,
                 _chunk_task,
-                ((chunk_index, (job, chunk_index)) for chunk_index in chunk_store.missing()),
+                ((chunk_index, (job, chunk_index)) for chunk_index in chunk_store.missing_chunks()),
                 "Simulating",
                 report_progress,
             )
@@ -416,7 +416,7 @@ def simulate_library(
             with open_photons(photons) as file:
                 tasks = (
                     (chunk_index, (job, chunk_index, chunk_bytes(file, chunk_index)))
-                    for chunk_index in chunk_store.missing()
+                    for chunk_index in chunk_store.missing_chunks()
                 )
                 _run_tasks(executor, chunk_store, job, _rendering_task, tasks, "Rendering", report_progress)
         report_progress("Writing", 0, 1)
@@ -444,7 +444,7 @@ def write_job_photons(photons_path: Path, job: LibrarySettings, executor: Execut
             chunk_store,
             job,
             _photons_task,
-            ((chunk_index, (job, chunk_index)) for chunk_index in chunk_store.missing()),
+            ((chunk_index, (job, chunk_index)) for chunk_index in chunk_store.missing_chunks()),
             "Photons",
             report_progress,
         )
@@ -526,7 +526,7 @@ def _run_tasks(
     report_progress: Progress,
 ) -> None:
     n_samples = n_stratigraphies(job)
-    n_completed = n_samples - sum(chunk_size(job, chunk_index) for chunk_index in chunk_store.missing())
+    n_completed = n_samples - sum(chunk_size(job, chunk_index) for chunk_index in chunk_store.missing_chunks())
     report_progress(step_name, n_completed, n_samples)
     for chunk_index, chunk_data in ordered_results(executor, task_function, tasks):
         chunk_store.save(chunk_index, chunk_data)

@@ -29,7 +29,13 @@ from underpaint.io.results.pictures import (
     registration_of,
 )
 from underpaint.io.results.result_maps import ResultMaps
-from underpaint.reflectance.registration import Registration, automatically, by_points, telling_maps, warped
+from underpaint.reflectance.registration import (
+    Registration,
+    high_contrast_maps,
+    register_automatically,
+    register_by_points,
+    warp_to_maps,
+)
 from underpaint.runtime.files import atomic_write, write_json
 
 MAX_SIDE = 6000
@@ -168,15 +174,15 @@ class Pictures:
             raise ScanError(f"Cannot register the picture {key}: it does not exist. Choose a picture first.")
         pixels = _read_pixels(self.folder, sidecar_files.picture, digest)
         if request_body.get("automatic"):
-            registration = automatically(_shrink(pixels), telling_maps(self.maps))
+            registration = register_automatically(_shrink(pixels), high_contrast_maps(self.maps))
             registration = replace(registration, matrix=_enlarge(registration.matrix, pixels))
         else:
             point_pairs = _point_pairs(request_body.get("points"))
-            registration = by_points([pair[:2] for pair in point_pairs], [pair[2:] for pair in point_pairs], "picture")
+            registration = register_by_points([pair[:2] for pair in point_pairs], [pair[2:] for pair in point_pairs], "picture")
         if not np.isfinite(registration.matrix).all():
             raise ScanError("Cannot register the picture: its points lie on one line or coincide. Mark other points.")
         shape = self.maps.shape
-        registered_picture = warped(pixels, registration.matrix, shape, max(1, _REGISTERED_SIDE // max(shape)))
+        registered_picture = warp_to_maps(pixels, registration.matrix, shape, max(1, _REGISTERED_SIDE // max(shape)))
         record = {
             "matrix": registration.matrix.tolist(),
             "how": registration.method,

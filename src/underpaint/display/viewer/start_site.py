@@ -25,7 +25,7 @@ from underpaint.physics.atomic import line_labels
 from underpaint.physics.instrument import Instrument, load_instrument, preset_names, save_instrument
 from underpaint.physics.materials import Palette, library, load_palette, palette_names, save_palette
 from underpaint.pigments.weights import shipped_models
-from underpaint.runtime.files import fault_of_text, is_reserved, write_json
+from underpaint.runtime.files import encoding_fault, is_reserved, write_json
 from underpaint.runtime.untrusted import MAX_SETTINGS_BYTES, read_bounded
 
 MAX_RECENT = 12
@@ -176,7 +176,7 @@ class StartSite:
             for setting_name in _TEXT_SETTINGS
             if request_body.get(setting_name)
         }
-        if not all(isinstance(setting, str) and not fault_of_text(setting) for setting in job.values()):
+        if not all(isinstance(setting, str) and not encoding_fault(setting) for setting in job.values()):
             raise ScanError("Cannot run: the page sent settings that are not UTF-8 text. Load the page again.")
         if job_kind == "identify" and "out" in job and job["out"] in self._busy_folders():
             raise OutputError(
@@ -291,7 +291,7 @@ def _absolute_path(value: object) -> Path:
     ScanError
         The value is not an absolute path.
     """
-    if not isinstance(value, str) or "\0" in value or fault_of_text(value) or not Path(value).is_absolute():
+    if not isinstance(value, str) or "\0" in value or encoding_fault(value) or not Path(value).is_absolute():
         raise ScanError(f"Cannot look for {str(value)[:200]!a}: give the absolute path of a folder or a file.")
     return Path(value)
 

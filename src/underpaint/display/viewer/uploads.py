@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any
 
 from underpaint.errors import OutputError
-from underpaint.runtime.files import atomic_write, fault_of_text, is_reserved
+from underpaint.runtime.files import atomic_write, encoding_fault, is_reserved
 
 MAX_SIMULTANEOUS = 20
 MAX_BYTES = 2**40

@@ -171,7 +171,7 @@ def store_path(scan: Scan, folder: Path | None = None) -> Path:
             "Cannot make window maps: the scan has no file. Save the scan with `up.save_scan` and open the new file."
         )
     identity = f"{sorted(file_facts(scan.source).items())} {scan.source} {scan.shape}"
-    return (folder or cache.folder() / "windows") / f"{sha256(identity.encode()).hexdigest()[:24]}{_CACHE_SUFFIX}"
+    return (folder or cache.cache_folder() / "windows") / f"{sha256(identity.encode()).hexdigest()[:24]}{_CACHE_SUFFIX}"
 
 
 def write_store(scan: Scan, folder: Path | None = None, progress: Progress = no_progress) -> Path:

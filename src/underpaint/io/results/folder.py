@@ -96,14 +96,14 @@ def result_folder(
     check_path(target / _LONGEST_RELATIVE_PATH)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with working_folder(target, kind=FOLDER_KIND, exclusive=True) as work_folder:
+        with working_folder(target, output_kind=FOLDER_KIND, is_exclusive=True) as work_folder:
             try:
                 output_folder = ResultFolder(work_folder.path / _NEW_NAME, work_folder.path / _BLOCKS_NAME, target)
-                for abandoned_folder in work_folder.abandoned:
+                for abandoned_folder in work_folder.abandoned_folders:
                     _finish_replacing(abandoned_folder, target)
                 _check_target(target, replace_allowed=resume or overwrite, resumable=settings is not None)
-                resume_parts(work_folder, target, settings or {}, parts=_BLOCKS_NAME, resume=resume, afresh=overwrite)
-                for abandoned_folder in work_folder.abandoned:
+                resume_parts(work_folder, target, settings or {}, parts_name=_BLOCKS_NAME, reuse_parts=resume, ignore_other_settings=overwrite)
+                for abandoned_folder in work_folder.abandoned_folders:
                     if not (abandoned_folder / _OLD_NAME).exists():
                         remove_working_folder(abandoned_folder)
                 output_folder.path.mkdir()
@@ -116,7 +116,7 @@ def result_folder(
             except BaseException:
                 # Finished blocks, and complete results that were not published, are kept for a run that resumes.
                 is_complete = (work_folder.path / _READY_NAME).exists()
-                work_folder.keep = is_complete or any(output_folder.blocks.rglob(JOURNAL_NAME))
+                work_folder.is_kept = is_complete or any(output_folder.blocks.rglob(JOURNAL_NAME))
                 if not is_complete and output_folder.path.exists():
                     remove_tree(output_folder.path)
                 raise
@@ -137,8 +137,8 @@ def recover(path: str | Path) -> None:
     target = Path(path).resolve()
     if not any(_replacement_record(folder)[0] for folder in working_folders(target)):
         return
-    with working_folder(target, kind=FOLDER_KIND, exclusive=True) as work_folder:
-        for abandoned_folder in work_folder.abandoned:
+    with working_folder(target, output_kind=FOLDER_KIND, is_exclusive=True) as work_folder:
+        for abandoned_folder in work_folder.abandoned_folders:
             if _replacement_record(abandoned_folder)[0]:
                 _finish_replacing(abandoned_folder, target)
                 if is_finished(target) and not (abandoned_folder / _OLD_NAME).exists():

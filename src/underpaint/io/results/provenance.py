@@ -14,8 +14,8 @@ from underpaint.io._scan_files import scan_files
 from underpaint.io.load import split_location
 from underpaint.io.results.folder import FOLDER_KIND, is_finished, unfinished_settings
 from underpaint.io.results.nexus import read_summary
-from underpaint.runtime.files import PREFIX, fault_of_text, printable, read_mark
-from underpaint.runtime.job import differences
+from underpaint.runtime.files import WORKING_FOLDER_PREFIX, encoding_fault, printable_path, read_mark
+from underpaint.runtime.job import setting_differences
 
 DEPENDENCIES_KEY = "depends_on"
 """Key in the settings of results for dependencies that are not settings."""
@@ -47,9 +47,9 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
         The scan does not exist, or its name cannot be stored in results.
     """
     path, _ = split_location(source)
-    if fault := fault_of_text(source):
+    if fault := encoding_fault(source):
         raise ScanError(
-            f"Cannot use {printable(source)}: {fault}, so results could not record their source. Rename it."
+            f"Cannot use {printable_path(source)}: {fault}, so results could not record their source. Rename it."
         )
     path, main_stats = path.absolute(), []
     files = scan_files(path)
@@ -86,7 +86,7 @@ def refuse_change(source: str | Path, facts_before: Mapping[str, Any], output_pa
         The scan has changed, or no longer exists.
     """
     facts_now = file_facts(source)
-    changed_facts = differences({fact_name: facts_before[fact_name] for fact_name in facts_now}, facts_now)
+    changed_facts = setting_differences({fact_name: facts_before[fact_name] for fact_name in facts_now}, facts_now)
     if changed_facts:
         raise ScanError(
             f"Cannot finish {output_path}: the scan {source} changed while it was read ({'; '.join(changed_facts)}). "
@@ -168,7 +168,7 @@ def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
     shared_names = {*earlier_settings} & {*requested_settings} - {"version"}
     if _is_same_scan(earlier_settings, requested_settings["source"], requested_settings):
         shared_names -= {"source"}
-    changed_settings = differences(
+    changed_settings = setting_differences(
         {setting_name: earlier_settings[setting_name] for setting_name in shared_names},
         {setting_name: requested_settings[setting_name] for setting_name in shared_names},
     )
@@ -269,7 +269,7 @@ def _existing_folders(default_folder: Path) -> list[Path]:
     """Return the existing folders of finished or resumable runs with a name, with or without a number."""
     folder_names = []
     for folder_entry in default_folder.parent.iterdir() if default_folder.parent.is_dir() else ():
-        mark = read_mark(folder_entry) if folder_entry.name.startswith(PREFIX) else None
+        mark = read_mark(folder_entry) if folder_entry.name.startswith(WORKING_FOLDER_PREFIX) else None
         if mark is None or mark.get("kind") == FOLDER_KIND:
             folder_names.append(folder_entry.name if mark is None else str(mark.get("target")))
     numbered_prefix = f"{default_folder.name}_"

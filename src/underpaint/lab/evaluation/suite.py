@@ -38,7 +38,7 @@ from underpaint.lab.evaluation.simulated import (
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import OnnxModel, open_model
 from underpaint.pigments.weights import load_card, model_path
-from underpaint.runtime.files import claim_folder, plain, sha256_of, write_json
+from underpaint.runtime.files import claim_folder, json_types, sha256_of, write_json
 from underpaint.runtime.progress import Progress, no_progress
 
 
@@ -71,13 +71,13 @@ class Stages:
         dependencies : dict, optional
             Further dependencies of this stage.
         """
-        stage_dependencies = plain({**self._facts, **(dependencies or {})})
+        stage_dependencies = json_types({**self._facts, **(dependencies or {})})
         path = self.folder / f"{name}.json"
         stored_record = self._read_record(path)
         if stored_record.get("facts") == stage_dependencies:
             return stored_record["figures"]
         start_time = time.perf_counter()
-        scores = plain(compute_scores())
+        scores = json_types(compute_scores())
         record = {"facts": stage_dependencies, "seconds": round(time.perf_counter() - start_time, 1), "figures": scores}
         write_json(path, record)
         return scores
@@ -632,7 +632,7 @@ def evaluate_trust(
     suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or no_progress)
     details = suite.run()
     scores = headline_scores(details)
-    record = plain(scores | {"details": details, "about": _provenance(suite, is_complete=is_complete)})
+    record = json_types(scores | {"details": details, "about": _provenance(suite, is_complete=is_complete)})
     write_json(path, record)
     return dict(record)
 

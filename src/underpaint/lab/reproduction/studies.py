@@ -382,7 +382,7 @@ def check_plan(plan: Plan) -> None:
     current_plan = plan.model_dump(mode="json", exclude={"out"})
     if plan.mockups is not None:
         current_plan["contents"] = mockup_digest(get_mockups(plan))  # raises an error for invalid input
-    resume_folder(plan.out, current_plan, note="plan.json")
+    resume_folder(plan.out, current_plan, settings_file="plan.json")
 
 
 def mockup_note(plan: Plan) -> str:

@@ -277,7 +277,7 @@ def adapt(
         The network cannot be trained further, the scan has no counts, or the folder belongs to another adaptation.
     """
     show_progress, stopwatch = progress or no_progress, Stopwatch()
-    claim_folder(settings.out, notes=(PLAN_NAME,))
+    claim_folder(settings.out, known_files=(PLAN_NAME,))
     show_progress("Fitting the instrument", 0, 1)
     given_model = load_trainable(settings.model)
     _require_outputs(settings.palette or (), given_model.card)

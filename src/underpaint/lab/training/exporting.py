@@ -12,7 +12,7 @@ from underpaint.errors import OutputError, TrainingError
 from underpaint.lab.training.module import network_inputs, silence_messages
 from underpaint.pigments.predict.model import open_session
 from underpaint.pigments.weights import ModelCard
-from underpaint.runtime.files import publish, working_folder
+from underpaint.runtime.files import rename_finished, working_folder
 
 _TOLERANCE = 1e-4
 _N_CHECK_SPECTRA = 33
@@ -74,8 +74,8 @@ def export(network: nn.Module, model_card: ModelCard, path: str | Path) -> Path:
             _write_onnx(network.cpu().eval(), model_card, draft_path)
             check_export(network, model_card, draft_path)
             model_card.write(draft_path.with_suffix(".json"))
-            publish(draft_path.with_suffix(".json"), onnx_path.with_suffix(".json"))
-            publish(draft_path, onnx_path)
+            rename_finished(draft_path.with_suffix(".json"), onnx_path.with_suffix(".json"))
+            rename_finished(draft_path, onnx_path)
     except OSError as error:
         raise OutputError(
             f"Cannot write the model {onnx_path}: {error}. Choose a folder that can be written and has space."

@@ -30,7 +30,7 @@ from underpaint.lab.training.settings import FinetuneSettings
 from underpaint.lab.training.split import Split, split_by_settings
 from underpaint.physics.materials import library as pigments
 from underpaint.pigments.weights import ModelCard, Training
-from underpaint.runtime.files import claim_folder, plain, write_json
+from underpaint.runtime.files import claim_folder, json_types, write_json
 from underpaint.runtime.job import resume_folder
 
 VISIBLE_SIGMAS = 3.0
@@ -168,7 +168,7 @@ class FinetuneReport:
             "absent": list(self.absent_names),
             "n_hidden_labels": self.n_hidden_label,
             "chosen": self.chosen_network,
-            "before": plain({"validation_loss": self.loss_before, "test": score_summary(self.scores_before)}),
+            "before": json_types({"validation_loss": self.loss_before, "test": score_summary(self.scores_before)}),
             "first": self.first_step.as_dict(),
             "second": self.second_step.as_dict(),
         }
@@ -219,7 +219,7 @@ def finetune(
     if start_model.card.amounts and labelled_set.amount is None:
         labelled_set = fill_amounts(start_model, labelled_set, settings)
     run_settings = settings.model_copy(update={"kind": start_model.card.kind})
-    claim_folder(run_settings.out, notes=("labels.json", "dense/settings.json"))
+    claim_folder(run_settings.out, known_files=("labels.json", "dense/settings.json"))
     split = _split_units(labelled_set, run_settings)
     if run_settings.labels is not None:
         _refuse_other_labels(labelled_set, run_settings.out)
@@ -298,8 +298,8 @@ def _refuse_other_labels(labelled_set: Library, folder: Path) -> None:
     resume_folder(
         folder,
         {"spectra_and_labels": digest, "n_spectra": len(labelled_set)},
-        note="labels.json",
-        markers=("dense/settings.json",),
+        settings_file="labels.json",
+        marker_files=("dense/settings.json",),
     )
 
 

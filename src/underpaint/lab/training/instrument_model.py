@@ -530,14 +530,14 @@ def plan_sizes(
     given_sizes = None if settings.sizes is None else settings.sizes.model_dump()
     if (settings.out / PLAN_NAME).is_file():
         fixed_settings = {**fixed_settings, **({} if given_sizes is None else {"sizes": given_sizes})}
-        return Sizes.model_validate(resume_folder(settings.out, fixed_settings, note=PLAN_NAME)["sizes"])
-    claim_folder(settings.out, notes=(PLAN_NAME,))
+        return Sizes.model_validate(resume_folder(settings.out, fixed_settings, settings_file=PLAN_NAME)["sizes"])
+    claim_folder(settings.out, known_files=(PLAN_NAME,))
     show_progress("Measuring this machine", 0, 1)
     workers = settings.workers or os.cpu_count() or 1
     sizes = settings.sizes or measure_sizes(
         simulation_settings, start_model, settings.minutes, workers, settings.threads
     )
-    resume_folder(settings.out, {**fixed_settings, "sizes": sizes.model_dump()}, note=PLAN_NAME)
+    resume_folder(settings.out, {**fixed_settings, "sizes": sizes.model_dump()}, settings_file=PLAN_NAME)
     return sizes
 
 

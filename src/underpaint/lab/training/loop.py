@@ -33,7 +33,7 @@ from underpaint.lab.training.module import PigmentModule, ReconstructionModule, 
 from underpaint.lab.training.settings import TrainSettings
 from underpaint.lab.training.split import Split, split_by_settings, split_by_source
 from underpaint.pigments.weights import ModelCard
-from underpaint.runtime.files import plain, write_json
+from underpaint.runtime.files import json_types, write_json
 from underpaint.runtime.job import resume_folder
 from underpaint.runtime.progress import Progress
 
@@ -73,7 +73,7 @@ class TrainReport:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the scores for JSON, with None instead of NaN."""
-        scores: dict[str, Any] = plain(
+        scores: dict[str, Any] = json_types(
             {
                 "epochs": self.epochs,
                 "validation_loss": self.validation_loss,

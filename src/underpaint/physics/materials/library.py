@@ -12,7 +12,7 @@ from typing import Any
 
 from underpaint.errors import SampleError
 from underpaint.physics.materials.formula import mass_fractions
-from underpaint.runtime.files import atomic_write, plain
+from underpaint.runtime.files import atomic_write, json_types
 from underpaint.runtime.toml_text import to_toml
 from underpaint.runtime.untrusted import fault_of_name, read_toml
 

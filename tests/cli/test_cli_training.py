@@ -30,7 +30,7 @@ LOST = Comparison(0.95, 0.94, -0.01, 0.004, 600, 11)
 
 
 def call(*arguments: str | Path) -> Any:
-    return CliRunner().invoke(app, [str(own) for own in arguments])
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def words(result: Any) -> str:
@@ -44,32 +44,36 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[InstrumentModelSettings]:
+def training_calls(monkeypatch: pytest.MonkeyPatch) -> list[InstrumentModelSettings]:
     """Stand in for the training, which has its own tests."""
-    seen: list[InstrumentModelSettings] = []
+    calls: list[InstrumentModelSettings] = []
 
     def stand_in(settings: InstrumentModelSettings, progress: Any) -> InstrumentModelReport:
         progress("Training", 1, 2)
-        seen.append(settings)
+        calls.append(settings)
         start = load_trainable("default")
-        begun = TransferredNetwork(start.network, ("vermilion", "chalk"), ("smalt",))
+        transferred = TransferredNetwork(start.network, ("vermilion", "chalk"), ("smalt",))
         return InstrumentModelReport(
-            start, settings.out / "own.onnx", SIZES, begun, {"simulation": 2.5, "training": 1.25},
+            start, settings.out / "own.onnx", SIZES, transferred, {"simulation": 2.5, "training": 1.25},
             {"groups at 1e+05": LOST}, {"smalt": 0.87},
         )  # fmt: skip
 
     monkeypatch.setattr("underpaint.cli._finetune.train_instrument_model", stand_in)
-    return seen
+    return calls
 
 
-def test_instrument_and_palette_are_read_and_the_result_told(asked: list[InstrumentModelSettings]) -> None:
+def test_instrument_and_palette_are_read_and_the_result_reported(training_calls: list[InstrumentModelSettings]) -> None:
     Path("mine.toml").write_text('name = "mine"\npigments = ["vermilion", "chalk", "smalt"]\n', "utf-8")
     done = call("train", "--instrument", "elio", "--palette", "mine.toml", "--minutes", "3")
     assert done.exit_code == 0, done.output
-    (own,) = asked
-    assert own.instrument == load_instrument("elio")
-    assert (own.palette, own.minutes, own.out) == (("vermilion", "chalk", "smalt"), 3.0, Path("elio_mine"))
-    said = words(done)
+    (settings,) = training_calls
+    assert settings.instrument == load_instrument("elio")
+    assert (settings.palette, settings.minutes, settings.out) == (
+        ("vermilion", "chalk", "smalt"),
+        3.0,
+        Path("elio_mine"),
+    )
+    output = words(done)
     for line in (
         "Simulated 600 stratigraphies for training and 300 held out, and trained 7 epochs.",
         "Training in this call took 3.8 minutes (simulation 2.5, training 1.2).",
@@ -78,7 +82,7 @@ def test_instrument_and_palette_are_read_and_the_result_told(asked: list[Instrum
         "smalt 0.87",
         "Use it with --model elio_mine/own.onnx",
     ):
-        assert line in said
+        assert line in output
 
 
 @pytest.mark.parametrize("arguments", [(), ("--instrument", "elio"), ("--palette", "old_master")])
@@ -106,28 +110,31 @@ def scan() -> Path:
     return Path("painting.h5")
 
 
-@pytest.mark.parametrize(("gain", "said"), [(0.05, "Adapted (tuned)"), (0.001, "Kept the model as it is")])
-def test_adapting_says_what_was_decided(scan: Path, gain: float, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("gain", "decision"), [(0.05, "Adapted (tuned)"), (0.001, "Kept the model as it is")])
+def test_adapting_says_what_was_decided(
+    scan: Path, gain: float, decision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stand_in(spectra: Scan, settings: AdaptSettings, *, base: Any, progress: Any) -> AdaptReport:
         assert (spectra.shape, settings.out) == ((2, 2, 64), Path("there"))
         assert base == load_instrument("elio")
         start, axis = load_trainable("default"), EnergyAxis(0.02, 0.0, 64)
-        found = Calibration(axis, 0.1, 0.11, {}, {}, 0.0, 0.0, 0.0, (), ("voltage: too few counts",))
+        calibration = Calibration(axis, 0.1, 0.11, {}, {}, 0.0, 0.0, 0.0, (), ("voltage: too few counts",))
         compared = Comparison(0.8, 0.8 + gain, gain, 0.01, 100, 6)
         model = settings.out / "default_adapted.onnx" if gain > 0.02 else None
         return AdaptReport(
-            start, {"tuned": start}, InstrumentConditions(), base.model_copy(update={"note": "From the lines"}), found,
+            start, {"tuned": start}, InstrumentConditions(), base.model_copy(update={"note": "From the lines"}),
+            calibration,
             {"given": 0.3, "tuned": 0.2}, "tuned", compared, model, SIZES, {"fitting": 0.1},
         )  # fmt: skip
 
     monkeypatch.setattr("underpaint.cli._finetune.adapt", stand_in)
     done = call("adapt", scan, "--out", "there", "--instrument", "elio")
     assert done.exit_code == 0, done.output
-    told = words(done)
-    assert said in told
-    assert "- not found: voltage: too few counts" in told
-    assert "tuned (lowest) │ 0.2000" in told
-    assert ("--model there/default_adapted.onnx" in told) == (gain > 0.02)
+    output = words(done)
+    assert decision in output
+    assert "- not found: voltage: too few counts" in output
+    assert "tuned (lowest) │ 0.2000" in output
+    assert ("--model there/default_adapted.onnx" in output) == (gain > 0.02)
     as_json = json.loads(call("adapt", scan, "--out", "there", "--instrument", "elio", "--json").stdout)
     assert as_json["taken"] == (gain > 0.02)
 
