@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
-from test_result_site import box, get, post, told
+from test_result_site import box, get, parsed, post
 from viewer_fakes import SHAPE, results
 
 from underpaint.display.report import write_report
@@ -219,8 +219,8 @@ def test_opening_the_view_does_not_open_the_scan(folder: Path, monkeypatch: pyte
     opened: list[object] = []
     monkeypatch.setattr("underpaint.io.results.sidecars.load", lambda *given, **_: opened.append(given))
     site = ResultSite(folder)
-    assert told(get(site, "about"))["scan"]["state"] == "closed"
-    assert told(get(site, "pixel", row=3, column=4))["spectrum"] is None
+    assert parsed(get(site, "about"))["scan"]["state"] == "closed"
+    assert parsed(get(site, "pixel", row=3, column=4))["spectrum"] is None
     assert opened == []
     site.close()
 
@@ -283,9 +283,9 @@ def test_a_save_over_newer_regions_is_refused_and_sends_them(folder: Path) -> No
     body = {"regions": [first, first | {"name": "mine"}], "version": version}
     answer = conflict(site, body)
     assert answer.status == 409
-    assert [region["name"] for region in told(answer)["regions"]] == ["first", "theirs"]
+    assert [region["name"] for region in parsed(answer)["regions"]] == ["first", "theirs"]
     assert [region.name for region in read_regions(folder)] == ["first", "theirs"]
-    assert conflict(site, body | {"version": told(answer)["version"]}).status == 200
+    assert conflict(site, body | {"version": parsed(answer)["version"]}).status == 200
     assert [region.name for region in read_regions(folder)] == ["first", "mine"]
     assert sorted(path.name for path in (folder / "regions").iterdir()) == ["first.png", "mine.png"]
     for viewed in (site, other):
