@@ -167,7 +167,7 @@ def _with_rows_aligned(scan: "Scan", given_shift_columns: float | None) -> "tupl
         if given_shift_columns is None
         else repair_tools.RowShift(given_shift_columns, 0.0)
     )
-    if given_shift_columns is None and not shift.significant:
+    if given_shift_columns is None and not shift.is_significant:
         facts = {"shift_columns": 0.0, "found_columns": shift.columns, "error_columns": shift.error_columns}
         return scan, repair_tools.Step("rows", f"{shift.describe()}: left as they are", facts)
     aligned_scan, step = repair_tools.with_rows_aligned(scan, shift)
@@ -254,7 +254,7 @@ def mosaic(
 
 def _print_mosaic(joined_mosaic: Any, names: "Sequence[str]", out: Path, *, quiet: bool) -> None:
     for name, (row, column), (row_correction, column_correction) in zip(
-        names, joined_mosaic.corner_pixels, joined_mosaic.corrected_pixels, strict=True
+        names, joined_mosaic.corner_pixels, joined_mosaic.correction_pixels, strict=True
     ):
         correction_text = (
             f"corrected by {_pixels_text(row_correction, '+')} rows and {_pixels_text(column_correction, '+')} columns"
@@ -268,7 +268,7 @@ def _print_mosaic(joined_mosaic: Any, names: "Sequence[str]", out: Path, *, quie
                 f"! {pair} overlap, but are not similar enough to correct their positions ({overlap.likeness:.2f})",
                 quiet=quiet,
             )
-    for index in joined_mosaic.isolated:
+    for index in joined_mosaic.isolated_tiles:
         name = Path(names[index]).name
         say(f"! {name} overlaps too little with other tiles: its stage position could not be verified", quiet=quiet)
     n_row, n_column, _ = joined_mosaic.scan.shape

@@ -27,10 +27,12 @@ def band_images(scan: Scan, n_band: int = N_BAND) -> NDArray[np.float64]:
     return bands_between(scan, band_edges(survey(scan).total, n_band))
 
 
-def band_edges(total: NDArray[np.float64], n_band: int = N_BAND) -> NDArray[np.intp]:
+def band_edges(sum_spectrum: NDArray[np.float64], n_band: int = N_BAND) -> NDArray[np.intp]:
     """Return the channels that divide a sum spectrum into bands of equal counts, with the first and the last border."""
-    borders = np.searchsorted(np.cumsum(total), np.linspace(0.0, total.sum(), n_band + 1)[1:-1], side="left")
-    return np.unique(np.concatenate([[0], borders, [total.size]]))
+    borders = np.searchsorted(
+        np.cumsum(sum_spectrum), np.linspace(0.0, sum_spectrum.sum(), n_band + 1)[1:-1], side="left"
+    )
+    return np.unique(np.concatenate([[0], borders, [sum_spectrum.size]]))
 
 
 def bands_between(scan: Scan, edges: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -48,6 +50,6 @@ def band_sums(block: NDArray[Any], edges: NDArray[np.intp]) -> NDArray[np.float6
 
 def cosine_taper(n_column: int) -> NDArray[np.float64]:
     """Return a Tukey window that decreases to 0 over 15 % of the columns at each end."""
-    column = np.arange(n_column)
-    distance = np.minimum(column, column[::-1]) / (0.5 * _TAPER_SHARE * (n_column - 1))
-    return np.asarray(np.sin(0.5 * np.pi * np.minimum(distance, 1.0)) ** 2)
+    column_indices = np.arange(n_column)
+    edge_distance = np.minimum(column_indices, column_indices[::-1]) / (0.5 * _TAPER_SHARE * (n_column - 1))
+    return np.asarray(np.sin(0.5 * np.pi * np.minimum(edge_distance, 1.0)) ** 2)
