@@ -143,7 +143,7 @@ def test_dead_and_short_pixels_are_found_and_mended() -> None:
             if (r, c) != (row, column)
         ]
         np.testing.assert_allclose(result[row, column], np.mean(around, axis=0), rtol=1e-5)
-    sound = ~faulty.any
+    sound = ~faulty.is_faulty
     np.testing.assert_array_equal(result[sound], counts[sound])
     assert len(step.as_record()["dead"]) == 3
     assert any("3 dead and 2 short" in note for note in mended.notes)

@@ -15,7 +15,7 @@ _TAPER_SHARE = 0.3
 def band_images(scan: Scan, n_band: int = N_BAND) -> NDArray[np.float64]:
     """Return (n_band, n_row, n_column) counts in bands of channels with equal total counts.
 
-    Bands separate elements; structures of single elements could vanish in a sum over all channels.
+    Bands separate elements. A sum over all channels could hide the structure of a single element.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def band_images(scan: Scan, n_band: int = N_BAND) -> NDArray[np.float64]:
 
 
 def band_edges(sum_spectrum: NDArray[np.float64], n_band: int = N_BAND) -> NDArray[np.intp]:
-    """Return the channels that divide a sum spectrum into bands of equal counts, with the first and the last border."""
+    """Return the channels that divide a sum spectrum into bands of equal counts, including both ends."""
     borders = np.searchsorted(
         np.cumsum(sum_spectrum), np.linspace(0.0, sum_spectrum.sum(), n_band + 1)[1:-1], side="left"
     )

@@ -38,8 +38,7 @@ class RowDirection:
     mirrored_lag_columns : float
         Lag of the mirrored rows, in pixels.
     sigmas : float
-        Difference of the two correlations without the most influential row, in standard deviations; positive if
-        mirrored rows correlate better.
+        Excess of the mirrored over the recorded correlation without the most influential row, in standard deviations.
     correlation_error : float
         Standard deviation of a correlation, from noise and differences between neighbours.
     """
@@ -77,8 +76,11 @@ class RowDirection:
         return not self.is_mirrored and not self.is_unidirectional and correlation > min_correlation
 
     def describe(self) -> str:
-        """Return a sentence, without full stop, on the direction of the rows."""
-        correlations = f"correlation with their neighbours {self.mirrored_correlation:.2f} mirrored, {self.recorded_correlation:.2f} as recorded"
+        """Return a sentence on the direction of the rows, without a full stop."""
+        correlations = (
+            f"correlation with their neighbours {self.mirrored_correlation:.2f} mirrored, "
+            f"{self.recorded_correlation:.2f} as recorded"
+        )
         if self.is_mirrored:
             return f"every second row is mirrored, recorded from right to left ({correlations})"
         if self.is_unidirectional:
@@ -146,7 +148,7 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
         return None
     recorded_products, _ = _best_lag(odd_images, neighbour_mean)
     mirrored_products, mirrored_lag = _best_lag(odd_images[..., ::-1], neighbour_mean)
-    # Twice the variance of a value; differences between the two neighbours are treated as noise.
+    # The noise variance is doubled. Differences between the two neighbouring rows are treated as noise.
     variance = ((rows_above - rows_below) ** 2).sum() / (
         images.shape[0] * len(odd_rows) * (cosine_taper(n_column) ** 2).sum()
     )
@@ -168,10 +170,10 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
 
 
 def _best_lag(rows: Array, neighbour_mean: Array) -> tuple[Array, float]:
-    """Return the (n_row,) products of rows and means at the best lag, summed over bands and columns, and the lag."""
+    """Return the (n_row,) products of rows and means at the best lag, summed over bands and columns, and that lag."""
     cross_spectra = (np.fft.rfft(rows, axis=2) * np.conj(np.fft.rfft(neighbour_mean, axis=2))).sum(axis=0)
     n_column = rows.shape[2]
-    # each frequency represents two of the full transform, except the last one if the number of columns is even
+    # a frequency of the real transform counts twice, except the last one if the number of columns is even
     frequency_weights = np.full(cross_spectra.shape[1], 2.0 / n_column)
     frequency_weights[-1] /= 2.0 if n_column % 2 == 0 else 1.0
     max_lag = min(MAX_LAG_COLUMNS, n_column / 4)
@@ -183,9 +185,9 @@ def _best_lag(rows: Array, neighbour_mean: Array) -> tuple[Array, float]:
 
 
 def note_mirrored_rows(scan: Scan) -> Scan:
-    """Return the scan with a note on the remedy if every second row is mirrored; else unchanged.
+    """Return the scan, with a note on the correction if every second row is mirrored.
 
-    Of a large scan only a part is read: evenly distributed runs of rows, 32 MB or 400 columns.
+    Of a large scan, only evenly distributed runs of rows are read, up to 32 MB or 400 columns.
     """
     n_row, n_column, _ = scan.shape
     if n_row < MIN_ROWS or n_column < MIN_COLUMNS:
@@ -205,7 +207,7 @@ def note_mirrored_rows(scan: Scan) -> Scan:
 
 
 def _sampled_part(scan: Scan) -> tuple[list[slice], slice]:
-    """Return all rows or evenly distributed runs of rows, and all columns or, for very long rows, the central ones."""
+    """Return evenly distributed runs of rows, and the central columns of very long rows."""
     n_row, n_column, _ = scan.shape
     pixel_bytes = scan.counts.nbytes / scan.n_pixel
     run_length = max(int(_MAX_SAMPLED_BYTES / (n_column * pixel_bytes) / _N_ROW_RUNS), 5)
@@ -215,9 +217,7 @@ def _sampled_part(scan: Scan) -> tuple[list[slice], slice]:
     n_skipped_columns = n_column - max(
         int(_MAX_SAMPLED_BYTES / (_N_ROW_RUNS * run_length * pixel_bytes)), _MIN_SAMPLED_COLUMNS
     )
-    n_margin_columns = max(
-        n_skipped_columns // 2, 0
-    )  # equal on both sides, so that mirrored rows have the same columns
+    n_margin_columns = max(n_skipped_columns // 2, 0)  # equal margins keep the same columns in mirrored rows
     return [slice(first_row, first_row + run_length) for first_row in first_rows], slice(
         n_margin_columns, n_column - n_margin_columns
     )

@@ -1,4 +1,4 @@
-"""Mosaics: overlapping tiles joined to one scan, at the stage positions corrected by registration of overlaps."""
+"""Joining of overlapping tiles to one scan, with stage positions corrected by registration of the overlaps."""
 
 import csv
 import io
@@ -22,15 +22,15 @@ from underpaint.runtime.untrusted import MAX_TABLE_BYTES, read_bounded
 Array = NDArray[np.float64]
 
 _MIN_OVERLAP = 8
-"""Smallest number of rows and of columns of an overlap that is registered."""
+"""Minimum number of rows and of columns of an overlap that is registered."""
 _N_BANDS = 8
 _STAGE_SD_PIXELS = 2.0
-"""Standard deviation of the stage positions, in pixels; that of a registration is ``_REGISTRATION_SD_PIXELS``."""
+"""Standard deviation of the stage positions, in pixels."""
 _REGISTRATION_SD_PIXELS = 0.1
 _MIN_CORRELATION = 0.3
 _BLOCK_ROWS = 16
 _MIN_FILLED_SHARE = 0.25
-"""Smallest fraction of the mosaic that its tiles must fill, relative to a diagonal chain of tiles."""
+"""Minimum ratio of the filled share of a mosaic to that of a diagonal chain of as many tiles."""
 _PIXEL_SIZE_TOLERANCE = 0.01
 
 
@@ -43,7 +43,7 @@ class Tile:
     scan : Scan
         Scan of the tile.
     row_mm, column_mm : float
-        Position of the centre of pixel (0, 0), downwards and to the right, in mm.
+        Position of the centre of pixel (0, 0), in mm. Positions increase downwards and to the right.
     """
 
     scan: Scan
@@ -64,7 +64,7 @@ class Overlap:
     likeness : float
         Correlation of the two images after the shift, -1 to 1.
     used : bool
-        Whether the shift was used to correct positions: the correlation is sufficient and the shift not too large.
+        Whether the shift was used to correct positions. Shifts with a low correlation and large shifts are not used.
     """
 
     first: int
@@ -81,7 +81,7 @@ class Mosaic:
     Parameters
     ----------
     scan : Scan
-        Scan of all tiles; pixels that no tile covers are marked as missing.
+        Scan of all tiles. Pixels outside all tiles are marked as missing.
     corner_pixels : (n_tile, 2) array
         Row and column of the first pixel of each tile in the mosaic, not rounded.
     correction_pixels : (n_tile, 2) array
@@ -148,27 +148,28 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: floa
     tiles : sequence of Tile
         Two or more tiles with equal pixel size. Tiles with another energy axis are rebinned to that of the first.
     register : bool
-        Correct the positions of tiles that overlap by at least 8 rows and columns. The shift of each pair is that of
-        the best correlation; the positions are a least-squares fit to these shifts and, weakly, to the stage positions.
+        Correct the positions of tiles that overlap by at least 8 rows and columns. The shift of each pair maximises the
+        correlation. The positions are a least-squares fit to these shifts and, with less weight, to the stage
+        positions.
     max_pixels : float
-        Largest correction of a pair, in pixels; pairs with a larger one are ignored.
+        Maximum correction of a pair, in pixels. Pairs with a larger correction are ignored.
 
     Returns
     -------
     Mosaic
-        Mosaic with a lazy scan. Positions are rounded to whole pixels; each pixel of an overlap is that of the tile in
-        which it is farthest from the edge, so that counts are neither changed nor added.
+        Mosaic with a lazy scan. Positions are rounded to whole pixels. Each pixel of an overlap is taken from the tile
+        in which it is farthest from the edge, so that counts are neither changed nor added.
 
     Raises
     ------
     ScanError
-        There are fewer than two tiles; pixel sizes differ or are unknown; tiles are too far apart; or channels differ
+        There are fewer than two tiles, pixel sizes differ or are unknown, tiles are too far apart, or channels differ
         and a tile has no energy axis.
 
     Notes
     -----
     The correlation at each shift is that of the overlapping pixels of images in energy bands. Phase correlation is not
-    used: it requires tapered images, and is then biased towards zero shift for narrow overlaps.
+    used. Its tapered images cause a bias towards zero shift for narrow overlaps.
     """
     pixel_size_mm = _common_pixel_size(tiles)
     scans = _rebin_to_first_axis([tile.scan for tile in tiles])
@@ -195,7 +196,8 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: floa
 def _round_positions(positions: Array) -> Array:
     """Return positions with a common offset that minimises the effect of rounding on their distances.
 
-    The first row and column are 0. Without the offset, tiles in equal rows at 0.5 could be rounded differently.
+    The first row and the first column become 0. Without the offset, two tiles at row 0.5 could be rounded to different
+    rows.
     """
     mean_phase = np.exp(2j * np.pi * positions).mean(axis=0)
     shifted_positions = positions - np.angle(mean_phase) / (2.0 * np.pi)
@@ -209,8 +211,8 @@ def _check_distances(stage_positions: Array, tile_sizes: NDArray[np.int64], pixe
         return
     raise ScanError(
         f"Cannot join tiles that fill {filled_share:.2g} of {n_row:.0f} x {n_column:.0f} pixels: their positions are "
-        f"up to {(stage_positions.max(axis=0) * pixel_size_mm).max():g} mm apart. Check that the positions and the pixel size "
-        f"({pixel_size_mm[0]:g} x {pixel_size_mm[1]:g} mm) are in mm."
+        f"up to {(stage_positions.max(axis=0) * pixel_size_mm).max():g} mm apart. Check that the "
+        f"positions and the pixel size ({pixel_size_mm[0]:g} x {pixel_size_mm[1]:g} mm) are in mm."
     )
 
 
@@ -236,8 +238,8 @@ def _common_pixel_size(tiles: Sequence[Tile]) -> tuple[float, float]:
         )
     if not (np.isfinite(first_pixel_size).all() and min(first_pixel_size) > 0):
         raise ScanError(
-            f"Cannot join tiles with pixels of {first_pixel_size[0]:g} x {first_pixel_size[1]:g} mm. Give a size above 0 with "
-            "--step-mm."
+            f"Cannot join tiles with pixels of {first_pixel_size[0]:g} x {first_pixel_size[1]:g} mm. Give a "
+            "size above 0 with --step-mm."
         )
     return first_pixel_size
 
@@ -269,7 +271,7 @@ def _compare_tiles(scans: Sequence[Scan], stage_positions: Array, max_pixels: fl
 def _overlap(
     images: Sequence[Array], stage_positions: Array, tile_pair: tuple[int, int], max_pixels: float
 ) -> Overlap | None:
-    """Return the registration of the second tile of a pair relative to the first; None for a small overlap."""
+    """Return the registration of the second tile of a pair relative to the first, or None for a small overlap."""
     first_tile, second_tile = tile_pair
     stage_distance = stage_positions[second_tile] - stage_positions[first_tile]
     rounded_distance = np.rint(stage_distance).astype(np.int64)
@@ -303,13 +305,13 @@ def _overlap(
 
 
 def _correlation_at(first_image: Array, second_image: Array, offset: NDArray[np.int64]) -> float:
-    """Return the correlation of the overlap of two images at an offset; -2 for a small overlap."""
+    """Return the correlation of two overlapping images at an offset, or -2 for a small overlap."""
     first_part, second_part = _common_part(first_image, second_image, offset)
     return _correlation(first_part, second_part) if min(first_part.shape[1:]) >= _MIN_OVERLAP // 2 else -2.0
 
 
 def _parabola_offset(correlations: Array, best_index: np.intp) -> float:
-    """Return the distance between the largest of equally spaced values and the maximum of a parabola through it."""
+    """Return the distance from the largest of equally spaced correlations to the maximum of a fitted parabola."""
     if not 0 < best_index < correlations.size - 1:
         return 0.0
     left_correlation, best_correlation, right_correlation = correlations[best_index - 1 : best_index + 2]
@@ -318,7 +320,7 @@ def _parabola_offset(correlations: Array, best_index: np.intp) -> float:
 
 
 def _common_part(first_image: Array, second_image: Array, offset: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Return the overlapping parts of two images at an offset in rows and columns; they may be empty."""
+    """Return the overlapping parts of two images at an offset in rows and columns. The parts may be empty."""
     start = np.maximum(offset, 0)
     stop = np.minimum(first_image.shape[1:], offset + np.asarray(second_image.shape[1:]))
     stop = np.maximum(stop, start)
@@ -336,7 +338,7 @@ def _correlation(first_image: Array, second_image: Array) -> float:
 
 
 def _fit_positions(stage_positions: Array, overlaps: Sequence[Overlap]) -> Array:
-    """Return the positions, pixels, that fit the stage positions and all registered shifts best."""
+    """Return the positions, in pixels, that fit the stage positions and all registered shifts best."""
     n_tile = len(stage_positions)
     equations = [np.eye(n_tile) / _STAGE_SD_PIXELS]
     targets = [np.zeros((n_tile, 2))]
@@ -378,7 +380,7 @@ def _assemble_scan(scans: Sequence[Scan], corners: NDArray[np.int64]) -> Scan:
 
 
 def _tile_of_pixels(scans: Sequence[Scan], corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Return the (n_row, n_column) index of the tile in which each pixel is farthest from the edge; -1 for none."""
+    """Return the (n_row, n_column) index of the tile in which each pixel is farthest from the edge, or -1."""
     tile_index, largest_distance = np.full(shape, -1), np.zeros(shape)
     for index, (scan, (top, left)) in enumerate(zip(scans, corners, strict=True)):
         n_row, n_column, _ = scan.shape
@@ -433,7 +435,7 @@ def _fill_block(
 def _joined_image(
     scans: Sequence[Scan], corners: NDArray[np.int64], tile_index: NDArray[np.int64], field_name: str
 ) -> Array | None:
-    """Return the joined image of a field of the tiles, such as the live time; None if a tile lacks it."""
+    """Return the joined image of a field of the tiles, such as the live time, or None if a tile lacks this field."""
     images = [getattr(scan, field_name) for scan in scans]
     if any(image is None for image in images):
         return None

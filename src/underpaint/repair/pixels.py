@@ -1,6 +1,6 @@
 """Repairs of pixels: replacement of dead and short pixels by the mean of valid neighbours.
 
-Also cropping, masking and binning of scans, normalisation to equal live time, and correction of pile-up.
+The module also crops, masks and bins scans, normalises them to equal live time, and corrects pile-up.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from underpaint.repair.record import Step
 Array = NDArray[np.float64]
 
 MAX_SHORT_RATIO = 0.5
-"""Largest ratio of the counts of a short pixel to those of each of its neighbours."""
+"""Maximum ratio of the counts of a short pixel to the counts of each neighbour."""
 _MIN_SHORT_SIGMAS = 8.0
 _MAX_FAULTY_SHARE = 0.05
 _NEIGHBOUR_FOOTPRINT = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])
@@ -47,10 +47,10 @@ class FaultyPixels:
 
 
 def find_faulty_pixels(scan: Scan) -> FaultyPixels:
-    """Return dead pixels, and short pixels: less than half of the counts of each neighbour, by eight deviations.
+    """Return dead pixels, and short pixels, which have significantly less than half of the counts of each neighbour.
 
-    Such a difference from all eight neighbours is not due to the paint, but to a read-out that lost part of the dwell
-    time. Pixels with a short recorded live time are excluded, since :func:`with_equal_live_time` corrects them.
+    The difference must be eight standard deviations. It shows that the read-out lost part of the dwell time. Pixels
+    with a short recorded live time are not included, since :func:`with_equal_live_time` corrects them.
 
     Parameters
     ----------
@@ -116,7 +116,8 @@ def with_pixels_repaired(scan: Scan, faulty_pixels: FaultyPixels) -> tuple[Scan,
         ("left", is_faulty & ~is_replaced),
     )
     pixels_by_kind = {name: np.argwhere(mask).tolist() for name, mask in masks_by_kind}
-    note = f"{len(pixels_by_kind['dead'])} dead and {len(pixels_by_kind['short'])} short pixels replaced by the mean of their neighbours"
+    n_dead, n_short = len(pixels_by_kind["dead"]), len(pixels_by_kind["short"])
+    note = f"{n_dead} dead and {n_short} short pixels replaced by the mean of their neighbours"
     if pixels_by_kind["left"]:
         note += f"; {len(pixels_by_kind['left'])} have no valid neighbour and are unchanged"
     notes = (*scan.notes, note) if is_faulty.any() else scan.notes
@@ -133,7 +134,7 @@ def _repaired_block(
     block: NDArray[Any], *, is_replaced: NDArray[np.bool_], is_faulty: NDArray[np.bool_], first_rows: tuple[int, ...],
     block_info: Any = None,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Return a repaired block of complete rows, from a block with one more row on either side if there is one."""
+    """Return a block of repaired rows, given that block with its neighbouring rows."""
     index = block_info[0]["chunk-location"][0] if block_info else 0
     first_row = first_rows[index]
     n_rows_above = 1 if index > 0 else 0
@@ -162,7 +163,7 @@ _MAX_TIME_RATIO = 20.0
 def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
     """Return the scan with the counts of each pixel scaled to the median live time, and the record.
 
-    Pixels with unknown live time, or less than a twentieth of the median, are marked as missing and not scaled. The
+    Pixels whose live time is unknown or less than a twentieth of the median are marked as missing and not scaled. The
     counts are no longer integers; their relative noise is that of the recorded counts.
 
     Raises
@@ -222,18 +223,18 @@ def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
     Raises
     ------
     ScanError
-        The pulse-pair resolution is not positive; live times are missing; or the rate times the resolution exceeds 0.3
-        in a pixel, where the model is not valid.
+        The pulse-pair resolution is not positive, live times are missing, or the rate times the resolution exceeds 0.3,
+        the limit of the model.
     CalibrationError
         The scan has no energy axis.
 
     Notes
     -----
     A pulse contains one photon and a Poisson-distributed number of photons within the pulse-pair resolution after it.
-    Let x be the rate of photons times the resolution, and p and q the Fourier transforms of the spectra of a photon and
-    of a pulse. Then ``q = p exp(x (p - 1))``, hence ``p = W(x q exp(x)) / x`` with Lambert's W function. The number of
-    photons is ``1 + x`` times the number of pulses, which also gives x from the rate of pulses. Pulses beyond the last
-    channel were not recorded and cannot be recovered.
+    Let x be the rate of photons times the resolution. Let p and q be the Fourier transforms of the spectra of single
+    photons and of pulses. The transforms are related by ``q = p exp(x (p - 1))`` and ``p = W(x q exp(x)) / x``, with
+    Lambert's W function. The number of photons is ``1 + x`` times the number of pulses. Hence x follows from the rate
+    of pulses. Pulses beyond the last channel were not recorded and cannot be recovered.
     """
     axis = scan.require_axis()
     if not (np.isfinite(pulse_pair_us) and pulse_pair_us > 0):
@@ -252,14 +253,18 @@ def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
     photons_in_window = pulses_in_window / np.maximum(1.0 - pulses_in_window, 1e-9)
     if photons_in_window.max() > _MAX_PHOTONS_IN_WINDOW or pulses_in_window.max() >= 1.0:
         raise ScanError(
-            f"Cannot remove sum peaks: {pulses_in_window.max():.2f} photons arrive in {pulse_pair_us:g} µs in the "
-            f"pixel with the highest rate; up to {_MAX_PHOTONS_IN_WINDOW} are possible. Check the pulse-pair resolution."
+            f"Cannot remove sum peaks: {pulses_in_window.max():.2f} photons arrive in {pulse_pair_us:g} µs in "
+            f"the pixel with the highest rate; up to {_MAX_PHOTONS_IN_WINDOW} are possible. "
+            "Check the pulse-pair resolution."
         )
     spectra = scan.counts.rechunk({1: -1, 2: -1})
     counts = spectra.map_blocks(
         _separate_photons, photons_in_window, axis, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
     )
-    note = f"sum peaks removed for {pulse_pair_us:g} µs: at most {photons_in_window.max():.2%} of the pulses had two photons"
+    note = (
+        f"sum peaks removed for {pulse_pair_us:g} µs: "
+        f"at most {photons_in_window.max():.2%} of the pulses had two photons"
+    )
     step = Step("sum_peaks", note, {"pulse_pair_us": pulse_pair_us, "most_chance": float(photons_in_window.max())})
     return replace(scan, counts=counts, notes=(*scan.notes, note)), step
 
@@ -272,7 +277,7 @@ def _separate_photons(
     n_pulses = block.sum(axis=2, keepdims=True, dtype=np.float64)
     fft_length = 1 << int(np.ceil(np.log2(3 * axis.n_channel)))
     frequencies = np.arange(fft_length // 2 + 1) / fft_length
-    # energies add up, channel numbers do not: the zero of the axis shifts sums
+    # energies of coincident photons add up, but channel numbers do not, since channel 0 is not at 0 keV
     phase_factors = np.exp(-2j * np.pi * frequencies * axis.zero_kev / axis.gain_kev)
     pulse_transform = np.fft.rfft(block / np.maximum(n_pulses, 1.0), n=fft_length, axis=2) * phase_factors
     positive_photons_in_window = np.maximum(row_photons_in_window, 1e-12)
@@ -285,7 +290,7 @@ def _separate_photons(
 
 
 def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[Scan, Step]:
-    """Return a rectangle of pixels of a scan, and the record.
+    """Return the scan cropped to a rectangle of pixels, and the record.
 
     Parameters
     ----------
@@ -316,7 +321,7 @@ def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tupl
 
 
 def masked(scan: Scan, mask: NDArray[np.bool_]) -> tuple[Scan, Step]:
-    """Return the scan with pixels outside a mask marked as missing, and the record; counts are not changed.
+    """Return the scan with pixels outside a mask marked as missing, and the record.
 
     Raises
     ------
@@ -399,5 +404,5 @@ def _changed_images(scan: Scan, change_image: Any) -> dict[str, Any]:
 
 
 def _sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return a data type that is large enough for sums of counts of a type."""
+    """Return a data type that is large enough for sums of counts."""
     return np.dtype(np.uint32) if dtype.kind == "u" and dtype.itemsize < 4 else dtype

@@ -1,7 +1,6 @@
 """Measurement and correction of the shift of odd rows in scans recorded in alternating direction.
 
-Every second row is shifted by the same distance, owing to the delay between position and clock and to the backlash of
-the stage.
+The delay between position and clock and the backlash of the stage shift every second row by the same distance.
 """
 
 from dataclasses import dataclass, replace
@@ -56,7 +55,7 @@ class RowShift:
         return abs(self.columns) > max(_MIN_SHIFT_COLUMNS, _MIN_SIGMAS * self.error_columns)
 
     def describe(self) -> str:
-        """Return a text on the shift."""
+        """Return a description of the shift."""
         shift_phrase = "are shifted by" if self.is_significant else "are not significantly shifted:"
         description = (
             f"odd rows {shift_phrase} {self.columns:+.2f} ± {self.error_columns:.2f} columns relative to even rows"
@@ -81,8 +80,7 @@ def find_row_shift(scan: Scan) -> RowShift:
     Raises
     ------
     ScanError
-        The scan has fewer rows or columns, or no structure; every second row is or may be mirrored; or the shift
-        exceeds the range.
+        The scan has too few rows or columns or no structure, odd rows may be mirrored, or the shift exceeds the range.
     """
     n_row, n_column, _ = scan.shape
     if n_row < MIN_ROWS or n_column < MIN_COLUMNS:
@@ -100,12 +98,13 @@ def find_row_shift(scan: Scan) -> RowShift:
     if direction is not None and direction.neighbour_correlation < _MIN_SIGMAS * direction.correlation_error:
         raise ScanError(
             "Cannot find the shift of rows: they have no common structure, as on a uniform surface (correlation of "
-            f"neighbours {direction.neighbour_correlation:.2f} ± {direction.correlation_error:.2f}; {_MIN_SIGMAS:g} deviations are needed). "
+            f"neighbours {direction.neighbour_correlation:.2f} ± {direction.correlation_error:.2f}; "
+            f"{_MIN_SIGMAS:g} deviations are needed). "
             "Omit --rows, or give the shift with --row-shift."
         )
     columns, error = 0.0, 0.0
     for _ in range(_N_ITERATIONS):
-        # the common taper biases the result towards zero; iteration reduces the remaining shift and thus the bias
+        # the taper causes a bias towards zero, which decreases with the remaining shift in each iteration
         aligned_images = images.copy()
         aligned_images[:, 1::2] = shifted_image(images[:, 1::2], (0.0, 0.0, -columns), order=3, mode="nearest")
         remaining_shift, error = _measure_shift(_cross_spectra(aligned_images), n_column)
@@ -117,7 +116,7 @@ def find_row_shift(scan: Scan) -> RowShift:
 
 
 def _check_range(shift: RowShift, n_column: int) -> None:
-    """Raise an error for a shift at the limit of the range, or if mirrored rows have a smaller shift."""
+    """Raise an error if the shift is at the limit of the range, or if mirrored rows would have a smaller shift."""
     max_shift = min(MAX_LAG_COLUMNS, n_column / 4)
     direction = shift.direction
     if abs(shift.columns) > max_shift - 0.5 * _SHIFT_STEP_COLUMNS:
@@ -158,7 +157,7 @@ def _cross_spectra(images: Array) -> NDArray[np.complex128]:
     spectra = np.fft.rfft(tapered_images, axis=2)
     odd_spectra = spectra[:, 1:-1:2]
     neighbour_spectra = 0.5 * (spectra[:, 0:-2:2] + spectra[:, 2::2])[:, : odd_spectra.shape[1]]
-    # bands are not weighted, since square roots of counts have the same noise in all bands
+    # all bands have equal weights, since square roots of counts have the same noise in all bands
     return np.asarray((odd_spectra * np.conj(neighbour_spectra)).sum(axis=0))
 
 
@@ -170,11 +169,11 @@ def _best_shift(cross_spectrum: NDArray[np.complex128], n_column: int) -> float:
 
 
 def with_rows_aligned(scan: Scan, shift: RowShift) -> tuple[Scan, Step]:
-    """Return the scan with the shift of odd rows corrected, and the record; times are shifted as well.
+    """Return the scan with the shift of odd rows corrected in counts and times, and the record.
 
-    The counts of each pixel of odd rows are divided between the two pixels that it covers. They are no longer integers;
-    no counts are lost except at the ends. At the uncovered end of a row, pixels that are covered by at least half are
-    scaled up; other pixels are marked as missing. Even rows are not changed.
+    The counts of each pixel of odd rows are divided between the two pixels that it covers. Corrected counts are not
+    integers. Counts are lost only at the ends of rows. At the end of a row, counts of pixels that are covered by at
+    least half are scaled up. Other incomplete pixels are marked as missing. Even rows are not changed.
 
     Parameters
     ----------
@@ -209,14 +208,15 @@ def with_rows_aligned(scan: Scan, shift: RowShift) -> tuple[Scan, Step]:
 class _RowInterpolation:
     """Linear interpolation along a row, between the two recorded pixels that each corrected pixel covers.
 
-    Two products and a sum for each pixel give identical results for blocks of any size, unlike a matrix product.
+    Unlike a matrix product, two products and a sum for each pixel give identical results for blocks of any size.
 
     Parameters
     ----------
     near_columns, far_columns : (n_column,) int arrays
         Columns of the two recorded pixels.
     near_weights, far_weights : (n_column,) arrays
-        Weights of the two pixels. Their sum is 1, or 0 if less than half of the corrected pixel was recorded.
+        Weights of the two pixels. The sum of the weights is 1, or 0 if less than half of the corrected pixel was
+        recorded.
     """
 
     near_columns: NDArray[np.intp]
@@ -240,7 +240,7 @@ class _RowInterpolation:
         return cls(near_columns.clip(0, n_column - 1), far_columns.clip(0, n_column - 1), *weights)
 
     def __call__(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Return interpolated (n_row, n_column, ...) values in their precision."""
+        """Return interpolated (n_row, n_column, ...) values, with the data type of the input."""
         shape = (-1, *(1,) * (rows.ndim - 2))
         near_weights, far_weights = (
             weights.reshape(shape).astype(rows.dtype) for weights in (self.near_weights, self.far_weights)
