@@ -15,7 +15,7 @@ from underpaint.pigments.explain.mixture import Modes
 from underpaint.pigments.explain.sampling import Sample, sample
 from underpaint.pigments.explain.search import search
 from underpaint.pigments.explain.spectrum_model import ModelError, SpectrumModel
-from underpaint.pigments.explain.states import Numbers, concatenate_states
+from underpaint.pigments.explain.states import FloatArray, concatenate_states
 from underpaint.pigments.explain.verdict import (
     MIN_PIGMENT_PROBABILITY,
     Draws,
@@ -84,11 +84,11 @@ class Fit:
     """
 
     axis: EnergyAxis
-    counts: Numbers
-    expected: Numbers
-    pulls: Numbers
-    low: Numbers
-    high: Numbers
+    counts: FloatArray
+    expected: FloatArray
+    pulls: FloatArray
+    low: FloatArray
+    high: FloatArray
     chi_square: float
     n_bin: int
     misfits: tuple[Misfit, ...] = ()
@@ -258,13 +258,13 @@ def _search_modes(task: _Task, seed: np.random.SeedSequence) -> Modes:
     return search(task.model(), np.random.default_rng(seed))
 
 
-def _sample_posterior(task: _Task, reference: Numbers, modes: Modes, seed: np.random.SeedSequence) -> Sample:
+def _sample_posterior(task: _Task, reference: FloatArray, modes: Modes, seed: np.random.SeedSequence) -> Sample:
     model = task.model()
     model.refer_to(reference)
     return sample(model, modes, np.random.default_rng(seed))
 
 
-def _reference(model: SpectrumModel, searched: Sequence[Modes]) -> Numbers:
+def _reference(model: SpectrumModel, searched: Sequence[Modes]) -> FloatArray:
     """Return the expected spectrum of the likeliest mode, from which both runs derive the same covariance."""
     likeliest = max(searched, key=lambda modes: float(modes.log_likelihood.max()))
     row = int(likeliest.log_likelihood.argmax())
@@ -292,7 +292,7 @@ def _fit(model: SpectrumModel, samples: Sequence[Sample], instrument: Instrument
     )
 
 
-def _misfits(model: SpectrumModel, expected: Numbers, instrument: Instrument) -> list[Misfit]:
+def _misfits(model: SpectrumModel, expected: FloatArray, instrument: Instrument) -> list[Misfit]:
     """Return the largest deviations; each is more than a peak's width away from larger ones."""
     energy = model.energy_kev
     width = resolution_sigma(instrument.detector, energy)

@@ -8,7 +8,14 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, logsumexp
 
 from underpaint.pigments.explain.spectrum_model import SpectrumModel
-from underpaint.pigments.explain.states import Flags, Numbers, PaintPrior, States, concatenate_states, log_prior_of_x
+from underpaint.pigments.explain.states import (
+    BoolArray,
+    FloatArray,
+    PaintPrior,
+    States,
+    concatenate_states,
+    log_prior_of_x,
+)
 
 DEGREES_OF_FREEDOM = 6
 DIFFERENCE_STEP = 0.05
@@ -32,7 +39,7 @@ class Modes:
     """
 
     states: States
-    log_likelihood: Numbers
+    log_likelihood: FloatArray
     jacobians: list[NDArray[np.float32]]
 
     def __len__(self) -> int:
@@ -62,7 +69,7 @@ def climb(model: SpectrumModel, states: States, beta: float, rounds: int) -> Mod
     best_x, trial_x = states.x.copy(), states.x.copy()
     damping, cost, log_like = np.full(n_state, 0.1), np.full(n_state, np.inf), np.full(n_state, -1e30)
     jacobians: list[NDArray[np.float32] | None] = [None] * n_state
-    gradients: list[Numbers] = [np.zeros(0)] * n_state
+    gradients: list[FloatArray] = [np.zeros(0)] * n_state
     is_done = np.zeros(n_state, dtype=np.bool_)
     for _ in range(rounds):
         pending = np.flatnonzero(~is_done)
@@ -108,18 +115,20 @@ def climb(model: SpectrumModel, states: States, beta: float, rounds: int) -> Mod
     )
 
 
-def _with_coordinates(states: States, rows: NDArray[np.integer], x: Numbers) -> States:
+def _with_coordinates(states: States, rows: NDArray[np.integer], x: FloatArray) -> States:
     selected_states = states.rows(rows)
     return States(selected_states.n_layer, selected_states.holds, selected_states.member, x)
 
 
-def take_step(x: Numbers, limited_step: Numbers) -> Numbers:
+def take_step(x: FloatArray, limited_step: FloatArray) -> FloatArray:
     """Return coordinates after a step, whose largest component is limited to ``MAX_MOVE``."""
     limited_step = limited_step * min(1.0, MAX_MOVE / max(float(np.abs(limited_step).max(initial=0.0)), 1e-12))
     return np.clip(x + limited_step, -MAX_COORDINATE, MAX_COORDINATE)
 
 
-def residual_derivatives(model: SpectrumModel, states: States, is_active: Flags, residuals: Numbers) -> list[Numbers]:
+def residual_derivatives(
+    model: SpectrumModel, states: States, is_active: BoolArray, residuals: FloatArray
+) -> list[FloatArray]:
     """Return the finite-difference derivatives of each state's residuals with respect to its active coordinates."""
     state_index, coordinate_index = np.nonzero(is_active)
     if not state_index.size:
@@ -180,7 +189,7 @@ class Mixture:
             states.x[row, is_active] = self.modes.states.x[component, is_active] + t_scale * offset
         return states
 
-    def log_density(self, states: States) -> Numbers:
+    def log_density(self, states: States) -> FloatArray:
         """Return (n,) log densities; minus infinity if no component has the composition."""
         density = np.full(len(states), -np.inf)
         rows_of: dict[bytes, list[int]] = {}
@@ -195,7 +204,7 @@ class Mixture:
                 density[rows] = logsumexp(log_terms, axis=0)
         return density
 
-    def _student(self, component: int, x: Numbers) -> Numbers:
+    def _student(self, component: int, x: FloatArray) -> FloatArray:
         is_active = self.active[component]
         n_active, degrees = int(is_active.sum()), DEGREES_OF_FREEDOM
         constant = (
@@ -208,11 +217,11 @@ class Mixture:
             constant - (degrees + n_active) / 2 * np.log1p(self._distance(component, x[:, is_active]) / degrees)
         )
 
-    def log_normal(self, component: int, x: Numbers) -> float:
+    def log_normal(self, component: int, x: FloatArray) -> float:
         """Return the log density of the component's normal distribution at one state's coordinates."""
         distance = self._distance(component, x[None, self.active[component]])
         return float(-0.5 * distance[0] - self.log_scale[component])
 
-    def _distance(self, component: int, coordinates: Numbers) -> Numbers:
+    def _distance(self, component: int, coordinates: FloatArray) -> FloatArray:
         difference = coordinates - self.modes.states.x[component, self.active[component]]
         return np.asarray(np.einsum("ni,ij,nj->n", difference, self.precision[component], difference))

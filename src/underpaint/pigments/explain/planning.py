@@ -18,7 +18,7 @@ from underpaint.pigments.explain.mixture import Mixture, Modes
 from underpaint.pigments.explain.sampling import MIN_EFFECTIVE_FRACTION, N_STATE
 from underpaint.pigments.explain.search import search, with_other_members
 from underpaint.pigments.explain.spectrum_model import ModelError, SpectrumModel
-from underpaint.pigments.explain.states import MAX_LAYERS, Flags, Numbers, PaintPrior, States
+from underpaint.pigments.explain.states import MAX_LAYERS, BoolArray, FloatArray, PaintPrior, States
 from underpaint.pigments.explain.verdict import MIN_PROBABILITY
 from underpaint.units import CM_PER_UM
 
@@ -78,7 +78,7 @@ class OrderQuestion:
         below, above = (group_of(name.strip()) for name in names)
         return cls(below, above)
 
-    def holds(self, prior: PaintPrior, states: States) -> Flags:
+    def holds(self, prior: PaintPrior, states: States) -> BoolArray:
         """Return a boolean (n,) array, true where both groups are present in the order in question."""
         top = prior.top_layer(states)
         above, below = (top[:, prior.groups.index(name)] for name in (self.above, self.below))
@@ -99,9 +99,9 @@ class Planned:
         Median over the scans of the probability of the answer.
     """
 
-    counts: Numbers
-    share: Numbers
-    probability: Numbers
+    counts: FloatArray
+    share: FloatArray
+    probability: FloatArray
 
     def counts_needed(self, share: float = HALF) -> float:
         """Return the counts above which at least the fraction ``share`` of the scans give the answer.
@@ -183,7 +183,7 @@ def stratigraphy_of(prior: PaintPrior, state: States) -> Stratigraphy:
     return Stratigraphy(tuple(layers))
 
 
-def expected_spectrum(layers: Stratigraphy, instrument: Instrument) -> tuple[Numbers, EnergyAxis]:
+def expected_spectrum(layers: Stratigraphy, instrument: Instrument) -> tuple[FloatArray, EnergyAxis]:
     """Return (n_channel,) count rates at an arbitrary tube current, and their energy axis."""
     axis = axis_of(instrument.detector)
     rate = render(emit([layers], instrument), instrument.detector, axis)
@@ -258,7 +258,7 @@ def _distinct(prior: PaintPrior, modes: Modes) -> Modes:
 
 def _simulated_log_odds(
     model: SpectrumModel, modes: Modes, question: OrderQuestion, rng: np.random.Generator
-) -> Numbers:
+) -> FloatArray:
     """Return (N_SCAN,) log odds of the answer in scans with the counts of the model as their expectation."""
     residuals, _ = model.evaluate(modes.states)
     noise = rng.poisson(model.counts, size=(N_SCAN, model.counts.size)) - model.counts
@@ -280,7 +280,7 @@ def _simulated_log_odds(
     return np.asarray(logsumexp(log_evidence + yes, axis=1) - logsumexp(log_evidence + no, axis=1))
 
 
-def _log_fractions(mixture: Mixture, question: OrderQuestion, prior: PaintPrior) -> tuple[Numbers, Numbers]:
+def _log_fractions(mixture: Mixture, question: OrderQuestion, prior: PaintPrior) -> tuple[FloatArray, FloatArray]:
     """Return the (n_mode,) log fractions of each mode's draws with the order of a question, and without it.
 
     A mode is a distribution: of a group with a small share in an upper layer, only some draws have more than a trace.
@@ -294,7 +294,7 @@ def _log_fractions(mixture: Mixture, question: OrderQuestion, prior: PaintPrior)
         return np.log(fraction), np.log1p(-fraction)
 
 
-def _both_runs_sure(probability: Numbers) -> Numbers:
+def _both_runs_sure(probability: FloatArray) -> FloatArray:
     """Return the probability that an answer holds in ``MIN_PROBABILITY`` of the draws of both runs of an explanation.
 
     The draws of a run are few, and fewer are independent: each change of temperature adds the variance of

@@ -11,9 +11,9 @@ from underpaint.pigments.explain.spectrum_model import SpectrumModel
 from underpaint.pigments.explain.states import (
     MAX_LAYERS,
     N_LAYER_COORDINATES,
-    Flags,
-    Integers,
-    Numbers,
+    BoolArray,
+    FloatArray,
+    IntArray,
     States,
     log_prior_of_x,
 )
@@ -40,7 +40,7 @@ class Sample:
     """
 
     states: States
-    log_likelihood: Numbers
+    log_likelihood: FloatArray
     log_evidence: float
 
 
@@ -85,19 +85,19 @@ def sample(model: SpectrumModel, modes: Modes, rng: np.random.Generator, *, n: i
         mixture = Mixture(prior, modes, beta)
 
 
-def _log_target(model: SpectrumModel, states: States, log_like: Numbers, beta: float) -> Numbers:
+def _log_target(model: SpectrumModel, states: States, log_like: FloatArray, beta: float) -> FloatArray:
     of_x = log_prior_of_x(states, states.active())
     return np.asarray(beta * log_like + of_x + model.prior.log_discrete(states))
 
 
-def _resample(log_weight: Numbers, n: int, rng: np.random.Generator) -> Integers:
+def _resample(log_weight: FloatArray, n: int, rng: np.random.Generator) -> IntArray:
     """Return the rows of a systematic resampling, which adds little noise."""
     weight = np.exp(log_weight - log_weight.max())
     steps = (rng.random() + np.arange(n)) / n
     return np.minimum(np.searchsorted(np.cumsum(weight / weight.sum()), steps), len(weight) - 1)
 
 
-def _next_temperature(log_like: Numbers, beta: float) -> float:
+def _next_temperature(log_like: FloatArray, beta: float) -> float:
     """Return the largest power of the likelihood at which enough draws remain effective."""
 
     def effective_fraction(trial_beta: float) -> float:
@@ -116,7 +116,7 @@ def _next_temperature(log_like: Numbers, beta: float) -> float:
 def _move_states(
     model: SpectrumModel,
     states: States,
-    log_like: Numbers,
+    log_like: FloatArray,
     beta: float,
     mixture: Mixture,
     rng: np.random.Generator,
@@ -143,7 +143,7 @@ def _move_states(
 
 
 def _propose_from_mixture(
-    model: SpectrumModel, states: States, log_like: Numbers, beta: float, mixture: Mixture, rng: np.random.Generator
+    model: SpectrumModel, states: States, log_like: FloatArray, beta: float, mixture: Mixture, rng: np.random.Generator
 ) -> None:
     """Propose independent draws from the mixture for all states, across structures and members."""
     new = mixture.draw(len(states), rng)
@@ -163,7 +163,7 @@ class _Proposals:
     ) -> None:
         self.prior, self.old, self.mixture, self.rng = model.prior, states, mixture, rng
         self.new = states.rows(np.arange(len(states)))
-        self.active: Flags = states.active()
+        self.active: BoolArray = states.active()
         self.composition = states.compositions()
         self.population = population
         self.peers: dict[bytes, list[int]] = {}
@@ -171,7 +171,7 @@ class _Proposals:
             self.peers.setdefault(structure, []).append(row)
         self.structure = states.structures()
 
-    def make(self) -> tuple[States, Numbers]:
+    def make(self) -> tuple[States, FloatArray]:
         """Return the proposals and the log ratios; minus infinity for impossible proposals."""
         n, rng = len(self.old), self.rng
         log_ratio, in_place = np.zeros(n), rng.random(n) < 0.7
@@ -265,5 +265,5 @@ class _Proposals:
         return log_probability_removed
 
 
-def _log_probability_of_entering(entering: Flags) -> float:
+def _log_probability_of_entering(entering: BoolArray) -> float:
     return float(np.sum(np.where(entering, np.log(P_ENTERING), np.log1p(-P_ENTERING))))

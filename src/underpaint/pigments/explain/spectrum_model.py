@@ -10,9 +10,9 @@ from underpaint.errors import CalibrationError, SampleError, ScanError
 from underpaint.physics.forward import Emission, Stack, setting_for, source_spectrum, transport
 from underpaint.physics.forward.response import response_matrix
 from underpaint.physics.instrument import Instrument
-from underpaint.pigments.explain.states import Numbers, PaintPrior, States
+from underpaint.pigments.explain.states import FloatArray, PaintPrior, States
 
-Floats = NDArray[np.floating]
+RealArray = NDArray[np.floating]
 START_KEV = 3.05
 """Minimum energy: lines below depend on air and window more than on the paint."""
 BIN_WIDTH_KEV, COARSE_START_KEV, COARSE_FACTOR = 0.04, 16.0, 3
@@ -96,7 +96,7 @@ class SpectrumModel:
         """Bins of the likelihood."""
         return int(self.bins.shape[1])
 
-    def refer_to(self, reference: Numbers) -> None:
+    def refer_to(self, reference: FloatArray) -> None:
         """Fix the covariance from an expected spectrum, (n_channel,) counts on ``axis``."""
         self.covariance = _covariance(np.maximum(reference, 0.3), self.energy_kev, self.error)
         whitening = np.linalg.inv(np.linalg.cholesky(self.bins.T @ self.covariance @ self.bins))
@@ -108,11 +108,11 @@ class SpectrumModel:
         self._whitened_tilted_response = ((self.response * self.log_energy) @ whitened_bins).astype(np.float32)
 
     @property
-    def channel_sigma(self) -> Numbers:
+    def channel_sigma(self) -> FloatArray:
         """(n_channel,) standard deviations of the counts, the model's error included."""
         return np.asarray(np.sqrt(np.diag(self.covariance)))
 
-    def evaluate(self, states: States) -> tuple[Numbers, Numbers]:
+    def evaluate(self, states: States) -> tuple[FloatArray, FloatArray]:
         """Return (n, n_bin + 3) residuals and (n,) log-likelihoods.
 
         Residuals are whitened, with the levels at their best; the last three are those of the levels' prior. In the
@@ -121,11 +121,11 @@ class SpectrumModel:
         batches = [self._evaluate(states.rows(rows)) for rows in _batches(len(states))]
         return np.concatenate([batch[0] for batch in batches]), np.concatenate([batch[1] for batch in batches])
 
-    def log_likelihood(self, states: States) -> Numbers:
+    def log_likelihood(self, states: States) -> FloatArray:
         """Return (n,) log-likelihoods."""
         return self.evaluate(states)[1]
 
-    def residual_changes(self, states: States, noise: Numbers) -> Numbers:
+    def residual_changes(self, states: States, noise: FloatArray) -> FloatArray:
         """Return (n_draw, n, n_bin + 3) by how much noise on the counts changes the residuals of states.
 
         Parameters
@@ -144,7 +144,7 @@ class SpectrumModel:
         change = white[:, None] - np.einsum("kni,nib->knb", levels, columns)
         return np.concatenate([change, levels[..., 1:]], axis=2)
 
-    def _evaluate(self, states: States) -> tuple[Numbers, Numbers]:
+    def _evaluate(self, states: States) -> tuple[FloatArray, FloatArray]:
         photons = self._photons(states)
         columns = self._columns(photons, self._whitened_response, self._whitened_tilted_response)
         levels, information = self._levels(columns)
@@ -154,11 +154,11 @@ class SpectrumModel:
         log_like = -0.5 * (residuals**2).sum(axis=1) - 0.5 * np.linalg.slogdet(information)[1] - np.log(scale)
         return residuals, np.where((levels[:, 0] > 0) & np.isfinite(log_like), log_like, -1e30)
 
-    def expected(self, states: States) -> Numbers:
+    def expected(self, states: States) -> FloatArray:
         """Return (n, n_channel) expected counts on ``axis`` with the levels at their best."""
         return np.concatenate([self._expected(states.rows(rows)) for rows in _batches(len(states))])
 
-    def _expected(self, states: States) -> Numbers:
+    def _expected(self, states: States) -> FloatArray:
         photons = self._photons(states)
         levels, _ = self._levels(self._columns(photons, self._whitened_response, self._whitened_tilted_response))
         columns = self._columns(photons, self.response, self.response * self.log_energy)
@@ -170,7 +170,7 @@ class SpectrumModel:
         visible = self._detected_fraction[: len(self.setting.lines)] > 0
         return tuple(dict.fromkeys(np.asarray(self.setting.lines.family)[visible].tolist()))
 
-    def surface_shares(self, states: States) -> Numbers:
+    def surface_shares(self, states: States) -> FloatArray:
         """Return (n, n_family) the share of each family's detected counts that comes from the uppermost layer.
 
         NaN where a state sends out none.
@@ -178,7 +178,7 @@ class SpectrumModel:
         batches = [self._surface_shares(states.rows(rows)) for rows in _batches(len(states))]
         return np.concatenate(batches)
 
-    def _surface_shares(self, states: States) -> Numbers:
+    def _surface_shares(self, states: States) -> FloatArray:
         by_layer = self._emission(states).layer_photons * self._detected_fraction[: len(self.setting.lines)]
         line_families = np.asarray(self.setting.lines.family)
         is_member = np.stack([line_families == family for family in self.families], axis=1).astype(np.float64)
@@ -193,7 +193,7 @@ class SpectrumModel:
             self.single_precision_setting,
         )
 
-    def _photons(self, states: States) -> Floats:
+    def _photons(self, states: States) -> RealArray:
         """Return (n, 3, n_energy) photons of everything, of coherent and of other scatter."""
         emission = self._emission(states)
         lines, coherent, shifted = emission.line_photons, emission.coherent, emission.shifted
@@ -206,7 +206,7 @@ class SpectrumModel:
         scale = self.counts.sum() / np.maximum(photons[:, 0] @ self._detected_fraction, 1e-30)
         return np.asarray(photons * scale[:, None, None], dtype=np.float32)
 
-    def _columns(self, photons: Floats, response: Floats, tilted_response: Floats) -> Floats:
+    def _columns(self, photons: RealArray, response: RealArray, tilted_response: RealArray) -> RealArray:
         """Return (n, 4, ...) counts per unit of each level."""
         components = np.matmul(photons, response)
         slope = np.matmul(photons[:, 1] + photons[:, 2], tilted_response)
@@ -216,7 +216,7 @@ class SpectrumModel:
             axis=1,
         )
 
-    def _levels(self, columns: Floats) -> tuple[Numbers, Numbers]:
+    def _levels(self, columns: RealArray) -> tuple[FloatArray, FloatArray]:
         """Return the (n, 4) best-fit levels, and their (n, 4, 4) information matrices."""
         information = np.matmul(columns, columns.transpose(0, 2, 1)).astype(np.float64)
         information += np.diag([0.0, 1.0, 1.0, 1.0])
@@ -224,7 +224,7 @@ class SpectrumModel:
         return np.linalg.solve(information, slope[..., None])[..., 0], information
 
 
-def fitted_range(spectrum: Spectrum, instrument: Instrument, error: ModelError) -> tuple[EnergyAxis, Numbers]:
+def fitted_range(spectrum: Spectrum, instrument: Instrument, error: ModelError) -> tuple[EnergyAxis, FloatArray]:
     """Return the merged channels that are fitted, and their counts.
 
     Raises
@@ -248,7 +248,7 @@ def fitted_range(spectrum: Spectrum, instrument: Instrument, error: ModelError) 
 
 def merged_counts(
     spectrum: Spectrum, axis: EnergyAxis, range_kev: tuple[float, float], n_merged: int, verb: str
-) -> tuple[EnergyAxis, Numbers]:
+) -> tuple[EnergyAxis, FloatArray]:
     """Return the channels within a range, so many of them merged into one, and their counts.
 
     Parameters
@@ -281,7 +281,7 @@ def merged_counts(
     return merged_axis, counts.reshape(n_channel, n_merged).sum(axis=1)
 
 
-def _bin_matrix(energy_kev: Numbers) -> Numbers:
+def _bin_matrix(energy_kev: FloatArray) -> FloatArray:
     """Return (n_channel, n_bin) ones where a channel belongs to a bin; the last bin may be narrower."""
     n_fine = int(np.searchsorted(energy_kev, COARSE_START_KEV))
     index = np.where(np.arange(energy_kev.size) < n_fine, np.arange(energy_kev.size), 0)
@@ -289,12 +289,12 @@ def _bin_matrix(energy_kev: Numbers) -> Numbers:
     return np.asarray(index[:, None] == np.arange(index[-1] + 1), dtype=np.float64)
 
 
-def _covariance(expected: Numbers, energy_kev: Numbers, error: ModelError) -> Numbers:
+def _covariance(expected: FloatArray, energy_kev: FloatArray, error: ModelError) -> FloatArray:
     """Return the (n_channel, n_channel) covariance of the counts about an expectation."""
     energy_difference = energy_kev - energy_kev[:, None]
     step = energy_kev[1] - energy_kev[0]
 
-    def correlation(length_kev: float) -> Numbers:
+    def correlation(length_kev: float) -> FloatArray:
         return np.asarray(np.exp(-0.5 * (energy_difference / length_kev) ** 2))
 
     positive_difference = np.clip(energy_difference, 0.0, None)
@@ -311,7 +311,7 @@ def _covariance(expected: Numbers, energy_kev: Numbers, error: ModelError) -> Nu
     return np.asarray(independent + smooth * correlation(error.smooth_kev) + shift * correlation(error.shift_range_kev))
 
 
-def _smoothed_counts(counts: Numbers) -> Numbers:
+def _smoothed_counts(counts: FloatArray) -> FloatArray:
     """Return smoothed counts, with a wider kernel where counts are few."""
     wide, narrow = (
         np.convolve(counts, kernel, "same") for kernel in (np.full(15, 1 / 15), np.array([0.25, 0.5, 0.25]))

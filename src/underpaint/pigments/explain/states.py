@@ -15,9 +15,9 @@ from underpaint.physics.materials.paint import DEFAULT_BINDER, components_of, na
 from underpaint.pigments.explain.known import Known
 from underpaint.units import CM_PER_UM
 
-Numbers = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-Integers = NDArray[np.int64]
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
 MAX_LAYERS = 3
 LAYERS = np.arange(MAX_LAYERS)
 P_LAYERS = (0.15, 0.50, 0.35)
@@ -58,10 +58,10 @@ class States:
         and binder of the ground.
     """
 
-    n_layer: Integers
-    holds: Flags
-    member: Integers
-    x: Numbers
+    n_layer: IntArray
+    holds: BoolArray
+    member: IntArray
+    x: FloatArray
 
     def __len__(self) -> int:
         return len(self.n_layer)
@@ -72,7 +72,7 @@ class States:
         return int(self.holds.shape[2])
 
     @property
-    def layers(self) -> Numbers:
+    def layers(self) -> FloatArray:
         """(n, MAX_LAYERS, 3 + n_group) view of the coordinates of the layers of paint."""
         return self.x[:, :-2].reshape(len(self), MAX_LAYERS, N_LAYER_COORDINATES + self.n_group)
 
@@ -81,7 +81,7 @@ class States:
         return States(self.n_layer[index], self.holds[index], self.member[index], self.x[index])
 
     @property
-    def arrays(self) -> tuple[Integers, Flags, Integers, Numbers]:
+    def arrays(self) -> tuple[IntArray, BoolArray, IntArray, FloatArray]:
         """The arrays in the order of the parameters."""
         return self.n_layer, self.holds, self.member, self.x
 
@@ -96,7 +96,7 @@ class States:
         layers = self.layers[row]
         layers[:] = layers[order]
 
-    def active(self) -> Flags:
+    def active(self) -> BoolArray:
         """Return a boolean (n, n_coordinate) array, true for active coordinates; shares need several pigments."""
         exists = (self.n_layer[:, None] > LAYERS)[..., None]
         holds_several = self.holds.sum(axis=2, keepdims=True) > 1
@@ -118,7 +118,7 @@ def concatenate_states(parts: Sequence[States]) -> States:
     return States(*(np.concatenate(arrays) for arrays in zip(*(part.arrays for part in parts), strict=True)))
 
 
-def log_prior_of_x(states: States, active: Flags) -> Numbers:
+def log_prior_of_x(states: States, active: BoolArray) -> FloatArray:
     """Return the (n,) log density of the active coordinates, without the constant of the normal distribution."""
     return np.asarray(-0.5 * np.where(active, states.x**2, 0.0).sum(axis=1))
 
@@ -141,12 +141,12 @@ class Physical:
         Thickness of the ground, and mass fraction of its binder.
     """
 
-    thickness_um: Numbers
-    share: Numbers
-    density_factor: Numbers
-    binder: Numbers
-    ground_um: Numbers
-    ground_binder: Numbers
+    thickness_um: FloatArray
+    share: FloatArray
+    density_factor: FloatArray
+    binder: FloatArray
+    ground_um: FloatArray
+    ground_binder: FloatArray
 
 
 class PaintPrior:
@@ -196,7 +196,7 @@ class PaintPrior:
         self._log_spread = self._spread_table()
         self._tabulate()
 
-    def _spread_table(self) -> Numbers:
+    def _spread_table(self) -> FloatArray:
         """Return the (MAX_LAYERS, n_group, MAX_LAYERS + 1) log prior.
 
         Axes: number of layers minus one, group, and number of layers that contain the group.
@@ -237,7 +237,7 @@ class PaintPrior:
         self.ground_fractions = np.asarray([ground.mass_fractions.get(name, 0.0) for name in self.elements])
         self.ground_density = ground.density
 
-    def is_valid(self, states: States) -> Flags:
+    def is_valid(self, states: States) -> BoolArray:
         """Return a boolean (n,) array, true for valid states.
 
         In a valid state no layer is empty, neighbouring layers hold different groups, every required group is present,
@@ -251,7 +251,7 @@ class PaintPrior:
         is_ordered = (np.diff(uppermost, axis=1) > 0).all(axis=1)
         return np.asarray(filled & ~is_same.any(axis=1) & ~missing.any(axis=1) & is_ordered)
 
-    def log_layout(self, states: States) -> Numbers:
+    def log_layout(self, states: States) -> FloatArray:
         """Return the (n,) log prior of the number of layers and of the groups in each; minus infinity if invalid."""
         spread = states.holds.sum(axis=1)
         log_spread = self._log_spread[states.n_layer[:, None] - 1, np.arange(len(self.groups)), spread].sum(axis=1)
@@ -260,7 +260,7 @@ class PaintPrior:
         number_term = np.where(states.n_layer == 1, 0.0, np.log(P_LAYERS)[states.n_layer - 1])
         return np.where(self.is_valid(states), number_term + mixed_term + log_spread, -np.inf)
 
-    def log_discrete(self, states: States) -> Numbers:
+    def log_discrete(self, states: States) -> FloatArray:
         """Return the (n,) log prior of the discrete quantities: groups in each layer, and their members."""
         return np.asarray(self.log_layout(states) - (states.holds * self._log_members).sum(axis=(1, 2)))
 
@@ -284,7 +284,7 @@ class PaintPrior:
         holds = random_keys.argsort(axis=1).argsort(axis=1) < spread[:, None]
         return States(n_layer, holds, self.draw_members(n, rng), rng.normal(size=(n, self.n_coordinate)))
 
-    def draw_members(self, n: int, rng: np.random.Generator) -> Integers:
+    def draw_members(self, n: int, rng: np.random.Generator) -> IntArray:
         """Draw (n, MAX_LAYERS, n_group) members."""
         counts = np.asarray([len(members) for members in self.members])
         return rng.integers(counts, size=(n, MAX_LAYERS, len(self.groups)))
@@ -304,7 +304,7 @@ class PaintPrior:
             uniform(states.x[:, -1], GROUND_BINDER_RANGE),
         )
 
-    def stack(self, states: States) -> tuple[Numbers, Numbers]:
+    def stack(self, states: States) -> tuple[FloatArray, FloatArray]:
         """Return (n, MAX_LAYERS + 1, n_element) mass fractions and (n, MAX_LAYERS + 1) areal densities, in g/cm2."""
         physical, n = self.physical(states), len(states)
         column, exists = np.arange(len(self.groups)), states.n_layer[:, None] > LAYERS
@@ -324,13 +324,13 @@ class PaintPrior:
         areal_density[ground_index] = ground_density * physical.ground_um * CM_PER_UM
         return fractions, areal_density
 
-    def masses(self, states: States) -> Numbers:
+    def masses(self, states: States) -> FloatArray:
         """Return the (n, MAX_LAYERS, n_group) areal densities in g/cm2 of the groups' elements in each paint layer."""
         fractions, areal_density = self.stack(states)
         exists = states.n_layer[:, None] > LAYERS
         return np.asarray(fractions[:, :-1, self.key_element] * (areal_density[:, :-1] * exists)[..., None])
 
-    def top_layer(self, states: States) -> Integers:
+    def top_layer(self, states: States) -> IntArray:
         """Return the (n, n_group) uppermost layer with more than a trace of each group; MAX_LAYERS without one."""
         masses = self.masses(states)
         is_present = masses > MAX_TRACE_FRACTION * masses.sum(axis=1, keepdims=True)
@@ -375,12 +375,12 @@ class PaintPrior:
         return float(share[group] * self.composition[group, member[group], self.key_element[group]] / volume)
 
 
-def uniform(x: Numbers, bounds: tuple[float | Numbers, float | Numbers]) -> Numbers:
+def uniform(x: FloatArray, bounds: tuple[float | FloatArray, float | FloatArray]) -> FloatArray:
     """Transform standard normal coordinates to a uniform distribution between two bounds."""
     return np.asarray(bounds[0] + (bounds[1] - bounds[0]) * ndtr(x))
 
 
-def log_uniform(x: Numbers, bounds: tuple[float, float]) -> Numbers:
+def log_uniform(x: FloatArray, bounds: tuple[float, float]) -> FloatArray:
     """Transform standard normal coordinates to a distribution with uniform logarithm between two bounds."""
     return np.exp(uniform(x, (float(np.log(bounds[0])), float(np.log(bounds[1])))))
 

@@ -11,9 +11,9 @@ from underpaint.pigments.explain.sampling import Sample
 from underpaint.pigments.explain.states import (
     MAX_LAYERS,
     THICKNESS_RANGE_UM,
-    Flags,
-    Integers,
-    Numbers,
+    BoolArray,
+    FloatArray,
+    IntArray,
     PaintPrior,
 )
 
@@ -64,15 +64,15 @@ class Draws:
 
     groups: tuple[str, ...]
     members: tuple[tuple[str, ...], ...]
-    n_layer: Integers
-    holds: Flags
-    member: Integers
-    thickness_um: Numbers
-    share: Numbers
-    top_layer: Integers
+    n_layer: IntArray
+    holds: BoolArray
+    member: IntArray
+    thickness_um: FloatArray
+    share: FloatArray
+    top_layer: IntArray
     log_evidence: float = 0.0
     families: tuple[str, ...] = ()
-    from_surface: Numbers = field(default_factory=lambda: np.empty((0, 0)))
+    from_surface: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
 
     def __len__(self) -> int:
         return len(self.n_layer)
@@ -273,7 +273,7 @@ def evidence_difference(runs: Sequence[Draws]) -> float:
     return float(np.ptp([run.log_evidence for run in runs]))
 
 
-def _thickness_estimate(values: Sequence[Numbers]) -> Estimate:
+def _thickness_estimate(values: Sequence[FloatArray]) -> Estimate:
     low, high = THICKNESS_RANGE_UM
     log_thickness = [np.log(values_of_run) for values_of_run in values]
     if reason := _disagreement(log_thickness):
@@ -287,7 +287,7 @@ def _thickness_estimate(values: Sequence[Numbers]) -> Estimate:
     return Estimate(estimate.low, estimate.median, estimate.high, True, "", open_low, open_high)
 
 
-def _share_estimate(values: Sequence[Numbers]) -> Estimate:
+def _share_estimate(values: Sequence[FloatArray]) -> Estimate:
     if reason := _disagreement(values):
         return _estimate(values, reason)
     estimate = _estimate(values, "")
@@ -295,7 +295,7 @@ def _share_estimate(values: Sequence[Numbers]) -> Estimate:
     return _estimate(values, "the interval is too wide" if is_wide else "")
 
 
-def _estimate(values: Sequence[Numbers], reason: str) -> Estimate:
+def _estimate(values: Sequence[FloatArray], reason: str) -> Estimate:
     all_values = np.concatenate(values)
     if not all_values.size:
         return Estimate(np.nan, np.nan, np.nan, False, "there is no such layer")
@@ -303,7 +303,7 @@ def _estimate(values: Sequence[Numbers], reason: str) -> Estimate:
     return Estimate(low, median, high, not reason, reason)
 
 
-def _disagreement(values: Sequence[Numbers]) -> str:
+def _disagreement(values: Sequence[FloatArray]) -> str:
     """Return why the intervals of two runs differ; "" if they agree."""
     if any(values_of_run.size < 10 for values_of_run in values):
         return "too few draws have it"
