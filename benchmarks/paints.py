@@ -302,14 +302,14 @@ def judged_layers(
             masses = [layer.mass_fractions.get(element, 0.0) * layer.areal_density for layer in layers]
             holding = [number for number, mass in enumerate(masses) if mass > TRACE * sum(masses)]
             top[name] = holding[0] if holding else len(layers)
-        stated = [pair for pair in explanation.orders if pair.determined and explanation.stated]
+        stated = [pair for pair in explanation.orders if pair.determined and explanation.is_stated]
         wrong = [f"{pair.above} over {pair.below}" for pair in stated if not top[pair.above] < top[pair.below]]
         rows.append(
             {
                 "paint": area.number,
                 "structure": list(structure_of[area.number]),
                 "counts": float(area.spectrum.sum()),
-                "describes": explanation.stated,
+                "describes": explanation.is_stated,
                 "pairs_given": len(stated),
                 "pairs_wrong": wrong,
                 "seconds": time.perf_counter() - started,

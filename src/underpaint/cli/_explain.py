@@ -114,7 +114,7 @@ def explain_spot(source: str, request: Request, progress: Progress) -> Explanati
 
 def layer_table(explanation: Explanation) -> Table | None:
     """Return a table of the layers; None if the two runs disagree, so that nothing can be stated."""
-    if not explanation.stated:
+    if not explanation.is_stated:
         return None
     counts = explanation.spectrum.counts.sum()
     result = Table(title=f"{explanation.spectrum.name}: {counts:,.0f} counts", title_justify="left", box=SIMPLE_HEAD)

@@ -114,7 +114,7 @@ def _draw(plan: "ScanPlan", question: str, path: Path) -> None:
         (
             f"{voltage.voltage_kv:g} kV",
             plan.curve_seconds(voltage) if has_times else voltage.planned.counts,
-            voltage.planned.share,
+            voltage.planned.answered_share,
         )
         for voltage in plan.voltages
     ]

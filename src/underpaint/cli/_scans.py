@@ -573,8 +573,8 @@ def explain(
     """
     del overwrite  # already checked with the outputs
     from underpaint.cli._explain import Request, explain_spot, layer_table
-    from underpaint.pigments.explain.record import record as explanation_record
-    from underpaint.pigments.explain.words import in_words
+    from underpaint.pigments.explain.record import explanation_record
+    from underpaint.pigments.explain.words import explanation_sentences
 
     names = tuple(name.strip() for name in pigments.split(",")) if pigments else ()
     request = Request(
@@ -585,7 +585,7 @@ def explain(
     if as_json:
         show_json(explanation_record(explanation))
     elif not quiet:
-        for sentence in in_words(explanation):
+        for sentence in explanation_sentences(explanation):
             say(f"- {sentence}")
         if (layers := layer_table(explanation)) is not None:
             show(layers)

@@ -346,7 +346,7 @@ def _check_output_folder(out: Path, *, overwrite: bool) -> None:
 
 def _explain(job: dict[str, Any], step: Progress) -> dict[str, Any]:
     from underpaint.cli._explain import Request, explain_spot
-    from underpaint.pigments.explain.record import record as explanation_record
+    from underpaint.pigments.explain.record import explanation_record
 
     request = Request(job["pixel"], None, (), job["instrument"], job.get("model") or "default", "chalk", True, 0.5)
     return explanation_record(explain_spot(job["scan"], request, step))

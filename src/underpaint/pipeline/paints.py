@@ -19,8 +19,8 @@ from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import ground_layer
 from underpaint.pigments.explain import CandidateGroups, ModelError, explain
 from underpaint.pigments.explain.candidate_groups import CERTAIN_PROBABILITY, likely_groups
-from underpaint.pigments.explain.known import Known, read_known
-from underpaint.pigments.explain.record import record
+from underpaint.pigments.explain.known import KnownLayers, read_known
+from underpaint.pigments.explain.record import explanation_record
 from underpaint.pigments.paints import find_paints, split_by_depth, summed
 from underpaint.runtime.progress import Progress, no_progress
 
@@ -147,7 +147,7 @@ def _paint_numbers(explained: Sequence[int], areas: Sequence[PaintArea]) -> tupl
     return tuple(explained)
 
 
-def _known_by_paint(entries: Sequence[Known], results: Results) -> dict[int, Known]:
+def _known_by_paint(entries: Sequence[KnownLayers], results: Results) -> dict[int, KnownLayers]:
     """Return the known result of each paint that has one.
 
     Raises
@@ -155,7 +155,7 @@ def _known_by_paint(entries: Sequence[Known], results: Results) -> dict[int, Kno
     SampleError
         An entry is in no paint, or two entries are in the same paint.
     """
-    label, known_by_paint = results.map("paint"), dict[int, Known]()
+    label, known_by_paint = results.map("paint"), dict[int, KnownLayers]()
     for entry in entries:
         number, location = entry.paint, f"paint {entry.paint}"
         if entry.pixel is not None:
@@ -178,11 +178,11 @@ def _known_by_paint(entries: Sequence[Known], results: Results) -> dict[int, Kno
     return known_by_paint
 
 
-def _with_known(area: PaintArea, known: Known | None) -> PaintArea:
+def _with_known(area: PaintArea, known: KnownLayers | None) -> PaintArea:
     if known is None:
         return area
     groups = {name: state for name, state in area.groups.items() if name not in known.absent}
-    return replace(area, groups=groups, known=known.words)
+    return replace(area, groups=groups, known=known.sentence)
 
 
 def _explained(
@@ -190,7 +190,7 @@ def _explained(
     areas: Sequence[PaintArea],
     numbers: Sequence[int],
     results: Results,
-    known_by_paint: Mapping[int, Known],
+    known_by_paint: Mapping[int, KnownLayers],
     given_instrument: Instrument | None,
     ground: str,
     step: Progress,
@@ -216,14 +216,21 @@ def _explained(
 
 
 def _explanation_record(
-    area: PaintArea, spectrum: Spectrum, results: Results, known: Known | None, instrument: Instrument, ground: str
+    area: PaintArea,
+    spectrum: Spectrum,
+    results: Results,
+    known: KnownLayers | None,
+    instrument: Instrument,
+    ground: str,
 ) -> dict[str, Any]:
     """Return the record of an explanation; if no group is likely, a record that says so."""
     try:
         groups = candidate_groups_of(area, results, ground).with_known(known)
     except SampleError as error:
         return {"name": spectrum.name, "describes": False, "words": [str(error)]}
-    return record(explain(spectrum, instrument, groups, ground=ground, error=ModelError(), workers=N_PROCESS))
+    return explanation_record(
+        explain(spectrum, instrument, groups, ground=ground, error=ModelError(), workers=N_PROCESS)
+    )
 
 
 def candidate_groups_of(area: PaintArea, results: Results, ground: str) -> CandidateGroups:

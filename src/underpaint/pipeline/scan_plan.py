@@ -20,10 +20,10 @@ from underpaint.pigments.explain import CandidateGroups
 from underpaint.pigments.explain.candidate_groups import CERTAIN_PROBABILITY
 from underpaint.pigments.explain.planning import (
     COUNTS,
-    HALF,
-    MOST,
+    HALF_OF_SCANS,
+    MOST_SCANS,
+    AnsweredShares,
     OrderQuestion,
-    Planned,
     answered_shares,
     expected_spectrum,
     likeliest_layers,
@@ -51,13 +51,13 @@ class VoltagePlan:
         Voltage of the tube; for a given source spectrum, its highest energy in keV.
     rate : float
         Count rate relative to that of the quick scan, at the same current.
-    planned : Planned
+    planned : AnsweredShares
         Fraction of the simulated scans that give the answer, by counts.
     """
 
     voltage_kv: float
     rate: float
-    planned: Planned
+    planned: AnsweredShares
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class ScanPlan:
 
     def hours(self, voltage: VoltagePlan, step_mm: float) -> float | None:
         """Return the time in h for the area of the scan if half of the pixels are to give the answer."""
-        seconds = self.seconds(voltage, HALF)
+        seconds = self.seconds(voltage, HALF_OF_SCANS)
         if seconds is None or self.area_mm2 is None:
             return None
         return seconds * self.area_mm2 / step_mm**2 / 3600.0
@@ -120,13 +120,13 @@ class ScanPlan:
         return [
             {
                 "voltage_kv": voltage.voltage_kv,
-                "counts_needed": _finite_or_none(voltage.planned.counts_needed(HALF)),
-                "counts_needed_9_in_10": _finite_or_none(voltage.planned.counts_needed(MOST)),
-                "times_longer": _finite_or_none(self.times_longer(voltage, HALF)),
-                "seconds_per_pixel": _finite_or_none(self.seconds(voltage, HALF)),
-                "seconds_per_pixel_9_in_10": _finite_or_none(self.seconds(voltage, MOST)),
+                "counts_needed": _finite_or_none(voltage.planned.counts_needed(HALF_OF_SCANS)),
+                "counts_needed_9_in_10": _finite_or_none(voltage.planned.counts_needed(MOST_SCANS)),
+                "times_longer": _finite_or_none(self.times_longer(voltage, HALF_OF_SCANS)),
+                "seconds_per_pixel": _finite_or_none(self.seconds(voltage, HALF_OF_SCANS)),
+                "seconds_per_pixel_9_in_10": _finite_or_none(self.seconds(voltage, MOST_SCANS)),
                 "pixels_to_sum": _finite_or_none(
-                    float(np.ceil(round(voltage.planned.counts_needed(HALF) / self.counts_now, 6)))
+                    float(np.ceil(round(voltage.planned.counts_needed(HALF_OF_SCANS) / self.counts_now, 6)))
                 ),
                 "hours_by_step_mm": {f"{step:g}": _finite_or_none(self.hours(voltage, step)) for step in self.steps_mm},
             }
@@ -148,8 +148,8 @@ class ScanPlan:
                     "voltage_kv": voltage.voltage_kv,
                     "counts": voltage.planned.counts.tolist(),
                     "seconds": None if (seconds := self.curve_seconds(voltage)) is None else seconds.tolist(),
-                    "share_answered": voltage.planned.share.tolist(),
-                    "probability": voltage.planned.probability.tolist(),
+                    "share_answered": voltage.planned.answered_share.tolist(),
+                    "probability": voltage.planned.median_probability.tolist(),
                 }
                 for voltage in self.voltages
             ],
@@ -165,7 +165,7 @@ class ScanPlan:
 
     def words(self) -> list[str]:
         """Return sentences on the assumed layers, on voltages that do not suffice, and on other methods."""
-        below, above = group_name(self.question.below), group_name(self.question.above)
+        below, above = group_name(self.question.lower_group), group_name(self.question.upper_group)
         insufficient = [
             f"{voltage.voltage_kv:g} kV"
             for voltage in self.voltages
@@ -291,11 +291,11 @@ def _paint(results: Results, question: OrderQuestion, number: int | None) -> Pai
         raise ScanError(
             f"Cannot plan for paint {number}: there are paints 1 to {len(areas)}. `underpaint paints` lists them."
         )
-    areas_with_group = [area for area in results.paints if question.above in area.groups]
+    areas_with_group = [area for area in results.paints if question.upper_group in area.groups]
     if number is None and not areas_with_group:
         groups = sorted({name for area in results.paints for name in area.groups})
         raise ScanError(
-            f"Cannot plan for {question.above} on top: no paint contains it. The paints contain "
+            f"Cannot plan for {question.upper_group} on top: no paint contains it. The paints contain "
             f"{', '.join(groups) or 'no groups'}. Ask about one of these, or choose a paint with --paint."
         )
     return areas[number] if number is not None else areas_with_group[0]
@@ -304,7 +304,7 @@ def _paint(results: Results, question: OrderQuestion, number: int | None) -> Pai
 def _with_question(candidates: CandidateGroups, question: OrderQuestion) -> CandidateGroups:
     """Return the candidates, with groups of the question that are missing added as possibly absent."""
     absent_by_group = dict(zip(candidates.groups, candidates.absent, strict=True))
-    added = {name: 0.5 for name in (question.below, question.above) if name not in absent_by_group}
+    added = {name: 0.5 for name in (question.lower_group, question.upper_group) if name not in absent_by_group}
     absent_by_group |= added
     probability = {
         **candidates.probability,
@@ -349,7 +349,7 @@ def _pixel_seconds(scan: Scan, mask: Any) -> float | None:
 def _pigment_methods(question: OrderQuestion) -> tuple[str, ...]:
     """Return sentences on methods that distinguish the first pigments of each group of a question."""
     sentences = []
-    for group in (question.above, question.below):
+    for group in (question.upper_group, question.lower_group):
         members = library().members(group)[:MAX_PIGMENTS]
         sentences += [distinguishing_methods_text(members[0].name, other.name) for other in members[1:]]
     return tuple(sentences)

@@ -380,8 +380,10 @@ def explanation_figure(explanation: Explanation, *, title: str = "") -> Figure:
 def _draw_spectrum(axes: Axes, explanation: Explanation) -> None:
     fit = explanation.fit
     energy = fit.axis.energy_kev
-    axes.fill_between(energy, fit.low, fit.high, color=FITTED_COLOR, alpha=0.3, linewidth=0, label="90 % of the draws")
-    axes.plot(energy, fit.expected, color=FITTED_COLOR, linewidth=0.7, label="best draw")
+    axes.fill_between(
+        energy, fit.low_counts, fit.high_counts, color=FITTED_COLOR, alpha=0.3, linewidth=0, label="90 % of the draws"
+    )
+    axes.plot(energy, fit.expected_counts, color=FITTED_COLOR, linewidth=0.7, label="best draw")
     counts = np.where(fit.counts > 0, fit.counts, np.nan)
     axes.plot(energy, counts, linestyle="none", marker=".", markersize=2.0, color=MEASURED_COLOR, label="measured")
     axes.set_yscale("log")
@@ -407,7 +409,7 @@ def _draw_misfit(axes: Axes, explanation: Explanation) -> None:
 
 def _draw_stacks(axes: Axes, explanation: Explanation) -> None:
     """Draw a column for each draw, sorted by the thickness of the top layer; widths within a column are shares."""
-    if not explanation.stated:
+    if not explanation.is_stated:
         axes.axis("off")
         axes.text(0.0, 0.9, "Nothing that was tried describes the spectrum: no layers are shown.", fontsize=TEXT_SIZE)
         return
@@ -419,7 +421,7 @@ def _draw_stacks(axes: Axes, explanation: Explanation) -> None:
         depth = 0.0
         for layer in range(int(draws.n_layer[row])):
             thickness, left_edge = float(draws.thickness_um[row, layer]), float(column)
-            share = draws.share[row, layer] / draws.share[row, layer].sum()
+            share = draws.group_share[row, layer] / draws.group_share[row, layer].sum()
             for group in np.flatnonzero(share):
                 patches.append(Rectangle((left_edge, depth), float(share[group]), thickness))
                 colors.append(library().group(draws.groups[group]).color)
