@@ -174,32 +174,35 @@ def _paint_labels(values: NDArray[np.float32], has_answer: NDArray[np.bool_], se
 
 
 def _best_mixture(sample: Numbers, seed: int) -> "GaussianMixture":
-    """Return a mixture with the number of components that gives held-out pixels the highest likelihood."""
-    best_n_components, best_score = 1, -np.inf
-    for n_components in N_COMPONENTS_TRIED:
-        if n_components > 1 and len(sample) < 2 * MIN_PIXELS_PER_LINE * sample.shape[1] * n_components:
-            break
-        likelihood = _fit_mixture(sample[::2], n_components, 1, seed).score(sample[1::2]) if len(sample) > 1 else 0.0
-        if likelihood > best_score:
-            best_n_components, best_score = n_components, likelihood
-    return _fit_mixture(sample, best_n_components, 2, seed)
+    """Return a mixture with the number of components that gives held-out pixels the highest likelihood.
+
+    The mixture is first fitted to one half of the sample, and then, from there, to the whole sample.
+    """
+    if len(sample) < 2:
+        return _fit_mixture(np.repeat(sample, 2, axis=0), 1, seed)
+    max_components = max(len(sample) // (2 * MIN_PIXELS_PER_LINE * sample.shape[1]), 1)
+    mixtures = [_fit_mixture(sample[::2], n, seed) for n in N_COMPONENTS_TRIED if n <= max_components]
+    best_mixture = max(mixtures, key=lambda mixture: mixture.score(sample[1::2]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a mixture that has not converged is good enough
+        return best_mixture.fit(sample)
 
 
-def _fit_mixture(sample: Numbers, n_components: int, n_starts: int, seed: int) -> "GaussianMixture":
-    from sklearn.mixture import GaussianMixture  # a quarter of a second to import
+def _fit_mixture(sample: Numbers, n_components: int, seed: int) -> "GaussianMixture":
+    from sklearn.mixture import GaussianMixture  # three quarters of a second to import
 
     mixture = GaussianMixture(
         min(n_components, len(sample)),
         reg_covar=1.0,  # the variance of the noise: no component is narrower
         max_iter=100,
         tol=1e-2,
-        n_init=n_starts,
         init_params="k-means++",
         random_state=seed,
+        warm_start=True,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a start that has not converged is one of several
-        return mixture.fit(sample if len(sample) > 1 else np.repeat(sample, 2, axis=0))
+        warnings.simplefilter("ignore")  # a mixture that has not converged has a low likelihood
+        return mixture.fit(sample)
 
 
 def _merged_components(probability: Numbers) -> NDArray[np.int64]:
