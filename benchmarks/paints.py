@@ -69,7 +69,7 @@ from underpaint.pigments.limits import MODEL_COUNTS
 from underpaint.pigments.limits._paint_models import component_spectra
 from underpaint.pigments.limits.comparison import Channels, channels_for
 from underpaint.pigments.limits.deviance import fit_paint_model
-from underpaint.pigments.paints import find_paints, summed
+from underpaint.pigments.paints import find_paints, with_summed_spectra
 from underpaint.pipeline.paints import candidate_groups_of
 from underpaint.simulate.labels import lines_needed
 from underpaint.simulate.mockups import perturbed_instrument
@@ -337,7 +337,7 @@ def measure(virtual: Virtual, instrument: Instrument, explained: int) -> dict[st
     faults = group_faults(paints.paints, structure_of, virtual, instrument)
     ari, ari_assigned = agreement(truth, label)
     layers = judged_layers(
-        summed(scan, label, paints.paints[:explained]), structure_of, virtual, results | paints, scan
+        with_summed_spectra(scan, label, paints.paints[:explained]), structure_of, virtual, results | paints, scan
     )
     return {
         "pixels": list(label.shape),

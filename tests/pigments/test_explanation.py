@@ -44,7 +44,7 @@ def vermilion_over_azurite() -> Explanation:
     spectrum = drawn(Paint({"vermilion": 1.0}).layer(20.0), Paint({"azurite": 1.0}).layer(30.0))
     with pytest.MonkeyPatch.context() as patch:
         # enough for two groups, in a fraction of the time
-        for name, value in {"N_SCREENED": 100, "N_NEIGHBOURS": 15, "N_CLIMBED": 4, "N_VARIANTS": 4}.items():
+        for name, value in {"N_SCREENED": 100, "N_NEIGHBOURS": 15, "N_OPTIMISED": 4, "N_VARIANTS": 4}.items():
             patch.setattr(search, name, value)
         patch.setattr(sampling, "N_STATE", 100)
         return explain(spectrum, INSTRUMENT, given_groups(["vermilion", "azurite"]))

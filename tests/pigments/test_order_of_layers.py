@@ -62,11 +62,11 @@ def test_a_pixel_that_does_not_hold_both_has_no_order() -> None:
 
 def test_orders_are_counted_over_the_pixels_that_hold_both() -> None:
     (own,) = layer_orders(placed_maps())
-    assert (own.first, own.second) == ("mercury_red", "lead_pigment")
+    assert (own.first_group, own.second_group) == ("mercury_red", "lead_pigment")
     assert own.n_pixel == (SHAPE[0] - 1) * 20
     assert own.first_on_top_share == pytest.approx(1 - 48 / own.n_pixel)
     assert own.undetermined_share == pytest.approx(48 / own.n_pixel)
-    assert own.answer == FIRST_ON_TOP
+    assert own.order_key == FIRST_ON_TOP
 
 
 def test_without_places_there_is_no_order() -> None:

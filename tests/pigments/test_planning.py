@@ -29,7 +29,7 @@ QUESTION = OrderQuestion("lead_pigment", "copper_green_blue")
 @pytest.fixture
 def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """Search few structures, enough for two groups, and simulate few scans."""
-    sizes = {"N_SCREENED": 60, "N_NEIGHBOURS": 10, "N_CLIMBED": 3, "N_VARIANTS": 2, "N_OPTIMISATION_ROUNDS": 4}
+    sizes = {"N_SCREENED": 60, "N_NEIGHBOURS": 10, "N_OPTIMISED": 3, "N_VARIANTS": 2, "N_OPTIMISATION_ROUNDS": 4}
     for name, value in sizes.items():
         monkeypatch.setattr(search, name, value)
     monkeypatch.setattr(planning, "N_SCAN", 100)

@@ -143,7 +143,7 @@ class BlockWork:
     def _empty_results(self) -> Results:
         """Return results with zero pixels, but with all names, labels, notes and settings."""
         results = self._assemble_results(
-            None if self.answers is None else self.answers.arrays((0, 0)),
+            None if self.answers is None else self.answers.empty_arrays((0, 0)),
             None if self.elements is None else self.elements.empty_maps(),
             None if self.unlikeness is None else np.empty((0, 0, 2), np.float32),
             None if self.pooling is None else np.empty((0, 0, 1), np.float32),

@@ -21,7 +21,7 @@ from underpaint.pigments.explain import CandidateGroups, ModelError, explain
 from underpaint.pigments.explain.candidate_groups import CERTAIN_PROBABILITY, likely_groups
 from underpaint.pigments.explain.known import KnownLayers, read_known
 from underpaint.pigments.explain.record import explanation_record
-from underpaint.pigments.paints import find_paints, split_by_depth, summed
+from underpaint.pigments.paints import find_paints, split_by_depth, with_summed_spectra
 from underpaint.runtime.progress import Progress, no_progress
 
 DEFAULT_INSTRUMENT = "elio"
@@ -114,7 +114,7 @@ def paints_of_folder(
             raise
         notes = (f"The spectra of the paints were not summed. {error}",)
     if opened_scan is not None:
-        areas = summed(opened_scan, results.map("paint"), results.paints, step)
+        areas = with_summed_spectra(opened_scan, results.map("paint"), results.paints, step)
         if numbers:
             areas = _explained(opened_scan, areas, numbers, results, known_by_paint, given_instrument, ground, step)
         results = replace(results, paints=areas)

@@ -1,7 +1,7 @@
 """Scan time that a question about layers needs, from the results of a quick scan."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ class ScanPlan:
     def record(self) -> dict[str, Any]:
         """Return the plan as values for JSON."""
         return {
-            "question": asdict(self.question),
+            "question": {"below": self.question.lower_group, "above": self.question.upper_group},
             "paint": self.paint,
             "layers": list(self.layers),
             "probability_now": self.probability_now,
