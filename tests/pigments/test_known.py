@@ -132,8 +132,8 @@ def test_what_was_put_in_stands_there_once() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (SECTION.replace("[2, 3]", "[20, 3]"), r"pixel \(20, 3\): it is in no paint"),
-        (SECTION.replace("pixel = [2, 3]", "paint = 7"), "paint 7: it is in no paint"),
+        (SECTION.replace("[2, 3]", "[20, 3]"), r"pixel \(20, 3\): the location is in no paint"),
+        (SECTION.replace("pixel = [2, 3]", "paint = 7"), "paint 7: the location is in no paint"),
         (SECTION + SECTION.replace("[2, 3]", "[4, 4]"), "two results for paint 1"),
     ],
 )

@@ -43,9 +43,11 @@ WITHHELD_PROBABILITY, PROVEN_PROBABILITY = 0.5, 0.99
 proves."""
 _CORRECTION_REASONS = {
     np.float32(WITHHELD_PROBABILITY): (
-        "Found by the network, and withheld because no line of the group is detected, or only lines that the tube emits"
+        "Predicted by the network, but withheld because no line of the group is detected apart from lines of the tube"
     ),
-    np.float32(PROVEN_PROBABILITY): "Missed by the network, and added because its lines exceed ten standard deviations",
+    np.float32(
+        PROVEN_PROBABILITY
+    ): "Not predicted by the network, but added because lines exceed ten standard deviations",
 }
 _BATCH_SPECTRA = 256
 """Number of spectra per batch, so that the intermediate values of the network (20 MB) fit the processor's cache."""
@@ -259,7 +261,8 @@ class AnswerPlan:
         n_without_answer, notes = int((~results.has_prediction).sum()), list(results.process_notes["pigments"])
         if n_without_answer:
             notes.append(
-                f"{n_without_answer} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it."
+                f"{n_without_answer} of {n_row * n_column} pixels have no answer, because they have no spectrum or "
+                "no counts."
             )
         for probability, reason in _CORRECTION_REASONS.items():
             n_corrected = {
@@ -458,7 +461,7 @@ def _omit_unexcited(
         if model_card.kinds[index] == "group" and split_place(model_card.names[index])[1] == "anywhere"
     ]
     labels = ", ".join(model_card.labels[index] for index in group_indices or unexcited_indices)
-    note = f"Not answered, for {conditions.voltage_kv:g} kV do not excite their lines: {labels}."
+    note = f"Not identifiable, because {conditions.voltage_kv:g} kV do not excite the lines: {labels}."
     return _SelectedColumns(
         excited_indices, _quantity_columns(model_card, {model_card.names[index] for index in excited_indices})
     ), (note,)
