@@ -42,8 +42,8 @@ def test_where_no_time_suffices_other_methods_are_named() -> None:
     hopeless = plan([0.0, 0.1, 0.2], 0.2)
     (row,) = hopeless.rows()
     assert row["counts_needed"] is row["seconds_per_pixel"] is row["pixels_to_sum"] is None
-    words = " ".join(hopeless.words())
+    words = " ".join(hopeless.sentences())
     assert "No time suffices at 50 kV: with up to 100,000 counts" in words
     assert "cross-section under the microscope" in words
-    assert "No time suffices" not in " ".join(plan([0.0, 0.5, 0.9], 0.2).words())
+    assert "No time suffices" not in " ".join(plan([0.0, 0.5, 0.9], 0.2).sentences())
     assert all(method["source"] for method in hopeless.record()["other_methods"])

@@ -97,7 +97,7 @@ def _show(plan: "ScanPlan") -> None:
         cells += [row["seconds_per_pixel_9_in_10"], row["pixels_to_sum"], *row["hours_by_step_mm"].values()]
         table.add_row(f"{row['voltage_kv']:g}", *("-" if cell is None else _three_digits(cell) for cell in cells))
     show(table)
-    for sentence in plan.words():
+    for sentence in plan.sentences():
         say(f"- {sentence}")
 
 
@@ -113,8 +113,8 @@ def _draw(plan: "ScanPlan", question: str, path: Path) -> None:
     curves = [
         (
             f"{voltage.voltage_kv:g} kV",
-            plan.curve_seconds(voltage) if has_times else voltage.planned.counts,
-            voltage.planned.answered_share,
+            plan.curve_seconds(voltage) if has_times else voltage.answered_shares.counts,
+            voltage.answered_shares.answered_share,
         )
         for voltage in plan.voltages
     ]

@@ -106,9 +106,9 @@ class BlockWork:
             )
         if self.unlikeness is not None and core_evidence is not None:
             unlikeness_maps = core_evidence.to_grid(np.stack(self.unlikeness(core_evidence.evidence), axis=1))
-        spectra, n_counts = core_counts, pixel_counts[core]
+        spectra, spectrum_counts = core_counts, pixel_counts[core]
         if self.pooling is not None and block_evidence is not None:
-            spectra, n_counts, pool_sizes = self.pooling(block_evidence, counts, pixel_counts, core)
+            spectra, spectrum_counts, pool_sizes = self.pooling(block_evidence, counts, pixel_counts, core)
         answer_arrays = None if self.answer_plan is None else self.answer_plan(spectra, core_present)
         if (
             self.line_evidence is not None
@@ -128,7 +128,7 @@ class BlockWork:
                     answer_arrays, self.line_evidence.groups, answer_evidence.to_grid(needed_log_odds)
                 )
                 self.answer_plan.confirm(answer_arrays, self.line_evidence.groups, answer_evidence.to_grid(is_proven))
-        results = self._assemble_results(answer_arrays, element_maps, unlikeness_maps, pool_sizes, n_counts)
+        results = self._assemble_results(answer_arrays, element_maps, unlikeness_maps, pool_sizes, spectrum_counts)
         return {name: stack.values for name, stack in results.stacks.items() if name != _OMITTED_QUANTITY}
 
     @property

@@ -376,7 +376,8 @@ def _area_ratio(area_a: Array, area_b: Array, sigma_a: Array, sigma_b: Array) ->
             (np.sqrt((sigma_a**2).sum()), np.sqrt((sigma_b**2).sum())),
         )
         is_significant = all(
-            total > DIFFERENT_SIGMAS * sum_error for total, sum_error in zip(total_areas, total_sigmas, strict=True)
+            total_area > DIFFERENT_SIGMAS * total_sigma
+            for total_area, total_sigma in zip(total_areas, total_sigmas, strict=True)
         )
         return float(total_areas[1] / total_areas[0]) if is_significant else float("nan")
     sampled_pixels = pixels_with_line[:: -(-pixels_with_line.size // MAX_PIXELS_FOR_RATIO)]
@@ -589,17 +590,17 @@ def write_comparison(comparison: Comparison, folder: str | Path, *, overwrite: b
     folder_path, record = Path(folder), comparison.record()
     page = _page_html(comparison)
     claim_folder(folder_path)
-    first, second = comparison.names
+    first_name, second_name = comparison.names
     _write_csv_table(
         folder_path / GROUPS_FILE,
         [
             "group",
             "place",
-            f"share in {first}",
-            f"share in {second}",
+            f"share in {first_name}",
+            f"share in {second_name}",
             "kappa",
-            f"in {first} alone",
-            f"in {second} alone",
+            f"in {first_name} alone",
+            f"in {second_name} alone",
         ],
         [
             [agreement.group, agreement.place, *agreement.present, agreement.kappa, *agreement.n_alone]
@@ -608,7 +609,13 @@ def write_comparison(comparison: Comparison, folder: str | Path, *, overwrite: b
     )
     _write_csv_table(
         folder_path / LINES_FILE,
-        ["line", f"{second} over {first}", "rms z", "pixels", f"pixels that differ over {DIFFERENT_SIGMAS:.0f} sigma"],
+        [
+            "line",
+            f"{second_name} over {first_name}",
+            "rms z",
+            "pixels",
+            f"pixels that differ over {DIFFERENT_SIGMAS:.0f} sigma",
+        ],
         [
             [agreement.family, agreement.ratio, agreement.rms_z, agreement.n_pixel, agreement.n_different]
             for agreement in comparison.lines
@@ -618,8 +625,15 @@ def write_comparison(comparison: Comparison, folder: str | Path, *, overwrite: b
         folder_path / CONTRADICTIONS_FILE,
         ["kind", "subject", "pixels", "first row", "last row", "first column", "last column", "in words"],
         [
-            [entry["kind"], entry["subject"], entry["n_pixel"], *entry["rows"], *entry["columns"], entry["text"]]
-            for entry in record["contradictions"]
+            [
+                contradiction_record["kind"],
+                contradiction_record["subject"],
+                contradiction_record["n_pixel"],
+                *contradiction_record["rows"],
+                *contradiction_record["columns"],
+                contradiction_record["text"],
+            ]
+            for contradiction_record in record["contradictions"]
         ],
     )
     write_json(folder_path / RECORD_FILE, record)

@@ -144,11 +144,11 @@ class Pooling:
         """Return a sparse (n_core, n_row * n_column) matrix with 1 for each pixel in the pool of a core pixel."""
         shape = pixel_counts.shape
         valid_counts = np.where(block_evidence.is_valid, np.nan_to_num(pixel_counts), 0.0)
-        area, sigma = (
-            block_evidence.to_grid(span[:, self.family_columns])
-            for span in (block_evidence.evidence.area, block_evidence.evidence.sigma)
+        area, area_sigma = (
+            block_evidence.to_grid(axis_slice[:, self.family_columns])
+            for axis_slice in (block_evidence.evidence.area, block_evidence.evidence.sigma)
         )
-        variance = np.maximum(sigma**2, _MIN_VARIANCE)
+        variance = np.maximum(area_sigma**2, _MIN_VARIANCE)
         pixel_index, pooled_counts = np.arange(valid_counts.size).reshape(shape), valid_counts[core].copy()
         core_index = np.arange(pooled_counts.size).reshape(pooled_counts.shape)
         core_indices, member_indices = [core_index.ravel()], [pixel_index[core].ravel()]
@@ -156,24 +156,25 @@ class Pooling:
             2.0 * gammaincinv(0.5 * self.family_columns.size, SIMILARITY_QUANTILE)
         )  # quantile of chi squared
         for pixel_shift in _PIXEL_SHIFTS:
-            neighbour_starts = [span.start + step for span, step in zip(core, pixel_shift, strict=True)]
+            neighbour_starts = [axis_slice.start + step for axis_slice, step in zip(core, pixel_shift, strict=True)]
             # limits of the part of the core that has a neighbour at this shift
             first_indices = [max(0, -start) for start in neighbour_starts]
             stop_indices = [
-                min(n, size - start)
-                for n, size, start in zip(pooled_counts.shape, shape, neighbour_starts, strict=True)
+                min(core_length, axis_length - start)
+                for core_length, axis_length, start in zip(pooled_counts.shape, shape, neighbour_starts, strict=True)
             ]
             if first_indices[0] >= stop_indices[0] or first_indices[1] >= stop_indices[1]:
                 continue
-            window = slice(first_indices[0], stop_indices[0]), slice(first_indices[1], stop_indices[1])
-            is_short = pooled_counts[window] < self.target_counts
+            core_window = slice(first_indices[0], stop_indices[0]), slice(first_indices[1], stop_indices[1])
+            is_short = pooled_counts[core_window] < self.target_counts
             if not is_short.any():
                 continue
             core_slices, neighbour_slices = (
                 tuple(
-                    slice(origin + span.start, origin + span.stop) for origin, span in zip(origins, window, strict=True)
+                    slice(start_index + axis_slice.start, start_index + axis_slice.stop)
+                    for start_index, axis_slice in zip(start_indices, core_window, strict=True)
                 )
-                for origins in ([span.start for span in core], neighbour_starts)
+                for start_indices in ([axis_slice.start for axis_slice in core], neighbour_starts)
             )
             squared_differences = (area[core_slices] - area[neighbour_slices]) ** 2 / (
                 variance[core_slices] + variance[neighbour_slices]
@@ -183,8 +184,8 @@ class Pooling:
                 & (squared_differences.sum(axis=2) < max_distance)
                 & (squared_differences.max(axis=2) < MAX_LINE_DIFFERENCE_SIGMAS**2)
             )
-            pooled_counts[window] += np.where(is_similar, valid_counts[neighbour_slices], 0.0)
-            core_indices.append(core_index[window][is_similar])
+            pooled_counts[core_window] += np.where(is_similar, valid_counts[neighbour_slices], 0.0)
+            core_indices.append(core_index[core_window][is_similar])
             member_indices.append(pixel_index[neighbour_slices][is_similar])
         row, column = np.concatenate(core_indices), np.concatenate(member_indices)
         return csr_array((np.ones(row.size, np.float32), (row, column)), shape=(pooled_counts.size, valid_counts.size))

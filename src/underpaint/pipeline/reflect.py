@@ -284,8 +284,8 @@ def _group_probability(results: Results, groups: Sequence[str], place: Place) ->
     """Return the (n_row, n_column, n_group) probability of groups at a place, NaN for groups without such a map."""
     if not any(results.holds(name, place) for name in groups):
         return None
-    unknown = np.full(results.shape, np.nan, np.float32)
-    maps = [results[name, place] if results.holds(name, place) else unknown for name in groups]
+    unknown_probability = np.full(results.shape, np.nan, np.float32)
+    maps = [results[name, place] if results.holds(name, place) else unknown_probability for name in groups]
     return np.stack(maps, axis=2).astype(np.float32)
 
 
@@ -393,7 +393,7 @@ def _provenance(
 def _surface_results(
     store: BlockStore,
     classifier: ReflectanceClassifier,
-    classified: _WindowClassifier,
+    window_classifier: _WindowClassifier,
     results: Results,
     record: dict[str, Any],
 ) -> Results:
@@ -416,22 +416,25 @@ def _surface_results(
         "surface_member": _select_maps(stored_maps["member"], [*likely_indices, len(members) - 1]),
         "surface_presence": _select_maps(stored_maps["presence"], likely_indices),
         "surface_share": _select_maps(stored_maps["share"], likely_indices),
-        "reflectance": (classified.stored_wavelength_nm, _open_spectra(store, classified.stored_wavelength_nm.size)),
+        "reflectance": (
+            window_classifier.stored_wavelength_nm,
+            _open_spectra(store, window_classifier.stored_wavelength_nm.size),
+        ),
     }
-    if classified.probability_anywhere is not None:
-        maps_by_quantity["hidden"] = classified.groups, store.stack("hidden", len(classified.groups))
+    if window_classifier.probability_anywhere is not None:
+        maps_by_quantity["hidden"] = window_classifier.groups, store.stack("hidden", len(window_classifier.groups))
     names = [*(members[index] for index in likely_indices), NONE_OF_LIBRARY]
     library_pigments = pigment_library()
     labels = {name: library_pigments[name].label for name in names if name in library_pigments} | {
         NONE_OF_LIBRARY: "none of the library"
     }
-    notes = [*classified.cube.notes, *record["library_notes"]]
+    notes = [*window_classifier.cube.notes, *record["library_notes"]]
     registration_record = record["registration"]
     if registration_record["verdict"] != "well":
         notes.insert(0, _registration_warning(registration_record))
-    if classified.probability_anywhere is None:
+    if window_classifier.probability_anywhere is None:
         notes.append("the results have no pigment groups, so that the surface is identified by reflectance alone")
-    elif undetermined_groups := classifier.undeterminable(classified.groups):
+    elif undetermined_groups := classifier.undeterminable(window_classifier.groups):
         group_names = ", ".join(undetermined_groups)
         notes.append(
             f"the presence of {group_names} below the surface is not determined: the library has no spectrum of the "
@@ -439,7 +442,7 @@ def _surface_results(
         )
     result_settings = record | {
         "labels": labels,
-        "member_spectra": _median_spectra(classifier.library, names, classified.stored_wavelength_nm),
+        "member_spectra": _median_spectra(classifier.library, names, window_classifier.stored_wavelength_nm),
     }
     return Results.of_reflectance(
         names, maps_by_quantity, step_mm=results.step_mm, notes=tuple(notes), settings=result_settings

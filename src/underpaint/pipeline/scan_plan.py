@@ -51,13 +51,13 @@ class VoltagePlan:
         Voltage of the tube, or the maximum energy in keV of a given source spectrum.
     rate : float
         Ratio of the count rate to that of the quick scan at the same current.
-    planned : AnsweredShares
+    answered_shares : AnsweredShares
         Fraction of the simulated scans that give the answer, for each number of counts.
     """
 
     voltage_kv: float
     rate: float
-    planned: AnsweredShares
+    answered_shares: AnsweredShares
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class ScanPlan:
 
     def times_longer(self, voltage: VoltagePlan, share: float) -> float:
         """Return the ratio of the time per pixel to that of the quick scan, or infinity if no time suffices."""
-        return voltage.planned.counts_needed(share) / (self.counts_now * voltage.rate)
+        return voltage.answered_shares.counts_needed(share) / (self.counts_now * voltage.rate)
 
     def seconds(self, voltage: VoltagePlan, share: float) -> float | None:
         """Return the time per pixel in s, or None if the time of the quick scan is unknown."""
@@ -120,13 +120,13 @@ class ScanPlan:
         return [
             {
                 "voltage_kv": voltage.voltage_kv,
-                "counts_needed": _finite_or_none(voltage.planned.counts_needed(HALF_OF_SCANS)),
-                "counts_needed_9_in_10": _finite_or_none(voltage.planned.counts_needed(MOST_SCANS)),
+                "counts_needed": _finite_or_none(voltage.answered_shares.counts_needed(HALF_OF_SCANS)),
+                "counts_needed_9_in_10": _finite_or_none(voltage.answered_shares.counts_needed(MOST_SCANS)),
                 "times_longer": _finite_or_none(self.times_longer(voltage, HALF_OF_SCANS)),
                 "seconds_per_pixel": _finite_or_none(self.seconds(voltage, HALF_OF_SCANS)),
                 "seconds_per_pixel_9_in_10": _finite_or_none(self.seconds(voltage, MOST_SCANS)),
                 "pixels_to_sum": _finite_or_none(
-                    float(np.ceil(round(voltage.planned.counts_needed(HALF_OF_SCANS) / self.counts_now, 6)))
+                    float(np.ceil(round(voltage.answered_shares.counts_needed(HALF_OF_SCANS) / self.counts_now, 6)))
                 ),
                 "hours_by_step_mm": {f"{step:g}": _finite_or_none(self.hours(voltage, step)) for step in self.steps_mm},
             }
@@ -146,10 +146,10 @@ class ScanPlan:
             "curve": [
                 {
                     "voltage_kv": voltage.voltage_kv,
-                    "counts": voltage.planned.counts.tolist(),
+                    "counts": voltage.answered_shares.counts.tolist(),
                     "seconds": None if (seconds := self.curve_seconds(voltage)) is None else seconds.tolist(),
-                    "share_answered": voltage.planned.answered_share.tolist(),
-                    "probability": voltage.planned.median_probability.tolist(),
+                    "share_answered": voltage.answered_shares.answered_share.tolist(),
+                    "probability": voltage.answered_shares.median_probability.tolist(),
                 }
                 for voltage in self.voltages
             ],
@@ -161,15 +161,15 @@ class ScanPlan:
         """Return the (n,) times per pixel of the simulated scans in s, or None if unknown."""
         if self.seconds_now is None:
             return None
-        return self.seconds_now * voltage.planned.counts / (self.counts_now * voltage.rate)
+        return self.seconds_now * voltage.answered_shares.counts / (self.counts_now * voltage.rate)
 
-    def words(self) -> list[str]:
+    def sentences(self) -> list[str]:
         """Return sentences on the assumed layers, on voltages that do not suffice, and on other methods."""
         lower_name, upper_name = group_name(self.question.lower_group), group_name(self.question.upper_group)
         insufficient_voltages = [
             f"{voltage.voltage_kv:g} kV"
             for voltage in self.voltages
-            if not np.isfinite(voltage.planned.counts_needed())
+            if not np.isfinite(voltage.answered_shares.counts_needed())
         ]
         sentences = [
             f"The plan assumes the likeliest layers of paint {self.paint} with {lower_name} under {upper_name}: "
@@ -180,7 +180,7 @@ class ScanPlan:
         if insufficient_voltages:
             sentences.append(
                 f"No time suffices at {', '.join(insufficient_voltages)}: with up to "
-                f"{self.voltages[0].planned.counts[-1]:,.0f} counts, fewer than half of the simulated scans give the "
+                f"{self.voltages[0].answered_shares.counts[-1]:,.0f} counts, fewer than half of the simulated scans give the "
                 "answer."
             )
         methods = "; ".join(f"{method['method']} ({method['settles']})" for method in self.methods)

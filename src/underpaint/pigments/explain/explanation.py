@@ -239,7 +239,7 @@ def explain(
         ):
             modes_of_runs.append(modes)
             report_progress("Searching structures", len(modes_of_runs), 2 * RUNS)
-        reference = _reference(model, modes_of_runs)
+        reference = _reference_counts(model, modes_of_runs)
         report_progress("Sampling", RUNS, 2 * RUNS)
         samples: list[Sample] = []
         tasks = enumerate(
@@ -272,7 +272,7 @@ def _sample_posterior(
     return sample(model, modes, np.random.default_rng(seed))
 
 
-def _reference(model: SpectrumModel, modes_of_runs: Sequence[Modes]) -> FloatArray:
+def _reference_counts(model: SpectrumModel, modes_of_runs: Sequence[Modes]) -> FloatArray:
     """Return the expected spectrum of the likeliest mode, from which both runs derive the same covariance."""
     likeliest_modes = max(modes_of_runs, key=lambda modes: float(modes.log_likelihood.max()))
     likeliest_row = int(likeliest_modes.log_likelihood.argmax())

@@ -150,18 +150,18 @@ def likeliest_layers(
     UnderpaintError
         As for :func:`underpaint.pigments.explain.explain`.
     """
-    model = _model(spectrum, instrument, candidates, ground)
+    model = _spectrum_model(spectrum, instrument, candidates, ground)
     modes = _distinct_modes(model.prior, search(model, np.random.default_rng(0)))
     mixture = Mixture(model.prior, modes, 1.0)
-    log_evidence, (log_yes, _) = mixture.log_evidence, _log_fractions(mixture, question, model.prior)
-    is_yes = question.has_order(model.prior, modes.states)
-    if not is_yes.any():
+    log_evidence, (log_fraction_with_order, _) = mixture.log_evidence, _log_fractions(mixture, question, model.prior)
+    has_order = question.has_order(model.prior, modes.states)
+    if not has_order.any():
         raise SampleError(
             f"Cannot plan for {question.lower_group} under {question.upper_group}: no layers with that order are "
             "consistent with the spectrum. Choose another paint, or other groups."
         )
-    best_index = int(np.where(is_yes, log_evidence, -np.inf).argmax())
-    probability = float(np.exp(logsumexp(log_evidence + log_yes) - logsumexp(log_evidence)))
+    best_index = int(np.where(has_order, log_evidence, -np.inf).argmax())
+    probability = float(np.exp(logsumexp(log_evidence + log_fraction_with_order) - logsumexp(log_evidence)))
     return stratigraphy_of(model.prior, modes.states.select([best_index])), probability
 
 
@@ -230,9 +230,9 @@ def answered_shares(
     shares, medians = [], []
     for total_counts in counts:
         spectrum = Spectrum(rate * (total_counts / rate.sum()), axis, name=f"a scan of {total_counts:,.0f} counts")
-        model = _model(spectrum, instrument, candidates, ground)
+        model = _spectrum_model(spectrum, instrument, candidates, ground)
         model.set_reference(model.counts)
-        modes = _with_rivals(model, search(model, np.random.default_rng(0)), question)
+        modes = _with_rival_modes(model, search(model, np.random.default_rng(0)), question)
         log_odds = _simulated_log_odds(model, modes, question, np.random.default_rng(0))
         shares.append(float(_both_runs_certain_probability(expit(log_odds)).mean()))
         medians.append(float(expit(np.median(log_odds))))
@@ -241,15 +241,18 @@ def answered_shares(
     return AnsweredShares(np.asarray(counts[: len(shares)], dtype=np.float64), np.asarray(shares), np.asarray(medians))
 
 
-def _with_rivals(model: SpectrumModel, modes: Modes, question: OrderQuestion) -> Modes:
+def _with_rival_modes(model: SpectrumModel, modes: Modes, question: OrderQuestion) -> Modes:
     """Return modes with variants of the likeliest structures without the order, in which other pigments are tried.
 
     The search tries other pigments only in the likeliest structure, which would favour this structure.
     """
-    is_yes, log_evidence = question.has_order(model.prior, modes.states), Mixture(model.prior, modes, 1.0).log_evidence
+    has_order, log_evidence = (
+        question.has_order(model.prior, modes.states),
+        Mixture(model.prior, modes, 1.0).log_evidence,
+    )
     structures, rival_structures = modes.states.structure_keys(), set[bytes]()
     for row in np.argsort(-log_evidence):
-        if not is_yes[row] and structures[row] not in rival_structures and len(rival_structures) < N_RIVALS:
+        if not has_order[row] and structures[row] not in rival_structures and len(rival_structures) < N_RIVALS:
             rival_structures.add(structures[row])
             modes = with_other_members(model, modes, int(row))
     return _distinct_modes(model.prior, modes)
@@ -283,9 +286,10 @@ def _simulated_log_odds(
             - 0.5 * (residuals_of_scans**2).sum(axis=1)
             + 0.5 * (step**2).sum(axis=1)
         )
-    log_yes, log_no = _log_fractions(mixture, question, model.prior)
+    log_fraction_with_order, log_fraction_without_order = _log_fractions(mixture, question, model.prior)
     return np.asarray(
-        logsumexp(simulated_log_evidence + log_yes, axis=1) - logsumexp(simulated_log_evidence + log_no, axis=1)
+        logsumexp(simulated_log_evidence + log_fraction_with_order, axis=1)
+        - logsumexp(simulated_log_evidence + log_fraction_without_order, axis=1)
     )
 
 
@@ -315,5 +319,7 @@ def _both_runs_certain_probability(probability: FloatArray) -> FloatArray:
     return np.asarray(betainc(n_needed, n_draw - n_needed + 1.0, probability) ** RUNS)
 
 
-def _model(spectrum: Spectrum, instrument: Instrument, candidates: CandidateGroups, ground: str) -> SpectrumModel:
+def _spectrum_model(
+    spectrum: Spectrum, instrument: Instrument, candidates: CandidateGroups, ground: str
+) -> SpectrumModel:
     return SpectrumModel(spectrum, instrument, prior_of(candidates, ground), ModelError())

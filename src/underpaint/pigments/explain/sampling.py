@@ -203,9 +203,9 @@ class _Proposals:
             self.peer_rows.get(self.structure_keys[row], []),
         )
         if components and move_choice < 0.45:
-            return self._about_component(row, components[rng.integers(len(components))])
+            return self._step_about_component(row, components[rng.integers(len(components))])
         if len(peer_rows) >= 4 and move_choice < 0.85:
-            return self._along_difference(row, peer_rows)
+            return self._step_along_difference(row, peer_rows)
         active_indices = np.flatnonzero(self.is_active[row])
         changed_indices = np.unique(rng.choice(active_indices, rng.integers(1, 4)))
         step_size = rng.choice([0.05, 0.2, 0.6])
@@ -216,7 +216,7 @@ class _Proposals:
         # the move leaves the prior invariant, so that the prior ratio of the caller is subtracted
         return float(0.5 * (self.new_states.x[row, changed_indices] ** 2).sum() - 0.5 * (old_x**2).sum())
 
-    def _about_component(self, row: int, component: int) -> float:
+    def _step_about_component(self, row: int, component: int) -> float:
         is_active, mixture = self.is_active[row], self.mixture
         mode_x = mixture.modes.states.x[component, is_active]
         step_size = self.rng.choice([0.15, 0.35, 0.7])
@@ -228,7 +228,7 @@ class _Proposals:
             component, self.new_states.x[row]
         )
 
-    def _along_difference(self, row: int, peer_rows: list[int]) -> float:
+    def _step_along_difference(self, row: int, peer_rows: list[int]) -> float:
         rng, is_active = self.rng, self.is_active[row]
         first_peer, second_peer = rng.choice(peer_rows, 2, replace=False)
         is_changed = is_active if rng.random() < 0.5 else is_active & (rng.random(is_active.size) < 0.4)

@@ -140,21 +140,21 @@ class SpectrumModel:
         level_columns = self._level_columns(
             self._photons(states), self._whitened_response, self._whitened_tilted_response
         ).astype(np.float64)
-        _, information = self._fit_levels(level_columns)
+        _, information_matrix = self._fit_levels(level_columns)
         whitened_noise = noise @ self.bins @ self.whitening.T
         gradients = np.einsum("nib,kb->kni", level_columns, whitened_noise)
-        levels = np.linalg.solve(information[None], gradients[..., None])[..., 0]
+        levels = np.linalg.solve(information_matrix[None], gradients[..., None])[..., 0]
         residual_changes = whitened_noise[:, None] - np.einsum("kni,nib->knb", levels, level_columns)
         return np.concatenate([residual_changes, levels[..., 1:]], axis=2)
 
     def _evaluate(self, states: States) -> tuple[FloatArray, FloatArray]:
         photons = self._photons(states)
         level_columns = self._level_columns(photons, self._whitened_response, self._whitened_tilted_response)
-        levels, information = self._fit_levels(level_columns)
+        levels, information_matrix = self._fit_levels(level_columns)
         count_residuals = self.whitened_counts - np.matmul(levels[:, None].astype(np.float32), level_columns)[:, 0]
         residuals = np.concatenate([count_residuals, levels[:, 1:]], axis=1)
         scale = np.maximum(levels[:, 0], 1e-3)
-        log_like = -0.5 * (residuals**2).sum(axis=1) - 0.5 * np.linalg.slogdet(information)[1] - np.log(scale)
+        log_like = -0.5 * (residuals**2).sum(axis=1) - 0.5 * np.linalg.slogdet(information_matrix)[1] - np.log(scale)
         return residuals, np.where((levels[:, 0] > 0) & np.isfinite(log_like), log_like, -1e30)
 
     def expected_counts(self, states: States) -> FloatArray:
@@ -183,8 +183,10 @@ class SpectrumModel:
     def _surface_shares(self, states: States) -> FloatArray:
         layer_counts = self._emission(states).layer_photons * self._detected_fraction[: len(self.setting.lines)]
         families_of_lines = np.asarray(self.setting.lines.family)
-        is_member = np.stack([families_of_lines == family for family in self.line_families], axis=1).astype(np.float64)
-        family_counts = layer_counts.astype(np.float64) @ is_member
+        is_line_of_family = np.stack([families_of_lines == family for family in self.line_families], axis=1).astype(
+            np.float64
+        )
+        family_counts = layer_counts.astype(np.float64) @ is_line_of_family
         total_counts = family_counts.sum(axis=1)
         return np.asarray(
             np.divide(
@@ -206,10 +208,13 @@ class SpectrumModel:
         emission = self._emission(states)
         line_photons, coherent_scatter, other_scatter = emission.line_photons, emission.coherent, emission.shifted
         photons = np.zeros((len(states), 3, len(self._detected_fraction)), np.float32)
-        first_coherent, first_other = line_photons.shape[1], line_photons.shape[1] + coherent_scatter.shape[1]
+        first_coherent_index, first_other_index = (
+            line_photons.shape[1],
+            line_photons.shape[1] + coherent_scatter.shape[1],
+        )
         photons[:, 0] = np.concatenate([line_photons, coherent_scatter, other_scatter], axis=1)
-        photons[:, 1, first_coherent:first_other] = coherent_scatter
-        photons[:, 2, first_other:] = other_scatter
+        photons[:, 1, first_coherent_index:first_other_index] = coherent_scatter
+        photons[:, 2, first_other_index:] = other_scatter
         # photons are scaled to the measured total counts
         count_scale = self.counts.sum() / np.maximum(photons[:, 0] @ self._detected_fraction, 1e-30)
         return np.asarray(photons * count_scale[:, None, None], dtype=np.float32)
@@ -231,10 +236,10 @@ class SpectrumModel:
 
     def _fit_levels(self, level_columns: RealArray) -> tuple[FloatArray, FloatArray]:
         """Return the (n, 4) best-fit levels, and their (n, 4, 4) information matrices."""
-        information = np.matmul(level_columns, level_columns.transpose(0, 2, 1)).astype(np.float64)
-        information += np.diag([0.0, 1.0, 1.0, 1.0])
+        information_matrix = np.matmul(level_columns, level_columns.transpose(0, 2, 1)).astype(np.float64)
+        information_matrix += np.diag([0.0, 1.0, 1.0, 1.0])
         gradients = (level_columns @ self.whitened_counts.astype(np.float32)).astype(np.float64)
-        return np.linalg.solve(information, gradients[..., None])[..., 0], information
+        return np.linalg.solve(information_matrix, gradients[..., None])[..., 0], information_matrix
 
 
 def fitted_range(spectrum: Spectrum, instrument: Instrument, model_error: ModelError) -> tuple[EnergyAxis, FloatArray]:

@@ -82,13 +82,13 @@ class States:
         return States(self.n_layer[index], self.is_in_layer[index], self.member_index[index], self.x[index])
 
     @property
-    def arrays(self) -> tuple[IntArray, BoolArray, IntArray, FloatArray]:
+    def field_arrays(self) -> tuple[IntArray, BoolArray, IntArray, FloatArray]:
         """Arrays of the batch, in the order of the parameters of the class."""
         return self.n_layer, self.is_in_layer, self.member_index, self.x
 
     def replace(self, rows: NDArray[np.integer], other_states: "States", other_rows: NDArray[np.integer]) -> None:
         """Replace some states by states of another batch."""
-        for old_array, new_array in zip(self.arrays, other_states.arrays, strict=True):
+        for old_array, new_array in zip(self.field_arrays, other_states.field_arrays, strict=True):
             old_array[rows] = new_array[other_rows]
 
     def permute_layers(self, row: int, layer_order: Sequence[int]) -> None:
@@ -124,7 +124,7 @@ class States:
 
 def concatenate_states(batches: Sequence[States]) -> States:
     """Concatenate several batches of states."""
-    return States(*(np.concatenate(arrays) for arrays in zip(*(batch.arrays for batch in batches), strict=True)))
+    return States(*(np.concatenate(arrays) for arrays in zip(*(batch.field_arrays for batch in batches), strict=True)))
 
 
 def log_prior_of_x(states: States, is_active: BoolArray) -> FloatArray:
@@ -207,7 +207,7 @@ class PaintPrior:
         self.n_coordinate = MAX_LAYERS * (N_LAYER_COORDINATES + len(groups)) + 2
         self._log_members = np.log([len(pigments) for pigments in self.members])
         self._log_spread = self._spread_table()
-        self._tabulate()
+        self._compute_tables()
 
     def _spread_table(self) -> FloatArray:
         """Return the (MAX_LAYERS, n_group, MAX_LAYERS + 1) log prior.
@@ -224,7 +224,7 @@ class PaintPrior:
                 )
         return log_spread_table
 
-    def _tabulate(self) -> None:
+    def _compute_tables(self) -> None:
         """Compute the compositions and densities of pigments, binder and ground."""
         oil_row = named_row("binder", DEFAULT_BINDER)
         oil_mass_fractions = mix_elements(components_of(oil_row))
@@ -264,13 +264,13 @@ class PaintPrior:
         """
         layer_exists = states.n_layer[:, None] > LAYER_INDICES
         is_filled = (states.is_in_layer.any(axis=2) == layer_exists).all(axis=1)
-        is_same = (states.is_in_layer[:, 1:] == states.is_in_layer[:, :-1]).all(axis=2) & layer_exists[:, 1:]
+        is_same_as_above = (states.is_in_layer[:, 1:] == states.is_in_layer[:, :-1]).all(axis=2) & layer_exists[:, 1:]
         is_missing = ~states.is_in_layer.any(axis=1) & (self.absence_probability == 0)
         uppermost_layer = np.where(states.is_in_layer.any(axis=1), states.is_in_layer.argmax(axis=1), MAX_LAYERS)[
             :, self.known_order
         ]
         is_ordered = (np.diff(uppermost_layer, axis=1) > 0).all(axis=1)
-        return np.asarray(is_filled & ~is_same.any(axis=1) & ~is_missing.any(axis=1) & is_ordered)
+        return np.asarray(is_filled & ~is_same_as_above.any(axis=1) & ~is_missing.any(axis=1) & is_ordered)
 
     def log_layout_prior(self, states: States) -> FloatArray:
         """Return the (n,) log prior of the layers and the groups in each layer, or -inf for invalid states."""

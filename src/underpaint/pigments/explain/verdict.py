@@ -81,7 +81,7 @@ class Draws:
 
 def draws_of(prior: PaintPrior, sample: Sample) -> Draws:
     """Return the draws of a posterior sample in physical units."""
-    states, physical = sample.states, prior.to_physical_units(sample.states)
+    states, physical_states = sample.states, prior.to_physical_units(sample.states)
     is_in_group = (
         prior.is_pigment_of_group[np.arange(len(prior.groups)), states.member_index] * states.is_in_layer[..., None]
     )
@@ -91,8 +91,8 @@ def draws_of(prior: PaintPrior, sample: Sample) -> Draws:
         states.n_layer,
         states.is_in_layer,
         states.member_index,
-        physical.thickness_um,
-        np.einsum("nlg,nlgh->nlh", physical.group_share, is_in_group),
+        physical_states.thickness_um,
+        np.einsum("nlg,nlgh->nlh", physical_states.group_share, is_in_group),
         prior.uppermost_layers(states),
         sample.log_evidence,
     )
@@ -214,23 +214,30 @@ def pair_orders(runs: Sequence[Draws]) -> list[PairOrder]:
     """Return the more probable order of every pair of groups."""
     groups = runs[0].groups
     orders = []
-    for upper, lower in permutations(range(len(groups)), 2):
-        probability_by_run = [_begins_above(run, upper, lower) for run in runs]
-        reverse_by_run = [_begins_above(run, lower, upper) for run in runs]
+    for upper_index, lower_index in permutations(range(len(groups)), 2):
+        probability_by_run = [_begins_above(run, upper_index, lower_index) for run in runs]
+        reverse_by_run = [_begins_above(run, lower_index, upper_index) for run in runs]
         mean_probability, mean_reverse_probability = float(np.mean(probability_by_run)), float(np.mean(reverse_by_run))
         if mean_probability > mean_reverse_probability or (
-            mean_probability == mean_reverse_probability and upper < lower
+            mean_probability == mean_reverse_probability and upper_index < lower_index
         ):
             orders.append(
-                PairOrder(groups[upper], groups[lower], mean_probability, min(probability_by_run) >= MIN_PROBABILITY)
+                PairOrder(
+                    groups[upper_index],
+                    groups[lower_index],
+                    mean_probability,
+                    min(probability_by_run) >= MIN_PROBABILITY,
+                )
             )
     return orders
 
 
-def _begins_above(run: Draws, upper: int, lower: int) -> float:
+def _begins_above(run: Draws, upper_index: int, lower_index: int) -> float:
     """Return the probability that both groups are present and that the upper group begins above the lower one."""
-    is_lower_present = run.uppermost_layer[:, lower] < MAX_LAYERS
-    return float((is_lower_present & (run.uppermost_layer[:, upper] < run.uppermost_layer[:, lower])).mean())
+    is_lower_present = run.uppermost_layer[:, lower_index] < MAX_LAYERS
+    return float(
+        (is_lower_present & (run.uppermost_layer[:, upper_index] < run.uppermost_layer[:, lower_index])).mean()
+    )
 
 
 def presence(runs: Sequence[Draws]) -> dict[str, float]:
@@ -344,7 +351,7 @@ def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimat
     """Return the thickness for each likely pigment of the group on which the thickness depends, or {} for none."""
     all_draws = pool_draws(runs)
     layer_exists = all_draws.n_layer > layer
-    max_between, thickness_by_member = MIN_VARIANCE_FRACTION, {}
+    max_between_fraction, thickness_by_member = MIN_VARIANCE_FRACTION, {}
     for group_index, names in enumerate(all_draws.members):
         is_selected = layer_exists & all_draws.is_in_layer[:, layer, group_index]
         if is_selected.sum() < 0.5 * max(int(layer_exists.sum()), 1):
@@ -363,8 +370,8 @@ def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimat
         between_fraction = float(
             (weights * (means - np.average(means, weights=weights)) ** 2).sum() / weights.sum() / log_thickness.var()
         )
-        if between_fraction > max_between:
-            max_between = between_fraction
+        if between_fraction > max_between_fraction:
+            max_between_fraction = between_fraction
             thickness_by_member = {
                 names[index]: _estimate([np.exp(log_thickness[member_index == index])], "") for index in listed_indices
             }

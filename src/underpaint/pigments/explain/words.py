@@ -88,15 +88,17 @@ def _order_sentences(explanation: Explanation) -> list[str]:
         f"(P {min(probability_by_group[name] for name in groups_above):.2f})."
         for group_names, groups_above in groups_above_by_groups_below.items()
     ]
-    open_pairs = [
+    undetermined_pairs = [
         order for order in explanation.orders if not order.determined and order.probability > MIN_PIGMENT_PROBABILITY
     ]
     if not sentences and explanation.orders:
         sentences = [
             f"The order of the layers is {NOT_DETERMINED}: no pair of groups reaches {MIN_PROBABILITY:g} in both runs."
         ]
-    elif open_pairs:
-        pair_texts = ", ".join(f"{group_name(order.above)} and {group_name(order.below)}" for order in open_pairs)
+    elif undetermined_pairs:
+        pair_texts = ", ".join(
+            f"{group_name(order.above)} and {group_name(order.below)}" for order in undetermined_pairs
+        )
         sentences.append(f"The order is {NOT_DETERMINED} for {pair_texts}.")
     return sentences
 
@@ -138,18 +140,18 @@ def _number_sentence(explanation: Explanation) -> str:
 
 
 def _absent_sentences(explanation: Explanation) -> list[str]:
-    open_groups = [
+    uncertain_groups = [
         f"{group_name(name)} (P {probability:.2f})"
         for name, probability in explanation.presence.items()
         if 0.05 < probability < MIN_PROBABILITY
     ]
-    not_needed = [
+    unneeded_groups = [
         f"{group_name(name)} (P {probability:.2f})"
         for name, probability in explanation.presence.items()
         if probability <= 0.05
     ]
-    sentences = [f"Possibly present: {', '.join(open_groups)}."] if open_groups else []
-    return sentences + ([f"Not needed for the spectrum: {', '.join(not_needed)}."] if not_needed else [])
+    sentences = [f"Possibly present: {', '.join(uncertain_groups)}."] if uncertain_groups else []
+    return sentences + ([f"Not needed for the spectrum: {', '.join(unneeded_groups)}."] if unneeded_groups else [])
 
 
 def _run_sentences(explanation: Explanation) -> list[str]:

@@ -213,7 +213,7 @@ class AnswerPlan:
             [[group in column_groups for column_groups in groups_of_columns] for group in groups]
         ).reshape(len(groups), -1)
         group_log_odds = np.full(needed_log_odds.shape, -np.inf, np.float32)
-        known_indices, columns = self._columns_of(groups)
+        known_indices, columns = self._columns_of_groups(groups)
         group_log_odds[..., known_indices] = arrays["log_odds"][..., columns]
         is_withheld = (group_log_odds < needed_log_odds) @ is_member_of_group
         for name, max_value in (("log_odds", 0.0), ("probability", WITHHELD_PROBABILITY)):
@@ -221,7 +221,7 @@ class AnswerPlan:
 
     def confirm(self, arrays: ArraysByOutput, groups: Sequence[str], is_proven: NDArray[np.bool_]) -> None:
         """Raise the probability of groups to 0.99 where the (n_row, n_column, n_group) mask ``is_proven`` is true."""
-        known_indices, columns = self._columns_of(groups)
+        known_indices, columns = self._columns_of_groups(groups)
         log_odds = float(np.log(PROVEN_PROBABILITY / (1.0 - PROVEN_PROBABILITY)))
         for name, min_value in (("log_odds", log_odds), ("probability", PROVEN_PROBABILITY)):
             predictions = arrays[name][..., columns]
@@ -229,7 +229,7 @@ class AnswerPlan:
                 is_proven[..., known_indices] & (predictions < min_value), np.float32(min_value), predictions
             )
 
-    def _columns_of(self, groups: Sequence[str]) -> tuple[list[int], list[int]]:
+    def _columns_of_groups(self, groups: Sequence[str]) -> tuple[list[int], list[int]]:
         """Return the indices of the groups that the network predicts, and the columns of these groups."""
         names = [self.model.card.names[index] for index in self.selected_columns.name_columns]
         known_indices = [index for index, group in enumerate(groups) if group in names]
@@ -359,9 +359,9 @@ def identify(
     answer_plan = plan_answers(scan.require_axis(), model, palette, instrument=instrument, threads=threads)
     n_row, n_column, _ = scan.shape
     arrays = answer_plan.empty_arrays((n_row, n_column))
-    for _, block, answers in map_blocks(scan, answer_plan, threads=1):
+    for _, block, block_arrays in map_blocks(scan, answer_plan, threads=1):
         for name, array in arrays.items():
-            array[block] = answers[name]
+            array[block] = block_arrays[name]
         if progress is not None:
             progress(block[0].stop, n_row)
     scan_summary = {"name": scan.name, "notes": list(scan.notes), "settings": {"source": scan.source}}

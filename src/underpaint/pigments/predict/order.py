@@ -95,13 +95,13 @@ def _fill_from_paints(
 ) -> NDArray[np.uint8]:
     order_values = pixel_orders.copy()
     paint_map = results.map("paint") if results.paints else np.zeros(order_values.shape, np.uint8)
-    for area in results.paints:
+    for paint_area in results.paints:
         for group_pair, order_key in (
             ((first_group, second_group), FIRST_ON_TOP),
             ((second_group, first_group), SECOND_ON_TOP),
         ):
-            if group_pair in area.orders:
-                order_values[(order_values == NOT_DETERMINED) & (paint_map == area.number)] = order_key
+            if group_pair in paint_area.orders:
+                order_values[(order_values == NOT_DETERMINED) & (paint_map == paint_area.number)] = order_key
     return order_values
 
 
