@@ -180,7 +180,8 @@ class ScanPlan:
         if insufficient_voltages:
             sentences.append(
                 f"No time suffices at {', '.join(insufficient_voltages)}: with up to "
-                f"{self.voltages[0].answered_shares.counts[-1]:,.0f} counts, fewer than half of the simulated scans give the "
+                f"{self.voltages[0].answered_shares.counts[-1]:,.0f} counts, fewer than half of the simulated scans "
+                "give the "
                 "answer."
             )
         methods = "; ".join(f"{method['method']} ({method['settles']})" for method in self.methods)
