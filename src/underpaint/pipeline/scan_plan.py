@@ -164,7 +164,7 @@ class ScanPlan:
         return self.seconds_now * voltage.answered_shares.counts / (self.counts_now * voltage.rate)
 
     def sentences(self) -> list[str]:
-        """Return sentences on the assumed layers, on voltages that do not suffice, and on other methods."""
+        """Return sentences on the assumed layers, on insufficient tube voltages, and on other methods."""
         lower_name, upper_name = group_name(self.question.lower_group), group_name(self.question.upper_group)
         insufficient_voltages = [
             f"{voltage.voltage_kv:g} kV"

@@ -320,7 +320,7 @@ def _parabola_offset(correlations: Array, best_index: np.intp) -> float:
 
 
 def _common_part(first_image: Array, second_image: Array, offset: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Return the overlapping parts of two images at an offset in rows and columns. The parts may be empty."""
+    """Return the overlapping, possibly empty parts of two images at an offset in rows and columns."""
     start = np.maximum(offset, 0)
     stop = np.minimum(first_image.shape[1:], offset + np.asarray(second_image.shape[1:]))
     stop = np.maximum(stop, start)
@@ -382,9 +382,9 @@ def _assemble_scan(scans: Sequence[Scan], corners: NDArray[np.int64]) -> Scan:
 def _tile_of_pixels(scans: Sequence[Scan], corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
     """Return the (n_row, n_column) index of the tile in which each pixel is farthest from the edge, or -1."""
     tile_index, largest_distance = np.full(shape, -1), np.zeros(shape)
-    for index, (scan, (top, left)) in enumerate(zip(scans, corners, strict=True)):
+    for index, (scan, (top_row, left_column)) in enumerate(zip(scans, corners, strict=True)):
         n_row, n_column, _ = scan.shape
-        tile_slices = slice(top, top + n_row), slice(left, left + n_column)
+        tile_slices = slice(top_row, top_row + n_row), slice(left_column, left_column + n_column)
         tile_distance = np.minimum.outer(_edge_distance(n_row), _edge_distance(n_column))
         tile_distance = tile_distance if scan.present is None else np.where(scan.present, tile_distance, 0.0)
         is_farther = tile_distance > largest_distance[tile_slices]
@@ -440,8 +440,8 @@ def _joined_image(
     if any(image is None for image in images):
         return None
     mosaic_image = np.full(tile_index.shape, np.nan)
-    for index, ((top, left), image) in enumerate(zip(corners, images, strict=True)):
-        tile_slices = slice(top, top + image.shape[0]), slice(left, left + image.shape[1])
+    for index, ((top_row, left_column), image) in enumerate(zip(corners, images, strict=True)):
+        tile_slices = slice(top_row, top_row + image.shape[0]), slice(left_column, left_column + image.shape[1])
         mosaic_image[tile_slices] = np.where(tile_index[tile_slices] == index, image, mosaic_image[tile_slices])
     return mosaic_image
 

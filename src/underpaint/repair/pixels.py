@@ -96,8 +96,8 @@ def with_pixels_repaired(scan: Scan, faulty_pixels: FaultyPixels) -> tuple[Scan,
             f"Cannot repair pixels: {is_faulty.sum()} of {is_faulty.size} are dead or short; up to "
             f"{_MAX_FAULTY_SHARE:.0%} can be repaired. Mask these pixels, or crop the scan."
         )
-    n_valid = convolve((~is_faulty).astype(np.int64), _NEIGHBOUR_FOOTPRINT, mode="constant")
-    is_replaced = is_faulty & (n_valid > 0)
+    n_valid_neighbours = convolve((~is_faulty).astype(np.int64), _NEIGHBOUR_FOOTPRINT, mode="constant")
+    is_replaced = is_faulty & (n_valid_neighbours > 0)
     counts = scan.counts.astype(np.float32) if is_replaced.any() else scan.counts
     counts = counts.rechunk({1: -1, 2: -1})
     if is_replaced.any():

@@ -102,14 +102,14 @@ def find_row_shift(scan: Scan) -> RowShift:
             f"{_MIN_SIGMAS:g} deviations are needed). "
             "Omit --rows, or give the shift with --row-shift."
         )
-    columns, error = 0.0, 0.0
+    columns, shift_error = 0.0, 0.0
     for _ in range(_N_ITERATIONS):
         # the taper causes a bias towards zero, which decreases with the remaining shift in each iteration
         aligned_images = images.copy()
         aligned_images[:, 1::2] = shifted_image(images[:, 1::2], (0.0, 0.0, -columns), order=3, mode="nearest")
-        remaining_shift, error = _measure_shift(_cross_spectra(aligned_images), n_column)
+        remaining_shift, shift_error = _measure_shift(_cross_spectra(aligned_images), n_column)
         columns += remaining_shift
-    shift = RowShift(columns, float(np.hypot(error, _SHIFT_STEP_COLUMNS)), direction)
+    shift = RowShift(columns, float(np.hypot(shift_error, _SHIFT_STEP_COLUMNS)), direction)
     if shift.is_significant:
         _check_range(shift, n_column)
     return shift
@@ -147,8 +147,8 @@ def _measure_shift(cross_spectra: NDArray[np.complex128], n_column: int) -> tupl
         for group_sum in range(min(_N_JACKKNIFE_GROUPS, len(cross_spectra)))
     ]
     jackknife_shifts = np.asarray([_best_shift(total_cross_spectrum - group_sum, n_column) for group_sum in group_sums])
-    error = float(np.sqrt((len(group_sums) - 1) * np.mean((jackknife_shifts - jackknife_shifts.mean()) ** 2)))
-    return _best_shift(total_cross_spectrum, n_column), error
+    shift_error = float(np.sqrt((len(group_sums) - 1) * np.mean((jackknife_shifts - jackknife_shifts.mean()) ** 2)))
+    return _best_shift(total_cross_spectrum, n_column), shift_error
 
 
 def _cross_spectra(images: Array) -> NDArray[np.complex128]:
@@ -271,6 +271,6 @@ def _shifted_times(time_s: Array | None, interpolation: _RowInterpolation, is_od
 
 def _shifted_mask(scan: Scan, interpolation: _RowInterpolation, is_odd: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
     is_recorded = np.ones(scan.shape[:2], bool) if scan.present is None else scan.present
-    # a corrected pixel is present if both recorded pixels are
+    # a corrected pixel is present if both recorded pixels are present
     is_present = np.where(is_odd[:, None], interpolation(is_recorded.astype(np.float64)) > 1.0 - 1e-9, is_recorded)
     return None if is_present.all() else is_present

@@ -33,7 +33,7 @@ class CandidateGroups:
     absent : tuple of float
         Prior probability that each group is absent.
     probability : mapping of str to float
-        The network's probability of every group. Empty if the user gave the groups.
+        The network's probability of every group, or an empty mapping for groups from the user.
     pigments : mapping of str to sequence of str
         Possible pigments of each restricted group.
     notes : tuple of str

@@ -215,7 +215,7 @@ def explain(
     seed : int
         Seed of the random numbers.
     workers : int
-        Number of processes, of which at most two are used. The result does not depend on the number.
+        Number of processes, of which at most two are used. The result does not depend on the number of processes.
     progress : callable, optional
         Called with the name of the task, the number of completed steps and the total number.
 

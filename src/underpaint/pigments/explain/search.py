@@ -128,7 +128,7 @@ def _best_candidates(
         return None
     states, parents = concatenate_states([candidates[row] for row in new_rows]), parents[new_rows]
     is_active_now, is_active_before = states.is_active(), modes.states.is_active()[parents]
-    is_new, scores, gains = (
+    is_new, scores, log_density_gains = (
         is_active_now & ~is_active_before,
         model.prior.log_discrete_prior(states),
         np.zeros(len(states)),
@@ -147,9 +147,9 @@ def _best_candidates(
             log_density = (
                 -0.5 * beta * (residuals[row] ** 2).sum() - 0.5 * (states.x[row, is_active_now[row]] ** 2).sum()
             )
-            gains[row] = log_density - 0.5 * gradient @ step - 0.5 * np.linalg.slogdet(hessian)[1]
+            log_density_gains[row] = log_density - 0.5 * gradient @ step - 0.5 * np.linalg.slogdet(hessian)[1]
             states.x[row, free_indices] = take_step(states.x[row, free_indices], step)
-    return states.select(np.argsort(-(scores + gains))[:max_states])
+    return states.select(np.argsort(-(scores + log_density_gains))[:max_states])
 
 
 def random_neighbour(prior: PaintPrior, state: States, rng: np.random.Generator) -> States:

@@ -173,7 +173,7 @@ class PaintPrior:
     absence_probability : sequence of float, optional
         Prior probability that each group is absent, 0 by default.
     pigments : mapping of str to sequence of str, optional
-        Possible pigments of a group, if restricted.
+        Possible pigments of each restricted group.
     known : KnownLayers, optional
         Order and thickness from another method. Its ordered groups must be among ``groups``.
 
@@ -259,7 +259,7 @@ class PaintPrior:
     def is_valid(self, states: States) -> BoolArray:
         """Return a boolean (n,) array, true for valid states.
 
-        In a valid state, no layer is empty, neighbouring layers contain different groups, every required group is
+        In a valid state, no layer is empty and neighbouring layers contain different groups. Every required group is
         present, and groups of known order are in this order.
         """
         layer_exists = states.n_layer[:, None] > LAYER_INDICES

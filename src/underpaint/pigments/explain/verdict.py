@@ -51,7 +51,7 @@ class Draws:
         True where a layer contains a member of a group, as in ``States``.
     member_index : (n, MAX_LAYERS, n_group) int array
     thickness_um : (n, MAX_LAYERS) array
-        NaN in layers that do not exist.
+        Thickness of each layer, NaN for missing layers.
     group_share : (n, MAX_LAYERS, n_group) array
         Mass fraction of each group in a layer's dry pigments. A pigment of two groups counts in both.
     uppermost_layer : (n, n_group) int array
@@ -185,7 +185,7 @@ class LayerResult:
         Index of the layer, 0 at the surface.
     thickness : Estimate
     thickness_by_member : dict of str to Estimate
-        Thickness for each pigment. Empty if the thickness does not depend on the pigment.
+        Thickness for each pigment, or an empty mapping if the thickness does not depend on the pigment.
     shares : dict of str to Estimate
         Mass fractions of the groups that are likely in the layer, from the draws that contain the group.
     presence : dict of str to float
@@ -352,7 +352,7 @@ def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimat
     all_draws = pool_draws(runs)
     layer_exists = all_draws.n_layer > layer
     max_between_fraction, thickness_by_member = MIN_VARIANCE_FRACTION, {}
-    for group_index, names in enumerate(all_draws.members):
+    for group_index, member_names in enumerate(all_draws.members):
         is_selected = layer_exists & all_draws.is_in_layer[:, layer, group_index]
         if is_selected.sum() < 0.5 * max(int(layer_exists.sum()), 1):
             continue
@@ -361,7 +361,7 @@ def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimat
             all_draws.member_index[is_selected, layer, group_index],
         )
         listed_indices = [
-            index for index in range(len(names)) if (member_index == index).mean() >= MIN_PIGMENT_PROBABILITY
+            index for index in range(len(member_names)) if (member_index == index).mean() >= MIN_PIGMENT_PROBABILITY
         ]
         if len(listed_indices) < 2 or log_thickness.var() == 0:
             continue
@@ -373,6 +373,7 @@ def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimat
         if between_fraction > max_between_fraction:
             max_between_fraction = between_fraction
             thickness_by_member = {
-                names[index]: _estimate([np.exp(log_thickness[member_index == index])], "") for index in listed_indices
+                member_names[index]: _estimate([np.exp(log_thickness[member_index == index])], "")
+                for index in listed_indices
             }
     return thickness_by_member

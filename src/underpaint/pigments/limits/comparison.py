@@ -37,7 +37,7 @@ class ComparisonSettings:
     start_kev : float
         Minimum energy that is compared, in keV.
     thickness_range_um, ratio_range, ground_range_um : pair of float
-        Ranges of the fitted paint.
+        Ranges of thickness, mass ratio and ground thickness of the fitted paint.
 
     Raises
     ------

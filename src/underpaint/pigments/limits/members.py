@@ -319,7 +319,7 @@ def _member_probabilities(
 
 
 def _known_members(results: Results) -> dict[str, tuple[str, ...]]:
-    """Return the groups of each member in the library whose groups are all in the results."""
+    """Return the groups of each member, for members in the library with all groups in the results."""
     groups_by_member = {name: results.materials[name].groups for name in results.pigments}
     return {
         name: groups
@@ -378,11 +378,11 @@ def group_posterior(
         )
     best_deviances = [min(deviances[name] for name in members) for members in groups]
     min_deviance = min(best_deviances)
-    evidence = [
+    group_evidence = [
         prior_weight * math.exp(-0.5 * (deviance - min_deviance))
         for prior_weight, deviance in zip(weights, best_deviances, strict=True)
     ]
-    probabilities = [deviance / sum(evidence) for deviance in evidence]
+    probabilities = [deviance / sum(group_evidence) for deviance in group_evidence]
     member_probabilities: dict[str, float] = {}
     for probability, members in zip(probabilities, groups, strict=True):
         member_probabilities |= share_group(probability, within_group_prior(members, circumstances))

@@ -308,14 +308,14 @@ def _log_densities(mixture: "GaussianMixture", pixel_areas: NDArray[np.float32])
     """Return (n, n_component) logarithms of the weighted densities, in single precision for speed."""
     n_line = pixel_areas.shape[1]
     log_density = np.empty((len(pixel_areas), len(mixture.weights_)), np.float32)
-    for component, (weight, mean, precision_root) in enumerate(
+    for component_index, (component_weight, component_mean, precision_root) in enumerate(
         zip(mixture.weights_, mixture.means_, mixture.precisions_cholesky_, strict=True)
     ):
-        squared_distance = (((pixel_areas - mean.astype(np.float32)) @ precision_root.astype(np.float32)) ** 2).sum(
-            axis=1
-        )
-        log_norm = np.log(weight) + np.log(np.diag(precision_root)).sum() - 0.5 * n_line * np.log(2.0 * np.pi)
-        log_density[:, component] = np.float32(log_norm) - np.float32(0.5) * squared_distance
+        squared_distance = (
+            ((pixel_areas - component_mean.astype(np.float32)) @ precision_root.astype(np.float32)) ** 2
+        ).sum(axis=1)
+        log_norm = np.log(component_weight) + np.log(np.diag(precision_root)).sum() - 0.5 * n_line * np.log(2.0 * np.pi)
+        log_density[:, component_index] = np.float32(log_norm) - np.float32(0.5) * squared_distance
     return log_density
 
 

@@ -22,7 +22,7 @@ onnxruntime.disable_telemetry_events()
 BATCH_SPECTRA = 64
 """Number of spectra per batch, so that intermediate values fit the processor's cache or use at most 250 MB."""
 _ARENA_BYTES = 320 * 2**20
-"""Maximum memory per core of all networks in this process, in bytes, for at least two cores."""
+"""Maximum memory of all networks in this process, in bytes per core. At least two cores are assumed."""
 _TRIAL_S = 10.0
 _TRIAL_COUNTS = (3.0, 0.0, 40.0, 1.0, 0.0, 9.0, 2000.0)
 _PROBABILITY_TOLERANCE = 1e-3

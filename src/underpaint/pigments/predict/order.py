@@ -82,10 +82,10 @@ def order_map(results: Results, first_group: str, second_group: str) -> NDArray[
     -----
     The first group is on top if it is at the surface and the second group is below and not at the surface. A network
     predicts the probabilities of these three conditions, but not their correlation. The probability that all three
-    conditions are true is at least the sum of their probabilities minus two (Bonferroni). An order is stated if this
-    lower bound reaches ``PLACED_PROBABILITY``. At most one order reaches this probability, because the orders are
-    mutually exclusive. A pixel without a stated order has the order of its paint, if the sampled layers of the paint
-    determine an order.
+    conditions are true is at least the sum of their probabilities minus two (Bonferroni). An order is stated if the
+    lower bound of its probability reaches ``PLACED_PROBABILITY``. At most one order reaches this limit, because the
+    orders are mutually exclusive. A pixel without a stated order has the order of its paint, if the sampled layers of
+    the paint determine an order.
     """
     return _fill_from_paints(results, first_group, second_group, _order_of_pixels(results, first_group, second_group))
 

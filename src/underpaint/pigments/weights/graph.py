@@ -65,13 +65,13 @@ class _NetworkChecker:
 
     def check_model(self, content: memoryview) -> None:
         n_graph = 0
-        for field, value in self.iterate_fields(content):
-            if field == 7:
+        for field_number, field_value in self.iterate_fields(content):
+            if field_number == 7:
                 n_graph += 1
-                self.check_graph(_as_message(value))
-            elif field == 8:
-                self.check_domain(value, 1)
-            elif field in {20, 25}:
+                self.check_graph(_as_message(field_value))
+            elif field_number == 8:
+                self.check_domain(field_value, 1)
+            elif field_number in {20, 25}:
                 reason = "it contains functions or a training graph, which networks of this package do not have"
                 raise _RefusedError(reason)
         if not n_graph:
@@ -79,13 +79,13 @@ class _NetworkChecker:
             raise _RefusedError(reason)
 
     def check_graph(self, content: memoryview) -> None:
-        for field, value in self.iterate_fields(content):
-            if field == 1:
+        for field_number, field_value in self.iterate_fields(content):
+            if field_number == 1:
                 self.n_node += 1
-                self.check_node(_as_message(value))
-            elif field == 5:
-                self.check_tensor(_as_message(value))
-            elif field == 15:
+                self.check_node(_as_message(field_value))
+            elif field_number == 5:
+                self.check_tensor(_as_message(field_value))
+            elif field_number == 15:
                 reason = "it holds sparse weights, whose full size has no bound"
                 raise _RefusedError(reason)
         if self.n_node > MAX_NODES:
@@ -94,33 +94,37 @@ class _NetworkChecker:
 
     def check_node(self, content: memoryview) -> None:
         self.check_domain(content, 7)
-        for field, value in self.iterate_fields(content):
-            if field == 5:
-                self.check_attribute(_as_message(value))
+        for field_number, field_value in self.iterate_fields(content):
+            if field_number == 5:
+                self.check_attribute(_as_message(field_value))
 
     def check_domain(self, content: int | memoryview, domain_field: int) -> None:
-        for field, value in self.iterate_fields(_as_message(content)):
-            if field == domain_field and bytes(_as_message(value)) not in _STANDARD_DOMAINS:
-                reason = f"it calls operators of {bytes(_as_message(value))[:60]!r}; only ONNX operators are allowed"
+        for field_number, field_value in self.iterate_fields(_as_message(content)):
+            if field_number == domain_field and bytes(_as_message(field_value)) not in _STANDARD_DOMAINS:
+                reason = (
+                    f"it calls operators of {bytes(_as_message(field_value))[:60]!r}; only ONNX operators are allowed"
+                )
                 raise _RefusedError(reason)
 
     def check_attribute(self, content: memoryview) -> None:
-        for field, value in self.iterate_fields(content):
-            if field in {5, 10}:
-                self.check_tensor(_as_message(value))
-            elif field in {6, 11}:
+        for field_number, field_value in self.iterate_fields(content):
+            if field_number in {5, 10}:
+                self.check_tensor(_as_message(field_value))
+            elif field_number in {6, 11}:
                 reason = "it contains loops or branches (nested graphs), whose computing time has no limit"
                 raise _RefusedError(reason)
-            elif field in {22, 23}:
+            elif field_number in {22, 23}:
                 reason = "it holds sparse weights, whose full size has no bound"
                 raise _RefusedError(reason)
 
     def check_tensor(self, content: memoryview) -> None:
         tensor_shape: list[int] = []
-        for field, value in self.iterate_fields(content):
-            if field == 1:
-                tensor_shape += [value] if isinstance(value, int) else self.read_packed_integers(value)
-            elif field == 13 or (field == 14 and value == _EXTERNAL_LOCATION):
+        for field_number, field_value in self.iterate_fields(content):
+            if field_number == 1:
+                tensor_shape += (
+                    [field_value] if isinstance(field_value, int) else self.read_packed_integers(field_value)
+                )
+            elif field_number == 13 or (field_number == 14 and field_value == _EXTERNAL_LOCATION):
                 reason = "its weights are in another file, which is not opened"
                 raise _RefusedError(reason)
         # The smallest number type takes half a byte.
