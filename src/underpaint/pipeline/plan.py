@@ -361,8 +361,8 @@ def identify(
         Palette by name or TOML file, or names of pigments. None means all pigments. The probability of a group is
         divided between its pigments by the palette, as in :func:`underpaint.pigments.limits.share_members`.
     instrument : str, Path, Instrument or None
-        Instrument as preset, file or object, whose energy axis is used. Its values are inputs of some networks. Without
-        an instrument, these inputs are values derived from the spectra.
+        Instrument as preset, file or object, whose energy axis is used. The values of the instrument are inputs of some
+        networks. Without an instrument, these inputs are values derived from the spectra.
     calibrated : bool
         Whether the energy axis is determined from the lines of the scan. If false, the axis of the file is used.
     trust_instrument : bool

@@ -88,9 +88,9 @@ class Pooling:
 
     Notes
     -----
-    The pool of a pixel contains similar pixels within :data:`RADIUS`. For similar pixels, the sum over families of
-    squared differences of areas over their variances is below the 99 % point of chi-square, and no family differs by
-    more than 3.5 sigma. The nearest pixels are added first, until the pool has its target counts. Sums of counts remain
+    The pool of a pixel contains similar pixels within :data:`RADIUS`. Two pixels are similar if the sum of squared
+    differences of line areas over their variances is below the 99 % point of chi-square, and no line differs by more
+    than 3.5 sigma. The nearest pixels are added first, until the pool has its target counts. Sums of counts remain
     Poisson-distributed.
     """
 

@@ -22,7 +22,7 @@ def band_images(scan: Scan, n_band: int = N_BAND) -> NDArray[np.float64]:
     scan : Scan
         Scan, which is read twice.
     n_band : int
-        Number of bands; the result has fewer if a channel has more counts than a band.
+        Number of bands. The result has fewer bands if a channel has more counts than a band.
     """
     return bands_between(scan, band_edges(survey(scan).total, n_band))
 
@@ -36,7 +36,7 @@ def band_edges(sum_spectrum: NDArray[np.float64], n_band: int = N_BAND) -> NDArr
 
 
 def bands_between(scan: Scan, edges: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return (n_edge - 1, n_row, n_column) counts in bands between channels; 0 for missing pixels."""
+    """Return (n_edge - 1, n_row, n_column) counts in bands between channels, 0 for missing pixels."""
     counts = scan.present_counts().rechunk({2: -1})
     chunks = (*counts.chunks[:2], (len(edges) - 1,))
     bands = counts.map_blocks(band_sums, edges, chunks=chunks, dtype=np.float64, meta=np.empty((0, 0, 0)))

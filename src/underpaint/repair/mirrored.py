@@ -224,7 +224,7 @@ def _sampled_part(scan: Scan) -> tuple[list[slice], slice]:
 
 
 def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tuple[Scan, Step]:
-    """Return the scan with odd rows mirrored, and the record; times and missing pixels are mirrored as well.
+    """Return the scan with odd rows of counts, times and missing pixels mirrored, and the record.
 
     The direction of even rows is kept, since the image does not determine which rows are mirrored.
 

@@ -169,7 +169,7 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: floa
     Notes
     -----
     The correlation at each shift is that of the overlapping pixels of images in energy bands. Phase correlation is not
-    used. Its tapered images cause a bias towards zero shift for narrow overlaps.
+    used, because its tapered images cause a bias towards zero shift for narrow overlaps.
     """
     pixel_size_mm = _common_pixel_size(tiles)
     scans = _rebin_to_first_axis([tile.scan for tile in tiles])

@@ -49,8 +49,8 @@ class FaultyPixels:
 def find_faulty_pixels(scan: Scan) -> FaultyPixels:
     """Return dead pixels, and short pixels, which have significantly less than half of the counts of each neighbour.
 
-    The difference must be eight standard deviations. It shows that the read-out lost part of the dwell time. Pixels
-    with a short recorded live time are not included, since :func:`with_equal_live_time` corrects them.
+    A difference of eight standard deviations shows that the read-out lost part of the dwell time. Pixels with a short
+    recorded live time are not included, since :func:`with_equal_live_time` corrects them.
 
     Parameters
     ----------
@@ -163,8 +163,8 @@ _MAX_TIME_RATIO = 20.0
 def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
     """Return the scan with the counts of each pixel scaled to the median live time, and the record.
 
-    Pixels whose live time is unknown or less than a twentieth of the median are marked as missing and not scaled. The
-    counts are no longer integers; their relative noise is that of the recorded counts.
+    Pixels whose live time is unknown or less than a twentieth of the median are marked as missing and not scaled.
+    Scaled counts are not integers, but have the relative noise of the recorded counts.
 
     Raises
     ------

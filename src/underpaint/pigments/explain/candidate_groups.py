@@ -39,7 +39,7 @@ class CandidateGroups:
     notes : tuple of str
         Notes on the selection for the user.
     known : KnownLayers or None
-        Result of another method. Its ordered groups are among ``groups``, and its absent groups are not.
+        Result of another method. The groups of the result's order are among ``groups``, and the absent groups are not.
     """
 
     groups: tuple[str, ...]

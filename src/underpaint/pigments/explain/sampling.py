@@ -55,7 +55,7 @@ def sample(model: SpectrumModel, modes: Modes, rng: np.random.Generator, *, n: i
     rng : Generator
         Random number generator.
     n : int, optional
-        Number of draws; ``N_STATE`` by default.
+        Number of draws, ``N_STATE`` by default.
 
     Notes
     -----

@@ -320,7 +320,7 @@ def _covariance(expected_counts: FloatArray, energy_kev: FloatArray, model_error
         return np.asarray(np.exp(-0.5 * (energy_difference / length_kev) ** 2))
 
     positive_difference = np.clip(energy_difference, 0.0, None)
-    # the tail has 1 % of the peak and decays over 0.2 keV; the shelf has 0.3 % and extends to 0 keV
+    # the tail has 1 % of the peak and decays over 0.2 keV, and the shelf has 0.3 % and extends to 0 keV
     tail_shape = np.where(
         energy_difference > 0,
         0.01 * np.exp(-positive_difference / 0.2) * channel_width_kev / 0.2

@@ -175,7 +175,7 @@ class PaintPrior:
     pigments : mapping of str to sequence of str, optional
         Possible pigments of each restricted group.
     known : KnownLayers, optional
-        Order and thickness from another method. Its ordered groups must be among ``groups``.
+        Order and thickness from another method. The groups of the known order must be among ``groups``.
 
     Raises
     ------

@@ -184,7 +184,7 @@ class MixturePaintModel:
         return [np.clip(np.concatenate([self.settings.log_parameters, self.initial_log_shares]), *self.bounds.T)]
 
     def dry_fractions(self, parameters: FloatArray) -> dict[str, float]:
-        """Return the mass fraction of each dry pigment; the fractions sum to one."""
+        """Return the mass fraction of each dry pigment, with a sum of one."""
         relative_masses = np.exp(np.concatenate([[0.0], parameters[3:]]))
         return dict(zip(self.pigments, (relative_masses / relative_masses.sum()).tolist(), strict=True))
 

@@ -174,7 +174,7 @@ def separate(
     Parameters
     ----------
     pigments : sequence of str
-        Names, synonyms or abbreviations from the library; duplicates are ignored.
+        Names, synonyms or abbreviations from the library. Duplicates are ignored.
     instrument : Instrument
     settings : ComparisonSettings, optional
         Expected paint and ground, and ranges of the fitted paint.

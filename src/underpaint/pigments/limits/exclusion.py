@@ -170,8 +170,8 @@ def counts_to_exclude(
     Returns
     -------
     Exclusion
-        A key line is detected if its counts from the hidden layer exceed ``3 sqrt(2 (B + (0.01 B)**2))``, with B the
-        other counts within half a FWHM of the line (Currie 1968, with the model's error). A key line is never detected
+        A key line is detected if its counts from the hidden layer exceed ``3 sqrt(2 (B + (0.01 B)**2))``. B denotes the
+        other counts within half a FWHM of the line (Currie 1968, with the model error). A key line is never detected
         below a pigment that contains the same element.
 
     Raises
@@ -267,7 +267,7 @@ def detectable_groups(
 
 
 def _is_cover(results: Results, names: Sequence[str], is_present: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return a mask of possible covers: groups at the surface if the model predicts places, else present groups."""
+    """Return a mask of possible covers, which are groups at the surface or, without places, present groups."""
     if not all(results.holds(name, "surface") for name in names):
         return is_present
     is_on_top = np.stack([results[name, "surface"] for name in names], axis=2) > PRESENT_PROBABILITY
@@ -368,9 +368,9 @@ def answer_states(
     pixel_counts : (n_row, n_column) array
         Total counts of each spectrum.
     instrument : Instrument or None
-        Instrument that recorded the scan; None: hidden groups are not considered.
+        Instrument that recorded the scan, or None to ignore hidden groups.
     axis : EnergyAxis or None
-        Energy axis of the scan; needed with an instrument.
+        Energy axis of the scan, which is needed with an instrument.
     burial : Burial, optional
         Assumed layers of a hidden pigment.
 

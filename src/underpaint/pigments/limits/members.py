@@ -51,7 +51,8 @@ class Circumstances:
     years : pair of int or None
         Earliest and latest year of painting (negative: BC).
     palette : mapping of str to float
-        Weight of each pigment, 0 or more; empty for equal weights. Pigments that are not in the palette have weight 0.
+        Weight of each pigment, 0 or more. An empty mapping means equal weights. Pigments that are not in the palette
+        have weight 0.
     min_share : mapping of str to float
         Minimum mass fraction of an element in the paint, e.g. from a cross-section. Members whose paint cannot reach
         this fraction even with the minimum amount of oil are excluded.
@@ -152,9 +153,9 @@ def share_members(results: Results, circumstances: Circumstances | None = None, 
     Parameters
     ----------
     results : Results
-        Results of a network. Only members change that are in the library and have a group in the results.
+        Results of a network. Only the probabilities of members in the library with a group in the results change.
     circumstances : Circumstances, optional
-        Facts about the painting; equal weights by default.
+        Dates, palette and composition of the painting, by default with equal weights for all members.
     overwrite : bool
         Modify the arrays of ``results`` in place, which halves the memory use.
 
@@ -238,7 +239,7 @@ def member_shares(results: Results, group: str) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Shares of all members in the prior, weighted by the group's probability; they sum to one. If no pixel contains
+        Shares of all members in the prior, weighted by the group's probability, with a sum of one. If no pixel contains
         the group, the prior is returned. Without a prior, the mapping is empty.
     """
     prior_weight = results.settings_of("pigments").get("member_prior", {}).get("groups", {}).get(group, {})
@@ -362,7 +363,7 @@ def group_posterior(
     groups : sequence of sequence of str
         Members of each group, as returned by ``Separation.groups``.
     group_prior : sequence of float, optional
-        Prior weights of the groups; equal by default.
+        Prior weights of the groups, equal by default.
     circumstances : Circumstances, optional
         Passed to ``within_group_prior``.
 
@@ -529,7 +530,7 @@ def counts_to_see(stratigraphies: Sequence[Stratigraphy], pigment: str, instrume
     Parameters
     ----------
     stratigraphies : sequence of Stratigraphy
-        Layer structures; the result is infinite for those without the pigment.
+        Layer structures. The result is infinite for stratigraphies without the pigment.
     pigment : str
         Name, synonym or abbreviation from the library.
 

@@ -36,8 +36,8 @@ MIN_OVERLAP = 0.03
 """Minimum fraction of a component's probability on pixels of another component for both to be one paint."""
 MIN_INTERLEAVED_FRACTION, MIN_INTERLEAVED_RATIO = 0.2, 0.5
 """Limits for the merging of two paints. The first is the minimum fraction of the neighbours of each paint that belong
-to the other paint. The second is the minimum ratio of the product of these fractions to the product of the fractions of
-neighbours of the same paint (1 for random positions, 0.36 for stripes of two pixels)."""
+to the other paint. The second is the minimum ratio of the product of these fractions to that of the fractions of
+neighbours of the same paint. The ratio is 1 for random positions and 0.36 for stripes of two pixels."""
 NEIGHBOUR_WEIGHTS = np.asarray([[0.7, 1.0, 0.7], [1.0, 0.0, 1.0], [0.7, 1.0, 0.7]])
 """Log-odds that each neighbouring pixel of a paint adds to the log-odds of this paint."""
 N_NEIGHBOUR_ROUNDS = 5

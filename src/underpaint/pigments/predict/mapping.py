@@ -26,8 +26,8 @@ AMOUNT_OUTPUTS = ("amount", "amount_low", "amount_high", "amount_reached")
 _MAX_PERCENT = 100.0
 UPPER_PROBABILITY = 0.97
 """Probability of the network that is used for the 95 % point of an amount. The network is overconfident for hidden
-pigments. On Monte Carlo panels, its 95 % point exceeds the amount of 79 to 89 % of the hidden pigments, and its 97 %
-point exceeds that of 91 to 96 %.
+pigments. On Monte Carlo panels, the 95 % point exceeds the true amount of 79 to 89 % of the hidden pigments. The 97 %
+point exceeds the true amount of 91 to 96 %.
 """
 _LOG_ODDS_BY_OUTPUT = {
     "amount": 0.0,
@@ -36,7 +36,7 @@ _LOG_ODDS_BY_OUTPUT = {
 }
 _MIN_DIFFERENCE = 1e-6
 ArraysByOutput = dict[str, NDArray[Any]]
-"""(n_row, n_column, n) arrays by the name of the network's output; amounts have the names of :class:`Amounts`."""
+"""(n_row, n_column, n) arrays by name of the network's output. Amounts have the names of :class:`Amounts`."""
 _VOLTAGE_MARGIN_KV = 1.0
 WITHHELD_PROBABILITY, PROVEN_PROBABILITY = 0.5, 0.99
 """Maximum probability of groups that the spectrum contradicts, and minimum probability of groups that the spectrum

@@ -36,8 +36,8 @@ def read_network(path: Path) -> bytes:
 def check_network(content: bytes, name: str) -> None:
     """Raise an error for networks with content that needs unlimited memory or time, or is never written here.
 
-    Such content includes nested graphs (loops, branches), functions, operators of other domains, weights in other
-    files, sparse weights, and weights with a declared size larger than the file.
+    Refused content includes nested graphs (loops, branches), functions, operators of other domains, weights in other
+    files, sparse weights, and weights with a declared size above that of the file.
 
     Raises
     ------
