@@ -55,7 +55,7 @@ def layers_of(text: str) -> Stratigraphy:
 
 def plan(text: str, instrument: Instrument) -> dict[str, Any]:
     """Plan for a question, and return the record of its measurement, as yet without scans."""
-    question = OrderQuestion.of_text(text)
+    question = OrderQuestion.from_text(text)
     started = time.process_time()
     candidates = given_groups([question.lower_group, question.upper_group])
     planned = answered_shares(layers_of(text), instrument, candidates, question, COUNTS)
@@ -73,7 +73,7 @@ def plan(text: str, instrument: Instrument) -> dict[str, Any]:
 
 def add_scan(text: str, record: dict[str, Any], instrument: Instrument) -> None:
     """Explain one more scan of a question, and add its result to the record."""
-    question, number = OrderQuestion.of_text(text), len(record["answered"])
+    question, number = OrderQuestion.from_text(text), len(record["answered"])
     total = record["counts_planned"] * STEP ** sum(-1 if is_given else 1 for _, is_given, _ in record["answered"])
     rate, axis = expected_spectrum(layers_of(text), instrument)
     rng = np.random.default_rng((SEED, list(QUESTIONS).index(text), number))

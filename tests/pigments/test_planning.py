@@ -36,8 +36,8 @@ def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_question_names_two_groups_or_their_pigments() -> None:
-    assert OrderQuestion.of_text("lead_white under azurite") == QUESTION
-    assert OrderQuestion.of_text("lead_pigment under copper_green_blue") == QUESTION
+    assert OrderQuestion.from_text("lead_white under azurite") == QUESTION
+    assert OrderQuestion.from_text("lead_pigment under copper_green_blue") == QUESTION
     for text, fault in (
         ("lead_pigment", "lead_pigment under mercury_red"),
         ("azurite under malachite", "needs two different groups"),
@@ -45,7 +45,7 @@ def test_a_question_names_two_groups_or_their_pigments() -> None:
         ("kryptonite under azurite", "kryptonite"),
     ):
         with pytest.raises(SampleError, match=fault):
-            OrderQuestion.of_text(text)
+            OrderQuestion.from_text(text)
 
 
 def test_counts_needed_lie_between_those_that_were_simulated() -> None:

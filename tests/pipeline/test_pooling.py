@@ -12,7 +12,7 @@ from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
 from underpaint.pigments.predict import plan_answers
 from underpaint.pipeline.blocks import BlockWork, MemoryStore, process_blocks
-from underpaint.pipeline.pooling import RADIUS, TARGET_COUNTS, BlockEvidence, Pooling, has_few_counts, plan_pooling
+from underpaint.pipeline.pooling import POOL_RADIUS, TARGET_COUNTS, BlockEvidence, Pooling, has_few_counts, plan_pooling
 
 COUNTS = 1500.0
 SHAPE = (24, 30)
@@ -85,7 +85,7 @@ def test_blocks_do_not_change_pools(scan: Scan, fit: VariableFit, pooling: Pooli
     work = BlockWork(
         scan.require_axis(), answer_plan=plan_answers(scan.require_axis()), family_fit=fit, pooling=pooling
     )
-    assert work.halo == RADIUS
+    assert work.halo == POOL_RADIUS
 
     def answered(chunks: tuple[int, int, int]) -> Results:
         split = Scan(da.from_array(np.asarray(scan.counts), chunks=chunks), scan.axis)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan, Survey
 from underpaint.data.maps import DIMENSIONS, Results, Stack
 from underpaint.physics.instrument import Instrument
-from underpaint.pipeline.pooling import RADIUS, BlockEvidence, Pooling
+from underpaint.pipeline.pooling import POOL_RADIUS, BlockEvidence, Pooling
 from underpaint.runtime.blocks import map_blocks
 from underpaint.runtime.files import atomic_write
 
@@ -134,7 +134,7 @@ class BlockWork:
     @property
     def halo(self) -> int:
         """Number of pixels on each side of a block that are needed to process the block."""
-        return 0 if self.pooling is None else RADIUS
+        return 0 if self.pooling is None else POOL_RADIUS
 
     @property
     def outputs(self) -> tuple[Output, ...]:

@@ -17,7 +17,7 @@ CoreSlices = tuple[slice, slice]
 TARGET_COUNTS = 2e4
 """Target counts of a pool. Above 1e4 counts the network does not improve, and at 1e3 counts one in eight sets of
 answers is wrong."""
-RADIUS = 3
+POOL_RADIUS = 3
 """Maximum distance of a neighbour in a pool, in pixels."""
 SIMILARITY_QUANTILE = 0.99
 """Quantile of the chi-square distribution below which two pixels are similar."""
@@ -28,9 +28,9 @@ _MIN_VARIANCE = 0.25
 _PIXEL_SHIFTS = sorted(
     (
         (row, column)
-        for row in range(-RADIUS, RADIUS + 1)
-        for column in range(-RADIUS, RADIUS + 1)
-        if 0 < row**2 + column**2 <= RADIUS**2
+        for row in range(-POOL_RADIUS, POOL_RADIUS + 1)
+        for column in range(-POOL_RADIUS, POOL_RADIUS + 1)
+        if 0 < row**2 + column**2 <= POOL_RADIUS**2
     ),
     key=lambda pixel_shift: (pixel_shift[0] ** 2 + pixel_shift[1] ** 2, pixel_shift),
 )
@@ -88,7 +88,7 @@ class Pooling:
 
     Notes
     -----
-    The pool of a pixel contains similar pixels within :data:`RADIUS`. Two pixels are similar if the sum of squared
+    The pool of a pixel contains similar pixels within :data:`POOL_RADIUS`. Two pixels are similar if the sum of squared
     differences of line areas over their variances is below the 99 % point of chi-square, and no line differs by more
     than 3.5 sigma. The nearest pixels are added first, until the pool has its target counts. Sums of counts remain
     Poisson-distributed.

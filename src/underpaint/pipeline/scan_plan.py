@@ -236,7 +236,7 @@ def plan_scan(
         The instrument, a voltage or the ground cannot be used.
     """
     report_progress, results_folder = progress or no_progress, Path(folder)
-    order_question = OrderQuestion.of_text(question)
+    order_question = OrderQuestion.from_text(question)
     given_instrument = None if instrument is None else load_instrument(instrument)
     ground_layer(ground, 100.0)
     report_progress("Reading the results", 0, 1)

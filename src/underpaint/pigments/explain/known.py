@@ -53,7 +53,7 @@ class KnownLayers(BaseModel):
         return groups
 
     @model_validator(mode="after")
-    def _check(self) -> "KnownLayers":
+    def _check_fields(self) -> "KnownLayers":
         if (self.paint is None) == (self.pixel is None):
             raise ValueError("either paint or pixel is needed, for the place")
         if not self.order and self.thickness_um is None and not self.absent:

@@ -62,7 +62,7 @@ class OrderQuestion:
             )
 
     @classmethod
-    def of_text(cls, text: str) -> "OrderQuestion":
+    def from_text(cls, text: str) -> "OrderQuestion":
         """Parse a question such as "lead_pigment under mercury_red", with names of groups or pigments.
 
         Raises
