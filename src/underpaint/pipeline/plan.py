@@ -508,7 +508,8 @@ def _instrument_for_exclusion(calibrated: CalibratedScan, settings: Settings) ->
         return calibrated.knowledge.instrument  # unknown values are defaults
     if is_requested and calibrated.instrument is None:
         raise CalibrationError(
-            "Cannot map the groups that cannot be excluded: the instrument is unknown. Give it with --instrument."
+            "Cannot map the groups that cannot be excluded: the instrument is unknown. Give the instrument with "
+            "--instrument."
         )
     return calibrated.instrument if is_requested else None
 

@@ -227,6 +227,6 @@ def check_new_file(path: str | Path, *, overwrite: bool | None = None) -> None:
         raise OutputError(f"Cannot write {file_path}: it is a device or a pipe, not a file. Give the name of a file.")
     folder = file_path.resolve().parent
     if not folder.is_dir():
-        raise OutputError(f"Cannot write {file_path}: the folder {folder} does not exist. Make it first.")
+        raise OutputError(f"Cannot write {file_path}: the folder {folder} does not exist. Create the folder first.")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"Cannot write {file_path}: the folder {folder} is not writable. Give a folder that is.")
+        raise OutputError(f"Cannot write {file_path}: the folder {folder} is not writable. Give a writable folder.")

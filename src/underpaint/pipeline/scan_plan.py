@@ -287,17 +287,18 @@ def _paint_area(results: Results, question: OrderQuestion, paint_number: int | N
     """
     areas = {area.number: area for area in results.paints}
     if not areas:
-        raise ScanError("Cannot plan: these results contain no paints. Run `underpaint paints` on them first.")
+        raise ScanError("Cannot plan: these results contain no paints. Run `underpaint paints` on the results first.")
     if paint_number is not None and paint_number not in areas:
         raise ScanError(
-            f"Cannot plan for paint {paint_number}: there are paints 1 to {len(areas)}. `underpaint paints` lists them."
+            f"Cannot plan for paint {paint_number}: there are paints 1 to {len(areas)}. `underpaint paints` lists "
+            "the paints."
         )
     areas_with_group = [area for area in results.paints if question.upper_group in area.groups]
     if paint_number is None and not areas_with_group:
         groups = sorted({name for area in results.paints for name in area.groups})
         raise ScanError(
             f"Cannot plan for {question.upper_group} on top: no paint contains it. The paints contain "
-            f"{', '.join(groups) or 'no groups'}. Ask about one of these, or choose a paint with --paint."
+            f"{', '.join(groups) or 'no groups'}. Ask about one of these groups, or choose a paint with --paint."
         )
     return areas[paint_number] if paint_number is not None else areas_with_group[0]
 

@@ -96,7 +96,7 @@ def given_groups(names: Sequence[str]) -> CandidateGroups:
         if not pigment.groups:
             raise SampleError(
                 f"Cannot look for {pigment.label}: none of its elements has a visible line, so a spectrum contains no "
-                "evidence of it. Omit it."
+                "evidence of it. Omit this pigment."
             )
         for group in pigment.groups:
             groups.setdefault(group, []).append(pigment.name)

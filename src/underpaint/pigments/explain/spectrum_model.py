@@ -291,11 +291,11 @@ def merged_counts(
     counts = np.asarray(spectrum.counts[first_channel : first_channel + n_channel * n_merged], dtype=np.float64)
     if not (np.all(np.isfinite(counts)) and np.all(counts >= 0)):
         raise ScanError(
-            f"Cannot {action} {spectrum_name}: it holds counts that are negative or no numbers. Give raw counts."
+            f"Cannot {action} {spectrum_name}: it has counts that are negative or not numbers. Give raw counts."
         )
     if not counts.sum() > 0:
         raise ScanError(
-            f"Cannot {action} {spectrum_name}: it has no counts above {start_kev} keV. Choose pixels that have some."
+            f"Cannot {action} {spectrum_name}: it has no counts above {start_kev} keV. Choose pixels with counts."
         )
     merged_axis = EnergyAxis(
         axis.gain_kev * n_merged, float(axis.energy_kev[first_channel : first_channel + n_merged].mean()), n_channel

@@ -129,7 +129,7 @@ def within_group_prior(members: Sequence[str], circumstances: Circumstances | No
     if not total_weight > 0:
         raise SampleError(
             f"Cannot share a probability between {', '.join(names) or 'no pigments'}: the circumstances (palette, "
-            "minimum share) exclude all of them. Widen the palette, or lower the share."
+            "minimum share) exclude all of them. Extend the palette, or reduce the share."
         )
     return {name: prior_weight / total_weight for name, prior_weight in weights.items()}
 
@@ -143,7 +143,7 @@ def share_group(probability: float, prior: Mapping[str, float]) -> dict[str, flo
         ``probability`` is not between 0 and 1.
     """
     if not 0.0 <= probability <= 1.0:
-        raise SampleError(f"Cannot share a probability of {probability}; it must lie between 0 and 1.")
+        raise SampleError(f"Cannot share a probability of {probability}; the value must be between 0 and 1.")
     return {name: probability * prior_weight for name, prior_weight in prior.items()}
 
 
