@@ -105,7 +105,7 @@ def test_numbers_are_withheld_where_nothing_describes_the_spectrum(vermilion_ove
     withheld = replace(vermilion_over_azurite, fit=fit)
     assert not withheld.is_stated
     words = "\n".join(explanation_sentences(withheld))
-    assert "withheld" in words
+    assert "not stated" in words
     assert "Ti K has a line at this energy, and no candidate pigment contains this element" in words
     assert " um" not in words
     assert "begins above" not in words
