@@ -402,7 +402,7 @@ def _line_contradictions(
     both_results: tuple[Results, Results],
     line_agreements: Mapping[str, tuple[LineAgreement, Array]],
 ) -> Iterator[Contradiction]:
-    """Yield lines that are certain in one result and missing in the other."""
+    """Yield contradictions in which a line is certain in one result and missing in the other."""
     expected_ratios = _expected_ratios({name: line.ratio for name, (line, _) in line_agreements.items()})
     for first_index, second_index in ((0, 1), (1, 0)):
         for family in both_results[first_index].lines:

@@ -247,7 +247,7 @@ def presence(runs: Sequence[Draws]) -> dict[str, float]:
 
 
 def layer_result(runs: Sequence[Draws], layer: int) -> LayerResult:
-    """Return the results for a layer, from the draws that have this layer."""
+    """Return the results for a layer, from the draws with this layer."""
     has_layer = [run.n_layer > layer for run in runs]
     thickness = _thickness_estimate(
         [run.thickness_um[is_selected, layer] for run, is_selected in zip(runs, has_layer, strict=True)]

@@ -56,7 +56,7 @@ def composite(pigment: str, mixture: Sequence[str], instrument: Instrument, sett
 
 
 def mixtures_for(pigment: str, palette: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return mixtures of a palette that show the same elements as a pigment.
+    """Return the mixtures of a palette with the same visible elements as a pigment.
 
     In some mixtures all members are needed to show all elements (lead white and viridian for chrome yellow). In other
     mixtures one member shows all elements, and a second member changes the ratio of the elements (cadmium red and

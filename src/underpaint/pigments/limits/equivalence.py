@@ -126,7 +126,7 @@ class Separation:
         return sorted(groups, key=lambda group: -len(group.pigments))
 
     def similarity_order(self) -> list[int]:
-        """Return the indices of the pigments, ordered so that similar pigments are neighbours."""
+        """Return the indices of the pigments in an order in which similar pigments are neighbours."""
         if len(self.pigments) < 2:
             return list(range(len(self.pigments)))
         return [int(index) for index in leaves_list(self._linkage_tree())]

@@ -288,7 +288,8 @@ def _weighted_probability(
     group: str,
     group_probabilities: Mapping[str, NDArray[np.float32]],
 ) -> NDArray[np.float32]:
-    """Return ``w q``: a member's weight times the probabilities of the other groups to which it belongs."""
+    """Return ``w q``, the weight of a member times the probabilities of the other groups to which the member
+    belongs."""
     other_group_probabilities = [
         group_probabilities[other_group] for other_group in member_groups if other_group != group
     ]
@@ -507,7 +508,7 @@ def _elements_with_soft_lines(pigment: Pigment) -> frozenset[str]:
 
 
 def methods_for_layers() -> tuple[Mapping[str, str], ...]:
-    """Return the methods that determine layers, as mappings with "method", "settles", "needs" and "source"."""
+    """Return the methods that determine layers, as mappings with the keys "method", "settles", "needs" and "source"."""
     return tuple(_read_methods()["layers"])
 
 

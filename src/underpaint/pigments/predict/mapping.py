@@ -386,7 +386,7 @@ def check_coverage(axis: EnergyAxis, model_card: ModelCard) -> None:
 
 
 def covers(axis: EnergyAxis, model_card: ModelCard) -> bool:
-    """Return whether an energy axis covers the range of a model, except for one bin at either end."""
+    """Return whether an energy axis covers the range of a model to within one bin at either end."""
     start_kev, stop_kev = needed_range(model_card)
     tolerance_kev = model_card.axis.bin_kev
     return axis.start_kev <= start_kev + tolerance_kev and axis.stop_kev >= stop_kev - tolerance_kev
