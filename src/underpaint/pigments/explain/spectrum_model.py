@@ -196,7 +196,7 @@ class SpectrumModel:
 
     def _emission(self, states: States) -> Emission:
         fractions, areal_density = (
-            array.astype(np.float32) for array in self.prior.mass_fractions_and_densities(states)
+            stack_array.astype(np.float32) for stack_array in self.prior.mass_fractions_and_densities(states)
         )
         return transport(
             Stack(fractions[:, :, self._element_columns], areal_density, self.setting.elements),

@@ -64,10 +64,10 @@ def mixtures_for(pigment: str, palette: Sequence[str]) -> list[tuple[str, ...]]:
     """
     target_elements = shown_elements(pigment)
     names_by_elements: dict[frozenset[str], list[str]] = {}
-    for name in palette:
-        visible_elements = shown_elements(name)
-        if name != pigment and visible_elements and visible_elements <= target_elements:
-            names_by_elements.setdefault(visible_elements, []).append(name)
+    for pigment_name in palette:
+        visible_elements = shown_elements(pigment_name)
+        if pigment_name != pigment and visible_elements and visible_elements <= target_elements:
+            names_by_elements.setdefault(visible_elements, []).append(pigment_name)
     if len(target_elements) < 2:
         return []
     mixtures: list[tuple[str, ...]] = []
@@ -97,7 +97,7 @@ def _initial_log_shares(pigment: str, mixture: Sequence[str]) -> "np.ndarray[tup
     target_fractions = library()[pigment].mass_fractions
     elements = sorted(shown_elements(pigment))
     fraction_matrix = np.asarray(
-        [[library()[name].mass_fractions.get(element, 0.0) for name in mixture] for element in elements]
+        [[library()[pigment_name].mass_fractions.get(element, 0.0) for pigment_name in mixture] for element in elements]
     )
     element_fractions = np.asarray([target_fractions[element] for element in elements])
     shares = (

@@ -288,8 +288,7 @@ def _weighted_probability(
     group: str,
     group_probabilities: Mapping[str, NDArray[np.float32]],
 ) -> NDArray[np.float32]:
-    """Return ``w q``, the weight of a member times the probabilities of the other groups to which the member
-    belongs."""
+    """Return ``w q``, the weight of a member times the probabilities of the member's other groups."""
     other_group_probabilities = [
         group_probabilities[other_group] for other_group in member_groups if other_group != group
     ]
