@@ -167,14 +167,14 @@ def contradictions(scan: Scan, model: str | Path) -> dict[str, dict[str, int]]:
         out.
     """
     planned = plan(scan, Settings(model, elements=False))
-    fit, results = planned.work.fit, planned.run()
-    counts = planned.calibrated.scan.counts.compute()
+    fit, results = planned.block_work.family_fit, planned.run()
+    counts = planned.calibrated_scan.scan.counts.compute()
     if fit is None:
         return {}
     shown = BlockEvidence.of_block(fit, counts, scan.present)
-    if planned.work.pooling is not None:
+    if planned.block_work.pooling is not None:
         core = slice(0, scan.shape[0]), slice(0, scan.shape[1])
-        pooled, _, _ = planned.work.pooling(shown, counts, planned.survey.pixel_counts, core)
+        pooled, _, _ = planned.block_work.pooling(shown, counts, planned.survey.pixel_counts, core)
         shown = BlockEvidence.of_block(fit, pooled, scan.present)
     deviations = shown.to_grid(shown.evidence.area / np.maximum(shown.evidence.sigma_if_absent, LEAST_SIGMA))
     result = {}

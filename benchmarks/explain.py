@@ -214,24 +214,26 @@ def judged(case: Case, workers: int) -> dict[str, Any]:
     explanation = explain(case.spectrum, case.instrument, given_groups(list(case.top_layer)), workers=workers)
     took = {"seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
     top = explanation.layers[0].thickness
-    stated = [pair for pair in explanation.orders if pair.determined and explanation.stated]
+    stated = [pair for pair in explanation.orders if pair.determined and explanation.is_stated]
     wrong = [pair for pair in stated if not case.top_layer[pair.above] < case.top_layer[pair.below]]
     places = list(case.top_layer.values())
     shares = {
-        name: share for name, share in explanation.layers[0].shares.items() if explanation.stated and share.determined
+        name: share
+        for name, share in explanation.layers[0].shares.items()
+        if explanation.is_stated and share.determined
     }
     bounded = top.open_low or top.open_high
     return {
         "name": case.name,
         "kind": case.kind,
         "groups": len(places),
-        "describes": explanation.stated,
-        "chi_square_ratio": explanation.fit.ratio,
+        "describes": explanation.is_stated,
+        "chi_square_ratio": explanation.fit.reduced_chi_square,
         "truth_um": case.top_um,
         "interval_um": [top.low, top.median, top.high],
         "medians_um": [float(np.median(run.thickness_um[:, 0])) for run in explanation.runs],
-        "thickness_determined": explanation.stated and top.determined and not bounded,
-        "thickness_bounded": explanation.stated and top.determined and bounded,
+        "thickness_determined": explanation.is_stated and top.determined and not bounded,
+        "thickness_bounded": explanation.is_stated and top.determined and bounded,
         "thickness_reason": top.reason,
         "thickness_right": bool(
             (top.open_low or top.low <= case.top_um) and (top.open_high or case.top_um <= top.high)
@@ -241,8 +243,8 @@ def judged(case: Case, workers: int) -> dict[str, Any]:
         "pairs_wrong": [f"{pair.above} over {pair.below}" for pair in wrong],
         "shares": {name: [share.low, share.high, case.shares[name]] for name, share in shares.items()},
         "layers": case.n_layer,
-        "layers_stated": explanation.number.determined if explanation.stated else None,
-        "layers_probability": explanation.number.probability,
+        "layers_stated": explanation.layer_number.determined if explanation.is_stated else None,
+        "layers_probability": explanation.layer_number.probability,
         "log_evidence": [run.log_evidence for run in explanation.runs],
         **took,
     }

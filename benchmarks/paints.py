@@ -66,10 +66,10 @@ from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer, library
 from underpaint.pigments.explain import explain
 from underpaint.pigments.limits import MODEL_COUNTS
-from underpaint.pigments.limits._imitation import component_spectra
+from underpaint.pigments.limits._paint_models import component_spectra
 from underpaint.pigments.limits.comparison import Channels, channels_for
-from underpaint.pigments.limits.deviance import imitate
-from underpaint.pigments.paints import find_paints, summed
+from underpaint.pigments.limits.deviance import fit_paint_model
+from underpaint.pigments.paints import find_paints, with_summed_spectra
 from underpaint.pipeline.paints import candidate_groups_of
 from underpaint.simulate.labels import lines_needed
 from underpaint.simulate.mockups import perturbed_instrument
@@ -136,8 +136,8 @@ def _rounded(painting: Painting, top_um: Numbers, lower_um: Numbers) -> Painting
 
 
 @dataclass(frozen=True)
-class StackImitation:
-    """A structure whose thicknesses are free, as :func:`imitate` takes it.
+class StackPaintModel:
+    """A structure whose thicknesses are free, as :func:`fit_paint_model` takes it.
 
     Parameters
     ----------
@@ -207,7 +207,7 @@ def merged_pairs(
     """Return the pairs of structures that the bound cannot part; tops of other paints are told by their own lines."""
     channels = channels_for(instrument, START_KEV)
     counts = np.asarray(scan.counts.sum(axis=2))
-    imitations = {pair: StackImitation(*maker(virtual, pair), instrument, channels) for pair in areas}
+    paint_models = {pair: StackPaintModel(*maker(virtual, pair), instrument, channels) for pair in areas}
     parts, total = {}, {}
     for pair, mask in areas.items():
         um = [
@@ -215,13 +215,15 @@ def merged_pairs(
             for each, name in zip((virtual.painting.upper_um, virtual.painting.lower_um), pair, strict=True)
             if name != BARE
         ]
-        parts[pair] = component_spectra([imitations[pair].make(np.log([*um, GROUND_UM]))], instrument, channels)[0]
+        parts[pair] = component_spectra([paint_models[pair].make(np.log([*um, GROUND_UM]))], instrument, channels)[0]
         total[pair] = min(float(counts[mask].sum()), MODEL_COUNTS)
     merged = []
     for first, second in combinations(areas, 2):
         if first[0] == second[0]:
             directions = ((first, second), (second, first))
-            needed = (imitate(parts[a], imitations[b], channels.middle_kev).counts_needed for a, b in directions)
+            needed = (
+                fit_paint_model(parts[a], paint_models[b], channels.middle_kev).counts_needed for a, b in directions
+            )
             # if either can pass for the other, the answer stays open
             if any(each > total[a] for each, (a, _) in zip(needed, directions, strict=True)):
                 merged.append((first, second))
@@ -305,14 +307,14 @@ def judged_layers(
             masses = [layer.mass_fractions.get(element, 0.0) * layer.areal_density for layer in layers]
             holding = [number for number, mass in enumerate(masses) if mass > TRACE * sum(masses)]
             top[name] = holding[0] if holding else len(layers)
-        stated = [pair for pair in explanation.orders if pair.determined and explanation.stated]
+        stated = [pair for pair in explanation.orders if pair.determined and explanation.is_stated]
         wrong = [f"{pair.above} over {pair.below}" for pair in stated if not top[pair.above] < top[pair.below]]
         rows.append(
             {
                 "paint": area.number,
                 "structure": list(structure_of[area.number]),
                 "counts": float(area.spectrum.sum()),
-                "describes": explanation.stated,
+                "describes": explanation.is_stated,
                 "pairs_given": len(stated),
                 "pairs_wrong": wrong,
                 "seconds": time.perf_counter() - started,
@@ -340,7 +342,7 @@ def measure(virtual: Virtual, instrument: Instrument, explained: int) -> dict[st
     faults = group_faults(paints.paints, structure_of, virtual, instrument)
     ari, ari_assigned = agreement(truth, label)
     layers = judged_layers(
-        summed(scan, label, paints.paints[:explained]), structure_of, virtual, results | paints, scan
+        with_summed_spectra(scan, label, paints.paints[:explained]), structure_of, virtual, results | paints, scan
     )
     return {
         "pixels": list(label.shape),

@@ -28,8 +28,8 @@ from underpaint.pigments.explain import explain, given_groups
 from underpaint.pigments.explain.planning import (
     COUNTS,
     N_SCAN,
+    AnsweredShares,
     OrderQuestion,
-    Planned,
     answered_shares,
     expected_spectrum,
 )
@@ -55,15 +55,15 @@ def layers_of(text: str) -> Stratigraphy:
 
 def plan(text: str, instrument: Instrument) -> dict[str, Any]:
     """Plan for a question, and return the record of its measurement, as yet without scans."""
-    question = OrderQuestion.of_text(text)
+    question = OrderQuestion.from_text(text)
     started = time.process_time()
-    candidates = given_groups([question.below, question.above])
+    candidates = given_groups([question.lower_group, question.upper_group])
     planned = answered_shares(layers_of(text), instrument, candidates, question, COUNTS)
     print(text, f"planned {planned.counts_needed():,.0f}", flush=True)
     return {
         "layers": [f"{name} {um:g} um" for name, um in QUESTIONS[text]],
         "counts": planned.counts.tolist(),
-        "share": planned.share.tolist(),
+        "share": planned.answered_share.tolist(),
         "counts_planned": planned.counts_needed(),
         "seconds_plan": time.process_time() - started,
         "answered": [],
@@ -73,17 +73,19 @@ def plan(text: str, instrument: Instrument) -> dict[str, Any]:
 
 def add_scan(text: str, record: dict[str, Any], instrument: Instrument) -> None:
     """Explain one more scan of a question, and add its result to the record."""
-    question, number = OrderQuestion.of_text(text), len(record["answered"])
+    question, number = OrderQuestion.from_text(text), len(record["answered"])
     total = record["counts_planned"] * STEP ** sum(-1 if is_given else 1 for _, is_given, _ in record["answered"])
     rate, axis = expected_spectrum(layers_of(text), instrument)
     rng = np.random.default_rng((SEED, list(QUESTIONS).index(text), number))
     spectrum = Spectrum(rng.poisson(rate * total / rate.sum()).astype(np.float64), axis, name=text)
-    candidates = given_groups([question.below, question.above])
+    candidates = given_groups([question.lower_group, question.upper_group])
     explanation = explain(spectrum, instrument, candidates, seed=int(rng.integers(2**31)))
-    stated = [order for order in explanation.orders if order.determined and explanation.stated]
-    is_given = any((order.above, order.below) == (question.above, question.below) for order in stated)
-    above, below = (explanation.draws.groups.index(name) for name in (question.above, question.below))
-    probability_by_run = [float((run.top_layer[:, above] < run.top_layer[:, below]).mean()) for run in explanation.runs]
+    stated = [order for order in explanation.orders if order.determined and explanation.is_stated]
+    is_given = any((order.above, order.below) == (question.upper_group, question.lower_group) for order in stated)
+    above, below = (explanation.draws.groups.index(name) for name in (question.upper_group, question.lower_group))
+    probability_by_run = [
+        float((run.uppermost_layer[:, above] < run.uppermost_layer[:, below]).mean()) for run in explanation.runs
+    ]
     record["answered"].append([total, is_given, probability_by_run])
     record["wrong"] += bool(stated) and not is_given
     record |= fitted(record)
@@ -92,8 +94,8 @@ def add_scan(text: str, record: dict[str, Any], instrument: Instrument) -> None:
 
 def fitted(record: dict[str, Any]) -> dict[str, Any]:
     """Return the factor by which the plan's curve must be moved to fit the scans, and its range."""
-    planned = Planned(*(np.asarray(record[name], dtype=np.float64) for name in ("counts", "share", "share")))
-    logs, quantiles = np.log(planned.counts), ndtri(np.clip(planned.share, 1 / N_SCAN, 1 - 1 / N_SCAN))
+    planned = AnsweredShares(*(np.asarray(record[name], dtype=np.float64) for name in ("counts", "share", "share")))
+    logs, quantiles = np.log(planned.counts), ndtri(np.clip(planned.answered_share, 1 / N_SCAN, 1 - 1 / N_SCAN))
     slope = np.polyfit(logs[-3:], quantiles[-3:], 1)[0]
     counts, is_given, _ = (np.asarray(each) for each in zip(*record["answered"], strict=True))
     # beyond the counts that were simulated the curve goes on as it ended

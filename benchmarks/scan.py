@@ -251,7 +251,7 @@ def parts(path: Path) -> dict[str, float]:
     plan = prepare_fit(summary, axis, instrument=machine)
     fit = plan_all_families(summary, axis, machine)
     unlike, flat = unlikeness(known_families(), fit, axis, machine), counts.reshape(-1, N_CHANNEL)
-    pigments = BlockWork(axis, answers=plan_answers(axis, model, instrument=conditions_of(machine)))
+    pigments = BlockWork(axis, answer_plan=plan_answers(axis, model, instrument=conditions_of(machine)))
     full_block = slice(0, counts.shape[0]), slice(0, counts.shape[1])
     steps: dict[str, Callable[[], Any]] = {
         "reading (unpacking)": scan.counts[rows, columns].compute,

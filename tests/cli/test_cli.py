@@ -71,13 +71,13 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 class StandIn:
     """Mercury red in the left half, in place of a trained network's answers."""
 
-    def arrays(self, shape: tuple[int, int]) -> dict[str, NDArray[np.float32]]:
+    def empty_arrays(self, shape: tuple[int, int]) -> dict[str, NDArray[np.float32]]:
         return {"log_odds": np.zeros((*shape, 1), np.float32), "probability": np.full((*shape, 1), 0.01, np.float32)}
 
     settings: dict[str, Any] = {}  # noqa: RUF012 - as of a plan
 
     def __call__(self, counts: NDArray[Any], _: Any) -> dict[str, NDArray[np.float32]]:
-        arrays = self.arrays((counts.shape[0], counts.shape[1]))
+        arrays = self.empty_arrays((counts.shape[0], counts.shape[1]))
         arrays["probability"][:, :3] = 0.99
         return arrays
 

@@ -21,7 +21,7 @@ from underpaint.lab.training.checkpoint import composition
 from underpaint.physics.atomic import family_lines
 from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.limits.members import OUT_OF_USE_WEIGHT
-from underpaint.pigments.predict.order import ORDERS, order_map
+from underpaint.pigments.predict.order import ORDER_TEXTS, order_map
 from underpaint.pigments.weights import ModelAxis, ModelCard
 from underpaint.simulate import outputs_for
 from underpaint.simulate.instrument_inputs import INSTRUMENT_INPUTS
@@ -103,7 +103,7 @@ def test_a_scan_becomes_layers(model: Path, scan_file: Path, tmp_path: Path) -> 
     np.testing.assert_allclose(maps["vermilion"][:3], maps["mercury_red"][:3] / (1 + OUT_OF_USE_WEIGHT), rtol=1e-5)
     np.testing.assert_allclose(maps["lead_white", "below"][:3], maps["lead_pigment", "below"][:3], rtol=1e-5)
     assert "azurite" not in maps.pigments
-    assert ORDERS[int(order_map(maps, "mercury_red", "lead_pigment")[0, 0])] == "the first on top"
+    assert ORDER_TEXTS[int(order_map(maps, "mercury_red", "lead_pigment")[0, 0])] == "the first on top"
     assert (tmp_path / "out" / "pigments" / "lead_pigment.below.tif").is_file()
     assert not (tmp_path / "out" / "pigments" / "mercury_red.below.tif").exists()
     with h5py.File(tmp_path / "out" / "results.h5") as file:

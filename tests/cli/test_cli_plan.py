@@ -27,7 +27,7 @@ QUESTION = ["--question", "lead_white under azurite"]
 @pytest.fixture(scope="module", autouse=True)
 def short_search() -> Iterator[None]:
     """Search few structures, and try few numbers of counts and scans."""
-    sizes = {"N_SCREENED": 60, "N_NEIGHBOURS": 10, "N_CLIMBED": 3, "N_VARIANTS": 2, "CLIMB_ROUNDS": 4}
+    sizes = {"N_SCREENED": 60, "N_NEIGHBOURS": 10, "N_OPTIMISED": 3, "N_VARIANTS": 2, "N_OPTIMISATION_ROUNDS": 4}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in sizes.items():
             patch.setattr(search, name, value)

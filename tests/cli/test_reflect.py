@@ -118,7 +118,7 @@ def test_a_palette_leaves_out_what_the_painter_did_not_have(place: Path) -> None
     record = json.loads(call(place, "--points", str(place / "points.csv"), "--palette", str(palette), "--json").stdout)
     assert "malachite" not in record["surface"]
     assert record["surface"]["azurite"] > 0.2
-    assert any("for want of a spectrum: indigo" in note for note in record["notes"])
+    assert any("because the library has no spectrum: indigo" in note for note in record["notes"])
     palette.write_text('name = "mine"\npigments = ["indigo"]\n')
     done = call(place, "--palette", str(palette), fails=True)
     assert "Cannot use the palette mine" in " ".join(done.output.split())

@@ -407,7 +407,7 @@ def test_exported_counts_keep_all_their_digits() -> None:
 def test_the_page_draws_states_in_the_colours_of_the_figures() -> None:
     answer = page_file("colors.json")
     assert answer is not None
-    table =     parsed(answer)["states"]
+    table = parsed(answer)["states"]
     assert all(f"#{table[6 * state : 6 * state + 6]}" == STATE_COLORS[state] for state in STATES if state != NO_ANSWER)
 
 

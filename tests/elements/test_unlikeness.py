@@ -46,7 +46,9 @@ def fit(scan: Scan, elio: Instrument) -> VariableFit:
 
 
 def scored(scan: Scan, known: Sequence[str], fit: VariableFit, instrument: Instrument) -> Results:
-    work = BlockWork(scan.require_axis(), fit=fit, unlikeness=unlikeness(known, fit, scan.require_axis(), instrument))
+    work = BlockWork(
+        scan.require_axis(), family_fit=fit, unlikeness=unlikeness(known, fit, scan.require_axis(), instrument)
+    )
     store = MemoryStore(scan.shape[:2])
     process_blocks(scan, work, store, np.zeros(scan.shape[:2]), halo=work.halo)
     return work.read(store)

@@ -65,7 +65,7 @@ def test_live_times_that_are_unknown_are_noted(tmp_path: Path, times: Any, note:
 
 def test_pixels_that_become_missing_for_want_of_a_live_time_are_counted(tmp_path: Path) -> None:
     scan = load(scan_with(tmp_path, live_time=UNKNOWN))
-    assert not find_faulty_pixels(scan).short.any()
+    assert not find_faulty_pixels(scan).is_short.any()
     mended, step = with_equal_live_time(scan)
     assert mended.present is not None
     assert "3 of 20 pixels of unknown or very short live time are now marked as missing" in step.description

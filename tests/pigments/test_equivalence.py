@@ -10,10 +10,10 @@ from underpaint.errors import SampleError
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import load_palette
 from underpaint.pigments.limits import MODEL_COUNTS, ComparisonSettings, Separation, composite, separate
-from underpaint.pigments.limits._imitation import component_spectra, grid_imitation
+from underpaint.pigments.limits._paint_models import component_spectra, grid_paint_model
 from underpaint.pigments.limits.comparison import channels_for, shown_elements
 from underpaint.pigments.limits.composites import mixtures_for
-from underpaint.pigments.limits.deviance import imitate
+from underpaint.pigments.limits.deviance import fit_paint_model
 
 SMALL = ("lead_white", "red_lead", "iron_oxide_red", "prussian_blue", "vermilion", "indigo", "carbon_black")
 
@@ -105,7 +105,7 @@ def test_neighbours_are_alike_to_some_members_only() -> None:
 
 
 def test_members_of_a_group_stand_side_by_side_in_the_order() -> None:
-    place = {small().pigments[index]: row for row, index in enumerate(small().order())}
+    place = {small().pigments[index]: row for row, index in enumerate(small().similarity_order())}
     for group in small().groups(1e5):
         rows = sorted(place[name] for name in group.pigments)
         assert rows[-1] - rows[0] == len(rows) - 1
@@ -118,7 +118,7 @@ def test_members_of_a_group_stand_side_by_side_in_the_order() -> None:
 )
 def test_the_grid_reproduces_the_forward_model(thickness: float, ratio: float, ground: float, tolerance: float) -> None:
     settings, channels = ComparisonSettings(), channels_for(elio(), 2.8)
-    grid = grid_imitation("lead_white", elio(), channels, settings)
+    grid = grid_paint_model("lead_white", elio(), channels, settings)
     place = np.log([thickness, ratio, ground])
     exact = component_spectra([settings.paint({"lead_white": 1.0}, place)], elio(), channels)[0].sum(axis=0)
     from_grid = np.exp(grid.log_spectra(place)[0]).sum(axis=0)
@@ -128,7 +128,7 @@ def test_the_grid_reproduces_the_forward_model(thickness: float, ratio: float, g
 
 def test_the_slopes_of_the_grid_are_its_differences() -> None:
     channels = channels_for(elio(), 2.8)
-    grid = grid_imitation("vermilion", elio(), channels, ComparisonSettings())
+    grid = grid_paint_model("vermilion", elio(), channels, ComparisonSettings())
     place = np.log([20.0, 2.0, 120.0])
     for axis, slope in enumerate(grid.log_spectra(place)[1]):
         move = 1e-5 * np.eye(3)[axis]
@@ -139,11 +139,11 @@ def test_the_slopes_of_the_grid_are_its_differences() -> None:
 def test_scatter_does_not_part_pigments() -> None:
     # another level and a bend of all scatter are free, and cost nothing
     settings, channels = ComparisonSettings(), channels_for(elio(), 2.8)
-    grid = grid_imitation("vermilion", elio(), channels, settings)
+    grid = grid_paint_model("vermilion", elio(), channels, settings)
     parts = component_spectra([settings.paint({"vermilion": 1.0})], elio(), channels)[0]
     bend = (channels.middle_kev / 10.0) ** 0.3
     parts[2:] *= np.stack([1.5 * bend, 0.7 * bend])
-    assert imitate(parts, grid, channels.middle_kev).counts_needed > MODEL_COUNTS
+    assert fit_paint_model(parts, grid, channels.middle_kev).counts_needed > MODEL_COUNTS
 
 
 def test_chrome_yellow_is_lead_white_with_chromium() -> None:
@@ -184,7 +184,7 @@ def test_no_counts_no_pigments_and_unknown_ones_are_refused() -> None:
         small().groups(0)
     with pytest.raises(SampleError, match="none was given"):
         separate([], elio())
-    with pytest.raises(SampleError, match="was not compared"):
+    with pytest.raises(SampleError, match="were compared"):
         small().counts_needed("azurite", "lead_white")
     with pytest.raises(SampleError, match=r"ends at 2.5 keV"):
         channels_for(elio().model_copy(update={"tube": elio().tube.model_copy(update={"voltage_kv": 2.5})}), 2.8)

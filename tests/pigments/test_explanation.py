@@ -17,15 +17,15 @@ from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_laye
 from underpaint.pigments.explain import Explanation, ModelError, explain, given_groups, sampling, search
 from underpaint.pigments.explain.candidate_groups import MAX_GROUPS, likely_groups
 from underpaint.pigments.explain.explanation import _fit
-from underpaint.pigments.explain.known import Known
-from underpaint.pigments.explain.mixture import climb
-from underpaint.pigments.explain.record import record
+from underpaint.pigments.explain.known import KnownLayers
+from underpaint.pigments.explain.mixture import optimise_modes
+from underpaint.pigments.explain.record import explanation_record
 from underpaint.pigments.explain.sampling import Sample, sample
-from underpaint.pigments.explain.search import simple_starts
+from underpaint.pigments.explain.search import simple_start_states
 from underpaint.pigments.explain.spectrum_model import SpectrumModel
 from underpaint.pigments.explain.states import PaintPrior
 from underpaint.pigments.explain.verdict import draws_of, surface_shares
-from underpaint.pigments.explain.words import in_words
+from underpaint.pigments.explain.words import explanation_sentences
 
 INSTRUMENT = load_instrument("silver_30kv")
 AXIS = axis_of(INSTRUMENT.detector)
@@ -44,7 +44,7 @@ def vermilion_over_azurite() -> Explanation:
     spectrum = drawn(Paint({"vermilion": 1.0}).layer(20.0), Paint({"azurite": 1.0}).layer(30.0))
     with pytest.MonkeyPatch.context() as patch:
         # enough for two groups, in a fraction of the time
-        for name, value in {"N_SCREENED": 100, "N_NEIGHBOURS": 15, "N_CLIMBED": 4, "N_VARIANTS": 4}.items():
+        for name, value in {"N_SCREENED": 100, "N_NEIGHBOURS": 15, "N_OPTIMISED": 4, "N_VARIANTS": 4}.items():
             patch.setattr(search, name, value)
         patch.setattr(sampling, "N_STATE", 100)
         return explain(spectrum, INSTRUMENT, given_groups(["vermilion", "azurite"]))
@@ -54,23 +54,23 @@ def test_order_thickness_and_number_of_layers_are_those_of_the_paint(vermilion_o
     (order,) = vermilion_over_azurite.orders
     assert (order.above, order.below) == ("mercury_red", "copper_green_blue")
     assert order.probability > 0.9
-    assert vermilion_over_azurite.number.probability[1] > 0.9
+    assert vermilion_over_azurite.layer_number.probability[1] > 0.9
     top = vermilion_over_azurite.layers[0].thickness
     assert top.low < 20.0 < top.high < 8 * top.low
-    assert vermilion_over_azurite.stated
-    assert 0.5 < vermilion_over_azurite.fit.ratio < 1.2
+    assert vermilion_over_azurite.is_stated
+    assert 0.5 < vermilion_over_azurite.fit.reduced_chi_square < 1.2
     assert vermilion_over_azurite.members("mercury_red", 0) == {"vermilion": 1.0}
 
 
 def test_what_another_method_has_shown_is_no_answer(vermilion_over_azurite: Explanation) -> None:
-    known = Known(method="cross-section", source="S2", paint=1, order=("vermilion", "azurite"))
+    known = KnownLayers(method="cross-section", source="S2", paint=1, order=("vermilion", "azurite"))
     informed = replace(vermilion_over_azurite, candidates=vermilion_over_azurite.candidates.with_known(known))
     assert informed.orders == ()
-    assert record(informed)["order"] == []
-    assert record(informed)["known"]["source"] == "S2"
-    assert in_words(informed)[0] == known.words
-    assert not any("begins above" in sentence for sentence in in_words(informed)[1:])
-    assert record(vermilion_over_azurite)["known"] is None
+    assert explanation_record(informed)["order"] == []
+    assert explanation_record(informed)["known"]["source"] == "S2"
+    assert explanation_sentences(informed)[0] == known.sentence
+    assert not any("begins above" in sentence for sentence in explanation_sentences(informed)[1:])
+    assert explanation_record(vermilion_over_azurite)["known"] is None
 
 
 def test_lines_come_from_the_layer_that_holds_their_element(vermilion_over_azurite: Explanation) -> None:
@@ -81,7 +81,7 @@ def test_lines_come_from_the_layer_that_holds_their_element(vermilion_over_azuri
     assert shares["Cu_K"].determined
     assert shares["Cu_K"].high < 0.05
     assert shares["Ca_K"].high < 0.05  # of the ground
-    assert record(vermilion_over_azurite)["from_surface"]["Hg_L"]["median"] == shares["Hg_L"].median
+    assert explanation_record(vermilion_over_azurite)["from_surface"]["Hg_L"]["median"] == shares["Hg_L"].median
 
 
 def test_the_picture_shows_the_spread_of_the_stacks(vermilion_over_azurite: Explanation, tmp_path: Path) -> None:
@@ -97,16 +97,16 @@ def test_numbers_are_withheld_where_nothing_describes_the_spectrum(vermilion_ove
     spectrum = drawn(Paint({"vermilion": 1.0, "titanium_white": 1.0}).layer(20.0))
     prior = PaintPrior(["mercury_red"])
     model = SpectrumModel(spectrum, INSTRUMENT, prior)
-    modes = climb(model, simple_starts(prior), 1.0, 8)
-    sample = Sample(modes.states, modes.log_likelihood, 0.0)
-    fit = _fit(model, [sample, sample], INSTRUMENT)
-    assert not fit.describes
+    modes = optimise_modes(model, simple_start_states(prior), 1.0, 8)
+    one = Sample(modes.states, modes.log_likelihood, 0.0)
+    fit = _fit(model, [one, one], INSTRUMENT)
+    assert not fit.describes_spectrum
     assert "Ti_K" in [misfit.family for misfit in fit.misfits]
     withheld = replace(vermilion_over_azurite, fit=fit)
-    assert not withheld.stated
-    words = "\n".join(in_words(withheld))
-    assert "withheld" in words
-    assert "Ti K lies there, and no pigment that was tried carries it" in words
+    assert not withheld.is_stated
+    words = "\n".join(explanation_sentences(withheld))
+    assert "not stated" in words
+    assert "Ti K has a line at this energy, and no candidate pigment contains this element" in words
     assert " um" not in words
     assert "begins above" not in words
     assert len(explanation_figure(withheld).axes[2].collections) == 0
@@ -128,7 +128,7 @@ def test_intervals_hold_the_truth_of_simulated_paints(monkeypatch: pytest.Monkey
 def test_expected_counts_are_those_of_the_forward_model() -> None:
     prior = PaintPrior(["mercury_red", "copper_green_blue"])
     states = prior.draw(4, np.random.default_rng(5))
-    fractions, areal = prior.stack(states)
+    fractions, areal = prior.mass_fractions_and_densities(states)
     for row in range(len(states)):
         layers = [
             Layer(
@@ -141,7 +141,7 @@ def test_expected_counts_are_those_of_the_forward_model() -> None:
         ]
         exact = np.asarray(render(emit([Stratigraphy(tuple(layers))], INSTRUMENT), INSTRUMENT.detector, AXIS))[0]
         model = SpectrumModel(Spectrum(exact / exact.sum() * 1e5, AXIS), INSTRUMENT, prior)
-        np.testing.assert_allclose(model.expected(states)[row], model.counts, rtol=2e-2, atol=0.5)
+        np.testing.assert_allclose(model.expected_counts(states)[row], model.counts, rtol=2e-2, atol=0.5)
         residuals, log_like = model.evaluate(states)
         assert (residuals[row] ** 2).sum() < 1.0
         assert log_like.argmax() == row

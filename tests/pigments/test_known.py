@@ -11,7 +11,7 @@ from underpaint.data.maps import PRESENT, Results
 from underpaint.data.paint_areas import PaintArea
 from underpaint.errors import SampleError
 from underpaint.pigments.explain import given_groups
-from underpaint.pigments.explain.known import Known, read_known
+from underpaint.pigments.explain.known import KnownLayers, read_known
 from underpaint.pigments.explain.states import MAX_LAYERS, PaintPrior
 from underpaint.pipeline.paints import paints_of_folder
 
@@ -25,7 +25,7 @@ thickness_um = [20, 30]
 absent = ["zinc_pigment"]
 """
 WORDS = (
-    "Given by another method, not an answer of this program: mercury red begins above lead pigment; "
+    "Given by another method, not a result of this program: mercury red begins above lead pigment; "
     "the top layer is 20 to 30 um thick; not present: zinc pigment (cross-section, SEM-EDX; sample S2)."
 )
 
@@ -39,7 +39,7 @@ def section(tmp_path: Path, text: str = SECTION) -> Path:
 def test_a_cross_section_is_read(tmp_path: Path) -> None:
     (known,) = read_known(section(tmp_path))
     assert known.order == ("mercury_red", "lead_pigment")
-    assert known.words == WORDS
+    assert known.sentence == WORDS
 
 
 @pytest.mark.parametrize(
@@ -75,11 +75,11 @@ def test_layers_that_are_drawn_keep_to_what_is_known(tmp_path: Path) -> None:
     assert candidates.groups == ("lead_pigment", "mercury_red")
     prior = PaintPrior(candidates.groups, "chalk", candidates.absent, candidates.pigments, known)
     states = prior.draw(400, np.random.default_rng(0))
-    thickness = prior.physical(states).thickness_um
+    thickness = prior.to_physical_units(states).thickness_um
     assert 20.0 < thickness[:, 0].min() < 22.0
     assert 28.0 < thickness[:, 0].max() < 30.0
     assert np.nanmax(thickness[:, 1:]) > 100.0
-    uppermost = np.where(states.holds.any(axis=1), states.holds.argmax(axis=1), MAX_LAYERS)
+    uppermost = np.where(states.is_in_layer.any(axis=1), states.is_in_layer.argmax(axis=1), MAX_LAYERS)
     assert (uppermost[:, 1] < uppermost[:, 0]).all()
     free = PaintPrior(candidates.groups)
     drawn = free.draw(400, np.random.default_rng(0))
@@ -91,7 +91,9 @@ def test_a_group_that_only_the_section_shows_is_looked_for(tmp_path: Path) -> No
     candidates = given_groups(["vermilion", "zinc_pigment"]).with_known(known)
     assert dict(zip(candidates.groups, candidates.absent, strict=True)) == {"mercury_red": 0.0, "lead_pigment": 0.0}
     with pytest.raises(SampleError, match="Correct the known results"):
-        given_groups(["zinc_pigment"]).with_known(Known(method="m", source="s", paint=1, absent=("zinc_pigment",)))
+        given_groups(["zinc_pigment"]).with_known(
+            KnownLayers(method="m", source="s", paint=1, absent=("zinc_pigment",))
+        )
 
 
 @pytest.fixture
@@ -115,7 +117,7 @@ def test_known_results_change_the_legend_and_are_marked(folder: Path, tmp_path: 
     assert list(second.groups) == ["mercury_red", "zinc_pigment"]
     assert second.stratigraphy == ()
     assert "cross-section, SEM-EDX" in (folder / "paints.csv").read_text("utf-8")
-    assert "not an answer of this program" in (folder / "report.html").read_text("utf-8")
+    assert "not a result of this program" in (folder / "report.html").read_text("utf-8")
     paints_of_folder(folder)
     assert io.read_results(folder).paints[0].known == ""
 
@@ -130,8 +132,8 @@ def test_what_was_put_in_stands_there_once() -> None:
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
-        (SECTION.replace("[2, 3]", "[20, 3]"), r"pixel \(20, 3\): it is in no paint"),
-        (SECTION.replace("pixel = [2, 3]", "paint = 7"), "paint 7: it is in no paint"),
+        (SECTION.replace("[2, 3]", "[20, 3]"), r"pixel \(20, 3\): the location is in no paint"),
+        (SECTION.replace("pixel = [2, 3]", "paint = 7"), "paint 7: the location is in no paint"),
         (SECTION + SECTION.replace("[2, 3]", "[4, 4]"), "two results for paint 1"),
     ],
 )

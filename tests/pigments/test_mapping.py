@@ -64,7 +64,7 @@ def toy_counts() -> np.ndarray:
 def test_what_the_voltage_cannot_excite_is_not_answered(model: Path) -> None:
     maps = identify(Scan(toy_counts(), AXIS), model, instrument=InstrumentConditions(voltage_kv=10.0))
     assert tuple(maps.materials) == ("cobalt_blue", "chrome_yellow")
-    assert "Not answered, for 10 kV do not excite their lines: mercury pigment." in maps.notes
+    assert "Not identifiable, because 10 kV do not excite the lines: mercury pigment." in maps.notes
     all_of_them = identify(Scan(toy_counts(), AXIS), model, instrument=InstrumentConditions(voltage_kv=40.0))
     assert tuple(all_of_them.materials) == toy_card().names
 
@@ -184,7 +184,7 @@ def test_a_scan_that_ends_too_early_is_refused_with_both_ranges(model: Path) -> 
 def test_the_refusal_names_a_model_that_would_do(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "shipped").mkdir()
     write_toy_model(tmp_path / "shipped", toy_card(name="short", narrowest_kev=(1.2, 2.2)))
-    monkeypatch.setattr("underpaint.pigments.weights.card._folder", lambda: tmp_path / "shipped")
+    monkeypatch.setattr("underpaint.pigments.weights.card._weights_folder", lambda: tmp_path / "shipped")
     scan = Scan(toy_counts()[:, :, :30], EnergyAxis(0.05, 1.025, 30))
     with pytest.raises(CoverageError, match=r"Use model 'short' \(--model short\), which needs 1\.20-2\.20 keV"):
         identify(scan, model)

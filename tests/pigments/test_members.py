@@ -15,9 +15,9 @@ from underpaint.pigments.limits import (
     share_group,
     within_group_prior,
 )
-from underpaint.pigments.limits._imitation import component_spectra, grid_imitation
+from underpaint.pigments.limits._paint_models import component_spectra, grid_paint_model
 from underpaint.pigments.limits.comparison import channels_for
-from underpaint.pigments.limits.deviance import imitate
+from underpaint.pigments.limits.deviance import fit_paint_model
 
 LEAD = ("lead_white", "red_lead", "massicot")
 GROUPS = (LEAD, ("vermilion", "calomel"))
@@ -61,10 +61,10 @@ def test_a_fitted_spectrum_decides_the_group_and_not_its_member(painted: str) ->
     expected = component_spectra([settings.paint({painted: 1.0})], instrument, channels)[0]
     noise = np.random.default_rng(5).poisson(1e4 * expected.sum(axis=0) / expected.sum()) / 1e4
     drawn = noise[None]
-    grids = {name: grid_imitation(name, instrument, channels, settings) for name in ("red_lead", "lead_white")}
-    grids["vermilion"] = grid_imitation("vermilion", instrument, channels, settings)
+    grids = {name: grid_paint_model(name, instrument, channels, settings) for name in ("red_lead", "lead_white")}
+    grids["vermilion"] = grid_paint_model("vermilion", instrument, channels, settings)
     deviances = {
-        name: 1e4 * imitate(drawn, grid, channels.middle_kev).deviance_per_count for name, grid in grids.items()
+        name: 1e4 * fit_paint_model(drawn, grid, channels.middle_kev).deviance_per_count for name, grid in grids.items()
     }
     by_group, shared = group_posterior(deviances, (("lead_white", "red_lead"), ("vermilion",)))
     assert by_group[0] > 0.999

@@ -61,12 +61,12 @@ def test_a_pixel_that_does_not_hold_both_has_no_order() -> None:
 
 
 def test_orders_are_counted_over_the_pixels_that_hold_both() -> None:
-    (layer_order,) = layer_orders(placed_maps())
-    assert (layer_order.first, layer_order.second) == ("mercury_red", "lead_pigment")
-    assert layer_order.n_pixel == (SHAPE[0] - 1) * 20
-    assert layer_order.first_on_top_share == pytest.approx(1 - 48 / layer_order.n_pixel)
-    assert layer_order.undetermined_share == pytest.approx(48 / layer_order.n_pixel)
-    assert layer_order.answer == FIRST_ON_TOP
+    (own,) = layer_orders(placed_maps())
+    assert (own.first_group, own.second_group) == ("mercury_red", "lead_pigment")
+    assert own.n_pixel == (SHAPE[0] - 1) * 20
+    assert own.first_on_top_share == pytest.approx(1 - 48 / own.n_pixel)
+    assert own.undetermined_share == pytest.approx(48 / own.n_pixel)
+    assert own.order_key == FIRST_ON_TOP
 
 
 def test_without_places_there_is_no_order() -> None:

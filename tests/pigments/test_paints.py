@@ -14,8 +14,8 @@ from underpaint.data.paint_areas import MIXED
 from underpaint.errors import ScanError
 from underpaint.io.results.result_maps import ResultMaps
 from underpaint.io.results.with_paints import replace_paints
-from underpaint.pigments.paints import find_paints, split_by_depth, summed
-from underpaint.pigments.paints.areas import _merged_interleaved, stabilised
+from underpaint.pigments.paints import find_paints, split_by_depth, with_summed_spectra
+from underpaint.pigments.paints.areas import _merged_interleaved, stabilised_areas
 from underpaint.pipeline.paints import candidate_groups_of, paints_of_folder, with_paints
 
 SHAPE = (40, 50)
@@ -85,7 +85,7 @@ def test_noise_on_the_scale_is_one(level: float) -> None:
     expected = np.concatenate([level * (1.0 + 0.03 * rng.normal(size=5000)), rng.uniform(10.0, 2.0 * level, 5000)])
     counts = rng.poisson(expected + 50.0)[None, :]
     area, sigma = (counts - 50.0).astype(np.float32), np.sqrt(counts).astype(np.float32)
-    values = stabilised(area, sigma, np.ones(area.shape, bool))
+    values = stabilised_areas(area, sigma, np.ones(area.shape, bool))
     assert values[:, :5000].std() == pytest.approx(1.0, rel=0.1)
 
 
@@ -135,12 +135,12 @@ def test_without_lines_there_is_an_error_and_a_note() -> None:
 def test_spectra_are_summed_by_paint(painted: Results) -> None:
     rng = np.random.default_rng(4)
     counts = rng.poisson(3.0, (*SHAPE, 16)).astype(np.uint16)
-    areas = summed(Scan(counts, axis=EnergyAxis(0.1, 0.0, 16)), painted.map("paint"), painted.paints)
+    areas = with_summed_spectra(Scan(counts, axis=EnergyAxis(0.1, 0.0, 16)), painted.map("paint"), painted.paints)
     for area in areas:
         assert area.spectrum is not None
         np.testing.assert_array_equal(area.spectrum, counts[painted.map("paint") == area.number].sum(axis=0))
     with pytest.raises(ScanError, match=r"40 rows x 49 columns.*40 x 50"):
-        summed(Scan(counts[:, 1:], axis=EnergyAxis(0.1, 0.0, 16)), painted.map("paint"), painted.paints)
+        with_summed_spectra(Scan(counts[:, 1:], axis=EnergyAxis(0.1, 0.0, 16)), painted.map("paint"), painted.paints)
 
 
 def test_paints_are_written_and_replaced(tmp_path: Path, results: Results, painted: Results) -> None:

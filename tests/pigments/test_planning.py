@@ -10,8 +10,8 @@ from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
 from underpaint.pigments.explain import ModelError, given_groups, planning, search
 from underpaint.pigments.explain.mixture import Mixture, Modes
 from underpaint.pigments.explain.planning import (
+    AnsweredShares,
     OrderQuestion,
-    Planned,
     answered_shares,
     expected_spectrum,
     likeliest_layers,
@@ -29,15 +29,15 @@ QUESTION = OrderQuestion("lead_pigment", "copper_green_blue")
 @pytest.fixture
 def short_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """Search few structures, enough for two groups, and simulate few scans."""
-    sizes = {"N_SCREENED": 60, "N_NEIGHBOURS": 10, "N_CLIMBED": 3, "N_VARIANTS": 2, "CLIMB_ROUNDS": 4}
+    sizes = {"N_SCREENED": 60, "N_NEIGHBOURS": 10, "N_OPTIMISED": 3, "N_VARIANTS": 2, "N_OPTIMISATION_ROUNDS": 4}
     for name, value in sizes.items():
         monkeypatch.setattr(search, name, value)
     monkeypatch.setattr(planning, "N_SCAN", 100)
 
 
 def test_a_question_names_two_groups_or_their_pigments() -> None:
-    assert OrderQuestion.of_text("lead_white under azurite") == QUESTION
-    assert OrderQuestion.of_text("lead_pigment under copper_green_blue") == QUESTION
+    assert OrderQuestion.from_text("lead_white under azurite") == QUESTION
+    assert OrderQuestion.from_text("lead_pigment under copper_green_blue") == QUESTION
     for text, fault in (
         ("lead_pigment", "lead_pigment under mercury_red"),
         ("azurite under malachite", "needs two different groups"),
@@ -45,17 +45,17 @@ def test_a_question_names_two_groups_or_their_pigments() -> None:
         ("kryptonite under azurite", "kryptonite"),
     ):
         with pytest.raises(SampleError, match=fault):
-            OrderQuestion.of_text(text)
+            OrderQuestion.from_text(text)
 
 
 def test_counts_needed_lie_between_those_that_were_simulated() -> None:
-    planned = Planned(np.asarray([1e3, 1e4, 1e5]), np.asarray([0.0, 0.25, 0.75]), np.asarray([0.1, 0.5, 0.9]))
+    planned = AnsweredShares(np.asarray([1e3, 1e4, 1e5]), np.asarray([0.0, 0.25, 0.75]), np.asarray([0.1, 0.5, 0.9]))
     assert planned.counts_needed(0.5) == pytest.approx(10**4.5)
     assert planned.counts_needed(0.25) == pytest.approx(1e4)
     assert planned.counts_needed(0.9) == float("inf")
-    assert Planned(np.asarray([1e3]), np.asarray([0.9]), np.asarray([0.99])).counts_needed() == 1e3
+    assert AnsweredShares(np.asarray([1e3]), np.asarray([0.9]), np.asarray([0.99])).counts_needed() == 1e3
     # a share that falls again is not reached
-    fallen = Planned(np.asarray([1e3, 1e4, 1e5]), np.asarray([0.6, 0.4, 0.8]), np.asarray([0.1, 0.5, 0.9]))
+    fallen = AnsweredShares(np.asarray([1e3, 1e4, 1e5]), np.asarray([0.6, 0.4, 0.8]), np.asarray([0.1, 0.5, 0.9]))
     assert 1e4 < fallen.counts_needed() < 1e5
 
 
@@ -65,13 +65,13 @@ def test_noise_changes_the_residuals_as_if_it_had_been_measured() -> None:
     prior = PaintPrior(("copper_green_blue", "lead_pigment"))
     model = SpectrumModel(Spectrum(counts, axis), INSTRUMENT, prior, ModelError())
     expected = model.counts
-    model.refer_to(expected)
+    model.set_reference(expected)
     states = prior.draw(6, np.random.default_rng(1))
     before, _ = model.evaluate(states)
     noise = np.random.default_rng(2).poisson(expected) - expected
     change = model.residual_changes(states, noise[None])[0]
     model.counts = expected + noise
-    model.refer_to(expected)
+    model.set_reference(expected)
     after, _ = model.evaluate(states)
     np.testing.assert_allclose(after - before, change, atol=0.01 * np.abs(change).max())
 
@@ -79,13 +79,15 @@ def test_noise_changes_the_residuals_as_if_it_had_been_measured() -> None:
 def test_a_mode_counts_for_both_answers_by_its_draws() -> None:
     """Lead in both layers: in some draws only a trace of it is in the upper layer, so that copper begins above it."""
     prior = PaintPrior(("copper_green_blue", "lead_pigment"))
-    holds = np.zeros((2, MAX_LAYERS, 2), dtype=np.bool_)
-    holds[0, 0, 0] = holds[0, 1, 1] = True
-    holds[1, 0] = True
-    holds[1, 1, 1] = True
-    states = States(np.full(2, 2), holds, np.zeros(holds.shape, np.int64), np.zeros((2, prior.n_coordinate)))
-    states.layers[1, 0, -1] = -1.5  # little lead in the upper layer
-    jacobians = [np.zeros((int(active.sum()), 1), np.float32) for active in states.active()]
+    is_in_layer = np.zeros((2, MAX_LAYERS, 2), dtype=np.bool_)
+    is_in_layer[0, 0, 0] = is_in_layer[0, 1, 1] = True
+    is_in_layer[1, 0] = True
+    is_in_layer[1, 1, 1] = True
+    states = States(
+        np.full(2, 2), is_in_layer, np.zeros(is_in_layer.shape, np.int64), np.zeros((2, prior.n_coordinate))
+    )
+    states.layer_coordinates[1, 0, -1] = -1.5  # little lead in the upper layer
+    jacobians = [np.zeros((int(active.sum()), 1), np.float32) for active in states.is_active()]
     mixture = Mixture(prior, Modes(states, np.zeros(2), jacobians), 1.0)
     log_yes, log_no = planning._log_fractions(mixture, QUESTION, prior)
     assert log_yes[0] == 0.0
@@ -97,8 +99,8 @@ def test_more_counts_answer_more_scans(short_search: None) -> None:
     """Azurite over lead white: hopeless at a thousand counts, plain at three hundred thousand."""
     candidates = given_groups(["azurite", "lead_pigment"])
     planned = answered_shares(AZURITE_OVER_LEAD, INSTRUMENT, candidates, QUESTION, (1e3, 3e5, 1e6))
-    assert planned.share[0] < 0.1
-    assert planned.share[1] > 0.9
+    assert planned.answered_share[0] < 0.1
+    assert planned.answered_share[1] > 0.9
     assert len(planned.counts) == 2  # no need to go on
     assert 1e3 < planned.counts_needed() < 3e5
 

@@ -65,7 +65,7 @@ def test_no_more_of_a_file_is_read_than_a_region_or_pixel_needs(
         return counts
 
     monkeypatch.setattr(CheckedCube, "__getitem__", recorded)
-    monkeypatch.setattr(region, "_BAND_BYTES", 4 * 16 * 2 * 2)  # two rows of the four columns that the region spans
+    monkeypatch.setattr(region, "_MAX_READ_BYTES", 4 * 16 * 2 * 2)  # two rows of the four columns that the region spans
     total, highest = region_counts(opened, MASK)
     np.testing.assert_array_equal(total, np.asarray(scan().counts)[MASK].sum(axis=0))
     np.testing.assert_array_equal(highest, np.asarray(scan().counts)[MASK].max(axis=0))

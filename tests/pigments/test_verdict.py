@@ -8,17 +8,17 @@ import pytest
 from underpaint.data import EnergyAxis, Spectrum
 from underpaint.pigments.explain import CandidateGroups, Explanation
 from underpaint.pigments.explain.explanation import Fit, Misfit
-from underpaint.pigments.explain.record import record
+from underpaint.pigments.explain.record import explanation_record
 from underpaint.pigments.explain.states import MAX_LAYERS
 from underpaint.pigments.explain.verdict import (
     Draws,
-    layer_verdict,
+    layer_result,
     number_of_layers,
     pair_orders,
     pool_draws,
     presence,
 )
-from underpaint.pigments.explain.words import in_words
+from underpaint.pigments.explain.words import explanation_sentences
 
 GROUPS = ("mercury_red", "iron_pigment")
 MEMBERS = (("vermilion",), ("iron_oxide_red", "prussian_blue"))
@@ -28,21 +28,21 @@ N = 400
 def draws(seed: int, *, top_um: float = 40.0, spread: float = 0.2, swapped: float = 0.0) -> Draws:
     """Return draws of mercury red over an iron pigment; ``swapped``: share of them that have it under."""
     rng = np.random.default_rng(seed)
-    holds = np.zeros((N, MAX_LAYERS, 2), dtype=np.bool_)
-    holds[:, 0, 0] = holds[:, 1, 1] = True
+    is_in_layer = np.zeros((N, MAX_LAYERS, 2), dtype=np.bool_)
+    is_in_layer[:, 0, 0] = is_in_layer[:, 1, 1] = True
     under = rng.random(N) < swapped
-    holds[under] = holds[under][:, [1, 0, 2]]
+    is_in_layer[under] = is_in_layer[under][:, [1, 0, 2]]
     thickness = np.full((N, MAX_LAYERS), np.nan)
     thickness[:, :2] = top_um * np.exp(spread * rng.normal(size=(N, 2)))
     return Draws(
         GROUPS,
         MEMBERS,
         np.full(N, 2),
-        holds,
+        is_in_layer,
         rng.integers(0, 2, (N, MAX_LAYERS, 2)) * np.asarray([0, 1]),
         thickness,
-        holds.astype(np.float64),
-        holds.argmax(axis=1),
+        is_in_layer.astype(np.float64),
+        is_in_layer.argmax(axis=1),
     )
 
 
@@ -51,7 +51,7 @@ def test_what_both_runs_give_is_determined() -> None:
     (order,) = pair_orders(runs)
     assert (order.above, order.below, order.determined) == ("mercury_red", "iron_pigment", True)
     assert number_of_layers(runs).determined == 2
-    top = layer_verdict(runs, 0)
+    top = layer_result(runs, 0)
     assert top.thickness.determined
     assert top.thickness.low < 40.0 < top.thickness.high < 1.6 * top.thickness.low * 1.6
     assert top.presence == {"mercury_red": 1.0}
@@ -62,7 +62,7 @@ def test_what_both_runs_give_is_determined() -> None:
 def test_runs_that_differ_determine_nothing() -> None:
     differing = [draws(1, top_um=20.0), draws(2, top_um=60.0, swapped=0.2)]
     assert not pair_orders(differing)[0].determined
-    thickness = layer_verdict(differing, 0).thickness
+    thickness = layer_result(differing, 0).thickness
     assert not thickness.determined
     assert "different answers" in thickness.reason
     # the pooled probability alone would do
@@ -80,26 +80,26 @@ def test_runs_that_differ_determine_nothing() -> None:
 def test_an_end_that_was_only_allowed_is_open(
     top_um: float, spread: float, *, determined: bool, open_low: bool, open_high: bool
 ) -> None:
-    estimate = layer_verdict(
+    estimate = layer_result(
         [draws(1, top_um=top_um, spread=spread), draws(2, top_um=top_um, spread=spread)], 0
     ).thickness
     assert (estimate.determined, estimate.open_low, estimate.open_high) == (determined, open_low, open_high)
 
 
 def test_a_wide_thickness_is_not_determined() -> None:
-    estimate = layer_verdict([draws(1, spread=0.75), draws(2, spread=0.75)], 0).thickness
+    estimate = layer_result([draws(1, spread=0.75), draws(2, spread=0.75)], 0).thickness
     assert not estimate.determined
-    assert "anything from" in estimate.reason
+    assert "is too wide" in estimate.reason
 
 
 def test_a_thickness_that_depends_on_the_pigment_is_given_by_pigment() -> None:
-    assert not layer_verdict([draws(1), draws(2)], 1).by_member
+    assert not layer_result([draws(1), draws(2)], 1).thickness_by_member
     runs = []
     for seed in (1, 2):
         run = draws(seed, top_um=20.0)
-        run.thickness_um[:, 1] *= np.where(run.member[:, 1, 1] == 1, 2.5, 1.0)
+        run.thickness_um[:, 1] *= np.where(run.member_index[:, 1, 1] == 1, 2.5, 1.0)
         runs.append(run)
-    by_member = layer_verdict(runs, 1).by_member
+    by_member = layer_result(runs, 1).thickness_by_member
     assert set(by_member) == {"iron_oxide_red", "prussian_blue"}
     assert by_member["prussian_blue"].low > by_member["iron_oxide_red"].median
 
@@ -120,18 +120,18 @@ def explanation(runs: list[Draws], *, chi_square: float = 100.0) -> Explanation:
 
 
 def test_words_begin_with_the_verdict_in_group_names() -> None:
-    words = in_words(explanation([draws(1), draws(2)]))
+    words = explanation_sentences(explanation([draws(1), draws(2)]))
     assert words[0] == "mercury red begins above iron pigment (P 1.00)."
     assert words[1].startswith("Thickness of the top layer (mercury red): 4")
-    assert words[3].startswith("Two layers of paint can be told apart (P 1.00)")
+    assert words[3].startswith("Two layers of paint are distinguishable (P 1.00)")
     assert not any("log evidence" in sentence for sentence in words)
-    text = in_words(explanation([draws(1), replace(draws(2), log_evidence=30.0)]))
-    assert any("differ by 30 in log evidence" in sentence for sentence in text)
-    assert text[1].startswith("Thickness of the top layer (mercury red): not determined")
+    apart = explanation_sentences(explanation([draws(1), replace(draws(2), log_evidence=30.0)]))
+    assert any("differ by 30 in log evidence" in sentence for sentence in apart)
+    assert apart[1].startswith("Thickness of the top layer (mercury red): not determined")
 
 
 def test_words_say_what_is_not_determined_and_why() -> None:
-    words = "\n".join(in_words(explanation([draws(1, top_um=20.0), draws(2, top_um=60.0, swapped=0.2)])))
+    words = "\n".join(explanation_sentences(explanation([draws(1, top_um=20.0), draws(2, top_um=60.0, swapped=0.2)])))
     assert "order of the layers is not determined" in words
     assert (
         "Thickness of the top layer (mercury red): not determined; two independent runs give different answers" in words
@@ -140,10 +140,10 @@ def test_words_say_what_is_not_determined_and_why() -> None:
 
 def test_nothing_is_stated_where_nothing_describes_the_spectrum() -> None:
     withheld = explanation([draws(1), draws(2)], chi_square=300.0)
-    words = "\n".join(in_words(withheld))
-    assert "withheld" in words
-    assert "At 4.51 keV there are more counts than expected: 900 where 300 are (+20 sigma); Ti K lies there" in words
+    words = "\n".join(explanation_sentences(withheld))
+    assert "not stated" in words
+    assert "At 4.51 keV there are more counts than expected: 900 instead of 300 (+20 sigma); Ti K has a line" in words
     assert "begins above" not in words
-    values = record(withheld)
+    values = explanation_record(withheld)
     assert values["order"] is values["layers"] is values["number_of_layers"] is None
-    assert record(explanation([draws(1), draws(2)]))["layers"][0]["thickness_um"]["determined"]
+    assert explanation_record(explanation([draws(1), draws(2)]))["layers"][0]["thickness_um"]["determined"]

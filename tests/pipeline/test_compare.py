@@ -19,7 +19,7 @@ from underpaint.data.maps import Results
 from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import write_results
-from underpaint.pipeline.compare import FILES, compare, write_comparison
+from underpaint.pipeline.compare import COMPARISON_FILES, compare, write_comparison
 from underpaint.simulate import PanelSettings
 from underpaint.units import FWHM_PER_SIGMA
 
@@ -96,22 +96,22 @@ def test_a_group_that_one_claims_by_a_clear_line_and_the_other_does_not(*, swapp
     missed = np.zeros(SHAPE, bool)
     missed[3:6, 2:12] = True
     both = [of_detector("1", lines(1), pigments()), of_detector("2", lines(2, EFFICIENCY), pigments(missed))]
-    comparison = compare(*(both[::-1] if swapped else both))
-    (entry,) = comparison.contradictions
-    assert (entry.kind, entry.subject) == ("claim", "mercury_red")
-    np.testing.assert_array_equal(entry.mask, missed)
-    assert "detector 1 has it, with Hg L over 10 sigma, and detector 2 has not (30 pixels, 2.5 %)" in entry.text
-    assert "as clear there for detector 2 in 30 of them" in entry.text
-    mercury = next(group for group in comparison.groups if (group.group, group.place) == ("mercury_red", "anywhere"))
+    found = compare(*(both[::-1] if swapped else both))
+    (one,) = found.contradictions
+    assert (one.kind, one.subject) == ("claim", "mercury_red")
+    np.testing.assert_array_equal(one.mask, missed)
+    assert "present in detector 1, with Hg L above 10 sigma, and absent in detector 2 (30 pixels, 2.5 %)" in one.text
+    assert "the line is also above 10 sigma in detector 2 in 30 of these pixels" in one.text
+    mercury = next(group for group in found.groups if (group.group, group.place) == ("mercury_red", "anywhere"))
     assert mercury.n_alone == ((0, 30) if swapped else (30, 0))
     assert 0.9 < mercury.kappa < 1.0
 
 
 def test_surface_only_against_below_only() -> None:
     a, b = of_detector("1", pigments()), of_detector("2", pigments(copper_places=(0.05, 0.95)))
-    (entry,) = compare(a, b).contradictions
-    assert (entry.kind, entry.subject, entry.n_pixel) == ("place", "copper_green_blue", SHAPE[0] * 20)
-    assert "detector 1 has it at the surface only, detector 2 below the surface only" in entry.text
+    (one,) = compare(a, b).contradictions
+    assert (one.kind, one.subject, one.n_pixel) == ("place", "copper_green_blue", SHAPE[0] * 20)
+    assert "only at the surface in detector 1, only below the surface in detector 2" in one.text
     assert not compare(a, of_detector("2", pigments(copper_places=(0.7, 0.7)))).contradictions
 
 
@@ -173,7 +173,7 @@ def test_maps_of_different_sizes_cannot_be_compared() -> None:
 
 
 def test_results_that_share_nothing_cannot_be_compared() -> None:
-    with pytest.raises(ScanError, match="they have nothing in common"):
+    with pytest.raises(ScanError, match="have no common maps"):
         compare(of_detector("1", lines(1)), of_detector("2", pigments()))
 
 
@@ -208,8 +208,8 @@ class _Page(HTMLParser):
 def test_the_command_writes_page_json_and_tables(folders: tuple[Path, Path], tmp_path: Path) -> None:
     done = run("compare", *folders, "--out", tmp_path / "both")
     assert done.exit_code == 0, done.output
-    assert "! mercury red: detector 1 has it, with Hg L over 10 sigma" in done.output
-    assert {entry.name for entry in (tmp_path / "both").iterdir()} == {*FILES, "underpaint.json"}
+    assert "! mercury red: present in detector 1, with Hg L above 10 sigma" in done.output
+    assert {one.name for one in (tmp_path / "both").iterdir()} == {*COMPARISON_FILES, "underpaint.json"}
     page = _Page()
     page.feed((tmp_path / "both" / "comparison.html").read_text("utf-8"))
     assert page.pictures == 1
@@ -234,7 +234,7 @@ def test_only_a_comparison_is_replaced_and_only_on_request(folders: tuple[Path, 
     (tmp_path / "both" / "notes.txt").write_text("mine")
     again = run("compare", *folders, "--out", tmp_path / "both")
     assert again.exit_code == 1
-    assert "it already has one" in again.output
+    assert "already has one" in again.output
     assert run("compare", *folders, "--out", tmp_path / "both", "--overwrite").exit_code == 0
     assert (tmp_path / "both" / "notes.txt").read_text() == "mine"
     into_results = run("compare", *folders, "--out", folders[0], "--overwrite")

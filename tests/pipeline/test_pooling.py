@@ -12,7 +12,7 @@ from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
 from underpaint.pigments.predict import plan_answers
 from underpaint.pipeline.blocks import BlockWork, MemoryStore, process_blocks
-from underpaint.pipeline.pooling import RADIUS, TARGET_COUNTS, BlockEvidence, Pooling, few_counts, plan_pooling
+from underpaint.pipeline.pooling import POOL_RADIUS, TARGET_COUNTS, BlockEvidence, Pooling, has_few_counts, plan_pooling
 
 COUNTS = 1500.0
 SHAPE = (24, 30)
@@ -58,7 +58,7 @@ def test_like_neighbours_join_and_a_line_of_one_pixel_stays(scan: Scan, fit: Var
     shown = BlockEvidence.of_block(fit, counts, None)
     total = counts.sum(axis=2).astype(np.float64)
     core = slice(0, SHAPE[0]), slice(0, SHAPE[1])
-    joined = pooling.membership(shown, total, core).toarray().reshape(*SHAPE, *SHAPE)
+    joined = pooling.pool_membership(shown, total, core).toarray().reshape(*SHAPE, *SHAPE)
     n_pixel = joined.sum(axis=(2, 3))
     white = np.arange(SHAPE[1]) != LINE
     assert np.median(n_pixel[:, white]) > 0.8 * TARGET_COUNTS / COUNTS
@@ -82,8 +82,10 @@ def test_pools_hold_their_counts_and_say_how_many(scan: Scan, fit: VariableFit, 
 
 
 def test_blocks_do_not_change_pools(scan: Scan, fit: VariableFit, pooling: Pooling) -> None:
-    work = BlockWork(scan.require_axis(), answers=plan_answers(scan.require_axis()), fit=fit, pooling=pooling)
-    assert work.halo == RADIUS
+    work = BlockWork(
+        scan.require_axis(), answer_plan=plan_answers(scan.require_axis()), family_fit=fit, pooling=pooling
+    )
+    assert work.halo == POOL_RADIUS
 
     def answered(chunks: tuple[int, int, int]) -> Results:
         split = Scan(da.from_array(np.asarray(scan.counts), chunks=chunks), scan.axis)
@@ -100,7 +102,7 @@ def test_blocks_do_not_change_pools(scan: Scan, fit: VariableFit, pooling: Pooli
     assert one_block.pool.attrs["units"] == "pixels"
 
 
-def test_only_scans_with_few_counts_are_pooled() -> None:
-    assert few_counts(np.full((4, 4), 0.5 * TARGET_COUNTS))
-    assert not few_counts(np.full((4, 4), 2.0 * TARGET_COUNTS))
-    assert not few_counts(np.full((1, 1), 10.0))
+def test_only_scans_with_has_few_counts_are_pooled() -> None:
+    assert has_few_counts(np.full((4, 4), 0.5 * TARGET_COUNTS))
+    assert not has_few_counts(np.full((4, 4), 2.0 * TARGET_COUNTS))
+    assert not has_few_counts(np.full((1, 1), 10.0))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from underpaint.pigments.explain.planning import OrderQuestion, Planned
+from underpaint.pigments.explain.planning import AnsweredShares, OrderQuestion
 from underpaint.pigments.limits import methods_for_layers
 from underpaint.pipeline.scan_plan import ScanPlan, VoltagePlan
 
@@ -12,7 +12,7 @@ COUNTS = np.asarray([1e3, 1e4, 1e5])
 
 def plan(share: "list[float]", seconds: float | None) -> ScanPlan:
     """Plan from 2,000 counts of a pixel for a voltage that gives twice as many in a time; 600 mm2."""
-    voltage = VoltagePlan(50.0, 2.0, Planned(COUNTS, np.asarray(share), np.asarray(share)))
+    voltage = VoltagePlan(50.0, 2.0, AnsweredShares(COUNTS, np.asarray(share), np.asarray(share)))
     question = OrderQuestion("lead_pigment", "mercury_red")
     return ScanPlan(
         question, 3, ("vermilion 20 um",), 0.4, 2000.0, seconds, 600.0, (0.5,), (voltage,), methods_for_layers(), ()
@@ -42,8 +42,8 @@ def test_where_no_time_suffices_other_methods_are_named() -> None:
     hopeless = plan([0.0, 0.1, 0.2], 0.2)
     (row,) = hopeless.rows()
     assert row["counts_needed"] is row["seconds_per_pixel"] is row["pixels_to_sum"] is None
-    words = " ".join(hopeless.words())
+    words = " ".join(hopeless.sentences())
     assert "No time suffices at 50 kV: with up to 100,000 counts" in words
     assert "cross-section under the microscope" in words
-    assert "No time suffices" not in " ".join(plan([0.0, 0.5, 0.9], 0.2).words())
+    assert "No time suffices" not in " ".join(plan([0.0, 0.5, 0.9], 0.2).sentences())
     assert all(method["source"] for method in hopeless.record()["other_methods"])

@@ -56,11 +56,11 @@ def test_mirrored_rows_are_distinguished_from_straight_ones(seed: int, brightnes
     straight = drawn(brightness * picture(seed, 30, 40))
     as_it_is, turned = (find_row_direction(Scan(counts)) for counts in (straight, mirrored(straight)))
     assert as_it_is is not None
-    assert as_it_is.is_straight
+    assert as_it_is.is_unidirectional
     assert not as_it_is.is_mirrored
     assert turned is not None
     assert turned.is_mirrored
-    assert turned.mirrored == pytest.approx(as_it_is.as_recorded, rel=1e-9)
+    assert turned.mirrored_correlation == pytest.approx(as_it_is.recorded_correlation, rel=1e-9)
 
 
 def test_a_lag_hides_no_mirrored_rows() -> None:
@@ -69,7 +69,7 @@ def test_a_lag_hides_no_mirrored_rows() -> None:
     assert turned is not None
     assert turned.is_mirrored
     # one round, which the taper pulls towards no lag
-    assert turned.mirrored_columns == pytest.approx(2.3, abs=0.7)
+    assert turned.mirrored_lag_columns == pytest.approx(2.3, abs=0.7)
     back, _ = with_rows_mirrored(Scan(mirrored(straight)))
     shift = find_row_shift(back)
     assert abs(shift.columns - 2.3) < max(0.1, 4 * shift.error_columns)
@@ -96,7 +96,7 @@ def test_a_symmetric_picture_cannot_tell() -> None:
         assert direction is not None
         assert direction.looks_symmetric
         assert not direction.is_mirrored
-        assert not direction.is_straight
+        assert not direction.is_unidirectional
         assert "too symmetric to decide" in find_row_shift(Scan(counts)).describe()
         _, step = with_rows_mirrored(Scan(counts), direction)
         assert "too symmetric to decide" in step.description
@@ -104,7 +104,7 @@ def test_a_symmetric_picture_cannot_tell() -> None:
 
 def test_a_symmetric_picture_off_the_middle_is_mirrored_or_shifted() -> None:
     wide = drawn(picture(6, 24, 48, symmetric=True))[:, 4:]  # its middle lies 2 columns off that of the rows
-    assert not find_row_shift(Scan(wide)).significant
+    assert not find_row_shift(Scan(wide)).is_significant
     with pytest.raises(ScanError, match=r"too symmetric.*shifted by [+-]4.*--snake.*--row-shift"):
         find_row_shift(Scan(mirrored(wide)))
 
@@ -115,7 +115,7 @@ def test_noise_has_no_direction(shape: tuple[int, int]) -> None:
         counts = np.random.default_rng(seed).poisson(2.0, (*shape, N_CHANNEL))
         direction = find_row_direction(Scan(counts.astype(np.uint16)))
         assert direction is not None
-        assert not any((direction.is_mirrored, direction.is_straight, direction.looks_symmetric))
+        assert not any((direction.is_mirrored, direction.is_unidirectional, direction.looks_symmetric))
         assert "too little structure" in direction.describe()
 
 

@@ -69,7 +69,7 @@ def test_the_stage_is_trusted_on_request_and_without_similar_tiles() -> None:
                enumerate(made[:2])]  # fmt: skip
     mosaic = join_tiles(strange)
     assert not mosaic.overlaps[0].used
-    np.testing.assert_allclose(mosaic.corrected_pixels, 0.0, atol=1e-9)
+    np.testing.assert_allclose(mosaic.correction_pixels, 0.0, atol=1e-9)
 
 
 def test_a_correction_that_is_too_large_is_not_believed() -> None:
@@ -86,12 +86,12 @@ def test_two_halves_of_a_scan_join_without_a_step_wherever_the_stage_has_them(of
     mosaic = join_tiles([Tile(left, 0.0, 0.0), Tile(right, off[0], 35.0 + off[1])])
     np.testing.assert_array_equal(mosaic.scan.counts.compute(), counts)
     np.testing.assert_allclose(mosaic.corner_pixels, [[0, 0], [0, 35]], atol=0.3)
-    assert mosaic.isolated == ()
+    assert mosaic.isolated_tiles == ()
 
 
 def test_tiles_without_overlap_are_reported_and_those_far_away_refused() -> None:
     made, _ = tiles({"b": (0.0, 20.0)})
-    assert join_tiles(made[:2]).isolated == (0, 1)
+    assert join_tiles(made[:2]).isolated_tiles == (0, 1)
     away = [made[0], replace(made[1], column_mm=20_000.0)]
     with pytest.raises(ScanError, match=r"up to 19983 mm apart. Check that .*0.5 x 0.5 mm"):
         join_tiles(away)

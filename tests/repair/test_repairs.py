@@ -50,14 +50,14 @@ def with_odd_rows_shifted(expected: NDArray[np.float64], columns: float) -> NDAr
 def test_shifted_rows_are_found_within_their_error(columns: float) -> None:
     recorded = with_odd_rows_shifted(painting(1, 40, 60), columns)
     shift = find_row_shift(Scan(np.random.default_rng(0).poisson(recorded).astype(np.uint16)))
-    assert shift.significant
+    assert shift.is_significant
     assert abs(shift.columns - columns) < max(0.08, 4 * shift.error_columns)
     assert shift.error_columns < 0.1
 
 
 def test_straight_rows_are_left_alone() -> None:
     shift = find_row_shift(Scan(np.random.default_rng(0).poisson(painting(2, 40, 60)).astype(np.uint16)))
-    assert not shift.significant
+    assert not shift.is_significant
     assert "are not significantly shifted: " in shift.describe()
 
 
@@ -131,8 +131,8 @@ def test_dead_and_short_pixels_are_found_and_mended() -> None:
     scan = Scan(counts)
     scan = replace(scan, counts=scan.counts.rechunk({0: 8}))
     faulty = find_faulty_pixels(scan)
-    assert {tuple(pixel) for pixel in np.argwhere(faulty.dead)} == set(dead)
-    assert {tuple(pixel) for pixel in np.argwhere(faulty.short)} == set(short)
+    assert {tuple(pixel) for pixel in np.argwhere(faulty.is_dead)} == set(dead)
+    assert {tuple(pixel) for pixel in np.argwhere(faulty.is_short)} == set(short)
     mended, step = with_pixels_repaired(scan, faulty)
     result = mended.counts.compute()
     for row, column in dead + short:
@@ -143,7 +143,7 @@ def test_dead_and_short_pixels_are_found_and_mended() -> None:
             if (r, c) != (row, column)
         ]
         np.testing.assert_allclose(result[row, column], np.mean(around, axis=0), rtol=1e-5)
-    sound = ~faulty.any
+    sound = ~faulty.is_faulty
     np.testing.assert_array_equal(result[sound], counts[sound])
     assert len(step.as_record()["dead"]) == 3
     assert any("3 dead and 2 short" in note for note in mended.notes)
@@ -153,8 +153,8 @@ def test_pixels_that_the_live_time_explains_are_not_short() -> None:
     live = np.ones((10, 10))
     live[4, 4] = 0.1
     counts = np.random.default_rng(2).poisson(1000 * live[:, :, None] * np.ones(16))
-    assert not find_faulty_pixels(Scan(counts, live_time_s=live)).any.any()
-    assert find_faulty_pixels(Scan(counts)).short[4, 4]
+    assert not find_faulty_pixels(Scan(counts, live_time_s=live)).is_faulty.any()
+    assert find_faulty_pixels(Scan(counts)).is_short[4, 4]
 
 
 def test_too_many_faulty_pixels_are_refused() -> None:

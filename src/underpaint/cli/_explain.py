@@ -117,7 +117,7 @@ def explain_spot(scan_location: str, request: ExplainRequest, progress: Progress
 
 def layer_table(explanation: Explanation) -> Table | None:
     """Return a table of the layers, or None if the two runs disagree."""
-    if not explanation.stated:
+    if not explanation.is_stated:
         return None
     total_counts = explanation.spectrum.counts.sum()
     layers_table = Table(

@@ -110,7 +110,7 @@ def _show_plan(scan_plan: "ScanPlan") -> None:
             *("-" if quantity_value is None else _three_digit_text(quantity_value) for quantity_value in row_cells),
         )
     show(plan_table)
-    for sentence in scan_plan.words():
+    for sentence in scan_plan.sentences():
         say(f"- {sentence}")
 
 
@@ -126,8 +126,8 @@ def _draw_plan(scan_plan: "ScanPlan", question: str, path: Path) -> None:
     curves = [
         (
             f"{voltage_plan.voltage_kv:g} kV",
-            scan_plan.curve_seconds(voltage_plan) if has_times else voltage_plan.planned.counts,
-            voltage_plan.planned.share,
+            scan_plan.curve_seconds(voltage_plan) if has_times else voltage_plan.answered_shares.counts,
+            voltage_plan.answered_shares.answered_share,
         )
         for voltage_plan in scan_plan.voltages
     ]

@@ -181,7 +181,7 @@ def _with_rows_aligned(scan: "Scan", given_shift_columns: float | None) -> "tupl
         if given_shift_columns is None
         else repair_tools.RowShift(given_shift_columns, 0.0)
     )
-    if given_shift_columns is None and not row_shift.significant:
+    if given_shift_columns is None and not row_shift.is_significant:
         step_values = {
             "shift_columns": 0.0,
             "found_columns": row_shift.columns,

@@ -613,8 +613,8 @@ def explain(
     """
     del overwrite  # checked by ``with_output_check``
     from underpaint.cli._explain import ExplainRequest, explain_spot, layer_table
-    from underpaint.pigments.explain.record import record as explanation_record
-    from underpaint.pigments.explain.words import in_words
+    from underpaint.pigments.explain.record import explanation_record
+    from underpaint.pigments.explain.words import explanation_sentences
 
     pigment_names = tuple(pigment_name.strip() for pigment_name in pigments.split(",")) if pigments else ()
     request = ExplainRequest(
@@ -634,7 +634,7 @@ def explain(
     if as_json:
         show_json(explanation_record(explanation))
     elif not quiet:
-        for sentence in in_words(explanation):
+        for sentence in explanation_sentences(explanation):
             say(f"- {sentence}")
         if (layers_table := layer_table(explanation)) is not None:
             show(layers_table)

@@ -364,7 +364,7 @@ def _check_output_folder(out: Path, *, overwrite: bool) -> None:
 
 def _explain_pixel(job: dict[str, Any], report_progress: Progress) -> dict[str, Any]:
     from underpaint.cli._explain import ExplainRequest, explain_spot
-    from underpaint.pigments.explain.record import record as explanation_record
+    from underpaint.pigments.explain.record import explanation_record
 
     request = ExplainRequest(
         job["pixel"], None, (), job["instrument"], job.get("model") or "default", "chalk", True, 0.5

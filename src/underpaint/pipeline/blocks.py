@@ -1,7 +1,7 @@
-"""Processing of a scan block by block; the results of each block are stored before the next is written.
+"""Processing of a scan block by block, in which the results of each block are stored before those of the next.
 
-Blocks are processed by threads of this process, or by the workers of a dask cluster, which receive the counts and need
-neither the scan nor the network's file.
+Blocks are processed by threads of this process or by the workers of a dask cluster. Workers receive the counts, and
+need access to neither the scan nor the network's file.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from underpaint.data import EnergyAxis, Scan, Survey
 from underpaint.data.maps import DIMENSIONS, Results, Stack
 from underpaint.physics.instrument import Instrument
-from underpaint.pipeline.pooling import RADIUS, BlockEvidence, Pooling
+from underpaint.pipeline.pooling import POOL_RADIUS, BlockEvidence, Pooling
 from underpaint.runtime.blocks import map_blocks
 from underpaint.runtime.files import atomic_write
 
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from underpaint.physics.materials import Palette
     from underpaint.pigments.predict import AnswerPlan
 
-Stacks = dict[str, NDArray[Any]]
-_SURVEY = "survey.npz"
+ArraysByQuantity = dict[str, NDArray[Any]]
+_SURVEY_FILE = "survey.npz"
 _SURVEY_ARRAYS = ("total", "highest", "pixel_counts", "tiles", "tile_pixels", "sample")
 _OMITTED_QUANTITY = "log_odds"
-"""Quantity that is used while a block is processed, but not stored."""
+"""Quantity that is used for the processing of a block, but not stored."""
 
 
 class Output(NamedTuple):
-    """Maps of one quantity in the output: dimensions besides row and column, key of each map, and unit."""
+    """Maps of one quantity in the output, with dimensions besides row and column, key of each map, and unit."""
 
     quantity: str
     dimensions: tuple[str, ...]
@@ -42,7 +42,7 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True)
 class BlockWork:
-    """Processing of a block of a scan, with outputs known in advance; it is sent to the workers by pickling.
+    """Processing of a block of a scan with known outputs, which is sent to the workers by pickling.
 
     Parameters
     ----------
@@ -50,31 +50,31 @@ class BlockWork:
         Energy axis of the scan.
     step_mm : (float, float) or None
         Distance between pixels along rows and columns.
-    answers : AnswerPlan or None
-        Outputs of the network; None for no pigments.
+    answer_plan : AnswerPlan or None
+        Outputs of the network, or None without pigments.
     palette : Palette, sequence of str, or None
         Palette, from which the prior of the members of a group is derived.
-    elements : ElementFit or None
+    element_fit : ElementFit or None
         Fit for the element maps.
-    fit : VariableFit or None
-        Fit of all families, by which answers are checked and unassigned peaks are found.
-    lines : LineEvidence or None
-        Evidence of lines for and against the network's answers.
+    family_fit : VariableFit or None
+        Fit of all families, by which the network's predictions are checked and unassigned peaks are found.
+    line_evidence : LineEvidence or None
+        Evidence of lines for and against the network's predictions.
     unlikeness : Unlikeness or None
         Score of unassigned peaks.
     pooling : Pooling or None
-        Summation of similar neighbours before the network is run; needs ``fit``.
+        Summation of similar neighbours for the input of the network, which requires ``family_fit``.
     instrument : Instrument or None
-        Given if the groups that cannot be excluded are to be computed.
+        Instrument for the computation of groups that cannot be excluded.
     """
 
     axis: EnergyAxis
     step_mm: tuple[float, float] | None = None
-    answers: "AnswerPlan | None" = None
+    answer_plan: "AnswerPlan | None" = None
     palette: "Palette | Sequence[str] | None" = None
-    elements: "ElementFit | None" = None
-    fit: "VariableFit | None" = None
-    lines: "LineEvidence | None" = None
+    element_fit: "ElementFit | None" = None
+    family_fit: "VariableFit | None" = None
+    line_evidence: "LineEvidence | None" = None
     unlikeness: "Unlikeness | None" = None
     pooling: "Pooling | None" = None
     instrument: Instrument | None = None
@@ -86,65 +86,79 @@ class BlockWork:
         core: tuple[slice, slice],
         pixel_counts: NDArray[np.float64],
         *detectors: NDArray[Any],
-    ) -> Stacks:
-        """Return the (n_row, n_column, n_map) values of the core of (n_row, n_column, n_channel) counts, by quantity.
+    ) -> ArraysByQuantity:
+        """Return the (n_row, n_column, n_map) values of each quantity for the core of a block.
 
-        The core is surrounded by :attr:`halo` pixels, which may be summed with pixels of the core.
+        The core is surrounded by :attr:`halo` pixels on each side, which may be summed with pixels of the core.
         """
-        evidence_of_block = None if self.fit is None else BlockEvidence.of_block(self.fit, counts, present)
+        block_evidence = None if self.family_fit is None else BlockEvidence.of_block(self.family_fit, counts, present)
         core_counts, core_present = counts[core], None if present is None else present[core]
-        core_evidence = None if evidence_of_block is None else evidence_of_block.cropped(core)
+        core_evidence = None if block_evidence is None else block_evidence.cropped(core)
         element_maps = unlikeness_maps = pool_sizes = None
-        if self.elements is not None:
-            evidence = None if core_evidence is None or self.elements.engine is not self.fit else core_evidence.evidence
-            element_maps = self.elements.without_diffraction(
-                core_counts, core_present, [part[core] for part in detectors], evidence
+        if self.element_fit is not None:
+            evidence = (
+                None
+                if core_evidence is None or self.element_fit.engine is not self.family_fit
+                else core_evidence.evidence
+            )
+            element_maps = self.element_fit.without_diffraction(
+                core_counts, core_present, [detector_counts[core] for detector_counts in detectors], evidence
             )
         if self.unlikeness is not None and core_evidence is not None:
             unlikeness_maps = core_evidence.to_grid(np.stack(self.unlikeness(core_evidence.evidence), axis=1))
-        spectra, n_counts = core_counts, pixel_counts[core]
-        if self.pooling is not None and evidence_of_block is not None:
-            spectra, n_counts, pool_sizes = self.pooling(evidence_of_block, counts, pixel_counts, core)
-        answers = None if self.answers is None else self.answers(spectra, core_present)
-        if self.lines is not None and self.answers is not None and answers is not None and self.fit is not None:
+        spectra, spectrum_counts = core_counts, pixel_counts[core]
+        if self.pooling is not None and block_evidence is not None:
+            spectra, spectrum_counts, pool_sizes = self.pooling(block_evidence, counts, pixel_counts, core)
+        answer_arrays = None if self.answer_plan is None else self.answer_plan(spectra, core_present)
+        if (
+            self.line_evidence is not None
+            and self.answer_plan is not None
+            and answer_arrays is not None
+            and self.family_fit is not None
+        ):
             answer_evidence = (
-                core_evidence if pool_sizes is None else BlockEvidence.of_block(self.fit, spectra, core_present)
+                core_evidence if pool_sizes is None else BlockEvidence.of_block(self.family_fit, spectra, core_present)
             )
             if answer_evidence is not None:
-                needed, proven = self.lines(answer_evidence.evidence), self.lines.proves(answer_evidence.evidence)
-                self.answers.withhold(answers, self.lines.groups, answer_evidence.to_grid(needed))
-                self.answers.confirm(answers, self.lines.groups, answer_evidence.to_grid(proven))
-        results = self._assemble_results(answers, element_maps, unlikeness_maps, pool_sizes, n_counts)
+                needed_log_odds, is_proven = (
+                    self.line_evidence(answer_evidence.evidence),
+                    self.line_evidence.proves(answer_evidence.evidence),
+                )
+                self.answer_plan.withhold(
+                    answer_arrays, self.line_evidence.groups, answer_evidence.to_grid(needed_log_odds)
+                )
+                self.answer_plan.confirm(answer_arrays, self.line_evidence.groups, answer_evidence.to_grid(is_proven))
+        results = self._assemble_results(answer_arrays, element_maps, unlikeness_maps, pool_sizes, spectrum_counts)
         return {name: stack.values for name, stack in results.stacks.items() if name != _OMITTED_QUANTITY}
 
     @property
     def halo(self) -> int:
-        """Number of pixels around a block that are needed to process the block."""
-        return 0 if self.pooling is None else RADIUS
+        """Number of pixels on each side of a block that are needed to process the block."""
+        return 0 if self.pooling is None else POOL_RADIUS
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """The outputs, which are known before any spectrum is read."""
+        """Outputs of each block, which are known before any spectrum is read."""
         stacks = self._empty_results().stacks
         return tuple(Output(name, DIMENSIONS[name][0], stacks[name].keys, DIMENSIONS[name][1]) for name in stacks)
 
     def read(self, store: "Store") -> Results:
-        """Return the results of the whole scan, with the values in a store."""
-        declared = self._empty_results()
+        """Return the results of the whole scan, with values from a store."""
+        empty_results = self._empty_results()
         stacks = {
-            name: Stack(stack.keys, store.stack(name, len(stack.keys))) for name, stack in declared.stacks.items()
+            name: Stack(stack.keys, store.stack(name, len(stack.keys))) for name, stack in empty_results.stacks.items()
         }
-        results = replace(declared, stacks=stacks)
-        if self.answers is None:
+        results = replace(empty_results, stacks=stacks)
+        if self.answer_plan is None:
             return results
-        results = self.answers.add_notes(results, () if self.lines is None else self.lines.groups)
+        results = self.answer_plan.add_notes(results, () if self.line_evidence is None else self.line_evidence.groups)
         return results if self.pooling is None else self.pooling.with_note(results)
 
     def _empty_results(self) -> Results:
-        """Return results with zero pixels, but with all names, labels, notes and settings."""
+        """Return results without pixels, but with all names, labels, notes and settings."""
         results = self._assemble_results(
-            None if self.answers is None else self.answers.arrays((0, 0)),
-            None if self.elements is None else self.elements.empty_maps(),
+            None if self.answer_plan is None else self.answer_plan.empty_arrays((0, 0)),
+            None if self.element_fit is None else self.element_fit.empty_maps(),
             None if self.unlikeness is None else np.empty((0, 0, 2), np.float32),
             None if self.pooling is None else np.empty((0, 0, 1), np.float32),
             np.empty((0, 0)),
@@ -155,22 +169,25 @@ class BlockWork:
 
     def _assemble_results(
         self,
-        answers: dict[str, NDArray[np.float32]] | None,
-        fitted: tuple[NDArray[np.float32], NDArray[np.float32] | None] | None,
-        unlike: NDArray[np.float32] | None,
-        pool: NDArray[np.float32] | None,
+        answer_arrays: dict[str, NDArray[np.float32]] | None,
+        element_maps: tuple[NDArray[np.float32], NDArray[np.float32] | None] | None,
+        unlikeness_maps: NDArray[np.float32] | None,
+        pool_sizes: NDArray[np.float32] | None,
         pixel_counts: NDArray[np.float64],
     ) -> Results:
         results = Results(step_mm=self.step_mm)
-        if self.elements is not None and fitted is not None:
-            values, peaks = fitted
-            results |= self.elements.results(values, self.step_mm, peaks)
-        if self.unlikeness is not None and unlike is not None:
-            results |= self.unlikeness.results(unlike, self.step_mm)
-        if self.answers is not None and answers is not None:
-            results = with_shared_members(self.answers.results(answers, step_mm=self.step_mm), self.palette) | results
-            if pool is not None:
-                results = Results.of_pools(pool, step_mm=self.step_mm) | results
+        if self.element_fit is not None and element_maps is not None:
+            line_maps, peak_maps = element_maps
+            results |= self.element_fit.results(line_maps, self.step_mm, peak_maps)
+        if self.unlikeness is not None and unlikeness_maps is not None:
+            results |= self.unlikeness.results(unlikeness_maps, self.step_mm)
+        if self.answer_plan is not None and answer_arrays is not None:
+            results = (
+                with_shared_members(self.answer_plan.results(answer_arrays, step_mm=self.step_mm), self.palette)
+                | results
+            )
+            if pool_sizes is not None:
+                results = Results.of_pools(pool_sizes, step_mm=self.step_mm) | results
             from underpaint.pigments.limits import answer_states
 
             results |= answer_states(results, pixel_counts, self.instrument, self.axis)
@@ -178,21 +195,21 @@ class BlockWork:
 
 
 def with_shared_members(results: Results, palette: "Palette | Sequence[str] | None") -> Results:
-    """Return results in which the probability of each group is distributed over its members by their prior.
+    """Return results in which the probability of each group is divided between its members by their prior.
 
-    The network's own probabilities of members are kept without a palette if the network has no places, and for
-    fine-tuned networks, whose labels are the prior.
+    The network's probabilities of members are kept for fine-tuned networks, and without a palette for networks without
+    places.
     """
     from underpaint.pigments.limits import circumstances_of, share_members
 
-    finetuned = "finetuned_from" in results.model_card.get("training", {}).get("config", {})
-    if finetuned or (palette is None and results.places == ("anywhere",)):
+    is_finetuned = "finetuned_from" in results.model_card.get("training", {}).get("config", {})
+    if is_finetuned or (palette is None and results.places == ("anywhere",)):
         return results
     return share_members(results, None if palette is None else circumstances_of(palette), overwrite=True)
 
 
 class Store(Protocol):
-    """Store of the values of blocks: a folder, or memory."""
+    """Store of the values of blocks, in a folder or in memory."""
 
     def finished(self) -> set[int]:
         """Return the indices of the finished blocks."""
@@ -209,10 +226,10 @@ class MemoryStore:
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.shape = shape
-        self._arrays: Stacks = {}
+        self._arrays: ArraysByQuantity = {}
 
     def finished(self) -> set[int]:
-        """Return the indices of blocks finished by an earlier run: always none."""
+        """Return an empty set, since memory has no blocks of an earlier run."""
         return set()
 
     def put(self, index: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
@@ -231,7 +248,7 @@ class MemoryStore:
 
 def process_blocks(
     scan: Scan,
-    process: Callable[..., Stacks],
+    process: Callable[..., ArraysByQuantity],
     store: Store,
     pixel_counts: NDArray[np.float64],
     *,
@@ -248,9 +265,9 @@ def process_blocks(
     scan : Scan
         Scan with an energy axis.
     process : callable
-        Processes a block, as :class:`BlockWork`.
+        Function that processes a block, such as :class:`BlockWork`.
     store : Store
-        Store of maps with the scan's rows and columns.
+        Store of maps with the rows and columns of the scan.
     pixel_counts : (n_row, n_column) array
         Total counts of each spectrum.
     detectors : sequence of (n_row, n_column, n_channel) arrays
@@ -260,9 +277,10 @@ def process_blocks(
     scheduler : str or None
         As for :func:`~underpaint.runtime.blocks.map_blocks`.
     progress : callable, optional
-        Called with (pixels done, total pixels), first with the pixels finished by an earlier run.
+        Called with the number of finished pixels and the total number, first with the pixels finished by an earlier
+        run.
     on_waiting : callable, optional
-        Called if nothing can begin, because the cluster has no worker yet.
+        Called if the cluster has no worker yet.
 
     Raises
     ------
@@ -271,29 +289,29 @@ def process_blocks(
     OutputError
         The disk is full.
     """
-    blocks, finished = list(scan.blocks()), store.finished()
-    done = sum(_n_pixel(blocks[index]) for index in finished)
+    blocks, finished_blocks = list(scan.blocks()), store.finished()
+    n_done = sum(_n_pixel(blocks[index]) for index in finished_blocks)
 
     def report_start(n_workers: int) -> None:
         if not n_workers and on_waiting is not None:
             on_waiting()
         elif progress is not None:
-            progress(done, scan.n_pixel)
+            progress(n_done, scan.n_pixel)
 
     block_results = map_blocks(
         scan,
         process,
         halo=halo,
         arrays=(pixel_counts, *detectors),
-        finished_blocks=finished,
+        finished_blocks=finished_blocks,
         scheduler=scheduler,
         on_start=report_start,
     )
     for index, (rows, columns), stacks in block_results:
         store.put(index, rows, columns, stacks)
-        done += _n_pixel((rows, columns))
+        n_done += _n_pixel((rows, columns))
         if progress is not None:
-            progress(done, scan.n_pixel)
+            progress(n_done, scan.n_pixel)
 
 
 def _n_pixel(block: tuple[slice, slice]) -> int:
@@ -302,14 +320,14 @@ def _n_pixel(block: tuple[slice, slice]) -> int:
 
 
 def load_survey(folder: Path, scan: Scan) -> Survey | None:
-    """Return the survey that an interrupted run stored; None without one."""
-    path = folder / _SURVEY
+    """Return the survey that an interrupted run stored, or None without a stored survey."""
+    path = folder / _SURVEY_FILE
     if not path.is_file():
         return None
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {name: stored[name] for name in _SURVEY_ARRAYS}
-        present = stored.get("present")
-        notes = tuple(str(note) for note in stored["notes"])
+    with np.load(path, allow_pickle=False) as survey_file:
+        arrays = {name: survey_file[name] for name in _SURVEY_ARRAYS}
+        present = survey_file.get("present")
+        notes = tuple(str(note) for note in survey_file["notes"])
     return Survey(replace(scan, present=present, notes=notes), **arrays)
 
 
@@ -318,5 +336,5 @@ def save_survey(folder: Path, surveyed: Survey) -> None:
     arrays = {name: getattr(surveyed, name) for name in _SURVEY_ARRAYS}
     if surveyed.scan.present is not None:
         arrays["present"] = surveyed.scan.present
-    with atomic_write(folder / _SURVEY) as temporary_path, temporary_path.open("wb") as stream:
+    with atomic_write(folder / _SURVEY_FILE) as temporary_path, temporary_path.open("wb") as stream:
         np.savez(stream, notes=np.asarray(surveyed.scan.notes, dtype=np.str_), **arrays)

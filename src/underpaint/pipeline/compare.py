@@ -1,7 +1,7 @@
 """Comparison of two results of the same pixels, from two detectors or two scans of one painting.
 
-Both results are of the same paint and must agree within counting noise and the paint's absorption towards each
-detector. Contradictions are pixels in which one of the two results is wrong.
+Results of the same paint must agree within counting noise and the paint's absorption towards each detector.
+Contradictions are pixels in which one of the two results is wrong.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 CERTAIN_SIGMAS = 10.0
-"""Minimum significance of a line that is certain, in sigmas."""
+"""Minimum significance of a certain line, in standard deviations."""
 DIFFERENT_SIGMAS = 5.0
-"""Minimum difference of two areas that differ, in sigmas."""
+"""Minimum difference of two areas that are different, in standard deviations."""
 MAX_MISSING_FRACTION = 0.25
-"""A line counts as missing if its area is below this fraction of the area expected from the other result."""
+"""Maximum ratio of the area of a missing line to the area that is expected from the other result."""
 MAX_DIFFRACTION_FRACTION = 0.01
-"""Maximum fraction of the pixels in which a line in one result only may be diffraction by crystals."""
+"""Maximum fraction of the pixels for which a line in only one result can be diffraction by crystals."""
 MIN_PIXELS = 10
 MAX_PIXELS_FOR_RATIO = 20_000
-"""Maximum number of evenly spaced pixels from which a ratio is computed."""
-FILES = PAGE, JSON, GROUPS, LINES, CONTRADICTIONS = (
+"""Maximum number of evenly spaced pixels that are used to compute a ratio."""
+COMPARISON_FILES = PAGE_FILE, RECORD_FILE, GROUPS_FILE, LINES_FILE, CONTRADICTIONS_FILE = (
     "comparison.html",
     "comparison.json",
     "groups.csv",
@@ -68,9 +68,10 @@ class GroupAgreement:
     present : (float, float)
         Fraction of the pixels with both answers in which the group is present, for each result.
     kappa : float
-        Cohen's kappa: 1 for full agreement, 0 for chance agreement; NaN if both have the same answer in all pixels.
+        Cohen's kappa, which is 1 for full agreement, 0 for chance agreement, and NaN if both results have the same
+        answer in all pixels.
     n_alone : (int, int)
-        Number of pixels with the group in the first result only, and in the second only.
+        Numbers of pixels with the group only in the first result, and only in the second result.
     """
 
     group: str
@@ -90,10 +91,10 @@ class LineAgreement:
     family : str
         Name of the family.
     ratio : float
-        Area in the second result over the area in the first, median over the scan; NaN if the line is too faint.
+        Median ratio of the area in the second result to the area in the first, NaN for faint lines.
     rms_z : float
-        Root mean square of the residual after scaling by the ratio, in standard deviations of both areas; 1 if the
-        areas differ only by counting noise.
+        Root mean square of the residual after scaling by the ratio, in standard deviations of both areas. The value is
+        1 for areas that differ only by counting noise.
     n_pixel : int
         Number of pixels with both areas.
     n_different : int
@@ -109,19 +110,19 @@ class LineAgreement:
 
 @dataclass(frozen=True, eq=False)
 class Contradiction:
-    """Pixels in which one of two results must be wrong.
+    """Contradiction of two results, with the pixels in which one of the results must be wrong.
 
     Parameters
     ----------
     kind : {"claim", "place", "line"}
-        "claim": a group is present with a certain line in one result, and absent in the other. "place": a group is only
-        at the surface in one result, and only below in the other. "line": a line is in one result only.
+        "claim" if a group is present with a certain line in one result, and absent in the other. "place" if a group is
+        only at the surface in one result, and only below in the other. "line" if a line is in only one result.
     subject : str
-        The group, or the line family.
+        Name of the group or line family.
     text : str
         Description in a sentence.
     mask : (n_row, n_column) bool array
-        The pixels.
+        True for the contradictory pixels.
     """
 
     kind: Literal["claim", "place", "line"]
@@ -146,9 +147,9 @@ class Comparison:
     results : (Results, Results)
         The results.
     groups : tuple of GroupAgreement
-        Agreement by group and place; empty if a result has no pigments.
+        Agreement by group and place, empty if a result has no pigments.
     lines : tuple of LineAgreement
-        Agreement of the families in both results.
+        Agreement of the line families that are in both results.
     contradictions : tuple of Contradiction
         Contradictions, by decreasing number of pixels.
     """
@@ -160,7 +161,7 @@ class Comparison:
     contradictions: tuple[Contradiction, ...]
 
     def record(self) -> dict[str, Any]:
-        """Return everything except the maps as values for JSON."""
+        """Return the comparison without maps, as JSON values."""
         record: dict[str, Any] = json_types(
             {
                 "names": self.names,
@@ -198,7 +199,7 @@ def compare(a: Results, b: Results) -> Comparison:
     Raises
     ------
     ScanError
-        The maps differ in size, or the results have nothing in common.
+        The maps have different sizes, or the results have no common maps.
 
     Examples
     --------
@@ -210,25 +211,28 @@ def compare(a: Results, b: Results) -> Comparison:
     2.0
     """
     if a.shape != b.shape:
-        sizes = " and ".join(f"{results.shape[0]} rows x {results.shape[1]} columns" for results in (a, b))
+        size_texts = " and ".join(f"{results.shape[0]} rows x {results.shape[1]} columns" for results in (a, b))
         raise ScanError(
-            f"Cannot compare {' and '.join(_names(a, b))}: their maps have {sizes}. Both must be of the same pixels. "
-            "Compare detectors of one scan, or cut both scans to the part that they share (`underpaint repair --crop`) "
-            "and identify them again."
+            f"Cannot compare {' and '.join(_distinct_names(a, b))}: the maps have {size_texts}. Both results must have "
+            "the same pixels. Compare detectors of one scan, or crop both scans to the common area (`underpaint repair "
+            "--crop`) and identify both again."
         )
-    have_pigments, have_elements = a.has_pigments and b.has_pigments, a.has_elements and b.has_elements
-    if not (have_pigments or have_elements):
+    both_have_pigments, both_have_elements = a.has_pigments and b.has_pigments, a.has_elements and b.has_elements
+    if not (both_have_pigments or both_have_elements):
         raise ScanError(
-            f"Cannot compare {' and '.join(_names(a, b))}: they have nothing in common. Both must have pigments, "
-            "or both elements: `underpaint identify` writes both, `underpaint elements` the elements."
+            f"Cannot compare {' and '.join(_distinct_names(a, b))}: the results have no common maps. Both must have "
+            "pigments, or both must have elements. `underpaint identify` writes both, `underpaint elements` writes "
+            "elements."
         )
-    names, both_results = _names(a, b), (a, b)
-    groups = [name for name in a.targets if b.holds(name)] if have_pigments else []
-    lines = {name: _line_agreement(a, b, name) for name in a.lines if name in b.lines} if have_elements else {}
+    names, both_results = _distinct_names(a, b), (a, b)
+    groups = [name for name in a.targets if b.holds(name)] if both_have_pigments else []
+    line_agreements = (
+        {name: _line_agreement(a, b, name) for name in a.lines if name in b.lines} if both_have_elements else {}
+    )
     contradictions = [
         *(contradiction for name in groups for contradiction in _group_contradictions(names, both_results, name)),
         *(contradiction for name in groups for contradiction in _place_contradictions(names, both_results, name)),
-        *(_line_contradictions(names, both_results, lines) if have_elements else ()),
+        *(_line_contradictions(names, both_results, line_agreements) if both_have_elements else ()),
     ]
     agreements = [
         _group_agreement(both_results, name, place) for name in groups for place in ("anywhere", "surface", "below")
@@ -237,7 +241,7 @@ def compare(a: Results, b: Results) -> Comparison:
         names,
         both_results,
         tuple(agreement for agreement in agreements if agreement is not None),
-        tuple(line for line, _ in lines.values()),
+        tuple(line for line, _ in line_agreements.values()),
         tuple(
             sorted(
                 (contradiction for contradiction in contradictions if contradiction.n_pixel),
@@ -247,12 +251,12 @@ def compare(a: Results, b: Results) -> Comparison:
     )
 
 
-def _names(a: Results, b: Results) -> tuple[str, str]:
+def _distinct_names(a: Results, b: Results) -> tuple[str, str]:
     """Return the shortest names that distinguish two results."""
-    for key, prefix in (("detector", "detector "), ("name", ""), ("folder", ""), ("source", "")):
-        first, second = (str(results.summary.get(key) or "") for results in (a, b))
-        if first and second and first != second:
-            return prefix + first, prefix + second
+    for summary_key, prefix in (("detector", "detector "), ("name", ""), ("folder", ""), ("source", "")):
+        first_name, second_name = (str(results.summary.get(summary_key) or "") for results in (a, b))
+        if first_name and second_name and first_name != second_name:
+            return prefix + first_name, prefix + second_name
     return "the first", "the second"
 
 
@@ -262,11 +266,13 @@ def _names(a: Results, b: Results) -> tuple[str, str]:
 def _group_agreement(both_results: tuple[Results, Results], group: str, place: Place) -> GroupAgreement | None:
     if not all(results.holds(group, place) for results in both_results):
         return None
-    maps = [results[group, place] for results in both_results]
-    has_answers = np.isfinite(maps[0]) & np.isfinite(maps[1])
+    probability_maps = [results[group, place] for results in both_results]
+    has_answers = np.isfinite(probability_maps[0]) & np.isfinite(probability_maps[1])
     if not has_answers.any():
         return None
-    is_in_first_scan, is_in_second_scan = (probability[has_answers] > PRESENT_PROBABILITY for probability in maps)
+    is_in_first_scan, is_in_second_scan = (
+        probability[has_answers] > PRESENT_PROBABILITY for probability in probability_maps
+    )
     return GroupAgreement(
         group,
         both_results[0].label(group, place),
@@ -280,25 +286,29 @@ def _group_agreement(both_results: tuple[Results, Results], group: str, place: P
 def _group_contradictions(
     names: tuple[str, str], both_results: tuple[Results, Results], group: str
 ) -> Iterator[Contradiction]:
-    """Yield pixels in which a group is present with a certain line in one result only."""
+    """Yield contradictions in which a group is present with a certain line in only one result."""
     if not all(results.has_elements for results in both_results):
         return
     families = both_results[0].materials[group].elements
-    deviations = [results.max_significance(families) for results in both_results]
-    for first, second in ((0, 1), (1, 0)):
-        mask = (both_results[first][group] > PRESENT_PROBABILITY) & (both_results[second][group] <= PRESENT_PROBABILITY)
-        mask &= deviations[first] > CERTAIN_SIGMAS
-        n_shown = int((mask & (deviations[second] > CERTAIN_SIGMAS)).sum())
-        label, lines = both_results[0].short_label(group), _line_names(families)
+    significance_maps = [results.max_significance(families) for results in both_results]
+    for first_index, second_index in ((0, 1), (1, 0)):
+        mask = (both_results[first_index][group] > PRESENT_PROBABILITY) & (
+            both_results[second_index][group] <= PRESENT_PROBABILITY
+        )
+        mask &= significance_maps[first_index] > CERTAIN_SIGMAS
+        n_shown = int((mask & (significance_maps[second_index] > CERTAIN_SIGMAS)).sum())
+        label, line_text = both_results[0].short_label(group), _line_names(families)
         yield Contradiction(
             "claim",
             group,
-            f"{label}: {names[first]} has it, with {lines} over {CERTAIN_SIGMAS:.0f} sigma, and {names[second]} has "
-            f"not ({_pixel_count_text(mask)}); "
+            f"{label}: present in {names[first_index]}, with {line_text} above {CERTAIN_SIGMAS:.0f} sigma, and "
+            "absent in "
+            f"{names[second_index]} ({_pixel_count_text(mask)}); "
             + (
-                f"the line is as clear there for {names[second]} in {n_shown} of them."
+                f"the line is also above {CERTAIN_SIGMAS:.0f} sigma in {names[second_index]} in {n_shown} of these "
+                "pixels."
                 if n_shown
-                else f"no line is as clear there for {names[second]}."
+                else f"no line is above {CERTAIN_SIGMAS:.0f} sigma in {names[second_index]}."
             ),
             mask,
         )
@@ -307,18 +317,19 @@ def _group_contradictions(
 def _place_contradictions(
     names: tuple[str, str], both_results: tuple[Results, Results], group: str
 ) -> Iterator[Contradiction]:
-    """Yield pixels in which a group is only at the surface in one result, and only below in the other."""
+    """Yield contradictions in which a group is only at the surface in one result, and only below in the other."""
     if not all(results.holds(group, place) for results in both_results for place in ("surface", "below")):
         return
-    for first, second in ((0, 1), (1, 0)):
-        mask = _is_only_at(both_results[first], group, "surface", "below") & _is_only_at(
-            both_results[second], group, "below", "surface"
+    for first_index, second_index in ((0, 1), (1, 0)):
+        mask = _is_only_at(both_results[first_index], group, "surface", "below") & _is_only_at(
+            both_results[second_index], group, "below", "surface"
         )
         yield Contradiction(
             "place",
             group,
-            f"{both_results[0].short_label(group)}: {names[first]} has it at the surface only, {names[second]} below "
-            f"the surface only ({_pixel_count_text(mask)}); its place is not known there.",
+            f"{both_results[0].short_label(group)}: only at the surface in {names[first_index]}, only below the "
+            "surface "
+            f"in {names[second_index]} ({_pixel_count_text(mask)}); the place is not determined in these pixels.",
             mask,
         )
 
@@ -333,37 +344,45 @@ def _is_only_at(results: Results, group: str, place: Place, other_place: Place) 
 
 
 def _line_agreement(a: Results, b: Results, family: str) -> tuple[LineAgreement, Array]:
-    """Return the agreement of areas, and (n_row, n_column) residuals in sigma, positive if the second is larger."""
+    """Return the agreement of areas, and (n_row, n_column) residuals in sigma, positive for larger second areas."""
     area_a, area_b, sigma_a, sigma_b = (
         results.map(quantity, family).astype(np.float64) for quantity in ("area", "area_sigma") for results in (a, b)
     )
     is_valid = np.isfinite(area_a) & np.isfinite(area_b) & (sigma_a > 0) & (sigma_b > 0)
     ratio = _area_ratio(area_a[is_valid], area_b[is_valid], sigma_a[is_valid], sigma_b[is_valid])
-    z = np.full(area_a.shape, np.nan)
+    residuals = np.full(area_a.shape, np.nan)
     if np.isfinite(ratio):
-        z[is_valid] = (area_b[is_valid] - ratio * area_a[is_valid]) / np.hypot(
+        residuals[is_valid] = (area_b[is_valid] - ratio * area_a[is_valid]) / np.hypot(
             sigma_b[is_valid], ratio * sigma_a[is_valid]
         )
-    values = z[np.isfinite(z)]
-    rms = float(np.sqrt(np.mean(values**2))) if values.size else float("nan")
-    return LineAgreement(family, ratio, rms, int(is_valid.sum()), int((np.abs(values) > DIFFERENT_SIGMAS).sum())), z
+    finite_residuals = residuals[np.isfinite(residuals)]
+    rms_residual = float(np.sqrt(np.mean(finite_residuals**2))) if finite_residuals.size else float("nan")
+    return LineAgreement(
+        family, ratio, rms_residual, int(is_valid.sum()), int((np.abs(finite_residuals) > DIFFERENT_SIGMAS).sum())
+    ), residuals
 
 
 def _area_ratio(area_a: Array, area_b: Array, sigma_a: Array, sigma_b: Array) -> float:
-    """Return the median ratio of areas over the pixels that show the line; NaN if the line is too faint.
+    """Return the median ratio of areas over the pixels with a visible line, or NaN for a faint line.
 
-    A median of quotients would be biased by the noise of the denominator. Pixels are selected by the sum of both
-    significances, so that neither result is favoured.
+    The ratio is not a median of quotients, which the noise of the denominator would bias. Pixels are selected by the
+    sum of both significances, so that neither result is favoured.
     """
     pixels_with_line = np.flatnonzero(area_a / sigma_a + area_b / sigma_b > np.sqrt(2.0) * DIFFERENT_SIGMAS)
     if pixels_with_line.size < MIN_PIXELS:
         pixels_with_line = np.arange(area_a.size)
-        sums, errors = (area_a.sum(), area_b.sum()), (np.sqrt((sigma_a**2).sum()), np.sqrt((sigma_b**2).sum()))
-        are_clear = all(total > DIFFERENT_SIGMAS * sum_error for total, sum_error in zip(sums, errors, strict=True))
-        return float(sums[1] / sums[0]) if are_clear else float("nan")
+        total_areas, total_sigmas = (
+            (area_a.sum(), area_b.sum()),
+            (np.sqrt((sigma_a**2).sum()), np.sqrt((sigma_b**2).sum())),
+        )
+        is_significant = all(
+            total_area > DIFFERENT_SIGMAS * total_sigma
+            for total_area, total_sigma in zip(total_areas, total_sigmas, strict=True)
+        )
+        return float(total_areas[1] / total_areas[0]) if is_significant else float("nan")
     sampled_pixels = pixels_with_line[:: -(-pixels_with_line.size // MAX_PIXELS_FOR_RATIO)]
     sampled_a, sampled_b, sigma_sampled_a, sigma_sampled_b = (
-        values[sampled_pixels] for values in (area_a, area_b, sigma_a, sigma_b)
+        pixel_values[sampled_pixels] for pixel_values in (area_a, area_b, sigma_a, sigma_b)
     )
 
     def median_residual(logarithm: float) -> float:
@@ -379,66 +398,74 @@ def _area_ratio(area_a: Array, area_b: Array, sigma_a: Array, sigma_b: Array) ->
 
 
 def _line_contradictions(
-    names: tuple[str, str], both_results: tuple[Results, Results], lines: Mapping[str, tuple[LineAgreement, Array]]
+    names: tuple[str, str],
+    both_results: tuple[Results, Results],
+    line_agreements: Mapping[str, tuple[LineAgreement, Array]],
 ) -> Iterator[Contradiction]:
-    """Yield lines that are certain in one result and missing in the other."""
-    expected_ratios = _expected_ratios({name: line.ratio for name, (line, _) in lines.items()})
-    for first, second in ((0, 1), (1, 0)):
-        for family in both_results[first].lines:
-            is_certain = both_results[first].max_significance([family]) > CERTAIN_SIGMAS
-            if family not in lines:
-                # a list of families from the user says nothing about other families
-                settings = both_results[second].settings
+    """Yield contradictions in which a line is certain in one result and missing in the other."""
+    expected_ratios = _expected_ratios({name: line.ratio for name, (line, _) in line_agreements.items()})
+    for first_index, second_index in ((0, 1), (1, 0)):
+        for family in both_results[first_index].lines:
+            is_certain = both_results[first_index].max_significance([family]) > CERTAIN_SIGMAS
+            if family not in line_agreements:
+                # a family outside the user's list was not fitted
+                settings = both_results[second_index].settings
                 if not settings.get("families") and family not in (settings.get("drop") or ()):
                     yield _line_contradiction(
-                        names, both_results, family, is_certain, first, "the fit does not show it at all"
+                        names, both_results, family, is_certain, first_index, "the fit has no such line"
                     )
                 continue
-            agreement, z = lines[family]
-            ratio, expected = agreement.ratio, expected_ratios.get(family, agreement.ratio)
-            if first == 1:
-                ratio, expected, z = _inverse(ratio), _inverse(expected), -z
-            if ratio < MAX_MISSING_FRACTION * expected:
+            agreement, residuals = line_agreements[family]
+            ratio, expected_ratio = agreement.ratio, expected_ratios.get(family, agreement.ratio)
+            if first_index == 1:
+                ratio, expected_ratio, residuals = _inverse(ratio), _inverse(expected_ratio), -residuals
+            if ratio < MAX_MISSING_FRACTION * expected_ratio:
                 yield _line_contradiction(
                     names,
                     both_results,
                     family,
                     is_certain,
-                    first,
-                    f"it is {_percent_text(ratio / expected)} of the value expected from nearby lines",
+                    first_index,
+                    f"the area is {_percent_text(ratio / expected_ratio)} of the value expected from nearby lines",
                 )
                 continue
-            area = [results[family].astype(np.float64) for results in (both_results[first], both_results[second])]
-            is_missing = is_certain & (z < -DIFFERENT_SIGMAS) & (area[1] < MAX_MISSING_FRACTION * ratio * area[0])
+            areas = [
+                results[family].astype(np.float64)
+                for results in (both_results[first_index], both_results[second_index])
+            ]
+            is_missing = (
+                is_certain & (residuals < -DIFFERENT_SIGMAS) & (areas[1] < MAX_MISSING_FRACTION * ratio * areas[0])
+            )
             yield _line_contradiction(
                 names,
                 both_results,
                 family,
                 is_missing,
-                first,
-                f"it is under {_percent_text(MAX_MISSING_FRACTION)} of what its ratio elsewhere leads to expect",
+                first_index,
+                f"the area is below {_percent_text(MAX_MISSING_FRACTION)} of that expected from the ratio in other "
+                "pixels",
             )
 
 
 def _expected_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
-    """Return the expected ratio of each family from its neighbours in energy, if it has neighbours on both sides.
+    """Return the expected ratio of each family with neighbours in energy on both sides, from these neighbours.
 
-    Window, air and detector crystal change the ratio smoothly with energy, most at low energies.
+    The effect of window, air and detector crystal on the ratio is smooth in energy, and largest at low energies.
     """
     valid_ratios = {name: ratio for name, ratio in ratios.items() if np.isfinite(ratio) and ratio > 0}
-    energy = {name: _energy_kev(name) for name in ratios}
-    expected = {}
-    for name, energy_kev in energy.items():
+    energy_by_family = {name: _energy_kev(name) for name in ratios}
+    expected_ratios = {}
+    for name, energy_kev in energy_by_family.items():
         lower_energy_families = sorted(
-            (neighbour for neighbour in valid_ratios if energy[neighbour] < energy_kev),
-            key=lambda neighbour: -energy[neighbour],
+            (neighbour for neighbour in valid_ratios if energy_by_family[neighbour] < energy_kev),
+            key=lambda neighbour: -energy_by_family[neighbour],
         )[:_N_NEIGHBOURS]
         higher_energy_families = sorted(
-            (neighbour for neighbour in valid_ratios if energy[neighbour] > energy_kev),
-            key=lambda neighbour: energy[neighbour],
+            (neighbour for neighbour in valid_ratios if energy_by_family[neighbour] > energy_kev),
+            key=lambda neighbour: energy_by_family[neighbour],
         )[:_N_NEIGHBOURS]
         if lower_energy_families and higher_energy_families:
-            expected[name] = float(
+            expected_ratios[name] = float(
                 np.exp(
                     np.median(
                         [
@@ -448,7 +475,7 @@ def _expected_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
                     )
                 )
             )
-    return expected
+    return expected_ratios
 
 
 def _energy_kev(family: str) -> float:
@@ -468,25 +495,27 @@ def _line_contradiction(
     family: str,
     mask: Mask,
     result_index: int,
-    finding: str,
+    finding_text: str,
 ) -> Contradiction:
     pixel_fraction = mask.sum() / max(mask.size, 1)
     n_diffraction = int((mask & np.logical_or.reduce([_has_diffraction(results) for results in both_results])).sum())
     if n_diffraction:
-        cause = f"diffraction, as the detectors of one scan show in {n_diffraction} of these pixels: not an element"
+        cause_text = (
+            f"diffraction, according to the detectors of one scan in {n_diffraction} of these pixels, not an element"
+        )
     elif pixel_fraction < MAX_DIFFRACTION_FRACTION:
-        cause = "diffraction by crystals, which is not an element, or relief that shades one detector"
+        cause_text = "diffraction by crystals, which is not an element, or relief that shades one detector"
     else:
-        cause = "the instrument (a fluorescent part, an insensitive detector), or absorption towards one detector"
-    text = (
-        f"{family.replace('_', ' ')}: a line of {names[result_index]} alone, over {CERTAIN_SIGMAS:.0f} sigma "
-        f"({_pixel_count_text(mask)}); for {names[1 - result_index]} {finding}: {cause}."
+        cause_text = "the instrument (a fluorescent part, an insensitive detector), or absorption towards one detector"
+    description = (
+        f"{family.replace('_', ' ')}: a line of {names[result_index]} alone, above {CERTAIN_SIGMAS:.0f} sigma "
+        f"({_pixel_count_text(mask)}); in {names[1 - result_index]}, {finding_text}. Possible cause: {cause_text}."
     )
-    return Contradiction("line", family, text, mask)
+    return Contradiction("line", family, description, mask)
 
 
 def _has_diffraction(results: Results) -> Mask:
-    """Return an (n_row, n_column) mask of the pixels in which the detectors of one scan show diffraction."""
+    """Return an (n_row, n_column) mask of pixels with diffraction according to the detectors of one scan."""
     if "diffraction" not in results.stacks:
         return np.zeros(results.shape, bool)
     threshold = float(results.settings_of("diffraction").get("threshold_sigmas", DIFFERENT_SIGMAS))
@@ -508,7 +537,7 @@ def _pixel_count_text(mask: Mask) -> str:
 
 
 def _bounding_rows_and_columns(mask: Mask) -> dict[str, list[int]]:
-    """Return the first and last row and column of a mask."""
+    """Return the first and last rows and columns of a mask."""
     rows, columns = np.nonzero(mask)
     return {"rows": [int(rows.min()), int(rows.max())], "columns": [int(columns.min()), int(columns.max())]}
 
@@ -522,91 +551,104 @@ def check_folder(folder: str | Path, *, overwrite: bool = False) -> None:
     Raises
     ------
     OutputError
-        The folder has another comparison that may not be replaced, or is a file.
+        The folder is a file, or contains a comparison that may not be replaced.
     """
     folder_path = Path(folder)
     check_path(folder_path)
     if folder_path.exists() and not folder_path.is_dir():
         raise OutputError(f"Cannot write to {folder_path}: it is a file. Give the name of a folder with --out.")
-    if not overwrite and any((folder_path / name).exists() for name in FILES):
+    if not overwrite and any((folder_path / name).exists() for name in COMPARISON_FILES):
         raise OutputError(
-            f"Cannot write a comparison to {folder_path}: it already has one. Give another folder with --out, or "
-            "--overwrite to replace it."
+            f"Cannot write a comparison to {folder_path}: the folder already has one. Give another folder "
+            "with --out, or --overwrite to replace the comparison."
         )
 
 
 def write_comparison(comparison: Comparison, folder: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a comparison to a folder: a page with maps, JSON and CSV.
+    """Write a comparison to a folder, as a page with maps and as JSON and CSV files.
 
     Parameters
     ----------
     comparison : Comparison
-        The comparison.
+        Comparison to write.
     folder : str or Path
-        Folder, created if missing; must be empty or have an earlier comparison.
+        Folder, which is created if missing. An existing folder must be empty or contain an earlier comparison.
     overwrite : bool
         Replace an earlier comparison.
 
     Returns
     -------
     Path
-        The page, with all figures embedded.
+        Path of the page, in which all figures are embedded.
 
     Raises
     ------
     OutputError
-        The folder has other content, or a comparison that may not be replaced; or it cannot be written.
+        The folder has other content or a comparison that may not be replaced, or cannot be written.
     """
     check_folder(folder, overwrite=overwrite)
     folder_path, record = Path(folder), comparison.record()
-    page = _page(comparison)
+    page = _page_html(comparison)
     claim_folder(folder_path)
-    first, second = comparison.names
-    _write_table(
-        folder_path / GROUPS,
+    first_name, second_name = comparison.names
+    _write_csv_table(
+        folder_path / GROUPS_FILE,
         [
             "group",
             "place",
-            f"share in {first}",
-            f"share in {second}",
+            f"share in {first_name}",
+            f"share in {second_name}",
             "kappa",
-            f"in {first} alone",
-            f"in {second} alone",
+            f"in {first_name} alone",
+            f"in {second_name} alone",
         ],
         [
             [agreement.group, agreement.place, *agreement.present, agreement.kappa, *agreement.n_alone]
             for agreement in comparison.groups
         ],
     )
-    _write_table(
-        folder_path / LINES,
-        ["line", f"{second} over {first}", "rms z", "pixels", f"pixels that differ over {DIFFERENT_SIGMAS:.0f} sigma"],
+    _write_csv_table(
+        folder_path / LINES_FILE,
+        [
+            "line",
+            f"{second_name} over {first_name}",
+            "rms z",
+            "pixels",
+            f"pixels that differ over {DIFFERENT_SIGMAS:.0f} sigma",
+        ],
         [
             [agreement.family, agreement.ratio, agreement.rms_z, agreement.n_pixel, agreement.n_different]
             for agreement in comparison.lines
         ],
     )
-    _write_table(
-        folder_path / CONTRADICTIONS,
+    _write_csv_table(
+        folder_path / CONTRADICTIONS_FILE,
         ["kind", "subject", "pixels", "first row", "last row", "first column", "last column", "in words"],
         [
-            [entry["kind"], entry["subject"], entry["n_pixel"], *entry["rows"], *entry["columns"], entry["text"]]
-            for entry in record["contradictions"]
+            [
+                contradiction_record["kind"],
+                contradiction_record["subject"],
+                contradiction_record["n_pixel"],
+                *contradiction_record["rows"],
+                *contradiction_record["columns"],
+                contradiction_record["text"],
+            ]
+            for contradiction_record in record["contradictions"]
         ],
     )
-    write_json(folder_path / JSON, record)
-    with atomic_write(folder_path / PAGE) as part:
-        part.write_text(page, encoding="utf-8")
-    return folder_path / PAGE
+    write_json(folder_path / RECORD_FILE, record)
+    with atomic_write(folder_path / PAGE_FILE) as temporary_path:
+        temporary_path.write_text(page, encoding="utf-8")
+    return folder_path / PAGE_FILE
 
 
-def _write_table(path: Path, heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def _write_csv_table(path: Path, heading: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     cells = ([f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in rows)
     with atomic_write(path) as temporary_path, temporary_path.open("w", newline="", encoding="utf-8") as stream:
         write_csv(stream, [heading, *cells])
 
 
-def _page(comparison: Comparison) -> str:
+def _page_html(comparison: Comparison) -> str:
     # the import of the plotting library takes a second
     from underpaint.display.report.page import render
 
@@ -630,17 +672,17 @@ def _picture(comparison: Comparison, contradiction: Contradiction) -> "EmbeddedF
 
     place: Place = "surface" if contradiction.kind == "place" else "anywhere"
     quantity = f"probability{PLACE_WORDS[place]}" if contradiction.kind != "line" else "counts"
-    blank = np.full(contradiction.mask.shape, np.nan, np.float32)
-    maps = [
+    empty_map = np.full(contradiction.mask.shape, np.nan, np.float32)
+    shown_maps = [
         results[contradiction.subject, place]
         if contradiction.kind != "line" or contradiction.subject in results.lines
-        else blank
+        else empty_map
         for results in comparison.results
     ]
     quantity = f"{contradiction.subject.replace('_', ' ')}, {quantity}"
     titles = [f"{name}\n{quantity}" for name in comparison.names]
     figure = contradiction_maps(
-        maps,
+        shown_maps,
         contradiction.mask,
         titles,
         show_counts=contradiction.kind == "line",

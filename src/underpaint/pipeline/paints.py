@@ -1,4 +1,4 @@
-"""Paints of a painting from its results: areas, summed spectra, and layers."""
+"""Areas, summed spectra and layers of the paints of a painting, from its results."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,21 +19,21 @@ from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import ground_layer
 from underpaint.pigments.explain import CandidateGroups, ModelError, explain
 from underpaint.pigments.explain.candidate_groups import CERTAIN_PROBABILITY, likely_groups
-from underpaint.pigments.explain.known import Known, read_known
-from underpaint.pigments.explain.record import record
-from underpaint.pigments.paints import find_paints, split_by_depth, summed
+from underpaint.pigments.explain.known import KnownLayers, read_known
+from underpaint.pigments.explain.record import explanation_record
+from underpaint.pigments.paints import find_paints, split_by_depth, with_summed_spectra
 from underpaint.runtime.progress import Progress, no_progress
 
 DEFAULT_INSTRUMENT = "elio"
-"""Preset for values of the instrument that are neither given nor in the scan's file nor measured from its lines."""
+"""Instrument preset for values that are not given, not in the scan's file and not measured from its lines."""
 N_PROCESS = 2
-"""Number of processes for an explanation: one for each independent run."""
+"""Number of processes for an explanation, one for each independent run."""
 ALL_PAINTS = -1
-"""Value that stands for the numbers of all paints."""
+"""Value of ``explained`` that selects all paints."""
 
 
 def with_paints(results: Results) -> Results:
-    """Return results with their paints; if none are found, a note says why."""
+    """Return results with their paints, or with a note if no paints are found."""
     try:
         return results | find_paints(results)
     except ScanError as error:
@@ -51,21 +51,22 @@ def paints_of_folder(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Results:
-    """Find the paints of a results folder again, sum their spectra, explain their layers, and save these in the folder.
+    """Find the paints of a results folder, sum their spectra, explain their layers, and write all to the folder.
 
     Parameters
     ----------
     folder : str or Path
-        Folder from ``underpaint identify`` or ``underpaint elements``; its maps and its report are extended.
+        Folder from ``underpaint identify`` or ``underpaint elements``, whose maps and report are extended.
     scan : str or None
-        Path of the scan, if it was moved. Without the scan there are areas and groups, but no spectra.
+        Path of the scan, if the scan was moved. Without a scan, paints have areas and groups, but no spectra.
     explained : sequence of int
-        Numbers of the paints whose layers are computed, a minute or two each; or :data:`ALL_PAINTS` alone.
+        Numbers of the paints whose layers are computed (one or two minutes each), or only :data:`ALL_PAINTS`.
     known : str, Path or None
         File with results of other methods, see :func:`underpaint.pigments.explain.known.read_known`. Groups that are
-        absent there are removed from the paint; order and thickness are taken as given when the layers are computed.
+        absent by these methods are removed from the paint. Order and thickness are fixed in the computation of the
+        layers.
     instrument : str or None
-        Preset or file of the scanner; unknown values are those of :data:`DEFAULT_INSTRUMENT`.
+        Preset or file of the scanner. Unknown values are those of :data:`DEFAULT_INSTRUMENT`.
     ground : str
         Ground of the library.
     seed : int
@@ -81,7 +82,7 @@ def paints_of_folder(
     Raises
     ------
     ScanError
-        There are no results, they contain no elements, the scan is needed but missing, or a paint does not exist.
+        The results are missing or contain no elements, the needed scan is missing, or a paint does not exist.
     UnderpaintError
         The instrument, the ground or the known results cannot be used, or the files cannot be written.
 
@@ -92,38 +93,47 @@ def paints_of_folder(
     >>> results.paint.dims, len(results.paints) == int(results.paint.where(results.paint < 255).max())
     (('row', 'column'), True)
     """
-    step, results_folder = progress or no_progress, Path(folder)
+    report_progress, results_folder = progress or no_progress, Path(folder)
     given_instrument = None if instrument is None else load_instrument(instrument)
     entries = () if known is None else read_known(known)
     ground_layer(ground, 100.0)
-    step("Reading the maps", 0, 1)
+    report_progress("Reading the maps", 0, 1)
     results = read_results(results_folder)
-    step("Finding the paints", 0, 1)
+    report_progress("Finding the paints", 0, 1)
     results |= find_paints(results, seed=seed)
     known_by_paint = _known_by_paint(entries, results)
     results = replace(
-        results, paints=tuple(_with_known(area, known_by_paint.get(area.number)) for area in results.paints)
+        results, paints=tuple(_with_known_layers(area, known_by_paint.get(area.number)) for area in results.paints)
     )
-    numbers = _paint_numbers(explained, results.paints)
+    explained_numbers = _paint_numbers(explained, results.paints)
     opened_scan: Scan | None = None
     notes: tuple[str, ...] = ()
     try:
         opened_scan = find_scan(results_folder, results.summary, scan, results.shape, allow_shares=scan is not None)
     except ScanError as error:
-        if numbers or scan is not None:
+        if explained_numbers or scan is not None:
             raise
         notes = (f"The spectra of the paints were not summed. {error}",)
     if opened_scan is not None:
-        areas = summed(opened_scan, results.map("paint"), results.paints, step)
-        if numbers:
-            areas = _explained(opened_scan, areas, numbers, results, known_by_paint, given_instrument, ground, step)
+        areas = with_summed_spectra(opened_scan, results.map("paint"), results.paints, report_progress)
+        if explained_numbers:
+            areas = _explain_areas(
+                opened_scan,
+                areas,
+                explained_numbers,
+                results,
+                known_by_paint,
+                given_instrument,
+                ground,
+                report_progress,
+            )
         results = replace(results, paints=areas)
     results = replace(results, process_notes={**results.process_notes, "paints": notes})
     results = replace(results, stacks={name: results.stacks[name] for name in results.stacks if "depth" not in name})
     results |= split_by_depth(results)
-    step("Writing the paints", 0, 1)
+    report_progress("Writing the paints", 0, 1)
     replace_paints(results_folder, results)
-    from underpaint.display.report import write_report  # the drawing library takes a second to import
+    from underpaint.display.report import write_report  # the import of the plotting library takes a second
 
     write_report(results_folder, scan=opened_scan)
     return results
@@ -137,66 +147,71 @@ def _paint_numbers(explained: Sequence[int], areas: Sequence[PaintArea]) -> tupl
     ScanError
         A paint does not exist.
     """
-    existing = tuple(area.number for area in areas)
+    existing_numbers = tuple(area.number for area in areas)
     if tuple(explained) == (ALL_PAINTS,):
-        return existing
-    if unknown := [number for number in explained if number not in existing]:
+        return existing_numbers
+    if unknown_numbers := [number for number in explained if number not in existing_numbers]:
         raise ScanError(
-            f"Cannot explain paint {unknown[0]}: there are paints 1 to {len(existing)}. `underpaint paints` lists them."
+            f"Cannot explain paint {unknown_numbers[0]}: there are paints 1 to {len(existing_numbers)}. `underpaint "
+            "paints` "
+            "lists the paints."
         )
     return tuple(explained)
 
 
-def _known_by_paint(entries: Sequence[Known], results: Results) -> dict[int, Known]:
-    """Return the known result of each paint that has one.
+def _known_by_paint(entries: Sequence[KnownLayers], results: Results) -> dict[int, KnownLayers]:
+    """Return the known result of each paint with such a result.
 
     Raises
     ------
     SampleError
-        An entry is in no paint, or two entries are in the same paint.
+        The location of an entry is in no paint, or two entries are in the same paint.
     """
-    label, known_by_paint = results.map("paint"), dict[int, Known]()
+    paint_map, known_by_paint = results.map("paint"), dict[int, KnownLayers]()
     for entry in entries:
-        number, location = entry.paint, f"paint {entry.paint}"
+        paint_number, location = entry.paint, f"paint {entry.paint}"
         if entry.pixel is not None:
             row, column = entry.pixel
             location = f"pixel ({row}, {column})"
-            is_inside = row < label.shape[0] and column < label.shape[1]
-            number = int(label[row, column]) if is_inside and label[row, column] not in (MIXED, NO_ANSWER) else None
-        if number is None or number > len(results.paints):
-            raise SampleError(
-                f"Cannot use the result of {entry.method} at {location}: it is in no paint. There are paints 1 to "
-                f"{len(results.paints)}, on {label.shape[0]} rows x {label.shape[1]} columns. Give the number of a "
-                "paint, or a pixel in it."
+            is_inside = row < paint_map.shape[0] and column < paint_map.shape[1]
+            paint_number = (
+                int(paint_map[row, column]) if is_inside and paint_map[row, column] not in (MIXED, NO_ANSWER) else None
             )
-        if number in known_by_paint:
+        if paint_number is None or paint_number > len(results.paints):
             raise SampleError(
-                f"Cannot use two results for paint {number} ({known_by_paint[number].source}; {entry.source}). "
-                "Combine them in one entry."
+                f"Cannot use the result of {entry.method} at {location}: the location is in no paint. There are "
+                "paints 1 to "
+                f"{len(results.paints)}, on {paint_map.shape[0]} rows x {paint_map.shape[1]} columns. Give the "
+                "number of a paint, or a pixel in a paint."
             )
-        known_by_paint[number] = entry
+        if paint_number in known_by_paint:
+            raise SampleError(
+                f"Cannot use two results for paint {paint_number} ({known_by_paint[paint_number].source}; "
+                f"{entry.source}). Combine both in one entry."
+            )
+        known_by_paint[paint_number] = entry
     return known_by_paint
 
 
-def _with_known(area: PaintArea, known: Known | None) -> PaintArea:
-    if known is None:
+def _with_known_layers(area: PaintArea, known_layers: KnownLayers | None) -> PaintArea:
+    if known_layers is None:
         return area
-    groups = {name: state for name, state in area.groups.items() if name not in known.absent}
-    return replace(area, groups=groups, known=known.words)
+    groups = {name: state for name, state in area.groups.items() if name not in known_layers.absent}
+    return replace(area, groups=groups, known=known_layers.sentence)
 
 
-def _explained(
+def _explain_areas(
     scan: Scan,
     areas: Sequence[PaintArea],
     numbers: Sequence[int],
     results: Results,
-    known_by_paint: Mapping[int, Known],
+    known_by_paint: Mapping[int, KnownLayers],
     given_instrument: Instrument | None,
     ground: str,
-    step: Progress,
+    report_progress: Progress,
 ) -> tuple[PaintArea, ...]:
-    """Return all paints, those with the given numbers with an explanation of their summed spectrum."""
-    step("Finding the energy axis", 0, 1)
+    """Return all paints, with an explanation of the summed spectrum for the paints with the given numbers."""
+    report_progress("Finding the energy axis", 0, 1)
     calibrated = resolve_energy_axis(scan, calibrated=was_calibrated(results))
     if given_instrument is not None:
         check_instrument(calibrated, given_instrument, trusted=False)
@@ -207,8 +222,8 @@ def _explained(
             finished_areas.append(area)
             continue
         spectrum = Spectrum(area.spectrum, calibrated.scan.require_axis(), name=f"paint {area.number}")
-        n_explained = sum(finished.explanation is not None for finished in finished_areas)
-        step(f"Computing the layers of paint {area.number}", n_explained, len(numbers))
+        n_explained = sum(finished_area.explanation is not None for finished_area in finished_areas)
+        report_progress(f"Computing the layers of paint {area.number}", n_explained, len(numbers))
         known = known_by_paint.get(area.number)
         explanation = _explanation_record(area, spectrum, results, known, instrument, ground)
         finished_areas.append(replace(area, explanation=explanation))
@@ -216,23 +231,30 @@ def _explained(
 
 
 def _explanation_record(
-    area: PaintArea, spectrum: Spectrum, results: Results, known: Known | None, instrument: Instrument, ground: str
+    area: PaintArea,
+    spectrum: Spectrum,
+    results: Results,
+    known: KnownLayers | None,
+    instrument: Instrument,
+    ground: str,
 ) -> dict[str, Any]:
-    """Return the record of an explanation; if no group is likely, a record that says so."""
+    """Return the record of an explanation, or a record with the reason if no group is likely."""
     try:
         groups = candidate_groups_of(area, results, ground).with_known(known)
     except SampleError as error:
         return {"name": spectrum.name, "describes": False, "words": [str(error)]}
-    return record(explain(spectrum, instrument, groups, ground=ground, error=ModelError(), workers=N_PROCESS))
+    return explanation_record(
+        explain(spectrum, instrument, groups, ground=ground, error=ModelError(), workers=N_PROCESS)
+    )
 
 
 def candidate_groups_of(area: PaintArea, results: Results, ground: str) -> CandidateGroups:
-    """Return the candidate groups of a paint: the present groups, and those that are not unlikely.
+    """Return the candidate groups of a paint, which are present or have a sufficient probability.
 
     Raises
     ------
     SampleError
-        There is no such group.
+        The paint has no candidate group.
     """
     if not results.has_pigments:
         raise SampleError(
@@ -246,7 +268,7 @@ def candidate_groups_of(area: PaintArea, results: Results, ground: str) -> Candi
 
 
 def spectrum_knowledge(scan: Scan, calibrated: CalibratedScan, given_instrument: Instrument | None) -> Knowledge:
-    """Return the values of the scan's instrument; unknown values are those of :data:`DEFAULT_INSTRUMENT`."""
+    """Return the values of the scan's instrument, with unknown values from :data:`DEFAULT_INSTRUMENT`."""
     return merge_knowledge(
         scan,
         user_instrument=given_instrument,
@@ -258,5 +280,5 @@ def spectrum_knowledge(scan: Scan, calibrated: CalibratedScan, given_instrument:
 
 
 def was_calibrated(results: Results) -> bool:
-    """Return whether the energy axis of the results was calibrated with the scan's lines."""
+    """Return whether the energy axis of the results was calibrated with the lines of the scan."""
     return bool(results.settings.get("calibrated", True))

@@ -1,4 +1,4 @@
-"""Plan of the analysis of a scan, with its outputs, made before any block is processed; and its execution."""
+"""Plan of the analysis of a scan, with known outputs before any block is processed, and execution of the plan."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +17,7 @@ from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Palette, load_palette
 from underpaint.pigments.weights import load_card
 from underpaint.pipeline.blocks import BlockWork, MemoryStore, Output, Store, process_blocks
-from underpaint.pipeline.pooling import few_counts, plan_pooling
+from underpaint.pipeline.pooling import has_few_counts, plan_pooling
 from underpaint.repair import note_mirrored_rows
 from underpaint.runtime.progress import Progress, no_progress
 from underpaint.runtime.threads import one_blas_thread
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from underpaint.elements.diffraction import Diffraction
 
 NO_MODEL = "none"
-"""Model name for analyses without a network: only elements."""
+"""Model name for analyses of elements without a network."""
 _MIN_PIXELS_FOR_NOTE = 4
 
 
@@ -38,37 +38,38 @@ class Settings:
     Parameters
     ----------
     model : str or Path
-        Built-in name or ``.onnx`` file; "none" for elements only.
+        Name of an included model or ``.onnx`` file, or "none" for elements only.
     palette : str, Path, Palette, sequence of str, or None
-        Palette by name or TOML file, or the names of pigments; None for all pigments.
+        Palette by name or TOML file, or names of pigments. None means all pigments.
     instrument : str, Path, Instrument or None
-        Preset, file or instrument, whose axis is used.
+        Instrument as preset, file or object, whose energy axis is used.
     engine : {"underpaint", "fixed", "pymca"}
         Program that fits the elements.
     calibrated : bool
-        Whether the energy axis is found from the scan's lines; if false, the file's axis is used.
+        Whether the energy axis is determined from the lines of the scan. If false, the axis of the file is used.
     detector, shape : str or None, (int, int) or None
         As for :func:`underpaint.load`.
     detectability : bool or None
-        Whether to map the groups that cannot be excluded; None: if an instrument is given.
+        Whether the groups that cannot be excluded are mapped. None means only with a given instrument.
     elements : bool
-        Whether elements are mapped and unassigned peaks are searched; if false, only pigments are identified.
+        Whether elements are mapped and unassigned peaks are searched. If false, only pigments are identified.
     counts_scale : float or None
         As for :func:`underpaint.load`.
     trust_instrument : bool
         Use a given instrument even if the scan's spectra contradict it.
     beam_kev : float or None
-        Energy of a monochromatic beam, in keV; None: from the scan's file or its spectra.
+        Energy of a monochromatic beam, in keV. None means the value from the scan's file or its spectra.
     pool : {"auto", "off"}
-        Whether the network's input is the sum of a pixel and its similar neighbours if pixels have few counts.
+        Whether the input of the network is summed over similar neighbouring pixels in scans with few counts.
     families, add, drop : sequence of str
-        Elements or line families to map, to add, and known to be absent, as for :func:`underpaint.fit_elements`.
+        Elements or line families that are mapped, added, and known to be absent, as for
+        :func:`underpaint.fit_elements`.
     quantities : QuantityRequest or None
-        Quantities of the elements to compute: mass fractions or areal masses.
+        Computed quantities of the elements, which are mass fractions or areal densities.
     paints : bool
-        Whether the paints of the painting are found, if pigments are identified and elements are mapped.
+        Whether paints are found, which requires pigments and elements.
     step_mm : (float, float) or None
-        Distance between pixels along rows and columns, in mm; None: as the scan's file says.
+        Distance between pixels along rows and columns, in mm. None means the value of the scan's file.
 
     Examples
     --------
@@ -103,7 +104,7 @@ class Settings:
         return self.model != NO_MODEL
 
     def record(self) -> dict[str, Any]:
-        """Return the settings as stored with results, as values for JSON."""
+        """Return the settings as stored with results, as JSON values."""
         instrument_name = self.instrument.name if isinstance(self.instrument, Instrument) else self.instrument
         palette = self.palette.pigments if isinstance(self.palette, Palette) else self.palette
         return asdict(replace(self, instrument=None, palette=None)) | {
@@ -120,25 +121,25 @@ class Plan:
 
     Parameters
     ----------
-    calibrated : CalibratedScan
-        The scan on its energy axis.
+    calibrated_scan : CalibratedScan
+        Scan on its energy axis.
     survey : Survey
         Result of the first reading of the scan.
     settings : Settings
         Settings of the analysis.
-    work : BlockWork
+    block_work : BlockWork
         Processing of each block.
     """
 
-    calibrated: CalibratedScan
+    calibrated_scan: CalibratedScan
     survey: Survey
     settings: Settings
-    work: BlockWork
+    block_work: BlockWork
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """Outputs of each block; quantities of elements, and paints, are computed from all blocks and not included."""
-        return self.work.outputs
+        """Outputs of each block, without quantities of elements and paints, which are computed from all blocks."""
+        return self.block_work.outputs
 
     def run(
         self, store: Store | None = None, *, scheduler: str | None = None, progress: Progress | None = None
@@ -148,57 +149,57 @@ class Plan:
         Parameters
         ----------
         store : Store or None
-            Store of the blocks, from which an interrupted run is resumed; None for memory.
+            Store of the blocks, from which an interrupted run is resumed, or None for memory.
         scheduler : str or None
-            Address of a dask scheduler whose workers compute; None for threads of this process.
+            Address of a dask scheduler whose workers compute, or None for threads of this process.
         progress : callable or None
             Called with (task, steps done, total steps).
 
         Raises
         ------
         ScanError, ClusterError, MissingExtraError, OutputError
-            A block cannot be read, there is no such cluster, or the disk is full.
+            A block cannot be read, the cluster cannot be reached, or the disk is full.
         """
-        step, scan = progress or no_progress, self.calibrated.scan
+        report_progress, scan = progress or no_progress, self.calibrated_scan.scan
         store = MemoryStore(scan.shape[:2]) if store is None else store
-        task = "Fitting the elements" if self.work.answers is None else "Identifying pigments"
+        task = "Fitting the elements" if self.block_work.answer_plan is None else "Identifying pigments"
         process_blocks(
             scan,
-            self.work,
+            self.block_work,
             store,
             self.survey.pixel_counts,
-            halo=self.work.halo,
+            halo=self.block_work.halo,
             detectors=() if self._diffraction is None else [detector.counts for detector in scan.detectors],
             scheduler=scheduler,
-            progress=lambda done, total: step(task, done, total),
-            on_waiting=lambda: step(f"Waiting for a worker of the cluster {scheduler}", 0, 1),
+            progress=lambda n_done, n_total: report_progress(task, n_done, n_total),
+            on_waiting=lambda: report_progress(f"Waiting for a worker of the cluster {scheduler}", 0, 1),
         )
-        results = self.work.read(store)
+        results = self.block_work.read(store)
         results = self._with_assumption_note(replace(results, summary=self._summary(results)))
-        results |= self._quantities(results, step)
+        results |= self._quantities(results, report_progress)
         if not (results.has_pigments and results.has_elements):
             return results
         from underpaint.display.report import explain_lines
 
-        step("Looking for what nothing explains", 0, 1)
-        results = explain_lines(results, anode=self.calibrated.known().anode)
+        report_progress("Searching for unassigned peaks", 0, 1)
+        results = explain_lines(results, anode=self.calibrated_scan.known().anode)
         if not self.settings.paints:
             return results
         from underpaint.pipeline.paints import with_paints
 
-        step("Finding the paints", 0, 1)
+        report_progress("Finding the paints", 0, 1)
         return with_paints(results)
 
-    def _quantities(self, results: Results, step: Progress) -> Results:
-        """Return the requested quantities of the elements, computed from all maps; empty results if none."""
-        request, instrument = self.settings.quantities, self.calibrated.instrument
+    def _quantities(self, results: Results, report_progress: Progress) -> Results:
+        """Return the requested quantities of the elements, computed from all maps, or empty results."""
+        request, instrument = self.settings.quantities, self.calibrated_scan.instrument
         if request is None or instrument is None:
             return Results()
         from underpaint.elements import quantify
 
-        step("Computing quantities", 0, 1)
+        report_progress("Computing quantities", 0, 1)
         return quantify(
-            self.calibrated.scan,
+            self.calibrated_scan.scan,
             instrument,
             kind=request.kind,
             maps=results,
@@ -208,45 +209,47 @@ class Plan:
 
     @property
     def _diffraction(self) -> "Diffraction | None":
-        return None if self.work.elements is None else self.work.elements.diffraction
+        return None if self.block_work.element_fit is None else self.block_work.element_fit.diffraction
 
     def _summary(self, results: Results) -> dict[str, Any]:
-        """Return the facts of the scan, the settings, and the values found during the analysis."""
-        calibrated = self.calibrated
+        """Return the properties of the scan, the settings, and the values determined by the analysis."""
+        calibrated = self.calibrated_scan
         alerts = [*calibrated.alerts, *(() if self._diffraction is None else self._diffraction.findings(results))]
         settings = self.settings.record() | {"source": calibrated.scan.source, "alerts": alerts}
         settings["calibration"] = calibrated.facts()
-        palette = self.work.palette
+        palette = self.block_work.palette
         palette_pigments = palette.pigments if isinstance(palette, Palette) else palette
         settings["palette_pigments"] = None if palette_pigments is None else list(palette_pigments)
         if calibrated.instrument is not None:
             settings["instrument_settings"] = calibrated.instrument.model_dump(mode="json")
-        if self.work.answers is not None and "instrument_told" in self.work.answers.settings:
-            settings["instrument_told"] = self.work.answers.settings["instrument_told"]
-        energy = {"energy_kev": calibrated.scan.require_axis().energy_kev}
-        return summarise_scan(scan_info(self.survey)) | energy | {"settings": settings}
+        if self.block_work.answer_plan is not None and "instrument_told" in self.block_work.answer_plan.settings:
+            settings["instrument_told"] = self.block_work.answer_plan.settings["instrument_told"]
+        energy_record = {"energy_kev": calibrated.scan.require_axis().energy_kev}
+        return summarise_scan(scan_info(self.survey)) | energy_record | {"settings": settings}
 
     def _with_assumption_note(self, results: Results) -> Results:
-        """Add a note if the maps of groups that cannot be excluded are based on default values of the instrument."""
-        knowledge, is_given = self.calibrated.knowledge, self.settings.instrument is not None
+        """Return results with a note if maps of groups that cannot be excluded use default instrument values."""
+        knowledge, is_given = self.calibrated_scan.knowledge, self.settings.instrument is not None
         if not results.knows_hiding or (is_given and knowledge is not None and knowledge.knows_excitation):
             return results
         note = (
-            "The instrument was not given: anode from the scattered lines, default values otherwise. The map is "
-            "approximate."
+            "The instrument was not given. The anode was determined from scattered lines, and other values are "
+            "defaults. "
+            "The map is approximate."
         )
         if is_given and knowledge is not None:
             tube = knowledge.instrument.tube
             note = (
-                f"The instrument {knowledge.instrument.name!r} names no tube voltage and no beam: {tube.anode} at "
-                f"{tube.voltage_kv:g} kV was assumed, with default values for all else that is missing. "
-                "The map is approximate."
+                f"The instrument {knowledge.instrument.name!r} has no tube voltage and no beam. A tube with "
+                f"{tube.anode} "
+                f"anode at {tube.voltage_kv:g} kV and defaults for other missing values were assumed. The map is "
+                "approximate."
             )
         notes = {**results.process_notes, "detectability": (*results.process_notes["detectability"], note)}
         return replace(results, process_notes=notes)
 
 
-@one_blas_thread()  # the matrices are small
+@one_blas_thread()  # threads slow down the small matrices
 def plan(
     scan: Scan,
     settings: Settings | None = None,
@@ -254,14 +257,14 @@ def plan(
     surveyed: Survey | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """Plan the analysis of a scan: energy axis, outputs of the network, line families.
+    """Plan the analysis of a scan with its energy axis, outputs of the network and line families.
 
     Parameters
     ----------
     scan : Scan
-        A scan, e.g. from :func:`underpaint.load`.
+        Scan, for example from :func:`underpaint.load`.
     settings : Settings or None
-        Settings of the analysis; None for the defaults.
+        Settings of the analysis, or None for the defaults.
     surveyed : Survey or None
         Result of the first reading of the scan, if available.
     progress : callable or None
@@ -272,10 +275,10 @@ def plan(
     InstrumentError
         The scan's spectra contradict the instrument.
     CoverageError
-        Only pigments are requested, and the scan was excited by a monochromatic beam, or its lines do not fit the
-        file's energy axis.
+        Only pigments are requested, and either the scan was excited by a monochromatic beam, or its lines do not fit
+        the energy axis of the file.
     ScanError
-        ``scan`` is no scan, for example a path.
+        ``scan`` is not a scan, but for example a path.
     UnderpaintError
         No axis can be found, or the model does not fit the scan.
 
@@ -288,13 +291,13 @@ def plan(
     >>> planned.run().shape
     (7, 7)
     """
-    scan, settings, step = require_scan(scan), settings or Settings(), progress or no_progress
+    scan, settings, report_progress = require_scan(scan), settings or Settings(), progress or no_progress
     palette = settings.palette
     if isinstance(palette, str | Path):
         palette = load_palette(palette)
     if surveyed is None:
-        surveyed = read_survey(scan, step)
-    step("Finding the energy axis", 0, 1)
+        surveyed = read_survey(scan, report_progress)
+    report_progress("Finding the energy axis", 0, 1)
     calibrated = resolve_energy_axis(
         surveyed.scan,
         instrument=settings.instrument,
@@ -303,7 +306,7 @@ def plan(
         tube=settings.pigments and bool(load_card(settings.model).instrument_inputs),
         trust_instrument=settings.trust_instrument,
         beam_kev=settings.beam_kev,
-        progress=step,
+        progress=report_progress,
     )
     if settings.quantities is not None and calibrated.instrument is None:
         raise InstrumentError(
@@ -311,22 +314,30 @@ def plan(
             "the model needs. Run `underpaint calibrate` on the scan and give its file with --instrument."
         )
     calibrated = replace(calibrated, notes=(*calibrated.notes, *_dominant_pixel_notes(surveyed)))
-    pigments = settings.pigments
-    if pigments and (calibrated.beam_kev is not None or calibrated.is_doubted):
+    identifies_pigments = settings.pigments
+    if identifies_pigments and (calibrated.beam_kev is not None or calibrated.is_doubted):
         if not settings.elements:
             raise CoverageError(
                 _not_covered_message(calibrated, "Map its elements: `underpaint elements`, or underpaint.fit_elements.")
             )
-        alert = _not_covered_message(calibrated, "Its elements are mapped, and no pigment is claimed.")
-        calibrated, pigments = replace(calibrated, alerts=(*calibrated.alerts, alert)), False
-    step("Choosing the lines to fit", 0, 1)
-    return Plan(calibrated, surveyed, settings, _block_work(calibrated, settings, palette, surveyed, pigments=pigments))
+        alert = _not_covered_message(calibrated, "Only its elements are mapped.")
+        calibrated, identifies_pigments = replace(calibrated, alerts=(*calibrated.alerts, alert)), False
+    report_progress("Choosing the lines to fit", 0, 1)
+    return Plan(
+        calibrated,
+        surveyed,
+        settings,
+        _block_work(calibrated, settings, palette, surveyed, identifies_pigments=identifies_pigments),
+    )
 
 
-def read_survey(scan: Scan, step: Progress) -> Survey:
-    """Read a scan once for its sum spectrum and other properties of the whole scan."""
-    step("Reading the spectra", 0, scan.n_pixel)
-    return survey(note_mirrored_rows(scan), progress=lambda done, total: step("Reading the spectra", done, total))
+def read_survey(scan: Scan, report_progress: Progress) -> Survey:
+    """Read a scan once to compute its sum spectrum and other properties of the whole scan."""
+    report_progress("Reading the spectra", 0, scan.n_pixel)
+    return survey(
+        note_mirrored_rows(scan),
+        progress=lambda n_done, n_total: report_progress("Reading the spectra", n_done, n_total),
+    )
 
 
 def identify(
@@ -338,37 +349,37 @@ def identify(
     calibrated: bool = True,
     trust_instrument: bool = False,
 ) -> Results:
-    """Find the pigments of a scan, on an energy axis found from its own lines.
+    """Identify the pigments of a scan, on an energy axis determined from its lines.
 
     Parameters
     ----------
     scan : Scan
-        As from :func:`underpaint.load`.
+        Scan, for example from :func:`underpaint.load`.
     model : str or Path
-        Built-in name, or an ``.onnx`` file with its card next to it.
+        Name of an included model, or ``.onnx`` file with its model card beside it.
     palette : str, Path, Palette, sequence of str, or None
-        Palette by name or TOML file, or the names of pigments; None for all pigments. The probability of a group is
-        distributed over its pigments by the palette: :func:`underpaint.pigments.limits.share_members`.
+        Palette by name or TOML file, or names of pigments. None means all pigments. The probability of a group is
+        divided between its pigments by the palette, as in :func:`underpaint.pigments.limits.share_members`.
     instrument : str, Path, Instrument or None
-        Preset, file or instrument, whose axis is used, and which is an input of networks that have such inputs. Without
-        one, the inputs are values derived from the spectra.
+        Instrument as preset, file or object, whose energy axis is used. The values of the instrument are inputs of some
+        networks. Without an instrument, these inputs are values derived from the spectra.
     calibrated : bool
-        Whether the energy axis is found from the scan's lines; if false, the file's axis is used.
+        Whether the energy axis is determined from the lines of the scan. If false, the axis of the file is used.
     trust_instrument : bool
-        Use the instrument even if the scan's spectra contradict it.
+        Use the instrument even if the spectra of the scan contradict it.
 
     Returns
     -------
     Results
-        ``results.probability.sel(group="mercury_red", place="surface")``, NaN for no answer; for a network of layers
-        also ``results.thickness`` and ``results.share``.
+        Results with ``results.probability.sel(group="mercury_red", place="surface")``, NaN for no answer. Networks that
+        predict layers also give ``results.thickness`` and ``results.share``.
 
     Raises
     ------
     InstrumentError
         The scan's spectra contradict the instrument.
     CoverageError
-        The scan was excited by a monochromatic beam, or its lines do not fit the file's energy axis.
+        The scan was excited by a monochromatic beam, or its lines do not fit the energy axis of the file.
     UnderpaintError
         No axis can be found, or the model does not fit the scan.
 
@@ -394,16 +405,17 @@ def identify(
 
 
 def _dominant_pixel_notes(surveyed: Survey) -> tuple[str, ...]:
-    """Return a note if one pixel has most counts of a scan and so dominates the sum spectrum."""
-    counts = surveyed.pixel_counts
-    total, highest = float(np.nansum(counts)), float(np.nanmax(counts, initial=0.0))
-    if counts.size < _MIN_PIXELS_FOR_NOTE or highest <= 0.5 * total:
+    """Return a note if one pixel has most counts of a scan and dominates the sum spectrum."""
+    pixel_counts = surveyed.pixel_counts
+    total_counts, max_counts = float(np.nansum(pixel_counts)), float(np.nanmax(pixel_counts, initial=0.0))
+    if pixel_counts.size < _MIN_PIXELS_FOR_NOTE or max_counts <= 0.5 * total_counts:
         return ()
-    row, column = np.unravel_index(int(np.nanargmax(counts)), counts.shape)
+    row, column = np.unravel_index(int(np.nanargmax(pixel_counts)), pixel_counts.shape)
     return (
-        f"The pixel (row {row}, column {column}) holds {highest:.3g} of all {total:.3g} counts: the energy axis "
-        "and the elements were found from that pixel alone. If it is faulty, remove it with `underpaint repair "
-        "--mask` and run again.",
+        f"The pixel (row {row}, column {column}) has {max_counts:.3g} of all {total_counts:.3g} counts. The energy "
+        "axis "
+        "and the elements were determined from this pixel alone. If the pixel is faulty, remove it with `underpaint "
+        "repair --mask` and run again.",
     )
 
 
@@ -413,14 +425,14 @@ def _block_work(
     palette: Palette | Sequence[str] | None,
     surveyed: Survey,
     *,
-    pigments: bool,
+    identifies_pigments: bool,
 ) -> BlockWork:
     from underpaint.elements import VariableFit, known_families, plan_all_families, prepare_fit, unlikeness
 
     scan, instrument = calibrated.scan, calibrated.instrument
     axis, step_mm = scan.require_axis(), scan.step_mm
     element_fit = family_fit = line_evidence_of_scan = unlikeness_score = None
-    if settings.elements or not pigments:
+    if settings.elements or not identifies_pigments:
         element_fit = prepare_fit(
             surveyed,
             axis,
@@ -429,10 +441,10 @@ def _block_work(
             drop=settings.drop,
             instrument=instrument,
             engine=settings.engine,
-            peaks=pigments,
+            peaks=identifies_pigments,
         )
-    if not pigments:
-        return BlockWork(axis, step_mm, palette=palette, elements=element_fit)
+    if not identifies_pigments:
+        return BlockWork(axis, step_mm, palette=palette, element_fit=element_fit)
     if element_fit is not None and isinstance(element_fit.engine, VariableFit):
         family_fit = element_fit.engine
     else:
@@ -445,15 +457,15 @@ def _block_work(
         unlikeness_score = unlikeness(palette_families, family_fit, axis, instrument)
     from underpaint.pigments.predict import plan_answers
 
-    answers = plan_answers(axis, settings.model, palette, instrument=calibrated.known(), threads=1)
+    answer_plan = plan_answers(axis, settings.model, palette, instrument=calibrated.known(), threads=1)
     exclusion_instrument = _instrument_for_exclusion(calibrated, settings)
     pooling = None
-    if family_fit is not None and settings.pool == "auto" and few_counts(surveyed.pixel_counts):
+    if family_fit is not None and settings.pool == "auto" and has_few_counts(surveyed.pixel_counts):
         pooling = plan_pooling(family_fit, surveyed.sample)
     return BlockWork(
         axis,
         step_mm,
-        answers,
+        answer_plan,
         palette,
         element_fit,
         family_fit,
@@ -465,54 +477,57 @@ def _block_work(
 
 
 def _line_evidence(
-    calibrated: CalibratedScan, surveyed: Survey, model: str | Path, fit: "VariableFit"
+    calibrated: CalibratedScan, surveyed: Survey, model: str | Path, family_fit: "VariableFit"
 ) -> "LineEvidence | None":
-    """Return the line evidence by which the network's answers are checked; None for fine-tuned networks.
+    """Return the line evidence to check the network's predictions, or None for fine-tuned networks.
 
-    The answers of networks trained on a user's labels are not checked.
+    Predictions of networks trained on a user's labels are not checked.
     """
     from underpaint.elements import line_evidence
 
     card = load_card(model)
     key_families = {
         name: families
-        for name, kind, families in zip(card.names, card.kinds, card.elements, strict=True)
-        if kind == "group" and families and split_place(name)[1] == "anywhere"
+        for name, output_kind, families in zip(card.names, card.kinds, card.elements, strict=True)
+        if output_kind == "group" and families and split_place(name)[1] == "anywhere"
     }
     if not key_families or "finetuned_from" in card.training.config:
         return None
-    voltage_known = calibrated.knowledge is not None and calibrated.knowledge.knows_excitation
+    is_voltage_known = calibrated.knowledge is not None and calibrated.knowledge.knows_excitation
     axis = calibrated.scan.require_axis()
-    return line_evidence(key_families, fit, surveyed, axis, calibrated.instrument, voltage_known=voltage_known)
+    return line_evidence(
+        key_families, family_fit, surveyed, axis, calibrated.instrument, voltage_known=is_voltage_known
+    )
 
 
 def _instrument_for_exclusion(calibrated: CalibratedScan, settings: Settings) -> Instrument | None:
-    """Return the instrument if groups that cannot be excluded are mapped: if it was given, or by request."""
+    """Return the instrument if groups that cannot be excluded are mapped, by default if it is given."""
     is_given = settings.instrument is not None
     is_requested = is_given if settings.detectability is None else settings.detectability
     if is_requested and is_given and calibrated.instrument is None and calibrated.knowledge is not None:
-        return calibrated.knowledge.instrument  # complete, with default values for unknown ones
+        return calibrated.knowledge.instrument  # unknown values are defaults
     if is_requested and calibrated.instrument is None:
         raise CalibrationError(
-            "Cannot map what cannot be excluded: the instrument is unknown. Give it with --instrument."
+            "Cannot map the groups that cannot be excluded: the instrument is unknown. Give the instrument with "
+            "--instrument."
         )
     return calibrated.instrument if is_requested else None
 
 
-def _not_covered_message(calibrated: CalibratedScan, alternative: str) -> str:
-    """Return a message that networks are not valid for a monochromatic beam or a doubtful axis, and what to do."""
+def _not_covered_message(calibrated: CalibratedScan, advice: str) -> str:
+    """Return a message that networks are not valid for a monochromatic beam or a doubtful axis, with advice."""
     scan = calibrated.scan
     if calibrated.is_doubted:
-        energy = scan.require_axis()
+        energy_axis = scan.require_axis()
         return (
             f"Cannot identify pigments: the lines of scan {scan.name!r} do not lie where the file's energy axis "
-            f"({1e3 * energy.gain_kev:.2f} eV per channel from {energy.zero_kev:.3f} keV) has lines of any element. "
-            "Give the right axis with an instrument file, or use the file's axis with --no-calibrate "
+            f"({1e3 * energy_axis.gain_kev:.2f} eV per channel from {energy_axis.zero_kev:.3f} keV) has lines "
+            "of any element. Give the right axis with an instrument file, or use the file's axis with --no-calibrate "
             "(calibrated=False). "
-            f"{alternative}"
+            f"{advice}"
         )
     origin = "" if calibrated.knowledge is None else ORIGINS[calibrated.knowledge.origin["source_spectrum"]]
     return (
         f"Cannot identify pigments: scan {scan.name!r} was excited by a monochromatic beam of "
-        f"{calibrated.beam_kev:.2f} keV ({origin}); the networks were trained on spectra of X-ray tubes. {alternative}"
+        f"{calibrated.beam_kev:.2f} keV ({origin}); the networks were trained on spectra of X-ray tubes. {advice}"
     )

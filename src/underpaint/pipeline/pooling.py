@@ -12,23 +12,25 @@ from underpaint.data.maps import Results
 from underpaint.elements import Evidence, VariableFit, valid_part
 
 Float32Array = NDArray[np.float32]
-Core = tuple[slice, slice]
+CoreSlices = tuple[slice, slice]
 
 TARGET_COUNTS = 2e4
-"""Target counts of a pool: above 1e4 the network does not improve, at 1e3 one in eight answer sets is wrong."""
-RADIUS = 3
+"""Target counts of a pool. Above 1e4 counts the network does not improve, and at 1e3 counts one in eight sets of
+answers is wrong."""
+POOL_RADIUS = 3
 """Maximum distance of a neighbour in a pool, in pixels."""
 SIMILARITY_QUANTILE = 0.99
 """Quantile of the chi-square distribution below which two pixels are similar."""
 MAX_LINE_DIFFERENCE_SIGMAS = 3.5
-"""Maximum difference of one line, in sigmas, so that a line in a single pixel of another paint is not averaged out."""
+"""Maximum difference of one line, in standard deviations, so that a line in a single pixel of another paint is not
+averaged out."""
 _MIN_VARIANCE = 0.25
 _PIXEL_SHIFTS = sorted(
     (
         (row, column)
-        for row in range(-RADIUS, RADIUS + 1)
-        for column in range(-RADIUS, RADIUS + 1)
-        if 0 < row**2 + column**2 <= RADIUS**2
+        for row in range(-POOL_RADIUS, POOL_RADIUS + 1)
+        for column in range(-POOL_RADIUS, POOL_RADIUS + 1)
+        if 0 < row**2 + column**2 <= POOL_RADIUS**2
     ),
     key=lambda pixel_shift: (pixel_shift[0] ** 2 + pixel_shift[1] ** 2, pixel_shift),
 )
@@ -41,9 +43,9 @@ class BlockEvidence:
     Parameters
     ----------
     evidence : Evidence
-        Areas and uncertainties, (n, n_column), of the valid spectra.
+        (n, n_column) areas and standard deviations of the valid spectra.
     is_valid : (n_row, n_column) bool array
-        Pixels with a valid spectrum.
+        True for pixels with a valid spectrum.
     """
 
     evidence: Evidence
@@ -55,56 +57,59 @@ class BlockEvidence:
         is_valid, spectra = valid_part(counts, present)
         return cls(fit(spectra), is_valid.reshape(counts.shape[:2]))
 
-    def cropped(self, core: Core) -> "BlockEvidence":
+    def cropped(self, core: CoreSlices) -> "BlockEvidence":
         """Return the evidence of some rows and columns."""
         is_inside = np.zeros(self.is_valid.shape, bool)
         is_inside[core] = True
-        selected = is_inside[self.is_valid]
-        if selected.all():
+        is_selected = is_inside[self.is_valid]
+        if is_selected.all():
             return BlockEvidence(self.evidence, self.is_valid[core])
-        return BlockEvidence(Evidence._make(values[selected] for values in self.evidence), self.is_valid[core])
+        return BlockEvidence(Evidence._make(values[is_selected] for values in self.evidence), self.is_valid[core])
 
     def to_grid(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Return values of the valid spectra on the (n_row, n_column, n) grid; NaN or False elsewhere."""
-        full = np.full((*self.is_valid.shape, values.shape[1]), False if values.dtype == bool else np.nan, values.dtype)
-        full[self.is_valid] = values
-        return full
+        """Return values of the valid spectra on the (n_row, n_column, n) grid, with NaN or False for other pixels."""
+        grid_values = np.full(
+            (*self.is_valid.shape, values.shape[1]), False if values.dtype == bool else np.nan, values.dtype
+        )
+        grid_values[self.is_valid] = values
+        return grid_values
 
 
 @dataclass(frozen=True)
 class Pooling:
-    """Summation of similar neighbours.
+    """Summation of the spectra of similar neighbours.
 
     Parameters
     ----------
-    columns : (n,) int array
-        Columns of the fit with the families by which pixels are compared.
-    target : float
+    family_columns : (n,) int array
+        Columns of the fit for the families by which pixels are compared.
+    target_counts : float
         Target counts of a pool.
 
     Notes
     -----
-    A pixel joins the pool of a pixel within :data:`RADIUS` if the sum over families of the squared differences of areas
-    over their variances is below the 99 % point of chi-square, and no family differs by more than 3.5 sigma. The
-    nearest pixels join first, until the pool has its target counts. Sums of counts remain Poisson-distributed.
+    The pool of a pixel contains similar pixels within :data:`POOL_RADIUS`. Two pixels are similar if the sum of squared
+    differences of line areas over their variances is below the 99 % point of chi-square, and no line differs by more
+    than 3.5 sigma. The nearest pixels are added first, until the pool has its target counts. Sums of counts remain
+    Poisson-distributed.
     """
 
-    columns: NDArray[np.intp]
-    target: float = TARGET_COUNTS
+    family_columns: NDArray[np.intp]
+    target_counts: float = TARGET_COUNTS
 
     def __call__(
-        self, evidence_of_block: BlockEvidence, counts: NDArray[Any], pixel_counts: NDArray[np.float64], core: Core
+        self, block_evidence: BlockEvidence, counts: NDArray[Any], pixel_counts: NDArray[np.float64], core: CoreSlices
     ) -> tuple[Float32Array, NDArray[np.float64], Float32Array]:
-        """Return the summed spectra of the core, their counts, and the number of pixels in each pool.
+        """Return the summed spectra of the core, the counts of each, and the number of pixels in each pool.
 
         Parameters
         ----------
-        evidence_of_block : BlockEvidence
+        block_evidence : BlockEvidence
             Evidence of the block and its halo.
         counts : (n_row, n_column, n_channel) array
             Spectra of the block and its halo.
         pixel_counts : (n_row, n_column) array
-            Total counts of these spectra.
+            Total counts of each spectrum.
         core : (slice, slice)
             Rows and columns of the block without its halo, whose pixels may join pools.
 
@@ -112,15 +117,15 @@ class Pooling:
         -------
         (*core, n_channel), (*core) and (*core, 1) arrays
         """
-        member_matrix = self.membership(evidence_of_block, pixel_counts, core)
-        shape = evidence_of_block.is_valid[core].shape
-        valid_counts = np.where(evidence_of_block.is_valid[:, :, None], counts, 0).reshape(-1, counts.shape[-1])
+        member_matrix = self.pool_membership(block_evidence, pixel_counts, core)
+        shape = block_evidence.is_valid[core].shape
+        valid_counts = np.where(block_evidence.is_valid[:, :, None], counts, 0).reshape(-1, counts.shape[-1])
         spectra = np.asarray(member_matrix @ valid_counts.astype(np.float32)).reshape(*shape, -1)
-        n_pixel = np.where(evidence_of_block.is_valid[core], member_matrix.sum(axis=1).reshape(shape), np.nan).astype(
+        n_pixel = np.where(block_evidence.is_valid[core], member_matrix.sum(axis=1).reshape(shape), np.nan).astype(
             np.float32
         )
-        n_counts = np.asarray(member_matrix @ np.nan_to_num(pixel_counts).ravel()).reshape(shape)
-        return spectra, n_counts, n_pixel[:, :, None]
+        pool_counts = np.asarray(member_matrix @ np.nan_to_num(pixel_counts).ravel()).reshape(shape)
+        return spectra, pool_counts, n_pixel[:, :, None]
 
     def with_note(self, results: Results) -> Results:
         """Return results with a note on the pooling."""
@@ -133,61 +138,67 @@ class Pooling:
         notes = (*results.process_notes["pigments"], note)
         return replace(results, process_notes={**results.process_notes, "pigments": notes})
 
-    def membership(self, evidence_of_block: BlockEvidence, pixel_counts: NDArray[np.float64], core: Core) -> csr_array:
-        """Return a sparse (n_core, n_row * n_column) matrix, one for each pixel in the pool of a core pixel."""
+    def pool_membership(
+        self, block_evidence: BlockEvidence, pixel_counts: NDArray[np.float64], core: CoreSlices
+    ) -> csr_array:
+        """Return a sparse (n_core, n_row * n_column) matrix with 1 for each pixel in the pool of a core pixel."""
         shape = pixel_counts.shape
-        total = np.where(evidence_of_block.is_valid, np.nan_to_num(pixel_counts), 0.0)
-        area, sigma = (
-            evidence_of_block.to_grid(span[:, self.columns])
-            for span in (evidence_of_block.evidence.area, evidence_of_block.evidence.sigma)
+        valid_counts = np.where(block_evidence.is_valid, np.nan_to_num(pixel_counts), 0.0)
+        area, area_sigma = (
+            block_evidence.to_grid(axis_slice[:, self.family_columns])
+            for axis_slice in (block_evidence.evidence.area, block_evidence.evidence.sigma)
         )
-        variance = np.maximum(sigma**2, _MIN_VARIANCE)
-        index, pooled = np.arange(total.size).reshape(shape), total[core].copy()
-        core_index = np.arange(pooled.size).reshape(pooled.shape)
-        rows, columns = [core_index.ravel()], [index[core].ravel()]
-        max_distance = float(2.0 * gammaincinv(0.5 * self.columns.size, SIMILARITY_QUANTILE))  # quantile of chi squared
+        variance = np.maximum(area_sigma**2, _MIN_VARIANCE)
+        pixel_index, pooled_counts = np.arange(valid_counts.size).reshape(shape), valid_counts[core].copy()
+        core_index = np.arange(pooled_counts.size).reshape(pooled_counts.shape)
+        core_indices, member_indices = [core_index.ravel()], [pixel_index[core].ravel()]
+        max_distance = float(
+            2.0 * gammaincinv(0.5 * self.family_columns.size, SIMILARITY_QUANTILE)
+        )  # quantile of chi squared
         for pixel_shift in _PIXEL_SHIFTS:
-            neighbour_starts = [span.start + step for span, step in zip(core, pixel_shift, strict=True)]
-            # the part of the core that has a neighbour at this shift
+            neighbour_starts = [axis_slice.start + step for axis_slice, step in zip(core, pixel_shift, strict=True)]
+            # limits of the part of the core that has a neighbour at this shift
             first_indices = [max(0, -start) for start in neighbour_starts]
             stop_indices = [
-                min(n, size - start) for n, size, start in zip(pooled.shape, shape, neighbour_starts, strict=True)
+                min(core_length, axis_length - start)
+                for core_length, axis_length, start in zip(pooled_counts.shape, shape, neighbour_starts, strict=True)
             ]
             if first_indices[0] >= stop_indices[0] or first_indices[1] >= stop_indices[1]:
                 continue
-            window = slice(first_indices[0], stop_indices[0]), slice(first_indices[1], stop_indices[1])
-            is_short = pooled[window] < self.target
+            core_window = slice(first_indices[0], stop_indices[0]), slice(first_indices[1], stop_indices[1])
+            is_short = pooled_counts[core_window] < self.target_counts
             if not is_short.any():
                 continue
             core_slices, neighbour_slices = (
                 tuple(
-                    slice(origin + span.start, origin + span.stop) for origin, span in zip(origins, window, strict=True)
+                    slice(start_index + axis_slice.start, start_index + axis_slice.stop)
+                    for start_index, axis_slice in zip(start_indices, core_window, strict=True)
                 )
-                for origins in ([span.start for span in core], neighbour_starts)
+                for start_indices in ([axis_slice.start for axis_slice in core], neighbour_starts)
             )
             squared_differences = (area[core_slices] - area[neighbour_slices]) ** 2 / (
                 variance[core_slices] + variance[neighbour_slices]
             )
-            similar = (
+            is_similar = (
                 is_short
                 & (squared_differences.sum(axis=2) < max_distance)
                 & (squared_differences.max(axis=2) < MAX_LINE_DIFFERENCE_SIGMAS**2)
             )
-            pooled[window] += np.where(similar, total[neighbour_slices], 0.0)
-            rows.append(core_index[window][similar])
-            columns.append(index[neighbour_slices][similar])
-        row, column = np.concatenate(rows), np.concatenate(columns)
-        return csr_array((np.ones(row.size, np.float32), (row, column)), shape=(pooled.size, total.size))
+            pooled_counts[core_window] += np.where(is_similar, valid_counts[neighbour_slices], 0.0)
+            core_indices.append(core_index[core_window][is_similar])
+            member_indices.append(pixel_index[neighbour_slices][is_similar])
+        row, column = np.concatenate(core_indices), np.concatenate(member_indices)
+        return csr_array((np.ones(row.size, np.float32), (row, column)), shape=(pooled_counts.size, valid_counts.size))
 
 
 def plan_pooling(fit: VariableFit, sample: NDArray[Any]) -> Pooling | None:
-    """Return a pooling by the line families that a scan shows; None if it shows none."""
+    """Return a pooling by the line families that are visible in a scan, or None without a visible family."""
     shown_families = {*fit.detected_families(), *fit.families_in_pixels(sample)}
     columns = np.asarray([index for index, name in enumerate(fit.names) if name in shown_families], np.intp)
     return Pooling(columns) if columns.size else None
 
 
-def few_counts(pixel_counts: NDArray[np.float64]) -> bool:
-    """Return whether more than half of a scan's pixels have fewer counts than the target of a pool."""
+def has_few_counts(pixel_counts: NDArray[np.float64]) -> bool:
+    """Return whether more than half of the pixels of a scan have fewer counts than the target of a pool."""
     recorded_counts = pixel_counts[pixel_counts > 0]
     return bool(recorded_counts.size > 1 and np.median(recorded_counts) < TARGET_COUNTS)

@@ -1,4 +1,4 @@
-"""Identify surface pigments from a reflectance cube: register it to the results of an X-ray scan and classify it."""
+"""Identification of surface pigments from a reflectance cube that is registered to the results of an X-ray scan."""
 
 import json
 import shutil
@@ -48,10 +48,10 @@ from underpaint.runtime.progress import Progress, no_progress
 from underpaint.runtime.threads import one_blas_thread
 
 _BAND_NM = 10.0
-"""Width of the bands in which spectra are stored with the results."""
+"""Width of the bands of stored spectra, in nm."""
 _PICTURE_SIDE = 1600
 """Approximate longer side of the picture of the cube, in pixels."""
-_TASK = "Identifying the surface"
+_TASK_TEXT = "Identifying the surface"
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ class ReflectSettings:
     Parameters
     ----------
     white, dark : str, Path or None
-        Reference cubes; see :func:`underpaint.reflectance.cube.open_reflectance`.
+        Reference cubes, as in :func:`underpaint.reflectance.cube.open_reflectance`.
     scale : float or None
-        Stored value of a reflectance of 1. If None, it is read from the file or inferred.
+        Stored value of a reflectance of 1. None means the value of the file or an inferred value.
     library : str, Path or None
-        File of measured spectra. If None, the library of the package and the user's sets are used.
+        File of measured spectra. None means the library of the package and the sets of the user.
     points : str, Path or None
-        File of corresponding points on the cube and on the maps. If None, the registration stored with the results is
-        used; without one, the cube is registered automatically.
+        File of corresponding points on the cube and on the maps. None means the registration stored with the results,
+        or an automatic registration.
     palette : str, Path or None
-        Name or file of a palette that limits the candidates. If None, all pigments of the library are candidates.
+        Name or file of a palette that limits the candidates. None means all pigments of the library.
     """
 
     white: str | Path | None = None
@@ -96,20 +96,20 @@ def reflect(
     Parameters
     ----------
     cube : str or Path
-        ENVI, HDF5 or TIFF stack; see :func:`underpaint.io.cubes.open_cube`.
+        ENVI, HDF5 or TIFF stack, as in :func:`underpaint.io.cubes.open_cube`.
     xrf : str or Path
         Results folder of ``underpaint identify``.
     settings : ReflectSettings or None
-        References, library, points and palette. None: the defaults.
+        References, library, points and palette, or None for the defaults.
     out : str or Path or None
-        Folder for a copy of the results with the surface maps. If None, the maps are added to ``xrf`` and replace those
-        of an earlier cube.
+        Folder for a copy of the results with the surface maps. None means that the maps are added to ``xrf`` and
+        replace those of an earlier cube.
     overwrite : bool
         Whether ``out`` may replace other results.
     threads : int or None
-        Number of threads; None for one per core.
+        Number of threads, or None for one per core.
     progress : callable or None
-        Called with the task, the number of steps done and their total.
+        Called with the task, the number of completed steps and the total number.
 
     Returns
     -------
@@ -123,100 +123,115 @@ def reflect(
         The cube, a reference, the library or the results cannot be used, or the cube cannot be registered. The results
         are then unchanged.
     """
-    settings, step = settings or ReflectSettings(), progress or no_progress
-    source = Path(xrf)
-    results, facts = read_results(source), file_facts(cube)
-    opened = open_reflectance(cube, white=settings.white, dark=settings.dark, scale=settings.scale)
-    spectra = library_for(settings.library, settings.palette)
-    step("Preparing the library", 0, 1)
-    classifier = ReflectanceClassifier(spectra, opened.wavelength_nm)
-    with one_blas_thread():  # the products are small: more threads only wait for one another
-        small = reduce_cube(opened, step)
-        registration = _registered(opened, small, source, results.shape, settings.points, step)
-    target = source if out is None else Path(out)
-    same = target.resolve() == source.resolve()
-    with result_folder(target, overwrite=overwrite or same) as folder:
-        _copy_generated(source, folder.path)
-        if not same:
-            copy_sidecars(source, folder.path)
-        store = BlockStore(folder.path / "blocks", results.shape)
+    settings, report_progress = settings or ReflectSettings(), progress or no_progress
+    source_folder = Path(xrf)
+    results, source_facts = read_results(source_folder), file_facts(cube)
+    reflectance_cube = open_reflectance(cube, white=settings.white, dark=settings.dark, scale=settings.scale)
+    spectral_library = library_for(settings.library, settings.palette)
+    report_progress("Preparing the library", 0, 1)
+    classifier = ReflectanceClassifier(spectral_library, reflectance_cube.wavelength_nm)
+    with one_blas_thread():  # the matrix products are too small for several threads
+        cube_overview = reduce_cube(reflectance_cube, report_progress)
+        registration = _register_cube(
+            reflectance_cube, cube_overview, source_folder, results.shape, settings.points, report_progress
+        )
+    target_folder = source_folder if out is None else Path(out)
+    is_same_folder = target_folder.resolve() == source_folder.resolve()
+    with result_folder(target_folder, overwrite=overwrite or is_same_folder) as output_folder:
+        _copy_generated(source_folder, output_folder.path)
+        if not is_same_folder:
+            copy_sidecars(source_folder, output_folder.path)
+        store = BlockStore(output_folder.path / "blocks", results.shape)
         groups = results.groups
-        anywhere, surface = (_group_probability(results, groups, place) for place in ("anywhere", "surface"))
-        resampler = Resampler(opened, registration.matrix, results.shape)
-        identify_window = _WindowClassifier(classifier, resampler, anywhere, surface, groups)
+        probability_anywhere, probability_at_surface = (
+            _group_probability(results, groups, place) for place in ("anywhere", "surface")
+        )
+        resampler = Resampler(reflectance_cube, registration.matrix, results.shape)
+        identify_window = _WindowClassifier(classifier, resampler, probability_anywhere, probability_at_surface, groups)
         windows = list(resampler.windows())
         n_identified = 0
-        step(_TASK, 0, results.shape[0] * results.shape[1])
+        report_progress(_TASK_TEXT, 0, results.shape[0] * results.shape[1])
         with thread_or_cluster_executor(threads=threads) as executor:
-            window_arguments = ((number, (window,)) for number, window in enumerate(windows))
-            for number, stacks in ordered_results(executor, identify_window, window_arguments):
-                rows, columns = windows[number]
-                store.put(number, rows, columns, stacks)
+            window_arguments = ((window_index, (window,)) for window_index, window in enumerate(windows))
+            for window_index, stacks in ordered_results(executor, identify_window, window_arguments):
+                rows, columns = windows[window_index]
+                store.put(window_index, rows, columns, stacks)
                 n_identified += int(np.isfinite(stacks["member"][:, :, -1]).sum())
-                done = rows.stop * results.shape[1] if columns.stop == results.shape[1] else 0
-                step(_TASK, done, results.shape[0] * results.shape[1])
+                n_done = rows.stop * results.shape[1] if columns.stop == results.shape[1] else 0
+                report_progress(_TASK_TEXT, n_done, results.shape[0] * results.shape[1])
         if not n_identified:
             raise ScanError(
-                f"Cannot identify the surface of {source} with {cube}: the cube has no usable spectrum at any of the "
-                f"{results.shape[0]} x {results.shape[1]} pixels of the maps. Register it by corresponding points: "
+                f"Cannot identify the surface of {source_folder} with {cube}: the cube has no usable spectrum at the "
+                f"{results.shape[0]} x {results.shape[1]} pixels of the maps. Register the cube by corresponding "
+                "points: "
                 "--points FILE."
             )
-        step("Writing", 0, 1)
-        record = _record(cube, opened, registration, spectra, settings) | {"cube_is": facts}
-        answers = _results(store, classifier, identify_window, results, record)
-        add_reflectance(source, folder.path, answers)
-        joined = replace(results | answers, materials=results.materials)
-        write_reflectance_tiffs(folder.path, joined)
-        write_summary(folder.path / SUMMARY_FILE, joined)
-        del answers, joined  # they read from the store
+        report_progress("Writing", 0, 1)
+        provenance = _provenance(cube, reflectance_cube, registration, spectral_library, settings) | {
+            "cube_is": source_facts
+        }
+        surface_results = _surface_results(store, classifier, identify_window, results, provenance)
+        add_reflectance(source_folder, output_folder.path, surface_results)
+        joined_results = replace(results | surface_results, materials=results.materials)
+        write_reflectance_tiffs(output_folder.path, joined_results)
+        write_summary(output_folder.path / SUMMARY_FILE, joined_results)
+        del surface_results, joined_results  # both objects read from the store
         remove_tree(store.folder)
-        _write_picture(folder.path, small, registration, results.shape)
-        write_json(folder.path / CUBE_REGISTRATION_FILE, _as_record(registration, opened))
-        step("Writing the report", 0, 1)
-        _write_report(folder.path)
-        refuse_change(cube, facts, target)
-    return read_results(target)
+        _write_picture(output_folder.path, cube_overview, registration, results.shape)
+        write_json(output_folder.path / CUBE_REGISTRATION_FILE, _registration_record(registration, reflectance_cube))
+        report_progress("Writing the report", 0, 1)
+        _write_report(output_folder.path)
+        refuse_change(cube, source_facts, target_folder)
+    return read_results(target_folder)
 
 
 def library_for(path: str | Path | None, palette: str | Path | None = None) -> ReflectanceLibrary:
-    """Return the library of a file or, without a file, that of the package with the sets that the user added.
+    """Return the spectral library of a file, or that of the package with the sets of the user.
 
     Parameters
     ----------
     path : str, Path or None
         File of measured spectra.
     palette : str, Path or None
-        Name or file of a palette. Spectra of other pigments are left out; background spectra stay.
+        Name or file of a palette. Spectra of other pigments are omitted, and background spectra are kept.
 
     Raises
     ------
     ScanError
-        The file or a user's set cannot be read, or no spectrum is of a pigment of the palette.
+        The file or a set of the user cannot be read, or no spectrum belongs to a pigment of the palette.
     SampleError
         The palette does not exist or is damaged.
     """
-    spectra = read(path) if path is not None else builtin()
+    spectral_library = read(path) if path is not None else builtin()
     if path is None:
-        for added in user_sets().values():
-            spectra = spectra.with_spectra(read(added))
+        for user_set in user_sets().values():
+            spectral_library = spectral_library.with_spectra(read(user_set))
     if palette is None:
-        return spectra
-    chosen = load_palette(palette)
-    members = {member_of(name) for name in chosen.pigments}
-    narrowed = spectra.subset(not spectrum.member or spectrum.member in members for spectrum in spectra.spectra)
-    if not narrowed.members:
+        return spectral_library
+    loaded_palette = load_palette(palette)
+    members = {member_of(name) for name in loaded_palette.pigments}
+    palette_library = spectral_library.subset(
+        not spectrum.member or spectrum.member in members for spectrum in spectral_library.spectra
+    )
+    if not palette_library.members:
         raise ScanError(
-            f"Cannot use the palette {chosen.name} with this library: none of its {len(spectra)} spectra is of the "
-            f"{len(chosen.pigments)} pigments of the palette. Give another palette, or add spectra with `underpaint "
-            "pigments add-reflectance`."
+            f"Cannot use the palette {loaded_palette.name} with this library: none of the {len(spectral_library)} "
+            "spectra "
+            f"is that of one of the {len(loaded_palette.pigments)} pigments of the palette. Give another palette, or "
+            "add "
+            "spectra with `underpaint pigments add-reflectance`."
         )
-    missing = sorted(members - set(narrowed.members))
-    notes = (f"never identified at the surface, for want of a spectrum: {', '.join(missing)}",) if missing else ()
-    return replace(narrowed, notes=(*narrowed.notes, *notes))
+    missing_members = sorted(members - set(palette_library.members))
+    notes = (
+        (f"not identifiable at the surface, because the library has no spectrum: {', '.join(missing_members)}",)
+        if missing_members
+        else ()
+    )
+    return replace(palette_library, notes=(*palette_library.notes, *notes))
 
 
 class _WindowClassifier:
-    """Resamples and classifies one window of the maps."""
+    """Resampling and classification of single windows of the maps."""
 
     def __init__(
         self,
@@ -227,51 +242,62 @@ class _WindowClassifier:
         groups: Sequence[str],
     ) -> None:
         self.classifier, self.resampler, self.groups = classifier, resampler, groups
-        self.anywhere, self.surface = anywhere, surface
+        self.probability_anywhere, self.probability_at_surface = anywhere, surface
         self.cube = resampler.cube
-        band = np.round(self.cube.wavelength_nm / _BAND_NM)
-        self.stored_nm, index = np.unique(band, return_inverse=True)
-        self.stored_nm = self.stored_nm * _BAND_NM
-        self.mixing = np.zeros((band.size, self.stored_nm.size), dtype=np.float32)
-        self.mixing[np.arange(band.size), index] = 1.0
+        band_numbers = np.round(self.cube.wavelength_nm / _BAND_NM)
+        self.stored_wavelength_nm, band_index = np.unique(band_numbers, return_inverse=True)
+        self.stored_wavelength_nm = self.stored_wavelength_nm * _BAND_NM
+        self.band_matrix = np.zeros((band_numbers.size, self.stored_wavelength_nm.size), dtype=np.float32)
+        self.band_matrix[np.arange(band_numbers.size), band_index] = 1.0
 
     def __call__(self, window: tuple[slice, slice]) -> dict[str, NDArray[Any]]:
-        """Return a dictionary of maps of the window: member, presence, share, hidden and spectra."""
-        values = self.resampler(window)
-        size = values.shape[:2]
-        flat = values.reshape(-1, values.shape[2])
+        """Return the maps of a window by name, which are member, presence, share, hidden and spectra."""
+        spectra = self.resampler(window)
+        window_shape = spectra.shape[:2]
+        flat_spectra = spectra.reshape(-1, spectra.shape[2])
         anywhere, surface = (
-            None if each is None else each[window].reshape(-1, len(self.groups))
-            for each in (self.anywhere, self.surface)
+            None if probability is None else probability[window].reshape(-1, len(self.groups))
+            for probability in (self.probability_anywhere, self.probability_at_surface)
         )
-        answer = self.classifier.identify(flat, anywhere, self.groups if anywhere is not None else (), surface)
-        stacks = {"member": answer.probability, "presence": answer.presence, "share": answer.mixture}
+        classification = self.classifier.identify(
+            flat_spectra, anywhere, self.groups if anywhere is not None else (), surface
+        )
+        stacks = {
+            "member": classification.probability,
+            "presence": classification.presence,
+            "share": classification.mixture,
+        }
         if anywhere is not None:
-            stacks["hidden"] = np.where(answer.determinable, answer.hidden, np.nan)
-        finite = np.isfinite(flat)
+            stacks["hidden"] = np.where(classification.determinable, classification.hidden, np.nan)
+        is_finite = np.isfinite(flat_spectra)
         with np.errstate(invalid="ignore", divide="ignore"):
-            stacks["spectra"] = (np.nan_to_num(flat) @ self.mixing) / (finite.astype(np.float32) @ self.mixing)
-        return {name: np.ascontiguousarray(part.reshape(*size, -1), np.float32) for name, part in stacks.items()}
+            stacks["spectra"] = (np.nan_to_num(flat_spectra) @ self.band_matrix) / (
+                is_finite.astype(np.float32) @ self.band_matrix
+            )
+        return {
+            name: np.ascontiguousarray(window_values.reshape(*window_shape, -1), np.float32)
+            for name, window_values in stacks.items()
+        }
 
 
 def _group_probability(results: Results, groups: Sequence[str], place: Place) -> NDArray[np.float32] | None:
-    """Return the (row, column, group) probability of groups at a place; NaN for groups without a map of that place."""
+    """Return the (n_row, n_column, n_group) probability of groups at a place, NaN for groups without such a map."""
     if not any(results.holds(name, place) for name in groups):
         return None
-    unknown = np.full(results.shape, np.nan, np.float32)
-    maps = [results[name, place] if results.holds(name, place) else unknown for name in groups]
+    unknown_probability = np.full(results.shape, np.nan, np.float32)
+    maps = [results[name, place] if results.holds(name, place) else unknown_probability for name in groups]
     return np.stack(maps, axis=2).astype(np.float32)
 
 
-def _registered(
+def _register_cube(
     cube: ReflectanceCube,
-    small: Overview,
+    cube_overview: Overview,
     folder: Path,
     shape: tuple[int, int],
     points: str | Path | None,
     progress: Progress,
 ) -> Registration:
-    """Return the registration of the cube: by the points of a file, stored with the results, or automatic.
+    """Return the registration of the cube, from the points of a file, stored with the results, or automatic.
 
     Raises
     ------
@@ -279,14 +305,16 @@ def _registered(
         The points cannot be used, or the automatic registration is refused.
     """
     if points is not None:
-        pairs = read_points(points, cube.stored_cube.shape[:2], shape)
-        return register_by_points([pair[:2] for pair in pairs], [pair[2:] for pair in pairs], "cube")
-    stored = _stored_registration(folder, cube)
-    if stored is not None:
-        return stored
+        point_pairs = read_points(points, cube.stored_cube.shape[:2], shape)
+        return register_by_points([pair[:2] for pair in point_pairs], [pair[2:] for pair in point_pairs], "cube")
+    stored_registration = _stored_registration(folder, cube)
+    if stored_registration is not None:
+        return stored_registration
     maps = ResultMaps(folder)
     try:
-        registration = register_any_orientation(cube_components(small.channels), high_contrast_maps(maps), progress)
+        registration = register_any_orientation(
+            cube_components(cube_overview.channels), high_contrast_maps(maps), progress
+        )
     except ScanError as error:
         raise ScanError(
             f"Cannot register {cube.stored_cube.source} to the maps of {folder}. {error} For points, give a file with "
@@ -294,27 +322,29 @@ def _registered(
         ) from error
     finally:
         maps.close()
-    return replace(registration, matrix=np.diag([small.pixel_side, small.pixel_side, 1.0]) @ registration.matrix)
+    return replace(
+        registration, matrix=np.diag([cube_overview.pixel_side, cube_overview.pixel_side, 1.0]) @ registration.matrix
+    )
 
 
-def _as_record(registration: Registration, cube: ReflectanceCube) -> dict[str, Any]:
+def _registration_record(registration: Registration, cube: ReflectanceCube) -> dict[str, Any]:
     return {
         "matrix": registration.matrix.tolist(),
         "how": registration.method,
         "error_px": registration.error_px,
         "similarity": registration.similarity,
         "verdict": registration.verdict,
-        "cube": _identity(cube),
+        "cube": _cube_identity(cube),
         "meaning": "matrix takes (column, row, 1) of the maps to (x, y, 1) of the cube, pixels, first at 0.5",
     }
 
 
-def _identity(cube: ReflectanceCube) -> list[Any]:
+def _cube_identity(cube: ReflectanceCube) -> list[Any]:
     return [Path(cube.stored_cube.source).name, *cube.stored_cube.shape]
 
 
 def _stored_registration(folder: Path, cube: ReflectanceCube) -> Registration | None:
-    """Return the registration stored with the results for a cube of this name and size; None if there is none.
+    """Return the registration stored with the results for a cube of this name and size, or None.
 
     Raises
     ------
@@ -324,7 +354,7 @@ def _stored_registration(folder: Path, cube: ReflectanceCube) -> Registration | 
     try:
         with open_contained(folder, CUBE_REGISTRATION_FILE) as file:
             record = json.loads(file.read(2**20))
-        if record["cube"] != _identity(cube):
+        if record["cube"] != _cube_identity(cube):
             return None
         matrix = np.asarray(record["matrix"], dtype=np.float64).reshape(3, 3)
         if not np.isfinite(matrix).all() or record["how"] not in {"points", "mutual information"}:
@@ -338,132 +368,147 @@ def _stored_registration(folder: Path, cube: ReflectanceCube) -> Registration | 
         ) from error
 
 
-def _record(
+def _provenance(
     cube: str | Path,
-    opened: ReflectanceCube,
+    reflectance_cube: ReflectanceCube,
     registration: Registration,
-    spectra: ReflectanceLibrary,
+    spectral_library: ReflectanceLibrary,
     settings: ReflectSettings,
 ) -> dict[str, Any]:
-    """Return the settings and the provenance of the surface maps, JSON-serialisable."""
+    """Return the settings and the provenance of the surface maps as JSON values."""
     return {
         "cube": str(cube),
-        "cube_shape": list(opened.stored_cube.shape),
-        "bands_used": int(opened.bands.size),
-        "wavelength_nm": [float(opened.wavelength_nm[0]), float(opened.wavelength_nm[-1])],
+        "cube_shape": list(reflectance_cube.stored_cube.shape),
+        "bands_used": int(reflectance_cube.bands.size),
+        "wavelength_nm": [float(reflectance_cube.wavelength_nm[0]), float(reflectance_cube.wavelength_nm[-1])],
         "white": None if settings.white is None else str(settings.white),
         "dark": None if settings.dark is None else str(settings.dark),
-        "scale": opened.scale,
+        "scale": reflectance_cube.scale,
         "library": "that of the package" if settings.library is None else str(settings.library),
-        "library_notes": [] if settings.library is None and settings.palette is None else list(spectra.notes),
+        "library_notes": [] if settings.library is None and settings.palette is None else list(spectral_library.notes),
         "palette": None if settings.palette is None else str(settings.palette),
-        "library_spectra": len(spectra),
-        "library_sources": list(spectra.sources),
-        "registration": _as_record(registration, opened),
+        "library_spectra": len(spectral_library),
+        "library_sources": list(spectral_library.sources),
+        "registration": _registration_record(registration, reflectance_cube),
         "version": __version__,
     }
 
 
-def _results(
+def _surface_results(
     store: BlockStore,
     classifier: ReflectanceClassifier,
-    classified: _WindowClassifier,
+    window_classifier: _WindowClassifier,
     results: Results,
     record: dict[str, Any],
 ) -> Results:
-    """Return the maps of all members that are present in some pixel, and of all groups."""
+    """Return the maps of all members that are present in at least one pixel, and of all groups."""
     members = classifier.members
-    stored = {
+    stored_maps = {
         "member": store.stack("member", len(members)),
         "presence": store.stack("presence", len(members) - 1),
         "share": store.stack("share", len(members) - 1),
     }
-    likely = [
+    likely_indices = [
         index
         for index in range(len(members) - 1)
-        if any(np.nanmax(stored[name][:, :, index], initial=0) > PRESENT_PROBABILITY for name in ("member", "presence"))
+        if any(
+            np.nanmax(stored_maps[name][:, :, index], initial=0) > PRESENT_PROBABILITY
+            for name in ("member", "presence")
+        )
     ]
-    parts: dict[str, Any] = {
-        "surface_member": _chosen(stored["member"], [*likely, len(members) - 1]),
-        "surface_presence": _chosen(stored["presence"], likely),
-        "surface_share": _chosen(stored["share"], likely),
-        "reflectance": (classified.stored_nm, _spectra(store, classified.stored_nm.size)),
+    maps_by_quantity: dict[str, Any] = {
+        "surface_member": _select_maps(stored_maps["member"], [*likely_indices, len(members) - 1]),
+        "surface_presence": _select_maps(stored_maps["presence"], likely_indices),
+        "surface_share": _select_maps(stored_maps["share"], likely_indices),
+        "reflectance": (
+            window_classifier.stored_wavelength_nm,
+            _open_spectra(store, window_classifier.stored_wavelength_nm.size),
+        ),
     }
-    if classified.anywhere is not None:
-        parts["hidden"] = classified.groups, store.stack("hidden", len(classified.groups))
-    names = [*(members[index] for index in likely), NONE_OF_LIBRARY]
+    if window_classifier.probability_anywhere is not None:
+        maps_by_quantity["hidden"] = window_classifier.groups, store.stack("hidden", len(window_classifier.groups))
+    names = [*(members[index] for index in likely_indices), NONE_OF_LIBRARY]
     library_pigments = pigment_library()
     labels = {name: library_pigments[name].label for name in names if name in library_pigments} | {
         NONE_OF_LIBRARY: "none of the library"
     }
-    notes = [*classified.cube.notes, *record["library_notes"]]
-    place = record["registration"]
-    if place["verdict"] != "well":
-        notes.insert(0, _doubt(place))
-    if classified.anywhere is None:
-        notes.append("the results hold no pigment groups: the surface is identified by reflectance alone")
-    elif without := classifier.undeterminable(classified.groups):
-        named = ", ".join(without)
+    notes = [*window_classifier.cube.notes, *record["library_notes"]]
+    registration_record = record["registration"]
+    if registration_record["verdict"] != "well":
+        notes.insert(0, _registration_warning(registration_record))
+    if window_classifier.probability_anywhere is None:
+        notes.append("the results have no pigment groups, so that the surface is identified by reflectance alone")
+    elif undetermined_groups := classifier.undeterminable(window_classifier.groups):
+        group_names = ", ".join(undetermined_groups)
         notes.append(
-            f"whether {named} lie below the surface is not determined: the library has no spectrum of the group, or "
-            "the group contains a white"
+            f"the presence of {group_names} below the surface is not determined: the library has no spectrum of the "
+            "group, or the group contains a white"
         )
-    facts = record | {"labels": labels, "member_spectra": _typical(classifier.library, names, classified.stored_nm)}
-    return Results.of_reflectance(names, parts, step_mm=results.step_mm, notes=tuple(notes), settings=facts)
+    result_settings = record | {
+        "labels": labels,
+        "member_spectra": _median_spectra(classifier.library, names, window_classifier.stored_wavelength_nm),
+    }
+    return Results.of_reflectance(
+        names, maps_by_quantity, step_mm=results.step_mm, notes=tuple(notes), settings=result_settings
+    )
 
 
-def _typical(
-    spectra: ReflectanceLibrary, names: Sequence[str], wavelength_nm: NDArray[np.float64]
+def _median_spectra(
+    spectral_library: ReflectanceLibrary, names: Sequence[str], wavelength_nm: NDArray[np.float64]
 ) -> dict[str, list[float | None]]:
-    """Return the median spectrum of each member in the library, for comparison with the spectrum of a pixel."""
+    """Return the median library spectrum of each member, for comparison with the spectrum of a pixel."""
     median_spectra: dict[str, list[float | None]] = {}
     for name in names:
-        values = [
+        member_spectra = [
             np.interp(wavelength_nm, spectrum.wavelength_nm, spectrum.reflectance, left=np.nan, right=np.nan)
-            for spectrum in spectra.spectra
+            for spectrum in spectral_library.spectra
             if spectrum.member == name and spectrum.pure
         ]
-        if values:
-            has_value = np.isfinite(values).any(axis=0)
+        if member_spectra:
+            has_value = np.isfinite(member_spectra).any(axis=0)
             median_spectrum = np.full(wavelength_nm.size, np.nan)
-            median_spectrum[has_value] = np.nanmedian(np.array(values)[:, has_value], axis=0)
+            median_spectrum[has_value] = np.nanmedian(np.array(member_spectra)[:, has_value], axis=0)
             median_spectra[name] = [
                 round(value, 4) if np.isfinite(value) else None for value in median_spectrum.tolist()
             ]
     return median_spectra
 
 
-def _doubt(place: dict[str, Any]) -> str:
-    off = "" if place["error_px"] is None else f" (error about {place['error_px']:.1f} pixels of the maps)"
+def _registration_warning(registration_record: dict[str, Any]) -> str:
+    error_text = (
+        ""
+        if registration_record["error_px"] is None
+        else f" (error about {registration_record['error_px']:.1f} pixels of the maps)"
+    )
     return (
-        f"the registration of the cube to the maps is doubtful{off}: check it in the viewer, and if it is wrong give "
-        "corresponding points (--points)"
+        f"the registration of the cube to the maps is doubtful{error_text}: check the registration in the viewer, and "
+        "give corresponding points (--points) if it is wrong"
     )
 
 
-def _chosen(stored: StoredMaps, indices: Sequence[int]) -> StoredMaps:
-    shape = (stored.shape[0], stored.shape[1], len(indices))
-    return StoredMaps(shape, stored.dtype, lambda index: stored[:, :, indices[index]])
+def _select_maps(stored_maps: StoredMaps, indices: Sequence[int]) -> StoredMaps:
+    shape = (stored_maps.shape[0], stored_maps.shape[1], len(indices))
+    return StoredMaps(shape, stored_maps.dtype, lambda index: stored_maps[:, :, indices[index]])
 
 
-class _Rows:
-    """Spectra in a block store, read window by window."""
+class _StoredSpectra:
+    """Spectra in a block store, which are read window by window."""
 
     def __init__(self, path: Path, shape: tuple[int, int, int]) -> None:
         self.shape = shape
         self._values = np.memmap(path, np.float32, "r", shape=(shape[2], shape[0], shape[1]))
 
-    def __getitem__(self, key: tuple[slice, slice, slice]) -> NDArray[np.float32]:
-        rows, columns, bands = key
+    def __getitem__(self, slices: tuple[slice, slice, slice]) -> NDArray[np.float32]:
+        rows, columns, bands = slices
         return np.moveaxis(self._values[bands, rows, columns], 0, 2)
 
 
-def _spectra(store: BlockStore, n_band: int) -> _Rows:
-    return _Rows(store.folder / "spectra.float32", (*store.shape, n_band))
+def _open_spectra(store: BlockStore, n_band: int) -> _StoredSpectra:
+    return _StoredSpectra(store.folder / "spectra.float32", (*store.shape, n_band))
 
 
 def _copy_generated(source: Path, target: Path) -> None:
-    """Copy the files of the results folder, except those that are written again."""
+    """Copy the files of the results folder, except files that are written again."""
     for name in GENERATED_NAMES:
         path = source / name
         if name in {RESULTS_FILE, SUMMARY_FILE, REFLECTANCE_FILE, "surface", "hidden"} or path.is_symlink():
@@ -474,17 +519,17 @@ def _copy_generated(source: Path, target: Path) -> None:
             shutil.copy2(path, target / name)
 
 
-def _write_picture(folder: Path, small: Overview, registration: Registration, shape: tuple[int, int]) -> None:
+def _write_picture(folder: Path, cube_overview: Overview, registration: Registration, shape: tuple[int, int]) -> None:
     from PIL import Image
 
     pixels_per_map_pixel = max(1, _PICTURE_SIDE // max(shape))
-    to_small = np.diag([1 / small.pixel_side, 1 / small.pixel_side, 1.0]) @ registration.matrix
-    picture = warp_to_maps(small.rgb, to_small, shape, pixels_per_map_pixel)
+    overview_matrix = np.diag([1 / cube_overview.pixel_side, 1 / cube_overview.pixel_side, 1.0]) @ registration.matrix
+    picture = warp_to_maps(cube_overview.rgb, overview_matrix, shape, pixels_per_map_pixel)
     Image.fromarray((255 * np.clip(picture, 0, 1)).astype(np.uint8)).save(folder / REFLECTANCE_FILE, format="PNG")
 
 
 def _write_report(folder: Path) -> None:
-    # imported here because Matplotlib takes a second to import
+    # the import of Matplotlib takes a second
     from underpaint.display.report import write_report
 
     write_report(folder)

@@ -1,7 +1,7 @@
-"""Analysis of a scan from its file to a results folder, which appears only when complete.
+"""Analysis of a scan from its file to a results folder, which is created only when complete.
 
-These functions are called by the command line and print nothing. ``progress`` is called with (task, steps done, total
-steps).
+The functions are called by the command line and print nothing. ``progress`` is called with the task, the number of
+completed steps and the total number.
 """
 
 import os
@@ -53,37 +53,37 @@ def identify_to_folder(
     Parameters
     ----------
     scan : str or Path
-        As for :func:`underpaint.load`; ``FILE::NAME`` picks an array.
+        As for :func:`underpaint.load`. ``FILE::NAME`` selects an array.
     out : str or Path
-        Folder to create; it appears only when complete.
+        Folder to create, which is created only when complete.
     settings : Settings or None
-        Model, palette, instrument, engine.
+        Settings of the analysis, such as model, palette, instrument and engine.
     resume : bool
-        Keep finished results of the same scan and settings, and continue an interrupted run with its next block.
+        Keep finished results of the same scan and settings, and continue an interrupted run.
     overwrite : bool
-        Replace finished results; with ``resume``, only results of another scan or other settings.
+        Replace finished results. With ``resume``, replace only results of another scan or other settings.
     scheduler : str or None
-        Address of a dask scheduler whose workers compute; None for threads of this process.
+        Address of a dask scheduler whose workers compute, or None for threads of this process.
     progress : callable or None
-        Called with (task, steps done, total steps).
+        Called with the task, the number of completed steps and the total number.
 
     Returns
     -------
     Results
-        Results read from the folder by :func:`underpaint.read_results`. ``summary`` also has ``folder``; ``skipped``,
-        true if finished results were kept; and ``aside``, a sentence on where regions and photograph of replaced
-        results are stored if they do not fit the new maps, or "".
+        Results read from the folder by :func:`underpaint.read_results`. ``summary`` also has ``folder``, ``skipped``
+        (true if finished results were kept), and ``aside`` (a sentence on the location of regions and photograph of
+        replaced results that do not fit the new maps, or "").
 
     Raises
     ------
     UnderpaintError
         The scan, the model or the folder cannot be used, or the run to resume had another scan, model or settings. No
-        incomplete folder is left; finished blocks are kept next to it in a working folder.
+        incomplete folder remains, but finished blocks are kept in a working folder beside it.
 
     Notes
     -----
-    The scan is read twice, block by block: for the survey, and for the analysis. Memory use is independent of the
-    number of maps.
+    The scan is read twice, block by block, for the survey and for the analysis. Memory use is independent of the number
+    of maps.
 
     Examples
     --------
@@ -103,44 +103,47 @@ def identify_to_folder(
     check_map_names(load_card(settings.model).names if settings.pigments else ())
     refuse_output_in_scan(out, scan)
     source_facts = file_facts(scan)
-    depends = {
+    dependencies = {
         **source_facts,
         "network": sha256_of(model_path(settings.model))[:16] if settings.pigments else None,
         "palette holds": asdict(palette) if isinstance(palette, Palette) else palette and list(palette),
         "instrument is": instrument and instrument.model_dump(mode="json"),
     }
-    recorded = {"source": str(scan), "version": __version__, **settings.record()}
-    provenance = recorded | depends
+    recorded_values = {"source": str(scan), "version": __version__, **settings.record()}
+    provenance = recorded_values | dependencies
     if resume:
         recover(out)
     if resume and is_finished(out) and _can_be_kept(out, provenance, overwrite=overwrite):
         return _results_of_run(out, skipped=True)
-    step = progress or no_progress
-    step("Opening the scan", 0, 1)
+    report_progress = progress or no_progress
+    report_progress("Opening the scan", 0, 1)
     scan_read = load(scan, detector=settings.detector, shape=settings.shape, counts_scale=settings.counts_scale)
     if settings.step_mm is not None:
         scan_read = replace(scan_read, step_mm=settings.step_mm)
     needed_bytes = _needed_bytes(scan_read, settings)
-    provenance["scan blocks"] = [list(sizes) for sizes in scan_read.counts.chunks]
+    provenance["scan blocks"] = [list(chunk_sizes) for chunk_sizes in scan_read.counts.chunks]
     with result_folder(
         out, resume=resume, overwrite=overwrite, needed_bytes=needed_bytes, settings=provenance
     ) as output_folder:
         scan_survey = load_survey(output_folder.blocks, scan_read)
         if scan_survey is None:
-            scan_survey = read_survey(scan_read, step)
+            scan_survey = read_survey(scan_read, report_progress)
             save_survey(output_folder.blocks, scan_survey)
         analysis_plan = plan(
-            scan_read, replace(settings, palette=palette, instrument=instrument), surveyed=scan_survey, progress=step
+            scan_read,
+            replace(settings, palette=palette, instrument=instrument),
+            surveyed=scan_survey,
+            progress=report_progress,
         )
         store = BlockStore(output_folder.blocks / "maps", scan_read.shape[:2])
-        results = analysis_plan.run(store, scheduler=scheduler, progress=step)
-        step("Writing the maps", 0, 1)
-        recorded_settings = {**results.summary["settings"], **recorded, DEPENDENCIES_KEY: depends}
+        results = analysis_plan.run(store, scheduler=scheduler, progress=report_progress)
+        report_progress("Writing the maps", 0, 1)
+        recorded_settings = {**results.summary["settings"], **recorded_values, DEPENDENCIES_KEY: dependencies}
         write_results(output_folder.path, replace(results, summary={**results.summary, "settings": recorded_settings}))
-        # Before the report, which includes regions and photograph.
+        # The files are copied before the report, which includes regions and photograph.
         earlier_folder = copy_sidecars(output_folder.earlier, output_folder.path)
-        step("Writing the report", 0, 1)
-        _write_report(output_folder.path, analysis_plan.calibrated.scan)
+        report_progress("Writing the report", 0, 1)
+        _write_report(output_folder.path, analysis_plan.calibrated_scan.scan)
         refuse_change(scan, source_facts, out)
     return _results_of_run(
         out, aside="" if earlier_folder is None else _earlier_files_note(Path(out) / earlier_folder.name)
@@ -148,7 +151,7 @@ def identify_to_folder(
 
 
 def elements_to_folder(scan: str | Path, out: str | Path, settings: Settings | None = None, **options: Any) -> Results:
-    """Fit the elements of one scan and write maps and report to a folder; as :func:`identify_to_folder`."""
+    """Fit the elements of one scan and write maps and report to a folder, as :func:`identify_to_folder`."""
     return identify_to_folder(scan, out, replace(settings or Settings(), model=NO_MODEL), **options)
 
 
@@ -159,16 +162,16 @@ def _results_of_run(out: str | Path, *, skipped: bool = False, aside: str = "") 
 
 
 def _write_report(folder: Path, scan: Scan) -> None:
-    # The import of the plotting library takes a second, which `underpaint info` avoids.
+    # The plotting library is imported late, because its import takes a second.
     from underpaint.display.report import write_report
 
     write_report(folder, scan=scan)
 
 
-def _can_be_kept(out: str | Path, depends: Mapping[str, Any], *, overwrite: bool) -> bool:
-    """Return whether finished results are the requested ones; raise an error if others may not be replaced."""
+def _can_be_kept(out: str | Path, dependencies: Mapping[str, Any], *, overwrite: bool) -> bool:
+    """Return whether finished results are the requested ones, or raise an error if others may not be replaced."""
     try:
-        check_provenance(out, depends)
+        check_provenance(out, dependencies)
     except UnderpaintError:
         if overwrite:
             return False
@@ -178,17 +181,17 @@ def _can_be_kept(out: str | Path, depends: Mapping[str, Any], *, overwrite: bool
 
 def default_folder(scan: str | Path, base_folder: str | Path = ".") -> Path:
     """Return the default results folder, ``<scan name>_underpaint`` in ``base_folder``."""
-    text = str(scan)
-    path, _, array_name = (text, "", "") if Path(text).exists() else text.rpartition("::")
-    resolved = Path(path or text).resolve()
-    name = resolved.name if resolved.is_dir() else resolved.stem
-    joined_name = "_".join(part for part in (name, array_name.strip("/").replace("/", "_")) if part)
+    scan_text = str(scan)
+    path, _, array_name = (scan_text, "", "") if Path(scan_text).exists() else scan_text.rpartition("::")
+    resolved_path = Path(path or scan_text).resolve()
+    scan_name = resolved_path.name if resolved_path.is_dir() else resolved_path.stem
+    joined_name = "_".join(name_part for name_part in (scan_name, array_name.strip("/").replace("/", "_")) if name_part)
     return Path(base_folder) / f"{joined_name}_underpaint"
 
 
-def distinct_folders(scans: Sequence[str | Path], base: str | Path = ".") -> list[Path]:
-    """Return a results folder for each scan: the folder of its earlier results, or its default, numbered if in use."""
-    return result_folders(scans, [default_folder(scan, base) for scan in scans])
+def distinct_folders(scans: Sequence[str | Path], base_folder: str | Path = ".") -> list[Path]:
+    """Return a results folder for each scan, which is that of earlier results or a new default folder."""
+    return result_folders(scans, [default_folder(scan, base_folder) for scan in scans])
 
 
 def _earlier_files_note(folder: Path) -> str:
@@ -196,7 +199,7 @@ def _earlier_files_note(folder: Path) -> str:
 
 
 def _needed_bytes(scan: Scan, settings: Settings) -> int:
-    # Each map is stored at most once as blocks, in HDF5 and as TIFF; elements and quantities also with errors.
+    # Each map is stored at most once as blocks, in HDF5 and as TIFF. Elements and quantities also have maps of errors.
     n_map = (2 if settings.quantities is None else 5) * _TYPICAL_N_FAMILIES
     if settings.pigments:
         card = load_card(settings.model)
@@ -205,30 +208,31 @@ def _needed_bytes(scan: Scan, settings: Settings) -> int:
 
 
 def check_new_file(path: str | Path, *, overwrite: bool | None = None) -> None:
-    """Check before the computation that a file can be written.
+    """Check that a file can be written, before the computation.
 
     Parameters
     ----------
     path : str or Path
-        The file to write.
+        File to write.
     overwrite : bool or None
-        Whether an existing file may be replaced; None if the command has no such option.
+        Whether an existing file may be replaced, or None if the command has no such option.
 
     Raises
     ------
     OutputError
-        The file exists and ``overwrite`` is not true, is a device or a pipe, or its folder is missing or not writable.
+        The file exists and ``overwrite`` is not true, the file is a device or a pipe, or the folder is missing or not
+        writable.
     """
-    target = Path(path)
-    if os.path.lexists(target) and not overwrite:
-        remedy = "or move it away" if overwrite is None else "or add --overwrite to replace it"
+    file_path = Path(path)
+    if os.path.lexists(file_path) and not overwrite:
+        advice = "or move it away" if overwrite is None else "or add --overwrite to replace it"
         raise OutputError(
-            f"Cannot write {target}: it already exists, and is not replaced. Give another name, {remedy}."
+            f"Cannot write {file_path}: it already exists, and is not replaced. Give another name, {advice}."
         )
-    if os.path.lexists(target) and not (target.is_symlink() or target.is_file() or target.is_dir()):
-        raise OutputError(f"Cannot write {target}: it is a device or a pipe, not a file. Give the name of a file.")
-    folder = target.resolve().parent
+    if os.path.lexists(file_path) and not (file_path.is_symlink() or file_path.is_file() or file_path.is_dir()):
+        raise OutputError(f"Cannot write {file_path}: it is a device or a pipe, not a file. Give the name of a file.")
+    folder = file_path.resolve().parent
     if not folder.is_dir():
-        raise OutputError(f"Cannot write {target}: the folder {folder} does not exist. Make it first.")
+        raise OutputError(f"Cannot write {file_path}: the folder {folder} does not exist. Create the folder first.")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"Cannot write {target}: the folder {folder} is not writable. Give a folder that is.")
+        raise OutputError(f"Cannot write {file_path}: the folder {folder} is not writable. Give a writable folder.")

@@ -1,7 +1,7 @@
-"""Scan time that a question about layers needs, from the results of a quick scan."""
+"""Scan time that is needed to answer a question about layers, from the results of a quick scan."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,10 @@ from underpaint.pigments.explain import CandidateGroups
 from underpaint.pigments.explain.candidate_groups import CERTAIN_PROBABILITY
 from underpaint.pigments.explain.planning import (
     COUNTS,
-    HALF,
-    MOST,
+    HALF_OF_SCANS,
+    MOST_SCANS,
+    AnsweredShares,
     OrderQuestion,
-    Planned,
     answered_shares,
     expected_spectrum,
     likeliest_layers,
@@ -36,9 +36,9 @@ from underpaint.pipeline.paints import candidate_groups_of, spectrum_knowledge, 
 from underpaint.runtime.progress import Progress, no_progress
 
 VOLTAGE_STEP_KV = 10.0
-"""Difference between the voltage of the scan and the higher voltage that is also planned for by default."""
+"""Difference between the voltage of the quick scan and the second voltage of the default plan."""
 MAX_PIGMENTS = 2
-"""Maximum number of pigments of a group for which methods that distinguish them are named."""
+"""Maximum number of pigments per group for which distinguishing methods are listed."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,21 @@ class VoltagePlan:
     Parameters
     ----------
     voltage_kv : float
-        Voltage of the tube; for a given source spectrum, its highest energy in keV.
+        Voltage of the tube, or the maximum energy in keV of a given source spectrum.
     rate : float
-        Count rate relative to that of the quick scan, at the same current.
-    planned : Planned
-        Fraction of the simulated scans that give the answer, by counts.
+        Ratio of the count rate to that of the quick scan at the same current.
+    answered_shares : AnsweredShares
+        Fraction of the simulated scans that give the answer, for each number of counts.
     """
 
     voltage_kv: float
     rate: float
-    planned: Planned
+    answered_shares: AnsweredShares
 
 
 @dataclass(frozen=True)
 class ScanPlan:
-    """Scan times at which a question is answered.
+    """Scan times that are needed to answer a question.
 
     Parameters
     ----------
@@ -70,20 +70,20 @@ class ScanPlan:
     paint : int
         Number of the paint.
     layers : tuple of str
-        Assumed layers with their thicknesses in um: the most probable layers that have the order in question.
+        Assumed layers with their thicknesses in um, which are the most probable layers with the order in question.
     probability_now : float
-        Probability of this order from the summed spectrum of the paint in the quick scan, by a search alone.
+        Probability of this order from the summed spectrum of the paint in the quick scan, by a search without sampling.
     counts_now : float
         Mean counts per pixel of the paint.
     seconds_now : float or None
-        Time per pixel of the quick scan; None if it is not known.
+        Time per pixel of the quick scan, or None if unknown.
     area_mm2 : float or None
-        Area of the whole scan; None if the step is not known.
+        Area of the whole scan, or None if the step is unknown.
     steps_mm : tuple of float
-        Steps to plan for.
+        Steps between pixels for which times are planned.
     voltages : tuple of VoltagePlan
     methods : tuple of mapping
-        Other methods that settle open questions about layers.
+        Other methods that answer questions about layers.
     pigments : tuple of str
         Sentences on methods that distinguish the first pigments of each group.
     """
@@ -101,32 +101,32 @@ class ScanPlan:
     pigments: tuple[str, ...]
 
     def times_longer(self, voltage: VoltagePlan, share: float) -> float:
-        """Return the time per pixel relative to that of the quick scan; infinite if no time suffices."""
-        return voltage.planned.counts_needed(share) / (self.counts_now * voltage.rate)
+        """Return the ratio of the time per pixel to that of the quick scan, or infinity if no time suffices."""
+        return voltage.answered_shares.counts_needed(share) / (self.counts_now * voltage.rate)
 
     def seconds(self, voltage: VoltagePlan, share: float) -> float | None:
-        """Return the time per pixel in s; None if that of the quick scan is not known."""
+        """Return the time per pixel in s, or None if the time of the quick scan is unknown."""
         return None if self.seconds_now is None else self.seconds_now * self.times_longer(voltage, share)
 
     def hours(self, voltage: VoltagePlan, step_mm: float) -> float | None:
-        """Return the time in h for the area of the scan if half of the pixels are to give the answer."""
-        seconds = self.seconds(voltage, HALF)
+        """Return the scan time in h with which half of the pixels give the answer."""
+        seconds = self.seconds(voltage, HALF_OF_SCANS)
         if seconds is None or self.area_mm2 is None:
             return None
         return seconds * self.area_mm2 / step_mm**2 / 3600.0
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return one table row for each voltage; values that are unknown, or that no time reaches, are None."""
+        """Return one table row for each voltage, with None for unknown and infinite values."""
         return [
             {
                 "voltage_kv": voltage.voltage_kv,
-                "counts_needed": _finite_or_none(voltage.planned.counts_needed(HALF)),
-                "counts_needed_9_in_10": _finite_or_none(voltage.planned.counts_needed(MOST)),
-                "times_longer": _finite_or_none(self.times_longer(voltage, HALF)),
-                "seconds_per_pixel": _finite_or_none(self.seconds(voltage, HALF)),
-                "seconds_per_pixel_9_in_10": _finite_or_none(self.seconds(voltage, MOST)),
+                "counts_needed": _finite_or_none(voltage.answered_shares.counts_needed(HALF_OF_SCANS)),
+                "counts_needed_9_in_10": _finite_or_none(voltage.answered_shares.counts_needed(MOST_SCANS)),
+                "times_longer": _finite_or_none(self.times_longer(voltage, HALF_OF_SCANS)),
+                "seconds_per_pixel": _finite_or_none(self.seconds(voltage, HALF_OF_SCANS)),
+                "seconds_per_pixel_9_in_10": _finite_or_none(self.seconds(voltage, MOST_SCANS)),
                 "pixels_to_sum": _finite_or_none(
-                    float(np.ceil(round(voltage.planned.counts_needed(HALF) / self.counts_now, 6)))
+                    float(np.ceil(round(voltage.answered_shares.counts_needed(HALF_OF_SCANS) / self.counts_now, 6)))
                 ),
                 "hours_by_step_mm": {f"{step:g}": _finite_or_none(self.hours(voltage, step)) for step in self.steps_mm},
             }
@@ -134,9 +134,9 @@ class ScanPlan:
         ]
 
     def record(self) -> dict[str, Any]:
-        """Return the plan as values for JSON."""
+        """Return the plan as JSON values."""
         return {
-            "question": asdict(self.question),
+            "question": {"below": self.question.lower_group, "above": self.question.upper_group},
             "paint": self.paint,
             "layers": list(self.layers),
             "probability_now": self.probability_now,
@@ -146,10 +146,10 @@ class ScanPlan:
             "curve": [
                 {
                     "voltage_kv": voltage.voltage_kv,
-                    "counts": voltage.planned.counts.tolist(),
+                    "counts": voltage.answered_shares.counts.tolist(),
                     "seconds": None if (seconds := self.curve_seconds(voltage)) is None else seconds.tolist(),
-                    "share_answered": voltage.planned.share.tolist(),
-                    "probability": voltage.planned.probability.tolist(),
+                    "share_answered": voltage.answered_shares.answered_share.tolist(),
+                    "probability": voltage.answered_shares.median_probability.tolist(),
                 }
                 for voltage in self.voltages
             ],
@@ -158,33 +158,34 @@ class ScanPlan:
         }
 
     def curve_seconds(self, voltage: VoltagePlan) -> Any:
-        """Return the (n,) times per pixel of the simulated scans in s; None if they are not known."""
+        """Return the (n,) times per pixel of the simulated scans in s, or None if unknown."""
         if self.seconds_now is None:
             return None
-        return self.seconds_now * voltage.planned.counts / (self.counts_now * voltage.rate)
+        return self.seconds_now * voltage.answered_shares.counts / (self.counts_now * voltage.rate)
 
-    def words(self) -> list[str]:
-        """Return sentences on the assumed layers, on voltages that do not suffice, and on other methods."""
-        below, above = group_name(self.question.below), group_name(self.question.above)
-        insufficient = [
+    def sentences(self) -> list[str]:
+        """Return sentences on the assumed layers, on insufficient tube voltages, and on other methods."""
+        lower_name, upper_name = group_name(self.question.lower_group), group_name(self.question.upper_group)
+        insufficient_voltages = [
             f"{voltage.voltage_kv:g} kV"
             for voltage in self.voltages
-            if not np.isfinite(voltage.planned.counts_needed())
+            if not np.isfinite(voltage.answered_shares.counts_needed())
         ]
         sentences = [
-            f"The plan assumes the likeliest layers of paint {self.paint} with {below} under {above}: "
-            f"{'; '.join(self.layers)}. Other thicknesses need other times.",
-            f"From the present sum of this paint, a first search gives this order a probability of "
+            f"The plan assumes the likeliest layers of paint {self.paint} with {lower_name} under {upper_name}: "
+            f"{'; '.join(self.layers)}. Layers of other thickness need other times.",
+            f"The summed spectrum of this paint in the quick scan gives this order a probability of "
             f"{self.probability_now:.2f}.",
         ]
-        if insufficient:
+        if insufficient_voltages:
             sentences.append(
-                f"No time suffices at {', '.join(insufficient)}: with up to "
-                f"{self.voltages[0].planned.counts[-1]:,.0f} counts, fewer than half of the simulated scans give the "
+                f"No time suffices at {', '.join(insufficient_voltages)}: with up to "
+                f"{self.voltages[0].answered_shares.counts[-1]:,.0f} counts, fewer than half of the simulated scans "
+                "give the "
                 "answer."
             )
         methods = "; ".join(f"{method['method']} ({method['settles']})" for method in self.methods)
-        return [*sentences, f"Other methods settle what remains open: {methods}.", *self.pigments]
+        return [*sentences, f"Other methods that answer such questions: {methods}.", *self.pigments]
 
 
 def plan_scan(
@@ -205,19 +206,19 @@ def plan_scan(
     Parameters
     ----------
     folder : str or Path
-        Results with paints, as ``underpaint identify`` writes them.
+        Results with paints, as written by ``underpaint identify``.
     question : str
         Question such as "lead_pigment under mercury_red".
     scan : str or None
         Path of the quick scan, if it was moved.
     paint : int or None
-        Number of the paint; by default the paint with the largest area that contains the upper group.
+        Number of the paint, by default the largest paint that contains the upper group.
     voltages_kv : sequence of float
-        Tube voltages; by default that of the scan, and 10 kV more.
+        Tube voltages, by default that of the scan and 10 kV more.
     steps_mm : sequence of float
-        Steps; by default that of the scan, and half of it.
+        Steps between pixels, by default that of the scan and half of it.
     seconds : float or None
-        Time per pixel of the quick scan, if its file does not contain it.
+        Time per pixel of the quick scan, needed if the file of the scan does not contain it.
     instrument : str or None
         Preset or file.
     ground : str
@@ -228,38 +229,38 @@ def plan_scan(
     Raises
     ------
     ScanError
-        There are no results, they contain no paints, no paint contains the group, or the scan is missing.
+        The results are missing or contain no paints, no paint contains the group, or the scan is missing.
     SampleError
-        The question cannot be parsed, or no layers with that order are consistent with the spectrum of the paint.
+        The question cannot be parsed, or no layers with this order are consistent with the spectrum of the paint.
     UnderpaintError
         The instrument, a voltage or the ground cannot be used.
     """
-    step, results_folder = progress or no_progress, Path(folder)
-    order_question = OrderQuestion.of_text(question)
+    report_progress, results_folder = progress or no_progress, Path(folder)
+    order_question = OrderQuestion.from_text(question)
     given_instrument = None if instrument is None else load_instrument(instrument)
     ground_layer(ground, 100.0)
-    step("Reading the results", 0, 1)
+    report_progress("Reading the results", 0, 1)
     results = read_results(results_folder)
-    area = _paint(results, order_question, paint)
+    area = _paint_area(results, order_question, paint)
     quick_scan = find_scan(results_folder, results.summary, scan, results.shape, allow_shares=True)
-    step("Finding the energy axis", 0, 1)
+    report_progress("Finding the energy axis", 0, 1)
     calibrated = resolve_energy_axis(quick_scan, calibrated=was_calibrated(results))
     if given_instrument is not None:
         check_instrument(calibrated, given_instrument, trusted=False)
     scanner = spectrum_knowledge(quick_scan, calibrated, given_instrument).instrument
     mask = results.map("paint") == area.number
     spectrum = region_spectrum(calibrated.scan, mask)
-    candidates = _with_question(candidate_groups_of(area, results, ground), order_question)
-    instruments = _at_voltages(scanner, voltages_kv, calibrated.beam_kev)
-    step("Searching the layers of the paint", 0, 1 + len(instruments))
+    candidates = _with_question_groups(candidate_groups_of(area, results, ground), order_question)
+    instruments = _instruments_at_voltages(scanner, voltages_kv, calibrated.beam_kev)
+    report_progress("Searching the layers of the paint", 0, 1 + len(instruments))
     layers, probability = likeliest_layers(spectrum, scanner, candidates, order_question, ground)
     rate_now = float(expected_spectrum(layers, scanner)[0].sum())
-    plans = []
+    voltage_plans = []
     for n_done, (voltage_kv, instrument_at_voltage) in enumerate(instruments.items(), start=1):
-        step(f"Simulating scans at {voltage_kv:g} kV", n_done, 1 + len(instruments))
-        rate = float(expected_spectrum(layers, instrument_at_voltage)[0].sum()) / rate_now
-        planned = answered_shares(layers, instrument_at_voltage, candidates, order_question, COUNTS, ground)
-        plans.append(VoltagePlan(voltage_kv, rate, planned))
+        report_progress(f"Simulating scans at {voltage_kv:g} kV", n_done, 1 + len(instruments))
+        relative_rate = float(expected_spectrum(layers, instrument_at_voltage)[0].sum()) / rate_now
+        shares_by_counts = answered_shares(layers, instrument_at_voltage, candidates, order_question, COUNTS, ground)
+        voltage_plans.append(VoltagePlan(voltage_kv, relative_rate, shares_by_counts))
     step_mm = quick_scan.step_mm or results.step_mm
     return ScanPlan(
         order_question,
@@ -270,53 +271,56 @@ def plan_scan(
         seconds or _pixel_seconds(quick_scan, mask),
         None if step_mm is None else step_mm[0] * step_mm[1] * quick_scan.n_pixel,
         tuple(steps_mm) or (() if step_mm is None else (step_mm[0] / 2, step_mm[0])),
-        tuple(plans),
+        tuple(voltage_plans),
         methods_for_layers(),
         _pigment_methods(order_question),
     )
 
 
-def _paint(results: Results, question: OrderQuestion, number: int | None) -> PaintArea:
-    """Return the paint with a number, or by default the first one that contains the upper group.
+def _paint_area(results: Results, question: OrderQuestion, paint_number: int | None) -> PaintArea:
+    """Return the paint with a number, or by default the first paint that contains the upper group.
 
     Raises
     ------
     ScanError
-        There is no such paint.
+        No paint has this number, or no paint contains the group.
     """
     areas = {area.number: area for area in results.paints}
     if not areas:
-        raise ScanError("Cannot plan: these results contain no paints. Run `underpaint paints` on them first.")
-    if number is not None and number not in areas:
+        raise ScanError("Cannot plan: these results contain no paints. Run `underpaint paints` on the results first.")
+    if paint_number is not None and paint_number not in areas:
         raise ScanError(
-            f"Cannot plan for paint {number}: there are paints 1 to {len(areas)}. `underpaint paints` lists them."
+            f"Cannot plan for paint {paint_number}: there are paints 1 to {len(areas)}. `underpaint paints` lists "
+            "the paints."
         )
-    areas_with_group = [area for area in results.paints if question.above in area.groups]
-    if number is None and not areas_with_group:
+    areas_with_group = [area for area in results.paints if question.upper_group in area.groups]
+    if paint_number is None and not areas_with_group:
         groups = sorted({name for area in results.paints for name in area.groups})
         raise ScanError(
-            f"Cannot plan for {question.above} on top: no paint contains it. The paints contain "
-            f"{', '.join(groups) or 'no groups'}. Ask about one of these, or choose a paint with --paint."
+            f"Cannot plan for {question.upper_group} on top: no paint contains it. The paints contain "
+            f"{', '.join(groups) or 'no groups'}. Ask about one of these groups, or choose a paint with --paint."
         )
-    return areas[number] if number is not None else areas_with_group[0]
+    return areas[paint_number] if paint_number is not None else areas_with_group[0]
 
 
-def _with_question(candidates: CandidateGroups, question: OrderQuestion) -> CandidateGroups:
-    """Return the candidates, with groups of the question that are missing added as possibly absent."""
+def _with_question_groups(candidates: CandidateGroups, question: OrderQuestion) -> CandidateGroups:
+    """Return the candidates, with missing groups of the question added as possibly absent."""
     absent_by_group = dict(zip(candidates.groups, candidates.absent, strict=True))
-    added = {name: 0.5 for name in (question.below, question.above) if name not in absent_by_group}
-    absent_by_group |= added
+    added_groups = {name: 0.5 for name in (question.lower_group, question.upper_group) if name not in absent_by_group}
+    absent_by_group |= added_groups
     probability = {
         **candidates.probability,
-        **{name: min(candidates.probability.get(name, 0.5), CERTAIN_PROBABILITY) for name in added},
+        **{name: min(candidates.probability.get(name, 0.5), CERTAIN_PROBABILITY) for name in added_groups},
     }
     return replace(
         candidates, groups=tuple(absent_by_group), absent=tuple(absent_by_group.values()), probability=probability
     )
 
 
-def _at_voltages(scanner: Instrument, voltages_kv: Sequence[float], beam_kev: float | None) -> dict[float, Instrument]:
-    """Return an instrument for each voltage of the tube in kV; without a tube, for the highest energy in keV.
+def _instruments_at_voltages(
+    scanner: Instrument, voltages_kv: Sequence[float], beam_kev: float | None
+) -> dict[float, Instrument]:
+    """Return an instrument for each tube voltage in kV, or without a tube for the maximum energy in keV.
 
     Raises
     ------
@@ -332,15 +336,17 @@ def _at_voltages(scanner: Instrument, voltages_kv: Sequence[float], beam_kev: fl
         return {scanner.highest_kev: scanner}
     voltage_now = scanner.tube.voltage_kv
     voltages = sorted(set(voltages_kv) or {voltage_now, voltage_now + VOLTAGE_STEP_KV})
-    table = scanner.model_dump()
+    instrument_values = scanner.model_dump()
     return {
-        voltage: instrument_from({**table, "tube": {**table["tube"], "voltage_kv": voltage}}, scanner.name)
+        voltage: instrument_from(
+            {**instrument_values, "tube": {**instrument_values["tube"], "voltage_kv": voltage}}, scanner.name
+        )
         for voltage in voltages
     }
 
 
 def _pixel_seconds(scan: Scan, mask: Any) -> float | None:
-    """Return the median time of the pixels of a mask in s; None if the scan contains no times."""
+    """Return the median time of the pixels of a mask in s, or None if the scan contains no times."""
     times_s = scan.real_time_s if scan.real_time_s is not None else scan.live_time_s
     finite_times_s = None if times_s is None else times_s[mask & np.isfinite(times_s)]
     return None if finite_times_s is None or not finite_times_s.size else float(np.median(finite_times_s))
@@ -349,9 +355,9 @@ def _pixel_seconds(scan: Scan, mask: Any) -> float | None:
 def _pigment_methods(question: OrderQuestion) -> tuple[str, ...]:
     """Return sentences on methods that distinguish the first pigments of each group of a question."""
     sentences = []
-    for group in (question.above, question.below):
+    for group in (question.upper_group, question.lower_group):
         members = library().members(group)[:MAX_PIGMENTS]
-        sentences += [distinguishing_methods_text(members[0].name, other.name) for other in members[1:]]
+        sentences += [distinguishing_methods_text(members[0].name, other_member.name) for other_member in members[1:]]
     return tuple(sentences)
 
 

@@ -64,7 +64,7 @@ def read_table(path: Path) -> SpectrumTable:
             raise ScanError(
                 f"Cannot read {path}: a spectrum's name is not usable: {name_fault}. Correct the name in the file."
             )
-    wavelength_unit = unit_in(unit_text)
+    wavelength_unit = find_unit(unit_text)
     if not wavelength_unit:
         wavelength_unit = "um" if wavelength.max() <= MAX_WAVELENGTH_UM else "nm"
         notes.append(f"{path.name}: wavelengths without a unit are assumed to be in {wavelength_unit}")

@@ -15,26 +15,28 @@ _TAPER_SHARE = 0.3
 def band_images(scan: Scan, n_band: int = N_BAND) -> NDArray[np.float64]:
     """Return (n_band, n_row, n_column) counts in bands of channels with equal total counts.
 
-    Bands separate elements; structures of single elements could vanish in a sum over all channels.
+    Bands separate elements. A sum over all channels could hide the structure of a single element.
 
     Parameters
     ----------
     scan : Scan
         Scan, which is read twice.
     n_band : int
-        Number of bands; the result has fewer if a channel has more counts than a band.
+        Number of bands. The result has fewer bands if a channel has more counts than a band.
     """
     return bands_between(scan, band_edges(survey(scan).total, n_band))
 
 
-def band_edges(total: NDArray[np.float64], n_band: int = N_BAND) -> NDArray[np.intp]:
-    """Return the channels that divide a sum spectrum into bands of equal counts, with the first and the last border."""
-    borders = np.searchsorted(np.cumsum(total), np.linspace(0.0, total.sum(), n_band + 1)[1:-1], side="left")
-    return np.unique(np.concatenate([[0], borders, [total.size]]))
+def band_edges(sum_spectrum: NDArray[np.float64], n_band: int = N_BAND) -> NDArray[np.intp]:
+    """Return the channels that divide a sum spectrum into bands of equal counts, including both ends."""
+    borders = np.searchsorted(
+        np.cumsum(sum_spectrum), np.linspace(0.0, sum_spectrum.sum(), n_band + 1)[1:-1], side="left"
+    )
+    return np.unique(np.concatenate([[0], borders, [sum_spectrum.size]]))
 
 
 def bands_between(scan: Scan, edges: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Return (n_edge - 1, n_row, n_column) counts in bands between channels; 0 for missing pixels."""
+    """Return (n_edge - 1, n_row, n_column) counts in bands between channels, 0 for missing pixels."""
     counts = scan.present_counts().rechunk({2: -1})
     chunks = (*counts.chunks[:2], (len(edges) - 1,))
     bands = counts.map_blocks(band_sums, edges, chunks=chunks, dtype=np.float64, meta=np.empty((0, 0, 0)))
@@ -48,6 +50,6 @@ def band_sums(block: NDArray[Any], edges: NDArray[np.intp]) -> NDArray[np.float6
 
 def cosine_taper(n_column: int) -> NDArray[np.float64]:
     """Return a Tukey window that decreases to 0 over 15 % of the columns at each end."""
-    column = np.arange(n_column)
-    distance = np.minimum(column, column[::-1]) / (0.5 * _TAPER_SHARE * (n_column - 1))
-    return np.asarray(np.sin(0.5 * np.pi * np.minimum(distance, 1.0)) ** 2)
+    column_indices = np.arange(n_column)
+    edge_distance = np.minimum(column_indices, column_indices[::-1]) / (0.5 * _TAPER_SHARE * (n_column - 1))
+    return np.asarray(np.sin(0.5 * np.pi * np.minimum(edge_distance, 1.0)) ** 2)

@@ -17,12 +17,12 @@ MIN_ROWS, MIN_COLUMNS = 8, 16
 """Minimum numbers of rows and columns that a scan must have for its rows to be compared."""
 MAX_LAG_COLUMNS = 6.0
 """Largest lag of a stage, in pixels."""
-_STEP_COLUMNS = 0.1
+_LAG_STEP_COLUMNS = 0.1
 _MIN_SIGMAS = 5.0
 _MIN_CORRELATION_GAIN = 0.15
 _MIN_CORRELATION_RATIO = 0.7
 _MAX_SAMPLED_BYTES = 32e6
-_N_RUNS, _MIN_SAMPLED_COLUMNS = 8, 400
+_N_ROW_RUNS, _MIN_SAMPLED_COLUMNS = 8, 400
 
 
 @dataclass(frozen=True)
@@ -31,55 +31,59 @@ class RowDirection:
 
     Parameters
     ----------
-    as_recorded, mirrored : float
+    recorded_correlation, mirrored_correlation : float
         Correlation of odd rows with the mean of their two neighbours at the best lag, at most 1.
-    neighbours : float
+    neighbour_correlation : float
         Correlation of the two neighbours, which have the same direction, with each other.
-    mirrored_columns : float
+    mirrored_lag_columns : float
         Lag of the mirrored rows, in pixels.
     sigmas : float
-        Difference of the two correlations without the most influential row, in standard deviations; positive if
-        mirrored rows correlate better.
-    error : float
+        Excess of the mirrored over the recorded correlation without the most influential row, in standard deviations.
+    correlation_error : float
         Standard deviation of a correlation, from noise and differences between neighbours.
     """
 
-    as_recorded: float
-    mirrored: float
-    neighbours: float
-    mirrored_columns: float
+    recorded_correlation: float
+    mirrored_correlation: float
+    neighbour_correlation: float
+    mirrored_lag_columns: float
     sigmas: float
-    error: float
+    correlation_error: float
 
     @property
     def is_mirrored(self) -> bool:
         """Whether odd rows are significantly better correlated when mirrored."""
-        return self._is_clear(self.mirrored, self.as_recorded, self.sigmas)
+        return self._is_significantly_higher(self.mirrored_correlation, self.recorded_correlation, self.sigmas)
 
     @property
-    def is_straight(self) -> bool:
+    def is_unidirectional(self) -> bool:
         """Whether odd rows are significantly better correlated as recorded."""
-        return self._is_clear(self.as_recorded, self.mirrored, -self.sigmas)
+        return self._is_significantly_higher(self.recorded_correlation, self.mirrored_correlation, -self.sigmas)
 
-    def _is_clear(self, higher: float, lower: float, sigmas: float) -> bool:
-        is_different = higher - lower > _MIN_CORRELATION_GAIN * self.neighbours
-        return is_different and higher > _MIN_CORRELATION_RATIO * self.neighbours and sigmas > _MIN_SIGMAS
+    def _is_significantly_higher(self, higher_correlation: float, lower_correlation: float, sigmas: float) -> bool:
+        is_different = higher_correlation - lower_correlation > _MIN_CORRELATION_GAIN * self.neighbour_correlation
+        return (
+            is_different
+            and higher_correlation > _MIN_CORRELATION_RATIO * self.neighbour_correlation
+            and sigmas > _MIN_SIGMAS
+        )
 
     @property
     def looks_symmetric(self) -> bool:
         """Whether odd rows are correlated with their neighbours both as recorded and mirrored."""
-        correlation = min(self.as_recorded, self.mirrored)
-        limit = max(_MIN_SIGMAS * self.error, _MIN_CORRELATION_RATIO * self.neighbours)
-        return not self.is_mirrored and not self.is_straight and correlation > limit
+        correlation = min(self.recorded_correlation, self.mirrored_correlation)
+        min_correlation = max(_MIN_SIGMAS * self.correlation_error, _MIN_CORRELATION_RATIO * self.neighbour_correlation)
+        return not self.is_mirrored and not self.is_unidirectional and correlation > min_correlation
 
     def describe(self) -> str:
-        """Return a sentence, without full stop, on the direction of the rows."""
+        """Return a sentence on the direction of the rows, without a full stop."""
         correlations = (
-            f"correlation with their neighbours {self.mirrored:.2f} mirrored, {self.as_recorded:.2f} as recorded"
+            f"correlation with their neighbours {self.mirrored_correlation:.2f} mirrored, "
+            f"{self.recorded_correlation:.2f} as recorded"
         )
         if self.is_mirrored:
             return f"every second row is mirrored, recorded from right to left ({correlations})"
-        if self.is_straight:
+        if self.is_unidirectional:
             return f"all rows are recorded in the same direction ({correlations})"
         if self.looks_symmetric:
             return f"the image is too symmetric to decide whether every second row is mirrored ({correlations})"
@@ -135,67 +139,67 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
     row_numbers = np.arange(images.shape[1]) if rows is None else rows
     odd_rows = np.flatnonzero((row_numbers[1:-1] % 2 == 1) & (row_numbers[2:] - row_numbers[:-2] == 2)) + 1
     n_column = images.shape[2]
-    tapered = (images - images.mean(axis=2, keepdims=True)) * cosine_taper(n_column)
-    rows_above, odd, rows_below = (tapered[:, odd_rows + offset] for offset in (-1, 0, 1))
-    mean = 0.5 * (rows_above + rows_below)
-    squared_sums = float((odd**2).sum()), float((mean**2).sum())
+    tapered_images = (images - images.mean(axis=2, keepdims=True)) * cosine_taper(n_column)
+    rows_above, odd_images, rows_below = (tapered_images[:, odd_rows + offset] for offset in (-1, 0, 1))
+    neighbour_mean = 0.5 * (rows_above + rows_below)
+    squared_sums = float((odd_images**2).sum()), float((neighbour_mean**2).sum())
     scale = float(np.sqrt(squared_sums[0] * squared_sums[1]))
     if len(odd_rows) < MIN_ROWS // 2 - 1 or not scale > 0:
         return None
-    recorded_products, _ = _best_lag(odd, mean)
-    mirrored_products, mirrored_lag = _best_lag(odd[..., ::-1], mean)
-    # Twice the variance of a value; differences between the two neighbours are treated as noise.
+    recorded_products, _ = _best_lag(odd_images, neighbour_mean)
+    mirrored_products, mirrored_lag = _best_lag(odd_images[..., ::-1], neighbour_mean)
+    # The noise variance is doubled. Differences between the two neighbouring rows are treated as noise.
     variance = ((rows_above - rows_below) ** 2).sum() / (
         images.shape[0] * len(odd_rows) * (cosine_taper(n_column) ** 2).sum()
     )
     error = float(np.sqrt(0.5 * variance * (squared_sums[1] + 0.5 * squared_sums[0])))
-    difference = mirrored_products - recorded_products
-    sum_of_differences = float(difference.sum())
-    robust_difference = np.sign(sum_of_differences) * max(
-        float((np.sign(sum_of_differences) * (sum_of_differences - difference)).min()), 0.0
+    product_differences = mirrored_products - recorded_products
+    total_difference = float(product_differences.sum())
+    robust_difference = np.sign(total_difference) * max(
+        float((np.sign(total_difference) * (total_difference - product_differences)).min()), 0.0
     )
     norm = float(np.sqrt((rows_above**2).sum() * (rows_below**2).sum()))
     return RowDirection(
-        as_recorded=float(recorded_products.sum()) / scale,
-        mirrored=float(mirrored_products.sum()) / scale,
-        neighbours=float((rows_above * rows_below).sum()) / norm if norm > 0 else 0.0,
-        mirrored_columns=mirrored_lag,
+        recorded_correlation=float(recorded_products.sum()) / scale,
+        mirrored_correlation=float(mirrored_products.sum()) / scale,
+        neighbour_correlation=float((rows_above * rows_below).sum()) / norm if norm > 0 else 0.0,
+        mirrored_lag_columns=mirrored_lag,
         sigmas=float(robust_difference) / max(float(np.sqrt(2.0)) * error, 1e-12 * scale),
-        error=error / scale,
+        correlation_error=error / scale,
     )
 
 
-def _best_lag(rows: Array, mean: Array) -> tuple[Array, float]:
-    """Return the (n_row,) products of rows and means at the best lag, summed over bands and columns, and the lag."""
-    cross = (np.fft.rfft(rows, axis=2) * np.conj(np.fft.rfft(mean, axis=2))).sum(axis=0)
+def _best_lag(rows: Array, neighbour_mean: Array) -> tuple[Array, float]:
+    """Return the (n_row,) products of rows and means at the best lag, summed over bands and columns, and that lag."""
+    cross_spectra = (np.fft.rfft(rows, axis=2) * np.conj(np.fft.rfft(neighbour_mean, axis=2))).sum(axis=0)
     n_column = rows.shape[2]
-    # each frequency represents two of the full transform, except the last one if the number of columns is even
-    weight = np.full(cross.shape[1], 2.0 / n_column)
-    weight[-1] /= 2.0 if n_column % 2 == 0 else 1.0
+    # a frequency of the real transform counts twice, except the last one if the number of columns is even
+    frequency_weights = np.full(cross_spectra.shape[1], 2.0 / n_column)
+    frequency_weights[-1] /= 2.0 if n_column % 2 == 0 else 1.0
     max_lag = min(MAX_LAG_COLUMNS, n_column / 4)
-    lags = np.arange(-max_lag, max_lag + 0.5 * _STEP_COLUMNS, _STEP_COLUMNS)
-    phase = np.exp(2j * np.pi * np.outer(lags, np.arange(cross.shape[1])) / n_column)
-    products = ((phase * weight) @ cross.T).real
+    lags = np.arange(-max_lag, max_lag + 0.5 * _LAG_STEP_COLUMNS, _LAG_STEP_COLUMNS)
+    phase_factors = np.exp(2j * np.pi * np.outer(lags, np.arange(cross_spectra.shape[1])) / n_column)
+    products = ((phase_factors * frequency_weights) @ cross_spectra.T).real
     best_index = int(np.argmax(products.sum(axis=1)))
     return np.asarray(products[best_index]), float(lags[best_index])
 
 
 def note_mirrored_rows(scan: Scan) -> Scan:
-    """Return the scan with a note on the remedy if every second row is mirrored; else unchanged.
+    """Return the scan, with a note on the correction if every second row is mirrored.
 
-    Of a large scan only a part is read: evenly distributed runs of rows, 32 MB or 400 columns.
+    Of a large scan, only evenly distributed runs of rows are read, up to 32 MB or 400 columns.
     """
     n_row, n_column, _ = scan.shape
     if n_row < MIN_ROWS or n_column < MIN_COLUMNS:
         return scan
-    runs, columns = _sampled_part(scan)
-    rows = np.concatenate([np.arange(run.start, run.stop) for run in runs])
-    blocks = [np.nan_to_num(scan.read(run, columns), posinf=0.0) for run in runs]
+    row_slices, column_slice = _sampled_part(scan)
+    sampled_rows = np.concatenate([np.arange(row_slice.start, row_slice.stop) for row_slice in row_slices])
+    blocks = [np.nan_to_num(scan.read(row_slice, column_slice), posinf=0.0) for row_slice in row_slices]
     edges = band_edges(np.sum([block.sum(axis=(0, 1), dtype=np.float64) for block in blocks], axis=0))
     images = np.concatenate([band_sums(block, edges) for block in blocks])
     if scan.present is not None:
-        images[~scan.present[rows, columns]] = 0.0
-    direction = direction_of(_square_roots(np.moveaxis(images, 2, 0)), rows)
+        images[~scan.present[sampled_rows, column_slice]] = 0.0
+    direction = direction_of(_square_roots(np.moveaxis(images, 2, 0)), sampled_rows)
     if direction is None or not direction.is_mirrored:
         return scan
     note = f"Warning: {direction.describe()}. Correct them: underpaint repair SCAN --out FILE.h5 --snake."
@@ -203,20 +207,24 @@ def note_mirrored_rows(scan: Scan) -> Scan:
 
 
 def _sampled_part(scan: Scan) -> tuple[list[slice], slice]:
-    """Return all rows or evenly distributed runs of rows, and all columns or, for very long rows, the central ones."""
+    """Return evenly distributed runs of rows, and the central columns of very long rows."""
     n_row, n_column, _ = scan.shape
     pixel_bytes = scan.counts.nbytes / scan.n_pixel
-    length = max(int(_MAX_SAMPLED_BYTES / (n_column * pixel_bytes) / _N_RUNS), 5)
-    if length * _N_RUNS >= n_row:
+    run_length = max(int(_MAX_SAMPLED_BYTES / (n_column * pixel_bytes) / _N_ROW_RUNS), 5)
+    if run_length * _N_ROW_RUNS >= n_row:
         return [slice(0, n_row)], slice(0, n_column)
-    first_rows = np.linspace(0, n_row - length, _N_RUNS).astype(int).tolist()
-    n_skipped = n_column - max(int(_MAX_SAMPLED_BYTES / (_N_RUNS * length * pixel_bytes)), _MIN_SAMPLED_COLUMNS)
-    margin = max(n_skipped // 2, 0)  # equal on both sides, so that mirrored rows have the same columns
-    return [slice(start, start + length) for start in first_rows], slice(margin, n_column - margin)
+    first_rows = np.linspace(0, n_row - run_length, _N_ROW_RUNS).astype(int).tolist()
+    n_skipped_columns = n_column - max(
+        int(_MAX_SAMPLED_BYTES / (_N_ROW_RUNS * run_length * pixel_bytes)), _MIN_SAMPLED_COLUMNS
+    )
+    n_margin_columns = max(n_skipped_columns // 2, 0)  # equal margins keep the same columns in mirrored rows
+    return [slice(first_row, first_row + run_length) for first_row in first_rows], slice(
+        n_margin_columns, n_column - n_margin_columns
+    )
 
 
 def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tuple[Scan, Step]:
-    """Return the scan with odd rows mirrored, and the record; times and missing pixels are mirrored as well.
+    """Return the scan with odd rows of counts, times and missing pixels mirrored, and the record.
 
     The direction of even rows is kept, since the image does not determine which rows are mirrored.
 
@@ -233,25 +241,30 @@ def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tup
     """
     if scan.shape[0] < 2:
         raise ScanError("Cannot mirror every second row: the scan has 1 row, at least 2 are needed. Omit --snake.")
-    if direction is not None and direction.is_straight:
+    if direction is not None and direction.is_unidirectional:
         raise ScanError(f"Cannot mirror every second row: {direction.describe()}. Omit --snake.")
     counts = scan.counts.rechunk({1: -1}).map_blocks(_mirrored_block, dtype=scan.counts.dtype, meta=scan.counts._meta)  # noqa: SLF001 - dask has no public name for it
-    images: dict[str, Any] = {
-        name: None if getattr(scan, name) is None else _mirror_odd_rows(getattr(scan, name), 0)
-        for name in ("live_time_s", "real_time_s", "present")
+    mirrored_fields: dict[str, Any] = {
+        field_name: None if getattr(scan, field_name) is None else _mirror_odd_rows(getattr(scan, field_name), 0)
+        for field_name in ("live_time_s", "real_time_s", "present")
     }
     note = "odd rows mirrored; the direction of even rows is kept, since the image does not determine it"
-    facts: dict[str, Any] = {"mirrored": "odd rows"}
+    record_values: dict[str, Any] = {"mirrored": "odd rows"}
     if direction is not None:
         note = f"{direction.describe()}: {note}"
-        facts |= {"correlation_mirrored": direction.mirrored, "correlation_as_recorded": direction.as_recorded}
-    return replace(scan, counts=counts, notes=(*scan.notes, note), **images), Step("snake", note, facts)
+        record_values |= {
+            "correlation_mirrored": direction.mirrored_correlation,
+            "correlation_as_recorded": direction.recorded_correlation,
+        }
+    return replace(scan, counts=counts, notes=(*scan.notes, note), **mirrored_fields), Step(
+        "snake", note, record_values
+    )
 
 
 def _mirror_odd_rows(image: NDArray[Any], first_row: int) -> NDArray[Any]:
     mirrored_image = image.copy()
-    start = (first_row + 1) % 2
-    mirrored_image[start::2] = image[start::2, ::-1]
+    first_odd_row = (first_row + 1) % 2
+    mirrored_image[first_odd_row::2] = image[first_odd_row::2, ::-1]
     return mirrored_image
 
 

@@ -1,4 +1,4 @@
-"""Mosaics: overlapping tiles joined to one scan, at the stage positions corrected by registration of overlaps."""
+"""Joining of overlapping tiles to one scan, with stage positions corrected by registration of the overlaps."""
 
 import csv
 import io
@@ -22,16 +22,16 @@ from underpaint.runtime.untrusted import MAX_TABLE_BYTES, read_bounded
 Array = NDArray[np.float64]
 
 _MIN_OVERLAP = 8
-"""Smallest number of rows and of columns of an overlap that is registered."""
+"""Minimum number of rows and of columns of an overlap that is registered."""
 _N_BANDS = 8
 _STAGE_SD_PIXELS = 2.0
-"""Standard deviation of the stage positions, in pixels; that of a registration is ``_REGISTRATION_SD_PIXELS``."""
+"""Standard deviation of the stage positions, in pixels."""
 _REGISTRATION_SD_PIXELS = 0.1
 _MIN_CORRELATION = 0.3
 _BLOCK_ROWS = 16
 _MIN_FILLED_SHARE = 0.25
-"""Smallest fraction of the mosaic that its tiles must fill, relative to a diagonal chain of tiles."""
-_STEP_TOLERANCE = 0.01
+"""Minimum ratio of the filled share of a mosaic to that of a diagonal chain of as many tiles."""
+_PIXEL_SIZE_TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Tile:
     scan : Scan
         Scan of the tile.
     row_mm, column_mm : float
-        Position of the centre of pixel (0, 0), downwards and to the right, in mm.
+        Position of the centre of pixel (0, 0), in mm. Positions increase downwards and to the right.
     """
 
     scan: Scan
@@ -64,7 +64,7 @@ class Overlap:
     likeness : float
         Correlation of the two images after the shift, -1 to 1.
     used : bool
-        Whether the shift was used to correct positions: the correlation is sufficient and the shift not too large.
+        Whether the shift was used to correct positions. Shifts with a low correlation and large shifts are not used.
     """
 
     first: int
@@ -81,30 +81,30 @@ class Mosaic:
     Parameters
     ----------
     scan : Scan
-        Scan of all tiles; pixels that no tile covers are marked as missing.
+        Scan of all tiles. Pixels outside all tiles are marked as missing.
     corner_pixels : (n_tile, 2) array
         Row and column of the first pixel of each tile in the mosaic, not rounded.
-    corrected_pixels : (n_tile, 2) array
+    correction_pixels : (n_tile, 2) array
         Correction of the stage positions, in pixels.
     overlaps : tuple of Overlap
         All registered pairs of tiles.
-    isolated : tuple of int
+    isolated_tiles : tuple of int
         Indices of tiles whose overlaps are too small to be registered.
     """
 
     scan: Scan
     corner_pixels: Array
-    corrected_pixels: Array
+    correction_pixels: Array
     overlaps: tuple[Overlap, ...]
-    isolated: tuple[int, ...] = ()
+    isolated_tiles: tuple[int, ...] = ()
 
     def as_record(self) -> dict[str, Any]:
         """Return a JSON-serialisable record."""
         return {
             "corner_pixels": self.corner_pixels.round(3).tolist(),
-            "corrected_pixels": self.corrected_pixels.round(3).tolist(),
+            "corrected_pixels": self.correction_pixels.round(3).tolist(),
             "overlaps": [vars(overlap) for overlap in self.overlaps],
-            "apart": list(self.isolated),
+            "apart": list(self.isolated_tiles),
         }
 
 
@@ -123,14 +123,14 @@ def read_positions(path: str | Path) -> dict[str, tuple[float, float]]:
     """
     positions: dict[str, tuple[float, float]] = {}
     try:
-        text = read_bounded(Path(path), MAX_TABLE_BYTES, ScanError).decode("utf-8")
-        for row in csv.DictReader(io.StringIO(text, newline="")):
-            name, position = row["tile"].strip(), (float(row["row_mm"]), float(row["column_mm"]))
-            if name in positions or not np.isfinite(position).all():
+        csv_text = read_bounded(Path(path), MAX_TABLE_BYTES, ScanError).decode("utf-8")
+        for csv_row in csv.DictReader(io.StringIO(csv_text, newline="")):
+            tile_name, position = csv_row["tile"].strip(), (float(csv_row["row_mm"]), float(csv_row["column_mm"]))
+            if tile_name in positions or not np.isfinite(position).all():
                 raise ScanError(
-                    f"Cannot use {path}: the tile {name!r} is listed twice, or its position is {position} mm."
+                    f"Cannot use {path}: the tile {tile_name!r} is listed twice, or its position is {position} mm."
                 )
-            positions[name] = position
+            positions[tile_name] = position
     except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
         if isinstance(error, ScanError):
             raise
@@ -148,93 +148,100 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: floa
     tiles : sequence of Tile
         Two or more tiles with equal pixel size. Tiles with another energy axis are rebinned to that of the first.
     register : bool
-        Correct the positions of tiles that overlap by at least 8 rows and columns. The shift of each pair is that of
-        the best correlation; the positions are a least-squares fit to these shifts and, weakly, to the stage positions.
+        Correct the positions of tiles that overlap by at least 8 rows and columns. The shift of each pair maximises the
+        correlation. The positions are a least-squares fit to these shifts and, with less weight, to the stage
+        positions.
     max_pixels : float
-        Largest correction of a pair, in pixels; pairs with a larger one are ignored.
+        Maximum correction of a pair, in pixels. Pairs with a larger correction are ignored.
 
     Returns
     -------
     Mosaic
-        Mosaic with a lazy scan. Positions are rounded to whole pixels; each pixel of an overlap is that of the tile in
-        which it is farthest from the edge, so that counts are neither changed nor added.
+        Mosaic with a lazy scan. Positions are rounded to whole pixels. Each pixel of an overlap is taken from the tile
+        in which it is farthest from the edge, so that counts are neither changed nor added.
 
     Raises
     ------
     ScanError
-        There are fewer than two tiles; pixel sizes differ or are unknown; tiles are too far apart; or channels differ
+        There are fewer than two tiles, pixel sizes differ or are unknown, tiles are too far apart, or channels differ
         and a tile has no energy axis.
 
     Notes
     -----
     The correlation at each shift is that of the overlapping pixels of images in energy bands. Phase correlation is not
-    used: it requires tapered images, and is then biased towards zero shift for narrow overlaps.
+    used, because its tapered images cause a bias towards zero shift for narrow overlaps.
     """
-    step_mm = _common_step(tiles)
+    pixel_size_mm = _common_pixel_size(tiles)
     scans = _rebin_to_first_axis([tile.scan for tile in tiles])
-    stage_pixels = np.array([[tile.row_mm / step_mm[0], tile.column_mm / step_mm[1]] for tile in tiles])
-    stage_pixels -= stage_pixels.min(axis=0)
-    sizes = np.array([scan.shape[:2] for scan in scans])
-    _check_distances(stage_pixels, sizes, step_mm)
-    overlaps = _compare_tiles(scans, stage_pixels, max_pixels) if register else ()
-    positions = _fit_positions(stage_pixels, overlaps)
+    stage_positions = np.array([[tile.row_mm / pixel_size_mm[0], tile.column_mm / pixel_size_mm[1]] for tile in tiles])
+    stage_positions -= stage_positions.min(axis=0)
+    tile_sizes = np.array([scan.shape[:2] for scan in scans])
+    _check_distances(stage_positions, tile_sizes, pixel_size_mm)
+    overlaps = _compare_tiles(scans, stage_positions, max_pixels) if register else ()
+    positions = _fit_positions(stage_positions, overlaps)
     corners = _round_positions(positions)
     first_pixels = np.rint(corners).astype(np.int64)
     mosaic_scan = _assemble_scan(scans, first_pixels)
-    correction = positions - stage_pixels
-    correction -= correction.mean(axis=0)
+    corrections = positions - stage_positions
+    corrections -= corrections.mean(axis=0)
     return Mosaic(
-        replace(mosaic_scan, step_mm=step_mm), corners, correction, overlaps, _isolated_tiles(first_pixels, sizes)
+        replace(mosaic_scan, step_mm=pixel_size_mm),
+        corners,
+        corrections,
+        overlaps,
+        _isolated_tiles(first_pixels, tile_sizes),
     )
 
 
 def _round_positions(positions: Array) -> Array:
     """Return positions with a common offset that minimises the effect of rounding on their distances.
 
-    The first row and column are 0. Without the offset, tiles in equal rows at 0.5 could be rounded differently.
+    The first row and the first column become 0. Without the offset, two tiles at row 0.5 could be rounded to different
+    rows.
     """
     mean_phase = np.exp(2j * np.pi * positions).mean(axis=0)
     shifted_positions = positions - np.angle(mean_phase) / (2.0 * np.pi)
     return np.asarray(shifted_positions - np.rint(shifted_positions).min(axis=0))
 
 
-def _check_distances(stage_pixels: Array, sizes: NDArray[np.int64], step_mm: tuple[float, float]) -> None:
-    n_row, n_column = np.ceil((stage_pixels + sizes).max(axis=0))
-    filled_share = float(sizes.prod(axis=1).sum() / (n_row * n_column))
-    if filled_share >= _MIN_FILLED_SHARE / len(sizes):
+def _check_distances(stage_positions: Array, tile_sizes: NDArray[np.int64], pixel_size_mm: tuple[float, float]) -> None:
+    n_row, n_column = np.ceil((stage_positions + tile_sizes).max(axis=0))
+    filled_share = float(tile_sizes.prod(axis=1).sum() / (n_row * n_column))
+    if filled_share >= _MIN_FILLED_SHARE / len(tile_sizes):
         return
     raise ScanError(
         f"Cannot join tiles that fill {filled_share:.2g} of {n_row:.0f} x {n_column:.0f} pixels: their positions are "
-        f"up to {(stage_pixels.max(axis=0) * step_mm).max():g} mm apart. Check that the positions and the pixel size "
-        f"({step_mm[0]:g} x {step_mm[1]:g} mm) are in mm."
+        f"up to {(stage_positions.max(axis=0) * pixel_size_mm).max():g} mm apart. Check that the "
+        f"positions and the pixel size ({pixel_size_mm[0]:g} x {pixel_size_mm[1]:g} mm) are in mm."
     )
 
 
-def _isolated_tiles(corners: NDArray[np.int64], sizes: NDArray[np.int64]) -> tuple[int, ...]:
+def _isolated_tiles(corners: NDArray[np.int64], tile_sizes: NDArray[np.int64]) -> tuple[int, ...]:
     start = np.maximum(corners[:, None], corners[None])
-    stop = np.minimum((corners + sizes)[:, None], (corners + sizes)[None])
-    overlapping = ((stop - start) >= _MIN_OVERLAP).all(axis=2) & ~np.eye(len(sizes), dtype=bool)
-    return tuple(np.flatnonzero(~overlapping.any(axis=1)).tolist())
+    stop = np.minimum((corners + tile_sizes)[:, None], (corners + tile_sizes)[None])
+    is_overlapping = ((stop - start) >= _MIN_OVERLAP).all(axis=2) & ~np.eye(len(tile_sizes), dtype=bool)
+    return tuple(np.flatnonzero(~is_overlapping.any(axis=1)).tolist())
 
 
-def _common_step(tiles: Sequence[Tile]) -> tuple[float, float]:
+def _common_pixel_size(tiles: Sequence[Tile]) -> tuple[float, float]:
     if len(tiles) < 2:
         raise ScanError(f"Cannot join {len(tiles)} tile; give two or more.")
-    steps = [tile.scan.step_mm for tile in tiles]
-    first_step = steps[0]
-    if first_step is None or any(
-        step is None or not np.allclose(step, first_step, rtol=_STEP_TOLERANCE) for step in steps
+    pixel_sizes = [tile.scan.step_mm for tile in tiles]
+    first_pixel_size = pixel_sizes[0]
+    if first_pixel_size is None or any(
+        pixel_size is None or not np.allclose(pixel_size, first_pixel_size, rtol=_PIXEL_SIZE_TOLERANCE)
+        for pixel_size in pixel_sizes
     ):
-        sizes = ", ".join(f"{tile.scan.name}: {tile.scan.step_mm or 'unknown'}" for tile in tiles)
+        size_texts = ", ".join(f"{tile.scan.name}: {tile.scan.step_mm or 'unknown'}" for tile in tiles)
         raise ScanError(
-            f"Cannot join tiles of different or unknown pixel size, mm ({sizes}). Give the size with --step-mm."
+            f"Cannot join tiles of different or unknown pixel size, mm ({size_texts}). Give the size with --step-mm."
         )
-    if not (np.isfinite(first_step).all() and min(first_step) > 0):
+    if not (np.isfinite(first_pixel_size).all() and min(first_pixel_size) > 0):
         raise ScanError(
-            f"Cannot join tiles with pixels of {first_step[0]:g} x {first_step[1]:g} mm. Give a size above 0 with "
-            "--step-mm."
+            f"Cannot join tiles with pixels of {first_pixel_size[0]:g} x {first_pixel_size[1]:g} mm. Give a "
+            "size above 0 with --step-mm."
         )
-    return first_step
+    return first_pixel_size
 
 
 def _rebin_to_first_axis(scans: Sequence[Scan]) -> list[Scan]:
@@ -247,67 +254,73 @@ def _rebin_to_first_axis(scans: Sequence[Scan]) -> list[Scan]:
 # --- positions of the tiles ------------------------------------------------------------------------
 
 
-def _compare_tiles(scans: Sequence[Scan], stage_pixels: Array, max_pixels: float) -> tuple[Overlap, ...]:
-    total = sum(survey(scan).total for scan in scans)
-    cumulative = np.cumsum(total)
-    borders = np.searchsorted(cumulative, np.linspace(0.0, cumulative[-1], _N_BANDS + 1)[1:-1])
-    edges = np.unique(np.concatenate([[0], borders, [cumulative.size]]))
+def _compare_tiles(scans: Sequence[Scan], stage_positions: Array, max_pixels: float) -> tuple[Overlap, ...]:
+    sum_spectrum = sum(survey(scan).total for scan in scans)
+    cumulative_counts = np.cumsum(sum_spectrum)
+    borders = np.searchsorted(cumulative_counts, np.linspace(0.0, cumulative_counts[-1], _N_BANDS + 1)[1:-1])
+    edges = np.unique(np.concatenate([[0], borders, [cumulative_counts.size]]))
     images = [np.sqrt(bands_between(scan, edges)) for scan in scans]
     overlaps = []
-    for first, second in combinations(range(len(scans)), 2):
-        overlap = _overlap(images, stage_pixels, (first, second), max_pixels)
+    for first_tile, second_tile in combinations(range(len(scans)), 2):
+        overlap = _overlap(images, stage_positions, (first_tile, second_tile), max_pixels)
         if overlap is not None:
             overlaps.append(overlap)
     return tuple(overlaps)
 
 
-def _overlap(images: Sequence[Array], stage_pixels: Array, pair: tuple[int, int], max_pixels: float) -> Overlap | None:
-    """Return the registration of the second tile of a pair relative to the first; None for a small overlap."""
-    first, second = pair
-    stage_distance = stage_pixels[second] - stage_pixels[first]
-    nearest = np.rint(stage_distance).astype(np.int64)
-    if min(_common_part(images[first], images[second], nearest)[0].shape[1:]) < _MIN_OVERLAP:
+def _overlap(
+    images: Sequence[Array], stage_positions: Array, tile_pair: tuple[int, int], max_pixels: float
+) -> Overlap | None:
+    """Return the registration of the second tile of a pair relative to the first, or None for a small overlap."""
+    first_tile, second_tile = tile_pair
+    stage_distance = stage_positions[second_tile] - stage_positions[first_tile]
+    rounded_distance = np.rint(stage_distance).astype(np.int64)
+    if min(_common_part(images[first_tile], images[second_tile], rounded_distance)[0].shape[1:]) < _MIN_OVERLAP:
         return None
-    max_step = int(np.ceil(max_pixels)) + 1
-    steps = np.arange(-max_step, max_step + 1)
+    max_trial_shift = int(np.ceil(max_pixels)) + 1
+    trial_shifts = np.arange(-max_trial_shift, max_trial_shift + 1)
     correlations = np.asarray(
         [
             [
-                _correlation_at(images[first], images[second], nearest + np.array([row_step, column_step]))
-                for column_step in steps
+                _correlation_at(
+                    images[first_tile], images[second_tile], rounded_distance + np.array([row_shift, column_shift])
+                )
+                for column_shift in trial_shifts
             ]
-            for row_step in steps
+            for row_shift in trial_shifts
         ]
     )
     best_index = np.unravel_index(int(np.argmax(correlations)), correlations.shape)
     shift = [
-        steps[best_index[axis]]
+        trial_shifts[best_index[axis]]
         + _parabola_offset(np.take(correlations, best_index[1 - axis], axis=1 - axis), best_index[axis])
         for axis in (0, 1)
     ]
-    correction = nearest + shift - stage_distance
+    correction = rounded_distance + shift - stage_distance
     correlation = float(correlations[best_index])
     is_used = bool(correlation > _MIN_CORRELATION and np.abs(correction).max() <= max_pixels)
-    return Overlap(first, second, (float(correction[0]), float(correction[1])), max(correlation, -1.0), used=is_used)
+    return Overlap(
+        first_tile, second_tile, (float(correction[0]), float(correction[1])), max(correlation, -1.0), used=is_used
+    )
 
 
 def _correlation_at(first_image: Array, second_image: Array, offset: NDArray[np.int64]) -> float:
-    """Return the correlation of the overlap of two images at an offset; -2 for a small overlap."""
+    """Return the correlation of two overlapping images at an offset, or -2 for a small overlap."""
     first_part, second_part = _common_part(first_image, second_image, offset)
     return _correlation(first_part, second_part) if min(first_part.shape[1:]) >= _MIN_OVERLAP // 2 else -2.0
 
 
-def _parabola_offset(values: Array, best_index: np.intp) -> float:
-    """Return the distance between the largest of equally spaced values and the maximum of a parabola through it."""
-    if not 0 < best_index < values.size - 1:
+def _parabola_offset(correlations: Array, best_index: np.intp) -> float:
+    """Return the distance from the largest of equally spaced correlations to the maximum of a fitted parabola."""
+    if not 0 < best_index < correlations.size - 1:
         return 0.0
-    left, centre, right = values[best_index - 1 : best_index + 2]
-    curvature = left - 2.0 * centre + right
-    return float(0.5 * (left - right) / curvature) if curvature < 0 else 0.0
+    left_correlation, best_correlation, right_correlation = correlations[best_index - 1 : best_index + 2]
+    curvature = left_correlation - 2.0 * best_correlation + right_correlation
+    return float(0.5 * (left_correlation - right_correlation) / curvature) if curvature < 0 else 0.0
 
 
 def _common_part(first_image: Array, second_image: Array, offset: NDArray[np.int64]) -> tuple[Array, Array]:
-    """Return the overlapping parts of two images at an offset in rows and columns; they may be empty."""
+    """Return the overlapping, possibly empty parts of two images at an offset in rows and columns."""
     start = np.maximum(offset, 0)
     stop = np.minimum(first_image.shape[1:], offset + np.asarray(second_image.shape[1:]))
     stop = np.maximum(stop, start)
@@ -319,14 +332,14 @@ def _common_part(first_image: Array, second_image: Array, offset: NDArray[np.int
 
 
 def _correlation(first_image: Array, second_image: Array) -> float:
-    pair = [image - image.mean(axis=(1, 2), keepdims=True) for image in (first_image, second_image)]
-    scale = float(np.sqrt((pair[0] ** 2).sum() * (pair[1] ** 2).sum()))
-    return float((pair[0] * pair[1]).sum()) / scale if scale > 0 else 0.0
+    centred_images = [image - image.mean(axis=(1, 2), keepdims=True) for image in (first_image, second_image)]
+    norm = float(np.sqrt((centred_images[0] ** 2).sum() * (centred_images[1] ** 2).sum()))
+    return float((centred_images[0] * centred_images[1]).sum()) / norm if norm > 0 else 0.0
 
 
-def _fit_positions(stage_pixels: Array, overlaps: Sequence[Overlap]) -> Array:
-    """Return the positions, pixels, that fit the stage positions and all registered shifts best."""
-    n_tile = len(stage_pixels)
+def _fit_positions(stage_positions: Array, overlaps: Sequence[Overlap]) -> Array:
+    """Return the positions, in pixels, that fit the stage positions and all registered shifts best."""
+    n_tile = len(stage_positions)
     equations = [np.eye(n_tile) / _STAGE_SD_PIXELS]
     targets = [np.zeros((n_tile, 2))]
     for overlap in overlaps:
@@ -336,7 +349,7 @@ def _fit_positions(stage_pixels: Array, overlaps: Sequence[Overlap]) -> Array:
             equations.append(equation / _REGISTRATION_SD_PIXELS)
             targets.append(np.asarray(overlap.shift_pixels)[None] / _REGISTRATION_SD_PIXELS)
     corrections = np.linalg.lstsq(np.concatenate(equations), np.concatenate(targets), rcond=None)[0]
-    return np.asarray(stage_pixels + corrections)
+    return np.asarray(stage_positions + corrections)
 
 
 # --- assembly of the scan --------------------------------------------------------------------------
@@ -348,8 +361,9 @@ def _assemble_scan(scans: Sequence[Scan], corners: NDArray[np.int64]) -> Scan:
     counts = da.concatenate(
         [_assemble_rows(scans, corners, tile_index, first_row) for first_row in range(0, n_row, _BLOCK_ROWS)], axis=0
     )
-    images: dict[str, Any] = {
-        name: _joined_image(scans, corners, tile_index, name) for name in ("live_time_s", "real_time_s")
+    joined_fields: dict[str, Any] = {
+        field_name: _joined_image(scans, corners, tile_index, field_name)
+        for field_name in ("live_time_s", "real_time_s")
     }
     is_covered = tile_index >= 0
     return Scan(
@@ -361,21 +375,21 @@ def _assemble_scan(scans: Sequence[Scan], corners: NDArray[np.int64]) -> Scan:
         detector=scans[0].detector,
         present=None if is_covered.all() else is_covered,
         notes=(*dict.fromkeys(note for scan in scans for note in scan.notes), f"{len(scans)} tiles joined"),
-        **images,
+        **joined_fields,
     )
 
 
 def _tile_of_pixels(scans: Sequence[Scan], corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
-    """Return the (n_row, n_column) index of the tile in which each pixel is farthest from the edge; -1 for none."""
-    tile_index, distance = np.full(shape, -1), np.zeros(shape)
-    for index, (scan, (top, left)) in enumerate(zip(scans, corners, strict=True)):
+    """Return the (n_row, n_column) index of the tile in which each pixel is farthest from the edge, or -1."""
+    tile_index, largest_distance = np.full(shape, -1), np.zeros(shape)
+    for index, (scan, (top_row, left_column)) in enumerate(zip(scans, corners, strict=True)):
         n_row, n_column, _ = scan.shape
-        area = slice(top, top + n_row), slice(left, left + n_column)
+        tile_slices = slice(top_row, top_row + n_row), slice(left_column, left_column + n_column)
         tile_distance = np.minimum.outer(_edge_distance(n_row), _edge_distance(n_column))
         tile_distance = tile_distance if scan.present is None else np.where(scan.present, tile_distance, 0.0)
-        is_farther = tile_distance > distance[area]
-        tile_index[area] = np.where(is_farther, index, tile_index[area])
-        distance[area] = np.where(is_farther, tile_distance, distance[area])
+        is_farther = tile_distance > largest_distance[tile_slices]
+        tile_index[tile_slices] = np.where(is_farther, index, tile_index[tile_slices])
+        largest_distance[tile_slices] = np.where(is_farther, tile_distance, largest_distance[tile_slices])
     return tile_index
 
 
@@ -386,49 +400,49 @@ def _edge_distance(size: int) -> Array:
 def _assemble_rows(
     scans: Sequence[Scan], corners: NDArray[np.int64], tile_index: NDArray[np.int64], first_row: int
 ) -> da.Array:
-    row_tiles = tile_index[first_row : first_row + _BLOCK_ROWS]
+    tile_of_pixel = tile_index[first_row : first_row + _BLOCK_ROWS]
     dtype = np.result_type(*(scan.counts.dtype for scan in scans))
-    shape = (*row_tiles.shape, scans[0].shape[2])
-    parts = []
-    for index in np.unique(row_tiles[row_tiles >= 0]).tolist():
+    shape = (*tile_of_pixel.shape, scans[0].shape[2])
+    tile_parts = []
+    for index in np.unique(tile_of_pixel[tile_of_pixel >= 0]).tolist():
         start = max(first_row - int(corners[index, 0]), 0)
-        stop = min(first_row + len(row_tiles) - int(corners[index, 0]), scans[index].shape[0])
-        position = (int(corners[index, 0]) + start - first_row, int(corners[index, 1]))
-        parts.append((index, position, scans[index].counts[start:stop].rechunk(-1)))
+        stop = min(first_row + len(tile_of_pixel) - int(corners[index, 0]), scans[index].shape[0])
+        block_position = (int(corners[index, 0]) + start - first_row, int(corners[index, 1]))
+        tile_parts.append((index, block_position, scans[index].counts[start:stop].rechunk(-1)))
     block = dask.delayed(_fill_block)(
-        row_tiles,
+        tile_of_pixel,
         shape,
         dtype,
-        [index for index, _, _ in parts],
-        [position_in_block for _, position_in_block, _ in parts],
-        [counts for _, _, counts in parts],
+        [index for index, _, _ in tile_parts],
+        [part_position for _, part_position, _ in tile_parts],
+        [counts for _, _, counts in tile_parts],
     )
     return da.from_delayed(block, shape, dtype)
 
 
 def _fill_block(
     tile_index: NDArray[np.int64], shape: tuple[int, int, int], dtype: np.dtype[Any], indices: Sequence[int],
-    positions: Sequence[tuple[int, int]], parts: Sequence[NDArray[Any]],
+    positions: Sequence[tuple[int, int]], part_counts: Sequence[NDArray[Any]],
 ) -> NDArray[Any]:  # fmt: skip
     block = np.zeros(shape, dtype)
-    for index, (row, column), counts in zip(indices, positions, parts, strict=True):
-        area = slice(row, row + counts.shape[0]), slice(column, column + counts.shape[1])
-        is_tile = tile_index[area] == index
-        block[area][is_tile] = counts[is_tile]
+    for index, (row, column), counts in zip(indices, positions, part_counts, strict=True):
+        part_slices = slice(row, row + counts.shape[0]), slice(column, column + counts.shape[1])
+        is_tile = tile_index[part_slices] == index
+        block[part_slices][is_tile] = counts[is_tile]
     return block
 
 
 def _joined_image(
-    scans: Sequence[Scan], corners: NDArray[np.int64], tile_index: NDArray[np.int64], name: str
+    scans: Sequence[Scan], corners: NDArray[np.int64], tile_index: NDArray[np.int64], field_name: str
 ) -> Array | None:
-    """Return the joined image of a field of the tiles, such as the live time; None if a tile lacks it."""
-    images = [getattr(scan, name) for scan in scans]
+    """Return the joined image of a field of the tiles, such as the live time, or None if a tile lacks this field."""
+    images = [getattr(scan, field_name) for scan in scans]
     if any(image is None for image in images):
         return None
     mosaic_image = np.full(tile_index.shape, np.nan)
-    for index, ((top, left), image) in enumerate(zip(corners, images, strict=True)):
-        area = slice(top, top + image.shape[0]), slice(left, left + image.shape[1])
-        mosaic_image[area] = np.where(tile_index[area] == index, image, mosaic_image[area])
+    for index, ((top_row, left_column), image) in enumerate(zip(corners, images, strict=True)):
+        tile_slices = slice(top_row, top_row + image.shape[0]), slice(left_column, left_column + image.shape[1])
+        mosaic_image[tile_slices] = np.where(tile_index[tile_slices] == index, image, mosaic_image[tile_slices])
     return mosaic_image
 
 
@@ -441,11 +455,15 @@ def positions_of(names: Sequence[str], positions: Mapping[str, tuple[float, floa
         A tile has no position.
     """
     tile_positions = []
-    for name in names:
-        keys = (name, Path(name).name, Path(name).stem)
-        position = next((positions[key] for key in keys if key in positions), None)
-        if position is None:
+    for tile_name in names:
+        name_variants = (tile_name, Path(tile_name).name, Path(tile_name).stem)
+        tile_position = next(
+            (positions[name_variant] for name_variant in name_variants if name_variant in positions), None
+        )
+        if tile_position is None:
             known_names = ", ".join(positions) or "none"
-            raise ScanError(f"Cannot place the tile {name}: the table has only {known_names}. Add a row for this tile.")
-        tile_positions.append(position)
+            raise ScanError(
+                f"Cannot place the tile {tile_name}: the table has only {known_names}. Add a row for this tile."
+            )
+        tile_positions.append(tile_position)
     return tile_positions

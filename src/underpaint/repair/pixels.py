@@ -1,6 +1,6 @@
 """Repairs of pixels: replacement of dead and short pixels by the mean of valid neighbours.
 
-Also cropping, masking and binning of scans, normalisation to equal live time, and correction of pile-up.
+The module also crops, masks and bins scans, normalises them to equal live time, and corrects pile-up.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from underpaint.repair.record import Step
 Array = NDArray[np.float64]
 
 MAX_SHORT_RATIO = 0.5
-"""Largest ratio of the counts of a short pixel to those of each of its neighbours."""
+"""Maximum ratio of the counts of a short pixel to the counts of each neighbour."""
 _MIN_SHORT_SIGMAS = 8.0
 _MAX_FAULTY_SHARE = 0.05
 _NEIGHBOUR_FOOTPRINT = np.array([[1, 1, 1], [1, 0, 1], [1, 1, 1]])
@@ -31,49 +31,55 @@ class FaultyPixels:
 
     Parameters
     ----------
-    dead : (n_row, n_column) bool array
+    is_dead : (n_row, n_column) bool array
         True for pixels without counts, and for missing pixels.
-    short : (n_row, n_column) bool array
+    is_short : (n_row, n_column) bool array
         True for pixels with too few counts.
     """
 
-    dead: NDArray[np.bool_]
-    short: NDArray[np.bool_]
+    is_dead: NDArray[np.bool_]
+    is_short: NDArray[np.bool_]
 
     @property
-    def any(self) -> NDArray[np.bool_]:
+    def is_faulty(self) -> NDArray[np.bool_]:
         """(n_row, n_column) boolean array, true for dead and for short pixels."""
-        return np.asarray(self.dead | self.short)
+        return np.asarray(self.is_dead | self.is_short)
 
 
 def find_faulty_pixels(scan: Scan) -> FaultyPixels:
-    """Return dead pixels, and short pixels: less than half of the counts of each neighbour, by eight deviations.
+    """Return dead pixels, and short pixels, which have significantly less than half of the counts of each neighbour.
 
-    Such a difference from all eight neighbours is not due to the paint, but to a read-out that lost part of the dwell
-    time. Pixels with a short recorded live time are excluded, since :func:`with_equal_live_time` corrects them.
+    A difference of eight standard deviations shows that the read-out lost part of the dwell time. Pixels with a short
+    recorded live time are not included, since :func:`with_equal_live_time` corrects them.
 
     Parameters
     ----------
     scan : Scan
         Scan, which is read once.
     """
-    total = survey(scan).pixel_counts  # 0 for missing pixels
-    dead = total <= 0
-    rate = total if scan.live_time_s is None else total / np.where(scan.live_time_s > 0, scan.live_time_s, np.nan)
-    rate = np.where(dead | ~np.isfinite(rate), np.inf, rate)
-    smallest_rate = generic_filter(rate, np.min, footprint=_NEIGHBOUR_FOOTPRINT, mode="constant", cval=np.inf)
-    expected = np.where(np.isfinite(smallest_rate), MAX_SHORT_RATIO * smallest_rate, 0.0)
-    live_time_s = 1.0 if scan.live_time_s is None else np.nan_to_num(scan.live_time_s)
-    missing_counts = (expected - np.where(np.isfinite(rate), rate, 0.0)) * live_time_s
-    short = (
-        ~dead
-        & np.isfinite(rate)
-        & (missing_counts > _MIN_SHORT_SIGMAS * np.sqrt(np.maximum(expected * live_time_s, 1.0)))
+    pixel_counts = survey(scan).pixel_counts  # 0 for missing pixels
+    is_dead = pixel_counts <= 0
+    count_rate = (
+        pixel_counts
+        if scan.live_time_s is None
+        else pixel_counts / np.where(scan.live_time_s > 0, scan.live_time_s, np.nan)
     )
-    return FaultyPixels(np.asarray(dead), np.asarray(short))
+    count_rate = np.where(is_dead | ~np.isfinite(count_rate), np.inf, count_rate)
+    lowest_neighbour_rate = generic_filter(
+        count_rate, np.min, footprint=_NEIGHBOUR_FOOTPRINT, mode="constant", cval=np.inf
+    )
+    rate_limit = np.where(np.isfinite(lowest_neighbour_rate), MAX_SHORT_RATIO * lowest_neighbour_rate, 0.0)
+    live_time_s = 1.0 if scan.live_time_s is None else np.nan_to_num(scan.live_time_s)
+    missing_counts = (rate_limit - np.where(np.isfinite(count_rate), count_rate, 0.0)) * live_time_s
+    is_short = (
+        ~is_dead
+        & np.isfinite(count_rate)
+        & (missing_counts > _MIN_SHORT_SIGMAS * np.sqrt(np.maximum(rate_limit * live_time_s, 1.0)))
+    )
+    return FaultyPixels(np.asarray(is_dead), np.asarray(is_short))
 
 
-def with_pixels_repaired(scan: Scan, faulty: FaultyPixels) -> tuple[Scan, Step]:
+def with_pixels_repaired(scan: Scan, faulty_pixels: FaultyPixels) -> tuple[Scan, Step]:
     """Return the scan with faulty pixels replaced by the mean of their (up to eight) valid neighbours, and the record.
 
     Live and real times are likewise replaced by the mean of the neighbouring pixels. Pixels without a valid neighbour
@@ -84,14 +90,14 @@ def with_pixels_repaired(scan: Scan, faulty: FaultyPixels) -> tuple[Scan, Step]:
     ScanError
         More than a twentieth of the pixels is faulty.
     """
-    is_faulty = faulty.any
+    is_faulty = faulty_pixels.is_faulty
     if is_faulty.sum() > _MAX_FAULTY_SHARE * is_faulty.size:
         raise ScanError(
             f"Cannot repair pixels: {is_faulty.sum()} of {is_faulty.size} are dead or short; up to "
             f"{_MAX_FAULTY_SHARE:.0%} can be repaired. Mask these pixels, or crop the scan."
         )
-    n_valid = convolve((~is_faulty).astype(np.int64), _NEIGHBOUR_FOOTPRINT, mode="constant")
-    is_replaced = is_faulty & (n_valid > 0)
+    n_valid_neighbours = convolve((~is_faulty).astype(np.int64), _NEIGHBOUR_FOOTPRINT, mode="constant")
+    is_replaced = is_faulty & (n_valid_neighbours > 0)
     counts = scan.counts.astype(np.float32) if is_replaced.any() else scan.counts
     counts = counts.rechunk({1: -1, 2: -1})
     if is_replaced.any():
@@ -100,21 +106,24 @@ def with_pixels_repaired(scan: Scan, faulty: FaultyPixels) -> tuple[Scan, Step]:
             is_faulty=is_faulty, chunks=counts.chunks, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32),
             first_rows=_first_rows(counts),
         )  # fmt: skip
-    times: dict[str, Any] = {
+    repaired_times: dict[str, Any] = {
         name: _repaired_times(getattr(scan, name), is_replaced, ~is_faulty) for name in ("live_time_s", "real_time_s")
     }
     present = None if scan.present is None else scan.present | is_replaced
-    kinds = (
-        ("dead", faulty.dead & is_replaced),
-        ("short", faulty.short & is_replaced),
+    masks_by_kind = (
+        ("dead", faulty_pixels.is_dead & is_replaced),
+        ("short", faulty_pixels.is_short & is_replaced),
         ("left", is_faulty & ~is_replaced),
     )
-    facts = {name: np.argwhere(mask).tolist() for name, mask in kinds}
-    note = f"{len(facts['dead'])} dead and {len(facts['short'])} short pixels replaced by the mean of their neighbours"
-    if facts["left"]:
-        note += f"; {len(facts['left'])} have no valid neighbour and are unchanged"
+    pixels_by_kind = {name: np.argwhere(mask).tolist() for name, mask in masks_by_kind}
+    n_dead, n_short = len(pixels_by_kind["dead"]), len(pixels_by_kind["short"])
+    note = f"{n_dead} dead and {n_short} short pixels replaced by the mean of their neighbours"
+    if pixels_by_kind["left"]:
+        note += f"; {len(pixels_by_kind['left'])} have no valid neighbour and are unchanged"
     notes = (*scan.notes, note) if is_faulty.any() else scan.notes
-    return replace(scan, counts=counts, present=present, notes=notes, **times), Step("pixels", note, facts)
+    return replace(scan, counts=counts, present=present, notes=notes, **repaired_times), Step(
+        "pixels", note, pixels_by_kind
+    )
 
 
 def _first_rows(counts: Any) -> tuple[int, ...]:
@@ -125,27 +134,27 @@ def _repaired_block(
     block: NDArray[Any], *, is_replaced: NDArray[np.bool_], is_faulty: NDArray[np.bool_], first_rows: tuple[int, ...],
     block_info: Any = None,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Return a repaired block of complete rows, from a block with one more row on either side if there is one."""
+    """Return a block of repaired rows, given that block with its neighbouring rows."""
     index = block_info[0]["chunk-location"][0] if block_info else 0
     first_row = first_rows[index]
-    n_above = 1 if index > 0 else 0
-    n_below = 1 if index < len(first_rows) - 1 else 0
-    repaired = block[n_above : len(block) - n_below].copy()
-    for row, column in np.argwhere(is_replaced[first_row : first_row + len(repaired)]):
-        rows = slice(max(row + n_above - 1, 0), row + n_above + 2)
+    n_rows_above = 1 if index > 0 else 0
+    n_rows_below = 1 if index < len(first_rows) - 1 else 0
+    repaired_block = block[n_rows_above : len(block) - n_rows_below].copy()
+    for row, column in np.argwhere(is_replaced[first_row : first_row + len(repaired_block)]):
+        rows = slice(max(row + n_rows_above - 1, 0), row + n_rows_above + 2)
         columns = slice(max(column - 1, 0), column + 2)
-        valid = ~is_faulty[first_row - n_above :][rows, columns]
-        repaired[row, column] = block[rows, columns][valid].mean(axis=0)
-    return repaired
+        is_valid = ~is_faulty[first_row - n_rows_above :][rows, columns]
+        repaired_block[row, column] = block[rows, columns][is_valid].mean(axis=0)
+    return repaired_block
 
 
 def _repaired_times(time_s: Array | None, is_replaced: NDArray[np.bool_], is_valid: NDArray[np.bool_]) -> Array | None:
     if time_s is None:
         return None
     is_usable = is_valid & np.isfinite(time_s)
-    total = convolve(np.where(is_usable, time_s, 0.0), _NEIGHBOUR_FOOTPRINT, mode="constant")
+    summed_time_s = convolve(np.where(is_usable, time_s, 0.0), _NEIGHBOUR_FOOTPRINT, mode="constant")
     n_usable = convolve(is_usable.astype(np.int64), _NEIGHBOUR_FOOTPRINT, mode="constant")
-    return np.where(is_replaced, np.where(n_usable > 0, total / np.maximum(n_usable, 1), np.nan), time_s)
+    return np.where(is_replaced, np.where(n_usable > 0, summed_time_s / np.maximum(n_usable, 1), np.nan), time_s)
 
 
 _MAX_TIME_RATIO = 20.0
@@ -154,8 +163,8 @@ _MAX_TIME_RATIO = 20.0
 def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
     """Return the scan with the counts of each pixel scaled to the median live time, and the record.
 
-    Pixels with unknown live time, or less than a twentieth of the median, are marked as missing and not scaled. The
-    counts are no longer integers; their relative noise is that of the recorded counts.
+    Pixels whose live time is unknown or less than a twentieth of the median are marked as missing and not scaled.
+    Scaled counts are not integers, but have the relative noise of the recorded counts.
 
     Raises
     ------
@@ -170,24 +179,26 @@ def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
     live_time_s = scan.live_time_s
     median_s = float(np.median(live_time_s[live_time_s > 0]))
     is_usable = np.isfinite(live_time_s) & (live_time_s > median_s / _MAX_TIME_RATIO)
-    factor = np.where(is_usable, median_s / np.where(is_usable, live_time_s, 1.0), 1.0).astype(np.float32)
-    counts = scan.counts.astype(np.float32) * factor[:, :, None]
+    time_factors = np.where(is_usable, median_s / np.where(is_usable, live_time_s, 1.0), 1.0).astype(np.float32)
+    counts = scan.counts.astype(np.float32) * time_factors[:, :, None]
     present = is_usable if scan.present is None else is_usable & scan.present
-    used_factors = factor[is_usable]
+    used_factors = time_factors[is_usable]
     note = (
         f"counts scaled by {used_factors.min():.3f} to {used_factors.max():.3f}, to {median_s:.4g} s of live time in "
         "every pixel"
     )
     if not is_usable.all():
-        n_bad = int((~is_usable).sum())
-        note += f"; {n_bad} of {is_usable.size} pixels of unknown or very short live time are now marked as missing"
+        n_unusable = int((~is_usable).sum())
+        note += (
+            f"; {n_unusable} of {is_usable.size} pixels of unknown or very short live time are now marked as missing"
+        )
     step = Step("live_time", note, {"live_time_s": median_s, "unknown": np.argwhere(~is_usable).tolist()})
     return (
         replace(
             scan,
             counts=counts,
             live_time_s=np.where(is_usable, median_s, live_time_s),
-            real_time_s=None if scan.real_time_s is None else scan.real_time_s * factor,
+            real_time_s=None if scan.real_time_s is None else scan.real_time_s * time_factors,
             present=None if present.all() else present,
             notes=(*scan.notes, note),
         ),
@@ -195,7 +206,7 @@ def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
     )
 
 
-_MAX_COINCIDENCES = 0.3
+_MAX_PHOTONS_IN_WINDOW = 0.3
 _SECONDS_PER_US = 1e-6
 
 
@@ -212,18 +223,18 @@ def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
     Raises
     ------
     ScanError
-        The pulse-pair resolution is not positive; live times are missing; or the rate times the resolution exceeds 0.3
-        in a pixel, where the model is not valid.
+        The pulse-pair resolution is not positive, live times are missing, or the rate times the resolution exceeds 0.3,
+        the limit of the model.
     CalibrationError
         The scan has no energy axis.
 
     Notes
     -----
     A pulse contains one photon and a Poisson-distributed number of photons within the pulse-pair resolution after it.
-    Let x be the rate of photons times the resolution, and p and q the Fourier transforms of the spectra of a photon and
-    of a pulse. Then ``q = p exp(x (p - 1))``, hence ``p = W(x q exp(x)) / x`` with Lambert's W function. The number of
-    photons is ``1 + x`` times the number of pulses, which also gives x from the rate of pulses. Pulses beyond the last
-    channel were not recorded and cannot be recovered.
+    Let x be the rate of photons times the resolution. Let p and q be the Fourier transforms of the spectra of single
+    photons and of pulses. The transforms are related by ``q = p exp(x (p - 1))`` and ``p = W(x q exp(x)) / x``, with
+    Lambert's W function. The number of photons is ``1 + x`` times the number of pulses. Hence x follows from the rate
+    of pulses. Pulses beyond the last channel were not recorded and cannot be recovered.
     """
     axis = scan.require_axis()
     if not (np.isfinite(pulse_pair_us) and pulse_pair_us > 0):
@@ -235,44 +246,51 @@ def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
             f"Cannot remove sum peaks of scan {scan.name!r}: they depend on the rate, and the file lacks the live "
             "time of some pixels. Convert the scan from the original files of the instrument, which contain them."
         )
-    pulses = survey(scan).pixel_counts
-    pulses_per_window = (
-        pulses / np.where(scan.live_time_s > 0, scan.live_time_s, np.inf) * pulse_pair_us * _SECONDS_PER_US
+    pulse_counts = survey(scan).pixel_counts
+    pulses_in_window = (
+        pulse_counts / np.where(scan.live_time_s > 0, scan.live_time_s, np.inf) * pulse_pair_us * _SECONDS_PER_US
     )
-    coincidences = pulses_per_window / np.maximum(1.0 - pulses_per_window, 1e-9)
-    if coincidences.max() > _MAX_COINCIDENCES or pulses_per_window.max() >= 1.0:
+    photons_in_window = pulses_in_window / np.maximum(1.0 - pulses_in_window, 1e-9)
+    if photons_in_window.max() > _MAX_PHOTONS_IN_WINDOW or pulses_in_window.max() >= 1.0:
         raise ScanError(
-            f"Cannot remove sum peaks: {pulses_per_window.max():.2f} photons arrive in {pulse_pair_us:g} µs in the "
-            f"pixel with the highest rate; up to {_MAX_COINCIDENCES} are possible. Check the pulse-pair resolution."
+            f"Cannot remove sum peaks: {pulses_in_window.max():.2f} photons arrive in {pulse_pair_us:g} µs in "
+            f"the pixel with the highest rate; up to {_MAX_PHOTONS_IN_WINDOW} are possible. "
+            "Check the pulse-pair resolution."
         )
     spectra = scan.counts.rechunk({1: -1, 2: -1})
     counts = spectra.map_blocks(
-        _separate_photons, coincidences, axis, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
+        _separate_photons, photons_in_window, axis, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32)
     )
-    note = f"sum peaks removed for {pulse_pair_us:g} µs: at most {coincidences.max():.2%} of the pulses had two photons"
-    step = Step("sum_peaks", note, {"pulse_pair_us": pulse_pair_us, "most_chance": float(coincidences.max())})
+    note = (
+        f"sum peaks removed for {pulse_pair_us:g} µs: "
+        f"at most {photons_in_window.max():.2%} of the pulses had two photons"
+    )
+    step = Step("sum_peaks", note, {"pulse_pair_us": pulse_pair_us, "most_chance": float(photons_in_window.max())})
     return replace(scan, counts=counts, notes=(*scan.notes, note)), step
 
 
 def _separate_photons(
-    block: NDArray[Any], coincidences: NDArray[np.float64], axis: EnergyAxis, block_info: Any = None
+    block: NDArray[Any], photons_in_window: NDArray[np.float64], axis: EnergyAxis, block_info: Any = None
 ) -> NDArray[np.float32]:
     first_row = block_info[0]["array-location"][0][0] if block_info else 0
-    x = coincidences[first_row : first_row + len(block)][:, :, None]
+    row_photons_in_window = photons_in_window[first_row : first_row + len(block)][:, :, None]
     n_pulses = block.sum(axis=2, keepdims=True, dtype=np.float64)
     fft_length = 1 << int(np.ceil(np.log2(3 * axis.n_channel)))
-    frequency = np.arange(fft_length // 2 + 1) / fft_length
-    # energies add up, channel numbers do not: the zero of the axis shifts sums
-    phase = np.exp(-2j * np.pi * frequency * axis.zero_kev / axis.gain_kev)
-    pulse_transform = np.fft.rfft(block / np.maximum(n_pulses, 1.0), n=fft_length, axis=2) * phase
-    coincidence_rate = np.maximum(x, 1e-12)
-    photon_transform = lambertw(coincidence_rate * pulse_transform * np.exp(coincidence_rate)) / coincidence_rate
-    photons = np.fft.irfft(photon_transform / phase, n=fft_length, axis=2)[:, :, : axis.n_channel]
-    return np.asarray(np.maximum(photons, 0.0) * n_pulses * (1.0 + x), dtype=np.float32)
+    frequencies = np.arange(fft_length // 2 + 1) / fft_length
+    # energies of coincident photons add up, but channel numbers do not, since channel 0 is not at 0 keV
+    phase_factors = np.exp(-2j * np.pi * frequencies * axis.zero_kev / axis.gain_kev)
+    pulse_transform = np.fft.rfft(block / np.maximum(n_pulses, 1.0), n=fft_length, axis=2) * phase_factors
+    positive_photons_in_window = np.maximum(row_photons_in_window, 1e-12)
+    photon_transform = (
+        lambertw(positive_photons_in_window * pulse_transform * np.exp(positive_photons_in_window))
+        / positive_photons_in_window
+    )
+    photon_spectra = np.fft.irfft(photon_transform / phase_factors, n=fft_length, axis=2)[:, :, : axis.n_channel]
+    return np.asarray(np.maximum(photon_spectra, 0.0) * n_pulses * (1.0 + row_photons_in_window), dtype=np.float32)
 
 
 def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[Scan, Step]:
-    """Return a rectangle of pixels of a scan, and the record.
+    """Return the scan cropped to a rectangle of pixels, and the record.
 
     Parameters
     ----------
@@ -285,22 +303,25 @@ def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tupl
     ScanError
         The rectangle is empty or exceeds the scan.
     """
-    for name, (start, stop), size in zip(("rows", "columns"), (rows, columns), scan.shape[:2], strict=True):
-        if not 0 <= start < stop <= size:
+    for axis_name, (start, stop), axis_length in zip(("rows", "columns"), (rows, columns), scan.shape[:2], strict=True):
+        if not 0 <= start < stop <= axis_length:
             raise ScanError(
-                f"Cannot crop to {name} {start}:{stop}: the scan has {name} 0 to {size - 1}. "
-                f"Give START:STOP with START below STOP, and STOP at most {size}."
+                f"Cannot crop to {axis_name} {start}:{stop}: the scan has {axis_name} 0 to {axis_length - 1}. "
+                f"Give START:STOP with START below STOP, and STOP at most {axis_length}."
             )
-    area = slice(*rows), slice(*columns)
+    pixel_slices = slice(*rows), slice(*columns)
     note = f"cropped to rows {rows[0]} to {rows[1] - 1} and columns {columns[0]} to {columns[1] - 1}"
     cropped_scan = replace(
-        scan, counts=scan.counts[area], notes=(*scan.notes, note), **_changed_images(scan, lambda image: image[area])
+        scan,
+        counts=scan.counts[pixel_slices],
+        notes=(*scan.notes, note),
+        **_changed_images(scan, lambda image: image[pixel_slices]),
     )
     return cropped_scan, Step("crop", note, {"rows": list(rows), "columns": list(columns), "shape": list(scan.shape)})
 
 
 def masked(scan: Scan, mask: NDArray[np.bool_]) -> tuple[Scan, Step]:
-    """Return the scan with pixels outside a mask marked as missing, and the record; counts are not changed.
+    """Return the scan with pixels outside a mask marked as missing, and the record.
 
     Raises
     ------
@@ -341,35 +362,47 @@ def binned(scan: Scan, rows: int, columns: int) -> tuple[Scan, Step]:
             f"Cannot bin {rows} x {columns} pixels: the scan has {n_row} x {n_column}. "
             f"Give two integers, rows from 1 to {n_row} and columns from 1 to {n_column}."
         )
-    n_used = n_row // rows * rows, n_column // columns * columns
+    used_shape = n_row // rows * rows, n_column // columns * columns
 
     def block_sums(image: Array) -> Array:
-        blocks = image[: n_used[0], : n_used[1]].reshape(n_used[0] // rows, rows, n_used[1] // columns, columns)
+        blocks = image[: used_shape[0], : used_shape[1]].reshape(
+            used_shape[0] // rows, rows, used_shape[1] // columns, columns
+        )
         return np.asarray(blocks.sum(axis=(1, 3)))
 
-    n_block = np.add.reduceat(np.ones(n_used[0], int), np.arange(0, n_used[0], max(rows * (16 // rows or 1), 1)))
-    counts = scan.counts[: n_used[0], : n_used[1]].rechunk({0: tuple(n_block.tolist()), 1: -1, 2: n_channel})
-    total = da.coarsen(np.sum, counts, {0: rows, 1: columns}, dtype=_sum_dtype(scan.counts.dtype))
+    rows_per_chunk = np.add.reduceat(
+        np.ones(used_shape[0], int), np.arange(0, used_shape[0], max(rows * (16 // rows or 1), 1))
+    )
+    counts = scan.counts[: used_shape[0], : used_shape[1]].rechunk(
+        {0: tuple(rows_per_chunk.tolist()), 1: -1, 2: n_channel}
+    )
+    summed_counts = da.coarsen(np.sum, counts, {0: rows, 1: columns}, dtype=_sum_dtype(scan.counts.dtype))
     present = None if scan.present is None else block_sums((~scan.present).astype(np.float64)) == 0
-    times: dict[str, Any] = {
-        name: None if getattr(scan, name) is None else block_sums(getattr(scan, name)) for name in _TIME_FIELDS
+    binned_times: dict[str, Any] = {
+        field_name: None if getattr(scan, field_name) is None else block_sums(getattr(scan, field_name))
+        for field_name in _TIME_FIELDS
     }
     step_mm = None if scan.step_mm is None else (scan.step_mm[0] * rows, scan.step_mm[1] * columns)
     note = f"{rows} x {columns} pixels summed to one"
-    if n_used != (n_row, n_column):
-        note += f"; {n_row - n_used[0]} rows and {n_column - n_used[1]} columns omitted"
-    binned_scan = replace(scan, counts=total, present=present, step_mm=step_mm, notes=(*scan.notes, note), **times)
+    if used_shape != (n_row, n_column):
+        note += f"; {n_row - used_shape[0]} rows and {n_column - used_shape[1]} columns omitted"
+    binned_scan = replace(
+        scan, counts=summed_counts, present=present, step_mm=step_mm, notes=(*scan.notes, note), **binned_times
+    )
     return binned_scan, Step("bin", note, {"rows": rows, "columns": columns, "shape": list(scan.shape)})
 
 
 _TIME_FIELDS = ("live_time_s", "real_time_s")
 
 
-def _changed_images(scan: Scan, change: Any) -> dict[str, Any]:
-    names = (*_TIME_FIELDS, "present")
-    return {name: None if getattr(scan, name) is None else change(getattr(scan, name)) for name in names}
+def _changed_images(scan: Scan, change_image: Any) -> dict[str, Any]:
+    field_names = (*_TIME_FIELDS, "present")
+    return {
+        field_name: None if getattr(scan, field_name) is None else change_image(getattr(scan, field_name))
+        for field_name in field_names
+    }
 
 
 def _sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return a data type that is large enough for sums of counts of a type."""
+    """Return a data type that is large enough for sums of counts."""
     return np.dtype(np.uint32) if dtype.kind == "u" and dtype.itemsize < 4 else dtype

@@ -17,9 +17,9 @@ class Step:
     name : str
         Kind of repair: ``rows``, ``pixels`` ...
     description : str
-        Text on the findings and changes.
+        Description of the findings and changes.
     facts : dict
-        Values needed to repeat the repair, JSON-serialisable.
+        JSON-serialisable values that are needed to repeat the repair.
     """
 
     name: str

@@ -38,7 +38,7 @@ def separation_matrix(separation: Separation, counts: float, *, title: str = "")
     -------
     Figure
     """
-    pigment_order = separation.order()
+    pigment_order = separation.similarity_order()
     side_inch = max(CELL_SIZE_INCH * len(pigment_order), 1.6)
     figure = new_figure(side_inch + LABEL_MARGIN_INCH + 1.35, side_inch + LABEL_MARGIN_INCH + 0.55)
     axes = figure.subplots()

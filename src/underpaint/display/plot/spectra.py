@@ -393,8 +393,10 @@ def explanation_figure(explanation: Explanation, *, title: str = "") -> Figure:
 def _draw_explained_spectrum(axes: Axes, explanation: Explanation) -> None:
     fit = explanation.fit
     energy = fit.axis.energy_kev
-    axes.fill_between(energy, fit.low, fit.high, color=FITTED_COLOR, alpha=0.3, linewidth=0, label="90 % of the draws")
-    axes.plot(energy, fit.expected, color=FITTED_COLOR, linewidth=0.7, label="best draw")
+    axes.fill_between(
+        energy, fit.low_counts, fit.high_counts, color=FITTED_COLOR, alpha=0.3, linewidth=0, label="90 % of the draws"
+    )
+    axes.plot(energy, fit.expected_counts, color=FITTED_COLOR, linewidth=0.7, label="best draw")
     counts = np.where(fit.counts > 0, fit.counts, np.nan)
     axes.plot(energy, counts, linestyle="none", marker=".", markersize=2.0, color=MEASURED_COLOR, label="measured")
     axes.set_yscale("log")
@@ -422,7 +424,7 @@ def _draw_explanation_residuals(axes: Axes, explanation: Explanation) -> None:
 
 def _draw_layer_stacks(axes: Axes, explanation: Explanation) -> None:
     """Draw the layers of each draw as a column, sorted by the top layer's thickness; widths are mass fractions."""
-    if not explanation.stated:
+    if not explanation.is_stated:
         axes.axis("off")
         axes.text(0.0, 0.9, "No tested layers describe the spectrum, so no layers are shown.", fontsize=TEXT_SIZE)
         return
@@ -434,7 +436,7 @@ def _draw_layer_stacks(axes: Axes, explanation: Explanation) -> None:
         depth_um = 0.0
         for layer_index in range(int(draws.n_layer[draw_index])):
             thickness_um, left_edge = float(draws.thickness_um[draw_index, layer_index]), float(column_index)
-            mass_shares = draws.share[draw_index, layer_index] / draws.share[draw_index, layer_index].sum()
+            mass_shares = draws.group_share[draw_index, layer_index] / draws.group_share[draw_index, layer_index].sum()
             for group_index in np.flatnonzero(mass_shares):
                 patches.append(Rectangle((left_edge, depth_um), float(mass_shares[group_index]), thickness_um))
                 colors.append(library().group(draws.groups[group_index]).color)

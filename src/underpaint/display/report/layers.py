@@ -171,13 +171,13 @@ def order_rows(results: Results) -> list[LayerOrder]:
 
 def order_text(results: Results, order: LayerOrder) -> str:
     """Return the text for the order of a pair of groups."""
-    first_label, second_label = results.short_label(order.first), results.short_label(order.second)
+    first_label, second_label = results.short_label(order.first_group), results.short_label(order.second_group)
     texts = {
         FIRST_ON_TOP: f"{first_label} over {second_label}",
         SECOND_ON_TOP: f"{second_label} over {first_label}",
         BOTH_AT_SURFACE: f"{first_label} and {second_label} together at the surface",
     }
-    return texts.get(order.answer, "not determined")
+    return texts.get(order.order_key, "not determined")
 
 
 def share_below_in_paint(results: Results) -> float:

@@ -512,7 +512,7 @@ def _layer_section(results: Results, places: list[PlaceShares], *, full: bool) -
         "rest": max(1.0 - sum(arrangement.share for arrangement in arrangements), 0.0) if places else 0.0,
         "orders": [
             {
-                "pair": " and ".join(results.short_label(name) for name in (order.first, order.second)),
+                "pair": " and ".join(results.short_label(name) for name in (order.first_group, order.second_group)),
                 "order": order,
                 "answer": order_text(results, order),
             }

@@ -178,7 +178,9 @@ class Pictures:
             registration = replace(registration, matrix=_enlarge(registration.matrix, pixels))
         else:
             point_pairs = _point_pairs(request_body.get("points"))
-            registration = register_by_points([pair[:2] for pair in point_pairs], [pair[2:] for pair in point_pairs], "picture")
+            registration = register_by_points(
+                [pair[:2] for pair in point_pairs], [pair[2:] for pair in point_pairs], "picture"
+            )
         if not np.isfinite(registration.matrix).all():
             raise ScanError("Cannot register the picture: its points lie on one line or coincide. Mark other points.")
         shape = self.maps.shape

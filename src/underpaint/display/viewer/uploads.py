@@ -129,7 +129,7 @@ def _valid_file_name(file_name: object) -> str:
         and file_name not in {"", ".", ".."}
         and not any(separator in file_name for separator in "/\\")
         and not file_name.startswith(".")
-        and not fault_of_text(file_name)
+        and not encoding_fault(file_name)
         and not is_reserved(file_name)
     )
     if not (is_usable and isinstance(file_name, str)):

@@ -102,7 +102,14 @@ def result_folder(
                 for abandoned_folder in work_folder.abandoned_folders:
                     _finish_replacing(abandoned_folder, target)
                 _check_target(target, replace_allowed=resume or overwrite, resumable=settings is not None)
-                resume_parts(work_folder, target, settings or {}, parts_name=_BLOCKS_NAME, reuse_parts=resume, ignore_other_settings=overwrite)
+                resume_parts(
+                    work_folder,
+                    target,
+                    settings or {},
+                    parts_name=_BLOCKS_NAME,
+                    reuse_parts=resume,
+                    ignore_other_settings=overwrite,
+                )
                 for abandoned_folder in work_folder.abandoned_folders:
                     if not (abandoned_folder / _OLD_NAME).exists():
                         remove_working_folder(abandoned_folder)

@@ -403,7 +403,8 @@ def _write_quantities(results_group: Any, results: Results) -> None:
     map_names = [name for (name,) in results.stacks["quantity"].keys]
     maps_group = _write_quantity_maps(results_group, "quantities", results, "quantity")
     deviations = (
-        results.map("quantity_sigma", name) * unbounded_derivative(name, results.map("quantity", name)) for name in map_names
+        results.map("quantity_sigma", name) * unbounded_derivative(name, results.map("quantity", name))
+        for name in map_names
     )
     deviation_group = _write_maps(results_group, "deviations", map_names, deviations, "1", results)
     interval_group = _write_intervals(results_group, map_names, results)
@@ -668,7 +669,9 @@ def _read_quantities(results: Any, read_cube: CubeReader) -> tuple[Sequence[str]
     )
 
     def sigma(index: int) -> NDArray[np.float32]:
-        return np.asarray(deviation_maps[:, :, index] / unbounded_derivative(map_names[index], quantity_maps[:, :, index]))
+        return np.asarray(
+            deviation_maps[:, :, index] / unbounded_derivative(map_names[index], quantity_maps[:, :, index])
+        )
 
     if read_cube is _read_cube:
         return map_names, quantity_maps, np.stack([sigma(index) for index in range(len(map_names))], axis=2)

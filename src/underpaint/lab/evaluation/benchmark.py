@@ -207,7 +207,7 @@ def _write_panel(target_folder: Path, name: str, panel: Panel, truth: Truth, see
     )
     reflectance_cube = panel_reflectance(panel.stratigraphies, truth.shape, public_domain_spectra, seed=seed)
     save_twin(
-        replace(reflectance_cube, drawn_from=REFLECTANCE_SOURCES),
+        replace(reflectance_cube, source_patches=REFLECTANCE_SOURCES),
         target_folder / f"{name}_reflectance.hdr",
         overwrite=True,
     )

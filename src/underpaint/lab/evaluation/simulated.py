@@ -371,7 +371,9 @@ def _labels_and_limits(
         emission = emit(samples, mockups.instrument, single=True)
         expected_counts = np.asarray(render(emission, detector, mockups.axis), dtype=np.float64)
         label_batches.append(
-            visible_labels(samples, emission, expected_counts, outputs, detector, mockups.axis, by_lines=with_line_labels)
+            visible_labels(
+                samples, emission, expected_counts, outputs, detector, mockups.axis, by_lines=with_line_labels
+            )
         )
     labels, counts_needed, max_absent_counts = (
         np.concatenate(batch_arrays) for batch_arrays in zip(*label_batches, strict=True)

@@ -286,7 +286,7 @@ def save_palette(palette: Palette, path: str | Path, *, replace: bool = True) ->
     palette_table = {
         key: palette_value for key, palette_value in asdict(palette).items() if palette_value not in (None, "", {})
     }
-    _make_palette(plain(palette_table), palette.name)
+    _make_palette(json_types(palette_table), palette.name)
     with atomic_write(path, replace=replace) as temporary_path:
         temporary_path.write_text(to_toml(palette_table), "utf-8")
 

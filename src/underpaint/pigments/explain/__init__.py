@@ -1,4 +1,4 @@
-"""One spectrum -> what is known of the layers under it."""
+"""Explanation of a spectrum by layers of paint, with the uncertainty of each result."""
 
 from underpaint.pigments.explain.candidate_groups import CandidateGroups, given_groups, groups_by_network
 from underpaint.pigments.explain.explanation import Explanation, explain

@@ -1,4 +1,4 @@
-"""Candidate pigment groups for the explanation of a spectrum: found by a network, or given."""
+"""Candidate pigment groups for the explanation of a spectrum, given by a network or by the user."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,15 +10,15 @@ from underpaint.data import Scan, Spectrum
 from underpaint.errors import SampleError
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import ground_layer, library
-from underpaint.pigments.explain.known import Known
+from underpaint.pigments.explain.known import KnownLayers
 from underpaint.pigments.explain.states import PaintPrior
 from underpaint.pigments.predict import identify
 from underpaint.simulate.instrument_inputs import InstrumentConditions, conditions_of
 
 CERTAIN_PROBABILITY = 0.95
-"""Minimum probability of groups that are assumed to be present."""
+"""Minimum probability of a group that is assumed to be present."""
 MIN_PROBABILITY = 0.1
-"""Minimum probability of candidates."""
+"""Minimum probability of a candidate group."""
 MAX_GROUPS = 10
 
 
@@ -33,13 +33,13 @@ class CandidateGroups:
     absent : tuple of float
         Prior probability that each group is absent.
     probability : mapping of str to float
-        The network's probability of every group; empty if the groups were given.
+        The network's probability of every group, or an empty mapping for groups from the user.
     pigments : mapping of str to sequence of str
-        Possible pigments of a group, if restricted.
+        Possible pigments of each restricted group.
     notes : tuple of str
         Notes on the selection for the user.
-    known : Known or None
-        Result of another method; groups of its order are among ``groups``, its absent ones are not.
+    known : KnownLayers or None
+        Result of another method. The groups of the result's order are among ``groups``, and the absent groups are not.
     """
 
     groups: tuple[str, ...]
@@ -47,26 +47,28 @@ class CandidateGroups:
     probability: Mapping[str, float] = field(default_factory=dict)
     pigments: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    known: Known | None = None
+    known: KnownLayers | None = None
 
-    def with_known(self, known: Known | None) -> "CandidateGroups":
-        """Return the same candidates with the result of another method: groups that it shows, and absent ones.
+    def with_known(self, known: KnownLayers | None) -> "CandidateGroups":
+        """Return the candidates with the present groups of another method, and without its absent groups.
 
         Raises
         ------
         SampleError
-            No group is left.
+            All candidates are absent by the other method.
         """
         if known is None:
             return self
-        absent = dict(zip(self.groups, self.absent, strict=True)) | dict.fromkeys(known.order, 0.0)
-        left = {name: probability for name, probability in absent.items() if name not in known.absent}
-        if not left:
+        absence_by_group = dict(zip(self.groups, self.absent, strict=True)) | dict.fromkeys(known.order, 0.0)
+        remaining_groups = {
+            name: probability for name, probability in absence_by_group.items() if name not in known.absent
+        }
+        if not remaining_groups:
             raise SampleError(
                 f"Cannot explain a spectrum of which {known.method} shows no group: all that were seen "
                 f"({', '.join(self.groups)}) are absent there. Correct the known results."
             )
-        return replace(self, groups=tuple(left), absent=tuple(left.values()), known=known)
+        return replace(self, groups=tuple(remaining_groups), absent=tuple(remaining_groups.values()), known=known)
 
 
 def prior_of(candidates: CandidateGroups, ground: str) -> PaintPrior:
@@ -75,14 +77,14 @@ def prior_of(candidates: CandidateGroups, ground: str) -> PaintPrior:
 
 
 def given_groups(names: Sequence[str]) -> CandidateGroups:
-    """Return groups that are known to be present, by names of groups or pigments.
+    """Return candidate groups that are known to be present, given by names of groups or pigments.
 
-    For a group that is given by pigments, only these pigments are candidates.
+    Only the given pigments of a group are candidates.
 
     Raises
     ------
     SampleError
-        There is no name, a name is unknown, or a pigment has no visible line.
+        No name is given, a name is unknown, or a pigment has no visible line.
     """
     groups: dict[str, list[str]] = {}
     known_groups = {group.name for group in library().groups}
@@ -94,7 +96,7 @@ def given_groups(names: Sequence[str]) -> CandidateGroups:
         if not pigment.groups:
             raise SampleError(
                 f"Cannot look for {pigment.label}: none of its elements has a visible line, so a spectrum contains no "
-                "evidence of it. Omit it."
+                "evidence of it. Omit this pigment."
             )
         for group in pigment.groups:
             groups.setdefault(group, []).append(pigment.name)
@@ -117,7 +119,7 @@ def groups_by_network(
     spectrum : Spectrum
         Spectrum with an energy axis.
     ground : str
-        Ground of the library; its groups are not candidates.
+        Name of the ground in the library. Groups of the ground are not candidates.
     model : str or Path
         As for ``predict.identify``.
     instrument : Instrument, InstrumentConditions or None
@@ -137,42 +139,46 @@ def groups_by_network(
     return likely_groups(probability, ground, spectrum.name)
 
 
-def likely_groups(probability: Mapping[str, float], ground: str, name: str = "") -> CandidateGroups:
+def likely_groups(probability: Mapping[str, float], ground: str, spectrum_name: str = "") -> CandidateGroups:
     """Return the groups with at least ``MIN_PROBABILITY``, except those of the ground.
 
     Raises
     ------
     SampleError
-        There is no such group.
+        No group has this probability.
     """
-    finite_probability = {group: value for group, value in probability.items() if np.isfinite(value)}
+    finite_probability = {
+        group: group_probability for group, group_probability in probability.items() if np.isfinite(group_probability)
+    }
     ranked_groups = [
         group
         for group in sorted(finite_probability, key=lambda group: -finite_probability[group])
         if finite_probability[group] >= MIN_PROBABILITY
     ]
-    ground_groups = {group for name in ground_layer(ground, 1.0).pigments for group in library()[name].groups}
-    selected = [group for group in ranked_groups if group not in ground_groups] or ranked_groups
-    if not selected:
-        best = max(finite_probability, key=lambda group: finite_probability[group], default="")
-        nearest = f" (most likely: {best}, {finite_probability[best]:.2f})" if best else ""
+    ground_groups = {
+        group for spectrum_name in ground_layer(ground, 1.0).pigments for group in library()[spectrum_name].groups
+    }
+    selected_groups = [group for group in ranked_groups if group not in ground_groups] or ranked_groups
+    if not selected_groups:
+        best_group = max(finite_probability, key=lambda group: finite_probability[group], default="")
+        best_group_text = f" (most likely: {best_group}, {finite_probability[best_group]:.2f})" if best_group else ""
         raise SampleError(
-            f"Cannot explain {name or 'the spectrum'}: the network finds no pigment group with a probability of "
-            f"{MIN_PROBABILITY:g} or more{nearest}. Sum more pixels, or name the pigments with --pigments."
+            f"Cannot explain {spectrum_name or 'the spectrum'}: the network finds no pigment group with a probability "
+            f"of {MIN_PROBABILITY:g} or more{best_group_text}. Sum more pixels, or name the pigments with --pigments."
         )
     notes = []
-    if left_to_ground := [group for group in ranked_groups if group not in selected]:
-        notes.append(f"{_labels(left_to_ground)}: attributed to the ground, which has its elements.")
-    if len(selected) > MAX_GROUPS:
-        notes.append(f"Not considered, since their probability is lower: {_labels(selected[MAX_GROUPS:])}.")
-    selected = selected[:MAX_GROUPS]
-    absent = [
+    if ground_pigment_groups := [group for group in ranked_groups if group not in selected_groups]:
+        notes.append(f"{_labels(ground_pigment_groups)}: attributed to the ground, which has its elements.")
+    if len(selected_groups) > MAX_GROUPS:
+        notes.append(f"Not considered, since their probability is lower: {_labels(selected_groups[MAX_GROUPS:])}.")
+    selected_groups = selected_groups[:MAX_GROUPS]
+    absence_probabilities = [
         0.0
-        if finite_probability[group] >= CERTAIN_PROBABILITY or group == selected[0]
+        if finite_probability[group] >= CERTAIN_PROBABILITY or group == selected_groups[0]
         else 1.0 - finite_probability[group]
-        for group in selected
+        for group in selected_groups
     ]
-    return CandidateGroups(tuple(selected), tuple(absent), finite_probability, notes=tuple(notes))
+    return CandidateGroups(tuple(selected_groups), tuple(absence_probabilities), finite_probability, notes=tuple(notes))
 
 
 def _labels(groups: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""Explanation of a spectrum by layers: two independent posterior samples, and the results on which both agree."""
+"""Explanation of a spectrum by layers, from the results on which two independent posterior samples agree."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -15,15 +15,15 @@ from underpaint.pigments.explain.mixture import Modes
 from underpaint.pigments.explain.sampling import Sample, sample
 from underpaint.pigments.explain.search import search
 from underpaint.pigments.explain.spectrum_model import ModelError, SpectrumModel
-from underpaint.pigments.explain.states import Numbers, concatenate_states
+from underpaint.pigments.explain.states import FloatArray, concatenate_states
 from underpaint.pigments.explain.verdict import (
     MIN_PIGMENT_PROBABILITY,
     Draws,
     LayerNumber,
-    LayerVerdict,
+    LayerResult,
     PairOrder,
     draws_of,
-    layer_verdict,
+    layer_result,
     number_of_layers,
     pair_orders,
     pool_draws,
@@ -35,7 +35,7 @@ from underpaint.runtime.progress import Progress, no_progress
 RUNS = 2
 MAX_MISFITS = 3
 MISFIT_SIGMAS = 4.0
-"""Minimum deviation of a reported misfit, in sigmas."""
+"""Minimum deviation of a reported misfit, in standard deviations."""
 N_SHOWN_DRAWS = 60
 """Number of posterior draws whose expected spectra are computed."""
 
@@ -49,11 +49,11 @@ class Misfit:
     energy_kev : float
         Energy of the deviation.
     measured, expected : float
-        Counts within one standard deviation of a peak.
+        Counts within one standard deviation of a peak on either side.
     sigmas : float
-        Difference over the standard deviation of counting noise and model error.
+        Difference divided by the standard deviation of counting noise and model error.
     family : str
-        Line family at this energy of an element that is in no draw; "" without one.
+        Line family at this energy, of an element that is in no draw, or "".
     """
 
     energy_kev: float
@@ -71,37 +71,37 @@ class Fit:
     ----------
     axis : EnergyAxis
         Merged channels.
-    counts, expected, pulls : (n_channel,) arrays
-        Measured counts, counts of the best draw, and their difference in standard deviations, including model error.
-    low, high : (n_channel,) arrays
-        Limits of 90 % of the draws.
+    counts, expected_counts, pulls : (n_channel,) arrays
+        Measured counts, counts of the best draw, and the difference in standard deviations of noise and model error.
+    low_counts, high_counts : (n_channel,) arrays
+        Limits of the central 90 % of the draws.
     chi_square : float
-        Chi-square of the best draw, with the model error and its correlations.
+        Chi-square of the best draw, with the correlated model error.
     n_bin : int
-        Number of bins.
+        Number of bins of the fit.
     misfits : tuple of Misfit
-        The largest deviations.
+        Largest deviations of the spectrum from the best draw.
     """
 
     axis: EnergyAxis
-    counts: Numbers
-    expected: Numbers
-    pulls: Numbers
-    low: Numbers
-    high: Numbers
+    counts: FloatArray
+    expected_counts: FloatArray
+    pulls: FloatArray
+    low_counts: FloatArray
+    high_counts: FloatArray
     chi_square: float
     n_bin: int
     misfits: tuple[Misfit, ...] = ()
 
     @property
-    def ratio(self) -> float:
-        """Chi-square over the number of bins."""
+    def reduced_chi_square(self) -> float:
+        """Chi-square divided by the number of bins."""
         return self.chi_square / self.n_bin
 
     @property
-    def describes(self) -> bool:
-        """Whether the best draw describes the spectrum within the model's error: three standard deviations."""
-        return self.ratio <= 1.0 + 3.0 * float(np.sqrt(2.0 / self.n_bin))
+    def describes_spectrum(self) -> bool:
+        """Whether the reduced chi-square of the best draw is within three standard deviations of 1."""
+        return self.reduced_chi_square <= 1.0 + 3.0 * float(np.sqrt(2.0 / self.n_bin))
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,13 @@ class Explanation:
     Parameters
     ----------
     spectrum : Spectrum
-        The spectrum.
+        Explained spectrum.
     candidates : CandidateGroups
-        The groups that were considered.
+        Groups that were considered.
     ground : str
         Ground of the library.
     fit : Fit
-        The best draw compared with the spectrum.
+        Comparison of the spectrum with the best draw.
     runs : tuple of Draws
         Posterior draws of the independent runs.
     """
@@ -128,51 +128,55 @@ class Explanation:
     fit: Fit
     runs: tuple[Draws, ...]
     draws: Draws = field(init=False)
-    number: LayerNumber = field(init=False)
+    layer_number: LayerNumber = field(init=False)
     orders: tuple[PairOrder, ...] = field(init=False)
-    layers: tuple[LayerVerdict, ...] = field(init=False)
+    layers: tuple[LayerResult, ...] = field(init=False)
     presence: dict[str, float] = field(init=False)
 
     def __post_init__(self) -> None:
-        number = number_of_layers(self.runs)
-        # deeper layers can be compared between draws only if the number of layers is known
-        layer_verdicts = [layer_verdict(self.runs, layer) for layer in range(number.determined or 1)]
+        layer_number = number_of_layers(self.runs)
+        # deeper layers of different draws correspond only if the number of layers is known
+        layer_results = [layer_result(self.runs, layer) for layer in range(layer_number.determined or 1)]
         known = self.candidates.known
-        # an order from another method is not an answer
+        # an order from another method is not a result of the spectrum
         orders = tuple(
-            pair for pair in pair_orders(self.runs) if known is None or not known.settles(pair.above, pair.below)
+            pair_order
+            for pair_order in pair_orders(self.runs)
+            if known is None or not known.gives_order_of(pair_order.above, pair_order.below)
         )
-        values = (
+        field_values = (
             pool_draws(self.runs),
-            number,
+            layer_number,
             orders,
-            tuple(layer_verdicts),
+            tuple(layer_results),
             presence(self.runs),
         )
-        for name, value in zip(("draws", "number", "orders", "layers", "presence"), values, strict=True):
-            object.__setattr__(self, name, value)
+        for field_name, field_value in zip(
+            ("draws", "layer_number", "orders", "layers", "presence"), field_values, strict=True
+        ):
+            object.__setattr__(self, field_name, field_value)
 
     @property
-    def stated(self) -> bool:
-        """Whether results are stated at all: only if the best draw describes the spectrum."""
-        return self.fit.describes
+    def is_stated(self) -> bool:
+        """Whether results are stated, which requires that the best draw describes the spectrum."""
+        return self.fit.describes_spectrum
 
     def members(self, group: str, layer: int) -> dict[str, float]:
-        """Return the probabilities of a group's likely pigments, given that the layer contains the group."""
+        """Return the probabilities of a group's likely pigments in a layer that contains the group."""
         posterior_draws, column = self.draws, self.draws.groups.index(group)
-        member = posterior_draws.member[posterior_draws.holds[:, layer, column], layer, column]
-        names = posterior_draws.members[column]
-        probability = np.bincount(member, minlength=len(names)) / max(member.size, 1)
+        member_index = posterior_draws.member_index[posterior_draws.is_in_layer[:, layer, column], layer, column]
+        member_names = posterior_draws.members[column]
+        probability = np.bincount(member_index, minlength=len(member_names)) / max(member_index.size, 1)
         return {
-            names[index]: float(probability[index])
+            member_names[index]: float(probability[index])
             for index in np.argsort(-probability)
             if probability[index] >= MIN_PIGMENT_PROBABILITY
         }
 
 
 @dataclass(frozen=True)
-class _Task:
-    """Arguments from which a worker builds the model of a spectrum."""
+class _ExplanationTask:
+    """Arguments with which a worker builds the model of a spectrum."""
 
     spectrum: Spectrum
     instrument: Instrument
@@ -195,7 +199,7 @@ def explain(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Sample the layers that are consistent with a spectrum in two independent runs; state results of both.
+    """Sample the layers that are consistent with a spectrum in two independent runs, and return the joint results.
 
     Parameters
     ----------
@@ -203,7 +207,7 @@ def explain(
         Counts with an energy axis.
     instrument : Instrument
     candidates : CandidateGroups
-        The candidate groups.
+        Candidate groups.
     ground : str
         Ground of the library.
     error : ModelError, optional
@@ -211,114 +215,126 @@ def explain(
     seed : int
         Seed of the random numbers.
     workers : int
-        Number of processes; two run in parallel. The result is the same.
+        Number of processes, of which at most two are used. The result does not depend on the number of processes.
     progress : callable, optional
-        Called with (task, steps done, total steps).
+        Called with the name of the task, the number of completed steps and the total number.
 
     Raises
     ------
     CalibrationError, ScanError
-        The spectrum has no axis, no counts in the range of the fit, or invalid counts.
+        The spectrum has no energy axis, no counts in the range of the fit, or invalid counts.
     SampleError
         A group or the ground is unknown, or the model error is not between 0 and 100 %.
     """
-    step = progress or no_progress
-    task = _Task(spectrum, instrument, candidates, ground, error or ModelError())
-    step("Preparing the forward model", 0, 2 * RUNS)
+    report_progress = progress or no_progress
+    task = _ExplanationTask(spectrum, instrument, candidates, ground, error or ModelError())
+    report_progress("Preparing the forward model", 0, 2 * RUNS)
     model = task.model()
     seeds = np.random.SeedSequence(seed).spawn(2 * RUNS)
     with make_executor(min(workers, RUNS)) as executor:
-        step("Searching structures", 0, 2 * RUNS)
+        report_progress("Searching structures", 0, 2 * RUNS)
         modes_of_runs: list[Modes] = []
         for _, modes in ordered_results(
             executor, _search_modes, enumerate((task, run_seed) for run_seed in seeds[:RUNS])
         ):
             modes_of_runs.append(modes)
-            step("Searching structures", len(modes_of_runs), 2 * RUNS)
-        reference = _reference(model, modes_of_runs)
-        step("Sampling", RUNS, 2 * RUNS)
+            report_progress("Searching structures", len(modes_of_runs), 2 * RUNS)
+        reference = _reference_counts(model, modes_of_runs)
+        report_progress("Sampling", RUNS, 2 * RUNS)
         samples: list[Sample] = []
-        tasks = enumerate((task, reference, *run) for run in zip(modes_of_runs, seeds[RUNS:], strict=True))
+        tasks = enumerate(
+            (task, reference, *run_arguments) for run_arguments in zip(modes_of_runs, seeds[RUNS:], strict=True)
+        )
         for _, posterior_sample in ordered_results(executor, _sample_posterior, tasks):
             samples.append(posterior_sample)
-            step("Sampling", RUNS + len(samples), 2 * RUNS)
-    model.refer_to(reference)
+            report_progress("Sampling", RUNS + len(samples), 2 * RUNS)
+    model.set_reference(reference)
     runs = tuple(
         replace(
             draws_of(model.prior, posterior_sample),
-            families=model.families,
-            from_surface=model.surface_shares(posterior_sample.states),
+            line_families=model.line_families,
+            surface_share=model.surface_shares(posterior_sample.states),
         )
         for posterior_sample in samples
     )
     return Explanation(spectrum, candidates, ground, _fit(model, samples, instrument), runs)
 
 
-def _search_modes(task: _Task, seed: np.random.SeedSequence) -> Modes:
+def _search_modes(task: _ExplanationTask, seed: np.random.SeedSequence) -> Modes:
     return search(task.model(), np.random.default_rng(seed))
 
 
-def _sample_posterior(task: _Task, reference: Numbers, modes: Modes, seed: np.random.SeedSequence) -> Sample:
+def _sample_posterior(
+    task: _ExplanationTask, reference: FloatArray, modes: Modes, seed: np.random.SeedSequence
+) -> Sample:
     model = task.model()
-    model.refer_to(reference)
+    model.set_reference(reference)
     return sample(model, modes, np.random.default_rng(seed))
 
 
-def _reference(model: SpectrumModel, searched: Sequence[Modes]) -> Numbers:
+def _reference_counts(model: SpectrumModel, modes_of_runs: Sequence[Modes]) -> FloatArray:
     """Return the expected spectrum of the likeliest mode, from which both runs derive the same covariance."""
-    likeliest = max(searched, key=lambda modes: float(modes.log_likelihood.max()))
-    row = int(likeliest.log_likelihood.argmax())
-    return np.asarray(model.expected(likeliest.states.rows([row]))[0])
+    likeliest_modes = max(modes_of_runs, key=lambda modes: float(modes.log_likelihood.max()))
+    likeliest_row = int(likeliest_modes.log_likelihood.argmax())
+    return np.asarray(model.expected_counts(likeliest_modes.states.select([likeliest_row]))[0])
 
 
 def _fit(model: SpectrumModel, samples: Sequence[Sample], instrument: Instrument) -> Fit:
     states = concatenate_states([posterior_sample.states for posterior_sample in samples])
     best_row = int(np.concatenate([posterior_sample.log_likelihood for posterior_sample in samples]).argmax())
-    residuals, _ = model.evaluate(states.rows([best_row]))
+    residuals, _ = model.evaluate(states.select([best_row]))
     shown_rows = np.linspace(0, len(states) - 1, N_SHOWN_DRAWS).astype(np.int64)
-    expected = model.expected(states.rows(np.append(shown_rows, best_row)))
-    low, high = np.quantile(expected, [0.05, 0.95], axis=0)
-    pulls = (model.counts - expected[-1]) / model.channel_sigma
+    expected_counts = model.expected_counts(states.select(np.append(shown_rows, best_row)))
+    low_counts, high_counts = np.quantile(expected_counts, [0.05, 0.95], axis=0)
+    pulls = (model.counts - expected_counts[-1]) / model.channel_sigma
     return Fit(
         model.axis,
         model.counts,
-        expected[-1],
+        expected_counts[-1],
         pulls,
-        low,
-        high,
+        low_counts,
+        high_counts,
         float((residuals**2).sum()),
         model.n_bin,
-        tuple(_misfits(model, expected[-1], instrument)),
+        tuple(_misfits(model, expected_counts[-1], instrument)),
     )
 
 
-def _misfits(model: SpectrumModel, expected: Numbers, instrument: Instrument) -> list[Misfit]:
-    """Return the largest deviations; each is more than a peak's width away from larger ones."""
-    energy = model.energy_kev
-    width = resolution_sigma(instrument.detector, energy)
-    in_peak = (np.abs(energy[:, None] - energy) <= np.maximum(width, model.axis.gain_kev)[:, None]).astype(np.float64)
-    difference = in_peak @ (model.counts - expected)
-    sigmas = difference / np.sqrt(np.einsum("ij,jk,ik->i", in_peak, model.covariance, in_peak))
+def _misfits(model: SpectrumModel, model_counts: FloatArray, instrument: Instrument) -> list[Misfit]:
+    """Return the largest deviations that are separated by more than three standard deviations of a peak."""
+    energy_kev = model.energy_kev
+    width_kev = resolution_sigma(instrument.detector, energy_kev)
+    is_in_peak = (
+        np.abs(energy_kev[:, None] - energy_kev) <= np.maximum(width_kev, model.axis.gain_kev)[:, None]
+    ).astype(np.float64)
+    count_difference = is_in_peak @ (model.counts - model_counts)
+    sigmas = count_difference / np.sqrt(np.einsum("ij,jk,ik->i", is_in_peak, model.covariance, is_in_peak))
     misfits: list[Misfit] = []
     for row in np.argsort(-np.abs(sigmas)):
         if abs(sigmas[row]) < MISFIT_SIGMAS or len(misfits) == MAX_MISFITS:
             break
-        if all(abs(energy[row] - misfit.energy_kev) > 3.0 * width[row] for misfit in misfits):
-            measured_counts, expected_counts = (float(in_peak[row] @ spectrum) for spectrum in (model.counts, expected))
-            family = _family_at(float(energy[row]), float(width[row]), model, instrument) if sigmas[row] > 0 else ""
-            misfits.append(Misfit(float(energy[row]), measured_counts, expected_counts, float(sigmas[row]), family))
+        if all(abs(energy_kev[row] - misfit.energy_kev) > 3.0 * width_kev[row] for misfit in misfits):
+            measured_counts, expected_counts = (
+                float(is_in_peak[row] @ spectrum) for spectrum in (model.counts, model_counts)
+            )
+            family = (
+                _family_at(float(energy_kev[row]), float(width_kev[row]), model, instrument) if sigmas[row] > 0 else ""
+            )
+            misfits.append(Misfit(float(energy_kev[row]), measured_counts, expected_counts, float(sigmas[row]), family))
     return misfits
 
 
 def _family_at(energy_kev: float, width_kev: float, model: SpectrumModel, instrument: Instrument) -> str:
-    """Return the family with the nearest strongest line, of elements that are in no state; "" if none is near."""
-    nearest, nearest_distance_kev = "", max(width_kev, model.axis.gain_kev)
+    """Return the family whose strongest line is nearest, of elements outside the prior, or "" without a near line."""
+    nearest_family, nearest_distance_kev = "", max(width_kev, model.axis.gain_kev)
     for family in CANDIDATES:
         element, shell = family.split("_")
         if element in model.prior.elements:
             continue
-        lines, strength = family_lines(element, shell, instrument.highest_kev)
-        distance_kev = abs(float(lines[strength.argmax()]) - energy_kev) if lines.size else np.inf
+        line_energy_kev, line_strength = family_lines(element, shell, instrument.highest_kev)
+        distance_kev = (
+            abs(float(line_energy_kev[line_strength.argmax()]) - energy_kev) if line_energy_kev.size else np.inf
+        )
         if distance_kev <= nearest_distance_kev:
-            nearest, nearest_distance_kev = family, distance_kev
-    return nearest
+            nearest_family, nearest_distance_kev = family, distance_kev
+    return nearest_family

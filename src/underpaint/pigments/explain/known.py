@@ -1,4 +1,4 @@
-"""Results of other methods at places of a painting, which are taken as given and never presented as answers."""
+"""Results of other methods for paints of a painting, used as known and marked as such in reports."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -10,13 +10,13 @@ from underpaint.errors import SampleError
 from underpaint.physics.materials import library
 from underpaint.runtime.untrusted import describe_faults, fault_of_name, read_toml
 
-Um = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+ThicknessUm = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 
 
-class Known(BaseModel):
+class KnownLayers(BaseModel):
     """Result of another method for one paint, such as a cross-section.
 
-    Groups are named as in the library; a pigment stands for its group.
+    Groups are named as in the library. The name of a pigment is replaced by its group.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -32,7 +32,9 @@ class Known(BaseModel):
         max_length=3,
         description="groups from the surface down, at most one for each layer: each begins above the next",
     )
-    thickness_um: tuple[Um, Um] | None = Field(None, description="minimum and maximum of the top layer, um")
+    thickness_um: tuple[ThicknessUm, ThicknessUm] | None = Field(
+        None, description="minimum and maximum of the top layer, um"
+    )
     absent: tuple[str, ...] = Field((), description="groups that are not present")
 
     @field_validator("method", "source")
@@ -51,7 +53,7 @@ class Known(BaseModel):
         return groups
 
     @model_validator(mode="after")
-    def _check(self) -> "Known":
+    def _check_fields(self) -> "KnownLayers":
         if (self.paint is None) == (self.pixel is None):
             raise ValueError("either paint or pixel is needed, for the place")
         if not self.order and self.thickness_um is None and not self.absent:
@@ -64,24 +66,27 @@ class Known(BaseModel):
             raise ValueError("thickness_um needs a minimum and a larger maximum, in this order")
         return self
 
-    def settles(self, first: str, second: str) -> bool:
-        """Return whether the order of two groups is given."""
-        return first in self.order and second in self.order
+    def gives_order_of(self, first_group: str, second_group: str) -> bool:
+        """Return whether the result contains the order of two groups."""
+        return first_group in self.order and second_group in self.order
 
     @property
-    def words(self) -> str:
-        """Sentence with the given result, its method and its source."""
+    def sentence(self) -> str:
+        """Sentence that states the result, its method and its source."""
 
-        def label(name: str) -> str:
+        def group_label(name: str) -> str:
             return library().group(name).label.partition(" (")[0]
 
-        facts = [f"{label(above)} begins above {label(below)}" for above, below in pairwise(self.order)]
+        result_texts = [
+            f"{group_label(upper_group)} begins above {group_label(lower_group)}"
+            for upper_group, lower_group in pairwise(self.order)
+        ]
         if self.thickness_um is not None:
-            facts.append("the top layer is {:g} to {:g} um thick".format(*self.thickness_um))
+            result_texts.append("the top layer is {:g} to {:g} um thick".format(*self.thickness_um))
         if self.absent:
-            facts.append(f"not present: {', '.join(label(name) for name in self.absent)}")
+            result_texts.append(f"not present: {', '.join(group_label(name) for name in self.absent)}")
         return (
-            f"Given by another method, not an answer of this program: {'; '.join(facts)} "
+            f"Given by another method, not a result of this program: {'; '.join(result_texts)} "
             f"({self.method}; {self.source})."
         )
 
@@ -89,20 +94,20 @@ class Known(BaseModel):
 class _KnownResultsFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    known: tuple[Known, ...] = Field((), max_length=200)
+    known: tuple[KnownLayers, ...] = Field((), max_length=200)
 
 
-def read_known(path: str | Path) -> tuple[Known, ...]:
+def read_known(path: str | Path) -> tuple[KnownLayers, ...]:
     """Read a TOML file with a table ``[[known]]`` for each paint.
 
     Raises
     ------
     SampleError
-        The file is missing, not TOML or without an entry, or a field is invalid; the message names the field.
+        The file is missing, is not TOML or has no entry, or a field is invalid. The message names the field.
     """
-    table: dict[str, Any] = read_toml(Path(path), SampleError, "the known results")
+    toml_table: dict[str, Any] = read_toml(Path(path), SampleError, "the known results")
     try:
-        entries = _KnownResultsFile(**table).known
+        entries = _KnownResultsFile(**toml_table).known
     except ValidationError as error:
         raise SampleError(f"Cannot use the known results {path}: {describe_faults(error.errors())}.") from error
     if not entries:
@@ -114,12 +119,12 @@ def read_known(path: str | Path) -> tuple[Known, ...]:
 
 
 def group_of(name: str) -> str:
-    """Return the group with a name, or the only group of a pigment.
+    """Return the group of this name, or the only group of the pigment of this name.
 
     Raises
     ------
     SampleError
-        The library does not contain the name, or the pigment belongs to several groups or to none.
+        The library does not contain the name, or the pigment belongs to no group or to several groups.
     """
     if name in {group.name for group in library().groups}:
         return name

@@ -1,4 +1,4 @@
-"""Counts at which a spectrum shows that one group begins above another."""
+"""Total counts at which a spectrum shows that one group begins above another group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,107 +18,110 @@ from underpaint.pigments.explain.mixture import Mixture, Modes
 from underpaint.pigments.explain.sampling import MIN_EFFECTIVE_FRACTION, N_STATE
 from underpaint.pigments.explain.search import search, with_other_members
 from underpaint.pigments.explain.spectrum_model import ModelError, SpectrumModel
-from underpaint.pigments.explain.states import MAX_LAYERS, Flags, Numbers, PaintPrior, States
+from underpaint.pigments.explain.states import MAX_LAYERS, BoolArray, FloatArray, PaintPrior, States
 from underpaint.pigments.explain.verdict import MIN_PROBABILITY
 from underpaint.units import CM_PER_UM
 
 N_SCAN = 400
-"""Number of simulated scans at each number of counts."""
+"""Number of simulated scans for each number of counts."""
 COUNTS = tuple(float(f"{10.0**power:.3g}") for power in (3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5))
-"""Counts of the whole spectrum at which scans are simulated."""
+"""Total counts of a spectrum for which scans are simulated."""
 N_MODE_DRAW = 200
-"""Number of draws of each mode; the fraction that has the order in question is estimated from them."""
+"""Number of draws of each mode, to estimate the fraction with the order in question."""
 N_RIVALS = 3
-"""Number of structures against the answer in which other pigments are tried."""
+"""Number of structures without the order in question in which other pigments are tried."""
 N_TEMPERATURE = 3
-"""Typical number of temperatures in a run of an explanation."""
-HALF, MOST = 0.5, 0.9
-"""Fractions of the scans for which the counts are given; simulation ends when the second is reached."""
+"""Typical number of temperatures in one run of an explanation."""
+HALF_OF_SCANS, MOST_SCANS = 0.5, 0.9
+"""Fractions of the scans for which the counts are reported. The simulation ends at the second fraction."""
 
 
 @dataclass(frozen=True)
 class OrderQuestion:
-    """Question whether the uppermost layer of one group is below the uppermost layer of another.
+    """Question whether the uppermost layer of one group is below the uppermost layer of another group.
 
     Parameters
     ----------
-    below, above : str
+    lower_group, upper_group : str
         Groups of the library.
 
     Raises
     ------
     SampleError
-        ``below`` and ``above`` are the same group.
+        ``lower_group`` and ``upper_group`` are the same group.
     """
 
-    below: str
-    above: str
+    lower_group: str
+    upper_group: str
 
     def __post_init__(self) -> None:
-        if self.below == self.above:
+        if self.lower_group == self.upper_group:
             raise SampleError(
-                f"Cannot plan for {self.below} under itself: a question needs two different groups. Name another group."
+                f"Cannot plan for {self.lower_group} under itself: a question needs two different groups. "
+                "Name another group."
             )
 
     @classmethod
-    def of_text(cls, text: str) -> "OrderQuestion":
-        """Parse a question such as "lead_pigment under mercury_red"; a pigment stands for its group.
+    def from_text(cls, text: str) -> "OrderQuestion":
+        """Parse a question such as "lead_pigment under mercury_red", with names of groups or pigments.
 
         Raises
         ------
         SampleError
-            The text has another form, or the library does not contain a name.
+            The text does not have this form, or the library does not contain a name.
         """
-        names = text.split(" under ")
-        if len(names) != 2:
+        group_texts = text.split(" under ")
+        if len(group_texts) != 2:
             raise SampleError(
                 f'Cannot plan for the question {text!r}: it must have the form "lead_pigment under mercury_red". '
                 "`underpaint groups` lists the groups."
             )
-        below, above = (group_of(name.strip()) for name in names)
-        return cls(below, above)
+        lower_group, upper_group = (group_of(name.strip()) for name in group_texts)
+        return cls(lower_group, upper_group)
 
-    def holds(self, prior: PaintPrior, states: States) -> Flags:
+    def has_order(self, prior: PaintPrior, states: States) -> BoolArray:
         """Return a boolean (n,) array, true where both groups are present in the order in question."""
-        top = prior.top_layer(states)
-        above, below = (top[:, prior.groups.index(name)] for name in (self.above, self.below))
-        return np.asarray((above < below) & (below < MAX_LAYERS))
+        uppermost_layers = prior.uppermost_layers(states)
+        upper_layer, lower_layer = (
+            uppermost_layers[:, prior.groups.index(name)] for name in (self.upper_group, self.lower_group)
+        )
+        return np.asarray((upper_layer < lower_layer) & (lower_layer < MAX_LAYERS))
 
 
 @dataclass(frozen=True)
-class Planned:
-    """Fraction of simulated scans that answer a question, by counts.
+class AnsweredShares:
+    """Fraction of simulated scans that answer a question, for each number of counts.
 
     Parameters
     ----------
     counts : (n,) array
-        Counts of the whole spectrum, ascending.
-    share : (n,) array
+        Total counts of a spectrum, ascending.
+    answered_share : (n,) array
         Fraction of the scans in which both runs of an explanation would give at least ``MIN_PROBABILITY``.
-    probability : (n,) array
-        Median over the scans of the probability of the answer.
+    median_probability : (n,) array
+        Median of the probability of the answer over the scans.
     """
 
-    counts: Numbers
-    share: Numbers
-    probability: Numbers
+    counts: FloatArray
+    answered_share: FloatArray
+    median_probability: FloatArray
 
-    def counts_needed(self, share: float = HALF) -> float:
+    def counts_needed(self, share: float = HALF_OF_SCANS) -> float:
         """Return the counts above which at least the fraction ``share`` of the scans give the answer.
 
-        Infinite if no simulated counts suffice. Between simulated counts, the normal quantile of the fraction is
-        interpolated linearly in the logarithm of the counts.
+        The result is infinite if no simulated counts suffice. Between simulated counts, the normal quantile of the
+        fraction is interpolated linearly in the logarithm of the counts.
         """
-        is_enough = self.share >= share
+        is_enough = self.answered_share >= share
         if not is_enough[-1]:
             return float("inf")
-        first = int(np.flatnonzero(~is_enough).max(initial=-1)) + 1
-        if first == 0:
+        first_index = int(np.flatnonzero(~is_enough).max(initial=-1)) + 1
+        if first_index == 0:
             return float(self.counts[0])
-        pair = slice(first - 1, first + 1)
-        low, high = ndtri(np.clip(self.share[pair], 1 / N_SCAN, 1 - 1 / N_SCAN))
-        position = float((ndtri(share) - low) / (high - low))
-        return float(np.exp(np.interp(position, (0.0, 1.0), np.log(self.counts[pair]))))
+        index_pair = slice(first_index - 1, first_index + 1)
+        low_quantile, high_quantile = ndtri(np.clip(self.answered_share[index_pair], 1 / N_SCAN, 1 - 1 / N_SCAN))
+        interpolation_fraction = float((ndtri(share) - low_quantile) / (high_quantile - low_quantile))
+        return float(np.exp(np.interp(interpolation_fraction, (0.0, 1.0), np.log(self.counts[index_pair]))))
 
 
 def likeliest_layers(
@@ -128,7 +131,7 @@ def likeliest_layers(
     question: OrderQuestion,
     ground: str = "chalk",
 ) -> tuple[Stratigraphy, float]:
-    """Return the likeliest layers with the order of a question, and the probability of that order.
+    """Return the most probable layers with the order of a question, and the probability of this order.
 
     Parameters
     ----------
@@ -143,48 +146,52 @@ def likeliest_layers(
     Raises
     ------
     SampleError
-        The search found no layers with that order.
+        The search finds no layers with this order.
     UnderpaintError
         As for :func:`underpaint.pigments.explain.explain`.
     """
-    model = _model(spectrum, instrument, candidates, ground)
-    modes = _distinct(model.prior, search(model, np.random.default_rng(0)))
+    model = _spectrum_model(spectrum, instrument, candidates, ground)
+    modes = _distinct_modes(model.prior, search(model, np.random.default_rng(0)))
     mixture = Mixture(model.prior, modes, 1.0)
-    evidence, (log_yes, _) = mixture.evidence, _log_fractions(mixture, question, model.prior)
-    is_yes = question.holds(model.prior, modes.states)
-    if not is_yes.any():
+    log_evidence, (log_fraction_with_order, _) = mixture.log_evidence, _log_fractions(mixture, question, model.prior)
+    has_order = question.has_order(model.prior, modes.states)
+    if not has_order.any():
         raise SampleError(
-            f"Cannot plan for {question.below} under {question.above}: no layers with that order were found that are "
+            f"Cannot plan for {question.lower_group} under {question.upper_group}: no layers with that order are "
             "consistent with the spectrum. Choose another paint, or other groups."
         )
-    best = int(np.where(is_yes, evidence, -np.inf).argmax())
-    probability = float(np.exp(logsumexp(evidence + log_yes) - logsumexp(evidence)))
-    return stratigraphy_of(model.prior, modes.states.rows([best])), probability
+    best_index = int(np.where(has_order, log_evidence, -np.inf).argmax())
+    probability = float(np.exp(logsumexp(log_evidence + log_fraction_with_order) - logsumexp(log_evidence)))
+    return stratigraphy_of(model.prior, modes.states.select([best_index])), probability
 
 
 def stratigraphy_of(prior: PaintPrior, state: States) -> Stratigraphy:
-    """Return the layers of a single state, over the ground."""
-    fractions, areal_density = (array[0] for array in prior.stack(state))
-    physical, n_layer = prior.physical(state), int(state.n_layer[0])
+    """Return the layers of a single state, including the ground."""
+    fractions, areal_density = (array[0] for array in prior.mass_fractions_and_densities(state))
+    physical_states, n_layer = prior.to_physical_units(state), int(state.n_layer[0])
     layers = []
     for index in range(n_layer + 1):
-        thickness_um = float(physical.thickness_um[0, index] if index < n_layer else physical.ground_um[0])
+        thickness_um = float(
+            physical_states.thickness_um[0, index] if index < n_layer else physical_states.ground_thickness_um[0]
+        )
         pigments = [
-            prior.members[group][state.member[0, index, group]].label
-            for group in np.flatnonzero(state.holds[0, min(index, MAX_LAYERS - 1)])
+            prior.members[group][state.member_index[0, index, group]].label
+            for group in np.flatnonzero(state.is_in_layer[0, min(index, MAX_LAYERS - 1)])
         ]
-        name = " + ".join(pigments) if index < n_layer else prior.ground
+        layer_name = " + ".join(pigments) if index < n_layer else prior.ground
         elements = {
             element: float(fraction)
             for element, fraction in zip(prior.elements, fractions[index], strict=True)
             if fraction
         }
-        layers.append(Layer(elements, float(areal_density[index] / (thickness_um * CM_PER_UM)), thickness_um, name))
+        layers.append(
+            Layer(elements, float(areal_density[index] / (thickness_um * CM_PER_UM)), thickness_um, layer_name)
+        )
     return Stratigraphy(tuple(layers))
 
 
-def expected_spectrum(layers: Stratigraphy, instrument: Instrument) -> tuple[Numbers, EnergyAxis]:
-    """Return (n_channel,) count rates at an arbitrary tube current, and their energy axis."""
+def expected_spectrum(layers: Stratigraphy, instrument: Instrument) -> tuple[FloatArray, EnergyAxis]:
+    """Return (n_channel,) count rates for an arbitrary tube current, and the energy axis."""
     axis = axis_of(instrument.detector)
     rate = render(emit([layers], instrument), instrument.detector, axis)
     return np.asarray(rate, dtype=np.float64)[0], axis
@@ -197,8 +204,8 @@ def answered_shares(
     question: OrderQuestion,
     counts: Sequence[float],
     ground: str = "chalk",
-) -> Planned:
-    """Simulate scans with increasing counts, and return the fraction that answer a question.
+) -> AnsweredShares:
+    """Simulate scans with increasing counts, and return the fraction of scans that answer a question.
 
     Parameters
     ----------
@@ -209,102 +216,110 @@ def answered_shares(
         Candidate groups, including those of the question.
     question : OrderQuestion
     counts : sequence of float
-        Counts of the whole spectrum, ascending. Simulation ends when the fraction reaches ``MOST``.
+        Total counts of a spectrum, ascending. The simulation ends when the fraction reaches 90 %.
     ground : str
         Ground of the library.
 
     Notes
     -----
-    At each number of counts, structures that are consistent with the expected spectrum are searched as for an
-    explanation. Each simulated scan adds Poisson noise. The evidence of every structure after this change follows from
-    one linear step (Laplace's approximation), and so does the probability of the answer, without a new search.
+    For each number of counts, a search as for an explanation finds structures that are consistent with the expected
+    spectrum. Each simulated scan adds Poisson noise. The evidence of every structure with noise follows from one linear
+    step (Laplace's approximation). Hence the probability of the answer does not need a new search.
     """
     rate, axis = expected_spectrum(layers, instrument)
     shares, medians = [], []
-    for total in counts:
-        spectrum = Spectrum(rate * (total / rate.sum()), axis, name=f"a scan of {total:,.0f} counts")
-        model = _model(spectrum, instrument, candidates, ground)
-        model.refer_to(model.counts)
-        modes = _with_rivals(model, search(model, np.random.default_rng(0)), question)
+    for total_counts in counts:
+        spectrum = Spectrum(rate * (total_counts / rate.sum()), axis, name=f"a scan of {total_counts:,.0f} counts")
+        model = _spectrum_model(spectrum, instrument, candidates, ground)
+        model.set_reference(model.counts)
+        modes = _with_rival_modes(model, search(model, np.random.default_rng(0)), question)
         log_odds = _simulated_log_odds(model, modes, question, np.random.default_rng(0))
-        shares.append(float(_both_runs_sure(expit(log_odds)).mean()))
+        shares.append(float(_both_runs_certain_probability(expit(log_odds)).mean()))
         medians.append(float(expit(np.median(log_odds))))
-        if shares[-1] >= MOST:
+        if shares[-1] >= MOST_SCANS:
             break
-    return Planned(np.asarray(counts[: len(shares)], dtype=np.float64), np.asarray(shares), np.asarray(medians))
+    return AnsweredShares(np.asarray(counts[: len(shares)], dtype=np.float64), np.asarray(shares), np.asarray(medians))
 
 
-def _with_rivals(model: SpectrumModel, modes: Modes, question: OrderQuestion) -> Modes:
-    """Return modes, and variants of the likeliest structures against the answer with other pigments.
+def _with_rival_modes(model: SpectrumModel, modes: Modes, question: OrderQuestion) -> Modes:
+    """Return modes with variants of the likeliest structures without the order, in which other pigments are tried.
 
-    The search tries other pigments in the likeliest structure alone, which would favour that structure.
+    The search tries other pigments only in the likeliest structure, which would favour this structure.
     """
-    is_yes, evidence = question.holds(model.prior, modes.states), Mixture(model.prior, modes, 1.0).evidence
-    structures, rivals = modes.states.structures(), set[bytes]()
-    for row in np.argsort(-evidence):
-        if not is_yes[row] and structures[row] not in rivals and len(rivals) < N_RIVALS:
-            rivals.add(structures[row])
+    has_order, log_evidence = (
+        question.has_order(model.prior, modes.states),
+        Mixture(model.prior, modes, 1.0).log_evidence,
+    )
+    structures, rival_structures = modes.states.structure_keys(), set[bytes]()
+    for row in np.argsort(-log_evidence):
+        if not has_order[row] and structures[row] not in rival_structures and len(rival_structures) < N_RIVALS:
+            rival_structures.add(structures[row])
             modes = with_other_members(model, modes, int(row))
-    return _distinct(model.prior, modes)
+    return _distinct_modes(model.prior, modes)
 
 
-def _distinct(prior: PaintPrior, modes: Modes) -> Modes:
-    """Return the likeliest mode of each composition: several starts of a search may end in the same mode."""
-    compositions, best_row = modes.states.compositions(), dict[bytes, int]()
-    for row in np.argsort(-Mixture(prior, modes, 1.0).evidence):
-        best_row.setdefault(compositions[row], int(row))
-    return modes.rows(np.sort(list(best_row.values())))
+def _distinct_modes(prior: PaintPrior, modes: Modes) -> Modes:
+    """Return the likeliest mode of each composition, since several starts of a search may end in the same mode."""
+    compositions, row_by_composition = modes.states.composition_keys(), dict[bytes, int]()
+    for row in np.argsort(-Mixture(prior, modes, 1.0).log_evidence):
+        row_by_composition.setdefault(compositions[row], int(row))
+    return modes.select(np.sort(list(row_by_composition.values())))
 
 
 def _simulated_log_odds(
     model: SpectrumModel, modes: Modes, question: OrderQuestion, rng: np.random.Generator
-) -> Numbers:
-    """Return (N_SCAN,) log odds of the answer in scans with the counts of the model as their expectation."""
+) -> FloatArray:
+    """Return (N_SCAN,) log-odds of the answer in simulated scans, whose expected counts are those of the model."""
     residuals, _ = model.evaluate(modes.states)
     noise = rng.poisson(model.counts, size=(N_SCAN, model.counts.size)) - model.counts
-    change = model.residual_changes(modes.states, noise)
+    residual_changes = model.residual_changes(modes.states, noise)
     mixture = Mixture(model.prior, modes, 1.0)
-    log_evidence = np.empty((N_SCAN, len(modes)))
-    for row, evidence in enumerate(mixture.evidence):
-        residuals_of_scans = residuals[row] + change[:, row]
-        jacobian, x = modes.jacobians[row].astype(np.float64), modes.states.x[row, mixture.active[row]]
-        gradient = residuals_of_scans @ jacobian.T + x
+    simulated_log_evidence = np.empty((N_SCAN, len(modes)))
+    for row, mode_log_evidence in enumerate(mixture.log_evidence):
+        residuals_of_scans = residuals[row] + residual_changes[:, row]
+        jacobian, mode_x = modes.jacobians[row].astype(np.float64), modes.states.x[row, mixture.is_active[row]]
+        gradient = residuals_of_scans @ jacobian.T + mode_x
         step = gradient @ mixture.cholesky[row]
-        log_evidence[:, row] = (
-            evidence
+        simulated_log_evidence[:, row] = (
+            mode_log_evidence
             + 0.5 * (residuals[row] ** 2).sum()
             - 0.5 * (residuals_of_scans**2).sum(axis=1)
             + 0.5 * (step**2).sum(axis=1)
         )
-    yes, no = _log_fractions(mixture, question, model.prior)
-    return np.asarray(logsumexp(log_evidence + yes, axis=1) - logsumexp(log_evidence + no, axis=1))
+    log_fraction_with_order, log_fraction_without_order = _log_fractions(mixture, question, model.prior)
+    return np.asarray(
+        logsumexp(simulated_log_evidence + log_fraction_with_order, axis=1)
+        - logsumexp(simulated_log_evidence + log_fraction_without_order, axis=1)
+    )
 
 
-def _log_fractions(mixture: Mixture, question: OrderQuestion, prior: PaintPrior) -> tuple[Numbers, Numbers]:
-    """Return the (n_mode,) log fractions of each mode's draws with the order of a question, and without it.
+def _log_fractions(mixture: Mixture, question: OrderQuestion, prior: PaintPrior) -> tuple[FloatArray, FloatArray]:
+    """Return the (n_mode,) log fractions of each mode's draws with and without the order of a question.
 
-    A mode is a distribution: of a group with a small share in an upper layer, only some draws have more than a trace.
+    Draws of one mode can differ in order, since only some draws have more than a trace of a group with a small share.
     """
     rng, fraction = np.random.default_rng(0), np.empty(len(mixture.modes))
-    for row, (is_active, cholesky) in enumerate(zip(mixture.active, mixture.cholesky, strict=True)):
-        draws = mixture.modes.states.rows(np.full(N_MODE_DRAW, row))
+    for row, (is_active, cholesky) in enumerate(zip(mixture.is_active, mixture.cholesky, strict=True)):
+        draws = mixture.modes.states.select(np.full(N_MODE_DRAW, row))
         draws.x[:, is_active] += rng.normal(size=(N_MODE_DRAW, len(cholesky))) @ cholesky.T
-        fraction[row] = question.holds(prior, draws).mean()
+        fraction[row] = question.has_order(prior, draws).mean()
     with np.errstate(divide="ignore"):
         return np.log(fraction), np.log1p(-fraction)
 
 
-def _both_runs_sure(probability: Numbers) -> Numbers:
-    """Return the probability that an answer holds in ``MIN_PROBABILITY`` of the draws of both runs of an explanation.
+def _both_runs_certain_probability(probability: FloatArray) -> FloatArray:
+    """Return the probability that ``MIN_PROBABILITY`` of the draws of both runs of an explanation have the answer.
 
-    The draws of a run are few, and fewer are independent: each change of temperature adds the variance of
-    ``MIN_EFFECTIVE_FRACTION`` of the draws, and draws change their structure too rarely to recover from it. The number
-    of independent draws is no integer: the incomplete beta function continues the binomial distribution.
+    Only some draws of a run are independent. Each change of temperature adds the variance of ``MIN_EFFECTIVE_FRACTION``
+    of the draws, because draws rarely change structure afterwards. The incomplete beta function extends the binomial
+    distribution to a number of independent draws that is not an integer.
     """
     n_draw = MIN_EFFECTIVE_FRACTION * N_STATE / N_TEMPERATURE
     n_needed = MIN_PROBABILITY * n_draw
     return np.asarray(betainc(n_needed, n_draw - n_needed + 1.0, probability) ** RUNS)
 
 
-def _model(spectrum: Spectrum, instrument: Instrument, candidates: CandidateGroups, ground: str) -> SpectrumModel:
+def _spectrum_model(
+    spectrum: Spectrum, instrument: Instrument, candidates: CandidateGroups, ground: str
+) -> SpectrumModel:
     return SpectrumModel(spectrum, instrument, prior_of(candidates, ground), ModelError())

@@ -1,4 +1,4 @@
-"""Selection of a pixel, or of a region from a mask or a list, and the sum of its spectra."""
+"""Selection of a pixel or of a region from a mask or a list, and summation of the spectra."""
 
 import csv
 import warnings
@@ -14,8 +14,8 @@ from underpaint.errors import ScanError
 
 Mask = NDArray[np.bool_]
 _MAX_COLOUR_CHANNELS = 4
-_BAND_BYTES = 32 * 2**20
-"""Of the counts that are read at once."""
+_MAX_READ_BYTES = 32 * 2**20
+"""Maximum size of the counts that are read at once, in bytes."""
 ALLOWED_FORMATS = (
     "A region is a mask as large as the scan (.npy, .png, .tif; what is not zero belongs to it) or a .csv with the "
     "row and column of a pixel on each line, counted from 0."
@@ -23,7 +23,7 @@ ALLOWED_FORMATS = (
 
 
 def read_pixel(text: str) -> tuple[int, int]:
-    """Parse a pixel given as "row,column", e.g. "12,40".
+    """Return the row and column of a pixel from a text such as "12,40".
 
     Raises
     ------
@@ -60,14 +60,14 @@ def read_region(path: Path, shape: tuple[int, int]) -> Mask:
     Parameters
     ----------
     path : Path
-        A mask (.npy, .png, .tif, .tiff), or rows and columns (.csv).
+        Mask (.npy, .png, .tif, .tiff), or list of rows and columns (.csv).
     shape : (n_row, n_column)
         Shape of the scan.
 
     Raises
     ------
     ScanError
-        The file cannot be read, has another size than the scan, or selects no pixel.
+        The file cannot be read, its size is not that of the scan, or it selects no pixel.
     """
     reader = READERS.get(path.suffix.lower())
     if reader is None:
@@ -88,12 +88,12 @@ def read_region(path: Path, shape: tuple[int, int]) -> Mask:
 
 
 def read_spot(pixel: str | None, region: Path | None, shape: tuple[int, int]) -> Mask:
-    """Return the (n_row, n_column) mask of a pixel "12,40" or of a region's file.
+    """Return the (n_row, n_column) mask of a pixel such as "12,40", or of a region from a file.
 
     Raises
     ------
     ScanError
-        Neither or both are given, or the pixel or file cannot be used.
+        Neither pixel nor region is given, both are given, or the given one cannot be used.
     """
     if pixel is not None and region is None:
         return pixel_mask(*read_pixel(pixel), shape)
@@ -103,7 +103,7 @@ def read_spot(pixel: str | None, region: Path | None, shape: tuple[int, int]) ->
 
 
 def region_spectrum(scan: Scan, mask: Mask) -> Spectrum:
-    """Return the sum of a region's spectra; only its bounding rows and columns are read.
+    """Return the sum of the spectra of a region, of which only the bounding rows and columns are read.
 
     Parameters
     ----------
@@ -115,23 +115,23 @@ def region_spectrum(scan: Scan, mask: Mask) -> Spectrum:
     ScanError
         All pixels of the region are missing.
     """
-    total, _ = region_counts(scan, mask)
+    sum_spectrum, _ = region_counts(scan, mask)
     is_present = mask if scan.present is None else mask & scan.present
     rows, columns = np.nonzero(is_present)
-    live, real = (_total_time(times, is_present) for times in (scan.live_time_s, scan.real_time_s))
-    number = int(is_present.sum())
-    name = f"pixel ({rows[0]}, {columns[0]})" if number == 1 else f"region of {number} pixels"
-    return Spectrum(total, scan.axis, live, real, f"{scan.name}, {name}")
+    live_time_s, real_time_s = (_total_time(times, is_present) for times in (scan.live_time_s, scan.real_time_s))
+    n_pixel = int(is_present.sum())
+    region_name = f"pixel ({rows[0]}, {columns[0]})" if n_pixel == 1 else f"region of {n_pixel} pixels"
+    return Spectrum(sum_spectrum, scan.axis, live_time_s, real_time_s, f"{scan.name}, {region_name}")
 
 
 def region_counts(scan: Scan, mask: Mask) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the (n_channel,) sum of a region's spectra and the largest counts of any of them in each channel.
+    """Return the (n_channel,) sum spectrum and maximum spectrum of a region.
 
     Parameters
     ----------
     scan : Scan
     mask : (n_row, n_column) bool array
-        Missing pixels in it are left out.
+        Mask of the region. Missing pixels are ignored.
 
     Raises
     ------
@@ -142,49 +142,49 @@ def region_counts(scan: Scan, mask: Mask) -> tuple[NDArray[np.float64], NDArray[
     if not present_mask.any():
         raise ScanError(f"Cannot sum the region: none of its {int(mask.sum())} pixels has a spectrum in {scan.name!r}.")
     rows, columns = (np.flatnonzero(present_mask.any(axis=axis)) for axis in (1, 0))
-    across = slice(int(columns[0]), int(columns[-1]) + 1)
-    step = max(1, _BAND_BYTES // ((across.stop - across.start) * scan.shape[2] * scan.counts.dtype.itemsize))
-    total, highest = np.zeros(scan.shape[2]), np.zeros(scan.shape[2])
-    for first in range(int(rows[0]), int(rows[-1]) + 1, step):
-        down = slice(first, min(first + step, int(rows[-1]) + 1))
-        if present_mask[down, across].any():
-            spectra = scan.read(down, across)[present_mask[down, across]]
-            total += spectra.sum(axis=0, dtype=np.float64)
-            highest = np.maximum(highest, spectra.max(axis=0))
-    return total, highest
+    column_slice = slice(int(columns[0]), int(columns[-1]) + 1)
+    n_row_at_once = max(
+        1, _MAX_READ_BYTES // ((column_slice.stop - column_slice.start) * scan.shape[2] * scan.counts.dtype.itemsize)
+    )
+    sum_spectrum, maximum_spectrum = np.zeros(scan.shape[2]), np.zeros(scan.shape[2])
+    for first_row in range(int(rows[0]), int(rows[-1]) + 1, n_row_at_once):
+        row_slice = slice(first_row, min(first_row + n_row_at_once, int(rows[-1]) + 1))
+        if present_mask[row_slice, column_slice].any():
+            spectra = scan.read(row_slice, column_slice)[present_mask[row_slice, column_slice]]
+            sum_spectrum += spectra.sum(axis=0, dtype=np.float64)
+            maximum_spectrum = np.maximum(maximum_spectrum, spectra.max(axis=0))
+    return sum_spectrum, maximum_spectrum
 
 
-def _total_time(times: NDArray[np.float64] | None, is_present: Mask) -> float | None:
-    return None if times is None or not np.isfinite(times[is_present]).all() else float(times[is_present].sum())
+def _total_time(time_s: NDArray[np.float64] | None, is_present: Mask) -> float | None:
+    return None if time_s is None or not np.isfinite(time_s[is_present]).all() else float(time_s[is_present].sum())
 
 
-def _from_array(path: Path, shape: tuple[int, int]) -> Mask:
-    values = np.load(path, mmap_mode="r", allow_pickle=False)
-    _check_size(values.shape, shape, path)
-    return _as_mask(values)
+def _read_npy_mask(path: Path, shape: tuple[int, int]) -> Mask:
+    mask_values = np.load(path, mmap_mode="r", allow_pickle=False)
+    _check_size(mask_values.shape, shape, path)
+    return _as_mask(mask_values)
 
 
-def _from_tiff(path: Path, shape: tuple[int, int]) -> Mask:
+def _read_tiff_mask(path: Path, shape: tuple[int, int]) -> Mask:
     with tifffile.TiffFile(path) as file:
         _check_size(file.series[0].shape, shape, path)
         return _as_mask(file.asarray())
 
 
-def _from_png(path: Path, shape: tuple[int, int]) -> Mask:
+def _read_png_mask(path: Path, shape: tuple[int, int]) -> Mask:
     from PIL import Image
 
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", Image.DecompressionBombWarning
-        )  # nothing is decompressed before the size is checked
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the size is checked before decompression
         with Image.open(path) as image:
             _check_size((image.height, image.width), shape, path)
-            # transparency is ignored: with it, a mask on a transparent background would select everything
+            # transparency is ignored, since it would select all pixels of a mask on a transparent background
             return _as_mask(np.asarray(image.convert("L")))
 
 
 def _check_size(mask_shape: tuple[int, ...], shape: tuple[int, int], path: Path) -> None:
-    """Raise an error if a mask has another size than the scan; colours may be a third dimension."""
+    """Raise an error if the size of a mask is not that of the scan. A third dimension may contain colours."""
     if mask_shape[:2] != shape or len(mask_shape) > 3 or mask_shape[2:] > (_MAX_COLOUR_CHANNELS,):
         raise ScanError(
             f"Cannot use the region {path}: the mask has {' x '.join(map(str, mask_shape))} pixels, "
@@ -192,15 +192,15 @@ def _check_size(mask_shape: tuple[int, ...], shape: tuple[int, int], path: Path)
         )
 
 
-def _as_mask(values: NDArray[np.generic]) -> Mask:
-    if values.dtype.kind not in "biuf":
-        raise ValueError(f"it contains {values.dtype}, not numbers")
-    is_selected = values[..., :3].any(axis=-1) if values.ndim == 3 else values
-    # NaN marks pixels outside, as in the maps of results
+def _as_mask(mask_values: NDArray[np.generic]) -> Mask:
+    if mask_values.dtype.kind not in "biuf":
+        raise ValueError(f"it contains {mask_values.dtype}, not numbers")
+    is_selected = mask_values[..., :3].any(axis=-1) if mask_values.ndim == 3 else mask_values
+    # pixels with NaN are outside, as in the maps of results
     return np.asarray((is_selected != 0) & ~np.isnan(is_selected), dtype=np.bool_)
 
 
-def _from_list(path: Path, shape: tuple[int, int]) -> Mask:
+def _read_pixel_list(path: Path, shape: tuple[int, int]) -> Mask:
     with path.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.reader(stream)
         lines = [(reader.line_num, cells) for cells in reader if any(cell.strip() for cell in cells)]
@@ -220,13 +220,13 @@ def _from_list(path: Path, shape: tuple[int, int]) -> Mask:
     return mask
 
 
-def _parse_pixel_line(line: list[str], line_number: int, path: Path) -> tuple[int, int]:
-    """Return row and column from a line of a list; further cells are ignored."""
+def _parse_pixel_line(cells: list[str], line_number: int, path: Path) -> tuple[int, int]:
+    """Return the row and column from a line of a list. Further cells are ignored."""
     try:
-        row, column = (int(cell) for cell in line[:2])
+        row, column = (int(cell) for cell in cells[:2])
     except ValueError as error:
         raise ScanError(
-            f"Cannot read the region {path}: line {line_number} is {','.join(line)!r}, not the row and column of a "
+            f"Cannot read the region {path}: line {line_number} is {','.join(cells)!r}, not the row and column of a "
             f"pixel as two integers. {ALLOWED_FORMATS}"
         ) from error
     return row, column
@@ -243,10 +243,10 @@ def _check_inside(pixels: NDArray[np.int64], shape: tuple[int, int], subject: st
 
 
 READERS: dict[str, Callable[[Path, tuple[int, int]], Mask]] = {
-    ".npy": _from_array,
-    ".png": _from_png,
-    ".tif": _from_tiff,
-    ".tiff": _from_tiff,
-    ".csv": _from_list,
+    ".npy": _read_npy_mask,
+    ".png": _read_png_mask,
+    ".tif": _read_tiff_mask,
+    ".tiff": _read_tiff_mask,
+    ".csv": _read_pixel_list,
 }
-"""Functions that read a region, by ending of the file name."""
+"""Functions that read a region, by file extension."""

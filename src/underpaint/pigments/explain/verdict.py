@@ -1,4 +1,4 @@
-"""Joint results of two independent runs: layers, order, thickness, shares; or that these are not determined."""
+"""Joint results of two independent runs on layers, order, thickness and shares, or why a result is not determined."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -11,34 +11,35 @@ from underpaint.pigments.explain.sampling import Sample
 from underpaint.pigments.explain.states import (
     MAX_LAYERS,
     THICKNESS_RANGE_UM,
-    Flags,
-    Integers,
-    Numbers,
+    BoolArray,
+    FloatArray,
+    IntArray,
     PaintPrior,
 )
 
-LEVEL = 0.90
-"""Probability of the intervals."""
+INTERVAL_PROBABILITY = 0.90
+"""Probability that an interval encloses."""
 MIN_PROBABILITY = 0.95
-"""Minimum probability, in each run, of stated results."""
+"""Minimum probability of a stated result in each run."""
 MAX_THICKNESS_RATIO = 8.0
-"""Maximum ratio of the limits of a thickness that counts as determined."""
+"""Maximum ratio of the upper to the lower limit of a determined thickness."""
 MAX_SHARE_WIDTH = 0.6
-"""Maximum difference of the limits of a share that counts as determined."""
+"""Maximum difference of the limits of a determined share."""
 OPEN_END_RATIO = 1.3
-"""Ratio to the limit of the allowed range within which an interval is open."""
+"""Maximum ratio between the limit of an open interval and the limit of the allowed range."""
 MAX_EVIDENCE_DIFFERENCE = 5.0
-"""Maximum difference of the runs' log evidence; above it, a run missed likely layers, and no values are stated."""
+"""Maximum difference of the log evidence of two runs. With a larger difference, a run missed likely layers, and no
+values are stated."""
 RUNS_DIFFER = "two independent runs give different answers"
 MIN_PIGMENT_PROBABILITY = 0.1
-"""Minimum probability of a pigment that is listed."""
+"""Minimum probability of a listed pigment."""
 MIN_VARIANCE_FRACTION = 0.3
-"""A thickness is stated separately for each pigment if at least this fraction of its variance lies between pigments."""
+"""Minimum fraction of the variance of a thickness between pigments, for a separate thickness of each pigment."""
 
 
 @dataclass(frozen=True)
 class Draws:
-    """Draws of one run's posterior, in physical units.
+    """Posterior draws of one run, in physical units.
 
     Parameters
     ----------
@@ -46,33 +47,33 @@ class Draws:
     members : tuple of tuple of str
         Names of the pigments of each group.
     n_layer : (n,) int array
-    holds : (n, MAX_LAYERS, n_group) bool array
-        Whether a layer holds one of the group's own members; see ``States``.
-    member : (n, MAX_LAYERS, n_group) int array
+    is_in_layer : (n, MAX_LAYERS, n_group) bool array
+        True where a layer contains a member of a group, as in ``States``.
+    member_index : (n, MAX_LAYERS, n_group) int array
     thickness_um : (n, MAX_LAYERS) array
-        NaN in layers that do not exist.
-    share : (n, MAX_LAYERS, n_group) array
-        Mass fraction of a layer's dry pigments that belongs to each group; a pigment of two groups counts in both.
-    top_layer : (n, n_group) int array
-        Uppermost layer with more than a trace of a group; MAX_LAYERS without one.
+        Thickness of each layer, NaN for missing layers.
+    group_share : (n, MAX_LAYERS, n_group) array
+        Mass fraction of each group in a layer's dry pigments. A pigment of two groups counts in both.
+    uppermost_layer : (n, n_group) int array
+        Uppermost layer with more than a trace of a group, or MAX_LAYERS for absent groups.
     log_evidence : float
-    families : tuple of str
+    line_families : tuple of str
         Line families.
-    from_surface : (n, n_family) array
-        Fraction of each family's counts from the uppermost layer; NaN without counts.
+    surface_share : (n, n_family) array
+        Fraction of each family's counts from the uppermost layer, NaN without counts.
     """
 
     groups: tuple[str, ...]
     members: tuple[tuple[str, ...], ...]
-    n_layer: Integers
-    holds: Flags
-    member: Integers
-    thickness_um: Numbers
-    share: Numbers
-    top_layer: Integers
+    n_layer: IntArray
+    is_in_layer: BoolArray
+    member_index: IntArray
+    thickness_um: FloatArray
+    group_share: FloatArray
+    uppermost_layer: IntArray
     log_evidence: float = 0.0
-    families: tuple[str, ...] = ()
-    from_surface: Numbers = field(default_factory=lambda: np.empty((0, 0)))
+    line_families: tuple[str, ...] = ()
+    surface_share: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
 
     def __len__(self) -> int:
         return len(self.n_layer)
@@ -80,27 +81,39 @@ class Draws:
 
 def draws_of(prior: PaintPrior, sample: Sample) -> Draws:
     """Return the draws of a posterior sample in physical units."""
-    states, physical = sample.states, prior.physical(sample.states)
-    carries = prior.carries[np.arange(len(prior.groups)), states.member] * states.holds[..., None]
+    states, physical_states = sample.states, prior.to_physical_units(sample.states)
+    is_in_group = (
+        prior.is_pigment_of_group[np.arange(len(prior.groups)), states.member_index] * states.is_in_layer[..., None]
+    )
     return Draws(
         prior.groups,
         tuple(tuple(pigment.name for pigment in members) for members in prior.members),
         states.n_layer,
-        states.holds,
-        states.member,
-        physical.thickness_um,
-        np.einsum("nlg,nlgh->nlh", physical.share, carries),
-        prior.top_layer(states),
+        states.is_in_layer,
+        states.member_index,
+        physical_states.thickness_um,
+        np.einsum("nlg,nlgh->nlh", physical_states.group_share, is_in_group),
+        prior.uppermost_layers(states),
         sample.log_evidence,
     )
 
 
 def pool_draws(runs: Sequence[Draws]) -> Draws:
-    """Return the draws of several runs in one, each with the same weight."""
-    first = runs[0]
-    names = ("n_layer", "holds", "member", "thickness_um", "share", "top_layer", "from_surface")
-    arrays: dict[str, Any] = {name: np.concatenate([getattr(run, name) for run in runs]) for name in names}
-    return replace(first, **arrays, log_evidence=float(np.mean([run.log_evidence for run in runs])))
+    """Return the draws of several runs as one set of draws with equal weights."""
+    first_run = runs[0]
+    field_names = (
+        "n_layer",
+        "is_in_layer",
+        "member_index",
+        "thickness_um",
+        "group_share",
+        "uppermost_layer",
+        "surface_share",
+    )
+    pooled_arrays: dict[str, Any] = {
+        field_name: np.concatenate([getattr(run, field_name) for run in runs]) for field_name in field_names
+    }
+    return replace(first_run, **pooled_arrays, log_evidence=float(np.mean([run.log_evidence for run in runs])))
 
 
 @dataclass(frozen=True)
@@ -121,7 +134,7 @@ class LayerNumber:
 
 @dataclass(frozen=True)
 class PairOrder:
-    """Order of two groups: the uppermost layer of the first is above the uppermost layer of the second.
+    """Order of two groups, in which the uppermost layer of the first is above the uppermost layer of the second.
 
     Parameters
     ----------
@@ -144,13 +157,13 @@ class Estimate:
     Parameters
     ----------
     low, median, high : float
-        Quantiles of the draws of both runs; the limits enclose the probability ``LEVEL``.
+        Quantiles of the draws of both runs. The limits enclose a probability of 90 %.
     determined : bool
         Whether the value is determined.
     reason : str
-        Reason why the value is not determined; else empty.
+        Reason why the value is not determined, empty for determined values.
     open_low, open_high : bool
-        Whether the limit is that of the allowed range, so that the spectrum gives no limit.
+        Whether the limit is only that of the allowed range and not set by the spectrum.
     """
 
     low: float
@@ -163,7 +176,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class LayerVerdict:
+class LayerResult:
     """Results for one layer.
 
     Parameters
@@ -171,17 +184,17 @@ class LayerVerdict:
     layer : int
         Index of the layer, 0 at the surface.
     thickness : Estimate
-    by_member : dict of str to Estimate
-        Thickness for each pigment, if it depends on the pigment; else empty.
+    thickness_by_member : dict of str to Estimate
+        Thickness for each pigment, or an empty mapping if the thickness does not depend on the pigment.
     shares : dict of str to Estimate
-        Mass fractions of the groups that are likely in this layer, given that they are present.
+        Mass fractions of the groups that are likely in the layer, from the draws that contain the group.
     presence : dict of str to float
-        Probability that each of these groups is in this layer.
+        Probability that each of these groups is in the layer.
     """
 
     layer: int
     thickness: Estimate
-    by_member: dict[str, Estimate]
+    thickness_by_member: dict[str, Estimate]
     shares: dict[str, Estimate]
     presence: dict[str, float]
 
@@ -191,68 +204,80 @@ def number_of_layers(runs: Sequence[Draws]) -> LayerNumber:
     probability_by_run = np.asarray(
         [[(run.n_layer == index + 1).mean() for index in range(MAX_LAYERS)] for run in runs]
     )
-    likeliest = int(probability_by_run.mean(axis=0).argmax())
-    # of one group there is one layer by assumption: equal neighbours are not told apart
-    is_certain = len(runs[0].groups) > 1 and bool((probability_by_run[:, likeliest] >= MIN_PROBABILITY).all())
-    return LayerNumber(tuple(probability_by_run.mean(axis=0).tolist()), likeliest + 1 if is_certain else None)
+    likeliest_index = int(probability_by_run.mean(axis=0).argmax())
+    # a single group has one layer by assumption, since neighbouring layers of the same group are indistinguishable
+    is_certain = len(runs[0].groups) > 1 and bool((probability_by_run[:, likeliest_index] >= MIN_PROBABILITY).all())
+    return LayerNumber(tuple(probability_by_run.mean(axis=0).tolist()), likeliest_index + 1 if is_certain else None)
 
 
 def pair_orders(runs: Sequence[Draws]) -> list[PairOrder]:
-    """Return the likelier order of every pair of groups."""
+    """Return the more probable order of every pair of groups."""
     groups = runs[0].groups
     orders = []
-    for above, below in permutations(range(len(groups)), 2):
-        probability_by_run = [_begins_above(run, above, below) for run in runs]
-        reverse = [_begins_above(run, below, above) for run in runs]
-        mean_probability, mean_reverse = float(np.mean(probability_by_run)), float(np.mean(reverse))
-        if mean_probability > mean_reverse or (mean_probability == mean_reverse and above < below):
+    for upper_index, lower_index in permutations(range(len(groups)), 2):
+        probability_by_run = [_begins_above(run, upper_index, lower_index) for run in runs]
+        reverse_by_run = [_begins_above(run, lower_index, upper_index) for run in runs]
+        mean_probability, mean_reverse_probability = float(np.mean(probability_by_run)), float(np.mean(reverse_by_run))
+        if mean_probability > mean_reverse_probability or (
+            mean_probability == mean_reverse_probability and upper_index < lower_index
+        ):
             orders.append(
-                PairOrder(groups[above], groups[below], mean_probability, min(probability_by_run) >= MIN_PROBABILITY)
+                PairOrder(
+                    groups[upper_index],
+                    groups[lower_index],
+                    mean_probability,
+                    min(probability_by_run) >= MIN_PROBABILITY,
+                )
             )
     return orders
 
 
-def _begins_above(run: Draws, above: int, below: int) -> float:
-    """Return the probability that both groups are present and the first begins above the second."""
-    is_below_present = run.top_layer[:, below] < MAX_LAYERS
-    return float((is_below_present & (run.top_layer[:, above] < run.top_layer[:, below])).mean())
+def _begins_above(run: Draws, upper_index: int, lower_index: int) -> float:
+    """Return the probability that both groups are present and that the upper group begins above the lower one."""
+    is_lower_present = run.uppermost_layer[:, lower_index] < MAX_LAYERS
+    return float(
+        (is_lower_present & (run.uppermost_layer[:, upper_index] < run.uppermost_layer[:, lower_index])).mean()
+    )
 
 
 def presence(runs: Sequence[Draws]) -> dict[str, float]:
     """Return the probability that each group is in a layer of paint."""
-    presence_by_run = [(run.share > 0).any(axis=1).mean(axis=0) for run in runs]
+    presence_by_run = [(run.group_share > 0).any(axis=1).mean(axis=0) for run in runs]
     return dict(zip(runs[0].groups, np.mean(presence_by_run, axis=0).tolist(), strict=True))
 
 
-def layer_verdict(runs: Sequence[Draws], layer: int) -> LayerVerdict:
-    """Return the results for a layer, from the draws that have this layer."""
-    layer_exists = [run.n_layer > layer for run in runs]
+def layer_result(runs: Sequence[Draws], layer: int) -> LayerResult:
+    """Return the results for a layer, from the draws with this layer."""
+    has_layer = [run.n_layer > layer for run in runs]
     thickness = _thickness_estimate(
-        [run.thickness_um[rows, layer] for run, rows in zip(runs, layer_exists, strict=True)]
+        [run.thickness_um[is_selected, layer] for run, is_selected in zip(runs, has_layer, strict=True)]
     )
-    shares, present = {}, {}
-    for column, group in enumerate(runs[0].groups):
-        holds = [run.share[has_layer, layer, column] > 0 for run, has_layer in zip(runs, layer_exists, strict=True)]
-        probability = float(np.concatenate(holds).mean()) if sum(map(len, holds)) else 0.0
+    shares, presence_by_group = {}, {}
+    for group_index, group in enumerate(runs[0].groups):
+        contains_group = [
+            run.group_share[run_has_layer, layer, group_index] > 0
+            for run, run_has_layer in zip(runs, has_layer, strict=True)
+        ]
+        probability = float(np.concatenate(contains_group).mean()) if sum(map(len, contains_group)) else 0.0
         if probability >= 0.5:
-            values = [
-                run.share[has_layer, layer, column][is_held]
-                for run, has_layer, is_held in zip(runs, layer_exists, holds, strict=True)
+            group_shares = [
+                run.group_share[run_has_layer, layer, group_index][is_held]
+                for run, run_has_layer, is_held in zip(runs, has_layer, contains_group, strict=True)
             ]
-            shares[group], present[group] = _share_estimate(values), probability
-    by_member = {} if thickness.reason == RUNS_DIFFER else _thickness_by_member(runs, layer)
+            shares[group], presence_by_group[group] = _share_estimate(group_shares), probability
+    thickness_by_member = {} if thickness.reason == RUNS_DIFFER else _thickness_by_member(runs, layer)
     if evidence_difference(runs) > MAX_EVIDENCE_DIFFERENCE:
-        thickness, by_member = _as_not_determined(thickness), {}
+        thickness, thickness_by_member = _as_not_determined(thickness), {}
         shares = {name: _as_not_determined(estimate) for name, estimate in shares.items()}
-    return LayerVerdict(layer, thickness, by_member, shares, present)
+    return LayerResult(layer, thickness, thickness_by_member, shares, presence_by_group)
 
 
 def surface_shares(runs: Sequence[Draws]) -> dict[str, Estimate]:
     """Return the share of each line family's counts that comes from the uppermost layer."""
     shares: dict[str, Estimate] = {}
-    for column, family in enumerate(runs[0].families):
-        values = [run.from_surface[:, column] for run in runs]
-        estimate = _share_estimate([values_of_run[np.isfinite(values_of_run)] for values_of_run in values])
+    for family_index, family in enumerate(runs[0].line_families):
+        family_shares = [run.surface_share[:, family_index] for run in runs]
+        estimate = _share_estimate([run_shares[np.isfinite(run_shares)] for run_shares in family_shares])
         shares[family] = (
             estimate if evidence_difference(runs) <= MAX_EVIDENCE_DIFFERENCE else _as_not_determined(estimate)
         )
@@ -269,73 +294,86 @@ def _as_not_determined(estimate: Estimate) -> Estimate:
 
 
 def evidence_difference(runs: Sequence[Draws]) -> float:
-    """Return the difference of the runs' log evidence."""
+    """Return the difference of the log evidence of the runs."""
     return float(np.ptp([run.log_evidence for run in runs]))
 
 
-def _thickness_estimate(values: Sequence[Numbers]) -> Estimate:
-    low, high = THICKNESS_RANGE_UM
-    log_thickness = [np.log(values_of_run) for values_of_run in values]
-    if reason := _disagreement(log_thickness):
-        return _estimate(values, reason)
-    estimate = _estimate(values, "")
-    open_low, open_high = estimate.low <= OPEN_END_RATIO * low, estimate.high >= high / OPEN_END_RATIO
+def _thickness_estimate(thickness_by_run: Sequence[FloatArray]) -> Estimate:
+    min_um, max_um = THICKNESS_RANGE_UM
+    log_thickness = [np.log(run_thickness) for run_thickness in thickness_by_run]
+    if disagreement := _disagreement(log_thickness):
+        return _estimate(thickness_by_run, disagreement)
+    estimate = _estimate(thickness_by_run, "")
+    open_low, open_high = estimate.low <= OPEN_END_RATIO * min_um, estimate.high >= max_um / OPEN_END_RATIO
     if open_low and open_high:
-        return _estimate(values, "the spectrum gives no limit")
+        return _estimate(thickness_by_run, "the spectrum gives no limit")
     if not (open_low or open_high) and estimate.high > MAX_THICKNESS_RATIO * estimate.low:
-        return _estimate(values, f"it may be anything from {um_text(estimate.low)} to {um_text(estimate.high)} um")
+        return _estimate(
+            thickness_by_run, f"the interval of {um_text(estimate.low)} to {um_text(estimate.high)} um is too wide"
+        )
     return Estimate(estimate.low, estimate.median, estimate.high, True, "", open_low, open_high)
 
 
-def _share_estimate(values: Sequence[Numbers]) -> Estimate:
-    if reason := _disagreement(values):
-        return _estimate(values, reason)
-    estimate = _estimate(values, "")
+def _share_estimate(shares_by_run: Sequence[FloatArray]) -> Estimate:
+    if disagreement := _disagreement(shares_by_run):
+        return _estimate(shares_by_run, disagreement)
+    estimate = _estimate(shares_by_run, "")
     is_wide = estimate.high - estimate.low > MAX_SHARE_WIDTH
-    return _estimate(values, "the interval is too wide" if is_wide else "")
+    return _estimate(shares_by_run, "the interval is too wide" if is_wide else "")
 
 
-def _estimate(values: Sequence[Numbers], reason: str) -> Estimate:
-    all_values = np.concatenate(values)
+def _estimate(values_by_run: Sequence[FloatArray], reason: str) -> Estimate:
+    all_values = np.concatenate(values_by_run)
     if not all_values.size:
-        return Estimate(np.nan, np.nan, np.nan, False, "there is no such layer")
-    low, median, high = np.quantile(all_values, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]).tolist()
+        return Estimate(np.nan, np.nan, np.nan, False, "no draw has this layer")
+    low, median, high = np.quantile(
+        all_values, [(1 - INTERVAL_PROBABILITY) / 2, 0.5, (1 + INTERVAL_PROBABILITY) / 2]
+    ).tolist()
     return Estimate(low, median, high, not reason, reason)
 
 
-def _disagreement(values: Sequence[Numbers]) -> str:
-    """Return why the intervals of two runs differ; "" if they agree."""
-    if any(values_of_run.size < 10 for values_of_run in values):
-        return "too few draws have it"
-    low, median, high = np.asarray(
-        [np.quantile(values_of_run, [(1 - LEVEL) / 2, 0.5, (1 + LEVEL) / 2]) for values_of_run in values]
+def _disagreement(values_by_run: Sequence[FloatArray]) -> str:
+    """Return the reason why the intervals of two runs differ, or "" for equal intervals."""
+    if any(run_values.size < 10 for run_values in values_by_run):
+        return "too few draws contain it"
+    lower_limits, medians, upper_limits = np.asarray(
+        [
+            np.quantile(run_values, [(1 - INTERVAL_PROBABILITY) / 2, 0.5, (1 + INTERVAL_PROBABILITY) / 2])
+            for run_values in values_by_run
+        ]
     ).T
-    interval_half_width = float(np.mean(high - low)) / 2
-    median_difference = float(np.ptp(median))
+    interval_half_width = float(np.mean(upper_limits - lower_limits)) / 2
+    median_difference = float(np.ptp(medians))
     return RUNS_DIFFER if median_difference > max(interval_half_width, 1e-3) else ""
 
 
 def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimate]:
-    """Return the thickness for each likely pigment of the group on which it depends most; empty if on none."""
+    """Return the thickness for each likely pigment of the group on which the thickness depends, or {} for none."""
     all_draws = pool_draws(runs)
     layer_exists = all_draws.n_layer > layer
-    max_between, by_member = MIN_VARIANCE_FRACTION, {}
-    for column, names in enumerate(all_draws.members):
-        rows = layer_exists & all_draws.holds[:, layer, column]
-        if rows.sum() < 0.5 * max(int(layer_exists.sum()), 1):
+    max_between_fraction, thickness_by_member = MIN_VARIANCE_FRACTION, {}
+    for group_index, member_names in enumerate(all_draws.members):
+        is_selected = layer_exists & all_draws.is_in_layer[:, layer, group_index]
+        if is_selected.sum() < 0.5 * max(int(layer_exists.sum()), 1):
             continue
-        log_thickness, member = np.log(all_draws.thickness_um[rows, layer]), all_draws.member[rows, layer, column]
-        listed_indices = [index for index in range(len(names)) if (member == index).mean() >= MIN_PIGMENT_PROBABILITY]
+        log_thickness, member_index = (
+            np.log(all_draws.thickness_um[is_selected, layer]),
+            all_draws.member_index[is_selected, layer, group_index],
+        )
+        listed_indices = [
+            index for index in range(len(member_names)) if (member_index == index).mean() >= MIN_PIGMENT_PROBABILITY
+        ]
         if len(listed_indices) < 2 or log_thickness.var() == 0:
             continue
-        means = np.asarray([log_thickness[member == index].mean() for index in listed_indices])
-        weights = np.asarray([(member == index).mean() for index in listed_indices])
+        means = np.asarray([log_thickness[member_index == index].mean() for index in listed_indices])
+        weights = np.asarray([(member_index == index).mean() for index in listed_indices])
         between_fraction = float(
             (weights * (means - np.average(means, weights=weights)) ** 2).sum() / weights.sum() / log_thickness.var()
         )
-        if between_fraction > max_between:
-            max_between = between_fraction
-            by_member = {
-                names[index]: _estimate([np.exp(log_thickness[member == index])], "") for index in listed_indices
+        if between_fraction > max_between_fraction:
+            max_between_fraction = between_fraction
+            thickness_by_member = {
+                member_names[index]: _estimate([np.exp(log_thickness[member_index == index])], "")
+                for index in listed_indices
             }
-    return by_member
+    return thickness_by_member

@@ -1,4 +1,4 @@
-"""Limits of X-ray fluorescence, from the forward model: counts at which pigments are detectable or distinguishable."""
+"""Counts of a spectrum at which pigments are detectable or distinguishable, computed with the forward model."""
 
 from underpaint.pigments.limits.comparison import MIN_DEVIANCE, ComparisonSettings
 from underpaint.pigments.limits.composites import Composite, composite

@@ -1,4 +1,4 @@
-"""Settings for the comparison of two pigments: paint, ground, and energy range."""
+"""Paint, ground and energy range for the comparison of two pigments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,31 +13,31 @@ from underpaint.physics.forward import resolution_sigma
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer, library
 
-Numbers = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 MIN_DEVIANCE = 25.0
-"""Minimum deviance of two distinguishable pigments: five standard deviations for one parameter."""
+"""Minimum deviance of two distinguishable pigments, which is five standard deviations for one parameter."""
 FINE_CHANNEL_KEV = 0.02
 BIN_SIGMAS = 0.7
-"""Width of merged channels in standard deviations of a peak; no information on a Gaussian is lost."""
+"""Width of merged channels in standard deviations of a peak, small enough to preserve a Gaussian peak."""
 MIN_ATOMIC_NUMBER = 19
-"""Minimum atomic number of elements with a line above 2.8 keV: potassium."""
+"""Minimum atomic number of elements with a line above 2.8 keV, which is that of potassium."""
 MIN_ELEMENT_FRACTION = 0.01
 
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """Paint of a pigment whose spectrum is expected, and the free parameters of the paint fitted to it.
+    """Settings of the expected paint, and ranges of the parameters of the paint that is fitted to its spectrum.
 
     Parameters
     ----------
     thickness_um, pigment_to_binder, ground_um : float
-        Thickness of the expected paint, its mass of pigment per mass of oil, and the thickness of the ground.
+        Thickness of the expected paint, mass of pigment per mass of oil, and thickness of the ground.
     ground : str
         Name of the ground in the library.
     start_kev : float
         Minimum energy that is compared, in keV.
     thickness_range_um, ratio_range, ground_range_um : pair of float
-        Ranges of the fitted paint.
+        Ranges of thickness, mass ratio and ground thickness of the fitted paint.
 
     Raises
     ------
@@ -55,40 +55,41 @@ class ComparisonSettings:
     ground_range_um: tuple[float, float] = (40.0, 400.0)
 
     def __post_init__(self) -> None:
-        rows = (
+        checked_ranges = (
             ("a thickness of", self.thickness_um, self.thickness_range_um, "um"),
             ("a pigment to binder ratio of", self.pigment_to_binder, self.ratio_range, "by mass"),
             ("a ground of", self.ground_um, self.ground_range_um, "um"),
         )
-        for quantity, value, (min_value, max_value), unit in rows:
-            if not 0 < min_value <= value <= max_value or not min_value < max_value:
+        for quantity, expected_value, (min_value, max_value), unit in checked_ranges:
+            if not 0 < min_value <= expected_value <= max_value or not min_value < max_value:
                 raise SampleError(
-                    f"Cannot compare pigments with {quantity} {value:g} {unit}: the imitation may take {min_value:g} "
-                    f"to {max_value:g} {unit}, and must be able to reach it. Choose a value inside, or a wider range."
+                    f"Cannot compare pigments with {quantity} {expected_value:g} {unit}: the range of the fitted paint "
+                    f"is {min_value:g} to {max_value:g} {unit} and must contain this value. Choose "
+                    "another value or range."
                 )
 
     @property
-    def log_ranges(self) -> Numbers:
+    def log_ranges(self) -> FloatArray:
         """(3, 2) logarithms of the lower and upper limits of layer thickness, mass ratio and ground thickness."""
         return np.asarray(np.log([self.thickness_range_um, self.ratio_range, self.ground_range_um]))
 
     @property
-    def log_parameters(self) -> Numbers:
+    def log_parameters(self) -> FloatArray:
         """(3,) logarithms of the expected paint's thickness, mass ratio and ground thickness."""
         return np.asarray(np.log([self.thickness_um, self.pigment_to_binder, self.ground_um]))
 
-    def paint(self, dry_fractions: Mapping[str, float], log_parameters: Numbers | None = None) -> Stratigraphy:
-        """Return a dry mixture as paint over the ground, by default with the expected paint's ``log_parameters``."""
+    def paint(self, dry_fractions: Mapping[str, float], log_parameters: FloatArray | None = None) -> Stratigraphy:
+        """Return a paint of a dry mixture over the ground, by default with the parameters of the expected paint."""
         thickness_um, pigment_to_binder, ground_um = np.exp(
             self.log_parameters if log_parameters is None else log_parameters
         )
-        layer = Paint(dry_fractions, pigment_to_binder=float(pigment_to_binder)).layer(float(thickness_um))
-        return Stratigraphy((layer, replace(ground_layer(self.ground, 100.0), thickness_um=float(ground_um))))
+        paint_layer = Paint(dry_fractions, pigment_to_binder=float(pigment_to_binder)).layer(float(thickness_um))
+        return Stratigraphy((paint_layer, replace(ground_layer(self.ground, 100.0), thickness_um=float(ground_um))))
 
 
 @dataclass(frozen=True)
 class Channels:
-    """Channels of a comparison: fine channels, merged as far as the resolution permits.
+    """Channels in which two spectra are compared, merged from fine channels as far as the resolution permits.
 
     Parameters
     ----------
@@ -102,11 +103,11 @@ class Channels:
 
     axis: EnergyAxis
     first_channels: NDArray[np.int64]
-    middle_kev: Numbers
+    middle_kev: FloatArray
 
-    def merge(self, fine_axis: Numbers) -> Numbers:
+    def merge(self, fine_counts: FloatArray) -> FloatArray:
         """Merge (..., n_channel) counts into (..., n_bin) counts."""
-        return np.add.reduceat(fine_axis, self.first_channels, axis=-1)
+        return np.add.reduceat(fine_counts, self.first_channels, axis=-1)
 
 
 def channels_for(instrument: Instrument, start_kev: float) -> Channels:
@@ -126,10 +127,10 @@ def channels_for(instrument: Instrument, start_kev: float) -> Channels:
     fine_axis = EnergyAxis(
         FINE_CHANNEL_KEV, start_kev + 0.5 * FINE_CHANNEL_KEV, int((stop_kev - start_kev) / FINE_CHANNEL_KEV)
     )
-    width = np.maximum(BIN_SIGMAS * resolution_sigma(detector, fine_axis.energy_kev), FINE_CHANNEL_KEV)
-    # a channel starts a new bin if the cumulative number of widths reaches the next integer
-    n_widths = np.floor(np.cumsum(FINE_CHANNEL_KEV / width))
-    first_channels = np.flatnonzero(np.diff(n_widths, prepend=-1.0) > 0)
+    channel_widths_kev = np.maximum(BIN_SIGMAS * resolution_sigma(detector, fine_axis.energy_kev), FINE_CHANNEL_KEV)
+    # a new merged channel starts where the cumulative number of widths reaches the next integer
+    cumulative_widths = np.floor(np.cumsum(FINE_CHANNEL_KEV / channel_widths_kev))
+    first_channels = np.flatnonzero(np.diff(cumulative_widths, prepend=-1.0) > 0)
     stop_channels = np.append(first_channels[1:], fine_axis.n_channel)
     return Channels(
         fine_axis,
@@ -140,9 +141,9 @@ def channels_for(instrument: Instrument, start_kev: float) -> Channels:
 
 def shown_elements(pigment: str) -> frozenset[str]:
     """Return the elements of a pigment with a line above 2.8 keV and a mass fraction of at least 1 %."""
-    fractions = library()[pigment].mass_fractions
+    mass_fractions = library()[pigment].mass_fractions
     return frozenset(
-        name
-        for name, fraction in fractions.items()
-        if fraction >= MIN_ELEMENT_FRACTION and atomic_number(name) >= MIN_ATOMIC_NUMBER
+        element
+        for element, mass_fraction in mass_fractions.items()
+        if mass_fraction >= MIN_ELEMENT_FRACTION and atomic_number(element) >= MIN_ATOMIC_NUMBER
     )

@@ -1,4 +1,4 @@
-"""Profiled deviance per count between a spectrum and the best fit with another paint."""
+"""Deviance per count between an expected spectrum and the best fit by another paint."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from underpaint.pigments.limits._imitation import Imitation
+from underpaint.pigments.limits._paint_models import PaintModel
 from underpaint.pigments.limits.comparison import MIN_DEVIANCE
 
-Numbers = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 MAX_NUISANCE_VALUES = np.asarray([6.0, 2.0, 2.0, 2.0, 1.0])
-"""Maximum absolute values of nuisance parameters: logarithms of the scale and of the two scatter levels, slope and
-curvature of the scatter."""
+"""Maximum absolute values of the nuisance parameters, which are logarithms of the scale and of the two scatter levels,
+and slope and curvature of the scatter."""
 MAX_EVALUATIONS = 100
 MAX_ROUGH_FIT_COUNTS = 100.0
-"""If a pair is distinguishable below this number of counts, the rough fit from one start is sufficient."""
+"""Number of counts below which a rough fit from one start is sufficient for a distinguishable pair."""
 ROUGH_TOLERANCE, EXACT_TOLERANCE = 1e-2, 1e-6
 """Relative change of the deviance at which a fit ends."""
 SERIES_LIMIT = 1e-3
@@ -24,18 +24,18 @@ MIN_SHARE = 1e-12
 
 
 @dataclass(frozen=True)
-class ImitationFit:
-    """The best imitation of a spectrum.
+class PaintModelFit:
+    """The best fit of a paint model to a spectrum.
 
     Parameters
     ----------
     parameters : (n_free,) array
-        Parameters of the imitation.
+        Parameters of the paint model.
     deviance_per_count : float
-        Poisson deviance (Baker & Cousins 1984, eq. 3), divided by the total counts of the imitated spectrum.
+        Poisson deviance (Baker & Cousins 1984, eq. 3), divided by the total counts of the fitted spectrum.
     """
 
-    parameters: Numbers
+    parameters: FloatArray
     deviance_per_count: float
 
     @property
@@ -44,62 +44,66 @@ class ImitationFit:
         return MIN_DEVIANCE / max(self.deviance_per_count, MIN_SHARE)
 
 
-def imitate(components: Numbers, imitation: Imitation, middle_kev: Numbers) -> ImitationFit:
-    """Fit an imitation to an expected spectrum.
+def fit_paint_model(components: FloatArray, paint_model: PaintModel, middle_kev: FloatArray) -> PaintModelFit:
+    """Fit a paint model to an expected spectrum.
 
     Parameters
     ----------
     components : (n_part, n_bin) array
-        Expected counts to be imitated, on any scale; only their sum is used.
-    imitation : Imitation
+        Expected counts of each component, on any scale. Only the sum of the components is fitted.
+    paint_model : PaintModel
         Paint with free parameters.
     middle_kev : (n_bin,) array
         Energy of the channels, in keV.
 
     Notes
     -----
-    In addition to the parameters of the imitation, the scale is free, because live times may be wrong. The levels of
-    coherent and other scatter are also free, with a common slope and curvature in ln(energy), because measured scatter
-    also comes from support, air and holders, and its shape is known only to some per cent. For expected counts in place
-    of random ones (Asimov data, Cowan et al. 2011), the deviance is exactly proportional to the counts.
+    In addition to the parameters of the paint model, the scale is free, because live times may be wrong. The levels of
+    coherent and other scatter are also free, with a common slope and curvature in ln(energy). Measured scatter also
+    comes from support, air and holders, and the shape of scatter is known only to some per cent. With expected counts
+    (Asimov data, Cowan et al. 2011), the deviance is exactly proportional to the counts.
     """
     total_counts = components.sum(axis=0)
     count_fractions = np.maximum(total_counts / total_counts.sum(), MIN_SHARE)
     log_energy = np.log(middle_kev / np.sqrt(middle_kev[0] * middle_kev[-1]))
     curves = np.stack([log_energy, log_energy**2])
-    initial_parameters = imitation.initial_parameters(count_fractions)
-    rough_fit = _fit(count_fractions, imitation, curves, initial_parameters[0], ROUGH_TOLERANCE)
+    initial_parameters = paint_model.initial_parameters(count_fractions)
+    rough_fit = _fit_from_start(count_fractions, paint_model, curves, initial_parameters[0], ROUGH_TOLERANCE)
     if rough_fit.counts_needed < MAX_ROUGH_FIT_COUNTS:
         return rough_fit
     fits = [
-        _fit(count_fractions, imitation, curves, start_values, EXACT_TOLERANCE)
+        _fit_from_start(count_fractions, paint_model, curves, start_values, EXACT_TOLERANCE)
         for start_values in (rough_fit.parameters, *initial_parameters[1:])
     ]
     return min(fits, key=lambda fit: fit.deviance_per_count)
 
 
-def _fit(
-    count_fractions: Numbers, imitation: Imitation, curves: Numbers, start_parameters: Numbers, tolerance: float
-) -> ImitationFit:
-    scale = -np.log(np.exp(imitation.log_spectra(start_parameters)[0]).sum())
-    min_parameters, max_parameters = imitation.bounds.T
+def _fit_from_start(
+    count_fractions: FloatArray,
+    paint_model: PaintModel,
+    curves: FloatArray,
+    start_parameters: FloatArray,
+    tolerance: float,
+) -> PaintModelFit:
+    log_scale = -np.log(np.exp(paint_model.log_spectra(start_parameters)[0]).sum())
+    min_parameters, max_parameters = paint_model.bounds.T
     start_values = np.concatenate(
         [np.clip(start_parameters, min_parameters + 1e-6, max_parameters - 1e-6), np.zeros(MAX_NUISANCE_VALUES.size)]
     )
-    cached_model: dict[bytes, tuple[Numbers, Numbers]] = {}
+    cached_model: dict[bytes, tuple[FloatArray, FloatArray]] = {}
 
-    def model(free_values: Numbers) -> tuple[Numbers, Numbers]:
-        # one simulation serves the residuals and their derivatives
-        key = free_values.tobytes()
-        if key not in cached_model:
+    def evaluate_model(free_values: FloatArray) -> tuple[FloatArray, FloatArray]:
+        # residuals and derivatives use the same simulation
+        cache_key = free_values.tobytes()
+        if cache_key not in cached_model:
             cached_model.clear()
-            cached_model[key] = _model(imitation, curves, scale, free_values)
-        return cached_model[key]
+            cached_model[cache_key] = _expected_count_fractions(paint_model, curves, log_scale, free_values)
+        return cached_model[cache_key]
 
-    result = least_squares(
-        lambda free_values: _residuals(count_fractions, model(free_values)[0]),
+    least_squares_result = least_squares(
+        lambda free_values: _residuals(count_fractions, evaluate_model(free_values)[0]),
         start_values,
-        jac=lambda free_values: _jacobian(count_fractions, *model(free_values)),
+        jac=lambda free_values: _jacobian(count_fractions, *evaluate_model(free_values)),
         bounds=(
             np.concatenate([min_parameters, -MAX_NUISANCE_VALUES]),
             np.concatenate([max_parameters, MAX_NUISANCE_VALUES]),
@@ -111,18 +115,22 @@ def _fit(
         gtol=1e-14,
         max_nfev=MAX_EVALUATIONS,
     )
-    return ImitationFit(np.asarray(result.x[: len(start_parameters)]), 2.0 * float(result.cost))
+    return PaintModelFit(
+        np.asarray(least_squares_result.x[: len(start_parameters)]), 2.0 * float(least_squares_result.cost)
+    )
 
 
-def _model(imitation: Imitation, curves: Numbers, scale: float, free_values: Numbers) -> tuple[Numbers, Numbers]:
+def _expected_count_fractions(
+    paint_model: PaintModel, curves: FloatArray, log_scale: float, free_values: FloatArray
+) -> tuple[FloatArray, FloatArray]:
     """Return the (n_bin,) expected fractions of the counts, and their (n_bin, n_free + 5) derivatives."""
     n_free = len(free_values) - MAX_NUISANCE_VALUES.size
-    log_spectra, derivatives = imitation.log_spectra(free_values[:n_free])
+    log_spectra, derivatives = paint_model.log_spectra(free_values[:n_free])
     curve_term = free_values[n_free + 3 :] @ curves
     log_levels = np.stack(
         [0.0 * curve_term, 0.0 * curve_term, free_values[n_free + 1] + curve_term, free_values[n_free + 2] + curve_term]
     )
-    component_fractions = np.exp(log_spectra + scale + free_values[n_free] + log_levels)
+    component_fractions = np.exp(log_spectra + log_scale + free_values[n_free] + log_levels)
     expected_fractions = component_fractions.sum(axis=0) + MIN_SHARE
     coherent_fractions, other_fractions = component_fractions[2:]
     derivative_rows = [
@@ -135,11 +143,11 @@ def _model(imitation: Imitation, curves: Numbers, scale: float, free_values: Num
     return expected_fractions, np.stack(derivative_rows, axis=1)
 
 
-def _residuals(count_fractions: Numbers, expected_fractions: Numbers) -> Numbers:
+def _residuals(count_fractions: FloatArray, expected_fractions: FloatArray) -> FloatArray:
     """Return the signed square roots of the deviances of the channels."""
     relative_difference = (count_fractions - expected_fractions) / expected_fractions
     exact_deviance = 2.0 * ((1.0 + relative_difference) * np.log1p(relative_difference) - relative_difference)
-    # for nearly equal values the difference of logarithms loses precision
+    # a series replaces the logarithm, which is imprecise for nearly equal values
     series_deviance = relative_difference**2 * (1.0 - relative_difference / 3.0 + relative_difference**2 / 6.0)
     return np.asarray(
         -np.sign(relative_difference)
@@ -150,11 +158,11 @@ def _residuals(count_fractions: Numbers, expected_fractions: Numbers) -> Numbers
     )
 
 
-def _jacobian(count_fractions: Numbers, expected_fractions: Numbers, derivative: Numbers) -> Numbers:
+def _jacobian(count_fractions: FloatArray, expected_fractions: FloatArray, derivatives: FloatArray) -> FloatArray:
     residual = _residuals(count_fractions, expected_fractions)
     is_close = np.abs(count_fractions - expected_fractions) < SERIES_LIMIT * expected_fractions
     safe_residual = np.where(is_close, 1.0, residual)
-    weight = np.where(
+    derivative_weights = np.where(
         is_close, 1.0 / np.sqrt(expected_fractions), (1.0 - count_fractions / expected_fractions) / safe_residual
     )
-    return np.asarray(weight[:, None] * derivative)
+    return np.asarray(derivative_weights[:, None] * derivatives)

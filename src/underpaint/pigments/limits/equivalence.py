@@ -11,16 +11,16 @@ from scipy.spatial.distance import squareform
 from underpaint.errors import SampleError
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import library
-from underpaint.pigments.limits._imitation import component_spectra, grid_imitation
+from underpaint.pigments.limits._paint_models import component_spectra, grid_paint_model
 from underpaint.pigments.limits.comparison import ComparisonSettings, channels_for, shown_elements
 from underpaint.pigments.limits.composites import Composite, composites_of
-from underpaint.pigments.limits.deviance import imitate
+from underpaint.pigments.limits.deviance import fit_paint_model
 from underpaint.runtime.progress import Progress, no_progress
 
-Numbers = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 MODEL_COUNTS = 1e6
-"""Counts above which the errors of any simulation, about a per cent, exceed Poisson noise."""
-MAX_DECADE = 12.0
+"""Counts above which the errors of a simulation, about 1 %, exceed Poisson noise."""
+MAX_LOG10_COUNTS = 12.0
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class Separation:
     ----------
     pigments : tuple of str
     exclusion_counts : (n, n) array
-        Total counts of a spectrum of the first pigment at which the best fit by the second is excluded. The diagonal is
-        the limit of the calculation. It contains the counts at which a pigment would be excluded by its own
-        interpolation.
+        Total counts of a spectrum of the first pigment at which the best fit by the second is excluded. The diagonal
+        contains the counts at which the interpolated model of a pigment excludes the same pigment, which is the limit
+        of the calculation.
     composites : tuple of Composite
         Mixtures with the spectrum of a pigment.
     instrument : str
@@ -61,46 +61,50 @@ class Separation:
     """
 
     pigments: tuple[str, ...]
-    exclusion_counts: Numbers
+    exclusion_counts: FloatArray
     composites: tuple[Composite, ...]
     instrument: str
     settings: ComparisonSettings
 
     @property
-    def mutual_counts(self) -> Numbers:
-        """(n, n) counts at which a pair is distinguishable, whichever pigment is present.
+    def mutual_counts(self) -> FloatArray:
+        """(n, n) counts at which a pair is distinguishable, regardless of which of the two is present.
 
-        If one pigment can imitate the other, the pair remains indistinguishable. The counts are infinite on the
-        diagonal and for pairs that differ by no more than the errors of the calculation.
+        If one pigment can have the spectrum of the other, the pair is indistinguishable. The counts are infinite on the
+        diagonal and for pairs whose difference does not exceed the errors of the calculation.
         """
         larger_counts = np.maximum(self.exclusion_counts, self.exclusion_counts.T)
-        self_distance = np.diag(self.exclusion_counts)
-        return np.where(larger_counts >= np.maximum(self_distance[:, None], self_distance[None]), np.inf, larger_counts)
+        self_exclusion_counts = np.diag(self.exclusion_counts)
+        return np.where(
+            larger_counts >= np.maximum(self_exclusion_counts[:, None], self_exclusion_counts[None]),
+            np.inf,
+            larger_counts,
+        )
 
     def counts_needed(self, first_pigment: str, second_pigment: str) -> float:
-        """Return the counts at which two pigments are distinguishable; infinite above ``max_resolved_counts``.
+        """Return the counts at which two pigments are distinguishable, or infinity above ``max_resolved_counts``.
 
         Raises
         ------
         SampleError
             One of the pigments was not compared.
         """
-        return float(self.mutual_counts[self._index(first_pigment), self._index(second_pigment)])
+        return float(self.mutual_counts[self._pigment_index(first_pigment), self._pigment_index(second_pigment)])
 
     def max_resolved_counts(self, first_pigment: str, second_pigment: str) -> float:
-        """Return the counts above which the calculation does not resolve two pigments."""
+        """Return the counts up to which the calculation can distinguish two pigments."""
         return float(
             max(
                 self.exclusion_counts[index, index]
-                for index in (self._index(first_pigment), self._index(second_pigment))
+                for index in (self._pigment_index(first_pigment), self._pigment_index(second_pigment))
             )
         )
 
     def groups(self, counts: float) -> list[Group]:
         """Return the groups at a number of counts, the largest first.
 
-        No two members of a group are distinguishable (complete linkage), and groups only merge with decreasing counts.
-        Pigments of different groups may still be indistinguishable; ``neighbours`` lists them.
+        All members of a group are indistinguishable (complete linkage). Groups only merge with decreasing counts.
+        Indistinguishable pigments of different groups are listed in ``neighbours``.
 
         Raises
         ------
@@ -112,44 +116,46 @@ class Separation:
         is_indistinguishable = self.mutual_counts >= counts
         group_labels = np.zeros(1, dtype=np.int64)
         if len(self.pigments) > 1:
-            # the small addend keeps rounding from separating a pair exactly at its limit
-            max_distance = max(MAX_DECADE - float(np.log10(counts)), 0.0) + 1e-9
-            group_labels = fcluster(self._tree(), max_distance, criterion="distance")
+            # the constant 1e-9 prevents that rounding separates a pair exactly at its limit
+            max_distance = max(MAX_LOG10_COUNTS - float(np.log10(counts)), 0.0) + 1e-9
+            group_labels = fcluster(self._linkage_tree(), max_distance, criterion="distance")
         groups = [
-            self._group(np.flatnonzero(group_labels == cluster), is_indistinguishable)
+            self._make_group(np.flatnonzero(group_labels == cluster), is_indistinguishable)
             for cluster in dict.fromkeys(group_labels.tolist())
         ]
         return sorted(groups, key=lambda group: -len(group.pigments))
 
-    def order(self) -> list[int]:
-        """Return the indices of the pigments, ordered so that similar pigments are neighbours."""
+    def similarity_order(self) -> list[int]:
+        """Return the indices of the pigments in an order in which similar pigments are neighbours."""
         if len(self.pigments) < 2:
             return list(range(len(self.pigments)))
-        return [int(index) for index in leaves_list(self._tree())]
+        return [int(index) for index in leaves_list(self._linkage_tree())]
 
-    def _tree(self) -> Numbers:
-        """Return the tree of groups; a distance is the number of decades of counts below ``MAX_DECADE``."""
-        distance = MAX_DECADE - np.clip(np.log10(self.mutual_counts), 0.0, MAX_DECADE)
+    def _linkage_tree(self) -> FloatArray:
+        """Return the linkage tree, with distances in decades of counts below 1e12."""
+        distance = MAX_LOG10_COUNTS - np.clip(np.log10(self.mutual_counts), 0.0, MAX_LOG10_COUNTS)
         np.fill_diagonal(distance, 0.0)
         return np.asarray(linkage(squareform(distance), "complete", optimal_ordering=True))
 
-    def _group(self, members: NDArray[np.intp], is_indistinguishable: NDArray[np.bool_]) -> Group:
-        names = tuple(self.pigments[index] for index in members)
-        visible_elements = frozenset.intersection(*(shown_elements(name) for name in names))
+    def _make_group(self, members: NDArray[np.intp], is_indistinguishable: NDArray[np.bool_]) -> Group:
+        member_names = tuple(self.pigments[index] for index in members)
+        visible_elements = frozenset.intersection(*(shown_elements(name) for name in member_names))
         neighbour_indices = set(np.flatnonzero(is_indistinguishable[members].any(axis=0)).tolist()) - set(
             members.tolist()
         )
         return Group(
-            names, tuple(sorted(visible_elements)), tuple(self.pigments[index] for index in sorted(neighbour_indices))
+            member_names,
+            tuple(sorted(visible_elements)),
+            tuple(self.pigments[index] for index in sorted(neighbour_indices)),
         )
 
-    def _index(self, name: str) -> int:
-        key = library()[name].name
-        if key not in self.pigments:
+    def _pigment_index(self, name: str) -> int:
+        library_name = library()[name].name
+        if library_name not in self.pigments:
             raise SampleError(
-                f"Cannot say how {name} differs: it was not compared. Compared were {', '.join(self.pigments)}."
+                f"Cannot compare {name}: only {', '.join(self.pigments)} were compared. Choose one of these pigments."
             )
-        return self.pigments.index(key)
+        return self.pigments.index(library_name)
 
 
 def separate(
@@ -162,13 +168,13 @@ def separate(
 ) -> Separation:
     """Compute the counts that are needed to distinguish pigments.
 
-    The expected spectrum of each pigment is fitted with every other pigment, with free thickness, binder, ground, scale
-    and scatter (``imitate``), and with mixtures of other pigments with the same visible elements.
+    Every other pigment is fitted to the expected spectrum of each pigment, with free thickness, binder, ground, scale
+    and scatter. Mixtures of other pigments with the same visible elements are fitted as well.
 
     Parameters
     ----------
     pigments : sequence of str
-        Names, synonyms or abbreviations from the library; duplicates are ignored.
+        Names, synonyms or abbreviations from the library. Duplicates are ignored.
     instrument : Instrument
     settings : ComparisonSettings, optional
         Expected paint and ground, and ranges of the fitted paint.
@@ -192,9 +198,9 @@ def separate(
     exclusion_counts = np.empty((len(names), len(names)))
     for column, name in enumerate(names):
         report_progress("Comparing pigments", column, len(names))
-        interpolated_paint = grid_imitation(name, instrument, channels, settings)
+        interpolated_paint = grid_paint_model(name, instrument, channels, settings)
         exclusion_counts[:, column] = [
-            imitate(components, interpolated_paint, channels.middle_kev).counts_needed
+            fit_paint_model(components, interpolated_paint, channels.middle_kev).counts_needed
             for components in expected_spectra
         ]
     all_composites: list[Composite] = []

@@ -27,7 +27,7 @@ from underpaint.physics.materials import Layer, Paint, Stratigraphy, ground_laye
 from underpaint.physics.materials.paint import DEFAULT_BINDER, formula_fractions, material_table_row
 from underpaint.pigments.weights import PredictionSets
 
-Numbers = NDArray[np.float64]
+FloatArray = NDArray[np.float64]
 TYPICAL_PIGMENTS = {
     "lead_pigment": "lead_white",
     "mercury_red": "vermilion",
@@ -48,14 +48,15 @@ TYPICAL_PIGMENTS = {
     "manganese_pigment": "umber",
     "bromine_lake": "geranium_lake",
 }
-"""Representative pigment of each group; other groups are represented by the first pigment in the library."""
+"""Representative pigment of each group. Groups that are not listed are represented by their first pigment in the
+library."""
 LINE_SIGMA = 3.0
 MODEL_ERROR = 0.01
-"""Relative error of the counts under a line. It describes the accuracy of forward model and fit at all counts."""
+"""Relative error of the counts under a line, from the accuracy of the forward model and of the fit."""
 MIN_SHARED_FRACTION = 0.01
-"""Minimum mass fraction of an element in a covering pigment whose lines hide the element below."""
-SET_COVERAGE = 0.99
-"""Coverage of the prediction sets that must contain only one answer."""
+"""Minimum mass fraction at which an element of the covering pigment hides the same element below."""
+PREDICTION_SET_COVERAGE = 0.99
+"""Coverage of the prediction sets that are used to exclude a group."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Burial:
     Parameters
     ----------
     cover_um : float
-        Thickness of the upper paint, which consists of a detected group, or of oil if no group was detected.
+        Thickness of the upper paint, which consists of a detected group, or of oil without a detected group.
     hidden_um : float
         Thickness of the paint of the hidden group.
     ground_um : float
@@ -78,7 +79,7 @@ class Burial:
     Raises
     ------
     SampleError
-        A thickness or the ratio is not positive.
+        A thickness or the mass ratio is not positive.
     """
 
     cover_um: float = 50.0
@@ -88,9 +89,12 @@ class Burial:
     pigment_to_binder: float = 3.0
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if isinstance(value, float | int) and not 0 < value < float("inf"):
-                raise SampleError(f"Cannot bury a pigment with {name} = {value:g}: it must be positive and finite.")
+        for field_name, field_value in asdict(self).items():
+            if isinstance(field_value, float | int) and not 0 < field_value < float("inf"):
+                raise SampleError(
+                    f"Cannot simulate a hidden pigment with {field_name} = {field_value:g}: the value must be "
+                    "positive and finite."
+                )
 
 
 @dataclass(frozen=True)
@@ -106,8 +110,8 @@ class Exclusion:
     elements : tuple of tuple of str
         Key elements of each name.
     counts : tuple of (n_name + 1, n_element) arrays
-        Counts for each name, by cover (in the order of ``names``, then oil) and key element. They are infinite if the
-        element is never detected.
+        Counts for each name, by cover (in the order of ``names``, then oil) and key element. Elements that are never
+        detected have infinite counts.
     burial : Burial
         Assumed layers.
     """
@@ -115,13 +119,13 @@ class Exclusion:
     names: tuple[str, ...]
     typical_pigments: tuple[str, ...]
     elements: tuple[tuple[str, ...], ...]
-    counts: tuple[Numbers, ...]
+    counts: tuple[FloatArray, ...]
     burial: Burial
 
     def required_counts(self, name: str, covers: Sequence[str] = ()) -> float:
-        """Return the counts at which a name is detected below the most absorbing of some covers, or below oil."""
-        rows = [self.names.index(cover) for cover in covers] or [len(self.names)]
-        return float(self.counts[self.names.index(name)][rows].max(axis=0).min())
+        """Return the counts at which a name is detected below the most absorbing of the covers, or below oil."""
+        cover_rows = [self.names.index(cover) for cover in covers] or [len(self.names)]
+        return float(self.counts[self.names.index(name)][cover_rows].max(axis=0).min())
 
 
 def typical_pigment(name: str) -> str:
@@ -138,7 +142,7 @@ def typical_pigment(name: str) -> str:
         return library()[name].name
     members = library().members(library().group(name).name)
     if not members:
-        raise SampleError(f"Cannot bury {name}: the library holds no pigment of this group.")
+        raise SampleError(f"Cannot simulate hidden {name}: the library has no pigment of this group.")
     return members[0].name
 
 
@@ -166,9 +170,9 @@ def counts_to_exclude(
     Returns
     -------
     Exclusion
-        A key line is detected if its counts from the hidden layer exceed ``3 sqrt(2 (B + (0.01 B)**2))``, with B the
-        other counts within half a FWHM of the line (Currie 1968, with the model's error). It is never detected below a
-        pigment that contains the same element.
+        A key line is detected if its counts from the hidden layer exceed ``3 sqrt(2 (B + (0.01 B)**2))``. B denotes the
+        other counts within half a FWHM of the line (Currie 1968, with the model error). A key line is never detected
+        below a pigment that contains the same element.
 
     Raises
     ------
@@ -187,25 +191,25 @@ def counts_to_exclude(
         for cover_layer, hidden_layer in product(cover_layers, hidden_layers)
     ]
     emission = emit(stratigraphies, instrument)
-    expected = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
+    expected_spectra = np.asarray(render(emission, instrument.detector, axis), dtype=np.float64)
     elements = tuple(
         tuple(dict.fromkeys(family.partition("_")[0] for family in key_families)) for key_families in families
     )
     counts = []
     for index, (key_elements, key_families) in enumerate(zip(elements, families, strict=True)):
-        rows = slice(index, None, len(names))
-        # K lines may be free if L lines overlap those of calcium, and vice versa
+        sample_rows = slice(index, None, len(names))
+        # the family with the fewest needed counts is used, since only one family may overlap other lines
         required_counts = [
             np.min(
                 [
-                    _needed_counts(emission, expected, rows, family, axis, instrument)
-                    for family in _families_of(element, key_families)
+                    _needed_counts(emission, expected_spectra, sample_rows, family, axis, instrument)
+                    for family in _families_of_element(element, key_families)
                 ],
                 axis=0,
             )
             for element in key_elements
         ]
-        is_shared = [[_contains(cover, element) for cover in cover_layers] for element in key_elements]
+        is_shared = [[_contains_element(cover, element) for cover in cover_layers] for element in key_elements]
         counts.append(np.where(np.asarray(is_shared), np.inf, np.asarray(required_counts)).T)
     return Exclusion(tuple(names), typical_pigments, elements, tuple(counts), assumed_burial)
 
@@ -214,15 +218,15 @@ def detectable_groups(
     results: Results,
     is_present: NDArray[np.bool_],
     is_significant: Mapping[str, NDArray[np.bool_]],
-    pixel_counts: Numbers,
+    pixel_counts: FloatArray,
     instrument: Instrument,
     axis: EnergyAxis,
     burial: Burial | None = None,
 ) -> tuple[NDArray[np.bool_], Exclusion]:
-    """Return where groups are excluded: they would have been detected below the present groups, and were not.
+    """Return a mask of groups that would have been detected below the present groups, and were not.
 
-    A group is excluded at a pixel if a layer of the group below any of the present groups would have been detected at
-    the counts of the pixel, and none of the group's lines is significant.
+    A group is excluded at a pixel on two conditions. None of its lines is significant, and a layer of the group below
+    any present group would be detected at the counts of the pixel.
 
     Parameters
     ----------
@@ -263,7 +267,7 @@ def detectable_groups(
 
 
 def _is_cover(results: Results, names: Sequence[str], is_present: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return which names may cover others: those at the surface if the model predicts places, else all present ones."""
+    """Return a mask of possible covers, which are groups at the surface or, without places, present groups."""
     if not all(results.holds(name, "surface") for name in names):
         return is_present
     is_on_top = np.stack([results[name, "surface"] for name in names], axis=2) > PRESENT_PROBABILITY
@@ -274,10 +278,10 @@ def _is_excluded(
     exclusion: Exclusion,
     index: int,
     is_cover: NDArray[np.bool_],
-    counts: Numbers,
+    counts: FloatArray,
     is_significant: Mapping[str, NDArray[np.bool_]],
 ) -> NDArray[np.bool_]:
-    """Return where at least one key element would have been detected but was not."""
+    """Return a mask of pixels in which at least one key element would have been detected but was not."""
     is_excluded = np.zeros(counts.shape, dtype=bool)
     for element_index, element in enumerate(exclusion.elements[index]):
         counts_by_cover = exclusion.counts[index][:, element_index]
@@ -304,25 +308,29 @@ def significant_lines(results: Results) -> dict[str, NDArray[np.bool_]]:
 
 def _needed_counts(
     emission: Emission,
-    expected: Numbers,
-    rows: slice,
+    expected_spectra: FloatArray,
+    sample_rows: slice,
     family: str,
     axis: EnergyAxis,
     instrument: Instrument,
-) -> Numbers:
-    lines = np.asarray(emission.lines.family) == family
-    energy = np.asarray(emission.lines.energy_kev)[lines]
-    if energy.size == 0:
-        return np.full(len(expected[rows]), np.inf)
-    line_counts = np.asarray(emission.layer_photons)[rows, 1][:, lines] * efficiency(instrument.detector, energy)
-    return counts_needed(line_counts, energy, expected[rows], axis, instrument.detector, model_error=MODEL_ERROR)
+) -> FloatArray:
+    is_family_line = np.asarray(emission.lines.family) == family
+    line_energy_kev = np.asarray(emission.lines.energy_kev)[is_family_line]
+    if line_energy_kev.size == 0:
+        return np.full(len(expected_spectra[sample_rows]), np.inf)
+    line_counts = np.asarray(emission.layer_photons)[sample_rows, 1][:, is_family_line] * efficiency(
+        instrument.detector, line_energy_kev
+    )
+    return counts_needed(
+        line_counts, line_energy_kev, expected_spectra[sample_rows], axis, instrument.detector, model_error=MODEL_ERROR
+    )
 
 
-def _families_of(element: str, families: Sequence[str]) -> list[str]:
+def _families_of_element(element: str, families: Sequence[str]) -> list[str]:
     return [family for family in families if family.partition("_")[0] == element]
 
 
-def _contains(layer: Layer, element: str) -> bool:
+def _contains_element(layer: Layer, element: str) -> bool:
     total_fraction = sum(layer.mass_fractions.values())
     return layer.mass_fractions.get(element, 0.0) > MIN_SHARED_FRACTION * total_fraction
 
@@ -332,8 +340,8 @@ def _paint_layer(pigment: str, thickness_um: float, burial: Burial) -> Layer:
 
 
 def _oil_layer(thickness_um: float) -> Layer:
-    row = material_table_row("binder", DEFAULT_BINDER)
-    return Layer(mix_elements(formula_fractions(row)), row["density"], thickness_um, row["label"])
+    binder_row = material_table_row("binder", DEFAULT_BINDER)
+    return Layer(mix_elements(formula_fractions(binder_row)), binder_row["density"], thickness_um, binder_row["label"])
 
 
 def answer_states(
@@ -347,10 +355,10 @@ def answer_states(
     """Return the state of every group at every pixel.
 
     A group is present if its probability exceeds one half. For networks with amounts, a present group is a pigment if
-    its amount reaches the threshold with a probability of 95 %, and a trace if the amount is below the threshold with
-    95 %. A group that is not present cannot be excluded in three cases: one of its lines is significant; the prediction
-    set of 99 % coverage for these counts contains more than "absent"; or the instrument is known, and a layer of the
-    group below the present groups would not have been detected. All other groups are not detected.
+    its amount reaches the threshold with a probability of 95 %. A present group is a trace if its amount is below the
+    threshold with a probability of 95 %. An absent group cannot be excluded if one of its lines is significant, or if
+    its prediction set of 99 % coverage contains more than "absent". With a known instrument, a group also cannot be
+    excluded if a layer of it below the present groups would not be detected. All other groups are not detected.
 
     Parameters
     ----------
@@ -360,9 +368,9 @@ def answer_states(
     pixel_counts : (n_row, n_column) array
         Total counts of each spectrum.
     instrument : Instrument or None
-        Instrument that recorded the scan; None: hidden groups are not considered.
+        Instrument that recorded the scan, or None to ignore hidden groups.
     axis : EnergyAxis or None
-        Energy axis of the scan; needed with an instrument.
+        Energy axis of the scan, which is needed with an instrument.
     burial : Burial, optional
         Assumed layers of a hidden pigment.
 
@@ -380,47 +388,48 @@ def answer_states(
     """
     if pixel_counts.shape != results.shape:
         raise ValueError(
-            f"Cannot say what would be seen: {pixel_counts.shape} pixel counts for maps of "
+            f"Cannot compute the states of groups: {pixel_counts.shape} pixel counts for maps of "
             f"{results.shape} pixels. Give the counts of the same scan."
         )
     names, counts = results.targets, np.asarray(pixel_counts, float)
     probability = np.stack([results[name] for name in names], axis=2)
     is_present, is_significant = probability > PRESENT_PROBABILITY, significant_lines(results)
-    state = np.full(probability.shape, NOT_DETECTED, np.uint8)
-    state[_cannot_be_excluded(results, is_significant, counts)] = CANNOT_EXCLUDE
+    states = np.full(probability.shape, NOT_DETECTED, np.uint8)
+    states[_cannot_be_excluded(results, is_significant, counts)] = CANNOT_EXCLUDE
     exclusion = None
     if instrument is not None and axis is not None:
         is_excluded, exclusion = detectable_groups(
             results, is_present, is_significant, counts, instrument, axis, burial
         )
-        state[~is_excluded] = CANNOT_EXCLUDE
-    state[is_present] = PRESENT
+        states[~is_excluded] = CANNOT_EXCLUDE
+    states[is_present] = PRESENT
     for index, name in enumerate(names):
         if results.knows_amount(name):
             probability_reached = results.map("amount_reached", name, "anywhere")
-            state[:, :, index][is_present[:, :, index] & (probability_reached > MIN_STATED_PROBABILITY)] = PIGMENT
-            state[:, :, index][is_present[:, :, index] & (probability_reached < 1.0 - MIN_STATED_PROBABILITY)] = TRACE
-    state[~np.isfinite(probability)] = NO_ANSWER
+            states[:, :, index][is_present[:, :, index] & (probability_reached > MIN_STATED_PROBABILITY)] = PIGMENT
+            states[:, :, index][is_present[:, :, index] & (probability_reached < 1.0 - MIN_STATED_PROBABILITY)] = TRACE
+    states[~np.isfinite(probability)] = NO_ANSWER
     return Results.of_states(
         names,
         [results.label(name) for name in names],
-        state,
+        states,
         step_mm=results.step_mm,
         notes=() if exclusion is None else (_note_on_burial(exclusion.burial),),
-        settings={"present_probability": PRESENT_PROBABILITY} | ({} if exclusion is None else _settings(exclusion)),
+        settings={"present_probability": PRESENT_PROBABILITY}
+        | ({} if exclusion is None else _exclusion_settings(exclusion)),
     )
 
 
 def _cannot_be_excluded(
     results: Results, is_significant: Mapping[str, NDArray[np.bool_]], counts: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Return where a line is significant, or the prediction set contains more than "absent"."""
-    set_record = results.model_card.get("sets") if "log_odds" in results.stacks else None
-    prediction_sets = None if set_record is None else PredictionSets.model_validate(set_record)
-    masks = []
+    """Return a mask of groups with a significant line, or with a prediction set that contains more than "absent"."""
+    prediction_set_record = results.model_card.get("sets") if "log_odds" in results.stacks else None
+    prediction_sets = None if prediction_set_record is None else PredictionSets.model_validate(prediction_set_record)
+    is_not_excluded = []
     for name in results.targets:
         elements = {family.partition("_")[0] for family in results.materials[name].elements}
-        masks.append(
+        is_not_excluded.append(
             np.any(
                 [
                     np.zeros(counts.shape, bool),
@@ -430,21 +439,21 @@ def _cannot_be_excluded(
             )
         )
         if prediction_sets is not None:
-            masks[-1] |= prediction_sets.is_ambiguous(
-                name, results.map("log_odds", name, "anywhere"), counts, SET_COVERAGE
+            is_not_excluded[-1] |= prediction_sets.is_ambiguous(
+                name, results.map("log_odds", name, "anywhere"), counts, PREDICTION_SET_COVERAGE
             )
-    return np.stack(masks, axis=2)
+    return np.stack(is_not_excluded, axis=2)
 
 
 def _note_on_burial(burial: Burial) -> str:
     return (
-        f"Not detected means: {burial.hidden_um:g} µm of plain paint of the group, under {burial.cover_um:g} µm of "
-        f"plain paint of any one of the groups that are present, over {burial.ground_um:g} µm of {burial.ground}, "
-        "would have been seen at the pixel's counts. Less of it, or under more, may always be there."
+        f"Not detected means: {burial.hidden_um:g} µm of paint of the group alone, below {burial.cover_um:g} µm of "
+        f"paint of any present group and above {burial.ground_um:g} µm of {burial.ground}, would have been detected "
+        "at the pixel's counts. Thinner paint of the group, or paint below a thicker layer, cannot be excluded."
     )
 
 
-def _settings(exclusion: Exclusion) -> dict[str, object]:
+def _exclusion_settings(exclusion: Exclusion) -> dict[str, object]:
     return {
         "burial": asdict(exclusion.burial),
         "typical": dict(zip(exclusion.names, exclusion.typical_pigments, strict=True)),

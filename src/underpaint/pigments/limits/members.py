@@ -1,4 +1,4 @@
-"""Members of a group: their prior, and methods that distinguish them."""
+"""Prior of the members of a group, and methods that distinguish members."""
 
 import math
 import tomllib
@@ -21,17 +21,18 @@ from underpaint.pigments.limits.comparison import MIN_ATOMIC_NUMBER, shown_eleme
 from underpaint.simulate import outputs_for, visibility
 
 OUT_OF_USE_WEIGHT = 0.01
-"""Prior weight of a pigment outside its period: dates are approximate, and paintings are restored."""
+"""Prior weight of a pigment outside its period, more than 0 because dates are approximate and paintings are
+restored."""
 DEFAULT_YEARS = (-10_000, 3_000)
 """First and last year of a palette without stated years."""
 MIN_PROBABILITY = 1e-7
-"""Minimum distance of probabilities from 0 and 1 when log-odds are computed."""
+"""Minimum distance of probabilities from 0 and 1 in the calculation of log-odds."""
 PIXELS_PER_BLOCK = 65_536
 MAX_PIGMENT_TO_BINDER = 9.0
 OIL_PER_ABSORPTION = 1.45
-"""Ratio of the mass of oil in a brushable paint to the oil absorption (18th-19th century, hand-ground)."""
-ALUMINIUM = 13
-_LINES = "XRF"
+"""Ratio of the mass of oil in a brushable, hand-ground paint (18th-19th century) to the oil absorption."""
+ALUMINIUM_ATOMIC_NUMBER = 13
+_LINES_METHOD = "XRF"
 METHODS = {
     "colour": "colour",
     "xrd": "X-ray diffraction",
@@ -43,17 +44,18 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Circumstances:
-    """Facts about a painting besides its spectra, from which the prior of the members of a group is computed.
+    """Dates, palette and composition of a painting, from which the prior of the members of a group is computed.
 
     Parameters
     ----------
     years : pair of int or None
         Earliest and latest year of painting (negative: BC).
     palette : mapping of str to float
-        Weight of each pigment, 0 or more; empty for equal weights. Pigments that are not in the palette have weight 0.
+        Weight of each pigment, 0 or more. An empty mapping means equal weights. Pigments that are not in the palette
+        have weight 0.
     min_share : mapping of str to float
-        Minimum mass fraction of an element in the paint, e.g. from a cross-section. Members whose paint cannot reach it
-        even with the minimum amount of oil are excluded.
+        Minimum mass fraction of an element in the paint, e.g. from a cross-section. Members whose paint cannot reach
+        this fraction even with the minimum amount of oil are excluded.
 
     Raises
     ------
@@ -72,13 +74,15 @@ class Circumstances:
             raise SampleError(
                 f"Cannot weight pigments by {dict(self.palette)}: weights must be finite and not negative."
             )
-        if any(not 0 <= share <= 1 for share in self.min_share.values()):
+        if any(not 0 <= mass_fraction <= 1 for mass_fraction in self.min_share.values()):
             raise SampleError(f"Cannot require shares of {dict(self.min_share)}: mass fractions lie between 0 and 1.")
-        object.__setattr__(self, "palette", {library()[name].name: value for name, value in self.palette.items()})
+        object.__setattr__(
+            self, "palette", {library()[name].name: palette_weight for name, palette_weight in self.palette.items()}
+        )
 
 
 def circumstances_of(palette: Palette | Sequence[str]) -> Circumstances:
-    """Return the years of a palette, and equal weights for its pigments.
+    """Return circumstances with the years of a palette and equal weights for its pigments.
 
     Names that are not in the library are omitted, because their period is unknown.
     """
@@ -96,9 +100,10 @@ def circumstances_of(palette: Palette | Sequence[str]) -> Circumstances:
 def within_group_prior(members: Sequence[str], circumstances: Circumstances | None = None) -> dict[str, float]:
     """Return the prior of the members of a group, which sums to one and is independent of the spectrum.
 
-    The prior is proportional to the product of three weights. The first is 1 for pigments in use in the given years and
-    ``OUT_OF_USE_WEIGHT`` for others. The second is the weight in the palette. The third is 1 if the paint can contain
-    the known mass fractions, and 0 otherwise. Without any facts, all members have equal weights.
+    The prior is proportional to the product of three weights. The period weight is 1 for pigments in use in the given
+    years and ``OUT_OF_USE_WEIGHT`` for others. The palette weight is that of the palette. The composition weight is 1
+    if the paint can contain the known mass fractions, and 0 otherwise. Without circumstances, all members have equal
+    weights.
 
     Parameters
     ----------
@@ -119,12 +124,12 @@ def within_group_prior(members: Sequence[str], circumstances: Circumstances | No
     """
     used_circumstances = Circumstances() if circumstances is None else circumstances
     names = [library()[name].name for name in members]
-    weights = {name: _weight(library()[name], used_circumstances) for name in names}
+    weights = {name: _prior_weight(library()[name], used_circumstances) for name in names}
     total_weight = sum(weights.values())
     if not total_weight > 0:
         raise SampleError(
             f"Cannot share a probability between {', '.join(names) or 'no pigments'}: the circumstances (palette, "
-            "minimum share) exclude all of them. Widen the palette, or lower the share."
+            "minimum share) exclude all of them. Extend the palette, or reduce the share."
         )
     return {name: prior_weight / total_weight for name, prior_weight in weights.items()}
 
@@ -138,22 +143,21 @@ def share_group(probability: float, prior: Mapping[str, float]) -> dict[str, flo
         ``probability`` is not between 0 and 1.
     """
     if not 0.0 <= probability <= 1.0:
-        raise SampleError(f"Cannot share a probability of {probability}; it must lie between 0 and 1.")
+        raise SampleError(f"Cannot share a probability of {probability}; the value must be between 0 and 1.")
     return {name: probability * prior_weight for name, prior_weight in prior.items()}
 
 
 def share_members(results: Results, circumstances: Circumstances | None = None, *, overwrite: bool = False) -> Results:
-    """Return results in which the members of each group share its probability by the prior, at every place.
+    """Return results in which each group's probability is divided between its members by the prior, at every place.
 
     Parameters
     ----------
     results : Results
-        Results of a network. Groups do not change, nor do members without a group in the results and members that are
-        not in the library.
+        Results of a network. Only the probabilities of members in the library with a group in the results change.
     circumstances : Circumstances, optional
-        Facts about the painting; equal weights by default.
+        Dates, palette and composition of the painting, by default with equal weights for all members.
     overwrite : bool
-        Modify the arrays of ``results``, which halves the memory use.
+        Modify the arrays of ``results`` in place, which halves the memory use.
 
     Returns
     -------
@@ -168,16 +172,16 @@ def share_members(results: Results, circumstances: Circumstances | None = None, 
 
     Notes
     -----
-    The probability of a member of group g is ``P(g) w q / sum(w q)``, with the sum over the members of g. w is the
-    prior weight of the member, and q is the product of the probabilities of the other groups to which it belongs
-    (chrome yellow belongs to lead *and* chromium). A member of several groups gets the minimum of these values. The
-    spectrum therefore enters only through the probabilities of the groups, and the ratio of members of the same groups
-    is that of the prior, whatever the network predicts for these members.
+    The probability of a member of group g is ``P(g) w q / sum(w q)``, with the sum over the members of g. The weight w
+    is the prior weight of the member. The factor q is the product of the probabilities of the other groups to which the
+    member belongs (chrome yellow belongs to lead *and* chromium). A member of several groups has the minimum of its
+    probabilities in these groups. The spectrum therefore enters only through the probabilities of the groups. The ratio
+    of members of the same groups is that of the prior, regardless of the network's predictions for these members.
     """
     used_circumstances, members = Circumstances() if circumstances is None else circumstances, _known_members(results)
     if not members:
         return results
-    prior_weight = {name: _weight(library()[name], used_circumstances) for name in members}
+    prior_weight = {name: _prior_weight(library()[name], used_circumstances) for name in members}
     settings = {**results.settings_of("pigments"), "member_prior": _prior_record(members, used_circumstances)}
     stacks = {name: results.stacks[name] for name in ("probability", "log_odds") if name in results.stacks}
     if not overwrite:
@@ -188,7 +192,7 @@ def share_members(results: Results, circumstances: Circumstances | None = None, 
             for name, groups in members.items()
             if all(results.holds(material, place) for material in (name, *groups))
         }
-        _share_at_place(place, members_at_place, prior_weight, stacks)
+        _write_member_probabilities(place, members_at_place, prior_weight, stacks)
     return replace(
         results,
         stacks={**results.stacks, **stacks},
@@ -196,26 +200,26 @@ def share_members(results: Results, circumstances: Circumstances | None = None, 
     )
 
 
-def _share_at_place(
+def _write_member_probabilities(
     place: Place, members: Mapping[str, tuple[str, ...]], prior_weight: Mapping[str, float], stacks: Mapping[str, Stack]
 ) -> None:
     """Write the probabilities and log-odds of the members at a place into the arrays."""
-    probability = stacks["probability"].values
+    probabilities = stacks["probability"].values
     column_by_name = {
-        name: index for index, (name, key_place) in enumerate(stacks["probability"].keys) if key_place == place
+        name: index for index, (name, column_place) in enumerate(stacks["probability"].keys) if column_place == place
     }
-    rows_per_block = max(PIXELS_PER_BLOCK // max(probability.shape[1], 1), 1)
-    for start_row in range(0, len(probability), rows_per_block):
+    rows_per_block = max(PIXELS_PER_BLOCK // max(probabilities.shape[1], 1), 1)
+    for start_row in range(0, len(probabilities), rows_per_block):
         rows = slice(start_row, start_row + rows_per_block)
-        groups = {
-            name: probability[rows, :, column_by_name[name]]
+        group_probabilities = {
+            name: probabilities[rows, :, column_by_name[name]]
             for member_groups in members.values()
             for name in member_groups
         }
-        for name, values in _member_probabilities(members, prior_weight, groups).items():
-            probability[rows, :, column_by_name[name]] = values
+        for name, member_probability in _member_probabilities(members, prior_weight, group_probabilities).items():
+            probabilities[rows, :, column_by_name[name]] = member_probability
             if "log_odds" in stacks:
-                clipped_probability = np.clip(values, MIN_PROBABILITY, 1.0 - MIN_PROBABILITY)
+                clipped_probability = np.clip(member_probability, MIN_PROBABILITY, 1.0 - MIN_PROBABILITY)
                 stacks["log_odds"].values[rows, :, column_by_name[name]] = np.log(
                     clipped_probability / (1.0 - clipped_probability)
                 )
@@ -235,8 +239,8 @@ def member_shares(results: Results, group: str) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Shares of all members in the prior, weighted by the group's probability; they sum to one. If the group is not
-        present in any pixel, the prior is returned. The mapping is empty without a prior.
+        Shares of all members in the prior, weighted by the group's probability, with a sum of one. If no pixel contains
+        the group, the prior is returned. Without a prior, the mapping is empty.
     """
     prior_weight = results.settings_of("pigments").get("member_prior", {}).get("groups", {}).get(group, {})
     is_present = results[group] > PRESENT_PROBABILITY
@@ -246,27 +250,30 @@ def member_shares(results: Results, group: str) -> dict[str, float]:
     groups_of_member = {
         name: materials[name].groups if name in materials else library()[name].groups for name in prior_weight
     }
-    members = {
-        name: tuple(group_name for group_name in groups if group_name in materials)
-        for name, groups in groups_of_member.items()
+    groups_in_results = {
+        name: tuple(group_name for group_name in group_probabilities if group_name in materials)
+        for name, group_probabilities in groups_of_member.items()
     }
-    groups = {
+    group_probabilities = {
         other_group: results[other_group][is_present]
         for other_group in {
             group,
-            *(group_name for other_group in members.values() for group_name in other_group),
+            *(group_name for other_group in groups_in_results.values() for group_name in other_group),
         }
     }
     total_weight = sum(
-        (_weighted_probability(members[name], prior_weight[name], group, groups) for name in prior_weight),
+        (
+            _weighted_probability(groups_in_results[name], prior_weight[name], group, group_probabilities)
+            for name in prior_weight
+        ),
         start=np.float32(1e-30),
     )
-    group_probability = groups[group].astype(np.float64)
+    group_probability = group_probabilities[group].astype(np.float64)
     return {
         name: float(
             (
                 group_probability
-                * _weighted_probability(members[name], prior_weight[name], group, groups)
+                * _weighted_probability(groups_in_results[name], prior_weight[name], group, group_probabilities)
                 / total_weight
             ).sum()
             / group_probability.sum()
@@ -276,26 +283,35 @@ def member_shares(results: Results, group: str) -> dict[str, float]:
 
 
 def _weighted_probability(
-    member_groups: tuple[str, ...], prior_weight: float, group: str, groups: Mapping[str, NDArray[np.float32]]
+    member_groups: tuple[str, ...],
+    prior_weight: float,
+    group: str,
+    group_probabilities: Mapping[str, NDArray[np.float32]],
 ) -> NDArray[np.float32]:
-    """Return ``w q``: a member's weight times the probabilities of the other groups to which it belongs."""
-    other_probabilities = [groups[other_group] for other_group in member_groups if other_group != group]
-    return np.float32(prior_weight) * math.prod(other_probabilities, start=np.ones_like(groups[group]))
+    """Return ``w q``, the weight of a member times the probabilities of the member's other groups."""
+    other_group_probabilities = [
+        group_probabilities[other_group] for other_group in member_groups if other_group != group
+    ]
+    return np.float32(prior_weight) * math.prod(
+        other_group_probabilities, start=np.ones_like(group_probabilities[group])
+    )
 
 
 def _member_probabilities(
-    members: Mapping[str, tuple[str, ...]], prior_weight: Mapping[str, float], groups: Mapping[str, NDArray[np.float32]]
+    members: Mapping[str, tuple[str, ...]],
+    prior_weight: Mapping[str, float],
+    group_probabilities: Mapping[str, NDArray[np.float32]],
 ) -> dict[str, NDArray[np.float32]]:
     """Return the probability of each member, computed from the probabilities of the groups."""
-    total_weight = {group: np.full_like(member_groups, 1e-30) for group, member_groups in groups.items()}
+    total_weight = {group: np.full_like(member_groups, 1e-30) for group, member_groups in group_probabilities.items()}
     for name, member_groups in members.items():
         for group in member_groups:
-            total_weight[group] += _weighted_probability(member_groups, prior_weight[name], group, groups)
+            total_weight[group] += _weighted_probability(member_groups, prior_weight[name], group, group_probabilities)
 
     def probability_by_group(name: str, member_groups: tuple[str, ...]) -> list[NDArray[np.float32]]:
         return [
-            groups[group]
-            * _weighted_probability(member_groups, prior_weight[name], group, groups)
+            group_probabilities[group]
+            * _weighted_probability(member_groups, prior_weight[name], group, group_probabilities)
             / total_weight[group]
             for group in member_groups
         ]
@@ -304,7 +320,7 @@ def _member_probabilities(
 
 
 def _known_members(results: Results) -> dict[str, tuple[str, ...]]:
-    """Return the members that are in the library and whose groups are all in the results, with their groups."""
+    """Return the groups of each member, for members in the library with all groups in the results."""
     groups_by_member = {name: results.materials[name].groups for name in results.pigments}
     return {
         name: groups
@@ -337,8 +353,8 @@ def group_posterior(
 ) -> tuple[list[float], dict[str, float]]:
     """Return the probabilities of groups and members, given that one of the pigments caused a spectrum.
 
-    The likelihood of a group is that of its best member. Differences between members are ignored, because they lie
-    within the errors of the model and the noise.
+    The likelihood of a group is the likelihood of its best member. Differences between members are ignored, because
+    they lie within the errors of the model and the noise.
 
     Parameters
     ----------
@@ -347,7 +363,7 @@ def group_posterior(
     groups : sequence of sequence of str
         Members of each group, as returned by ``Separation.groups``.
     group_prior : sequence of float, optional
-        Prior weights of the groups; equal by default.
+        Prior weights of the groups, equal by default.
     circumstances : Circumstances, optional
         Passed to ``within_group_prior``.
 
@@ -363,11 +379,11 @@ def group_posterior(
         )
     best_deviances = [min(deviances[name] for name in members) for members in groups]
     min_deviance = min(best_deviances)
-    evidence = [
-        prior_weight * math.exp(-0.5 * (value - min_deviance))
-        for prior_weight, value in zip(weights, best_deviances, strict=True)
+    group_evidence = [
+        prior_weight * math.exp(-0.5 * (deviance - min_deviance))
+        for prior_weight, deviance in zip(weights, best_deviances, strict=True)
     ]
-    probabilities = [value / sum(evidence) for value in evidence]
+    probabilities = [deviance / sum(group_evidence) for deviance in group_evidence]
     member_probabilities: dict[str, float] = {}
     for probability, members in zip(probabilities, groups, strict=True):
         member_probabilities |= share_group(probability, within_group_prior(members, circumstances))
@@ -383,7 +399,7 @@ class Difference:
     method : str
         Name of the method.
     first, second : str
-        What the method detects of each pigment; "nothing" if it detects no element.
+        Result of the method for each pigment, such as its elements, or "nothing" without elements.
     source : str
         Source of the values.
     """
@@ -395,56 +411,56 @@ class Difference:
 
 
 def distinguishing_methods(first_name: str, second_name: str, *, include_lines: bool = False) -> list[Difference]:
-    """Return the methods that distinguish two pigments if X-ray fluorescence in air cannot.
+    """Return methods that distinguish two pigments that X-ray fluorescence in air cannot distinguish.
 
     Parameters
     ----------
     first_name, second_name : str
     include_lines : bool
-        Begin with the elements whose lines in air distinguish the pigments. Use this for pigments whose spectra were
-        not compared.
+        Begin with the elements whose lines in air distinguish the pigments, for pigments whose spectra were not
+        compared.
 
     Notes
     -----
-    Elements are taken from the formulas; their lines below 2.8 keV need helium or vacuum. All other methods are taken
-    from a table. A method is omitted if the table does not state its result for both pigments.
+    Elements are taken from the formulas. Lines below 2.8 keV need helium or vacuum. All other methods are taken from a
+    table. A method is omitted if the table does not state its result for both pigments.
     """
     first_pigment, second_pigment = library()[first_name], library()[second_name]
-    rows = [_methods_table().get(pigment.name, {}) for pigment in (first_pigment, second_pigment)]
+    method_rows = [_methods_by_pigment().get(pigment.name, {}) for pigment in (first_pigment, second_pigment)]
     differences = (
-        _difference_by_elements(_LINES, shown_elements(first_pigment.name), shown_elements(second_pigment.name))
+        _difference_by_elements(_LINES_METHOD, shown_elements(first_pigment.name), shown_elements(second_pigment.name))
         if include_lines
         else []
     )
-    for key, method in METHODS.items():
-        detected_texts = [row.get(key, "") for row in rows]
+    for method_key, method in METHODS.items():
+        detected_texts = [method_row.get(method_key, "") for method_row in method_rows]
         if detected_texts[0] != detected_texts[1] and all(detected_texts):
-            sources = "; ".join(dict.fromkeys(row.get("source", "") for row in rows if row))
+            sources = "; ".join(dict.fromkeys(method_row.get("source", "") for method_row in method_rows if method_row))
             differences.append(Difference(method, detected_texts[0], detected_texts[1], sources))
     return differences + _difference_by_elements(
-        "XRF below 2.8 keV", _soft_elements(first_pigment), _soft_elements(second_pigment)
+        "XRF below 2.8 keV", _elements_with_soft_lines(first_pigment), _elements_with_soft_lines(second_pigment)
     )
 
 
 def distinguishing_methods_text(first_name: str, second_name: str, *, include_lines: bool = False) -> str:
     """Return a sentence such as "lead white and red lead would be told apart by colour (white / orange-red)."."""
-    labels = f"{library()[first_name].label} and {library()[second_name].label}"
+    pigment_labels = f"{library()[first_name].label} and {library()[second_name].label}"
     differences = distinguishing_methods(first_name, second_name, include_lines=include_lines)
     if not differences:
-        return f"{labels}: no method is known here that would tell them apart."
+        return f"{pigment_labels}: no method is known here that would tell them apart."
     # Lines do not distinguish the pigments if another pigment of the paint contains the same elements.
-    method_names = {_LINES: f"{_LINES}, unless other paint there holds the same elements"}
+    method_names = {_LINES_METHOD: f"{_LINES_METHOD}, unless other paint there holds the same elements"}
     method_texts = "; ".join(
         f"{method_names.get(difference.method, difference.method)} ({difference.first} / {difference.second})"
         for difference in differences
     )
-    return f"{labels} would be told apart by {method_texts}."
+    return f"{pigment_labels} would be told apart by {method_texts}."
 
 
 def _difference_by_elements(
     method: str, first_elements: frozenset[str], second_elements: frozenset[str]
 ) -> list[Difference]:
-    """Return a list with the difference between two sets of elements; empty if they are equal."""
+    """Return a list with the difference between two sets of elements, or an empty list for equal sets."""
     element_texts = [
         ", ".join(sorted(elements, key=atomic_number)) or "nothing" for elements in (first_elements, second_elements)
     ]
@@ -462,17 +478,17 @@ def max_pigment_to_binder(pigment: Pigment) -> float:
     return min(100.0 / (OIL_PER_ABSORPTION * pigment.oil_absorption), MAX_PIGMENT_TO_BINDER)
 
 
-def _weight(pigment: Pigment, used_circumstances: Circumstances) -> float:
-    prior_weight = used_circumstances.palette.get(pigment.name, 0.0) if used_circumstances.palette else 1.0
-    ratio = max_pigment_to_binder(pigment)
-    pigment_fraction = ratio / (1.0 + ratio)
+def _prior_weight(pigment: Pigment, circumstances: Circumstances) -> float:
+    prior_weight = circumstances.palette.get(pigment.name, 0.0) if circumstances.palette else 1.0
+    mass_ratio = max_pigment_to_binder(pigment)
+    pigment_fraction = mass_ratio / (1.0 + mass_ratio)
     if any(
-        pigment_fraction * pigment.mass_fractions.get(name, 0.0) < min_fraction
-        for name, min_fraction in used_circumstances.min_share.items()
+        pigment_fraction * pigment.mass_fractions.get(element, 0.0) < min_fraction
+        for element, min_fraction in circumstances.min_share.items()
     ):
         return 0.0
     return prior_weight * (
-        1.0 if used_circumstances.years is None or _is_in_use(pigment, used_circumstances.years) else OUT_OF_USE_WEIGHT
+        1.0 if circumstances.years is None or _is_in_use(pigment, circumstances.years) else OUT_OF_USE_WEIGHT
     )
 
 
@@ -481,40 +497,40 @@ def _is_in_use(pigment: Pigment, years: tuple[int, int]) -> bool:
     return (first_year is None or first_year <= years[1]) and (last_year is None or last_year >= years[0])
 
 
-def _soft_elements(pigment: Pigment) -> frozenset[str]:
+def _elements_with_soft_lines(pigment: Pigment) -> frozenset[str]:
     """Return the elements whose K lines are below 2.8 keV but still pass a detector window."""
     return frozenset(
-        name
-        for name, share in pigment.mass_fractions.items()
-        if share > 0.01 and ALUMINIUM <= atomic_number(name) < MIN_ATOMIC_NUMBER - 1
+        element
+        for element, mass_fraction in pigment.mass_fractions.items()
+        if mass_fraction > 0.01 and ALUMINIUM_ATOMIC_NUMBER <= atomic_number(element) < MIN_ATOMIC_NUMBER - 1
     )
 
 
 def methods_for_layers() -> tuple[Mapping[str, str], ...]:
-    """Return the methods that determine layers, as mappings with "method", "settles", "needs" and "source"."""
-    return tuple(_other_methods()["layers"])
+    """Return the methods that determine layers, as mappings with the keys "method", "settles", "needs" and "source"."""
+    return tuple(_read_methods()["layers"])
 
 
-def _methods_table() -> Mapping[str, Mapping[str, str]]:
-    return {row["name"]: row for row in _other_methods()["pigment"]}
+def _methods_by_pigment() -> Mapping[str, Mapping[str, str]]:
+    return {method_row["name"]: method_row for method_row in _read_methods()["pigment"]}
 
 
 @lru_cache(maxsize=1)
-def _other_methods() -> Mapping[str, Any]:
-    text = (files("underpaint.pigments.limits") / "data" / "other_methods.toml").read_text("utf-8")
-    return tomllib.loads(text)
+def _read_methods() -> Mapping[str, Any]:
+    toml_text = (files("underpaint.pigments.limits") / "data" / "other_methods.toml").read_text("utf-8")
+    return tomllib.loads(toml_text)
 
 
 def counts_to_see(stratigraphies: Sequence[Stratigraphy], pigment: str, instrument: Instrument) -> list[float]:
     """Return the total counts at which a pigment's key lines exceed their detection limit.
 
     The counts of a key line have to exceed ``3 sqrt(2 B)``, with B the other counts within one FWHM of the line. This
-    is the detection limit of Currie (1968) with a known background, at three standard deviations.
+    limit is the detection limit of Currie (1968) with a known background, at three standard deviations.
 
     Parameters
     ----------
     stratigraphies : sequence of Stratigraphy
-        Layer structures; the result is infinite for those without the pigment.
+        Layer structures. The result is infinite for stratigraphies without the pigment.
     pigment : str
         Name, synonym or abbreviation from the library.
 
@@ -534,4 +550,4 @@ def counts_to_see(stratigraphies: Sequence[Stratigraphy], pigment: str, instrume
     emission = emit(stratigraphies, instrument)
     expected_spectra = np.asarray(render(emission, detector, axis))
     _, needed_counts = visibility(stratigraphies, emission, expected_spectra, outputs, detector, axis)
-    return [float(value) for value in needed_counts[:, outputs.index(name)]]
+    return [float(pigment_counts) for pigment_counts in needed_counts[:, outputs.index(name)]]

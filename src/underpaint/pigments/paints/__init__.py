@@ -2,6 +2,6 @@
 
 from underpaint.pigments.paints.areas import find_paints
 from underpaint.pigments.paints.depth import split_by_depth
-from underpaint.pigments.paints.spectra import summed
+from underpaint.pigments.paints.spectra import with_summed_spectra
 
-__all__ = ["find_paints", "split_by_depth", "summed"]
+__all__ = ["find_paints", "split_by_depth", "with_summed_spectra"]

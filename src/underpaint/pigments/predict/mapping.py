@@ -25,121 +25,124 @@ from underpaint.simulate.instrument_inputs import InstrumentConditions
 AMOUNT_OUTPUTS = ("amount", "amount_low", "amount_high", "amount_reached")
 _MAX_PERCENT = 100.0
 UPPER_PROBABILITY = 0.97
-"""Probability, by the network, at which the 95 % point of an amount is read.
-
-The network is overconfident about hidden pigments: on Monte Carlo panels its 95 % point lies above the amount of 79 to
-89 % of them, its 97 % point above that of 91 to 96 %.
+"""Probability of the network that is used for the 95 % point of an amount. The network is overconfident for hidden
+pigments. On Monte Carlo panels, the 95 % point exceeds the true amount of 79 to 89 % of the hidden pigments. The 97 %
+point exceeds the true amount of 91 to 96 %.
 """
-_LOG_ODDS_OF_POINTS = {
+_LOG_ODDS_BY_OUTPUT = {
     "amount": 0.0,
     "amount_low": float(np.log((0.5 + 0.5 * INTERVAL_PROBABILITY) / (0.5 - 0.5 * INTERVAL_PROBABILITY))),
     "amount_high": float(np.log((1.0 - UPPER_PROBABILITY) / UPPER_PROBABILITY)),
 }
 _MIN_DIFFERENCE = 1e-6
-Arrays = dict[str, NDArray[Any]]
-"""(n_row, n_column, n) arrays by the name of the network's output; amounts have the names of :class:`Amounts`."""
+ArraysByOutput = dict[str, NDArray[Any]]
+"""(n_row, n_column, n) arrays by name of the network's output. Amounts have the names of :class:`Amounts`."""
 _VOLTAGE_MARGIN_KV = 1.0
 WITHHELD_PROBABILITY, PROVEN_PROBABILITY = 0.5, 0.99
-"""Maximum probability of groups contradicted by the spectrum, and minimum probability of groups proven by it."""
+"""Maximum probability of groups that the spectrum contradicts, and minimum probability of groups that the spectrum
+proves."""
 _CORRECTION_REASONS = {
     np.float32(WITHHELD_PROBABILITY): (
-        "Found by the network, and withheld because no line of the group is detected, or only lines that the tube emits"
+        "Predicted by the network, but withheld because no line of the group is detected apart from lines of the tube"
     ),
-    np.float32(PROVEN_PROBABILITY): "Missed by the network, and added because its lines exceed ten standard deviations",
+    np.float32(
+        PROVEN_PROBABILITY
+    ): "Not predicted by the network, but added because lines exceed ten standard deviations",
 }
 _BATCH_SPECTRA = 256
-"""Number of spectra in a batch, so that the network's intermediate values (20 MB) fit the processor's cache."""
+"""Number of spectra per batch, so that the intermediate values of the network (20 MB) fit the processor's cache."""
 
 
 @dataclass(frozen=True)
 class Amounts:
-    """Amounts to compute, and the thresholds from which an element counts as a pigment.
+    """Amounts to compute, and thresholds above which an element is that of a pigment.
 
     Parameters
     ----------
     names : tuple of str
         Names of the groups, with places.
-    columns : (n_name,) int array
-        Index of each name among the amounts that the network estimates.
+    amount_indices : (n_name,) int array
+        Index of each name among the amounts of the network.
     edges : (n_edge,) array
         Mass fractions for which the network predicts log-odds.
-    threshold : (n_name,) array
-        Mass fraction from which the element of each group counts as a pigment.
+    thresholds : (n_name,) array
+        Minimum mass fraction of the element of each group for a pigment.
     """
 
     names: tuple[str, ...]
-    columns: NDArray[np.intp]
+    amount_indices: NDArray[np.intp]
     edges: NDArray[np.float64]
-    threshold: NDArray[np.float64]
+    thresholds: NDArray[np.float64]
 
     def __call__(self, log_odds: NDArray[np.float32]) -> dict[str, NDArray[np.float16]]:
-        """Return (n, n_name) arrays of amounts, mass per cent, and of the probability of reaching the threshold.
+        """Return (n, n_name) arrays of amounts in mass per cent, and of the probability that the threshold is reached.
 
         The amounts are the median and the 5 and 95 % points.
 
         Parameters
         ----------
         log_odds : (n, n_amount n_edge) array
-            Log-odds that the mass fraction reaches each edge; they decrease from edge to edge.
+            Log-odds that the mass fraction reaches each edge, decreasing from edge to edge.
 
         Notes
         -----
         Between edges, log-odds are interpolated linearly in the logarithm of the mass fraction. A 5 % point below the
-        lowest edge becomes 0, so that there is only an upper limit. A 95 % point above the highest edge becomes 100 %.
+        lowest edge becomes 0, so that the amount has only an upper limit. A 95 % point above the highest edge becomes
+        100 %.
         """
-        log_odds_by_edge = log_odds.reshape(len(log_odds), -1, self.edges.size)[:, self.columns]
-        values: dict[str, NDArray[np.floating]] = {
+        log_odds_by_edge = log_odds.reshape(len(log_odds), -1, self.edges.size)[:, self.amount_indices]
+        amounts_by_output: dict[str, NDArray[np.floating]] = {
             name: self._amount_at(log_odds_by_edge, target_log_odds)
-            for name, target_log_odds in _LOG_ODDS_OF_POINTS.items()
+            for name, target_log_odds in _LOG_ODDS_BY_OUTPUT.items()
         }
-        values["amount_low"][log_odds_by_edge[..., 0] < _LOG_ODDS_OF_POINTS["amount_low"]] = 0.0
-        values["amount_high"][log_odds_by_edge[..., -1] > _LOG_ODDS_OF_POINTS["amount_high"]] = _MAX_PERCENT
-        values["amount_reached"] = 1.0 / (1.0 + np.exp(-self._log_odds_at_threshold(log_odds_by_edge)))
-        return {name: point_values.astype(np.float16) for name, point_values in values.items()}
+        amounts_by_output["amount_low"][log_odds_by_edge[..., 0] < _LOG_ODDS_BY_OUTPUT["amount_low"]] = 0.0
+        amounts_by_output["amount_high"][log_odds_by_edge[..., -1] > _LOG_ODDS_BY_OUTPUT["amount_high"]] = _MAX_PERCENT
+        amounts_by_output["amount_reached"] = 1.0 / (1.0 + np.exp(-self._log_odds_at_threshold(log_odds_by_edge)))
+        return {name: output_values.astype(np.float16) for name, output_values in amounts_by_output.items()}
 
     def empty_arrays(self, shape: Sequence[int]) -> dict[str, NDArray[np.float16]]:
-        """Return (*shape, n_name) arrays of NaN, "no answer", with the names that a call returns."""
+        """Return (*shape, n_name) arrays of NaN ("no answer") for each output of amounts."""
         return {name: np.full((*shape, len(self.names)), np.nan, np.float16) for name in AMOUNT_OUTPUTS}
 
     def _amount_at(self, log_odds_by_edge: NDArray[np.float32], target_log_odds: float) -> NDArray[np.float32]:
-        """Return the mass per cent at which the log-odds cross a value, limited to the range of the edges."""
-        n_above = (log_odds_by_edge > target_log_odds).sum(axis=-1)
-        edge_index = np.clip(n_above - 1, 0, self.edges.size - 2)[..., None]
+        """Return the mass per cent at which the log-odds have a target value, limited to the range of the edges."""
+        n_edges_above = (log_odds_by_edge > target_log_odds).sum(axis=-1)
+        edge_index = np.clip(n_edges_above - 1, 0, self.edges.size - 2)[..., None]
         log_odds_below, log_odds_above = (
-            np.take_along_axis(log_odds_by_edge, edge_index + step, axis=-1)[..., 0] for step in (0, 1)
+            np.take_along_axis(log_odds_by_edge, edge_index + edge_offset, axis=-1)[..., 0] for edge_offset in (0, 1)
         )
         edge_fraction = np.clip(
             (log_odds_below - target_log_odds) / np.maximum(log_odds_below - log_odds_above, _MIN_DIFFERENCE), 0.0, 1.0
         )
         log_edges = np.log(self.edges)
-        log_share = log_edges[edge_index[..., 0]] + edge_fraction * np.diff(log_edges)[edge_index[..., 0]]
-        return np.asarray(100.0 * np.exp(log_share), np.float32)
+        log_fraction = log_edges[edge_index[..., 0]] + edge_fraction * np.diff(log_edges)[edge_index[..., 0]]
+        return np.asarray(100.0 * np.exp(log_fraction), np.float32)
 
     def _log_odds_at_threshold(self, log_odds_by_edge: NDArray[np.float32]) -> NDArray[np.float32]:
         log_edges = np.log(self.edges)
-        upper_edge = np.clip(np.searchsorted(self.edges, self.threshold), 1, self.edges.size - 1)
-        edge_fraction = (np.log(self.threshold) - log_edges[upper_edge - 1]) / (
+        upper_edge = np.clip(np.searchsorted(self.edges, self.thresholds), 1, self.edges.size - 1)
+        edge_fraction = (np.log(self.thresholds) - log_edges[upper_edge - 1]) / (
             log_edges[upper_edge] - log_edges[upper_edge - 1]
         )
-        name_index = np.arange(len(self.names))
+        name_indices = np.arange(len(self.names))
         return np.asarray(
-            (1.0 - edge_fraction) * log_odds_by_edge[:, name_index, upper_edge - 1]
-            + edge_fraction * log_odds_by_edge[:, name_index, upper_edge],
+            (1.0 - edge_fraction) * log_odds_by_edge[:, name_indices, upper_edge - 1]
+            + edge_fraction * log_odds_by_edge[:, name_indices, upper_edge],
             np.float32,
         )
 
 
 @dataclass(frozen=True)
 class _SelectedColumns:
-    """Columns of the network's outputs that are used, for names and for quantities."""
+    """Columns of the network's outputs that are used for names and for quantities."""
 
-    names: list[int]
-    quantities: list[int]
+    name_columns: list[int]
+    quantity_columns: list[int]
 
 
 @dataclass(frozen=True)
 class AnswerPlan:
-    """Outputs of a network for spectra on an energy axis, known before any spectrum is read.
+    """Planned predictions of a network for spectra on an energy axis.
 
     Parameters
     ----------
@@ -151,9 +154,9 @@ class AnswerPlan:
     notes : tuple of str
         Notes on outputs that are omitted.
     settings : dict
-        Settings for the results, as values for JSON.
+        Settings for the results, as JSON values.
     amounts : Amounts or None
-        Amounts to compute; None for a network without amounts.
+        Amounts to compute, or None for a network without amounts.
     """
 
     model: OnnxModel
@@ -166,94 +169,100 @@ class AnswerPlan:
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """Names of the quantities that are predicted beside probabilities."""
-        return tuple(self.model.card.quantities[index] for index in self.selected_columns.quantities)
+        """Names of the quantities that are predicted in addition to probabilities."""
+        return tuple(self.model.card.quantities[index] for index in self.selected_columns.quantity_columns)
 
-    def arrays(self, shape: tuple[int, int]) -> Arrays:
-        """Return (n_row, n_column, n) arrays by name, initialised to "no answer"."""
-        arrays = {name: np.full((*shape, len(columns)), np.nan, np.float32) for name, columns in self._columns.items()}
+    def empty_arrays(self, shape: tuple[int, int]) -> ArraysByOutput:
+        """Return (n_row, n_column, n) arrays of NaN ("no answer") for each output."""
+        arrays = {
+            name: np.full((*shape, len(columns)), np.nan, np.float32)
+            for name, columns in self._columns_by_output.items()
+        }
         return arrays if self.amounts is None else arrays | self.amounts.empty_arrays(shape)
 
-    def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> Arrays:
-        """Return the predictions for (n_row, n_column, n_channel) counts, with the names of :meth:`arrays`."""
-        arrays = self.arrays((counts.shape[0], counts.shape[1]))
+    def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> ArraysByOutput:
+        """Return the predictions for (n_row, n_column, n_channel) counts, as in :meth:`empty_arrays`."""
+        arrays = self.empty_arrays((counts.shape[0], counts.shape[1]))
         is_usable = valid_spectra(counts) if present is None else present & valid_spectra(counts)
         recorded_kev = np.array([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
         instrument_values = self.conditions.inputs(self.model.card.instrument_inputs)
-        row, column = np.nonzero(is_usable)
-        for start in range(0, row.size, _BATCH_SPECTRA):
-            pixels = row[start : start + _BATCH_SPECTRA], column[start : start + _BATCH_SPECTRA]
-            answers = _run(self.model, apply_rebin(counts[pixels], self._matrix), recorded_kev, instrument_values)
-            answers_by_name = dict(zip(self.model.card.output_names, answers, strict=True))
-            for name, columns in self._columns.items():
-                arrays[name][pixels] = answers_by_name[name][:, columns]
+        rows, columns_of_pixels = np.nonzero(is_usable)
+        for start in range(0, rows.size, _BATCH_SPECTRA):
+            pixels = rows[start : start + _BATCH_SPECTRA], columns_of_pixels[start : start + _BATCH_SPECTRA]
+            outputs = _run_network(
+                self.model, apply_rebin(counts[pixels], self._rebin_matrix), recorded_kev, instrument_values
+            )
+            outputs_by_name = dict(zip(self.model.card.output_names, outputs, strict=True))
+            for name, columns in self._columns_by_output.items():
+                arrays[name][pixels] = outputs_by_name[name][:, columns]
             if self.amounts is not None:
-                for name, values in self.amounts(answers_by_name["amount"]).items():
-                    arrays[name][pixels] = values
+                for name, amount_values in self.amounts(outputs_by_name["amount"]).items():
+                    arrays[name][pixels] = amount_values
         return arrays
 
-    def withhold(self, arrays: Arrays, groups: Sequence[str], needed_log_odds: NDArray[np.floating]) -> None:
-        """Limit the probability of groups and their members to one half if the log-odds are below those needed.
+    def withhold(self, arrays: ArraysByOutput, groups: Sequence[str], needed_log_odds: NDArray[np.floating]) -> None:
+        """Limit the probability of groups and their members to 0.5 if their log-odds are below the needed log-odds.
 
         ``needed_log_odds`` is an (n_row, n_column, n_group) array.
         """
         model_card = self.model.card
-        groups_by_column = [
-            {split_place(name)[0] for name in model_card.groups[index]} for index in self.selected_columns.names
+        groups_of_columns = [
+            {split_place(name)[0] for name in model_card.groups[index]} for index in self.selected_columns.name_columns
         ]
         is_member_of_group = np.asarray(
-            [[group in column_groups for column_groups in groups_by_column] for group in groups]
+            [[group in column_groups for column_groups in groups_of_columns] for group in groups]
         ).reshape(len(groups), -1)
-        answers = np.full(needed_log_odds.shape, -np.inf, np.float32)
-        known_indices, columns = self._columns_of(groups)
-        answers[..., known_indices] = arrays["log_odds"][..., columns]
-        is_withheld = (answers < needed_log_odds) @ is_member_of_group
+        group_log_odds = np.full(needed_log_odds.shape, -np.inf, np.float32)
+        known_indices, columns = self._columns_of_groups(groups)
+        group_log_odds[..., known_indices] = arrays["log_odds"][..., columns]
+        is_withheld = (group_log_odds < needed_log_odds) @ is_member_of_group
         for name, max_value in (("log_odds", 0.0), ("probability", WITHHELD_PROBABILITY)):
             np.minimum(arrays[name], max_value, out=arrays[name], where=is_withheld)
 
-    def confirm(self, arrays: Arrays, groups: Sequence[str], is_proven: NDArray[np.bool_]) -> None:
-        """Raise the probability of groups that their lines prove; ``is_proven`` is (n_row, n_column, n_group)."""
-        known_indices, columns = self._columns_of(groups)
+    def confirm(self, arrays: ArraysByOutput, groups: Sequence[str], is_proven: NDArray[np.bool_]) -> None:
+        """Raise the probability of groups to 0.99 where the (n_row, n_column, n_group) mask ``is_proven`` is true."""
+        known_indices, columns = self._columns_of_groups(groups)
         log_odds = float(np.log(PROVEN_PROBABILITY / (1.0 - PROVEN_PROBABILITY)))
         for name, min_value in (("log_odds", log_odds), ("probability", PROVEN_PROBABILITY)):
-            values = arrays[name][..., columns]
+            predictions = arrays[name][..., columns]
             arrays[name][..., columns] = np.where(
-                is_proven[..., known_indices] & (values < min_value), np.float32(min_value), values
+                is_proven[..., known_indices] & (predictions < min_value), np.float32(min_value), predictions
             )
 
-    def _columns_of(self, groups: Sequence[str]) -> tuple[list[int], list[int]]:
-        """Return the indices of the groups that the network predicts, and the columns of their predictions."""
-        names = [self.model.card.names[index] for index in self.selected_columns.names]
+    def _columns_of_groups(self, groups: Sequence[str]) -> tuple[list[int], list[int]]:
+        """Return the indices of the groups that the network predicts, and the columns of these groups."""
+        names = [self.model.card.names[index] for index in self.selected_columns.name_columns]
         known_indices = [index for index, group in enumerate(groups) if group in names]
         return known_indices, [names.index(groups[index]) for index in known_indices]
 
-    def results(self, arrays: Arrays, *, step_mm: tuple[float, float] | None) -> Results:
+    def results(self, arrays: ArraysByOutput, *, step_mm: tuple[float, float] | None) -> Results:
         """Convert arrays of predictions to results."""
         quantities = [arrays[name] for name in ("quantity", "sigma") if name in arrays]
         pigments = Results.of_pigments(
-            **self.model.card.entries_of(self.selected_columns.names),
+            **self.model.card.entries_of(self.selected_columns.name_columns),
             probability=arrays["probability"],
             log_odds=arrays["log_odds"],
             step_mm=step_mm,
             notes=(*self.notes, *self.model.card.limits),
             settings=self.settings,
-            quantities=_quantities(self.quantities, *quantities) if quantities else None,
+            quantities=_quantity_maps(self.quantities, *quantities) if quantities else None,
         )
         if self.amounts is None:
             return pigments
-        threshold = {name: float(share) for name, share in zip(self.amounts.names, self.amounts.threshold, strict=True)}
+        threshold_by_name = dict(zip(self.amounts.names, map(float, self.amounts.thresholds), strict=True))
         amount_arrays = [arrays[name] for name in AMOUNT_OUTPUTS]
         return pigments | Results.of_amounts(
-            self.amounts.names, *amount_arrays, step_mm=step_mm, settings={"pigment_share": threshold}
+            self.amounts.names, *amount_arrays, step_mm=step_mm, settings={"pigment_share": threshold_by_name}
         )
 
     def add_notes(self, results: Results, checked_groups: Sequence[str] = ()) -> Results:
-        """Return results with notes on pixels without an answer and on corrected probabilities of checked groups."""
+        """Return results with notes on pixels without an answer and on corrected probabilities."""
         n_row, n_column = results.shape
         n_without_answer, notes = int((~results.has_prediction).sum()), list(results.process_notes["pigments"])
         if n_without_answer:
             notes.append(
-                f"{n_without_answer} of {n_row * n_column} pixels have no answer: no spectrum, or no counts in it."
+                f"{n_without_answer} of {n_row * n_column} pixels have no answer, because they have no spectrum or "
+                "no counts."
             )
         for probability, reason in _CORRECTION_REASONS.items():
             n_corrected = {
@@ -269,15 +278,18 @@ class AnswerPlan:
         return replace(results, process_notes={**results.process_notes, "pigments": tuple(notes)})
 
     @cached_property
-    def _matrix(self) -> csr_array:
+    def _rebin_matrix(self) -> csr_array:
         return rebin_matrix(self.axis, self.model.card.axis.edges_kev)
 
     @cached_property
-    def _columns(self) -> dict[str, list[int]]:
-        """Columns that are used of each output except the amounts."""
-        columns_by_output = {"quantity": self.selected_columns.quantities, "sigma": self.selected_columns.quantities}
+    def _columns_by_output(self) -> dict[str, list[int]]:
+        """Columns that are used from each output, except for amounts."""
+        columns_by_output = {
+            "quantity": self.selected_columns.quantity_columns,
+            "sigma": self.selected_columns.quantity_columns,
+        }
         names = (name for name in self.model.card.output_names if name != "amount")
-        return {name: columns_by_output.get(name, self.selected_columns.names) for name in names}
+        return {name: columns_by_output.get(name, self.selected_columns.name_columns) for name in names}
 
 
 def plan_answers(
@@ -288,15 +300,15 @@ def plan_answers(
     instrument: InstrumentConditions | None = None,
     threads: int | None = None,
 ) -> AnswerPlan:
-    """Plan the predictions of a network for an energy axis; parameters and errors are those of :func:`identify`."""
+    """Plan the predictions of a network for an energy axis, with the parameters and errors of :func:`identify`."""
     loaded_model = model if isinstance(model, OnnxModel) else open_model(model, threads=threads)
     check_coverage(axis, loaded_model.card)
     conditions = instrument or InstrumentConditions()
     selected_columns, notes = _selected_columns(loaded_model.card, palette)
     selected_columns, unexcited_notes = _omit_unexcited(loaded_model.card, selected_columns, conditions)
     settings, amounts = (
-        _settings(loaded_model, axis, palette, conditions),
-        _amounts(loaded_model.card, selected_columns, palette),
+        _result_settings(loaded_model, axis, palette, conditions),
+        _plan_amounts(loaded_model.card, selected_columns, palette),
     )
     return AnswerPlan(loaded_model, axis, conditions, (*notes, *unexcited_notes), settings, selected_columns, amounts)
 
@@ -315,24 +327,24 @@ def identify(
     Parameters
     ----------
     scan : Scan
-        Scan with an energy axis; it is read block by block.
+        Scan with an energy axis, which is read block by block.
     model : str, Path or OnnxModel
         Name of an included model, path of an ``.onnx`` file, or an open model.
     palette : Palette, sequence of str, or None
-        Names of possible pigments. Other pigments are omitted, and so are groups without a possible pigment. None means
-        all pigments.
+        Names of possible pigments, or None for all pigments. Other pigments and groups without a possible pigment are
+        omitted.
     instrument : InstrumentConditions or None
         Known values of the scanner, which are inputs of some networks and are stored in the settings of the results.
     threads : int or None
-        CPU threads of the network.
+        Number of CPU threads of the network.
     progress : callable or None
         Called after every block with the number of completed rows and the total number.
 
     Returns
     -------
     Results
-        Probabilities and log-odds and, for some networks, thickness and the shares of the groups at the surface. They
-        are NaN ("no answer") for a pixel that is missing, has no counts on the network's axis, or has counts that are
+        Probabilities and log-odds and, for some networks, thickness and shares of the groups at the surface. Values are
+        NaN ("no answer") for pixels that are missing, have no counts on the network's axis, or have counts that are
         negative or not finite.
 
     Raises
@@ -340,29 +352,29 @@ def identify(
     CalibrationError
         The scan has no energy axis.
     CoverageError
-        The scan does not cover the energies that the model needs.
+        The scan does not cover the energy range of the model.
     ModelError
         The model cannot be opened, or predicts no pigment of the palette.
     """
-    plan = plan_answers(scan.require_axis(), model, palette, instrument=instrument, threads=threads)
+    answer_plan = plan_answers(scan.require_axis(), model, palette, instrument=instrument, threads=threads)
     n_row, n_column, _ = scan.shape
-    arrays = plan.arrays((n_row, n_column))
-    for _, block, answers in map_blocks(scan, plan, threads=1):
+    arrays = answer_plan.empty_arrays((n_row, n_column))
+    for _, block, block_arrays in map_blocks(scan, answer_plan, threads=1):
         for name, array in arrays.items():
-            array[block] = answers[name]
+            array[block] = block_arrays[name]
         if progress is not None:
             progress(block[0].stop, n_row)
-    summary = {"name": scan.name, "notes": list(scan.notes), "settings": {"source": scan.source}}
-    return replace(plan.add_notes(plan.results(arrays, step_mm=scan.step_mm)), summary=summary)
+    scan_summary = {"name": scan.name, "notes": list(scan.notes), "settings": {"source": scan.source}}
+    return replace(answer_plan.add_notes(answer_plan.results(arrays, step_mm=scan.step_mm)), summary=scan_summary)
 
 
 def check_coverage(axis: EnergyAxis, model_card: ModelCard) -> None:
-    """Refuse a scan that does not cover the energies that the model needs.
+    """Raise an error if a scan does not cover the energy range of a model.
 
     Raises
     ------
     CoverageError
-        The scan does not cover the range. The message states both ranges and names a suitable model.
+        The scan does not cover the range. The message contains both ranges and a suitable model.
     """
     if covers(axis, model_card):
         return
@@ -374,7 +386,7 @@ def check_coverage(axis: EnergyAxis, model_card: ModelCard) -> None:
 
 
 def covers(axis: EnergyAxis, model_card: ModelCard) -> bool:
-    """Return whether an energy axis covers the range that a model needs, except for one bin at either end."""
+    """Return whether an energy axis covers the range of a model to within one bin at either end."""
     start_kev, stop_kev = needed_range(model_card)
     tolerance_kev = model_card.axis.bin_kev
     return axis.start_kev <= start_kev + tolerance_kev and axis.stop_kev >= stop_kev - tolerance_kev
@@ -400,7 +412,7 @@ def _coverage_advice(axis: EnergyAxis, model_card: ModelCard) -> str:
 def _selected_columns(
     model_card: ModelCard, palette: Palette | Sequence[str] | None
 ) -> tuple[_SelectedColumns, tuple[str, ...]]:
-    """Return the columns for the pigments of a palette, and a note on pigments that the network does not predict."""
+    """Return the columns of the pigments of a palette, and a note on pigments that the network does not predict."""
     if palette is None:
         return _SelectedColumns(
             list(range(len(model_card.names))), _quantity_columns(model_card, set(model_card.names))
@@ -416,98 +428,106 @@ def _selected_columns(
     names = {model_card.names[index] for index in known_indices} | {
         group for index in known_indices for group in model_card.groups[index]
     }
-    indices = [index for index, name in enumerate(model_card.names) if name in names]
-    note = f"Model {model_card.name!r} does not know these pigments of the palette: {', '.join(unknown_names)}."
-    return _SelectedColumns(indices, _quantity_columns(model_card, names)), (note,) if unknown_names else ()
+    selected_indices = [index for index, name in enumerate(model_card.names) if name in names]
+    unknown_note = f"Model {model_card.name!r} does not know these pigments of the palette: {', '.join(unknown_names)}."
+    return _SelectedColumns(selected_indices, _quantity_columns(model_card, names)), (
+        unknown_note,
+    ) if unknown_names else ()
 
 
 def _omit_unexcited(
     model_card: ModelCard, selected_columns: _SelectedColumns, conditions: InstrumentConditions
 ) -> tuple[_SelectedColumns, tuple[str, ...]]:
-    """Omit names whose key lines are not excited at the tube voltage; return the columns and a note."""
+    """Return the columns of the names whose key lines are excited at the tube voltage, and a note on other names."""
     if conditions.voltage_kv is None:
         return selected_columns, ()
     max_energy_kev = conditions.voltage_kv + _VOLTAGE_MARGIN_KV
 
     def is_excited(family: str) -> bool:
-        symbol, shell = family.split("_")
-        return family_lines(symbol, shell, max_energy_kev)[0].size > 0
+        element, shell = family.split("_")
+        return family_lines(element, shell, max_energy_kev)[0].size > 0
 
     unexcited_indices = [
         index
-        for index in selected_columns.names
+        for index in selected_columns.name_columns
         if model_card.elements[index] and not any(map(is_excited, model_card.elements[index]))
     ]
     if not unexcited_indices:
         return selected_columns, ()
-    names = [index for index in selected_columns.names if index not in unexcited_indices]
-    groups = [
+    excited_indices = [index for index in selected_columns.name_columns if index not in unexcited_indices]
+    group_indices = [
         index
         for index in unexcited_indices
         if model_card.kinds[index] == "group" and split_place(model_card.names[index])[1] == "anywhere"
     ]
-    labels = ", ".join(model_card.labels[index] for index in groups or unexcited_indices)
-    note = f"Not answered, for {conditions.voltage_kv:g} kV do not excite their lines: {labels}."
-    return _SelectedColumns(names, _quantity_columns(model_card, {model_card.names[index] for index in names})), (note,)
+    labels = ", ".join(model_card.labels[index] for index in group_indices or unexcited_indices)
+    note = f"Not identifiable, because {conditions.voltage_kv:g} kV do not excite the lines: {labels}."
+    return _SelectedColumns(
+        excited_indices, _quantity_columns(model_card, {model_card.names[index] for index in excited_indices})
+    ), (note,)
 
 
-def _amounts(
+def _plan_amounts(
     model_card: ModelCard, selected_columns: _SelectedColumns, palette: Palette | Sequence[str] | None
 ) -> Amounts | None:
-    """Return the amounts of the selected groups, with the thresholds of the palette or of the library."""
-    selected_names = {model_card.names[index] for index in selected_columns.names}
+    """Return the amounts to compute for the selected groups, with the thresholds of the palette or of the library."""
+    selected_names = {model_card.names[index] for index in selected_columns.name_columns}
     names = tuple(name for name in model_card.amounts if name in selected_names)
     if not names:
         return None
-    shares = {group.name: group.pigment_share for group in library().groups}
-    shares |= palette.pigment_share if isinstance(palette, Palette) else {}
+    pigment_shares = {group.name: group.pigment_share for group in library().groups}
+    pigment_shares |= palette.pigment_share if isinstance(palette, Palette) else {}
     return Amounts(
         names,
         np.asarray([model_card.amounts.index(name) for name in names], np.intp),
         np.asarray(model_card.amount_edges, float),
-        np.asarray([shares.get(split_place(name)[0], PIGMENT_SHARE) for name in names]),
+        np.asarray([pigment_shares.get(split_place(name)[0], PIGMENT_SHARE) for name in names]),
     )
 
 
 def _quantity_columns(model_card: ModelCard, names: set[str]) -> list[int]:
-    """Return the columns of the thickness and of the shares of groups; the shares of members are not determined."""
-    groups = {name for name, kind in zip(model_card.names, model_card.kinds, strict=True) if kind == "group"}
+    """Return the columns of the thickness and of the shares of groups, without the shares of members."""
+    groups = {
+        name for name, entry_kind in zip(model_card.names, model_card.kinds, strict=True) if entry_kind == "group"
+    }
     answered_names = groups & names or names
-    materials = [material_of(name) for name in model_card.quantities]
-    return [index for index, material in enumerate(materials) if material is None or material in answered_names]
+    quantity_materials = [material_of(name) for name in model_card.quantities]
+    return [
+        index for index, material in enumerate(quantity_materials) if material is None or material in answered_names
+    ]
 
 
-def _quantities(
-    names: tuple[str, ...], value: NDArray[np.float32], sigma: NDArray[np.float32]
+def _quantity_maps(
+    names: tuple[str, ...], quantity_values: NDArray[np.float32], quantity_sigmas: NDArray[np.float32]
 ) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.float32]]:
     for column, name in enumerate(names):
-        value[:, :, column] = from_unbounded(name, value[:, :, column])
-    return names, value, sigma
+        quantity_values[:, :, column] = from_unbounded(name, quantity_values[:, :, column])
+    return names, quantity_values, quantity_sigmas
 
 
-def _settings(
+def _result_settings(
     model: OnnxModel, axis: EnergyAxis, palette: Palette | Sequence[str] | None, conditions: InstrumentConditions
 ) -> dict[str, Any]:
-    names = None if palette is None else list(palette.pigments if isinstance(palette, Palette) else palette)
+    palette_names = None if palette is None else list(palette.pigments if isinstance(palette, Palette) else palette)
     instrument_settings = {"instrument_told": conditions.facts()} if model.card.instrument_inputs else {}
     return {
         **instrument_settings,
         "model": model.card_record,
-        "palette": names,
+        "palette": palette_names,
         "recorded_kev": [axis.start_kev, axis.stop_kev],
         "package_version": __version__,
     }
 
 
-def _run(
+def _run_network(
     model: OnnxModel,
     counts: NDArray[np.float32],
     recorded_kev: NDArray[np.float32],
     instrument_values: NDArray[np.float32],
 ) -> tuple[NDArray[np.float32], ...]:
-    answers = model(counts, np.repeat(recorded_kev, len(counts), axis=0), instrument_values)
-    # Spectra without counts on the network's axis are no evidence.
+    outputs = model(counts, np.repeat(recorded_kev, len(counts), axis=0), instrument_values)
+    # Spectra without counts on the network's axis have no answer.
     is_empty = counts.sum(axis=1) <= 0
-    for output in answers:
-        output[is_empty] = np.nan
-    return answers
+    for output_values in outputs:
+        output_values[is_empty] = np.nan
+    return outputs

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from underpaint.errors import ModelError
 from underpaint.pigments.weights import ModelCard, check_network, load_card, model_path, read_network
 
-# Windows ignores the environment variable set by underpaint, and another package may have imported onnxruntime before.
+# The environment variable is not sufficient, since Windows ignores it and another package may have imported onnxruntime
+# before.
 onnxruntime.disable_telemetry_events()
 
 BATCH_SPECTRA = 64
-"""Number of spectra in a batch, so that intermediate values fit the processor's cache or take 250 MB at most."""
+"""Number of spectra per batch, so that intermediate values fit the processor's cache or use at most 250 MB."""
 _ARENA_BYTES = 320 * 2**20
-"""Maximum memory per core (at least two cores) of all networks in this process, bytes."""
+"""Maximum memory of all networks in this process, in bytes per core. At least two cores are assumed."""
 _TRIAL_S = 10.0
 _TRIAL_COUNTS = (3.0, 0.0, 40.0, 1.0, 0.0, 9.0, 2000.0)
 _PROBABILITY_TOLERANCE = 1e-3
@@ -29,7 +30,7 @@ _PROBABILITY_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class OnnxModel:
-    """An ONNX session with its model card.
+    """ONNX session of a network with its model card.
 
     Parameters
     ----------
@@ -38,7 +39,7 @@ class OnnxModel:
     session : onnxruntime.InferenceSession
         Loaded network.
     path : Path
-        ONNX file. A copy for another process includes the content of the file, and computes on one thread there.
+        ONNX file. A copy for another process includes the content of the file and uses one thread.
     """
 
     card: ModelCard
@@ -51,7 +52,7 @@ class OnnxModel:
         return self.card.model_dump(mode="json", exclude={"composition"})
 
     def __reduce__(self) -> tuple[Callable[..., "OnnxModel"], tuple[ModelCard, Path, bytes]]:
-        """Return the function and arguments that open the network in another process, which may not see the file."""
+        """Return a function and arguments that open the network in another process without access to the file."""
         return _open_in_worker, (self.card, self.path, self.path.read_bytes())
 
     def __call__(
@@ -62,18 +63,18 @@ class OnnxModel:
     ) -> tuple[NDArray[np.float32], ...]:
         """Return the outputs named in the model card, each (n, :meth:`~.ModelCard.output_width`).
 
-        These are log-odds and probabilities and, for some networks, means and deviations of quantities and the log-odds
-        of amounts.
+        The outputs are log-odds and probabilities and, for some networks, means and deviations of quantities and
+        log-odds of amounts.
 
         Parameters
         ----------
         counts : (n, n_bin) array
             Counts on the axis of the model card.
         recorded_kev : (n, 2) array
-            Start and stop of the recorded range, in keV; some networks do not use it.
+            Start and stop of the recorded energy range, in keV, which some networks do not use.
         instrument : (n_input,) array or None
-            Values of the instrument inputs, NaN for unknown values; None if all are unknown. Only networks that predict
-            layers use them.
+            Values of the instrument inputs, NaN for unknown values, or None if all values are unknown. Only networks
+            that predict layers use these values.
         """
         n_input = len(self.card.instrument_inputs)
         instrument_values = np.full(n_input, np.nan, np.float32) if instrument is None else instrument
@@ -82,20 +83,25 @@ class OnnxModel:
             "recorded": recorded_kev,
             "instrument": np.tile(instrument_values, (len(counts), 1)),
         }
-        feed = {
+        network_inputs = {
             model_input.name: np.ascontiguousarray(inputs[model_input.name], np.float32)
             for model_input in self.session.get_inputs()
         }
         batches = [slice(start, start + BATCH_SPECTRA) for start in range(0, len(counts), BATCH_SPECTRA)]
-        answers = [
-            self._run_batch({name: values[batch] for name, values in feed.items()}) for batch in batches or [slice(0)]
+        batch_outputs = [
+            self._run_batch({name: input_values[batch] for name, input_values in network_inputs.items()})
+            for batch in batches or [slice(0)]
         ]
-        return answers[0] if len(answers) == 1 else tuple(map(np.concatenate, zip(*answers, strict=True)))
+        return (
+            batch_outputs[0]
+            if len(batch_outputs) == 1
+            else tuple(map(np.concatenate, zip(*batch_outputs, strict=True)))
+        )
 
-    def _run_batch(self, feed: dict[str, NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
-        answers = _run(self.session, self.card, feed, self.path)
-        _check_values(answers, feed["counts"], self.card, self.path)
-        return answers
+    def _run_batch(self, network_inputs: dict[str, NDArray[np.float32]]) -> tuple[NDArray[np.float32], ...]:
+        outputs = _run_session(self.session, self.card, network_inputs, self.path)
+        _check_values(outputs, network_inputs["counts"], self.card, self.path)
+        return outputs
 
 
 def open_model(name_or_path: str | Path = "default", *, threads: int | None = None) -> OnnxModel:
@@ -106,19 +112,19 @@ def open_model(name_or_path: str | Path = "default", *, threads: int | None = No
     name_or_path : str or Path
         Name of an included model, or path of an ``.onnx`` file with its model card beside it.
     threads : int or None
-        CPU threads; None for the default of onnxruntime.
+        Number of CPU threads, or None for the default of onnxruntime.
 
     Raises
     ------
     ModelError
-        The model does not exist, its file is damaged or does not match the model card, :func:`~.check_network` refuses
-        the network, it needs too much memory or time, or its outputs for a plain spectrum are not finite.
+        The model does not exist, its file is damaged or does not match the model card, or :func:`~.check_network`
+        rejects the network. A test spectrum needs too much memory or time, or its outputs are not finite.
     """
     card, path = load_card(name_or_path), model_path(name_or_path)
     network = read_network(path)
-    # The first session is not optimised, since optimisation would evaluate constant expressions before any check.
-    _check_trial_run(_check_card(_session(network, path, threads=1, is_optimised=False), card, path), card, path)
-    return OnnxModel(card, _check_card(_session(network, path, threads=threads), card, path), path)
+    # The first session is not optimised, because optimisation evaluates constant expressions before any check.
+    _check_trial_run(_check_card(_create_session(network, path, threads=1, is_optimised=False), card, path), card, path)
+    return OnnxModel(card, _check_card(_create_session(network, path, threads=threads), card, path), path)
 
 
 def _open_in_worker(card: ModelCard, path: Path, network: bytes) -> OnnxModel:
@@ -131,33 +137,34 @@ def _session_in_worker(network: bytes) -> Any:
 
 
 def open_session(path: Path | bytes, *, threads: int | None = None) -> Any:
-    """Load an ONNX file, or the content of a file, without its model card.
+    """Create a session from an ONNX file or its content, without its model card.
 
     Raises
     ------
     ModelError
-        The file is not a readable ONNX network, or :func:`~.check_network` refuses it.
+        The file is not a readable ONNX network, or :func:`~.check_network` rejects the network.
     """
     if isinstance(path, bytes):
         check_network(path, "that was sent")
-        return _session(path, "that was sent", threads=threads)
-    return _session(read_network(path), path, threads=threads)
+        return _create_session(path, "that was sent", threads=threads)
+    return _create_session(read_network(path), path, threads=threads)
 
 
-def _session(network: bytes, name: Path | str, *, threads: int | None = None, is_optimised: bool = True) -> Any:
+def _create_session(network: bytes, name: Path | str, *, threads: int | None = None, is_optimised: bool = True) -> Any:
     _limit_memory()
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or 0
-    options.log_severity_level = 4  # errors are raised, so that they need not be printed as well
+    session_options = onnxruntime.SessionOptions()
+    session_options.intra_op_num_threads = threads or 0
+    session_options.log_severity_level = 4  # errors are raised and need no log output
     if not is_optimised:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    options.add_session_config_entry("session.load_model_format", "ONNX")
+        session_options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session_options.add_session_config_entry("session.use_env_allocators", "1")
+    session_options.add_session_config_entry("session.load_model_format", "ONNX")
     try:
-        return onnxruntime.InferenceSession(network, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(network, session_options, providers=["CPUExecutionProvider"])
     except Exception as error:  # the errors of onnxruntime have no common public base class
         raise ModelError(
-            f"Cannot load the network {name}: {_shorten(error)}. The file is damaged; export or download it again."
+            f"Cannot load the network {name}: {_shortened_message(error)}. The file is damaged; export or "
+            "download it again."
         ) from error
 
 
@@ -165,64 +172,75 @@ def _session(network: bytes, name: Path | str, *, threads: int | None = None, is
 def _limit_memory() -> None:
     """Limit the total memory of all networks in this process."""
     max_bytes = _ARENA_BYTES * max(os.cpu_count() or 1, 2)
-    memory = onnxruntime.OrtMemoryInfo(
+    memory_info = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
-    # extend by the requested size, not by twice that size
-    arena = onnxruntime.OrtArenaCfg({"max_mem": max_bytes, "arena_extend_strategy": 1})
-    onnxruntime.create_and_register_allocator(memory, arena)
+    # the arena grows by the requested size, not by twice that size
+    arena_settings = onnxruntime.OrtArenaCfg({"max_mem": max_bytes, "arena_extend_strategy": 1})
+    onnxruntime.create_and_register_allocator(memory_info, arena_settings)
 
 
-def _run(
-    session: Any, card: ModelCard, feed: dict[str, NDArray[np.float32]], path: Path, options: Any = None
+def _run_session(
+    session: Any, card: ModelCard, network_inputs: dict[str, NDArray[np.float32]], path: Path, options: Any = None
 ) -> tuple[NDArray[np.float32], ...]:
     try:
-        answers = tuple(session.run(list(card.output_names), feed, options))
+        outputs = tuple(session.run(list(card.output_names), network_inputs, options))
     except Exception as error:
         raise ModelError(
-            f"Cannot run the network {path}: {_shorten(error)}. Take a model that this package wrote."
+            f"Cannot run the network {path}: {_shortened_message(error)}. Take a model that this package wrote."
         ) from error
-    n_spectrum = len(feed["counts"])
-    for name, values in zip(card.output_names, answers, strict=True):
+    n_spectrum = len(network_inputs["counts"])
+    for name, output_values in zip(card.output_names, outputs, strict=True):
         expected_shape = (n_spectrum, card.output_width(name))
-        if not isinstance(values, np.ndarray) or values.dtype != np.float32 or values.shape != expected_shape:
-            answer_text = f"{values.dtype} {values.shape}" if isinstance(values, np.ndarray) else type(values).__name__
+        if (
+            not isinstance(output_values, np.ndarray)
+            or output_values.dtype != np.float32
+            or output_values.shape != expected_shape
+        ):
+            output_text = (
+                f"{output_values.dtype} {output_values.shape}"
+                if isinstance(output_values, np.ndarray)
+                else type(output_values).__name__
+            )
             raise ModelError(
-                f"Cannot use the network {path}: for {n_spectrum} spectra its output {name} is {answer_text}; float32 "
+                f"Cannot use the network {path}: for {n_spectrum} spectra its output {name} is {output_text}; float32 "
                 f"{expected_shape} is needed. Take a model that this package wrote."
             )
-    return answers
+    return outputs
 
 
 def _check_values(
-    answers: tuple[NDArray[np.float32], ...], counts: NDArray[np.float32], card: ModelCard, path: Path
+    outputs: tuple[NDArray[np.float32], ...], counts: NDArray[np.float32], card: ModelCard, path: Path
 ) -> None:
-    """Refuse outputs for spectra with counts that are not finite, and probabilities outside 0 to 1.
+    """Raise an error for outputs that are not finite and for probabilities outside 0 to 1.
 
     Raises
     ------
     ModelError
-        There is such an output.
+        An output is not finite, or a probability is outside 0 to 1.
     """
     has_counts = counts.sum(axis=1) > 0
-    for name, values in zip(card.output_names, answers, strict=True):
-        minimum, maximum = (
+    for name, output_values in zip(card.output_names, outputs, strict=True):
+        min_value, max_value = (
             (-_PROBABILITY_TOLERANCE, 1.0 + _PROBABILITY_TOLERANCE) if name == "probability" else (-np.inf, np.inf)
         )
-        is_valid = (np.isfinite(values) & (values >= minimum) & (values <= maximum)).all(axis=1)
+        is_valid = (np.isfinite(output_values) & (output_values >= min_value) & (output_values <= max_value)).all(
+            axis=1
+        )
         n_invalid = int((has_counts & ~is_valid).sum())
         if n_invalid:
-            row = values[np.argmax(has_counts & ~is_valid)]
+            spectrum_values = output_values[np.argmax(has_counts & ~is_valid)]
+            is_in_range = (spectrum_values >= min_value) & (spectrum_values <= max_value)
+            invalid_value = spectrum_values[~(np.isfinite(spectrum_values) & is_in_range)][0]
             raise ModelError(
                 f"Cannot use the network {path}: its {name} of {n_invalid} of {len(counts)} spectra is not a "
                 f"{'probability' if name == 'probability' else 'number'} "
-                f"({row[~(np.isfinite(row) & (row >= minimum) & (row <= maximum))][0]}). Its weights are damaged; "
-                "export or download it again, or take another model."
+                f"({invalid_value}). Its weights are damaged; export or download it again, or take another model."
             )
 
 
 def _check_trial_run(session: Any, card: ModelCard, path: Path) -> None:
-    """Run a network on two plain spectra with a time limit.
+    """Run a network on two test spectra with a time limit.
 
     Raises
     ------
@@ -239,7 +257,7 @@ def _check_trial_run(session: Any, card: ModelCard, path: Path) -> None:
     timer.daemon = True
     timer.start()
     try:
-        answers = _run(
+        outputs = _run_session(
             session,
             card,
             {model_input.name: inputs[model_input.name] for model_input in session.get_inputs()},
@@ -255,12 +273,12 @@ def _check_trial_run(session: Any, card: ModelCard, path: Path) -> None:
         raise
     finally:
         timer.cancel()
-    _check_values(answers, counts, card, path)
+    _check_values(outputs, counts, card, path)
 
 
-def _shorten(error: Exception) -> str:
-    text = str(error)
-    return text if len(text) <= 500 else f"{text[:250]} ... {text[-250:]}"
+def _shortened_message(error: Exception) -> str:
+    error_text = str(error)
+    return error_text if len(error_text) <= 500 else f"{error_text[:250]} ... {error_text[-250:]}"
 
 
 def _check_card(session: Any, card: ModelCard, path: Path) -> Any:
@@ -276,9 +294,10 @@ def _check_card(session: Any, card: ModelCard, path: Path) -> Any:
             f"Cannot use the network {path}: it has inputs {inputs} and outputs {outputs}, but its model card has "
             f"{card.axis.n_bin} bins and {len(card.names)} names. Export both files again."
         )
-    types = {tensor.type for tensor in (*session.get_inputs(), *session.get_outputs())}
-    if types != {"tensor(float)"}:
+    tensor_types = {tensor.type for tensor in (*session.get_inputs(), *session.get_outputs())}
+    if tensor_types != {"tensor(float)"}:
         raise ModelError(
-            f"Cannot use the network {path}: its types are {', '.join(sorted(types))}; export it as tensor(float)."
+            f"Cannot use the network {path}: its types are {', '.join(sorted(tensor_types))}; export it as "
+            "tensor(float)."
         )
     return session

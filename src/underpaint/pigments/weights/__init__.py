@@ -1,4 +1,4 @@
-"""Trained networks as ONNX files with their model cards; torch is not needed to read them."""
+"""Trained networks as ONNX files with model cards, which can be read without torch."""
 
 from underpaint.pigments.weights.card import (
     UNBOUNDED_LOG_ODDS,

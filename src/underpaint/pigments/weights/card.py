@@ -14,7 +14,7 @@ from underpaint.errors import ModelError
 from underpaint.runtime.untrusted import describe_faults, fault_of_name, read_bounded
 
 PaperKind: TypeAlias = Literal["xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"]
-"""Architectures with the training of Xu et al. 2022."""
+"""Architectures that are trained as in Xu et al. 2022."""
 LayersKind: TypeAlias = Literal["layers", "layers_dense", "layers_recurrent", "layers_composition", "layers_evidence"]
 """Architectures that predict places and quantities and receive the known values of the instrument."""
 NetworkKind: TypeAlias = Literal["default"] | PaperKind | LayersKind
@@ -25,11 +25,11 @@ MAX_NAMES = 10_000
 MAX_BINS = 65_536
 
 
-def _displayable_name(text: str) -> str:
-    """Refuse text that cannot be displayed unchanged."""
-    if fault_text := fault_of_name(text):
-        raise ValueError(f"{fault_text}. Names must be displayable")
-    return text
+def _displayable_name(name: str) -> str:
+    """Return a name, or raise an error if the name cannot be displayed unchanged."""
+    if name_fault := fault_of_name(name):
+        raise ValueError(f"{name_fault}. Names must be displayable")
+    return name
 
 
 _Name: TypeAlias = Annotated[str, AfterValidator(_displayable_name)]
@@ -80,26 +80,26 @@ class Training(_CardSection):
 
 
 UNBOUNDED_LOG_ODDS = 1e6
-"""Threshold of log-odds beyond all predictions, used if too few spectra were held out to determine one."""
+"""Log-odds threshold beyond all predictions, used if too few held-out spectra determine a threshold."""
 _ThresholdTable: TypeAlias = tuple[tuple[tuple[float, ...], ...], ...]
 
 
 class PredictionSets(_CardSection):
-    """Limits of log-odds for prediction sets of stated coverage.
+    """Log-odds thresholds of prediction sets with stated coverage.
 
-    A prediction set contains "present", "absent", both, or, rarely, neither.
+    A prediction set contains "present", "absent", both or, rarely, neither.
 
     Parameters
     ----------
     names : tuple of str
         Groups, with their places.
     levels : tuple of float
-        Coverages. The prediction set contains the truth in this fraction of the spectra in which the group is present
-        and visible, and in this fraction of the spectra in which it is absent.
+        Coverages. Prediction sets contain the truth in this fraction of the spectra with the group present and visible,
+        and in this fraction of the spectra without the group.
     counts : tuple of float
         Total counts at the borders of the bins.
     present_from, absent_to : (n_level, n_bin, n_name)
-        The set contains "present" if the log-odds are at least ``present_from``, and "absent" if they are at most
+        The set contains "present" for log-odds of at least ``present_from``, and "absent" for log-odds of at most
         ``absent_to``.
     """
 
@@ -112,28 +112,30 @@ class PredictionSets(_CardSection):
     @model_validator(mode="after")
     def _check_tables(self) -> Self:
         expected_shape = (len(self.levels), max(len(self.counts) - 1, 0), len(self.names))
-        for field in ("present_from", "absent_to"):
-            table = getattr(self, field)
-            has_expected_shape = len(table) == expected_shape[0] and all(
-                len(level) == expected_shape[1] for level in table
+        for field_name in ("present_from", "absent_to"):
+            threshold_table = getattr(self, field_name)
+            has_expected_shape = len(threshold_table) == expected_shape[0] and all(
+                len(level) == expected_shape[1] for level in threshold_table
             )
-            if not has_expected_shape or any(len(row) != expected_shape[2] for level in table for row in level):
+            if not has_expected_shape or any(
+                len(bin_thresholds) != expected_shape[2] for level in threshold_table for bin_thresholds in level
+            ):
                 raise ValueError(
-                    f"{field} needs {expected_shape[0]} levels of {expected_shape[1]} bins of {expected_shape[2]} names"
+                    f"{field_name} needs {expected_shape[0]} levels of {expected_shape[1]} bins of "
+                    f"{expected_shape[2]} names"
                 )
         return self
 
     def is_ambiguous(
         self, name: str, log_odds: NDArray[np.floating], total_counts: NDArray[np.floating], level: float
     ) -> NDArray[np.bool_]:
-        """Return where the prediction set does not contain exactly one answer; false for unknown names.
+        """Return a mask of spectra whose prediction set does not contain exactly one answer, false for unknown names.
 
         Parameters
         ----------
         name : str
         log_odds, total_counts : (...) arrays
-            Log-odds of the name, and total counts of each spectrum; the nearest bin is used for counts outside all
-            bins.
+            Log-odds of the name, and total counts of each spectrum. Counts outside all bins use the nearest bin.
         level : float
             Coverage, one of ``levels``.
         """
@@ -143,44 +145,47 @@ class PredictionSets(_CardSection):
         inner_edges = np.asarray(self.counts[1:-1])
         bin_indices = np.searchsorted(inner_edges, total_counts, side="right")
         present_limits, absent_limits = (
-            np.asarray(table[level_index])[:, name_index][bin_indices] for table in (self.present_from, self.absent_to)
+            np.asarray(threshold_table[level_index])[:, name_index][bin_indices]
+            for threshold_table in (self.present_from, self.absent_to)
         )
         return np.asarray((log_odds >= present_limits) == (log_odds <= absent_limits))
 
 
 class ModelCard(_CardSection):
-    """Description of a trained network for users and for the code that runs it.
+    """Description of a trained network for users and for the prediction.
 
     Parameters
     ----------
     name, version : str
-        Name as given to ``--model``, and version of the weights.
+        Name for ``--model``, and version of the weights.
     kind : str
-        Architecture, one of :data:`NetworkKind`. It determines the inputs of the ONNX file.
+        Architecture, one of :data:`NetworkKind`, which determines the inputs of the ONNX file.
     axis : ModelAxis
         Energy axis to which counts are rebinned.
     needs_full_axis : bool
         Whether a scan has to cover the whole axis.
     narrowest_kev : (float, float) or None
-        Maximum start and minimum stop of the recorded ranges in training, in keV. A scan has to cover this range; None
-        means the whole axis.
+        Maximum start and minimum stop of the energy ranges in training, in keV. A scan has to cover this range, or the
+        whole axis for None.
     names, kinds, groups, labels, elements : tuple
         Entries for each output, in the format of :meth:`underpaint.data.maps.Results.of_pigments`.
     instrument_inputs : tuple of str
         Values of the instrument that the network receives, in the order of its input.
     quantities : tuple of str
-        Quantities that the network predicts beside presence (:mod:`underpaint.data.maps`), in the order of its outputs.
+        Quantities that the network predicts in addition to presence (:mod:`underpaint.data.maps`), in the order of its
+        outputs.
     composition : tuple of tuple of float
-        Square roots of the mass fractions of each material, for networks that receive them.
+        Square roots of the mass fractions of each material, for networks with this input.
     amounts : tuple of str
-        Groups, with places, for which the network predicts the mass fraction of their element in the dry paint. For a
-        network with amounts, a group is present if the lines of its element show, whatever causes them.
+        Groups, with places, for which the network predicts the mass fraction of the group's element in the dry paint.
+        For a network with amounts, a group is present if the lines of its element are visible, regardless of their
+        source.
     amount_edges : tuple of float
-        Mass fractions. The network predicts the log-odds that an amount reaches each of them.
+        Mass fractions for which the network predicts the log-odds that an amount reaches them.
     families : tuple of str
-        Line families whose areas are an input of the network; a linear fit inside the network computes them.
+        Line families whose areas are an input of the network. A linear fit inside the network computes the areas.
     sets : PredictionSets or None
-        Limits of the prediction sets; None if no spectra were held out to determine them.
+        Thresholds of the prediction sets, or None without held-out spectra.
     training : Training
         Data, seed, epochs and configuration.
     figures : dict
@@ -188,7 +193,7 @@ class ModelCard(_CardSection):
     limits : tuple of str
         Limits of the model, in sentences.
     package_version : str
-        Version of the package that made the network.
+        Version of the package that trained the network.
     """
 
     name: _Name
@@ -216,10 +221,12 @@ class ModelCard(_CardSection):
 
     @model_validator(mode="after")
     def _check_entries(self) -> Self:
-        for field in ("kinds", "groups", "labels", "elements"):
-            n_entry = len(getattr(self, field))
+        for field_name in ("kinds", "groups", "labels", "elements"):
+            n_entry = len(getattr(self, field_name))
             if n_entry != len(self.names):
-                raise ValueError(f"{field} has {n_entry} entries for {len(self.names)} names; one per name is needed")
+                raise ValueError(
+                    f"{field_name} has {n_entry} entries for {len(self.names)} names; one per name is needed"
+                )
         if len(set(self.names)) != len(self.names) or not self.names:
             raise ValueError(
                 f"names has {len(self.names)} entries, {len(set(self.names))} of them different; each needs one"
@@ -246,15 +253,15 @@ class ModelCard(_CardSection):
         return len(self.quantities if output in {"quantity", "sigma"} else self.names)
 
     def entries_of(self, indices: Sequence[int]) -> dict[str, Any]:
-        """Return the entries for some of the names, by field, as keyword arguments for ``Results.of_pigments``.
+        """Return the entries of selected outputs as keyword arguments for ``Results.of_pigments``.
 
         Parameters
         ----------
         indices : sequence of int
             Positions in ``names``.
         """
-        fields = ("names", "kinds", "groups", "labels", "elements")
-        return {field: tuple(getattr(self, field)[index] for index in indices) for field in fields}
+        field_names = ("names", "kinds", "groups", "labels", "elements")
+        return {field_name: tuple(getattr(self, field_name)[index] for index in indices) for field_name in field_names}
 
     def write(self, path: Path) -> None:
         """Write the model card as JSON."""
@@ -266,7 +273,7 @@ MAX_CARD_BYTES = 16 * 2**20
 
 def shipped_models() -> tuple[str, ...]:
     """Return the names of the models that are included in the package."""
-    return tuple(sorted(path.stem for path in _folder().glob("*.onnx") if path.with_suffix(".json").is_file()))
+    return tuple(sorted(path.stem for path in _weights_folder().glob("*.onnx") if path.with_suffix(".json").is_file()))
 
 
 def model_path(name_or_path: str | Path) -> Path:
@@ -287,12 +294,16 @@ def model_path(name_or_path: str | Path) -> Path:
     ModelError
         The model does not exist, or one of its two files is missing.
     """
-    text = str(name_or_path)
-    path = _folder() / f"{text}.onnx" if text in shipped_models() else Path(name_or_path).with_suffix(".onnx")
-    missing_files = [file.name for file in (path, path.with_suffix(".json")) if not file.is_file()]
+    model_text = str(name_or_path)
+    path = (
+        _weights_folder() / f"{model_text}.onnx"
+        if model_text in shipped_models()
+        else Path(name_or_path).with_suffix(".onnx")
+    )
+    missing_files = [model_file.name for model_file in (path, path.with_suffix(".json")) if not model_file.is_file()]
     if missing_files:
         raise ModelError(
-            f"Cannot open model {text!r}: {' and '.join(missing_files)} not found. Shipped models: "
+            f"Cannot open model {model_text!r}: {' and '.join(missing_files)} not found. Shipped models: "
             f"{', '.join(shipped_models()) or 'none'}; or give the path of an .onnx file with its .json card beside it."
         )
     return path
@@ -321,5 +332,5 @@ def load_card(name_or_path: str | Path) -> ModelCard:
         ) from error
 
 
-def _folder() -> Path:
+def _weights_folder() -> Path:
     return Path(str(files("underpaint.pigments.weights"))) / "data"

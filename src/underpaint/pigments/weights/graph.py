@@ -1,4 +1,4 @@
-"""Checks of the bytes of an ONNX file before a network is created from it.
+"""Checks of the bytes of an ONNX file before a network is created from the file.
 
 The wire format of protocol buffers and the field numbers are those of the ONNX specification (onnx.proto).
 """
@@ -11,7 +11,7 @@ from underpaint.errors import ModelError
 from underpaint.runtime.untrusted import read_bounded
 
 MAX_BYTES = 64 * 2**20
-"""Maximum size of a network, in bytes; the largest included network has 5.6 MB."""
+"""Maximum size of a network, in bytes. The largest included network has 5.6 MB."""
 MAX_NODES = 5000
 _MAX_FIELDS = 200_000
 _VARINT, _FIXED_64, _LENGTH_DELIMITED, _FIXED_32 = 0, 1, 2, 5
@@ -34,15 +34,15 @@ def read_network(path: Path) -> bytes:
 
 
 def check_network(content: bytes, name: str) -> None:
-    """Refuse networks with content that could take unlimited memory or time, or that this package never writes.
+    """Raise an error for networks with content that needs unlimited memory or time, or is never written here.
 
-    Such content is nested graphs (loops, branches), functions, operators of other domains, weights in other files,
-    sparse weights, and weights with a declared size larger than the file.
+    Refused content includes nested graphs (loops, branches), functions, operators of other domains, weights in other
+    files, sparse weights, and weights with a declared size above that of the file.
 
     Raises
     ------
     ModelError
-        The file has such content, is damaged, or is too large.
+        The file is damaged or too large, or contains such content.
     """
     if len(content) > MAX_BYTES:
         raise ModelError(f"Cannot load the network {name}: it has {len(content)} bytes, up to {MAX_BYTES} are allowed.")
@@ -65,13 +65,13 @@ class _NetworkChecker:
 
     def check_model(self, content: memoryview) -> None:
         n_graph = 0
-        for field, value in self.fields(content):
-            if field == 7:
+        for field_number, field_value in self.iterate_fields(content):
+            if field_number == 7:
                 n_graph += 1
-                self.check_graph(_message(value))
-            elif field == 8:
-                self.check_domain(value, 1)
-            elif field in {20, 25}:
+                self.check_graph(_as_message(field_value))
+            elif field_number == 8:
+                self.check_domain(field_value, 1)
+            elif field_number in {20, 25}:
                 reason = "it contains functions or a training graph, which networks of this package do not have"
                 raise _RefusedError(reason)
         if not n_graph:
@@ -79,13 +79,13 @@ class _NetworkChecker:
             raise _RefusedError(reason)
 
     def check_graph(self, content: memoryview) -> None:
-        for field, value in self.fields(content):
-            if field == 1:
+        for field_number, field_value in self.iterate_fields(content):
+            if field_number == 1:
                 self.n_node += 1
-                self.check_node(_message(value))
-            elif field == 5:
-                self.check_tensor(_message(value))
-            elif field == 15:
+                self.check_node(_as_message(field_value))
+            elif field_number == 5:
+                self.check_tensor(_as_message(field_value))
+            elif field_number == 15:
                 reason = "it holds sparse weights, whose full size has no bound"
                 raise _RefusedError(reason)
         if self.n_node > MAX_NODES:
@@ -94,71 +94,75 @@ class _NetworkChecker:
 
     def check_node(self, content: memoryview) -> None:
         self.check_domain(content, 7)
-        for field, value in self.fields(content):
-            if field == 5:
-                self.check_attribute(_message(value))
+        for field_number, field_value in self.iterate_fields(content):
+            if field_number == 5:
+                self.check_attribute(_as_message(field_value))
 
-    def check_domain(self, content: int | memoryview, number: int) -> None:
-        for field, value in self.fields(_message(content)):
-            if field == number and bytes(_message(value)) not in _STANDARD_DOMAINS:
-                reason = f"it calls operators of {bytes(_message(value))[:60]!r}; only ONNX operators are allowed"
+    def check_domain(self, content: int | memoryview, domain_field: int) -> None:
+        for field_number, field_value in self.iterate_fields(_as_message(content)):
+            if field_number == domain_field and bytes(_as_message(field_value)) not in _STANDARD_DOMAINS:
+                reason = (
+                    f"it calls operators of {bytes(_as_message(field_value))[:60]!r}; only ONNX operators are allowed"
+                )
                 raise _RefusedError(reason)
 
     def check_attribute(self, content: memoryview) -> None:
-        for field, value in self.fields(content):
-            if field in {5, 10}:
-                self.check_tensor(_message(value))
-            elif field in {6, 11}:
+        for field_number, field_value in self.iterate_fields(content):
+            if field_number in {5, 10}:
+                self.check_tensor(_as_message(field_value))
+            elif field_number in {6, 11}:
                 reason = "it contains loops or branches (nested graphs), whose computing time has no limit"
                 raise _RefusedError(reason)
-            elif field in {22, 23}:
+            elif field_number in {22, 23}:
                 reason = "it holds sparse weights, whose full size has no bound"
                 raise _RefusedError(reason)
 
     def check_tensor(self, content: memoryview) -> None:
-        sizes: list[int] = []
-        for field, value in self.fields(content):
-            if field == 1:
-                sizes += [value] if isinstance(value, int) else self.packed_values(value)
-            elif field == 13 or (field == 14 and value == _EXTERNAL_LOCATION):
+        tensor_shape: list[int] = []
+        for field_number, field_value in self.iterate_fields(content):
+            if field_number == 1:
+                tensor_shape += (
+                    [field_value] if isinstance(field_value, int) else self.read_packed_integers(field_value)
+                )
+            elif field_number == 13 or (field_number == 14 and field_value == _EXTERNAL_LOCATION):
                 reason = "its weights are in another file, which is not opened"
                 raise _RefusedError(reason)
         # The smallest number type takes half a byte.
-        if math.prod(sizes) > 2 * len(content):
-            reason = f"it declares weights of {' x '.join(map(str, sizes[:8]))} in {len(content)} bytes"
+        if math.prod(tensor_shape) > 2 * len(content):
+            reason = f"it declares weights of {' x '.join(map(str, tensor_shape[:8]))} in {len(content)} bytes"
             raise _RefusedError(reason)
 
-    def packed_values(self, content: memoryview) -> list[int]:
-        values, position = [], 0
-        while position < len(content):
-            value, position = _varint(content, position)
-            values.append(value)
+    def read_packed_integers(self, content: memoryview) -> list[int]:
+        integers, byte_position = [], 0
+        while byte_position < len(content):
+            value, byte_position = _read_varint(content, byte_position)
+            integers.append(value)
             self.count_field()
-        return values
+        return integers
 
-    def fields(self, content: memoryview) -> Iterator[_Field]:
+    def iterate_fields(self, content: memoryview) -> Iterator[_Field]:
         """Yield the number and value of each field of a message."""
-        position = 0
-        while position < len(content):
+        byte_position = 0
+        while byte_position < len(content):
             self.count_field()
-            tag, position = _varint(content, position)
-            number, wire_type = tag >> 3, tag & 7
+            tag, byte_position = _read_varint(content, byte_position)
+            field_number, wire_type = tag >> 3, tag & 7
             if wire_type == _VARINT:
-                value, position = _varint(content, position)
-                yield number, value
+                value, byte_position = _read_varint(content, byte_position)
+                yield field_number, value
                 continue
             if wire_type == _LENGTH_DELIMITED:
-                size, position = _varint(content, position)
+                n_byte, byte_position = _read_varint(content, byte_position)
             elif wire_type in {_FIXED_64, _FIXED_32}:
-                size = 8 if wire_type == _FIXED_64 else 4
+                n_byte = 8 if wire_type == _FIXED_64 else 4
             else:
                 reason = "the file is damaged: it is not ONNX"
                 raise _RefusedError(reason)
-            if position + size > len(content):
+            if byte_position + n_byte > len(content):
                 reason = "the file is damaged: it is not ONNX, or cut short"
                 raise _RefusedError(reason)
-            yield number, content[position : position + size]
-            position += size
+            yield field_number, content[byte_position : byte_position + n_byte]
+            byte_position += n_byte
 
     def count_field(self) -> None:
         self.n_field += 1
@@ -167,22 +171,22 @@ class _NetworkChecker:
             raise _RefusedError(reason)
 
 
-def _message(value: int | memoryview) -> memoryview:
+def _as_message(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
         reason = "the file is damaged: it has a number in place of a message"
         raise _RefusedError(reason)
     return value
 
 
-def _varint(content: memoryview, position: int) -> tuple[int, int]:
+def _read_varint(content: memoryview, byte_position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
-        if position >= len(content):
+        if byte_position >= len(content):
             break
-        byte = content[position]
-        position += 1
+        byte = content[byte_position]
+        byte_position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, position
+            return value, byte_position
     reason = "the file is damaged: it is not ONNX, or cut short"
     raise _RefusedError(reason)
