@@ -103,6 +103,6 @@ def short_explanation(monkeypatch: pytest.MonkeyPatch) -> None:
     from underpaint.pigments.explain import search
 
     monkeypatch.setattr("underpaint.cli._explain.N_WORKERS", 1)
-    for name, value in {"N_SCREENED": 100, "N_NEIGHBOURS": 15, "N_CLIMBED": 4, "N_VARIANTS": 2}.items():
+    for name, value in {"N_SCREENED": 100, "N_NEIGHBOURS": 15, "N_OPTIMISED": 4, "N_VARIANTS": 2}.items():
         monkeypatch.setattr(search, name, value)
     monkeypatch.setattr("underpaint.pigments.explain.sampling.N_STATE", 40)

@@ -48,10 +48,5 @@ def test_usual_names_keys_and_other_words_pass(code: str, tmp_path: Path) -> Non
     assert TOOL["main"](tree(tmp_path, code)) == 0
 
 
-def test_pages_are_checked_and_a_ceiling_allows_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = tree(tmp_path, page="The crew and\na crew.\n")
-    assert TOOL["main"](root) == 1
-    monkeypatch.setitem(TOOL["CEILINGS"], "README.md", 2)
-    assert TOOL["main"](root) == 0
-    monkeypatch.setitem(TOOL["CEILINGS"], "README.md", 1)
-    assert TOOL["main"](root) == 1
+def test_pages_are_checked(tmp_path: Path) -> None:
+    assert TOOL["main"](tree(tmp_path, page="The crew and\na crew.\n")) == 1

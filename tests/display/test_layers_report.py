@@ -203,8 +203,8 @@ def test_pigments_outside_the_palette_are_named_too(palette: list[str]) -> None:
 
 def test_pigments_that_nothing_tells_apart_have_no_numbers() -> None:
     even = {"member_prior": {"groups": {"lead_pigment": {"red_lead": 0.5, "lead_white": 0.5}}}}
-    own = next(o for o in find_groups(configured(fakes.pigment_maps(), even)) if "lead" in o.name)
-    rows = {row.label: row.weight for row in pigment_table([own])[0].rows}
+    group = next(o for o in find_groups(configured(fakes.pigment_maps(), even)) if "lead" in o.name)
+    rows = {row.label: row.weight for row in pigment_table([group])[0].rows}
     assert rows["red lead"] == rows["lead white"] == "as probable as the others"
 
 
@@ -253,9 +253,9 @@ def test_only_pigments_of_the_same_elements_are_called_indistinguishable() -> No
     assert "The spectrum does not enter" not in text
 
 
-def test_what_the_network_was_told_stands_in_the_report() -> None:
-    told = {"settings": {"instrument_told": {"anode": "Rh", "voltage_kv": 40.0, "scatter_deg": None}}}
-    assert "Rh anode, 40.0 kV" in fakes.full_report(Results(summary=told))
+def test_what_the_network_received_stands_in_the_report() -> None:
+    summary = {"settings": {"instrument_told": {"anode": "Rh", "voltage_kv": 40.0, "scatter_deg": None}}}
+    assert "Rh anode, 40.0 kV" in fakes.full_report(Results(summary=summary))
     assert "none, neither given nor determined" in fakes.full_report(
         Results(summary={"settings": {"instrument_told": {}}})
     )

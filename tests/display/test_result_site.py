@@ -344,9 +344,9 @@ def words_of(body: bytes) -> str:
 
 def test_an_exported_map_says_its_threshold_and_what_is_hatched(site: ResultSite) -> None:
     facts = {"map": index(site, "mercury_red"), "format": "svg"}
-    seen = words_of(exported(site, "map", **facts, threshold="0.5", hatch="1"))
-    assert "below 0.5: omitted" in seen
-    assert "not detected, cannot be excluded" in seen
+    figure_words = words_of(exported(site, "map", **facts, threshold="0.5", hatch="1"))
+    assert "below 0.5: omitted" in figure_words
+    assert "not detected, cannot be excluded" in figure_words
     assert "excluded" not in words_of(exported(site, "map", **facts))
     assert exported(site, "map", **facts, colors="gray") != exported(site, "map", **facts)
     state = words_of(exported(site, "map", map=index(site, "mercury_red", "state"), format="svg"))

@@ -235,7 +235,7 @@ def test_two_hundred_connections_at_once_are_answered(server: Server) -> None:
         connection.close()
 
 
-def test_more_connections_than_threads_are_told_to_come_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_connections_than_threads_are_refused_for_now(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(underpaint.display.viewer.server, "MAX_CONNECTIONS", 2)
     with serve(folder) as running:
         address = urlsplit(running.address)

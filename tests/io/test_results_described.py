@@ -26,11 +26,11 @@ def written(folder: Path, calibration: dict[str, Any], **facts: Any) -> Any:
 
 
 def test_the_page_names_every_group_and_every_field(tmp_path: Path) -> None:
-    everything = {path: {"value": 1.0, "origin": "given"} for path in INSTRUMENT_FIELDS}
-    everything["source_spectrum"] = {"value": {"energy_kev": [20.0]}, "origin": "file"}
+    instrument_fields = {path: {"value": 1.0, "origin": "given"} for path in INSTRUMENT_FIELDS}
+    instrument_fields["source_spectrum"] = {"value": {"energy_kev": [20.0]}, "origin": "file"}
     up.io.write_results(tmp_path / "old", up.read_results(OLD / "default"))
     files = (
-        written(tmp_path / "new", everything, live_time_s=0.1, real_time_s=0.2, detector="SDD"),
+        written(tmp_path / "new", instrument_fields, live_time_s=0.1, real_time_s=0.2, detector="SDD"),
         h5py.File(tmp_path / "old" / "results.h5", "r"),
     )
     named = set(re.findall(r"[A-Za-z_0-9]+", " ".join(re.findall(r"`([^`]+)`", PAGE))))

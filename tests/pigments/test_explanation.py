@@ -98,8 +98,8 @@ def test_numbers_are_withheld_where_nothing_describes_the_spectrum(vermilion_ove
     prior = PaintPrior(["mercury_red"])
     model = SpectrumModel(spectrum, INSTRUMENT, prior)
     modes = optimise_modes(model, simple_start_states(prior), 1.0, 8)
-    one = Sample(modes.states, modes.log_likelihood, 0.0)
-    fit = _fit(model, [one, one], INSTRUMENT)
+    sample = Sample(modes.states, modes.log_likelihood, 0.0)
+    fit = _fit(model, [sample, sample], INSTRUMENT)
     assert not fit.describes_spectrum
     assert "Ti_K" in [misfit.family for misfit in fit.misfits]
     withheld = replace(vermilion_over_azurite, fit=fit)

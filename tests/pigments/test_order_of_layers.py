@@ -61,12 +61,12 @@ def test_a_pixel_that_does_not_hold_both_has_no_order() -> None:
 
 
 def test_orders_are_counted_over_the_pixels_that_hold_both() -> None:
-    (own,) = layer_orders(placed_maps())
-    assert (own.first_group, own.second_group) == ("mercury_red", "lead_pigment")
-    assert own.n_pixel == (SHAPE[0] - 1) * 20
-    assert own.first_on_top_share == pytest.approx(1 - 48 / own.n_pixel)
-    assert own.undetermined_share == pytest.approx(48 / own.n_pixel)
-    assert own.order_key == FIRST_ON_TOP
+    (layer_order,) = layer_orders(placed_maps())
+    assert (layer_order.first_group, layer_order.second_group) == ("mercury_red", "lead_pigment")
+    assert layer_order.n_pixel == (SHAPE[0] - 1) * 20
+    assert layer_order.first_on_top_share == pytest.approx(1 - 48 / layer_order.n_pixel)
+    assert layer_order.undetermined_share == pytest.approx(48 / layer_order.n_pixel)
+    assert layer_order.order_key == FIRST_ON_TOP
 
 
 def test_without_places_there_is_no_order() -> None:
@@ -120,7 +120,7 @@ def with_paint(results: Results, *pairs: tuple[str, str, bool]) -> Results:
 
 
 def test_an_open_order_is_that_of_the_paint() -> None:
-    """The pixels' own orders stay; what the posterior leaves open stays open; the share of the paint's is counted."""
+    """The pixels' layer_order orders stay; what the posterior leaves open stays open; the share of the paint's is counted."""
     maps = placed_maps()
     before = order_map(maps, "mercury_red", "lead_pigment")
     painted = with_paint(maps, ("lead_pigment", "mercury_red", True))

@@ -125,9 +125,9 @@ def test_words_begin_with_the_verdict_in_group_names() -> None:
     assert words[1].startswith("Thickness of the top layer (mercury red): 4")
     assert words[3].startswith("Two layers of paint are distinguishable (P 1.00)")
     assert not any("log evidence" in sentence for sentence in words)
-    apart = explanation_sentences(explanation([draws(1), replace(draws(2), log_evidence=30.0)]))
-    assert any("differ by 30 in log evidence" in sentence for sentence in apart)
-    assert apart[1].startswith("Thickness of the top layer (mercury red): not determined")
+    sentences_of_runs = explanation_sentences(explanation([draws(1), replace(draws(2), log_evidence=30.0)]))
+    assert any("differ by 30 in log evidence" in sentence for sentence in sentences_of_runs)
+    assert sentences_of_runs[1].startswith("Thickness of the top layer (mercury red): not determined")
 
 
 def test_words_say_what_is_not_determined_and_why() -> None:

@@ -96,22 +96,29 @@ def test_a_group_that_one_claims_by_a_clear_line_and_the_other_does_not(*, swapp
     missed = np.zeros(SHAPE, bool)
     missed[3:6, 2:12] = True
     both = [of_detector("1", lines(1), pigments()), of_detector("2", lines(2, EFFICIENCY), pigments(missed))]
-    found = compare(*(both[::-1] if swapped else both))
-    (one,) = found.contradictions
-    assert (one.kind, one.subject) == ("claim", "mercury_red")
-    np.testing.assert_array_equal(one.mask, missed)
-    assert "present in detector 1, with Hg L above 10 sigma, and absent in detector 2 (30 pixels, 2.5 %)" in one.text
-    assert "the line is also above 10 sigma in detector 2 in 30 of these pixels" in one.text
-    mercury = next(group for group in found.groups if (group.group, group.place) == ("mercury_red", "anywhere"))
+    comparison = compare(*(both[::-1] if swapped else both))
+    (contradiction,) = comparison.contradictions
+    assert (contradiction.kind, contradiction.subject) == ("claim", "mercury_red")
+    np.testing.assert_array_equal(contradiction.mask, missed)
+    assert (
+        "present in detector 1, with Hg L above 10 sigma, and absent in detector 2 (30 pixels, 2.5 %)"
+        in contradiction.text
+    )
+    assert "the line is also above 10 sigma in detector 2 in 30 of these pixels" in contradiction.text
+    mercury = next(group for group in comparison.groups if (group.group, group.place) == ("mercury_red", "anywhere"))
     assert mercury.n_alone == ((0, 30) if swapped else (30, 0))
     assert 0.9 < mercury.kappa < 1.0
 
 
 def test_surface_only_against_below_only() -> None:
     a, b = of_detector("1", pigments()), of_detector("2", pigments(copper_places=(0.05, 0.95)))
-    (one,) = compare(a, b).contradictions
-    assert (one.kind, one.subject, one.n_pixel) == ("place", "copper_green_blue", SHAPE[0] * 20)
-    assert "only at the surface in detector 1, only below the surface in detector 2" in one.text
+    (contradiction,) = compare(a, b).contradictions
+    assert (contradiction.kind, contradiction.subject, contradiction.n_pixel) == (
+        "place",
+        "copper_green_blue",
+        SHAPE[0] * 20,
+    )
+    assert "only at the surface in detector 1, only below the surface in detector 2" in contradiction.text
     assert not compare(a, of_detector("2", pigments(copper_places=(0.7, 0.7)))).contradictions
 
 
@@ -209,7 +216,7 @@ def test_the_command_writes_page_json_and_tables(folders: tuple[Path, Path], tmp
     done = run("compare", *folders, "--out", tmp_path / "both")
     assert done.exit_code == 0, done.output
     assert "! mercury red: present in detector 1, with Hg L above 10 sigma" in done.output
-    assert {one.name for one in (tmp_path / "both").iterdir()} == {*COMPARISON_FILES, "underpaint.json"}
+    assert {path.name for path in (tmp_path / "both").iterdir()} == {*COMPARISON_FILES, "underpaint.json"}
     page = _Page()
     page.feed((tmp_path / "both" / "comparison.html").read_text("utf-8"))
     assert page.pictures == 1
