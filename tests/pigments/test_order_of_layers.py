@@ -120,7 +120,7 @@ def with_paint(results: Results, *pairs: tuple[str, str, bool]) -> Results:
 
 
 def test_an_open_order_is_that_of_the_paint() -> None:
-    """The pixels' layer_order orders stay; what the posterior leaves open stays open; the share of the paint's is counted."""
+    """Orders of pixels are unchanged; where pixels leave the order open, the order of the paint is used and counted."""
     maps = placed_maps()
     before = order_map(maps, "mercury_red", "lead_pigment")
     painted = with_paint(maps, ("lead_pigment", "mercury_red", True))
