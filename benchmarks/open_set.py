@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from underpaint import __version__
-from underpaint.lab.evaluation.open_set import draw_samples, leave_each_out
+from underpaint.lab.evaluation.simulated import draw_samples, leave_each_out
 from underpaint.physics.instrument import load_instrument
 
 

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.reflectance.kubelka_munk import film_optics, internal_reflectance
-from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary
+from underpaint.reflectance.library import ReferenceSpectrum, ReflectanceLibrary, envi_entries
 from underpaint.reflectance.names import name_table
-from underpaint.reflectance.tables import envi_entries
 
 Floats = NDArray[np.float64]
 TARGET = Path(__file__).resolve().parents[1] / "src" / "underpaint" / "reflectance" / "data" / "library.npz"

@@ -23,11 +23,11 @@ from underpaint.display.plot.layers import Section, stratigraphy_sketch
 from underpaint.display.report import find_groups, write_report
 from underpaint.display.report.findings import Evidence, Finding
 from underpaint.display.report.layers import PlaceShares
-from underpaint.display.report.methods import AUTHORS, PAPER, TITLE, data_versions, library_hash, methods_paragraph
 from underpaint.display.report.page import _drawn_lines
 from underpaint.display.report.pdf import BROWSER_VARIABLE, find_browser, print_pdf
 from underpaint.display.report.pigment_table import MAX_ROWS, pigment_table
 from underpaint.display.report.spots import typical_pixel, typical_spots
+from underpaint.display.report.title import AUTHORS, PAPER, TITLE, data_versions, library_hash, methods_paragraph
 from underpaint.display.report.wording import (
     CERTAIN,
     DOUBTFUL,

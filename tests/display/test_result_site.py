@@ -16,7 +16,7 @@ from PIL import Image
 from viewer_fakes import HOSTILE, SHAPE, STEP_MM, element_maps, pigment_maps, results, spectrum_of
 
 from underpaint.data.maps import CANNOT_EXCLUDE, NO_ANSWER, NOT_DETECTED, PRESENT, STATES
-from underpaint.display.plot.states import STATE_COLORS
+from underpaint.display.plot.images import STATE_COLORS
 from underpaint.display.viewer import exports
 from underpaint.display.viewer.pages import page_file
 from underpaint.display.viewer.result_site import ResultSite, is_outdated

@@ -13,10 +13,9 @@ from underpaint.data.maps import NO_ANSWER, NOT_DETECTED, PRESENT, SURFACE_UM, T
 from underpaint.data.paint_areas import MIXED
 from underpaint.errors import ScanError
 from underpaint.io.results.result_maps import ResultMaps
-from underpaint.io.results.with_paints import replace_paints
 from underpaint.pigments.paints import find_paints, split_by_depth, with_summed_spectra
 from underpaint.pigments.paints.areas import _merged_interleaved, stabilised_areas
-from underpaint.pipeline.paints import candidate_groups_of, paints_of_folder, with_paints
+from underpaint.pipeline.paints import candidate_groups_of, paints_of_folder, replace_paints, with_paints
 
 SHAPE = (40, 50)
 LINES = ("Fe_K", "Hg_L", "Pb_L")

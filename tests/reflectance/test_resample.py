@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from cube_files import WAVELENGTH_NM, write_envi
+from underpaint.pipeline.reflect import Resampler
 from underpaint.reflectance.cube import ReflectanceCube, open_reflectance
-from underpaint.reflectance.resample import Resampler
 
 SHAPE = (10, 14)
 EVERYWHERE = (slice(0, 10), slice(0, 14))

@@ -8,7 +8,7 @@ import pytest
 from underpaint.errors import OutputError, SampleError
 from underpaint.physics.materials import Paint, Stratigraphy, ground_layer
 from underpaint.reflectance import builtin
-from underpaint.reflectance.tables import envi_entries
+from underpaint.reflectance.library import envi_entries
 from underpaint.reflectance.twin import panel_reflectance, save_twin, split_halves
 
 

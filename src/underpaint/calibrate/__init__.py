@@ -9,7 +9,6 @@ from underpaint.calibrate._knowledge import (
     deviation_note,
     merge_knowledge,
 )
-from underpaint.calibrate.by_hand import axis_through_lines, instrument_by_hand, peak_channels
 from underpaint.calibrate.calibration import (
     Calibration,
     DoubtedAxisError,
@@ -20,7 +19,16 @@ from underpaint.calibrate.calibration import (
     with_calibration,
 )
 from underpaint.calibrate.drift import Drift, find_drift, without_drift
-from underpaint.calibrate.resolve import ORIGINS, CalibratedScan, check_beam, check_instrument, resolve_energy_axis
+from underpaint.calibrate.resolve import (
+    ORIGINS,
+    CalibratedScan,
+    axis_through_lines,
+    check_beam,
+    check_instrument,
+    instrument_by_hand,
+    peak_channels,
+    resolve_energy_axis,
+)
 
 __all__ = [
     "BEAM_RANGE_KEV",

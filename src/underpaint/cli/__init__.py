@@ -13,7 +13,6 @@ from underpaint.cli import (
     _learn,
     _library,
     _paints,
-    _plan,
     _reflect,
     _repair,
     _scans,
@@ -47,7 +46,7 @@ app.command(rich_help_panel=READ_HEADING)(with_output_check(_calibrate.calibrate
 app.command(rich_help_panel=READ_HEADING)(with_output_check(_reflect.reflect))
 app.command(rich_help_panel=READ_HEADING)(with_output_check(_scans.explain))
 app.command(rich_help_panel=READ_HEADING)(with_output_check(_paints.paints))
-app.command(rich_help_panel=READ_HEADING)(with_output_check(_plan.plan))
+app.command(rich_help_panel=READ_HEADING)(with_output_check(_paints.plan))
 app.command(rich_help_panel=READ_HEADING)(with_output_check(_scans.compare))
 app.command(rich_help_panel=READ_HEADING)(with_output_check(_view.view))
 app.command(rich_help_panel=READ_HEADING)(with_output_check(_view.report))

@@ -12,11 +12,11 @@ from underpaint._version import __version__
 from underpaint.data import EnergyAxis, Scan, Survey, require_scan, survey, valid_spectra
 from underpaint.data.maps import Results
 from underpaint.elements._families import ANODES, CANDIDATES, Template, scatter_templates
-from underpaint.elements._pymca import PymcaFit
 from underpaint.elements.diffraction import Diffraction, plan_diffraction
 from underpaint.elements.element_sources import families_of_element
 from underpaint.elements.fixed_fit import (
     FixedFit,
+    PymcaFit,
     SelectionInput,
     candidate_families,
     fit_resolution,

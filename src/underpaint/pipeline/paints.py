@@ -1,20 +1,25 @@
 """Areas, summed spectra and layers of the paints of a painting, from its results."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from underpaint.calibrate import Beam, CalibratedScan, Knowledge, check_instrument, merge_knowledge, resolve_energy_axis
 from underpaint.data import Scan, Spectrum
-from underpaint.data.maps import NO_ANSWER, Results
+from underpaint.data.maps import NO_ANSWER, SURFACE_UM, Results
 from underpaint.data.paint_areas import MIXED, PaintArea
 from underpaint.errors import SampleError, ScanError
 from underpaint.io import read_results
+from underpaint.io.results.contained import open_results_file
+from underpaint.io.results.nexus import write_depth_maps, write_estimate_tiffs, write_paint_map, write_paints
+from underpaint.io.results.paints import PAINT_MAP, PAINTS_FILE, write_paint_table
 from underpaint.io.results.sidecars import find_scan
-from underpaint.io.results.with_paints import replace_paints
+from underpaint.io.results.stored import RESULTS_FILE
 from underpaint.physics.instrument import Instrument, load_instrument
 from underpaint.physics.materials import ground_layer
 from underpaint.pigments.explain import CandidateGroups, ModelError, explain
@@ -22,7 +27,47 @@ from underpaint.pigments.explain.candidate_groups import CERTAIN_PROBABILITY, li
 from underpaint.pigments.explain.known import KnownLayers, read_known
 from underpaint.pigments.explain.record import explanation_record
 from underpaint.pigments.paints import find_paints, split_by_depth, with_summed_spectra
+from underpaint.runtime.files import atomic_write
 from underpaint.runtime.progress import Progress, no_progress
+
+
+def replace_paints(folder: Path, results: Results) -> None:
+    """Replace the paints in results on disk, and leave all other content unchanged.
+
+    Parameters
+    ----------
+    folder : Path
+        Results folder.
+    results : Results
+        New paints, and the labels of the groups.
+
+    Raises
+    ------
+    ScanError
+        The folder holds no results, or they are damaged.
+    OutputError
+        A file cannot be written; no file was changed.
+    """
+    with open_results_file(folder):
+        pass  # opening raises an error if the folder holds no results
+    with atomic_write(folder / RESULTS_FILE) as temporary_path:
+        shutil.copyfile(folder / RESULTS_FILE, temporary_path)
+        with h5py.File(temporary_path, "r+") as file:
+            earlier_depth_maps = set(file.get("entry/depth/results/counts", ()))
+            for name in {"paints", "depth"} & set(file["entry"]):
+                del file[f"entry/{name}"]
+            write_paints(file["entry"], results)
+    with atomic_write(folder / PAINTS_FILE) as temporary_path:
+        write_paint_table(temporary_path, results)
+    with atomic_write(folder / PAINT_MAP) as temporary_path:
+        write_paint_map(temporary_path, results)
+    for name in earlier_depth_maps:  # maps of the replaced results
+        (folder / "depth" / f"{name}.tif").unlink(missing_ok=True)
+    write_depth_maps(folder / "depth", results)
+    if "quantity" in results.stacks and (SURFACE_UM,) in results.stacks["quantity"]:
+        # the map has the paint's thickness if the pixel's thickness is not determined
+        write_estimate_tiffs(folder / "quantities", results, SURFACE_UM)
+
 
 DEFAULT_INSTRUMENT = "elio"
 """Instrument preset for values that are not given, not in the scan's file and not measured from its lines."""

@@ -3,10 +3,17 @@
 from underpaint.display.plot.breakdown import breakdown_figure
 from underpaint.display.plot.comparison import overlay, pigment_row, scatter
 from underpaint.display.plot.figure import close_fit, save_png, to_png
-from underpaint.display.plot.images import element_gallery, element_map, pigment_map, shown_map
+from underpaint.display.plot.images import (
+    detectability_gallery,
+    element_gallery,
+    element_map,
+    pigment_map,
+    shown_map,
+    state_map,
+    unlikeness_map,
+)
 from underpaint.display.plot.layers import place_gallery, thickness_map
 from underpaint.display.plot.spectra import spectrum
-from underpaint.display.plot.states import detectability_gallery, state_map, unlikeness_map
 from underpaint.physics.atomic import line_labels, siegbahn
 
 __all__ = [

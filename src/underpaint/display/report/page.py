@@ -61,22 +61,22 @@ from underpaint.display.report.layers import (
     thickness_text,
     two_figures,
 )
-from underpaint.display.report.methods import (
+from underpaint.display.report.overview import MAX_SENTENCES, overview_lines
+from underpaint.display.report.paints import MAX_ROWS, legend_rows
+from underpaint.display.report.pdf import print_pdf
+from underpaint.display.report.pigment_table import pigment_table, surface_section
+from underpaint.display.report.spots import SpotSpectrum
+from underpaint.display.report.supplements import Supplements, data_url, read_supplements
+from underpaint.display.report.title import (
     PAPER,
     assumed_layers_text,
     citation,
     data_versions,
     methods_paragraph,
+    record_facts,
+    title_facts,
     version_of_maps,
 )
-from underpaint.display.report.overview import MAX_SENTENCES, overview_lines
-from underpaint.display.report.paints import MAX_ROWS, legend_rows
-from underpaint.display.report.pdf import print_pdf
-from underpaint.display.report.pigment_table import pigment_table
-from underpaint.display.report.spots import SpotSpectrum
-from underpaint.display.report.supplements import Supplements, data_url, read_supplements
-from underpaint.display.report.surface import surface_section
-from underpaint.display.report.title import record_facts, title_facts
 from underpaint.display.report.unexplained import explain_lines, line_text
 from underpaint.display.report.wording import (
     LIST_LIMIT,

@@ -1,6 +1,152 @@
-"""Results in the browser, served to this machine alone: maps, pixels, regions, the photograph."""
+"""Viewer of results in the browser, served to this machine alone, and in notebooks."""
 
-from underpaint.display.viewer.server import Server
-from underpaint.display.viewer.viewing import View, serve, serve_start, view
+import atexit
+import html
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from underpaint.data import Scan
+from underpaint.data.maps import Results
+from underpaint.display.viewer.result_site import ResultSite
+from underpaint.display.viewer.runs import Runs
+from underpaint.display.viewer.server import HOST, Server, serve_site
+from underpaint.display.viewer.start_site import StartSite, remember_folder
+from underpaint.io import summarise_scan, write_results
 
 __all__ = ["Server", "View", "serve", "serve_start", "view"]
+
+
+@contextmanager
+def serve(
+    folder: str | Path, *, port: int = 0, host: str = HOST, scan: str | None = None, framed: bool = False
+) -> Iterator[Server]:
+    """Serve a folder of results to this machine until the ``with`` block ends.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Results of ``identify`` or ``elements``.
+    port : int
+        Port; 0 selects a free port.
+    host : str
+        Address to listen on; an address other than the local one admits requests from the whole network.
+    scan : str or None
+        Path of the scan; None searches the recorded path and the folder of the results.
+    framed : bool
+        Whether a notebook on this machine may show the pages in a frame.
+
+    Raises
+    ------
+    ScanError
+        The folder holds no results.
+    OutputError
+        The port is in use or invalid.
+    """
+    runs = Runs()
+    site = ResultSite(folder, scan, runs)
+    try:
+        with serve_site(site, port=port, host=host, framed=framed) as server:
+            if not framed:  # a notebook shows temporary results
+                remember_folder(site.folder)
+            yield server
+    finally:
+        runs.close()
+        site.close()
+
+
+@contextmanager
+def serve_start(*, port: int = 0, host: str = HOST, home: str | Path | None = None) -> Iterator[Server]:
+    """Serve the start page, where scans are analysed and results opened, until the ``with`` block ends.
+
+    Parameters
+    ----------
+    port, host
+        As for :func:`serve`.
+    home : str, Path or None
+        Folder shown first; None shows the folder of the last visit, or else the user's home folder.
+
+    Raises
+    ------
+    OutputError
+        The port is in use or invalid.
+    """
+    site = StartSite(home)
+    try:
+        with serve_site(site, port=port, host=host) as server:
+            yield server
+    finally:
+        site.close()
+
+
+class View:
+    """Viewer that a notebook shows as the output of a cell.
+
+    Parameters
+    ----------
+    server : Server
+    stack : ExitStack
+        Stack that closes the server.
+    height : int
+        Height of the frame in pixels.
+    """
+
+    def __init__(self, server: Server, stack: ExitStack, height: int) -> None:
+        self.address = server.address
+        self._stack = stack
+        self._height = height
+
+    def close(self) -> None:
+        """Stop the server."""
+        self._stack.close()
+
+    def _repr_html_(self) -> str:
+        address = html.escape(self.address, quote=True)
+        return (
+            f'<iframe src="{address}" width="100%" height="{self._height}" style="border:1px solid #8888"></iframe>'
+            f'<p><a href="{address}" target="_blank">Open in a separate window</a>  '
+            "(the notebook has to run on this machine)</p>"
+        )
+
+    def __repr__(self) -> str:
+        return f"<underpaint viewer at {self.address}>"
+
+
+def view(results: Results, *, scan: Scan | None = None, height: int = 760) -> View:
+    """Show results in the browser or in a notebook on this machine.
+
+    Parameters
+    ----------
+    results : Results
+        Results of ``up.identify`` or ``up.fit_elements``; ``pigments | elements`` shows both.
+    scan : Scan or None
+        Scan that provides the spectra of pixels, which are read from its file.
+    height : int
+        Height of the frame in a notebook, in pixels.
+
+    Returns
+    -------
+    View
+        Viewer that a notebook shows as the last value of a cell. Any browser on this machine opens its ``address``, and
+        ``close`` stops the server.
+
+    Examples
+    --------
+    >>> import underpaint as up
+    >>> shown = up.view(up.read_results("panel_underpaint"))
+    >>> shown.address.startswith("http://127.0.0.1:")
+    True
+    >>> shown.close()
+    """
+    cleanup = ExitStack()
+    folder = Path(cleanup.enter_context(TemporaryDirectory(prefix="underpaint_"))) / "maps"
+    if scan is not None and "sum_counts" not in results.summary:
+        settings = {**results.settings, "source": scan.source}
+        results = replace(results, summary={**results.summary, **summarise_scan(scan), "settings": settings})
+    write_results(folder, results)
+    scan_path = scan.source if scan is not None and scan.source else None
+    server = cleanup.enter_context(serve(folder, scan=scan_path, framed=True))
+    atexit.register(cleanup.close)
+    return View(server, cleanup, height)

@@ -10,7 +10,7 @@ from underpaint.data.maps import NO_ANSWER, STATES
 from underpaint.display.viewer import exports
 from underpaint.display.viewer.exploration import ExplorationRequests
 from underpaint.display.viewer.fit_requests import FitRequests
-from underpaint.display.viewer.map_requests import MapRequests
+from underpaint.display.viewer.map_requests import MapRequests, ReflectanceCube
 from underpaint.display.viewer.one_writer import one_writer
 from underpaint.display.viewer.open_results import (
     OpenResults,
@@ -26,7 +26,6 @@ from underpaint.display.viewer.regions import RegionRequests
 from underpaint.display.viewer.runs import Runs
 from underpaint.display.viewer.scan_source import READY
 from underpaint.display.viewer.server import Answer, Request, file_answer, json_answer
-from underpaint.display.viewer.surface import ReflectanceCube
 from underpaint.errors import OutputError
 from underpaint.io.results.contained import digest_contained, has_file
 from underpaint.io.results.pictures import picture_files, picture_keys

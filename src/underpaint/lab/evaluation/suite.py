@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from underpaint._version import __version__
 from underpaint.data.maps import split_place
 from underpaint.errors import CoverageError, OutputError, TrainingError
-from underpaint.lab.evaluation import baselines, calibration, measured_scan, monte_carlo, open_set, order
+from underpaint.lab.evaluation import baselines, calibration, measured_scan, monte_carlo, order, simulated
 from underpaint.lab.evaluation.answering import Spectra, run_model
 from underpaint.lab.evaluation.groups import mean, summarise_scores
 from underpaint.lab.evaluation.plan import TrustPlan
@@ -437,9 +437,9 @@ class Suite:
         """Evaluate the unlikeness score with each element left out in turn."""
         plan, instrument = self.plan, load_instrument(SUITE_INSTRUMENT)
         show_progress = partial(self.progress, "Simulating the open set")
-        open_set_samples = open_set.draw_samples(plan.open_set_spectra, instrument, plan.seed, progress=show_progress)
+        open_set_samples = simulated.draw_samples(plan.open_set_spectra, instrument, plan.seed, progress=show_progress)
         scores_by_counts = {
-            counts_key(counts): open_set.leave_each_out(open_set_samples, counts, instrument, plan.seed)
+            counts_key(counts): simulated.leave_each_out(open_set_samples, counts, instrument, plan.seed)
             for counts in plan.open_set_counts
         }
         return {

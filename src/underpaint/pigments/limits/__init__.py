@@ -2,8 +2,16 @@
 
 from underpaint.pigments.limits.comparison import MIN_DEVIANCE, ComparisonSettings
 from underpaint.pigments.limits.composites import Composite, composite
-from underpaint.pigments.limits.equivalence import MODEL_COUNTS, Group, Separation, separate
-from underpaint.pigments.limits.exclusion import Burial, Exclusion, answer_states, counts_to_exclude
+from underpaint.pigments.limits.exclusion import (
+    MODEL_COUNTS,
+    Burial,
+    Exclusion,
+    Group,
+    Separation,
+    answer_states,
+    counts_to_exclude,
+    separate,
+)
 from underpaint.pigments.limits.members import (
     Circumstances,
     Difference,

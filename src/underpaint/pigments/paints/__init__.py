@@ -1,7 +1,5 @@
 """Paints of a painting from its element maps: areas of similar pixels, and the contents of each."""
 
-from underpaint.pigments.paints.areas import find_paints
-from underpaint.pigments.paints.depth import split_by_depth
-from underpaint.pigments.paints.spectra import with_summed_spectra
+from underpaint.pigments.paints.areas import find_paints, split_by_depth, with_summed_spectra
 
 __all__ = ["find_paints", "split_by_depth", "with_summed_spectra"]

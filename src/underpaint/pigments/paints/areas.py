@@ -1,4 +1,4 @@
-"""Segmentation of a painting into areas of one paint, by a Gaussian mixture of line intensities."""
+"""Paints of a scan: their areas, their summed spectra, and element maps divided by depth."""
 
 import warnings
 from collections.abc import Sequence
@@ -17,6 +17,109 @@ from underpaint.runtime.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
+from dataclasses import replace
+
+from underpaint.data import Scan
+from underpaint.data.maps import Place
+from underpaint.runtime.progress import Progress, no_progress
+
+Float32Array = NDArray[np.float32]
+INTERVAL_SIGMAS = 3.29
+"""Width of a 90 % interval of a normal distribution, in standard deviations."""
+DEPTHS: tuple[Place, Place] = ("surface", "below")
+
+
+def split_by_depth(results: Results) -> Results:
+    """Return the net counts of each line from the uppermost layer of paint and from below, with standard deviations.
+
+    The fraction from the uppermost layer is taken from the explanation of the pixel's paint. Values are NaN if the
+    layers of the paint were not computed, if no draw describes the spectrum of the paint, or if the two runs differ.
+
+    Parameters
+    ----------
+    results : Results
+        Results with elements and paints. Without explained paints, the returned results are empty.
+    """
+    shares_by_paint = {area.number: shares for area in results.paints if (shares := surface_shares(area))}
+    lines = [line for line in results.lines if any(line in shares for shares in shares_by_paint.values())]
+    if not lines:
+        return Results()
+    paint_map = results.map("paint")
+    depth_counts, depth_sigma = (np.full((*paint_map.shape, 2 * len(lines)), np.nan, np.float32) for _ in range(2))
+    for line_index, line in enumerate(lines):
+        shares_of_line = {number: shares[line] for number, shares in shares_by_paint.items() if line in shares}
+        surface_share, share_sigma = _share_maps(paint_map, shares_of_line)
+        area, area_sigma = results[line], results.map("area_sigma", line)
+        for depth, share in enumerate((surface_share, 1.0 - surface_share)):
+            depth_counts[:, :, 2 * line_index + depth] = share * area
+            # the share is the same for all pixels of a paint, so that its error does not average out
+            depth_sigma[:, :, 2 * line_index + depth] = np.hypot(share * area_sigma, share_sigma * area)
+    keys = [(line, depth) for line in lines for depth in DEPTHS]
+    notes = (
+        f"Counts from the surface and from below follow the layers of paints {', '.join(map(str, shares_by_paint))}: "
+        "one share for all pixels of a paint, although its thickness may vary.",
+    )
+    return Results.of_depths(keys, depth_counts, depth_sigma, step_mm=results.step_mm, notes=notes)
+
+
+def surface_shares(area: PaintArea) -> dict[str, tuple[float, float]]:
+    """Return the fraction of each family's counts from the uppermost layer of a paint, with its standard deviation."""
+    surface_record = {} if area.explanation is None else (area.explanation.get("from_surface") or {})
+    return {
+        family: (float(share["median"]), float(share["high"] - share["low"]) / INTERVAL_SIGMAS)
+        for family, share in surface_record.items()
+        if share["determined"]
+    }
+
+
+def _share_maps(
+    paint_map: NDArray[np.uint8], share_by_paint: dict[int, tuple[float, float]]
+) -> tuple[Float32Array, Float32Array]:
+    """Return maps of the share and of its standard deviation, with NaN for paints without a share."""
+    share_table = np.full((2, 256), np.nan, np.float32)
+    for number, share_and_sigma in share_by_paint.items():
+        share_table[:, number] = share_and_sigma
+    return share_table[0][paint_map], share_table[1][paint_map]
+
+
+def with_summed_spectra(
+    scan: Scan, paint_map: NDArray[np.uint8], areas: Sequence[PaintArea], progress: Progress | None = None
+) -> tuple[PaintArea, ...]:
+    """Return the paints with their summed spectra, which have Poisson noise.
+
+    Parameters
+    ----------
+    scan : Scan
+        Scan, which is read once, block by block.
+    paint_map : (n_row, n_column) array
+        Number of the paint of each pixel.
+    areas : sequence of PaintArea
+    progress : callable, optional
+        Called with the task, the number of completed pixels and the total number.
+
+    Raises
+    ------
+    ScanError
+        The scan and the map have different shapes.
+    """
+    if scan.shape[:2] != paint_map.shape:
+        raise ScanError(
+            f"Cannot sum the spectra of the paints: the scan has {scan.shape[0]} rows x {scan.shape[1]} columns, the "
+            f"map of paints {paint_map.shape[0]} x {paint_map.shape[1]}. Give the scan from which the results were "
+            "computed."
+        )
+    labels = paint_map if scan.present is None else np.where(scan.present, paint_map, 0)
+    report_progress, n_done = progress or no_progress, 0
+    summed_spectra = np.zeros((1 + max((area.number for area in areas), default=0), scan.shape[2]))
+    for rows, columns in scan.blocks():
+        block_labels = labels[rows, columns].ravel()
+        counts = np.asarray(scan.present_counts()[rows, columns]).reshape(block_labels.size, -1)
+        for paint_number in np.unique(block_labels[(block_labels > 0) & (block_labels < len(summed_spectra))]):
+            summed_spectra[paint_number] += counts[block_labels == paint_number].sum(axis=0, dtype=np.float64)
+        n_done += block_labels.size
+        report_progress("Summing the spectra of the paints", n_done, scan.n_pixel)
+    return tuple(replace(area, spectrum=summed_spectra[area.number]) for area in areas)
+
 
 FloatArray = NDArray[np.float64]
 MIN_LINE_SIGMAS, MIN_LINE_FRACTION = 5.0, 0.01
