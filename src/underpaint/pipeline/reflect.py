@@ -1,4 +1,4 @@
-"""Identify surface pigments from a reflectance cube: register and resample it to the maps of a scan, and classify it."""
+"""Identify surface pigments from a reflectance cube, registered and resampled to the maps of a scan."""
 
 import json
 import shutil
