@@ -17,7 +17,7 @@ LINE_SIGMA = 3.0
 CERTAIN_SIGMA = 5.0
 MIN_LINE_SHARE = 0.01
 MIN_DETECTABLE_COUNTS = 1e3
-# Estimates for a perfect forward model with unknown thickness and ground.
+# These counts are estimates for a perfect forward model. Thickness and ground are assumed to be unknown.
 LAYER_LIMIT = (
     "To detect lead white below vermilion takes about 200 counts a pixel at 50 µm of vermilion, "
     "10 thousand at 100 µm, and a million at 150 µm."
@@ -35,7 +35,7 @@ class Evidence:
     share : float
         Fraction of the pigment's pixels in which the line exceeds three standard deviations.
     median_counts : float
-        Median net counts of the pigment's pixels.
+        Median net counts of the line family in the pigment's pixels.
     """
 
     family: str
@@ -52,28 +52,29 @@ class Finding:
     name, label : str
         Name and label in the results.
     share : float
-        Fraction of the pixels with an answer whose probability exceeds one half.
+        Number of pixels whose probability exceeds one half, divided by the number of pixels with an answer.
     mean_probability : float
-        Mean probability of these pixels.
+        Mean probability in the pixels whose probability exceeds one half.
     evidence : tuple of Evidence
         Evidence of each mapped line family of the pigment, the strongest first.
     members : tuple of str
-        Labels of all pigments of a group.
+        Labels of all pigments of the group; empty for a pigment.
     separate_findings : tuple of Finding
-        Members of a group whose separate probability exceeds one half in some pixels; empty if a prior divides the
-        probability of the group.
+        Findings of the members whose separate probability exceeds one half in enough pixels. Empty if a prior divides
+        the probability of the group.
     shares : tuple of (str, float)
-        Labels and shares of members if a prior divides the probability of the group, the largest first.
+        Label of each member and its share of the group's probability, the largest first. Empty unless a prior divides
+        the probability of the group.
     distinguishing_text : str
-        Methods that would distinguish the first two members of a group.
+        Methods that would distinguish the first two members of the group.
     has_fitted_lines : bool
         Whether element maps exist.
     omitted_members : tuple of str
         Labels of members that the network did not consider.
     omitted_by_palette : bool
-        Whether the palette excludes these members; otherwise the network does not include them.
+        Whether the palette excludes the omitted members. If false, the network does not include them.
     answers : str
-        Summary of the states of a group by :meth:`Results.answer_summary`.
+        Summary of the group's states from :meth:`Results.answer_summary`.
     """
 
     name: str
@@ -92,14 +93,15 @@ class Finding:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether element maps exist and no line of the pigment is significant in half of its pixels."""
+        """Whether element maps exist, but no line of the pigment is significant in at least half of its pixels."""
         return self.has_fitted_lines and max((entry.share for entry in self.evidence), default=0.0) < 0.5
 
 
 def find_groups(results: Results) -> list[Finding]:
-    """Return the present groups with their members, the most widespread first and doubtful ones last.
+    """Return the findings of the present groups, the most widespread first and doubtful groups last.
 
-    If amounts are known, pigments precede traces. For a model without groups, the result contains pigments.
+    If amounts are known, groups that are used as pigments precede traces. For a model without groups, the findings are
+    those of pigments.
     """
     findings = [_finding(results, name) for name in results.targets if is_present(results[name])]
     return sorted(
@@ -108,13 +110,13 @@ def find_groups(results: Results) -> list[Finding]:
 
 
 def _pigment_share(results: Results, name: str) -> float:
-    """Return the fraction of the pixels in which a group is a pigment; 0 if amounts are unknown."""
+    """Return the fraction of the pixels in which the state of a group is ``PIGMENT``; 0 if amounts are unknown."""
     is_known = "state" in results.stacks and (name,) in results.stacks["state"]
     return results.state_shares(name)[PIGMENT] if is_known else 0.0
 
 
 def is_present(probability: NDArray[np.float32]) -> bool:
-    """Return whether the probability exceeds one half in enough pixels."""
+    """Return whether the probability exceeds one half in at least 0.1 % of the pixels and in at least three pixels."""
     n_inside = int((probability > PRESENT_PROBABILITY).sum())
     n_known = max(int(np.isfinite(probability).sum()), 1)
     return n_inside >= min(MIN_PIXELS, n_known) and n_inside / n_known >= MIN_SHARE
@@ -126,10 +128,10 @@ def absent_names(results: Results) -> list[str]:
 
 
 def element_evidence(results: Results) -> list[Evidence]:
-    """Return line families above five standard deviations in at least 1 % of the pixels, the most frequent first.
+    """Return line families that exceed five standard deviations in at least 1 % of the pixels, the most frequent first.
 
-    The median counts refer to the pixels in which a family is significant, because a median over all pixels would be
-    noise for a rare paint.
+    The median counts refer to the pixels in which a family is significant, because for a rare paint a median over all
+    pixels would be noise.
     """
     lines = []
     for family in results.lines:
@@ -148,8 +150,9 @@ def informative_lines(
 ) -> list[str]:
     """Return the families whose maps have large variation relative to noise and little mutual correlation.
 
-    Each following family has the largest product of its variation and one minus its maximum absolute correlation with
-    the preceding families. ``first_name`` comes first if it is among the families.
+    The families are chosen one after another. Each maximises the product v (1 - r), where v is its variation relative
+    to noise and r is its largest absolute correlation with a family chosen before. ``first_name`` comes first if it is
+    among the families.
     """
     maps = {name: np.nan_to_num(results[name]).ravel() for name in families}
     median_sigma = {name: float(np.nanmedian(results.map("area_sigma", name))) for name in families}
@@ -175,7 +178,7 @@ def _correlation(first_map: NDArray[np.float32], second_map: NDArray[np.float32]
 
 
 def low_count_share(pixel_counts: NDArray[np.float64]) -> float:
-    """Return the fraction of the pixels with fewer than a thousand counts, too few to detect weak pigments."""
+    """Return the fraction of pixels with fewer than a thousand counts, which are too few to detect weak pigments."""
     return float((pixel_counts < MIN_DETECTABLE_COUNTS).mean()) if pixel_counts.size else 0.0
 
 
@@ -224,14 +227,14 @@ def _separate_member_findings(results: Results, group: str) -> tuple[Finding, ..
 
 
 def _sorted_shares(results: Results, group: str) -> list[tuple[str, float]]:
-    """Return the members' shares of the group, the largest first; empty without a stated prior."""
+    """Return each member's share of the group's probability, the largest first; empty without a stated prior."""
     shares = member_shares(results, group)
     library_index = {pigment.name: index for index, pigment in enumerate(library())}
     return sorted(shares.items(), key=lambda entry: (-entry[1], library_index[entry[0]]))
 
 
 def _distinguishing_text(group: str, names: list[str]) -> str:
-    """Return the methods that distinguish the first two members, by default those of the library."""
+    """Return the methods that distinguish the first two named pigments; by default, the library's first two members."""
     try:
         names = names or [pigment.name for pigment in library().members(library().group(group).name)]
     except SampleError:

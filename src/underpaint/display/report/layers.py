@@ -10,16 +10,16 @@ from underpaint.display.report.findings import MIN_PIXELS, MIN_SHARE, is_present
 from underpaint.pigments.predict.order import BOTH_AT_SURFACE, FIRST_ON_TOP, SECOND_ON_TOP, LayerOrder, layer_orders
 
 MIN_ARRANGEMENT_SHARE = 0.01
-"""Minimum fraction of the pixels with an answer for an arrangement to be reported."""
+"""An arrangement is reported if it covers at least this fraction of the pixels with an answer."""
 MAX_ARRANGEMENTS = 12
 MIN_DETERMINED_SHARE = 0.5
-"""Minimum fraction of an arrangement's pixels with a determined thickness for the thickness to be reported."""
+"""A thickness is reported if it is determined in at least this fraction of the arrangement's pixels."""
 _NOWHERE, _SURFACE, _BELOW, _BOTH, _UNPLACED = range(5)
 
 
 @dataclass(frozen=True)
 class Thickness:
-    """Medians over pixels of a thickness and of the limits of its 90 % interval, in um."""
+    """Thickness and the limits of its 90 % interval, in um. Each is a median over pixels."""
 
     median_um: float
     low_um: float
@@ -28,19 +28,19 @@ class Thickness:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Layer order of groups that many pixels have in common.
+    """Layer order of groups that occurs in many pixels.
 
     Parameters
     ----------
     surface, below, unplaced : tuple of str
-        Labels of the groups in the uppermost layer, of groups below this layer or in the ground, and of groups with an
-        undetermined place. A group may be both at the surface and below.
+        Labels of the groups in the uppermost layer, of the groups below it or in the ground, and of the groups whose
+        place is undetermined. A group may be both at the surface and below.
     n_pixel : int
-        Number of pixels with this order.
+        Number of pixels with this layer order.
     share : float
-        Fraction of the pixels with an answer that have this order.
+        Number of pixels with this layer order, divided by the number of pixels with an answer.
     thickness : Thickness or None
-        Thickness of the uppermost layer; None if it is not determined in most of these pixels.
+        Thickness of the uppermost layer; None if it is determined in fewer than half of the arrangement's pixels.
     """
 
     surface: tuple[str, ...]
@@ -61,7 +61,7 @@ class Arrangement:
         if self.below:
             parts.append(f"{_join_labels(self.below)} below")
         elif self.surface and not self.unplaced:
-            # A lower layer, at least the ground, always exists, so its absence is not a finding.
+            # There is always a lower layer, at least the ground. The text therefore never states that there is none.
             parts.append("below not determined")
         parts += [f"{_join_labels(self.unplaced)}, place not determined"] if self.unplaced else []
         return "; ".join(parts)
@@ -75,9 +75,10 @@ class PlaceShares:
     ----------
     name, label : str
     surface, below : float
-        Fraction in which the probability at the place is at least ``PLACED_PROBABILITY``; the two may overlap.
+        Fraction in which the group's probability at this place is at least ``PLACED_PROBABILITY``. A pixel may count
+        for both places.
     unplaced : float
-        Fraction in which the group is present with an undetermined depth.
+        Fraction in which the group is present, but its place is undetermined.
     """
 
     name: str
@@ -98,7 +99,7 @@ def present_groups(results: Results) -> list[str]:
 
 
 def place_shares(results: Results) -> list[PlaceShares]:
-    """Return the places of the detected groups, the most widespread at the surface first."""
+    """Return the places of the detected groups, sorted by descending fraction at the surface."""
     if not knows_places(results):
         return []
     n_with_result = max(int(results.has_prediction.sum()), 1)
@@ -112,10 +113,10 @@ def place_shares(results: Results) -> list[PlaceShares]:
 
 
 def find_arrangements(results: Results) -> list[Arrangement]:
-    """Return the arrangements of groups in at least one per cent of the pixels, the most widespread first.
+    """Return the arrangements that cover at least one per cent of the pixels, the most widespread first.
 
     A group is at a place if its probability at this place is at least ``PLACED_PROBABILITY``. The list is empty for a
-    model without places.
+    model that predicts no places.
     """
     names = present_groups(results) if knows_places(results) else []
     if not names:
@@ -134,7 +135,8 @@ def find_arrangements(results: Results) -> list[Arrangement]:
 
 
 def _distinct_rows(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.intp]]:
-    """Return the distinct rows of an array, the index of each row among them, and their frequencies."""
+    """Return the distinct rows of an array, the index of each row among them, and how often each distinct row
+    occurs."""
     row_index, first_index = np.zeros(len(codes), np.intp), np.zeros(1, np.intp)
     for column in codes.T:
         # Columns are combined into integers, because sorting integers is ten times as fast as sorting rows.
@@ -145,7 +147,7 @@ def _distinct_rows(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray
 
 
 def thickness_inside(results: Results, mask: NDArray[np.bool_]) -> Thickness | None:
-    """Return the median thickness of the surface layer in a mask; None if it is not determined in most pixels."""
+    """Return the median thickness of the uppermost layer in a mask; None if fewer than half of the pixels have one."""
     if "quantity" not in results.stacks or not mask.any():
         return None
     is_determined = mask & results.is_determined(SURFACE_UM)
@@ -155,7 +157,7 @@ def thickness_inside(results: Results, mask: NDArray[np.bool_]) -> Thickness | N
 
 
 def thickness_text(thickness: Thickness | None) -> str:
-    """Return the text for a thickness."""
+    """Return a thickness and its interval as text."""
     if thickness is None:
         return "thickness not determined"
     low_text, median_text, high_text = map(two_figures, (thickness.low_um, thickness.median_um, thickness.high_um))
@@ -163,14 +165,14 @@ def thickness_text(thickness: Thickness | None) -> str:
 
 
 def order_rows(results: Results) -> list[LayerOrder]:
-    """Return the orders of pairs of detected groups that occur in the same pixels."""
+    """Return the layer order of each pair of detected groups that occur in the same pixels."""
     if not (knows_places(results) and all(has_places(results, name) for name in results.groups)):
         return []
     return layer_orders(results, present_groups(results), min_share=MIN_SHARE)
 
 
 def order_text(results: Results, order: LayerOrder) -> str:
-    """Return the text for the order of a pair of groups."""
+    """Return a text on the layer order of a pair of groups."""
     first_label, second_label = results.short_label(order.first_group), results.short_label(order.second_group)
     texts = {
         FIRST_ON_TOP: f"{first_label} over {second_label}",
@@ -181,7 +183,7 @@ def order_text(results: Results, order: LayerOrder) -> str:
 
 
 def share_below_in_paint(results: Results) -> float:
-    """Return the fraction of the pixels in which only the layers of the paint place a group below the surface."""
+    """Return the fraction of pixels in which the layers of the paint alone show that a group is below the surface."""
     if not results.paints:
         return 0.0
     undetermined_masks = [
@@ -203,7 +205,7 @@ def _place_codes_of(results: Results, name: str) -> NDArray[np.uint8]:
 
 
 def has_places(results: Results, name: str) -> bool:
-    """Return whether maps by place exist; for a pigment they exist only if a place is probable."""
+    """Return whether a group or pigment has maps by place. A pigment has them only if a place is probable."""
     return results.holds(name, "surface") and results.holds(name, "below")
 
 
@@ -240,5 +242,5 @@ def _join_labels(labels: tuple[str, ...]) -> str:
 
 
 def two_figures(value: float) -> str:
-    """Return a number with two significant digits, never as a power of ten."""
+    """Return a number as text with two significant digits and without an exponent."""
     return f"{float(f'{value:.2g}'):.10f}".rstrip("0").rstrip(".")

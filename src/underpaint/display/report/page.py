@@ -104,7 +104,7 @@ REPORT_FILE, PDF_FILE = "report.html", "report.pdf"
 MAX_MEMBER_ROWS = 24
 MAX_ELEMENTS = 28
 MAX_MAPS_IN_FIGURE = 12
-"""Maximum number of maps in a figure; taller figures would leave empty space on the preceding printed page."""
+"""Maximum number of maps in a figure. A taller figure would leave empty space on the preceding printed page."""
 MAX_PLACE_ROWS = 16
 MAX_PAINTS_IN_SHORT_REPORT = 6
 """Maximum number of paints in the legend of the short report."""
@@ -113,14 +113,14 @@ _DPI = 115
 _NO_COLOR = "#808080"
 _MAX_ENERGIES = 4
 _SPACE_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|σ|µ[mg]|[mc]m²?|k?eV|counts|pixels)(?!\w))")
-"""Space between a number and its unit ("63 %", "12 µm"), at which a line may not break."""
+"""Space between a number and its unit ("63 %", "12 µm"), where a line must not break."""
 _HALF_PAGE_HEIGHT_INCH = 4.5
-"""Maximum height of the maps in a figure, in inches; two such figures and a heading fit on a printed page."""
+"""Maximum height of the maps in a figure, in inches. Two figures of this height and a heading fit on a printed page."""
 
 
 @dataclass(frozen=True)
 class EmbeddedFigure:
-    """An image for the ``src`` of an ``img``, with its description."""
+    """Image for the ``src`` attribute of an ``img`` element, and a description of the image."""
 
     source: str
     description: str
@@ -142,12 +142,12 @@ def write_report(
     folder : str or Path
         Folder written by :func:`underpaint.io.write_results`.
     path : str or Path or None
-        File to write; None for ``report.html`` or ``report.pdf`` in the folder.
+        File to write; None selects ``report.html`` or ``report.pdf`` in the folder.
     form : {"html", "pdf"}
-        Format; PDF is printed by an installed browser.
+        Format of the file. An installed browser prints the PDF.
     scan : Scan, str or None
-        The scan or its path, for spectra of typical spots. If None, its original path and the folder are searched, and
-        spectra are omitted if the scan is not found.
+        The scan or its path, from which spectra of spots are read. If None, the scan is searched at its original path
+        and in the folder. Without a scan, the report contains no spectra of spots.
     subject : str
         The object, in the user's words.
     full : bool
@@ -157,12 +157,12 @@ def write_report(
     Returns
     -------
     Path
-        Path of the file, a single page with all figures and without scripts.
+        Path of the file. The report is a single page that contains all figures and no scripts.
 
     Raises
     ------
     ScanError
-        The folder contains no results, or the given scan cannot be read or is another scan.
+        The folder contains no results, the given scan cannot be read, or the results belong to another scan.
     OutputError
         The file cannot be written, or no browser can print the PDF.
 
@@ -180,7 +180,8 @@ def write_report(
         _refuse_to_replace(target, split_location(scan)[0] if isinstance(scan, str) else None)
     findings = find_groups(results)
     supplements = read_supplements(folder_path, results, findings if full else [], scan=scan, subject=subject)
-    # Figures contain many reference cycles. Each search for cycles would include all imported objects.
+    # Figures contain many reference cycles. Without ``gc.freeze``, each search for cycles would visit all imported
+    # objects.
     gc.freeze()
     try:
         page_html = render_report(results, supplements=supplements, findings=findings, full=full)
@@ -214,11 +215,12 @@ def render_report(
     Parameters
     ----------
     results : Results
-        Results of a scan; missing quantities are omitted. Missing unexplained lines are determined first.
+        Results of a scan. The report omits quantities that the results do not contain. Unexplained lines are determined
+        if the results do not contain them.
     supplements : Supplements or None
         Pictures, regions, statements and spectra of spots.
     findings : list of Finding or None
-        Findings of the maps; None determines the findings.
+        Findings from the results; None determines the findings.
     full : bool
         See :func:`write_report`.
     """
@@ -290,7 +292,7 @@ def render_report(
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a template of this package filled with escaped values."""
+    """Fill a template of this package with escaped values, and return the text."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (files("underpaint.display.report") / name).read_text("utf-8")),
         autoescape=True,
@@ -318,7 +320,7 @@ def render(template: str, **values: Any) -> str:
 def _key_findings(
     results: Results, findings: list[Finding], places: list[PlaceShares], supplements: Supplements
 ) -> list[KeyFinding]:
-    """Return the texts of findings, with the regions in which each occurs."""
+    """Return the text of each finding, including the regions in which its group occurs."""
     return [key_finding(finding, places, _region_shares(results[finding.name], supplements)) for finding in findings]
 
 
@@ -337,7 +339,7 @@ def _region_shares(probability: NDArray[np.float32], supplements: Supplements) -
 
 
 def _spot_figure(spot: SpotSpectrum, summary: Mapping[str, Any]) -> EmbeddedFigure:
-    """Draw the spectrum of a spot and the mean of all pixels, scaled to the same number of pixels."""
+    """Draw the spectrum of a spot, and the mean spectrum of the scan times the spot's number of pixels."""
     scan_axis, sum_counts, shape = (
         EnergyAxis.from_energies(summary.get("energy_kev")),
         summary.get("sum_counts"),
@@ -431,7 +433,7 @@ def _element_figures(results: Results, drawn_lines: list[Evidence]) -> list[Embe
 
 
 def _quantity_section(results: Results, significant_lines: list[Evidence]) -> dict[str, Any] | None:
-    """Return the table of the quantities of elements, and maps of elements with significant lines."""
+    """Return the table of element quantities, and maps of the elements that have significant lines."""
     if not results.element_quantities:
         return None
     summaries = {name: summarise_quantity(name, results.estimate(name)) for name in results.element_quantities}
@@ -461,7 +463,7 @@ def _split_batches(names: list[str], max_number: int) -> list[list[str]]:
 
 
 def _drawn_lines(significant_lines: list[Evidence], named_families: list[str], max_number: int) -> list[Evidence]:
-    """Return the lines to be drawn: those named on the first pages, and the most certain unnamed lines."""
+    """Return the lines to draw: lines that the first pages name, and the most certain other lines."""
     unnamed_lines = [line for line in significant_lines if line.family not in named_families]
     drawn_families = {line.family for line in unnamed_lines[: max(max_number - len(set(named_families)), 0)]} | set(
         named_families
@@ -475,7 +477,8 @@ def _weak_line_names(results: Results, drawn_lines: list[Evidence]) -> list[str]
 
 
 def _unlikeness_section(results: Results) -> dict[str, Any] | None:
-    """Return the fraction of spectra with unassigned peaks, the energies of the peaks, and a map."""
+    """Return the fraction of spectra with unassigned peaks, the energies of these peaks, and a map of their
+    significance."""
     if "unlikeness" not in results.stacks:
         return None
     n_flagged = int(results.unlike_pixels.sum())
@@ -500,7 +503,7 @@ def _common_energies(energy_kev: NDArray[np.float32]) -> list[str]:
 
 
 def _layer_section(results: Results, places: list[PlaceShares], *, full: bool) -> dict[str, Any] | None:
-    """Return the contents of the section on layers; None for a model without places."""
+    """Return the contents of the section on layers; None for a model that predicts no places."""
     if not knows_places(results):
         return None
     shown_groups = [place.name for place in places if full and has_places(results, place.name)][:MAX_PLACE_ROWS]
@@ -535,7 +538,7 @@ def _max_place_rows(results: Results) -> int:
 
 
 def _stratigraphy_figure(results: Results, arrangements: list[Arrangement]) -> EmbeddedFigure | None:
-    """Draw the most widespread arrangements as cross-sections."""
+    """Draw the most widespread layer arrangements as cross-sections."""
     if not arrangements:
         return None
     colors = {results.short_label(name): _color_of(name) for name in present_groups(results)}
@@ -577,7 +580,7 @@ def _thickness_figure(results: Results) -> EmbeddedFigure | None:
 
 
 def _prior_text(results: Results) -> str:
-    """Return a text on the prior within the groups; "" without a stated prior."""
+    """Return a text on the prior probabilities of pigments within a group; "" if the results state none."""
     member_prior = results.settings_of("pigments").get("member_prior")
     if not member_prior:
         return ""
@@ -592,12 +595,12 @@ def _prior_text(results: Results) -> str:
 
 
 def _groups_with_state(results: Results) -> list[str]:
-    """Return the groups with maps of their state."""
+    """Return the groups that have a state map."""
     return [name for (name,) in results.stacks["state"].keys] if "state" in results.stacks else []
 
 
 def _hidden_groups(results: Results) -> list[tuple[str, float]]:
-    """Return the groups that were not detected but could be hidden, with fractions of the area."""
+    """Return each undetected group that could be hidden, and the fraction of the area in which it could be hidden."""
     group_names = _groups_with_state(results) if results.knows_hiding else []
     hidden_names = [name for name in group_names if results.holds(name) and not is_present(results[name])]
     hidden_shares = [(results.short_label(name), results.state_shares(name)[CANNOT_EXCLUDE]) for name in hidden_names]
@@ -609,7 +612,7 @@ def _hidden_groups(results: Results) -> list[tuple[str, float]]:
 
 _STATE_COLUMNS = (PIGMENT, PRESENT, TRACE, NOT_DETECTED, CANNOT_EXCLUDE)
 _AMOUNT_STATES = {PIGMENT, TRACE}
-"""States that require a network with amounts."""
+"""States that exist only if the network predicts amounts."""
 
 
 def _answer_section(results: Results, *, full: bool) -> dict[str, Any] | None:
@@ -651,7 +654,7 @@ def _answer_section(results: Results, *, full: bool) -> dict[str, Any] | None:
 
 
 def _median_upper_limit(results: Results, name: str) -> float | None:
-    """Return the median upper limit, %, in the pixels in which a group is not detected; None if unknown."""
+    """Return the median upper limit of a group's amount, in %, where the group is not detected; None if unknown."""
     if not results.knows_amount(name):
         return None
     upper_limits = results.estimate(f"{AMOUNT}.{name}").high[results.map("state", name) == NOT_DETECTED]
@@ -660,7 +663,7 @@ def _median_upper_limit(results: Results, name: str) -> float | None:
 
 
 def _thicker_fraction(results: Results, thickness_um: float) -> float:
-    """Return the fraction of the area whose uppermost layer has a larger median thickness; 0 if unknown."""
+    """Return the fraction of the area in which the uppermost layer is thicker than ``thickness_um``; 0 if unknown."""
     if "quantity" not in results.stacks:
         return 0.0
     has_prediction = results.has_prediction
@@ -669,7 +672,7 @@ def _thicker_fraction(results: Results, thickness_um: float) -> float:
 
 
 def _remaining_notes(results: Results) -> list[str]:
-    """Return the notes that are in no other section of the report."""
+    """Return the notes that no other section of the report contains."""
     noted_sections = (results.process_notes.get(process, ()) for process in ("detectability", "quantities"))
     notes_elsewhere = {
         *_model_card_section(results)["limits"],

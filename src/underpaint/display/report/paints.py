@@ -1,4 +1,4 @@
-"""Legend of the paints with the picture, area, groups and layers of each paint."""
+"""Legend of the paints, which shows the picture, area, groups and layers of each paint."""
 
 import base64
 import io
@@ -17,20 +17,20 @@ from underpaint.display.report.supplements import data_url
 MAX_ROWS = 16
 _PATCH_PIXELS = 150
 _FADED_WHITE_FRACTION = 0.85
-"""Fraction of white that is mixed into pixels of other paints in the picture of a paint."""
+"""Fraction of white that is mixed into the pixels of all other paints in a paint's picture."""
 
 RgbImage = NDArray[np.float64]
 
 
 def legend_rows(results: Results, families: Sequence[str], photograph: str = "") -> list[dict[str, Any]]:
-    """Return the legend entries of the larger paints.
+    """Return the legend entries of the largest paints.
 
     Parameters
     ----------
     results : Results
         Results with paints.
     families : sequence of str
-        Up to three line families, drawn in red, green and blue without a photograph.
+        Up to three line families. Without a photograph, they are drawn in red, green and blue.
     photograph : str
         Registered photograph as a data URL; "" without a photograph.
     """
@@ -67,7 +67,8 @@ def _area_text(area: PaintArea) -> str:
 
 
 def _composite_image(results: Results, families: Sequence[str]) -> RgbImage:
-    """Return the (n_row, n_column, 3) picture of three families, each scaled to its 99th percentile."""
+    """Return an (n_row, n_column, 3) picture of up to three families, each scaled to the 99th percentile of its
+    counts."""
     image = np.zeros((*results.shape, 3))
     for channel, name in enumerate(families[:3]):
         area = np.nan_to_num(results[name])

@@ -76,7 +76,7 @@ def print_pdf(page_html: str, target: Path, browser: str | None = None) -> None:
     """
     browser_path = browser or find_browser()
     try:
-        # The folder is beside the file, because a browser in a sandbox cannot access temporary folders.
+        # The folder is next to the target, because a sandboxed browser cannot access the system's temporary folders.
         with TemporaryDirectory(
             prefix="underpaint_", dir=target.resolve().parent, ignore_cleanup_errors=True
         ) as folder:

@@ -18,7 +18,7 @@ _MAX_HIDDEN = 12
 
 
 def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dict[str, Any] | None:
-    """Return the contents of the section; None without a reflectance cube.
+    """Return the contents of the section on the surface; None without a reflectance cube.
 
     Parameters
     ----------
@@ -94,18 +94,18 @@ def _registration_text(registration: dict[str, Any]) -> str:
 
 
 MAX_ROWS = 10
-"""Maximum number of rows for a group; further pigments are named below them."""
+"""Maximum number of rows for a group. Further pigments are named below the rows."""
 
 
 @dataclass(frozen=True)
 class PigmentRow:
-    """Row of a possible pigment of a group.
+    """Row for a possible pigment of a group.
 
     Parameters
     ----------
     label, formula, period, weight : str
-        ``weight`` is the probability of the pigment given the group, the pixels in which the model prefers the pigment,
-        or the reason why it was not considered; "" if unknown.
+        ``weight`` states the probability of the pigment given the group, the fraction of pixels in which the model
+        prefers the pigment, or why the pigment was not considered. It is "" if nothing is known.
     """
 
     label: str
@@ -137,12 +137,13 @@ class GroupRows:
 
 
 def pigment_table(findings: Sequence[Finding]) -> list[GroupRows]:
-    """Return the detected groups with their possible pigments, the most probable first."""
+    """Return the rows of each detected group, in which the most probable pigments come first."""
     return [_group_rows(finding) for finding in findings]
 
 
 def period_text(pigment: Pigment) -> str:
-    """Return the period in which painters used a pigment: "antiquity to 20th century", or years."""
+    """Return the period in which painters used a pigment, such as "antiquity to 20th century" or "from 1935 to
+    1960"."""
     period = pigment.period
     if period.text:
         return period.text
@@ -179,7 +180,7 @@ def _group_rows(finding: Finding) -> GroupRows:
 
 
 def _weight_texts(finding: Finding) -> dict[str, str]:
-    """Return a text for the probability of each pigment given the group; without numbers if all are equal."""
+    """Return the probability of each pigment given the group as text, without numbers if all are equally probable."""
     member_shares = [share for _, share in finding.shares]
     if len(member_shares) == 1:
         return {finding.shares[0][0]: "the only candidate"}

@@ -1,4 +1,4 @@
-"""Typical spots of findings and their spectra as arrays."""
+"""Typical spots of findings, and the spectra of these spots."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from underpaint.pigments.explain import region_spectrum
 MAX_SPOTS = 10
 MAX_REGIONS = 8
 _MARGIN_PIXELS = 1
-"""Number of rows and columns on each side of a spot that are added, so that weak lines become significant."""
+"""Number of rows and columns that are added on each side of a typical pixel. The sum over more pixels shows weak
+lines."""
 
 BoolMask = NDArray[np.bool_]
 
@@ -32,7 +33,7 @@ class SpotSpectrum:
         Sum of the spectra of the pixels, in counts.
     n_pixel : int
     families : tuple of str
-        Line families above three standard deviations in the sum, the strongest first.
+        Line families that exceed three standard deviations in the sum spectrum, the strongest first.
     """
 
     title: str
@@ -44,8 +45,9 @@ class SpotSpectrum:
 def typical_pixel(results: Results, finding: Finding) -> tuple[int, int] | None:
     """Return the row and column of a typical pixel of a pigment; None if the pigment is not present in any pixel.
 
-    The strongest line of this pixel is nearest to the median among the more probable half of the pigment's pixels.
-    Without element maps the probability replaces the line.
+    Only the more probable half of the pigment's pixels is considered. The typical pixel is the pixel whose net counts
+    in the pigment's strongest line are nearest to the median. Without element maps, probabilities replace the net
+    counts.
     """
     probability = results[finding.name]
     is_present = probability > PRESENT_PROBABILITY
@@ -65,7 +67,7 @@ def typical_pixel(results: Results, finding: Finding) -> tuple[int, int] | None:
 
 
 def typical_spots(results: Results, findings: Sequence[Finding], scan: Scan) -> list[SpotSpectrum]:
-    """Return a spectrum for each finding, summed over a typical pixel and neighbours with the same pigment.
+    """Return a spectrum for each finding, summed over a typical pixel and its neighbours that contain the pigment.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Title block of the report, its paragraph for the methods section of a paper, data versions, and citation."""
+"""Title block of the report, paragraph for the methods section of a paper, data versions, and citation."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ PAPER = (
     "B. J. Xu, Y. Wu, P. Hao, M. Vermeulen and others, Can deep learning assist automatic identification of layered "
     "pigments from XRF data? Journal of Analytical Atomic Spectrometry 37 (2022) 2672–2682, doi:10.1039/d2ja00246a."
 )
-"""Citation as in ``CITATION.cff``, which is not part of an installed package."""
+"""Citation from ``CITATION.cff``. An installed package does not contain that file."""
 _ENGINES = {
     "underpaint": "a linear fit of the line families of the program's forward model",
     "fixed": "a linear fit of these line families with one set of line ratios for the whole scan",
@@ -60,7 +60,7 @@ def methods_paragraph(results: Results) -> str:
 
 
 def assumed_layers_text(results: Results) -> str:
-    """Return the layers assumed for exclusion: "20 µm of it under 50 µm of paint"; "" if unknown."""
+    """Return the layers assumed to exclude a group, such as "20 µm of it under 50 µm of paint"; "" if unknown."""
     burial = results.settings_of("detectability").get("burial", {})
     if not {"cover_um", "hidden_um"} <= set(burial):
         return ""
@@ -169,7 +169,7 @@ def title_facts(summary: Mapping[str, Any], subject: str = "") -> list[tuple[str
     summary : mapping
         Metadata of the scan, from :class:`underpaint.data.maps.Results`.
     subject : str
-        The object, in the user's words; "" for the text in the scan's file.
+        The object, in the user's words; "" selects the text in the scan's file.
     """
     shape, step_mm = summary.get("shape"), summary.get("step_mm")
     settings = summary.get("settings", {})
@@ -198,26 +198,26 @@ def record_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _scan_location(summary: Mapping[str, Any]) -> str:
-    """Return the location of the scan."""
+    """Return the recorded location of the scan."""
     return str(summary.get("settings", {}).get("source") or summary.get("source", ""))
 
 
 def scan_date(summary: Mapping[str, Any]) -> str:
-    """Return the date of the scan from its file; dates in 1970 are ignored, because they mean an unset clock."""
+    """Return the date of the scan from its file. Dates in 1970 are ignored, because they come from unset clocks."""
     metadata = summary.get("metadata", {})
     dates = [str(value) for key, value in metadata.items() if "date" in key.lower() or "start_time" in key.lower()]
     return date_text(next((value for value in dates if value and "1970" not in value), ""))
 
 
 def instrument_text(settings: Mapping[str, Any]) -> str:
-    """Return a text with the instrument's name, or with its values determined from the spectra."""
+    """Return a text with the instrument's name and tube; without a name, with values determined from the spectra."""
     instrument = settings.get("instrument_settings", {})
     tube = instrument.get("tube", {})
     if settings.get("instrument"):
         return f"{instrument.get('name', '')}: {tube.get('anode', '?')} anode, {tube.get('voltage_kv', '?')} kV"
     calibration = settings.get("calibration", {})
     known_values = calibration.get("known", {})
-    # Values that are not known are assumptions and are omitted.
+    # Values that ``known`` does not contain are assumptions, and are omitted.
     texts = [
         f"{describe(known_values[path]['value'])} ({known_values[path]['origin']})"
         for path, describe in _DESCRIPTIONS.items()
@@ -236,7 +236,7 @@ def _metadata_text(summary: Mapping[str, Any], keys: tuple[str, ...]) -> str:
 
 
 def _instrument_inputs_text(given_values: Mapping[str, Any] | None) -> str:
-    """Return the instrument parameters that were given to the network; "" for a network without such inputs."""
+    """Return a text on the instrument parameters given to the network; "" for a network that takes none."""
     if given_values is None:
         return ""
     formats = {

@@ -23,19 +23,20 @@ from underpaint.errors import SampleError
 from underpaint.physics.materials import library
 
 MIN_RATIO_TO_STRONGEST = 0.01
-"""Minimum ratio of a line's net counts to those of the strongest family in the sum of all pixels; weaker lines may be
-errors of the fit."""
+"""Minimum ratio of a family's net counts to the net counts of the strongest family, both summed over all pixels. Weaker
+lines may be errors of the fit."""
 MAX_METAL_PART_SHARE = 0.01
-"""Maximum ratio of the net counts from a metal part of the instrument to those of all lines."""
+"""Maximum ratio of the net counts of a line from metal parts of the instrument to the net counts of all lines."""
 MAX_RELATIVE_EXCESS = 0.3
-"""Maximum excess of an instrument line over the scan's median: this fraction plus three standard deviations."""
+"""An instrument line may exceed its median over the scan by this fraction of the median plus three standard
+deviations."""
 MAX_DRIER_RATIO = 0.03
-"""Maximum ratio of the net counts of a drier's metal to those of the strongest family."""
+"""Maximum ratio of the net counts of a drier's metal to the net counts of the strongest family."""
 TUBE_FAMILIES = ("Mo_K", "Rh_K", "Rh_L", "Pd_K", "Pd_L")
 _MEDIAN_DIFFERENCE = 0.6745 * 2**0.5
-"""Ratio of the median absolute difference of two Gaussian random numbers to their standard deviation."""
+"""Median absolute difference of two Gaussian random numbers, divided by the standard deviation of each."""
 _NOISE_MARGIN_FACTOR = 1.2
-"""Factor by which the noise may exceed its estimate."""
+"""Factor by which the noise may exceed its estimate from neighbouring pixels."""
 _MAX_PIGMENTS = 4
 _MIN_MASS_FRACTION = 0.01
 
@@ -44,7 +45,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class _CandidateLine:
-    """Line family with the mask of pixels in which no detected pigment explains it."""
+    """Line family, and the mask of the pixels in which no detected pigment explains it."""
 
     family: str
     is_unassigned: Mask
@@ -56,7 +57,7 @@ class _CandidateLine:
         return self.family.partition("_")[0]
 
     def median(self, family: str) -> float:
-        """Return the median net counts of a family in the unassigned pixels, or in the scan without such pixels."""
+        """Return the median net counts of a family in the unassigned pixels; if there are none, in all pixels."""
         mask = self.is_unassigned if self.is_unassigned.any() else self.is_known
         return float(np.median(self.results[family][mask])) if mask.any() else 0.0
 
@@ -67,15 +68,16 @@ def explain_lines(results: Results, *, anode: str | None = None) -> Results:
     Parameters
     ----------
     results : Results
-        Pigments and line families.
+        Results with pigments and line families.
     anode : str, optional
         Symbol of the tube's anode, if known.
 
     Returns
     -------
     Results
-        Results with ``unexplained``, one family per element, and ``ordinary``, families that have no pigment but an
-        ordinary source according to the constants of this module.
+        Results with two more fields. ``unexplained`` contains one unexplained line family per element. ``ordinary``
+        contains families without a pigment that have an ordinary source; the constants of this module define these
+        sources.
 
     Raises
     ------
@@ -85,14 +87,15 @@ def explain_lines(results: Results, *, anode: str | None = None) -> Results:
     Notes
     -----
     A line is unassigned in a pixel if its net counts exceed five standard deviations and no group or pigment with a
-    probability above one half explains its element. A group explains an element that is its key element, an accessory,
-    or an element of a member that has no separate group. The line is reported in two cases. Either it is unassigned in
-    at least 0.1 % of the pixels and three pixels, or no detected group explains it anywhere and the sum over all pixels
-    exceeds five standard deviations and one per cent of the strongest family.
+    probability above one half explains its element. A group explains its key element and accessory elements. It also
+    explains elements of its members that have no group. A line is reported in two cases. In the first case, the line is
+    unassigned in at least 0.1 % of the pixels and in at least three pixels. In the second case, no detected group
+    explains the line in any pixel, and its sum over all pixels exceeds five standard deviations and one per cent of the
+    strongest family.
 
-    Ordinary sources are argon of the air; lines of the anode; metal parts of the instrument, if the line is weak and
+    Ordinary sources are argon in the air; the anode of the tube; metal parts of the instrument, if the line is weak and
     uniform over the scan; minerals of grounds and supports; impurities, if their host element is present and far
-    stronger; and metals of driers, if they are weak.
+    stronger; and metals of driers, if their lines are weak.
     """
     has_prediction = results.has_prediction
     names = (*results.groups, *results.pigments)
@@ -129,8 +132,8 @@ def explain_lines(results: Results, *, anode: str | None = None) -> Results:
 def explained_elements_of(results: Results, name: str) -> frozenset[str]:
     """Return the elements that a group or pigment of the results explains.
 
-    A group explains its key elements, the accessories of its members, and elements of its members that have no group.
-    An element with a group must be detected by that group.
+    A group explains its key elements and the accessory elements of its members. It also explains elements of its
+    members that have no group. Other elements are explained only by their own group.
     """
     elements = {family.partition("_")[0] for family in results.materials[name].elements}
     if name in library():
@@ -144,7 +147,7 @@ def explained_elements_of(results: Results, name: str) -> frozenset[str]:
 
 
 def ordinary_source(line: _CandidateLine, anode: str | None) -> str:
-    """Return the ordinary source of an element without a pigment; "" without such a source."""
+    """Return the ordinary source of an element that no pigment explains; "" if there is none."""
     element, family = line.element, line.family
     if element in AIR_ELEMENTS:
         return "air"
@@ -165,7 +168,7 @@ def ordinary_source(line: _CandidateLine, anode: str | None) -> str:
 
 
 def line_text(line: UnexplainedLine) -> str:
-    """Return a text on a line that is not explained."""
+    """Return a text on an unexplained line."""
     printed_name = siegbahn(line.family)
     pigments_text = (
         f"Pigments with this element: {', '.join(line.carriers)}."
@@ -203,8 +206,8 @@ def _is_in_sum(line: _CandidateLine, sum_sigma: float) -> bool:
 
 
 def _sum_sigma(area: NDArray[np.float64], area_sigma: NDArray[np.float64]) -> float:
-    """Return the significance of the sum over all pixels, in standard deviations."""
-    # noise, estimated from neighbouring pixels, decreases in the sum; errors of line ratios do not
+    """Return the net counts summed over all pixels, divided by the standard deviation of the sum."""
+    # noise is estimated from neighbouring pixels and partly cancels in the sum; errors of line ratios add up
     differences = np.abs(np.diff(area, axis=1))
     median_noise = np.nanmedian(differences) / _MEDIAN_DIFFERENCE if np.isfinite(differences).any() else 0.0
     noise = np.minimum(area_sigma, _NOISE_MARGIN_FACTOR * median_noise)
@@ -248,7 +251,7 @@ def _contained_elements(name: str) -> set[str]:
 
 
 def _considered_members(results: Results, group: str) -> list[str]:
-    """Return the members considered by the model; for a model with groups only, the members in the library."""
+    """Return the members that the model considers; for a model of groups only, the members in the library."""
     member_names = [name for name in results.pigments if group in results.materials[name].groups and name in library()]
     if member_names:
         return member_names
