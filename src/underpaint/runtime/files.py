@@ -51,8 +51,7 @@ _DEVICE_NAMES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
 
 
 _new_targets: set[Path] = set()
-"""Targets that did not exist when the run started. If another program has created a target since then, it is not
-replaced."""
+"""Targets that did not exist when the run started. A target that another program created since then is not replaced."""
 
 
 def is_windows() -> bool:

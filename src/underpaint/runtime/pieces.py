@@ -1,5 +1,4 @@
-"""Store the output of a long job in chunks. Each chunk is a complete file, so that an interrupted job can be
-resumed."""
+"""Store the output of a long job in chunks. Each chunk is a complete file, so that the job can be resumed."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Figure of a spectrum's components on three panels: by element, by layer, and by fluorescence order and scatter."""
+"""Plot the components of a spectrum in three panels: by element, by layer, and by fluorescence order and scatter."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from underpaint.physics.forward.breakdown import SCATTERED, Breakdown
 
 FloatArray = NDArray[np.float64]
 CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00")
-"""Colours of Okabe and Ito 2008 that colour-blind people distinguish, with brown in place of the pale yellow."""
+"""Colours of Okabe and Ito 2008, which colour-blind people can distinguish. Brown replaces the pale yellow."""
 LINE_STYLES: tuple[str, ...] = ("-", "--", "-.")
 SCATTER_COLOR, TOTAL_COLOR = "#555555", "#d9d9d9"
 ORDER_NAMES = {
@@ -63,7 +63,7 @@ def breakdown_figure(breakdown: Breakdown, *, title: str = "") -> Figure:
     )
     for axes, (legend_title, component_curves) in zip(panels, panel_contents, strict=True):
         draw_components(axes, breakdown, component_curves, legend_title)
-        # the first panel needs space for line labels above the peaks
+        # the first panel needs space above the peaks for labels of lines
         set_axis_limits(
             axes, breakdown, headroom=10.0 ** (_N_LABEL_LEVELS * _LEVEL_DECADES + 0.6) if axes is panels[0] else 3.0
         )
@@ -111,7 +111,7 @@ def draw_components(axes: Axes, breakdown: Breakdown, curves: Mapping[str, Float
 
 
 def set_axis_limits(axes: Axes, breakdown: Breakdown, headroom: float) -> None:
-    """Set the limits of energy and counts, with a factor of ``headroom`` above the highest peak."""
+    """Set the limits of both axes. The counts axis ends at ``headroom`` times the highest peak."""
     max_counts = float(breakdown.total.max())
     min_counts = max_counts * 10.0**-SHOWN_DECADES
     shown_energies = breakdown.axis.energy_kev[breakdown.total > min_counts]
@@ -120,7 +120,7 @@ def set_axis_limits(axes: Axes, breakdown: Breakdown, headroom: float) -> None:
 
 
 def label_lines(axes: Axes, breakdown: Breakdown) -> None:
-    """Write the names of significant lines above their peaks, each on the lowest free level."""
+    """Write the names of significant lines above their peaks, each at the lowest free height."""
     families = [name for name in breakdown.by_family() if name != SCATTERED]
     (start_kev, stop_kev), energy, max_counts = axes.get_xlim(), breakdown.axis.energy_kev, float(breakdown.total.max())
     occupied_spans: list[list[tuple[float, float]]] = [[] for _ in range(_N_LABEL_LEVELS)]

@@ -48,17 +48,17 @@ SECTION_WIDTH_INCH, SECTION_HEIGHT_INCH = 1.6, 2.5
 MAX_SECTIONS = 6
 _UNKNOWN_COLOR = "#d9d6cf"
 _SURFACE_RANGE, _BELOW_RANGE, _UNDETERMINED_RANGE = (0.66, 1.0), (0.2, 0.66), (0.0, 0.2)
-"""Lower and upper limits of the layers as fractions of the sketch's height; the sketch is not to scale."""
+"""Lower and upper limits of the layers as fractions of the sketch's height. The sketch is not to scale."""
 
 
 def member_map(results: Results, names: Sequence[str]) -> Figure:
-    """Draw a map of the pigments that determine the colour of the surface with a probability above one half.
+    """Draw a map of the pigments that determine the colour of the surface, if their probability exceeds one half.
 
     Parameters
     ----------
     results : Results
     names : sequence of str
-        Members with a separate colour, at most :data:`MAX_COLORS`; other members are "another pigment".
+        At most :data:`MAX_COLORS` members that get a separate colour. All other members are "another pigment".
     """
     colors = [to_hex(mpl.colormaps["tab20"](color_index)) for color_index in range(min(len(names), MAX_COLORS))]
     named_entries = [(results.member_label(name), color) for name, color in zip(names, colors, strict=False)]
@@ -92,7 +92,7 @@ def member_map(results: Results, names: Sequence[str]) -> Figure:
 
 
 def _color_indices(results: Results, names: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Return the index of each pixel's colour in the legend, and the probability of its pigment."""
+    """Return for each pixel the index of its colour in the legend, and the probability of its pigment."""
     n_name = len(names)
     color_index = np.full(results.shape, n_name + 2)
     max_probability = np.full(results.shape, np.float32(PRESENT_PROBABILITY))
@@ -106,7 +106,7 @@ def _color_indices(results: Results, names: Sequence[str]) -> tuple[NDArray[np.i
 
 
 def hidden_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
-    """Draw the probability that groups lie below the surface, from 0 to 1.
+    """Draw maps of the probability that a group lies below the surface, one for each group.
 
     Parameters
     ----------
@@ -132,9 +132,9 @@ def hidden_gallery(results: Results, names: Sequence[str], *, columns: int = 4) 
 
 
 def place_gallery(results: Results, names: Sequence[str]) -> Figure:
-    """Draw a row of maps for each group with its probability anywhere, at the surface, and below.
+    """Draw a row of maps for each group: its probability anywhere, at the surface, and below.
 
-    Pixels are hatched if a group is present and the probability of neither place reaches ``PLACED_PROBABILITY``.
+    Pixels are hatched if a group is present, but its probability reaches ``PLACED_PROBABILITY`` at neither place.
 
     Parameters
     ----------
@@ -167,9 +167,9 @@ def place_gallery(results: Results, names: Sequence[str]) -> Figure:
 
 
 def thickness_map(results: Results, *, title: str = "") -> Figure:
-    """Draw maps of the thickness of the uppermost layer, um, and of the limits of its 90 % interval.
+    """Draw maps of the thickness of the uppermost layer, and of the limits of its 90 % interval, in um.
 
-    Pixels are white and hatched if the thickness is not determined, and grey without an answer.
+    Pixels are white and hatched if the thickness is not determined, and grey if there is no answer.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def _hatch_undetermined(axes: Axes, mask: NDArray[np.bool_]) -> None:
 
 
 def _color_limits_um(lower_um: NDArray[np.float32], upper_um: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the limits of the colour scale, um, which contain most of the intervals."""
+    """Return limits of the colour scale, in um, between which most of the intervals lie."""
     if not lower_um.size:
         return 1.0, 200.0
     range_um = float(np.percentile(lower_um, 2)), float(np.percentile(upper_um, 98))
@@ -279,10 +279,10 @@ class Section:
     Parameters
     ----------
     title, thickness : str
-        Text above the sketch, and in the uppermost layer.
+        Text above the column, and text in its uppermost layer.
     surface, below, undetermined_groups : tuple of (str, str)
-        Labels and colours of the groups in the uppermost layer, of groups below, and of groups with an undetermined
-        place.
+        Labels and colours of the groups in the uppermost layer, of the groups below it, and of the groups whose place
+        is undetermined.
     """
 
     title: str

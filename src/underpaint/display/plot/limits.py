@@ -23,7 +23,7 @@ MARKED_SHARES = (0.5, 0.9)
 
 
 def separation_matrix(separation: Separation, counts: float, *, title: str = "") -> Figure:
-    """Draw the counts at which each pair of pigments is distinguishable; frames show the groups at ``counts``.
+    """Draw the counts that distinguish each pair of pigments. Frames mark pigments that ``counts`` do not distinguish.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def separation_matrix(separation: Separation, counts: float, *, title: str = "")
     side_inch = max(CELL_SIZE_INCH * len(pigment_order), 1.6)
     figure = new_figure(side_inch + LABEL_MARGIN_INCH + 1.35, side_inch + LABEL_MARGIN_INCH + 0.55)
     axes = figure.subplots()
-    # pairs beyond the scale and the diagonal have the colour of the scale's end
+    # pairs that need more counts than the scale shows, and the diagonal, have the colour of the scale's end
     counts_needed = np.clip(np.nan_to_num(separation.mutual_counts, posinf=MAX_COUNTS), MIN_COUNTS, MAX_COUNTS)[
         np.ix_(pigment_order, pigment_order)
     ]
@@ -94,7 +94,7 @@ def plan_figure(
     Parameters
     ----------
     curves : sequence of (label, (n,) times or counts, (n,) shares)
-        Curve for each voltage.
+        One curve for each voltage.
     x_label, title : str
 
     Returns

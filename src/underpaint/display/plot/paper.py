@@ -52,7 +52,7 @@ class CaseRow:
 
 @dataclass(frozen=True)
 class Panel:
-    """Map of a mock-up with a title: probability, counts (``is_area``), or place (integers 0, 1, 2)."""
+    """Map of a mock-up and its title. The map shows probability, counts (``is_area``) or place (integers 0, 1, 2)."""
 
     title: str
     values: NDArray[np.generic]
@@ -61,7 +61,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curves:
-    """Plot of labelled curves (x, y), with labelled marks at line energies, keV."""
+    """Plot of labelled curves (x, y), with labelled marks at the energies of lines, in keV."""
 
     title: str
     x_label: str
@@ -72,12 +72,12 @@ class Curves:
 
 
 def case_study(rows: Sequence[CaseRow], title: str) -> Figure:
-    """Draw a row for each pigment with truth, element map, and map, overlay and scatter of each network, as in Fig. 5.
+    """Draw a row for each pigment, as in Fig. 5: truth, element map, and three panels for each network.
 
     Parameters
     ----------
     rows : sequence of CaseRow
-        Rows with the same networks and pixels.
+        Rows of the figure, which all have the same networks and the same pixels.
     title : str
         Title above the figure; it states that the painting is virtual.
     """
@@ -126,9 +126,9 @@ def panels(
     columns : int
         Number of maps per row.
     row_names, column_names : mapping of str to float
-        Names of the strips, with the pixel at their centre.
+        Name of each strip, and the pixel at its centre.
     place_labels : sequence of str
-        Labels of 0, 1 and 2 in maps of integers.
+        Labels of the integers 0, 1 and 2 in maps of places.
     """
     n_row, n_column = parts[0].values.shape
     height = PANEL_WIDTH_INCH * n_row / n_column
@@ -138,7 +138,7 @@ def panels(
     for index, map_panel in enumerate(parts):
         row, column = divmod(index, columns)
         left_edges, bottom_inch = 0.62 + column * panel_step_x, total_height - 0.7 - height - row * panel_step_y
-        # a map of integers has no colour bar and gets the width of axes that a colour bar reduced
+        # a map of places has no colour bar; it gets the width that remains beside a colour bar
         width = PANEL_WIDTH_INCH + (0.25 if _has_float_values(map_panel.values) else 0.0)
         axes = figure.add_axes(
             (left_edges / total_width, bottom_inch / total_height, width / total_width, height / total_height)
@@ -166,9 +166,10 @@ def line_ratios(spectra: Curves, ratios: Sequence[Curves], title: str) -> Figure
 
 @dataclass(frozen=True)
 class Detection:
-    """Mean probability of each network against a mass fraction in per cent, with a band.
+    """Mean probability of each network against a mass fraction in per cent; bands are 10th to 90th percentiles.
 
-    ``min_visible_percent`` is the minimum fraction at which the lines are visible; None if it exceeds the range.
+    ``min_visible_percent`` is the minimum mass fraction at which the pigment's lines are visible; None if they are
+    invisible at all drawn fractions.
     """
 
     title: str
@@ -274,7 +275,7 @@ def _draw_place(axes: Axes, place: NDArray[np.int64]) -> None:
 
 
 def _draw_legend(figure: Figure, maps: Sequence[NDArray[np.generic]], place_labels: Sequence[str]) -> None:
-    """Draw a legend of the colours in maps of integers."""
+    """Draw a legend of the colours in maps of places."""
     used_values = sorted({int(value) for values in maps for value in np.unique(values)})
     handles = [
         Line2D(

@@ -30,7 +30,7 @@ _MAX_FAMILIES = 14
 _MAX_SIGMAS = 6.0
 _MIN_SHOWN_COUNTS = 0.3
 _PEAK_HEIGHT_FRACTION, _LEVEL_HEIGHT_FRACTION, _N_LABEL_LEVELS = 0.7, 0.058, 4
-"""Fractions of the axes' height for the highest peak and each level of labels, and number of levels."""
+"""Height of the highest peak and of one level of labels, as fractions of the axes' height, and number of levels."""
 _LETTER_WIDTH_FRACTION = 0.0075
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MARK_COLOR = "#8a1c1c"
@@ -39,7 +39,7 @@ _LINE_HEIGHT_INCH, _BOTTOM_MARGIN_INCH = 0.14, 0.06
 MEASURED_COLOR, FITTED_COLOR, BAND_COLOR = "#111111", "#c0392b", "#d9d9d9"
 GROUND_COLOR = "#efece4"
 MIN_SHOWN_COUNTS = 0.3
-"""Lower end of the logarithmic axis, counts per channel."""
+"""Lower end of the logarithmic axis, in counts per channel."""
 MIN_RANGE_SIGMAS = 6.0
 N_DRAWN_STACKS, MAX_DEPTH_UM = 60, 400.0
 
@@ -60,15 +60,15 @@ def spectrum(
     Parameters
     ----------
     axis : EnergyAxis or None
-        Energy axis; None for an axis of channels without labels.
+        Energy axis. None draws channels, and no labels of lines.
     sum_counts, max_counts : (n_channel,) arrays
         Counts; ``max_counts`` may be None.
     families : iterable of str
-        Line families to label (``Fe_K``), the most important first; labels without space are omitted.
+        Line families to label, such as ``Fe_K``, the most important first. Labels that do not fit are omitted.
     title : str
         Title above the figure.
     anode : str or None
-        Element symbol of the tube's anode; its scattered lines are labelled as such.
+        Element symbol of the tube's anode. Scattered lines of the anode are labelled as lines of the tube.
     labels : (str, str)
         Labels of the two curves.
     height_inch : float
@@ -99,7 +99,7 @@ def label_families(
     families: Iterable[str],
     anode: str | None = None,
 ) -> None:
-    """Label lines of families above a spectrum, the most important first; labels without space are omitted."""
+    """Label the lines of families above a spectrum, the most important first. Labels that do not fit are omitted."""
     excitation_kev = min(max(float(energy_kev[-1]), 10.0), 60.0)
     _draw_labels(axes, energy_kev, counts, {**line_labels(families, excitation_kev), **_tube_line_labels(anode)})
 
@@ -160,7 +160,7 @@ def _power_of_ten(value: float, _: float) -> str:
 def _draw_labels(
     axes: Axes, positions: NDArray[np.float64], counts: NDArray[np.float64], labels: Mapping[str, float]
 ) -> None:
-    """Write each label above its line on the lowest free level."""
+    """Write each label above its line, at the lowest free height."""
     min_kev, max_kev = axes.get_xlim()
     min_counts, max_counts = axes.get_ylim()
     occupied_spans: list[list[tuple[float, float]]] = [[] for _ in range(_N_LABEL_LEVELS)]
@@ -269,7 +269,7 @@ def calibration_figure(
     *,
     title: str = "",
 ) -> Figure:
-    """Draw the spectrum on the calibrated axis, with lines, Compton peak and end of the continuum.
+    """Draw the spectrum on the calibrated axis, and mark lines, Compton peak and the end of the continuum.
 
     Further results of the calibration are written below the axes.
 
@@ -298,7 +298,7 @@ def calibration_figure(
 
 
 def calibration_words(calibration: Calibration) -> tuple[str, ...]:
-    """Return a text for each result of a calibration, with its standard deviation if known."""
+    """Return a text for each result of a calibration, with the standard deviation if it is known."""
     gain_ev, zero_ev = 1e3 * calibration.axis.gain_kev, 1e3 * calibration.axis.zero_kev
     texts = [
         f"channel {gain_ev:.4f} ± {1e3 * calibration.gain_uncertainty_kev:.4f} eV",
@@ -363,7 +363,7 @@ def _mark_energy(axes: Axes, energy_kev: float, text: str) -> None:
 
 
 def explanation_figure(explanation: Explanation, *, title: str = "") -> Figure:
-    """Draw the spectrum with the range of the draws, the residuals, and a sample of the drawn layers.
+    """Plot the measured spectrum with the range of the random draws, the residuals, and the layers of some draws.
 
     Layers are omitted if no draw describes the spectrum.
 
@@ -423,7 +423,7 @@ def _draw_explanation_residuals(axes: Axes, explanation: Explanation) -> None:
 
 
 def _draw_layer_stacks(axes: Axes, explanation: Explanation) -> None:
-    """Draw the layers of each draw as a column, sorted by the top layer's thickness; widths are mass fractions."""
+    """Plot the layers of some draws as columns, sorted by the top layer's thickness; widths are mass fractions."""
     if not explanation.is_stated:
         axes.axis("off")
         axes.text(0.0, 0.9, "No tested layers describe the spectrum, so no layers are shown.", fontsize=TEXT_SIZE)

@@ -135,8 +135,7 @@ def find_arrangements(results: Results) -> list[Arrangement]:
 
 
 def _distinct_rows(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.intp]]:
-    """Return the distinct rows of an array, the index of each row among them, and how often each distinct row
-    occurs."""
+    """Return an array's distinct rows, the index of each row among them, and how often each distinct row occurs."""
     row_index, first_index = np.zeros(len(codes), np.intp), np.zeros(1, np.intp)
     for column in codes.T:
         # Columns are combined into integers, because sorting integers is ten times as fast as sorting rows.

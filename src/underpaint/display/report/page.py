@@ -477,8 +477,7 @@ def _weak_line_names(results: Results, drawn_lines: list[Evidence]) -> list[str]
 
 
 def _unlikeness_section(results: Results) -> dict[str, Any] | None:
-    """Return the fraction of spectra with unassigned peaks, the energies of these peaks, and a map of their
-    significance."""
+    """Return the fraction of spectra with unassigned peaks, and the energies and significance map of these peaks."""
     if "unlikeness" not in results.stacks:
         return None
     n_flagged = int(results.unlike_pixels.sum())

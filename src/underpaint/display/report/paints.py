@@ -67,8 +67,7 @@ def _area_text(area: PaintArea) -> str:
 
 
 def _composite_image(results: Results, families: Sequence[str]) -> RgbImage:
-    """Return an (n_row, n_column, 3) picture of up to three families, each scaled to the 99th percentile of its
-    counts."""
+    """Return an (n_row, n_column, 3) picture of up to three families; each is scaled to its 99th percentile."""
     image = np.zeros((*results.shape, 3))
     for channel, name in enumerate(families[:3]):
         area = np.nan_to_num(results[name])

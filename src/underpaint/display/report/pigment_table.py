@@ -142,8 +142,7 @@ def pigment_table(findings: Sequence[Finding]) -> list[GroupRows]:
 
 
 def period_text(pigment: Pigment) -> str:
-    """Return the period in which painters used a pigment, such as "antiquity to 20th century" or "from 1935 to
-    1960"."""
+    """Return the period in which painters used a pigment, such as "antiquity to 20th century" or "from 1935"."""
     period = pigment.period
     if period.text:
         return period.text

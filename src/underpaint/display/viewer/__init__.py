@@ -1,4 +1,4 @@
-"""Viewer of results in the browser, served to this machine alone, and in notebooks."""
+"""Viewer of results in a browser or in a notebook. By default, only this machine has access."""
 
 import atexit
 import html
@@ -32,7 +32,7 @@ def serve(
     port : int
         Port; 0 selects a free port.
     host : str
-        Address to listen on; an address other than the local one admits requests from the whole network.
+        Address to listen on. Any other address than the local one admits requests from the network.
     scan : str or None
         Path of the scan; None searches the recorded path and the folder of the results.
     framed : bool
@@ -88,7 +88,7 @@ class View:
     ----------
     server : Server
     stack : ExitStack
-        Stack that closes the server.
+        Exit stack that stops the server when it is closed.
     height : int
         Height of the frame in pixels.
     """
@@ -120,9 +120,9 @@ def view(results: Results, *, scan: Scan | None = None, height: int = 760) -> Vi
     Parameters
     ----------
     results : Results
-        Results of ``up.identify`` or ``up.fit_elements``; ``pigments | elements`` shows both.
+        Results of ``up.identify`` or ``up.fit_elements``; ``pigments | elements`` combines both results.
     scan : Scan or None
-        Scan that provides the spectra of pixels, which are read from its file.
+        Scan whose file provides the spectra of pixels.
     height : int
         Height of the frame in a notebook, in pixels.
 

@@ -24,7 +24,8 @@ FloatArray = NDArray[np.float32]
 MAX_COMPONENTS = 12
 MAX_CLUSTERS = 12
 MAX_LANDMARKS = 2500
-"""Maximum number of pixels that t-SNE arranges; the other pixels are interpolated between similar landmarks."""
+"""Maximum number of landmarks, which are pixels that t-SNE arranges. All other pixels are interpolated between similar
+landmarks."""
 _MAX_FIT_PIXELS = 20_000
 _MAX_CORRELATION_PIXELS = 200_000
 _MAX_BINS = 256
@@ -42,11 +43,11 @@ class DetectedLines:
     Parameters
     ----------
     names : list of str
-        Families, strongest first.
+        Line families, the strongest first.
     numbers : list of int
         Indices of the maps of these families.
     counts : (n_pixel, n_line) array
-        Net counts of the pixels with an answer; never negative.
+        Net counts in the pixels with an answer. Negative values are replaced by zero.
     has_answer : (n_row, n_column) bool array
         Pixels with an answer for all lines.
     """
@@ -58,7 +59,7 @@ class DetectedLines:
 
     @property
     def scaled_counts(self) -> FloatArray:
-        """(n_pixel, n_line) square roots of counts minus their mean; their counting noise is equal in all lines."""
+        """(n_pixel, n_line) square roots of counts minus their mean, so that all lines have the same counting noise."""
         square_roots = np.sqrt(self.counts)
         return np.asarray(square_roots - square_roots.mean(axis=0), dtype=np.float32)
 
@@ -108,11 +109,11 @@ class Components:
     maps : list of (n_row, n_column) arrays
         Counts of each component, the component with the most counts first.
     spectra : (n_component, n_channel) array or None
-        Counts of each component in the mean spectrum; None if lines were factorised.
+        Counts of each component in the mean spectrum; None if line maps were factorised.
     shares : (n_component,) array
         Fraction of all counts in each component.
     strongest_lines : list of list of (str, float)
-        Strongest lines of each component with their fractions; empty if spectra were factorised.
+        Strongest lines of each component, and their fractions of its counts; empty if spectra were factorised.
     """
 
     maps: list[FloatArray]
@@ -143,7 +144,7 @@ def components(lines: DetectedLines, n: int, counts: Any = None) -> Components:
             np.asarray(counts[:, lines.has_answer], dtype=np.float32), bin_starts, axis=0
         ).T
     n = max(2, min(n, MAX_COMPONENTS, measured_counts.shape[1], measured_counts.shape[0]))
-    # The scale equalises the counting noise of all pixels and channels (Keenan and Kotula 2004).
+    # Division by this scale equalises the counting noise of the channels (Keenan and Kotula 2004).
     noise_scale = np.sqrt(np.maximum(measured_counts.mean(axis=0), 1e-6))
     scaled_counts = np.maximum(measured_counts, 0.0) / noise_scale
     model = NMF(n, init="nndsvda", max_iter=200, tol=2e-3, random_state=_SEED)
@@ -178,7 +179,7 @@ class Clusters:
     shares : (n_cluster,) array
         Fraction of the pixels in each cluster.
     strongest_lines : list of list of (str, float)
-        Lines with more counts in a cluster than on average, with the ratio of the two.
+        Lines with more counts in a cluster than on average over all pixels, and the ratio of these counts.
     """
 
     cluster_map: FloatArray
@@ -212,7 +213,7 @@ def clusters(lines: DetectedLines, n: int) -> Clusters:
 
 
 def embedding(lines: DetectedLines) -> FloatArray:
-    """Return (n_row, n_column, 2) coordinates from -1 to 1 that are close for similar pixels; NaN means no answer.
+    """Return (n_row, n_column, 2) coordinates from -1 to 1. Similar pixels are close; NaN means no answer.
 
     t-SNE arranges the landmarks. Every other pixel gets the weighted mean coordinates of its nearest landmarks.
     """
@@ -302,7 +303,7 @@ class ExplorationRequests(ResultRequests):
         return embedding(self._detected_lines)
 
     def _answer_exploration(self, request: Request) -> Answer:
-        """Answer with components, clusters or correlations, and add new maps to the lists of the page."""
+        """Answer with components, clusters or correlations. New maps are added to the lists of the page."""
         request_body = request.json()
         with self.results.working:
             answer_functions = {

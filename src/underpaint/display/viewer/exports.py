@@ -25,7 +25,7 @@ from underpaint.io.results.result_maps import MapEntry, ResultMaps
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
 MAX_VALUES = 80_000_000
-"""Maximum number of values in a table of all maps; the table is held in memory with about ten bytes per value."""
+"""Maximum number of values in a table of all maps. In memory, the table needs about ten bytes per value."""
 PRINT_DPI = 300
 _COLOR_MAPS = ("inferno", "viridis", "cividis", "gray")
 _MEDIA_TYPES = {
@@ -40,7 +40,7 @@ MapWindow = tuple[slice, slice]
 
 
 def ome_tiff(maps: ResultMaps) -> BinaryIO:
-    """Return all maps as an OME-TIFF stack of float32 with a channel for each map and the pixel size.
+    """Return all maps as an OME-TIFF stack of float32. Each map is a channel; the metadata state the pixel size.
 
     ImageJ with Bio-Formats, QuPath, napari and tifffile read the file. NaN means no answer.
     """
@@ -70,7 +70,7 @@ def ome_tiff(maps: ResultMaps) -> BinaryIO:
 
 
 def maps_csv(maps: ResultMaps) -> BinaryIO:
-    """Return a CSV file with the row, the column, all map values and their standard deviations of each pixel.
+    """Return a CSV file with a line for each pixel: row, column, and the value and standard deviation of each map.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def answer(request: Request, site: OpenResults) -> Answer | None:
 
 
 def _export_map(request: Request, site: OpenResults) -> Answer:
-    """Send a map as a figure or as a TIFF of its values, limited to the window of the query if given."""
+    """Send a map as a figure, or its values as a TIFF. If the query gives a window, only that window is sent."""
     index = _map_index(request, site)
     entry = site.maps.entries[index]
     window = _map_window(request, site)
@@ -158,7 +158,7 @@ def _color_map_name(request: Request, entry: MapEntry) -> str:
 def _hatching(
     request: Request, index: int, window: MapWindow, site: OpenResults
 ) -> tuple[NDArray[np.bool_], str] | None:
-    """Return the mask and legend of pixels where a pigment cannot be excluded; None if the page hatches nothing."""
+    """Return a mask of pixels in which a pigment cannot be excluded, and its legend; None if nothing is hatched."""
     entry = site.maps.entries[index]
     if request.query.get("hatch") != "1" or entry.kind not in {"group", "member"}:
         return None
@@ -217,7 +217,7 @@ def _export_composite(request: Request, site: OpenResults) -> Answer:
 
 
 def _export_figure5(request: Request, site: OpenResults) -> Answer:
-    """Send map, element maps, overlay and scatter plot of a pigment as in Fig. 5 of Xu et al. 2022."""
+    """Send the map, element maps, overlay and scatter plot of a pigment, as in Fig. 5 of Xu et al. 2022."""
     from underpaint.display import plot
 
     index = _map_index(request, site)
@@ -393,7 +393,7 @@ def _file_ending(request: Request, allowed: tuple[str, ...]) -> str:
 
 
 def number_of(request: Request, name: str) -> float | None:
-    """Return a number of the query; None if the query does not contain it.
+    """Return a number from the query; None if the query does not contain the number.
 
     Raises
     ------
@@ -411,7 +411,7 @@ def number_of(request: Request, name: str) -> float | None:
 
 
 def _map_window(request: Request, site: OpenResults) -> MapWindow:
-    """Return the rows and columns of ``window=row,row,column,column``; the whole map without a window."""
+    """Return the rows and columns that ``window=row,row,column,column`` selects; without a window, the whole map."""
     text = request.query.get("window", "")
     n_row, n_column = site.maps.shape
     if not text:

@@ -29,14 +29,14 @@ _MAX_FAMILIES = 200
 
 
 class Refits:
-    """Fits of spectra of one scan, with families and resolution chosen once from the sum spectrum.
+    """Fits of single spectra of a scan. Line families and resolution are chosen once, from the sum spectrum.
 
     Parameters
     ----------
-    total, highest : (n_channel,) arrays or None
+    sum_counts, max_counts : (n_channel,) arrays or None
         Sum and maximum spectrum of the scan.
     axis : EnergyAxis or None
-        Energy axis of the results; the calibration in the scan's file may differ.
+        Energy axis of the results. The scan's file may contain a different energy axis.
     instrument : mapping or None
         Settings of the instrument that the run used; None derives tube and resolution from the spectrum.
     """
@@ -54,7 +54,7 @@ class Refits:
         ----------
         spectrum : Spectrum
         add, drop : sequence of str
-            Families to fit in addition to the default, and families to omit.
+            Families to fit in addition to the chosen families, and families to omit.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class Refits:
         }
 
     def choice(self, counts: NDArray[Any]) -> "FitChoice":
-        """Return the choice of families, from the scan's sum and maximum spectra or else from ``counts``.
+        """Return the choice of families, made from the scan's sum and maximum spectra or else from ``counts``.
 
         Raises
         ------
@@ -150,7 +150,7 @@ class FitRequests(ResultRequests):
         )
 
     def _answer_window(self, request: Request) -> Answer:
-        """Add a map of an energy window; a large scan is first sorted by channel, and the page repeats the request."""
+        """Add a map of an energy window. A large scan is first sorted by channel; the page then repeats the request."""
         request_body = request.json()
         low_kev, high_kev = _window_ends(request_body)
         scan = self.results.source.scan()
@@ -190,7 +190,7 @@ class FitRequests(ResultRequests):
         return json_answer({"map": number, "entry": entry_facts(entry), "ends": ends_kev})
 
     def _answer_cache_size(self, request: Request) -> Answer:
-        """Answer with the size of the scan's cache file, bytes; DELETE removes the file."""
+        """Answer with the size of the scan's cache file in bytes. A DELETE request removes the file first."""
         scan = self.results.source.scan()
         if request.method == "DELETE":
             self.results.windows.remove(scan)
@@ -221,7 +221,7 @@ class FitRequests(ResultRequests):
     def _answer_refit(self, request: Request) -> Answer:
         """Start a fit of all pixels with the chosen line families, or answer with the maps of a finished fit.
 
-        The maps are written to a new folder of results beside the present one.
+        The maps are written to a new folder of results beside the present folder.
         """
         request_body = request.json()
         if request_body.get("run") is None:
@@ -273,7 +273,7 @@ def _map_errors(maps: ResultMaps, number: int) -> NDArray[np.float32]:
 
 
 def _window_ends(request_body: dict[str, Any]) -> tuple[float, float]:
-    """Return the lower and upper end of an energy window from a page, keV.
+    """Return the lower and upper end, in keV, of an energy window that a page sent.
 
     Raises
     ------
@@ -288,7 +288,7 @@ def _window_ends(request_body: dict[str, Any]) -> tuple[float, float]:
 
 
 def _family_names(family_names: Any) -> list[str]:
-    """Return the names of line families from a page.
+    """Return the names of line families that a page sent.
 
     Raises
     ------

@@ -164,7 +164,7 @@ class MapRequests(ResultRequests):
         return {**labels, "tube": tube_lines}
 
     def _strongest_families(self) -> list[str]:
-        """Return all line families, sorted by descending counts of the pixels where they are significant."""
+        """Return all line families by descending counts, summed over the pixels where a family is significant."""
         total_counts = {}
         for index, entry in enumerate(self.results.maps.entries):
             if entry.kind == "element":
@@ -177,7 +177,7 @@ class MapRequests(ResultRequests):
         return json_answer(self._line_energies_by_family)
 
     def _answer_candidate_lines(self, _: Request) -> Answer:
-        """Answer with the line energies of all families that a fit can use, for the text at the pointer."""
+        """Answer with the line energies of all families that a fit can use, for the read-out at the pointer."""
         from underpaint.display.plot import line_labels
         from underpaint.elements import CANDIDATES
 
@@ -204,8 +204,8 @@ class MapRequests(ResultRequests):
         return json_answer(evidence | {"spectrum": listed_numbers(counts), "scan": self.results.scan_state()})
 
     def _warm_up(self) -> None:
-        # Without this call the first click would wait for the line and pigment libraries. The maps may be closed by
-        # now and are not read.
+        # This call loads the line and pigment libraries, so that the first click need not wait. It reads no maps,
+        # because they may be closed by now.
         from underpaint.display.plot import line_labels
 
         line_labels([entry.name for entry in self.results.maps.entries if entry.kind == "element"])

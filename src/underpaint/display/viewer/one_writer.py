@@ -1,4 +1,4 @@
-"""Lock that admits one writer at a time to a folder of results, across tabs and viewers."""
+"""Lock that admits one writer at a time to a folder of results, whatever tab or viewer the writer uses."""
 
 import time
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ _writer_lock = Lock()
 
 @contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
-    """Hold the lock for saving regions, pictures or a session in a folder, after waiting for other writers.
+    """Wait for other writers, and then hold the lock for saving regions, pictures or a session in a folder.
 
     Raises
     ------
     OutputError
-        Another writer holds the lock for ten seconds, or the folder cannot be written.
+        Another writer held the lock for more than ten seconds, or the folder cannot be written.
     """
     with _writer_lock, ExitStack() as open_locks:
         end_s = time.monotonic() + _TIME_LIMIT_S

@@ -39,13 +39,13 @@ from underpaint.reflectance.registration import (
 from underpaint.runtime.files import atomic_write, write_json
 
 MAX_SIDE = 6000
-"""Maximum length of the longer side of a saved picture, pixels."""
+"""Maximum length of the longer side of a saved picture, in pixels."""
 MAX_PIXELS = 400_000_000
 MAX_PICTURES = 40
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
-"""Modes of Pillow with more than eight bits per pixel, which digital X-radiographs have."""
+"""Pillow modes with more than eight bits per pixel, as in digital X-radiographs."""
 _CONTRAST_PERCENTILES = (0.1, 99.9)
-"""Percentiles of the grey values in these modes that are drawn black and white."""
+"""Percentiles of the grey values of such a picture. Darker values become black, and brighter values white."""
 _PREVIEW_SIDE = 1600
 _REGISTERED_SIDE = 2400
 _MAX_POINTS = 1000
@@ -133,7 +133,7 @@ class Pictures:
                 picture.save(partial_path, format="JPEG", quality=93)
             self._remove_files(
                 sidecar_files.place, sidecar_files.registered
-            )  # an old registration belongs to another picture
+            )  # an existing registration belongs to an earlier picture
         return key
 
     def remove(self, key: str) -> None:
@@ -238,7 +238,7 @@ def _decode(encoded_picture: bytes) -> Image.Image:
 
 
 def _stretch_contrast(gray_values: NDArray[Any]) -> Image.Image:
-    """Return grey values of any depth as an eight-bit image, with the contrast stretched from black to white."""
+    """Return grey values of any bit depth as an eight-bit image, with the contrast stretched from black to white."""
     black_value, white_value = np.nanpercentile(gray_values, _CONTRAST_PERCENTILES)
     scaled_values = (gray_values.astype(np.float32) - black_value) / max(float(white_value - black_value), 1e-9)
     return Image.fromarray(np.round(255 * np.clip(np.nan_to_num(scaled_values), 0, 1)).astype(np.uint8)).convert("RGB")
@@ -259,7 +259,7 @@ def _open_picture(folder: Path, path_parts: tuple[str, ...]) -> Iterator[Image.I
     Raises
     ------
     ScanError
-        The file is missing, damaged, no picture, or a link.
+        The file is missing, is damaged, is not a picture, or is a link.
     """
     try:
         with open_contained(folder, *path_parts) as file, Image.open(file) as image:

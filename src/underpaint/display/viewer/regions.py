@@ -28,7 +28,7 @@ _N_BIN = 40
 
 
 def connected_region(values: NDArray[np.float32], row: int, column: int, min_value: float) -> Region:
-    """Return the region of pixels at or above a value that are connected to a pixel.
+    """Return the connected region around a pixel in which a map reaches a minimum value.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def connected_region(values: NDArray[np.float32], row: int, column: int, min_val
     Raises
     ------
     ScanError
-        The pixel is below the value or outside the map, or the region has more than ``MAX_RUNS`` row segments.
+        The pixel is below the minimum value or outside the map, or the region has more than ``MAX_RUNS`` row segments.
     """
     n_row, n_column = values.shape
     if not (0 <= row < n_row and 0 <= column < n_column and values[row, column] >= min_value):
@@ -70,20 +70,20 @@ def regions_and_version(folder: Path) -> tuple[list[Region], str]:
     Raises
     ------
     ScanError
-        The record is damaged, or a link.
+        The file of regions is damaged, or it is a link.
     """
     for _ in range(3):
         version = _regions_version(folder)
         regions = read_regions(folder)
-        if version == _regions_version(folder):  # nobody saved in between
+        if version == _regions_version(folder):  # no page saved regions in between
             break
     return regions, version
 
 
 def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int], version: str) -> str:
-    """Write the regions: corners in ``regions.json``, and a mask for `underpaint explain --region` of each.
+    """Write the corners of the regions to ``regions.json``, and a mask of each for `underpaint explain --region`.
 
-    Old files are removed only after the new ones are complete. A damaged record is renamed.
+    Old masks are removed only after the new files are complete. A damaged ``regions.json`` is renamed.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int]
                 Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(partial_path, format="PNG")
         record = {"regions": [_region_record(region, name) for region, name in zip(regions, mask_names, strict=True)]}
         write_json(folder / REGIONS_FILE, record)
-        for name in old_mask_names - set(mask_names):  # only masks of the old record; other files remain
+        for name in old_mask_names - set(mask_names):  # other files in the folder remain
             (mask_folder / name).unlink(missing_ok=True)
         return _regions_version(folder)
 
@@ -251,7 +251,7 @@ class RegionRequests(ResultRequests):
         }
 
     def _answer_class(self, request: Request) -> Answer:
-        """Answer with the region of pixels at or above a value that are connected to a pixel."""
+        """Answer with the connected region around a pixel in which a map reaches a minimum value."""
         min_value = number_of(request, "least")
         values = self.results.maps.values(self.results.index(request))
         return json_answer(
@@ -263,6 +263,6 @@ class RegionRequests(ResultRequests):
         )
 
     def _answer_table(self, request: Request) -> Answer:
-        """Answer with the table of all maps by region."""
+        """Answer with the mean of each map in each region."""
         masks = [region.mask(self.results.maps.shape) for region in parse_regions(request.json())]
         return json_answer({"rows": [json_row(row) for row in region_table(self.results.maps, masks)]})

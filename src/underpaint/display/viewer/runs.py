@@ -15,12 +15,13 @@ from underpaint.errors import OutputError
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 COMMAND = (sys.executable, "-m", "underpaint", "work")
-"""Command that reads one job as a line of JSON and writes lines of JSON; closing its standard input ends it."""
+"""Command that reads one job as a line of JSON and writes lines of JSON. Closing its standard input ends the
+process."""
 _TIME_LIMIT_S = 20.0
 _POLL_S = 0.2
 _MAX_FINISHED = 50
 MAX_SIMULTANEOUS = 2
-"""Maximum number of simultaneous long runs, and of simultaneous short runs."""
+"""Maximum number of long runs at a time. The same limit applies separately to short runs."""
 MAX_QUEUED = 100
 _LONG_JOBS = {"identify", "elements"}
 
@@ -134,7 +135,7 @@ class Run:
             process.stdin.write(json.dumps(self.job) + "\n")
             process.stdin.flush()
         except (OSError, ValueError):
-            pass  # the process has ended, and its output states why, or the run was cancelled
+            pass  # either the run was cancelled, or the process has ended and its output states the reason
         with process.stdout as stream:
             for line in stream:
                 self._read_message(line)
@@ -175,7 +176,7 @@ def _end_process(process: subprocess.Popen[str]) -> None:
 
 
 class Runs:
-    """All runs of a server; a limited number runs simultaneously, and other runs are queued."""
+    """All runs of a server. A limited number of runs are simultaneous; further runs are queued."""
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
@@ -204,7 +205,7 @@ class Runs:
         return run
 
     def get(self, key: str) -> Run | None:
-        """Return the run with a key, or None."""
+        """Return the run with a key; None for an unknown key."""
         return self._runs.get(key)
 
     def of_kind(self, job_kind: str) -> list[Run]:

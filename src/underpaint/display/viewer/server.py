@@ -1,4 +1,4 @@
-"""HTTP server whose pages require a secret token in the address; by default it answers this machine only."""
+"""HTTP server. Its pages require a secret token in the address, and by default only this machine has access."""
 
 import io
 import json
@@ -26,9 +26,9 @@ from underpaint.io.results.contained import open_contained
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 256 * 2**20
-"""Maximum size of the body of a request, which may be a picture."""
+"""Maximum size of the body of a request, in bytes. The body may be a picture."""
 MAX_CONNECTIONS = 256
-"""Maximum number of connections, each with a thread; further connections get status 503."""
+"""Maximum number of connections, each of which has a thread. Further connections get status 503."""
 _MAX_PENDING = 200
 _MAX_DIGITS = 9
 _MAX_QUERY_FIELDS = 100
@@ -36,7 +36,8 @@ _IDLE_TIME_S = 30.0
 _CLOSE_TIME_S = 1.0
 _REQUEST_TIME_S = 30.0
 _MIN_BYTES_PER_S = 20_000
-"""Minimum speed of a request; a slower request is aborted after ``_REQUEST_TIME_S``."""
+"""Minimum speed of a request, in bytes per second. A slower request is aborted after ``_REQUEST_TIME_S`` plus the time
+that its body needs at this speed."""
 _POLL_S = 0.05
 _LOCAL_NAMES = {HOST, "localhost"}
 _NOTEBOOK_ORIGINS = "http://localhost:* http://127.0.0.1:*"
@@ -51,7 +52,7 @@ class Request:
     method : str
         "GET", "POST" or "DELETE".
     parts : tuple of str
-        Path after the token, decoded, without empty parts.
+        Decoded parts of the path after the token. Empty parts are omitted.
     query : mapping of str to str
     body : bytes
     """
@@ -66,7 +67,7 @@ class Request:
         return Request(self.method, self.parts[depth:], self.query, self.body)
 
     def number(self, name: str) -> int:
-        """Return an integer of the query.
+        """Return an integer from the query.
 
         Raises
         ------
@@ -109,7 +110,7 @@ class Answer:
     headers : mapping of str to str
         Additional headers.
     policy : str
-        Content-Security-Policy; "" means that of the pages.
+        Content security policy; "" selects the policy of the viewer's pages.
     """
 
     body: bytes | BinaryIO
@@ -158,7 +159,7 @@ def serve_site(site: Site, *, port: int = 0, host: str = HOST, framed: bool = Fa
     port : int
         Port; 0 selects a free port.
     host : str
-        Address to listen on; an address other than the local one admits requests from the whole network.
+        Address to listen on. Any other address than the local one admits requests from the network.
     framed : bool
         Whether a notebook on this machine may show the pages in a frame.
 
@@ -215,7 +216,7 @@ def file_answer(folder: Path, *names: str, policy: str = "") -> Answer | None:
 
 
 def page_policy(*, framed: bool) -> str:
-    """Return the content policy of the viewer's pages: scripts and styles of this server only, no evaluated code."""
+    """Return the content policy of the viewer's pages: scripts and styles from this server, no evaluated code."""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors " + (_NOTEBOOK_ORIGINS if framed else "'none'")
@@ -260,7 +261,7 @@ class _BoundedServer(ThreadingHTTPServer):
 
 
 class _TimedReader(io.RawIOBase):
-    """Reader of a connection that raises TimeoutError after a deadline or an idle time."""
+    """Reader of a connection. It raises TimeoutError after a deadline, or after a period without data."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -279,7 +280,7 @@ class _TimedReader(io.RawIOBase):
 
 
 class _RefusedRequest(Exception):  # noqa: N818 - an answer, not an error of the program
-    """Refusal of a request, with the status and message of the answer; the connection is closed."""
+    """Refusal of a request, with the status and message of the answer. The connection is then closed."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -316,7 +317,7 @@ def _handler(
                 self.close_connection = True
 
         def parse_request(self) -> bool:
-            """Read the headers, with a new deadline that excludes the time before the first line."""
+            """Read the headers, with a new deadline that does not include the wait for the first line."""
             self._timed_reader.allow(_REQUEST_TIME_S)
             return super().parse_request()
 
@@ -366,7 +367,7 @@ def _handler(
             return Request(method, parts[1:], _query_fields(address), body)
 
         def _is_from_local_page(self) -> bool:
-            # With another host name for this machine, a foreign web page could read the answers.
+            # Otherwise, a foreign web page that gives this machine another host name could read the answers.
             host_headers = self.headers.get_all("Host") or [""]
             try:
                 name = urlsplit(f"//{host_headers[0]}").hostname
@@ -398,7 +399,7 @@ def _handler(
         def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
             """Answer an invalid request with a message instead of a page."""
             del explain
-            self.request_version = "HTTP/1.0"  # so that an unreadable request is answered with a status line, too
+            self.request_version = "HTTP/1.0"  # so that the answer to an unreadable request also has a status line
             status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else HTTPStatus(code)
             if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 status = HTTPStatus.BAD_REQUEST
@@ -474,7 +475,7 @@ def _answer_or_error(site: Site, request: Request) -> Answer:
 
 
 def _log_fault(error: BaseException | None) -> None:
-    """Write the type and position of an error of the program to standard error, without the address."""
+    """Write the type and source line of a program error to standard error, but not the page's address."""
     stack_frames = traceback.extract_tb(error.__traceback__ if error else None)
     position = f"{Path(stack_frames[-1].filename).name}, line {stack_frames[-1].lineno}" if stack_frames else "unknown"
     sys.stderr.write(f"A fault of the viewer: {type(error).__name__} at {position}. Please report it.\n")

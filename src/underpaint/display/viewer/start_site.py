@@ -53,14 +53,14 @@ class _Upload:
 
 
 class Uploads:
-    """The uploads of a server that are in progress."""
+    """Uploads that a server is receiving."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._open: dict[str, _Upload] = {}
 
     def begin(self, folder: Path, name: object, size: object) -> dict[str, Any]:
-        """Start an upload and return its progress, with its key as ``upload``.
+        """Start an upload and return its progress. The entry ``upload`` contains the key of the upload.
 
         Raises
         ------
@@ -205,7 +205,7 @@ class StartSite:
         }
 
     def __call__(self, request: Request) -> Answer | None:
-        """Answer a request for the start page or an opened result."""
+        """Answer a request for the start page, or for results that were opened from it."""
         if not request.parts:
             return page_file("start.html")
         if request.parts[0] == "open" and len(request.parts) > 1:
@@ -260,19 +260,19 @@ class StartSite:
         scan_endings = {ending.lower() for scan_format in formats() for ending in scan_format.endings}
         entries = []
         for path in sorted(folder.iterdir(), key=lambda entry: entry.name.lower())[:MAX_ENTRIES]:
-            with suppress(OSError):  # an entry that this user may not read
+            with suppress(OSError):  # the user may not read this entry
                 if not path.name.startswith(".") and path.suffix != _PARTIAL_SUFFIX:
                     entries.append(_path_entry(path, scan_endings))
         n_folded, folders = 0, [entry for entry in entries if entry.get("folder")]
         scan_files = [entry for entry in entries if entry["kind"] == "scan" and not entry.get("folder")]
-        # A folder that contains only one folder for each detector is also one scan.
+        # A folder is also one scan if it contains only folders, one for each detector.
         has_detector_folders = bool(folders) and not scan_files and all(entry["kind"] == "scan" for entry in folders)
         is_scan_folder = _is_scan_folder(folder, scan_endings) or (
             has_detector_folders and reader_of(folder, b"") is not None
         )
         if (
             is_scan_folder and len(scan_files) > _MAX_LISTED_SPECTRA
-        ):  # the files are pixels of one scan, shown as one entry
+        ):  # these files are the pixels of one scan, which is shown as one entry
             n_folded, entries = len(scan_files), [entry for entry in entries if entry not in scan_files]
         folder_facts = {
             "path": str(folder),
@@ -339,7 +339,7 @@ class StartSite:
         """Open a folder of results and answer with the address of its pages."""
         folder = _absolute_path(request.json().get("folder")).resolve()
         for number, site in enumerate(self._opened_sites):
-            # Results that have changed since then are opened again.
+            # Results that have changed since they were opened are opened again.
             if site.folder == folder and site.is_current():
                 return json_answer({"address": f"open/{number}/"})
         site = ResultSite(folder, self.runs.scan_of(folder), self.runs)
@@ -368,7 +368,7 @@ class StartSite:
         return json_answer(_palette_entry(path))
 
     def _axis_through_lines(self, request: Request) -> Answer:
-        """Answer with the energy axis fitted to lines with given channels, and the residuals, eV."""
+        """Answer with the energy axis that is fitted to lines at given channels, and the residuals in eV."""
         request_body = request.json()
         axis, residual_ev = axis_through_lines(
             *_assigned_lines(request_body), _n_channel(request_body.get("n_channel"))
@@ -412,7 +412,7 @@ class StartSite:
 
 
 def _absolute_path(value: object) -> Path:
-    """Return a path from a page.
+    """Return a path that a page sent.
 
     Raises
     ------
@@ -457,7 +457,7 @@ def _read_start_state() -> dict[str, Any]:
 
 
 def _update_start_state(**changes: Any) -> None:
-    with suppress(OSError, OutputError):  # without a writable folder no state is saved
+    with suppress(OSError, OutputError):  # the state is not saved if its folder is not writable
         path = _state_file()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, _read_start_state() | changes)
@@ -516,7 +516,7 @@ def _instrument_label(name: str, instrument: Instrument) -> str:
 def _settings_entry(path: Path) -> dict[str, Any]:
     """Return the entry of a palette or instrument file."""
     settings_text = ""
-    with suppress(SampleError, UnicodeDecodeError):  # loading an unreadable file as an instrument raises the error
+    with suppress(SampleError, UnicodeDecodeError):  # an unreadable file raises an error when it is loaded as an instrument
         settings_text = read_bounded(path, MAX_SETTINGS_BYTES, SampleError).decode("utf-8")
     is_palette = path.suffix.lower() == ".toml" and re.search(r"^\s*pigments\s*=", settings_text, re.MULTILINE)
     return _palette_entry(path) if is_palette else _instrument_entry(str(path))
@@ -534,7 +534,7 @@ def _path_entry(path: Path, scan_endings: set[str]) -> dict[str, Any]:
 
 
 def _is_scan_folder(folder: Path, scan_endings: set[str]) -> bool:
-    """Return whether a folder is one scan, with a file for each pixel or as a chunked store."""
+    """Return whether a folder is one scan, that is, a file for each pixel or a chunked store."""
     with suppress(OSError, ScanError), os.scandir(folder) as entries:
         names = [entry.name for entry, _ in zip(entries, range(_MAX_PROBED_ENTRIES), strict=False)]
         reader = reader_of(folder, b"") if names else None
@@ -546,7 +546,7 @@ def _is_scan_folder(folder: Path, scan_endings: set[str]) -> bool:
 
 
 def _assigned_lines(request_body: dict[str, Any]) -> tuple[list[float], list[float]]:
-    """Return the channels and energies (keV) of lines from a page."""
+    """Return the channels of the lines that a page sent, and their energies in keV."""
     lines = request_body.get("lines")
     try:
         channel_energy_pairs = [(float(line["channel"]), float(line["energy_kev"])) for line in lines] if lines else []
