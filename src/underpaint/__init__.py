@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from underpaint.simulate import make_panel
 
 # onnxruntime 1.29 and later sends a report of each run to its developers unless this environment variable is set before
-# onnxruntime is imported. The variable is set here, so that it applies to this process and to all processes that it
-# starts.
+# onnxruntime is imported. The variable is set here, so that it applies to this process and its child processes.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __all__ = [

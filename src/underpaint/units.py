@@ -1,6 +1,6 @@
 """Table of the units used in the package, and constants that several packages use.
 
-Inside the package, all numbers have these units. Values are converted when they are read or written.
+Inside the package, all numbers have the units of this table. Values are converted when they are read or written.
 
 ===================================  ==========
 quantity                             unit

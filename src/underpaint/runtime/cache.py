@@ -1,4 +1,4 @@
-"""Keep arrays that take seconds to compute and depend on few settings in the user's cache folder."""
+"""In the user's cache folder, keep arrays that take seconds to compute and depend on few settings."""
 
 import hashlib
 import json

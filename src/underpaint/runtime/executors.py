@@ -1,4 +1,4 @@
-"""Run tasks in this process, in local processes, in threads or on a cluster. The results are bit-identical."""
+"""Run tasks in this process, in local processes, in threads or on a cluster, with bit-identical results."""
 
 import os
 import platform
@@ -194,7 +194,7 @@ class _ClusterExecutor:
         return int(sum(self._client.nthreads().values()))
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        # with pure=False, dask does not hash the arguments; it would hash them to recognise repeated calls
+        # dask would hash the arguments to recognise repeated calls; pure=False prevents this
         future = self._client.submit(_run_on_cluster, self._versions, function, *arguments, pure=False)
         return _ClusterFuture(future, self)
 

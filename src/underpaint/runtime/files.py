@@ -64,7 +64,7 @@ def is_windows() -> bool:
 
 @contextmanager
 def atomic_write(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
-    """Yield a temporary path. A file written there is renamed to the target at the end, or removed after an error.
+    """Yield a temporary path. A file at this path is renamed to the target at the end, or removed after an error.
 
     Parameters
     ----------
@@ -287,7 +287,7 @@ class WorkingFolder:
     path : Path
         Path of the folder. This process holds the lock of the folder.
     abandoned_folders : list of Path
-        Working folders that interrupted runs with the same target left behind. This process holds the locks of these
+        Working folders that interrupted runs with the same target left behind. This process has locked the abandoned
         folders, too.
     is_kept : bool
         Whether the folder is kept when the lock is released.
@@ -338,7 +338,7 @@ def working_folder(
 
 @contextmanager
 def exclusive_lock(path: str | Path) -> Iterator[None]:
-    """Lock a file or folder against all other processes within the context.
+    """Lock a file or folder against all other processes while the context is active.
 
     Raises
     ------
@@ -490,7 +490,7 @@ def _lock(folder: Path) -> "FileLock | None":
 
 
 def _may_run(mark: dict[str, Any]) -> bool:
-    """Return whether the process that wrote a mark may still be running. Needed on file systems without locks."""
+    """On file systems without locks, return whether the process that wrote a mark may still be running."""
     if is_windows() or mark.get("host") != socket.gethostname():
         return True
     try:
@@ -519,7 +519,7 @@ def claim_folder(path: str | Path, *, known_files: Iterable[str] = ()) -> None:
     path : path
         Path of the folder. The folder may be missing or empty.
     known_files : iterable of str
-        Names of files that the caller writes into the folder. These files make a mark file unnecessary.
+        Names of files that the caller writes into the folder, and that identify the folder instead of a mark file.
 
     Raises
     ------

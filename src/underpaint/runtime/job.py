@@ -53,8 +53,8 @@ def resume_folder(
     folder : Path
         Folder of the task's files.
     settings : mapping
-        JSON-serialisable settings on which the files depend. A setting that the folder does not store, because an
-        earlier version wrote it, is not compared.
+        JSON-serialisable settings on which the files depend. Settings that are missing in a folder of an earlier
+        version are not compared.
     settings_file : str
         Name of the file that stores the settings.
     marker_files : iterable of str
@@ -102,7 +102,7 @@ def resume_parts(
     reuse_parts: bool = True,
     ignore_other_settings: bool = False,
 ) -> Path:
-    """Return the folder of finished parts. It is empty unless an interrupted run had the same settings.
+    """Return the folder of finished parts. The folder is empty unless an interrupted run had the same settings.
 
     Parameters
     ----------

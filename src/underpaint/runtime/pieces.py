@@ -85,7 +85,7 @@ def open_chunk_store(target: Path, job_settings: dict[str, Any], n_chunk: int) -
     target : Path
         File to make.
     job_settings : dict
-        JSON-serialisable settings with which the file is made. They must equal the settings of the interrupted call.
+        JSON-serialisable settings with which the file is made. The settings must equal those of the interrupted call.
     n_chunk : int
         Number of chunks.
 

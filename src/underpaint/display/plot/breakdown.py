@@ -13,7 +13,7 @@ from underpaint.physics.forward.breakdown import SCATTERED, Breakdown
 
 FloatArray = NDArray[np.float64]
 CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00")
-"""Colours of Okabe and Ito 2008, which colour-blind people can distinguish. Brown replaces the pale yellow."""
+"""Colours of Okabe and Ito 2008 for colour-blind people, with brown instead of pale yellow."""
 LINE_STYLES: tuple[str, ...] = ("-", "--", "-.")
 SCATTER_COLOR, TOTAL_COLOR = "#555555", "#d9d9d9"
 ORDER_NAMES = {
@@ -76,7 +76,7 @@ def breakdown_figure(breakdown: Breakdown, *, title: str = "") -> Figure:
 
 
 def strongest_components(curves: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Return the curves of the strongest elements, the sum of the other elements, and the scatter."""
+    """Return the curves of the strongest elements, the summed curve of all other elements, and the curve of scatter."""
     element_names = [name for name in curves if name != SCATTERED]
     shown_curves = {name: curves[name] for name in element_names[:MAX_ELEMENTS]}
     other_names = element_names[MAX_ELEMENTS:]

@@ -73,10 +73,10 @@ def scatter(
     probability : (n_row, n_column) array
         Probabilities; pixels with NaN are omitted.
     areas : sequence of (n_row, n_column) arrays
-        One or two line-area maps, in counts. Each of two maps is divided by its 99th percentile, and the smaller value
-        of each pixel is drawn.
+        One or two line-area maps, in counts. Of two maps, each is divided by its 99th percentile, and the smaller
+        quotient in each pixel is drawn.
     names : sequence of str
-        Line families of the areas, for the label of the axis.
+        Line families of the maps, for the label of the axis.
     title : str
         Title above the plot.
     """

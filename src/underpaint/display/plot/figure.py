@@ -57,7 +57,7 @@ def new_figure(width_inch: float, height_inch: float) -> Figure:
 def close_fit(
     figure: Figure, left_margin_inch: float, right_margin_inch: float, bottom_margin_inch: float, top_margin_inch: float
 ) -> Figure:
-    """Set the margins of a figure, in inches. This is much faster than a layout engine."""
+    """Set the margins of a figure, in inches, which is much faster than using a layout engine."""
     width, height = figure.get_size_inches()
     figure.subplots_adjust(
         left_margin_inch / width,
@@ -69,12 +69,12 @@ def close_fit(
 
 
 def put_title(axes: Axes, text: str, *, size: float = TEXT_SIZE, left: bool = False, pad: float = 6.0) -> None:
-    """Write a title ``pad`` points above axes. Matplotlib's automatic position would take longer."""
+    """Write a title ``pad`` points above axes, which is faster than matplotlib's automatic position."""
     axes.set_title(text, fontsize=size, loc="left" if left else "center", pad=pad, y=1.0)
 
 
 def short_label(label: str) -> str:
-    """Remove the examples in brackets from a pigment's label, but not its place."""
+    """Remove the examples in brackets from a pigment's label, and keep the place after the brackets."""
     return re.sub(r" \(.*\)", "", label)
 
 

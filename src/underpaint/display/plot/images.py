@@ -1,5 +1,4 @@
-"""Figures of maps: probabilities, line areas and states. Maps are not interpolated; pixels without an answer are
-grey."""
+"""Figures of probability, line-area and state maps, without interpolation. Pixels without an answer are grey."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -50,10 +49,10 @@ _MAX_SIGMAS = 10.0
 
 
 def detectability_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
-    """Draw the states of several groups side by side.
+    """Draw the state maps of several groups side by side.
 
-    Dark red means pigment, red present, light red trace, and white not detected. In hatched pixels the group cannot be
-    excluded. Grey pixels have no answer.
+    Dark red means "pigment", red "present", light red "trace", and white "not detected". In hatched pixels the group
+    cannot be excluded. Grey pixels have no answer.
 
     Parameters
     ----------
@@ -80,7 +79,7 @@ def detectability_gallery(results: Results, names: Sequence[str], *, columns: in
 
 
 def state_map(results: Results, name: str, *, title: str = "") -> Figure:
-    """Draw the states of one group in the colours of :func:`detectability_gallery`.
+    """Draw the state map of one group in the colours of :func:`detectability_gallery`.
 
     Parameters
     ----------
@@ -214,7 +213,7 @@ def shown_map(
     values : (n_row, n_column) array
         Values of the map. NaN means no answer, and is drawn grey.
     max_value : float
-        Value that is drawn in the last colour.
+        Value that is drawn in the last colour of the colour map.
     color_map : str
         Name of a matplotlib colour map.
     title : str
@@ -222,7 +221,7 @@ def shown_map(
     step_mm : (float, float) or None
         Distance between rows and between columns, in mm, for the scale bar.
     min_shown : float or None
-        Smaller values are drawn in the first colour; None draws all values in their own colour.
+        Minimum value that is shown. Values below this minimum are drawn in the first colour of the colour map.
     hatching : ((n_row, n_column) array of bool, str) or None
         Pixels to hatch, and their label in the legend.
     """
@@ -274,7 +273,7 @@ def element_gallery(results: Results, names: Sequence[str], *, columns: int = 4)
 
 
 def quantity_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
-    """Draw maps of quantities as in :func:`element_gallery`. Pixels are hatched if a quantity is not determined."""
+    """Draw maps of quantities as in :func:`element_gallery`. Pixels without a determined quantity are hatched."""
     maps = [
         (f"{name.rpartition('.')[2]} ({display_unit(unit_of(name))})", results.estimate(name).value) for name in names
     ]
@@ -285,7 +284,7 @@ def quantity_gallery(results: Results, names: Sequence[str], *, columns: int = 4
 
 
 def display_unit(unit: str) -> str:
-    """Return a unit with its printed symbols."""
+    """Return a unit with its printed symbols, such as "µm" for "um"."""
     return unit.replace("um", "µm").replace("ug/cm2", "µg/cm²")
 
 
@@ -336,7 +335,7 @@ def draw_image(
 
 
 def thin_map(values: NDArray[Any]) -> NDArray[Any]:
-    """Return every n-th row and column of a map, so that no side has more than ``MAX_POINTS``."""
+    """Return every n-th row and column of a map, so that neither side has more than ``MAX_POINTS``."""
     stride = -(-max(values.shape) // MAX_POINTS)
     return values[::stride, ::stride]
 
@@ -367,7 +366,7 @@ def hatch(axes: Axes, mask: NDArray[np.bool_], color: str) -> None:
 
 
 def scale_bar(axes: Axes, shape: tuple[int, ...], step_mm: Step) -> None:
-    """Draw a scale bar if the step is known. It has a round length in mm, about a quarter of the map's width."""
+    """Draw a scale bar if the step is known. The bar has a round length in mm, about a quarter of the map's width."""
     if step_mm is None or not step_mm[1] > 0 or shape[1] < 8:
         return
     width_mm = shape[1] * step_mm[1]
@@ -387,7 +386,7 @@ def scale_bar(axes: Axes, shape: tuple[int, ...], step_mm: Step) -> None:
 
 
 def upper_limit(area: NDArray[np.float32]) -> float:
-    """Return the 99th percentile of the counts. If it is zero, return the maximum, or one if that is smaller."""
+    """Return the 99th percentile of the counts. If this percentile is zero, return the maximum, but at least one."""
     known_counts = area[np.isfinite(area)]
     percentile = float(np.percentile(known_counts, 99)) if known_counts.size else 0.0
     return percentile if percentile > 0 else max(float(known_counts.max(initial=0.0)), 1.0)
@@ -406,7 +405,7 @@ def pixel_aspect(step_mm: Step) -> float:
 
 
 def panel_height(shape: tuple[int, ...], step_mm: Step) -> float:
-    """Return the height of a map as wide as a panel, in inches. The height is limited to 0.8 to 3.4 inches."""
+    """Return the height of a map as wide as a panel, in inches. The height lies between 0.8 and 3.4 inches."""
     ratio = shape[0] * pixel_aspect(step_mm) / shape[1]
     return float(np.clip(0.86 * PANEL_WIDTH_INCH * ratio, 0.8, 3.4))
 

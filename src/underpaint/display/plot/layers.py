@@ -52,7 +52,7 @@ _SURFACE_RANGE, _BELOW_RANGE, _UNDETERMINED_RANGE = (0.66, 1.0), (0.2, 0.66), (0
 
 
 def member_map(results: Results, names: Sequence[str]) -> Figure:
-    """Draw a map of the pigments that determine the colour of the surface, if their probability exceeds one half.
+    """Draw a map of the pigments that determine the colour of the surface with a probability above one half.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def _color_indices(results: Results, names: Sequence[str]) -> tuple[NDArray[np.i
 
 
 def hidden_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
-    """Draw maps of the probability that a group lies below the surface, one for each group.
+    """Draw one map for each group: the probability that the group lies below the surface.
 
     Parameters
     ----------
@@ -134,7 +134,8 @@ def hidden_gallery(results: Results, names: Sequence[str], *, columns: int = 4) 
 def place_gallery(results: Results, names: Sequence[str]) -> Figure:
     """Draw a row of maps for each group: its probability anywhere, at the surface, and below.
 
-    Pixels are hatched if a group is present, but its probability reaches ``PLACED_PROBABILITY`` at neither place.
+    Pixels are hatched if a group is present, but its probability reaches ``PLACED_PROBABILITY`` neither at the surface
+    nor below.
 
     Parameters
     ----------
@@ -298,7 +299,7 @@ def stratigraphy_sketch(sections: Sequence[Section]) -> Figure:
     Parameters
     ----------
     sections : sequence of Section
-        At least one; sections after the sixth are omitted.
+        Sections to draw, at least one. Sections after the sixth are omitted.
     """
     shown_sections = sections[:MAX_SECTIONS]
     figure = new_figure(len(shown_sections) * SECTION_WIDTH_INCH + 0.1, SECTION_HEIGHT_INCH)

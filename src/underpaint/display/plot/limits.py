@@ -42,7 +42,7 @@ def separation_matrix(separation: Separation, counts: float, *, title: str = "")
     side_inch = max(CELL_SIZE_INCH * len(pigment_order), 1.6)
     figure = new_figure(side_inch + LABEL_MARGIN_INCH + 1.35, side_inch + LABEL_MARGIN_INCH + 0.55)
     axes = figure.subplots()
-    # pairs that need more counts than the scale shows, and the diagonal, have the colour of the scale's end
+    # pairs that need more counts than the scale shows, and the diagonal, have the last colour of the scale
     counts_needed = np.clip(np.nan_to_num(separation.mutual_counts, posinf=MAX_COUNTS), MIN_COUNTS, MAX_COUNTS)[
         np.ix_(pigment_order, pigment_order)
     ]
@@ -64,7 +64,7 @@ def _draw_group_frames(axes: Axes, separation: Separation, pigment_order: list[i
         group_rows = [row_by_pigment[name] for name in group.pigments]
         if len(group_rows) > 1:
             corner, n_member = min(group_rows) - 0.5, len(group_rows)
-            # members of a group are adjacent, because the order and the groups come from the same tree
+            # members of a group are adjacent, because the order of the pigments and the groups come from the same tree
             axes.add_patch(
                 Rectangle((corner, corner), n_member, n_member, fill=False, edgecolor="white", linewidth=1.6)
             )

@@ -138,7 +138,7 @@ def panels(
     for index, map_panel in enumerate(parts):
         row, column = divmod(index, columns)
         left_edges, bottom_inch = 0.62 + column * panel_step_x, total_height - 0.7 - height - row * panel_step_y
-        # a map of places has no colour bar; it gets the width that remains beside a colour bar
+        # a map of places has no colour bar; it is as wide as the other maps without their colour bars
         width = PANEL_WIDTH_INCH + (0.25 if _has_float_values(map_panel.values) else 0.0)
         axes = figure.add_axes(
             (left_edges / total_width, bottom_inch / total_height, width / total_width, height / total_height)
@@ -168,7 +168,7 @@ def line_ratios(spectra: Curves, ratios: Sequence[Curves], title: str) -> Figure
 class Detection:
     """Mean probability of each network against a mass fraction in per cent; bands are 10th to 90th percentiles.
 
-    ``min_visible_percent`` is the minimum mass fraction at which the pigment's lines are visible; None if they are
+    ``min_visible_percent`` is the minimum mass fraction at which the pigment's lines are visible; None if the lines are
     invisible at all drawn fractions.
     """
 

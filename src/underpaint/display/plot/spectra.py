@@ -60,7 +60,7 @@ def spectrum(
     Parameters
     ----------
     axis : EnergyAxis or None
-        Energy axis. None draws channels, and no labels of lines.
+        Energy axis. With None, counts are drawn against channels, and lines are not labelled.
     sum_counts, max_counts : (n_channel,) arrays
         Counts; ``max_counts`` may be None.
     families : iterable of str
@@ -191,7 +191,7 @@ def _draw_labels(
         marks.append(((energy, min(peak_counts * 1.15, label_height)), (energy, label_height * 0.97)))
         axes.text(
             energy, label_height, line_label, fontsize=SMALL_SIZE, ha="center", va="bottom", color="#222222",
-            bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5},  # hides the marks of higher labels
+            bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5},  # the white box hides the marks of higher labels
         )  # fmt: skip
     axes.add_collection(LineCollection(marks, colors="#888888", linewidths=0.4), autolim=False)
 
@@ -269,7 +269,7 @@ def calibration_figure(
     *,
     title: str = "",
 ) -> Figure:
-    """Draw the spectrum on the calibrated axis, and mark lines, Compton peak and the end of the continuum.
+    """Draw the spectrum on the calibrated axis, and mark the lines, the Compton peak and the end of the continuum.
 
     Further results of the calibration are written below the axes.
 

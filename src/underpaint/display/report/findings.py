@@ -60,8 +60,8 @@ class Finding:
     members : tuple of str
         Labels of all pigments of the group; empty for a pigment.
     separate_findings : tuple of Finding
-        Findings of the members whose separate probability exceeds one half in enough pixels. Empty if a prior divides
-        the probability of the group.
+        Findings of the members that are present according to their separate probability. Empty if a prior divides the
+        probability of the group.
     shares : tuple of (str, float)
         Label of each member and its share of the group's probability, the largest first. Empty unless a prior divides
         the probability of the group.
@@ -93,15 +93,15 @@ class Finding:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether element maps exist, but no line of the pigment is significant in at least half of its pixels."""
+        """Whether element maps exist, and every line of the pigment is significant in less than half of its pixels."""
         return self.has_fitted_lines and max((entry.share for entry in self.evidence), default=0.0) < 0.5
 
 
 def find_groups(results: Results) -> list[Finding]:
     """Return the findings of the present groups, the most widespread first and doubtful groups last.
 
-    If amounts are known, groups that are used as pigments precede traces. For a model without groups, the findings are
-    those of pigments.
+    If amounts are known, groups with more pixels in the state ``PIGMENT`` come first. For a model without groups, the
+    findings are those of pigments.
     """
     findings = [_finding(results, name) for name in results.targets if is_present(results[name])]
     return sorted(
@@ -150,9 +150,9 @@ def informative_lines(
 ) -> list[str]:
     """Return the families whose maps have large variation relative to noise and little mutual correlation.
 
-    The families are chosen one after another. Each maximises the product v (1 - r), where v is its variation relative
-    to noise and r is its largest absolute correlation with a family chosen before. ``first_name`` comes first if it is
-    among the families.
+    The families are chosen one after another. Each choice maximises v (1 - r), where v is the variation of the family's
+    map relative to noise, and r is its largest absolute correlation with a family chosen earlier. ``first_name`` comes
+    first if it is among the families.
     """
     maps = {name: np.nan_to_num(results[name]).ravel() for name in families}
     median_sigma = {name: float(np.nanmedian(results.map("area_sigma", name))) for name in families}
@@ -234,7 +234,7 @@ def _sorted_shares(results: Results, group: str) -> list[tuple[str, float]]:
 
 
 def _distinguishing_text(group: str, names: list[str]) -> str:
-    """Return the methods that distinguish the first two named pigments; by default, the library's first two members."""
+    """Return the methods that distinguish the first two named members; without names, the first two in the library."""
     try:
         names = names or [pigment.name for pigment in library().members(library().group(group).name)]
     except SampleError:

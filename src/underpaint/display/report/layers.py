@@ -19,7 +19,7 @@ _NOWHERE, _SURFACE, _BELOW, _BOTH, _UNPLACED = range(5)
 
 @dataclass(frozen=True)
 class Thickness:
-    """Thickness and the limits of its 90 % interval, in um. Each is a median over pixels."""
+    """Thickness and the limits of its 90 % interval, each as the median over pixels, in um."""
 
     median_um: float
     low_um: float
@@ -28,7 +28,7 @@ class Thickness:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Layer order of groups that occurs in many pixels.
+    """Layer order of groups that is the same in many pixels.
 
     Parameters
     ----------
@@ -61,7 +61,8 @@ class Arrangement:
         if self.below:
             parts.append(f"{_join_labels(self.below)} below")
         elif self.surface and not self.unplaced:
-            # There is always a lower layer, at least the ground. The text therefore never states that there is none.
+            # A lower layer, at least the ground, always exists. The text therefore never states that nothing lies
+            # below.
             parts.append("below not determined")
         parts += [f"{_join_labels(self.unplaced)}, place not determined"] if self.unplaced else []
         return "; ".join(parts)
@@ -75,10 +76,10 @@ class PlaceShares:
     ----------
     name, label : str
     surface, below : float
-        Fraction in which the group's probability at this place is at least ``PLACED_PROBABILITY``. A pixel may count
-        for both places.
+        Fraction of pixels in which the group's probability at this place is at least ``PLACED_PROBABILITY``. A pixel
+        may count for both places.
     unplaced : float
-        Fraction in which the group is present, but its place is undetermined.
+        Fraction of pixels in which the group is present, but its place is undetermined.
     """
 
     name: str
@@ -146,7 +147,7 @@ def _distinct_rows(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray
 
 
 def thickness_inside(results: Results, mask: NDArray[np.bool_]) -> Thickness | None:
-    """Return the median thickness of the uppermost layer in a mask; None if fewer than half of the pixels have one."""
+    """Return the median thickness of the uppermost layer in a mask; None if it is known in less than half of it."""
     if "quantity" not in results.stacks or not mask.any():
         return None
     is_determined = mask & results.is_determined(SURFACE_UM)
@@ -204,12 +205,13 @@ def _place_codes_of(results: Results, name: str) -> NDArray[np.uint8]:
 
 
 def has_places(results: Results, name: str) -> bool:
-    """Return whether a group or pigment has maps by place. A pigment has them only if a place is probable."""
+    """Return whether a group or pigment has maps by place. A pigment has such maps only if one place is probable."""
     return results.holds(name, "surface") and results.holds(name, "below")
 
 
 def _likely_at(results: Results, name: str, place: Place) -> NDArray[np.bool_]:
-    """Return the mask of pixels where a group is probably at a place; all False without a map of this place."""
+    """Return the mask of pixels where a group is probably at a place; the mask is all False without a map of this
+    place."""
     if not results.holds(name, place):
         return np.zeros(results.shape, dtype=np.bool_)
     return np.asarray(results[name, place] >= PLACED_PROBABILITY)

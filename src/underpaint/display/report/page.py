@@ -146,8 +146,8 @@ def write_report(
     form : {"html", "pdf"}
         Format of the file. An installed browser prints the PDF.
     scan : Scan, str or None
-        The scan or its path, from which spectra of spots are read. If None, the scan is searched at its original path
-        and in the folder. Without a scan, the report contains no spectra of spots.
+        The scan or its path, from which spectra of spots are read. If None, the scan is searched for at its original
+        path and in the folder of results. Without a scan, the report contains no spectra of spots.
     subject : str
         The object, in the user's words.
     full : bool
@@ -339,7 +339,7 @@ def _region_shares(probability: NDArray[np.float32], supplements: Supplements) -
 
 
 def _spot_figure(spot: SpotSpectrum, summary: Mapping[str, Any]) -> EmbeddedFigure:
-    """Draw the spectrum of a spot, and the mean spectrum of the scan times the spot's number of pixels."""
+    """Draw the spectrum of a spot, and the mean spectrum of the scan multiplied by the spot's number of pixels."""
     scan_axis, sum_counts, shape = (
         EnergyAxis.from_energies(summary.get("energy_kev")),
         summary.get("sum_counts"),
@@ -381,7 +381,7 @@ def _overview_figure(results: Results, families: list[str]) -> EmbeddedFigure | 
 
 
 def _paint_section(results: Results, families: list[str], photograph: str, *, full: bool) -> dict[str, Any] | None:
-    """Return the map of the paints and their legend; None without paints."""
+    """Return the map of the paints and the legend of the map; None for results without paints."""
     if not results.paints:
         return None
     assigned_share = sum(area.share for area in results.paints)
@@ -477,7 +477,7 @@ def _weak_line_names(results: Results, drawn_lines: list[Evidence]) -> list[str]
 
 
 def _unlikeness_section(results: Results) -> dict[str, Any] | None:
-    """Return the fraction of spectra with unassigned peaks, and the energies and significance map of these peaks."""
+    """Return the fraction of spectra with unassigned peaks, the energies of these peaks, and a significance map."""
     if "unlikeness" not in results.stacks:
         return None
     n_flagged = int(results.unlike_pixels.sum())
@@ -615,7 +615,7 @@ _AMOUNT_STATES = {PIGMENT, TRACE}
 
 
 def _answer_section(results: Results, *, full: bool) -> dict[str, Any] | None:
-    """Return the table and maps of the state of each group."""
+    """Return a table and maps of the states of all groups."""
     names = _groups_with_state(results)
     if not names:
         return None

@@ -1,4 +1,4 @@
-"""Legend of the paints, which shows the picture, area, groups and layers of each paint."""
+"""Legend of the paints: picture, area, groups and layers of each paint."""
 
 import base64
 import io

@@ -107,7 +107,7 @@ def _run_browser(program: str, page_path: Path, printed_path: Path) -> str:
         "--disable-extensions",
     ]
     if sys.platform != "win32" and os.geteuid() == 0:
-        flags.append("--no-sandbox")  # required by Chromium as root; the page has no scripts
+        flags.append("--no-sandbox")  # Chromium requires this flag for root; the page has no scripts
     command = [
         program, *flags, f"--user-data-dir={page_path.parent / 'profile'}", "--no-pdf-header-footer",
         f"--print-to-pdf={printed_path}", page_path.as_uri(),

@@ -105,7 +105,7 @@ class PigmentRow:
     ----------
     label, formula, period, weight : str
         ``weight`` states the probability of the pigment given the group, the fraction of pixels in which the model
-        prefers the pigment, or why the pigment was not considered. It is "" if nothing is known.
+        prefers the pigment, or why the pigment was not considered. ``weight`` is "" if none of these is known.
     """
 
     label: str

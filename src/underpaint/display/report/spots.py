@@ -15,8 +15,8 @@ from underpaint.pigments.explain import region_spectrum
 MAX_SPOTS = 10
 MAX_REGIONS = 8
 _MARGIN_PIXELS = 1
-"""Number of rows and columns that are added on each side of a typical pixel. The sum over more pixels shows weak
-lines."""
+"""Number of rows and columns that are added on each side of a typical pixel. In the sum, weak lines become
+significant."""
 
 BoolMask = NDArray[np.bool_]
 

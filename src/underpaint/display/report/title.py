@@ -17,7 +17,7 @@ PAPER = (
     "B. J. Xu, Y. Wu, P. Hao, M. Vermeulen and others, Can deep learning assist automatic identification of layered "
     "pigments from XRF data? Journal of Analytical Atomic Spectrometry 37 (2022) 2672–2682, doi:10.1039/d2ja00246a."
 )
-"""Citation from ``CITATION.cff``. An installed package does not contain that file."""
+"""Citation from ``CITATION.cff``, a file that an installed package does not contain."""
 _ENGINES = {
     "underpaint": "a linear fit of the line families of the program's forward model",
     "fixed": "a linear fit of these line families with one set of line ratios for the whole scan",
@@ -60,7 +60,8 @@ def methods_paragraph(results: Results) -> str:
 
 
 def assumed_layers_text(results: Results) -> str:
-    """Return the layers assumed to exclude a group, such as "20 µm of it under 50 µm of paint"; "" if unknown."""
+    """Return the layers that are assumed when a group is excluded, such as "20 µm of it under 50 µm of paint"; "" if
+    unknown."""
     burial = results.settings_of("detectability").get("burial", {})
     if not {"cover_um", "hidden_um"} <= set(burial):
         return ""
@@ -88,7 +89,7 @@ def data_versions(results: Results) -> list[tuple[str, str]]:
 
 
 def library_hash() -> str:
-    """Return the SHA-256 of the pigment tables of this version, in hexadecimal."""
+    """Return the SHA-256 digest of this version's pigment tables, in hexadecimal."""
     digest = hashlib.sha256()
     for path in sorted((files("underpaint.physics.materials") / "data").iterdir(), key=lambda path: path.name):
         if path.name.endswith(".toml"):
@@ -210,7 +211,7 @@ def scan_date(summary: Mapping[str, Any]) -> str:
 
 
 def instrument_text(settings: Mapping[str, Any]) -> str:
-    """Return a text with the instrument's name and tube; without a name, with values determined from the spectra."""
+    """Return a text on the instrument: its name and tube, or else the values determined from the spectra."""
     instrument = settings.get("instrument_settings", {})
     tube = instrument.get("tube", {})
     if settings.get("instrument"):

@@ -63,7 +63,7 @@ class _CandidateLine:
 
 
 def explain_lines(results: Results, *, anode: str | None = None) -> Results:
-    """Find lines above five standard deviations that no detected pigment explains.
+    """Find lines that exceed five standard deviations and that no detected pigment explains.
 
     Parameters
     ----------
@@ -87,8 +87,8 @@ def explain_lines(results: Results, *, anode: str | None = None) -> Results:
     Notes
     -----
     A line is unassigned in a pixel if its net counts exceed five standard deviations and no group or pigment with a
-    probability above one half explains its element. A group explains its key element and accessory elements. It also
-    explains elements of its members that have no group. A line is reported in two cases. In the first case, the line is
+    probability above one half explains its element. A group explains its key element, its accessory elements, and those
+    elements of its members that have no group. A line is reported in two cases. In the first case, the line is
     unassigned in at least 0.1 % of the pixels and in at least three pixels. In the second case, no detected group
     explains the line in any pixel, and its sum over all pixels exceeds five standard deviations and one per cent of the
     strongest family.
@@ -132,8 +132,8 @@ def explain_lines(results: Results, *, anode: str | None = None) -> Results:
 def explained_elements_of(results: Results, name: str) -> frozenset[str]:
     """Return the elements that a group or pigment of the results explains.
 
-    A group explains its key elements and the accessory elements of its members. It also explains elements of its
-    members that have no group. Other elements are explained only by their own group.
+    A group explains its key elements, the accessory elements of its members, and those elements of its members that
+    have no group. Any other element is explained only by its own group.
     """
     elements = {family.partition("_")[0] for family in results.materials[name].elements}
     if name in library():
@@ -251,7 +251,7 @@ def _contained_elements(name: str) -> set[str]:
 
 
 def _considered_members(results: Results, group: str) -> list[str]:
-    """Return the members that the model considers; for a model of groups only, the members in the library."""
+    """Return the members of a group that the model considers; for a model without members, the library's members."""
     member_names = [name for name in results.pigments if group in results.materials[name].groups and name in library()]
     if member_names:
         return member_names
@@ -275,7 +275,7 @@ def _is_even_and_faint(line: _CandidateLine) -> bool:
 
 
 def _impurity_host(line: _CandidateLine) -> str:
-    """Return the host element whose net counts are large enough for the line to be an impurity; "" without a host."""
+    """Return the host element that is strong enough for the line to come from an impurity; "" without a host."""
     for host_element, max_ratio in IMPURITY_RATIOS.get(line.element, {}).items():
         host_families = [name for name in line.results.lines if name.partition("_")[0] == host_element]
         if host_families and line.median(line.family) <= max_ratio * max(line.median(name) for name in host_families):

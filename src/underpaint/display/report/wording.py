@@ -53,8 +53,8 @@ class KeyFinding:
     depth : str
         Depth, such as "at the surface in 20 %, below it in 8 %"; "" for a model that predicts no places.
     certainty : str
-        Certainty that the group is present at any depth, a key of :data:`MEANINGS`. It does not refer to a single
-        pigment or to the depth.
+        Certainty that the group is present at any depth, a key of :data:`MEANINGS`. The certainty does not refer to a
+        single pigment or to the depth.
     finding : Finding
     """
 
@@ -129,7 +129,7 @@ def member_text(finding: Finding) -> str:
     """Return a text that names the most probable pigments of a group; "" for a single pigment.
 
     The text is "lead white, red lead or another", or "for example lead white or red lead" if a third pigment is equally
-    probable. It also states how many members of the group the palette excludes.
+    probable. The text also states how many members of the group the palette excludes.
     """
     members_text = _most_probable_members(finding)
     if not (finding.omitted_by_palette and finding.omitted_members):

@@ -1,4 +1,4 @@
-"""Viewer of results in a browser or in a notebook. By default, only this machine has access."""
+"""Viewer of results in a browser or in a notebook. By default, only this machine has access to the viewer."""
 
 import atexit
 import html
@@ -32,7 +32,7 @@ def serve(
     port : int
         Port; 0 selects a free port.
     host : str
-        Address to listen on. Any other address than the local one admits requests from the network.
+        Address to listen on. An address other than 127.0.0.1 admits requests from the network.
     scan : str or None
         Path of the scan; None searches the recorded path and the folder of the results.
     framed : bool
@@ -49,7 +49,7 @@ def serve(
     site = ResultSite(folder, scan, runs)
     try:
         with serve_site(site, port=port, host=host, framed=framed) as server:
-            if not framed:  # a notebook shows temporary results
+            if not framed:  # results in a notebook are temporary
                 remember_folder(site.folder)
             yield server
     finally:

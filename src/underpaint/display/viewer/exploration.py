@@ -45,7 +45,7 @@ class DetectedLines:
     names : list of str
         Line families, the strongest first.
     numbers : list of int
-        Indices of the maps of these families.
+        Indices of the maps of the line families.
     counts : (n_pixel, n_line) array
         Net counts in the pixels with an answer. Negative values are replaced by zero.
     has_answer : (n_row, n_column) bool array
@@ -102,7 +102,7 @@ def detected_lines(maps: ResultMaps) -> DetectedLines:
 
 @dataclass(frozen=True)
 class Components:
-    """Components of the spectra of all pixels by non-negative matrix factorisation.
+    """Components that non-negative matrix factorisation finds in the spectra of all pixels.
 
     Parameters
     ----------
@@ -113,7 +113,8 @@ class Components:
     shares : (n_component,) array
         Fraction of all counts in each component.
     strongest_lines : list of list of (str, float)
-        Strongest lines of each component, and their fractions of its counts; empty if spectra were factorised.
+        Strongest lines of each component, each with its fraction of the component's counts; empty if spectra were
+        factorised.
     """
 
     maps: list[FloatArray]
@@ -131,7 +132,7 @@ def components(lines: DetectedLines, n: int, counts: Any = None) -> Components:
     n : int
         Number of components.
     counts : (n_channel, n_row, n_column) array or None
-        Spectra; None factorises the line maps.
+        Counts of the spectra; None factorises the line maps.
     """
     from sklearn.decomposition import NMF
 
@@ -179,7 +180,8 @@ class Clusters:
     shares : (n_cluster,) array
         Fraction of the pixels in each cluster.
     strongest_lines : list of list of (str, float)
-        Lines with more counts in a cluster than on average over all pixels, and the ratio of these counts.
+        Lines whose mean counts in a cluster exceed their mean counts over all pixels, each with the ratio of these
+        means.
     """
 
     cluster_map: FloatArray
@@ -213,7 +215,7 @@ def clusters(lines: DetectedLines, n: int) -> Clusters:
 
 
 def embedding(lines: DetectedLines) -> FloatArray:
-    """Return (n_row, n_column, 2) coordinates from -1 to 1. Similar pixels are close; NaN means no answer.
+    """Return (n_row, n_column, 2) coordinates from -1 to 1. Similar pixels have close coordinates. NaN means no answer.
 
     t-SNE arranges the landmarks. Every other pixel gets the weighted mean coordinates of its nearest landmarks.
     """

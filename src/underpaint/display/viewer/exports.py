@@ -42,7 +42,7 @@ MapWindow = tuple[slice, slice]
 def ome_tiff(maps: ResultMaps) -> BinaryIO:
     """Return all maps as an OME-TIFF stack of float32. Each map is a channel; the metadata state the pixel size.
 
-    ImageJ with Bio-Formats, QuPath, napari and tifffile read the file. NaN means no answer.
+    ImageJ with Bio-Formats, QuPath, napari and tifffile can read the file. NaN means no answer.
     """
     import tifffile
 
@@ -158,7 +158,7 @@ def _color_map_name(request: Request, entry: MapEntry) -> str:
 def _hatching(
     request: Request, index: int, window: MapWindow, site: OpenResults
 ) -> tuple[NDArray[np.bool_], str] | None:
-    """Return a mask of pixels in which a pigment cannot be excluded, and its legend; None if nothing is hatched."""
+    """Return the pixels to hatch, in which a pigment cannot be excluded, and their legend; None without hatching."""
     entry = site.maps.entries[index]
     if request.query.get("hatch") != "1" or entry.kind not in {"group", "member"}:
         return None

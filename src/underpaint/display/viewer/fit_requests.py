@@ -114,7 +114,7 @@ class Refits:
 
 
 def _instrument_settings(settings: Any) -> Instrument | None:
-    """Return the instrument of recorded settings; None if they are missing or of an earlier version."""
+    """Return the instrument from its recorded settings; None if these are missing or from an earlier version."""
     try:
         return Instrument.model_validate(settings) if settings else None
     except ValidationError:

@@ -204,7 +204,7 @@ class MapRequests(ResultRequests):
         return json_answer(evidence | {"spectrum": listed_numbers(counts), "scan": self.results.scan_state()})
 
     def _warm_up(self) -> None:
-        # This call loads the line and pigment libraries, so that the first click need not wait. It reads no maps,
+        # This call loads the line and pigment libraries, so that the first click need not wait. Maps are not read,
         # because they may be closed by now.
         from underpaint.display.plot import line_labels
 

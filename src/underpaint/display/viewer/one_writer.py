@@ -1,4 +1,4 @@
-"""Lock that admits one writer at a time to a folder of results, whatever tab or viewer the writer uses."""
+"""Lock that admits one writer at a time to a folder of results, even if several tabs or viewers are open."""
 
 import time
 from collections.abc import Iterator

@@ -79,7 +79,7 @@ class OpenResults:
         return {"state": self.source.state, "why": self.source.failure, "path": self.source.path}
 
     def instrument_name(self) -> str:
-        """Return the preset or file of the instrument that the results name; "" if neither exists."""
+        """Return the instrument preset or file that the results name; "" if neither exists."""
         settings = self.summary.get("settings")
         name = settings.get("instrument") if isinstance(settings, dict) else None
         if not isinstance(name, str) or name.startswith(("\\\\", "//")):

@@ -45,7 +45,8 @@ MAX_PICTURES = 40
 _DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
 """Pillow modes with more than eight bits per pixel, as in digital X-radiographs."""
 _CONTRAST_PERCENTILES = (0.1, 99.9)
-"""Percentiles of the grey values of such a picture. Darker values become black, and brighter values white."""
+"""Percentiles of the grey values of a picture with more than eight bits per pixel. The first percentile becomes black,
+and the second white."""
 _PREVIEW_SIDE = 1600
 _REGISTERED_SIDE = 2400
 _MAX_POINTS = 1000

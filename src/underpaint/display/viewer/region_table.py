@@ -24,7 +24,7 @@ class Cell:
     ----------
     value, error : float
         Mean and its standard error. For a probability map, the fraction of pixels above one half replaces the mean.
-        Both are NaN if no pixel has an answer.
+        Value and error are NaN if no pixel has an answer.
     n : int
         Number of pixels with an answer.
     """
@@ -51,7 +51,7 @@ class Row:
 
 
 def region_table(maps: ResultMaps, masks: Sequence[Mask]) -> list[Row]:
-    """Return a row of means for each map of numeric values.
+    """Return a row of means for each map, except for maps of categories.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Regions drawn on the maps: connected pixels of a class, saving with the results, and answers to requests."""
+"""Regions drawn on the maps: connected pixels of a class, saving in the folder of results, and answers to requests."""
 
 import re
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ _N_BIN = 40
 
 
 def connected_region(values: NDArray[np.float32], row: int, column: int, min_value: float) -> Region:
-    """Return the connected region around a pixel in which a map reaches a minimum value.
+    """Return the region of connected pixels with at least ``min_value`` that contains a given pixel.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def regions_and_version(folder: Path) -> tuple[list[Region], str]:
 
 
 def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int], version: str) -> str:
-    """Write the corners of the regions to ``regions.json``, and a mask of each for `underpaint explain --region`.
+    """Write the corners of all regions to ``regions.json``, and a mask per region for `underpaint explain --region`.
 
     Old masks are removed only after the new files are complete. A damaged ``regions.json`` is renamed.
 
@@ -251,7 +251,7 @@ class RegionRequests(ResultRequests):
         }
 
     def _answer_class(self, request: Request) -> Answer:
-        """Answer with the connected region around a pixel in which a map reaches a minimum value."""
+        """Answer with the region of connected pixels with at least a minimum value that contains a given pixel."""
         min_value = number_of(request, "least")
         values = self.results.maps.values(self.results.index(request))
         return json_answer(

@@ -176,7 +176,7 @@ def _end_process(process: subprocess.Popen[str]) -> None:
 
 
 class Runs:
-    """All runs of a server. A limited number of runs are simultaneous; further runs are queued."""
+    """All runs of a server. A limited number of runs proceed at the same time; further runs are queued."""
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}

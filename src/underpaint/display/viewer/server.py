@@ -1,4 +1,4 @@
-"""HTTP server. Its pages require a secret token in the address, and by default only this machine has access."""
+"""HTTP server whose pages require a secret token in the address. By default, only this machine has access."""
 
 import io
 import json
@@ -159,7 +159,7 @@ def serve_site(site: Site, *, port: int = 0, host: str = HOST, framed: bool = Fa
     port : int
         Port; 0 selects a free port.
     host : str
-        Address to listen on. Any other address than the local one admits requests from the network.
+        Address to listen on. An address other than 127.0.0.1 admits requests from the network.
     framed : bool
         Whether a notebook on this machine may show the pages in a frame.
 
@@ -261,7 +261,7 @@ class _BoundedServer(ThreadingHTTPServer):
 
 
 class _TimedReader(io.RawIOBase):
-    """Reader of a connection. It raises TimeoutError after a deadline, or after a period without data."""
+    """Connection reader that raises TimeoutError after a deadline, or after a period without data."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -280,7 +280,7 @@ class _TimedReader(io.RawIOBase):
 
 
 class _RefusedRequest(Exception):  # noqa: N818 - an answer, not an error of the program
-    """Refusal of a request, with the status and message of the answer. The connection is then closed."""
+    """Refusal of a request, with the status and message of the answer. The server then closes the connection."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -367,7 +367,7 @@ def _handler(
             return Request(method, parts[1:], _query_fields(address), body)
 
         def _is_from_local_page(self) -> bool:
-            # Otherwise, a foreign web page that gives this machine another host name could read the answers.
+            # A foreign web page that gives this machine another host name must not read the answers.
             host_headers = self.headers.get_all("Host") or [""]
             try:
                 name = urlsplit(f"//{host_headers[0]}").hostname

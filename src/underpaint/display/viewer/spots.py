@@ -24,7 +24,7 @@ from underpaint.pigments.limits import distinguishing_methods_text
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
 MIN_LISTED_PROBABILITY = 0.1
-"""The evidence for a group is listed if its probability is at least this value."""
+"""The evidence for a group is listed if the group's probability is at least this value."""
 MAX_LINES = 4
 
 

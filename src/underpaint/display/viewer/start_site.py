@@ -516,7 +516,9 @@ def _instrument_label(name: str, instrument: Instrument) -> str:
 def _settings_entry(path: Path) -> dict[str, Any]:
     """Return the entry of a palette or instrument file."""
     settings_text = ""
-    with suppress(SampleError, UnicodeDecodeError):  # an unreadable file raises an error when it is loaded as an instrument
+    with suppress(
+        SampleError, UnicodeDecodeError
+    ):  # an unreadable file raises an error when it is loaded as an instrument
         settings_text = read_bounded(path, MAX_SETTINGS_BYTES, SampleError).decode("utf-8")
     is_palette = path.suffix.lower() == ".toml" and re.search(r"^\s*pigments\s*=", settings_text, re.MULTILINE)
     return _palette_entry(path) if is_palette else _instrument_entry(str(path))

@@ -55,7 +55,7 @@ class ChannelStore:
     bin_width: int
 
     def bins(self, first_channel: int, last_channel: int) -> tuple[int, int]:
-        """Return the first bin of a range of channels, and the bin after the last. ``last_channel`` is in the range."""
+        """Return the start bin and the exclusive stop bin of a range of channels that includes ``last_channel``."""
         n_bin = self.counts.shape[0]
         start_bin = min(max(first_channel // self.bin_width, 0), n_bin - 1)
         return start_bin, min(max(last_channel // self.bin_width + 1, start_bin + 1), n_bin)
@@ -123,7 +123,7 @@ class ChannelStoreCache:
                     self._file = h5py.File(path, "r")
                     self._store = ChannelStore(self._file[_COUNTS_KEY], int(self._file.attrs["merged"]))
                     os.utime(path)
-                except (OSError, KeyError):  # the file is damaged or of another program, and will be replaced
+                except (OSError, KeyError):  # the file is damaged or from another program, and will be replaced
                     self._close()
                     return None
             return self._store
