@@ -1,4 +1,4 @@
-"""Identify the pigments of a painting, also below the surface, in its X-ray fluorescence scan.
+"""Identify the pigments of a painting, at and below the surface, from its X-ray fluorescence scan.
 
 >>> import underpaint as up
 >>> up.library()["vermilion"].formula

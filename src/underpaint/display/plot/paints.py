@@ -50,8 +50,7 @@ def paint_map(results: Results) -> Figure:
 
 
 def _deepest_pixel(mask: NDArray[np.bool_]) -> tuple[int, int] | None:
-    """Return the row and column of the pixel farthest from a paint's edge; None if the paint is too small for its
-    number."""
+    """Return the row and column of the pixel farthest from a paint's edge; None for a very small paint."""
     edge_distance = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     row, column = np.unravel_index(int(edge_distance.argmax()), edge_distance.shape)
     return (int(row), int(column)) if edge_distance[row, column] >= _MIN_DEPTH_FOR_NUMBER else None

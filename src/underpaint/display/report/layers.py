@@ -210,8 +210,7 @@ def has_places(results: Results, name: str) -> bool:
 
 
 def _likely_at(results: Results, name: str, place: Place) -> NDArray[np.bool_]:
-    """Return the mask of pixels where a group is probably at a place; the mask is all False without a map of this
-    place."""
+    """Return the mask of pixels where a group is probably at a place; all False if the place has no map."""
     if not results.holds(name, place):
         return np.zeros(results.shape, dtype=np.bool_)
     return np.asarray(results[name, place] >= PLACED_PROBABILITY)

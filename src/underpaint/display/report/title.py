@@ -60,8 +60,7 @@ def methods_paragraph(results: Results) -> str:
 
 
 def assumed_layers_text(results: Results) -> str:
-    """Return the layers that are assumed when a group is excluded, such as "20 µm of it under 50 µm of paint"; "" if
-    unknown."""
+    """Return the layers assumed when a group is excluded, such as "20 µm of it under 50 µm of paint"; "" if unknown."""
     burial = results.settings_of("detectability").get("burial", {})
     if not {"cover_um", "hidden_um"} <= set(burial):
         return ""

@@ -32,7 +32,7 @@ def serve(
     port : int
         Port; 0 selects a free port.
     host : str
-        Address to listen on. An address other than 127.0.0.1 admits requests from the network.
+        Address to listen on. An address that is not local admits requests from the network.
     scan : str or None
         Path of the scan; None searches the recorded path and the folder of the results.
     framed : bool

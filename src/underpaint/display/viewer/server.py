@@ -159,7 +159,7 @@ def serve_site(site: Site, *, port: int = 0, host: str = HOST, framed: bool = Fa
     port : int
         Port; 0 selects a free port.
     host : str
-        Address to listen on. An address other than 127.0.0.1 admits requests from the network.
+        Address to listen on. An address that is not local admits requests from the network.
     framed : bool
         Whether a notebook on this machine may show the pages in a frame.
 
