@@ -51,10 +51,10 @@ def cached_arrays(
     >>> cached_arrays("squares", {"n": 3}, (), lambda: {"square": np.arange(3) ** 2})["square"].tolist()
     [0, 1, 4]
     """
-    dependencies = json.dumps(
+    dependency_text = json.dumps(
         [settings, __version__, np.__version__, [_package_digest(package) for package in packages]], sort_keys=True
     )
-    path = cache_folder() / f"{file_prefix}-{hashlib.sha256(dependencies.encode()).hexdigest()[:20]}.npz"
+    path = cache_folder() / f"{file_prefix}-{hashlib.sha256(dependency_text.encode()).hexdigest()[:20]}.npz"
     with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}

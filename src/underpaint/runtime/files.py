@@ -41,7 +41,7 @@ _REPARSE_TAGS = {0xA000000C, 0xA0000003}
 files."""
 _NO_LOCK_ERRORS = (ENOLCK, ENOSYS, EOPNOTSUPP)
 """Error numbers of file systems that have no locks, such as some network disks."""
-_MAX_ATTEMPTS = 4
+_MAX_LOCK_ATTEMPTS = 4
 """Maximum number of attempts to lock a target. At first, two processes that start within milliseconds may both fail."""
 _MAX_WINDOWS_CHARACTERS = 247
 """Maximum length of a folder's path on Windows if long paths are not enabled, in characters."""
@@ -354,7 +354,7 @@ def exclusive_lock(path: str | Path) -> Iterator[None]:
 
 
 def _make_working_folder(target: Path, output_kind: str, locks: ExitStack, *, is_exclusive: bool) -> WorkingFolder:
-    for attempt_index in range(_MAX_ATTEMPTS):
+    for attempt_index in range(_MAX_LOCK_ATTEMPTS):
         if attempt_index:
             time.sleep(uniform(0.02, 0.1 * attempt_index))  # noqa: S311 - not for cryptography
         with ExitStack() as attempt_locks:

@@ -28,7 +28,7 @@ ORDER_NAMES = {
     "air": "air",
 }
 MAX_ELEMENTS = 9
-SHOWN_DECADES = 5.5
+SHOWN_COUNT_DECADES = 5.5
 _LETTER_WIDTH_FRACTION = 0.0085
 _N_LABEL_LEVELS, _LEVEL_DECADES = 4, 0.45
 _MIN_LABELLED_FRACTION = 3e-4
@@ -51,8 +51,10 @@ def breakdown_figure(breakdown: Breakdown, *, title: str = "") -> Figure:
     figure = new_figure(10.4, 9.2)
     panels = figure.subplots(3, 1, sharex=True)
     counts_by_layer = {
-        f"{depth + 1}  {shortened_name(breakdown.layer_names[depth])}" if depth is not None else SCATTERED: part_counts
-        for depth, part_counts in breakdown.by_layer().items()
+        f"{layer_index + 1}  {shortened_name(breakdown.layer_names[layer_index])}"
+        if layer_index is not None
+        else SCATTERED: part_counts
+        for layer_index, part_counts in breakdown.by_layer().items()
     }
     counts_by_order = {ORDER_NAMES[name]: part_counts for name, part_counts in breakdown.by_order().items()}
     counts_by_element = strongest_components(breakdown.by_element())
@@ -91,10 +93,10 @@ def draw_components(axes: Axes, breakdown: Breakdown, curves: Mapping[str, Float
     axes.fill_between(energy, breakdown.total, color=TOTAL_COLOR, linewidth=0, label="whole spectrum")
     for index, (name, counts) in enumerate(curves.items()):
         color = SCATTER_COLOR if name == SCATTERED else CURVE_COLORS[index % len(CURVE_COLORS)]
-        dashes = ":" if name == SCATTERED else LINE_STYLES[index // len(CURVE_COLORS) % len(LINE_STYLES)]
+        line_style = ":" if name == SCATTERED else LINE_STYLES[index // len(CURVE_COLORS) % len(LINE_STYLES)]
         label = f"{name}, {_percent_text(float(counts.sum()) / total_counts)}"
         positive_counts = np.where(counts > 0, counts, np.nan)
-        axes.plot(energy, positive_counts, color=color, linestyle=dashes, linewidth=1.0, label=label)
+        axes.plot(energy, positive_counts, color=color, linestyle=line_style, linewidth=1.0, label=label)
     axes.set_yscale("log")
     axes.set_ylabel("expected counts in a channel", fontsize=TEXT_SIZE)
     axes.grid(visible=True, which="major", linewidth=0.3, color="#e4e4e4")
@@ -113,7 +115,7 @@ def draw_components(axes: Axes, breakdown: Breakdown, curves: Mapping[str, Float
 def set_axis_limits(axes: Axes, breakdown: Breakdown, headroom: float) -> None:
     """Set the limits of both axes. The counts axis ends at ``headroom`` times the highest peak."""
     max_counts = float(breakdown.total.max())
-    min_counts = max_counts * 10.0**-SHOWN_DECADES
+    min_counts = max_counts * 10.0**-SHOWN_COUNT_DECADES
     shown_energies = breakdown.axis.energy_kev[breakdown.total > min_counts]
     axes.set_ylim(min_counts, max_counts * headroom)
     axes.set_xlim(max(float(shown_energies[0]), 0.5), float(shown_energies[-1]))

@@ -45,7 +45,7 @@ STATE_COLORS = {
 }
 HATCH_COLOR = "#9a7a22"
 _STATE_LEGEND_HEIGHT_INCH = 0.5
-_MAX_SIGMAS = 10.0
+_MAX_PEAK_SIGMAS = 10.0
 
 
 def detectability_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
@@ -113,7 +113,7 @@ def unlikeness_map(results: Results, *, title: str = "") -> Figure:
     axes = figure.add_subplot()
     close_fit(figure, 0.1, 0.7, 0.1, 0.3)
     colors = mpl.colormaps["inferno"].with_extremes(bad=NO_ANSWER_COLOR)
-    image = draw_image(axes, results.map("unlikeness"), colors, 0.0, _MAX_SIGMAS, results.step_mm)
+    image = draw_image(axes, results.map("unlikeness"), colors, 0.0, _MAX_PEAK_SIGMAS, results.step_mm)
     figure.colorbar(image, ax=axes, fraction=0.05, pad=0.025, aspect=25, extend="max")
     scale_bar(axes, results.shape, results.step_mm)
     put_title(axes, title)
@@ -388,8 +388,8 @@ def scale_bar(axes: Axes, shape: tuple[int, ...], step_mm: Step) -> None:
 def upper_limit(area: NDArray[np.float32]) -> float:
     """Return the 99th percentile of the counts. If this percentile is zero, return the maximum, but at least one."""
     known_counts = area[np.isfinite(area)]
-    percentile = float(np.percentile(known_counts, 99)) if known_counts.size else 0.0
-    return percentile if percentile > 0 else max(float(known_counts.max(initial=0.0)), 1.0)
+    percentile_counts = float(np.percentile(known_counts, 99)) if known_counts.size else 0.0
+    return percentile_counts if percentile_counts > 0 else max(float(known_counts.max(initial=0.0)), 1.0)
 
 
 def limits_text(max_value: float) -> str:
@@ -406,8 +406,8 @@ def pixel_aspect(step_mm: Step) -> float:
 
 def panel_height(shape: tuple[int, ...], step_mm: Step) -> float:
     """Return the height of a map as wide as a panel, in inches. The height lies between 0.8 and 3.4 inches."""
-    ratio = shape[0] * pixel_aspect(step_mm) / shape[1]
-    return float(np.clip(0.86 * PANEL_WIDTH_INCH * ratio, 0.8, 3.4))
+    height_to_width = shape[0] * pixel_aspect(step_mm) / shape[1]
+    return float(np.clip(0.86 * PANEL_WIDTH_INCH * height_to_width, 0.8, 3.4))
 
 
 def _single_map_figure(

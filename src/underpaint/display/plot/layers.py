@@ -69,7 +69,7 @@ def member_map(results: Results, names: Sequence[str]) -> Figure:
         (results.member_label(NONE_OF_LIBRARY), NONE_OF_LIBRARY_COLOR),
     ]
     legend_entries += [("none above one half", LOW_PROBABILITY_COLOR), ("no answer", NO_ANSWER_COLOR)]
-    used_indices = [number for number in range(len(legend_entries)) if (color_index == number).any()]
+    used_indices = [index for index in range(len(legend_entries)) if (color_index == index).any()]
     n_row = -(-len(used_indices) // _LEGEND_COLUMNS)
     height = 2.0 * panel_height(results.shape, results.step_mm)
     legend_height_inch = 0.1 + n_row * _LEGEND_ROW_HEIGHT_INCH
@@ -84,8 +84,8 @@ def member_map(results: Results, names: Sequence[str]) -> Figure:
     remove_ticks(axes)
     scale_bar(axes, results.shape, results.step_mm)
     patches = [
-        Patch(facecolor=legend_entries[number][1], edgecolor="#808080", linewidth=0.5, label=legend_entries[number][0])
-        for number in used_indices
+        Patch(facecolor=legend_entries[index][1], edgecolor="#808080", linewidth=0.5, label=legend_entries[index][0])
+        for index in used_indices
     ]
     figure.legend(handles=patches, loc="lower center", ncols=_LEGEND_COLUMNS, frameon=False, fontsize=TEXT_SIZE)
     return close_fit(figure, 0.1, 0.1, legend_height_inch, 0.1)
@@ -205,8 +205,8 @@ def thickness_map(results: Results, *, title: str = "") -> Figure:
     close_fit(figure, 0.1, 0.65, 0.05 + _LEGEND_HEIGHT_INCH, 0.45)
     figure.subplots_adjust(wspace=0.06)
     color_bar = _draw_color_bar(figure, grid[-1], image)
-    ticks = [tick_um for tick_um in THICKNESS_TICKS_UM if min_um <= tick_um <= max_um]
-    color_bar.ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ticks_um = [tick_um for tick_um in THICKNESS_TICKS_UM if min_um <= tick_um <= max_um]
+    color_bar.ax.yaxis.set_major_locator(FixedLocator(ticks_um))
     color_bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g} µm"))
     color_bar.ax.yaxis.set_minor_locator(NullLocator())
     color_bar.ax.yaxis.set_minor_formatter(NullFormatter())
@@ -233,8 +233,8 @@ def _color_limits_um(lower_um: NDArray[np.float32], upper_um: NDArray[np.float32
     """Return limits of the colour scale, in um, between which most of the intervals lie."""
     if not lower_um.size:
         return 1.0, 200.0
-    range_um = float(np.percentile(lower_um, 2)), float(np.percentile(upper_um, 98))
-    return max(range_um[0], 0.5), max(range_um[1], 2.0 * max(range_um[0], 0.5))
+    thickness_range_um = float(np.percentile(lower_um, 2)), float(np.percentile(upper_um, 98))
+    return max(thickness_range_um[0], 0.5), max(thickness_range_um[1], 2.0 * max(thickness_range_um[0], 0.5))
 
 
 def _wrapped_label(results: Results, name: str) -> str:
@@ -306,7 +306,7 @@ def stratigraphy_sketch(sections: Sequence[Section]) -> Figure:
     for axes, section in zip(figure.subplots(1, len(shown_sections), squeeze=False)[0], shown_sections, strict=True):
         axes.set_axis_off()
         axes.set_xlim(0, 1)
-        axes.set_ylim(0 if any(shown.undetermined_groups for shown in shown_sections) else _BELOW_RANGE[0], 1)
+        axes.set_ylim(0 if any(section.undetermined_groups for section in shown_sections) else _BELOW_RANGE[0], 1)
         put_title(axes, section.title, pad=4)
         _draw_layer(
             axes, _SURFACE_RANGE, section.surface, section.thickness if section.surface else "", "nothing certain"

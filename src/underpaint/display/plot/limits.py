@@ -19,7 +19,7 @@ LABEL_MARGIN_INCH = 1.8
 GROUP_COLOR = "#0072B2"
 COLOR_MAP = "magma"
 _CURVE_COLORS = ("#111111", "#c0392b", "#2e6da4", "#3d8b4f", "#8e5ea2")
-MARKED_SHARES = (0.5, 0.9)
+MARKED_SUCCESS_SHARES = (0.5, 0.9)
 
 
 def separation_matrix(separation: Separation, counts: float, *, title: str = "") -> Figure:
@@ -103,7 +103,7 @@ def plan_figure(
     """
     figure = new_figure(6.0, 3.6)
     axes = figure.add_subplot()
-    for marked_share in MARKED_SHARES:
+    for marked_share in MARKED_SUCCESS_SHARES:
         axes.axhline(100 * marked_share, color="#c4c4c4", linewidth=0.6)
     for index, (label, x_values, share) in enumerate(curves):
         color = _CURVE_COLORS[index % len(_CURVE_COLORS)]

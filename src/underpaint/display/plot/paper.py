@@ -84,22 +84,22 @@ def case_study(rows: Sequence[CaseRow], title: str) -> Figure:
     networks = tuple(rows[0].probability)
     n_row, n_column = rows[0].place.shape
     height = MAP_WIDTH_INCH * n_row / n_column
-    widths = [MAP_WIDTH_INCH] * 2 + [MAP_WIDTH_INCH, MAP_WIDTH_INCH, SCATTER_WIDTH_INCH] * len(networks)
+    panel_widths = [MAP_WIDTH_INCH] * 2 + [MAP_WIDTH_INCH, MAP_WIDTH_INCH, SCATTER_WIDTH_INCH] * len(networks)
     gap_widths = [0.3, 0.06, *([0.14, 0.06, 0.36] * len(networks))]
-    left_edges = np.cumsum(gap_widths) + np.cumsum([0.0, *widths[:-1]])
-    total_width = sum(widths) + sum(gap_widths) + 0.15
+    left_edges = np.cumsum(gap_widths) + np.cumsum([0.0, *panel_widths[:-1]])
+    total_width = sum(panel_widths) + sum(gap_widths) + 0.15
     total_height = _HEADER_HEIGHT_INCH + len(rows) * (height + _CASE_GAP_INCH) + 0.28
     figure = new_figure(total_width, total_height)
     for index, row in enumerate(rows):
         bottom_inch = total_height - _HEADER_HEIGHT_INCH - height - index * (height + _CASE_GAP_INCH)
         boxes = [
             (x / total_width, bottom_inch / total_height, width / total_width, height / total_height)
-            for x, width in zip(left_edges, widths, strict=True)
+            for x, width in zip(left_edges, panel_widths, strict=True)
         ]
         _draw_case_row([figure.add_axes(box) for box in boxes], row)
     for index, network in enumerate(networks):
-        centre = (left_edges[2 + 3 * index] + left_edges[4 + 3 * index] + SCATTER_WIDTH_INCH) / 2
-        title_position = (centre / total_width, 1 - 0.5 / total_height)
+        title_x_inch = (left_edges[2 + 3 * index] + left_edges[4 + 3 * index] + SCATTER_WIDTH_INCH) / 2
+        title_position = (title_x_inch / total_width, 1 - 0.5 / total_height)
         figure.text(*title_position, network, ha="center", va="center", fontsize=TEXT_SIZE + 1, fontweight="bold")
     figure.text(0.1 / total_width, 1 - 0.25 / total_height, title, ha="left", fontsize=TEXT_SIZE + 1)
     _draw_legend(figure, [row.place for row in rows], PLACE_LABELS)
@@ -137,11 +137,11 @@ def panels(
     figure = new_figure(total_width, total_height)
     for index, map_panel in enumerate(parts):
         row, column = divmod(index, columns)
-        left_edges, bottom_inch = 0.62 + column * panel_step_x, total_height - 0.7 - height - row * panel_step_y
+        left_inch, bottom_inch = 0.62 + column * panel_step_x, total_height - 0.7 - height - row * panel_step_y
         # a map of places has no colour bar; it is as wide as the other maps without their colour bars
         width = PANEL_WIDTH_INCH + (0.25 if _has_float_values(map_panel.values) else 0.0)
         axes = figure.add_axes(
-            (left_edges / total_width, bottom_inch / total_height, width / total_width, height / total_height)
+            (left_inch / total_width, bottom_inch / total_height, width / total_width, height / total_height)
         )
         _draw_panel(axes, map_panel)
         put_title(axes, f"({_panel_letter(index)}) {map_panel.title}", pad=4, left=True)
@@ -277,7 +277,7 @@ def _draw_place(axes: Axes, place: NDArray[np.int64]) -> None:
 def _draw_legend(figure: Figure, maps: Sequence[NDArray[np.generic]], place_labels: Sequence[str]) -> None:
     """Draw a legend of the colours in maps of places."""
     used_values = sorted({int(value) for values in maps for value in np.unique(values)})
-    handles = [
+    legend_entries = [
         Line2D(
             [],
             [],
@@ -291,7 +291,7 @@ def _draw_legend(figure: Figure, maps: Sequence[NDArray[np.generic]], place_labe
     ]
     width, height = figure.get_size_inches()
     figure.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0.1 / width, 0.08 / height), ncols=len(used_values),
+        handles=legend_entries, loc="lower left", bbox_to_anchor=(0.1 / width, 0.08 / height), ncols=len(used_values),
         fontsize=SMALL_SIZE, frameon=False, borderpad=0, handletextpad=0.2,
     )  # fmt: skip
 

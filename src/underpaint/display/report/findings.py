@@ -117,9 +117,9 @@ def _pigment_share(results: Results, name: str) -> float:
 
 def is_present(probability: NDArray[np.float32]) -> bool:
     """Return whether the probability exceeds one half in at least 0.1 % of the pixels and in at least three pixels."""
-    n_inside = int((probability > PRESENT_PROBABILITY).sum())
+    n_present = int((probability > PRESENT_PROBABILITY).sum())
     n_known = max(int(np.isfinite(probability).sum()), 1)
-    return n_inside >= min(MIN_PIXELS, n_known) and n_inside / n_known >= MIN_SHARE
+    return n_present >= min(MIN_PIXELS, n_known) and n_present / n_known >= MIN_SHARE
 
 
 def absent_names(results: Results) -> list[str]:
@@ -138,8 +138,8 @@ def element_evidence(results: Results) -> list[Evidence]:
         area, sigma = results[family], results.map("area_sigma", family)
         is_known = np.isfinite(area) & np.isfinite(sigma)
         is_certain = is_known & (area > CERTAIN_SIGMA * np.maximum(sigma, 1e-9))
-        median = float(np.median(area[is_certain])) if is_certain.any() else 0.0
-        lines.append(Evidence(family, float(is_certain.sum() / max(int(is_known.sum()), 1)), median))
+        median_counts = float(np.median(area[is_certain])) if is_certain.any() else 0.0
+        lines.append(Evidence(family, float(is_certain.sum() / max(int(is_known.sum()), 1)), median_counts))
     return sorted(
         (line for line in lines if line.share >= MIN_LINE_SHARE), key=lambda line: (-line.share, -line.median_counts)
     )
@@ -169,10 +169,10 @@ def informative_lines(
 
 
 def _correlation(first_map: NDArray[np.float32], second_map: NDArray[np.float32]) -> float:
-    sigma_product = float(first_map.std() * second_map.std())
+    deviation_product = float(first_map.std() * second_map.std())
     return (
-        abs(float(((first_map - first_map.mean()) * (second_map - second_map.mean())).mean())) / sigma_product
-        if sigma_product > 0
+        abs(float(((first_map - first_map.mean()) * (second_map - second_map.mean())).mean())) / deviation_product
+        if deviation_product > 0
         else 1.0
     )
 
@@ -191,7 +191,7 @@ def _finding(results: Results, name: str) -> Finding:
     is_group = results.materials[name].kind == "group"
     shares = _sorted_shares(results, name) if is_group else []
     members = _member_labels(results, name) if is_group else ()
-    requested = _considered_labels(results, name) | {library()[member].label for member, _ in shares}
+    considered_labels = _considered_labels(results, name) | {library()[member].label for member, _ in shares}
     return Finding(
         name,
         results.label(name),
@@ -203,7 +203,7 @@ def _finding(results: Results, name: str) -> Finding:
         tuple((library()[member].label, share) for member, share in shares),
         _distinguishing_text(name, [member for member, _ in shares]) if is_group else "",
         results.has_elements,
-        tuple(label for label in members if requested and label not in requested),
+        tuple(label for label in members if considered_labels and label not in considered_labels),
         bool(results.settings_of("pigments").get("member_prior", {}).get("palette")),
         results.answer_summary(name),
     )

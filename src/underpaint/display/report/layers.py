@@ -104,13 +104,13 @@ def place_shares(results: Results) -> list[PlaceShares]:
     if not knows_places(results):
         return []
     n_with_result = max(int(results.has_prediction.sum()), 1)
-    rows = []
+    all_shares = []
     for name in present_groups(results):
-        code = _place_codes_of(results, name)
-        counts = np.bincount(code[code != _NOWHERE], minlength=5) / n_with_result
-        surface, below = float(counts[_SURFACE] + counts[_BOTH]), float(counts[_BELOW] + counts[_BOTH])
-        rows.append(PlaceShares(name, results.short_label(name), surface, below, float(counts[_UNPLACED])))
-    return sorted(rows, key=lambda row: (-row.surface, -row.below))
+        place_codes = _place_codes_of(results, name)
+        shares = np.bincount(place_codes[place_codes != _NOWHERE], minlength=5) / n_with_result
+        surface, below = float(shares[_SURFACE] + shares[_BOTH]), float(shares[_BELOW] + shares[_BOTH])
+        all_shares.append(PlaceShares(name, results.short_label(name), surface, below, float(shares[_UNPLACED])))
+    return sorted(all_shares, key=lambda row: (-row.surface, -row.below))
 
 
 def find_arrangements(results: Results) -> list[Arrangement]:
@@ -174,12 +174,12 @@ def order_rows(results: Results) -> list[LayerOrder]:
 def order_text(results: Results, order: LayerOrder) -> str:
     """Return a text on the layer order of a pair of groups."""
     first_label, second_label = results.short_label(order.first_group), results.short_label(order.second_group)
-    texts = {
+    order_texts = {
         FIRST_ON_TOP: f"{first_label} over {second_label}",
         SECOND_ON_TOP: f"{second_label} over {first_label}",
         BOTH_AT_SURFACE: f"{first_label} and {second_label} together at the surface",
     }
-    return texts.get(order.order_key, "not determined")
+    return order_texts.get(order.order_key, "not determined")
 
 
 def share_below_in_paint(results: Results) -> float:
@@ -217,12 +217,12 @@ def _likely_at(results: Results, name: str, place: Place) -> NDArray[np.bool_]:
 
 
 def _arrangement(
-    results: Results, names: list[str], code: NDArray[np.uint8], mask: NDArray[np.bool_], n_with_result: int
+    results: Results, names: list[str], group_places: NDArray[np.uint8], mask: NDArray[np.bool_], n_with_result: int
 ) -> Arrangement:
     def labels_of_codes(*selected_codes: int) -> tuple[str, ...]:
         return tuple(
             results.short_label(name)
-            for name, name_code in zip(names, code, strict=True)
+            for name, name_code in zip(names, group_places, strict=True)
             if name_code in selected_codes
         )
 

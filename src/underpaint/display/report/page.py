@@ -108,10 +108,10 @@ MAX_MAPS_IN_FIGURE = 12
 MAX_PLACE_ROWS = 16
 MAX_PAINTS_IN_SHORT_REPORT = 6
 """Maximum number of paints in the legend of the short report."""
-MAX_ORDERS = 20
+MAX_LAYER_ORDERS = 20
 _DPI = 115
-_NO_COLOR = "#808080"
-_MAX_ENERGIES = 4
+_UNKNOWN_COLOR = "#808080"
+_MAX_PEAK_ENERGIES = 4
 _SPACE_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|σ|µ[mg]|[mc]m²?|k?eV|counts|pixels)(?!\w))")
 """Space between a number and its unit ("63 %", "12 µm"), where a line must not break."""
 _HALF_PAGE_HEIGHT_INCH = 4.5
@@ -349,9 +349,9 @@ def _spot_figure(spot: SpotSpectrum, summary: Mapping[str, Any]) -> EmbeddedFigu
     if sum_counts is not None and shape and len(sum_counts) == spot.counts.size:
         mean_counts = np.asarray(sum_counts, float) * spot.n_pixel / (shape[0] * shape[1])
     matching_axis = scan_axis if scan_axis is not None and scan_axis.n_channel == spot.counts.size else None
-    labels = ("spot", "mean of the scan, same number of pixels")
+    curve_labels = ("spot", "mean of the scan, same number of pixels")
     figure = plot.spectrum(
-        matching_axis, spot.counts, mean_counts, spot.families, title=spot.title, labels=labels, height_inch=3.0
+        matching_axis, spot.counts, mean_counts, spot.families, title=spot.title, labels=curve_labels, height_inch=3.0
     )
     line_names = join_names([line_name(family) for family in spot.families], 20) or "no line"
     return embed_figure(figure, f"Spectrum of {spot.title}; lines above three standard deviations: {line_names}.")
@@ -481,7 +481,7 @@ def _unlikeness_section(results: Results) -> dict[str, Any] | None:
     if "unlikeness" not in results.stacks:
         return None
     n_flagged = int(results.unlike_pixels.sum())
-    energies = results.map("peak_kev")[results.unlike_pixels]
+    peak_energies_kev = results.map("peak_kev")[results.unlike_pixels]
     description = f"Map of the strongest unassigned peak, in standard deviations; {n_flagged} pixels exceed 5."
     title = "unassigned peak (standard deviations)"
     return {
@@ -489,7 +489,7 @@ def _unlikeness_section(results: Results) -> dict[str, Any] | None:
         "remarkable": results.is_unlike,
         "share": results.unlike_share,
         "sigma": UNLIKE_SIGMA,
-        "energies": _common_energies(energies),
+        "energies": _common_energies(peak_energies_kev),
         "picture": embed_figure(plot.unlikeness_map(results, title=title), description) if results.is_unlike else None,
     }
 
@@ -497,7 +497,7 @@ def _unlikeness_section(results: Results) -> dict[str, Any] | None:
 def _common_energies(energy_kev: NDArray[np.float32]) -> list[str]:
     """Return the energies of unassigned peaks, rounded to 0.1 keV, the most frequent first."""
     distinct_kev, counts = np.unique(np.round(energy_kev, 1), return_counts=True)
-    sorted_indices = np.argsort(-counts, kind="stable")[:_MAX_ENERGIES]
+    sorted_indices = np.argsort(-counts, kind="stable")[:_MAX_PEAK_ENERGIES]
     return [f"{distinct_kev[index]:.1f} keV" for index in sorted_indices]
 
 
@@ -518,7 +518,7 @@ def _layer_section(results: Results, places: list[PlaceShares], *, full: bool) -
                 "order": order,
                 "answer": order_text(results, order),
             }
-            for order in order_rows(results)[:MAX_ORDERS]
+            for order in order_rows(results)[:MAX_LAYER_ORDERS]
         ],
         "pictures": [
             embed_figure(plot.place_gallery(results, group_batch), description)
@@ -543,7 +543,7 @@ def _stratigraphy_figure(results: Results, arrangements: list[Arrangement]) -> E
     colors = {results.short_label(name): _color_of(name) for name in present_groups(results)}
 
     def with_colors(labels: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-        return tuple((label, colors.get(label, _NO_COLOR)) for label in labels)
+        return tuple((label, colors.get(label, _UNKNOWN_COLOR)) for label in labels)
 
     sections = [
         Section(
@@ -568,7 +568,7 @@ def _color_of(name: str) -> str:
     try:
         return library()[name].color if name in library() else library().group(name).color
     except SampleError:
-        return _NO_COLOR
+        return _UNKNOWN_COLOR
 
 
 def _thickness_figure(results: Results) -> EmbeddedFigure | None:
@@ -583,14 +583,14 @@ def _prior_text(results: Results) -> str:
     member_prior = results.settings_of("pigments").get("member_prior")
     if not member_prior:
         return ""
-    years = (
+    period_text = (
         ""
         if member_prior["years"] is None
         else f", reduced outside their period of use, {member_prior['years'][0]} to {member_prior['years'][1]}"
     )
     if member_prior["palette"]:
-        return f"equal weights for the {len(member_prior['palette'])} pigments of the palette{years}"
-    return f"equal weights for all pigments of the model{years}; a palette (--palette) gives a better prior"
+        return f"equal weights for the {len(member_prior['palette'])} pigments of the palette{period_text}"
+    return f"equal weights for all pigments of the model{period_text}; a palette (--palette) gives a better prior"
 
 
 def _groups_with_state(results: Results) -> list[str]:

@@ -53,17 +53,17 @@ def legend_rows(results: Results, families: Sequence[str], photograph: str = "")
 def groups_text(results: Results, area: PaintArea) -> str:
     """Return a text that lists the groups of a paint, with traces last."""
     trace_names = [name for name, state in area.groups.items() if state == TRACE]
-    texts = [results.short_label(name) for name in area.groups if name not in trace_names]
-    texts += [f"{results.short_label(name)} ({STATES[TRACE]})" for name in trace_names]
-    return ", ".join(texts)
+    group_texts = [results.short_label(name) for name in area.groups if name not in trace_names]
+    group_texts += [f"{results.short_label(name)} ({STATES[TRACE]})" for name in trace_names]
+    return ", ".join(group_texts)
 
 
 def _area_text(area: PaintArea) -> str:
-    pixels = f"{area.n_pixel:,} pixel{'s' * (area.n_pixel != 1)}"
+    pixels_text = f"{area.n_pixel:,} pixel{'s' * (area.n_pixel != 1)}"
     if area.area_mm2 is None:
-        return pixels
+        return pixels_text
     area_text = f"{area.area_mm2 / 100:,.1f} cm²" if area.area_mm2 >= 100 else f"{area.area_mm2:.1f} mm²"
-    return f"{pixels}, {area_text}"
+    return f"{pixels_text}, {area_text}"
 
 
 def _composite_image(results: Results, families: Sequence[str]) -> RgbImage:

@@ -10,11 +10,11 @@ import numpy as np
 from underpaint.data.maps import BELOW_PROBABILITY, NONE_OF_LIBRARY, Results, below_surface, share_present
 from underpaint.display.plot.layers import MAX_COLORS, hidden_gallery, member_map
 from underpaint.display.report.findings import Finding
-from underpaint.display.report.wording import MAX_RELATIVE_DIFFERENCE, certainty, line_name, percent
+from underpaint.display.report.wording import EQUAL_PROBABILITY_TOLERANCE, certainty, line_name, percent
 from underpaint.physics.materials import Pigment, library
 
 MIN_SHARE = 0.001
-_MAX_HIDDEN = 12
+_MAX_HIDDEN_MAPS = 12
 
 
 def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dict[str, Any] | None:
@@ -65,7 +65,9 @@ def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dic
             (_group_label(results, name), summaries[name].undetermined_share) for name in undetermined_groups
         ],
         "pictures": [
-            picture(hidden_gallery(results, hidden_groups[:_MAX_HIDDEN]), "Maps of groups that lie below the surface.")
+            picture(
+                hidden_gallery(results, hidden_groups[:_MAX_HIDDEN_MAPS]), "Maps of groups that lie below the surface."
+            )
         ]
         if hidden_groups
         else [],
@@ -183,7 +185,7 @@ def _weight_texts(finding: Finding) -> dict[str, str]:
     member_shares = [share for _, share in finding.shares]
     if len(member_shares) == 1:
         return {finding.shares[0][0]: "the only candidate"}
-    if member_shares and math.isclose(min(member_shares), max(member_shares), rel_tol=MAX_RELATIVE_DIFFERENCE):
+    if member_shares and math.isclose(min(member_shares), max(member_shares), rel_tol=EQUAL_PROBABILITY_TOLERANCE):
         return {label: "as probable as the others" for label, _ in finding.shares}
     return {label: percent(share) for label, share in finding.shares}
 

@@ -55,14 +55,14 @@ def typical_pixel(results: Results, finding: Finding) -> tuple[int, int] | None:
         return None
     is_probable = is_present & (probability >= np.median(probability[is_present]))
     compared_values = probability if not finding.evidence else results[finding.evidence[0].family]
-    distance = np.where(
+    median_deviation = np.where(
         is_probable & np.isfinite(compared_values),
         np.abs(compared_values - np.nanmedian(compared_values[is_probable])),
         np.inf,
     )
-    if not np.isfinite(distance).any():
+    if not np.isfinite(median_deviation).any():
         return None
-    row, column = np.unravel_index(int(distance.argmin()), distance.shape)
+    row, column = np.unravel_index(int(median_deviation.argmin()), median_deviation.shape)
     return int(row), int(column)
 
 

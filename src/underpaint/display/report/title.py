@@ -70,18 +70,18 @@ def assumed_layers_text(results: Results) -> str:
 def data_versions(results: Results) -> list[tuple[str, str]]:
     """Return the versions of the data on which results depend: model, pigment library, atomic data."""
     model_card = results.model_card
-    model = " ".join(str(model_card[key]) for key in ("name", "version") if model_card.get(key))
-    spectra = model_card.get("training", {}).get("n_spectra")
-    training_text = f", trained on {thousands(spectra)} simulated spectra" if isinstance(spectra, int) else ""
+    model_name = " ".join(str(model_card[key]) for key in ("name", "version") if model_card.get(key))
+    n_spectra = model_card.get("training", {}).get("n_spectra")
+    training_text = f", trained on {thousands(n_spectra)} simulated spectra" if isinstance(n_spectra, int) else ""
     versions = results.summary.get("versions", {})
-    xraylib = versions.get("xraylib")
+    xraylib_version = versions.get("xraylib")
     version_rows = [
-        ("Model", f"{model}{training_text}" if model else ""),
+        ("Model", f"{model_name}{training_text}" if model_name else ""),
         (
             "Pigment library",
             f"{len(library())} pigments in {len(library().groups)} groups, sha256 {library_hash()[:12]}",
         ),
-        ("Atomic data", f"xraylib {xraylib}" if xraylib else ""),
+        ("Atomic data", f"xraylib {xraylib_version}" if xraylib_version else ""),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
     return [(name, text) for name, text in version_rows if text]
@@ -97,9 +97,9 @@ def library_hash() -> str:
 
 
 def _scan_text(summary: Mapping[str, Any]) -> str:
-    shape, step = summary.get("shape"), summary.get("step_mm")
+    shape, step_mm = summary.get("shape"), summary.get("step_mm")
     size_text = f" of {shape[0]} × {shape[1]} pixels" if shape else ""
-    step_text = f" ({step[0]:g} × {step[1]:g} mm each)" if step else ""
+    step_text = f" ({step_mm[0]:g} × {step_mm[1]:g} mm each)" if step_mm else ""
     mean_counts = summary.get("mean_pixel_counts")
     counts_text = f", {thousands(mean_counts)} counts a pixel on average," if mean_counts is not None else ""
     recorded_instrument = instrument_text(summary.get("settings", {}))
@@ -218,14 +218,14 @@ def instrument_text(settings: Mapping[str, Any]) -> str:
     calibration = settings.get("calibration", {})
     known_values = calibration.get("known", {})
     # Values that ``known`` does not contain are assumptions, and are omitted.
-    texts = [
+    value_texts = [
         f"{describe(known_values[path]['value'])} ({known_values[path]['origin']})"
         for path, describe in _DESCRIPTIONS.items()
         if path in known_values
     ]
     if not known_values and calibration.get("anode"):  # results of earlier versions
-        texts = [f"{calibration['anode']} anode detected by its scattered lines"]
-    return "; ".join(["not given", *texts])
+        value_texts = [f"{calibration['anode']} anode detected by its scattered lines"]
+    return "; ".join(["not given", *value_texts])
 
 
 def _metadata_text(summary: Mapping[str, Any], keys: tuple[str, ...]) -> str:
@@ -239,7 +239,7 @@ def _instrument_inputs_text(given_values: Mapping[str, Any] | None) -> str:
     """Return a text on the instrument parameters given to the network; "" for a network that takes none."""
     if given_values is None:
         return ""
-    formats = {
+    text_formats = {
         "anode": "{} anode",
         "voltage_kv": "{:.1f} kV",
         "incidence_deg": "incidence {:.0f}°",
@@ -247,8 +247,10 @@ def _instrument_inputs_text(given_values: Mapping[str, Any] | None) -> str:
         "scatter_deg": "scattering angle {:.0f}°",
         "fwhm_kev": "{:.3f} keV FWHM at Mn Kα",
     }
-    texts = [text.format(given_values[key]) for key, text in formats.items() if given_values.get(key) is not None]
-    return ", ".join(texts) if texts else "none, neither given nor determined"
+    value_texts = [
+        text.format(given_values[key]) for key, text in text_formats.items() if given_values.get(key) is not None
+    ]
+    return ", ".join(value_texts) if value_texts else "none, neither given nor determined"
 
 
 def _counts_text(summary: Mapping[str, Any]) -> str:

@@ -27,17 +27,17 @@ MIN_RATIO_TO_STRONGEST = 0.01
 lines may be errors of the fit."""
 MAX_METAL_PART_SHARE = 0.01
 """Maximum ratio of the net counts of a line from metal parts of the instrument to the net counts of all lines."""
-MAX_RELATIVE_EXCESS = 0.3
+MAX_METAL_LINE_EXCESS = 0.3
 """An instrument line may exceed its median over the scan by this fraction of the median plus three standard
 deviations."""
 MAX_DRIER_RATIO = 0.03
 """Maximum ratio of the net counts of a drier's metal to the net counts of the strongest family."""
 TUBE_FAMILIES = ("Mo_K", "Rh_K", "Rh_L", "Pd_K", "Pd_L")
-_MEDIAN_DIFFERENCE = 0.6745 * 2**0.5
+_MEDIAN_DIFFERENCE_PER_SIGMA = 0.6745 * 2**0.5
 """Median absolute difference of two Gaussian random numbers, divided by the standard deviation of each."""
 _NOISE_MARGIN_FACTOR = 1.2
 """Factor by which the noise may exceed its estimate from neighbouring pixels."""
-_MAX_PIGMENTS = 4
+_MAX_LISTED_PIGMENTS = 4
 _MIN_MASS_FRACTION = 0.01
 
 Mask = NDArray[np.bool_]
@@ -209,7 +209,7 @@ def _sum_sigma(area: NDArray[np.float64], area_sigma: NDArray[np.float64]) -> fl
     """Return the net counts summed over all pixels, divided by the standard deviation of the sum."""
     # noise is estimated from neighbouring pixels and partly cancels in the sum; errors of line ratios add up
     differences = np.abs(np.diff(area, axis=1))
-    median_noise = np.nanmedian(differences) / _MEDIAN_DIFFERENCE if np.isfinite(differences).any() else 0.0
+    median_noise = np.nanmedian(differences) / _MEDIAN_DIFFERENCE_PER_SIGMA if np.isfinite(differences).any() else 0.0
     noise = np.minimum(area_sigma, _NOISE_MARGIN_FACTOR * median_noise)
     systematic_error = np.sqrt(area_sigma**2 - noise**2)
     sum_error = float(np.hypot(np.sqrt(np.nansum(noise**2)), np.nansum(systematic_error)))
@@ -234,11 +234,11 @@ def _pigments_with_element(
     explaining_members = [name for name in explaining_names if results.materials[name].kind == "member"]
     if explaining_names:
         labels = [results.label(name) for name in explaining_members or explaining_names]
-        return tuple(labels[:_MAX_PIGMENTS]), "not found there"
+        return tuple(labels[:_MAX_LISTED_PIGMENTS]), "not found there"
     library_labels = [
         pigment.label for pigment in library() if pigment.mass_fractions.get(element, 0.0) >= _MIN_MASS_FRACTION
     ]
-    return tuple(library_labels[:_MAX_PIGMENTS]), "not in the palette"
+    return tuple(library_labels[:_MAX_LISTED_PIGMENTS]), "not in the palette"
 
 
 def _contained_elements(name: str) -> set[str]:
@@ -270,7 +270,7 @@ def _is_even_and_faint(line: _CandidateLine) -> bool:
     median_counts = line.median(line.family)
     return (
         median_counts <= MAX_METAL_PART_SHARE * total_counts
-        and median_counts <= (1.0 + MAX_RELATIVE_EXCESS) * max(scan_median, 0.0) + 3.0 * median_sigma
+        and median_counts <= (1.0 + MAX_METAL_LINE_EXCESS) * max(scan_median, 0.0) + 3.0 * median_sigma
     )
 
 

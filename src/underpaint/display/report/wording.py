@@ -13,12 +13,12 @@ from underpaint.io.results.session import Statement
 LIST_LIMIT = 12
 CERTAIN, LIKELY, POSSIBLE, DOUBTFUL = "certain", "likely", "possible", "doubtful"
 CERTAIN_PROBABILITY, LIKELY_PROBABILITY = 0.9, 0.75
-CERTAIN_LINES, LIKELY_LINES = 0.9, 0.5
+CERTAIN_LINE_SHARE, LIKELY_LINE_SHARE = 0.9, 0.5
 """Minimum fractions of a group's pixels in which its strongest line is significant, for "certain" and "likely"."""
 MEANINGS = {
     CERTAIN: f"mean probability of at least {CERTAIN_PROBABILITY:g} where the group is present, and a line above 3σ in "
-    f"at least {100 * CERTAIN_LINES:.0f} % of these pixels",
-    LIKELY: f"at least {LIKELY_PROBABILITY:g} and {100 * LIKELY_LINES:.0f} %",
+    f"at least {100 * CERTAIN_LINE_SHARE:.0f} % of these pixels",
+    LIKELY: f"at least {LIKELY_PROBABILITY:g} and {100 * LIKELY_LINE_SHARE:.0f} %",
     POSSIBLE: "lower values",
     DOUBTFUL: "no line above 3σ in half of the pixels, so check the element map",
 }
@@ -33,7 +33,7 @@ _MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 _MAX_NAMED_MEMBERS = 3
-MAX_RELATIVE_DIFFERENCE = 0.01
+EQUAL_PROBABILITY_TOLERANCE = 0.01
 """Relative difference of two probabilities below which the pigments count as equally probable."""
 _MIN_SHARE_IN_REGION = 0.5
 
@@ -120,9 +120,13 @@ def certainty(finding: Finding) -> str:
     if not finding.has_fitted_lines:
         return LIKELY if finding.mean_probability >= LIKELY_PROBABILITY else POSSIBLE
     max_line_fraction = max(line.share for line in finding.evidence)
-    if finding.mean_probability >= CERTAIN_PROBABILITY and max_line_fraction >= CERTAIN_LINES:
+    if finding.mean_probability >= CERTAIN_PROBABILITY and max_line_fraction >= CERTAIN_LINE_SHARE:
         return CERTAIN
-    return LIKELY if finding.mean_probability >= LIKELY_PROBABILITY and max_line_fraction >= LIKELY_LINES else POSSIBLE
+    return (
+        LIKELY
+        if finding.mean_probability >= LIKELY_PROBABILITY and max_line_fraction >= LIKELY_LINE_SHARE
+        else POSSIBLE
+    )
 
 
 def member_text(finding: Finding) -> str:
@@ -152,9 +156,9 @@ def _most_probable_members(finding: Finding) -> str:
 
 def _first_names(names: Sequence[str], shares: Sequence[float]) -> str:
     """Return a text with the one or two most probable pigments, or two examples if a third is equally probable."""
-    if not math.isclose(shares[1], shares[2], rel_tol=MAX_RELATIVE_DIFFERENCE):
+    if not math.isclose(shares[1], shares[2], rel_tol=EQUAL_PROBABILITY_TOLERANCE):
         return f"{names[0]}, {names[1]} or another"
-    if not math.isclose(shares[0], shares[2], rel_tol=MAX_RELATIVE_DIFFERENCE):
+    if not math.isclose(shares[0], shares[2], rel_tol=EQUAL_PROBABILITY_TOLERANCE):
         return f"{names[0]} or another"
     return f"for example {names[0]} or {names[1]}"
 

@@ -28,7 +28,7 @@ MAX_LANDMARKS = 2500
 landmarks."""
 _MAX_FIT_PIXELS = 20_000
 _MAX_CORRELATION_PIXELS = 200_000
-_MAX_BINS = 256
+_MAX_SPECTRUM_BINS = 256
 _N_NEIGHBOURS = 5
 _CERTAIN_SIGMA = 5.0
 _MIN_PIXEL_FRACTION = 0.01
@@ -139,7 +139,7 @@ def components(lines: DetectedLines, n: int, counts: Any = None) -> Components:
     if counts is None:
         measured_counts, bin_width = lines.counts, 1
     else:
-        bin_width = -(-counts.shape[0] // _MAX_BINS)
+        bin_width = -(-counts.shape[0] // _MAX_SPECTRUM_BINS)
         bin_starts = np.arange(0, counts.shape[0], bin_width)
         measured_counts = np.add.reduceat(
             np.asarray(counts[:, lines.has_answer], dtype=np.float32), bin_starts, axis=0
@@ -151,10 +151,10 @@ def components(lines: DetectedLines, n: int, counts: Any = None) -> Components:
     model = NMF(n, init="nndsvda", max_iter=200, tol=2e-3, random_state=_SEED)
     sample_rows = _sample_rows(len(scaled_counts), _MAX_FIT_PIXELS)
     model.fit(scaled_counts[sample_rows])
-    weights = model.transform(scaled_counts)
+    component_weights = model.transform(scaled_counts)
     component_spectra = model.components_ * noise_scale
     component_totals = component_spectra.sum(axis=1)
-    pixel_counts = weights * component_totals
+    pixel_counts = component_weights * component_totals
     component_order = np.argsort(-pixel_counts.sum(axis=0))
     shares = pixel_counts.sum(axis=0) / max(float(pixel_counts.sum()), 1e-9)
     component_maps = [lines.to_map(pixel_counts[:, index]) for index in component_order]
@@ -164,7 +164,7 @@ def components(lines: DetectedLines, n: int, counts: Any = None) -> Components:
             for index in component_order
         ]
         return Components(component_maps, None, shares[component_order], strongest_lines)
-    mean_spectra = weights.mean(axis=0)[:, None] * component_spectra
+    mean_spectra = component_weights.mean(axis=0)[:, None] * component_spectra
     spectra = np.repeat(mean_spectra / bin_width, bin_width, axis=1)[:, : counts.shape[0]]
     return Components(component_maps, spectra[component_order], shares[component_order], [[] for _ in component_order])
 
@@ -199,19 +199,19 @@ def clusters(lines: DetectedLines, n: int) -> Clusters:
         scaled_counts[_sample_rows(len(scaled_counts), _MAX_FIT_PIXELS)]
     )
     cluster_index = model.predict(scaled_counts)
-    sizes = np.bincount(cluster_index, minlength=n)
+    cluster_sizes = np.bincount(cluster_index, minlength=n)
     cluster_rank = np.empty(n, dtype=np.int64)
-    cluster_rank[np.argsort(-sizes)] = np.arange(n)
+    cluster_rank[np.argsort(-cluster_sizes)] = np.arange(n)
     cluster_index = cluster_rank[cluster_index]
     mean_counts = np.maximum(lines.counts.mean(axis=0), 1e-6)
     strongest_lines = []
-    for number in range(int(np.count_nonzero(sizes))):
+    for number in range(int(np.count_nonzero(cluster_sizes))):
         count_ratio = lines.counts[cluster_index == number].mean(axis=0) / mean_counts
         strongest_indices = np.argsort(-count_ratio)[:3]
         strongest_lines.append(
             [(lines.names[index], float(count_ratio[index])) for index in strongest_indices if count_ratio[index] > 1.1]
         )
-    return Clusters(lines.to_map(cluster_index + 1), np.sort(sizes)[::-1] / len(cluster_index), strongest_lines)
+    return Clusters(lines.to_map(cluster_index + 1), np.sort(cluster_sizes)[::-1] / len(cluster_index), strongest_lines)
 
 
 def embedding(lines: DetectedLines) -> FloatArray:
@@ -237,16 +237,16 @@ def embedding(lines: DetectedLines) -> FloatArray:
     else:
         neighbours = NearestNeighbors(n_neighbors=_N_NEIGHBOURS).fit(scaled_counts[landmark_rows])
         distances, neighbour_indices = neighbours.kneighbors(scaled_counts)
-        weights = 1.0 / np.maximum(distances, 1e-3) ** 2
-        coordinates = (landmark_coordinates[neighbour_indices] * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1)[
-            :, None
-        ]
+        landmark_weights = 1.0 / np.maximum(distances, 1e-3) ** 2
+        coordinates = (landmark_coordinates[neighbour_indices] * landmark_weights[:, :, None]).sum(
+            axis=1
+        ) / landmark_weights.sum(axis=1)[:, None]
     min_coordinates, max_coordinates = coordinates.min(axis=0), coordinates.max(axis=0)
-    image = np.full((*lines.has_answer.shape, 2), np.nan, dtype=np.float32)
-    image[lines.has_answer] = (
+    coordinate_map = np.full((*lines.has_answer.shape, 2), np.nan, dtype=np.float32)
+    coordinate_map[lines.has_answer] = (
         2 * (coordinates - min_coordinates) / np.maximum(max_coordinates - min_coordinates, 1e-9) - 1
     )
-    return image
+    return coordinate_map
 
 
 def correlation(lines: DetectedLines) -> NDArray[np.float64]:
@@ -338,11 +338,11 @@ class ExplorationRequests(ResultRequests):
 
     def _clusters_answer(self, request_body: dict[str, Any]) -> dict[str, Any]:
         n = whole_number(request_body.get("n"), 2, MAX_CLUSTERS, "clusters")
-        grouping = clusters(self._detected_lines, n)
+        pixel_clusters = clusters(self._detected_lines, n)
         return {
-            **self._add_map("cluster", f"{n} clusters", "1", grouping.cluster_map),
-            "shares": grouping.shares.tolist(),
-            "strongest": grouping.strongest_lines,
+            **self._add_map("cluster", f"{n} clusters", "1", pixel_clusters.cluster_map),
+            "shares": pixel_clusters.shares.tolist(),
+            "strongest": pixel_clusters.strongest_lines,
         }
 
     def _correlation_answer(self, _: dict[str, Any]) -> dict[str, Any]:

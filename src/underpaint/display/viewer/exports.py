@@ -167,10 +167,10 @@ def _hatching(
         for state_index, state_entry in enumerate(site.maps.entries)
         if state_entry.kind == "state" and state_entry.material == entry.material
     )
-    state = next(state_indices, None)
-    if state is None:
+    state_map_index = next(state_indices, None)
+    if state_map_index is None:
         return None
-    return not_excluded_mask(site.maps.values(index), site.maps.values(state), entry.place)[
+    return not_excluded_mask(site.maps.values(index), site.maps.values(state_map_index), entry.place)[
         window
     ], "not detected, cannot be excluded"
 

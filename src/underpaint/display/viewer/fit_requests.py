@@ -169,14 +169,14 @@ class FitRequests(ResultRequests):
             math.floor((end_kev - zero_kev) / gain_kev + 0.5) for end_kev in (low_kev, high_kev)
         )
         start_bin, stop_bin = store.bins(first_channel, last_channel)
-        ends_kev = [zero_kev + gain_kev * (bins * store.bin_width - 0.5) for bins in (start_bin, stop_bin)]
+        window_ends_kev = [zero_kev + gain_kev * (bins * store.bin_width - 0.5) for bins in (start_bin, stop_bin)]
         subtract_background = request_body.get("background") is not False
         range_text = (
-            f"{ends_kev[0]:.2f}–{ends_kev[1]:.2f} keV"
+            f"{window_ends_kev[0]:.2f}–{window_ends_kev[1]:.2f} keV"
             if self.results.axis
             else f"channels {first_channel}–{last_channel}"
         )
-        name = f"window_{ends_kev[0]:.2f}_{ends_kev[1]:.2f}{'' if subtract_background else '_gross'}"
+        name = f"window_{window_ends_kev[0]:.2f}_{window_ends_kev[1]:.2f}{'' if subtract_background else '_gross'}"
         label = range_text if subtract_background else f"{range_text}, with background"
         entry = computed_entry("windows", name, label, "window", "counts")
 
@@ -187,7 +187,7 @@ class FitRequests(ResultRequests):
             return current_store.window(first_channel, last_channel, background=subtract_background)[number]
 
         number = self.results.maps.add(entry, lambda: window_map(0), lambda: window_map(1))
-        return json_answer({"map": number, "entry": entry_facts(entry), "ends": ends_kev})
+        return json_answer({"map": number, "entry": entry_facts(entry), "ends": window_ends_kev})
 
     def _answer_cache_size(self, request: Request) -> Answer:
         """Answer with the size of the scan's cache file in bytes. A DELETE request removes the file first."""

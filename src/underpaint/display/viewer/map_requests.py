@@ -71,8 +71,10 @@ class ReflectanceCube:
             kind = entry.path.split("/")[-2]
             values_by_kind.setdefault(kind, {})[entry.name] = float(values[index])
             labels_by_name[entry.name] = entry.label.partition(": ")[2] or entry.label
-        members = values_by_kind.get("surface_member", {})
-        most_probable = sorted(members, key=lambda name: -np.nan_to_num(members[name]))[:_MAX_MEMBERS]
+        member_probabilities = values_by_kind.get("surface_member", {})
+        probable_names = sorted(member_probabilities, key=lambda name: -np.nan_to_num(member_probabilities[name]))[
+            :_MAX_MEMBERS
+        ]
         hidden_probability = values_by_kind.get("hidden", {})
         return {
             "row": row,
@@ -82,13 +84,13 @@ class ReflectanceCube:
             "members": [
                 {
                     "label": labels_by_name[name],
-                    "probability": members[name],
+                    "probability": member_probabilities[name],
                     "presence": values_by_kind.get("surface_presence", {}).get(name),
                     "share": values_by_kind.get("surface_share", {}).get(name),
                     "spectrum": self._settings.get("member_spectra", {}).get(name),
                 }
-                for name in most_probable
-                if members[name] >= _MIN_SHOWN_PROBABILITY
+                for name in probable_names
+                if member_probabilities[name] >= _MIN_SHOWN_PROBABILITY
             ],
             "hidden": [
                 {
@@ -154,14 +156,14 @@ class MapRequests(ResultRequests):
     def _line_energies_by_family(self) -> dict[str, dict[str, float]]:
         from underpaint.display.plot import line_labels
 
-        labels = {family: dict(line_labels([family])) for family in self._strongest_families()}
+        energies_by_family = {family: dict(line_labels([family])) for family in self._strongest_families()}
         anode = self.results.summary.get("settings", {}).get("calibration", {}).get("anode")
         tube_lines = (
             {f"{label} (tube)": energy_kev for label, energy_kev in line_labels([f"{anode}_K"], 60.0).items()}
             if anode
             else {}
         )
-        return {**labels, "tube": tube_lines}
+        return {**energies_by_family, "tube": tube_lines}
 
     def _strongest_families(self) -> list[str]:
         """Return all line families by descending counts, summed over the pixels where a family is significant."""

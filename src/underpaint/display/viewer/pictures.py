@@ -38,7 +38,7 @@ from underpaint.reflectance.registration import (
 )
 from underpaint.runtime.files import atomic_write, write_json
 
-MAX_SIDE = 6000
+MAX_PICTURE_SIDE = 6000
 """Maximum length of the longer side of a saved picture, in pixels."""
 MAX_PIXELS = 400_000_000
 MAX_PICTURES = 40
@@ -49,7 +49,7 @@ _CONTRAST_PERCENTILES = (0.1, 99.9)
 and the second white."""
 _PREVIEW_SIDE = 1600
 _REGISTERED_SIDE = 2400
-_MAX_POINTS = 1000
+_MAX_POINT_PAIRS = 1000
 _MAX_COORDINATE = 1e6
 
 
@@ -214,7 +214,7 @@ class Pictures:
 
 
 def _decode(encoded_picture: bytes) -> Image.Image:
-    """Return a decoded picture in RGB, upright and reduced to ``MAX_SIDE``.
+    """Return a decoded picture in RGB, upright and reduced to ``MAX_PICTURE_SIDE``.
 
     Raises
     ------
@@ -234,7 +234,7 @@ def _decode(encoded_picture: bytes) -> Image.Image:
         raise ScanError(
             "Cannot use the picture: it is no readable JPEG, PNG or TIFF picture. Choose another."
         ) from error
-    picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    picture.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE))
     return picture
 
 
@@ -283,7 +283,7 @@ def _picture_size(folder: Path, path_parts: tuple[str, ...]) -> tuple[int, int]:
 def _point_pairs(point_values: Any) -> list[tuple[float, float, float, float]]:
     try:
         point_pairs = [(float(x), float(y), float(column), float(row)) for x, y, column, row in point_values or ()]
-        if len(point_pairs) <= _MAX_POINTS and all(
+        if len(point_pairs) <= _MAX_POINT_PAIRS and all(
             abs(coordinate) <= _MAX_COORDINATE for point_pair in point_pairs for coordinate in point_pair
         ):
             return point_pairs
@@ -291,7 +291,7 @@ def _point_pairs(point_values: Any) -> list[tuple[float, float, float, float]]:
     except (TypeError, ValueError, OverflowError) as error:
         reason = error
     raise ScanError(
-        f"Cannot register: at most {_MAX_POINTS} points are allowed, each with x, y, column and row."
+        f"Cannot register: at most {_MAX_POINT_PAIRS} points are allowed, each with x, y, column and row."
     ) from reason
 
 
@@ -303,12 +303,12 @@ def _read_pixels(folder: Path, path_parts: tuple[str, ...], digest: str) -> NDAr
 
 
 def _shrink(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    step = max(1, max(pixels.shape) // _PREVIEW_SIDE)
-    height, width = (size // step * step for size in pixels.shape[:2])
-    blocks = pixels[:height, :width].reshape(height // step, step, width // step, step, 3)
-    return np.asarray(blocks.mean(axis=(1, 3)), dtype=np.float32)
+    block_size = max(1, max(pixels.shape) // _PREVIEW_SIDE)
+    height, width = (size // block_size * block_size for size in pixels.shape[:2])
+    pixel_blocks = pixels[:height, :width].reshape(height // block_size, block_size, width // block_size, block_size, 3)
+    return np.asarray(pixel_blocks.mean(axis=(1, 3)), dtype=np.float32)
 
 
 def _enlarge(matrix: NDArray[np.float64], pixels: NDArray[np.float32]) -> NDArray[np.float64]:
-    step = max(1, max(pixels.shape) // _PREVIEW_SIDE)
-    return np.asarray(np.diag([step, step, 1.0]) @ matrix)
+    block_size = max(1, max(pixels.shape) // _PREVIEW_SIDE)
+    return np.asarray(np.diag([block_size, block_size, 1.0]) @ matrix)

@@ -64,9 +64,10 @@ def region_table(maps: ResultMaps, masks: Sequence[Mask]) -> list[Row]:
             continue
         values = maps.values(number)
         errors = None if entry.kind in PROBABILITY_KINDS else maps.errors(number)
-        share = entry.kind in PROBABILITY_KINDS
+        is_probability = entry.kind in PROBABILITY_KINDS
         cells = [
-            _mean_cell(values[mask], None if errors is None else errors[mask], is_probability=share) for mask in masks
+            _mean_cell(values[mask], None if errors is None else errors[mask], is_probability=is_probability)
+            for mask in masks
         ]
         rows.append(Row(number, cells))
     return rows
@@ -78,9 +79,9 @@ def difference(first: Cell, second: Cell) -> tuple[float, float]:
     The standard errors include the variation between the pixels of each region. Neighbouring pixels are correlated, so
     a difference below three standard errors is not significant.
     """
-    error = math.hypot(first.error, second.error)
-    value_difference = first.value - second.value
-    return value_difference, value_difference / error if error > 0 else math.nan
+    difference_error = math.hypot(first.error, second.error)
+    mean_difference = first.value - second.value
+    return mean_difference, mean_difference / difference_error if difference_error > 0 else math.nan
 
 
 def json_row(row: Row) -> dict[str, Any]:

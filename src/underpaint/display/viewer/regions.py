@@ -24,7 +24,7 @@ from underpaint.io.results.regions import MAX_RUNS, Region, parse_region, parse_
 from underpaint.io.results.sidecars import REGIONS_FILE, REGIONS_FOLDER
 from underpaint.runtime.files import atomic_write, write_json
 
-_N_BIN = 40
+_N_HISTOGRAM_BIN = 40
 
 
 def connected_region(values: NDArray[np.float32], row: int, column: int, min_value: float) -> Region:
@@ -235,7 +235,7 @@ class RegionRequests(ResultRequests):
             1.0 if entry.kind in {"group", "member"} else max(float(np.percentile(all_values, 99.5)), 1e-6)
         )
         histogram, bin_edges = np.histogram(
-            np.clip(region_values, 0.0, histogram_limit), bins=_N_BIN, range=(0.0, histogram_limit)
+            np.clip(region_values, 0.0, histogram_limit), bins=_N_HISTOGRAM_BIN, range=(0.0, histogram_limit)
         )
         return {
             "map": index,

@@ -19,7 +19,7 @@ COMMAND = (sys.executable, "-m", "underpaint", "work")
 process."""
 _TIME_LIMIT_S = 20.0
 _POLL_S = 0.2
-_MAX_FINISHED = 50
+_MAX_FINISHED_RUNS = 50
 MAX_SIMULTANEOUS = 2
 """Maximum number of long runs at a time. The same limit applies separately to short runs."""
 MAX_QUEUED = 100
@@ -137,8 +137,8 @@ class Run:
         except (OSError, ValueError):
             pass  # either the run was cancelled, or the process has ended and its output states the reason
         with process.stdout as stream:
-            for line in stream:
-                self._read_message(line)
+            for output_line in stream:
+                self._read_message(output_line)
         process.wait()
         self._error_thread.join(_TIME_LIMIT_S)
         _close_input(process)
@@ -199,7 +199,7 @@ class Runs:
                 raise OutputError(f"Cannot run: {reason}. Try again later.")
             run = Run(job, turn=self._turns[job.get("what") in _LONG_JOBS])
             self._runs[run.key] = run
-            for key in list(self._runs)[:-_MAX_FINISHED]:
+            for key in list(self._runs)[:-_MAX_FINISHED_RUNS]:
                 if self._runs[key].state()["state"] not in {QUEUED, RUNNING}:
                     del self._runs[key]
         return run

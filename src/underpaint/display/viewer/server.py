@@ -29,8 +29,8 @@ MAX_BODY_BYTES = 256 * 2**20
 """Maximum size of the body of a request, in bytes. The body may be a picture."""
 MAX_CONNECTIONS = 256
 """Maximum number of connections, each of which has a thread. Further connections get status 503."""
-_MAX_PENDING = 200
-_MAX_DIGITS = 9
+_MAX_PENDING_CONNECTIONS = 200
+_MAX_NUMBER_DIGITS = 9
 _MAX_QUERY_FIELDS = 100
 _IDLE_TIME_S = 30.0
 _CLOSE_TIME_S = 1.0
@@ -75,7 +75,7 @@ class Request:
             The field is missing or not an integer.
         """
         text = self.query.get(name, "")
-        if not text.removeprefix("-").isdecimal() or len(text) > _MAX_DIGITS:
+        if not text.removeprefix("-").isdecimal() or len(text) > _MAX_NUMBER_DIGITS:
             raise UnderpaintError(f"Cannot answer: {name} is {text[:20]!r}; it must be a whole number.")
         return int(text)
 
@@ -226,7 +226,7 @@ def page_policy(*, framed: bool) -> str:
 class _BoundedServer(ThreadingHTTPServer):
     """Server with a maximum number of connections; further connections get status 503."""
 
-    request_queue_size = _MAX_PENDING
+    request_queue_size = _MAX_PENDING_CONNECTIONS
     daemon_threads = True
     allow_reuse_address = os.name != "nt"  # on Windows another program could then use the same port
 
@@ -370,11 +370,11 @@ def _handler(
             # A foreign web page that gives this machine another host name must not read the answers.
             host_headers = self.headers.get_all("Host") or [""]
             try:
-                name = urlsplit(f"//{host_headers[0]}").hostname
+                host_name = urlsplit(f"//{host_headers[0]}").hostname
             except ValueError:
                 return False
             origin_header = self.headers.get("Origin")
-            is_local_name = host_names is None or name in host_names
+            is_local_name = host_names is None or host_name in host_names
             is_same_origin = origin_header in {None, f"http://{host_headers[0]}", f"https://{host_headers[0]}"}
             return is_local_name and len(host_headers) == 1 and is_same_origin
 
@@ -382,13 +382,13 @@ def _handler(
             length_headers = set(self.headers.get_all("Content-Length") or ["0"])
             length = length_headers.pop().strip()
             if "Transfer-Encoding" in self.headers:
-                words = "Chunked bodies are not read. Send the length of the body."
-                raise _RefusedRequest(HTTPStatus.LENGTH_REQUIRED, words)
+                refusal_message = "Chunked bodies are not read. Send the length of the body."
+                raise _RefusedRequest(HTTPStatus.LENGTH_REQUIRED, refusal_message)
             if length_headers or not (length.isascii() and length.isdecimal()):
                 raise _RefusedRequest(HTTPStatus.BAD_REQUEST, "The length of the body is not a number.")
-            if len(length.lstrip("0")) > _MAX_DIGITS or int(length) > MAX_BODY_BYTES:
-                words = f"The body is too large: {MAX_BODY_BYTES // 2**20} MB are allowed."
-                raise _RefusedRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, words)
+            if len(length.lstrip("0")) > _MAX_NUMBER_DIGITS or int(length) > MAX_BODY_BYTES:
+                refusal_message = f"The body is too large: {MAX_BODY_BYTES // 2**20} MB are allowed."
+                raise _RefusedRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, refusal_message)
             n_byte = int(length)
             self._timed_reader.allow(_REQUEST_TIME_S + n_byte / _MIN_BYTES_PER_S)
             body: bytes = self.rfile.read(n_byte)
@@ -408,11 +408,11 @@ def _handler(
         def _send(self, answer: Answer, *, close: bool = False) -> None:
             body = io.BytesIO(answer.body) if isinstance(answer.body, bytes) else answer.body
             with body:
-                length = body.seek(0, os.SEEK_END)
+                body_length = body.seek(0, os.SEEK_END)
                 body.seek(0)
                 headers = {
                     "Content-Type": answer.kind,
-                    "Content-Length": str(length),
+                    "Content-Length": str(body_length),
                     "Content-Security-Policy": answer.policy or policy,
                     "Cross-Origin-Resource-Policy": "same-origin",
                     "Cross-Origin-Opener-Policy": "same-origin",

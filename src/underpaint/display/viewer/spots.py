@@ -25,7 +25,7 @@ from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
 MIN_LISTED_PROBABILITY = 0.1
 """The evidence for a group is listed if the group's probability is at least this value."""
-MAX_LINES = 4
+MAX_GROUP_LINES = 4
 
 
 def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
@@ -108,8 +108,8 @@ def not_excluded_mask(
         Place to which the probability refers. For ``below``, the mask also includes pixels where the pigment is present
         at another place.
     """
-    possible = np.isfinite(state) & (state != NOT_DETECTED) if place == "below" else state == CANNOT_EXCLUDE
-    return np.asarray((probability < PRESENT_PROBABILITY) & possible)
+    is_possible = np.isfinite(state) & (state != NOT_DETECTED) if place == "below" else state == CANNOT_EXCLUDE
+    return np.asarray((probability < PRESENT_PROBABILITY) & is_possible)
 
 
 def _unassigned_peak(pixel_entries: Sequence["_PixelEntry"]) -> dict[str, float] | None:
@@ -167,10 +167,10 @@ def _group_content(
         ),
         None,
     )
-    amount = next(
+    amount_entry = next(
         (pixel_entry for pixel_entry in pixel_entries if pixel_entry.entry.name == f"{AMOUNT}.{entry.name}"), None
     )
-    max_amount = float("nan") if amount is None or amount.limits is None else amount.limits[1]
+    max_amount = float("nan") if amount_entry is None or amount_entry.limits is None else amount_entry.limits[1]
     group_content: dict[str, Any] = {
         "name": entry.name,
         "label": entry.label,
@@ -181,11 +181,11 @@ def _group_content(
     }
     if _sort_value(group_entry.value) < MIN_LISTED_PROBABILITY:
         return group_content
-    share = next(
+    share_entry = next(
         (pixel_entry.json_entry() for pixel_entry in pixel_entries if pixel_entry.entry.name == share_of(entry.name)),
         None,
     )
-    members = sorted(
+    member_entries = sorted(
         (
             pixel_entry
             for pixel_entry in pigment_entries
@@ -196,14 +196,18 @@ def _group_content(
         key=lambda pixel_entry: -_sort_value(pixel_entry.value),
     )
     return group_content | {
-        "lines": [_line_content(family, lines[family]) for family in entry.elements if family in lines][:MAX_LINES],
+        "lines": [_line_content(family, lines[family]) for family in entry.elements if family in lines][
+            :MAX_GROUP_LINES
+        ],
         "unmeasured": [family for family in entry.elements if family not in lines],
-        "share": share,
-        "amount": None if amount is None else amount.json_entry(),
-        "members": [{"label": pixel_entry.entry.label, "probability": pixel_entry.value} for pixel_entry in members],
+        "share": share_entry,
+        "amount": None if amount_entry is None else amount_entry.json_entry(),
+        "members": [
+            {"label": pixel_entry.entry.label, "probability": pixel_entry.value} for pixel_entry in member_entries
+        ],
         "alike": library_member_labels(entry.name),
-        "left_out": omitted_member_labels(entry.name, [pixel_entry.entry.label for pixel_entry in members]),
-        "apart": distinguishing_text([pixel_entry.entry.name for pixel_entry in members]),
+        "left_out": omitted_member_labels(entry.name, [pixel_entry.entry.label for pixel_entry in member_entries]),
+        "apart": distinguishing_text([pixel_entry.entry.name for pixel_entry in member_entries]),
     }
 
 

@@ -31,8 +31,8 @@ from underpaint.pigments.weights import shipped_models
 from underpaint.runtime.files import atomic_write, encoding_fault, is_reserved, write_json
 from underpaint.runtime.untrusted import MAX_SETTINGS_BYTES, read_bounded
 
-MAX_SIMULTANEOUS = 20
-MAX_BYTES = 2**40
+MAX_SIMULTANEOUS_UPLOADS = 20
+MAX_UPLOAD_BYTES = 2**40
 
 
 class _Cancelled(Exception):  # noqa: N818 - not an error
@@ -67,7 +67,7 @@ class Uploads:
         OutputError
             The name is invalid or in use, the disk is full, or too many uploads are in progress.
         """
-        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_BYTES:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_UPLOAD_BYTES:
             raise OutputError("Cannot upload: the page sent no valid size. Load the page again.")
         target = folder / _valid_file_name(name)
         if os.path.lexists(target):
@@ -80,9 +80,9 @@ class Uploads:
             size_text = f"it has {size / 1e6:,.0f} MB, and {folder} has {free_bytes / 1e6:,.0f} MB free"
             raise OutputError(f"Cannot upload {target.name}: {size_text}. Make room, or choose another folder.")
         with self._lock:
-            if len(self._open) >= MAX_SIMULTANEOUS:
+            if len(self._open) >= MAX_SIMULTANEOUS_UPLOADS:
                 raise OutputError(
-                    f"Cannot upload {target.name}: {MAX_SIMULTANEOUS} uploads are in progress. Try again later."
+                    f"Cannot upload {target.name}: {MAX_SIMULTANEOUS_UPLOADS} uploads are in progress. Try again later."
                 )
             write_context = ExitStack()
             partial_path = write_context.enter_context(atomic_write(target, replace=False))
@@ -143,7 +143,7 @@ class Uploads:
 
 
 def _valid_file_name(file_name: object) -> str:
-    is_usable = (
+    is_valid_name = (
         isinstance(file_name, str)
         and file_name not in {"", ".", ".."}
         and not any(separator in file_name for separator in "/\\")
@@ -151,13 +151,13 @@ def _valid_file_name(file_name: object) -> str:
         and not encoding_fault(file_name)
         and not is_reserved(file_name)
     )
-    if not (is_usable and isinstance(file_name, str)):
+    if not (is_valid_name and isinstance(file_name, str)):
         raise OutputError(f"Cannot upload {str(file_name)[:200]!a}: it is not a valid file name. Rename the file.")
     return file_name
 
 
 MAX_RECENT = 12
-MAX_ENTRIES = 2000
+MAX_FOLDER_ENTRIES = 2000
 MAX_LINES = 50
 _PARTIAL_SUFFIX = ".part"
 _STATE_VARIABLE = "UNDERPAINT_STATE"
@@ -209,9 +209,11 @@ class StartSite:
         if not request.parts:
             return page_file("start.html")
         if request.parts[0] == "open" and len(request.parts) > 1:
-            number = request.parts[1]
-            is_opened_number = number.isdecimal() and len(number) <= 9 and int(number) < len(self._opened_sites)
-            return self._opened_sites[int(number)](request.under(2)) if is_opened_number else None
+            site_number = request.parts[1]
+            is_opened_number = (
+                site_number.isdecimal() and len(site_number) <= 9 and int(site_number) < len(self._opened_sites)
+            )
+            return self._opened_sites[int(site_number)](request.under(2)) if is_opened_number else None
         route = self._routes.get((request.method, request.parts[0]))
         return page_file(request.parts[-1]) if route is None else route(request.under(1))
 
@@ -259,11 +261,11 @@ class StartSite:
         _update_start_state(place=str(folder))
         scan_endings = {ending.lower() for scan_format in formats() for ending in scan_format.endings}
         entries = []
-        for path in sorted(folder.iterdir(), key=lambda entry: entry.name.lower())[:MAX_ENTRIES]:
+        for path in sorted(folder.iterdir(), key=lambda entry: entry.name.lower())[:MAX_FOLDER_ENTRIES]:
             with suppress(OSError):  # the user may not read this entry
                 if not path.name.startswith(".") and path.suffix != _PARTIAL_SUFFIX:
                     entries.append(_path_entry(path, scan_endings))
-        n_folded, folders = 0, [entry for entry in entries if entry.get("folder")]
+        n_hidden_files, folders = 0, [entry for entry in entries if entry.get("folder")]
         scan_files = [entry for entry in entries if entry["kind"] == "scan" and not entry.get("folder")]
         # A folder is also one scan if it contains only folders, one for each detector.
         has_detector_folders = bool(folders) and not scan_files and all(entry["kind"] == "scan" for entry in folders)
@@ -273,14 +275,14 @@ class StartSite:
         if (
             is_scan_folder and len(scan_files) > _MAX_LISTED_SPECTRA
         ):  # these files are the pixels of one scan, which is shown as one entry
-            n_folded, entries = len(scan_files), [entry for entry in entries if entry not in scan_files]
+            n_hidden_files, entries = len(scan_files), [entry for entry in entries if entry not in scan_files]
         folder_facts = {
             "path": str(folder),
             "parent": str(folder.parent),
             "results": is_finished(folder),
             "roots": _root_folders(),
         }
-        return json_answer(folder_facts | {"scan": is_scan_folder, "folded": n_folded, "entries": entries})
+        return json_answer(folder_facts | {"scan": is_scan_folder, "folded": n_hidden_files, "entries": entries})
 
     def _answer_path_kind(self, request: Request) -> Answer:
         """Answer with the kind of a path: folder, instrument, palette, or otherwise scan."""
@@ -317,8 +319,8 @@ class StartSite:
         )
 
     def _busy_folders(self) -> set[str]:
-        states = (run.state() for run in self.runs.of_kind("identify"))
-        return {str(state["job"].get("out")) for state in states if state["state"] in {QUEUED, RUNNING}}
+        run_states = (run.state() for run in self.runs.of_kind("identify"))
+        return {str(state["job"].get("out")) for state in run_states if state["state"] in {QUEUED, RUNNING}}
 
     def _answer_job_state(self, request: Request) -> Answer | None:
         run = self.runs.get(request.query.get("run", ""))
@@ -570,7 +572,7 @@ def _n_channel(value: object) -> int:
 def _calibration_facts(instrument: Instrument, axis: EnergyAxis, calibration: Any) -> dict[str, Any]:
     """Return the saved energy axis, and the residuals of the scan's lines."""
     residual_ev = {} if calibration is None else calibration.residual_ev
-    note = (
+    calibration_note = (
         "The lines of the scan neither confirm nor contradict this axis. The axis is used as set by hand."
         if calibration is None
         else f"Refined by {len(residual_ev)} lines of the scan; the largest residual is "
@@ -583,7 +585,7 @@ def _calibration_facts(instrument: Instrument, axis: EnergyAxis, calibration: An
         "anode": None if calibration is None else calibration.anode,
         "residual_ev": residual_ev,
         "set_by_hand": {"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev},
-        "notes": [note],
+        "notes": [calibration_note],
     }
 
 

@@ -33,7 +33,7 @@ MAX_CACHE_FILES = 4
 _BLOCK_BYTES = 48 * 2**20
 _BINS_PER_CHUNK = 8
 _BIN_WIDTHS = (1, 2, 4, 8, 16, 32)
-_SIZE_MARGIN = 1.1
+_FILE_SIZE_MARGIN = 1.1
 """Safety factor for the estimated size of the cache file."""
 _CACHE_SUFFIX = ".channels.h5"
 _COUNTS_KEY = "counts"
@@ -89,10 +89,10 @@ class ChannelStore:
             else []
         )
         for background_bins in background_sides:
-            weight = np.float32((stop_bin - start_bin) / (len(background_bins) * len(background_sides)))
+            background_weight = np.float32((stop_bin - start_bin) / (len(background_bins) * len(background_sides)))
             background_counts = background_bins.sum(axis=0)
-            net_counts -= weight * background_counts
-            variance += weight**2 * background_counts
+            net_counts -= background_weight * background_counts
+            variance += background_weight**2 * background_counts
         return net_counts, np.sqrt(np.maximum(variance, 1.0))
 
 
@@ -170,8 +170,10 @@ def store_path(scan: Scan, folder: Path | None = None) -> Path:
         raise ScanError(
             "Cannot make window maps: the scan has no file. Save the scan with `up.save_scan` and open the new file."
         )
-    identity = f"{sorted(file_facts(scan.source).items())} {scan.source} {scan.shape}"
-    return (folder or cache.cache_folder() / "windows") / f"{sha256(identity.encode()).hexdigest()[:24]}{_CACHE_SUFFIX}"
+    scan_identity = f"{sorted(file_facts(scan.source).items())} {scan.source} {scan.shape}"
+    return (
+        folder or cache.cache_folder() / "windows"
+    ) / f"{sha256(scan_identity.encode()).hexdigest()[:24]}{_CACHE_SUFFIX}"
 
 
 def write_store(scan: Scan, folder: Path | None = None, progress: Progress = no_progress) -> Path:
@@ -205,8 +207,8 @@ def write_store(scan: Scan, folder: Path | None = None, progress: Progress = no_
                 shuffle=scan.counts.dtype.itemsize > 1,
             )
             file.attrs["merged"] = bin_width
-            for number, (row_slice, block) in enumerate(_channel_first_blocks(scan, bin_width)):
-                progress("Sorting the counts by channel", number, len(block_heights))
+            for block_number, (row_slice, block) in enumerate(_channel_first_blocks(scan, bin_width)):
+                progress("Sorting the counts by channel", block_number, len(block_heights))
                 counts[:, row_slice] = block
         n_byte = partial_path.stat().st_size
         if n_byte > max_bytes:
@@ -226,7 +228,10 @@ def _choose_bin_width(scan: Scan, max_bytes: float) -> int:
     row_ratio = scan.shape[0] / (sample_rows.stop - sample_rows.start)
     counts = _read_counts(scan, sample_rows)
     for bin_width in _BIN_WIDTHS:
-        if row_ratio * _SIZE_MARGIN * len(zlib.compress(_channel_first(counts, bin_width).tobytes(), 1)) <= max_bytes:
+        if (
+            row_ratio * _FILE_SIZE_MARGIN * len(zlib.compress(_channel_first(counts, bin_width).tobytes(), 1))
+            <= max_bytes
+        ):
             return bin_width
     return _BIN_WIDTHS[-1]
 
