@@ -25,7 +25,7 @@ from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
 MIN_LISTED_PROBABILITY = 0.1
 """The evidence for a group is listed if the group's probability is at least this value."""
-MAX_GROUP_LINES = 4
+MAX_LINES = 4
 
 
 def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
@@ -196,9 +196,7 @@ def _group_content(
         key=lambda pixel_entry: -_sort_value(pixel_entry.value),
     )
     return group_content | {
-        "lines": [_line_content(family, lines[family]) for family in entry.elements if family in lines][
-            :MAX_GROUP_LINES
-        ],
+        "lines": [_line_content(family, lines[family]) for family in entry.elements if family in lines][:MAX_LINES],
         "unmeasured": [family for family in entry.elements if family not in lines],
         "share": share_entry,
         "amount": None if amount_entry is None else amount_entry.json_entry(),

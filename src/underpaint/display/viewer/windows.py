@@ -33,7 +33,7 @@ MAX_CACHE_FILES = 4
 _BLOCK_BYTES = 48 * 2**20
 _BINS_PER_CHUNK = 8
 _BIN_WIDTHS = (1, 2, 4, 8, 16, 32)
-_FILE_SIZE_MARGIN = 1.1
+_SIZE_MARGIN = 1.1
 """Safety factor for the estimated size of the cache file."""
 _CACHE_SUFFIX = ".channels.h5"
 _COUNTS_KEY = "counts"
@@ -170,10 +170,8 @@ def store_path(scan: Scan, folder: Path | None = None) -> Path:
         raise ScanError(
             "Cannot make window maps: the scan has no file. Save the scan with `up.save_scan` and open the new file."
         )
-    scan_identity = f"{sorted(file_facts(scan.source).items())} {scan.source} {scan.shape}"
-    return (
-        folder or cache.cache_folder() / "windows"
-    ) / f"{sha256(scan_identity.encode()).hexdigest()[:24]}{_CACHE_SUFFIX}"
+    identity = f"{sorted(file_facts(scan.source).items())} {scan.source} {scan.shape}"
+    return (folder or cache.cache_folder() / "windows") / f"{sha256(identity.encode()).hexdigest()[:24]}{_CACHE_SUFFIX}"
 
 
 def write_store(scan: Scan, folder: Path | None = None, progress: Progress = no_progress) -> Path:
@@ -228,10 +226,7 @@ def _choose_bin_width(scan: Scan, max_bytes: float) -> int:
     row_ratio = scan.shape[0] / (sample_rows.stop - sample_rows.start)
     counts = _read_counts(scan, sample_rows)
     for bin_width in _BIN_WIDTHS:
-        if (
-            row_ratio * _FILE_SIZE_MARGIN * len(zlib.compress(_channel_first(counts, bin_width).tobytes(), 1))
-            <= max_bytes
-        ):
+        if row_ratio * _SIZE_MARGIN * len(zlib.compress(_channel_first(counts, bin_width).tobytes(), 1)) <= max_bytes:
             return bin_width
     return _BIN_WIDTHS[-1]
 
