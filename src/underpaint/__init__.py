@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from underpaint.pipeline.run import identify_to_folder
     from underpaint.simulate import make_panel
 
-# onnxruntime 1.29 and later sends a report of each run to its developers unless this environment variable is set before
-# onnxruntime is imported. The variable is set here, so that it applies to this process and its child processes.
+# onnxruntime 1.29 and later reports each run to its developers unless this environment variable is set before the
+# import of onnxruntime. The variable is set here, so that it applies to this process and its child processes.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __all__ = [

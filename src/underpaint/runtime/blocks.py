@@ -30,7 +30,7 @@ def map_blocks(
     ----------
     scan : Scan
     process_block : callable
-        Function that processes a block. Its arguments are (n_row, n_column, n_channel) counts, an (n_row, n_column)
+        Function that processes a block. The arguments are (n_row, n_column, n_channel) counts, an (n_row, n_column)
         mask of present spectra or None, and the block's part of each array. One thread processes a block, so that
         results are bit-identical for all executors.
     arrays : sequence of (n_row, n_column, ...) arrays
@@ -41,11 +41,11 @@ def map_blocks(
     finished_blocks : collection of int
         Numbers of blocks to skip.
     scheduler : str or None
-        Address of a dask scheduler, such as ``tcp://host:8786``. None selects threads of this process.
+        Address of a dask scheduler, such as ``tcp://host:8786``; None selects threads of this process.
     threads : int or None
         Number of threads of this process; None selects one per core.
     on_start : callable, optional
-        Function that is called before the first block with the number of workers, 0 for a cluster without workers.
+        Function that is called with the number of workers before the first block. A cluster may have 0 workers.
 
     Raises
     ------

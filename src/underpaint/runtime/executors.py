@@ -80,8 +80,8 @@ def ordered_results(
 def make_executor(workers: int | None = None, scheduler: str | None = None) -> Iterator[Executor]:
     """Yield an executor: a cluster if a scheduler is given, otherwise ``workers`` processes (None: one per core).
 
-    Every worker uses one thread for linear algebra, because the number of threads affects the order of summation and
-    thus the last bits of results.
+    Every worker uses one thread for linear algebra. The number of threads affects the order of summation and thus the
+    last bits of results.
 
     Raises
     ------

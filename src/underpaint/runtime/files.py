@@ -5,9 +5,9 @@ file in the folder names the target, so that an interrupted run can be resumed. 
 folder. The operating system releases this lock when the process ends for any reason.
 
 The finished file or folder is renamed to its final name. Renaming is atomic on every file system that supports
-``os.replace``. Files and folders are flushed to the disk (fsync) before and after renaming, so that a power failure
-leaves either the old or the new content. Windows cannot flush folders, but its journal preserves the order of changes.
-Windows cannot replace a file that another program has open, so renaming is retried for a second.
+``os.replace``. Files and folders are flushed to the disk (fsync) before and after renaming. A power failure thus leaves
+either the old or the new content. Windows cannot flush folders, but its journal preserves the order of changes. Windows
+cannot replace a file that another program has open, so renaming is retried for a second.
 """
 
 import hashlib
@@ -40,9 +40,10 @@ _REPARSE_TAGS = {0xA000000C, 0xA0000003}
 """Windows reparse tags of symbolic links and junctions. Other reparse points, such as OneDrive files, count as
 files."""
 _NO_LOCK_ERRORS = (ENOLCK, ENOSYS, EOPNOTSUPP)
-"""Error numbers of file systems that have no locks, such as some network disks."""
+"""Error numbers that mean that a file system has no locks, as on some network disks."""
 _MAX_LOCK_ATTEMPTS = 4
-"""Maximum number of attempts to lock a target. At first, two processes that start within milliseconds may both fail."""
+"""Maximum number of attempts to lock a target. If two processes start within milliseconds, the first attempts of both
+may fail."""
 _MAX_WINDOWS_CHARACTERS = 247
 """Maximum length of a folder's path on Windows if long paths are not enabled, in characters."""
 _DEVICE_NAMES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
@@ -307,7 +308,7 @@ def working_folder(
     Parameters
     ----------
     path : path
-        File or folder to create. Its parent folder must exist.
+        File or folder to create, whose parent folder must exist.
     output_kind : str
         Kind of output. Abandoned folders with another kind of output are ignored.
     is_exclusive : bool
@@ -396,7 +397,8 @@ def _abandoned_folders(target: Path, new_folder: Path, output_kind: str, locks: 
 
 
 def working_folders(target: Path) -> list[Path]:
-    """Return the working folders whose mark file names the target, oldest first. Folders with links are omitted."""
+    """Return the working folders whose mark file names the target, oldest first. Folders that contain links are
+    omitted."""
     target_name = os.path.normcase(target.name)
     with suppress(OSError):
         folder_paths = sorted(
@@ -469,7 +471,7 @@ def _write_mark(folder: Path, target: Path, output_kind: str, *, is_exclusive: b
 
 
 def _lock(folder: Path) -> "FileLock | None":
-    """Return the lock of a working folder, acquired if the file system has locks; None if another process holds it."""
+    """Return the lock of a working folder, acquired if the file system has locks; None if another process has it."""
     from filelock import FileLock, Timeout  # imported here, because filelock imports asyncio (50 ms)
 
     path = folder / _LOCK_FILE
@@ -519,7 +521,7 @@ def claim_folder(path: str | Path, *, known_files: Iterable[str] = ()) -> None:
     path : path
         Path of the folder. The folder may be missing or empty.
     known_files : iterable of str
-        Names of files that the caller writes into the folder, and that identify the folder instead of a mark file.
+        Names of files that the caller writes into the folder. Such a file identifies the folder instead of a mark file.
 
     Raises
     ------

@@ -117,7 +117,8 @@ def resume_parts(
     reuse_parts : bool
         Whether finished parts are reused.
     ignore_other_settings : bool
-        Whether to ignore finished parts with other settings. If false, such parts cause an error.
+        Whether finished parts with other settings are ignored. If false, finished parts with other settings cause an
+        error.
 
     Raises
     ------

@@ -56,7 +56,7 @@ def read_bounded(path: Path, max_bytes: int, error_type: type[UnderpaintError]) 
     Raises
     ------
     UnderpaintError
-        An error of type ``error_type``, if the file cannot be read, is not a regular file, or is too large.
+        An error of type ``error_type``. The file cannot be read, is not a regular file, or is too large.
     """
     try:
         if not path.is_file():
@@ -86,7 +86,7 @@ def read_toml(path: Path, error_type: type[UnderpaintError], content_type: str) 
     Raises
     ------
     UnderpaintError
-        An error of type ``error_type``, if the file cannot be read, is larger than 4 MiB, is not TOML, or is nested too
+        An error of type ``error_type``. The file cannot be read, is larger than 4 MiB, is not TOML, or is nested too
         deeply.
     """
     file_bytes = read_bounded(path, MAX_SETTINGS_BYTES, error_type)

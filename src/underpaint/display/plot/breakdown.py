@@ -35,7 +35,7 @@ _MIN_LABELLED_FRACTION = 3e-4
 
 
 def breakdown_figure(breakdown: Breakdown, *, title: str = "") -> Figure:
-    """Draw a spectrum as a grey area, and its components as lines, on logarithmic axes.
+    """Draw a spectrum as a grey area, and its components as curves, on logarithmic axes.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def strongest_components(curves: Mapping[str, FloatArray]) -> dict[str, FloatArr
 
 
 def draw_components(axes: Axes, breakdown: Breakdown, curves: Mapping[str, FloatArray], legend_title: str) -> None:
-    """Draw a spectrum as an area and its components as lines, with a legend."""
+    """Draw a spectrum as an area, its components as curves, and a legend."""
     energy, total_counts = breakdown.axis.energy_kev, float(breakdown.total.sum())
     axes.fill_between(energy, breakdown.total, color=TOTAL_COLOR, linewidth=0, label="whole spectrum")
     for index, (name, counts) in enumerate(curves.items()):

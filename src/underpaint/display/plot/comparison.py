@@ -1,4 +1,4 @@
-"""Figures that compare pigment maps with element maps, as in Fig. 5 of Xu et al. 2022."""
+"""Figures that compare pigment maps with element maps, as in Figure 5 of Xu et al. 2022."""
 
 from collections.abc import Sequence
 
@@ -50,7 +50,7 @@ def overlay(
     probability : (n_row, n_column) array
         Probability of the pigment, drawn in red from 0 to 1.
     areas : sequence of (n_row, n_column) arrays
-        One or two line-area maps, each scaled to its 99th percentile as in Xu et al. 2022, Fig. 5.
+        One or two line-area maps, each scaled to its 99th percentile as in Figure 5 of Xu et al. 2022.
     title : str
         Title above the map.
     step_mm : (float, float) or None
@@ -73,8 +73,8 @@ def scatter(
     probability : (n_row, n_column) array
         Probabilities; pixels with NaN are omitted.
     areas : sequence of (n_row, n_column) arrays
-        One or two line-area maps, in counts. Of two maps, each is divided by its 99th percentile, and the smaller
-        quotient in each pixel is drawn.
+        One or two line-area maps, in counts. For two maps, each map is divided by its 99th percentile, and the smaller
+        of the two values is drawn.
     names : sequence of str
         Line families of the maps, for the label of the axis.
     title : str
@@ -128,7 +128,7 @@ def contradiction_maps(
 
 
 def pigment_row(results: Results, name: str, place: Place = "anywhere") -> Figure:
-    """Draw the map, element maps, overlay and scatter plot of a pigment, as in Fig. 5 of Xu et al. 2022.
+    """Draw the map, element maps, overlay and scatter plot of a pigment, as in Figure 5 of Xu et al. 2022.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def mapped_families(results: Results, name: str) -> tuple[str, ...]:
 
 
 def min_scaled_area(areas: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Return one line-area map unchanged. For two maps, divide each by its 99th percentile and return the minimum."""
+    """Return one line-area map unchanged, or the minimum of two maps after scaling each to its 99th percentile."""
     if len(areas) == 1:
         return np.asarray(areas[0], dtype=np.float64)
     return np.asarray(np.minimum.reduce([area / upper_limit(area) for area in areas]), dtype=np.float64)

@@ -422,7 +422,7 @@ def _single_map_figure(
 
 def _draw_color_bar(axes: Axes, image: AxesImage) -> None:
     """Draw a colour bar as an image. Matplotlib's own colour bar takes longer to draw than the map."""
-    # The unit is in the title of the map, because there is no space for a label between the bar and the next map.
+    # The unit is in the title of the map, because a label would not fit between the bar and the next map.
     make_bar_axes = make_axes if axes.get_subplotspec() is None else make_axes_gridspec
     bar_axes = make_bar_axes(axes, fraction=0.05, pad=0.025, aspect=25)[0]
     min_value, max_value = image.get_clim()

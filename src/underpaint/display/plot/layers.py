@@ -168,7 +168,7 @@ def place_gallery(results: Results, names: Sequence[str]) -> Figure:
 
 
 def thickness_map(results: Results, *, title: str = "") -> Figure:
-    """Draw maps of the thickness of the uppermost layer, and of the limits of its 90 % interval, in um.
+    """Draw maps of the uppermost layer's thickness, and of the limits of its 90 % interval, in um.
 
     Pixels are white and hatched if the thickness is not determined, and grey if there is no answer.
 
@@ -282,8 +282,7 @@ class Section:
     title, thickness : str
         Text above the column, and text in its uppermost layer.
     surface, below, undetermined_groups : tuple of (str, str)
-        Labels and colours of the groups in the uppermost layer, of the groups below it, and of the groups whose place
-        is undetermined.
+        Labels and colours of the groups in the uppermost layer, below this layer, and at an undetermined place.
     """
 
     title: str

@@ -64,7 +64,8 @@ def _draw_group_frames(axes: Axes, separation: Separation, pigment_order: list[i
         group_rows = [row_by_pigment[name] for name in group.pigments]
         if len(group_rows) > 1:
             corner, n_member = min(group_rows) - 0.5, len(group_rows)
-            # members of a group are adjacent, because the order of the pigments and the groups come from the same tree
+            # members of a group are adjacent, because the order of the pigments and the groups come from the same
+            # cluster tree
             axes.add_patch(
                 Rectangle((corner, corner), n_member, n_member, fill=False, edgecolor="white", linewidth=1.6)
             )

@@ -1,4 +1,4 @@
-"""Figures in the layouts of Figs. 5 to 10 of Xu et al. 2022."""
+"""Figures that are laid out like Figures 5 to 10 of Xu et al. 2022."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class Curves:
 
 
 def case_study(rows: Sequence[CaseRow], title: str) -> Figure:
-    """Draw a row for each pigment, as in Fig. 5: truth, element map, and three panels for each network.
+    """Draw a row for each pigment, as in Figure 5: truth, element map, and three panels for each network.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def panels(
     column_names: Mapping[str, float] | None = None,
     place_labels: Sequence[str] = PLACE_LABELS,
 ) -> Figure:
-    """Draw maps of a mock-up side by side as in Figs. 8 and 9.
+    """Draw maps of a mock-up side by side, as in Figures 8 and 9.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def panels(
 
 
 def line_ratios(spectra: Curves, ratios: Sequence[Curves], title: str) -> Figure:
-    """Draw spectra with their lines, and line ratios against thickness, as in Fig. 10."""
+    """Draw spectra with labelled lines, and line ratios against thickness, as in Figure 10."""
     figure = new_figure(9.6, 6.6)
     grid = figure.add_gridspec(2, len(ratios), left=0.075, right=0.985, top=0.9, bottom=0.075, hspace=0.38, wspace=0.2)
     _draw_curves(figure.add_subplot(grid[0, :]), spectra, 0)
@@ -168,8 +168,8 @@ def line_ratios(spectra: Curves, ratios: Sequence[Curves], title: str) -> Figure
 class Detection:
     """Mean probability of each network against a mass fraction in per cent; bands are 10th to 90th percentiles.
 
-    ``min_visible_percent`` is the minimum mass fraction at which the pigment's lines are visible; None if the lines are
-    invisible at all drawn fractions.
+    ``min_visible_percent`` is the minimum mass fraction at which the pigment's lines are visible. If None, the lines
+    are invisible at all drawn fractions.
     """
 
     title: str

@@ -72,7 +72,7 @@ class Finding:
     omitted_members : tuple of str
         Labels of members that the network did not consider.
     omitted_by_palette : bool
-        Whether the palette excludes the omitted members. If false, the network does not include them.
+        Whether the palette excludes the omitted members. If false, the network does not include the omitted members.
     answers : str
         Summary of the group's states from :meth:`Results.answer_summary`.
     """
@@ -130,8 +130,8 @@ def absent_names(results: Results) -> list[str]:
 def element_evidence(results: Results) -> list[Evidence]:
     """Return line families that exceed five standard deviations in at least 1 % of the pixels, the most frequent first.
 
-    The median counts refer to the pixels in which a family is significant, because for a rare paint a median over all
-    pixels would be noise.
+    The median counts refer to the pixels with a significant line. For a rare paint, a median over all pixels would be
+    noise.
     """
     lines = []
     for family in results.lines:
@@ -150,9 +150,9 @@ def informative_lines(
 ) -> list[str]:
     """Return the families whose maps have large variation relative to noise and little mutual correlation.
 
-    The families are chosen one after another. Each choice maximises v (1 - r), where v is the variation of the family's
-    map relative to noise, and r is its largest absolute correlation with a family chosen earlier. ``first_name`` comes
-    first if it is among the families.
+    The families are chosen one after another. Each choice maximises v (1 - r). Here v is the variation of the family's
+    map relative to noise, and r is the largest absolute correlation of this map with the maps chosen earlier.
+    ``first_name`` comes first if it is among the families.
     """
     maps = {name: np.nan_to_num(results[name]).ravel() for name in families}
     median_sigma = {name: float(np.nanmedian(results.map("area_sigma", name))) for name in families}

@@ -33,8 +33,8 @@ class Arrangement:
     Parameters
     ----------
     surface, below, unplaced : tuple of str
-        Labels of the groups in the uppermost layer, of the groups below it or in the ground, and of the groups whose
-        place is undetermined. A group may be both at the surface and below.
+        Labels of the groups in the uppermost layer, below this layer or in the ground, and at an undetermined place. A
+        group may be both at the surface and below.
     n_pixel : int
         Number of pixels with this layer order.
     share : float
@@ -147,7 +147,7 @@ def _distinct_rows(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray
 
 
 def thickness_inside(results: Results, mask: NDArray[np.bool_]) -> Thickness | None:
-    """Return the median thickness of the uppermost layer in a mask; None if it is known in less than half of it."""
+    """Return the median thickness of the uppermost layer in a mask; None if it is unknown in most pixels."""
     if "quantity" not in results.stacks or not mask.any():
         return None
     is_determined = mask & results.is_determined(SURFACE_UM)
@@ -183,7 +183,7 @@ def order_text(results: Results, order: LayerOrder) -> str:
 
 
 def share_below_in_paint(results: Results) -> float:
-    """Return the fraction of pixels in which the layers of the paint alone show that a group is below the surface."""
+    """Return the fraction of pixels whose only evidence of a group below the surface is the layers of the paint."""
     if not results.paints:
         return 0.0
     undetermined_masks = [
@@ -205,7 +205,7 @@ def _place_codes_of(results: Results, name: str) -> NDArray[np.uint8]:
 
 
 def has_places(results: Results, name: str) -> bool:
-    """Return whether a group or pigment has maps by place. A pigment has such maps only if one place is probable."""
+    """Return whether a group or pigment has maps by place. For a pigment, this requires a probable place."""
     return results.holds(name, "surface") and results.holds(name, "below")
 
 

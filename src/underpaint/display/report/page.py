@@ -151,8 +151,8 @@ def write_report(
     subject : str
         The object, in the user's words.
     full : bool
-        Whether to include a row of figures for each group, maps of places and thickness, spectra of typical spots, the
-        table of pigments and all settings. The short report contains the evidence and the spectra of drawn regions.
+        Whether to include figures for each group, maps of places and thickness, spectra of typical spots, the table of
+        pigments and all settings. The short report contains the evidence and the spectra of drawn regions.
 
     Returns
     -------
@@ -599,7 +599,7 @@ def _groups_with_state(results: Results) -> list[str]:
 
 
 def _hidden_groups(results: Results) -> list[tuple[str, float]]:
-    """Return each undetected group that could be hidden, and the fraction of the area in which it could be hidden."""
+    """Return each undetected but possibly hidden group, and the fraction of the area in which it may be hidden."""
     group_names = _groups_with_state(results) if results.knows_hiding else []
     hidden_names = [name for name in group_names if results.holds(name) and not is_present(results[name])]
     hidden_shares = [(results.short_label(name), results.state_shares(name)[CANNOT_EXCLUDE]) for name in hidden_names]

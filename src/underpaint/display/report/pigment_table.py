@@ -106,8 +106,9 @@ class PigmentRow:
     Parameters
     ----------
     label, formula, period, weight : str
-        ``weight`` states the probability of the pigment given the group, the fraction of pixels in which the model
-        prefers the pigment, or why the pigment was not considered. ``weight`` is "" if none of these is known.
+        ``weight`` states the probability of the pigment given the group, or the fraction of pixels in which the model
+        prefers the pigment. For a pigment that was not considered, ``weight`` states the reason. An unknown ``weight``
+        is "".
     """
 
     label: str

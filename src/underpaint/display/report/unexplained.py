@@ -26,7 +26,7 @@ MIN_RATIO_TO_STRONGEST = 0.01
 """Minimum ratio of a family's net counts to the net counts of the strongest family, both summed over all pixels. Weaker
 lines may be errors of the fit."""
 MAX_METAL_PART_SHARE = 0.01
-"""Maximum ratio of the net counts of a line from metal parts of the instrument to the net counts of all lines."""
+"""Maximum net counts of a line from metal parts of the instrument, as a fraction of the net counts of all lines."""
 MAX_METAL_LINE_EXCESS = 0.3
 """An instrument line may exceed its median over the scan by this fraction of the median plus three standard
 deviations."""
@@ -63,7 +63,7 @@ class _CandidateLine:
 
 
 def explain_lines(results: Results, *, anode: str | None = None) -> Results:
-    """Find lines that exceed five standard deviations and that no detected pigment explains.
+    """Find significant lines that no detected pigment explains.
 
     Parameters
     ----------
@@ -86,16 +86,17 @@ def explain_lines(results: Results, *, anode: str | None = None) -> Results:
 
     Notes
     -----
-    A line is unassigned in a pixel if its net counts exceed five standard deviations and no group or pigment with a
-    probability above one half explains its element. A group explains its key element, its accessory elements, and those
-    elements of its members that have no group. A line is reported in two cases. In the first case, the line is
-    unassigned in at least 0.1 % of the pixels and in at least three pixels. In the second case, no detected group
-    explains the line in any pixel, and its sum over all pixels exceeds five standard deviations and one per cent of the
-    strongest family.
+    A line is unassigned in a pixel under two conditions: its net counts exceed five standard deviations, and no group
+    or pigment that is present there explains its element. A group or pigment is present if its probability exceeds one
+    half. A group explains its key element, its accessory elements, and those elements of its members that have no
+    group. A line is reported in two cases. In the first case, the line is unassigned in at least 0.1 % of the pixels
+    and in at least three pixels. In the second case, no detected group explains the line in any pixel, and the sum of
+    the line over all pixels is significant. A sum is significant above five standard deviations and one per cent of the
+    sum of the strongest family.
 
-    Ordinary sources are argon in the air; the anode of the tube; metal parts of the instrument, if the line is weak and
-    uniform over the scan; minerals of grounds and supports; impurities, if their host element is present and far
-    stronger; and metals of driers, if their lines are weak.
+    Ordinary sources are argon in the air, the anode of the tube, minerals of grounds and supports, metal parts of the
+    instrument, impurities, and driers. A line of a metal part must be weak and uniform over the scan. The host element
+    of an impurity must be present and far stronger. Lines of driers must be weak.
     """
     has_prediction = results.has_prediction
     names = (*results.groups, *results.pigments)

@@ -24,8 +24,7 @@ FloatArray = NDArray[np.float32]
 MAX_COMPONENTS = 12
 MAX_CLUSTERS = 12
 MAX_LANDMARKS = 2500
-"""Maximum number of landmarks, which are pixels that t-SNE arranges. All other pixels are interpolated between similar
-landmarks."""
+"""Maximum number of landmarks: pixels that t-SNE arranges. Other pixels are interpolated between similar landmarks."""
 _MAX_FIT_PIXELS = 20_000
 _MAX_CORRELATION_PIXELS = 200_000
 _MAX_SPECTRUM_BINS = 256

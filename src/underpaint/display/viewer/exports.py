@@ -217,7 +217,7 @@ def _export_composite(request: Request, site: OpenResults) -> Answer:
 
 
 def _export_figure5(request: Request, site: OpenResults) -> Answer:
-    """Send the map, element maps, overlay and scatter plot of a pigment, as in Fig. 5 of Xu et al. 2022."""
+    """Send the map, element maps, overlay and scatter plot of a pigment, as in Figure 5 of Xu et al. 2022."""
     from underpaint.display import plot
 
     index = _map_index(request, site)

@@ -219,7 +219,7 @@ class FitRequests(ResultRequests):
         return json_answer({"n_pixel": n_pixel, **self.refits(spectrum, add=add, drop=drop)})
 
     def _answer_refit(self, request: Request) -> Answer:
-        """Start a fit of all pixels with the chosen line families, or answer with the maps of a finished fit.
+        """Start a fit of all pixels by the chosen line families, or answer with the maps of a finished fit.
 
         The maps are written to a new folder of results beside the present folder.
         """

@@ -55,7 +55,7 @@ class OpenResults:
             self.source.open()
         self.windows = ChannelStoreCache()
         self.working = threading.Lock()
-        """Lock that is held during the computation of a value that all pages share."""
+        """Lock for the computation of a value that all pages share."""
         self.further_maps: dict[str, ResultMaps] = {}
         """Results of refits, by folder."""
         self.runs_of_page: dict[str, Run] = {}

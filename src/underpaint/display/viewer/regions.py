@@ -28,7 +28,7 @@ _N_HISTOGRAM_BIN = 40
 
 
 def connected_region(values: NDArray[np.float32], row: int, column: int, min_value: float) -> Region:
-    """Return the region of connected pixels with at least ``min_value`` that contains a given pixel.
+    """Return the region of connected pixels, at or above ``min_value``, that contains a given pixel.
 
     Parameters
     ----------
@@ -251,7 +251,7 @@ class RegionRequests(ResultRequests):
         }
 
     def _answer_class(self, request: Request) -> Answer:
-        """Answer with the region of connected pixels with at least a minimum value that contains a given pixel."""
+        """Answer with the region of connected pixels, at or above a minimum value, that contains a given pixel."""
         min_value = number_of(request, "least")
         values = self.results.maps.values(self.results.index(request))
         return json_answer(

@@ -34,9 +34,9 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``groups`` describes each group, the most probable first: probability by place, state, lines with counts and
-        standard deviations, members, and methods that distinguish the members. ``elements`` and ``quantities`` contain
-        values and standard deviations. ``unlike`` is the strongest unassigned peak, or None.
+        ``groups`` describes each group, the most probable first: probability by place, state, lines with counts,
+        members, and methods that distinguish the members. ``elements`` and ``quantities`` contain values and standard
+        deviations. ``unlike`` is the strongest unassigned peak, or None.
 
     Raises
     ------
