@@ -397,8 +397,7 @@ def _abandoned_folders(target: Path, new_folder: Path, output_kind: str, locks: 
 
 
 def working_folders(target: Path) -> list[Path]:
-    """Return the working folders whose mark file names the target, oldest first. Folders that contain links are
-    omitted."""
+    """Return the working folders whose mark file names the target, oldest first, except folders that contain links."""
     target_name = os.path.normcase(target.name)
     with suppress(OSError):
         folder_paths = sorted(

@@ -76,8 +76,7 @@ def explain_lines(results: Results, *, anode: str | None = None) -> Results:
     -------
     Results
         Results with two more fields. ``unexplained`` contains one unexplained line family per element. ``ordinary``
-        contains families without a pigment that have an ordinary source; the constants of this module define these
-        sources.
+        contains the line families that have an ordinary source, as defined by the constants of this module.
 
     Raises
     ------
@@ -86,13 +85,12 @@ def explain_lines(results: Results, *, anode: str | None = None) -> Results:
 
     Notes
     -----
-    A line is unassigned in a pixel under two conditions: its net counts exceed five standard deviations, and no group
-    or pigment that is present there explains its element. A group or pigment is present if its probability exceeds one
-    half. A group explains its key element, its accessory elements, and those elements of its members that have no
-    group. A line is reported in two cases. In the first case, the line is unassigned in at least 0.1 % of the pixels
-    and in at least three pixels. In the second case, no detected group explains the line in any pixel, and the sum of
-    the line over all pixels is significant. A sum is significant above five standard deviations and one per cent of the
-    sum of the strongest family.
+    A line is unassigned in a pixel if it exceeds five standard deviations and no present group or pigment explains its
+    element. A group or pigment is present if its probability exceeds one half. A group explains its key element, its
+    accessory elements, and those elements of its members that have no group. A line is reported in two cases. In the
+    first case, the line is unassigned in at least 0.1 % of the pixels and in at least three pixels. In the second case,
+    no detected group explains the line in any pixel, and the sum of the line over all pixels is significant. A sum is
+    significant if it exceeds five standard deviations and one per cent of the strongest family's sum.
 
     Ordinary sources are argon in the air, the anode of the tube, minerals of grounds and supports, metal parts of the
     instrument, impurities, and driers. A line of a metal part must be weak and uniform over the scan. The host element

@@ -88,7 +88,7 @@ class View:
     ----------
     server : Server
     stack : ExitStack
-        Exit stack that stops the server when it is closed.
+        Exit stack whose closing stops the server.
     height : int
         Height of the frame in pixels.
     """
@@ -129,8 +129,8 @@ def view(results: Results, *, scan: Scan | None = None, height: int = 760) -> Vi
     Returns
     -------
     View
-        Viewer that a notebook shows as the last value of a cell. Any browser on this machine opens its ``address``, and
-        ``close`` stops the server.
+        Viewer that a notebook shows as the last value of a cell. Any browser on this machine opens the viewer's
+        ``address``, and ``close`` stops the server.
 
     Examples
     --------

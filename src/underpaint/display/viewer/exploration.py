@@ -24,7 +24,7 @@ FloatArray = NDArray[np.float32]
 MAX_COMPONENTS = 12
 MAX_CLUSTERS = 12
 MAX_LANDMARKS = 2500
-"""Maximum number of landmarks: pixels that t-SNE arranges. Other pixels are interpolated between similar landmarks."""
+"""Maximum number of landmarks: pixels that t-SNE arranges. The remaining pixels are interpolated."""
 _MAX_FIT_PIXELS = 20_000
 _MAX_CORRELATION_PIXELS = 200_000
 _MAX_SPECTRUM_BINS = 256
@@ -106,7 +106,7 @@ class Components:
     Parameters
     ----------
     maps : list of (n_row, n_column) arrays
-        Counts of each component, the component with the most counts first.
+        Map of the counts of each component, the component with the most counts first.
     spectra : (n_component, n_channel) array or None
         Counts of each component in the mean spectrum; None if line maps were factorised.
     shares : (n_component,) array
@@ -216,7 +216,7 @@ def clusters(lines: DetectedLines, n: int) -> Clusters:
 def embedding(lines: DetectedLines) -> FloatArray:
     """Return (n_row, n_column, 2) coordinates from -1 to 1. Similar pixels have close coordinates. NaN means no answer.
 
-    t-SNE arranges the landmarks. Every other pixel gets the weighted mean coordinates of its nearest landmarks.
+    t-SNE arranges the landmarks. The remaining pixels get the weighted mean coordinates of their nearest landmarks.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -273,7 +273,7 @@ def _sample_rows(n: int, max_rows: int) -> NDArray[np.int64]:
 
 
 def whole_number(value: Any, low: int, high: int, name: str) -> int:
-    """Return a number from a page after checking that it is an integer from ``low`` to ``high``.
+    """Check that a number from a page is an integer from ``low`` to ``high``, and return the number.
 
     Raises
     ------

@@ -184,7 +184,7 @@ def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: OpenResult
 
 
 def _export_composite(request: Request, site: OpenResults) -> Answer:
-    """Send a composite of several maps, each in one colour; red, green and blue by default."""
+    """Send a composite of several maps in different colours, by default red, green and blue."""
     from underpaint.display.plot.images import CHANNELS, COMPOSITE_COLORS, composite_figure
 
     map_texts = request.query.get("maps", "").split(",")[: len(COMPOSITE_COLORS)]

@@ -41,7 +41,7 @@ def one_writer(folder: Path) -> Iterator[None]:
 
 
 def folder_inside(folder: Path, name: str) -> Path:
-    """Return a folder inside a folder of results, and create it if needed.
+    """Return a folder inside a folder of results, after creating the inner folder if necessary.
 
     Raises
     ------

@@ -221,7 +221,7 @@ class ResultSite:
         return json_answer({"session": session, "version": version})
 
     def _save_session(self, request: Request) -> Answer:
-        """Save markers, statements and view of a page, or send those that another page has saved meanwhile."""
+        """Save the session of a page, or send the session that another page has saved meanwhile."""
         request_body = request.json()
         session = parse_session(request_body.get("session"))
         try:

@@ -15,8 +15,8 @@ from underpaint.errors import OutputError
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 COMMAND = (sys.executable, "-m", "underpaint", "work")
-"""Command that reads one job as a line of JSON and writes lines of JSON. Closing its standard input ends the
-process."""
+"""Command that reads one job as a line of JSON and writes lines of JSON. The process ends when its standard input is
+closed."""
 _TIME_LIMIT_S = 20.0
 _POLL_S = 0.2
 _MAX_FINISHED_RUNS = 50

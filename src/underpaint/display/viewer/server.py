@@ -36,8 +36,8 @@ _IDLE_TIME_S = 30.0
 _CLOSE_TIME_S = 1.0
 _REQUEST_TIME_S = 30.0
 _MIN_BYTES_PER_S = 20_000
-"""Minimum speed of a request, in bytes per second. A slower request is aborted after ``_REQUEST_TIME_S`` plus the time
-that its body needs at this speed."""
+"""Minimum speed of a request, in bytes per second, after an allowance of ``_REQUEST_TIME_S``. A slower request is
+aborted."""
 _POLL_S = 0.05
 _LOCAL_NAMES = {HOST, "localhost"}
 _NOTEBOOK_ORIGINS = "http://localhost:* http://127.0.0.1:*"
@@ -228,7 +228,7 @@ class _BoundedServer(ThreadingHTTPServer):
 
     request_queue_size = _MAX_PENDING_CONNECTIONS
     daemon_threads = True
-    allow_reuse_address = os.name != "nt"  # on Windows another program could then use the same port
+    allow_reuse_address = os.name != "nt"  # on Windows, True would let another program use the same port
 
     def __init__(self, *arguments: Any) -> None:
         self._free_connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
