@@ -364,8 +364,8 @@ def _make_working_folder(target: Path, output_kind: str, locks: ExitStack, *, is
             if lock is not None:
                 attempt_locks.callback(lock.release)
             _write_mark(folder, target, output_kind, is_exclusive=is_exclusive)
-            abandoned_folders, is_busy = _abandoned_folders(target, folder, output_kind, attempt_locks)
-            if not (is_exclusive and is_busy):
+            abandoned_folders, is_target_busy = _abandoned_folders(target, folder, output_kind, attempt_locks)
+            if not (is_exclusive and is_target_busy):
                 locks.push(attempt_locks.pop_all())
                 return WorkingFolder(folder, abandoned_folders)
             remove_working_folder(folder)
@@ -379,21 +379,21 @@ def _make_working_folder(target: Path, output_kind: str, locks: ExitStack, *, is
 
 def _abandoned_folders(target: Path, new_folder: Path, output_kind: str, locks: ExitStack) -> tuple[list[Path], bool]:
     """Lock and return the abandoned folders of a target; also return whether another process writes exclusively."""
-    abandoned_folders, is_busy = [], False
+    abandoned_folders, is_target_busy = [], False
     for folder in working_folders(target):
         mark = read_mark(folder)
         if folder == new_folder or mark is None:
             continue
         lock = _lock(folder)
         if lock is None or (not lock.is_locked and _may_run(mark)):
-            is_busy |= bool(mark.get("alone"))
+            is_target_busy |= bool(mark.get("alone"))
             continue
         if mark.get("kind") == output_kind:
             locks.callback(lock.release)
             abandoned_folders.append(folder)
         else:
             lock.release()
-    return abandoned_folders, is_busy
+    return abandoned_folders, is_target_busy
 
 
 def working_folders(target: Path) -> list[Path]:

@@ -133,15 +133,16 @@ def element_evidence(results: Results) -> list[Evidence]:
     The median counts refer to the pixels with a significant line. For a rare paint, a median over all pixels would be
     noise.
     """
-    lines = []
+    line_evidence = []
     for family in results.lines:
         area, sigma = results[family], results.map("area_sigma", family)
         is_known = np.isfinite(area) & np.isfinite(sigma)
         is_certain = is_known & (area > CERTAIN_SIGMA * np.maximum(sigma, 1e-9))
         median_counts = float(np.median(area[is_certain])) if is_certain.any() else 0.0
-        lines.append(Evidence(family, float(is_certain.sum() / max(int(is_known.sum()), 1)), median_counts))
+        line_evidence.append(Evidence(family, float(is_certain.sum() / max(int(is_known.sum()), 1)), median_counts))
     return sorted(
-        (line for line in lines if line.share >= MIN_LINE_SHARE), key=lambda line: (-line.share, -line.median_counts)
+        (line for line in line_evidence if line.share >= MIN_LINE_SHARE),
+        key=lambda line: (-line.share, -line.median_counts),
     )
 
 

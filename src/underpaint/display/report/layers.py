@@ -55,17 +55,17 @@ class Arrangement:
         """Text such as "vermilion at the surface, about 20 µm (12 to 35); lead pigment below"."""
         if len(self.surface) == 1 and self.surface == self.below and not self.unplaced:
             return f"{self.surface[0]} alone; it may be the bare ground"
-        parts = (
+        text_parts = (
             [f"{_join_labels(self.surface)} at the surface, {thickness_text(self.thickness)}"] if self.surface else []
         )
         if self.below:
-            parts.append(f"{_join_labels(self.below)} below")
+            text_parts.append(f"{_join_labels(self.below)} below")
         elif self.surface and not self.unplaced:
             # A lower layer, at least the ground, always exists. The text therefore never states that nothing lies
             # below.
-            parts.append("below not determined")
-        parts += [f"{_join_labels(self.unplaced)}, place not determined"] if self.unplaced else []
-        return "; ".join(parts)
+            text_parts.append("below not determined")
+        text_parts += [f"{_join_labels(self.unplaced)}, place not determined"] if self.unplaced else []
+        return "; ".join(text_parts)
 
 
 @dataclass(frozen=True)
@@ -123,11 +123,13 @@ def find_arrangements(results: Results) -> list[Arrangement]:
     if not names:
         return []
     place_codes = np.stack([_place_codes_of(results, name).ravel() for name in names], axis=1)
-    code_rows, row_index, counts = _distinct_rows(place_codes)
+    code_rows, row_index, row_counts = _distinct_rows(place_codes)
     n_with_result = max(int(results.has_prediction.sum()), 1)
     min_pixels = max(MIN_ARRANGEMENT_SHARE * n_with_result, min(MIN_PIXELS, n_with_result))
     selected_rows = [
-        index for index in np.argsort(-counts, kind="stable") if code_rows[index].any() and counts[index] >= min_pixels
+        index
+        for index in np.argsort(-row_counts, kind="stable")
+        if code_rows[index].any() and row_counts[index] >= min_pixels
     ]
     return [
         _arrangement(results, names, code_rows[index], row_index.ravel() == index, n_with_result)

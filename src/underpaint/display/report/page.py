@@ -459,7 +459,7 @@ def _quantity_section(results: Results, significant_lines: list[Evidence]) -> di
 
 
 def _split_batches(names: list[str], max_number: int) -> list[list[str]]:
-    return [names[first : first + max_number] for first in range(0, len(names), max_number)]
+    return [names[first_index : first_index + max_number] for first_index in range(0, len(names), max_number)]
 
 
 def _drawn_lines(significant_lines: list[Evidence], named_families: list[str], max_number: int) -> list[Evidence]:

@@ -104,11 +104,11 @@ def region_spots(regions: Mapping[str, BoolMask], results: Results, scan: Scan) 
 
 
 def _sum_spectrum(title: str, mask: BoolMask, results: Results, scan: Scan) -> list[SpotSpectrum]:
-    is_used = mask if scan.present is None else mask & scan.present
-    if not is_used.any():
+    is_measured = mask if scan.present is None else mask & scan.present
+    if not is_measured.any():
         return []
-    counts = region_spectrum(scan, is_used).counts
-    return [SpotSpectrum(title, counts, int(is_used.sum()), _significant_families(results, is_used))]
+    counts = region_spectrum(scan, is_measured).counts
+    return [SpotSpectrum(title, counts, int(is_measured.sum()), _significant_families(results, is_measured))]
 
 
 def _significant_families(results: Results, mask: BoolMask) -> tuple[str, ...]:

@@ -61,10 +61,10 @@ def methods_paragraph(results: Results) -> str:
 
 def assumed_layers_text(results: Results) -> str:
     """Return the layers assumed when a group is excluded, such as "20 µm of it under 50 µm of paint"; "" if unknown."""
-    burial = results.settings_of("detectability").get("burial", {})
-    if not {"cover_um", "hidden_um"} <= set(burial):
+    assumed_layers = results.settings_of("detectability").get("burial", {})
+    if not {"cover_um", "hidden_um"} <= set(assumed_layers):
         return ""
-    return f"{burial['hidden_um']:g} µm of it under {burial['cover_um']:g} µm of paint"
+    return f"{assumed_layers['hidden_um']:g} µm of it under {assumed_layers['cover_um']:g} µm of paint"
 
 
 def data_versions(results: Results) -> list[tuple[str, str]]:
@@ -205,8 +205,8 @@ def _scan_location(summary: Mapping[str, Any]) -> str:
 def scan_date(summary: Mapping[str, Any]) -> str:
     """Return the date of the scan from its file. Dates in 1970 are ignored, because they come from unset clocks."""
     metadata = summary.get("metadata", {})
-    dates = [str(value) for key, value in metadata.items() if "date" in key.lower() or "start_time" in key.lower()]
-    return date_text(next((value for value in dates if value and "1970" not in value), ""))
+    date_texts = [str(value) for key, value in metadata.items() if "date" in key.lower() or "start_time" in key.lower()]
+    return date_text(next((value for value in date_texts if value and "1970" not in value), ""))
 
 
 def instrument_text(settings: Mapping[str, Any]) -> str:

@@ -148,13 +148,13 @@ def _most_probable_members(finding: Finding) -> str:
     )
     member_labels = [label for label, _ in ranked_members] or list(finding.members)
     if len(member_labels) > _MAX_NAMED_MEMBERS:
-        return _first_names(member_labels, [share for _, share in ranked_members] or [0.0] * len(member_labels))
+        return _first_pigment_names(member_labels, [share for _, share in ranked_members] or [0.0] * len(member_labels))
     return (
         f"{', '.join(member_labels[:-1])} or {member_labels[-1]}" if len(member_labels) > 1 else "".join(member_labels)
     )
 
 
-def _first_names(names: Sequence[str], shares: Sequence[float]) -> str:
+def _first_pigment_names(names: Sequence[str], shares: Sequence[float]) -> str:
     """Return a text with the one or two most probable pigments, or two examples if a third is equally probable."""
     if not math.isclose(shares[1], shares[2], rel_tol=EQUAL_PROBABILITY_TOLERANCE):
         return f"{names[0]}, {names[1]} or another"

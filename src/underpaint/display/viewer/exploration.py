@@ -147,11 +147,11 @@ def components(lines: DetectedLines, n: int, counts: Any = None) -> Components:
     # Division by this scale equalises the counting noise of the channels (Keenan and Kotula 2004).
     noise_scale = np.sqrt(np.maximum(measured_counts.mean(axis=0), 1e-6))
     scaled_counts = np.maximum(measured_counts, 0.0) / noise_scale
-    model = NMF(n, init="nndsvda", max_iter=200, tol=2e-3, random_state=_SEED)
+    nmf = NMF(n, init="nndsvda", max_iter=200, tol=2e-3, random_state=_SEED)
     sample_rows = _sample_rows(len(scaled_counts), _MAX_FIT_PIXELS)
-    model.fit(scaled_counts[sample_rows])
-    component_weights = model.transform(scaled_counts)
-    component_spectra = model.components_ * noise_scale
+    nmf.fit(scaled_counts[sample_rows])
+    component_weights = nmf.transform(scaled_counts)
+    component_spectra = nmf.components_ * noise_scale
     component_totals = component_spectra.sum(axis=1)
     pixel_counts = component_weights * component_totals
     component_order = np.argsort(-pixel_counts.sum(axis=0))
@@ -194,10 +194,10 @@ def clusters(lines: DetectedLines, n: int) -> Clusters:
 
     scaled_counts = lines.scaled_counts
     n = max(2, min(n, MAX_CLUSTERS, len(scaled_counts)))
-    model = KMeans(n, n_init=3, random_state=_SEED).fit(
+    kmeans = KMeans(n, n_init=3, random_state=_SEED).fit(
         scaled_counts[_sample_rows(len(scaled_counts), _MAX_FIT_PIXELS)]
     )
-    cluster_index = model.predict(scaled_counts)
+    cluster_index = kmeans.predict(scaled_counts)
     cluster_sizes = np.bincount(cluster_index, minlength=n)
     cluster_rank = np.empty(n, dtype=np.int64)
     cluster_rank[np.argsort(-cluster_sizes)] = np.arange(n)

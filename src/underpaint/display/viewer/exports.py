@@ -416,12 +416,12 @@ def _map_window(request: Request, site: OpenResults) -> MapWindow:
     n_row, n_column = site.maps.shape
     if not text:
         return slice(0, n_row), slice(0, n_column)
-    parts = text.split(",")
-    if len(parts) != 4 or not all(part.isdecimal() and len(part) <= 9 for part in parts):
+    end_texts = text.split(",")
+    if len(end_texts) != 4 or not all(part.isdecimal() and len(part) <= 9 for part in end_texts):
         raise OutputError(
             f"Cannot export the window {text[:40]!r}: give first and last row and column, counted from 0."
         )
-    first_row, last_row, first_column, last_column = map(int, parts)
+    first_row, last_row, first_column, last_column = map(int, end_texts)
     if not (0 <= first_row <= last_row < n_row and 0 <= first_column <= last_column < n_column):
         raise OutputError(f"Cannot export the window {text}: rows are 0 to {n_row - 1}, columns 0 to {n_column - 1}.")
     return slice(first_row, last_row + 1), slice(first_column, last_column + 1)

@@ -67,8 +67,8 @@ class Refits:
         from underpaint.elements.spectrum_fit import fit_with_choice
 
         choice = self.choice(spectrum.counts)
-        added = candidate_families(add, choice.selection_input) if add else []
-        names = [name for name in dict.fromkeys((*choice.families, *added)) if name not in set(drop)]
+        added_families = candidate_families(add, choice.selection_input) if add else []
+        names = [name for name in dict.fromkeys((*choice.families, *added_families)) if name not in set(drop)]
         fit = fit_with_choice(replace(spectrum, axis=self.axis), choice, names)
         return {
             "name": fit.name,
@@ -169,7 +169,9 @@ class FitRequests(ResultRequests):
             math.floor((end_kev - zero_kev) / gain_kev + 0.5) for end_kev in (low_kev, high_kev)
         )
         start_bin, stop_bin = store.bins(first_channel, last_channel)
-        window_ends_kev = [zero_kev + gain_kev * (bins * store.bin_width - 0.5) for bins in (start_bin, stop_bin)]
+        window_ends_kev = [
+            zero_kev + gain_kev * (bin_index * store.bin_width - 0.5) for bin_index in (start_bin, stop_bin)
+        ]
         subtract_background = request_body.get("background") is not False
         range_text = (
             f"{window_ends_kev[0]:.2f}–{window_ends_kev[1]:.2f} keV"

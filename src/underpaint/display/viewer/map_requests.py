@@ -21,7 +21,7 @@ from underpaint.io.results.result_maps import ResultMaps
 from underpaint.io.results.sidecars import REFLECTANCE_FILE
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
-_PROCESS = "reflectance"
+_PROCESS_NAME = "reflectance"
 _MAX_MEMBERS, _MIN_SHOWN_PROBABILITY = 5, 0.02
 
 
@@ -37,8 +37,8 @@ class ReflectanceCube:
 
     def __init__(self, folder: Path, maps: ResultMaps) -> None:
         self.folder, self.maps = folder, maps
-        self._indices = [index for index, entry in enumerate(maps.entries) if entry.process == _PROCESS]
-        self._settings: Mapping[str, Any] = read_results(folder).settings_of(_PROCESS) if self._indices else {}
+        self._indices = [index for index, entry in enumerate(maps.entries) if entry.process == _PROCESS_NAME]
+        self._settings: Mapping[str, Any] = read_results(folder).settings_of(_PROCESS_NAME) if self._indices else {}
 
     def facts(self) -> dict[str, Any]:
         """Return whether a cube and its picture exist, and how the cube was registered to the maps."""
@@ -109,7 +109,7 @@ class MapRequests(ResultRequests):
 
     def __init__(self, results: OpenResults) -> None:
         super().__init__(results)
-        threading.Thread(target=self._warm_up, daemon=True).start()
+        threading.Thread(target=self._load_libraries, daemon=True).start()
 
     def routes(self) -> Routes:
         """Return the functions that answer requests, by method and path."""
@@ -130,19 +130,19 @@ class MapRequests(ResultRequests):
             return overview(read_results(self.results.folder))
 
     def _answer_overview(self, _: Request) -> Answer:
-        content = self.overview
+        overview_content = self.overview
         map_numbers = {
             entry.name: number for number, entry in enumerate(self.results.maps.entries) if entry.kind == "element"
         }
         return json_answer(
             {
-                "maps": [map_numbers[name] for name in content.lines if name in map_numbers],
-                "sentences": content.sentences,
-                "certainties": content.certainties,
-                "shares": content.shares,
-                "absent": content.absent,
-                "detected": content.detected,
-                "paints": content.paints,
+                "maps": [map_numbers[name] for name in overview_content.lines if name in map_numbers],
+                "sentences": overview_content.sentences,
+                "certainties": overview_content.certainties,
+                "shares": overview_content.shares,
+                "absent": overview_content.absent,
+                "detected": overview_content.detected,
+                "paints": overview_content.paints,
             }
         )
 
@@ -205,7 +205,7 @@ class MapRequests(ResultRequests):
         counts = self.results.source.pixel(row, column) if self.results.source.state == READY else None
         return json_answer(evidence | {"spectrum": listed_numbers(counts), "scan": self.results.scan_state()})
 
-    def _warm_up(self) -> None:
+    def _load_libraries(self) -> None:
         # This call loads the line and pigment libraries, so that the first click need not wait. Maps are not read,
         # because they may be closed by now.
         from underpaint.display.plot import line_labels

@@ -10,7 +10,7 @@ from underpaint.errors import OutputError
 from underpaint.runtime.files import exclusive_lock, is_link
 
 _TIME_LIMIT_S = 10.0
-_PAUSE_S = 0.05
+_RETRY_PAUSE_S = 0.05
 _writer_lock = Lock()
 
 
@@ -32,7 +32,7 @@ def one_writer(folder: Path) -> Iterator[None]:
             except OutputError:
                 if time.monotonic() > end_s:
                     raise
-                time.sleep(_PAUSE_S)
+                time.sleep(_RETRY_PAUSE_S)
             except OSError as error:
                 raise OutputError(
                     f"Cannot save in {folder}: {error.strerror or error}. Check that the folder is writable."

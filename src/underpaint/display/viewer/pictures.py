@@ -42,7 +42,7 @@ MAX_PICTURE_SIDE = 6000
 """Maximum length of the longer side of a saved picture, in pixels."""
 MAX_PIXELS = 400_000_000
 MAX_PICTURES = 40
-_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
+_HIGH_BIT_DEPTH_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
 """Pillow modes with more than eight bits per pixel, as in digital X-radiographs."""
 _CONTRAST_PERCENTILES = (0.1, 99.9)
 """Percentiles of the grey values of a picture with more than eight bits per pixel. The first percentile becomes black,
@@ -227,7 +227,7 @@ def _decode(encoded_picture: bytes) -> Image.Image:
             upright_image = ImageOps.exif_transpose(source_image)
             picture = (
                 _stretch_contrast(np.asarray(upright_image))
-                if upright_image.mode in _DEEP_MODES
+                if upright_image.mode in _HIGH_BIT_DEPTH_MODES
                 else upright_image.convert("RGB")
             )
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:

@@ -73,14 +73,14 @@ def region_table(maps: ResultMaps, masks: Sequence[Mask]) -> list[Row]:
     return rows
 
 
-def difference(first: Cell, second: Cell) -> tuple[float, float]:
+def difference(first_cell: Cell, second_cell: Cell) -> tuple[float, float]:
     """Return the difference of two means, and this difference divided by its standard error.
 
     The standard errors include the variation between the pixels of each region. Neighbouring pixels are correlated, so
     a difference below three standard errors is not significant.
     """
-    difference_error = math.hypot(first.error, second.error)
-    mean_difference = first.value - second.value
+    difference_error = math.hypot(first_cell.error, second_cell.error)
+    mean_difference = first_cell.value - second_cell.value
     return mean_difference, mean_difference / difference_error if difference_error > 0 else math.nan
 
 

@@ -49,13 +49,15 @@ def connected_region(values: NDArray[np.float32], row: int, column: int, min_val
         )
     component_numbers, _ = label(values >= min_value)
     is_same_component = component_numbers == component_numbers[row, column]
-    edges = np.diff(np.pad(is_same_component.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
-    if len(starts) > MAX_RUNS:
-        raise ScanError(f"Cannot take this class: it has {len(starts)} row segments, over {MAX_RUNS}. Draw a lasso.")
+    run_edges = np.diff(np.pad(is_same_component.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    run_starts, run_ends = np.argwhere(run_edges == 1), np.argwhere(run_edges == -1)
+    if len(run_starts) > MAX_RUNS:
+        raise ScanError(
+            f"Cannot take this class: it has {len(run_starts)} row segments, over {MAX_RUNS}. Draw a lasso."
+        )
     runs = tuple(
         (int(row_index), int(first_column), int(column_after) - 1)
-        for (row_index, first_column), (_, column_after) in zip(starts, ends, strict=True)
+        for (row_index, first_column), (_, column_after) in zip(run_starts, run_ends, strict=True)
     )
     return Region("class", (), runs)
 

@@ -89,7 +89,7 @@ class Uploads:
             key = secrets.token_hex(8)
             self._open[key] = _Upload(target, size, partial_path, write_context)
             partial_path.touch()
-            return self._append(key, b"")
+            return self._append_piece(key, b"")
 
     def receive(self, key: str, piece: int, body: bytes) -> dict[str, Any] | None:
         """Append the next piece of an upload and return its progress; None for an unknown key.
@@ -107,7 +107,7 @@ class Uploads:
                 self._discard_upload(key)
                 raise OutputError(f"Cannot upload {upload.target.name}: its pieces were not sent in order. Try again.")
             try:
-                return self._append(key, body)
+                return self._append_piece(key, body)
             except BaseException:
                 self._discard_upload(key)
                 raise
@@ -123,7 +123,7 @@ class Uploads:
             for key in list(self._open):
                 self._discard_upload(key)
 
-    def _append(self, key: str, body: bytes) -> dict[str, Any]:
+    def _append_piece(self, key: str, body: bytes) -> dict[str, Any]:
         upload = self._open[key]
         with upload.partial_path.open("ab") as stream:
             stream.write(body)
