@@ -24,7 +24,7 @@ from typing import Final
 CM_PER_UM: Final = 1e-4
 FWHM_PER_SIGMA: Final = 2.354820045
 MN_K_ALPHA_KEV: Final = 5.895
-"""Energy of the Mn K-alpha line, in keV, at which the resolution of a detector is stated."""
+"""Energy of the Mn K-alpha line in keV. The resolution of a detector is stated at this energy."""
 ELECTRON_REST_KEV: Final = 510.99895
 EPSILON_SI_KEV: Final = 3.85e-3
 """Mean energy per electron-hole pair in silicon at the temperature of a cooled drift detector, in keV."""

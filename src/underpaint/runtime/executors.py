@@ -21,7 +21,7 @@ from underpaint.runtime.threads import limit_to_one_blas_thread, one_blas_thread
 Result = TypeVar("Result")
 CONNECT_TIMEOUT_S = 10
 MAX_TIME_WITHOUT_WORKERS_S = 30.0
-"""Maximum time for which a cluster may be without workers after all its workers have stopped, in s."""
+"""Maximum time that a cluster may stay without workers after all its workers have stopped, in s."""
 _POLL_INTERVAL_S = 2.0
 VERSIONED_PACKAGES = ("underpaint", "numpy", "scipy", "xraylib")
 """Packages whose versions may affect the last bits of results."""

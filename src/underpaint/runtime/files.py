@@ -40,7 +40,7 @@ _REPARSE_TAGS = {0xA000000C, 0xA0000003}
 """Windows reparse tags of symbolic links and junctions. Other reparse points, such as OneDrive files, count as
 files."""
 _NO_LOCK_ERRORS = (ENOLCK, ENOSYS, EOPNOTSUPP)
-"""Error numbers that mean that a file system has no locks, as on some network disks."""
+"""Error numbers of file systems without locks, which include some network disks."""
 _MAX_LOCK_ATTEMPTS = 4
 """Maximum number of attempts to lock a target. If two processes start within milliseconds, the first attempts of both
 may fail."""

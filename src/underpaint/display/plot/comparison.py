@@ -133,7 +133,7 @@ def pigment_row(results: Results, name: str, place: Place = "anywhere") -> Figur
     Parameters
     ----------
     results : Results
-        Results of a scan. If they do not contain the lines of the pigment, only the pigment map is drawn.
+        Results of a scan. Without lines of the pigment in the results, only the pigment map is drawn.
     name : str
         Pigment or group.
     place : {"anywhere", "surface", "below"}

@@ -230,7 +230,7 @@ def _hatch_undetermined(axes: Axes, mask: NDArray[np.bool_]) -> None:
 
 
 def _color_limits_um(lower_um: NDArray[np.float32], upper_um: NDArray[np.float32]) -> tuple[float, float]:
-    """Return limits of the colour scale, in um, between which most of the intervals lie."""
+    """Return limits of the colour scale in um, which enclose most of the intervals."""
     if not lower_um.size:
         return 1.0, 200.0
     thickness_range_um = float(np.percentile(lower_um, 2)), float(np.percentile(upper_um, 98))

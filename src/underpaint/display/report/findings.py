@@ -60,11 +60,11 @@ class Finding:
     members : tuple of str
         Labels of all pigments of the group; empty for a pigment.
     separate_findings : tuple of Finding
-        Findings of the members that are present according to their separate probability. Empty if a prior divides the
+        Findings of the members that are present according to their separate probability; empty if a prior divides the
         probability of the group.
     shares : tuple of (str, float)
-        Label of each member and its share of the group's probability, the largest first. Empty unless a prior divides
-        the probability of the group.
+        Label of each member and its share of the group's probability, the largest first; empty unless a prior divides
+        this probability.
     distinguishing_text : str
         Methods that would distinguish the first two members of the group.
     has_fitted_lines : bool
@@ -256,6 +256,6 @@ def _member_labels(results: Results, group: str) -> tuple[str, ...]:
 
 
 def _considered_labels(results: Results, group: str) -> frozenset[str]:
-    """Return the labels of the members of a group that have a separate probability."""
+    """Return the labels of those members of a group that have a separate probability."""
     members = (results.materials[name] for name in results.pigments)
     return frozenset(member.label for member in members if group in member.groups)

@@ -30,7 +30,7 @@ def legend_rows(results: Results, families: Sequence[str], photograph: str = "")
     results : Results
         Results with paints.
     families : sequence of str
-        Up to three line families. Without a photograph, they are drawn in red, green and blue.
+        Up to three line families, drawn in red, green and blue if there is no photograph.
     photograph : str
         Registered photograph as a data URL; "" without a photograph.
     """
@@ -67,7 +67,7 @@ def _area_text(area: PaintArea) -> str:
 
 
 def _composite_image(results: Results, families: Sequence[str]) -> RgbImage:
-    """Return an (n_row, n_column, 3) picture of up to three families; each is scaled to its 99th percentile."""
+    """Return an (n_row, n_column, 3) picture of up to three line maps, each scaled to its 99th percentile."""
     image = np.zeros((*results.shape, 3))
     for channel, name in enumerate(families[:3]):
         area = np.nan_to_num(results[name])

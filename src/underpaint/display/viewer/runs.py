@@ -36,7 +36,8 @@ class Run:
     command : sequence of str
         Command of the process, like :data:`COMMAND`.
     turn : Semaphore or None
-        Semaphore that is acquired before the process starts and released after it ends; None starts immediately.
+        Semaphore that is acquired before the process starts and released after it ends; None starts the process
+        immediately.
     """
 
     def __init__(
