@@ -1,4 +1,4 @@
-"""Identify the pigments of a painting, also below the surface, in its X-ray fluorescence scan.
+"""Identify the pigments of a painting, at and below the surface, from its X-ray fluorescence scan.
 
 >>> import underpaint as up
 >>> up.library()["vermilion"].formula
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from underpaint.pipeline.run import identify_to_folder
     from underpaint.simulate import make_panel
 
-# onnxruntime 1.29 and later sends a report of each run to its developers unless this variable is set before the first
-# import. The variable is set here so that it applies to this process and to all processes started by it.
+# onnxruntime 1.29 and later reports each run to its developers unless this environment variable is set before the
+# import of onnxruntime. The variable is set here, so that it applies to this process and its child processes.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 __all__ = [
@@ -60,8 +60,7 @@ _MOVED_NAMES = {
     "load_palette": "load_palette",
     "on_its_energy_axis": "resolve_energy_axis",
 }
-"""Names that were public in version 0.1, with their current names in the packages. The old names are removed in version
-0.3."""
+"""Public names of version 0.1, and their current names. The old names will be removed in version 0.3."""
 
 
 def __getattr__(name: str) -> Any:
@@ -81,7 +80,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _public_modules() -> Iterator[Any]:
-    """Yield the modules with public names, importing each only when it is reached, dependencies first."""
+    """Import and yield the modules with public names one by one, dependencies first."""
     from underpaint import data, errors
 
     yield from (errors, data)

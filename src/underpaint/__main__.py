@@ -1,4 +1,4 @@
-"""Run the command line by ``python -m underpaint``, without a script on the search path."""
+"""Run the command line as ``python -m underpaint``, which needs no script on the search path."""
 
 from underpaint.cli import main
 

@@ -1,8 +1,8 @@
-"""Errors that a user can correct. Each message states what failed, the value, what is allowed and what to do."""
+"""Errors that a user can correct. Each message states what failed, the value found, what is allowed and what to do."""
 
 
 class UnderpaintError(Exception):
-    """Base of all errors that the command line prints as a plain message, without a traceback.
+    """Base class of all errors that the command line prints as a plain message, without a traceback.
 
     Examples
     --------
@@ -20,7 +20,7 @@ class FormulaError(UnderpaintError, ValueError):
 
 
 class SampleError(UnderpaintError, ValueError):
-    """A pigment, paint, layer, palette or stratigraphy is not physical or unknown."""
+    """A pigment, paint, layer, palette or stratigraphy is unknown or physically impossible."""
 
 
 class InstrumentError(UnderpaintError, ValueError):
@@ -56,7 +56,7 @@ class TrainingError(UnderpaintError, ValueError):
 
 
 class ClusterError(UnderpaintError, OSError):
-    """Worker processes or a cluster cannot be reached, have died, or have other package versions than this machine."""
+    """A worker process or cluster cannot be reached, has died, or has different package versions from this machine."""
 
 
 class BenchmarkError(UnderpaintError, ValueError):

@@ -30,22 +30,22 @@ def map_blocks(
     ----------
     scan : Scan
     process_block : callable
-        Function that processes a block. Its arguments are (n_row, n_column, n_channel) counts, an (n_row, n_column)
-        mask of present spectra or None, and the part of each of ``arrays`` in the block. A block is processed by one
-        thread, so that results are bit-identical for all executors.
+        Function that processes a block. The arguments are (n_row, n_column, n_channel) counts, an (n_row, n_column)
+        mask of present spectra or None, and the block's part of each array. One thread processes a block, so that
+        results are bit-identical for all executors.
     arrays : sequence of (n_row, n_column, ...) arrays
-        NumPy or dask arrays. Data that arrays and counts have in common are read once.
+        NumPy or dask arrays. Data from which both the counts and an array are computed are read only once.
     halo : int or None
-        Width of the margin around a block in pixels. If set, the (rows, columns) of the block in the padded array are
-        passed to ``process_block`` after the mask.
+        Width of the margin around a block, in pixels. If set, ``process_block`` gets a further argument after the mask:
+        the (rows, columns) of the block in the padded array.
     finished_blocks : collection of int
         Numbers of blocks to skip.
     scheduler : str or None
-        Address of a dask scheduler, ``tcp://host:8786``; None: threads of this process.
+        Address of a dask scheduler, such as ``tcp://host:8786``; None selects threads of this process.
     threads : int or None
-        Number of threads of this process; None: one per core.
+        Number of threads of this process; None selects one per core.
     on_start : callable, optional
-        Called before the first block with the number of workers, which is 0 for a cluster without workers.
+        Function that is called with the number of workers before the first block. A cluster may have 0 workers.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def map_blocks(
 
 
 def _add_halo(block: Block, shape: Sequence[int], halo: int) -> tuple[Block, Block]:
-    """Return the slices of a block with its margin, and the slices of the block within these."""
+    """Return the slices of a block with its margin, and the slices of the block within the padded array."""
     halo_block, inner_slices = [], []
     for block_range, n_pixel in zip(block, shape, strict=False):
         halo_start = max(block_range.start - halo, 0)

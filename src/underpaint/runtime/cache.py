@@ -1,4 +1,4 @@
-"""Cache of arrays that take seconds to compute and depend on few settings, in the user's cache folder."""
+"""In the user's cache folder, keep arrays that take seconds to compute and depend on few settings."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from underpaint.runtime.files import atomic_write
 Arrays = dict[str, NDArray[Any]]
 
 MAX_FILES = 24
-"""Maximum number of cached files of a few MB each. The least recently read files are removed first."""
+"""Maximum number of cached files, each of a few MB. The least recently read files are removed first."""
 
 
 def cached_arrays(
@@ -34,9 +34,10 @@ def cached_arrays(
     file_prefix : str
         Prefix of the file name.
     settings : mapping
-        Settings on which the arrays depend, JSON-serialisable.
+        JSON-serialisable settings on which the arrays depend.
     packages : tuple of str
-        Packages of underpaint on which the arrays depend. A change of a file in these packages invalidates the cache.
+        Packages of underpaint on which the arrays depend. Cached arrays become invalid when a file in these packages
+        changes.
     compute_arrays : callable
         Function that returns the arrays by name.
 
@@ -50,10 +51,10 @@ def cached_arrays(
     >>> cached_arrays("squares", {"n": 3}, (), lambda: {"square": np.arange(3) ** 2})["square"].tolist()
     [0, 1, 4]
     """
-    dependencies = json.dumps(
+    dependency_text = json.dumps(
         [settings, __version__, np.__version__, [_package_digest(package) for package in packages]], sort_keys=True
     )
-    path = cache_folder() / f"{file_prefix}-{hashlib.sha256(dependencies.encode()).hexdigest()[:20]}.npz"
+    path = cache_folder() / f"{file_prefix}-{hashlib.sha256(dependency_text.encode()).hexdigest()[:20]}.npz"
     with suppress(OSError, ValueError, KeyError, EOFError, BadZipFile):
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
@@ -69,7 +70,7 @@ def cached_arrays(
 
 
 def cache_folder() -> Path:
-    """Return the cache folder, which is ``~/.cache/underpaint`` on Linux and the equivalent on other systems."""
+    """Return the cache folder: ``~/.cache/underpaint`` on Linux, and the equivalent on other systems."""
     return user_cache_path("underpaint", appauthor=False)
 
 

@@ -1,4 +1,4 @@
-"""Executors of tasks in this process, local processes, threads or a dask.distributed cluster, with equal results."""
+"""Run tasks in this process, in local processes, in threads or on a cluster, with bit-identical results."""
 
 import os
 import platform
@@ -21,10 +21,10 @@ from underpaint.runtime.threads import limit_to_one_blas_thread, one_blas_thread
 Result = TypeVar("Result")
 CONNECT_TIMEOUT_S = 10
 MAX_TIME_WITHOUT_WORKERS_S = 30.0
-"""Maximum time, s, without workers for a cluster that had workers before."""
+"""Maximum time that a cluster may stay without workers after all its workers have stopped, in s."""
 _POLL_INTERVAL_S = 2.0
 VERSIONED_PACKAGES = ("underpaint", "numpy", "scipy", "xraylib")
-"""Packages whose version may affect the last bits of results."""
+"""Packages whose versions may affect the last bits of results."""
 
 
 class Future(Protocol):
@@ -35,11 +35,11 @@ class Future(Protocol):
 
 
 class Executor(Protocol):
-    """Executor of tasks, to which more tasks are submitted than there are workers, so that no worker is idle."""
+    """Executor of tasks. More tasks than workers are submitted at a time, so that no worker is idle."""
 
     @property
     def max_pending(self) -> int:
-        """Number of tasks to keep submitted."""
+        """Maximum number of unfinished tasks that are submitted at a time."""
 
     @property
     def n_workers(self) -> int:
@@ -52,7 +52,7 @@ class Executor(Protocol):
 def ordered_results(
     executor: Executor, function: Callable[..., Result], tasks: Iterable[tuple[int, tuple[Any, ...]]]
 ) -> Iterator[tuple[int, Result]]:
-    """Yield (index, result) of tasks in order, with at most ``max_pending`` submitted tasks at a time.
+    """Yield the index and result of each task in order. At most ``max_pending`` tasks are submitted at a time.
 
     Raises
     ------
@@ -80,8 +80,8 @@ def ordered_results(
 def make_executor(workers: int | None = None, scheduler: str | None = None) -> Iterator[Executor]:
     """Yield an executor: a cluster if a scheduler is given, otherwise ``workers`` processes (None: one per core).
 
-    Every worker uses one thread for linear algebra, because the number of threads affects the order of sums and thus
-    the last bits of results.
+    Every worker uses one thread for linear algebra. The number of threads affects the order of summation and thus the
+    last bits of results.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def make_executor(workers: int | None = None, scheduler: str | None = None) -> I
 
 @contextmanager
 def thread_or_cluster_executor(scheduler: str | None = None, threads: int | None = None) -> Iterator[Executor]:
-    """Yield an executor for data that this process reads: a cluster, or threads of this process (one per core).
+    """Yield an executor of tasks whose data this process reads: a cluster, or threads (by default one per core).
 
     Each task uses one thread for linear algebra, as in :func:`make_executor`.
 
@@ -165,9 +165,9 @@ def _process_executor(workers: int) -> Iterator[Executor]:
 
 def _prepare_process() -> None:
     limit_to_one_blas_thread()
-    # Ctrl-C reaches all processes, but a worker that dies while holding the queue's lock would block the pool
+    # workers ignore Ctrl-C, because a worker that dies while it holds the queue's lock would block the pool
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # workers are not notified when the parent process is killed, and would wait forever
+    # a worker is not notified when its parent process is killed, and would otherwise wait forever
     Thread(target=_exit_with_parent, daemon=True).start()
 
 
@@ -194,7 +194,7 @@ class _ClusterExecutor:
         return int(sum(self._client.nthreads().values()))
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
-        # with pure=False, dask does not hash the arguments to detect equal calls
+        # dask would hash the arguments to recognise repeated calls; pure=False prevents this
         future = self._client.submit(_run_on_cluster, self._versions, function, *arguments, pure=False)
         return _ClusterFuture(future, self)
 
@@ -238,7 +238,7 @@ class _ClusterFuture:
                 try:
                     return self._future.result(timeout=_POLL_INTERVAL_S)
                 except FutureTimeout:
-                    # the task ended between the two calls, or the task itself raised this error
+                    # either the task ended just after the timeout, or the task itself raised this error
                     if self._future.done():
                         return self._future.result()
         except (CancelledError, CommClosedError) as error:
@@ -264,7 +264,7 @@ def _cluster_executor(scheduler: str) -> Iterator[Executor]:
             "Cannot use --scheduler: dask.distributed is missing. Run: pip install 'underpaint[cluster]'."
         ) from error
     try:
-        # the address is checked first, because a client with an invalid address times out slowly
+        # the address is checked first, because a client takes long to reject an invalid address
         resolve_address(scheduler)
         client = Client(scheduler, timeout=CONNECT_TIMEOUT_S, set_as_default=False)
     except (OSError, ValueError) as error:
@@ -272,7 +272,7 @@ def _cluster_executor(scheduler: str) -> Iterator[Executor]:
             f"Cannot reach a dask scheduler at {scheduler!r} ({error}). Start a scheduler with `dask scheduler`, and "
             "give the address that it prints, such as tcp://host:8786."
         ) from error
-    # the photons of a chunk are sent with the task, so that they are not lost when a worker dies
+    # the counts of a chunk are sent with its task, so that they are not lost when a worker dies
     with client, dask.config.set({"distributed.admin.large-graph-warning-threshold": "1GB"}):
         yield _ClusterExecutor(client, scheduler)
 

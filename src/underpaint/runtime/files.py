@@ -1,11 +1,11 @@
-"""Write files and folders atomically, without changing files of other origin.
+"""Write files and folders atomically, and protect files that other programs created.
 
-Output is first written to a *working folder*, which is a hidden folder with a random name next to the target. The
-folder and its target are identified by a mark file in the folder, so that an interrupted run can be resumed. The
-writing process holds a lock in the folder, which the system releases when the process ends for any reason.
+Output is first written to a *working folder*, which is a hidden folder with a random name next to the target. A mark
+file in the folder names the target, so that an interrupted run can be resumed. The writing process holds a lock in the
+folder. The operating system releases this lock when the process ends for any reason.
 
-The finished file or folder is renamed to its final name, which is atomic on every file system that ``os.replace``
-supports. Files and folders are flushed to the disk (fsync) before and after renaming, so that a power failure leaves
+The finished file or folder is renamed to its final name. Renaming is atomic on every file system that supports
+``os.replace``. Files and folders are flushed to the disk (fsync) before and after renaming. A power failure thus leaves
 either the old or the new content. Windows cannot flush folders, but its journal preserves the order of changes. Windows
 cannot replace a file that another program has open, so renaming is retried for a second.
 """
@@ -37,20 +37,22 @@ WORKING_FOLDER_PREFIX = ".underpaint-"
 _MARK_FILE, _LOCK_FILE, _PROGRAM_NAME = "underpaint.json", "lock", "underpaint"
 _MAX_MARK_BYTES = 2**16
 _REPARSE_TAGS = {0xA000000C, 0xA0000003}
-"""Reparse tags of Windows for symbolic links and junctions. Other reparse points, such as OneDrive files, are files."""
+"""Windows reparse tags of symbolic links and junctions. Other reparse points, such as OneDrive files, count as
+files."""
 _NO_LOCK_ERRORS = (ENOLCK, ENOSYS, EOPNOTSUPP)
-"""Errors of file systems without locks, such as some network disks."""
-_MAX_ATTEMPTS = 4
-"""Maximum number of attempts to lock a target, because two processes that start within milliseconds may both fail."""
+"""Error numbers of file systems without locks, which include some network disks."""
+_MAX_LOCK_ATTEMPTS = 4
+"""Maximum number of attempts to lock a target. If two processes start within milliseconds, the first attempts of both
+may fail."""
 _MAX_WINDOWS_CHARACTERS = 247
-"""Maximum length of the path of a folder on Windows, if long paths are not enabled."""
+"""Maximum length of a folder's path on Windows if long paths are not enabled, in characters."""
 _DEVICE_NAMES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
     f"{port}{digit}" for port in ("com", "lpt") for digit in "123456789¹²³"
 }
 
 
 _new_targets: set[Path] = set()
-"""Targets that did not exist at the start. A file created there by another program in the meantime is not replaced."""
+"""Targets that did not exist when the run started. A target that another program created since then is not replaced."""
 
 
 def is_windows() -> bool:
@@ -63,19 +65,19 @@ def is_windows() -> bool:
 
 @contextmanager
 def atomic_write(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
-    """Yield a temporary path. The file written there is renamed to the target at the end, or removed after an error.
+    """Yield a temporary path. A file at this path is renamed to the target at the end, or removed after an error.
 
     Parameters
     ----------
     path : path
         Path of the file to create.
     replace : bool
-        Whether an existing file is replaced; if false, an existing file is an error.
+        Whether to replace an existing file. If false, an existing file causes an error.
 
     Raises
     ------
     OutputError
-        The file cannot be written. An existing file is unchanged.
+        The file cannot be written. An existing file remains unchanged.
     """
     target = Path(path)
     try:
@@ -93,7 +95,7 @@ def atomic_write(path: str | Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write a value as JSON atomically, after conversion by :func:`json_types`.
+    """Convert a value by :func:`json_types`, and write it to a JSON file atomically.
 
     Raises
     ------
@@ -153,7 +155,7 @@ def rename_finished(finished_path: Path, target: Path, *, replace: bool = True) 
 
 @contextmanager
 def new_files(paths: Iterable[Path]) -> Iterator[None]:
-    """Protect files that another program creates at the given paths within the context."""
+    """Protect files that another program creates at the given paths while the context is active."""
     new_paths = {path.parent.resolve() / path.name for path in paths if not os.path.lexists(path)}
     _new_targets.update(new_paths)
     try:
@@ -163,7 +165,7 @@ def new_files(paths: Iterable[Path]) -> Iterator[None]:
 
 
 def _move_to_new(finished_path: Path, target: Path) -> None:
-    """Rename a file without replacing an existing file, even one that was created in the meantime."""
+    """Rename a file, but replace no existing file, even if that file was created in the meantime."""
     if is_windows():
         _rename(finished_path, target, os.rename)  # on Windows, os.rename fails if the name exists
         return
@@ -241,19 +243,20 @@ def remove_tree(path: Path) -> None:
 
 
 def is_link(path: Path) -> bool:
-    """Return whether a path is a symbolic link or a junction of Windows."""
+    """Return whether a path is a symbolic link or a Windows junction."""
     return is_link_status(path.lstat())
 
 
 def is_link_status(file_status: os.stat_result) -> bool:
-    """Return whether a file status belongs to a symbolic link or a junction of Windows."""
+    """Return whether a file status belongs to a symbolic link or a Windows junction."""
     return stat.S_ISLNK(file_status.st_mode) or getattr(file_status, "st_reparse_tag", 0) in _REPARSE_TAGS
 
 
 def has_only_files_and_folders(path: Path, *, recursive: bool = False) -> bool:
-    """Return whether a folder contains only files and folders, at any depth if ``recursive``.
+    """Return whether a folder contains only files and folders. If ``recursive``, subfolders are checked too.
 
-    This program writes only files and folders into its working folders. Links, pipes and devices may be an attack.
+    This program writes only files and folders into its working folders. Links, pipes and devices may be part of an
+    attack.
     """
     try:
         for entry in path.iterdir():
@@ -283,10 +286,10 @@ class WorkingFolder:
     Parameters
     ----------
     path : Path
-        Path of the folder, which is locked by this process.
+        Path of the folder. This process holds the lock of the folder.
     abandoned_folders : list of Path
-        Folders of interrupted runs for the same target, to be resumed or removed, which are also locked by this
-        process.
+        Working folders that interrupted runs with the same target left behind. This process has locked the abandoned
+        folders, too.
     is_kept : bool
         Whether the folder is kept when the lock is released.
     """
@@ -300,16 +303,16 @@ class WorkingFolder:
 def working_folder(
     path: str | Path, *, output_kind: str = "file", is_exclusive: bool = False
 ) -> Iterator[WorkingFolder]:
-    """Yield a new working folder next to a target, which is locked within the context.
+    """Yield a new working folder next to a target. The folder is locked while the context is active.
 
     Parameters
     ----------
     path : path
-        File or folder to create, in an existing folder.
+        File or folder to create, whose parent folder must exist.
     output_kind : str
-        Kind of output. Only abandoned folders of the same kind are returned.
+        Kind of output. Abandoned folders with another kind of output are ignored.
     is_exclusive : bool
-        Whether another process that writes to the target exclusively causes an error.
+        Whether to raise an error if another process also writes to the target exclusively.
 
     Raises
     ------
@@ -330,13 +333,13 @@ def working_folder(
             if not work_folder.is_kept:
                 remove_working_folder(work_folder.path)
     for folder in (work_folder.path, *work_folder.abandoned_folders):
-        if _is_empty(folder):  # on Windows, the file of a lock cannot be removed while the lock is held
+        if _is_empty(folder):  # Windows does not remove a lock file while the lock is held
             remove_working_folder(folder)
 
 
 @contextmanager
 def exclusive_lock(path: str | Path) -> Iterator[None]:
-    """Lock a file or folder against all other processes within the context.
+    """Lock a file or folder against all other processes while the context is active.
 
     Raises
     ------
@@ -352,7 +355,7 @@ def exclusive_lock(path: str | Path) -> Iterator[None]:
 
 
 def _make_working_folder(target: Path, output_kind: str, locks: ExitStack, *, is_exclusive: bool) -> WorkingFolder:
-    for attempt_index in range(_MAX_ATTEMPTS):
+    for attempt_index in range(_MAX_LOCK_ATTEMPTS):
         if attempt_index:
             time.sleep(uniform(0.02, 0.1 * attempt_index))  # noqa: S311 - not for cryptography
         with ExitStack() as attempt_locks:
@@ -361,8 +364,8 @@ def _make_working_folder(target: Path, output_kind: str, locks: ExitStack, *, is
             if lock is not None:
                 attempt_locks.callback(lock.release)
             _write_mark(folder, target, output_kind, is_exclusive=is_exclusive)
-            abandoned_folders, is_busy = _abandoned_folders(target, folder, output_kind, attempt_locks)
-            if not (is_exclusive and is_busy):
+            abandoned_folders, is_target_busy = _abandoned_folders(target, folder, output_kind, attempt_locks)
+            if not (is_exclusive and is_target_busy):
                 locks.push(attempt_locks.pop_all())
                 return WorkingFolder(folder, abandoned_folders)
             remove_working_folder(folder)
@@ -375,26 +378,26 @@ def _make_working_folder(target: Path, output_kind: str, locks: ExitStack, *, is
 
 
 def _abandoned_folders(target: Path, new_folder: Path, output_kind: str, locks: ExitStack) -> tuple[list[Path], bool]:
-    """Return the abandoned folders of a target, after locking them, and whether another process writes exclusively."""
-    abandoned_folders, is_busy = [], False
+    """Lock and return the abandoned folders of a target; also return whether another process writes exclusively."""
+    abandoned_folders, is_target_busy = [], False
     for folder in working_folders(target):
         mark = read_mark(folder)
         if folder == new_folder or mark is None:
             continue
         lock = _lock(folder)
         if lock is None or (not lock.is_locked and _may_run(mark)):
-            is_busy |= bool(mark.get("alone"))
+            is_target_busy |= bool(mark.get("alone"))
             continue
         if mark.get("kind") == output_kind:
             locks.callback(lock.release)
             abandoned_folders.append(folder)
         else:
             lock.release()
-    return abandoned_folders, is_busy
+    return abandoned_folders, is_target_busy
 
 
 def working_folders(target: Path) -> list[Path]:
-    """Return the working folders of a target by their mark files, oldest first, without those that contain links."""
+    """Return the working folders whose mark file names the target, oldest first, except folders that contain links."""
     target_name = os.path.normcase(target.name)
     with suppress(OSError):
         folder_paths = sorted(
@@ -449,7 +452,7 @@ def remove_working_folder(folder: Path) -> None:
 
 
 def _is_empty(folder: Path) -> bool:
-    """Return whether a working folder contains only its mark file and its lock."""
+    """Return whether a working folder contains only its mark file and its lock file."""
     try:
         return {entry.name for entry in folder.iterdir()} <= {_MARK_FILE, _LOCK_FILE}
     except OSError:
@@ -467,7 +470,7 @@ def _write_mark(folder: Path, target: Path, output_kind: str, *, is_exclusive: b
 
 
 def _lock(folder: Path) -> "FileLock | None":
-    """Return the lock of a working folder, acquired if the file system has locks; None if another process holds it."""
+    """Return the lock of a working folder, acquired if the file system has locks; None if another process has it."""
     from filelock import FileLock, Timeout  # imported here, because filelock imports asyncio (50 ms)
 
     path = folder / _LOCK_FILE
@@ -488,7 +491,7 @@ def _lock(folder: Path) -> "FileLock | None":
 
 
 def _may_run(mark: dict[str, Any]) -> bool:
-    """Return whether the process that wrote a mark may still run, on file systems without locks."""
+    """On file systems without locks, return whether the process that wrote a mark may still be running."""
     if is_windows() or mark.get("host") != socket.gethostname():
         return True
     try:
@@ -508,21 +511,21 @@ def _modification_time(path: str) -> float:
 
 
 def claim_folder(path: str | Path, *, known_files: Iterable[str] = ()) -> None:
-    """Create a folder for the output of several calls, or check that this program created an existing folder.
+    """Create a folder for the output of several calls, or check that this program created the existing folder.
 
-    A folder of this program is identified by a mark file or another known file in the folder.
+    A mark file or another known file identifies a folder of this program.
 
     Parameters
     ----------
     path : path
-        Path of the folder, which may be missing or empty.
+        Path of the folder. The folder may be missing or empty.
     known_files : iterable of str
-        Names of files that the caller writes into the folder, which replace the mark file.
+        Names of files that the caller writes into the folder. Such a file identifies the folder instead of a mark file.
 
     Raises
     ------
     OutputError
-        The folder contains other files or cannot be created.
+        The folder contains files of another program, or it cannot be created.
     """
     folder, known_names = Path(path), tuple(known_files)
     check_path(folder)
@@ -584,7 +587,7 @@ def printable_path(path: str | Path) -> str:
 
 
 def is_reserved(name: str) -> bool:
-    """Return whether Windows reserves or forbids a name: ``con``, ``aux.txt``, ``end.``, ``a:b``."""
+    """Return whether Windows reserves or forbids a name, such as ``con``, ``aux.txt``, ``end.`` or ``a:b``."""
     stem = name.partition(".")[0].rstrip(" ").casefold()
     return (
         stem in _DEVICE_NAMES

@@ -1,4 +1,4 @@
-"""Resume long tasks. Their settings are stored with the finished parts and must be unchanged.
+"""Resume long tasks. Settings are stored with the finished parts, and a resumed task must have the same settings.
 
 A task that writes one file or folder stores finished parts in a working folder next to its target
 (:func:`resume_parts`). A task that writes a folder of many files stores its settings in that folder
@@ -26,7 +26,7 @@ _DIGEST_PATTERN = re.compile("[0-9a-f]{16,}")
 
 
 def setting_differences(earlier_settings: Mapping[str, Any], current_settings: Mapping[str, Any]) -> list[str]:
-    """Return a text for each setting in which two runs differ, without the values of nested settings and digests."""
+    """Describe each setting in which two runs differ. The values of nested settings and digests are omitted."""
     names = (
         name
         for name in sorted({*earlier_settings, *current_settings})
@@ -46,15 +46,15 @@ def _difference_text(name: str, earlier_value: Any, current_value: Any) -> str:
 def resume_folder(
     folder: Path, settings: Mapping[str, Any], *, settings_file: str = _SETTINGS_FILE, marker_files: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Create the folder of a task, or check that an existing folder was started with the same settings.
+    """Create the folder of a task, or check that an existing folder stores the same settings.
 
     Parameters
     ----------
     folder : Path
         Folder of the task's files.
     settings : mapping
-        Settings on which the files depend, JSON-serialisable. Settings that are not stored in the folder, as in folders
-        of earlier versions, are not compared.
+        JSON-serialisable settings on which the files depend. Settings that are missing in a folder of an earlier
+        version are not compared.
     settings_file : str
         Name of the file that stores the settings.
     marker_files : iterable of str
@@ -63,12 +63,12 @@ def resume_folder(
     Returns
     -------
     dict
-        Stored settings.
+        Settings that the folder stores.
 
     Raises
     ------
     OutputError
-        The folder was started with other settings, contains other files, or has a damaged file of settings.
+        The folder stores other settings, contains files of another program, or has a damaged file of settings.
     """
     path = folder / settings_file
     claim_folder(folder, known_files=(settings_file, *marker_files))
@@ -102,7 +102,7 @@ def resume_parts(
     reuse_parts: bool = True,
     ignore_other_settings: bool = False,
 ) -> Path:
-    """Return the folder of finished parts of an interrupted run with the same settings, or an empty folder.
+    """Return the folder of finished parts. The folder is empty unless an interrupted run had the same settings.
 
     Parameters
     ----------
@@ -111,13 +111,14 @@ def resume_parts(
     target : Path
         File or folder to make.
     settings : mapping
-        Settings on which the parts depend, JSON-serialisable.
+        JSON-serialisable settings on which the parts depend.
     parts_name : str
         Name of the folder of parts.
     reuse_parts : bool
         Whether finished parts are reused.
     ignore_other_settings : bool
-        Whether finished parts with other settings are ignored; otherwise they are an error.
+        Whether finished parts with other settings are ignored. If false, finished parts with other settings cause an
+        error.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Long jobs in chunks. Each chunk is a complete file, so that an interrupted job can be resumed."""
+"""Store the output of a long job in chunks. Each chunk is a complete file, so that the job can be resumed."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -28,8 +28,8 @@ _CHUNK_FOLDER = "pieces"
 class ChunkStore:
     """Store of the chunks of an unfinished file, in a working folder next to the file.
 
-    Chunks and the joined file are written with a temporary name and then renamed, so that files with their final name
-    are complete.
+    The chunks and the joined file are written under temporary names and then renamed. A file with its final name is
+    therefore complete.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class ChunkStore:
     work_folder : WorkingFolder
         Folder of the chunks.
     job_settings : dict
-        Settings of the file, JSON-serialisable.
+        JSON-serialisable settings with which the file is made.
     n_chunk : int
         Number of chunks.
     """
@@ -53,7 +53,7 @@ class ChunkStore:
         return [index for index in range(self._total) if not self._path(index).exists()]
 
     def save(self, index: int, chunk_bytes: bytes) -> None:
-        """Store a chunk, which is an HDF5 file as bytes."""
+        """Store a chunk, given as the bytes of an HDF5 file."""
         draft_path = self._work.path / f"{index:06d}.tmp"
         draft_path.write_bytes(chunk_bytes)
         rename_finished(draft_path, self._path(index))
@@ -78,14 +78,14 @@ class ChunkStore:
 
 @contextmanager
 def open_chunk_store(target: Path, job_settings: dict[str, Any], n_chunk: int) -> Iterator[ChunkStore]:
-    """Yield the chunk store of a file with the chunks of an interrupted call. Chunks are kept until they are joined.
+    """Yield the chunk store of a file, including chunks of an interrupted call. Chunks are kept until they are joined.
 
     Parameters
     ----------
     target : Path
         File to make.
     job_settings : dict
-        Settings of the file, JSON-serialisable, which must equal those of the interrupted call.
+        JSON-serialisable settings with which the file is made. The settings must equal those of the interrupted call.
     n_chunk : int
         Number of chunks.
 
@@ -123,7 +123,7 @@ def is_finished(target: Path, job_settings: dict[str, Any]) -> bool:
 
 
 def finalize_interrupted(target: Path, job_settings: dict[str, Any]) -> bool:
-    """Remove the chunks of a finished file, and return whether there were any."""
+    """Remove the remaining chunks of a finished file, and return whether there were any."""
     if not (working_folders(target) and is_finished(target, job_settings)):
         return False
     with working_folder(target, output_kind=OUTPUT_KIND, is_exclusive=True) as work_folder:

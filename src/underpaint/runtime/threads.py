@@ -1,7 +1,7 @@
 """Limit linear algebra to one thread if tasks are distributed over workers.
 
 The matrices are small, so BLAS threads would mostly wait for each other. The number of threads also affects the order
-of sums and thus the last bits of results.
+of summation and thus the last bits of results.
 """
 
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ _blas_limits: Any = None
 def one_blas_thread() -> Iterator[None]:
     """Limit linear algebra to one thread within the context, and restore the previous number of threads afterwards.
 
-    The limit applies to all threads of the process. The first thread that enters the context sets the limit, and the
-    last that leaves restores the previous number.
+    The limit applies to all threads of the process. The first thread that enters the context sets the limit. The last
+    thread that leaves the context restores the previous number of threads.
     """
     global _n_contexts, _blas_limits  # noqa: PLW0603
     with _LOCK:
@@ -42,12 +42,12 @@ def one_blas_thread() -> Iterator[None]:
 
 @cache
 def limit_to_one_blas_thread() -> None:
-    """Limit linear algebra of this process permanently to one thread, because tasks of a worker may run in parallel."""
+    """Limit linear algebra in this process permanently to one thread, because a worker may run tasks in parallel."""
     _limit_blas()
 
 
 def _limit_blas() -> Any:
-    # SciPy has a separate BLAS, which must be loaded before it is limited
+    # SciPy has a separate BLAS library, which must be loaded before its threads can be limited
     import scipy.linalg  # noqa: F401
 
     _allow_any_thread_to_set_limit()
@@ -55,7 +55,7 @@ def _limit_blas() -> Any:
 
 
 def _allow_any_thread_to_set_limit() -> None:
-    """Allow any thread to set the limit; threadpoolctl (3.7 and later) otherwise ignores all but the first thread."""
+    """Allow any thread to set the limit. Otherwise threadpoolctl 3.7 and later ignores all threads but the first."""
     for library in ThreadpoolController().lib_controllers:
         if hasattr(library, "clear_controlling_thread"):
             library.clear_controlling_thread(force=True)

@@ -13,18 +13,18 @@ MAX_TABLE_BYTES = 64 * 2**20
 """Maximum size of a table of labels or positions, in bytes."""
 MAX_CHARACTERS = 2000
 _MAX_LISTED_FAULTS = 5
-# Control characters (C0 except tab and new line, DEL, C1), changes of the writing direction, invisible characters and
-# surrogates. Terminals execute some of these characters, and others change the appearance of text.
+# Control characters (C0 except tab and new line, DEL, C1), marks that change the writing direction, invisible
+# characters and surrogates. Terminals execute some of these characters, and the others change how text looks.
 _UNSAFE_CHARACTERS = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
-# the memory of tomllib is proportional to the square of the number of parts of a key
+# the memory that tomllib needs grows with the square of the number of parts in a key
 _DEEPLY_NESTED_KEY = re.compile(rb"""(?<![\w\- \t"'.])(?:[\w\- \t"']*+\.){50}""")
 _UNSAFE_IN_NAMES = re.compile(f"[\t\n]|{_UNSAFE_CHARACTERS.pattern}")
 
 
 def plain_text(text: object) -> str:
-    r"""Return text that is safe to show in a terminal, with escapes for control and invisible characters.
+    r"""Escape the control and invisible characters of a text, so that a terminal can show it safely.
 
     Examples
     --------
@@ -35,12 +35,12 @@ def plain_text(text: object) -> str:
 
 
 def plain_json(text: str) -> str:
-    """Return JSON text with the same values, in which unsafe characters (see :func:`plain_text`) are JSON escapes."""
+    """Replace unsafe characters in JSON text (see :func:`plain_text`) by JSON escapes; the values do not change."""
     return _UNSAFE_CHARACTERS.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
 
 
 def fault_of_name(text: str) -> str:
-    """Return a text on the fault of a name or sentence to display; "" without a fault."""
+    """Return the reason why a name or sentence cannot be displayed; "" if it can be displayed."""
     if len(text) > MAX_CHARACTERS:
         return f"{text[:20]!r}... has {len(text)} characters, up to {MAX_CHARACTERS} are allowed"
     match = _UNSAFE_IN_NAMES.search(text)
@@ -51,12 +51,12 @@ def fault_of_name(text: str) -> str:
 
 
 def read_bounded(path: Path, max_bytes: int, error_type: type[UnderpaintError]) -> bytes:
-    """Return the content of a file of limited size.
+    """Return the content of a file that has at most ``max_bytes`` bytes.
 
     Raises
     ------
     UnderpaintError
-        An error of type ``error_type``, if the file cannot be read, is not a regular file, or is too large.
+        An error of type ``error_type``. The file cannot be read, is not a regular file, or is too large.
     """
     try:
         if not path.is_file():
@@ -81,12 +81,12 @@ def read_toml(path: Path, error_type: type[UnderpaintError], content_type: str) 
     error_type : type of UnderpaintError
         Type of the error to raise.
     content_type : str
-        Kind of file, for the message.
+        Kind of file that the error message names.
 
     Raises
     ------
     UnderpaintError
-        An error of type ``error_type``, if the file cannot be read, is larger than 4 MiB, is not TOML, or is nested too
+        An error of type ``error_type``. The file cannot be read, is larger than 4 MiB, is not TOML, or is nested too
         deeply.
     """
     file_bytes = read_bounded(path, MAX_SETTINGS_BYTES, error_type)
@@ -94,7 +94,7 @@ def read_toml(path: Path, error_type: type[UnderpaintError], content_type: str) 
         raise error_type(f"Cannot read {content_type} {str(path)!r}: a key has more than 50 parts. Correct the file.")
     try:
         return tomllib.loads(file_bytes.decode("utf-8"))
-    # tomllib fails for deep nesting, and Python does not convert integers with thousands of digits
+    # deep nesting raises RecursionError, and an integer with thousands of digits raises ValueError
     except (ValueError, RecursionError) as error:
         end_text = f"at the end, line {len(file_bytes.splitlines())}"
         reason = str(error)[:200].replace("at end of document", end_text)

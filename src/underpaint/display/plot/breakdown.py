@@ -1,4 +1,4 @@
-"""Figure of a spectrum's components on three panels: by element, by layer, and by fluorescence order and scatter."""
+"""Plot the components of a spectrum in three panels: by element, by layer, and by fluorescence order and scatter."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from underpaint.physics.forward.breakdown import SCATTERED, Breakdown
 
 FloatArray = NDArray[np.float64]
 CURVE_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7A5C00")
-"""Colours of Okabe and Ito 2008 that colour-blind people distinguish, with brown in place of the pale yellow."""
+"""Colours of Okabe and Ito 2008 for colour-blind people, with brown instead of pale yellow."""
 LINE_STYLES: tuple[str, ...] = ("-", "--", "-.")
 SCATTER_COLOR, TOTAL_COLOR = "#555555", "#d9d9d9"
 ORDER_NAMES = {
@@ -28,14 +28,14 @@ ORDER_NAMES = {
     "air": "air",
 }
 MAX_ELEMENTS = 9
-SHOWN_DECADES = 5.5
+SHOWN_COUNT_DECADES = 5.5
 _LETTER_WIDTH_FRACTION = 0.0085
 _N_LABEL_LEVELS, _LEVEL_DECADES = 4, 0.45
 _MIN_LABELLED_FRACTION = 3e-4
 
 
 def breakdown_figure(breakdown: Breakdown, *, title: str = "") -> Figure:
-    """Draw a spectrum as a grey area, and its components as lines, on logarithmic axes.
+    """Draw a spectrum as a grey area, and its components as curves, on logarithmic axes.
 
     Parameters
     ----------
@@ -51,8 +51,10 @@ def breakdown_figure(breakdown: Breakdown, *, title: str = "") -> Figure:
     figure = new_figure(10.4, 9.2)
     panels = figure.subplots(3, 1, sharex=True)
     counts_by_layer = {
-        f"{depth + 1}  {shortened_name(breakdown.layer_names[depth])}" if depth is not None else SCATTERED: part_counts
-        for depth, part_counts in breakdown.by_layer().items()
+        f"{layer_index + 1}  {shortened_name(breakdown.layer_names[layer_index])}"
+        if layer_index is not None
+        else SCATTERED: part_counts
+        for layer_index, part_counts in breakdown.by_layer().items()
     }
     counts_by_order = {ORDER_NAMES[name]: part_counts for name, part_counts in breakdown.by_order().items()}
     counts_by_element = strongest_components(breakdown.by_element())
@@ -63,7 +65,7 @@ def breakdown_figure(breakdown: Breakdown, *, title: str = "") -> Figure:
     )
     for axes, (legend_title, component_curves) in zip(panels, panel_contents, strict=True):
         draw_components(axes, breakdown, component_curves, legend_title)
-        # the first panel needs space for line labels above the peaks
+        # the first panel needs space above the peaks for labels of lines
         set_axis_limits(
             axes, breakdown, headroom=10.0 ** (_N_LABEL_LEVELS * _LEVEL_DECADES + 0.6) if axes is panels[0] else 3.0
         )
@@ -76,7 +78,7 @@ def breakdown_figure(breakdown: Breakdown, *, title: str = "") -> Figure:
 
 
 def strongest_components(curves: Mapping[str, FloatArray]) -> dict[str, FloatArray]:
-    """Return the curves of the strongest elements, the sum of the other elements, and the scatter."""
+    """Return the curves of the strongest elements, the summed curve of all other elements, and the curve of scatter."""
     element_names = [name for name in curves if name != SCATTERED]
     shown_curves = {name: curves[name] for name in element_names[:MAX_ELEMENTS]}
     other_names = element_names[MAX_ELEMENTS:]
@@ -86,15 +88,15 @@ def strongest_components(curves: Mapping[str, FloatArray]) -> dict[str, FloatArr
 
 
 def draw_components(axes: Axes, breakdown: Breakdown, curves: Mapping[str, FloatArray], legend_title: str) -> None:
-    """Draw a spectrum as an area and its components as lines, with a legend."""
+    """Draw a spectrum as an area, its components as curves, and a legend."""
     energy, total_counts = breakdown.axis.energy_kev, float(breakdown.total.sum())
     axes.fill_between(energy, breakdown.total, color=TOTAL_COLOR, linewidth=0, label="whole spectrum")
     for index, (name, counts) in enumerate(curves.items()):
         color = SCATTER_COLOR if name == SCATTERED else CURVE_COLORS[index % len(CURVE_COLORS)]
-        dashes = ":" if name == SCATTERED else LINE_STYLES[index // len(CURVE_COLORS) % len(LINE_STYLES)]
+        line_style = ":" if name == SCATTERED else LINE_STYLES[index // len(CURVE_COLORS) % len(LINE_STYLES)]
         label = f"{name}, {_percent_text(float(counts.sum()) / total_counts)}"
         positive_counts = np.where(counts > 0, counts, np.nan)
-        axes.plot(energy, positive_counts, color=color, linestyle=dashes, linewidth=1.0, label=label)
+        axes.plot(energy, positive_counts, color=color, linestyle=line_style, linewidth=1.0, label=label)
     axes.set_yscale("log")
     axes.set_ylabel("expected counts in a channel", fontsize=TEXT_SIZE)
     axes.grid(visible=True, which="major", linewidth=0.3, color="#e4e4e4")
@@ -111,16 +113,16 @@ def draw_components(axes: Axes, breakdown: Breakdown, curves: Mapping[str, Float
 
 
 def set_axis_limits(axes: Axes, breakdown: Breakdown, headroom: float) -> None:
-    """Set the limits of energy and counts, with a factor of ``headroom`` above the highest peak."""
+    """Set the limits of both axes. The counts axis ends at ``headroom`` times the highest peak."""
     max_counts = float(breakdown.total.max())
-    min_counts = max_counts * 10.0**-SHOWN_DECADES
+    min_counts = max_counts * 10.0**-SHOWN_COUNT_DECADES
     shown_energies = breakdown.axis.energy_kev[breakdown.total > min_counts]
     axes.set_ylim(min_counts, max_counts * headroom)
     axes.set_xlim(max(float(shown_energies[0]), 0.5), float(shown_energies[-1]))
 
 
 def label_lines(axes: Axes, breakdown: Breakdown) -> None:
-    """Write the names of significant lines above their peaks, each on the lowest free level."""
+    """Write the names of significant lines above their peaks, each at the lowest free height."""
     families = [name for name in breakdown.by_family() if name != SCATTERED]
     (start_kev, stop_kev), energy, max_counts = axes.get_xlim(), breakdown.axis.energy_kev, float(breakdown.total.max())
     occupied_spans: list[list[tuple[float, float]]] = [[] for _ in range(_N_LABEL_LEVELS)]

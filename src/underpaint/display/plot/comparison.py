@@ -1,4 +1,4 @@
-"""Figures that compare pigment maps with element maps, as in Fig. 5 of Xu et al. 2022."""
+"""Figures that compare pigment maps with element maps, as in Figure 5 of Xu et al. 2022."""
 
 from collections.abc import Sequence
 
@@ -43,14 +43,14 @@ _CONTRADICTION_COLORS = ("#efece5", "#b3261e")
 def overlay(
     probability: NDArray[np.float32], areas: Sequence[NDArray[np.float32]], *, title: str = "", step_mm: Step = None
 ) -> Figure:
-    """Draw a pigment in red over its elements in green and blue; yellow and white show agreement.
+    """Draw a pigment map in red and its element maps in green and blue. Yellow and white show agreement.
 
     Parameters
     ----------
     probability : (n_row, n_column) array
         Probability of the pigment, drawn in red from 0 to 1.
     areas : sequence of (n_row, n_column) arrays
-        One or two line areas, scaled to their 99th percentile as in Xu et al. 2022, Fig. 5.
+        One or two line-area maps, each scaled to its 99th percentile as in Figure 5 of Xu et al. 2022.
     title : str
         Title above the map.
     step_mm : (float, float) or None
@@ -73,9 +73,10 @@ def scatter(
     probability : (n_row, n_column) array
         Probabilities; pixels with NaN are omitted.
     areas : sequence of (n_row, n_column) arrays
-        One or two line areas, in counts. Two areas are divided by their 99th percentiles, and their minimum is drawn.
+        One or two line-area maps, in counts. For two maps, each map is divided by its 99th percentile, and the smaller
+        of the two values is drawn.
     names : sequence of str
-        Line families of the areas, for the label of the axis.
+        Line families of the maps, for the label of the axis.
     title : str
         Title above the plot.
     """
@@ -127,12 +128,12 @@ def contradiction_maps(
 
 
 def pigment_row(results: Results, name: str, place: Place = "anywhere") -> Figure:
-    """Draw pigment map, element maps, overlay and scatter plot of a pigment as in Fig. 5 of Xu et al. 2022.
+    """Draw the map, element maps, overlay and scatter plot of a pigment, as in Figure 5 of Xu et al. 2022.
 
     Parameters
     ----------
     results : Results
-        Results of a scan. If they do not contain the lines of the pigment, only the pigment map is drawn.
+        Results of a scan. Without lines of the pigment in the results, only the pigment map is drawn.
     name : str
         Pigment or group.
     place : {"anywhere", "surface", "below"}
@@ -165,14 +166,14 @@ def mapped_families(results: Results, name: str) -> tuple[str, ...]:
 
 
 def min_scaled_area(areas: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Return the line area of one element, or for two elements the smaller area in units of its 99th percentile."""
+    """Return one line-area map unchanged, or the minimum of two maps after scaling each to its 99th percentile."""
     if len(areas) == 1:
         return np.asarray(areas[0], dtype=np.float64)
     return np.asarray(np.minimum.reduce([area / upper_limit(area) for area in areas]), dtype=np.float64)
 
 
 def overlay_image(probability: NDArray[np.float32], areas: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
-    """Return the (n_row, n_column, 3) colours of an overlay, from 0 to 1, with grey for pixels without an answer."""
+    """Return the (n_row, n_column, 3) colours of an overlay, from 0 to 1. Pixels without an answer are grey."""
     image = np.zeros((*probability.shape, 3))
     image[:, :, 0] = probability
     for channel, area in enumerate(areas[:2], start=1):
@@ -183,7 +184,7 @@ def overlay_image(probability: NDArray[np.float32], areas: Sequence[NDArray[np.f
 
 
 def _new_row_figure(n_area: int, height: float) -> tuple[Figure, list[Axes]]:
-    """Return a figure with a row of axes, whose widths do not depend on the number of elements."""
+    """Return a figure with a row of axes. The widths of the axes do not depend on the number of elements."""
     n_map = n_area + 2 if n_area else 1
     widths = [*([PANEL_WIDTH_INCH] * n_map), *([_SCATTER_WIDTH_INCH] if n_area else [])]
     total_width = sum(widths) + _GAP_WIDTH_INCH * len(widths) + (0.3 if n_area else 0.0)
@@ -208,7 +209,7 @@ def _overlay_title(families: Sequence[str], areas: Sequence[NDArray[np.float32]]
 
 
 def _copy_axes_size(axes: Axes, reference_axes: Axes) -> None:
-    """Set the size of axes to that of reference axes with a colour bar."""
+    """Give axes the same size as reference axes, which a colour bar has made smaller."""
     old_box, reference_box = axes.get_position(original=True), reference_axes.get_position(original=True)
     axes.set_position((old_box.x0, reference_box.y0, reference_box.width, reference_box.height))
 

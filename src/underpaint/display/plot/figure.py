@@ -23,9 +23,9 @@ DPI = 100
 
 
 class _LiteralTextFigure(Figure):
-    """Figure that draws text literally, although matplotlib interprets text between dollar signs as a formula.
+    """Figure that draws all text literally. By default, matplotlib draws text between dollar signs as a formula.
 
-    Only tick labels with numbers, such as powers of ten, remain formulas.
+    Only numeric tick labels, such as powers of ten, remain formulas.
     """
 
     def draw(self, renderer: Any) -> None:
@@ -35,7 +35,7 @@ class _LiteralTextFigure(Figure):
 
 
 def _literal_texts(artist: Artist) -> Iterator[Text]:
-    """Yield all text except tick labels with numbers, whose creation is slow."""
+    """Yield all text except numeric tick labels, which are slow to create."""
     if isinstance(artist, Text):
         yield artist
     elif isinstance(artist, Axis):
@@ -57,7 +57,7 @@ def new_figure(width_inch: float, height_inch: float) -> Figure:
 def close_fit(
     figure: Figure, left_margin_inch: float, right_margin_inch: float, bottom_margin_inch: float, top_margin_inch: float
 ) -> Figure:
-    """Set the margins of a figure, inches; this is much faster than a layout engine."""
+    """Set the margins of a figure, in inches, which is much faster than using a layout engine."""
     width, height = figure.get_size_inches()
     figure.subplots_adjust(
         left_margin_inch / width,
@@ -69,12 +69,12 @@ def close_fit(
 
 
 def put_title(axes: Axes, text: str, *, size: float = TEXT_SIZE, left: bool = False, pad: float = 6.0) -> None:
-    """Write a title ``pad`` points above axes; this fixed position is faster than the automatic one."""
+    """Write a title ``pad`` points above axes, which is faster than matplotlib's automatic position."""
     axes.set_title(text, fontsize=size, loc="left" if left else "center", pad=pad, y=1.0)
 
 
 def short_label(label: str) -> str:
-    """Return a pigment's label without the examples in brackets but with the place."""
+    """Remove the examples in brackets from a pigment's label, and keep the place after the brackets."""
     return re.sub(r" \(.*\)", "", label)
 
 
@@ -86,9 +86,9 @@ def quiet_axes(axes: Axes) -> None:
 
 
 def to_png(figure: Figure, dpi: int = DPI) -> bytes:
-    """Return a figure as PNG without a date, so that the same values give the same bytes.
+    """Return a figure as PNG bytes without a date, so that equal figures give equal bytes.
 
-    Compression level 4 takes half the time of the default level 6 and gives 2 % more bytes.
+    Compression level 4 takes half the time of the default level 6; the files are 2 % larger.
     """
     stream = BytesIO()
     figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": "underpaint"}, pil_kwargs={"compress_level": 4})

@@ -1,4 +1,4 @@
-"""Images of maps of probability, line areas and states, without interpolation; pixels without an answer are grey."""
+"""Figures of probability, line-area and state maps, without interpolation. Pixels without an answer are grey."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -45,14 +45,14 @@ STATE_COLORS = {
 }
 HATCH_COLOR = "#9a7a22"
 _STATE_LEGEND_HEIGHT_INCH = 0.5
-_MAX_SIGMAS = 10.0
+_MAX_PEAK_SIGMAS = 10.0
 
 
 def detectability_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
-    """Draw the states of several groups side by side.
+    """Draw the state maps of several groups side by side.
 
-    Dark red means pigment, red present, light red trace, and white not detected. Hatched pixels cannot be excluded, and
-    grey pixels have no answer.
+    Dark red means "pigment", red "present", light red "trace", and white "not detected". In hatched pixels the group
+    cannot be excluded. Grey pixels have no answer.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def detectability_gallery(results: Results, names: Sequence[str], *, columns: in
 
 
 def state_map(results: Results, name: str, *, title: str = "") -> Figure:
-    """Draw the states of one group in the colours of :func:`detectability_gallery`.
+    """Draw the state map of one group in the colours of :func:`detectability_gallery`.
 
     Parameters
     ----------
@@ -107,13 +107,13 @@ def state_map(results: Results, name: str, *, title: str = "") -> Figure:
 
 
 def unlikeness_map(results: Results, *, title: str = "") -> Figure:
-    """Draw the significance of unassigned peaks from 0 to 10 standard deviations."""
+    """Draw the significance of each pixel's strongest unassigned peak, from 0 to 10 standard deviations."""
     height = 2.0 * panel_height(results.shape, results.step_mm)
     figure = new_figure(2.0 * PANEL_WIDTH_INCH + 0.6, height + 0.4)
     axes = figure.add_subplot()
     close_fit(figure, 0.1, 0.7, 0.1, 0.3)
     colors = mpl.colormaps["inferno"].with_extremes(bad=NO_ANSWER_COLOR)
-    image = draw_image(axes, results.map("unlikeness"), colors, 0.0, _MAX_SIGMAS, results.step_mm)
+    image = draw_image(axes, results.map("unlikeness"), colors, 0.0, _MAX_PEAK_SIGMAS, results.step_mm)
     figure.colorbar(image, ax=axes, fraction=0.05, pad=0.025, aspect=25, extend="max")
     scale_bar(axes, results.shape, results.step_mm)
     put_title(axes, title)
@@ -154,7 +154,7 @@ Step = tuple[float, float] | None
 PROBABILITY_MAP, AREA_MAP = "inferno", "viridis"
 PANEL_WIDTH_INCH = 2.35
 MAX_POINTS = 700
-"""Maximum number of drawn points along a side of a map; a panel has about 300 screen pixels."""
+"""Maximum number of points drawn along a side of a map. A panel is about 300 screen pixels wide."""
 HATCH, HATCH_WIDTH = "////", 0.5
 _LEGEND_HEIGHT_INCH = 0.25
 _SCALE_BAR_MM = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000)
@@ -162,7 +162,7 @@ COMPOSITE_COLORS = {
     "red": "#ff0000", "green": "#00ff00", "blue": "#0000ff", "yellow": "#ffff00", "cyan": "#00ffff",
     "magenta": "#ff00ff", "orange": "#ff8000", "white": "#ffffff",
 }  # fmt: skip
-"""Colours of the maps in a composite; their sum is limited to white."""
+"""Colours of the maps in a composite. The sum of the colours is limited to white."""
 CHANNELS = ("red", "green", "blue")
 _TEXT_COLORS = {
     "red": "#c23b22", "green": "#2e8b3d", "blue": "#2a5db0", "yellow": "#8f7a00", "cyan": "#00808c",
@@ -176,11 +176,11 @@ def pigment_map(probability: NDArray[np.float32], *, title: str = "", step_mm: S
     Parameters
     ----------
     probability : (n_row, n_column) array
-        Probabilities; NaN is drawn grey, "no answer".
+        Probabilities. NaN means no answer, and is drawn grey.
     title : str
         Title above the map.
     step_mm : (float, float) or None
-        Distance between rows and between columns, mm, for the scale bar.
+        Distance between rows and between columns, in mm, for the scale bar.
     """
     figure, axes = _single_map_figure(probability, step_mm)
     draw_probability(axes, probability, step_mm)
@@ -189,7 +189,7 @@ def pigment_map(probability: NDArray[np.float32], *, title: str = "", step_mm: S
 
 
 def element_map(area: NDArray[np.float32], *, title: str = "", step_mm: Step = None) -> Figure:
-    """Draw net counts of a line family from zero to their 99th percentile; see :func:`pigment_map` for arguments."""
+    """Draw the net counts of a line family, from zero to their 99th percentile; arguments as in :func:`pigment_map`."""
     figure, axes = _single_map_figure(area, step_mm)
     draw_area(axes, area, step_mm)
     put_title(axes, title)
@@ -206,22 +206,22 @@ def shown_map(
     min_shown: float | None = None,
     hatching: tuple[NDArray[np.bool_], str] | None = None,
 ) -> Figure:
-    """Draw a map with the display settings of the user and a legend.
+    """Draw a map with a legend, according to the user's display settings.
 
     Parameters
     ----------
     values : (n_row, n_column) array
-        Values of the map; NaN is drawn grey, "no answer".
+        Values of the map. NaN means no answer, and is drawn grey.
     max_value : float
-        Value that is drawn in the last colour.
+        Value that is drawn in the last colour of the colour map.
     color_map : str
         Name of a matplotlib colour map.
     title : str
         Title above the map.
     step_mm : (float, float) or None
-        Distance between rows and between columns, mm, for the scale bar.
+        Distance between rows and between columns, in mm, for the scale bar.
     min_shown : float or None
-        Values below are drawn in the first colour.
+        Minimum value that is shown. Values below this minimum are drawn in the first colour of the colour map.
     hatching : ((n_row, n_column) array of bool, str) or None
         Pixels to hatch, and their label in the legend.
     """
@@ -273,7 +273,7 @@ def element_gallery(results: Results, names: Sequence[str], *, columns: int = 4)
 
 
 def quantity_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
-    """Draw maps of quantities side by side, hatched where they are not determined; see :func:`element_gallery`."""
+    """Draw maps of quantities as in :func:`element_gallery`. Pixels without a determined quantity are hatched."""
     maps = [
         (f"{name.rpartition('.')[2]} ({display_unit(unit_of(name))})", results.estimate(name).value) for name in names
     ]
@@ -284,7 +284,7 @@ def quantity_gallery(results: Results, names: Sequence[str], *, columns: int = 4
 
 
 def display_unit(unit: str) -> str:
-    """Return a unit with its printed symbols."""
+    """Return a unit with its printed symbols, such as "µm" for "um"."""
     return unit.replace("um", "µm").replace("ug/cm2", "µg/cm²")
 
 
@@ -318,7 +318,7 @@ def draw_area(axes: Axes, area: NDArray[np.float32], bar_step_mm: Step, step_mm:
 def draw_image(
     axes: Axes, values: NDArray[np.float32], color_map: Colormap, min_value: float, max_value: float, step_mm: Step
 ) -> AxesImage:
-    """Draw values as pixels without ticks; pixels are square if ``step_mm`` is None."""
+    """Draw the values of a map without ticks. Pixels are square if ``step_mm`` is None."""
     masked_values = np.ma.masked_invalid(thin_map(values))
     image = axes.imshow(
         masked_values,
@@ -335,7 +335,7 @@ def draw_image(
 
 
 def thin_map(values: NDArray[Any]) -> NDArray[Any]:
-    """Return every n-th row and column of a map, with at most ``MAX_POINTS`` on a side."""
+    """Return every n-th row and column of a map, so that neither side has more than ``MAX_POINTS``."""
     stride = -(-max(values.shape) // MAX_POINTS)
     return values[::stride, ::stride]
 
@@ -356,7 +356,7 @@ def remove_ticks(axes: Axes) -> None:
 
 
 def hatch(axes: Axes, mask: NDArray[np.bool_], color: str) -> None:
-    """Draw hatching over pixels."""
+    """Hatch the pixels of a mask."""
     if mask.any() and min(mask.shape) > 1:
         with mpl.rc_context({"hatch.color": color, "hatch.linewidth": HATCH_WIDTH}):
             thinned_mask = thin_map(mask).astype(float)
@@ -366,7 +366,7 @@ def hatch(axes: Axes, mask: NDArray[np.bool_], color: str) -> None:
 
 
 def scale_bar(axes: Axes, shape: tuple[int, ...], step_mm: Step) -> None:
-    """Draw a scale bar of a round number of mm, about a quarter of the width, if the step is known."""
+    """Draw a scale bar if the step is known. The bar has a round length in mm, about a quarter of the map's width."""
     if step_mm is None or not step_mm[1] > 0 or shape[1] < 8:
         return
     width_mm = shape[1] * step_mm[1]
@@ -386,10 +386,10 @@ def scale_bar(axes: Axes, shape: tuple[int, ...], step_mm: Step) -> None:
 
 
 def upper_limit(area: NDArray[np.float32]) -> float:
-    """Return the 99th percentile of the counts, or one if all are zero or unknown."""
+    """Return the 99th percentile of the counts. If this percentile is zero, return the maximum, but at least one."""
     known_counts = area[np.isfinite(area)]
-    percentile = float(np.percentile(known_counts, 99)) if known_counts.size else 0.0
-    return percentile if percentile > 0 else max(float(known_counts.max(initial=0.0)), 1.0)
+    percentile_counts = float(np.percentile(known_counts, 99)) if known_counts.size else 0.0
+    return percentile_counts if percentile_counts > 0 else max(float(known_counts.max(initial=0.0)), 1.0)
 
 
 def limits_text(max_value: float) -> str:
@@ -405,9 +405,9 @@ def pixel_aspect(step_mm: Step) -> float:
 
 
 def panel_height(shape: tuple[int, ...], step_mm: Step) -> float:
-    """Return the height of a map with the width of a panel, inches, between 0.8 and 3.4."""
-    ratio = shape[0] * pixel_aspect(step_mm) / shape[1]
-    return float(np.clip(0.86 * PANEL_WIDTH_INCH * ratio, 0.8, 3.4))
+    """Return the height of a map as wide as a panel, in inches. The height lies between 0.8 and 3.4 inches."""
+    height_to_width = shape[0] * pixel_aspect(step_mm) / shape[1]
+    return float(np.clip(0.86 * PANEL_WIDTH_INCH * height_to_width, 0.8, 3.4))
 
 
 def _single_map_figure(
@@ -421,8 +421,8 @@ def _single_map_figure(
 
 
 def _draw_color_bar(axes: Axes, image: AxesImage) -> None:
-    """Draw a colour bar, because matplotlib's own colour bar takes longer than the map."""
-    # The unit is in the title of the map, because the next map occupies the space for a label beside the bar.
+    """Draw a colour bar as an image. Matplotlib's own colour bar takes longer to draw than the map."""
+    # The unit is in the title of the map, because a label would not fit between the bar and the next map.
     make_bar_axes = make_axes if axes.get_subplotspec() is None else make_axes_gridspec
     bar_axes = make_bar_axes(axes, fraction=0.05, pad=0.025, aspect=25)[0]
     min_value, max_value = image.get_clim()
@@ -453,13 +453,13 @@ def composite_figure(
     Parameters
     ----------
     colored_maps : sequence of (label, (n_row, n_column) array, maximum)
-        The maximum is drawn at full colour. The colour of an empty array is not used. NaN is drawn grey.
+        The maximum is drawn in full colour. An empty array leaves its colour unused. NaN is drawn grey.
     colors : sequence of str
-        Colours of the maps, keys of :data:`COMPOSITE_COLORS`.
+        Colours of the maps, as keys of :data:`COMPOSITE_COLORS`.
     step_mm : (float, float) or None
         Distance between rows and between columns, in mm.
     hatch_mask : (n_row, n_column) array of bool or None
-        Pixels in which the group of the first map would not be detected.
+        Pixels to hatch, in which the group of the first map cannot be excluded.
 
     Raises
     ------

@@ -48,7 +48,7 @@ SECTION_WIDTH_INCH, SECTION_HEIGHT_INCH = 1.6, 2.5
 MAX_SECTIONS = 6
 _UNKNOWN_COLOR = "#d9d6cf"
 _SURFACE_RANGE, _BELOW_RANGE, _UNDETERMINED_RANGE = (0.66, 1.0), (0.2, 0.66), (0.0, 0.2)
-"""Lower and upper limits of the layers as fractions of the sketch's height; the sketch is not to scale."""
+"""Lower and upper limits of the layers as fractions of the sketch's height. The sketch is not to scale."""
 
 
 def member_map(results: Results, names: Sequence[str]) -> Figure:
@@ -58,7 +58,7 @@ def member_map(results: Results, names: Sequence[str]) -> Figure:
     ----------
     results : Results
     names : sequence of str
-        Members with a separate colour, at most :data:`MAX_COLORS`; other members are "another pigment".
+        At most :data:`MAX_COLORS` members that get a separate colour. All other members are "another pigment".
     """
     colors = [to_hex(mpl.colormaps["tab20"](color_index)) for color_index in range(min(len(names), MAX_COLORS))]
     named_entries = [(results.member_label(name), color) for name, color in zip(names, colors, strict=False)]
@@ -69,7 +69,7 @@ def member_map(results: Results, names: Sequence[str]) -> Figure:
         (results.member_label(NONE_OF_LIBRARY), NONE_OF_LIBRARY_COLOR),
     ]
     legend_entries += [("none above one half", LOW_PROBABILITY_COLOR), ("no answer", NO_ANSWER_COLOR)]
-    used_indices = [number for number in range(len(legend_entries)) if (color_index == number).any()]
+    used_indices = [index for index in range(len(legend_entries)) if (color_index == index).any()]
     n_row = -(-len(used_indices) // _LEGEND_COLUMNS)
     height = 2.0 * panel_height(results.shape, results.step_mm)
     legend_height_inch = 0.1 + n_row * _LEGEND_ROW_HEIGHT_INCH
@@ -84,15 +84,15 @@ def member_map(results: Results, names: Sequence[str]) -> Figure:
     remove_ticks(axes)
     scale_bar(axes, results.shape, results.step_mm)
     patches = [
-        Patch(facecolor=legend_entries[number][1], edgecolor="#808080", linewidth=0.5, label=legend_entries[number][0])
-        for number in used_indices
+        Patch(facecolor=legend_entries[index][1], edgecolor="#808080", linewidth=0.5, label=legend_entries[index][0])
+        for index in used_indices
     ]
     figure.legend(handles=patches, loc="lower center", ncols=_LEGEND_COLUMNS, frameon=False, fontsize=TEXT_SIZE)
     return close_fit(figure, 0.1, 0.1, legend_height_inch, 0.1)
 
 
 def _color_indices(results: Results, names: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Return the index of each pixel's colour in the legend, and the probability of its pigment."""
+    """Return for each pixel the index of its colour in the legend, and the probability of its pigment."""
     n_name = len(names)
     color_index = np.full(results.shape, n_name + 2)
     max_probability = np.full(results.shape, np.float32(PRESENT_PROBABILITY))
@@ -106,7 +106,7 @@ def _color_indices(results: Results, names: Sequence[str]) -> tuple[NDArray[np.i
 
 
 def hidden_gallery(results: Results, names: Sequence[str], *, columns: int = 4) -> Figure:
-    """Draw the probability that groups lie below the surface, from 0 to 1.
+    """Draw one map for each group: the probability that the group lies below the surface.
 
     Parameters
     ----------
@@ -132,9 +132,10 @@ def hidden_gallery(results: Results, names: Sequence[str], *, columns: int = 4) 
 
 
 def place_gallery(results: Results, names: Sequence[str]) -> Figure:
-    """Draw a row of maps for each group with its probability anywhere, at the surface, and below.
+    """Draw a row of maps for each group: its probability anywhere, at the surface, and below.
 
-    Pixels are hatched if a group is present and the probability of neither place reaches ``PLACED_PROBABILITY``.
+    Pixels are hatched if a group is present, but its probability reaches ``PLACED_PROBABILITY`` neither at the surface
+    nor below.
 
     Parameters
     ----------
@@ -167,9 +168,9 @@ def place_gallery(results: Results, names: Sequence[str]) -> Figure:
 
 
 def thickness_map(results: Results, *, title: str = "") -> Figure:
-    """Draw maps of the thickness of the uppermost layer, um, and of the limits of its 90 % interval.
+    """Draw maps of the uppermost layer's thickness, and of the limits of its 90 % interval, in um.
 
-    Pixels are white and hatched if the thickness is not determined, and grey without an answer.
+    Pixels are white and hatched if the thickness is not determined, and grey if there is no answer.
 
     Parameters
     ----------
@@ -204,8 +205,8 @@ def thickness_map(results: Results, *, title: str = "") -> Figure:
     close_fit(figure, 0.1, 0.65, 0.05 + _LEGEND_HEIGHT_INCH, 0.45)
     figure.subplots_adjust(wspace=0.06)
     color_bar = _draw_color_bar(figure, grid[-1], image)
-    ticks = [tick_um for tick_um in THICKNESS_TICKS_UM if min_um <= tick_um <= max_um]
-    color_bar.ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ticks_um = [tick_um for tick_um in THICKNESS_TICKS_UM if min_um <= tick_um <= max_um]
+    color_bar.ax.yaxis.set_major_locator(FixedLocator(ticks_um))
     color_bar.ax.yaxis.set_major_formatter(StrMethodFormatter("{x:g} µm"))
     color_bar.ax.yaxis.set_minor_locator(NullLocator())
     color_bar.ax.yaxis.set_minor_formatter(NullFormatter())
@@ -229,11 +230,11 @@ def _hatch_undetermined(axes: Axes, mask: NDArray[np.bool_]) -> None:
 
 
 def _color_limits_um(lower_um: NDArray[np.float32], upper_um: NDArray[np.float32]) -> tuple[float, float]:
-    """Return the limits of the colour scale, um, which contain most of the intervals."""
+    """Return limits of the colour scale in um, which enclose most of the intervals."""
     if not lower_um.size:
         return 1.0, 200.0
-    range_um = float(np.percentile(lower_um, 2)), float(np.percentile(upper_um, 98))
-    return max(range_um[0], 0.5), max(range_um[1], 2.0 * max(range_um[0], 0.5))
+    thickness_range_um = float(np.percentile(lower_um, 2)), float(np.percentile(upper_um, 98))
+    return max(thickness_range_um[0], 0.5), max(thickness_range_um[1], 2.0 * max(thickness_range_um[0], 0.5))
 
 
 def _wrapped_label(results: Results, name: str) -> str:
@@ -279,10 +280,9 @@ class Section:
     Parameters
     ----------
     title, thickness : str
-        Text above the sketch, and in the uppermost layer.
+        Text above the column, and text in its uppermost layer.
     surface, below, undetermined_groups : tuple of (str, str)
-        Labels and colours of the groups in the uppermost layer, of groups below, and of groups with an undetermined
-        place.
+        Labels and colours of the groups in the uppermost layer, below this layer, and at an undetermined place.
     """
 
     title: str
@@ -298,14 +298,14 @@ def stratigraphy_sketch(sections: Sequence[Section]) -> Figure:
     Parameters
     ----------
     sections : sequence of Section
-        At least one; sections after the sixth are omitted.
+        Sections to draw, at least one. Sections after the sixth are omitted.
     """
     shown_sections = sections[:MAX_SECTIONS]
     figure = new_figure(len(shown_sections) * SECTION_WIDTH_INCH + 0.1, SECTION_HEIGHT_INCH)
     for axes, section in zip(figure.subplots(1, len(shown_sections), squeeze=False)[0], shown_sections, strict=True):
         axes.set_axis_off()
         axes.set_xlim(0, 1)
-        axes.set_ylim(0 if any(shown.undetermined_groups for shown in shown_sections) else _BELOW_RANGE[0], 1)
+        axes.set_ylim(0 if any(section.undetermined_groups for section in shown_sections) else _BELOW_RANGE[0], 1)
         put_title(axes, section.title, pad=4)
         _draw_layer(
             axes, _SURFACE_RANGE, section.surface, section.thickness if section.surface else "", "nothing certain"

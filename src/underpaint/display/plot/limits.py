@@ -19,11 +19,11 @@ LABEL_MARGIN_INCH = 1.8
 GROUP_COLOR = "#0072B2"
 COLOR_MAP = "magma"
 _CURVE_COLORS = ("#111111", "#c0392b", "#2e6da4", "#3d8b4f", "#8e5ea2")
-MARKED_SHARES = (0.5, 0.9)
+MARKED_SUCCESS_SHARES = (0.5, 0.9)
 
 
 def separation_matrix(separation: Separation, counts: float, *, title: str = "") -> Figure:
-    """Draw the counts at which each pair of pigments is distinguishable; frames show the groups at ``counts``.
+    """Draw the counts that distinguish each pair of pigments. Frames mark pigments that ``counts`` do not distinguish.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def separation_matrix(separation: Separation, counts: float, *, title: str = "")
     side_inch = max(CELL_SIZE_INCH * len(pigment_order), 1.6)
     figure = new_figure(side_inch + LABEL_MARGIN_INCH + 1.35, side_inch + LABEL_MARGIN_INCH + 0.55)
     axes = figure.subplots()
-    # pairs beyond the scale and the diagonal have the colour of the scale's end
+    # pairs that need more counts than the scale shows, and the diagonal, have the last colour of the scale
     counts_needed = np.clip(np.nan_to_num(separation.mutual_counts, posinf=MAX_COUNTS), MIN_COUNTS, MAX_COUNTS)[
         np.ix_(pigment_order, pigment_order)
     ]
@@ -64,7 +64,8 @@ def _draw_group_frames(axes: Axes, separation: Separation, pigment_order: list[i
         group_rows = [row_by_pigment[name] for name in group.pigments]
         if len(group_rows) > 1:
             corner, n_member = min(group_rows) - 0.5, len(group_rows)
-            # members of a group are adjacent, because the order and the groups come from the same tree
+            # members of a group are adjacent, because the order of the pigments and the groups come from the same
+            # cluster tree
             axes.add_patch(
                 Rectangle((corner, corner), n_member, n_member, fill=False, edgecolor="white", linewidth=1.6)
             )
@@ -82,8 +83,8 @@ def _draw_color_scale(figure: Figure, image: object, counts: float) -> None:
     color_bar.ax.axhline(counts, color=GROUP_COLOR, linewidth=1.6)
     color_bar.ax.axhline(MODEL_COUNTS, color="white", linewidth=1.2, linestyle="--")
     color_bar.ax.set_ylabel("counts that distinguish a pair", fontsize=SMALL_SIZE)
-    note = f"blue: groups at\n{counts:.3g} counts\n\ndashed: model errors\ndominate beyond"
-    scale_axes.text(0.0, -0.08, note, transform=scale_axes.transAxes, fontsize=SMALL_SIZE, va="top")
+    scale_note = f"blue: groups at\n{counts:.3g} counts\n\ndashed: model errors\ndominate beyond"
+    scale_axes.text(0.0, -0.08, scale_note, transform=scale_axes.transAxes, fontsize=SMALL_SIZE, va="top")
 
 
 def plan_figure(
@@ -94,7 +95,7 @@ def plan_figure(
     Parameters
     ----------
     curves : sequence of (label, (n,) times or counts, (n,) shares)
-        Curve for each voltage.
+        One curve for each voltage.
     x_label, title : str
 
     Returns
@@ -103,7 +104,7 @@ def plan_figure(
     """
     figure = new_figure(6.0, 3.6)
     axes = figure.add_subplot()
-    for marked_share in MARKED_SHARES:
+    for marked_share in MARKED_SUCCESS_SHARES:
         axes.axhline(100 * marked_share, color="#c4c4c4", linewidth=0.6)
     for index, (label, x_values, share) in enumerate(curves):
         color = _CURVE_COLORS[index % len(_CURVE_COLORS)]

@@ -1,4 +1,4 @@
-"""Figure of the map of paints, with a colour and a number for each paint."""
+"""Map of the paints, with a colour and a number for each paint."""
 
 import numpy as np
 from matplotlib.colors import ListedColormap, to_rgb
@@ -15,9 +15,9 @@ PAINT_COLORS = (
     "#4477aa", "#cc6677", "#ddcc77", "#117733", "#88ccee", "#882255", "#44aa99", "#999933", "#aa4499", "#e69f4d",
     "#332288", "#7a5c3e", "#8fae3e", "#d98cb3", "#5b7f95", "#b5493a",
 )  # fmt: skip
-"""Colours of the paints, in the order of their numbers; the sequence repeats."""
+"""Colours of the paints in the order of the paint numbers. If there are more paints, the sequence repeats."""
 _MIN_DEPTH_FOR_NUMBER = 2.0
-"""Minimum distance of a paint's number from the edge of the paint, pixels."""
+"""Minimum distance of a paint's number from the edge of the paint, in pixels."""
 
 
 def paint_color(number: int) -> str:
@@ -50,7 +50,7 @@ def paint_map(results: Results) -> Figure:
 
 
 def _deepest_pixel(mask: NDArray[np.bool_]) -> tuple[int, int] | None:
-    """Return the row and column farthest from the edge of a paint; None if the paint is too small for a number."""
+    """Return the row and column of the pixel farthest from a paint's edge; None for a very small paint."""
     edge_distance = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     row, column = np.unravel_index(int(edge_distance.argmax()), edge_distance.shape)
     return (int(row), int(column)) if edge_distance[row, column] >= _MIN_DEPTH_FOR_NUMBER else None

@@ -1,4 +1,4 @@
-"""Figures in the layouts of Figs. 5 to 10 of Xu et al. 2022."""
+"""Figures that are laid out like Figures 5 to 10 of Xu et al. 2022."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class CaseRow:
 
 @dataclass(frozen=True)
 class Panel:
-    """Map of a mock-up with a title: probability, counts (``is_area``), or place (integers 0, 1, 2)."""
+    """Map of a mock-up and its title. The map shows probability, counts (``is_area``) or place (integers 0, 1, 2)."""
 
     title: str
     values: NDArray[np.generic]
@@ -61,7 +61,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curves:
-    """Plot of labelled curves (x, y), with labelled marks at line energies, keV."""
+    """Plot of labelled curves (x, y), with labelled marks at the energies of lines, in keV."""
 
     title: str
     x_label: str
@@ -72,34 +72,34 @@ class Curves:
 
 
 def case_study(rows: Sequence[CaseRow], title: str) -> Figure:
-    """Draw a row for each pigment with truth, element map, and map, overlay and scatter of each network, as in Fig. 5.
+    """Draw a row for each pigment, as in Figure 5: truth, element map, and three panels for each network.
 
     Parameters
     ----------
     rows : sequence of CaseRow
-        Rows with the same networks and pixels.
+        Rows of the figure, which all have the same networks and the same pixels.
     title : str
         Title above the figure; it states that the painting is virtual.
     """
     networks = tuple(rows[0].probability)
     n_row, n_column = rows[0].place.shape
     height = MAP_WIDTH_INCH * n_row / n_column
-    widths = [MAP_WIDTH_INCH] * 2 + [MAP_WIDTH_INCH, MAP_WIDTH_INCH, SCATTER_WIDTH_INCH] * len(networks)
+    panel_widths = [MAP_WIDTH_INCH] * 2 + [MAP_WIDTH_INCH, MAP_WIDTH_INCH, SCATTER_WIDTH_INCH] * len(networks)
     gap_widths = [0.3, 0.06, *([0.14, 0.06, 0.36] * len(networks))]
-    left_edges = np.cumsum(gap_widths) + np.cumsum([0.0, *widths[:-1]])
-    total_width = sum(widths) + sum(gap_widths) + 0.15
+    left_edges = np.cumsum(gap_widths) + np.cumsum([0.0, *panel_widths[:-1]])
+    total_width = sum(panel_widths) + sum(gap_widths) + 0.15
     total_height = _HEADER_HEIGHT_INCH + len(rows) * (height + _CASE_GAP_INCH) + 0.28
     figure = new_figure(total_width, total_height)
     for index, row in enumerate(rows):
         bottom_inch = total_height - _HEADER_HEIGHT_INCH - height - index * (height + _CASE_GAP_INCH)
         boxes = [
             (x / total_width, bottom_inch / total_height, width / total_width, height / total_height)
-            for x, width in zip(left_edges, widths, strict=True)
+            for x, width in zip(left_edges, panel_widths, strict=True)
         ]
         _draw_case_row([figure.add_axes(box) for box in boxes], row)
     for index, network in enumerate(networks):
-        centre = (left_edges[2 + 3 * index] + left_edges[4 + 3 * index] + SCATTER_WIDTH_INCH) / 2
-        title_position = (centre / total_width, 1 - 0.5 / total_height)
+        title_x_inch = (left_edges[2 + 3 * index] + left_edges[4 + 3 * index] + SCATTER_WIDTH_INCH) / 2
+        title_position = (title_x_inch / total_width, 1 - 0.5 / total_height)
         figure.text(*title_position, network, ha="center", va="center", fontsize=TEXT_SIZE + 1, fontweight="bold")
     figure.text(0.1 / total_width, 1 - 0.25 / total_height, title, ha="left", fontsize=TEXT_SIZE + 1)
     _draw_legend(figure, [row.place for row in rows], PLACE_LABELS)
@@ -115,7 +115,7 @@ def panels(
     column_names: Mapping[str, float] | None = None,
     place_labels: Sequence[str] = PLACE_LABELS,
 ) -> Figure:
-    """Draw maps of a mock-up side by side as in Figs. 8 and 9.
+    """Draw maps of a mock-up side by side, as in Figures 8 and 9.
 
     Parameters
     ----------
@@ -126,9 +126,9 @@ def panels(
     columns : int
         Number of maps per row.
     row_names, column_names : mapping of str to float
-        Names of the strips, with the pixel at their centre.
+        Name of each strip, and the pixel at its centre.
     place_labels : sequence of str
-        Labels of 0, 1 and 2 in maps of integers.
+        Labels of the integers 0, 1 and 2 in maps of places.
     """
     n_row, n_column = parts[0].values.shape
     height = PANEL_WIDTH_INCH * n_row / n_column
@@ -137,11 +137,11 @@ def panels(
     figure = new_figure(total_width, total_height)
     for index, map_panel in enumerate(parts):
         row, column = divmod(index, columns)
-        left_edges, bottom_inch = 0.62 + column * panel_step_x, total_height - 0.7 - height - row * panel_step_y
-        # a map of integers has no colour bar and gets the width of axes that a colour bar reduced
+        left_inch, bottom_inch = 0.62 + column * panel_step_x, total_height - 0.7 - height - row * panel_step_y
+        # a map of places has no colour bar; it is as wide as the other maps without their colour bars
         width = PANEL_WIDTH_INCH + (0.25 if _has_float_values(map_panel.values) else 0.0)
         axes = figure.add_axes(
-            (left_edges / total_width, bottom_inch / total_height, width / total_width, height / total_height)
+            (left_inch / total_width, bottom_inch / total_height, width / total_width, height / total_height)
         )
         _draw_panel(axes, map_panel)
         put_title(axes, f"({_panel_letter(index)}) {map_panel.title}", pad=4, left=True)
@@ -154,7 +154,7 @@ def panels(
 
 
 def line_ratios(spectra: Curves, ratios: Sequence[Curves], title: str) -> Figure:
-    """Draw spectra with their lines, and line ratios against thickness, as in Fig. 10."""
+    """Draw spectra with labelled lines, and line ratios against thickness, as in Figure 10."""
     figure = new_figure(9.6, 6.6)
     grid = figure.add_gridspec(2, len(ratios), left=0.075, right=0.985, top=0.9, bottom=0.075, hspace=0.38, wspace=0.2)
     _draw_curves(figure.add_subplot(grid[0, :]), spectra, 0)
@@ -166,9 +166,10 @@ def line_ratios(spectra: Curves, ratios: Sequence[Curves], title: str) -> Figure
 
 @dataclass(frozen=True)
 class Detection:
-    """Mean probability of each network against a mass fraction in per cent, with a band.
+    """Mean probability of each network against a mass fraction in per cent; bands are 10th to 90th percentiles.
 
-    ``min_visible_percent`` is the minimum fraction at which the lines are visible; None if it exceeds the range.
+    ``min_visible_percent`` is the minimum mass fraction at which the pigment's lines are visible. If None, the lines
+    are invisible at all drawn fractions.
     """
 
     title: str
@@ -274,9 +275,9 @@ def _draw_place(axes: Axes, place: NDArray[np.int64]) -> None:
 
 
 def _draw_legend(figure: Figure, maps: Sequence[NDArray[np.generic]], place_labels: Sequence[str]) -> None:
-    """Draw a legend of the colours in maps of integers."""
+    """Draw a legend of the colours in maps of places."""
     used_values = sorted({int(value) for values in maps for value in np.unique(values)})
-    handles = [
+    legend_entries = [
         Line2D(
             [],
             [],
@@ -290,7 +291,7 @@ def _draw_legend(figure: Figure, maps: Sequence[NDArray[np.generic]], place_labe
     ]
     width, height = figure.get_size_inches()
     figure.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0.1 / width, 0.08 / height), ncols=len(used_values),
+        handles=legend_entries, loc="lower left", bbox_to_anchor=(0.1 / width, 0.08 / height), ncols=len(used_values),
         fontsize=SMALL_SIZE, frameon=False, borderpad=0, handletextpad=0.2,
     )  # fmt: skip
 

@@ -27,10 +27,10 @@ SUM_COLOR, MAX_COLOR = "#1f4e79", "#d08a2e"
 _MEASURED_COLOR, _FITTED_COLOR, _BACKGROUND_COLOR, _SCATTER_COLOR = "#111111", "#b2182b", "#7f7f7f", "#1f9ea8"
 _FAMILY_COLORS = ("#1f4e79", "#d08a2e", "#3a7d44", "#8e44ad", "#a0522d", "#c2185b", "#00796b", "#5c6bc0")
 _MAX_FAMILIES = 14
-_MAX_SIGMAS = 6.0
+_MAX_PULL = 6.0
 _MIN_SHOWN_COUNTS = 0.3
 _PEAK_HEIGHT_FRACTION, _LEVEL_HEIGHT_FRACTION, _N_LABEL_LEVELS = 0.7, 0.058, 4
-"""Fractions of the axes' height for the highest peak and each level of labels, and number of levels."""
+"""Fractions of the axes' height for the highest peak and for one level of labels, and the number of levels."""
 _LETTER_WIDTH_FRACTION = 0.0075
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MARK_COLOR = "#8a1c1c"
@@ -39,8 +39,8 @@ _LINE_HEIGHT_INCH, _BOTTOM_MARGIN_INCH = 0.14, 0.06
 MEASURED_COLOR, FITTED_COLOR, BAND_COLOR = "#111111", "#c0392b", "#d9d9d9"
 GROUND_COLOR = "#efece4"
 MIN_SHOWN_COUNTS = 0.3
-"""Lower end of the logarithmic axis, counts per channel."""
-MIN_RANGE_SIGMAS = 6.0
+"""Lower end of the logarithmic axis, in counts per channel."""
+MIN_RESIDUAL_RANGE_SIGMAS = 6.0
 N_DRAWN_STACKS, MAX_DEPTH_UM = 60, 400.0
 
 
@@ -60,15 +60,15 @@ def spectrum(
     Parameters
     ----------
     axis : EnergyAxis or None
-        Energy axis; None for an axis of channels without labels.
+        Energy axis. With None, counts are drawn against channels, and lines are not labelled.
     sum_counts, max_counts : (n_channel,) arrays
         Counts; ``max_counts`` may be None.
     families : iterable of str
-        Line families to label (``Fe_K``), the most important first; labels without space are omitted.
+        Line families to label, such as ``Fe_K``, the most important first. Labels that do not fit are omitted.
     title : str
         Title above the figure.
     anode : str or None
-        Element symbol of the tube's anode; its scattered lines are labelled as such.
+        Element symbol of the tube's anode. Scattered lines of the anode are labelled as lines of the tube.
     labels : (str, str)
         Labels of the two curves.
     height_inch : float
@@ -99,7 +99,7 @@ def label_families(
     families: Iterable[str],
     anode: str | None = None,
 ) -> None:
-    """Label lines of families above a spectrum, the most important first; labels without space are omitted."""
+    """Label the lines of families above a spectrum, the most important first. Labels that do not fit are omitted."""
     excitation_kev = min(max(float(energy_kev[-1]), 10.0), 60.0)
     _draw_labels(axes, energy_kev, counts, {**line_labels(families, excitation_kev), **_tube_line_labels(anode)})
 
@@ -160,12 +160,12 @@ def _power_of_ten(value: float, _: float) -> str:
 def _draw_labels(
     axes: Axes, positions: NDArray[np.float64], counts: NDArray[np.float64], labels: Mapping[str, float]
 ) -> None:
-    """Write each label above its line on the lowest free level."""
+    """Write each label above its line, at the lowest free height."""
     min_kev, max_kev = axes.get_xlim()
     min_counts, max_counts = axes.get_ylim()
     occupied_spans: list[list[tuple[float, float]]] = [[] for _ in range(_N_LABEL_LEVELS)]
     log_range = np.log(max_counts / min_counts)
-    marks = []
+    label_marks = []
     for line_label, energy in labels.items():
         if not min_kev < energy < max_kev:
             continue
@@ -188,12 +188,12 @@ def _draw_labels(
         peak_counts = max(
             float(counts[max(int(np.searchsorted(positions, energy)) - 2, 0) :][:5].max(initial=min_counts)), min_counts
         )
-        marks.append(((energy, min(peak_counts * 1.15, label_height)), (energy, label_height * 0.97)))
+        label_marks.append(((energy, min(peak_counts * 1.15, label_height)), (energy, label_height * 0.97)))
         axes.text(
             energy, label_height, line_label, fontsize=SMALL_SIZE, ha="center", va="bottom", color="#222222",
-            bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5},  # hides the marks of higher labels
+            bbox={"facecolor": "white", "linewidth": 0, "pad": 0.5},  # the white box hides the marks of higher labels
         )  # fmt: skip
-    axes.add_collection(LineCollection(marks, colors="#888888", linewidths=0.4), autolim=False)
+    axes.add_collection(LineCollection(label_marks, colors="#888888", linewidths=0.4), autolim=False)
 
 
 def spectrum_fit_figure(fit: "SpectrumFit", *, title: str = "") -> Figure:
@@ -251,10 +251,10 @@ def _draw_component(
         axes.plot(energy, np.where(counts > 0, counts, np.nan), color=color, linewidth=0.8, alpha=0.85, label=label)
 
 
-def _draw_residuals(axes: Axes, energy: NDArray[np.float64], sigmas: NDArray[np.float64], chi_square: float) -> None:
+def _draw_residuals(axes: Axes, energy: NDArray[np.float64], pulls: NDArray[np.float64], chi_square: float) -> None:
     axes.axhspan(-1, 1, color="#e5e5e5", linewidth=0)
-    axes.plot(energy, np.clip(sigmas, -_MAX_SIGMAS, _MAX_SIGMAS), color=_MEASURED_COLOR, linewidth=0.6)
-    axes.set_ylim(-_MAX_SIGMAS, _MAX_SIGMAS)
+    axes.plot(energy, np.clip(pulls, -_MAX_PULL, _MAX_PULL), color=_MEASURED_COLOR, linewidth=0.6)
+    axes.set_ylim(-_MAX_PULL, _MAX_PULL)
     axes.set_ylabel("residual / σ", fontsize=TEXT_SIZE)
     axes.set_xlabel("energy (keV)", fontsize=TEXT_SIZE)
     axes.text(
@@ -269,7 +269,7 @@ def calibration_figure(
     *,
     title: str = "",
 ) -> Figure:
-    """Draw the spectrum on the calibrated axis, with lines, Compton peak and end of the continuum.
+    """Draw the spectrum on the calibrated axis, and mark the lines, the Compton peak and the end of the continuum.
 
     Further results of the calibration are written below the axes.
 
@@ -298,9 +298,9 @@ def calibration_figure(
 
 
 def calibration_words(calibration: Calibration) -> tuple[str, ...]:
-    """Return a text for each result of a calibration, with its standard deviation if known."""
+    """Return a text for each result of a calibration, with the standard deviation if it is known."""
     gain_ev, zero_ev = 1e3 * calibration.axis.gain_kev, 1e3 * calibration.axis.zero_kev
-    texts = [
+    result_texts = [
         f"channel {gain_ev:.4f} ± {1e3 * calibration.gain_uncertainty_kev:.4f} eV",
         f"channel 0 at {zero_ev:.1f} ± {1e3 * calibration.zero_uncertainty_kev:.1f} eV",
         f"noise {1e3 * calibration.noise_fwhm_kev:.1f} ± {1e3 * calibration.noise_uncertainty_kev:.1f} eV FWHM",
@@ -308,18 +308,18 @@ def calibration_words(calibration: Calibration) -> tuple[str, ...]:
         f"{1e3 * float(calibration.fwhm_kev(MN_K_ALPHA_KEV)):.0f} eV FWHM at Mn K",
     ]
     if calibration.anode is not None:
-        texts.append(f"{calibration.anode} anode")
+        result_texts.append(f"{calibration.anode} anode")
     if calibration.voltage_kv is not None:
-        texts.append(f"{calibration.voltage_kv:.1f} ± {calibration.voltage_uncertainty_kv:.1f} kV")
+        result_texts.append(f"{calibration.voltage_kv:.1f} ± {calibration.voltage_uncertainty_kv:.1f} kV")
     if calibration.scatter_angle_deg is not None:
         uncertainty_deg = calibration.scatter_angle_uncertainty_deg
-        texts.append(
+        result_texts.append(
             f"scattering angle {calibration.scatter_angle_deg:.0f}°"
             + ("" if uncertainty_deg is None else f" ± {uncertainty_deg:.1f}°")
         )
     if calibration.seen_air_cm is not None:
-        texts.append(f"about {calibration.seen_air_cm:.2g} cm of air in the beam (factor 2.5)")
-    return tuple(texts)
+        result_texts.append(f"about {calibration.seen_air_cm:.2g} cm of air in the beam (factor 2.5)")
+    return tuple(result_texts)
 
 
 def _text_lines(calibration: Calibration) -> list[str]:
@@ -363,7 +363,7 @@ def _mark_energy(axes: Axes, energy_kev: float, text: str) -> None:
 
 
 def explanation_figure(explanation: Explanation, *, title: str = "") -> Figure:
-    """Draw the spectrum with the range of the draws, the residuals, and a sample of the drawn layers.
+    """Plot the measured spectrum with the range of the random draws, the residuals, and the layers of some draws.
 
     Layers are omitted if no draw describes the spectrum.
 
@@ -407,11 +407,11 @@ def _draw_explained_spectrum(axes: Axes, explanation: Explanation) -> None:
 
 
 def _draw_explanation_residuals(axes: Axes, explanation: Explanation) -> None:
-    sigmas = explanation.fit.pulls
+    pulls = explanation.fit.pulls
     axes.axhspan(-2, 2, color=BAND_COLOR, linewidth=0, alpha=0.6)
     axes.axhline(0.0, color="#888888", linewidth=0.5)
-    axes.plot(explanation.fit.axis.energy_kev, sigmas, color=MEASURED_COLOR, linewidth=0.5)
-    limit_sigmas = max(MIN_RANGE_SIGMAS, 1.1 * float(np.abs(sigmas).max()))
+    axes.plot(explanation.fit.axis.energy_kev, pulls, color=MEASURED_COLOR, linewidth=0.5)
+    limit_sigmas = max(MIN_RESIDUAL_RANGE_SIGMAS, 1.1 * float(np.abs(pulls).max()))
     axes.set_ylim(-limit_sigmas, limit_sigmas)
     axes.set_ylabel("residual (sigma)", fontsize=TEXT_SIZE)
     axes.set_xlabel("energy (keV)", fontsize=TEXT_SIZE)
@@ -423,7 +423,7 @@ def _draw_explanation_residuals(axes: Axes, explanation: Explanation) -> None:
 
 
 def _draw_layer_stacks(axes: Axes, explanation: Explanation) -> None:
-    """Draw the layers of each draw as a column, sorted by the top layer's thickness; widths are mass fractions."""
+    """Plot the layers of some draws as columns, sorted by the top layer's thickness; widths are mass fractions."""
     if not explanation.is_stated:
         axes.axis("off")
         axes.text(0.0, 0.9, "No tested layers describe the spectrum, so no layers are shown.", fontsize=TEXT_SIZE)

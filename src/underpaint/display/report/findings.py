@@ -17,7 +17,7 @@ LINE_SIGMA = 3.0
 CERTAIN_SIGMA = 5.0
 MIN_LINE_SHARE = 0.01
 MIN_DETECTABLE_COUNTS = 1e3
-# Estimates for a perfect forward model with unknown thickness and ground.
+# These counts are estimates for a perfect forward model. Thickness and ground are assumed to be unknown.
 LAYER_LIMIT = (
     "To detect lead white below vermilion takes about 200 counts a pixel at 50 µm of vermilion, "
     "10 thousand at 100 µm, and a million at 150 µm."
@@ -35,7 +35,7 @@ class Evidence:
     share : float
         Fraction of the pigment's pixels in which the line exceeds three standard deviations.
     median_counts : float
-        Median net counts of the pigment's pixels.
+        Median net counts of the line family in the pigment's pixels.
     """
 
     family: str
@@ -52,28 +52,29 @@ class Finding:
     name, label : str
         Name and label in the results.
     share : float
-        Fraction of the pixels with an answer whose probability exceeds one half.
+        Number of pixels whose probability exceeds one half, divided by the number of pixels with an answer.
     mean_probability : float
-        Mean probability of these pixels.
+        Mean probability in the pixels whose probability exceeds one half.
     evidence : tuple of Evidence
         Evidence of each mapped line family of the pigment, the strongest first.
     members : tuple of str
-        Labels of all pigments of a group.
+        Labels of all pigments of the group; empty for a pigment.
     separate_findings : tuple of Finding
-        Members of a group whose separate probability exceeds one half in some pixels; empty if a prior divides the
+        Findings of the members that are present according to their separate probability; empty if a prior divides the
         probability of the group.
     shares : tuple of (str, float)
-        Labels and shares of members if a prior divides the probability of the group, the largest first.
+        Label of each member and its share of the group's probability, the largest first; empty unless a prior divides
+        this probability.
     distinguishing_text : str
-        Methods that would distinguish the first two members of a group.
+        Methods that would distinguish the first two members of the group.
     has_fitted_lines : bool
         Whether element maps exist.
     omitted_members : tuple of str
         Labels of members that the network did not consider.
     omitted_by_palette : bool
-        Whether the palette excludes these members; otherwise the network does not include them.
+        Whether the palette excludes the omitted members. If false, the network does not include the omitted members.
     answers : str
-        Summary of the states of a group by :meth:`Results.answer_summary`.
+        Summary of the group's states from :meth:`Results.answer_summary`.
     """
 
     name: str
@@ -92,14 +93,15 @@ class Finding:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether element maps exist and no line of the pigment is significant in half of its pixels."""
+        """Whether element maps exist, and every line of the pigment is significant in less than half of its pixels."""
         return self.has_fitted_lines and max((entry.share for entry in self.evidence), default=0.0) < 0.5
 
 
 def find_groups(results: Results) -> list[Finding]:
-    """Return the present groups with their members, the most widespread first and doubtful ones last.
+    """Return the findings of the present groups, the most widespread first and doubtful groups last.
 
-    If amounts are known, pigments precede traces. For a model without groups, the result contains pigments.
+    If amounts are known, groups with more pixels in the state ``PIGMENT`` come first. For a model without groups, the
+    findings are those of pigments.
     """
     findings = [_finding(results, name) for name in results.targets if is_present(results[name])]
     return sorted(
@@ -108,16 +110,16 @@ def find_groups(results: Results) -> list[Finding]:
 
 
 def _pigment_share(results: Results, name: str) -> float:
-    """Return the fraction of the pixels in which a group is a pigment; 0 if amounts are unknown."""
+    """Return the fraction of the pixels in which the state of a group is ``PIGMENT``; 0 if amounts are unknown."""
     is_known = "state" in results.stacks and (name,) in results.stacks["state"]
     return results.state_shares(name)[PIGMENT] if is_known else 0.0
 
 
 def is_present(probability: NDArray[np.float32]) -> bool:
-    """Return whether the probability exceeds one half in enough pixels."""
-    n_inside = int((probability > PRESENT_PROBABILITY).sum())
+    """Return whether the probability exceeds one half in at least 0.1 % of the pixels and in at least three pixels."""
+    n_present = int((probability > PRESENT_PROBABILITY).sum())
     n_known = max(int(np.isfinite(probability).sum()), 1)
-    return n_inside >= min(MIN_PIXELS, n_known) and n_inside / n_known >= MIN_SHARE
+    return n_present >= min(MIN_PIXELS, n_known) and n_present / n_known >= MIN_SHARE
 
 
 def absent_names(results: Results) -> list[str]:
@@ -126,20 +128,21 @@ def absent_names(results: Results) -> list[str]:
 
 
 def element_evidence(results: Results) -> list[Evidence]:
-    """Return line families above five standard deviations in at least 1 % of the pixels, the most frequent first.
+    """Return line families that exceed five standard deviations in at least 1 % of the pixels, the most frequent first.
 
-    The median counts refer to the pixels in which a family is significant, because a median over all pixels would be
-    noise for a rare paint.
+    The median counts refer to the pixels with a significant line. For a rare paint, a median over all pixels would be
+    noise.
     """
-    lines = []
+    line_evidence = []
     for family in results.lines:
         area, sigma = results[family], results.map("area_sigma", family)
         is_known = np.isfinite(area) & np.isfinite(sigma)
         is_certain = is_known & (area > CERTAIN_SIGMA * np.maximum(sigma, 1e-9))
-        median = float(np.median(area[is_certain])) if is_certain.any() else 0.0
-        lines.append(Evidence(family, float(is_certain.sum() / max(int(is_known.sum()), 1)), median))
+        median_counts = float(np.median(area[is_certain])) if is_certain.any() else 0.0
+        line_evidence.append(Evidence(family, float(is_certain.sum() / max(int(is_known.sum()), 1)), median_counts))
     return sorted(
-        (line for line in lines if line.share >= MIN_LINE_SHARE), key=lambda line: (-line.share, -line.median_counts)
+        (line for line in line_evidence if line.share >= MIN_LINE_SHARE),
+        key=lambda line: (-line.share, -line.median_counts),
     )
 
 
@@ -148,8 +151,9 @@ def informative_lines(
 ) -> list[str]:
     """Return the families whose maps have large variation relative to noise and little mutual correlation.
 
-    Each following family has the largest product of its variation and one minus its maximum absolute correlation with
-    the preceding families. ``first_name`` comes first if it is among the families.
+    The families are chosen one after another. Each choice maximises v (1 - r). Here v is the variation of the family's
+    map relative to noise, and r is the largest absolute correlation of this map with the maps chosen earlier.
+    ``first_name`` comes first if it is among the families.
     """
     maps = {name: np.nan_to_num(results[name]).ravel() for name in families}
     median_sigma = {name: float(np.nanmedian(results.map("area_sigma", name))) for name in families}
@@ -166,16 +170,16 @@ def informative_lines(
 
 
 def _correlation(first_map: NDArray[np.float32], second_map: NDArray[np.float32]) -> float:
-    sigma_product = float(first_map.std() * second_map.std())
+    deviation_product = float(first_map.std() * second_map.std())
     return (
-        abs(float(((first_map - first_map.mean()) * (second_map - second_map.mean())).mean())) / sigma_product
-        if sigma_product > 0
+        abs(float(((first_map - first_map.mean()) * (second_map - second_map.mean())).mean())) / deviation_product
+        if deviation_product > 0
         else 1.0
     )
 
 
 def low_count_share(pixel_counts: NDArray[np.float64]) -> float:
-    """Return the fraction of the pixels with fewer than a thousand counts, too few to detect weak pigments."""
+    """Return the fraction of pixels with fewer than a thousand counts, which are too few to detect weak pigments."""
     return float((pixel_counts < MIN_DETECTABLE_COUNTS).mean()) if pixel_counts.size else 0.0
 
 
@@ -188,7 +192,7 @@ def _finding(results: Results, name: str) -> Finding:
     is_group = results.materials[name].kind == "group"
     shares = _sorted_shares(results, name) if is_group else []
     members = _member_labels(results, name) if is_group else ()
-    requested = _considered_labels(results, name) | {library()[member].label for member, _ in shares}
+    considered_labels = _considered_labels(results, name) | {library()[member].label for member, _ in shares}
     return Finding(
         name,
         results.label(name),
@@ -200,7 +204,7 @@ def _finding(results: Results, name: str) -> Finding:
         tuple((library()[member].label, share) for member, share in shares),
         _distinguishing_text(name, [member for member, _ in shares]) if is_group else "",
         results.has_elements,
-        tuple(label for label in members if requested and label not in requested),
+        tuple(label for label in members if considered_labels and label not in considered_labels),
         bool(results.settings_of("pigments").get("member_prior", {}).get("palette")),
         results.answer_summary(name),
     )
@@ -224,14 +228,14 @@ def _separate_member_findings(results: Results, group: str) -> tuple[Finding, ..
 
 
 def _sorted_shares(results: Results, group: str) -> list[tuple[str, float]]:
-    """Return the members' shares of the group, the largest first; empty without a stated prior."""
+    """Return each member's share of the group's probability, the largest first; empty without a stated prior."""
     shares = member_shares(results, group)
     library_index = {pigment.name: index for index, pigment in enumerate(library())}
     return sorted(shares.items(), key=lambda entry: (-entry[1], library_index[entry[0]]))
 
 
 def _distinguishing_text(group: str, names: list[str]) -> str:
-    """Return the methods that distinguish the first two members, by default those of the library."""
+    """Return the methods that distinguish the first two named members; without names, the first two in the library."""
     try:
         names = names or [pigment.name for pigment in library().members(library().group(group).name)]
     except SampleError:
@@ -252,6 +256,6 @@ def _member_labels(results: Results, group: str) -> tuple[str, ...]:
 
 
 def _considered_labels(results: Results, group: str) -> frozenset[str]:
-    """Return the labels of the members of a group that have a separate probability."""
+    """Return the labels of those members of a group that have a separate probability."""
     members = (results.materials[name] for name in results.pigments)
     return frozenset(member.label for member in members if group in member.groups)

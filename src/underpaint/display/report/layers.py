@@ -10,16 +10,16 @@ from underpaint.display.report.findings import MIN_PIXELS, MIN_SHARE, is_present
 from underpaint.pigments.predict.order import BOTH_AT_SURFACE, FIRST_ON_TOP, SECOND_ON_TOP, LayerOrder, layer_orders
 
 MIN_ARRANGEMENT_SHARE = 0.01
-"""Minimum fraction of the pixels with an answer for an arrangement to be reported."""
+"""An arrangement is reported if it covers at least this fraction of the pixels with an answer."""
 MAX_ARRANGEMENTS = 12
 MIN_DETERMINED_SHARE = 0.5
-"""Minimum fraction of an arrangement's pixels with a determined thickness for the thickness to be reported."""
+"""A thickness is reported if it is determined in at least this fraction of the arrangement's pixels."""
 _NOWHERE, _SURFACE, _BELOW, _BOTH, _UNPLACED = range(5)
 
 
 @dataclass(frozen=True)
 class Thickness:
-    """Medians over pixels of a thickness and of the limits of its 90 % interval, in um."""
+    """Thickness and the limits of its 90 % interval, each as the median over pixels, in um."""
 
     median_um: float
     low_um: float
@@ -28,19 +28,19 @@ class Thickness:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """Layer order of groups that many pixels have in common.
+    """Layer order of groups that is the same in many pixels.
 
     Parameters
     ----------
     surface, below, unplaced : tuple of str
-        Labels of the groups in the uppermost layer, of groups below this layer or in the ground, and of groups with an
-        undetermined place. A group may be both at the surface and below.
+        Labels of the groups in the uppermost layer, below this layer or in the ground, and at an undetermined place. A
+        group may be both at the surface and below.
     n_pixel : int
-        Number of pixels with this order.
+        Number of pixels with this layer order.
     share : float
-        Fraction of the pixels with an answer that have this order.
+        Number of pixels with this layer order, divided by the number of pixels with an answer.
     thickness : Thickness or None
-        Thickness of the uppermost layer; None if it is not determined in most of these pixels.
+        Thickness of the uppermost layer; None if it is determined in fewer than half of the arrangement's pixels.
     """
 
     surface: tuple[str, ...]
@@ -55,16 +55,17 @@ class Arrangement:
         """Text such as "vermilion at the surface, about 20 µm (12 to 35); lead pigment below"."""
         if len(self.surface) == 1 and self.surface == self.below and not self.unplaced:
             return f"{self.surface[0]} alone; it may be the bare ground"
-        parts = (
+        text_parts = (
             [f"{_join_labels(self.surface)} at the surface, {thickness_text(self.thickness)}"] if self.surface else []
         )
         if self.below:
-            parts.append(f"{_join_labels(self.below)} below")
+            text_parts.append(f"{_join_labels(self.below)} below")
         elif self.surface and not self.unplaced:
-            # A lower layer, at least the ground, always exists, so its absence is not a finding.
-            parts.append("below not determined")
-        parts += [f"{_join_labels(self.unplaced)}, place not determined"] if self.unplaced else []
-        return "; ".join(parts)
+            # A lower layer, at least the ground, always exists. The text therefore never states that nothing lies
+            # below.
+            text_parts.append("below not determined")
+        text_parts += [f"{_join_labels(self.unplaced)}, place not determined"] if self.unplaced else []
+        return "; ".join(text_parts)
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,10 @@ class PlaceShares:
     ----------
     name, label : str
     surface, below : float
-        Fraction in which the probability at the place is at least ``PLACED_PROBABILITY``; the two may overlap.
+        Fraction of pixels in which the group's probability at this place is at least ``PLACED_PROBABILITY``. A pixel
+        may count for both places.
     unplaced : float
-        Fraction in which the group is present with an undetermined depth.
+        Fraction of pixels in which the group is present, but its place is undetermined.
     """
 
     name: str
@@ -98,34 +100,36 @@ def present_groups(results: Results) -> list[str]:
 
 
 def place_shares(results: Results) -> list[PlaceShares]:
-    """Return the places of the detected groups, the most widespread at the surface first."""
+    """Return the places of the detected groups, sorted by descending fraction at the surface."""
     if not knows_places(results):
         return []
     n_with_result = max(int(results.has_prediction.sum()), 1)
-    rows = []
+    all_shares = []
     for name in present_groups(results):
-        code = _place_codes_of(results, name)
-        counts = np.bincount(code[code != _NOWHERE], minlength=5) / n_with_result
-        surface, below = float(counts[_SURFACE] + counts[_BOTH]), float(counts[_BELOW] + counts[_BOTH])
-        rows.append(PlaceShares(name, results.short_label(name), surface, below, float(counts[_UNPLACED])))
-    return sorted(rows, key=lambda row: (-row.surface, -row.below))
+        place_codes = _place_codes_of(results, name)
+        shares = np.bincount(place_codes[place_codes != _NOWHERE], minlength=5) / n_with_result
+        surface, below = float(shares[_SURFACE] + shares[_BOTH]), float(shares[_BELOW] + shares[_BOTH])
+        all_shares.append(PlaceShares(name, results.short_label(name), surface, below, float(shares[_UNPLACED])))
+    return sorted(all_shares, key=lambda row: (-row.surface, -row.below))
 
 
 def find_arrangements(results: Results) -> list[Arrangement]:
-    """Return the arrangements of groups in at least one per cent of the pixels, the most widespread first.
+    """Return the arrangements that cover at least one per cent of the pixels, the most widespread first.
 
     A group is at a place if its probability at this place is at least ``PLACED_PROBABILITY``. The list is empty for a
-    model without places.
+    model that predicts no places.
     """
     names = present_groups(results) if knows_places(results) else []
     if not names:
         return []
     place_codes = np.stack([_place_codes_of(results, name).ravel() for name in names], axis=1)
-    code_rows, row_index, counts = _distinct_rows(place_codes)
+    code_rows, row_index, row_counts = _distinct_rows(place_codes)
     n_with_result = max(int(results.has_prediction.sum()), 1)
     min_pixels = max(MIN_ARRANGEMENT_SHARE * n_with_result, min(MIN_PIXELS, n_with_result))
     selected_rows = [
-        index for index in np.argsort(-counts, kind="stable") if code_rows[index].any() and counts[index] >= min_pixels
+        index
+        for index in np.argsort(-row_counts, kind="stable")
+        if code_rows[index].any() and row_counts[index] >= min_pixels
     ]
     return [
         _arrangement(results, names, code_rows[index], row_index.ravel() == index, n_with_result)
@@ -134,7 +138,7 @@ def find_arrangements(results: Results) -> list[Arrangement]:
 
 
 def _distinct_rows(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.intp], NDArray[np.intp]]:
-    """Return the distinct rows of an array, the index of each row among them, and their frequencies."""
+    """Return an array's distinct rows, the index of each row among them, and how often each distinct row occurs."""
     row_index, first_index = np.zeros(len(codes), np.intp), np.zeros(1, np.intp)
     for column in codes.T:
         # Columns are combined into integers, because sorting integers is ten times as fast as sorting rows.
@@ -145,7 +149,7 @@ def _distinct_rows(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray
 
 
 def thickness_inside(results: Results, mask: NDArray[np.bool_]) -> Thickness | None:
-    """Return the median thickness of the surface layer in a mask; None if it is not determined in most pixels."""
+    """Return the median thickness of the uppermost layer in a mask; None if it is unknown in most pixels."""
     if "quantity" not in results.stacks or not mask.any():
         return None
     is_determined = mask & results.is_determined(SURFACE_UM)
@@ -155,7 +159,7 @@ def thickness_inside(results: Results, mask: NDArray[np.bool_]) -> Thickness | N
 
 
 def thickness_text(thickness: Thickness | None) -> str:
-    """Return the text for a thickness."""
+    """Return a thickness and its interval as text."""
     if thickness is None:
         return "thickness not determined"
     low_text, median_text, high_text = map(two_figures, (thickness.low_um, thickness.median_um, thickness.high_um))
@@ -163,25 +167,25 @@ def thickness_text(thickness: Thickness | None) -> str:
 
 
 def order_rows(results: Results) -> list[LayerOrder]:
-    """Return the orders of pairs of detected groups that occur in the same pixels."""
+    """Return the layer order of each pair of detected groups that occur in the same pixels."""
     if not (knows_places(results) and all(has_places(results, name) for name in results.groups)):
         return []
     return layer_orders(results, present_groups(results), min_share=MIN_SHARE)
 
 
 def order_text(results: Results, order: LayerOrder) -> str:
-    """Return the text for the order of a pair of groups."""
+    """Return a text on the layer order of a pair of groups."""
     first_label, second_label = results.short_label(order.first_group), results.short_label(order.second_group)
-    texts = {
+    order_texts = {
         FIRST_ON_TOP: f"{first_label} over {second_label}",
         SECOND_ON_TOP: f"{second_label} over {first_label}",
         BOTH_AT_SURFACE: f"{first_label} and {second_label} together at the surface",
     }
-    return texts.get(order.order_key, "not determined")
+    return order_texts.get(order.order_key, "not determined")
 
 
 def share_below_in_paint(results: Results) -> float:
-    """Return the fraction of the pixels in which only the layers of the paint place a group below the surface."""
+    """Return the fraction of pixels whose only evidence of a group below the surface is the layers of the paint."""
     if not results.paints:
         return 0.0
     undetermined_masks = [
@@ -203,24 +207,24 @@ def _place_codes_of(results: Results, name: str) -> NDArray[np.uint8]:
 
 
 def has_places(results: Results, name: str) -> bool:
-    """Return whether maps by place exist; for a pigment they exist only if a place is probable."""
+    """Return whether a group or pigment has maps by place. For a pigment, this requires a probable place."""
     return results.holds(name, "surface") and results.holds(name, "below")
 
 
 def _likely_at(results: Results, name: str, place: Place) -> NDArray[np.bool_]:
-    """Return the mask of pixels where a group is probably at a place; all False without a map of this place."""
+    """Return the mask of pixels where a group is probably at a place; all False if the place has no map."""
     if not results.holds(name, place):
         return np.zeros(results.shape, dtype=np.bool_)
     return np.asarray(results[name, place] >= PLACED_PROBABILITY)
 
 
 def _arrangement(
-    results: Results, names: list[str], code: NDArray[np.uint8], mask: NDArray[np.bool_], n_with_result: int
+    results: Results, names: list[str], group_places: NDArray[np.uint8], mask: NDArray[np.bool_], n_with_result: int
 ) -> Arrangement:
     def labels_of_codes(*selected_codes: int) -> tuple[str, ...]:
         return tuple(
             results.short_label(name)
-            for name, name_code in zip(names, code, strict=True)
+            for name, name_code in zip(names, group_places, strict=True)
             if name_code in selected_codes
         )
 
@@ -240,5 +244,5 @@ def _join_labels(labels: tuple[str, ...]) -> str:
 
 
 def two_figures(value: float) -> str:
-    """Return a number with two significant digits, never as a power of ten."""
+    """Return a number as text with two significant digits and without an exponent."""
     return f"{float(f'{value:.2g}'):.10f}".rstrip("0").rstrip(".")

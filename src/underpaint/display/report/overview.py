@@ -27,17 +27,18 @@ class Overview:
     Parameters
     ----------
     lines : tuple of str
-        Line families for red, green and blue: the strongest of the first finding, and the most informative others.
+        Line families drawn in red, green and blue: the strongest line of the first finding, and the most informative
+        other lines.
     sentences : tuple of str
         Sentences on the first findings, in the order of the report.
     certainties, shares : dict of str to str, float
-        Certainty and fraction of the pixels of each detected group, in the order of the report.
+        Certainty of each detected group, and the fraction of pixels in which it is present, in the order of the report.
     absent : tuple of str
         Labels of the groups that were not detected.
     detected : tuple of str
-        Line families above five standard deviations in at least 1 % of the pixels, the most frequent first.
+        Line families that exceed five standard deviations in at least 1 % of the pixels, the most frequent first.
     paints : tuple of mapping
-        Legend of the larger paints from :func:`~underpaint.display.report.paints.legend_rows`.
+        Legend of the largest paints, from :func:`~underpaint.display.report.paints.legend_rows`.
     """
 
     lines: tuple[str, ...]
@@ -50,7 +51,7 @@ class Overview:
 
 
 def overview_lines(results: Results, significant_lines: Sequence[Evidence], findings: Sequence[Finding]) -> list[str]:
-    """Return the line families for red, green and blue, selected from evidence and findings."""
+    """Return the line families to draw in red, green and blue, selected from evidence and findings."""
     first_family = next((line.family for finding in findings[:1] for line in finding.evidence), None)
     return informative_lines(results, [line.family for line in significant_lines], first_name=first_family)
 

@@ -104,23 +104,23 @@ REPORT_FILE, PDF_FILE = "report.html", "report.pdf"
 MAX_MEMBER_ROWS = 24
 MAX_ELEMENTS = 28
 MAX_MAPS_IN_FIGURE = 12
-"""Maximum number of maps in a figure; taller figures would leave empty space on the preceding printed page."""
+"""Maximum number of maps in a figure. A taller figure would leave empty space on the preceding printed page."""
 MAX_PLACE_ROWS = 16
 MAX_PAINTS_IN_SHORT_REPORT = 6
 """Maximum number of paints in the legend of the short report."""
-MAX_ORDERS = 20
+MAX_LAYER_ORDERS = 20
 _DPI = 115
-_NO_COLOR = "#808080"
-_MAX_ENERGIES = 4
+_UNKNOWN_COLOR = "#808080"
+_MAX_PEAK_ENERGIES = 4
 _SPACE_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|σ|µ[mg]|[mc]m²?|k?eV|counts|pixels)(?!\w))")
-"""Space between a number and its unit ("63 %", "12 µm"), at which a line may not break."""
+"""Space between a number and its unit ("63 %", "12 µm"), where a line must not break."""
 _HALF_PAGE_HEIGHT_INCH = 4.5
-"""Maximum height of the maps in a figure, in inches; two such figures and a heading fit on a printed page."""
+"""Maximum height of the maps in a figure, in inches. Two figures of this height and a heading fit on a printed page."""
 
 
 @dataclass(frozen=True)
 class EmbeddedFigure:
-    """An image for the ``src`` of an ``img``, with its description."""
+    """Image for the ``src`` attribute of an ``img`` element, and a description of the image."""
 
     source: str
     description: str
@@ -142,27 +142,27 @@ def write_report(
     folder : str or Path
         Folder written by :func:`underpaint.io.write_results`.
     path : str or Path or None
-        File to write; None for ``report.html`` or ``report.pdf`` in the folder.
+        File to write; None selects ``report.html`` or ``report.pdf`` in the folder.
     form : {"html", "pdf"}
-        Format; PDF is printed by an installed browser.
+        Format of the file. An installed browser prints the PDF.
     scan : Scan, str or None
-        The scan or its path, for spectra of typical spots. If None, its original path and the folder are searched, and
-        spectra are omitted if the scan is not found.
+        The scan or its path, from which spectra of spots are read. If None, the scan is searched for at its original
+        path and in the folder of results. Without a scan, the report contains no spectra of spots.
     subject : str
         The object, in the user's words.
     full : bool
-        Whether to include a row of figures for each group, maps of places and thickness, spectra of typical spots, the
-        table of pigments and all settings. The short report contains the evidence and the spectra of drawn regions.
+        Whether to include figures for each group, maps of places and thickness, spectra of typical spots, the table of
+        pigments and all settings. The short report contains the evidence and the spectra of drawn regions.
 
     Returns
     -------
     Path
-        Path of the file, a single page with all figures and without scripts.
+        Path of the file. The report is a single page that contains all figures and no scripts.
 
     Raises
     ------
     ScanError
-        The folder contains no results, or the given scan cannot be read or is another scan.
+        The folder contains no results, the given scan cannot be read, or the results belong to another scan.
     OutputError
         The file cannot be written, or no browser can print the PDF.
 
@@ -180,7 +180,8 @@ def write_report(
         _refuse_to_replace(target, split_location(scan)[0] if isinstance(scan, str) else None)
     findings = find_groups(results)
     supplements = read_supplements(folder_path, results, findings if full else [], scan=scan, subject=subject)
-    # Figures contain many reference cycles. Each search for cycles would include all imported objects.
+    # Figures contain many reference cycles. Without ``gc.freeze``, each search for cycles would visit all imported
+    # objects.
     gc.freeze()
     try:
         page_html = render_report(results, supplements=supplements, findings=findings, full=full)
@@ -214,11 +215,12 @@ def render_report(
     Parameters
     ----------
     results : Results
-        Results of a scan; missing quantities are omitted. Missing unexplained lines are determined first.
+        Results of a scan. The report omits quantities that the results do not contain. Unexplained lines are determined
+        if the results do not contain them.
     supplements : Supplements or None
         Pictures, regions, statements and spectra of spots.
     findings : list of Finding or None
-        Findings of the maps; None determines the findings.
+        Findings from the results; None determines the findings.
     full : bool
         See :func:`write_report`.
     """
@@ -290,7 +292,7 @@ def render_report(
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a template of this package filled with escaped values."""
+    """Fill a template of this package with escaped values, and return the text."""
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(lambda name: (files("underpaint.display.report") / name).read_text("utf-8")),
         autoescape=True,
@@ -318,7 +320,7 @@ def render(template: str, **values: Any) -> str:
 def _key_findings(
     results: Results, findings: list[Finding], places: list[PlaceShares], supplements: Supplements
 ) -> list[KeyFinding]:
-    """Return the texts of findings, with the regions in which each occurs."""
+    """Return the text of each finding, including the regions in which its group occurs."""
     return [key_finding(finding, places, _region_shares(results[finding.name], supplements)) for finding in findings]
 
 
@@ -337,7 +339,7 @@ def _region_shares(probability: NDArray[np.float32], supplements: Supplements) -
 
 
 def _spot_figure(spot: SpotSpectrum, summary: Mapping[str, Any]) -> EmbeddedFigure:
-    """Draw the spectrum of a spot and the mean of all pixels, scaled to the same number of pixels."""
+    """Draw the spectrum of a spot, and the mean spectrum of the scan multiplied by the spot's number of pixels."""
     scan_axis, sum_counts, shape = (
         EnergyAxis.from_energies(summary.get("energy_kev")),
         summary.get("sum_counts"),
@@ -347,9 +349,9 @@ def _spot_figure(spot: SpotSpectrum, summary: Mapping[str, Any]) -> EmbeddedFigu
     if sum_counts is not None and shape and len(sum_counts) == spot.counts.size:
         mean_counts = np.asarray(sum_counts, float) * spot.n_pixel / (shape[0] * shape[1])
     matching_axis = scan_axis if scan_axis is not None and scan_axis.n_channel == spot.counts.size else None
-    labels = ("spot", "mean of the scan, same number of pixels")
+    curve_labels = ("spot", "mean of the scan, same number of pixels")
     figure = plot.spectrum(
-        matching_axis, spot.counts, mean_counts, spot.families, title=spot.title, labels=labels, height_inch=3.0
+        matching_axis, spot.counts, mean_counts, spot.families, title=spot.title, labels=curve_labels, height_inch=3.0
     )
     line_names = join_names([line_name(family) for family in spot.families], 20) or "no line"
     return embed_figure(figure, f"Spectrum of {spot.title}; lines above three standard deviations: {line_names}.")
@@ -379,7 +381,7 @@ def _overview_figure(results: Results, families: list[str]) -> EmbeddedFigure | 
 
 
 def _paint_section(results: Results, families: list[str], photograph: str, *, full: bool) -> dict[str, Any] | None:
-    """Return the map of the paints and their legend; None without paints."""
+    """Return the map of the paints and the legend of the map; None for results without paints."""
     if not results.paints:
         return None
     assigned_share = sum(area.share for area in results.paints)
@@ -431,7 +433,7 @@ def _element_figures(results: Results, drawn_lines: list[Evidence]) -> list[Embe
 
 
 def _quantity_section(results: Results, significant_lines: list[Evidence]) -> dict[str, Any] | None:
-    """Return the table of the quantities of elements, and maps of elements with significant lines."""
+    """Return the table of element quantities, and maps of the elements that have significant lines."""
     if not results.element_quantities:
         return None
     summaries = {name: summarise_quantity(name, results.estimate(name)) for name in results.element_quantities}
@@ -457,11 +459,11 @@ def _quantity_section(results: Results, significant_lines: list[Evidence]) -> di
 
 
 def _split_batches(names: list[str], max_number: int) -> list[list[str]]:
-    return [names[first : first + max_number] for first in range(0, len(names), max_number)]
+    return [names[first_index : first_index + max_number] for first_index in range(0, len(names), max_number)]
 
 
 def _drawn_lines(significant_lines: list[Evidence], named_families: list[str], max_number: int) -> list[Evidence]:
-    """Return the lines to be drawn: those named on the first pages, and the most certain unnamed lines."""
+    """Return the lines to draw: lines that the first pages name, and the most certain other lines."""
     unnamed_lines = [line for line in significant_lines if line.family not in named_families]
     drawn_families = {line.family for line in unnamed_lines[: max(max_number - len(set(named_families)), 0)]} | set(
         named_families
@@ -475,11 +477,11 @@ def _weak_line_names(results: Results, drawn_lines: list[Evidence]) -> list[str]
 
 
 def _unlikeness_section(results: Results) -> dict[str, Any] | None:
-    """Return the fraction of spectra with unassigned peaks, the energies of the peaks, and a map."""
+    """Return the fraction of spectra with unassigned peaks, the energies of these peaks, and a significance map."""
     if "unlikeness" not in results.stacks:
         return None
     n_flagged = int(results.unlike_pixels.sum())
-    energies = results.map("peak_kev")[results.unlike_pixels]
+    peak_energies_kev = results.map("peak_kev")[results.unlike_pixels]
     description = f"Map of the strongest unassigned peak, in standard deviations; {n_flagged} pixels exceed 5."
     title = "unassigned peak (standard deviations)"
     return {
@@ -487,7 +489,7 @@ def _unlikeness_section(results: Results) -> dict[str, Any] | None:
         "remarkable": results.is_unlike,
         "share": results.unlike_share,
         "sigma": UNLIKE_SIGMA,
-        "energies": _common_energies(energies),
+        "energies": _common_energies(peak_energies_kev),
         "picture": embed_figure(plot.unlikeness_map(results, title=title), description) if results.is_unlike else None,
     }
 
@@ -495,12 +497,12 @@ def _unlikeness_section(results: Results) -> dict[str, Any] | None:
 def _common_energies(energy_kev: NDArray[np.float32]) -> list[str]:
     """Return the energies of unassigned peaks, rounded to 0.1 keV, the most frequent first."""
     distinct_kev, counts = np.unique(np.round(energy_kev, 1), return_counts=True)
-    sorted_indices = np.argsort(-counts, kind="stable")[:_MAX_ENERGIES]
+    sorted_indices = np.argsort(-counts, kind="stable")[:_MAX_PEAK_ENERGIES]
     return [f"{distinct_kev[index]:.1f} keV" for index in sorted_indices]
 
 
 def _layer_section(results: Results, places: list[PlaceShares], *, full: bool) -> dict[str, Any] | None:
-    """Return the contents of the section on layers; None for a model without places."""
+    """Return the contents of the section on layers; None for a model that predicts no places."""
     if not knows_places(results):
         return None
     shown_groups = [place.name for place in places if full and has_places(results, place.name)][:MAX_PLACE_ROWS]
@@ -516,7 +518,7 @@ def _layer_section(results: Results, places: list[PlaceShares], *, full: bool) -
                 "order": order,
                 "answer": order_text(results, order),
             }
-            for order in order_rows(results)[:MAX_ORDERS]
+            for order in order_rows(results)[:MAX_LAYER_ORDERS]
         ],
         "pictures": [
             embed_figure(plot.place_gallery(results, group_batch), description)
@@ -535,13 +537,13 @@ def _max_place_rows(results: Results) -> int:
 
 
 def _stratigraphy_figure(results: Results, arrangements: list[Arrangement]) -> EmbeddedFigure | None:
-    """Draw the most widespread arrangements as cross-sections."""
+    """Draw the most widespread layer arrangements as cross-sections."""
     if not arrangements:
         return None
     colors = {results.short_label(name): _color_of(name) for name in present_groups(results)}
 
     def with_colors(labels: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-        return tuple((label, colors.get(label, _NO_COLOR)) for label in labels)
+        return tuple((label, colors.get(label, _UNKNOWN_COLOR)) for label in labels)
 
     sections = [
         Section(
@@ -566,7 +568,7 @@ def _color_of(name: str) -> str:
     try:
         return library()[name].color if name in library() else library().group(name).color
     except SampleError:
-        return _NO_COLOR
+        return _UNKNOWN_COLOR
 
 
 def _thickness_figure(results: Results) -> EmbeddedFigure | None:
@@ -577,27 +579,27 @@ def _thickness_figure(results: Results) -> EmbeddedFigure | None:
 
 
 def _prior_text(results: Results) -> str:
-    """Return a text on the prior within the groups; "" without a stated prior."""
+    """Return a text on the prior probabilities of pigments within a group; "" if the results state none."""
     member_prior = results.settings_of("pigments").get("member_prior")
     if not member_prior:
         return ""
-    years = (
+    period_text = (
         ""
         if member_prior["years"] is None
         else f", reduced outside their period of use, {member_prior['years'][0]} to {member_prior['years'][1]}"
     )
     if member_prior["palette"]:
-        return f"equal weights for the {len(member_prior['palette'])} pigments of the palette{years}"
-    return f"equal weights for all pigments of the model{years}; a palette (--palette) gives a better prior"
+        return f"equal weights for the {len(member_prior['palette'])} pigments of the palette{period_text}"
+    return f"equal weights for all pigments of the model{period_text}; a palette (--palette) gives a better prior"
 
 
 def _groups_with_state(results: Results) -> list[str]:
-    """Return the groups with maps of their state."""
+    """Return the groups that have a state map."""
     return [name for (name,) in results.stacks["state"].keys] if "state" in results.stacks else []
 
 
 def _hidden_groups(results: Results) -> list[tuple[str, float]]:
-    """Return the groups that were not detected but could be hidden, with fractions of the area."""
+    """Return each undetected but possibly hidden group, and the fraction of the area in which it may be hidden."""
     group_names = _groups_with_state(results) if results.knows_hiding else []
     hidden_names = [name for name in group_names if results.holds(name) and not is_present(results[name])]
     hidden_shares = [(results.short_label(name), results.state_shares(name)[CANNOT_EXCLUDE]) for name in hidden_names]
@@ -609,11 +611,11 @@ def _hidden_groups(results: Results) -> list[tuple[str, float]]:
 
 _STATE_COLUMNS = (PIGMENT, PRESENT, TRACE, NOT_DETECTED, CANNOT_EXCLUDE)
 _AMOUNT_STATES = {PIGMENT, TRACE}
-"""States that require a network with amounts."""
+"""States that exist only if the network predicts amounts."""
 
 
 def _answer_section(results: Results, *, full: bool) -> dict[str, Any] | None:
-    """Return the table and maps of the state of each group."""
+    """Return a table and maps of the states of all groups."""
     names = _groups_with_state(results)
     if not names:
         return None
@@ -651,7 +653,7 @@ def _answer_section(results: Results, *, full: bool) -> dict[str, Any] | None:
 
 
 def _median_upper_limit(results: Results, name: str) -> float | None:
-    """Return the median upper limit, %, in the pixels in which a group is not detected; None if unknown."""
+    """Return the median upper limit of a group's amount, in %, where the group is not detected; None if unknown."""
     if not results.knows_amount(name):
         return None
     upper_limits = results.estimate(f"{AMOUNT}.{name}").high[results.map("state", name) == NOT_DETECTED]
@@ -660,7 +662,7 @@ def _median_upper_limit(results: Results, name: str) -> float | None:
 
 
 def _thicker_fraction(results: Results, thickness_um: float) -> float:
-    """Return the fraction of the area whose uppermost layer has a larger median thickness; 0 if unknown."""
+    """Return the fraction of the area in which the uppermost layer is thicker than ``thickness_um``; 0 if unknown."""
     if "quantity" not in results.stacks:
         return 0.0
     has_prediction = results.has_prediction
@@ -669,7 +671,7 @@ def _thicker_fraction(results: Results, thickness_um: float) -> float:
 
 
 def _remaining_notes(results: Results) -> list[str]:
-    """Return the notes that are in no other section of the report."""
+    """Return the notes that no other section of the report contains."""
     noted_sections = (results.process_notes.get(process, ()) for process in ("detectability", "quantities"))
     notes_elsewhere = {
         *_model_card_section(results)["limits"],

@@ -1,4 +1,4 @@
-"""Legend of the paints with the picture, area, groups and layers of each paint."""
+"""Legend of the paints: picture, area, groups and layers of each paint."""
 
 import base64
 import io
@@ -17,20 +17,20 @@ from underpaint.display.report.supplements import data_url
 MAX_ROWS = 16
 _PATCH_PIXELS = 150
 _FADED_WHITE_FRACTION = 0.85
-"""Fraction of white that is mixed into pixels of other paints in the picture of a paint."""
+"""Fraction of white that is mixed into the pixels of all other paints in a paint's picture."""
 
 RgbImage = NDArray[np.float64]
 
 
 def legend_rows(results: Results, families: Sequence[str], photograph: str = "") -> list[dict[str, Any]]:
-    """Return the legend entries of the larger paints.
+    """Return the legend entries of the largest paints.
 
     Parameters
     ----------
     results : Results
         Results with paints.
     families : sequence of str
-        Up to three line families, drawn in red, green and blue without a photograph.
+        Up to three line families, drawn in red, green and blue if there is no photograph.
     photograph : str
         Registered photograph as a data URL; "" without a photograph.
     """
@@ -53,21 +53,21 @@ def legend_rows(results: Results, families: Sequence[str], photograph: str = "")
 def groups_text(results: Results, area: PaintArea) -> str:
     """Return a text that lists the groups of a paint, with traces last."""
     trace_names = [name for name, state in area.groups.items() if state == TRACE]
-    texts = [results.short_label(name) for name in area.groups if name not in trace_names]
-    texts += [f"{results.short_label(name)} ({STATES[TRACE]})" for name in trace_names]
-    return ", ".join(texts)
+    group_texts = [results.short_label(name) for name in area.groups if name not in trace_names]
+    group_texts += [f"{results.short_label(name)} ({STATES[TRACE]})" for name in trace_names]
+    return ", ".join(group_texts)
 
 
 def _area_text(area: PaintArea) -> str:
-    pixels = f"{area.n_pixel:,} pixel{'s' * (area.n_pixel != 1)}"
+    pixels_text = f"{area.n_pixel:,} pixel{'s' * (area.n_pixel != 1)}"
     if area.area_mm2 is None:
-        return pixels
+        return pixels_text
     area_text = f"{area.area_mm2 / 100:,.1f} cm²" if area.area_mm2 >= 100 else f"{area.area_mm2:.1f} mm²"
-    return f"{pixels}, {area_text}"
+    return f"{pixels_text}, {area_text}"
 
 
 def _composite_image(results: Results, families: Sequence[str]) -> RgbImage:
-    """Return the (n_row, n_column, 3) picture of three families, each scaled to its 99th percentile."""
+    """Return an (n_row, n_column, 3) picture of up to three line maps, each scaled to its 99th percentile."""
     image = np.zeros((*results.shape, 3))
     for channel, name in enumerate(families[:3]):
         area = np.nan_to_num(results[name])

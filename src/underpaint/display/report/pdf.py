@@ -76,7 +76,7 @@ def print_pdf(page_html: str, target: Path, browser: str | None = None) -> None:
     """
     browser_path = browser or find_browser()
     try:
-        # The folder is beside the file, because a browser in a sandbox cannot access temporary folders.
+        # The folder is next to the target, because a sandboxed browser cannot access the system's temporary folders.
         with TemporaryDirectory(
             prefix="underpaint_", dir=target.resolve().parent, ignore_cleanup_errors=True
         ) as folder:
@@ -99,7 +99,7 @@ def print_pdf(page_html: str, target: Path, browser: str | None = None) -> None:
 
 def _run_browser(program: str, page_path: Path, printed_path: Path) -> str:
     """Run the browser and return the end of its error output."""
-    flags = [
+    browser_flags = [
         "--headless=new",
         "--disable-gpu",
         "--no-first-run",
@@ -107,9 +107,9 @@ def _run_browser(program: str, page_path: Path, printed_path: Path) -> str:
         "--disable-extensions",
     ]
     if sys.platform != "win32" and os.geteuid() == 0:
-        flags.append("--no-sandbox")  # required by Chromium as root; the page has no scripts
+        browser_flags.append("--no-sandbox")  # Chromium requires this flag for root; the page has no scripts
     command = [
-        program, *flags, f"--user-data-dir={page_path.parent / 'profile'}", "--no-pdf-header-footer",
+        program, *browser_flags, f"--user-data-dir={page_path.parent / 'profile'}", "--no-pdf-header-footer",
         f"--print-to-pdf={printed_path}", page_path.as_uri(),
     ]  # fmt: skip
     try:

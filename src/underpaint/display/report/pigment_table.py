@@ -10,15 +10,15 @@ import numpy as np
 from underpaint.data.maps import BELOW_PROBABILITY, NONE_OF_LIBRARY, Results, below_surface, share_present
 from underpaint.display.plot.layers import MAX_COLORS, hidden_gallery, member_map
 from underpaint.display.report.findings import Finding
-from underpaint.display.report.wording import MAX_RELATIVE_DIFFERENCE, certainty, line_name, percent
+from underpaint.display.report.wording import EQUAL_PROBABILITY_TOLERANCE, certainty, line_name, percent
 from underpaint.physics.materials import Pigment, library
 
 MIN_SHARE = 0.001
-_MAX_HIDDEN = 12
+_MAX_HIDDEN_MAPS = 12
 
 
 def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dict[str, Any] | None:
-    """Return the contents of the section; None without a reflectance cube.
+    """Return the contents of the section on the surface; None without a reflectance cube.
 
     Parameters
     ----------
@@ -65,7 +65,9 @@ def surface_section(results: Results, picture: Callable[[Any, str], Any]) -> dic
             (_group_label(results, name), summaries[name].undetermined_share) for name in undetermined_groups
         ],
         "pictures": [
-            picture(hidden_gallery(results, hidden_groups[:_MAX_HIDDEN]), "Maps of groups that lie below the surface.")
+            picture(
+                hidden_gallery(results, hidden_groups[:_MAX_HIDDEN_MAPS]), "Maps of groups that lie below the surface."
+            )
         ]
         if hidden_groups
         else [],
@@ -94,18 +96,19 @@ def _registration_text(registration: dict[str, Any]) -> str:
 
 
 MAX_ROWS = 10
-"""Maximum number of rows for a group; further pigments are named below them."""
+"""Maximum number of rows for a group. Further pigments are named below the rows."""
 
 
 @dataclass(frozen=True)
 class PigmentRow:
-    """Row of a possible pigment of a group.
+    """Row for a possible pigment of a group.
 
     Parameters
     ----------
     label, formula, period, weight : str
-        ``weight`` is the probability of the pigment given the group, the pixels in which the model prefers the pigment,
-        or the reason why it was not considered; "" if unknown.
+        ``weight`` states the probability of the pigment given the group, or the fraction of pixels in which the model
+        prefers the pigment. For a pigment that was not considered, ``weight`` states the reason. An unknown ``weight``
+        is "".
     """
 
     label: str
@@ -137,12 +140,12 @@ class GroupRows:
 
 
 def pigment_table(findings: Sequence[Finding]) -> list[GroupRows]:
-    """Return the detected groups with their possible pigments, the most probable first."""
+    """Return the rows of each detected group, in which the most probable pigments come first."""
     return [_group_rows(finding) for finding in findings]
 
 
 def period_text(pigment: Pigment) -> str:
-    """Return the period in which painters used a pigment: "antiquity to 20th century", or years."""
+    """Return the period in which painters used a pigment, such as "antiquity to 20th century" or "from 1935"."""
     period = pigment.period
     if period.text:
         return period.text
@@ -179,11 +182,11 @@ def _group_rows(finding: Finding) -> GroupRows:
 
 
 def _weight_texts(finding: Finding) -> dict[str, str]:
-    """Return a text for the probability of each pigment given the group; without numbers if all are equal."""
+    """Return the probability of each pigment given the group as text, without numbers if all are equally probable."""
     member_shares = [share for _, share in finding.shares]
     if len(member_shares) == 1:
         return {finding.shares[0][0]: "the only candidate"}
-    if member_shares and math.isclose(min(member_shares), max(member_shares), rel_tol=MAX_RELATIVE_DIFFERENCE):
+    if member_shares and math.isclose(min(member_shares), max(member_shares), rel_tol=EQUAL_PROBABILITY_TOLERANCE):
         return {label: "as probable as the others" for label, _ in finding.shares}
     return {label: percent(share) for label, share in finding.shares}
 

@@ -1,4 +1,4 @@
-"""Typical spots of findings and their spectra as arrays."""
+"""Typical spots of findings, and the spectra of these spots."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,8 @@ from underpaint.pigments.explain import region_spectrum
 MAX_SPOTS = 10
 MAX_REGIONS = 8
 _MARGIN_PIXELS = 1
-"""Number of rows and columns on each side of a spot that are added, so that weak lines become significant."""
+"""Number of rows and columns that are added on each side of a typical pixel. In the sum, weak lines become
+significant."""
 
 BoolMask = NDArray[np.bool_]
 
@@ -32,7 +33,7 @@ class SpotSpectrum:
         Sum of the spectra of the pixels, in counts.
     n_pixel : int
     families : tuple of str
-        Line families above three standard deviations in the sum, the strongest first.
+        Line families that exceed three standard deviations in the sum spectrum, the strongest first.
     """
 
     title: str
@@ -44,8 +45,9 @@ class SpotSpectrum:
 def typical_pixel(results: Results, finding: Finding) -> tuple[int, int] | None:
     """Return the row and column of a typical pixel of a pigment; None if the pigment is not present in any pixel.
 
-    The strongest line of this pixel is nearest to the median among the more probable half of the pigment's pixels.
-    Without element maps the probability replaces the line.
+    Only the more probable half of the pigment's pixels is considered. The typical pixel is the pixel whose net counts
+    in the pigment's strongest line are nearest to the median. Without element maps, probabilities replace the net
+    counts.
     """
     probability = results[finding.name]
     is_present = probability > PRESENT_PROBABILITY
@@ -53,19 +55,19 @@ def typical_pixel(results: Results, finding: Finding) -> tuple[int, int] | None:
         return None
     is_probable = is_present & (probability >= np.median(probability[is_present]))
     compared_values = probability if not finding.evidence else results[finding.evidence[0].family]
-    distance = np.where(
+    median_deviation = np.where(
         is_probable & np.isfinite(compared_values),
         np.abs(compared_values - np.nanmedian(compared_values[is_probable])),
         np.inf,
     )
-    if not np.isfinite(distance).any():
+    if not np.isfinite(median_deviation).any():
         return None
-    row, column = np.unravel_index(int(distance.argmin()), distance.shape)
+    row, column = np.unravel_index(int(median_deviation.argmin()), median_deviation.shape)
     return int(row), int(column)
 
 
 def typical_spots(results: Results, findings: Sequence[Finding], scan: Scan) -> list[SpotSpectrum]:
-    """Return a spectrum for each finding, summed over a typical pixel and neighbours with the same pigment.
+    """Return a spectrum for each finding, summed over a typical pixel and its neighbours that contain the pigment.
 
     Raises
     ------
@@ -102,11 +104,11 @@ def region_spots(regions: Mapping[str, BoolMask], results: Results, scan: Scan) 
 
 
 def _sum_spectrum(title: str, mask: BoolMask, results: Results, scan: Scan) -> list[SpotSpectrum]:
-    is_used = mask if scan.present is None else mask & scan.present
-    if not is_used.any():
+    is_measured = mask if scan.present is None else mask & scan.present
+    if not is_measured.any():
         return []
-    counts = region_spectrum(scan, is_used).counts
-    return [SpotSpectrum(title, counts, int(is_used.sum()), _significant_families(results, is_used))]
+    counts = region_spectrum(scan, is_measured).counts
+    return [SpotSpectrum(title, counts, int(is_measured.sum()), _significant_families(results, is_measured))]
 
 
 def _significant_families(results: Results, mask: BoolMask) -> tuple[str, ...]:

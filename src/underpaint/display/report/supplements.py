@@ -32,14 +32,14 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class RegisteredPicture:
-    """A picture of the painting on the grid of the maps.
+    """Picture of the painting that is aligned with the maps.
 
     Parameters
     ----------
     name : str
-        "Photograph", "Infrared".
+        Name, such as "Photograph" or "Infrared".
     source : str
-        The image, as the ``src`` of an ``img``.
+        Image as a data URL, for the ``src`` attribute of an ``img`` element.
     registration : str
         Method and mean error of the registration, in words.
     """
@@ -64,9 +64,9 @@ class Supplements:
         Masks of the drawn regions, by name.
     spots : sequence of SpotSpectrum
     without_spots : str
-        Reason for missing spectra of spots.
+        Reason why there are no spectra of spots.
     damaged : sequence of str
-        Messages on files that cannot be read and are omitted.
+        Messages on files that were omitted because they cannot be read.
     statements : sequence of Statement
         Statements of experts.
     """
@@ -105,7 +105,7 @@ def read_supplements(
     Raises
     ------
     ScanError
-        The given scan cannot be read, or it is another scan.
+        The given scan cannot be read, or the results belong to another scan.
     """
     shape, summary = results.shape, results.summary
     damaged: list[str] = []
@@ -163,7 +163,7 @@ def _read_or_default(read_file: Callable[[], Content], default: Content, damaged
 
 
 def read_picture(folder: Path, key: str) -> RegisteredPicture | None:
-    """Return a registered picture at the size of the page; None for a picture without a registration.
+    """Return a registered picture, reduced to the size of the page; None for a picture without a registration.
 
     Raises
     ------
@@ -192,5 +192,5 @@ def read_picture(folder: Path, key: str) -> RegisteredPicture | None:
 
 
 def data_url(image: bytes, image_format: str) -> str:
-    """Return a picture ("png" or "jpeg") as a data URL."""
+    """Return an encoded picture as a data URL; ``image_format`` is "png" or "jpeg"."""
     return f"data:image/{image_format};base64,{base64.b64encode(image).decode('ascii')}"

@@ -1,4 +1,4 @@
-"""Title block of the report, its paragraph for the methods section of a paper, data versions, and citation."""
+"""Title block of the report, paragraph for the methods section of a paper, data versions, and citation."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ PAPER = (
     "B. J. Xu, Y. Wu, P. Hao, M. Vermeulen and others, Can deep learning assist automatic identification of layered "
     "pigments from XRF data? Journal of Analytical Atomic Spectrometry 37 (2022) 2672–2682, doi:10.1039/d2ja00246a."
 )
-"""Citation as in ``CITATION.cff``, which is not part of an installed package."""
+"""Citation from ``CITATION.cff``, a file that an installed package does not contain."""
 _ENGINES = {
     "underpaint": "a linear fit of the line families of the program's forward model",
     "fixed": "a linear fit of these line families with one set of line ratios for the whole scan",
@@ -60,35 +60,35 @@ def methods_paragraph(results: Results) -> str:
 
 
 def assumed_layers_text(results: Results) -> str:
-    """Return the layers assumed for exclusion: "20 µm of it under 50 µm of paint"; "" if unknown."""
-    burial = results.settings_of("detectability").get("burial", {})
-    if not {"cover_um", "hidden_um"} <= set(burial):
+    """Return the layers assumed when a group is excluded, such as "20 µm of it under 50 µm of paint"; "" if unknown."""
+    assumed_layers = results.settings_of("detectability").get("burial", {})
+    if not {"cover_um", "hidden_um"} <= set(assumed_layers):
         return ""
-    return f"{burial['hidden_um']:g} µm of it under {burial['cover_um']:g} µm of paint"
+    return f"{assumed_layers['hidden_um']:g} µm of it under {assumed_layers['cover_um']:g} µm of paint"
 
 
 def data_versions(results: Results) -> list[tuple[str, str]]:
     """Return the versions of the data on which results depend: model, pigment library, atomic data."""
     model_card = results.model_card
-    model = " ".join(str(model_card[key]) for key in ("name", "version") if model_card.get(key))
-    spectra = model_card.get("training", {}).get("n_spectra")
-    training_text = f", trained on {thousands(spectra)} simulated spectra" if isinstance(spectra, int) else ""
+    model_name = " ".join(str(model_card[key]) for key in ("name", "version") if model_card.get(key))
+    n_spectra = model_card.get("training", {}).get("n_spectra")
+    training_text = f", trained on {thousands(n_spectra)} simulated spectra" if isinstance(n_spectra, int) else ""
     versions = results.summary.get("versions", {})
-    xraylib = versions.get("xraylib")
+    xraylib_version = versions.get("xraylib")
     version_rows = [
-        ("Model", f"{model}{training_text}" if model else ""),
+        ("Model", f"{model_name}{training_text}" if model_name else ""),
         (
             "Pigment library",
             f"{len(library())} pigments in {len(library().groups)} groups, sha256 {library_hash()[:12]}",
         ),
-        ("Atomic data", f"xraylib {xraylib}" if xraylib else ""),
+        ("Atomic data", f"xraylib {xraylib_version}" if xraylib_version else ""),
         ("Versions", ", ".join(f"{name} {version}" for name, version in versions.items())),
     ]
     return [(name, text) for name, text in version_rows if text]
 
 
 def library_hash() -> str:
-    """Return the SHA-256 of the pigment tables of this version, in hexadecimal."""
+    """Return the SHA-256 digest of this version's pigment tables, in hexadecimal."""
     digest = hashlib.sha256()
     for path in sorted((files("underpaint.physics.materials") / "data").iterdir(), key=lambda path: path.name):
         if path.name.endswith(".toml"):
@@ -97,9 +97,9 @@ def library_hash() -> str:
 
 
 def _scan_text(summary: Mapping[str, Any]) -> str:
-    shape, step = summary.get("shape"), summary.get("step_mm")
+    shape, step_mm = summary.get("shape"), summary.get("step_mm")
     size_text = f" of {shape[0]} × {shape[1]} pixels" if shape else ""
-    step_text = f" ({step[0]:g} × {step[1]:g} mm each)" if step else ""
+    step_text = f" ({step_mm[0]:g} × {step_mm[1]:g} mm each)" if step_mm else ""
     mean_counts = summary.get("mean_pixel_counts")
     counts_text = f", {thousands(mean_counts)} counts a pixel on average," if mean_counts is not None else ""
     recorded_instrument = instrument_text(summary.get("settings", {}))
@@ -169,7 +169,7 @@ def title_facts(summary: Mapping[str, Any], subject: str = "") -> list[tuple[str
     summary : mapping
         Metadata of the scan, from :class:`underpaint.data.maps.Results`.
     subject : str
-        The object, in the user's words; "" for the text in the scan's file.
+        The object, in the user's words; "" selects the text in the scan's file.
     """
     shape, step_mm = summary.get("shape"), summary.get("step_mm")
     settings = summary.get("settings", {})
@@ -198,34 +198,34 @@ def record_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _scan_location(summary: Mapping[str, Any]) -> str:
-    """Return the location of the scan."""
+    """Return the recorded location of the scan."""
     return str(summary.get("settings", {}).get("source") or summary.get("source", ""))
 
 
 def scan_date(summary: Mapping[str, Any]) -> str:
-    """Return the date of the scan from its file; dates in 1970 are ignored, because they mean an unset clock."""
+    """Return the date of the scan from its file. Dates in 1970 are ignored, because they come from unset clocks."""
     metadata = summary.get("metadata", {})
-    dates = [str(value) for key, value in metadata.items() if "date" in key.lower() or "start_time" in key.lower()]
-    return date_text(next((value for value in dates if value and "1970" not in value), ""))
+    date_texts = [str(value) for key, value in metadata.items() if "date" in key.lower() or "start_time" in key.lower()]
+    return date_text(next((value for value in date_texts if value and "1970" not in value), ""))
 
 
 def instrument_text(settings: Mapping[str, Any]) -> str:
-    """Return a text with the instrument's name, or with its values determined from the spectra."""
+    """Return a text on the instrument: its name and tube, or else the values determined from the spectra."""
     instrument = settings.get("instrument_settings", {})
     tube = instrument.get("tube", {})
     if settings.get("instrument"):
         return f"{instrument.get('name', '')}: {tube.get('anode', '?')} anode, {tube.get('voltage_kv', '?')} kV"
     calibration = settings.get("calibration", {})
     known_values = calibration.get("known", {})
-    # Values that are not known are assumptions and are omitted.
-    texts = [
+    # Values that ``known`` does not contain are assumptions, and are omitted.
+    value_texts = [
         f"{describe(known_values[path]['value'])} ({known_values[path]['origin']})"
         for path, describe in _DESCRIPTIONS.items()
         if path in known_values
     ]
     if not known_values and calibration.get("anode"):  # results of earlier versions
-        texts = [f"{calibration['anode']} anode detected by its scattered lines"]
-    return "; ".join(["not given", *texts])
+        value_texts = [f"{calibration['anode']} anode detected by its scattered lines"]
+    return "; ".join(["not given", *value_texts])
 
 
 def _metadata_text(summary: Mapping[str, Any], keys: tuple[str, ...]) -> str:
@@ -236,10 +236,10 @@ def _metadata_text(summary: Mapping[str, Any], keys: tuple[str, ...]) -> str:
 
 
 def _instrument_inputs_text(given_values: Mapping[str, Any] | None) -> str:
-    """Return the instrument parameters that were given to the network; "" for a network without such inputs."""
+    """Return a text on the instrument parameters given to the network; "" for a network that takes none."""
     if given_values is None:
         return ""
-    formats = {
+    text_formats = {
         "anode": "{} anode",
         "voltage_kv": "{:.1f} kV",
         "incidence_deg": "incidence {:.0f}°",
@@ -247,8 +247,10 @@ def _instrument_inputs_text(given_values: Mapping[str, Any] | None) -> str:
         "scatter_deg": "scattering angle {:.0f}°",
         "fwhm_kev": "{:.3f} keV FWHM at Mn Kα",
     }
-    texts = [text.format(given_values[key]) for key, text in formats.items() if given_values.get(key) is not None]
-    return ", ".join(texts) if texts else "none, neither given nor determined"
+    value_texts = [
+        text.format(given_values[key]) for key, text in text_formats.items() if given_values.get(key) is not None
+    ]
+    return ", ".join(value_texts) if value_texts else "none, neither given nor determined"
 
 
 def _counts_text(summary: Mapping[str, Any]) -> str:

@@ -23,20 +23,21 @@ from underpaint.errors import SampleError
 from underpaint.physics.materials import library
 
 MIN_RATIO_TO_STRONGEST = 0.01
-"""Minimum ratio of a line's net counts to those of the strongest family in the sum of all pixels; weaker lines may be
-errors of the fit."""
+"""Minimum ratio of a family's net counts to the net counts of the strongest family, both summed over all pixels. Weaker
+lines may be errors of the fit."""
 MAX_METAL_PART_SHARE = 0.01
-"""Maximum ratio of the net counts from a metal part of the instrument to those of all lines."""
-MAX_RELATIVE_EXCESS = 0.3
-"""Maximum excess of an instrument line over the scan's median: this fraction plus three standard deviations."""
+"""Maximum net counts of a line from metal parts of the instrument, as a fraction of the net counts of all lines."""
+MAX_METAL_LINE_EXCESS = 0.3
+"""An instrument line may exceed its median over the scan by this fraction of the median plus three standard
+deviations."""
 MAX_DRIER_RATIO = 0.03
-"""Maximum ratio of the net counts of a drier's metal to those of the strongest family."""
+"""Maximum ratio of the net counts of a drier's metal to the net counts of the strongest family."""
 TUBE_FAMILIES = ("Mo_K", "Rh_K", "Rh_L", "Pd_K", "Pd_L")
-_MEDIAN_DIFFERENCE = 0.6745 * 2**0.5
-"""Ratio of the median absolute difference of two Gaussian random numbers to their standard deviation."""
+_MEDIAN_DIFFERENCE_PER_SIGMA = 0.6745 * 2**0.5
+"""Median absolute difference of two Gaussian random numbers, divided by the standard deviation of each."""
 _NOISE_MARGIN_FACTOR = 1.2
-"""Factor by which the noise may exceed its estimate."""
-_MAX_PIGMENTS = 4
+"""Factor by which the noise may exceed its estimate from neighbouring pixels."""
+_MAX_LISTED_PIGMENTS = 4
 _MIN_MASS_FRACTION = 0.01
 
 Mask = NDArray[np.bool_]
@@ -44,7 +45,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class _CandidateLine:
-    """Line family with the mask of pixels in which no detected pigment explains it."""
+    """Line family, and the mask of the pixels in which no detected pigment explains it."""
 
     family: str
     is_unassigned: Mask
@@ -56,26 +57,26 @@ class _CandidateLine:
         return self.family.partition("_")[0]
 
     def median(self, family: str) -> float:
-        """Return the median net counts of a family in the unassigned pixels, or in the scan without such pixels."""
+        """Return the median net counts of a family in the unassigned pixels; if there are none, in all pixels."""
         mask = self.is_unassigned if self.is_unassigned.any() else self.is_known
         return float(np.median(self.results[family][mask])) if mask.any() else 0.0
 
 
 def explain_lines(results: Results, *, anode: str | None = None) -> Results:
-    """Find lines above five standard deviations that no detected pigment explains.
+    """Find significant lines that no detected pigment explains.
 
     Parameters
     ----------
     results : Results
-        Pigments and line families.
+        Results with pigments and line families.
     anode : str, optional
         Symbol of the tube's anode, if known.
 
     Returns
     -------
     Results
-        Results with ``unexplained``, one family per element, and ``ordinary``, families that have no pigment but an
-        ordinary source according to the constants of this module.
+        Results with two more fields. ``unexplained`` contains one unexplained line family per element. ``ordinary``
+        contains the line families that have an ordinary source, as defined by the constants of this module.
 
     Raises
     ------
@@ -84,15 +85,16 @@ def explain_lines(results: Results, *, anode: str | None = None) -> Results:
 
     Notes
     -----
-    A line is unassigned in a pixel if its net counts exceed five standard deviations and no group or pigment with a
-    probability above one half explains its element. A group explains an element that is its key element, an accessory,
-    or an element of a member that has no separate group. The line is reported in two cases. Either it is unassigned in
-    at least 0.1 % of the pixels and three pixels, or no detected group explains it anywhere and the sum over all pixels
-    exceeds five standard deviations and one per cent of the strongest family.
+    A line is unassigned in a pixel if it exceeds five standard deviations and no present group or pigment explains its
+    element. A group or pigment is present if its probability exceeds one half. A group explains its key element, its
+    accessory elements, and those elements of its members that have no group. A line is reported in two cases. In the
+    first case, the line is unassigned in at least 0.1 % of the pixels and in at least three pixels. In the second case,
+    no detected group explains the line in any pixel, and the sum of the line over all pixels is significant. A sum is
+    significant if it exceeds five standard deviations and one per cent of the strongest family's sum.
 
-    Ordinary sources are argon of the air; lines of the anode; metal parts of the instrument, if the line is weak and
-    uniform over the scan; minerals of grounds and supports; impurities, if their host element is present and far
-    stronger; and metals of driers, if they are weak.
+    Ordinary sources are argon in the air, the anode of the tube, minerals of grounds and supports, metal parts of the
+    instrument, impurities, and driers. A line of a metal part must be weak and uniform over the scan. The host element
+    of an impurity must be present and far stronger. Lines of driers must be weak.
     """
     has_prediction = results.has_prediction
     names = (*results.groups, *results.pigments)
@@ -129,8 +131,8 @@ def explain_lines(results: Results, *, anode: str | None = None) -> Results:
 def explained_elements_of(results: Results, name: str) -> frozenset[str]:
     """Return the elements that a group or pigment of the results explains.
 
-    A group explains its key elements, the accessories of its members, and elements of its members that have no group.
-    An element with a group must be detected by that group.
+    A group explains its key elements, the accessory elements of its members, and those elements of its members that
+    have no group. Any other element is explained only by its own group.
     """
     elements = {family.partition("_")[0] for family in results.materials[name].elements}
     if name in library():
@@ -144,7 +146,7 @@ def explained_elements_of(results: Results, name: str) -> frozenset[str]:
 
 
 def ordinary_source(line: _CandidateLine, anode: str | None) -> str:
-    """Return the ordinary source of an element without a pigment; "" without such a source."""
+    """Return the ordinary source of an element that no pigment explains; "" if there is none."""
     element, family = line.element, line.family
     if element in AIR_ELEMENTS:
         return "air"
@@ -165,7 +167,7 @@ def ordinary_source(line: _CandidateLine, anode: str | None) -> str:
 
 
 def line_text(line: UnexplainedLine) -> str:
-    """Return a text on a line that is not explained."""
+    """Return a text on an unexplained line."""
     printed_name = siegbahn(line.family)
     pigments_text = (
         f"Pigments with this element: {', '.join(line.carriers)}."
@@ -203,10 +205,10 @@ def _is_in_sum(line: _CandidateLine, sum_sigma: float) -> bool:
 
 
 def _sum_sigma(area: NDArray[np.float64], area_sigma: NDArray[np.float64]) -> float:
-    """Return the significance of the sum over all pixels, in standard deviations."""
-    # noise, estimated from neighbouring pixels, decreases in the sum; errors of line ratios do not
+    """Return the net counts summed over all pixels, divided by the standard deviation of the sum."""
+    # noise is estimated from neighbouring pixels and partly cancels in the sum; errors of line ratios add up
     differences = np.abs(np.diff(area, axis=1))
-    median_noise = np.nanmedian(differences) / _MEDIAN_DIFFERENCE if np.isfinite(differences).any() else 0.0
+    median_noise = np.nanmedian(differences) / _MEDIAN_DIFFERENCE_PER_SIGMA if np.isfinite(differences).any() else 0.0
     noise = np.minimum(area_sigma, _NOISE_MARGIN_FACTOR * median_noise)
     systematic_error = np.sqrt(area_sigma**2 - noise**2)
     sum_error = float(np.hypot(np.sqrt(np.nansum(noise**2)), np.nansum(systematic_error)))
@@ -231,11 +233,11 @@ def _pigments_with_element(
     explaining_members = [name for name in explaining_names if results.materials[name].kind == "member"]
     if explaining_names:
         labels = [results.label(name) for name in explaining_members or explaining_names]
-        return tuple(labels[:_MAX_PIGMENTS]), "not found there"
+        return tuple(labels[:_MAX_LISTED_PIGMENTS]), "not found there"
     library_labels = [
         pigment.label for pigment in library() if pigment.mass_fractions.get(element, 0.0) >= _MIN_MASS_FRACTION
     ]
-    return tuple(library_labels[:_MAX_PIGMENTS]), "not in the palette"
+    return tuple(library_labels[:_MAX_LISTED_PIGMENTS]), "not in the palette"
 
 
 def _contained_elements(name: str) -> set[str]:
@@ -248,7 +250,7 @@ def _contained_elements(name: str) -> set[str]:
 
 
 def _considered_members(results: Results, group: str) -> list[str]:
-    """Return the members considered by the model; for a model with groups only, the members in the library."""
+    """Return the members of a group that the model considers; for a model without members, the library's members."""
     member_names = [name for name in results.pigments if group in results.materials[name].groups and name in library()]
     if member_names:
         return member_names
@@ -267,12 +269,12 @@ def _is_even_and_faint(line: _CandidateLine) -> bool:
     median_counts = line.median(line.family)
     return (
         median_counts <= MAX_METAL_PART_SHARE * total_counts
-        and median_counts <= (1.0 + MAX_RELATIVE_EXCESS) * max(scan_median, 0.0) + 3.0 * median_sigma
+        and median_counts <= (1.0 + MAX_METAL_LINE_EXCESS) * max(scan_median, 0.0) + 3.0 * median_sigma
     )
 
 
 def _impurity_host(line: _CandidateLine) -> str:
-    """Return the host element whose net counts are large enough for the line to be an impurity; "" without a host."""
+    """Return the host element that is strong enough for the line to come from an impurity; "" without a host."""
     for host_element, max_ratio in IMPURITY_RATIOS.get(line.element, {}).items():
         host_families = [name for name in line.results.lines if name.partition("_")[0] == host_element]
         if host_families and line.median(line.family) <= max_ratio * max(line.median(name) for name in host_families):

@@ -13,12 +13,12 @@ from underpaint.io.results.session import Statement
 LIST_LIMIT = 12
 CERTAIN, LIKELY, POSSIBLE, DOUBTFUL = "certain", "likely", "possible", "doubtful"
 CERTAIN_PROBABILITY, LIKELY_PROBABILITY = 0.9, 0.75
-CERTAIN_LINES, LIKELY_LINES = 0.9, 0.5
-"""Minimum fraction of a group's pixels in which its strongest line is significant."""
+CERTAIN_LINE_SHARE, LIKELY_LINE_SHARE = 0.9, 0.5
+"""Minimum fractions of a group's pixels in which its strongest line is significant, for "certain" and "likely"."""
 MEANINGS = {
     CERTAIN: f"mean probability of at least {CERTAIN_PROBABILITY:g} where the group is present, and a line above 3σ in "
-    f"at least {100 * CERTAIN_LINES:.0f} % of these pixels",
-    LIKELY: f"at least {LIKELY_PROBABILITY:g} and {100 * LIKELY_LINES:.0f} %",
+    f"at least {100 * CERTAIN_LINE_SHARE:.0f} % of these pixels",
+    LIKELY: f"at least {LIKELY_PROBABILITY:g} and {100 * LIKELY_LINE_SHARE:.0f} %",
     POSSIBLE: "lower values",
     DOUBTFUL: "no line above 3σ in half of the pixels, so check the element map",
 }
@@ -33,7 +33,7 @@ _MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 _MAX_NAMED_MEMBERS = 3
-MAX_RELATIVE_DIFFERENCE = 0.01
+EQUAL_PROBABILITY_TOLERANCE = 0.01
 """Relative difference of two probabilities below which the pigments count as equally probable."""
 _MIN_SHARE_IN_REGION = 0.5
 
@@ -51,9 +51,10 @@ class KeyFinding:
     extent : str
         Extent, such as "in places (25 % of the area)".
     depth : str
-        "at the surface in 20 %, below it in 8 %"; "" for a model without places.
+        Depth, such as "at the surface in 20 %, below it in 8 %"; "" for a model that predicts no places.
     certainty : str
-        Key of :data:`MEANINGS` for the group anywhere in the paint; it does not refer to the pigment or the depth.
+        Certainty that the group is present at any depth, a key of :data:`MEANINGS`. The certainty does not refer to a
+        single pigment or to the depth.
     finding : Finding
     """
 
@@ -66,14 +67,14 @@ class KeyFinding:
 
     @property
     def details(self) -> str:
-        """Text that follows the name in a sentence: ": certain, in places (25 % of the area)"."""
+        """Text that follows the name in a sentence, such as ": certain, in places (25 % of the area)"."""
         members = f" ({self.members})" if self.members else ""
         answers = f": {self.finding.answers}" if self.finding.answers else ""
         return f"{members}: {self.certainty}, {self.extent}{answers}"
 
     @property
     def sentence(self) -> str:
-        """Text of the finding: one sentence, and a second sentence on the depth if known."""
+        """One sentence on the finding, and a second sentence on the depth if it is known."""
         depth = f" Depth: {self.depth}." if self.depth else ""
         return f"{self.title}{self.details}.{depth}"
 
@@ -91,9 +92,9 @@ def key_finding(finding: Finding, places: Sequence[PlaceShares], regions: Mappin
     ----------
     finding : Finding
     places : sequence of PlaceShares
-        Places of all groups; empty for a model without places.
+        Places of all groups; empty for a model that predicts no places.
     regions : mapping of str to float
-        Fraction of each region in which the group was detected.
+        For each region, the fraction of its pixels in which the group was detected.
     """
     title = capitalised(short_label(finding.label))
     return KeyFinding(
@@ -119,16 +120,20 @@ def certainty(finding: Finding) -> str:
     if not finding.has_fitted_lines:
         return LIKELY if finding.mean_probability >= LIKELY_PROBABILITY else POSSIBLE
     max_line_fraction = max(line.share for line in finding.evidence)
-    if finding.mean_probability >= CERTAIN_PROBABILITY and max_line_fraction >= CERTAIN_LINES:
+    if finding.mean_probability >= CERTAIN_PROBABILITY and max_line_fraction >= CERTAIN_LINE_SHARE:
         return CERTAIN
-    return LIKELY if finding.mean_probability >= LIKELY_PROBABILITY and max_line_fraction >= LIKELY_LINES else POSSIBLE
+    return (
+        LIKELY
+        if finding.mean_probability >= LIKELY_PROBABILITY and max_line_fraction >= LIKELY_LINE_SHARE
+        else POSSIBLE
+    )
 
 
 def member_text(finding: Finding) -> str:
-    """Return the most probable pigments of a group; "" for a single pigment.
+    """Return a text that names the most probable pigments of a group; "" for a single pigment.
 
     The text is "lead white, red lead or another", or "for example lead white or red lead" if a third pigment is equally
-    probable. The text states how many members of the group a palette excludes.
+    probable. The text also states how many members of the group the palette excludes.
     """
     members_text = _most_probable_members(finding)
     if not (finding.omitted_by_palette and finding.omitted_members):
@@ -143,17 +148,17 @@ def _most_probable_members(finding: Finding) -> str:
     )
     member_labels = [label for label, _ in ranked_members] or list(finding.members)
     if len(member_labels) > _MAX_NAMED_MEMBERS:
-        return _first_names(member_labels, [share for _, share in ranked_members] or [0.0] * len(member_labels))
+        return _first_pigment_names(member_labels, [share for _, share in ranked_members] or [0.0] * len(member_labels))
     return (
         f"{', '.join(member_labels[:-1])} or {member_labels[-1]}" if len(member_labels) > 1 else "".join(member_labels)
     )
 
 
-def _first_names(names: Sequence[str], shares: Sequence[float]) -> str:
-    """Return the one or two most probable names, or two examples if a third name is equally probable."""
-    if not math.isclose(shares[1], shares[2], rel_tol=MAX_RELATIVE_DIFFERENCE):
+def _first_pigment_names(names: Sequence[str], shares: Sequence[float]) -> str:
+    """Return a text with the one or two most probable pigments, or two examples if a third is equally probable."""
+    if not math.isclose(shares[1], shares[2], rel_tol=EQUAL_PROBABILITY_TOLERANCE):
         return f"{names[0]}, {names[1]} or another"
-    if not math.isclose(shares[0], shares[2], rel_tol=MAX_RELATIVE_DIFFERENCE):
+    if not math.isclose(shares[0], shares[2], rel_tol=EQUAL_PROBABILITY_TOLERANCE):
         return f"{names[0]} or another"
     return f"for example {names[0]} or {names[1]}"
 
@@ -188,14 +193,14 @@ def statement_text(statement: Statement, label: str) -> str:
 
 
 def percent(share: float) -> str:
-    """Return a share as a percentage with suitable precision."""
+    """Return a fraction as a percentage, with one decimal below 10 %."""
     if share > 0.995 and share < 1:
         return "over 99 %"
     return f"{100 * share:.0f} %" if share >= 0.1 else f"{100 * share:.1f} %"
 
 
 def thousands(value: float) -> str:
-    """Return a rounded number with narrow spaces between thousands."""
+    """Return a rounded number as text, with narrow spaces between groups of three digits."""
     return f"{value:,.0f}".replace(",", "\u202f")
 
 

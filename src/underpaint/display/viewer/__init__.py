@@ -1,4 +1,4 @@
-"""Viewer of results in the browser, served to this machine alone, and in notebooks."""
+"""Viewer of results in a browser or in a notebook. By default, only this machine has access to the viewer."""
 
 import atexit
 import html
@@ -32,7 +32,7 @@ def serve(
     port : int
         Port; 0 selects a free port.
     host : str
-        Address to listen on; an address other than the local one admits requests from the whole network.
+        Address to listen on. An address that is not local admits requests from the network.
     scan : str or None
         Path of the scan; None searches the recorded path and the folder of the results.
     framed : bool
@@ -49,7 +49,7 @@ def serve(
     site = ResultSite(folder, scan, runs)
     try:
         with serve_site(site, port=port, host=host, framed=framed) as server:
-            if not framed:  # a notebook shows temporary results
+            if not framed:  # results in a notebook are temporary
                 remember_folder(site.folder)
             yield server
     finally:
@@ -88,7 +88,7 @@ class View:
     ----------
     server : Server
     stack : ExitStack
-        Stack that closes the server.
+        Exit stack whose closing stops the server.
     height : int
         Height of the frame in pixels.
     """
@@ -120,17 +120,17 @@ def view(results: Results, *, scan: Scan | None = None, height: int = 760) -> Vi
     Parameters
     ----------
     results : Results
-        Results of ``up.identify`` or ``up.fit_elements``; ``pigments | elements`` shows both.
+        Results of ``up.identify`` or ``up.fit_elements``; ``pigments | elements`` combines both results.
     scan : Scan or None
-        Scan that provides the spectra of pixels, which are read from its file.
+        Scan whose file provides the spectra of pixels.
     height : int
         Height of the frame in a notebook, in pixels.
 
     Returns
     -------
     View
-        Viewer that a notebook shows as the last value of a cell. Any browser on this machine opens its ``address``, and
-        ``close`` stops the server.
+        Viewer that a notebook shows as the last value of a cell. Any browser on this machine opens the viewer's
+        ``address``, and ``close`` stops the server.
 
     Examples
     --------

@@ -24,10 +24,10 @@ FloatArray = NDArray[np.float32]
 MAX_COMPONENTS = 12
 MAX_CLUSTERS = 12
 MAX_LANDMARKS = 2500
-"""Maximum number of pixels that t-SNE arranges; the other pixels are interpolated between similar landmarks."""
+"""Maximum number of landmarks: pixels that t-SNE arranges. The remaining pixels are interpolated."""
 _MAX_FIT_PIXELS = 20_000
 _MAX_CORRELATION_PIXELS = 200_000
-_MAX_BINS = 256
+_MAX_SPECTRUM_BINS = 256
 _N_NEIGHBOURS = 5
 _CERTAIN_SIGMA = 5.0
 _MIN_PIXEL_FRACTION = 0.01
@@ -42,11 +42,11 @@ class DetectedLines:
     Parameters
     ----------
     names : list of str
-        Families, strongest first.
+        Line families, the strongest first.
     numbers : list of int
-        Indices of the maps of these families.
+        Indices of the maps of the line families.
     counts : (n_pixel, n_line) array
-        Net counts of the pixels with an answer; never negative.
+        Net counts in the pixels with an answer. Negative values are replaced by zero.
     has_answer : (n_row, n_column) bool array
         Pixels with an answer for all lines.
     """
@@ -58,7 +58,7 @@ class DetectedLines:
 
     @property
     def scaled_counts(self) -> FloatArray:
-        """(n_pixel, n_line) square roots of counts minus their mean; their counting noise is equal in all lines."""
+        """(n_pixel, n_line) square roots of counts minus their mean, so that all lines have the same counting noise."""
         square_roots = np.sqrt(self.counts)
         return np.asarray(square_roots - square_roots.mean(axis=0), dtype=np.float32)
 
@@ -101,18 +101,19 @@ def detected_lines(maps: ResultMaps) -> DetectedLines:
 
 @dataclass(frozen=True)
 class Components:
-    """Components of the spectra of all pixels by non-negative matrix factorisation.
+    """Components that non-negative matrix factorisation finds in the spectra of all pixels.
 
     Parameters
     ----------
     maps : list of (n_row, n_column) arrays
-        Counts of each component, the component with the most counts first.
+        Map of the counts of each component, the component with the most counts first.
     spectra : (n_component, n_channel) array or None
-        Counts of each component in the mean spectrum; None if lines were factorised.
+        Counts of each component in the mean spectrum; None if line maps were factorised.
     shares : (n_component,) array
         Fraction of all counts in each component.
     strongest_lines : list of list of (str, float)
-        Strongest lines of each component with their fractions; empty if spectra were factorised.
+        Strongest lines of each component, each with its fraction of the component's counts; empty if spectra were
+        factorised.
     """
 
     maps: list[FloatArray]
@@ -130,29 +131,29 @@ def components(lines: DetectedLines, n: int, counts: Any = None) -> Components:
     n : int
         Number of components.
     counts : (n_channel, n_row, n_column) array or None
-        Spectra; None factorises the line maps.
+        Counts of the spectra; None factorises the line maps.
     """
     from sklearn.decomposition import NMF
 
     if counts is None:
         measured_counts, bin_width = lines.counts, 1
     else:
-        bin_width = -(-counts.shape[0] // _MAX_BINS)
+        bin_width = -(-counts.shape[0] // _MAX_SPECTRUM_BINS)
         bin_starts = np.arange(0, counts.shape[0], bin_width)
         measured_counts = np.add.reduceat(
             np.asarray(counts[:, lines.has_answer], dtype=np.float32), bin_starts, axis=0
         ).T
     n = max(2, min(n, MAX_COMPONENTS, measured_counts.shape[1], measured_counts.shape[0]))
-    # The scale equalises the counting noise of all pixels and channels (Keenan and Kotula 2004).
+    # Division by this scale equalises the counting noise of the channels (Keenan and Kotula 2004).
     noise_scale = np.sqrt(np.maximum(measured_counts.mean(axis=0), 1e-6))
     scaled_counts = np.maximum(measured_counts, 0.0) / noise_scale
-    model = NMF(n, init="nndsvda", max_iter=200, tol=2e-3, random_state=_SEED)
+    nmf = NMF(n, init="nndsvda", max_iter=200, tol=2e-3, random_state=_SEED)
     sample_rows = _sample_rows(len(scaled_counts), _MAX_FIT_PIXELS)
-    model.fit(scaled_counts[sample_rows])
-    weights = model.transform(scaled_counts)
-    component_spectra = model.components_ * noise_scale
+    nmf.fit(scaled_counts[sample_rows])
+    component_weights = nmf.transform(scaled_counts)
+    component_spectra = nmf.components_ * noise_scale
     component_totals = component_spectra.sum(axis=1)
-    pixel_counts = weights * component_totals
+    pixel_counts = component_weights * component_totals
     component_order = np.argsort(-pixel_counts.sum(axis=0))
     shares = pixel_counts.sum(axis=0) / max(float(pixel_counts.sum()), 1e-9)
     component_maps = [lines.to_map(pixel_counts[:, index]) for index in component_order]
@@ -162,7 +163,7 @@ def components(lines: DetectedLines, n: int, counts: Any = None) -> Components:
             for index in component_order
         ]
         return Components(component_maps, None, shares[component_order], strongest_lines)
-    mean_spectra = weights.mean(axis=0)[:, None] * component_spectra
+    mean_spectra = component_weights.mean(axis=0)[:, None] * component_spectra
     spectra = np.repeat(mean_spectra / bin_width, bin_width, axis=1)[:, : counts.shape[0]]
     return Components(component_maps, spectra[component_order], shares[component_order], [[] for _ in component_order])
 
@@ -178,7 +179,8 @@ class Clusters:
     shares : (n_cluster,) array
         Fraction of the pixels in each cluster.
     strongest_lines : list of list of (str, float)
-        Lines with more counts in a cluster than on average, with the ratio of the two.
+        Lines whose mean counts in a cluster exceed their mean counts over all pixels, each with the ratio of these
+        means.
     """
 
     cluster_map: FloatArray
@@ -192,29 +194,29 @@ def clusters(lines: DetectedLines, n: int) -> Clusters:
 
     scaled_counts = lines.scaled_counts
     n = max(2, min(n, MAX_CLUSTERS, len(scaled_counts)))
-    model = KMeans(n, n_init=3, random_state=_SEED).fit(
+    kmeans = KMeans(n, n_init=3, random_state=_SEED).fit(
         scaled_counts[_sample_rows(len(scaled_counts), _MAX_FIT_PIXELS)]
     )
-    cluster_index = model.predict(scaled_counts)
-    sizes = np.bincount(cluster_index, minlength=n)
+    cluster_index = kmeans.predict(scaled_counts)
+    cluster_sizes = np.bincount(cluster_index, minlength=n)
     cluster_rank = np.empty(n, dtype=np.int64)
-    cluster_rank[np.argsort(-sizes)] = np.arange(n)
+    cluster_rank[np.argsort(-cluster_sizes)] = np.arange(n)
     cluster_index = cluster_rank[cluster_index]
     mean_counts = np.maximum(lines.counts.mean(axis=0), 1e-6)
     strongest_lines = []
-    for number in range(int(np.count_nonzero(sizes))):
+    for number in range(int(np.count_nonzero(cluster_sizes))):
         count_ratio = lines.counts[cluster_index == number].mean(axis=0) / mean_counts
         strongest_indices = np.argsort(-count_ratio)[:3]
         strongest_lines.append(
             [(lines.names[index], float(count_ratio[index])) for index in strongest_indices if count_ratio[index] > 1.1]
         )
-    return Clusters(lines.to_map(cluster_index + 1), np.sort(sizes)[::-1] / len(cluster_index), strongest_lines)
+    return Clusters(lines.to_map(cluster_index + 1), np.sort(cluster_sizes)[::-1] / len(cluster_index), strongest_lines)
 
 
 def embedding(lines: DetectedLines) -> FloatArray:
-    """Return (n_row, n_column, 2) coordinates from -1 to 1 that are close for similar pixels; NaN means no answer.
+    """Return (n_row, n_column, 2) coordinates from -1 to 1. Similar pixels have close coordinates. NaN means no answer.
 
-    t-SNE arranges the landmarks. Every other pixel gets the weighted mean coordinates of its nearest landmarks.
+    t-SNE arranges the landmarks. The remaining pixels get the weighted mean coordinates of their nearest landmarks.
     """
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
@@ -234,16 +236,16 @@ def embedding(lines: DetectedLines) -> FloatArray:
     else:
         neighbours = NearestNeighbors(n_neighbors=_N_NEIGHBOURS).fit(scaled_counts[landmark_rows])
         distances, neighbour_indices = neighbours.kneighbors(scaled_counts)
-        weights = 1.0 / np.maximum(distances, 1e-3) ** 2
-        coordinates = (landmark_coordinates[neighbour_indices] * weights[:, :, None]).sum(axis=1) / weights.sum(axis=1)[
-            :, None
-        ]
+        landmark_weights = 1.0 / np.maximum(distances, 1e-3) ** 2
+        coordinates = (landmark_coordinates[neighbour_indices] * landmark_weights[:, :, None]).sum(
+            axis=1
+        ) / landmark_weights.sum(axis=1)[:, None]
     min_coordinates, max_coordinates = coordinates.min(axis=0), coordinates.max(axis=0)
-    image = np.full((*lines.has_answer.shape, 2), np.nan, dtype=np.float32)
-    image[lines.has_answer] = (
+    coordinate_map = np.full((*lines.has_answer.shape, 2), np.nan, dtype=np.float32)
+    coordinate_map[lines.has_answer] = (
         2 * (coordinates - min_coordinates) / np.maximum(max_coordinates - min_coordinates, 1e-9) - 1
     )
-    return image
+    return coordinate_map
 
 
 def correlation(lines: DetectedLines) -> NDArray[np.float64]:
@@ -271,7 +273,7 @@ def _sample_rows(n: int, max_rows: int) -> NDArray[np.int64]:
 
 
 def whole_number(value: Any, low: int, high: int, name: str) -> int:
-    """Return a number from a page after checking that it is an integer from ``low`` to ``high``.
+    """Check that a number from a page is an integer from ``low`` to ``high``, and return the number.
 
     Raises
     ------
@@ -302,7 +304,7 @@ class ExplorationRequests(ResultRequests):
         return embedding(self._detected_lines)
 
     def _answer_exploration(self, request: Request) -> Answer:
-        """Answer with components, clusters or correlations, and add new maps to the lists of the page."""
+        """Answer with components, clusters or correlations. New maps are added to the lists of the page."""
         request_body = request.json()
         with self.results.working:
             answer_functions = {
@@ -335,11 +337,11 @@ class ExplorationRequests(ResultRequests):
 
     def _clusters_answer(self, request_body: dict[str, Any]) -> dict[str, Any]:
         n = whole_number(request_body.get("n"), 2, MAX_CLUSTERS, "clusters")
-        grouping = clusters(self._detected_lines, n)
+        pixel_clusters = clusters(self._detected_lines, n)
         return {
-            **self._add_map("cluster", f"{n} clusters", "1", grouping.cluster_map),
-            "shares": grouping.shares.tolist(),
-            "strongest": grouping.strongest_lines,
+            **self._add_map("cluster", f"{n} clusters", "1", pixel_clusters.cluster_map),
+            "shares": pixel_clusters.shares.tolist(),
+            "strongest": pixel_clusters.strongest_lines,
         }
 
     def _correlation_answer(self, _: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from underpaint.io.results.result_maps import MapEntry, ResultMaps
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
 MAX_VALUES = 80_000_000
-"""Maximum number of values in a table of all maps; the table is held in memory with about ten bytes per value."""
+"""Maximum number of values in a table of all maps. In memory, the table needs about ten bytes per value."""
 PRINT_DPI = 300
 _COLOR_MAPS = ("inferno", "viridis", "cividis", "gray")
 _MEDIA_TYPES = {
@@ -40,9 +40,9 @@ MapWindow = tuple[slice, slice]
 
 
 def ome_tiff(maps: ResultMaps) -> BinaryIO:
-    """Return all maps as an OME-TIFF stack of float32 with a channel for each map and the pixel size.
+    """Return all maps as an OME-TIFF stack of float32. Each map is a channel; the metadata state the pixel size.
 
-    ImageJ with Bio-Formats, QuPath, napari and tifffile read the file. NaN means no answer.
+    ImageJ with Bio-Formats, QuPath, napari and tifffile can read the file. NaN means no answer.
     """
     import tifffile
 
@@ -70,7 +70,7 @@ def ome_tiff(maps: ResultMaps) -> BinaryIO:
 
 
 def maps_csv(maps: ResultMaps) -> BinaryIO:
-    """Return a CSV file with the row, the column, all map values and their standard deviations of each pixel.
+    """Return a CSV file with a line for each pixel: row, column, and the value and standard deviation of each map.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def answer(request: Request, site: OpenResults) -> Answer | None:
 
 
 def _export_map(request: Request, site: OpenResults) -> Answer:
-    """Send a map as a figure or as a TIFF of its values, limited to the window of the query if given."""
+    """Send a map as a figure, or its values as a TIFF. If the query gives a window, only that window is sent."""
     index = _map_index(request, site)
     entry = site.maps.entries[index]
     window = _map_window(request, site)
@@ -158,7 +158,7 @@ def _color_map_name(request: Request, entry: MapEntry) -> str:
 def _hatching(
     request: Request, index: int, window: MapWindow, site: OpenResults
 ) -> tuple[NDArray[np.bool_], str] | None:
-    """Return the mask and legend of pixels where a pigment cannot be excluded; None if the page hatches nothing."""
+    """Return the pixels to hatch, in which a pigment cannot be excluded, and their legend; None without hatching."""
     entry = site.maps.entries[index]
     if request.query.get("hatch") != "1" or entry.kind not in {"group", "member"}:
         return None
@@ -167,10 +167,10 @@ def _hatching(
         for state_index, state_entry in enumerate(site.maps.entries)
         if state_entry.kind == "state" and state_entry.material == entry.material
     )
-    state = next(state_indices, None)
-    if state is None:
+    state_map_index = next(state_indices, None)
+    if state_map_index is None:
         return None
-    return not_excluded_mask(site.maps.values(index), site.maps.values(state), entry.place)[
+    return not_excluded_mask(site.maps.values(index), site.maps.values(state_map_index), entry.place)[
         window
     ], "not detected, cannot be excluded"
 
@@ -184,7 +184,7 @@ def _state_figure(values: NDArray[np.float32], entry: MapEntry, site: OpenResult
 
 
 def _export_composite(request: Request, site: OpenResults) -> Answer:
-    """Send a composite of several maps, each in one colour; red, green and blue by default."""
+    """Send a composite of several maps in different colours, by default red, green and blue."""
     from underpaint.display.plot.images import CHANNELS, COMPOSITE_COLORS, composite_figure
 
     map_texts = request.query.get("maps", "").split(",")[: len(COMPOSITE_COLORS)]
@@ -217,7 +217,7 @@ def _export_composite(request: Request, site: OpenResults) -> Answer:
 
 
 def _export_figure5(request: Request, site: OpenResults) -> Answer:
-    """Send map, element maps, overlay and scatter plot of a pigment as in Fig. 5 of Xu et al. 2022."""
+    """Send the map, element maps, overlay and scatter plot of a pigment, as in Figure 5 of Xu et al. 2022."""
     from underpaint.display import plot
 
     index = _map_index(request, site)
@@ -393,7 +393,7 @@ def _file_ending(request: Request, allowed: tuple[str, ...]) -> str:
 
 
 def number_of(request: Request, name: str) -> float | None:
-    """Return a number of the query; None if the query does not contain it.
+    """Return a number from the query; None if the query does not contain the number.
 
     Raises
     ------
@@ -411,17 +411,17 @@ def number_of(request: Request, name: str) -> float | None:
 
 
 def _map_window(request: Request, site: OpenResults) -> MapWindow:
-    """Return the rows and columns of ``window=row,row,column,column``; the whole map without a window."""
+    """Return the rows and columns that ``window=row,row,column,column`` selects; without a window, the whole map."""
     text = request.query.get("window", "")
     n_row, n_column = site.maps.shape
     if not text:
         return slice(0, n_row), slice(0, n_column)
-    parts = text.split(",")
-    if len(parts) != 4 or not all(part.isdecimal() and len(part) <= 9 for part in parts):
+    end_texts = text.split(",")
+    if len(end_texts) != 4 or not all(part.isdecimal() and len(part) <= 9 for part in end_texts):
         raise OutputError(
             f"Cannot export the window {text[:40]!r}: give first and last row and column, counted from 0."
         )
-    first_row, last_row, first_column, last_column = map(int, parts)
+    first_row, last_row, first_column, last_column = map(int, end_texts)
     if not (0 <= first_row <= last_row < n_row and 0 <= first_column <= last_column < n_column):
         raise OutputError(f"Cannot export the window {text}: rows are 0 to {n_row - 1}, columns 0 to {n_column - 1}.")
     return slice(first_row, last_row + 1), slice(first_column, last_column + 1)

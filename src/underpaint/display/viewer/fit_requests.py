@@ -29,14 +29,14 @@ _MAX_FAMILIES = 200
 
 
 class Refits:
-    """Fits of spectra of one scan, with families and resolution chosen once from the sum spectrum.
+    """Fits of single spectra of a scan. Line families and resolution are chosen once, from the sum spectrum.
 
     Parameters
     ----------
-    total, highest : (n_channel,) arrays or None
+    sum_counts, max_counts : (n_channel,) arrays or None
         Sum and maximum spectrum of the scan.
     axis : EnergyAxis or None
-        Energy axis of the results; the calibration in the scan's file may differ.
+        Energy axis of the results. The scan's file may contain a different energy axis.
     instrument : mapping or None
         Settings of the instrument that the run used; None derives tube and resolution from the spectrum.
     """
@@ -54,7 +54,7 @@ class Refits:
         ----------
         spectrum : Spectrum
         add, drop : sequence of str
-            Families to fit in addition to the default, and families to omit.
+            Families to fit in addition to the chosen families, and families to omit.
 
         Raises
         ------
@@ -67,8 +67,8 @@ class Refits:
         from underpaint.elements.spectrum_fit import fit_with_choice
 
         choice = self.choice(spectrum.counts)
-        added = candidate_families(add, choice.selection_input) if add else []
-        names = [name for name in dict.fromkeys((*choice.families, *added)) if name not in set(drop)]
+        added_families = candidate_families(add, choice.selection_input) if add else []
+        names = [name for name in dict.fromkeys((*choice.families, *added_families)) if name not in set(drop)]
         fit = fit_with_choice(replace(spectrum, axis=self.axis), choice, names)
         return {
             "name": fit.name,
@@ -92,7 +92,7 @@ class Refits:
         }
 
     def choice(self, counts: NDArray[Any]) -> "FitChoice":
-        """Return the choice of families, from the scan's sum and maximum spectra or else from ``counts``.
+        """Return the choice of families, made from the scan's sum and maximum spectra or else from ``counts``.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class Refits:
 
 
 def _instrument_settings(settings: Any) -> Instrument | None:
-    """Return the instrument of recorded settings; None if they are missing or of an earlier version."""
+    """Return the instrument from its recorded settings; None if these are missing or from an earlier version."""
     try:
         return Instrument.model_validate(settings) if settings else None
     except ValidationError:
@@ -150,7 +150,7 @@ class FitRequests(ResultRequests):
         )
 
     def _answer_window(self, request: Request) -> Answer:
-        """Add a map of an energy window; a large scan is first sorted by channel, and the page repeats the request."""
+        """Add a map of an energy window. A large scan is first sorted by channel; the page then repeats the request."""
         request_body = request.json()
         low_kev, high_kev = _window_ends(request_body)
         scan = self.results.source.scan()
@@ -169,14 +169,16 @@ class FitRequests(ResultRequests):
             math.floor((end_kev - zero_kev) / gain_kev + 0.5) for end_kev in (low_kev, high_kev)
         )
         start_bin, stop_bin = store.bins(first_channel, last_channel)
-        ends_kev = [zero_kev + gain_kev * (bins * store.bin_width - 0.5) for bins in (start_bin, stop_bin)]
+        window_ends_kev = [
+            zero_kev + gain_kev * (bin_index * store.bin_width - 0.5) for bin_index in (start_bin, stop_bin)
+        ]
         subtract_background = request_body.get("background") is not False
         range_text = (
-            f"{ends_kev[0]:.2f}–{ends_kev[1]:.2f} keV"
+            f"{window_ends_kev[0]:.2f}–{window_ends_kev[1]:.2f} keV"
             if self.results.axis
             else f"channels {first_channel}–{last_channel}"
         )
-        name = f"window_{ends_kev[0]:.2f}_{ends_kev[1]:.2f}{'' if subtract_background else '_gross'}"
+        name = f"window_{window_ends_kev[0]:.2f}_{window_ends_kev[1]:.2f}{'' if subtract_background else '_gross'}"
         label = range_text if subtract_background else f"{range_text}, with background"
         entry = computed_entry("windows", name, label, "window", "counts")
 
@@ -187,10 +189,10 @@ class FitRequests(ResultRequests):
             return current_store.window(first_channel, last_channel, background=subtract_background)[number]
 
         number = self.results.maps.add(entry, lambda: window_map(0), lambda: window_map(1))
-        return json_answer({"map": number, "entry": entry_facts(entry), "ends": ends_kev})
+        return json_answer({"map": number, "entry": entry_facts(entry), "ends": window_ends_kev})
 
     def _answer_cache_size(self, request: Request) -> Answer:
-        """Answer with the size of the scan's cache file, bytes; DELETE removes the file."""
+        """Answer with the size of the scan's cache file in bytes. A DELETE request removes the file first."""
         scan = self.results.source.scan()
         if request.method == "DELETE":
             self.results.windows.remove(scan)
@@ -219,9 +221,9 @@ class FitRequests(ResultRequests):
         return json_answer({"n_pixel": n_pixel, **self.refits(spectrum, add=add, drop=drop)})
 
     def _answer_refit(self, request: Request) -> Answer:
-        """Start a fit of all pixels with the chosen line families, or answer with the maps of a finished fit.
+        """Start a fit of all pixels by the chosen line families, or answer with the maps of a finished fit.
 
-        The maps are written to a new folder of results beside the present one.
+        The maps are written to a new folder of results beside the present folder.
         """
         request_body = request.json()
         if request_body.get("run") is None:
@@ -273,7 +275,7 @@ def _map_errors(maps: ResultMaps, number: int) -> NDArray[np.float32]:
 
 
 def _window_ends(request_body: dict[str, Any]) -> tuple[float, float]:
-    """Return the lower and upper end of an energy window from a page, keV.
+    """Return the lower and upper end, in keV, of an energy window that a page sent.
 
     Raises
     ------
@@ -288,7 +290,7 @@ def _window_ends(request_body: dict[str, Any]) -> tuple[float, float]:
 
 
 def _family_names(family_names: Any) -> list[str]:
-    """Return the names of line families from a page.
+    """Return the names of line families that a page sent.
 
     Raises
     ------

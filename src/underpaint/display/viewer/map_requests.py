@@ -21,7 +21,7 @@ from underpaint.io.results.result_maps import ResultMaps
 from underpaint.io.results.sidecars import REFLECTANCE_FILE
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
-_PROCESS = "reflectance"
+_PROCESS_NAME = "reflectance"
 _MAX_MEMBERS, _MIN_SHOWN_PROBABILITY = 5, 0.02
 
 
@@ -37,8 +37,8 @@ class ReflectanceCube:
 
     def __init__(self, folder: Path, maps: ResultMaps) -> None:
         self.folder, self.maps = folder, maps
-        self._indices = [index for index, entry in enumerate(maps.entries) if entry.process == _PROCESS]
-        self._settings: Mapping[str, Any] = read_results(folder).settings_of(_PROCESS) if self._indices else {}
+        self._indices = [index for index, entry in enumerate(maps.entries) if entry.process == _PROCESS_NAME]
+        self._settings: Mapping[str, Any] = read_results(folder).settings_of(_PROCESS_NAME) if self._indices else {}
 
     def facts(self) -> dict[str, Any]:
         """Return whether a cube and its picture exist, and how the cube was registered to the maps."""
@@ -71,8 +71,10 @@ class ReflectanceCube:
             kind = entry.path.split("/")[-2]
             values_by_kind.setdefault(kind, {})[entry.name] = float(values[index])
             labels_by_name[entry.name] = entry.label.partition(": ")[2] or entry.label
-        members = values_by_kind.get("surface_member", {})
-        most_probable = sorted(members, key=lambda name: -np.nan_to_num(members[name]))[:_MAX_MEMBERS]
+        member_probabilities = values_by_kind.get("surface_member", {})
+        probable_names = sorted(member_probabilities, key=lambda name: -np.nan_to_num(member_probabilities[name]))[
+            :_MAX_MEMBERS
+        ]
         hidden_probability = values_by_kind.get("hidden", {})
         return {
             "row": row,
@@ -82,13 +84,13 @@ class ReflectanceCube:
             "members": [
                 {
                     "label": labels_by_name[name],
-                    "probability": members[name],
+                    "probability": member_probabilities[name],
                     "presence": values_by_kind.get("surface_presence", {}).get(name),
                     "share": values_by_kind.get("surface_share", {}).get(name),
                     "spectrum": self._settings.get("member_spectra", {}).get(name),
                 }
-                for name in most_probable
-                if members[name] >= _MIN_SHOWN_PROBABILITY
+                for name in probable_names
+                if member_probabilities[name] >= _MIN_SHOWN_PROBABILITY
             ],
             "hidden": [
                 {
@@ -107,7 +109,7 @@ class MapRequests(ResultRequests):
 
     def __init__(self, results: OpenResults) -> None:
         super().__init__(results)
-        threading.Thread(target=self._warm_up, daemon=True).start()
+        threading.Thread(target=self._load_libraries, daemon=True).start()
 
     def routes(self) -> Routes:
         """Return the functions that answer requests, by method and path."""
@@ -128,19 +130,19 @@ class MapRequests(ResultRequests):
             return overview(read_results(self.results.folder))
 
     def _answer_overview(self, _: Request) -> Answer:
-        content = self.overview
+        overview_content = self.overview
         map_numbers = {
             entry.name: number for number, entry in enumerate(self.results.maps.entries) if entry.kind == "element"
         }
         return json_answer(
             {
-                "maps": [map_numbers[name] for name in content.lines if name in map_numbers],
-                "sentences": content.sentences,
-                "certainties": content.certainties,
-                "shares": content.shares,
-                "absent": content.absent,
-                "detected": content.detected,
-                "paints": content.paints,
+                "maps": [map_numbers[name] for name in overview_content.lines if name in map_numbers],
+                "sentences": overview_content.sentences,
+                "certainties": overview_content.certainties,
+                "shares": overview_content.shares,
+                "absent": overview_content.absent,
+                "detected": overview_content.detected,
+                "paints": overview_content.paints,
             }
         )
 
@@ -154,17 +156,17 @@ class MapRequests(ResultRequests):
     def _line_energies_by_family(self) -> dict[str, dict[str, float]]:
         from underpaint.display.plot import line_labels
 
-        labels = {family: dict(line_labels([family])) for family in self._strongest_families()}
+        energies_by_family = {family: dict(line_labels([family])) for family in self._strongest_families()}
         anode = self.results.summary.get("settings", {}).get("calibration", {}).get("anode")
         tube_lines = (
             {f"{label} (tube)": energy_kev for label, energy_kev in line_labels([f"{anode}_K"], 60.0).items()}
             if anode
             else {}
         )
-        return {**labels, "tube": tube_lines}
+        return {**energies_by_family, "tube": tube_lines}
 
     def _strongest_families(self) -> list[str]:
-        """Return all line families, sorted by descending counts of the pixels where they are significant."""
+        """Return all line families by descending counts, summed over the pixels where a family is significant."""
         total_counts = {}
         for index, entry in enumerate(self.results.maps.entries):
             if entry.kind == "element":
@@ -177,7 +179,7 @@ class MapRequests(ResultRequests):
         return json_answer(self._line_energies_by_family)
 
     def _answer_candidate_lines(self, _: Request) -> Answer:
-        """Answer with the line energies of all families that a fit can use, for the text at the pointer."""
+        """Answer with the line energies of all families that a fit can use, for the read-out at the pointer."""
         from underpaint.display.plot import line_labels
         from underpaint.elements import CANDIDATES
 
@@ -203,9 +205,9 @@ class MapRequests(ResultRequests):
         counts = self.results.source.pixel(row, column) if self.results.source.state == READY else None
         return json_answer(evidence | {"spectrum": listed_numbers(counts), "scan": self.results.scan_state()})
 
-    def _warm_up(self) -> None:
-        # Without this call the first click would wait for the line and pigment libraries. The maps may be closed by
-        # now and are not read.
+    def _load_libraries(self) -> None:
+        # This call loads the line and pigment libraries, so that the first click need not wait. Maps are not read,
+        # because they may be closed by now.
         from underpaint.display.plot import line_labels
 
         line_labels([entry.name for entry in self.results.maps.entries if entry.kind == "element"])

@@ -1,4 +1,4 @@
-"""Lock that admits one writer at a time to a folder of results, across tabs and viewers."""
+"""Lock that admits one writer at a time to a folder of results, even if several tabs or viewers are open."""
 
 import time
 from collections.abc import Iterator
@@ -10,18 +10,18 @@ from underpaint.errors import OutputError
 from underpaint.runtime.files import exclusive_lock, is_link
 
 _TIME_LIMIT_S = 10.0
-_PAUSE_S = 0.05
+_RETRY_PAUSE_S = 0.05
 _writer_lock = Lock()
 
 
 @contextmanager
 def one_writer(folder: Path) -> Iterator[None]:
-    """Hold the lock for saving regions, pictures or a session in a folder, after waiting for other writers.
+    """Wait for other writers, and then hold the lock for saving regions, pictures or a session in a folder.
 
     Raises
     ------
     OutputError
-        Another writer holds the lock for ten seconds, or the folder cannot be written.
+        Another writer held the lock for more than ten seconds, or the folder cannot be written.
     """
     with _writer_lock, ExitStack() as open_locks:
         end_s = time.monotonic() + _TIME_LIMIT_S
@@ -32,7 +32,7 @@ def one_writer(folder: Path) -> Iterator[None]:
             except OutputError:
                 if time.monotonic() > end_s:
                     raise
-                time.sleep(_PAUSE_S)
+                time.sleep(_RETRY_PAUSE_S)
             except OSError as error:
                 raise OutputError(
                     f"Cannot save in {folder}: {error.strerror or error}. Check that the folder is writable."
@@ -41,7 +41,7 @@ def one_writer(folder: Path) -> Iterator[None]:
 
 
 def folder_inside(folder: Path, name: str) -> Path:
-    """Return a folder inside a folder of results, and create it if needed.
+    """Return a folder inside a folder of results, after creating the inner folder if necessary.
 
     Raises
     ------

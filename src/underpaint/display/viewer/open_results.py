@@ -1,4 +1,4 @@
-"""Open results of the viewer: the maps, the scan, and the long tasks of a page."""
+"""Results that the viewer has open: the maps, the scan, and the long tasks of a page."""
 
 import threading
 from collections.abc import Callable
@@ -32,8 +32,8 @@ class OpenResults:
     folder : str or Path
         Results of ``identify`` or ``elements``.
     scan : str or None
-        Path of the scan, which is then opened; None searches the recorded path and the folder of the results on
-        request.
+        Path of the scan, which is opened at once. If None, the scan is opened on request from its recorded path or the
+        folder of the results.
     runs : Runs or None
         Runs of long tasks, such as explaining a spot or writing the report; None creates a new object.
 
@@ -51,11 +51,11 @@ class OpenResults:
             lambda: find_scan(self.folder, self.summary, scan, self.maps.shape, allow_shares=True),
             scan or scan_path(self.summary),
         )
-        if scan is not None:  # otherwise the author of the results would choose the file
+        if scan is not None:  # a recorded path is opened only on request, because the author of the results chose it
             self.source.open()
         self.windows = ChannelStoreCache()
         self.working = threading.Lock()
-        """Lock that is held while a value for all pages is computed."""
+        """Lock for the computation of a value that all pages share."""
         self.further_maps: dict[str, ResultMaps] = {}
         """Results of refits, by folder."""
         self.runs_of_page: dict[str, Run] = {}
@@ -79,7 +79,7 @@ class OpenResults:
         return {"state": self.source.state, "why": self.source.failure, "path": self.source.path}
 
     def instrument_name(self) -> str:
-        """Return the preset or file of the instrument that the results name; "" if neither exists."""
+        """Return the instrument preset or file that the results name; "" if neither exists."""
         settings = self.summary.get("settings")
         name = settings.get("instrument") if isinstance(settings, dict) else None
         if not isinstance(name, str) or name.startswith(("\\\\", "//")):
@@ -100,7 +100,7 @@ class OpenResults:
         return index
 
     def begin(self, job: dict[str, Any]) -> str:
-        """Start a long task and return its key, with which the page requests the progress."""
+        """Start a long task and return its key. The page uses this key to request the progress."""
         run = self._runs.start(job)
         self.runs_of_page[run.key] = run
         return run.key
@@ -130,7 +130,7 @@ def entry_facts(entry: MapEntry) -> dict[str, Any]:
 
 
 def pixel_position(value: Any) -> tuple[int, int]:
-    """Return the row and column of a pixel from a page.
+    """Return the row and column of a pixel that a page sent.
 
     Raises
     ------

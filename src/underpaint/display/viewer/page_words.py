@@ -1,4 +1,4 @@
-"""Messages for the pages, with fields and buttons in place of command-line options."""
+"""Adapt messages to the pages: names of fields and buttons replace command-line options."""
 
 import re
 from typing import Any
@@ -38,7 +38,7 @@ _TERMINAL_NOTE = " (These options are for the command line: this page has no fie
 
 
 def page_words(text: str) -> str:
-    """Return a message in which fields and buttons of the page replace command-line options.
+    """Replace command-line options in a message by the names of fields and buttons of the page.
 
     Examples
     --------

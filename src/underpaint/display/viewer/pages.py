@@ -1,4 +1,4 @@
-"""Files of the pages in the package: HTML, style sheets and scripts."""
+"""HTML files, style sheets and scripts of the viewer's pages."""
 
 from functools import lru_cache
 from importlib.resources import files

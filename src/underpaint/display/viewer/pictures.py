@@ -38,17 +38,18 @@ from underpaint.reflectance.registration import (
 )
 from underpaint.runtime.files import atomic_write, write_json
 
-MAX_SIDE = 6000
-"""Maximum length of the longer side of a saved picture, pixels."""
+MAX_PICTURE_SIDE = 6000
+"""Maximum length of the longer side of a saved picture, in pixels."""
 MAX_PIXELS = 400_000_000
 MAX_PICTURES = 40
-_DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
-"""Modes of Pillow with more than eight bits per pixel, which digital X-radiographs have."""
+_HIGH_BIT_DEPTH_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
+"""Pillow modes with more than eight bits per pixel, as in digital X-radiographs."""
 _CONTRAST_PERCENTILES = (0.1, 99.9)
-"""Percentiles of the grey values in these modes that are drawn black and white."""
+"""Percentiles of the grey values of a picture with more than eight bits per pixel. The first percentile becomes black,
+and the second white."""
 _PREVIEW_SIDE = 1600
 _REGISTERED_SIDE = 2400
-_MAX_POINTS = 1000
+_MAX_POINT_PAIRS = 1000
 _MAX_COORDINATE = 1e6
 
 
@@ -133,7 +134,7 @@ class Pictures:
                 picture.save(partial_path, format="JPEG", quality=93)
             self._remove_files(
                 sidecar_files.place, sidecar_files.registered
-            )  # an old registration belongs to another picture
+            )  # an existing registration belongs to an earlier picture
         return key
 
     def remove(self, key: str) -> None:
@@ -213,7 +214,7 @@ class Pictures:
 
 
 def _decode(encoded_picture: bytes) -> Image.Image:
-    """Return a decoded picture in RGB, upright and reduced to ``MAX_SIDE``.
+    """Return a decoded picture in RGB, upright and reduced to ``MAX_PICTURE_SIDE``.
 
     Raises
     ------
@@ -226,19 +227,19 @@ def _decode(encoded_picture: bytes) -> Image.Image:
             upright_image = ImageOps.exif_transpose(source_image)
             picture = (
                 _stretch_contrast(np.asarray(upright_image))
-                if upright_image.mode in _DEEP_MODES
+                if upright_image.mode in _HIGH_BIT_DEPTH_MODES
                 else upright_image.convert("RGB")
             )
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError) as error:
         raise ScanError(
             "Cannot use the picture: it is no readable JPEG, PNG or TIFF picture. Choose another."
         ) from error
-    picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    picture.thumbnail((MAX_PICTURE_SIDE, MAX_PICTURE_SIDE))
     return picture
 
 
 def _stretch_contrast(gray_values: NDArray[Any]) -> Image.Image:
-    """Return grey values of any depth as an eight-bit image, with the contrast stretched from black to white."""
+    """Return grey values of any bit depth as an eight-bit image, with the contrast stretched from black to white."""
     black_value, white_value = np.nanpercentile(gray_values, _CONTRAST_PERCENTILES)
     scaled_values = (gray_values.astype(np.float32) - black_value) / max(float(white_value - black_value), 1e-9)
     return Image.fromarray(np.round(255 * np.clip(np.nan_to_num(scaled_values), 0, 1)).astype(np.uint8)).convert("RGB")
@@ -259,7 +260,7 @@ def _open_picture(folder: Path, path_parts: tuple[str, ...]) -> Iterator[Image.I
     Raises
     ------
     ScanError
-        The file is missing, damaged, no picture, or a link.
+        The file is missing, is damaged, is not a picture, or is a link.
     """
     try:
         with open_contained(folder, *path_parts) as file, Image.open(file) as image:
@@ -282,7 +283,7 @@ def _picture_size(folder: Path, path_parts: tuple[str, ...]) -> tuple[int, int]:
 def _point_pairs(point_values: Any) -> list[tuple[float, float, float, float]]:
     try:
         point_pairs = [(float(x), float(y), float(column), float(row)) for x, y, column, row in point_values or ()]
-        if len(point_pairs) <= _MAX_POINTS and all(
+        if len(point_pairs) <= _MAX_POINT_PAIRS and all(
             abs(coordinate) <= _MAX_COORDINATE for point_pair in point_pairs for coordinate in point_pair
         ):
             return point_pairs
@@ -290,7 +291,7 @@ def _point_pairs(point_values: Any) -> list[tuple[float, float, float, float]]:
     except (TypeError, ValueError, OverflowError) as error:
         reason = error
     raise ScanError(
-        f"Cannot register: at most {_MAX_POINTS} points are allowed, each with x, y, column and row."
+        f"Cannot register: at most {_MAX_POINT_PAIRS} points are allowed, each with x, y, column and row."
     ) from reason
 
 
@@ -302,12 +303,12 @@ def _read_pixels(folder: Path, path_parts: tuple[str, ...], digest: str) -> NDAr
 
 
 def _shrink(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    step = max(1, max(pixels.shape) // _PREVIEW_SIDE)
-    height, width = (size // step * step for size in pixels.shape[:2])
-    blocks = pixels[:height, :width].reshape(height // step, step, width // step, step, 3)
-    return np.asarray(blocks.mean(axis=(1, 3)), dtype=np.float32)
+    block_size = max(1, max(pixels.shape) // _PREVIEW_SIDE)
+    height, width = (size // block_size * block_size for size in pixels.shape[:2])
+    pixel_blocks = pixels[:height, :width].reshape(height // block_size, block_size, width // block_size, block_size, 3)
+    return np.asarray(pixel_blocks.mean(axis=(1, 3)), dtype=np.float32)
 
 
 def _enlarge(matrix: NDArray[np.float64], pixels: NDArray[np.float32]) -> NDArray[np.float64]:
-    step = max(1, max(pixels.shape) // _PREVIEW_SIDE)
-    return np.asarray(np.diag([step, step, 1.0]) @ matrix)
+    block_size = max(1, max(pixels.shape) // _PREVIEW_SIDE)
+    return np.asarray(np.diag([block_size, block_size, 1.0]) @ matrix)

@@ -1,4 +1,4 @@
-"""Table of the means of all maps in each region with standard errors, and differences between two regions."""
+"""Table of the mean and standard error of each map in each region, and of differences between two regions."""
 
 import math
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ class Cell:
     Parameters
     ----------
     value, error : float
-        Mean and its standard error; for a probability, the fraction of pixels above one half. NaN if no pixel has an
-        answer.
+        Mean and its standard error. For a probability map, the fraction of pixels above one half replaces the mean.
+        Value and error are NaN if no pixel has an answer.
     n : int
         Number of pixels with an answer.
     """
@@ -51,7 +51,7 @@ class Row:
 
 
 def region_table(maps: ResultMaps, masks: Sequence[Mask]) -> list[Row]:
-    """Return a row of means for each map of numeric values.
+    """Return a row of means for each map, except for maps of categories.
 
     Parameters
     ----------
@@ -64,23 +64,24 @@ def region_table(maps: ResultMaps, masks: Sequence[Mask]) -> list[Row]:
             continue
         values = maps.values(number)
         errors = None if entry.kind in PROBABILITY_KINDS else maps.errors(number)
-        share = entry.kind in PROBABILITY_KINDS
+        is_probability = entry.kind in PROBABILITY_KINDS
         cells = [
-            _mean_cell(values[mask], None if errors is None else errors[mask], is_probability=share) for mask in masks
+            _mean_cell(values[mask], None if errors is None else errors[mask], is_probability=is_probability)
+            for mask in masks
         ]
         rows.append(Row(number, cells))
     return rows
 
 
-def difference(first: Cell, second: Cell) -> tuple[float, float]:
-    """Return the difference of two means, and its ratio to the standard error of the difference.
+def difference(first_cell: Cell, second_cell: Cell) -> tuple[float, float]:
+    """Return the difference of two means, and this difference divided by its standard error.
 
-    The errors include the variation of the pixels within each region. Neighbouring pixels are correlated, so a
-    difference below three standard errors is not significant.
+    The standard errors include the variation between the pixels of each region. Neighbouring pixels are correlated, so
+    a difference below three standard errors is not significant.
     """
-    error = math.hypot(first.error, second.error)
-    value_difference = first.value - second.value
-    return value_difference, value_difference / error if error > 0 else math.nan
+    difference_error = math.hypot(first_cell.error, second_cell.error)
+    mean_difference = first_cell.value - second_cell.value
+    return mean_difference, mean_difference / difference_error if difference_error > 0 else math.nan
 
 
 def json_row(row: Row) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def json_row(row: Row) -> dict[str, Any]:
 
 
 def table_rows(maps: ResultMaps, region_names: Sequence[str], rows: Sequence[Row]) -> list[list[Any]]:
-    """Return the rows of a CSV file; for two regions they include the difference and its significance."""
+    """Return the rows of a CSV file. For two regions, each row includes the difference and its significance."""
     region_titles = [
         f"{name}: {quantity_name}" for name in region_names for quantity_name in ("value", "standard_error", "pixels")
     ]

@@ -1,4 +1,4 @@
-"""Regions drawn on the maps: connected pixels of a class, saving with the results, and answers to requests."""
+"""Regions drawn on the maps: connected pixels of a class, saving in the folder of results, and answers to requests."""
 
 import re
 from collections.abc import Sequence
@@ -24,11 +24,11 @@ from underpaint.io.results.regions import MAX_RUNS, Region, parse_region, parse_
 from underpaint.io.results.sidecars import REGIONS_FILE, REGIONS_FOLDER
 from underpaint.runtime.files import atomic_write, write_json
 
-_N_BIN = 40
+_N_HISTOGRAM_BIN = 40
 
 
 def connected_region(values: NDArray[np.float32], row: int, column: int, min_value: float) -> Region:
-    """Return the region of pixels at or above a value that are connected to a pixel.
+    """Return the region of connected pixels, at or above ``min_value``, that contains a given pixel.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def connected_region(values: NDArray[np.float32], row: int, column: int, min_val
     Raises
     ------
     ScanError
-        The pixel is below the value or outside the map, or the region has more than ``MAX_RUNS`` row segments.
+        The pixel is below the minimum value or outside the map, or the region has more than ``MAX_RUNS`` row segments.
     """
     n_row, n_column = values.shape
     if not (0 <= row < n_row and 0 <= column < n_column and values[row, column] >= min_value):
@@ -49,13 +49,15 @@ def connected_region(values: NDArray[np.float32], row: int, column: int, min_val
         )
     component_numbers, _ = label(values >= min_value)
     is_same_component = component_numbers == component_numbers[row, column]
-    edges = np.diff(np.pad(is_same_component.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    starts, ends = np.argwhere(edges == 1), np.argwhere(edges == -1)
-    if len(starts) > MAX_RUNS:
-        raise ScanError(f"Cannot take this class: it has {len(starts)} row segments, over {MAX_RUNS}. Draw a lasso.")
+    run_edges = np.diff(np.pad(is_same_component.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    run_starts, run_ends = np.argwhere(run_edges == 1), np.argwhere(run_edges == -1)
+    if len(run_starts) > MAX_RUNS:
+        raise ScanError(
+            f"Cannot take this class: it has {len(run_starts)} row segments, over {MAX_RUNS}. Draw a lasso."
+        )
     runs = tuple(
         (int(row_index), int(first_column), int(column_after) - 1)
-        for (row_index, first_column), (_, column_after) in zip(starts, ends, strict=True)
+        for (row_index, first_column), (_, column_after) in zip(run_starts, run_ends, strict=True)
     )
     return Region("class", (), runs)
 
@@ -70,20 +72,20 @@ def regions_and_version(folder: Path) -> tuple[list[Region], str]:
     Raises
     ------
     ScanError
-        The record is damaged, or a link.
+        The file of regions is damaged, or it is a link.
     """
     for _ in range(3):
         version = _regions_version(folder)
         regions = read_regions(folder)
-        if version == _regions_version(folder):  # nobody saved in between
+        if version == _regions_version(folder):  # no page saved regions in between
             break
     return regions, version
 
 
 def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int], version: str) -> str:
-    """Write the regions: corners in ``regions.json``, and a mask for `underpaint explain --region` of each.
+    """Write the corners of all regions to ``regions.json``, and a mask per region for `underpaint explain --region`.
 
-    Old files are removed only after the new ones are complete. A damaged record is renamed.
+    Old masks are removed only after the new files are complete. A damaged ``regions.json`` is renamed.
 
     Parameters
     ----------
@@ -130,7 +132,7 @@ def save_regions(folder: Path, regions: Sequence[Region], shape: tuple[int, int]
                 Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(partial_path, format="PNG")
         record = {"regions": [_region_record(region, name) for region, name in zip(regions, mask_names, strict=True)]}
         write_json(folder / REGIONS_FILE, record)
-        for name in old_mask_names - set(mask_names):  # only masks of the old record; other files remain
+        for name in old_mask_names - set(mask_names):  # other files in the folder remain
             (mask_folder / name).unlink(missing_ok=True)
         return _regions_version(folder)
 
@@ -235,7 +237,7 @@ class RegionRequests(ResultRequests):
             1.0 if entry.kind in {"group", "member"} else max(float(np.percentile(all_values, 99.5)), 1e-6)
         )
         histogram, bin_edges = np.histogram(
-            np.clip(region_values, 0.0, histogram_limit), bins=_N_BIN, range=(0.0, histogram_limit)
+            np.clip(region_values, 0.0, histogram_limit), bins=_N_HISTOGRAM_BIN, range=(0.0, histogram_limit)
         )
         return {
             "map": index,
@@ -251,7 +253,7 @@ class RegionRequests(ResultRequests):
         }
 
     def _answer_class(self, request: Request) -> Answer:
-        """Answer with the region of pixels at or above a value that are connected to a pixel."""
+        """Answer with the region of connected pixels, at or above a minimum value, that contains a given pixel."""
         min_value = number_of(request, "least")
         values = self.results.maps.values(self.results.index(request))
         return json_answer(
@@ -263,6 +265,6 @@ class RegionRequests(ResultRequests):
         )
 
     def _answer_table(self, request: Request) -> Answer:
-        """Answer with the table of all maps by region."""
+        """Answer with the mean of each map in each region."""
         masks = [region.mask(self.results.maps.shape) for region in parse_regions(request.json())]
         return json_answer({"rows": [json_row(row) for row in region_table(self.results.maps, masks)]})

@@ -53,7 +53,7 @@ class JobRequests(ResultRequests):
         }
 
     def _start_explanation(self, request: Request) -> Answer:
-        """Start to explain a pixel by layers; the page then requests the progress."""
+        """Start to explain a pixel by layers. The page then requests the progress."""
         request_body = request.json()
         row, column = pixel_position([request_body.get("row"), request_body.get("column")])
         self.results.maps.at(row, column)
@@ -96,12 +96,12 @@ class NewerSessionError(OutputError):
 
 
 def session_and_version(folder: Path) -> tuple[dict[str, Any], str]:
-    """Return the saved session and its version, "" without a saved session.
+    """Return the saved session, and its version; the version is "" without a saved session.
 
     Raises
     ------
     ScanError
-        The record is damaged, or a link.
+        The session file is damaged, or it is a link.
     """
     version = digest_contained(folder, SESSION_FILE) or ""
     return asdict(read_session(folder)), version
@@ -221,7 +221,7 @@ class ResultSite:
         return json_answer({"session": session, "version": version})
 
     def _save_session(self, request: Request) -> Answer:
-        """Save markers, statements and view of a page, or send those that another page has saved meanwhile."""
+        """Save the session of a page, or send the session that another page has saved meanwhile."""
         request_body = request.json()
         session = parse_session(request_body.get("session"))
         try:
@@ -249,7 +249,7 @@ def is_outdated(folder: Path) -> bool:
 
 
 def _modified_ns(path: Path) -> int:
-    """Return the time of the last change of a file, ns; 0 for a missing file."""
+    """Return the time of the last change of a file, in ns; 0 for a missing file."""
     try:
         return os.lstat(path).st_mtime_ns
     except OSError:

@@ -15,12 +15,13 @@ from underpaint.errors import OutputError
 
 QUEUED, RUNNING, DONE, FAILED, CANCELLED = "queued", "running", "done", "failed", "cancelled"
 COMMAND = (sys.executable, "-m", "underpaint", "work")
-"""Command that reads one job as a line of JSON and writes lines of JSON; closing its standard input ends it."""
+"""Command that reads one job as a line of JSON and writes lines of JSON. The process ends when its standard input is
+closed."""
 _TIME_LIMIT_S = 20.0
 _POLL_S = 0.2
-_MAX_FINISHED = 50
+_MAX_FINISHED_RUNS = 50
 MAX_SIMULTANEOUS = 2
-"""Maximum number of simultaneous long runs, and of simultaneous short runs."""
+"""Maximum number of long runs at a time. The same limit applies separately to short runs."""
 MAX_QUEUED = 100
 _LONG_JOBS = {"identify", "elements"}
 
@@ -35,7 +36,8 @@ class Run:
     command : sequence of str
         Command of the process, like :data:`COMMAND`.
     turn : Semaphore or None
-        Semaphore that is acquired before the process starts and released after it ends; None starts immediately.
+        Semaphore that is acquired before the process starts and released after it ends; None starts the process
+        immediately.
     """
 
     def __init__(
@@ -134,10 +136,10 @@ class Run:
             process.stdin.write(json.dumps(self.job) + "\n")
             process.stdin.flush()
         except (OSError, ValueError):
-            pass  # the process has ended, and its output states why, or the run was cancelled
+            pass  # either the run was cancelled, or the process has ended and its output states the reason
         with process.stdout as stream:
-            for line in stream:
-                self._read_message(line)
+            for output_line in stream:
+                self._read_message(output_line)
         process.wait()
         self._error_thread.join(_TIME_LIMIT_S)
         _close_input(process)
@@ -175,7 +177,7 @@ def _end_process(process: subprocess.Popen[str]) -> None:
 
 
 class Runs:
-    """All runs of a server; a limited number runs simultaneously, and other runs are queued."""
+    """All runs of a server. A limited number of runs proceed at the same time; further runs are queued."""
 
     def __init__(self) -> None:
         self._runs: dict[str, Run] = {}
@@ -198,13 +200,13 @@ class Runs:
                 raise OutputError(f"Cannot run: {reason}. Try again later.")
             run = Run(job, turn=self._turns[job.get("what") in _LONG_JOBS])
             self._runs[run.key] = run
-            for key in list(self._runs)[:-_MAX_FINISHED]:
+            for key in list(self._runs)[:-_MAX_FINISHED_RUNS]:
                 if self._runs[key].state()["state"] not in {QUEUED, RUNNING}:
                     del self._runs[key]
         return run
 
     def get(self, key: str) -> Run | None:
-        """Return the run with a key, or None."""
+        """Return the run with a key; None for an unknown key."""
         return self._runs.get(key)
 
     def of_kind(self, job_kind: str) -> list[Run]:

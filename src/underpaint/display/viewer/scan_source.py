@@ -33,14 +33,14 @@ class RegionSpectra:
 
 
 class ScanSource:
-    """Opens a scan on request in a separate thread, because a folder of a million files or a network drive is slow.
+    """Opens a scan on request. A separate thread is used, because large folders and network drives are slow.
 
     Parameters
     ----------
     open_scan : callable
         Function that returns the scan or raises an error.
     path : str
-        Path of the scan that is shown to the user.
+        Path of the scan, for display to the user.
     """
 
     def __init__(self, open_scan: Callable[[], Scan], path: str = "") -> None:
@@ -87,7 +87,7 @@ class ScanSource:
         return self._scan
 
     def pixel(self, row: int, column: int) -> NDArray[np.float64] | None:
-        """Return the (n_channel,) counts of a pixel, reading no other pixel; None for a pixel without a spectrum."""
+        """Return the (n_channel,) counts of a pixel; None for a pixel without a spectrum. No other pixel is read."""
         scan = self.scan()
         if scan.present is not None and not scan.present[row, column]:
             return None
@@ -95,7 +95,7 @@ class ScanSource:
         return counts if np.isfinite(counts).all() else None
 
     def region(self, mask: NDArray[np.bool_]) -> RegionSpectra:
-        """Return the spectra of a region; only its rows and columns are read, in blocks.
+        """Return the mean and maximum spectra of a region. Only the region's rows and columns are read, in blocks.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""HTTP server whose pages require a secret token in the address; by default it answers this machine only."""
+"""HTTP server whose pages require a secret token in the address. By default, only this machine has access."""
 
 import io
 import json
@@ -26,17 +26,18 @@ from underpaint.io.results.contained import open_contained
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 256 * 2**20
-"""Maximum size of the body of a request, which may be a picture."""
+"""Maximum size of the body of a request, in bytes. The body may be a picture."""
 MAX_CONNECTIONS = 256
-"""Maximum number of connections, each with a thread; further connections get status 503."""
-_MAX_PENDING = 200
-_MAX_DIGITS = 9
+"""Maximum number of connections, each of which has a thread. Further connections get status 503."""
+_MAX_PENDING_CONNECTIONS = 200
+_MAX_NUMBER_DIGITS = 9
 _MAX_QUERY_FIELDS = 100
 _IDLE_TIME_S = 30.0
 _CLOSE_TIME_S = 1.0
 _REQUEST_TIME_S = 30.0
 _MIN_BYTES_PER_S = 20_000
-"""Minimum speed of a request; a slower request is aborted after ``_REQUEST_TIME_S``."""
+"""Minimum speed of a request, in bytes per second, after an allowance of ``_REQUEST_TIME_S``. A slower request is
+aborted."""
 _POLL_S = 0.05
 _LOCAL_NAMES = {HOST, "localhost"}
 _NOTEBOOK_ORIGINS = "http://localhost:* http://127.0.0.1:*"
@@ -51,7 +52,7 @@ class Request:
     method : str
         "GET", "POST" or "DELETE".
     parts : tuple of str
-        Path after the token, decoded, without empty parts.
+        Decoded parts of the path after the token. Empty parts are omitted.
     query : mapping of str to str
     body : bytes
     """
@@ -66,7 +67,7 @@ class Request:
         return Request(self.method, self.parts[depth:], self.query, self.body)
 
     def number(self, name: str) -> int:
-        """Return an integer of the query.
+        """Return an integer from the query.
 
         Raises
         ------
@@ -74,7 +75,7 @@ class Request:
             The field is missing or not an integer.
         """
         text = self.query.get(name, "")
-        if not text.removeprefix("-").isdecimal() or len(text) > _MAX_DIGITS:
+        if not text.removeprefix("-").isdecimal() or len(text) > _MAX_NUMBER_DIGITS:
             raise UnderpaintError(f"Cannot answer: {name} is {text[:20]!r}; it must be a whole number.")
         return int(text)
 
@@ -109,7 +110,7 @@ class Answer:
     headers : mapping of str to str
         Additional headers.
     policy : str
-        Content-Security-Policy; "" means that of the pages.
+        Content security policy; "" selects the policy of the viewer's pages.
     """
 
     body: bytes | BinaryIO
@@ -158,7 +159,7 @@ def serve_site(site: Site, *, port: int = 0, host: str = HOST, framed: bool = Fa
     port : int
         Port; 0 selects a free port.
     host : str
-        Address to listen on; an address other than the local one admits requests from the whole network.
+        Address to listen on. An address that is not local admits requests from the network.
     framed : bool
         Whether a notebook on this machine may show the pages in a frame.
 
@@ -215,7 +216,7 @@ def file_answer(folder: Path, *names: str, policy: str = "") -> Answer | None:
 
 
 def page_policy(*, framed: bool) -> str:
-    """Return the content policy of the viewer's pages: scripts and styles of this server only, no evaluated code."""
+    """Return the content policy of the viewer's pages: scripts and styles from this server, no evaluated code."""
     return (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors " + (_NOTEBOOK_ORIGINS if framed else "'none'")
@@ -225,9 +226,9 @@ def page_policy(*, framed: bool) -> str:
 class _BoundedServer(ThreadingHTTPServer):
     """Server with a maximum number of connections; further connections get status 503."""
 
-    request_queue_size = _MAX_PENDING
+    request_queue_size = _MAX_PENDING_CONNECTIONS
     daemon_threads = True
-    allow_reuse_address = os.name != "nt"  # on Windows another program could then use the same port
+    allow_reuse_address = os.name != "nt"  # on Windows, True would let another program use the same port
 
     def __init__(self, *arguments: Any) -> None:
         self._free_connections = threading.BoundedSemaphore(MAX_CONNECTIONS)
@@ -260,7 +261,7 @@ class _BoundedServer(ThreadingHTTPServer):
 
 
 class _TimedReader(io.RawIOBase):
-    """Reader of a connection that raises TimeoutError after a deadline or an idle time."""
+    """Connection reader that raises TimeoutError after a deadline, or after a period without data."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
@@ -279,7 +280,7 @@ class _TimedReader(io.RawIOBase):
 
 
 class _RefusedRequest(Exception):  # noqa: N818 - an answer, not an error of the program
-    """Refusal of a request, with the status and message of the answer; the connection is closed."""
+    """Refusal of a request, with the status and message of the answer. The server then closes the connection."""
 
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
@@ -316,7 +317,7 @@ def _handler(
                 self.close_connection = True
 
         def parse_request(self) -> bool:
-            """Read the headers, with a new deadline that excludes the time before the first line."""
+            """Read the headers, with a new deadline that does not include the wait for the first line."""
             self._timed_reader.allow(_REQUEST_TIME_S)
             return super().parse_request()
 
@@ -366,14 +367,14 @@ def _handler(
             return Request(method, parts[1:], _query_fields(address), body)
 
         def _is_from_local_page(self) -> bool:
-            # With another host name for this machine, a foreign web page could read the answers.
+            # A foreign web page that gives this machine another host name must not read the answers.
             host_headers = self.headers.get_all("Host") or [""]
             try:
-                name = urlsplit(f"//{host_headers[0]}").hostname
+                host_name = urlsplit(f"//{host_headers[0]}").hostname
             except ValueError:
                 return False
             origin_header = self.headers.get("Origin")
-            is_local_name = host_names is None or name in host_names
+            is_local_name = host_names is None or host_name in host_names
             is_same_origin = origin_header in {None, f"http://{host_headers[0]}", f"https://{host_headers[0]}"}
             return is_local_name and len(host_headers) == 1 and is_same_origin
 
@@ -381,13 +382,13 @@ def _handler(
             length_headers = set(self.headers.get_all("Content-Length") or ["0"])
             length = length_headers.pop().strip()
             if "Transfer-Encoding" in self.headers:
-                words = "Chunked bodies are not read. Send the length of the body."
-                raise _RefusedRequest(HTTPStatus.LENGTH_REQUIRED, words)
+                refusal_message = "Chunked bodies are not read. Send the length of the body."
+                raise _RefusedRequest(HTTPStatus.LENGTH_REQUIRED, refusal_message)
             if length_headers or not (length.isascii() and length.isdecimal()):
                 raise _RefusedRequest(HTTPStatus.BAD_REQUEST, "The length of the body is not a number.")
-            if len(length.lstrip("0")) > _MAX_DIGITS or int(length) > MAX_BODY_BYTES:
-                words = f"The body is too large: {MAX_BODY_BYTES // 2**20} MB are allowed."
-                raise _RefusedRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, words)
+            if len(length.lstrip("0")) > _MAX_NUMBER_DIGITS or int(length) > MAX_BODY_BYTES:
+                refusal_message = f"The body is too large: {MAX_BODY_BYTES // 2**20} MB are allowed."
+                raise _RefusedRequest(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, refusal_message)
             n_byte = int(length)
             self._timed_reader.allow(_REQUEST_TIME_S + n_byte / _MIN_BYTES_PER_S)
             body: bytes = self.rfile.read(n_byte)
@@ -398,7 +399,7 @@ def _handler(
         def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
             """Answer an invalid request with a message instead of a page."""
             del explain
-            self.request_version = "HTTP/1.0"  # so that an unreadable request is answered with a status line, too
+            self.request_version = "HTTP/1.0"  # so that the answer to an unreadable request also has a status line
             status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else HTTPStatus(code)
             if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 status = HTTPStatus.BAD_REQUEST
@@ -407,11 +408,11 @@ def _handler(
         def _send(self, answer: Answer, *, close: bool = False) -> None:
             body = io.BytesIO(answer.body) if isinstance(answer.body, bytes) else answer.body
             with body:
-                length = body.seek(0, os.SEEK_END)
+                body_length = body.seek(0, os.SEEK_END)
                 body.seek(0)
                 headers = {
                     "Content-Type": answer.kind,
-                    "Content-Length": str(length),
+                    "Content-Length": str(body_length),
                     "Content-Security-Policy": answer.policy or policy,
                     "Cross-Origin-Resource-Policy": "same-origin",
                     "Cross-Origin-Opener-Policy": "same-origin",
@@ -474,7 +475,7 @@ def _answer_or_error(site: Site, request: Request) -> Answer:
 
 
 def _log_fault(error: BaseException | None) -> None:
-    """Write the type and position of an error of the program to standard error, without the address."""
+    """Write the type and source line of a program error to standard error, but not the page's address."""
     stack_frames = traceback.extract_tb(error.__traceback__ if error else None)
     position = f"{Path(stack_frames[-1].filename).name}, line {stack_frames[-1].lineno}" if stack_frames else "unknown"
     sys.stderr.write(f"A fault of the viewer: {type(error).__name__} at {position}. Please report it.\n")

@@ -24,7 +24,7 @@ from underpaint.pigments.limits import distinguishing_methods_text
 from underpaint.pigments.limits.exclusion import LINE_SIGMA
 
 MIN_LISTED_PROBABILITY = 0.1
-"""Minimum probability for the evidence of a pigment to be listed."""
+"""The evidence for a group is listed if the group's probability is at least this value."""
 MAX_LINES = 4
 
 
@@ -34,9 +34,9 @@ def spot(maps: ResultMaps, row: int, column: int) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``groups``, the most probable first: probability by place, state, lines with counts and standard deviations,
-        members, and methods that distinguish the members. ``elements`` and ``quantities`` with standard deviations.
-        ``unlike``: the strongest unassigned peak, or None.
+        ``groups`` describes each group, the most probable first: probability by place, state, lines with counts,
+        members, and methods that distinguish the members. ``elements`` and ``quantities`` contain values and standard
+        deviations. ``unlike`` is the strongest unassigned peak, or None.
 
     Raises
     ------
@@ -105,14 +105,15 @@ def not_excluded_mask(
     state : (n_row, n_column) array
         Keys of ``STATES``, NaN for no answer.
     place : str
-        Place of the probability; ``below`` also includes pixels where the pigment is present at another place.
+        Place to which the probability refers. For ``below``, the mask also includes pixels where the pigment is present
+        at another place.
     """
-    possible = np.isfinite(state) & (state != NOT_DETECTED) if place == "below" else state == CANNOT_EXCLUDE
-    return np.asarray((probability < PRESENT_PROBABILITY) & possible)
+    is_possible = np.isfinite(state) & (state != NOT_DETECTED) if place == "below" else state == CANNOT_EXCLUDE
+    return np.asarray((probability < PRESENT_PROBABILITY) & is_possible)
 
 
 def _unassigned_peak(pixel_entries: Sequence["_PixelEntry"]) -> dict[str, float] | None:
-    """Return significance and energy of the strongest unassigned peak; None below the limit."""
+    """Return the significance and energy of the strongest unassigned peak; None if it is not significant."""
     open_set_values = {
         pixel_entry.entry.name: pixel_entry.value
         for pixel_entry in pixel_entries
@@ -137,7 +138,7 @@ class _PixelEntry:
 
     @property
     def sigma(self) -> float:
-        """Value over its standard deviation; 0 for an unknown standard deviation."""
+        """Value divided by its standard deviation; 0 for an unknown standard deviation."""
         return self.value / self.error if self.error > 0 else 0.0
 
     @property
@@ -166,10 +167,10 @@ def _group_content(
         ),
         None,
     )
-    amount = next(
+    amount_entry = next(
         (pixel_entry for pixel_entry in pixel_entries if pixel_entry.entry.name == f"{AMOUNT}.{entry.name}"), None
     )
-    max_amount = float("nan") if amount is None or amount.limits is None else amount.limits[1]
+    max_amount = float("nan") if amount_entry is None or amount_entry.limits is None else amount_entry.limits[1]
     group_content: dict[str, Any] = {
         "name": entry.name,
         "label": entry.label,
@@ -180,11 +181,11 @@ def _group_content(
     }
     if _sort_value(group_entry.value) < MIN_LISTED_PROBABILITY:
         return group_content
-    share = next(
+    share_entry = next(
         (pixel_entry.json_entry() for pixel_entry in pixel_entries if pixel_entry.entry.name == share_of(entry.name)),
         None,
     )
-    members = sorted(
+    member_entries = sorted(
         (
             pixel_entry
             for pixel_entry in pigment_entries
@@ -197,12 +198,14 @@ def _group_content(
     return group_content | {
         "lines": [_line_content(family, lines[family]) for family in entry.elements if family in lines][:MAX_LINES],
         "unmeasured": [family for family in entry.elements if family not in lines],
-        "share": share,
-        "amount": None if amount is None else amount.json_entry(),
-        "members": [{"label": pixel_entry.entry.label, "probability": pixel_entry.value} for pixel_entry in members],
+        "share": share_entry,
+        "amount": None if amount_entry is None else amount_entry.json_entry(),
+        "members": [
+            {"label": pixel_entry.entry.label, "probability": pixel_entry.value} for pixel_entry in member_entries
+        ],
         "alike": library_member_labels(entry.name),
-        "left_out": omitted_member_labels(entry.name, [pixel_entry.entry.label for pixel_entry in members]),
-        "apart": distinguishing_text([pixel_entry.entry.name for pixel_entry in members]),
+        "left_out": omitted_member_labels(entry.name, [pixel_entry.entry.label for pixel_entry in member_entries]),
+        "apart": distinguishing_text([pixel_entry.entry.name for pixel_entry in member_entries]),
     }
 
 
@@ -225,12 +228,12 @@ def library_member_labels(group: str) -> list[str]:
 
 
 def omitted_member_labels(group: str, answered_labels: Sequence[str]) -> list[str]:
-    """Return the labels of the pigments of a group in the library that the analysis did not include."""
+    """Return the labels of a group's pigments in the library, without the pigments that the analysis included."""
     return [label for label in library_member_labels(group) if answered_labels and label not in answered_labels]
 
 
 def distinguishing_text(member_names: Sequence[str]) -> str:
-    """Return how to distinguish the two most probable members; "" if fewer than two are in the library."""
+    """Return a text on methods that distinguish the two most probable members; "" for fewer than two members."""
     library_names = [name for name in member_names if name in library()]
     return (
         distinguishing_methods_text(library_names[0], library_names[1], include_lines=True)

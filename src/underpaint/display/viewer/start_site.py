@@ -31,8 +31,8 @@ from underpaint.pigments.weights import shipped_models
 from underpaint.runtime.files import atomic_write, encoding_fault, is_reserved, write_json
 from underpaint.runtime.untrusted import MAX_SETTINGS_BYTES, read_bounded
 
-MAX_SIMULTANEOUS = 20
-MAX_BYTES = 2**40
+MAX_SIMULTANEOUS_UPLOADS = 20
+MAX_UPLOAD_BYTES = 2**40
 
 
 class _Cancelled(Exception):  # noqa: N818 - not an error
@@ -53,21 +53,21 @@ class _Upload:
 
 
 class Uploads:
-    """The uploads of a server that are in progress."""
+    """Uploads that a server is receiving."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._open: dict[str, _Upload] = {}
 
     def begin(self, folder: Path, name: object, size: object) -> dict[str, Any]:
-        """Start an upload and return its progress, with its key as ``upload``.
+        """Start an upload and return its progress. The entry ``upload`` contains the key of the upload.
 
         Raises
         ------
         OutputError
             The name is invalid or in use, the disk is full, or too many uploads are in progress.
         """
-        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_BYTES:
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_UPLOAD_BYTES:
             raise OutputError("Cannot upload: the page sent no valid size. Load the page again.")
         target = folder / _valid_file_name(name)
         if os.path.lexists(target):
@@ -80,16 +80,16 @@ class Uploads:
             size_text = f"it has {size / 1e6:,.0f} MB, and {folder} has {free_bytes / 1e6:,.0f} MB free"
             raise OutputError(f"Cannot upload {target.name}: {size_text}. Make room, or choose another folder.")
         with self._lock:
-            if len(self._open) >= MAX_SIMULTANEOUS:
+            if len(self._open) >= MAX_SIMULTANEOUS_UPLOADS:
                 raise OutputError(
-                    f"Cannot upload {target.name}: {MAX_SIMULTANEOUS} uploads are in progress. Try again later."
+                    f"Cannot upload {target.name}: {MAX_SIMULTANEOUS_UPLOADS} uploads are in progress. Try again later."
                 )
             write_context = ExitStack()
             partial_path = write_context.enter_context(atomic_write(target, replace=False))
             key = secrets.token_hex(8)
             self._open[key] = _Upload(target, size, partial_path, write_context)
             partial_path.touch()
-            return self._append(key, b"")
+            return self._append_piece(key, b"")
 
     def receive(self, key: str, piece: int, body: bytes) -> dict[str, Any] | None:
         """Append the next piece of an upload and return its progress; None for an unknown key.
@@ -107,7 +107,7 @@ class Uploads:
                 self._discard_upload(key)
                 raise OutputError(f"Cannot upload {upload.target.name}: its pieces were not sent in order. Try again.")
             try:
-                return self._append(key, body)
+                return self._append_piece(key, body)
             except BaseException:
                 self._discard_upload(key)
                 raise
@@ -123,7 +123,7 @@ class Uploads:
             for key in list(self._open):
                 self._discard_upload(key)
 
-    def _append(self, key: str, body: bytes) -> dict[str, Any]:
+    def _append_piece(self, key: str, body: bytes) -> dict[str, Any]:
         upload = self._open[key]
         with upload.partial_path.open("ab") as stream:
             stream.write(body)
@@ -143,7 +143,7 @@ class Uploads:
 
 
 def _valid_file_name(file_name: object) -> str:
-    is_usable = (
+    is_valid_name = (
         isinstance(file_name, str)
         and file_name not in {"", ".", ".."}
         and not any(separator in file_name for separator in "/\\")
@@ -151,13 +151,13 @@ def _valid_file_name(file_name: object) -> str:
         and not encoding_fault(file_name)
         and not is_reserved(file_name)
     )
-    if not (is_usable and isinstance(file_name, str)):
+    if not (is_valid_name and isinstance(file_name, str)):
         raise OutputError(f"Cannot upload {str(file_name)[:200]!a}: it is not a valid file name. Rename the file.")
     return file_name
 
 
 MAX_RECENT = 12
-MAX_ENTRIES = 2000
+MAX_FOLDER_ENTRIES = 2000
 MAX_LINES = 50
 _PARTIAL_SUFFIX = ".part"
 _STATE_VARIABLE = "UNDERPAINT_STATE"
@@ -205,13 +205,15 @@ class StartSite:
         }
 
     def __call__(self, request: Request) -> Answer | None:
-        """Answer a request for the start page or an opened result."""
+        """Answer a request for the start page, or for results that were opened from it."""
         if not request.parts:
             return page_file("start.html")
         if request.parts[0] == "open" and len(request.parts) > 1:
-            number = request.parts[1]
-            is_opened_number = number.isdecimal() and len(number) <= 9 and int(number) < len(self._opened_sites)
-            return self._opened_sites[int(number)](request.under(2)) if is_opened_number else None
+            site_number = request.parts[1]
+            is_opened_number = (
+                site_number.isdecimal() and len(site_number) <= 9 and int(site_number) < len(self._opened_sites)
+            )
+            return self._opened_sites[int(site_number)](request.under(2)) if is_opened_number else None
         route = self._routes.get((request.method, request.parts[0]))
         return page_file(request.parts[-1]) if route is None else route(request.under(1))
 
@@ -259,28 +261,28 @@ class StartSite:
         _update_start_state(place=str(folder))
         scan_endings = {ending.lower() for scan_format in formats() for ending in scan_format.endings}
         entries = []
-        for path in sorted(folder.iterdir(), key=lambda entry: entry.name.lower())[:MAX_ENTRIES]:
-            with suppress(OSError):  # an entry that this user may not read
+        for path in sorted(folder.iterdir(), key=lambda entry: entry.name.lower())[:MAX_FOLDER_ENTRIES]:
+            with suppress(OSError):  # the user may not read this entry
                 if not path.name.startswith(".") and path.suffix != _PARTIAL_SUFFIX:
                     entries.append(_path_entry(path, scan_endings))
-        n_folded, folders = 0, [entry for entry in entries if entry.get("folder")]
+        n_hidden_files, folders = 0, [entry for entry in entries if entry.get("folder")]
         scan_files = [entry for entry in entries if entry["kind"] == "scan" and not entry.get("folder")]
-        # A folder that contains only one folder for each detector is also one scan.
+        # A folder is also one scan if it contains only folders, one for each detector.
         has_detector_folders = bool(folders) and not scan_files and all(entry["kind"] == "scan" for entry in folders)
         is_scan_folder = _is_scan_folder(folder, scan_endings) or (
             has_detector_folders and reader_of(folder, b"") is not None
         )
         if (
             is_scan_folder and len(scan_files) > _MAX_LISTED_SPECTRA
-        ):  # the files are pixels of one scan, shown as one entry
-            n_folded, entries = len(scan_files), [entry for entry in entries if entry not in scan_files]
+        ):  # these files are the pixels of one scan, which is shown as one entry
+            n_hidden_files, entries = len(scan_files), [entry for entry in entries if entry not in scan_files]
         folder_facts = {
             "path": str(folder),
             "parent": str(folder.parent),
             "results": is_finished(folder),
             "roots": _root_folders(),
         }
-        return json_answer(folder_facts | {"scan": is_scan_folder, "folded": n_folded, "entries": entries})
+        return json_answer(folder_facts | {"scan": is_scan_folder, "folded": n_hidden_files, "entries": entries})
 
     def _answer_path_kind(self, request: Request) -> Answer:
         """Answer with the kind of a path: folder, instrument, palette, or otherwise scan."""
@@ -317,8 +319,8 @@ class StartSite:
         )
 
     def _busy_folders(self) -> set[str]:
-        states = (run.state() for run in self.runs.of_kind("identify"))
-        return {str(state["job"].get("out")) for state in states if state["state"] in {QUEUED, RUNNING}}
+        run_states = (run.state() for run in self.runs.of_kind("identify"))
+        return {str(state["job"].get("out")) for state in run_states if state["state"] in {QUEUED, RUNNING}}
 
     def _answer_job_state(self, request: Request) -> Answer | None:
         run = self.runs.get(request.query.get("run", ""))
@@ -339,7 +341,7 @@ class StartSite:
         """Open a folder of results and answer with the address of its pages."""
         folder = _absolute_path(request.json().get("folder")).resolve()
         for number, site in enumerate(self._opened_sites):
-            # Results that have changed since then are opened again.
+            # Results that have changed since they were opened are opened again.
             if site.folder == folder and site.is_current():
                 return json_answer({"address": f"open/{number}/"})
         site = ResultSite(folder, self.runs.scan_of(folder), self.runs)
@@ -368,7 +370,7 @@ class StartSite:
         return json_answer(_palette_entry(path))
 
     def _axis_through_lines(self, request: Request) -> Answer:
-        """Answer with the energy axis fitted to lines with given channels, and the residuals, eV."""
+        """Answer with the energy axis that is fitted to lines at given channels, and the residuals in eV."""
         request_body = request.json()
         axis, residual_ev = axis_through_lines(
             *_assigned_lines(request_body), _n_channel(request_body.get("n_channel"))
@@ -412,7 +414,7 @@ class StartSite:
 
 
 def _absolute_path(value: object) -> Path:
-    """Return a path from a page.
+    """Return a path that a page sent.
 
     Raises
     ------
@@ -457,7 +459,7 @@ def _read_start_state() -> dict[str, Any]:
 
 
 def _update_start_state(**changes: Any) -> None:
-    with suppress(OSError, OutputError):  # without a writable folder no state is saved
+    with suppress(OSError, OutputError):  # the state is not saved if its folder is not writable
         path = _state_file()
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, _read_start_state() | changes)
@@ -516,7 +518,9 @@ def _instrument_label(name: str, instrument: Instrument) -> str:
 def _settings_entry(path: Path) -> dict[str, Any]:
     """Return the entry of a palette or instrument file."""
     settings_text = ""
-    with suppress(SampleError, UnicodeDecodeError):  # loading an unreadable file as an instrument raises the error
+    with suppress(
+        SampleError, UnicodeDecodeError
+    ):  # an unreadable file raises an error when it is loaded as an instrument
         settings_text = read_bounded(path, MAX_SETTINGS_BYTES, SampleError).decode("utf-8")
     is_palette = path.suffix.lower() == ".toml" and re.search(r"^\s*pigments\s*=", settings_text, re.MULTILINE)
     return _palette_entry(path) if is_palette else _instrument_entry(str(path))
@@ -534,7 +538,7 @@ def _path_entry(path: Path, scan_endings: set[str]) -> dict[str, Any]:
 
 
 def _is_scan_folder(folder: Path, scan_endings: set[str]) -> bool:
-    """Return whether a folder is one scan, with a file for each pixel or as a chunked store."""
+    """Return whether a folder is one scan, that is, a file for each pixel or a chunked store."""
     with suppress(OSError, ScanError), os.scandir(folder) as entries:
         names = [entry.name for entry, _ in zip(entries, range(_MAX_PROBED_ENTRIES), strict=False)]
         reader = reader_of(folder, b"") if names else None
@@ -546,7 +550,7 @@ def _is_scan_folder(folder: Path, scan_endings: set[str]) -> bool:
 
 
 def _assigned_lines(request_body: dict[str, Any]) -> tuple[list[float], list[float]]:
-    """Return the channels and energies (keV) of lines from a page."""
+    """Return the channels of the lines that a page sent, and their energies in keV."""
     lines = request_body.get("lines")
     try:
         channel_energy_pairs = [(float(line["channel"]), float(line["energy_kev"])) for line in lines] if lines else []
@@ -568,7 +572,7 @@ def _n_channel(value: object) -> int:
 def _calibration_facts(instrument: Instrument, axis: EnergyAxis, calibration: Any) -> dict[str, Any]:
     """Return the saved energy axis, and the residuals of the scan's lines."""
     residual_ev = {} if calibration is None else calibration.residual_ev
-    note = (
+    calibration_note = (
         "The lines of the scan neither confirm nor contradict this axis. The axis is used as set by hand."
         if calibration is None
         else f"Refined by {len(residual_ev)} lines of the scan; the largest residual is "
@@ -581,7 +585,7 @@ def _calibration_facts(instrument: Instrument, axis: EnergyAxis, calibration: An
         "anode": None if calibration is None else calibration.anode,
         "residual_ev": residual_ev,
         "set_by_hand": {"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev},
-        "notes": [note],
+        "notes": [calibration_note],
     }
 
 

@@ -1,4 +1,4 @@
-"""Maps of an energy window: counts of a scan with channels first, and net counts above a linear background.
+"""Maps of energy windows: a copy of the scan's counts with channels first, and net counts above a background.
 
 A scan on disk is stored spectrum by spectrum, so a map of a few channels requires reading the whole scan. The counts
 are therefore copied once with the channels first: a small scan into memory, a large scan into the user's cache folder.
@@ -25,9 +25,9 @@ from underpaint.runtime.files import atomic_write
 from underpaint.runtime.progress import Progress, no_progress
 
 MAX_MEMORY_BYTES = 96 * 2**20
-"""Maximum size of a scan as float32 that is held in memory."""
+"""Maximum size of a scan that is held in memory as float32, in bytes."""
 MAX_CACHE_FRACTION = 0.5
-"""Maximum size of a cache file as a fraction of the scan's files."""
+"""Maximum size of a cache file as a fraction of the size of the scan's files."""
 MAX_CACHE_FILES = 4
 """Maximum number of scans in the cache; the least recently opened scan is removed first."""
 _BLOCK_BYTES = 48 * 2**20
@@ -41,7 +41,7 @@ _COUNTS_KEY = "counts"
 
 @dataclass(frozen=True)
 class ChannelStore:
-    """Counts of a scan, channels first.
+    """Counts of a scan, with the channels as the first dimension.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class ChannelStore:
     bin_width: int
 
     def bins(self, first_channel: int, last_channel: int) -> tuple[int, int]:
-        """Return the start and stop (exclusive) bins of a range of channels, ``last_channel`` included."""
+        """Return the start bin and the exclusive stop bin of a range of channels that includes ``last_channel``."""
         n_bin = self.counts.shape[0]
         start_bin = min(max(first_channel // self.bin_width, 0), n_bin - 1)
         return start_bin, min(max(last_channel // self.bin_width + 1, start_bin + 1), n_bin)
@@ -70,8 +70,8 @@ class ChannelStore:
         first_channel, last_channel : int
             First and last channel, both included.
         background : bool
-            Whether a linear background between the mean counts on either side is subtracted; a side has at least three
-            channels and a quarter of the window's width.
+            Whether to subtract a linear background between the mean counts on the two sides of the window. Each side
+            has at least three channels, and at least a quarter of the window's width.
         """
         start_bin, stop_bin = self.bins(first_channel, last_channel)
         side_width = max(-(-(stop_bin - start_bin) // 4), -(-3 // self.bin_width)) if background else 0
@@ -89,10 +89,10 @@ class ChannelStore:
             else []
         )
         for background_bins in background_sides:
-            weight = np.float32((stop_bin - start_bin) / (len(background_bins) * len(background_sides)))
+            background_weight = np.float32((stop_bin - start_bin) / (len(background_bins) * len(background_sides)))
             background_counts = background_bins.sum(axis=0)
-            net_counts -= weight * background_counts
-            variance += weight**2 * background_counts
+            net_counts -= background_weight * background_counts
+            variance += background_weight**2 * background_counts
         return net_counts, np.sqrt(np.maximum(variance, 1.0))
 
 
@@ -123,13 +123,13 @@ class ChannelStoreCache:
                     self._file = h5py.File(path, "r")
                     self._store = ChannelStore(self._file[_COUNTS_KEY], int(self._file.attrs["merged"]))
                     os.utime(path)
-                except (OSError, KeyError):  # the file is damaged or of another program, and will be replaced
+                except (OSError, KeyError):  # the file is damaged or from another program, and will be replaced
                     self._close()
                     return None
             return self._store
 
     def size(self, scan: Scan) -> int:
-        """Return the size of the scan's cache file, bytes; 0 if it does not exist."""
+        """Return the size of the scan's cache file, in bytes; 0 if it does not exist."""
         try:
             return store_path(scan, self._folder).stat().st_size
         except OSError:
@@ -159,7 +159,7 @@ def fits_memory(scan: Scan) -> bool:
 
 
 def store_path(scan: Scan, folder: Path | None = None) -> Path:
-    """Return the path of a scan's cache file, which contains a hash of the scan's properties.
+    """Return the path of a scan's cache file. The file name is a hash of the scan's properties.
 
     Raises
     ------
@@ -205,8 +205,8 @@ def write_store(scan: Scan, folder: Path | None = None, progress: Progress = no_
                 shuffle=scan.counts.dtype.itemsize > 1,
             )
             file.attrs["merged"] = bin_width
-            for number, (row_slice, block) in enumerate(_channel_first_blocks(scan, bin_width)):
-                progress("Sorting the counts by channel", number, len(block_heights))
+            for block_number, (row_slice, block) in enumerate(_channel_first_blocks(scan, bin_width)):
+                progress("Sorting the counts by channel", block_number, len(block_heights))
                 counts[:, row_slice] = block
         n_byte = partial_path.stat().st_size
         if n_byte > max_bytes:
@@ -219,7 +219,7 @@ def write_store(scan: Scan, folder: Path | None = None, progress: Progress = no_
 
 
 def _choose_bin_width(scan: Scan, max_bytes: float) -> int:
-    """Return the number of channels per bin at which the file stays below ``max_bytes``, from a sample of rows."""
+    """Estimate from a sample of rows how many channels per bin keep the file below ``max_bytes``."""
     row_slices = list(_row_slices(scan))
     middle_rows = row_slices[len(row_slices) // 2]
     sample_rows = slice(middle_rows.start, min(middle_rows.start + 8, middle_rows.stop))
@@ -232,7 +232,7 @@ def _choose_bin_width(scan: Scan, max_bytes: float) -> int:
 
 
 def _row_slices(scan: Scan) -> Iterator[slice]:
-    """Yield slices of rows of at most ``_BLOCK_BYTES`` that consist of whole blocks of the reader."""
+    """Yield slices of rows that consist of whole blocks of the reader and have at most ``_BLOCK_BYTES``."""
     max_rows = max(1, _BLOCK_BYTES // (scan.shape[1] * scan.shape[2] * scan.counts.dtype.itemsize))
     first_row = 0
     for reader_rows in scan.row_blocks():
@@ -248,7 +248,7 @@ def _channel_first_blocks(scan: Scan, bin_width: int) -> Iterator[tuple[slice, N
 
 
 def _read_counts(scan: Scan, row_slice: slice) -> NDArray[Any]:
-    """Read (n_row, n_column, n_channel) counts, with zero for missing spectra and invalid values."""
+    """Read (n_row, n_column, n_channel) counts. Missing spectra and invalid values become zero."""
     counts = scan.read(row_slice, slice(0, scan.shape[1]))
     if counts.dtype.kind == "f":
         counts = np.nan_to_num(counts, nan=0.0, posinf=0.0, neginf=0.0)
@@ -265,5 +265,5 @@ def _channel_first(counts: NDArray[Any], bin_width: int) -> NDArray[Any]:
 
 
 def _sum_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return an integer type that holds sums of a few counts."""
+    """Return a data type that can hold the sum of a few channels."""
     return np.dtype({"u1": "u2", "i1": "i2", "u2": "u4", "i2": "i4"}.get(dtype.str[1:], dtype.str))

@@ -11,7 +11,7 @@ export async function ask(path, { method = "GET", json, body } = {}) {
 
 export const askJson = async (path, how) => (await ask(path, how)).json();
 
-// Text is inserted as text, so that names from files cannot become elements.
+// Strings are inserted as text nodes, so that names from files cannot become elements.
 export function make(tag, facts = {}, ...children) {
   const element = document.createElement(tag);
   for (const [key, value] of Object.entries(facts)) {
@@ -41,7 +41,7 @@ export const guarded = (action) => async (...parameters) => {
 
 export const inProgress = (now) => now.state === "queued" || now.state === "running";
 
-// Follows a run until it ends; onProgress shows its progress; isWanted: false cancels it.
+// Follows a run until it ends. onProgress shows the progress. If isWanted returns false, the run is cancelled.
 export async function followed(run, onProgress, isWanted = () => true) {
   for (;;) {
     const now = await askJson(`run?run=${run}`);
@@ -91,7 +91,7 @@ export function themed(button, changed = () => {}) {
   return dark;
 }
 
-// Counts at the lower end of a logarithmic plot, at which empty channels are drawn.
+// Counts at the lower end of a logarithmic plot. Empty channels are drawn at this height.
 export function lowestCounts(counts) {
   const limit = Math.max(...counts) / 1e5;
   return Math.max(1, Math.min(...counts.filter((count) => count > limit)));
@@ -106,7 +106,7 @@ export const shortName = ({ label }) => label.replace(/ \(.*\)/, "");
 
 export const unitText = (unit) => unit.replace("um", "µm").replace("ug/cm2", "µg/cm²");
 
-// Probabilities are rounded to two decimals; other values keep three digits.
+// Probabilities are rounded to two decimals, and other values to three significant digits.
 export function certainty(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "no answer";
   return value >= 0.995 ? "> 0.99" : value < 0.005 ? "< 0.01" : value.toFixed(2);

@@ -1,4 +1,4 @@
-// Calibration by hand: lines on the mean spectrum are dragged to their peaks, or their channels typed.
+// Calibration by hand: lines are dragged to their peaks in the mean spectrum, or the channels of the lines are typed.
 import { askJson, byId, guarded, lowestCounts, make, number, say } from "./base.js";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -82,7 +82,7 @@ export class HandCalibration {
     this.refit();
   }
 
-  // The server that saves the axis also computes it.
+  // The axis is computed by the server, which also saves it.
   async refit() {
     const lines = this.placed();
     const request = this.request = {};

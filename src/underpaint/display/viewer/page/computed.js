@@ -8,7 +8,7 @@ export const COMPUTED = ["window", "component", "cluster", "refit"];
 export class Computed {
   constructor(app) { Object.assign(this, { app, turn: 0, recipes: [], waiting: [] }); }
 
-  // Parameters of a map, with which a saved view computes the map again.
+  // Parameters from which a saved view computes a map again.
   note(recipe) {
     const text = JSON.stringify(recipe);
     this.recipes = [...this.recipes.filter((each) => JSON.stringify(each) !== text), recipe].slice(-MOST_RECIPES);
@@ -28,7 +28,7 @@ export class Computed {
     }
   }
 
-  // Adds a map to the lists; a map of the same name is replaced.
+  // Adds a map to the lists, or replaces the map of the same name.
   add({ map, entry }) {
     const { entries } = this.app;
     if (entries[map]) forget(map);

@@ -87,7 +87,7 @@ export class ExplorePanel {
     document.body.dataset.embedding = String(this.places.length / 2);
   }
 
-  // Position of a map pixel on the canvas, canvas pixels.
+  // Position of a map pixel on the canvas, in canvas pixels.
   at(pixel) { return [0, 1].map((axis) => Math.round(MARGIN + ((this.places[2 * pixel + axis] + 1) / 2) * (SIDE - 2 * MARGIN - 1))); }
 
   draw() {
@@ -147,7 +147,7 @@ export class ExplorePanel {
     this.app.setBrush(mask, "selection");
   }
 
-  // Selects the pixels nearest to the chosen pixel, without a mouse.
+  // Selects the pixels nearest to the chosen pixel in the embedding. This works without a mouse.
   likeChosen() {
     const { chosen, about } = this.app;
     if (!chosen) { say("Choose a pixel on a map first."); return; }

@@ -15,7 +15,7 @@ export async function loadColors() {
 
 // Keys of underpaint.data.maps.STATES; the largest key has the last colour.
 export const NOT_DETECTED = 0, CANNOT_EXCLUDE = 2, LAST_STATE = 5;
-// Like underpaint.display.viewer.spots.not_excluded_mask: not detected, but cannot be excluded.
+// As in underpaint.display.viewer.spots.not_excluded_mask: the pigment is not detected, but cannot be excluded.
 export const unknownAt = (probability, state, place) => probability < 0.5 && (place === "below" ? state === state && state !== NOT_DETECTED : state === CANNOT_EXCLUDE);
 
 export const CLUSTER_COLORS = ["#e6553a", "#3f8fd6", "#4caf50", "#f2c230", "#9b59b6", "#2fb5b0", "#f08fc0", "#8d6e4f", "#b7d968", "#5b6fd6", "#c0392b", "#9aa3ab"];
@@ -39,7 +39,7 @@ const tops = new Map();
 // Removes the values of a map that is computed again.
 export function forget(index) { fetched.delete(index); tops.delete(index); tops.delete(-1 - index); }
 
-// Value in full colour: 1 for probabilities, the 99th percentile for counts, the last state for states.
+// Value that is drawn in full colour: 1 for probabilities, the 99th percentile for counts, the last state for states.
 export function topOf(entry, index, values) {
   if (entry.kind === "group" || entry.kind === "member") return 1;
   if (entry.kind === "state") return LAST_STATE;

@@ -3,7 +3,7 @@ import { make, number, shortName, unitText, valueText } from "./base.js";
 import { paint, paintComposite, pictureOf, tableOf, topOf, unknownAt, usualColors, valuesOf } from "./maps.js";
 
 const LENGTHS_MM = [1000, 500, 200, 100, 50, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1];
-// As underpaint.display.plot.images.COMPOSITE_COLORS.
+// The same colours as in underpaint.display.plot.images.COMPOSITE_COLORS.
 export const COLORS = { red: "#ff0000", green: "#00ff00", blue: "#0000ff", yellow: "#ffff00", cyan: "#00ffff", magenta: "#ff00ff", orange: "#ff8000", white: "#ffffff" };
 export const COLOR_NAMES = Object.keys(COLORS);
 
@@ -117,13 +117,13 @@ export class Pane {
     this.legend.replaceChildren(...[this.low, this.bar, this.high, this.unit, above, grey, probability ? this.unseen(part.entry) : null, this.whose(part.entry), this.app.statements.legend(part.entry)].filter(Boolean));
   }
 
-  // Legend of dark pixels: a pigment that is not detected is not necessarily absent.
+  // Legend of dark pixels. A pigment that is not detected is not necessarily absent.
   unseen(entry) {
     if (!this.app.about.hiding) return make("span", { className: "quiet", title: "Hidden pigments were not assessed: the instrument is unknown." }, "dark: not detected, not proven absent");
     return this.hatched ? make("span", { className: "swatch hatched" }, "not detected, cannot be excluded") : null;
   }
 
-  // Note that only the group of a pigment has a depth.
+  // Note in the legend: a depth is known for the group, but not for its pigments.
   whose(entry) {
     const group = entry.kind === "member" ? this.app.entries.find((candidate) => candidate.kind === "group" && entry.groups.includes(candidate.name)) : null;
     return group ? make("span", { className: "quiet" }, "X-rays do not distinguish this pigment from other pigments of its group, and only the group has a depth. Look first at ",

@@ -1,4 +1,4 @@
-// Pictures of the painting as layers over the maps: added, aligned automatically or by points, mixed, seen through a lens.
+// Pictures of the painting as layers over the maps. They can be added, aligned automatically or by points, blended, and seen through a lens.
 import { ask, askJson, byId, guarded, make, say } from "./base.js";
 
 const KINDS = { visible: "visible light", ultraviolet: "ultraviolet", infrared: "infrared", x_radiograph: "X-radiograph", other: "another kind" };

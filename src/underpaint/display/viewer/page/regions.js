@@ -76,7 +76,7 @@ export class RegionPanel {
 
   maps() { return [...new Set(this.app.panes.flatMap((pane) => pane.indices().map(([index]) => index)))]; }
 
-  // State of maps and scan; a region is measured again when it changes.
+  // State of the maps and the scan. When this state changes, a region is measured again.
   state() { return JSON.stringify([this.maps(), this.app.about.scan.state]); }
 
   // Measures a region on the displayed maps; known spectra are kept.

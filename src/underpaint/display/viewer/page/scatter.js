@@ -3,7 +3,7 @@ import { byId, guarded, make, number, shortName, thousands, unitText } from "./b
 import { pictureOf, tableOf, topOf, valuesOf } from "./maps.js";
 
 const CELLS = 100;
-// Margin between the edge of the plot and the values 0 and full scale.
+// Margin between the edge of the plot and the positions of zero and full scale.
 const MARGIN = 4;
 const SPAN = CELLS - 2 * MARGIN - 1;
 const MOST_TICKS = 5;
@@ -40,7 +40,7 @@ export class ScatterPanel {
     this.stage.addEventListener("pointerdown", (event) => this.grab(event));
   }
 
-  // By default, the chosen map against its first element.
+  // By default, the chosen map is plotted against the map of its first element.
   follow() {
     if (!this.ready || this.own) { if (this.ready) guarded(() => this.draw())(); return; }
     const entry = this.app.entries[this.app.pane.shown.map];
@@ -108,7 +108,7 @@ export class ScatterPanel {
   }
 
   light(across, up) {
-    // Values beyond the plot are drawn at its edge, and belong to a box that reaches the edge.
+    // Values outside the plot are drawn at its edge. A box that reaches the edge includes these values.
     const value = (share, top) => ((share * CELLS - MARGIN) / SPAN) * top;
     const ends = ([low, high], top) => [low <= 0.002 ? -Infinity : value(low, top), high >= 0.998 ? Infinity : value(high, top)];
     this.lightValues(ends(across, this.tops[0]), ends(up, this.tops[1]));

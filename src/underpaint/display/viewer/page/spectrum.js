@@ -123,7 +123,7 @@ export class SpectrumPlot {
     this.follow();
   }
 
-  // Curves of the fit, counts per pixel.
+  // Curves of the fit, in counts per pixel.
   fitCurves() {
     if (!this.fit) return [];
     const each = (values) => values.map((value) => (value === null ? NaN : value / this.fit.n_pixel));
@@ -150,7 +150,7 @@ export class SpectrumPlot {
     svg.append(shape("text", { class: "tick", x: 12, y: middle, "text-anchor": "middle", transform: `rotate(-90 12 ${middle})` }, "counts"));
   }
 
-  // Counts with a grid line, and their labels.
+  // Counts at which grid lines are drawn, and labels of the grid lines.
   levels(bottom, above) {
     if (this.scaleName === "log") {
       const powers = Array.from({ length: Math.floor(above) - Math.ceil(bottom) + 1 }, (_, at) => Math.ceil(bottom) + at);
@@ -260,7 +260,7 @@ export class SpectrumPlot {
     this.band.setAttribute("width", Math.max(right - left, 1));
   }
 
-  // Dragging adds a map of the window or zooms in; with Shift it does the other.
+  // Dragging either adds a map of the window or zooms in. With Shift, the other of these two happens.
   grab(event) {
     if (!this.scale || event.button) return;
     const [from, start] = [this.energyAt(event), event.clientX];

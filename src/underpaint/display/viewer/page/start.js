@@ -86,7 +86,7 @@ const fillPalettes = () => byId("palette").replaceChildren(make("option", { valu
 
 const lookAlone = (path) => { forget(); return look(path); };
 
-// Settings apply to the scans that are chosen together, not to later ones.
+// Settings apply to scans that are chosen together, but not to scans chosen later.
 function forget() {
   for (const path of [...chosen.keys()]) drop(path);
   for (const name of SETTINGS) byId(name).selectedIndex = 0;
@@ -100,7 +100,7 @@ function drop(path) {
   show();
 }
 
-// Reads the content of a scan, again for another detector.
+// Reads the content of a scan, and reads it again if another detector is chosen.
 const look = guarded(async (path, detector = "") => {
   const scan = { path, detector, step: chosen.get(path)?.step || "", shape: chosen.get(path)?.shape || "", result: null, fault: "" };
   chosen.set(path, scan);
@@ -190,7 +190,7 @@ function summary() {
     ...(scans.length === 1 && finished.length ? [make("button", { type: "button", onclick: () => open(scans[0].result.out) }, "Open the results that are there")] : []));
 }
 
-// Uses the axis set by hand for the scan, and the saved instrument for the run.
+// Shows the axis set by hand with the scan, and selects the saved instrument for the run.
 function calibrated(entry, scan) {
   scan.result.calibration = { gain_kev: entry.gain_kev, zero_kev: entry.zero_kev, found: entry.found, anode: entry.anode, notes: [`Calibrated by hand, saved as ${entry.name}. ${entry.notes.join(" ")}`] };
   trusted.add(entry.name);
@@ -249,7 +249,7 @@ function queue() {
   }
 }
 
-// Parts of a run that change only with its state, so that buttons under the pointer are not replaced.
+// Draws the parts of a run's entry that change only with its state. Buttons under the pointer thus remain during progress.
 function frame(item, run) {
   item.dataset.state = run.state;
   const { scan, detector, palette } = run.job;
@@ -274,7 +274,7 @@ const upload = guarded(async (files) => {
   for (const item of byId("files").children) if (sent.has(item.dataset.path)) { const box = item.querySelector("input"); if (box) box.click(); else item.querySelector("button").click(); }
 });
 
-// Uploads in pieces under a temporary name; resolves to the path, or to null.
+// Uploads a file in pieces. Resolves to the path of the file, or to null after a failure.
 async function send(file, folder) {
   const bar = make("progress", { max: file.size || 1, value: 0, "aria-label": `Upload of ${file.name}` });
   const step = make("span", { className: "step" }, size(file.size));

@@ -1,4 +1,4 @@
-// The table of regions: all maps by region with standard errors, and the difference of two of them.
+// Table of regions: mean and standard error of each map in each region, and the difference of two regions.
 import { ask, askJson, byId, guarded, make, percent, shortName, thousands, unitText } from "./base.js";
 import { saveBlob } from "./export.js";
 

@@ -7,7 +7,7 @@ const MAP_COLORS = ["inferno", "viridis", "cividis", "gray"];
 export class View {
   constructor(app) { this.app = app; }
 
-  // Kind and name of a map, because indices differ between results.
+  // Kind and name of a map, which identify it in other results, where its index may differ.
   name(index) {
     const entry = this.app.entries[index];
     return entry ? { kind: entry.kind, name: entry.name } : null;

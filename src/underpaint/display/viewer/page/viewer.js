@@ -21,7 +21,7 @@ import { View } from "./view.js";
 const MOST_ZOOM = 400;
 const DRAG = 4;
 const BRUSHED = 0xffffe000;
-// Time that the page waits for the overview before it shows the first map, ms.
+// Time for which the page waits for the overview before it shows the first map, in ms.
 const FIRST_VIEW_MS = 700;
 const KINDS = [["group", "Groups"], ["member", "Pigments"], ["element", "Elements"], ["computed", "Computed"], ["other", "More"]];
 
@@ -199,7 +199,7 @@ class Viewer {
     this.regionPanel.follow();
   }
 
-  // Map of a new pane: an element of the present map, or else the next map of its kind.
+  // Map for a new pane: an element map of the present pigment map, or else the next map of the same kind.
   likely(map, at) {
     const families = this.familiesOf(this.entries[map]);
     if (at <= families.length) return families[at - 1];
@@ -356,7 +356,7 @@ class Viewer {
       } }, "+ map"));
   }
 
-  // Maps in the first colours: red, green, blue.
+  // Gives each map a colour in this order: red, green, blue, ...
   layersOf(maps) { return maps.slice(0, COLOR_NAMES.length).map((map, at) => ({ map, color: COLOR_NAMES[at] })); }
 
   buildTabs() {
@@ -494,7 +494,7 @@ class Viewer {
   // Keyboard position: the chosen pixel, or the middle of the view.
   standing() { return this.chosen || [Math.floor(this.view.middle[1]), Math.floor(this.view.middle[0])]; }
 
-  // Drawing by keys: two marks define a box; a lasso ends at its first mark.
+  // Drawing by keys: two marks define a box. A lasso ends when its first mark is set again.
   mark(row, column) {
     if (this.tool === "class") { this.chooseClass(row, column); return; }
     if (this.tool === "point") { if (this.pictures.takes([column + 0.5, row + 0.5])) this.draw(); return; }
