@@ -1,7 +1,7 @@
 """Comparison of two results of the same pixels, from two detectors or two scans of one painting.
 
-Results of the same paint must agree within counting noise and the paint's absorption towards each detector.
-Contradictions are pixels in which one of the two results is wrong.
+Two results for one paint may differ only by counting noise and by the paint's absorption towards each detector. At a
+contradiction, one of the two results is wrong.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 CERTAIN_SIGMAS = 10.0
-"""Minimum significance of a certain line, in standard deviations."""
+"""Minimum significance of a line that counts as certain, in standard deviations."""
 DIFFERENT_SIGMAS = 5.0
-"""Minimum difference of two areas that are different, in standard deviations."""
+"""Minimum difference between two areas that count as different, in standard deviations."""
 MAX_MISSING_FRACTION = 0.25
 """Maximum ratio of the area of a missing line to the area that is expected from the other result."""
 MAX_DIFFRACTION_FRACTION = 0.01
-"""Maximum fraction of the pixels for which a line in only one result can be diffraction by crystals."""
+"""A line in only one result can be diffraction by crystals if it is in at most this fraction of the pixels."""
 MIN_PIXELS = 10
 MAX_PIXELS_FOR_RATIO = 20_000
-"""Maximum number of evenly spaced pixels that are used to compute a ratio."""
+"""Maximum number of evenly spaced pixels from which a ratio of areas is computed."""
 COMPARISON_FILES = PAGE_FILE, RECORD_FILE, GROUPS_FILE, LINES_FILE, CONTRADICTIONS_FILE = (
     "comparison.html",
     "comparison.json",
@@ -66,7 +66,7 @@ class GroupAgreement:
         Label shown to users.
     place : {"anywhere", "surface", "below"}
     present : (float, float)
-        Fraction of the pixels with both answers in which the group is present, for each result.
+        Fraction of pixels in which each result contains the group, among the pixels with both answers.
     kappa : float
         Cohen's kappa, which is 1 for full agreement, 0 for chance agreement, and NaN if both results have the same
         answer in all pixels.
@@ -93,8 +93,8 @@ class LineAgreement:
     ratio : float
         Median ratio of the area in the second result to the area in the first, NaN for faint lines.
     rms_z : float
-        Root mean square of the residual after scaling by the ratio, in standard deviations of both areas. The value is
-        1 for areas that differ only by counting noise.
+        Root mean square of the residual after scaling by the ratio, in combined standard deviations of both areas. The
+        value is 1 for areas that differ only by counting noise.
     n_pixel : int
         Number of pixels with both areas.
     n_different : int
@@ -194,7 +194,7 @@ def compare(a: Results, b: Results) -> Comparison:
     Returns
     -------
     Comparison
-        Agreement by group and place (Cohen 1960) and of line families, and contradictions.
+        Agreement for each group and place (Cohen 1960), agreement for each line family, and contradictions.
 
     Raises
     ------
@@ -344,7 +344,7 @@ def _is_only_at(results: Results, group: str, place: Place, other_place: Place) 
 
 
 def _line_agreement(a: Results, b: Results, family: str) -> tuple[LineAgreement, Array]:
-    """Return the agreement of areas, and (n_row, n_column) residuals in sigma, positive for larger second areas."""
+    """Return the agreement of the areas, and the (n_row, n_column) residuals of the second areas in sigma."""
     area_a, area_b, sigma_a, sigma_b = (
         results.map(quantity, family).astype(np.float64) for quantity in ("area", "area_sigma") for results in (a, b)
     )
@@ -448,7 +448,7 @@ def _line_contradictions(
 
 
 def _expected_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
-    """Return the expected ratio of each family with neighbours in energy on both sides, from these neighbours.
+    """Return the area ratio that is expected for each family from its neighbours in energy on both sides.
 
     The effect of window, air and detector crystal on the ratio is smooth in energy, and largest at low energies.
     """
@@ -515,7 +515,7 @@ def _line_contradiction(
 
 
 def _has_diffraction(results: Results) -> Mask:
-    """Return an (n_row, n_column) mask of pixels with diffraction according to the detectors of one scan."""
+    """Return an (n_row, n_column) mask of pixels in which the detectors of one scan show diffraction."""
     if "diffraction" not in results.stacks:
         return np.zeros(results.shape, bool)
     threshold = float(results.settings_of("diffraction").get("threshold_sigmas", DIFFERENT_SIGMAS))

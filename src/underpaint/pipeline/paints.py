@@ -39,14 +39,14 @@ def replace_paints(folder: Path, results: Results) -> None:
     folder : Path
         Results folder.
     results : Results
-        New paints, and the labels of the groups.
+        Results with the new paints and the labels of the groups.
 
     Raises
     ------
     ScanError
         The folder holds no results, or they are damaged.
     OutputError
-        A file cannot be written; no file was changed.
+        A file cannot be written. No file was changed.
     """
     with open_results_file(folder):
         pass  # opening raises an error if the folder holds no results
@@ -61,7 +61,7 @@ def replace_paints(folder: Path, results: Results) -> None:
         write_paint_table(temporary_path, results)
     with atomic_write(folder / PAINT_MAP) as temporary_path:
         write_paint_map(temporary_path, results)
-    for name in earlier_depth_maps:  # maps of the replaced results
+    for name in earlier_depth_maps:  # these maps belong to the replaced results
         (folder / "depth" / f"{name}.tif").unlink(missing_ok=True)
     write_depth_maps(folder / "depth", results)
     if "quantity" in results.stacks and (SURFACE_UM,) in results.stacks["quantity"]:
@@ -96,7 +96,7 @@ def paints_of_folder(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Results:
-    """Find the paints of a results folder, sum their spectra, explain their layers, and write all to the folder.
+    """Find the paints of a results folder, sum their spectra, explain their layers, and write the results to it.
 
     Parameters
     ----------
@@ -107,11 +107,11 @@ def paints_of_folder(
     explained : sequence of int
         Numbers of the paints whose layers are computed (one or two minutes each), or only :data:`ALL_PAINTS`.
     known : str, Path or None
-        File with results of other methods, see :func:`underpaint.pigments.explain.known.read_known`. Groups that are
-        absent by these methods are removed from the paint. Order and thickness are fixed in the computation of the
+        File with results of other methods, see :func:`underpaint.pigments.explain.known.read_known`. Groups that these
+        methods exclude are removed from the paint. The known order and thickness are fixed in the computation of the
         layers.
     instrument : str or None
-        Preset or file of the scanner. Unknown values are those of :data:`DEFAULT_INSTRUMENT`.
+        Preset or file of the scanner. Unknown values are taken from :data:`DEFAULT_INSTRUMENT`.
     ground : str
         Ground of the library.
     seed : int
@@ -205,7 +205,7 @@ def _paint_numbers(explained: Sequence[int], areas: Sequence[PaintArea]) -> tupl
 
 
 def _known_by_paint(entries: Sequence[KnownLayers], results: Results) -> dict[int, KnownLayers]:
-    """Return the known result of each paint with such a result.
+    """Return the known results, by the number of their paint.
 
     Raises
     ------
@@ -255,7 +255,7 @@ def _explain_areas(
     ground: str,
     report_progress: Progress,
 ) -> tuple[PaintArea, ...]:
-    """Return all paints, with an explanation of the summed spectrum for the paints with the given numbers."""
+    """Return all paints, after the explanation of the summed spectra of those with the given numbers."""
     report_progress("Finding the energy axis", 0, 1)
     calibrated = resolve_energy_axis(scan, calibrated=was_calibrated(results))
     if given_instrument is not None:

@@ -1,4 +1,4 @@
-"""Plan of the analysis of a scan, with known outputs before any block is processed, and execution of the plan."""
+"""Plan of the analysis of a scan, whose outputs are known before any block is processed, and its execution."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -42,15 +42,15 @@ class Settings:
     palette : str, Path, Palette, sequence of str, or None
         Palette by name or TOML file, or names of pigments. None means all pigments.
     instrument : str, Path, Instrument or None
-        Instrument as preset, file or object, whose energy axis is used.
-    engine : {"underpaint", "fixed", "pymca"}
-        Program that fits the elements.
+        Instrument as preset, file or object. Its energy axis is used. engine : {"underpaint", "fixed", "pymca"} Program
+        that fits the elements.
     calibrated : bool
         Whether the energy axis is determined from the lines of the scan. If false, the axis of the file is used.
     detector, shape : str or None, (int, int) or None
         As for :func:`underpaint.load`.
     detectability : bool or None
-        Whether the groups that cannot be excluded are mapped. None means only with a given instrument.
+        Whether the groups that cannot be excluded are mapped. None means that an instrument must be given for these
+        maps.
     elements : bool
         Whether elements are mapped and unassigned peaks are searched. If false, only pigments are identified.
     counts_scale : float or None
@@ -62,10 +62,9 @@ class Settings:
     pool : {"auto", "off"}
         Whether the input of the network is summed over similar neighbouring pixels in scans with few counts.
     families, add, drop : sequence of str
-        Elements or line families that are mapped, added, and known to be absent, as for
-        :func:`underpaint.fit_elements`.
+        Elements or line families to map, to add, and to omit as absent, as for :func:`underpaint.fit_elements`.
     quantities : QuantityRequest or None
-        Computed quantities of the elements, which are mass fractions or areal densities.
+        Quantities of the elements to compute: mass fractions or areal densities.
     paints : bool
         Whether paints are found, which requires pigments and elements.
     step_mm : (float, float) or None
@@ -138,7 +137,7 @@ class Plan:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """Outputs of each block, without quantities of elements and paints, which are computed from all blocks."""
+        """Outputs of each block. Paints and quantities of elements are not among them, since they need all blocks."""
         return self.block_work.outputs
 
     def run(
@@ -257,7 +256,7 @@ def plan(
     surveyed: Survey | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """Plan the analysis of a scan with its energy axis, outputs of the network and line families.
+    """Plan the analysis of a scan: its energy axis, the outputs of the network and the line families.
 
     Parameters
     ----------
@@ -361,7 +360,7 @@ def identify(
         Palette by name or TOML file, or names of pigments. None means all pigments. The probability of a group is
         divided between its pigments by the palette, as in :func:`underpaint.pigments.limits.share_members`.
     instrument : str, Path, Instrument or None
-        Instrument as preset, file or object, whose energy axis is used. The values of the instrument are inputs of some
+        Instrument as preset, file or object. Its energy axis is used. The values of the instrument are inputs of some
         networks. Without an instrument, these inputs are values derived from the spectra.
     calibrated : bool
         Whether the energy axis is determined from the lines of the scan. If false, the axis of the file is used.
@@ -371,8 +370,8 @@ def identify(
     Returns
     -------
     Results
-        Results with ``results.probability.sel(group="mercury_red", place="surface")``, NaN for no answer. Networks that
-        predict layers also give ``results.thickness`` and ``results.share``.
+        Results with probabilities, as in ``results.probability.sel(group="mercury_red", place="surface")``. NaN means
+        no answer. Networks that predict layers also give ``results.thickness`` and ``results.share``.
 
     Raises
     ------
@@ -405,7 +404,7 @@ def identify(
 
 
 def _dominant_pixel_notes(surveyed: Survey) -> tuple[str, ...]:
-    """Return a note if one pixel has most counts of a scan and dominates the sum spectrum."""
+    """Return a note if one pixel has most of the counts of a scan and dominates the sum spectrum."""
     pixel_counts = surveyed.pixel_counts
     total_counts, max_counts = float(np.nansum(pixel_counts)), float(np.nanmax(pixel_counts, initial=0.0))
     if pixel_counts.size < _MIN_PIXELS_FOR_NOTE or max_counts <= 0.5 * total_counts:
@@ -501,7 +500,7 @@ def _line_evidence(
 
 
 def _instrument_for_exclusion(calibrated: CalibratedScan, settings: Settings) -> Instrument | None:
-    """Return the instrument if groups that cannot be excluded are mapped, by default if it is given."""
+    """Return the instrument if groups that cannot be excluded are mapped, by default only if it is given."""
     is_given = settings.instrument is not None
     is_requested = is_given if settings.detectability is None else settings.detectability
     if is_requested and is_given and calibrated.instrument is None and calibrated.knowledge is not None:

@@ -15,15 +15,15 @@ Float32Array = NDArray[np.float32]
 CoreSlices = tuple[slice, slice]
 
 TARGET_COUNTS = 2e4
-"""Target counts of a pool. Above 1e4 counts the network does not improve, and at 1e3 counts one in eight sets of
-answers is wrong."""
+"""Target of the total counts of a pool, which is a set of summed pixels. Above 1e4 counts, the network does not
+improve. At 1e3 counts, one in eight sets of answers is wrong."""
 POOL_RADIUS = 3
 """Maximum distance of a neighbour in a pool, in pixels."""
 SIMILARITY_QUANTILE = 0.99
-"""Quantile of the chi-square distribution below which two pixels are similar."""
+"""Two pixels are similar if their chi-square is below this quantile of the distribution."""
 MAX_LINE_DIFFERENCE_SIGMAS = 3.5
-"""Maximum difference of one line, in standard deviations, so that a line in a single pixel of another paint is not
-averaged out."""
+"""Maximum difference of a line between two pixels, in standard deviations. The limit keeps a line in a single pixel of
+another paint from being averaged out."""
 _MIN_VARIANCE = 0.25
 _PIXEL_SHIFTS = sorted(
     (
@@ -58,7 +58,7 @@ class BlockEvidence:
         return cls(fit(spectra), is_valid.reshape(counts.shape[:2]))
 
     def cropped(self, core: CoreSlices) -> "BlockEvidence":
-        """Return the evidence of some rows and columns."""
+        """Return the evidence of the rows and columns of the core."""
         is_inside = np.zeros(self.is_valid.shape, bool)
         is_inside[core] = True
         is_selected = is_inside[self.is_valid]
@@ -82,16 +82,16 @@ class Pooling:
     Parameters
     ----------
     family_columns : (n,) int array
-        Columns of the fit for the families by which pixels are compared.
+        Columns of the fit that belong to the families by which pixels are compared.
     target_counts : float
         Target counts of a pool.
 
     Notes
     -----
-    The pool of a pixel contains similar pixels within :data:`POOL_RADIUS`. Two pixels are similar if the sum of squared
-    differences of line areas over their variances is below the 99 % point of chi-square, and no line differs by more
-    than 3.5 sigma. The nearest pixels are added first, until the pool has its target counts. Sums of counts remain
-    Poisson-distributed.
+    The pool of a pixel contains similar pixels within :data:`POOL_RADIUS`. Two pixels are similar on two conditions.
+    The squared differences of line areas, divided by their variances, have a sum below the 99 % point of chi-square. No
+    line differs by more than 3.5 sigma. The nearest pixels are added first, until the pool has its target counts. Sums
+    of counts remain Poisson-distributed.
     """
 
     family_columns: NDArray[np.intp]
@@ -100,7 +100,7 @@ class Pooling:
     def __call__(
         self, block_evidence: BlockEvidence, counts: NDArray[Any], pixel_counts: NDArray[np.float64], core: CoreSlices
     ) -> tuple[Float32Array, NDArray[np.float64], Float32Array]:
-        """Return the summed spectra of the core, the counts of each, and the number of pixels in each pool.
+        """Return the summed spectra of the core, the counts of each spectrum, and the number of pixels in each pool.
 
         Parameters
         ----------
@@ -111,7 +111,7 @@ class Pooling:
         pixel_counts : (n_row, n_column) array
             Total counts of each spectrum.
         core : (slice, slice)
-            Rows and columns of the block without its halo, whose pixels may join pools.
+            Rows and columns of the block without its halo. Pixels of the halo may join pools.
 
         Returns
         -------
@@ -192,7 +192,7 @@ class Pooling:
 
 
 def plan_pooling(fit: VariableFit, sample: NDArray[Any]) -> Pooling | None:
-    """Return a pooling by the line families that are visible in a scan, or None without a visible family."""
+    """Return a pooling that compares the line families visible in a scan, or None without a visible family."""
     shown_families = {*fit.detected_families(), *fit.families_in_pixels(sample)}
     columns = np.asarray([index for index, name in enumerate(fit.names) if name in shown_families], np.intp)
     return Pooling(columns) if columns.size else None

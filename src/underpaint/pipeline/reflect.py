@@ -59,14 +59,14 @@ class Resampler:
     """Function that returns the mean reflectance in each pixel of the maps.
 
     The cube is sampled at evenly spaced points within a map pixel, about one point per pixel of the cube. The mean is
-    taken over the points with a value, and is NaN if these are less than half of the points.
+    taken over the points with a value. It is NaN if fewer than half of the points have a value.
 
     Parameters
     ----------
     cube : ReflectanceCube
     matrix : (3, 3) array
-        Maps (column, row, 1) on the element maps to (x, y, 1) on the cube, in pixels. The centre of the first pixel is
-        at 0.5.
+        Transforms (column, row, 1) of the element maps to (x, y, 1) of the cube, in pixels. The centre of the first
+        pixel is at 0.5.
     shape : (int, int)
         Rows and columns of the maps.
     """
@@ -151,7 +151,7 @@ class ReflectSettings:
     scale : float or None
         Stored value of a reflectance of 1. None means the value of the file or an inferred value.
     library : str, Path or None
-        File of measured spectra. None means the library of the package and the sets of the user.
+        File of measured spectra. None means the library of the package and the user's sets of spectra.
     points : str, Path or None
         File of corresponding points on the cube and on the maps. None means the registration stored with the results,
         or an automatic registration.
@@ -272,7 +272,7 @@ def reflect(
 
 
 def library_for(path: str | Path | None, palette: str | Path | None = None) -> ReflectanceLibrary:
-    """Return the spectral library of a file, or that of the package with the sets of the user.
+    """Return the spectral library of a file, or that of the package with the user's sets of spectra.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ def library_for(path: str | Path | None, palette: str | Path | None = None) -> R
     Raises
     ------
     ScanError
-        The file or a set of the user cannot be read, or no spectrum belongs to a pigment of the palette.
+        The file or a set of spectra of the user cannot be read, or no spectrum belongs to a pigment of the palette.
     SampleError
         The palette does not exist or is damaged.
     """
@@ -337,7 +337,7 @@ class _WindowClassifier:
         self.band_matrix[np.arange(band_numbers.size), band_index] = 1.0
 
     def __call__(self, window: tuple[slice, slice]) -> dict[str, NDArray[Any]]:
-        """Return the maps of a window by name, which are member, presence, share, hidden and spectra."""
+        """Return the maps of a window by name: member, presence, share, hidden and spectra."""
         spectra = self.resampler(window)
         window_shape = spectra.shape[:2]
         flat_spectra = spectra.reshape(-1, spectra.shape[2])
@@ -367,7 +367,7 @@ class _WindowClassifier:
 
 
 def _group_probability(results: Results, groups: Sequence[str], place: Place) -> NDArray[np.float32] | None:
-    """Return the (n_row, n_column, n_group) probability of groups at a place, NaN for groups without such a map."""
+    """Return the (n_row, n_column, n_group) probability of groups at a place, NaN for groups without this map."""
     if not any(results.holds(name, place) for name in groups):
         return None
     unknown_probability = np.full(results.shape, np.nan, np.float32)
@@ -383,7 +383,7 @@ def _register_cube(
     points: str | Path | None,
     progress: Progress,
 ) -> Registration:
-    """Return the registration of the cube, from the points of a file, stored with the results, or automatic.
+    """Return the registration of the cube: from a file of points, as stored with the results, or automatic.
 
     Raises
     ------

@@ -55,7 +55,7 @@ def identify_to_folder(
     scan : str or Path
         As for :func:`underpaint.load`. ``FILE::NAME`` selects an array.
     out : str or Path
-        Folder to create, which is created only when complete.
+        Folder of the results, which is created only when complete.
     settings : Settings or None
         Settings of the analysis, such as model, palette, instrument and engine.
     resume : bool
@@ -71,14 +71,14 @@ def identify_to_folder(
     -------
     Results
         Results read from the folder by :func:`underpaint.read_results`. ``summary`` also has ``folder``, ``skipped``
-        (true if finished results were kept), and ``aside`` (a sentence on the location of regions and photograph of
-        replaced results that do not fit the new maps, or "").
+        and ``aside``. ``skipped`` is true if finished results were kept. If regions or a photograph of replaced results
+        do not fit the new maps, ``aside`` is a sentence on their location, otherwise "".
 
     Raises
     ------
     UnderpaintError
         The scan, the model or the folder cannot be used, or the run to resume had another scan, model or settings. No
-        incomplete folder remains, but finished blocks are kept in a working folder beside it.
+        incomplete folder remains, but finished blocks are kept in a working folder beside ``out``.
 
     Notes
     -----
@@ -169,7 +169,7 @@ def _write_report(folder: Path, scan: Scan) -> None:
 
 
 def _can_be_kept(out: str | Path, dependencies: Mapping[str, Any], *, overwrite: bool) -> bool:
-    """Return whether finished results are the requested ones, or raise an error if others may not be replaced."""
+    """Return whether finished results are those requested, or raise an error if other results may not be replaced."""
     try:
         check_provenance(out, dependencies)
     except UnderpaintError:
@@ -190,7 +190,7 @@ def default_folder(scan: str | Path, base_folder: str | Path = ".") -> Path:
 
 
 def distinct_folders(scans: Sequence[str | Path], base_folder: str | Path = ".") -> list[Path]:
-    """Return a results folder for each scan, which is that of earlier results or a new default folder."""
+    """Return a results folder for each scan, either that of earlier results or a new default folder."""
     return result_folders(scans, [default_folder(scan, base_folder) for scan in scans])
 
 

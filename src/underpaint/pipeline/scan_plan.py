@@ -52,7 +52,7 @@ class VoltagePlan:
     rate : float
         Ratio of the count rate to that of the quick scan at the same current.
     answered_shares : AnsweredShares
-        Fraction of the simulated scans that give the answer, for each number of counts.
+        Fraction of the simulated scans that gives the answer, for each number of counts.
     """
 
     voltage_kv: float
@@ -70,9 +70,9 @@ class ScanPlan:
     paint : int
         Number of the paint.
     layers : tuple of str
-        Assumed layers with their thicknesses in um, which are the most probable layers with the order in question.
+        Assumed layers with their thicknesses in um. They are the most probable layers with the order in question.
     probability_now : float
-        Probability of this order from the summed spectrum of the paint in the quick scan, by a search without sampling.
+        Probability of this order by a search without sampling, from the paint's summed spectrum in the quick scan.
     counts_now : float
         Mean counts per pixel of the paint.
     seconds_now : float or None
@@ -101,11 +101,11 @@ class ScanPlan:
     pigments: tuple[str, ...]
 
     def times_longer(self, voltage: VoltagePlan, share: float) -> float:
-        """Return the ratio of the time per pixel to that of the quick scan, or infinity if no time suffices."""
+        """Return the ratio of the needed time per pixel to that of the quick scan, or infinity if no time suffices."""
         return voltage.answered_shares.counts_needed(share) / (self.counts_now * voltage.rate)
 
     def seconds(self, voltage: VoltagePlan, share: float) -> float | None:
-        """Return the time per pixel in s, or None if the time of the quick scan is unknown."""
+        """Return the needed time per pixel in s, or None if the time of the quick scan is unknown."""
         return None if self.seconds_now is None else self.seconds_now * self.times_longer(voltage, share)
 
     def hours(self, voltage: VoltagePlan, step_mm: float) -> float | None:
@@ -320,7 +320,7 @@ def _with_question_groups(candidates: CandidateGroups, question: OrderQuestion) 
 def _instruments_at_voltages(
     scanner: Instrument, voltages_kv: Sequence[float], beam_kev: float | None
 ) -> dict[float, Instrument]:
-    """Return an instrument for each tube voltage in kV, or without a tube for the maximum energy in keV.
+    """Return the instrument at each tube voltage in kV, or at the maximum energy in keV of a source without a tube.
 
     Raises
     ------

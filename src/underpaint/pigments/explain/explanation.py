@@ -49,11 +49,11 @@ class Misfit:
     energy_kev : float
         Energy of the deviation.
     measured, expected : float
-        Counts within one standard deviation of a peak on either side.
+        Counts from one peak standard deviation below the energy to one above it.
     sigmas : float
-        Difference divided by the standard deviation of counting noise and model error.
+        Difference of the counts, divided by the standard deviation of counting noise and model error.
     family : str
-        Line family at this energy, of an element that is in no draw, or "".
+        Line family at this energy whose element is in no draw, or "" if there is none.
     """
 
     energy_kev: float
@@ -65,18 +65,18 @@ class Misfit:
 
 @dataclass(frozen=True)
 class Fit:
-    """Comparison of the spectrum with the best draw.
+    """Comparison of a spectrum with the best posterior draw.
 
     Parameters
     ----------
     axis : EnergyAxis
-        Merged channels.
+        Energy axis of the merged channels.
     counts, expected_counts, pulls : (n_channel,) arrays
-        Measured counts, counts of the best draw, and the difference in standard deviations of noise and model error.
+        Measured counts, counts of the best draw, and their difference in standard deviations of noise and model error.
     low_counts, high_counts : (n_channel,) arrays
-        Limits of the central 90 % of the draws.
+        Limits of the central 90 % of the counts that the draws predict.
     chi_square : float
-        Chi-square of the best draw, with the correlated model error.
+        Chi-square of the best draw, including the correlated model error.
     n_bin : int
         Number of bins of the fit.
     misfits : tuple of Misfit
@@ -113,7 +113,7 @@ class Explanation:
     spectrum : Spectrum
         Explained spectrum.
     candidates : CandidateGroups
-        Groups that were considered.
+        Candidate groups of the explanation.
     ground : str
         Ground of the library.
     fit : Fit
@@ -158,11 +158,11 @@ class Explanation:
 
     @property
     def is_stated(self) -> bool:
-        """Whether results are stated, which requires that the best draw describes the spectrum."""
+        """Whether results are stated, which is the case only if the best draw describes the spectrum."""
         return self.fit.describes_spectrum
 
     def members(self, group: str, layer: int) -> dict[str, float]:
-        """Return the probabilities of a group's likely pigments in a layer that contains the group."""
+        """Return the probability of each likely pigment of a group, given that a layer contains the group."""
         posterior_draws, column = self.draws, self.draws.groups.index(group)
         member_index = posterior_draws.member_index[posterior_draws.is_in_layer[:, layer, column], layer, column]
         member_names = posterior_draws.members[column]
@@ -199,7 +199,7 @@ def explain(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Sample the layers that are consistent with a spectrum in two independent runs, and return the joint results.
+    """Sample layers that are consistent with a spectrum in two independent runs, and return the joint results.
 
     Parameters
     ----------
@@ -211,11 +211,11 @@ def explain(
     ground : str
         Ground of the library.
     error : ModelError, optional
-        Error of the simulation.
+        Errors of the simulation.
     seed : int
         Seed of the random numbers.
     workers : int
-        Number of processes, of which at most two are used. The result does not depend on the number of processes.
+        Maximum number of processes. At most two are used, and the result does not depend on their number.
     progress : callable, optional
         Called with the name of the task, the number of completed steps and the total number.
 
@@ -301,7 +301,7 @@ def _fit(model: SpectrumModel, samples: Sequence[Sample], instrument: Instrument
 
 
 def _misfits(model: SpectrumModel, model_counts: FloatArray, instrument: Instrument) -> list[Misfit]:
-    """Return the largest deviations that are separated by more than three standard deviations of a peak."""
+    """Return the largest deviations that lie more than three peak standard deviations apart."""
     energy_kev = model.energy_kev
     width_kev = resolution_sigma(instrument.detector, energy_kev)
     is_in_peak = (
@@ -325,7 +325,7 @@ def _misfits(model: SpectrumModel, model_counts: FloatArray, instrument: Instrum
 
 
 def _family_at(energy_kev: float, width_kev: float, model: SpectrumModel, instrument: Instrument) -> str:
-    """Return the family whose strongest line is nearest, of elements outside the prior, or "" without a near line."""
+    """Return the family with the nearest strongest line among elements outside the prior, or "" if none is near."""
     nearest_family, nearest_distance_kev = "", max(width_kev, model.axis.gain_kev)
     for family in CANDIDATES:
         element, shell = family.split("_")

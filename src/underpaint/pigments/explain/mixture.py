@@ -1,4 +1,4 @@
-"""Modes of the posterior, and a mixture of heavy-tailed Laplace approximations around them."""
+"""Modes of the posterior, and a mixture of heavy-tailed Laplace approximations around these modes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ DEGREES_OF_FREEDOM = 6
 DIFFERENCE_STEP = 0.05
 """Step of finite differences, in prior standard deviations."""
 MAX_STEP, MAX_COORDINATE = 1.2, 4.0
-"""Maximum change of a coordinate per step, and maximum coordinate, in prior standard deviations."""
+"""Maximum change of a coordinate per step, and maximum absolute coordinate, in prior standard deviations."""
 MIN_GAIN = 0.1
 """Minimum gain in log density per step. The optimisation of a state ends at a smaller gain."""
 
 
 @dataclass
 class Modes:
-    """Modes of ``prior x likelihood**beta`` in given structures.
+    """Modes of ``prior x likelihood**beta``, each within one layer structure.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Modes:
         return len(self.states)
 
     def select(self, index: NDArray[np.integer]) -> "Modes":
-        """Return the modes with some indices."""
+        """Return the modes at the given indices."""
         return Modes(self.states.select(index), self.log_likelihood[index], [self.jacobians[row] for row in index])
 
 
@@ -61,9 +61,9 @@ def concatenate_modes(searches: Sequence[Modes]) -> Modes:
 
 
 def optimise_modes(model: SpectrumModel, states: States, beta: float, n_rounds: int) -> Modes:
-    """Return the modes of ``prior x likelihood**beta`` near some states, within their structures.
+    """Optimise states within their layer structures, and return the modes of ``prior x likelihood**beta``.
 
-    All states take Levenberg-Marquardt steps with finite differences at the same time. States without a finite
+    All states take Levenberg-Marquardt steps in parallel. Derivatives are finite differences. States without a finite
     likelihood are omitted.
     """
     n_state, is_active_coordinate = len(states), states.is_active()
@@ -126,7 +126,7 @@ def _with_coordinates(states: States, rows: NDArray[np.integer], x: FloatArray) 
 
 
 def take_step(x: FloatArray, step: FloatArray) -> FloatArray:
-    """Return coordinates after a step with a limited largest component."""
+    """Return the coordinates after a step, which is shortened if a component exceeds ``MAX_STEP``."""
     step = step * min(1.0, MAX_STEP / max(float(np.abs(step).max(initial=0.0)), 1e-12))
     return np.clip(x + step, -MAX_COORDINATE, MAX_COORDINATE)
 
@@ -147,7 +147,7 @@ def residual_derivatives(
 class Mixture:
     """Mixture of Student's t distributions, from Laplace approximations of ``prior x likelihood**beta`` around modes.
 
-    Densities omit the constant of the normal distribution, as ``log_prior_of_x`` does.
+    Log densities omit the constant of the normal distribution, as in ``log_prior_of_x``.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ class Mixture:
             self._components_by_composition.setdefault(composition, []).append(index)
 
     def components_with(self, composition: bytes) -> list[int]:
-        """Return the components with a composition."""
+        """Return the indices of the components that have a composition."""
         return self._components_by_composition.get(composition, [])
 
     def draw(self, n_state: int, rng: np.random.Generator) -> States:
@@ -195,7 +195,7 @@ class Mixture:
         return states
 
     def log_density(self, states: States) -> FloatArray:
-        """Return (n,) log densities, -inf for states whose composition no component has."""
+        """Return the (n,) log densities of states, -inf if no component has the composition of a state."""
         log_densities = np.full(len(states), -np.inf)
         rows_by_composition: dict[bytes, list[int]] = {}
         for row, composition in enumerate(states.composition_keys()):

@@ -25,20 +25,21 @@ from underpaint.units import CM_PER_UM
 N_SCAN = 400
 """Number of simulated scans for each number of counts."""
 COUNTS = tuple(float(f"{10.0**power:.3g}") for power in (3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5))
-"""Total counts of a spectrum for which scans are simulated."""
+"""Total counts per spectrum at which scans are simulated."""
 N_MODE_DRAW = 200
-"""Number of draws of each mode, to estimate the fraction with the order in question."""
+"""Number of draws from each mode, which give the fraction with the order in question."""
 N_RIVALS = 3
-"""Number of structures without the order in question in which other pigments are tried."""
+"""Other pigments are tried in this number of the likeliest structures without the order in question."""
 N_TEMPERATURE = 3
 """Typical number of temperatures in one run of an explanation."""
 HALF_OF_SCANS, MOST_SCANS = 0.5, 0.9
-"""Fractions of the scans for which the counts are reported. The simulation ends at the second fraction."""
+"""Fractions of scans that give the answer, at which the needed counts are reported. The simulation ends at the second
+fraction."""
 
 
 @dataclass(frozen=True)
 class OrderQuestion:
-    """Question whether the uppermost layer of one group is below the uppermost layer of another group.
+    """Question of whether the uppermost layer of one group is below the uppermost layer of another group.
 
     Parameters
     ----------
@@ -97,9 +98,9 @@ class AnsweredShares:
     counts : (n,) array
         Total counts of a spectrum, ascending.
     answered_share : (n,) array
-        Fraction of the scans in which both runs of an explanation would give at least ``MIN_PROBABILITY``.
+        Fraction of the scans in which both runs would give the answer a probability of at least ``MIN_PROBABILITY``.
     median_probability : (n,) array
-        Median of the probability of the answer over the scans.
+        Median probability of the answer over the scans.
     """
 
     counts: FloatArray
@@ -107,7 +108,7 @@ class AnsweredShares:
     median_probability: FloatArray
 
     def counts_needed(self, share: float = HALF_OF_SCANS) -> float:
-        """Return the counts above which at least the fraction ``share`` of the scans give the answer.
+        """Return the counts above which at least the fraction ``share`` of the scans gives the answer.
 
         The result is infinite if no simulated counts suffice. Between simulated counts, the normal quantile of the
         fraction is interpolated linearly in the logarithm of the counts.
@@ -222,9 +223,9 @@ def answered_shares(
 
     Notes
     -----
-    For each number of counts, a search as for an explanation finds structures that are consistent with the expected
-    spectrum. Each simulated scan adds Poisson noise. The evidence of every structure with noise follows from one linear
-    step (Laplace's approximation). Hence the probability of the answer does not need a new search.
+    At each number of counts, the search that explanations use finds structures that are consistent with the expected
+    spectrum. Each simulated scan adds Poisson noise to this spectrum. One linear step (Laplace's approximation) gives
+    the evidence of every structure for the noisy spectrum. Hence the probability of the answer needs no new search.
     """
     rate, axis = expected_spectrum(layers, instrument)
     shares, medians = [], []
@@ -242,9 +243,10 @@ def answered_shares(
 
 
 def _with_rival_modes(model: SpectrumModel, modes: Modes, question: OrderQuestion) -> Modes:
-    """Return modes with variants of the likeliest structures without the order, in which other pigments are tried.
+    """Add variants with other pigments to the modes, for the likeliest structures without the order in question.
 
-    The search tries other pigments only in the likeliest structure, which would favour this structure.
+    The search tries other pigments only in the likeliest structure. Without further variants, that structure would be
+    favoured.
     """
     has_order, log_evidence = (
         question.has_order(model.prior, modes.states),
@@ -269,7 +271,7 @@ def _distinct_modes(prior: PaintPrior, modes: Modes) -> Modes:
 def _simulated_log_odds(
     model: SpectrumModel, modes: Modes, question: OrderQuestion, rng: np.random.Generator
 ) -> FloatArray:
-    """Return (N_SCAN,) log-odds of the answer in simulated scans, whose expected counts are those of the model."""
+    """Return the (N_SCAN,) log-odds of the answer for scans with Poisson noise around the counts of the model."""
     residuals, _ = model.evaluate(modes.states)
     noise = rng.poisson(model.counts, size=(N_SCAN, model.counts.size)) - model.counts
     residual_changes = model.residual_changes(modes.states, noise)
@@ -294,7 +296,7 @@ def _simulated_log_odds(
 
 
 def _log_fractions(mixture: Mixture, question: OrderQuestion, prior: PaintPrior) -> tuple[FloatArray, FloatArray]:
-    """Return the (n_mode,) log fractions of each mode's draws with and without the order of a question.
+    """Return the (n_mode,) log fractions of draws with the order of a question, and of draws without this order.
 
     Draws of one mode can differ in order, since only some draws have more than a trace of a group with a small share.
     """
@@ -308,11 +310,11 @@ def _log_fractions(mixture: Mixture, question: OrderQuestion, prior: PaintPrior)
 
 
 def _both_runs_certain_probability(probability: FloatArray) -> FloatArray:
-    """Return the probability that ``MIN_PROBABILITY`` of the draws of both runs of an explanation have the answer.
+    """Return the probability that in each of two runs a fraction ``MIN_PROBABILITY`` of the draws gives the answer.
 
-    Only some draws of a run are independent. Each change of temperature adds the variance of ``MIN_EFFECTIVE_FRACTION``
-    of the draws, because draws rarely change structure afterwards. The incomplete beta function extends the binomial
-    distribution to a number of independent draws that is not an integer.
+    Only some draws of a run are independent. Each change of temperature adds the variance of a sample of
+    ``MIN_EFFECTIVE_FRACTION`` of the draws, because draws rarely change structure afterwards. The incomplete beta
+    function extends the binomial distribution to non-integer numbers of independent draws.
     """
     n_draw = MIN_EFFECTIVE_FRACTION * N_STATE / N_TEMPERATURE
     n_needed = MIN_PROBABILITY * n_draw

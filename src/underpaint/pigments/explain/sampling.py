@@ -21,7 +21,7 @@ from underpaint.pigments.explain.states import (
 N_STATE, INITIAL_FACTOR = 200, 4
 """Number of posterior draws, and ratio of the number of initial states to this number."""
 N_SWEEPS, N_FINAL_SWEEPS = 2, 5
-"""Numbers of moves of every state at each temperature and at the final temperature."""
+"""Number of moves of every state at each earlier temperature, and at the final temperature."""
 MIN_EFFECTIVE_FRACTION = 0.5
 """Minimum ratio of the effective sample size to the number of draws after a change of temperature."""
 P_GROUP_IN_NEW_LAYER = 0.35
@@ -99,7 +99,7 @@ def _resample(log_weight: FloatArray, n: int, rng: np.random.Generator) -> IntAr
 
 
 def _next_temperature(log_like: FloatArray, beta: float) -> float:
-    """Return the largest power of the likelihood at which enough draws remain effective."""
+    """Return the largest power of the likelihood at which the effective sample size is sufficient."""
 
     def effective_fraction(trial_beta: float) -> float:
         weights = np.exp((trial_beta - beta) * (log_like - log_like.max()))
@@ -127,7 +127,8 @@ def _move_states(
     rng: np.random.Generator,
     n_sweeps: int,
 ) -> None:
-    """Move all states in place. Each half of the states uses the other half as its population."""
+    """Move all states in place. Each half of the states is the population for the other half's differential
+    evolution."""
     n = len(states)
     for sweep in range(n_sweeps):
         if sweep % 3 == 1:
@@ -187,7 +188,7 @@ class _Proposals:
         for row in range(n_state):
             log_ratio[row] = self._change_amounts(row) if keeps_structure[row] else self._change_structure(row)
         log_layout_ratio = self.prior.log_layout_prior(self.new_states) - self.prior.log_layout_prior(self.old_states)
-        # the densities of new amounts and members cancel, since both are drawn from the prior
+        # new amounts and members are drawn from the prior, so that their prior and proposal densities cancel
         old_log_prior, new_log_prior = (
             log_prior_of_x(self.old_states, self.is_active),
             log_prior_of_x(self.new_states, self.is_active),
@@ -213,7 +214,7 @@ class _Proposals:
         self.new_states.x[row, changed_indices] = np.sqrt(1 - step_size**2) * old_x + step_size * rng.normal(
             size=changed_indices.size
         )
-        # the move leaves the prior invariant, so that the prior ratio of the caller is subtracted
+        # the move leaves the prior invariant, so that the prior ratio that the caller adds is subtracted here
         return float(0.5 * (self.new_states.x[row, changed_indices] ** 2).sum() - 0.5 * (old_x**2).sum())
 
     def _step_about_component(self, row: int, component: int) -> float:

@@ -21,17 +21,17 @@ SEARCH_BETA = 0.15
 N_SCREENED, MAX_MODES = 400, 40
 N_OPTIMISATION_ROUNDS, N_REFINEMENT_ROUNDS = 6, 3
 N_NEIGHBOURS, N_OPTIMISED = 60, 8
-"""Numbers of neighbours that are drawn and optimised in each round."""
+"""Number of neighbouring states that are drawn in each round, and number that are optimised."""
 N_VARIANTS = 16
-"""Number of optimised alternatives to the members of the likeliest mode."""
+"""Number of optimised variants of the likeliest mode with other members."""
 
 
 def search(model: SpectrumModel, rng: np.random.Generator) -> Modes:
     """Return modes of likely structures, the likeliest first.
 
-    The best draws from the prior with different structures are optimised. Then neighbours of the likeliest modes, which
-    differ by one change, are ranked by two linear steps, and the best neighbours are optimised. Finally, other members
-    are tried in the likeliest mode.
+    First, the likeliest prior draws of different structures are optimised. Then states that differ from the likeliest
+    modes by one change are ranked by two linear steps, and the best are optimised. Finally, other members are tried in
+    the likeliest mode.
     """
     prior = model.prior
     simple_states = simple_start_states(prior)
@@ -59,7 +59,7 @@ def _best_modes(prior: PaintPrior, modes: Modes, beta: float) -> Modes:
 
 
 def _screened_draws(model: SpectrumModel, rng: np.random.Generator) -> States:
-    """Return the draws from the prior with the highest likelihoods and different structures."""
+    """Return the likeliest draws from the prior, at most one for each structure."""
     states = model.prior.draw(N_SCREENED, rng)
     ranked_rows = np.argsort(-model.log_likelihood(states))
     structures = states.structure_keys()
@@ -83,7 +83,7 @@ def simple_start_states(prior: PaintPrior) -> States:
 
 
 def promising_neighbours(model: SpectrumModel, modes: Modes, beta: float, rng: np.random.Generator) -> States | None:
-    """Return the best neighbours of likely modes, or None without a new neighbour."""
+    """Return the best neighbours of likely modes, or None if no neighbour is new."""
     log_evidence = Mixture(model.prior, modes, beta).log_evidence
     parent_weight = np.exp(0.4 * (log_evidence - log_evidence.max()))
     parents = rng.choice(len(modes), N_NEIGHBOURS, p=parent_weight / parent_weight.sum())
@@ -92,7 +92,7 @@ def promising_neighbours(model: SpectrumModel, modes: Modes, beta: float, rng: n
 
 
 def with_other_members(model: SpectrumModel, modes: Modes, row: int) -> Modes:
-    """Return modes with the best variants of one mode, in which a group is represented by another member."""
+    """Return the modes, plus the best variants of one mode that contain another member of a group."""
     prior, changed_states = model.prior, []
     for group, members in enumerate(prior.members):
         for member_index in range(len(members)):
@@ -114,7 +114,7 @@ def _best_candidates(
     beta: float,
     max_states: int,
 ) -> States | None:
-    """Return the best candidates after two linear steps, or None without a new candidate.
+    """Return the best candidates after two linear steps, or None if no candidate is new.
 
     The derivatives of a candidate are those of its parent, except for coordinates that become active.
     """
@@ -189,7 +189,7 @@ def _change_structure(prior: PaintPrior, state: States, rng: np.random.Generator
 
 
 def set_member(prior: PaintPrior, state: States, row: int, group: int, member_index: int) -> None:
-    """Replace a group's members in all layers of a state, and keep the mass of the group's element."""
+    """Replace the member of a group in all layers of a state, and keep the mass of the group's element."""
     unchanged_states = state.select(np.arange(len(state)))
     state.member_index[row, :, group] = member_index
     for layer in np.flatnonzero(state.is_in_layer[row, :, group]):

@@ -1,4 +1,4 @@
-"""Batches of stratigraphies as arrays, and the prior of stratigraphies."""
+"""Batches of stratigraphies as arrays, and the prior probability of stratigraphies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -25,20 +25,21 @@ LAYER_NUMBER_PRIOR = (0.15, 0.50, 0.35)
 SPREAD_PRIOR = ((1.0,), (0.75, 0.25), (0.65, 0.28, 0.07))
 """Prior probabilities that a group is in one, two or three layers, for stratigraphies of one, two and three layers."""
 MIXING_PROBABILITY = 0.5
-"""Prior probability that a further group is mixed with the first, in stratigraphies of one layer."""
+"""Prior probability that each further group is mixed with the first group in a stratigraphy of one layer."""
 THICKNESS_RANGE_UM, GROUND_RANGE_UM = (5.0, 400.0), (50.0, 500.0)
-"""Ranges of the thickness in um. The logarithm of the thickness is uniformly distributed."""
+"""Ranges of the thickness of a layer and of the ground, in um. The logarithm of the thickness is uniformly
+distributed."""
 BINDER_RANGE, GROUND_BINDER_RANGE = (0.15, 0.40), (0.0, 0.25)
-"""Ranges of the mass fraction of binder, which is uniformly distributed."""
+"""Ranges of the mass fraction of binder in a layer and in the ground. The fraction is uniformly distributed."""
 SHARE_SIGMA, DENSITY_SIGMA = 1.5, 0.10
-"""Standard deviations of the logarithm of a pigment's mass, and of that of a layer's density relative to volume
+"""Standard deviations of two logarithms: that of a pigment's mass, and that of a layer's density relative to volume
 additivity."""
 MAX_MEMBERS = 8
 """Maximum number of pigments per group that are considered, in the order of the library."""
 MAX_TRACE_FRACTION = 0.05
-"""Maximum fraction of the total mass of a group's element for a trace in a layer."""
+"""A layer with at most this fraction of the total mass of a group's element contains only a trace of the group."""
 N_LAYER_COORDINATES = 3
-"""Number of coordinates of a layer besides the shares, which are thickness, density and binder."""
+"""Number of coordinates of a layer besides the shares: thickness, density and binder."""
 
 
 @dataclass
@@ -78,7 +79,7 @@ class States:
         return self.x[:, :-2].reshape(len(self), MAX_LAYERS, N_LAYER_COORDINATES + self.n_group)
 
     def select(self, index: NDArray[np.integer] | list[int]) -> "States":
-        """Return copies of the states with some indices."""
+        """Return copies of the states at the given indices."""
         return States(self.n_layer[index], self.is_in_layer[index], self.member_index[index], self.x[index])
 
     @property
@@ -111,11 +112,11 @@ class States:
         return np.concatenate([is_paint_active, np.ones((len(self), 2), dtype=np.bool_)], axis=1)
 
     def structure_keys(self) -> list[bytes]:
-        """Return a key for the groups of the layers of each state."""
+        """Return a key for each state, which identifies the groups in its layers."""
         return [is_in_layer.tobytes() for is_in_layer in self.is_in_layer]
 
     def composition_keys(self) -> list[bytes]:
-        """Return a key for the pigments of the layers of each state."""
+        """Return a key for each state, which identifies the pigments in its layers."""
         return [
             member_codes.tobytes()
             for member_codes in np.where(self.is_in_layer, self.member_index + 1, 0).astype(np.int16)
@@ -173,7 +174,7 @@ class PaintPrior:
     absence_probability : sequence of float, optional
         Prior probability that each group is absent, 0 by default.
     pigments : mapping of str to sequence of str, optional
-        Possible pigments of each restricted group.
+        Possible pigments of each group that is restricted to some of its pigments.
     known : KnownLayers, optional
         Order and thickness from another method. The groups of the known order must be among ``groups``.
 
@@ -210,7 +211,7 @@ class PaintPrior:
         self._compute_tables()
 
     def _spread_table(self) -> FloatArray:
-        """Return the (MAX_LAYERS, n_group, MAX_LAYERS + 1) log prior.
+        """Return the (MAX_LAYERS, n_group, MAX_LAYERS + 1) log prior of the number of layers that contain a group.
 
         The axes are the number of layers minus one, the group, and the number of layers that contain the group.
         """
@@ -383,7 +384,8 @@ class PaintPrior:
         )
 
     def uppermost_layers(self, states: States) -> IntArray:
-        """Return the (n, n_group) uppermost layer with more than a trace of each group, or MAX_LAYERS without one."""
+        """Return the (n, n_group) uppermost layer with more than a trace of each group, or MAX_LAYERS if there is
+        none."""
         masses = self.element_areal_densities(states)
         is_present = masses > MAX_TRACE_FRACTION * masses.sum(axis=1, keepdims=True)
         return np.asarray(np.where(is_present.any(axis=1), is_present.argmax(axis=1), MAX_LAYERS))
@@ -450,9 +452,9 @@ def log_uniform(x: FloatArray, bounds: tuple[float, float]) -> FloatArray:
 
 
 def _members(group: str, allowed_groups: set[str], pigment_names: Sequence[str]) -> tuple[Pigment, ...]:
-    """Return the named pigments, or without names the pigments of the group that belong only to allowed groups.
+    """Return the named pigments, or by default the group's pigments that belong only to allowed groups.
 
-    If every pigment of the group also belongs to another group, all pigments of the group are returned.
+    If every pigment of the group also belongs to a group that is not allowed, all pigments of the group are returned.
     """
     if pigment_names:
         return tuple(library()[name] for name in pigment_names)

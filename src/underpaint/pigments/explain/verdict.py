@@ -1,4 +1,5 @@
-"""Joint results of two independent runs on layers, order, thickness and shares, or why a result is not determined."""
+"""Joint results of two independent runs for layers, order, thickness and shares, with reasons for undetermined
+results."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,23 +19,23 @@ from underpaint.pigments.explain.states import (
 )
 
 INTERVAL_PROBABILITY = 0.90
-"""Probability that an interval encloses."""
+"""Probability that the true value is inside a stated interval."""
 MIN_PROBABILITY = 0.95
 """Minimum probability of a stated result in each run."""
 MAX_THICKNESS_RATIO = 8.0
 """Maximum ratio of the upper to the lower limit of a determined thickness."""
 MAX_SHARE_WIDTH = 0.6
-"""Maximum difference of the limits of a determined share."""
+"""Maximum difference between the limits of a determined share."""
 OPEN_END_RATIO = 1.3
 """Maximum ratio between the limit of an open interval and the limit of the allowed range."""
 MAX_EVIDENCE_DIFFERENCE = 5.0
-"""Maximum difference of the log evidence of two runs. With a larger difference, a run missed likely layers, and no
-values are stated."""
+"""Maximum difference between the log evidences of two runs. A larger difference shows that a run missed likely layers,
+and no values are then stated."""
 RUNS_DIFFER = "two independent runs give different answers"
 MIN_PIGMENT_PROBABILITY = 0.1
 """Minimum probability of a listed pigment."""
 MIN_VARIANCE_FRACTION = 0.3
-"""Minimum fraction of the variance of a thickness between pigments, for a separate thickness of each pigment."""
+"""If at least this fraction of a thickness's variance lies between pigments, a thickness is stated for each pigment."""
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,9 @@ class Draws:
         Uppermost layer with more than a trace of a group, or MAX_LAYERS for absent groups.
     log_evidence : float
     line_families : tuple of str
-        Line families.
+        Names of the line families.
     surface_share : (n, n_family) array
-        Fraction of each family's counts from the uppermost layer, NaN without counts.
+        Fraction of each family's counts that comes from the uppermost layer, NaN without counts.
     """
 
     groups: tuple[str, ...]
@@ -163,7 +164,7 @@ class Estimate:
     reason : str
         Reason why the value is not determined, empty for determined values.
     open_low, open_high : bool
-        Whether the limit is only that of the allowed range and not set by the spectrum.
+        Whether the limit is that of the allowed range, because the spectrum sets no limit.
     """
 
     low: float
@@ -233,7 +234,7 @@ def pair_orders(runs: Sequence[Draws]) -> list[PairOrder]:
 
 
 def _begins_above(run: Draws, upper_index: int, lower_index: int) -> float:
-    """Return the probability that both groups are present and that the upper group begins above the lower one."""
+    """Return the probability that both groups are present and that the upper group begins above the lower group."""
     is_lower_present = run.uppermost_layer[:, lower_index] < MAX_LAYERS
     return float(
         (is_lower_present & (run.uppermost_layer[:, upper_index] < run.uppermost_layer[:, lower_index])).mean()
@@ -241,7 +242,7 @@ def _begins_above(run: Draws, upper_index: int, lower_index: int) -> float:
 
 
 def presence(runs: Sequence[Draws]) -> dict[str, float]:
-    """Return the probability that each group is in a layer of paint."""
+    """Return the probability that each group is in any layer of paint."""
     presence_by_run = [(run.group_share > 0).any(axis=1).mean(axis=0) for run in runs]
     return dict(zip(runs[0].groups, np.mean(presence_by_run, axis=0).tolist(), strict=True))
 
@@ -294,7 +295,7 @@ def _as_not_determined(estimate: Estimate) -> Estimate:
 
 
 def evidence_difference(runs: Sequence[Draws]) -> float:
-    """Return the difference of the log evidence of the runs."""
+    """Return the difference between the largest and the smallest log evidence of the runs."""
     return float(np.ptp([run.log_evidence for run in runs]))
 
 
@@ -333,7 +334,7 @@ def _estimate(values_by_run: Sequence[FloatArray], reason: str) -> Estimate:
 
 
 def _disagreement(values_by_run: Sequence[FloatArray]) -> str:
-    """Return the reason why the intervals of two runs differ, or "" for equal intervals."""
+    """Return the reason why the draws of two runs do not agree on a value, or "" if they agree."""
     if any(run_values.size < 10 for run_values in values_by_run):
         return "too few draws contain it"
     lower_limits, medians, upper_limits = np.asarray(
@@ -348,7 +349,8 @@ def _disagreement(values_by_run: Sequence[FloatArray]) -> str:
 
 
 def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimate]:
-    """Return the thickness for each likely pigment of the group on which the thickness depends, or {} for none."""
+    """Return the thickness for each likely pigment of the group on which the thickness depends, or {} without
+    dependence."""
     all_draws = pool_draws(runs)
     layer_exists = all_draws.n_layer > layer
     max_between_fraction, thickness_by_member = MIN_VARIANCE_FRACTION, {}

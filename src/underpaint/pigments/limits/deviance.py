@@ -11,16 +11,16 @@ from underpaint.pigments.limits.comparison import MIN_DEVIANCE
 
 FloatArray = NDArray[np.float64]
 MAX_NUISANCE_VALUES = np.asarray([6.0, 2.0, 2.0, 2.0, 1.0])
-"""Maximum absolute values of the nuisance parameters, which are logarithms of the scale and of the two scatter levels,
-and slope and curvature of the scatter."""
+"""Maximum absolute values of the nuisance parameters. These are the logarithms of the scale and of the two scatter
+levels, and the slope and curvature of the scatter."""
 MAX_EVALUATIONS = 100
 MAX_ROUGH_FIT_COUNTS = 100.0
-"""Number of counts below which a rough fit from one start is sufficient for a distinguishable pair."""
+"""A pair that is distinguishable below this number of counts needs only a rough fit from one start."""
 ROUGH_TOLERANCE, EXACT_TOLERANCE = 1e-2, 1e-6
-"""Relative change of the deviance at which a fit ends."""
+"""Relative changes of the deviance at which a rough fit and an exact fit end."""
 SERIES_LIMIT = 1e-3
 MIN_SHARE = 1e-12
-"""Minimum expected fraction of the counts in a channel, since detectors have electronic background."""
+"""Minimum expected fraction of the counts in one channel, since detectors have an electronic background."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ def fit_paint_model(components: FloatArray, paint_model: PaintModel, middle_kev:
 
     Notes
     -----
-    In addition to the parameters of the paint model, the scale is free, because live times may be wrong. The levels of
-    coherent and other scatter are also free, with a common slope and curvature in ln(energy). Measured scatter also
-    comes from support, air and holders, and the shape of scatter is known only to some per cent. With expected counts
-    (Asimov data, Cowan et al. 2011), the deviance is exactly proportional to the counts.
+    The fit also varies the scale, because live times may be wrong. It varies the levels of coherent and of other
+    scatter, which share a slope and a curvature in ln(energy). This allows for scatter from support, air and holders,
+    and for errors of some per cent in the shape of simulated scatter. For expected counts without noise (Asimov data,
+    Cowan et al. 2011), the deviance is exactly proportional to the total counts.
     """
     total_counts = components.sum(axis=0)
     count_fractions = np.maximum(total_counts / total_counts.sum(), MIN_SHARE)
@@ -123,7 +123,7 @@ def _fit_from_start(
 def _expected_count_fractions(
     paint_model: PaintModel, curves: FloatArray, log_scale: float, free_values: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the (n_bin,) expected fractions of the counts, and their (n_bin, n_free + 5) derivatives."""
+    """Return the (n_bin,) expected fraction of the counts in each channel, and its (n_bin, n_free + 5) derivatives."""
     n_free = len(free_values) - MAX_NUISANCE_VALUES.size
     log_spectra, derivatives = paint_model.log_spectra(free_values[:n_free])
     curve_term = free_values[n_free + 3 :] @ curves
@@ -144,10 +144,10 @@ def _expected_count_fractions(
 
 
 def _residuals(count_fractions: FloatArray, expected_fractions: FloatArray) -> FloatArray:
-    """Return the signed square roots of the deviances of the channels."""
+    """Return the signed square root of each channel's deviance."""
     relative_difference = (count_fractions - expected_fractions) / expected_fractions
     exact_deviance = 2.0 * ((1.0 + relative_difference) * np.log1p(relative_difference) - relative_difference)
-    # a series replaces the logarithm, which is imprecise for nearly equal values
+    # if both fractions are nearly equal, the logarithm is imprecise and a series replaces it
     series_deviance = relative_difference**2 * (1.0 - relative_difference / 3.0 + relative_difference**2 / 6.0)
     return np.asarray(
         -np.sign(relative_difference)

@@ -30,10 +30,11 @@ DEPTHS: tuple[Place, Place] = ("surface", "below")
 
 
 def split_by_depth(results: Results) -> Results:
-    """Return the net counts of each line from the uppermost layer of paint and from below, with standard deviations.
+    """Return each line's net counts from the uppermost paint layer and from below it, with standard deviations.
 
     The fraction from the uppermost layer is taken from the explanation of the pixel's paint. Values are NaN if the
-    layers of the paint were not computed, if no draw describes the spectrum of the paint, or if the two runs differ.
+    layers of the paint were not computed, if no draw describes the spectrum of the paint, or if the two runs of the
+    explanation disagree.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ def split_by_depth(results: Results) -> Results:
 
 
 def surface_shares(area: PaintArea) -> dict[str, tuple[float, float]]:
-    """Return the fraction of each family's counts from the uppermost layer of a paint, with its standard deviation."""
+    """Return the fraction of each family's counts that a paint's uppermost layer emits, with its standard deviation."""
     surface_record = {} if area.explanation is None else (area.explanation.get("from_surface") or {})
     return {
         family: (float(share["median"]), float(share["high"] - share["low"]) / INTERVAL_SIGMAS)
@@ -136,23 +137,24 @@ N_COMPONENTS_TESTED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 MIN_PIXELS_PER_LINE = 2
 """Minimum number of pixels per component and line family."""
 MIN_OVERLAP = 0.03
-"""Minimum fraction of a component's probability on pixels of another component for both to be one paint."""
+"""Two components are one paint if at least this fraction of one's probability lies on the pixels of the other."""
 MIN_INTERLEAVED_FRACTION, MIN_INTERLEAVED_RATIO = 0.2, 0.5
 """Limits for the merging of two paints. The first is the minimum fraction of the neighbours of each paint that belong
-to the other paint. The second is the minimum ratio of the product of these fractions to that of the fractions of
-neighbours of the same paint. The ratio is 1 for random positions and 0.36 for stripes of two pixels."""
+to the other paint. The second is the minimum ratio of two products: that of these fractions, and that of the fractions
+of neighbours in the same paint. The ratio is 1 for random positions and 0.36 for stripes that are two pixels wide."""
 NEIGHBOUR_WEIGHTS = np.asarray([[0.7, 1.0, 0.7], [1.0, 0.0, 1.0], [0.7, 1.0, 0.7]])
-"""Log-odds that each neighbouring pixel of a paint adds to the log-odds of this paint."""
+"""Amount by which each neighbouring pixel of a paint increases the log-odds of this paint."""
 N_NEIGHBOUR_ROUNDS = 5
 """Number of mean-field iterations."""
 MIN_NEIGHBOUR_FRACTION = 0.4
-"""Minimum fraction of a paint's neighbours that belong to the same paint. Paints with a smaller fraction are edges."""
+"""Minimum fraction of a paint's neighbouring pixels that belong to the same paint. Paints with a smaller fraction are
+edges between paints."""
 MIN_PIXELS = 9
 """Minimum number of pixels of a paint."""
 MIN_PROBABILITY = 0.5
 """Minimum probability of the paint of a pixel."""
 OUTLIER_FRACTION = 0.001
-"""Quantile of the density in the sample. Pixels with a lower density belong to no paint."""
+"""Quantile of the mixture's density over the sampled pixels. Pixels below this density belong to no paint."""
 _BATCH_PIXELS = 65536
 
 
@@ -207,7 +209,8 @@ def _max_label(paint_map: NDArray[np.uint8]) -> int:
 
 
 def comparable_areas(results: Results) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.bool_]]:
-    """Return line families, (n_row, n_column, n) areas with noise of about one, and the mask of pixels with areas."""
+    """Return line families, (n_row, n_column, n) areas scaled to noise of about one, and the mask of pixels with
+    areas."""
     has_answer = np.logical_and.reduce([np.isfinite(results[family]) for family in results.lines])
     families, scaled_images = [], []
     for family in results.lines:
@@ -386,7 +389,7 @@ def _merged_interleaved(paint_map: NDArray[np.int64], n_paint: int) -> NDArray[n
 
 
 def _membership(paint_numbers: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return an (n, n_paint) matrix with 1 for the paint of each element, otherwise 0."""
+    """Return an (n, n_paint) matrix, 1 in the column of each pixel's paint and 0 in other columns."""
     return np.eye(int(paint_numbers.max()) + 1, dtype=np.float32)[paint_numbers]
 
 

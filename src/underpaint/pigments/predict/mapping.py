@@ -25,9 +25,9 @@ from underpaint.simulate.instrument_inputs import InstrumentConditions
 AMOUNT_OUTPUTS = ("amount", "amount_low", "amount_high", "amount_reached")
 _MAX_PERCENT = 100.0
 UPPER_PROBABILITY = 0.97
-"""Probability of the network that is used for the 95 % point of an amount. The network is overconfident for hidden
-pigments. On Monte Carlo panels, the 95 % point exceeds the true amount of 79 to 89 % of the hidden pigments. The 97 %
-point exceeds the true amount of 91 to 96 %.
+"""Quantile of the network's distribution that is used as the 95 % point of an amount. The network is overconfident for
+hidden pigments. In Monte Carlo panels, the 95 % point exceeds the true amount of 79 to 89 % of the hidden pigments. The
+97 % point exceeds the true amount of 91 to 96 %.
 """
 _LOG_ODDS_BY_OUTPUT = {
     "amount": 0.0,
@@ -36,7 +36,7 @@ _LOG_ODDS_BY_OUTPUT = {
 }
 _MIN_DIFFERENCE = 1e-6
 ArraysByOutput = dict[str, NDArray[Any]]
-"""(n_row, n_column, n) arrays by name of the network's output. Amounts have the names of :class:`Amounts`."""
+"""(n_row, n_column, n) arrays, by the name of the network's output. Amounts have the names of :class:`Amounts`."""
 _VOLTAGE_MARGIN_KV = 1.0
 WITHHELD_PROBABILITY, PROVEN_PROBABILITY = 0.5, 0.99
 """Maximum probability of groups that the spectrum contradicts, and minimum probability of groups that the spectrum
@@ -55,7 +55,7 @@ _BATCH_SPECTRA = 256
 
 @dataclass(frozen=True)
 class Amounts:
-    """Amounts to compute, and thresholds above which an element is that of a pigment.
+    """Amounts of elements to compute, and the minimum amount at which a group is a pigment and not a trace.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Amounts:
     edges : (n_edge,) array
         Mass fractions for which the network predicts log-odds.
     thresholds : (n_name,) array
-        Minimum mass fraction of the element of each group for a pigment.
+        Minimum mass fraction of each group's element at which the group is a pigment.
     """
 
     names: tuple[str, ...]
@@ -201,7 +201,7 @@ class AnswerPlan:
         return arrays
 
     def withhold(self, arrays: ArraysByOutput, groups: Sequence[str], needed_log_odds: NDArray[np.floating]) -> None:
-        """Limit the probability of groups and their members to 0.5 if their log-odds are below the needed log-odds.
+        """Limit the probability of a group and its members to 0.5 where the group's log-odds are below those needed.
 
         ``needed_log_odds`` is an (n_row, n_column, n_group) array.
         """
@@ -374,7 +374,7 @@ def check_coverage(axis: EnergyAxis, model_card: ModelCard) -> None:
     Raises
     ------
     CoverageError
-        The scan does not cover the range. The message contains both ranges and a suitable model.
+        The scan does not cover the range. The message names both ranges and a suitable model.
     """
     if covers(axis, model_card):
         return
@@ -438,7 +438,8 @@ def _selected_columns(
 def _omit_unexcited(
     model_card: ModelCard, selected_columns: _SelectedColumns, conditions: InstrumentConditions
 ) -> tuple[_SelectedColumns, tuple[str, ...]]:
-    """Return the columns of the names whose key lines are excited at the tube voltage, and a note on other names."""
+    """Return the columns of the names whose key lines are excited at the tube voltage, and a note on the omitted
+    names."""
     if conditions.voltage_kv is None:
         return selected_columns, ()
     max_energy_kev = conditions.voltage_kv + _VOLTAGE_MARGIN_KV
@@ -486,7 +487,7 @@ def _plan_amounts(
 
 
 def _quantity_columns(model_card: ModelCard, names: set[str]) -> list[int]:
-    """Return the columns of the thickness and of the shares of groups, without the shares of members."""
+    """Return the columns of the thickness and of the groups' shares, but not those of the members' shares."""
     groups = {
         name for name, entry_kind in zip(model_card.names, model_card.kinds, strict=True) if entry_kind == "group"
     }

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from underpaint.errors import ModelError
 from underpaint.pigments.weights import ModelCard, check_network, load_card, model_path, read_network
 
-# The environment variable is not sufficient, since Windows ignores it and another package may have imported onnxruntime
-# before.
+# An environment variable is not sufficient: Windows ignores it, and onnxruntime may have been imported earlier.
 onnxruntime.disable_telemetry_events()
 
 BATCH_SPECTRA = 64
@@ -39,7 +38,7 @@ class OnnxModel:
     session : onnxruntime.InferenceSession
         Loaded network.
     path : Path
-        ONNX file. A copy for another process includes the content of the file and uses one thread.
+        ONNX file. A pickled copy for another process includes the content of the file and uses one thread.
     """
 
     card: ModelCard
@@ -63,15 +62,15 @@ class OnnxModel:
     ) -> tuple[NDArray[np.float32], ...]:
         """Return the outputs named in the model card, each (n, :meth:`~.ModelCard.output_width`).
 
-        The outputs are log-odds and probabilities and, for some networks, means and deviations of quantities and
-        log-odds of amounts.
+        The outputs are log-odds and probabilities and, for some networks, means and standard deviations of quantities,
+        and log-odds of amounts.
 
         Parameters
         ----------
         counts : (n, n_bin) array
             Counts on the axis of the model card.
         recorded_kev : (n, 2) array
-            Start and stop of the recorded energy range, in keV, which some networks do not use.
+            Start and stop of the recorded energy range, in keV. Some networks do not use the range.
         instrument : (n_input,) array or None
             Values of the instrument inputs, NaN for unknown values, or None if all values are unknown. Only networks
             that predict layers use these values.

@@ -1,4 +1,4 @@
-"""Order of two groups in depth, from the probabilities of a network at the surface and below."""
+"""Order of two groups in depth, from a network's probabilities of each group at the surface and below."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,12 +80,12 @@ def order_map(results: Results, first_group: str, second_group: str) -> NDArray[
 
     Notes
     -----
-    The first group is on top if it is at the surface and the second group is below and not at the surface. A network
-    predicts the probabilities of these three conditions, but not their correlation. The probability that all three
-    conditions are true is at least the sum of their probabilities minus two (Bonferroni). An order is stated if the
-    lower bound of its probability reaches ``PLACED_PROBABILITY``. At most one order reaches this limit, because the
-    orders are mutually exclusive. A pixel without a stated order has the order of its paint, if the sampled layers of
-    the paint determine an order.
+    The first group is on top on three conditions: it is at the surface, the second group is below, and the second group
+    is not at the surface. A network predicts the probabilities of these three conditions, but not their correlation.
+    The probability that all three conditions are true is at least the sum of their probabilities minus two
+    (Bonferroni). An order is stated if the lower bound of its probability reaches ``PLACED_PROBABILITY``. At most one
+    order reaches this limit, because the orders are mutually exclusive. A pixel without a stated order has the order of
+    its paint, if the sampled layers of the paint determine an order.
     """
     return _fill_from_paints(results, first_group, second_group, _order_of_pixels(results, first_group, second_group))
 
@@ -131,7 +131,7 @@ def layer_orders(results: Results, names: Sequence[str] | None = None, *, min_sh
     names : sequence of str or None
         Groups of the pairs, or None for all groups.
     min_share : float
-        Minimum fraction of the pixels with a result in which both groups are present.
+        Minimum fraction of pixels in which both groups are present, among the pixels with a result.
     """
     if not {"surface", "below"} <= set(results.places):
         return []

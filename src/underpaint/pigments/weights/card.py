@@ -16,7 +16,7 @@ from underpaint.runtime.untrusted import describe_faults, fault_of_name, read_bo
 PaperKind: TypeAlias = Literal["xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"]
 """Architectures that are trained as in Xu et al. 2022."""
 LayersKind: TypeAlias = Literal["layers", "layers_dense", "layers_recurrent", "layers_composition", "layers_evidence"]
-"""Architectures that predict places and quantities and receive the known values of the instrument."""
+"""Architectures that receive the known values of the instrument, and predict places and quantities."""
 NetworkKind: TypeAlias = Literal["default"] | PaperKind | LayersKind
 """Architectures that a model card may name."""
 
@@ -80,7 +80,7 @@ class Training(_CardSection):
 
 
 UNBOUNDED_LOG_ODDS = 1e6
-"""Log-odds threshold beyond all predictions, used if too few held-out spectra determine a threshold."""
+"""Log-odds threshold that no prediction reaches, for bins with too few held-out spectra to determine a threshold."""
 _ThresholdTable: TypeAlias = tuple[tuple[tuple[float, ...], ...], ...]
 
 
@@ -92,12 +92,12 @@ class PredictionSets(_CardSection):
     Parameters
     ----------
     names : tuple of str
-        Groups, with their places.
+        Names of groups, with places.
     levels : tuple of float
-        Coverages. Prediction sets contain the truth in this fraction of the spectra with the group present and visible,
-        and in this fraction of the spectra without the group.
+        Coverages. The sets contain the true answer for this fraction of the spectra in which the group is present and
+        visible. They contain it for the same fraction of the spectra without the group.
     counts : tuple of float
-        Total counts at the borders of the bins.
+        Borders of the bins of total counts.
     present_from, absent_to : (n_level, n_bin, n_name)
         The set contains "present" for log-odds of at least ``present_from``, and "absent" for log-odds of at most
         ``absent_to``.
@@ -152,7 +152,7 @@ class PredictionSets(_CardSection):
 
 
 class ModelCard(_CardSection):
-    """Description of a trained network for users and for the prediction.
+    """Description of a trained network, for users and for the code that runs the network.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ class ModelCard(_CardSection):
         For a network with amounts, a group is present if the lines of its element are visible, regardless of their
         source.
     amount_edges : tuple of float
-        Mass fractions for which the network predicts the log-odds that an amount reaches them.
+        Mass fractions. For each of them, the network predicts the log-odds that an amount reaches it.
     families : tuple of str
         Line families whose areas are an input of the network. A linear fit inside the network computes the areas.
     sets : PredictionSets or None

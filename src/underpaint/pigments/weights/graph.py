@@ -34,7 +34,7 @@ def read_network(path: Path) -> bytes:
 
 
 def check_network(content: bytes, name: str) -> None:
-    """Raise an error for networks with content that needs unlimited memory or time, or is never written here.
+    """Raise an error for content that could need unlimited memory or time, or that this package never writes.
 
     Refused content includes nested graphs (loops, branches), functions, operators of other domains, weights in other
     files, sparse weights, and weights with a declared size above that of the file.
@@ -42,7 +42,7 @@ def check_network(content: bytes, name: str) -> None:
     Raises
     ------
     ModelError
-        The file is damaged or too large, or contains such content.
+        The file is damaged or too large, or contains refused content.
     """
     if len(content) > MAX_BYTES:
         raise ModelError(f"Cannot load the network {name}: it has {len(content)} bytes, up to {MAX_BYTES} are allowed.")
