@@ -32,8 +32,7 @@ _OMITTED_QUANTITY = "log_odds"
 
 
 class Output(NamedTuple):
-    """Output maps of one quantity: its name, the dimensions besides row and column, the key of each map, and the
-    unit."""
+    """Output maps of one quantity: name, dimensions besides row and column, key of each map, and unit."""
 
     quantity: str
     dimensions: tuple[str, ...]

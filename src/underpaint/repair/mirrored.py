@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 MIN_ROWS, MIN_COLUMNS = 8, 16
 """Minimum numbers of rows and columns that a scan must have for its rows to be compared."""
 MAX_LAG_COLUMNS = 6.0
-"""Largest lag of a stage, in pixels."""
+"""Maximum lag of a stage, in pixels."""
 _LAG_STEP_COLUMNS = 0.1
 _MIN_SIGMAS = 5.0
 _MIN_CORRELATION_GAIN = 0.15
@@ -32,13 +32,13 @@ class RowDirection:
     Parameters
     ----------
     recorded_correlation, mirrored_correlation : float
-        Correlation of odd rows with the mean of their two neighbours at the best lag, at most 1.
+        Correlation of odd rows with the mean of their two neighbouring rows, at the best lag. The maximum is 1.
     neighbour_correlation : float
-        Correlation of the two neighbours, which have the same direction, with each other.
+        Correlation between the two neighbouring rows, which have the same direction.
     mirrored_lag_columns : float
         Lag of the mirrored rows, in pixels.
     sigmas : float
-        Excess of the mirrored over the recorded correlation without the most influential row, in standard deviations.
+        Mirrored minus recorded correlation, without the most influential row, in standard deviations.
     correlation_error : float
         Standard deviation of a correlation, from noise and differences between neighbours.
     """
@@ -105,8 +105,8 @@ def find_row_direction(scan: Scan) -> RowDirection | None:
 
     Notes
     -----
-    The correlation is that of square roots of counts in energy bands, minus the mean of each row. A lag of up to six
-    columns is allowed in either direction, to account for the lag of the stage.
+    The correlation is computed from the square roots of counts in energy bands, after subtraction of the mean of each
+    row. A lag of up to six columns is allowed in either direction, to account for the lag of the stage.
     """
     n_row, n_column, _ = scan.shape
     return None if n_row < MIN_ROWS or n_column < MIN_COLUMNS else direction_of(root_images(scan))
@@ -148,7 +148,7 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
         return None
     recorded_products, _ = _best_lag(odd_images, neighbour_mean)
     mirrored_products, mirrored_lag = _best_lag(odd_images[..., ::-1], neighbour_mean)
-    # The noise variance is doubled. Differences between the two neighbouring rows are treated as noise.
+    # Differences between the two neighbouring rows are treated as noise. Their variance is twice that of one row.
     variance = ((rows_above - rows_below) ** 2).sum() / (
         images.shape[0] * len(odd_rows) * (cosine_taper(n_column) ** 2).sum()
     )
@@ -187,7 +187,8 @@ def _best_lag(rows: Array, neighbour_mean: Array) -> tuple[Array, float]:
 def note_mirrored_rows(scan: Scan) -> Scan:
     """Return the scan, with a note on the correction if every second row is mirrored.
 
-    Of a large scan, only evenly distributed runs of rows are read, up to 32 MB or 400 columns.
+    From a large scan, only evenly spaced runs of rows are read. They have at most 32 MB, or 400 columns if these need
+    more.
     """
     n_row, n_column, _ = scan.shape
     if n_row < MIN_ROWS or n_column < MIN_COLUMNS:
@@ -207,7 +208,7 @@ def note_mirrored_rows(scan: Scan) -> Scan:
 
 
 def _sampled_part(scan: Scan) -> tuple[list[slice], slice]:
-    """Return evenly distributed runs of rows, and the central columns of very long rows."""
+    """Return evenly spaced runs of rows, and the central columns of very long rows."""
     n_row, n_column, _ = scan.shape
     pixel_bytes = scan.counts.nbytes / scan.n_pixel
     run_length = max(int(_MAX_SAMPLED_BYTES / (n_column * pixel_bytes) / _N_ROW_RUNS), 5)

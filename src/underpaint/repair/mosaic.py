@@ -22,7 +22,7 @@ from underpaint.runtime.untrusted import MAX_TABLE_BYTES, read_bounded
 Array = NDArray[np.float64]
 
 _MIN_OVERLAP = 8
-"""Minimum number of rows and of columns of an overlap that is registered."""
+"""Minimum numbers of rows and columns in an overlap that is registered."""
 _N_BANDS = 8
 _STAGE_SD_PIXELS = 2.0
 """Standard deviation of the stage positions, in pixels."""
@@ -30,7 +30,7 @@ _REGISTRATION_SD_PIXELS = 0.1
 _MIN_CORRELATION = 0.3
 _BLOCK_ROWS = 16
 _MIN_FILLED_SHARE = 0.25
-"""Minimum ratio of the filled share of a mosaic to that of a diagonal chain of as many tiles."""
+"""Minimum filled share of a mosaic, relative to a diagonal chain with the same number of tiles."""
 _PIXEL_SIZE_TOLERANCE = 0.01
 
 
@@ -60,7 +60,8 @@ class Overlap:
     first, second : int
         Indices of the tiles.
     shift_pixels : (float, float)
-        Shift of the second tile relative to the stage positions, in rows (down) and columns (right).
+        Deviation of the second tile from its stage position relative to the first tile, in rows (down) and columns
+        (right).
     likeness : float
         Correlation of the two images after the shift, -1 to 1.
     used : bool
@@ -83,7 +84,7 @@ class Mosaic:
     scan : Scan
         Scan of all tiles. Pixels outside all tiles are marked as missing.
     corner_pixels : (n_tile, 2) array
-        Row and column of the first pixel of each tile in the mosaic, not rounded.
+        Row and column in the mosaic of each tile's first pixel, not rounded.
     correction_pixels : (n_tile, 2) array
         Correction of the stage positions, in pixels.
     overlaps : tuple of Overlap
@@ -146,7 +147,8 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: floa
     Parameters
     ----------
     tiles : sequence of Tile
-        Two or more tiles with equal pixel size. Tiles with another energy axis are rebinned to that of the first.
+        Two or more tiles that all have the same pixel size. Tiles with another energy axis are rebinned to that of the
+        first tile.
     register : bool
         Correct the positions of tiles that overlap by at least 8 rows and columns. The shift of each pair maximises the
         correlation. The positions are a least-squares fit to these shifts and, with less weight, to the stage
@@ -157,8 +159,9 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: floa
     Returns
     -------
     Mosaic
-        Mosaic with a lazy scan. Positions are rounded to whole pixels. Each pixel of an overlap is taken from the tile
-        in which it is farthest from the edge, so that counts are neither changed nor added.
+        Mosaic, whose scan is computed only when it is read. Positions are rounded to whole pixels. Each pixel of an
+        overlap is taken from the tile in which it is farthest from the edge, so that counts are neither changed nor
+        added.
 
     Raises
     ------
@@ -168,8 +171,8 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: floa
 
     Notes
     -----
-    The correlation at each shift is that of the overlapping pixels of images in energy bands. Phase correlation is not
-    used, because its tapered images cause a bias towards zero shift for narrow overlaps.
+    The correlation at each shift is computed from the overlapping pixels of images in energy bands. Phase correlation
+    is not used, because its tapered images cause a bias towards zero shift for narrow overlaps.
     """
     pixel_size_mm = _common_pixel_size(tiles)
     scans = _rebin_to_first_axis([tile.scan for tile in tiles])

@@ -1,4 +1,4 @@
-"""Repairs of pixels: replacement of dead and short pixels by the mean of valid neighbours.
+"""Repairs of pixels: replacement of dead and short pixels by the mean of valid neighbouring pixels.
 
 The module also crops, masks and bins scans, normalises them to equal live time, and corrects pile-up.
 """
@@ -34,7 +34,7 @@ class FaultyPixels:
     is_dead : (n_row, n_column) bool array
         True for pixels without counts, and for missing pixels.
     is_short : (n_row, n_column) bool array
-        True for pixels with too few counts.
+        True for pixels with far fewer counts than all their neighbours.
     """
 
     is_dead: NDArray[np.bool_]
@@ -47,7 +47,7 @@ class FaultyPixels:
 
 
 def find_faulty_pixels(scan: Scan) -> FaultyPixels:
-    """Return dead pixels, and short pixels, which have significantly less than half of the counts of each neighbour.
+    """Return dead pixels, and short pixels that have significantly fewer than half the counts of each neighbour.
 
     A difference of eight standard deviations shows that the read-out lost part of the dwell time. Pixels with a short
     recorded live time are not included, since :func:`with_equal_live_time` corrects them.
@@ -88,7 +88,7 @@ def with_pixels_repaired(scan: Scan, faulty_pixels: FaultyPixels) -> tuple[Scan,
     Raises
     ------
     ScanError
-        More than a twentieth of the pixels is faulty.
+        More than a twentieth of the pixels are faulty.
     """
     is_faulty = faulty_pixels.is_faulty
     if is_faulty.sum() > _MAX_FAULTY_SHARE * is_faulty.size:
@@ -134,7 +134,7 @@ def _repaired_block(
     block: NDArray[Any], *, is_replaced: NDArray[np.bool_], is_faulty: NDArray[np.bool_], first_rows: tuple[int, ...],
     block_info: Any = None,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Return a block of repaired rows, given that block with its neighbouring rows."""
+    """Return the repaired rows of a block, which is given with its neighbouring rows."""
     index = block_info[0]["chunk-location"][0] if block_info else 0
     first_row = first_rows[index]
     n_rows_above = 1 if index > 0 else 0
@@ -218,7 +218,7 @@ def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
     scan : Scan
         Scan with energy axis and live times.
     pulse_pair_us : float
-        Pulse-pair resolution, us, from the manual of the electronics.
+        Pulse-pair resolution in us, from the manual of the electronics.
 
     Raises
     ------
@@ -296,7 +296,7 @@ def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tupl
     ----------
     scan : Scan
     rows, columns : (int, int)
-        First row or column, and the last one plus 1, counted from 0.
+        First index, and last index plus 1, counted from 0.
 
     Raises
     ------

@@ -1,6 +1,7 @@
 """Measurement and correction of the shift of odd rows in scans recorded in alternating direction.
 
-The delay between position and clock and the backlash of the stage shift every second row by the same distance.
+Every second row is shifted by the same distance. The causes are the delay between position and clock, and the backlash
+of the stage.
 """
 
 from dataclasses import dataclass, replace
@@ -66,11 +67,11 @@ class RowShift:
 
 
 def find_row_shift(scan: Scan) -> RowShift:
-    """Return the shift of odd rows relative to the mean of their two neighbours.
+    """Return the shift of odd rows relative to the mean of their two neighbouring rows.
 
-    The cross-spectra of the rows, minus the mean of each row, are summed over rows and energy bands. The shift is the
-    maximum of the cross-correlation, which is interpolated by its Fourier series. The noise of the rows is independent
-    and causes no bias.
+    The mean of each row is subtracted, and the cross-spectra of the rows are summed over rows and energy bands. The
+    shift is the position of the maximum of the cross-correlation, which is interpolated by its Fourier series. The
+    noise of the rows is independent and causes no bias.
 
     Parameters
     ----------
@@ -80,7 +81,8 @@ def find_row_shift(scan: Scan) -> RowShift:
     Raises
     ------
     ScanError
-        The scan has too few rows or columns or no structure, odd rows may be mirrored, or the shift exceeds the range.
+        The scan has too few rows or columns or no structure, odd rows may be mirrored, or the shift exceeds the
+        measurable range.
     """
     n_row, n_column, _ = scan.shape
     if n_row < MIN_ROWS or n_column < MIN_COLUMNS:

@@ -127,8 +127,7 @@ def _move_states(
     rng: np.random.Generator,
     n_sweeps: int,
 ) -> None:
-    """Move all states in place. Each half of the states is the population for the other half's differential
-    evolution."""
+    """Move all states in place. Each half is the population for the differential evolution of the other half."""
     n = len(states)
     for sweep in range(n_sweeps):
         if sweep % 3 == 1:

@@ -384,8 +384,7 @@ class PaintPrior:
         )
 
     def uppermost_layers(self, states: States) -> IntArray:
-        """Return the (n, n_group) uppermost layer with more than a trace of each group, or MAX_LAYERS if there is
-        none."""
+        """Return the (n, n_group) uppermost layer with more than a trace of each group, or MAX_LAYERS for no layer."""
         masses = self.element_areal_densities(states)
         is_present = masses > MAX_TRACE_FRACTION * masses.sum(axis=1, keepdims=True)
         return np.asarray(np.where(is_present.any(axis=1), is_present.argmax(axis=1), MAX_LAYERS))

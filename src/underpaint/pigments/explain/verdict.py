@@ -349,8 +349,7 @@ def _disagreement(values_by_run: Sequence[FloatArray]) -> str:
 
 
 def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimate]:
-    """Return the thickness for each likely pigment of the group on which the thickness depends, or {} without
-    dependence."""
+    """Return the thickness for each likely pigment of the group on which it depends, or {} if it depends on none."""
     all_draws = pool_draws(runs)
     layer_exists = all_draws.n_layer > layer
     max_between_fraction, thickness_by_member = MIN_VARIANCE_FRACTION, {}

@@ -438,8 +438,7 @@ def _selected_columns(
 def _omit_unexcited(
     model_card: ModelCard, selected_columns: _SelectedColumns, conditions: InstrumentConditions
 ) -> tuple[_SelectedColumns, tuple[str, ...]]:
-    """Return the columns of the names whose key lines are excited at the tube voltage, and a note on the omitted
-    names."""
+    """Return the columns of the names whose key lines the tube voltage excites, and a note on omitted names."""
     if conditions.voltage_kv is None:
         return selected_columns, ()
     max_energy_kev = conditions.voltage_kv + _VOLTAGE_MARGIN_KV
