@@ -42,8 +42,9 @@ class Settings:
     palette : str, Path, Palette, sequence of str, or None
         Palette by name or TOML file, or names of pigments. None means all pigments.
     instrument : str, Path, Instrument or None
-        Instrument as preset, file or object. Its energy axis is used. engine : {"underpaint", "fixed", "pymca"} Program
-        that fits the elements.
+        Instrument as preset, file or object. Its energy axis is used.
+    engine : {"underpaint", "fixed", "pymca"}
+        Program that fits the elements.
     calibrated : bool
         Whether the energy axis is determined from the lines of the scan. If false, the axis of the file is used.
     detector, shape : str or None, (int, int) or None

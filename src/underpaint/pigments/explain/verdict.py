@@ -1,5 +1,4 @@
-"""Joint results of two independent runs for layers, order, thickness and shares, with reasons for undetermined
-results."""
+"""Joint results of two independent runs on layers, order, thickness and shares, and reasons without a result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

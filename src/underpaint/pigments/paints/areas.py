@@ -209,8 +209,7 @@ def _max_label(paint_map: NDArray[np.uint8]) -> int:
 
 
 def comparable_areas(results: Results) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.bool_]]:
-    """Return line families, (n_row, n_column, n) areas with noise scaled to about one, and a mask of pixels with
-    areas."""
+    """Return line families, (n_row, n_column, n) areas scaled to unit noise, and a mask of pixels with areas."""
     has_answer = np.logical_and.reduce([np.isfinite(results[family]) for family in results.lines])
     families, scaled_images = [], []
     for family in results.lines:
