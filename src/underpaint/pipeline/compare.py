@@ -365,7 +365,7 @@ def _line_agreement(a: Results, b: Results, family: str) -> tuple[LineAgreement,
 def _area_ratio(area_a: Array, area_b: Array, sigma_a: Array, sigma_b: Array) -> float:
     """Return the median ratio of areas over the pixels with a visible line, or NaN for a faint line.
 
-    The ratio is not a median of quotients, which the noise of the denominator would bias. Pixels are selected by the
+    A median of quotients would be biased by the noise of the denominator, and is not used. Pixels are selected by the
     sum of both significances, so that neither result is favoured.
     """
     pixels_with_line = np.flatnonzero(area_a / sigma_a + area_b / sigma_b > np.sqrt(2.0) * DIFFERENT_SIGMAS)

@@ -96,7 +96,7 @@ def paints_of_folder(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Results:
-    """Find the paints of a results folder, sum their spectra, explain their layers, and write the results to it.
+    """Find the paints of a results folder, sum their spectra, explain their layers, and extend the folder.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def _paint_numbers(explained: Sequence[int], areas: Sequence[PaintArea]) -> tupl
 
 
 def _known_by_paint(entries: Sequence[KnownLayers], results: Results) -> dict[int, KnownLayers]:
-    """Return the known results, by the number of their paint.
+    """Return the known results, by the number of the paint.
 
     Raises
     ------
@@ -255,7 +255,7 @@ def _explain_areas(
     ground: str,
     report_progress: Progress,
 ) -> tuple[PaintArea, ...]:
-    """Return all paints, after the explanation of the summed spectra of those with the given numbers."""
+    """Explain the summed spectra of the paints with the given numbers, and return all paints."""
     report_progress("Finding the energy axis", 0, 1)
     calibrated = resolve_energy_axis(scan, calibrated=was_calibrated(results))
     if given_instrument is not None:

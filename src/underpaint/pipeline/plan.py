@@ -1,4 +1,4 @@
-"""Plan of the analysis of a scan, whose outputs are known before any block is processed, and its execution."""
+"""Plan and execution of the analysis of a scan, with outputs that are known before any block is processed."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -42,7 +42,7 @@ class Settings:
     palette : str, Path, Palette, sequence of str, or None
         Palette by name or TOML file, or names of pigments. None means all pigments.
     instrument : str, Path, Instrument or None
-        Instrument as preset, file or object. Its energy axis is used.
+        Instrument as preset, file or object. The energy axis of the instrument is used.
     engine : {"underpaint", "fixed", "pymca"}
         Program that fits the elements.
     calibrated : bool
@@ -50,10 +50,10 @@ class Settings:
     detector, shape : str or None, (int, int) or None
         As for :func:`underpaint.load`.
     detectability : bool or None
-        Whether the groups that cannot be excluded are mapped. None means that an instrument must be given for these
-        maps.
+        Whether the groups that cannot be excluded are mapped. None means that these groups are mapped only if an
+        instrument is given.
     elements : bool
-        Whether elements are mapped and unassigned peaks are searched. If false, only pigments are identified.
+        Whether elements are mapped and unassigned peaks are searched for. If false, only pigments are identified.
     counts_scale : float or None
         As for :func:`underpaint.load`.
     trust_instrument : bool
@@ -138,7 +138,7 @@ class Plan:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """Outputs of each block. Paints and quantities of elements are not among them, since they need all blocks."""
+        """Outputs of each block. Paints and quantities of elements are excluded, since they need all blocks."""
         return self.block_work.outputs
 
     def run(
@@ -361,8 +361,8 @@ def identify(
         Palette by name or TOML file, or names of pigments. None means all pigments. The probability of a group is
         divided between its pigments by the palette, as in :func:`underpaint.pigments.limits.share_members`.
     instrument : str, Path, Instrument or None
-        Instrument as preset, file or object. Its energy axis is used. The values of the instrument are inputs of some
-        networks. Without an instrument, these inputs are values derived from the spectra.
+        Instrument as preset, file or object. The energy axis of the instrument is used. The values of the instrument
+        are inputs of some networks. Without an instrument, these inputs are values derived from the spectra.
     calibrated : bool
         Whether the energy axis is determined from the lines of the scan. If false, the axis of the file is used.
     trust_instrument : bool

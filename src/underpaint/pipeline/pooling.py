@@ -43,7 +43,7 @@ class BlockEvidence:
     Parameters
     ----------
     evidence : Evidence
-        (n, n_column) areas and standard deviations of the valid spectra.
+        (n, n_column) line areas of the valid spectra, with standard deviations.
     is_valid : (n_row, n_column) bool array
         True for pixels with a valid spectrum.
     """
@@ -53,12 +53,12 @@ class BlockEvidence:
 
     @classmethod
     def of_block(cls, fit: VariableFit, counts: NDArray[Any], present: NDArray[np.bool_] | None) -> "BlockEvidence":
-        """Return the evidence of (n_row, n_column, n_channel) counts."""
+        """Return the line areas that are fitted to (n_row, n_column, n_channel) counts."""
         is_valid, spectra = valid_part(counts, present)
         return cls(fit(spectra), is_valid.reshape(counts.shape[:2]))
 
     def cropped(self, core: CoreSlices) -> "BlockEvidence":
-        """Return the evidence of the rows and columns of the core."""
+        """Return the line areas of the pixels in the core."""
         is_inside = np.zeros(self.is_valid.shape, bool)
         is_inside[core] = True
         is_selected = is_inside[self.is_valid]
@@ -88,10 +88,10 @@ class Pooling:
 
     Notes
     -----
-    The pool of a pixel contains similar pixels within :data:`POOL_RADIUS`. Two pixels are similar on two conditions.
-    The squared differences of line areas, divided by their variances, have a sum below the 99 % point of chi-square. No
-    line differs by more than 3.5 sigma. The nearest pixels are added first, until the pool has its target counts. Sums
-    of counts remain Poisson-distributed.
+    The pool of a pixel contains similar pixels within :data:`POOL_RADIUS`. Two pixels are similar if two conditions
+    hold. The sum of squared differences of line areas, each divided by its variance, is below the 99 % point of
+    chi-square. No line differs by more than 3.5 sigma. The nearest pixels are added first, until the pool has its
+    target counts. Sums of counts remain Poisson-distributed.
     """
 
     family_columns: NDArray[np.intp]
@@ -105,7 +105,7 @@ class Pooling:
         Parameters
         ----------
         block_evidence : BlockEvidence
-            Evidence of the block and its halo.
+            Line areas of the block and its halo.
         counts : (n_row, n_column, n_channel) array
             Spectra of the block and its halo.
         pixel_counts : (n_row, n_column) array

@@ -59,7 +59,7 @@ class Resampler:
     """Function that returns the mean reflectance in each pixel of the maps.
 
     The cube is sampled at evenly spaced points within a map pixel, about one point per pixel of the cube. The mean is
-    taken over the points with a value. It is NaN if fewer than half of the points have a value.
+    taken over the points with a value. The mean is NaN if fewer than half of the points have a value.
 
     Parameters
     ----------

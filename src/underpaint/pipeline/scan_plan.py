@@ -70,7 +70,7 @@ class ScanPlan:
     paint : int
         Number of the paint.
     layers : tuple of str
-        Assumed layers with their thicknesses in um. They are the most probable layers with the order in question.
+        Assumed layers with their thicknesses in um. These layers are the most probable with the order in question.
     probability_now : float
         Probability of this order by a search without sampling, from the paint's summed spectrum in the quick scan.
     counts_now : float
@@ -109,7 +109,7 @@ class ScanPlan:
         return None if self.seconds_now is None else self.seconds_now * self.times_longer(voltage, share)
 
     def hours(self, voltage: VoltagePlan, step_mm: float) -> float | None:
-        """Return the scan time in h with which half of the pixels give the answer."""
+        """Return the scan time in h after which half of the pixels give the answer."""
         seconds = self.seconds(voltage, HALF_OF_SCANS)
         if seconds is None or self.area_mm2 is None:
             return None
@@ -278,7 +278,7 @@ def plan_scan(
 
 
 def _paint_area(results: Results, question: OrderQuestion, paint_number: int | None) -> PaintArea:
-    """Return the paint with a number, or by default the first paint that contains the upper group.
+    """Return the paint with the given number, or by default the first paint that contains the upper group.
 
     Raises
     ------
@@ -304,7 +304,7 @@ def _paint_area(results: Results, question: OrderQuestion, paint_number: int | N
 
 
 def _with_question_groups(candidates: CandidateGroups, question: OrderQuestion) -> CandidateGroups:
-    """Return the candidates, with missing groups of the question added as possibly absent."""
+    """Add missing groups of the question to the candidates, as groups that may be absent."""
     absent_by_group = dict(zip(candidates.groups, candidates.absent, strict=True))
     added_groups = {name: 0.5 for name in (question.lower_group, question.upper_group) if name not in absent_by_group}
     absent_by_group |= added_groups

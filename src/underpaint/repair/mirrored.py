@@ -148,7 +148,7 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
         return None
     recorded_products, _ = _best_lag(odd_images, neighbour_mean)
     mirrored_products, mirrored_lag = _best_lag(odd_images[..., ::-1], neighbour_mean)
-    # Differences between the two neighbouring rows are treated as noise. Their variance is twice that of one row.
+    # Differences between the two neighbouring rows are treated as noise. They have twice the variance of one row.
     variance = ((rows_above - rows_below) ** 2).sum() / (
         images.shape[0] * len(odd_rows) * (cosine_taper(n_column) ** 2).sum()
     )
@@ -187,8 +187,8 @@ def _best_lag(rows: Array, neighbour_mean: Array) -> tuple[Array, float]:
 def note_mirrored_rows(scan: Scan) -> Scan:
     """Return the scan, with a note on the correction if every second row is mirrored.
 
-    From a large scan, only evenly spaced runs of rows are read. They have at most 32 MB, or 400 columns if these need
-    more.
+    From a large scan, only evenly spaced runs of rows are read. The sample has at most 32 MB, or 400 columns if these
+    are larger.
     """
     n_row, n_column, _ = scan.shape
     if n_row < MIN_ROWS or n_column < MIN_COLUMNS:
@@ -225,7 +225,7 @@ def _sampled_part(scan: Scan) -> tuple[list[slice], slice]:
 
 
 def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tuple[Scan, Step]:
-    """Return the scan with odd rows of counts, times and missing pixels mirrored, and the record.
+    """Return the scan with odd rows of counts, times and missing pixels mirrored, and a record of the repair.
 
     The direction of even rows is kept, since the image does not determine which rows are mirrored.
 

@@ -154,7 +154,7 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: floa
         correlation. The positions are a least-squares fit to these shifts and, with less weight, to the stage
         positions.
     max_pixels : float
-        Maximum correction of a pair, in pixels. Pairs with a larger correction are ignored.
+        Maximum correction of the positions of a pair, in pixels. Pairs with a larger correction are ignored.
 
     Returns
     -------

@@ -80,10 +80,11 @@ def find_faulty_pixels(scan: Scan) -> FaultyPixels:
 
 
 def with_pixels_repaired(scan: Scan, faulty_pixels: FaultyPixels) -> tuple[Scan, Step]:
-    """Return the scan with faulty pixels replaced by the mean of their (up to eight) valid neighbours, and the record.
+    """Return the scan with faulty pixels replaced by the mean of valid neighbours, and a record of the repair.
 
-    Live and real times are likewise replaced by the mean of the neighbouring pixels. Pixels without a valid neighbour
-    are not changed. The replaced counts are not integers and have less noise than measured counts.
+    Up to eight neighbours are averaged. Live and real times are also replaced by the mean of the neighbouring pixels.
+    Pixels without a valid neighbour are not changed. The replaced counts are not integers and have less noise than
+    measured counts.
 
     Raises
     ------
@@ -161,7 +162,7 @@ _MAX_TIME_RATIO = 20.0
 
 
 def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
-    """Return the scan with the counts of each pixel scaled to the median live time, and the record.
+    """Return the scan with the counts of each pixel scaled to the median live time, and a record of the repair.
 
     Pixels whose live time is unknown or less than a twentieth of the median are marked as missing and not scaled.
     Scaled counts are not integers, but have the relative noise of the recorded counts.
@@ -211,7 +212,7 @@ _SECONDS_PER_US = 1e-6
 
 
 def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
-    """Return the scan corrected for pile-up, and the record.
+    """Return the scan corrected for pile-up, and a record of the repair.
 
     Parameters
     ----------
@@ -290,7 +291,7 @@ def _separate_photons(
 
 
 def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[Scan, Step]:
-    """Return the scan cropped to a rectangle of pixels, and the record.
+    """Return the scan cropped to a rectangle of pixels, and a record of the repair.
 
     Parameters
     ----------
@@ -321,7 +322,7 @@ def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tupl
 
 
 def masked(scan: Scan, mask: NDArray[np.bool_]) -> tuple[Scan, Step]:
-    """Return the scan with pixels outside a mask marked as missing, and the record.
+    """Return the scan with pixels outside a mask marked as missing, and a record of the repair.
 
     Raises
     ------
@@ -340,7 +341,7 @@ def masked(scan: Scan, mask: NDArray[np.bool_]) -> tuple[Scan, Step]:
 
 
 def binned(scan: Scan, rows: int, columns: int) -> tuple[Scan, Step]:
-    """Return the scan with counts and times summed over blocks of pixels, and the record.
+    """Return the scan with counts and times summed over blocks of pixels, and a record of the repair.
 
     A pixel of the result is missing if any pixel of its block is missing. Rows and columns of incomplete blocks are
     omitted.

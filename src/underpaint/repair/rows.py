@@ -171,7 +171,7 @@ def _best_shift(cross_spectrum: NDArray[np.complex128], n_column: int) -> float:
 
 
 def with_rows_aligned(scan: Scan, shift: RowShift) -> tuple[Scan, Step]:
-    """Return the scan with the shift of odd rows corrected in counts and times, and the record.
+    """Return the scan with the shift of odd rows corrected in counts and times, and a record of the repair.
 
     The counts of each pixel of odd rows are divided between the two pixels that it covers. Corrected counts are not
     integers. Counts are lost only at the ends of rows. At the end of a row, counts of pixels that are covered by at

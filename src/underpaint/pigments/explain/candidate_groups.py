@@ -39,7 +39,8 @@ class CandidateGroups:
     notes : tuple of str
         Notes on the selection for the user.
     known : KnownLayers or None
-        Result of another method. ``groups`` contains the groups of its order, and none of its absent groups.
+        Result of another method. ``groups`` contains the groups whose order the method gives, and no group that it
+        excludes.
     """
 
     groups: tuple[str, ...]
@@ -145,7 +146,7 @@ def likely_groups(probability: Mapping[str, float], ground: str, spectrum_name: 
     Raises
     ------
     SampleError
-        No group reaches this probability.
+        No group reaches ``MIN_PROBABILITY``.
     """
     finite_probability = {
         group: group_probability for group, group_probability in probability.items() if np.isfinite(group_probability)

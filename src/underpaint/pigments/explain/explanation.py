@@ -215,7 +215,8 @@ def explain(
     seed : int
         Seed of the random numbers.
     workers : int
-        Maximum number of processes. At most two are used, and the result does not depend on their number.
+        Maximum number of processes. At most two processes are used. The result does not depend on the number of
+        processes.
     progress : callable, optional
         Called with the name of the task, the number of completed steps and the total number.
 
@@ -325,7 +326,7 @@ def _misfits(model: SpectrumModel, model_counts: FloatArray, instrument: Instrum
 
 
 def _family_at(energy_kev: float, width_kev: float, model: SpectrumModel, instrument: Instrument) -> str:
-    """Return the family with the nearest strongest line among elements outside the prior, or "" if none is near."""
+    """Return the family whose strongest line is nearest, among elements outside the prior, or "" if none is near."""
     nearest_family, nearest_distance_kev = "", max(width_kev, model.axis.gain_kev)
     for family in CANDIDATES:
         element, shell = family.split("_")

@@ -33,8 +33,8 @@ N_RIVALS = 3
 N_TEMPERATURE = 3
 """Typical number of temperatures in one run of an explanation."""
 HALF_OF_SCANS, MOST_SCANS = 0.5, 0.9
-"""Fractions of scans that give the answer, at which the needed counts are reported. The simulation ends at the second
-fraction."""
+"""Fractions of scans that give the answer. The needed counts are reported for both fractions, and the simulation ends
+at the second."""
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def likeliest_layers(
 
 
 def stratigraphy_of(prior: PaintPrior, state: States) -> Stratigraphy:
-    """Return the layers of a single state, including the ground."""
+    """Convert a single state to a stratigraphy, including the ground."""
     fractions, areal_density = (array[0] for array in prior.mass_fractions_and_densities(state))
     physical_states, n_layer = prior.to_physical_units(state), int(state.n_layer[0])
     layers = []
@@ -243,10 +243,10 @@ def answered_shares(
 
 
 def _with_rival_modes(model: SpectrumModel, modes: Modes, question: OrderQuestion) -> Modes:
-    """Add variants with other pigments to the modes, for the likeliest structures without the order in question.
+    """Add modes in which other pigments are tried in the likeliest structures without the order in question.
 
-    The search tries other pigments only in the likeliest structure. Without further variants, that structure would be
-    favoured.
+    The search tries other pigments only in the likeliest structure. Without the added modes, the likeliest structure
+    would be favoured.
     """
     has_order, log_evidence = (
         question.has_order(model.prior, modes.states),
@@ -312,7 +312,7 @@ def _log_fractions(mixture: Mixture, question: OrderQuestion, prior: PaintPrior)
 def _both_runs_certain_probability(probability: FloatArray) -> FloatArray:
     """Return the probability that in each of two runs a fraction ``MIN_PROBABILITY`` of the draws gives the answer.
 
-    Only some draws of a run are independent. Each change of temperature adds the variance of a sample of
+    Not all draws of a run are independent. Each change of temperature adds the variance of a sample of
     ``MIN_EFFECTIVE_FRACTION`` of the draws, because draws rarely change structure afterwards. The incomplete beta
     function extends the binomial distribution to non-integer numbers of independent draws.
     """

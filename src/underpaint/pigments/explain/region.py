@@ -196,7 +196,7 @@ def _as_mask(mask_values: NDArray[np.generic]) -> Mask:
     if mask_values.dtype.kind not in "biuf":
         raise ValueError(f"it contains {mask_values.dtype}, not numbers")
     is_selected = mask_values[..., :3].any(axis=-1) if mask_values.ndim == 3 else mask_values
-    # pixels with NaN are outside, as in the maps of results
+    # pixels with NaN are outside the region, as in the maps of results
     return np.asarray((is_selected != 0) & ~np.isnan(is_selected), dtype=np.bool_)
 
 
@@ -221,7 +221,7 @@ def _read_pixel_list(path: Path, shape: tuple[int, int]) -> Mask:
 
 
 def _parse_pixel_line(cells: list[str], line_number: int, path: Path) -> tuple[int, int]:
-    """Return the row and column from a line of a list. Further cells are ignored."""
+    """Return the row and column from a line of a list of pixels. Further cells are ignored."""
     try:
         row, column = (int(cell) for cell in cells[:2])
     except ValueError as error:

@@ -30,8 +30,8 @@ def search(model: SpectrumModel, rng: np.random.Generator) -> Modes:
     """Return modes of likely structures, the likeliest first.
 
     First, the likeliest prior draws of different structures are optimised. Then states that differ from the likeliest
-    modes by one change are ranked by two linear steps, and the best are optimised. Finally, other members are tried in
-    the likeliest mode.
+    modes by one change are ranked by two linear steps, and the best are optimised. Finally, other members of the groups
+    are tried in the likeliest mode.
     """
     prior = model.prior
     simple_states = simple_start_states(prior)
@@ -83,7 +83,7 @@ def simple_start_states(prior: PaintPrior) -> States:
 
 
 def promising_neighbours(model: SpectrumModel, modes: Modes, beta: float, rng: np.random.Generator) -> States | None:
-    """Return the best neighbours of likely modes, or None if no neighbour is new."""
+    """Return the best states that differ from likely modes by one change, or None if no such state is new."""
     log_evidence = Mixture(model.prior, modes, beta).log_evidence
     parent_weight = np.exp(0.4 * (log_evidence - log_evidence.max()))
     parents = rng.choice(len(modes), N_NEIGHBOURS, p=parent_weight / parent_weight.sum())
@@ -114,7 +114,7 @@ def _best_candidates(
     beta: float,
     max_states: int,
 ) -> States | None:
-    """Return the best candidates after two linear steps, or None if no candidate is new.
+    """Return the best candidate states after two linear steps, or None if no candidate is new.
 
     The derivatives of a candidate are those of its parent, except for coordinates that become active.
     """

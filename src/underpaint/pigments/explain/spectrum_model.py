@@ -28,17 +28,18 @@ BATCH_STATES = 512
 class ModelError:
     """Standard deviations of the errors of a simulated spectrum.
 
-    The values were fitted to spectra of layered paints with 1e5 counts, simulated by an independent Monte Carlo code.
+    The default values were fitted to spectra with 1e5 counts, which an independent Monte Carlo code simulated for
+    layered paints.
 
     Parameters
     ----------
     independent : float
         Relative standard deviation of errors that are independent in each bin.
     smooth : float
-        Relative standard deviation of errors of yields, attenuation and efficiency, which are correlated over
+        Relative standard deviation of errors of yields, attenuation and efficiency. The errors are correlated over
         ``smooth_kev``.
     shift_kev : float
-        Standard deviation of errors of line energies, which are correlated over ``shift_range_kev``.
+        Standard deviation of errors of line energies. The errors are correlated over ``shift_range_kev``.
     tail : float
         Standard deviation of the tail and shelf of peaks, relative to a typical tail and shelf.
     """

@@ -1,4 +1,4 @@
-"""Joint results of two independent runs on layers, order, thickness and shares, and reasons without a result."""
+"""Joint results of two independent runs: layers, order, thickness and shares, or the reason for no result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -200,7 +200,7 @@ class LayerResult:
 
 
 def number_of_layers(runs: Sequence[Draws]) -> LayerNumber:
-    """Return the number of layers from all runs."""
+    """Return the number of paint layers according to all runs."""
     probability_by_run = np.asarray(
         [[(run.n_layer == index + 1).mean() for index in range(MAX_LAYERS)] for run in runs]
     )
@@ -285,7 +285,7 @@ def surface_shares(runs: Sequence[Draws]) -> dict[str, Estimate]:
 
 
 def um_text(value_um: float) -> str:
-    """Return a thickness with two digits: "8.4", "120"."""
+    """Return a thickness as a text with two significant digits: "8.4", "120"."""
     return f"{float(f'{value_um:.2g}'):g}"
 
 
@@ -348,7 +348,7 @@ def _disagreement(values_by_run: Sequence[FloatArray]) -> str:
 
 
 def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimate]:
-    """Return the thickness for each likely pigment of the group on which it depends, or {} if it depends on none."""
+    """Return the thickness for each likely pigment of the group that affects it, or {} without such a group."""
     all_draws = pool_draws(runs)
     layer_exists = all_draws.n_layer > layer
     max_between_fraction, thickness_by_member = MIN_VARIANCE_FRACTION, {}

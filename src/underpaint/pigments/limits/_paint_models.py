@@ -72,7 +72,7 @@ class GridPaintModel:
     The log counts of each component are a polynomial, fitted at Chebyshev nodes. Its variables are the fourth roots of
     both thicknesses and the cube root of the pigment's volume fraction. The logarithm of the attenuation is
     proportional to thickness times volume fraction, and is therefore a polynomial in these variables. The logarithm of
-    the pigment's amount is smooth in them.
+    the pigment's amount is smooth in these variables.
 
     Parameters
     ----------

@@ -58,7 +58,7 @@ def composite(pigment: str, mixture: Sequence[str], instrument: Instrument, sett
 def mixtures_for(pigment: str, palette: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the mixtures of a palette with the same visible elements as a pigment.
 
-    In some mixtures, every pigment is needed to contain all elements (lead white and viridian for chrome yellow). In
+    In some mixtures, every pigment is needed to cover all elements (lead white and viridian for chrome yellow). In
     other mixtures, one pigment contains all elements, and a second pigment changes their ratio (cadmium red and cadmium
     yellow for cadmium orange).
     """
@@ -93,7 +93,7 @@ def _is_minimal_cover(element_sets: Sequence[frozenset[str]], target_elements: f
 
 
 def _initial_log_shares(pigment: str, mixture: Sequence[str]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    """Return the log ratio of each share to the first, for the mixture that best fits the pigment's elements."""
+    """Return the log ratio of each share to the first share, for the mixture that best fits the pigment's elements."""
     target_fractions = library()[pigment].mass_fractions
     elements = sorted(shown_elements(pigment))
     fraction_matrix = np.asarray(

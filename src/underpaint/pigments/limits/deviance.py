@@ -58,10 +58,10 @@ def fit_paint_model(components: FloatArray, paint_model: PaintModel, middle_kev:
 
     Notes
     -----
-    The fit also varies the scale, because live times may be wrong. It varies the levels of coherent and of other
-    scatter, which share a slope and a curvature in ln(energy). This allows for scatter from support, air and holders,
-    and for errors of some per cent in the shape of simulated scatter. For expected counts without noise (Asimov data,
-    Cowan et al. 2011), the deviance is exactly proportional to the total counts.
+    The fit also varies the scale, because live times may be wrong. The levels of coherent and of other scatter also
+    vary, and share a slope and a curvature in ln(energy). These parameters allow for scatter from support, air and
+    holders, and for errors of some per cent in the shape of simulated scatter. For expected counts without noise
+    (Asimov data, Cowan et al. 2011), the deviance is exactly proportional to the total counts.
     """
     total_counts = components.sum(axis=0)
     count_fractions = np.maximum(total_counts / total_counts.sum(), MIN_SHARE)

@@ -49,7 +49,7 @@ class Group:
     pigments : tuple of str
         Library names, in the order of the palette.
     elements : tuple of str
-        Elements with visible lines that all pigments of the group contain.
+        Elements that have visible lines and are in all pigments of the group.
     neighbours : tuple of str
         Pigments of other groups that are indistinguishable from some, but not all, pigments of this group.
     """
@@ -186,7 +186,7 @@ def separate(
     """Compute the counts that are needed to distinguish pigments.
 
     Every other pigment is fitted to the expected spectrum of each pigment, with free thickness, binder, ground, scale
-    and scatter. Mixtures of other pigments with the same visible elements are fitted as well.
+    and scatter. Mixtures of other pigments that have the visible elements of the pigment are fitted as well.
 
     Parameters
     ----------
@@ -353,7 +353,7 @@ def counts_to_exclude(
     axis: EnergyAxis,
     burial: Burial | None = None,
 ) -> Exclusion:
-    """Return the counts needed to detect each group or pigment below every other one.
+    """Return the total counts at which each group or pigment is detected below each of the others.
 
     Parameters
     ----------
@@ -424,8 +424,8 @@ def detectable_groups(
 ) -> tuple[NDArray[np.bool_], Exclusion]:
     """Return a mask of the excluded groups, which would have been detected below the present groups.
 
-    A group is excluded at a pixel on two conditions. None of its lines is significant, and a layer of the group below
-    any present group would be detected at the counts of the pixel.
+    A group is excluded at a pixel if two conditions hold. None of the group's lines is significant. A layer of the
+    group below any present group would be detected at the counts of the pixel.
 
     Parameters
     ----------

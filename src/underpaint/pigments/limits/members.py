@@ -21,7 +21,7 @@ from underpaint.pigments.limits.comparison import MIN_ATOMIC_NUMBER, shown_eleme
 from underpaint.simulate import outputs_for, visibility
 
 OUT_OF_USE_WEIGHT = 0.01
-"""Prior weight of a pigment outside its period. It is above 0, because dates are approximate and paintings are
+"""Prior weight of a pigment outside its period. The weight is above 0, because dates are approximate and paintings are
 restored."""
 DEFAULT_YEARS = (-10_000, 3_000)
 """First and last year that are assumed for a palette without years."""
@@ -523,8 +523,8 @@ def _read_methods() -> Mapping[str, Any]:
 def counts_to_see(stratigraphies: Sequence[Stratigraphy], pigment: str, instrument: Instrument) -> list[float]:
     """Return the total counts at which a pigment's key lines exceed their detection limit.
 
-    The counts of a key line have to exceed ``3 sqrt(2 B)``, with B the other counts within one FWHM of the line. This
-    limit is the detection limit of Currie (1968) with a known background, at three standard deviations.
+    The counts of a key line have to exceed ``3 sqrt(2 B)``, where B is the number of other counts within one FWHM of
+    the line. This limit is the detection limit of Currie (1968) with a known background, at three standard deviations.
 
     Parameters
     ----------

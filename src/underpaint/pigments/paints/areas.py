@@ -129,7 +129,7 @@ significance."""
 EXCLUDED_FAMILIES = ("Ar_K",)
 """Line families of elements in air."""
 RELATIVE_VARIATION = 0.03
-"""Relative standard deviation of a line within a paint."""
+"""Relative standard deviation of a line's area within a paint."""
 N_SAMPLE_PIXELS = 8000
 """Number of pixels to which the mixture is fitted."""
 N_COMPONENTS_TESTED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
@@ -139,9 +139,10 @@ MIN_PIXELS_PER_LINE = 2
 MIN_OVERLAP = 0.03
 """Two components are one paint if at least this fraction of one's probability lies on the pixels of the other."""
 MIN_INTERLEAVED_FRACTION, MIN_INTERLEAVED_RATIO = 0.2, 0.5
-"""Limits for the merging of two paints. The first is the minimum fraction of the neighbours of each paint that belong
-to the other paint. The second is the minimum ratio of two products: that of these fractions, and that of the fractions
-of neighbours in the same paint. The ratio is 1 for random positions and 0.36 for stripes that are two pixels wide."""
+"""Limits for the merging of two paints. The first limit is the minimum fraction of each paint's neighbouring pixels
+that belong to the other paint. The second limit is the minimum of a ratio: the product of these fractions over the
+product of the fractions of neighbours in the same paint. The ratio is 1 for random positions and 0.36 for stripes that
+are two pixels wide."""
 NEIGHBOUR_WEIGHTS = np.asarray([[0.7, 1.0, 0.7], [1.0, 0.0, 1.0], [0.7, 1.0, 0.7]])
 """Amount by which each neighbouring pixel of a paint increases the log-odds of this paint."""
 N_NEIGHBOUR_ROUNDS = 5
@@ -152,13 +153,13 @@ edges between paints."""
 MIN_PIXELS = 9
 """Minimum number of pixels of a paint."""
 MIN_PROBABILITY = 0.5
-"""Minimum probability of the paint of a pixel."""
+"""Minimum probability at which a pixel belongs to a paint."""
 OUTLIER_FRACTION = 0.001
 """Quantile of the mixture's density over the sampled pixels. Pixels below this density belong to no paint."""
 _BATCH_PIXELS = 65536
 
 
-@one_blas_thread()  # the matrices are small
+@one_blas_thread()  # threads slow down the small matrices
 def find_paints(results: Results, *, seed: int = 0) -> Results:
     """Return a map of the paints of a scan, and a description of each paint.
 
@@ -171,7 +172,7 @@ def find_paints(results: Results, *, seed: int = 0) -> Results:
     Parameters
     ----------
     results : Results
-        Results with elements. Results with pigments add groups to each paint.
+        Results with elements. If the results include pigments, each paint lists its groups.
     seed : int
         Seed of the sample and of the initial mixture.
 
@@ -306,12 +307,12 @@ def _best_mixture(sampled_areas: FloatArray, seed: int) -> "GaussianMixture":
     ]
     best_mixture = max(mixtures, key=lambda mixture: mixture.score(sampled_areas[1::2]))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a mixture that has not converged is sufficient
+        warnings.simplefilter("ignore")  # a mixture that has not converged is accurate enough
         return best_mixture.fit(sampled_areas)
 
 
 def _fit_mixture(sampled_areas: FloatArray, n_components: int, seed: int) -> "GaussianMixture":
-    from sklearn.mixture import GaussianMixture  # three quarters of a second to import
+    from sklearn.mixture import GaussianMixture  # the import takes three quarters of a second
 
     mixture = GaussianMixture(
         min(n_components, len(sampled_areas)),

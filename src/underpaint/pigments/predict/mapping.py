@@ -181,7 +181,7 @@ class AnswerPlan:
         return arrays if self.amounts is None else arrays | self.amounts.empty_arrays(shape)
 
     def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> ArraysByOutput:
-        """Return the predictions for (n_row, n_column, n_channel) counts, as in :meth:`empty_arrays`."""
+        """Return the predictions for (n_row, n_column, n_channel) counts, in the format of :meth:`empty_arrays`."""
         arrays = self.empty_arrays((counts.shape[0], counts.shape[1]))
         is_usable = valid_spectra(counts) if present is None else present & valid_spectra(counts)
         recorded_kev = np.array([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
@@ -283,7 +283,7 @@ class AnswerPlan:
 
     @cached_property
     def _columns_by_output(self) -> dict[str, list[int]]:
-        """Columns that are used from each output, except for amounts."""
+        """Columns of each output that are used, except those of amounts."""
         columns_by_output = {
             "quantity": self.selected_columns.quantity_columns,
             "sigma": self.selected_columns.quantity_columns,
@@ -322,7 +322,7 @@ def identify(
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Results:
-    """Find the pigments of every pixel.
+    """Find the pigments in every pixel.
 
     Parameters
     ----------
@@ -343,8 +343,8 @@ def identify(
     Returns
     -------
     Results
-        Probabilities and log-odds and, for some networks, thickness and shares of the groups at the surface. Values are
-        NaN ("no answer") for pixels that are missing, have no counts on the network's axis, or have counts that are
+        Probabilities and log-odds. Some networks also predict thickness and shares of the groups at the surface. Values
+        are NaN ("no answer") for pixels that are missing, have no counts on the network's axis, or have counts that are
         negative or not finite.
 
     Raises

@@ -60,10 +60,10 @@ class OnnxModel:
         recorded_kev: NDArray[np.float32],
         instrument: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], ...]:
-        """Return the outputs named in the model card, each (n, :meth:`~.ModelCard.output_width`).
+        """Return the outputs named in the model card, each of shape (n, :meth:`~.ModelCard.output_width`).
 
-        The outputs are log-odds and probabilities and, for some networks, means and standard deviations of quantities,
-        and log-odds of amounts.
+        The outputs are log-odds and probabilities. Some networks also return means and standard deviations of
+        quantities, and log-odds of amounts.
 
         Parameters
         ----------

@@ -30,12 +30,13 @@ class LayerOrder:
     first_group, second_group : str
         Names of the groups.
     n_pixel : int
-        Number of pixels in which both are present.
+        Number of pixels in which both groups are present.
     first_on_top_share, second_on_top_share, both_at_surface_share : float
-        Fractions of these pixels with the first group on top, with the second group on top, and with both groups at the
-        surface. The order is not determined in the remaining pixels.
+        Fractions of the pixels with both groups. The first group is on top, the second group is on top, or both are at
+        the surface. The order is not determined in the remaining pixels.
     from_paint_share : float
-        Fraction of these pixels that have the order of their paint, because their spectrum does not determine an order.
+        Fraction of the pixels with both groups that have the order of their paint, because their spectrum determines no
+        order.
     """
 
     first_group: str
@@ -64,7 +65,7 @@ class LayerOrder:
 
 
 def order_map(results: Results, first_group: str, second_group: str) -> NDArray[np.uint8]:
-    """Return a (n_row, n_column) map of the order of two groups, with keys of ``ORDER_TEXTS`` as values.
+    """Return an (n_row, n_column) map of the order of two groups, whose values are keys of ``ORDER_TEXTS``.
 
     Parameters
     ----------
@@ -80,9 +81,9 @@ def order_map(results: Results, first_group: str, second_group: str) -> NDArray[
 
     Notes
     -----
-    The first group is on top on three conditions: it is at the surface, the second group is below, and the second group
-    is not at the surface. A network predicts the probabilities of these three conditions, but not their correlation.
-    The probability that all three conditions are true is at least the sum of their probabilities minus two
+    The first group is on top if three conditions hold: it is at the surface, the second group is below, and the second
+    group is not at the surface. A network predicts the probabilities of these three conditions, but not their
+    correlation. The probability that all three conditions are true is at least the sum of their probabilities minus two
     (Bonferroni). An order is stated if the lower bound of its probability reaches ``PLACED_PROBABILITY``. At most one
     order reaches this limit, because the orders are mutually exclusive. A pixel without a stated order has the order of
     its paint, if the sampled layers of the paint determine an order.

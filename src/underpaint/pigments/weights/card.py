@@ -95,7 +95,7 @@ class PredictionSets(_CardSection):
         Names of groups, with places.
     levels : tuple of float
         Coverages. The sets contain the true answer for this fraction of the spectra in which the group is present and
-        visible. They contain it for the same fraction of the spectra without the group.
+        visible. The same holds separately for the spectra without the group.
     counts : tuple of float
         Borders of the bins of total counts.
     present_from, absent_to : (n_level, n_bin, n_name)
@@ -175,13 +175,13 @@ class ModelCard(_CardSection):
         Quantities that the network predicts in addition to presence (:mod:`underpaint.data.maps`), in the order of its
         outputs.
     composition : tuple of tuple of float
-        Square roots of the mass fractions of each material, for networks with this input.
+        Square roots of the mass fractions of each material, for networks that receive them as an input.
     amounts : tuple of str
         Groups, with places, for which the network predicts the mass fraction of the group's element in the dry paint.
         For a network with amounts, a group is present if the lines of its element are visible, regardless of their
         source.
     amount_edges : tuple of float
-        Mass fractions. For each of them, the network predicts the log-odds that an amount reaches it.
+        Mass fractions for which the network predicts the log-odds of at least this amount.
     families : tuple of str
         Line families whose areas are an input of the network. A linear fit inside the network computes the areas.
     sets : PredictionSets or None
