@@ -33,11 +33,11 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 CERTAIN_SIGMAS = 10.0
 """Minimum significance of a line that counts as certain, in standard deviations."""
-DIFFERENT_SIGMAS = 5.0
+MIN_DIFFERENCE_SIGMAS = 5.0
 """Minimum difference between two areas that count as different, in standard deviations."""
-MAX_MISSING_FRACTION = 0.25
+MAX_MISSING_LINE_RATIO = 0.25
 """Maximum ratio of the area of a missing line to the area that is expected from the other result."""
-MAX_DIFFRACTION_FRACTION = 0.01
+MAX_DIFFRACTION_PIXEL_FRACTION = 0.01
 """A line in only one result can be diffraction by crystals if it is in at most this fraction of the pixels."""
 MIN_PIXELS = 10
 MAX_PIXELS_FOR_RATIO = 20_000
@@ -50,7 +50,7 @@ COMPARISON_FILES = PAGE_FILE, RECORD_FILE, GROUPS_FILE, LINES_FILE, CONTRADICTIO
     "contradictions.csv",
 )
 _MAX_FIGURES = 24
-_MAX_RATIO = 1e4
+_MAX_AREA_RATIO = 1e4
 _N_NEIGHBOURS, _MAX_LINE_KEV = 2, 60.0
 
 
@@ -98,7 +98,7 @@ class LineAgreement:
     n_pixel : int
         Number of pixels with both areas.
     n_different : int
-        Number of pixels in which the areas differ by more than :data:`DIFFERENT_SIGMAS`.
+        Number of pixels in which the areas differ by more than :data:`MIN_DIFFERENCE_SIGMAS`.
     """
 
     family: str
@@ -358,7 +358,7 @@ def _line_agreement(a: Results, b: Results, family: str) -> tuple[LineAgreement,
     finite_residuals = residuals[np.isfinite(residuals)]
     rms_residual = float(np.sqrt(np.mean(finite_residuals**2))) if finite_residuals.size else float("nan")
     return LineAgreement(
-        family, ratio, rms_residual, int(is_valid.sum()), int((np.abs(finite_residuals) > DIFFERENT_SIGMAS).sum())
+        family, ratio, rms_residual, int(is_valid.sum()), int((np.abs(finite_residuals) > MIN_DIFFERENCE_SIGMAS).sum())
     ), residuals
 
 
@@ -368,7 +368,7 @@ def _area_ratio(area_a: Array, area_b: Array, sigma_a: Array, sigma_b: Array) ->
     A median of quotients would be biased by the noise of the denominator, and is not used. Pixels are selected by the
     sum of both significances, so that neither result is favoured.
     """
-    pixels_with_line = np.flatnonzero(area_a / sigma_a + area_b / sigma_b > np.sqrt(2.0) * DIFFERENT_SIGMAS)
+    pixels_with_line = np.flatnonzero(area_a / sigma_a + area_b / sigma_b > np.sqrt(2.0) * MIN_DIFFERENCE_SIGMAS)
     if pixels_with_line.size < MIN_PIXELS:
         pixels_with_line = np.arange(area_a.size)
         total_areas, total_sigmas = (
@@ -376,7 +376,7 @@ def _area_ratio(area_a: Array, area_b: Array, sigma_a: Array, sigma_b: Array) ->
             (np.sqrt((sigma_a**2).sum()), np.sqrt((sigma_b**2).sum())),
         )
         is_significant = all(
-            total_area > DIFFERENT_SIGMAS * total_sigma
+            total_area > MIN_DIFFERENCE_SIGMAS * total_sigma
             for total_area, total_sigma in zip(total_areas, total_sigmas, strict=True)
         )
         return float(total_areas[1] / total_areas[0]) if is_significant else float("nan")
@@ -385,11 +385,11 @@ def _area_ratio(area_a: Array, area_b: Array, sigma_a: Array, sigma_b: Array) ->
         pixel_values[sampled_pixels] for pixel_values in (area_a, area_b, sigma_a, sigma_b)
     )
 
-    def median_residual(logarithm: float) -> float:
-        ratio = np.exp(logarithm)
+    def median_residual(log_ratio: float) -> float:
+        ratio = np.exp(log_ratio)
         return float(np.median((sampled_b - ratio * sampled_a) / np.hypot(sigma_sampled_b, ratio * sigma_sampled_a)))
 
-    max_log_ratio = float(np.log(_MAX_RATIO))
+    max_log_ratio = float(np.log(_MAX_AREA_RATIO))
     if median_residual(-max_log_ratio) <= 0:
         return 0.0
     if median_residual(max_log_ratio) >= 0:
@@ -406,35 +406,37 @@ def _line_contradictions(
     expected_ratios = _expected_ratios({name: line.ratio for name, (line, _) in line_agreements.items()})
     for first_index, second_index in ((0, 1), (1, 0)):
         for family in both_results[first_index].lines:
-            is_certain = both_results[first_index].max_significance([family]) > CERTAIN_SIGMAS
+            is_certain_line = both_results[first_index].max_significance([family]) > CERTAIN_SIGMAS
             if family not in line_agreements:
                 # a family outside the user's list was not fitted
                 settings = both_results[second_index].settings
                 if not settings.get("families") and family not in (settings.get("drop") or ()):
                     yield _line_contradiction(
-                        names, both_results, family, is_certain, first_index, "the fit has no such line"
+                        names, both_results, family, is_certain_line, first_index, "the fit has no such line"
                     )
                 continue
             agreement, residuals = line_agreements[family]
             ratio, expected_ratio = agreement.ratio, expected_ratios.get(family, agreement.ratio)
             if first_index == 1:
                 ratio, expected_ratio, residuals = _inverse(ratio), _inverse(expected_ratio), -residuals
-            if ratio < MAX_MISSING_FRACTION * expected_ratio:
+            if ratio < MAX_MISSING_LINE_RATIO * expected_ratio:
                 yield _line_contradiction(
                     names,
                     both_results,
                     family,
-                    is_certain,
+                    is_certain_line,
                     first_index,
                     f"the area is {_percent_text(ratio / expected_ratio)} of the value expected from nearby lines",
                 )
                 continue
-            areas = [
+            both_areas = [
                 results[family].astype(np.float64)
                 for results in (both_results[first_index], both_results[second_index])
             ]
             is_missing = (
-                is_certain & (residuals < -DIFFERENT_SIGMAS) & (areas[1] < MAX_MISSING_FRACTION * ratio * areas[0])
+                is_certain_line
+                & (residuals < -MIN_DIFFERENCE_SIGMAS)
+                & (both_areas[1] < MAX_MISSING_LINE_RATIO * ratio * both_areas[0])
             )
             yield _line_contradiction(
                 names,
@@ -442,7 +444,7 @@ def _line_contradictions(
                 family,
                 is_missing,
                 first_index,
-                f"the area is below {_percent_text(MAX_MISSING_FRACTION)} of that expected from the ratio in other "
+                f"the area is below {_percent_text(MAX_MISSING_LINE_RATIO)} of that expected from the ratio in other "
                 "pixels",
             )
 
@@ -481,8 +483,8 @@ def _expected_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
 def _energy_kev(family: str) -> float:
     """Return the energy of a family's strongest line, in keV."""
     symbol, _, shell = family.partition("_")
-    energy, rate = family_lines(symbol, shell, _MAX_LINE_KEV)
-    return float(energy[rate.argmax()])
+    line_energies_kev, line_rates = family_lines(symbol, shell, _MAX_LINE_KEV)
+    return float(line_energies_kev[line_rates.argmax()])
 
 
 def _inverse(ratio: float) -> float:
@@ -503,7 +505,7 @@ def _line_contradiction(
         cause_text = (
             f"diffraction, according to the detectors of one scan in {n_diffraction} of these pixels, not an element"
         )
-    elif pixel_fraction < MAX_DIFFRACTION_FRACTION:
+    elif pixel_fraction < MAX_DIFFRACTION_PIXEL_FRACTION:
         cause_text = "diffraction by crystals, which is not an element, or relief that shades one detector"
     else:
         cause_text = "the instrument (a fluorescent part, an insensitive detector), or absorption towards one detector"
@@ -518,9 +520,9 @@ def _has_diffraction(results: Results) -> Mask:
     """Return an (n_row, n_column) mask of pixels in which the detectors of one scan show diffraction."""
     if "diffraction" not in results.stacks:
         return np.zeros(results.shape, bool)
-    threshold = float(results.settings_of("diffraction").get("threshold_sigmas", DIFFERENT_SIGMAS))
-    maps = [results.map("diffraction", *key) for key in results.stacks["diffraction"].keys]
-    return np.asarray(np.nan_to_num(maps).max(axis=0) > threshold)
+    threshold_sigmas = float(results.settings_of("diffraction").get("threshold_sigmas", MIN_DIFFERENCE_SIGMAS))
+    diffraction_maps = [results.map("diffraction", *key) for key in results.stacks["diffraction"].keys]
+    return np.asarray(np.nan_to_num(diffraction_maps).max(axis=0) > threshold_sigmas)
 
 
 def _line_names(families: Sequence[str]) -> str:
@@ -614,7 +616,7 @@ def write_comparison(comparison: Comparison, folder: str | Path, *, overwrite: b
             f"{second_name} over {first_name}",
             "rms z",
             "pixels",
-            f"pixels that differ over {DIFFERENT_SIGMAS:.0f} sigma",
+            f"pixels that differ over {MIN_DIFFERENCE_SIGMAS:.0f} sigma",
         ],
         [
             [agreement.family, agreement.ratio, agreement.rms_z, agreement.n_pixel, agreement.n_different]
@@ -659,7 +661,7 @@ def _page_html(comparison: Comparison) -> str:
         pictures=[_picture(comparison, contradiction) for contradiction in comparison.contradictions[:_MAX_FIGURES]],
         place_words={place: words.removeprefix(", ") or "anywhere" for place, words in PLACE_WORDS.items()},
         certain=f"{CERTAIN_SIGMAS:g}",
-        different=f"{DIFFERENT_SIGMAS:g}",
+        different=f"{MIN_DIFFERENCE_SIGMAS:g}",
         present=f"{PRESENT_PROBABILITY:g}",
         placed=f"{PLACED_PROBABILITY:g}",
         not_placed=f"{1.0 - PLACED_PROBABILITY:g}",

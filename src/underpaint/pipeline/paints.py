@@ -71,7 +71,7 @@ def replace_paints(folder: Path, results: Results) -> None:
 
 DEFAULT_INSTRUMENT = "elio"
 """Instrument preset for values that are not given, not in the scan's file and not measured from its lines."""
-N_PROCESS = 2
+N_EXPLANATION_PROCESSES = 2
 """Number of processes for an explanation, one for each independent run."""
 ALL_PAINTS = -1
 """Value of ``explained`` that selects all paints."""
@@ -96,7 +96,7 @@ def paints_of_folder(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Results:
-    """Find the paints of a results folder, sum their spectra, explain their layers, and extend the folder.
+    """Find the paints of a results folder, sum their spectra, explain their layers, and store the results.
 
     Parameters
     ----------
@@ -289,7 +289,7 @@ def _explanation_record(
     except SampleError as error:
         return {"name": spectrum.name, "describes": False, "words": [str(error)]}
     return explanation_record(
-        explain(spectrum, instrument, groups, ground=ground, error=ModelError(), workers=N_PROCESS)
+        explain(spectrum, instrument, groups, ground=ground, error=ModelError(), workers=N_EXPLANATION_PROCESSES)
     )
 
 

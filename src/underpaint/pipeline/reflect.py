@@ -133,9 +133,9 @@ class Resampler:
         return mean_reflectance.reshape(*window_shape, n_band)
 
 
-_BAND_NM = 10.0
+_BAND_WIDTH_NM = 10.0
 """Width of the bands of stored spectra, in nm."""
-_PICTURE_SIDE = 1600
+_PICTURE_SIDE_PIXELS = 1600
 """Approximate longer side of the picture of the cube, in pixels."""
 _TASK_TEXT = "Identifying the surface"
 
@@ -330,9 +330,9 @@ class _WindowClassifier:
         self.classifier, self.resampler, self.groups = classifier, resampler, groups
         self.probability_anywhere, self.probability_at_surface = anywhere, surface
         self.cube = resampler.cube
-        band_numbers = np.round(self.cube.wavelength_nm / _BAND_NM)
+        band_numbers = np.round(self.cube.wavelength_nm / _BAND_WIDTH_NM)
         self.stored_wavelength_nm, band_index = np.unique(band_numbers, return_inverse=True)
-        self.stored_wavelength_nm = self.stored_wavelength_nm * _BAND_NM
+        self.stored_wavelength_nm = self.stored_wavelength_nm * _BAND_WIDTH_NM
         self.band_matrix = np.zeros((band_numbers.size, self.stored_wavelength_nm.size), dtype=np.float32)
         self.band_matrix[np.arange(band_numbers.size), band_index] = 1.0
 
@@ -494,7 +494,7 @@ def _surface_results(
         "presence": store.stack("presence", len(members) - 1),
         "share": store.stack("share", len(members) - 1),
     }
-    likely_indices = [
+    present_members = [
         index
         for index in range(len(members) - 1)
         if any(
@@ -503,9 +503,9 @@ def _surface_results(
         )
     ]
     maps_by_quantity: dict[str, Any] = {
-        "surface_member": _select_maps(stored_maps["member"], [*likely_indices, len(members) - 1]),
-        "surface_presence": _select_maps(stored_maps["presence"], likely_indices),
-        "surface_share": _select_maps(stored_maps["share"], likely_indices),
+        "surface_member": _select_maps(stored_maps["member"], [*present_members, len(members) - 1]),
+        "surface_presence": _select_maps(stored_maps["presence"], present_members),
+        "surface_share": _select_maps(stored_maps["share"], present_members),
         "reflectance": (
             window_classifier.stored_wavelength_nm,
             _open_spectra(store, window_classifier.stored_wavelength_nm.size),
@@ -513,7 +513,7 @@ def _surface_results(
     }
     if window_classifier.probability_anywhere is not None:
         maps_by_quantity["hidden"] = window_classifier.groups, store.stack("hidden", len(window_classifier.groups))
-    names = [*(members[index] for index in likely_indices), NONE_OF_LIBRARY]
+    names = [*(members[index] for index in present_members), NONE_OF_LIBRARY]
     library_pigments = pigment_library()
     labels = {name: library_pigments[name].label for name in names if name in library_pigments} | {
         NONE_OF_LIBRARY: "none of the library"
@@ -551,11 +551,11 @@ def _median_spectra(
             if spectrum.member == name and spectrum.pure
         ]
         if member_spectra:
-            has_value = np.isfinite(member_spectra).any(axis=0)
+            is_measured_band = np.isfinite(member_spectra).any(axis=0)
             median_spectrum = np.full(wavelength_nm.size, np.nan)
-            median_spectrum[has_value] = np.nanmedian(np.array(member_spectra)[:, has_value], axis=0)
+            median_spectrum[is_measured_band] = np.nanmedian(np.array(member_spectra)[:, is_measured_band], axis=0)
             median_spectra[name] = [
-                round(value, 4) if np.isfinite(value) else None for value in median_spectrum.tolist()
+                round(reflectance, 4) if np.isfinite(reflectance) else None for reflectance in median_spectrum.tolist()
             ]
     return median_spectra
 
@@ -608,7 +608,7 @@ def _copy_generated(source: Path, target: Path) -> None:
 def _write_picture(folder: Path, cube_overview: Overview, registration: Registration, shape: tuple[int, int]) -> None:
     from PIL import Image
 
-    pixels_per_map_pixel = max(1, _PICTURE_SIDE // max(shape))
+    pixels_per_map_pixel = max(1, _PICTURE_SIDE_PIXELS // max(shape))
     overview_matrix = np.diag([1 / cube_overview.pixel_side, 1 / cube_overview.pixel_side, 1.0]) @ registration.matrix
     picture = warp_to_maps(cube_overview.rgb, overview_matrix, shape, pixels_per_map_pixel)
     Image.fromarray((255 * np.clip(picture, 0, 1)).astype(np.uint8)).save(folder / REFLECTANCE_FILE, format="PNG")

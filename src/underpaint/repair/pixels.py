@@ -18,7 +18,7 @@ from underpaint.repair.record import Step
 
 Array = NDArray[np.float64]
 
-MAX_SHORT_RATIO = 0.5
+MAX_SHORT_COUNT_RATIO = 0.5
 """Maximum ratio of the counts of a short pixel to the counts of each neighbour."""
 _MIN_SHORT_SIGMAS = 8.0
 _MAX_FAULTY_SHARE = 0.05
@@ -68,7 +68,7 @@ def find_faulty_pixels(scan: Scan) -> FaultyPixels:
     lowest_neighbour_rate = generic_filter(
         count_rate, np.min, footprint=_NEIGHBOUR_FOOTPRINT, mode="constant", cval=np.inf
     )
-    rate_limit = np.where(np.isfinite(lowest_neighbour_rate), MAX_SHORT_RATIO * lowest_neighbour_rate, 0.0)
+    rate_limit = np.where(np.isfinite(lowest_neighbour_rate), MAX_SHORT_COUNT_RATIO * lowest_neighbour_rate, 0.0)
     live_time_s = 1.0 if scan.live_time_s is None else np.nan_to_num(scan.live_time_s)
     missing_counts = (rate_limit - np.where(np.isfinite(count_rate), count_rate, 0.0)) * live_time_s
     is_short = (
@@ -158,7 +158,7 @@ def _repaired_times(time_s: Array | None, is_replaced: NDArray[np.bool_], is_val
     return np.where(is_replaced, np.where(n_usable > 0, summed_time_s / np.maximum(n_usable, 1), np.nan), time_s)
 
 
-_MAX_TIME_RATIO = 20.0
+_MAX_LIVE_TIME_RATIO = 20.0
 
 
 def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
@@ -179,7 +179,7 @@ def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
         )
     live_time_s = scan.live_time_s
     median_s = float(np.median(live_time_s[live_time_s > 0]))
-    is_usable = np.isfinite(live_time_s) & (live_time_s > median_s / _MAX_TIME_RATIO)
+    is_usable = np.isfinite(live_time_s) & (live_time_s > median_s / _MAX_LIVE_TIME_RATIO)
     time_factors = np.where(is_usable, median_s / np.where(is_usable, live_time_s, 1.0), 1.0).astype(np.float32)
     counts = scan.counts.astype(np.float32) * time_factors[:, :, None]
     present = is_usable if scan.present is None else is_usable & scan.present

@@ -30,7 +30,7 @@ _SHIFT_STEP_COLUMNS = 0.01
 _N_JACKKNIFE_GROUPS = 8
 _MIN_SIGMAS = 4.0
 _MIN_SHIFT_COLUMNS = 0.1
-_MIN_DIFFERENCE_COLUMNS = 0.5
+_MIN_SHIFT_DIFFERENCE_COLUMNS = 0.5
 _N_ITERATIONS = 3
 
 
@@ -127,7 +127,7 @@ def _check_range(shift: RowShift, n_column: int) -> None:
             "Give a larger shift with --row-shift, or omit --rows."
         )
     elif direction is not None and direction.looks_symmetric and (
-        abs(direction.mirrored_lag_columns) < abs(shift.columns) - _MIN_DIFFERENCE_COLUMNS
+        abs(direction.mirrored_lag_columns) < abs(shift.columns) - _MIN_SHIFT_DIFFERENCE_COLUMNS
     ):  # fmt: skip
         message = (
             f"Cannot measure the shift of odd rows: {direction.describe()}, or shifted by {shift.columns:+.2f} "

@@ -34,7 +34,7 @@ from underpaint.runtime.progress import Progress, no_progress
 
 RUNS = 2
 MAX_MISFITS = 3
-MISFIT_SIGMAS = 4.0
+MIN_MISFIT_SIGMAS = 4.0
 """Minimum deviation of a reported misfit, in standard deviations."""
 N_SHOWN_DRAWS = 60
 """Number of posterior draws whose expected spectra are computed."""
@@ -163,14 +163,16 @@ class Explanation:
 
     def members(self, group: str, layer: int) -> dict[str, float]:
         """Return the probability of each likely pigment of a group, given that a layer contains the group."""
-        posterior_draws, column = self.draws, self.draws.groups.index(group)
-        member_index = posterior_draws.member_index[posterior_draws.is_in_layer[:, layer, column], layer, column]
-        member_names = posterior_draws.members[column]
+        posterior_draws, group_index = self.draws, self.draws.groups.index(group)
+        member_index = posterior_draws.member_index[
+            posterior_draws.is_in_layer[:, layer, group_index], layer, group_index
+        ]
+        member_names = posterior_draws.members[group_index]
         probability = np.bincount(member_index, minlength=len(member_names)) / max(member_index.size, 1)
         return {
-            member_names[index]: float(probability[index])
-            for index in np.argsort(-probability)
-            if probability[index] >= MIN_PIGMENT_PROBABILITY
+            member_names[pigment_index]: float(probability[pigment_index])
+            for pigment_index in np.argsort(-probability)
+            if probability[pigment_index] >= MIN_PIGMENT_PROBABILITY
         }
 
 
@@ -304,30 +306,43 @@ def _fit(model: SpectrumModel, samples: Sequence[Sample], instrument: Instrument
 def _misfits(model: SpectrumModel, model_counts: FloatArray, instrument: Instrument) -> list[Misfit]:
     """Return the largest deviations that lie more than three peak standard deviations apart."""
     energy_kev = model.energy_kev
-    width_kev = resolution_sigma(instrument.detector, energy_kev)
+    peak_sigma_kev = resolution_sigma(instrument.detector, energy_kev)
     is_in_peak = (
-        np.abs(energy_kev[:, None] - energy_kev) <= np.maximum(width_kev, model.axis.gain_kev)[:, None]
+        np.abs(energy_kev[:, None] - energy_kev) <= np.maximum(peak_sigma_kev, model.axis.gain_kev)[:, None]
     ).astype(np.float64)
     count_difference = is_in_peak @ (model.counts - model_counts)
     sigmas = count_difference / np.sqrt(np.einsum("ij,jk,ik->i", is_in_peak, model.covariance, is_in_peak))
     misfits: list[Misfit] = []
-    for row in np.argsort(-np.abs(sigmas)):
-        if abs(sigmas[row]) < MISFIT_SIGMAS or len(misfits) == MAX_MISFITS:
+    for channel_index in np.argsort(-np.abs(sigmas)):
+        if abs(sigmas[channel_index]) < MIN_MISFIT_SIGMAS or len(misfits) == MAX_MISFITS:
             break
-        if all(abs(energy_kev[row] - misfit.energy_kev) > 3.0 * width_kev[row] for misfit in misfits):
+        if all(
+            abs(energy_kev[channel_index] - misfit.energy_kev) > 3.0 * peak_sigma_kev[channel_index]
+            for misfit in misfits
+        ):
             measured_counts, expected_counts = (
-                float(is_in_peak[row] @ spectrum) for spectrum in (model.counts, model_counts)
+                float(is_in_peak[channel_index] @ spectrum) for spectrum in (model.counts, model_counts)
             )
             family = (
-                _family_at(float(energy_kev[row]), float(width_kev[row]), model, instrument) if sigmas[row] > 0 else ""
+                _family_at(float(energy_kev[channel_index]), float(peak_sigma_kev[channel_index]), model, instrument)
+                if sigmas[channel_index] > 0
+                else ""
             )
-            misfits.append(Misfit(float(energy_kev[row]), measured_counts, expected_counts, float(sigmas[row]), family))
+            misfits.append(
+                Misfit(
+                    float(energy_kev[channel_index]),
+                    measured_counts,
+                    expected_counts,
+                    float(sigmas[channel_index]),
+                    family,
+                )
+            )
     return misfits
 
 
-def _family_at(energy_kev: float, width_kev: float, model: SpectrumModel, instrument: Instrument) -> str:
+def _family_at(energy_kev: float, peak_sigma_kev: float, model: SpectrumModel, instrument: Instrument) -> str:
     """Return the family whose strongest line is nearest, among elements outside the prior, or "" if none is near."""
-    nearest_family, nearest_distance_kev = "", max(width_kev, model.axis.gain_kev)
+    nearest_family, nearest_distance_kev = "", max(peak_sigma_kev, model.axis.gain_kev)
     for family in CANDIDATES:
         element, shell = family.split("_")
         if element in model.prior.elements:

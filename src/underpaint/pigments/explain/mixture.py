@@ -20,9 +20,9 @@ from underpaint.pigments.explain.states import (
 DEGREES_OF_FREEDOM = 6
 DIFFERENCE_STEP = 0.05
 """Step of finite differences, in prior standard deviations."""
-MAX_STEP, MAX_COORDINATE = 1.2, 4.0
+MAX_COORDINATE_STEP, MAX_COORDINATE = 1.2, 4.0
 """Maximum change of a coordinate per step, and maximum absolute coordinate, in prior standard deviations."""
-MIN_GAIN = 0.1
+MIN_LOG_DENSITY_GAIN = 0.1
 """Minimum gain in log density per step. The optimisation of a state ends at a smaller gain."""
 
 
@@ -68,7 +68,7 @@ def optimise_modes(model: SpectrumModel, states: States, beta: float, n_rounds: 
     """
     n_state, is_active_coordinate = len(states), states.is_active()
     best_x, trial_x = states.x.copy(), states.x.copy()
-    damping, costs, log_like = np.full(n_state, 0.1), np.full(n_state, np.inf), np.full(n_state, -1e30)
+    damping, best_costs, log_like = np.full(n_state, 0.1), np.full(n_state, np.inf), np.full(n_state, -1e30)
     jacobians: list[NDArray[np.float32] | None] = [None] * n_state
     gradients: list[FloatArray] = [np.zeros(0)] * n_state
     is_done = np.zeros(n_state, dtype=np.bool_)
@@ -79,12 +79,12 @@ def optimise_modes(model: SpectrumModel, states: States, beta: float, n_rounds: 
         residuals, new_log_like = model.evaluate(_with_coordinates(states, pending_rows, trial_x[pending_rows]))
         prior_term = np.where(is_active_coordinate[pending_rows], trial_x[pending_rows] ** 2, 0.0).sum(axis=1)
         new_costs = 0.5 * beta * (residuals**2).sum(axis=1) + 0.5 * prior_term
-        is_better = new_costs < costs[pending_rows] - 1e-9
+        is_better = new_costs < best_costs[pending_rows] - 1e-9
         damping[pending_rows[~is_better]] *= 6.0
         is_done |= damping > 1e5
         improved_rows = pending_rows[is_better]
-        gains = costs[improved_rows] - new_costs[is_better]
-        costs[improved_rows], best_x[improved_rows], log_like[improved_rows] = (
+        log_density_gains = best_costs[improved_rows] - new_costs[is_better]
+        best_costs[improved_rows], best_x[improved_rows], log_like[improved_rows] = (
             new_costs[is_better],
             trial_x[improved_rows],
             new_log_like[is_better],
@@ -96,10 +96,10 @@ def optimise_modes(model: SpectrumModel, states: States, beta: float, n_rounds: 
             is_active_coordinate[improved_rows],
             residuals[is_better],
         )
-        for position, (row, derivative) in enumerate(zip(improved_rows, new_derivatives, strict=True)):
+        for improved_index, (row, derivative) in enumerate(zip(improved_rows, new_derivatives, strict=True)):
             jacobians[row] = derivative.astype(np.float32)
-            gradients[row] = derivative @ residuals[is_better][position]
-            is_done[row] |= gains[position] < MIN_GAIN
+            gradients[row] = derivative @ residuals[is_better][improved_index]
+            is_done[row] |= log_density_gains[improved_index] < MIN_LOG_DENSITY_GAIN
         for row in pending_rows:
             row_jacobian = jacobians[row]
             if is_done[row] or row_jacobian is None:
@@ -126,8 +126,8 @@ def _with_coordinates(states: States, rows: NDArray[np.integer], x: FloatArray) 
 
 
 def take_step(x: FloatArray, step: FloatArray) -> FloatArray:
-    """Return the coordinates after a step, which is shortened if a component exceeds ``MAX_STEP``."""
-    step = step * min(1.0, MAX_STEP / max(float(np.abs(step).max(initial=0.0)), 1e-12))
+    """Return the coordinates after a step, which is shortened if a component exceeds ``MAX_COORDINATE_STEP``."""
+    step = step * min(1.0, MAX_COORDINATE_STEP / max(float(np.abs(step).max(initial=0.0)), 1e-12))
     return np.clip(x + step, -MAX_COORDINATE, MAX_COORDINATE)
 
 
@@ -190,8 +190,8 @@ class Mixture:
         for row, component in enumerate(component_indices):
             is_active = self.is_active[component]
             t_scale = np.sqrt(DEGREES_OF_FREEDOM / rng.chisquare(DEGREES_OF_FREEDOM))
-            offset = self.cholesky[component] @ rng.normal(size=int(is_active.sum()))
-            states.x[row, is_active] = self.modes.states.x[component, is_active] + t_scale * offset
+            coordinate_offset = self.cholesky[component] @ rng.normal(size=int(is_active.sum()))
+            states.x[row, is_active] = self.modes.states.x[component, is_active] + t_scale * coordinate_offset
         return states
 
     def log_density(self, states: States) -> FloatArray:
@@ -231,5 +231,7 @@ class Mixture:
         return float(-0.5 * squared_distance[0] - self.log_scale[component])
 
     def _squared_distance(self, component: int, coordinates: FloatArray) -> FloatArray:
-        difference = coordinates - self.modes.states.x[component, self.is_active[component]]
-        return np.asarray(np.einsum("ni,ij,nj->n", difference, self.precision[component], difference))
+        coordinate_difference = coordinates - self.modes.states.x[component, self.is_active[component]]
+        return np.asarray(
+            np.einsum("ni,ij,nj->n", coordinate_difference, self.precision[component], coordinate_difference)
+        )

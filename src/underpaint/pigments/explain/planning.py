@@ -26,9 +26,9 @@ N_SCAN = 400
 """Number of simulated scans for each number of counts."""
 COUNTS = tuple(float(f"{10.0**power:.3g}") for power in (3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5))
 """Total counts per spectrum at which scans are simulated."""
-N_MODE_DRAW = 200
+N_DRAWS_PER_MODE = 200
 """Number of draws from each mode, which give the fraction with the order in question."""
-N_RIVALS = 3
+N_RIVAL_STRUCTURES = 3
 """Other pigments are tried in this number of the likeliest structures without the order in question."""
 N_TEMPERATURE = 3
 """Typical number of temperatures in one run of an explanation."""
@@ -119,10 +119,12 @@ class AnsweredShares:
         first_index = int(np.flatnonzero(~is_enough).max(initial=-1)) + 1
         if first_index == 0:
             return float(self.counts[0])
-        index_pair = slice(first_index - 1, first_index + 1)
-        low_quantile, high_quantile = ndtri(np.clip(self.answered_share[index_pair], 1 / N_SCAN, 1 - 1 / N_SCAN))
+        bracketing_indices = slice(first_index - 1, first_index + 1)
+        low_quantile, high_quantile = ndtri(
+            np.clip(self.answered_share[bracketing_indices], 1 / N_SCAN, 1 - 1 / N_SCAN)
+        )
         interpolation_fraction = float((ndtri(share) - low_quantile) / (high_quantile - low_quantile))
-        return float(np.exp(np.interp(interpolation_fraction, (0.0, 1.0), np.log(self.counts[index_pair]))))
+        return float(np.exp(np.interp(interpolation_fraction, (0.0, 1.0), np.log(self.counts[bracketing_indices]))))
 
 
 def likeliest_layers(
@@ -161,32 +163,34 @@ def likeliest_layers(
             f"Cannot plan for {question.lower_group} under {question.upper_group}: no layers with that order are "
             "consistent with the spectrum. Choose another paint, or other groups."
         )
-    best_index = int(np.where(has_order, log_evidence, -np.inf).argmax())
-    probability = float(np.exp(logsumexp(log_evidence + log_fraction_with_order) - logsumexp(log_evidence)))
-    return stratigraphy_of(model.prior, modes.states.select([best_index])), probability
+    best_mode = int(np.where(has_order, log_evidence, -np.inf).argmax())
+    order_probability = float(np.exp(logsumexp(log_evidence + log_fraction_with_order) - logsumexp(log_evidence)))
+    return stratigraphy_of(model.prior, modes.states.select([best_mode])), order_probability
 
 
 def stratigraphy_of(prior: PaintPrior, state: States) -> Stratigraphy:
     """Convert a single state to a stratigraphy, including the ground."""
-    fractions, areal_density = (array[0] for array in prior.mass_fractions_and_densities(state))
+    mass_fractions, areal_density = (batch_array[0] for batch_array in prior.mass_fractions_and_densities(state))
     physical_states, n_layer = prior.to_physical_units(state), int(state.n_layer[0])
     layers = []
-    for index in range(n_layer + 1):
+    for layer_index in range(n_layer + 1):
         thickness_um = float(
-            physical_states.thickness_um[0, index] if index < n_layer else physical_states.ground_thickness_um[0]
+            physical_states.thickness_um[0, layer_index]
+            if layer_index < n_layer
+            else physical_states.ground_thickness_um[0]
         )
         pigments = [
-            prior.members[group][state.member_index[0, index, group]].label
-            for group in np.flatnonzero(state.is_in_layer[0, min(index, MAX_LAYERS - 1)])
+            prior.members[group][state.member_index[0, layer_index, group]].label
+            for group in np.flatnonzero(state.is_in_layer[0, min(layer_index, MAX_LAYERS - 1)])
         ]
-        layer_name = " + ".join(pigments) if index < n_layer else prior.ground
+        layer_name = " + ".join(pigments) if layer_index < n_layer else prior.ground
         elements = {
-            element: float(fraction)
-            for element, fraction in zip(prior.elements, fractions[index], strict=True)
-            if fraction
+            element: float(mass_fraction)
+            for element, mass_fraction in zip(prior.elements, mass_fractions[layer_index], strict=True)
+            if mass_fraction
         }
         layers.append(
-            Layer(elements, float(areal_density[index] / (thickness_um * CM_PER_UM)), thickness_um, layer_name)
+            Layer(elements, float(areal_density[layer_index] / (thickness_um * CM_PER_UM)), thickness_um, layer_name)
         )
     return Stratigraphy(tuple(layers))
 
@@ -228,18 +232,22 @@ def answered_shares(
     the evidence of every structure for the noisy spectrum. Hence the probability of the answer needs no new search.
     """
     rate, axis = expected_spectrum(layers, instrument)
-    shares, medians = [], []
+    answered_fractions, median_probabilities = [], []
     for total_counts in counts:
         spectrum = Spectrum(rate * (total_counts / rate.sum()), axis, name=f"a scan of {total_counts:,.0f} counts")
         model = _spectrum_model(spectrum, instrument, candidates, ground)
         model.set_reference(model.counts)
         modes = _with_rival_modes(model, search(model, np.random.default_rng(0)), question)
         log_odds = _simulated_log_odds(model, modes, question, np.random.default_rng(0))
-        shares.append(float(_both_runs_certain_probability(expit(log_odds)).mean()))
-        medians.append(float(expit(np.median(log_odds))))
-        if shares[-1] >= MOST_SCANS:
+        answered_fractions.append(float(_both_runs_certain_probability(expit(log_odds)).mean()))
+        median_probabilities.append(float(expit(np.median(log_odds))))
+        if answered_fractions[-1] >= MOST_SCANS:
             break
-    return AnsweredShares(np.asarray(counts[: len(shares)], dtype=np.float64), np.asarray(shares), np.asarray(medians))
+    return AnsweredShares(
+        np.asarray(counts[: len(answered_fractions)], dtype=np.float64),
+        np.asarray(answered_fractions),
+        np.asarray(median_probabilities),
+    )
 
 
 def _with_rival_modes(model: SpectrumModel, modes: Modes, question: OrderQuestion) -> Modes:
@@ -254,7 +262,11 @@ def _with_rival_modes(model: SpectrumModel, modes: Modes, question: OrderQuestio
     )
     structures, rival_structures = modes.states.structure_keys(), set[bytes]()
     for row in np.argsort(-log_evidence):
-        if not has_order[row] and structures[row] not in rival_structures and len(rival_structures) < N_RIVALS:
+        if (
+            not has_order[row]
+            and structures[row] not in rival_structures
+            and len(rival_structures) < N_RIVAL_STRUCTURES
+        ):
             rival_structures.add(structures[row])
             modes = with_other_members(model, modes, int(row))
     return _distinct_modes(model.prior, modes)
@@ -277,16 +289,19 @@ def _simulated_log_odds(
     residual_changes = model.residual_changes(modes.states, noise)
     mixture = Mixture(model.prior, modes, 1.0)
     simulated_log_evidence = np.empty((N_SCAN, len(modes)))
-    for row, mode_log_evidence in enumerate(mixture.log_evidence):
-        residuals_of_scans = residuals[row] + residual_changes[:, row]
-        jacobian, mode_x = modes.jacobians[row].astype(np.float64), modes.states.x[row, mixture.is_active[row]]
-        gradient = residuals_of_scans @ jacobian.T + mode_x
-        step = gradient @ mixture.cholesky[row]
-        simulated_log_evidence[:, row] = (
+    for mode_index, mode_log_evidence in enumerate(mixture.log_evidence):
+        residuals_of_scans = residuals[mode_index] + residual_changes[:, mode_index]
+        jacobian, mode_coordinates = (
+            modes.jacobians[mode_index].astype(np.float64),
+            modes.states.x[mode_index, mixture.is_active[mode_index]],
+        )
+        gradient = residuals_of_scans @ jacobian.T + mode_coordinates
+        laplace_step = gradient @ mixture.cholesky[mode_index]
+        simulated_log_evidence[:, mode_index] = (
             mode_log_evidence
-            + 0.5 * (residuals[row] ** 2).sum()
+            + 0.5 * (residuals[mode_index] ** 2).sum()
             - 0.5 * (residuals_of_scans**2).sum(axis=1)
-            + 0.5 * (step**2).sum(axis=1)
+            + 0.5 * (laplace_step**2).sum(axis=1)
         )
     log_fraction_with_order, log_fraction_without_order = _log_fractions(mixture, question, model.prior)
     return np.asarray(
@@ -302,8 +317,8 @@ def _log_fractions(mixture: Mixture, question: OrderQuestion, prior: PaintPrior)
     """
     rng, fraction = np.random.default_rng(0), np.empty(len(mixture.modes))
     for row, (is_active, cholesky) in enumerate(zip(mixture.is_active, mixture.cholesky, strict=True)):
-        draws = mixture.modes.states.select(np.full(N_MODE_DRAW, row))
-        draws.x[:, is_active] += rng.normal(size=(N_MODE_DRAW, len(cholesky))) @ cholesky.T
+        draws = mixture.modes.states.select(np.full(N_DRAWS_PER_MODE, row))
+        draws.x[:, is_active] += rng.normal(size=(N_DRAWS_PER_MODE, len(cholesky))) @ cholesky.T
         fraction[row] = question.has_order(prior, draws).mean()
     with np.errstate(divide="ignore"):
         return np.log(fraction), np.log1p(-fraction)

@@ -18,7 +18,7 @@ from underpaint.pigments.explain.states import (
     log_prior_of_x,
 )
 
-N_STATE, INITIAL_FACTOR = 200, 4
+N_STATE, INITIAL_STATES_FACTOR = 200, 4
 """Number of posterior draws, and ratio of the number of initial states to this number."""
 N_SWEEPS, N_FINAL_SWEEPS = 2, 5
 """Number of moves of every state at each earlier temperature, and at the final temperature."""
@@ -68,7 +68,7 @@ def sample(model: SpectrumModel, modes: Modes, rng: np.random.Generator, *, n: i
     prior, n = model.prior, n or N_STATE
     modes = Modes(modes.states, model.log_likelihood(modes.states), modes.jacobians)
     beta, mixture = SEARCH_BETA, Mixture(prior, modes, SEARCH_BETA)
-    states = mixture.draw(INITIAL_FACTOR * n, rng)
+    states = mixture.draw(INITIAL_STATES_FACTOR * n, rng)
     log_like = model.log_likelihood(states)
     log_weights = _log_target(model, states, log_like, beta) - mixture.log_density(states)
     log_evidence = float(logsumexp(log_weights) - np.log(len(states)))
@@ -218,11 +218,13 @@ class _Proposals:
 
     def _step_about_component(self, row: int, component: int) -> float:
         is_active, mixture = self.is_active[row], self.mixture
-        mode_x = mixture.modes.states.x[component, is_active]
+        mode_coordinates = mixture.modes.states.x[component, is_active]
         step_size = self.rng.choice([0.15, 0.35, 0.7])
-        offset = mixture.cholesky[component] @ self.rng.normal(size=int(is_active.sum()))
+        coordinate_offset = mixture.cholesky[component] @ self.rng.normal(size=int(is_active.sum()))
         self.new_states.x[row, is_active] = (
-            mode_x + np.sqrt(1 - step_size**2) * (self.old_states.x[row, is_active] - mode_x) + step_size * offset
+            mode_coordinates
+            + np.sqrt(1 - step_size**2) * (self.old_states.x[row, is_active] - mode_coordinates)
+            + step_size * coordinate_offset
         )
         return mixture.log_normal(component, self.old_states.x[row]) - mixture.log_normal(
             component, self.new_states.x[row]
@@ -231,16 +233,16 @@ class _Proposals:
     def _step_along_difference(self, row: int, peer_rows: list[int]) -> float:
         rng, is_active = self.rng, self.is_active[row]
         first_peer, second_peer = rng.choice(peer_rows, 2, replace=False)
-        is_changed = is_active if rng.random() < 0.5 else is_active & (rng.random(is_active.size) < 0.4)
+        is_changed_coordinate = is_active if rng.random() < 0.5 else is_active & (rng.random(is_active.size) < 0.4)
         step_size = (
-            2.38 / np.sqrt(2 * max(int(is_changed.sum()), 1)) * rng.choice([0.3, 0.6, 1.0])
+            2.38 / np.sqrt(2 * max(int(is_changed_coordinate.sum()), 1)) * rng.choice([0.3, 0.6, 1.0])
             if rng.random() < 0.9
             else 1.0
         )
-        step = step_size * (self.population.x[first_peer] - self.population.x[second_peer]) + rng.normal(
+        coordinate_step = step_size * (self.population.x[first_peer] - self.population.x[second_peer]) + rng.normal(
             0, 1e-3, is_active.size
         )
-        self.new_states.x[row] += np.where(is_changed, step, 0.0)
+        self.new_states.x[row] += np.where(is_changed_coordinate, coordinate_step, 0.0)
         return 0.0
 
     def _change_structure(self, row: int) -> float:

@@ -128,28 +128,30 @@ def _best_candidates(
         return None
     states, parents = concatenate_states([candidates[row] for row in new_rows]), parents[new_rows]
     is_active_now, is_active_before = states.is_active(), modes.states.is_active()[parents]
-    is_new, scores, log_density_gains = (
+    is_newly_active, discrete_log_priors, log_density_gains = (
         is_active_now & ~is_active_before,
         model.prior.log_discrete_prior(states),
         np.zeros(len(states)),
     )
     for _ in range(2):
         residuals, _ = model.evaluate(states)
-        new_derivatives = residual_derivatives(model, states, is_new, residuals)
+        new_derivatives = residual_derivatives(model, states, is_newly_active, residuals)
         for row, parent in enumerate(parents):
-            is_shared = is_active_before[row] & is_active_now[row]
-            parent_derivatives = modes.jacobians[parent][is_shared[is_active_before[row]]].astype(np.float64)
+            is_active_in_both = is_active_before[row] & is_active_now[row]
+            parent_derivatives = modes.jacobians[parent][is_active_in_both[is_active_before[row]]].astype(np.float64)
             derivatives = np.concatenate([parent_derivatives, new_derivatives[row]])
-            free_indices = np.concatenate([np.flatnonzero(is_shared), np.flatnonzero(is_new[row])])
+            free_indices = np.concatenate([np.flatnonzero(is_active_in_both), np.flatnonzero(is_newly_active[row])])
             hessian = beta * derivatives @ derivatives.T + np.eye(free_indices.size)
             gradient = beta * derivatives @ residuals[row] + states.x[row, free_indices]
-            step = -np.linalg.solve(hessian, gradient)
+            coordinate_step = -np.linalg.solve(hessian, gradient)
             log_density = (
                 -0.5 * beta * (residuals[row] ** 2).sum() - 0.5 * (states.x[row, is_active_now[row]] ** 2).sum()
             )
-            log_density_gains[row] = log_density - 0.5 * gradient @ step - 0.5 * np.linalg.slogdet(hessian)[1]
-            states.x[row, free_indices] = take_step(states.x[row, free_indices], step)
-    return states.select(np.argsort(-(scores + log_density_gains))[:max_states])
+            log_density_gains[row] = (
+                log_density - 0.5 * gradient @ coordinate_step - 0.5 * np.linalg.slogdet(hessian)[1]
+            )
+            states.x[row, free_indices] = take_step(states.x[row, free_indices], coordinate_step)
+    return states.select(np.argsort(-(discrete_log_priors + log_density_gains))[:max_states])
 
 
 def random_neighbour(prior: PaintPrior, state: States, rng: np.random.Generator) -> States:

@@ -16,9 +16,9 @@ RealArray = NDArray[np.floating]
 START_KEV = 3.05
 """Minimum energy of the fit, in keV. Lines at lower energies depend more on air and detector window than on the
 paint."""
-BIN_WIDTH_KEV, COARSE_START_KEV, COARSE_FACTOR = 0.04, 16.0, 3
-"""Width of the bins in keV. Above ``COARSE_START_KEV``, bins are wider by a factor of ``COARSE_FACTOR``."""
-LEVEL_SIGMA = (0.4, 0.4, 0.3)
+BIN_WIDTH_KEV, COARSE_START_KEV, COARSE_WIDTH_FACTOR = 0.04, 16.0, 3
+"""Width of the bins in keV. Above ``COARSE_START_KEV``, bins are wider by a factor of ``COARSE_WIDTH_FACTOR``."""
+SCATTER_PRIOR_SIGMAS = (0.4, 0.4, 0.3)
 """Relative prior standard deviations of the levels of coherent and of other scatter, and of their slope in ln(E)."""
 MAX_SMOOTHED_COUNTS = 20
 BATCH_STATES = 512
@@ -156,8 +156,10 @@ class SpectrumModel:
         levels, information_matrix = self._fit_levels(level_columns)
         count_residuals = self.whitened_counts - np.matmul(levels[:, None].astype(np.float32), level_columns)[:, 0]
         residuals = np.concatenate([count_residuals, levels[:, 1:]], axis=1)
-        scale = np.maximum(levels[:, 0], 1e-3)
-        log_like = -0.5 * (residuals**2).sum(axis=1) - 0.5 * np.linalg.slogdet(information_matrix)[1] - np.log(scale)
+        count_scale = np.maximum(levels[:, 0], 1e-3)
+        log_like = (
+            -0.5 * (residuals**2).sum(axis=1) - 0.5 * np.linalg.slogdet(information_matrix)[1] - np.log(count_scale)
+        )
         return residuals, np.where((levels[:, 0] > 0) & np.isfinite(log_like), log_like, -1e30)
 
     def expected_counts(self, states: States) -> FloatArray:
@@ -226,7 +228,7 @@ class SpectrumModel:
         """Return (n, 4, ...) counts per unit of each level."""
         components = np.matmul(photons, response)
         tilted_components = np.matmul(photons[:, 1] + photons[:, 2], tilted_response)
-        coherent_sigma, other_sigma, tilt_sigma = LEVEL_SIGMA
+        coherent_sigma, other_sigma, tilt_sigma = SCATTER_PRIOR_SIGMAS
         return np.stack(
             [
                 components[:, 0],
@@ -310,7 +312,7 @@ def _bin_matrix(energy_kev: FloatArray) -> FloatArray:
     """Return an (n_channel, n_bin) array with ones where a channel belongs to a bin. The last bin may be narrower."""
     n_fine_channel = int(np.searchsorted(energy_kev, COARSE_START_KEV))
     bin_index = np.where(np.arange(energy_kev.size) < n_fine_channel, np.arange(energy_kev.size), 0)
-    bin_index[n_fine_channel:] = n_fine_channel + np.arange(energy_kev.size - n_fine_channel) // COARSE_FACTOR
+    bin_index[n_fine_channel:] = n_fine_channel + np.arange(energy_kev.size - n_fine_channel) // COARSE_WIDTH_FACTOR
     return np.asarray(bin_index[:, None] == np.arange(bin_index[-1] + 1), dtype=np.float64)
 
 

@@ -23,17 +23,17 @@ MIN_PROBABILITY = 0.95
 """Minimum probability of a stated result in each run."""
 MAX_THICKNESS_RATIO = 8.0
 """Maximum ratio of the upper to the lower limit of a determined thickness."""
-MAX_SHARE_WIDTH = 0.6
+MAX_SHARE_INTERVAL_WIDTH = 0.6
 """Maximum difference between the limits of a determined share."""
-OPEN_END_RATIO = 1.3
+MAX_OPEN_LIMIT_RATIO = 1.3
 """Maximum ratio between the limit of an open interval and the limit of the allowed range."""
 MAX_EVIDENCE_DIFFERENCE = 5.0
 """Maximum difference between the log evidences of two runs. A larger difference shows that a run missed likely layers,
 and no values are then stated."""
-RUNS_DIFFER = "two independent runs give different answers"
+RUNS_DIFFER_REASON = "two independent runs give different answers"
 MIN_PIGMENT_PROBABILITY = 0.1
 """Minimum probability of a listed pigment."""
-MIN_VARIANCE_FRACTION = 0.3
+MIN_PIGMENT_VARIANCE_FRACTION = 0.3
 """If at least this fraction of a thickness's variance lies between pigments, a thickness is stated for each pigment."""
 
 
@@ -258,14 +258,14 @@ def layer_result(runs: Sequence[Draws], layer: int) -> LayerResult:
             run.group_share[run_has_layer, layer, group_index] > 0
             for run, run_has_layer in zip(runs, has_layer, strict=True)
         ]
-        probability = float(np.concatenate(contains_group).mean()) if sum(map(len, contains_group)) else 0.0
-        if probability >= 0.5:
+        group_probability = float(np.concatenate(contains_group).mean()) if sum(map(len, contains_group)) else 0.0
+        if group_probability >= 0.5:
             group_shares = [
-                run.group_share[run_has_layer, layer, group_index][is_held]
-                for run, run_has_layer, is_held in zip(runs, has_layer, contains_group, strict=True)
+                run.group_share[run_has_layer, layer, group_index][run_contains_group]
+                for run, run_has_layer, run_contains_group in zip(runs, has_layer, contains_group, strict=True)
             ]
-            shares[group], presence_by_group[group] = _share_estimate(group_shares), probability
-    thickness_by_member = {} if thickness.reason == RUNS_DIFFER else _thickness_by_member(runs, layer)
+            shares[group], presence_by_group[group] = _share_estimate(group_shares), group_probability
+    thickness_by_member = {} if thickness.reason == RUNS_DIFFER_REASON else _thickness_by_member(runs, layer)
     if evidence_difference(runs) > MAX_EVIDENCE_DIFFERENCE:
         thickness, thickness_by_member = _as_not_determined(thickness), {}
         shares = {name: _as_not_determined(estimate) for name, estimate in shares.items()}
@@ -290,7 +290,7 @@ def um_text(value_um: float) -> str:
 
 
 def _as_not_determined(estimate: Estimate) -> Estimate:
-    return replace(estimate, determined=False, reason=RUNS_DIFFER)
+    return replace(estimate, determined=False, reason=RUNS_DIFFER_REASON)
 
 
 def evidence_difference(runs: Sequence[Draws]) -> float:
@@ -304,7 +304,7 @@ def _thickness_estimate(thickness_by_run: Sequence[FloatArray]) -> Estimate:
     if disagreement := _disagreement(log_thickness):
         return _estimate(thickness_by_run, disagreement)
     estimate = _estimate(thickness_by_run, "")
-    open_low, open_high = estimate.low <= OPEN_END_RATIO * min_um, estimate.high >= max_um / OPEN_END_RATIO
+    open_low, open_high = estimate.low <= MAX_OPEN_LIMIT_RATIO * min_um, estimate.high >= max_um / MAX_OPEN_LIMIT_RATIO
     if open_low and open_high:
         return _estimate(thickness_by_run, "the spectrum gives no limit")
     if not (open_low or open_high) and estimate.high > MAX_THICKNESS_RATIO * estimate.low:
@@ -318,8 +318,8 @@ def _share_estimate(shares_by_run: Sequence[FloatArray]) -> Estimate:
     if disagreement := _disagreement(shares_by_run):
         return _estimate(shares_by_run, disagreement)
     estimate = _estimate(shares_by_run, "")
-    is_wide = estimate.high - estimate.low > MAX_SHARE_WIDTH
-    return _estimate(shares_by_run, "the interval is too wide" if is_wide else "")
+    is_interval_wide = estimate.high - estimate.low > MAX_SHARE_INTERVAL_WIDTH
+    return _estimate(shares_by_run, "the interval is too wide" if is_interval_wide else "")
 
 
 def _estimate(values_by_run: Sequence[FloatArray], reason: str) -> Estimate:
@@ -344,14 +344,14 @@ def _disagreement(values_by_run: Sequence[FloatArray]) -> str:
     ).T
     interval_half_width = float(np.mean(upper_limits - lower_limits)) / 2
     median_difference = float(np.ptp(medians))
-    return RUNS_DIFFER if median_difference > max(interval_half_width, 1e-3) else ""
+    return RUNS_DIFFER_REASON if median_difference > max(interval_half_width, 1e-3) else ""
 
 
 def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimate]:
     """Return the thickness for each likely pigment of the group that affects it, or {} without such a group."""
     all_draws = pool_draws(runs)
     layer_exists = all_draws.n_layer > layer
-    max_between_fraction, thickness_by_member = MIN_VARIANCE_FRACTION, {}
+    max_between_fraction, thickness_by_member = MIN_PIGMENT_VARIANCE_FRACTION, {}
     for group_index, member_names in enumerate(all_draws.members):
         is_selected = layer_exists & all_draws.is_in_layer[:, layer, group_index]
         if is_selected.sum() < 0.5 * max(int(layer_exists.sum()), 1):
@@ -361,19 +361,25 @@ def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimat
             all_draws.member_index[is_selected, layer, group_index],
         )
         listed_indices = [
-            index for index in range(len(member_names)) if (member_index == index).mean() >= MIN_PIGMENT_PROBABILITY
+            pigment_index
+            for pigment_index in range(len(member_names))
+            if (member_index == pigment_index).mean() >= MIN_PIGMENT_PROBABILITY
         ]
         if len(listed_indices) < 2 or log_thickness.var() == 0:
             continue
-        means = np.asarray([log_thickness[member_index == index].mean() for index in listed_indices])
-        weights = np.asarray([(member_index == index).mean() for index in listed_indices])
+        member_means = np.asarray(
+            [log_thickness[member_index == pigment_index].mean() for pigment_index in listed_indices]
+        )
+        member_weights = np.asarray([(member_index == pigment_index).mean() for pigment_index in listed_indices])
         between_fraction = float(
-            (weights * (means - np.average(means, weights=weights)) ** 2).sum() / weights.sum() / log_thickness.var()
+            (member_weights * (member_means - np.average(member_means, weights=member_weights)) ** 2).sum()
+            / member_weights.sum()
+            / log_thickness.var()
         )
         if between_fraction > max_between_fraction:
             max_between_fraction = between_fraction
             thickness_by_member = {
-                member_names[index]: _estimate([np.exp(log_thickness[member_index == index])], "")
-                for index in listed_indices
+                member_names[pigment_index]: _estimate([np.exp(log_thickness[member_index == pigment_index])], "")
+                for pigment_index in listed_indices
             }
     return thickness_by_member

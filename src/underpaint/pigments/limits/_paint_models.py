@@ -15,7 +15,7 @@ from underpaint.physics.materials.paint import DEFAULT_BINDER, material_table_ro
 from underpaint.pigments.limits.comparison import Channels, ComparisonSettings
 
 FloatArray = NDArray[np.float64]
-N_NODES = (8, 7, 5)
+N_GRID_NODES = (8, 7, 5)
 """Numbers of grid nodes in thickness, pigment fraction and ground thickness."""
 N_COMPONENTS = 4
 """Number of components of a spectrum: lines of the paint, lines of the ground, coherent scatter and other scatter."""
@@ -113,13 +113,13 @@ class GridPaintModel:
         """Return the (4, n_bin) log counts of the components, and their (3, 4, n_bin) derivatives."""
         unit_coordinates, coordinate_derivatives = _unit_coordinates(parameters, self.bounds, self.pigment_over_binder)
         polynomial_values = [
-            chebyshev.chebvander(unit_coordinates[axis], n_nodes - 1) for axis, n_nodes in enumerate(N_NODES)
+            chebyshev.chebvander(unit_coordinates[axis], n_nodes - 1) for axis, n_nodes in enumerate(N_GRID_NODES)
         ]
         polynomial_derivatives = [
             _chebyshev_derivatives(float(unit_coordinates[axis]), n_nodes) * coordinate_derivatives[axis]
-            for axis, n_nodes in enumerate(N_NODES)
+            for axis, n_nodes in enumerate(N_GRID_NODES)
         ]
-        axes = range(len(N_NODES))
+        axes = range(len(N_GRID_NODES))
         axis_derivatives = [
             _outer_product(
                 [polynomial_derivatives[index] if index == axis else polynomial_values[index] for index in axes]
@@ -138,13 +138,15 @@ def grid_paint_model(
     """Simulate a paint on a grid of thickness, pigment fraction and ground thickness."""
     log_ranges = settings.log_ranges
     density_ratio = library()[pigment].density / float(material_table_row("binder", DEFAULT_BINDER)["density"])
-    unit_nodes = [np.cos(np.pi * (np.arange(n_nodes) + 0.5) / n_nodes) for n_nodes in N_NODES]
+    unit_nodes = [np.cos(np.pi * (np.arange(n_nodes) + 0.5) / n_nodes) for n_nodes in N_GRID_NODES]
     node_grid = np.stack([axis.ravel() for axis in np.meshgrid(*unit_nodes, indexing="ij")], axis=1)
     node_log_parameters = _log_parameters_of_unit(node_grid, log_ranges, density_ratio)
     components = component_spectra(
         [settings.paint({pigment: 1.0}, parameters) for parameters in node_log_parameters], instrument, channels
     )
-    vandermonde = [chebyshev.chebvander(axis, n_nodes - 1) for axis, n_nodes in zip(unit_nodes, N_NODES, strict=True)]
+    vandermonde = [
+        chebyshev.chebvander(axis, n_nodes - 1) for axis, n_nodes in zip(unit_nodes, N_GRID_NODES, strict=True)
+    ]
     inverse_vandermonde = np.linalg.inv(np.kron(np.kron(vandermonde[0], vandermonde[1]), vandermonde[2]))
     log_spectra = np.log(np.maximum(components, MIN_COUNTS)).reshape(len(components), -1)
     return GridPaintModel(

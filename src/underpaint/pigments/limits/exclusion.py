@@ -252,7 +252,7 @@ library."""
 LINE_SIGMA = 3.0
 MODEL_ERROR = 0.01
 """Relative error of the simulated and fitted counts below a line's peak."""
-MIN_SHARED_FRACTION = 0.01
+MIN_SHARED_ELEMENT_FRACTION = 0.01
 """Minimum mass fraction at which an element of the covering pigment hides the same element in the layer below."""
 PREDICTION_SET_COVERAGE = 0.99
 """Coverage of the prediction sets that are used to exclude a group."""
@@ -531,7 +531,7 @@ def _families_of_element(element: str, families: Sequence[str]) -> list[str]:
 
 def _contains_element(layer: Layer, element: str) -> bool:
     total_fraction = sum(layer.mass_fractions.values())
-    return layer.mass_fractions.get(element, 0.0) > MIN_SHARED_FRACTION * total_fraction
+    return layer.mass_fractions.get(element, 0.0) > MIN_SHARED_ELEMENT_FRACTION * total_fraction
 
 
 def _paint_layer(pigment: str, thickness_um: float, burial: Burial) -> Layer:

@@ -29,7 +29,7 @@ MIN_PROBABILITY = 1e-7
 """Minimum distance of probabilities from 0 and 1 in the calculation of log-odds."""
 PIXELS_PER_BLOCK = 65_536
 MAX_PIGMENT_TO_BINDER = 9.0
-OIL_PER_ABSORPTION = 1.45
+OIL_TO_ABSORPTION_RATIO = 1.45
 """Ratio of the oil in a brushable, hand-ground paint (18th-19th century) to the pigment's oil absorption, by mass."""
 ALUMINIUM_ATOMIC_NUMBER = 13
 _LINES_METHOD = "XRF"
@@ -474,7 +474,7 @@ def max_pigment_to_binder(pigment: Pigment) -> float:
     """Return the maximum mass ratio of pigment to oil in a brushable paint, from the oil absorption."""
     if pigment.oil_absorption is None:
         return MAX_PIGMENT_TO_BINDER
-    return min(100.0 / (OIL_PER_ABSORPTION * pigment.oil_absorption), MAX_PIGMENT_TO_BINDER)
+    return min(100.0 / (OIL_TO_ABSORPTION_RATIO * pigment.oil_absorption), MAX_PIGMENT_TO_BINDER)
 
 
 def _prior_weight(pigment: Pigment, circumstances: Circumstances) -> float:

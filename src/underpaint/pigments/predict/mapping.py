@@ -34,19 +34,19 @@ _LOG_ODDS_BY_OUTPUT = {
     "amount_low": float(np.log((0.5 + 0.5 * INTERVAL_PROBABILITY) / (0.5 - 0.5 * INTERVAL_PROBABILITY))),
     "amount_high": float(np.log((1.0 - UPPER_PROBABILITY) / UPPER_PROBABILITY)),
 }
-_MIN_DIFFERENCE = 1e-6
+_MIN_LOG_ODDS_DIFFERENCE = 1e-6
 ArraysByOutput = dict[str, NDArray[Any]]
 """(n_row, n_column, n) arrays, by the name of the network's output. Amounts have the names of :class:`Amounts`."""
 _VOLTAGE_MARGIN_KV = 1.0
-WITHHELD_PROBABILITY, PROVEN_PROBABILITY = 0.5, 0.99
+MAX_WITHHELD_PROBABILITY, MIN_PROVEN_PROBABILITY = 0.5, 0.99
 """Maximum probability of groups that the spectrum contradicts, and minimum probability of groups that the spectrum
 proves."""
 _CORRECTION_REASONS = {
-    np.float32(WITHHELD_PROBABILITY): (
+    np.float32(MAX_WITHHELD_PROBABILITY): (
         "Predicted by the network, but withheld because no line of the group is detected apart from lines of the tube"
     ),
     np.float32(
-        PROVEN_PROBABILITY
+        MIN_PROVEN_PROBABILITY
     ): "Not predicted by the network, but added because lines exceed ten standard deviations",
 }
 _BATCH_SPECTRA = 256
@@ -112,7 +112,9 @@ class Amounts:
             np.take_along_axis(log_odds_by_edge, edge_index + edge_offset, axis=-1)[..., 0] for edge_offset in (0, 1)
         )
         edge_fraction = np.clip(
-            (log_odds_below - target_log_odds) / np.maximum(log_odds_below - log_odds_above, _MIN_DIFFERENCE), 0.0, 1.0
+            (log_odds_below - target_log_odds) / np.maximum(log_odds_below - log_odds_above, _MIN_LOG_ODDS_DIFFERENCE),
+            0.0,
+            1.0,
         )
         log_edges = np.log(self.edges)
         log_fraction = log_edges[edge_index[..., 0]] + edge_fraction * np.diff(log_edges)[edge_index[..., 0]]
@@ -120,14 +122,14 @@ class Amounts:
 
     def _log_odds_at_threshold(self, log_odds_by_edge: NDArray[np.float32]) -> NDArray[np.float32]:
         log_edges = np.log(self.edges)
-        upper_edge = np.clip(np.searchsorted(self.edges, self.thresholds), 1, self.edges.size - 1)
-        edge_fraction = (np.log(self.thresholds) - log_edges[upper_edge - 1]) / (
-            log_edges[upper_edge] - log_edges[upper_edge - 1]
+        upper_edge_indices = np.clip(np.searchsorted(self.edges, self.thresholds), 1, self.edges.size - 1)
+        edge_fraction = (np.log(self.thresholds) - log_edges[upper_edge_indices - 1]) / (
+            log_edges[upper_edge_indices] - log_edges[upper_edge_indices - 1]
         )
         name_indices = np.arange(len(self.names))
         return np.asarray(
-            (1.0 - edge_fraction) * log_odds_by_edge[:, name_indices, upper_edge - 1]
-            + edge_fraction * log_odds_by_edge[:, name_indices, upper_edge],
+            (1.0 - edge_fraction) * log_odds_by_edge[:, name_indices, upper_edge_indices - 1]
+            + edge_fraction * log_odds_by_edge[:, name_indices, upper_edge_indices],
             np.float32,
         )
 
@@ -216,14 +218,14 @@ class AnswerPlan:
         known_indices, columns = self._columns_of_groups(groups)
         group_log_odds[..., known_indices] = arrays["log_odds"][..., columns]
         is_withheld = (group_log_odds < needed_log_odds) @ is_member_of_group
-        for name, max_value in (("log_odds", 0.0), ("probability", WITHHELD_PROBABILITY)):
+        for name, max_value in (("log_odds", 0.0), ("probability", MAX_WITHHELD_PROBABILITY)):
             np.minimum(arrays[name], max_value, out=arrays[name], where=is_withheld)
 
     def confirm(self, arrays: ArraysByOutput, groups: Sequence[str], is_proven: NDArray[np.bool_]) -> None:
         """Raise the probability of groups to 0.99 where the (n_row, n_column, n_group) mask ``is_proven`` is true."""
         known_indices, columns = self._columns_of_groups(groups)
-        log_odds = float(np.log(PROVEN_PROBABILITY / (1.0 - PROVEN_PROBABILITY)))
-        for name, min_value in (("log_odds", log_odds), ("probability", PROVEN_PROBABILITY)):
+        log_odds = float(np.log(MIN_PROVEN_PROBABILITY / (1.0 - MIN_PROVEN_PROBABILITY)))
+        for name, min_value in (("log_odds", log_odds), ("probability", MIN_PROVEN_PROBABILITY)):
             predictions = arrays[name][..., columns]
             arrays[name][..., columns] = np.where(
                 is_proven[..., known_indices] & (predictions < min_value), np.float32(min_value), predictions

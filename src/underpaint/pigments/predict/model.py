@@ -20,9 +20,9 @@ onnxruntime.disable_telemetry_events()
 
 BATCH_SPECTRA = 64
 """Number of spectra per batch, so that intermediate values fit the processor's cache or use at most 250 MB."""
-_ARENA_BYTES = 320 * 2**20
+_ARENA_BYTES_PER_CORE = 320 * 2**20
 """Maximum memory of all networks in this process, in bytes per core. At least two cores are assumed."""
-_TRIAL_S = 10.0
+_TRIAL_LIMIT_S = 10.0
 _TRIAL_COUNTS = (3.0, 0.0, 40.0, 1.0, 0.0, 9.0, 2000.0)
 _PROBABILITY_TOLERANCE = 1e-3
 
@@ -170,7 +170,7 @@ def _create_session(network: bytes, name: Path | str, *, threads: int | None = N
 @cache
 def _limit_memory() -> None:
     """Limit the total memory of all networks in this process."""
-    max_bytes = _ARENA_BYTES * max(os.cpu_count() or 1, 2)
+    max_bytes = _ARENA_BYTES_PER_CORE * max(os.cpu_count() or 1, 2)
     memory_info = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
@@ -252,7 +252,7 @@ def _check_trial_run(session: Any, card: ModelCard, path: Path) -> None:
     inputs = {"counts": counts, "recorded": recorded_kev, "instrument": unknown_instrument}
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    timer = Timer(_TRIAL_S, setattr, (options, "terminate", True))
+    timer = Timer(_TRIAL_LIMIT_S, setattr, (options, "terminate", True))
     timer.daemon = True
     timer.start()
     try:
@@ -266,8 +266,8 @@ def _check_trial_run(session: Any, card: ModelCard, path: Path) -> None:
     except ModelError as error:
         if options.terminate:
             raise ModelError(
-                f"Cannot use the network {path}: it takes more than {_TRIAL_S:g} s for two spectra. Take a model that "
-                "this package wrote."
+                f"Cannot use the network {path}: it takes more than {_TRIAL_LIMIT_S:g} s for two spectra. Take a model "
+                "that this package wrote."
             ) from error
         raise
     finally:

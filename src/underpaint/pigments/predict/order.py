@@ -18,7 +18,7 @@ ORDER_TEXTS = {
     NOT_DETERMINED: "not determined",
 }
 """Texts for the values of :func:`order_map`."""
-MIN_MAJORITY = 0.5
+MIN_MAJORITY_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class LayerOrder:
             BOTH_AT_SURFACE: self.both_at_surface_share,
         }
         most_common_order = max(share_by_order, key=lambda order_key: share_by_order[order_key])
-        return most_common_order if share_by_order[most_common_order] > MIN_MAJORITY else NOT_DETERMINED
+        return most_common_order if share_by_order[most_common_order] > MIN_MAJORITY_SHARE else NOT_DETERMINED
 
 
 def order_map(results: Results, first_group: str, second_group: str) -> NDArray[np.uint8]:
