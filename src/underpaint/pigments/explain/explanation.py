@@ -170,9 +170,9 @@ class Explanation:
         member_names = posterior_draws.members[group_index]
         probability = np.bincount(member_index, minlength=len(member_names)) / max(member_index.size, 1)
         return {
-            member_names[pigment_index]: float(probability[pigment_index])
-            for pigment_index in np.argsort(-probability)
-            if probability[pigment_index] >= MIN_PIGMENT_PROBABILITY
+            member_names[member]: float(probability[member])
+            for member in np.argsort(-probability)
+            if probability[member] >= MIN_PIGMENT_PROBABILITY
         }
 
 
@@ -313,29 +313,20 @@ def _misfits(model: SpectrumModel, model_counts: FloatArray, instrument: Instrum
     count_difference = is_in_peak @ (model.counts - model_counts)
     sigmas = count_difference / np.sqrt(np.einsum("ij,jk,ik->i", is_in_peak, model.covariance, is_in_peak))
     misfits: list[Misfit] = []
-    for channel_index in np.argsort(-np.abs(sigmas)):
-        if abs(sigmas[channel_index]) < MIN_MISFIT_SIGMAS or len(misfits) == MAX_MISFITS:
+    for channel in np.argsort(-np.abs(sigmas)):
+        if abs(sigmas[channel]) < MIN_MISFIT_SIGMAS or len(misfits) == MAX_MISFITS:
             break
-        if all(
-            abs(energy_kev[channel_index] - misfit.energy_kev) > 3.0 * peak_sigma_kev[channel_index]
-            for misfit in misfits
-        ):
+        if all(abs(energy_kev[channel] - misfit.energy_kev) > 3.0 * peak_sigma_kev[channel] for misfit in misfits):
             measured_counts, expected_counts = (
-                float(is_in_peak[channel_index] @ spectrum) for spectrum in (model.counts, model_counts)
+                float(is_in_peak[channel] @ spectrum) for spectrum in (model.counts, model_counts)
             )
             family = (
-                _family_at(float(energy_kev[channel_index]), float(peak_sigma_kev[channel_index]), model, instrument)
-                if sigmas[channel_index] > 0
+                _family_at(float(energy_kev[channel]), float(peak_sigma_kev[channel]), model, instrument)
+                if sigmas[channel] > 0
                 else ""
             )
             misfits.append(
-                Misfit(
-                    float(energy_kev[channel_index]),
-                    measured_counts,
-                    expected_counts,
-                    float(sigmas[channel_index]),
-                    family,
-                )
+                Misfit(float(energy_kev[channel]), measured_counts, expected_counts, float(sigmas[channel]), family)
             )
     return misfits
 

@@ -231,7 +231,5 @@ class Mixture:
         return float(-0.5 * squared_distance[0] - self.log_scale[component])
 
     def _squared_distance(self, component: int, coordinates: FloatArray) -> FloatArray:
-        coordinate_difference = coordinates - self.modes.states.x[component, self.is_active[component]]
-        return np.asarray(
-            np.einsum("ni,ij,nj->n", coordinate_difference, self.precision[component], coordinate_difference)
-        )
+        x_difference = coordinates - self.modes.states.x[component, self.is_active[component]]
+        return np.asarray(np.einsum("ni,ij,nj->n", x_difference, self.precision[component], x_difference))

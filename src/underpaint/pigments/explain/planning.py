@@ -119,12 +119,10 @@ class AnsweredShares:
         first_index = int(np.flatnonzero(~is_enough).max(initial=-1)) + 1
         if first_index == 0:
             return float(self.counts[0])
-        bracketing_indices = slice(first_index - 1, first_index + 1)
-        low_quantile, high_quantile = ndtri(
-            np.clip(self.answered_share[bracketing_indices], 1 / N_SCAN, 1 - 1 / N_SCAN)
-        )
+        index_pair = slice(first_index - 1, first_index + 1)
+        low_quantile, high_quantile = ndtri(np.clip(self.answered_share[index_pair], 1 / N_SCAN, 1 - 1 / N_SCAN))
         interpolation_fraction = float((ndtri(share) - low_quantile) / (high_quantile - low_quantile))
-        return float(np.exp(np.interp(interpolation_fraction, (0.0, 1.0), np.log(self.counts[bracketing_indices]))))
+        return float(np.exp(np.interp(interpolation_fraction, (0.0, 1.0), np.log(self.counts[index_pair]))))
 
 
 def likeliest_layers(
@@ -173,24 +171,22 @@ def stratigraphy_of(prior: PaintPrior, state: States) -> Stratigraphy:
     mass_fractions, areal_density = (batch_array[0] for batch_array in prior.mass_fractions_and_densities(state))
     physical_states, n_layer = prior.to_physical_units(state), int(state.n_layer[0])
     layers = []
-    for layer_index in range(n_layer + 1):
+    for layer in range(n_layer + 1):
         thickness_um = float(
-            physical_states.thickness_um[0, layer_index]
-            if layer_index < n_layer
-            else physical_states.ground_thickness_um[0]
+            physical_states.thickness_um[0, layer] if layer < n_layer else physical_states.ground_thickness_um[0]
         )
         pigments = [
-            prior.members[group][state.member_index[0, layer_index, group]].label
-            for group in np.flatnonzero(state.is_in_layer[0, min(layer_index, MAX_LAYERS - 1)])
+            prior.members[group][state.member_index[0, layer, group]].label
+            for group in np.flatnonzero(state.is_in_layer[0, min(layer, MAX_LAYERS - 1)])
         ]
-        layer_name = " + ".join(pigments) if layer_index < n_layer else prior.ground
+        layer_name = " + ".join(pigments) if layer < n_layer else prior.ground
         elements = {
             element: float(mass_fraction)
-            for element, mass_fraction in zip(prior.elements, mass_fractions[layer_index], strict=True)
+            for element, mass_fraction in zip(prior.elements, mass_fractions[layer], strict=True)
             if mass_fraction
         }
         layers.append(
-            Layer(elements, float(areal_density[layer_index] / (thickness_um * CM_PER_UM)), thickness_um, layer_name)
+            Layer(elements, float(areal_density[layer] / (thickness_um * CM_PER_UM)), thickness_um, layer_name)
         )
     return Stratigraphy(tuple(layers))
 
@@ -232,21 +228,19 @@ def answered_shares(
     the evidence of every structure for the noisy spectrum. Hence the probability of the answer needs no new search.
     """
     rate, axis = expected_spectrum(layers, instrument)
-    answered_fractions, median_probabilities = [], []
+    fractions, median_probabilities = [], []
     for total_counts in counts:
         spectrum = Spectrum(rate * (total_counts / rate.sum()), axis, name=f"a scan of {total_counts:,.0f} counts")
         model = _spectrum_model(spectrum, instrument, candidates, ground)
         model.set_reference(model.counts)
         modes = _with_rival_modes(model, search(model, np.random.default_rng(0)), question)
         log_odds = _simulated_log_odds(model, modes, question, np.random.default_rng(0))
-        answered_fractions.append(float(_both_runs_certain_probability(expit(log_odds)).mean()))
+        fractions.append(float(_both_runs_certain_probability(expit(log_odds)).mean()))
         median_probabilities.append(float(expit(np.median(log_odds))))
-        if answered_fractions[-1] >= MOST_SCANS:
+        if fractions[-1] >= MOST_SCANS:
             break
     return AnsweredShares(
-        np.asarray(counts[: len(answered_fractions)], dtype=np.float64),
-        np.asarray(answered_fractions),
-        np.asarray(median_probabilities),
+        np.asarray(counts[: len(fractions)], dtype=np.float64), np.asarray(fractions), np.asarray(median_probabilities)
     )
 
 

@@ -361,16 +361,12 @@ def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimat
             all_draws.member_index[is_selected, layer, group_index],
         )
         listed_indices = [
-            pigment_index
-            for pigment_index in range(len(member_names))
-            if (member_index == pigment_index).mean() >= MIN_PIGMENT_PROBABILITY
+            member for member in range(len(member_names)) if (member_index == member).mean() >= MIN_PIGMENT_PROBABILITY
         ]
         if len(listed_indices) < 2 or log_thickness.var() == 0:
             continue
-        member_means = np.asarray(
-            [log_thickness[member_index == pigment_index].mean() for pigment_index in listed_indices]
-        )
-        member_weights = np.asarray([(member_index == pigment_index).mean() for pigment_index in listed_indices])
+        member_means = np.asarray([log_thickness[member_index == member].mean() for member in listed_indices])
+        member_weights = np.asarray([(member_index == member).mean() for member in listed_indices])
         between_fraction = float(
             (member_weights * (member_means - np.average(member_means, weights=member_weights)) ** 2).sum()
             / member_weights.sum()
@@ -379,7 +375,7 @@ def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimat
         if between_fraction > max_between_fraction:
             max_between_fraction = between_fraction
             thickness_by_member = {
-                member_names[pigment_index]: _estimate([np.exp(log_thickness[member_index == pigment_index])], "")
-                for pigment_index in listed_indices
+                member_names[member]: _estimate([np.exp(log_thickness[member_index == member])], "")
+                for member in listed_indices
             }
     return thickness_by_member

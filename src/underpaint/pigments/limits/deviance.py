@@ -66,13 +66,13 @@ def fit_paint_model(components: FloatArray, paint_model: PaintModel, middle_kev:
     total_counts = components.sum(axis=0)
     count_fractions = np.maximum(total_counts / total_counts.sum(), MIN_SHARE)
     log_energy = np.log(middle_kev / np.sqrt(middle_kev[0] * middle_kev[-1]))
-    scatter_curves = np.stack([log_energy, log_energy**2])
+    nuisance_curves = np.stack([log_energy, log_energy**2])
     initial_parameters = paint_model.initial_parameters(count_fractions)
-    rough_fit = _fit_from_start(count_fractions, paint_model, scatter_curves, initial_parameters[0], ROUGH_TOLERANCE)
+    rough_fit = _fit_from_start(count_fractions, paint_model, nuisance_curves, initial_parameters[0], ROUGH_TOLERANCE)
     if rough_fit.counts_needed < MAX_ROUGH_FIT_COUNTS:
         return rough_fit
     fits = [
-        _fit_from_start(count_fractions, paint_model, scatter_curves, start_values, EXACT_TOLERANCE)
+        _fit_from_start(count_fractions, paint_model, nuisance_curves, start_values, EXACT_TOLERANCE)
         for start_values in (rough_fit.parameters, *initial_parameters[1:])
     ]
     return min(fits, key=lambda fit: fit.deviance_per_count)
@@ -81,7 +81,7 @@ def fit_paint_model(components: FloatArray, paint_model: PaintModel, middle_kev:
 def _fit_from_start(
     count_fractions: FloatArray,
     paint_model: PaintModel,
-    scatter_curves: FloatArray,
+    nuisance_curves: FloatArray,
     start_parameters: FloatArray,
     tolerance: float,
 ) -> PaintModelFit:
@@ -97,7 +97,7 @@ def _fit_from_start(
         cache_key = free_values.tobytes()
         if cache_key not in cached_model:
             cached_model.clear()
-            cached_model[cache_key] = _expected_count_fractions(paint_model, scatter_curves, log_scale, free_values)
+            cached_model[cache_key] = _expected_count_fractions(paint_model, nuisance_curves, log_scale, free_values)
         return cached_model[cache_key]
 
     least_squares_result = least_squares(
@@ -121,18 +121,18 @@ def _fit_from_start(
 
 
 def _expected_count_fractions(
-    paint_model: PaintModel, scatter_curves: FloatArray, log_scale: float, free_values: FloatArray
+    paint_model: PaintModel, nuisance_curves: FloatArray, log_scale: float, free_values: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Return the (n_bin,) expected fraction of the counts in each channel, and its (n_bin, n_free + 5) derivatives."""
     n_free = len(free_values) - MAX_NUISANCE_VALUES.size
     log_spectra, derivatives = paint_model.log_spectra(free_values[:n_free])
-    scatter_curve_term = free_values[n_free + 3 :] @ scatter_curves
+    nuisance_term = free_values[n_free + 3 :] @ nuisance_curves
     log_levels = np.stack(
         [
-            0.0 * scatter_curve_term,
-            0.0 * scatter_curve_term,
-            free_values[n_free + 1] + scatter_curve_term,
-            free_values[n_free + 2] + scatter_curve_term,
+            0.0 * nuisance_term,
+            0.0 * nuisance_term,
+            free_values[n_free + 1] + nuisance_term,
+            free_values[n_free + 2] + nuisance_term,
         ]
     )
     component_fractions = np.exp(log_spectra + log_scale + free_values[n_free] + log_levels)
@@ -143,7 +143,7 @@ def _expected_count_fractions(
         expected_fractions,
         coherent_fractions,
         other_fractions,
-        *((coherent_fractions + other_fractions) * scatter_curves),
+        *((coherent_fractions + other_fractions) * nuisance_curves),
     ]
     return expected_fractions, np.stack(derivative_rows, axis=1)
 
