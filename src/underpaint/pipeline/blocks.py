@@ -235,10 +235,10 @@ class MemoryStore:
     def put(self, index: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
         """Store a block's (n_row, n_column, n_map) values of each quantity."""
         del index
-        for name, values in stacks.items():
+        for name, map_values in stacks.items():
             if name not in self._arrays:
-                self._arrays[name] = np.empty((*self.shape, values.shape[2]), values.dtype)
-            self._arrays[name][rows, columns] = values
+                self._arrays[name] = np.empty((*self.shape, map_values.shape[2]), map_values.dtype)
+            self._arrays[name][rows, columns] = map_values
 
     def stack(self, name: str, n_map: int) -> NDArray[Any]:
         """Return the maps of a quantity."""

@@ -142,17 +142,17 @@ class Pooling:
         self, block_evidence: BlockEvidence, pixel_counts: NDArray[np.float64], core: CoreSlices
     ) -> csr_array:
         """Return a sparse (n_core, n_row * n_column) matrix with 1 for each pixel in the pool of a core pixel."""
-        shape = pixel_counts.shape
+        block_shape = pixel_counts.shape
         valid_counts = np.where(block_evidence.is_valid, np.nan_to_num(pixel_counts), 0.0)
         area, area_sigma = (
             block_evidence.to_grid(axis_slice[:, self.family_columns])
             for axis_slice in (block_evidence.evidence.area, block_evidence.evidence.sigma)
         )
         variance = np.maximum(area_sigma**2, _MIN_VARIANCE)
-        pixel_index, pooled_counts = np.arange(valid_counts.size).reshape(shape), valid_counts[core].copy()
+        pixel_index, pooled_counts = np.arange(valid_counts.size).reshape(block_shape), valid_counts[core].copy()
         core_index = np.arange(pooled_counts.size).reshape(pooled_counts.shape)
         core_indices, member_indices = [core_index.ravel()], [pixel_index[core].ravel()]
-        max_distance = float(
+        max_chi_square = float(
             2.0 * gammaincinv(0.5 * self.family_columns.size, SIMILARITY_QUANTILE)
         )  # quantile of chi squared
         for pixel_shift in _PIXEL_SHIFTS:
@@ -161,7 +161,9 @@ class Pooling:
             first_indices = [max(0, -start) for start in neighbour_starts]
             stop_indices = [
                 min(core_length, axis_length - start)
-                for core_length, axis_length, start in zip(pooled_counts.shape, shape, neighbour_starts, strict=True)
+                for core_length, axis_length, start in zip(
+                    pooled_counts.shape, block_shape, neighbour_starts, strict=True
+                )
             ]
             if first_indices[0] >= stop_indices[0] or first_indices[1] >= stop_indices[1]:
                 continue
@@ -181,7 +183,7 @@ class Pooling:
             )
             is_similar = (
                 is_short
-                & (squared_differences.sum(axis=2) < max_distance)
+                & (squared_differences.sum(axis=2) < max_chi_square)
                 & (squared_differences.max(axis=2) < MAX_LINE_DIFFERENCE_SIGMAS**2)
             )
             pooled_counts[core_window] += np.where(is_similar, valid_counts[neighbour_slices], 0.0)

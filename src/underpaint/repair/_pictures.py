@@ -29,10 +29,10 @@ def band_images(scan: Scan, n_band: int = N_BAND) -> NDArray[np.float64]:
 
 def band_edges(sum_spectrum: NDArray[np.float64], n_band: int = N_BAND) -> NDArray[np.intp]:
     """Return the channels that divide the counts of a sum spectrum equally into bands, including both ends."""
-    borders = np.searchsorted(
+    inner_edges = np.searchsorted(
         np.cumsum(sum_spectrum), np.linspace(0.0, sum_spectrum.sum(), n_band + 1)[1:-1], side="left"
     )
-    return np.unique(np.concatenate([[0], borders, [sum_spectrum.size]]))
+    return np.unique(np.concatenate([[0], inner_edges, [sum_spectrum.size]]))
 
 
 def bands_between(scan: Scan, edges: NDArray[np.intp]) -> NDArray[np.float64]:

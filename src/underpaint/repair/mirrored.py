@@ -140,32 +140,32 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
     odd_rows = np.flatnonzero((row_numbers[1:-1] % 2 == 1) & (row_numbers[2:] - row_numbers[:-2] == 2)) + 1
     n_column = images.shape[2]
     tapered_images = (images - images.mean(axis=2, keepdims=True)) * cosine_taper(n_column)
-    rows_above, odd_images, rows_below = (tapered_images[:, odd_rows + offset] for offset in (-1, 0, 1))
+    rows_above, odd_images, rows_below = (tapered_images[:, odd_rows + row_offset] for row_offset in (-1, 0, 1))
     neighbour_mean = 0.5 * (rows_above + rows_below)
     squared_sums = float((odd_images**2).sum()), float((neighbour_mean**2).sum())
-    scale = float(np.sqrt(squared_sums[0] * squared_sums[1]))
-    if len(odd_rows) < MIN_ROWS // 2 - 1 or not scale > 0:
+    product_scale = float(np.sqrt(squared_sums[0] * squared_sums[1]))
+    if len(odd_rows) < MIN_ROWS // 2 - 1 or not product_scale > 0:
         return None
     recorded_products, _ = _best_lag(odd_images, neighbour_mean)
     mirrored_products, mirrored_lag = _best_lag(odd_images[..., ::-1], neighbour_mean)
     # Differences between the two neighbouring rows are treated as noise. They have twice the variance of one row.
-    variance = ((rows_above - rows_below) ** 2).sum() / (
+    noise_variance = ((rows_above - rows_below) ** 2).sum() / (
         images.shape[0] * len(odd_rows) * (cosine_taper(n_column) ** 2).sum()
     )
-    error = float(np.sqrt(0.5 * variance * (squared_sums[1] + 0.5 * squared_sums[0])))
+    product_error = float(np.sqrt(0.5 * noise_variance * (squared_sums[1] + 0.5 * squared_sums[0])))
     product_differences = mirrored_products - recorded_products
     total_difference = float(product_differences.sum())
     robust_difference = np.sign(total_difference) * max(
         float((np.sign(total_difference) * (total_difference - product_differences)).min()), 0.0
     )
-    norm = float(np.sqrt((rows_above**2).sum() * (rows_below**2).sum()))
+    neighbour_norm = float(np.sqrt((rows_above**2).sum() * (rows_below**2).sum()))
     return RowDirection(
-        recorded_correlation=float(recorded_products.sum()) / scale,
-        mirrored_correlation=float(mirrored_products.sum()) / scale,
-        neighbour_correlation=float((rows_above * rows_below).sum()) / norm if norm > 0 else 0.0,
+        recorded_correlation=float(recorded_products.sum()) / product_scale,
+        mirrored_correlation=float(mirrored_products.sum()) / product_scale,
+        neighbour_correlation=float((rows_above * rows_below).sum()) / neighbour_norm if neighbour_norm > 0 else 0.0,
         mirrored_lag_columns=mirrored_lag,
-        sigmas=float(robust_difference) / max(float(np.sqrt(2.0)) * error, 1e-12 * scale),
-        correlation_error=error / scale,
+        sigmas=float(robust_difference) / max(float(np.sqrt(2.0)) * product_error, 1e-12 * product_scale),
+        correlation_error=product_error / product_scale,
     )
 
 

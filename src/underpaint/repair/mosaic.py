@@ -260,8 +260,8 @@ def _rebin_to_first_axis(scans: Sequence[Scan]) -> list[Scan]:
 def _compare_tiles(scans: Sequence[Scan], stage_positions: Array, max_pixels: float) -> tuple[Overlap, ...]:
     sum_spectrum = sum(survey(scan).total for scan in scans)
     cumulative_counts = np.cumsum(sum_spectrum)
-    borders = np.searchsorted(cumulative_counts, np.linspace(0.0, cumulative_counts[-1], _N_BANDS + 1)[1:-1])
-    edge_channels = np.unique(np.concatenate([[0], borders, [cumulative_counts.size]]))
+    inner_edges = np.searchsorted(cumulative_counts, np.linspace(0.0, cumulative_counts[-1], _N_BANDS + 1)[1:-1])
+    edge_channels = np.unique(np.concatenate([[0], inner_edges, [cumulative_counts.size]]))
     images = [np.sqrt(bands_between(scan, edge_channels)) for scan in scans]
     overlaps = []
     for first_tile, second_tile in combinations(range(len(scans)), 2):
@@ -294,12 +294,12 @@ def _overlap(
         ]
     )
     best_index = np.unravel_index(int(np.argmax(correlations)), correlations.shape)
-    shift = [
+    best_shift = [
         trial_shifts[best_index[axis]]
         + _parabola_offset(np.take(correlations, best_index[1 - axis], axis=1 - axis), best_index[axis])
         for axis in (0, 1)
     ]
-    correction = rounded_distance + shift - stage_distance
+    correction = rounded_distance + best_shift - stage_distance
     correlation = float(correlations[best_index])
     is_used = bool(correlation > _MIN_CORRELATION and np.abs(correction).max() <= max_pixels)
     return Overlap(
@@ -431,12 +431,12 @@ def _fill_block(
     tile_index: NDArray[np.int64], shape: tuple[int, int, int], dtype: np.dtype[Any], tile_numbers: Sequence[int],
     positions: Sequence[tuple[int, int]], part_counts: Sequence[NDArray[Any]],
 ) -> NDArray[Any]:  # fmt: skip
-    block = np.zeros(shape, dtype)
-    for tile_number, (row, column), counts in zip(tile_numbers, positions, part_counts, strict=True):
-        part_slices = slice(row, row + counts.shape[0]), slice(column, column + counts.shape[1])
+    mosaic_block = np.zeros(shape, dtype)
+    for tile_number, (row, column), tile_counts in zip(tile_numbers, positions, part_counts, strict=True):
+        part_slices = slice(row, row + tile_counts.shape[0]), slice(column, column + tile_counts.shape[1])
         is_tile = tile_index[part_slices] == tile_number
-        block[part_slices][is_tile] = counts[is_tile]
-    return block
+        mosaic_block[part_slices][is_tile] = tile_counts[is_tile]
+    return mosaic_block
 
 
 def _joined_image(

@@ -140,8 +140,8 @@ def residual_derivatives(
         return [np.zeros((0, residuals.shape[1]))] * len(states)
     shifted_states = states.select(state_index)
     shifted_states.x[np.arange(state_index.size), coordinate_index] += DIFFERENCE_STEP
-    slopes = (model.evaluate(shifted_states)[0] - residuals[state_index]) / DIFFERENCE_STEP
-    return [slopes[state_index == row] for row in range(len(states))]
+    residual_slopes = (model.evaluate(shifted_states)[0] - residuals[state_index]) / DIFFERENCE_STEP
+    return [residual_slopes[state_index == row] for row in range(len(states))]
 
 
 class Mixture:
@@ -172,11 +172,11 @@ class Mixture:
             + log_prior_of_x(modes.states, self.is_active)
             + self.log_scale
         )
-        weights = np.exp(weight_exponent * (self.log_evidence - self.log_evidence.max())) + 1e-3
-        self.log_weight = np.log(weights / weights.sum())
+        component_weights = np.exp(weight_exponent * (self.log_evidence - self.log_evidence.max())) + 1e-3
+        self.log_weight = np.log(component_weights / component_weights.sum())
         self._components_by_composition: dict[bytes, list[int]] = {}
-        for index, composition in enumerate(modes.states.composition_keys()):
-            self._components_by_composition.setdefault(composition, []).append(index)
+        for component, composition in enumerate(modes.states.composition_keys()):
+            self._components_by_composition.setdefault(composition, []).append(component)
 
     def components_with(self, composition: bytes) -> list[int]:
         """Return the indices of the components that have a composition."""

@@ -93,17 +93,19 @@ def _log_target(model: SpectrumModel, states: States, log_like: FloatArray, beta
 
 def _resample(log_weight: FloatArray, n: int, rng: np.random.Generator) -> IntArray:
     """Return the indices of the draws that systematic resampling selects."""
-    weights = np.exp(log_weight - log_weight.max())
+    draw_weights = np.exp(log_weight - log_weight.max())
     sampling_points = (rng.random() + np.arange(n)) / n
-    return np.minimum(np.searchsorted(np.cumsum(weights / weights.sum()), sampling_points), len(weights) - 1)
+    return np.minimum(
+        np.searchsorted(np.cumsum(draw_weights / draw_weights.sum()), sampling_points), len(draw_weights) - 1
+    )
 
 
 def _next_temperature(log_like: FloatArray, beta: float) -> float:
     """Return the largest power of the likelihood at which the effective sample size is sufficient."""
 
     def effective_fraction(trial_beta: float) -> float:
-        weights = np.exp((trial_beta - beta) * (log_like - log_like.max()))
-        return float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
+        draw_weights = np.exp((trial_beta - beta) * (log_like - log_like.max()))
+        return float(draw_weights.sum() ** 2 / (draw_weights**2).sum() / len(draw_weights))
 
     if effective_fraction(1.0) >= MIN_EFFECTIVE_FRACTION:
         return 1.0

@@ -218,8 +218,8 @@ class PaintPrior:
         log_spread_table = np.full((MAX_LAYERS, len(self.groups), MAX_LAYERS + 1), -np.inf)
         with np.errstate(divide="ignore"):
             log_spread_table[:, :, 0] = np.log(self.absence_probability)
-        for n_layer, probabilities in enumerate(LAYERS_PER_GROUP_PRIOR, start=1):
-            for n_layer_with_group, probability in enumerate(probabilities, start=1):
+        for n_layer, layer_number_probabilities in enumerate(LAYERS_PER_GROUP_PRIOR, start=1):
+            for n_layer_with_group, probability in enumerate(layer_number_probabilities, start=1):
                 log_spread_table[n_layer - 1, :, n_layer_with_group] = np.log1p(-self.absence_probability) + np.log(
                     probability / comb(n_layer, n_layer_with_group)
                 )
@@ -237,20 +237,22 @@ class PaintPrior:
             ground_paint.mass_fractions,
             *(pigment.mass_fractions for pigment in pigments),
         ]
-        self.elements = tuple(sorted({element for fractions in element_mass_fractions for element in fractions}))
-        element_index = {name: index for index, name in enumerate(self.elements)}
+        self.elements = tuple(
+            sorted({element for mass_fractions in element_mass_fractions for element in mass_fractions})
+        )
+        element_index = {name: table_index for table_index, name in enumerate(self.elements)}
         max_members = max(map(len, self.members))
         self.element_fractions = np.zeros((len(self.groups), max_members, len(self.elements)))
         self.member_density = np.ones((len(self.groups), max_members))
         for group, members in enumerate(self.members):
-            for index, pigment in enumerate(members):
-                self.member_density[group, index] = pigment.density
-                for element, fraction in pigment.mass_fractions.items():
-                    self.element_fractions[group, index, element_index[element]] = fraction
+            for table_index, pigment in enumerate(members):
+                self.member_density[group, table_index] = pigment.density
+                for element, mass_fraction in pigment.mass_fractions.items():
+                    self.element_fractions[group, table_index, element_index[element]] = mass_fraction
         self.is_pigment_of_group = np.zeros((len(self.groups), max_members, len(self.groups)))
         for group, members in enumerate(self.members):
-            for index, pigment in enumerate(members):
-                self.is_pigment_of_group[group, index] = [name in pigment.groups for name in self.groups]
+            for table_index, pigment in enumerate(members):
+                self.is_pigment_of_group[group, table_index] = [name in pigment.groups for name in self.groups]
         self.key_element_index = np.asarray([element_index[library().group(name).element] for name in self.groups])
         self.oil_fractions = np.asarray([oil_mass_fractions.get(name, 0.0) for name in self.elements])
         self.oil_density = float(oil_row["density"])

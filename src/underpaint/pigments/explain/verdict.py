@@ -202,12 +202,12 @@ class LayerResult:
 def number_of_layers(runs: Sequence[Draws]) -> LayerNumber:
     """Return the number of paint layers according to all runs."""
     probability_by_run = np.asarray(
-        [[(run.n_layer == index + 1).mean() for index in range(MAX_LAYERS)] for run in runs]
+        [[(run.n_layer == layer + 1).mean() for layer in range(MAX_LAYERS)] for run in runs]
     )
-    likeliest_index = int(probability_by_run.mean(axis=0).argmax())
+    likeliest_layer = int(probability_by_run.mean(axis=0).argmax())
     # a single group has one layer by assumption, since neighbouring layers of the same group are indistinguishable
-    is_certain = len(runs[0].groups) > 1 and bool((probability_by_run[:, likeliest_index] >= MIN_PROBABILITY).all())
-    return LayerNumber(tuple(probability_by_run.mean(axis=0).tolist()), likeliest_index + 1 if is_certain else None)
+    is_certain = len(runs[0].groups) > 1 and bool((probability_by_run[:, likeliest_layer] >= MIN_PROBABILITY).all())
+    return LayerNumber(tuple(probability_by_run.mean(axis=0).tolist()), likeliest_layer + 1 if is_certain else None)
 
 
 def pair_orders(runs: Sequence[Draws]) -> list[PairOrder]:

@@ -394,9 +394,9 @@ def counts_to_exclude(
     elements = tuple(
         tuple(dict.fromkeys(family.partition("_")[0] for family in key_families)) for key_families in families
     )
-    counts = []
-    for index, (key_elements, key_families) in enumerate(zip(elements, families, strict=True)):
-        sample_rows = slice(index, None, len(names))
+    counts_by_name = []
+    for name_index, (key_elements, key_families) in enumerate(zip(elements, families, strict=True)):
+        sample_rows = slice(name_index, None, len(names))
         # the family that needs the fewest counts is used, since other families of the element may overlap other lines
         required_counts = [
             np.min(
@@ -409,8 +409,8 @@ def counts_to_exclude(
             for element in key_elements
         ]
         is_shared = [[_contains_element(cover, element) for cover in cover_layers] for element in key_elements]
-        counts.append(np.where(np.asarray(is_shared), np.inf, np.asarray(required_counts)).T)
-    return Exclusion(tuple(names), typical_pigments, elements, tuple(counts), assumed_burial)
+        counts_by_name.append(np.where(np.asarray(is_shared), np.inf, np.asarray(required_counts)).T)
+    return Exclusion(tuple(names), typical_pigments, elements, tuple(counts_by_name), assumed_burial)
 
 
 def detectable_groups(
@@ -460,7 +460,7 @@ def detectable_groups(
     exclusion = counts_to_exclude(names, families, instrument, axis, burial)
     is_cover = _is_cover(results, names, is_present)
     excluded_masks = [
-        _is_excluded(exclusion, index, is_cover, pixel_counts, is_significant) for index in range(len(names))
+        _is_excluded(exclusion, name_index, is_cover, pixel_counts, is_significant) for name_index in range(len(names))
     ]
     return np.stack(excluded_masks, axis=2), exclusion
 
@@ -602,11 +602,15 @@ def answer_states(
         )
         states[~is_excluded] = CANNOT_EXCLUDE
     states[is_present] = PRESENT
-    for index, name in enumerate(names):
+    for name_index, name in enumerate(names):
         if results.knows_amount(name):
             probability_reached = results.map("amount_reached", name, "anywhere")
-            states[:, :, index][is_present[:, :, index] & (probability_reached > MIN_STATED_PROBABILITY)] = PIGMENT
-            states[:, :, index][is_present[:, :, index] & (probability_reached < 1.0 - MIN_STATED_PROBABILITY)] = TRACE
+            states[:, :, name_index][is_present[:, :, name_index] & (probability_reached > MIN_STATED_PROBABILITY)] = (
+                PIGMENT
+            )
+            states[:, :, name_index][
+                is_present[:, :, name_index] & (probability_reached < 1.0 - MIN_STATED_PROBABILITY)
+            ] = TRACE
     states[~np.isfinite(probability)] = NO_ANSWER
     return Results.of_states(
         names,

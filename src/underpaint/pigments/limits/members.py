@@ -206,7 +206,9 @@ def _write_member_probabilities(
     """Write the probabilities and log-odds of the members at a place into the arrays."""
     probabilities = stacks["probability"].values
     column_by_name = {
-        name: index for index, (name, column_place) in enumerate(stacks["probability"].keys) if column_place == place
+        name: map_index
+        for map_index, (name, column_place) in enumerate(stacks["probability"].keys)
+        if column_place == place
     }
     rows_per_block = max(PIXELS_PER_BLOCK // max(probabilities.shape[1], 1), 1)
     for start_row in range(0, len(probabilities), rows_per_block):

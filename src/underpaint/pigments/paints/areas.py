@@ -113,11 +113,11 @@ def with_summed_spectra(
             f"map of paints {paint_map.shape[0]} x {paint_map.shape[1]}. Give the scan from which the results were "
             "computed."
         )
-    labels = paint_map if scan.present is None else np.where(scan.present, paint_map, 0)
+    paint_labels = paint_map if scan.present is None else np.where(scan.present, paint_map, 0)
     report_progress, n_done = progress or no_progress, 0
     summed_spectra = np.zeros((1 + max((area.number for area in areas), default=0), scan.shape[2]))
     for rows, columns in scan.blocks():
-        block_labels = labels[rows, columns].ravel()
+        block_labels = paint_labels[rows, columns].ravel()
         counts = np.asarray(scan.present_counts()[rows, columns]).reshape(block_labels.size, -1)
         for paint_number in np.unique(block_labels[(block_labels > 0) & (block_labels < len(summed_spectra))]):
             summed_spectra[paint_number] += counts[block_labels == paint_number].sum(axis=0, dtype=np.float64)
@@ -223,11 +223,11 @@ def comparable_areas(results: Results) -> tuple[tuple[str, ...], NDArray[np.floa
     has_answer = np.logical_and.reduce([np.isfinite(results[family]) for family in results.lines])
     families, scaled_images = [], []
     for family in results.lines:
-        area, sigma = results[family], results.map("area_sigma", family)
-        is_significant = (area > MIN_LINE_SIGMAS * sigma)[has_answer]
+        area, area_sigma = results[family], results.map("area_sigma", family)
+        is_significant = (area > MIN_LINE_SIGMAS * area_sigma)[has_answer]
         if family not in EXCLUDED_FAMILIES and has_answer.any() and is_significant.mean() >= MIN_LINE_FRACTION:
             families.append(family)
-            scaled_images.append(stabilised_areas(area, sigma, has_answer))
+            scaled_images.append(stabilised_areas(area, area_sigma, has_answer))
     return (
         tuple(families),
         np.stack(scaled_images, axis=2) if scaled_images else np.empty((*has_answer.shape, 0), np.float32),
@@ -282,16 +282,16 @@ def _paint_labels(scaled_areas: NDArray[np.float32], has_answer: NDArray[np.bool
     mixture = _best_mixture(sampled_areas, seed)
     paint_of_component = _merged_components(mixture.predict_proba(sampled_areas))
     min_log_density = float(np.quantile(mixture.score_samples(sampled_areas), OUTLIER_PIXEL_FRACTION))
-    probability = np.zeros((*has_answer.shape, int(paint_of_component.max()) + 1), np.float32)
-    probability[has_answer], is_outlier_pixel = _paint_probabilities(
+    paint_probability = np.zeros((*has_answer.shape, int(paint_of_component.max()) + 1), np.float32)
+    paint_probability[has_answer], is_outlier_pixel = _paint_probabilities(
         mixture, paint_of_component, pixel_areas, min_log_density
     )
-    smoothed_probability = _smoothed_by_neighbours(probability)
+    smoothed_probability = _smoothed_by_neighbours(paint_probability)
     merged_paints = _merged_interleaved(
-        np.where(has_answer, smoothed_probability.argmax(axis=2), -1), probability.shape[2]
+        np.where(has_answer, smoothed_probability.argmax(axis=2), -1), paint_probability.shape[2]
     )
-    if merged_paints.max() + 1 < probability.shape[2]:
-        smoothed_probability = _smoothed_by_neighbours(probability @ _membership(merged_paints))
+    if merged_paints.max() + 1 < paint_probability.shape[2]:
+        smoothed_probability = _smoothed_by_neighbours(paint_probability @ _membership(merged_paints))
     paint_map = np.where(
         smoothed_probability.max(axis=2) >= MIN_PROBABILITY, smoothed_probability.argmax(axis=2) + 1, MIXED
     )
@@ -337,18 +337,20 @@ def _fit_mixture(sampled_areas: FloatArray, n_components: int, seed: int) -> "Ga
         return mixture.fit(sampled_areas)
 
 
-def _merged_components(probability: FloatArray) -> NDArray[np.int64]:
+def _merged_components(component_probability: FloatArray) -> NDArray[np.int64]:
     """Return the (n_component,) paint of each component, after merging of components with overlapping probabilities."""
-    paint_of_component = np.arange(probability.shape[1])
-    while probability.shape[1] > 1:
-        is_likeliest = np.eye(probability.shape[1])[probability.argmax(axis=1)]
-        overlap_fraction = (probability.T @ is_likeliest) / np.maximum(probability.sum(axis=0), 1e-9)[:, None]
+    paint_of_component = np.arange(component_probability.shape[1])
+    while component_probability.shape[1] > 1:
+        is_likeliest = np.eye(component_probability.shape[1])[component_probability.argmax(axis=1)]
+        overlap_fraction = (component_probability.T @ is_likeliest) / np.maximum(
+            component_probability.sum(axis=0), 1e-9
+        )[:, None]
         np.fill_diagonal(overlap_fraction, 0.0)
         kept_index, merged_index = sorted(np.unravel_index(int(overlap_fraction.argmax()), overlap_fraction.shape))
         if overlap_fraction.max() < MIN_COMPONENT_OVERLAP:
             break
-        probability[:, kept_index] += probability[:, merged_index]
-        probability = np.delete(probability, merged_index, axis=1)
+        component_probability[:, kept_index] += component_probability[:, merged_index]
+        component_probability = np.delete(component_probability, merged_index, axis=1)
         paint_of_component[paint_of_component == merged_index] = kept_index
         paint_of_component[paint_of_component > merged_index] -= 1
     return paint_of_component
@@ -411,13 +413,13 @@ def _paint_probabilities(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return (n, n_paint) probabilities, and a boolean (n,) array, true for pixels with a density below the minimum."""
     membership = _membership(paint_of_component)
-    probabilities, is_outlier = [], []
-    for start in range(0, len(pixel_areas), _BATCH_PIXELS):
-        log_density = _log_densities(mixture, pixel_areas[start : start + _BATCH_PIXELS])
+    paint_probabilities, is_outlier = [], []
+    for batch_start in range(0, len(pixel_areas), _BATCH_PIXELS):
+        log_density = _log_densities(mixture, pixel_areas[batch_start : batch_start + _BATCH_PIXELS])
         log_total_density = logsumexp(log_density, axis=1, keepdims=True)
-        probabilities.append(np.exp(log_density - log_total_density) @ membership)
+        paint_probabilities.append(np.exp(log_density - log_total_density) @ membership)
         is_outlier.append(log_total_density[:, 0] < min_log_density)
-    return np.concatenate(probabilities), np.concatenate(is_outlier)
+    return np.concatenate(paint_probabilities), np.concatenate(is_outlier)
 
 
 def _log_densities(mixture: "GaussianMixture", pixel_areas: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -435,22 +437,22 @@ def _log_densities(mixture: "GaussianMixture", pixel_areas: NDArray[np.float32])
     return log_density
 
 
-def _smoothed_by_neighbours(probability: NDArray[np.float32]) -> NDArray[np.float32]:
+def _smoothed_by_neighbours(paint_probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (n_row, n_column, n_paint) probabilities after mean-field iterations with the neighbouring pixels."""
-    log_probability = np.log(np.maximum(probability, 1e-30))
+    log_probability = np.log(np.maximum(paint_probability, 1e-30))
     for _ in range(N_MEAN_FIELD_ROUNDS):
         neighbour_odds = np.stack(
             [
-                convolve(probability[:, :, paint], NEIGHBOUR_WEIGHTS, mode="constant")
-                for paint in range(probability.shape[2])
+                convolve(paint_probability[:, :, paint], NEIGHBOUR_WEIGHTS, mode="constant")
+                for paint in range(paint_probability.shape[2])
             ],
             2,
         )
         log_odds = log_probability + neighbour_odds
         log_odds -= log_odds.max(axis=2, keepdims=True)
-        probability = np.exp(log_odds)
-        probability /= probability.sum(axis=2, keepdims=True)
-    return probability
+        paint_probability = np.exp(log_odds)
+        paint_probability /= paint_probability.sum(axis=2, keepdims=True)
+    return paint_probability
 
 
 def _renumbered(paint_map: NDArray[Any]) -> NDArray[np.uint8]:

@@ -189,17 +189,20 @@ class AnswerPlan:
         recorded_kev = np.array([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
         instrument_values = self.conditions.inputs(self.model.card.instrument_inputs)
         rows, columns_of_pixels = np.nonzero(is_usable)
-        for start in range(0, rows.size, _BATCH_SPECTRA):
-            pixels = rows[start : start + _BATCH_SPECTRA], columns_of_pixels[start : start + _BATCH_SPECTRA]
+        for batch_start in range(0, rows.size, _BATCH_SPECTRA):
+            batch_pixels = (
+                rows[batch_start : batch_start + _BATCH_SPECTRA],
+                columns_of_pixels[batch_start : batch_start + _BATCH_SPECTRA],
+            )
             outputs = _run_network(
-                self.model, apply_rebin(counts[pixels], self._rebin_matrix), recorded_kev, instrument_values
+                self.model, apply_rebin(counts[batch_pixels], self._rebin_matrix), recorded_kev, instrument_values
             )
             outputs_by_name = dict(zip(self.model.card.output_names, outputs, strict=True))
             for name, columns in self._columns_by_output.items():
-                arrays[name][pixels] = outputs_by_name[name][:, columns]
+                arrays[name][batch_pixels] = outputs_by_name[name][:, columns]
             if self.amounts is not None:
                 for name, amount_values in self.amounts(outputs_by_name["amount"]).items():
-                    arrays[name][pixels] = amount_values
+                    arrays[name][batch_pixels] = amount_values
         return arrays
 
     def withhold(self, arrays: ArraysByOutput, groups: Sequence[str], needed_log_odds: NDArray[np.floating]) -> None:
@@ -361,11 +364,11 @@ def identify(
     answer_plan = plan_answers(scan.require_axis(), model, palette, instrument=instrument, threads=threads)
     n_row, n_column, _ = scan.shape
     arrays = answer_plan.empty_arrays((n_row, n_column))
-    for _, block, block_arrays in map_blocks(scan, answer_plan, threads=1):
-        for name, array in arrays.items():
-            array[block] = block_arrays[name]
+    for _, block_slices, block_arrays in map_blocks(scan, answer_plan, threads=1):
+        for name, output_array in arrays.items():
+            output_array[block_slices] = block_arrays[name]
         if progress is not None:
-            progress(block[0].stop, n_row)
+            progress(block_slices[0].stop, n_row)
     scan_summary = {"name": scan.name, "notes": list(scan.notes), "settings": {"source": scan.source}}
     return replace(answer_plan.add_notes(answer_plan.results(arrays, step_mm=scan.step_mm)), summary=scan_summary)
 

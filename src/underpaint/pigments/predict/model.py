@@ -86,10 +86,12 @@ class OnnxModel:
             model_input.name: np.ascontiguousarray(inputs[model_input.name], np.float32)
             for model_input in self.session.get_inputs()
         }
-        batches = [slice(start, start + BATCH_SPECTRA) for start in range(0, len(counts), BATCH_SPECTRA)]
+        batch_slices = [
+            slice(batch_start, batch_start + BATCH_SPECTRA) for batch_start in range(0, len(counts), BATCH_SPECTRA)
+        ]
         batch_outputs = [
-            self._run_batch({name: input_values[batch] for name, input_values in network_inputs.items()})
-            for batch in batches or [slice(0)]
+            self._run_batch({name: input_values[batch_slice] for name, input_values in network_inputs.items()})
+            for batch_slice in batch_slices or [slice(0)]
         ]
         return (
             batch_outputs[0]
