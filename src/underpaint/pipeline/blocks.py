@@ -1,4 +1,4 @@
-"""Processing of a scan in blocks, whose results are stored one block after another.
+"""Processing of a scan block by block, with storage of the results of each block.
 
 Blocks are processed by threads of this process or by the workers of a dask cluster. Workers receive the counts, and
 need no access to the scan or to the network's file.
@@ -197,8 +197,8 @@ class BlockWork:
 def with_shared_members(results: Results, palette: "Palette | Sequence[str] | None") -> Results:
     """Return results in which the probability of each group is divided between its members by their prior.
 
-    The network's probabilities of members are kept in two cases: the network is fine-tuned, or it has no places and no
-    palette is given.
+    The network's probabilities of members are kept for fine-tuned networks. These probabilities are also kept for
+    networks without places if no palette is given.
     """
     from underpaint.pigments.limits import circumstances_of, share_members
 
@@ -277,7 +277,7 @@ def process_blocks(
     scheduler : str or None
         As for :func:`~underpaint.runtime.blocks.map_blocks`.
     progress : callable, optional
-        Called with the number of finished pixels and the total number, first with the pixels finished by an earlier
+        Called with the number of finished pixels and the total number. The first call counts the pixels of an earlier
         run.
     on_waiting : callable, optional
         Called if the cluster has no worker yet.

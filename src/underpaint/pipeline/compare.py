@@ -1,6 +1,6 @@
 """Comparison of two results of the same pixels, from two detectors or two scans of one painting.
 
-Two results for one paint may differ only by counting noise and by the paint's absorption towards each detector. At a
+Two results for one paint may differ only by counting noise and by the paint's absorption towards each detector. In a
 contradiction, one of the two results is wrong.
 """
 
@@ -66,10 +66,11 @@ class GroupAgreement:
         Label shown to users.
     place : {"anywhere", "surface", "below"}
     present : (float, float)
-        Fraction of pixels in which each result contains the group, among the pixels with both answers.
+        Fraction of pixels in which each result contains the group, among the pixels for which both results have an
+        answer.
     kappa : float
-        Cohen's kappa, which is 1 for full agreement, 0 for chance agreement, and NaN if both results have the same
-        answer in all pixels.
+        Cohen's kappa, which is 1 for full agreement and 0 for chance agreement. Kappa is NaN if all answers of both
+        results are identical.
     n_alone : (int, int)
         Numbers of pixels with the group only in the first result, and only in the second result.
     """
@@ -96,7 +97,7 @@ class LineAgreement:
         Root mean square of the residual after scaling by the ratio, in combined standard deviations of both areas. The
         value is 1 for areas that differ only by counting noise.
     n_pixel : int
-        Number of pixels with both areas.
+        Number of pixels with an area in both results.
     n_different : int
         Number of pixels in which the areas differ by more than :data:`MIN_DIFFERENCE_SIGMAS`.
     """
@@ -110,7 +111,7 @@ class LineAgreement:
 
 @dataclass(frozen=True, eq=False)
 class Contradiction:
-    """Contradiction of two results, with the pixels in which one of the results must be wrong.
+    """Contradiction of two results, and the pixels in which one of the results must be wrong.
 
     Parameters
     ----------

@@ -275,8 +275,8 @@ def plan(
     InstrumentError
         The scan's spectra contradict the instrument.
     CoverageError
-        Only pigments are requested, and either the scan was excited by a monochromatic beam, or its lines do not fit
-        the energy axis of the file.
+        Only pigments are requested, but networks are not valid for the scan. The scan was excited by a monochromatic
+        beam, or its lines do not fit the energy axis of the file.
     ScanError
         ``scan`` is not a scan, but for example a path.
     UnderpaintError

@@ -15,8 +15,8 @@ Float32Array = NDArray[np.float32]
 CoreSlices = tuple[slice, slice]
 
 TARGET_COUNTS = 2e4
-"""Target of the total counts of a pool, which is a set of summed pixels. Above 1e4 counts, the network does not
-improve. At 1e3 counts, one in eight sets of answers is wrong."""
+"""Target of the total counts of a pool. A pool is a set of pixels whose spectra are summed. Above 1e4 counts, the
+network does not improve. At 1e3 counts, one in eight sets of answers is wrong."""
 POOL_RADIUS = 3
 """Maximum distance of a neighbour in a pool, in pixels."""
 SIMILARITY_QUANTILE = 0.99

@@ -52,7 +52,7 @@ from underpaint.runtime.threads import one_blas_thread
 Window = tuple[slice, slice]
 _MAX_POINTS_PER_SIDE = 16
 """Maximum number of sampling points along each side of a map pixel. If a map pixel covers more pixels of the cube, only
-a subset of them is averaged."""
+a subset of the cube's pixels is averaged."""
 
 
 class Resampler:
@@ -284,7 +284,7 @@ def library_for(path: str | Path | None, palette: str | Path | None = None) -> R
     Raises
     ------
     ScanError
-        The file or a set of spectra of the user cannot be read, or no spectrum belongs to a pigment of the palette.
+        The file or a user's set of spectra cannot be read, or no spectrum belongs to a pigment of the palette.
     SampleError
         The palette does not exist or is damaged.
     """

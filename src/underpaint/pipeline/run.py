@@ -71,8 +71,8 @@ def identify_to_folder(
     -------
     Results
         Results read from the folder by :func:`underpaint.read_results`. ``summary`` also has ``folder``, ``skipped``
-        and ``aside``. ``skipped`` is true if finished results were kept. If regions or a photograph of replaced results
-        do not fit the new maps, ``aside`` is a sentence on their location, otherwise "".
+        and ``aside``. ``skipped`` is true if finished results were kept. ``aside`` is a sentence on the location of
+        regions or a photograph of replaced results that do not fit the new maps, or "".
 
     Raises
     ------
@@ -220,7 +220,7 @@ def check_new_file(path: str | Path, *, overwrite: bool | None = None) -> None:
     Raises
     ------
     OutputError
-        The file exists and ``overwrite`` is not true, the file is a device or a pipe, or the folder is missing or not
+        The file exists and ``overwrite`` is not true, or the file is a device or a pipe. The folder is missing or not
         writable.
     """
     file_path = Path(path)

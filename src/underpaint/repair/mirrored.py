@@ -34,7 +34,7 @@ class RowDirection:
     recorded_correlation, mirrored_correlation : float
         Correlation of odd rows with the mean of their two neighbouring rows, at the best lag. The maximum is 1.
     neighbour_correlation : float
-        Correlation between the two neighbouring rows, which have the same direction.
+        Correlation between the two neighbouring rows. Both rows have the same direction.
     mirrored_lag_columns : float
         Lag of the mirrored rows, in pixels.
     sigmas : float
@@ -148,7 +148,7 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
         return None
     recorded_products, _ = _best_lag(odd_images, neighbour_mean)
     mirrored_products, mirrored_lag = _best_lag(odd_images[..., ::-1], neighbour_mean)
-    # Differences between the two neighbouring rows are treated as noise. They have twice the variance of one row.
+    # Differences between the neighbouring rows are treated as noise. A difference has twice the variance of one row.
     noise_variance = ((rows_above - rows_below) ** 2).sum() / (
         images.shape[0] * len(odd_rows) * (cosine_taper(n_column) ** 2).sum()
     )

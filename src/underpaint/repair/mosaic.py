@@ -160,13 +160,12 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: floa
     -------
     Mosaic
         Mosaic, whose scan is computed only when it is read. Positions are rounded to whole pixels. Each pixel of an
-        overlap is taken from the tile in which it is farthest from the edge, so that counts are neither changed nor
-        added.
+        overlap is taken from the tile in which it is farthest from the edge. Counts are neither changed nor added.
 
     Raises
     ------
     ScanError
-        There are fewer than two tiles, pixel sizes differ or are unknown, tiles are too far apart, or channels differ
+        There are fewer than two tiles, or tiles are too far apart. Pixel sizes differ or are unknown. Channels differ,
         and a tile has no energy axis.
 
     Notes
@@ -442,7 +441,7 @@ def _fill_block(
 def _joined_image(
     scans: Sequence[Scan], corners: NDArray[np.int64], tile_index: NDArray[np.int64], field_name: str
 ) -> Array | None:
-    """Return the joined image of a field of the tiles, such as the live time, or None if a tile lacks this field."""
+    """Return the joined image of a field of the tiles, such as the live time, or None if a tile lacks it."""
     images = [getattr(scan, field_name) for scan in scans]
     if any(image is None for image in images):
         return None

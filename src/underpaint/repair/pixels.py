@@ -224,7 +224,7 @@ def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
     Raises
     ------
     ScanError
-        The pulse-pair resolution is not positive, live times are missing, or the rate times the resolution exceeds 0.3,
+        The pulse-pair resolution is not positive, or live times are missing. The rate times the resolution exceeds 0.3,
         the limit of the model.
     CalibrationError
         The scan has no energy axis.

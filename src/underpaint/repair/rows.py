@@ -70,8 +70,8 @@ def find_row_shift(scan: Scan) -> RowShift:
     """Return the shift of odd rows relative to the mean of their two neighbouring rows.
 
     The mean of each row is subtracted, and the cross-spectra of the rows are summed over rows and energy bands. The
-    shift is the position of the maximum of the cross-correlation, which is interpolated by its Fourier series. The
-    noise of the rows is independent and causes no bias.
+    shift is the position of the maximum of the cross-correlation, interpolated by its Fourier series. The noise of the
+    rows is independent and causes no bias.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def find_row_shift(scan: Scan) -> RowShift:
     Raises
     ------
     ScanError
-        The scan has too few rows or columns or no structure, odd rows may be mirrored, or the shift exceeds the
+        The scan has too few rows or columns, or no structure. Odd rows may be mirrored, or the shift exceeds the
         measurable range.
     """
     n_row, n_column, _ = scan.shape

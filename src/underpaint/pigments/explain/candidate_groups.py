@@ -39,8 +39,8 @@ class CandidateGroups:
     notes : tuple of str
         Notes on the selection for the user.
     known : KnownLayers or None
-        Result of another method. ``groups`` contains the groups whose order the method gives, and no group that it
-        excludes.
+        Result of another method. ``groups`` contains all groups whose order is known from this method, and none that
+        are known to be absent.
     """
 
     groups: tuple[str, ...]

@@ -158,7 +158,7 @@ class Explanation:
 
     @property
     def is_stated(self) -> bool:
-        """Whether results are stated, which is the case only if the best draw describes the spectrum."""
+        """Whether results are stated. The best draw must describe the spectrum."""
         return self.fit.describes_spectrum
 
     def members(self, group: str, layer: int) -> dict[str, float]:
@@ -276,7 +276,7 @@ def _sample_posterior(
 
 
 def _reference_counts(model: SpectrumModel, modes_of_runs: Sequence[Modes]) -> FloatArray:
-    """Return the expected spectrum of the likeliest mode, from which both runs derive the same covariance."""
+    """Return the expected spectrum of the likeliest mode, from which the covariance of both runs is derived."""
     likeliest_modes = max(modes_of_runs, key=lambda modes: float(modes.log_likelihood.max()))
     likeliest_row = int(likeliest_modes.log_likelihood.argmax())
     return np.asarray(model.expected_counts(likeliest_modes.states.select([likeliest_row]))[0])

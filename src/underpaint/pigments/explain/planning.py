@@ -27,7 +27,7 @@ N_SCAN = 400
 COUNTS = tuple(float(f"{10.0**power:.3g}") for power in (3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5))
 """Total counts per spectrum at which scans are simulated."""
 N_DRAWS_PER_MODE = 200
-"""Number of draws from each mode, which give the fraction with the order in question."""
+"""Number of draws from each mode. The draws give the fraction with the order in question."""
 N_RIVAL_STRUCTURES = 3
 """Other pigments are tried in this number of the likeliest structures without the order in question."""
 N_TEMPERATURE = 3
@@ -267,7 +267,7 @@ def _with_rival_modes(model: SpectrumModel, modes: Modes, question: OrderQuestio
 
 
 def _distinct_modes(prior: PaintPrior, modes: Modes) -> Modes:
-    """Return the likeliest mode of each composition, since several starts of a search may end in the same mode."""
+    """Return the likeliest mode of each composition. Several starts of a search may end in one mode."""
     compositions, row_by_composition = modes.states.composition_keys(), dict[bytes, int]()
     for row in np.argsort(-Mixture(prior, modes, 1.0).log_evidence):
         row_by_composition.setdefault(compositions[row], int(row))
@@ -307,7 +307,8 @@ def _simulated_log_odds(
 def _log_fractions(mixture: Mixture, question: OrderQuestion, prior: PaintPrior) -> tuple[FloatArray, FloatArray]:
     """Return the (n_mode,) log fractions of draws with the order of a question, and of draws without this order.
 
-    Draws of one mode can differ in order, since only some draws have more than a trace of a group with a small share.
+    Draws of one mode can differ in order, because a group with a small share may be more than a trace in only some
+    draws.
     """
     rng, fraction = np.random.default_rng(0), np.empty(len(mixture.modes))
     for row, (is_active, cholesky) in enumerate(zip(mixture.is_active, mixture.cholesky, strict=True)):
@@ -321,9 +322,9 @@ def _log_fractions(mixture: Mixture, question: OrderQuestion, prior: PaintPrior)
 def _both_runs_certain_probability(probability: FloatArray) -> FloatArray:
     """Return the probability that in each of two runs a fraction ``MIN_PROBABILITY`` of the draws gives the answer.
 
-    Not all draws of a run are independent. Each change of temperature adds the variance of a sample of
-    ``MIN_EFFECTIVE_FRACTION`` of the draws, because draws rarely change structure afterwards. The incomplete beta
-    function extends the binomial distribution to non-integer numbers of independent draws.
+    Not all draws of a run are independent. Draws rarely change structure after a change of temperature. Each change
+    therefore adds the variance of a sample of ``MIN_EFFECTIVE_FRACTION`` of the draws. The incomplete beta function
+    extends the binomial distribution to non-integer numbers of independent draws.
     """
     n_draw = MIN_EFFECTIVE_FRACTION * N_STATE / N_TEMPERATURE
     n_needed = MIN_PROBABILITY * n_draw

@@ -61,9 +61,9 @@ def sample(model: SpectrumModel, modes: Modes, rng: np.random.Generator, *, n: i
     -----
     Temperatures are chosen by effective sample size (Del Moral, Doucet & Jasra 2006). The first power of the likelihood
     is ``SEARCH_BETA``, at which the mixture is close to the posterior. Within a structure, states move by
-    preconditioned Crank-Nicolson steps around the mixture's components and the prior, and by differential evolution
-    (ter Braak 2006). Between structures, states move by draws from the mixture and by reversible jumps (Green 1995)
-    with new coordinates from the prior.
+    preconditioned Crank-Nicolson steps around the mixture's components and the prior. States also move by differential
+    evolution (ter Braak 2006). Between structures, states move by draws from the mixture and by reversible jumps (Green
+    1995) with new coordinates from the prior.
     """
     prior, n = model.prior, n or N_STATE
     modes = Modes(modes.states, model.log_likelihood(modes.states), modes.jacobians)

@@ -23,15 +23,15 @@ N_OPTIMISATION_ROUNDS, N_REFINEMENT_ROUNDS = 6, 3
 N_NEIGHBOURS, N_OPTIMISED = 60, 8
 """Number of neighbouring states that are drawn in each round, and number that are optimised."""
 N_VARIANTS = 16
-"""Number of optimised variants of the likeliest mode with other members."""
+"""Number of optimised variants of the likeliest mode in which a group has another member."""
 
 
 def search(model: SpectrumModel, rng: np.random.Generator) -> Modes:
     """Return modes of likely structures, the likeliest first.
 
     First, the likeliest prior draws of different structures are optimised. Then states that differ from the likeliest
-    modes by one change are ranked by two linear steps, and the best are optimised. Finally, other members of the groups
-    are tried in the likeliest mode.
+    modes by one change are ranked by two linear steps. The best of these states are optimised. Finally, other members
+    of the groups are tried in the likeliest mode.
     """
     prior = model.prior
     simple_states = simple_start_states(prior)
@@ -199,7 +199,7 @@ def set_member(prior: PaintPrior, state: States, row: int, group: int, member_in
 
 
 def swap_layers(state: States, row: int, upper_layer: int) -> None:
-    """Swap a layer of a state with the one below it."""
+    """Swap a layer of a state with the layer below it."""
     layer_order = list(range(MAX_LAYERS))
     layer_order[upper_layer], layer_order[upper_layer + 1] = upper_layer + 1, upper_layer
     state.permute_layers(row, layer_order)

@@ -28,8 +28,8 @@ BATCH_STATES = 512
 class ModelError:
     """Standard deviations of the errors of a simulated spectrum.
 
-    The default values were fitted to spectra with 1e5 counts, which an independent Monte Carlo code simulated for
-    layered paints.
+    The default values were fitted to simulated spectra of layered paints. An independent Monte Carlo code simulated
+    these spectra, with 1e5 counts each.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ class ModelError:
 class SpectrumModel:
     """Likelihood of one spectrum for batches of states.
 
-    The likelihood is Gaussian. The covariance is the same for all states, and is computed from the Poisson noise and
-    the ``ModelError`` of a reference spectrum. The scale and the levels of scatter are linear parameters and are
-    integrated out for every state.
+    The likelihood is Gaussian. All states share one covariance, which is the sum of Poisson noise and ``ModelError``
+    for a reference spectrum. The scale and the levels of scatter are linear parameters and are integrated out for every
+    state.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class SpectrumModel:
     CalibrationError, ScanError
         The spectrum has no energy axis, no counts in the range of the fit, or counts that are negative or not numbers.
     SampleError
-        The model error is negative or above one.
+        The model error is negative or above 1.
     """
 
     def __init__(

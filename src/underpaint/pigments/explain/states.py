@@ -56,8 +56,8 @@ class States:
     member_index : (n, MAX_LAYERS, n_group) int array
         Index of the pigment in its group.
     x : (n, n_coordinate) array
-        Coordinates of each layer (thickness, density, binder, logarithms of the pigments' masses), then thickness and
-        binder of the ground.
+        Coordinates of each layer (thickness, density, binder, logarithms of the pigments' masses), followed by
+        thickness and binder of the ground.
     """
 
     n_layer: IntArray
@@ -162,8 +162,8 @@ class PhysicalStates:
 class PaintPrior:
     """Prior probability distribution of the layers of paint.
 
-    One to three layers of paint lie on a ground. Each group is in one, two or three layers. Neighbouring layers do not
-    contain the same groups.
+    One to three layers of paint lie on a ground. Each group is in one, two or three layers. Two neighbouring layers do
+    not contain identical sets of groups.
 
     Parameters
     ----------

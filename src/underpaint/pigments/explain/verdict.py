@@ -53,7 +53,7 @@ class Draws:
     thickness_um : (n, MAX_LAYERS) array
         Thickness of each layer, NaN for missing layers.
     group_share : (n, MAX_LAYERS, n_group) array
-        Mass fraction of each group in a layer's dry pigments. A pigment of two groups counts in both.
+        Mass fraction of each group in a layer's dry pigments. A pigment of two groups counts in both groups.
     uppermost_layer : (n, n_group) int array
         Uppermost layer with more than a trace of a group, or MAX_LAYERS for absent groups.
     log_evidence : float
@@ -134,7 +134,7 @@ class LayerNumber:
 
 @dataclass(frozen=True)
 class PairOrder:
-    """Order of two groups, in which the uppermost layer of the first is above the uppermost layer of the second.
+    """Order of two groups. The uppermost layer of the first group is above the uppermost layer of the second group.
 
     Parameters
     ----------
@@ -348,7 +348,7 @@ def _disagreement(values_by_run: Sequence[FloatArray]) -> str:
 
 
 def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimate]:
-    """Return the thickness for each likely pigment of the group that affects it, or {} without such a group."""
+    """Return the thickness for each likely pigment of the group that affects it, or {} if no group affects it."""
     all_draws = pool_draws(runs)
     layer_exists = all_draws.n_layer > layer
     max_between_fraction, thickness_by_member = MIN_PIGMENT_VARIANCE_FRACTION, {}

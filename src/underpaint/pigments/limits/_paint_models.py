@@ -69,10 +69,10 @@ def component_spectra(stratigraphies: Sequence[Stratigraphy], instrument: Instru
 class GridPaintModel:
     """Model of the spectrum of a paint of one pigment, interpolated between simulated stratigraphies.
 
-    The log counts of each component are a polynomial, fitted at Chebyshev nodes. Its variables are the fourth roots of
-    both thicknesses and the cube root of the pigment's volume fraction. The logarithm of the attenuation is
-    proportional to thickness times volume fraction, and is therefore a polynomial in these variables. The logarithm of
-    the pigment's amount is smooth in these variables.
+    The log counts of each component are a polynomial, fitted at Chebyshev nodes. The variables of the polynomial are
+    the fourth roots of both thicknesses and the cube root of the pigment's volume fraction. The logarithm of the
+    attenuation is proportional to thickness times volume fraction, and is therefore a polynomial in these variables.
+    The logarithm of the pigment's amount is smooth in these variables.
 
     Parameters
     ----------
@@ -163,8 +163,8 @@ def grid_paint_model(
 class MixturePaintModel:
     """Model of the spectrum of a layer of mixed pigments, simulated for each set of parameters.
 
-    The first three parameters are the logarithms of thickness, mass ratio and ground thickness. The others are the
-    logarithms of each further pigment's share divided by the first pigment's share.
+    The first three parameters are the logarithms of thickness, mass ratio and ground thickness. The other parameters
+    are the logarithms of each further pigment's share divided by the first pigment's share.
     """
 
     pigments: tuple[str, ...]

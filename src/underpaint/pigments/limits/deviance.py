@@ -60,8 +60,8 @@ def fit_paint_model(components: FloatArray, paint_model: PaintModel, middle_kev:
     -----
     The fit also varies the scale, because live times may be wrong. The levels of coherent and of other scatter also
     vary, and share a slope and a curvature in ln(energy). These parameters allow for scatter from support, air and
-    holders, and for errors of some per cent in the shape of simulated scatter. For expected counts without noise
-    (Asimov data, Cowan et al. 2011), the deviance is exactly proportional to the total counts.
+    holders. The parameters also allow for errors of some per cent in the shape of simulated scatter. For expected
+    counts without noise (Asimov data, Cowan et al. 2011), the deviance is exactly proportional to the total counts.
     """
     total_counts = components.sum(axis=0)
     count_fractions = np.maximum(total_counts / total_counts.sum(), MIN_SHARE)
@@ -152,7 +152,7 @@ def _residuals(count_fractions: FloatArray, expected_fractions: FloatArray) -> F
     """Return the signed square root of each channel's deviance."""
     relative_difference = (count_fractions - expected_fractions) / expected_fractions
     exact_deviance = 2.0 * ((1.0 + relative_difference) * np.log1p(relative_difference) - relative_difference)
-    # if both fractions are nearly equal, the logarithm is imprecise and a series replaces it
+    # if expected and measured fraction are nearly equal, a series replaces the imprecise logarithm
     series_deviance = relative_difference**2 * (1.0 - relative_difference / 3.0 + relative_difference**2 / 6.0)
     return np.asarray(
         -np.sign(relative_difference)

@@ -68,8 +68,8 @@ class Separation:
     pigments : tuple of str
     exclusion_counts : (n, n) array
         Total counts at which a spectrum of the first pigment excludes the best fit by the second. The diagonal contains
-        the limit of the calculation: the counts at which a pigment's spectrum excludes the interpolated model of the
-        same pigment.
+        the limit of the calculation. The limit is the number of counts at which a pigment's spectrum excludes the
+        interpolated model of this pigment.
     composites : tuple of Composite
         Mixtures whose spectrum resembles that of a pigment.
     instrument : str
@@ -185,8 +185,8 @@ def separate(
 ) -> Separation:
     """Compute the counts that are needed to distinguish pigments.
 
-    Every other pigment is fitted to the expected spectrum of each pigment, with free thickness, binder, ground, scale
-    and scatter. Mixtures of other pigments that have the visible elements of the pigment are fitted as well.
+    Every other pigment is fitted to the expected spectrum of each pigment. Thickness, binder, ground, scale and scatter
+    are free. Mixtures of other pigments are also fitted if they have the visible elements of the pigment.
 
     Parameters
     ----------
@@ -309,8 +309,8 @@ class Exclusion:
     elements : tuple of tuple of str
         Key elements of each name.
     counts : tuple of (n_name + 1, n_element) arrays
-        One array for each name, with a row for each cover (``names`` in order, then oil) and a column for each key
-        element. The counts are infinite for elements that are never detected.
+        One array for each name. Rows are the covers (``names`` in order, then oil), and columns are the key elements.
+        The counts are infinite for elements that are never detected.
     burial : Burial
         Assumed layers.
     """
@@ -555,21 +555,22 @@ def answer_states(
 
     A group is present if its probability exceeds one half. For networks with amounts, a present group is a pigment if
     its amount reaches the threshold with a probability of 95 %. A present group is a trace if its amount is below the
-    threshold with a probability of 95 %. An absent group cannot be excluded if one of its lines is significant, or if
-    its prediction set of 99 % coverage contains more than "absent". With a known instrument, a group also cannot be
-    excluded if a layer of it below the present groups would not be detected. All other groups are not detected.
+    threshold with a probability of 95 %. An absent group cannot be excluded if one of its lines is significant. An
+    absent group also cannot be excluded if its prediction set of 99 % coverage contains more than "absent". If the
+    instrument is known, groups that would not be detected below the present groups cannot be excluded either. All other
+    groups are not detected.
 
     Parameters
     ----------
     results : Results
-        Probabilities, with amounts and element maps if available. For a model without groups, the result contains the
+        Probabilities, and amounts and element maps if available. For a model without groups, the result contains the
         states of pigments.
     pixel_counts : (n_row, n_column) array
         Total counts of each spectrum.
     instrument : Instrument or None
         Instrument that recorded the scan, or None to ignore hidden groups.
     axis : EnergyAxis or None
-        Energy axis of the scan, which is needed with an instrument.
+        Energy axis of the scan, which is needed if an instrument is given.
     burial : Burial, optional
         Assumed layers of a hidden pigment.
 

@@ -98,7 +98,7 @@ def circumstances_of(palette: Palette | Sequence[str]) -> Circumstances:
 
 
 def within_group_prior(members: Sequence[str], circumstances: Circumstances | None = None) -> dict[str, float]:
-    """Return the prior of the members of a group, which sums to one and is independent of the spectrum.
+    """Return the prior probability of each member of a group. The prior does not depend on the spectrum.
 
     The prior is proportional to the product of three weights. The period weight is 1 for pigments in use in the given
     years and ``OUT_OF_USE_WEIGHT`` for others. The palette weight is the pigment's weight in the palette. The
@@ -173,10 +173,10 @@ def share_members(results: Results, circumstances: Circumstances | None = None, 
     Notes
     -----
     The probability of a member of group g is ``P(g) w q / sum(w q)``. The sum includes all members of g. The weight w
-    is the prior weight of the member. The factor q is the product of the probabilities of the other groups to which the
-    member belongs (chrome yellow belongs to lead *and* chromium). A member of several groups has the minimum of its
-    probabilities in these groups. The spectrum affects the result only through the probabilities of the groups. Two
-    members of the same groups therefore keep the ratio of their priors, whatever the network predicts for them.
+    is the prior weight of the member. The factor q is the product of the probabilities of the member's other groups
+    (chrome yellow belongs to lead *and* chromium). A member of several groups has the minimum of its probabilities in
+    these groups. The spectrum affects the result only through the probabilities of the groups. Two members of the same
+    groups therefore keep the ratio of their priors, whatever the network predicts for them.
     """
     used_circumstances, members = Circumstances() if circumstances is None else circumstances, _known_members(results)
     if not members:
@@ -365,7 +365,7 @@ def group_posterior(
     groups : sequence of sequence of str
         Members of each group, as returned by ``Separation.groups``.
     group_prior : sequence of float, optional
-        Prior weights of the groups, equal by default.
+        Prior weight of each group. By default, all groups have the same weight.
     circumstances : Circumstances, optional
         Passed to ``within_group_prior``.
 
@@ -461,7 +461,7 @@ def distinguishing_methods_text(first_name: str, second_name: str, *, include_li
 def _difference_by_elements(
     method: str, first_elements: frozenset[str], second_elements: frozenset[str]
 ) -> list[Difference]:
-    """Return a list with the difference between two sets of elements, or an empty list for equal sets."""
+    """Return a list with the difference between two sets of elements, or an empty list if there is none."""
     element_texts = [
         ", ".join(sorted(elements, key=atomic_number)) or "nothing" for elements in (first_elements, second_elements)
     ]
@@ -525,8 +525,8 @@ def _read_methods() -> Mapping[str, Any]:
 def counts_to_see(stratigraphies: Sequence[Stratigraphy], pigment: str, instrument: Instrument) -> list[float]:
     """Return the total counts at which a pigment's key lines exceed their detection limit.
 
-    The counts of a key line have to exceed ``3 sqrt(2 B)``, where B is the number of other counts within one FWHM of
-    the line. This limit is the detection limit of Currie (1968) with a known background, at three standard deviations.
+    The counts of a key line have to exceed ``3 sqrt(2 B)``. B is the number of other counts within one FWHM of the
+    line. This limit is the detection limit of Currie (1968) with a known background, at three standard deviations.
 
     Parameters
     ----------

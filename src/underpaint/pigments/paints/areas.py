@@ -1,4 +1,4 @@
-"""Paints of a scan: their areas, their summed spectra, and element maps divided by depth."""
+"""Paints of a scan: areas, summed spectra, and element maps divided by depth."""
 
 import warnings
 from collections.abc import Sequence
@@ -33,8 +33,8 @@ def split_by_depth(results: Results) -> Results:
     """Return each line's net counts from the uppermost paint layer and from below it, with standard deviations.
 
     The fraction from the uppermost layer is taken from the explanation of the pixel's paint. Values are NaN if the
-    layers of the paint were not computed, if no draw describes the spectrum of the paint, or if the two runs of the
-    explanation disagree.
+    layers of the paint were not computed or no draw describes the spectrum of the paint. Values are also NaN if the two
+    runs of the explanation disagree.
 
     Parameters
     ----------
@@ -144,9 +144,9 @@ MIN_COMPONENT_OVERLAP = 0.03
 """Two components are one paint if at least this fraction of one's probability lies on the pixels of the other."""
 MIN_MUTUAL_NEIGHBOUR_FRACTION, MIN_NEIGHBOUR_PRODUCT_RATIO = 0.2, 0.5
 """Limits for the merging of two paints. The first limit is the minimum fraction of each paint's neighbouring pixels
-that belong to the other paint. The second limit is the minimum of a ratio: the product of these fractions over the
-product of the fractions of neighbours in the same paint. The ratio is 1 for random positions and 0.36 for stripes that
-are two pixels wide."""
+that belong to the other paint. The second limit is a minimum ratio. The numerator of the ratio is the product of these
+fractions. The denominator is the product of the fractions of neighbours in the same paint. The ratio is 1 for random
+positions and 0.36 for stripes that are two pixels wide."""
 NEIGHBOUR_WEIGHTS = np.asarray([[0.7, 1.0, 0.7], [1.0, 0.0, 1.0], [0.7, 1.0, 0.7]])
 """Amount by which each neighbouring pixel of a paint increases the log-odds of this paint."""
 N_MEAN_FIELD_ROUNDS = 5

@@ -288,7 +288,7 @@ class AnswerPlan:
 
     @cached_property
     def _columns_by_output(self) -> dict[str, list[int]]:
-        """Columns of each output that are used, except those of amounts."""
+        """Columns that are used from each output, without the output of amounts."""
         columns_by_output = {
             "quantity": self.selected_columns.quantity_columns,
             "sigma": self.selected_columns.quantity_columns,
@@ -349,8 +349,8 @@ def identify(
     -------
     Results
         Probabilities and log-odds. Some networks also predict thickness and shares of the groups at the surface. Values
-        are NaN ("no answer") for pixels that are missing, have no counts on the network's axis, or have counts that are
-        negative or not finite.
+        are NaN ("no answer") for missing pixels and for pixels without counts on the network's axis. Values are also
+        NaN for pixels with counts that are negative or not finite.
 
     Raises
     ------

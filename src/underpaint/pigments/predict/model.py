@@ -70,7 +70,7 @@ class OnnxModel:
         counts : (n, n_bin) array
             Counts on the axis of the model card.
         recorded_kev : (n, 2) array
-            Start and stop of the recorded energy range, in keV. Some networks do not use the range.
+            Start and stop of the recorded energy range, in keV. Some networks do not use the recorded range.
         instrument : (n_input,) array or None
             Values of the instrument inputs, NaN for unknown values, or None if all values are unknown. Only networks
             that predict layers use these values.

@@ -32,8 +32,8 @@ class LayerOrder:
     n_pixel : int
         Number of pixels in which both groups are present.
     first_on_top_share, second_on_top_share, both_at_surface_share : float
-        Fractions of the pixels with both groups. The first group is on top, the second group is on top, or both are at
-        the surface. The order is not determined in the remaining pixels.
+        Fractions of the pixels with both groups. The fractions are those with the first group on top, with the second
+        group on top, and with both groups at the surface. The order is not determined in the remaining pixels.
     from_paint_share : float
         Fraction of the pixels with both groups that have the order of their paint, because their spectrum determines no
         order.
@@ -81,12 +81,12 @@ def order_map(results: Results, first_group: str, second_group: str) -> NDArray[
 
     Notes
     -----
-    The first group is on top if three conditions hold: it is at the surface, the second group is below, and the second
-    group is not at the surface. A network predicts the probabilities of these three conditions, but not their
-    correlation. The probability that all three conditions are true is at least the sum of their probabilities minus two
-    (Bonferroni). An order is stated if the lower bound of its probability reaches ``PLACED_PROBABILITY``. At most one
-    order reaches this limit, because the orders are mutually exclusive. A pixel without a stated order has the order of
-    its paint, if the sampled layers of the paint determine an order.
+    The first group is on top if three conditions hold. The first group is at the surface, the second group is below,
+    and the second group is not at the surface. A network predicts the probabilities of these three conditions, but not
+    their correlation. The probability that all three conditions are true is at least the sum of their probabilities
+    minus two (Bonferroni). An order is stated if the lower bound of its probability reaches ``PLACED_PROBABILITY``. At
+    most one order reaches this limit, because the orders are mutually exclusive. A pixel without a stated order has the
+    order of its paint, if the sampled layers of the paint determine an order.
     """
     return _fill_from_paints(results, first_group, second_group, _order_of_pixels(results, first_group, second_group))
 

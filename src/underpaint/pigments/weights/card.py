@@ -95,7 +95,7 @@ class PredictionSets(_CardSection):
         Names of groups, with places.
     levels : tuple of float
         Coverages. The sets contain the true answer for this fraction of the spectra in which the group is present and
-        visible. The same holds separately for the spectra without the group.
+        visible. The sets also contain the true answer for this fraction of the spectra without the group.
     counts : tuple of float
         Borders of the bins of total counts.
     present_from, absent_to : (n_level, n_bin, n_name)
@@ -159,7 +159,7 @@ class ModelCard(_CardSection):
     name, version : str
         Name for ``--model``, and version of the weights.
     kind : str
-        Architecture, one of :data:`NetworkKind`, which determines the inputs of the ONNX file.
+        Architecture, one of :data:`NetworkKind`. The architecture determines the inputs of the ONNX file.
     axis : ModelAxis
         Energy axis to which counts are rebinned.
     needs_full_axis : bool

@@ -36,8 +36,8 @@ def read_network(path: Path) -> bytes:
 def check_network(content: bytes, name: str) -> None:
     """Raise an error for content that could need unlimited memory or time, or that this package never writes.
 
-    Refused content includes nested graphs (loops, branches), functions, operators of other domains, weights in other
-    files, sparse weights, and weights with a declared size above that of the file.
+    Nested graphs (loops, branches), functions and operators of other domains are refused. Refused weights are those in
+    other files, sparse weights, and weights with a declared size above that of the file.
 
     Raises
     ------
