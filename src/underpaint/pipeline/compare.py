@@ -1,4 +1,4 @@
-"""Comparison of two results of the same pixels, from two detectors or two scans of one painting.
+"""Comparison of two results for the same pixels, from two detectors or two scans of one painting.
 
 Two results for one paint may differ only by counting noise and by the paint's absorption towards each detector. In a
 contradiction, one of the two results is wrong.
@@ -139,7 +139,7 @@ class Contradiction:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Agreement and contradictions of two results of the same pixels.
+    """Agreement and contradictions of two results for the same pixels.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ class Comparison:
 
 
 def compare(a: Results, b: Results) -> Comparison:
-    """Compare two results of the same pixels.
+    """Compare two results for the same pixels.
 
     Parameters
     ----------

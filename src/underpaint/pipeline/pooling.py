@@ -116,6 +116,7 @@ class Pooling:
         Returns
         -------
         (*core, n_channel), (*core) and (*core, 1) arrays
+            Summed spectra, total counts of each summed spectrum, and number of pixels in each pool.
         """
         member_matrix = self.pool_membership(block_evidence, pixel_counts, core)
         shape = block_evidence.is_valid[core].shape
@@ -157,7 +158,7 @@ class Pooling:
         )  # quantile of chi squared
         for pixel_shift in _PIXEL_SHIFTS:
             neighbour_starts = [axis_slice.start + step for axis_slice, step in zip(core, pixel_shift, strict=True)]
-            # limits of the part of the core that has a neighbour at this shift
+            # limits of the pixels in the core that have a neighbour at this shift
             first_indices = [max(0, -start) for start in neighbour_starts]
             stop_indices = [
                 min(core_length, axis_length - start)

@@ -149,7 +149,7 @@ class ReflectSettings:
     white, dark : str, Path or None
         Reference cubes, as in :func:`underpaint.reflectance.cube.open_reflectance`.
     scale : float or None
-        Stored value of a reflectance of 1. None means the value of the file or an inferred value.
+        Stored value that corresponds to a reflectance of 1. None means the value of the file or an inferred value.
     library : str, Path or None
         File of measured spectra. None means the library of the package and the user's sets of spectra.
     points : str, Path or None

@@ -174,8 +174,8 @@ def with_rows_aligned(scan: Scan, shift: RowShift) -> tuple[Scan, Step]:
     """Return the scan with the shift of odd rows corrected in counts and times, and a record of the repair.
 
     The counts of each pixel of odd rows are divided between the two pixels that it covers. Corrected counts are not
-    integers. Counts are lost only at the ends of rows. At the end of a row, counts of pixels that are covered by at
-    least half are scaled up. Other incomplete pixels are marked as missing. Even rows are not changed.
+    integers. Counts are lost only at the ends of rows. At the end of a row, the counts of pixels that are at least half
+    covered are scaled up. Other incomplete pixels are marked as missing. Even rows are not changed.
 
     Parameters
     ----------

@@ -248,7 +248,7 @@ class SpectrumModel:
 
 
 def fitted_range(spectrum: Spectrum, instrument: Instrument, model_error: ModelError) -> tuple[EnergyAxis, FloatArray]:
-    """Return the merged channels that are fitted, and their counts.
+    """Return the energy axis and the counts of the merged channels that are fitted.
 
     Raises
     ------

@@ -35,7 +35,7 @@ LOG_MASS_SIGMA, LOG_DENSITY_SIGMA = 1.5, 0.10
 """Standard deviations of two logarithms: that of a pigment's mass, and that of a layer's density relative to volume
 additivity."""
 MAX_MEMBERS_PER_GROUP = 8
-"""Maximum number of pigments per group that are considered, in the order of the library."""
+"""Maximum number of considered pigments per group, which are the first pigments of the group in the library."""
 MAX_TRACE_MASS_FRACTION = 0.05
 """A layer with at most this fraction of the total mass of a group's element contains only a trace of the group."""
 N_LAYER_COORDINATES = 3
@@ -84,7 +84,7 @@ class States:
 
     @property
     def field_arrays(self) -> tuple[IntArray, BoolArray, IntArray, FloatArray]:
-        """Arrays of the batch, in the order of the parameters of the class."""
+        """Arrays of the batch, in the order of the parameters of ``States``."""
         return self.n_layer, self.is_in_layer, self.member_index, self.x
 
     def replace(self, rows: NDArray[np.integer], other_states: "States", other_rows: NDArray[np.integer]) -> None:

@@ -32,7 +32,7 @@ MAX_EVIDENCE_DIFFERENCE = 5.0
 and no values are then stated."""
 RUNS_DIFFER_REASON = "two independent runs give different answers"
 MIN_PIGMENT_PROBABILITY = 0.1
-"""Minimum probability of a listed pigment."""
+"""Minimum probability of a pigment that is listed."""
 MIN_PIGMENT_VARIANCE_FRACTION = 0.3
 """If at least this fraction of a thickness's variance lies between pigments, a thickness is stated for each pigment."""
 
@@ -247,7 +247,7 @@ def presence(runs: Sequence[Draws]) -> dict[str, float]:
 
 
 def layer_result(runs: Sequence[Draws], layer: int) -> LayerResult:
-    """Return the results for a layer, from the draws with this layer."""
+    """Return the results for a layer, from the draws that contain this layer."""
     has_layer = [run.n_layer > layer for run in runs]
     thickness = _thickness_estimate(
         [run.thickness_um[is_selected, layer] for run, is_selected in zip(runs, has_layer, strict=True)]

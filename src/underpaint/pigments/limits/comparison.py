@@ -106,7 +106,7 @@ class Channels:
     middle_kev: FloatArray
 
     def merge(self, fine_counts: FloatArray) -> FloatArray:
-        """Merge (..., n_channel) counts into (..., n_bin) counts."""
+        """Return the (..., n_bin) counts of the merged channels, given (..., n_channel) counts of the fine channels."""
         return np.add.reduceat(fine_counts, self.first_channels, axis=-1)
 
 

@@ -32,7 +32,7 @@ class PaintModelFit:
     parameters : (n_free,) array
         Parameters of the paint model.
     deviance_per_count : float
-        Poisson deviance (Baker & Cousins 1984, eq. 3), divided by the total counts of the fitted spectrum.
+        Poisson deviance (Baker & Cousins 1984, equation 3), divided by the total counts of the fitted spectrum.
     """
 
     parameters: FloatArray
@@ -61,7 +61,8 @@ def fit_paint_model(components: FloatArray, paint_model: PaintModel, middle_kev:
     The fit also varies the scale, because live times may be wrong. The levels of coherent and of other scatter also
     vary, and share a slope and a curvature in ln(energy). These parameters allow for scatter from support, air and
     holders. The parameters also allow for errors of some per cent in the shape of simulated scatter. For expected
-    counts without noise (Asimov data, Cowan et al. 2011), the deviance is exactly proportional to the total counts.
+    counts without noise (Asimov data; Cowan, Cranmer, Gross & Vitells 2011), the deviance is exactly proportional to
+    the total counts.
     """
     total_counts = components.sum(axis=0)
     count_fractions = np.maximum(total_counts / total_counts.sum(), MIN_SHARE)

@@ -424,7 +424,7 @@ def detectable_groups(
 ) -> tuple[NDArray[np.bool_], Exclusion]:
     """Return a mask of the excluded groups, which would have been detected below the present groups.
 
-    A group is excluded at a pixel if two conditions hold. None of the group's lines is significant. A layer of the
+    A group is excluded in a pixel if two conditions hold. None of the group's lines is significant. A layer of the
     group below any present group would be detected at the counts of the pixel.
 
     Parameters

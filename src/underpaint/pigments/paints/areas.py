@@ -169,9 +169,10 @@ def find_paints(results: Results, *, seed: int = 0) -> Results:
 
     The net counts of the line families are scaled so that counting noise and the variation within a paint have unit
     variance. The likelihood of held-out pixels determines the number of components of a Gaussian mixture. Components
-    that overlap (Hennig 2010, Adv. Data Anal. Classif. 4, 3) or are spatially interleaved are merged into one paint.
-    Neighbouring pixels increase the probability of their paint (mean field of a Markov random field; Zhang et al. 2001,
-    IEEE Trans. Med. Imaging 20, 45). Scatter is not used, since it depends on the support and the relief.
+    that overlap (Hennig 2010, Advances in Data Analysis and Classification 4, 3) or are spatially interleaved are
+    merged into one paint. Neighbouring pixels increase the probability of their paint (mean field of a Markov random
+    field; Zhang, Brady & Smith 2001, IEEE Transactions on Medical Imaging 20, 45). Scatter is not used, since it
+    depends on the support and the relief.
 
     Parameters
     ----------

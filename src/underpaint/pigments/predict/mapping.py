@@ -62,7 +62,7 @@ class Amounts:
     names : tuple of str
         Names of the groups, with places.
     amount_indices : (n_name,) int array
-        Index of each name among the amounts of the network.
+        Position of each group among the amounts that the network predicts.
     edges : (n_edge,) array
         Mass fractions for which the network predicts log-odds.
     thresholds : (n_name,) array
@@ -77,7 +77,7 @@ class Amounts:
     def __call__(self, log_odds: NDArray[np.float32]) -> dict[str, NDArray[np.float16]]:
         """Return (n, n_name) arrays of amounts in mass per cent, and of the probability that the threshold is reached.
 
-        The amounts are the median and the 5 and 95 % points.
+        The amounts are the median, the 5 % point and the 95 % point.
 
         Parameters
         ----------
@@ -379,7 +379,7 @@ def check_coverage(axis: EnergyAxis, model_card: ModelCard) -> None:
     Raises
     ------
     CoverageError
-        The scan does not cover the range. The message names both ranges and a suitable model.
+        The scan does not cover the energy range. The message names both ranges and a suitable model.
     """
     if covers(axis, model_card):
         return
@@ -398,7 +398,7 @@ def covers(axis: EnergyAxis, model_card: ModelCard) -> bool:
 
 
 def needed_range(model_card: ModelCard) -> tuple[float, float]:
-    """Return the range that a scan has to cover for a model, in keV."""
+    """Return the energy range that a scan has to cover for a model, in keV."""
     if model_card.needs_full_axis or model_card.narrowest_kev is None:
         return model_card.axis.start_kev, model_card.axis.stop_kev
     return model_card.narrowest_kev

@@ -14,7 +14,7 @@ from underpaint.errors import ModelError
 from underpaint.runtime.untrusted import describe_faults, fault_of_name, read_bounded
 
 PaperKind: TypeAlias = Literal["xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"]
-"""Architectures that are trained as in Xu et al. 2022."""
+"""Architectures that are trained as by Xu and colleagues (2022)."""
 LayersKind: TypeAlias = Literal["layers", "layers_dense", "layers_recurrent", "layers_composition", "layers_evidence"]
 """Architectures that receive the known values of the instrument, and predict places and quantities."""
 NetworkKind: TypeAlias = Literal["default"] | PaperKind | LayersKind
