@@ -683,11 +683,11 @@ def _picture(comparison: Comparison, contradiction: Contradiction) -> "EmbeddedF
         for results in comparison.results
     ]
     quantity = f"{contradiction.subject.replace('_', ' ')}, {quantity}"
-    titles = [f"{name}\n{quantity}" for name in comparison.names]
+    map_titles = [f"{name}\n{quantity}" for name in comparison.names]
     figure = contradiction_maps(
         shown_maps,
         contradiction.mask,
-        titles,
+        map_titles,
         show_counts=contradiction.kind == "line",
         step_mm=comparison.results[0].step_mm,
     )

@@ -214,17 +214,17 @@ def _known_by_paint(entries: Sequence[KnownLayers], results: Results) -> dict[in
     """
     paint_map, known_by_paint = results.map("paint"), dict[int, KnownLayers]()
     for entry in entries:
-        paint_number, location = entry.paint, f"paint {entry.paint}"
+        paint_number, entry_location = entry.paint, f"paint {entry.paint}"
         if entry.pixel is not None:
             row, column = entry.pixel
-            location = f"pixel ({row}, {column})"
+            entry_location = f"pixel ({row}, {column})"
             is_inside = row < paint_map.shape[0] and column < paint_map.shape[1]
             paint_number = (
                 int(paint_map[row, column]) if is_inside and paint_map[row, column] not in (MIXED, NO_ANSWER) else None
             )
         if paint_number is None or paint_number > len(results.paints):
             raise SampleError(
-                f"Cannot use the result of {entry.method} at {location}: the location is in no paint. There are "
+                f"Cannot use the result of {entry.method} at {entry_location}: the location is in no paint. There are "
                 "paints 1 to "
                 f"{len(results.paints)}, on {paint_map.shape[0]} rows x {paint_map.shape[1]} columns. Give the "
                 "number of a paint, or a pixel in a paint."

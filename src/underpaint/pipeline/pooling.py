@@ -169,8 +169,8 @@ class Pooling:
             if first_indices[0] >= stop_indices[0] or first_indices[1] >= stop_indices[1]:
                 continue
             core_window = slice(first_indices[0], stop_indices[0]), slice(first_indices[1], stop_indices[1])
-            is_short = pooled_counts[core_window] < self.target_counts
-            if not is_short.any():
+            needs_counts = pooled_counts[core_window] < self.target_counts
+            if not needs_counts.any():
                 continue
             core_slices, neighbour_slices = (
                 tuple(
@@ -183,7 +183,7 @@ class Pooling:
                 variance[core_slices] + variance[neighbour_slices]
             )
             is_similar = (
-                is_short
+                needs_counts
                 & (squared_differences.sum(axis=2) < max_chi_square)
                 & (squared_differences.max(axis=2) < MAX_LINE_DIFFERENCE_SIGMAS**2)
             )

@@ -254,11 +254,11 @@ def plan_scan(
     instruments = _instruments_at_voltages(scanner, voltages_kv, calibrated.beam_kev)
     report_progress("Searching the layers of the paint", 0, 1 + len(instruments))
     layers, probability = likeliest_layers(spectrum, scanner, candidates, order_question, ground)
-    rate_now = float(expected_spectrum(layers, scanner)[0].sum())
+    quick_scan_rate = float(expected_spectrum(layers, scanner)[0].sum())
     voltage_plans = []
     for n_done, (voltage_kv, instrument_at_voltage) in enumerate(instruments.items(), start=1):
         report_progress(f"Simulating scans at {voltage_kv:g} kV", n_done, 1 + len(instruments))
-        relative_rate = float(expected_spectrum(layers, instrument_at_voltage)[0].sum()) / rate_now
+        relative_rate = float(expected_spectrum(layers, instrument_at_voltage)[0].sum()) / quick_scan_rate
         shares_by_counts = answered_shares(layers, instrument_at_voltage, candidates, order_question, COUNTS, ground)
         voltage_plans.append(VoltagePlan(voltage_kv, relative_rate, shares_by_counts))
     step_mm = quick_scan.step_mm or results.step_mm
@@ -334,8 +334,8 @@ def _instruments_at_voltages(
                 f"Cannot plan for {voltages_text}: the source of the scan is not a tube. Omit --voltages."
             )
         return {scanner.highest_kev: scanner}
-    voltage_now = scanner.tube.voltage_kv
-    voltages = sorted(set(voltages_kv) or {voltage_now, voltage_now + VOLTAGE_STEP_KV})
+    scanner_voltage_kv = scanner.tube.voltage_kv
+    voltages = sorted(set(voltages_kv) or {scanner_voltage_kv, scanner_voltage_kv + VOLTAGE_STEP_KV})
     instrument_values = scanner.model_dump()
     return {
         voltage: instrument_from(

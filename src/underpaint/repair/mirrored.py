@@ -155,7 +155,7 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
     product_error = float(np.sqrt(0.5 * noise_variance * (squared_sums[1] + 0.5 * squared_sums[0])))
     product_differences = mirrored_products - recorded_products
     total_difference = float(product_differences.sum())
-    robust_difference = np.sign(total_difference) * max(
+    min_product_difference = np.sign(total_difference) * max(
         float((np.sign(total_difference) * (total_difference - product_differences)).min()), 0.0
     )
     neighbour_norm = float(np.sqrt((rows_above**2).sum() * (rows_below**2).sum()))
@@ -164,7 +164,7 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
         mirrored_correlation=float(mirrored_products.sum()) / product_scale,
         neighbour_correlation=float((rows_above * rows_below).sum()) / neighbour_norm if neighbour_norm > 0 else 0.0,
         mirrored_lag_columns=mirrored_lag,
-        sigmas=float(robust_difference) / max(float(np.sqrt(2.0)) * product_error, 1e-12 * product_scale),
+        sigmas=float(min_product_difference) / max(float(np.sqrt(2.0)) * product_error, 1e-12 * product_scale),
         correlation_error=product_error / product_scale,
     )
 
@@ -211,15 +211,15 @@ def _sampled_part(scan: Scan) -> tuple[list[slice], slice]:
     """Return evenly spaced runs of rows, and the central columns of very long rows."""
     n_row, n_column, _ = scan.shape
     pixel_bytes = scan.counts.nbytes / scan.n_pixel
-    run_length = max(int(_MAX_SAMPLED_BYTES / (n_column * pixel_bytes) / _N_ROW_RUNS), 5)
-    if run_length * _N_ROW_RUNS >= n_row:
+    n_rows_per_run = max(int(_MAX_SAMPLED_BYTES / (n_column * pixel_bytes) / _N_ROW_RUNS), 5)
+    if n_rows_per_run * _N_ROW_RUNS >= n_row:
         return [slice(0, n_row)], slice(0, n_column)
-    first_rows = np.linspace(0, n_row - run_length, _N_ROW_RUNS).astype(int).tolist()
+    first_rows = np.linspace(0, n_row - n_rows_per_run, _N_ROW_RUNS).astype(int).tolist()
     n_skipped_columns = n_column - max(
-        int(_MAX_SAMPLED_BYTES / (_N_ROW_RUNS * run_length * pixel_bytes)), _MIN_SAMPLED_COLUMNS
+        int(_MAX_SAMPLED_BYTES / (_N_ROW_RUNS * n_rows_per_run * pixel_bytes)), _MIN_SAMPLED_COLUMNS
     )
     n_margin_columns = max(n_skipped_columns // 2, 0)  # equal margins keep the same columns in mirrored rows
-    return [slice(first_row, first_row + run_length) for first_row in first_rows], slice(
+    return [slice(first_row, first_row + n_rows_per_run) for first_row in first_rows], slice(
         n_margin_columns, n_column - n_margin_columns
     )
 

@@ -68,13 +68,13 @@ def find_faulty_pixels(scan: Scan) -> FaultyPixels:
     lowest_neighbour_rate = generic_filter(
         count_rate, np.min, footprint=_NEIGHBOUR_FOOTPRINT, mode="constant", cval=np.inf
     )
-    rate_limit = np.where(np.isfinite(lowest_neighbour_rate), MAX_SHORT_COUNT_RATIO * lowest_neighbour_rate, 0.0)
+    max_short_rate = np.where(np.isfinite(lowest_neighbour_rate), MAX_SHORT_COUNT_RATIO * lowest_neighbour_rate, 0.0)
     live_time_s = 1.0 if scan.live_time_s is None else np.nan_to_num(scan.live_time_s)
-    missing_counts = (rate_limit - np.where(np.isfinite(count_rate), count_rate, 0.0)) * live_time_s
+    missing_counts = (max_short_rate - np.where(np.isfinite(count_rate), count_rate, 0.0)) * live_time_s
     is_short = (
         ~is_dead
         & np.isfinite(count_rate)
-        & (missing_counts > _MIN_SHORT_SIGMAS * np.sqrt(np.maximum(rate_limit * live_time_s, 1.0)))
+        & (missing_counts > _MIN_SHORT_SIGMAS * np.sqrt(np.maximum(max_short_rate * live_time_s, 1.0)))
     )
     return FaultyPixels(np.asarray(is_dead), np.asarray(is_short))
 
@@ -117,8 +117,8 @@ def with_pixels_repaired(scan: Scan, faulty_pixels: FaultyPixels) -> tuple[Scan,
         ("left", is_faulty & ~is_replaced),
     )
     pixels_by_kind = {name: np.argwhere(mask).tolist() for name, mask in masks_by_kind}
-    n_dead, n_short = len(pixels_by_kind["dead"]), len(pixels_by_kind["short"])
-    note = f"{n_dead} dead and {n_short} short pixels replaced by the mean of their neighbours"
+    n_dead_pixels, n_short_pixels = len(pixels_by_kind["dead"]), len(pixels_by_kind["short"])
+    note = f"{n_dead_pixels} dead and {n_short_pixels} short pixels replaced by the mean of their neighbours"
     if pixels_by_kind["left"]:
         note += f"; {len(pixels_by_kind['left'])} have no valid neighbour and are unchanged"
     notes = (*scan.notes, note) if is_faulty.any() else scan.notes

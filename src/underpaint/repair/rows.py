@@ -144,12 +144,14 @@ def _measure_shift(cross_spectra: NDArray[np.complex128], n_column: int) -> tupl
     if not np.abs(cross_spectra).sum() > 0:
         raise ScanError("Cannot find the shift of rows: all pixels of a row are equal. Omit --rows.")
     total_cross_spectrum = cross_spectra.sum(axis=0)
-    group_sums = [
-        cross_spectra[group_sum::_N_JACKKNIFE_GROUPS].sum(axis=0)
-        for group_sum in range(min(_N_JACKKNIFE_GROUPS, len(cross_spectra)))
+    group_spectra = [
+        cross_spectra[group_spectrum::_N_JACKKNIFE_GROUPS].sum(axis=0)
+        for group_spectrum in range(min(_N_JACKKNIFE_GROUPS, len(cross_spectra)))
     ]
-    jackknife_shifts = np.asarray([_best_shift(total_cross_spectrum - group_sum, n_column) for group_sum in group_sums])
-    shift_error = float(np.sqrt((len(group_sums) - 1) * np.mean((jackknife_shifts - jackknife_shifts.mean()) ** 2)))
+    jackknife_shifts = np.asarray(
+        [_best_shift(total_cross_spectrum - group_spectrum, n_column) for group_spectrum in group_spectra]
+    )
+    shift_error = float(np.sqrt((len(group_spectra) - 1) * np.mean((jackknife_shifts - jackknife_shifts.mean()) ** 2)))
     return _best_shift(total_cross_spectrum, n_column), shift_error
 
 

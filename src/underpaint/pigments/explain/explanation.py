@@ -268,10 +268,10 @@ def _search_modes(task: _ExplanationTask, seed: np.random.SeedSequence) -> Modes
 
 
 def _sample_posterior(
-    task: _ExplanationTask, reference: FloatArray, modes: Modes, seed: np.random.SeedSequence
+    task: _ExplanationTask, reference_counts: FloatArray, modes: Modes, seed: np.random.SeedSequence
 ) -> Sample:
     model = task.model()
-    model.set_reference(reference)
+    model.set_reference(reference_counts)
     return sample(model, modes, np.random.default_rng(seed))
 
 

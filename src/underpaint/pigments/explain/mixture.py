@@ -189,9 +189,9 @@ class Mixture:
         states.x[:] = rng.normal(size=states.x.shape)
         for row, component in enumerate(component_indices):
             is_active = self.is_active[component]
-            t_scale = np.sqrt(DEGREES_OF_FREEDOM / rng.chisquare(DEGREES_OF_FREEDOM))
+            student_scale = np.sqrt(DEGREES_OF_FREEDOM / rng.chisquare(DEGREES_OF_FREEDOM))
             coordinate_offset = self.cholesky[component] @ rng.normal(size=int(is_active.sum()))
-            states.x[row, is_active] = self.modes.states.x[component, is_active] + t_scale * coordinate_offset
+            states.x[row, is_active] = self.modes.states.x[component, is_active] + student_scale * coordinate_offset
         return states
 
     def log_density(self, states: States) -> FloatArray:
@@ -201,12 +201,12 @@ class Mixture:
         for row, composition in enumerate(states.composition_keys()):
             rows_by_composition.setdefault(composition, []).append(row)
         for composition, rows in rows_by_composition.items():
-            log_terms = [
+            component_log_densities = [
                 self.log_weight[component] + self._log_student_t(component, states.x[rows])
                 for component in self.components_with(composition)
             ]
-            if log_terms:
-                log_densities[rows] = logsumexp(log_terms, axis=0)
+            if component_log_densities:
+                log_densities[rows] = logsumexp(component_log_densities, axis=0)
         return log_densities
 
     def _log_student_t(self, component: int, x: FloatArray) -> FloatArray:

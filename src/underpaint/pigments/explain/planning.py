@@ -113,10 +113,10 @@ class AnsweredShares:
         The result is infinite if no simulated counts suffice. Between simulated counts, the normal quantile of the
         fraction is interpolated linearly in the logarithm of the counts.
         """
-        is_enough = self.answered_share >= share
-        if not is_enough[-1]:
+        is_share_reached = self.answered_share >= share
+        if not is_share_reached[-1]:
             return float("inf")
-        first_index = int(np.flatnonzero(~is_enough).max(initial=-1)) + 1
+        first_index = int(np.flatnonzero(~is_share_reached).max(initial=-1)) + 1
         if first_index == 0:
             return float(self.counts[0])
         index_pair = slice(first_index - 1, first_index + 1)
@@ -194,8 +194,8 @@ def stratigraphy_of(prior: PaintPrior, state: States) -> Stratigraphy:
 def expected_spectrum(layers: Stratigraphy, instrument: Instrument) -> tuple[FloatArray, EnergyAxis]:
     """Return (n_channel,) count rates for an arbitrary tube current, and the energy axis."""
     axis = axis_of(instrument.detector)
-    rate = render(emit([layers], instrument), instrument.detector, axis)
-    return np.asarray(rate, dtype=np.float64)[0], axis
+    count_rates = render(emit([layers], instrument), instrument.detector, axis)
+    return np.asarray(count_rates, dtype=np.float64)[0], axis
 
 
 def answered_shares(
@@ -227,10 +227,12 @@ def answered_shares(
     spectrum. Each simulated scan adds Poisson noise to this spectrum. One linear step (Laplace's approximation) gives
     the evidence of every structure for the noisy spectrum. Hence the probability of the answer needs no new search.
     """
-    rate, axis = expected_spectrum(layers, instrument)
+    count_rates, axis = expected_spectrum(layers, instrument)
     fractions, median_probabilities = [], []
     for total_counts in counts:
-        spectrum = Spectrum(rate * (total_counts / rate.sum()), axis, name=f"a scan of {total_counts:,.0f} counts")
+        spectrum = Spectrum(
+            count_rates * (total_counts / count_rates.sum()), axis, name=f"a scan of {total_counts:,.0f} counts"
+        )
         model = _spectrum_model(spectrum, instrument, candidates, ground)
         model.set_reference(model.counts)
         modes = _with_rival_modes(model, search(model, np.random.default_rng(0)), question)

@@ -265,5 +265,5 @@ def _chebyshev_derivatives(unit_coordinate: float, n_polynomials: int) -> FloatA
     )[None]
 
 
-def _outer_product(vectors: Sequence[FloatArray]) -> FloatArray:
-    return np.asarray(np.einsum("i,j,k->ijk", *(np.ravel(vector) for vector in vectors)).ravel())
+def _outer_product(factor_vectors: Sequence[FloatArray]) -> FloatArray:
+    return np.asarray(np.einsum("i,j,k->ijk", *(np.ravel(factor_vector) for factor_vector in factor_vectors)).ravel())

@@ -86,9 +86,9 @@ def _is_minimal_cover(element_sets: Sequence[frozenset[str]], target_elements: f
     if frozenset().union(*element_sets) != target_elements:
         return False
     return all(
-        frozenset().union(*(element_set for element_set in element_sets if element_set is not omitted_set))
+        frozenset().union(*(element_set for element_set in element_sets if element_set is not omitted_elements))
         != target_elements
-        for omitted_set in element_sets
+        for omitted_elements in element_sets
     )
 
 

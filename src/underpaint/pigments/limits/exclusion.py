@@ -90,12 +90,12 @@ class Separation:
         A pair is indistinguishable if either pigment can have the spectrum of the other. The counts are infinite on the
         diagonal and for pairs whose difference does not exceed the errors of the calculation.
         """
-        larger_counts = np.maximum(self.exclusion_counts, self.exclusion_counts.T)
+        larger_exclusion_counts = np.maximum(self.exclusion_counts, self.exclusion_counts.T)
         self_exclusion_counts = np.diag(self.exclusion_counts)
         return np.where(
-            larger_counts >= np.maximum(self_exclusion_counts[:, None], self_exclusion_counts[None]),
+            larger_exclusion_counts >= np.maximum(self_exclusion_counts[:, None], self_exclusion_counts[None]),
             np.inf,
-            larger_counts,
+            larger_exclusion_counts,
         )
 
     def counts_needed(self, first_pigment: str, second_pigment: str) -> float:
@@ -408,8 +408,8 @@ def counts_to_exclude(
             )
             for element in key_elements
         ]
-        is_shared = [[_contains_element(cover, element) for cover in cover_layers] for element in key_elements]
-        counts_by_name.append(np.where(np.asarray(is_shared), np.inf, np.asarray(required_counts)).T)
+        is_shared_element = [[_contains_element(cover, element) for cover in cover_layers] for element in key_elements]
+        counts_by_name.append(np.where(np.asarray(is_shared_element), np.inf, np.asarray(required_counts)).T)
     return Exclusion(tuple(names), typical_pigments, elements, tuple(counts_by_name), assumed_burial)
 
 

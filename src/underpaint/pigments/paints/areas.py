@@ -347,13 +347,15 @@ def _merged_components(component_probability: FloatArray) -> NDArray[np.int64]:
             component_probability.sum(axis=0), 1e-9
         )[:, None]
         np.fill_diagonal(overlap_fraction, 0.0)
-        kept_index, merged_index = sorted(np.unravel_index(int(overlap_fraction.argmax()), overlap_fraction.shape))
+        kept_component, merged_component = sorted(
+            np.unravel_index(int(overlap_fraction.argmax()), overlap_fraction.shape)
+        )
         if overlap_fraction.max() < MIN_COMPONENT_OVERLAP:
             break
-        component_probability[:, kept_index] += component_probability[:, merged_index]
-        component_probability = np.delete(component_probability, merged_index, axis=1)
-        paint_of_component[paint_of_component == merged_index] = kept_index
-        paint_of_component[paint_of_component > merged_index] -= 1
+        component_probability[:, kept_component] += component_probability[:, merged_component]
+        component_probability = np.delete(component_probability, merged_component, axis=1)
+        paint_of_component[paint_of_component == merged_component] = kept_component
+        paint_of_component[paint_of_component > merged_component] -= 1
     return paint_of_component
 
 
@@ -377,20 +379,20 @@ def _merged_interleaved(paint_map: NDArray[np.int64], n_paint: int) -> NDArray[n
         (paint_map[:-1, :-1], paint_map[1:, 1:]),
         (paint_map[:-1, 1:], paint_map[1:, :-1]),
     ):
-        is_pair = (first_paints >= 0) & (second_paints >= 0)
+        is_paint_pair = (first_paints >= 0) & (second_paints >= 0)
         pair_counts = np.bincount(
-            first_paints[is_pair] * n_paint + second_paints[is_pair], minlength=n_paint**2
+            first_paints[is_paint_pair] * n_paint + second_paints[is_paint_pair], minlength=n_paint**2
         ).reshape(n_paint, n_paint)
         n_neighbours += pair_counts + pair_counts.T
     merged_paints = np.arange(n_paint)
     while True:
         neighbour_fraction = n_neighbours / np.maximum(n_neighbours.sum(axis=1), 1.0)[:, None]
         same_paint_fraction = np.diag(neighbour_fraction)
-        is_random = (
+        is_interleaved = (
             neighbour_fraction * neighbour_fraction.T
             >= MIN_NEIGHBOUR_PRODUCT_RATIO * same_paint_fraction * same_paint_fraction[:, None]
         )
-        mutual_fraction = np.where(is_random, np.minimum(neighbour_fraction, neighbour_fraction.T), 0.0)
+        mutual_fraction = np.where(is_interleaved, np.minimum(neighbour_fraction, neighbour_fraction.T), 0.0)
         np.fill_diagonal(mutual_fraction, 0.0)
         if mutual_fraction.max() < MIN_MUTUAL_NEIGHBOUR_FRACTION:
             return np.asarray(np.unique(merged_paints, return_inverse=True)[1])
@@ -470,10 +472,10 @@ def _renumbered(paint_map: NDArray[Any]) -> NDArray[np.uint8]:
         ):
             paint_sizes[int(paint_number)] = int(paint_mask.sum())
     ranked_paints = sorted(paint_sizes, key=lambda paint_number: -paint_sizes[paint_number])[: NO_ANSWER - 1]
-    new_number = np.full(int(paint_map.max(initial=0)) + 1, MIXED, np.uint8)
+    new_paint_numbers = np.full(int(paint_map.max(initial=0)) + 1, MIXED, np.uint8)
     for paint_rank, paint_number in enumerate(ranked_paints, start=1):
-        new_number[paint_number] = paint_rank
-    return np.asarray(new_number[paint_map])
+        new_paint_numbers[paint_number] = paint_rank
+    return np.asarray(new_paint_numbers[paint_map])
 
 
 # --- description of each paint ----------------------------------------------------------------------------
@@ -483,12 +485,12 @@ def _paint_area(
     results: Results, paint_map: NDArray[np.uint8], paint_number: int, families: Sequence[str]
 ) -> PaintArea:
     paint_mask = paint_map == paint_number
-    n_pixel, n_answered = int(paint_mask.sum()), int((paint_map != NO_ANSWER).sum())
+    n_pixel, n_answered_pixels = int(paint_mask.sum()), int((paint_map != NO_ANSWER).sum())
     step_mm = results.step_mm
     return PaintArea(
         paint_number,
         n_pixel,
-        n_pixel / max(n_answered, 1),
+        n_pixel / max(n_answered_pixels, 1),
         None if step_mm is None else float(n_pixel * step_mm[0] * step_mm[1]),
         _present_groups(results, paint_mask),
         {name: float(np.median(results[name][paint_mask])) for name in families},
@@ -499,8 +501,8 @@ def _present_groups(results: Results, paint_mask: NDArray[np.bool_]) -> dict[str
     """Return the state of each group that is present in more than half of a paint's pixels with an answer."""
     groups: dict[str, int] = {}
     for (name,) in results.stacks["state"].keys if "state" in results.stacks else ():
-        n_by_state = np.bincount(results.map("state", name)[paint_mask], minlength=NO_ANSWER + 1)
-        n_present = {state: int(n_by_state[state]) for state in (PIGMENT, PRESENT, TRACE)}
-        if 2 * sum(n_present.values()) > int(n_by_state[:NO_ANSWER].sum()):
-            groups[name] = max(n_present, key=lambda state: n_present[state])
+        n_pixel_by_state = np.bincount(results.map("state", name)[paint_mask], minlength=NO_ANSWER + 1)
+        n_present_pixels = {state: int(n_pixel_by_state[state]) for state in (PIGMENT, PRESENT, TRACE)}
+        if 2 * sum(n_present_pixels.values()) > int(n_pixel_by_state[:NO_ANSWER].sum()):
+            groups[name] = max(n_present_pixels, key=lambda state: n_present_pixels[state])
     return groups

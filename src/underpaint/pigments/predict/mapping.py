@@ -221,17 +221,19 @@ class AnswerPlan:
         known_indices, columns = self._columns_of_groups(groups)
         group_log_odds[..., known_indices] = arrays["log_odds"][..., columns]
         is_withheld = (group_log_odds < needed_log_odds) @ is_member_of_group
-        for name, max_value in (("log_odds", 0.0), ("probability", MAX_WITHHELD_PROBABILITY)):
-            np.minimum(arrays[name], max_value, out=arrays[name], where=is_withheld)
+        for name, max_output_value in (("log_odds", 0.0), ("probability", MAX_WITHHELD_PROBABILITY)):
+            np.minimum(arrays[name], max_output_value, out=arrays[name], where=is_withheld)
 
     def confirm(self, arrays: ArraysByOutput, groups: Sequence[str], is_proven: NDArray[np.bool_]) -> None:
         """Raise the probability of groups to 0.99 where the (n_row, n_column, n_group) mask ``is_proven`` is true."""
         known_indices, columns = self._columns_of_groups(groups)
         log_odds = float(np.log(MIN_PROVEN_PROBABILITY / (1.0 - MIN_PROVEN_PROBABILITY)))
-        for name, min_value in (("log_odds", log_odds), ("probability", MIN_PROVEN_PROBABILITY)):
+        for name, min_output_value in (("log_odds", log_odds), ("probability", MIN_PROVEN_PROBABILITY)):
             predictions = arrays[name][..., columns]
             arrays[name][..., columns] = np.where(
-                is_proven[..., known_indices] & (predictions < min_value), np.float32(min_value), predictions
+                is_proven[..., known_indices] & (predictions < min_output_value),
+                np.float32(min_output_value),
+                predictions,
             )
 
     def _columns_of_groups(self, groups: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -263,19 +265,19 @@ class AnswerPlan:
     def add_notes(self, results: Results, checked_groups: Sequence[str] = ()) -> Results:
         """Return results with notes on pixels without an answer and on corrected probabilities."""
         n_row, n_column = results.shape
-        n_without_answer, notes = int((~results.has_prediction).sum()), list(results.process_notes["pigments"])
-        if n_without_answer:
+        n_unanswered_pixels, notes = int((~results.has_prediction).sum()), list(results.process_notes["pigments"])
+        if n_unanswered_pixels:
             notes.append(
-                f"{n_without_answer} of {n_row * n_column} pixels have no answer, because they have no spectrum or "
+                f"{n_unanswered_pixels} of {n_row * n_column} pixels have no answer, because they have no spectrum or "
                 "no counts."
             )
         for probability, reason in _CORRECTION_REASONS.items():
-            n_corrected = {
+            n_corrected_pixels = {
                 name: int((results[name] == probability).sum()) for name in checked_groups if results.holds(name)
             }
             label_texts = [
                 f"{results.short_label(name)} ({n_pixel} pixel{'' if n_pixel == 1 else 's'})"
-                for name, n_pixel in n_corrected.items()
+                for name, n_pixel in n_corrected_pixels.items()
                 if n_pixel
             ]
             if label_texts:

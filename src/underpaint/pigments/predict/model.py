@@ -182,10 +182,10 @@ def _limit_memory() -> None:
 
 
 def _run_session(
-    session: Any, card: ModelCard, network_inputs: dict[str, NDArray[np.float32]], path: Path, options: Any = None
+    session: Any, card: ModelCard, network_inputs: dict[str, NDArray[np.float32]], path: Path, run_options: Any = None
 ) -> tuple[NDArray[np.float32], ...]:
     try:
-        outputs = tuple(session.run(list(card.output_names), network_inputs, options))
+        outputs = tuple(session.run(list(card.output_names), network_inputs, run_options))
     except Exception as error:
         raise ModelError(
             f"Cannot run the network {path}: {_shortened_message(error)}. Take a model that this package wrote."
@@ -228,13 +228,13 @@ def _check_values(
         is_valid = (np.isfinite(output_values) & (output_values >= min_value) & (output_values <= max_value)).all(
             axis=1
         )
-        n_invalid = int((has_counts & ~is_valid).sum())
-        if n_invalid:
+        n_invalid_values = int((has_counts & ~is_valid).sum())
+        if n_invalid_values:
             spectrum_values = output_values[np.argmax(has_counts & ~is_valid)]
             is_in_range = (spectrum_values >= min_value) & (spectrum_values <= max_value)
             invalid_value = spectrum_values[~(np.isfinite(spectrum_values) & is_in_range)][0]
             raise ModelError(
-                f"Cannot use the network {path}: its {name} of {n_invalid} of {len(counts)} spectra is not a "
+                f"Cannot use the network {path}: its {name} of {n_invalid_values} of {len(counts)} spectra is not a "
                 f"{'probability' if name == 'probability' else 'number'} "
                 f"({invalid_value}). Its weights are damaged; export or download it again, or take another model."
             )
@@ -252,9 +252,9 @@ def _check_trial_run(session: Any, card: ModelCard, path: Path) -> None:
     recorded_kev = np.tile(np.array([card.axis.start_kev, card.axis.stop_kev], np.float32), (2, 1))
     unknown_instrument = np.full((2, len(card.instrument_inputs)), np.nan, np.float32)
     inputs = {"counts": counts, "recorded": recorded_kev, "instrument": unknown_instrument}
-    options = onnxruntime.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    timer = Timer(_TRIAL_LIMIT_S, setattr, (options, "terminate", True))
+    run_options = onnxruntime.RunOptions()
+    run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    timer = Timer(_TRIAL_LIMIT_S, setattr, (run_options, "terminate", True))
     timer.daemon = True
     timer.start()
     try:
@@ -263,10 +263,10 @@ def _check_trial_run(session: Any, card: ModelCard, path: Path) -> None:
             card,
             {model_input.name: inputs[model_input.name] for model_input in session.get_inputs()},
             path,
-            options,
+            run_options,
         )
     except ModelError as error:
-        if options.terminate:
+        if run_options.terminate:
             raise ModelError(
                 f"Cannot use the network {path}: it takes more than {_TRIAL_LIMIT_S:g} s for two spectra. Take a model "
                 "that this package wrote."
