@@ -199,7 +199,8 @@ def _earlier_files_note(folder: Path) -> str:
 
 
 def _needed_bytes(scan: Scan, settings: Settings) -> int:
-    # Each map is stored at most three times: as blocks, in HDF5 and as TIFF. Elements and quantities also have errors.
+    # Each map is stored at most three times: as blocks, in HDF5 and as TIFF.
+    # Elements and quantities also have maps of standard deviations.
     n_map = (2 if settings.quantities is None else 5) * _TYPICAL_N_FAMILIES
     if settings.pigments:
         card = load_card(settings.model)
