@@ -1,1 +1,1 @@
-"""From a scan to results: what is done with each block, and the run as a whole."""
+"""From a scan to results: the processing of each block, and the run as a whole."""

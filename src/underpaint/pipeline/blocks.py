@@ -1,7 +1,7 @@
-"""Processing of a scan block by block, in which the results of each block are stored before those of the next.
+"""Processing of a scan block by block, with storage of the results of each block.
 
 Blocks are processed by threads of this process or by the workers of a dask cluster. Workers receive the counts, and
-need access to neither the scan nor the network's file.
+need no access to the scan or to the network's file.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,11 +28,11 @@ ArraysByQuantity = dict[str, NDArray[Any]]
 _SURVEY_FILE = "survey.npz"
 _SURVEY_ARRAYS = ("total", "highest", "pixel_counts", "tiles", "tile_pixels", "sample")
 _OMITTED_QUANTITY = "log_odds"
-"""Quantity that is used for the processing of a block, but not stored."""
+"""Quantity that is computed for each block, but not stored."""
 
 
 class Output(NamedTuple):
-    """Maps of one quantity in the output, with dimensions besides row and column, key of each map, and unit."""
+    """Output maps of one quantity: name, dimensions besides row and column, key of each map, and unit."""
 
     quantity: str
     dimensions: tuple[str, ...]
@@ -42,7 +42,7 @@ class Output(NamedTuple):
 
 @dataclass(frozen=True)
 class BlockWork:
-    """Processing of a block of a scan with known outputs, which is sent to the workers by pickling.
+    """Function that computes known outputs for a block of a scan, and that is pickled for the workers.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class BlockWork:
     unlikeness : Unlikeness or None
         Score of unassigned peaks.
     pooling : Pooling or None
-        Summation of similar neighbours for the input of the network, which requires ``family_fit``.
+        Summation of similar neighbouring pixels for the network's input, which requires ``family_fit``.
     instrument : Instrument or None
         Instrument for the computation of groups that cannot be excluded.
     """
@@ -197,8 +197,8 @@ class BlockWork:
 def with_shared_members(results: Results, palette: "Palette | Sequence[str] | None") -> Results:
     """Return results in which the probability of each group is divided between its members by their prior.
 
-    The network's probabilities of members are kept for fine-tuned networks, and without a palette for networks without
-    places.
+    The network's probabilities of members are kept for fine-tuned networks. These probabilities are also kept for
+    networks without places if no palette is given.
     """
     from underpaint.pigments.limits import circumstances_of, share_members
 
@@ -235,10 +235,10 @@ class MemoryStore:
     def put(self, index: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
         """Store a block's (n_row, n_column, n_map) values of each quantity."""
         del index
-        for name, values in stacks.items():
+        for name, map_values in stacks.items():
             if name not in self._arrays:
-                self._arrays[name] = np.empty((*self.shape, values.shape[2]), values.dtype)
-            self._arrays[name][rows, columns] = values
+                self._arrays[name] = np.empty((*self.shape, map_values.shape[2]), map_values.dtype)
+            self._arrays[name][rows, columns] = map_values
 
     def stack(self, name: str, n_map: int) -> NDArray[Any]:
         """Return the maps of a quantity."""
@@ -258,7 +258,7 @@ def process_blocks(
     progress: Callable[[int, int], None] | None = None,
     on_waiting: Callable[[], None] | None = None,
 ) -> None:
-    """Process the blocks that are not finished, and store the values of each.
+    """Process the blocks that are not finished, and store their values.
 
     Parameters
     ----------
@@ -277,7 +277,7 @@ def process_blocks(
     scheduler : str or None
         As for :func:`~underpaint.runtime.blocks.map_blocks`.
     progress : callable, optional
-        Called with the number of finished pixels and the total number, first with the pixels finished by an earlier
+        Called with the number of finished pixels and the total number. The first call counts the pixels of an earlier
         run.
     on_waiting : callable, optional
         Called if the cluster has no worker yet.

@@ -1,7 +1,7 @@
-"""Comparison of two results of the same pixels, from two detectors or two scans of one painting.
+"""Comparison of two results for the same pixels, from two detectors or two scans of one painting.
 
-Results of the same paint must agree within counting noise and the paint's absorption towards each detector.
-Contradictions are pixels in which one of the two results is wrong.
+Two results for one paint may differ only by counting noise and by the paint's absorption towards each detector. In a
+contradiction, one of the two results is wrong.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 CERTAIN_SIGMAS = 10.0
-"""Minimum significance of a certain line, in standard deviations."""
-DIFFERENT_SIGMAS = 5.0
-"""Minimum difference of two areas that are different, in standard deviations."""
-MAX_MISSING_FRACTION = 0.25
+"""Minimum significance of a line that counts as certain, in standard deviations."""
+MIN_DIFFERENCE_SIGMAS = 5.0
+"""Minimum difference between two areas that count as different, in standard deviations."""
+MAX_MISSING_LINE_RATIO = 0.25
 """Maximum ratio of the area of a missing line to the area that is expected from the other result."""
-MAX_DIFFRACTION_FRACTION = 0.01
-"""Maximum fraction of the pixels for which a line in only one result can be diffraction by crystals."""
+MAX_DIFFRACTION_PIXEL_FRACTION = 0.01
+"""A line in only one result can be diffraction by crystals if it is in at most this fraction of the pixels."""
 MIN_PIXELS = 10
 MAX_PIXELS_FOR_RATIO = 20_000
-"""Maximum number of evenly spaced pixels that are used to compute a ratio."""
+"""Maximum number of evenly spaced pixels from which a ratio of areas is computed."""
 COMPARISON_FILES = PAGE_FILE, RECORD_FILE, GROUPS_FILE, LINES_FILE, CONTRADICTIONS_FILE = (
     "comparison.html",
     "comparison.json",
@@ -50,7 +50,7 @@ COMPARISON_FILES = PAGE_FILE, RECORD_FILE, GROUPS_FILE, LINES_FILE, CONTRADICTIO
     "contradictions.csv",
 )
 _MAX_FIGURES = 24
-_MAX_RATIO = 1e4
+_MAX_AREA_RATIO = 1e4
 _N_NEIGHBOURS, _MAX_LINE_KEV = 2, 60.0
 
 
@@ -66,10 +66,11 @@ class GroupAgreement:
         Label shown to users.
     place : {"anywhere", "surface", "below"}
     present : (float, float)
-        Fraction of the pixels with both answers in which the group is present, for each result.
+        Fraction of pixels in which each result contains the group, among the pixels for which both results have an
+        answer.
     kappa : float
-        Cohen's kappa, which is 1 for full agreement, 0 for chance agreement, and NaN if both results have the same
-        answer in all pixels.
+        Cohen's kappa, which is 1 for full agreement and 0 for chance agreement. Kappa is NaN if all answers of both
+        results are identical.
     n_alone : (int, int)
         Numbers of pixels with the group only in the first result, and only in the second result.
     """
@@ -93,12 +94,12 @@ class LineAgreement:
     ratio : float
         Median ratio of the area in the second result to the area in the first, NaN for faint lines.
     rms_z : float
-        Root mean square of the residual after scaling by the ratio, in standard deviations of both areas. The value is
-        1 for areas that differ only by counting noise.
+        Root mean square of the residual after scaling by the ratio, in combined standard deviations of both areas. The
+        value is 1 for areas that differ only by counting noise.
     n_pixel : int
-        Number of pixels with both areas.
+        Number of pixels with an area in both results.
     n_different : int
-        Number of pixels in which the areas differ by more than :data:`DIFFERENT_SIGMAS`.
+        Number of pixels in which the areas differ by more than :data:`MIN_DIFFERENCE_SIGMAS`.
     """
 
     family: str
@@ -110,7 +111,7 @@ class LineAgreement:
 
 @dataclass(frozen=True, eq=False)
 class Contradiction:
-    """Contradiction of two results, with the pixels in which one of the results must be wrong.
+    """Contradiction of two results, and the pixels in which one of the results must be wrong.
 
     Parameters
     ----------
@@ -138,7 +139,7 @@ class Contradiction:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Agreement and contradictions of two results of the same pixels.
+    """Agreement and contradictions of two results for the same pixels.
 
     Parameters
     ----------
@@ -184,7 +185,7 @@ class Comparison:
 
 
 def compare(a: Results, b: Results) -> Comparison:
-    """Compare two results of the same pixels.
+    """Compare two results for the same pixels.
 
     Parameters
     ----------
@@ -194,7 +195,7 @@ def compare(a: Results, b: Results) -> Comparison:
     Returns
     -------
     Comparison
-        Agreement by group and place (Cohen 1960) and of line families, and contradictions.
+        Agreement for each group and place (Cohen 1960), agreement for each line family, and contradictions.
 
     Raises
     ------
@@ -344,7 +345,7 @@ def _is_only_at(results: Results, group: str, place: Place, other_place: Place) 
 
 
 def _line_agreement(a: Results, b: Results, family: str) -> tuple[LineAgreement, Array]:
-    """Return the agreement of areas, and (n_row, n_column) residuals in sigma, positive for larger second areas."""
+    """Return the agreement of the areas, and the (n_row, n_column) residuals of the second areas in sigma."""
     area_a, area_b, sigma_a, sigma_b = (
         results.map(quantity, family).astype(np.float64) for quantity in ("area", "area_sigma") for results in (a, b)
     )
@@ -358,17 +359,17 @@ def _line_agreement(a: Results, b: Results, family: str) -> tuple[LineAgreement,
     finite_residuals = residuals[np.isfinite(residuals)]
     rms_residual = float(np.sqrt(np.mean(finite_residuals**2))) if finite_residuals.size else float("nan")
     return LineAgreement(
-        family, ratio, rms_residual, int(is_valid.sum()), int((np.abs(finite_residuals) > DIFFERENT_SIGMAS).sum())
+        family, ratio, rms_residual, int(is_valid.sum()), int((np.abs(finite_residuals) > MIN_DIFFERENCE_SIGMAS).sum())
     ), residuals
 
 
 def _area_ratio(area_a: Array, area_b: Array, sigma_a: Array, sigma_b: Array) -> float:
     """Return the median ratio of areas over the pixels with a visible line, or NaN for a faint line.
 
-    The ratio is not a median of quotients, which the noise of the denominator would bias. Pixels are selected by the
+    A median of quotients would be biased by the noise of the denominator, and is not used. Pixels are selected by the
     sum of both significances, so that neither result is favoured.
     """
-    pixels_with_line = np.flatnonzero(area_a / sigma_a + area_b / sigma_b > np.sqrt(2.0) * DIFFERENT_SIGMAS)
+    pixels_with_line = np.flatnonzero(area_a / sigma_a + area_b / sigma_b > np.sqrt(2.0) * MIN_DIFFERENCE_SIGMAS)
     if pixels_with_line.size < MIN_PIXELS:
         pixels_with_line = np.arange(area_a.size)
         total_areas, total_sigmas = (
@@ -376,7 +377,7 @@ def _area_ratio(area_a: Array, area_b: Array, sigma_a: Array, sigma_b: Array) ->
             (np.sqrt((sigma_a**2).sum()), np.sqrt((sigma_b**2).sum())),
         )
         is_significant = all(
-            total_area > DIFFERENT_SIGMAS * total_sigma
+            total_area > MIN_DIFFERENCE_SIGMAS * total_sigma
             for total_area, total_sigma in zip(total_areas, total_sigmas, strict=True)
         )
         return float(total_areas[1] / total_areas[0]) if is_significant else float("nan")
@@ -385,11 +386,11 @@ def _area_ratio(area_a: Array, area_b: Array, sigma_a: Array, sigma_b: Array) ->
         pixel_values[sampled_pixels] for pixel_values in (area_a, area_b, sigma_a, sigma_b)
     )
 
-    def median_residual(logarithm: float) -> float:
-        ratio = np.exp(logarithm)
+    def median_residual(log_ratio: float) -> float:
+        ratio = np.exp(log_ratio)
         return float(np.median((sampled_b - ratio * sampled_a) / np.hypot(sigma_sampled_b, ratio * sigma_sampled_a)))
 
-    max_log_ratio = float(np.log(_MAX_RATIO))
+    max_log_ratio = float(np.log(_MAX_AREA_RATIO))
     if median_residual(-max_log_ratio) <= 0:
         return 0.0
     if median_residual(max_log_ratio) >= 0:
@@ -406,35 +407,37 @@ def _line_contradictions(
     expected_ratios = _expected_ratios({name: line.ratio for name, (line, _) in line_agreements.items()})
     for first_index, second_index in ((0, 1), (1, 0)):
         for family in both_results[first_index].lines:
-            is_certain = both_results[first_index].max_significance([family]) > CERTAIN_SIGMAS
+            is_certain_line = both_results[first_index].max_significance([family]) > CERTAIN_SIGMAS
             if family not in line_agreements:
                 # a family outside the user's list was not fitted
                 settings = both_results[second_index].settings
                 if not settings.get("families") and family not in (settings.get("drop") or ()):
                     yield _line_contradiction(
-                        names, both_results, family, is_certain, first_index, "the fit has no such line"
+                        names, both_results, family, is_certain_line, first_index, "the fit has no such line"
                     )
                 continue
             agreement, residuals = line_agreements[family]
             ratio, expected_ratio = agreement.ratio, expected_ratios.get(family, agreement.ratio)
             if first_index == 1:
                 ratio, expected_ratio, residuals = _inverse(ratio), _inverse(expected_ratio), -residuals
-            if ratio < MAX_MISSING_FRACTION * expected_ratio:
+            if ratio < MAX_MISSING_LINE_RATIO * expected_ratio:
                 yield _line_contradiction(
                     names,
                     both_results,
                     family,
-                    is_certain,
+                    is_certain_line,
                     first_index,
                     f"the area is {_percent_text(ratio / expected_ratio)} of the value expected from nearby lines",
                 )
                 continue
-            areas = [
+            both_areas = [
                 results[family].astype(np.float64)
                 for results in (both_results[first_index], both_results[second_index])
             ]
             is_missing = (
-                is_certain & (residuals < -DIFFERENT_SIGMAS) & (areas[1] < MAX_MISSING_FRACTION * ratio * areas[0])
+                is_certain_line
+                & (residuals < -MIN_DIFFERENCE_SIGMAS)
+                & (both_areas[1] < MAX_MISSING_LINE_RATIO * ratio * both_areas[0])
             )
             yield _line_contradiction(
                 names,
@@ -442,13 +445,13 @@ def _line_contradictions(
                 family,
                 is_missing,
                 first_index,
-                f"the area is below {_percent_text(MAX_MISSING_FRACTION)} of that expected from the ratio in other "
+                f"the area is below {_percent_text(MAX_MISSING_LINE_RATIO)} of that expected from the ratio in other "
                 "pixels",
             )
 
 
 def _expected_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
-    """Return the expected ratio of each family with neighbours in energy on both sides, from these neighbours.
+    """Return the area ratio that is expected for each family from its neighbours in energy on both sides.
 
     The effect of window, air and detector crystal on the ratio is smooth in energy, and largest at low energies.
     """
@@ -481,8 +484,8 @@ def _expected_ratios(ratios: Mapping[str, float]) -> dict[str, float]:
 def _energy_kev(family: str) -> float:
     """Return the energy of a family's strongest line, in keV."""
     symbol, _, shell = family.partition("_")
-    energy, rate = family_lines(symbol, shell, _MAX_LINE_KEV)
-    return float(energy[rate.argmax()])
+    line_energies_kev, line_rates = family_lines(symbol, shell, _MAX_LINE_KEV)
+    return float(line_energies_kev[line_rates.argmax()])
 
 
 def _inverse(ratio: float) -> float:
@@ -503,7 +506,7 @@ def _line_contradiction(
         cause_text = (
             f"diffraction, according to the detectors of one scan in {n_diffraction} of these pixels, not an element"
         )
-    elif pixel_fraction < MAX_DIFFRACTION_FRACTION:
+    elif pixel_fraction < MAX_DIFFRACTION_PIXEL_FRACTION:
         cause_text = "diffraction by crystals, which is not an element, or relief that shades one detector"
     else:
         cause_text = "the instrument (a fluorescent part, an insensitive detector), or absorption towards one detector"
@@ -515,12 +518,12 @@ def _line_contradiction(
 
 
 def _has_diffraction(results: Results) -> Mask:
-    """Return an (n_row, n_column) mask of pixels with diffraction according to the detectors of one scan."""
+    """Return an (n_row, n_column) mask of pixels in which the detectors of one scan show diffraction."""
     if "diffraction" not in results.stacks:
         return np.zeros(results.shape, bool)
-    threshold = float(results.settings_of("diffraction").get("threshold_sigmas", DIFFERENT_SIGMAS))
-    maps = [results.map("diffraction", *key) for key in results.stacks["diffraction"].keys]
-    return np.asarray(np.nan_to_num(maps).max(axis=0) > threshold)
+    threshold_sigmas = float(results.settings_of("diffraction").get("threshold_sigmas", MIN_DIFFERENCE_SIGMAS))
+    diffraction_maps = [results.map("diffraction", *key) for key in results.stacks["diffraction"].keys]
+    return np.asarray(np.nan_to_num(diffraction_maps).max(axis=0) > threshold_sigmas)
 
 
 def _line_names(families: Sequence[str]) -> str:
@@ -614,7 +617,7 @@ def write_comparison(comparison: Comparison, folder: str | Path, *, overwrite: b
             f"{second_name} over {first_name}",
             "rms z",
             "pixels",
-            f"pixels that differ over {DIFFERENT_SIGMAS:.0f} sigma",
+            f"pixels that differ over {MIN_DIFFERENCE_SIGMAS:.0f} sigma",
         ],
         [
             [agreement.family, agreement.ratio, agreement.rms_z, agreement.n_pixel, agreement.n_different]
@@ -659,7 +662,7 @@ def _page_html(comparison: Comparison) -> str:
         pictures=[_picture(comparison, contradiction) for contradiction in comparison.contradictions[:_MAX_FIGURES]],
         place_words={place: words.removeprefix(", ") or "anywhere" for place, words in PLACE_WORDS.items()},
         certain=f"{CERTAIN_SIGMAS:g}",
-        different=f"{DIFFERENT_SIGMAS:g}",
+        different=f"{MIN_DIFFERENCE_SIGMAS:g}",
         present=f"{PRESENT_PROBABILITY:g}",
         placed=f"{PLACED_PROBABILITY:g}",
         not_placed=f"{1.0 - PLACED_PROBABILITY:g}",
@@ -680,11 +683,11 @@ def _picture(comparison: Comparison, contradiction: Contradiction) -> "EmbeddedF
         for results in comparison.results
     ]
     quantity = f"{contradiction.subject.replace('_', ' ')}, {quantity}"
-    titles = [f"{name}\n{quantity}" for name in comparison.names]
+    map_titles = [f"{name}\n{quantity}" for name in comparison.names]
     figure = contradiction_maps(
         shown_maps,
         contradiction.mask,
-        titles,
+        map_titles,
         show_counts=contradiction.kind == "line",
         step_mm=comparison.results[0].step_mm,
     )

@@ -39,14 +39,14 @@ def replace_paints(folder: Path, results: Results) -> None:
     folder : Path
         Results folder.
     results : Results
-        New paints, and the labels of the groups.
+        Results with the new paints and the labels of the groups.
 
     Raises
     ------
     ScanError
         The folder holds no results, or they are damaged.
     OutputError
-        A file cannot be written; no file was changed.
+        A file cannot be written. No file was changed.
     """
     with open_results_file(folder):
         pass  # opening raises an error if the folder holds no results
@@ -61,7 +61,7 @@ def replace_paints(folder: Path, results: Results) -> None:
         write_paint_table(temporary_path, results)
     with atomic_write(folder / PAINT_MAP) as temporary_path:
         write_paint_map(temporary_path, results)
-    for name in earlier_depth_maps:  # maps of the replaced results
+    for name in earlier_depth_maps:  # these maps belong to the replaced results
         (folder / "depth" / f"{name}.tif").unlink(missing_ok=True)
     write_depth_maps(folder / "depth", results)
     if "quantity" in results.stacks and (SURFACE_UM,) in results.stacks["quantity"]:
@@ -71,7 +71,7 @@ def replace_paints(folder: Path, results: Results) -> None:
 
 DEFAULT_INSTRUMENT = "elio"
 """Instrument preset for values that are not given, not in the scan's file and not measured from its lines."""
-N_PROCESS = 2
+N_EXPLANATION_PROCESSES = 2
 """Number of processes for an explanation, one for each independent run."""
 ALL_PAINTS = -1
 """Value of ``explained`` that selects all paints."""
@@ -96,7 +96,7 @@ def paints_of_folder(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Results:
-    """Find the paints of a results folder, sum their spectra, explain their layers, and write all to the folder.
+    """Find the paints of a results folder, sum their spectra, explain their layers, and store the results.
 
     Parameters
     ----------
@@ -107,11 +107,11 @@ def paints_of_folder(
     explained : sequence of int
         Numbers of the paints whose layers are computed (one or two minutes each), or only :data:`ALL_PAINTS`.
     known : str, Path or None
-        File with results of other methods, see :func:`underpaint.pigments.explain.known.read_known`. Groups that are
-        absent by these methods are removed from the paint. Order and thickness are fixed in the computation of the
+        File with results of other methods, see :func:`underpaint.pigments.explain.known.read_known`. Groups that these
+        methods exclude are removed from the paint. The known order and thickness are fixed in the computation of the
         layers.
     instrument : str or None
-        Preset or file of the scanner. Unknown values are those of :data:`DEFAULT_INSTRUMENT`.
+        Preset or file of the scanner. Unknown values are taken from :data:`DEFAULT_INSTRUMENT`.
     ground : str
         Ground of the library.
     seed : int
@@ -205,7 +205,7 @@ def _paint_numbers(explained: Sequence[int], areas: Sequence[PaintArea]) -> tupl
 
 
 def _known_by_paint(entries: Sequence[KnownLayers], results: Results) -> dict[int, KnownLayers]:
-    """Return the known result of each paint with such a result.
+    """Return the known results, by the number of the paint.
 
     Raises
     ------
@@ -214,17 +214,17 @@ def _known_by_paint(entries: Sequence[KnownLayers], results: Results) -> dict[in
     """
     paint_map, known_by_paint = results.map("paint"), dict[int, KnownLayers]()
     for entry in entries:
-        paint_number, location = entry.paint, f"paint {entry.paint}"
+        paint_number, entry_location = entry.paint, f"paint {entry.paint}"
         if entry.pixel is not None:
             row, column = entry.pixel
-            location = f"pixel ({row}, {column})"
+            entry_location = f"pixel ({row}, {column})"
             is_inside = row < paint_map.shape[0] and column < paint_map.shape[1]
             paint_number = (
                 int(paint_map[row, column]) if is_inside and paint_map[row, column] not in (MIXED, NO_ANSWER) else None
             )
         if paint_number is None or paint_number > len(results.paints):
             raise SampleError(
-                f"Cannot use the result of {entry.method} at {location}: the location is in no paint. There are "
+                f"Cannot use the result of {entry.method} at {entry_location}: the location is in no paint. There are "
                 "paints 1 to "
                 f"{len(results.paints)}, on {paint_map.shape[0]} rows x {paint_map.shape[1]} columns. Give the "
                 "number of a paint, or a pixel in a paint."
@@ -255,7 +255,7 @@ def _explain_areas(
     ground: str,
     report_progress: Progress,
 ) -> tuple[PaintArea, ...]:
-    """Return all paints, with an explanation of the summed spectrum for the paints with the given numbers."""
+    """Explain the summed spectra of the paints with the given numbers, and return all paints."""
     report_progress("Finding the energy axis", 0, 1)
     calibrated = resolve_energy_axis(scan, calibrated=was_calibrated(results))
     if given_instrument is not None:
@@ -289,7 +289,7 @@ def _explanation_record(
     except SampleError as error:
         return {"name": spectrum.name, "describes": False, "words": [str(error)]}
     return explanation_record(
-        explain(spectrum, instrument, groups, ground=ground, error=ModelError(), workers=N_PROCESS)
+        explain(spectrum, instrument, groups, ground=ground, error=ModelError(), workers=N_EXPLANATION_PROCESSES)
     )
 
 

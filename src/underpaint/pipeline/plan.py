@@ -1,4 +1,4 @@
-"""Plan of the analysis of a scan, with known outputs before any block is processed, and execution of the plan."""
+"""Plan and execution of the analysis of a scan, with outputs that are known before any block is processed."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -42,7 +42,7 @@ class Settings:
     palette : str, Path, Palette, sequence of str, or None
         Palette by name or TOML file, or names of pigments. None means all pigments.
     instrument : str, Path, Instrument or None
-        Instrument as preset, file or object, whose energy axis is used.
+        Instrument as preset, file or object. The energy axis of the instrument is used.
     engine : {"underpaint", "fixed", "pymca"}
         Program that fits the elements.
     calibrated : bool
@@ -50,9 +50,10 @@ class Settings:
     detector, shape : str or None, (int, int) or None
         As for :func:`underpaint.load`.
     detectability : bool or None
-        Whether the groups that cannot be excluded are mapped. None means only with a given instrument.
+        Whether the groups that cannot be excluded are mapped. None means that these groups are mapped only if an
+        instrument is given.
     elements : bool
-        Whether elements are mapped and unassigned peaks are searched. If false, only pigments are identified.
+        Whether elements are mapped and unassigned peaks are searched for. If false, only pigments are identified.
     counts_scale : float or None
         As for :func:`underpaint.load`.
     trust_instrument : bool
@@ -62,10 +63,9 @@ class Settings:
     pool : {"auto", "off"}
         Whether the input of the network is summed over similar neighbouring pixels in scans with few counts.
     families, add, drop : sequence of str
-        Elements or line families that are mapped, added, and known to be absent, as for
-        :func:`underpaint.fit_elements`.
+        Elements or line families to map, to add, and to omit as absent, as for :func:`underpaint.fit_elements`.
     quantities : QuantityRequest or None
-        Computed quantities of the elements, which are mass fractions or areal densities.
+        Quantities of the elements to compute: mass fractions or areal densities.
     paints : bool
         Whether paints are found, which requires pigments and elements.
     step_mm : (float, float) or None
@@ -138,7 +138,7 @@ class Plan:
 
     @property
     def outputs(self) -> tuple[Output, ...]:
-        """Outputs of each block, without quantities of elements and paints, which are computed from all blocks."""
+        """Outputs of each block. Paints and quantities of elements are excluded, since they need all blocks."""
         return self.block_work.outputs
 
     def run(
@@ -257,7 +257,7 @@ def plan(
     surveyed: Survey | None = None,
     progress: Progress | None = None,
 ) -> Plan:
-    """Plan the analysis of a scan with its energy axis, outputs of the network and line families.
+    """Plan the analysis of a scan: its energy axis, the outputs of the network and the line families.
 
     Parameters
     ----------
@@ -275,8 +275,8 @@ def plan(
     InstrumentError
         The scan's spectra contradict the instrument.
     CoverageError
-        Only pigments are requested, and either the scan was excited by a monochromatic beam, or its lines do not fit
-        the energy axis of the file.
+        Only pigments are requested, but networks are not valid for the scan. The scan was excited by a monochromatic
+        beam, or its lines do not fit the energy axis of the file.
     ScanError
         ``scan`` is not a scan, but for example a path.
     UnderpaintError
@@ -361,8 +361,8 @@ def identify(
         Palette by name or TOML file, or names of pigments. None means all pigments. The probability of a group is
         divided between its pigments by the palette, as in :func:`underpaint.pigments.limits.share_members`.
     instrument : str, Path, Instrument or None
-        Instrument as preset, file or object, whose energy axis is used. The values of the instrument are inputs of some
-        networks. Without an instrument, these inputs are values derived from the spectra.
+        Instrument as preset, file or object. The energy axis of the instrument is used. The values of the instrument
+        are inputs of some networks. Without an instrument, these inputs are values derived from the spectra.
     calibrated : bool
         Whether the energy axis is determined from the lines of the scan. If false, the axis of the file is used.
     trust_instrument : bool
@@ -371,8 +371,8 @@ def identify(
     Returns
     -------
     Results
-        Results with ``results.probability.sel(group="mercury_red", place="surface")``, NaN for no answer. Networks that
-        predict layers also give ``results.thickness`` and ``results.share``.
+        Results with probabilities, as in ``results.probability.sel(group="mercury_red", place="surface")``. NaN means
+        no answer. Networks that predict layers also give ``results.thickness`` and ``results.share``.
 
     Raises
     ------
@@ -405,7 +405,7 @@ def identify(
 
 
 def _dominant_pixel_notes(surveyed: Survey) -> tuple[str, ...]:
-    """Return a note if one pixel has most counts of a scan and dominates the sum spectrum."""
+    """Return a note if one pixel has most of the counts of a scan and dominates the sum spectrum."""
     pixel_counts = surveyed.pixel_counts
     total_counts, max_counts = float(np.nansum(pixel_counts)), float(np.nanmax(pixel_counts, initial=0.0))
     if pixel_counts.size < _MIN_PIXELS_FOR_NOTE or max_counts <= 0.5 * total_counts:
@@ -501,7 +501,7 @@ def _line_evidence(
 
 
 def _instrument_for_exclusion(calibrated: CalibratedScan, settings: Settings) -> Instrument | None:
-    """Return the instrument if groups that cannot be excluded are mapped, by default if it is given."""
+    """Return the instrument if groups that cannot be excluded are mapped, by default only if it is given."""
     is_given = settings.instrument is not None
     is_requested = is_given if settings.detectability is None else settings.detectability
     if is_requested and is_given and calibrated.instrument is None and calibrated.knowledge is not None:

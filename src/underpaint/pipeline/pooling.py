@@ -15,15 +15,15 @@ Float32Array = NDArray[np.float32]
 CoreSlices = tuple[slice, slice]
 
 TARGET_COUNTS = 2e4
-"""Target counts of a pool. Above 1e4 counts the network does not improve, and at 1e3 counts one in eight sets of
-answers is wrong."""
+"""Target of the total counts of a pool. A pool is a set of pixels whose spectra are summed. Above 1e4 counts, the
+network does not improve. At 1e3 counts, one in eight sets of answers is wrong."""
 POOL_RADIUS = 3
 """Maximum distance of a neighbour in a pool, in pixels."""
 SIMILARITY_QUANTILE = 0.99
-"""Quantile of the chi-square distribution below which two pixels are similar."""
+"""Two pixels are similar if their chi-square is below this quantile of the distribution."""
 MAX_LINE_DIFFERENCE_SIGMAS = 3.5
-"""Maximum difference of one line, in standard deviations, so that a line in a single pixel of another paint is not
-averaged out."""
+"""Maximum difference of a line between two pixels, in standard deviations. The limit keeps a line in a single pixel of
+another paint from being averaged out."""
 _MIN_VARIANCE = 0.25
 _PIXEL_SHIFTS = sorted(
     (
@@ -43,7 +43,7 @@ class BlockEvidence:
     Parameters
     ----------
     evidence : Evidence
-        (n, n_column) areas and standard deviations of the valid spectra.
+        (n, n_column) line areas of the valid spectra, with standard deviations.
     is_valid : (n_row, n_column) bool array
         True for pixels with a valid spectrum.
     """
@@ -53,12 +53,12 @@ class BlockEvidence:
 
     @classmethod
     def of_block(cls, fit: VariableFit, counts: NDArray[Any], present: NDArray[np.bool_] | None) -> "BlockEvidence":
-        """Return the evidence of (n_row, n_column, n_channel) counts."""
+        """Return the line areas that are fitted to (n_row, n_column, n_channel) counts."""
         is_valid, spectra = valid_part(counts, present)
         return cls(fit(spectra), is_valid.reshape(counts.shape[:2]))
 
     def cropped(self, core: CoreSlices) -> "BlockEvidence":
-        """Return the evidence of some rows and columns."""
+        """Return the line areas of the pixels in the core."""
         is_inside = np.zeros(self.is_valid.shape, bool)
         is_inside[core] = True
         is_selected = is_inside[self.is_valid]
@@ -82,16 +82,16 @@ class Pooling:
     Parameters
     ----------
     family_columns : (n,) int array
-        Columns of the fit for the families by which pixels are compared.
+        Columns of the fit that belong to the families by which pixels are compared.
     target_counts : float
         Target counts of a pool.
 
     Notes
     -----
-    The pool of a pixel contains similar pixels within :data:`POOL_RADIUS`. Two pixels are similar if the sum of squared
-    differences of line areas over their variances is below the 99 % point of chi-square, and no line differs by more
-    than 3.5 sigma. The nearest pixels are added first, until the pool has its target counts. Sums of counts remain
-    Poisson-distributed.
+    The pool of a pixel contains similar pixels within :data:`POOL_RADIUS`. Two pixels are similar if two conditions
+    hold. The sum of squared differences of line areas, each divided by its variance, is below the 99 % point of
+    chi-square. No line differs by more than 3.5 sigma. The nearest pixels are added first, until the pool has its
+    target counts. Sums of counts remain Poisson-distributed.
     """
 
     family_columns: NDArray[np.intp]
@@ -100,22 +100,23 @@ class Pooling:
     def __call__(
         self, block_evidence: BlockEvidence, counts: NDArray[Any], pixel_counts: NDArray[np.float64], core: CoreSlices
     ) -> tuple[Float32Array, NDArray[np.float64], Float32Array]:
-        """Return the summed spectra of the core, the counts of each, and the number of pixels in each pool.
+        """Return the summed spectra of the core, the counts of each spectrum, and the number of pixels in each pool.
 
         Parameters
         ----------
         block_evidence : BlockEvidence
-            Evidence of the block and its halo.
+            Line areas of the block and its halo.
         counts : (n_row, n_column, n_channel) array
             Spectra of the block and its halo.
         pixel_counts : (n_row, n_column) array
             Total counts of each spectrum.
         core : (slice, slice)
-            Rows and columns of the block without its halo, whose pixels may join pools.
+            Rows and columns of the block without its halo. Pixels of the halo may join pools.
 
         Returns
         -------
         (*core, n_channel), (*core) and (*core, 1) arrays
+            Summed spectra, total counts of each summed spectrum, and number of pixels in each pool.
         """
         member_matrix = self.pool_membership(block_evidence, pixel_counts, core)
         shape = block_evidence.is_valid[core].shape
@@ -142,32 +143,34 @@ class Pooling:
         self, block_evidence: BlockEvidence, pixel_counts: NDArray[np.float64], core: CoreSlices
     ) -> csr_array:
         """Return a sparse (n_core, n_row * n_column) matrix with 1 for each pixel in the pool of a core pixel."""
-        shape = pixel_counts.shape
+        block_shape = pixel_counts.shape
         valid_counts = np.where(block_evidence.is_valid, np.nan_to_num(pixel_counts), 0.0)
         area, area_sigma = (
             block_evidence.to_grid(axis_slice[:, self.family_columns])
             for axis_slice in (block_evidence.evidence.area, block_evidence.evidence.sigma)
         )
         variance = np.maximum(area_sigma**2, _MIN_VARIANCE)
-        pixel_index, pooled_counts = np.arange(valid_counts.size).reshape(shape), valid_counts[core].copy()
+        pixel_index, pooled_counts = np.arange(valid_counts.size).reshape(block_shape), valid_counts[core].copy()
         core_index = np.arange(pooled_counts.size).reshape(pooled_counts.shape)
         core_indices, member_indices = [core_index.ravel()], [pixel_index[core].ravel()]
-        max_distance = float(
+        max_chi_square = float(
             2.0 * gammaincinv(0.5 * self.family_columns.size, SIMILARITY_QUANTILE)
         )  # quantile of chi squared
         for pixel_shift in _PIXEL_SHIFTS:
             neighbour_starts = [axis_slice.start + step for axis_slice, step in zip(core, pixel_shift, strict=True)]
-            # limits of the part of the core that has a neighbour at this shift
+            # limits of the pixels in the core that have a neighbour at this shift
             first_indices = [max(0, -start) for start in neighbour_starts]
             stop_indices = [
                 min(core_length, axis_length - start)
-                for core_length, axis_length, start in zip(pooled_counts.shape, shape, neighbour_starts, strict=True)
+                for core_length, axis_length, start in zip(
+                    pooled_counts.shape, block_shape, neighbour_starts, strict=True
+                )
             ]
             if first_indices[0] >= stop_indices[0] or first_indices[1] >= stop_indices[1]:
                 continue
             core_window = slice(first_indices[0], stop_indices[0]), slice(first_indices[1], stop_indices[1])
-            is_short = pooled_counts[core_window] < self.target_counts
-            if not is_short.any():
+            needs_counts = pooled_counts[core_window] < self.target_counts
+            if not needs_counts.any():
                 continue
             core_slices, neighbour_slices = (
                 tuple(
@@ -180,8 +183,8 @@ class Pooling:
                 variance[core_slices] + variance[neighbour_slices]
             )
             is_similar = (
-                is_short
-                & (squared_differences.sum(axis=2) < max_distance)
+                needs_counts
+                & (squared_differences.sum(axis=2) < max_chi_square)
                 & (squared_differences.max(axis=2) < MAX_LINE_DIFFERENCE_SIGMAS**2)
             )
             pooled_counts[core_window] += np.where(is_similar, valid_counts[neighbour_slices], 0.0)
@@ -192,7 +195,7 @@ class Pooling:
 
 
 def plan_pooling(fit: VariableFit, sample: NDArray[Any]) -> Pooling | None:
-    """Return a pooling by the line families that are visible in a scan, or None without a visible family."""
+    """Return a pooling that compares the line families visible in a scan, or None without a visible family."""
     shown_families = {*fit.detected_families(), *fit.families_in_pixels(sample)}
     columns = np.asarray([index for index, name in enumerate(fit.names) if name in shown_families], np.intp)
     return Pooling(columns) if columns.size else None

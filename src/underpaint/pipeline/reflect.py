@@ -52,21 +52,21 @@ from underpaint.runtime.threads import one_blas_thread
 Window = tuple[slice, slice]
 _MAX_POINTS_PER_SIDE = 16
 """Maximum number of sampling points along each side of a map pixel. If a map pixel covers more pixels of the cube, only
-a subset of them is averaged."""
+a subset of the cube's pixels is averaged."""
 
 
 class Resampler:
     """Function that returns the mean reflectance in each pixel of the maps.
 
     The cube is sampled at evenly spaced points within a map pixel, about one point per pixel of the cube. The mean is
-    taken over the points with a value, and is NaN if these are less than half of the points.
+    taken over the points with a value. The mean is NaN if fewer than half of the points have a value.
 
     Parameters
     ----------
     cube : ReflectanceCube
     matrix : (3, 3) array
-        Maps (column, row, 1) on the element maps to (x, y, 1) on the cube, in pixels. The centre of the first pixel is
-        at 0.5.
+        Transforms (column, row, 1) of the element maps to (x, y, 1) of the cube, in pixels. The centre of the first
+        pixel is at 0.5.
     shape : (int, int)
         Rows and columns of the maps.
     """
@@ -133,9 +133,9 @@ class Resampler:
         return mean_reflectance.reshape(*window_shape, n_band)
 
 
-_BAND_NM = 10.0
+_BAND_WIDTH_NM = 10.0
 """Width of the bands of stored spectra, in nm."""
-_PICTURE_SIDE = 1600
+_PICTURE_SIDE_PIXELS = 1600
 """Approximate longer side of the picture of the cube, in pixels."""
 _TASK_TEXT = "Identifying the surface"
 
@@ -149,9 +149,9 @@ class ReflectSettings:
     white, dark : str, Path or None
         Reference cubes, as in :func:`underpaint.reflectance.cube.open_reflectance`.
     scale : float or None
-        Stored value of a reflectance of 1. None means the value of the file or an inferred value.
+        Stored value that corresponds to a reflectance of 1. None means the value of the file or an inferred value.
     library : str, Path or None
-        File of measured spectra. None means the library of the package and the sets of the user.
+        File of measured spectra. None means the library of the package and the user's sets of spectra.
     points : str, Path or None
         File of corresponding points on the cube and on the maps. None means the registration stored with the results,
         or an automatic registration.
@@ -272,7 +272,7 @@ def reflect(
 
 
 def library_for(path: str | Path | None, palette: str | Path | None = None) -> ReflectanceLibrary:
-    """Return the spectral library of a file, or that of the package with the sets of the user.
+    """Return the spectral library of a file, or that of the package with the user's sets of spectra.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ def library_for(path: str | Path | None, palette: str | Path | None = None) -> R
     Raises
     ------
     ScanError
-        The file or a set of the user cannot be read, or no spectrum belongs to a pigment of the palette.
+        The file or a user's set of spectra cannot be read, or no spectrum belongs to a pigment of the palette.
     SampleError
         The palette does not exist or is damaged.
     """
@@ -330,14 +330,14 @@ class _WindowClassifier:
         self.classifier, self.resampler, self.groups = classifier, resampler, groups
         self.probability_anywhere, self.probability_at_surface = anywhere, surface
         self.cube = resampler.cube
-        band_numbers = np.round(self.cube.wavelength_nm / _BAND_NM)
+        band_numbers = np.round(self.cube.wavelength_nm / _BAND_WIDTH_NM)
         self.stored_wavelength_nm, band_index = np.unique(band_numbers, return_inverse=True)
-        self.stored_wavelength_nm = self.stored_wavelength_nm * _BAND_NM
+        self.stored_wavelength_nm = self.stored_wavelength_nm * _BAND_WIDTH_NM
         self.band_matrix = np.zeros((band_numbers.size, self.stored_wavelength_nm.size), dtype=np.float32)
         self.band_matrix[np.arange(band_numbers.size), band_index] = 1.0
 
     def __call__(self, window: tuple[slice, slice]) -> dict[str, NDArray[Any]]:
-        """Return the maps of a window by name, which are member, presence, share, hidden and spectra."""
+        """Return the maps of a window by name: member, presence, share, hidden and spectra."""
         spectra = self.resampler(window)
         window_shape = spectra.shape[:2]
         flat_spectra = spectra.reshape(-1, spectra.shape[2])
@@ -367,7 +367,7 @@ class _WindowClassifier:
 
 
 def _group_probability(results: Results, groups: Sequence[str], place: Place) -> NDArray[np.float32] | None:
-    """Return the (n_row, n_column, n_group) probability of groups at a place, NaN for groups without such a map."""
+    """Return the (n_row, n_column, n_group) probability of groups at a place, NaN for groups without this map."""
     if not any(results.holds(name, place) for name in groups):
         return None
     unknown_probability = np.full(results.shape, np.nan, np.float32)
@@ -383,7 +383,7 @@ def _register_cube(
     points: str | Path | None,
     progress: Progress,
 ) -> Registration:
-    """Return the registration of the cube, from the points of a file, stored with the results, or automatic.
+    """Return the registration of the cube: from a file of points, as stored with the results, or automatic.
 
     Raises
     ------
@@ -494,7 +494,7 @@ def _surface_results(
         "presence": store.stack("presence", len(members) - 1),
         "share": store.stack("share", len(members) - 1),
     }
-    likely_indices = [
+    present_members = [
         index
         for index in range(len(members) - 1)
         if any(
@@ -503,9 +503,9 @@ def _surface_results(
         )
     ]
     maps_by_quantity: dict[str, Any] = {
-        "surface_member": _select_maps(stored_maps["member"], [*likely_indices, len(members) - 1]),
-        "surface_presence": _select_maps(stored_maps["presence"], likely_indices),
-        "surface_share": _select_maps(stored_maps["share"], likely_indices),
+        "surface_member": _select_maps(stored_maps["member"], [*present_members, len(members) - 1]),
+        "surface_presence": _select_maps(stored_maps["presence"], present_members),
+        "surface_share": _select_maps(stored_maps["share"], present_members),
         "reflectance": (
             window_classifier.stored_wavelength_nm,
             _open_spectra(store, window_classifier.stored_wavelength_nm.size),
@@ -513,7 +513,7 @@ def _surface_results(
     }
     if window_classifier.probability_anywhere is not None:
         maps_by_quantity["hidden"] = window_classifier.groups, store.stack("hidden", len(window_classifier.groups))
-    names = [*(members[index] for index in likely_indices), NONE_OF_LIBRARY]
+    names = [*(members[index] for index in present_members), NONE_OF_LIBRARY]
     library_pigments = pigment_library()
     labels = {name: library_pigments[name].label for name in names if name in library_pigments} | {
         NONE_OF_LIBRARY: "none of the library"
@@ -551,11 +551,11 @@ def _median_spectra(
             if spectrum.member == name and spectrum.pure
         ]
         if member_spectra:
-            has_value = np.isfinite(member_spectra).any(axis=0)
+            is_measured_band = np.isfinite(member_spectra).any(axis=0)
             median_spectrum = np.full(wavelength_nm.size, np.nan)
-            median_spectrum[has_value] = np.nanmedian(np.array(member_spectra)[:, has_value], axis=0)
+            median_spectrum[is_measured_band] = np.nanmedian(np.array(member_spectra)[:, is_measured_band], axis=0)
             median_spectra[name] = [
-                round(value, 4) if np.isfinite(value) else None for value in median_spectrum.tolist()
+                round(reflectance, 4) if np.isfinite(reflectance) else None for reflectance in median_spectrum.tolist()
             ]
     return median_spectra
 
@@ -608,7 +608,7 @@ def _copy_generated(source: Path, target: Path) -> None:
 def _write_picture(folder: Path, cube_overview: Overview, registration: Registration, shape: tuple[int, int]) -> None:
     from PIL import Image
 
-    pixels_per_map_pixel = max(1, _PICTURE_SIDE // max(shape))
+    pixels_per_map_pixel = max(1, _PICTURE_SIDE_PIXELS // max(shape))
     overview_matrix = np.diag([1 / cube_overview.pixel_side, 1 / cube_overview.pixel_side, 1.0]) @ registration.matrix
     picture = warp_to_maps(cube_overview.rgb, overview_matrix, shape, pixels_per_map_pixel)
     Image.fromarray((255 * np.clip(picture, 0, 1)).astype(np.uint8)).save(folder / REFLECTANCE_FILE, format="PNG")

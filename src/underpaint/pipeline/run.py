@@ -55,7 +55,7 @@ def identify_to_folder(
     scan : str or Path
         As for :func:`underpaint.load`. ``FILE::NAME`` selects an array.
     out : str or Path
-        Folder to create, which is created only when complete.
+        Folder of the results, which is created only when complete.
     settings : Settings or None
         Settings of the analysis, such as model, palette, instrument and engine.
     resume : bool
@@ -71,14 +71,14 @@ def identify_to_folder(
     -------
     Results
         Results read from the folder by :func:`underpaint.read_results`. ``summary`` also has ``folder``, ``skipped``
-        (true if finished results were kept), and ``aside`` (a sentence on the location of regions and photograph of
-        replaced results that do not fit the new maps, or "").
+        and ``aside``. ``skipped`` is true if finished results were kept. ``aside`` is a sentence on the location of
+        regions or a photograph of replaced results that do not fit the new maps, or "".
 
     Raises
     ------
     UnderpaintError
         The scan, the model or the folder cannot be used, or the run to resume had another scan, model or settings. No
-        incomplete folder remains, but finished blocks are kept in a working folder beside it.
+        incomplete folder remains, but finished blocks are kept in a working folder beside ``out``.
 
     Notes
     -----
@@ -169,7 +169,7 @@ def _write_report(folder: Path, scan: Scan) -> None:
 
 
 def _can_be_kept(out: str | Path, dependencies: Mapping[str, Any], *, overwrite: bool) -> bool:
-    """Return whether finished results are the requested ones, or raise an error if others may not be replaced."""
+    """Return whether finished results are those requested, or raise an error if other results may not be replaced."""
     try:
         check_provenance(out, dependencies)
     except UnderpaintError:
@@ -190,7 +190,7 @@ def default_folder(scan: str | Path, base_folder: str | Path = ".") -> Path:
 
 
 def distinct_folders(scans: Sequence[str | Path], base_folder: str | Path = ".") -> list[Path]:
-    """Return a results folder for each scan, which is that of earlier results or a new default folder."""
+    """Return a results folder for each scan, either that of earlier results or a new default folder."""
     return result_folders(scans, [default_folder(scan, base_folder) for scan in scans])
 
 
@@ -199,7 +199,8 @@ def _earlier_files_note(folder: Path) -> str:
 
 
 def _needed_bytes(scan: Scan, settings: Settings) -> int:
-    # Each map is stored at most once as blocks, in HDF5 and as TIFF. Elements and quantities also have maps of errors.
+    # Each map is stored at most three times: as blocks, in HDF5 and as TIFF.
+    # Elements and quantities also have maps of standard deviations.
     n_map = (2 if settings.quantities is None else 5) * _TYPICAL_N_FAMILIES
     if settings.pigments:
         card = load_card(settings.model)
@@ -220,7 +221,7 @@ def check_new_file(path: str | Path, *, overwrite: bool | None = None) -> None:
     Raises
     ------
     OutputError
-        The file exists and ``overwrite`` is not true, the file is a device or a pipe, or the folder is missing or not
+        The file exists and ``overwrite`` is not true, or the file is a device or a pipe. The folder is missing or not
         writable.
     """
     file_path = Path(path)

@@ -52,7 +52,7 @@ class VoltagePlan:
     rate : float
         Ratio of the count rate to that of the quick scan at the same current.
     answered_shares : AnsweredShares
-        Fraction of the simulated scans that give the answer, for each number of counts.
+        Fraction of the simulated scans that gives the answer, for each number of counts.
     """
 
     voltage_kv: float
@@ -70,9 +70,9 @@ class ScanPlan:
     paint : int
         Number of the paint.
     layers : tuple of str
-        Assumed layers with their thicknesses in um, which are the most probable layers with the order in question.
+        Assumed layers with their thicknesses in um. These layers are the most probable with the order in question.
     probability_now : float
-        Probability of this order from the summed spectrum of the paint in the quick scan, by a search without sampling.
+        Probability of this order by a search without sampling, from the paint's summed spectrum in the quick scan.
     counts_now : float
         Mean counts per pixel of the paint.
     seconds_now : float or None
@@ -101,15 +101,15 @@ class ScanPlan:
     pigments: tuple[str, ...]
 
     def times_longer(self, voltage: VoltagePlan, share: float) -> float:
-        """Return the ratio of the time per pixel to that of the quick scan, or infinity if no time suffices."""
+        """Return the ratio of the needed time per pixel to that of the quick scan, or infinity if no time suffices."""
         return voltage.answered_shares.counts_needed(share) / (self.counts_now * voltage.rate)
 
     def seconds(self, voltage: VoltagePlan, share: float) -> float | None:
-        """Return the time per pixel in s, or None if the time of the quick scan is unknown."""
+        """Return the needed time per pixel in s, or None if the time of the quick scan is unknown."""
         return None if self.seconds_now is None else self.seconds_now * self.times_longer(voltage, share)
 
     def hours(self, voltage: VoltagePlan, step_mm: float) -> float | None:
-        """Return the scan time in h with which half of the pixels give the answer."""
+        """Return the scan time in h after which half of the pixels give the answer."""
         seconds = self.seconds(voltage, HALF_OF_SCANS)
         if seconds is None or self.area_mm2 is None:
             return None
@@ -254,11 +254,11 @@ def plan_scan(
     instruments = _instruments_at_voltages(scanner, voltages_kv, calibrated.beam_kev)
     report_progress("Searching the layers of the paint", 0, 1 + len(instruments))
     layers, probability = likeliest_layers(spectrum, scanner, candidates, order_question, ground)
-    rate_now = float(expected_spectrum(layers, scanner)[0].sum())
+    quick_scan_rate = float(expected_spectrum(layers, scanner)[0].sum())
     voltage_plans = []
     for n_done, (voltage_kv, instrument_at_voltage) in enumerate(instruments.items(), start=1):
         report_progress(f"Simulating scans at {voltage_kv:g} kV", n_done, 1 + len(instruments))
-        relative_rate = float(expected_spectrum(layers, instrument_at_voltage)[0].sum()) / rate_now
+        relative_rate = float(expected_spectrum(layers, instrument_at_voltage)[0].sum()) / quick_scan_rate
         shares_by_counts = answered_shares(layers, instrument_at_voltage, candidates, order_question, COUNTS, ground)
         voltage_plans.append(VoltagePlan(voltage_kv, relative_rate, shares_by_counts))
     step_mm = quick_scan.step_mm or results.step_mm
@@ -278,7 +278,7 @@ def plan_scan(
 
 
 def _paint_area(results: Results, question: OrderQuestion, paint_number: int | None) -> PaintArea:
-    """Return the paint with a number, or by default the first paint that contains the upper group.
+    """Return the paint with the given number, or by default the first paint that contains the upper group.
 
     Raises
     ------
@@ -304,7 +304,7 @@ def _paint_area(results: Results, question: OrderQuestion, paint_number: int | N
 
 
 def _with_question_groups(candidates: CandidateGroups, question: OrderQuestion) -> CandidateGroups:
-    """Return the candidates, with missing groups of the question added as possibly absent."""
+    """Add missing groups of the question to the candidates, as groups that may be absent."""
     absent_by_group = dict(zip(candidates.groups, candidates.absent, strict=True))
     added_groups = {name: 0.5 for name in (question.lower_group, question.upper_group) if name not in absent_by_group}
     absent_by_group |= added_groups
@@ -320,7 +320,7 @@ def _with_question_groups(candidates: CandidateGroups, question: OrderQuestion) 
 def _instruments_at_voltages(
     scanner: Instrument, voltages_kv: Sequence[float], beam_kev: float | None
 ) -> dict[float, Instrument]:
-    """Return an instrument for each tube voltage in kV, or without a tube for the maximum energy in keV.
+    """Return the instrument at each tube voltage in kV, or at the maximum energy in keV of a source without a tube.
 
     Raises
     ------
@@ -334,8 +334,8 @@ def _instruments_at_voltages(
                 f"Cannot plan for {voltages_text}: the source of the scan is not a tube. Omit --voltages."
             )
         return {scanner.highest_kev: scanner}
-    voltage_now = scanner.tube.voltage_kv
-    voltages = sorted(set(voltages_kv) or {voltage_now, voltage_now + VOLTAGE_STEP_KV})
+    scanner_voltage_kv = scanner.tube.voltage_kv
+    voltages = sorted(set(voltages_kv) or {scanner_voltage_kv, scanner_voltage_kv + VOLTAGE_STEP_KV})
     instrument_values = scanner.model_dump()
     return {
         voltage: instrument_from(

@@ -16,7 +16,7 @@ Array = NDArray[np.float64]
 MIN_ROWS, MIN_COLUMNS = 8, 16
 """Minimum numbers of rows and columns that a scan must have for its rows to be compared."""
 MAX_LAG_COLUMNS = 6.0
-"""Largest lag of a stage, in pixels."""
+"""Maximum lag of a stage, in pixels."""
 _LAG_STEP_COLUMNS = 0.1
 _MIN_SIGMAS = 5.0
 _MIN_CORRELATION_GAIN = 0.15
@@ -32,13 +32,13 @@ class RowDirection:
     Parameters
     ----------
     recorded_correlation, mirrored_correlation : float
-        Correlation of odd rows with the mean of their two neighbours at the best lag, at most 1.
+        Correlation of odd rows with the mean of their two neighbouring rows, at the best lag. The maximum is 1.
     neighbour_correlation : float
-        Correlation of the two neighbours, which have the same direction, with each other.
+        Correlation between the two neighbouring rows. Both rows have the same direction.
     mirrored_lag_columns : float
         Lag of the mirrored rows, in pixels.
     sigmas : float
-        Excess of the mirrored over the recorded correlation without the most influential row, in standard deviations.
+        Mirrored minus recorded correlation, without the most influential row, in standard deviations.
     correlation_error : float
         Standard deviation of a correlation, from noise and differences between neighbours.
     """
@@ -105,8 +105,8 @@ def find_row_direction(scan: Scan) -> RowDirection | None:
 
     Notes
     -----
-    The correlation is that of square roots of counts in energy bands, minus the mean of each row. A lag of up to six
-    columns is allowed in either direction, to account for the lag of the stage.
+    The correlation is computed from the square roots of counts in energy bands, after subtraction of the mean of each
+    row. A lag of up to six columns is allowed in either direction, to account for the lag of the stage.
     """
     n_row, n_column, _ = scan.shape
     return None if n_row < MIN_ROWS or n_column < MIN_COLUMNS else direction_of(root_images(scan))
@@ -140,32 +140,32 @@ def direction_of(images: Array, rows: NDArray[np.intp] | None = None) -> RowDire
     odd_rows = np.flatnonzero((row_numbers[1:-1] % 2 == 1) & (row_numbers[2:] - row_numbers[:-2] == 2)) + 1
     n_column = images.shape[2]
     tapered_images = (images - images.mean(axis=2, keepdims=True)) * cosine_taper(n_column)
-    rows_above, odd_images, rows_below = (tapered_images[:, odd_rows + offset] for offset in (-1, 0, 1))
+    rows_above, odd_images, rows_below = (tapered_images[:, odd_rows + row_offset] for row_offset in (-1, 0, 1))
     neighbour_mean = 0.5 * (rows_above + rows_below)
     squared_sums = float((odd_images**2).sum()), float((neighbour_mean**2).sum())
-    scale = float(np.sqrt(squared_sums[0] * squared_sums[1]))
-    if len(odd_rows) < MIN_ROWS // 2 - 1 or not scale > 0:
+    product_scale = float(np.sqrt(squared_sums[0] * squared_sums[1]))
+    if len(odd_rows) < MIN_ROWS // 2 - 1 or not product_scale > 0:
         return None
     recorded_products, _ = _best_lag(odd_images, neighbour_mean)
     mirrored_products, mirrored_lag = _best_lag(odd_images[..., ::-1], neighbour_mean)
-    # The noise variance is doubled. Differences between the two neighbouring rows are treated as noise.
-    variance = ((rows_above - rows_below) ** 2).sum() / (
+    # Differences between the neighbouring rows are treated as noise. A difference has twice the variance of one row.
+    noise_variance = ((rows_above - rows_below) ** 2).sum() / (
         images.shape[0] * len(odd_rows) * (cosine_taper(n_column) ** 2).sum()
     )
-    error = float(np.sqrt(0.5 * variance * (squared_sums[1] + 0.5 * squared_sums[0])))
+    product_error = float(np.sqrt(0.5 * noise_variance * (squared_sums[1] + 0.5 * squared_sums[0])))
     product_differences = mirrored_products - recorded_products
     total_difference = float(product_differences.sum())
-    robust_difference = np.sign(total_difference) * max(
+    min_product_difference = np.sign(total_difference) * max(
         float((np.sign(total_difference) * (total_difference - product_differences)).min()), 0.0
     )
-    norm = float(np.sqrt((rows_above**2).sum() * (rows_below**2).sum()))
+    neighbour_norm = float(np.sqrt((rows_above**2).sum() * (rows_below**2).sum()))
     return RowDirection(
-        recorded_correlation=float(recorded_products.sum()) / scale,
-        mirrored_correlation=float(mirrored_products.sum()) / scale,
-        neighbour_correlation=float((rows_above * rows_below).sum()) / norm if norm > 0 else 0.0,
+        recorded_correlation=float(recorded_products.sum()) / product_scale,
+        mirrored_correlation=float(mirrored_products.sum()) / product_scale,
+        neighbour_correlation=float((rows_above * rows_below).sum()) / neighbour_norm if neighbour_norm > 0 else 0.0,
         mirrored_lag_columns=mirrored_lag,
-        sigmas=float(robust_difference) / max(float(np.sqrt(2.0)) * error, 1e-12 * scale),
-        correlation_error=error / scale,
+        sigmas=float(min_product_difference) / max(float(np.sqrt(2.0)) * product_error, 1e-12 * product_scale),
+        correlation_error=product_error / product_scale,
     )
 
 
@@ -187,7 +187,8 @@ def _best_lag(rows: Array, neighbour_mean: Array) -> tuple[Array, float]:
 def note_mirrored_rows(scan: Scan) -> Scan:
     """Return the scan, with a note on the correction if every second row is mirrored.
 
-    Of a large scan, only evenly distributed runs of rows are read, up to 32 MB or 400 columns.
+    From a large scan, only evenly spaced runs of rows are read. The sample has at most 32 MB, or 400 columns if these
+    are larger.
     """
     n_row, n_column, _ = scan.shape
     if n_row < MIN_ROWS or n_column < MIN_COLUMNS:
@@ -207,24 +208,24 @@ def note_mirrored_rows(scan: Scan) -> Scan:
 
 
 def _sampled_part(scan: Scan) -> tuple[list[slice], slice]:
-    """Return evenly distributed runs of rows, and the central columns of very long rows."""
+    """Return evenly spaced runs of rows, and the central columns of very long rows."""
     n_row, n_column, _ = scan.shape
     pixel_bytes = scan.counts.nbytes / scan.n_pixel
-    run_length = max(int(_MAX_SAMPLED_BYTES / (n_column * pixel_bytes) / _N_ROW_RUNS), 5)
-    if run_length * _N_ROW_RUNS >= n_row:
+    n_rows_per_run = max(int(_MAX_SAMPLED_BYTES / (n_column * pixel_bytes) / _N_ROW_RUNS), 5)
+    if n_rows_per_run * _N_ROW_RUNS >= n_row:
         return [slice(0, n_row)], slice(0, n_column)
-    first_rows = np.linspace(0, n_row - run_length, _N_ROW_RUNS).astype(int).tolist()
+    first_rows = np.linspace(0, n_row - n_rows_per_run, _N_ROW_RUNS).astype(int).tolist()
     n_skipped_columns = n_column - max(
-        int(_MAX_SAMPLED_BYTES / (_N_ROW_RUNS * run_length * pixel_bytes)), _MIN_SAMPLED_COLUMNS
+        int(_MAX_SAMPLED_BYTES / (_N_ROW_RUNS * n_rows_per_run * pixel_bytes)), _MIN_SAMPLED_COLUMNS
     )
     n_margin_columns = max(n_skipped_columns // 2, 0)  # equal margins keep the same columns in mirrored rows
-    return [slice(first_row, first_row + run_length) for first_row in first_rows], slice(
+    return [slice(first_row, first_row + n_rows_per_run) for first_row in first_rows], slice(
         n_margin_columns, n_column - n_margin_columns
     )
 
 
 def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tuple[Scan, Step]:
-    """Return the scan with odd rows of counts, times and missing pixels mirrored, and the record.
+    """Return the scan with odd rows of counts, times and missing pixels mirrored, and a record of the repair.
 
     The direction of even rows is kept, since the image does not determine which rows are mirrored.
 

@@ -21,8 +21,8 @@ from underpaint.runtime.untrusted import MAX_TABLE_BYTES, read_bounded
 
 Array = NDArray[np.float64]
 
-_MIN_OVERLAP = 8
-"""Minimum number of rows and of columns of an overlap that is registered."""
+_MIN_OVERLAP_PIXELS = 8
+"""Minimum numbers of rows and columns in an overlap that is registered."""
 _N_BANDS = 8
 _STAGE_SD_PIXELS = 2.0
 """Standard deviation of the stage positions, in pixels."""
@@ -30,7 +30,7 @@ _REGISTRATION_SD_PIXELS = 0.1
 _MIN_CORRELATION = 0.3
 _BLOCK_ROWS = 16
 _MIN_FILLED_SHARE = 0.25
-"""Minimum ratio of the filled share of a mosaic to that of a diagonal chain of as many tiles."""
+"""Minimum filled share of a mosaic, relative to a diagonal chain with the same number of tiles."""
 _PIXEL_SIZE_TOLERANCE = 0.01
 
 
@@ -60,7 +60,8 @@ class Overlap:
     first, second : int
         Indices of the tiles.
     shift_pixels : (float, float)
-        Shift of the second tile relative to the stage positions, in rows (down) and columns (right).
+        Deviation of the second tile from its stage position relative to the first tile, in rows (down) and columns
+        (right).
     likeness : float
         Correlation of the two images after the shift, -1 to 1.
     used : bool
@@ -83,7 +84,7 @@ class Mosaic:
     scan : Scan
         Scan of all tiles. Pixels outside all tiles are marked as missing.
     corner_pixels : (n_tile, 2) array
-        Row and column of the first pixel of each tile in the mosaic, not rounded.
+        Row and column in the mosaic of each tile's first pixel, not rounded.
     correction_pixels : (n_tile, 2) array
         Correction of the stage positions, in pixels.
     overlaps : tuple of Overlap
@@ -146,30 +147,31 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: floa
     Parameters
     ----------
     tiles : sequence of Tile
-        Two or more tiles with equal pixel size. Tiles with another energy axis are rebinned to that of the first.
+        Two or more tiles that all have the same pixel size. Tiles with another energy axis are rebinned to that of the
+        first tile.
     register : bool
         Correct the positions of tiles that overlap by at least 8 rows and columns. The shift of each pair maximises the
         correlation. The positions are a least-squares fit to these shifts and, with less weight, to the stage
         positions.
     max_pixels : float
-        Maximum correction of a pair, in pixels. Pairs with a larger correction are ignored.
+        Maximum correction of the positions of a pair, in pixels. Pairs with a larger correction are ignored.
 
     Returns
     -------
     Mosaic
-        Mosaic with a lazy scan. Positions are rounded to whole pixels. Each pixel of an overlap is taken from the tile
-        in which it is farthest from the edge, so that counts are neither changed nor added.
+        Mosaic, whose scan is computed only when it is read. Positions are rounded to whole pixels. Each pixel of an
+        overlap is taken from the tile in which it is farthest from the edge. Counts are neither changed nor added.
 
     Raises
     ------
     ScanError
-        There are fewer than two tiles, pixel sizes differ or are unknown, tiles are too far apart, or channels differ
+        There are fewer than two tiles, or tiles are too far apart. Pixel sizes differ or are unknown. Channels differ,
         and a tile has no energy axis.
 
     Notes
     -----
-    The correlation at each shift is that of the overlapping pixels of images in energy bands. Phase correlation is not
-    used, because its tapered images cause a bias towards zero shift for narrow overlaps.
+    The correlation at each shift is computed from the overlapping pixels of images in energy bands. Phase correlation
+    is not used, because its tapered images cause a bias towards zero shift for narrow overlaps.
     """
     pixel_size_mm = _common_pixel_size(tiles)
     scans = _rebin_to_first_axis([tile.scan for tile in tiles])
@@ -180,8 +182,8 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: floa
     overlaps = _compare_tiles(scans, stage_positions, max_pixels) if register else ()
     positions = _fit_positions(stage_positions, overlaps)
     corners = _round_positions(positions)
-    first_pixels = np.rint(corners).astype(np.int64)
-    mosaic_scan = _assemble_scan(scans, first_pixels)
+    rounded_corners = np.rint(corners).astype(np.int64)
+    mosaic_scan = _assemble_scan(scans, rounded_corners)
     corrections = positions - stage_positions
     corrections -= corrections.mean(axis=0)
     return Mosaic(
@@ -189,7 +191,7 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: floa
         corners,
         corrections,
         overlaps,
-        _isolated_tiles(first_pixels, tile_sizes),
+        _isolated_tiles(rounded_corners, tile_sizes),
     )
 
 
@@ -219,7 +221,7 @@ def _check_distances(stage_positions: Array, tile_sizes: NDArray[np.int64], pixe
 def _isolated_tiles(corners: NDArray[np.int64], tile_sizes: NDArray[np.int64]) -> tuple[int, ...]:
     start = np.maximum(corners[:, None], corners[None])
     stop = np.minimum((corners + tile_sizes)[:, None], (corners + tile_sizes)[None])
-    is_overlapping = ((stop - start) >= _MIN_OVERLAP).all(axis=2) & ~np.eye(len(tile_sizes), dtype=bool)
+    is_overlapping = ((stop - start) >= _MIN_OVERLAP_PIXELS).all(axis=2) & ~np.eye(len(tile_sizes), dtype=bool)
     return tuple(np.flatnonzero(~is_overlapping.any(axis=1)).tolist())
 
 
@@ -257,9 +259,9 @@ def _rebin_to_first_axis(scans: Sequence[Scan]) -> list[Scan]:
 def _compare_tiles(scans: Sequence[Scan], stage_positions: Array, max_pixels: float) -> tuple[Overlap, ...]:
     sum_spectrum = sum(survey(scan).total for scan in scans)
     cumulative_counts = np.cumsum(sum_spectrum)
-    borders = np.searchsorted(cumulative_counts, np.linspace(0.0, cumulative_counts[-1], _N_BANDS + 1)[1:-1])
-    edges = np.unique(np.concatenate([[0], borders, [cumulative_counts.size]]))
-    images = [np.sqrt(bands_between(scan, edges)) for scan in scans]
+    inner_edges = np.searchsorted(cumulative_counts, np.linspace(0.0, cumulative_counts[-1], _N_BANDS + 1)[1:-1])
+    edge_channels = np.unique(np.concatenate([[0], inner_edges, [cumulative_counts.size]]))
+    images = [np.sqrt(bands_between(scan, edge_channels)) for scan in scans]
     overlaps = []
     for first_tile, second_tile in combinations(range(len(scans)), 2):
         overlap = _overlap(images, stage_positions, (first_tile, second_tile), max_pixels)
@@ -275,7 +277,7 @@ def _overlap(
     first_tile, second_tile = tile_pair
     stage_distance = stage_positions[second_tile] - stage_positions[first_tile]
     rounded_distance = np.rint(stage_distance).astype(np.int64)
-    if min(_common_part(images[first_tile], images[second_tile], rounded_distance)[0].shape[1:]) < _MIN_OVERLAP:
+    if min(_common_part(images[first_tile], images[second_tile], rounded_distance)[0].shape[1:]) < _MIN_OVERLAP_PIXELS:
         return None
     max_trial_shift = int(np.ceil(max_pixels)) + 1
     trial_shifts = np.arange(-max_trial_shift, max_trial_shift + 1)
@@ -291,12 +293,12 @@ def _overlap(
         ]
     )
     best_index = np.unravel_index(int(np.argmax(correlations)), correlations.shape)
-    shift = [
+    best_shift = [
         trial_shifts[best_index[axis]]
         + _parabola_offset(np.take(correlations, best_index[1 - axis], axis=1 - axis), best_index[axis])
         for axis in (0, 1)
     ]
-    correction = rounded_distance + shift - stage_distance
+    correction = rounded_distance + best_shift - stage_distance
     correlation = float(correlations[best_index])
     is_used = bool(correlation > _MIN_CORRELATION and np.abs(correction).max() <= max_pixels)
     return Overlap(
@@ -307,7 +309,7 @@ def _overlap(
 def _correlation_at(first_image: Array, second_image: Array, offset: NDArray[np.int64]) -> float:
     """Return the correlation of two overlapping images at an offset, or -2 for a small overlap."""
     first_part, second_part = _common_part(first_image, second_image, offset)
-    return _correlation(first_part, second_part) if min(first_part.shape[1:]) >= _MIN_OVERLAP // 2 else -2.0
+    return _correlation(first_part, second_part) if min(first_part.shape[1:]) >= _MIN_OVERLAP_PIXELS // 2 else -2.0
 
 
 def _parabola_offset(correlations: Array, best_index: np.intp) -> float:
@@ -315,8 +317,12 @@ def _parabola_offset(correlations: Array, best_index: np.intp) -> float:
     if not 0 < best_index < correlations.size - 1:
         return 0.0
     left_correlation, best_correlation, right_correlation = correlations[best_index - 1 : best_index + 2]
-    curvature = left_correlation - 2.0 * best_correlation + right_correlation
-    return float(0.5 * (left_correlation - right_correlation) / curvature) if curvature < 0 else 0.0
+    correlation_curvature = left_correlation - 2.0 * best_correlation + right_correlation
+    return (
+        float(0.5 * (left_correlation - right_correlation) / correlation_curvature)
+        if correlation_curvature < 0
+        else 0.0
+    )
 
 
 def _common_part(first_image: Array, second_image: Array, offset: NDArray[np.int64]) -> tuple[Array, Array]:
@@ -341,14 +347,14 @@ def _fit_positions(stage_positions: Array, overlaps: Sequence[Overlap]) -> Array
     """Return the positions, in pixels, that fit the stage positions and all registered shifts best."""
     n_tile = len(stage_positions)
     equations = [np.eye(n_tile) / _STAGE_SD_PIXELS]
-    targets = [np.zeros((n_tile, 2))]
+    target_shifts = [np.zeros((n_tile, 2))]
     for overlap in overlaps:
         if overlap.used:
             equation = np.zeros((1, n_tile))
             equation[0, overlap.second], equation[0, overlap.first] = 1.0, -1.0
             equations.append(equation / _REGISTRATION_SD_PIXELS)
-            targets.append(np.asarray(overlap.shift_pixels)[None] / _REGISTRATION_SD_PIXELS)
-    corrections = np.linalg.lstsq(np.concatenate(equations), np.concatenate(targets), rcond=None)[0]
+            target_shifts.append(np.asarray(overlap.shift_pixels)[None] / _REGISTRATION_SD_PIXELS)
+    corrections = np.linalg.lstsq(np.concatenate(equations), np.concatenate(target_shifts), rcond=None)[0]
     return np.asarray(stage_positions + corrections)
 
 
@@ -382,13 +388,13 @@ def _assemble_scan(scans: Sequence[Scan], corners: NDArray[np.int64]) -> Scan:
 def _tile_of_pixels(scans: Sequence[Scan], corners: NDArray[np.int64], shape: tuple[int, int]) -> NDArray[np.int64]:
     """Return the (n_row, n_column) index of the tile in which each pixel is farthest from the edge, or -1."""
     tile_index, largest_distance = np.full(shape, -1), np.zeros(shape)
-    for index, (scan, (top_row, left_column)) in enumerate(zip(scans, corners, strict=True)):
+    for tile_number, (scan, (top_row, left_column)) in enumerate(zip(scans, corners, strict=True)):
         n_row, n_column, _ = scan.shape
         tile_slices = slice(top_row, top_row + n_row), slice(left_column, left_column + n_column)
         tile_distance = np.minimum.outer(_edge_distance(n_row), _edge_distance(n_column))
         tile_distance = tile_distance if scan.present is None else np.where(scan.present, tile_distance, 0.0)
         is_farther = tile_distance > largest_distance[tile_slices]
-        tile_index[tile_slices] = np.where(is_farther, index, tile_index[tile_slices])
+        tile_index[tile_slices] = np.where(is_farther, tile_number, tile_index[tile_slices])
         largest_distance[tile_slices] = np.where(is_farther, tile_distance, largest_distance[tile_slices])
     return tile_index
 
@@ -404,16 +410,16 @@ def _assemble_rows(
     dtype = np.result_type(*(scan.counts.dtype for scan in scans))
     shape = (*tile_of_pixel.shape, scans[0].shape[2])
     tile_parts = []
-    for index in np.unique(tile_of_pixel[tile_of_pixel >= 0]).tolist():
-        start = max(first_row - int(corners[index, 0]), 0)
-        stop = min(first_row + len(tile_of_pixel) - int(corners[index, 0]), scans[index].shape[0])
-        block_position = (int(corners[index, 0]) + start - first_row, int(corners[index, 1]))
-        tile_parts.append((index, block_position, scans[index].counts[start:stop].rechunk(-1)))
+    for tile_number in np.unique(tile_of_pixel[tile_of_pixel >= 0]).tolist():
+        start = max(first_row - int(corners[tile_number, 0]), 0)
+        stop = min(first_row + len(tile_of_pixel) - int(corners[tile_number, 0]), scans[tile_number].shape[0])
+        block_position = (int(corners[tile_number, 0]) + start - first_row, int(corners[tile_number, 1]))
+        tile_parts.append((tile_number, block_position, scans[tile_number].counts[start:stop].rechunk(-1)))
     block = dask.delayed(_fill_block)(
         tile_of_pixel,
         shape,
         dtype,
-        [index for index, _, _ in tile_parts],
+        [tile_number for tile_number, _, _ in tile_parts],
         [part_position for _, part_position, _ in tile_parts],
         [counts for _, _, counts in tile_parts],
     )
@@ -421,28 +427,28 @@ def _assemble_rows(
 
 
 def _fill_block(
-    tile_index: NDArray[np.int64], shape: tuple[int, int, int], dtype: np.dtype[Any], indices: Sequence[int],
+    tile_index: NDArray[np.int64], shape: tuple[int, int, int], dtype: np.dtype[Any], tile_numbers: Sequence[int],
     positions: Sequence[tuple[int, int]], part_counts: Sequence[NDArray[Any]],
 ) -> NDArray[Any]:  # fmt: skip
-    block = np.zeros(shape, dtype)
-    for index, (row, column), counts in zip(indices, positions, part_counts, strict=True):
-        part_slices = slice(row, row + counts.shape[0]), slice(column, column + counts.shape[1])
-        is_tile = tile_index[part_slices] == index
-        block[part_slices][is_tile] = counts[is_tile]
-    return block
+    mosaic_block = np.zeros(shape, dtype)
+    for tile_number, (row, column), tile_counts in zip(tile_numbers, positions, part_counts, strict=True):
+        part_slices = slice(row, row + tile_counts.shape[0]), slice(column, column + tile_counts.shape[1])
+        is_tile = tile_index[part_slices] == tile_number
+        mosaic_block[part_slices][is_tile] = tile_counts[is_tile]
+    return mosaic_block
 
 
 def _joined_image(
     scans: Sequence[Scan], corners: NDArray[np.int64], tile_index: NDArray[np.int64], field_name: str
 ) -> Array | None:
-    """Return the joined image of a field of the tiles, such as the live time, or None if a tile lacks this field."""
+    """Return the joined image of a field of the tiles, such as the live time, or None if a tile lacks it."""
     images = [getattr(scan, field_name) for scan in scans]
     if any(image is None for image in images):
         return None
     mosaic_image = np.full(tile_index.shape, np.nan)
-    for index, ((top_row, left_column), image) in enumerate(zip(corners, images, strict=True)):
+    for tile_number, ((top_row, left_column), image) in enumerate(zip(corners, images, strict=True)):
         tile_slices = slice(top_row, top_row + image.shape[0]), slice(left_column, left_column + image.shape[1])
-        mosaic_image[tile_slices] = np.where(tile_index[tile_slices] == index, image, mosaic_image[tile_slices])
+        mosaic_image[tile_slices] = np.where(tile_index[tile_slices] == tile_number, image, mosaic_image[tile_slices])
     return mosaic_image
 
 

@@ -1,4 +1,4 @@
-"""Repairs of pixels: replacement of dead and short pixels by the mean of valid neighbours.
+"""Repairs of pixels: replacement of dead and short pixels by the mean of valid neighbouring pixels.
 
 The module also crops, masks and bins scans, normalises them to equal live time, and corrects pile-up.
 """
@@ -18,7 +18,7 @@ from underpaint.repair.record import Step
 
 Array = NDArray[np.float64]
 
-MAX_SHORT_RATIO = 0.5
+MAX_SHORT_COUNT_RATIO = 0.5
 """Maximum ratio of the counts of a short pixel to the counts of each neighbour."""
 _MIN_SHORT_SIGMAS = 8.0
 _MAX_FAULTY_SHARE = 0.05
@@ -34,7 +34,7 @@ class FaultyPixels:
     is_dead : (n_row, n_column) bool array
         True for pixels without counts, and for missing pixels.
     is_short : (n_row, n_column) bool array
-        True for pixels with too few counts.
+        True for pixels with far fewer counts than all their neighbours.
     """
 
     is_dead: NDArray[np.bool_]
@@ -47,7 +47,7 @@ class FaultyPixels:
 
 
 def find_faulty_pixels(scan: Scan) -> FaultyPixels:
-    """Return dead pixels, and short pixels, which have significantly less than half of the counts of each neighbour.
+    """Return dead pixels, and short pixels that have significantly fewer than half the counts of each neighbour.
 
     A difference of eight standard deviations shows that the read-out lost part of the dwell time. Pixels with a short
     recorded live time are not included, since :func:`with_equal_live_time` corrects them.
@@ -68,27 +68,28 @@ def find_faulty_pixels(scan: Scan) -> FaultyPixels:
     lowest_neighbour_rate = generic_filter(
         count_rate, np.min, footprint=_NEIGHBOUR_FOOTPRINT, mode="constant", cval=np.inf
     )
-    rate_limit = np.where(np.isfinite(lowest_neighbour_rate), MAX_SHORT_RATIO * lowest_neighbour_rate, 0.0)
+    max_short_rate = np.where(np.isfinite(lowest_neighbour_rate), MAX_SHORT_COUNT_RATIO * lowest_neighbour_rate, 0.0)
     live_time_s = 1.0 if scan.live_time_s is None else np.nan_to_num(scan.live_time_s)
-    missing_counts = (rate_limit - np.where(np.isfinite(count_rate), count_rate, 0.0)) * live_time_s
+    missing_counts = (max_short_rate - np.where(np.isfinite(count_rate), count_rate, 0.0)) * live_time_s
     is_short = (
         ~is_dead
         & np.isfinite(count_rate)
-        & (missing_counts > _MIN_SHORT_SIGMAS * np.sqrt(np.maximum(rate_limit * live_time_s, 1.0)))
+        & (missing_counts > _MIN_SHORT_SIGMAS * np.sqrt(np.maximum(max_short_rate * live_time_s, 1.0)))
     )
     return FaultyPixels(np.asarray(is_dead), np.asarray(is_short))
 
 
 def with_pixels_repaired(scan: Scan, faulty_pixels: FaultyPixels) -> tuple[Scan, Step]:
-    """Return the scan with faulty pixels replaced by the mean of their (up to eight) valid neighbours, and the record.
+    """Return the scan with faulty pixels replaced by the mean of valid neighbours, and a record of the repair.
 
-    Live and real times are likewise replaced by the mean of the neighbouring pixels. Pixels without a valid neighbour
-    are not changed. The replaced counts are not integers and have less noise than measured counts.
+    Up to eight neighbours are averaged. Live and real times are also replaced by the mean of the neighbouring pixels.
+    Pixels without a valid neighbour are not changed. The replaced counts are not integers and have less noise than
+    measured counts.
 
     Raises
     ------
     ScanError
-        More than a twentieth of the pixels is faulty.
+        More than a twentieth of the pixels are faulty.
     """
     is_faulty = faulty_pixels.is_faulty
     if is_faulty.sum() > _MAX_FAULTY_SHARE * is_faulty.size:
@@ -116,8 +117,8 @@ def with_pixels_repaired(scan: Scan, faulty_pixels: FaultyPixels) -> tuple[Scan,
         ("left", is_faulty & ~is_replaced),
     )
     pixels_by_kind = {name: np.argwhere(mask).tolist() for name, mask in masks_by_kind}
-    n_dead, n_short = len(pixels_by_kind["dead"]), len(pixels_by_kind["short"])
-    note = f"{n_dead} dead and {n_short} short pixels replaced by the mean of their neighbours"
+    n_dead_pixels, n_short_pixels = len(pixels_by_kind["dead"]), len(pixels_by_kind["short"])
+    note = f"{n_dead_pixels} dead and {n_short_pixels} short pixels replaced by the mean of their neighbours"
     if pixels_by_kind["left"]:
         note += f"; {len(pixels_by_kind['left'])} have no valid neighbour and are unchanged"
     notes = (*scan.notes, note) if is_faulty.any() else scan.notes
@@ -134,7 +135,7 @@ def _repaired_block(
     block: NDArray[Any], *, is_replaced: NDArray[np.bool_], is_faulty: NDArray[np.bool_], first_rows: tuple[int, ...],
     block_info: Any = None,
 ) -> NDArray[np.float32]:  # fmt: skip
-    """Return a block of repaired rows, given that block with its neighbouring rows."""
+    """Return the repaired rows of a block, which is given with its neighbouring rows."""
     index = block_info[0]["chunk-location"][0] if block_info else 0
     first_row = first_rows[index]
     n_rows_above = 1 if index > 0 else 0
@@ -157,11 +158,11 @@ def _repaired_times(time_s: Array | None, is_replaced: NDArray[np.bool_], is_val
     return np.where(is_replaced, np.where(n_usable > 0, summed_time_s / np.maximum(n_usable, 1), np.nan), time_s)
 
 
-_MAX_TIME_RATIO = 20.0
+_MAX_LIVE_TIME_RATIO = 20.0
 
 
 def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
-    """Return the scan with the counts of each pixel scaled to the median live time, and the record.
+    """Return the scan with the counts of each pixel scaled to the median live time, and a record of the repair.
 
     Pixels whose live time is unknown or less than a twentieth of the median are marked as missing and not scaled.
     Scaled counts are not integers, but have the relative noise of the recorded counts.
@@ -178,7 +179,7 @@ def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
         )
     live_time_s = scan.live_time_s
     median_s = float(np.median(live_time_s[live_time_s > 0]))
-    is_usable = np.isfinite(live_time_s) & (live_time_s > median_s / _MAX_TIME_RATIO)
+    is_usable = np.isfinite(live_time_s) & (live_time_s > median_s / _MAX_LIVE_TIME_RATIO)
     time_factors = np.where(is_usable, median_s / np.where(is_usable, live_time_s, 1.0), 1.0).astype(np.float32)
     counts = scan.counts.astype(np.float32) * time_factors[:, :, None]
     present = is_usable if scan.present is None else is_usable & scan.present
@@ -211,19 +212,19 @@ _SECONDS_PER_US = 1e-6
 
 
 def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
-    """Return the scan corrected for pile-up, and the record.
+    """Return the scan corrected for pile-up, and a record of the repair.
 
     Parameters
     ----------
     scan : Scan
         Scan with energy axis and live times.
     pulse_pair_us : float
-        Pulse-pair resolution, us, from the manual of the electronics.
+        Pulse-pair resolution in us, from the manual of the electronics.
 
     Raises
     ------
     ScanError
-        The pulse-pair resolution is not positive, live times are missing, or the rate times the resolution exceeds 0.3,
+        The pulse-pair resolution is not positive, or live times are missing. The rate times the resolution exceeds 0.3,
         the limit of the model.
     CalibrationError
         The scan has no energy axis.
@@ -290,13 +291,13 @@ def _separate_photons(
 
 
 def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tuple[Scan, Step]:
-    """Return the scan cropped to a rectangle of pixels, and the record.
+    """Return the scan cropped to a rectangle of pixels, and a record of the repair.
 
     Parameters
     ----------
     scan : Scan
     rows, columns : (int, int)
-        First row or column, and the last one plus 1, counted from 0.
+        First index, and last index plus 1, counted from 0.
 
     Raises
     ------
@@ -321,7 +322,7 @@ def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tupl
 
 
 def masked(scan: Scan, mask: NDArray[np.bool_]) -> tuple[Scan, Step]:
-    """Return the scan with pixels outside a mask marked as missing, and the record.
+    """Return the scan with pixels outside a mask marked as missing, and a record of the repair.
 
     Raises
     ------
@@ -340,7 +341,7 @@ def masked(scan: Scan, mask: NDArray[np.bool_]) -> tuple[Scan, Step]:
 
 
 def binned(scan: Scan, rows: int, columns: int) -> tuple[Scan, Step]:
-    """Return the scan with counts and times summed over blocks of pixels, and the record.
+    """Return the scan with counts and times summed over blocks of pixels, and a record of the repair.
 
     A pixel of the result is missing if any pixel of its block is missing. Rows and columns of incomplete blocks are
     omitted.

@@ -1,6 +1,7 @@
 """Measurement and correction of the shift of odd rows in scans recorded in alternating direction.
 
-The delay between position and clock and the backlash of the stage shift every second row by the same distance.
+Every second row is shifted by the same distance. The causes are the delay between position and clock, and the backlash
+of the stage.
 """
 
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ _SHIFT_STEP_COLUMNS = 0.01
 _N_JACKKNIFE_GROUPS = 8
 _MIN_SIGMAS = 4.0
 _MIN_SHIFT_COLUMNS = 0.1
-_MIN_DIFFERENCE_COLUMNS = 0.5
+_MIN_SHIFT_DIFFERENCE_COLUMNS = 0.5
 _N_ITERATIONS = 3
 
 
@@ -66,11 +67,11 @@ class RowShift:
 
 
 def find_row_shift(scan: Scan) -> RowShift:
-    """Return the shift of odd rows relative to the mean of their two neighbours.
+    """Return the shift of odd rows relative to the mean of their two neighbouring rows.
 
-    The cross-spectra of the rows, minus the mean of each row, are summed over rows and energy bands. The shift is the
-    maximum of the cross-correlation, which is interpolated by its Fourier series. The noise of the rows is independent
-    and causes no bias.
+    The mean of each row is subtracted, and the cross-spectra of the rows are summed over rows and energy bands. The
+    shift is the position of the maximum of the cross-correlation, interpolated by its Fourier series. The noise of the
+    rows is independent and causes no bias.
 
     Parameters
     ----------
@@ -80,7 +81,8 @@ def find_row_shift(scan: Scan) -> RowShift:
     Raises
     ------
     ScanError
-        The scan has too few rows or columns or no structure, odd rows may be mirrored, or the shift exceeds the range.
+        The scan has too few rows or columns, or no structure. Odd rows may be mirrored, or the shift exceeds the
+        measurable range.
     """
     n_row, n_column, _ = scan.shape
     if n_row < MIN_ROWS or n_column < MIN_COLUMNS:
@@ -125,7 +127,7 @@ def _check_range(shift: RowShift, n_column: int) -> None:
             "Give a larger shift with --row-shift, or omit --rows."
         )
     elif direction is not None and direction.looks_symmetric and (
-        abs(direction.mirrored_lag_columns) < abs(shift.columns) - _MIN_DIFFERENCE_COLUMNS
+        abs(direction.mirrored_lag_columns) < abs(shift.columns) - _MIN_SHIFT_DIFFERENCE_COLUMNS
     ):  # fmt: skip
         message = (
             f"Cannot measure the shift of odd rows: {direction.describe()}, or shifted by {shift.columns:+.2f} "
@@ -142,12 +144,14 @@ def _measure_shift(cross_spectra: NDArray[np.complex128], n_column: int) -> tupl
     if not np.abs(cross_spectra).sum() > 0:
         raise ScanError("Cannot find the shift of rows: all pixels of a row are equal. Omit --rows.")
     total_cross_spectrum = cross_spectra.sum(axis=0)
-    group_sums = [
-        cross_spectra[group_sum::_N_JACKKNIFE_GROUPS].sum(axis=0)
-        for group_sum in range(min(_N_JACKKNIFE_GROUPS, len(cross_spectra)))
+    group_spectra = [
+        cross_spectra[group_spectrum::_N_JACKKNIFE_GROUPS].sum(axis=0)
+        for group_spectrum in range(min(_N_JACKKNIFE_GROUPS, len(cross_spectra)))
     ]
-    jackknife_shifts = np.asarray([_best_shift(total_cross_spectrum - group_sum, n_column) for group_sum in group_sums])
-    shift_error = float(np.sqrt((len(group_sums) - 1) * np.mean((jackknife_shifts - jackknife_shifts.mean()) ** 2)))
+    jackknife_shifts = np.asarray(
+        [_best_shift(total_cross_spectrum - group_spectrum, n_column) for group_spectrum in group_spectra]
+    )
+    shift_error = float(np.sqrt((len(group_spectra) - 1) * np.mean((jackknife_shifts - jackknife_shifts.mean()) ** 2)))
     return _best_shift(total_cross_spectrum, n_column), shift_error
 
 
@@ -169,11 +173,11 @@ def _best_shift(cross_spectrum: NDArray[np.complex128], n_column: int) -> float:
 
 
 def with_rows_aligned(scan: Scan, shift: RowShift) -> tuple[Scan, Step]:
-    """Return the scan with the shift of odd rows corrected in counts and times, and the record.
+    """Return the scan with the shift of odd rows corrected in counts and times, and a record of the repair.
 
     The counts of each pixel of odd rows are divided between the two pixels that it covers. Corrected counts are not
-    integers. Counts are lost only at the ends of rows. At the end of a row, counts of pixels that are covered by at
-    least half are scaled up. Other incomplete pixels are marked as missing. Even rows are not changed.
+    integers. Counts are lost only at the ends of rows. At the end of a row, the counts of pixels that are at least half
+    covered are scaled up. Other incomplete pixels are marked as missing. Even rows are not changed.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ from underpaint.simulate.instrument_inputs import InstrumentConditions, conditio
 CERTAIN_PROBABILITY = 0.95
 """Minimum probability of a group that is assumed to be present."""
 MIN_PROBABILITY = 0.1
-"""Minimum probability of a candidate group."""
+"""Minimum probability at which a group becomes a candidate."""
 MAX_GROUPS = 10
 
 
@@ -35,11 +35,12 @@ class CandidateGroups:
     probability : mapping of str to float
         The network's probability of every group, or an empty mapping for groups from the user.
     pigments : mapping of str to sequence of str
-        Possible pigments of each restricted group.
+        Possible pigments of each group that is restricted to some of its pigments.
     notes : tuple of str
         Notes on the selection for the user.
     known : KnownLayers or None
-        Result of another method. The groups of the result's order are among ``groups``, and the absent groups are not.
+        Result of another method. ``groups`` contains all groups whose order is known from this method, and none that
+        are known to be absent.
     """
 
     groups: tuple[str, ...]
@@ -50,12 +51,12 @@ class CandidateGroups:
     known: KnownLayers | None = None
 
     def with_known(self, known: KnownLayers | None) -> "CandidateGroups":
-        """Return the candidates with the present groups of another method, and without its absent groups.
+        """Return the candidates, plus the groups that another method found, minus those that it excludes.
 
         Raises
         ------
         SampleError
-            All candidates are absent by the other method.
+            The other method excludes all candidates.
         """
         if known is None:
             return self
@@ -72,14 +73,14 @@ class CandidateGroups:
 
 
 def prior_of(candidates: CandidateGroups, ground: str) -> PaintPrior:
-    """Return the prior of the layers before the spectrum is seen."""
+    """Return the prior of the layers, given the candidate groups and the ground."""
     return PaintPrior(candidates.groups, ground, candidates.absent, candidates.pigments, candidates.known)
 
 
 def given_groups(names: Sequence[str]) -> CandidateGroups:
-    """Return candidate groups that are known to be present, given by names of groups or pigments.
+    """Return the candidate groups for the names of groups or pigments that are known to be present.
 
-    Only the given pigments of a group are candidates.
+    If pigments of a group are named, only these pigments are candidates.
 
     Raises
     ------
@@ -145,7 +146,7 @@ def likely_groups(probability: Mapping[str, float], ground: str, spectrum_name: 
     Raises
     ------
     SampleError
-        No group has this probability.
+        No group reaches ``MIN_PROBABILITY``.
     """
     finite_probability = {
         group: group_probability for group, group_probability in probability.items() if np.isfinite(group_probability)

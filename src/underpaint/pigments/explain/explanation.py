@@ -34,7 +34,7 @@ from underpaint.runtime.progress import Progress, no_progress
 
 RUNS = 2
 MAX_MISFITS = 3
-MISFIT_SIGMAS = 4.0
+MIN_MISFIT_SIGMAS = 4.0
 """Minimum deviation of a reported misfit, in standard deviations."""
 N_SHOWN_DRAWS = 60
 """Number of posterior draws whose expected spectra are computed."""
@@ -49,11 +49,11 @@ class Misfit:
     energy_kev : float
         Energy of the deviation.
     measured, expected : float
-        Counts within one standard deviation of a peak on either side.
+        Counts from one peak standard deviation below the energy to one above it.
     sigmas : float
-        Difference divided by the standard deviation of counting noise and model error.
+        Difference of the counts, divided by the standard deviation of counting noise and model error.
     family : str
-        Line family at this energy, of an element that is in no draw, or "".
+        Line family at this energy whose element is in no draw, or "" if there is none.
     """
 
     energy_kev: float
@@ -65,18 +65,18 @@ class Misfit:
 
 @dataclass(frozen=True)
 class Fit:
-    """Comparison of the spectrum with the best draw.
+    """Comparison of a spectrum with the best posterior draw.
 
     Parameters
     ----------
     axis : EnergyAxis
-        Merged channels.
+        Energy axis of the merged channels.
     counts, expected_counts, pulls : (n_channel,) arrays
-        Measured counts, counts of the best draw, and the difference in standard deviations of noise and model error.
+        Measured counts, counts of the best draw, and their difference in standard deviations of noise and model error.
     low_counts, high_counts : (n_channel,) arrays
-        Limits of the central 90 % of the draws.
+        Limits of the central 90 % of the counts that the draws predict.
     chi_square : float
-        Chi-square of the best draw, with the correlated model error.
+        Chi-square of the best draw, including the correlated model error.
     n_bin : int
         Number of bins of the fit.
     misfits : tuple of Misfit
@@ -113,7 +113,7 @@ class Explanation:
     spectrum : Spectrum
         Explained spectrum.
     candidates : CandidateGroups
-        Groups that were considered.
+        Candidate groups of the explanation.
     ground : str
         Ground of the library.
     fit : Fit
@@ -158,19 +158,21 @@ class Explanation:
 
     @property
     def is_stated(self) -> bool:
-        """Whether results are stated, which requires that the best draw describes the spectrum."""
+        """Whether results are stated. The best draw must describe the spectrum."""
         return self.fit.describes_spectrum
 
     def members(self, group: str, layer: int) -> dict[str, float]:
-        """Return the probabilities of a group's likely pigments in a layer that contains the group."""
-        posterior_draws, column = self.draws, self.draws.groups.index(group)
-        member_index = posterior_draws.member_index[posterior_draws.is_in_layer[:, layer, column], layer, column]
-        member_names = posterior_draws.members[column]
+        """Return the probability of each likely pigment of a group, given that a layer contains the group."""
+        posterior_draws, group_index = self.draws, self.draws.groups.index(group)
+        member_index = posterior_draws.member_index[
+            posterior_draws.is_in_layer[:, layer, group_index], layer, group_index
+        ]
+        member_names = posterior_draws.members[group_index]
         probability = np.bincount(member_index, minlength=len(member_names)) / max(member_index.size, 1)
         return {
-            member_names[index]: float(probability[index])
-            for index in np.argsort(-probability)
-            if probability[index] >= MIN_PIGMENT_PROBABILITY
+            member_names[member]: float(probability[member])
+            for member in np.argsort(-probability)
+            if probability[member] >= MIN_PIGMENT_PROBABILITY
         }
 
 
@@ -199,7 +201,7 @@ def explain(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Explanation:
-    """Sample the layers that are consistent with a spectrum in two independent runs, and return the joint results.
+    """Sample layers that are consistent with a spectrum in two independent runs, and return the joint results.
 
     Parameters
     ----------
@@ -211,11 +213,12 @@ def explain(
     ground : str
         Ground of the library.
     error : ModelError, optional
-        Error of the simulation.
+        Errors of the simulation.
     seed : int
         Seed of the random numbers.
     workers : int
-        Number of processes, of which at most two are used. The result does not depend on the number of processes.
+        Maximum number of processes. At most two processes are used. The result does not depend on the number of
+        processes.
     progress : callable, optional
         Called with the name of the task, the number of completed steps and the total number.
 
@@ -265,15 +268,15 @@ def _search_modes(task: _ExplanationTask, seed: np.random.SeedSequence) -> Modes
 
 
 def _sample_posterior(
-    task: _ExplanationTask, reference: FloatArray, modes: Modes, seed: np.random.SeedSequence
+    task: _ExplanationTask, reference_counts: FloatArray, modes: Modes, seed: np.random.SeedSequence
 ) -> Sample:
     model = task.model()
-    model.set_reference(reference)
+    model.set_reference(reference_counts)
     return sample(model, modes, np.random.default_rng(seed))
 
 
 def _reference_counts(model: SpectrumModel, modes_of_runs: Sequence[Modes]) -> FloatArray:
-    """Return the expected spectrum of the likeliest mode, from which both runs derive the same covariance."""
+    """Return the expected spectrum of the likeliest mode, from which the covariance of both runs is derived."""
     likeliest_modes = max(modes_of_runs, key=lambda modes: float(modes.log_likelihood.max()))
     likeliest_row = int(likeliest_modes.log_likelihood.argmax())
     return np.asarray(model.expected_counts(likeliest_modes.states.select([likeliest_row]))[0])
@@ -301,32 +304,36 @@ def _fit(model: SpectrumModel, samples: Sequence[Sample], instrument: Instrument
 
 
 def _misfits(model: SpectrumModel, model_counts: FloatArray, instrument: Instrument) -> list[Misfit]:
-    """Return the largest deviations that are separated by more than three standard deviations of a peak."""
+    """Return the largest deviations that lie more than three peak standard deviations apart."""
     energy_kev = model.energy_kev
-    width_kev = resolution_sigma(instrument.detector, energy_kev)
+    peak_sigma_kev = resolution_sigma(instrument.detector, energy_kev)
     is_in_peak = (
-        np.abs(energy_kev[:, None] - energy_kev) <= np.maximum(width_kev, model.axis.gain_kev)[:, None]
+        np.abs(energy_kev[:, None] - energy_kev) <= np.maximum(peak_sigma_kev, model.axis.gain_kev)[:, None]
     ).astype(np.float64)
     count_difference = is_in_peak @ (model.counts - model_counts)
     sigmas = count_difference / np.sqrt(np.einsum("ij,jk,ik->i", is_in_peak, model.covariance, is_in_peak))
     misfits: list[Misfit] = []
-    for row in np.argsort(-np.abs(sigmas)):
-        if abs(sigmas[row]) < MISFIT_SIGMAS or len(misfits) == MAX_MISFITS:
+    for channel in np.argsort(-np.abs(sigmas)):
+        if abs(sigmas[channel]) < MIN_MISFIT_SIGMAS or len(misfits) == MAX_MISFITS:
             break
-        if all(abs(energy_kev[row] - misfit.energy_kev) > 3.0 * width_kev[row] for misfit in misfits):
+        if all(abs(energy_kev[channel] - misfit.energy_kev) > 3.0 * peak_sigma_kev[channel] for misfit in misfits):
             measured_counts, expected_counts = (
-                float(is_in_peak[row] @ spectrum) for spectrum in (model.counts, model_counts)
+                float(is_in_peak[channel] @ spectrum) for spectrum in (model.counts, model_counts)
             )
             family = (
-                _family_at(float(energy_kev[row]), float(width_kev[row]), model, instrument) if sigmas[row] > 0 else ""
+                _family_at(float(energy_kev[channel]), float(peak_sigma_kev[channel]), model, instrument)
+                if sigmas[channel] > 0
+                else ""
             )
-            misfits.append(Misfit(float(energy_kev[row]), measured_counts, expected_counts, float(sigmas[row]), family))
+            misfits.append(
+                Misfit(float(energy_kev[channel]), measured_counts, expected_counts, float(sigmas[channel]), family)
+            )
     return misfits
 
 
-def _family_at(energy_kev: float, width_kev: float, model: SpectrumModel, instrument: Instrument) -> str:
-    """Return the family whose strongest line is nearest, of elements outside the prior, or "" without a near line."""
-    nearest_family, nearest_distance_kev = "", max(width_kev, model.axis.gain_kev)
+def _family_at(energy_kev: float, peak_sigma_kev: float, model: SpectrumModel, instrument: Instrument) -> str:
+    """Return the family whose strongest line is nearest, among elements outside the prior, or "" if none is near."""
+    nearest_family, nearest_distance_kev = "", max(peak_sigma_kev, model.axis.gain_kev)
     for family in CANDIDATES:
         element, shell = family.split("_")
         if element in model.prior.elements:

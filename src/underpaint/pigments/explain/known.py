@@ -1,4 +1,4 @@
-"""Results of other methods for paints of a painting, used as known and marked as such in reports."""
+"""Results of other methods for the paints of a painting. The results are taken as known and marked in reports."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ ThicknessUm = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
 
 
 class KnownLayers(BaseModel):
-    """Result of another method for one paint, such as a cross-section.
+    """Result of another method for one paint, for example of a cross-section.
 
     Groups are named as in the library. The name of a pigment is replaced by its group.
     """
@@ -119,7 +119,7 @@ def read_known(path: str | Path) -> tuple[KnownLayers, ...]:
 
 
 def group_of(name: str) -> str:
-    """Return the group of this name, or the only group of the pigment of this name.
+    """Return the group with this name, or the only group of the pigment with this name.
 
     Raises
     ------

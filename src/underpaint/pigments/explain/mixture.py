@@ -1,4 +1,4 @@
-"""Modes of the posterior, and a mixture of heavy-tailed Laplace approximations around them."""
+"""Modes of the posterior, and a mixture of heavy-tailed Laplace approximations around these modes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,15 +20,15 @@ from underpaint.pigments.explain.states import (
 DEGREES_OF_FREEDOM = 6
 DIFFERENCE_STEP = 0.05
 """Step of finite differences, in prior standard deviations."""
-MAX_STEP, MAX_COORDINATE = 1.2, 4.0
-"""Maximum change of a coordinate per step, and maximum coordinate, in prior standard deviations."""
-MIN_GAIN = 0.1
+MAX_COORDINATE_STEP, MAX_COORDINATE = 1.2, 4.0
+"""Maximum change of a coordinate per step, and maximum absolute coordinate, in prior standard deviations."""
+MIN_LOG_DENSITY_GAIN = 0.1
 """Minimum gain in log density per step. The optimisation of a state ends at a smaller gain."""
 
 
 @dataclass
 class Modes:
-    """Modes of ``prior x likelihood**beta`` in given structures.
+    """Modes of ``prior x likelihood**beta``, each within one layer structure.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Modes:
         return len(self.states)
 
     def select(self, index: NDArray[np.integer]) -> "Modes":
-        """Return the modes with some indices."""
+        """Return the modes at the given indices."""
         return Modes(self.states.select(index), self.log_likelihood[index], [self.jacobians[row] for row in index])
 
 
@@ -61,14 +61,14 @@ def concatenate_modes(searches: Sequence[Modes]) -> Modes:
 
 
 def optimise_modes(model: SpectrumModel, states: States, beta: float, n_rounds: int) -> Modes:
-    """Return the modes of ``prior x likelihood**beta`` near some states, within their structures.
+    """Optimise states within their layer structures, and return the modes of ``prior x likelihood**beta``.
 
-    All states take Levenberg-Marquardt steps with finite differences at the same time. States without a finite
+    All states take Levenberg-Marquardt steps in parallel. Derivatives are finite differences. States without a finite
     likelihood are omitted.
     """
     n_state, is_active_coordinate = len(states), states.is_active()
     best_x, trial_x = states.x.copy(), states.x.copy()
-    damping, costs, log_like = np.full(n_state, 0.1), np.full(n_state, np.inf), np.full(n_state, -1e30)
+    damping, best_costs, log_like = np.full(n_state, 0.1), np.full(n_state, np.inf), np.full(n_state, -1e30)
     jacobians: list[NDArray[np.float32] | None] = [None] * n_state
     gradients: list[FloatArray] = [np.zeros(0)] * n_state
     is_done = np.zeros(n_state, dtype=np.bool_)
@@ -79,12 +79,12 @@ def optimise_modes(model: SpectrumModel, states: States, beta: float, n_rounds: 
         residuals, new_log_like = model.evaluate(_with_coordinates(states, pending_rows, trial_x[pending_rows]))
         prior_term = np.where(is_active_coordinate[pending_rows], trial_x[pending_rows] ** 2, 0.0).sum(axis=1)
         new_costs = 0.5 * beta * (residuals**2).sum(axis=1) + 0.5 * prior_term
-        is_better = new_costs < costs[pending_rows] - 1e-9
+        is_better = new_costs < best_costs[pending_rows] - 1e-9
         damping[pending_rows[~is_better]] *= 6.0
         is_done |= damping > 1e5
         improved_rows = pending_rows[is_better]
-        gains = costs[improved_rows] - new_costs[is_better]
-        costs[improved_rows], best_x[improved_rows], log_like[improved_rows] = (
+        log_density_gains = best_costs[improved_rows] - new_costs[is_better]
+        best_costs[improved_rows], best_x[improved_rows], log_like[improved_rows] = (
             new_costs[is_better],
             trial_x[improved_rows],
             new_log_like[is_better],
@@ -96,10 +96,10 @@ def optimise_modes(model: SpectrumModel, states: States, beta: float, n_rounds: 
             is_active_coordinate[improved_rows],
             residuals[is_better],
         )
-        for position, (row, derivative) in enumerate(zip(improved_rows, new_derivatives, strict=True)):
+        for improved_index, (row, derivative) in enumerate(zip(improved_rows, new_derivatives, strict=True)):
             jacobians[row] = derivative.astype(np.float32)
-            gradients[row] = derivative @ residuals[is_better][position]
-            is_done[row] |= gains[position] < MIN_GAIN
+            gradients[row] = derivative @ residuals[is_better][improved_index]
+            is_done[row] |= log_density_gains[improved_index] < MIN_LOG_DENSITY_GAIN
         for row in pending_rows:
             row_jacobian = jacobians[row]
             if is_done[row] or row_jacobian is None:
@@ -126,8 +126,8 @@ def _with_coordinates(states: States, rows: NDArray[np.integer], x: FloatArray) 
 
 
 def take_step(x: FloatArray, step: FloatArray) -> FloatArray:
-    """Return coordinates after a step with a limited largest component."""
-    step = step * min(1.0, MAX_STEP / max(float(np.abs(step).max(initial=0.0)), 1e-12))
+    """Return the coordinates after a step, which is shortened if a component exceeds ``MAX_COORDINATE_STEP``."""
+    step = step * min(1.0, MAX_COORDINATE_STEP / max(float(np.abs(step).max(initial=0.0)), 1e-12))
     return np.clip(x + step, -MAX_COORDINATE, MAX_COORDINATE)
 
 
@@ -140,14 +140,14 @@ def residual_derivatives(
         return [np.zeros((0, residuals.shape[1]))] * len(states)
     shifted_states = states.select(state_index)
     shifted_states.x[np.arange(state_index.size), coordinate_index] += DIFFERENCE_STEP
-    slopes = (model.evaluate(shifted_states)[0] - residuals[state_index]) / DIFFERENCE_STEP
-    return [slopes[state_index == row] for row in range(len(states))]
+    residual_slopes = (model.evaluate(shifted_states)[0] - residuals[state_index]) / DIFFERENCE_STEP
+    return [residual_slopes[state_index == row] for row in range(len(states))]
 
 
 class Mixture:
     """Mixture of Student's t distributions, from Laplace approximations of ``prior x likelihood**beta`` around modes.
 
-    Densities omit the constant of the normal distribution, as ``log_prior_of_x`` does.
+    Log densities omit the constant of the normal distribution, as in ``log_prior_of_x``.
 
     Parameters
     ----------
@@ -172,14 +172,14 @@ class Mixture:
             + log_prior_of_x(modes.states, self.is_active)
             + self.log_scale
         )
-        weights = np.exp(weight_exponent * (self.log_evidence - self.log_evidence.max())) + 1e-3
-        self.log_weight = np.log(weights / weights.sum())
+        component_weights = np.exp(weight_exponent * (self.log_evidence - self.log_evidence.max())) + 1e-3
+        self.log_weight = np.log(component_weights / component_weights.sum())
         self._components_by_composition: dict[bytes, list[int]] = {}
-        for index, composition in enumerate(modes.states.composition_keys()):
-            self._components_by_composition.setdefault(composition, []).append(index)
+        for component, composition in enumerate(modes.states.composition_keys()):
+            self._components_by_composition.setdefault(composition, []).append(component)
 
     def components_with(self, composition: bytes) -> list[int]:
-        """Return the components with a composition."""
+        """Return the indices of the components that have a composition."""
         return self._components_by_composition.get(composition, [])
 
     def draw(self, n_state: int, rng: np.random.Generator) -> States:
@@ -189,24 +189,24 @@ class Mixture:
         states.x[:] = rng.normal(size=states.x.shape)
         for row, component in enumerate(component_indices):
             is_active = self.is_active[component]
-            t_scale = np.sqrt(DEGREES_OF_FREEDOM / rng.chisquare(DEGREES_OF_FREEDOM))
-            offset = self.cholesky[component] @ rng.normal(size=int(is_active.sum()))
-            states.x[row, is_active] = self.modes.states.x[component, is_active] + t_scale * offset
+            student_scale = np.sqrt(DEGREES_OF_FREEDOM / rng.chisquare(DEGREES_OF_FREEDOM))
+            coordinate_offset = self.cholesky[component] @ rng.normal(size=int(is_active.sum()))
+            states.x[row, is_active] = self.modes.states.x[component, is_active] + student_scale * coordinate_offset
         return states
 
     def log_density(self, states: States) -> FloatArray:
-        """Return (n,) log densities, -inf for states whose composition no component has."""
+        """Return the (n,) log densities of states, -inf if no component has the composition of a state."""
         log_densities = np.full(len(states), -np.inf)
         rows_by_composition: dict[bytes, list[int]] = {}
         for row, composition in enumerate(states.composition_keys()):
             rows_by_composition.setdefault(composition, []).append(row)
         for composition, rows in rows_by_composition.items():
-            log_terms = [
+            component_log_densities = [
                 self.log_weight[component] + self._log_student_t(component, states.x[rows])
                 for component in self.components_with(composition)
             ]
-            if log_terms:
-                log_densities[rows] = logsumexp(log_terms, axis=0)
+            if component_log_densities:
+                log_densities[rows] = logsumexp(component_log_densities, axis=0)
         return log_densities
 
     def _log_student_t(self, component: int, x: FloatArray) -> FloatArray:
@@ -231,5 +231,5 @@ class Mixture:
         return float(-0.5 * squared_distance[0] - self.log_scale[component])
 
     def _squared_distance(self, component: int, coordinates: FloatArray) -> FloatArray:
-        difference = coordinates - self.modes.states.x[component, self.is_active[component]]
-        return np.asarray(np.einsum("ni,ij,nj->n", difference, self.precision[component], difference))
+        x_difference = coordinates - self.modes.states.x[component, self.is_active[component]]
+        return np.asarray(np.einsum("ni,ij,nj->n", x_difference, self.precision[component], x_difference))

@@ -25,20 +25,21 @@ from underpaint.units import CM_PER_UM
 N_SCAN = 400
 """Number of simulated scans for each number of counts."""
 COUNTS = tuple(float(f"{10.0**power:.3g}") for power in (3.0, 3.5, 4.0, 4.5, 5.0, 5.5, 6.0, 6.5))
-"""Total counts of a spectrum for which scans are simulated."""
-N_MODE_DRAW = 200
-"""Number of draws of each mode, to estimate the fraction with the order in question."""
-N_RIVALS = 3
-"""Number of structures without the order in question in which other pigments are tried."""
+"""Total counts per spectrum at which scans are simulated."""
+N_DRAWS_PER_MODE = 200
+"""Number of draws from each mode. The draws give the fraction with the order in question."""
+N_RIVAL_STRUCTURES = 3
+"""Other pigments are tried in this number of the likeliest structures without the order in question."""
 N_TEMPERATURE = 3
 """Typical number of temperatures in one run of an explanation."""
 HALF_OF_SCANS, MOST_SCANS = 0.5, 0.9
-"""Fractions of the scans for which the counts are reported. The simulation ends at the second fraction."""
+"""Fractions of scans that give the answer. The needed counts are reported for both fractions, and the simulation ends
+at the second."""
 
 
 @dataclass(frozen=True)
 class OrderQuestion:
-    """Question whether the uppermost layer of one group is below the uppermost layer of another group.
+    """Question of whether the uppermost layer of one group is below the uppermost layer of another group.
 
     Parameters
     ----------
@@ -97,9 +98,9 @@ class AnsweredShares:
     counts : (n,) array
         Total counts of a spectrum, ascending.
     answered_share : (n,) array
-        Fraction of the scans in which both runs of an explanation would give at least ``MIN_PROBABILITY``.
+        Fraction of the scans in which both runs would give the answer a probability of at least ``MIN_PROBABILITY``.
     median_probability : (n,) array
-        Median of the probability of the answer over the scans.
+        Median probability of the answer over the scans.
     """
 
     counts: FloatArray
@@ -107,15 +108,15 @@ class AnsweredShares:
     median_probability: FloatArray
 
     def counts_needed(self, share: float = HALF_OF_SCANS) -> float:
-        """Return the counts above which at least the fraction ``share`` of the scans give the answer.
+        """Return the counts above which at least the fraction ``share`` of the scans gives the answer.
 
         The result is infinite if no simulated counts suffice. Between simulated counts, the normal quantile of the
         fraction is interpolated linearly in the logarithm of the counts.
         """
-        is_enough = self.answered_share >= share
-        if not is_enough[-1]:
+        is_share_reached = self.answered_share >= share
+        if not is_share_reached[-1]:
             return float("inf")
-        first_index = int(np.flatnonzero(~is_enough).max(initial=-1)) + 1
+        first_index = int(np.flatnonzero(~is_share_reached).max(initial=-1)) + 1
         if first_index == 0:
             return float(self.counts[0])
         index_pair = slice(first_index - 1, first_index + 1)
@@ -160,32 +161,32 @@ def likeliest_layers(
             f"Cannot plan for {question.lower_group} under {question.upper_group}: no layers with that order are "
             "consistent with the spectrum. Choose another paint, or other groups."
         )
-    best_index = int(np.where(has_order, log_evidence, -np.inf).argmax())
-    probability = float(np.exp(logsumexp(log_evidence + log_fraction_with_order) - logsumexp(log_evidence)))
-    return stratigraphy_of(model.prior, modes.states.select([best_index])), probability
+    best_mode = int(np.where(has_order, log_evidence, -np.inf).argmax())
+    order_probability = float(np.exp(logsumexp(log_evidence + log_fraction_with_order) - logsumexp(log_evidence)))
+    return stratigraphy_of(model.prior, modes.states.select([best_mode])), order_probability
 
 
 def stratigraphy_of(prior: PaintPrior, state: States) -> Stratigraphy:
-    """Return the layers of a single state, including the ground."""
-    fractions, areal_density = (array[0] for array in prior.mass_fractions_and_densities(state))
+    """Convert a single state to a stratigraphy, including the ground."""
+    mass_fractions, areal_density = (batch_array[0] for batch_array in prior.mass_fractions_and_densities(state))
     physical_states, n_layer = prior.to_physical_units(state), int(state.n_layer[0])
     layers = []
-    for index in range(n_layer + 1):
+    for layer in range(n_layer + 1):
         thickness_um = float(
-            physical_states.thickness_um[0, index] if index < n_layer else physical_states.ground_thickness_um[0]
+            physical_states.thickness_um[0, layer] if layer < n_layer else physical_states.ground_thickness_um[0]
         )
         pigments = [
-            prior.members[group][state.member_index[0, index, group]].label
-            for group in np.flatnonzero(state.is_in_layer[0, min(index, MAX_LAYERS - 1)])
+            prior.members[group][state.member_index[0, layer, group]].label
+            for group in np.flatnonzero(state.is_in_layer[0, min(layer, MAX_LAYERS - 1)])
         ]
-        layer_name = " + ".join(pigments) if index < n_layer else prior.ground
+        layer_name = " + ".join(pigments) if layer < n_layer else prior.ground
         elements = {
-            element: float(fraction)
-            for element, fraction in zip(prior.elements, fractions[index], strict=True)
-            if fraction
+            element: float(mass_fraction)
+            for element, mass_fraction in zip(prior.elements, mass_fractions[layer], strict=True)
+            if mass_fraction
         }
         layers.append(
-            Layer(elements, float(areal_density[index] / (thickness_um * CM_PER_UM)), thickness_um, layer_name)
+            Layer(elements, float(areal_density[layer] / (thickness_um * CM_PER_UM)), thickness_um, layer_name)
         )
     return Stratigraphy(tuple(layers))
 
@@ -193,8 +194,8 @@ def stratigraphy_of(prior: PaintPrior, state: States) -> Stratigraphy:
 def expected_spectrum(layers: Stratigraphy, instrument: Instrument) -> tuple[FloatArray, EnergyAxis]:
     """Return (n_channel,) count rates for an arbitrary tube current, and the energy axis."""
     axis = axis_of(instrument.detector)
-    rate = render(emit([layers], instrument), instrument.detector, axis)
-    return np.asarray(rate, dtype=np.float64)[0], axis
+    count_rates = render(emit([layers], instrument), instrument.detector, axis)
+    return np.asarray(count_rates, dtype=np.float64)[0], axis
 
 
 def answered_shares(
@@ -222,29 +223,34 @@ def answered_shares(
 
     Notes
     -----
-    For each number of counts, a search as for an explanation finds structures that are consistent with the expected
-    spectrum. Each simulated scan adds Poisson noise. The evidence of every structure with noise follows from one linear
-    step (Laplace's approximation). Hence the probability of the answer does not need a new search.
+    At each number of counts, the search that explanations use finds structures that are consistent with the expected
+    spectrum. Each simulated scan adds Poisson noise to this spectrum. One linear step (Laplace's approximation) gives
+    the evidence of every structure for the noisy spectrum. Hence the probability of the answer needs no new search.
     """
-    rate, axis = expected_spectrum(layers, instrument)
-    shares, medians = [], []
+    count_rates, axis = expected_spectrum(layers, instrument)
+    fractions, median_probabilities = [], []
     for total_counts in counts:
-        spectrum = Spectrum(rate * (total_counts / rate.sum()), axis, name=f"a scan of {total_counts:,.0f} counts")
+        spectrum = Spectrum(
+            count_rates * (total_counts / count_rates.sum()), axis, name=f"a scan of {total_counts:,.0f} counts"
+        )
         model = _spectrum_model(spectrum, instrument, candidates, ground)
         model.set_reference(model.counts)
         modes = _with_rival_modes(model, search(model, np.random.default_rng(0)), question)
         log_odds = _simulated_log_odds(model, modes, question, np.random.default_rng(0))
-        shares.append(float(_both_runs_certain_probability(expit(log_odds)).mean()))
-        medians.append(float(expit(np.median(log_odds))))
-        if shares[-1] >= MOST_SCANS:
+        fractions.append(float(_both_runs_certain_probability(expit(log_odds)).mean()))
+        median_probabilities.append(float(expit(np.median(log_odds))))
+        if fractions[-1] >= MOST_SCANS:
             break
-    return AnsweredShares(np.asarray(counts[: len(shares)], dtype=np.float64), np.asarray(shares), np.asarray(medians))
+    return AnsweredShares(
+        np.asarray(counts[: len(fractions)], dtype=np.float64), np.asarray(fractions), np.asarray(median_probabilities)
+    )
 
 
 def _with_rival_modes(model: SpectrumModel, modes: Modes, question: OrderQuestion) -> Modes:
-    """Return modes with variants of the likeliest structures without the order, in which other pigments are tried.
+    """Add modes in which other pigments are tried in the likeliest structures without the order in question.
 
-    The search tries other pigments only in the likeliest structure, which would favour this structure.
+    The search tries other pigments only in the likeliest structure. Without the added modes, the likeliest structure
+    would be favoured.
     """
     has_order, log_evidence = (
         question.has_order(model.prior, modes.states),
@@ -252,14 +258,18 @@ def _with_rival_modes(model: SpectrumModel, modes: Modes, question: OrderQuestio
     )
     structures, rival_structures = modes.states.structure_keys(), set[bytes]()
     for row in np.argsort(-log_evidence):
-        if not has_order[row] and structures[row] not in rival_structures and len(rival_structures) < N_RIVALS:
+        if (
+            not has_order[row]
+            and structures[row] not in rival_structures
+            and len(rival_structures) < N_RIVAL_STRUCTURES
+        ):
             rival_structures.add(structures[row])
             modes = with_other_members(model, modes, int(row))
     return _distinct_modes(model.prior, modes)
 
 
 def _distinct_modes(prior: PaintPrior, modes: Modes) -> Modes:
-    """Return the likeliest mode of each composition, since several starts of a search may end in the same mode."""
+    """Return the likeliest mode of each composition. Several starts of a search may end in one mode."""
     compositions, row_by_composition = modes.states.composition_keys(), dict[bytes, int]()
     for row in np.argsort(-Mixture(prior, modes, 1.0).log_evidence):
         row_by_composition.setdefault(compositions[row], int(row))
@@ -269,22 +279,25 @@ def _distinct_modes(prior: PaintPrior, modes: Modes) -> Modes:
 def _simulated_log_odds(
     model: SpectrumModel, modes: Modes, question: OrderQuestion, rng: np.random.Generator
 ) -> FloatArray:
-    """Return (N_SCAN,) log-odds of the answer in simulated scans, whose expected counts are those of the model."""
+    """Return the (N_SCAN,) log-odds of the answer for scans with Poisson noise around the counts of the model."""
     residuals, _ = model.evaluate(modes.states)
     noise = rng.poisson(model.counts, size=(N_SCAN, model.counts.size)) - model.counts
     residual_changes = model.residual_changes(modes.states, noise)
     mixture = Mixture(model.prior, modes, 1.0)
     simulated_log_evidence = np.empty((N_SCAN, len(modes)))
-    for row, mode_log_evidence in enumerate(mixture.log_evidence):
-        residuals_of_scans = residuals[row] + residual_changes[:, row]
-        jacobian, mode_x = modes.jacobians[row].astype(np.float64), modes.states.x[row, mixture.is_active[row]]
-        gradient = residuals_of_scans @ jacobian.T + mode_x
-        step = gradient @ mixture.cholesky[row]
-        simulated_log_evidence[:, row] = (
+    for mode_index, mode_log_evidence in enumerate(mixture.log_evidence):
+        residuals_of_scans = residuals[mode_index] + residual_changes[:, mode_index]
+        jacobian, mode_coordinates = (
+            modes.jacobians[mode_index].astype(np.float64),
+            modes.states.x[mode_index, mixture.is_active[mode_index]],
+        )
+        gradient = residuals_of_scans @ jacobian.T + mode_coordinates
+        laplace_step = gradient @ mixture.cholesky[mode_index]
+        simulated_log_evidence[:, mode_index] = (
             mode_log_evidence
-            + 0.5 * (residuals[row] ** 2).sum()
+            + 0.5 * (residuals[mode_index] ** 2).sum()
             - 0.5 * (residuals_of_scans**2).sum(axis=1)
-            + 0.5 * (step**2).sum(axis=1)
+            + 0.5 * (laplace_step**2).sum(axis=1)
         )
     log_fraction_with_order, log_fraction_without_order = _log_fractions(mixture, question, model.prior)
     return np.asarray(
@@ -294,25 +307,26 @@ def _simulated_log_odds(
 
 
 def _log_fractions(mixture: Mixture, question: OrderQuestion, prior: PaintPrior) -> tuple[FloatArray, FloatArray]:
-    """Return the (n_mode,) log fractions of each mode's draws with and without the order of a question.
+    """Return the (n_mode,) log fractions of draws with the order of a question, and of draws without this order.
 
-    Draws of one mode can differ in order, since only some draws have more than a trace of a group with a small share.
+    Draws of one mode can differ in order, because a group with a small share may be more than a trace in only some
+    draws.
     """
     rng, fraction = np.random.default_rng(0), np.empty(len(mixture.modes))
     for row, (is_active, cholesky) in enumerate(zip(mixture.is_active, mixture.cholesky, strict=True)):
-        draws = mixture.modes.states.select(np.full(N_MODE_DRAW, row))
-        draws.x[:, is_active] += rng.normal(size=(N_MODE_DRAW, len(cholesky))) @ cholesky.T
+        draws = mixture.modes.states.select(np.full(N_DRAWS_PER_MODE, row))
+        draws.x[:, is_active] += rng.normal(size=(N_DRAWS_PER_MODE, len(cholesky))) @ cholesky.T
         fraction[row] = question.has_order(prior, draws).mean()
     with np.errstate(divide="ignore"):
         return np.log(fraction), np.log1p(-fraction)
 
 
 def _both_runs_certain_probability(probability: FloatArray) -> FloatArray:
-    """Return the probability that ``MIN_PROBABILITY`` of the draws of both runs of an explanation have the answer.
+    """Return the probability that in each of two runs a fraction ``MIN_PROBABILITY`` of the draws gives the answer.
 
-    Only some draws of a run are independent. Each change of temperature adds the variance of ``MIN_EFFECTIVE_FRACTION``
-    of the draws, because draws rarely change structure afterwards. The incomplete beta function extends the binomial
-    distribution to a number of independent draws that is not an integer.
+    Not all draws of a run are independent. Draws rarely change structure after a change of temperature. Each change
+    therefore adds the variance of a sample of ``MIN_EFFECTIVE_FRACTION`` of the draws. The incomplete beta function
+    extends the binomial distribution to non-integer numbers of independent draws.
     """
     n_draw = MIN_EFFECTIVE_FRACTION * N_STATE / N_TEMPERATURE
     n_needed = MIN_PROBABILITY * n_draw

@@ -1,4 +1,4 @@
-"""Selection of a pixel or of a region from a mask or a list, and summation of the spectra."""
+"""Selection of a pixel, or of a region given by a mask or list, and summation of its spectra."""
 
 import csv
 import warnings
@@ -41,7 +41,7 @@ def read_pixel(text: str) -> tuple[int, int]:
 
 
 def pixel_mask(row: int, column: int, shape: tuple[int, int]) -> Mask:
-    """Return the (n_row, n_column) region of a single pixel.
+    """Return the (n_row, n_column) mask of a single pixel.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def read_spot(pixel: str | None, region: Path | None, shape: tuple[int, int]) ->
     Raises
     ------
     ScanError
-        Neither pixel nor region is given, both are given, or the given one cannot be used.
+        Neither pixel nor region is given, both are given, or the selection cannot be used.
     """
     if pixel is not None and region is None:
         return pixel_mask(*read_pixel(pixel), shape)
@@ -103,7 +103,7 @@ def read_spot(pixel: str | None, region: Path | None, shape: tuple[int, int]) ->
 
 
 def region_spectrum(scan: Scan, mask: Mask) -> Spectrum:
-    """Return the sum of the spectra of a region, of which only the bounding rows and columns are read.
+    """Return the sum spectrum of a region, for which only the region's bounding rows and columns are read.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def _as_mask(mask_values: NDArray[np.generic]) -> Mask:
     if mask_values.dtype.kind not in "biuf":
         raise ValueError(f"it contains {mask_values.dtype}, not numbers")
     is_selected = mask_values[..., :3].any(axis=-1) if mask_values.ndim == 3 else mask_values
-    # pixels with NaN are outside, as in the maps of results
+    # pixels with NaN are outside the region, as in the maps of results
     return np.asarray((is_selected != 0) & ~np.isnan(is_selected), dtype=np.bool_)
 
 
@@ -221,7 +221,7 @@ def _read_pixel_list(path: Path, shape: tuple[int, int]) -> Mask:
 
 
 def _parse_pixel_line(cells: list[str], line_number: int, path: Path) -> tuple[int, int]:
-    """Return the row and column from a line of a list. Further cells are ignored."""
+    """Return the row and column from a line of a list of pixels. Further cells are ignored."""
     try:
         row, column = (int(cell) for cell in cells[:2])
     except ValueError as error:

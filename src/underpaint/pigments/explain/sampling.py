@@ -18,10 +18,10 @@ from underpaint.pigments.explain.states import (
     log_prior_of_x,
 )
 
-N_STATE, INITIAL_FACTOR = 200, 4
+N_STATE, INITIAL_STATES_FACTOR = 200, 4
 """Number of posterior draws, and ratio of the number of initial states to this number."""
 N_SWEEPS, N_FINAL_SWEEPS = 2, 5
-"""Numbers of moves of every state at each temperature and at the final temperature."""
+"""Number of moves of every state at each earlier temperature, and at the final temperature."""
 MIN_EFFECTIVE_FRACTION = 0.5
 """Minimum ratio of the effective sample size to the number of draws after a change of temperature."""
 P_GROUP_IN_NEW_LAYER = 0.35
@@ -61,14 +61,14 @@ def sample(model: SpectrumModel, modes: Modes, rng: np.random.Generator, *, n: i
     -----
     Temperatures are chosen by effective sample size (Del Moral, Doucet & Jasra 2006). The first power of the likelihood
     is ``SEARCH_BETA``, at which the mixture is close to the posterior. Within a structure, states move by
-    preconditioned Crank-Nicolson steps around the mixture's components and the prior, and by differential evolution
-    (ter Braak 2006). Between structures, states move by draws from the mixture and by reversible jumps (Green 1995)
-    with new coordinates from the prior.
+    preconditioned Crank-Nicolson steps around the mixture's components and the prior. States also move by differential
+    evolution (ter Braak 2006). Between structures, states move by draws from the mixture and by reversible jumps (Green
+    1995) with new coordinates from the prior.
     """
     prior, n = model.prior, n or N_STATE
     modes = Modes(modes.states, model.log_likelihood(modes.states), modes.jacobians)
     beta, mixture = SEARCH_BETA, Mixture(prior, modes, SEARCH_BETA)
-    states = mixture.draw(INITIAL_FACTOR * n, rng)
+    states = mixture.draw(INITIAL_STATES_FACTOR * n, rng)
     log_like = model.log_likelihood(states)
     log_weights = _log_target(model, states, log_like, beta) - mixture.log_density(states)
     log_evidence = float(logsumexp(log_weights) - np.log(len(states)))
@@ -93,17 +93,19 @@ def _log_target(model: SpectrumModel, states: States, log_like: FloatArray, beta
 
 def _resample(log_weight: FloatArray, n: int, rng: np.random.Generator) -> IntArray:
     """Return the indices of the draws that systematic resampling selects."""
-    weights = np.exp(log_weight - log_weight.max())
+    draw_weights = np.exp(log_weight - log_weight.max())
     sampling_points = (rng.random() + np.arange(n)) / n
-    return np.minimum(np.searchsorted(np.cumsum(weights / weights.sum()), sampling_points), len(weights) - 1)
+    return np.minimum(
+        np.searchsorted(np.cumsum(draw_weights / draw_weights.sum()), sampling_points), len(draw_weights) - 1
+    )
 
 
 def _next_temperature(log_like: FloatArray, beta: float) -> float:
-    """Return the largest power of the likelihood at which enough draws remain effective."""
+    """Return the largest power of the likelihood at which the effective sample size is sufficient."""
 
     def effective_fraction(trial_beta: float) -> float:
-        weights = np.exp((trial_beta - beta) * (log_like - log_like.max()))
-        return float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
+        draw_weights = np.exp((trial_beta - beta) * (log_like - log_like.max()))
+        return float(draw_weights.sum() ** 2 / (draw_weights**2).sum() / len(draw_weights))
 
     if effective_fraction(1.0) >= MIN_EFFECTIVE_FRACTION:
         return 1.0
@@ -127,7 +129,7 @@ def _move_states(
     rng: np.random.Generator,
     n_sweeps: int,
 ) -> None:
-    """Move all states in place. Each half of the states uses the other half as its population."""
+    """Move all states in place. Each half is the population for the differential evolution of the other half."""
     n = len(states)
     for sweep in range(n_sweeps):
         if sweep % 3 == 1:
@@ -187,7 +189,7 @@ class _Proposals:
         for row in range(n_state):
             log_ratio[row] = self._change_amounts(row) if keeps_structure[row] else self._change_structure(row)
         log_layout_ratio = self.prior.log_layout_prior(self.new_states) - self.prior.log_layout_prior(self.old_states)
-        # the densities of new amounts and members cancel, since both are drawn from the prior
+        # new amounts and members are drawn from the prior, so that their prior and proposal densities cancel
         old_log_prior, new_log_prior = (
             log_prior_of_x(self.old_states, self.is_active),
             log_prior_of_x(self.new_states, self.is_active),
@@ -213,16 +215,18 @@ class _Proposals:
         self.new_states.x[row, changed_indices] = np.sqrt(1 - step_size**2) * old_x + step_size * rng.normal(
             size=changed_indices.size
         )
-        # the move leaves the prior invariant, so that the prior ratio of the caller is subtracted
+        # the move leaves the prior invariant, so that the prior ratio that the caller adds is subtracted here
         return float(0.5 * (self.new_states.x[row, changed_indices] ** 2).sum() - 0.5 * (old_x**2).sum())
 
     def _step_about_component(self, row: int, component: int) -> float:
         is_active, mixture = self.is_active[row], self.mixture
-        mode_x = mixture.modes.states.x[component, is_active]
+        mode_coordinates = mixture.modes.states.x[component, is_active]
         step_size = self.rng.choice([0.15, 0.35, 0.7])
-        offset = mixture.cholesky[component] @ self.rng.normal(size=int(is_active.sum()))
+        coordinate_offset = mixture.cholesky[component] @ self.rng.normal(size=int(is_active.sum()))
         self.new_states.x[row, is_active] = (
-            mode_x + np.sqrt(1 - step_size**2) * (self.old_states.x[row, is_active] - mode_x) + step_size * offset
+            mode_coordinates
+            + np.sqrt(1 - step_size**2) * (self.old_states.x[row, is_active] - mode_coordinates)
+            + step_size * coordinate_offset
         )
         return mixture.log_normal(component, self.old_states.x[row]) - mixture.log_normal(
             component, self.new_states.x[row]
@@ -231,16 +235,16 @@ class _Proposals:
     def _step_along_difference(self, row: int, peer_rows: list[int]) -> float:
         rng, is_active = self.rng, self.is_active[row]
         first_peer, second_peer = rng.choice(peer_rows, 2, replace=False)
-        is_changed = is_active if rng.random() < 0.5 else is_active & (rng.random(is_active.size) < 0.4)
+        is_changed_coordinate = is_active if rng.random() < 0.5 else is_active & (rng.random(is_active.size) < 0.4)
         step_size = (
-            2.38 / np.sqrt(2 * max(int(is_changed.sum()), 1)) * rng.choice([0.3, 0.6, 1.0])
+            2.38 / np.sqrt(2 * max(int(is_changed_coordinate.sum()), 1)) * rng.choice([0.3, 0.6, 1.0])
             if rng.random() < 0.9
             else 1.0
         )
-        step = step_size * (self.population.x[first_peer] - self.population.x[second_peer]) + rng.normal(
+        coordinate_step = step_size * (self.population.x[first_peer] - self.population.x[second_peer]) + rng.normal(
             0, 1e-3, is_active.size
         )
-        self.new_states.x[row] += np.where(is_changed, step, 0.0)
+        self.new_states.x[row] += np.where(is_changed_coordinate, coordinate_step, 0.0)
         return 0.0
 
     def _change_structure(self, row: int) -> float:

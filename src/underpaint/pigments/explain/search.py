@@ -21,17 +21,17 @@ SEARCH_BETA = 0.15
 N_SCREENED, MAX_MODES = 400, 40
 N_OPTIMISATION_ROUNDS, N_REFINEMENT_ROUNDS = 6, 3
 N_NEIGHBOURS, N_OPTIMISED = 60, 8
-"""Numbers of neighbours that are drawn and optimised in each round."""
+"""Number of neighbouring states that are drawn in each round, and number that are optimised."""
 N_VARIANTS = 16
-"""Number of optimised alternatives to the members of the likeliest mode."""
+"""Number of optimised variants of the likeliest mode in which a group has another member."""
 
 
 def search(model: SpectrumModel, rng: np.random.Generator) -> Modes:
     """Return modes of likely structures, the likeliest first.
 
-    The best draws from the prior with different structures are optimised. Then neighbours of the likeliest modes, which
-    differ by one change, are ranked by two linear steps, and the best neighbours are optimised. Finally, other members
-    are tried in the likeliest mode.
+    First, the likeliest prior draws of different structures are optimised. Then states that differ from the likeliest
+    modes by one change are ranked by two linear steps. The best of these states are optimised. Finally, other members
+    of the groups are tried in the likeliest mode.
     """
     prior = model.prior
     simple_states = simple_start_states(prior)
@@ -59,7 +59,7 @@ def _best_modes(prior: PaintPrior, modes: Modes, beta: float) -> Modes:
 
 
 def _screened_draws(model: SpectrumModel, rng: np.random.Generator) -> States:
-    """Return the draws from the prior with the highest likelihoods and different structures."""
+    """Return the likeliest draws from the prior, at most one for each structure."""
     states = model.prior.draw(N_SCREENED, rng)
     ranked_rows = np.argsort(-model.log_likelihood(states))
     structures = states.structure_keys()
@@ -83,7 +83,7 @@ def simple_start_states(prior: PaintPrior) -> States:
 
 
 def promising_neighbours(model: SpectrumModel, modes: Modes, beta: float, rng: np.random.Generator) -> States | None:
-    """Return the best neighbours of likely modes, or None without a new neighbour."""
+    """Return the best states that differ from likely modes by one change, or None if no such state is new."""
     log_evidence = Mixture(model.prior, modes, beta).log_evidence
     parent_weight = np.exp(0.4 * (log_evidence - log_evidence.max()))
     parents = rng.choice(len(modes), N_NEIGHBOURS, p=parent_weight / parent_weight.sum())
@@ -92,7 +92,7 @@ def promising_neighbours(model: SpectrumModel, modes: Modes, beta: float, rng: n
 
 
 def with_other_members(model: SpectrumModel, modes: Modes, row: int) -> Modes:
-    """Return modes with the best variants of one mode, in which a group is represented by another member."""
+    """Return the modes, plus the best variants of one mode that contain another member of a group."""
     prior, changed_states = model.prior, []
     for group, members in enumerate(prior.members):
         for member_index in range(len(members)):
@@ -114,7 +114,7 @@ def _best_candidates(
     beta: float,
     max_states: int,
 ) -> States | None:
-    """Return the best candidates after two linear steps, or None without a new candidate.
+    """Return the best candidate states after two linear steps, or None if no candidate is new.
 
     The derivatives of a candidate are those of its parent, except for coordinates that become active.
     """
@@ -128,28 +128,30 @@ def _best_candidates(
         return None
     states, parents = concatenate_states([candidates[row] for row in new_rows]), parents[new_rows]
     is_active_now, is_active_before = states.is_active(), modes.states.is_active()[parents]
-    is_new, scores, log_density_gains = (
+    is_newly_active, discrete_log_priors, log_density_gains = (
         is_active_now & ~is_active_before,
         model.prior.log_discrete_prior(states),
         np.zeros(len(states)),
     )
     for _ in range(2):
         residuals, _ = model.evaluate(states)
-        new_derivatives = residual_derivatives(model, states, is_new, residuals)
+        new_derivatives = residual_derivatives(model, states, is_newly_active, residuals)
         for row, parent in enumerate(parents):
-            is_shared = is_active_before[row] & is_active_now[row]
-            parent_derivatives = modes.jacobians[parent][is_shared[is_active_before[row]]].astype(np.float64)
+            is_active_in_both = is_active_before[row] & is_active_now[row]
+            parent_derivatives = modes.jacobians[parent][is_active_in_both[is_active_before[row]]].astype(np.float64)
             derivatives = np.concatenate([parent_derivatives, new_derivatives[row]])
-            free_indices = np.concatenate([np.flatnonzero(is_shared), np.flatnonzero(is_new[row])])
+            free_indices = np.concatenate([np.flatnonzero(is_active_in_both), np.flatnonzero(is_newly_active[row])])
             hessian = beta * derivatives @ derivatives.T + np.eye(free_indices.size)
             gradient = beta * derivatives @ residuals[row] + states.x[row, free_indices]
-            step = -np.linalg.solve(hessian, gradient)
+            coordinate_step = -np.linalg.solve(hessian, gradient)
             log_density = (
                 -0.5 * beta * (residuals[row] ** 2).sum() - 0.5 * (states.x[row, is_active_now[row]] ** 2).sum()
             )
-            log_density_gains[row] = log_density - 0.5 * gradient @ step - 0.5 * np.linalg.slogdet(hessian)[1]
-            states.x[row, free_indices] = take_step(states.x[row, free_indices], step)
-    return states.select(np.argsort(-(scores + log_density_gains))[:max_states])
+            log_density_gains[row] = (
+                log_density - 0.5 * gradient @ coordinate_step - 0.5 * np.linalg.slogdet(hessian)[1]
+            )
+            states.x[row, free_indices] = take_step(states.x[row, free_indices], coordinate_step)
+    return states.select(np.argsort(-(discrete_log_priors + log_density_gains))[:max_states])
 
 
 def random_neighbour(prior: PaintPrior, state: States, rng: np.random.Generator) -> States:
@@ -189,7 +191,7 @@ def _change_structure(prior: PaintPrior, state: States, rng: np.random.Generator
 
 
 def set_member(prior: PaintPrior, state: States, row: int, group: int, member_index: int) -> None:
-    """Replace a group's members in all layers of a state, and keep the mass of the group's element."""
+    """Replace the member of a group in all layers of a state, and keep the mass of the group's element."""
     unchanged_states = state.select(np.arange(len(state)))
     state.member_index[row, :, group] = member_index
     for layer in np.flatnonzero(state.is_in_layer[row, :, group]):
@@ -197,7 +199,7 @@ def set_member(prior: PaintPrior, state: States, row: int, group: int, member_in
 
 
 def swap_layers(state: States, row: int, upper_layer: int) -> None:
-    """Swap a layer of a state with the one below it."""
+    """Swap a layer of a state with the layer below it."""
     layer_order = list(range(MAX_LAYERS))
     layer_order[upper_layer], layer_order[upper_layer + 1] = upper_layer + 1, upper_layer
     state.permute_layers(row, layer_order)

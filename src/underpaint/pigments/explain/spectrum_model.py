@@ -1,4 +1,4 @@
-"""Likelihood of a spectrum, with the expected counts of batches of states and the error of the simulation."""
+"""Likelihood of a spectrum for batches of states, including the error of the simulation."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,12 @@ from underpaint.pigments.explain.states import FloatArray, PaintPrior, States
 
 RealArray = NDArray[np.floating]
 START_KEV = 3.05
-"""Minimum energy. Lines at lower energies depend more on air and detector window than on the paint."""
-BIN_WIDTH_KEV, COARSE_START_KEV, COARSE_FACTOR = 0.04, 16.0, 3
-"""Width of the bins in keV. Above ``COARSE_START_KEV``, bins are wider by a factor of ``COARSE_FACTOR``."""
-LEVEL_SIGMA = (0.4, 0.4, 0.3)
-"""Relative prior standard deviations of the levels of coherent and other scatter, and of the slope of both in ln(E)."""
+"""Minimum energy of the fit, in keV. Lines at lower energies depend more on air and detector window than on the
+paint."""
+BIN_WIDTH_KEV, COARSE_START_KEV, COARSE_WIDTH_FACTOR = 0.04, 16.0, 3
+"""Width of the bins in keV. Above ``COARSE_START_KEV``, bins are wider by a factor of ``COARSE_WIDTH_FACTOR``."""
+SCATTER_PRIOR_SIGMAS = (0.4, 0.4, 0.3)
+"""Relative prior standard deviations of the levels of coherent and of other scatter, and of their slope in ln(E)."""
 MAX_SMOOTHED_COUNTS = 20
 BATCH_STATES = 512
 
@@ -27,19 +28,20 @@ BATCH_STATES = 512
 class ModelError:
     """Standard deviations of the errors of a simulated spectrum.
 
-    The values were fitted to spectra of layered paints with 1e5 counts, simulated by an independent Monte Carlo code.
+    The default values were fitted to simulated spectra of layered paints. An independent Monte Carlo code simulated
+    these spectra, with 1e5 counts each.
 
     Parameters
     ----------
     independent : float
         Relative standard deviation of errors that are independent in each bin.
     smooth : float
-        Relative standard deviation of errors of yields, attenuation and efficiency, which are correlated over
+        Relative standard deviation of errors of yields, attenuation and efficiency. The errors are correlated over
         ``smooth_kev``.
     shift_kev : float
-        Standard deviation of errors of line energies, which are correlated over ``shift_range_kev``.
+        Standard deviation of errors of line energies. The errors are correlated over ``shift_range_kev``.
     tail : float
-        Standard deviation of the tail and shelf of peaks, relative to a typical shape.
+        Standard deviation of the tail and shelf of peaks, relative to a typical tail and shelf.
     """
 
     independent: float = 0.005
@@ -53,8 +55,9 @@ class ModelError:
 class SpectrumModel:
     """Likelihood of one spectrum for batches of states.
 
-    The likelihood is Gaussian. A reference spectrum fixes one covariance for all states, from Poisson noise and
-    ``ModelError``. The scale and the levels of scatter are linear parameters and are integrated out for every state.
+    The likelihood is Gaussian. All states share one covariance, which is the sum of Poisson noise and ``ModelError``
+    for a reference spectrum. The scale and the levels of scatter are linear parameters and are integrated out for every
+    state.
 
     Parameters
     ----------
@@ -69,7 +72,7 @@ class SpectrumModel:
     CalibrationError, ScanError
         The spectrum has no energy axis, no counts in the range of the fit, or counts that are negative or not numbers.
     SampleError
-        The model error is negative or above one.
+        The model error is negative or above 1.
     """
 
     def __init__(
@@ -118,8 +121,8 @@ class SpectrumModel:
     def evaluate(self, states: States) -> tuple[FloatArray, FloatArray]:
         """Return (n, n_bin + 3) residuals and (n,) log-likelihoods.
 
-        Residuals are whitened and refer to the best-fit levels. The last three residuals are those of the prior of the
-        levels. The log-likelihood is integrated over the levels.
+        Residuals are whitened and computed with the best-fit levels. The last three residuals belong to the prior of
+        the levels. The log-likelihood is integrated over the levels.
         """
         batches = [self._evaluate(states.select(batch_rows)) for batch_rows in _batches(len(states))]
         return np.concatenate([batch[0] for batch in batches]), np.concatenate([batch[1] for batch in batches])
@@ -129,7 +132,7 @@ class SpectrumModel:
         return self.evaluate(states)[1]
 
     def residual_changes(self, states: States, noise: FloatArray) -> FloatArray:
-        """Return the (n_draw, n, n_bin + 3) changes of the residuals of states by noise in the counts.
+        """Return the (n_draw, n, n_bin + 3) changes of the states' residuals that noise in the counts causes.
 
         Parameters
         ----------
@@ -153,8 +156,10 @@ class SpectrumModel:
         levels, information_matrix = self._fit_levels(level_columns)
         count_residuals = self.whitened_counts - np.matmul(levels[:, None].astype(np.float32), level_columns)[:, 0]
         residuals = np.concatenate([count_residuals, levels[:, 1:]], axis=1)
-        scale = np.maximum(levels[:, 0], 1e-3)
-        log_like = -0.5 * (residuals**2).sum(axis=1) - 0.5 * np.linalg.slogdet(information_matrix)[1] - np.log(scale)
+        count_scale = np.maximum(levels[:, 0], 1e-3)
+        log_like = (
+            -0.5 * (residuals**2).sum(axis=1) - 0.5 * np.linalg.slogdet(information_matrix)[1] - np.log(count_scale)
+        )
         return residuals, np.where((levels[:, 0] > 0) & np.isfinite(log_like), log_like, -1e30)
 
     def expected_counts(self, states: States) -> FloatArray:
@@ -171,12 +176,12 @@ class SpectrumModel:
 
     @property
     def line_families(self) -> tuple[str, ...]:
-        """Line families of the elements of the prior that have a line in the range of the fit."""
+        """Line families with a line in the fitted range, for the elements in the prior."""
         is_visible = self._detected_fraction[: len(self.setting.lines)] > 0
         return tuple(dict.fromkeys(np.asarray(self.setting.lines.family)[is_visible].tolist()))
 
     def surface_shares(self, states: States) -> FloatArray:
-        """Return the (n, n_family) share of each family's counts from the uppermost layer, NaN without counts."""
+        """Return the (n, n_family) fraction of a family's counts that the uppermost layer emits, NaN without counts."""
         batches = [self._surface_shares(states.select(rows)) for rows in _batches(len(states))]
         return np.concatenate(batches)
 
@@ -204,7 +209,7 @@ class SpectrumModel:
         )
 
     def _photons(self, states: States) -> RealArray:
-        """Return (n, 3, n_energy) photons in total, from coherent scatter and from other scatter."""
+        """Return the (n, 3, n_energy) photons: all photons, coherent scatter and other scatter."""
         emission = self._emission(states)
         line_photons, coherent_scatter, other_scatter = emission.line_photons, emission.coherent, emission.shifted
         photons = np.zeros((len(states), 3, len(self._detected_fraction)), np.float32)
@@ -223,7 +228,7 @@ class SpectrumModel:
         """Return (n, 4, ...) counts per unit of each level."""
         components = np.matmul(photons, response)
         tilted_components = np.matmul(photons[:, 1] + photons[:, 2], tilted_response)
-        coherent_sigma, other_sigma, tilt_sigma = LEVEL_SIGMA
+        coherent_sigma, other_sigma, tilt_sigma = SCATTER_PRIOR_SIGMAS
         return np.stack(
             [
                 components[:, 0],
@@ -243,7 +248,7 @@ class SpectrumModel:
 
 
 def fitted_range(spectrum: Spectrum, instrument: Instrument, model_error: ModelError) -> tuple[EnergyAxis, FloatArray]:
-    """Return the merged channels that are fitted, and their counts.
+    """Return the energy axis and the counts of the merged channels that are fitted.
 
     Raises
     ------
@@ -307,12 +312,12 @@ def _bin_matrix(energy_kev: FloatArray) -> FloatArray:
     """Return an (n_channel, n_bin) array with ones where a channel belongs to a bin. The last bin may be narrower."""
     n_fine_channel = int(np.searchsorted(energy_kev, COARSE_START_KEV))
     bin_index = np.where(np.arange(energy_kev.size) < n_fine_channel, np.arange(energy_kev.size), 0)
-    bin_index[n_fine_channel:] = n_fine_channel + np.arange(energy_kev.size - n_fine_channel) // COARSE_FACTOR
+    bin_index[n_fine_channel:] = n_fine_channel + np.arange(energy_kev.size - n_fine_channel) // COARSE_WIDTH_FACTOR
     return np.asarray(bin_index[:, None] == np.arange(bin_index[-1] + 1), dtype=np.float64)
 
 
 def _covariance(expected_counts: FloatArray, energy_kev: FloatArray, model_error: ModelError) -> FloatArray:
-    """Return the (n_channel, n_channel) covariance of the counts for expected counts."""
+    """Return the (n_channel, n_channel) covariance of counts with the given expected values."""
     energy_difference = energy_kev - energy_kev[:, None]
     channel_width_kev = energy_kev[1] - energy_kev[0]
 
@@ -320,7 +325,7 @@ def _covariance(expected_counts: FloatArray, energy_kev: FloatArray, model_error
         return np.asarray(np.exp(-0.5 * (energy_difference / length_kev) ** 2))
 
     positive_difference = np.clip(energy_difference, 0.0, None)
-    # the tail has 1 % of the peak and decays over 0.2 keV, and the shelf has 0.3 % and extends to 0 keV
+    # The tail has 1 % of the peak and decays over 0.2 keV. The shelf has 0.3 % of the peak and extends to 0 keV.
     tail_shape = np.where(
         energy_difference > 0,
         0.01 * np.exp(-positive_difference / 0.2) * channel_width_kev / 0.2

@@ -1,4 +1,4 @@
-"""Batches of stratigraphies as arrays, and the prior of stratigraphies."""
+"""Batches of stratigraphies as arrays, and the prior probability of stratigraphies."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,23 +22,24 @@ MAX_LAYERS = 3
 LAYER_INDICES = np.arange(MAX_LAYERS)
 LAYER_NUMBER_PRIOR = (0.15, 0.50, 0.35)
 """Prior probabilities of one, two and three layers of paint."""
-SPREAD_PRIOR = ((1.0,), (0.75, 0.25), (0.65, 0.28, 0.07))
+LAYERS_PER_GROUP_PRIOR = ((1.0,), (0.75, 0.25), (0.65, 0.28, 0.07))
 """Prior probabilities that a group is in one, two or three layers, for stratigraphies of one, two and three layers."""
-MIXING_PROBABILITY = 0.5
-"""Prior probability that a further group is mixed with the first, in stratigraphies of one layer."""
+GROUP_MIXING_PROBABILITY = 0.5
+"""Prior probability that each further group is mixed with the first group in a stratigraphy of one layer."""
 THICKNESS_RANGE_UM, GROUND_RANGE_UM = (5.0, 400.0), (50.0, 500.0)
-"""Ranges of the thickness in um. The logarithm of the thickness is uniformly distributed."""
-BINDER_RANGE, GROUND_BINDER_RANGE = (0.15, 0.40), (0.0, 0.25)
-"""Ranges of the mass fraction of binder, which is uniformly distributed."""
-SHARE_SIGMA, DENSITY_SIGMA = 1.5, 0.10
-"""Standard deviations of the logarithm of a pigment's mass, and of that of a layer's density relative to volume
+"""Ranges of the thickness of a layer and of the ground, in um. The logarithm of the thickness is uniformly
+distributed."""
+BINDER_FRACTION_RANGE, GROUND_BINDER_FRACTION_RANGE = (0.15, 0.40), (0.0, 0.25)
+"""Ranges of the mass fraction of binder in a layer and in the ground. The fraction is uniformly distributed."""
+LOG_MASS_SIGMA, LOG_DENSITY_SIGMA = 1.5, 0.10
+"""Standard deviations of two logarithms: that of a pigment's mass, and that of a layer's density relative to volume
 additivity."""
-MAX_MEMBERS = 8
-"""Maximum number of pigments per group that are considered, in the order of the library."""
-MAX_TRACE_FRACTION = 0.05
-"""Maximum fraction of the total mass of a group's element for a trace in a layer."""
+MAX_MEMBERS_PER_GROUP = 8
+"""Maximum number of considered pigments per group, which are the first pigments of the group in the library."""
+MAX_TRACE_MASS_FRACTION = 0.05
+"""A layer with at most this fraction of the total mass of a group's element contains only a trace of the group."""
 N_LAYER_COORDINATES = 3
-"""Number of coordinates of a layer besides the shares, which are thickness, density and binder."""
+"""Number of coordinates of a layer besides the shares: thickness, density and binder."""
 
 
 @dataclass
@@ -55,8 +56,8 @@ class States:
     member_index : (n, MAX_LAYERS, n_group) int array
         Index of the pigment in its group.
     x : (n, n_coordinate) array
-        Coordinates of each layer (thickness, density, binder, logarithms of the pigments' masses), then thickness and
-        binder of the ground.
+        Coordinates of each layer (thickness, density, binder, logarithms of the pigments' masses), followed by
+        thickness and binder of the ground.
     """
 
     n_layer: IntArray
@@ -78,12 +79,12 @@ class States:
         return self.x[:, :-2].reshape(len(self), MAX_LAYERS, N_LAYER_COORDINATES + self.n_group)
 
     def select(self, index: NDArray[np.integer] | list[int]) -> "States":
-        """Return copies of the states with some indices."""
+        """Return copies of the states at the given indices."""
         return States(self.n_layer[index], self.is_in_layer[index], self.member_index[index], self.x[index])
 
     @property
     def field_arrays(self) -> tuple[IntArray, BoolArray, IntArray, FloatArray]:
-        """Arrays of the batch, in the order of the parameters of the class."""
+        """Arrays of the batch, in the order of the parameters of ``States``."""
         return self.n_layer, self.is_in_layer, self.member_index, self.x
 
     def replace(self, rows: NDArray[np.integer], other_states: "States", other_rows: NDArray[np.integer]) -> None:
@@ -111,11 +112,11 @@ class States:
         return np.concatenate([is_paint_active, np.ones((len(self), 2), dtype=np.bool_)], axis=1)
 
     def structure_keys(self) -> list[bytes]:
-        """Return a key for the groups of the layers of each state."""
+        """Return a key for each state, which identifies the groups in its layers."""
         return [is_in_layer.tobytes() for is_in_layer in self.is_in_layer]
 
     def composition_keys(self) -> list[bytes]:
-        """Return a key for the pigments of the layers of each state."""
+        """Return a key for each state, which identifies the pigments in its layers."""
         return [
             member_codes.tobytes()
             for member_codes in np.where(self.is_in_layer, self.member_index + 1, 0).astype(np.int16)
@@ -161,8 +162,8 @@ class PhysicalStates:
 class PaintPrior:
     """Prior probability distribution of the layers of paint.
 
-    One to three layers of paint lie on a ground. Each group is in one, two or three layers. Neighbouring layers do not
-    contain the same groups.
+    One to three layers of paint lie on a ground. Each group is in one, two or three layers. Two neighbouring layers do
+    not contain identical sets of groups.
 
     Parameters
     ----------
@@ -173,7 +174,7 @@ class PaintPrior:
     absence_probability : sequence of float, optional
         Prior probability that each group is absent, 0 by default.
     pigments : mapping of str to sequence of str, optional
-        Possible pigments of each restricted group.
+        Possible pigments of each group that is restricted to some of its pigments.
     known : KnownLayers, optional
         Order and thickness from another method. The groups of the known order must be among ``groups``.
 
@@ -210,15 +211,15 @@ class PaintPrior:
         self._compute_tables()
 
     def _spread_table(self) -> FloatArray:
-        """Return the (MAX_LAYERS, n_group, MAX_LAYERS + 1) log prior.
+        """Return the (MAX_LAYERS, n_group, MAX_LAYERS + 1) log prior of the number of layers that contain a group.
 
         The axes are the number of layers minus one, the group, and the number of layers that contain the group.
         """
         log_spread_table = np.full((MAX_LAYERS, len(self.groups), MAX_LAYERS + 1), -np.inf)
         with np.errstate(divide="ignore"):
             log_spread_table[:, :, 0] = np.log(self.absence_probability)
-        for n_layer, probabilities in enumerate(SPREAD_PRIOR, start=1):
-            for n_layer_with_group, probability in enumerate(probabilities, start=1):
+        for n_layer, layer_number_probabilities in enumerate(LAYERS_PER_GROUP_PRIOR, start=1):
+            for n_layer_with_group, probability in enumerate(layer_number_probabilities, start=1):
                 log_spread_table[n_layer - 1, :, n_layer_with_group] = np.log1p(-self.absence_probability) + np.log(
                     probability / comb(n_layer, n_layer_with_group)
                 )
@@ -236,20 +237,22 @@ class PaintPrior:
             ground_paint.mass_fractions,
             *(pigment.mass_fractions for pigment in pigments),
         ]
-        self.elements = tuple(sorted({element for fractions in element_mass_fractions for element in fractions}))
-        element_index = {name: index for index, name in enumerate(self.elements)}
+        self.elements = tuple(
+            sorted({element for mass_fractions in element_mass_fractions for element in mass_fractions})
+        )
+        element_index = {name: table_index for table_index, name in enumerate(self.elements)}
         max_members = max(map(len, self.members))
         self.element_fractions = np.zeros((len(self.groups), max_members, len(self.elements)))
         self.member_density = np.ones((len(self.groups), max_members))
         for group, members in enumerate(self.members):
-            for index, pigment in enumerate(members):
-                self.member_density[group, index] = pigment.density
-                for element, fraction in pigment.mass_fractions.items():
-                    self.element_fractions[group, index, element_index[element]] = fraction
+            for table_index, pigment in enumerate(members):
+                self.member_density[group, table_index] = pigment.density
+                for element, mass_fraction in pigment.mass_fractions.items():
+                    self.element_fractions[group, table_index, element_index[element]] = mass_fraction
         self.is_pigment_of_group = np.zeros((len(self.groups), max_members, len(self.groups)))
         for group, members in enumerate(self.members):
-            for index, pigment in enumerate(members):
-                self.is_pigment_of_group[group, index] = [name in pigment.groups for name in self.groups]
+            for table_index, pigment in enumerate(members):
+                self.is_pigment_of_group[group, table_index] = [name in pigment.groups for name in self.groups]
         self.key_element_index = np.asarray([element_index[library().group(name).element] for name in self.groups])
         self.oil_fractions = np.asarray([oil_mass_fractions.get(name, 0.0) for name in self.elements])
         self.oil_density = float(oil_row["density"])
@@ -279,7 +282,7 @@ class PaintPrior:
             axis=1
         )
         log_mixing_prior = np.where(
-            states.n_layer == 1, np.log(MIXING_PROBABILITY) * ((n_layer_with_group > 0).sum(axis=1) - 1), 0.0
+            states.n_layer == 1, np.log(GROUP_MIXING_PROBABILITY) * ((n_layer_with_group > 0).sum(axis=1) - 1), 0.0
         )
         # for one layer, the mixing probability includes the prior of the number of layers
         log_layer_number_prior = np.where(states.n_layer == 1, 0.0, np.log(LAYER_NUMBER_PRIOR)[states.n_layer - 1])
@@ -305,7 +308,7 @@ class PaintPrior:
         n_layer_with_group = np.stack(
             [
                 rng.choice(np.arange(1, len(spread_probabilities) + 1), shape[::2], p=spread_probabilities)
-                for spread_probabilities in SPREAD_PRIOR
+                for spread_probabilities in LAYERS_PER_GROUP_PRIOR
             ]
         )
         n_layer_with_group = n_layer_with_group[n_layer - 1, np.arange(n)] * (
@@ -325,7 +328,7 @@ class PaintPrior:
         """Return states in physical units."""
         layer_coordinates = states.layer_coordinates
         layer_exists = states.n_layer[:, None] > LAYER_INDICES
-        log_share = np.clip(SHARE_SIGMA * layer_coordinates[..., N_LAYER_COORDINATES:], -12.0, 12.0)
+        log_share = np.clip(LOG_MASS_SIGMA * layer_coordinates[..., N_LAYER_COORDINATES:], -12.0, 12.0)
         relative_mass = np.where(states.is_in_layer, np.exp(log_share), 0.0)
         return PhysicalStates(
             np.where(
@@ -336,10 +339,10 @@ class PaintPrior:
                 np.nan,
             ),
             relative_mass / np.maximum(relative_mass.sum(axis=2, keepdims=True), 1e-30),
-            np.exp(DENSITY_SIGMA * layer_coordinates[..., 1]),
-            uniform(layer_coordinates[..., 2], BINDER_RANGE),
+            np.exp(LOG_DENSITY_SIGMA * layer_coordinates[..., 1]),
+            uniform(layer_coordinates[..., 2], BINDER_FRACTION_RANGE),
             log_uniform(states.x[:, -2], GROUND_RANGE_UM),
-            uniform(states.x[:, -1], GROUND_BINDER_RANGE),
+            uniform(states.x[:, -1], GROUND_BINDER_FRACTION_RANGE),
         )
 
     def mass_fractions_and_densities(self, states: States) -> tuple[FloatArray, FloatArray]:
@@ -383,9 +386,9 @@ class PaintPrior:
         )
 
     def uppermost_layers(self, states: States) -> IntArray:
-        """Return the (n, n_group) uppermost layer with more than a trace of each group, or MAX_LAYERS without one."""
+        """Return the (n, n_group) uppermost layer with more than a trace of each group, or MAX_LAYERS for no layer."""
         masses = self.element_areal_densities(states)
-        is_present = masses > MAX_TRACE_FRACTION * masses.sum(axis=1, keepdims=True)
+        is_present = masses > MAX_TRACE_MASS_FRACTION * masses.sum(axis=1, keepdims=True)
         return np.asarray(np.where(is_present.any(axis=1), is_present.argmax(axis=1), MAX_LAYERS))
 
     def keep_mass(self, old_states: States, new_states: States, row: int, layer: int, group: int) -> float:
@@ -400,21 +403,21 @@ class PaintPrior:
         if not is_in_layer[group] or old_members[group] == new_members[group]:
             return 0.0
         log_prior_ratio = 0.0
-        coordinates, element = new_states.layer_coordinates[row, layer], self.key_element_index[group]
+        new_coordinates, element = new_states.layer_coordinates[row, layer], self.key_element_index[group]
         element_fraction = self.element_fractions[group, :, element]
         mass_before = self._mass_per_um(old_states, row, layer, group)
         if is_in_layer.sum() > 1:
             share_index = N_LAYER_COORDINATES + group
             log_ratio = np.log(element_fraction[old_members[group]] / element_fraction[new_members[group]])
-            adjusted_share = coordinates[share_index] + log_ratio / SHARE_SIGMA
-            log_prior_ratio = 0.5 * float(coordinates[share_index] ** 2 - adjusted_share**2)
-            coordinates[share_index] = adjusted_share
+            adjusted_share = new_coordinates[share_index] + log_ratio / LOG_MASS_SIGMA
+            log_prior_ratio = 0.5 * float(new_coordinates[share_index] ** 2 - adjusted_share**2)
+            new_coordinates[share_index] = adjusted_share
         min_log_um, max_log_um = self.log_thickness_range[layer]
         mass_ratio = mass_before / self._mass_per_um(new_states, row, layer, group)
-        quantile = ndtr(coordinates[0]) + np.log(mass_ratio) / (max_log_um - min_log_um)
-        if not 1e-6 < quantile < 1.0 - 1e-6:
+        thickness_quantile = ndtr(new_coordinates[0]) + np.log(mass_ratio) / (max_log_um - min_log_um)
+        if not 1e-6 < thickness_quantile < 1.0 - 1e-6:
             return -np.inf
-        coordinates[0] = ndtri(quantile)
+        new_coordinates[0] = ndtri(thickness_quantile)
         return log_prior_ratio
 
     def _mass_per_um(self, states: States, row: int, layer: int, group: int) -> float:
@@ -425,10 +428,10 @@ class PaintPrior:
             states.layer_coordinates[row, layer],
         )
         group_shares = np.where(
-            states.is_in_layer[row, layer], np.exp(SHARE_SIGMA * coordinates[N_LAYER_COORDINATES:]), 0.0
+            states.is_in_layer[row, layer], np.exp(LOG_MASS_SIGMA * coordinates[N_LAYER_COORDINATES:]), 0.0
         )
         group_shares /= group_shares.sum()
-        binder_fraction = float(uniform(coordinates[2], BINDER_RANGE))
+        binder_fraction = float(uniform(coordinates[2], BINDER_FRACTION_RANGE))
         specific_volume = (group_shares / self.member_density[group_index, member_index]).sum() * (
             1.0 - binder_fraction
         ) + binder_fraction / self.oil_density
@@ -450,12 +453,12 @@ def log_uniform(x: FloatArray, bounds: tuple[float, float]) -> FloatArray:
 
 
 def _members(group: str, allowed_groups: set[str], pigment_names: Sequence[str]) -> tuple[Pigment, ...]:
-    """Return the named pigments, or without names the pigments of the group that belong only to allowed groups.
+    """Return the named pigments, or by default the group's pigments that belong only to allowed groups.
 
-    If every pigment of the group also belongs to another group, all pigments of the group are returned.
+    If every pigment of the group also belongs to a group that is not allowed, all pigments of the group are returned.
     """
     if pigment_names:
         return tuple(library()[name] for name in pigment_names)
     all_members = library().members(group)
     allowed_members = [pigment for pigment in all_members if set(pigment.groups) <= allowed_groups]
-    return tuple((allowed_members or list(all_members))[:MAX_MEMBERS])
+    return tuple((allowed_members or list(all_members))[:MAX_MEMBERS_PER_GROUP])

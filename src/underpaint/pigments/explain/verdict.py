@@ -1,4 +1,4 @@
-"""Joint results of two independent runs on layers, order, thickness and shares, or why a result is not determined."""
+"""Joint results of two independent runs: layers, order, thickness and shares, or the reason for no result."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,23 +18,23 @@ from underpaint.pigments.explain.states import (
 )
 
 INTERVAL_PROBABILITY = 0.90
-"""Probability that an interval encloses."""
+"""Probability that the true value is inside a stated interval."""
 MIN_PROBABILITY = 0.95
 """Minimum probability of a stated result in each run."""
 MAX_THICKNESS_RATIO = 8.0
 """Maximum ratio of the upper to the lower limit of a determined thickness."""
-MAX_SHARE_WIDTH = 0.6
-"""Maximum difference of the limits of a determined share."""
-OPEN_END_RATIO = 1.3
+MAX_SHARE_INTERVAL_WIDTH = 0.6
+"""Maximum difference between the limits of a determined share."""
+MAX_OPEN_LIMIT_RATIO = 1.3
 """Maximum ratio between the limit of an open interval and the limit of the allowed range."""
 MAX_EVIDENCE_DIFFERENCE = 5.0
-"""Maximum difference of the log evidence of two runs. With a larger difference, a run missed likely layers, and no
-values are stated."""
-RUNS_DIFFER = "two independent runs give different answers"
+"""Maximum difference between the log evidences of two runs. A larger difference shows that a run missed likely layers,
+and no values are then stated."""
+RUNS_DIFFER_REASON = "two independent runs give different answers"
 MIN_PIGMENT_PROBABILITY = 0.1
-"""Minimum probability of a listed pigment."""
-MIN_VARIANCE_FRACTION = 0.3
-"""Minimum fraction of the variance of a thickness between pigments, for a separate thickness of each pigment."""
+"""Minimum probability of a pigment that is listed."""
+MIN_PIGMENT_VARIANCE_FRACTION = 0.3
+"""If at least this fraction of a thickness's variance lies between pigments, a thickness is stated for each pigment."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +53,14 @@ class Draws:
     thickness_um : (n, MAX_LAYERS) array
         Thickness of each layer, NaN for missing layers.
     group_share : (n, MAX_LAYERS, n_group) array
-        Mass fraction of each group in a layer's dry pigments. A pigment of two groups counts in both.
+        Mass fraction of each group in a layer's dry pigments. A pigment of two groups counts in both groups.
     uppermost_layer : (n, n_group) int array
         Uppermost layer with more than a trace of a group, or MAX_LAYERS for absent groups.
     log_evidence : float
     line_families : tuple of str
-        Line families.
+        Names of the line families.
     surface_share : (n, n_family) array
-        Fraction of each family's counts from the uppermost layer, NaN without counts.
+        Fraction of each family's counts that comes from the uppermost layer, NaN without counts.
     """
 
     groups: tuple[str, ...]
@@ -134,7 +134,7 @@ class LayerNumber:
 
 @dataclass(frozen=True)
 class PairOrder:
-    """Order of two groups, in which the uppermost layer of the first is above the uppermost layer of the second.
+    """Order of two groups. The uppermost layer of the first group is above the uppermost layer of the second group.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ class Estimate:
     reason : str
         Reason why the value is not determined, empty for determined values.
     open_low, open_high : bool
-        Whether the limit is only that of the allowed range and not set by the spectrum.
+        Whether the limit is that of the allowed range, because the spectrum sets no limit.
     """
 
     low: float
@@ -200,14 +200,14 @@ class LayerResult:
 
 
 def number_of_layers(runs: Sequence[Draws]) -> LayerNumber:
-    """Return the number of layers from all runs."""
+    """Return the number of paint layers according to all runs."""
     probability_by_run = np.asarray(
-        [[(run.n_layer == index + 1).mean() for index in range(MAX_LAYERS)] for run in runs]
+        [[(run.n_layer == layer + 1).mean() for layer in range(MAX_LAYERS)] for run in runs]
     )
-    likeliest_index = int(probability_by_run.mean(axis=0).argmax())
+    likeliest_layer = int(probability_by_run.mean(axis=0).argmax())
     # a single group has one layer by assumption, since neighbouring layers of the same group are indistinguishable
-    is_certain = len(runs[0].groups) > 1 and bool((probability_by_run[:, likeliest_index] >= MIN_PROBABILITY).all())
-    return LayerNumber(tuple(probability_by_run.mean(axis=0).tolist()), likeliest_index + 1 if is_certain else None)
+    is_certain = len(runs[0].groups) > 1 and bool((probability_by_run[:, likeliest_layer] >= MIN_PROBABILITY).all())
+    return LayerNumber(tuple(probability_by_run.mean(axis=0).tolist()), likeliest_layer + 1 if is_certain else None)
 
 
 def pair_orders(runs: Sequence[Draws]) -> list[PairOrder]:
@@ -233,7 +233,7 @@ def pair_orders(runs: Sequence[Draws]) -> list[PairOrder]:
 
 
 def _begins_above(run: Draws, upper_index: int, lower_index: int) -> float:
-    """Return the probability that both groups are present and that the upper group begins above the lower one."""
+    """Return the probability that both groups are present and that the upper group begins above the lower group."""
     is_lower_present = run.uppermost_layer[:, lower_index] < MAX_LAYERS
     return float(
         (is_lower_present & (run.uppermost_layer[:, upper_index] < run.uppermost_layer[:, lower_index])).mean()
@@ -241,13 +241,13 @@ def _begins_above(run: Draws, upper_index: int, lower_index: int) -> float:
 
 
 def presence(runs: Sequence[Draws]) -> dict[str, float]:
-    """Return the probability that each group is in a layer of paint."""
+    """Return the probability that each group is in any layer of paint."""
     presence_by_run = [(run.group_share > 0).any(axis=1).mean(axis=0) for run in runs]
     return dict(zip(runs[0].groups, np.mean(presence_by_run, axis=0).tolist(), strict=True))
 
 
 def layer_result(runs: Sequence[Draws], layer: int) -> LayerResult:
-    """Return the results for a layer, from the draws with this layer."""
+    """Return the results for a layer, from the draws that contain this layer."""
     has_layer = [run.n_layer > layer for run in runs]
     thickness = _thickness_estimate(
         [run.thickness_um[is_selected, layer] for run, is_selected in zip(runs, has_layer, strict=True)]
@@ -258,14 +258,14 @@ def layer_result(runs: Sequence[Draws], layer: int) -> LayerResult:
             run.group_share[run_has_layer, layer, group_index] > 0
             for run, run_has_layer in zip(runs, has_layer, strict=True)
         ]
-        probability = float(np.concatenate(contains_group).mean()) if sum(map(len, contains_group)) else 0.0
-        if probability >= 0.5:
+        group_probability = float(np.concatenate(contains_group).mean()) if sum(map(len, contains_group)) else 0.0
+        if group_probability >= 0.5:
             group_shares = [
-                run.group_share[run_has_layer, layer, group_index][is_held]
-                for run, run_has_layer, is_held in zip(runs, has_layer, contains_group, strict=True)
+                run.group_share[run_has_layer, layer, group_index][run_contains_group]
+                for run, run_has_layer, run_contains_group in zip(runs, has_layer, contains_group, strict=True)
             ]
-            shares[group], presence_by_group[group] = _share_estimate(group_shares), probability
-    thickness_by_member = {} if thickness.reason == RUNS_DIFFER else _thickness_by_member(runs, layer)
+            shares[group], presence_by_group[group] = _share_estimate(group_shares), group_probability
+    thickness_by_member = {} if thickness.reason == RUNS_DIFFER_REASON else _thickness_by_member(runs, layer)
     if evidence_difference(runs) > MAX_EVIDENCE_DIFFERENCE:
         thickness, thickness_by_member = _as_not_determined(thickness), {}
         shares = {name: _as_not_determined(estimate) for name, estimate in shares.items()}
@@ -285,16 +285,16 @@ def surface_shares(runs: Sequence[Draws]) -> dict[str, Estimate]:
 
 
 def um_text(value_um: float) -> str:
-    """Return a thickness with two digits: "8.4", "120"."""
+    """Return a thickness as a text with two significant digits: "8.4", "120"."""
     return f"{float(f'{value_um:.2g}'):g}"
 
 
 def _as_not_determined(estimate: Estimate) -> Estimate:
-    return replace(estimate, determined=False, reason=RUNS_DIFFER)
+    return replace(estimate, determined=False, reason=RUNS_DIFFER_REASON)
 
 
 def evidence_difference(runs: Sequence[Draws]) -> float:
-    """Return the difference of the log evidence of the runs."""
+    """Return the difference between the largest and the smallest log evidence of the runs."""
     return float(np.ptp([run.log_evidence for run in runs]))
 
 
@@ -304,7 +304,7 @@ def _thickness_estimate(thickness_by_run: Sequence[FloatArray]) -> Estimate:
     if disagreement := _disagreement(log_thickness):
         return _estimate(thickness_by_run, disagreement)
     estimate = _estimate(thickness_by_run, "")
-    open_low, open_high = estimate.low <= OPEN_END_RATIO * min_um, estimate.high >= max_um / OPEN_END_RATIO
+    open_low, open_high = estimate.low <= MAX_OPEN_LIMIT_RATIO * min_um, estimate.high >= max_um / MAX_OPEN_LIMIT_RATIO
     if open_low and open_high:
         return _estimate(thickness_by_run, "the spectrum gives no limit")
     if not (open_low or open_high) and estimate.high > MAX_THICKNESS_RATIO * estimate.low:
@@ -318,8 +318,8 @@ def _share_estimate(shares_by_run: Sequence[FloatArray]) -> Estimate:
     if disagreement := _disagreement(shares_by_run):
         return _estimate(shares_by_run, disagreement)
     estimate = _estimate(shares_by_run, "")
-    is_wide = estimate.high - estimate.low > MAX_SHARE_WIDTH
-    return _estimate(shares_by_run, "the interval is too wide" if is_wide else "")
+    is_interval_wide = estimate.high - estimate.low > MAX_SHARE_INTERVAL_WIDTH
+    return _estimate(shares_by_run, "the interval is too wide" if is_interval_wide else "")
 
 
 def _estimate(values_by_run: Sequence[FloatArray], reason: str) -> Estimate:
@@ -333,7 +333,7 @@ def _estimate(values_by_run: Sequence[FloatArray], reason: str) -> Estimate:
 
 
 def _disagreement(values_by_run: Sequence[FloatArray]) -> str:
-    """Return the reason why the intervals of two runs differ, or "" for equal intervals."""
+    """Return the reason why the draws of two runs do not agree on a value, or "" if they agree."""
     if any(run_values.size < 10 for run_values in values_by_run):
         return "too few draws contain it"
     lower_limits, medians, upper_limits = np.asarray(
@@ -344,14 +344,14 @@ def _disagreement(values_by_run: Sequence[FloatArray]) -> str:
     ).T
     interval_half_width = float(np.mean(upper_limits - lower_limits)) / 2
     median_difference = float(np.ptp(medians))
-    return RUNS_DIFFER if median_difference > max(interval_half_width, 1e-3) else ""
+    return RUNS_DIFFER_REASON if median_difference > max(interval_half_width, 1e-3) else ""
 
 
 def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimate]:
-    """Return the thickness for each likely pigment of the group on which the thickness depends, or {} for none."""
+    """Return the thickness for each likely pigment of the group that affects it, or {} if no group affects it."""
     all_draws = pool_draws(runs)
     layer_exists = all_draws.n_layer > layer
-    max_between_fraction, thickness_by_member = MIN_VARIANCE_FRACTION, {}
+    max_between_fraction, thickness_by_member = MIN_PIGMENT_VARIANCE_FRACTION, {}
     for group_index, member_names in enumerate(all_draws.members):
         is_selected = layer_exists & all_draws.is_in_layer[:, layer, group_index]
         if is_selected.sum() < 0.5 * max(int(layer_exists.sum()), 1):
@@ -361,19 +361,21 @@ def _thickness_by_member(runs: Sequence[Draws], layer: int) -> dict[str, Estimat
             all_draws.member_index[is_selected, layer, group_index],
         )
         listed_indices = [
-            index for index in range(len(member_names)) if (member_index == index).mean() >= MIN_PIGMENT_PROBABILITY
+            member for member in range(len(member_names)) if (member_index == member).mean() >= MIN_PIGMENT_PROBABILITY
         ]
         if len(listed_indices) < 2 or log_thickness.var() == 0:
             continue
-        means = np.asarray([log_thickness[member_index == index].mean() for index in listed_indices])
-        weights = np.asarray([(member_index == index).mean() for index in listed_indices])
+        member_means = np.asarray([log_thickness[member_index == member].mean() for member in listed_indices])
+        member_weights = np.asarray([(member_index == member).mean() for member in listed_indices])
         between_fraction = float(
-            (weights * (means - np.average(means, weights=weights)) ** 2).sum() / weights.sum() / log_thickness.var()
+            (member_weights * (member_means - np.average(member_means, weights=member_weights)) ** 2).sum()
+            / member_weights.sum()
+            / log_thickness.var()
         )
         if between_fraction > max_between_fraction:
             max_between_fraction = between_fraction
             thickness_by_member = {
-                member_names[index]: _estimate([np.exp(log_thickness[member_index == index])], "")
-                for index in listed_indices
+                member_names[member]: _estimate([np.exp(log_thickness[member_index == member])], "")
+                for member in listed_indices
             }
     return thickness_by_member

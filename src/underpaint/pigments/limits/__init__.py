@@ -1,4 +1,4 @@
-"""Counts of a spectrum at which pigments are detectable or distinguishable, computed with the forward model."""
+"""Total counts that a spectrum needs to show a pigment or to distinguish two pigments, computed by simulation."""
 
 from underpaint.pigments.limits.comparison import MIN_DEVIANCE, ComparisonSettings
 from underpaint.pigments.limits.composites import Composite, composite

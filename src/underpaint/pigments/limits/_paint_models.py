@@ -1,4 +1,4 @@
-"""Models of the spectrum of a paint with free parameters, by simulation or interpolation on a grid."""
+"""Models of a paint's spectrum as a function of free parameters, simulated or interpolated on a grid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,31 +15,30 @@ from underpaint.physics.materials.paint import DEFAULT_BINDER, material_table_ro
 from underpaint.pigments.limits.comparison import Channels, ComparisonSettings
 
 FloatArray = NDArray[np.float64]
-N_NODES = (8, 7, 5)
+N_GRID_NODES = (8, 7, 5)
 """Numbers of grid nodes in thickness, pigment fraction and ground thickness."""
 N_COMPONENTS = 4
-"""Number of components of a spectrum, which are lines of the paint, lines of the ground, coherent scatter and other
-scatter."""
+"""Number of components of a spectrum: lines of the paint, lines of the ground, coherent scatter and other scatter."""
 MIN_COUNTS = 1e-300
 DIFFERENCE_STEP = 0.01
 
 
 class PaintModel(Protocol):
-    """Model of the spectrum of a paint with free parameters."""
+    """Model of a paint's spectrum as a function of free parameters."""
 
     @property
     def bounds(self) -> FloatArray:
-        """(n_free, 2) limits of the free parameters."""
+        """(n_free, 2) array of the lower and upper limits of the free parameters."""
 
     def initial_parameters(self, count_fractions: FloatArray) -> list[FloatArray]:
-        """Return sets of (n_free,) initial parameters for the fit to an (n_bin,) spectrum."""
+        """Return one or more (n_free,) sets of initial parameters for the fit to an (n_bin,) spectrum."""
 
     def log_spectra(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the (4, n_bin) logarithms of the components, and their (n_free, 4, n_bin) derivatives."""
+        """Return the (4, n_bin) log counts of the components, and their (n_free, 4, n_bin) derivatives."""
 
 
 def component_spectra(stratigraphies: Sequence[Stratigraphy], instrument: Instrument, channels: Channels) -> FloatArray:
-    """Return the (n, 4, n_bin) counts of the components.
+    """Return the (n, 4, n_bin) expected counts of the components of each stratigraphy's spectrum.
 
     The components are the lines of the first layer, the lines of the layers below, coherent scatter and other scatter.
     """
@@ -68,12 +67,12 @@ def component_spectra(stratigraphies: Sequence[Stratigraphy], instrument: Instru
 
 @dataclass(frozen=True)
 class GridPaintModel:
-    """Model of a paint of one pigment, interpolated between simulated stratigraphies.
+    """Model of the spectrum of a paint of one pigment, interpolated between simulated stratigraphies.
 
-    The logarithms of the four components are polynomials (Chebyshev nodes) in the fourth roots of both thicknesses and
-    the cube root of the pigment's volume fraction. In these coordinates the logarithm of the attenuation is a
-    polynomial, because it is proportional to thickness times volume fraction. The logarithm of the amount of pigment is
-    smooth.
+    The log counts of each component are a polynomial, fitted at Chebyshev nodes. The variables of the polynomial are
+    the fourth roots of both thicknesses and the cube root of the pigment's volume fraction. The logarithm of the
+    attenuation is proportional to thickness times volume fraction, and is therefore a polynomial in these variables.
+    The logarithm of the pigment's amount is smooth in these variables.
 
     Parameters
     ----------
@@ -84,9 +83,9 @@ class GridPaintModel:
     pigment_over_binder : float
         Ratio of the density of the pigment to that of the binder.
     nodes : (n_node, 3) array
-        Logarithms of the parameters at the nodes.
+        Logarithms of the parameters at the grid nodes.
     spectra : (n_node, n_bin) array
-        Expected counts at the nodes.
+        Expected counts at the grid nodes.
     coefficients : (n_node, 4 n_bin) array
         Coefficients of the polynomials.
     """
@@ -101,7 +100,7 @@ class GridPaintModel:
     def initial_parameters(self, count_fractions: FloatArray) -> list[FloatArray]:
         """Return the parameters of the grid node with the most similar spectrum, and those of the expected paint.
 
-        Thickness and binder can compensate each other, so that the deviance can have several minima.
+        A change of thickness can compensate a change of binder, so that the deviance can have several minima.
         """
         normalised_spectra = self.spectra / self.spectra.sum(axis=1, keepdims=True)
         # the constant 1e-9 keeps the distance finite in channels without counts
@@ -111,16 +110,16 @@ class GridPaintModel:
         return [self.nodes[int(np.argmin(distance))], self.log_parameters]
 
     def log_spectra(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the (4, n_bin) logarithms of the components, and their (3, 4, n_bin) derivatives."""
+        """Return the (4, n_bin) log counts of the components, and their (3, 4, n_bin) derivatives."""
         unit_coordinates, coordinate_derivatives = _unit_coordinates(parameters, self.bounds, self.pigment_over_binder)
         polynomial_values = [
-            chebyshev.chebvander(unit_coordinates[axis], n_nodes - 1) for axis, n_nodes in enumerate(N_NODES)
+            chebyshev.chebvander(unit_coordinates[axis], n_nodes - 1) for axis, n_nodes in enumerate(N_GRID_NODES)
         ]
         polynomial_derivatives = [
             _chebyshev_derivatives(float(unit_coordinates[axis]), n_nodes) * coordinate_derivatives[axis]
-            for axis, n_nodes in enumerate(N_NODES)
+            for axis, n_nodes in enumerate(N_GRID_NODES)
         ]
-        axes = range(len(N_NODES))
+        axes = range(len(N_GRID_NODES))
         axis_derivatives = [
             _outer_product(
                 [polynomial_derivatives[index] if index == axis else polynomial_values[index] for index in axes]
@@ -139,13 +138,15 @@ def grid_paint_model(
     """Simulate a paint on a grid of thickness, pigment fraction and ground thickness."""
     log_ranges = settings.log_ranges
     density_ratio = library()[pigment].density / float(material_table_row("binder", DEFAULT_BINDER)["density"])
-    unit_nodes = [np.cos(np.pi * (np.arange(n_nodes) + 0.5) / n_nodes) for n_nodes in N_NODES]
+    unit_nodes = [np.cos(np.pi * (np.arange(n_nodes) + 0.5) / n_nodes) for n_nodes in N_GRID_NODES]
     node_grid = np.stack([axis.ravel() for axis in np.meshgrid(*unit_nodes, indexing="ij")], axis=1)
     node_log_parameters = _log_parameters_of_unit(node_grid, log_ranges, density_ratio)
     components = component_spectra(
         [settings.paint({pigment: 1.0}, parameters) for parameters in node_log_parameters], instrument, channels
     )
-    vandermonde = [chebyshev.chebvander(axis, n_nodes - 1) for axis, n_nodes in zip(unit_nodes, N_NODES, strict=True)]
+    vandermonde = [
+        chebyshev.chebvander(axis, n_nodes - 1) for axis, n_nodes in zip(unit_nodes, N_GRID_NODES, strict=True)
+    ]
     inverse_vandermonde = np.linalg.inv(np.kron(np.kron(vandermonde[0], vandermonde[1]), vandermonde[2]))
     log_spectra = np.log(np.maximum(components, MIN_COUNTS)).reshape(len(components), -1)
     return GridPaintModel(
@@ -160,10 +161,10 @@ def grid_paint_model(
 
 @dataclass(frozen=True)
 class MixturePaintModel:
-    """Model of a mixture of pigments in one layer, simulated for each set of parameters.
+    """Model of the spectrum of a layer of mixed pigments, simulated for each set of parameters.
 
-    The free parameters are the logarithms of thickness, mass ratio and ground thickness, and of the ratio of each
-    further share to the first share.
+    The first three parameters are the logarithms of thickness, mass ratio and ground thickness. The other parameters
+    are the logarithms of each further pigment's share divided by the first pigment's share.
     """
 
     pigments: tuple[str, ...]
@@ -174,22 +175,22 @@ class MixturePaintModel:
 
     @property
     def bounds(self) -> FloatArray:
-        """(n_free, 2) limits of the free parameters."""
+        """(n_free, 2) array of the lower and upper limits of the free parameters."""
         share_bounds = np.tile(np.log([1e-3, 1e3]), (len(self.pigments) - 1, 1))
         return np.concatenate([self.settings.log_ranges, share_bounds])
 
     def initial_parameters(self, count_fractions: FloatArray) -> list[FloatArray]:
-        """Return the parameters of the expected paint, with the initial shares."""
+        """Return the parameters of the expected paint with the initial shares."""
         del count_fractions
         return [np.clip(np.concatenate([self.settings.log_parameters, self.initial_log_shares]), *self.bounds.T)]
 
     def dry_fractions(self, parameters: FloatArray) -> dict[str, float]:
-        """Return the mass fraction of each dry pigment, with a sum of one."""
+        """Return the mass fraction of each pigment in the dry mixture."""
         relative_masses = np.exp(np.concatenate([[0.0], parameters[3:]]))
         return dict(zip(self.pigments, (relative_masses / relative_masses.sum()).tolist(), strict=True))
 
     def log_spectra(self, parameters: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return the (4, n_bin) logarithms of the components, and their (n_free, 4, n_bin) derivatives."""
+        """Return the (4, n_bin) log counts of the components, and their (n_free, 4, n_bin) derivatives."""
         parameter_shifts = DIFFERENCE_STEP * np.eye(len(parameters))
         shifted_parameter_sets = np.concatenate(
             [parameters[None], parameters + parameter_shifts, parameters - parameter_shifts]
@@ -208,7 +209,7 @@ def _detected_counts(emission: Emission, instrument: Instrument, channels: Chann
 
 
 def _root_coordinates(log_parameters: FloatArray, density_ratio: float) -> tuple[FloatArray, FloatArray]:
-    """Return the (..., 3) roots of thickness, pigment volume and ground thickness.
+    """Return the (..., 3) roots of thickness, pigment volume fraction and ground thickness.
 
     The second array contains the derivatives of the roots with respect to the logarithms of the parameters.
     """
@@ -229,7 +230,7 @@ def _root_coordinates(log_parameters: FloatArray, density_ratio: float) -> tuple
 def _unit_coordinates(
     parameters: FloatArray, bounds: FloatArray, density_ratio: float
 ) -> tuple[FloatArray, FloatArray]:
-    """Return (3,) coordinates between -1 and 1, and their derivatives with respect to the log parameters."""
+    """Return the (3,) roots scaled to the range -1 to 1, and their derivatives with respect to the log parameters."""
     min_roots, max_roots = _root_coordinates(bounds.T, density_ratio)[0]
     root_coordinates, derivatives = _root_coordinates(parameters, density_ratio)
     return np.clip(
@@ -238,7 +239,7 @@ def _unit_coordinates(
 
 
 def _log_parameters_of_unit(unit_coordinate: FloatArray, bounds: FloatArray, density_ratio: float) -> FloatArray:
-    """Return the (..., 3) logarithms of the parameters for coordinates from -1 to 1."""
+    """Return the (..., 3) logarithms of the parameters for roots scaled to the range -1 to 1."""
     min_roots, max_roots = _root_coordinates(bounds.T, density_ratio)[0]
     root_coordinates = min_roots + 0.5 * (unit_coordinate + 1.0) * (max_roots - min_roots)
     volume_fraction = root_coordinates[..., 1] ** 3
@@ -249,7 +250,7 @@ def _log_parameters_of_unit(unit_coordinate: FloatArray, bounds: FloatArray, den
 
 
 def _chebyshev_derivatives(unit_coordinate: float, n_polynomials: int) -> FloatArray:
-    """Return the (1, count) derivatives of the Chebyshev polynomials."""
+    """Return the (1, n_polynomials) derivatives of the Chebyshev polynomials at a coordinate."""
     polynomial_angle = np.arccos(np.clip(unit_coordinate, -1.0, 1.0))
     polynomial_orders = np.arange(n_polynomials)
     interior_derivative = (
@@ -264,5 +265,5 @@ def _chebyshev_derivatives(unit_coordinate: float, n_polynomials: int) -> FloatA
     )[None]
 
 
-def _outer_product(vectors: Sequence[FloatArray]) -> FloatArray:
-    return np.asarray(np.einsum("i,j,k->ijk", *(np.ravel(vector) for vector in vectors)).ravel())
+def _outer_product(factor_vectors: Sequence[FloatArray]) -> FloatArray:
+    return np.asarray(np.einsum("i,j,k->ijk", *(np.ravel(factor_vector) for factor_vector in factor_vectors)).ravel())

@@ -1,4 +1,4 @@
-"""Paint, ground and energy range for the comparison of two pigments."""
+"""Assumed paint, ground and energy range for the comparison of two pigments."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,18 +15,18 @@ from underpaint.physics.materials import Paint, Stratigraphy, ground_layer, libr
 
 FloatArray = NDArray[np.float64]
 MIN_DEVIANCE = 25.0
-"""Minimum deviance of two distinguishable pigments, which is five standard deviations for one parameter."""
+"""Minimum deviance between two distinguishable pigments, equal to five standard deviations of one parameter."""
 FINE_CHANNEL_KEV = 0.02
 BIN_SIGMAS = 0.7
-"""Width of merged channels in standard deviations of a peak, small enough to preserve a Gaussian peak."""
+"""Width of merged channels, in standard deviations of a peak. At this width, a Gaussian peak keeps its shape."""
 MIN_ATOMIC_NUMBER = 19
-"""Minimum atomic number of elements with a line above 2.8 keV, which is that of potassium."""
+"""Atomic number of potassium, the lightest element of pigments with a line above 2.8 keV."""
 MIN_ELEMENT_FRACTION = 0.01
 
 
 @dataclass(frozen=True)
 class ComparisonSettings:
-    """Settings of the expected paint, and ranges of the parameters of the paint that is fitted to its spectrum.
+    """Parameters of the expected paint, and parameter ranges of the paint that is fitted to its spectrum.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class ComparisonSettings:
     ground : str
         Name of the ground in the library.
     start_kev : float
-        Minimum energy that is compared, in keV.
+        Minimum energy of the compared range, in keV.
     thickness_range_um, ratio_range, ground_range_um : pair of float
         Ranges of thickness, mass ratio and ground thickness of the fitted paint.
 
@@ -70,7 +70,7 @@ class ComparisonSettings:
 
     @property
     def log_ranges(self) -> FloatArray:
-        """(3, 2) logarithms of the lower and upper limits of layer thickness, mass ratio and ground thickness."""
+        """(3, 2) logarithms of the lower and upper limits of thickness, mass ratio and ground thickness."""
         return np.asarray(np.log([self.thickness_range_um, self.ratio_range, self.ground_range_um]))
 
     @property
@@ -79,7 +79,7 @@ class ComparisonSettings:
         return np.asarray(np.log([self.thickness_um, self.pigment_to_binder, self.ground_um]))
 
     def paint(self, dry_fractions: Mapping[str, float], log_parameters: FloatArray | None = None) -> Stratigraphy:
-        """Return a paint of a dry mixture over the ground, by default with the parameters of the expected paint."""
+        """Return a layer of a dry mixture in oil over the ground, by default with the expected paint's parameters."""
         thickness_um, pigment_to_binder, ground_um = np.exp(
             self.log_parameters if log_parameters is None else log_parameters
         )
@@ -89,7 +89,7 @@ class ComparisonSettings:
 
 @dataclass(frozen=True)
 class Channels:
-    """Channels in which two spectra are compared, merged from fine channels as far as the resolution permits.
+    """Channels for the comparison of two spectra, merged from fine channels according to the detector's resolution.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class Channels:
     middle_kev: FloatArray
 
     def merge(self, fine_counts: FloatArray) -> FloatArray:
-        """Merge (..., n_channel) counts into (..., n_bin) counts."""
+        """Return the (..., n_bin) counts of the merged channels, given (..., n_channel) counts of the fine channels."""
         return np.add.reduceat(fine_counts, self.first_channels, axis=-1)
 
 

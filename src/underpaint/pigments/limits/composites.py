@@ -1,4 +1,4 @@
-"""Mixtures with nearly the spectrum of a pigment, such as a lead and a chromium pigment for chrome yellow."""
+"""Mixtures whose spectrum resembles that of one pigment, such as lead white with viridian for chrome yellow."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,19 +14,19 @@ from underpaint.pigments.limits.deviance import fit_paint_model
 
 MAX_COMPONENTS = 3
 N_ALTERNATIVES = 2
-"""Maximum number of pigments with the same elements that are tested, in the order of the palette."""
+"""Maximum number of tested pigments with identical elements. Those listed first in the palette are tested."""
 MAX_MIXTURES = 16
 
 
 @dataclass(frozen=True)
 class Composite:
-    """Mixture with the spectrum of a pigment in one layer.
+    """Mixture in one layer whose spectrum resembles that of a pigment.
 
     Parameters
     ----------
     pigment : str
     mixture : mapping of str to float
-        Mass fraction of each pigment of the dry mixture in the best fit.
+        Mass fraction of each pigment in the dry mixture of the best fit.
     counts_needed : float
         Total counts of a spectrum at which mixture and pigment are distinguishable.
     """
@@ -45,7 +45,7 @@ def composites_of(
 
 
 def composite(pigment: str, mixture: Sequence[str], instrument: Instrument, settings: ComparisonSettings) -> Composite:
-    """Fit a mixture or another pigment, simulated without interpolation, to the spectrum of a pigment."""
+    """Fit the simulated spectrum of a mixture, or of another pigment, to the spectrum of a pigment."""
     channels = channels_for(instrument, settings.start_kev)
     components = component_spectra([settings.paint({pigment: 1.0})], instrument, channels)[0]
     paint_model = MixturePaintModel(
@@ -58,9 +58,9 @@ def composite(pigment: str, mixture: Sequence[str], instrument: Instrument, sett
 def mixtures_for(pigment: str, palette: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the mixtures of a palette with the same visible elements as a pigment.
 
-    In some mixtures all members are needed to show all elements (lead white and viridian for chrome yellow). In other
-    mixtures one member shows all elements, and a second member changes the ratio of the elements (cadmium red and
-    cadmium yellow for cadmium orange).
+    In some mixtures, every pigment is needed to cover all elements (lead white and viridian for chrome yellow). In
+    other mixtures, one pigment contains all elements, and a second pigment changes their ratio (cadmium red and cadmium
+    yellow for cadmium orange).
     """
     target_elements = shown_elements(pigment)
     names_by_elements: dict[frozenset[str], list[str]] = {}
@@ -86,14 +86,14 @@ def _is_minimal_cover(element_sets: Sequence[frozenset[str]], target_elements: f
     if frozenset().union(*element_sets) != target_elements:
         return False
     return all(
-        frozenset().union(*(element_set for element_set in element_sets if element_set is not omitted_set))
+        frozenset().union(*(element_set for element_set in element_sets if element_set is not omitted_elements))
         != target_elements
-        for omitted_set in element_sets
+        for omitted_elements in element_sets
     )
 
 
 def _initial_log_shares(pigment: str, mixture: Sequence[str]) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    """Return the logarithms of the ratios of shares to the first share, for the best fit to the pigment's elements."""
+    """Return the log ratio of each share to the first share, for the mixture that best fits the pigment's elements."""
     target_fractions = library()[pigment].mass_fractions
     elements = sorted(shown_elements(pigment))
     fraction_matrix = np.asarray(

@@ -1,4 +1,4 @@
-"""Pigments that are indistinguishable by a spectrum, and detectability of pigments hidden below the detected paint."""
+"""Pigments that a spectrum cannot distinguish, and pigments that a spectrum cannot show below the detected paint."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -36,7 +36,7 @@ from underpaint.runtime.progress import Progress, no_progress
 
 FloatArray = NDArray[np.float64]
 MODEL_COUNTS = 1e6
-"""Counts above which the errors of a simulation, about 1 %, exceed Poisson noise."""
+"""Counts above which the simulation error of about 1 % exceeds Poisson noise."""
 MAX_LOG10_COUNTS = 12.0
 
 
@@ -49,9 +49,9 @@ class Group:
     pigments : tuple of str
         Library names, in the order of the palette.
     elements : tuple of str
-        Elements that have visible lines in all members.
+        Elements that have visible lines and are in all pigments of the group.
     neighbours : tuple of str
-        Pigments of other groups that are indistinguishable from some members, but not from all.
+        Pigments of other groups that are indistinguishable from some, but not all, pigments of this group.
     """
 
     pigments: tuple[str, ...]
@@ -61,17 +61,17 @@ class Group:
 
 @dataclass(frozen=True)
 class Separation:
-    """Counts needed to distinguish pigments.
+    """Total counts that a spectrum needs to distinguish each pair of pigments.
 
     Parameters
     ----------
     pigments : tuple of str
     exclusion_counts : (n, n) array
-        Total counts of a spectrum of the first pigment at which the best fit by the second is excluded. The diagonal
-        contains the counts at which the interpolated model of a pigment excludes the same pigment, which is the limit
-        of the calculation.
+        Total counts at which a spectrum of the first pigment excludes the best fit by the second. The diagonal contains
+        the limit of the calculation. The limit is the number of counts at which a pigment's spectrum excludes the
+        interpolated model of this pigment.
     composites : tuple of Composite
-        Mixtures with the spectrum of a pigment.
+        Mixtures whose spectrum resembles that of a pigment.
     instrument : str
         Name of the instrument.
     settings : ComparisonSettings
@@ -87,15 +87,15 @@ class Separation:
     def mutual_counts(self) -> FloatArray:
         """(n, n) counts at which a pair is distinguishable, regardless of which of the two is present.
 
-        If one pigment can have the spectrum of the other, the pair is indistinguishable. The counts are infinite on the
+        A pair is indistinguishable if either pigment can have the spectrum of the other. The counts are infinite on the
         diagonal and for pairs whose difference does not exceed the errors of the calculation.
         """
-        larger_counts = np.maximum(self.exclusion_counts, self.exclusion_counts.T)
+        larger_exclusion_counts = np.maximum(self.exclusion_counts, self.exclusion_counts.T)
         self_exclusion_counts = np.diag(self.exclusion_counts)
         return np.where(
-            larger_counts >= np.maximum(self_exclusion_counts[:, None], self_exclusion_counts[None]),
+            larger_exclusion_counts >= np.maximum(self_exclusion_counts[:, None], self_exclusion_counts[None]),
             np.inf,
-            larger_counts,
+            larger_exclusion_counts,
         )
 
     def counts_needed(self, first_pigment: str, second_pigment: str) -> float:
@@ -118,10 +118,10 @@ class Separation:
         )
 
     def groups(self, counts: float) -> list[Group]:
-        """Return the groups at a number of counts, the largest first.
+        """Return the groups of pigments that are indistinguishable at a number of counts, the largest group first.
 
-        All members of a group are indistinguishable (complete linkage). Groups only merge with decreasing counts.
-        Indistinguishable pigments of different groups are listed in ``neighbours``.
+        All members of a group are indistinguishable (complete linkage). If the counts decrease, groups can merge but
+        not split. Indistinguishable pigments of different groups are listed in ``neighbours``.
 
         Raises
         ------
@@ -133,7 +133,7 @@ class Separation:
         is_indistinguishable = self.mutual_counts >= counts
         group_labels = np.zeros(1, dtype=np.int64)
         if len(self.pigments) > 1:
-            # the constant 1e-9 prevents that rounding separates a pair exactly at its limit
+            # without the constant 1e-9, rounding could separate a pair exactly at its limit
             max_distance = max(MAX_LOG10_COUNTS - float(np.log10(counts)), 0.0) + 1e-9
             group_labels = fcluster(self._linkage_tree(), max_distance, criterion="distance")
         groups = [
@@ -143,13 +143,13 @@ class Separation:
         return sorted(groups, key=lambda group: -len(group.pigments))
 
     def similarity_order(self) -> list[int]:
-        """Return the indices of the pigments in an order in which similar pigments are neighbours."""
+        """Return the indices of the pigments, ordered so that similar pigments are adjacent."""
         if len(self.pigments) < 2:
             return list(range(len(self.pigments)))
         return [int(index) for index in leaves_list(self._linkage_tree())]
 
     def _linkage_tree(self) -> FloatArray:
-        """Return the linkage tree, with distances in decades of counts below 1e12."""
+        """Return the linkage tree, in which the distance of a pair is 12 minus log10 of the pair's counts."""
         distance = MAX_LOG10_COUNTS - np.clip(np.log10(self.mutual_counts), 0.0, MAX_LOG10_COUNTS)
         np.fill_diagonal(distance, 0.0)
         return np.asarray(linkage(squareform(distance), "complete", optimal_ordering=True))
@@ -185,8 +185,8 @@ def separate(
 ) -> Separation:
     """Compute the counts that are needed to distinguish pigments.
 
-    Every other pigment is fitted to the expected spectrum of each pigment, with free thickness, binder, ground, scale
-    and scatter. Mixtures of other pigments with the same visible elements are fitted as well.
+    Every other pigment is fitted to the expected spectrum of each pigment. Thickness, binder, ground, scale and scatter
+    are free. Mixtures of other pigments are also fitted if they have the visible elements of the pigment.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def separate(
         Names, synonyms or abbreviations from the library. Duplicates are ignored.
     instrument : Instrument
     settings : ComparisonSettings, optional
-        Expected paint and ground, and ranges of the fitted paint.
+        Expected paint, its ground, and the parameter ranges of the fitted paint.
     composites : bool
         Whether mixtures are fitted as well.
     progress : callable, optional
@@ -251,9 +251,9 @@ TYPICAL_PIGMENTS = {
 library."""
 LINE_SIGMA = 3.0
 MODEL_ERROR = 0.01
-"""Relative error of the counts under a line, from the accuracy of the forward model and of the fit."""
-MIN_SHARED_FRACTION = 0.01
-"""Minimum mass fraction at which an element of the covering pigment hides the same element below."""
+"""Relative error of the simulated and fitted counts below a line's peak."""
+MIN_SHARED_ELEMENT_FRACTION = 0.01
+"""Minimum mass fraction at which an element of the covering pigment hides the same element in the layer below."""
 PREDICTION_SET_COVERAGE = 0.99
 """Coverage of the prediction sets that are used to exclude a group."""
 
@@ -265,7 +265,7 @@ class Burial:
     Parameters
     ----------
     cover_um : float
-        Thickness of the upper paint, which consists of a detected group, or of oil without a detected group.
+        Thickness of the upper layer, which is a paint of a detected group, or oil if no group is detected.
     hidden_um : float
         Thickness of the paint of the hidden group.
     ground_um : float
@@ -273,7 +273,7 @@ class Burial:
     ground : str
         Name of the ground in the library.
     pigment_to_binder : float
-        Mass ratio of both paints.
+        Mass ratio of pigment to binder in both paints.
 
     Raises
     ------
@@ -298,7 +298,7 @@ class Burial:
 
 @dataclass(frozen=True)
 class Exclusion:
-    """Total counts of a spectrum at which a hidden pigment is detected.
+    """Total counts at which a spectrum shows each hidden pigment.
 
     Parameters
     ----------
@@ -309,8 +309,8 @@ class Exclusion:
     elements : tuple of tuple of str
         Key elements of each name.
     counts : tuple of (n_name + 1, n_element) arrays
-        Counts for each name, by cover (in the order of ``names``, then oil) and key element. Elements that are never
-        detected have infinite counts.
+        One array for each name. Rows are the covers (``names`` in order, then oil), and columns are the key elements.
+        The counts are infinite for elements that are never detected.
     burial : Burial
         Assumed layers.
     """
@@ -322,7 +322,7 @@ class Exclusion:
     burial: Burial
 
     def required_counts(self, name: str, covers: Sequence[str] = ()) -> float:
-        """Return the counts at which a name is detected below the most absorbing of the covers, or below oil."""
+        """Return the counts at which a pigment or group is detected below its most absorbing cover, or below oil."""
         cover_rows = [self.names.index(cover) for cover in covers] or [len(self.names)]
         return float(self.counts[self.names.index(name)][cover_rows].max(axis=0).min())
 
@@ -353,7 +353,7 @@ def counts_to_exclude(
     axis: EnergyAxis,
     burial: Burial | None = None,
 ) -> Exclusion:
-    """Return the counts needed to detect each group or pigment below every other one.
+    """Return the total counts at which each group or pigment is detected below each of the others.
 
     Parameters
     ----------
@@ -369,9 +369,9 @@ def counts_to_exclude(
     Returns
     -------
     Exclusion
-        A key line is detected if its counts from the hidden layer exceed ``3 sqrt(2 (B + (0.01 B)**2))``. B denotes the
-        other counts within half a FWHM of the line (Currie 1968, with the model error). A key line is never detected
-        below a pigment that contains the same element.
+        A key line is detected if its counts from the hidden layer exceed ``3 sqrt(2 (B + (0.01 B)**2))``. B is the
+        number of all other counts within half a FWHM of the line (Currie 1968, with the model error). A key line is
+        never detected below a pigment that contains the same element.
 
     Raises
     ------
@@ -394,10 +394,10 @@ def counts_to_exclude(
     elements = tuple(
         tuple(dict.fromkeys(family.partition("_")[0] for family in key_families)) for key_families in families
     )
-    counts = []
-    for index, (key_elements, key_families) in enumerate(zip(elements, families, strict=True)):
-        sample_rows = slice(index, None, len(names))
-        # the family with the fewest needed counts is used, since only one family may overlap other lines
+    counts_by_name = []
+    for name_index, (key_elements, key_families) in enumerate(zip(elements, families, strict=True)):
+        sample_rows = slice(name_index, None, len(names))
+        # the family that needs the fewest counts is used, since other families of the element may overlap other lines
         required_counts = [
             np.min(
                 [
@@ -408,9 +408,9 @@ def counts_to_exclude(
             )
             for element in key_elements
         ]
-        is_shared = [[_contains_element(cover, element) for cover in cover_layers] for element in key_elements]
-        counts.append(np.where(np.asarray(is_shared), np.inf, np.asarray(required_counts)).T)
-    return Exclusion(tuple(names), typical_pigments, elements, tuple(counts), assumed_burial)
+        is_shared_element = [[_contains_element(cover, element) for cover in cover_layers] for element in key_elements]
+        counts_by_name.append(np.where(np.asarray(is_shared_element), np.inf, np.asarray(required_counts)).T)
+    return Exclusion(tuple(names), typical_pigments, elements, tuple(counts_by_name), assumed_burial)
 
 
 def detectable_groups(
@@ -422,15 +422,15 @@ def detectable_groups(
     axis: EnergyAxis,
     burial: Burial | None = None,
 ) -> tuple[NDArray[np.bool_], Exclusion]:
-    """Return a mask of groups that would have been detected below the present groups, and were not.
+    """Return a mask of the excluded groups, which would have been detected below the present groups.
 
-    A group is excluded at a pixel on two conditions. None of its lines is significant, and a layer of the group below
-    any present group would be detected at the counts of the pixel.
+    A group is excluded in a pixel if two conditions hold. None of the group's lines is significant. A layer of the
+    group below any present group would be detected at the counts of the pixel.
 
     Parameters
     ----------
     results : Results
-        Results of a network. For a model without groups, pigments are considered.
+        Results of a network. If the model has no groups, its pigments are tested.
     is_present : (n_row, n_column, n_target) bool array
         True for present groups.
     is_significant : mapping of str to (n_row, n_column) bool array
@@ -460,13 +460,13 @@ def detectable_groups(
     exclusion = counts_to_exclude(names, families, instrument, axis, burial)
     is_cover = _is_cover(results, names, is_present)
     excluded_masks = [
-        _is_excluded(exclusion, index, is_cover, pixel_counts, is_significant) for index in range(len(names))
+        _is_excluded(exclusion, name_index, is_cover, pixel_counts, is_significant) for name_index in range(len(names))
     ]
     return np.stack(excluded_masks, axis=2), exclusion
 
 
 def _is_cover(results: Results, names: Sequence[str], is_present: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return a mask of possible covers, which are groups at the surface or, without places, present groups."""
+    """Return a mask of possible covers: groups at the surface, or present groups if the results have no places."""
     if not all(results.holds(name, "surface") for name in names):
         return is_present
     is_on_top = np.stack([results[name, "surface"] for name in names], axis=2) > PRESENT_PROBABILITY
@@ -531,7 +531,7 @@ def _families_of_element(element: str, families: Sequence[str]) -> list[str]:
 
 def _contains_element(layer: Layer, element: str) -> bool:
     total_fraction = sum(layer.mass_fractions.values())
-    return layer.mass_fractions.get(element, 0.0) > MIN_SHARED_FRACTION * total_fraction
+    return layer.mass_fractions.get(element, 0.0) > MIN_SHARED_ELEMENT_FRACTION * total_fraction
 
 
 def _paint_layer(pigment: str, thickness_um: float, burial: Burial) -> Layer:
@@ -555,21 +555,22 @@ def answer_states(
 
     A group is present if its probability exceeds one half. For networks with amounts, a present group is a pigment if
     its amount reaches the threshold with a probability of 95 %. A present group is a trace if its amount is below the
-    threshold with a probability of 95 %. An absent group cannot be excluded if one of its lines is significant, or if
-    its prediction set of 99 % coverage contains more than "absent". With a known instrument, a group also cannot be
-    excluded if a layer of it below the present groups would not be detected. All other groups are not detected.
+    threshold with a probability of 95 %. An absent group cannot be excluded if one of its lines is significant. An
+    absent group also cannot be excluded if its prediction set of 99 % coverage contains more than "absent". If the
+    instrument is known, groups that would not be detected below the present groups cannot be excluded either. All other
+    groups are not detected.
 
     Parameters
     ----------
     results : Results
-        Probabilities, with amounts and element maps if available. For a model without groups, the result contains the
+        Probabilities, and amounts and element maps if available. For a model without groups, the result contains the
         states of pigments.
     pixel_counts : (n_row, n_column) array
         Total counts of each spectrum.
     instrument : Instrument or None
         Instrument that recorded the scan, or None to ignore hidden groups.
     axis : EnergyAxis or None
-        Energy axis of the scan, which is needed with an instrument.
+        Energy axis of the scan, which is needed if an instrument is given.
     burial : Burial, optional
         Assumed layers of a hidden pigment.
 
@@ -581,7 +582,7 @@ def answer_states(
     Raises
     ------
     ValueError
-        The counts belong to another scan.
+        The counts and the results have different numbers of pixels.
     SampleError
         The library does not know a name of the results.
     """
@@ -602,11 +603,15 @@ def answer_states(
         )
         states[~is_excluded] = CANNOT_EXCLUDE
     states[is_present] = PRESENT
-    for index, name in enumerate(names):
+    for name_index, name in enumerate(names):
         if results.knows_amount(name):
             probability_reached = results.map("amount_reached", name, "anywhere")
-            states[:, :, index][is_present[:, :, index] & (probability_reached > MIN_STATED_PROBABILITY)] = PIGMENT
-            states[:, :, index][is_present[:, :, index] & (probability_reached < 1.0 - MIN_STATED_PROBABILITY)] = TRACE
+            states[:, :, name_index][is_present[:, :, name_index] & (probability_reached > MIN_STATED_PROBABILITY)] = (
+                PIGMENT
+            )
+            states[:, :, name_index][
+                is_present[:, :, name_index] & (probability_reached < 1.0 - MIN_STATED_PROBABILITY)
+            ] = TRACE
     states[~np.isfinite(probability)] = NO_ANSWER
     return Results.of_states(
         names,
@@ -622,7 +627,7 @@ def answer_states(
 def _cannot_be_excluded(
     results: Results, is_significant: Mapping[str, NDArray[np.bool_]], counts: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Return a mask of groups with a significant line, or with a prediction set that contains more than "absent"."""
+    """Return a mask of groups that have a significant line or whose prediction set contains more than "absent"."""
     prediction_set_record = results.model_card.get("sets") if "log_odds" in results.stacks else None
     prediction_sets = None if prediction_set_record is None else PredictionSets.model_validate(prediction_set_record)
     is_not_excluded = []

@@ -21,16 +21,16 @@ from underpaint.pigments.limits.comparison import MIN_ATOMIC_NUMBER, shown_eleme
 from underpaint.simulate import outputs_for, visibility
 
 OUT_OF_USE_WEIGHT = 0.01
-"""Prior weight of a pigment outside its period, more than 0 because dates are approximate and paintings are
+"""Prior weight of a pigment outside its period. The weight is above 0, because dates are approximate and paintings are
 restored."""
 DEFAULT_YEARS = (-10_000, 3_000)
-"""First and last year of a palette without stated years."""
+"""First and last year that are assumed for a palette without years."""
 MIN_PROBABILITY = 1e-7
 """Minimum distance of probabilities from 0 and 1 in the calculation of log-odds."""
 PIXELS_PER_BLOCK = 65_536
 MAX_PIGMENT_TO_BINDER = 9.0
-OIL_PER_ABSORPTION = 1.45
-"""Ratio of the mass of oil in a brushable, hand-ground paint (18th-19th century) to the oil absorption."""
+OIL_TO_ABSORPTION_RATIO = 1.45
+"""Ratio of the oil in a brushable, hand-ground paint (18th-19th century) to the pigment's oil absorption, by mass."""
 ALUMINIUM_ATOMIC_NUMBER = 13
 _LINES_METHOD = "XRF"
 METHODS = {
@@ -44,7 +44,7 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Circumstances:
-    """Dates, palette and composition of a painting, from which the prior of the members of a group is computed.
+    """Dates, palette and composition of a painting, which determine the prior of the members of a group.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class Circumstances:
     Raises
     ------
     SampleError
-        The years are reversed, or a weight or a share lies outside its range.
+        The first year is after the last, or a weight or share is outside its range.
     """
 
     years: tuple[int, int] | None = None
@@ -98,12 +98,12 @@ def circumstances_of(palette: Palette | Sequence[str]) -> Circumstances:
 
 
 def within_group_prior(members: Sequence[str], circumstances: Circumstances | None = None) -> dict[str, float]:
-    """Return the prior of the members of a group, which sums to one and is independent of the spectrum.
+    """Return the prior probability of each member of a group. The prior does not depend on the spectrum.
 
     The prior is proportional to the product of three weights. The period weight is 1 for pigments in use in the given
-    years and ``OUT_OF_USE_WEIGHT`` for others. The palette weight is that of the palette. The composition weight is 1
-    if the paint can contain the known mass fractions, and 0 otherwise. Without circumstances, all members have equal
-    weights.
+    years and ``OUT_OF_USE_WEIGHT`` for others. The palette weight is the pigment's weight in the palette. The
+    composition weight is 1 if a paint of the pigment can reach the minimum mass fractions, and 0 otherwise. Without
+    circumstances, all members have equal weights.
 
     Parameters
     ----------
@@ -148,12 +148,12 @@ def share_group(probability: float, prior: Mapping[str, float]) -> dict[str, flo
 
 
 def share_members(results: Results, circumstances: Circumstances | None = None, *, overwrite: bool = False) -> Results:
-    """Return results in which each group's probability is divided between its members by the prior, at every place.
+    """Return results in which the probability of each group, at every place, is divided between the group's members.
 
     Parameters
     ----------
     results : Results
-        Results of a network. Only the probabilities of members in the library with a group in the results change.
+        Results of a network. Only members that are in the library and have a group in the results are changed.
     circumstances : Circumstances, optional
         Dates, palette and composition of the painting, by default with equal weights for all members.
     overwrite : bool
@@ -162,8 +162,8 @@ def share_members(results: Results, circumstances: Circumstances | None = None, 
     Returns
     -------
     Results
-        ``settings_of("pigments")["member_prior"]`` contains the facts and the prior of each group. Results without
-        groups or members do not change.
+        ``settings_of("pigments")["member_prior"]`` contains the circumstances and the prior of each group. Results
+        without groups or without members are returned unchanged.
 
     Raises
     ------
@@ -172,11 +172,11 @@ def share_members(results: Results, circumstances: Circumstances | None = None, 
 
     Notes
     -----
-    The probability of a member of group g is ``P(g) w q / sum(w q)``, with the sum over the members of g. The weight w
-    is the prior weight of the member. The factor q is the product of the probabilities of the other groups to which the
-    member belongs (chrome yellow belongs to lead *and* chromium). A member of several groups has the minimum of its
-    probabilities in these groups. The spectrum therefore enters only through the probabilities of the groups. The ratio
-    of members of the same groups is that of the prior, regardless of the network's predictions for these members.
+    The probability of a member of group g is ``P(g) w q / sum(w q)``. The sum includes all members of g. The weight w
+    is the prior weight of the member. The factor q is the product of the probabilities of the member's other groups
+    (chrome yellow belongs to lead *and* chromium). A member of several groups has the minimum of its probabilities in
+    these groups. The spectrum affects the result only through the probabilities of the groups. Two members of the same
+    groups therefore keep the ratio of their priors, whatever the network predicts for them.
     """
     used_circumstances, members = Circumstances() if circumstances is None else circumstances, _known_members(results)
     if not members:
@@ -206,7 +206,9 @@ def _write_member_probabilities(
     """Write the probabilities and log-odds of the members at a place into the arrays."""
     probabilities = stacks["probability"].values
     column_by_name = {
-        name: index for index, (name, column_place) in enumerate(stacks["probability"].keys) if column_place == place
+        name: map_index
+        for map_index, (name, column_place) in enumerate(stacks["probability"].keys)
+        if column_place == place
     }
     rows_per_block = max(PIXELS_PER_BLOCK // max(probabilities.shape[1], 1), 1)
     for start_row in range(0, len(probabilities), rows_per_block):
@@ -226,9 +228,9 @@ def _write_member_probabilities(
 
 
 def member_shares(results: Results, group: str) -> dict[str, float]:
-    """Return each member's share of a group, averaged over the pixels in which the group is present.
+    """Return each member's mean share in the probability of a group, over the pixels in which the group is present.
 
-    The share in a pixel is ``w q / sum(w q)``, with w and q of :func:`share_members`.
+    The share in a pixel is ``w q / sum(w q)``, with w and q as in :func:`share_members`.
 
     Parameters
     ----------
@@ -239,8 +241,8 @@ def member_shares(results: Results, group: str) -> dict[str, float]:
     Returns
     -------
     dict of str to float
-        Shares of all members in the prior, weighted by the group's probability, with a sum of one. If no pixel contains
-        the group, the prior is returned. Without a prior, the mapping is empty.
+        Share of each member that has a prior. Pixels are weighted by the group's probability, and the shares sum to
+        one. If no pixel contains the group, the shares are those of the prior. Without a prior, the mapping is empty.
     """
     prior_weight = results.settings_of("pigments").get("member_prior", {}).get("groups", {}).get(group, {})
     is_present = results[group] > PRESENT_PROBABILITY
@@ -320,7 +322,7 @@ def _member_probabilities(
 
 
 def _known_members(results: Results) -> dict[str, tuple[str, ...]]:
-    """Return the groups of each member, for members in the library with all groups in the results."""
+    """Return the groups of each member that is in the library and whose groups are all in the results."""
     groups_by_member = {name: results.materials[name].groups for name in results.pigments}
     return {
         name: groups
@@ -351,7 +353,7 @@ def group_posterior(
     group_prior: Sequence[float] | None = None,
     circumstances: Circumstances | None = None,
 ) -> tuple[list[float], dict[str, float]]:
-    """Return the probabilities of groups and members, given that one of the pigments caused a spectrum.
+    """Return the probabilities of groups and members, given that a spectrum is that of one of the pigments.
 
     The likelihood of a group is the likelihood of its best member. Differences between members are ignored, because
     they lie within the errors of the model and the noise.
@@ -363,14 +365,14 @@ def group_posterior(
     groups : sequence of sequence of str
         Members of each group, as returned by ``Separation.groups``.
     group_prior : sequence of float, optional
-        Prior weights of the groups, equal by default.
+        Prior weight of each group. By default, all groups have the same weight.
     circumstances : Circumstances, optional
         Passed to ``within_group_prior``.
 
     Raises
     ------
     SampleError
-        There is no group, the prior has a different length, or a group has no member.
+        There is no group, a group has no member, or the prior does not have one weight for each group.
     """
     weights = [1.0] * len(groups) if group_prior is None else list(group_prior)
     if not groups or len(weights) != len(groups) or not all(groups) or not sum(weights) > 0:
@@ -392,16 +394,16 @@ def group_posterior(
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference of two pigments by a method.
+    """Difference between two pigments that an analytical method shows.
 
     Parameters
     ----------
     method : str
         Name of the method.
     first, second : str
-        Result of the method for each pigment, such as its elements, or "nothing" without elements.
+        Result of the method for each pigment, such as its elements, or "nothing" if there are none.
     source : str
-        Source of the values.
+        Source of these results.
     """
 
     method: str
@@ -411,19 +413,18 @@ class Difference:
 
 
 def distinguishing_methods(first_name: str, second_name: str, *, include_lines: bool = False) -> list[Difference]:
-    """Return methods that distinguish two pigments that X-ray fluorescence in air cannot distinguish.
+    """Return methods that distinguish two pigments if X-ray fluorescence in air does not.
 
     Parameters
     ----------
     first_name, second_name : str
     include_lines : bool
-        Begin with the elements whose lines in air distinguish the pigments, for pigments whose spectra were not
-        compared.
+        List first the elements whose lines in air distinguish the pigments, in case their spectra were not compared.
 
     Notes
     -----
-    Elements are taken from the formulas. Lines below 2.8 keV need helium or vacuum. All other methods are taken from a
-    table. A method is omitted if the table does not state its result for both pigments.
+    The elements of a pigment are taken from its formula. Lines below 2.8 keV need helium or vacuum. The results of all
+    other methods are taken from a table. A method is omitted if the table does not state its result for both pigments.
     """
     first_pigment, second_pigment = library()[first_name], library()[second_name]
     method_rows = [_methods_by_pigment().get(pigment.name, {}) for pigment in (first_pigment, second_pigment)]
@@ -460,7 +461,7 @@ def distinguishing_methods_text(first_name: str, second_name: str, *, include_li
 def _difference_by_elements(
     method: str, first_elements: frozenset[str], second_elements: frozenset[str]
 ) -> list[Difference]:
-    """Return a list with the difference between two sets of elements, or an empty list for equal sets."""
+    """Return a list with the difference between two sets of elements, or an empty list if there is none."""
     element_texts = [
         ", ".join(sorted(elements, key=atomic_number)) or "nothing" for elements in (first_elements, second_elements)
     ]
@@ -475,7 +476,7 @@ def max_pigment_to_binder(pigment: Pigment) -> float:
     """Return the maximum mass ratio of pigment to oil in a brushable paint, from the oil absorption."""
     if pigment.oil_absorption is None:
         return MAX_PIGMENT_TO_BINDER
-    return min(100.0 / (OIL_PER_ABSORPTION * pigment.oil_absorption), MAX_PIGMENT_TO_BINDER)
+    return min(100.0 / (OIL_TO_ABSORPTION_RATIO * pigment.oil_absorption), MAX_PIGMENT_TO_BINDER)
 
 
 def _prior_weight(pigment: Pigment, circumstances: Circumstances) -> float:
@@ -498,7 +499,7 @@ def _is_in_use(pigment: Pigment, years: tuple[int, int]) -> bool:
 
 
 def _elements_with_soft_lines(pigment: Pigment) -> frozenset[str]:
-    """Return the elements whose K lines are below 2.8 keV but still pass a detector window."""
+    """Return the elements whose K lines are below 2.8 keV but pass a detector window."""
     return frozenset(
         element
         for element, mass_fraction in pigment.mass_fractions.items()
@@ -524,20 +525,20 @@ def _read_methods() -> Mapping[str, Any]:
 def counts_to_see(stratigraphies: Sequence[Stratigraphy], pigment: str, instrument: Instrument) -> list[float]:
     """Return the total counts at which a pigment's key lines exceed their detection limit.
 
-    The counts of a key line have to exceed ``3 sqrt(2 B)``, with B the other counts within one FWHM of the line. This
-    limit is the detection limit of Currie (1968) with a known background, at three standard deviations.
+    The counts of a key line have to exceed ``3 sqrt(2 B)``. B is the number of other counts within one FWHM of the
+    line. This limit is the detection limit of Currie (1968) with a known background, at three standard deviations.
 
     Parameters
     ----------
     stratigraphies : sequence of Stratigraphy
-        Layer structures. The result is infinite for stratigraphies without the pigment.
+        Stratigraphies to simulate. The result is infinite for stratigraphies without the pigment.
     pigment : str
         Name, synonym or abbreviation from the library.
 
     Raises
     ------
     SampleError
-        The pigment has no line that such an instrument detects.
+        The pigment has no line that an XRF scan detects.
     """
     name = library()[pigment].name
     outputs = outputs_for([name])

@@ -1,4 +1,4 @@
-"""Paints of a painting from its element maps: areas of similar pixels, and the contents of each."""
+"""Paints of a painting, found as areas of similar pixels in its element maps."""
 
 from underpaint.pigments.paints.areas import find_paints, split_by_depth, with_summed_spectra
 

@@ -1,4 +1,4 @@
-"""Paints of a scan: their areas, their summed spectra, and element maps divided by depth."""
+"""Paints of a scan: areas, summed spectra, and element maps divided by depth."""
 
 import warnings
 from collections.abc import Sequence
@@ -30,10 +30,11 @@ DEPTHS: tuple[Place, Place] = ("surface", "below")
 
 
 def split_by_depth(results: Results) -> Results:
-    """Return the net counts of each line from the uppermost layer of paint and from below, with standard deviations.
+    """Return each line's net counts from the uppermost paint layer and from below it, with standard deviations.
 
     The fraction from the uppermost layer is taken from the explanation of the pixel's paint. Values are NaN if the
-    layers of the paint were not computed, if no draw describes the spectrum of the paint, or if the two runs differ.
+    layers of the paint were not computed or no draw describes the spectrum of the paint. Values are also NaN if the two
+    runs of the explanation disagree.
 
     Parameters
     ----------
@@ -41,29 +42,33 @@ def split_by_depth(results: Results) -> Results:
         Results with elements and paints. Without explained paints, the returned results are empty.
     """
     shares_by_paint = {area.number: shares for area in results.paints if (shares := surface_shares(area))}
-    lines = [line for line in results.lines if any(line in shares for shares in shares_by_paint.values())]
-    if not lines:
+    explained_lines = [line for line in results.lines if any(line in shares for shares in shares_by_paint.values())]
+    if not explained_lines:
         return Results()
     paint_map = results.map("paint")
-    depth_counts, depth_sigma = (np.full((*paint_map.shape, 2 * len(lines)), np.nan, np.float32) for _ in range(2))
-    for line_index, line in enumerate(lines):
-        shares_of_line = {number: shares[line] for number, shares in shares_by_paint.items() if line in shares}
+    depth_counts, depth_sigma = (
+        np.full((*paint_map.shape, 2 * len(explained_lines)), np.nan, np.float32) for _ in range(2)
+    )
+    for line_index, line in enumerate(explained_lines):
+        shares_of_line = {
+            paint_number: shares[line] for paint_number, shares in shares_by_paint.items() if line in shares
+        }
         surface_share, share_sigma = _share_maps(paint_map, shares_of_line)
         area, area_sigma = results[line], results.map("area_sigma", line)
-        for depth, share in enumerate((surface_share, 1.0 - surface_share)):
-            depth_counts[:, :, 2 * line_index + depth] = share * area
+        for depth_index, share in enumerate((surface_share, 1.0 - surface_share)):
+            depth_counts[:, :, 2 * line_index + depth_index] = share * area
             # the share is the same for all pixels of a paint, so that its error does not average out
-            depth_sigma[:, :, 2 * line_index + depth] = np.hypot(share * area_sigma, share_sigma * area)
-    keys = [(line, depth) for line in lines for depth in DEPTHS]
+            depth_sigma[:, :, 2 * line_index + depth_index] = np.hypot(share * area_sigma, share_sigma * area)
+    depth_keys = [(line, depth_name) for line in explained_lines for depth_name in DEPTHS]
     notes = (
         f"Counts from the surface and from below follow the layers of paints {', '.join(map(str, shares_by_paint))}: "
         "one share for all pixels of a paint, although its thickness may vary.",
     )
-    return Results.of_depths(keys, depth_counts, depth_sigma, step_mm=results.step_mm, notes=notes)
+    return Results.of_depths(depth_keys, depth_counts, depth_sigma, step_mm=results.step_mm, notes=notes)
 
 
 def surface_shares(area: PaintArea) -> dict[str, tuple[float, float]]:
-    """Return the fraction of each family's counts from the uppermost layer of a paint, with its standard deviation."""
+    """Return the fraction of each family's counts that a paint's uppermost layer emits, with its standard deviation."""
     surface_record = {} if area.explanation is None else (area.explanation.get("from_surface") or {})
     return {
         family: (float(share["median"]), float(share["high"] - share["low"]) / INTERVAL_SIGMAS)
@@ -77,8 +82,8 @@ def _share_maps(
 ) -> tuple[Float32Array, Float32Array]:
     """Return maps of the share and of its standard deviation, with NaN for paints without a share."""
     share_table = np.full((2, 256), np.nan, np.float32)
-    for number, share_and_sigma in share_by_paint.items():
-        share_table[:, number] = share_and_sigma
+    for paint_number, share_and_sigma in share_by_paint.items():
+        share_table[:, paint_number] = share_and_sigma
     return share_table[0][paint_map], share_table[1][paint_map]
 
 
@@ -108,11 +113,11 @@ def with_summed_spectra(
             f"map of paints {paint_map.shape[0]} x {paint_map.shape[1]}. Give the scan from which the results were "
             "computed."
         )
-    labels = paint_map if scan.present is None else np.where(scan.present, paint_map, 0)
+    paint_labels = paint_map if scan.present is None else np.where(scan.present, paint_map, 0)
     report_progress, n_done = progress or no_progress, 0
     summed_spectra = np.zeros((1 + max((area.number for area in areas), default=0), scan.shape[2]))
     for rows, columns in scan.blocks():
-        block_labels = labels[rows, columns].ravel()
+        block_labels = paint_labels[rows, columns].ravel()
         counts = np.asarray(scan.present_counts()[rows, columns]).reshape(block_labels.size, -1)
         for paint_number in np.unique(block_labels[(block_labels > 0) & (block_labels < len(summed_spectra))]):
             summed_spectra[paint_number] += counts[block_labels == paint_number].sum(axis=0, dtype=np.float64)
@@ -127,49 +132,52 @@ MIN_LINE_SIGMAS, MIN_LINE_FRACTION = 5.0, 0.01
 significance."""
 EXCLUDED_FAMILIES = ("Ar_K",)
 """Line families of elements in air."""
-RELATIVE_VARIATION = 0.03
-"""Relative standard deviation of a line within a paint."""
+RELATIVE_LINE_VARIATION = 0.03
+"""Relative standard deviation of a line's area within a paint."""
 N_SAMPLE_PIXELS = 8000
 """Number of pixels to which the mixture is fitted."""
-N_COMPONENTS_TESTED = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
+TESTED_COMPONENT_NUMBERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 """Numbers of mixture components that are compared by held-out likelihood."""
 MIN_PIXELS_PER_LINE = 2
 """Minimum number of pixels per component and line family."""
-MIN_OVERLAP = 0.03
-"""Minimum fraction of a component's probability on pixels of another component for both to be one paint."""
-MIN_INTERLEAVED_FRACTION, MIN_INTERLEAVED_RATIO = 0.2, 0.5
-"""Limits for the merging of two paints. The first is the minimum fraction of the neighbours of each paint that belong
-to the other paint. The second is the minimum ratio of the product of these fractions to that of the fractions of
-neighbours of the same paint. The ratio is 1 for random positions and 0.36 for stripes of two pixels."""
+MIN_COMPONENT_OVERLAP = 0.03
+"""Two components are one paint if at least this fraction of one's probability lies on the pixels of the other."""
+MIN_MUTUAL_NEIGHBOUR_FRACTION, MIN_NEIGHBOUR_PRODUCT_RATIO = 0.2, 0.5
+"""Limits for the merging of two paints. The first limit is the minimum fraction of each paint's neighbouring pixels
+that belong to the other paint. The second limit is a minimum ratio. The numerator of the ratio is the product of these
+fractions. The denominator is the product of the fractions of neighbours in the same paint. The ratio is 1 for random
+positions and 0.36 for stripes that are two pixels wide."""
 NEIGHBOUR_WEIGHTS = np.asarray([[0.7, 1.0, 0.7], [1.0, 0.0, 1.0], [0.7, 1.0, 0.7]])
-"""Log-odds that each neighbouring pixel of a paint adds to the log-odds of this paint."""
-N_NEIGHBOUR_ROUNDS = 5
+"""Amount by which each neighbouring pixel of a paint increases the log-odds of this paint."""
+N_MEAN_FIELD_ROUNDS = 5
 """Number of mean-field iterations."""
-MIN_NEIGHBOUR_FRACTION = 0.4
-"""Minimum fraction of a paint's neighbours that belong to the same paint. Paints with a smaller fraction are edges."""
+MIN_SAME_NEIGHBOUR_FRACTION = 0.4
+"""Minimum fraction of a paint's neighbouring pixels that belong to the same paint. Paints with a smaller fraction are
+edges between paints."""
 MIN_PIXELS = 9
 """Minimum number of pixels of a paint."""
 MIN_PROBABILITY = 0.5
-"""Minimum probability of the paint of a pixel."""
-OUTLIER_FRACTION = 0.001
-"""Quantile of the density in the sample. Pixels with a lower density belong to no paint."""
+"""Minimum probability at which a pixel belongs to a paint."""
+OUTLIER_PIXEL_FRACTION = 0.001
+"""Quantile of the mixture's density over the sampled pixels. Pixels below this density belong to no paint."""
 _BATCH_PIXELS = 65536
 
 
-@one_blas_thread()  # the matrices are small
+@one_blas_thread()  # threads slow down the small matrices
 def find_paints(results: Results, *, seed: int = 0) -> Results:
     """Return a map of the paints of a scan, and a description of each paint.
 
     The net counts of the line families are scaled so that counting noise and the variation within a paint have unit
     variance. The likelihood of held-out pixels determines the number of components of a Gaussian mixture. Components
-    that overlap (Hennig 2010, Adv. Data Anal. Classif. 4, 3) or are spatially interleaved are merged into one paint.
-    Neighbouring pixels increase the probability of their paint (mean field of a Markov random field; Zhang et al. 2001,
-    IEEE Trans. Med. Imaging 20, 45). Scatter is not used, since it depends on the support and the relief.
+    that overlap (Hennig 2010, Advances in Data Analysis and Classification 4, 3) or are spatially interleaved are
+    merged into one paint. Neighbouring pixels increase the probability of their paint (mean field of a Markov random
+    field; Zhang, Brady & Smith 2001, IEEE Transactions on Medical Imaging 20, 45). Scatter is not used, since it
+    depends on the support and the relief.
 
     Parameters
     ----------
     results : Results
-        Results with elements. Results with pigments add groups to each paint.
+        Results with elements. If the results include pigments, each paint lists its groups.
     seed : int
         Seed of the sample and of the initial mixture.
 
@@ -195,7 +203,12 @@ def find_paints(results: Results, *, seed: int = 0) -> Results:
     areas = tuple(
         _paint_area(results, paint_map, paint_number, families) for paint_number in range(1, _max_label(paint_map) + 1)
     )
-    settings = {"lines": list(families), "variation": RELATIVE_VARIATION, "overlap": MIN_OVERLAP, "seed": seed}
+    settings = {
+        "lines": list(families),
+        "variation": RELATIVE_LINE_VARIATION,
+        "overlap": MIN_COMPONENT_OVERLAP,
+        "seed": seed,
+    }
     return Results.of_paints(paint_map, areas, step_mm=results.step_mm, settings=settings)
 
 
@@ -207,15 +220,15 @@ def _max_label(paint_map: NDArray[np.uint8]) -> int:
 
 
 def comparable_areas(results: Results) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.bool_]]:
-    """Return line families, (n_row, n_column, n) areas with noise of about one, and the mask of pixels with areas."""
+    """Return line families, (n_row, n_column, n) areas scaled to unit noise, and a mask of pixels with areas."""
     has_answer = np.logical_and.reduce([np.isfinite(results[family]) for family in results.lines])
     families, scaled_images = [], []
     for family in results.lines:
-        area, sigma = results[family], results.map("area_sigma", family)
-        is_significant = (area > MIN_LINE_SIGMAS * sigma)[has_answer]
+        area, area_sigma = results[family], results.map("area_sigma", family)
+        is_significant = (area > MIN_LINE_SIGMAS * area_sigma)[has_answer]
         if family not in EXCLUDED_FAMILIES and has_answer.any() and is_significant.mean() >= MIN_LINE_FRACTION:
             families.append(family)
-            scaled_images.append(stabilised_areas(area, sigma, has_answer))
+            scaled_images.append(stabilised_areas(area, area_sigma, has_answer))
     return (
         tuple(families),
         np.stack(scaled_images, axis=2) if scaled_images else np.empty((*has_answer.shape, 0), np.float32),
@@ -242,20 +255,20 @@ def stabilised_areas(
         max(constant_variance, float(np.quantile(sampled_variance, 0.02))),
         max(variance_per_count, 1.0),
     )
-    variation = RELATIVE_VARIATION
+    relative_variation = RELATIVE_LINE_VARIATION
     scaled_area = (
         np.log(
             2.0
-            * variation
-            * np.sqrt(constant_variance + variance_per_count * clipped_area + (variation * clipped_area) ** 2)
-            + 2.0 * variation**2 * clipped_area
+            * relative_variation
+            * np.sqrt(constant_variance + variance_per_count * clipped_area + (relative_variation * clipped_area) ** 2)
+            + 2.0 * relative_variation**2 * clipped_area
             + variance_per_count
         )
-        / variation
+        / relative_variation
     )
-    negative_part = np.minimum(area[has_answer], 0.0) / np.sqrt(constant_variance)  # fitted areas may be negative
+    negative_areas = np.minimum(area[has_answer], 0.0) / np.sqrt(constant_variance)  # fitted areas may be negative
     stabilised_area = np.zeros(area.shape, np.float32)
-    stabilised_area[has_answer] = scaled_area + negative_part
+    stabilised_area[has_answer] = scaled_area + negative_areas
     return stabilised_area
 
 
@@ -269,17 +282,17 @@ def _paint_labels(scaled_areas: NDArray[np.float32], has_answer: NDArray[np.bool
     sampled_areas = pixel_areas[rng.permutation(len(pixel_areas))[:N_SAMPLE_PIXELS]].astype(np.float64)
     mixture = _best_mixture(sampled_areas, seed)
     paint_of_component = _merged_components(mixture.predict_proba(sampled_areas))
-    min_log_density = float(np.quantile(mixture.score_samples(sampled_areas), OUTLIER_FRACTION))
-    probability = np.zeros((*has_answer.shape, int(paint_of_component.max()) + 1), np.float32)
-    probability[has_answer], is_outlier_pixel = _paint_probabilities(
+    min_log_density = float(np.quantile(mixture.score_samples(sampled_areas), OUTLIER_PIXEL_FRACTION))
+    paint_probability = np.zeros((*has_answer.shape, int(paint_of_component.max()) + 1), np.float32)
+    paint_probability[has_answer], is_outlier_pixel = _paint_probabilities(
         mixture, paint_of_component, pixel_areas, min_log_density
     )
-    smoothed_probability = _smoothed_by_neighbours(probability)
+    smoothed_probability = _smoothed_by_neighbours(paint_probability)
     merged_paints = _merged_interleaved(
-        np.where(has_answer, smoothed_probability.argmax(axis=2), -1), probability.shape[2]
+        np.where(has_answer, smoothed_probability.argmax(axis=2), -1), paint_probability.shape[2]
     )
-    if merged_paints.max() + 1 < probability.shape[2]:
-        smoothed_probability = _smoothed_by_neighbours(probability @ _membership(merged_paints))
+    if merged_paints.max() + 1 < paint_probability.shape[2]:
+        smoothed_probability = _smoothed_by_neighbours(paint_probability @ _membership(merged_paints))
     paint_map = np.where(
         smoothed_probability.max(axis=2) >= MIN_PROBABILITY, smoothed_probability.argmax(axis=2) + 1, MIXED
     )
@@ -299,17 +312,17 @@ def _best_mixture(sampled_areas: FloatArray, seed: int) -> "GaussianMixture":
     max_components = max(len(sampled_areas) // (2 * MIN_PIXELS_PER_LINE * sampled_areas.shape[1]), 1)
     mixtures = [
         _fit_mixture(sampled_areas[::2], n_components, seed)
-        for n_components in N_COMPONENTS_TESTED
+        for n_components in TESTED_COMPONENT_NUMBERS
         if n_components <= max_components
     ]
     best_mixture = max(mixtures, key=lambda mixture: mixture.score(sampled_areas[1::2]))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a mixture that has not converged is sufficient
+        warnings.simplefilter("ignore")  # a mixture that has not converged is accurate enough
         return best_mixture.fit(sampled_areas)
 
 
 def _fit_mixture(sampled_areas: FloatArray, n_components: int, seed: int) -> "GaussianMixture":
-    from sklearn.mixture import GaussianMixture  # three quarters of a second to import
+    from sklearn.mixture import GaussianMixture  # the import takes three quarters of a second
 
     mixture = GaussianMixture(
         min(n_components, len(sampled_areas)),
@@ -325,20 +338,24 @@ def _fit_mixture(sampled_areas: FloatArray, n_components: int, seed: int) -> "Ga
         return mixture.fit(sampled_areas)
 
 
-def _merged_components(probability: FloatArray) -> NDArray[np.int64]:
+def _merged_components(component_probability: FloatArray) -> NDArray[np.int64]:
     """Return the (n_component,) paint of each component, after merging of components with overlapping probabilities."""
-    paint_of_component = np.arange(probability.shape[1])
-    while probability.shape[1] > 1:
-        is_likeliest = np.eye(probability.shape[1])[probability.argmax(axis=1)]
-        overlap_fraction = (probability.T @ is_likeliest) / np.maximum(probability.sum(axis=0), 1e-9)[:, None]
+    paint_of_component = np.arange(component_probability.shape[1])
+    while component_probability.shape[1] > 1:
+        is_likeliest = np.eye(component_probability.shape[1])[component_probability.argmax(axis=1)]
+        overlap_fraction = (component_probability.T @ is_likeliest) / np.maximum(
+            component_probability.sum(axis=0), 1e-9
+        )[:, None]
         np.fill_diagonal(overlap_fraction, 0.0)
-        kept_index, merged_index = sorted(np.unravel_index(int(overlap_fraction.argmax()), overlap_fraction.shape))
-        if overlap_fraction.max() < MIN_OVERLAP:
+        kept_component, merged_component = sorted(
+            np.unravel_index(int(overlap_fraction.argmax()), overlap_fraction.shape)
+        )
+        if overlap_fraction.max() < MIN_COMPONENT_OVERLAP:
             break
-        probability[:, kept_index] += probability[:, merged_index]
-        probability = np.delete(probability, merged_index, axis=1)
-        paint_of_component[paint_of_component == merged_index] = kept_index
-        paint_of_component[paint_of_component > merged_index] -= 1
+        component_probability[:, kept_component] += component_probability[:, merged_component]
+        component_probability = np.delete(component_probability, merged_component, axis=1)
+        paint_of_component[paint_of_component == merged_component] = kept_component
+        paint_of_component[paint_of_component > merged_component] -= 1
     return paint_of_component
 
 
@@ -356,27 +373,28 @@ def _merged_interleaved(paint_map: NDArray[np.int64], n_paint: int) -> NDArray[n
         Number of paints before the merging.
     """
     n_neighbours = np.zeros((n_paint, n_paint))
-    for first_pixels, second_pixels in (
+    for first_paints, second_paints in (
         (paint_map[:, :-1], paint_map[:, 1:]),
         (paint_map[:-1], paint_map[1:]),
         (paint_map[:-1, :-1], paint_map[1:, 1:]),
         (paint_map[:-1, 1:], paint_map[1:, :-1]),
     ):
-        is_pair = (first_pixels >= 0) & (second_pixels >= 0)
+        is_paint_pair = (first_paints >= 0) & (second_paints >= 0)
         pair_counts = np.bincount(
-            first_pixels[is_pair] * n_paint + second_pixels[is_pair], minlength=n_paint**2
+            first_paints[is_paint_pair] * n_paint + second_paints[is_paint_pair], minlength=n_paint**2
         ).reshape(n_paint, n_paint)
         n_neighbours += pair_counts + pair_counts.T
     merged_paints = np.arange(n_paint)
     while True:
         neighbour_fraction = n_neighbours / np.maximum(n_neighbours.sum(axis=1), 1.0)[:, None]
-        same_fraction = np.diag(neighbour_fraction)
-        is_random = (
-            neighbour_fraction * neighbour_fraction.T >= MIN_INTERLEAVED_RATIO * same_fraction * same_fraction[:, None]
+        same_paint_fraction = np.diag(neighbour_fraction)
+        is_interleaved = (
+            neighbour_fraction * neighbour_fraction.T
+            >= MIN_NEIGHBOUR_PRODUCT_RATIO * same_paint_fraction * same_paint_fraction[:, None]
         )
-        mutual_fraction = np.where(is_random, np.minimum(neighbour_fraction, neighbour_fraction.T), 0.0)
+        mutual_fraction = np.where(is_interleaved, np.minimum(neighbour_fraction, neighbour_fraction.T), 0.0)
         np.fill_diagonal(mutual_fraction, 0.0)
-        if mutual_fraction.max() < MIN_INTERLEAVED_FRACTION:
+        if mutual_fraction.max() < MIN_MUTUAL_NEIGHBOUR_FRACTION:
             return np.asarray(np.unique(merged_paints, return_inverse=True)[1])
         kept_index, merged_index = np.unravel_index(int(mutual_fraction.argmax()), mutual_fraction.shape)
         n_neighbours[kept_index] += n_neighbours[merged_index]
@@ -386,7 +404,7 @@ def _merged_interleaved(paint_map: NDArray[np.int64], n_paint: int) -> NDArray[n
 
 
 def _membership(paint_numbers: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return an (n, n_paint) matrix with 1 for the paint of each element, otherwise 0."""
+    """Return an (n, n_paint) matrix, 1 in the column of each pixel's paint and 0 in other columns."""
     return np.eye(int(paint_numbers.max()) + 1, dtype=np.float32)[paint_numbers]
 
 
@@ -398,13 +416,13 @@ def _paint_probabilities(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return (n, n_paint) probabilities, and a boolean (n,) array, true for pixels with a density below the minimum."""
     membership = _membership(paint_of_component)
-    probabilities, is_outlier = [], []
-    for start in range(0, len(pixel_areas), _BATCH_PIXELS):
-        log_density = _log_densities(mixture, pixel_areas[start : start + _BATCH_PIXELS])
+    paint_probabilities, is_outlier = [], []
+    for batch_start in range(0, len(pixel_areas), _BATCH_PIXELS):
+        log_density = _log_densities(mixture, pixel_areas[batch_start : batch_start + _BATCH_PIXELS])
         log_total_density = logsumexp(log_density, axis=1, keepdims=True)
-        probabilities.append(np.exp(log_density - log_total_density) @ membership)
+        paint_probabilities.append(np.exp(log_density - log_total_density) @ membership)
         is_outlier.append(log_total_density[:, 0] < min_log_density)
-    return np.concatenate(probabilities), np.concatenate(is_outlier)
+    return np.concatenate(paint_probabilities), np.concatenate(is_outlier)
 
 
 def _log_densities(mixture: "GaussianMixture", pixel_areas: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -422,42 +440,42 @@ def _log_densities(mixture: "GaussianMixture", pixel_areas: NDArray[np.float32])
     return log_density
 
 
-def _smoothed_by_neighbours(probability: NDArray[np.float32]) -> NDArray[np.float32]:
+def _smoothed_by_neighbours(paint_probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (n_row, n_column, n_paint) probabilities after mean-field iterations with the neighbouring pixels."""
-    log_probability = np.log(np.maximum(probability, 1e-30))
-    for _ in range(N_NEIGHBOUR_ROUNDS):
+    log_probability = np.log(np.maximum(paint_probability, 1e-30))
+    for _ in range(N_MEAN_FIELD_ROUNDS):
         neighbour_odds = np.stack(
             [
-                convolve(probability[:, :, paint], NEIGHBOUR_WEIGHTS, mode="constant")
-                for paint in range(probability.shape[2])
+                convolve(paint_probability[:, :, paint], NEIGHBOUR_WEIGHTS, mode="constant")
+                for paint in range(paint_probability.shape[2])
             ],
             2,
         )
         log_odds = log_probability + neighbour_odds
         log_odds -= log_odds.max(axis=2, keepdims=True)
-        probability = np.exp(log_odds)
-        probability /= probability.sum(axis=2, keepdims=True)
-    return probability
+        paint_probability = np.exp(log_odds)
+        paint_probability /= paint_probability.sum(axis=2, keepdims=True)
+    return paint_probability
 
 
 def _renumbered(paint_map: NDArray[Any]) -> NDArray[np.uint8]:
     """Return paints numbered from 1 by decreasing area, without edges between paints and without small paints."""
-    sizes: dict[int, int] = {}
+    paint_sizes: dict[int, int] = {}
     is_neighbour = (NEIGHBOUR_WEIGHTS > 0).astype(float)
     n_neighbours = convolve(np.ones(paint_map.shape), is_neighbour, mode="constant")
-    for number in np.unique(paint_map[paint_map != MIXED]):
-        mask = paint_map == number
-        n_same = convolve(mask.astype(float), is_neighbour, mode="constant")[mask].sum()
-        same_fraction = n_same / max(n_neighbours[mask].sum(), 1.0)
-        if mask.sum() >= min(MIN_PIXELS, paint_map.size) and (
-            same_fraction >= MIN_NEIGHBOUR_FRACTION or paint_map.size < MIN_PIXELS
+    for paint_number in np.unique(paint_map[paint_map != MIXED]):
+        paint_mask = paint_map == paint_number
+        n_same_neighbours = convolve(paint_mask.astype(float), is_neighbour, mode="constant")[paint_mask].sum()
+        same_paint_fraction = n_same_neighbours / max(n_neighbours[paint_mask].sum(), 1.0)
+        if paint_mask.sum() >= min(MIN_PIXELS, paint_map.size) and (
+            same_paint_fraction >= MIN_SAME_NEIGHBOUR_FRACTION or paint_map.size < MIN_PIXELS
         ):
-            sizes[int(number)] = int(mask.sum())
-    ranked_paints = sorted(sizes, key=lambda number: -sizes[number])[: NO_ANSWER - 1]
-    new_number = np.full(int(paint_map.max(initial=0)) + 1, MIXED, np.uint8)
-    for paint_rank, number in enumerate(ranked_paints, start=1):
-        new_number[number] = paint_rank
-    return np.asarray(new_number[paint_map])
+            paint_sizes[int(paint_number)] = int(paint_mask.sum())
+    ranked_paints = sorted(paint_sizes, key=lambda paint_number: -paint_sizes[paint_number])[: NO_ANSWER - 1]
+    new_paint_numbers = np.full(int(paint_map.max(initial=0)) + 1, MIXED, np.uint8)
+    for paint_rank, paint_number in enumerate(ranked_paints, start=1):
+        new_paint_numbers[paint_number] = paint_rank
+    return np.asarray(new_paint_numbers[paint_map])
 
 
 # --- description of each paint ----------------------------------------------------------------------------
@@ -466,25 +484,25 @@ def _renumbered(paint_map: NDArray[Any]) -> NDArray[np.uint8]:
 def _paint_area(
     results: Results, paint_map: NDArray[np.uint8], paint_number: int, families: Sequence[str]
 ) -> PaintArea:
-    mask = paint_map == paint_number
-    n_pixel, n_answered = int(mask.sum()), int((paint_map != NO_ANSWER).sum())
+    paint_mask = paint_map == paint_number
+    n_pixel, n_answered_pixels = int(paint_mask.sum()), int((paint_map != NO_ANSWER).sum())
     step_mm = results.step_mm
     return PaintArea(
         paint_number,
         n_pixel,
-        n_pixel / max(n_answered, 1),
+        n_pixel / max(n_answered_pixels, 1),
         None if step_mm is None else float(n_pixel * step_mm[0] * step_mm[1]),
-        _present_groups(results, mask),
-        {name: float(np.median(results[name][mask])) for name in families},
+        _present_groups(results, paint_mask),
+        {name: float(np.median(results[name][paint_mask])) for name in families},
     )
 
 
-def _present_groups(results: Results, mask: NDArray[np.bool_]) -> dict[str, int]:
+def _present_groups(results: Results, paint_mask: NDArray[np.bool_]) -> dict[str, int]:
     """Return the state of each group that is present in more than half of a paint's pixels with an answer."""
     groups: dict[str, int] = {}
     for (name,) in results.stacks["state"].keys if "state" in results.stacks else ():
-        n_by_state = np.bincount(results.map("state", name)[mask], minlength=NO_ANSWER + 1)
-        n_present = {state: int(n_by_state[state]) for state in (PIGMENT, PRESENT, TRACE)}
-        if 2 * sum(n_present.values()) > int(n_by_state[:NO_ANSWER].sum()):
-            groups[name] = max(n_present, key=lambda state: n_present[state])
+        n_pixel_by_state = np.bincount(results.map("state", name)[paint_mask], minlength=NO_ANSWER + 1)
+        n_present_pixels = {state: int(n_pixel_by_state[state]) for state in (PIGMENT, PRESENT, TRACE)}
+        if 2 * sum(n_present_pixels.values()) > int(n_pixel_by_state[:NO_ANSWER].sum()):
+            groups[name] = max(n_present_pixels, key=lambda state: n_present_pixels[state])
     return groups

@@ -25,28 +25,28 @@ from underpaint.simulate.instrument_inputs import InstrumentConditions
 AMOUNT_OUTPUTS = ("amount", "amount_low", "amount_high", "amount_reached")
 _MAX_PERCENT = 100.0
 UPPER_PROBABILITY = 0.97
-"""Probability of the network that is used for the 95 % point of an amount. The network is overconfident for hidden
-pigments. On Monte Carlo panels, the 95 % point exceeds the true amount of 79 to 89 % of the hidden pigments. The 97 %
-point exceeds the true amount of 91 to 96 %.
+"""Quantile of the network's distribution that is used as the 95 % point of an amount. The network is overconfident for
+hidden pigments. In Monte Carlo panels, the 95 % point exceeds the true amount of 79 to 89 % of the hidden pigments. The
+97 % point exceeds the true amount of 91 to 96 %.
 """
 _LOG_ODDS_BY_OUTPUT = {
     "amount": 0.0,
     "amount_low": float(np.log((0.5 + 0.5 * INTERVAL_PROBABILITY) / (0.5 - 0.5 * INTERVAL_PROBABILITY))),
     "amount_high": float(np.log((1.0 - UPPER_PROBABILITY) / UPPER_PROBABILITY)),
 }
-_MIN_DIFFERENCE = 1e-6
+_MIN_LOG_ODDS_DIFFERENCE = 1e-6
 ArraysByOutput = dict[str, NDArray[Any]]
-"""(n_row, n_column, n) arrays by name of the network's output. Amounts have the names of :class:`Amounts`."""
+"""(n_row, n_column, n) arrays, by the name of the network's output. Amounts have the names of :class:`Amounts`."""
 _VOLTAGE_MARGIN_KV = 1.0
-WITHHELD_PROBABILITY, PROVEN_PROBABILITY = 0.5, 0.99
+MAX_WITHHELD_PROBABILITY, MIN_PROVEN_PROBABILITY = 0.5, 0.99
 """Maximum probability of groups that the spectrum contradicts, and minimum probability of groups that the spectrum
 proves."""
 _CORRECTION_REASONS = {
-    np.float32(WITHHELD_PROBABILITY): (
+    np.float32(MAX_WITHHELD_PROBABILITY): (
         "Predicted by the network, but withheld because no line of the group is detected apart from lines of the tube"
     ),
     np.float32(
-        PROVEN_PROBABILITY
+        MIN_PROVEN_PROBABILITY
     ): "Not predicted by the network, but added because lines exceed ten standard deviations",
 }
 _BATCH_SPECTRA = 256
@@ -55,18 +55,18 @@ _BATCH_SPECTRA = 256
 
 @dataclass(frozen=True)
 class Amounts:
-    """Amounts to compute, and thresholds above which an element is that of a pigment.
+    """Amounts of elements to compute, and the minimum amount at which a group is a pigment and not a trace.
 
     Parameters
     ----------
     names : tuple of str
         Names of the groups, with places.
     amount_indices : (n_name,) int array
-        Index of each name among the amounts of the network.
+        Position of each group among the amounts that the network predicts.
     edges : (n_edge,) array
         Mass fractions for which the network predicts log-odds.
     thresholds : (n_name,) array
-        Minimum mass fraction of the element of each group for a pigment.
+        Minimum mass fraction of each group's element at which the group is a pigment.
     """
 
     names: tuple[str, ...]
@@ -77,7 +77,7 @@ class Amounts:
     def __call__(self, log_odds: NDArray[np.float32]) -> dict[str, NDArray[np.float16]]:
         """Return (n, n_name) arrays of amounts in mass per cent, and of the probability that the threshold is reached.
 
-        The amounts are the median and the 5 and 95 % points.
+        The amounts are the median, the 5 % point and the 95 % point.
 
         Parameters
         ----------
@@ -112,7 +112,9 @@ class Amounts:
             np.take_along_axis(log_odds_by_edge, edge_index + edge_offset, axis=-1)[..., 0] for edge_offset in (0, 1)
         )
         edge_fraction = np.clip(
-            (log_odds_below - target_log_odds) / np.maximum(log_odds_below - log_odds_above, _MIN_DIFFERENCE), 0.0, 1.0
+            (log_odds_below - target_log_odds) / np.maximum(log_odds_below - log_odds_above, _MIN_LOG_ODDS_DIFFERENCE),
+            0.0,
+            1.0,
         )
         log_edges = np.log(self.edges)
         log_fraction = log_edges[edge_index[..., 0]] + edge_fraction * np.diff(log_edges)[edge_index[..., 0]]
@@ -120,14 +122,14 @@ class Amounts:
 
     def _log_odds_at_threshold(self, log_odds_by_edge: NDArray[np.float32]) -> NDArray[np.float32]:
         log_edges = np.log(self.edges)
-        upper_edge = np.clip(np.searchsorted(self.edges, self.thresholds), 1, self.edges.size - 1)
-        edge_fraction = (np.log(self.thresholds) - log_edges[upper_edge - 1]) / (
-            log_edges[upper_edge] - log_edges[upper_edge - 1]
+        upper_edge_indices = np.clip(np.searchsorted(self.edges, self.thresholds), 1, self.edges.size - 1)
+        edge_fraction = (np.log(self.thresholds) - log_edges[upper_edge_indices - 1]) / (
+            log_edges[upper_edge_indices] - log_edges[upper_edge_indices - 1]
         )
         name_indices = np.arange(len(self.names))
         return np.asarray(
-            (1.0 - edge_fraction) * log_odds_by_edge[:, name_indices, upper_edge - 1]
-            + edge_fraction * log_odds_by_edge[:, name_indices, upper_edge],
+            (1.0 - edge_fraction) * log_odds_by_edge[:, name_indices, upper_edge_indices - 1]
+            + edge_fraction * log_odds_by_edge[:, name_indices, upper_edge_indices],
             np.float32,
         )
 
@@ -181,27 +183,30 @@ class AnswerPlan:
         return arrays if self.amounts is None else arrays | self.amounts.empty_arrays(shape)
 
     def __call__(self, counts: NDArray[Any], present: NDArray[np.bool_] | None = None) -> ArraysByOutput:
-        """Return the predictions for (n_row, n_column, n_channel) counts, as in :meth:`empty_arrays`."""
+        """Return the predictions for (n_row, n_column, n_channel) counts, in the format of :meth:`empty_arrays`."""
         arrays = self.empty_arrays((counts.shape[0], counts.shape[1]))
         is_usable = valid_spectra(counts) if present is None else present & valid_spectra(counts)
         recorded_kev = np.array([[self.axis.start_kev, self.axis.stop_kev]], dtype=np.float32)
         instrument_values = self.conditions.inputs(self.model.card.instrument_inputs)
         rows, columns_of_pixels = np.nonzero(is_usable)
-        for start in range(0, rows.size, _BATCH_SPECTRA):
-            pixels = rows[start : start + _BATCH_SPECTRA], columns_of_pixels[start : start + _BATCH_SPECTRA]
+        for batch_start in range(0, rows.size, _BATCH_SPECTRA):
+            batch_pixels = (
+                rows[batch_start : batch_start + _BATCH_SPECTRA],
+                columns_of_pixels[batch_start : batch_start + _BATCH_SPECTRA],
+            )
             outputs = _run_network(
-                self.model, apply_rebin(counts[pixels], self._rebin_matrix), recorded_kev, instrument_values
+                self.model, apply_rebin(counts[batch_pixels], self._rebin_matrix), recorded_kev, instrument_values
             )
             outputs_by_name = dict(zip(self.model.card.output_names, outputs, strict=True))
             for name, columns in self._columns_by_output.items():
-                arrays[name][pixels] = outputs_by_name[name][:, columns]
+                arrays[name][batch_pixels] = outputs_by_name[name][:, columns]
             if self.amounts is not None:
                 for name, amount_values in self.amounts(outputs_by_name["amount"]).items():
-                    arrays[name][pixels] = amount_values
+                    arrays[name][batch_pixels] = amount_values
         return arrays
 
     def withhold(self, arrays: ArraysByOutput, groups: Sequence[str], needed_log_odds: NDArray[np.floating]) -> None:
-        """Limit the probability of groups and their members to 0.5 if their log-odds are below the needed log-odds.
+        """Limit the probability of a group and its members to 0.5 where the group's log-odds are below those needed.
 
         ``needed_log_odds`` is an (n_row, n_column, n_group) array.
         """
@@ -216,17 +221,19 @@ class AnswerPlan:
         known_indices, columns = self._columns_of_groups(groups)
         group_log_odds[..., known_indices] = arrays["log_odds"][..., columns]
         is_withheld = (group_log_odds < needed_log_odds) @ is_member_of_group
-        for name, max_value in (("log_odds", 0.0), ("probability", WITHHELD_PROBABILITY)):
-            np.minimum(arrays[name], max_value, out=arrays[name], where=is_withheld)
+        for name, max_output_value in (("log_odds", 0.0), ("probability", MAX_WITHHELD_PROBABILITY)):
+            np.minimum(arrays[name], max_output_value, out=arrays[name], where=is_withheld)
 
     def confirm(self, arrays: ArraysByOutput, groups: Sequence[str], is_proven: NDArray[np.bool_]) -> None:
         """Raise the probability of groups to 0.99 where the (n_row, n_column, n_group) mask ``is_proven`` is true."""
         known_indices, columns = self._columns_of_groups(groups)
-        log_odds = float(np.log(PROVEN_PROBABILITY / (1.0 - PROVEN_PROBABILITY)))
-        for name, min_value in (("log_odds", log_odds), ("probability", PROVEN_PROBABILITY)):
+        log_odds = float(np.log(MIN_PROVEN_PROBABILITY / (1.0 - MIN_PROVEN_PROBABILITY)))
+        for name, min_output_value in (("log_odds", log_odds), ("probability", MIN_PROVEN_PROBABILITY)):
             predictions = arrays[name][..., columns]
             arrays[name][..., columns] = np.where(
-                is_proven[..., known_indices] & (predictions < min_value), np.float32(min_value), predictions
+                is_proven[..., known_indices] & (predictions < min_output_value),
+                np.float32(min_output_value),
+                predictions,
             )
 
     def _columns_of_groups(self, groups: Sequence[str]) -> tuple[list[int], list[int]]:
@@ -258,19 +265,19 @@ class AnswerPlan:
     def add_notes(self, results: Results, checked_groups: Sequence[str] = ()) -> Results:
         """Return results with notes on pixels without an answer and on corrected probabilities."""
         n_row, n_column = results.shape
-        n_without_answer, notes = int((~results.has_prediction).sum()), list(results.process_notes["pigments"])
-        if n_without_answer:
+        n_unanswered_pixels, notes = int((~results.has_prediction).sum()), list(results.process_notes["pigments"])
+        if n_unanswered_pixels:
             notes.append(
-                f"{n_without_answer} of {n_row * n_column} pixels have no answer, because they have no spectrum or "
+                f"{n_unanswered_pixels} of {n_row * n_column} pixels have no answer, because they have no spectrum or "
                 "no counts."
             )
         for probability, reason in _CORRECTION_REASONS.items():
-            n_corrected = {
+            n_corrected_pixels = {
                 name: int((results[name] == probability).sum()) for name in checked_groups if results.holds(name)
             }
             label_texts = [
                 f"{results.short_label(name)} ({n_pixel} pixel{'' if n_pixel == 1 else 's'})"
-                for name, n_pixel in n_corrected.items()
+                for name, n_pixel in n_corrected_pixels.items()
                 if n_pixel
             ]
             if label_texts:
@@ -283,7 +290,7 @@ class AnswerPlan:
 
     @cached_property
     def _columns_by_output(self) -> dict[str, list[int]]:
-        """Columns that are used from each output, except for amounts."""
+        """Columns that are used from each output, without the output of amounts."""
         columns_by_output = {
             "quantity": self.selected_columns.quantity_columns,
             "sigma": self.selected_columns.quantity_columns,
@@ -322,7 +329,7 @@ def identify(
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Results:
-    """Find the pigments of every pixel.
+    """Find the pigments in every pixel.
 
     Parameters
     ----------
@@ -343,9 +350,9 @@ def identify(
     Returns
     -------
     Results
-        Probabilities and log-odds and, for some networks, thickness and shares of the groups at the surface. Values are
-        NaN ("no answer") for pixels that are missing, have no counts on the network's axis, or have counts that are
-        negative or not finite.
+        Probabilities and log-odds. Some networks also predict thickness and shares of the groups at the surface. Values
+        are NaN ("no answer") for missing pixels and for pixels without counts on the network's axis. Values are also
+        NaN for pixels with counts that are negative or not finite.
 
     Raises
     ------
@@ -359,11 +366,11 @@ def identify(
     answer_plan = plan_answers(scan.require_axis(), model, palette, instrument=instrument, threads=threads)
     n_row, n_column, _ = scan.shape
     arrays = answer_plan.empty_arrays((n_row, n_column))
-    for _, block, block_arrays in map_blocks(scan, answer_plan, threads=1):
-        for name, array in arrays.items():
-            array[block] = block_arrays[name]
+    for _, block_slices, block_arrays in map_blocks(scan, answer_plan, threads=1):
+        for name, output_array in arrays.items():
+            output_array[block_slices] = block_arrays[name]
         if progress is not None:
-            progress(block[0].stop, n_row)
+            progress(block_slices[0].stop, n_row)
     scan_summary = {"name": scan.name, "notes": list(scan.notes), "settings": {"source": scan.source}}
     return replace(answer_plan.add_notes(answer_plan.results(arrays, step_mm=scan.step_mm)), summary=scan_summary)
 
@@ -374,7 +381,7 @@ def check_coverage(axis: EnergyAxis, model_card: ModelCard) -> None:
     Raises
     ------
     CoverageError
-        The scan does not cover the range. The message contains both ranges and a suitable model.
+        The scan does not cover the energy range. The message names both ranges and a suitable model.
     """
     if covers(axis, model_card):
         return
@@ -393,7 +400,7 @@ def covers(axis: EnergyAxis, model_card: ModelCard) -> bool:
 
 
 def needed_range(model_card: ModelCard) -> tuple[float, float]:
-    """Return the range that a scan has to cover for a model, in keV."""
+    """Return the energy range that a scan has to cover for a model, in keV."""
     if model_card.needs_full_axis or model_card.narrowest_kev is None:
         return model_card.axis.start_kev, model_card.axis.stop_kev
     return model_card.narrowest_kev
@@ -438,7 +445,7 @@ def _selected_columns(
 def _omit_unexcited(
     model_card: ModelCard, selected_columns: _SelectedColumns, conditions: InstrumentConditions
 ) -> tuple[_SelectedColumns, tuple[str, ...]]:
-    """Return the columns of the names whose key lines are excited at the tube voltage, and a note on other names."""
+    """Return the columns of the names whose key lines the tube voltage excites, and a note on omitted names."""
     if conditions.voltage_kv is None:
         return selected_columns, ()
     max_energy_kev = conditions.voltage_kv + _VOLTAGE_MARGIN_KV
@@ -486,7 +493,7 @@ def _plan_amounts(
 
 
 def _quantity_columns(model_card: ModelCard, names: set[str]) -> list[int]:
-    """Return the columns of the thickness and of the shares of groups, without the shares of members."""
+    """Return the columns of the thickness and of the groups' shares, but not those of the members' shares."""
     groups = {
         name for name, entry_kind in zip(model_card.names, model_card.kinds, strict=True) if entry_kind == "group"
     }

@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 from underpaint.errors import ModelError
 from underpaint.pigments.weights import ModelCard, check_network, load_card, model_path, read_network
 
-# The environment variable is not sufficient, since Windows ignores it and another package may have imported onnxruntime
-# before.
+# An environment variable is not sufficient: Windows ignores it, and onnxruntime may have been imported earlier.
 onnxruntime.disable_telemetry_events()
 
 BATCH_SPECTRA = 64
 """Number of spectra per batch, so that intermediate values fit the processor's cache or use at most 250 MB."""
-_ARENA_BYTES = 320 * 2**20
+_ARENA_BYTES_PER_CORE = 320 * 2**20
 """Maximum memory of all networks in this process, in bytes per core. At least two cores are assumed."""
-_TRIAL_S = 10.0
+_TRIAL_LIMIT_S = 10.0
 _TRIAL_COUNTS = (3.0, 0.0, 40.0, 1.0, 0.0, 9.0, 2000.0)
 _PROBABILITY_TOLERANCE = 1e-3
 
@@ -39,7 +38,7 @@ class OnnxModel:
     session : onnxruntime.InferenceSession
         Loaded network.
     path : Path
-        ONNX file. A copy for another process includes the content of the file and uses one thread.
+        ONNX file. A pickled copy for another process includes the content of the file and uses one thread.
     """
 
     card: ModelCard
@@ -61,17 +60,17 @@ class OnnxModel:
         recorded_kev: NDArray[np.float32],
         instrument: NDArray[np.float32] | None = None,
     ) -> tuple[NDArray[np.float32], ...]:
-        """Return the outputs named in the model card, each (n, :meth:`~.ModelCard.output_width`).
+        """Return the outputs named in the model card, each of shape (n, :meth:`~.ModelCard.output_width`).
 
-        The outputs are log-odds and probabilities and, for some networks, means and deviations of quantities and
-        log-odds of amounts.
+        The outputs are log-odds and probabilities. Some networks also return means and standard deviations of
+        quantities, and log-odds of amounts.
 
         Parameters
         ----------
         counts : (n, n_bin) array
             Counts on the axis of the model card.
         recorded_kev : (n, 2) array
-            Start and stop of the recorded energy range, in keV, which some networks do not use.
+            Start and stop of the recorded energy range, in keV. Some networks do not use the recorded range.
         instrument : (n_input,) array or None
             Values of the instrument inputs, NaN for unknown values, or None if all values are unknown. Only networks
             that predict layers use these values.
@@ -87,10 +86,12 @@ class OnnxModel:
             model_input.name: np.ascontiguousarray(inputs[model_input.name], np.float32)
             for model_input in self.session.get_inputs()
         }
-        batches = [slice(start, start + BATCH_SPECTRA) for start in range(0, len(counts), BATCH_SPECTRA)]
+        batch_slices = [
+            slice(batch_start, batch_start + BATCH_SPECTRA) for batch_start in range(0, len(counts), BATCH_SPECTRA)
+        ]
         batch_outputs = [
-            self._run_batch({name: input_values[batch] for name, input_values in network_inputs.items()})
-            for batch in batches or [slice(0)]
+            self._run_batch({name: input_values[batch_slice] for name, input_values in network_inputs.items()})
+            for batch_slice in batch_slices or [slice(0)]
         ]
         return (
             batch_outputs[0]
@@ -171,7 +172,7 @@ def _create_session(network: bytes, name: Path | str, *, threads: int | None = N
 @cache
 def _limit_memory() -> None:
     """Limit the total memory of all networks in this process."""
-    max_bytes = _ARENA_BYTES * max(os.cpu_count() or 1, 2)
+    max_bytes = _ARENA_BYTES_PER_CORE * max(os.cpu_count() or 1, 2)
     memory_info = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
@@ -181,10 +182,10 @@ def _limit_memory() -> None:
 
 
 def _run_session(
-    session: Any, card: ModelCard, network_inputs: dict[str, NDArray[np.float32]], path: Path, options: Any = None
+    session: Any, card: ModelCard, network_inputs: dict[str, NDArray[np.float32]], path: Path, run_options: Any = None
 ) -> tuple[NDArray[np.float32], ...]:
     try:
-        outputs = tuple(session.run(list(card.output_names), network_inputs, options))
+        outputs = tuple(session.run(list(card.output_names), network_inputs, run_options))
     except Exception as error:
         raise ModelError(
             f"Cannot run the network {path}: {_shortened_message(error)}. Take a model that this package wrote."
@@ -227,13 +228,13 @@ def _check_values(
         is_valid = (np.isfinite(output_values) & (output_values >= min_value) & (output_values <= max_value)).all(
             axis=1
         )
-        n_invalid = int((has_counts & ~is_valid).sum())
-        if n_invalid:
+        n_invalid_values = int((has_counts & ~is_valid).sum())
+        if n_invalid_values:
             spectrum_values = output_values[np.argmax(has_counts & ~is_valid)]
             is_in_range = (spectrum_values >= min_value) & (spectrum_values <= max_value)
             invalid_value = spectrum_values[~(np.isfinite(spectrum_values) & is_in_range)][0]
             raise ModelError(
-                f"Cannot use the network {path}: its {name} of {n_invalid} of {len(counts)} spectra is not a "
+                f"Cannot use the network {path}: its {name} of {n_invalid_values} of {len(counts)} spectra is not a "
                 f"{'probability' if name == 'probability' else 'number'} "
                 f"({invalid_value}). Its weights are damaged; export or download it again, or take another model."
             )
@@ -251,9 +252,9 @@ def _check_trial_run(session: Any, card: ModelCard, path: Path) -> None:
     recorded_kev = np.tile(np.array([card.axis.start_kev, card.axis.stop_kev], np.float32), (2, 1))
     unknown_instrument = np.full((2, len(card.instrument_inputs)), np.nan, np.float32)
     inputs = {"counts": counts, "recorded": recorded_kev, "instrument": unknown_instrument}
-    options = onnxruntime.RunOptions()
-    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-    timer = Timer(_TRIAL_S, setattr, (options, "terminate", True))
+    run_options = onnxruntime.RunOptions()
+    run_options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    timer = Timer(_TRIAL_LIMIT_S, setattr, (run_options, "terminate", True))
     timer.daemon = True
     timer.start()
     try:
@@ -262,13 +263,13 @@ def _check_trial_run(session: Any, card: ModelCard, path: Path) -> None:
             card,
             {model_input.name: inputs[model_input.name] for model_input in session.get_inputs()},
             path,
-            options,
+            run_options,
         )
     except ModelError as error:
-        if options.terminate:
+        if run_options.terminate:
             raise ModelError(
-                f"Cannot use the network {path}: it takes more than {_TRIAL_S:g} s for two spectra. Take a model that "
-                "this package wrote."
+                f"Cannot use the network {path}: it takes more than {_TRIAL_LIMIT_S:g} s for two spectra. Take a model "
+                "that this package wrote."
             ) from error
         raise
     finally:

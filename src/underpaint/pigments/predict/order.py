@@ -1,4 +1,4 @@
-"""Order of two groups in depth, from the probabilities of a network at the surface and below."""
+"""Order of two groups in depth, from a network's probabilities of each group at the surface and below."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ ORDER_TEXTS = {
     NOT_DETERMINED: "not determined",
 }
 """Texts for the values of :func:`order_map`."""
-MIN_MAJORITY = 0.5
+MIN_MAJORITY_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,12 +30,13 @@ class LayerOrder:
     first_group, second_group : str
         Names of the groups.
     n_pixel : int
-        Number of pixels in which both are present.
+        Number of pixels in which both groups are present.
     first_on_top_share, second_on_top_share, both_at_surface_share : float
-        Fractions of these pixels with the first group on top, with the second group on top, and with both groups at the
-        surface. The order is not determined in the remaining pixels.
+        Fractions of the pixels with both groups. The fractions are those with the first group on top, with the second
+        group on top, and with both groups at the surface. The order is not determined in the remaining pixels.
     from_paint_share : float
-        Fraction of these pixels that have the order of their paint, because their spectrum does not determine an order.
+        Fraction of the pixels with both groups that have the order of their paint, because their spectrum determines no
+        order.
     """
 
     first_group: str
@@ -60,11 +61,11 @@ class LayerOrder:
             BOTH_AT_SURFACE: self.both_at_surface_share,
         }
         most_common_order = max(share_by_order, key=lambda order_key: share_by_order[order_key])
-        return most_common_order if share_by_order[most_common_order] > MIN_MAJORITY else NOT_DETERMINED
+        return most_common_order if share_by_order[most_common_order] > MIN_MAJORITY_SHARE else NOT_DETERMINED
 
 
 def order_map(results: Results, first_group: str, second_group: str) -> NDArray[np.uint8]:
-    """Return a (n_row, n_column) map of the order of two groups, with keys of ``ORDER_TEXTS`` as values.
+    """Return an (n_row, n_column) map of the order of two groups, whose values are keys of ``ORDER_TEXTS``.
 
     Parameters
     ----------
@@ -80,12 +81,12 @@ def order_map(results: Results, first_group: str, second_group: str) -> NDArray[
 
     Notes
     -----
-    The first group is on top if it is at the surface and the second group is below and not at the surface. A network
-    predicts the probabilities of these three conditions, but not their correlation. The probability that all three
-    conditions are true is at least the sum of their probabilities minus two (Bonferroni). An order is stated if the
-    lower bound of its probability reaches ``PLACED_PROBABILITY``. At most one order reaches this limit, because the
-    orders are mutually exclusive. A pixel without a stated order has the order of its paint, if the sampled layers of
-    the paint determine an order.
+    The first group is on top if three conditions hold. The first group is at the surface, the second group is below,
+    and the second group is not at the surface. A network predicts the probabilities of these three conditions, but not
+    their correlation. The probability that all three conditions are true is at least the sum of their probabilities
+    minus two (Bonferroni). An order is stated if the lower bound of its probability reaches ``PLACED_PROBABILITY``. At
+    most one order reaches this limit, because the orders are mutually exclusive. A pixel without a stated order has the
+    order of its paint, if the sampled layers of the paint determine an order.
     """
     return _fill_from_paints(results, first_group, second_group, _order_of_pixels(results, first_group, second_group))
 
@@ -131,7 +132,7 @@ def layer_orders(results: Results, names: Sequence[str] | None = None, *, min_sh
     names : sequence of str or None
         Groups of the pairs, or None for all groups.
     min_share : float
-        Minimum fraction of the pixels with a result in which both groups are present.
+        Minimum fraction of pixels in which both groups are present, among the pixels with a result.
     """
     if not {"surface", "below"} <= set(results.places):
         return []

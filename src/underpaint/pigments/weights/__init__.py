@@ -1,4 +1,4 @@
-"""Trained networks as ONNX files with model cards, which can be read without torch."""
+"""ONNX files and model cards of trained networks, which can be read without torch."""
 
 from underpaint.pigments.weights.card import (
     UNBOUNDED_LOG_ODDS,

@@ -14,9 +14,9 @@ from underpaint.errors import ModelError
 from underpaint.runtime.untrusted import describe_faults, fault_of_name, read_bounded
 
 PaperKind: TypeAlias = Literal["xu2022", "xu2022_root", "xu2022_unscaled", "recurrent", "autoencoder"]
-"""Architectures that are trained as in Xu et al. 2022."""
+"""Architectures that are trained as by Xu and colleagues (2022)."""
 LayersKind: TypeAlias = Literal["layers", "layers_dense", "layers_recurrent", "layers_composition", "layers_evidence"]
-"""Architectures that predict places and quantities and receive the known values of the instrument."""
+"""Architectures that receive the known values of the instrument, and predict places and quantities."""
 NetworkKind: TypeAlias = Literal["default"] | PaperKind | LayersKind
 """Architectures that a model card may name."""
 
@@ -80,7 +80,7 @@ class Training(_CardSection):
 
 
 UNBOUNDED_LOG_ODDS = 1e6
-"""Log-odds threshold beyond all predictions, used if too few held-out spectra determine a threshold."""
+"""Log-odds threshold that no prediction reaches, for bins with too few held-out spectra to determine a threshold."""
 _ThresholdTable: TypeAlias = tuple[tuple[tuple[float, ...], ...], ...]
 
 
@@ -92,12 +92,12 @@ class PredictionSets(_CardSection):
     Parameters
     ----------
     names : tuple of str
-        Groups, with their places.
+        Names of groups, with places.
     levels : tuple of float
-        Coverages. Prediction sets contain the truth in this fraction of the spectra with the group present and visible,
-        and in this fraction of the spectra without the group.
+        Coverages. The sets contain the true answer for this fraction of the spectra in which the group is present and
+        visible. The sets also contain the true answer for this fraction of the spectra without the group.
     counts : tuple of float
-        Total counts at the borders of the bins.
+        Borders of the bins of total counts.
     present_from, absent_to : (n_level, n_bin, n_name)
         The set contains "present" for log-odds of at least ``present_from``, and "absent" for log-odds of at most
         ``absent_to``.
@@ -152,14 +152,14 @@ class PredictionSets(_CardSection):
 
 
 class ModelCard(_CardSection):
-    """Description of a trained network for users and for the prediction.
+    """Description of a trained network, for users and for the code that runs the network.
 
     Parameters
     ----------
     name, version : str
         Name for ``--model``, and version of the weights.
     kind : str
-        Architecture, one of :data:`NetworkKind`, which determines the inputs of the ONNX file.
+        Architecture, one of :data:`NetworkKind`. The architecture determines the inputs of the ONNX file.
     axis : ModelAxis
         Energy axis to which counts are rebinned.
     needs_full_axis : bool
@@ -175,13 +175,13 @@ class ModelCard(_CardSection):
         Quantities that the network predicts in addition to presence (:mod:`underpaint.data.maps`), in the order of its
         outputs.
     composition : tuple of tuple of float
-        Square roots of the mass fractions of each material, for networks with this input.
+        Square roots of the mass fractions of each material, for networks that receive them as an input.
     amounts : tuple of str
         Groups, with places, for which the network predicts the mass fraction of the group's element in the dry paint.
         For a network with amounts, a group is present if the lines of its element are visible, regardless of their
         source.
     amount_edges : tuple of float
-        Mass fractions for which the network predicts the log-odds that an amount reaches them.
+        Mass fractions for which the network predicts the log-odds of at least this amount.
     families : tuple of str
         Line families whose areas are an input of the network. A linear fit inside the network computes the areas.
     sets : PredictionSets or None

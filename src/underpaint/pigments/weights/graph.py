@@ -34,15 +34,15 @@ def read_network(path: Path) -> bytes:
 
 
 def check_network(content: bytes, name: str) -> None:
-    """Raise an error for networks with content that needs unlimited memory or time, or is never written here.
+    """Raise an error for content that could need unlimited memory or time, or that this package never writes.
 
-    Refused content includes nested graphs (loops, branches), functions, operators of other domains, weights in other
-    files, sparse weights, and weights with a declared size above that of the file.
+    Nested graphs (loops, branches), functions and operators of other domains are refused. Refused weights are those in
+    other files, sparse weights, and weights with a declared size above that of the file.
 
     Raises
     ------
     ModelError
-        The file is damaged or too large, or contains such content.
+        The file is damaged or too large, or contains refused content.
     """
     if len(content) > MAX_BYTES:
         raise ModelError(f"Cannot load the network {name}: it has {len(content)} bytes, up to {MAX_BYTES} are allowed.")
@@ -145,11 +145,11 @@ class _NetworkChecker:
         byte_position = 0
         while byte_position < len(content):
             self.count_field()
-            tag, byte_position = _read_varint(content, byte_position)
-            field_number, wire_type = tag >> 3, tag & 7
+            field_tag, byte_position = _read_varint(content, byte_position)
+            field_number, wire_type = field_tag >> 3, field_tag & 7
             if wire_type == _VARINT:
-                value, byte_position = _read_varint(content, byte_position)
-                yield field_number, value
+                field_value, byte_position = _read_varint(content, byte_position)
+                yield field_number, field_value
                 continue
             if wire_type == _LENGTH_DELIMITED:
                 n_byte, byte_position = _read_varint(content, byte_position)
@@ -180,13 +180,13 @@ def _as_message(value: int | memoryview) -> memoryview:
 
 def _read_varint(content: memoryview, byte_position: int) -> tuple[int, int]:
     value = 0
-    for shift in range(0, 70, 7):
+    for bit_shift in range(0, 70, 7):
         if byte_position >= len(content):
             break
-        byte = content[byte_position]
+        next_byte = content[byte_position]
         byte_position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
+        value |= (next_byte & 0x7F) << bit_shift
+        if next_byte < 0x80:
             return value, byte_position
     reason = "the file is damaged: it is not ONNX, or cut short"
     raise _RefusedError(reason)
