@@ -1,4 +1,4 @@
-"""Selection of line families, and fit of the resolution, from the sum and maximum spectra of a scan."""
+"""Select line families and fit the resolution, from the sum and maximum spectra of a scan."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,9 +33,9 @@ class FitProblem:
     Parameters
     ----------
     counts, sigma : (n_channel,) arrays
-        Counts, and their standard deviation including the model error.
+        Counts, and the standard deviation of the counts, which includes the model error.
     background : (n_channel, n_spline) array
-        Components of the background.
+        Components whose weighted sum is the background.
     is_fitted : (n_channel,) bool array
         Channels to fit.
     """
@@ -51,18 +51,18 @@ class FitProblem:
         return self.least_squares(weighted, target)[: design.shape[1]]
 
     def weighted(self, design: Array) -> tuple[Array, Array]:
-        """Return the design with background, and the counts, of fitted channels, over the standard deviation."""
+        """Return design with background, and counts, in the fitted channels; both are divided by ``sigma``."""
         components = np.concatenate([design, self.background], axis=1)
         return (components / self.sigma[:, None])[self.is_fitted], (self.counts / self.sigma)[self.is_fitted]
 
     def misfit(self, design: Array) -> float:
-        """Return the mean squared misfit of the best non-negative fit."""
+        """Return the mean of (residual / sigma)**2 of the best non-negative fit."""
         weighted, target = self.weighted(design)
         return float(np.mean((weighted @ self.least_squares(weighted, target) - target) ** 2))
 
     @staticmethod
     def least_squares(weighted: Array, target: Array) -> Array:
-        """Return the non-negative least-squares solution, computed with normalised columns."""
+        """Return the non-negative least-squares solution; the computation normalises the columns."""
         column_norms = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
         return np.asarray(nnls(weighted / column_norms, target, maxiter=50 * column_norms.size)[0] / column_norms)
 
@@ -76,13 +76,13 @@ class FittedSpectrum:
     counts : (n_channel,) array
         Counts.
     fwhm : (n_channel,) array
-        FWHM of peaks, channels.
+        FWHM of a peak at each channel, in channels.
     energy_kev : (n_channel,) array
         Energies of the channels, in keV.
     is_fitted : (n_channel,) bool array
         Channels to fit.
     model_error : float
-        Relative error of the model.
+        Relative error of the modelled counts.
     """
 
     counts: Array
@@ -92,7 +92,7 @@ class FittedSpectrum:
     model_error: float
 
     def problem(self, peaks: Array | None = None) -> FitProblem:
-        """Return the fit problem, with a background computed after subtraction of known peaks."""
+        """Return the fit problem; ``peaks`` are subtracted before the background is computed."""
         # On the flank of a strong peak, small errors of position or width matter more than errors of height.
         flank_error = _PEAK_SHAPE_ERROR * self.fwhm * np.abs(np.gradient(self.counts))
         variance = np.maximum(self.counts, 1.0) + (self.model_error * self.counts) ** 2 + flank_error**2
@@ -103,9 +103,10 @@ class FittedSpectrum:
     def without_strong_families(
         self, templates: Sequence[Template], n_fixed: int = 0
     ) -> tuple[FitProblem, list[Template]]:
-        """Return the fit problem with a background cleared of strong families, and templates with adapted line ratios.
+        """Return the fit problem, whose background excludes strong families, and templates with adapted line ratios.
 
-        Clipping alone leaves humps between neighbouring lines, such as the L lines of lead and mercury.
+        With clipping alone, the background has humps between neighbouring lines, such as the L lines of lead and
+        mercury.
         """
         first_problem = self.problem()
         strong_indices = significant_indices(
@@ -121,19 +122,20 @@ class FittedSpectrum:
 
 
 def sum_spectrum(sum_counts: Array, fwhm: Array, energy_kev: Array, is_fitted: NDArray[np.bool_]) -> FittedSpectrum:
-    """Return the sum spectrum with its model error."""
+    """Return the sum spectrum to fit, including the model error."""
     return FittedSpectrum(sum_counts, fwhm, energy_kev, is_fitted, _SUM_MODEL_ERROR)
 
 
 def max_spectrum(max_counts: Array, fwhm: Array, energy_kev: Array, is_fitted: NDArray[np.bool_]) -> FittedSpectrum:
-    """Return the maximum spectrum with its model error, which is large, since different pixels contribute."""
+    """Return the maximum spectrum to fit. The model error is large, since different pixels contribute."""
     return FittedSpectrum(max_counts, fwhm, energy_kev, is_fitted, _MAXIMUM_MODEL_ERROR)
 
 
 def background_columns(counts: Array, fwhm: Array, energy_kev: Array, is_fitted: NDArray[np.bool_]) -> Array:
-    """Return the components of the background: the clipped background times cubic splines with knots every 1.5 keV."""
+    """Return components of the background: the clipped background times cubic splines (knots every 1.5 keV)."""
     fitted_range = slice(int(np.flatnonzero(is_fitted)[0]), int(np.flatnonzero(is_fitted)[-1]) + 1)
-    # Smoothing before clipping suppresses noise. Smoothing after clipping removes edges of the clipping window.
+    # Smoothing before clipping suppresses noise. Smoothing after clipping removes edges that the clipping window
+    # leaves.
     typical_fwhm = float(np.median(fwhm[fitted_range]))
     smoothed_counts = gaussian_filter1d(counts[fitted_range], 0.4 * typical_fwhm, mode="nearest")
     clipped_counts = gaussian_filter1d(snip(smoothed_counts, fwhm[fitted_range]), 0.8 * typical_fwhm, mode="nearest")
@@ -152,17 +154,17 @@ def significant_indices(
 ) -> list[int]:
     """Return the indices of the significant templates, by stepwise selection.
 
-    The most significant template is added repeatedly. Templates that are no longer significant are then removed. The
-    selection starts without templates, since many weak families together can fit a part of the background.
+    Each step adds the most significant template. Templates that are no longer significant are removed at the end. The
+    selection does not start with all templates, since many weak families together can fit a part of the background.
 
     Parameters
     ----------
     problem : FitProblem
     templates : sequence of Template
     n_fixed : int
-        Number of templates, from the first, that are always kept.
+        Number of templates at the start of the list that are always kept.
     significance_factor : float
-        Factor for the required significance.
+        Factor that multiplies the required significance.
     """
     columns = np.stack([template.counts for template in templates], axis=1)
     required_significance = significance_factor * np.array(
@@ -196,9 +198,10 @@ def significant_indices(
 def _added_significance(
     column_residuals: Array, count_residuals: Array, norms: Array, selected_indices: Sequence[int]
 ) -> Array:
-    """Return the significance of each column when added to the selected columns; -inf for dependent columns.
+    """Return the significance of adding each column to the selected columns; -inf for linearly dependent columns.
 
-    Arguments are the residuals of columns and counts after the fit of the selected columns, and norms of the columns.
+    The residuals of columns and counts are those after the fit of the selected columns. ``norms`` are the norms of the
+    columns before this fit.
     """
     residual_norms = np.sqrt((column_residuals**2).sum(axis=0))
     significance = np.where(
@@ -211,7 +214,7 @@ def _added_significance(
 def _remove_insignificant(
     problem: FitProblem, columns: Array, required_significance: Array, selected_indices: list[int], n_fixed: int
 ) -> list[int]:
-    """Return the selected indices after repeated removal of the least significant template of the joint fit."""
+    """Remove the least significant template until all others are significant; return the remaining indices."""
     while len(selected_indices) > n_fixed:
         design = columns[:, selected_indices]
         weighted, _ = problem.weighted(design)
@@ -235,14 +238,15 @@ def _remove_insignificant(
 
 
 def _required_significance(name: str) -> float:
-    """Return the required significance of a family, which is higher for families that are rare in paint."""
+    """Return the significance that a family must have; it is higher for families that are rare in paint."""
     return _MIN_RARE_SIGNIFICANCE if name in _RARE_FAMILIES else _MIN_SIGNIFICANCE
 
 
 def refine_ratios(problem: FitProblem, templates: Sequence[Template]) -> list[Template]:
-    """Return templates with group ratios adapted to the sum spectrum, since absorption in the paint changes them.
+    """Adapt the group ratios of templates to the sum spectrum, since absorption in the paint changes line ratios.
 
-    A prior of 15 % around the tabulated ratio restricts changes to groups with a separate peak.
+    The prior has a standard deviation of 15 % of the tabulated ratio. Only groups with a separate peak change
+    appreciably.
     """
     areas = problem.solve(np.stack([template.counts for template in templates], axis=1))
     group_columns = np.concatenate([template.groups for template in templates]).T
@@ -269,7 +273,7 @@ def refine_ratios(problem: FitProblem, templates: Sequence[Template]) -> list[Te
 
 
 def fit_noise(problem: FitProblem, make_templates: Callable[[float], list[Template]]) -> float:
-    """Return the electronic noise (keV FWHM) at which the templates fit the sum spectrum best."""
+    """Return the electronic noise (FWHM in keV) for which the templates fit the sum spectrum best."""
 
     def misfit(noise_fwhm_kev: float) -> float:
         return problem.misfit(np.stack([template.counts for template in make_templates(noise_fwhm_kev)], axis=1))

@@ -1,4 +1,4 @@
-"""Element maps: net counts of line families in every pixel, with deviations that include interference."""
+"""Element maps: net counts of line families in every pixel. Standard deviations include interference."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -40,23 +40,23 @@ Progress = Callable[[int, int], None]
 ENGINES = ("underpaint", "fixed", "pymca")
 _MIN_COUNTS = 100
 _MAX_MISFIT_RATIO = 1.05
-"""Largest misfit of a common instrument that is used, relative to the best common instrument."""
+"""Common instruments are used if their misfit is at most this multiple of the smallest misfit."""
 _SCATTER_LIKE_FAMILIES = ("Nb_K", "Mo_K", "Ag_K")
-"""Families whose lines coincide with scattered anode lines, so that they could replace the scatter of an anode."""
+"""Families whose lines coincide with scattered lines of common anodes, so that a fit could confuse them."""
 _SCATTER_ANGLES_DEG = (90.0, 115.0, 140.0)
-"""Scattering angles used for an unknown geometry."""
+"""Scattering angles of the Compton peaks that are fitted if the geometry is unknown."""
 
 
 @dataclass(frozen=True)
 class ElementFit:
-    """Picklable fit of a scan, planned once and applied to the counts of any pixels.
+    """Fit of a scan, planned once and applied to the counts of any pixels; picklable.
 
     Parameters
     ----------
     names : tuple of str
         Families of the maps, ``Fe_K``.
     engine : VariableFit, FixedFit or PymcaFit
-        Fit from (n, n_channel) counts to (n, n_family) areas and standard deviations.
+        Fit that turns (n, n_channel) counts into (n, n_family) areas and standard deviations.
     notes, settings
         Arguments of :meth:`~underpaint.data.maps.Results.of_lines`.
     diffraction : Diffraction or None
@@ -100,7 +100,7 @@ class ElementFit:
         detectors: Sequence[NDArray[Any]],
         evidence: Evidence | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return areas and standard deviations corrected for diffraction peaks, and maps of these peaks.
+        """Return areas and standard deviations, corrected for diffraction peaks, and maps of the diffraction peaks.
 
         Parameters
         ----------
@@ -116,10 +116,10 @@ class ElementFit:
         Returns
         -------
         fitted : (n_row, n_column, n_map, 2) array
-            Areas and standard deviations. In pixels with a peak in a single detector, areas are those of the other
-            detectors, and standard deviations include the change due to the peak.
+            Areas and standard deviations. In pixels with a diffraction peak, the counts at the peak are those that the
+            other detectors predict. The standard deviations include the resulting change of the areas.
         maps : (n_row, n_column, n_detector, 2) array or None
-            Maps of :class:`~underpaint.elements.diffraction.Diffraction`.
+            Maps that :class:`~underpaint.elements.diffraction.Diffraction` returns.
         """
         fitted_maps = self(counts, is_present, evidence)
         if self.diffraction is None:
@@ -134,7 +134,7 @@ class ElementFit:
         return fitted_maps, maps
 
     def empty_maps(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return an empty result of :meth:`without_diffraction` (zero pixels)."""
+        """Return the result of :meth:`without_diffraction` for zero pixels."""
         n_detector = 0 if self.diffraction is None else len(self.diffraction.detectors)
         zero_pixel_arrays = [np.empty((0, 0, n_maps, 2), np.float32) for n_maps in (self.n_map, n_detector)]
         return zero_pixel_arrays[0], zero_pixel_arrays[1] if n_detector else None
@@ -145,7 +145,7 @@ class ElementFit:
         step_mm: tuple[float, float] | None,
         diffraction: NDArray[np.float32] | None = None,
     ) -> Results:
-        """Return (n_row, n_column, n_map, 2) areas and standard deviations, and maps of diffraction, as results."""
+        """Convert (n_row, n_column, n_map, 2) areas and standard deviations, and maps of diffraction, to results."""
         result_fields: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": self.settings}
         n_name = len(self.names)
         results = Results.of_lines(self.names, maps[..., :n_name, 0], maps[..., :n_name, 1], **result_fields)
@@ -157,7 +157,7 @@ class ElementFit:
 
 
 def valid_part(counts: NDArray[Any], is_present: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-    """Return the (n_row * n_column,) mask of valid spectra, and the valid spectra, (n, n_channel)."""
+    """Return the (n_row * n_column,) mask of valid spectra, and the (n, n_channel) valid spectra."""
     spectra = np.asarray(counts).reshape(-1, counts.shape[-1])
     is_valid = valid_spectra(spectra)
     if is_present is not None:
@@ -183,39 +183,38 @@ def fit_elements(
         Scan with a correct energy axis, for example from :func:`underpaint.calibrate.resolve_energy_axis`.
     families : sequence of str, optional
         Maps to return: families ``"Fe_K"``, the lines of one shell ``"Pb_L3"``, or elements ``"Fe"``. By default all
-        families of the scan. The fit always includes the other families, so that uncertainties account for
-        interference.
+        families of the scan. The default engine also fits families that are not returned, so that uncertainties account
+        for interference.
     add : sequence of str
         Additional families to return.
     drop : sequence of str
         Families that are known to be absent; they are excluded from the fit.
     instrument : Instrument, optional
-        Source, geometry and detector. Without an instrument, the common instruments that describe the sum spectrum are
-        used, and the resolution is fitted. If all these instruments have the same anode, its scattered lines are
-        modelled.
+        Source, geometry and detector. By default, the common instruments that describe the sum spectrum are used, and
+        the resolution is fitted. Scattered anode lines are modelled if all these instruments have the same anode.
     engine : {"underpaint", "fixed", "pymca"}
-        "underpaint" lets line ratios vary as predicted by the forward model. "fixed" uses constant line ratios, which
-        is faster, but wrong where paint absorbs lines. "pymca" runs PyMca's ``FastXRFLinearFit``. The engines "fixed"
-        and "pymca" fit only the returned families.
+        "underpaint" lets line ratios vary as the forward model predicts. "fixed" uses constant line ratios: it is
+        faster, but its areas are wrong where paint absorbs lines. "pymca" runs PyMca's ``FastXRFLinearFit``. The
+        engines "fixed" and "pymca" fit only the returned families.
     progress : callable, optional
-        Called with the number of rows done and the total number.
+        Function that is called with the number of finished rows and the total number of rows.
 
     Returns
     -------
     Results
-        ``area``: net counts of each family over all its lines; NaN for missing and invalid pixels. Areas may be
-        negative; their mean over pixels without the element is zero. ``area_sigma``: their standard deviation, from
-        counting statistics, interference, background and model. ``scatter``: counts of the Compton and Rayleigh peaks
-        of the source, if its lines are known.
+        ``area``: net counts of each family, summed over the family's lines; NaN for missing and invalid pixels. Areas
+        may be negative; the mean area of pixels without the element is zero. ``area_sigma``: standard deviation of
+        ``area``, from counting statistics, interference, background and model. ``scatter``: counts of the Compton and
+        Rayleigh peaks of the source, if its lines are known.
 
     Raises
     ------
     CalibrationError
         The scan has no energy axis.
     ScanError
-        The scan has too few counts, or ``scan`` is no scan, for example a path.
+        The scan has too few counts, or ``scan`` is not a scan (for example, a path).
     CoverageError
-        No family is detected, or a requested one is outside the recorded range.
+        No family is detected, or a requested family is outside the recorded range.
     MissingExtraError
         ``engine="pymca"`` and PyMca is not installed.
 
@@ -248,9 +247,10 @@ def prepare_fit(
     engine: str = "underpaint",
     peaks: bool = False,
 ) -> ElementFit:
-    """Return the planned fit of a scan, from its survey.
+    """Plan the fit of a scan from the scan's survey.
 
-    Parameters are those of :func:`fit_elements`. With ``peaks``, the engine "underpaint" also fits unassigned peaks.
+    Parameters are those of :func:`fit_elements`. If ``peaks`` is true, the engine "underpaint" also fits unassigned
+    peaks.
 
     Raises
     ------
@@ -324,7 +324,7 @@ def _prepare_fixed(
 def plan_all_families(
     scan_survey: Survey, axis: EnergyAxis, instrument: Instrument | None = None, *, peaks: bool = True
 ) -> VariableFit:
-    """Return the planned fit of all families and of unassigned peaks, for results other than element maps.
+    """Plan the fit of all families and of unassigned peaks, for results other than element maps.
 
     Raises
     ------
@@ -381,7 +381,7 @@ def _prepare_variable(
 
 @dataclass(frozen=True)
 class FitChoice:
-    """Families to fit and to return, and the function that plans the fit.
+    """Families to fit, families to return, and the function that plans the fit.
 
     Parameters
     ----------
@@ -410,7 +410,7 @@ def choose_families(
     drop: Sequence[str],
     instrument: Instrument | None,
 ) -> FitChoice:
-    """Return the families to fit, from the sum and maximum spectra, with the options of :func:`fit_elements`.
+    """Choose the families to fit from the sum and maximum spectra; options are those of :func:`fit_elements`.
 
     Raises
     ------
@@ -428,7 +428,7 @@ def choose_families(
         # scattered lines are modelled if all likely instruments have the same anode
         selection_input = replace(selection_input, scatter=_scatter_at_any_angle(instruments[0], selection_input))
     scatter_names = {template.name for template in selection_input.scatter}
-    # a family of which single shells are requested is fitted shell by shell
+    # if single shells of a family are requested, the family is fitted shell by shell
     split_families = {name[:-1] for name in requested_families if name[-1].isdigit()}
     subshells = [f"{name}{subshell}" for name in sorted(split_families) for subshell in range(1, 6)]
     candidates = dict.fromkeys(
@@ -465,9 +465,9 @@ def choose_families(
 
 
 def _likely_instruments(selection_input: SelectionInput) -> tuple[Instrument, ...]:
-    """Return the common instruments that describe the sum spectrum, the best one first.
+    """Return the common instruments that describe the sum spectrum, best instrument first.
 
-    Instruments differ mainly in scatter: in the lines of the anode and their Compton shift.
+    The instruments differ mainly in scatter, that is in anode lines and Compton shift.
     """
     misfits = []
     families = [name for name in CANDIDATES if name not in _SCATTER_LIKE_FAMILIES]
@@ -489,7 +489,7 @@ def _likely_instruments(selection_input: SelectionInput) -> tuple[Instrument, ..
 
 
 def _scatter_at_any_angle(instrument: Instrument, selection_input: SelectionInput) -> tuple[Template, ...]:
-    """Return the templates of the scattered lines of the anode, with Compton peaks for several angles."""
+    """Return the templates of scattered anode lines, including Compton peaks for several scattering angles."""
     templates = []
     for angle_deg in _SCATTER_ANGLES_DEG:
         geometry = instrument.geometry.model_copy(update={"scatter_angle_deg": angle_deg})
@@ -509,7 +509,7 @@ def check_names(families: Sequence[str] | None, add: Sequence[str] = (), drop: S
     Raises
     ------
     CoverageError
-        A list is a single string, or the list of families is empty, or all families are dropped.
+        A string is given in place of a list, the list of families is empty, or all families are dropped.
     """
     if any(isinstance(names, str) for names in (families, add, drop)):
         raise CoverageError(
@@ -524,7 +524,7 @@ def check_names(families: Sequence[str] | None, add: Sequence[str] = (), drop: S
 
 
 def _families_of_names(names: Sequence[str], selection_input: SelectionInput) -> list[str]:
-    """Return the families for names of families and elements; an element has all families within the axis."""
+    """Return the named families; the name of an element stands for all families of the element within the axis."""
     families: list[str] = []
     for name in names:
         families_of_name = [name]
@@ -544,7 +544,7 @@ def _families_of_one_name(name: str) -> tuple[str, ...]:
 def _fit_blocks(
     scan: Scan, fit: ElementFit, progress: Progress | None
 ) -> tuple[NDArray[np.float32], tuple[float, float] | None, NDArray[np.float32] | None]:
-    """Return the arrays for :meth:`ElementFit.results`."""
+    """Fit all blocks of a scan; return the arguments of :meth:`ElementFit.results`."""
     n_row, n_column, _ = scan.shape
     area_maps = np.empty((n_row, n_column, fit.n_map, 2), dtype=np.float32)
     detectors = () if fit.diffraction is None else tuple(detector.counts for detector in scan.detectors)
