@@ -358,7 +358,7 @@ def _prepare_variable(
     fit = choice.plan_spectra(scan_survey.sample, choice.selection_input.detector, peaks=peaks)
     names = choice.names
     if families is None:
-        # families that only few pixels contain, in the sample or elsewhere
+        # also find families that only few pixels contain, whether or not the sample includes these pixels
         detected_families = {*fit.detected_families(), *fit.families_in_pixels(scan_survey.sample)}
         if len(scan_survey.sample) < scan_survey.n_pixel or not detected_families:
             detected_families |= {

@@ -1,4 +1,4 @@
-"""Unlikeness: significance of the strongest peak of a spectrum that known elements do not explain."""
+"""Unlikeness of a spectrum: significance of the strongest peak that known elements do not explain."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from underpaint.elements.variable_fit import Evidence, VariableFit
 from underpaint.physics.instrument import Detector, Instrument
 
 _MIN_GROUP_FRACTION = 0.02
-"""Fraction of a family above which a group of its lines excludes unassigned peaks at the same energy."""
+"""Line groups with more than this fraction of their family exclude unassigned peaks at the group's energy."""
 _MIN_DISTANCE_FWHM = 1.0
 
 
@@ -27,11 +27,11 @@ class Unlikeness:
     Parameters
     ----------
     columns : (n,) int array
-        Columns of families of unknown elements and of unassigned peaks.
+        Columns of the fit for families of unknown elements and for unassigned peaks.
     energy_kev : (n,) array
         Energies of these columns, in keV.
     errors : (n,) array
-        Relative error of the counts under each column: that of the background for unassigned peaks, else zero.
+        Relative error of the background counts below each peak; zero for families.
     settings : dict
         Known families and axis; JSON-serialisable.
     """
@@ -42,7 +42,7 @@ class Unlikeness:
     settings: dict[str, Any]
 
     def __call__(self, fit: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the (n,) significance of the strongest unexplained peak in sigmas, and its energy in keV."""
+        """Return the (n,) significance of the strongest unexplained peak, in sigmas, and the peak's energy in keV."""
         area, sigma, background = (
             evidence_array[:, self.columns] for evidence_array in (fit.area, fit.sigma_if_absent, fit.background)
         )
@@ -51,7 +51,7 @@ class Unlikeness:
         return deviations[np.arange(len(deviations)), best_column], self.energy_kev[best_column].astype(np.float32)
 
     def results(self, score_maps: NDArray[np.float32], step_mm: tuple[float, float] | None) -> Results:
-        """Return (n_row, n_column, 2) scores and energies as results."""
+        """Convert (n_row, n_column, 2) scores and peak energies to results."""
         return Results.of_unlikeness(score_maps[..., :1], score_maps[..., 1:], step_mm=step_mm, settings=self.settings)
 
 
@@ -69,13 +69,13 @@ def unlikeness(
     axis : EnergyAxis
         Energy axis of the scan.
     instrument : Instrument, optional
-        See :func:`fit_elements`; without an instrument, scattered tube lines are unexplained peaks.
+        See :func:`fit_elements`; without an instrument, scattered tube lines count as unexplained peaks.
 
     Notes
     -----
-    The score is the area divided by its standard deviation in the fit of all families, which includes interference.
-    The tested peaks are families of unknown elements, and Gaussian peaks apart from lines of known families that are
-    not fitted.
+    The score is a peak's area divided by the standard deviation of the area in the fit of all families. The standard
+    deviation includes interference. The tested peaks are families of unknown elements, and Gaussian peaks away from
+    lines of those known families that are not fitted.
     """
     detector = fit.detector
     highest_kev = Instrument().highest_kev if instrument is None else instrument.highest_kev
