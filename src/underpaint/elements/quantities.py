@@ -175,8 +175,8 @@ def quantify(
     maps : Results, optional
         Element maps; by default they are fitted.
     matrix : {"paint", "oxides"}
-        Assumed material without recorded lines. "paint" assumes binder, carbonate and partly oxidised elements;
-        "oxides" assumes minerals.
+        Assumption on oxygen and on compounds without recorded lines. "paint" assumes binder, carbonate and partly
+        oxidised elements. "oxides" assumes minerals.
     thickness_um : (float, float), optional
         Range of the thickness of the layer, in um; the upper limit may be infinite. Default: 50 um to infinity for the
         homogeneous layer, 5 to 200 um for the uppermost paint.
