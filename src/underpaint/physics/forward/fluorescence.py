@@ -243,7 +243,7 @@ class ExcitedCells:
 
 
 def make_exciting_groups(batch: Batch, min_gain: float) -> ExcitingGroups:
-    """Return the groups that could add at least ``min_gain`` times the primary photons to those of any line."""
+    """Return the groups that could increase the photons of at least one line by the fraction ``min_gain``."""
     xp = array_namespace(batch.beam_depth)
     group_index, is_followed = _strongest_groups(batch, min_gain)
     pair_production = (
