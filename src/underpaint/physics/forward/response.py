@@ -242,7 +242,7 @@ def response_matrix(
 def _cached_matrix(
     detector: Detector, axis: EnergyAxis, energy_bytes: bytes, spread_bytes: bytes, itemsize: int
 ) -> Array:
-    """Return the response matrix in the precision ``itemsize``; matrices are cached for all batches of a detector."""
+    """Return the response matrix with ``itemsize`` bytes per entry, cached for all batches of a detector."""
     matrix = response_matrix(detector, axis, np.frombuffer(energy_bytes), np.frombuffer(spread_bytes))
     return matrix.astype(np.float32) if itemsize == 4 else matrix
 

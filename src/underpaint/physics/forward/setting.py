@@ -89,8 +89,8 @@ def directional_scatter(elements: tuple[str, ...], energy_kev: FloatArray, geome
     edge_kev = np.append(centre_kev - width_kev / 2.0, centre_kev[-1] + width_kev[-1] / 2.0)
     profile = _profile_fractions(energy_kev, edge_kev, angle_deg)
     profile_coefficients = profile_mixture(elements)
-    # the profile lacks electrons that are bound too strongly; the scattering function accounts for them, so the profile
-    # is normalised
+    # Binding cuts off part of the profile. The scattering function already accounts for binding, so the profile is
+    # normalised.
     allowed_fraction = np.maximum(profile_coefficients @ profile.sum(axis=2), 0.01)
     return DirectionalScatter(
         coherent,
