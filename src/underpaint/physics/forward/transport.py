@@ -394,7 +394,7 @@ def first_order_scatter(batch: Batch) -> tuple[Array, Array]:
 
 
 def scatter_per_photon(stack: Stack, setting: Setting, n_cells: int = 4) -> tuple[Array, list[tuple[Array, Array]]]:
-    """Return the scatter per photon of each source energy. The scatter of any source is a weighted sum of it.
+    """Return the scatter per source photon, for each source energy; a weighted sum is the scatter of a source.
 
     Parameters
     ----------

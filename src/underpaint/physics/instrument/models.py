@@ -1,4 +1,4 @@
-"""Instrument settings: tube, filters, geometry, detector; validated on construction."""
+"""Instrument settings (tube, filters, geometry, detector), which are validated on construction."""
 
 from difflib import get_close_matches
 from itertools import pairwise
@@ -24,12 +24,12 @@ from underpaint.runtime.untrusted import describe_faults, fault_of_name
 AIR = {"N": 0.7553, "O": 0.2318, "Ar": 0.0129}
 """Dry air by mass (CRC Handbook)."""
 AIR_DENSITY = 0.001205
-"""Density of air, g/cm3, at 20 degrees Celsius and 1013 hPa."""
+"""Density of air in g/cm3, at 20 degrees Celsius and 1013 hPa."""
 ANODES = range(22, 93)
-"""Atomic numbers of anodes, titanium to uranium; lines of lighter anodes do not pass a tube's window."""
+"""Atomic numbers of anodes: titanium to uranium. Lines of lighter anodes do not pass a tube's window."""
 
 MAX_PHOTON_KEV = 200.0
-"""Highest photon energy, keV, of Kissel's photoelectric cross sections in xraylib."""
+"""Highest photon energy, in keV, of Kissel's photoelectric cross sections in xraylib."""
 
 
 MAX_TABLE_ENTRIES = 65_536
@@ -37,7 +37,7 @@ MAX_TABLE_ENTRIES = 65_536
 
 
 _N_NEIGHBOUR_FAMILIES = 3
-"""Number of neighbouring families from which the factor of a family is estimated."""
+"""Number of families, nearest in energy, from which the factor of a missing family is estimated."""
 
 
 class Settings(BaseModel):
@@ -49,7 +49,7 @@ class Settings(BaseModel):
     @classmethod
     def _check_length_and_text(cls, field_value: object, info: ValidationInfo) -> object:
         if isinstance(field_value, str):
-            # only a note may have several lines
+            # notes alone may have several lines
             single_line = " ".join(field_value.split()) if info.field_name == "note" else field_value
             if fault := fault_of_name(single_line):
                 raise ValueError(fault)
@@ -97,8 +97,8 @@ class Tube(Settings):
 class SourceSpectrum(Settings):
     """A tabulated source spectrum that replaces the spectrum of the tube.
 
-    ``weight`` is the number of photons (on any scale) of each entry of ``energy_kev``. An entry is a bin of a continuum
-    if its ``width_kev`` is above zero, else monochromatic.
+    ``weight`` is the number of photons of each entry of ``energy_kev``, on any scale. An entry whose ``width_kev`` is
+    above zero is a bin of a continuum. All other entries are monochromatic.
     """
 
     energy_kev: tuple[float, ...]
@@ -135,9 +135,9 @@ class SourceSpectrum(Settings):
 
 
 class Optic(Settings):
-    """A polycapillary or another optic in the beam, described by a table of its transmission.
+    """A polycapillary or another optic in the beam; a table describes the transmission of the optic.
 
-    The transmission is interpolated linearly. The first and the last entry also apply outside the table.
+    The transmission is interpolated linearly. Below and above the table's energies, the first and the last entry apply.
     """
 
     energy_kev: tuple[float, ...] = Field(min_length=2)
@@ -158,7 +158,7 @@ class Optic(Settings):
 
 
 class Geometry(Settings):
-    """Angles to the sample's surface, and paths in air."""
+    """Angles of beam and detector to the sample's surface, and path lengths in air."""
 
     incidence_angle_deg: float = Field(60.0, gt=0, le=90, description="angle between beam and surface, degree")
     takeoff_angle_deg: float = Field(60.0, gt=0, le=90, description="angle between surface and detector, degree")
@@ -248,8 +248,8 @@ class Scale(Settings):
     def factor(self, family: str) -> tuple[float, float]:
         """Return a family's factor and its relative error.
 
-        The factor varies smoothly with energy. For a family that the standard lacks, the factor is the median over the
-        three families nearest in energy, and the error is the spread of their factors.
+        For a family that the standard lacks, the factor is the median factor of the three families nearest in energy,
+        since factors vary smoothly with energy. The error is then the spread of these three factors.
         """
         if family in self.families:
             family_index = self.families.index(family)
@@ -288,18 +288,18 @@ class Instrument(Settings):
 
     @property
     def highest_kev(self) -> float:
-        """Highest energy of the source photons, keV; edges of higher energy are not excited."""
+        """Highest energy of the source photons, in keV. Absorption edges of higher energy are not excited."""
         return self.tube.voltage_kv if self.source_spectrum is None else max(self.source_spectrum.energy_kev)
 
 
 _UNIT_BY_SUFFIX = {"kev": "keV", "kv": "kV", "um": "um", "cm": "cm", "deg": "degree", "us": "us"}
-"""Unit of a setting, by the suffix of its name."""
+"""Unit of a setting, by the suffix of the setting's name."""
 _MAX_SHOWN_VALUE = 1e15
-"""Largest value that a message shows, since larger integers may not be convertible to floats."""
+"""Largest value that messages show; larger integers may not be convertible to floats."""
 
 
 def instrument_from(settings_table: dict[str, Any], name: str) -> Instrument:
-    """Return the instrument that nested tables of settings describe.
+    """Return the instrument that a nested table of settings describes.
 
     Raises
     ------
@@ -315,10 +315,10 @@ def instrument_from(settings_table: dict[str, Any], name: str) -> Instrument:
 
 
 def _settings_model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
-    """Return the settings model that contains a faulty field; None if no model does."""
+    """Return the settings model that contains a faulty field, or None if there is no such model."""
     model: type[BaseModel] | None = Instrument
     for location_part in location:
-        if isinstance(location_part, int):  # the index of an entry of a tuple; the field is the tuple
+        if isinstance(location_part, int):  # an index of a tuple; the field is the tuple, not the entry
             continue
         model_field = None if model is None else model.model_fields.get(location_part)
         field_types = () if model_field is None else (model_field.annotation, *get_args(model_field.annotation))
@@ -334,7 +334,7 @@ def _settings_model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
 
 
 def _suggest_correction(fault: Any) -> str:
-    """Return a suggestion for an unknown key, or a value with its unit, in brackets; "" if neither applies."""
+    """Return, in brackets, a suggestion for an unknown key or the given value with its unit; "" if neither applies."""
     model = _settings_model_at(fault["loc"][:-1])
     if model is None or not fault["loc"]:
         return ""
