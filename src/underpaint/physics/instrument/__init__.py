@@ -87,7 +87,7 @@ def save_instrument(
     path : str or Path
         File to write.
     only_known : bool
-        Whether to omit settings that still have default values, so that these are not mistaken for known values.
+        Whether to omit settings that were not given, so that default values are not mistaken for known values.
     replace : bool
         Whether to replace an existing file. If false, an existing file causes an error.
 
