@@ -26,13 +26,13 @@ FIXED_RATIO_CANDIDATES = tuple(
 """Candidate families of a fit with fixed line ratios.
 
 Families that overlap strong lines are excluded. Vanadium overlaps titanium's K-beta, and bismuth overlaps lead's
-L-alpha. An error of one per cent in the strong line has the same shape as the excluded family.
+L-alpha. An error of one per cent in the modelled strong line looks like the excluded family.
 """
 ANODES = ("Mo", "Rh", "Pd", "Ag")
 """Anodes of common tubes. If the anode is unknown, K lines of these elements may be scattered tube radiation."""
 
 MIN_RECORDED_FRACTION = 0.05
-"""A family is fitted only if at least this fraction of its counts is in the fitted channels."""
+"""Minimum fraction of a family's counts that must be in the fitted channels for the family to be fitted."""
 _MIN_GROUP_DISTANCE_KEV = 0.15
 _COMPTON_SIGMA_PER_KEV = 0.016
 
@@ -44,9 +44,9 @@ class Template:
     Parameters
     ----------
     name : str
-        Line family, ``Fe_K``.
+        Line family, such as ``Fe_K``.
     groups : (n_group, n_channel) array
-        Counts per channel of each group, strongest group first. All groups together sum to one count.
+        Counts per channel of each group, strongest group first. The counts of all groups sum to one.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Template:
 
     @property
     def counts(self) -> NDArray[np.float64]:
-        """(n_channel,) counts per channel, which sum to one count."""
+        """(n_channel,) expected counts of the family; they sum to one count."""
         return np.asarray(self.groups.sum(axis=0))
 
     def scale_group_ratios(self, ratio_factors: NDArray[np.float64]) -> "Template":
@@ -147,7 +147,7 @@ def _lines_as_one_group(
     line_intensity: NDArray[np.float64],
     spread_kev: NDArray[np.float64] | float = 0.0,
 ) -> list[NDArray[np.float64]]:
-    """Return a list of one (1, n_channel) spectrum, normalised to one count; empty if no line is on the axis."""
+    """Return the (1, n_channel) spectrum of all lines, normalised to one count, in a list; empty without lines."""
     is_on_axis = (energy_kev > axis.start_kev) & (energy_kev < axis.stop_kev)
     if not line_intensity[is_on_axis].sum() > 0:
         return []

@@ -51,7 +51,7 @@ class FitProblem:
         return self.least_squares(weighted, target)[: design.shape[1]]
 
     def weighted(self, design: Array) -> tuple[Array, Array]:
-        """Return design with background, and counts, in the fitted channels; both are divided by ``sigma``."""
+        """Return the design (including background) and the counts, both in fitted channels and divided by ``sigma``."""
         components = np.concatenate([design, self.background], axis=1)
         return (components / self.sigma[:, None])[self.is_fitted], (self.counts / self.sigma)[self.is_fitted]
 
@@ -127,7 +127,7 @@ def sum_spectrum(sum_counts: Array, fwhm: Array, energy_kev: Array, is_fitted: N
 
 
 def max_spectrum(max_counts: Array, fwhm: Array, energy_kev: Array, is_fitted: NDArray[np.bool_]) -> FittedSpectrum:
-    """Return the maximum spectrum to fit. The model error is large, since different pixels contribute."""
+    """Return the maximum spectrum to fit. The model error is large, since channels come from different pixels."""
     return FittedSpectrum(max_counts, fwhm, energy_kev, is_fitted, _MAXIMUM_MODEL_ERROR)
 
 
@@ -154,7 +154,7 @@ def significant_indices(
 ) -> list[int]:
     """Return the indices of the significant templates, by stepwise selection.
 
-    Each step adds the most significant template. Templates that are no longer significant are removed at the end. The
+    Each step adds the most significant template. At the end, templates that are no longer significant are removed. The
     selection does not start with all templates, since many weak families together can fit a part of the background.
 
     Parameters
@@ -201,7 +201,7 @@ def _added_significance(
     """Return the significance of adding each column to the selected columns; -inf for linearly dependent columns.
 
     The residuals of columns and counts are those after the fit of the selected columns. ``norms`` are the norms of the
-    columns before this fit.
+    columns before the fit of the selected columns.
     """
     residual_norms = np.sqrt((column_residuals**2).sum(axis=0))
     significance = np.where(
@@ -245,8 +245,8 @@ def _required_significance(name: str) -> float:
 def refine_ratios(problem: FitProblem, templates: Sequence[Template]) -> list[Template]:
     """Adapt the group ratios of templates to the sum spectrum, since absorption in the paint changes line ratios.
 
-    The prior has a standard deviation of 15 % of the tabulated ratio. Only groups with a separate peak change
-    appreciably.
+    The prior has a standard deviation of 15 % of the tabulated ratio. The ratio changes appreciably only for groups
+    with a separate peak.
     """
     areas = problem.solve(np.stack([template.counts for template in templates], axis=1))
     group_columns = np.concatenate([template.groups for template in templates]).T

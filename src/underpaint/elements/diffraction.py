@@ -1,9 +1,9 @@
 """Detection of diffraction peaks: sharp peaks in a single detector of a scan.
 
-A crystal reflects X-rays of one energy into one direction (Bragg), whereas fluorescence is isotropic. The spectra of
-the detectors are therefore compared. Differences of efficiency, energy axis and resolution are corrected first; they
-are smooth functions of energy and the same in the whole scan. A peak that differs in all pixels is due to the
-instrument.
+A crystal reflects X-rays of one energy into one direction (Bragg), whereas fluorescence is isotropic. Comparing the
+spectra of several detectors therefore reveals diffraction. Differences of efficiency, energy axis and resolution are
+corrected first. These differences are smooth functions of energy, and the same in all pixels. A peak that differs
+between detectors in all pixels is due to the instrument.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,17 +34,18 @@ MIN_PEAK_SIGMAS = 5.0
 MIN_COMPARED_PIXELS = 30
 """Smallest number of spectra for comparing detectors."""
 MAX_CRYSTAL_FRACTION, MAX_CRYSTAL_SPECTRA = 0.01, 3
-"""Largest fraction and largest number of spectra in which crystals may cause a difference at one energy. If more
-spectra differ, the cause is paint: absorption differs between the paths to the detectors."""
+"""Largest fraction and largest number of spectra in which crystals may cause differences between detectors at one
+energy. If more spectra differ, the cause is paint: absorption differs between the paths to the detectors."""
 MIN_RATIO_ERROR = 0.1
 """Smallest relative error of the ratio of a line's counts in different detectors. Paths through the paint differ
-between detectors. The error is increased for scans with larger differences."""
+between detectors. Scans with larger differences between detectors have a larger error."""
 MIN_EXCESS_RATIO = 0.75
 """Smallest ratio of a diffraction peak's excess area to the area expected from the other detectors."""
 BACKGROUND_ERROR = 0.01
 """Relative error of the linear background below a peak."""
 MIN_INSTRUMENT_RATIO, MIN_EXCESS_FRACTION = 1.5, 0.2
-"""Smallest ratios for a note on a peak of the sum spectrum: peak to expected peak, and excess to all counts."""
+"""Minimum ratios for a note on a peak of the sum spectrum: peak area to expected area, and excess area to all counts at
+the peak."""
 _RATIO_ERRORS = (0.1, 0.14, 0.2, 0.28, 0.4, 0.6, 0.9)
 _MAX_SAMPLED_BYTES, _N_SAMPLED_PIXELS = 64 * 2**20, 4096
 _MIN_ENERGY_KEV, _REFERENCE_KEV = 2.0, 5.9
@@ -59,7 +60,7 @@ _CLIP_SIGMAS = 4.0
 _STRONG_PIXEL_FRACTION, _MAX_STRONG_SQUARED_DEVIATION, _MAX_SQUARED_DEVIATION = 0.05, 1.8, 5.1
 """Fraction of pixels whose peaks count as strongest, and two limits of squared deviations, in sigma squared. The first
 limit applies to the 75 % quantile over the pixels with the strongest peaks. The second limit applies to the 95 %
-quantile over all pixels. Normal errors have the quantiles 1.3 and 3.8; the limits are a third higher."""
+quantile over all pixels. For normal errors, the quantiles are 1.3 and 3.8; the limits are a third higher."""
 _MAX_LISTED_GROUPS = 6
 
 
@@ -70,8 +71,8 @@ class Comparison:
     Parameters
     ----------
     detector_matrix, other_matrix : (n_merged, n_probe) arrays
-        Matrices that convert binned counts of the detector, and of the other detectors, to peak areas. Both areas have
-        the scale of the detector.
+        Matrices that convert binned counts of the detector, and of the other detectors, to peak areas. Areas from the
+        other detectors are scaled to the area of this detector.
     count_ratio : (n_merged,) array
         Expected ratio of the detector's peak counts to those of the other detectors, for each bin.
     scan_ratio : float
@@ -83,8 +84,8 @@ class Comparison:
     score_offsets : (n_component,) array
         Offsets that give the scores a mean of zero.
     systematic_coefficients : (3 + n_component, n_probe) array
-        Coefficients of the systematic difference between detectors. The terms are a constant, the expected counts, the
-        expected peak area, and the expected peak area times each score.
+        Coefficients of the systematic difference of peak areas between detectors. The terms are a constant, the
+        expected counts, the expected peak area, and the expected peak area times each score.
     ratio_error : (n_probe,) array
         Relative error of the ratio of peak areas in different detectors.
     deviation_ratio : (n_probe,) array
@@ -103,7 +104,7 @@ class Comparison:
     deviation_ratio: Array
 
     def peak_excess(self, detector_counts: Array, other_counts: Array) -> tuple[Array, Array, Array, Array]:
-        """Return excess area, its variance, and expected area, (n, n_probe) each, and (n, 1) expected counts."""
+        """Return (n, n_probe) excess areas, variances of the excess, and expected areas, and (n, 1) expected counts."""
         expected_counts = other_counts @ self.count_ratio
         relief_factor = self.relative_counts(detector_counts.sum(axis=1), expected_counts)
         expected_area = relief_factor * (other_counts @ self.other_matrix)
@@ -115,7 +116,7 @@ class Comparison:
         return excess_area, variance, expected_area, relief_factor * expected_counts[:, None]
 
     def relative_counts(self, counts: FloatArray, expected_counts: FloatArray) -> FloatArray:
-        """Return the (n, 1) ratio of counts to expected counts, divided by ``scan_ratio``; relief changes it."""
+        """Return the (n, 1) ratio of counts to expected counts, which surface relief changes, over ``scan_ratio``."""
         return np.asarray(np.clip(counts / np.maximum(self.scan_ratio * expected_counts, 1.0), 0.2, 5.0)[:, None])
 
     def systematic_terms(self, other_counts: FloatArray, expected_area: Array, expected_counts: Array) -> Array:
@@ -154,7 +155,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Diffraction:
-    """Comparison of the detectors of a scan, applicable to the counts of any block; picklable.
+    """Picklable comparison of a scan's detectors, which can be applied to the counts of any block.
 
     Parameters
     ----------
@@ -269,7 +270,7 @@ class Diffraction:
         return is_in_peak
 
     def results(self, maps: FloatArray, step_mm: tuple[float, float] | None) -> Results:
-        """Return (n_row, n_column, n_detector, 2) significances and energies as results."""
+        """Convert (n_row, n_column, n_detector, 2) significances and energies to results."""
         settings = {"detectors": list(self.detectors), "threshold_sigmas": self.threshold}
         result_fields: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": settings}
         return Results.of_diffraction(self.keys, maps[..., 0], maps[..., 1], **result_fields)
@@ -333,7 +334,7 @@ class Diffraction:
 
 
 def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: float) -> Diffraction | None:
-    """Prepare the comparison of a scan's detectors; return None for a single detector, or if none can be compared.
+    """Prepare the comparison of a scan's detectors; return None for a single detector, or if it is impossible.
 
     Parameters
     ----------
@@ -435,7 +436,7 @@ def _sample_spectra(scan: Scan, channels_per_bin: int, n_bins: int) -> tuple[lis
 def _probe_energies(
     binned_axis: EnergyAxis, peak_resolution: Callable[[float], Any], min_counts: Array
 ) -> tuple[Array, Array]:
-    """Return the energies at which peaks are tested, and the FWHM of a peak at each of them; both in keV."""
+    """Return, in keV, the energies at which peaks are tested, and the FWHM of a peak at each energy."""
     recorded_channels = np.flatnonzero(min_counts > 0)
     if not recorded_channels.size:
         return np.zeros(0), np.zeros(0)
@@ -521,7 +522,7 @@ def _principal_components(spectra: FloatArray) -> tuple[FloatArray, Array]:
     mean_spectrum = normalised_spectra.mean(axis=0, dtype=np.float64)
     root_mean = np.sqrt(
         mean_spectrum + 1e-3 * mean_spectrum.max()
-    )  # division by this root makes counting noise uniform
+    )  # division by the root of the mean spectrum makes counting noise uniform
     _, singular_values, component_vectors = np.linalg.svd(
         (normalised_spectra - mean_spectrum) / root_mean, full_matrices=False
     )
@@ -533,7 +534,7 @@ def _principal_components(spectra: FloatArray) -> tuple[FloatArray, Array]:
 
 
 def _weighted_regression(excess_area: Array, systematic_terms: Array, weight: Array) -> Array:
-    """Return the (n_term, n_probe) coefficients of (n_term, n, n_probe) terms; the prior mean is zero."""
+    """Return (n_term, n_probe) regression coefficients of (n_term, n, n_probe) terms; their prior mean is zero."""
     norms = np.sqrt(np.maximum((systematic_terms**2 * weight).sum(axis=1), 1e-30))
     scaled_terms = systematic_terms / norms[:, None]
     normal_matrix = np.einsum("anp,bnp,np->pab", scaled_terms, scaled_terms, weight, optimize=True)
@@ -663,8 +664,9 @@ def _peak_ratio(
 ) -> Array:
     """Return the (n_merged,) ratio of peak areas between detectors.
 
-    The ratio of all counts would be different, since scatter is anisotropic. Absorption by air, windows and dead layers
-    is proportional to the third power of the wavelength. Other factors vary slowly with energy.
+    The ratio of total counts differs from the ratio of peak areas, since scatter is anisotropic. Absorption by air,
+    windows and dead layers is proportional to the third power of the wavelength. All other factors of the ratio vary
+    slowly with energy.
     """
     detector_areas, other_areas = (
         np.maximum(detector_counts @ peak_filters, 0.0),
@@ -758,7 +760,7 @@ def _describe_scan_differences(
     energy_kev: Array,
     fwhm_kev: Array,
 ) -> list[str]:
-    """Return texts on peaks of the sum spectra that are stronger in one detector."""
+    """Return texts on sum-spectrum peaks that are stronger in this detector than in the others."""
     excess_area, variance, expected_area, _ = (
         area_array[0] for area_array in comparison.peak_excess(detector_sum[None], other_sum[None])
     )

@@ -28,7 +28,7 @@ IMPURITY_RATIOS = {
 """Largest ratio of the net counts of an impurity to those of its host element (from memory, unverified).
 
 Keys are the impurities. Chalk contains strontium, whose lines are absorbed far less than the lines of calcium. Earths
-contain manganese and titanium. Ores of zinc, copper, lead and cobalt contain the other elements.
+contain manganese and titanium. Ores of zinc, copper, lead and cobalt contain the other impurities.
 """
 MINERAL_ELEMENTS = ("Al", "Si", "P", "S", "Cl", "K", "Ti", "Mn", "Fe", "Sr")
 """Elements from earths, chalk, dust and salt that occur in almost any painting."""

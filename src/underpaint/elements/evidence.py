@@ -19,23 +19,24 @@ DETECTION_SIGMAS = 2.0
 """Significance, in standard deviations, above which one family is detected, or all families of an element jointly."""
 CERTAIN_SIGMAS = 3.0
 """Significance, in standard deviations, that is required of overlapped families and of lines of the anode. Low-energy
-lines also require it if the high-energy lines of the element are not excited."""
+lines require the same significance if the high-energy lines of the element are not excited."""
 PROOF_BACKGROUND_ERROR = 0.02
 """Relative error of the background below a family's peaks, in the test of whether the family proves its element."""
 PROOF_SIGMAS = 10.0
-"""Significance, in standard deviations, above which a family proves its element; interference is included."""
+"""Significance, in standard deviations, above which a family proves its element. The deviations include
+interference."""
 BACKGROUND_ERROR = 0.05
 """Relative error of the background below a family's peaks, due to the assumed shape of the background."""
 MAX_SCATTER_RATIO = 2.0
-"""Factor by which the ratio of an anode line to its background may exceed the smallest ratio in the scan. Up to this
-factor, scattered tube radiation explains the line."""
+"""Factor by which the ratio of an anode line to its background may exceed the smallest ratio in the scan. Up to
+``MAX_SCATTER_RATIO``, scattered tube radiation explains the anode line."""
 HIDDEN_LINE_LOG_ODDS = 3.0
 """Minimum log-odds for accepting a group if other lines hide all lines of the group's element."""
 MIN_OVERVOLTAGE = 1.2
-"""Missing lines prove absence only if the highest photon energy is at least this multiple of the absorption edge."""
+"""Minimum ratio of the highest photon energy to the absorption edge for missing lines to prove absence."""
 MIN_K_OVERVOLTAGE = 0.8
-"""Limit of the ratio of the highest photon energy to the K edge. Below the limit, L lines need ``CERTAIN_SIGMAS`` to be
-accepted. An example is cadmium at 20 kV."""
+"""Limit of the ratio of the highest photon energy to the K edge. Below the limit, L lines must exceed
+``CERTAIN_SIGMAS``. At 20 kV, for example, this applies to cadmium."""
 MIN_AREA_SIGMA = 1e-3
 """Smallest standard deviation, in counts, by which an area is divided."""
 _MIN_COUNTS_ABOVE_EDGE = 1e-3
@@ -50,16 +51,19 @@ class LineEvidence:
     groups : tuple of str
         Groups that are tested.
     columns : tuple of (n,) int arrays
-        For each group, the fit's columns with the families of the group, K before L and M.
+        For each group, the columns of the fit that hold the group's families, K before L and M.
     is_expected : tuple of (n,) bool arrays
         Whether the source excites each of these families strongly enough that missing lines contradict the element.
     is_crowded : (n_group,) bool array
-        Whether only low-energy lines of a group are excited. These lines overlap the lines of potassium and calcium.
+        Whether only low-energy lines of a group are excited. Such low-energy lines overlap the lines of potassium and
+        calcium.
     anode_lines : tuple of (int, int, float)
         Groups with a line of the anode: index of the group, column of the line, and scatter ratio. The scatter ratio is
-        the ratio of scattered line counts to background counts below the line. It hardly depends on the sample.
+        the ratio of scattered line counts to background counts below the line. The scatter ratio hardly depends on the
+        sample.
     is_anode : (n_group,) bool array
-        Whether the anode is, or may be, made of the group's element. Lines of such a group prove nothing.
+        Whether the anode is, or may be, made of the group's element. Lines of the anode material prove nothing about
+        the sample.
     """
 
     groups: tuple[str, ...]
@@ -73,8 +77,8 @@ class LineEvidence:
         """Return the (n, n_group) minimum log-odds for accepting a group; -inf if nothing contradicts the group.
 
         A group is contradicted if an expected family is missing and no family is detected, alone or jointly. A group is
-        also contradicted if scatter explains its line. If other lines hide all families of the group, the minimum is
-        :data:`HIDDEN_LINE_LOG_ODDS`.
+        also contradicted if scatter explains the group's line. If other lines hide all families of the group, the
+        minimum log-odds are :data:`HIDDEN_LINE_LOG_ODDS`.
         """
         deviations = _deviations(fit, fit.background)
         is_hidden = np.broadcast_to(fit.is_hidden, deviations.shape)
@@ -105,11 +109,10 @@ class LineEvidence:
         return required_log_odds
 
     def proves(self, fit: Evidence) -> NDArray[np.bool_]:
-        """Return an (n, n_group) bool array: whether a spectrum proves that a group's element is present in any
-        material.
+        """Return an (n, n_group) mask of groups whose element a spectrum proves, whatever the source of the element.
 
-        A family must exceed ten standard deviations. No family of higher energy may be missing, since paint absorbs
-        high-energy lines less.
+        A family proves its element above ten standard deviations. The element's families of higher energy must not be
+        missing, since paint absorbs high-energy lines less.
         """
         # the counts of the family itself are not part of its background
         deviations = _deviations(fit, np.maximum(fit.background - fit.area, 0.0), PROOF_BACKGROUND_ERROR)
@@ -136,7 +139,7 @@ def line_evidence(
     Parameters
     ----------
     families_by_group : mapping of str to sequence of str
-        Line families of each group, ``Hg_L``. Groups without a fitted family are not tested.
+        Line families of each group, such as ``Hg_L``. Groups without a fitted family are not tested.
     fit : VariableFit
         Fit of the scan.
     scan_survey : Survey
@@ -146,8 +149,8 @@ def line_evidence(
     instrument : Instrument, optional
         See :func:`fit_elements`.
     voltage_known : bool
-        Whether the voltage or beam energy of the instrument is known. If not, a family is expected only if the sum
-        spectrum extends above the family's absorption edge.
+        Whether the voltage or beam energy of the instrument is known. If the energy is unknown, a family is expected
+        only if the sum spectrum extends above the family's absorption edge.
 
     Returns
     -------
@@ -196,7 +199,7 @@ def line_evidence(
 
 
 def _deviations(fit: Evidence, background: NDArray[np.floating], relative_error: float = BACKGROUND_ERROR) -> Array:
-    """Return areas divided by the standard deviation of an absent family, which includes the background error."""
+    """Return areas divided by the standard deviation of an absent family's area, including the background error."""
     sigma = np.hypot(fit.sigma_if_absent, relative_error * background)
     return np.asarray(fit.area / np.maximum(sigma, MIN_AREA_SIGMA))
 

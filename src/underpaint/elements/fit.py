@@ -40,7 +40,7 @@ Progress = Callable[[int, int], None]
 ENGINES = ("underpaint", "fixed", "pymca")
 _MIN_COUNTS = 100
 _MAX_MISFIT_RATIO = 1.05
-"""Common instruments are used if their misfit is at most this multiple of the smallest misfit."""
+"""Maximum misfit of a common instrument that is used, as a multiple of the smallest misfit."""
 _SCATTER_LIKE_FAMILIES = ("Nb_K", "Mo_K", "Ag_K")
 """Families whose lines coincide with scattered lines of common anodes, so that a fit could confuse them."""
 _SCATTER_ANGLES_DEG = (90.0, 115.0, 140.0)
@@ -49,12 +49,12 @@ _SCATTER_ANGLES_DEG = (90.0, 115.0, 140.0)
 
 @dataclass(frozen=True)
 class ElementFit:
-    """Fit of a scan, planned once and applied to the counts of any pixels; picklable.
+    """Picklable fit of a scan, which is planned once and applied to the counts of any pixels.
 
     Parameters
     ----------
     names : tuple of str
-        Families of the maps, ``Fe_K``.
+        Families of the maps, such as ``Fe_K``.
     engine : VariableFit, FixedFit or PymcaFit
         Fit that turns (n, n_channel) counts into (n, n_family) areas and standard deviations.
     notes, settings
@@ -117,7 +117,8 @@ class ElementFit:
         -------
         fitted : (n_row, n_column, n_map, 2) array
             Areas and standard deviations. In pixels with a diffraction peak, the counts at the peak are those that the
-            other detectors predict. The standard deviations include the resulting change of the areas.
+            other detectors predict. In these pixels, standard deviations include the change of the areas due to the
+            diffraction peak.
         maps : (n_row, n_column, n_detector, 2) array or None
             Maps that :class:`~underpaint.elements.diffraction.Diffraction` returns.
         """
@@ -182,16 +183,16 @@ def fit_elements(
     scan : Scan
         Scan with a correct energy axis, for example from :func:`underpaint.calibrate.resolve_energy_axis`.
     families : sequence of str, optional
-        Maps to return: families ``"Fe_K"``, the lines of one shell ``"Pb_L3"``, or elements ``"Fe"``. By default all
-        families of the scan. The default engine also fits families that are not returned, so that uncertainties account
-        for interference.
+        Maps to return: families ``"Fe_K"``, the lines of one shell ``"Pb_L3"``, or elements ``"Fe"``. By default, all
+        families of the scan are returned. The default engine also fits families that are not returned, so that
+        uncertainties account for interference.
     add : sequence of str
         Additional families to return.
     drop : sequence of str
         Families that are known to be absent; they are excluded from the fit.
     instrument : Instrument, optional
         Source, geometry and detector. By default, the common instruments that describe the sum spectrum are used, and
-        the resolution is fitted. Scattered anode lines are modelled if all these instruments have the same anode.
+        the resolution is fitted. Scattered anode lines are modelled if all instruments used have the same anode.
     engine : {"underpaint", "fixed", "pymca"}
         "underpaint" lets line ratios vary as the forward model predicts. "fixed" uses constant line ratios: it is
         faster, but its areas are wrong where paint absorbs lines. "pymca" runs PyMca's ``FastXRFLinearFit``. The
@@ -212,7 +213,7 @@ def fit_elements(
     CalibrationError
         The scan has no energy axis.
     ScanError
-        The scan has too few counts, or ``scan`` is not a scan (for example, a path).
+        The scan has too few counts, or the argument is not a scan but, for example, a path.
     CoverageError
         No family is detected, or a requested family is outside the recorded range.
     MissingExtraError

@@ -1,7 +1,7 @@
 """Linear fits of line families with fixed line ratios, by this package or by PyMca.
 
-These fits are planned fast, but areas are wrong where paint absorbs lines. The fits of ``variable_fit`` avoid this
-error.
+Fits with fixed line ratios are planned fast, but areas are wrong where paint absorbs lines. The fits of
+``variable_fit`` are correct there.
 """
 
 from collections.abc import Sequence
@@ -181,9 +181,8 @@ def _fit_block(
     """Return the (n_row, n_column, n_family) areas and standard deviations of a block."""
     pymca_fit = fit_class()
     pymca_fit.setFitConfiguration(configuration)
-    # PyMca computes the standard deviation of a channel as sqrt(ysum) / (number of spectra) + 1, which is that of a
-    # mean. Multiplying the mean spectrum by number**2 gives the standard deviation of one pixel, for blocks of any
-    # size.
+    # In PyMca, the standard deviation of a channel is that of a mean spectrum: sqrt(ysum) / (number of spectra) + 1.
+    # Multiplying the mean spectrum by (number of spectra)**2 gives the standard deviation of one pixel, for any block.
     fit_result = pymca_fit.fitMultipleSpectra(
         x=np.arange(counts.shape[-1], dtype=np.float64),
         y=counts,
@@ -212,7 +211,7 @@ class FitPlan:
     Parameters
     ----------
     names : tuple of str
-        Families, ``Fe_K``.
+        Families, such as ``Fe_K``.
     design : (n_channel, n_column) array
         Components (templates, scatter, background); zero in channels that are not fitted.
     weight : (n_channel,) array
@@ -278,7 +277,7 @@ def plan_fit(
     families: Sequence[str] | None = None,
     instrument: Instrument | None = None,
 ) -> FitPlan:
-    """Plan a linear fit: families, resolution, line ratios, background and weights.
+    """Plan a linear fit: determine families, resolution, line ratios, background and weights.
 
     Parameters
     ----------

@@ -30,9 +30,9 @@ N_STRATIGRAPHIES = 1000
 N_SIMILAR_STRATIGRAPHIES = 150
 """Number of similar stratigraphies from which the line ratios of a class of pixels are computed."""
 LINE_FRACTION_ERROR = {"K": 0.015, "L": 0.04, "M": 0.12}
-"""Relative error of a line's fraction of its family, by shell; the cause is errors of tabulated radiative rates."""
+"""Relative error of a line's share of its family, by shell, due to errors of tabulated radiative rates."""
 _MIN_FAMILY_FRACTION = 0.003
-"""A stratigraphy is used for a family's line ratios if at least this fraction of its line counts is the family's."""
+"""Minimum share of a family in the line counts of a stratigraphy that is used for the family's line ratios."""
 _MIN_STRATIGRAPHIES, _FALLBACK_STRATIGRAPHIES = 30, 40
 _N_COMPONENTS, _N_SCATTER_COMPONENTS = 5, 8
 _ADDED_ELEMENT_FRACTIONS = (3e-4, 0.1)
@@ -64,7 +64,7 @@ class LineCounts:
     Parameters
     ----------
     family : tuple of str
-        Family of each line, ``Pb_L``.
+        Family of each line, such as ``Pb_L``.
     shell : (n_line,) int array
         Shell with the vacancy, as an index into ``SHELLS``.
     energy_kev : (n_line,) array
@@ -165,13 +165,13 @@ class BinnedShapes:
     templates : (n_family, n_bin) array
         Mean shape of each family, normalised to one count.
     changes : tuple of (n_change, n_bin) arrays
-        Principal components of each family's shape variation. A component is one standard deviation, for one count of
-        the family.
+        Principal components of each family's shape variation. Components are scaled to one standard deviation and to
+        one count of the family.
     scatter : (1, n_bin) array
         Mean shape of the scattered radiation, normalised to one count.
     scatter_changes : (n_change, n_bin) array
-        Principal components of the variation of the scatter's shape. A component is one standard deviation, for one
-        count of scatter.
+        Principal components of the variation of the scatter's shape. Components are scaled to one standard deviation
+        and to one count of scatter.
     """
 
     templates: Array
@@ -192,10 +192,10 @@ class LineRatios:
     axis : EnergyAxis
         Energy axis of the spectra.
     bin_counts : callable
-        Function that bins (..., n_channel) counts to (..., n_bin) counts. It must be hashable, since line shapes are
-        cached.
+        Function that bins (..., n_channel) counts to (..., n_bin) counts. The function must be hashable, since line
+        shapes are cached.
     families : sequence of str
-        Families to fit, ``Pb_L``, or ``Pb_L3`` for a single shell; families outside the bins are ignored.
+        Families to fit, such as ``Pb_L``, or ``Pb_L3`` for a single shell. Families outside the bins are ignored.
     excitation_kev : float
         Highest photon energy, in keV; it is used for families that are not simulated.
     """
@@ -260,7 +260,7 @@ class LineRatios:
         )
 
     def _family_shape(self, index: int, weight: Array) -> tuple[Array, Array]:
-        """Return the (n_bin,) mean template of a family, and the (n_change, n_bin) components of its variation."""
+        """Return the (n_bin,) mean shape of a family, and the (n_change, n_bin) components of the shape variation."""
         line_fractions, line_shapes = self._shares[index], self._lines[index]
         if len(line_shapes) == 1:
             return line_shapes[0], np.zeros((0, line_shapes.shape[1]))
@@ -286,9 +286,9 @@ class LineRatios:
         return mean_fractions @ line_shapes, (eigenvectors[:, -_N_COMPONENTS:] * eigenvalues).T @ line_shapes
 
     def _scatter_shape(self, weight: Array) -> tuple[Array, Array]:
-        """Return the (1, n_bin) mean shape of the scatter, and the (n_change, n_bin) components of its variation.
+        """Return the (1, n_bin) mean shape of the scatter, and (n_change, n_bin) components of the shape variation.
 
-        The scatter includes lines after Compton scatter, which depend on the composition.
+        The scatter includes Compton-scattered lines, whose counts depend on the composition.
         """
         used_rows = np.flatnonzero(weight)
         weight = weight[used_rows] / weight[used_rows].sum()
@@ -327,7 +327,7 @@ def _line_shapes(
 
 
 def _family_lines(simulations: Sequence[LineCounts], family: str) -> tuple[Array, Array]:
-    """Return the (n_line,) energies in keV, and the (n, n_line) counts in all simulations, of a family's lines."""
+    """Return the energies in keV, (n_line,), and the simulated counts, (n, n_line), of a family's lines."""
     symbol, _, shell = family.partition("_")
     energies_and_counts = []
     for line_counts in simulations:

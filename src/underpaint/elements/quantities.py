@@ -1,12 +1,12 @@
 """Mass fractions in a layer, or areal masses of a thin layer, from element areas by fundamental parameters.
 
 The areas do not determine all parameters of a paint. Binder and carbonates have no recorded lines ("dark matrix"). The
-thickness is unknown, and part of an element may be in lower layers. Random hypotheses are drawn for the undetermined
-parameters. For each hypothesis, fixed-point iteration finds the mass fractions for which the forward model (Sherman
-1955 with enhancement) reproduces the measured areas. The remainder to one is light elements. The scale is the ratio of
-measured to modelled counts. It is determined from the scattered tube radiation or from a standard. A hypothesis has a
-large weight if it predicts the other lines of the elements, and a plausible sum of mass fractions. The credible
-interval is computed from the weighted hypotheses.
+thickness of a layer is unknown, and part of an element may be in lower layers. Random hypotheses are drawn for the
+undetermined parameters. For each hypothesis, fixed-point iteration finds the mass fractions for which the forward model
+(Sherman 1955 with enhancement) reproduces the measured areas. Light elements make up the remainder of the mass
+fractions to one. The scale is the ratio of measured to modelled counts. The scale is determined from the scattered tube
+radiation or from a standard. A hypothesis has a large weight if it predicts the other lines of the elements, and a
+plausible sum of mass fractions. The credible interval is computed from the weighted hypotheses.
 
 Hypotheses are solved for classes of pixels of similar composition. Within a class, sensitivities convert the areas of a
 pixel to quantities. The logarithm of a sensitivity is a linear function of the composition.
@@ -45,8 +45,8 @@ MATRICES = {
 }
 """For each matrix: range of the oxidised fraction of elements, weights of dark compounds, and minimum dark fraction.
 
-Dark compounds have no recorded lines. The weights are parameters of a Dirichlet distribution. Typical paint contains at
-least a fifth of binder. Dark fractions below the minimum are improbable but possible.
+Dark compounds have no recorded lines. The weights are parameters of a Dirichlet distribution. Binder is typically at
+least a fifth of a paint by mass. Dark fractions below the minimum are improbable but possible.
 """
 OXYGEN_PER_ATOM = {
     "Na": 0.5, "Mg": 1.0, "Al": 1.5, "Si": 2.0, "P": 2.5, "S": 0.0, "Cl": 0.0, "K": 0.5, "Ti": 2.0, "V": 2.5,
@@ -73,7 +73,7 @@ _MIN_MASS_FRACTION, _MIN_DARK_FRACTION = 1e-7, 0.01
 _MIN_EFFECTIVE_HYPOTHESES = 16.0
 _DERIVATIVE_STEP = 0.01
 _MIN_DETECTED_FRACTION = 0.01
-"""An element has separate hypotheses for lower layers if at least this fraction of pixels contains it."""
+"""Minimum fraction of pixels with an element for separate hypotheses on the element in lower layers."""
 _MIN_SCATTER_COUNTS, _MAX_SAMPLE_SIZE = 100.0, 16384
 _SEED = 2
 _TRANSPORT_DETAIL = Detail(orders=2, weakest_exciting=5e-3)
@@ -260,7 +260,7 @@ def scatter_window(instrument: Instrument, axis: EnergyAxis) -> slice:
     Raises
     ------
     CoverageError
-        The axis ends below this continuum.
+        The axis ends below the channels in which scattered radiation is measured.
     """
     energy_kev, photons, width_kev = source_spectrum(instrument)
     is_line = (width_kev == 0) & (energy_kev > 8.0) & (energy_kev < axis.stop_kev)
@@ -370,7 +370,7 @@ class _Solution(NamedTuple):
     lower_fraction : (n, n_element) array
         Fraction of each element's counts from beneath the uppermost paint.
     scale, scatter, log_weight : (n,) arrays
-        Scale, modelled scatter, and logarithm of the weight of the hypothesis.
+        Scale, modelled scatter counts, and logarithm of the hypothesis weight.
     """
 
     amount: Array
@@ -387,7 +387,7 @@ class Quantifier:
     Parameters
     ----------
     names : sequence of str
-        Line families, ``Fe_K``.
+        Line families, such as ``Fe_K``.
     area, sigma : (n, n_family) arrays
         Areas and standard deviations of the sample, in counts.
     scatter : (n,) array
@@ -546,7 +546,7 @@ class Quantifier:
     # -- hypotheses ----------------------------------------------------------------------------------------------
 
     def _draw_hypotheses(self, matrix: str, thickness_um: tuple[float, float] | None, n: int) -> _Hypotheses:
-        """Draw hypotheses by Latin hypercube, so that parameters are evenly distributed; the first is central."""
+        """Draw hypotheses by Latin hypercube (evenly spread parameters); the first hypothesis has central values."""
         from scipy.stats import qmc  # importing scipy.stats takes a third of a second
 
         (min_oxidised_fraction, max_oxidised_fraction), compound_weights, _ = MATRICES[matrix]
@@ -626,7 +626,7 @@ class Quantifier:
 
         solution = solve_systems(class_index, hypothesis_index)
         if self.kind == "surface":
-            # few hypotheses on lower layers fit a class, so similar hypotheses to those that fit are added
+            # few hypotheses on lower layers fit a class, so hypotheses that resemble fitting ones are added
             self._add_similar_hypotheses([solution.log_weight[class_index == index] for index in range(n_class)])
             added_hypotheses = n + np.arange(n_class * n)
             added_solution = solve_systems(class_index, added_hypotheses)
@@ -710,7 +710,7 @@ class Quantifier:
             (log_excess / 0.1) ** 2 * (area[:, main_families] > DETECTION_SIGMAS * sigma[:, main_families])
         ).sum(axis=1)
         predicted_total = scale[:, None] * counts.sum(axis=1)
-        # the prediction has the relative error of the main family, which is large for nearly absent elements
+        # the prediction has the relative error of the main family; this error is large for nearly absent elements
         uncertain_counts = target_counts[:, main_families] - area[:, main_families] / self._factor[main_families]
         relative_error = (
             np.maximum(sigma[:, main_families] / self._factor[main_families], uncertain_counts)
@@ -780,7 +780,7 @@ class Quantifier:
     def _log_derivatives(self) -> tuple[Array, Array]:
         """Return the derivatives of log sensitivity and of log scatter with respect to the amounts.
 
-        The first array is (n_class, n_element, n_element).
+        The derivatives of log sensitivity have the shape (n_class, n_element, n_element).
         """
         base_solution, n = self._base, len(self.elements)
         oxygen = self._hypotheses.oxidised_fraction[0] * self._oxygen
@@ -932,8 +932,8 @@ def _tempered_weights(log_weight: Array) -> Array:
 def _draw_lower_fractions(element_draws: Array, fraction_draws: Array, detected_elements: NDArray[np.intp]) -> Array:
     """Return the (n, n_element) fractions of each element's counts from beneath the uppermost paint.
 
-    In a third of the hypotheses, lower layers emit no counts. In a third, they emit counts of one detected element. In
-    a third, they emit counts of random elements.
+    In a third of the hypotheses, lower layers emit no counts. In another third, lower layers emit counts of one
+    detected element. In the last third, lower layers emit counts of random elements.
     """
     n, n_element = element_draws.shape
     fraction_beneath = np.where(fraction_draws < 0.3, fraction_draws / 0.3, 1.0)

@@ -14,7 +14,7 @@ from underpaint.physics.instrument import Instrument
 
 Array = NDArray[np.float64]
 DETECTION_LIMIT_SIGMAS = 3.0
-"""Limit of detection, in standard deviations that an area has if the family is absent (IUPAC 1978)."""
+"""Limit of detection, as a multiple of the standard deviation of an absent family's area (IUPAC 1978)."""
 _MIN_COUNTS = 100
 
 
@@ -31,10 +31,10 @@ class Family:
     counts : (n_channel,) array
         Fitted counts of the family; zero outside the fitted channels.
     hardness, hardness_sigma : float
-        Logarithm of the ratio of the weaker lines to the strongest line, relative to the ratio in random paint; and its
-        standard deviation. Paint above the element changes the ratio, since paint absorbs low-energy lines more than
-        high-energy lines. An absorption edge between the lines can reverse the change (lead's L-beta under vermilion).
-        NaN for a family with a single peak.
+        Logarithm of the ratio of the weaker lines to the strongest line, relative to random paint, and the standard
+        deviation of this logarithm. Paint above the element changes the ratio, since paint absorbs low-energy lines
+        more than high-energy lines. An absorption edge between the lines can reverse the change (lead's L-beta under
+        vermilion). NaN for a family with a single peak.
     """
 
     area: float
@@ -63,13 +63,13 @@ class SpectrumFit:
     fitted : (n_channel,) array
         Fitted counts; NaN outside the fitted channels.
     families : dict of str to Family
-        Fitted families by name, ``Fe_K``.
+        Fitted families by name, such as ``Fe_K``.
     scatter, background : (n_channel,) arrays
         Fitted counts of the scattered source lines, and of the smooth background with sum peaks.
     sigma : (n_channel,) array
         Standard deviation of the residual, from counting statistics and model error.
     chi_square : float
-        Mean of (residual / sigma)**2 over the fitted channels. The value is about one or less if the model describes
+        Mean of (residual / sigma)**2 over the fitted channels. Chi-square is about one or less if the model describes
         the spectrum.
     """
 
@@ -135,8 +135,8 @@ def fit_spectrum(
 def fit_with_choice(spectrum: Spectrum, choice: FitChoice, families: Sequence[str]) -> SpectrumFit:
     """Fit a single spectrum, given the line families, the resolution and the likely instruments.
 
-    Choosing families and instruments takes most of the time of :func:`fit_spectrum`. One choice serves many spectra of
-    a scan.
+    Choosing families and instruments takes most of the time of :func:`fit_spectrum`. The same choice can be used for
+    many spectra of a scan.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def _check_spectrum(spectrum: Spectrum) -> tuple[Array, EnergyAxis]:
 
 
 def _strongest_peak_mask(template: Template, energy_kev: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
-    """Return the (n_bin,) mask of the bins of a family's strongest peak, up to the midpoints to the next peaks."""
+    """Return the (n_bin,) mask of a family's strongest peak, bounded by the midpoints to neighbouring peaks."""
     peak_kev = np.asarray([axis.energy_kev[group_counts.argmax()] for group_counts in template.groups])
     higher_peaks_kev, lower_peaks_kev = peak_kev[peak_kev > peak_kev[0]], peak_kev[peak_kev < peak_kev[0]]
     stop_kev = 0.5 * (peak_kev[0] + higher_peaks_kev.min()) if higher_peaks_kev.size else np.inf

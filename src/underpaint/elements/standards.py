@@ -101,11 +101,11 @@ def scale_from_standard(
     scan : Scan
         Spectra of the standard, which are summed.
     instrument : Instrument
-        Source, geometry and detector; its scale is not used.
+        Source, geometry and detector. A scale that the instrument already has is not used.
     composition : mapping of str to float
         Mass fraction by element, from :func:`parse_composition`.
     thickness_g_cm2 : float
-        Areal mass of the standard, in g/cm2; by default it is infinitely thick.
+        Areal mass of the standard, in g/cm2; by default, the standard is infinitely thick.
     families : sequence of str, optional
         Line families to fit; by default those of the spectrum.
 

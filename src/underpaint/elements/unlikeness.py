@@ -16,7 +16,7 @@ from underpaint.elements.variable_fit import Evidence, VariableFit
 from underpaint.physics.instrument import Detector, Instrument
 
 _MIN_GROUP_FRACTION = 0.02
-"""Line groups with more than this fraction of their family exclude unassigned peaks at the group's energy."""
+"""Minimum share of its family for a line group to exclude unassigned peaks at the group's energy."""
 _MIN_DISTANCE_FWHM = 1.0
 
 
@@ -29,7 +29,7 @@ class Unlikeness:
     columns : (n,) int array
         Columns of the fit for families of unknown elements and for unassigned peaks.
     energy_kev : (n,) array
-        Energies of these columns, in keV.
+        Energies of the tested peaks, in keV.
     errors : (n,) array
         Relative error of the background counts below each peak; zero for families.
     settings : dict
@@ -63,7 +63,7 @@ def unlikeness(
     Parameters
     ----------
     families : sequence of str
-        Known families, ``Fe_K``.
+        Known families, such as ``Fe_K``.
     fit : VariableFit
         Fit of the scan with unassigned peaks.
     axis : EnergyAxis
@@ -74,8 +74,8 @@ def unlikeness(
     Notes
     -----
     The score is a peak's area divided by the standard deviation of the area in the fit of all families. The standard
-    deviation includes interference. The tested peaks are families of unknown elements, and Gaussian peaks away from
-    lines of those known families that are not fitted.
+    deviation includes interference. Tested peaks are families of unknown elements, and unassigned Gaussian peaks.
+    Unassigned peaks near lines of known families without a fit are not tested.
     """
     detector = fit.detector
     highest_kev = Instrument().highest_kev if instrument is None else instrument.highest_kev

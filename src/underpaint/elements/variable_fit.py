@@ -8,8 +8,8 @@
 A contains the free columns: mean shapes m_f, lines of the anode, splines, mean scatter and sum peaks. The shape changes
 c_fk of families and s_k of scatter come from simulations of stratigraphies whose composition resembles that of a class
 of pixels. All pixels of a class have the same matrix P. The standard deviation of an area depends on the pixel's counts
-y, areas a and total counts N. The standard deviation is therefore correct even for pixels that differ from the other
-pixels of their class. The method is generalised least squares (Aitken 1935) with a covariance from the forward model.
+y, areas a and total counts N. Standard deviations are therefore correct even for pixels that differ from the rest of
+their class. The method is generalised least squares (Aitken 1935) with a covariance from the forward model.
 """
 
 import warnings
@@ -53,23 +53,23 @@ MIN_AREA_FRACTION = 2e-4
 N_CLASSES = 32
 BINS_PER_FWHM = 3.0
 MIN_HIDDEN_RATIO = 3.0
-"""A family is hidden if other lines increase the standard deviation of its area by more than this factor."""
+"""Minimum factor by which other lines increase the standard deviation of a hidden family's area."""
 _PEAK_STEP_FWHM = 0.7
-"""Distance between neighbouring unassigned peaks, in FWHM. A peak midway between two of them loses 8 % of its
+"""Distance between neighbouring unassigned peaks, in FWHM. A peak midway between two unassigned peaks loses 8 % of its
 significance."""
 _PEAK_MARGIN_KEV = 0.1
 _MIN_INDEPENDENT_FRACTION = 0.02
-"""A peak is detectable if more than this fraction of its squared norm is independent of the fit's columns."""
+"""Minimum fraction of a peak's squared norm that is independent of the fit's columns, for the peak to be fitted."""
 _SOURCE_WINDOW_FWHM = 0.7, 1.2, 2.2
 """Half-width of the window of a source line, and limits of the adjacent windows, in FWHM."""
 _N_ITERATIONS = 3
 _MAX_MISFIT_RATIO = 0.8
 _MIN_LEARNED_FRACTION = 0.02
-"""A weak family is measured if the data remove more than this fraction of its prior variance."""
+"""Minimum fraction of a weak family's prior variance that the data must remove for the family to be measured."""
 _MISFIT_SMOOTHING_FWHM = 2.0
 _SEED = 0
 _PLANNING_ATTRIBUTES = ("solution", "shapes", "common", "noise")
-"""Attributes of a solver that only planning needs, not the fit of pixels."""
+"""Attributes of a solver that are needed to plan a fit, but not to fit pixels."""
 
 
 class Bins:
@@ -82,7 +82,7 @@ class Bins:
     detector : Detector
         Detector whose resolution is used.
     is_fitted : (n_channel,) bool array
-        Channels to fit. Bins extend from the first to the last of these channels.
+        Channels to fit. Bins extend from the first to the last fitted channel.
     bins_per_fwhm : float
         Number of bins per FWHM; infinity gives a bin for every channel.
     """
@@ -131,7 +131,7 @@ class Evidence(NamedTuple):
     background
         Background counts below the lines.
     is_hidden
-        Whether lines of other families overlap and considerably increase the limit of detection.
+        Whether overlapping lines of other families considerably increase the limit of detection.
     """
 
     area: FloatArray
@@ -148,11 +148,11 @@ class LeastSquaresFit:
     Parameters
     ----------
     coefficients : (n_column,) array
-        Coefficients of the free columns, followed by those of the changes.
+        Coefficients of the free columns, followed by coefficients of the shape changes.
     covariance : (n_column, n_column) array
         Covariance of the coefficients.
     columns : (n_column, n_bin) array
-        Free columns, followed by changes.
+        Free columns of the fit, followed by shape changes.
     variance : (n_bin,) array
         Variance of the counts.
     """
@@ -174,7 +174,7 @@ class LeastSquaresFit:
 
 
 def fit_least_squares(spectrum: Array, free_columns: Array, changes: Array, variance: Array) -> LeastSquaresFit:
-    """Fit a spectrum by a sum of free columns, and of changes whose coefficients have a normal prior.
+    """Fit a spectrum by free columns, and by shape changes whose coefficients have a normal prior.
 
     Free columns and changes are (n, n_bin) arrays. The prior of the coefficients of changes has mean 0 and variance 1.
     """
@@ -197,7 +197,7 @@ def fit_least_squares(spectrum: Array, free_columns: Array, changes: Array, vari
 
 
 class ClassSolver:
-    """Fit of the pixels of one class, which have similar compositions.
+    """Fit of the pixels of one class; these pixels have similar compositions.
 
     Parameters
     ----------
@@ -364,7 +364,7 @@ class ClassSolver:
     def _store_matrices(
         self, gains: Array, error_variance: Array, weak_changes: Array, is_weak: NDArray[np.bool_] | None = None
     ) -> None:
-        """Store matrices that convert counts to areas and variances; weak families add to the variances of others."""
+        """Store matrices that convert counts to areas and variances; weak families add to the variance of others."""
         shapes, n_counts = self.shapes, max(float(self.mean.sum()), 1e-9)
         n_family = len(shapes.templates)
         is_same_family = np.eye(n_family, len(gains))
@@ -381,7 +381,7 @@ class ClassSolver:
         self.flat = count_variance.astype(np.float32)
 
     def __call__(self, counts: FloatArray) -> Evidence:
-        """Return the fit of (n, n_bin) counts of pixels."""
+        """Fit the (n, n_bin) counts of pixels."""
         area, total_counts = counts @ self.gain, counts.sum(axis=1, keepdims=True)
         variance = counts @ self.squared
         variance += total_counts**2 * self.flat
@@ -402,7 +402,7 @@ class ClassSolver:
 
 
 def _background_under_peaks(peak_shapes: Array, variance: Array) -> Array:
-    """Return the (n,) background counts below peaks: the variance that a peak's area has if fitted alone.
+    """Return the (n,) background counts below peaks: the variance of a peak's area if the peak is fitted alone.
 
     Peak shapes are normalised to one count.
     """
@@ -413,8 +413,8 @@ def _background_under_peaks(peak_shapes: Array, variance: Array) -> Array:
 def _peak_area_matrix(solution: LeastSquaresFit, peak_shapes: Array, variance: Array) -> Array:
     """Return the (n_peak, n_bin) matrix that converts counts to peak areas.
 
-    Each peak is fitted alone with all columns of a solution. The rows of peaks that are nearly a linear combination of
-    the columns are zero.
+    Each peak is fitted separately, together with all columns of a solution. The rows of peaks that are nearly a linear
+    combination of the columns are zero.
     """
     weighted_peaks = peak_shapes / variance
     residual_peaks = weighted_peaks - (weighted_peaks @ solution.columns.T) @ solution.gain
@@ -456,12 +456,12 @@ class VariableFit:
     Attributes
     ----------
     names : tuple of str
-        Families; they are the first columns of the result.
+        Families, in the order of the first columns of the result.
     detector : Detector
     n_source : int
-        Number of source lines, which are the next columns of the result.
+        Number of source lines; their columns follow those of the families.
     peak_kev : (n_peak,) array
-        Energies of the unassigned peaks, in keV. These peaks are the last columns of the result.
+        Energies of the unassigned peaks, in keV. Unassigned peaks are the last columns of the result.
     """
 
     def __init__(
@@ -532,7 +532,7 @@ class VariableFit:
         self.weights = np.asarray([len(of_class) for of_class in class_members])
 
     def __call__(self, counts: NDArray[Any]) -> Evidence:
-        """Return the fit of (n, n_channel) counts."""
+        """Fit the (n, n_channel) counts of pixels."""
         binned_counts = self.bins(counts, np.float32)
         class_index = self.class_indices(binned_counts)
         array_shape = len(binned_counts), self.classes[0].gain.shape[1]
@@ -578,7 +578,7 @@ class VariableFit:
 
     @staticmethod
     def _class_coordinates(area: FloatArray, counts: FloatArray) -> FloatArray:
-        """Return coordinates for classifying pixels: square roots of area fractions, and log total counts."""
+        """Return coordinates for classifying pixels: square roots of area fractions, and the log of total counts."""
         total_counts = np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
         return np.concatenate([np.sqrt(np.maximum(area, 0.0) / total_counts), 0.1 * np.log(total_counts)], axis=1)
 
@@ -593,7 +593,7 @@ def fit_noise_fwhm(
     sum_counts : (n_channel,) array
         Sum spectrum in counts.
     detector : Detector
-        Detector whose noise is the initial value.
+        Detector whose electronic noise is the initial value.
     plan_spectra : callable
         Function that plans the fit of (n, n_channel) spectra for a given detector.
     """

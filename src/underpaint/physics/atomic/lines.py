@@ -48,7 +48,8 @@ MIN_LINE_KEV = 1.0
 MIN_RADIATIVE_RATE = 1e-3
 """Smallest radiative rate of a line, as a fraction of the shell's photons; weaker lines are omitted."""
 MERGE_DISTANCE_KEV = 0.02
-"""Distance in keV below which lines of a shell are merged: a tenth of the best resolution of a silicon detector."""
+"""Energy difference in keV below which lines of a shell are merged: a tenth of the best resolution of a silicon
+detector."""
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,8 @@ Array = NDArray[np.float64]
 MIN_TABLE_KEV = 0.1
 """Lowest energy of xraylib's tables, in keV."""
 MIN_KISSEL_ATOMIC_NUMBER = 13
-"""Lowest atomic number for which Kissel cross sections are used. For lighter elements, they end below tube energies."""
+"""Lowest atomic number for which Kissel cross sections are used. For lighter elements, Kissel cross sections end below
+tube energies."""
 MAX_ATOMIC_NUMBER = 92
 """Highest atomic number (uranium) of the tables of form factors and Compton profiles."""
 
@@ -388,7 +390,7 @@ N_BASIS_PROFILES = 5
 
 
 def compton_energy(energy_kev: Array, angle_deg: float) -> Array:
-    """Return the energy in keV of a photon after Compton scatter by a free electron at rest (Compton 1923, eq. 5).
+    """Return the photon energy in keV after Compton scatter by a free electron at rest (Compton 1923, equation 5).
 
     Parameters
     ----------
@@ -440,7 +442,7 @@ def total_scatter(elements: Sequence[str], energy_kev: Sequence[float] | Array) 
 
 
 def profile_mixture(elements: Sequence[str]) -> Array:
-    """Return the (n_element, n_profile) coefficients with which basis profiles sum to each element's profile."""
+    """Return the (n_element, n_profile) weights of the basis profiles whose sum is an element's Compton profile."""
     return _compton_profile_basis()[1][[atomic_number(name) - 1 for name in elements]]
 
 
@@ -455,9 +457,9 @@ def profile_integrals(momentum: Array) -> Array:
     Returns
     -------
     (n_profile, *momentum.shape) array
-        Integrals of the basis profiles. Weighted by the coefficients of ``profile_mixture``, they sum to the integrated
-        Compton profile of an element, per electron. The basis is from the singular value decomposition of the profiles
-        of Biggs 1975.
+        Integrals of the basis profiles. Weighted by the coefficients of ``profile_mixture``, the integrals sum to the
+        integrated Compton profile of an element, per electron. The basis is from the singular value decomposition of
+        the profiles of Biggs 1975.
     """
     momentum_grid, _, basis_integrals = _compton_profile_basis()
     grid_position = np.interp(np.abs(momentum), momentum_grid, np.arange(momentum_grid.size, dtype=np.float64))

@@ -29,7 +29,7 @@ class Part:
     Parameters
     ----------
     family : str
-        Line family, ``Pb_L``; "scatter" for scattered tube radiation.
+        Line family, such as ``Pb_L``; "scatter" for scattered tube radiation.
     layer : int or None
         Layer of origin, 0 at the surface; None for scatter, whose layer is not known.
     order : str

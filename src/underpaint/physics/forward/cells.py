@@ -89,7 +89,7 @@ def limited_transmission(depth: Array, max_depth: float = MAX_DEPTH) -> Array:
 
 
 def transmission(depth: Array) -> tuple[Array, Array]:
-    """Return the transmission of the optical depth ``d``, and the mean transmission, ``(1 - exp(-d)) / d``."""
+    """Return the transmission through the optical depth ``d``, and the mean over depths, ``(1 - exp(-d)) / d``."""
     xp = array_namespace(depth)
     absorbed_fraction = -xp.expm1(-depth)
     return 1.0 - absorbed_fraction, xp.where(depth > MIN_DEPTH, absorbed_fraction / (depth + MIN_DEPTH), 1.0)

@@ -10,23 +10,25 @@ Array = Any
 ORDERS = ("primary", "secondary", "tertiary", "by_scatter", "rescattered")
 """Fields of ``Emission`` that hold line photons; each field is one way of excitation."""
 SCATTER = ("coherent", "compton", "multiple", "air")
-"""Fields of ``Emission`` that hold other contributions than lines of the sample."""
+"""Fields of ``Emission`` that hold photons other than line photons of the sample."""
 
 
 @dataclass(frozen=True)
 class Emission:
     """Photons that reach the detector's window; lines and scatter have the same scale.
 
-    Numbers of photons are those after absorption in the layers above and in air. They are for unit weight of the source
-    and a solid angle of 4 pi. A detector with the solid angle ``omega`` receives the fraction ``omega / 4 pi``.
+    All values are numbers of photons after absorption in the layers above and in air. All values are for unit weight of
+    the source and a solid angle of 4 pi. A detector with the solid angle ``omega`` receives the fraction ``omega / 4
+    pi`` of the photons.
 
     Parameters
     ----------
     lines : LineTable
         The n_line lines.
     primary, secondary, tertiary, by_scatter : (n_sample, n_layer, n_line) arrays
-        Line photons, by layer of origin from the surface down. The four arrays are excitation by the beam, primary
-        fluorescence, secondary fluorescence, and scattered tube radiation. Layers that a sample lacks are zero.
+        Line photons, by layer of origin from the surface down. The photons are excited by the beam, by primary
+        fluorescence, by secondary fluorescence, and by scattered tube radiation, respectively. Entries for layers that
+        a sample lacks are zero.
     rescattered : (n_sample, n_layer, n_line) array
         Line photons that are scattered coherently before they leave the sample, by layer of origin.
     source_kev, width_kev : (n_energy,) arrays
@@ -40,7 +42,8 @@ class Emission:
     multiple : (n_sample, n_grid) array
         Tube radiation that is scattered more than once, and lines after Compton scatter.
     air : (n_sample, n_grid) array
-        Argon lines and scatter from the air in the detector's field of view. The values are the same for all samples.
+        Argon lines and scatter from the air in the detector's field of view. Photons from the air are the same for all
+        samples.
     """
 
     lines: LineTable

@@ -1,7 +1,7 @@
 """Fluorescence of a batch: primary fluorescence in closed form, and higher orders from cell to cell.
 
 Array dimensions: ``n`` samples, ``j`` layers, ``c`` cells, ``p`` lines of a sample (padded), ``m`` exciting groups of
-lines (padded), ``r`` rows. Each line that is present in a layer of a sample is a row.
+lines (padded), ``r`` rows. A row is a line that is present in a layer of a sample.
 """
 
 from dataclasses import dataclass
@@ -25,11 +25,11 @@ from underpaint.physics.forward.stack import Array, Stack
 ROWS_PER_CHUNK = 192
 """Number of rows per chunk of the primary fluorescence; arrays of a chunk fit into the processor's cache."""
 MIN_RELATIVE_BRIGHTNESS = 2e-2
-"""Groups brighter than this fraction of the sample's brightest group are always exciting groups."""
+"""Brightness above which a group is always an exciting group, as a fraction of the sample's brightest group."""
 MIN_DENOMINATOR = 1e-30
 """Smallest denominator, to avoid division by zero."""
 POWER_MEAN_EXPONENT = 4.0
-"""Exponent of the power mean of the relative gains, which approximates their maximum."""
+"""Exponent of the power mean of relative gains; the power mean approximates the maximum."""
 
 
 @dataclass(frozen=True)
@@ -345,7 +345,7 @@ def secondary_excitation(
 
 
 def leaving_photons(batch: Batch, excited_cells: ExcitedCells, excited_photons: Array) -> Array:
-    """Return the (n, j, p) photons that leave towards the detector, of those excited in the cells."""
+    """Of the photons excited in the cells, return the (n, j, p) photons that leave towards the detector."""
     return sum_over_cells(excited_photons * excited_cells.escape, excited_cells.n_cells) * batch.concentration
 
 
@@ -394,7 +394,7 @@ def _strongest_groups(batch: Batch, min_gain: float) -> tuple[Array, Array]:
     )
     group_strength = max_gain * emitting_mass
     brightness = excitation.beam_production * emitting_mass
-    # bright groups are always included, since scatter adds 1-3 % to their lines
+    # bright groups are always included, since their scatter adds 1-3 % to lines
     brightness = (
         brightness
         / (xp.max(brightness, axis=1, keepdims=True) + MIN_DENOMINATOR)

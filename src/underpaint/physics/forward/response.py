@@ -28,7 +28,7 @@ PEAK_RANGE_SIGMAS = 8.0
 TAIL_RANGE_WIDTHS = 14.0
 """Range over which an exponential tail is evaluated, in decay lengths; the neglected fraction is 1e-6."""
 PAIR_ENERGY_KEV = {"Si": EPSILON_SI_KEV, "Ge": 2.96e-3}
-"""Mean energy per electron-hole pair, in keV, by crystal. The value of germanium is for 77 K (Knoll 2010, table
+"""Mean energy per electron-hole pair, in keV, by crystal. The pair energy of germanium is for 77 K (Knoll 2010, table
 11.1)."""
 ESCAPE_MERGE_DISTANCE_KEV = 0.2
 """Distance in keV below which K lines of the crystal give a single escape peak, as in silicon."""
@@ -95,13 +95,13 @@ def render(
     Parameters
     ----------
     emission : Emission
-        Photons from ``emit`` or ``transport``. They determine the array library and the precision of the result.
+        Photons from ``emit`` or ``transport``. The photons determine the array library and the precision of the result.
     detector : Detector
         Crystal, window and peak shape.
     axis : EnergyAxis, optional
         Energy axis; by default, the axis of the detector. Counts are integrated over each channel.
     shape : Shape, optional
-        Replaces the axis and the detector's peak shape, for derivatives with respect to them.
+        Axis and peak shape that replace those of the detector; tensors allow derivatives.
 
     Returns
     -------
@@ -166,7 +166,7 @@ def efficiency(detector: Detector, energy_kev: FloatArray) -> FloatArray:
 
 
 def escape_share(detector: Detector, energy_kev: FloatArray) -> FloatArray:
-    """Return the fraction of detected photons whose K photon escapes the crystal (Reed & Ware 1972, equation 4)."""
+    """Return the fraction of detected photons for which a K photon escapes (Reed & Ware 1972, equation 4)."""
     z = atomic_number(detector.material)
     jump_ratio, fluorescence_yield = float(xraylib.JumpFactor(z, 0)), float(xraylib.FluorYield(z, 0))
     attenuation = mass_attenuation(detector.material, energy_kev)
@@ -209,7 +209,8 @@ def response_matrix(
     spread_kev : (n_energy,) array or float
         Standard deviation of the photon energies, in keV; above zero for bins of a continuum.
     shape : Shape, optional
-        Replaces the axis and the detector's peak shape; if it holds tensors, the matrix is a torch tensor.
+        Axis and peak shape that replace those of the detector. If the shape holds tensors, the matrix is a torch
+        tensor.
 
     Raises
     ------
@@ -314,7 +315,7 @@ def _fraction_below(shape: Shape, border_kev: Array, centre_kev: Array, sigma_ke
         tail_fraction * _tail_excess(special_functions, offset_sigmas, gaussian_factor, sigma_kev / decay_length)
         for tail_fraction, decay_length in _tail_parameters(shape)
     ]
-    # the shelf is uniform from zero to the peak, and its upper edge has the width of the peak
+    # the shelf is uniform from zero to the peak; the shelf's upper edge has the width of the peak
     shelf_below = (
         centre_kev + (border_kev - centre_kev) * fraction_above - sigma_kev * (gaussian_factor / np.sqrt(2.0 * np.pi))
     )
@@ -330,11 +331,11 @@ def _tail_parameters(shape: Shape) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
 
 
 def _tail_excess(special_functions: Any, offset_sigmas: Array, gaussian_factor: Array, relative_slope: Array) -> Array:
-    """Return the fraction of a convolved exponential tail below a border, minus the peak's fraction below it."""
+    """Return the fraction below a border of a tail convolved with the peak, minus the peak's fraction below it."""
     xp = array_namespace(offset_sigmas)
     erfc_argument = (offset_sigmas + relative_slope) / np.sqrt(2.0)
-    # erfcx avoids the product of a large exponential and a small erfc. It overflows far below the peak, where erfc is
-    # 2.
+    # erfcx avoids the product of a large exponential and a small erfc. erfcx overflows far below the peak, where erfc
+    # is 2.
     excess = 0.5 * gaussian_factor * special_functions.erfcx(xp.clip(erfc_argument, min=-5.0))
     far_limit = xp.exp(xp.clip(offset_sigmas * relative_slope + 0.5 * relative_slope**2, max=0.0))
     return xp.where(erfc_argument > -5.0, excess, far_limit)
@@ -410,7 +411,7 @@ def _has_rate(z: int, line_code: int) -> bool:
 
 
 MAX_COUNTS = 2e9
-"""Largest expected counts of a channel; counts drawn from them fit into a 32-bit integer."""
+"""Largest expected counts of a channel; Poisson counts for this value fit into a 32-bit integer."""
 
 
 def count(expected: NDArray[np.floating], *, rng: np.random.Generator) -> NDArray[np.int32]:
@@ -457,7 +458,7 @@ def counts_needed(
     the fraction s of the total counts, and B the fraction b. Detection then needs ``18 b / s**2`` total counts, and at
     least nine line counts. If the background has the relative error e, S must exceed ``3 sqrt(2 (B + (e B)**2))``.
     Detection then needs ``18 b / (s**2 - 18 (e b)**2)`` total counts; if the denominator is not positive, detection is
-    impossible (infinity). ``sigmas`` replaces the factor three.
+    impossible (infinity). ``sigmas`` is used in place of the factor three.
 
     Parameters
     ----------
@@ -508,7 +509,7 @@ def line_window_mask(
     )
     channel_index = np.arange(n_channel)
     is_in_window = (channel_index >= first_channel[:, None]) & (channel_index < end_channel[:, None])
-    # in the windows of weak satellites, there is background but hardly any signal
+    # windows of weak lines would contain background, but hardly any signal
     return np.asarray((line_counts > 0.1 * strongest_counts).astype(np.float32) @ is_in_window.astype(np.float32) > 0)
 
 
@@ -526,10 +527,10 @@ def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis
     """Return the expected counts with pile-up: photons within the pulse-pair resolution are recorded as one pulse.
 
     A recorded pulse contains one photon, and a Poisson-distributed number of photons that follow within the pulse-pair
-    resolution. Their energies add up. Let x be the rate times the pulse-pair resolution, and p the Fourier transform of
-    the energy distribution of single photons. The energy distribution of pulses then has the Fourier transform ``p
-    exp(x (p - 1))``, which includes all orders of coincidence. There are ``1 / (1 + x)`` pulses per photon, so that the
-    total energy is conserved (Wielopolski & Gardner 1976, for a rectangular pulse shape).
+    resolution. The energies of these photons add up. Let x be the rate times the pulse-pair resolution, and p the
+    Fourier transform of the energy distribution of single photons. The energy distribution of pulses then has the
+    Fourier transform ``p exp(x (p - 1))``, which includes all orders of coincidence. There are ``1 / (1 + x)`` pulses
+    per photon, so that the total energy is conserved (Wielopolski & Gardner 1976, for a rectangular pulse shape).
 
     Parameters
     ----------
@@ -539,7 +540,7 @@ def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis
     rate_per_s : (n_sample,) array or float
         Detected photons per second of live time.
     detector : Detector
-        Detector whose ``pulse_pair_us`` is used. If it is zero, there is no pile-up.
+        Detector whose ``pulse_pair_us`` is used. If ``pulse_pair_us`` is zero, there is no pile-up.
     axis : EnergyAxis
         Energy axis of the spectra.
 
@@ -563,7 +564,7 @@ def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis
         return expected
     mean_coincidences = (photon_rate * (detector.pulse_pair_us * SECONDS_PER_US))[:, None]
     total_counts = xp.sum(expected, axis=1, keepdims=True)
-    # the length suffices for the sum of two photons at the end of the axis; larger sums are rare and outside the axis
+    # the transform is long enough for the sum of two photons at the end of the axis; larger sums are rare
     fft_length = 1 << int(np.ceil(np.log2(3 * axis.n_channel)))
     photon_transform = xp.fft.rfft(expected / xp.where(total_counts > 0, total_counts, 1.0), n=fft_length, axis=1)
     pulse_transform = photon_transform * xp.exp(

@@ -31,7 +31,7 @@ from underpaint.units import ELECTRON_REST_KEV
 
 FloatArray = NDArray[np.float64]
 NODE_ENERGIES_KEV = np.asarray([3.0, *np.geomspace(5.0, 60.0, 17)])
-"""Energies in keV at which scattered tube radiation is computed; results are interpolated between them."""
+"""Energies in keV at which scattered tube radiation is computed; results are interpolated between these energies."""
 ANGLES_DEG = np.linspace(0.0, 180.0, 25)
 """Scattering angles, in degrees, of the tables of cross sections; the tables are interpolated for each direction."""
 N_AZIMUTHS = 8
@@ -54,8 +54,8 @@ class DirectionalScatter:
     compton : (n_profile, n_element, n_energy) array
         Differential cross section for Compton scatter from the beam to the detector, by basis profile, in cm2/g.
     beam_to_cells : (2, 2, n_element, n_direction, n_node) array
-        Cross sections for scatter from the beam into the directions of the cells, in cm2/g. The second axis is downward
-        and upward directions. The sum over all directions is the total cross section.
+        Cross sections for scatter from the beam into the directions of the cells, in cm2/g. The second axis holds
+        downward and upward directions. Summed over all directions, the cross sections give the total cross section.
     cells_to_detector : (2, 2, n_element, n_direction, n_node) array
         Differential cross sections for scatter from the directions of the cells to the detector, in cm2/g.
     profile : (n_profile, n_energy, n_grid) array
@@ -119,7 +119,7 @@ def node_energies(highest_kev: float) -> FloatArray:
 
 
 def node_weights(energy_kev: FloatArray, nodes: FloatArray) -> FloatArray:
-    """Return (n_energy, n_node) linear interpolation weights; below the first node, weights decrease with energy."""
+    """Return (n_energy, n_node) weights for linear interpolation, proportional to energy below the first node."""
     weights = np.asarray([np.interp(energy_kev, nodes, unit_row) for unit_row in np.eye(nodes.size)]).T
     return np.asarray(weights * np.minimum(energy_kev / nodes[0], 1.0)[:, None])
 
@@ -127,8 +127,8 @@ def node_weights(energy_kev: FloatArray, nodes: FloatArray) -> FloatArray:
 def _angle_weights(cosine_to_normal: float) -> FloatArray:
     """Return (2, n_direction, n_angle) weights for interpolation in ``ANGLES_DEG``, averaged over the azimuth.
 
-    Scattering angles are the angles between one direction and the downward and upward directions of the cells.
-    ``cosine_to_normal`` is the cosine of the one direction to the upward normal.
+    Scattering angles are those between a given direction and the directions of the cells, downward and upward.
+    ``cosine_to_normal`` is the cosine of the angle between the given direction and the upward normal.
     """
     azimuth = (np.arange(N_AZIMUTHS) + 0.5) * np.pi / N_AZIMUTHS
     sine_to_normal = np.sqrt(1.0 - cosine_to_normal**2)
@@ -212,7 +212,7 @@ def mass_attenuations(elements: tuple[str, ...], energy_kev: FloatArray) -> Floa
 
 
 MIN_EXCITING_KEV = 2.0
-"""Lowest energy of exciting lines, in keV. Below this energy, lines excite only lines that paint absorbs almost
+"""Lowest energy of exciting lines, in keV. Lines of lower energy excite only lines that paint absorbs almost
 completely."""
 MAX_GROUP_ENERGY_RATIO = 1.04
 """Largest ratio between line energies in an exciting group; grouping changes no result by more than 5e-5."""
@@ -261,7 +261,7 @@ class Setting:
     sin_incidence, sin_takeoff : () arrays
         Sines of incidence and take-off angle.
     source_node_weights : (n_energy, n_node) array
-        Weights with which each source energy is represented by the nodes.
+        Weights of the nodes that represent each source energy.
     node_attenuation : (2, n_element, n_node) array
         Mass attenuation at the nodes, and at the mean energies of node photons after Compton scatter.
     air_lines, air_source, air_grid : arrays
@@ -426,8 +426,8 @@ def exciting_groups(tables: AtomicTables) -> FloatArray:
     """Return an (n_line, n_group) array that is one for lines that belong to an exciting group, else zero.
 
     A group contains lines of one element. The ratio of line energies in a group is below ``MAX_GROUP_ENERGY_RATIO``,
-    and no absorption edge is between the lines. The lines therefore have nearly the same attenuation. Grouping has an
-    error of second order.
+    and no absorption edge is between the lines. The lines of a group therefore have nearly the same attenuation.
+    Grouping has an error of second order.
     """
     # edges of absent elements are included, so that a spectrum does not depend on the other samples of the batch
     edge_kev = np.asarray([edge_energy(z, shell) for z in EDGE_ELEMENTS for shell in range(len(SHELLS))])

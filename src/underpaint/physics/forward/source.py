@@ -216,13 +216,13 @@ def _tube_photons(
     settings: SourceSettings,
     reference_array: Array,
 ) -> Array:
-    """Return the photons / (s sr mA) of each entry, before the window (continuum, K: Ebel 1999; L: Ebel 2003)."""
+    """Return the photons of each entry before the window, per s, sr and mA (continuum, K: Ebel 1999; L: 2003)."""
     xp = array_namespace(reference_array)
     is_line = line_index >= 0
     edge_kev = np.ones(energy_kev.size)
     edge_kev[is_line] = [_line_edge(tube.anode, int(line)) for line in line_index[is_line]]
     threshold_kev = _convert_like(np.where(is_line, edge_kev, energy_kev), reference_array)
-    # the overvoltage is limited to 1, at which the number of photons is zero
+    # the overvoltage is at least 1, where the number of photons is zero
     overvoltage = xp.clip(settings.voltage_kv / threshold_kev, min=1.0 + 1e-6)
     anode_number = atomic_number(tube.anode)
     exponent = 1.109 - 0.00435 * anode_number + 0.00175 * settings.voltage_kv

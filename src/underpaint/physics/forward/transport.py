@@ -61,7 +61,7 @@ PART_SIZE = 256
 
 @dataclass(frozen=True)
 class Detail:
-    """Orders of fluorescence and scatter in the transport calculation, and its accuracy.
+    """Orders of fluorescence and scatter, and accuracy, of the transport calculation.
 
     Parameters
     ----------
@@ -70,12 +70,12 @@ class Detail:
     scatter : bool
         Whether to include multiple scatter, and lines that scattered radiation excites.
     weakest_exciting : float
-        Smallest fraction that an exciting line must be able to add to the primary fluorescence of another line. Weaker
-        exciting lines are neglected. The error is up to 0.3 % of a line at 1e-3, and negligible at 2e-5. Smaller values
+        Minimum fraction that an exciting line could add to the primary fluorescence of another line. Weaker exciting
+        lines are neglected. With 1e-3, the error is up to 0.3 % of a line; with 2e-5, it is negligible. Smaller values
         take longer.
     cells : int
-        Number of depth cells per layer, a multiple of four. Results for this number and for half of it are extrapolated
-        (Richardson 1911).
+        Number of depth cells per layer, a multiple of four. The result is extrapolated from ``cells`` and from half as
+        many cells (Richardson 1911).
     """
 
     orders: int = 3
@@ -116,7 +116,8 @@ def emit(
     tables : AtomicTables, optional
         Atomic data, at the energies of the source, that replace those of xraylib.
     single : bool
-        Whether to use single precision. It is nearly twice as fast; the relative error of any line is at most 2e-5.
+        Whether to use single precision. Single precision is nearly twice as fast; the relative error of any line is at
+        most 2e-5.
 
     Raises
     ------
@@ -206,9 +207,9 @@ def transport(
 ) -> Emission:
     """Compute the emission of a stack of layers, with numpy or torch arrays.
 
-    With torch, the emission is differentiable with respect to the stack's areal densities and mass fractions (of
-    elements that are present), and to the setting's weights and angles. ``setting.to(stack.areal_density)`` moves the
-    setting to the stack's device.
+    With torch, the emission is differentiable. Derivatives are with respect to the stack's areal densities and mass
+    fractions (of elements that are present), and to the setting's weights and angles.
+    ``setting.to(stack.areal_density)`` moves the setting to the stack's device.
 
     Parameters
     ----------
@@ -222,7 +223,7 @@ def transport(
     workers : int
         Number of threads; the samples are divided among them.
     batch_size : int
-        Number of samples that are computed at once. GPUs need a larger number than the default.
+        Number of samples that are computed at once. On a GPU, use larger batches than the default.
 
     Raises
     ------
@@ -384,7 +385,7 @@ class FirstScatter:
 
 
 def first_order_scatter(batch: Batch) -> tuple[Array, Array]:
-    """Return first-order photons towards the detector: (n, e) after coherent, (n, n_grid) after Compton scatter."""
+    """Return photons scattered once towards the detector: (n, e) by coherent, (n, n_grid) by Compton scatter."""
     setting, cross_sections = batch.setting, batch.setting.scatter
     coherent = _single_scatter(batch, setting.attenuation, cross_sections.coherent[None])[0]
     compton = _single_scatter(batch, cross_sections.shifted_attenuation, cross_sections.compton)
@@ -549,8 +550,8 @@ def scattered_lines(
     Returns
     -------
     coherent : (n, j, n_line) array
-        Photons that leave towards the detector after coherent scatter, by layer of origin. The scattered fraction of
-        lines outside the exciting groups is that of their family.
+        Photons that leave towards the detector after coherent scatter, by layer of origin. Lines outside the exciting
+        groups have the scattered fraction of their family.
     compton : (n, n_grid) array
         Photons that leave towards the detector after Compton scatter.
     """

@@ -89,7 +89,7 @@ def save_instrument(
     only_known : bool
         Whether to omit settings that were not given, so that default values are not mistaken for known values.
     replace : bool
-        Whether to replace an existing file. If false, an existing file causes an error.
+        Whether to replace an existing file, or to raise an error if the file exists.
 
     Raises
     ------

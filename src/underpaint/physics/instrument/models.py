@@ -22,7 +22,7 @@ from underpaint.physics.atomic import atomic_number, family_lines, symbol
 from underpaint.runtime.untrusted import describe_faults, fault_of_name
 
 AIR = {"N": 0.7553, "O": 0.2318, "Ar": 0.0129}
-"""Dry air by mass (CRC Handbook)."""
+"""Mass fractions of dry air (CRC Handbook)."""
 AIR_DENSITY = 0.001205
 """Density of air in g/cm3, at 20 degrees Celsius and 1013 hPa."""
 ANODES = range(22, 93)
@@ -137,7 +137,7 @@ class SourceSpectrum(Settings):
 class Optic(Settings):
     """A polycapillary or another optic in the beam; a table describes the transmission of the optic.
 
-    The transmission is interpolated linearly. Below and above the table's energies, the first and the last entry apply.
+    The transmission is interpolated linearly. Outside the table's energies, the first or the last entry applies.
     """
 
     energy_kev: tuple[float, ...] = Field(min_length=2)
@@ -246,10 +246,10 @@ class Scale(Settings):
         return self
 
     def factor(self, family: str) -> tuple[float, float]:
-        """Return a family's factor and its relative error.
+        """Return the factor of a family, and the factor's relative error.
 
-        For a family that the standard lacks, the factor is the median factor of the three families nearest in energy,
-        since factors vary smoothly with energy. The error is then the spread of these three factors.
+        If the standard lacks a family, the factor is the median factor of the three families nearest in energy. Factors
+        vary smoothly with energy. The relative error is the spread of the three factors.
         """
         if family in self.families:
             family_index = self.families.index(family)
@@ -318,7 +318,7 @@ def _settings_model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
     """Return the settings model that contains a faulty field, or None if there is no such model."""
     model: type[BaseModel] | None = Instrument
     for location_part in location:
-        if isinstance(location_part, int):  # an index of a tuple; the field is the tuple, not the entry
+        if isinstance(location_part, int):  # an integer is an index into a tuple; the field is the tuple
             continue
         model_field = None if model is None else model.model_fields.get(location_part)
         field_types = () if model_field is None else (model_field.annotation, *get_args(model_field.annotation))

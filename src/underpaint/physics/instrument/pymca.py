@@ -28,13 +28,13 @@ _SECTION_PATTERN = re.compile(rb"^\[(attenuators|peaks|fit|peakshape|concentrati
 _REQUIRED_SECTIONS = ("attenuators", "peaks", "fit", "detector")
 _MAX_CHANNEL_KEV = 0.5
 _MIN_CONTINUUM_ENTRIES = 20
-"""An energy table describes a continuum if it has at least this number of entries."""
+"""Minimum number of entries of an energy table that describes a continuum."""
 _MAX_LINE_DISTANCE_KEV = 0.05
 """Largest difference, in keV, between a tabulated energy and the anode line that it is attributed to."""
 _MAX_VOLTAGE_GAP_KV = 1.0
 """Largest difference, in kV, between the tube voltage and the last energy of the table."""
 _AIR_TOLERANCE = 0.02
-"""A material is air if mass fractions, and the relative density, differ from those of air by at most this value."""
+"""Maximum difference from air, in mass fractions and in relative density, of a material that is treated as air."""
 _MAX_MATERIAL_NESTING = 10
 
 _CRYSTAL_REASON = "only crystals of one element are modelled; silicon is used instead"
@@ -61,7 +61,7 @@ class Untranslated:
     Parameters
     ----------
     entry : str
-        Section and option, ``fit.snipwidth``.
+        Section and option, such as ``fit.snipwidth``.
     value : str
         Value as written in the file.
     reason : str

@@ -108,8 +108,8 @@ class Pigment:
     def achievable_loading(self) -> float | None:
         """Largest mass fraction of the pigment in a paint film; None if unknown.
 
-        If ``loading`` is None, the value is ``100 / (100 + oil absorption)``. With less oil, the paint would be above
-        the critical pigment volume concentration and enclose air (Asbeck & Van Loo 1949).
+        If ``loading`` is None, the value is ``100 / (100 + oil absorption)``. With less oil, the paint exceeds the
+        critical pigment volume concentration and encloses air (Asbeck & Van Loo 1949).
         """
         if self.loading is not None or self.oil_absorption is None:
             return self.loading
@@ -144,7 +144,7 @@ class Palette:
     first, last : int or None
         First and last year of the palette (negative: BC). For a painter, these are the years of the working life.
     painter : str
-        Name of the painter; empty if the palette is that of a period.
+        Name of the painter; empty for the palette of a period.
     source : str
         Reference for the palette.
     pigment_share : mapping of str to float
@@ -251,7 +251,7 @@ def palette_names() -> tuple[str, ...]:
 
 
 def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
-    """Read a palette by name, or from a TOML file with ``name`` and ``pigments``.
+    """Read a palette of the package by name, or a TOML file with ``name`` and ``pigments`` by path.
 
     An optional table ``[pigment_share]`` sets the threshold between trace and pigment for groups (``mercury_red =
     0.005``).
@@ -278,7 +278,7 @@ def save_palette(palette: Palette, path: str | Path, *, replace: bool = True) ->
     palette : Palette
     path : str or Path
     replace : bool
-        Whether to replace an existing file. If false, an existing file causes an error.
+        Whether to replace an existing file, or to raise an error if the file exists.
 
     Raises
     ------
@@ -304,8 +304,8 @@ def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = O
         Mass share of each pigment in the dry mixture, by name, synonym or abbreviation, on any scale.
     factor : float
         Ratio of the oil in the paint to the oil absorption. The factor is 1 for the stiffest paste without air, 1.2 for
-        smalt and vermilion, and 1.45 for hand-ground paint of the 18th and 19th centuries. It is larger for tube
-        colours of the 19th century.
+        smalt and vermilion, and 1.45 for hand-ground paint of the 18th and 19th centuries. Tube colours of the 19th
+        century contain more oil.
 
     Returns
     -------

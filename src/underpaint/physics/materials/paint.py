@@ -22,7 +22,7 @@ class Paint:
     pigments : mapping of str to float
         Mass share of each pigment in the dry mixture, by name, synonym or abbreviation, on any scale.
     pigment_to_binder : float
-        Mass ratio of pigment to binder; infinity if there is no binder. Xu et al., 2022 use 3.
+        Mass ratio of pigment to binder; infinity if there is no binder. Xu et al., 2022 use a ratio of 3.
     binder : str
         Name of the binder in the library.
     density : float, optional
@@ -131,12 +131,12 @@ def ground_layer(name: str, thickness_um: float) -> Layer:
 
 
 def support_layer(name: str, thickness_um: float | None = None) -> Layer:
-    """Return a support (canvas, wood, paper, copper plate, wall) as a layer; by default, of typical thickness."""
+    """Return a support (canvas, wood, paper, copper plate, wall) as a layer; the default thickness is typical."""
     return _layer_from_table("support", name, thickness_um)
 
 
 def coating_layer(name: str, thickness_um: float | None = None) -> Layer:
-    """Return a coating (varnish, dirt) as a layer; by default, of typical thickness."""
+    """Return a coating (varnish, dirt) as a layer; the default thickness is typical."""
     return _layer_from_table("coating", name, thickness_um)
 
 
