@@ -16,13 +16,13 @@ Array = NDArray[np.float64]
 
 _SUM_MODEL_ERROR, _MAXIMUM_MODEL_ERROR = 0.012, 0.06
 _PEAK_SHAPE_ERROR = 0.03
-_KNOT_STEP_KEV = 1.5
+_BACKGROUND_KNOT_STEP_KEV = 1.5
 _MIN_SIGNIFICANCE = 10.0
 _STRONG_SIGNIFICANCE_FACTOR = 4.0
 _MIN_RARE_SIGNIFICANCE = 20.0
 _RARE_FAMILIES = frozenset(("Al_K", "Br_K", "Rb_K", "Zr_K", "Mo_K", "Sb_K", "Sb_L", "W_L"))
-_RATIO_SPREAD = 0.15
-_RATIO_LIMITS = (0.6, 1.6)
+_LINE_RATIO_SPREAD = 0.15
+_LINE_RATIO_LIMITS = (0.6, 1.6)
 _NOISE_RANGE_KEV = (0.02, 0.25)
 
 
@@ -47,8 +47,8 @@ class FitProblem:
 
     def solve(self, design: Array) -> Array:
         """Return the non-negative areas of an (n_channel, n_column) design, fitted together with the background."""
-        weighted, target = self.weighted(design)
-        return self.least_squares(weighted, target)[: design.shape[1]]
+        weighted_design, weighted_counts = self.weighted(design)
+        return self.least_squares(weighted_design, weighted_counts)[: design.shape[1]]
 
     def weighted(self, design: Array) -> tuple[Array, Array]:
         """Return the design (including background) and the counts, both in fitted channels and divided by ``sigma``."""
@@ -57,14 +57,18 @@ class FitProblem:
 
     def misfit(self, design: Array) -> float:
         """Return the mean of (residual / sigma)**2 of the best non-negative fit."""
-        weighted, target = self.weighted(design)
-        return float(np.mean((weighted @ self.least_squares(weighted, target) - target) ** 2))
+        weighted_design, weighted_counts = self.weighted(design)
+        return float(
+            np.mean((weighted_design @ self.least_squares(weighted_design, weighted_counts) - weighted_counts) ** 2)
+        )
 
     @staticmethod
-    def least_squares(weighted: Array, target: Array) -> Array:
+    def least_squares(weighted_design: Array, weighted_counts: Array) -> Array:
         """Return the non-negative least-squares solution; the computation normalises the columns."""
-        column_norms = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-12)
-        return np.asarray(nnls(weighted / column_norms, target, maxiter=50 * column_norms.size)[0] / column_norms)
+        column_norms = np.maximum(np.sqrt((weighted_design**2).sum(axis=0)), 1e-12)
+        return np.asarray(
+            nnls(weighted_design / column_norms, weighted_counts, maxiter=50 * column_norms.size)[0] / column_norms
+        )
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,7 @@ def background_columns(counts: Array, fwhm: Array, energy_kev: Array, is_fitted:
     clipped_counts = gaussian_filter1d(snip(smoothed_counts, fwhm[fitted_range]), 0.8 * typical_fwhm, mode="nearest")
     energy_in_range_kev = energy_kev[fitted_range]
     start_kev, stop_kev = float(energy_in_range_kev[0]), float(energy_in_range_kev[-1]) + 1e-9
-    n_intervals = max(round((stop_kev - start_kev) / _KNOT_STEP_KEV), 1)
+    n_intervals = max(round((stop_kev - start_kev) / _BACKGROUND_KNOT_STEP_KEV), 1)
     knots = np.concatenate([[start_kev] * 3, np.linspace(start_kev, stop_kev, n_intervals + 1), [stop_kev] * 3])
     splines = BSpline.design_matrix(energy_in_range_kev, knots, 3).toarray()
     columns = np.zeros((counts.size, splines.shape[1]))
@@ -173,7 +177,7 @@ def significant_indices(
     selected_indices = list(range(n_fixed))
     weighted, target = problem.weighted(columns)
     weighted = weighted[:, : len(templates)]
-    norms = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-30)
+    original_norms = np.maximum(np.sqrt((weighted**2).sum(axis=0)), 1e-30)
     orthonormal_basis, _ = np.linalg.qr(problem.weighted(columns[:, selected_indices])[0])
     column_residuals, count_residuals = (
         weighted - orthonormal_basis @ (orthonormal_basis.T @ weighted),
@@ -181,31 +185,34 @@ def significant_indices(
     )
     while len(selected_indices) < len(templates):
         relative_significance = (
-            _added_significance(column_residuals, count_residuals, norms, selected_indices) / required_significance
+            _added_significance(column_residuals, count_residuals, original_norms, selected_indices)
+            / required_significance
         )
         if relative_significance.max() < 1:
             break
         selected_indices.append(int(relative_significance.argmax()))
         # remove the component along the selected column (Gram-Schmidt)
-        direction = column_residuals[:, selected_indices[-1]] / np.linalg.norm(
+        selected_direction = column_residuals[:, selected_indices[-1]] / np.linalg.norm(
             column_residuals[:, selected_indices[-1]]
         )
-        column_residuals = column_residuals - direction[:, None] * (direction @ column_residuals)
-        count_residuals = count_residuals - direction * (direction @ count_residuals)
+        column_residuals = column_residuals - selected_direction[:, None] * (selected_direction @ column_residuals)
+        count_residuals = count_residuals - selected_direction * (selected_direction @ count_residuals)
     return _remove_insignificant(problem, columns, required_significance, sorted(selected_indices), n_fixed)
 
 
 def _added_significance(
-    column_residuals: Array, count_residuals: Array, norms: Array, selected_indices: Sequence[int]
+    column_residuals: Array, count_residuals: Array, original_norms: Array, selected_indices: Sequence[int]
 ) -> Array:
     """Return the significance of adding each column to the selected columns; -inf for linearly dependent columns.
 
-    The residuals of columns and counts are those after the fit of the selected columns. ``norms`` are the norms of the
-    columns before the fit of the selected columns.
+    Residuals of columns and counts are those after the fit of the selected columns. ``original_norms`` are the norms of
+    the columns before this fit.
     """
     residual_norms = np.sqrt((column_residuals**2).sum(axis=0))
     significance = np.where(
-        residual_norms > 1e-3 * norms, column_residuals.T @ count_residuals / np.maximum(residual_norms, 1e-30), -np.inf
+        residual_norms > 1e-3 * original_norms,
+        column_residuals.T @ count_residuals / np.maximum(residual_norms, 1e-30),
+        -np.inf,
     )
     significance[list(selected_indices)] = -np.inf
     return np.asarray(significance)
@@ -256,7 +263,7 @@ def refine_ratios(problem: FitProblem, templates: Sequence[Template]) -> list[Te
     prior_design = np.eye(template_index.size, weighted_design.shape[1])
     prior_design[np.arange(template_index.size), first_group] -= 1.0
     free_groups = np.flatnonzero(first_group != np.arange(template_index.size))
-    prior_weight = 1.0 / (_RATIO_SPREAD * np.maximum(areas[template_index[free_groups]], 1e-9))
+    prior_weight = 1.0 / (_LINE_RATIO_SPREAD * np.maximum(areas[template_index[free_groups]], 1e-9))
     augmented_design = np.concatenate([weighted_design, prior_design[free_groups] * prior_weight[:, None]])
     group_areas = problem.least_squares(augmented_design, np.append(weighted_counts, np.zeros(free_groups.size)))[
         : template_index.size
@@ -265,7 +272,7 @@ def refine_ratios(problem: FitProblem, templates: Sequence[Template]) -> list[Te
         np.divide(
             group_areas, group_areas[first_group], out=np.ones_like(group_areas), where=group_areas[first_group] > 0
         ),
-        *_RATIO_LIMITS,
+        *_LINE_RATIO_LIMITS,
     )
     return [
         template.scale_group_ratios(ratio_factors[template_index == index]) for index, template in enumerate(templates)
@@ -278,5 +285,7 @@ def fit_noise(problem: FitProblem, make_templates: Callable[[float], list[Templa
     def misfit(noise_fwhm_kev: float) -> float:
         return problem.misfit(np.stack([template.counts for template in make_templates(noise_fwhm_kev)], axis=1))
 
-    optimum = minimize_scalar(misfit, bounds=_NOISE_RANGE_KEV, method="bounded", options={"xatol": 2e-3, "maxiter": 14})
-    return float(optimum.x)
+    best_noise = minimize_scalar(
+        misfit, bounds=_NOISE_RANGE_KEV, method="bounded", options={"xatol": 2e-3, "maxiter": 14}
+    )
+    return float(best_noise.x)

@@ -46,17 +46,17 @@ BACKGROUND_ERROR = 0.01
 MIN_INSTRUMENT_RATIO, MIN_EXCESS_FRACTION = 1.5, 0.2
 """Minimum ratios for a note on a peak of the sum spectrum: peak area to expected area, and excess area to all counts at
 the peak."""
-_RATIO_ERRORS = (0.1, 0.14, 0.2, 0.28, 0.4, 0.6, 0.9)
+_PEAK_RATIO_ERRORS = (0.1, 0.14, 0.2, 0.28, 0.4, 0.6, 0.9)
 _MAX_SAMPLED_BYTES, _N_SAMPLED_PIXELS = 64 * 2**20, 4096
 _MIN_ENERGY_KEV, _REFERENCE_KEV = 2.0, 5.9
-_BIN_FWHM, _PROBE_STEP_FWHM, _PROBE_RANGE_FWHM, _BASE_WIDENING_FWHM = 0.25, 0.4, 1.6, 0.25
-_LOG_KNOT_STEP = 0.2
+_BIN_WIDTH_FWHM, _PROBE_STEP_FWHM, _PROBE_RANGE_FWHM, _BASE_WIDENING_FWHM = 0.25, 0.4, 1.6, 0.25
+_LOG_ENERGY_KNOT_STEP = 0.2
 _COUNT_MODEL_ERROR = 0.03
 _EFFICIENCY_PRIOR_SIGMAS = np.array([1.0, 1.0, 0.5, 0.3, 3.0])
 """Prior standard deviations of the coefficients of :func:`_efficiency_terms`."""
-_N_COMPONENTS, _RATIO_PRIOR_SIGMA = 6, 0.3
-_N_ITERATIONS = 6
-_CLIP_SIGMAS = 4.0
+_N_PRINCIPAL_COMPONENTS, _PEAK_RATIO_PRIOR_SIGMA = 6, 0.3
+_N_RESPONSE_ITERATIONS = 6
+_MAX_RESIDUAL_SIGMAS = 4.0
 _STRONG_PIXEL_FRACTION, _MAX_STRONG_SQUARED_DEVIATION, _MAX_SQUARED_DEVIATION = 0.05, 1.8, 5.1
 """Fraction of pixels whose peaks count as strongest, and two limits of squared deviations, in sigma squared. The first
 limit applies to the 75 % quantile over the pixels with the strongest peaks. The second limit applies to the 95 %
@@ -354,7 +354,7 @@ def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: 
         return None
     peak_resolution = partial(resolution_fwhm_kev, noise_fwhm_kev=noise_fwhm_kev, fano=fano)
     fwhm_kev = peak_resolution(_REFERENCE_KEV)
-    channels_per_bin = max(int(_BIN_FWHM * float(fwhm_kev) / axis.gain_kev), 1)
+    channels_per_bin = max(int(_BIN_WIDTH_FWHM * float(fwhm_kev) / axis.gain_kev), 1)
     n_bins = axis.n_channel // channels_per_bin
     samples_by_detector, sums_by_detector = _sample_spectra(scan, channels_per_bin, n_bins)
     if (
@@ -489,7 +489,9 @@ def _make_comparison(
         0 * unit_ratios,
         unit_ratios,
     )
-    excess, variance, expected_area, expected_counts = initial_comparison.peak_excess(detector_sample, other_sample)
+    excess_area, variance, expected_area, expected_counts = initial_comparison.peak_excess(
+        detector_sample, other_sample
+    )
     nearby_peak = _max_over_near_energies(expected_area)
     coefficients, ratio_error, deviation_ratio = (
         zero_coefficients,
@@ -497,14 +499,14 @@ def _make_comparison(
         unit_ratios,
     )
     systematic_terms = initial_comparison.systematic_terms(other_sample, expected_area, expected_counts)
-    residual = excess - np.median(excess, axis=0)
+    residual = excess_area - np.median(excess_area, axis=0)
     for _ in range(4):
         sigma = np.sqrt(variance + (ratio_error * nearby_peak) ** 2)
         deviation = np.abs(residual / sigma)
         typical_deviation = np.maximum(np.median(deviation, axis=0) / ndtri(0.75), 1.0)
-        weight = (deviation < _CLIP_SIGMAS * typical_deviation) / sigma**2
-        coefficients = _weighted_regression(excess, systematic_terms, weight)
-        residual = excess - np.einsum("anp,ap->np", systematic_terms, coefficients)
+        weight = (deviation < _MAX_RESIDUAL_SIGMAS * typical_deviation) / sigma**2
+        coefficients = _weighted_regression(excess_area, systematic_terms, weight)
+        residual = excess_area - np.einsum("anp,ap->np", systematic_terms, coefficients)
         ratio_error = _ratio_errors(residual, variance, nearby_peak)
     sigma = np.sqrt(variance + (ratio_error * nearby_peak) ** 2)
     deviation_ratio = np.maximum(np.median(np.abs(residual / sigma), axis=0) / ndtri(0.75), 1.0)
@@ -520,14 +522,14 @@ def _principal_components(spectra: FloatArray) -> tuple[FloatArray, Array]:
     """Return the principal components of (n, n_merged) spectra, and offsets that give scores a mean of zero."""
     normalised_spectra = spectra / np.maximum(spectra.sum(axis=1, keepdims=True), 1.0)
     mean_spectrum = normalised_spectra.mean(axis=0, dtype=np.float64)
-    root_mean = np.sqrt(
+    root_mean_spectrum = np.sqrt(
         mean_spectrum + 1e-3 * mean_spectrum.max()
     )  # division by the root of the mean spectrum makes counting noise uniform
     _, singular_values, component_vectors = np.linalg.svd(
-        (normalised_spectra - mean_spectrum) / root_mean, full_matrices=False
+        (normalised_spectra - mean_spectrum) / root_mean_spectrum, full_matrices=False
     )
-    selected_components = slice(0, min(_N_COMPONENTS, len(spectra) // 20))
-    components = (component_vectors[selected_components] / root_mean).T / np.maximum(
+    selected_components = slice(0, min(_N_PRINCIPAL_COMPONENTS, len(spectra) // 20))
+    components = (component_vectors[selected_components] / root_mean_spectrum).T / np.maximum(
         singular_values[selected_components] / np.sqrt(len(spectra)), 1e-12
     )
     return components.astype(np.float32), -mean_spectrum @ components
@@ -538,13 +540,13 @@ def _weighted_regression(excess_area: Array, systematic_terms: Array, weight: Ar
     norms = np.sqrt(np.maximum((systematic_terms**2 * weight).sum(axis=1), 1e-30))
     scaled_terms = systematic_terms / norms[:, None]
     normal_matrix = np.einsum("anp,bnp,np->pab", scaled_terms, scaled_terms, weight, optimize=True)
-    # coefficients of peak areas have a prior with mean zero and standard deviation _RATIO_PRIOR_SIGMA
-    prior_precision = 1.0 / (_RATIO_PRIOR_SIGMA * norms) ** 2
+    # coefficients of peak areas have a prior with mean zero and standard deviation _PEAK_RATIO_PRIOR_SIGMA
+    prior_precision = 1.0 / (_PEAK_RATIO_PRIOR_SIGMA * norms) ** 2
     prior_precision[:2] = 1e-3
-    diagonal = np.arange(len(systematic_terms))
-    normal_matrix[:, diagonal, diagonal] += prior_precision.T
-    right_side = np.einsum("anp,np,np->pa", scaled_terms, excess_area, weight, optimize=True)
-    return np.asarray(np.linalg.solve(normal_matrix, right_side[..., None])[..., 0].T / norms)
+    diagonal_indices = np.arange(len(systematic_terms))
+    normal_matrix[:, diagonal_indices, diagonal_indices] += prior_precision.T
+    weighted_moments = np.einsum("anp,np,np->pa", scaled_terms, excess_area, weight, optimize=True)
+    return np.asarray(np.linalg.solve(normal_matrix, weighted_moments[..., None])[..., 0].T / norms)
 
 
 def _ratio_errors(residual: Array, variance: Array, nearby_peak: Array) -> Array:
@@ -556,7 +558,7 @@ def _ratio_errors(residual: Array, variance: Array, nearby_peak: Array) -> Array
     n_strong = max(MIN_COMPARED_PIXELS, round(_STRONG_PIXEL_FRACTION * len(residual)))
     for probe in range(residual.shape[1]):
         strong_pixels = np.argsort(-nearby_peak[:, probe])[:n_strong]
-        for ratio_error in _RATIO_ERRORS:
+        for ratio_error in _PEAK_RATIO_ERRORS:
             ratio_errors[probe] = ratio_error
             deviation = residual[:, probe] / np.sqrt(variance[:, probe] + (ratio_error * nearby_peak[:, probe]) ** 2)
             if (
@@ -613,7 +615,7 @@ def _fit_response_difference(
     splines = _log_splines(centre_kev)
     energy_shift_kev, variance = np.zeros_like(centre_kev), np.zeros_like(centre_kev)
     count_ratio = np.full(centre_kev.size, detector_sum.sum() / other_sum.sum())
-    for _ in range(_N_ITERATIONS):
+    for _ in range(_N_RESPONSE_ITERATIONS):
         detector_response = _spread_matrix(
             binned_axis, np.zeros_like(centre_kev), base_variance + np.maximum(-variance, 0.0)
         )
@@ -689,7 +691,7 @@ def _peak_ratio(
     median_log_ratio = float(np.median(log_ratio))
     efficiency_columns, misfit = _efficiency_terms(energy_kev[peak_probes]), (log_ratio - median_log_ratio) / deviation
     coefficients = np.zeros(len(_EFFICIENCY_PRIOR_SIGMAS))
-    for _ in range(4 * _N_ITERATIONS):
+    for _ in range(4 * _N_RESPONSE_ITERATIONS):
         # least absolute deviations are robust against instrument lines and Compton peaks
         weight = 1.0 / (deviation * np.sqrt(np.maximum(np.abs(misfit), 1.0)))
         augmented_design = np.concatenate(
@@ -716,7 +718,7 @@ def _log_splines(energy_kev: Array) -> Array:
     """Return (n_knot, n) quadratic splines whose knots are uniform in the logarithm of energy."""
     log_energy = np.log(np.maximum(energy_kev, 0.5 * _MIN_ENERGY_KEV))
     first_log_energy, last_log_energy = float(log_energy[0]), float(log_energy[-1]) + 1e-9
-    n_intervals = max(round((last_log_energy - first_log_energy) / _LOG_KNOT_STEP), 1)
+    n_intervals = max(round((last_log_energy - first_log_energy) / _LOG_ENERGY_KNOT_STEP), 1)
     knots = np.concatenate(
         [[first_log_energy] * 2, np.linspace(first_log_energy, last_log_energy, n_intervals + 1), [last_log_energy] * 2]
     )

@@ -36,7 +36,7 @@ GROUND_MINERAL_ELEMENTS = ("Al", "Si", "P", "S", "Cl", "K", "Ca")
 """Elements of grounds, supports and dirt (chalk, gypsum, clay, quartz, bone, salt, size)."""
 MIN_CONSTITUENT_FRACTION = 1e-3
 """Smallest mass fraction of an element that counts as a constituent of a material."""
-_FIRST_K_NUMBER, _LAST_K_NUMBER, _FIRST_L_NUMBER, _FIRST_M_NUMBER = 13, 60, 35, 74
+_FIRST_K_ATOMIC_NUMBER, _LAST_K_ATOMIC_NUMBER, _FIRST_L_ATOMIC_NUMBER, _FIRST_M_ATOMIC_NUMBER = 13, 60, 35, 74
 
 
 def elements_of_pigments(pigments: Iterable[str]) -> set[str]:
@@ -96,8 +96,8 @@ def families_of_element(symbol: str) -> tuple[str, ...]:
     """Return the line families of an element between 1.2 and about 40 keV."""
     z = atomic_number(symbol)
     usable_shells = (
-        ("K", _FIRST_K_NUMBER <= z <= _LAST_K_NUMBER),
-        ("L", z >= _FIRST_L_NUMBER),
-        ("M", z >= _FIRST_M_NUMBER),
+        ("K", _FIRST_K_ATOMIC_NUMBER <= z <= _LAST_K_ATOMIC_NUMBER),
+        ("L", z >= _FIRST_L_ATOMIC_NUMBER),
+        ("M", z >= _FIRST_M_ATOMIC_NUMBER),
     )
     return tuple(f"{symbol}_{shell}" for shell, is_usable in usable_shells if is_usable)

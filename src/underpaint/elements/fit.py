@@ -38,7 +38,7 @@ Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 ENGINES = ("underpaint", "fixed", "pymca")
-_MIN_COUNTS = 100
+_MIN_TOTAL_COUNTS = 100
 _MAX_MISFIT_RATIO = 1.05
 """Maximum misfit of a common instrument that is used, as a multiple of the smallest misfit."""
 _SCATTER_LIKE_FAMILIES = ("Nb_K", "Mo_K", "Ag_K")
@@ -285,7 +285,7 @@ def _prepare_fixed(
         {family for name in drop for family in _families_of_one_name(name)},
     )
     requested_families = None if families is None else [*_families_of_names(families, selection_input), *added_families]
-    plan = plan_fit(
+    fit_plan = plan_fit(
         scan_survey.total,
         scan_survey.highest,
         axis,
@@ -295,9 +295,9 @@ def _prepare_fixed(
     )
     if drop or (add and families is None):
         selected_families = [
-            name for name in dict.fromkeys((*plan.names, *added_families)) if name not in excluded_families
+            name for name in dict.fromkeys((*fit_plan.names, *added_families)) if name not in excluded_families
         ]
-        plan = plan_fit(
+        fit_plan = plan_fit(
             scan_survey.total,
             scan_survey.highest,
             axis,
@@ -305,21 +305,21 @@ def _prepare_fixed(
             families=selected_families,
             instrument=instrument,
         )
-    notes = _anode_notes(plan.names, is_known=bool(plan.scatter))
+    notes = _anode_notes(fit_plan.names, is_known=bool(fit_plan.scatter))
     scatter = plan_scatter(scan_survey.total, axis, selection_input.is_fitted, selection_input.scatter)
     if engine == "pymca":
         fit = PymcaFit.plan(
             axis,
-            plan.names,
-            plan.detector,
-            plan.excitation_kev,
-            plan.channels,
-            plan.scatter,
+            fit_plan.names,
+            fit_plan.detector,
+            fit_plan.excitation_kev,
+            fit_plan.channels,
+            fit_plan.scatter,
             scan_survey.total / scan_survey.n_pixel,
         )
-        return ElementFit(plan.names, fit, (), fit.settings, scatter=scatter)
-    settings = _fit_settings("fixed", plan.detector, plan.scatter, plan.names, axis)
-    return ElementFit(plan.names, FixedFit(plan), notes, settings, scatter=scatter)
+        return ElementFit(fit_plan.names, fit, (), fit.settings, scatter=scatter)
+    settings = _fit_settings("fixed", fit_plan.detector, fit_plan.scatter, fit_plan.names, axis)
+    return ElementFit(fit_plan.names, FixedFit(fit_plan), notes, settings, scatter=scatter)
 
 
 def plan_all_families(
@@ -333,15 +333,15 @@ def plan_all_families(
         The scan has too few counts.
     """
     _check_counts(scan_survey)
-    choice = choose_families(scan_survey.total, scan_survey.highest, axis, None, (), (), instrument)
-    return choice.plan_spectra(scan_survey.sample, choice.selection_input.detector, peaks=peaks)
+    family_choice = choose_families(scan_survey.total, scan_survey.highest, axis, None, (), (), instrument)
+    return family_choice.plan_spectra(scan_survey.sample, family_choice.selection_input.detector, peaks=peaks)
 
 
 def _check_counts(scan_survey: Survey) -> None:
-    if scan_survey.total.sum() < _MIN_COUNTS:
+    if scan_survey.total.sum() < _MIN_TOTAL_COUNTS:
         raise ScanError(
-            f"Cannot fit elements: the scan has {scan_survey.total.sum():.0f} counts in total, at least {_MIN_COUNTS} "
-            "are needed."
+            f"Cannot fit elements: the scan has {scan_survey.total.sum():.0f} counts in total, at least "
+            f"{_MIN_TOTAL_COUNTS} are needed."
         )
 
 
@@ -355,16 +355,18 @@ def _prepare_variable(
     *,
     peaks: bool,
 ) -> ElementFit:
-    choice = choose_families(scan_survey.total, scan_survey.highest, axis, families, add, drop, instrument)
-    fit = choice.plan_spectra(scan_survey.sample, choice.selection_input.detector, peaks=peaks)
-    names = choice.names
+    family_choice = choose_families(scan_survey.total, scan_survey.highest, axis, families, add, drop, instrument)
+    fit = family_choice.plan_spectra(scan_survey.sample, family_choice.selection_input.detector, peaks=peaks)
+    names = family_choice.names
     if families is None:
         # also find families that only few pixels contain, whether or not the sample includes these pixels
         detected_families = {*fit.detected_families(), *fit.families_in_pixels(scan_survey.sample)}
         if len(scan_survey.sample) < scan_survey.n_pixel or not detected_families:
             detected_families |= {
                 *select_families(
-                    choice.selection_input, candidate_families(None, choice.selection_input), include_rare_pixels=True
+                    family_choice.selection_input,
+                    candidate_families(None, family_choice.selection_input),
+                    include_rare_pixels=True,
                 )
             }
         names = [name for name in fit.names if name in {*detected_families, *names}]
@@ -372,7 +374,10 @@ def _prepare_variable(
         raise CoverageError(
             "Cannot fit elements: no line family is detected. Give the families, or check the energy axis."
         )
-    selection_input, is_known = choice.selection_input, instrument is not None or bool(choice.selection_input.scatter)
+    selection_input, is_known = (
+        family_choice.selection_input,
+        instrument is not None or bool(family_choice.selection_input.scatter),
+    )
     settings = _fit_settings("underpaint", selection_input.detector, selection_input.scatter, names, axis) | {
         "fitted": list(fit.names)
     }

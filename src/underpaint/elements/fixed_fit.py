@@ -309,15 +309,15 @@ def plan_fit(
         raise CoverageError(
             "Cannot fit elements: no line family is detected. Give the families, or check the energy axis."
         )
-    plan = _plan_families(selection_input, selected_families, n_pixel)
+    fit_plan = _plan_families(selection_input, selected_families, n_pixel)
     if families is not None:
-        return plan
+        return fit_plan
     # A negative area in the sum spectrum is due to an error in the shape of a strong neighbouring peak.
-    areas = plan.solver() @ sum_counts
-    positive_families = [name for name, area in zip(plan.names, areas, strict=False) if area > 0]
+    areas = fit_plan.solver() @ sum_counts
+    positive_families = [name for name, area in zip(fit_plan.names, areas, strict=False) if area > 0]
     return (
-        plan
-        if len(positive_families) in (0, len(plan.names))
+        fit_plan
+        if len(positive_families) in (0, len(fit_plan.names))
         else _plan_families(selection_input, positive_families, n_pixel)
     )
 
@@ -469,11 +469,11 @@ class FixedFit:
     includes only counting statistics.
     """
 
-    def __init__(self, plan: FitPlan) -> None:
-        self.names = plan.names
-        first_channel, last_channel = plan.channels
+    def __init__(self, fit_plan: FitPlan) -> None:
+        self.names = fit_plan.names
+        first_channel, last_channel = fit_plan.channels
         self.channels = slice(first_channel, last_channel + 1)
-        solver_matrix = plan.solver()[: len(plan.names), self.channels].T
+        solver_matrix = fit_plan.solver()[: len(fit_plan.names), self.channels].T
         self.solver = np.ascontiguousarray(solver_matrix, np.float32)
         self.squared = np.ascontiguousarray(solver_matrix**2, np.float32)
 

@@ -33,8 +33,8 @@ LINE_FRACTION_ERROR = {"K": 0.015, "L": 0.04, "M": 0.12}
 """Relative error of a line's share of its family, by shell, due to errors of tabulated radiative rates."""
 _MIN_FAMILY_FRACTION = 0.003
 """Minimum share of a family in the line counts of a stratigraphy that is used for the family's line ratios."""
-_MIN_STRATIGRAPHIES, _FALLBACK_STRATIGRAPHIES = 30, 40
-_N_COMPONENTS, _N_SCATTER_COMPONENTS = 5, 8
+_MIN_STRATIGRAPHIES, _N_FALLBACK_STRATIGRAPHIES = 30, 40
+_N_SHAPE_COMPONENTS, _N_SCATTER_COMPONENTS = 5, 8
 _ADDED_ELEMENT_FRACTIONS = (3e-4, 0.1)
 """Range of mass fractions of added elements. Elements are added so that rare elements are simulated as well."""
 _SEED = 1
@@ -268,7 +268,7 @@ class LineRatios:
         weight = np.where(relative_area > _MIN_FAMILY_FRACTION, weight, 0.0)
         if np.count_nonzero(weight) < _MIN_STRATIGRAPHIES:
             min_relative_area = np.sort(relative_area)[
-                -min(_FALLBACK_STRATIGRAPHIES, int(np.count_nonzero(relative_area)))
+                -min(_N_FALLBACK_STRATIGRAPHIES, int(np.count_nonzero(relative_area)))
             ]
             weight = ((relative_area >= min_relative_area) & (relative_area > 0)).astype(np.float64)
         used_rows = np.flatnonzero(weight)
@@ -282,8 +282,8 @@ class LineRatios:
         eigenvalues, eigenvectors = np.linalg.eigh(
             weighted_deviation.T @ weighted_deviation + rate_error.T @ rate_error
         )
-        eigenvalues = np.sqrt(np.maximum(eigenvalues[-_N_COMPONENTS:], 0.0))
-        return mean_fractions @ line_shapes, (eigenvectors[:, -_N_COMPONENTS:] * eigenvalues).T @ line_shapes
+        eigenvalues = np.sqrt(np.maximum(eigenvalues[-_N_SHAPE_COMPONENTS:], 0.0))
+        return mean_fractions @ line_shapes, (eigenvectors[:, -_N_SHAPE_COMPONENTS:] * eigenvalues).T @ line_shapes
 
     def _scatter_shape(self, weight: Array) -> tuple[Array, Array]:
         """Return the (1, n_bin) mean shape of the scatter, and (n_change, n_bin) components of the shape variation.

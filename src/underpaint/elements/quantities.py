@@ -66,15 +66,15 @@ MIN_DARK_FRACTION_SIGMA = 0.08
 """Standard deviation of the prior for dark mass fractions below the minimum of the matrix."""
 DETECTION_SIGMAS = 3.0
 N_CLASSES, N_HYPOTHESES = 24, 96
-_N_ITERATIONS, _N_PIXEL_ITERATIONS = 7, 5
+_N_CLASS_ITERATIONS, _N_PIXEL_ITERATIONS = 7, 5
 INFINITE_AREAL_DENSITY = 10.0
-_THICKNESS_UM = {"mass_percent": (50.0, np.inf), "surface": (5.0, 200.0)}
+_DEFAULT_THICKNESS_UM = {"mass_percent": (50.0, np.inf), "surface": (5.0, 200.0)}
 _MIN_MASS_FRACTION, _MIN_DARK_FRACTION = 1e-7, 0.01
 _MIN_EFFECTIVE_HYPOTHESES = 16.0
-_DERIVATIVE_STEP = 0.01
+_RELATIVE_AMOUNT_STEP = 0.01
 _MIN_DETECTED_FRACTION = 0.01
 """Minimum fraction of pixels with an element for separate hypotheses on the element in lower layers."""
-_MIN_SCATTER_COUNTS, _MAX_SAMPLE_SIZE = 100.0, 16384
+_MIN_SCATTER_COUNTS, _MAX_SAMPLE_PIXELS = 100.0, 16384
 _SEED = 2
 _TRANSPORT_DETAIL = Detail(orders=2, weakest_exciting=5e-3)
 
@@ -231,11 +231,11 @@ def quantify(
         "families": list(quantifier.families),
     }
     central_value, lower_limit, upper_limit = np.moveaxis(quantities, 3, 0)
-    detected = lower_limit > 0
+    is_above_zero = lower_limit > 0
     notes = quantifier.notes
     if (
-        detected.any()
-        and is_determined(quantity, Estimate(central_value, lower_limit, upper_limit))[detected].mean() < 0.5
+        is_above_zero.any()
+        and is_determined(quantity, Estimate(central_value, lower_limit, upper_limit))[is_above_zero].mean() < 0.5
     ):
         notes = (*notes, quantifier.wide_interval_note)
     return Results.of_quantities(
@@ -445,7 +445,7 @@ class Quantifier:
             )
         sample_rows = np.flatnonzero(is_valid)
         sample_rows = sample_rows[
-            np.sort(np.random.default_rng(_SEED).permutation(len(sample_rows))[:_MAX_SAMPLE_SIZE])
+            np.sort(np.random.default_rng(_SEED).permutation(len(sample_rows))[:_MAX_SAMPLE_PIXELS])
         ]
         area, sigma, scatter = area[sample_rows], sigma[sample_rows], scatter[sample_rows]
         self.elements, self._main, self._other = self._select_families(sigma.mean(axis=0))
@@ -567,7 +567,7 @@ class Quantifier:
         )
         compound_fractions = gammaincinv(np.asarray(list(light_weights.values())), compound_fractions)
         compound_fractions /= compound_fractions.sum(axis=1, keepdims=True)
-        min_thickness_um, max_thickness_um = thickness_um or _THICKNESS_UM.get(self.kind, (1.0, np.inf))
+        min_thickness_um, max_thickness_um = thickness_um or _DEFAULT_THICKNESS_UM.get(self.kind, (1.0, np.inf))
         # the inverse thickness is uniform, so that infinite thickness is included
         thickness_um_draws = (
             min_thickness_um * (max_thickness_um / min_thickness_um) ** scalar_draws[:, 2]
@@ -652,7 +652,7 @@ class Quantifier:
                     if has_both_hypotheses
                     else hypothesis_weight
                 )
-                self._ratio[index, element] = _quantiles(ratios[:, element], element_weight)
+                self._ratio[index, element] = _weighted_quantiles(ratios[:, element], element_weight)
 
     def _solve_amounts(
         self, area: Array, sigma: Array, scatter: Array, live_times_s: Array, hypothesis_index: NDArray[np.intp]
@@ -668,7 +668,7 @@ class Quantifier:
             amount = 1e-4 * amount
         lower_amount = amount * hypotheses.lower_fraction[hypothesis_index]
         amount_sum = np.ones(len(area))
-        for iteration in range(_N_ITERATIONS + 1):
+        for iteration in range(_N_CLASS_ITERATIONS + 1):
             predicted_counts = predict_counts(
                 list(map(self._make_stratigraphy, amount, lower_amount, oxygen, hypothesis_index)),
                 self.instrument, self.axis, self._names, self.window,
@@ -680,7 +680,7 @@ class Quantifier:
                 * hypotheses.scale_factor[hypothesis_index]
             )
             sensitivity = upper_counts / np.maximum(amount, 1e-300)
-            if iteration == _N_ITERATIONS:
+            if iteration == _N_CLASS_ITERATIONS:
                 break
             upper_target = np.maximum(
                 target_counts[:, main_families] - scale[:, None] * lower_counts, 1e-3 * target_counts[:, main_families]
@@ -705,9 +705,9 @@ class Quantifier:
             dark_fraction = 1.0 - (amount * (1.0 + oxygen)).sum(axis=1)
             log_weight -= 0.5 * (np.maximum(self._min_typical_dark - dark_fraction, 0.0) / MIN_DARK_FRACTION_SIGMA) ** 2
         # lower layers cannot contribute more counts than are detected
-        log_excess = np.log(np.maximum(scale[:, None] * lower_counts / target_counts[:, main_families], 1.0))
+        log_count_excess = np.log(np.maximum(scale[:, None] * lower_counts / target_counts[:, main_families], 1.0))
         log_weight -= 0.5 * (
-            (log_excess / 0.1) ** 2 * (area[:, main_families] > DETECTION_SIGMAS * sigma[:, main_families])
+            (log_count_excess / 0.1) ** 2 * (area[:, main_families] > DETECTION_SIGMAS * sigma[:, main_families])
         ).sum(axis=1)
         predicted_total = scale[:, None] * counts.sum(axis=1)
         # the prediction has the relative error of the main family; this error is large for nearly absent elements
@@ -787,27 +787,27 @@ class Quantifier:
         unit_amount = (
             1.0 if self.kind != "ug_cm2" else 0.1 * base_solution.amount.sum(axis=1, keepdims=True)[:, :, None]
         )
-        changed_amount = base_solution.amount[:, None, :] + _DERIVATIVE_STEP * unit_amount * np.eye(n)
-        flat_amount = changed_amount.reshape(-1, n)
+        changed_amount = base_solution.amount[:, None, :] + _RELATIVE_AMOUNT_STEP * unit_amount * np.eye(n)
+        amount_rows = changed_amount.reshape(-1, n)
         if self.kind != "ug_cm2":
-            flat_amount, _ = _normalise_amounts(flat_amount, oxygen)
-        changed_amount = flat_amount.reshape(changed_amount.shape)
+            amount_rows, _ = _normalise_amounts(amount_rows, oxygen)
+        changed_amount = amount_rows.reshape(changed_amount.shape)
         no_lower_amount = np.zeros(n)
         counts = predict_counts(
-            [self._make_stratigraphy(row, no_lower_amount, oxygen, 0) for row in (*flat_amount, *base_solution.amount)],
+            [self._make_stratigraphy(row, no_lower_amount, oxygen, 0) for row in (*amount_rows, *base_solution.amount)],
             self.instrument, self.axis, self._names, self.window,
         )  # fmt: skip
         counts = ModelledCounts(np.maximum(counts.counts[:, 0][:, self._main], 1e-300), counts.scatter)
         sensitivity = np.log(
-            counts.counts[: len(flat_amount)].reshape(changed_amount.shape) / np.maximum(changed_amount, 1e-300)
+            counts.counts[: len(amount_rows)].reshape(changed_amount.shape) / np.maximum(changed_amount, 1e-300)
         )
-        base_sensitivity = np.log(counts.counts[len(flat_amount) :] / np.maximum(base_solution.amount, 1e-300))
+        base_sensitivity = np.log(counts.counts[len(amount_rows) :] / np.maximum(base_solution.amount, 1e-300))
         scatter, base_scatter = (
-            np.log(counts.scatter[: len(flat_amount)].reshape(-1, n)),
-            np.log(counts.scatter[len(flat_amount) :]),
+            np.log(counts.scatter[: len(amount_rows)].reshape(-1, n)),
+            np.log(counts.scatter[len(amount_rows) :]),
         )
         amount_step = np.broadcast_to(
-            _DERIVATIVE_STEP * unit_amount * np.ones((len(base_solution.amount), n, 1)),
+            _RELATIVE_AMOUNT_STEP * unit_amount * np.ones((len(base_solution.amount), n, 1)),
             (len(base_solution.amount), n, 1),
         )
         sensitivity_slope = (sensitivity - base_sensitivity[:, None, :]) / amount_step
@@ -880,7 +880,7 @@ class Quantifier:
             scale_text = (
                 f"The scale is absolute, from a standard, per count of scattered radiation ({self.scale.error:.0%})."
             )
-        min_thickness_um, max_thickness_um = thickness_um or _THICKNESS_UM.get(self.kind, (0.0, np.inf))
+        min_thickness_um, max_thickness_um = thickness_um or _DEFAULT_THICKNESS_UM.get(self.kind, (0.0, np.inf))
         thickness_text = (
             f"{min_thickness_um:g} um thick or thicker"
             if np.isinf(max_thickness_um)
@@ -960,7 +960,7 @@ def _equal_prior_weights(weight: Array, log_weight: Array, is_in_lower_layer: ND
     return np.asarray(np.where(is_in_lower_layer, lower_weight, other_weight) / (1.0 + posterior_odds))
 
 
-def _quantiles(values: Array, weight: Array) -> Array:
+def _weighted_quantiles(values: Array, weight: Array) -> Array:
     """Return the weighted median, and the lower and upper limits of the 90 % interval."""
     value_order = np.argsort(values)
     cumulative_weight = np.cumsum(weight[value_order]) - 0.5 * weight[value_order]

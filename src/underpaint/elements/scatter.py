@@ -22,7 +22,7 @@ SHAPE_ERROR = 0.01
 """Error of a peak's counts due to errors of the peak shapes, as a fraction of the counts of both peaks."""
 MIN_DETECTED_SIGMAS = 5.0
 """Smallest significance, in standard deviations, of a detected peak in the sum spectrum."""
-_MIN_DISTANCE_FWHM = 1.0
+_MIN_PEAK_DISTANCE_FWHM = 1.0
 _WINDOW_MARGIN_FWHM = 1.5
 
 
@@ -118,7 +118,7 @@ def _fit_peak_pair(
         peak_channels[1] + round(_WINDOW_MARGIN_FWHM * peak_widths[1]),
     )
     if (
-        peak_channels[1] - peak_channels[0] < _MIN_DISTANCE_FWHM * peak_widths[1]
+        peak_channels[1] - peak_channels[0] < _MIN_PEAK_DISTANCE_FWHM * peak_widths[1]
         or first_channel < 0
         or last_channel >= axis.n_channel
     ):

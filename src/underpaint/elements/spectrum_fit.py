@@ -15,7 +15,7 @@ from underpaint.physics.instrument import Instrument
 Array = NDArray[np.float64]
 DETECTION_LIMIT_SIGMAS = 3.0
 """Limit of detection, as a multiple of the standard deviation of an absent family's area (IUPAC 1978)."""
-_MIN_COUNTS = 100
+_MIN_TOTAL_COUNTS = 100
 
 
 @dataclass(frozen=True)
@@ -219,10 +219,10 @@ def _check_spectrum(spectrum: Spectrum) -> tuple[Array, EnergyAxis]:
             f"Cannot fit {spectrum.name or 'the spectrum'}: it has no energy axis. Calibrate the scan first."
         )
     counts = np.asarray(spectrum.counts, np.float64)
-    if counts.sum() < _MIN_COUNTS:
+    if counts.sum() < _MIN_TOTAL_COUNTS:
         raise ScanError(
             f"Cannot fit {spectrum.name or 'the spectrum'}: it has {counts.sum():.0f} counts, at least "
-            f"{_MIN_COUNTS} are needed."
+            f"{_MIN_TOTAL_COUNTS} are needed."
         )
     return counts, spectrum.axis
 

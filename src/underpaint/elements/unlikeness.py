@@ -15,9 +15,9 @@ from underpaint.elements.evidence import BACKGROUND_ERROR, MIN_AREA_SIGMA
 from underpaint.elements.variable_fit import Evidence, VariableFit
 from underpaint.physics.instrument import Detector, Instrument
 
-_MIN_GROUP_FRACTION = 0.02
+_MIN_LINE_GROUP_FRACTION = 0.02
 """Minimum share of its family for a line group to exclude unassigned peaks at the group's energy."""
-_MIN_DISTANCE_FWHM = 1.0
+_MIN_LINE_DISTANCE_FWHM = 1.0
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ def unlikeness(
         float(axis.energy_kev[group_counts.argmax()])
         for template in family_templates(unfitted_families, detector, axis, highest_kev)
         for group_counts in template.groups
-        if group_counts.sum() > _MIN_GROUP_FRACTION
+        if group_counts.sum() > _MIN_LINE_GROUP_FRACTION
     ]
     is_clear = np.ones(fit.peak_kev.size, bool)
     for energy_kev in explained_kev:
-        is_clear &= np.abs(fit.peak_kev - energy_kev) > _MIN_DISTANCE_FWHM * _peak_fwhm_kev(energy_kev, detector)
+        is_clear &= np.abs(fit.peak_kev - energy_kev) > _MIN_LINE_DISTANCE_FWHM * _peak_fwhm_kev(energy_kev, detector)
     first_peak_column = len(fit.names) + fit.n_source
     return Unlikeness(
         np.asarray([*map(fit.names.index, unknown_families), *(first_peak_column + np.flatnonzero(is_clear))], np.intp),

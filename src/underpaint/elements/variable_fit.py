@@ -62,7 +62,7 @@ _MIN_INDEPENDENT_FRACTION = 0.02
 """Minimum fraction of a peak's squared norm that is independent of the fit's columns, for the peak to be fitted."""
 _SOURCE_WINDOW_FWHM = 0.7, 1.2, 2.2
 """Half-width of the window of a source line, and limits of the adjacent windows, in FWHM."""
-_N_ITERATIONS = 3
+_N_SHAPE_ITERATIONS = 3
 _MAX_MISFIT_RATIO = 0.8
 _MIN_LEARNED_FRACTION = 0.02
 """Minimum fraction of a weak family's prior variance that the data must remove for the family to be measured."""
@@ -235,7 +235,7 @@ class ClassSolver:
         min_variance = max(0.02 * float(mean_spectrum.mean()), 0.2)
         variance = np.maximum(gaussian_filter1d(mean_spectrum / bins.width, 1.0) * bins.width, min_variance)
         model, residual = variance, np.zeros(len(bins))
-        for _ in range(_N_ITERATIONS):
+        for _ in range(_N_SHAPE_ITERATIONS):
             self.shapes = shapes = line_ratios.shapes_near(initial_area)
             changes = np.concatenate(
                 [
@@ -529,15 +529,15 @@ class VariableFit:
                 for member_indices in class_members
             ]
             self.classes = list(thread_pool.map(make_solver, class_members, class_start_areas))
-        self.weights = np.asarray([len(of_class) for of_class in class_members])
+        self.weights = np.asarray([len(member_indices) for member_indices in class_members])
 
     def __call__(self, counts: NDArray[Any]) -> Evidence:
         """Fit the (n, n_channel) counts of pixels."""
         binned_counts = self.bins(counts, np.float32)
         class_index = self.class_indices(binned_counts)
-        array_shape = len(binned_counts), self.classes[0].gain.shape[1]
-        area, sigma, absent_sigma, background_counts = np.empty((4, *array_shape), np.float32)
-        evidence = Evidence(area, sigma, absent_sigma, background_counts, np.empty(array_shape, bool))
+        result_shape = len(binned_counts), self.classes[0].gain.shape[1]
+        area, sigma, absent_sigma, background_counts = np.empty((4, *result_shape), np.float32)
+        evidence = Evidence(area, sigma, absent_sigma, background_counts, np.empty(result_shape, bool))
         for index in np.unique(class_index):
             is_member = class_index == index
             for target_array, class_array in zip(evidence, self.classes[index](binned_counts[is_member]), strict=True):

@@ -463,10 +463,11 @@ def profile_integrals(momentum: Array) -> Array:
     """
     momentum_grid, _, basis_integrals = _compton_profile_basis()
     grid_position = np.interp(np.abs(momentum), momentum_grid, np.arange(momentum_grid.size, dtype=np.float64))
-    index = np.minimum(grid_position.astype(np.int64), momentum_grid.size - 2)
-    interpolation_weight = grid_position - index
+    grid_index = np.minimum(grid_position.astype(np.int64), momentum_grid.size - 2)
+    interpolation_weight = grid_position - grid_index
     interpolated_integrals = (
-        basis_integrals[:, index] * (1.0 - interpolation_weight) + basis_integrals[:, index + 1] * interpolation_weight
+        basis_integrals[:, grid_index] * (1.0 - interpolation_weight)
+        + basis_integrals[:, grid_index + 1] * interpolation_weight
     )
     return np.asarray(np.where(momentum < 0, -interpolated_integrals, interpolated_integrals))
 

@@ -322,10 +322,10 @@ def transmission_to_cells(depth: Array, transmission_above: Array, n_cells: int)
     relative_thickness = as_array(cell_thickness_fractions(n_cells), depth)
     cell_depth = depth[:, :, None, :] * relative_thickness[:, None]
     cell_transmission, mean_transmission = transmission(cell_depth)
-    transmission_by_cell, flux = [], transmission_above
+    transmission_by_cell, entering_fraction = [], transmission_above
     for cell in range(n_cells):
-        transmission_by_cell.append(flux * mean_transmission[:, :, cell])
-        flux = flux * cell_transmission[:, :, cell] + MIN_CELL_PHOTONS
+        transmission_by_cell.append(entering_fraction * mean_transmission[:, :, cell])
+        entering_fraction = entering_fraction * cell_transmission[:, :, cell] + MIN_CELL_PHOTONS
     entering_transmission = xp.stack(transmission_by_cell, axis=2)
     return xp.reshape(entering_transmission, (depth.shape[0], -1, depth.shape[2]))
 
@@ -423,13 +423,13 @@ def _lines_by_sample(stack: Stack, setting: Setting) -> tuple[Array, Array]:
 def take_by_sample(values: Array, sample_line_index: Array) -> Array:
     """Return the (n, j, p) entries of (n, j, n_all) values at the (n, p) indices of each sample."""
     xp = array_namespace(values)
-    shape = (values.shape[0], values.shape[1], sample_line_index.shape[1])
-    return xp.take_along_axis(values, xp.broadcast_to(sample_line_index[:, None, :], shape), axis=2)
+    result_shape = (values.shape[0], values.shape[1], sample_line_index.shape[1])
+    return xp.take_along_axis(values, xp.broadcast_to(sample_line_index[:, None, :], result_shape), axis=2)
 
 
-def _flatten_layers(array: Array) -> Array:
-    return array_namespace(array).reshape(array, (-1, array.shape[2]))
+def _flatten_layers(layer_values: Array) -> Array:
+    return array_namespace(layer_values).reshape(layer_values, (-1, layer_values.shape[2]))
 
 
 def _row_chunks(n_rows: int) -> list[slice]:
-    return [slice(start, start + ROWS_PER_CHUNK) for start in range(0, n_rows, ROWS_PER_CHUNK)]
+    return [slice(first_row, first_row + ROWS_PER_CHUNK) for first_row in range(0, n_rows, ROWS_PER_CHUNK)]

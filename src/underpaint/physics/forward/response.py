@@ -336,17 +336,19 @@ def _tail_excess(special_functions: Any, offset_sigmas: Array, gaussian_factor: 
     erfc_argument = (offset_sigmas + relative_slope) / np.sqrt(2.0)
     # erfcx avoids the product of a large exponential and a small erfc. erfcx overflows far below the peak, where erfc
     # is 2.
-    excess = 0.5 * gaussian_factor * special_functions.erfcx(xp.clip(erfc_argument, min=-5.0))
+    excess_near_peak = 0.5 * gaussian_factor * special_functions.erfcx(xp.clip(erfc_argument, min=-5.0))
     far_limit = xp.exp(xp.clip(offset_sigmas * relative_slope + 0.5 * relative_slope**2, max=0.0))
-    return xp.where(erfc_argument > -5.0, excess, far_limit)
+    return xp.where(erfc_argument > -5.0, excess_near_peak, far_limit)
 
 
-def _set_entries(matrix: Array, row_index: NDArray[np.int64], column_index: NDArray[np.int64], entries: Array) -> Array:
+def _set_entries(
+    matrix: Array, row_index: NDArray[np.int64], column_index: NDArray[np.int64], new_entries: Array
+) -> Array:
     """Return a matrix in which the entries at the given rows and columns are replaced."""
     if isinstance(matrix, np.ndarray):
-        matrix[row_index, column_index] = entries
+        matrix[row_index, column_index] = new_entries
         return matrix
-    return matrix.index_put((_index_array(row_index, matrix), _index_array(column_index, matrix)), entries)
+    return matrix.index_put((_index_array(row_index, matrix), _index_array(column_index, matrix)), new_entries)
 
 
 def _index_array(index_values: NDArray[Any], reference_array: Array) -> Any:

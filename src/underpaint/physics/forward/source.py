@@ -225,9 +225,12 @@ def _tube_photons(
     # the overvoltage is at least 1, where the number of photons is zero
     overvoltage = xp.clip(settings.voltage_kv / threshold_kev, min=1.0 + 1e-6)
     anode_number = atomic_number(tube.anode)
-    exponent = 1.109 - 0.00435 * anode_number + 0.00175 * settings.voltage_kv
+    continuum_exponent = 1.109 - 0.00435 * anode_number + 0.00175 * settings.voltage_kv
     continuum_photons = (
-        CONTINUUM_CONSTANT * anode_number * (overvoltage - 1.0) ** exponent * _convert_like(width_kev, reference_array)
+        CONTINUUM_CONSTANT
+        * anode_number
+        * (overvoltage - 1.0) ** continuum_exponent
+        * _convert_like(width_kev, reference_array)
     )
     photons = xp.where(
         _convert_like(is_line, reference_array) > 0,
@@ -281,8 +284,8 @@ def _mean_transmission(depth: Array) -> Array:
 
 def _backscatter_coefficient(z: int, voltage_kv: Any) -> Any:
     log_z = np.log(z)
-    exponent = 0.1382 - 0.9211 / np.sqrt(z)
-    return voltage_kv**exponent * (0.1904 - 0.2236 * log_z + 0.1292 * log_z**2 - 0.0149 * log_z**3)
+    voltage_exponent = 0.1382 - 0.9211 / np.sqrt(z)
+    return voltage_kv**voltage_exponent * (0.1904 - 0.2236 * log_z + 0.1292 * log_z**2 - 0.0149 * log_z**3)
 
 
 def _line_photons(
@@ -345,13 +348,13 @@ def _line_edge(anode: str, line: int) -> float:
 def _check_settings(settings: SourceSettings) -> None:
     """Raise an error for settings outside the limits of an instrument; an optimiser may exceed these limits."""
     max_thickness = np.finfo(np.float64).max
-    limits = {"voltage_kv": (5.0, 100.0), "electron_angle_deg": (1e-3, 90.0), "takeoff_angle_deg": (1e-3, 90.0)}
+    setting_limits = {"voltage_kv": (5.0, 100.0), "electron_angle_deg": (1e-3, 90.0), "takeoff_angle_deg": (1e-3, 90.0)}
     for name in SourceSettings.__dataclass_fields__:
-        lower_limit, upper_limit = limits.get(name, (0.0, max_thickness))
+        lower_limit, upper_limit = setting_limits.get(name, (0.0, max_thickness))
         for setting in settings.filters_um if name == "filters_um" else (getattr(settings, name),):
             setting_value = setting.item() if hasattr(setting, "item") else setting
             if not lower_limit <= setting_value <= upper_limit:
-                allowed_text = f"from {lower_limit:g} to {upper_limit:g}" if name in limits else "zero or more"
+                allowed_text = f"from {lower_limit:g} to {upper_limit:g}" if name in setting_limits else "zero or more"
                 raise InstrumentError(
                     f"Cannot use {name} = {setting_value:g} for the source; give a number {allowed_text}."
                 )

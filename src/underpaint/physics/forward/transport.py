@@ -239,17 +239,17 @@ def transport(
     xp = array_namespace(stack.areal_density)
     # samples of similar size are computed together, to reduce padding
     sample_order = xp.argsort(_size_sort_key(stack), stable=True)
-    batches = [sample_order[start : start + batch_size] for start in range(0, len(stack), batch_size)]
-    compute = partial(_transport_batch, excitation=make_primary_excitation(setting), detail=detail or Detail())
-    stacks = [stack.part(sample_indices) for sample_indices in batches]
+    batch_indices = [sample_order[start : start + batch_size] for start in range(0, len(stack), batch_size)]
+    compute_batch = partial(_transport_batch, excitation=make_primary_excitation(setting), detail=detail or Detail())
+    stacks = [stack.part(sample_indices) for sample_indices in batch_indices]
     if workers > 1:
         with one_blas_thread(), ThreadPoolExecutor(workers) as thread_pool:
-            batch_results = list(thread_pool.map(compute, stacks))
+            batch_results = list(thread_pool.map(compute_batch, stacks))
     else:
-        batch_results = [compute(batch_stack) for batch_stack in stacks]
-    inverse_order = xp.argsort(sample_order)
+        batch_results = [compute_batch(batch_stack) for batch_stack in stacks]
+    original_order = xp.argsort(sample_order)
     photon_arrays = [
-        xp.concat(list(batch_arrays), axis=0)[inverse_order] for batch_arrays in zip(*batch_results, strict=True)
+        xp.concat(list(batch_arrays), axis=0)[original_order] for batch_arrays in zip(*batch_results, strict=True)
     ]
     return _make_emission(setting, photon_arrays)
 

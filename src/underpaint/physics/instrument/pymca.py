@@ -26,7 +26,7 @@ PYMCA_SHELLS = ("K", "L", "L1", "L2", "L3", "M", "M1", "M2", "M3", "M4", "M5")
 
 _SECTION_PATTERN = re.compile(rb"^\[(attenuators|peaks|fit|peakshape|concentrations|multilayer)\]\s*$", re.MULTILINE)
 _REQUIRED_SECTIONS = ("attenuators", "peaks", "fit", "detector")
-_MAX_CHANNEL_KEV = 0.5
+_MAX_CHANNEL_WIDTH_KEV = 0.5
 _MIN_CONTINUUM_ENTRIES = 20
 """Minimum number of entries of an energy table that describes a continuum."""
 _MAX_LINE_DISTANCE_KEV = 0.05
@@ -251,11 +251,12 @@ class _ConfigurationReader:
             number = self._pop_number("detector", option, "" if option == "fano" else "keV")
             if number is not None:
                 self.detector[detector_field] = number
-        gain_kev = self.detector.get("gain_kev", _MAX_CHANNEL_KEV)
-        if not 0 < gain_kev <= _MAX_CHANNEL_KEV:
+        gain_kev = self.detector.get("gain_kev", _MAX_CHANNEL_WIDTH_KEV)
+        if not 0 < gain_kev <= _MAX_CHANNEL_WIDTH_KEV:
             remedy = f"for a value in eV, write {gain_kev / 1000:g}" if gain_kev > 0 else "correct the gain"
             self._raise_error(
-                f"detector.gain is {gain_kev:g} keV", f"0 to {_MAX_CHANNEL_KEV} keV per channel are allowed; {remedy}"
+                f"detector.gain is {gain_kev:g} keV",
+                f"0 to {_MAX_CHANNEL_WIDTH_KEV} keV per channel are allowed; {remedy}",
             )
         crystal = self._pop_option("detector", "detele")
         if crystal and _is_element(crystal):

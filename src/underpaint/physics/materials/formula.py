@@ -8,7 +8,7 @@ from underpaint.physics.atomic import atomic_weight
 
 OPENING_BRACKETS, CLOSING_BRACKETS, PART_SEPARATORS = "([", ")]", ".·*"
 MAX_FORMULA_CHARACTERS = 200
-_MAX_COUNT = 1e6
+_MAX_ATOM_COUNT = 1e6
 
 
 def parse_formula(formula: str) -> dict[str, float]:
@@ -147,8 +147,8 @@ class _FormulaParser:
         number = float(self._text[self._position : end_position])
         if number == 0:
             self._raise_error("a count of zero")
-        if number > _MAX_COUNT:
-            self._raise_error(f"a count above {_MAX_COUNT:g}")
+        if number > _MAX_ATOM_COUNT:
+            self._raise_error(f"a count above {_MAX_ATOM_COUNT:g}")
         self._position = end_position
         return number
 
