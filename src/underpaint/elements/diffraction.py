@@ -2,8 +2,8 @@
 
 A crystal reflects X-rays of one energy into one direction (Bragg), whereas fluorescence is isotropic. Comparing the
 spectra of several detectors therefore reveals diffraction. Differences of efficiency, energy axis and resolution are
-corrected first. These differences are smooth functions of energy, and the same in all pixels. A peak that differs
-between detectors in all pixels is due to the instrument.
+corrected first. The corrected differences are smooth functions of energy, and the same in all pixels. A peak that
+differs between detectors in all pixels is due to the instrument.
 """
 
 from collections.abc import Callable, Sequence
@@ -44,8 +44,7 @@ MIN_EXCESS_RATIO = 0.75
 BACKGROUND_ERROR = 0.01
 """Relative error of the linear background below a peak."""
 MIN_INSTRUMENT_RATIO, MIN_EXCESS_FRACTION = 1.5, 0.2
-"""Minimum ratios for a note on a peak of the sum spectrum: peak area to expected area, and excess area to all counts at
-the peak."""
+"""Minimum ratios for a note on a peak of the sum spectrum: peak to expected area, and excess area to peak counts."""
 _PEAK_RATIO_ERRORS = (0.1, 0.14, 0.2, 0.28, 0.4, 0.6, 0.9)
 _MAX_SAMPLED_BYTES, _N_SAMPLED_PIXELS = 64 * 2**20, 4096
 _MIN_ENERGY_KEV, _REFERENCE_KEV = 2.0, 5.9

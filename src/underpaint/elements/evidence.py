@@ -55,7 +55,7 @@ class LineEvidence:
     is_expected : tuple of (n,) bool arrays
         Whether the source excites each of these families strongly enough that missing lines contradict the element.
     is_crowded : (n_group,) bool array
-        Whether only low-energy lines of a group are excited. Such low-energy lines overlap the lines of potassium and
+        Whether only low-energy lines of a group are excited. The low-energy lines overlap the lines of potassium and
         calcium.
     anode_lines : tuple of (int, int, float)
         Groups with a line of the anode: index of the group, column of the line, and scatter ratio. The scatter ratio is

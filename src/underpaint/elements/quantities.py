@@ -170,8 +170,8 @@ def quantify(
     instrument : Instrument
         Source, geometry and detector, and ``scale`` if a standard was measured.
     kind : {"mass_percent", "surface", "ug_cm2"}
-        Mass per cent in a homogeneous layer, mass per cent in the uppermost paint, or areal mass of a thin layer in
-        ug/cm2. With "surface", part of each element may be in lower layers.
+        Mass per cent in one homogeneous layer, mass per cent in the uppermost paint, or areal mass of a thin layer
+        (ug/cm2). With "surface", part of each element may be in lower layers.
     maps : Results, optional
         Element maps; by default they are fitted.
     matrix : {"paint", "oxides"}
@@ -253,9 +253,9 @@ def quantify(
 def scatter_window(instrument: Instrument, axis: EnergyAxis) -> slice:
     """Return the channels in which scattered radiation is measured.
 
-    The channels contain the Compton and Rayleigh peaks of the strongest high-energy source line. If the axis ends below
-    these peaks, or the source has no high-energy line, the channels contain the continuum from 0.6 to 0.9 of the
-    highest energy.
+    The channels contain the Compton and Rayleigh peaks of the strongest high-energy source line. Otherwise, the
+    channels contain the continuum from 0.6 to 0.9 of the highest energy. This applies if the axis ends below the peaks,
+    or if the source has no high-energy line.
 
     Raises
     ------

@@ -31,10 +31,10 @@ class Family:
     counts : (n_channel,) array
         Fitted counts of the family; zero outside the fitted channels.
     hardness, hardness_sigma : float
-        Logarithm of the ratio of the weaker lines to the strongest line, relative to random paint, and the standard
-        deviation of this logarithm. Paint above the element changes the ratio, since paint absorbs low-energy lines
-        more than high-energy lines. An absorption edge between the lines can reverse the change (lead's L-beta under
-        vermilion). NaN for a family with a single peak.
+        Logarithm of the ratio of the weaker lines to the strongest line, relative to random paint, and its standard
+        deviation. Paint above the element changes the ratio, since paint absorbs low-energy lines more than high-energy
+        lines. An absorption edge between the lines can reverse the change (lead's L-beta under vermilion). NaN for a
+        family with a single peak.
     """
 
     area: float

@@ -6,10 +6,11 @@
     sigma_f**2 = P_f**2 y + sum_g Q_fg a_g**2 + e_f N**2 + (AREA_ERROR a_f)**2,   Q_fg = sum_k (P_f c_gk)**2
 
 A contains the free columns: mean shapes m_f, lines of the anode, splines, mean scatter and sum peaks. The shape changes
-c_fk of families and s_k of scatter come from simulations of stratigraphies whose composition resembles that of a class
-of pixels. All pixels of a class have the same matrix P. The standard deviation of an area depends on the pixel's counts
-y, areas a and total counts N. Standard deviations are therefore correct even for pixels that differ from the rest of
-their class. The method is generalised least squares (Aitken 1935) with a covariance from the forward model.
+c_fk of families and s_k of scatter come from simulated stratigraphies. The composition of the stratigraphies resembles
+that of a class of pixels. All pixels of a class have the same matrix P. The standard deviation of an area depends on
+the pixel's counts y, areas a and total counts N. Standard deviations are therefore correct even for pixels that differ
+from the rest of their class. The method is generalised least squares (Aitken 1935) with a covariance from the forward
+model.
 """
 
 import warnings
@@ -283,8 +284,7 @@ class ClassSolver:
         )
         family_gains = self.solution.gain[:n_family].copy()
         family_gains[~is_weak] = constrained_solution.gain[: (~is_weak).sum()]
-        # each weak family is measured without a prior on its own area, but with priors on the areas of other weak
-        # families
+        # a weak family is measured without a prior on its own area, but with priors on other weak families
         weak_rows = slice(len(all_free_columns), len(all_free_columns) + int(is_weak.sum()))
         learned_fraction = 1.0 - np.diag(constrained_solution.covariance)[weak_rows]
         is_learned = learned_fraction > _MIN_LEARNED_FRACTION

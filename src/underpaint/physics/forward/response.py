@@ -334,8 +334,7 @@ def _tail_excess(special_functions: Any, offset_sigmas: Array, gaussian_factor: 
     """Return the fraction below a border of a tail convolved with the peak, minus the peak's fraction below it."""
     xp = array_namespace(offset_sigmas)
     erfc_argument = (offset_sigmas + relative_slope) / np.sqrt(2.0)
-    # erfcx avoids the product of a large exponential and a small erfc. erfcx overflows far below the peak, where erfc
-    # is 2.
+    # erfcx avoids the product of a large exponential and a small erfc, but overflows far below the peak
     excess_near_peak = 0.5 * gaussian_factor * special_functions.erfcx(xp.clip(erfc_argument, min=-5.0))
     far_limit = xp.exp(xp.clip(offset_sigmas * relative_slope + 0.5 * relative_slope**2, max=0.0))
     return xp.where(erfc_argument > -5.0, excess_near_peak, far_limit)
@@ -459,7 +458,7 @@ def counts_needed(
     The line counts S must exceed ``3 sqrt(2 B)``, where B is the number of background counts below the lines. Let S be
     the fraction s of the total counts, and B the fraction b. Detection then needs ``18 b / s**2`` total counts, and at
     least nine line counts. If the background has the relative error e, S must exceed ``3 sqrt(2 (B + (e B)**2))``.
-    Detection then needs ``18 b / (s**2 - 18 (e b)**2)`` total counts; if the denominator is not positive, detection is
+    Detection then needs ``18 b / (s**2 - 18 (e b)**2)`` total counts. If the denominator is not positive, detection is
     impossible (infinity). ``sigmas`` is used in place of the factor three.
 
     Parameters
@@ -532,7 +531,7 @@ def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis
     resolution. The energies of these photons add up. Let x be the rate times the pulse-pair resolution, and p the
     Fourier transform of the energy distribution of single photons. The energy distribution of pulses then has the
     Fourier transform ``p exp(x (p - 1))``, which includes all orders of coincidence. There are ``1 / (1 + x)`` pulses
-    per photon, so that the total energy is conserved (Wielopolski & Gardner 1976, for a rectangular pulse shape).
+    per photon, which conserves the total energy (Wielopolski & Gardner 1976, rectangular pulses).
 
     Parameters
     ----------

@@ -207,9 +207,9 @@ def transport(
 ) -> Emission:
     """Compute the emission of a stack of layers, with numpy or torch arrays.
 
-    With torch, the emission is differentiable. Derivatives are with respect to the stack's areal densities and mass
-    fractions (of elements that are present), and to the setting's weights and angles.
-    ``setting.to(stack.areal_density)`` moves the setting to the stack's device.
+    With torch, the emission is differentiable. The variables are areal densities and mass fractions of the stack (for
+    elements that are present), and weights and angles of the setting. ``setting.to(stack.areal_density)`` moves the
+    setting to the stack's device.
 
     Parameters
     ----------
@@ -361,7 +361,7 @@ def _extrapolate_cells(coarse_result: Array, fine_result: Array) -> Array:
 
 COHERENT, COMPTON = 0, 1
 MAX_SCATTER_RATIO = 0.9
-"""Largest ratio of photons of one order of scatter to photons of the previous order."""
+"""Largest ratio of the photons of one scattering order to those of the previous order."""
 
 
 @dataclass(frozen=True)

@@ -62,27 +62,27 @@ class Filter(Settings):
     """A homogeneous sheet in the beam."""
 
     formula: str = Field(description="chemical formula of the material, such as 'Al' or 'C22H10N2O5'")
-    density: float = Field(gt=0, le=23, description="density, g/cm3; osmium, the densest material, has 22.6")
-    thickness_um: float = Field(ge=0, le=1e6, description="thickness along the beam, um")
+    density: float = Field(gt=0, le=23, description="density in g/cm3; osmium, the densest material, has 22.6")
+    thickness_um: float = Field(ge=0, le=1e6, description="thickness along the beam in um")
 
 
 class Tube(Settings):
     """An X-ray tube."""
 
     anode: str = Field("Rh", description="element symbol of the anode")
-    voltage_kv: float = Field(40.0, ge=5, le=100, description="tube voltage, kV")
+    voltage_kv: float = Field(40.0, ge=5, le=100, description="tube voltage in kV")
     electron_angle_deg: float = Field(
-        75.0, gt=0, le=90, description="angle of the electrons to the anode's surface, degree"
+        75.0, gt=0, le=90, description="angle between electrons and anode surface, in degrees"
     )
     takeoff_angle_deg: float = Field(
-        15.0, gt=0, le=90, description="angle of the X-rays to the anode's surface, degree"
+        15.0, gt=0, le=90, description="angle between X-rays and anode surface, in degrees"
     )
     window: Filter = Field(default_factory=lambda: Filter(formula="Be", density=1.848, thickness_um=127.0))
     target_um: float | None = Field(
-        None, gt=0, le=1e6, description="thickness of a transmission target, um; None: a thick anode"
+        None, gt=0, le=1e6, description="thickness of a transmission target in um; None for a thick anode"
     )
     line_factor: float = Field(
-        1.0, gt=0, le=1000, description="intensity of the anode's lines, relative to Ebel 1999 and 2003"
+        1.0, gt=0, le=1000, description="factor for the anode's line intensities of Ebel 1999 and 2003"
     )
 
     @field_validator("anode")
@@ -160,15 +160,15 @@ class Optic(Settings):
 class Geometry(Settings):
     """Angles of beam and detector to the sample's surface, and path lengths in air."""
 
-    incidence_angle_deg: float = Field(60.0, gt=0, le=90, description="angle between beam and surface, degree")
-    takeoff_angle_deg: float = Field(60.0, gt=0, le=90, description="angle between surface and detector, degree")
+    incidence_angle_deg: float = Field(60.0, gt=0, le=90, description="angle between beam and surface, in degrees")
+    takeoff_angle_deg: float = Field(60.0, gt=0, le=90, description="angle between detector and surface, in degrees")
     scatter_angle_deg: float | None = Field(
-        None, gt=0, le=180, description="scattering angle; None: incidence + take-off"
+        None, gt=0, le=180, description="scattering angle in degrees; None for incidence plus take-off angle"
     )
-    source_air_cm: float = Field(1.0, ge=0, description="path in air between tube and sample, cm")
-    detector_air_cm: float = Field(1.0, ge=0, description="path in air between sample and detector, cm")
+    source_air_cm: float = Field(1.0, ge=0, description="path in air from tube to sample, in cm")
+    detector_air_cm: float = Field(1.0, ge=0, description="path in air from sample to detector, in cm")
     seen_air_cm: float = Field(
-        0.0, ge=0, description="length of the beam in air in the detector's view (argon lines, scatter), cm"
+        0.0, ge=0, description="length in cm of the beam in air that the detector sees (argon lines, scatter)"
     )
 
     @property
@@ -183,30 +183,32 @@ class Detector(Settings):
     """An energy-dispersive detector and its electronics."""
 
     material: str = Field("Si", description="element symbol of the crystal")
-    density: float = Field(2.33, gt=0, le=23, description="density of the crystal, g/cm3")
-    thickness_um: float = Field(450.0, gt=0, le=1e6, description="thickness of the crystal, um")
-    dead_layer_um: float = Field(0.05, ge=0, le=1e6, description="thickness of the inactive layer of the crystal, um")
+    density: float = Field(2.33, gt=0, le=23, description="density of the crystal in g/cm3")
+    thickness_um: float = Field(450.0, gt=0, le=1e6, description="thickness of the crystal in um")
+    dead_layer_um: float = Field(0.05, ge=0, le=1e6, description="thickness of the crystal's inactive layer in um")
     window: Filter = Field(default_factory=lambda: Filter(formula="Be", density=1.848, thickness_um=12.5))
     filters: tuple[Filter, ...] = Field((), max_length=50, description="sheets between sample and window")
-    noise_fwhm_kev: float = Field(0.07, ge=0, le=5, description="electronic noise, FWHM, keV")
+    noise_fwhm_kev: float = Field(0.07, ge=0, le=5, description="electronic noise (FWHM) in keV")
     fano: float = Field(0.114, gt=0, lt=1, description="Fano factor")
-    shelf_fraction: float = Field(0.002, ge=0, lt=1, description="area of the flat shelf, relative to the peak")
-    tail_fraction: float = Field(0.01, ge=0, lt=1, description="area of the exponential tail, relative to the peak")
-    tail_width_kev: float = Field(0.15, gt=0, le=20, description="decay length of the tail, keV")
-    long_tail_fraction: float = Field(
-        0.0, ge=0, lt=1, description="area of a second, longer tail, relative to the peak"
+    shelf_fraction: float = Field(0.002, ge=0, lt=1, description="area of the flat shelf, as a fraction of the peak")
+    tail_fraction: float = Field(
+        0.01, ge=0, lt=1, description="area of the exponential tail, as a fraction of the peak"
     )
-    long_tail_width_kev: float = Field(1.0, gt=0, le=20, description="decay length of the longer tail, keV")
-    gain_kev: float = Field(0.01, ge=1e-4, le=10, description="channel width, keV")
-    zero_kev: float = Field(0.0, ge=-1000, le=1000, description="energy of channel 0, keV")
+    tail_width_kev: float = Field(0.15, gt=0, le=20, description="decay length of the tail in keV")
+    long_tail_fraction: float = Field(
+        0.0, ge=0, lt=1, description="area of a second, longer tail, as a fraction of the peak"
+    )
+    long_tail_width_kev: float = Field(1.0, gt=0, le=20, description="decay length of the longer tail in keV")
+    gain_kev: float = Field(0.01, ge=1e-4, le=10, description="channel width in keV")
+    zero_kev: float = Field(0.0, ge=-1000, le=1000, description="energy of channel 0 in keV")
     n_channel: int = Field(4096, ge=16, le=65536)
     pulse_pair_us: float = Field(
         0.0,
         ge=0,
         le=1e6,
-        description="pulse-pair resolution, us: time within which photons are recorded as one; 0: no pile-up",
+        description="time in us within which photons are recorded as one pulse; 0 for no pile-up",
     )
-    dead_time_us: float = Field(0.0, ge=0, le=1e6, description="dead time per photon, us; 0: no dead time")
+    dead_time_us: float = Field(0.0, ge=0, le=1e6, description="dead time per photon in us; 0 for no dead time")
 
     @model_validator(mode="after")
     def _check_fractions(self) -> "Detector":
@@ -222,14 +224,16 @@ class Detector(Settings):
 class Scale(Settings):
     """Ratio of measured to modelled counts, from a standard of known composition."""
 
-    counts_per_s: float | None = Field(None, gt=0, description="counts per second of live time, relative to the model")
+    counts_per_s: float | None = Field(
+        None, gt=0, description="measured counts per second of live time, per modelled count"
+    )
     counts_per_scatter: float | None = Field(
-        None, gt=0, description="ratio of line counts to scattered tube radiation, relative to the model"
+        None, gt=0, description="measured ratio of line counts to scatter counts, divided by the modelled ratio"
     )
     error: float = Field(0.05, gt=0, lt=2, description="relative standard uncertainty of the scale")
     families: tuple[str, ...] = ()
     factors: tuple[float, ...] = Field(
-        (), description="ratio of measured to modelled counts of each family, relative to the scale"
+        (), description="ratio of measured to modelled counts of each family, divided by the scale"
     )
     factor_errors: tuple[float, ...] = Field((), description="relative standard uncertainties of the factors")
     note: str = ""

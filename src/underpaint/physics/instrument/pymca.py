@@ -133,8 +133,8 @@ def read_pymca(path: str | Path) -> PymcaConfiguration:
     Raises
     ------
     InstrumentError
-        The file cannot be read or is not a PyMca configuration, a material or a layer of the matrix is missing, or a
-        value is out of range.
+        The file is not a readable PyMca configuration, a material or layer of the matrix is missing, or a value is out
+        of range.
 
     References
     ----------

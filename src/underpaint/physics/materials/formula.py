@@ -19,9 +19,9 @@ def parse_formula(formula: str) -> dict[str, float]:
     formula : str
         Formula such as ``2PbCO3.Pb(OH)2``, ``Fe4[Fe(CN)6]3.14H2O`` or ``Pb2SnSbO6.5``. Parts are joined by ``.``, ``·``
         or ``*``. A number before a part multiplies the part. Counts and multipliers may be decimal. A dot between
-        digits is a decimal point in three cases: inside brackets (``Pb(Sn0.5Si0.5)O3``), in a multiplier
-        (``CaSO4·0.5H2O``), and if a bracket, a dot or the end follows (``O6.5``). Any other dot joins two parts
-        (``3.14H2O``). ``CaSO4.0.5H2O`` is ambiguous and raises an error.
+        digits is a decimal point inside brackets (``Pb(Sn0.5Si0.5)O3``) and in multipliers (``CaSO4·0.5H2O``). It is
+        also a decimal point before a bracket, a dot or the end (``O6.5``). Any other dot joins two parts (``3.14H2O``).
+        ``CaSO4.0.5H2O`` is ambiguous and raises an error.
 
     Returns
     -------

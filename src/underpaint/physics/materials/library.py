@@ -61,8 +61,7 @@ class Pigment:
     reference_group : str
         Name that the reference uses for the group, such as ``PBCR``.
     accessory : tuple of str
-        Detectable elements that do not make the pigment a member of a group, since they are too common or their amount
-        is too small.
+        Detectable elements that are too common, or too little in amount, to make the pigment a member of a group.
     oil_absorption : float or None
         Mass of linseed oil, in g, that turns 100 g of pigment into a stiff paste.
     loading : float or None
@@ -303,9 +302,9 @@ def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = O
     pigments : mapping of str to float
         Mass share of each pigment in the dry mixture, by name, synonym or abbreviation, on any scale.
     factor : float
-        Ratio of the oil in the paint to the oil absorption. The factor is 1 for the stiffest paste without air, 1.2 for
-        smalt and vermilion, and 1.45 for hand-ground paint of the 18th and 19th centuries. Tube colours of the 19th
-        century contain more oil.
+        Ratio of the oil in the paint to the oil absorption. The factor is 1 for the stiffest paste without air, and 1.2
+        for smalt and vermilion. For hand-ground paint of the 18th and 19th centuries, it is 1.45. Tube colours of the
+        19th century contain more oil.
 
     Returns
     -------

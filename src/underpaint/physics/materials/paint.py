@@ -143,8 +143,7 @@ def coating_layer(name: str, thickness_um: float | None = None) -> Layer:
 def pigment_share(layer: Layer, element: str) -> dict[str, float]:
     """Return, for each pigment, the fraction of an element's mass in a layer that the pigment contributes.
 
-    Other sources (impurities, driers) contribute the remainder to one. The result is empty if the layer lacks the
-    element.
+    The remainder to one is from other sources (impurities, driers). The result is empty if the layer lacks the element.
     """
     element_fraction = layer.mass_fractions.get(element, 0.0)
     if element_fraction <= 0:
