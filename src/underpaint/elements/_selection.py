@@ -52,8 +52,8 @@ class FitProblem:
 
     def weighted(self, design: Array) -> tuple[Array, Array]:
         """Return the design (including background) and the counts, both in fitted channels and divided by ``sigma``."""
-        components = np.concatenate([design, self.background], axis=1)
-        return (components / self.sigma[:, None])[self.is_fitted], (self.counts / self.sigma)[self.is_fitted]
+        full_design = np.concatenate([design, self.background], axis=1)
+        return (full_design / self.sigma[:, None])[self.is_fitted], (self.counts / self.sigma)[self.is_fitted]
 
     def misfit(self, design: Array) -> float:
         """Return the mean of (residual / sigma)**2 of the best non-negative fit."""
@@ -100,8 +100,8 @@ class FittedSpectrum:
         # On the flank of a strong peak, small errors of position or width matter more than errors of height.
         flank_error = _PEAK_SHAPE_ERROR * self.fwhm * np.abs(np.gradient(self.counts))
         variance = np.maximum(self.counts, 1.0) + (self.model_error * self.counts) ** 2 + flank_error**2
-        residual = self.counts if peaks is None else np.maximum(self.counts - peaks, 0.0)
-        background = background_columns(residual, self.fwhm, self.energy_kev, self.is_fitted)
+        residual_counts = self.counts if peaks is None else np.maximum(self.counts - peaks, 0.0)
+        background = background_columns(residual_counts, self.fwhm, self.energy_kev, self.is_fitted)
         return FitProblem(self.counts, np.sqrt(variance), background, self.is_fitted)
 
     def without_strong_families(
@@ -146,8 +146,8 @@ def background_columns(counts: Array, fwhm: Array, energy_kev: Array, is_fitted:
     energy_in_range_kev = energy_kev[fitted_range]
     start_kev, stop_kev = float(energy_in_range_kev[0]), float(energy_in_range_kev[-1]) + 1e-9
     n_intervals = max(round((stop_kev - start_kev) / _BACKGROUND_KNOT_STEP_KEV), 1)
-    knots = np.concatenate([[start_kev] * 3, np.linspace(start_kev, stop_kev, n_intervals + 1), [stop_kev] * 3])
-    splines = BSpline.design_matrix(energy_in_range_kev, knots, 3).toarray()
+    spline_knots = np.concatenate([[start_kev] * 3, np.linspace(start_kev, stop_kev, n_intervals + 1), [stop_kev] * 3])
+    splines = BSpline.design_matrix(energy_in_range_kev, spline_knots, 3).toarray()
     columns = np.zeros((counts.size, splines.shape[1]))
     columns[fitted_range] = splines * (clipped_counts / max(float(clipped_counts.max()), 1e-12) + 1e-4)[:, None]
     return columns

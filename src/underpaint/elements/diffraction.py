@@ -503,8 +503,8 @@ def _make_comparison(
         sigma = np.sqrt(variance + (ratio_error * nearby_peak) ** 2)
         deviation = np.abs(residual / sigma)
         typical_deviation = np.maximum(np.median(deviation, axis=0) / ndtri(0.75), 1.0)
-        weight = (deviation < _MAX_RESIDUAL_SIGMAS * typical_deviation) / sigma**2
-        coefficients = _weighted_regression(excess_area, systematic_terms, weight)
+        regression_weight = (deviation < _MAX_RESIDUAL_SIGMAS * typical_deviation) / sigma**2
+        coefficients = _weighted_regression(excess_area, systematic_terms, regression_weight)
         residual = excess_area - np.einsum("anp,ap->np", systematic_terms, coefficients)
         ratio_error = _ratio_errors(residual, variance, nearby_peak)
     sigma = np.sqrt(variance + (ratio_error * nearby_peak) ** 2)
@@ -536,16 +536,16 @@ def _principal_components(spectra: FloatArray) -> tuple[FloatArray, Array]:
 
 def _weighted_regression(excess_area: Array, systematic_terms: Array, weight: Array) -> Array:
     """Return (n_term, n_probe) regression coefficients of (n_term, n, n_probe) terms; their prior mean is zero."""
-    norms = np.sqrt(np.maximum((systematic_terms**2 * weight).sum(axis=1), 1e-30))
-    scaled_terms = systematic_terms / norms[:, None]
+    term_norms = np.sqrt(np.maximum((systematic_terms**2 * weight).sum(axis=1), 1e-30))
+    scaled_terms = systematic_terms / term_norms[:, None]
     normal_matrix = np.einsum("anp,bnp,np->pab", scaled_terms, scaled_terms, weight, optimize=True)
     # coefficients of peak areas have a prior with mean zero and standard deviation _PEAK_RATIO_PRIOR_SIGMA
-    prior_precision = 1.0 / (_PEAK_RATIO_PRIOR_SIGMA * norms) ** 2
+    prior_precision = 1.0 / (_PEAK_RATIO_PRIOR_SIGMA * term_norms) ** 2
     prior_precision[:2] = 1e-3
     diagonal_indices = np.arange(len(systematic_terms))
     normal_matrix[:, diagonal_indices, diagonal_indices] += prior_precision.T
     weighted_moments = np.einsum("anp,np,np->pa", scaled_terms, excess_area, weight, optimize=True)
-    return np.asarray(np.linalg.solve(normal_matrix, weighted_moments[..., None])[..., 0].T / norms)
+    return np.asarray(np.linalg.solve(normal_matrix, weighted_moments[..., None])[..., 0].T / term_norms)
 
 
 def _ratio_errors(residual: Array, variance: Array, nearby_peak: Array) -> Array:
@@ -632,16 +632,17 @@ def _fit_response_difference(
         deviation = np.sqrt(
             detector_counts + count_ratio**2 * other_counts + (_COUNT_MODEL_ERROR * detector_counts) ** 2 + 1.0
         )
-        weight = is_used / deviation
+        bin_weight = is_used / deviation
         for _ in range(5):
-            scaled_columns = (fit_columns * weight).T
+            scaled_columns = (fit_columns * bin_weight).T
             column_norms = np.maximum(np.linalg.norm(scaled_columns, axis=0), 1e-30)
             coefficients = (
-                np.linalg.lstsq(scaled_columns / column_norms, detector_counts * weight, rcond=1e-8)[0] / column_norms
+                np.linalg.lstsq(scaled_columns / column_norms, detector_counts * bin_weight, rcond=1e-8)[0]
+                / column_norms
             )
             misfit = (detector_counts - coefficients @ fit_columns) / deviation
             # reduce the weight of instrument lines and Compton peaks, which differ between detectors
-            weight = is_used / deviation / (1.0 + (misfit / 2.0) ** 2)
+            bin_weight = is_used / deviation / (1.0 + (misfit / 2.0) ** 2)
         n_knot = len(splines)
         count_ratio = np.maximum(coefficients[:n_knot] @ splines, 1e-3 * count_ratio.mean())
         max_shift_kev = 0.25 * fwhm_kev
@@ -692,11 +693,13 @@ def _peak_ratio(
     coefficients = np.zeros(len(_EFFICIENCY_PRIOR_SIGMAS))
     for _ in range(4 * _N_RESPONSE_ITERATIONS):
         # least absolute deviations are robust against instrument lines and Compton peaks
-        weight = 1.0 / (deviation * np.sqrt(np.maximum(np.abs(misfit), 1.0)))
+        peak_weight = 1.0 / (deviation * np.sqrt(np.maximum(np.abs(misfit), 1.0)))
         augmented_design = np.concatenate(
-            [efficiency_columns * weight[:, None], np.diag(1.0 / _EFFICIENCY_PRIOR_SIGMAS)]
+            [efficiency_columns * peak_weight[:, None], np.diag(1.0 / _EFFICIENCY_PRIOR_SIGMAS)]
         )
-        weighted_target = np.append((log_ratio - median_log_ratio) * weight, np.zeros(len(_EFFICIENCY_PRIOR_SIGMAS)))
+        weighted_target = np.append(
+            (log_ratio - median_log_ratio) * peak_weight, np.zeros(len(_EFFICIENCY_PRIOR_SIGMAS))
+        )
         coefficients = np.linalg.lstsq(augmented_design, weighted_target, rcond=None)[0]
         misfit = (log_ratio - median_log_ratio - efficiency_columns @ coefficients) / deviation
     min_kev, max_kev = energy_kev[peak_probes][[0, -1]]
@@ -718,10 +721,10 @@ def _log_splines(energy_kev: Array) -> Array:
     log_energy = np.log(np.maximum(energy_kev, 0.5 * _MIN_ENERGY_KEV))
     first_log_energy, last_log_energy = float(log_energy[0]), float(log_energy[-1]) + 1e-9
     n_intervals = max(round((last_log_energy - first_log_energy) / _LOG_ENERGY_KNOT_STEP), 1)
-    knots = np.concatenate(
+    spline_knots = np.concatenate(
         [[first_log_energy] * 2, np.linspace(first_log_energy, last_log_energy, n_intervals + 1), [last_log_energy] * 2]
     )
-    return np.asarray(BSpline.design_matrix(log_energy, knots, 2).toarray().T)
+    return np.asarray(BSpline.design_matrix(log_energy, spline_knots, 2).toarray().T)
 
 
 def _spread_matrix(binned_axis: EnergyAxis, shift_kev: Array, variance: Array) -> Array:

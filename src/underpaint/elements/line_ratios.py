@@ -235,7 +235,7 @@ class LineRatios:
         scatter_shapes = np.concatenate(scatter_spectra)
         self._scatter = scatter_shapes / scatter_shapes.sum(axis=1, keepdims=True)
         self._common_shapes = [self._family_shape(index, np.ones(len(area))) for index in range(len(self.names))]
-        self.mean_shapes = np.stack([mean for mean, _ in self._common_shapes])
+        self.mean_shapes = np.stack([family_mean for family_mean, _ in self._common_shapes])
         """(n_family, n_bin) mean shapes over all stratigraphies."""
 
     def shapes_near(self, area: Array) -> BinnedShapes:
@@ -254,7 +254,7 @@ class LineRatios:
             for index in range(len(self.names))
         ]
         return BinnedShapes(
-            np.stack([mean for mean, _ in shapes]),
+            np.stack([family_mean for family_mean, _ in shapes]),
             tuple(changes for _, changes in shapes),
             *self._scatter_shape(weight),
         )

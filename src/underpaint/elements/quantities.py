@@ -253,9 +253,8 @@ def quantify(
 def scatter_window(instrument: Instrument, axis: EnergyAxis) -> slice:
     """Return the channels in which scattered radiation is measured.
 
-    The channels contain the Compton and Rayleigh peaks of the strongest high-energy source line. Otherwise, the
-    channels contain the continuum from 0.6 to 0.9 of the highest energy. This applies if the axis ends below the peaks,
-    or if the source has no high-energy line.
+    The channels contain the Compton and Rayleigh peaks of the strongest high-energy source line. If there is no such
+    line, or the axis ends below the peaks, the continuum from 0.6 to 0.9 of the highest energy is used.
 
     Raises
     ------
@@ -643,7 +642,7 @@ class Quantifier:
         for index in range(n_class):
             is_in_class = class_index == index
             hypothesis_weight = _tempered_weights(solution.log_weight[is_in_class])
-            ratios = solution.amount[is_in_class] / np.maximum(self._base.amount[index], 1e-300)
+            amount_ratios = solution.amount[is_in_class] / np.maximum(self._base.amount[index], 1e-300)
             for element, lower_layer_fraction in enumerate(solution.lower_fraction[is_in_class].T):
                 is_in_lower_layer = lower_layer_fraction > 0.5
                 has_both_hypotheses = is_in_lower_layer.any() and not is_in_lower_layer.all()
@@ -652,7 +651,7 @@ class Quantifier:
                     if has_both_hypotheses
                     else hypothesis_weight
                 )
-                self._ratio[index, element] = _weighted_quantiles(ratios[:, element], element_weight)
+                self._ratio[index, element] = _weighted_quantiles(amount_ratios[:, element], element_weight)
 
     def _solve_amounts(
         self, area: Array, sigma: Array, scatter: Array, live_times_s: Array, hypothesis_index: NDArray[np.intp]
@@ -675,7 +674,7 @@ class Quantifier:
             )  # fmt: skip
             counts = predicted_counts.counts * hypotheses.family_factors[hypothesis_index, None]
             upper_counts, lower_counts = counts[:, 0][:, main_families], counts[:, 1:].sum(axis=1)[:, main_families]
-            scale = (
+            count_scale = (
                 self._count_scale(scatter, predicted_counts.scatter, live_times_s)
                 * hypotheses.scale_factor[hypothesis_index]
             )
@@ -683,10 +682,11 @@ class Quantifier:
             if iteration == _N_CLASS_ITERATIONS:
                 break
             upper_target = np.maximum(
-                target_counts[:, main_families] - scale[:, None] * lower_counts, 1e-3 * target_counts[:, main_families]
+                target_counts[:, main_families] - count_scale[:, None] * lower_counts,
+                1e-3 * target_counts[:, main_families],
             )
             amount = np.clip(
-                upper_target / (scale[:, None] * np.maximum(sensitivity, 1e-300)), 0.1 * amount, 10.0 * amount
+                upper_target / (count_scale[:, None] * np.maximum(sensitivity, 1e-300)), 0.1 * amount, 10.0 * amount
             )
             if self.kind != "ug_cm2":
                 amount, amount_sum = _normalise_amounts(amount, oxygen)
@@ -694,7 +694,7 @@ class Quantifier:
                 lower_factor = (
                     hypotheses.lower_fraction[hypothesis_index]
                     * target_counts[:, main_families]
-                    / np.maximum(scale[:, None] * lower_counts, 1e-300)
+                    / np.maximum(count_scale[:, None] * lower_counts, 1e-300)
                 )
                 lower_amount = np.maximum(
                     lower_amount, _MIN_MASS_FRACTION * (hypotheses.lower_fraction[hypothesis_index] > 0)
@@ -705,11 +705,13 @@ class Quantifier:
             dark_fraction = 1.0 - (amount * (1.0 + oxygen)).sum(axis=1)
             log_weight -= 0.5 * (np.maximum(self._min_typical_dark - dark_fraction, 0.0) / MIN_DARK_FRACTION_SIGMA) ** 2
         # lower layers cannot contribute more counts than are detected
-        log_count_excess = np.log(np.maximum(scale[:, None] * lower_counts / target_counts[:, main_families], 1.0))
+        log_count_excess = np.log(
+            np.maximum(count_scale[:, None] * lower_counts / target_counts[:, main_families], 1.0)
+        )
         log_weight -= 0.5 * (
             (log_count_excess / 0.1) ** 2 * (area[:, main_families] > DETECTION_SIGMAS * sigma[:, main_families])
         ).sum(axis=1)
-        predicted_total = scale[:, None] * counts.sum(axis=1)
+        predicted_total = count_scale[:, None] * counts.sum(axis=1)
         # the prediction has the relative error of the main family; this error is large for nearly absent elements
         uncertain_counts = target_counts[:, main_families] - area[:, main_families] / self._factor[main_families]
         relative_error = (
@@ -722,8 +724,8 @@ class Quantifier:
             prediction_error = predicted_total[:, index] * relative_error[:, element]
             residual = area[:, index] / self._factor[index] - predicted_total[:, index]
             log_weight -= 0.5 * residual**2 / (sigma[:, index] ** 2 + error**2 + prediction_error**2)
-        lower_amount = scale[:, None] * lower_counts / target_counts[:, main_families]
-        return _Solution(amount, sensitivity, lower_amount, scale, predicted_counts.scatter, log_weight)
+        lower_amount = count_scale[:, None] * lower_counts / target_counts[:, main_families]
+        return _Solution(amount, sensitivity, lower_amount, count_scale, predicted_counts.scatter, log_weight)
 
     def _count_scale(self, scatter: Array, modelled_scatter: Array, live_times_s: Array) -> Array:
         """Return the scale: the ratio of measured to modelled counts."""
@@ -794,7 +796,10 @@ class Quantifier:
         changed_amount = amount_rows.reshape(changed_amount.shape)
         no_lower_amount = np.zeros(n)
         counts = predict_counts(
-            [self._make_stratigraphy(row, no_lower_amount, oxygen, 0) for row in (*amount_rows, *base_solution.amount)],
+            [
+                self._make_stratigraphy(layer_amount, no_lower_amount, oxygen, 0)
+                for layer_amount in (*amount_rows, *base_solution.amount)
+            ],
             self.instrument, self.axis, self._names, self.window,
         )  # fmt: skip
         counts = ModelledCounts(np.maximum(counts.counts[:, 0][:, self._main], 1e-300), counts.scatter)
@@ -828,14 +833,15 @@ class Quantifier:
             amount_change = np.clip(amount, 0.0, None) - base_amount
             local_sensitivity = sensitivity * np.exp(np.clip(amount_change @ sensitivity_slope.T, -1.0, 1.0))
             modelled_scatter = self._base.scatter[index] * np.exp(np.clip(amount_change @ scatter_slope, -1.0, 1.0))
-            scale = self._count_scale(scatter, modelled_scatter, live_times_s)[:, None]
-            new_amount = corrected_counts / (scale * local_sensitivity)
+            count_scale = self._count_scale(scatter, modelled_scatter, live_times_s)[:, None]
+            new_amount = corrected_counts / (count_scale * local_sensitivity)
             if self.kind != "ug_cm2":
                 new_amount, _ = _normalise_amounts(new_amount, oxygen)
             amount = 0.5 * (amount + new_amount)
         amount = new_amount
         amount_noise = np.hypot(
-            counts_deviation / (scale * local_sensitivity), 0.0 if self._by_time else amount / np.sqrt(scatter[:, None])
+            counts_deviation / (count_scale * local_sensitivity),
+            0.0 if self._by_time else amount / np.sqrt(scatter[:, None]),
         )
         median_ratio, low_ratio, high_ratio = np.moveaxis(self._ratio[index], 1, 0)
         central_value, noise_half_width, abs_amount = (

@@ -80,14 +80,14 @@ def plan_scatter(
     rayleigh_shapes = [
         template.counts for template in templates if template.name == "Elastic" or template.name.endswith("_K")
     ]
-    fits = [
-        fit
+    peak_pairs = [
+        peak_pair
         for shape_pair in product(compton_shapes, rayleigh_shapes)
-        if (fit := _fit_peak_pair(sum_counts, axis, is_fitted, *shape_pair)) is not None
+        if (peak_pair := _fit_peak_pair(sum_counts, axis, is_fitted, *shape_pair)) is not None
     ]
-    if not fits:
+    if not peak_pairs:
         return None
-    _, counts_matrix, energy_kev = min(fits, key=lambda fit: fit[0])
+    _, counts_matrix, energy_kev = min(peak_pairs, key=lambda peak_pair: peak_pair[0])
     peaks = ScatterPeaks((COMPTON, RAYLEIGH), counts_matrix.astype(np.float32), energy_kev)
     sum_counts_of_peaks = peaks(sum_counts[None])[0]
     detected_indices = [

@@ -169,9 +169,9 @@ def _standard_stratigraphies(composition: Mapping[str, float], thickness_g_cm2: 
     unstated_fraction = max(1.0 - sum(composition.values()), 0.0)
     # compounds that contain stated elements besides C, H and O are excluded
     compounds = [
-        candidate
-        for candidate in REMAINDER_COMPOUNDS
-        if not (set(mass_fractions(candidate)) - {"C", "H", "O"}) & set(composition)
+        candidate_compound
+        for candidate_compound in REMAINDER_COMPOUNDS
+        if not (set(mass_fractions(candidate_compound)) - {"C", "H", "O"}) & set(composition)
     ]
     unstated_mixtures = [{compound: 1.0} for compound in compounds]
     unstated_mixtures.append(dict.fromkeys(compounds, 1.0 / len(compounds)))

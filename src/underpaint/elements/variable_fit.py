@@ -235,10 +235,10 @@ class ClassSolver:
         n_family, n_counts = len(line_ratios.names), float(mean_spectrum.sum())
         min_variance = max(0.02 * float(mean_spectrum.mean()), 0.2)
         variance = np.maximum(gaussian_filter1d(mean_spectrum / bins.width, 1.0) * bins.width, min_variance)
-        model, residual = variance, np.zeros(len(bins))
+        modelled_counts, residual = variance, np.zeros(len(bins))
         for _ in range(_N_SHAPE_ITERATIONS):
             self.shapes = shapes = line_ratios.shapes_near(initial_area)
-            changes = np.concatenate(
+            shape_changes = np.concatenate(
                 [
                     *(
                         family_changes * family_area
@@ -247,20 +247,20 @@ class ClassSolver:
                     shapes.scatter_changes * n_counts,
                 ]
             )
-            slope_error = AXIS_AND_WIDTH_ERROR * bins.fwhm * np.abs(np.gradient(model / bins.width))
-            model_variance = (COUNTS_ERROR * model) ** 2 + slope_error**2
+            slope_error = AXIS_AND_WIDTH_ERROR * bins.fwhm * np.abs(np.gradient(modelled_counts / bins.width))
+            model_variance = (COUNTS_ERROR * modelled_counts) ** 2 + slope_error**2
             # if the model does not describe the class, the misfit determines the model error
             excess_misfit = gaussian_filter1d(
                 residual**2 - variance / n_spectra, _MISFIT_SMOOTHING_FWHM * bins.per_fwhm
             )
             error_variance = np.maximum(model_variance, excess_misfit)
             all_free_columns = np.concatenate([shapes.templates, free_columns, shapes.scatter])
-            self.solution = fit_least_squares(mean_spectrum, all_free_columns, changes, variance + error_variance)
+            self.solution = fit_least_squares(mean_spectrum, all_free_columns, shape_changes, variance + error_variance)
             residual = mean_spectrum - self.solution.model
             self.misfit = float(np.mean(residual**2 / (variance / n_spectra + model_variance)))
             initial_area = np.maximum(self.solution.coefficients[:n_family], 0.0)
-            model = np.maximum(self.solution.model, 0.0)
-            variance = np.maximum(model, min_variance)
+            modelled_counts = np.maximum(self.solution.model, 0.0)
+            variance = np.maximum(modelled_counts, min_variance)
         self.n_free, self.noise = len(all_free_columns), variance / n_spectra + model_variance
         no_columns = np.zeros((0, len(bins)))
         self.beside, self.under, self.hidden = (
@@ -280,7 +280,7 @@ class ClassSolver:
         weak_changes = shapes.templates[is_weak] * max_weak_areas[is_weak, None]
         all_free_columns = np.concatenate([shapes.templates[~is_weak], free_columns, shapes.scatter])
         constrained_solution = fit_least_squares(
-            mean_spectrum, all_free_columns, np.concatenate([weak_changes, changes]), variance + error_variance
+            mean_spectrum, all_free_columns, np.concatenate([weak_changes, shape_changes]), variance + error_variance
         )
         family_gains = self.solution.gain[:n_family].copy()
         family_gains[~is_weak] = constrained_solution.gain[: (~is_weak).sum()]
@@ -368,9 +368,11 @@ class ClassSolver:
         shapes, n_counts = self.shapes, max(float(self.mean.sum()), 1e-9)
         n_family = len(shapes.templates)
         is_same_family = np.eye(n_family, len(gains))
-        interference = np.stack([((gains @ family_changes.T) ** 2).sum(axis=1) for family_changes in shapes.changes])
-        self.by_others = (interference * (1.0 - is_same_family)).astype(np.float32)
-        self.by_itself = (np.diag(interference) + AREA_ERROR**2).astype(np.float32)
+        interference_variance = np.stack(
+            [((gains @ family_changes.T) ** 2).sum(axis=1) for family_changes in shapes.changes]
+        )
+        self.by_others = (interference_variance * (1.0 - is_same_family)).astype(np.float32)
+        self.by_itself = (np.diag(interference_variance) + AREA_ERROR**2).astype(np.float32)
         weak_variance = (gains @ weak_changes.T) ** 2
         if is_weak is not None:
             weak_variance[:n_family][is_weak] *= 1.0 - np.eye(len(weak_changes))
@@ -668,5 +670,5 @@ def _peak_shapes(energy_kev: Array, bins: Bins, detector: Detector, axis: Energy
 
 def _background_columns(counts: Array, bins: Bins) -> Array:
     """Return the (n_spline, n_bin) columns of the background."""
-    width = np.full(len(bins), bins.per_fwhm)
-    return background_columns(counts / bins.width, width, bins.energy_kev, np.ones(len(bins), bool)).T * bins.width
+    peak_width = np.full(len(bins), bins.per_fwhm)
+    return background_columns(counts / bins.width, peak_width, bins.energy_kev, np.ones(len(bins), bool)).T * bins.width

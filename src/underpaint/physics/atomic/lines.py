@@ -482,9 +482,13 @@ def scattering_momentum(energy_kev: Array, scattered_kev: Array, angle_deg: floa
     angle_deg : float
         Scattering angle in degrees.
     """
-    cosine = np.cos(np.radians(angle_deg))
-    momentum_transfer_kev = np.sqrt(energy_kev**2 + scattered_kev**2 - 2.0 * energy_kev * scattered_kev * cosine)
-    energy_excess_kev = scattered_kev - energy_kev + energy_kev * scattered_kev * (1.0 - cosine) / ELECTRON_REST_KEV
+    scattering_cosine = np.cos(np.radians(angle_deg))
+    momentum_transfer_kev = np.sqrt(
+        energy_kev**2 + scattered_kev**2 - 2.0 * energy_kev * scattered_kev * scattering_cosine
+    )
+    energy_excess_kev = (
+        scattered_kev - energy_kev + energy_kev * scattered_kev * (1.0 - scattering_cosine) / ELECTRON_REST_KEV
+    )
     return np.asarray(INVERSE_FINE_STRUCTURE * energy_excess_kev / momentum_transfer_kev)
 
 

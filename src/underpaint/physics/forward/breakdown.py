@@ -111,12 +111,12 @@ class Breakdown:
         return replace(self, parts=parts, spectra=self.spectra * scale_factor, total=self.total * scale_factor)
 
     def _sum_spectra_by(self, key: Callable[[Part], Key]) -> dict[Key, FloatArray]:
-        keys = [key(part) for part in self.parts]
+        part_keys = [key(part) for part in self.parts]
         summed_spectra = {
-            part_key: self.spectra[[index for index, key_of_part in enumerate(keys) if key_of_part == part_key]].sum(
-                axis=0
-            )
-            for part_key in dict.fromkeys(keys)
+            part_key: self.spectra[
+                [index for index, key_of_part in enumerate(part_keys) if key_of_part == part_key]
+            ].sum(axis=0)
+            for part_key in dict.fromkeys(part_keys)
         }
         return dict(sorted(summed_spectra.items(), key=lambda item: -float(item[1].sum())))
 

@@ -120,8 +120,8 @@ def node_energies(highest_kev: float) -> FloatArray:
 
 def node_weights(energy_kev: FloatArray, nodes: FloatArray) -> FloatArray:
     """Return (n_energy, n_node) weights for linear interpolation, proportional to energy below the first node."""
-    weights = np.asarray([np.interp(energy_kev, nodes, unit_row) for unit_row in np.eye(nodes.size)]).T
-    return np.asarray(weights * np.minimum(energy_kev / nodes[0], 1.0)[:, None])
+    interpolation_weights = np.asarray([np.interp(energy_kev, nodes, unit_row) for unit_row in np.eye(nodes.size)]).T
+    return np.asarray(interpolation_weights * np.minimum(energy_kev / nodes[0], 1.0)[:, None])
 
 
 def _angle_weights(cosine_to_normal: float) -> FloatArray:
@@ -138,8 +138,10 @@ def _angle_weights(cosine_to_normal: float) -> FloatArray:
             1.0 - COSINES[:, None] ** 2
         ) * np.cos(azimuth)
         angle_deg = np.degrees(np.arccos(np.clip(cosine_of_scattering, -1.0, 1.0)))
-        weights = np.asarray([np.interp(angle_deg, ANGLES_DEG, unit_row) for unit_row in np.eye(ANGLES_DEG.size)])
-        weights_by_sign.append(weights.mean(axis=2).T)
+        interpolation_weights = np.asarray(
+            [np.interp(angle_deg, ANGLES_DEG, unit_row) for unit_row in np.eye(ANGLES_DEG.size)]
+        )
+        weights_by_sign.append(interpolation_weights.mean(axis=2).T)
     return np.asarray(weights_by_sign)
 
 
@@ -337,11 +339,11 @@ class Setting:
             )
             scatter = DirectionalScatter(
                 *(
-                    getattr(scatter, field.name)
+                    getattr(scatter, scatter_field.name)
                     + (new_angle - reference_angle)
-                    * (getattr(upper_tables, field.name) - getattr(lower_tables, field.name))
+                    * (getattr(upper_tables, scatter_field.name) - getattr(lower_tables, scatter_field.name))
                     / (2.0 * ANGLE_STEP_DEG)
-                    for field in fields(DirectionalScatter)
+                    for scatter_field in fields(DirectionalScatter)
                 )
             )
         xp = array_namespace(self.weight)
@@ -456,12 +458,12 @@ def _convert_arrays(instance: Any, reference_array: Array) -> Any:
     """Convert all arrays of a dataclass, except energies, to the library and device of ``reference_array``."""
     xp = array_namespace(reference_array)
     converted_fields = {}
-    for field in fields(instance):
-        field_value = getattr(instance, field.name)
+    for dataclass_field in fields(instance):
+        field_value = getattr(instance, dataclass_field.name)
         if isinstance(field_value, DirectionalScatter):
-            converted_fields[field.name] = _convert_arrays(field_value, reference_array)
-        elif isinstance(field_value, np.ndarray) and not field.name.endswith("_kev"):
+            converted_fields[dataclass_field.name] = _convert_arrays(field_value, reference_array)
+        elif isinstance(field_value, np.ndarray) and not dataclass_field.name.endswith("_kev"):
             is_integer = field_value.dtype.kind in "ib"
             dtype = {} if is_integer else {"dtype": reference_array.dtype}
-            converted_fields[field.name] = xp.asarray(field_value, device=reference_array.device, **dtype)
+            converted_fields[dataclass_field.name] = xp.asarray(field_value, device=reference_array.device, **dtype)
     return replace(instance, **converted_fields)

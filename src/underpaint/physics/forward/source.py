@@ -247,16 +247,18 @@ def _anode_escape(
     xp = array_namespace(reference_array)
     anode_number, voltage_kv = atomic_number(tube.anode), settings.voltage_kv
     mean_ionisation = 0.0135 * anode_number
-    backscatter = _backscatter_coefficient(anode_number, voltage_kv)
+    backscatter_coefficient = _backscatter_coefficient(anode_number, voltage_kv)
     max_depth = (
         atomic_weight(tube.anode)
         / anode_number
         * (0.787e-5 * mean_ionisation**0.5 * voltage_kv**1.5 + 0.735e-6 * voltage_kv**2)
     )
     log_overvoltage = xp.log(overvoltage)
-    depth_factor = (0.49269 - 1.0987 * backscatter + 0.78557 * backscatter**2) * log_overvoltage
+    depth_factor = (0.49269 - 1.0987 * backscatter_coefficient + 0.78557 * backscatter_coefficient**2) * log_overvoltage
     mean_depth = (
-        max_depth * depth_factor / (0.70256 - 1.09865 * backscatter + 1.0046 * backscatter**2 + log_overvoltage)
+        max_depth
+        * depth_factor
+        / (0.70256 - 1.09865 * backscatter_coefficient + 1.0046 * backscatter_coefficient**2 + log_overvoltage)
     )
     radians_per_degree = np.pi / 180.0
     sine_in, sine_out = (

@@ -239,7 +239,9 @@ def transport(
     xp = array_namespace(stack.areal_density)
     # samples of similar size are computed together, to reduce padding
     sample_order = xp.argsort(_size_sort_key(stack), stable=True)
-    batch_indices = [sample_order[start : start + batch_size] for start in range(0, len(stack), batch_size)]
+    batch_indices = [
+        sample_order[first_sample : first_sample + batch_size] for first_sample in range(0, len(stack), batch_size)
+    ]
     compute_batch = partial(_transport_batch, excitation=make_primary_excitation(setting), detail=detail or Detail())
     stacks = [stack.part(sample_indices) for sample_indices in batch_indices]
     if workers > 1:
@@ -263,8 +265,11 @@ def _check_inputs(stack: Stack, setting: Setting, batch_size: int) -> None:
             f"{', '.join(setting.elements)}, in this order; give "
             "stack_layers the setting's elements."
         )
-    arrays = (stack.fractions, stack.areal_density, setting.weight)
-    array_types = {(array_namespace(array), array.dtype, str(array.device)) for array in arrays}
+    checked_arrays = (stack.fractions, stack.areal_density, setting.weight)
+    array_types = {
+        (array_namespace(checked_array), checked_array.dtype, str(checked_array.device))
+        for checked_array in checked_arrays
+    }
     if len(array_types) > 1:
         raise SampleError(
             "Cannot simulate: mass fractions, areal densities and setting differ in library, precision or device; "
@@ -389,9 +394,9 @@ def first_order_scatter(batch: Batch) -> tuple[Array, Array]:
     setting, cross_sections = batch.setting, batch.setting.scatter
     coherent = _single_scatter(batch, setting.attenuation, cross_sections.coherent[None])[0]
     compton = _single_scatter(batch, cross_sections.shifted_attenuation, cross_sections.compton)
-    spectrum = sum(photons @ profile for photons, profile in zip(compton, cross_sections.profile, strict=True))
+    compton_spectrum = sum(photons @ profile for photons, profile in zip(compton, cross_sections.profile, strict=True))
     # outside the Compton profile, the sum of five basis profiles is not exactly zero
-    return coherent, array_namespace(spectrum).clip(spectrum, min=0.0)
+    return coherent, array_namespace(compton_spectrum).clip(compton_spectrum, min=0.0)
 
 
 def scatter_per_photon(stack: Stack, setting: Setting, n_cells: int = 4) -> tuple[Array, list[tuple[Array, Array]]]:
