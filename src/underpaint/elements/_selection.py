@@ -107,7 +107,7 @@ class FittedSpectrum:
     def without_strong_families(
         self, templates: Sequence[Template], n_fixed: int = 0
     ) -> tuple[FitProblem, list[Template]]:
-        """Return the fit problem, whose background excludes strong families, and templates with adapted line ratios.
+        """Remove strong families from the background, and adapt line ratios; return the fit problem and templates.
 
         With clipping alone, the background has humps between neighbouring lines, such as the L lines of lead and
         mercury.

@@ -165,7 +165,7 @@ class Diffraction:
     fwhm_kev : (n_probe,) array
         FWHM of a peak at each tested energy, in keV.
     peak_channels : (n_probe, 2) int array
-        First channel of each peak, and the channel after the last.
+        First channel of each peak, and stop channel (exclusive).
     channels_per_bin : int
         Number of channels per bin.
     comparisons : tuple of Comparison

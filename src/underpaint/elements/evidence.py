@@ -53,7 +53,7 @@ class LineEvidence:
     columns : tuple of (n,) int arrays
         For each group, the columns of the fit that hold the group's families, K before L and M.
     is_expected : tuple of (n,) bool arrays
-        Whether the source excites each of these families strongly enough that missing lines contradict the element.
+        Whether the source excites each family in ``columns`` so strongly that missing lines contradict the element.
     is_crowded : (n_group,) bool array
         Whether only low-energy lines of a group are excited. The low-energy lines overlap the lines of potassium and
         calcium.

@@ -194,8 +194,8 @@ def fit_elements(
         Source, geometry and detector. By default, the common instruments that describe the sum spectrum are used, and
         the resolution is fitted. Scattered anode lines are modelled if all instruments used have the same anode.
     engine : {"underpaint", "fixed", "pymca"}
-        "underpaint" lets line ratios vary as the forward model predicts. "fixed" uses constant line ratios. It is
-        faster, but areas are wrong where paint absorbs lines. "pymca" runs PyMca's ``FastXRFLinearFit``. The engines
+        "underpaint" lets line ratios vary as the forward model predicts. "fixed" uses constant line ratios. This engine
+        is faster, but areas are wrong where paint absorbs lines. "pymca" runs PyMca's ``FastXRFLinearFit``. The engines
         "fixed" and "pymca" fit only the returned families.
     progress : callable, optional
         Function that is called with the number of finished rows and the total number of rows.

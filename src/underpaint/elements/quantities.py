@@ -8,8 +8,8 @@ fractions to one. The scale is the ratio of measured to modelled counts. The sca
 radiation or from a standard. A hypothesis has a large weight if it predicts the other lines of the elements, and a
 plausible sum of mass fractions. The credible interval is computed from the weighted hypotheses.
 
-Hypotheses are solved for classes of pixels of similar composition. Within a class, sensitivities convert the areas of a
-pixel to quantities. The logarithm of a sensitivity is a linear function of the composition.
+The hypotheses are evaluated for classes of pixels with similar composition. Within a class, sensitivities convert the
+areas of a pixel to quantities. The logarithm of a sensitivity is a linear function of the composition.
 """
 
 import warnings

@@ -99,7 +99,7 @@ def scale_from_standard(
     Parameters
     ----------
     scan : Scan
-        Spectra of the standard, which are summed.
+        Scan of the standard; the spectra of all pixels are summed.
     instrument : Instrument
         Source, geometry and detector. A scale that the instrument already has is not used.
     composition : mapping of str to float

@@ -415,8 +415,8 @@ def _background_under_peaks(peak_shapes: Array, variance: Array) -> Array:
 def _peak_area_matrix(solution: LeastSquaresFit, peak_shapes: Array, variance: Array) -> Array:
     """Return the (n_peak, n_bin) matrix that converts counts to peak areas.
 
-    Each peak is fitted separately, together with all columns of a solution. The rows of peaks that are nearly a linear
-    combination of the columns are zero.
+    Each peak is fitted together with all columns of a solution, but without the other peaks. The rows of peaks that are
+    nearly a linear combination of the columns are zero.
     """
     weighted_peaks = peak_shapes / variance
     residual_peaks = weighted_peaks - (weighted_peaks @ solution.columns.T) @ solution.gain

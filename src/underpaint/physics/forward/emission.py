@@ -8,7 +8,7 @@ from underpaint.physics.atomic import LineTable
 Array = Any
 """A numpy or torch array."""
 ORDERS = ("primary", "secondary", "tertiary", "by_scatter", "rescattered")
-"""Fields of ``Emission`` that hold line photons; each field is one way of excitation."""
+"""Fields of ``Emission`` that hold line photons, by excitation; ``rescattered`` photons are scattered afterwards."""
 SCATTER = ("coherent", "compton", "multiple", "air")
 """Fields of ``Emission`` that hold photons other than line photons of the sample."""
 

@@ -141,7 +141,7 @@ class Batch:
 
 
 def make_batch(stack: Stack, excitation: PrimaryExcitation) -> Batch:
-    """Return the batch of a stack."""
+    """Return the batch for a stack: optical depths of the layers, and lines of each sample."""
     setting = excitation.setting
     beam_depth, beam_transmission = slanted_depths(stack, setting.attenuation, setting.sin_incidence)
     line_index, is_line = _lines_by_sample(stack, setting)

@@ -378,7 +378,7 @@ class FirstScatter:
     tracks : pair of (n, c, g) arrays
         Track length, in each cell, of coherently and of Compton scattered photons, per source photon at a node.
     photons_by_shifts : three (n, g) arrays
-        Photons of a node that are scattered twice and leave towards the detector. The arrays are for zero, one and two
+        Photons, by node, that are scattered twice and leave towards the detector. The arrays are for zero, one and two
         Compton scatter events.
     ratio : (n, g) array
         Number of second scatter events per first scatter event.
@@ -505,7 +505,7 @@ def first_scatter(batch: Batch, n_cells: int) -> FirstScatter:
 
 
 def photons_excited_by_scatter(batch: Batch, scattered: FirstScatter) -> Array:
-    """Return the (n, c, p) photons that scattered radiation excites per cell, per mass fraction of the element."""
+    """Return the (n, c, p) photons that scattered radiation excites in each cell, for a mass fraction of one."""
     xp = array_namespace(scattered.ratio)
     excited_photons = 0.0
     for track_length, node_production in zip(scattered.tracks, batch.excitation.node_production, strict=True):
