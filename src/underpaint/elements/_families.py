@@ -147,7 +147,7 @@ def _lines_as_one_group(
     line_intensity: NDArray[np.float64],
     spread_kev: NDArray[np.float64] | float = 0.0,
 ) -> list[NDArray[np.float64]]:
-    """Return the (1, n_channel) spectrum of all lines, normalised to one count, in a list; empty without lines."""
+    """Return a list of the (1, n_channel) sum of all lines, normalised to one count; empty if the sum is zero."""
     is_on_axis = (energy_kev > axis.start_kev) & (energy_kev < axis.stop_kev)
     if not line_intensity[is_on_axis].sum() > 0:
         return []

@@ -70,8 +70,8 @@ class Comparison:
     Parameters
     ----------
     detector_matrix, other_matrix : (n_merged, n_probe) arrays
-        Matrices that convert binned counts of the detector, and of the other detectors, to peak areas. Areas from the
-        other detectors are scaled to the area of this detector.
+        Matrices that convert binned counts of the detector, and of the other detectors, to peak areas. Peak areas of
+        the other detectors are scaled to those of the detector.
     count_ratio : (n_merged,) array
         Expected ratio of the detector's peak counts to those of the other detectors, for each bin.
     scan_ratio : float
@@ -136,7 +136,7 @@ class Comparison:
         )
 
     def excess_sigmas(self, detector_counts: FloatArray, other_counts: FloatArray) -> Array:
-        """Return the (n, n_probe) significance, in sigmas, of a detector's peaks in excess of the other detectors.
+        """Return the (n, n_probe) significance, in sigmas, of a detector's peak excess over the other detectors.
 
         If the other detectors also show most of a peak, the significance is zero: the peak is a line of an element.
         """

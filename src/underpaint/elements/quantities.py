@@ -381,7 +381,7 @@ class _Solution(NamedTuple):
 
 
 class Quantifier:
-    """Computation of quantities from pixel areas, prepared with a sample of a scan's pixels.
+    """Computation of quantities from the element areas of pixels, prepared with a sample of a scan's pixels.
 
     Parameters
     ----------

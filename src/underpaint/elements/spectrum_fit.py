@@ -104,7 +104,7 @@ def fit_spectrum(
     spectrum : Spectrum
         Spectrum of a pixel or region, with an energy axis.
     families : sequence of str, optional
-        The only families to fit. By default all possible families are fitted.
+        Families to fit; no others are fitted. By default, all possible families are fitted.
     add, drop, instrument
         See :func:`~underpaint.elements.fit_elements`.
 

@@ -16,7 +16,7 @@ from underpaint.elements.variable_fit import Evidence, VariableFit
 from underpaint.physics.instrument import Detector, Instrument
 
 _MIN_LINE_GROUP_FRACTION = 0.02
-"""Minimum share of its family for a line group to exclude unassigned peaks at the group's energy."""
+"""Minimum fraction of its family's counts for a line group to exclude unassigned peaks at the group's energy."""
 _MIN_LINE_DISTANCE_FWHM = 1.0
 
 

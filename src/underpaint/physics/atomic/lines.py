@@ -61,7 +61,7 @@ class LineTable:
     atomic_number : int array
         Atomic number of the emitting element.
     name : tuple of str
-        Element and IUPAC name, ``Fe-KL3``. Merged lines have the name of the strongest line.
+        Element and IUPAC name, such as ``Fe-KL3``. Merged lines have the name of the strongest line.
     family : tuple of str
         Element and main shell: ``Fe_K``, ``Pb_L``.
     shell : int array
@@ -382,7 +382,7 @@ def _shell_production(z: int, shell: int, energies: tuple[float, ...]) -> Array:
 
 
 INVERSE_FINE_STRUCTURE = 137.036
-"""Momentum ``m c`` of an electron in atomic units, the inverse of the fine-structure constant."""
+"""Momentum ``m c`` of an electron in atomic units: the inverse of the fine-structure constant."""
 MAX_MOMENTUM = 100.0
 """Highest momentum of the Compton profiles of Biggs 1975, in atomic units."""
 N_BASIS_PROFILES = 5

@@ -207,8 +207,8 @@ def transport(
 ) -> Emission:
     """Compute the emission of a stack of layers, with numpy or torch arrays.
 
-    With torch, the emission is differentiable. The variables are areal densities and mass fractions of the stack (for
-    elements that are present), and weights and angles of the setting. ``setting.to(stack.areal_density)`` moves the
+    With torch, the emission is differentiable. Derivatives are available for areal densities, for mass fractions of
+    elements that are present, and for the setting's weights and angles. ``setting.to(stack.areal_density)`` moves the
     setting to the stack's device.
 
     Parameters

@@ -51,7 +51,7 @@ class Pigment:
     Parameters
     ----------
     name, label : str
-        Snake-case key, and name for display.
+        Key in snake case, and name for display.
     components : mapping of str to float
         Mass fraction of each component, by chemical formula; a pure compound has one entry.
     density : float
