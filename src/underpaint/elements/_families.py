@@ -1,4 +1,4 @@
-"""Templates of line families: the expected spectrum of one count of a family."""
+"""Templates of line families: the expected spectrum of each family, normalised to one count."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,28 +25,28 @@ FIXED_RATIO_CANDIDATES = tuple(
 )
 """Candidate families of a fit with fixed line ratios.
 
-Some families are excluded since they overlap strong lines, such as vanadium with titanium's K-beta and bismuth with
-lead's L-alpha. An error of one per cent in the strong line has the same shape.
+Families that overlap strong lines are excluded. Vanadium overlaps titanium's K-beta, and bismuth overlaps lead's
+L-alpha. An error of one per cent in the modelled strong line looks like the excluded family.
 """
 ANODES = ("Mo", "Rh", "Pd", "Ag")
-"""Anodes of common tubes whose K lines may be scattered by the sample, if the anode is unknown."""
+"""Anodes of common tubes. If the anode is unknown, K lines of these elements may be scattered tube radiation."""
 
 MIN_RECORDED_FRACTION = 0.05
-"""Smallest fraction of a family's counts in the fitted channels for which an area is fitted."""
+"""Minimum fraction of a family's counts that must be in the fitted channels for the family to be fitted."""
 _MIN_GROUP_DISTANCE_KEV = 0.15
 _COMPTON_SIGMA_PER_KEV = 0.016
 
 
 @dataclass(frozen=True)
 class Template:
-    """Expected spectrum of a family, by groups of lines that the detector cannot separate.
+    """Expected spectrum of a line family, split into groups of lines that the detector cannot separate.
 
     Parameters
     ----------
     name : str
-        Line family, ``Fe_K``.
+        Line family, such as ``Fe_K``.
     groups : (n_group, n_channel) array
-        Counts per channel of each group, strongest first; their sum is one count.
+        Counts per channel of each group, strongest group first. The counts of all groups sum to one.
     """
 
     name: str
@@ -54,11 +54,11 @@ class Template:
 
     @property
     def counts(self) -> NDArray[np.float64]:
-        """(n_channel,) counts per channel for one count of the family."""
+        """(n_channel,) expected counts of the family; they sum to one count."""
         return np.asarray(self.groups.sum(axis=0))
 
     def scale_group_ratios(self, ratio_factors: NDArray[np.float64]) -> "Template":
-        """Return the template with the fraction of each group multiplied by a factor, normalised to one count."""
+        """Multiply the fraction of each group by a factor, and normalise the template to one count."""
         group_counts = self.groups.sum(axis=1)
         return Template(
             self.name, self.groups * (ratio_factors * group_counts.sum() / (ratio_factors @ group_counts))[:, None]
@@ -67,7 +67,7 @@ class Template:
 
 @lru_cache(maxsize=256)
 def family_template(name: str, detector: Detector, axis: EnergyAxis, excitation_kev: float) -> Template | None:
-    """Return the template of a family; None if its strongest line is outside the axis or is not excited."""
+    """Return the template of a family; None if the strongest line is outside the axis or not excited."""
     symbol, shell = name.split("_")
     energy_kev, line_intensity = family_lines(symbol, shell, excitation_kev)
     if energy_kev.size == 0 or not axis.start_kev < energy_kev[line_intensity.argmax()] < axis.stop_kev:
@@ -89,7 +89,7 @@ def family_template(name: str, detector: Detector, axis: EnergyAxis, excitation_
 
 
 def is_recorded(counts: NDArray[np.float64], fitted_counts: NDArray[np.float64]) -> bool:
-    """Return whether a sufficient fraction of a family's counts is in the fitted channels or bins."""
+    """Return whether at least ``MIN_RECORDED_FRACTION`` of a family's counts is in the fitted channels or bins."""
     return bool(fitted_counts.sum() >= MIN_RECORDED_FRACTION * counts.sum())
 
 
@@ -102,9 +102,10 @@ def family_templates(
 
 
 def scatter_templates(instrument: Instrument, axis: EnergyAxis) -> list[Template]:
-    """Return the templates of the scattered lines of the source: Rayleigh scatter, and Compton scatter of K lines.
+    """Return the templates of scattered source lines: Rayleigh peaks, and Compton peaks of the K lines.
 
-    Lines of a tube are the K and L lines of the anode. Lines of a tabulated spectrum are its monochromatic entries.
+    The source lines of a tube are the K and L lines of the anode. The source lines of a tabulated spectrum are the
+    monochromatic entries.
     """
     detector, source_spectrum = instrument.detector, instrument.source_spectrum
     if source_spectrum is None:
@@ -146,7 +147,7 @@ def _lines_as_one_group(
     line_intensity: NDArray[np.float64],
     spread_kev: NDArray[np.float64] | float = 0.0,
 ) -> list[NDArray[np.float64]]:
-    """Return a list with the (1, n_channel) spectrum of lines, normalised to one count; empty if no line is in it."""
+    """Return a list of the (1, n_channel) sum of all lines, normalised to one count; empty if the sum is zero."""
     is_on_axis = (energy_kev > axis.start_kev) & (energy_kev < axis.stop_kev)
     if not line_intensity[is_on_axis].sum() > 0:
         return []
@@ -158,6 +159,6 @@ def _lines_as_one_group(
 
 
 def fwhm_channels(detector: Detector, axis: EnergyAxis) -> NDArray[np.float64]:
-    """Return the (n_channel,) FWHM of peaks, in channels."""
+    """Return the (n_channel,) FWHM of a peak at each channel, in channels."""
     fwhm = resolution_fwhm_kev(axis.energy_kev, detector.noise_fwhm_kev, detector.fano)
     return np.asarray(np.maximum(fwhm / axis.gain_kev, 1.5))

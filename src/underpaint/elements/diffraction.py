@@ -1,9 +1,9 @@
 """Detection of diffraction peaks: sharp peaks in a single detector of a scan.
 
-A crystal reflects X-rays of one energy into one direction (Bragg), whereas fluorescence is isotropic. The spectra of
-the detectors are therefore compared after correction for differences of efficiency, energy axis and resolution. These
-differences are smooth functions of energy and the same in the whole scan. A difference common to all pixels is due to
-the instrument.
+A crystal reflects X-rays of one energy into one direction (Bragg), whereas fluorescence is isotropic. Comparing the
+spectra of several detectors therefore reveals diffraction. Differences of efficiency, energy axis and resolution are
+corrected first. The corrected differences are smooth functions of energy, and the same in all pixels. A peak that
+differs between detectors in all pixels is due to the instrument.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,37 +29,37 @@ Array = NDArray[Any]
 FloatArray = NDArray[np.float32]
 
 EXPECTED_FALSE_PEAKS = 0.01
-"""Expected number of false peaks per scan, which determines the required significance."""
+"""Expected number of false peaks per scan; the required significance follows from this number."""
 MIN_PEAK_SIGMAS = 5.0
 MIN_COMPARED_PIXELS = 30
-"""Smallest number of spectra for a comparison."""
+"""Smallest number of spectra for comparing detectors."""
 MAX_CRYSTAL_FRACTION, MAX_CRYSTAL_SPECTRA = 0.01, 3
-"""Largest fraction and number of spectra that crystals may cause to differ at one energy. If more spectra differ, the
-cause is paint, which absorbs lines differently on the paths to the detectors."""
+"""Largest fraction and largest number of spectra in which crystals may cause differences between detectors at one
+energy. If more spectra differ, the cause is paint: absorption differs between the paths to the detectors."""
 MIN_RATIO_ERROR = 0.1
-"""Smallest relative error of a line's ratio between detectors, whose paths through the paint differ. It is increased
-for scans with larger differences."""
+"""Smallest relative error of the ratio of a line's counts in different detectors. Paths through the paint differ
+between detectors. Scans with larger differences between detectors have a larger error."""
 MIN_EXCESS_RATIO = 0.75
-"""Smallest ratio of the excess of a peak in one detector to the peak expected from the others."""
+"""Smallest ratio of a diffraction peak's excess area to the area expected from the other detectors."""
 BACKGROUND_ERROR = 0.01
-"""Relative error of the linear background under a peak."""
+"""Relative error of the linear background below a peak."""
 MIN_INSTRUMENT_RATIO, MIN_EXCESS_FRACTION = 1.5, 0.2
-"""Smallest ratios for a note: of a peak of the sum spectrum to the expected peak, and of the excess to all counts."""
-_RATIO_ERRORS = (0.1, 0.14, 0.2, 0.28, 0.4, 0.6, 0.9)
+"""Minimum ratios for a note on a peak of the sum spectrum: peak to expected area, and excess area to peak counts."""
+_PEAK_RATIO_ERRORS = (0.1, 0.14, 0.2, 0.28, 0.4, 0.6, 0.9)
 _MAX_SAMPLED_BYTES, _N_SAMPLED_PIXELS = 64 * 2**20, 4096
 _MIN_ENERGY_KEV, _REFERENCE_KEV = 2.0, 5.9
-_BIN_FWHM, _PROBE_STEP_FWHM, _PROBE_RANGE_FWHM, _BASE_WIDENING_FWHM = 0.25, 0.4, 1.6, 0.25
-_LOG_KNOT_STEP = 0.2
+_BIN_WIDTH_FWHM, _PROBE_STEP_FWHM, _PROBE_RANGE_FWHM, _BASE_WIDENING_FWHM = 0.25, 0.4, 1.6, 0.25
+_LOG_ENERGY_KNOT_STEP = 0.2
 _COUNT_MODEL_ERROR = 0.03
 _EFFICIENCY_PRIOR_SIGMAS = np.array([1.0, 1.0, 0.5, 0.3, 3.0])
-"""Standard deviations of the prior of the coefficients of :func:`_efficiency_terms`."""
-_N_COMPONENTS, _RATIO_PRIOR_SIGMA = 6, 0.3
-_N_ITERATIONS = 6
-_CLIP_SIGMAS = 4.0
+"""Prior standard deviations of the coefficients of :func:`_efficiency_terms`."""
+_N_PRINCIPAL_COMPONENTS, _PEAK_RATIO_PRIOR_SIGMA = 6, 0.3
+_N_RESPONSE_ITERATIONS = 6
+_MAX_RESIDUAL_SIGMAS = 4.0
 _STRONG_PIXEL_FRACTION, _MAX_STRONG_SQUARED_DEVIATION, _MAX_SQUARED_DEVIATION = 0.05, 1.8, 5.1
-"""Fraction of pixels with the strongest peaks, and limits of squared deviations, sigma squared. The first limit is for
-the 75 % quantile of these pixels, the second for the 95 % quantile of all pixels. The limits are a third above the
-quantiles of normal errors, 1.3 and 3.8."""
+"""Fraction of pixels whose peaks count as strongest, and two limits of squared deviations, in sigma squared. The first
+limit applies to the 75 % quantile over the pixels with the strongest peaks. The second limit applies to the 95 %
+quantile over all pixels. For normal errors, the quantiles are 1.3 and 3.8; the limits are a third higher."""
 _MAX_LISTED_GROUPS = 6
 
 
@@ -70,24 +70,25 @@ class Comparison:
     Parameters
     ----------
     detector_matrix, other_matrix : (n_merged, n_probe) arrays
-        Matrices from binned counts of the detector, and of the others, to peak areas on the scale of the detector.
+        Matrices that convert binned counts of the detector, and of the other detectors, to peak areas. Peak areas of
+        the other detectors are scaled to those of the detector.
     count_ratio : (n_merged,) array
-        Expected counts of the detector per count of the others, for peaks.
+        Expected ratio of the detector's peak counts to those of the other detectors, for each bin.
     scan_ratio : float
-        Ratio of all counts of the scan to the counts expected from ``count_ratio``.
+        Ratio of the detector's counts in the whole scan to the counts expected from ``count_ratio``.
     peak_window : (n_merged, n_probe) array
-        One for bins within half a FWHM of each energy, else zero.
+        One for bins within half a FWHM of a tested energy, else zero.
     components : (n_merged, n_component) array
-        Principal components of the spectra of the others, for scores of unit variance.
+        Principal components of the other detectors' spectra, scaled to give scores of unit variance.
     score_offsets : (n_component,) array
-        Offsets of the scores, for a mean of zero.
+        Offsets that give the scores a mean of zero.
     systematic_coefficients : (3 + n_component, n_probe) array
-        Coefficients of the systematic difference: constant, per count, per count of the peak, and the last times each
-        score.
+        Coefficients of the systematic difference of peak areas between detectors. The terms are a constant, the
+        expected counts, the expected peak area, and the expected peak area times each score.
     ratio_error : (n_probe,) array
-        Relative error of the ratio of peaks.
+        Relative error of the ratio of peak areas in different detectors.
     deviation_ratio : (n_probe,) array
-        Ratio of the observed deviations to those from counting statistics and ``ratio_error``.
+        Ratio of the observed deviations to the deviations that counting statistics and ``ratio_error`` explain.
     """
 
     detector_matrix: FloatArray
@@ -102,7 +103,7 @@ class Comparison:
     deviation_ratio: Array
 
     def peak_excess(self, detector_counts: Array, other_counts: Array) -> tuple[Array, Array, Array, Array]:
-        """Return the (n, n_probe) excess area, its variance and the expected area, and (n, 1) expected counts."""
+        """Return (n, n_probe) excess areas, variances of the excess, and expected areas, and (n, 1) expected counts."""
         expected_counts = other_counts @ self.count_ratio
         relief_factor = self.relative_counts(detector_counts.sum(axis=1), expected_counts)
         expected_area = relief_factor * (other_counts @ self.other_matrix)
@@ -114,13 +115,13 @@ class Comparison:
         return excess_area, variance, expected_area, relief_factor * expected_counts[:, None]
 
     def relative_counts(self, counts: FloatArray, expected_counts: FloatArray) -> FloatArray:
-        """Return the (n, 1) ratio of counts to expected counts relative to the scan; relief changes this ratio."""
+        """Return the (n, 1) ratio of counts to expected counts, which surface relief changes, over ``scan_ratio``."""
         return np.asarray(np.clip(counts / np.maximum(self.scan_ratio * expected_counts, 1.0), 0.2, 5.0)[:, None])
 
     def systematic_terms(self, other_counts: FloatArray, expected_area: Array, expected_counts: Array) -> Array:
         """Return the (n_term, n, n_probe) terms of the systematic difference between detectors.
 
-        The ratio depends on the paint, since the path through upper layers differs between detectors.
+        The ratio of peak areas depends on the paint, since the paths through upper layers differ between detectors.
         """
         component_scores = (
             other_counts / np.maximum(other_counts.sum(axis=1, keepdims=True), 1.0)
@@ -135,9 +136,9 @@ class Comparison:
         )
 
     def excess_sigmas(self, detector_counts: FloatArray, other_counts: FloatArray) -> Array:
-        """Return the (n, n_probe) significance, sigmas, of the excess of a detector's peaks over the others.
+        """Return the (n, n_probe) significance, in sigmas, of a detector's peak excess over the other detectors.
 
-        The significance is zero if the other detectors also have most of the peak, which is then a line of an element.
+        If the other detectors also show most of a peak, the significance is zero: the peak is a line of an element.
         """
         excess_area, variance, expected_area, expected_counts = self.peak_excess(detector_counts, other_counts)
         excess_area = excess_area - np.einsum(
@@ -153,7 +154,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Diffraction:
-    """Picklable comparison of the detectors of a scan, for the counts of any block.
+    """Picklable comparison of a scan's detectors, which can be applied to the counts of any block.
 
     Parameters
     ----------
@@ -162,9 +163,9 @@ class Diffraction:
     energy_kev : (n_probe,) array
         Energies at which peaks are tested, in keV.
     fwhm_kev : (n_probe,) array
-        FWHM of a peak at these energies, in keV.
+        FWHM of a peak at each tested energy, in keV.
     peak_channels : (n_probe, 2) int array
-        First channel of a peak, and the channel after the last.
+        First channel of each peak, and stop channel (exclusive).
     channels_per_bin : int
         Number of channels per bin.
     comparisons : tuple of Comparison
@@ -172,7 +173,7 @@ class Diffraction:
     threshold : float
         Smallest significance of a diffraction peak, in sigmas.
     notes : tuple of str
-        Notes on differences in the sum spectra.
+        Notes on differences between the detectors' sum spectra.
     """
 
     detectors: tuple[str, ...]
@@ -192,7 +193,7 @@ class Diffraction:
     def __call__(
         self, detectors: Sequence[NDArray[Any]], is_present: NDArray[np.bool_] | None = None
     ) -> tuple[FloatArray, FloatArray, NDArray[np.bool_]]:
-        """Return maps of peaks in a single detector, and corrected spectra.
+        """Return maps of the peaks that only one detector shows, and corrected spectra.
 
         Parameters
         ----------
@@ -204,12 +205,13 @@ class Diffraction:
         Returns
         -------
         maps : (n_row, n_column, n_detector, 2) array
-            Significance, sigmas, and energy, keV, of the strongest peak of each detector; NaN without a spectrum.
+            Significance (in sigmas) and energy (in keV) of the strongest peak of each detector; NaN for missing
+            spectra.
         corrected : (n, n_channel) array
-            Summed counts of the pixels with a peak in one detector. Counts at the peak are those expected from other
-            detectors.
+            Counts, summed over the detectors, of the n pixels with a diffraction peak. Counts at the peak are replaced
+            by the counts that the other detectors predict.
         is_candidate : (n_row, n_column) bool array
-            Mask of these pixels.
+            Mask of the n pixels with a diffraction peak.
         """
         block_shape = detectors[0].shape[:2]
         spectra_by_detector = [
@@ -259,7 +261,7 @@ class Diffraction:
         )
 
     def _peak_mask(self, is_peak: NDArray[np.bool_], n_channel: int) -> NDArray[np.bool_]:
-        """Return the (n, n_channel) mask of the channels of (n, n_probe) peaks."""
+        """Return the (n, n_channel) mask of the channels that (n, n_probe) peaks cover."""
         is_in_peak = np.zeros((len(is_peak), n_channel), bool)
         for probe in np.flatnonzero(is_peak.any(axis=0)):
             first_channel, stop_channel = self.peak_channels[probe]
@@ -267,13 +269,13 @@ class Diffraction:
         return is_in_peak
 
     def results(self, maps: FloatArray, step_mm: tuple[float, float] | None) -> Results:
-        """Return (n_row, n_column, n_detector, 2) significances and energies as results."""
+        """Convert (n_row, n_column, n_detector, 2) significances and energies to results."""
         settings = {"detectors": list(self.detectors), "threshold_sigmas": self.threshold}
         result_fields: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": settings}
         return Results.of_diffraction(self.keys, maps[..., 0], maps[..., 1], **result_fields)
 
     def findings(self, results: Results) -> tuple[str, ...]:
-        """Return texts on the diffraction peaks in results, most frequent first."""
+        """Return texts that describe the diffraction peaks in results, most frequent peaks first."""
         peak_groups: list[tuple[int, str]] = []
         for map_name, detector_name in zip(self.keys, self.detectors, strict=True):
             peak_sigmas, energy_map = results.map("diffraction", map_name), results.map("diffraction_kev", map_name)
@@ -331,7 +333,7 @@ class Diffraction:
 
 
 def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: float) -> Diffraction | None:
-    """Return the comparison of the detectors of a scan; None for a single detector, or if comparison is impossible.
+    """Prepare the comparison of a scan's detectors; return None for a single detector, or if it is impossible.
 
     Parameters
     ----------
@@ -340,7 +342,7 @@ def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: 
     axis : EnergyAxis
         Energy axis of the scan.
     noise_fwhm_kev, fano : float
-        Resolution of the sum spectrum: electronic noise, keV, and Fano factor.
+        Resolution of the sum spectrum: electronic noise (FWHM in keV) and Fano factor.
 
     Raises
     ------
@@ -351,7 +353,7 @@ def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: 
         return None
     peak_resolution = partial(resolution_fwhm_kev, noise_fwhm_kev=noise_fwhm_kev, fano=fano)
     fwhm_kev = peak_resolution(_REFERENCE_KEV)
-    channels_per_bin = max(int(_BIN_FWHM * float(fwhm_kev) / axis.gain_kev), 1)
+    channels_per_bin = max(int(_BIN_WIDTH_FWHM * float(fwhm_kev) / axis.gain_kev), 1)
     n_bins = axis.n_channel // channels_per_bin
     samples_by_detector, sums_by_detector = _sample_spectra(scan, channels_per_bin, n_bins)
     if (
@@ -397,7 +399,7 @@ def plan_diffraction(scan: Scan, axis: EnergyAxis, noise_fwhm_kev: float, fano: 
 
 
 def _bin_channels(counts: NDArray[Any], channels_per_bin: int, n_bins: int) -> FloatArray:
-    """Return the (n, n_merged) sums of neighbouring channels of (n, n_channel) counts; a remainder is omitted."""
+    """Sum (n, n_channel) counts over neighbouring channels to (n, n_merged) counts; channels left over are omitted."""
     binned_counts = np.zeros((len(counts), n_bins), np.float32)
     for channel_offset in range(channels_per_bin):
         binned_counts += counts[:, channel_offset : channel_offset + n_bins * channels_per_bin : channels_per_bin]
@@ -405,7 +407,7 @@ def _bin_channels(counts: NDArray[Any], channels_per_bin: int, n_bins: int) -> F
 
 
 def _sample_spectra(scan: Scan, channels_per_bin: int, n_bins: int) -> tuple[list[FloatArray], list[Array]]:
-    """Return binned spectra of a sample of pixels for each detector, and the sums over all pixels that were read."""
+    """Return, for each detector, binned spectra of a sample of pixels, and the sum spectrum of all pixels read."""
     blocks = list(scan.blocks())
     n_bytes = sum(detector.counts.nbytes for detector in scan.detectors)
     n_blocks = min(max(int(len(blocks) * _MAX_SAMPLED_BYTES / n_bytes), 1), len(blocks))
@@ -433,7 +435,7 @@ def _sample_spectra(scan: Scan, channels_per_bin: int, n_bins: int) -> tuple[lis
 def _probe_energies(
     binned_axis: EnergyAxis, peak_resolution: Callable[[float], Any], min_counts: Array
 ) -> tuple[Array, Array]:
-    """Return the energies at which peaks are tested, and the FWHM at these energies, in keV."""
+    """Return, in keV, the energies at which peaks are tested, and the FWHM of a peak at each energy."""
     recorded_channels = np.flatnonzero(min_counts > 0)
     if not recorded_channels.size:
         return np.zeros(0), np.zeros(0)
@@ -463,7 +465,7 @@ def _make_comparison(
     energy_kev: Array,
     width_kev: Array,
 ) -> Comparison:
-    """Return the comparison of one detector with the others, from a sample and from sum spectra."""
+    """Compare one detector with the others, from the spectra of sampled pixels and from sum spectra."""
     peak_filters, peak_window = _peak_filters(binned_axis, energy_kev, width_kev)
     detector_response, other_response, count_ratio = _fit_response_difference(
         detector_sum, other_sum, binned_axis, energy_kev, width_kev, peak_filters
@@ -486,7 +488,9 @@ def _make_comparison(
         0 * unit_ratios,
         unit_ratios,
     )
-    excess, variance, expected_area, expected_counts = initial_comparison.peak_excess(detector_sample, other_sample)
+    excess_area, variance, expected_area, expected_counts = initial_comparison.peak_excess(
+        detector_sample, other_sample
+    )
     nearby_peak = _max_over_near_energies(expected_area)
     coefficients, ratio_error, deviation_ratio = (
         zero_coefficients,
@@ -494,14 +498,14 @@ def _make_comparison(
         unit_ratios,
     )
     systematic_terms = initial_comparison.systematic_terms(other_sample, expected_area, expected_counts)
-    residual = excess - np.median(excess, axis=0)
+    residual = excess_area - np.median(excess_area, axis=0)
     for _ in range(4):
         sigma = np.sqrt(variance + (ratio_error * nearby_peak) ** 2)
         deviation = np.abs(residual / sigma)
         typical_deviation = np.maximum(np.median(deviation, axis=0) / ndtri(0.75), 1.0)
-        weight = (deviation < _CLIP_SIGMAS * typical_deviation) / sigma**2
-        coefficients = _weighted_regression(excess, systematic_terms, weight)
-        residual = excess - np.einsum("anp,ap->np", systematic_terms, coefficients)
+        regression_weight = (deviation < _MAX_RESIDUAL_SIGMAS * typical_deviation) / sigma**2
+        coefficients = _weighted_regression(excess_area, systematic_terms, regression_weight)
+        residual = excess_area - np.einsum("anp,ap->np", systematic_terms, coefficients)
         ratio_error = _ratio_errors(residual, variance, nearby_peak)
     sigma = np.sqrt(variance + (ratio_error * nearby_peak) ** 2)
     deviation_ratio = np.maximum(np.median(np.abs(residual / sigma), axis=0) / ndtri(0.75), 1.0)
@@ -514,46 +518,46 @@ def _make_comparison(
 
 
 def _principal_components(spectra: FloatArray) -> tuple[FloatArray, Array]:
-    """Return the principal components of (n, n_merged) spectra, and the offsets of the scores."""
+    """Return the principal components of (n, n_merged) spectra, and offsets that give scores a mean of zero."""
     normalised_spectra = spectra / np.maximum(spectra.sum(axis=1, keepdims=True), 1.0)
     mean_spectrum = normalised_spectra.mean(axis=0, dtype=np.float64)
-    root_mean = np.sqrt(
+    root_mean_spectrum = np.sqrt(
         mean_spectrum + 1e-3 * mean_spectrum.max()
-    )  # division by this root makes counting noise uniform
+    )  # division by the root of the mean spectrum makes counting noise uniform
     _, singular_values, component_vectors = np.linalg.svd(
-        (normalised_spectra - mean_spectrum) / root_mean, full_matrices=False
+        (normalised_spectra - mean_spectrum) / root_mean_spectrum, full_matrices=False
     )
-    selected_components = slice(0, min(_N_COMPONENTS, len(spectra) // 20))
-    components = (component_vectors[selected_components] / root_mean).T / np.maximum(
+    selected_components = slice(0, min(_N_PRINCIPAL_COMPONENTS, len(spectra) // 20))
+    components = (component_vectors[selected_components] / root_mean_spectrum).T / np.maximum(
         singular_values[selected_components] / np.sqrt(len(spectra)), 1e-12
     )
     return components.astype(np.float32), -mean_spectrum @ components
 
 
 def _weighted_regression(excess_area: Array, systematic_terms: Array, weight: Array) -> Array:
-    """Return the (n_term, n_probe) coefficients of (n_term, n, n_probe) terms, with a prior near zero."""
-    norms = np.sqrt(np.maximum((systematic_terms**2 * weight).sum(axis=1), 1e-30))
-    scaled_terms = systematic_terms / norms[:, None]
+    """Return (n_term, n_probe) regression coefficients of (n_term, n, n_probe) terms; their prior mean is zero."""
+    term_norms = np.sqrt(np.maximum((systematic_terms**2 * weight).sum(axis=1), 1e-30))
+    scaled_terms = systematic_terms / term_norms[:, None]
     normal_matrix = np.einsum("anp,bnp,np->pab", scaled_terms, scaled_terms, weight, optimize=True)
-    # the prior of ratios has mean zero and standard deviation _RATIO_PRIOR_SIGMA
-    prior_precision = 1.0 / (_RATIO_PRIOR_SIGMA * norms) ** 2
+    # coefficients of peak areas have a prior with mean zero and standard deviation _PEAK_RATIO_PRIOR_SIGMA
+    prior_precision = 1.0 / (_PEAK_RATIO_PRIOR_SIGMA * term_norms) ** 2
     prior_precision[:2] = 1e-3
-    diagonal = np.arange(len(systematic_terms))
-    normal_matrix[:, diagonal, diagonal] += prior_precision.T
-    right_side = np.einsum("anp,np,np->pa", scaled_terms, excess_area, weight, optimize=True)
-    return np.asarray(np.linalg.solve(normal_matrix, right_side[..., None])[..., 0].T / norms)
+    diagonal_indices = np.arange(len(systematic_terms))
+    normal_matrix[:, diagonal_indices, diagonal_indices] += prior_precision.T
+    weighted_moments = np.einsum("anp,np,np->pa", scaled_terms, excess_area, weight, optimize=True)
+    return np.asarray(np.linalg.solve(normal_matrix, weighted_moments[..., None])[..., 0].T / term_norms)
 
 
 def _ratio_errors(residual: Array, variance: Array, nearby_peak: Array) -> Array:
-    """Return the (n_probe,) smallest errors of the ratio that explain the residuals of the strongest peaks.
+    """Return the (n_probe,) smallest errors of peak-area ratios that explain the residuals of the strongest peaks.
 
-    The pixels are selected by the counts of the other detectors, so that diffraction does not bias the selection.
+    Pixels are selected by the counts of the other detectors, so that diffraction does not bias the selection.
     """
     ratio_errors = np.full(residual.shape[1], MIN_RATIO_ERROR)
     n_strong = max(MIN_COMPARED_PIXELS, round(_STRONG_PIXEL_FRACTION * len(residual)))
     for probe in range(residual.shape[1]):
         strong_pixels = np.argsort(-nearby_peak[:, probe])[:n_strong]
-        for ratio_error in _RATIO_ERRORS:
+        for ratio_error in _PEAK_RATIO_ERRORS:
             ratio_errors[probe] = ratio_error
             deviation = residual[:, probe] / np.sqrt(variance[:, probe] + (ratio_error * nearby_peak[:, probe]) ** 2)
             if (
@@ -565,12 +569,12 @@ def _ratio_errors(residual: Array, variance: Array, nearby_peak: Array) -> Array
 
 
 def _max_over_near_energies(peak_area: Array) -> Array:
-    """Return the strongest peak area near each energy, since errors of a peak's shape affect its flanks."""
+    """Return the largest peak area near each energy, since shape errors of a strong peak affect its flanks."""
     return np.asarray(maximum_filter1d(np.abs(peak_area), 5, axis=1))
 
 
 def _peak_filters(binned_axis: EnergyAxis, energy_kev: Array, width_kev: Array) -> tuple[Array, Array]:
-    """Return (n_merged, n_probe) weights for the area of a peak over a linear background, and masks of the peaks."""
+    """Return (n_merged, n_probe) weights that give peak areas above a linear background, and masks of the peaks."""
     distance_kev = binned_axis.energy_kev[:, None] - energy_kev
     sigma = width_kev * np.hypot(1.0, _BASE_WIDENING_FWHM) / FWHM_PER_SIGMA
     peak_shape = np.exp(-0.5 * (distance_kev / sigma) ** 2)
@@ -593,14 +597,14 @@ def _fit_response_difference(
     width_kev: Array,
     peak_filters: Array,
 ) -> tuple[Array, Array, Array]:
-    """Return the differences of energy axis, resolution and efficiency between a detector and the others.
+    """Fit the differences of energy axis, resolution and efficiency between a detector and the others.
 
     Returns
     -------
-    this, other_sum : (n_merged, n_merged) arrays
-        Matrices from the counts of the detector, and of the others, to counts on a common axis with common resolution.
-    ratio : (n_merged,) array
-        Counts of the detector per count of the others.
+    detector_response, other_response : (n_merged, n_merged) arrays
+        Matrices that bring counts of the detector, and of the others, to a common axis and a common resolution.
+    count_ratio : (n_merged,) array
+        Ratio of the detector's peak counts to those of the others, for each bin.
     """
     centre_kev = binned_axis.energy_kev
     fwhm_kev = np.interp(centre_kev, energy_kev, width_kev)
@@ -610,7 +614,7 @@ def _fit_response_difference(
     splines = _log_splines(centre_kev)
     energy_shift_kev, variance = np.zeros_like(centre_kev), np.zeros_like(centre_kev)
     count_ratio = np.full(centre_kev.size, detector_sum.sum() / other_sum.sum())
-    for _ in range(_N_ITERATIONS):
+    for _ in range(_N_RESPONSE_ITERATIONS):
         detector_response = _spread_matrix(
             binned_axis, np.zeros_like(centre_kev), base_variance + np.maximum(-variance, 0.0)
         )
@@ -628,16 +632,17 @@ def _fit_response_difference(
         deviation = np.sqrt(
             detector_counts + count_ratio**2 * other_counts + (_COUNT_MODEL_ERROR * detector_counts) ** 2 + 1.0
         )
-        weight = is_used / deviation
+        bin_weight = is_used / deviation
         for _ in range(5):
-            scaled_columns = (fit_columns * weight).T
+            scaled_columns = (fit_columns * bin_weight).T
             column_norms = np.maximum(np.linalg.norm(scaled_columns, axis=0), 1e-30)
             coefficients = (
-                np.linalg.lstsq(scaled_columns / column_norms, detector_counts * weight, rcond=1e-8)[0] / column_norms
+                np.linalg.lstsq(scaled_columns / column_norms, detector_counts * bin_weight, rcond=1e-8)[0]
+                / column_norms
             )
             misfit = (detector_counts - coefficients @ fit_columns) / deviation
-            # reduce the weight of instrument lines and of Compton peaks that differ
-            weight = is_used / deviation / (1.0 + (misfit / 2.0) ** 2)
+            # reduce the weight of instrument lines and Compton peaks, which differ between detectors
+            bin_weight = is_used / deviation / (1.0 + (misfit / 2.0) ** 2)
         n_knot = len(splines)
         count_ratio = np.maximum(coefficients[:n_knot] @ splines, 1e-3 * count_ratio.mean())
         max_shift_kev = 0.25 * fwhm_kev
@@ -659,9 +664,10 @@ def _fit_response_difference(
 def _peak_ratio(
     detector_counts: Array, other_counts: Array, centre_kev: Array, energy_kev: Array, peak_filters: Array
 ) -> Array:
-    """Return the (n_merged,) ratio of peak areas; the ratio of all counts differs, since scatter is anisotropic.
+    """Return the (n_merged,) ratio of peak areas between detectors.
 
-    Absorption by air, windows and dead layers is proportional to the third power of the wavelength. Other factors vary
+    The ratio of total counts differs from the ratio of peak areas, since scatter is anisotropic. Absorption by air,
+    windows and dead layers is proportional to the third power of the wavelength. All other factors of the ratio vary
     slowly with energy.
     """
     detector_areas, other_areas = (
@@ -685,13 +691,15 @@ def _peak_ratio(
     median_log_ratio = float(np.median(log_ratio))
     efficiency_columns, misfit = _efficiency_terms(energy_kev[peak_probes]), (log_ratio - median_log_ratio) / deviation
     coefficients = np.zeros(len(_EFFICIENCY_PRIOR_SIGMAS))
-    for _ in range(4 * _N_ITERATIONS):
-        # least absolute deviations are robust against elements of the instrument and Compton peaks
-        weight = 1.0 / (deviation * np.sqrt(np.maximum(np.abs(misfit), 1.0)))
+    for _ in range(4 * _N_RESPONSE_ITERATIONS):
+        # least absolute deviations are robust against instrument lines and Compton peaks
+        peak_weight = 1.0 / (deviation * np.sqrt(np.maximum(np.abs(misfit), 1.0)))
         augmented_design = np.concatenate(
-            [efficiency_columns * weight[:, None], np.diag(1.0 / _EFFICIENCY_PRIOR_SIGMAS)]
+            [efficiency_columns * peak_weight[:, None], np.diag(1.0 / _EFFICIENCY_PRIOR_SIGMAS)]
         )
-        weighted_target = np.append((log_ratio - median_log_ratio) * weight, np.zeros(len(_EFFICIENCY_PRIOR_SIGMAS)))
+        weighted_target = np.append(
+            (log_ratio - median_log_ratio) * peak_weight, np.zeros(len(_EFFICIENCY_PRIOR_SIGMAS))
+        )
         coefficients = np.linalg.lstsq(augmented_design, weighted_target, rcond=None)[0]
         misfit = (log_ratio - median_log_ratio - efficiency_columns @ coefficients) / deviation
     min_kev, max_kev = energy_kev[peak_probes][[0, -1]]
@@ -701,7 +709,7 @@ def _peak_ratio(
 
 
 def _efficiency_terms(energy_kev: Array) -> Array:
-    """Return the (n, n_term) terms of the logarithm of the ratio of two efficiencies."""
+    """Return (n, n_term) terms whose weighted sum is the log ratio of the efficiencies of two detectors."""
     log_energy = np.log(energy_kev / 8.0)
     return np.stack(
         [np.ones_like(energy_kev), log_energy, log_energy**2, log_energy**3, (2.0 / energy_kev) ** 3], axis=-1
@@ -709,24 +717,24 @@ def _efficiency_terms(energy_kev: Array) -> Array:
 
 
 def _log_splines(energy_kev: Array) -> Array:
-    """Return (n_knot, n) quadratic splines with knots uniform in the logarithm of energy."""
+    """Return (n_knot, n) quadratic splines whose knots are uniform in the logarithm of energy."""
     log_energy = np.log(np.maximum(energy_kev, 0.5 * _MIN_ENERGY_KEV))
     first_log_energy, last_log_energy = float(log_energy[0]), float(log_energy[-1]) + 1e-9
-    n_intervals = max(round((last_log_energy - first_log_energy) / _LOG_KNOT_STEP), 1)
-    knots = np.concatenate(
+    n_intervals = max(round((last_log_energy - first_log_energy) / _LOG_ENERGY_KNOT_STEP), 1)
+    spline_knots = np.concatenate(
         [[first_log_energy] * 2, np.linspace(first_log_energy, last_log_energy, n_intervals + 1), [last_log_energy] * 2]
     )
-    return np.asarray(BSpline.design_matrix(log_energy, knots, 2).toarray().T)
+    return np.asarray(BSpline.design_matrix(log_energy, spline_knots, 2).toarray().T)
 
 
 def _spread_matrix(binned_axis: EnergyAxis, shift_kev: Array, variance: Array) -> Array:
-    """Return the (n, n) matrix of the fractions of each channel's counts in all channels after shift and widening."""
+    """Return the (n, n) matrix that shifts and widens spectra: fractions of each channel's counts in all channels."""
     distance_kev = binned_axis.edges_kev - (binned_axis.energy_kev + shift_kev)[:, None]
     return np.asarray(np.diff(ndtr(distance_kev / np.sqrt(np.maximum(variance, 1e-9))[:, None]), axis=1))
 
 
 def _family_at(energy_kev: float, fwhm_kev: float) -> str:
-    """Return the family with the nearest strong line within half a FWHM; "" if no line is so near."""
+    """Return the family with the nearest strong line within half a FWHM; "" if there is no such line."""
     nearest_family, min_distance_kev = "", 0.5 * fwhm_kev
     for family in CANDIDATES:
         symbol, _, shell = family.partition("_")
@@ -756,7 +764,7 @@ def _describe_scan_differences(
     energy_kev: Array,
     fwhm_kev: Array,
 ) -> list[str]:
-    """Return texts on peaks of the sum spectra that are stronger in one detector."""
+    """Return texts on sum-spectrum peaks that are stronger in this detector than in the others."""
     excess_area, variance, expected_area, _ = (
         area_array[0] for area_array in comparison.peak_excess(detector_sum[None], other_sum[None])
     )

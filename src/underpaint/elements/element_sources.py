@@ -9,7 +9,7 @@ from underpaint.physics.materials.paint import formula_fractions
 
 AIR_ELEMENTS = ("Ar",)
 INSTRUMENT_METALS = ("Fe", "Ni", "Cu", "Zn", "Zr", "W", "Au", "Mo", "Ag")
-"""Elements of tube housings, collimators, solder and contacts, and gold or tungsten behind a detector."""
+"""Elements of tube housings, collimators, solder, contacts, and parts behind a detector (gold, tungsten)."""
 IMPURITY_RATIOS = {
     "Sr": {"Ca": 1.0, "Ba": 0.3},
     "Mn": {"Fe": 0.1},
@@ -28,19 +28,19 @@ IMPURITY_RATIOS = {
 """Largest ratio of the net counts of an impurity to those of its host element (from memory, unverified).
 
 Keys are the impurities. Chalk contains strontium, whose lines are absorbed far less than the lines of calcium. Earths
-contain manganese and titanium. Ores of zinc, copper, lead and cobalt contain the other elements.
+contain manganese and titanium. Ores of zinc, copper, lead and cobalt contain the other impurities.
 """
 MINERAL_ELEMENTS = ("Al", "Si", "P", "S", "Cl", "K", "Ti", "Mn", "Fe", "Sr")
 """Elements from earths, chalk, dust and salt that occur in almost any painting."""
 GROUND_MINERAL_ELEMENTS = ("Al", "Si", "P", "S", "Cl", "K", "Ca")
-"""Elements of chalk, gypsum, clay, quartz, bone, salt and size, from grounds, supports and dirt."""
+"""Elements of grounds, supports and dirt (chalk, gypsum, clay, quartz, bone, salt, size)."""
 MIN_CONSTITUENT_FRACTION = 1e-3
-"""Smallest mass fraction at which an element is considered a constituent of a material."""
-_FIRST_K_NUMBER, _LAST_K_NUMBER, _FIRST_L_NUMBER, _FIRST_M_NUMBER = 13, 60, 35, 74
+"""Smallest mass fraction of an element that counts as a constituent of a material."""
+_FIRST_K_ATOMIC_NUMBER, _LAST_K_ATOMIC_NUMBER, _FIRST_L_ATOMIC_NUMBER, _FIRST_M_ATOMIC_NUMBER = 13, 60, 35, 74
 
 
 def elements_of_pigments(pigments: Iterable[str]) -> set[str]:
-    """Return the elements of pigments of the library, including their accessory elements."""
+    """Return the elements of the given library pigments, including accessory elements."""
     elements: set[str] = set()
     for pigment_name in pigments:
         pigment = library()[pigment_name]
@@ -79,13 +79,12 @@ def known_families(pigments: Sequence[str] | None = None) -> tuple[str, ...]:
     Parameters
     ----------
     pigments : sequence of str, optional
-        Names of pigments of the library; by default all pigments.
+        Names of library pigments; by default all pigments of the library.
 
     Returns
     -------
     tuple of str
-        K, L and M families of the elements of these pigments, of grounds, supports, driers, minerals, air and metal
-        parts.
+        K, L and M families of elements in the pigments, grounds, supports, driers, minerals, air and metal parts.
     """
     pigment_names = [pigment.name for pigment in library()] if pigments is None else pigments
     other_elements = {*ground_elements(), *drier_elements(), *AIR_ELEMENTS, *INSTRUMENT_METALS, *MINERAL_ELEMENTS}
@@ -94,11 +93,11 @@ def known_families(pigments: Sequence[str] | None = None) -> tuple[str, ...]:
 
 
 def families_of_element(symbol: str) -> tuple[str, ...]:
-    """Return the families of an element between 1.2 and about 40 keV."""
+    """Return the line families of an element between 1.2 and about 40 keV."""
     z = atomic_number(symbol)
     usable_shells = (
-        ("K", _FIRST_K_NUMBER <= z <= _LAST_K_NUMBER),
-        ("L", z >= _FIRST_L_NUMBER),
-        ("M", z >= _FIRST_M_NUMBER),
+        ("K", _FIRST_K_ATOMIC_NUMBER <= z <= _LAST_K_ATOMIC_NUMBER),
+        ("L", z >= _FIRST_L_ATOMIC_NUMBER),
+        ("M", z >= _FIRST_M_ATOMIC_NUMBER),
     )
     return tuple(f"{symbol}_{shell}" for shell, is_usable in usable_shells if is_usable)

@@ -16,51 +16,54 @@ from underpaint.physics.instrument import Instrument
 Array = NDArray[np.float64]
 
 DETECTION_SIGMAS = 2.0
-"""Significance, standard deviations, above which a family is detected, or all families of an element jointly."""
+"""Significance, in standard deviations, above which one family is detected, or all families of an element jointly."""
 CERTAIN_SIGMAS = 3.0
-"""Significance for families that others overlap, for low-energy lines if high-energy lines are not excited, and for
-lines of the anode."""
+"""Significance, in standard deviations, that is required of overlapped families and of lines of the anode. Low-energy
+lines require the same significance if the high-energy lines of the element are not excited."""
 PROOF_BACKGROUND_ERROR = 0.02
-"""Relative error of the counts under a family, in the test whether the family proves its element."""
+"""Relative error of the background below a family's peaks, in the test of whether the family proves its element."""
 PROOF_SIGMAS = 10.0
-"""Significance, standard deviations, at which a family proves its element; interference is part of the deviation."""
+"""Significance, in standard deviations, above which a family proves its element. The deviations include
+interference."""
 BACKGROUND_ERROR = 0.05
-"""Relative error of the counts under a family, from the shape of the background."""
+"""Relative error of the background below a family's peaks, due to the assumed shape of the background."""
 MAX_SCATTER_RATIO = 2.0
-"""Largest ratio of an anode line to the scatter under the line, relative to the pixel with the smallest ratio, that
-scatter can explain."""
+"""Factor by which the ratio of an anode line to its background may exceed the smallest ratio in the scan. Up to
+``MAX_SCATTER_RATIO``, scattered tube radiation explains the anode line."""
 HIDDEN_LINE_LOG_ODDS = 3.0
-"""Log-odds above which a group is accepted although other lines hide all lines of its element."""
+"""Minimum log-odds for accepting a group if other lines hide all lines of the group's element."""
 MIN_OVERVOLTAGE = 1.2
-"""Smallest ratio of the highest photon energy to the absorption edge at which missing lines prove absence."""
+"""Minimum ratio of the highest photon energy to the absorption edge for missing lines to prove absence."""
 MIN_K_OVERVOLTAGE = 0.8
-"""Ratio of the highest photon energy to the K edge below which an element with K and L lines needs ``CERTAIN_SIGMAS``
-for its L lines, such as cadmium at 20 kV."""
+"""Limit of the ratio of the highest photon energy to the K edge. Below the limit, L lines must exceed
+``CERTAIN_SIGMAS``. At 20 kV, for example, this applies to cadmium."""
 MIN_AREA_SIGMA = 1e-3
-"""Smallest standard deviation, counts, by which an area is divided."""
+"""Smallest standard deviation, in counts, by which an area is divided."""
 _MIN_COUNTS_ABOVE_EDGE = 1e-3
 
 
 @dataclass(frozen=True)
 class LineEvidence:
-    """Tests whether spectra contradict groups of pigments, or prove that their elements are present.
+    """Test of whether spectra contradict groups of pigments, or prove that a group's element is present.
 
     Parameters
     ----------
     groups : tuple of str
         Groups that are tested.
     columns : tuple of (n,) int arrays
-        Columns of the families of each group in the fit, K before L and M.
+        For each group, the columns of the fit that hold the group's families, K before L and M.
     is_expected : tuple of (n,) bool arrays
-        Whether the source excites each of these families so well that missing lines contradict the element.
+        Whether the source excites each family in ``columns`` so strongly that missing lines contradict the element.
     is_crowded : (n_group,) bool array
-        Whether the high-energy lines of a group are not excited. The remaining low-energy lines overlap the lines of
-        potassium and calcium.
+        Whether only low-energy lines of a group are excited. The low-energy lines overlap the lines of potassium and
+        calcium.
     anode_lines : tuple of (int, int, float)
-        Groups with a line of the anode: index of the group, column of the line, and ratio of scattered counts of the
-        line to counts under it. The ratio hardly depends on the sample.
+        Groups with a line of the anode: index of the group, column of the line, and scatter ratio. The scatter ratio is
+        the ratio of scattered line counts to background counts below the line. The scatter ratio hardly depends on the
+        sample.
     is_anode : (n_group,) bool array
-        Whether the element of the group is, or may be, that of the anode, so that its lines prove nothing.
+        Whether the anode is, or may be, made of the group's element. Lines of the anode material prove nothing about
+        the sample.
     """
 
     groups: tuple[str, ...]
@@ -71,11 +74,11 @@ class LineEvidence:
     is_anode: NDArray[np.bool_]
 
     def __call__(self, fit: Evidence) -> Array:
-        """Return the (n, n_group) log-odds that are required to accept a group; -inf if nothing contradicts the group.
+        """Return the (n, n_group) minimum log-odds for accepting a group; -inf if nothing contradicts the group.
 
-        A group is contradicted if its families are detected neither alone nor jointly and an expected family is
-        missing, or if scatter explains its line. If other lines hide all families, :data:`HIDDEN_LINE_LOG_ODDS` are
-        required.
+        A group is contradicted if an expected family is missing and no family is detected, alone or jointly. A group is
+        also contradicted if scatter explains the group's line. If other lines hide all families of the group, the
+        minimum log-odds are :data:`HIDDEN_LINE_LOG_ODDS`.
         """
         deviations = _deviations(fit, fit.background)
         is_hidden = np.broadcast_to(fit.is_hidden, deviations.shape)
@@ -106,10 +109,10 @@ class LineEvidence:
         return required_log_odds
 
     def proves(self, fit: Evidence) -> NDArray[np.bool_]:
-        """Return a boolean (n, n_group) array, true where a spectrum proves lines of a group, from any source.
+        """Return an (n, n_group) mask of groups whose element a spectrum proves, whatever the source of the element.
 
-        A family must exceed ten standard deviations, and no family of higher energy may be missing, since paint absorbs
-        high-energy lines less.
+        A family proves its element above ten standard deviations. The element's families of higher energy must not be
+        missing, since paint absorbs high-energy lines less.
         """
         # the counts of the family itself are not part of its background
         deviations = _deviations(fit, np.maximum(fit.background - fit.area, 0.0), PROOF_BACKGROUND_ERROR)
@@ -131,12 +134,12 @@ def line_evidence(
     *,
     voltage_known: bool = False,
 ) -> LineEvidence:
-    """Return the tests of groups for a scan.
+    """Return the tests of pigment groups for a scan.
 
     Parameters
     ----------
     families_by_group : mapping of str to sequence of str
-        Line families of each group, ``Hg_L``. Groups without a fitted family are not tested.
+        Line families of each group, such as ``Hg_L``. Groups without a fitted family are not tested.
     fit : VariableFit
         Fit of the scan.
     scan_survey : Survey
@@ -146,8 +149,8 @@ def line_evidence(
     instrument : Instrument, optional
         See :func:`fit_elements`.
     voltage_known : bool
-        Whether the voltage or beam energy of the instrument is known. If not, lines are only expected if the sum
-        spectrum extends above their edge.
+        Whether the voltage or beam energy of the instrument is known. If the energy is unknown, a family is expected
+        only if the sum spectrum extends above the family's absorption edge.
 
     Returns
     -------
@@ -196,13 +199,13 @@ def line_evidence(
 
 
 def _deviations(fit: Evidence, background: NDArray[np.floating], relative_error: float = BACKGROUND_ERROR) -> Array:
-    """Return areas divided by the standard deviations for absent families, including the background error."""
+    """Return areas divided by the standard deviation of an absent family's area, including the background error."""
     sigma = np.hypot(fit.sigma_if_absent, relative_error * background)
     return np.asarray(fit.area / np.maximum(sigma, MIN_AREA_SIGMA))
 
 
 def _is_excited(name: str, overvoltage: float, *, sum_counts: Array, axis: EnergyAxis, max_kev: float | None) -> bool:
-    """Return whether the highest photon energy exceeds a family's absorption edge times a factor."""
+    """Return whether the highest photon energy exceeds ``overvoltage`` times a family's absorption edge."""
     symbol, shell = name.split("_")
     required_kev = overvoltage * edge_energy(atomic_number(symbol), SHELLS.index("K" if shell == "K" else f"{shell}3"))
     if max_kev is not None:

@@ -1,4 +1,4 @@
-"""Element maps: net counts of line families in every pixel, with deviations that include interference."""
+"""Element maps: net counts of line families in every pixel. Standard deviations include interference."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -38,25 +38,25 @@ Array = NDArray[np.float64]
 Progress = Callable[[int, int], None]
 
 ENGINES = ("underpaint", "fixed", "pymca")
-_MIN_COUNTS = 100
+_MIN_TOTAL_COUNTS = 100
 _MAX_MISFIT_RATIO = 1.05
-"""Largest misfit of a common instrument that is used, relative to the best common instrument."""
+"""Maximum misfit of a common instrument that is used, as a multiple of the smallest misfit."""
 _SCATTER_LIKE_FAMILIES = ("Nb_K", "Mo_K", "Ag_K")
-"""Families whose lines coincide with scattered anode lines, so that they could replace the scatter of an anode."""
+"""Families whose lines coincide with scattered lines of common anodes, so that a fit could confuse them."""
 _SCATTER_ANGLES_DEG = (90.0, 115.0, 140.0)
-"""Scattering angles used for an unknown geometry."""
+"""Scattering angles of the Compton peaks that are fitted if the geometry is unknown."""
 
 
 @dataclass(frozen=True)
 class ElementFit:
-    """Picklable fit of a scan, planned once and applied to the counts of any pixels.
+    """Picklable fit of a scan, which is planned once and applied to the counts of any pixels.
 
     Parameters
     ----------
     names : tuple of str
-        Families of the maps, ``Fe_K``.
+        Families of the maps, such as ``Fe_K``.
     engine : VariableFit, FixedFit or PymcaFit
-        Fit from (n, n_channel) counts to (n, n_family) areas and standard deviations.
+        Fit that turns (n, n_channel) counts into (n, n_family) areas and standard deviations.
     notes, settings
         Arguments of :meth:`~underpaint.data.maps.Results.of_lines`.
     diffraction : Diffraction or None
@@ -100,7 +100,7 @@ class ElementFit:
         detectors: Sequence[NDArray[Any]],
         evidence: Evidence | None = None,
     ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return areas and standard deviations corrected for diffraction peaks, and maps of these peaks.
+        """Return areas and standard deviations, corrected for diffraction peaks, and maps of the diffraction peaks.
 
         Parameters
         ----------
@@ -116,10 +116,11 @@ class ElementFit:
         Returns
         -------
         fitted : (n_row, n_column, n_map, 2) array
-            Areas and standard deviations. In pixels with a peak in a single detector, areas are those of the other
-            detectors, and standard deviations include the change due to the peak.
+            Areas and standard deviations. In pixels with a diffraction peak, the counts at the peak are those that the
+            other detectors predict. In these pixels, standard deviations include the change of the areas due to the
+            diffraction peak.
         maps : (n_row, n_column, n_detector, 2) array or None
-            Maps of :class:`~underpaint.elements.diffraction.Diffraction`.
+            Maps that :class:`~underpaint.elements.diffraction.Diffraction` returns.
         """
         fitted_maps = self(counts, is_present, evidence)
         if self.diffraction is None:
@@ -134,7 +135,7 @@ class ElementFit:
         return fitted_maps, maps
 
     def empty_maps(self) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-        """Return an empty result of :meth:`without_diffraction` (zero pixels)."""
+        """Return the result of :meth:`without_diffraction` for zero pixels."""
         n_detector = 0 if self.diffraction is None else len(self.diffraction.detectors)
         zero_pixel_arrays = [np.empty((0, 0, n_maps, 2), np.float32) for n_maps in (self.n_map, n_detector)]
         return zero_pixel_arrays[0], zero_pixel_arrays[1] if n_detector else None
@@ -145,7 +146,7 @@ class ElementFit:
         step_mm: tuple[float, float] | None,
         diffraction: NDArray[np.float32] | None = None,
     ) -> Results:
-        """Return (n_row, n_column, n_map, 2) areas and standard deviations, and maps of diffraction, as results."""
+        """Convert (n_row, n_column, n_map, 2) areas and standard deviations, and maps of diffraction, to results."""
         result_fields: dict[str, Any] = {"step_mm": step_mm, "notes": self.notes, "settings": self.settings}
         n_name = len(self.names)
         results = Results.of_lines(self.names, maps[..., :n_name, 0], maps[..., :n_name, 1], **result_fields)
@@ -157,7 +158,7 @@ class ElementFit:
 
 
 def valid_part(counts: NDArray[Any], is_present: NDArray[np.bool_] | None) -> tuple[NDArray[np.bool_], NDArray[Any]]:
-    """Return the (n_row * n_column,) mask of valid spectra, and the valid spectra, (n, n_channel)."""
+    """Return the (n_row * n_column,) mask of valid spectra, and the (n, n_channel) valid spectra."""
     spectra = np.asarray(counts).reshape(-1, counts.shape[-1])
     is_valid = valid_spectra(spectra)
     if is_present is not None:
@@ -182,40 +183,39 @@ def fit_elements(
     scan : Scan
         Scan with a correct energy axis, for example from :func:`underpaint.calibrate.resolve_energy_axis`.
     families : sequence of str, optional
-        Maps to return: families ``"Fe_K"``, the lines of one shell ``"Pb_L3"``, or elements ``"Fe"``. By default all
-        families of the scan. The fit always includes the other families, so that uncertainties account for
-        interference.
+        Maps to return: families ``"Fe_K"``, the lines of one shell ``"Pb_L3"``, or elements ``"Fe"``. By default, all
+        families of the scan are returned. The default engine also fits families that are not returned, so that
+        uncertainties account for interference.
     add : sequence of str
         Additional families to return.
     drop : sequence of str
         Families that are known to be absent; they are excluded from the fit.
     instrument : Instrument, optional
-        Source, geometry and detector. Without an instrument, the common instruments that describe the sum spectrum are
-        used, and the resolution is fitted. If all these instruments have the same anode, its scattered lines are
-        modelled.
+        Source, geometry and detector. By default, the common instruments that describe the sum spectrum are used, and
+        the resolution is fitted. Scattered anode lines are modelled if all instruments used have the same anode.
     engine : {"underpaint", "fixed", "pymca"}
-        "underpaint" lets line ratios vary as predicted by the forward model. "fixed" uses constant line ratios, which
-        is faster, but wrong where paint absorbs lines. "pymca" runs PyMca's ``FastXRFLinearFit``. The engines "fixed"
-        and "pymca" fit only the returned families.
+        "underpaint" lets line ratios vary as the forward model predicts. "fixed" uses constant line ratios. This engine
+        is faster, but areas are wrong where paint absorbs lines. "pymca" runs PyMca's ``FastXRFLinearFit``. The engines
+        "fixed" and "pymca" fit only the returned families.
     progress : callable, optional
-        Called with the number of rows done and the total number.
+        Function that is called with the number of finished rows and the total number of rows.
 
     Returns
     -------
     Results
-        ``area``: net counts of each family over all its lines; NaN for missing and invalid pixels. Areas may be
-        negative; their mean over pixels without the element is zero. ``area_sigma``: their standard deviation, from
-        counting statistics, interference, background and model. ``scatter``: counts of the Compton and Rayleigh peaks
-        of the source, if its lines are known.
+        ``area``: net counts of each family, summed over the family's lines; NaN for missing and invalid pixels. Areas
+        may be negative; the mean area of pixels without the element is zero. ``area_sigma``: standard deviation of
+        ``area``, from counting statistics, interference, background and model. ``scatter``: counts of the Compton and
+        Rayleigh peaks of the source, if its lines are known.
 
     Raises
     ------
     CalibrationError
         The scan has no energy axis.
     ScanError
-        The scan has too few counts, or ``scan`` is no scan, for example a path.
+        The scan has too few counts, or the argument is not a scan but, for example, a path.
     CoverageError
-        No family is detected, or a requested one is outside the recorded range.
+        No family is detected, or a requested family is outside the recorded range.
     MissingExtraError
         ``engine="pymca"`` and PyMca is not installed.
 
@@ -248,9 +248,10 @@ def prepare_fit(
     engine: str = "underpaint",
     peaks: bool = False,
 ) -> ElementFit:
-    """Return the planned fit of a scan, from its survey.
+    """Plan the fit of a scan from the scan's survey.
 
-    Parameters are those of :func:`fit_elements`. With ``peaks``, the engine "underpaint" also fits unassigned peaks.
+    Parameters are those of :func:`fit_elements`. If ``peaks`` is true, the engine "underpaint" also fits unassigned
+    peaks.
 
     Raises
     ------
@@ -284,7 +285,7 @@ def _prepare_fixed(
         {family for name in drop for family in _families_of_one_name(name)},
     )
     requested_families = None if families is None else [*_families_of_names(families, selection_input), *added_families]
-    plan = plan_fit(
+    fit_plan = plan_fit(
         scan_survey.total,
         scan_survey.highest,
         axis,
@@ -294,9 +295,9 @@ def _prepare_fixed(
     )
     if drop or (add and families is None):
         selected_families = [
-            name for name in dict.fromkeys((*plan.names, *added_families)) if name not in excluded_families
+            name for name in dict.fromkeys((*fit_plan.names, *added_families)) if name not in excluded_families
         ]
-        plan = plan_fit(
+        fit_plan = plan_fit(
             scan_survey.total,
             scan_survey.highest,
             axis,
@@ -304,27 +305,27 @@ def _prepare_fixed(
             families=selected_families,
             instrument=instrument,
         )
-    notes = _anode_notes(plan.names, is_known=bool(plan.scatter))
+    notes = _anode_notes(fit_plan.names, is_known=bool(fit_plan.scatter))
     scatter = plan_scatter(scan_survey.total, axis, selection_input.is_fitted, selection_input.scatter)
     if engine == "pymca":
         fit = PymcaFit.plan(
             axis,
-            plan.names,
-            plan.detector,
-            plan.excitation_kev,
-            plan.channels,
-            plan.scatter,
+            fit_plan.names,
+            fit_plan.detector,
+            fit_plan.excitation_kev,
+            fit_plan.channels,
+            fit_plan.scatter,
             scan_survey.total / scan_survey.n_pixel,
         )
-        return ElementFit(plan.names, fit, (), fit.settings, scatter=scatter)
-    settings = _fit_settings("fixed", plan.detector, plan.scatter, plan.names, axis)
-    return ElementFit(plan.names, FixedFit(plan), notes, settings, scatter=scatter)
+        return ElementFit(fit_plan.names, fit, (), fit.settings, scatter=scatter)
+    settings = _fit_settings("fixed", fit_plan.detector, fit_plan.scatter, fit_plan.names, axis)
+    return ElementFit(fit_plan.names, FixedFit(fit_plan), notes, settings, scatter=scatter)
 
 
 def plan_all_families(
     scan_survey: Survey, axis: EnergyAxis, instrument: Instrument | None = None, *, peaks: bool = True
 ) -> VariableFit:
-    """Return the planned fit of all families and of unassigned peaks, for results other than element maps.
+    """Plan the fit of all families and of unassigned peaks, for results other than element maps.
 
     Raises
     ------
@@ -332,15 +333,15 @@ def plan_all_families(
         The scan has too few counts.
     """
     _check_counts(scan_survey)
-    choice = choose_families(scan_survey.total, scan_survey.highest, axis, None, (), (), instrument)
-    return choice.plan_spectra(scan_survey.sample, choice.selection_input.detector, peaks=peaks)
+    family_choice = choose_families(scan_survey.total, scan_survey.highest, axis, None, (), (), instrument)
+    return family_choice.plan_spectra(scan_survey.sample, family_choice.selection_input.detector, peaks=peaks)
 
 
 def _check_counts(scan_survey: Survey) -> None:
-    if scan_survey.total.sum() < _MIN_COUNTS:
+    if scan_survey.total.sum() < _MIN_TOTAL_COUNTS:
         raise ScanError(
-            f"Cannot fit elements: the scan has {scan_survey.total.sum():.0f} counts in total, at least {_MIN_COUNTS} "
-            "are needed."
+            f"Cannot fit elements: the scan has {scan_survey.total.sum():.0f} counts in total, at least "
+            f"{_MIN_TOTAL_COUNTS} are needed."
         )
 
 
@@ -354,16 +355,18 @@ def _prepare_variable(
     *,
     peaks: bool,
 ) -> ElementFit:
-    choice = choose_families(scan_survey.total, scan_survey.highest, axis, families, add, drop, instrument)
-    fit = choice.plan_spectra(scan_survey.sample, choice.selection_input.detector, peaks=peaks)
-    names = choice.names
+    family_choice = choose_families(scan_survey.total, scan_survey.highest, axis, families, add, drop, instrument)
+    fit = family_choice.plan_spectra(scan_survey.sample, family_choice.selection_input.detector, peaks=peaks)
+    names = family_choice.names
     if families is None:
-        # families that only few pixels contain, in the sample or elsewhere
+        # also find families that only few pixels contain, whether or not the sample includes these pixels
         detected_families = {*fit.detected_families(), *fit.families_in_pixels(scan_survey.sample)}
         if len(scan_survey.sample) < scan_survey.n_pixel or not detected_families:
             detected_families |= {
                 *select_families(
-                    choice.selection_input, candidate_families(None, choice.selection_input), include_rare_pixels=True
+                    family_choice.selection_input,
+                    candidate_families(None, family_choice.selection_input),
+                    include_rare_pixels=True,
                 )
             }
         names = [name for name in fit.names if name in {*detected_families, *names}]
@@ -371,7 +374,10 @@ def _prepare_variable(
         raise CoverageError(
             "Cannot fit elements: no line family is detected. Give the families, or check the energy axis."
         )
-    selection_input, is_known = choice.selection_input, instrument is not None or bool(choice.selection_input.scatter)
+    selection_input, is_known = (
+        family_choice.selection_input,
+        instrument is not None or bool(family_choice.selection_input.scatter),
+    )
     settings = _fit_settings("underpaint", selection_input.detector, selection_input.scatter, names, axis) | {
         "fitted": list(fit.names)
     }
@@ -381,7 +387,7 @@ def _prepare_variable(
 
 @dataclass(frozen=True)
 class FitChoice:
-    """Families to fit and to return, and the function that plans the fit.
+    """Families to fit, families to return, and the function that plans the fit.
 
     Parameters
     ----------
@@ -410,7 +416,7 @@ def choose_families(
     drop: Sequence[str],
     instrument: Instrument | None,
 ) -> FitChoice:
-    """Return the families to fit, from the sum and maximum spectra, with the options of :func:`fit_elements`.
+    """Choose the families to fit from the sum and maximum spectra; options are those of :func:`fit_elements`.
 
     Raises
     ------
@@ -428,7 +434,7 @@ def choose_families(
         # scattered lines are modelled if all likely instruments have the same anode
         selection_input = replace(selection_input, scatter=_scatter_at_any_angle(instruments[0], selection_input))
     scatter_names = {template.name for template in selection_input.scatter}
-    # a family of which single shells are requested is fitted shell by shell
+    # if single shells of a family are requested, the family is fitted shell by shell
     split_families = {name[:-1] for name in requested_families if name[-1].isdigit()}
     subshells = [f"{name}{subshell}" for name in sorted(split_families) for subshell in range(1, 6)]
     candidates = dict.fromkeys(
@@ -465,9 +471,9 @@ def choose_families(
 
 
 def _likely_instruments(selection_input: SelectionInput) -> tuple[Instrument, ...]:
-    """Return the common instruments that describe the sum spectrum, the best one first.
+    """Return the common instruments that describe the sum spectrum, best instrument first.
 
-    Instruments differ mainly in scatter: in the lines of the anode and their Compton shift.
+    The instruments differ mainly in scatter, that is in anode lines and Compton shift.
     """
     misfits = []
     families = [name for name in CANDIDATES if name not in _SCATTER_LIKE_FAMILIES]
@@ -489,7 +495,7 @@ def _likely_instruments(selection_input: SelectionInput) -> tuple[Instrument, ..
 
 
 def _scatter_at_any_angle(instrument: Instrument, selection_input: SelectionInput) -> tuple[Template, ...]:
-    """Return the templates of the scattered lines of the anode, with Compton peaks for several angles."""
+    """Return the templates of scattered anode lines, including Compton peaks for several scattering angles."""
     templates = []
     for angle_deg in _SCATTER_ANGLES_DEG:
         geometry = instrument.geometry.model_copy(update={"scatter_angle_deg": angle_deg})
@@ -509,7 +515,7 @@ def check_names(families: Sequence[str] | None, add: Sequence[str] = (), drop: S
     Raises
     ------
     CoverageError
-        A list is a single string, or the list of families is empty, or all families are dropped.
+        A string is given in place of a list, the list of families is empty, or all families are dropped.
     """
     if any(isinstance(names, str) for names in (families, add, drop)):
         raise CoverageError(
@@ -524,7 +530,7 @@ def check_names(families: Sequence[str] | None, add: Sequence[str] = (), drop: S
 
 
 def _families_of_names(names: Sequence[str], selection_input: SelectionInput) -> list[str]:
-    """Return the families for names of families and elements; an element has all families within the axis."""
+    """Return the named families; the name of an element stands for all families of the element within the axis."""
     families: list[str] = []
     for name in names:
         families_of_name = [name]
@@ -544,7 +550,7 @@ def _families_of_one_name(name: str) -> tuple[str, ...]:
 def _fit_blocks(
     scan: Scan, fit: ElementFit, progress: Progress | None
 ) -> tuple[NDArray[np.float32], tuple[float, float] | None, NDArray[np.float32] | None]:
-    """Return the arrays for :meth:`ElementFit.results`."""
+    """Fit all blocks of a scan; return the arguments of :meth:`ElementFit.results`."""
     n_row, n_column, _ = scan.shape
     area_maps = np.empty((n_row, n_column, fit.n_map, 2), dtype=np.float32)
     detectors = () if fit.diffraction is None else tuple(detector.counts for detector in scan.detectors)

@@ -1,6 +1,7 @@
-"""Linear fits of line families with fixed line ratios, by this package and by PyMca, planned from a scan.
+"""Linear fits of line families with fixed line ratios, by this package or by PyMca.
 
-Planning is fast, but areas are wrong where paint absorbs lines. The fits of ``variable_fit`` avoid this error.
+Fits with fixed line ratios are planned fast, but areas are wrong where paint absorbs lines. The fits of
+``variable_fit`` are correct there.
 """
 
 from collections.abc import Sequence
@@ -36,13 +37,13 @@ from underpaint.physics.instrument import Detector, Instrument
 _SNIP_WIDTH_FWHM = 2.0
 _UM_PER_CM = 1e4
 _PYMCA_LOCK = Lock()
-"""Lock for calls of PyMca, whose thread safety is not documented."""
+"""Lock around calls of PyMca, since PyMca does not document its thread safety."""
 
 
 class PymcaFit:
     """Planned fit of line families with PyMca's ``FastXRFLinearFit``.
 
-    Areas are net of the SNIP background of each pixel. Standard deviations are those of a pixel with the mean spectrum.
+    The SNIP background of each pixel is subtracted. Standard deviations are those of a pixel with the mean spectrum.
 
     References
     ----------
@@ -74,7 +75,7 @@ class PymcaFit:
         scatter_families: Sequence[str],
         mean_spectrum: NDArray[np.float64],
     ) -> "PymcaFit":
-        """Return the fit of line families, with its PyMca configuration.
+        """Plan the fit of line families and make the PyMca configuration.
 
         Parameters
         ----------
@@ -85,13 +86,13 @@ class PymcaFit:
         detector : Detector
             Detector with resolution and crystal.
         excitation_kev : float
-            Photon energy for the line ratios, in keV.
+            Photon energy at which line ratios are computed, in keV.
         channels : (int, int)
             First and last channel of the fit.
         scatter_families : sequence of str
             Families of the anode, which are fitted but not returned.
         mean_spectrum : (n_channel,) array
-            Mean spectrum of the scan, counts, from which the weights of the channels follow.
+            Mean spectrum of the scan, in counts; it determines the weights of the channels.
 
         Raises
         ------
@@ -141,7 +142,7 @@ def pymca_configuration(
         symbol, shell = family.split("_")
         shells_by_element.setdefault(symbol, []).append(shell)
     snip_width = int(np.rint(_SNIP_WIDTH_FWHM * np.median(fwhm_channels(detector, axis))))
-    # Smoothing prevents a background that is too low at few counts. PyMca requires an odd width.
+    # Without smoothing, the background would be too low at few counts. PyMca requires an odd filter width.
     filter_width = 2 * (snip_width // 2) + 1
     configuration["peaks"] = shells_by_element
     configuration["fit"].update(
@@ -177,11 +178,11 @@ def _fit_block(
     mean_spectrum: NDArray[np.float64],
     families: Sequence[str],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the areas and standard deviations of a block, (row, column, family)."""
+    """Return the (n_row, n_column, n_family) areas and standard deviations of a block."""
     pymca_fit = fit_class()
     pymca_fit.setFitConfiguration(configuration)
-    # PyMca computes the deviation of a channel as sqrt(ysum) / (number of spectra) + 1, the deviation of a mean. The
-    # factor number**2 yields the deviation of one pixel with the mean spectrum, for blocks of any size.
+    # In PyMca, the standard deviation of a channel is that of a mean spectrum: sqrt(ysum) / (number of spectra) + 1.
+    # Multiplying the mean spectrum by (number of spectra)**2 gives the standard deviation of one pixel, for any block.
     fit_result = pymca_fit.fitMultipleSpectra(
         x=np.arange(counts.shape[-1], dtype=np.float64),
         y=counts,
@@ -210,9 +211,9 @@ class FitPlan:
     Parameters
     ----------
     names : tuple of str
-        Families, ``Fe_K``.
+        Families, such as ``Fe_K``.
     design : (n_channel, n_column) array
-        Components: templates, scatter, background; zero in channels that are not fitted.
+        Components (templates, scatter, background); zero in channels that are not fitted.
     weight : (n_channel,) array
         Inverse variance of the mean spectrum; zero in channels that are not fitted.
     detector : Detector
@@ -220,7 +221,7 @@ class FitPlan:
     excitation_kev : float
         Highest photon energy in keV.
     scatter : tuple of str
-        Scatter peaks that are fitted as well.
+        Names of the fitted scatter peaks.
     """
 
     names: tuple[str, ...]
@@ -237,14 +238,14 @@ class FitPlan:
         return int(used_channels[0]), int(used_channels[-1])
 
     def solver(self, n_column: int | None = None) -> Array:
-        """Return the (n_column, n_channel) matrix from counts to areas, for the first columns of the design."""
+        """Return the (n_column, n_channel) matrix that converts counts to areas of the design's first columns."""
         root_weight = np.sqrt(self.weight)[:, None]
         return np.asarray(np.linalg.pinv(self.design[:, :n_column] * root_weight, rcond=1e-10) * root_weight.T)
 
 
 @dataclass(frozen=True)
 class SelectionInput:
-    """Input of the selection of families: spectra, fitted channels, detector and templates of scatter."""
+    """Input for selecting families: spectra, fitted channels, detector and scatter templates."""
 
     sum_counts: Array
     max_counts: Array
@@ -276,12 +277,12 @@ def plan_fit(
     families: Sequence[str] | None = None,
     instrument: Instrument | None = None,
 ) -> FitPlan:
-    """Return a plan with families, resolution, line ratios, background and weights from sum and maximum spectra.
+    """Plan a linear fit: determine families, resolution, line ratios, background and weights.
 
     Parameters
     ----------
     sum_counts, max_counts : (n_channel,) arrays
-        Sum and maximum over the pixels, in counts.
+        Sum spectrum and maximum spectrum of the pixels, in counts.
     axis : EnergyAxis
         Energy axis.
     n_pixel : int
@@ -296,7 +297,7 @@ def plan_fit(
     Raises
     ------
     CoverageError
-        No family is detected, or a requested one is outside the recorded range.
+        No family is detected, or a requested family is outside the recorded range.
     """
     selection_input = make_selection_input(sum_counts, max_counts, axis, instrument)
     names = candidate_families(families, selection_input)
@@ -308,15 +309,15 @@ def plan_fit(
         raise CoverageError(
             "Cannot fit elements: no line family is detected. Give the families, or check the energy axis."
         )
-    plan = _plan_families(selection_input, selected_families, n_pixel)
+    fit_plan = _plan_families(selection_input, selected_families, n_pixel)
     if families is not None:
-        return plan
-    # A negative area in the sum spectrum is due to an error in the shape of a strong neighbour.
-    areas = plan.solver() @ sum_counts
-    positive_families = [name for name, area in zip(plan.names, areas, strict=False) if area > 0]
+        return fit_plan
+    # A negative area in the sum spectrum is due to an error in the shape of a strong neighbouring peak.
+    areas = fit_plan.solver() @ sum_counts
+    positive_families = [name for name, area in zip(fit_plan.names, areas, strict=False) if area > 0]
     return (
-        plan
-        if len(positive_families) in (0, len(plan.names))
+        fit_plan
+        if len(positive_families) in (0, len(fit_plan.names))
         else _plan_families(selection_input, positive_families, n_pixel)
     )
 
@@ -337,7 +338,7 @@ def _plan_families(selection_input: SelectionInput, selected_families: Sequence[
 def _adapted_templates(
     selection_input: SelectionInput, selected_families: Sequence[str]
 ) -> tuple[FitProblem, list[Template]]:
-    """Return the fit problem, and the templates of families, then of scatter, with line ratios of the sum spectrum."""
+    """Return the fit problem, and templates (families, then scatter) with line ratios adapted to the sum spectrum."""
     n_scatter = len(selection_input.scatter)
     problem, adapted_templates = selection_input.sum_spectrum().without_strong_families(
         [*selection_input.scatter, *recorded_templates(selection_input, selected_families)], n_scatter
@@ -348,7 +349,7 @@ def _adapted_templates(
 def make_selection_input(
     sum_counts: Array, max_counts: Array, axis: EnergyAxis, instrument: Instrument | None
 ) -> SelectionInput:
-    """Return the input of the selection of families, with the resolution of the instrument or the default one."""
+    """Return the input for selecting families; the resolution is that of the instrument, or the default."""
     base_detector = Detector.model_validate({}) if instrument is None else instrument.detector
     detector = base_detector.model_copy(
         update={"gain_kev": axis.gain_kev, "zero_kev": axis.zero_kev, "n_channel": axis.n_channel}
@@ -370,7 +371,7 @@ def _used_channels(sum_counts: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
 
 
 def recorded_templates(selection_input: SelectionInput, names: Sequence[str]) -> list[Template]:
-    """Return the templates of the families in the fitted channels."""
+    """Return the templates of families that are recorded in the fitted channels."""
     templates = family_templates(names, selection_input.detector, selection_input.axis, selection_input.excitation_kev)
     return [
         template for template in templates if is_recorded(template.counts, template.counts[selection_input.is_fitted])
@@ -408,7 +409,7 @@ def is_resolution_known(instrument: Instrument | None) -> bool:
 def fit_resolution(
     selection_input: SelectionInput, names: Sequence[str], instrument: Instrument | None
 ) -> SelectionInput:
-    """Return the input with the electronic noise fitted to the sum spectrum, unless the resolution is known."""
+    """Fit the electronic noise to the sum spectrum, unless the resolution is known; return the updated input."""
     if is_resolution_known(instrument):
         return selection_input
     selected_families = select_families(selection_input, names, include_rare_pixels=False)
@@ -429,14 +430,14 @@ def fit_resolution(
 
 
 def replace_noise(selection_input: SelectionInput, noise_fwhm_kev: float) -> SelectionInput:
-    """Return the input of the selection with another electronic noise."""
+    """Return the input for selecting families, with the given electronic noise."""
     return replace(
         selection_input, detector=selection_input.detector.model_copy(update={"noise_fwhm_kev": noise_fwhm_kev})
     )
 
 
 def select_families(selection_input: SelectionInput, names: Sequence[str], *, include_rare_pixels: bool) -> list[str]:
-    """Return the families of the sum spectrum and, if ``include_rare_pixels``, of the maximum spectrum."""
+    """Return the significant families of the sum spectrum, and of the maximum spectrum if ``include_rare_pixels``."""
     templates = [*selection_input.scatter, *recorded_templates(selection_input, names)]
     n_scatter = len(selection_input.scatter)
     spectra = (
@@ -462,17 +463,17 @@ def _channel_weights(mean_spectrum: Array, is_fitted: NDArray[np.bool_]) -> Arra
 
 
 class FixedFit:
-    """Linear fit of a plan, applied to blocks of spectra as a matrix product.
+    """Planned linear fit, applied to blocks of spectra as a matrix product.
 
-    The weights are the same for all pixels: ``area = P counts`` and ``variance = P**2 counts``. The standard deviation
+    The matrix P is the same for all pixels: ``area = P counts`` and ``variance = P**2 counts``. The standard deviation
     includes only counting statistics.
     """
 
-    def __init__(self, plan: FitPlan) -> None:
-        self.names = plan.names
-        first_channel, last_channel = plan.channels
+    def __init__(self, fit_plan: FitPlan) -> None:
+        self.names = fit_plan.names
+        first_channel, last_channel = fit_plan.channels
         self.channels = slice(first_channel, last_channel + 1)
-        solver_matrix = plan.solver()[: len(plan.names), self.channels].T
+        solver_matrix = fit_plan.solver()[: len(fit_plan.names), self.channels].T
         self.solver = np.ascontiguousarray(solver_matrix, np.float32)
         self.squared = np.ascontiguousarray(solver_matrix**2, np.float32)
 

@@ -1,8 +1,8 @@
-"""Variation of the line ratios of elements in random paint, from the forward model.
+"""Variation of line ratios in random paint, from the forward model.
 
-A line family has no fixed shape: paint absorbs low-energy lines more than high-energy lines, and lines of other
-elements excite some shells more than others. Simulations of random stratigraphies give the mean shape and its
-variation, for lines and for scatter.
+A line family has no fixed shape. Paint absorbs low-energy lines more than high-energy lines, and lines of other
+elements excite some shells more than others. Simulations of random stratigraphies give the mean shape and the variation
+of each family and of scatter.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -28,15 +28,15 @@ Array = NDArray[np.float64]
 
 N_STRATIGRAPHIES = 1000
 N_SIMILAR_STRATIGRAPHIES = 150
-"""Number of stratigraphies of similar composition that determine the line ratios of a class of pixels."""
+"""Number of similar stratigraphies from which the line ratios of a class of pixels are computed."""
 LINE_FRACTION_ERROR = {"K": 0.015, "L": 0.04, "M": 0.12}
-"""Relative error of the fraction of a line in its family, from the tables of radiative rates, by shell."""
+"""Relative error of a line's share of its family, by shell, due to errors of tabulated radiative rates."""
 _MIN_FAMILY_FRACTION = 0.003
-"""Smallest fraction of a family in the line counts of a stratigraphy that is used for the family's line ratios."""
-_MIN_STRATIGRAPHIES, _FALLBACK_STRATIGRAPHIES = 30, 40
-_N_COMPONENTS, _N_SCATTER_COMPONENTS = 5, 8
+"""Minimum share of a family in the line counts of a stratigraphy that is used for the family's line ratios."""
+_MIN_STRATIGRAPHIES, _N_FALLBACK_STRATIGRAPHIES = 30, 40
+_N_SHAPE_COMPONENTS, _N_SCATTER_COMPONENTS = 5, 8
 _ADDED_ELEMENT_FRACTIONS = (3e-4, 0.1)
-"""Range of mass fractions of elements that are added, so that line ratios of rare elements are simulated."""
+"""Range of mass fractions of added elements. Elements are added so that rare elements are simulated as well."""
 _SEED = 1
 COMMON_INSTRUMENTS = tuple(
     Instrument(
@@ -54,7 +54,7 @@ COMMON_INSTRUMENTS = tuple(
         ("Rh", 50.0, 50.0, 50.0, (Filter(formula="Al", density=2.7, thickness_um=100.0),)),
     )
 )
-"""Common instruments, used if the instrument is unknown."""
+"""Common instruments, which are tried if the instrument of a scan is unknown."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,15 @@ class LineCounts:
     Parameters
     ----------
     family : tuple of str
-        Family of each line, ``Pb_L``.
+        Family of each line, such as ``Pb_L``.
     shell : (n_line,) int array
-        Shell of the vacancy, index into ``SHELLS``.
+        Shell with the vacancy, as an index into ``SHELLS``.
     energy_kev : (n_line,) array
         Line energies in keV.
     counts : (n, n_line) array
-        Detected counts of each line, on a common scale.
+        Detected counts of each line, on the scale of ``scatter``.
     scatter : (n, n_energy) array
-        Detected counts of scattered tube radiation, and of lines after Compton scatter.
+        Detected counts per bin of scattered tube radiation, and of lines after Compton scatter.
     scatter_kev, scatter_spread_kev : (n_energy,) arrays
         Centres and standard deviations of the bins of the scatter, in keV.
     """
@@ -87,7 +87,7 @@ class LineCounts:
 
 
 def simulate_line_counts(instrument: Instrument, n: int = N_STRATIGRAPHIES) -> LineCounts:
-    """Return simulated counts of random stratigraphies of the default palette, with rare elements added.
+    """Simulate the counts of random stratigraphies of the default palette, to which rare elements are added.
 
     Parameters
     ----------
@@ -108,11 +108,11 @@ def simulate_line_counts(instrument: Instrument, n: int = N_STRATIGRAPHIES) -> L
 
 @lru_cache(maxsize=16)
 def _simulated_photons(instrument: Instrument, n: int) -> LineCounts:
-    """Return the photons of the stratigraphies, cached for all scans with the same source and geometry."""
+    """Return the photons that the stratigraphies emit, cached for all scans with this source and geometry."""
 
     def simulate_arrays() -> dict[str, NDArray[Any]]:
         emission = emit(_random_stratigraphies(n), instrument, workers=2, single=True)
-        # scatter from the air is excluded, since argon is a family of the fit
+        # scatter and lines from the air are excluded, since argon is a family of the fit
         return {
             "family": np.asarray(emission.lines.family),
             "shell": emission.lines.shell,
@@ -158,18 +158,20 @@ def _add_elements(rng: np.random.Generator, stratigraphy: Stratigraphy, elements
 
 @dataclass(frozen=True)
 class BinnedShapes:
-    """Binned shapes of line families and scatter for pixels of similar composition, and their variation.
+    """Binned shapes of line families and of scatter, and variations of these shapes, for similar pixels.
 
     Parameters
     ----------
     templates : (n_family, n_bin) array
-        Mean shapes, one count each.
+        Mean shape of each family, normalised to one count.
     changes : tuple of (n_change, n_bin) arrays
-        Principal components of the variation of each family's shape, one standard deviation, for one count.
+        Principal components of each family's shape variation. Components are scaled to one standard deviation and to
+        one count of the family.
     scatter : (1, n_bin) array
-        Mean shape of the scattered radiation, one count.
+        Mean shape of the scattered radiation, normalised to one count.
     scatter_changes : (n_change, n_bin) array
-        Principal components of the variation of the scatter, one standard deviation, for one count.
+        Principal components of the variation of the scatter's shape. Components are scaled to one standard deviation
+        and to one count of scatter.
     """
 
     templates: Array
@@ -179,22 +181,23 @@ class BinnedShapes:
 
 
 class LineRatios:
-    """Shapes of families and scatter in the bins of a fit, as functions of the composition.
+    """Shapes of families and of scatter in the bins of a fit; the shapes depend on the composition.
 
     Parameters
     ----------
     simulations : sequence of LineCounts
         Simulations for the instrument, or for several likely instruments.
     detector : Detector
-        Detector with its response.
+        Detector whose response shapes the peaks.
     axis : EnergyAxis
         Energy axis of the spectra.
     bin_counts : callable
-        Function from (..., n_channel) to (..., n_bin) counts, hashable, since shapes of lines are cached.
+        Function that bins (..., n_channel) counts to (..., n_bin) counts. The function must be hashable, since line
+        shapes are cached.
     families : sequence of str
-        Families to fit, ``Pb_L``, or ``Pb_L3`` for a single shell; families outside the bins are ignored.
+        Families to fit, such as ``Pb_L``, or ``Pb_L3`` for a single shell. Families outside the bins are ignored.
     excitation_kev : float
-        Highest photon energy, keV, for families that are not simulated.
+        Highest photon energy, in keV; it is used for families that are not simulated.
     """
 
     def __init__(
@@ -232,11 +235,11 @@ class LineRatios:
         scatter_shapes = np.concatenate(scatter_spectra)
         self._scatter = scatter_shapes / scatter_shapes.sum(axis=1, keepdims=True)
         self._common_shapes = [self._family_shape(index, np.ones(len(area))) for index in range(len(self.names))]
-        self.mean_shapes = np.stack([mean for mean, _ in self._common_shapes])
+        self.mean_shapes = np.stack([family_mean for family_mean, _ in self._common_shapes])
         """(n_family, n_bin) mean shapes over all stratigraphies."""
 
     def shapes_near(self, area: Array) -> BinnedShapes:
-        """Return the shapes for pixels with approximately the given (n_family,) areas."""
+        """Return the shapes for pixels whose areas resemble the given (n_family,) areas."""
         area = np.maximum(area, 0.0)
         log_composition = np.log(area / max(float(area.sum()), 1e-9) + _MIN_FAMILY_FRACTION)
         composition_distance = ((np.log(self.relative_areas + _MIN_FAMILY_FRACTION) - log_composition) ** 2).sum(axis=1)
@@ -251,13 +254,13 @@ class LineRatios:
             for index in range(len(self.names))
         ]
         return BinnedShapes(
-            np.stack([mean for mean, _ in shapes]),
+            np.stack([family_mean for family_mean, _ in shapes]),
             tuple(changes for _, changes in shapes),
             *self._scatter_shape(weight),
         )
 
     def _family_shape(self, index: int, weight: Array) -> tuple[Array, Array]:
-        """Return the (n_bin,) mean template of a family, and the (n_change, n_bin) components of its variation."""
+        """Return the (n_bin,) mean shape of a family, and the (n_change, n_bin) components of the shape variation."""
         line_fractions, line_shapes = self._shares[index], self._lines[index]
         if len(line_shapes) == 1:
             return line_shapes[0], np.zeros((0, line_shapes.shape[1]))
@@ -265,7 +268,7 @@ class LineRatios:
         weight = np.where(relative_area > _MIN_FAMILY_FRACTION, weight, 0.0)
         if np.count_nonzero(weight) < _MIN_STRATIGRAPHIES:
             min_relative_area = np.sort(relative_area)[
-                -min(_FALLBACK_STRATIGRAPHIES, int(np.count_nonzero(relative_area)))
+                -min(_N_FALLBACK_STRATIGRAPHIES, int(np.count_nonzero(relative_area)))
             ]
             weight = ((relative_area >= min_relative_area) & (relative_area > 0)).astype(np.float64)
         used_rows = np.flatnonzero(weight)
@@ -279,13 +282,13 @@ class LineRatios:
         eigenvalues, eigenvectors = np.linalg.eigh(
             weighted_deviation.T @ weighted_deviation + rate_error.T @ rate_error
         )
-        eigenvalues = np.sqrt(np.maximum(eigenvalues[-_N_COMPONENTS:], 0.0))
-        return mean_fractions @ line_shapes, (eigenvectors[:, -_N_COMPONENTS:] * eigenvalues).T @ line_shapes
+        eigenvalues = np.sqrt(np.maximum(eigenvalues[-_N_SHAPE_COMPONENTS:], 0.0))
+        return mean_fractions @ line_shapes, (eigenvectors[:, -_N_SHAPE_COMPONENTS:] * eigenvalues).T @ line_shapes
 
     def _scatter_shape(self, weight: Array) -> tuple[Array, Array]:
-        """Return the (1, n_bin) mean shape of the scatter, and the (n_change, n_bin) components of its variation.
+        """Return the (1, n_bin) mean shape of the scatter, and (n_change, n_bin) components of the shape variation.
 
-        The scatter includes lines after Compton scatter, which depend on the composition.
+        The scatter includes Compton-scattered lines, whose counts depend on the composition.
         """
         used_rows = np.flatnonzero(weight)
         weight = weight[used_rows] / weight[used_rows].sum()
@@ -308,9 +311,9 @@ def _line_shapes(
     bin_counts: Callable[[Array], Array],
     excitation_kev: float,
 ) -> Array | None:
-    """Return (n_line, n_bin) shapes of the lines of a family, one detected count each; None if no line is recorded.
+    """Return (n_line, n_bin) shapes of a family's lines, normalised to one count; None if no line is recorded.
 
-    If no lines are given, the template of the family is the only shape.
+    If ``energy_kev`` is empty, the template of the family is the only shape.
     """
     template = family_template(family, detector, axis, excitation_kev)
     if template is None or not is_recorded(template.counts, bin_counts(template.counts)):
@@ -324,7 +327,7 @@ def _line_shapes(
 
 
 def _family_lines(simulations: Sequence[LineCounts], family: str) -> tuple[Array, Array]:
-    """Return the (n_line,) energies, keV, and (n, n_line) counts of a family's lines in all simulations."""
+    """Return the energies in keV, (n_line,), and the simulated counts, (n, n_line), of a family's lines."""
     symbol, _, shell = family.partition("_")
     energies_and_counts = []
     for line_counts in simulations:

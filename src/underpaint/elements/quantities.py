@@ -1,15 +1,15 @@
-"""Quantities from element areas by fundamental parameters: mass fractions in a layer, areal mass of a thin layer.
+"""Mass fractions in a layer, or areal masses of a thin layer, from element areas by fundamental parameters.
 
 The areas do not determine all parameters of a paint. Binder and carbonates have no recorded lines ("dark matrix"). The
-thickness is unknown, and part of an element may be in lower layers. Random hypotheses are drawn for the undetermined
-parameters. For each hypothesis, mass fractions are computed for which the forward model reproduces the measured areas
-(Sherman 1955 with enhancement, by fixed-point iteration). Light elements are the remainder to one. The scale, counts
-per unit of the model, is determined from the scattered tube radiation or from a standard. Hypotheses are weighted by
-their predictions for other lines of the same elements and for the sum of the fractions. The credible interval is that
-of the weighted hypotheses.
+thickness of a layer is unknown, and part of an element may be in lower layers. Random hypotheses are drawn for the
+undetermined parameters. For each hypothesis, fixed-point iteration finds the mass fractions for which the forward model
+(Sherman 1955 with enhancement) reproduces the measured areas. Light elements make up the remainder of the mass
+fractions to one. The scale is the ratio of measured to modelled counts. The scale is determined from the scattered tube
+radiation or from a standard. A hypothesis has a large weight if it predicts the other lines of the elements, and a
+plausible sum of mass fractions. The credible interval is computed from the weighted hypotheses.
 
-The computation is done for classes of pixels of similar composition. Within a class, the quantities of a pixel follow
-from its areas with sensitivities whose logarithms are linear functions of the composition.
+The hypotheses are evaluated for classes of pixels with similar composition. Within a class, sensitivities convert the
+areas of a pixel to quantities. The logarithm of a sensitivity is a linear function of the composition.
 """
 
 import warnings
@@ -38,15 +38,15 @@ QUANTITY_KINDS = {
     "surface": (MASS_FRACTION, "uppermost paint"),
     "ug_cm2": (AREAL_MASS, "thin layer"),
 }
-"""Quantity of the results and description of the sample, by kind of request."""
+"""Result quantity, and assumed structure of the sample, for each kind of request."""
 MATRICES = {
     "paint": ((0.0, 1.0), {"C18H32O2": 3.0, "CO2": 0.7, "H2O": 0.3, "SiO2": 0.3}, 0.2),
     "oxides": ((1.0, 1.0), {"CO2": 1.0, "H2O": 1.0, "C": 0.3, "Na2O": 0.2, "MgO": 0.5}, 0.0),
 }
-"""Matrices: range of the oxidised fraction of elements, weights of dark compounds, and typical smallest dark fraction.
+"""For each matrix: range of the oxidised fraction of elements, weights of dark compounds, and minimum dark fraction.
 
-Dark compounds have no recorded lines. The weights are those of a Dirichlet distribution. Paint typically has at least a
-fifth of binder. Smaller fractions are increasingly improbable.
+Dark compounds have no recorded lines. The weights are parameters of a Dirichlet distribution. Binder is typically at
+least a fifth of a paint by mass. Dark fractions below the minimum are improbable but possible.
 """
 OXYGEN_PER_ATOM = {
     "Na": 0.5, "Mg": 1.0, "Al": 1.5, "Si": 2.0, "P": 2.5, "S": 0.0, "Cl": 0.0, "K": 0.5, "Ti": 2.0, "V": 2.5,
@@ -56,25 +56,25 @@ OXYGEN_PER_ATOM = {
 }  # fmt: skip
 """Oxygen atoms per atom of an element in its common oxide; 1 for other elements."""
 MODELLED_COUNTS_ERROR = {"K": 0.03, "L": 0.05, "M": 0.15}
-"""Relative error of the modelled counts of a family, from atomic data and response, by shell."""
+"""Relative error of a family's modelled counts, by shell, due to errors of atomic data and detector response."""
 SCALE_ERROR, TUBE_SCALE_ERROR = 0.1, 0.2
-"""Relative error of the modelled ratio of scatter to fluorescence, and its value for a tube without ``line_factor``.
+"""Relative error of the modelled ratio of scatter to fluorescence: in general, and for tubes without ``line_factor``.
 
-Codes differ by a factor of 1.7 in the ratio of the anode's lines to the continuum (``physics.forward.source``).
+Simulation codes differ by a factor of 1.7 in the ratio of anode lines to continuum (``physics.forward.source``).
 """
 MIN_DARK_FRACTION_SIGMA = 0.08
-"""Standard deviation of the prior for dark fractions below the typical minimum, mass fraction."""
+"""Standard deviation of the prior for dark mass fractions below the minimum of the matrix."""
 DETECTION_SIGMAS = 3.0
 N_CLASSES, N_HYPOTHESES = 24, 96
-_N_ITERATIONS, _N_PIXEL_ITERATIONS = 7, 5
+_N_CLASS_ITERATIONS, _N_PIXEL_ITERATIONS = 7, 5
 INFINITE_AREAL_DENSITY = 10.0
-_THICKNESS_UM = {"mass_percent": (50.0, np.inf), "surface": (5.0, 200.0)}
+_DEFAULT_THICKNESS_UM = {"mass_percent": (50.0, np.inf), "surface": (5.0, 200.0)}
 _MIN_MASS_FRACTION, _MIN_DARK_FRACTION = 1e-7, 0.01
 _MIN_EFFECTIVE_HYPOTHESES = 16.0
-_DERIVATIVE_STEP = 0.01
+_RELATIVE_AMOUNT_STEP = 0.01
 _MIN_DETECTED_FRACTION = 0.01
-"""Smallest fraction of pixels with an element that has separate hypotheses for lower layers."""
-_MIN_SCATTER_COUNTS, _MAX_SAMPLE_SIZE = 100.0, 16384
+"""Minimum fraction of pixels with an element for separate hypotheses on the element in lower layers."""
+_MIN_SCATTER_COUNTS, _MAX_SAMPLE_PIXELS = 100.0, 16384
 _SEED = 2
 _TRANSPORT_DETAIL = Detail(orders=2, weakest_exciting=5e-3)
 
@@ -86,14 +86,15 @@ class QuantityRequest:
     Parameters
     ----------
     kind, matrix : str
-        Names in ``KINDS`` and ``MATRICES``.
+        Names in ``QUANTITY_KINDS`` and ``MATRICES``.
     thickness_um : (float, float) or None
-        Range of the thickness, in um.
+        Range of the layer's thickness, in um.
 
     Raises
     ------
     SampleError
-        Quantity or matrix are unknown, the range of thickness is not valid, or a thickness is given for ug/cm2.
+        The quantity or the matrix is unknown, the thickness range is not valid, or a thickness is given for areal
+        masses.
     """
 
     kind: str
@@ -121,7 +122,7 @@ class QuantityRequest:
             )
 
     def check(self, instrument: Instrument | None) -> None:
-        """Raise an error for areal masses if the instrument is unknown (None) or has no scale.
+        """Raise an error if areal masses are requested and the instrument is unknown (None) or has no scale.
 
         Raises
         ------
@@ -147,7 +148,7 @@ class QuantityRequest:
 
 
 def line_areas(maps: Results, quantity: str) -> Array:
-    """Return (n_pixel, n_line) values of ``area`` or ``area_sigma`` of all line families, counts."""
+    """Return the (n_pixel, n_line) values, in counts, of ``area`` or ``area_sigma`` for all line families."""
     return np.stack([maps.map(quantity, line).ravel() for line in maps.lines], axis=1).astype(np.float64)
 
 
@@ -169,12 +170,13 @@ def quantify(
     instrument : Instrument
         Source, geometry and detector, and ``scale`` if a standard was measured.
     kind : {"mass_percent", "surface", "ug_cm2"}
-        Mass per cent of a homogeneous layer, mass per cent of the uppermost paint (part of each element may be in lower
-        layers), or areal mass of a thin layer, in ug/cm2.
+        Mass per cent in one homogeneous layer, mass per cent in the uppermost paint, or areal mass of a thin layer
+        (ug/cm2). With "surface", part of each element may be in lower layers.
     maps : Results, optional
         Element maps; by default they are fitted.
     matrix : {"paint", "oxides"}
-        Compounds without recorded lines: binder, carbonate and partly oxidised elements, or minerals.
+        Assumption on oxygen and on compounds without recorded lines. "paint" assumes binder, carbonate and partly
+        oxidised elements. "oxides" assumes minerals.
     thickness_um : (float, float), optional
         Range of the thickness of the layer, in um; the upper limit may be infinite. Default: 50 um to infinity for the
         homogeneous layer, 5 to 200 um for the uppermost paint.
@@ -182,16 +184,16 @@ def quantify(
     Returns
     -------
     Results
-        ``mass_fraction`` (%) or ``areal_mass`` (ug/cm2) of each element, with 90 % intervals. A lower limit of zero
-        means that only the upper limit is determined, and NaN that there is no spectrum. Notes give the origin of the
-        scale and the assumptions.
+        ``mass_fraction`` (%) or ``areal_mass`` (ug/cm2) of each element, with 90 % intervals. If the lower limit is
+        zero, only the upper limit is determined. Pixels without a spectrum are NaN. Notes state the origin of the scale
+        and the assumptions.
 
     Raises
     ------
     InstrumentError
         Areal masses are requested for an instrument without a scale.
     SampleError
-        Quantity or matrix are unknown, or the thickness is not valid.
+        The quantity or the matrix is unknown, or the thickness is not valid.
     CoverageError
         No element has a modelled line, or too little scattered tube radiation was recorded.
     ScanError
@@ -199,7 +201,8 @@ def quantify(
 
     Examples
     --------
-    A map of lead, %: ``quantify(scan, load_instrument("scanner.toml")).mass_fraction.sel(element="Pb", quantile=0.5)``.
+    A map of lead in mass per cent: ``quantify(scan, load_instrument("scanner.toml")).mass_fraction.sel(element="Pb",
+    quantile=0.5)``.
     """
     maps = fit_elements(scan, instrument=instrument) if maps is None else maps
     axis = scan.require_axis()
@@ -228,11 +231,11 @@ def quantify(
         "families": list(quantifier.families),
     }
     central_value, lower_limit, upper_limit = np.moveaxis(quantities, 3, 0)
-    detected = lower_limit > 0
+    is_above_zero = lower_limit > 0
     notes = quantifier.notes
     if (
-        detected.any()
-        and is_determined(quantity, Estimate(central_value, lower_limit, upper_limit))[detected].mean() < 0.5
+        is_above_zero.any()
+        and is_determined(quantity, Estimate(central_value, lower_limit, upper_limit))[is_above_zero].mean() < 0.5
     ):
         notes = (*notes, quantifier.wide_interval_note)
     return Results.of_quantities(
@@ -250,13 +253,13 @@ def quantify(
 def scatter_window(instrument: Instrument, axis: EnergyAxis) -> slice:
     """Return the channels in which scattered radiation is measured.
 
-    The channels contain the Compton and Rayleigh peaks of the strongest high-energy source line. If the axis ends below
-    these peaks, or the source has no such line, the continuum from 0.6 to 0.9 of the highest energy is used.
+    The channels contain the Compton and Rayleigh peaks of the strongest high-energy source line. If there is no such
+    line, or the axis ends below the peaks, the continuum from 0.6 to 0.9 of the highest energy is used.
 
     Raises
     ------
     CoverageError
-        The axis ends below these channels.
+        The axis ends below the channels in which scattered radiation is measured.
     """
     energy_kev, photons, width_kev = source_spectrum(instrument)
     is_line = (width_kev == 0) & (energy_kev > 8.0) & (energy_kev < axis.stop_kev)
@@ -277,14 +280,14 @@ def scatter_window(instrument: Instrument, axis: EnergyAxis) -> slice:
 
 
 class ModelledCounts(NamedTuple):
-    """Modelled counts of a batch of stratigraphies, on the scale of the model.
+    """Modelled counts of a batch of stratigraphies, without conversion to measured counts.
 
     Parameters
     ----------
     counts : (n, n_layer, n_family) array
-        Counts of line families by layer of origin.
+        Counts of line families, by layer of origin.
     scatter : (n,) array
-        Counts in the scatter window, including lines.
+        Counts in the scatter window, including counts of lines.
     """
 
     counts: Array
@@ -298,7 +301,7 @@ def predict_counts(
     families: Sequence[str],
     scatter_channels: slice,
 ) -> ModelledCounts:
-    """Return the modelled counts of stratigraphies for line families, and in the scatter window."""
+    """Return the modelled counts of stratigraphies, by line family and in the scatter window."""
     emission = emit(stratigraphies, instrument, detail=_TRANSPORT_DETAIL, workers=2, single=True)
     detector, lines = instrument.detector, emission.lines
     is_family = np.stack([np.asarray([name == family for name in lines.family]) for family in families], axis=1)
@@ -319,7 +322,7 @@ def predict_counts(
 
 
 class _Hypotheses(NamedTuple):
-    """Hypotheses for parameters that the areas do not determine; the first hypothesis has central values.
+    """Hypotheses on parameters that the areas do not determine; the first hypothesis has central values.
 
     Parameters
     ----------
@@ -328,17 +331,17 @@ class _Hypotheses(NamedTuple):
     light_fractions : (n, n_light) array
         Mass fractions of light elements in the dark compounds.
     scale_factor : (n,) array
-        Factor for the scale.
+        Factor that multiplies the scale.
     family_factors : (n, n_family) array
-        Factor for the modelled counts of each family.
+        Factor that multiplies each family's modelled counts.
     thickness_um : (n,) array
         Thickness of the layer, in um.
     lower_fraction : (n, n_element) array
         Fraction of each element's counts from beneath the uppermost paint.
     lower_thickness_um : (n,) array
-        Thickness of the layer beneath, in um.
+        Thickness of the layer beneath the uppermost paint, in um.
     dark_fraction : (n,) array
-        Dark mass fraction of a thin layer.
+        Mass fraction of dark compounds in a thin layer.
     ground_areal_density : (n,) array
         Areal mass of the ground, in g/cm2.
     """
@@ -355,18 +358,18 @@ class _Hypotheses(NamedTuple):
 
 
 class _Solution(NamedTuple):
-    """Solution of n systems.
+    """Amounts for n pairs of class and hypothesis.
 
     Parameters
     ----------
     amount : (n, n_element) array
         Mass fractions, or areal masses in g/cm2.
     sensitivity : (n, n_element) array
-        Modelled counts per amount.
+        Modelled counts divided by the amount.
     lower_fraction : (n, n_element) array
         Fraction of each element's counts from beneath the uppermost paint.
     scale, scatter, log_weight : (n,) arrays
-        Scale, modelled scatter, and logarithm of the weight of the hypothesis.
+        Scale, modelled scatter counts, and logarithm of the hypothesis weight.
     """
 
     amount: Array
@@ -378,12 +381,12 @@ class _Solution(NamedTuple):
 
 
 class Quantifier:
-    """Computation of quantities from areas of pixels, prepared with a sample of the pixels of a scan.
+    """Computation of quantities from the element areas of pixels, prepared with a sample of a scan's pixels.
 
     Parameters
     ----------
     names : sequence of str
-        Line families, ``Fe_K``.
+        Line families, such as ``Fe_K``.
     area, sigma : (n, n_family) arrays
         Areas and standard deviations of the sample, in counts.
     scatter : (n,) array
@@ -441,7 +444,7 @@ class Quantifier:
             )
         sample_rows = np.flatnonzero(is_valid)
         sample_rows = sample_rows[
-            np.sort(np.random.default_rng(_SEED).permutation(len(sample_rows))[:_MAX_SAMPLE_SIZE])
+            np.sort(np.random.default_rng(_SEED).permutation(len(sample_rows))[:_MAX_SAMPLE_PIXELS])
         ]
         area, sigma, scatter = area[sample_rows], sigma[sample_rows], scatter[sample_rows]
         self.elements, self._main, self._other = self._select_families(sigma.mean(axis=0))
@@ -481,7 +484,7 @@ class Quantifier:
         class_labels = np.unique(pixel_classes)
         self._centres = class_centres[class_labels]
         live_time_s = np.ones(len(area)) if not self._by_time or live_times_s is None else live_times_s[sample_rows]
-        # the mean deviation is used, since interference is the same in all pixels of a class
+        # standard deviations are averaged, since interference is the same in all pixels of a class
         class_means = [
             [np.mean(values[pixel_classes == index], axis=0) for index in class_labels]
             for values in (area, sigma, scatter, live_time_s)
@@ -489,7 +492,7 @@ class Quantifier:
         self._prepare_classes(*(np.asarray(values) for values in class_means))
 
     def __call__(self, area: Array, sigma: Array, scatter: Array, live_times_s: Array | None = None) -> Array:
-        """Return (n, n_element, 3) values, lower and upper limits (90 % interval); NaN without a spectrum."""
+        """Return (n, n_element, 3) values, lower limits and upper limits (90 % interval); NaN for missing spectra."""
         quantities = np.full((len(area), len(self.elements), 3), np.nan)
         is_valid = np.isfinite(area).all(axis=1) & (scatter > 0)
         if self._by_time and live_times_s is not None:
@@ -508,7 +511,7 @@ class Quantifier:
         return quantities
 
     def _select_families(self, sigma: Array) -> tuple[tuple[str, ...], list[int], list[int]]:
-        """Return the elements, the index of the most precise family of each, and the indices of other families."""
+        """Return the elements, the index of each element's most precise family, and the indices of other families."""
         excluded_elements = (
             {"Ar"} if self.instrument.source_spectrum is not None else {"Ar", self.instrument.tube.anode}
         )
@@ -542,7 +545,7 @@ class Quantifier:
     # -- hypotheses ----------------------------------------------------------------------------------------------
 
     def _draw_hypotheses(self, matrix: str, thickness_um: tuple[float, float] | None, n: int) -> _Hypotheses:
-        """Return random hypotheses, the first with central values (Latin hypercube: evenly distributed parameters)."""
+        """Draw hypotheses by Latin hypercube (evenly spread parameters); the first hypothesis has central values."""
         from scipy.stats import qmc  # importing scipy.stats takes a third of a second
 
         (min_oxidised_fraction, max_oxidised_fraction), compound_weights, _ = MATRICES[matrix]
@@ -563,8 +566,8 @@ class Quantifier:
         )
         compound_fractions = gammaincinv(np.asarray(list(light_weights.values())), compound_fractions)
         compound_fractions /= compound_fractions.sum(axis=1, keepdims=True)
-        min_thickness_um, max_thickness_um = thickness_um or _THICKNESS_UM.get(self.kind, (1.0, np.inf))
-        # the inverse thickness is uniform, which includes infinity
+        min_thickness_um, max_thickness_um = thickness_um or _DEFAULT_THICKNESS_UM.get(self.kind, (1.0, np.inf))
+        # the inverse thickness is uniform, so that infinite thickness is included
         thickness_um_draws = (
             min_thickness_um * (max_thickness_um / min_thickness_um) ** scalar_draws[:, 2]
             if np.isfinite(max_thickness_um)
@@ -588,7 +591,7 @@ class Quantifier:
         )
 
     def _add_similar_hypotheses(self, log_weights: Sequence[Array]) -> None:
-        """Add hypotheses for each class, with thickness and lower layers similar to hypotheses that fit the class."""
+        """Add hypotheses for each class; thickness and lower layers resemble those of hypotheses that fit the class."""
         rng, hypotheses, n = np.random.default_rng(_SEED + 1), self._hypotheses, len(log_weights[0])
         parent_indices = np.concatenate(
             [rng.choice(n, n, p=_tempered_weights(log_weight)) for log_weight in log_weights]
@@ -611,7 +614,7 @@ class Quantifier:
     # -- classes -------------------------------------------------------------------------------------------------
 
     def _prepare_classes(self, area: Array, sigma: Array, scatter: Array, live_times_s: Array) -> None:
-        """Solve all classes for all hypotheses, and store the values that are needed for pixels."""
+        """Solve all classes for all hypotheses, and store what the computation of pixels needs."""
         n_class, n = len(area), len(self._hypotheses.scale_factor)
         class_index, hypothesis_index = np.repeat(np.arange(n_class), n), np.tile(np.arange(n), n_class)
 
@@ -622,7 +625,7 @@ class Quantifier:
 
         solution = solve_systems(class_index, hypothesis_index)
         if self.kind == "surface":
-            # few hypotheses on lower layers fit a class, so more are drawn near those that fit
+            # few hypotheses on lower layers fit a class, so hypotheses that resemble fitting ones are added
             self._add_similar_hypotheses([solution.log_weight[class_index == index] for index in range(n_class)])
             added_hypotheses = n + np.arange(n_class * n)
             added_solution = solve_systems(class_index, added_hypotheses)
@@ -639,7 +642,7 @@ class Quantifier:
         for index in range(n_class):
             is_in_class = class_index == index
             hypothesis_weight = _tempered_weights(solution.log_weight[is_in_class])
-            ratios = solution.amount[is_in_class] / np.maximum(self._base.amount[index], 1e-300)
+            amount_ratios = solution.amount[is_in_class] / np.maximum(self._base.amount[index], 1e-300)
             for element, lower_layer_fraction in enumerate(solution.lower_fraction[is_in_class].T):
                 is_in_lower_layer = lower_layer_fraction > 0.5
                 has_both_hypotheses = is_in_lower_layer.any() and not is_in_lower_layer.all()
@@ -648,12 +651,12 @@ class Quantifier:
                     if has_both_hypotheses
                     else hypothesis_weight
                 )
-                self._ratio[index, element] = _quantiles(ratios[:, element], element_weight)
+                self._ratio[index, element] = _weighted_quantiles(amount_ratios[:, element], element_weight)
 
     def _solve_amounts(
         self, area: Array, sigma: Array, scatter: Array, live_times_s: Array, hypothesis_index: NDArray[np.intp]
     ) -> _Solution:
-        """Return the amounts for which the model reproduces the areas of the main families, for each hypothesis."""
+        """For each hypothesis, return the amounts for which the model reproduces the areas of the main families."""
         main_families, hypotheses = self._main, self._hypotheses
         min_area = 1e-4 * np.maximum(area, 0.0).sum(axis=1, keepdims=True)
         target_counts = np.maximum(area, np.maximum(min_area, 0.1 * sigma)) / self._factor
@@ -664,25 +667,26 @@ class Quantifier:
             amount = 1e-4 * amount
         lower_amount = amount * hypotheses.lower_fraction[hypothesis_index]
         amount_sum = np.ones(len(area))
-        for iteration in range(_N_ITERATIONS + 1):
+        for iteration in range(_N_CLASS_ITERATIONS + 1):
             predicted_counts = predict_counts(
                 list(map(self._make_stratigraphy, amount, lower_amount, oxygen, hypothesis_index)),
                 self.instrument, self.axis, self._names, self.window,
             )  # fmt: skip
             counts = predicted_counts.counts * hypotheses.family_factors[hypothesis_index, None]
             upper_counts, lower_counts = counts[:, 0][:, main_families], counts[:, 1:].sum(axis=1)[:, main_families]
-            scale = (
+            count_scale = (
                 self._count_scale(scatter, predicted_counts.scatter, live_times_s)
                 * hypotheses.scale_factor[hypothesis_index]
             )
             sensitivity = upper_counts / np.maximum(amount, 1e-300)
-            if iteration == _N_ITERATIONS:
+            if iteration == _N_CLASS_ITERATIONS:
                 break
             upper_target = np.maximum(
-                target_counts[:, main_families] - scale[:, None] * lower_counts, 1e-3 * target_counts[:, main_families]
+                target_counts[:, main_families] - count_scale[:, None] * lower_counts,
+                1e-3 * target_counts[:, main_families],
             )
             amount = np.clip(
-                upper_target / (scale[:, None] * np.maximum(sensitivity, 1e-300)), 0.1 * amount, 10.0 * amount
+                upper_target / (count_scale[:, None] * np.maximum(sensitivity, 1e-300)), 0.1 * amount, 10.0 * amount
             )
             if self.kind != "ug_cm2":
                 amount, amount_sum = _normalise_amounts(amount, oxygen)
@@ -690,7 +694,7 @@ class Quantifier:
                 lower_factor = (
                     hypotheses.lower_fraction[hypothesis_index]
                     * target_counts[:, main_families]
-                    / np.maximum(scale[:, None] * lower_counts, 1e-300)
+                    / np.maximum(count_scale[:, None] * lower_counts, 1e-300)
                 )
                 lower_amount = np.maximum(
                     lower_amount, _MIN_MASS_FRACTION * (hypotheses.lower_fraction[hypothesis_index] > 0)
@@ -700,13 +704,15 @@ class Quantifier:
         if self.kind != "ug_cm2":
             dark_fraction = 1.0 - (amount * (1.0 + oxygen)).sum(axis=1)
             log_weight -= 0.5 * (np.maximum(self._min_typical_dark - dark_fraction, 0.0) / MIN_DARK_FRACTION_SIGMA) ** 2
-        # lower layers cannot contribute more counts than detected
-        log_excess = np.log(np.maximum(scale[:, None] * lower_counts / target_counts[:, main_families], 1.0))
+        # lower layers cannot contribute more counts than are detected
+        log_count_excess = np.log(
+            np.maximum(count_scale[:, None] * lower_counts / target_counts[:, main_families], 1.0)
+        )
         log_weight -= 0.5 * (
-            (log_excess / 0.1) ** 2 * (area[:, main_families] > DETECTION_SIGMAS * sigma[:, main_families])
+            (log_count_excess / 0.1) ** 2 * (area[:, main_families] > DETECTION_SIGMAS * sigma[:, main_families])
         ).sum(axis=1)
-        predicted_total = scale[:, None] * counts.sum(axis=1)
-        # the prediction has the relative error of the main family, which is large for nearly absent elements
+        predicted_total = count_scale[:, None] * counts.sum(axis=1)
+        # the prediction has the relative error of the main family; this error is large for nearly absent elements
         uncertain_counts = target_counts[:, main_families] - area[:, main_families] / self._factor[main_families]
         relative_error = (
             np.maximum(sigma[:, main_families] / self._factor[main_families], uncertain_counts)
@@ -718,11 +724,11 @@ class Quantifier:
             prediction_error = predicted_total[:, index] * relative_error[:, element]
             residual = area[:, index] / self._factor[index] - predicted_total[:, index]
             log_weight -= 0.5 * residual**2 / (sigma[:, index] ** 2 + error**2 + prediction_error**2)
-        lower_amount = scale[:, None] * lower_counts / target_counts[:, main_families]
-        return _Solution(amount, sensitivity, lower_amount, scale, predicted_counts.scatter, log_weight)
+        lower_amount = count_scale[:, None] * lower_counts / target_counts[:, main_families]
+        return _Solution(amount, sensitivity, lower_amount, count_scale, predicted_counts.scatter, log_weight)
 
     def _count_scale(self, scatter: Array, modelled_scatter: Array, live_times_s: Array) -> Array:
-        """Return the ratio of measured to modelled counts."""
+        """Return the scale: the ratio of measured to modelled counts."""
         if self._by_time and self.scale.counts_per_s is not None:
             return self.scale.counts_per_s * live_times_s
         return scatter / modelled_scatter * (self.scale.counts_per_scatter or 1.0)
@@ -776,34 +782,37 @@ class Quantifier:
     def _log_derivatives(self) -> tuple[Array, Array]:
         """Return the derivatives of log sensitivity and of log scatter with respect to the amounts.
 
-        The first array is (n_class, n_element, n_element).
+        The derivatives of log sensitivity have the shape (n_class, n_element, n_element).
         """
         base_solution, n = self._base, len(self.elements)
         oxygen = self._hypotheses.oxidised_fraction[0] * self._oxygen
         unit_amount = (
             1.0 if self.kind != "ug_cm2" else 0.1 * base_solution.amount.sum(axis=1, keepdims=True)[:, :, None]
         )
-        changed_amount = base_solution.amount[:, None, :] + _DERIVATIVE_STEP * unit_amount * np.eye(n)
-        flat_amount = changed_amount.reshape(-1, n)
+        changed_amount = base_solution.amount[:, None, :] + _RELATIVE_AMOUNT_STEP * unit_amount * np.eye(n)
+        amount_rows = changed_amount.reshape(-1, n)
         if self.kind != "ug_cm2":
-            flat_amount, _ = _normalise_amounts(flat_amount, oxygen)
-        changed_amount = flat_amount.reshape(changed_amount.shape)
+            amount_rows, _ = _normalise_amounts(amount_rows, oxygen)
+        changed_amount = amount_rows.reshape(changed_amount.shape)
         no_lower_amount = np.zeros(n)
         counts = predict_counts(
-            [self._make_stratigraphy(row, no_lower_amount, oxygen, 0) for row in (*flat_amount, *base_solution.amount)],
+            [
+                self._make_stratigraphy(layer_amount, no_lower_amount, oxygen, 0)
+                for layer_amount in (*amount_rows, *base_solution.amount)
+            ],
             self.instrument, self.axis, self._names, self.window,
         )  # fmt: skip
         counts = ModelledCounts(np.maximum(counts.counts[:, 0][:, self._main], 1e-300), counts.scatter)
         sensitivity = np.log(
-            counts.counts[: len(flat_amount)].reshape(changed_amount.shape) / np.maximum(changed_amount, 1e-300)
+            counts.counts[: len(amount_rows)].reshape(changed_amount.shape) / np.maximum(changed_amount, 1e-300)
         )
-        base_sensitivity = np.log(counts.counts[len(flat_amount) :] / np.maximum(base_solution.amount, 1e-300))
+        base_sensitivity = np.log(counts.counts[len(amount_rows) :] / np.maximum(base_solution.amount, 1e-300))
         scatter, base_scatter = (
-            np.log(counts.scatter[: len(flat_amount)].reshape(-1, n)),
-            np.log(counts.scatter[len(flat_amount) :]),
+            np.log(counts.scatter[: len(amount_rows)].reshape(-1, n)),
+            np.log(counts.scatter[len(amount_rows) :]),
         )
         amount_step = np.broadcast_to(
-            _DERIVATIVE_STEP * unit_amount * np.ones((len(base_solution.amount), n, 1)),
+            _RELATIVE_AMOUNT_STEP * unit_amount * np.ones((len(base_solution.amount), n, 1)),
             (len(base_solution.amount), n, 1),
         )
         sensitivity_slope = (sensitivity - base_sensitivity[:, None, :]) / amount_step
@@ -812,7 +821,7 @@ class Quantifier:
     # -- pixels --------------------------------------------------------------------------------------------------
 
     def _pixel_quantities(self, index: int, area: Array, sigma: Array, scatter: Array, live_times_s: Array) -> Array:
-        """Return (n, n_element, 3) values, lower and upper limits of pixels of one class."""
+        """Return the (n, n_element, 3) values, lower limits and upper limits for pixels of one class."""
         main_families = self._main
         corrected_counts = area[:, main_families] / self._factor[main_families]
         counts_deviation = sigma[:, main_families] / self._factor[main_families]
@@ -824,14 +833,15 @@ class Quantifier:
             amount_change = np.clip(amount, 0.0, None) - base_amount
             local_sensitivity = sensitivity * np.exp(np.clip(amount_change @ sensitivity_slope.T, -1.0, 1.0))
             modelled_scatter = self._base.scatter[index] * np.exp(np.clip(amount_change @ scatter_slope, -1.0, 1.0))
-            scale = self._count_scale(scatter, modelled_scatter, live_times_s)[:, None]
-            new_amount = corrected_counts / (scale * local_sensitivity)
+            count_scale = self._count_scale(scatter, modelled_scatter, live_times_s)[:, None]
+            new_amount = corrected_counts / (count_scale * local_sensitivity)
             if self.kind != "ug_cm2":
                 new_amount, _ = _normalise_amounts(new_amount, oxygen)
             amount = 0.5 * (amount + new_amount)
         amount = new_amount
         amount_noise = np.hypot(
-            counts_deviation / (scale * local_sensitivity), 0.0 if self._by_time else amount / np.sqrt(scatter[:, None])
+            counts_deviation / (count_scale * local_sensitivity),
+            0.0 if self._by_time else amount / np.sqrt(scatter[:, None]),
         )
         median_ratio, low_ratio, high_ratio = np.moveaxis(self._ratio[index], 1, 0)
         central_value, noise_half_width, abs_amount = (
@@ -853,7 +863,7 @@ class Quantifier:
 
     @property
     def wide_interval_note(self) -> str:
-        """Note for results in which most intervals are wide."""
+        """Note for results whose intervals are mostly wide."""
         note_text = "Most intervals are too wide to quote values; the maps can be used to compare areas."
         if not self._by_time:
             note_text += (
@@ -876,7 +886,7 @@ class Quantifier:
             scale_text = (
                 f"The scale is absolute, from a standard, per count of scattered radiation ({self.scale.error:.0%})."
             )
-        min_thickness_um, max_thickness_um = thickness_um or _THICKNESS_UM.get(self.kind, (0.0, np.inf))
+        min_thickness_um, max_thickness_um = thickness_um or _DEFAULT_THICKNESS_UM.get(self.kind, (0.0, np.inf))
         thickness_text = (
             f"{min_thickness_um:g} um thick or thicker"
             if np.isinf(max_thickness_um)
@@ -895,7 +905,7 @@ def _model_error(family: str) -> float:
 
 
 def _class_coordinates(area: Array, scatter: Array) -> Array:
-    """Return the coordinates of pixels for the classes: square roots of fractions of counts, with uniform noise."""
+    """Return coordinates for classifying pixels: square roots of count fractions, whose noise is uniform."""
     counts = np.concatenate([np.maximum(area, 0.0), np.maximum(scatter, 0.0)[:, None]], axis=1)
     return np.asarray(np.sqrt(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-9)))
 
@@ -909,14 +919,14 @@ def _normalise_amounts(
 
 
 def _areal_density(thickness_um: float, amount: Array, oxygen: Array) -> float:
-    """Return the areal density, g/cm2, of a layer of compounds (5 g/cm3) and binder (1 g/cm3)."""
+    """Return the areal density in g/cm2 of a layer of compounds (5 g/cm3) and binder (1 g/cm3)."""
     solid_fraction = min(float((amount * (1.0 + oxygen)).sum()), 1.0)
     layer_density = 1.0 / (solid_fraction / 5.0 + (1.0 - solid_fraction))
     return float(min(1e-4 * thickness_um * layer_density, INFINITE_AREAL_DENSITY))
 
 
 def _tempered_weights(log_weight: Array) -> Array:
-    """Return normalised weights, tempered so that several hypotheses contribute, since model errors are correlated."""
+    """Return normalised weights, tempered to let several hypotheses contribute, since model errors are correlated."""
     for temper_exponent in np.geomspace(1.0, 1e-4, 40):
         weight = np.exp(temper_exponent * (log_weight - log_weight.max()))
         weight /= weight.sum()
@@ -928,8 +938,8 @@ def _tempered_weights(log_weight: Array) -> Array:
 def _draw_lower_fractions(element_draws: Array, fraction_draws: Array, detected_elements: NDArray[np.intp]) -> Array:
     """Return the (n, n_element) fractions of each element's counts from beneath the uppermost paint.
 
-    In a third of the hypotheses lower layers emit no counts, in a third counts of one detected element, and in a third
-    counts of random elements.
+    In a third of the hypotheses, lower layers emit no counts. In another third, lower layers emit counts of one
+    detected element. In the last third, lower layers emit counts of random elements.
     """
     n, n_element = element_draws.shape
     fraction_beneath = np.where(fraction_draws < 0.3, fraction_draws / 0.3, 1.0)
@@ -944,7 +954,7 @@ def _draw_lower_fractions(element_draws: Array, fraction_draws: Array, detected_
 
 
 def _equal_prior_weights(weight: Array, log_weight: Array, is_in_lower_layer: NDArray[np.bool_]) -> Array:
-    """Return weights with equal prior probabilities that an element is, and that it is not, in lower layers."""
+    """Return weights for which an element's prior probability of being in lower layers is one half."""
     posterior_odds = np.exp(
         np.clip(log_weight[is_in_lower_layer].max() - log_weight[~is_in_lower_layer].max(), -20.0, 20.0)
     )
@@ -956,8 +966,8 @@ def _equal_prior_weights(weight: Array, log_weight: Array, is_in_lower_layer: ND
     return np.asarray(np.where(is_in_lower_layer, lower_weight, other_weight) / (1.0 + posterior_odds))
 
 
-def _quantiles(values: Array, weight: Array) -> Array:
-    """Return weighted median, lower limit and upper limit of the 90 % interval."""
+def _weighted_quantiles(values: Array, weight: Array) -> Array:
+    """Return the weighted median, and the lower and upper limits of the 90 % interval."""
     value_order = np.argsort(values)
     cumulative_weight = np.cumsum(weight[value_order]) - 0.5 * weight[value_order]
     return np.asarray(

@@ -1,7 +1,7 @@
-"""Maps of the scattered line of the source: counts of its Rayleigh and Compton peaks.
+"""Maps of the scattered source line: counts of the Rayleigh peak and of the Compton peak.
 
-The maps contain information on materials without lines: on light materials, their thickness, and the support. The
-element fit models scatter together with the background. This module fits the two peaks with a linear background.
+The maps show materials without recorded lines: light materials, their thickness, and the support. The element fit
+models scatter and background together. This module fits the two peaks above a linear background.
 """
 
 from collections.abc import Sequence
@@ -19,23 +19,23 @@ from underpaint.elements._families import Template
 Array = NDArray[np.float64]
 COMPTON, RAYLEIGH = "Compton", "Rayleigh"
 SHAPE_ERROR = 0.01
-"""Error of the counts of a peak due to errors of peak shapes, relative to the counts of both peaks."""
+"""Error of a peak's counts due to errors of the peak shapes, as a fraction of the counts of both peaks."""
 MIN_DETECTED_SIGMAS = 5.0
-"""Smallest significance, standard deviations, of a detected peak in the sum spectrum."""
-_MIN_DISTANCE_FWHM = 1.0
+"""Smallest significance, in standard deviations, of a detected peak in the sum spectrum."""
+_MIN_PEAK_DISTANCE_FWHM = 1.0
 _WINDOW_MARGIN_FWHM = 1.5
 
 
 @dataclass(frozen=True)
 class ScatterPeaks:
-    """Fit of the scatter peaks in spectra.
+    """Fit of the Rayleigh and Compton peaks of spectra.
 
     Parameters
     ----------
     names : tuple of str
         Detected peaks among :data:`COMPTON` and :data:`RAYLEIGH`.
     counts_matrix : (n_name, n_channel) array
-        Matrix from the counts of a spectrum to the counts of the peaks.
+        Matrix that converts the counts of a spectrum to the counts of the peaks.
     energy_kev : tuple of float
         Energies of the peaks, in keV.
     """
@@ -45,7 +45,7 @@ class ScatterPeaks:
     energy_kev: tuple[float, ...]
 
     def __call__(self, counts: NDArray[Any]) -> NDArray[np.float32]:
-        """Return (n, n_name, 2) counts of peaks and their standard deviation, from (n, n_channel) counts."""
+        """Return (n, n_name, 2) peak counts and standard deviations, from (n, n_channel) counts."""
         nonzero_channels = np.flatnonzero(self.counts_matrix.any(axis=0))
         channel_range = slice(int(nonzero_channels[0]), int(nonzero_channels[-1]) + 1)
         spectra, counts_matrix = counts[:, channel_range].astype(np.float32), self.counts_matrix[:, channel_range]
@@ -54,7 +54,7 @@ class ScatterPeaks:
         return np.stack([area, np.hypot(np.sqrt(spectra @ (counts_matrix**2).T), model_error)], axis=-1)
 
     def results(self, maps: NDArray[np.float32], step_mm: tuple[float, float] | None) -> Results:
-        """Return (n_row, n_column, n_name, 2) counts and standard deviations as results."""
+        """Convert (n_row, n_column, n_name, 2) peak counts and standard deviations to results."""
         settings = {"energy_kev": dict(zip(self.names, self.energy_kev, strict=True))}
         return Results.of_scatter(self.names, maps[..., 0], maps[..., 1], step_mm=step_mm, settings=settings)
 
@@ -62,7 +62,7 @@ class ScatterPeaks:
 def plan_scatter(
     sum_counts: Array, axis: EnergyAxis, is_fitted: NDArray[np.bool_], templates: Sequence[Template]
 ) -> ScatterPeaks | None:
-    """Return the fit of the scatter peaks; None if the lines of the source are unknown or not detected.
+    """Plan the fit of the scatter peaks; return None if the source lines are unknown or not detected.
 
     Parameters
     ----------
@@ -80,14 +80,14 @@ def plan_scatter(
     rayleigh_shapes = [
         template.counts for template in templates if template.name == "Elastic" or template.name.endswith("_K")
     ]
-    fits = [
-        fit
+    peak_pairs = [
+        peak_pair
         for shape_pair in product(compton_shapes, rayleigh_shapes)
-        if (fit := _fit_peak_pair(sum_counts, axis, is_fitted, *shape_pair)) is not None
+        if (peak_pair := _fit_peak_pair(sum_counts, axis, is_fitted, *shape_pair)) is not None
     ]
-    if not fits:
+    if not peak_pairs:
         return None
-    _, counts_matrix, energy_kev = min(fits, key=lambda fit: fit[0])
+    _, counts_matrix, energy_kev = min(peak_pairs, key=lambda peak_pair: peak_pair[0])
     peaks = ScatterPeaks((COMPTON, RAYLEIGH), counts_matrix.astype(np.float32), energy_kev)
     sum_counts_of_peaks = peaks(sum_counts[None])[0]
     detected_indices = [
@@ -107,7 +107,7 @@ def plan_scatter(
 def _fit_peak_pair(
     sum_counts: Array, axis: EnergyAxis, is_fitted: NDArray[np.bool_], compton_shape: Array, rayleigh_shape: Array
 ) -> tuple[float, Array, tuple[float, float]] | None:
-    """Return the misfit of the sum spectrum, the (2, n_channel) matrix from spectra to peaks, and their energies, keV.
+    """Return the misfit, the (2, n_channel) matrix from spectra to peak counts, and the peak energies in keV.
 
     The result is None if the peaks overlap or are outside the recorded range.
     """
@@ -118,7 +118,7 @@ def _fit_peak_pair(
         peak_channels[1] + round(_WINDOW_MARGIN_FWHM * peak_widths[1]),
     )
     if (
-        peak_channels[1] - peak_channels[0] < _MIN_DISTANCE_FWHM * peak_widths[1]
+        peak_channels[1] - peak_channels[0] < _MIN_PEAK_DISTANCE_FWHM * peak_widths[1]
         or first_channel < 0
         or last_channel >= axis.n_channel
     ):

@@ -1,4 +1,4 @@
-"""Fit of a single spectrum of a pixel or a region: families, scatter, background and residual."""
+"""Fit of a single spectrum, of a pixel or a region: families, scatter, background and residual."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from underpaint.physics.instrument import Instrument
 
 Array = NDArray[np.float64]
 DETECTION_LIMIT_SIGMAS = 3.0
-"""Limit of detection, in standard deviations of the area of an absent family (IUPAC 1978)."""
-_MIN_COUNTS = 100
+"""Limit of detection, as a multiple of the standard deviation of an absent family's area (IUPAC 1978)."""
+_MIN_TOTAL_COUNTS = 100
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Family:
     Parameters
     ----------
     area, sigma : float
-        Net counts over all lines, and their standard deviation.
+        Net counts, summed over the family's lines, and the standard deviation of this sum.
     detection_limit : float
-        Limit of detection, net counts.
+        Limit of detection, in net counts.
     counts : (n_channel,) array
         Fitted counts of the family; zero outside the fitted channels.
     hardness, hardness_sigma : float
-        Logarithm of the ratio of the other lines to the strongest line, relative to random paint, and its standard
-        deviation. Paint above the element changes the ratio, since it absorbs low-energy lines more than high-energy
+        Logarithm of the ratio of the weaker lines to the strongest line, relative to random paint, and its standard
+        deviation. Paint above the element changes the ratio, since paint absorbs low-energy lines more than high-energy
         lines. An absorption edge between the lines can reverse the change (lead's L-beta under vermilion). NaN for a
-        single peak.
+        family with a single peak.
     """
 
     area: float
@@ -46,7 +46,7 @@ class Family:
 
     @property
     def present(self) -> bool:
-        """Whether the area exceeds the limit of detection and three standard deviations."""
+        """Whether the area exceeds both the limit of detection and three standard deviations."""
         return self.area > max(self.detection_limit, DETECTION_LIMIT_SIGMAS * self.sigma)
 
 
@@ -59,17 +59,18 @@ class SpectrumFit:
     name : str
         Name of the spectrum.
     energy_kev, counts : (n_channel,) arrays
-        Energies of the channels, keV, and counts.
+        Energies of the channels, in keV, and measured counts.
     fitted : (n_channel,) array
         Fitted counts; NaN outside the fitted channels.
     families : dict of str to Family
-        Fitted families by name, ``Fe_K``.
+        Fitted families by name, such as ``Fe_K``.
     scatter, background : (n_channel,) arrays
-        Counts of the scattered lines of the source, and of the smooth background with sum peaks.
+        Fitted counts of the scattered source lines, and of the smooth background with sum peaks.
     sigma : (n_channel,) array
         Standard deviation of the residual, from counting statistics and model error.
     chi_square : float
-        Mean of (residual / sigma)**2 over the fitted channels; about one or less if the model describes the spectrum.
+        Mean of (residual / sigma)**2 over the fitted channels. Chi-square is about one or less if the model describes
+        the spectrum.
     """
 
     name: str
@@ -96,14 +97,14 @@ def fit_spectrum(
     drop: Sequence[str] = (),
     instrument: Instrument | None = None,
 ) -> SpectrumFit:
-    """Return the fit of a single spectrum, with all components of the model of :func:`fit_elements`.
+    """Fit a single spectrum, with all components of the model of :func:`fit_elements`.
 
     Parameters
     ----------
     spectrum : Spectrum
         Spectrum of a pixel or region, with an energy axis.
     families : sequence of str, optional
-        Families to fit; only these are fitted. By default all possible families.
+        Families to fit; no others are fitted. By default, all possible families are fitted.
     add, drop, instrument
         See :func:`~underpaint.elements.fit_elements`.
 
@@ -132,17 +133,17 @@ def fit_spectrum(
 
 
 def fit_with_choice(spectrum: Spectrum, choice: FitChoice, families: Sequence[str]) -> SpectrumFit:
-    """Return the fit of a single spectrum with given line families, resolution and instruments.
+    """Fit a single spectrum, given the line families, the resolution and the likely instruments.
 
-    Choosing families and instruments takes most of the time of :func:`fit_spectrum`. One choice is valid for many
-    spectra of a scan.
+    Choosing families and instruments takes most of the time of :func:`fit_spectrum`. The same choice can be used for
+    many spectra of a scan.
 
     Parameters
     ----------
     spectrum : Spectrum
         Spectrum with an energy axis.
     choice : FitChoice
-        Choice, for example from the sum and maximum spectra of the scan.
+        Choice of families, resolution and instruments, for example from the sum and maximum spectra of the scan.
     families : sequence of str
         Families to fit.
 
@@ -207,7 +208,7 @@ def fit_with_choice(spectrum: Spectrum, choice: FitChoice, families: Sequence[st
 
 
 def _check_spectrum(spectrum: Spectrum) -> tuple[Array, EnergyAxis]:
-    """Return counts and energy axis of a spectrum, or raise an error of :func:`fit_spectrum` if it cannot be fitted."""
+    """Return counts and energy axis of a spectrum; raise the errors of :func:`fit_spectrum`."""
     if not isinstance(spectrum, Spectrum):
         raise ScanError(
             f"Cannot fit a {type(spectrum).__name__}: counts and an energy axis are needed. Give a Spectrum: "
@@ -218,16 +219,16 @@ def _check_spectrum(spectrum: Spectrum) -> tuple[Array, EnergyAxis]:
             f"Cannot fit {spectrum.name or 'the spectrum'}: it has no energy axis. Calibrate the scan first."
         )
     counts = np.asarray(spectrum.counts, np.float64)
-    if counts.sum() < _MIN_COUNTS:
+    if counts.sum() < _MIN_TOTAL_COUNTS:
         raise ScanError(
             f"Cannot fit {spectrum.name or 'the spectrum'}: it has {counts.sum():.0f} counts, at least "
-            f"{_MIN_COUNTS} are needed."
+            f"{_MIN_TOTAL_COUNTS} are needed."
         )
     return counts, spectrum.axis
 
 
 def _strongest_peak_mask(template: Template, energy_kev: Array, axis: EnergyAxis) -> NDArray[np.bool_]:
-    """Return the (n_bin,) mask of the bins of a family's strongest peak, up to the midpoints to the next peaks."""
+    """Return the (n_bin,) mask of a family's strongest peak, bounded by the midpoints to neighbouring peaks."""
     peak_kev = np.asarray([axis.energy_kev[group_counts.argmax()] for group_counts in template.groups])
     higher_peaks_kev, lower_peaks_kev = peak_kev[peak_kev > peak_kev[0]], peak_kev[peak_kev < peak_kev[0]]
     stop_kev = 0.5 * (peak_kev[0] + higher_peaks_kev.min()) if higher_peaks_kev.size else np.inf

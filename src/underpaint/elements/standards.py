@@ -1,4 +1,4 @@
-"""Scale of an instrument from a standard: ratio of measured to modelled counts, per second and per scatter."""
+"""Scale of an instrument from a standard: ratio of measured to modelled counts, per second and per scatter count."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,25 +22,25 @@ from underpaint.physics.materials import Layer, Stratigraphy, mass_fractions
 Array = NDArray[np.float64]
 
 REMAINDER_COMPOUNDS = ("O2", "CO2", "H2O", "C", "MgO", "SiO2", "C18H32O2")
-"""Compounds assumed for the unstated part of a standard, each alone and all as a mixture."""
+"""Compounds assumed for the unstated part of a standard: each compound alone, and the mixture of all."""
 MIN_STANDARD_SIGMAS = 5.0
-"""Smallest significance, standard deviations, of a family that is used for the scale."""
+"""Smallest significance, in standard deviations, of a family that is used for the scale."""
 _STANDARD_ERROR = 0.06
-"""Additional relative error of a factor, from grains, surface and certified values.
+"""Additional relative error of a family's factor, due to the standard's grains, surface and certified values.
 
-The value is the median difference over nine elements when each of five shales is used as the standard
+Each of five shales was used as the standard; the value is the median difference over nine elements
 (``benchmarks/shales.py``).
 """
 _ENTRY_PATTERN = re.compile(r"(?P<formula>[A-Z][^\s:=]*)\s*[\s:=]\s*(?P<percent>\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+)\s*%?")
 
 
 def parse_composition(text: str) -> dict[str, float]:
-    """Return the mass fractions of a composition given as mass per cent of formulas or elements.
+    """Return the mass fractions of a composition that is given in mass per cent of formulas or elements.
 
     Parameters
     ----------
     text : str
-        Composition such as ``SiO2 50, CaO 10, Fe 3``; the remainder to 100 is unknown.
+        Composition in mass per cent, such as ``SiO2 50, CaO 10, Fe 3``; the remainder to 100 is unknown.
 
     Returns
     -------
@@ -99,21 +99,21 @@ def scale_from_standard(
     Parameters
     ----------
     scan : Scan
-        Spectra of the standard, which are summed.
+        Scan of the standard; the spectra of all pixels are summed.
     instrument : Instrument
-        Source, geometry and detector; its scale is not used.
+        Source, geometry and detector. A scale that the instrument already has is not used.
     composition : mapping of str to float
         Mass fraction by element, from :func:`parse_composition`.
     thickness_g_cm2 : float
-        Areal mass of the standard, in g/cm2; by default it is infinitely thick.
+        Areal mass of the standard, in g/cm2; by default, the standard is infinitely thick.
     families : sequence of str, optional
         Line families to fit; by default those of the spectrum.
 
     Returns
     -------
     Scale
-        Scale per count of scattered radiation and, if the live time is known, per second, with a factor for each line
-        family that exceeds five standard deviations in the standard.
+        Scale per count of scattered radiation and, if the live time is known, per second. Each line family that exceeds
+        five standard deviations in the standard has a factor.
 
     Raises
     ------
@@ -165,13 +165,13 @@ def scale_from_standard(
 
 
 def _standard_stratigraphies(composition: Mapping[str, float], thickness_g_cm2: float) -> list[Stratigraphy]:
-    """Return stratigraphies of the standard with different unstated parts; the last has the mean of all."""
+    """Return stratigraphies of the standard with different unstated parts; the last unstated part is the mean."""
     unstated_fraction = max(1.0 - sum(composition.values()), 0.0)
     # compounds that contain stated elements besides C, H and O are excluded
     compounds = [
-        candidate
-        for candidate in REMAINDER_COMPOUNDS
-        if not (set(mass_fractions(candidate)) - {"C", "H", "O"}) & set(composition)
+        candidate_compound
+        for candidate_compound in REMAINDER_COMPOUNDS
+        if not (set(mass_fractions(candidate_compound)) - {"C", "H", "O"}) & set(composition)
     ]
     unstated_mixtures = [{compound: 1.0} for compound in compounds]
     unstated_mixtures.append(dict.fromkeys(compounds, 1.0 / len(compounds)))

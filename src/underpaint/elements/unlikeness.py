@@ -1,4 +1,4 @@
-"""Unlikeness: significance of the strongest peak of a spectrum that known elements do not explain."""
+"""Unlikeness of a spectrum: significance of the strongest peak that known elements do not explain."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from underpaint.elements.evidence import BACKGROUND_ERROR, MIN_AREA_SIGMA
 from underpaint.elements.variable_fit import Evidence, VariableFit
 from underpaint.physics.instrument import Detector, Instrument
 
-_MIN_GROUP_FRACTION = 0.02
-"""Fraction of a family above which a group of its lines excludes unassigned peaks at the same energy."""
-_MIN_DISTANCE_FWHM = 1.0
+_MIN_LINE_GROUP_FRACTION = 0.02
+"""Minimum fraction of its family's counts for a line group to exclude unassigned peaks at the group's energy."""
+_MIN_LINE_DISTANCE_FWHM = 1.0
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class Unlikeness:
     Parameters
     ----------
     columns : (n,) int array
-        Columns of families of unknown elements and of unassigned peaks.
+        Columns of the fit for families of unknown elements and for unassigned peaks.
     energy_kev : (n,) array
-        Energies of these columns, in keV.
+        Energies of the tested peaks, in keV.
     errors : (n,) array
-        Relative error of the counts under each column: that of the background for unassigned peaks, else zero.
+        Relative error of the background counts below each peak; zero for families.
     settings : dict
         Known families and axis; JSON-serialisable.
     """
@@ -42,7 +42,7 @@ class Unlikeness:
     settings: dict[str, Any]
 
     def __call__(self, fit: Evidence) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the (n,) significance of the strongest unexplained peak in sigmas, and its energy in keV."""
+        """Return the (n,) significance of the strongest unexplained peak, in sigmas, and the peak's energy in keV."""
         area, sigma, background = (
             evidence_array[:, self.columns] for evidence_array in (fit.area, fit.sigma_if_absent, fit.background)
         )
@@ -51,7 +51,7 @@ class Unlikeness:
         return deviations[np.arange(len(deviations)), best_column], self.energy_kev[best_column].astype(np.float32)
 
     def results(self, score_maps: NDArray[np.float32], step_mm: tuple[float, float] | None) -> Results:
-        """Return (n_row, n_column, 2) scores and energies as results."""
+        """Convert (n_row, n_column, 2) scores and peak energies to results."""
         return Results.of_unlikeness(score_maps[..., :1], score_maps[..., 1:], step_mm=step_mm, settings=self.settings)
 
 
@@ -63,19 +63,19 @@ def unlikeness(
     Parameters
     ----------
     families : sequence of str
-        Known families, ``Fe_K``.
+        Known families, such as ``Fe_K``.
     fit : VariableFit
         Fit of the scan with unassigned peaks.
     axis : EnergyAxis
         Energy axis of the scan.
     instrument : Instrument, optional
-        See :func:`fit_elements`; without an instrument, scattered tube lines are unexplained peaks.
+        See :func:`fit_elements`; without an instrument, scattered tube lines count as unexplained peaks.
 
     Notes
     -----
-    The score is the area divided by its standard deviation in the fit of all families, which includes interference.
-    The tested peaks are families of unknown elements, and Gaussian peaks apart from lines of known families that are
-    not fitted.
+    The score is a peak's area divided by the standard deviation of the area in the fit of all families. The standard
+    deviation includes interference. Tested peaks are families of unknown elements, and unassigned Gaussian peaks.
+    Unassigned peaks near lines of known families without a fit are not tested.
     """
     detector = fit.detector
     highest_kev = Instrument().highest_kev if instrument is None else instrument.highest_kev
@@ -89,11 +89,11 @@ def unlikeness(
         float(axis.energy_kev[group_counts.argmax()])
         for template in family_templates(unfitted_families, detector, axis, highest_kev)
         for group_counts in template.groups
-        if group_counts.sum() > _MIN_GROUP_FRACTION
+        if group_counts.sum() > _MIN_LINE_GROUP_FRACTION
     ]
     is_clear = np.ones(fit.peak_kev.size, bool)
     for energy_kev in explained_kev:
-        is_clear &= np.abs(fit.peak_kev - energy_kev) > _MIN_DISTANCE_FWHM * _peak_fwhm_kev(energy_kev, detector)
+        is_clear &= np.abs(fit.peak_kev - energy_kev) > _MIN_LINE_DISTANCE_FWHM * _peak_fwhm_kev(energy_kev, detector)
     first_peak_column = len(fit.names) + fit.n_source
     return Unlikeness(
         np.asarray([*map(fit.names.index, unknown_families), *(first_peak_column + np.flatnonzero(is_clear))], np.intp),

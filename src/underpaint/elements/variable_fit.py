@@ -1,15 +1,16 @@
-"""Element areas from a linear fit with line ratios that vary as the forward model predicts.
+"""Element areas from a linear fit in which line ratios vary as the forward model predicts.
 
     y = sum_f a_f (m_f + d_f) + scatter + background + noise
     S = diag(v + model error) + sum_f a_f**2 sum_k c_fk c_fk' + N**2 sum_k s_k s_k'
     P = (A' S^-1 A)^-1 A' S^-1,   area = P y
     sigma_f**2 = P_f**2 y + sum_g Q_fg a_g**2 + e_f N**2 + (AREA_ERROR a_f)**2,   Q_fg = sum_k (P_f c_gk)**2
 
-A are the free columns: mean shapes m_f, lines of the anode, splines, mean scatter and sum peaks. The changes c_fk of
-families and s_k of scatter are from simulated stratigraphies with the approximate composition of a class of pixels. All
-pixels of a class have the same matrix P. The standard deviation of a pixel depends on its counts y, areas a and total
-counts N. It is therefore correct even for pixels that differ from their class. The method is generalised least squares
-(Aitken 1935) with a covariance from the forward model.
+A contains the free columns: mean shapes m_f, lines of the anode, splines, mean scatter and sum peaks. The shape changes
+c_fk of families and s_k of scatter come from simulated stratigraphies. The composition of the stratigraphies resembles
+that of a class of pixels. All pixels of a class have the same matrix P. The standard deviation of an area depends on
+the pixel's counts y, areas a and total counts N. Standard deviations are therefore correct even for pixels that differ
+from the rest of their class. The method is generalised least squares (Aitken 1935) with a covariance from the forward
+model.
 """
 
 import warnings
@@ -39,40 +40,41 @@ Array = NDArray[np.float64]
 FloatArray = NDArray[np.float32]
 
 COUNTS_ERROR = 0.005
-"""Model error relative to the counts of a bin."""
+"""Model error, as a fraction of the counts of a bin."""
 AXIS_AND_WIDTH_ERROR = 0.02
-"""Model error relative to slope times FWHM, from errors of the energy axis and of the resolution."""
+"""Model error due to errors of energy axis and resolution, as a fraction of the spectrum's slope times the FWHM."""
 AREA_ERROR = 0.005
-"""Relative error of an area, from atomic data and response."""
+"""Relative error of an area, due to errors of atomic data and detector response."""
 MIN_CLASS_SIGMAS = 8.0
-"""Smallest significance, standard deviations, of a detected family in the sum of a class."""
+"""Smallest significance, in standard deviations, of a family that is detected in the sum spectrum of a class."""
 MIN_PIXEL_SIGMAS = 10.0
-"""Smallest significance, standard deviations, of a detected family in one of thousands of pixels."""
+"""Smallest significance, in standard deviations, of a family that is detected in one of thousands of pixels."""
 MIN_AREA_FRACTION = 2e-4
-"""Smallest area of a detected family relative to all counts; errors of the response and traces are smaller."""
+"""Smallest area of a detected family, as a fraction of all counts. Response errors and traces give smaller areas."""
 N_CLASSES = 32
 BINS_PER_FWHM = 3.0
 MIN_HIDDEN_RATIO = 3.0
-"""Factor by which other lines must increase the deviation of a family's area to hide the family."""
+"""Minimum factor by which other lines increase the standard deviation of a hidden family's area."""
 _PEAK_STEP_FWHM = 0.7
-"""Distance of neighbouring unassigned peaks, FWHM; a peak midway between two loses 8 % of its significance."""
+"""Distance between neighbouring unassigned peaks, in FWHM. A peak midway between two unassigned peaks loses 8 % of its
+significance."""
 _PEAK_MARGIN_KEV = 0.1
 _MIN_INDEPENDENT_FRACTION = 0.02
-"""Smallest fraction of the squared norm of a detectable peak that is independent of the columns of the fit."""
+"""Minimum fraction of a peak's squared norm that is independent of the fit's columns, for the peak to be fitted."""
 _SOURCE_WINDOW_FWHM = 0.7, 1.2, 2.2
-"""Half-width of the window of a source line, and limits of the adjacent windows, FWHM."""
-_N_ITERATIONS = 3
+"""Half-width of the window of a source line, and limits of the adjacent windows, in FWHM."""
+_N_SHAPE_ITERATIONS = 3
 _MAX_MISFIT_RATIO = 0.8
 _MIN_LEARNED_FRACTION = 0.02
-"""Smallest fraction of the prior variance that the data must remove to measure a weak family."""
+"""Minimum fraction of a weak family's prior variance that the data must remove for the family to be measured."""
 _MISFIT_SMOOTHING_FWHM = 2.0
 _SEED = 0
 _PLANNING_ATTRIBUTES = ("solution", "shapes", "common", "noise")
-"""Attributes of a solver that are not needed to fit pixels."""
+"""Attributes of a solver that are needed to plan a fit, but not to fit pixels."""
 
 
 class Bins:
-    """Bins of channels with widths proportional to the peak width.
+    """Bins of neighbouring channels; the width of a bin is proportional to the peak width.
 
     Parameters
     ----------
@@ -81,7 +83,7 @@ class Bins:
     detector : Detector
         Detector whose resolution is used.
     is_fitted : (n_channel,) bool array
-        Channels to fit; bins extend from the first to the last.
+        Channels to fit. Bins extend from the first to the last fitted channel.
     bins_per_fwhm : float
         Number of bins per FWHM; infinity gives a bin for every channel.
     """
@@ -112,24 +114,25 @@ class Bins:
         return hash((self.stop, self.start.tobytes()))
 
     def __call__(self, counts: NDArray[Any], dtype: Any = None) -> NDArray[Any]:
-        """Return the (..., n_bin) sums of (..., n_channel) counts in the bins."""
+        """Sum (..., n_channel) counts within each bin; return the (..., n_bin) sums."""
         return np.add.reduceat(counts[..., : self.stop], self.start, axis=-1, dtype=dtype)
 
 
 class Evidence(NamedTuple):
-    """Fit of n spectra; all arrays are (n, n_column), for families, lines of the source and unassigned peaks.
+    """Fit of n spectra. Arrays are (n, n_column); the columns are families, source lines and unassigned peaks.
 
     Attributes
     ----------
     area, sigma
-        Net counts and their standard deviation. For lines of the source, net counts above the adjacent channels.
+        Net counts, and the standard deviation of the net counts. Net counts of a source line are counts above the level
+        of the adjacent channels.
     sigma_if_absent
-        Standard deviation of the area if the family were absent, which gives the limit of detection. It does not
-        include errors of the family's line ratios, which are proportional to the area.
+        Standard deviation that the area would have if the family were absent; it gives the limit of detection. Errors
+        of the family's line ratios are not included, since they are proportional to the area.
     background
-        Background counts under the lines.
+        Background counts below the lines.
     is_hidden
-        Whether lines of other families overlap and considerably increase the limit of detection.
+        Whether overlapping lines of other families considerably increase the limit of detection.
     """
 
     area: FloatArray
@@ -146,11 +149,11 @@ class LeastSquaresFit:
     Parameters
     ----------
     coefficients : (n_column,) array
-        Coefficients of the free columns, then of the changes.
+        Coefficients of the free columns, followed by coefficients of the shape changes.
     covariance : (n_column, n_column) array
         Covariance of the coefficients.
     columns : (n_column, n_bin) array
-        Free columns, then changes.
+        Free columns of the fit, followed by shape changes.
     variance : (n_bin,) array
         Variance of the counts.
     """
@@ -162,7 +165,7 @@ class LeastSquaresFit:
 
     @cached_property
     def gain(self) -> Array:
-        """(n_column, n_bin) matrix from counts to coefficients."""
+        """(n_column, n_bin) matrix that converts counts to coefficients."""
         return self.covariance @ (self.columns / self.variance)
 
     @property
@@ -172,7 +175,7 @@ class LeastSquaresFit:
 
 
 def fit_least_squares(spectrum: Array, free_columns: Array, changes: Array, variance: Array) -> LeastSquaresFit:
-    """Return the fit of a spectrum with free columns, and with changes whose coefficients have a normal prior.
+    """Fit a spectrum by free columns, and by shape changes whose coefficients have a normal prior.
 
     Free columns and changes are (n, n_bin) arrays. The prior of the coefficients of changes has mean 0 and variance 1.
     """
@@ -195,7 +198,7 @@ def fit_least_squares(spectrum: Array, free_columns: Array, changes: Array, vari
 
 
 class ClassSolver:
-    """Fit of the pixels of a class of similar composition.
+    """Fit of the pixels of one class; these pixels have similar compositions.
 
     Parameters
     ----------
@@ -208,11 +211,11 @@ class ClassSolver:
     n_spectra : int
         Number of spectra in the mean.
     initial_area : (n_family,) array
-        Initial areas.
+        Initial area of each family.
     free_columns : (n_column, n_bin) array
-        Other free columns: lines of the source, background, sum peaks.
+        Free columns other than families and scatter: lines of the source, background, sum peaks.
     source_matrices : (2, n_source, n_bin) array
-        Matrices from counts to net counts of lines of the source, and to background counts under these lines.
+        Matrices that convert counts to net counts of source lines, and to background counts below source lines.
     peak_shapes : (n_peak, n_bin) array
         Shapes of unassigned peaks.
     """
@@ -232,10 +235,10 @@ class ClassSolver:
         n_family, n_counts = len(line_ratios.names), float(mean_spectrum.sum())
         min_variance = max(0.02 * float(mean_spectrum.mean()), 0.2)
         variance = np.maximum(gaussian_filter1d(mean_spectrum / bins.width, 1.0) * bins.width, min_variance)
-        model, residual = variance, np.zeros(len(bins))
-        for _ in range(_N_ITERATIONS):
+        modelled_counts, residual = variance, np.zeros(len(bins))
+        for _ in range(_N_SHAPE_ITERATIONS):
             self.shapes = shapes = line_ratios.shapes_near(initial_area)
-            changes = np.concatenate(
+            shape_changes = np.concatenate(
                 [
                     *(
                         family_changes * family_area
@@ -244,20 +247,20 @@ class ClassSolver:
                     shapes.scatter_changes * n_counts,
                 ]
             )
-            slope_error = AXIS_AND_WIDTH_ERROR * bins.fwhm * np.abs(np.gradient(model / bins.width))
-            model_variance = (COUNTS_ERROR * model) ** 2 + slope_error**2
-            # the misfit determines the model error if the model does not describe the class
+            slope_error = AXIS_AND_WIDTH_ERROR * bins.fwhm * np.abs(np.gradient(modelled_counts / bins.width))
+            model_variance = (COUNTS_ERROR * modelled_counts) ** 2 + slope_error**2
+            # if the model does not describe the class, the misfit determines the model error
             excess_misfit = gaussian_filter1d(
                 residual**2 - variance / n_spectra, _MISFIT_SMOOTHING_FWHM * bins.per_fwhm
             )
             error_variance = np.maximum(model_variance, excess_misfit)
             all_free_columns = np.concatenate([shapes.templates, free_columns, shapes.scatter])
-            self.solution = fit_least_squares(mean_spectrum, all_free_columns, changes, variance + error_variance)
+            self.solution = fit_least_squares(mean_spectrum, all_free_columns, shape_changes, variance + error_variance)
             residual = mean_spectrum - self.solution.model
             self.misfit = float(np.mean(residual**2 / (variance / n_spectra + model_variance)))
             initial_area = np.maximum(self.solution.coefficients[:n_family], 0.0)
-            model = np.maximum(self.solution.model, 0.0)
-            variance = np.maximum(model, min_variance)
+            modelled_counts = np.maximum(self.solution.model, 0.0)
+            variance = np.maximum(modelled_counts, min_variance)
         self.n_free, self.noise = len(all_free_columns), variance / n_spectra + model_variance
         no_columns = np.zeros((0, len(bins)))
         self.beside, self.under, self.hidden = (
@@ -266,7 +269,7 @@ class ClassSolver:
             np.zeros(1, bool),
         )
         self._store_matrices(self.solution.gain[:n_family], error_variance, no_columns)
-        # families that are not significant in the sum of the class are constrained near zero
+        # families that are not significant in the sum spectrum of the class are constrained near zero
         class_evidence = self(self.mean[None] * n_spectra)
         summed_areas, sigma = (
             evidence_array[0].astype(np.float64)
@@ -277,11 +280,11 @@ class ClassSolver:
         weak_changes = shapes.templates[is_weak] * max_weak_areas[is_weak, None]
         all_free_columns = np.concatenate([shapes.templates[~is_weak], free_columns, shapes.scatter])
         constrained_solution = fit_least_squares(
-            mean_spectrum, all_free_columns, np.concatenate([weak_changes, changes]), variance + error_variance
+            mean_spectrum, all_free_columns, np.concatenate([weak_changes, shape_changes]), variance + error_variance
         )
         family_gains = self.solution.gain[:n_family].copy()
         family_gains[~is_weak] = constrained_solution.gain[: (~is_weak).sum()]
-        # each weak family is measured without a prior on its area, but with the priors on the other weak families
+        # a weak family is measured without a prior on its own area, but with priors on other weak families
         weak_rows = slice(len(all_free_columns), len(all_free_columns) + int(is_weak.sum()))
         learned_fraction = 1.0 - np.diag(constrained_solution.covariance)[weak_rows]
         is_learned = learned_fraction > _MIN_LEARNED_FRACTION
@@ -303,14 +306,14 @@ class ClassSolver:
         self.hidden = absent_sigma > MIN_HIDDEN_RATIO * np.sqrt(clear_counts)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state without attributes that are not needed to fit pixels, which have several megabytes."""
+        """Return the state without the attributes for planning, which take several megabytes."""
         return {name: attribute for name, attribute in self.__dict__.items() if name not in _PLANNING_ATTRIBUTES}
 
     def hardness(self, is_strongest: NDArray[np.bool_]) -> tuple[Array, Array]:
-        """Return the hardness of families and its standard deviation, (n_family,) each.
+        """Return the (n_family,) hardness of families, and the (n_family,) standard deviation of the hardness.
 
-        Hardness is the logarithm of the ratio of the other lines to the strongest line, relative to random paint. It is
-        NaN for families with a single line.
+        Hardness is the logarithm of the ratio of the weaker lines to the strongest line, relative to the ratio in
+        random paint. Hardness is NaN for families with a single line.
 
         Parameters
         ----------
@@ -348,7 +351,7 @@ class ClassSolver:
         return hardness, sigma
 
     def parts(self) -> Array:
-        """Return the (n, n_bin) fitted counts of each family with its shape changes, and of every other free column."""
+        """Return (n, n_bin) fitted counts: of each family including shape changes, and of every other free column."""
         components = self.solution.coefficients[: self.n_free, None] * self.solution.columns[: self.n_free]
         family_index = np.concatenate(
             [np.full(len(changes_of_family), index) for index, changes_of_family in enumerate(self.shapes.changes)]
@@ -361,13 +364,15 @@ class ClassSolver:
     def _store_matrices(
         self, gains: Array, error_variance: Array, weak_changes: Array, is_weak: NDArray[np.bool_] | None = None
     ) -> None:
-        """Store the matrices from counts to areas and variances; weak families add to the variance of all others."""
+        """Store matrices that convert counts to areas and variances; weak families add to the variance of others."""
         shapes, n_counts = self.shapes, max(float(self.mean.sum()), 1e-9)
         n_family = len(shapes.templates)
         is_same_family = np.eye(n_family, len(gains))
-        interference = np.stack([((gains @ family_changes.T) ** 2).sum(axis=1) for family_changes in shapes.changes])
-        self.by_others = (interference * (1.0 - is_same_family)).astype(np.float32)
-        self.by_itself = (np.diag(interference) + AREA_ERROR**2).astype(np.float32)
+        interference_variance = np.stack(
+            [((gains @ family_changes.T) ** 2).sum(axis=1) for family_changes in shapes.changes]
+        )
+        self.by_others = (interference_variance * (1.0 - is_same_family)).astype(np.float32)
+        self.by_itself = (np.diag(interference_variance) + AREA_ERROR**2).astype(np.float32)
         weak_variance = (gains @ weak_changes.T) ** 2
         if is_weak is not None:
             weak_variance[:n_family][is_weak] *= 1.0 - np.eye(len(weak_changes))
@@ -378,7 +383,7 @@ class ClassSolver:
         self.flat = count_variance.astype(np.float32)
 
     def __call__(self, counts: FloatArray) -> Evidence:
-        """Return the fit of (n, n_bin) counts of pixels."""
+        """Fit the (n, n_bin) counts of pixels."""
         area, total_counts = counts @ self.gain, counts.sum(axis=1, keepdims=True)
         variance = counts @ self.squared
         variance += total_counts**2 * self.flat
@@ -399,18 +404,19 @@ class ClassSolver:
 
 
 def _background_under_peaks(peak_shapes: Array, variance: Array) -> Array:
-    """Return the (n,) counts under peaks of given shapes: the variance of the area of each peak if fitted alone.
+    """Return the (n,) background counts below peaks: the variance of a peak's area if the peak is fitted alone.
 
-    The shapes are normalised to one count.
+    Peak shapes are normalised to one count.
     """
     squared_norm = (peak_shapes**2 / variance).sum(axis=1)
     return np.asarray(np.where(squared_norm > 0, 1.0 / np.where(squared_norm > 0, squared_norm, 1.0), 0.0))
 
 
 def _peak_area_matrix(solution: LeastSquaresFit, peak_shapes: Array, variance: Array) -> Array:
-    """Return the (n_peak, n_bin) matrix from counts to areas of peaks, each added to all columns of a solution.
+    """Return the (n_peak, n_bin) matrix that converts counts to peak areas.
 
-    Rows are zero for peaks that are nearly a linear combination of the columns.
+    Each peak is fitted together with all columns of a solution, but without the other peaks. The rows of peaks that are
+    nearly a linear combination of the columns are zero.
     """
     weighted_peaks = peak_shapes / variance
     residual_peaks = weighted_peaks - (weighted_peaks @ solution.columns.T) @ solution.gain
@@ -422,12 +428,12 @@ def _peak_area_matrix(solution: LeastSquaresFit, peak_shapes: Array, variance: A
 
 
 class VariableFit:
-    """Fit of a scan, with a solver for each class of pixels.
+    """Fit of a scan; each class of pixels has a solver.
 
     Parameters
     ----------
     sample : (n, n_channel) array
-        Spectra of the scan, counts, from which the classes are determined.
+        Spectra of the scan, in counts; they determine the classes.
     detector : Detector
         Detector with resolution and crystal.
     axis : EnergyAxis
@@ -452,12 +458,12 @@ class VariableFit:
     Attributes
     ----------
     names : tuple of str
-        Families, the first columns of the result.
+        Families, in the order of the first columns of the result.
     detector : Detector
     n_source : int
-        Number of lines of the source, the next columns.
+        Number of source lines; their columns follow those of the families.
     peak_kev : (n_peak,) array
-        Energies of the unassigned peaks, keV, the last columns.
+        Energies of the unassigned peaks, in keV. Unassigned peaks are the last columns of the result.
     """
 
     def __init__(
@@ -525,15 +531,15 @@ class VariableFit:
                 for member_indices in class_members
             ]
             self.classes = list(thread_pool.map(make_solver, class_members, class_start_areas))
-        self.weights = np.asarray([len(of_class) for of_class in class_members])
+        self.weights = np.asarray([len(member_indices) for member_indices in class_members])
 
     def __call__(self, counts: NDArray[Any]) -> Evidence:
-        """Return the fit of (n, n_channel) counts."""
+        """Fit the (n, n_channel) counts of pixels."""
         binned_counts = self.bins(counts, np.float32)
         class_index = self.class_indices(binned_counts)
-        array_shape = len(binned_counts), self.classes[0].gain.shape[1]
-        area, sigma, absent_sigma, background_counts = np.empty((4, *array_shape), np.float32)
-        evidence = Evidence(area, sigma, absent_sigma, background_counts, np.empty(array_shape, bool))
+        result_shape = len(binned_counts), self.classes[0].gain.shape[1]
+        area, sigma, absent_sigma, background_counts = np.empty((4, *result_shape), np.float32)
+        evidence = Evidence(area, sigma, absent_sigma, background_counts, np.empty(result_shape, bool))
         for index in np.unique(class_index):
             is_member = class_index == index
             for target_array, class_array in zip(evidence, self.classes[index](binned_counts[is_member]), strict=True):
@@ -564,17 +570,17 @@ class VariableFit:
         return [name for name, is_family_detected in zip(self.names, is_detected, strict=True) if is_family_detected]
 
     def _is_significant(self, fit: Evidence, sigmas: float, min_counts: Any) -> NDArray[np.bool_]:
-        """Return the (n_family,) mask of families above ``sigmas`` deviations and ``min_counts`` in any spectrum."""
+        """Return the (n_family,) mask of families above ``sigmas`` and ``min_counts`` in at least one spectrum."""
         area, sigma = (evidence_array[:, : len(self.names)] for evidence_array in (fit.area, fit.sigma_if_absent))
         return np.asarray(((area > sigmas * sigma) & (area > min_counts)).any(axis=0))
 
     def _areas_with_mean_matrix(self, counts: FloatArray) -> FloatArray:
-        """Return the (n, n_family) areas of (n, n_bin) counts, with the matrix of the mean spectrum."""
+        """Return the (n, n_family) areas of (n, n_bin) counts, by the matrix of the scan's mean spectrum."""
         return counts @ self.first.gain[:, : len(self.names)]
 
     @staticmethod
     def _class_coordinates(area: FloatArray, counts: FloatArray) -> FloatArray:
-        """Return the coordinates of pixels for the classes: square roots of fractions of areas, and log counts."""
+        """Return coordinates for classifying pixels: square roots of area fractions, and the log of total counts."""
         total_counts = np.maximum(counts.sum(axis=1, keepdims=True), 1.0)
         return np.concatenate([np.sqrt(np.maximum(area, 0.0) / total_counts), 0.1 * np.log(total_counts)], axis=1)
 
@@ -582,16 +588,16 @@ class VariableFit:
 def fit_noise_fwhm(
     sum_counts: Array, detector: Detector, plan_spectra: Callable[[Array, Detector], VariableFit]
 ) -> float:
-    """Return the electronic noise, keV FWHM, for which the fit of the sum spectrum is best.
+    """Return the electronic noise (FWHM in keV) for which the fit of the sum spectrum is best.
 
     Parameters
     ----------
     sum_counts : (n_channel,) array
         Sum spectrum in counts.
     detector : Detector
-        Detector whose noise is the initial value.
+        Detector whose electronic noise is the initial value.
     plan_spectra : callable
-        Function that plans the fit of (n, n_channel) spectra for a detector.
+        Function that plans the fit of (n, n_channel) spectra for a given detector.
     """
 
     def misfit(noise_fwhm_kev: float) -> float:
@@ -603,14 +609,14 @@ def fit_noise_fwhm(
     best_noise = minimize_scalar(
         misfit, bounds=(0.6 * initial_noise_kev, 1.3 * initial_noise_kev), method="bounded", options={"maxiter": 8}
     )
-    # the misfit of a poor fit hardly depends on the width of the peaks
+    # the misfit of a poor fit hardly depends on the peak width
     return float(best_noise.x) if best_noise.fun < _MAX_MISFIT_RATIO * misfit(initial_noise_kev) else initial_noise_kev
 
 
 def _scatter_and_background_columns(
     line_ratios: LineRatios, bins: Bins, mean_spectrum: Array, anode_templates: Array
 ) -> tuple[Array, Array]:
-    """Return the (n, n_bin) columns of scatter lines and background, and initial areas, from the mean spectrum."""
+    """Return (n, n_bin) columns of scattered lines and background, and initial areas of families."""
     peak_templates = np.concatenate([line_ratios.mean_shapes, anode_templates])
     residual = mean_spectrum
     weight = 1.0 / np.sqrt(np.maximum(mean_spectrum, 1e-3 * float(mean_spectrum.max())) + (0.01 * mean_spectrum) ** 2)
@@ -627,7 +633,7 @@ def _scatter_and_background_columns(
 
 
 def _source_matrices(templates: Array, bins: Bins) -> Array:
-    """Return the (2, n, n_bin) matrices from counts to net and to background counts of the strongest line."""
+    """Return (2, n, n_bin) matrices that convert counts to net and to background counts of the strongest line."""
     bin_index = np.arange(len(bins))
     matrices = np.zeros((2, len(templates), len(bins)))
     for index, template in enumerate(templates):
@@ -654,7 +660,7 @@ def _peak_energies(bins: Bins, detector: Detector) -> Array:
 
 
 def _peak_shapes(energy_kev: Array, bins: Bins, detector: Detector, axis: EnergyAxis) -> Array:
-    """Return (n_peak, n_bin) Gaussian peaks of one count."""
+    """Return (n_peak, n_bin) Gaussian peaks, normalised to one count."""
     fwhm = resolution_fwhm_kev(energy_kev, detector.noise_fwhm_kev, detector.fano)
     column_index = np.arange(energy_kev.size)
     return np.asarray(
@@ -664,5 +670,5 @@ def _peak_shapes(energy_kev: Array, bins: Bins, detector: Detector, axis: Energy
 
 def _background_columns(counts: Array, bins: Bins) -> Array:
     """Return the (n_spline, n_bin) columns of the background."""
-    width = np.full(len(bins), bins.per_fwhm)
-    return background_columns(counts / bins.width, width, bins.energy_kev, np.ones(len(bins), bool)).T * bins.width
+    peak_width = np.full(len(bins), bins.per_fwhm)
+    return background_columns(counts / bins.width, peak_width, bins.energy_kev, np.ones(len(bins), bool)).T * bins.width

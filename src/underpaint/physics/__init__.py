@@ -1,1 +1,1 @@
-"""Atomic data, materials of paintings, instruments, and the forward model: from layers to spectra."""
+"""Atomic data, materials of paintings, instruments, and the forward model that computes spectra of layers."""

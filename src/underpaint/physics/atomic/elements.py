@@ -32,5 +32,5 @@ def symbol(z: int) -> str:
 
 @cache
 def atomic_weight(element: str) -> float:
-    """Return the atomic weight of an element, g/mol (xraylib)."""
+    """Return the atomic weight of an element in g/mol (xraylib)."""
     return float(xraylib.AtomicWeight(atomic_number(element)))

@@ -1,7 +1,7 @@
 """Characteristic lines (names, energies, radiative rates) and cross sections of fluorescence and scatter.
 
-Each table is an array over a set of elements and the energies of an exciting spectrum. Cross sections of scatter depend
-on the angle. The momentum of the electrons broadens Compton scatter.
+Each table is an array; its axes are a set of elements and the energies of the exciting photons. Scatter cross sections
+also depend on the scattering angle. The momentum of electrons broadens the Compton peak.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,16 +39,17 @@ OUTER_SHELLS = (
     "O3",
     "O4",
     "O5",
-    # shells that the tables sum for some vacancies: K-O, L3-O45
+    # the tables give some lines as sums over outer shells: K-O, L3-O45
     "O",
     "O45",
 )
 MIN_LINE_KEV = 1.0
-"""Lowest energy of a line, keV; air and the detector's window absorb lines of lower energy."""
+"""Lowest energy of a line, in keV; air and the detector's window absorb lines of lower energy."""
 MIN_RADIATIVE_RATE = 1e-3
-"""Smallest radiative rate (fraction of the shell's photons) of a line; weaker lines are omitted."""
+"""Smallest radiative rate of a line, as a fraction of the shell's photons; weaker lines are omitted."""
 MERGE_DISTANCE_KEV = 0.02
-"""Distance, keV, below which lines of a shell are merged: a tenth of the best resolution of a silicon detector."""
+"""Energy difference in keV below which lines of a shell are merged: a tenth of the best resolution of a silicon
+detector."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,15 @@ class LineTable:
     atomic_number : int array
         Atomic number of the emitting element.
     name : tuple of str
-        Element and IUPAC name, ``Fe-KL3``; for merged lines, the name of the strongest.
+        Element and IUPAC name, such as ``Fe-KL3``. Merged lines have the name of the strongest line.
     family : tuple of str
         Element and main shell: ``Fe_K``, ``Pb_L``.
     shell : int array
-        Index into ``SHELLS`` of the vacancy.
+        Shell with the vacancy, as an index into ``SHELLS``.
     energy_kev : float array
         Photon energy in keV.
     rate : float array
-        Radiative rate: fraction of the photons that the shell emits.
+        Radiative rate: the line's fraction of the photons that the shell emits.
     """
 
     atomic_number: NDArray[np.int64]
@@ -83,7 +84,7 @@ class LineTable:
 
 
 def line_table(elements: Iterable[str], highest_kev: float = np.inf) -> LineTable:
-    """Return the lines of shells with an absorption edge below ``highest_kev``, keV, sorted by atomic number."""
+    """Return the lines, sorted by atomic number, of shells with an absorption edge below ``highest_kev``."""
     lines = [
         (z, name, family, shell, energy, rate)
         for z in sorted(atomic_number(name) for name in elements)
@@ -103,7 +104,7 @@ def line_table(elements: Iterable[str], highest_kev: float = np.inf) -> LineTabl
 
 @cache
 def edge_energy(z: int, shell: int) -> float:
-    """Return the energy of a shell's absorption edge, in keV; infinite if the element lacks the shell (xraylib)."""
+    """Return the energy in keV of a shell's absorption edge (xraylib); infinite if the element lacks the shell."""
     try:
         return float(xraylib.EdgeEnergy(z, shell))
     except ValueError:
@@ -113,10 +114,11 @@ def edge_energy(z: int, shell: int) -> float:
 def family_lines(
     element: str, shell: str, excitation_kev: float = 40.0
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the energies (keV) and relative intensities (sum one) of a line family.
+    """Return the energies (in keV) and the relative intensities (with a sum of one) of a line family.
 
-    The intensities are those of a thin sample excited by photons of 0.7 times ``excitation_kev``, or just above the
-    family's highest edge if that is higher. They are computed from Kissel cross sections with cascade (xraylib).
+    The intensities are those of a thin sample that is excited by photons of one energy, 0.7 times ``excitation_kev``.
+    If the family's highest edge is above this energy, the photons are just above the edge. Intensities are computed
+    from Kissel cross sections with cascade (xraylib).
 
     Parameters
     ----------
@@ -146,7 +148,7 @@ def family_lines(
 
 @cache
 def shell_production(z: int, shell: int, photon_kev: float) -> float:
-    """Return the fluorescence production cross section of a shell, cm2/g (Kissel, full cascade)."""
+    """Return the fluorescence production cross section of a shell in cm2/g (Kissel, full cascade)."""
     if photon_kev <= edge_energy(z, shell):
         return 0.0
     try:
@@ -157,7 +159,7 @@ def shell_production(z: int, shell: int, photon_kev: float) -> float:
 
 @cache
 def _element_lines(z: int) -> tuple[tuple[str, str, int, float, float], ...]:
-    """Return (name, family, shell, energy in keV, rate) of each line of an element; close lines are merged."""
+    """Return (name, family, shell, energy in keV, rate) for each line of an element; close lines are merged."""
     return tuple(
         line
         for shell in range(len(SHELLS))
@@ -213,12 +215,12 @@ def siegbahn(family: str) -> str:
 
 
 def line_labels(families: Iterable[str], excitation_kev: float = 40.0) -> Mapping[str, float]:
-    """Return the labels and energies (keV) of the strongest lines of all families, then of their second lines.
+    """Return labels and energies (in keV): first the strongest line of each family, then the second lines.
 
     Parameters
     ----------
     families : iterable of str
-        ``Fe_K``, ``Pb_L``; other names are ignored.
+        Line families such as ``Fe_K``; other names are ignored.
     excitation_kev : float
         Highest energy of the exciting photons, in keV.
 
@@ -241,7 +243,7 @@ def line_labels(families: Iterable[str], excitation_kev: float = 40.0) -> Mappin
 
 
 def _strongest_line_energies(element: str, shell: str, excitation_kev: float) -> list[float]:
-    """Return the energies, keV, of the strongest line and, if present, of the second line at higher energy."""
+    """Return the energy in keV of the strongest line and, if present, of the second line at higher energy."""
     try:
         energy, intensity = family_lines(element, shell, excitation_kev)
     except (UnderpaintError, ValueError, KeyError):
@@ -262,7 +264,8 @@ Array = NDArray[np.float64]
 MIN_TABLE_KEV = 0.1
 """Lowest energy of xraylib's tables, in keV."""
 MIN_KISSEL_ATOMIC_NUMBER = 13
-"""Lowest atomic number with Kissel cross sections, which end below a tube's energies for lighter elements."""
+"""Lowest atomic number for which Kissel cross sections are used. For lighter elements, Kissel cross sections end below
+tube energies."""
 MAX_ATOMIC_NUMBER = 92
 """Highest atomic number (uranium) of the tables of form factors and Compton profiles."""
 
@@ -280,15 +283,15 @@ class AtomicTables:
     lines : LineTable
         The n_line lines of these elements.
     line_element : (n_line,) int array
-        Index into ``elements``.
+        Element of each line, as an index into ``elements``.
     mass_attenuation : (n_element, n_energy) array
-        Total mass attenuation coefficient at the exciting energies, cm2/g.
+        Total mass attenuation coefficient at the exciting energies, in cm2/g.
     line_attenuation : (n_element, n_line) array
-        Total mass attenuation coefficient at the line energies, cm2/g.
+        Total mass attenuation coefficient at the line energies, in cm2/g.
     production : (n_line, n_energy) array
-        Production cross section of each line by the exciting photons, cm2/g of the line's element.
+        Cross section for production of each line by the exciting photons, in cm2/g of the line's element.
     line_production : (n_line, n_line) array
-        Production cross section of each line (first axis) by photons of each line (second axis), cm2/g.
+        Cross section for production of each line (first axis) by photons of each line (second axis), in cm2/g.
     """
 
     elements: tuple[str, ...]
@@ -302,7 +305,7 @@ class AtomicTables:
 
 
 def atomic_tables(elements: Sequence[str], energy_kev: Array) -> AtomicTables:
-    """Return xraylib's tables (Kissel photoelectric cross sections, full cascade) for the given elements.
+    """Return xraylib's data for the given elements (Kissel photoelectric cross sections, full cascade).
 
     Raises
     ------
@@ -333,12 +336,12 @@ def atomic_tables(elements: Sequence[str], energy_kev: Array) -> AtomicTables:
 
 
 def mass_attenuation(element: str, energy_kev: Array) -> Array:
-    """Return the total mass attenuation of an element, cm2/g (xraylib; Kissel cross sections from Al)."""
+    """Return the total mass attenuation of an element in cm2/g (xraylib; Kissel cross sections for Al and heavier)."""
     return _element_attenuation(atomic_number(element), _cache_key(energy_kev))
 
 
 def compound_attenuation(mass_fractions: dict[str, float], energy_kev: Array) -> Array:
-    """Return the total mass attenuation of a mixture, cm2/g (sum over the elements, weighted by mass fraction)."""
+    """Return the total mass attenuation of a mixture in cm2/g: the sum over elements, weighted by mass fraction."""
     attenuation_by_element = [
         mass_fraction * mass_attenuation(name, energy_kev) for name, mass_fraction in mass_fractions.items()
     ]
@@ -346,7 +349,7 @@ def compound_attenuation(mass_fractions: dict[str, float], energy_kev: Array) ->
 
 
 def line_production(lines: LineTable, energies: tuple[float, ...]) -> Array:
-    """Return (n_line, n_energy) production cross sections, cm2/g of the line's element."""
+    """Return (n_line, n_energy) production cross sections, in cm2/g of the line's element."""
     production = [
         rate * _shell_production(int(z), int(shell), energies)
         for z, shell, rate in zip(lines.atomic_number, lines.shell, lines.rate, strict=True)
@@ -361,7 +364,7 @@ def _cache_key(energies_or_angles: Sequence[float] | Array) -> tuple[float, ...]
 @lru_cache(maxsize=4096)
 def _element_attenuation(z: int, energies: tuple[float, ...]) -> Array:
     clipped_energy_kev = np.maximum(np.asarray(energies, dtype=np.float64), MIN_TABLE_KEV)
-    # Kissel's photoelectric cross sections of light elements are zero above some energy (keV: Be 3.5, C 9, O 18)
+    # Kissel's photoelectric cross sections of light elements are zero above a limit: Be 3.5 keV, C 9 keV, O 18 keV
     cross_section = xraylib_np.CS_Total if z < MIN_KISSEL_ATOMIC_NUMBER else xraylib_np.CS_Total_Kissel
     return np.asarray(cross_section(np.asarray([z]), clipped_energy_kev)[0])
 
@@ -379,20 +382,20 @@ def _shell_production(z: int, shell: int, energies: tuple[float, ...]) -> Array:
 
 
 INVERSE_FINE_STRUCTURE = 137.036
-"""Momentum ``m c`` of an electron in atomic units, the inverse of the fine-structure constant."""
+"""Momentum ``m c`` of an electron in atomic units: the inverse of the fine-structure constant."""
 MAX_MOMENTUM = 100.0
-"""Highest momentum of the Compton profiles of Biggs 1975, atomic units."""
+"""Highest momentum of the Compton profiles of Biggs 1975, in atomic units."""
 N_BASIS_PROFILES = 5
-"""Number of basis profiles; five profiles misplace at most 1 % of the electrons of an element."""
+"""Number of basis profiles; with five profiles, at most 1 % of an element's electrons have a wrong momentum."""
 
 
 def compton_energy(energy_kev: Array, angle_deg: float) -> Array:
-    """Return the energy of a photon after Compton scatter from a free electron at rest, keV (Compton 1923, equation 5).
+    """Return the photon energy in keV after Compton scatter by a free electron at rest (Compton 1923, equation 5).
 
     Parameters
     ----------
     energy_kev : (n_energy,) array
-        Photon energy before the scatter, in keV.
+        Photon energy before the scatter event, in keV.
     angle_deg : float
         Scattering angle in degrees.
     """
@@ -403,7 +406,7 @@ def compton_energy(energy_kev: Array, angle_deg: float) -> Array:
 def differential_scatter(
     elements: Sequence[str], energy_kev: Sequence[float] | Array, angle_deg: Sequence[float] | Array
 ) -> tuple[Array, Array]:
-    """Return coherent and Compton differential cross sections, with form factors and scattering functions.
+    """Return differential cross sections of coherent and of Compton scatter by bound electrons.
 
     Parameters
     ----------
@@ -417,7 +420,7 @@ def differential_scatter(
     Returns
     -------
     coherent, compton : (n_element, n_energy, n_angle) arrays
-        Differential cross sections, cm2/g/sr.
+        Differential cross sections, in cm2/g/sr, from form factors and scattering functions.
     """
     energies = _cache_key(energy_kev)
     scattering_angles = _cache_key(angle_deg)
@@ -430,7 +433,7 @@ def differential_scatter(
 
 
 def total_scatter(elements: Sequence[str], energy_kev: Sequence[float] | Array) -> tuple[Array, Array]:
-    """Return total coherent and Compton cross sections, (n_element, n_energy), cm2/g."""
+    """Return the total cross sections of coherent and of Compton scatter, (n_element, n_energy) each, in cm2/g."""
     energies = _cache_key(energy_kev)
     element_tables = [_total_cross_sections(atomic_number(name), energies) for name in elements]
     return np.stack([element_table[0] for element_table in element_tables]), np.stack(
@@ -439,47 +442,53 @@ def total_scatter(elements: Sequence[str], energy_kev: Sequence[float] | Array) 
 
 
 def profile_mixture(elements: Sequence[str]) -> Array:
-    """Return the (n_element, n_profile) coefficients of the basis profiles for each element."""
+    """Return the (n_element, n_profile) weights of the basis profiles whose sum is an element's Compton profile."""
     return _compton_profile_basis()[1][[atomic_number(name) - 1 for name in elements]]
 
 
 def profile_integrals(momentum: Array) -> Array:
-    """Return the integrals of the basis profiles from zero to a momentum along the scattering vector.
+    """Return the integrals of the basis profiles from zero to a given momentum along the scattering vector.
 
     Parameters
     ----------
     momentum : array
-        Momentum, atomic units; negative momenta give negative integrals.
+        Momentum, in atomic units; negative momenta give negative integrals.
 
     Returns
     -------
     (n_profile, *momentum.shape) array
-        Weighted by the coefficients of ``profile_mixture``, the integrals sum to the integrated Compton profile of an
-        element, per electron. The basis is the singular value decomposition of the profiles of Biggs 1975.
+        Integrals of the basis profiles. Weighted by the coefficients of ``profile_mixture``, the integrals sum to the
+        integrated Compton profile of an element, per electron. The basis is from the singular value decomposition of
+        the profiles of Biggs 1975.
     """
     momentum_grid, _, basis_integrals = _compton_profile_basis()
     grid_position = np.interp(np.abs(momentum), momentum_grid, np.arange(momentum_grid.size, dtype=np.float64))
-    index = np.minimum(grid_position.astype(np.int64), momentum_grid.size - 2)
-    interpolation_weight = grid_position - index
+    grid_index = np.minimum(grid_position.astype(np.int64), momentum_grid.size - 2)
+    interpolation_weight = grid_position - grid_index
     interpolated_integrals = (
-        basis_integrals[:, index] * (1.0 - interpolation_weight) + basis_integrals[:, index + 1] * interpolation_weight
+        basis_integrals[:, grid_index] * (1.0 - interpolation_weight)
+        + basis_integrals[:, grid_index + 1] * interpolation_weight
     )
     return np.asarray(np.where(momentum < 0, -interpolated_integrals, interpolated_integrals))
 
 
 def scattering_momentum(energy_kev: Array, scattered_kev: Array, angle_deg: float) -> Array:
-    """Return the electron momentum, atomic units, that leads to a scattered energy (Cooper 1985, equation 3).
+    """Return the electron momentum, in atomic units, for a given scattered energy (Cooper 1985, equation 3).
 
     Parameters
     ----------
     energy_kev, scattered_kev : arrays
-        Photon energy before and after the scatter, in keV; they are broadcast.
+        Photon energies before and after the scatter event, in keV; the arrays are broadcast.
     angle_deg : float
         Scattering angle in degrees.
     """
-    cosine = np.cos(np.radians(angle_deg))
-    momentum_transfer_kev = np.sqrt(energy_kev**2 + scattered_kev**2 - 2.0 * energy_kev * scattered_kev * cosine)
-    energy_excess_kev = scattered_kev - energy_kev + energy_kev * scattered_kev * (1.0 - cosine) / ELECTRON_REST_KEV
+    scattering_cosine = np.cos(np.radians(angle_deg))
+    momentum_transfer_kev = np.sqrt(
+        energy_kev**2 + scattered_kev**2 - 2.0 * energy_kev * scattered_kev * scattering_cosine
+    )
+    energy_excess_kev = (
+        scattered_kev - energy_kev + energy_kev * scattered_kev * (1.0 - scattering_cosine) / ELECTRON_REST_KEV
+    )
     return np.asarray(INVERSE_FINE_STRUCTURE * energy_excess_kev / momentum_transfer_kev)
 
 
@@ -501,7 +510,7 @@ def _total_cross_sections(z: int, energies: tuple[float, ...]) -> tuple[Array, A
 
 @lru_cache(maxsize=1)
 def _compton_profile_basis() -> tuple[Array, Array, Array]:
-    """Return momenta (n,), coefficients by element (92, n_profile) and basis integrals from zero (n_profile, n)."""
+    """Return (n,) momenta, (92, n_profile) coefficients of the elements, and (n_profile, n) basis integrals."""
     momentum_grid = np.concatenate([[0.0], np.geomspace(0.01, MAX_MOMENTUM, 300)])
     profiles = np.asarray(
         [
@@ -517,7 +526,7 @@ def _compton_profile_basis() -> tuple[Array, Array, Array]:
         ],
         axis=1,
     )
-    # one half of the electrons has positive momentum, the other half negative momentum
+    # half of the electrons have positive momentum, and half have negative momentum
     cumulative_profiles *= 0.5 / cumulative_profiles[:, -1:]
     profile_coefficients, singular_values, basis_integrals = np.linalg.svd(cumulative_profiles, full_matrices=False)
     return (

@@ -1,4 +1,4 @@
-"""Forward model: expected spectrum of a sample and an instrument."""
+"""Forward model: expected spectrum that an instrument records of a sample."""
 
 from underpaint.physics.forward.breakdown import depth_of_origin
 from underpaint.physics.forward.emission import ORDERS, SCATTER, Emission

@@ -1,4 +1,4 @@
-"""Contributions to a spectrum by line family, layer of origin, order and kind of scatter."""
+"""Contributions to a spectrum, by line family, layer of origin, order of fluorescence and kind of scatter."""
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from underpaint.physics.materials import Stratigraphy
 FloatArray = NDArray[np.float64]
 Key = TypeVar("Key", bound=Hashable)
 SCATTERED = "scatter"
-"""Element and family of scattered tube radiation."""
+"""Name of scattered tube radiation, used in place of an element or a family."""
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,15 @@ class Part:
     Parameters
     ----------
     family : str
-        Line family, ``Pb_L``; "scatter" for scattered tube radiation.
+        Line family, such as ``Pb_L``; "scatter" for scattered tube radiation.
     layer : int or None
         Layer of origin, 0 at the surface; None for scatter, whose layer is not known.
     order : str
-        A name of ``ORDERS`` or ``SCATTER``.
+        Order of fluorescence or kind of scatter: a name in ``ORDERS`` or ``SCATTER``.
     photons : float
-        Photons that reach the detector's window, on the scale of ``counts``.
+        Photons that reach the detector's window; ``photons`` and ``counts`` have the same scale.
     counts : float
-        Counts detected within the axis: peak, tail, shelf and escape.
+        Counts recorded within the energy axis: peak, tail, shelf and escape.
     """
 
     family: str
@@ -54,7 +54,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Breakdown:
-    """A spectrum and the contributions that sum to it.
+    """A spectrum, and contributions whose sum is the spectrum.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class Breakdown:
     spectra : (n_part, n_channel) array
         Expected counts of each part.
     total : (n_channel,) array
-        Expected counts of the full spectrum, rendered separately.
+        Expected counts of the full spectrum, computed independently of ``spectra``.
     """
 
     axis: EnergyAxis
@@ -77,25 +77,25 @@ class Breakdown:
     total: FloatArray
 
     def by_element(self) -> dict[str, FloatArray]:
-        """Return the (n_channel,) spectra of each element and of "scatter", the strongest first."""
+        """Return the (n_channel,) spectrum of each element and of "scatter", strongest spectrum first."""
         return self._sum_spectra_by(lambda part: part.element)
 
     def by_family(self) -> dict[str, FloatArray]:
-        """Return the (n_channel,) spectra of each line family and of "scatter", the strongest first."""
+        """Return the (n_channel,) spectrum of each line family and of "scatter", strongest spectrum first."""
         return self._sum_spectra_by(lambda part: part.family)
 
     def by_layer(self) -> dict[int | None, FloatArray]:
-        """Return the (n_channel,) spectra of the layers from the surface down, then that of scatter (None)."""
+        """Return the (n_channel,) spectrum of each layer, from the surface down, and of scatter (key None)."""
         spectra = self._sum_spectra_by(lambda part: part.layer)
         return dict(sorted(spectra.items(), key=lambda item: (item[0] is None, item[0] or 0)))
 
     def by_order(self) -> dict[str, FloatArray]:
-        """Return the (n_channel,) spectra of each order of fluorescence and each kind of scatter."""
+        """Return the (n_channel,) spectrum of each order of fluorescence and each kind of scatter."""
         spectra = self._sum_spectra_by(lambda part: part.order)
         return {name: spectra[name] for name in (*ORDERS, *SCATTER) if name in spectra}
 
     def scaled(self, counts: float) -> "Breakdown":
-        """Return the breakdown of a spectrum with ``counts`` detected counts in total.
+        """Return the breakdown, scaled to a total of ``counts`` detected counts.
 
         Raises
         ------
@@ -111,12 +111,12 @@ class Breakdown:
         return replace(self, parts=parts, spectra=self.spectra * scale_factor, total=self.total * scale_factor)
 
     def _sum_spectra_by(self, key: Callable[[Part], Key]) -> dict[Key, FloatArray]:
-        keys = [key(part) for part in self.parts]
+        part_keys = [key(part) for part in self.parts]
         summed_spectra = {
-            part_key: self.spectra[[index for index, key_of_part in enumerate(keys) if key_of_part == part_key]].sum(
-                axis=0
-            )
-            for part_key in dict.fromkeys(keys)
+            part_key: self.spectra[
+                [index for index, key_of_part in enumerate(part_keys) if key_of_part == part_key]
+            ].sum(axis=0)
+            for part_key in dict.fromkeys(part_keys)
         }
         return dict(sorted(summed_spectra.items(), key=lambda item: -float(item[1].sum())))
 
@@ -138,17 +138,17 @@ def breakdown(
     instrument : Instrument
         Source, geometry and detector.
     counts : float, optional
-        Total detected counts; by default the counts have the scale of ``Emission``.
+        Total detected counts of the spectrum; by default, counts have the scale of ``Emission``.
     axis : EnergyAxis, optional
-        Energy axis; by default that of the detector.
+        Energy axis; by default, the axis of the detector.
     detail : Detail, optional
-        Orders and accuracy of the transport.
+        Orders and accuracy of the transport calculation.
 
     Returns
     -------
     Breakdown
-        Line families by layer and order, then coherent, Compton and multiple scatter. Contributions without photons are
-        omitted. Pile-up is omitted, since it mixes photons of different contributions.
+        Line families by layer and order, followed by coherent, Compton and multiple scatter. Contributions without
+        photons are omitted. Pile-up is not included, since it mixes photons of different contributions.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def breakdown(
 
 
 def _split_emission(emission: Emission) -> tuple[list[Part], Emission]:
-    """Return the contributions, and an ``Emission`` with one sample per contribution."""
+    """Return the contributions, and an ``Emission`` in which each contribution is a sample."""
     line_families = np.asarray(emission.lines.family)
     parts: list[Part] = []
     spectra_by_kind: dict[str, list[FloatArray]] = {family: [] for family in ("lines", *SCATTER)}
@@ -201,24 +201,24 @@ def _append_photons(
 
 
 N_SLICES = 24
-"""Number of slices per layer; depths of origin are interpolated between the faces of slices."""
+"""Number of slices per layer; depths of origin are interpolated between the faces of the slices."""
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Depth of origin of the photons of each line that leave a stratigraphy towards the detector.
+    """Depth of origin, for each line, of the photons that leave a stratigraphy towards the detector.
 
     Parameters
     ----------
     lines : LineTable
         The n_line lines.
     share : (n_layer, n_line) array
-        Fraction of the photons of a line that each layer emits, from the surface down; columns sum to one, or to zero
-        for an absent line.
+        Fraction of a line's photons that each layer emits, from the surface down. The column of a line sums to one, or
+        to zero if the line is absent.
     depth_um : (n_face,) array
-        Depths of the faces of thin slices, um, from zero down.
+        Depths of the faces of thin slices, in um, from the surface down.
     above : (n_face, n_line) array
-        Fraction of the photons of a line that are emitted above each depth.
+        Fraction of a line's photons that are emitted above each depth.
     """
 
     lines: LineTable
@@ -227,12 +227,12 @@ class Origin:
     above: FloatArray
 
     def information_depth_um(self, share: float = 0.95) -> FloatArray:
-        """Return the (n_line,) depths, um, above which a fraction of a line's photons is emitted; NaN for absent lines.
+        """Return the (n_line,) depths in um above which ``share`` of a line's photons is emitted; NaN for absent lines.
 
         Raises
         ------
         SampleError
-            The fraction is not between zero and one.
+            ``share`` is not between zero and one.
         """
         if not 0.0 < share < 1.0:
             raise SampleError(
@@ -246,10 +246,10 @@ class Origin:
 
 
 def depth_of_origin(stratigraphy: Stratigraphy, instrument: Instrument) -> Origin:
-    """Return the depth of origin of the photons of every line, all orders included.
+    """Return the depth of origin of every line's photons; all orders of fluorescence are included.
 
-    Each layer is cut into thin slices, whose emission gives the distribution of depths. Cutting a layer does not change
-    the primary fluorescence, and hardly changes the enhancement.
+    Each layer is cut into thin slices. The emission of the slices gives the distribution of depths. Cutting a layer
+    does not change primary fluorescence, and hardly changes enhancement.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Transport of radiation between the depth cells of flat layers, in discrete directions.
 
-Array dimensions: ``n`` samples, ``j`` layers, ``c`` cells (of all layers, from the surface down), ``k`` directions,
-``m`` photon energies.
+Array dimensions: ``n`` samples, ``j`` layers, ``c`` cells, ``k`` directions, ``m`` photon energies. The cells are those
+of all layers, from the surface down.
 """
 
 from dataclasses import dataclass
@@ -13,34 +13,34 @@ from underpaint.physics.forward.ordinates import COSINES, DIRECTION_WEIGHTS, cel
 from underpaint.physics.forward.stack import Array
 
 MAX_SERIES_DEPTH = 0.03
-"""Optical depth below which the absorbed fraction is computed from a series (error 2e-7), for precision."""
+"""Optical depth below which a series is used for the absorbed fraction (error 2e-7), to avoid cancellation."""
 MAX_DEPTH = 40.0
-"""Largest optical depth (transmission 4e-18). Smaller transmissions would be subnormal numbers in single precision,
-which slow processors down a hundred times."""
+"""Largest optical depth (transmission 4e-18). Smaller transmissions could become subnormal numbers in single precision.
+Subnormal numbers make processors a hundred times slower."""
 MAX_LAYER_DEPTH = 24.0
-"""Largest optical depth of one layer; its transmission, 4e-11, is negligible against one."""
+"""Largest optical depth of one layer; the transmission at this depth, 4e-11, is negligible."""
 MIN_CELL_PHOTONS = 1e-30
-"""Number of photons that is added to every cell, so that no product becomes a subnormal number."""
+"""Number of photons added to every cell, so that no product becomes a subnormal number."""
 MIN_DEPTH = 1e-12
 """Smallest optical depth, to avoid division by zero."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """Attenuation in the cells. Track lengths are per photon, relative to the areal density of the cell.
+    """Attenuation in the cells. Track lengths are per photon, in units of the cell's areal density.
 
     Parameters
     ----------
     areal_density : (n, c, 1) array
         Areal density of a cell, in g/cm2.
     transmission : (n, c, k, m) array
-        Transmission of a cell in a direction.
+        Transmission of each cell in each direction.
     escape : (n, c, k, m) array
-        Fraction of the photons emitted uniformly in a cell, by direction, that leave the cell.
+        Fraction of photons that leave the cell in which they are emitted; emission is uniform in the cell.
     mean_track : (n, c, k, m) array
-        Mean track length in a cell of photons that enter it.
+        Mean track length, in the cell, of photons that enter the cell.
     mean_inner_track : (n, c, k, m) array
-        Mean track length in a cell of photons emitted uniformly in it.
+        Mean track length, in the cell, of photons that are emitted uniformly in the cell.
     """
 
     areal_density: Array
@@ -60,14 +60,14 @@ def make_cells(normal_depth: Array, areal_density: Array, n_cells: int) -> Cells
     areal_density : (n, j) array
         Areal density of each layer, in g/cm2.
     n_cells : int
-        Number of cells per layer, even.
+        Number of cells per layer; an even number.
     """
     xp = array_namespace(normal_depth)
     relative_thickness, cosine = (
         as_array(cell_thickness_fractions(n_cells), normal_depth),
         as_array(COSINES, normal_depth)[:, None],
     )
-    # cells are symmetric within their layer, so that only half of the cells are computed
+    # cells are symmetric within a layer, so that only half of the cells are computed
     slanted_depth = normal_depth[:, :, None, None, :] * (relative_thickness[: n_cells // 2, None, None] / cosine)
     transmitted_fraction, escape = transmission(slanted_depth)
     absorbed_fraction = xp.where(
@@ -83,20 +83,20 @@ def make_cells(normal_depth: Array, areal_density: Array, n_cells: int) -> Cells
 
 
 def limited_transmission(depth: Array, max_depth: float = MAX_DEPTH) -> Array:
-    """Return ``exp(-depth)``, with the depth limited to ``max_depth``."""
+    """Return ``exp(-depth)``; depths above ``max_depth`` are set to ``max_depth``."""
     xp = array_namespace(depth)
     return xp.exp(-xp.clip(depth, max=max_depth))
 
 
 def transmission(depth: Array) -> tuple[Array, Array]:
-    """Return the transmission at the optical depth ``d``, and its mean over the layer, ``(1 - exp(-d)) / d``."""
+    """Return the transmission through the optical depth ``d``, and the mean over depths, ``(1 - exp(-d)) / d``."""
     xp = array_namespace(depth)
     absorbed_fraction = -xp.expm1(-depth)
     return 1.0 - absorbed_fraction, xp.where(depth > MIN_DEPTH, absorbed_fraction / (depth + MIN_DEPTH), 1.0)
 
 
 def isotropic_track_lengths(cells: Cells, production: Array) -> Array:
-    """Return the track length in every cell of photons that are emitted uniformly and isotropically in the cells.
+    """Return the total track length in every cell; photons are emitted uniformly and isotropically in the cells.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def isotropic_track_lengths(cells: Cells, production: Array) -> Array:
     Returns
     -------
     (n, c, m) array
-        Total track length, photons times g/cm2.
+        Total track length in each cell, in photons times g/cm2.
     """
     xp = array_namespace(production)
     direction_weight = as_array(DIRECTION_WEIGHTS, production)[:, None]
@@ -119,17 +119,17 @@ def isotropic_track_lengths(cells: Cells, production: Array) -> Array:
 
 
 def directed_track_lengths(cells: Cells, downward_photons: Array, upward_photons: Array) -> tuple[Array, Array]:
-    """Return the track lengths of downward and of upward photons in every cell.
+    """Return the total track lengths, in every cell, of downward and of upward photons.
 
     Parameters
     ----------
     downward_photons, upward_photons : (n, c, k, m) arrays
-        Photons emitted in each cell by direction.
+        Photons emitted in each cell, by direction.
 
     Returns
     -------
     (n, c, k, m) arrays
-        Total track length, photons times g/cm2.
+        Total track lengths, in photons times g/cm2.
     """
     areal_density = cells.areal_density[..., None]
     downward_track = (
@@ -154,12 +154,12 @@ def photons_from_below(cells: Cells, leaving_photons: Array) -> Array:
 
 
 def as_array(values: Any, reference_array: Array) -> Array:
-    """Return values as an array of the library, precision and device of ``reference_array``."""
+    """Convert values to an array with the library, precision and device of ``reference_array``."""
     return array_namespace(reference_array).asarray(values, dtype=reference_array.dtype, device=reference_array.device)
 
 
 def repeat_for_cells(values: Array, n_cells: int) -> Array:
-    """Repeat the values of layers, (n, j, ...), for the cells of each layer, (n, c, ...)."""
+    """Repeat (n, j, ...) values of layers for the cells of each layer; return (n, c, ...) values."""
     return array_namespace(values).repeat(values, n_cells, axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Photons that leave the painting towards the detector: lines by layer and order, and scatter of the tube radiation."""
+"""Photons that leave the painting towards the detector: lines, by layer and order, and scattered tube radiation."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,41 +6,44 @@ from typing import Any
 from underpaint.physics.atomic import LineTable
 
 Array = Any
-"""Array of numpy or torch."""
+"""A numpy or torch array."""
 ORDERS = ("primary", "secondary", "tertiary", "by_scatter", "rescattered")
-"""Fields of ``Emission`` that hold line photons, by their excitation."""
+"""Fields of ``Emission`` that hold line photons, by excitation; ``rescattered`` photons are scattered afterwards."""
 SCATTER = ("coherent", "compton", "multiple", "air")
-"""Fields of ``Emission`` with contributions other than lines of the sample."""
+"""Fields of ``Emission`` that hold photons other than line photons of the sample."""
 
 
 @dataclass(frozen=True)
 class Emission:
-    """Photons that reach the detector's window, with the same scale for lines and scatter.
+    """Photons that reach the detector's window; lines and scatter have the same scale.
 
-    All values are per unit weight of the source and per 4 pi of emission, after absorption in the layers above and in
-    air. A detector with the solid angle ``omega`` records the fraction ``omega / 4 pi`` of these photons.
+    All values are numbers of photons after absorption in the layers above and in air. All values are for unit weight of
+    the source and a solid angle of 4 pi. A detector with the solid angle ``omega`` receives the fraction ``omega / 4
+    pi`` of the photons.
 
     Parameters
     ----------
     lines : LineTable
         The n_line lines.
     primary, secondary, tertiary, by_scatter : (n_sample, n_layer, n_line) arrays
-        Line photons excited by the beam, by primary fluorescence, by secondary fluorescence and by scattered tube
-        radiation, by layer of origin from the surface down; zero for layers that a sample lacks.
+        Line photons, by layer of origin from the surface down. The photons are excited by the beam, by primary
+        fluorescence, by secondary fluorescence, and by scattered tube radiation, respectively. Entries for layers that
+        a sample lacks are zero.
     rescattered : (n_sample, n_layer, n_line) array
-        Line photons that are scattered coherently on their way out, by layer of origin.
+        Line photons that are scattered coherently before they leave the sample, by layer of origin.
     source_kev, width_kev : (n_energy,) arrays
-        Energies of the coherent scatter and the widths of their bins (zero for lines), in keV.
+        Energies of coherent scatter, and the bin widths at these energies (zero for lines), in keV.
     coherent : (n_sample, n_energy) array
-        Rayleigh scatter, first order.
+        First-order Rayleigh scatter.
     compton_kev, compton_width_kev : (n_grid,) arrays
         Centres and widths of the bins of ``compton``, ``multiple`` and ``air``, in keV.
     compton : (n_sample, n_grid) array
-        Compton scatter, first order, broadened by the motion of the electrons.
+        First-order Compton scatter, broadened by the motion of electrons.
     multiple : (n_sample, n_grid) array
-        Tube radiation scattered more than once, and lines after Compton scatter.
+        Tube radiation that is scattered more than once, and lines after Compton scatter.
     air : (n_sample, n_grid) array
-        Argon lines and scatter from the air in the detector's field of view; the same for all samples.
+        Argon lines and scatter from the air in the detector's field of view. Photons from the air are the same for all
+        samples.
     """
 
     lines: LineTable
@@ -60,7 +63,7 @@ class Emission:
 
     @property
     def layer_photons(self) -> Array:
-        """(n_sample, n_layer, n_line) photons of all orders by layer of origin."""
+        """(n_sample, n_layer, n_line) line photons, summed over the orders, by layer of origin."""
         return self.primary + self.secondary + self.tertiary + self.by_scatter + self.rescattered
 
     @property
@@ -70,5 +73,5 @@ class Emission:
 
     @property
     def line_photons(self) -> Array:
-        """(n_sample, n_line) photons of all orders from all layers."""
+        """(n_sample, n_line) line photons, summed over orders and layers."""
         return self.layer_photons.sum(1)

@@ -1,7 +1,7 @@
-"""Fluorescence of a batch: primary in closed form, higher orders from cell to cell.
+"""Fluorescence of a batch: primary fluorescence in closed form, and higher orders from cell to cell.
 
 Array dimensions: ``n`` samples, ``j`` layers, ``c`` cells, ``p`` lines of a sample (padded), ``m`` exciting groups of
-lines (padded), ``r`` rows (one for each line that is present in a layer of a sample).
+lines (padded), ``r`` rows. A row is a line that is present in a layer of a sample.
 """
 
 from dataclasses import dataclass
@@ -23,40 +23,41 @@ from underpaint.physics.forward.setting import Setting
 from underpaint.physics.forward.stack import Array, Stack
 
 ROWS_PER_CHUNK = 192
-"""Number of rows of the primary fluorescence per chunk; arrays of a chunk fit into the processor's cache."""
+"""Number of rows per chunk of the primary fluorescence; arrays of a chunk fit into the processor's cache."""
 MIN_RELATIVE_BRIGHTNESS = 2e-2
-"""Brightness, relative to the brightest group of a sample, above which a group is always an exciting group."""
+"""Brightness above which a group is always an exciting group, as a fraction of the sample's brightest group."""
 MIN_DENOMINATOR = 1e-30
 """Smallest denominator, to avoid division by zero."""
 POWER_MEAN_EXPONENT = 4.0
-"""Exponent of the power mean of the relative gains, which approximates their maximum."""
+"""Exponent of the power mean of relative gains; the power mean approximates the maximum."""
 
 
 @dataclass(frozen=True)
 class PrimaryExcitation:
-    """Production cross sections of a setting. Lines that excite other lines are grouped (``Setting.group_membership``).
+    """Production cross sections of a setting. Lines that excite other lines form groups (``Setting.group_membership``).
 
     Parameters
     ----------
     setting : Setting
         Source, geometry and atomic data.
     group_attenuation : (n_element, n_group) array
-        Mass attenuation coefficient for the photons of a group, cm2/g.
+        Mass attenuation coefficient for the photons of a group, in cm2/g.
     group_production : (n_group, n_energy) array
-        Production of a group at each source energy, times the source weight.
+        Production of a group by photons of each source energy, multiplied by the source weight.
     line_fraction : (n_line, n_group) array
-        Fraction of the photons of a group that belong to each line.
+        Fraction of a group's photons that belongs to each line.
     pair_production : (n_line, n_group) array
-        Production of a line by the photons of a group, cm2/g.
+        Production of a line by the photons of a group, in cm2/g.
     beam_production : (n_group,) array
         Production of a group by the full beam.
     relative_gain : (n_line, n_group) array
-        Production of a line through a group relative to that by the full beam, divided by ``gain_scale`` and raised to
-        the power ``POWER_MEAN_EXPONENT``.
+        Ratio of a line's production through a group to its production by the full beam. The ratio is divided by
+        ``gain_scale`` and raised to the power ``POWER_MEAN_EXPONENT``.
     gain_scale : () array
-        Largest relative gain.
+        Largest ratio of a line's production through a group to its production by the full beam.
     node_production : (2, n_node, n_line) array
-        Production by coherently and by Compton scattered source radiation, per track length of the photons at a node.
+        Production of lines by coherently and by Compton scattered source radiation, per track length of photons of a
+        node.
     """
 
     setting: Setting
@@ -105,24 +106,24 @@ def make_primary_excitation(setting: Setting) -> PrimaryExcitation:
 
 @dataclass(frozen=True)
 class Batch:
-    """A stack of samples with its optical depths and the lines that each sample emits.
+    """A stack of samples, optical depths of the layers, and the lines that each sample emits.
 
     Parameters
     ----------
     stack : Stack
         Layers of the samples.
     excitation : PrimaryExcitation
-        Production cross sections.
+        Production cross sections of the setting.
     beam_depth : (n, j, n_energy) array
         Optical depth of each layer along the beam.
     beam_transmission : (n, j, n_energy) array
-        Transmission of the layers above each layer along the beam.
+        Transmission, along the beam, of the layers above each layer.
     normal_depth : (n, j, n_line) array
         Optical depth of each layer along the normal, at the energy of every line.
     line_index : (n, p) int array
         Indices of the lines of each sample.
     concentration : (n, j, p) array
-        Mass fraction of the element of each of these lines; zero for padding.
+        Mass fraction, in each layer, of the element that emits each line of ``line_index``; zero for padding.
     """
 
     stack: Stack
@@ -140,7 +141,7 @@ class Batch:
 
 
 def make_batch(stack: Stack, excitation: PrimaryExcitation) -> Batch:
-    """Return the batch of a stack."""
+    """Return the batch for a stack: optical depths of the layers, and lines of each sample."""
     setting = excitation.setting
     beam_depth, beam_transmission = slanted_depths(stack, setting.attenuation, setting.sin_incidence)
     line_index, is_line = _lines_by_sample(stack, setting)
@@ -150,7 +151,7 @@ def make_batch(stack: Stack, excitation: PrimaryExcitation) -> Batch:
 
 
 def slanted_depths(stack: Stack, attenuation: Array, sine: Array) -> tuple[Array, Array]:
-    """Return the (n, j, e) optical depths of layers along a slanted path, and the transmission of the layers above."""
+    """Return, along a slanted path, the (n, j, e) optical depths of layers and the transmission of the layers above."""
     depth = (stack.fractions @ attenuation) * (stack.areal_density / sine)[:, :, None]
     return depth, limited_transmission(optical_depth_above(depth))
 
@@ -161,7 +162,7 @@ def optical_depth_above(depth: Array) -> Array:
 
 
 def primary_photons(batch: Batch) -> Array:
-    """Return (n, j, n_line) photons excited by the beam (Sherman 1955, equation 9, for a stack of layers)."""
+    """Return the (n, j, n_line) photons that the beam excites (Sherman 1955, equation 9, for a stack of layers)."""
     xp = array_namespace(batch.beam_depth)
     stack, setting = batch.stack, batch.setting
     detector_depth = batch.normal_depth / setting.sin_takeoff
@@ -202,16 +203,16 @@ def primary_photons(batch: Batch) -> Array:
 
 @dataclass(frozen=True)
 class ExcitingGroups:
-    """Groups of lines of each sample that excite other lines.
+    """Groups of lines that excite other lines, for each sample.
 
     Parameters
     ----------
     group_index : (n, m) int array
-        Indices among the groups of the excitation.
+        Indices of the groups in the arrays of the excitation.
     pair_production : (n, m, p) array
-        Production of the sample's lines by each group, cm2/g; zero for padding.
+        Production of the sample's lines by each group, in cm2/g; zero for padding.
     line_fraction : (n, p, m) array
-        Fraction of a group's photons that belong to each line of the sample; zero for padding.
+        Fraction of a group's photons that belongs to each line of the sample; zero for padding.
     """
 
     group_index: Array
@@ -228,7 +229,7 @@ class ExcitedCells:
     n_cells : int
         Number of cells per layer.
     cells : Cells
-        Attenuation of the photons of the exciting groups.
+        Attenuation, in the cells, of the photons of the exciting groups.
     production : (n, c, m) array
         Primary photons emitted in each cell.
     escape : (n, c, p) array
@@ -242,7 +243,7 @@ class ExcitedCells:
 
 
 def make_exciting_groups(batch: Batch, min_gain: float) -> ExcitingGroups:
-    """Return the groups that could add at least the fraction ``min_gain`` to the primary photons of any line."""
+    """Return the groups that could increase the photons of at least one line by the fraction ``min_gain``."""
     xp = array_namespace(batch.beam_depth)
     group_index, is_followed = _strongest_groups(batch, min_gain)
     pair_production = (
@@ -275,9 +276,9 @@ def make_excited_cells(batch: Batch, exciting: ExcitingGroups, n_cells: int) -> 
 
 
 def coarsen_cells(batch: Batch, exciting: ExcitingGroups, fine_cells: ExcitedCells) -> ExcitedCells:
-    """Return the batch with half the number of cells per layer.
+    """Return the excited cells with half the number of cells per layer.
 
-    With cosine spacing the edges of the coarse cells are every other edge of the fine cells.
+    With cosine spacing, every other edge of the fine cells is an edge of the coarse cells.
     """
     n_cells = fine_cells.n_cells // 2
     cells = make_cells(group_depths(batch, exciting), batch.stack.areal_density, n_cells)
@@ -295,7 +296,7 @@ def coarsen_cells(batch: Batch, exciting: ExcitingGroups, fine_cells: ExcitedCel
 
 
 def _sum_cell_pairs(values: Array) -> Array:
-    """Return the sums of values (n, c, ...) over pairs of neighbouring cells."""
+    """Sum (n, c, ...) values over pairs of neighbouring cells."""
     return values[:, ::2] + values[:, 1::2]
 
 
@@ -304,7 +305,7 @@ def _repeat_for_layers(cell_weight: Array, n_layers: int) -> Array:
 
 
 def group_depths(batch: Batch, exciting: ExcitingGroups) -> Array:
-    """Return the (n, j, m) optical depths of layers along the normal for the exciting groups."""
+    """Return the (n, j, m) optical depths of layers, along the normal, for photons of the exciting groups."""
     stack = batch.stack
     return take_by_sample(
         (stack.fractions @ batch.excitation.group_attenuation) * stack.areal_density[:, :, None], exciting.group_index
@@ -312,50 +313,50 @@ def group_depths(batch: Batch, exciting: ExcitingGroups) -> Array:
 
 
 def transmission_to_cells(depth: Array, transmission_above: Array, n_cells: int) -> Array:
-    """Return the (n, c, e) mean transmission from the surface to each cell, averaged over the cell.
+    """Return the (n, c, e) transmission from the surface to each cell, averaged over the cell.
 
-    ``depth`` is the (n, j, e) optical depth of each layer, ``transmission_above`` the transmission of the layers above
-    it.
+    ``depth`` is the (n, j, e) optical depth of each layer. ``transmission_above`` is the transmission of the layers
+    above each layer.
     """
     xp = array_namespace(depth)
     relative_thickness = as_array(cell_thickness_fractions(n_cells), depth)
     cell_depth = depth[:, :, None, :] * relative_thickness[:, None]
     cell_transmission, mean_transmission = transmission(cell_depth)
-    transmission_by_cell, flux = [], transmission_above
+    transmission_by_cell, entering_fraction = [], transmission_above
     for cell in range(n_cells):
-        transmission_by_cell.append(flux * mean_transmission[:, :, cell])
-        flux = flux * cell_transmission[:, :, cell] + MIN_CELL_PHOTONS
+        transmission_by_cell.append(entering_fraction * mean_transmission[:, :, cell])
+        entering_fraction = entering_fraction * cell_transmission[:, :, cell] + MIN_CELL_PHOTONS
     entering_transmission = xp.stack(transmission_by_cell, axis=2)
     return xp.reshape(entering_transmission, (depth.shape[0], -1, depth.shape[2]))
 
 
 def transmission_from_cells(depth: Array, n_cells: int) -> Array:
-    """Return the (n, c, p) mean transmission from cells to the surface, from the (n, j, p) optical depths of layers."""
+    """Return the (n, c, p) mean transmission from cells to the surface, given (n, j, p) optical depths of layers."""
     return transmission_to_cells(depth, limited_transmission(optical_depth_above(depth)), n_cells)
 
 
 def secondary_excitation(
     batch: Batch, exciting: ExcitingGroups, excited_cells: ExcitedCells, excited_photons: Array
 ) -> Array:
-    """Return the (n, c, m) photons of each exciting group, from the (n, c, p) photons of excited lines."""
+    """Return the (n, c, m) photons of each exciting group, given the (n, c, p) photons of excited lines."""
     xp = array_namespace(excited_photons)
     is_in_group = xp.astype(exciting.line_fraction > 0, excited_photons.dtype)
     return (excited_photons * repeat_for_cells(batch.concentration, excited_cells.n_cells)) @ is_in_group
 
 
 def leaving_photons(batch: Batch, excited_cells: ExcitedCells, excited_photons: Array) -> Array:
-    """Return the (n, j, p) photons excited in the cells that leave towards the detector."""
+    """Of the photons excited in the cells, return the (n, j, p) photons that leave towards the detector."""
     return sum_over_cells(excited_photons * excited_cells.escape, excited_cells.n_cells) * batch.concentration
 
 
 def sum_over_cells(values: Array, n_cells: int) -> Array:
-    """Return the sums of values (n, c, ...) over the cells of each layer, (n, j, ...)."""
+    """Sum (n, c, ...) values over the cells of each layer; return (n, j, ...) values."""
     xp = array_namespace(values)
     return xp.sum(xp.reshape(values, (values.shape[0], -1, n_cells, *values.shape[2:])), axis=2)
 
 
 def photons_of_all_lines(batch: Batch, photons: Array) -> Array:
-    """Return photons of the samples' lines, (n, j, p), as an array of all lines, (n, j, n_line)."""
+    """Arrange (n, j, p) photons of the samples' lines in an (n, j, n_line) array of all lines."""
     xp = array_namespace(photons)
     sample_index, layer_index, line_position = xp.nonzero(batch.concentration > 0)
     all_lines = xp.zeros_like(batch.normal_depth)
@@ -366,7 +367,7 @@ def photons_of_all_lines(batch: Batch, photons: Array) -> Array:
 
 
 def values_for_all_lines(batch: Batch, values: Array) -> Array:
-    """Return values of the samples' lines, (n, p), as an array of all lines, (n, n_line)."""
+    """Arrange (n, p) values of the samples' lines in an (n, n_line) array of all lines."""
     xp = array_namespace(values)
     all_lines = xp.zeros_like(batch.normal_depth[:, 0])
     sample_index, line_position = xp.nonzero(xp.any(batch.concentration > 0, axis=1))
@@ -375,10 +376,10 @@ def values_for_all_lines(batch: Batch, values: Array) -> Array:
 
 
 def _strongest_groups(batch: Batch, min_gain: float) -> tuple[Array, Array]:
-    """Return the (n, m) indices of exciting groups, and an array that is one for groups and zero for padding.
+    """Return the (n, m) indices of exciting groups, and a mask that is one for groups and zero for padding.
 
-    The criterion is the largest relative gain, before absorption, that a group can add to the primary excitation of any
-    line. Weak groups are included if no other group excites an element.
+    Groups are selected by the largest relative gain, before absorption, that they can add to the primary excitation of
+    any line. A weak group is included if no other group excites an element.
     """
     xp = array_namespace(batch.beam_depth)
     excitation, stack = batch.excitation, batch.stack
@@ -393,7 +394,7 @@ def _strongest_groups(batch: Batch, min_gain: float) -> tuple[Array, Array]:
     )
     group_strength = max_gain * emitting_mass
     brightness = excitation.beam_production * emitting_mass
-    # bright groups are always followed, since scatter adds 1-3 % to their lines
+    # bright groups are always included, since their scatter adds 1-3 % to lines
     brightness = (
         brightness
         / (xp.max(brightness, axis=1, keepdims=True) + MIN_DENOMINATOR)
@@ -409,7 +410,7 @@ def _strongest_groups(batch: Batch, min_gain: float) -> tuple[Array, Array]:
 
 
 def _lines_by_sample(stack: Stack, setting: Setting) -> tuple[Array, Array]:
-    """Return the (n, p) indices of each sample's lines, and an array that is one for lines and zero for padding."""
+    """Return the (n, p) indices of each sample's lines, and a mask that is one for lines and zero for padding."""
     xp = array_namespace(stack.areal_density)
     has_element = xp.max(stack.fractions * stack.areal_density[:, :, None], axis=1) > 0
     excitable = xp.any(setting.production > 0, axis=1)
@@ -420,15 +421,15 @@ def _lines_by_sample(stack: Stack, setting: Setting) -> tuple[Array, Array]:
 
 
 def take_by_sample(values: Array, sample_line_index: Array) -> Array:
-    """Return the (n, j, p) entries of values (n, j, n_all) at indices (n, p)."""
+    """Return the (n, j, p) entries of (n, j, n_all) values at the (n, p) indices of each sample."""
     xp = array_namespace(values)
-    shape = (values.shape[0], values.shape[1], sample_line_index.shape[1])
-    return xp.take_along_axis(values, xp.broadcast_to(sample_line_index[:, None, :], shape), axis=2)
+    result_shape = (values.shape[0], values.shape[1], sample_line_index.shape[1])
+    return xp.take_along_axis(values, xp.broadcast_to(sample_line_index[:, None, :], result_shape), axis=2)
 
 
-def _flatten_layers(array: Array) -> Array:
-    return array_namespace(array).reshape(array, (-1, array.shape[2]))
+def _flatten_layers(layer_values: Array) -> Array:
+    return array_namespace(layer_values).reshape(layer_values, (-1, layer_values.shape[2]))
 
 
 def _row_chunks(n_rows: int) -> list[slice]:
-    return [slice(start, start + ROWS_PER_CHUNK) for start in range(0, n_rows, ROWS_PER_CHUNK)]
+    return [slice(first_row, first_row + ROWS_PER_CHUNK) for first_row in range(0, n_rows, ROWS_PER_CHUNK)]

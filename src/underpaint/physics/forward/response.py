@@ -1,4 +1,4 @@
-"""Detector response: from photons at the window to expected counts per channel, pile-up, and Poisson counts."""
+"""Detector response: expected counts per channel from photons at the window, pile-up, and Poisson counts."""
 
 import sys
 from dataclasses import dataclass
@@ -24,33 +24,34 @@ from underpaint.units import CM_PER_UM, EPSILON_SI_KEV, FWHM_PER_SIGMA
 
 FloatArray = NDArray[np.float64]
 PEAK_RANGE_SIGMAS = 8.0
-"""Half the range over which a peak is evaluated, in standard deviations; the neglected fraction is below 1e-15."""
+"""Half-range over which a peak is evaluated, in standard deviations; the neglected fraction is below 1e-15."""
 TAIL_RANGE_WIDTHS = 14.0
-"""Range over which an exponential tail is evaluated, decay lengths; the neglected fraction is 1e-6."""
+"""Range over which an exponential tail is evaluated, in decay lengths; the neglected fraction is 1e-6."""
 PAIR_ENERGY_KEV = {"Si": EPSILON_SI_KEV, "Ge": 2.96e-3}
-"""Mean energy per electron-hole pair by crystal, in keV; for germanium at 77 K (Knoll 2010, table 11.1)."""
+"""Mean energy per electron-hole pair, in keV, by crystal. The pair energy of germanium is for 77 K (Knoll 2010, table
+11.1)."""
 ESCAPE_MERGE_DISTANCE_KEV = 0.2
-"""Distance, keV, below which K lines of the crystal give one escape peak, as they do in silicon."""
+"""Distance in keV below which K lines of the crystal give a single escape peak, as in silicon."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Energy axis and peak shape of a detector, as numbers or as 0-d torch tensors with derivatives.
+    """Energy axis and peak shape of a detector, as numbers or as differentiable 0-d torch tensors.
 
     Parameters
     ----------
     gain_kev, zero_kev : float
         Width of a channel and energy of the centre of channel 0, in keV.
     noise_fwhm_kev : float
-        Electronic noise, FWHM, in keV.
+        Electronic noise (FWHM), in keV.
     fano : float
         Fano factor.
     shelf_fraction, tail_fraction : float
-        Area of the shelf and of the tail, relative to the area of the full peak.
+        Areas of the shelf and of the tail, as fractions of the area of the full peak.
     tail_width_kev : float
         Decay length of the tail, in keV.
     long_tail_fraction : float
-        Area of a second, longer tail, relative to the area of the full peak.
+        Area of a second, longer tail, as a fraction of the area of the full peak.
     long_tail_width_kev : float
         Decay length of the longer tail, in keV.
     """
@@ -89,18 +90,18 @@ def axis_of(detector: Detector) -> EnergyAxis:
 def render(
     emission: Emission, detector: Detector, axis: EnergyAxis | None = None, *, shape: Shape | None = None
 ) -> Array:
-    """Return the expected counts of a batch: the product of its photons and the response matrix.
+    """Return the expected counts of a batch: the product of photons and response matrix.
 
     Parameters
     ----------
     emission : Emission
-        Photons, from ``emit`` or ``transport``; the result has the same array library and precision.
+        Photons from ``emit`` or ``transport``. The photons determine the array library and the precision of the result.
     detector : Detector
         Crystal, window and peak shape.
     axis : EnergyAxis, optional
-        Energy axis; by default the detector's. Values are integrated over each channel.
+        Energy axis; by default, the axis of the detector. Counts are integrated over each channel.
     shape : Shape, optional
-        Tensors with derivatives that replace the axis and the detector's peak shape.
+        Axis and peak shape that replace those of the detector; tensors allow derivatives.
 
     Returns
     -------
@@ -120,8 +121,8 @@ def render(
 
 
 def resolution_sigma(detector: Detector, energy_kev: FloatArray) -> FloatArray:
-    """Return the peak's standard deviation, keV: electronic noise and charge statistics in quadrature."""
-    # resolution_fwhm_kev assumes silicon; the pair energy of another crystal multiplies the Fano factor
+    """Return the standard deviation of a peak, in keV: electronic noise and charge statistics in quadrature."""
+    # resolution_fwhm_kev assumes silicon; for other crystals, the Fano factor is scaled by the ratio of pair energies
     fano = detector.fano * (pair_energy(detector) / EPSILON_SI_KEV)
     return resolution_fwhm_kev(energy_kev, detector.noise_fwhm_kev, fano) / FWHM_PER_SIGMA
 
@@ -143,7 +144,7 @@ def pair_energy(detector: Detector) -> float:
 
 
 def efficiency(detector: Detector, energy_kev: FloatArray) -> FloatArray:
-    """Return the fraction of photons that pass filters, window and dead layer and interact in the crystal.
+    """Return the fraction of photons that pass filters, window and dead layer, and then interact in the crystal.
 
     Parameters
     ----------
@@ -165,7 +166,7 @@ def efficiency(detector: Detector, energy_kev: FloatArray) -> FloatArray:
 
 
 def escape_share(detector: Detector, energy_kev: FloatArray) -> FloatArray:
-    """Return the fraction of detected photons that lose an escaping K photon (Reed & Ware 1972, equation 4)."""
+    """Return the fraction of detected photons for which a K photon escapes (Reed & Ware 1972, equation 4)."""
     z = atomic_number(detector.material)
     jump_ratio, fluorescence_yield = float(xraylib.JumpFactor(z, 0)), float(xraylib.FluorYield(z, 0))
     attenuation = mass_attenuation(detector.material, energy_kev)
@@ -183,7 +184,7 @@ def escape_share(detector: Detector, energy_kev: FloatArray) -> FloatArray:
 
 
 def escape_lines(detector: Detector) -> tuple[tuple[float, float], ...]:
-    """Return the energy, keV, and the fraction of K photons of each K line of the crystal; close lines are merged."""
+    """Return, for each K line of the crystal, energy in keV and fraction of K photons; close lines are merged."""
     return _k_lines(atomic_number(detector.material))
 
 
@@ -195,7 +196,7 @@ def response_matrix(
     *,
     shape: Shape | None = None,
 ) -> Array:
-    """Return the (n_energy, n_channel) expected counts per photon of each energy.
+    """Return the (n_energy, n_channel) expected counts per photon, for each photon energy.
 
     Parameters
     ----------
@@ -206,9 +207,10 @@ def response_matrix(
     energy_kev : (n_energy,) array
         Photon energies in keV.
     spread_kev : (n_energy,) array or float
-        Standard deviation of the photon energies (bins of a continuum), in keV.
+        Standard deviation of the photon energies, in keV; above zero for bins of a continuum.
     shape : Shape, optional
-        Replaces the axis and the detector's peak shape; if it holds tensors, the matrix is a torch tensor.
+        Axis and peak shape that replace those of the detector. If the shape holds tensors, the matrix is a torch
+        tensor.
 
     Raises
     ------
@@ -217,7 +219,7 @@ def response_matrix(
 
     Notes
     -----
-    Peak, exponential tails and shelf have a total area of one (Campbell & Wang 1991, equations 1-3).
+    Peak, exponential tails and shelf together have an area of one (Campbell & Wang 1991, equations 1-3).
     """
     shape = detector_shape(detector, axis) if shape is None else shape
     spreads_kev = np.broadcast_to(np.asarray(spread_kev, dtype=np.float64), energy_kev.shape)
@@ -241,7 +243,7 @@ def response_matrix(
 def _cached_matrix(
     detector: Detector, axis: EnergyAxis, energy_bytes: bytes, spread_bytes: bytes, itemsize: int
 ) -> Array:
-    """Return the response matrix in the precision of the photons; it is cached for all batches of a detector."""
+    """Return the response matrix with ``itemsize`` bytes per entry, cached for all batches of a detector."""
     matrix = response_matrix(detector, axis, np.frombuffer(energy_bytes), np.frombuffer(spread_bytes))
     return matrix.astype(np.float32) if itemsize == 4 else matrix
 
@@ -249,10 +251,10 @@ def _cached_matrix(
 def _peak_matrix(
     shape: Shape, n_channel: int, pair_kev: float, energy_kev: FloatArray, spread_kev: FloatArray
 ) -> Array:
-    """Return (n_energy, n_channel) peaks with tails and shelf.
+    """Return (n_energy, n_channel) peaks, including tails and shelf.
 
-    Near the peak the counts are differences of cumulative functions at the channel borders. Far below the peak there is
-    only the uniform shelf.
+    Near the peak, counts are differences of cumulative functions at the channel borders. Far below the peak, counts are
+    those of the uniform shelf.
     """
     reference_array = _tensor_of(shape)
     xp = array_namespace(reference_array)
@@ -284,7 +286,7 @@ def _peak_matrix(
 
 
 def _channels_near(shape: Shape, energy_kev: FloatArray, sigma: Array) -> NDArray[np.int64]:
-    """Return the (n_energy, n_near) channels around each energy; some may lie outside the axis."""
+    """Return the (n_energy, n_near) channels around each energy; some channels may be outside the axis."""
     gain_kev, zero_kev = (float(_detach(axis_value)) for axis_value in (shape.gain_kev, shape.zero_kev))
     longest_tail_kev = max(
         (
@@ -303,7 +305,7 @@ def _channels_near(shape: Shape, energy_kev: FloatArray, sigma: Array) -> NDArra
 
 
 def _fraction_below(shape: Shape, border_kev: Array, centre_kev: Array, sigma_kev: Array) -> Array:
-    """Return the fraction of a peak with tails and shelf that lies below each channel border."""
+    """Return the fraction of a peak, including tails and shelf, below each channel border."""
     xp = array_namespace(border_kev)
     offset_sigmas = (border_kev - centre_kev) / sigma_kev
     special_functions = _special_functions(border_kev)
@@ -313,7 +315,7 @@ def _fraction_below(shape: Shape, border_kev: Array, centre_kev: Array, sigma_ke
         tail_fraction * _tail_excess(special_functions, offset_sigmas, gaussian_factor, sigma_kev / decay_length)
         for tail_fraction, decay_length in _tail_parameters(shape)
     ]
-    # the shelf is uniform from zero to the peak, and its upper edge has the width of the peak
+    # the shelf is uniform from zero to the peak; the shelf's upper edge has the width of the peak
     shelf_below = (
         centre_kev + (border_kev - centre_kev) * fraction_above - sigma_kev * (gaussian_factor / np.sqrt(2.0 * np.pi))
     )
@@ -324,27 +326,28 @@ def _fraction_below(shape: Shape, border_kev: Array, centre_kev: Array, sigma_ke
 
 
 def _tail_parameters(shape: Shape) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
-    """Return area fraction and decay length, keV, of both tails."""
+    """Return the area fraction and the decay length, in keV, of each tail."""
     return (shape.tail_fraction, shape.tail_width_kev), (shape.long_tail_fraction, shape.long_tail_width_kev)
 
 
 def _tail_excess(special_functions: Any, offset_sigmas: Array, gaussian_factor: Array, relative_slope: Array) -> Array:
-    """Return the fraction below a border of an exponential tail convolved with the peak, minus that of the peak."""
+    """Return the fraction below a border of a tail convolved with the peak, minus the peak's fraction below it."""
     xp = array_namespace(offset_sigmas)
     erfc_argument = (offset_sigmas + relative_slope) / np.sqrt(2.0)
-    # erfcx avoids the product of a large exponential and a small erfc, but overflows far below the peak, where erfc is
-    # 2
-    excess = 0.5 * gaussian_factor * special_functions.erfcx(xp.clip(erfc_argument, min=-5.0))
+    # erfcx avoids the product of a large exponential and a small erfc, but overflows far below the peak
+    excess_near_peak = 0.5 * gaussian_factor * special_functions.erfcx(xp.clip(erfc_argument, min=-5.0))
     far_limit = xp.exp(xp.clip(offset_sigmas * relative_slope + 0.5 * relative_slope**2, max=0.0))
-    return xp.where(erfc_argument > -5.0, excess, far_limit)
+    return xp.where(erfc_argument > -5.0, excess_near_peak, far_limit)
 
 
-def _set_entries(matrix: Array, row_index: NDArray[np.int64], column_index: NDArray[np.int64], entries: Array) -> Array:
-    """Return a matrix with values set at some rows and columns."""
+def _set_entries(
+    matrix: Array, row_index: NDArray[np.int64], column_index: NDArray[np.int64], new_entries: Array
+) -> Array:
+    """Return a matrix in which the entries at the given rows and columns are replaced."""
     if isinstance(matrix, np.ndarray):
-        matrix[row_index, column_index] = entries
+        matrix[row_index, column_index] = new_entries
         return matrix
-    return matrix.index_put((_index_array(row_index, matrix), _index_array(column_index, matrix)), entries)
+    return matrix.index_put((_index_array(row_index, matrix), _index_array(column_index, matrix)), new_entries)
 
 
 def _index_array(index_values: NDArray[Any], reference_array: Array) -> Any:
@@ -352,12 +355,12 @@ def _index_array(index_values: NDArray[Any], reference_array: Array) -> Any:
 
 
 def _detach(number_or_tensor: Any) -> Any:
-    """Return a number unchanged, and a tensor as a numpy array without derivatives."""
+    """Return numbers unchanged, and tensors as numpy arrays without derivatives."""
     return number_or_tensor.detach().cpu().numpy() if is_torch_array(number_or_tensor) else number_or_tensor
 
 
 def _add_to_rows(matrix: Array, row_index: NDArray[np.intp], added_rows: Array) -> Array:
-    """Return a matrix with values added to some of its rows."""
+    """Return a matrix with ``added_rows`` added to the rows at ``row_index``."""
     if isinstance(matrix, np.ndarray):
         matrix[row_index] += added_rows
         return matrix
@@ -369,13 +372,13 @@ def _column_like_shape(energy_values: FloatArray, shape: Shape) -> Array:
 
 
 def _tensor_of(shape: Shape) -> Array:
-    """Return the first tensor among the fields of a shape, or a NumPy zero if no field is a tensor."""
+    """Return the first field of a shape that is a tensor, or a numpy zero if no field is a tensor."""
     field_values = (getattr(shape, name) for name in Shape.__dataclass_fields__)
     return next((field_value for field_value in field_values if is_torch_array(field_value)), np.asarray(0.0))
 
 
 def _special_functions(array: Array) -> Any:
-    """Return the special functions of an array's library, SciPy or torch."""
+    """Return the special functions for an array: those of SciPy or torch."""
     return sys.modules["torch"].special if is_torch_array(array) else scipy.special
 
 
@@ -409,7 +412,7 @@ def _has_rate(z: int, line_code: int) -> bool:
 
 
 MAX_COUNTS = 2e9
-"""Largest expected counts of a channel; with Poisson noise they still fit into a 32-bit integer."""
+"""Largest expected counts of a channel; Poisson counts for this value fit into a 32-bit integer."""
 
 
 def count(expected: NDArray[np.floating], *, rng: np.random.Generator) -> NDArray[np.int32]:
@@ -418,7 +421,7 @@ def count(expected: NDArray[np.floating], *, rng: np.random.Generator) -> NDArra
     Parameters
     ----------
     expected : array
-        Expected counts, scaled to the live time or total.
+        Expected counts, scaled to the live time or to the total counts of the spectrum.
     rng : numpy.random.Generator
         Random number generator.
 
@@ -450,13 +453,13 @@ def counts_needed(
     model_error: float = 0.0,
     sigmas: float = 3.0,
 ) -> FloatArray:
-    """Return the total counts at which lines exceed the limit of detection.
+    """Return the total counts of a spectrum at which lines reach the limit of detection.
 
-    The signal S must exceed ``3 sqrt(2 B)``, where B is the number of background counts. Let the lines be a fraction s
-    of the spectrum, and the background a fraction b. Detection then needs ``18 b / s**2`` total counts, and at least
-    nine counts in the lines. If the background has the relative error e, S must exceed ``3 sqrt(2 (B + (e B)**2))``.
-    Detection then needs ``18 b / (s**2 - 18 (e b)**2)`` total counts, or is impossible (infinity). ``sigmas`` replaces
-    the factor three.
+    The line counts S must exceed ``3 sqrt(2 B)``, where B is the number of background counts below the lines. Let S be
+    the fraction s of the total counts, and B the fraction b. Detection then needs ``18 b / s**2`` total counts, and at
+    least nine line counts. If the background has the relative error e, S must exceed ``3 sqrt(2 (B + (e B)**2))``.
+    Detection then needs ``18 b / (s**2 - 18 (e b)**2)`` total counts. If the denominator is not positive, detection is
+    impossible (infinity). ``sigmas`` is used in place of the factor three.
 
     Parameters
     ----------
@@ -471,14 +474,14 @@ def counts_needed(
     detector : Detector
         Detector whose resolution is used.
     model_error : float
-        Relative error of the background under the lines.
+        Relative error of the background below the lines.
     sigmas : float
         Required significance of the lines, in standard deviations.
 
     Returns
     -------
     (n_sample,) array
-        Infinite where the lines are absent, outside the recorded range, or smaller than the model error.
+        Total counts; infinite if the lines are absent, outside the recorded range, or smaller than the model error.
     """
     total_counts = expected.sum(axis=1)
     line_window = line_window_mask(line_counts, energy_kev, expected.shape[1], axis, detector)
@@ -498,7 +501,7 @@ def counts_needed(
 def line_window_mask(
     line_counts: FloatArray, energy_kev: FloatArray, n_channel: int, axis: EnergyAxis, detector: Detector
 ) -> NDArray[np.bool_]:
-    """Return a boolean (n_sample, n_channel) array, true within half a FWHM of a sample's stronger lines."""
+    """Return an (n_sample, n_channel) mask of the channels within half a FWHM of a sample's stronger lines."""
     half_fwhm_kev = 0.5 * FWHM_PER_SIGMA * resolution_sigma(detector, energy_kev)
     first_channel = np.searchsorted(axis.edges_kev[1:], energy_kev - half_fwhm_kev)
     end_channel = np.searchsorted(axis.edges_kev[:-1], energy_kev + half_fwhm_kev)
@@ -507,12 +510,12 @@ def line_window_mask(
     )
     channel_index = np.arange(n_channel)
     is_in_window = (channel_index >= first_channel[:, None]) & (channel_index < end_channel[:, None])
-    # weak satellites would add background but hardly any signal to the window
+    # windows of weak lines would contain background, but hardly any signal
     return np.asarray((line_counts > 0.1 * strongest_counts).astype(np.float32) @ is_in_window.astype(np.float32) > 0)
 
 
 def _are_lines_recorded(energy_kev: FloatArray, expected: NDArray[np.floating], axis: EnergyAxis) -> NDArray[np.bool_]:
-    """Return a boolean (n_sample, n_line) array, true for lines within the recorded range."""
+    """Return an (n_sample, n_line) mask of the lines within the recorded range."""
     channel = np.round(axis.channel(0.0) + energy_kev / axis.gain_kev).astype(np.int64)
     is_on_axis = (channel >= 0) & (channel < axis.n_channel)
     return np.asarray(is_on_axis & (expected[:, np.clip(channel, 0, axis.n_channel - 1)] > 0))
@@ -522,30 +525,30 @@ SECONDS_PER_US = 1e-6
 
 
 def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis: EnergyAxis) -> Array:
-    """Return the expected counts with pile-up: photons within the pulse-pair resolution are recorded as one.
+    """Return the expected counts with pile-up: photons within the pulse-pair resolution are recorded as one pulse.
 
-    A recorded pulse contains one photon and a Poisson-distributed number of photons that follow within the pulse-pair
-    resolution. The energies of coinciding photons add up. Let x be the rate times the resolution, and p the Fourier
-    transform of the spectrum of one photon. The spectrum of a pulse has the Fourier transform ``p exp(x (p - 1))``,
-    which includes all orders of coincidence. There are ``1 / (1 + x)`` pulses per photon, so that the total energy is
-    conserved (Wielopolski & Gardner 1976, for a rectangular pulse shape).
+    A recorded pulse contains one photon, and a Poisson-distributed number of photons that follow within the pulse-pair
+    resolution. The energies of these photons add up. Let x be the rate times the pulse-pair resolution, and p the
+    Fourier transform of the energy distribution of single photons. The energy distribution of pulses then has the
+    Fourier transform ``p exp(x (p - 1))``, which includes all orders of coincidence. There are ``1 / (1 + x)`` pulses
+    per photon, which conserves the total energy (Wielopolski & Gardner 1976, rectangular pulses).
 
     Parameters
     ----------
     expected : (n_sample, n_channel) array
-        Expected counts without pile-up from ``render``, numpy or torch, on any scale. Photons outside the axis do not
+        Expected counts without pile-up, from ``render``: numpy or torch, on any scale. Photons outside the axis do not
         pile up.
     rate_per_s : (n_sample,) array or float
         Detected photons per second of live time.
     detector : Detector
-        Detector whose ``pulse_pair_us`` is used; zero means no pile-up.
+        Detector whose ``pulse_pair_us`` is used. If ``pulse_pair_us`` is zero, there is no pile-up.
     axis : EnergyAxis
         Energy axis of the spectra.
 
     Returns
     -------
     (n_sample, n_channel) array
-        Expected counts; pulses outside the axis are lost.
+        Expected counts with pile-up; pulses outside the axis are lost.
 
     Raises
     ------
@@ -562,7 +565,7 @@ def pile_up(expected: Array, rate_per_s: Array | float, detector: Detector, axis
         return expected
     mean_coincidences = (photon_rate * (detector.pulse_pair_us * SECONDS_PER_US))[:, None]
     total_counts = xp.sum(expected, axis=1, keepdims=True)
-    # the length suffices for sums of two photons at full scale; higher sums are rare and outside any axis
+    # the transform is long enough for the sum of two photons at the end of the axis; larger sums are rare
     fft_length = 1 << int(np.ceil(np.log2(3 * axis.n_channel)))
     photon_transform = xp.fft.rfft(expected / xp.where(total_counts > 0, total_counts, 1.0), n=fft_length, axis=1)
     pulse_transform = photon_transform * xp.exp(
@@ -580,7 +583,7 @@ def live_share(rate_per_s: Array | float, detector: Detector) -> Array:
     rate_per_s : array or float
         Detected photons per second.
     detector : Detector
-        Detector whose ``dead_time_us`` is used, twice the sum of peaking time and flat top.
+        Detector whose ``dead_time_us`` is used. The dead time is twice the sum of peaking time and flat top.
 
     Returns
     -------
@@ -590,7 +593,7 @@ def live_share(rate_per_s: Array | float, detector: Detector) -> Array:
 
 
 def _zero_offset_phase(axis: EnergyAxis, fft_length: int, reference_array: Array) -> Array:
-    """Return the Fourier phase of a shift by the energy of channel 0: pile-up adds energies, not channel numbers."""
+    """Return the Fourier phase of a shift by the energy of channel 0, since pile-up adds energies, not channels."""
     shift_channels = axis.zero_kev / axis.gain_kev
     fourier_phase = np.exp(-2j * np.pi * np.arange(fft_length // 2 + 1) / fft_length * shift_channels)
     xp = array_namespace(reference_array)

@@ -31,37 +31,37 @@ from underpaint.units import ELECTRON_REST_KEV
 
 FloatArray = NDArray[np.float64]
 NODE_ENERGIES_KEV = np.asarray([3.0, *np.geomspace(5.0, 60.0, 17)])
-"""Energies, keV, at which scattered tube radiation is computed; other energies are interpolated."""
+"""Energies in keV at which scattered tube radiation is computed; results are interpolated between these energies."""
 ANGLES_DEG = np.linspace(0.0, 180.0, 25)
-"""Scattering angles of the tables, in degrees; they are interpolated for each direction."""
+"""Scattering angles, in degrees, of the tables of cross sections; the tables are interpolated for each direction."""
 N_AZIMUTHS = 8
 """Number of azimuth angles over which cross sections between two directions are averaged."""
 COMPTON_GRID_KEV = ((0.5, 10.0, 0.05), (10.0, 120.0, 0.1))
-"""Start, stop and width, keV, of the bins of Compton-scattered photons."""
+"""Bins of Compton-scattered photons: start, stop and bin width in keV, for two ranges."""
 
 
 @dataclass(frozen=True)
 class DirectionalScatter:
-    """Cross sections of first and second scatter by direction, for one geometry.
+    """Cross sections of first and second scatter, by direction, for one geometry.
 
-    Differential cross sections are 4 pi d(sigma)/d(Omega). A first axis of length two is for coherent and Compton
+    Differential cross sections are 4 pi d(sigma)/d(Omega). A first axis of length two holds coherent and Compton
     scatter.
 
     Parameters
     ----------
     coherent : (n_element, n_energy) array
-        Differential coherent cross section from the beam to the detector at the source energies, cm2/g.
+        Differential cross section for coherent scatter from the beam to the detector, at the source energies, in cm2/g.
     compton : (n_profile, n_element, n_energy) array
-        Differential Compton cross section from the beam to the detector, by basis profile, cm2/g.
+        Differential cross section for Compton scatter from the beam to the detector, by basis profile, in cm2/g.
     beam_to_cells : (2, 2, n_element, n_direction, n_node) array
-        Cross sections from the beam into downward and upward directions (second axis) of the cells, cm2/g. Their sum
-        over all directions is the total cross section.
+        Cross sections for scatter from the beam into the directions of the cells, in cm2/g. The second axis holds
+        downward and upward directions. Summed over all directions, the cross sections give the total cross section.
     cells_to_detector : (2, 2, n_element, n_direction, n_node) array
-        Differential cross sections from those directions to the detector, cm2/g.
+        Differential cross sections for scatter from the directions of the cells to the detector, in cm2/g.
     profile : (n_profile, n_energy, n_grid) array
-        Fraction of the photons of an energy that Compton scatter to the detector moves into each bin.
+        Fraction of photons of each source energy that Compton scatter to the detector moves into each bin.
     shifted_attenuation : (n_element, n_energy) array
-        Total mass attenuation at the mean energy after Compton scatter to the detector, cm2/g.
+        Total mass attenuation at the mean energy after Compton scatter to the detector, in cm2/g.
     """
 
     coherent: Array
@@ -73,7 +73,7 @@ class DirectionalScatter:
 
 
 def directional_scatter(elements: tuple[str, ...], energy_kev: FloatArray, geometry: Geometry) -> DirectionalScatter:
-    """Return the cross sections of scatter by direction for a geometry, as numpy arrays."""
+    """Return the cross sections of scatter, by direction, for a geometry, as numpy arrays."""
     angle_deg = geometry.scattering_angle_deg
     compton_kev = compton_energy(energy_kev, angle_deg)
     coherent, compton = (
@@ -89,7 +89,8 @@ def directional_scatter(elements: tuple[str, ...], energy_kev: FloatArray, geome
     edge_kev = np.append(centre_kev - width_kev / 2.0, centre_kev[-1] + width_kev[-1] / 2.0)
     profile = _profile_fractions(energy_kev, edge_kev, angle_deg)
     profile_coefficients = profile_mixture(elements)
-    # binding excludes some electrons, which the scattering function includes; the profile is therefore normalised
+    # Binding cuts off part of the profile. The scattering function already accounts for binding, so the profile is
+    # normalised.
     allowed_fraction = np.maximum(profile_coefficients @ profile.sum(axis=2), 0.01)
     return DirectionalScatter(
         coherent,
@@ -103,7 +104,7 @@ def directional_scatter(elements: tuple[str, ...], energy_kev: FloatArray, geome
 
 @lru_cache
 def compton_grid(highest_kev: float) -> tuple[FloatArray, FloatArray]:
-    """Return the centres and widths, keV, of the bins of Compton-scattered photons up to ``highest_kev``."""
+    """Return centres and widths, in keV, of the bins of Compton-scattered photons up to ``highest_kev``."""
     bin_edges = np.concatenate(
         [np.arange(start_kev, stop_kev, bin_width) for start_kev, stop_kev, bin_width in COMPTON_GRID_KEV]
     )
@@ -113,21 +114,21 @@ def compton_grid(highest_kev: float) -> tuple[FloatArray, FloatArray]:
 
 @lru_cache
 def node_energies(highest_kev: float) -> FloatArray:
-    """Return the node energies, keV, for a source with photons up to ``highest_kev``."""
+    """Return the node energies, in keV, for a source with photons up to ``highest_kev``."""
     return NODE_ENERGIES_KEV[: int(np.searchsorted(NODE_ENERGIES_KEV, highest_kev)) + 1]
 
 
 def node_weights(energy_kev: FloatArray, nodes: FloatArray) -> FloatArray:
-    """Return (n_energy, n_node) linear interpolation weights; below the first node they decrease with the energy."""
-    weights = np.asarray([np.interp(energy_kev, nodes, unit_row) for unit_row in np.eye(nodes.size)]).T
-    return np.asarray(weights * np.minimum(energy_kev / nodes[0], 1.0)[:, None])
+    """Return (n_energy, n_node) weights for linear interpolation, proportional to energy below the first node."""
+    interpolation_weights = np.asarray([np.interp(energy_kev, nodes, unit_row) for unit_row in np.eye(nodes.size)]).T
+    return np.asarray(interpolation_weights * np.minimum(energy_kev / nodes[0], 1.0)[:, None])
 
 
 def _angle_weights(cosine_to_normal: float) -> FloatArray:
-    """Return (2, n_direction, n_angle) interpolation weights of ``ANGLES_DEG``, averaged over the azimuth.
+    """Return (2, n_direction, n_angle) weights for interpolation in ``ANGLES_DEG``, averaged over the azimuth.
 
-    Scattering angles are between a direction, given by its cosine to the upward normal, and the downward and upward
-    directions of the cells.
+    Scattering angles are those between a given direction and the directions of the cells, downward and upward.
+    ``cosine_to_normal`` is the cosine of the angle between the given direction and the upward normal.
     """
     azimuth = (np.arange(N_AZIMUTHS) + 0.5) * np.pi / N_AZIMUTHS
     sine_to_normal = np.sqrt(1.0 - cosine_to_normal**2)
@@ -137,13 +138,15 @@ def _angle_weights(cosine_to_normal: float) -> FloatArray:
             1.0 - COSINES[:, None] ** 2
         ) * np.cos(azimuth)
         angle_deg = np.degrees(np.arccos(np.clip(cosine_of_scattering, -1.0, 1.0)))
-        weights = np.asarray([np.interp(angle_deg, ANGLES_DEG, unit_row) for unit_row in np.eye(ANGLES_DEG.size)])
-        weights_by_sign.append(weights.mean(axis=2).T)
+        interpolation_weights = np.asarray(
+            [np.interp(angle_deg, ANGLES_DEG, unit_row) for unit_row in np.eye(ANGLES_DEG.size)]
+        )
+        weights_by_sign.append(interpolation_weights.mean(axis=2).T)
     return np.asarray(weights_by_sign)
 
 
 def _profile_fractions(energy_kev: FloatArray, edge_kev: FloatArray, angle_deg: float) -> FloatArray:
-    """Return the (n_profile, n_energy, n_grid) fractions of photons per bin; photons cannot gain energy."""
+    """Return the (n_profile, n_energy, n_grid) fractions of scattered photons per bin; no photon gains energy."""
     momentum = scattering_momentum(
         energy_kev[:, None], np.minimum(edge_kev, energy_kev[:, None] * (1.0 - 1e-9)), angle_deg
     )
@@ -151,12 +154,12 @@ def _profile_fractions(energy_kev: FloatArray, edge_kev: FloatArray, angle_deg: 
 
 
 def nearest_bin_weights(energy_kev: FloatArray, grid_kev: FloatArray) -> FloatArray:
-    """Return (n_energy, n_grid) weights of the two nearest bins that preserve the mean energy."""
+    """Return (n_energy, n_grid) weights that divide photons between the two nearest bins and keep the mean energy."""
     return np.asarray([np.interp(energy_kev, grid_kev, unit_row) for unit_row in np.eye(grid_kev.size)]).T
 
 
 def air_emission(energy_kev: FloatArray, grid_kev: FloatArray, geometry: Geometry) -> FloatArray:
-    """Return (n_energy, n_grid) photons per 4 pi from the air in the detector's view: argon lines and scatter.
+    """Return the (n_energy, n_grid) photons, per 4 pi, from the air that the detector sees: argon lines and scatter.
 
     The air is treated as a thin sample.
     """
@@ -182,12 +185,12 @@ def air_emission(energy_kev: FloatArray, grid_kev: FloatArray, geometry: Geometr
 
 
 def _energy_after_backscatter(energy_kev: FloatArray, n_scatters: int) -> FloatArray:
-    """Return the energy after a number of Compton scatters by 180 degrees, in keV."""
+    """Return the photon energy, in keV, after ``n_scatters`` Compton scatters by 180 degrees."""
     return energy_kev / (1.0 + 2.0 * n_scatters * energy_kev / ELECTRON_REST_KEV)
 
 
 def distribution_after_one_compton(energy_kev: FloatArray, edge_kev: FloatArray) -> FloatArray:
-    """Return the fraction per bin of photons with energies uniform between back and forward Compton scatter."""
+    """Return the fraction of photons per bin if energies are uniform between backward and forward Compton scatter."""
     min_energy = _energy_after_backscatter(energy_kev, 1)[:, None]
     cumulative_fraction = np.clip(
         (edge_kev - min_energy) / np.maximum(energy_kev[:, None] - min_energy, 1e-9), 0.0, 1.0
@@ -196,7 +199,7 @@ def distribution_after_one_compton(energy_kev: FloatArray, edge_kev: FloatArray)
 
 
 def distribution_after_two_compton(energy_kev: FloatArray, edge_kev: FloatArray) -> FloatArray:
-    """Return the fraction per bin of photons after two Compton scatters: a triangular distribution of energies."""
+    """Return the fraction of photons per bin after two Compton scatters, from a triangular distribution of energies."""
     min_energy = _energy_after_backscatter(energy_kev, 2)[:, None]
     relative_position = np.clip((edge_kev - min_energy) / np.maximum(energy_kev[:, None] - min_energy, 1e-9), 0.0, 1.0)
     cumulative_fraction = np.where(
@@ -206,26 +209,26 @@ def distribution_after_two_compton(energy_kev: FloatArray, edge_kev: FloatArray)
 
 
 def mass_attenuations(elements: tuple[str, ...], energy_kev: FloatArray) -> FloatArray:
-    """Return the (n_element, n_energy) total mass attenuation coefficients, cm2/g."""
+    """Return the (n_element, n_energy) total mass attenuation coefficients, in cm2/g."""
     return np.stack([mass_attenuation(name, energy_kev) for name in elements])
 
 
 MIN_EXCITING_KEV = 2.0
-"""Lowest energy of exciting lines, keV; lines of lower energy excite only lines that paint absorbs almost
+"""Lowest energy of exciting lines, in keV. Lines of lower energy excite only lines that paint absorbs almost
 completely."""
 MAX_GROUP_ENERGY_RATIO = 1.04
-"""Largest ratio of the energies of lines in an exciting group; grouping changes no result by more than 5e-5."""
+"""Largest ratio between line energies in an exciting group; grouping changes no result by more than 5e-5."""
 EDGE_ELEMENTS = range(11, 84)
 """Atomic numbers of elements whose absorption edges separate groups of lines: sodium to bismuth."""
 ANGLE_STEP_DEG = 0.25
-"""Step of the numerical derivatives of scatter with respect to the angles, in degrees."""
+"""Step, in degrees, for numerical derivatives of scatter with respect to the angles."""
 
 
 @dataclass(frozen=True)
 class Setting:
     """Source, geometry and atomic data as arrays of one library, precision and device.
 
-    All cross sections are in cm2/g. Scattered radiation is represented by photons of n_node energies (nodes).
+    All cross sections are in cm2/g. Photons of n_node energies (nodes) represent the scattered source radiation.
 
     Parameters
     ----------
@@ -236,9 +239,9 @@ class Setting:
     line_element : (n_line,) int array
         Index of the element of each line.
     source_kev, width_kev : (n_energy,) numpy arrays
-        Energy and bin width (zero for lines) of the source spectrum, in keV.
+        Energies and bin widths (zero for lines) of the source spectrum, in keV.
     weight : (n_energy,) array
-        Number of photons of the source.
+        Number of source photons at each energy.
     attenuation : (n_element, n_energy) array
         Mass attenuation at the source energies.
     line_attenuation : (n_element, n_line) array
@@ -246,37 +249,37 @@ class Setting:
     production : (n_line, n_energy) array
         Production of lines by the source photons.
     scattered_production : (n_line, n_energy) array
-        Production of lines by the source photons after Compton scatter.
+        Production of lines by source photons after Compton scatter.
     line_production : (n_line, n_line) array
         Production of lines (first axis) by other lines (second axis).
     line_scatter : (2, n_element, n_line) array
-        Total coherent and Compton scatter of lines.
+        Total cross sections for coherent and for Compton scatter of lines.
     group_membership : (n_line, n_exciting) array
-        One for lines that belong to an exciting group of lines of an element, else zero.
+        One for lines that belong to an exciting group, else zero. A group consists of lines of one element.
     exciting_element : (n_exciting,) int array
         Index of the element of each exciting group.
     family_membership : (n_line, n_family) array
-        One for lines that belong to a family (element and main shell), else zero.
+        One for lines that belong to a family, else zero. A family is an element's lines of one main shell.
     sin_incidence, sin_takeoff : () arrays
         Sines of incidence and take-off angle.
     source_node_weights : (n_energy, n_node) array
-        Interpolation weights of the source energies at the nodes.
+        Weights of the nodes that represent each source energy.
     node_attenuation : (2, n_element, n_node) array
-        Mass attenuation at the nodes, and at the mean energy after Compton scatter from the nodes.
+        Mass attenuation at the nodes, and at the mean energies of node photons after Compton scatter.
     air_lines, air_source, air_grid : arrays
-        Transmission of the air path to the detector at the energies of lines, source and grid.
+        Transmission of the air path to the detector, at the energies of the lines, the source and the grid.
     grid_kev, grid_width_kev : (n_grid,) numpy arrays
         Centres and widths of the bins of Compton-scattered photons, in keV.
     source_after_one_compton, source_after_two_compton : (n_energy, n_grid) arrays
-        Energy distribution of the source's photons after one and two Compton scatters in any direction.
+        Energy distributions of source photons after one and after two Compton scatters into any direction.
     source_unshifted : (n_energy, n_grid) array
-        Energy distribution of the source's photons without Compton scatter.
+        Energy distribution of source photons without Compton scatter.
     lines_after_one_compton : (n_line, n_grid) array
-        Energy distribution of lines after one Compton scatter.
+        Energy distribution of line photons after one Compton scatter.
     air_scatter : (n_energy, n_grid) array
-        Scatter from the air in the detector's view, per photon of the source.
+        Photons from the air that the detector sees, per source photon.
     scatter : DirectionalScatter
-        Cross sections of scatter by direction.
+        Cross sections of scatter, by direction.
     """
 
     elements: tuple[str, ...]
@@ -311,14 +314,15 @@ class Setting:
     scatter: DirectionalScatter
 
     def to(self, reference_array: Array) -> "Setting":
-        """Return the setting as arrays of the library, precision and device of ``reference_array``."""
+        """Convert the setting to the library, precision and device of ``reference_array``."""
         converted_setting: Setting = _convert_arrays(self, reference_array)
         return converted_setting
 
     def at_angles(self, incidence_angle_deg: Array, takeoff_angle_deg: Array, geometry: Geometry) -> "Setting":
-        """Return the setting at other angles, as torch tensors with derivatives, to first order in the change.
+        """Return the setting at other angles, as differentiable torch tensors, to first order in the change of angles.
 
-        ``geometry`` must be the geometry of this setting. A given ``scatter_angle_deg`` does not change.
+        ``geometry`` must be the geometry of this setting. If ``geometry`` has a ``scatter_angle_deg``, that angle is
+        kept.
         """
         angle_changes = (
             (incidence_angle_deg, geometry.incidence_angle_deg, "incidence_angle_deg"),
@@ -335,11 +339,11 @@ class Setting:
             )
             scatter = DirectionalScatter(
                 *(
-                    getattr(scatter, field.name)
+                    getattr(scatter, scatter_field.name)
                     + (new_angle - reference_angle)
-                    * (getattr(upper_tables, field.name) - getattr(lower_tables, field.name))
+                    * (getattr(upper_tables, scatter_field.name) - getattr(lower_tables, scatter_field.name))
                     / (2.0 * ANGLE_STEP_DEG)
-                    for field in fields(DirectionalScatter)
+                    for scatter_field in fields(DirectionalScatter)
                 )
             )
         xp = array_namespace(self.weight)
@@ -366,7 +370,7 @@ def make_setting(
     tables : AtomicTables
         Atomic data at the energies of the source.
     source : (energy_kev, weight, width_kev)
-        Result of ``source_spectrum``.
+        Spectrum of the source, from ``source_spectrum``.
     """
     geometry, (energy_kev, weight, width_kev) = instrument.geometry, source
     centre_kev, bin_width_kev = compton_grid(float(energy_kev.max()))
@@ -421,12 +425,13 @@ def _family_members(lines: LineTable) -> FloatArray:
 
 
 def exciting_groups(tables: AtomicTables) -> FloatArray:
-    """Return an (n_line, n_group) array: one for lines that belong to an exciting group, else zero.
+    """Return an (n_line, n_group) array that is one for lines that belong to an exciting group, else zero.
 
-    Lines of an element whose energies differ by less than ``MAX_GROUP_ENERGY_RATIO``, with no absorption edge between
-    them, have nearly the same attenuation. Grouping has an error of second order.
+    A group contains lines of one element. The ratio of line energies in a group is below ``MAX_GROUP_ENERGY_RATIO``,
+    and no absorption edge is between the lines. The lines of a group therefore have nearly the same attenuation.
+    Grouping has an error of second order.
     """
-    # edges of absent elements are included, so that a spectrum does not depend on the other samples of its batch
+    # edges of absent elements are included, so that a spectrum does not depend on the other samples of the batch
     edge_kev = np.asarray([edge_energy(z, shell) for z in EDGE_ELEMENTS for shell in range(len(SHELLS))])
     energy_kev, line_element = tables.lines.energy_kev, tables.line_element
     groups: list[list[int]] = []
@@ -450,15 +455,15 @@ def exciting_groups(tables: AtomicTables) -> FloatArray:
 
 
 def _convert_arrays(instance: Any, reference_array: Array) -> Any:
-    """Return a dataclass with all arrays except energies converted to the library and device of ``reference_array``."""
+    """Convert all arrays of a dataclass, except energies, to the library and device of ``reference_array``."""
     xp = array_namespace(reference_array)
     converted_fields = {}
-    for field in fields(instance):
-        field_value = getattr(instance, field.name)
+    for dataclass_field in fields(instance):
+        field_value = getattr(instance, dataclass_field.name)
         if isinstance(field_value, DirectionalScatter):
-            converted_fields[field.name] = _convert_arrays(field_value, reference_array)
-        elif isinstance(field_value, np.ndarray) and not field.name.endswith("_kev"):
+            converted_fields[dataclass_field.name] = _convert_arrays(field_value, reference_array)
+        elif isinstance(field_value, np.ndarray) and not dataclass_field.name.endswith("_kev"):
             is_integer = field_value.dtype.kind in "ib"
             dtype = {} if is_integer else {"dtype": reference_array.dtype}
-            converted_fields[field.name] = xp.asarray(field_value, device=reference_array.device, **dtype)
+            converted_fields[dataclass_field.name] = xp.asarray(field_value, device=reference_array.device, **dtype)
     return replace(instance, **converted_fields)

@@ -1,4 +1,4 @@
-"""Spectrum of the source at the sample: an X-ray tube behind window, filters, optics and air."""
+"""Spectrum of the source at the sample: X-ray tube, followed by window, filters, optics and air."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -28,29 +28,29 @@ FloatArray = NDArray[np.float64]
 Array = Any
 
 MIN_PHOTON_KEV = 1.5
-"""Lowest photon energy, keV; photons of lower energy neither pass the tube's window nor excite a recorded line."""
+"""Lowest photon energy, in keV. Photons of lower energy do not pass the tube's window and excite no recorded line."""
 FINE_STEP_KEV, COARSE_STEP_KEV, COARSE_START_KEV = 0.1, 0.2, 16.0
 CONTINUUM_CONSTANT = 1.35e9
-"""Constant of the continuum, photons / (s sr mA keV) (Ebel 1999, equation 3)."""
+"""Constant of the continuum, in photons / (s sr mA keV) (Ebel 1999, equation 3)."""
 LINE_CONSTANTS = {"K": 5.0e13, "L1": 0.71e13, "L2": 2.70e13, "L3": 4.94e13}
-"""Constants of line intensities, photons / (s sr mA) (K: Ebel 1999, equation 6; L: Ebel 2003, table 1).
+"""Constants of line intensities, in photons / (s sr mA) (K: Ebel 1999, equation 6; L: Ebel 2003, table 1).
 
-For K lines XMI-MSIM also uses 5.0e13. PyMca uses 6.0e13, which makes K lines a fifth stronger relative to the same
-continuum. K and L lines of spekpy are 1.5 to 1.7 times as strong as Ebel's (``tests/physics/test_spekpy.py``).
-``Tube.line_factor`` accounts for such differences.
+For K lines, XMI-MSIM also uses 5.0e13. PyMca uses 6.0e13, which makes K lines a fifth stronger relative to the
+continuum. K and L lines of spekpy are 1.5 to 1.7 times as strong as those of Ebel (``tests/physics/test_spekpy.py``).
+``Tube.line_factor`` corrects such differences.
 """
 
 
 @dataclass(frozen=True)
 class SourceSettings:
-    """Settings of the source, as numbers or as 0-d torch tensors with derivatives.
+    """Settings of the source, as numbers or as differentiable 0-d torch tensors.
 
     Parameters
     ----------
     voltage_kv : float
         Tube voltage in kV.
     electron_angle_deg, takeoff_angle_deg : float
-        Angles of electrons and X-rays to the anode's surface, in degrees.
+        Angles between the anode's surface and the directions of electrons and X-rays, in degrees.
     window_um : float
         Thickness of the tube's window, in um.
     filters_um : tuple of float
@@ -86,16 +86,16 @@ def source_spectrum(instrument: Instrument) -> tuple[FloatArray, FloatArray, Flo
     Returns
     -------
     energy_kev : (n_energy,) array
-        Centres of the bins of the continuum, and energies of the lines, in keV; ascending.
+        Centres of the bins of the continuum, and energies of the lines, in keV, in ascending order.
     weight : (n_energy,) array
-        Photons per bin or line, per s, sr and mA; for an explicit spectrum, on its scale.
+        Photons in each bin or line, per s, sr and mA. A tabulated spectrum keeps its own scale.
     width_kev : (n_energy,) array
-        Width of the bin, in keV; zero for lines.
+        Width of each bin, in keV; zero for lines.
 
     Raises
     ------
     InstrumentError
-        Window, filters, optics and air absorb everything.
+        Window, filters, optics and air absorb all photons.
     """
     energy_kev, width_kev, _ = _source_grid(instrument)
     weight = np.asarray(source_weights(instrument))
@@ -108,19 +108,18 @@ def source_spectrum(instrument: Instrument) -> tuple[FloatArray, FloatArray, Flo
 
 
 def source_weights(instrument: Instrument, settings: SourceSettings | None = None) -> Array:
-    """Return the weights of ``source_spectrum``, with given settings of the source.
+    """Return the weights of ``source_spectrum`` for given settings of the source.
 
     Parameters
     ----------
     instrument : Instrument
     settings : SourceSettings, optional
-        Settings that replace those of the instrument. The energies remain those of the instrument: a higher voltage
-        adds no bin.
+        Settings that replace those of the instrument. The energies are not replaced: a higher voltage adds no bins.
 
     Returns
     -------
     (n_energy,) array
-        A torch tensor if the settings hold tensors.
+        Weights; a torch tensor if the settings hold tensors.
 
     Raises
     ------
@@ -168,7 +167,7 @@ def air_transmission(path_cm: float, energy_kev: FloatArray) -> FloatArray:
 
 @lru_cache(maxsize=256)
 def _source_grid(instrument: Instrument) -> tuple[FloatArray, FloatArray, NDArray[np.int64]]:
-    """Return energies and widths, keV, and the index of the anode's line of each entry (-1: continuum)."""
+    """Return, for each entry, energy and width in keV and the index of the anode's line (-1 for the continuum)."""
     if instrument.source_spectrum is not None:
         energy_kev, _, width_kev = _sorted_spectrum(instrument.source_spectrum)
         return energy_kev, width_kev, np.full(energy_kev.size, -1)
@@ -217,18 +216,21 @@ def _tube_photons(
     settings: SourceSettings,
     reference_array: Array,
 ) -> Array:
-    """Return photons / (s sr mA) per entry before the window: Ebel 1999 (continuum, K) and 2003 (L)."""
+    """Return the photons of each entry before the window, per s, sr and mA (continuum, K: Ebel 1999; L: 2003)."""
     xp = array_namespace(reference_array)
     is_line = line_index >= 0
     edge_kev = np.ones(energy_kev.size)
     edge_kev[is_line] = [_line_edge(tube.anode, int(line)) for line in line_index[is_line]]
     threshold_kev = _convert_like(np.where(is_line, edge_kev, energy_kev), reference_array)
-    # the overvoltage is limited to 1, at which the number of photons is zero
+    # the overvoltage is at least 1, where the number of photons is zero
     overvoltage = xp.clip(settings.voltage_kv / threshold_kev, min=1.0 + 1e-6)
     anode_number = atomic_number(tube.anode)
-    exponent = 1.109 - 0.00435 * anode_number + 0.00175 * settings.voltage_kv
+    continuum_exponent = 1.109 - 0.00435 * anode_number + 0.00175 * settings.voltage_kv
     continuum_photons = (
-        CONTINUUM_CONSTANT * anode_number * (overvoltage - 1.0) ** exponent * _convert_like(width_kev, reference_array)
+        CONTINUUM_CONSTANT
+        * anode_number
+        * (overvoltage - 1.0) ** continuum_exponent
+        * _convert_like(width_kev, reference_array)
     )
     photons = xp.where(
         _convert_like(is_line, reference_array) > 0,
@@ -241,20 +243,22 @@ def _tube_photons(
 def _anode_escape(
     tube: Tube, energy_kev: FloatArray, overvoltage: Array, settings: SourceSettings, reference_array: Array
 ) -> Array:
-    """Return the fraction of photons that leave the anode (Ebel 1999, equations 4-5; depth: Love & Scott 1978)."""
+    """Return the fraction of photons that leave the anode (Ebel 1999, equations 4-5; mean depth: Love & Scott 1978)."""
     xp = array_namespace(reference_array)
     anode_number, voltage_kv = atomic_number(tube.anode), settings.voltage_kv
     mean_ionisation = 0.0135 * anode_number
-    backscatter = _backscatter_coefficient(anode_number, voltage_kv)
+    backscatter_coefficient = _backscatter_coefficient(anode_number, voltage_kv)
     max_depth = (
         atomic_weight(tube.anode)
         / anode_number
         * (0.787e-5 * mean_ionisation**0.5 * voltage_kv**1.5 + 0.735e-6 * voltage_kv**2)
     )
     log_overvoltage = xp.log(overvoltage)
-    depth_factor = (0.49269 - 1.0987 * backscatter + 0.78557 * backscatter**2) * log_overvoltage
+    depth_factor = (0.49269 - 1.0987 * backscatter_coefficient + 0.78557 * backscatter_coefficient**2) * log_overvoltage
     mean_depth = (
-        max_depth * depth_factor / (0.70256 - 1.09865 * backscatter + 1.0046 * backscatter**2 + log_overvoltage)
+        max_depth
+        * depth_factor
+        / (0.70256 - 1.09865 * backscatter_coefficient + 1.0046 * backscatter_coefficient**2 + log_overvoltage)
     )
     radians_per_degree = np.pi / 180.0
     sine_in, sine_out = (
@@ -275,15 +279,15 @@ def _anode_escape(
 
 
 def _mean_transmission(depth: Array) -> Array:
-    """Return the mean transmission over depths from zero to an optical depth."""
+    """Return the transmission, averaged over optical depths from zero to ``depth``."""
     xp = array_namespace(depth)
     return xp.where(depth > 1e-9, -xp.expm1(-depth) / xp.clip(depth, min=1e-9), 1.0)
 
 
 def _backscatter_coefficient(z: int, voltage_kv: Any) -> Any:
     log_z = np.log(z)
-    exponent = 0.1382 - 0.9211 / np.sqrt(z)
-    return voltage_kv**exponent * (0.1904 - 0.2236 * log_z + 0.1292 * log_z**2 - 0.0149 * log_z**3)
+    voltage_exponent = 0.1382 - 0.9211 / np.sqrt(z)
+    return voltage_kv**voltage_exponent * (0.1904 - 0.2236 * log_z + 0.1292 * log_z**2 - 0.0149 * log_z**3)
 
 
 def _line_photons(
@@ -294,7 +298,7 @@ def _line_photons(
     settings: SourceSettings,
     reference_array: Array,
 ) -> Array:
-    """Return the photons of the anode's lines, photons / (s sr mA); zero for other entries.
+    """Return the photons of the anode's lines, in photons / (s sr mA); zero for entries of the continuum.
 
     The formulas are from Ebel 1999, equations 6-9, and Ebel 2003, equation 4.
     """
@@ -333,7 +337,7 @@ def _line_photons(
 
 
 def _shell_constant(shell: str, z: int) -> float:
-    """Return the line constant of a shell; Ebel 2003 corrects only L1 and L2, and only for Z below 80."""
+    """Return the line constant of a shell. Ebel 2003 corrects only L1 and L2, and only for Z below 80."""
     if shell in {"K", "L3"} or z >= 80:
         return LINE_CONSTANTS[shell]
     return LINE_CONSTANTS[shell] * (-0.4814 + 0.03781 * z - 2.413e-4 * z**2)
@@ -344,15 +348,15 @@ def _line_edge(anode: str, line: int) -> float:
 
 
 def _check_settings(settings: SourceSettings) -> None:
-    """Raise an error for settings outside the limits of the instrument, which an optimiser may exceed."""
+    """Raise an error for settings outside the limits of an instrument; an optimiser may exceed these limits."""
     max_thickness = np.finfo(np.float64).max
-    limits = {"voltage_kv": (5.0, 100.0), "electron_angle_deg": (1e-3, 90.0), "takeoff_angle_deg": (1e-3, 90.0)}
+    setting_limits = {"voltage_kv": (5.0, 100.0), "electron_angle_deg": (1e-3, 90.0), "takeoff_angle_deg": (1e-3, 90.0)}
     for name in SourceSettings.__dataclass_fields__:
-        lower_limit, upper_limit = limits.get(name, (0.0, max_thickness))
+        lower_limit, upper_limit = setting_limits.get(name, (0.0, max_thickness))
         for setting in settings.filters_um if name == "filters_um" else (getattr(settings, name),):
             setting_value = setting.item() if hasattr(setting, "item") else setting
             if not lower_limit <= setting_value <= upper_limit:
-                allowed_text = f"from {lower_limit:g} to {upper_limit:g}" if name in limits else "zero or more"
+                allowed_text = f"from {lower_limit:g} to {upper_limit:g}" if name in setting_limits else "zero or more"
                 raise InstrumentError(
                     f"Cannot use {name} = {setting_value:g} for the source; give a number {allowed_text}."
                 )
@@ -361,7 +365,7 @@ def _check_settings(settings: SourceSettings) -> None:
 def _depth_per_um(
     element_fractions: dict[str, float], density: float, energy_kev: FloatArray, reference_array: Array
 ) -> Array:
-    """Return the optical depth of one um of a material."""
+    """Return the optical depth of a material per um, at each energy."""
     return _convert_like(compound_attenuation(element_fractions, energy_kev) * density * CM_PER_UM, reference_array)
 
 

@@ -15,8 +15,8 @@ Array = Any
 """A numpy or torch array; the array API standard defines no Python type."""
 
 REFERENCE_ENERGY_KEV, MIN_CUT_DEPTH, CUT_DEPTHS = 10.0, 15.0, (1.0, 4.0, 12.0)
-"""Layers with an optical depth above ``MIN_CUT_DEPTH`` along the normal, at the reference energy, are cut at
-``CUT_DEPTHS``."""
+"""Layers are cut at ``CUT_DEPTHS`` if their optical depth exceeds ``MIN_CUT_DEPTH``. Optical depths are along the
+normal, at the reference energy."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Stack:
     fractions : (n_sample, n_layer, n_element) array
         Mass fractions; zero in layers that do not exist.
     areal_density : (n_sample, n_layer) array
-        Areal density, g/cm2 (density in g/cm3 times thickness in cm); zero in layers that do not exist.
+        Areal density in g/cm2 (density in g/cm3 times thickness in cm); zero in layers that do not exist.
     elements : tuple of str
-        Elements of the last axis of ``fractions``, equal to those of the setting.
+        Elements of the last axis of ``fractions``; they must be the elements of the setting.
 
     Raises
     ------
@@ -70,7 +70,7 @@ class CutLayers:
     stratigraphies : list of Stratigraphy
         Stratigraphies of the parts.
     layer_of_part : (n_sample, n_layer, n_part) array or None
-        One for parts that belong to a layer, else zero; None if no layer is cut.
+        One where a part belongs to a layer, else zero; None if no layer is cut.
     """
 
     stratigraphies: list[Stratigraphy]
@@ -78,7 +78,7 @@ class CutLayers:
 
 
 def cut_thick_layers(stratigraphies: Sequence[Stratigraphy]) -> CutLayers:
-    """Cut opaque layers into parts, so that cells near the surface, where most emission originates, are thin."""
+    """Cut opaque layers into parts, to make cells thin near the surface, where most emission originates."""
     parts_by_layer = [[_cut_layer(layer) for layer in sample_parts.layers] for sample_parts in stratigraphies]
     if all(len(layer_parts) == 1 for sample_parts in parts_by_layer for layer_parts in sample_parts):
         return CutLayers(list(stratigraphies), None)
@@ -101,7 +101,7 @@ def cut_thick_layers(stratigraphies: Sequence[Stratigraphy]) -> CutLayers:
 
 
 def join_layer_parts(photons: Array, layer_of_part: NDArray[np.float64]) -> Array:
-    """Return the (n, n_layer, n_line) photons of layers from those of their parts, (n, n_part, n_line)."""
+    """Sum the (n, n_part, n_line) photons of parts; return the (n, n_layer, n_line) photons of layers."""
     return np.matmul(layer_of_part.astype(photons.dtype), photons)
 
 
@@ -122,7 +122,7 @@ def _cut_layer(layer: Layer) -> list[Layer]:
 
 
 def stack_layers(stratigraphies: Sequence[Stratigraphy], elements: Sequence[str]) -> Stack:
-    """Return stratigraphies as padded numpy arrays.
+    """Convert stratigraphies to padded numpy arrays.
 
     Raises
     ------

@@ -1,8 +1,8 @@
 """Emission of batches of layered samples: fluorescence and scatter.
 
-First-order scatter of the tube radiation is computed in closed form. Scatter of higher orders, and the fluorescence
-that it excites, are followed from cell to cell. Array dimensions: ``n`` samples, ``j`` layers, ``c`` cells, ``k``
-directions, ``g`` nodes, ``e`` source energies, ``p`` lines.
+First-order scatter of the tube radiation is computed in closed form. Scatter of higher orders is followed from cell to
+cell, as is the fluorescence that scattered radiation excites. Array dimensions: ``n`` samples, ``j`` layers, ``c``
+cells, ``k`` directions, ``g`` nodes, ``e`` source energies, ``p`` lines.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -56,25 +56,26 @@ from underpaint.runtime.threads import one_blas_thread
 BATCH_SIZE = 16
 """Number of samples per batch; arrays of a batch fit into the processor's cache."""
 PART_SIZE = 256
-"""Number of stratigraphies in each part that ``emit_parts`` computes."""
+"""Number of stratigraphies that ``emit_parts`` computes at a time."""
 
 
 @dataclass(frozen=True)
 class Detail:
-    """Orders of fluorescence and scatter in the transport calculation, and its accuracy.
+    """Orders of fluorescence and scatter, and accuracy, of the transport calculation.
 
     Parameters
     ----------
     orders : int
-        1: primary fluorescence; 2: secondary as well; 3: tertiary as well.
+        Highest order of fluorescence: 1 for primary, 2 for secondary, 3 for tertiary.
     scatter : bool
-        Include multiple scatter, and lines excited by scattered radiation.
+        Whether to include multiple scatter, and lines that scattered radiation excites.
     weakest_exciting : float
-        Lines that could add less than this fraction to the primary fluorescence of any line are not followed as
-        exciting lines. The error is up to 0.3 % of a line at 1e-3 and negligible at 2e-5. Smaller values take longer.
+        Minimum fraction that an exciting line could add to the primary fluorescence of another line. Weaker exciting
+        lines are neglected. With 1e-3, the error is up to 0.3 % of a line; with 2e-5, it is negligible. Smaller values
+        take longer.
     cells : int
-        Number of depth cells per layer, a multiple of four. The result is extrapolated from this number and half of it
-        (Richardson 1911).
+        Number of depth cells per layer, a multiple of four. The result is extrapolated from ``cells`` and from half as
+        many cells (Richardson 1911).
     """
 
     orders: int = 3
@@ -107,15 +108,16 @@ def emit(
     stratigraphies : sequence of Stratigraphy
         Samples, each with any number of layers.
     instrument : Instrument
-        Source, filters and geometry; the detector's response is applied by ``render``.
+        Source, filters and geometry. The detector's response is not included; ``render`` applies it.
     detail : Detail, optional
-        Orders and accuracy; by default all orders and scatter.
+        Orders and accuracy; by default, all orders and multiple scatter are included.
     workers : int
         Number of threads; results do not depend on it.
     tables : AtomicTables, optional
-        Atomic data to use in place of xraylib's, on the source's energies.
+        Atomic data, at the energies of the source, that replace those of xraylib.
     single : bool
-        Use single precision: nearly twice as fast, with an error of at most 2e-5 of any line.
+        Whether to use single precision. Single precision is nearly twice as fast; the relative error of any line is at
+        most 2e-5.
 
     Raises
     ------
@@ -125,9 +127,9 @@ def emit(
     Notes
     -----
     Primary fluorescence and first-order scatter are exact closed forms (Sherman 1955, equation 9, for a stack of
-    layers). Photons of higher orders are followed from cell to cell in six directions (discrete ordinates,
-    Chandrasekhar 1950). Results are extrapolated to infinitely many cells (Richardson 1911). ``transport`` takes torch
-    arrays.
+    layers). Photons of higher orders are followed from cell to cell, in six directions (discrete ordinates,
+    Chandrasekhar 1950). Results are extrapolated to infinitely many cells (Richardson 1911). For torch arrays, use
+    ``transport``.
     """
     if not stratigraphies:
         raise SampleError("Cannot simulate an empty batch; give at least one stratigraphy.")
@@ -158,9 +160,9 @@ def emit_parts(
     detail: Detail | None = None,
     single: bool = False,
 ) -> Iterator[Emission]:
-    """Compute the emission of any number of stratigraphies in bounded memory, ``part`` stratigraphies at a time.
+    """Compute the emission of stratigraphies, ``part`` at a time, to limit the memory that is needed.
 
-    Parameters and errors are those of ``emit``. Yields one ``Emission`` for each part.
+    Parameters and errors are those of ``emit``. Yields one ``Emission`` for each part of the stratigraphies.
     """
     remaining_stratigraphies = iter(stratigraphies)
     while batch := list(islice(remaining_stratigraphies, part)):
@@ -170,7 +172,7 @@ def emit_parts(
 
 
 def setting_for(instrument: Instrument, elements: Iterable[str], tables: AtomicTables | None = None) -> Setting:
-    """Return the setting of an instrument for the given elements; settings from xraylib are cached.
+    """Return the setting of an instrument for the given elements; settings with xraylib's data are cached.
 
     Raises
     ------
@@ -203,49 +205,53 @@ def _setting_from_tables(instrument: Instrument, elements: tuple[str, ...], tabl
 def transport(
     stack: Stack, setting: Setting, *, detail: Detail | None = None, workers: int = 1, batch_size: int = BATCH_SIZE
 ) -> Emission:
-    """Compute the emission of a stack of layers, as NumPy or torch arrays.
+    """Compute the emission of a stack of layers, with numpy or torch arrays.
 
-    With torch, derivatives propagate to the stack's areal densities and fractions (of the elements present) and to the
-    setting's weights and angles. Move the setting to the stack's device with ``setting.to(stack.areal_density)``.
+    With torch, the emission is differentiable. Derivatives are available for areal densities, for mass fractions of
+    elements that are present, and for the setting's weights and angles. ``setting.to(stack.areal_density)`` moves the
+    setting to the stack's device.
 
     Parameters
     ----------
     stack : Stack
         Layers of the samples, from ``stack_layers`` or other arrays.
     setting : Setting
-        Instrument and atomic data, from ``setting_for``; same library, precision and device as the stack.
+        Instrument and atomic data, from ``setting_for``. Setting and stack must have the same library, precision and
+        device.
     detail : Detail, optional
         Orders and accuracy.
     workers : int
-        Number of threads, each of which computes some of the samples.
+        Number of threads; the samples are divided among them.
     batch_size : int
-        Number of samples computed at once; a GPU needs more than the default.
+        Number of samples that are computed at once. On a GPU, use larger batches than the default.
 
     Raises
     ------
     SampleError
-        The stack is empty, or its elements, library or precision are not those of the setting.
+        The stack is empty, or the elements, library or precision of stack and setting differ.
 
     Notes
     -----
-    Layers are not cut. Cut layers with an optical depth above 15 first, as ``emit`` does with ``cut_thick_layers``, or
-    their enhancement is inaccurate.
+    This function does not cut layers. For accurate enhancement, cut layers with an optical depth above 15 first, as
+    ``emit`` does with ``cut_thick_layers``.
     """
     _check_inputs(stack, setting, batch_size)
     xp = array_namespace(stack.areal_density)
-    # samples of similar size are computed together, to keep the padding small
+    # samples of similar size are computed together, to reduce padding
     sample_order = xp.argsort(_size_sort_key(stack), stable=True)
-    batches = [sample_order[start : start + batch_size] for start in range(0, len(stack), batch_size)]
-    compute = partial(_transport_batch, excitation=make_primary_excitation(setting), detail=detail or Detail())
-    stacks = [stack.part(sample_indices) for sample_indices in batches]
+    batch_indices = [
+        sample_order[first_sample : first_sample + batch_size] for first_sample in range(0, len(stack), batch_size)
+    ]
+    compute_batch = partial(_transport_batch, excitation=make_primary_excitation(setting), detail=detail or Detail())
+    stacks = [stack.part(sample_indices) for sample_indices in batch_indices]
     if workers > 1:
         with one_blas_thread(), ThreadPoolExecutor(workers) as thread_pool:
-            batch_results = list(thread_pool.map(compute, stacks))
+            batch_results = list(thread_pool.map(compute_batch, stacks))
     else:
-        batch_results = [compute(batch_stack) for batch_stack in stacks]
-    inverse_order = xp.argsort(sample_order)
+        batch_results = [compute_batch(batch_stack) for batch_stack in stacks]
+    original_order = xp.argsort(sample_order)
     photon_arrays = [
-        xp.concat(list(batch_arrays), axis=0)[inverse_order] for batch_arrays in zip(*batch_results, strict=True)
+        xp.concat(list(batch_arrays), axis=0)[original_order] for batch_arrays in zip(*batch_results, strict=True)
     ]
     return _make_emission(setting, photon_arrays)
 
@@ -259,8 +265,11 @@ def _check_inputs(stack: Stack, setting: Setting, batch_size: int) -> None:
             f"{', '.join(setting.elements)}, in this order; give "
             "stack_layers the setting's elements."
         )
-    arrays = (stack.fractions, stack.areal_density, setting.weight)
-    array_types = {(array_namespace(array), array.dtype, str(array.device)) for array in arrays}
+    checked_arrays = (stack.fractions, stack.areal_density, setting.weight)
+    array_types = {
+        (array_namespace(checked_array), checked_array.dtype, str(checked_array.device))
+        for checked_array in checked_arrays
+    }
     if len(array_types) > 1:
         raise SampleError(
             "Cannot simulate: mass fractions, areal densities and setting differ in library, precision or device; "
@@ -269,7 +278,7 @@ def _check_inputs(stack: Stack, setting: Setting, batch_size: int) -> None:
 
 
 def _size_sort_key(stack: Stack) -> Array:
-    """Return an (n,) sort key: the number of layers, then the number of elements of each sample."""
+    """Return an (n,) key that sorts samples by number of layers, then by number of elements."""
     xp = array_namespace(stack.areal_density)
     layers = xp.sum(xp.astype(stack.areal_density > 0, xp.int64), axis=1)
     elements = xp.sum(xp.astype(xp.any(stack.fractions > 0, axis=1), xp.int64), axis=1)
@@ -336,7 +345,7 @@ def _transport_batch(stack: Stack, excitation: PrimaryExcitation, detail: Detail
 def _higher_orders(
     batch: Batch, exciting: ExcitingGroups, excited_cells: ExcitedCells, tracks: Array, orders: int
 ) -> tuple[Array, Array]:
-    """Return the (n, j, p) secondary and tertiary photons from the track lengths (n, c, m) of the primary photons."""
+    """Return (n, j, p) secondary and tertiary photons, given the (n, c, m) track lengths of the primary photons."""
     excited_photons = tracks @ exciting.pair_production
     secondary = leaving_photons(batch, excited_cells, excited_photons)
     if orders < 3:
@@ -351,7 +360,7 @@ def _higher_orders(
 
 
 def _extrapolate_cells(coarse_result: Array, fine_result: Array) -> Array:
-    """Return the extrapolation to infinitely many cells; twice the cells reduce the error to a quarter."""
+    """Extrapolate to infinitely many cells; doubling the number of cells reduces the error to a quarter."""
     return array_namespace(fine_result).clip((4.0 * fine_result - coarse_result) / 3.0, min=0.0)
 
 
@@ -362,17 +371,17 @@ MAX_SCATTER_RATIO = 0.9
 
 @dataclass(frozen=True)
 class FirstScatter:
-    """Source radiation after the first scatter.
+    """Source radiation after the first scatter event.
 
     Parameters
     ----------
     tracks : pair of (n, c, g) arrays
-        Track length in each cell of coherently and of Compton scattered photons, per source photon at a node.
+        Track length, in each cell, of coherently and of Compton scattered photons, per source photon at a node.
     photons_by_shifts : three (n, g) arrays
-        Photons of a node that are scattered twice and leave towards the detector, after zero, one and two Compton
-        scatters.
+        Photons, by node, that are scattered twice and leave towards the detector. The arrays are for zero, one and two
+        Compton scatter events.
     ratio : (n, g) array
-        Number of second scatters per first scatter.
+        Number of second scatter events per first scatter event.
     """
 
     tracks: tuple[Array, Array]
@@ -381,24 +390,24 @@ class FirstScatter:
 
 
 def first_order_scatter(batch: Batch) -> tuple[Array, Array]:
-    """Return the (n, e) coherently and (n, n_grid) Compton scattered photons towards the detector, first order."""
+    """Return photons scattered once towards the detector: (n, e) by coherent, (n, n_grid) by Compton scatter."""
     setting, cross_sections = batch.setting, batch.setting.scatter
     coherent = _single_scatter(batch, setting.attenuation, cross_sections.coherent[None])[0]
     compton = _single_scatter(batch, cross_sections.shifted_attenuation, cross_sections.compton)
-    spectrum = sum(photons @ profile for photons, profile in zip(compton, cross_sections.profile, strict=True))
-    # the sum of five basis profiles is not exactly zero outside the Compton profile
-    return coherent, array_namespace(spectrum).clip(spectrum, min=0.0)
+    compton_spectrum = sum(photons @ profile for photons, profile in zip(compton, cross_sections.profile, strict=True))
+    # outside the Compton profile, the sum of five basis profiles is not exactly zero
+    return coherent, array_namespace(compton_spectrum).clip(compton_spectrum, min=0.0)
 
 
 def scatter_per_photon(stack: Stack, setting: Setting, n_cells: int = 4) -> tuple[Array, list[tuple[Array, Array]]]:
-    """Return the scatter per photon of each source energy; the scatter of a source is a weighted sum.
+    """Return the scatter per source photon, for each source energy; a weighted sum is the scatter of a source.
 
     Parameters
     ----------
     stack : Stack
         Layers of the samples.
     setting : Setting
-        Its weights are not used.
+        Instrument and atomic data; the source weights are not used.
     n_cells : int
         Number of depth cells per layer for multiple scatter.
 
@@ -407,7 +416,8 @@ def scatter_per_photon(stack: Stack, setting: Setting, n_cells: int = 4) -> tupl
     coherent : (n, e) array
         Photons towards the detector after one coherent scatter.
     shifted : list of (n, e) and (e, n_grid) arrays
-        Photons towards the detector after other scatter, and their distribution on the grid of energies.
+        Photons towards the detector after Compton or multiple scatter, and their distribution over the bins of
+        ``compton_kev``.
     """
     unit_source_setting = replace(setting, weight=array_namespace(setting.weight).ones_like(setting.weight))
     batch, cross_sections = make_batch(stack, make_primary_excitation(unit_source_setting)), setting.scatter
@@ -427,7 +437,7 @@ def scatter_per_photon(stack: Stack, setting: Setting, n_cells: int = 4) -> tupl
 
 
 def _single_scatter(batch: Batch, detector_attenuation: Array, cross_sections: Array) -> list[Array]:
-    """Return the (n, e) photons scattered once, for each table (n_element, e) of cross sections, cm2/g."""
+    """Return (n, e) photons after one scatter, for each (n_element, e) table of cross sections in cm2/g."""
     xp = array_namespace(batch.beam_depth)
     setting, stack = batch.setting, batch.stack
     detector_depth, detector_transmission = slanted_depths(stack, detector_attenuation, setting.sin_takeoff)
@@ -445,7 +455,7 @@ def _single_scatter(batch: Batch, detector_attenuation: Array, cross_sections: A
 
 
 def first_scatter(batch: Batch, n_cells: int) -> FirstScatter:
-    """Return the source radiation after the first scatter, at the node energies, with ``n_cells`` cells per layer."""
+    """Return the source radiation after the first scatter event, at the node energies, for ``n_cells`` per layer."""
     xp = array_namespace(batch.beam_depth)
     setting, fractions = batch.setting, batch.stack.fractions
     beam_to_cells = [
@@ -495,18 +505,18 @@ def first_scatter(batch: Batch, n_cells: int) -> FirstScatter:
 
 
 def photons_excited_by_scatter(batch: Batch, scattered: FirstScatter) -> Array:
-    """Return the (n, c, p) photons excited in each cell by scattered radiation, per mass fraction of the element."""
+    """Return the (n, c, p) photons that scattered radiation excites in each cell, for a mass fraction of one."""
     xp = array_namespace(scattered.ratio)
     excited_photons = 0.0
     for track_length, node_production in zip(scattered.tracks, batch.excitation.node_production, strict=True):
         production = xp.permute_dims(node_production[:, batch.line_index], (1, 0, 2))
-        # each scattering order has a constant ratio to the previous order
+        # the ratio of each order of scatter to the previous order is constant
         excited_photons = excited_photons + (track_length / (1.0 - scattered.ratio)[:, None, :]) @ production
     return excited_photons
 
 
 def multiple_scatter(batch: Batch, scattered: FirstScatter) -> Array:
-    """Return the (n, n_grid) source photons that are scattered at least twice and leave towards the detector."""
+    """Return the (n, n_grid) source photons that leave towards the detector after at least two scatter events."""
     setting = batch.setting
     energy_distributions = (
         setting.source_unshifted,
@@ -522,7 +532,7 @@ def multiple_scatter(batch: Batch, scattered: FirstScatter) -> Array:
 
 
 def _multiply_scattered(batch: Batch, scattered: FirstScatter) -> list[Array]:
-    """Return the (n, e) photons of each source energy scattered at least twice, after 0, 1 and 2 Compton scatters."""
+    """Return (n, e) photons scattered at least twice, in separate arrays for 0, 1 and 2 Compton scatter events."""
     node_to_energy = array_namespace(scattered.ratio).permute_dims(batch.setting.source_node_weights, (1, 0))
     return [
         (photons / (1.0 - scattered.ratio)) @ node_to_energy * batch.setting.weight
@@ -533,7 +543,7 @@ def _multiply_scattered(batch: Batch, scattered: FirstScatter) -> list[Array]:
 def scattered_lines(
     batch: Batch, exciting: ExcitingGroups, excited_cells: ExcitedCells, tracks: Array, primary: Array
 ) -> tuple[Array, Array]:
-    """Return the primary line photons that are scattered; the scatter is assumed to be isotropic.
+    """Return the primary line photons that leave after scatter, which is assumed to be isotropic.
 
     Parameters
     ----------
@@ -548,11 +558,11 @@ def scattered_lines(
         Photons that leave towards the detector after coherent scatter, by layer of origin. Lines outside the exciting
         groups have the scattered fraction of their family.
     compton : (n, n_grid) array
-        Photons that leave after Compton scatter.
+        Photons that leave towards the detector after Compton scatter.
     """
     xp = array_namespace(tracks)
     setting = batch.setting
-    # track lengths of lines, from those of their groups
+    # track lengths of lines, from the track lengths of the groups
     layer_tracks = sum_over_cells(
         (tracks @ xp.permute_dims(exciting.line_fraction, (0, 2, 1))) * excited_cells.escape, excited_cells.n_cells
     )
@@ -575,7 +585,7 @@ def scattered_lines(
 
 
 def _layer_cross_sections(fractions: Array, direction_table: Array) -> Array:
-    """Return the (n, j, 2, k, g) cross sections of layers from those of elements, (2, n_element, k, g)."""
+    """Return the (n, j, 2, k, g) cross sections of layers, given the (2, n_element, k, g) table of the elements."""
     xp = array_namespace(fractions)
     layer_tables = [
         xp.reshape(

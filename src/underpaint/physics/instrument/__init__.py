@@ -1,4 +1,4 @@
-"""Instrument: tube, filters, geometry, detector; presets and instrument files."""
+"""Instruments (tube, filters, geometry, detector), presets, and instrument files."""
 
 import math
 from importlib.resources import files
@@ -52,14 +52,14 @@ def preset_names() -> tuple[str, ...]:
 
 
 def load_instrument(name_or_path: str | Path) -> Instrument:
-    """Read a preset by name, or an instrument file or PyMca configuration (``.cfg``) by path.
+    """Read a preset (by name), or an instrument file or PyMca configuration ``.cfg`` (by path).
 
-    :func:`~underpaint.physics.instrument.pymca.read_pymca` reads a PyMca configuration.
+    PyMca configurations are read by :func:`~underpaint.physics.instrument.pymca.read_pymca`.
 
     Raises
     ------
     InstrumentError
-        The preset or file does not exist, or a field is wrong; the message names the field.
+        The preset or the file does not exist, or a field is wrong. The message names the field.
     """
     name = str(name_or_path)
     path = Path(str(files("underpaint.physics.instrument") / "presets" / f"{name}.toml"))
@@ -87,9 +87,9 @@ def save_instrument(
     path : str or Path
         File to write.
     only_known : bool
-        Omit settings that were not set, so that a reader of the file does not mistake default values for known values.
+        Whether to omit settings that were not given, so that default values are not mistaken for known values.
     replace : bool
-        Whether to replace an existing file; if not, an existing file is an error.
+        Whether to replace an existing file, or to raise an error if the file exists.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def save_instrument(
 
 
 def read_source_spectrum(path: str | Path) -> SourceSpectrum:
-    """Read a table of the source spectrum: columns of energy (keV), photons and, optionally, bin width (keV).
+    """Read a table of the source spectrum, with columns for energy (keV), photons and, optionally, bin width (keV).
 
     Columns are separated by commas, semicolons or blanks. A header line and lines that begin with ``#`` are skipped.
 

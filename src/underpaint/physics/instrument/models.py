@@ -1,4 +1,4 @@
-"""Instrument settings: tube, filters, geometry, detector; validated on construction."""
+"""Instrument settings (tube, filters, geometry, detector), which are validated on construction."""
 
 from difflib import get_close_matches
 from itertools import pairwise
@@ -22,14 +22,14 @@ from underpaint.physics.atomic import atomic_number, family_lines, symbol
 from underpaint.runtime.untrusted import describe_faults, fault_of_name
 
 AIR = {"N": 0.7553, "O": 0.2318, "Ar": 0.0129}
-"""Dry air by mass (CRC Handbook)."""
+"""Mass fractions of dry air (CRC Handbook)."""
 AIR_DENSITY = 0.001205
-"""Density of air, g/cm3, at 20 degrees Celsius and 1013 hPa."""
+"""Density of air in g/cm3, at 20 degrees Celsius and 1013 hPa."""
 ANODES = range(22, 93)
-"""Atomic numbers of anodes, titanium to uranium; lines of lighter anodes do not pass a tube's window."""
+"""Atomic numbers of anodes: titanium to uranium. Lines of lighter anodes do not pass a tube's window."""
 
 MAX_PHOTON_KEV = 200.0
-"""Highest photon energy, keV, of Kissel's photoelectric cross sections in xraylib."""
+"""Highest photon energy, in keV, of Kissel's photoelectric cross sections in xraylib."""
 
 
 MAX_TABLE_ENTRIES = 65_536
@@ -37,7 +37,7 @@ MAX_TABLE_ENTRIES = 65_536
 
 
 _N_NEIGHBOUR_FAMILIES = 3
-"""Number of neighbouring families from which the factor of a family is estimated."""
+"""Number of families, nearest in energy, from which the factor of a missing family is estimated."""
 
 
 class Settings(BaseModel):
@@ -49,7 +49,7 @@ class Settings(BaseModel):
     @classmethod
     def _check_length_and_text(cls, field_value: object, info: ValidationInfo) -> object:
         if isinstance(field_value, str):
-            # only a note may have several lines
+            # notes alone may have several lines
             single_line = " ".join(field_value.split()) if info.field_name == "note" else field_value
             if fault := fault_of_name(single_line):
                 raise ValueError(fault)
@@ -62,27 +62,27 @@ class Filter(Settings):
     """A homogeneous sheet in the beam."""
 
     formula: str = Field(description="chemical formula of the material, such as 'Al' or 'C22H10N2O5'")
-    density: float = Field(gt=0, le=23, description="density, g/cm3; osmium, the densest material, has 22.6")
-    thickness_um: float = Field(ge=0, le=1e6, description="thickness along the beam, um")
+    density: float = Field(gt=0, le=23, description="density in g/cm3; osmium, the densest material, has 22.6")
+    thickness_um: float = Field(ge=0, le=1e6, description="thickness along the beam in um")
 
 
 class Tube(Settings):
     """An X-ray tube."""
 
     anode: str = Field("Rh", description="element symbol of the anode")
-    voltage_kv: float = Field(40.0, ge=5, le=100, description="tube voltage, kV")
+    voltage_kv: float = Field(40.0, ge=5, le=100, description="tube voltage in kV")
     electron_angle_deg: float = Field(
-        75.0, gt=0, le=90, description="angle of the electrons to the anode's surface, degree"
+        75.0, gt=0, le=90, description="angle between electrons and anode surface, in degrees"
     )
     takeoff_angle_deg: float = Field(
-        15.0, gt=0, le=90, description="angle of the X-rays to the anode's surface, degree"
+        15.0, gt=0, le=90, description="angle between X-rays and anode surface, in degrees"
     )
     window: Filter = Field(default_factory=lambda: Filter(formula="Be", density=1.848, thickness_um=127.0))
     target_um: float | None = Field(
-        None, gt=0, le=1e6, description="thickness of a transmission target, um; None: a thick anode"
+        None, gt=0, le=1e6, description="thickness of a transmission target in um; None for a thick anode"
     )
     line_factor: float = Field(
-        1.0, gt=0, le=1000, description="intensity of the anode's lines, relative to Ebel 1999 and 2003"
+        1.0, gt=0, le=1000, description="factor for the anode's line intensities of Ebel 1999 and 2003"
     )
 
     @field_validator("anode")
@@ -97,8 +97,8 @@ class Tube(Settings):
 class SourceSpectrum(Settings):
     """A tabulated source spectrum that replaces the spectrum of the tube.
 
-    ``weight`` is the number of photons (on any scale) of each entry of ``energy_kev``. An entry is a bin of a continuum
-    if its ``width_kev`` is above zero, else monochromatic.
+    ``weight`` is the number of photons of each entry of ``energy_kev``, on any scale. An entry whose ``width_kev`` is
+    above zero is a bin of a continuum. All other entries are monochromatic.
     """
 
     energy_kev: tuple[float, ...]
@@ -135,9 +135,9 @@ class SourceSpectrum(Settings):
 
 
 class Optic(Settings):
-    """A polycapillary or another optic in the beam, described by a table of its transmission.
+    """A polycapillary or another optic in the beam; a table describes the transmission of the optic.
 
-    The transmission is interpolated linearly. The first and the last entry also apply outside the table.
+    The transmission is interpolated linearly. Outside the table's energies, the first or the last entry applies.
     """
 
     energy_kev: tuple[float, ...] = Field(min_length=2)
@@ -158,17 +158,17 @@ class Optic(Settings):
 
 
 class Geometry(Settings):
-    """Angles to the sample's surface, and paths in air."""
+    """Angles of beam and detector to the sample's surface, and path lengths in air."""
 
-    incidence_angle_deg: float = Field(60.0, gt=0, le=90, description="angle between beam and surface, degree")
-    takeoff_angle_deg: float = Field(60.0, gt=0, le=90, description="angle between surface and detector, degree")
+    incidence_angle_deg: float = Field(60.0, gt=0, le=90, description="angle between beam and surface, in degrees")
+    takeoff_angle_deg: float = Field(60.0, gt=0, le=90, description="angle between detector and surface, in degrees")
     scatter_angle_deg: float | None = Field(
-        None, gt=0, le=180, description="scattering angle; None: incidence + take-off"
+        None, gt=0, le=180, description="scattering angle in degrees; None for incidence plus take-off angle"
     )
-    source_air_cm: float = Field(1.0, ge=0, description="path in air between tube and sample, cm")
-    detector_air_cm: float = Field(1.0, ge=0, description="path in air between sample and detector, cm")
+    source_air_cm: float = Field(1.0, ge=0, description="path in air from tube to sample, in cm")
+    detector_air_cm: float = Field(1.0, ge=0, description="path in air from sample to detector, in cm")
     seen_air_cm: float = Field(
-        0.0, ge=0, description="length of the beam in air in the detector's view (argon lines, scatter), cm"
+        0.0, ge=0, description="length in cm of the beam in air that the detector sees (argon lines, scatter)"
     )
 
     @property
@@ -183,30 +183,32 @@ class Detector(Settings):
     """An energy-dispersive detector and its electronics."""
 
     material: str = Field("Si", description="element symbol of the crystal")
-    density: float = Field(2.33, gt=0, le=23, description="density of the crystal, g/cm3")
-    thickness_um: float = Field(450.0, gt=0, le=1e6, description="thickness of the crystal, um")
-    dead_layer_um: float = Field(0.05, ge=0, le=1e6, description="thickness of the inactive layer of the crystal, um")
+    density: float = Field(2.33, gt=0, le=23, description="density of the crystal in g/cm3")
+    thickness_um: float = Field(450.0, gt=0, le=1e6, description="thickness of the crystal in um")
+    dead_layer_um: float = Field(0.05, ge=0, le=1e6, description="thickness of the crystal's inactive layer in um")
     window: Filter = Field(default_factory=lambda: Filter(formula="Be", density=1.848, thickness_um=12.5))
     filters: tuple[Filter, ...] = Field((), max_length=50, description="sheets between sample and window")
-    noise_fwhm_kev: float = Field(0.07, ge=0, le=5, description="electronic noise, FWHM, keV")
+    noise_fwhm_kev: float = Field(0.07, ge=0, le=5, description="electronic noise (FWHM) in keV")
     fano: float = Field(0.114, gt=0, lt=1, description="Fano factor")
-    shelf_fraction: float = Field(0.002, ge=0, lt=1, description="area of the flat shelf, relative to the peak")
-    tail_fraction: float = Field(0.01, ge=0, lt=1, description="area of the exponential tail, relative to the peak")
-    tail_width_kev: float = Field(0.15, gt=0, le=20, description="decay length of the tail, keV")
-    long_tail_fraction: float = Field(
-        0.0, ge=0, lt=1, description="area of a second, longer tail, relative to the peak"
+    shelf_fraction: float = Field(0.002, ge=0, lt=1, description="area of the flat shelf, as a fraction of the peak")
+    tail_fraction: float = Field(
+        0.01, ge=0, lt=1, description="area of the exponential tail, as a fraction of the peak"
     )
-    long_tail_width_kev: float = Field(1.0, gt=0, le=20, description="decay length of the longer tail, keV")
-    gain_kev: float = Field(0.01, ge=1e-4, le=10, description="channel width, keV")
-    zero_kev: float = Field(0.0, ge=-1000, le=1000, description="energy of channel 0, keV")
+    tail_width_kev: float = Field(0.15, gt=0, le=20, description="decay length of the tail in keV")
+    long_tail_fraction: float = Field(
+        0.0, ge=0, lt=1, description="area of a second, longer tail, as a fraction of the peak"
+    )
+    long_tail_width_kev: float = Field(1.0, gt=0, le=20, description="decay length of the longer tail in keV")
+    gain_kev: float = Field(0.01, ge=1e-4, le=10, description="channel width in keV")
+    zero_kev: float = Field(0.0, ge=-1000, le=1000, description="energy of channel 0 in keV")
     n_channel: int = Field(4096, ge=16, le=65536)
     pulse_pair_us: float = Field(
         0.0,
         ge=0,
         le=1e6,
-        description="pulse-pair resolution, us: time within which photons are recorded as one; 0: no pile-up",
+        description="time in us within which photons are recorded as one pulse; 0 for no pile-up",
     )
-    dead_time_us: float = Field(0.0, ge=0, le=1e6, description="dead time per photon, us; 0: no dead time")
+    dead_time_us: float = Field(0.0, ge=0, le=1e6, description="dead time per photon in us; 0 for no dead time")
 
     @model_validator(mode="after")
     def _check_fractions(self) -> "Detector":
@@ -222,14 +224,16 @@ class Detector(Settings):
 class Scale(Settings):
     """Ratio of measured to modelled counts, from a standard of known composition."""
 
-    counts_per_s: float | None = Field(None, gt=0, description="counts per second of live time, relative to the model")
+    counts_per_s: float | None = Field(
+        None, gt=0, description="measured counts per second of live time, per modelled count"
+    )
     counts_per_scatter: float | None = Field(
-        None, gt=0, description="ratio of line counts to scattered tube radiation, relative to the model"
+        None, gt=0, description="measured ratio of line counts to scatter counts, divided by the modelled ratio"
     )
     error: float = Field(0.05, gt=0, lt=2, description="relative standard uncertainty of the scale")
     families: tuple[str, ...] = ()
     factors: tuple[float, ...] = Field(
-        (), description="ratio of measured to modelled counts of each family, relative to the scale"
+        (), description="ratio of measured to modelled counts of each family, divided by the scale"
     )
     factor_errors: tuple[float, ...] = Field((), description="relative standard uncertainties of the factors")
     note: str = ""
@@ -246,10 +250,10 @@ class Scale(Settings):
         return self
 
     def factor(self, family: str) -> tuple[float, float]:
-        """Return a family's factor and its relative error.
+        """Return the factor of a family, and the factor's relative error.
 
-        The factor varies smoothly with energy. For a family that the standard lacks, the factor is the median over the
-        three families nearest in energy, and the error is the spread of their factors.
+        If the standard lacks a family, the factor is the median factor of the three families nearest in energy. Factors
+        vary smoothly with energy. The relative error is the spread of the three factors.
         """
         if family in self.families:
             family_index = self.families.index(family)
@@ -288,18 +292,18 @@ class Instrument(Settings):
 
     @property
     def highest_kev(self) -> float:
-        """Highest energy of the source photons, keV; edges of higher energy are not excited."""
+        """Highest energy of the source photons, in keV. Absorption edges of higher energy are not excited."""
         return self.tube.voltage_kv if self.source_spectrum is None else max(self.source_spectrum.energy_kev)
 
 
 _UNIT_BY_SUFFIX = {"kev": "keV", "kv": "kV", "um": "um", "cm": "cm", "deg": "degree", "us": "us"}
-"""Unit of a setting, by the suffix of its name."""
+"""Unit of a setting, by the suffix of the setting's name."""
 _MAX_SHOWN_VALUE = 1e15
-"""Largest value that a message shows, since larger integers may not be convertible to floats."""
+"""Largest value that messages show; larger integers may not be convertible to floats."""
 
 
 def instrument_from(settings_table: dict[str, Any], name: str) -> Instrument:
-    """Return the instrument that nested tables of settings describe.
+    """Return the instrument that a nested table of settings describes.
 
     Raises
     ------
@@ -315,10 +319,10 @@ def instrument_from(settings_table: dict[str, Any], name: str) -> Instrument:
 
 
 def _settings_model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
-    """Return the settings model that contains a faulty field; None if no model does."""
+    """Return the settings model that contains a faulty field, or None if there is no such model."""
     model: type[BaseModel] | None = Instrument
     for location_part in location:
-        if isinstance(location_part, int):  # the index of an entry of a tuple; the field is the tuple
+        if isinstance(location_part, int):  # an integer is an index into a tuple; the field is the tuple
             continue
         model_field = None if model is None else model.model_fields.get(location_part)
         field_types = () if model_field is None else (model_field.annotation, *get_args(model_field.annotation))
@@ -334,7 +338,7 @@ def _settings_model_at(location: tuple[Any, ...]) -> type[BaseModel] | None:
 
 
 def _suggest_correction(fault: Any) -> str:
-    """Return a suggestion for an unknown key, or a value with its unit, in brackets; "" if neither applies."""
+    """Return, in brackets, a suggestion for an unknown key or the given value with its unit; "" if neither applies."""
     model = _settings_model_at(fault["loc"][:-1])
     if model is None or not fault["loc"]:
         return ""

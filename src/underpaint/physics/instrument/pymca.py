@@ -21,20 +21,20 @@ __all__ = ["PymcaConfiguration", "Untranslated", "is_pymca", "read_pymca"]
 
 UM_PER_CM = 1e4
 SHORT_TAIL_FLAG, LONG_TAIL_FLAG, STEP_TAIL_FLAG = 2, 4, 8
-"""Bits of PyMca's ``hypermetflag`` for the components of a peak besides the Gaussian."""
+"""Bits of PyMca's ``hypermetflag`` for the components of a peak other than the Gaussian."""
 PYMCA_SHELLS = ("K", "L", "L1", "L2", "L3", "M", "M1", "M2", "M3", "M4", "M5")
 
 _SECTION_PATTERN = re.compile(rb"^\[(attenuators|peaks|fit|peakshape|concentrations|multilayer)\]\s*$", re.MULTILINE)
 _REQUIRED_SECTIONS = ("attenuators", "peaks", "fit", "detector")
-_MAX_CHANNEL_KEV = 0.5
+_MAX_CHANNEL_WIDTH_KEV = 0.5
 _MIN_CONTINUUM_ENTRIES = 20
-"""Smallest number of entries of an energy table that describes a continuum."""
+"""Minimum number of entries of an energy table that describes a continuum."""
 _MAX_LINE_DISTANCE_KEV = 0.05
-"""Largest distance between a tabulated energy and a line of the anode, in keV."""
+"""Largest difference, in keV, between a tabulated energy and the anode line that it is attributed to."""
 _MAX_VOLTAGE_GAP_KV = 1.0
-"""Largest difference between tube voltage and the end of the energy table, in kV."""
+"""Largest difference, in kV, between the tube voltage and the last energy of the table."""
 _AIR_TOLERANCE = 0.02
-"""Largest deviation of mass fractions, and relative deviation of the density, from those of air."""
+"""Maximum difference from air, in mass fractions and in relative density, of a material that is treated as air."""
 _MAX_MATERIAL_NESTING = 10
 
 _CRYSTAL_REASON = "only crystals of one element are modelled; silicon is used instead"
@@ -61,11 +61,11 @@ class Untranslated:
     Parameters
     ----------
     entry : str
-        Section and option, ``fit.snipwidth``.
+        Section and option, such as ``fit.snipwidth``.
     value : str
         Value as written in the file.
     reason : str
-        Why the entry was not translated.
+        Reason why the entry was not translated.
     """
 
     entry: str
@@ -80,11 +80,11 @@ class PymcaConfiguration:
     Parameters
     ----------
     instrument : Instrument
-        Instrument; values that the file lacks have their defaults and are not in ``model_fields_set``.
+        Instrument. Settings that the file lacks have default values and are not in ``model_fields_set``.
     families : tuple of str
         Line families to fit: ``Fe_K``, or ``W_L3`` for a single subshell.
     matrix : tuple of Layer
-        Layers of the sample, from the surface; empty without a matrix.
+        Layers of the sample, from the surface down; empty if the file has no matrix.
     untranslated : tuple of Untranslated
         Entries without a counterpart.
     """
@@ -112,7 +112,7 @@ class PymcaConfiguration:
 
 
 def is_pymca(path: Path) -> bool:
-    """Return whether a file is a PyMca configuration: its suffix is ``.cfg``, or it has sections of PyMca."""
+    """Return whether a file is a PyMca configuration: it has the suffix ``.cfg`` or sections of PyMca."""
     return path.suffix.lower() == ".cfg" or bool(
         _SECTION_PATTERN.search(read_bounded(path, MAX_SETTINGS_BYTES, InstrumentError))
     )
@@ -124,7 +124,7 @@ def read_pymca(path: str | Path) -> PymcaConfiguration:
     Parameters
     ----------
     path : str or Path
-        File that PyMca saved (``.cfg``), with energies in keV, thicknesses in cm and densities in g/cm3.
+        File that PyMca saved (``.cfg``). Energies are in keV, thicknesses in cm, and densities in g/cm3.
 
     Returns
     -------
@@ -133,8 +133,8 @@ def read_pymca(path: str | Path) -> PymcaConfiguration:
     Raises
     ------
     InstrumentError
-        The file cannot be read or is not a PyMca configuration; a material or a layer of the matrix is missing; or a
-        value is out of range.
+        The file is not a readable PyMca configuration, a material or layer of the matrix is missing, or a value is out
+        of range.
 
     References
     ----------
@@ -149,7 +149,7 @@ class _CaseSensitiveParser(ConfigParser):
 
 
 class _ConfigurationReader:
-    """Reader of one configuration, which removes translated entries from ``sections``."""
+    """Reader of one configuration; translated entries are removed from ``sections``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -193,7 +193,7 @@ class _ConfigurationReader:
             self._raise_error(
                 "the file is binary", "PyMca's configurations are text. Save the configuration from PyMca as .cfg"
             )
-        # PyMca writes % as %%, but no entry uses interpolation
+        # PyMca writes % as %%, but no entry needs interpolation
         config_parser = _CaseSensitiveParser(interpolation=None)
         try:
             file_text = file_bytes.decode("utf-8")
@@ -251,11 +251,12 @@ class _ConfigurationReader:
             number = self._pop_number("detector", option, "" if option == "fano" else "keV")
             if number is not None:
                 self.detector[detector_field] = number
-        gain_kev = self.detector.get("gain_kev", _MAX_CHANNEL_KEV)
-        if not 0 < gain_kev <= _MAX_CHANNEL_KEV:
+        gain_kev = self.detector.get("gain_kev", _MAX_CHANNEL_WIDTH_KEV)
+        if not 0 < gain_kev <= _MAX_CHANNEL_WIDTH_KEV:
             remedy = f"for a value in eV, write {gain_kev / 1000:g}" if gain_kev > 0 else "correct the gain"
             self._raise_error(
-                f"detector.gain is {gain_kev:g} keV", f"0 to {_MAX_CHANNEL_KEV} keV per channel are allowed; {remedy}"
+                f"detector.gain is {gain_kev:g} keV",
+                f"0 to {_MAX_CHANNEL_WIDTH_KEV} keV per channel are allowed; {remedy}",
             )
         crystal = self._pop_option("detector", "detele")
         if crystal and _is_element(crystal):
@@ -288,7 +289,7 @@ class _ConfigurationReader:
                     self.detector[f"{tail_name}_width_kev"] = tail_width_kev
         for option_prefix, (tail_name, flag_bit) in tail_options.items():
             if shape_flags & flag_bit:
-                # PyMca's ratio is relative to the Gaussian, this package's fraction to the full peak
+                # PyMca gives areas as ratios to the Gaussian; this package gives them as fractions of the full peak
                 self.detector[f"{tail_name}_fraction"] = area_ratio[option_prefix] / (
                     1 + area_ratio["st"] + area_ratio["lt"]
                 )
@@ -349,7 +350,7 @@ class _ConfigurationReader:
                 self.detector_filters.append(sheet)
 
     def _attenuator_values(self, entry: str, attenuator_values: Sequence[str]) -> tuple[str, float, float]:
-        """Return material, density (g/cm3) and thickness (cm) of an attenuator or a layer."""
+        """Return the material, density (in g/cm3) and thickness (in cm) of an attenuator or a layer."""
         if len(attenuator_values) < 4:
             self._raise_error(
                 f"{entry} has {len(attenuator_values)} values ({plain_text(', '.join(attenuator_values))[:60]})",
@@ -429,7 +430,7 @@ class _ConfigurationReader:
             )
 
     def _read_source(self) -> dict[str, Any]:
-        """Return the settings of the tube or of the source spectrum, or an empty dictionary if no energy is in use."""
+        """Return settings of the tube or of the source spectrum; an empty dictionary if the file uses no energy."""
         option_texts = {
             name: self._pop_option("fit", name) or ""
             for name in ("energy", "energyweight", "energyflag", "energyscatter")
@@ -469,7 +470,7 @@ class _ConfigurationReader:
             "weight": [source_row[1] for source_row in source_rows],
         }
         if len(source_rows) >= _MIN_CONTINUUM_ENTRIES and not all(source_row[2] for source_row in source_rows):
-            # PyMca flags lines as scattering; other entries of a long table are bins of a continuum
+            # PyMca marks lines as scattering; unmarked entries of a long table are bins of a continuum
             energy_gaps = [upper_kev - lower_kev for lower_kev, upper_kev in pairwise(energy_kev)]
             bin_widths = [
                 min(adjacent_gaps)
@@ -482,7 +483,7 @@ class _ConfigurationReader:
         return {"source_spectrum": source_settings}
 
     def _read_tube(self, source_rows: Sequence[tuple[float, float, bool]]) -> dict[str, Any] | None:
-        """Return the tube from which PyMca computed the energies (lines and continuum), if any, else None."""
+        """Return the tube from which PyMca computed the energies (lines and continuum); None if there is no tube."""
         tube_options = self.sections.get("tube", {})
         anode, voltage_kv = (
             tube_options.get("anode", ""),
@@ -566,7 +567,7 @@ class _ConfigurationReader:
         return all(abs(material_fractions.get(element, 0.0) - AIR[element]) < _AIR_TOLERANCE for element in ("N", "O"))
 
     def _formula_of_material(self, material: str) -> str:
-        """Return the formula of a material: its name if it is a formula, else its atomic percentages."""
+        """Return the formula of a material: the name if it is a formula, else a formula from atomic percentages."""
         element_fractions = self._mass_fractions(material)
         try:
             fractions_of_name = mass_fractions(material)
@@ -625,7 +626,7 @@ class _ConfigurationReader:
 
 
 def formula_of_fractions(fractions: Mapping[str, float]) -> str:
-    """Return the formula of one hundred atoms with the given mass fractions."""
+    """Return a formula for one hundred atoms that has the given mass fractions."""
     atoms = {element: mass_fraction / atomic_weight(element) for element, mass_fraction in fractions.items()}
     total_atoms = sum(atoms.values())
     atoms_per_hundred = {

@@ -1,4 +1,4 @@
-"""Materials: pigments and their library, paints, layers, stratigraphies."""
+"""Materials: pigments, the pigment library, paints, layers and stratigraphies."""
 
 from underpaint.physics.materials.formula import mass_fractions, parse_formula
 from underpaint.physics.materials.library import (

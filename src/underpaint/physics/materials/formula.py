@@ -8,7 +8,7 @@ from underpaint.physics.atomic import atomic_weight
 
 OPENING_BRACKETS, CLOSING_BRACKETS, PART_SEPARATORS = "([", ")]", ".·*"
 MAX_FORMULA_CHARACTERS = 200
-_MAX_COUNT = 1e6
+_MAX_ATOM_COUNT = 1e6
 
 
 def parse_formula(formula: str) -> dict[str, float]:
@@ -19,9 +19,9 @@ def parse_formula(formula: str) -> dict[str, float]:
     formula : str
         Formula such as ``2PbCO3.Pb(OH)2``, ``Fe4[Fe(CN)6]3.14H2O`` or ``Pb2SnSbO6.5``. Parts are joined by ``.``, ``·``
         or ``*``. A number before a part multiplies the part. Counts and multipliers may be decimal. A dot between
-        digits is a decimal point inside brackets (``Pb(Sn0.5Si0.5)O3``), in a multiplier (``CaSO4·0.5H2O``), and before
-        a bracket, a dot or the end (``O6.5``). Any other dot joins two parts (``3.14H2O``). ``CaSO4.0.5H2O`` is
-        ambiguous and raises an error.
+        digits is a decimal point inside brackets (``Pb(Sn0.5Si0.5)O3``) and in multipliers (``CaSO4·0.5H2O``). It is
+        also a decimal point before a bracket, a dot or the end (``O6.5``). Any other dot joins two parts (``3.14H2O``).
+        ``CaSO4.0.5H2O`` is ambiguous and raises an error.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def parse_formula(formula: str) -> dict[str, float]:
     Raises
     ------
     FormulaError
-        The formula is not valid; the message marks the position of the error.
+        The formula is not valid. The message marks the position of the error.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def _cached_mass_fractions(formula: str) -> tuple[tuple[str, float], ...]:
 
 
 def mass_fractions(formula: str) -> dict[str, float]:
-    """Return the mass fraction of each element of a formula; atomic weights are from xraylib."""
+    """Return the mass fraction of each element in a compound; atomic weights are from xraylib."""
     return dict(_cached_mass_fractions(formula))
 
 
@@ -147,8 +147,8 @@ class _FormulaParser:
         number = float(self._text[self._position : end_position])
         if number == 0:
             self._raise_error("a count of zero")
-        if number > _MAX_COUNT:
-            self._raise_error(f"a count above {_MAX_COUNT:g}")
+        if number > _MAX_ATOM_COUNT:
+            self._raise_error(f"a count above {_MAX_ATOM_COUNT:g}")
         self._position = end_position
         return number
 

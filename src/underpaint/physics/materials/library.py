@@ -1,4 +1,4 @@
-"""The pigment library and its palettes; new pigments are added to ``data/pigments.toml``."""
+"""The pigment library and the palettes. Add new pigments to ``data/pigments.toml``."""
 
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,16 +21,18 @@ MAX_PIGMENTS = 1000
 _VALID_YEARS = range(-40_000, 3001)
 PALETTE_KEYS = ("name", "label", "pigments", "first", "last", "painter", "source", "pigment_share")
 PIGMENT_SHARE = 0.01
-"""Default mass fraction of an element in dry paint above which the element is attributed to a pigment."""
+"""Default threshold: the mass fraction of an element in dry paint above which the element is attributed to a
+pigment."""
 _PIGMENT_SHARE_LIMITS = (1e-5, 0.3)
-"""Smallest and largest mass fraction that networks can use as a threshold."""
+"""Smallest and largest mass fraction that a network can use as threshold between trace and pigment."""
 OIL_FACTOR = 1.45
-"""Oil in hand-ground paint relative to the oil absorption, from Watin's recipe of lead white (early 19th century)."""
+"""Ratio of the oil in hand-ground paint to the oil absorption, from Watin's recipe for lead white (early 19th
+century)."""
 
 
 @dataclass(frozen=True)
 class Period:
-    """Years in which painters used a pigment (negative: BC); ``last`` is None for pigments still in use."""
+    """Years in which painters used a pigment; BC is negative. ``last`` is None for pigments that are still in use."""
 
     first: int | None = None
     last: int | None = None
@@ -49,23 +51,23 @@ class Pigment:
     Parameters
     ----------
     name, label : str
-        Snake-case key, and name for display.
+        Key in snake case, and name for display.
     components : mapping of str to float
-        Mass fraction by chemical formula; one entry for a pure compound.
+        Mass fraction of each component, by chemical formula; a pure compound has one entry.
     density : float
         Density of the dry pigment, in g/cm3.
     groups : tuple of str
-        Groups that the pigment belongs to by its elements; empty if it has no detectable line.
+        Groups that the pigment belongs to, by its elements; empty if the pigment has no detectable line.
     reference_group : str
-        Name of the group in the reference, such as ``PBCR``.
+        Name that the reference uses for the group, such as ``PBCR``.
     accessory : tuple of str
-        Detectable elements of the pigment, in too small an amount or too common to make it a member of their group.
+        Detectable elements that are too common, or too little in amount, to make the pigment a member of a group.
     oil_absorption : float or None
-        Mass of linseed oil, g, that turns 100 g of pigment into a stiff paste.
+        Mass of linseed oil, in g, that turns 100 g of pigment into a stiff paste.
     loading : float or None
-        Largest mass fraction in a paint film, for materials without an oil absorption: leaf, lakes, dyes.
+        Largest mass fraction of the pigment in a paint film, for materials without oil absorption: leaf, lakes, dyes.
     colour_index : str
-        Colour Index generic name, such as ``PW1``; NR, NY, NB for natural dyes.
+        Colour Index generic name, such as ``PW1``. Names of natural dyes begin with NR, NY or NB.
     """
 
     name: str
@@ -91,7 +93,7 @@ class Pigment:
 
     @property
     def formula(self) -> str:
-        """Chemical formula; for a mixture, the formulas and mass per cent of its components."""
+        """Chemical formula; for a mixture, formula and mass per cent of each component."""
         if len(self.components) == 1:
             return next(iter(self.components))
         return " + ".join(f"{formula} ({100 * share:.3g} %)" for formula, share in self.components.items())
@@ -103,10 +105,10 @@ class Pigment:
 
     @property
     def achievable_loading(self) -> float | None:
-        """Largest mass fraction in a paint film; None if unknown.
+        """Largest mass fraction of the pigment in a paint film; None if unknown.
 
-        Without ``loading`` the value is ``100 / (100 + oil absorption)``. With less oil, the pigment is above its
-        critical volume concentration and encloses air (Asbeck & Van Loo 1949).
+        If ``loading`` is None, the value is ``100 / (100 + oil absorption)``. With less oil, the paint exceeds the
+        critical pigment volume concentration and encloses air (Asbeck & Van Loo 1949).
         """
         if self.loading is not None or self.oil_absorption is None:
             return self.loading
@@ -115,12 +117,12 @@ class Pigment:
 
 @dataclass(frozen=True)
 class PigmentGroup:
-    """Pigments that X-ray fluorescence cannot distinguish, detected by one element.
+    """Pigments that are detected by the same element, so that X-ray fluorescence cannot distinguish them.
 
     Parameters
     ----------
     pigment_share : float
-        Mass fraction of the element in dry paint above which it is attributed to a pigment, not to a trace.
+        Mass fraction of the element in dry paint above which the element is attributed to a pigment, not to a trace.
     """
 
     name: str
@@ -134,18 +136,18 @@ class PigmentGroup:
 
 @dataclass(frozen=True)
 class Palette:
-    """Pigments to which a search is limited, by library name.
+    """Library pigments to which a search is limited.
 
     Parameters
     ----------
     first, last : int or None
-        First and last year of the palette (negative: BC), for a painter those of the working life.
+        First and last year of the palette (negative: BC). For a painter, these are the years of the working life.
     painter : str
         Name of the painter; empty for the palette of a period.
     source : str
         Reference for the palette.
     pigment_share : mapping of str to float
-        Values by group that replace :attr:`PigmentGroup.pigment_share`.
+        Values, by group, that replace :attr:`PigmentGroup.pigment_share`.
     """
 
     name: str
@@ -159,7 +161,7 @@ class Palette:
 
 
 class Library:
-    """Collection of pigments, accessible by name, label, synonym or abbreviation (case-insensitive)."""
+    """Collection of pigments, found by name, label, synonym or abbreviation (case-insensitive)."""
 
     def __init__(self, pigments: Sequence[Pigment], groups: Sequence[PigmentGroup]) -> None:
         self._pigments = {pigment.name: pigment for pigment in pigments}
@@ -176,7 +178,7 @@ class Library:
         Raises
         ------
         SampleError
-            No pigment has this name; the message suggests similar names.
+            No pigment has this name. The message suggests similar names.
         """
         library_name = self._names.get(_normalise_name(name))
         if library_name is None:
@@ -192,11 +194,11 @@ class Library:
         return self._pigments[library_name]
 
     def __contains__(self, name: object) -> bool:
-        """Return whether the library has a name, synonym or abbreviation."""
+        """Return whether a pigment has this name, label, synonym or abbreviation."""
         return isinstance(name, str) and _normalise_name(name) in self._names
 
     def __iter__(self) -> Iterator[Pigment]:
-        """Iterate over the pigments in the order of the tables."""
+        """Iterate over the pigments, in the order of ``data/pigments.toml``."""
         return iter(self._pigments.values())
 
     def __len__(self) -> int:
@@ -225,7 +227,7 @@ class Library:
 
 @lru_cache(maxsize=1)
 def library() -> Library:
-    """Return the library that ships with the package; ``physics/materials/data/README.md`` lists its sources.
+    """Return the library that ships with the package; ``physics/materials/data/README.md`` lists the sources.
 
     Examples
     --------
@@ -248,14 +250,15 @@ def palette_names() -> tuple[str, ...]:
 
 
 def load_palette(name_or_path: str | Path = DEFAULT_PALETTE) -> Palette:
-    """Read a palette by name, or from a TOML file with ``name`` and ``pigments``.
+    """Read a palette of the package by name, or a TOML file with ``name`` and ``pigments`` by path.
 
-    An optional table ``[pigment_share]`` sets thresholds between trace and pigment by group (``mercury_red = 0.005``).
+    An optional table ``[pigment_share]`` sets the threshold between trace and pigment for groups (``mercury_red =
+    0.005``).
 
     Raises
     ------
     SampleError
-        The palette does not exist, is not TOML, or has an unknown key or pigment.
+        The palette does not exist, is not valid TOML, or contains an unknown key or pigment.
     """
     name = str(name_or_path)
     path = Path(str(files("underpaint.physics.materials") / "data" / "palettes" / f"{name}.toml"))
@@ -274,7 +277,7 @@ def save_palette(palette: Palette, path: str | Path, *, replace: bool = True) ->
     palette : Palette
     path : str or Path
     replace : bool
-        Whether to replace an existing file; if not, an existing file is an error.
+        Whether to replace an existing file, or to raise an error if the file exists.
 
     Raises
     ------
@@ -297,25 +300,28 @@ def pigment_to_binder_in_oil(pigments: Mapping[str, float], *, factor: float = O
     Parameters
     ----------
     pigments : mapping of str to float
-        Mass share of the dry mixture by pigment name, synonym or abbreviation; any scale.
+        Mass share of each pigment in the dry mixture, by name, synonym or abbreviation, on any scale.
     factor : float
-        Oil in the paint relative to the oil absorption: 1 for the stiffest paste without air, 1.2 for smalt and
-        vermilion, 1.45 for hand-ground paint of the 18th and 19th centuries, more for tube colours of the 19th century.
+        Ratio of the oil in the paint to the oil absorption. The factor is 1 for the stiffest paste without air, and 1.2
+        for smalt and vermilion. For hand-ground paint of the 18th and 19th centuries, it is 1.45. Tube colours of the
+        19th century contain more oil.
 
     Returns
     -------
     float
-        Value for ``Paint(pigment_to_binder=...)``. The oil absorption of a mixture is the mass-weighted mean.
+        Value for ``Paint(pigment_to_binder=...)``. The oil absorption of a mixture is the mass-weighted mean over its
+        pigments.
 
     Raises
     ------
     SampleError
-        A pigment is unknown or has no oil absorption, shares are negative or all zero, or the factor is below one.
+        A pigment is unknown or has no oil absorption, a share is negative, all shares are zero, or the factor is below
+        one.
 
     Notes
     -----
-    For a factor f and an oil absorption OA, the mass fraction of oil is ``f OA / (100 + f OA)``. The ratio of pigment
-    to oil is ``100 / (f OA)``. The rule and its factors are from a public note on paint physics. The page
+    For a factor f and an oil absorption OA, the mass fraction of oil is ``f OA / (100 + f OA)``. The mass ratio of
+    pigment to oil is ``100 / (f OA)``. The rule and the factors are from a public note on paint physics. The page
     ``docs/reference/pigments.md`` compares the ratios with published recipes.
 
     Examples
@@ -346,7 +352,7 @@ def _oil_absorption(name: str) -> float:
 
 
 def mix_elements(components: Mapping[str, float]) -> dict[str, float]:
-    """Return the mass fraction of each element in a mixture of compounds with given mass fractions."""
+    """Return the mass fraction of each element in a mixture, given the mass fraction of each compound."""
     element_masses: dict[str, float] = {}
     for formula, share in components.items():
         for element, mass_fraction in mass_fractions(formula).items():
@@ -357,7 +363,7 @@ def mix_elements(components: Mapping[str, float]) -> dict[str, float]:
 
 @lru_cache
 def data_table(table_name: str) -> dict[str, Any]:
-    """Return one of the package's data tables by file name."""
+    """Return a data table of the package, by file name."""
     return tomllib.loads((files("underpaint.physics.materials") / "data" / f"{table_name}.toml").read_text("utf-8"))
 
 

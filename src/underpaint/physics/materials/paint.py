@@ -20,23 +20,24 @@ class Paint:
     Parameters
     ----------
     pigments : mapping of str to float
-        Mass share of the dry mixture by pigment name, synonym or abbreviation; any scale.
+        Mass share of each pigment in the dry mixture, by name, synonym or abbreviation, on any scale.
     pigment_to_binder : float
-        Mass of pigment per mass of binder; infinity for no binder. Xu et al., 2022 use 3.
+        Mass ratio of pigment to binder; infinity if there is no binder. Xu et al., 2022 use a ratio of 3.
     binder : str
-        Name from the library.
+        Name of the binder in the library.
     density : float, optional
-        Density of the paint, in g/cm3; by default from the volumes of its components.
+        Density of the paint, in g/cm3; by default, it follows from the volumes of the components.
     formulas : mapping of str to str
-        Chemical formula by pigment, where it differs from the library: another hydrate, or a published formula.
+        Chemical formulas, by pigment, that differ from the library: another hydrate, or a published formula.
     driers : mapping of str to float
-        Mass of metal per mass of binder, by drier of the library: ``{"lead_drier": 0.005}``; none by default.
+        Mass ratio of a drier's metal to the binder, by name of the drier: ``{"lead_drier": 0.005}``. By default, there
+        are no driers.
 
     Raises
     ------
     SampleError
-        A pigment, binder or drier is unknown; a share is negative or all are zero; the ratio is not positive; or the
-        driers exceed the binder.
+        A pigment, binder or drier is unknown, a share is negative, all shares are zero, the ratio is not positive, or
+        the driers exceed the binder.
     """
 
     pigments: Mapping[str, float]
@@ -98,7 +99,7 @@ class Paint:
         return Layer(element_fractions, density, thickness_um, layer_name, layer_pigments)
 
     def _binder_components(self, binder: Mapping[str, Any]) -> dict[str, float]:
-        """Return the mass fraction of each compound in the binder with its driers."""
+        """Return the mass fraction of each compound in the binder, including driers."""
         components = formula_fractions(binder)
         drier_fractions: dict[str, float] = {}
         for drier_name, metal_fraction in self.driers.items():
@@ -130,17 +131,17 @@ def ground_layer(name: str, thickness_um: float) -> Layer:
 
 
 def support_layer(name: str, thickness_um: float | None = None) -> Layer:
-    """Return a support (canvas, wood, paper, copper plate, wall) as a layer; the default is a typical thickness, um."""
+    """Return a support (canvas, wood, paper, copper plate, wall) as a layer; the default thickness is typical."""
     return _layer_from_table("support", name, thickness_um)
 
 
 def coating_layer(name: str, thickness_um: float | None = None) -> Layer:
-    """Return a coating (varnish, dirt) as a layer; the default is a typical thickness, um."""
+    """Return a coating (varnish, dirt) as a layer; the default thickness is typical."""
     return _layer_from_table("coating", name, thickness_um)
 
 
 def pigment_share(layer: Layer, element: str) -> dict[str, float]:
-    """Return the fraction of an element's mass in a layer that is due to each pigment.
+    """Return, for each pigment, the fraction of an element's mass in a layer that the pigment contributes.
 
     The remainder to one is from other sources (impurities, driers). The result is empty if the layer lacks the element.
     """
@@ -155,7 +156,7 @@ def pigment_share(layer: Layer, element: str) -> dict[str, float]:
 
 
 def material_table_row(material_kind: str, name: str) -> dict[str, Any]:
-    """Return an entry of the tables of binders, driers, grounds, supports or coatings.
+    """Return an entry of the table of binders, driers, grounds, supports or coatings.
 
     Raises
     ------
@@ -172,7 +173,7 @@ def material_table_row(material_kind: str, name: str) -> dict[str, Any]:
 
 
 def formula_fractions(table_row: Mapping[str, Any]) -> dict[str, float]:
-    """Return the mass fraction of each compound in an entry of the tables of binders, supports or coatings."""
+    """Return the mass fraction of each compound in a binder, support or coating, given its table entry."""
     return dict(table_row.get("components") or {table_row["formula"]: 1.0})
 
 

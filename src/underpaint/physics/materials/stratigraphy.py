@@ -18,7 +18,7 @@ class Layer:
     Parameters
     ----------
     mass_fractions : mapping of str to float
-        Mass fraction by element symbol; the sum is one within 1e-6.
+        Mass fraction of each element, by symbol; the sum is one within 1e-6.
     density : float
         Density in g/cm3.
     thickness_um : float
@@ -26,7 +26,7 @@ class Layer:
     name : str
         Name for display.
     pigments : mapping of str to float
-        Mass fraction of the layer by pigment name (the remainder to one is binder); empty for other layers.
+        Mass fraction of each pigment in a paint layer, by name; the remainder to one is binder. Empty for other layers.
 
     Raises
     ------
