@@ -1,4 +1,4 @@
-"""Estimate of the tube's anode from its K lines, scattered by the sample as pairs of Rayleigh and Compton peaks."""
+"""Identification of the tube's anode: the sample scatters its K lines as pairs of Rayleigh and Compton peaks."""
 
 from dataclasses import dataclass, field, replace
 
@@ -16,18 +16,18 @@ from underpaint.units import FWHM_PER_SIGMA
 Array = NDArray[np.float64]
 
 ANODES = ("Mo", "Rh", "Pd", "Ag")
-"""Anodes whose scattered K lines do not overlap lines of pigments. The lines of Cr, Cu, W and Au overlap lines of
-pigments, and their Compton shift is about the width of a peak.
+"""Anodes whose scattered K lines do not overlap lines of pigments. The lines of Cr, Cu, W and Au anodes do. Their
+Compton shift is about one peak width.
 """
 SHARP_LINE_FAMILIES = ("Sr_K", "Zr_K", "Mo_K", "Rh_K", "Pd_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K")
-"""Families with sharp lines in the fitted range, from fluorescence or Rayleigh scatter."""
+"""Families whose lines give sharp peaks in the fitted range, by fluorescence or Rayleigh scatter."""
 _SCATTER_RANGE_KEV = (14.8, 27.5)
 _MIN_CHANNELS = 40
 _SCATTER_ANGLES_DEG = np.arange(75.0, 168.0, 3.0)
 _OUTER_SCATTER_ANGLES_DEG = np.append(np.arange(60.0, 75.0, 3.0), np.arange(168.0, 176.0, 3.0))
-"""Additional angles, fitted if the best of ``_SCATTER_ANGLES_DEG`` is the first or the last."""
+"""Angles that are also fitted if the best angle is the first or the last of ``_SCATTER_ANGLES_DEG``."""
 _COMPTON_SIGMA_PER_KEV = 0.012
-"""Standard deviation of the Compton peak from the motion of electrons in light elements, in keV per keV."""
+"""Doppler broadening of Compton peaks of light elements: standard deviation in keV per keV of photon energy."""
 _BACKGROUND_WINDOW_FWHM = 6.0
 _HUMP_CENTRES_KEV = np.linspace(*_SCATTER_RANGE_KEV, 6)
 _HUMP_SIGMA_KEV = 1.7
@@ -39,7 +39,7 @@ _MIN_RATIO_AT_EDGE = 0.05
 
 @dataclass(frozen=True)
 class Anode:
-    """An anode and the scattering angle of its lines.
+    """A tube's anode and the scattering angle that the Compton shift of its lines shows.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ class Anode:
     scatter_angle_deg : float
         Angle between beam and detected photon, in degrees.
     significance : float
-        Significance of the weaker of Rayleigh and Compton peak, in standard deviations.
+        Significance of the Rayleigh or the Compton peak, whichever is less significant, in standard deviations.
     misfit_drop : float
-        Decrease of chi squared by the Compton peaks, relative to a fit with sharp lines only.
+        Decrease of chi squared when the Compton peaks are added to a fit of sharp lines and background.
     rayleigh_significance : float
         Significance of the Rayleigh peak, in standard deviations.
     """
@@ -63,10 +63,10 @@ class Anode:
 
 
 def guess_anode(counts: Array, response: Response) -> Anode | None:
-    """Return the anode whose scattered K lines fit best, or None without a pair of Rayleigh and Compton peaks.
+    """Return the anode whose scattered K lines fit best, or None if no anode's Rayleigh and Compton peaks are detected.
 
-    The range of the scattered lines is fitted with sharp lines and background. The fit is repeated with the Compton
-    lines of each anode at each scattering angle. Sharp lines alone do not prove an anode, because they may be
+    Sharp lines and background are fitted to the energy range of the scattered lines. The Compton lines of each anode at
+    each scattering angle are then added to this fit. Sharp lines alone do not prove an anode, because they may be
     fluorescence lines of the sample.
 
     Parameters
@@ -97,12 +97,12 @@ def guess_anode(counts: Array, response: Response) -> Anode | None:
         and anode.misfit_drop > _MIN_CHI_SQUARED_DROP
         and _is_inner_angle(anode)
     ]
-    # If the Compton lines of two anodes coincide at different angles, the Rayleigh peaks distinguish the anodes.
+    # The Compton lines of two anodes may coincide at different angles. The Rayleigh peaks then distinguish the anodes.
     return max(candidate_anodes, key=lambda anode: min(anode.misfit_drop, anode.rayleigh_significance**2), default=None)
 
 
 def _is_inner_angle(anode: Anode) -> bool:
-    """Return whether the angle is within the limits, where no hump of the continuum is fitted as a Compton peak."""
+    """Return whether the angle is not an extreme of the search, where humps of the continuum resemble Compton peaks."""
     return bool(_OUTER_SCATTER_ANGLES_DEG[0] < anode.scatter_angle_deg < _OUTER_SCATTER_ANGLES_DEG[-1])
 
 
@@ -132,22 +132,22 @@ def _best_angle(scatter_window: "_ScatterWindow", symbol: str, misfit_without_co
 
 @dataclass(frozen=True)
 class _ScatterWindow:
-    """Range of a spectrum with scattered lines, and components, divided by the standard deviation of the counts.
+    """Energy range of the scattered lines, with counts and components in units of the counts' standard deviation.
 
     Parameters
     ----------
     response : Response
         Energy axis and resolution.
     is_fitted : (n_channel,) array of bool
-        Channels of the range.
+        Channels within the range. Their number is n_used.
     deviation : (n_used,) array
-        Standard deviation of the counts.
+        Standard deviation of the counts of each channel, including the model error.
     scaled_net_counts : (n_used,) array
-        Net counts divided by their deviation.
+        Counts above the background, divided by ``deviation``.
     column_families : tuple of str
-        Family of each component that is the strongest line group of a family, or "" for other components.
+        Line family of each component that is a family's strongest line group. Other components have "".
     component_columns : (n_used, n_column) array
-        Components of the fit: sharp lines, and wide humps that correct the background.
+        Sharp lines, and wide humps that correct the background.
     """
 
     response: Response
@@ -158,7 +158,7 @@ class _ScatterWindow:
     component_columns: Array = field(default_factory=lambda: np.zeros((0, 0)))
 
     def line_component(self, energy_kev: Array, photon_fraction: Array, line_spread_kev: Array | float = 0.0) -> Array:
-        """Return the component of a set of lines with one count in total."""
+        """Return the peaks of lines with one count in total, divided by ``deviation``."""
         fwhm_kev = np.hypot(self.response.fwhm_kev(energy_kev), FWHM_PER_SIGMA * line_spread_kev)
         counts = peak_counts(
             self.response.axis(self.is_fitted.size), energy_kev, photon_fraction / photon_fraction.sum(), fwhm_kev
@@ -166,7 +166,7 @@ class _ScatterWindow:
         return np.asarray(counts[self.is_fitted] / self.deviation)
 
     def fit_components(self, component_columns: Array) -> tuple[Array, float]:
-        """Return the best non-negative areas of the components in counts, and chi squared."""
+        """Return the least-squares areas of the components (non-negative, in counts) and chi squared of the fit."""
         column_norms = np.maximum(np.sqrt((component_columns**2).sum(axis=0)), 1e-12)
         areas, misfit = nnls(component_columns / column_norms, self.scaled_net_counts, maxiter=50 * column_norms.size)
         return areas / column_norms, float(misfit**2)
@@ -210,7 +210,7 @@ def _scatter_window(counts: Array, response: Response) -> _ScatterWindow | None:
 def _fit_at_angle(
     scatter_window: _ScatterWindow, symbol: str, angle_deg: float, misfit_without_compton: float
 ) -> Anode:
-    """Return the fit with an anode's Compton lines at an angle, compared with chi squared without these lines."""
+    """Fit an anode's Compton lines at a scattering angle and compare chi squared with the fit without these lines."""
     anode_groups = line_groups(f"{symbol}_K")
     compton_kev = compton_energy(np.concatenate([line_group.energy_kev for line_group in anode_groups]), angle_deg)
     photon_fraction = np.concatenate([line_group.photon_fraction for line_group in anode_groups])

@@ -1,4 +1,4 @@
-"""Detection of a monochromatic beam from the peaks of its elastic and Compton scatter in the sum spectrum."""
+"""Detection of a monochromatic beam by its elastic and Compton scatter peaks in the sum spectrum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,32 +23,32 @@ _MIN_COUNTS = 100.0
 _MAX_CANDIDATES = 12
 _ANGLES_DEG = np.arange(50.0, 176.0, 10.0)
 _COMPTON_SIGMAS_PER_KEV = (0.003, 0.007, 0.0105, 0.014)
-"""Standard deviations of the Compton peak from the motion of electrons in heavy to light atoms, in keV per keV."""
+"""Doppler broadening of Compton peaks of heavy to light atoms: standard deviations in keV per keV of photon energy."""
 _MODEL_ERROR = 0.05
 _MIN_CHI_SQUARED_DROP = 40.0
-"""Smallest decrease of chi squared by the Compton peak."""
+"""Minimum decrease of chi squared when the Compton peak is added to the fit."""
 _MIN_ELASTIC_SHARE = 0.003
 _MAX_FLANK_RATIO, _MAX_RATIO_ABOVE = 0.3, 0.05
-"""Largest counts one FWHM above the elastic peak and at higher energies, relative to the height of the peak.
+"""Maximum counts per channel relative to the height of the elastic peak: about 1 FWHM above the peak, and higher up.
 
-The continuum of a tube decreases less steeply.
+A tube's continuum decreases less steeply towards high energies.
 """
 _MAX_COUNTS_ABOVE, _MAX_PILE_UP_SHARE = 0.35, 0.03
-"""Largest counts of sum peaks above the elastic peak, relative to the scatter peaks and to the spectrum."""
+"""Maximum counts of sum peaks above the elastic peak: relative to the scatter peaks, and to the whole spectrum."""
 _MIN_STRONGER_RATIO, _MIN_RATIO_ABOVE = {"K": 0.08, "L": 0.3}, 0.3
-"""Smallest ratio of net to expected counts, for the stronger lines of a family and for its lines above the peak.
+"""Minimum ratio of net to expected counts for lines stronger than the tested peak, and for lines above its energy.
 
-A filter of the anode's metal absorbs more of K-alpha than of K-beta.
+The first minimum is low for K lines, because a tube filter may absorb more of K-alpha than of K-beta.
 """
 _MAX_UNRESOLVED_SHIFT = 1.2
-"""Largest Compton shift in FWHM at which elastic and Compton peak are not resolved."""
+"""Largest Compton shift at which elastic and Compton peak are not resolved, in FWHM."""
 _GRID_STEP_FWHM, _MAX_PEAK_DISTANCE_FWHM = 0.125, 0.2
 _PILE_UP_TOLERANCE, _MAX_PILE_UP_PROBABILITY = 4.0, 0.1
-"""Largest ratio of expected to measured counts of other sum peaks, and largest pile-up probability."""
+"""Maximum ratio of expected to measured counts for all other sum peaks, and maximum pile-up probability."""
 _BEAM_TOLERANCE = 0.03
-"""Largest relative difference of two values of the energy of a beam."""
+"""Maximum relative difference between two values of the same beam energy."""
 _ABSENT_ELEMENTS = (43, 61, *range(84, 90), 91)
-"""Atomic numbers of elements that do not occur in samples or anodes."""
+"""Atomic numbers of elements that occur neither in paintings nor in anodes."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class _Spectrum:
     pile_up_shapes: tuple[Array, Array]
 
     def values_between(self, channel_values: Array, low_kev: float, high_kev: float) -> Array:
-        """Return the values of channels between two energies."""
+        """Return the values of the channels from ``low_kev`` up to ``high_kev``."""
         energy_kev = self.axis.energy_kev
         return channel_values[(energy_kev >= low_kev) & (energy_kev < high_kev)]
 
@@ -84,7 +84,7 @@ class _Spectrum:
         return float(np.interp(energy_kev, self.axis.energy_kev, self.fwhm))
 
     def net_peak_counts(self, energy_kev: float) -> tuple[float, float]:
-        """Return the net counts of a peak at an energy and their standard deviation."""
+        """Return the net counts within 0.6 FWHM of an energy, and their standard deviation."""
         half_width_kev = 0.6 * self.fwhm_kev(energy_kev)
         low_kev, high_kev = energy_kev - half_width_kev, energy_kev + half_width_kev
         return float(self.values_between(self.net_counts, low_kev, high_kev).sum()), float(
@@ -93,7 +93,7 @@ class _Spectrum:
 
 
 def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
-    """Return the monochromatic beam that excited a sum spectrum, or None for a tube or an ambiguous spectrum.
+    """Return the monochromatic beam that excited a sum spectrum, or None if a tube may have excited the spectrum.
 
     Parameters
     ----------
@@ -111,18 +111,20 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
     Notes
     -----
     The candidate for the elastic peak is the peak of highest energy that is not a sum peak. A beam is detected if a
-    Compton peak lies below the candidate and almost no counts lie above. The candidate must not be a line of an element
-    or an anode, which other lines of the family would accompany.
+    Compton peak lies below the candidate and almost no counts lie above the candidate. The candidate must not be a line
+    of an element in the sample or anode. Such a line is recognised by the other lines of its family.
 
     To avoid mistaking a tube for a beam, None is also returned for ambiguous spectra:
 
-    - The elastic and Compton peaks have less than 100 counts, or the Compton peak lowers chi squared by less than 40.
-    - The elastic peak is a shoulder of a line of the sample (at 9.0 keV for copper), or has less than four times the
-      counts of a sum peak (at 16.0 keV for copper).
+    - The elastic and Compton peaks have fewer than 100 counts in total.
+    - The Compton peak lowers chi squared by less than 40.
+    - The elastic peak is a shoulder of a line of the sample (at 9.0 keV for copper).
+    - The elastic peak has less than four times the counts of a sum peak (at 16.0 keV for copper).
     - The elastic peak is within 0.3 FWHM of a line of an element whose strongest line coincides with a line of another
-      element. An example is lead's L-beta at 12.67 keV, because arsenic's K-alpha coincides with lead's L-alpha.
+      element. An example is an elastic peak at lead's L-beta (12.67 keV) if the sample contains arsenic, whose K-alpha
+      coincides with lead's L-alpha.
 
-    Of 250 simulated beams of 8 to 40 keV, 6 are not recognised. None of 290 simulated tubes is mistaken for a beam.
+    Of 250 simulated beams of 8 to 40 keV, 6 are not detected. None of 290 simulated tubes is mistaken for a beam.
     """
     if counts.sum() < _MIN_COUNTS:
         return None
@@ -138,18 +140,18 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
 
 
 def beam_contradiction(energy_kev: float, detected: Beam | None, families: Sequence[str], anode: str | None) -> str:
-    """Return a text on the contradiction of a spectrum with a monochromatic beam, or "" without a contradiction.
+    """Return how a spectrum contradicts a monochromatic beam, as text, or "" if the spectrum does not.
 
     Parameters
     ----------
     energy_kev : float
         Energy of the beam, in keV.
     detected : Beam or None
-        Beam in the spectrum, from :func:`find_beam`.
+        Beam that :func:`find_beam` detected in the spectrum.
     families : sequence of str
-        Line families in the spectrum, ``Pb_L``. A beam excites families whose lowest edge is below the beam's energy.
+        Detected line families (``Pb_L``). A beam excites a family only if its energy is above the family's lowest edge.
     anode : str or None
-        Element of an anode whose scattered K lines are in the spectrum.
+        Element of the anode whose scattered K lines are detected, or None.
 
     Returns
     -------
@@ -180,7 +182,7 @@ def beam_contradiction(energy_kev: float, detected: Beam | None, families: Seque
 def _elastic_candidates_kev(spectrum: _Spectrum) -> list[float]:
     """Return the energies in keV of candidates for the elastic peak, highest first.
 
-    The candidates have enough counts, have few counts above, and are not sum peaks.
+    A candidate has enough counts, has few counts above its energy, and is not a sum peak.
     """
     energy_kev = spectrum.axis.energy_kev
     sigma = max(0.3 * float(np.median(spectrum.fwhm)) / spectrum.axis.gain_kev, 0.5)
@@ -191,7 +193,7 @@ def _elastic_candidates_kev(spectrum: _Spectrum) -> list[float]:
     max_pile_up_counts = _MAX_PILE_UP_SHARE * counts_from_channel[0]
 
     def is_last_scatter(peak_kev: float) -> bool:
-        """Return whether there are few counts above a peak and the range of its Compton shift."""
+        """Return whether almost no counts lie above a peak, compared with the counts of its scatter peaks."""
         end_kev = peak_kev + 0.5 * (peak_kev - _compton_kev(peak_kev, 175.0)) + 2.0 * spectrum.fwhm_kev(peak_kev)
         peak_channel, end_channel = np.searchsorted(energy_kev, (peak_kev - 2.0, end_kev))
         return bool(
@@ -218,7 +220,7 @@ def _compton_kev(energy_kev: float, angle_deg: float) -> float:
 
 
 def _beam_at(spectrum: _Spectrum, peak_kev: float) -> Beam | None:
-    """Return the beam whose elastic scatter is a peak at an energy, or None for other peaks."""
+    """Return the beam whose elastic scatter peak has the given energy, or None if the peak has another origin."""
     for scatter_fit in _scatter_fits(spectrum, peak_kev):
         if (
             not _ends_spectrum(spectrum, scatter_fit)
@@ -226,7 +228,7 @@ def _beam_at(spectrum: _Spectrum, peak_kev: float) -> Beam | None:
             or _is_element_line(spectrum, scatter_fit)
         ):
             continue
-        # K-beta and the weaker lines above K-beta resemble a Compton peak and an elastic peak
+        # K-beta and a weaker line above it can resemble a Compton peak and an elastic peak
         compton_fit = replace(
             scatter_fit, energy_kev=peak_kev, elastic_counts=scatter_fit.total_counts - scatter_fit.elastic_counts
         )
@@ -239,7 +241,7 @@ def _beam_at(spectrum: _Spectrum, peak_kev: float) -> Beam | None:
 
 @dataclass(frozen=True)
 class _ScatterFit:
-    """Fit of elastic and Compton peak, with energy, angle, and counts of the elastic peak and of both peaks."""
+    """Fit of the elastic and the Compton peak. ``energy_kev`` is that of the elastic peak."""
 
     energy_kev: float
     angle_deg: float
@@ -248,10 +250,10 @@ class _ScatterFit:
 
 
 def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
-    """Return fits of elastic and Compton peak, or an empty list if a single peak fits as well.
+    """Return fits of an elastic and a Compton peak, or an empty list if a single peak fits equally well.
 
-    The elastic peak is fitted near the given peak, of which it may be a shoulder. The elastic peak is also fitted at
-    the peak alone, because strong lines at lower energies bias the first fit.
+    The elastic peak may be a shoulder of the given peak, so the first fit searches around the given energy. Strong
+    lines at lower energies can bias this fit. A second fit therefore fixes the elastic peak at the given energy.
     """
     fwhm = spectrum.fwhm_kev(peak_kev)
     max_shift_kev = peak_kev - _compton_kev(peak_kev, float(_ANGLES_DEG[-1]))
@@ -334,8 +336,8 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
 def _solve_non_negative(normal_matrix: Array, projections: Array, sum_of_squares: float) -> tuple[Array, Array]:
     """Return the misfits (n,) and areas (n, k) of n small non-negative least-squares problems.
 
-    The solution is exact, because all sets of zero coefficients are enumerated. The arguments are the normal matrices
-    (n, k, k), the projections (n, k), and the sum of squares of the data.
+    The solution is exact, because every choice of zero coefficients is tried. ``normal_matrix`` is (n, k, k),
+    ``projections`` is (n, k), and ``sum_of_squares`` is that of the data.
     """
     n_fits, n_columns = projections.shape
     misfit, areas = np.full(n_fits, sum_of_squares), np.zeros((n_fits, n_columns))
@@ -354,7 +356,7 @@ def _solve_non_negative(normal_matrix: Array, projections: Array, sum_of_squares
 
 
 def _ends_spectrum(spectrum: _Spectrum, scatter_fit: _ScatterFit) -> bool:
-    """Return whether the elastic peak is as steep as the resolution allows, with almost no counts above it."""
+    """Return whether the counts above the elastic peak drop as steeply as the resolution allows, to almost zero."""
     fwhm = spectrum.fwhm_kev(scatter_fit.energy_kev)
     start_kev = scatter_fit.energy_kev + 1.5 * fwhm
     peak_height = _mean_counts(spectrum, scatter_fit.energy_kev, 0.2 * fwhm)
@@ -369,7 +371,7 @@ def _ends_spectrum(spectrum: _Spectrum, scatter_fit: _ScatterFit) -> bool:
 
 
 def _mean_counts(spectrum: _Spectrum, energy_kev: float, half_range_kev: float) -> float:
-    """Return the mean counts per channel around an energy, or infinity outside the spectrum."""
+    """Return the mean counts per channel around an energy, or infinity if the energy is outside the spectrum."""
     half_width_kev = max(half_range_kev, 0.5 * spectrum.axis.gain_kev)
     counts = spectrum.values_between(spectrum.counts, energy_kev - half_width_kev, energy_kev + half_width_kev)
     return float(counts.mean()) if counts.size else float("inf")
@@ -378,7 +380,7 @@ def _mean_counts(spectrum: _Spectrum, energy_kev: float, half_range_kev: float) 
 def _is_pile_up(spectrum: _Spectrum, energy_kev: float) -> bool:
     """Return whether a peak may be a sum peak.
 
-    If so, the model of all sum peaks, scaled to the peak, does not exceed the spectrum.
+    A model of all sum peaks is scaled to the counts of this peak. The model must not exceed the spectrum elsewhere.
     """
     fwhm = spectrum.fwhm_kev(energy_kev)
     bin_edges_kev = np.arange(0.6 * energy_kev, max(spectrum.axis.stop_kev, energy_kev + 2.0 * fwhm), fwhm)
@@ -418,11 +420,11 @@ def _is_element_line(spectrum: _Spectrum, scatter_fit: _ScatterFit) -> bool:
 def _has_family_lines(
     spectrum: _Spectrum, scatter_fit: _ScatterFit, shell: str, line_kev: Array, line_rates: Array
 ) -> bool:
-    """Return whether a family's stronger lines and its strongest line above the peak, if detectable, are present."""
+    """Return whether the spectrum has the other lines that an element with a line at the peak would show."""
     is_separate = np.abs(line_kev - scatter_fit.energy_kev) > 0.7 * spectrum.fwhm_kev(scatter_fit.energy_kev)
     line_rate_in_peak = float(line_rates[~is_separate].sum())
     is_checked = is_separate & (line_kev > spectrum.axis.start_kev) & (line_kev < spectrum.axis.stop_kev)
-    # closer lines are on the flank of the peak
+    # lines within 1.5 FWHM are on the flank of the peak
     is_above_peak = is_checked & (line_kev > scatter_fit.energy_kev + 1.5 * spectrum.fwhm_kev(scatter_fit.energy_kev))
     strongest_rate_above = float(line_rates[is_above_peak].max(initial=0.0))
     for energy_kev, line_rate, is_above in zip(
@@ -441,7 +443,7 @@ def _has_family_lines(
 
 
 def _is_peak(spectrum: _Spectrum, energy_kev: float) -> bool:
-    """Return whether there is a peak at an energy instead of the flank of another peak."""
+    """Return whether an energy is at a peak, and not on the flank of another peak."""
     fwhm = spectrum.fwhm_kev(energy_kev)
     peak_height, *flank_counts = (
         _mean_counts(spectrum, energy_kev + offset_fwhm * fwhm, 0.2 * fwhm) for offset_fwhm in (0.0, -0.8, 0.8)

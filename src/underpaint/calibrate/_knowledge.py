@@ -1,4 +1,4 @@
-"""Known values of a scan's instrument from the user, the scan's file or its lines, in this order of preference."""
+"""Known values of a scan's instrument: from the user, else from the scan's file, else from its spectrum."""
 
 import math
 import numbers
@@ -31,7 +31,7 @@ _REQUIRED_VALUES = {
     "detector.n_channel": {"detector.gain_kev"},
     "geometry.scatter_angle_deg": {"geometry.incidence_angle_deg", "geometry.takeoff_angle_deg"},
 }
-"""Values that are only meaningful together with other values of the same origin."""
+"""Values that have a meaning only together with other values of the same origin."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Knowledge:
     Parameters
     ----------
     instrument : Instrument
-        Instrument, whose ``model_fields_set`` are the known values. Other fields are defaults.
+        Instrument. Its known values are listed in ``origin``, and its other values are defaults.
     origin : mapping of str to {"given", "file", "spectrum"}
-        Origin of each known value, by name (``tube.anode``).
+        Origin of each known value, by dotted path (``tube.anode``).
     notes : tuple of str
-        Notes on impossible values of the file.
+        Notes on impossible values in the scan's file.
     """
 
     instrument: Instrument
@@ -54,17 +54,17 @@ class Knowledge:
 
     @property
     def beam_kev(self) -> float | None:
-        """Energy of a monochromatic beam in keV, or None for a tube or another source."""
+        """Energy of the monochromatic beam in keV, or None for other sources."""
         source = self.instrument.source_spectrum
         return source.energy_kev[0] if source is not None and len(source.energy_kev) == 1 else None
 
     @property
     def knows_excitation(self) -> bool:
-        """Whether the highest energy of the source photons is known."""
+        """Whether the tube voltage or the source spectrum is known."""
         return not {"tube.voltage_kv", "source_spectrum"}.isdisjoint(self.origin)
 
     def known(self) -> InstrumentConditions:
-        """Return the known values, without assumed values, as inputs of networks."""
+        """Return the known values as network inputs. Assumed values are left out."""
         instrument_conditions, origin = conditions_of(self.instrument), self.origin
         paths_by_input = {
             "anode": ("tube.anode",),
@@ -84,7 +84,7 @@ class Knowledge:
         return InstrumentConditions(**known_values)
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """Return a JSON-serialisable record of the known values with their origin."""
+        """Return a JSON-serialisable record of each known value and its origin."""
         instrument_record = self.instrument.model_dump(mode="json")
         return {
             path: {"value": _nested_value(instrument_record, path), "origin": origin}
@@ -101,14 +101,14 @@ def merge_knowledge(
     default_instrument: Instrument | None = None,
     measured_axis: bool = False,
 ) -> Knowledge:
-    """Return the values of an instrument from the user, the scan's file or its lines, in this order of preference.
+    """Return an instrument's values: from the user, else from the scan's file, else from its spectrum.
 
     Parameters
     ----------
     scan : Scan
-        Scan whose metadata are the values of the file.
+        Scan. Its metadata are the values of the scan's file.
     user_instrument : Instrument or None
-        Instrument of the user, of which only the ``model_fields_set`` are used.
+        Instrument of the user. Only the fields that the user set are used.
     calibration : Calibration or None
         Calibration of the scan from its lines.
     beam : Beam or None
@@ -116,7 +116,7 @@ def merge_knowledge(
     default_instrument : Instrument or None
         Values for unknown quantities, by default those of :class:`~underpaint.physics.instrument.Instrument`.
     measured_axis : bool
-        Use axis and resolution of ``calibration`` even if the user set others.
+        Use the axis and resolution of ``calibration`` even if ``user_instrument`` has others.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def merge_knowledge(
 
 
 def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument | None = None) -> Instrument:
-    """Return the instrument with the results of the calibration, to be saved with ``save_instrument``.
+    """Return the instrument with the results of the calibration. ``save_instrument`` writes the instrument to a file.
 
     Parameters
     ----------
@@ -166,14 +166,14 @@ def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument
     Returns
     -------
     Instrument
-        ``base`` with the calibrated axis and resolution. Tube and geometry that ``base`` does not set come from the
-        scan's file and lines.
+        ``base`` with the calibrated axis and resolution. Tube and geometry values that ``base`` does not set come from
+        the scan's file and spectrum.
     """
     return merge_knowledge(scan, user_instrument=base, calibration=calibration, measured_axis=True).instrument
 
 
 def contradiction(axis: EnergyAxis, calibration: Calibration) -> str:
-    """Return a text on lines that deviate by more than 50 eV from an instrument's axis, or "" without such lines.
+    """Return a text that lists lines more than 50 eV away from an instrument's axis, or "" if there are none.
 
     Parameters
     ----------
@@ -190,7 +190,8 @@ def contradiction(axis: EnergyAxis, calibration: Calibration) -> str:
 
 
 def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
-    """Return a text on lines that deviate significantly, by 15 eV or more, from an instrument's axis, or "".
+    """Return a text that lists lines 15 eV (and 3 sigma) or more away from an instrument's axis, or "" if there are
+    none.
 
     Parameters
     ----------
@@ -211,7 +212,7 @@ def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
 
 
 def _deviations_ev(axis: EnergyAxis, calibration: Calibration) -> dict[tuple[str, float], float]:
-    """Return the deviation of an axis at each line in eV, keyed by the line's name and tabulated energy in keV."""
+    """Return the axis error at each line in eV. Keys are the line's name and its tabulated energy in keV."""
     return {
         (line, energy_kev): 1e3 * (axis.zero_kev + axis.gain_kev * calibration.axis.channel(energy_kev) - energy_kev)
         for line, energy_kev in sorted(calibration.line_energy_kev.items(), key=lambda item: item[1])
@@ -227,7 +228,7 @@ def _list_largest(deviations_ev: Mapping[tuple[str, float], float]) -> str:
 
 
 def _given_values(instrument: Instrument) -> dict[str, Any]:
-    """Return the values that are set in an instrument, by dotted path (``tube.anode``)."""
+    """Return the values that were set explicitly in an instrument, by dotted path (``tube.anode``)."""
     value_by_path: dict[str, Any] = {}
     for section in instrument.model_fields_set - {"name", "note"}:
         section_value = getattr(instrument, section)
@@ -275,12 +276,12 @@ def _beam_values(energy_kev: float) -> dict[str, Any]:
 
 
 def _file_values(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the usable values of a scan's file, and notes on impossible values."""
+    """Return the usable values of a scan's file, and notes on its impossible values."""
     notes: list[str] = []
 
     def usable_number(metadata_key: str, minimum: float, maximum: float, unit: str) -> float | None:
         value = metadata.get(metadata_key)
-        # values that nobody entered are missing or zero
+        # a value that was not entered is missing or zero
         if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or value == 0:
             return None
         number_value = float(value)
@@ -337,7 +338,7 @@ def _quantity_name(metadata_key: str) -> str:
 def _remove_other_source(
     value_by_path: dict[str, Any], origin: dict[str, Origin], new_values: Mapping[str, Any]
 ) -> None:
-    """Remove the values of the other kind of source, since an instrument has either a tube or a spectrum."""
+    """Remove the tube values if a source spectrum is added, or the source spectrum if tube values are added."""
     removed_paths = ("tube.anode", "tube.voltage_kv") if "source_spectrum" in new_values else ("source_spectrum",)
     for path in removed_paths:
         value_by_path.pop(path, None)

@@ -1,4 +1,4 @@
-"""Patterns of characteristic lines for the calibration of spectra of paintings."""
+"""Characteristic lines that are expected in spectra of paintings, grouped for the energy calibration."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,7 +12,7 @@ SEARCH_EXCITATION_KEV = 35.0
 _CLUSTER_WIDTH_KEV = 0.15
 _MIN_GROUP_SHARE = 0.01
 _MAX_RELATIVE_DISTANCE = 0.05
-"""Largest relative distance in energy of a satellite. The ratio of more distant lines depends on absorption."""
+"""Maximum relative energy difference between a satellite and its group, so that absorption is about equal for both."""
 
 COMMON_FAMILIES = (
     "Ar_K", "K_K", "Ca_K", "Ti_K", "Cr_K", "Mn_K", "Fe_K", "Co_K", "Ni_K", "Cu_K", "Zn_K", "As_K", "Sr_K",
@@ -23,7 +23,7 @@ RARE_FAMILIES = (
     "Sn_K", "Sb_L", "W_L", "Au_L", "Bi_L", "Pb_M", "Hg_M",
 )  # fmt: skip
 SCATTERED_L_FAMILIES = ("Mo_L", "Rh_L", "Pd_L", "Ag_L")
-"""Families of anodes whose L lines are scattered by the sample. The L lines of silver overlap the K lines of argon."""
+"""L families of anodes, which the sample scatters. The L lines of silver overlap the K lines of argon."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +35,15 @@ class LineGroup:
     family : str
         Line family, ``Fe_K``.
     energy_kev, photon_fraction : (n_line,) arrays
-        Energies in keV, and fractions of the photons of the family.
+        Energies in keV, and photons as fractions of all photons of the family.
     is_leading : bool
-        Whether this is the strongest group of the family.
+        Whether no other group of the family is stronger.
     is_common : bool
         Whether the element is common in paintings.
     satellite_kev, satellite_fraction : (n_satellite,) arrays
-        Energies in keV, and fractions of the photons, of lines that are too weak for a separate group and start from a
-        vacancy of this group. Without satellites, lead's L1-O2,3 (15.77 keV, 0.3 % of the family) could be mistaken for
-        zirconium.
+        Energies and photon fractions of the group's satellites. Satellites are lines too weak for a group, which fill
+        the same vacancies as the lines of this group. Without satellites, lead's L1-O2,3 (15.77 keV, 0.3 % of the
+        family) could be mistaken for zirconium.
     """
 
     family: str
@@ -56,17 +56,17 @@ class LineGroup:
 
     @property
     def strength(self) -> float:
-        """Fraction of the photons of the family."""
+        """Photons of the group as a fraction of all photons of the family."""
         return float(self.photon_fraction.sum())
 
     @property
     def centre_kev(self) -> float:
-        """Mean energy in keV, weighted by intensity."""
+        """Mean energy of the lines in keV, weighted by their photons."""
         return float(np.average(self.energy_kev, weights=self.photon_fraction))
 
 
 def line_groups(family: str, excitation_kev: float = SEARCH_EXCITATION_KEV) -> tuple[LineGroup, ...]:
-    """Return the groups of lines of a family that are closer than 150 eV, strongest first."""
+    """Return the line groups of a family, strongest first. Lines less than 150 eV apart are in one group."""
     return _line_groups(family, excitation_kev)
 
 
@@ -106,7 +106,7 @@ def _line_groups(family: str, excitation_kev: float) -> tuple[LineGroup, ...]:
 
 
 def _satellite_groups(symbol: str, energy_kev: NDArray[np.float64], groups: list[NDArray[np.intp]]) -> NDArray[np.intp]:
-    """Return the (n_line,) index of the group of which a line is a satellite, or -1 for other lines."""
+    """Return the index of each satellite's group as an (n_line,) array. Lines that are no satellites have -1."""
     all_lines = line_table([symbol])
     vacancy_shells = all_lines.shell[np.abs(energy_kev[:, None] - all_lines.energy_kev).argmin(axis=1)]
     satellite_group = np.full(energy_kev.size, -1)

@@ -1,4 +1,4 @@
-"""Peaks of a spectrum with unknown energy axis, and search for axes on which lines of common elements fit the peaks."""
+"""Search for peaks in a spectrum without energy axis, and for axes that place them at lines of common elements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,9 +29,10 @@ class Peaks:
     Parameters
     ----------
     channel, height, significance : (n_peak,) arrays
-        Centre (fractional channel), net height (counts per channel) and significance (standard deviations).
+        Centre (fractional channel), height above the background (counts per channel) and significance (standard
+        deviations).
     fwhm_channels : (n_channel,) array
-        FWHM in channels of a peak at each channel.
+        FWHM of a peak at each channel, in channels.
     net_counts : (n_channel,) array
         Smoothed counts above the background.
     deviation : (n_channel,) array
@@ -47,10 +48,10 @@ class Peaks:
 
 
 def recorded_channels(counts: NDArray[np.float64]) -> slice:
-    """Return the range of channels without noise at the low end, and without overflow or padding at the high end.
+    """Return the range of channels that contain the spectrum, without noise, overflow and padding.
 
-    Noise gives counts that decrease from the first recorded channels. Overflow is a last channel with far more counts
-    than the channels before. Padding is a run of zeros that truncates the continuum.
+    Noise is a steep decrease of the counts in the first recorded channels. Overflow is a last channel with far more
+    counts than the channels before it. Padding is a run of empty channels after a continuum that has not reached zero.
 
     Parameters
     ----------
@@ -81,7 +82,7 @@ def recorded_channels(counts: NDArray[np.float64]) -> slice:
 
 
 def find_spectrum_peaks(counts: NDArray[np.float64], min_significance: float = 6.0) -> Peaks | None:
-    """Return the sharp peaks of a spectrum, or None if their width cannot be determined."""
+    """Return the sharp peaks of a spectrum, or None if too few prominent peaks determine their width."""
     typical_fwhm = _typical_fwhm(counts)
     if typical_fwhm is None:
         return None
@@ -103,12 +104,12 @@ def prominent_maxima(
     values : (n_channel,) array
         Values.
     min_prominence : (n_channel,) array
-        Smallest prominence of a maximum at each channel.
+        Minimum prominence required of a maximum at each channel.
 
     Returns
     -------
     maxima, prominences : (n_maximum,) arrays
-        Channels and prominences.
+        Channels and prominences of the maxima.
     """
     inner_values = values[1:-1]
     maxima = np.flatnonzero((inner_values > values[:-2]) & (inner_values >= values[2:])) + 1
@@ -119,7 +120,10 @@ def prominent_maxima(
 
 
 def _higher_base(values: NDArray[np.float64], maximum: int) -> float:
-    """Return the base of a maximum, the higher of the minima on both sides up to the next higher values."""
+    """Return the base of a maximum.
+
+    On each side, the minimum up to the next higher value is taken. The base is the higher of these two minima.
+    """
     higher_channels = np.flatnonzero(values > values[maximum])
     next_index = np.searchsorted(higher_channels, maximum)
     left_channel, right_channel = np.concatenate([[-1], higher_channels, [values.size]])[[next_index, next_index + 1]]
@@ -127,7 +131,7 @@ def _higher_base(values: NDArray[np.float64], maximum: int) -> float:
 
 
 def _width_at_level(values: NDArray[np.float64], maximum: int, level: float) -> float:
-    """Return the width in channels of a maximum at a level of the values."""
+    """Return the width of a maximum at the height ``level``, in channels."""
     is_below = (values[:maximum] <= level)[::-1], values[maximum + 1 :] <= level
     left_channel, right_channel = maximum - 1 - int(np.argmax(is_below[0])), maximum + 1 + int(np.argmax(is_below[1]))
     left_fraction = (level - values[left_channel]) / (values[left_channel + 1] - values[left_channel])
@@ -136,9 +140,9 @@ def _width_at_level(values: NDArray[np.float64], maximum: int, level: float) -> 
 
 
 def _typical_fwhm(counts: NDArray[np.float64]) -> float | None:
-    """Return the typical FWHM in channels of prominent peaks, or None without peaks.
+    """Return the typical FWHM of prominent peaks in channels, or None if there are too few peaks.
 
-    The weakest smoothing with enough peaks is used.
+    Stronger smoothing is tried until there are enough peaks.
     """
     fwhm: float | None = None
     for sigma in _SMOOTHING_SIGMAS:
@@ -173,24 +177,27 @@ def _peaks_at_width(counts: NDArray[np.float64], fwhm: NDArray[np.float64], min_
 
 
 def _parabola_maximum(net_counts: NDArray[np.float64], maximum: int) -> float:
-    """Return the maximum of the parabola through the logarithms of the three highest channels."""
+    """Return the channel of the vertex of the parabola through the logarithms of a maximum and its two neighbours."""
     left, centre, right = np.log(np.maximum(net_counts[maximum - 1 : maximum + 2], 1e-3))
     curvature = left - 2 * centre + right
     return maximum + float(np.clip(0.5 * (left - right) / curvature, -0.5, 0.5)) if curvature < 0 else float(maximum)
 
 
 def _fitted_widths(counts: NDArray[np.float64], peaks: Peaks, typical_fwhm: float) -> NDArray[np.float64]:
-    """Return the (n_channel,) FWHM in channels, whose square is a linear fit to the widths of single peaks."""
+    """Return the FWHM at each channel, in channels.
+
+    A straight line is fitted to the squared widths of well-separated strong peaks.
+    """
     above_background = counts - snip(counts, peaks.fwhm_channels, window_per_fwhm=2.0)
     fwhm = np.array([_gaussian_fwhm(above_background, centre, typical_fwhm) for centre in peaks.channel])
     is_strong = peaks.significance > min(30.0, float(np.median(peaks.significance)))
     is_single = np.isfinite(fwhm) & (fwhm > 0.4 * typical_fwhm) & (fwhm < 2.0 * typical_fwhm) & is_strong
     if is_single.sum() < _MIN_WIDTH_PEAKS:
         return np.full(counts.size, typical_fwhm)
-    # The slope uses all pairs of peaks. Noise in many channels would have pairs for gigabytes of memory.
+    # The slope uses all pairs of peaks. If noise gave a peak in every few channels, the pairs would fill gigabytes.
     selected_peaks = np.argsort(-peaks.significance[is_single], kind="stable")[:_MAX_WIDTH_PEAKS]
     slope = theil_slope(peaks.channel[is_single][selected_peaks], fwhm[is_single][selected_peaks] ** 2)
-    # The width must neither decrease with the channel nor vanish at the first channel.
+    # The width must not decrease with the channel, and must not be zero at the first channel.
     slope = max(slope, 0.0)
     squared_offset = float(np.median(fwhm[is_single] ** 2 - slope * peaks.channel[is_single]))
     squared_fwhm = squared_offset + slope * np.arange(counts.size)
@@ -198,7 +205,7 @@ def _fitted_widths(counts: NDArray[np.float64], peaks: Peaks, typical_fwhm: floa
 
 
 def _gaussian_fwhm(above_background: NDArray[np.float64], centre: float, typical_fwhm: float) -> float:
-    """Return the FWHM in channels from a parabola fitted to the logarithm of a peak's upper half, or NaN."""
+    """Fit a parabola to the logarithm of a peak's upper part. Return the FWHM in channels, or NaN if the fit fails."""
     half_range = max(round(0.6 * typical_fwhm), 2)
     first_channel, last_channel = (
         max(round(centre) - half_range, 0),
@@ -230,14 +237,14 @@ _MAX_ZERO_PEAK_KEV = 0.15
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """An energy axis with its score.
+    """A candidate energy axis and its score.
 
     Parameters
     ----------
     gain_kev, zero_kev : float
         Channel width and energy of channel 0, in keV.
     score : float
-        Fraction of the weight of the peaks that lines explain, times the prior, 0 to 1.
+        Sum of the weights of the peaks that lines explain, divided by that of all peaks, times the prior (0 to 1).
     """
 
     gain_kev: float
@@ -247,7 +254,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class _LineArrays:
-    """Line groups of all families as flat arrays, in each family from the strongest group.
+    """Line groups of all families as flat arrays. Each family starts with its strongest group.
 
     Parameters
     ----------
@@ -256,9 +263,9 @@ class _LineArrays:
     relative_intensity : (n_line,) array
         Intensity relative to the strongest group of the family.
     element_weight : (n_line,) array
-        Weight of the element, lower for rare elements.
+        Weight of the group's element, lower for elements that are rare in paintings.
     family_index : (n_line,) array
-        Index of the family.
+        Index of the group's family.
     first_in_family : (n_family,) array
         Index of the strongest group of each family.
     """
@@ -271,14 +278,14 @@ class _LineArrays:
 
     @property
     def strongest_in_family(self) -> NDArray[np.intp]:
-        """(n_line,) index of the strongest group of each group's family."""
+        """Index of the strongest group in the family of each group, as an (n_line,) array."""
         return self.first_in_family[self.family_index]
 
 
 def search_axis(peaks: Peaks, n_channel: int, n_best: int = 12) -> list[Hypothesis]:
-    """Return the best distinct energy axes, best first, among all gains with a plausible detector resolution.
+    """Return the best distinct energy axes, best first, of all gains that give a plausible detector resolution.
 
-    Some electronics record a zero peak at 0 keV. For each gain, the lowest peak is also tried as the zero peak.
+    Some electronics record a zero peak at 0 keV. For each gain, the lowest peak is also tried as this zero peak.
 
     Parameters
     ----------
@@ -287,7 +294,7 @@ def search_axis(peaks: Peaks, n_channel: int, n_best: int = 12) -> list[Hypothes
     n_channel : int
         Number of channels of the spectrum.
     n_best : int
-        Number of axes to return.
+        Maximum number of axes to return.
     """
     zeros_kev = np.arange(-_ZERO_RANGE_KEV, _ZERO_RANGE_KEV + 1e-9, _ZERO_STEP_KEV)
     first_peak = float(peaks.channel.min())
@@ -300,7 +307,7 @@ def search_axis(peaks: Peaks, n_channel: int, n_best: int = 12) -> list[Hypothes
 
 
 def search_near_axis(peaks: Peaks, n_channel: int, axis: EnergyAxis) -> Hypothesis:
-    """Return the best energy axis near a given axis, such as the axis of the file.
+    """Return the best energy axis close to a given axis, such as the axis of the scan's file.
 
     Parameters
     ----------
@@ -309,7 +316,7 @@ def search_near_axis(peaks: Peaks, n_channel: int, axis: EnergyAxis) -> Hypothes
     n_channel : int
         Number of channels of the spectrum.
     axis : EnergyAxis
-        Axis near which to search.
+        Axis around which the search takes place.
     """
     n_steps = int(np.log1p(_NEAR_GAIN_RANGE) / np.log(_GAIN_STEP))
     gains_kev = axis.gain_kev * _GAIN_STEP ** np.arange(-n_steps, n_steps + 1)
@@ -340,14 +347,14 @@ def _best_hypotheses(
 
 
 def _possible_gains(peaks: Peaks) -> NDArray[np.float64]:
-    """Return the gains in keV at which the width of the peaks is a plausible resolution of a silicon detector."""
+    """Return the gains, in keV, that turn the peak widths into plausible resolutions of a silicon detector."""
     n_steps = int(np.log(GAIN_RANGE_KEV[1] / GAIN_RANGE_KEV[0]) / np.log(_GAIN_STEP))
     gains_kev = GAIN_RANGE_KEV[0] * _GAIN_STEP ** np.arange(n_steps + 1)
     mean_channel = float(np.average(peaks.channel, weights=np.log(peaks.significance)))
     fwhm_channels = float(np.interp(mean_channel, np.arange(peaks.fwhm_channels.size), peaks.fwhm_channels))
     fano_width_per_kev = FWHM_PER_SIGMA**2 * EPSILON_SI_KEV * _TYPICAL_FANO
     noise_squared = (fwhm_channels * gains_kev) ** 2 - fano_width_per_kev * gains_kev * mean_channel
-    # The tolerance accounts for the uncertainty of the width.
+    # The tolerance accounts for the uncertainty of the peak width.
     width_tolerance = 0.15 * (fwhm_channels * gains_kev) ** 2
     min_noise, max_noise = _NOISE_RANGE_KEV
     return np.asarray(
@@ -372,7 +379,7 @@ def _line_arrays(families: tuple[str, ...]) -> _LineArrays:
 
 
 class _PeakLookup:
-    """Tables of the nearest peak, the agreement with its position, and the net counts at fractional channels."""
+    """Tables at fractional channels: the nearest peak, the agreement with its centre, and the net counts."""
 
     def __init__(self, peaks: Peaks, n_channel: int, expected_zero_kev: float = 0.0) -> None:
         self.peaks = peaks
@@ -380,7 +387,7 @@ class _PeakLookup:
         self.n_channel = n_channel
         self.peak_weight = np.log2(1 + peaks.significance / 4)
         fine_channels = np.arange(n_channel * _STEPS_PER_CHANNEL) / _STEPS_PER_CHANNEL
-        # The peaks are sorted and searched, because a matrix of channels and peaks would take gigabytes.
+        # A binary search finds the nearest peaks, because a matrix of all channels by all peaks would take gigabytes.
         self.nearest_peak = np.searchsorted((peaks.channel[1:] + peaks.channel[:-1]) / 2, fine_channels)
         tolerance_channels = _MATCH_SIGMA_PER_FWHM * np.interp(fine_channels, np.arange(n_channel), peaks.fwhm_channels)
         self.position_match = np.exp(
@@ -392,7 +399,7 @@ class _PeakLookup:
         self.last_channel = float(usable_channels[-1])
 
     def index(self, channel: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """Return the indices of channels in the tables, and a mask of the channels that were recorded."""
+        """Return the table index of each channel, and a mask of the channels inside the recorded range."""
         is_recorded = (channel >= 2) & (channel <= self.n_channel - 3)
         fine_channel = np.clip(channel, 0, self.n_channel - 1) * _STEPS_PER_CHANNEL
         return np.rint(fine_channel).astype(np.intp).clip(0, self.position_match.size - 1), is_recorded
@@ -401,13 +408,14 @@ class _PeakLookup:
 def _line_credits(
     lookup: _PeakLookup, line_arrays: _LineArrays, gain_kev: float, zeros_kev: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return how well each line explains its nearest peak (0 to 1), and the index of the peak, (n_zero, n_line)."""
+    """Return how well each line explains its nearest peak (0 to 1), and the peak's index: (n_zero, n_line) arrays."""
     channel = (line_arrays.energy_kev[None, :] - zeros_kev[:, None]) / gain_kev
     table_index, is_recorded = lookup.index(channel)
     position_match = lookup.position_match[table_index] * is_recorded
     net_counts, tolerance_counts = lookup.net_counts[table_index], lookup.tolerance_counts[table_index]
     expected_counts = line_arrays.relative_intensity[None, :] * net_counts[:, line_arrays.strongest_in_family]
-    # A missing line that is expected from the strongest line of its family is evidence against the family.
+    # The strongest line of a family predicts its other lines. A predicted line that is missing counts against the
+    # family.
     line_presence = np.where(
         is_recorded, np.minimum(1.0, (net_counts + tolerance_counts) / np.maximum(0.4 * expected_counts, 1e-9)), 1.0
     )
@@ -433,16 +441,16 @@ def _axis_scores(
 ) -> NDArray[np.float64]:
     credit, nearest_peak = _line_credits(lookup, line_arrays, gain_kev, zeros_kev)
     peak_credit = np.zeros((zeros_kev.size, lookup.peak_weight.size))
-    # Only lines that explain a peak are added, because most lines are not at a peak.
+    # Most lines are not at a peak, so only lines that explain a peak are added.
     zero_index, line_index = np.nonzero(credit > _MIN_CREDIT)
     np.maximum.at(peak_credit, (zero_index, nearest_peak[zero_index, line_index]), credit[zero_index, line_index])
-    # No lines are expected below 1.5 keV, where thresholds and noise resemble peaks.
+    # Below 1.5 keV, detector thresholds and noise resemble peaks, so peaks there have no weight.
     peak_kev = gain_kev * lookup.peaks.channel[None, :] + zeros_kev[:, None]
     peak_weight = np.where(peak_kev < 1.5, 0.0, lookup.peak_weight[None, :])
     is_zero_peak = np.abs(peak_kev[:, 0]) < _MAX_ZERO_PEAK_KEV
     max_score = lookup.peak_weight.sum() - np.where(is_zero_peak, lookup.peak_weight[0], 0.0)
     score = (peak_credit * peak_weight).sum(axis=1) / np.maximum(max_score, 1e-9)
-    # A zero peak determines the zero. Without a zero peak, a large zero is improbable.
+    # A zero peak determines the zero. Without a zero peak, a zero far from the expected value is improbable.
     zero_deviation = np.where(is_zero_peak, 0.0, zeros_kev - lookup.expected_zero_kev)
     return np.asarray(score * np.exp(-0.5 * (zero_deviation / (2 * _ZERO_SPREAD_KEV)) ** 2))
 
@@ -452,7 +460,7 @@ def _best_zero_indices(scores: NDArray[np.float64]) -> list[int]:
 
 
 def _refine_hypothesis(lookup: _PeakLookup, line_arrays: _LineArrays, start_hypothesis: Hypothesis) -> Hypothesis:
-    """Return the axis fitted to the peaks that a hypothesis explains, or the hypothesis if its score is better."""
+    """Fit an axis to the peaks that a start axis explains. Return the axis with the better score."""
     hypothesis = start_hypothesis
     for _ in range(3):
         credit, nearest_peak = _line_credits(lookup, line_arrays, hypothesis.gain_kev, np.array([hypothesis.zero_kev]))
@@ -473,7 +481,7 @@ def _refine_hypothesis(lookup: _PeakLookup, line_arrays: _LineArrays, start_hypo
 
 
 def _distinct_hypotheses(hypotheses: list[Hypothesis], n_best: int, peaks: Peaks) -> list[Hypothesis]:
-    """Return the hypotheses that differ from all better hypotheses by at least a third of a peak's width."""
+    """Return the axes that differ by at least a third of a peak width from every better axis."""
     end_channels = np.array([peaks.channel.min(), peaks.channel.max()])
     fwhm = float(np.median(peaks.fwhm_channels))
     distinct_hypotheses: list[Hypothesis] = []

@@ -1,4 +1,4 @@
-"""Energy calibration of a scan from its lines."""
+"""Energy calibration of a scan from its characteristic lines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -45,12 +45,12 @@ Array = NDArray[np.float64]
 
 ARGON_FAMILY = "Ar_K"
 ARGON_OVERLAP_ANODES = ("Pd", "Ag")
-"""Anodes whose scattered L lines overlap the K lines of argon."""
+"""Anodes whose scattered L lines overlap argon's K lines."""
 _SCATTER_RANGE_KEV = (14.0, 19.0)
 
 
 def argon_counts(model: GroupModel, response: Response) -> float:
-    """Return the counts of argon's K lines, or zero if the lines are not significant."""
+    """Return the counts of argon's K lines, or zero if these lines are not significant."""
     group_areas = model.fit_areas(model.design_matrix(response))
     return float(
         sum(
@@ -62,18 +62,18 @@ def argon_counts(model: GroupModel, response: Response) -> float:
 
 
 def seen_air_cm(argon_line_counts: float, counts: Array, response: Response, reference: ScatterReference) -> float:
-    """Return the air path in the detector's view in cm, from the ratio of argon lines to scatter.
+    """Estimate the air path in the detector's view, in cm, from the ratio of argon line counts to scatter counts.
 
     Parameters
     ----------
     argon_line_counts : float
-        Counts of argon's K lines.
+        Counts of argon's K lines in the sum spectrum.
     counts : (n_channel,) array
         Sum spectrum.
     response : Response
         Energy axis and resolution of the spectrum.
     reference : ScatterReference
-        Tube and scattering angle.
+        Anode, tube voltage and scattering angle.
     """
     axis = EnergyAxis(0.05, 0.0, int(_SCATTER_RANGE_KEV[1] / 0.05) + 2)
     instrument_without_air = tube_instrument(reference)
@@ -87,7 +87,7 @@ def seen_air_cm(argon_line_counts: float, counts: Array, response: Response, ref
     )
     air_counts = counts_with_air - counts_without_air
     is_argon_range = axis.energy_kev < 4.0
-    # the background under the line is scatter from air
+    # the air also scatters, which adds background below argon's line
     ratio_per_cm = air_counts[:, is_argon_range].sum(axis=1) / _scatter_counts(counts_without_air, axis)
     measured_ratio = argon_line_counts / _scatter_counts(counts[None, :], response.axis(counts.size))[0]
     return float(measured_ratio / np.exp(np.log(ratio_per_cm).mean()))
@@ -109,17 +109,17 @@ _MIN_PHOTON_KEV = 0.4
 _LINE_ERROR_KEV, _MAX_AGREEMENT_SIGMAS, _MIN_AGREEING_SHARE = 0.003, 2.5, 0.65
 _MAX_GAIN_ERROR, _MIN_NOISE_KEV = 0.0015, 0.025
 _MIN_FAMILIES = 2
-# With 5 candidate lines per keV, an agreement within 3 eV occurs by chance once in 13 times (3.7 bits). A
-# free search tries 100,000 different axes, 17 bits; few of these also have correct widths and intensities. A search
-# near the file's axis tries about 500 axes, 9 bits.
+# There are 5 candidate lines per keV, so a peak agrees with a line within 3 eV by chance once in 13 times (3.7 bits). A
+# free search tries 100,000 different axes (17 bits), few of which also give correct widths and intensities. A search
+# near the file's axis tries about 500 axes (9 bits).
 _LINES_PER_KEV = 5.0
 _DEVIATING_LINE_BITS = -3.0
 _MIN_CONFIRMATION_BITS, _MIN_EVIDENCE_BITS, _MIN_CERTAIN_BITS = 9.0, 13.0, 17.0
 _MIN_RIVAL_SCORE_RATIO, _N_RIVAL_AXES = 1.2, 4
-# Largest difference at which a refined axis is considered equal to the file's, and typical error of headers.
+# A refined axis within these tolerances counts as the file's axis. Then: typical errors of axes in file headers.
 _GAIN_TOLERANCE, _ZERO_TOLERANCE_KEV = 0.002, 0.02
 _TYPICAL_GAIN_ERROR, _TYPICAL_ZERO_ERROR_KEV = 0.006, 0.05
-# Argon's line (2.96 keV) is excluded, since the scattered L lines of a silver anode overlap it.
+# Argon's line (2.96 keV) is excluded, because scattered L lines of a silver anode overlap it.
 _REGRESSION_RANGE_KEV = (3.2, 16.0)
 _MIN_LINE_SIGNIFICANCE = 10.0
 _N_FIT_ROUNDS = 2
@@ -128,51 +128,53 @@ _COMPARISON_ENERGY_KEV = 6.40
 
 
 class DoubtedAxisError(CalibrationError):
-    """The lines of a scan with sufficient counts do not fit the file's axis."""
+    """The scan has enough counts, but its lines do not fit the file's energy axis."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Energy axis and resolution from the lines of a scan.
+    """Result of an energy calibration: axis, resolution, and tube values if determined.
 
     Parameters
     ----------
     axis : EnergyAxis
         Calibrated energy axis.
     noise_fwhm_kev : float
-        Electronic noise, FWHM, in keV.
+        FWHM of the electronic noise, in keV.
     fano : float
         Fano factor.
     residual_ev : dict
         Measured centre minus tabulated energy of each unblended line (``Fe-KL3``), in eV.
     uncertainty_ev : dict
-        Standard deviation of the measured centre of each of these lines, in eV.
+        Standard deviation of the measured centre of each unblended line, in eV.
     gain_uncertainty_kev, zero_uncertainty_kev : float
-        Standard deviations of gain and zero in keV, which are correlated.
+        Standard deviations of gain and zero, in keV. Their errors are correlated.
     axis_uncertainty_ev : float
-        Largest standard deviation of the energy axis between 3 and 15 keV (or the end of the axis), in eV.
+        Largest standard deviation of the axis between 3 and 15 keV, in eV. An axis that ends below 15 keV is used to
+        its end.
     families : tuple of str
-        Line families used for the axis (``Fe_K``), most significant first.
+        Line families to which the axis was fitted (``Fe_K``), most significant first.
     missing : tuple of str
-        Values that cannot be determined, with the reason.
+        Values that the spectrum does not determine, each with the reason.
     anode : str or None
-        Element symbol of the tube's anode (Mo, Rh, Pd or Ag) from its scattered K lines, or None if unknown.
+        Element symbol of the tube's anode (Mo, Rh, Pd or Ag), from its scattered K lines. None if unknown.
     scatter_angle_deg : float or None
-        Scattering angle in degrees, from the Compton shift.
+        Scattering angle from the Compton shift, in degrees.
     score : float
-        Fraction of the weight of the peaks that the axis explains, 0 to 1.
+        Weight of the peaks that the axis explains, divided by the weight of all peaks (0 to 1).
     previous_axis : EnergyAxis or None
-        Energy axis of the file.
+        Energy axis of the scan's file.
     noise_uncertainty_kev, fano_uncertainty : float
-        Standard deviations of noise in keV and Fano factor, which are correlated.
+        Standard deviations of the noise (in keV) and of the Fano factor. Their errors are correlated.
     voltage_kv, voltage_uncertainty_kv : float or None
-        Tube voltage from the end of the continuum and its standard deviation in kV, only with ``tube=True``.
+        Tube voltage from the end of the continuum, and its standard deviation, in kV. Only determined with
+        ``tube=True``.
     scatter_angle_uncertainty_deg : float or None
         Standard deviation of the scattering angle, in degrees.
     seen_air_cm : float or None
-        Air path in the detector's view in cm from argon's line, accurate within a factor of 2.5.
+        Air path in the detector's view from argon's line, in cm. Accurate within a factor of 2.5.
     line_counts, line_energy_kev : dict
-        Counts, and tabulated energy in keV, of each unblended line.
+        Counts of each unblended line, and its tabulated energy in keV.
     """
 
     axis: EnergyAxis
@@ -204,7 +206,7 @@ class Calibration:
         return max((abs(line_residual_ev) for line_residual_ev in self.residual_ev.values()), default=float("nan"))
 
     def fwhm_kev(self, energy_kev: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        """Return the FWHM of a peak, in keV."""
+        """Return the FWHM of a peak at each energy, in keV."""
         response = Response(self.axis.gain_kev, self.axis.zero_kev, self.noise_fwhm_kev, self.fano)
         return response.fwhm_kev(energy_kev)
 
@@ -212,23 +214,23 @@ class Calibration:
 def calibrate(
     scan: Scan, *, instrument: Instrument | None = None, tube: bool = False, progress: Progress | None = None
 ) -> Calibration:
-    """Determine energy axis, resolution and anode of a scan from its lines, without prior knowledge of elements.
+    """Determine energy axis, resolution and anode of a scan from its lines. The elements need not be known.
 
-    Peaks of the sum spectrum are matched to the line patterns of elements in paintings. The search starts near the axis
-    of the file or instrument. If the lines confirm this axis, least squares refine the axis. Without an axis, or if the
-    axis explains few peaks, all gains with a plausible resolution of a silicon detector are tried.
+    Peaks of the sum spectrum are matched to lines of elements that occur in paintings. The search starts near the axis
+    of the file or instrument. If the lines confirm this axis, a least-squares fit refines it. If there is no axis, or
+    if it explains few peaks, all gains are tried that give a plausible resolution of a silicon detector.
 
     Parameters
     ----------
     scan : Scan
-        Scan, with or without an energy axis.
+        Scan with or without an energy axis.
     instrument : Instrument, optional
-        Instrument whose gain and zero are used if the file has no axis.
+        Instrument. Its gain and zero are the initial axis if the file has none.
     tube : bool
-        Also estimate voltage and air path, and fit anode and angle with scatter of the forward model, in some seconds
-        more.
+        Also estimate voltage and air path, and estimate anode and angle by fits of the forward model. Takes some
+        seconds more.
     progress : callable or None
-        Called with (step, completed, total).
+        Called with the step's name, the number of completed parts, and the number of all parts.
 
     Returns
     -------
@@ -296,7 +298,7 @@ def _file_or_instrument_axis(scan: Scan, instrument: Instrument | None) -> Energ
 
 @dataclass(frozen=True)
 class _CalibrationData:
-    """Sum spectrum and peaks of a scan, with the sum spectra and the pixel numbers of its tiles."""
+    """Sum spectrum and peaks of a scan. Also the sum spectrum and number of pixels of each tile."""
 
     total_counts: NDArray[np.float64]
     tile_counts: NDArray[np.float64]
@@ -306,7 +308,7 @@ class _CalibrationData:
 
 
 def _best_axis(calibration_data: _CalibrationData, file_axis: EnergyAxis | None) -> "_RefinedAxis":
-    """Return the refined axis of the file, or another axis that explains the lines far better."""
+    """Refine the file's axis. Return the refined axis, or another axis if it explains the lines far better."""
     if file_axis is None:
         refined_axis = _refine_axis(
             calibration_data,
@@ -354,9 +356,9 @@ def _try_refine_axis(
 
 
 def _is_confirmed(refined_axis: "_RefinedAxis", file_axis: EnergyAxis) -> bool:
-    """Return whether the lines confirm an axis near the file's axis.
+    """Return whether the lines confirm a refined axis near the file's axis.
 
-    A larger difference of the axes requires more lines.
+    The larger the difference between the two axes, the more lines are needed.
     """
     if not _is_consistent(refined_axis):
         return False
@@ -377,7 +379,7 @@ def _is_confirmed(refined_axis: "_RefinedAxis", file_axis: EnergyAxis) -> bool:
 
 
 def _is_proven(refined_axis: "_RefinedAxis") -> bool:
-    """Return whether another axis is unlikely to fit these lines by chance."""
+    """Return whether a wrong axis is unlikely to fit these lines by chance."""
     has_evidence = _n_families(refined_axis) >= _MIN_FAMILIES and refined_axis.evidence_bits > _MIN_EVIDENCE_BITS
     return has_evidence and _is_consistent(refined_axis) and _has_known_gain(refined_axis)
 
@@ -388,7 +390,7 @@ def _has_known_gain(refined_axis: "_RefinedAxis") -> bool:
 
 
 def _is_consistent(refined_axis: "_RefinedAxis") -> bool:
-    """Return whether most lines fit the axis, with a plausible resolution."""
+    """Return whether most lines fit the axis, and the resolution is plausible."""
     line_agreement = refined_axis.is_agreeing
     has_resolution = refined_axis.response.noise_fwhm_kev > _MIN_NOISE_KEV
     return bool(has_resolution and line_agreement.size and line_agreement.mean() > _MIN_AGREEING_SHARE)
@@ -443,7 +445,7 @@ def _are_different(first_hypothesis: Hypothesis, second_hypothesis: Hypothesis) 
 
 @dataclass(frozen=True)
 class _RefinedAxis:
-    """An axis fitted by least squares, with the fitted lines."""
+    """An axis fitted by least squares, and the lines to which it was fitted."""
 
     response: Response
     covariance: NDArray[np.float64]
@@ -454,17 +456,17 @@ class _RefinedAxis:
 
     @property
     def deviations(self) -> NDArray[np.float64]:
-        """(n_line,) standard deviations of the line centres in keV, including the non-linearity of real detectors."""
+        """Standard deviation of each line centre, in keV. Includes the non-linearity of real detectors."""
         return np.hypot([line.error_kev for line in self.lines], _LINE_ERROR_KEV)
 
     @property
     def is_agreeing(self) -> NDArray[np.bool_]:
-        """(n_line,) boolean array, true for lines that fit the axis."""
+        """Whether each line fits the axis, as an (n_line,) boolean array."""
         return np.abs([line.offset_kev for line in self.lines]) < _MAX_AGREEMENT_SIGMAS * self.deviations
 
     @property
     def evidence_bits(self) -> float:
-        """Evidence for the axis in bits, ``-log2`` of the probability that a wrong axis fits these lines."""
+        """Evidence for the axis in bits: ``-log2`` of the probability that a wrong axis fits these lines by chance."""
         probability = np.minimum(2.0 * _MAX_AGREEMENT_SIGMAS * self.deviations * _LINES_PER_KEV, 1.0)
         return float(np.where(self.is_agreeing, -np.log2(probability), _DEVIATING_LINE_BITS).sum())
 
@@ -478,7 +480,7 @@ def _refine_axis(
     response = Response(start_hypothesis.gain_kev, start_hypothesis.zero_kev, noise_fwhm_kev, 0.115)
     covariance = np.full((2, 2), np.nan)
     lines: list[LineFit] = []
-    # A zero peak and noise are not photons and are excluded from pile-up and lines.
+    # Zero peak and noise are not photons, so they are excluded from pile-up and from the fit of lines.
     is_photon = response.axis(calibration_data.total_counts.size).energy_kev > _MIN_PHOTON_KEV
     photon_counts, convolutions = (
         np.where(is_photon, calibration_data.total_counts, 0.0),
@@ -551,7 +553,7 @@ def _calibration_with_tube(refined_axis: _RefinedAxis, scan: Scan) -> Calibratio
 def _air_path_cm(
     refined_axis: _RefinedAxis, photon_counts: NDArray[np.float64], tube_estimate: TubeEstimate
 ) -> tuple[float | None, tuple[str, ...]]:
-    """Return the air path in the detector's view in cm, and the reason for an unknown path."""
+    """Return the air path in the detector's view, in cm. If the path is unknown, return None and the reason."""
     if tube_estimate.anode in ARGON_OVERLAP_ANODES:
         return None, (
             f"air path: argon's line is overlapped by the scattered L lines of the {tube_estimate.anode} anode",
@@ -594,7 +596,7 @@ def _make_calibration(refined_axis: _RefinedAxis, scan: Scan) -> Calibration:
 
 
 def describe_estimates(calibration: Calibration) -> str:
-    """Return a text that lists the values determined from the spectrum: axis, resolution and others."""
+    """Return a text that lists the values determined from the spectrum, such as axis, resolution and anode."""
     estimates = {
         "anode": calibration.anode,
         "voltage": calibration.voltage_kv,
@@ -610,7 +612,7 @@ def describe_estimates(calibration: Calibration) -> str:
 
 
 def describe_assumptions(calibration: Calibration) -> str:
-    """Return a text on values that are assumed instead of measured, or "" without such values."""
+    """Return a text that lists the values that are assumed instead of measured, or "" if there are none."""
     default_instrument = Instrument.model_validate({})
     value_by_assumption = {
         f"anode {default_instrument.tube.anode}": calibration.anode,
@@ -627,7 +629,8 @@ def describe_assumptions(calibration: Calibration) -> str:
 
 
 def calibration_notes(file_axis: EnergyAxis | None, calibration: Calibration) -> tuple[str, ...]:
-    """Return notes on a relevant difference between the axis of the file and the calibrated axis."""
+    """Return a note if the file has no axis, or if its axis deviates by 20 eV or more at Fe K from the calibrated one.
+    """
     if file_axis is None:
         families = ", ".join(family.replace("_", " ") for family in calibration.families[:6]) or "no line"
         return (f"The file has no usable energy axis, so the axis was determined from {families}.",)
@@ -649,10 +652,10 @@ def with_calibration(scan: Scan, calibration: Calibration) -> Scan:
 
 
 def line_ratios(calibrations: Sequence[Calibration]) -> dict[str, tuple[float, ...]]:
-    """Return counts relative to the first detector for lines that all detectors have, lowest energy first.
+    """Return the counts of each line relative to the first detector. Only lines in all detectors, lowest energy first.
 
-    Ratios that decrease towards low energies indicate more air, a thicker window or a collimator. A constant ratio
-    indicates a different solid angle.
+    If a detector's ratios decrease towards low energies, its air path is longer, its window is thicker, or it has a
+    collimator. If they are constant, its solid angle is different.
 
     Parameters
     ----------
@@ -662,7 +665,7 @@ def line_ratios(calibrations: Sequence[Calibration]) -> dict[str, tuple[float, .
     Returns
     -------
     dict of str to tuple of float
-        Ratio for each detector, by line (``Ca-KL3``).
+        One ratio per detector, for each line (``Ca-KL3``).
     """
     reference_counts = calibrations[0].line_counts
     common_lines = [

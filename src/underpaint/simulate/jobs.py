@@ -24,7 +24,7 @@ TRANSPORT_FIELDS = (
     "gapless",
     "varied",
 )
-"""Names of the settings on which the photons depend. Other settings affect only the rendering."""
+"""Settings that determine the emitted photons. All other settings affect only detector and electronics."""
 
 
 class LibrarySettings(BaseModel):
@@ -71,7 +71,7 @@ class LibrarySettings(BaseModel):
 
 
 def with_file_contents(settings: LibrarySettings) -> LibrarySettings:
-    """Return the settings with the contents of files in place of file names, because workers may lack the files.
+    """Replace file names in the settings by the files' contents, because workers may not have the files.
 
     Raises
     ------
@@ -96,22 +96,22 @@ def with_file_contents(settings: LibrarySettings) -> LibrarySettings:
 
 
 def transport_settings(settings: LibrarySettings) -> dict[str, Any]:
-    """Return the JSON-serialisable settings on which the photons depend."""
+    """Return the settings that determine the emitted photons, JSON-serialisable."""
     return settings.model_dump(mode="json", include=set(TRANSPORT_FIELDS))
 
 
 def n_stratigraphies(settings: LibrarySettings) -> int:
-    """Return the number of stratigraphies of a job."""
+    """Return the number of stratigraphies in a job."""
     return len(paper_grid()) if settings.kind == "paper" else settings.n_stratigraphies
 
 
 def n_chunks(settings: LibrarySettings) -> int:
-    """Return the number of chunks of a job."""
+    """Return the number of chunks into which a job is divided."""
     return -(-n_stratigraphies(settings) // settings.chunk)
 
 
 def chunk_size(settings: LibrarySettings, chunk_index: int) -> int:
-    """Return the number of stratigraphies of a chunk, which may be smaller for the last chunk."""
+    """Return the number of stratigraphies in a chunk. The last chunk may have fewer than the others."""
     return min(settings.chunk, n_stratigraphies(settings) - chunk_index * settings.chunk)
 
 
@@ -123,7 +123,7 @@ def job_palette(settings: LibrarySettings) -> tuple[str, ...]:
 
 
 def job_outputs(settings: LibrarySettings) -> Outputs:
-    """Return the outputs for which a job's spectra are labelled."""
+    """Return the network outputs for which a job's spectra are labelled."""
     if settings.kind == "paper":
         return outputs_for(paper_classes(), with_groups=False)
     outputs = outputs_for(job_palette(settings))
@@ -136,7 +136,7 @@ def job_axis(settings: LibrarySettings) -> EnergyAxis:
 
 
 def job_instrument(settings: LibrarySettings, chunk_index: int) -> Instrument | None:
-    """Return the instrument of a chunk, or None for a random instrument."""
+    """Return the instrument for a chunk, or None if it is drawn at random."""
     instrument_setting = settings.instrument
     if isinstance(instrument_setting, tuple):
         return instrument_setting[chunk_index % len(instrument_setting)]
@@ -144,5 +144,5 @@ def job_instrument(settings: LibrarySettings, chunk_index: int) -> Instrument | 
 
 
 def job_detector(settings: LibrarySettings) -> Detector | None:
-    """Return the detector of a job, or None if the job sets no detector."""
+    """Return the detector that a job sets, or None if it sets none."""
     return load_instrument(settings.detector).detector if isinstance(settings.detector, str) else settings.detector
