@@ -190,8 +190,7 @@ def contradiction(axis: EnergyAxis, calibration: Calibration) -> str:
 
 
 def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
-    """Return a text that lists lines 15 eV (and 3 sigma) or more away from an instrument's axis, or "" if there are
-    none.
+    """Return a text that lists lines at least 15 eV and 3 sigma away from an instrument's axis, or "" if none is.
 
     Parameters
     ----------

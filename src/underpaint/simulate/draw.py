@@ -220,8 +220,7 @@ class StratigraphySampler:
 def is_similar_mixture(
     mass_fractions: Mapping[str, float], mixture: Mapping[str, float], tolerance: float = 0.15
 ) -> bool:
-    """Return whether two dry mixtures have the same pigments, in mass fractions that differ by less than ``tolerance``.
-    """
+    """Return whether two dry mixtures have the same pigments, with mass fractions that agree within ``tolerance``."""
     return set(mass_fractions) == set(mixture) and all(
         abs(mass_fractions[pigment] - mixture[pigment]) < tolerance for pigment in mass_fractions
     )

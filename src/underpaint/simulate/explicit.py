@@ -140,8 +140,7 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
 
 
 def _innermost_faults(faults: list[Any]) -> list[Any]:
-    """Return the faults that do not merely follow from another fault, as that of a list follows from its faulty entry.
-    """
+    """Return the faults that do not follow from other faults. A list's fault follows from that of its entry."""
     locations = [fault["loc"] for fault in faults]
 
     def follows_from_other_fault(fault: Any) -> bool:

@@ -17,8 +17,7 @@ MAX_SCAN_COUNTS = 1e15
 MODEL_ERROR = 0.02
 """Error of the background below lines, relative to the background. Used for limits of detection."""
 DETECTABLE_SIGMAS, UNDETECTABLE_SIGMAS = 3.0, 0.7
-"""Lines above the first significance are detectable, and lines below the second undetectable. In standard deviations.
-"""
+"""Lines above the first significance are detectable, and lines below the second are not. In standard deviations."""
 
 
 def pigments_in(stratigraphy: Stratigraphy) -> set[str]:
@@ -38,8 +37,7 @@ def layers_at(stratigraphy: Stratigraphy, place: Place) -> list[int]:
 
 
 def surface_thickness_um(stratigraphies: Sequence[Stratigraphy]) -> NDArray[np.float32]:
-    """Return the (n_sample,) thickness of the uppermost layer with pigments, in um. NaN if a sample has no such layer.
-    """
+    """Return the (n_sample,) thickness of the uppermost layer with pigments in um. NaN if there is no such layer."""
     uppermost_layers = [
         stratigraphy.layers[layers[0]] if (layers := layers_at(stratigraphy, "surface")) else None
         for stratigraphy in stratigraphies
@@ -184,20 +182,20 @@ def labels_by_lines(
     Parameters
     ----------
     names : sequence of str
-        Names of all outputs. The groups among the outputs are the columns of the two limits.
+        Names of all outputs. The outputs that are groups are the columns of the two limits.
     labels, counts : (n_sample, n_name) arrays
-        Results of :func:`visibility`. The results of pigments are kept.
+        Results of :func:`visibility`. Those of pigments are returned unchanged.
     detection_limits, absence_limits : (n_sample, n_group) arrays
         Results of :func:`lines_needed`.
 
     Returns
     -------
     labels : (n_sample, n_name) array
-        One for present outputs.
+        One if the group or pigment is present, else zero.
     counts : (n_sample, n_name) array
-        Total counts above which a present label is detectable.
+        Total counts above which a present group or pigment is detectable.
     max_absent_counts : (n_sample, n_name) array
-        Total counts below which the label counts as absent (:func:`present_at`).
+        Total counts below which the group or pigment counts as absent (:func:`present_at`).
     """
     group_columns = [list(names).index(name) for name in group_names(names)]
     labels, counts, max_absent_counts = labels.copy(), counts.copy(), np.zeros_like(counts)
@@ -210,7 +208,7 @@ def labels_by_lines(
 def present_at(
     labels: NDArray[np.uint8], max_absent_counts: NDArray[np.floating] | None, counts: NDArray[np.floating] | float
 ) -> NDArray[np.bool_]:
-    """Return the (n_sample, n_name) mask of labels that count as present at (n_sample, 1) total counts."""
+    """Return which labels count as present in spectra with the given total counts: an (n_sample, n_name) mask."""
     is_present = labels == 1
     return np.asarray(is_present if max_absent_counts is None else is_present & ~(max_absent_counts >= counts))
 
@@ -225,10 +223,10 @@ def visible_labels(
     *,
     by_lines: bool,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """Return labels, detection limits and absence limits, (n_sample, n_name) each.
+    """Return labels, detection limits and absence limits. Each is an (n_sample, n_name) array.
 
-    The results come from :func:`labels_by_lines` if ``by_lines``, else from :func:`visibility` with absence limits of
-    zero.
+    If ``by_lines``, the results come from :func:`labels_by_lines`. Otherwise they come from :func:`visibility`, and all
+    absence limits are zero.
     """
     labels, counts = visibility(stratigraphies, emission, expected_counts, outputs, detector, axis)
     if not by_lines:
@@ -239,7 +237,7 @@ def visible_labels(
 
 
 def _place_mask(stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place) -> NDArray[np.float64]:
-    """Return an (n_sample, n_layer) array of one for layers (with supports) at a place and zero for other layers."""
+    """Return an (n_sample, n_layer) array: one for layers at a place, zero for all others. Supports count as layers."""
     layer_index = np.arange(n_layer)
     uppermost_layers = np.asarray(
         [next(iter(layers_at(stratigraphy, "surface")), n_layer) for stratigraphy in stratigraphies]
@@ -287,7 +285,7 @@ def visibility(
     Returns
     -------
     labels : (n_sample, n_name) uint8 array
-        One for present outputs.
+        One if the group or pigment is present, else zero.
     counts : (n_sample, n_name) float32 array
         Total counts needed within the recorded range. Infinity if the pigment or group is absent or never detectable.
     """

@@ -1,4 +1,4 @@
-"""Training libraries, which are files of simulated spectra with labels, independent of the number of workers."""
+"""Training libraries: files of simulated spectra with labels. They do not depend on the number of worker processes."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +67,7 @@ PAPER_INSTRUMENT = "elio"
 
 
 def transport_chunk(settings: LibrarySettings, chunk_index: int) -> Photons:
-    """Return the photons of a chunk, with random numbers that depend only on the seed and the chunk's index."""
+    """Return the photons of a chunk. Its random numbers depend only on the seed and the chunk's index."""
     return _paper_photons(settings, chunk_index) if settings.kind == "paper" else _random_photons(settings, chunk_index)
 
 
@@ -108,18 +108,18 @@ INSTRUMENT_FAMILIES = (
 INSTRUMENT_LINE_PROBABILITIES = (0.7, 0.08, 0.08, 0.08, 0.05, 0.03, 0.03, 0.03)
 PILE_UP_PROBABILITY = 0.5
 PILE_UP_RANGE, WIDE_PILE_UP_RANGE = (1e-4, 0.03), (1e-4, 0.15)
-"""Range of the pile-up probability, for usual and for widely varied libraries."""
+"""Range of the pile-up probability, first for usual libraries, then for libraries with ``varied``."""
 SCATTER_RANGE, WIDE_SCATTER_RANGE = (0.6, 2.5), (0.4, 4.0)
-"""Range of the scatter relative to the forward model, for usual and for widely varied libraries."""
+"""Range of the scatter relative to the forward model, first for usual libraries, then for libraries with ``varied``."""
 PULSE_PAIR_US = 0.5
-"""Pulse-pair resolution of a typical fast channel in us. Only its product with the random rate matters."""
+"""Pulse-pair resolution of a typical fast channel, in us. Pile-up depends only on its product with the count rate."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Labelled spectra of one chunk, in arrays whose first axis is the spectrum.
+    """Labelled spectra of one chunk. The first axis of each array is the spectrum.
 
-    The fields are the datasets of the file that :func:`~.simulate_library` describes.
+    :func:`~.simulate_library` describes the fields, which become datasets of the library.
     """
 
     expected: NDArray[np.float32]
@@ -137,7 +137,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class _RenderedSpectra:
-    """Spectra and labels of a chunk's stratigraphies with one detector."""
+    """Spectra and labels of a chunk's stratigraphies for one detector."""
 
     expected_spectra: NDArray[np.float32]
     recorded_ranges_kev: NDArray[np.float32]
@@ -148,7 +148,7 @@ class _RenderedSpectra:
 
 
 def chunk_to_bytes(chunk: Chunk) -> bytes:
-    """Return a chunk as the bytes of an HDF5 file."""
+    """Write a chunk as an HDF5 file in memory, and return its bytes."""
     buffer = BytesIO()
     with h5py.File(buffer, "w") as file:
         for field in fields(Chunk):
@@ -157,7 +157,7 @@ def chunk_to_bytes(chunk: Chunk) -> bytes:
 
 
 def render_chunk(settings: LibrarySettings, chunk_index: int, photons: Photons) -> Chunk:
-    """Return the spectra of a chunk, with random numbers from the rendering seed and the chunk's index."""
+    """Return the spectra of a chunk. Its random numbers depend only on the rendering seed and the chunk's index."""
     if settings.kind == "paper":
         return _assemble_chunk(settings, chunk_index, photons, [_render_paper_spectra(settings, photons)])
     seed = settings.seed if settings.render_seed is None else settings.render_seed
@@ -211,7 +211,7 @@ def _render_paper_spectra(settings: LibrarySettings, photons: Photons) -> _Rende
 
 
 def _render_random_spectra(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> _RenderedSpectra:
-    """Return the spectra for one random detector, energy axis, scatter, pile-up and instrument background."""
+    """Return spectra with one random set of detector, energy axis, scatter, pile-up and instrument background."""
     axis, outputs = job_axis(settings), job_outputs(settings)
     detector = _rendering_detector(rng, settings, photons)
     emission = _vary_scatter(rng, photons.emission, WIDE_SCATTER_RANGE if settings.varied else SCATTER_RANGE)
@@ -254,7 +254,7 @@ def _rendering_detector(rng: np.random.Generator, settings: LibrarySettings, pho
 
 
 def _vary_scatter(rng: np.random.Generator, emission: Emission, scale_range: tuple[float, float]) -> Emission:
-    """Scale coherent and Compton scatter by random factors, for the effects of rough surfaces, air and collimators."""
+    """Scale Rayleigh and Compton scatter by random factors, to imitate rough surfaces, air and collimators."""
     scatter_scale = log_uniform(rng, *scale_range)
     coherent_scale, compton_scale = scatter_scale * rng.lognormal(0.0, 0.3), scatter_scale * rng.lognormal(0.0, 0.3)
     scaled_arrays = {
@@ -270,7 +270,7 @@ def _with_random_pile_up(
     axis: EnergyAxis,
     probability_range: tuple[float, float],
 ) -> NDArray[np.float64]:
-    """Add a random amount of pile-up to the spectra with the probability ``PILE_UP_PROBABILITY``."""
+    """With the probability ``PILE_UP_PROBABILITY``, add a random amount of pile-up to the spectra."""
     if rng.random() > PILE_UP_PROBABILITY:
         return expected_counts
     rate_per_s = log_uniform(rng, *probability_range) * 1e6 / PULSE_PAIR_US
@@ -279,7 +279,7 @@ def _with_random_pile_up(
 
 
 def _miscalibrated_axis(rng: np.random.Generator, axis: EnergyAxis, settings: LibrarySettings) -> EnergyAxis:
-    """Return the true energy axis of channels whose assumed axis has random errors of gain and zero."""
+    """Return the true energy axis if the assumed ``axis`` has random errors of gain and zero."""
     gain_factor = 1.0 + rng.uniform(-settings.gain_error, settings.gain_error)
     zero_error_kev = rng.uniform(-settings.zero_error_kev, settings.zero_error_kev)
     return EnergyAxis(axis.gain_kev * gain_factor, axis.zero_kev * gain_factor + zero_error_kev, axis.n_channel)
@@ -294,14 +294,12 @@ def _random_range(rng: np.random.Generator, voltage_kv: float) -> tuple[float, f
 def _instrument_background(
     rng: np.random.Generator, total_counts: NDArray[np.float64], axis: EnergyAxis, detector: Detector
 ) -> tuple[NDArray[np.float64], dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]:
-    """Return the counts from the instrument: argon in air, lines of metal parts, and a smooth background.
+    """Return counts that do not come from the sample: argon in air, lines of metal parts, and a smooth background.
 
     Returns
     -------
-    (n_sample, n_channel) array
-        Counts.
-    dict of str to ((n_line,) array, (n_sample, n_line) array)
-        Energies (keV) and counts of the lines, by family.
+    (n_sample, n_channel) array dict of str to ((n_line,) array, (n_sample, n_line) array)
+        Energies (keV) and counts of the instrument's lines, by family.
     """
     energy_kev = axis.energy_kev
     line_spectrum = np.zeros(axis.n_channel)
@@ -329,7 +327,7 @@ def _instrument_background(
 def _smooth_background(
     rng: np.random.Generator, n_spectra: int, energy_kev: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return (n, n_channel) smooth backgrounds of 0.1 to 50 % of the counts."""
+    """Return (n, n_channel) smooth backgrounds. Their sums are 0.1 to 50 % of a spectrum's counts."""
     relative_energy = energy_kev / 40.0
     slope, curvature = rng.normal(0.0, 2.0, size=(2, n_spectra, 1))
     background_shape = np.exp(slope * relative_energy + curvature * relative_energy**2)
@@ -356,13 +354,14 @@ def simulate_library(
     settings : LibrarySettings
         Settings of the library.
     out : path
-        HDF5 file to write, whose contents the notes describe.
+        HDF5 file to write. Its contents are described below.
     photons : path, optional
-        HDF5 file of the photons. If the file exists, only detector and electronics are simulated.
+        HDF5 file of the photons that the samples emit. If the file exists, it is read and only detector and electronics
+        are simulated.
     workers : int, optional
         Number of processes, by default one per core.
     scheduler : str, optional
-        Address of a dask.distributed scheduler, whose workers are used.
+        Address of a dask.distributed scheduler. Its workers simulate the library.
     progress : callable, optional
 
     Returns
@@ -373,25 +372,27 @@ def simulate_library(
     Raises
     ------
     OutputError
-        The file exists or was started with other settings, or the photons belong to another job.
+        The file exists, an interrupted file has other settings, or the photons belong to another job.
 
     Notes
     -----
     Datasets of the file, for n spectra:
 
-    - ``expected`` (n, n_bin): noise-free spectra, whose sum over the recorded range is one.
-    - ``recorded`` (n, 2): start and stop of the recorded range, in keV.
+    - ``expected`` (n, n_bin): noise-free spectra. Each sums to one over the recorded range.
+    - ``recorded`` (n, 2): lowest and highest recorded energy, in keV.
     - ``labels``, ``counts_needed`` (n, n_name): results of :func:`~underpaint.simulate.visibility`.
-    - ``source`` (n,): index of the stratigraphy.
-    - ``surface_um`` (n,): thickness of the uppermost paint, in um.
-    - ``surface_share`` (n, n_material): mass fractions of the dry pigments of the uppermost paint.
-    - ``lines_needed``, ``lines_hidden`` (n, n_group): total counts above which the lines of a group's element are
-      detectable (NaN without lines, infinity for never), and below which the lines are undetectable.
-    - ``amount`` (n, n_group): mass fraction of the element in the dry paint.
-    - ``instrument`` (n, n_input): features :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`.
+    - ``source`` (n,): index of the stratigraphy that gave the spectrum.
+    - ``surface_um`` (n,): thickness of the uppermost paint layer, in um.
+    - ``surface_share`` (n, n_material): mass fractions of pigments and groups in the dry pigments of the uppermost
+      layer.
+    - ``lines_needed`` (n, n_group): total counts above which the lines of a group's element are detectable. NaN if
+      there are no lines, infinity if they are never detectable.
+    - ``lines_hidden`` (n, n_group): total counts below which the lines of a group's element are not detectable.
+    - ``amount`` (n, n_group): largest mass fraction of the group's element in a layer at the group's place.
+    - ``instrument`` (n, n_input): network inputs :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`.
 
-    On processors of the same type, the result is bit-identical for any number of workers and any scheduler. Other
-    processors may round differently in linear algebra.
+    On processors of the same type, the file is bit-identical for any number of workers and any scheduler. Between types
+    of processors, linear algebra may round differently.
     """
     job, library_path = with_file_contents(settings), Path(out)
     if finalize_interrupted(library_path, _library_job(job)):
@@ -425,7 +426,7 @@ def simulate_library(
 
 
 def write_job_photons(photons_path: Path, job: LibrarySettings, executor: Executor, report_progress: Progress) -> None:
-    """Compute the photons of a job and write them to a file, unless the file exists.
+    """Compute the photons of a job and write them to a file. If the file exists, only check that it belongs to the job.
 
     Raises
     ------
@@ -453,7 +454,7 @@ def write_job_photons(photons_path: Path, job: LibrarySettings, executor: Execut
 
 
 def open_photons_of(path: Path, photons_request: dict[str, Any]) -> h5py.File:
-    """Open a file of photons for reading if the photons belong to the requested job.
+    """Open a file of photons for reading, after a check that it belongs to the requested job.
 
     Raises
     ------
@@ -461,7 +462,7 @@ def open_photons_of(path: Path, photons_request: dict[str, Any]) -> h5py.File:
         The photons belong to another job.
     """
     file, photons_request = open_photons(path), json.loads(json.dumps(photons_request))
-    # settings that are missing in an older file had their default values
+    # a setting that an older file lacks had its default value
     stored_settings = LibrarySettings().model_dump(mode="json") | json.loads(file.attrs["job"])
     differing_settings = [
         setting_name
@@ -487,7 +488,7 @@ def _difference_text(setting_name: str, stored_value: Any, requested_value: Any)
 
 
 def write_photons_file(file: h5py.File, chunks: Iterator[h5py.File], seed: int) -> None:
-    """Write chunks of photons as groups into one file, copying compressed arrays without decompression."""
+    """Write chunks of photons into one file, as one group each. Arrays are copied in their compressed form."""
     file.attrs.update(seed=seed, versions=json.dumps(package_versions()))
     chunks_group = file.create_group(CHUNKS)
     for chunk_index, chunk in enumerate(chunks):
@@ -495,12 +496,12 @@ def write_photons_file(file: h5py.File, chunks: Iterator[h5py.File], seed: int) 
 
 
 def make_chunk(settings: LibrarySettings, chunk_index: int) -> Chunk:
-    """Return the simulated chunk with an index, which depends only on the settings and the index."""
+    """Simulate one chunk. The result depends only on the settings and the chunk's index."""
     return render_chunk(settings, chunk_index, transport_chunk(settings, chunk_index))
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of the packages on which a simulation depends."""
+    """Return the versions of the packages that affect a simulation."""
     return {package: version(package) for package in ("underpaint", "numpy", "scipy", "xraylib", "h5py")}
 
 
