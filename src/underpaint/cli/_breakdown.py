@@ -1,4 +1,4 @@
-"""Tables of the contributions to a spectrum, for ``simulate --explain``."""
+"""Tables for ``simulate --explain`` of what contributes to a spectrum."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -18,13 +18,13 @@ from underpaint.simulate.explicit import ExplicitSettings, explicit_instrument
 from underpaint.simulate.jobs import LibrarySettings
 
 MIN_SHOWN_FRACTION = 1e-4
-"""Minimum fraction of the counts for a separate row of a line family and layer. Weaker ones share one row."""
+"""Minimum fraction of the total counts for a row of its own. Weaker line families share one row."""
 ORDER_HEADINGS = ("primary", "second", "third", "by\nscatter", "re-\nscatter")
-"""Column headings for ``ORDERS``."""
+"""Column headings for the orders of fluorescence in ``ORDERS``."""
 
 
 def job_breakdowns(job: ExplicitSettings | LibrarySettings) -> dict[str, Breakdown]:
-    """Return the breakdown of each stratigraphy of a job, by name.
+    """Return the breakdown of each stratigraphy's spectrum, by name of the stratigraphy.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def job_breakdowns(job: ExplicitSettings | LibrarySettings) -> dict[str, Breakdo
 
 
 def figure_paths(path: Path, stratigraphy_names: Iterable[str]) -> dict[str, Path]:
-    """Return the file of each stratigraphy's figure, numbered if there are several stratigraphies."""
+    """Return the figure file for each stratigraphy. If there are several, the files are numbered."""
     stratigraphy_list = list(stratigraphy_names)
     if len(stratigraphy_list) == 1:
         return {stratigraphy_list[0]: path}
@@ -64,7 +64,7 @@ def figure_paths(path: Path, stratigraphy_names: Iterable[str]) -> dict[str, Pat
 
 
 def breakdown_tables(stratigraphy_name: str, spectrum_breakdown: Breakdown) -> Group:
-    """Return a table of the lines by layer and order, and tables of sums by element, layer and order."""
+    """Return a table of lines by layer and order, and three tables of sums: by element, by layer and by order."""
     layer_sums = [
         (_layer_name(spectrum_breakdown, layer_index), float(counts.sum()))
         for layer_index, counts in spectrum_breakdown.by_layer().items()
@@ -80,7 +80,7 @@ def breakdown_tables(stratigraphy_name: str, spectrum_breakdown: Breakdown) -> G
 
 
 def breakdown_record(spectrum_breakdown: Breakdown) -> dict[str, Any]:
-    """Return the breakdown as a JSON-serialisable record."""
+    """Return the breakdown of a spectrum as a JSON-serialisable record."""
     return {
         "counts": float(spectrum_breakdown.total.sum()),
         "layers": list(spectrum_breakdown.layer_names),
