@@ -629,7 +629,7 @@ def describe_assumptions(calibration: Calibration) -> str:
 
 
 def calibration_notes(file_axis: EnergyAxis | None, calibration: Calibration) -> tuple[str, ...]:
-    """Return a note if the file has no axis, or if its axis at Fe K differs by 20 eV or more from the calibrated axis."""
+    """Return a note if the file has no axis, or if its axis and the calibrated one differ by 20 eV or more at Fe K."""
     if file_axis is None:
         families = ", ".join(family.replace("_", " ") for family in calibration.families[:6]) or "no line"
         return (f"The file has no usable energy axis, so the axis was determined from {families}.",)

@@ -52,10 +52,14 @@ def evaluate(
         SuiteName | None, typer.Option(help="Run all tests of how reliable the answers are, instead of a panel.")
     ] = None,
     small: Annotated[
-        bool, typer.Option("--quick", help="Run a short version of the suite, which takes minutes. Its scores are unreliable.")
+        bool,
+        typer.Option(
+            "--quick", help="Run a short version of the suite, which takes minutes. Its scores are unreliable."
+        ),
     ] = False,
     reference: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Folder with the suite's Monte Carlo panels (mc_panels.json and .npz).")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder with the suite's Monte Carlo panels (mc_panels.json and .npz)."),
     ] = None,
     scan: Annotated[
         list[str] | None,
@@ -73,7 +77,7 @@ def evaluate(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Score a model on a virtual panel that training did not use. The baseline answers yes for every pigment.
+    """Score a model on a virtual panel that was not used in training. The baseline always answers yes.
 
     `--suite trust` runs many more tests, which take one or two hours on two cores. They cover held-out and unseen
     instruments, left-out structures, Monte Carlo panels, layer order and calibration. They also cover the open set, a
@@ -350,7 +354,9 @@ def start_benchmark() -> None:
 @with_output_check
 def make(
     out: Annotated[Path, new_folder("DIR", "Folder to create, or an empty folder.")],
-    small: Annotated[bool, typer.Option("--quick", help="Simulate small panels, for a trial that takes a minute.")] = False,
+    small: Annotated[
+        bool, typer.Option("--quick", help="Simulate small panels, for a trial that takes a minute.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Simulate the panels. Write their scans, the ground truth, and an empty answer sheet. The licence is CC0.

@@ -36,9 +36,12 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the random numbers
 
 
 def train(
-    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="TOML file with the training settings.")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="TOML file with the training settings.")
+    ] = None,
     instrument: Annotated[
-        str | None, typer.Option(metavar="PRESET|FILE", help="Your scanner, for example a file from `underpaint calibrate`.")
+        str | None,
+        typer.Option(metavar="PRESET|FILE", help="Your scanner, for example a file from `underpaint calibrate`."),
     ] = None,
     palette: PaletteOption = None,
     out: Annotated[Path | None, new_folder("DIR", "Folder for the model, by default INSTRUMENT_PALETTE.")] = None,
@@ -164,11 +167,14 @@ def reproduce(
         bool, typer.Option("--quick", help="Run all steps in minutes, as a trial. The scores have no meaning.")
     ] = False,
     materials: Annotated[
-        str, typer.Option(metavar="table2|table1", help="Table from which the simulation set takes its thirteen materials.")
+        str,
+        typer.Option(metavar="table2|table1", help="Table from which the simulation set takes its thirteen materials."),
     ] = "table2",
     mockups: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER|SCAN", help="Use these measured mock-ups instead of virtual ones. Requires --labels."),
+        typer.Option(
+            metavar="FOLDER|SCAN", help="Use these measured mock-ups instead of virtual ones. Requires --labels."
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
@@ -258,7 +264,9 @@ def finetune(
     test_share: Annotated[
         float, typer.Option(min=0, max=0.9, help="Fraction of the spectra in the test set (0.8 in the paper).")
     ] = 0.2,
-    dense_epochs: Annotated[int, typer.Option(min=1, help="Maximum number of epochs in the first step (dense layers).")] = 20,
+    dense_epochs: Annotated[
+        int, typer.Option(min=1, help="Maximum number of epochs in the first step (dense layers).")
+    ] = 20,
     epochs: Annotated[int, typer.Option(min=1, help="Maximum number of epochs in the second step (all layers).")] = 60,
     fresh_dense: Annotated[bool, typer.Option("--fresh-dense", help="Re-initialise the dense layers.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split and the training.")] = 0,

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 def list_pigments(
     element: Annotated[
         list[str] | None,
-        typer.Option(metavar="SYMBOL", help="List only pigments that contain this element. The option may be repeated."),
+        typer.Option(
+            metavar="SYMBOL", help="List only pigments that contain this element. The option may be repeated."
+        ),
     ] = None,
     period: Annotated[
         str | None,
@@ -115,13 +117,12 @@ def instruments(
         ),
     ] = InstrumentAction.list,
     name: Annotated[
-        str | None, typer.Argument(metavar="PRESET|FILE", help="Preset, instrument file, or PyMca configuration (.cfg).")
+        str | None,
+        typer.Argument(metavar="PRESET|FILE", help="Preset, instrument file, or PyMca configuration (.cfg)."),
     ] = None,
     out: Annotated[
         Path | None,
-        new_file(
-            "FILE", "File that convert writes: a PyMca configuration (.cfg), or an instrument file (TOML)."
-        ),
+        new_file("FILE", "File that convert writes: a PyMca configuration (.cfg), or an instrument file (TOML)."),
     ] = None,
     families: Annotated[
         str | None,
@@ -461,7 +462,9 @@ def start_pigments() -> None:
 def groups(
     instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="Scanner that records the spectra.")] = "elio",
     counts: Annotated[float, typer.Option(metavar="N", help="Total counts of each spectrum.")] = 1e5,
-    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Compare only pigments of a palette.")] = None,
+    palette: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Compare only pigments of a palette.")
+    ] = None,
     ground: Annotated[str, typer.Option(metavar="NAME", help="Ground below the paint.")] = "chalk",
     start_kev: Annotated[float, typer.Option(metavar="KEV", help="Lowest energy that is compared, in keV.")] = 2.8,
     mixtures: Annotated[
