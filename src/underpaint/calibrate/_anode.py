@@ -16,8 +16,8 @@ from underpaint.units import FWHM_PER_SIGMA
 Array = NDArray[np.float64]
 
 ANODES = ("Mo", "Rh", "Pd", "Ag")
-"""Anodes whose scattered K lines do not overlap lines of pigments. The lines of Cr, Cu, W and Au anodes do. Their
-Compton shift is about one peak width.
+"""Anodes whose scattered K lines do not overlap lines of pigments. The lines of Cr, Cu, W and Au anodes overlap lines
+of pigments, and their Compton shift is only about one peak width.
 """
 SHARP_LINE_FAMILIES = ("Sr_K", "Zr_K", "Mo_K", "Rh_K", "Pd_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K")
 """Families whose lines give sharp peaks in the fitted range, by fluorescence or Rayleigh scatter."""
@@ -39,7 +39,7 @@ _MIN_RATIO_AT_EDGE = 0.05
 
 @dataclass(frozen=True)
 class Anode:
-    """A tube's anode and the scattering angle that the Compton shift of its lines shows.
+    """The anode of a tube, and the scattering angle calculated from the Compton shift of the anode's lines.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def guess_anode(counts: Array, response: Response) -> Anode | None:
         and anode.misfit_drop > _MIN_CHI_SQUARED_DROP
         and _is_inner_angle(anode)
     ]
-    # The Compton lines of two anodes may coincide at different angles. The Rayleigh peaks then distinguish the anodes.
+    # If the Compton lines of two anodes coincide at different angles, the Rayleigh peaks distinguish the anodes.
     return max(candidate_anodes, key=lambda anode: min(anode.misfit_drop, anode.rayleigh_significance**2), default=None)
 
 

@@ -29,7 +29,7 @@ _MIN_CHI_SQUARED_DROP = 40.0
 """Minimum decrease of chi squared when the Compton peak is added to the fit."""
 _MIN_ELASTIC_SHARE = 0.003
 _MAX_FLANK_RATIO, _MAX_RATIO_ABOVE = 0.3, 0.05
-"""Maximum counts per channel relative to the height of the elastic peak: about 1 FWHM above the peak, and higher up.
+"""Maximum counts per channel 1.1 FWHM above the elastic peak, and at higher energies, relative to its height.
 
 A tube's continuum decreases less steeply towards high energies.
 """
@@ -112,7 +112,7 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
     -----
     The candidate for the elastic peak is the peak of highest energy that is not a sum peak. A beam is detected if a
     Compton peak lies below the candidate and almost no counts lie above the candidate. The candidate must not be a line
-    of an element in the sample or anode. Such a line is recognised by the other lines of its family.
+    of an element in the sample or anode. A line of an element is recognised by the other lines of its family.
 
     To avoid mistaking a tube for a beam, None is also returned for ambiguous spectra:
 
@@ -193,7 +193,7 @@ def _elastic_candidates_kev(spectrum: _Spectrum) -> list[float]:
     max_pile_up_counts = _MAX_PILE_UP_SHARE * counts_from_channel[0]
 
     def is_last_scatter(peak_kev: float) -> bool:
-        """Return whether almost no counts lie above a peak, compared with the counts of its scatter peaks."""
+        """Return whether a peak and its Compton peak have far more counts than the spectrum above both."""
         end_kev = peak_kev + 0.5 * (peak_kev - _compton_kev(peak_kev, 175.0)) + 2.0 * spectrum.fwhm_kev(peak_kev)
         peak_channel, end_channel = np.searchsorted(energy_kev, (peak_kev - 2.0, end_kev))
         return bool(
@@ -241,7 +241,7 @@ def _beam_at(spectrum: _Spectrum, peak_kev: float) -> Beam | None:
 
 @dataclass(frozen=True)
 class _ScatterFit:
-    """Fit of the elastic and the Compton peak. ``energy_kev`` is that of the elastic peak."""
+    """Fit of the elastic and the Compton peak. ``energy_kev`` is the energy of the elastic peak."""
 
     energy_kev: float
     angle_deg: float
@@ -253,7 +253,7 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     """Return fits of an elastic and a Compton peak, or an empty list if a single peak fits equally well.
 
     The elastic peak may be a shoulder of the given peak, so the first fit searches around the given energy. Strong
-    lines at lower energies can bias this fit. A second fit therefore fixes the elastic peak at the given energy.
+    lines at lower energies can bias the first fit. A second fit therefore fixes the elastic peak at the given energy.
     """
     fwhm = spectrum.fwhm_kev(peak_kev)
     max_shift_kev = peak_kev - _compton_kev(peak_kev, float(_ANGLES_DEG[-1]))
@@ -337,7 +337,7 @@ def _solve_non_negative(normal_matrix: Array, projections: Array, sum_of_squares
     """Return the misfits (n,) and areas (n, k) of n small non-negative least-squares problems.
 
     The solution is exact, because every choice of zero coefficients is tried. ``normal_matrix`` is (n, k, k),
-    ``projections`` is (n, k), and ``sum_of_squares`` is that of the data.
+    ``projections`` is (n, k), and ``sum_of_squares`` is the sum of the squared data.
     """
     n_fits, n_columns = projections.shape
     misfit, areas = np.full(n_fits, sum_of_squares), np.zeros((n_fits, n_columns))
@@ -380,7 +380,7 @@ def _mean_counts(spectrum: _Spectrum, energy_kev: float, half_range_kev: float) 
 def _is_pile_up(spectrum: _Spectrum, energy_kev: float) -> bool:
     """Return whether a peak may be a sum peak.
 
-    A model of all sum peaks is scaled to the counts of this peak. The model must not exceed the spectrum elsewhere.
+    A model of all sum peaks is scaled to the counts of the peak. The model must not exceed the spectrum elsewhere.
     """
     fwhm = spectrum.fwhm_kev(energy_kev)
     bin_edges_kev = np.arange(0.6 * energy_kev, max(spectrum.axis.stop_kev, energy_kev + 2.0 * fwhm), fwhm)

@@ -41,7 +41,7 @@ class Knowledge:
     Parameters
     ----------
     instrument : Instrument
-        Instrument. Its known values are listed in ``origin``, and its other values are defaults.
+        Instrument. All values that ``origin`` does not list are defaults.
     origin : mapping of str to {"given", "file", "spectrum"}
         Origin of each known value, by dotted path (``tube.anode``).
     notes : tuple of str
@@ -106,9 +106,9 @@ def merge_knowledge(
     Parameters
     ----------
     scan : Scan
-        Scan. Its metadata are the values of the scan's file.
+        Scan with the metadata of its file.
     user_instrument : Instrument or None
-        Instrument of the user. Only the fields that the user set are used.
+        Instrument of the user. Fields that the user did not set are ignored.
     calibration : Calibration or None
         Calibration of the scan from its lines.
     beam : Beam or None

@@ -23,7 +23,9 @@ RARE_FAMILIES = (
     "Sn_K", "Sb_L", "W_L", "Au_L", "Bi_L", "Pb_M", "Hg_M",
 )  # fmt: skip
 SCATTERED_L_FAMILIES = ("Mo_L", "Rh_L", "Pd_L", "Ag_L")
-"""L families of anodes, which the sample scatters. The L lines of silver overlap the K lines of argon."""
+"""Anode families whose L lines, scattered by the sample, appear in spectra. The L lines of silver overlap the K lines
+of argon.
+"""
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,15 @@ class LineGroup:
     family : str
         Line family, ``Fe_K``.
     energy_kev, photon_fraction : (n_line,) arrays
-        Energies in keV, and photons as fractions of all photons of the family.
+        Energies of the lines in keV, and their photons as fractions of the family's photons.
     is_leading : bool
         Whether no other group of the family is stronger.
     is_common : bool
         Whether the element is common in paintings.
     satellite_kev, satellite_fraction : (n_satellite,) arrays
-        Energies and photon fractions of the group's satellites. Satellites are lines too weak for a group, which fill
-        the same vacancies as the lines of this group. Without satellites, lead's L1-O2,3 (15.77 keV, 0.3 % of the
-        family) could be mistaken for zirconium.
+        Energies and photon fractions of the group's satellites. Satellites are weak lines that fill the same vacancies
+        as the lines of the group. Without satellites, lead's L1-O2,3 (15.77 keV, 0.3 % of the family) could be mistaken
+        for zirconium.
     """
 
     family: str
@@ -56,7 +58,7 @@ class LineGroup:
 
     @property
     def strength(self) -> float:
-        """Photons of the group as a fraction of all photons of the family."""
+        """Photons of the group as a fraction of the family's photons."""
         return float(self.photon_fraction.sum())
 
     @property
@@ -106,7 +108,7 @@ def _line_groups(family: str, excitation_kev: float) -> tuple[LineGroup, ...]:
 
 
 def _satellite_groups(symbol: str, energy_kev: NDArray[np.float64], groups: list[NDArray[np.intp]]) -> NDArray[np.intp]:
-    """Return the index of each satellite's group as an (n_line,) array. Lines that are no satellites have -1."""
+    """Return the index of each satellite's group as an (n_line,) array. The index is -1 for all other lines."""
     all_lines = line_table([symbol])
     vacancy_shells = all_lines.shell[np.abs(energy_kev[:, None] - all_lines.energy_kev).argmin(axis=1)]
     satellite_group = np.full(energy_kev.size, -1)

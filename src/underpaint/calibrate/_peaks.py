@@ -1,4 +1,4 @@
-"""Search for peaks in a spectrum without energy axis, and for axes that place them at lines of common elements."""
+"""Search for the peaks of a spectrum, and for energy axes that place these peaks at lines of common elements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -122,7 +122,8 @@ def prominent_maxima(
 def _higher_base(values: NDArray[np.float64], maximum: int) -> float:
     """Return the base of a maximum.
 
-    On each side, the minimum up to the next higher value is taken. The base is the higher of these two minima.
+    On each side of the maximum, the lowest value before the next higher value is found. The base is the higher of these
+    two lowest values.
     """
     higher_channels = np.flatnonzero(values > values[maximum])
     next_index = np.searchsorted(higher_channels, maximum)
@@ -194,7 +195,7 @@ def _fitted_widths(counts: NDArray[np.float64], peaks: Peaks, typical_fwhm: floa
     is_single = np.isfinite(fwhm) & (fwhm > 0.4 * typical_fwhm) & (fwhm < 2.0 * typical_fwhm) & is_strong
     if is_single.sum() < _MIN_WIDTH_PEAKS:
         return np.full(counts.size, typical_fwhm)
-    # The slope uses all pairs of peaks. If noise gave a peak in every few channels, the pairs would fill gigabytes.
+    # The slope is calculated from all pairs of peaks. The pairs of very many noise peaks would fill gigabytes.
     selected_peaks = np.argsort(-peaks.significance[is_single], kind="stable")[:_MAX_WIDTH_PEAKS]
     slope = theil_slope(peaks.channel[is_single][selected_peaks], fwhm[is_single][selected_peaks] ** 2)
     # The width must not decrease with the channel, and must not be zero at the first channel.
@@ -244,7 +245,7 @@ class Hypothesis:
     gain_kev, zero_kev : float
         Channel width and energy of channel 0, in keV.
     score : float
-        Sum of the weights of the peaks that lines explain, divided by that of all peaks, times the prior (0 to 1).
+        Weight of the peaks that lines explain, as a fraction of the weight of all peaks, times the prior (0 to 1).
     """
 
     gain_kev: float
@@ -347,7 +348,7 @@ def _best_hypotheses(
 
 
 def _possible_gains(peaks: Peaks) -> NDArray[np.float64]:
-    """Return the gains, in keV, that turn the peak widths into plausible resolutions of a silicon detector."""
+    """Return the gains (keV per channel) at which the peaks are about as wide as those of a silicon detector."""
     n_steps = int(np.log(GAIN_RANGE_KEV[1] / GAIN_RANGE_KEV[0]) / np.log(_GAIN_STEP))
     gains_kev = GAIN_RANGE_KEV[0] * _GAIN_STEP ** np.arange(n_steps + 1)
     mean_channel = float(np.average(peaks.channel, weights=np.log(peaks.significance)))
@@ -379,7 +380,7 @@ def _line_arrays(families: tuple[str, ...]) -> _LineArrays:
 
 
 class _PeakLookup:
-    """Tables at fractional channels: the nearest peak, the agreement with its centre, and the net counts."""
+    """Tables for fractional channels: index of the nearest peak, agreement with the peak's centre, and net counts."""
 
     def __init__(self, peaks: Peaks, n_channel: int, expected_zero_kev: float = 0.0) -> None:
         self.peaks = peaks
@@ -414,8 +415,7 @@ def _line_credits(
     position_match = lookup.position_match[table_index] * is_recorded
     net_counts, tolerance_counts = lookup.net_counts[table_index], lookup.tolerance_counts[table_index]
     expected_counts = line_arrays.relative_intensity[None, :] * net_counts[:, line_arrays.strongest_in_family]
-    # The strongest line of a family predicts its other lines. A predicted line that is missing counts against the
-    # family.
+    # The strongest line of a family predicts its other lines. If one of them is missing, the family is improbable.
     line_presence = np.where(
         is_recorded, np.minimum(1.0, (net_counts + tolerance_counts) / np.maximum(0.4 * expected_counts, 1e-9)), 1.0
     )
@@ -460,7 +460,7 @@ def _best_zero_indices(scores: NDArray[np.float64]) -> list[int]:
 
 
 def _refine_hypothesis(lookup: _PeakLookup, line_arrays: _LineArrays, start_hypothesis: Hypothesis) -> Hypothesis:
-    """Fit an axis to the peaks that a start axis explains. Return the axis with the better score."""
+    """Fit an axis to the peaks that a start axis explains. Return the axis with the better score of both."""
     hypothesis = start_hypothesis
     for _ in range(3):
         credit, nearest_peak = _line_credits(lookup, line_arrays, hypothesis.gain_kev, np.array([hypothesis.zero_kev]))

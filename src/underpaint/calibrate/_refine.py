@@ -34,10 +34,10 @@ _FANO_RANGE = (0.08, 0.16)
 _MIN_SIGNIFICANCE = 6.0
 _MAX_BLENDED_SHARE = 0.15
 _LINE_SHAPE_ERROR_KEV = 0.001
-"""Error of line centres by peak tails and curved background, in keV. Measured with strong simulated lines."""
+"""Error of line centres due to peak tails and curved background in keV. The value comes from simulated strong lines."""
 _NONLINEARITY_ERROR_KEV = 0.003
-"""Error of line centres by non-linearity of real detectors, in keV. Low-energy lines are up to 6 eV above a linear
-axis. The axis in a file was often fitted to many lines. This axis may therefore be more accurate than a fit to the few
+"""Error of line centres due to the non-linearity of real detectors, in keV. Low-energy lines are up to 6 eV above a
+linear axis. The axis in a file was often fitted to many lines. Such an axis may be more accurate than a fit to the few
 lines of one spectrum.
 """
 _FILE_GAIN_SPREAD, _FILE_ZERO_SPREAD_KEV = 0.001, 0.01
@@ -87,8 +87,8 @@ class LineFit:
     offset_kev : float
         Measured minus tabulated energy, in keV.
     error_kev : float
-        Standard deviation of the measured energy, in keV. Includes counting statistics and a 5 % uncertainty of the
-        neighbouring lines that were subtracted.
+        Standard deviation of the measured energy, in keV. It includes counting statistics and a 5 % uncertainty of the
+        subtracted neighbouring lines.
     channel : float
         Measured centre in channels.
     area : float
@@ -96,7 +96,8 @@ class LineFit:
     significance : float
         Net counts divided by their standard deviation.
     is_blended : bool
-        Whether the centre is unreliable, mostly because other lines add more than 15 % of the line's own counts.
+        Whether other lines add more than 15 % of the line's own counts, or the fitted centre is at the limit of its
+        range.
     fwhm_error : float
         Standard deviation of the peak width, relative to the width.
     is_leading : bool
@@ -166,7 +167,7 @@ class GroupModel:
         self.is_fitted &= np.arange(counts.size) > np.flatnonzero(counts > 0)[0] + int(2 * np.median(fwhm))
 
     def design_matrix(self, response: Response) -> NDArray[np.float64]:
-        """Return the spectrum of each group with one count, then that of the sum peaks: (n_channel, n_group + 1)."""
+        """Return (n_channel, n_group + 1) spectra: each group with one count, and the sum peaks in the last column."""
         axis = response.axis(self.counts.size)
         fwhm_kev = response.fwhm_kev(self._energy_kev)
         group_columns = peak_columns(
@@ -293,7 +294,7 @@ def fit_response(model: GroupModel, start_response: Response, *, axis_free: bool
 
 
 def measure_lines(model: GroupModel, response: Response) -> list[LineFit]:
-    """Fit each line group separately, after subtraction of all other groups."""
+    """Measure each line group separately, after subtraction of all other groups."""
     design_matrix = model.design_matrix(response)
     areas = model.fit_areas(design_matrix)
     modelled_counts = design_matrix @ areas + model.satellite_counts(response, areas)
@@ -420,7 +421,7 @@ def regress_axis(
     Parameters
     ----------
     lines : sequence of LineFit
-        Measured lines, at least two without a prior axis.
+        Measured lines. At least two are needed if there is no prior axis.
     response : Response
         Initial gain and zero, and the resolution, which is not changed.
     prior_axis : EnergyAxis, optional
@@ -467,10 +468,10 @@ def regress_axis(
 
 
 def resolution_errors(lines: Sequence[LineFit], response: Response) -> tuple[float, float]:
-    """Return the standard deviations of the noise in keV and of the Fano factor.
+    """Return the standard deviation of the noise (in keV) and that of the Fano factor.
 
-    A linear fit ``FWHM**2 = noise**2 + 2.355**2 * 3.85 eV * fano * energy`` to the line widths gives both. The error of
-    each width includes counting statistics and 1.5 % of the width. The prior of the Fano factor is that of
+    Both are results of a linear fit of ``FWHM**2 = noise**2 + 2.355**2 * 3.85 eV * fano * energy`` to the line widths.
+    The error of each width includes counting statistics and 1.5 % of the width. The prior of the Fano factor is that of
     ``fit_response``.
     """
     energy_kev = np.array([line.energy_kev for line in lines])

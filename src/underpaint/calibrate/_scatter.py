@@ -36,7 +36,7 @@ _VOLTAGE_LIMITS_KV = (42.0, 54.0, 66.0)
 MIN_SCATTER_KEV = 14.0
 """Lowest fitted energy, in keV. Spectra of paintings have too many lines at lower energies."""
 SHARP_LINE_FAMILIES = ("Sr_K", "Zr_K", "Nb_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Ba_K", "Hg_L", "Pb_L", "Bi_L")
-"""Line families of pigments and metals with lines above 14 keV. Of the L families, only the highest lines are."""
+"""Line families of pigments and metals that have lines above 14 keV, such as the highest lines of lead's L family."""
 CRYSTAL_THICKNESSES_UM = (300.0, 1000.0)
 """Smallest and largest thickness of detector crystals, in um."""
 _ARBITRARY_ANGLE_DEG = 120.0
@@ -73,7 +73,7 @@ class UpperSpectrum:
 
 @dataclass(frozen=True)
 class ScatterReference:
-    """A tube and a scattering angle.
+    """Anode and voltage of a tube, and a scattering angle.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class ScatterReference:
 def cut_upper_spectrum(
     counts: Array, response: Response, convolutions: tuple[Array, Array] | None = None
 ) -> UpperSpectrum | None:
-    """Cut a sum spectrum about 1 keV below ``MIN_SCATTER_KEV``. Return its upper part, or None if that is too short."""
+    """Return the part of a sum spectrum from 1 keV below ``MIN_SCATTER_KEV``, or None if this part is too short."""
     axis = response.axis(counts.size)
     channels_per_bin = max(round(_BIN_WIDTH_KEV / axis.gain_kev), 1)
     first_channel = max(int(np.ceil(axis.channel(MIN_SCATTER_KEV - 1.0))), 0)
@@ -197,7 +197,10 @@ def _fluorescence_spectra(
 
 @lru_cache(maxsize=1)
 def simple_samples() -> tuple[Stratigraphy, ...]:
-    """Return three samples with weak, medium and strong attenuation. The scatter of paintings lies in between."""
+    """Return three samples with weak, medium and strong attenuation.
+
+    Mixtures of their scatter approximate the scatter of paintings.
+    """
     canvas = support_layer("canvas")
     return (
         Stratigraphy((canvas,)),
@@ -265,7 +268,7 @@ def _relative_efficiencies(detector: Detector, axis: EnergyAxis) -> list[Array]:
 
 
 def tube_instrument(reference: ScatterReference) -> Instrument:
-    """Return an instrument with the tube of a reference, without filter, and its scattering angle."""
+    """Return an instrument without filter that has the anode, voltage and scattering angle of ``reference``."""
     half_angle_deg = min(0.5 * reference.angle_deg, 90.0)
     geometry = Geometry(
         incidence_angle_deg=half_angle_deg, takeoff_angle_deg=half_angle_deg, scatter_angle_deg=reference.angle_deg
@@ -347,7 +350,7 @@ def _setting_at_any_angle(for_lines: bool, max_voltage_kv: float) -> Setting:
         for tube in tubes
         for energy_kev, _, width_kev in zip(*source_spectrum(tube), strict=True)
     }
-    # scattered photons of lower initial energy are below the fitted range
+    # photons of lower energy are below the fitted range after scattering
     used_photon_bins = sorted(
         (energy_kev, width_kev)
         for energy_kev, width_kev in photon_bins

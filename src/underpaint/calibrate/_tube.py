@@ -74,8 +74,8 @@ def line_window_kev(anode: str) -> tuple[float, float]:
 def parabola_minimum(parameters: Array, misfits: Array, n_bin: int) -> tuple[float, float]:
     """Fit a parabola to chi squared. Return the position of its minimum and the standard deviation of this position.
 
-    All points near the smallest chi squared are fitted, and one more on either side. At a flat minimum, three points
-    would not determine the curvature.
+    All points near the smallest chi squared are fitted, and one more point on either side of them. At a flat minimum,
+    three points would not determine the curvature.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ _END_MARGIN_KV = 0.7
 _MIN_MISFIT_RISE = 25.0
 _MAX_ERROR_KV = 0.5
 _VOLTAGE_MODEL_ERROR_KV = 0.15
-"""Error of the estimated voltage by the simplified samples and tube, in kV."""
+"""Error of the estimated voltage due to the simplified samples and tube, in kV."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def guess_voltage(upper_spectrum: UpperSpectrum, reference: ScatterReference) ->
     upper_spectrum : UpperSpectrum
         Part of the sum spectrum above the lines of pigments.
     reference : ScatterReference
-        Anode and angle, or defaults. Its voltage is ignored.
+        Anode and angle, or default values. Its voltage is ignored.
     """
     coarse_voltages_kv = np.arange(
         MIN_VOLTAGE_KV, min(upper_spectrum.axis.stop_kev + 2 * _FINE_RANGE_KV, MAX_VOLTAGE_KV) + 1e-6, _COARSE_STEP_KV
@@ -278,7 +278,7 @@ def find_tube(counts: Array, response: Response, convolutions: tuple[Array, Arra
 
 
 def _voltage_at_any_angle(upper_spectrum: UpperSpectrum, voltage: VoltageEstimate) -> VoltageEstimate:
-    """Estimate the voltage at several angles. If the estimates disagree, the voltage is unknown, with a reason."""
+    """Estimate the voltage at several angles. If the estimates disagree, return a reason instead of a voltage."""
     if voltage.voltage_kv is None:
         return voltage
     estimates = [
@@ -343,7 +343,7 @@ def _has_both_peaks(upper_spectrum: UpperSpectrum, reference: ScatterReference) 
 
 
 def _misfit_scale(upper_spectrum: UpperSpectrum, misfit: float, window_kev: tuple[float, float]) -> float:
-    """Return chi squared per bin, at least 1. Differences of chi squared are compared with this scale."""
+    """Return chi squared per bin, or 1 if it is smaller. Differences of chi squared are compared with this value."""
     return max(misfit / max((window_kev[1] - window_kev[0]) / upper_spectrum.axis.gain_kev, 1.0), 1.0)
 
 

@@ -116,7 +116,8 @@ _LINES_PER_KEV = 5.0
 _DEVIATING_LINE_BITS = -3.0
 _MIN_CONFIRMATION_BITS, _MIN_EVIDENCE_BITS, _MIN_CERTAIN_BITS = 9.0, 13.0, 17.0
 _MIN_RIVAL_SCORE_RATIO, _N_RIVAL_AXES = 1.2, 4
-# A refined axis within these tolerances counts as the file's axis. Then: typical errors of axes in file headers.
+# A refined axis within these tolerances counts as the file's axis. The last two values are typical errors of axes in
+# file headers.
 _GAIN_TOLERANCE, _ZERO_TOLERANCE_KEV = 0.002, 0.02
 _TYPICAL_GAIN_ERROR, _TYPICAL_ZERO_ERROR_KEV = 0.006, 0.05
 # Argon's line (2.96 keV) is excluded, because scattered L lines of a silver anode overlap it.
@@ -150,8 +151,8 @@ class Calibration:
     gain_uncertainty_kev, zero_uncertainty_kev : float
         Standard deviations of gain and zero, in keV. Their errors are correlated.
     axis_uncertainty_ev : float
-        Largest standard deviation of the axis between 3 and 15 keV, in eV. An axis that ends below 15 keV is used to
-        its end.
+        Largest standard deviation of the axis between 3 and 15 keV, in eV. If the axis ends below 15 keV, its end is
+        the upper limit.
     families : tuple of str
         Line families to which the axis was fitted (``Fe_K``), most significant first.
     missing : tuple of str
@@ -298,7 +299,7 @@ def _file_or_instrument_axis(scan: Scan, instrument: Instrument | None) -> Energ
 
 @dataclass(frozen=True)
 class _CalibrationData:
-    """Sum spectrum and peaks of a scan. Also the sum spectrum and number of pixels of each tile."""
+    """Sum spectrum and peaks of a scan, and for each tile its sum spectrum and its number of pixels."""
 
     total_counts: NDArray[np.float64]
     tile_counts: NDArray[np.float64]
@@ -456,7 +457,7 @@ class _RefinedAxis:
 
     @property
     def deviations(self) -> NDArray[np.float64]:
-        """Standard deviation of each line centre, in keV. Includes the non-linearity of real detectors."""
+        """Standard deviation of each line centre in keV, including the non-linearity of real detectors."""
         return np.hypot([line.error_kev for line in self.lines], _LINE_ERROR_KEV)
 
     @property
@@ -646,15 +647,16 @@ def calibration_notes(file_axis: EnergyAxis | None, calibration: Calibration) ->
 
 
 def with_calibration(scan: Scan, calibration: Calibration) -> Scan:
-    """Return the scan with the calibrated axis."""
+    """Return the scan with its axis replaced by the calibrated axis."""
     return replace(scan, axis=calibration.axis)
 
 
 def line_ratios(calibrations: Sequence[Calibration]) -> dict[str, tuple[float, ...]]:
-    """Return the counts of each line relative to the first detector. Only lines in all detectors, lowest energy first.
+    """Return the counts of each line relative to the first detector, lowest energy first.
 
-    If a detector's ratios decrease towards low energies, its air path is longer, its window is thicker, or it has a
-    collimator. If they are constant, its solid angle is different.
+    Only lines that all detectors recorded are compared. If a detector's ratios decrease towards low energies, its air
+    path is longer, its window is thicker, or it has a collimator. If all ratios of a detector are equal, only its solid
+    angle differs.
 
     Parameters
     ----------

@@ -85,7 +85,7 @@ def find_drift(scan: Scan, calibration: Calibration, n_block: int = _MAX_BLOCKS)
     calibration : Calibration
         Calibration of this scan.
     n_block : int
-        Maximum number of blocks. A scan with few counts gets fewer.
+        Maximum number of blocks. If the scan has few counts, fewer blocks are used.
 
     Raises
     ------

@@ -143,7 +143,7 @@ _NO_ANODE_NOTE = (
     "copper). Give the anode in an instrument file (tube.anode)."
 )
 ORIGINS = {"given": "given", "file": "by the scan's file", "spectrum": "by its elastic and Compton peaks"}
-"""Words for the origin of the X-ray source's settings."""
+"""Wording for each origin of the X-ray source's settings."""
 
 
 @dataclass(frozen=True)
@@ -254,8 +254,9 @@ def resolve_energy_axis(
     CalibrationError
         The scan has no axis and the calibration fails.
     InstrumentError
-        The beam energy is not between 0.5 and 200 keV, or the spectra contradict the instrument. They contradict its
-        axis if a line deviates by more than 50 eV. They contradict a tube if they show a monochromatic beam.
+        The beam energy is not between 0.5 and 200 keV, or the spectra contradict the instrument. A line that deviates
+        from the instrument's axis by more than 50 eV is a contradiction. A monochromatic beam is one if the instrument
+        has a tube.
     """
     user_instrument = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     check_beam(beam_kev)
@@ -407,5 +408,5 @@ def _put_on_instrument_axis(scan: Scan, instrument: Instrument) -> CalibratedSca
 
 
 def _single_pixel_scan(scan: Scan, total: Spectrum) -> Scan:
-    """Return a scan whose only pixel is the sum spectrum. The calibration needs no more."""
+    """Return a scan whose only pixel is the sum spectrum. This spectrum is sufficient for the calibration."""
     return Scan(total.counts[None, None, :], axis=scan.axis, name=scan.name)
