@@ -29,7 +29,7 @@ def cite(
         CitationForm, typer.Option("--format", help="Format of the references. cff is the Citation File Format.")
     ] = CitationForm.text,
 ) -> None:
-    """Print the references to cite: underpaint, and the paper whose method it extends.
+    """Print the references to cite for underpaint and for the paper whose method underpaint extends.
 
     For example:
 
@@ -111,10 +111,10 @@ def desktop(
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a desktop launcher. A double click on it opens the start page.
+    """Write a desktop launcher, which opens the start page at a double click.
 
-    On Linux, the launcher is an entry in the applications menu. It is a .command file on macOS and a .bat file on
-    Windows.
+    On Linux, the launcher is an entry in the applications menu. The launcher is a .command file on macOS and a .bat
+    file on Windows.
 
     For example:
 

@@ -18,7 +18,7 @@ from underpaint.simulate.explicit import ExplicitSettings, explicit_instrument
 from underpaint.simulate.jobs import LibrarySettings
 
 MIN_SHOWN_FRACTION = 1e-4
-"""Minimum fraction of the total counts for a row of its own. Weaker line families share one row."""
+"""Line families with a smaller fraction of the total counts share one row of the table."""
 ORDER_HEADINGS = ("primary", "second", "third", "by\nscatter", "re-\nscatter")
 """Column headings for the orders of fluorescence in ``ORDERS``."""
 

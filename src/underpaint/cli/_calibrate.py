@@ -1,4 +1,4 @@
-"""Command ``calibrate``. It estimates instrument parameters from a scan's spectra."""
+"""Command ``calibrate``: estimate of instrument parameters from the spectra of a scan."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from underpaint.physics.instrument import Instrument, Scale
 
 MIN_COMPOSITION_PERCENT = 1.05
-"""A composition with a smaller sum (in mass per cent) was probably given as fractions of one."""
+"""Smallest plausible sum of a composition in mass per cent. A smaller sum was probably given as fractions of one."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ def _resume_hint(command: str | None) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Return the message for an error. It states the fault and the remedy."""
+    """Return the message for an error. The message states the fault and the remedy."""
     if isinstance(error, UnderpaintError):
         return str(error)
     if isinstance(error, MemoryError):

@@ -1,4 +1,4 @@
-"""Commands ``evaluate`` and ``benchmark``. They score models and answers."""
+"""Commands ``evaluate`` and ``benchmark``: scores of models and of answers."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -79,9 +79,9 @@ def evaluate(
 ) -> None:
     """Score a model on a virtual panel that was not used in training. The baseline always answers yes.
 
-    `--suite trust` runs many more tests, which take one or two hours on two cores. They cover held-out and unseen
-    instruments, left-out structures, Monte Carlo panels, layer order and calibration. They also cover the open set, a
-    measured scan, speed and baselines. The same command resumes an interrupted run.
+    `--suite trust` runs many more tests, which take one or two hours on two cores. The tests cover held-out and unseen
+    instruments, left-out structures, Monte Carlo panels, layer order and calibration. The tests also cover the open
+    set, a measured scan, speed and baselines. The same command resumes an interrupted run.
 
     For example:
 
@@ -390,8 +390,8 @@ def score(
 ) -> None:
     """Score answers for the panels of a benchmark.
 
-    If no sheet is given, the built-in methods analyse the scans and are scored. They are the default network, the
-    network of Xu et al. 2022, element maps, and PyMca (if it is installed).
+    If no sheet is given, the built-in methods analyse the scans and are scored. The built-in methods are the default
+    network, the network of Xu et al. 2022, element maps, and PyMca (if it is installed).
 
     For example:
 

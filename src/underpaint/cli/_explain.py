@@ -1,4 +1,4 @@
-"""Command ``explain``. It finds the layer structures that are consistent with a spectrum."""
+"""Command ``explain``: layer structures that are consistent with a spectrum."""
 
 from dataclasses import dataclass
 from pathlib import Path

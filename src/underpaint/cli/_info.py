@@ -179,7 +179,7 @@ def find_info_axis(info: ScanInfo) -> InfoAxis:
 
 
 def axis_offer_lines(info: ScanInfo, axis: InfoAxis) -> list[str]:
-    """If the axis from the scan's lines differs from the file's axis, return text that offers it."""
+    """Return a text that offers the axis from the scan's lines, if it differs from the file's axis."""
     if axis.calibration is None or not axis.notes:
         return []
     return [

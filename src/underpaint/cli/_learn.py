@@ -124,8 +124,8 @@ def adapt(
     """Adapt a network to a scan without labels from an unknown instrument, or state why this would not help.
 
     The instrument is estimated from the scan's lines and scatter. Paintings are simulated for this instrument, and
-    several methods of adaptation are compared on them. The best method is tested on newly simulated spectra. It is used
-    only if it improves on the unchanged network by more than two standard errors.
+    several methods of adaptation are compared on them. The best method is tested on newly simulated spectra. The method
+    is used only if it improves on the unchanged network by more than two standard errors.
 
     With --labels, the network is fine-tuned as in the paper. `underpaint finetune` has more options. The same command
     resumes an interrupted run. The extra `train` is required.

@@ -199,7 +199,7 @@ def _list_instruments(*, as_json: bool) -> None:
 
 
 def _load_configuration(name: str) -> "PymcaConfiguration":
-    """Return an instrument. If it comes from a PyMca configuration, also return its line families and layers."""
+    """Return an instrument, with line families and layers if it comes from a PyMca configuration."""
     from underpaint.physics.instrument import load_instrument
     from underpaint.physics.instrument.pymca import PymcaConfiguration, is_pymca, read_pymca
 
@@ -424,7 +424,7 @@ def _value_text(field_value: Any) -> str:
 
 
 MIN_SHOWN_COUNTS = 1e3
-"""Mixtures that need fewer counts to be distinguished are not listed, because this is easy."""
+"""Minimum counts needed to distinguish a listed mixture. Mixtures that need fewer counts are easily distinguished."""
 
 
 class ListByDefault(PlainHelp):

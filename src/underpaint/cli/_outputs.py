@@ -128,7 +128,7 @@ def check_new_files(paths: list[Path], inputs: list[Path] | None = None, *, over
 
 
 def _existing_paths(option_value: Any) -> Iterator[Path]:
-    """Yield the existing files and folders that an option value names. For FILE::NAME, FILE is such a file."""
+    """Yield the existing files and folders that an option value names. In FILE::NAME, FILE is the file."""
     for path_text in option_value if isinstance(option_value, list | tuple) else (option_value,):
         if isinstance(path_text, str | Path) and str(path_text):
             full_path, file_path = Path(path_text), Path(str(path_text).rpartition("::")[0] or str(path_text))

@@ -54,7 +54,9 @@ def plan(
     ] = None,
     instrument: Annotated[
         str | None,
-        typer.Option(metavar="PRESET|FILE", help="Instrument of the scan, with unknown values from elio."),
+        typer.Option(
+            metavar="PRESET|FILE", help="Instrument of the scan. Values that it does not state are those of elio."
+        ),
     ] = None,
     ground: Annotated[str, typer.Option(help="Ground below the paint.")] = "chalk",
     out_figure: Annotated[
@@ -71,8 +73,9 @@ def plan(
 
     The paint is taken from the results of a quick scan. Spectra of this paint, with the lower group below the upper
     group, are simulated and evaluated as by `underpaint explain`. The plan states two times per pixel. After the first,
-    half of the pixels show this layer order with a probability of 95 %. After the second, nine in ten do. The plan also
-    names other methods that answer the question. `underpaint paints --known` reads the results of such methods.
+    half of the pixels show this layer order with a probability of 95 %. After the second, nine in ten pixels show this
+    order. The plan also names other methods that answer the question. `underpaint paints --known` reads the results of
+    such methods.
 
     For example:
 
@@ -173,19 +176,19 @@ MAX_LISTED_PAINTS = 20
 
 
 def paints(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder. The paints are added to it.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder to which the paints are added.")],
     explain: Annotated[
         str | None,
         typer.Option(
             metavar="all|1,2,...",
-            help="Compute the layer structure of these paints. Takes one or two minutes per paint.",
+            help="Compute the layer structure of these paints (one or two minutes per paint).",
         ),
     ] = None,
     known: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.toml",
-            help="Results of other methods, such as a cross-section. They constrain the layers.",
+            help="Results of other methods that constrain the layers, such as a cross-section.",
         ),
     ] = None,
     scan: Annotated[
@@ -193,7 +196,9 @@ def paints(
     ] = None,
     instrument: Annotated[
         str | None,
-        typer.Option(metavar="PRESET|FILE", help="Instrument of the scan, with unknown values from elio."),
+        typer.Option(
+            metavar="PRESET|FILE", help="Instrument of the scan. Values that it does not state are those of elio."
+        ),
     ] = None,
     ground: Annotated[str, typer.Option(help="Ground below the paint.")] = "chalk",
     seed: Annotated[
@@ -204,9 +209,9 @@ def paints(
 ) -> None:
     """Find the paints of a painting. A paint is an area of similar pixels, with its groups, sum spectrum and layers.
 
-    `identify` also finds the paints. The command `paints` adds their sum spectra. With --explain, it also adds their
-    layers. The map and the table of paints are added to the folder (results.h5, paint.tif, paints.csv) and to the
-    report.
+    `identify` also finds the paints. The command `paints` adds their sum spectra. With --explain, the layers of the
+    paints are added as well. The map and the table of paints are added to the folder (results.h5, paint.tif,
+    paints.csv) and to the report.
 
     --known reads results of other methods from a file. The file has one entry for each paint:
 

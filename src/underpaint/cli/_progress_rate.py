@@ -1,4 +1,4 @@
-"""Progress bar for long jobs. It shows the rate and the remaining time."""
+"""Progress bar for long jobs, with rate and remaining time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

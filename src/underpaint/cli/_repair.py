@@ -1,4 +1,4 @@
-"""Commands ``repair`` and ``mosaic``. Both write a modified copy of scans."""
+"""Commands ``repair`` and ``mosaic``: modified copies of scans."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -82,10 +82,10 @@ def repair(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a repaired copy of a scan. It contains a record of the repairs.
+    """Write a repaired copy of a scan. The copy contains a record of the repairs.
 
     The original is not changed. The repairs are done in the order in which the options are listed. The record is stored
-    under /entry/settings. It includes the original's name and hash.
+    under /entry/settings. The record includes the original's name and hash.
 
     For example:
 

@@ -90,7 +90,7 @@ CountsScaleOption = Annotated[
 
 
 MAX_INFO_BYTES = 32e6
-"""Maximum number of bytes that ``info`` reads from a scan, so that it is fast."""
+"""Maximum number of bytes that ``info`` reads from a scan, to save time."""
 
 
 def rows_and_columns(
@@ -316,7 +316,7 @@ def map_elements(
     ] = None,
     matrix: Annotated[
         Literal["paint", "oxides"],
-        typer.Option(help="What the undetected rest of the layer is: binder of a paint, or oxygen of oxides."),
+        typer.Option(help="Material that XRF does not detect: the binder of a paint, or the light oxides of minerals."),
     ] = "paint",
     thickness: Annotated[
         str | None, typer.Option(metavar="LOW-HIGH", help="Thickness of the layer in um, e.g. 20-100 or 500-inf.")
@@ -392,7 +392,7 @@ def _parse_thickness_range(option_text: str | None) -> tuple[float, float] | Non
 
 
 MIN_POOR_CHI_SQUARE = 3.0
-"""If chi-square per channel is larger, faint lines may be artefacts of the model."""
+"""Chi-square per channel above which faint lines may be artefacts of the model."""
 
 
 def fit(
@@ -598,7 +598,9 @@ def explain(
     ] = None,
     instrument: Annotated[
         str | None,
-        typer.Option(metavar="PRESET|FILE", help="Instrument of the scan, with unknown values from elio."),
+        typer.Option(
+            metavar="PRESET|FILE", help="Instrument of the scan. Values that it does not state are those of elio."
+        ),
     ] = None,
     model: Annotated[str, typer.Option(metavar="NAME|FILE", help="Network that identifies the groups.")] = "default",
     ground: Annotated[str, typer.Option(help="Ground below the paint.")] = "chalk",
@@ -666,7 +668,7 @@ def explain(
 
 def compare(
     a: Annotated[Path, typer.Argument(metavar="A", help="First results folder.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Second results folder. It must have the same pixels.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Second results folder, with the same pixels as the first.")],
     out: Annotated[
         Path | None, new_folder("DIR", "Write a page with maps, a JSON file and CSV files to this folder.")
     ] = None,
@@ -676,9 +678,9 @@ def compare(
 ) -> None:
     """Compare the results of two detectors, or of two scans of one painting. Show where they contradict each other.
 
-    A and B are folders that `identify` or `elements` wrote. There are three kinds of contradictions: a group that has a
-    clear line in only one of the results, places of a group that exclude each other, and a line that only one result
-    contains.
+    A and B are folders that `identify` or `elements` wrote. There are three kinds of contradictions. A group has a
+    clear line in only one of the results, the places of a group exclude each other, or a line is in only one of the
+    results.
 
     For example:
 

@@ -189,8 +189,8 @@ def _serve_in_browser(
 def _redirect_file(server: "Server") -> Iterator[Path]:
     """Yield the path of an HTML file that redirects the browser to the server's address.
 
-    The address contains a secret token. Every user of the machine can read command lines, so the address is not passed
-    to the browser in one. The file is removed after the browser has opened it.
+    The address contains a secret token. Every user of the machine can read command lines, so the browser gets the
+    address in a file instead. The file is removed after the browser has opened it.
     """
     folder = Path(tempfile.mkdtemp(prefix="underpaint_"))  # only this user can read the folder, also on Windows
 

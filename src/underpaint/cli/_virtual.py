@@ -1,4 +1,4 @@
-"""Commands ``mockup`` and ``simulate``. They simulate scans and training libraries."""
+"""Commands ``mockup`` and ``simulate``: simulated scans and training libraries."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,8 +32,8 @@ def mockup(
 ) -> None:
     """Simulate the scan of a virtual panel of crossing paint strips. The file also contains the ground truth.
 
-    With --reflectance, FILE_reflectance.hdr is a reflectance cube of the same panel. It is simulated with one half of
-    the measured reflectance spectra. FILE_library.npz contains the other half.
+    With --reflectance, FILE_reflectance.hdr is a reflectance cube of the same panel. The cube is simulated with one
+    half of the measured reflectance spectra. FILE_library.npz contains the other half.
 
     For example:
 
@@ -83,14 +83,14 @@ def simulate(
     photons: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.h5", help="File for the emitted photons. If it exists, only the detector is simulated."
+            metavar="FILE.h5", help="File for the emitted photons. If the file exists, only the detector is simulated."
         ),
     ] = None,
     detector: Annotated[
         str | None, typer.Option(metavar="PRESET|FILE", help="Use the detector of this instrument.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Number of worker processes. It does not change the result.")
+        int | None, typer.Option(min=1, help="Number of worker processes, which has no effect on the result.")
     ] = None,
     scheduler: Annotated[
         str | None, typer.Option(metavar="tcp://HOST:PORT", help="Compute on this dask.distributed cluster.")

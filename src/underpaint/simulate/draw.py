@@ -19,7 +19,9 @@ GROUNDS: tuple[tuple[float, Mapping[str, float]], ...] = (
     (0.06, {"zinc_white": 0.3, "chalk": 0.7}),
     (0.08, {"red_earth": 0.7, "chalk": 0.3}),
 )
-"""Weight of each ground, and its mean dry composition as mass fractions. Drawn grounds vary around this mean."""
+"""Weight of each ground, and its mean dry composition as mass fractions. The composition of drawn grounds varies around
+this mean composition.
+"""
 
 TRACE_ELEMENTS = (
     "Fe",
@@ -41,7 +43,7 @@ TRACE_ELEMENTS = (
     "Zr",
     "Sn",
 )
-"""Elements that impurities, driers and dirt add to layers. They come from no pigment and are not labelled."""
+"""Elements that impurities, driers and dirt add to layers. These elements come from no pigment and are not labelled."""
 
 SUPPORTS = ("canvas", "canvas", "wood", "paper")
 
@@ -112,7 +114,7 @@ class RandomStratigraphies(BaseModel):
 
 
 class StratigraphySampler:
-    """Sampler of random stratigraphies. Each draw gets a random number generator."""
+    """Sampler of random stratigraphies. Each call of ``draw`` takes a random number generator."""
 
     def __init__(self, settings: RandomStratigraphies) -> None:
         self._settings = settings
@@ -160,7 +162,7 @@ class StratigraphySampler:
             members = self._pigments_by_group[groups[int(rng.integers(len(groups)))]]
             mass_fractions[members[int(rng.integers(len(members)))]] = 0.0
             n_pigments = min(n_pigments, len(self._settings.palette))
-        # with a concentration below one, one pigment dominates and others have down to a few per mille
+        # a Dirichlet concentration below one often gives one dominant pigment, and others down to a few per mille
         weights = rng.dirichlet(np.full(len(mass_fractions), 0.8)) * 0.98 + 0.02 / len(mass_fractions)
         return {pigment: float(weight) for pigment, weight in zip(mass_fractions, weights, strict=True)}
 
@@ -257,7 +259,7 @@ def _with_bare_elements(rng: np.random.Generator, layer: Layer) -> Layer:
 
 
 def _with_elements(layer: Layer, added_fractions: Mapping[str, float]) -> Layer:
-    """Return a layer to which elements are added. Their mass fractions refer to the new layer."""
+    """Return a layer to which elements are added. The mass fractions of the added elements refer to the new layer."""
     remaining_fraction = 1.0 - sum(added_fractions.values())
     mass_fractions = {element: fraction * remaining_fraction for element, fraction in layer.mass_fractions.items()}
     for element, fraction in added_fractions.items():

@@ -71,7 +71,7 @@ class LayerSettings(BaseModel):
 
 
 class StratigraphySettings(BaseModel):
-    """Settings of one stratigraphy. Its layers are listed from the surface downwards."""
+    """Settings of one stratigraphy: a name, and the layers from the surface downwards."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -114,7 +114,7 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
     path : str or Path
         TOML file of the job.
     detector : str, optional
-        Preset or instrument file. Its detector replaces the job's detector.
+        Preset or instrument file whose detector replaces the job's detector.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
 
 
 def _innermost_faults(faults: list[Any]) -> list[Any]:
-    """Return the faults that do not follow from other faults. A list's fault follows from that of its entry."""
+    """Return the faults that do not follow from other faults, as the fault of a list does from that of an entry."""
     locations = [fault["loc"] for fault in faults]
 
     def follows_from_other_fault(fault: Any) -> bool:
@@ -182,7 +182,7 @@ def simulate(
     workers : int, optional
         Number of processes that simulate a training library, by default one per core.
     scheduler : str, optional
-        Address of a dask.distributed scheduler. Its workers simulate the training library.
+        Address of a dask.distributed scheduler whose workers simulate the training library.
     progress : callable, optional
 
     Returns

@@ -80,14 +80,14 @@ class InstrumentConditions:
 
 
 def conditions_of(instrument: Instrument, detector: Detector | None = None) -> InstrumentConditions:
-    """Return the conditions of an instrument. All its values count as known, including defaults.
+    """Return the conditions of an instrument. All values of the instrument count as known, even defaults.
 
     Parameters
     ----------
     instrument : Instrument
-        Instrument. If it has a tabulated source spectrum, anode and voltage are None.
+        Instrument. If its source spectrum is tabulated, anode and voltage are None.
     detector : Detector or None
-        Detector that replaces the instrument's detector. Only its resolution is used.
+        Detector whose resolution replaces that of the instrument's detector.
     """
     geometry, tube = instrument.geometry, instrument.tube
     has_tube = instrument.source_spectrum is None
@@ -115,6 +115,6 @@ def instrument_inputs(instrument: Instrument, detector: Detector | None = None) 
     Returns
     -------
     (n_input,) float32 array
-        Network inputs. Anode and voltage are NaN for a tabulated source spectrum.
+        Network inputs. If the source spectrum is tabulated, anode and voltage are NaN.
     """
     return conditions_of(instrument, detector).inputs()

@@ -96,7 +96,7 @@ def with_file_contents(settings: LibrarySettings) -> LibrarySettings:
 
 
 def transport_settings(settings: LibrarySettings) -> dict[str, Any]:
-    """Return the settings that determine the emitted photons, JSON-serialisable."""
+    """Return a JSON-serialisable dictionary of the settings that determine the emitted photons."""
     return settings.model_dump(mode="json", include=set(TRANSPORT_FIELDS))
 
 

@@ -15,9 +15,9 @@ from underpaint.simulate.outputs import Outputs, families_of, group_element, lab
 MAX_SCAN_COUNTS = 1e15
 """Total counts that no scan reaches. A label that needs more counts is never detectable."""
 MODEL_ERROR = 0.02
-"""Error of the background below lines, relative to the background. Used for limits of detection."""
+"""Error of the background below lines, relative to the background, in limits of detection."""
 DETECTABLE_SIGMAS, UNDETECTABLE_SIGMAS = 3.0, 0.7
-"""Lines above the first significance are detectable, and lines below the second are not. In standard deviations."""
+"""Significances in standard deviations: lines above the first are detectable, and lines below the second are not."""
 
 
 def pigments_in(stratigraphy: Stratigraphy) -> set[str]:
@@ -37,7 +37,7 @@ def layers_at(stratigraphy: Stratigraphy, place: Place) -> list[int]:
 
 
 def surface_thickness_um(stratigraphies: Sequence[Stratigraphy]) -> NDArray[np.float32]:
-    """Return the (n_sample,) thickness of the uppermost layer with pigments in um. NaN if there is no such layer."""
+    """Return the (n_sample,) thickness of the uppermost paint layer in um, or NaN for samples without paint."""
     uppermost_layers = [
         stratigraphy.layers[layers[0]] if (layers := layers_at(stratigraphy, "surface")) else None
         for stratigraphy in stratigraphies
@@ -130,10 +130,11 @@ def lines_needed(
     Returns
     -------
     needed : (n_sample, n_name) float32 array
-        Total counts above which the significance of the lines exceeds ``DETECTABLE_SIGMAS``. Infinity if it never does.
+        Total counts above which the significance of the lines exceeds ``DETECTABLE_SIGMAS``. Infinity if the lines
+        never become that significant.
     undetectable : (n_sample, n_name) float32 array
-        Total counts below which the significance of the lines is less than ``UNDETECTABLE_SIGMAS``. Infinity if it
-        always is. Both arrays are NaN for samples that emit no photons of the group's lines.
+        Total counts below which the significance of the lines is less than ``UNDETECTABLE_SIGMAS``. Infinity if the
+        lines are always less significant. Both arrays are NaN for samples that emit no photons of the group's lines.
     """
     photons = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
     limits = np.full((2, len(stratigraphies), len(names)), np.nan, dtype=np.float32)
@@ -184,7 +185,7 @@ def labels_by_lines(
     names : sequence of str
         Names of all outputs. The outputs that are groups are the columns of the two limits.
     labels, counts : (n_sample, n_name) arrays
-        Results of :func:`visibility`. Those of pigments are returned unchanged.
+        Results of :func:`visibility`. The results for pigments are returned unchanged.
     detection_limits, absence_limits : (n_sample, n_group) arrays
         Results of :func:`lines_needed`.
 
@@ -265,10 +266,10 @@ def visibility(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return the labels of each spectrum, and the total counts at which each label becomes detectable.
 
-    A label is detectable if the counts of its key lines exceed ``3 sqrt(2 B)``. B are the other counts below these
-    lines. If lines and background have the fractions s and b of a spectrum's counts, ``18 b / s**2`` total counts are
-    needed. A pigment of several groups is detectable only if all its groups are. If a label names a place, only lines
-    from the layers at this place count.
+    A label is detectable if the counts of its key lines exceed ``3 sqrt(2 B)``, where B is the background below these
+    lines in counts. If lines and background have the fractions s and b of a spectrum's counts, ``18 b / s**2`` total
+    counts are needed. A pigment of several groups is detectable only if all its groups are. If a label names a place,
+    only lines from the layers at this place count.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Training libraries: files of simulated spectra with labels. They do not depend on the number of worker processes."""
+"""Training libraries: files of simulated, labelled spectra. The number of worker processes does not affect a library."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +67,7 @@ PAPER_INSTRUMENT = "elio"
 
 
 def transport_chunk(settings: LibrarySettings, chunk_index: int) -> Photons:
-    """Return the photons of a chunk. Its random numbers depend only on the seed and the chunk's index."""
+    """Return the photons of a chunk. All random numbers depend only on the seed and the chunk's index."""
     return _paper_photons(settings, chunk_index) if settings.kind == "paper" else _random_photons(settings, chunk_index)
 
 
@@ -112,7 +112,9 @@ PILE_UP_RANGE, WIDE_PILE_UP_RANGE = (1e-4, 0.03), (1e-4, 0.15)
 SCATTER_RANGE, WIDE_SCATTER_RANGE = (0.6, 2.5), (0.4, 4.0)
 """Range of the scatter relative to the forward model, first for usual libraries, then for libraries with ``varied``."""
 PULSE_PAIR_US = 0.5
-"""Pulse-pair resolution of a typical fast channel, in us. Pile-up depends only on its product with the count rate."""
+"""Pulse-pair resolution of a typical fast channel, in us. Simulated pile-up depends only on the product of this time
+and the count rate.
+"""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def chunk_to_bytes(chunk: Chunk) -> bytes:
 
 
 def render_chunk(settings: LibrarySettings, chunk_index: int, photons: Photons) -> Chunk:
-    """Return the spectra of a chunk. Its random numbers depend only on the rendering seed and the chunk's index."""
+    """Return the spectra of a chunk. All random numbers depend only on the rendering seed and the chunk's index."""
     if settings.kind == "paper":
         return _assemble_chunk(settings, chunk_index, photons, [_render_paper_spectra(settings, photons)])
     seed = settings.seed if settings.render_seed is None else settings.render_seed
@@ -327,7 +329,7 @@ def _instrument_background(
 def _smooth_background(
     rng: np.random.Generator, n_spectra: int, energy_kev: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return (n, n_channel) smooth backgrounds. Their sums are 0.1 to 50 % of a spectrum's counts."""
+    """Return n smooth backgrounds, each with 0.1 to 50 % of a spectrum's counts, as an (n, n_channel) array."""
     relative_energy = energy_kev / 40.0
     slope, curvature = rng.normal(0.0, 2.0, size=(2, n_spectra, 1))
     background_shape = np.exp(slope * relative_energy + curvature * relative_energy**2)
@@ -354,14 +356,14 @@ def simulate_library(
     settings : LibrarySettings
         Settings of the library.
     out : path
-        HDF5 file to write. Its contents are described below.
+        HDF5 file to write, with the datasets listed below.
     photons : path, optional
         HDF5 file of the photons that the samples emit. If the file exists, it is read and only detector and electronics
         are simulated.
     workers : int, optional
         Number of processes, by default one per core.
     scheduler : str, optional
-        Address of a dask.distributed scheduler. Its workers simulate the library.
+        Address of a dask.distributed scheduler whose workers simulate the library.
     progress : callable, optional
 
     Returns
@@ -378,7 +380,7 @@ def simulate_library(
     -----
     Datasets of the file, for n spectra:
 
-    - ``expected`` (n, n_bin): noise-free spectra. Each sums to one over the recorded range.
+    - ``expected`` (n, n_bin): noise-free spectra, each with a sum of one over the recorded range.
     - ``recorded`` (n, 2): lowest and highest recorded energy, in keV.
     - ``labels``, ``counts_needed`` (n, n_name): results of :func:`~underpaint.simulate.visibility`.
     - ``source`` (n,): index of the stratigraphy that gave the spectrum.

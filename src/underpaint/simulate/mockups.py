@@ -88,7 +88,7 @@ def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = X
     seed : int
         Seed of all random values.
     axis : EnergyAxis
-        Energy axis that the instrument states. The true axis drifts around it.
+        Energy axis that the instrument states. The true energy axis drifts around this axis.
     """
     rng = np.random.default_rng(seed)
     instrument = perturbed_instrument(rng)
@@ -115,7 +115,7 @@ def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = X
 
 
 def perturbed_instrument(rng: np.random.Generator) -> Instrument:
-    """Return an ELIO with random deviations. Its tube lines are 1 to 1.7 times as strong as in Ebel's model."""
+    """Return an ELIO with random deviations, such as tube lines 1 to 1.7 times as strong as in Ebel's model."""
     elio_instrument = perturb_instrument(load_instrument(INSTRUMENT), rng)
     tube = elio_instrument.tube
     window = tube.window.model_copy(update={"thickness_um": tube.window.thickness_um * rng.lognormal(0.0, 0.2)})
@@ -228,7 +228,7 @@ def make_panel(
     progress: Progress | None = None,
     block: int = 512,
 ) -> Panel:
-    """Simulate the scan of a virtual panel. Its random values depend only on ``settings.seed``.
+    """Simulate the scan of a virtual panel. All random values depend only on ``settings.seed``.
 
     Parameters
     ----------

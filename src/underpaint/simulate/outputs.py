@@ -12,18 +12,18 @@ from underpaint.physics.materials import Pigment, library
 
 @dataclass(frozen=True)
 class Outputs:
-    """Outputs of a network. Each output has groups and line families.
+    """Outputs of a network, each with its groups and line families.
 
     Parameters
     ----------
     names : tuple of str
-        Names in snake case. They contain the place if there is one (:func:`underpaint.data.maps.at_place`).
+        Names in snake case, including the place if the output has one (:func:`underpaint.data.maps.at_place`).
     kinds : tuple of str
         "group" or "member" (a pigment) for each output.
     labels : tuple of str
         Names for display.
     groups : tuple of tuple of str
-        Groups to which each output belongs. A group belongs to itself.
+        Groups to which each output belongs (for a group, the group itself).
     elements : tuple of tuple of str
         Line families whose detection indicates each output, strongest first.
     """
@@ -39,7 +39,7 @@ class Outputs:
         return self.names.index(name)
 
     def select_names(self, names: Sequence[str]) -> "Outputs":
-        """Return the outputs whose names are in ``names``. Their order does not change."""
+        """Return the outputs whose names are in ``names``. The order of the outputs does not change."""
         output_indices = [output_index for output_index, name in enumerate(self.names) if name in names]
         return Outputs(
             names=tuple(self.names[output_index] for output_index in output_indices),

@@ -17,7 +17,7 @@ from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Layer, Stratigraphy
 
 ENERGY_FIELDS = ("source_kev", "width_kev", "compton_kev", "compton_width_kev")
-"""Energy arrays of an emission. They are stored in 64 bits, and arrays of photon numbers in 32 bits."""
+"""Energy arrays of an emission. Files store energies in 64 bits, and photon numbers in 32 bits."""
 PHOTON_FIELDS = tuple(field.name for field in fields(Emission) if field.name not in {"lines", *ENERGY_FIELDS})
 CHUNKS = "chunks"
 
@@ -31,7 +31,7 @@ class Photons:
     stratigraphies : tuple of Stratigraphy
         Samples that emit the photons.
     instrument : Instrument
-        Instrument that excites the samples. Its detector does not affect the photons.
+        Instrument that excites the samples. The detector of the instrument does not affect the photons.
     emission : Emission
         Photon numbers in 64-bit arrays, already rounded to the 32 bits of the file (relative error 6e-8). Spectra
         rendered from memory and from a file are therefore identical.

@@ -1,4 +1,4 @@
-"""Random instruments for training libraries. They make networks robust to differences between instruments."""
+"""Random instruments for training libraries, which make networks robust to differences between instruments."""
 
 from collections.abc import Sequence
 
@@ -75,7 +75,7 @@ INSTRUMENT_KINDS: tuple[tuple[str, float], ...] = (
     ("polycapillary", 0.14),
     ("monochromatic", 0.03),
 )
-"""Kinds of instruments and their weights. They differ in tube, filters, optics and air paths."""
+"""Kinds of instruments and their weights. The kinds differ in tube, filters, optics and air paths."""
 _POLYMER_FILM = ("C10H8O4", 1.38)
 _AIR_FORMULA = "N7O2"
 """Formula of air without argon. The mass fractions of nitrogen and oxygen are correct within 2 %."""
@@ -101,7 +101,7 @@ def any_instrument(rng: np.random.Generator) -> Instrument:
 
 
 def any_detector(rng: np.random.Generator) -> Detector:
-    """Draw a detector with :func:`random_detector`. In some cases, more air or a polymer film is in front of it."""
+    """Draw a detector with :func:`random_detector`. In some cases, add air or a polymer film in front."""
     filters = []
     if rng.random() < 0.4:
         filters.append(Filter(formula=_AIR_FORMULA, density=0.0012, thickness_um=1e4 * float(rng.uniform(0.0, 6.0))))
@@ -140,7 +140,7 @@ def _hand_held_instrument(rng: np.random.Generator, base_instrument: Instrument)
 
 
 def _polycapillary_optic(rng: np.random.Generator) -> Optic:
-    """Return a random polycapillary. Its transmission drops steeply towards high and slowly towards low energies."""
+    """Return a random polycapillary. The transmission drops steeply towards high and slowly towards low energies."""
     energy_kev = np.geomspace(2.0, 60.0, 40)
     upper_kev, steepness, lower_kev = rng.uniform(12.0, 28.0), rng.uniform(2.0, 5.0), rng.uniform(2.0, 6.0)
     transmission = 1.0 / (1.0 + (energy_kev / upper_kev) ** steepness) / (1.0 + (lower_kev / energy_kev) ** 2)
@@ -184,5 +184,5 @@ def choose_weighted(rng: np.random.Generator, items: Sequence[tuple[str, float]]
 
 
 def log_uniform(rng: np.random.Generator, minimum: float, maximum: float) -> float:
-    """Draw a random number between two limits. Its logarithm is uniform."""
+    """Draw a random number between two limits from a log-uniform distribution."""
     return float(np.exp(rng.uniform(np.log(minimum), np.log(maximum))))

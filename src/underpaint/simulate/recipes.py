@@ -150,7 +150,7 @@ def paper_stratigraphy(top_pigment: str, bottom_pigment: str, top_um: float, bot
 
 
 def paper_layers(paints: Sequence[Mapping[str, float]], thickness_um: Sequence[float]) -> Stratigraphy:
-    """Return paint layers on the ground of the paper's simulation set. The paints have its binder and its formulas.
+    """Return paint layers on the ground of the paper's simulation set, with the paper's binder and formulas.
 
     Parameters
     ----------
