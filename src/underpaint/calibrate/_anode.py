@@ -31,10 +31,10 @@ _COMPTON_SIGMA_PER_KEV = 0.012
 _BACKGROUND_WINDOW_FWHM = 6.0
 _HUMP_CENTRES_KEV = np.linspace(*_SCATTER_RANGE_KEV, 6)
 _HUMP_SIGMA_KEV = 1.7
-_MODEL_ERROR = 0.03
+_RELATIVE_MODEL_ERROR = 0.03
 _MIN_SIGNIFICANCE = 6.0
 _MIN_CHI_SQUARED_DROP = 25.0
-_MIN_RATIO_AT_EDGE = 0.05
+_MIN_EDGE_COUNTS_RATIO = 0.05
 
 
 @dataclass(frozen=True)
@@ -112,15 +112,15 @@ def _excites_k_lines(counts: Array, response: Response, symbol: str) -> bool:
     energy_kev = response.axis(counts.size).energy_kev
     if energy_kev[-1] < edge_kev + 1.0:
         return True
-    counts_above = float(counts[(energy_kev > edge_kev + 0.3) & (energy_kev < edge_kev + 1.0)].mean())
-    counts_below = float(counts[(energy_kev > edge_kev - 0.4) & (energy_kev < edge_kev - 0.2)].mean())
-    return counts_above > _MIN_RATIO_AT_EDGE * counts_below
+    counts_above_edge = float(counts[(energy_kev > edge_kev + 0.3) & (energy_kev < edge_kev + 1.0)].mean())
+    counts_below_edge = float(counts[(energy_kev > edge_kev - 0.4) & (energy_kev < edge_kev - 0.2)].mean())
+    return counts_above_edge > _MIN_EDGE_COUNTS_RATIO * counts_below_edge
 
 
 def _best_angle(scatter_window: "_ScatterWindow", symbol: str, misfit_without_compton: float) -> Anode:
-    def best_fit_of(angles: Array) -> Anode:
+    def best_fit_of(angles_deg: Array) -> Anode:
         return max(
-            (_fit_at_angle(scatter_window, symbol, float(angle), misfit_without_compton) for angle in angles),
+            (_fit_at_angle(scatter_window, symbol, float(angle), misfit_without_compton) for angle in angles_deg),
             key=lambda fit: fit.misfit_drop,
         )
 
@@ -181,7 +181,7 @@ def _scatter_window(counts: Array, response: Response) -> _ScatterWindow | None:
     background = snip(
         counts, response.fwhm_kev(axis.energy_kev) / axis.gain_kev, window_per_fwhm=_BACKGROUND_WINDOW_FWHM
     )
-    deviation = np.sqrt(np.maximum(counts[is_fitted], 1.0) + (_MODEL_ERROR * counts[is_fitted]) ** 2)
+    deviation = np.sqrt(np.maximum(counts[is_fitted], 1.0) + (_RELATIVE_MODEL_ERROR * counts[is_fitted]) ** 2)
     scatter_window = _ScatterWindow(response, is_fitted, deviation, (counts - background)[is_fitted] / deviation)
     line_groups_in_range = [
         line_group
@@ -220,7 +220,9 @@ def _fit_at_angle(
     areas, misfit = scatter_window.fit_components(
         np.column_stack([scatter_window.component_columns, compton_component])
     )
-    line_index = scatter_window.column_families.index(f"{symbol}_K")
-    rayleigh_significance = float(areas[line_index] * np.linalg.norm(scatter_window.component_columns[:, line_index]))
+    rayleigh_column = scatter_window.column_families.index(f"{symbol}_K")
+    rayleigh_significance = float(
+        areas[rayleigh_column] * np.linalg.norm(scatter_window.component_columns[:, rayleigh_column])
+    )
     significance = min(rayleigh_significance, float(areas[-1] * np.linalg.norm(compton_component)))
     return Anode(symbol, angle_deg, significance, misfit_without_compton - misfit, rayleigh_significance)

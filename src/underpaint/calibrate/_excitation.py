@@ -20,22 +20,22 @@ Array = NDArray[np.float64]
 
 _BEAM_RANGE_KEV = (5.0, 120.0)
 _MIN_COUNTS = 100.0
-_MAX_CANDIDATES = 12
-_ANGLES_DEG = np.arange(50.0, 176.0, 10.0)
+_MAX_ELASTIC_CANDIDATES = 12
+_SCATTER_ANGLES_DEG = np.arange(50.0, 176.0, 10.0)
 _COMPTON_SIGMAS_PER_KEV = (0.003, 0.007, 0.0105, 0.014)
 """Doppler broadening of Compton peaks of heavy to light atoms: standard deviations in keV per keV of photon energy."""
-_MODEL_ERROR = 0.05
+_RELATIVE_MODEL_ERROR = 0.05
 _MIN_CHI_SQUARED_DROP = 40.0
 """Minimum decrease of chi squared when the Compton peak is added to the fit."""
 _MIN_ELASTIC_SHARE = 0.003
-_MAX_FLANK_RATIO, _MAX_RATIO_ABOVE = 0.3, 0.05
+_MAX_FLANK_PER_PEAK, _MAX_CONTINUUM_PER_PEAK = 0.3, 0.05
 """Maximum counts per channel 1.1 FWHM above the elastic peak, and at higher energies, relative to its height.
 
 A tube's continuum decreases less steeply towards high energies.
 """
-_MAX_COUNTS_ABOVE, _MAX_PILE_UP_SHARE = 0.35, 0.03
+_MAX_PILE_UP_PER_SCATTER, _MAX_PILE_UP_SHARE = 0.35, 0.03
 """Maximum counts of sum peaks above the elastic peak: relative to the scatter peaks, and to the whole spectrum."""
-_MIN_STRONGER_RATIO, _MIN_RATIO_ABOVE = {"K": 0.08, "L": 0.3}, 0.3
+_MIN_STRONG_LINE_RATIO, _MIN_HIGH_LINE_RATIO = {"K": 0.08, "L": 0.3}, 0.3
 """Minimum ratio of net to expected counts for lines stronger than the tested peak, and for lines above its energy.
 
 The first minimum is low for K lines, because a tube filter may absorb more of K-alpha than of K-beta.
@@ -43,9 +43,9 @@ The first minimum is low for K lines, because a tube filter may absorb more of K
 _MAX_UNRESOLVED_SHIFT = 1.2
 """Largest Compton shift at which elastic and Compton peak are not resolved, in FWHM."""
 _GRID_STEP_FWHM, _MAX_PEAK_DISTANCE_FWHM = 0.125, 0.2
-_PILE_UP_TOLERANCE, _MAX_PILE_UP_PROBABILITY = 4.0, 0.1
+_MAX_SUM_PEAK_RATIO, _MAX_PILE_UP_PROBABILITY = 4.0, 0.1
 """Maximum ratio of expected to measured counts for all other sum peaks, and maximum pile-up probability."""
-_BEAM_TOLERANCE = 0.03
+_BEAM_ENERGY_TOLERANCE = 0.03
 """Maximum relative difference between two values of the same beam energy."""
 _ABSENT_ELEMENTS = (43, 61, *range(84, 90), 91)
 """Atomic numbers of elements that occur neither in paintings nor in anodes."""
@@ -157,11 +157,11 @@ def beam_contradiction(energy_kev: float, detected: Beam | None, families: Seque
     -------
     str
     """
-    if detected is not None and abs(detected.energy_kev - energy_kev) > _BEAM_TOLERANCE * energy_kev:
+    if detected is not None and abs(detected.energy_kev - energy_kev) > _BEAM_ENERGY_TOLERANCE * energy_kev:
         return f"the spectra show a monochromatic beam of {detected.energy_kev:.1f} keV"
     if anode is not None:
         line_kev = float(family_lines(anode, "K", edge_energy(atomic_number(anode), 0) + 1.0)[0].min())
-        if line_kev > (1.0 + _BEAM_TOLERANCE) * energy_kev:
+        if line_kev > (1.0 + _BEAM_ENERGY_TOLERANCE) * energy_kev:
             return f"the spectra contain the scattered lines of a tube's anode, {anode} K at {line_kev:.1f} keV"
     families_not_excited = []
     for family in families:
@@ -170,7 +170,7 @@ def beam_contradiction(energy_kev: float, detected: Beam | None, families: Seque
         edge_kev = min(
             edge_energy(z, shell_index) for shell_index, shell_name in enumerate(SHELLS) if shell_name.startswith(shell)
         )
-        if edge_kev > (1.0 + _BEAM_TOLERANCE) * energy_kev:
+        if edge_kev > (1.0 + _BEAM_ENERGY_TOLERANCE) * energy_kev:
             families_not_excited.append(f"{element} {shell} (edge at {edge_kev:.2f} keV)")
     return (
         f"the spectra contain lines that a beam of this energy cannot excite, of {', '.join(families_not_excited)}"
@@ -185,9 +185,9 @@ def _elastic_candidates_kev(spectrum: _Spectrum) -> list[float]:
     A candidate has enough counts, has few counts above its energy, and is not a sum peak.
     """
     energy_kev = spectrum.axis.energy_kev
-    sigma = max(0.3 * float(np.median(spectrum.fwhm)) / spectrum.axis.gain_kev, 0.5)
-    smoothed_counts = gaussian_filter1d(spectrum.counts, sigma)
-    noise_factor = min(1.0 / (2.0 * np.sqrt(np.pi) * sigma), 1.0)
+    smoothing_sigma = max(0.3 * float(np.median(spectrum.fwhm)) / spectrum.axis.gain_kev, 0.5)
+    smoothed_counts = gaussian_filter1d(spectrum.counts, smoothing_sigma)
+    noise_factor = min(1.0 / (2.0 * np.sqrt(np.pi) * smoothing_sigma), 1.0)
     maxima, _ = prominent_maxima(smoothed_counts, 4.0 * np.sqrt(noise_factor * (smoothed_counts + 1.0)))
     counts_from_channel = np.cumsum(spectrum.counts[::-1])[::-1]
     max_pile_up_counts = _MAX_PILE_UP_SHARE * counts_from_channel[0]
@@ -202,7 +202,7 @@ def _elastic_candidates_kev(spectrum: _Spectrum) -> list[float]:
             and counts_from_channel[end_channel]
             < max(
                 max_pile_up_counts,
-                _MAX_COUNTS_ABOVE * (counts_from_channel[peak_channel] - counts_from_channel[end_channel]),
+                _MAX_PILE_UP_PER_SCATTER * (counts_from_channel[peak_channel] - counts_from_channel[end_channel]),
             )
         )
 
@@ -212,7 +212,7 @@ def _elastic_candidates_kev(spectrum: _Spectrum) -> list[float]:
     candidates_kev = (
         peak_kev for peak_kev in peaks_kev if is_last_scatter(peak_kev) and not _is_pile_up(spectrum, peak_kev)
     )
-    return list(islice(candidates_kev, _MAX_CANDIDATES))
+    return list(islice(candidates_kev, _MAX_ELASTIC_CANDIDATES))
 
 
 def _compton_kev(energy_kev: float, angle_deg: float) -> float:
@@ -256,7 +256,7 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     lines at lower energies can bias the first fit. A second fit therefore fixes the elastic peak at the given energy.
     """
     fwhm = spectrum.fwhm_kev(peak_kev)
-    max_shift_kev = peak_kev - _compton_kev(peak_kev, float(_ANGLES_DEG[-1]))
+    max_shift_kev = peak_kev - _compton_kev(peak_kev, float(_SCATTER_ANGLES_DEG[-1]))
     low_kev, high_kev = peak_kev - max_shift_kev - 2.0 * fwhm, peak_kev + max_shift_kev + 3.0 * fwhm
     counts, energy_kev = (
         spectrum.values_between(spectrum.counts, low_kev, high_kev),
@@ -264,12 +264,12 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     )
     if counts.size < 8:
         return []
-    deviation = np.sqrt(np.maximum(counts, 1.0) + (_MODEL_ERROR * counts) ** 2)
+    deviation = np.sqrt(np.maximum(counts, 1.0) + (_RELATIVE_MODEL_ERROR * counts) ** 2)
     grid_kev = np.arange(low_kev, high_kev, _GRID_STEP_FWHM * fwhm)
     edges_kev = np.append(energy_kev, energy_kev[-1] + spectrum.axis.gain_kev) - 0.5 * spectrum.axis.gain_kev
 
-    def peaks(centres_kev: Array, spread_per_kev: float = 0.0) -> Array:
-        sigma = np.hypot(fwhm / FWHM_PER_SIGMA, spread_per_kev * centres_kev)[:, None]
+    def peak_shapes(centres_kev: Array, doppler_sigma_per_kev: float = 0.0) -> Array:
+        sigma = np.hypot(fwhm / FWHM_PER_SIGMA, doppler_sigma_per_kev * centres_kev)[:, None]
         return np.diff(ndtr((edges_kev - centres_kev[:, None]) / sigma), axis=1)
 
     centres_kev = grid_kev[
@@ -278,16 +278,16 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     background_columns = np.stack([np.ones(energy_kev.size), np.linspace(1.0, 0.0, energy_kev.size)])
     peak_columns = np.concatenate(
         [
-            peaks(centres_kev),
+            peak_shapes(centres_kev),
             background_columns,
-            *(peaks(grid_kev, compton_sigma) for compton_sigma in _COMPTON_SIGMAS_PER_KEV),
+            *(peak_shapes(grid_kev, compton_sigma) for compton_sigma in _COMPTON_SIGMAS_PER_KEV),
         ]
     )
     peak_columns /= deviation
     column_norms = np.maximum(np.sqrt((peak_columns**2).sum(axis=1)), 1e-12)
     peak_columns /= column_norms[:, None]
     normal_matrix, projections = peak_columns @ peak_columns.T, peak_columns @ (counts / deviation)
-    compton_kev = np.stack([compton_energy(centres_kev, float(angle_deg)) for angle_deg in _ANGLES_DEG], axis=1)
+    compton_kev = np.stack([compton_energy(centres_kev, float(angle_deg)) for angle_deg in _SCATTER_ANGLES_DEG], axis=1)
     grid_index = np.clip(
         np.rint((compton_kev - low_kev) / (grid_kev[1] - grid_kev[0])).astype(int), 0, grid_kev.size - 1
     )
@@ -325,7 +325,7 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
             scatter_fits.append(
                 _ScatterFit(
                     float(centres_kev[best_centre_index]),
-                    float(_ANGLES_DEG[best_angle_index]),
+                    float(_SCATTER_ANGLES_DEG[best_angle_index]),
                     elastic_counts,
                     total_counts,
                 )
@@ -341,17 +341,17 @@ def _solve_non_negative(normal_matrix: Array, projections: Array, sum_of_squares
     """
     n_fits, n_columns = projections.shape
     misfit, areas = np.full(n_fits, sum_of_squares), np.zeros((n_fits, n_columns))
-    for is_used in product((False, True), repeat=n_columns):
-        used_columns = np.flatnonzero(is_used)
+    for is_column_used in product((False, True), repeat=n_columns):
+        used_columns = np.flatnonzero(is_column_used)
         if not used_columns.size:
             continue
         reduced_matrix = normal_matrix[:, used_columns[:, None], used_columns] + 1e-9 * np.eye(used_columns.size)
         coefficients = np.linalg.solve(reduced_matrix, projections[:, used_columns, None])[:, :, 0]
         reduced_misfit = sum_of_squares - (coefficients * projections[:, used_columns]).sum(axis=1)
-        is_better = (coefficients >= 0.0).all(axis=1) & (reduced_misfit < misfit)
-        misfit[is_better] = reduced_misfit[is_better]
-        areas[is_better] = 0.0
-        areas[np.ix_(is_better, used_columns)] = coefficients[is_better]
+        is_better_fit = (coefficients >= 0.0).all(axis=1) & (reduced_misfit < misfit)
+        misfit[is_better_fit] = reduced_misfit[is_better_fit]
+        areas[is_better_fit] = 0.0
+        areas[np.ix_(is_better_fit, used_columns)] = coefficients[is_better_fit]
     return misfit, areas
 
 
@@ -360,13 +360,13 @@ def _ends_spectrum(spectrum: _Spectrum, scatter_fit: _ScatterFit) -> bool:
     fwhm = spectrum.fwhm_kev(scatter_fit.energy_kev)
     start_kev = scatter_fit.energy_kev + 1.5 * fwhm
     peak_height = _mean_counts(spectrum, scatter_fit.energy_kev, 0.2 * fwhm)
-    counts_above = float(spectrum.values_between(spectrum.counts, start_kev, np.inf).sum())
+    counts_above_peak = float(spectrum.values_between(spectrum.counts, start_kev, np.inf).sum())
     return (
-        _mean_counts(spectrum, scatter_fit.energy_kev + 1.1 * fwhm, 0.2 * fwhm) < _MAX_FLANK_RATIO * peak_height
+        _mean_counts(spectrum, scatter_fit.energy_kev + 1.1 * fwhm, 0.2 * fwhm) < _MAX_FLANK_PER_PEAK * peak_height
         and _mean_counts(spectrum, start_kev + max(0.5, 2.5 * fwhm), max(0.5, 2.5 * fwhm))
-        < _MAX_RATIO_ABOVE * peak_height
-        and counts_above
-        < max(_MAX_COUNTS_ABOVE * scatter_fit.total_counts, _MAX_PILE_UP_SHARE * float(spectrum.counts.sum()))
+        < _MAX_CONTINUUM_PER_PEAK * peak_height
+        and counts_above_peak
+        < max(_MAX_PILE_UP_PER_SCATTER * scatter_fit.total_counts, _MAX_PILE_UP_SHARE * float(spectrum.counts.sum()))
     )
 
 
@@ -399,7 +399,7 @@ def _is_pile_up(spectrum: _Spectrum, energy_kev: float) -> bool:
         1e-9 * pile_up,
     )
     expected_counts = sum_peak_counts * (binned_counts[is_in_peak].sum() / sum_peak_counts[is_in_peak].sum())
-    return bool(np.all(expected_counts < _PILE_UP_TOLERANCE * binned_counts + 0.05 * expected_counts.max() + 10.0))
+    return bool(np.all(expected_counts < _MAX_SUM_PEAK_RATIO * binned_counts + 0.05 * expected_counts.max() + 10.0))
 
 
 def _is_element_line(spectrum: _Spectrum, scatter_fit: _ScatterFit) -> bool:
@@ -427,15 +427,15 @@ def _has_family_lines(
     # lines within 1.5 FWHM are on the flank of the peak
     is_above_peak = is_checked & (line_kev > scatter_fit.energy_kev + 1.5 * spectrum.fwhm_kev(scatter_fit.energy_kev))
     strongest_rate_above = float(line_rates[is_above_peak].max(initial=0.0))
-    for energy_kev, line_rate, is_above in zip(
+    for energy_kev, line_rate, is_higher_line in zip(
         line_kev[is_checked], line_rates[is_checked], is_above_peak[is_checked], strict=True
     ):
-        is_stronger = line_rate > line_rate_in_peak
-        if not is_stronger and (not is_above or line_rate < strongest_rate_above):
+        is_stronger_line = line_rate > line_rate_in_peak
+        if not is_stronger_line and (not is_higher_line or line_rate < strongest_rate_above):
             continue
-        min_ratio = _MIN_STRONGER_RATIO[shell] if is_stronger else _MIN_RATIO_ABOVE
+        min_counts_ratio = _MIN_STRONG_LINE_RATIO[shell] if is_stronger_line else _MIN_HIGH_LINE_RATIO
         net_counts, deviation = spectrum.net_peak_counts(float(energy_kev))
-        if net_counts + 4.0 * deviation < min_ratio * scatter_fit.elastic_counts * line_rate / line_rate_in_peak:
+        if net_counts + 4.0 * deviation < min_counts_ratio * scatter_fit.elastic_counts * line_rate / line_rate_in_peak:
             return False
         if shell == "L" and line_rate == line_rates.max() and not _is_peak(spectrum, float(energy_kev)):
             return False

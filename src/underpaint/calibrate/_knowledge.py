@@ -128,12 +128,12 @@ def merge_knowledge(
         user_values = {path: value for path, value in user_values.items() if path not in _axis_values(calibration)}
     value_by_path: dict[str, Any] = {}
     origin: dict[str, Origin] = {}
-    sources: tuple[tuple[Origin, dict[str, Any]], ...] = (
+    values_by_priority: tuple[tuple[Origin, dict[str, Any]], ...] = (
         ("spectrum", _spectrum_values(calibration, beam)),
         ("file", file_values),
         ("given", user_values),
     )
-    for origin_name, source_values in sources:
+    for origin_name, source_values in values_by_priority:
         if "source_spectrum" in source_values or "tube.anode" in source_values or "tube.voltage_kv" in source_values:
             _remove_other_source(value_by_path, origin, source_values)
         for path, value in source_values.items():
@@ -183,8 +183,8 @@ def contradiction(axis: EnergyAxis, calibration: Calibration) -> str:
         Calibration of the scan from its lines.
     """
     deviations_ev = _deviations_ev(axis, calibration)
-    limit_ev = max(_MIN_CONTRADICTION_EV, _MIN_CONTRADICTION_SIGMAS * calibration.axis_uncertainty_ev)
-    if not deviations_ev or max(map(abs, deviations_ev.values())) <= limit_ev:
+    max_deviation_ev = max(_MIN_CONTRADICTION_EV, _MIN_CONTRADICTION_SIGMAS * calibration.axis_uncertainty_ev)
+    if not deviations_ev or max(map(abs, deviations_ev.values())) <= max_deviation_ev:
         return ""
     return f"the instrument's energy axis does not fit the lines of the scan ({_list_largest(deviations_ev)})"
 
@@ -200,8 +200,8 @@ def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
         Calibration of the scan from its lines.
     """
     deviations_ev = _deviations_ev(axis, calibration)
-    limit_ev = max(_MIN_DEVIATION_EV, _MIN_DEVIATION_SIGMAS * calibration.axis_uncertainty_ev)
-    if max(map(abs, deviations_ev.values()), default=0.0) < limit_ev:
+    min_deviation_ev = max(_MIN_DEVIATION_EV, _MIN_DEVIATION_SIGMAS * calibration.axis_uncertainty_ev)
+    if max(map(abs, deviations_ev.values()), default=0.0) < min_deviation_ev:
         return ""
     return (
         f"The lines of the scan deviate from the instrument's axis within the accepted limit "
@@ -283,24 +283,24 @@ def _file_values(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str
         # a value that was not entered is missing or zero
         if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or value == 0:
             return None
-        number_value = float(value)
+        file_value = float(value)
         if (
             unit in ("kV", "keV")
-            and maximum < number_value <= maximum * _VOLTS_PER_KILOVOLT
-            and number_value / _VOLTS_PER_KILOVOLT >= minimum
+            and maximum < file_value <= maximum * _VOLTS_PER_KILOVOLT
+            and file_value / _VOLTS_PER_KILOVOLT >= minimum
         ):
             notes.append(
-                f"The file gives a {_quantity_name(metadata_key)} of {number_value:g} {unit}: read as "
-                f"{number_value / _VOLTS_PER_KILOVOLT:g} {unit}."
+                f"The file gives a {_quantity_name(metadata_key)} of {file_value:g} {unit}: read as "
+                f"{file_value / _VOLTS_PER_KILOVOLT:g} {unit}."
             )
-            return number_value / _VOLTS_PER_KILOVOLT
-        if not minimum <= number_value <= maximum or math.isnan(number_value):
+            return file_value / _VOLTS_PER_KILOVOLT
+        if not minimum <= file_value <= maximum or math.isnan(file_value):
             notes.append(
-                f"The file gives a {_quantity_name(metadata_key)} of {number_value:g} {unit}, outside {minimum:g} to "
+                f"The file gives a {_quantity_name(metadata_key)} of {file_value:g} {unit}, outside {minimum:g} to "
                 f"{maximum:g}: not used."
             )
             return None
-        return number_value
+        return file_value
 
     value_by_path = {
         "tube.anode": _file_anode(metadata, notes),

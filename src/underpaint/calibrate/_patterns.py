@@ -81,39 +81,39 @@ def _line_groups(family: str, excitation_kev: float) -> tuple[LineGroup, ...]:
         np.asarray(energy_kev)[energy_order],
         np.asarray(photon_fraction)[energy_order] / max(float(np.sum(photon_fraction)), 1e-30),
     )
-    is_relevant = photon_fraction > 1e-4
-    energy_kev, photon_fraction = energy_kev[is_relevant], photon_fraction[is_relevant]
+    is_strong_line = photon_fraction > 1e-4
+    energy_kev, photon_fraction = energy_kev[is_strong_line], photon_fraction[is_strong_line]
     if energy_kev.size == 0:
         return ()
     cluster_borders = np.flatnonzero(np.diff(energy_kev) > _CLUSTER_WIDTH_KEV) + 1
     line_clusters = np.split(np.arange(energy_kev.size), cluster_borders)
     groups = sorted(
-        (lines for lines in line_clusters if photon_fraction[lines].sum() > _MIN_GROUP_SHARE),
-        key=lambda lines: -photon_fraction[lines].sum(),
+        (line_indices for line_indices in line_clusters if photon_fraction[line_indices].sum() > _MIN_GROUP_SHARE),
+        key=lambda line_indices: -photon_fraction[line_indices].sum(),
     )
     satellite_group = _satellite_groups(symbol, energy_kev, groups)
     is_common = family in COMMON_FAMILIES
     return tuple(
         LineGroup(
             family,
-            energy_kev[lines],
-            photon_fraction[lines],
+            energy_kev[line_indices],
+            photon_fraction[line_indices],
             group_index == 0,
             is_common,
             energy_kev[satellite_group == group_index],
             photon_fraction[satellite_group == group_index],
         )
-        for group_index, lines in enumerate(groups)
+        for group_index, line_indices in enumerate(groups)
     )
 
 
 def _satellite_groups(symbol: str, energy_kev: NDArray[np.float64], groups: list[NDArray[np.intp]]) -> NDArray[np.intp]:
     """Return the index of each satellite's group as an (n_line,) array. The index is -1 for all other lines."""
-    all_lines = line_table([symbol])
-    vacancy_shells = all_lines.shell[np.abs(energy_kev[:, None] - all_lines.energy_kev).argmin(axis=1)]
+    element_lines = line_table([symbol])
+    vacancy_shells = element_lines.shell[np.abs(energy_kev[:, None] - element_lines.energy_kev).argmin(axis=1)]
     satellite_group = np.full(energy_kev.size, -1)
     for line in set(range(energy_kev.size)) - {int(line_index) for group in groups for line_index in group}:
-        group_distances = [
+        relative_distances = [
             min(
                 (
                     abs(energy_kev[line_index] / energy_kev[line] - 1.0)
@@ -124,6 +124,6 @@ def _satellite_groups(symbol: str, energy_kev: NDArray[np.float64], groups: list
             )
             for group in groups
         ]
-        if min(group_distances, default=np.inf) < _MAX_RELATIVE_DISTANCE:
-            satellite_group[line] = int(np.argmin(group_distances))
+        if min(relative_distances, default=np.inf) < _MAX_RELATIVE_DISTANCE:
+            satellite_group[line] = int(np.argmin(relative_distances))
     return satellite_group

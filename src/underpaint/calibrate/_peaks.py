@@ -111,10 +111,10 @@ def prominent_maxima(
     maxima, prominences : (n_maximum,) arrays
         Channels and prominences of the maxima.
     """
-    inner_values = values[1:-1]
-    maxima = np.flatnonzero((inner_values > values[:-2]) & (inner_values >= values[2:])) + 1
-    higher_bases = np.array([_higher_base(values, maximum) for maximum in maxima.tolist()])
-    prominences = values[maxima] - higher_bases.reshape(maxima.shape)
+    values_inside = values[1:-1]
+    maxima = np.flatnonzero((values_inside > values[:-2]) & (values_inside >= values[2:])) + 1
+    maximum_bases = np.array([_higher_base(values, maximum) for maximum in maxima.tolist()])
+    prominences = values[maxima] - maximum_bases.reshape(maxima.shape)
     is_prominent = prominences >= min_prominence[maxima]
     return maxima[is_prominent], prominences[is_prominent]
 
@@ -133,8 +133,11 @@ def _higher_base(values: NDArray[np.float64], maximum: int) -> float:
 
 def _width_at_level(values: NDArray[np.float64], maximum: int, level: float) -> float:
     """Return the width of a maximum at the height ``level``, in channels."""
-    is_below = (values[:maximum] <= level)[::-1], values[maximum + 1 :] <= level
-    left_channel, right_channel = maximum - 1 - int(np.argmax(is_below[0])), maximum + 1 + int(np.argmax(is_below[1]))
+    is_below_level = (values[:maximum] <= level)[::-1], values[maximum + 1 :] <= level
+    left_channel, right_channel = (
+        maximum - 1 - int(np.argmax(is_below_level[0])),
+        maximum + 1 + int(np.argmax(is_below_level[1])),
+    )
     left_fraction = (level - values[left_channel]) / (values[left_channel + 1] - values[left_channel])
     right_fraction = (level - values[right_channel]) / (values[right_channel - 1] - values[right_channel])
     return float(right_channel - left_channel - left_fraction - right_fraction)
@@ -179,9 +182,13 @@ def _peaks_at_width(counts: NDArray[np.float64], fwhm: NDArray[np.float64], min_
 
 def _parabola_maximum(net_counts: NDArray[np.float64], maximum: int) -> float:
     """Return the channel of the vertex of the parabola through the logarithms of a maximum and its two neighbours."""
-    left, centre, right = np.log(np.maximum(net_counts[maximum - 1 : maximum + 2], 1e-3))
-    curvature = left - 2 * centre + right
-    return maximum + float(np.clip(0.5 * (left - right) / curvature, -0.5, 0.5)) if curvature < 0 else float(maximum)
+    log_left, log_centre, log_right = np.log(np.maximum(net_counts[maximum - 1 : maximum + 2], 1e-3))
+    second_difference = log_left - 2 * log_centre + log_right
+    return (
+        maximum + float(np.clip(0.5 * (log_left - log_right) / second_difference, -0.5, 0.5))
+        if second_difference < 0
+        else float(maximum)
+    )
 
 
 def _fitted_widths(counts: NDArray[np.float64], peaks: Peaks, typical_fwhm: float) -> NDArray[np.float64]:
@@ -216,12 +223,12 @@ def _gaussian_fwhm(above_background: NDArray[np.float64], centre: float, typical
     is_used = values > 0.4 * values.max()
     if is_used.sum() < 3:
         return float("nan")
-    curvature = np.polyfit(channels[is_used], np.log(values[is_used]), 2, w=np.sqrt(values[is_used]))[0]
-    return float(FWHM_PER_SIGMA * np.sqrt(-0.5 / curvature)) if curvature < 0 else float("nan")
+    log_curvature = np.polyfit(channels[is_used], np.log(values[is_used]), 2, w=np.sqrt(values[is_used]))[0]
+    return float(FWHM_PER_SIGMA * np.sqrt(-0.5 / log_curvature)) if log_curvature < 0 else float("nan")
 
 
 GAIN_RANGE_KEV = (0.004, 0.062)
-_GAIN_STEP = 1.0015
+_GAIN_STEP_FACTOR = 1.0015
 _ZERO_RANGE_KEV = 0.6
 _ZERO_STEP_KEV = 0.02
 _ZERO_PEAK_RANGE_KEV = 1.2
@@ -319,8 +326,8 @@ def search_near_axis(peaks: Peaks, n_channel: int, axis: EnergyAxis) -> Hypothes
     axis : EnergyAxis
         Axis around which the search takes place.
     """
-    n_steps = int(np.log1p(_NEAR_GAIN_RANGE) / np.log(_GAIN_STEP))
-    gains_kev = axis.gain_kev * _GAIN_STEP ** np.arange(-n_steps, n_steps + 1)
+    n_steps = int(np.log1p(_NEAR_GAIN_RANGE) / np.log(_GAIN_STEP_FACTOR))
+    gains_kev = axis.gain_kev * _GAIN_STEP_FACTOR ** np.arange(-n_steps, n_steps + 1)
     zeros_kev = axis.zero_kev + np.arange(-_NEAR_ZERO_RANGE_KEV, _NEAR_ZERO_RANGE_KEV + 1e-9, _ZERO_STEP_KEV)
     lookup = _PeakLookup(peaks, n_channel, axis.zero_kev)
     return _best_hypotheses(lookup, [(float(gain), zeros_kev) for gain in gains_kev], 1)[0]
@@ -349,17 +356,19 @@ def _best_hypotheses(
 
 def _possible_gains(peaks: Peaks) -> NDArray[np.float64]:
     """Return the gains (keV per channel) at which the peaks are about as wide as those of a silicon detector."""
-    n_steps = int(np.log(GAIN_RANGE_KEV[1] / GAIN_RANGE_KEV[0]) / np.log(_GAIN_STEP))
-    gains_kev = GAIN_RANGE_KEV[0] * _GAIN_STEP ** np.arange(n_steps + 1)
+    n_steps = int(np.log(GAIN_RANGE_KEV[1] / GAIN_RANGE_KEV[0]) / np.log(_GAIN_STEP_FACTOR))
+    gains_kev = GAIN_RANGE_KEV[0] * _GAIN_STEP_FACTOR ** np.arange(n_steps + 1)
     mean_channel = float(np.average(peaks.channel, weights=np.log(peaks.significance)))
     fwhm_channels = float(np.interp(mean_channel, np.arange(peaks.fwhm_channels.size), peaks.fwhm_channels))
     fano_width_per_kev = FWHM_PER_SIGMA**2 * EPSILON_SI_KEV * _TYPICAL_FANO
     noise_squared = (fwhm_channels * gains_kev) ** 2 - fano_width_per_kev * gains_kev * mean_channel
     # The tolerance accounts for the uncertainty of the peak width.
     width_tolerance = 0.15 * (fwhm_channels * gains_kev) ** 2
-    min_noise, max_noise = _NOISE_RANGE_KEV
+    min_noise_kev, max_noise_kev = _NOISE_RANGE_KEV
     return np.asarray(
-        gains_kev[(noise_squared + width_tolerance > min_noise**2) & (noise_squared - width_tolerance < max_noise**2)]
+        gains_kev[
+            (noise_squared + width_tolerance > min_noise_kev**2) & (noise_squared - width_tolerance < max_noise_kev**2)
+        ]
     )
 
 
@@ -430,20 +439,20 @@ def _line_credits(
     family_support *= np.divide(
         matched_weight, family_weight, out=np.zeros_like(family_weight), where=family_weight > 0
     )
-    weight_of_counts = np.minimum(1.0, 2.5 * expected_counts / np.maximum(net_counts, 1e-9))
+    counts_agreement = np.minimum(1.0, 2.5 * expected_counts / np.maximum(net_counts, 1e-9))
     return family_support[
         :, line_arrays.family_index
-    ] * position_match * weight_of_counts * line_arrays.element_weight, lookup.nearest_peak[table_index]
+    ] * position_match * counts_agreement * line_arrays.element_weight, lookup.nearest_peak[table_index]
 
 
 def _axis_scores(
     lookup: _PeakLookup, line_arrays: _LineArrays, gain_kev: float, zeros_kev: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    credit, nearest_peak = _line_credits(lookup, line_arrays, gain_kev, zeros_kev)
+    line_credit, nearest_peak = _line_credits(lookup, line_arrays, gain_kev, zeros_kev)
     peak_credit = np.zeros((zeros_kev.size, lookup.peak_weight.size))
     # Most lines are not at a peak, so only lines that explain a peak are added.
-    zero_index, line_index = np.nonzero(credit > _MIN_CREDIT)
-    np.maximum.at(peak_credit, (zero_index, nearest_peak[zero_index, line_index]), credit[zero_index, line_index])
+    zero_index, line_index = np.nonzero(line_credit > _MIN_CREDIT)
+    np.maximum.at(peak_credit, (zero_index, nearest_peak[zero_index, line_index]), line_credit[zero_index, line_index])
     # Below 1.5 keV, detector thresholds and noise resemble peaks, so peaks there have no weight.
     peak_kev = gain_kev * lookup.peaks.channel[None, :] + zeros_kev[:, None]
     peak_weight = np.where(peak_kev < 1.5, 0.0, lookup.peak_weight[None, :])
@@ -451,8 +460,8 @@ def _axis_scores(
     max_score = lookup.peak_weight.sum() - np.where(is_zero_peak, lookup.peak_weight[0], 0.0)
     score = (peak_credit * peak_weight).sum(axis=1) / np.maximum(max_score, 1e-9)
     # A zero peak determines the zero. Without a zero peak, a zero far from the expected value is improbable.
-    zero_deviation = np.where(is_zero_peak, 0.0, zeros_kev - lookup.expected_zero_kev)
-    return np.asarray(score * np.exp(-0.5 * (zero_deviation / (2 * _ZERO_SPREAD_KEV)) ** 2))
+    zero_deviation_kev = np.where(is_zero_peak, 0.0, zeros_kev - lookup.expected_zero_kev)
+    return np.asarray(score * np.exp(-0.5 * (zero_deviation_kev / (2 * _ZERO_SPREAD_KEV)) ** 2))
 
 
 def _best_zero_indices(scores: NDArray[np.float64]) -> list[int]:
@@ -482,13 +491,13 @@ def _refine_hypothesis(lookup: _PeakLookup, line_arrays: _LineArrays, start_hypo
 
 def _distinct_hypotheses(hypotheses: list[Hypothesis], n_best: int, peaks: Peaks) -> list[Hypothesis]:
     """Return the axes that differ by at least a third of a peak width from every better axis."""
-    end_channels = np.array([peaks.channel.min(), peaks.channel.max()])
+    outer_peak_channels = np.array([peaks.channel.min(), peaks.channel.max()])
     fwhm = float(np.median(peaks.fwhm_channels))
     distinct_hypotheses: list[Hypothesis] = []
     for candidate_hypothesis in hypotheses:
         channel_shifts = [
             np.abs(
-                (candidate_hypothesis.gain_kev - accepted_hypothesis.gain_kev) * end_channels
+                (candidate_hypothesis.gain_kev - accepted_hypothesis.gain_kev) * outer_peak_channels
                 + candidate_hypothesis.zero_kev
                 - accepted_hypothesis.zero_kev
             )

@@ -26,7 +26,7 @@ from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 _SILICON_DETECTOR = Detector()
 _BACKGROUND_FWHM = 2.0
 _FIT_RANGE_KEV = (1.6, 17.0)
-_MODEL_ERROR = 0.02
+_RELATIVE_MODEL_ERROR = 0.02
 _TYPICAL_FANO = 0.115
 _FANO_SPREAD = 0.008
 _NOISE_RANGE_KEV = (0.02, 0.30)
@@ -42,7 +42,7 @@ lines of one spectrum.
 """
 _FILE_GAIN_SPREAD, _FILE_ZERO_SPREAD_KEV = 0.001, 0.01
 _NEIGHBOUR_AREA_ERROR = 0.05
-_WIDTH_ERROR = 0.015
+_RELATIVE_WIDTH_ERROR = 0.015
 _LINE_NAMES = {("K", True): "KL3", ("K", False): "KM3", ("L", True): "L3M5", ("M", True): "M5N7"}
 
 
@@ -161,7 +161,7 @@ class GroupModel:
             fwhm,
             _BACKGROUND_FWHM,
         )
-        self.sigma = np.sqrt(np.maximum(counts, 1.0) + (_MODEL_ERROR * counts) ** 2)
+        self.sigma = np.sqrt(np.maximum(counts, 1.0) + (_RELATIVE_MODEL_ERROR * counts) ** 2)
         self.is_fitted = (axis.energy_kev > _FIT_RANGE_KEV[0]) & (axis.energy_kev < _FIT_RANGE_KEV[1])
         # The first recorded channels are not fitted, because the electronic threshold resembles a peak.
         self.is_fitted &= np.arange(counts.size) > np.flatnonzero(counts > 0)[0] + int(2 * np.median(fwhm))
@@ -271,15 +271,15 @@ def fit_response(model: GroupModel, start_response: Response, *, axis_free: bool
             (candidate_response.fano - _TYPICAL_FANO) / _FANO_SPREAD,
         )
 
-    axis_limit = 20.0 if axis_free else 1e-6
+    max_axis_change = 20.0 if axis_free else 1e-6
     initial_values = [
         0.0,
         0.0,
         np.clip(start_response.noise_fwhm_kev, 0.03, 0.28),
         np.clip(start_response.fano, 0.085, 0.155),
     ]
-    lower_bounds = [-axis_limit, -axis_limit, _NOISE_RANGE_KEV[0], _FANO_RANGE[0]]
-    upper_bounds = [axis_limit, axis_limit, _NOISE_RANGE_KEV[1], _FANO_RANGE[1]]
+    lower_bounds = [-max_axis_change, -max_axis_change, _NOISE_RANGE_KEV[0], _FANO_RANGE[0]]
+    upper_bounds = [max_axis_change, max_axis_change, _NOISE_RANGE_KEV[1], _FANO_RANGE[1]]
     step_sizes = [1e-2, 1e-2, 1e-3, 1e-2]
     fit = least_squares(
         weighted_residuals,
@@ -476,7 +476,7 @@ def resolution_errors(lines: Sequence[LineFit], response: Response) -> tuple[flo
     """
     energy_kev = np.array([line.energy_kev for line in lines])
     fwhm_kev = np.asarray(response.fwhm_kev(energy_kev))
-    squared_fwhm_error = 2.0 * fwhm_kev**2 * np.hypot([line.fwhm_error for line in lines], _WIDTH_ERROR)
+    squared_fwhm_error = 2.0 * fwhm_kev**2 * np.hypot([line.fwhm_error for line in lines], _RELATIVE_WIDTH_ERROR)
     fano_slope = FWHM_PER_SIGMA**2 * EPSILON_SI_KEV * energy_kev
     design_matrix = np.stack([np.ones_like(energy_kev), fano_slope], axis=1) / squared_fwhm_error[:, None]
     information_matrix = design_matrix.T @ design_matrix + np.diag([0.0, _FANO_SPREAD**-2])

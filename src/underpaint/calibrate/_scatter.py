@@ -44,7 +44,7 @@ _BIN_WIDTH_KEV = 0.1
 _FILTER_CUTOFF_KEV = 16.0
 """Energy at which the modelled filter transmits 1/e of the photons, in keV."""
 _MIN_PHOTON_KEV = MIN_SCATTER_KEV - 2.0
-_MODEL_ERROR = 0.015
+_RELATIVE_MODEL_ERROR = 0.015
 _MIN_BINS, _MIN_RANGE_KEV = 25, 4.0
 
 
@@ -109,7 +109,7 @@ def cut_upper_spectrum(
     bin_width_kev = axis.gain_kev * channels_per_bin
     first_bin_kev = axis.energy_kev[first_channel] + 0.5 * (channels_per_bin - 1) * axis.gain_kev
     smoothed_counts = gaussian_filter1d(bin_counts, 1.5)
-    deviation = np.sqrt(np.maximum(smoothed_counts, 1.0) + (_MODEL_ERROR * smoothed_counts) ** 2)
+    deviation = np.sqrt(np.maximum(smoothed_counts, 1.0) + (_RELATIVE_MODEL_ERROR * smoothed_counts) ** 2)
     return UpperSpectrum(
         EnergyAxis(bin_width_kev, float(first_bin_kev), n_bin),
         bin_counts,
@@ -161,16 +161,16 @@ def _misfit(
     )
     weighted_components = (components / upper_spectrum.deviation[:, None])[is_fitted]
     column_norms = np.sqrt((weighted_components**2).sum(axis=0))
-    is_positive = column_norms > 0
-    if not is_fitted.any() or not is_positive.any():
+    is_component_used = column_norms > 0
+    if not is_fitted.any() or not is_component_used.any():
         # with empty arrays, SciPy's solver crashes the process
         return float(np.sum((upper_spectrum.counts / upper_spectrum.deviation)[is_fitted] ** 2))
     scaled_counts = (upper_spectrum.counts / upper_spectrum.deviation)[is_fitted]
     return float(
         nnls(
-            weighted_components[:, is_positive] / column_norms[is_positive],
+            weighted_components[:, is_component_used] / column_norms[is_component_used],
             scaled_counts,
-            maxiter=100 * int(is_positive.sum()),
+            maxiter=100 * int(is_component_used.sum()),
         )[1]
         ** 2
     )
@@ -286,7 +286,9 @@ def _render_scatter(
     max_voltage_kv = (
         _VOLTAGE_LIMITS_KV[-1]
         if for_lines
-        else next(limit_kv for limit_kv in _VOLTAGE_LIMITS_KV if limit_kv >= reference.voltage_kv)
+        else next(
+            voltage_limit_kv for voltage_limit_kv in _VOLTAGE_LIMITS_KV if voltage_limit_kv >= reference.voltage_kv
+        )
     )
     forward_setting, coherent_per_photon, compton_per_photon = _scatter_at(
         reference.angle_deg, for_lines, max_voltage_kv
@@ -296,7 +298,9 @@ def _render_scatter(
     nearest_source_index = np.abs(energy_kev[is_used][:, None] - forward_setting.source_kev).argmin(axis=1)
     incident_photons = np.zeros(forward_setting.source_kev.size)
     np.add.at(incident_photons, nearest_source_index, tube_photons[is_used])
-    compton_photons = sum((photons * incident_photons) @ distribution for photons, distribution in compton_per_photon)
+    compton_photons = sum(
+        (photons * incident_photons) @ compton_distribution for photons, compton_distribution in compton_per_photon
+    )
     return [
         photons @ _cached_response(detector, axis, tuple(energy_kev), tuple(width_kev))
         for photons, energy_kev, width_kev in (
@@ -344,10 +348,12 @@ def _scatter_at(
 @lru_cache(maxsize=8)
 def _setting_at_any_angle(for_lines: bool, max_voltage_kv: float) -> Setting:
     """Return a setting at an arbitrary angle, for reuse. ``_scatter_at`` replaces its angle-dependent values."""
-    tubes = [tube_instrument(ScatterReference(anode, _ARBITRARY_ANGLE_DEG, max_voltage_kv)) for anode in ANODES]
+    tube_instruments = [
+        tube_instrument(ScatterReference(anode, _ARBITRARY_ANGLE_DEG, max_voltage_kv)) for anode in ANODES
+    ]
     photon_bins = {
         (energy_kev, width_kev)
-        for tube in tubes
+        for tube in tube_instruments
         for energy_kev, _, width_kev in zip(*source_spectrum(tube), strict=True)
     }
     # photons of lower energy are below the fitted range after scattering
@@ -358,8 +364,9 @@ def _setting_at_any_angle(for_lines: bool, max_voltage_kv: float) -> Setting:
     )
     energy_kev, width_kev = zip(*used_photon_bins, strict=True)
     flat_source = SourceSpectrum(energy_kev=energy_kev, weight=(1.0,) * len(energy_kev), width_kev=width_kev)
-    geometry = tubes[0].geometry.model_copy(update={"source_air_cm": 0.0})
-    instrument = tubes[0].model_copy(update={"source_spectrum": flat_source, "geometry": geometry})
+    geometry = tube_instruments[0].geometry.model_copy(update={"source_air_cm": 0.0})
+    instrument = tube_instruments[0].model_copy(update={"source_spectrum": flat_source, "geometry": geometry})
     return setting_for(
-        instrument, {name for sample in simple_samples() for layer in sample.layers for name in layer.mass_fractions}
+        instrument,
+        {element for sample in simple_samples() for layer in sample.layers for element in layer.mass_fractions},
     )

@@ -92,13 +92,19 @@ def parabola_minimum(parameters: Array, misfits: Array, n_bin: int) -> tuple[flo
     fit_slice = slice(
         max(min(int(indices_near_minimum[0]) - 1, misfits.size - 3), 0), max(int(indices_near_minimum[-1]) + 2, 3)
     )
-    curvature, slope, _ = np.polyfit(parameters[fit_slice] - parameters[best_index], misfits[fit_slice], 2)
-    if curvature <= 0:
+    quadratic_coefficient, linear_coefficient, _ = np.polyfit(
+        parameters[fit_slice] - parameters[best_index], misfits[fit_slice], 2
+    )
+    if quadratic_coefficient <= 0:
         return float(parameters[best_index]), float("inf")
     vertex_position = float(
-        np.clip(parameters[best_index] - slope / (2.0 * curvature), parameters[fit_slice][0], parameters[fit_slice][-1])
+        np.clip(
+            parameters[best_index] - linear_coefficient / (2.0 * quadratic_coefficient),
+            parameters[fit_slice][0],
+            parameters[fit_slice][-1],
+        )
     )
-    return vertex_position, float(np.sqrt(misfit_scale / curvature))
+    return vertex_position, float(np.sqrt(misfit_scale / quadratic_coefficient))
 
 
 MIN_VOLTAGE_KV, MAX_VOLTAGE_KV = 16.0, 60.0

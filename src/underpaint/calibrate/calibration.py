@@ -371,12 +371,12 @@ def _is_confirmed(refined_axis: "_RefinedAxis", file_axis: EnergyAxis) -> bool:
         and _has_known_gain(refined_axis)
     ):
         return True
-    is_typical = gain_difference < _TYPICAL_GAIN_ERROR and zero_difference_kev < _TYPICAL_ZERO_ERROR_KEV
-    min_bits = _MIN_CONFIRMATION_BITS if is_typical else _MIN_EVIDENCE_BITS
+    is_typical_error = gain_difference < _TYPICAL_GAIN_ERROR and zero_difference_kev < _TYPICAL_ZERO_ERROR_KEV
+    min_evidence_bits = _MIN_CONFIRMATION_BITS if is_typical_error else _MIN_EVIDENCE_BITS
     has_several_lines = (
         _energy_span_kev(refined_axis.lines) > _MIN_SPAN_KEV and _n_families(refined_axis) >= _MIN_FAMILIES
     )
-    return has_several_lines and refined_axis.evidence_bits > min_bits
+    return has_several_lines and refined_axis.evidence_bits > min_evidence_bits
 
 
 def _is_proven(refined_axis: "_RefinedAxis") -> bool:
@@ -428,11 +428,13 @@ def _best_hypothesis(hypotheses: list[Hypothesis], scan_name: str) -> Hypothesis
             scan_name, f"the best axis explains {hypotheses[0].score:.0%} of the peaks, and {_MIN_SCORE:.0%} are needed"
         )
     best_hypothesis = hypotheses[0]
-    rivals = [rival for rival in hypotheses[1:] if _are_different(best_hypothesis, rival)]
-    if rivals and best_hypothesis.score < _MIN_SCORE_RATIO * rivals[0].score:
+    rival_hypotheses = [
+        rival_hypothesis for rival_hypothesis in hypotheses[1:] if _are_different(best_hypothesis, rival_hypothesis)
+    ]
+    if rival_hypotheses and best_hypothesis.score < _MIN_SCORE_RATIO * rival_hypotheses[0].score:
         _raise_failure(
             scan_name,
-            f"gains of {1e3 * best_hypothesis.gain_kev:.2f} and {1e3 * rivals[0].gain_kev:.2f} eV "
+            f"gains of {1e3 * best_hypothesis.gain_kev:.2f} and {1e3 * rival_hypotheses[0].gain_kev:.2f} eV "
             "explain the peaks equally well, and more lines are needed",
         )
     return best_hypothesis
@@ -468,8 +470,8 @@ class _RefinedAxis:
     @property
     def evidence_bits(self) -> float:
         """Evidence for the axis in bits: ``-log2`` of the probability that a wrong axis fits these lines by chance."""
-        probability = np.minimum(2.0 * _MAX_AGREEMENT_SIGMAS * self.deviations * _LINES_PER_KEV, 1.0)
-        return float(np.where(self.is_agreeing, -np.log2(probability), _DEVIATING_LINE_BITS).sum())
+        chance_probability = np.minimum(2.0 * _MAX_AGREEMENT_SIGMAS * self.deviations * _LINES_PER_KEV, 1.0)
+        return float(np.where(self.is_agreeing, -np.log2(chance_probability), _DEVIATING_LINE_BITS).sum())
 
 
 def _refine_axis(
@@ -573,8 +575,8 @@ def _air_path_cm(
 def _make_calibration(refined_axis: _RefinedAxis, scan: Scan) -> Calibration:
     response, lines, covariance = refined_axis.response, refined_axis.lines, refined_axis.covariance
     axis = response.axis(scan.shape[2])
-    limit_design = np.array([[axis.channel(energy_kev), 1.0] for energy_kev in (3.0, min(15.0, axis.stop_kev))])
-    limit_errors = np.sqrt(np.einsum("ei,ij,ej->e", limit_design, covariance, limit_design))
+    axis_end_design = np.array([[axis.channel(energy_kev), 1.0] for energy_kev in (3.0, min(15.0, axis.stop_kev))])
+    axis_end_errors = np.sqrt(np.einsum("ei,ij,ej->e", axis_end_design, covariance, axis_end_design))
     lines_by_significance = sorted(lines, key=lambda line: -line.significance)
     noise_error, fano_error = resolution_errors(lines, response)
     return Calibration(
@@ -585,7 +587,7 @@ def _make_calibration(refined_axis: _RefinedAxis, scan: Scan) -> Calibration:
         uncertainty_ev={line.name: 1e3 * line.error_kev for line in lines},
         gain_uncertainty_kev=float(np.sqrt(covariance[0, 0])),
         zero_uncertainty_kev=float(np.sqrt(covariance[1, 1])),
-        axis_uncertainty_ev=float(1e3 * limit_errors.max()),
+        axis_uncertainty_ev=float(1e3 * axis_end_errors.max()),
         families=tuple(dict.fromkeys(family_of(line) for line in lines_by_significance)),
         score=refined_axis.score,
         previous_axis=scan.axis,

@@ -133,16 +133,16 @@ def layer_table(explanation: Explanation) -> Table | None:
     ):
         layers_table.add_column(heading)
     for layer_estimate in explanation.layers:
-        for group_index, (group, probability) in enumerate(layer_estimate.presence.items()):
+        for group_index, (group, group_probability) in enumerate(layer_estimate.presence.items()):
             layer_cells = (
                 (str(layer_estimate.layer + 1), estimate_text(layer_estimate.thickness))
                 if group_index == 0
                 else ("", "")
             )
             members_text = ", ".join(
-                f"{library()[member].label} {probability:.2f}"
-                for member, probability in explanation.members(group, layer_estimate.layer).items()
+                f"{library()[member].label} {member_probability:.2f}"
+                for member, member_probability in explanation.members(group, layer_estimate.layer).items()
             )
             share_text = estimate_text(layer_estimate.shares[group], share=True)
-            layers_table.add_row(*layer_cells, group_name(group), f"{probability:.2f}", share_text, members_text)
+            layers_table.add_row(*layer_cells, group_name(group), f"{group_probability:.2f}", share_text, members_text)
     return layers_table

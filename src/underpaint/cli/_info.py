@@ -86,10 +86,10 @@ def _dot_heights(
     # Counts far below the continuum, such as those of channels below the detector's threshold, are not drawn.
     low_counts = max(high_counts / 1e5, 0.5, 0.5 * float(np.percentile(max_counts, 10)))
     low_counts = min(low_counts, high_counts / 10)
-    relative_height = np.log(np.maximum(max_counts, low_counts) / low_counts) / max(
+    relative_heights = np.log(np.maximum(max_counts, low_counts) / low_counts) / max(
         math.log(high_counts / low_counts), 1e-9
     )
-    return np.round(relative_height * n_levels).astype(np.int64), low_counts, high_counts
+    return np.round(relative_heights * n_levels).astype(np.int64), low_counts, high_counts
 
 
 def _draw_braille(heights: NDArray[np.int64], n_row: int) -> list[str]:
@@ -135,14 +135,14 @@ def _tick_line(frame: DrawingFrame, unit: str) -> str:
         for tick_step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10**5)
         if axis_span / tick_step <= 10
     )
-    characters = [" "] * (frame.width + 6 + len(unit))
+    tick_characters = [" "] * (frame.width + 6 + len(unit))
     last_column = 0.0
     for axis_position in np.arange(math.ceil(frame.axis_start / tick_step) * tick_step, frame.axis_stop, tick_step):
         tick_label, first_column = f"{axis_position:g}", frame.character_column(axis_position)
-        characters[first_column : first_column + len(tick_label)] = list(tick_label)
+        tick_characters[first_column : first_column + len(tick_label)] = list(tick_label)
         last_column = first_column + len(tick_label)
-    characters[int(last_column) + 1 : int(last_column) + 1 + len(unit)] = list(unit)
-    return "".join(characters).rstrip()
+    tick_characters[int(last_column) + 1 : int(last_column) + 1 + len(unit)] = list(unit)
+    return "".join(tick_characters).rstrip()
 
 
 _DRAWING_ROWS = 8

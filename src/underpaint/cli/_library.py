@@ -404,12 +404,12 @@ def _show_pigments(pigment_records: list[dict[str, Any]]) -> None:
 
 
 def _show_pigment_record(pigment_record: dict[str, Any]) -> None:
-    units = {"density": " g/cm3", "oil_absorption": " g oil per 100 g"}
+    unit_by_field = {"density": " g/cm3", "oil_absorption": " g oil per 100 g"}
     pigment_table = two_column_table(pigment_record["label"])
     for field_name, field_value in pigment_record.items():
         field_text = _value_text(field_value)
         if field_text:
-            pigment_table.add_row(field_name.replace("_", " "), field_text + units.get(field_name, ""))
+            pigment_table.add_row(field_name.replace("_", " "), field_text + unit_by_field.get(field_name, ""))
     show(pigment_table)
 
 
@@ -578,11 +578,11 @@ def _group_record(separation: "Separation", group: "Group") -> dict[str, Any]:
     }
 
 
-def _without_infinity(value: Any) -> Any:
+def _without_infinity(json_value: Any) -> Any:
     """Replace infinite values by None, because JSON has no infinity."""
-    if isinstance(value, list):
-        return [_without_infinity(item) for item in value]
-    return None if value == float("inf") else value
+    if isinstance(json_value, list):
+        return [_without_infinity(item) for item in json_value]
+    return None if json_value == float("inf") else json_value
 
 
 def _show_separation(separation: "Separation", pigment_groups: "list[Group]", counts: float) -> None:

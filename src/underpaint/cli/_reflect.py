@@ -139,24 +139,24 @@ def _show_results(record: dict[str, Any], *, quiet: bool) -> None:
         f"registration, {coverage_text}."
     )
     surface_table = list_table("Pigments that give the surface its colour", ("pigment", "share of the area"))
-    for name, coverage_text in sorted(record["surface"].items(), key=lambda group_share: -group_share[1]):
-        if coverage_text > 0:
-            surface_table.add_row(record["labels"].get(name, name), f"{100 * coverage_text:.1f} %")
+    for name, area_share in sorted(record["surface"].items(), key=lambda group_share: -group_share[1]):
+        if area_share > 0:
+            surface_table.add_row(record["labels"].get(name, name), f"{100 * area_share:.1f} %")
     show(surface_table)
-    for name, coverage_text in sorted(record["hidden"].items(), key=lambda group_share: -group_share[1]):
-        certainty = f"probability {100 * record['hidden_probability'][name]:.0f} %"
-        say(f"- {name}: below the surface in {100 * coverage_text:.1f} % of the area ({certainty} there)")
+    for name, area_share in sorted(record["hidden"].items(), key=lambda group_share: -group_share[1]):
+        certainty_text = f"probability {100 * record['hidden_probability'][name]:.0f} %"
+        say(f"- {name}: below the surface in {100 * area_share:.1f} % of the area ({certainty_text} there)")
     threshold_text = f"{100 * record['hidden_above']:.0f} %"
     if not record["hidden"]:
         say(f"No group lies below the surface with a probability above {threshold_text}.")
     undetermined_shares = {
-        name: coverage_text for name, coverage_text in record["hidden_undetermined"].items() if coverage_text >= 0.001
+        name: area_share for name, area_share in record["hidden_undetermined"].items() if area_share >= 0.001
     }
     if undetermined_shares:
         sorted_shares = sorted(undetermined_shares.items(), key=lambda group_share: -group_share[1])
         say(
             f"Not determined, at the surface or below (probability under {threshold_text}): "
-            + ", ".join(f"{name} in {100 * coverage_text:.1f} %" for name, coverage_text in sorted_shares)
+            + ", ".join(f"{name} in {100 * area_share:.1f} %" for name, area_share in sorted_shares)
         )
     say(f"To view the results: underpaint view {record['folder']}")
 

@@ -331,9 +331,9 @@ def _print_mosaic(joined_mosaic: Any, tile_names: "Sequence[str]", out: Path, *,
     say(f"Wrote {out}: {n_row} x {n_column} pixels of {len(tile_names)} tiles.{missing_text}", quiet=quiet)
 
 
-def _pixels_text(pixels: float, sign: str = "") -> str:
+def _pixels_text(pixels: float, sign_format: str = "") -> str:
     """Return a number of pixels with two decimals. Zero has no minus sign."""
-    return f"{round(pixels, 2) + 0.0:{sign}.2f}"
+    return f"{round(pixels, 2) + 0.0:{sign_format}.2f}"
 
 
 def _print_repair_steps(

@@ -273,13 +273,13 @@ def _describe_scan(job: dict[str, Any], report_progress: Progress) -> dict[str, 
     report_progress("Opening the scan", 0, 1)
     scan, shape, detector = job["scan"], _parse_pixel_shape(job), job.get("detector")
     detectors = _detector_choices(scan, shape)
-    note = ""
+    detector_note = ""
     try:
         loaded_scan = load(scan, detector=detector, shape=shape)
     except ScanError as error:
         if detector or not detectors:
             raise
-        detector, note = detectors[0]["name"], f"{error}".partition(":")[0] + "; one of them is chosen below."
+        detector, detector_note = detectors[0]["name"], f"{error}".partition(":")[0] + "; one of them is chosen below."
         loaded_scan = load(scan, detector=detector, shape=shape)
     report_progress("Reading the spectra", 0, loaded_scan.n_pixel)
     info = scan_info(
@@ -294,7 +294,7 @@ def _describe_scan(job: dict[str, Any], report_progress: Progress) -> dict[str, 
         field_name: field_value for field_name, field_value in info.facts().items() if field_name != "metadata"
     }
     return info_record | {
-        "notes": [*([note] if note else []), *info_record["notes"]],
+        "notes": [*([detector_note] if detector_note else []), *info_record["notes"]],
         "detectors": detectors,
         "detector": detector or "",
         "calibration": info_axis.as_record(),

@@ -163,8 +163,8 @@ class StratigraphySampler:
             mass_fractions[members[int(rng.integers(len(members)))]] = 0.0
             n_pigments = min(n_pigments, len(self._settings.palette))
         # a Dirichlet concentration below one often gives one dominant pigment, and others down to a few per mille
-        weights = rng.dirichlet(np.full(len(mass_fractions), 0.8)) * 0.98 + 0.02 / len(mass_fractions)
-        return {pigment: float(weight) for pigment, weight in zip(mass_fractions, weights, strict=True)}
+        random_fractions = rng.dirichlet(np.full(len(mass_fractions), 0.8)) * 0.98 + 0.02 / len(mass_fractions)
+        return {pigment: float(weight) for pigment, weight in zip(mass_fractions, random_fractions, strict=True)}
 
     def _with_minor_pigments(self, rng: np.random.Generator, mass_fractions: Mapping[str, float]) -> dict[str, float]:
         """Add up to two minor pigments, each with a mass fraction of 10 ppm to 10 %."""

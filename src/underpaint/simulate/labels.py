@@ -53,13 +53,13 @@ def surface_shares(stratigraphies: Sequence[Stratigraphy], outputs: Outputs) -> 
     """
     column_by_material = {material: material_index for material_index, material in enumerate(materials(outputs.names))}
     mass_fractions = np.zeros((len(stratigraphies), len(column_by_material)), dtype=np.float32)
-    for sample, stratigraphy in enumerate(stratigraphies):
+    for sample_index, stratigraphy in enumerate(stratigraphies):
         for layer_index in layers_at(stratigraphy, "surface"):
             pigments = stratigraphy.layers[layer_index].pigments
             pigment_sum = sum(pigments.values())
             for material, fraction in pigments.items():
                 for label in {material, *library()[material].groups} & column_by_material.keys():
-                    mass_fractions[sample, column_by_material[label]] += fraction / pigment_sum
+                    mass_fractions[sample_index, column_by_material[label]] += fraction / pigment_sum
     return mass_fractions
 
 
@@ -86,12 +86,12 @@ def element_shares(stratigraphies: Sequence[Stratigraphy], names: Sequence[str])
     """
     mass_fractions = np.zeros((len(stratigraphies), len(names)), dtype=np.float32)
     elements_and_places = [(group_element(group), place) for group, place in map(split_place, names)]
-    for sample, stratigraphy in enumerate(stratigraphies):
+    for sample_index, stratigraphy in enumerate(stratigraphies):
         fractions_by_place = {
             place: [stratigraphy.layers[layer_index].mass_fractions for layer_index in layers_at(stratigraphy, place)]
             for place in PLACES
         }
-        mass_fractions[sample] = [
+        mass_fractions[sample_index] = [
             max((fractions.get(element, 0.0) for fractions in fractions_by_place[place]), default=0.0)
             for element, place in elements_and_places
         ]
@@ -137,7 +137,7 @@ def lines_needed(
         lines are always less significant. Both arrays are NaN for samples that emit no photons of the group's lines.
     """
     photons = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
-    limits = np.full((2, len(stratigraphies), len(names)), np.nan, dtype=np.float32)
+    line_limits = np.full((2, len(stratigraphies), len(names)), np.nan, dtype=np.float32)
     instrument_lines = added_lines or {}
     place_masks = {place: _place_mask(stratigraphies, photons.shape[1], place) for place in PLACES}
     for name_index, (group, place) in enumerate(map(split_place, names)):
@@ -167,8 +167,8 @@ def lines_needed(
                 model_error=MODEL_ERROR,
                 sigmas=sigmas,
             )
-            limits[limit_index, sample_indices, name_index] = np.where(counts < MAX_SCAN_COUNTS, counts, np.inf)
-    return limits[0], limits[1]
+            line_limits[limit_index, sample_indices, name_index] = np.where(counts < MAX_SCAN_COUNTS, counts, np.inf)
+    return line_limits[0], line_limits[1]
 
 
 def labels_by_lines(
@@ -243,12 +243,12 @@ def _place_mask(stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Pla
     uppermost_layers = np.asarray(
         [next(iter(layers_at(stratigraphy, "surface")), n_layer) for stratigraphy in stratigraphies]
     )[:, None]
-    mask = {
+    layer_mask = {
         "anywhere": layer_index >= 0,
         "surface": layer_index == uppermost_layers,
         "below": layer_index > uppermost_layers,
     }[place]
-    return np.broadcast_to(mask, (len(stratigraphies), n_layer)).astype(np.float64)
+    return np.broadcast_to(layer_mask, (len(stratigraphies), n_layer)).astype(np.float64)
 
 
 def materials(names: Sequence[str]) -> tuple[str, ...]:
@@ -320,7 +320,11 @@ def _counts_for_label(
     for group in (split_place(label)[0] for label in outputs.groups[outputs.index(name)]):
         is_group_line = np.isin(np.asarray(emission.lines.family), families_of((group,)))
         element_fraction = element_share(
-            material, group, [stratigraphies[sample] for sample in sample_indices], line_counts.shape[1], place
+            material,
+            group,
+            [stratigraphies[sample_index] for sample_index in sample_indices],
+            line_counts.shape[1],
+            place,
         )
         line_counts_of_group = np.einsum(
             "nl,nlm->nm", element_fraction, line_counts[sample_indices][:, :, is_group_line]
@@ -338,10 +342,10 @@ def element_share(
     """Return the part of a group's element in each layer that comes from one pigment or group: (n_sample, n_layer)."""
     element = group_element(group)
     element_fraction = np.zeros((len(stratigraphies), n_layer))
-    for sample, stratigraphy in enumerate(stratigraphies):
+    for sample_index, stratigraphy in enumerate(stratigraphies):
         for layer_index in layers_at(stratigraphy, place):
             fraction_by_pigment = pigment_share(stratigraphy.layers[layer_index], element)
-            element_fraction[sample, layer_index] = sum(
+            element_fraction[sample_index, layer_index] = sum(
                 pigment_fraction
                 for pigment, pigment_fraction in fraction_by_pigment.items()
                 if _is_member(pigment, name, group)

@@ -1,4 +1,4 @@
-"""Training libraries: files of simulated, labelled spectra. The number of worker processes does not affect a library."""
+"""Training libraries: files of simulated, labelled spectra. Results do not depend on the number of worker processes."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -306,23 +306,24 @@ def _instrument_background(
     energy_kev = axis.energy_kev
     line_spectrum = np.zeros(axis.n_channel)
     lines_by_family = {}
-    for (symbol, shell), probability in zip(INSTRUMENT_FAMILIES, INSTRUMENT_LINE_PROBABILITIES, strict=True):
-        if rng.random() < probability:
-            family_level = 10.0 ** rng.uniform(-4.5, -2.5)
+    for (symbol, shell), line_probability in zip(INSTRUMENT_FAMILIES, INSTRUMENT_LINE_PROBABILITIES, strict=True):
+        if rng.random() < line_probability:
+            family_fraction = 10.0 ** rng.uniform(-4.5, -2.5)
             lines_kev, line_ratios = family_lines(symbol, shell, 40.0)
-            lines_by_family[f"{symbol}_{shell}"] = (lines_kev, family_level * line_ratios)
+            lines_by_family[f"{symbol}_{shell}"] = (lines_kev, family_fraction * line_ratios)
             for line_kev, line_ratio in zip(lines_kev, line_ratios, strict=True):
                 sigma = resolution_sigma(detector, np.asarray(line_kev))
                 line_shape = (
                     np.exp(-0.5 * ((energy_kev - line_kev) / sigma) ** 2) * axis.gain_kev / (sigma * np.sqrt(2 * np.pi))
                 )
-                line_spectrum += family_level * line_ratio * line_shape
+                line_spectrum += family_fraction * line_ratio * line_shape
     random_totals = total_counts[:, None] * rng.lognormal(0, 0.3, size=(len(total_counts), 1))
     counts = np.asarray(
         line_spectrum * random_totals + total_counts[:, None] * _smooth_background(rng, len(total_counts), energy_kev)
     )
     return counts, {
-        family: (lines_kev, random_totals * line_levels) for family, (lines_kev, line_levels) in lines_by_family.items()
+        family: (lines_kev, random_totals * line_fractions)
+        for family, (lines_kev, line_fractions) in lines_by_family.items()
     }
 
 
@@ -331,8 +332,8 @@ def _smooth_background(
 ) -> NDArray[np.float64]:
     """Return n smooth backgrounds, each with 0.1 to 50 % of a spectrum's counts, as an (n, n_channel) array."""
     relative_energy = energy_kev / 40.0
-    slope, curvature = rng.normal(0.0, 2.0, size=(2, n_spectra, 1))
-    background_shape = np.exp(slope * relative_energy + curvature * relative_energy**2)
+    linear_coefficient, quadratic_coefficient = rng.normal(0.0, 2.0, size=(2, n_spectra, 1))
+    background_shape = np.exp(linear_coefficient * relative_energy + quadratic_coefficient * relative_energy**2)
     background_level = 10.0 ** rng.uniform(-3.0, -0.3, size=(n_spectra, 1))
     return np.asarray(background_level * background_shape / background_shape.sum(axis=1, keepdims=True))
 

@@ -113,8 +113,8 @@ def any_detector(rng: np.random.Generator) -> Detector:
 
 def _chamber_geometry(rng: np.random.Generator, geometry: Geometry) -> Geometry:
     """Return a geometry without air in half of the cases (vacuum or helium), and with air paths in the other half."""
-    paths_cm = (0.0, 0.0) if rng.random() < 0.5 else tuple(log_uniform(rng, 0.3, 5.0) for _ in range(2))
-    return geometry.model_copy(update=dict(zip(("source_air_cm", "detector_air_cm"), paths_cm, strict=True)))
+    air_paths_cm = (0.0, 0.0) if rng.random() < 0.5 else tuple(log_uniform(rng, 0.3, 5.0) for _ in range(2))
+    return geometry.model_copy(update=dict(zip(("source_air_cm", "detector_air_cm"), air_paths_cm, strict=True)))
 
 
 def _hand_held_instrument(rng: np.random.Generator, base_instrument: Instrument) -> Instrument:
@@ -142,8 +142,14 @@ def _hand_held_instrument(rng: np.random.Generator, base_instrument: Instrument)
 def _polycapillary_optic(rng: np.random.Generator) -> Optic:
     """Return a random polycapillary. The transmission drops steeply towards high and slowly towards low energies."""
     energy_kev = np.geomspace(2.0, 60.0, 40)
-    upper_kev, steepness, lower_kev = rng.uniform(12.0, 28.0), rng.uniform(2.0, 5.0), rng.uniform(2.0, 6.0)
-    transmission = 1.0 / (1.0 + (energy_kev / upper_kev) ** steepness) / (1.0 + (lower_kev / energy_kev) ** 2)
+    upper_cutoff_kev, steepness, lower_cutoff_kev = (
+        rng.uniform(12.0, 28.0),
+        rng.uniform(2.0, 5.0),
+        rng.uniform(2.0, 6.0),
+    )
+    transmission = (
+        1.0 / (1.0 + (energy_kev / upper_cutoff_kev) ** steepness) / (1.0 + (lower_cutoff_kev / energy_kev) ** 2)
+    )
     return Optic(energy_kev=tuple(energy_kev.tolist()), transmission=tuple(transmission.tolist()))
 
 
