@@ -19,7 +19,7 @@ from underpaint.units import FWHM_PER_SIGMA
 Array = NDArray[np.float64]
 
 _BEAM_RANGE_KEV = (5.0, 120.0)
-_MIN_COUNTS = 100.0
+_MIN_SCATTER_COUNTS = 100.0
 _MAX_ELASTIC_CANDIDATES = 12
 _SCATTER_ANGLES_DEG = np.arange(50.0, 176.0, 10.0)
 _COMPTON_SIGMAS_PER_KEV = (0.003, 0.007, 0.0105, 0.014)
@@ -42,7 +42,7 @@ The first minimum is low for K lines, because a tube filter may absorb more of K
 """
 _MAX_UNRESOLVED_SHIFT = 1.2
 """Largest Compton shift at which elastic and Compton peak are not resolved, in FWHM."""
-_GRID_STEP_FWHM, _MAX_PEAK_DISTANCE_FWHM = 0.125, 0.2
+_SEARCH_STEP_FWHM, _MAX_PEAK_DISTANCE_FWHM = 0.125, 0.2
 _MAX_SUM_PEAK_RATIO, _MAX_PILE_UP_PROBABILITY = 4.0, 0.1
 """Maximum ratio of expected to measured counts for all other sum peaks, and maximum pile-up probability."""
 _BEAM_ENERGY_TOLERANCE = 0.03
@@ -126,7 +126,7 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
 
     Of 250 simulated beams of 8 to 40 keV, 6 are not detected. None of 290 simulated tubes is mistaken for a beam.
     """
-    if counts.sum() < _MIN_COUNTS:
+    if counts.sum() < _MIN_SCATTER_COUNTS:
         return None
     fwhm_channels = np.maximum(fwhm_kev / axis.gain_kev, 2.0)
     net_counts = np.maximum(counts - snip(counts, fwhm_channels, window_per_fwhm=2.5), 0.0)
@@ -194,11 +194,13 @@ def _elastic_candidates_kev(spectrum: _Spectrum) -> list[float]:
 
     def is_last_scatter(peak_kev: float) -> bool:
         """Return whether a peak and its Compton peak have far more counts than the spectrum above both."""
-        end_kev = peak_kev + 0.5 * (peak_kev - _compton_kev(peak_kev, 175.0)) + 2.0 * spectrum.fwhm_kev(peak_kev)
-        peak_channel, end_channel = np.searchsorted(energy_kev, (peak_kev - 2.0, end_kev))
+        scatter_end_kev = (
+            peak_kev + 0.5 * (peak_kev - _compton_kev(peak_kev, 175.0)) + 2.0 * spectrum.fwhm_kev(peak_kev)
+        )
+        peak_channel, end_channel = np.searchsorted(energy_kev, (peak_kev - 2.0, scatter_end_kev))
         return bool(
             end_channel < counts_from_channel.size
-            and counts_from_channel[peak_channel] - counts_from_channel[end_channel] > _MIN_COUNTS
+            and counts_from_channel[peak_channel] - counts_from_channel[end_channel] > _MIN_SCATTER_COUNTS
             and counts_from_channel[end_channel]
             < max(
                 max_pile_up_counts,
@@ -265,22 +267,22 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     if counts.size < 8:
         return []
     deviation = np.sqrt(np.maximum(counts, 1.0) + (_RELATIVE_MODEL_ERROR * counts) ** 2)
-    grid_kev = np.arange(low_kev, high_kev, _GRID_STEP_FWHM * fwhm)
+    search_grid_kev = np.arange(low_kev, high_kev, _SEARCH_STEP_FWHM * fwhm)
     edges_kev = np.append(energy_kev, energy_kev[-1] + spectrum.axis.gain_kev) - 0.5 * spectrum.axis.gain_kev
 
     def peak_shapes(centres_kev: Array, doppler_sigma_per_kev: float = 0.0) -> Array:
         sigma = np.hypot(fwhm / FWHM_PER_SIGMA, doppler_sigma_per_kev * centres_kev)[:, None]
         return np.diff(ndtr((edges_kev - centres_kev[:, None]) / sigma), axis=1)
 
-    centres_kev = grid_kev[
-        (grid_kev > peak_kev - 0.5 * fwhm) & (grid_kev < peak_kev + 0.7 * max_shift_kev + 0.5 * fwhm)
+    centres_kev = search_grid_kev[
+        (search_grid_kev > peak_kev - 0.5 * fwhm) & (search_grid_kev < peak_kev + 0.7 * max_shift_kev + 0.5 * fwhm)
     ]
     background_columns = np.stack([np.ones(energy_kev.size), np.linspace(1.0, 0.0, energy_kev.size)])
     peak_columns = np.concatenate(
         [
             peak_shapes(centres_kev),
             background_columns,
-            *(peak_shapes(grid_kev, compton_sigma) for compton_sigma in _COMPTON_SIGMAS_PER_KEV),
+            *(peak_shapes(search_grid_kev, compton_sigma) for compton_sigma in _COMPTON_SIGMAS_PER_KEV),
         ]
     )
     peak_columns /= deviation
@@ -288,13 +290,16 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     peak_columns /= column_norms[:, None]
     normal_matrix, projections = peak_columns @ peak_columns.T, peak_columns @ (counts / deviation)
     compton_kev = np.stack([compton_energy(centres_kev, float(angle_deg)) for angle_deg in _SCATTER_ANGLES_DEG], axis=1)
-    grid_index = np.clip(
-        np.rint((compton_kev - low_kev) / (grid_kev[1] - grid_kev[0])).astype(int), 0, grid_kev.size - 1
+    compton_grid_index = np.clip(
+        np.rint((compton_kev - low_kev) / (search_grid_kev[1] - search_grid_kev[0])).astype(int),
+        0,
+        search_grid_kev.size - 1,
     )
-    centre_index, n_centre = np.arange(centres_kev.size), centres_kev.size
+    centre_index, n_elastic_centres = np.arange(centres_kev.size), centres_kev.size
     elastic_columns, compton_columns = np.broadcast_arrays(
         centre_index[:, None, None],
-        (grid_index + n_centre + 2)[:, :, None] + grid_kev.size * np.arange(len(_COMPTON_SIGMAS_PER_KEV)),
+        (compton_grid_index + n_elastic_centres + 2)[:, :, None]
+        + search_grid_kev.size * np.arange(len(_COMPTON_SIGMAS_PER_KEV)),
     )
     sum_of_squares = float(((counts / deviation) ** 2).sum())
 
@@ -302,7 +307,7 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
         used_columns = np.stack(
             [
                 *(column_set.ravel() for column_set in column_sets),
-                *(np.full(column_sets[0].size, n_centre + k) for k in (0, 1)),
+                *(np.full(column_sets[0].size, n_elastic_centres + k) for k in (0, 1)),
             ],
             1,
         )
@@ -316,12 +321,12 @@ def _scatter_fits(spectrum: _Spectrum, peak_kev: float) -> list[_ScatterFit]:
     is_at_peak = np.abs(centres_kev[elastic_columns.ravel()] - peak_kev) < _MAX_PEAK_DISTANCE_FWHM * fwhm
     is_resolved = peak_kev - _compton_kev(peak_kev, 110.0) > _MAX_UNRESOLVED_SHIFT * fwhm
     scatter_fits = []
-    for best_index in dict.fromkeys((int(misfit.argmin()), int(np.where(is_at_peak, misfit, np.inf).argmin()))):
-        best_centre_index, best_angle_index, _ = np.unravel_index(best_index, elastic_columns.shape)
-        elastic_counts, total_counts = float(areas[best_index, 0]), float(areas[best_index, :2].sum())
-        if total_counts < _MIN_COUNTS or elastic_counts < _MIN_ELASTIC_SHARE * total_counts:
+    for best_fit_index in dict.fromkeys((int(misfit.argmin()), int(np.where(is_at_peak, misfit, np.inf).argmin()))):
+        best_centre_index, best_angle_index, _ = np.unravel_index(best_fit_index, elastic_columns.shape)
+        elastic_counts, total_counts = float(areas[best_fit_index, 0]), float(areas[best_fit_index, :2].sum())
+        if total_counts < _MIN_SCATTER_COUNTS or elastic_counts < _MIN_ELASTIC_SHARE * total_counts:
             continue
-        if not is_resolved or misfit_of_one_peak - misfit[best_index] > _MIN_CHI_SQUARED_DROP:
+        if not is_resolved or misfit_of_one_peak - misfit[best_fit_index] > _MIN_CHI_SQUARED_DROP:
             scatter_fits.append(
                 _ScatterFit(
                     float(centres_kev[best_centre_index]),
@@ -384,19 +389,20 @@ def _is_pile_up(spectrum: _Spectrum, energy_kev: float) -> bool:
     """
     fwhm = spectrum.fwhm_kev(energy_kev)
     bin_edges_kev = np.arange(0.6 * energy_kev, max(spectrum.axis.stop_kev, energy_kev + 2.0 * fwhm), fwhm)
-    binned_counts, pile_up, corrected_pile_up = (
+    binned_counts, pile_up_counts, corrected_pile_up_counts = (
         np.histogram(spectrum.axis.energy_kev, bin_edges_kev, weights=channel_counts)[0]
         for channel_counts in (spectrum.counts, *spectrum.pile_up_shapes)
     )
     is_in_peak = np.abs(bin_edges_kev[:-1] + 0.5 * fwhm - energy_kev) < 2.5 * fwhm
-    if pile_up[is_in_peak].sum() <= 0:
+    if pile_up_counts[is_in_peak].sum() <= 0:
         return False
-    pile_up_probability = binned_counts[is_in_peak].sum() / pile_up[is_in_peak].sum() / spectrum.counts.sum()
+    pile_up_probability = binned_counts[is_in_peak].sum() / pile_up_counts[is_in_peak].sum() / spectrum.counts.sum()
     if pile_up_probability > _MAX_PILE_UP_PROBABILITY:
         return False
     sum_peak_counts = np.maximum(
-        pile_up + (corrected_pile_up - pile_up) * min(pile_up_probability / MAX_PILE_UP_PROBABILITY, 1.0),
-        1e-9 * pile_up,
+        pile_up_counts
+        + (corrected_pile_up_counts - pile_up_counts) * min(pile_up_probability / MAX_PILE_UP_PROBABILITY, 1.0),
+        1e-9 * pile_up_counts,
     )
     expected_counts = sum_peak_counts * (binned_counts[is_in_peak].sum() / sum_peak_counts[is_in_peak].sum())
     return bool(np.all(expected_counts < _MAX_SUM_PEAK_RATIO * binned_counts + 0.05 * expected_counts.max() + 10.0))
@@ -421,14 +427,16 @@ def _has_family_lines(
     spectrum: _Spectrum, scatter_fit: _ScatterFit, shell: str, line_kev: Array, line_rates: Array
 ) -> bool:
     """Return whether the spectrum has the other lines that an element with a line at the peak would show."""
-    is_separate = np.abs(line_kev - scatter_fit.energy_kev) > 0.7 * spectrum.fwhm_kev(scatter_fit.energy_kev)
-    line_rate_in_peak = float(line_rates[~is_separate].sum())
-    is_checked = is_separate & (line_kev > spectrum.axis.start_kev) & (line_kev < spectrum.axis.stop_kev)
+    is_separate_line = np.abs(line_kev - scatter_fit.energy_kev) > 0.7 * spectrum.fwhm_kev(scatter_fit.energy_kev)
+    line_rate_in_peak = float(line_rates[~is_separate_line].sum())
+    is_checked_line = is_separate_line & (line_kev > spectrum.axis.start_kev) & (line_kev < spectrum.axis.stop_kev)
     # lines within 1.5 FWHM are on the flank of the peak
-    is_above_peak = is_checked & (line_kev > scatter_fit.energy_kev + 1.5 * spectrum.fwhm_kev(scatter_fit.energy_kev))
+    is_above_peak = is_checked_line & (
+        line_kev > scatter_fit.energy_kev + 1.5 * spectrum.fwhm_kev(scatter_fit.energy_kev)
+    )
     strongest_rate_above = float(line_rates[is_above_peak].max(initial=0.0))
     for energy_kev, line_rate, is_higher_line in zip(
-        line_kev[is_checked], line_rates[is_checked], is_above_peak[is_checked], strict=True
+        line_kev[is_checked_line], line_rates[is_checked_line], is_above_peak[is_checked_line], strict=True
     ):
         is_stronger_line = line_rate > line_rate_in_peak
         if not is_stronger_line and (not is_higher_line or line_rate < strongest_rate_above):

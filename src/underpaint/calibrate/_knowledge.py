@@ -125,7 +125,11 @@ def merge_knowledge(
     file_values, notes = _file_values(scan.metadata)
     user_values = {} if user_instrument is None else _given_values(user_instrument)
     if measured_axis and calibration is not None:
-        user_values = {path: value for path, value in user_values.items() if path not in _axis_values(calibration)}
+        user_values = {
+            value_path: value
+            for value_path, value in user_values.items()
+            if value_path not in _axis_values(calibration)
+        }
     value_by_path: dict[str, Any] = {}
     origin: dict[str, Origin] = {}
     values_by_priority: tuple[tuple[Origin, dict[str, Any]], ...] = (
@@ -136,12 +140,12 @@ def merge_knowledge(
     for origin_name, source_values in values_by_priority:
         if "source_spectrum" in source_values or "tube.anode" in source_values or "tube.voltage_kv" in source_values:
             _remove_other_source(value_by_path, origin, source_values)
-        for path, value in source_values.items():
-            value_by_path[path], origin[path] = value, origin_name
-        for path, required_paths in _REQUIRED_VALUES.items():
-            if required_paths <= source_values.keys() and path not in source_values:
-                value_by_path.pop(path, None)
-                origin.pop(path, None)
+        for value_path, value in source_values.items():
+            value_by_path[value_path], origin[value_path] = value, origin_name
+        for value_path, required_paths in _REQUIRED_VALUES.items():
+            if required_paths <= source_values.keys() and value_path not in source_values:
+                value_by_path.pop(value_path, None)
+                origin.pop(value_path, None)
     nested_values = _nest_values(value_by_path) | _name_and_note(
         scan, user_instrument, calibration, measured_axis=measured_axis
     )
@@ -229,16 +233,18 @@ def _list_largest(deviations_ev: Mapping[tuple[str, float], float]) -> str:
 def _given_values(instrument: Instrument) -> dict[str, Any]:
     """Return the values that were set explicitly in an instrument, by dotted path (``tube.anode``)."""
     value_by_path: dict[str, Any] = {}
-    for section in instrument.model_fields_set - {"name", "note"}:
-        section_value = getattr(instrument, section)
-        if section in ("tube", "geometry", "detector"):
+    for section_name in instrument.model_fields_set - {"name", "note"}:
+        section_value = getattr(instrument, section_name)
+        if section_name in ("tube", "geometry", "detector"):
             value_by_path |= {
-                f"{section}.{field_name}": getattr(section_value, field_name)
+                f"{section_name}.{field_name}": getattr(section_value, field_name)
                 for field_name in section_value.model_fields_set
             }
         elif section_value is not None:
-            value_by_path[section] = section_value
-    return {path: section_value for path, section_value in value_by_path.items() if section_value is not None}
+            value_by_path[section_name] = section_value
+    return {
+        value_path: section_value for value_path, section_value in value_by_path.items() if section_value is not None
+    }
 
 
 def _axis_values(calibration: Calibration) -> dict[str, Any]:
@@ -339,15 +345,15 @@ def _remove_other_source(
 ) -> None:
     """Remove the tube values if a source spectrum is added, or the source spectrum if tube values are added."""
     removed_paths = ("tube.anode", "tube.voltage_kv") if "source_spectrum" in new_values else ("source_spectrum",)
-    for path in removed_paths:
-        value_by_path.pop(path, None)
-        origin.pop(path, None)
+    for removed_path in removed_paths:
+        value_by_path.pop(removed_path, None)
+        origin.pop(removed_path, None)
 
 
 def _nest_values(value_by_path: Mapping[str, Any]) -> dict[str, Any]:
     nested_values: dict[str, Any] = {}
-    for path, value in value_by_path.items():
-        section, _, field_name = path.rpartition(".")
+    for value_path, value in value_by_path.items():
+        section, _, field_name = value_path.rpartition(".")
         (nested_values.setdefault(section, {}) if section else nested_values)[field_name] = value
     return nested_values
 

@@ -14,8 +14,8 @@ from underpaint.data.robust import theil_slope
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 
 _SMOOTHING_SIGMAS = (1.0, 2.0, 4.0, 8.0)
-_MIN_WIDTH_PEAKS = 3
-_MAX_WIDTH_PEAKS = 1000
+_MIN_PEAKS_FOR_WIDTH = 3
+_MAX_PEAKS_FOR_WIDTH = 1000
 _N_LAST_CHANNELS = 16
 _MIN_NOISE_RATIO = 3.0
 _MIN_OVERFLOW_RATIO = 10.0
@@ -87,7 +87,7 @@ def find_spectrum_peaks(counts: NDArray[np.float64], min_significance: float = 6
     if typical_fwhm is None:
         return None
     peaks = _peaks_at_width(counts, np.full(counts.size, typical_fwhm), min_significance)
-    if peaks.channel.size < _MIN_WIDTH_PEAKS:
+    if peaks.channel.size < _MIN_PEAKS_FOR_WIDTH:
         return peaks
     return _peaks_at_width(counts, _fitted_widths(counts, peaks, typical_fwhm), min_significance)
 
@@ -154,14 +154,14 @@ def _typical_fwhm(counts: NDArray[np.float64]) -> float | None:
         counts_deviation = np.sqrt(np.maximum(smoothed_counts, 1.0) / (2 * np.sqrt(np.pi) * sigma))
         maxima, prominences = prominent_maxima(smoothed_counts, 5 * counts_deviation)
         is_strong = prominences > 0.3 * smoothed_counts[maxima]
-        if is_strong.sum() < _MIN_WIDTH_PEAKS:
+        if is_strong.sum() < _MIN_PEAKS_FOR_WIDTH:
             continue
         half_heights = smoothed_counts[maxima] - 0.5 * prominences
-        widths = [
+        peak_widths = [
             _width_at_level(smoothed_counts, maximum, half_height)
             for maximum, half_height in zip(maxima[is_strong], half_heights[is_strong], strict=True)
         ]
-        squared_fwhm = np.quantile(widths, 0.4) ** 2 - (FWHM_PER_SIGMA * sigma) ** 2
+        squared_fwhm = np.quantile(peak_widths, 0.4) ** 2 - (FWHM_PER_SIGMA * sigma) ** 2
         fwhm = float(np.sqrt(max(squared_fwhm, 4.0)))
         if fwhm > FWHM_PER_SIGMA * sigma * 0.8:
             return fwhm
@@ -200,30 +200,32 @@ def _fitted_widths(counts: NDArray[np.float64], peaks: Peaks, typical_fwhm: floa
     fwhm = np.array([_gaussian_fwhm(above_background, centre, typical_fwhm) for centre in peaks.channel])
     is_strong = peaks.significance > min(30.0, float(np.median(peaks.significance)))
     is_single = np.isfinite(fwhm) & (fwhm > 0.4 * typical_fwhm) & (fwhm < 2.0 * typical_fwhm) & is_strong
-    if is_single.sum() < _MIN_WIDTH_PEAKS:
+    if is_single.sum() < _MIN_PEAKS_FOR_WIDTH:
         return np.full(counts.size, typical_fwhm)
     # The slope is calculated from all pairs of peaks. The pairs of very many noise peaks would fill gigabytes.
-    selected_peaks = np.argsort(-peaks.significance[is_single], kind="stable")[:_MAX_WIDTH_PEAKS]
-    slope = theil_slope(peaks.channel[is_single][selected_peaks], fwhm[is_single][selected_peaks] ** 2)
+    selected_peaks = np.argsort(-peaks.significance[is_single], kind="stable")[:_MAX_PEAKS_FOR_WIDTH]
+    squared_fwhm_slope = theil_slope(peaks.channel[is_single][selected_peaks], fwhm[is_single][selected_peaks] ** 2)
     # The width must not decrease with the channel, and must not be zero at the first channel.
-    slope = max(slope, 0.0)
-    squared_offset = float(np.median(fwhm[is_single] ** 2 - slope * peaks.channel[is_single]))
-    squared_fwhm = squared_offset + slope * np.arange(counts.size)
+    squared_fwhm_slope = max(squared_fwhm_slope, 0.0)
+    squared_fwhm_offset = float(np.median(fwhm[is_single] ** 2 - squared_fwhm_slope * peaks.channel[is_single]))
+    squared_fwhm = squared_fwhm_offset + squared_fwhm_slope * np.arange(counts.size)
     return np.asarray(np.sqrt(np.clip(squared_fwhm, (0.4 * typical_fwhm) ** 2, (2.5 * typical_fwhm) ** 2)))
 
 
 def _gaussian_fwhm(above_background: NDArray[np.float64], centre: float, typical_fwhm: float) -> float:
     """Fit a parabola to the logarithm of a peak's upper part. Return the FWHM in channels, or NaN if the fit fails."""
-    half_range = max(round(0.6 * typical_fwhm), 2)
+    half_range_channels = max(round(0.6 * typical_fwhm), 2)
     first_channel, last_channel = (
-        max(round(centre) - half_range, 0),
-        min(round(centre) + half_range + 1, above_background.size),
+        max(round(centre) - half_range_channels, 0),
+        min(round(centre) + half_range_channels + 1, above_background.size),
     )
     channels, values = np.arange(first_channel, last_channel) - centre, above_background[first_channel:last_channel]
-    is_used = values > 0.4 * values.max()
-    if is_used.sum() < 3:
+    is_upper_part = values > 0.4 * values.max()
+    if is_upper_part.sum() < 3:
         return float("nan")
-    log_curvature = np.polyfit(channels[is_used], np.log(values[is_used]), 2, w=np.sqrt(values[is_used]))[0]
+    log_curvature = np.polyfit(
+        channels[is_upper_part], np.log(values[is_upper_part]), 2, w=np.sqrt(values[is_upper_part])
+    )[0]
     return float(FWHM_PER_SIGMA * np.sqrt(-0.5 / log_curvature)) if log_curvature < 0 else float("nan")
 
 
@@ -472,13 +474,18 @@ def _refine_hypothesis(lookup: _PeakLookup, line_arrays: _LineArrays, start_hypo
     """Fit an axis to the peaks that a start axis explains. Return the axis with the better score of both."""
     hypothesis = start_hypothesis
     for _ in range(3):
-        credit, nearest_peak = _line_credits(lookup, line_arrays, hypothesis.gain_kev, np.array([hypothesis.zero_kev]))
-        is_used = credit[0] > 0.2
-        if np.unique(nearest_peak[0][is_used]).size < 3:
+        line_credit, nearest_peak = _line_credits(
+            lookup, line_arrays, hypothesis.gain_kev, np.array([hypothesis.zero_kev])
+        )
+        is_matched_line = line_credit[0] > 0.2
+        if np.unique(nearest_peak[0][is_matched_line]).size < 3:
             return hypothesis
-        fit_weight = np.sqrt(credit[0][is_used] * lookup.peak_weight[nearest_peak[0][is_used]])
+        fit_weight = np.sqrt(line_credit[0][is_matched_line] * lookup.peak_weight[nearest_peak[0][is_matched_line]])
         gain_kev, zero_kev = np.polyfit(
-            lookup.peaks.channel[nearest_peak[0][is_used]], line_arrays.energy_kev[is_used], 1, w=fit_weight
+            lookup.peaks.channel[nearest_peak[0][is_matched_line]],
+            line_arrays.energy_kev[is_matched_line],
+            1,
+            w=fit_weight,
         )
         if not (gain_kev > 0 and abs(zero_kev - start_hypothesis.zero_kev) < 0.5 * _ZERO_RANGE_KEV):
             return hypothesis

@@ -294,10 +294,10 @@ def _render_scatter(
         reference.angle_deg, for_lines, max_voltage_kv
     )
     energy_kev, tube_photons, width_kev = _tube_spectrum(reference.anode, reference.voltage_kv)
-    is_used = ((width_kev == 0) == for_lines) & (energy_kev > _MIN_PHOTON_KEV)
-    nearest_source_index = np.abs(energy_kev[is_used][:, None] - forward_setting.source_kev).argmin(axis=1)
+    is_used_bin = ((width_kev == 0) == for_lines) & (energy_kev > _MIN_PHOTON_KEV)
+    nearest_source_index = np.abs(energy_kev[is_used_bin][:, None] - forward_setting.source_kev).argmin(axis=1)
     incident_photons = np.zeros(forward_setting.source_kev.size)
-    np.add.at(incident_photons, nearest_source_index, tube_photons[is_used])
+    np.add.at(incident_photons, nearest_source_index, tube_photons[is_used_bin])
     compton_photons = sum(
         (photons * incident_photons) @ compton_distribution for photons, compton_distribution in compton_per_photon
     )

@@ -109,11 +109,11 @@ def parabola_minimum(parameters: Array, misfits: Array, n_bin: int) -> tuple[flo
 
 MIN_VOLTAGE_KV, MAX_VOLTAGE_KV = 16.0, 60.0
 """Tube voltages of scanners, in kV."""
-_FIT_RANGE_KEV = 10.0
+_VOLTAGE_FIT_RANGE_KEV = 10.0
 _COARSE_STEP_KV, _FINE_STEP_KV, _FINE_RANGE_KV = 2.0, 0.5, 3.0
-_END_MARGIN_KV = 0.7
+_AXIS_END_MARGIN_KV = 0.7
 _MIN_MISFIT_RISE = 25.0
-_MAX_ERROR_KV = 0.5
+_MAX_VOLTAGE_ERROR_KV = 0.5
 _VOLTAGE_MODEL_ERROR_KV = 0.15
 """Error of the estimated voltage due to the simplified samples and tube, in kV."""
 
@@ -163,7 +163,7 @@ def guess_voltage(upper_spectrum: UpperSpectrum, reference: ScatterReference) ->
     return _evaluate_voltage(
         fine_voltages_kv,
         _voltage_misfits(
-            upper_spectrum, reference, fine_voltages_kv, max(coarse_best_kv - _FIT_RANGE_KEV, MIN_SCATTER_KEV)
+            upper_spectrum, reference, fine_voltages_kv, max(coarse_best_kv - _VOLTAGE_FIT_RANGE_KEV, MIN_SCATTER_KEV)
         ),
         upper_spectrum,
     )
@@ -183,17 +183,19 @@ def _voltage_misfits(
 def _evaluate_voltage(voltages_kv: Array, misfits: Array, upper_spectrum: UpperSpectrum) -> VoltageEstimate:
     best_index = int(np.argmin(misfits))
     voltage_kv, error_kv = parabola_minimum(
-        voltages_kv, misfits, int((upper_spectrum.axis.energy_kev > voltages_kv[best_index] - _FIT_RANGE_KEV).sum())
+        voltages_kv,
+        misfits,
+        int((upper_spectrum.axis.energy_kev > voltages_kv[best_index] - _VOLTAGE_FIT_RANGE_KEV).sum()),
     )
     stop_kev = upper_spectrum.axis.stop_kev
-    is_unrecorded = voltages_kv > stop_kev - _END_MARGIN_KV
-    if voltage_kv > stop_kev - _END_MARGIN_KV or (
+    is_unrecorded = voltages_kv > stop_kev - _AXIS_END_MARGIN_KV
+    if voltage_kv > stop_kev - _AXIS_END_MARGIN_KV or (
         is_unrecorded.any() and misfits[is_unrecorded].min() - misfits[best_index] < _MIN_MISFIT_RISE
     ):
         return VoltageEstimate(
             None, voltage_kv, reason=f"the continuum extends to the last channel at {stop_kev:.1f} keV"
         )
-    if not error_kv < _MAX_ERROR_KV:
+    if not error_kv < _MAX_VOLTAGE_ERROR_KV:
         return VoltageEstimate(
             None, voltage_kv, reason=f"too few counts near the end of the continuum (about {voltage_kv:.0f} kV)"
         )
@@ -205,13 +207,13 @@ DEFAULT_REFERENCE = ScatterReference("Rh", 120.0, 40.0)
 _FIT_WINDOW_KEV = (15.5, 28.0)
 _COARSE_ANGLES_DEG = np.arange(66.0, 165.0, 14.0)
 _TRIAL_ANGLES_DEG = (95.0, 120.0, 145.0)
-_MAX_SPREAD_KV = 1.0
+_MAX_VOLTAGE_SPREAD_KV = 1.0
 _MIN_MISFIT_DROP = 25.0
 _MIN_MISFIT_DIFFERENCE = 12.0
 _EDGE_VOLTAGE_MARGIN_KEV = 0.6
 _ANGLE_MARGIN_DEG = 6.0
-_MAX_ERROR_DEG = 4.0
-_MIN_CERTAIN_SIGMAS = 20.0
+_MAX_ANGLE_ERROR_DEG = 4.0
+_MIN_ANODE_SIGMAS = 20.0
 
 
 @dataclass(frozen=True)
@@ -271,7 +273,7 @@ def find_tube(counts: Array, response: Response, convolutions: tuple[Array, Arra
     voltage = guess_voltage(upper_spectrum, reference)
     reference = replace(reference, voltage_kv=voltage.best_kv)
     tube_fit = _best_anode(upper_spectrum, reference, voltage)
-    if tube_fit is None and anode_guess is not None and anode_guess.significance > _MIN_CERTAIN_SIGMAS:
+    if tube_fit is None and anode_guess is not None and anode_guess.significance > _MIN_ANODE_SIGMAS:
         refined_reference = replace(reference, angle_deg=refine_angle(upper_spectrum, reference)[0])
         tube_fit = (
             _TubeFit(refined_reference, float("nan")) if _has_both_peaks(upper_spectrum, refined_reference) else None
@@ -287,18 +289,22 @@ def _voltage_at_any_angle(upper_spectrum: UpperSpectrum, voltage: VoltageEstimat
     """Estimate the voltage at several angles. If the estimates disagree, return a reason instead of a voltage."""
     if voltage.voltage_kv is None:
         return voltage
-    estimates = [
+    voltage_estimates = [
         guess_voltage(upper_spectrum, replace(DEFAULT_REFERENCE, angle_deg=angle_deg))
         for angle_deg in _TRIAL_ANGLES_DEG
     ]
-    voltages_kv = [estimate.voltage_kv for estimate in estimates if estimate.voltage_kv is not None]
-    if len(voltages_kv) < len(estimates) or max(voltages_kv) - min(voltages_kv) > _MAX_SPREAD_KV:
+    voltages_kv = [
+        voltage_estimate.voltage_kv for voltage_estimate in voltage_estimates if voltage_estimate.voltage_kv is not None
+    ]
+    if len(voltages_kv) < len(voltage_estimates) or max(voltages_kv) - min(voltages_kv) > _MAX_VOLTAGE_SPREAD_KV:
         reason = f"the end of the continuum depends on the scattering angle (about {voltage.voltage_kv:.0f} kV)"
         return VoltageEstimate(None, voltage.best_kv, reason=reason)
     half_range_kv = 0.5 * (max(voltages_kv) - min(voltages_kv))
     median_kv = float(np.median(voltages_kv))
     return VoltageEstimate(
-        median_kv, median_kv, float(np.hypot(max(estimate.error_kv for estimate in estimates), half_range_kv))
+        median_kv,
+        median_kv,
+        float(np.hypot(max(voltage_estimate.error_kv for voltage_estimate in voltage_estimates), half_range_kv)),
     )
 
 
@@ -402,7 +408,7 @@ def _make_estimate(upper_spectrum: UpperSpectrum, tube_fit: _TubeFit | None, vol
             missing=(missing_anode_reason(upper_spectrum.axis.stop_kev), *missing_values, "scattering angle: no anode"),
         )
     tube_estimate = replace(tube_estimate, anode=tube_fit.reference.anode)
-    if not error_deg < _MAX_ERROR_DEG:
+    if not error_deg < _MAX_ANGLE_ERROR_DEG:
         return replace(
             tube_estimate,
             missing=(

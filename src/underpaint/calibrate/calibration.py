@@ -102,9 +102,9 @@ _MIN_COUNTS, _MIN_DOUBT_COUNTS = 3000, 1e5
 _MIN_CHANNELS = 64
 _MIN_PEAKS = 4
 _MIN_LINES = 3
-_MIN_SPAN_KEV = 2.0
-_MIN_SCORE = 0.12
-_MIN_SCORE_RATIO = 1.08
+_MIN_LINE_SPAN_KEV = 2.0
+_MIN_AXIS_SCORE = 0.12
+_MIN_AXIS_SCORE_RATIO = 1.08
 _MIN_PHOTON_KEV = 0.4
 _LINE_ERROR_KEV, _MAX_AGREEMENT_SIGMAS, _MIN_AGREEING_SHARE = 0.003, 2.5, 0.65
 _MAX_GAIN_ERROR, _MIN_NOISE_KEV = 0.0015, 0.025
@@ -112,7 +112,7 @@ _MIN_FAMILIES = 2
 # There are 5 candidate lines per keV, so a peak agrees with a line within 3 eV by chance once in 13 times (3.7 bits). A
 # free search tries 100,000 different axes (17 bits), few of which also give correct widths and intensities. A search
 # near the file's axis tries about 500 axes (9 bits).
-_LINES_PER_KEV = 5.0
+_CANDIDATE_LINES_PER_KEV = 5.0
 _DEVIATING_LINE_BITS = -3.0
 _MIN_CONFIRMATION_BITS, _MIN_EVIDENCE_BITS, _MIN_CERTAIN_BITS = 9.0, 13.0, 17.0
 _MIN_RIVAL_SCORE_RATIO, _N_RIVAL_AXES = 1.2, 4
@@ -374,7 +374,7 @@ def _is_confirmed(refined_axis: "_RefinedAxis", file_axis: EnergyAxis) -> bool:
     is_typical_error = gain_difference < _TYPICAL_GAIN_ERROR and zero_difference_kev < _TYPICAL_ZERO_ERROR_KEV
     min_evidence_bits = _MIN_CONFIRMATION_BITS if is_typical_error else _MIN_EVIDENCE_BITS
     has_several_lines = (
-        _energy_span_kev(refined_axis.lines) > _MIN_SPAN_KEV and _n_families(refined_axis) >= _MIN_FAMILIES
+        _energy_span_kev(refined_axis.lines) > _MIN_LINE_SPAN_KEV and _n_families(refined_axis) >= _MIN_FAMILIES
     )
     return has_several_lines and refined_axis.evidence_bits > min_evidence_bits
 
@@ -423,15 +423,16 @@ def _best_hypothesis(hypotheses: list[Hypothesis], scan_name: str) -> Hypothesis
             f"no gain from {min_gain_ev:.0f} to {max_gain_ev:.0f} eV gives its peaks the width of a silicon detector, "
             "which is needed",
         )
-    if hypotheses[0].score < _MIN_SCORE:
+    if hypotheses[0].score < _MIN_AXIS_SCORE:
         _raise_failure(
-            scan_name, f"the best axis explains {hypotheses[0].score:.0%} of the peaks, and {_MIN_SCORE:.0%} are needed"
+            scan_name,
+            f"the best axis explains {hypotheses[0].score:.0%} of the peaks, and {_MIN_AXIS_SCORE:.0%} are needed",
         )
     best_hypothesis = hypotheses[0]
     rival_hypotheses = [
         rival_hypothesis for rival_hypothesis in hypotheses[1:] if _are_different(best_hypothesis, rival_hypothesis)
     ]
-    if rival_hypotheses and best_hypothesis.score < _MIN_SCORE_RATIO * rival_hypotheses[0].score:
+    if rival_hypotheses and best_hypothesis.score < _MIN_AXIS_SCORE_RATIO * rival_hypotheses[0].score:
         _raise_failure(
             scan_name,
             f"gains of {1e3 * best_hypothesis.gain_kev:.2f} and {1e3 * rival_hypotheses[0].gain_kev:.2f} eV "
@@ -470,7 +471,7 @@ class _RefinedAxis:
     @property
     def evidence_bits(self) -> float:
         """Evidence for the axis in bits: ``-log2`` of the probability that a wrong axis fits these lines by chance."""
-        chance_probability = np.minimum(2.0 * _MAX_AGREEMENT_SIGMAS * self.deviations * _LINES_PER_KEV, 1.0)
+        chance_probability = np.minimum(2.0 * _MAX_AGREEMENT_SIGMAS * self.deviations * _CANDIDATE_LINES_PER_KEV, 1.0)
         return float(np.where(self.is_agreeing, -np.log2(chance_probability), _DEVIATING_LINE_BITS).sum())
 
 
@@ -517,7 +518,7 @@ def _is_usable(line: LineFit) -> bool:
 
 def _require_lines(lines: list[LineFit], scan_name: str, file_axis: EnergyAxis | None) -> None:
     span_kev = _energy_span_kev(lines)
-    if not lines or (file_axis is None and (len(lines) < _MIN_LINES or span_kev < _MIN_SPAN_KEV)):
+    if not lines or (file_axis is None and (len(lines) < _MIN_LINES or span_kev < _MIN_LINE_SPAN_KEV)):
         line_names = ", ".join(line.name for line in lines)
         few_lines_texts = ("no unblended line was", "1 unblended line was")
         count_text = (
@@ -600,7 +601,7 @@ def _make_calibration(refined_axis: _RefinedAxis, scan: Scan) -> Calibration:
 
 def describe_estimates(calibration: Calibration) -> str:
     """Return a text that lists the values determined from the spectrum, such as axis, resolution and anode."""
-    estimates = {
+    estimate_by_quantity = {
         "anode": calibration.anode,
         "voltage": calibration.voltage_kv,
         "scattering angle": calibration.scatter_angle_deg,
@@ -609,7 +610,7 @@ def describe_estimates(calibration: Calibration) -> str:
     quantity_names = [
         "axis",
         "resolution",
-        *(quantity_name for quantity_name, estimate in estimates.items() if estimate is not None),
+        *(quantity_name for quantity_name, estimate in estimate_by_quantity.items() if estimate is not None),
     ]
     return f"{', '.join(quantity_names[:-1])} and {quantity_names[-1]}"
 

@@ -38,15 +38,15 @@ def job_breakdowns(job: ExplicitSettings | LibrarySettings) -> dict[str, Breakdo
         )
     instrument = explicit_instrument(job)
     stratigraphy_names = [
-        stratigraphy_settings.name or f"stratigraphy {index}"
-        for index, stratigraphy_settings in enumerate(job.stratigraphy, start=1)
+        stratigraphy_settings.name or f"stratigraphy {stratigraphy_number}"
+        for stratigraphy_number, stratigraphy_settings in enumerate(job.stratigraphy, start=1)
     ]
     stratigraphies = [stratigraphy_settings.stratigraphy() for stratigraphy_settings in job.stratigraphy]
     return {
         stratigraphy_name
         if stratigraphy_names.count(stratigraphy_name) == 1
-        else f"{stratigraphy_name} ({index})": breakdown(stratigraphy, instrument, counts=job.counts)
-        for index, (stratigraphy_name, stratigraphy) in enumerate(
+        else f"{stratigraphy_name} ({stratigraphy_number})": breakdown(stratigraphy, instrument, counts=job.counts)
+        for stratigraphy_number, (stratigraphy_name, stratigraphy) in enumerate(
             zip(stratigraphy_names, stratigraphies, strict=True), start=1
         )
     }
@@ -58,8 +58,8 @@ def figure_paths(path: Path, stratigraphy_names: Iterable[str]) -> dict[str, Pat
     if len(stratigraphy_list) == 1:
         return {stratigraphy_list[0]: path}
     return {
-        stratigraphy_name: path.with_stem(f"{path.stem}-{index}")
-        for index, stratigraphy_name in enumerate(stratigraphy_list, start=1)
+        stratigraphy_name: path.with_stem(f"{path.stem}-{stratigraphy_number}")
+        for stratigraphy_number, stratigraphy_name in enumerate(stratigraphy_list, start=1)
     }
 
 
@@ -73,8 +73,8 @@ def breakdown_tables(stratigraphy_name: str, spectrum_breakdown: Breakdown) -> G
     element_sums = [(element, float(counts.sum())) for element, counts in spectrum_breakdown.by_element().items()]
     total_counts = float(spectrum_breakdown.total.sum())
     sum_tables = [
-        _sums_table(quantity, named_sums, total_counts)
-        for quantity, named_sums in (("element", element_sums), ("layer", layer_sums), ("order", order_sums))
+        _sums_table(sum_category, named_sums, total_counts)
+        for sum_category, named_sums in (("element", element_sums), ("layer", layer_sums), ("order", order_sums))
     ]
     return Group(_lines_table(stratigraphy_name, spectrum_breakdown, total_counts), Columns(sum_tables, padding=(0, 2)))
 
@@ -148,9 +148,9 @@ def _row_cells(counts_by_order: dict[str, float], total_counts: float) -> list[s
     ]
 
 
-def _sums_table(quantity: str, named_sums: list[tuple[str, float]], total_counts: float) -> Table:
+def _sums_table(sum_category: str, named_sums: list[tuple[str, float]], total_counts: float) -> Table:
     sums_table = Table(box=SIMPLE_HEAD)
-    sums_table.add_column(f"by {quantity}")
+    sums_table.add_column(f"by {sum_category}")
     sums_table.add_column("counts", justify="right")
     sums_table.add_column("%", justify="right")
     for row_label, counts in named_sums:
@@ -176,5 +176,5 @@ def _counts_text(counts: float) -> str:
     return f"{counts:,.0f}" if counts >= 10 else f"{counts:.1f}"
 
 
-def _percent_text(fraction: float) -> str:
-    return f"{100 * fraction:.2f}"
+def _percent_text(counts_fraction: float) -> str:
+    return f"{100 * counts_fraction:.2f}"

@@ -239,13 +239,13 @@ def _scale_notes(scale: "Scale", composition: dict[str, float]) -> list[str]:
     return notes
 
 
-def _save_picture(scan: "Scan", calibration: "Calibration", path: Path) -> None:
+def _save_picture(scan: "Scan", calibration: "Calibration", picture_file: Path) -> None:
     from underpaint.data import survey
     from underpaint.display.plot import save_png
     from underpaint.display.plot.spectra import calibration_figure
 
     scan_survey = survey(scan)
-    save_png(calibration_figure(calibration, scan_survey.total, scan_survey.highest, title=scan.name), path)
+    save_png(calibration_figure(calibration, scan_survey.total, scan_survey.highest, title=scan.name), picture_file)
 
 
 def _show_calibrations(calibrations: Sequence[DetectorCalibration], *, quiet: bool, as_json: bool) -> None:

@@ -513,7 +513,7 @@ def groups(
         _show_separation(separation, pigment_groups, counts)
 
 
-def _draw_separation(separation: "Separation", counts: float, path: Path) -> None:
+def _draw_separation(separation: "Separation", counts: float, figure_path: Path) -> None:
     from underpaint.display.plot import save_png
     from underpaint.display.plot.limits import separation_matrix
 
@@ -521,7 +521,7 @@ def _draw_separation(separation: "Separation", counts: float, path: Path) -> Non
         f"Counts needed to distinguish two pigments ({separation.instrument}), with frames around groups at "
         f"{counts:.3g} counts"
     )
-    save_png(separation_matrix(separation, counts, title=title), path)
+    save_png(separation_matrix(separation, counts, title=title), figure_path)
 
 
 def _separation_record(

@@ -75,23 +75,23 @@ def refuse_to_replace(
     from underpaint.errors import OutputError, ScanError
     from underpaint.runtime.files import check_path, encoding_fault, printable_path
 
-    outputs = {
+    output_declarations = {
         option_name: declaration
         for option_name, (_, declaration) in declared_parameters.items()
         if declaration is not None and declaration.writable
     }
-    inputs = [
+    input_paths = [
         path
         for option_name, option_value in option_values.items()
-        if option_name not in outputs
+        if option_name not in output_declarations
         for path in _existing_paths(option_value)
     ]
     given_outputs = {
         option_name: declaration
-        for option_name, declaration in outputs.items()
+        for option_name, declaration in output_declarations.items()
         if option_values.get(option_name) is not None
     }
-    invalid_input = next((path for path in inputs if encoding_fault(path)), None)
+    invalid_input = next((path for path in input_paths if encoding_fault(path)), None)
     if given_outputs and invalid_input is not None:
         raise ScanError(
             f"Cannot use {printable_path(invalid_input)}: {encoding_fault(invalid_input)}, so it cannot be recorded in "
@@ -101,7 +101,7 @@ def refuse_to_replace(
         path = Path(option_values[option_name])
         check_path(path)
         if declaration.file_okay:
-            check_new_files([path], inputs, overwrite=option_values.get("overwrite"))
+            check_new_files([path], input_paths, overwrite=option_values.get("overwrite"))
         elif path.exists() and not path.is_dir():
             raise OutputError(f"Cannot write to {path}: it is a file. Give the name of a folder.")
 

@@ -136,12 +136,12 @@ def _three_digit_text(number: float) -> str:
     return f"{float(f'{number:.3g}'):,g}"
 
 
-def _draw_plan(scan_plan: "ScanPlan", question: str, path: Path) -> None:
+def _draw_plan(scan_plan: "ScanPlan", question: str, figure_path: Path) -> None:
     from underpaint.display.plot import save_png
     from underpaint.display.plot.limits import plan_figure
 
     has_times = scan_plan.seconds_now is not None
-    curves = [
+    fraction_curves = [
         (
             f"{voltage_plan.voltage_kv:g} kV",
             scan_plan.curve_seconds(voltage_plan) if has_times else voltage_plan.answered_shares.counts,
@@ -150,7 +150,7 @@ def _draw_plan(scan_plan: "ScanPlan", question: str, path: Path) -> None:
         for voltage_plan in scan_plan.voltages
     ]
     x_label = "time per pixel, s" if has_times else "counts per pixel"
-    save_png(plan_figure(curves, x_label=x_label, title=f"{question}, paint {scan_plan.paint}"), path)
+    save_png(plan_figure(fraction_curves, x_label=x_label, title=f"{question}, paint {scan_plan.paint}"), figure_path)
 
 
 def _parse_positive_numbers(option_text: str | None, option: str) -> tuple[float, ...]:

@@ -203,13 +203,13 @@ def _redirect_file(server: "Server") -> Iterator[Path]:
 
     try:
         path = folder / "open.html"
-        address = html.escape(server.address, quote=True)
-        page = (
-            f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={address}">'
-            f'<title>underpaint</title><p><a href="{address}">Open underpaint</a></p>'
+        server_address = html.escape(server.address, quote=True)
+        redirect_page = (
+            f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={server_address}">'
+            f'<title>underpaint</title><p><a href="{server_address}">Open underpaint</a></p>'
         )
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-            stream.write(page)
+            stream.write(redirect_page)
         threading.Thread(target=remove_when_read, daemon=True).start()
         yield path
     finally:

@@ -144,9 +144,10 @@ def _innermost_faults(faults: list[Any]) -> list[Any]:
     locations = [fault["loc"] for fault in faults]
 
     def follows_from_other_fault(fault: Any) -> bool:
-        location = fault["loc"]
+        field_location = fault["loc"]
         contains_fault = any(
-            other_location[: len(location)] == location and other_location != location for other_location in locations
+            other_location[: len(field_location)] == field_location and other_location != field_location
+            for other_location in locations
         )
         return contains_fault or (fault["type"] == "string_type" and isinstance(fault["input"], dict))
 

@@ -544,7 +544,7 @@ def _library_job(job: LibrarySettings) -> dict[str, Any]:
 
 def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySettings) -> None:
     outputs, axis = job_outputs(job), job_axis(job)
-    for attribute_name, attribute in (
+    for attribute_name, attribute_value in (
         ("names", outputs.names),
         ("kinds", outputs.kinds),
         ("groups", outputs.groups),
@@ -554,7 +554,7 @@ def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySet
         ("instrument_inputs", INSTRUMENT_INPUTS),
         ("versions", package_versions()),
     ):
-        file.attrs[attribute_name] = json.dumps(attribute)
+        file.attrs[attribute_name] = json.dumps(attribute_value)
     file.attrs.update(
         config=job.model_dump_json(),
         seed=job.seed,
@@ -568,12 +568,12 @@ def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySet
 
 
 def _create_datasets(file: h5py.File, n_bin: int, outputs: Outputs) -> None:
-    n_name = len(outputs.names)
+    n_output_names = len(outputs.names)
     for dataset_name, n_columns, dtype in (
         ("expected", n_bin, "f4"),
         ("recorded", 2, "f4"),
-        ("labels", n_name, "u1"),
-        ("counts_needed", n_name, "f4"),
+        ("labels", n_output_names, "u1"),
+        ("counts_needed", n_output_names, "f4"),
         ("surface_share", len(materials(outputs.names)), "f4"),
         ("instrument", len(INSTRUMENT_INPUTS), "f4"),
         *(
