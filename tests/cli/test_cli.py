@@ -268,7 +268,7 @@ def test_info_says_one_row_in_the_singular() -> None:
 
 def test_an_instruments_fault_ends_in_one_stop() -> None:
     Path("own.toml").write_text('name = "own"\n[tube]\nanode = "Xx"\nvoltage_kv = 50\n')
-    with pytest.raises(UnderpaintError, match=r"e\.g\. 'Pb'\.$"):
+    with pytest.raises(UnderpaintError, match=r"such as 'Pb'\.$"):
         load_instrument("own.toml")
 
 

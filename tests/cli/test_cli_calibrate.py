@@ -62,9 +62,9 @@ def test_every_file_that_was_written_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("n_line", "message"),
     [
-        (0, "no unblended line was found; three"),
-        (1, "1 unblended line was found, assigned to Hg-L3M5; three"),
-        (2, "2 unblended lines over 1.8 keV were found, assigned to Hg-L3M5, Hg-L2M4; three"),
+        (0, "no unblended line was found, and three"),
+        (1, "1 unblended line was found, assigned to Hg-L3M5, and three"),
+        (2, "2 unblended lines over 1.8 keV were found, assigned to Hg-L3M5, Hg-L2M4, and three"),
     ],
 )
 def test_lines_too_few_to_calibrate_by_are_named_as_what_they_are_taken_for(n_line: int, message: str) -> None:

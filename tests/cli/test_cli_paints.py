@@ -35,7 +35,7 @@ def test_paints_are_listed_written_and_reported(folder: Path) -> None:
     assert areas[1]["lines"]["Fe_K"] == pytest.approx(2500.0, rel=0.05)
     page = (folder / "report.html").read_text("utf-8")
     assert "The paints" in page
-    assert page.count("in the picture, all else faded") == 2
+    assert page.count("in the picture, with all other pixels faded") == 2
     table = (folder / "paints.csv").read_text("utf-8").splitlines()
     assert table[0].startswith("paint,pixels,share_percent,area_mm2")
     assert len(table) == 3
@@ -60,7 +60,7 @@ def test_what_another_method_has_shown_is_listed_as_such(folder: Path) -> None:
     first, second = json.loads(done.stdout)["paints"]
     assert first["known"] == ""
     assert "20 to 30 um thick (cross-section; S2)" in second["known"]
-    assert "not an answer of this program" in (folder / "paints.csv").read_text("utf-8")
+    assert "not a result of this program" in (folder / "paints.csv").read_text("utf-8")
     before = (folder / "paints.csv").read_bytes()
     known.write_text("[[known]]\npaint = 2\n")
     refused = CliRunner().invoke(app, ["paints", str(folder), "--known", str(known)])

@@ -50,7 +50,7 @@ def test_one_in_full_says_how_much_paint_can_hold() -> None:
     assert shown["achievable_loading"] == pytest.approx(1 / 1.1)
     assert shown["loading_source"] == "from the oil absorption"
     assert shown["colour_index"] == "PW1"
-    assert pigments("show", "gold_leaf")["loading_source"] == "leaf has no binder"
+    assert pigments("show", "gold_leaf")["loading_source"] == "leaf metal, which has no binder"
 
 
 def test_palettes_are_listed_with_their_sources() -> None:

@@ -114,15 +114,15 @@ def scan() -> Path:
 def test_adapting_says_what_was_decided(
     scan: Path, gain: float, decision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stand_in(spectra: Scan, settings: AdaptSettings, *, base: Any, progress: Any) -> AdaptReport:
+    def stand_in(spectra: Scan, settings: AdaptSettings, *, known_instrument: Any, progress: Any) -> AdaptReport:
         assert (spectra.shape, settings.out) == ((2, 2, 64), Path("there"))
-        assert base == load_instrument("elio")
+        assert known_instrument == load_instrument("elio")
         start, axis = load_trainable("default"), EnergyAxis(0.02, 0.0, 64)
         calibration = Calibration(axis, 0.1, 0.11, {}, {}, 0.0, 0.0, 0.0, (), ("voltage: too few counts",))
         compared = Comparison(0.8, 0.8 + gain, gain, 0.01, 100, 6)
         model = settings.out / "default_adapted.onnx" if gain > 0.02 else None
         return AdaptReport(
-            start, {"tuned": start}, InstrumentConditions(), base.model_copy(update={"note": "From the lines"}),
+            start, {"tuned": start}, InstrumentConditions(), known_instrument.model_copy(update={"note": "From the lines"}),
             calibration,
             {"given": 0.3, "tuned": 0.2}, "tuned", compared, model, SIZES, {"fitting": 0.1},
         )  # fmt: skip

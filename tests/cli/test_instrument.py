@@ -127,7 +127,7 @@ def test_an_instrument_with_only_an_axis_gives_rough_maps(
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, f"{done.output}{done.exception}"
     notes = read_results(tmp_path / "out").process_notes["detectability"]
-    assert any("'axis alone' names no tube voltage" in note and "approximate" in note for note in notes)
+    assert any("'axis alone' has no tube voltage" in note and "approximate" in note for note in notes)
 
 
 @pytest.mark.parametrize("command", [["elements"], ["explain", "--pixel", "1,1"]])

@@ -71,7 +71,7 @@ def write_panels(folder: Path) -> None:
 def test_presence_is_scored_beside_the_rule_that_needs_no_network(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(presence, "COUNTS", (1e5,))
+    monkeypatch.setattr(presence, "SCORED_COUNTS", (1e5,))
     write_panels(tmp_path)
     file = tmp_path / "presence.json"
     result = CliRunner().invoke(app, ["evaluate", "--monte-carlo", str(tmp_path), str(tmp_path), "--json", str(file)])

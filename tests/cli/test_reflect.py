@@ -175,7 +175,7 @@ def test_a_cube_that_is_not_like_the_maps_asks_for_points(place: Path) -> None:
 def test_the_report_and_the_viewer_show_the_surface(place: Path) -> None:
     call(place, "--points", str(place / "points.csv"), "--quiet")
     text = (place / "result" / "report.html").read_text(encoding="utf-8")
-    for words in ("The surface, by reflectance", "azurite", "X-rays see it, light does not", "mercury red: below"):
+    for words in ("The surface, by reflectance", "azurite", "Groups below the surface", "mercury red: below"):
         assert words in text
     site = ResultSite(place / "result")
     about = answered(site, "about")

@@ -197,7 +197,7 @@ def test_a_report_shows_nothing_that_links_lead_to(folder: Path, private: Path) 
     path = write_report(folder)
     words = path.read_text("utf-8")
     assert "stolen.png" in words
-    assert "was not followed" in words
+    assert "it is a link or not a file" in words
     assert "data:image/jpeg" not in words
     assert private.read_bytes() == PRIVATE
 

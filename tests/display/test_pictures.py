@@ -74,7 +74,7 @@ def test_what_is_no_picture_is_refused_and_nothing_is_kept(tmp_path: Path, body:
             added(site, kind, body)
     with pytest.raises(ScanError, match="kind"):
         added(site, "../visible", jpeg((12, 20)))
-    with pytest.raises(ScanError, match="no picture photograph to lay"):
+    with pytest.raises(ScanError, match="the picture photograph: it does not exist"):
         answered(site, "POST", "photograph", "place", body=b'{"automatic": true}')
     assert not list(folder.glob("p[hi][oc]*"))
     site.close()

@@ -151,7 +151,7 @@ def test_a_photograph_of_another_object_is_not_registered(photograph: NDArray[np
 
 
 def test_maps_without_structure_are_refused() -> None:
-    with pytest.raises(ScanError, match="nothing to compare"):
+    with pytest.raises(ScanError, match="the maps are uniform"):
         register_automatically(np.zeros((50, 50, 3)), [np.ones((20, 30), np.float32)])
 
 

@@ -64,7 +64,7 @@ def channel_of(page: Any, name: str) -> str:
 
 def done(page: Any, number: int) -> None:
     """Wait until all runs are done; show why one failed."""
-    wait(page, f"(states => states.length === {number} && !/queued|running/.test(states))({STATES}.split(','))")
+    wait(page, f"/^((done|failed|cancelled)(,|$)){{{number}}}$/.test({STATES})")
     assert page.execute_script(f"return {STATES}") == ",".join(["done"] * number), text_of(page, "queue")
 
 

@@ -28,7 +28,7 @@ def test_more_counts_than_any_detector_counts_are_refused() -> None:
     """Their sum would wrap round, and look like a scan."""
     counts = np.ones((4, 4, 64), np.uint64)
     counts[1, 2, 3] = 2**64 - 1
-    with pytest.raises(ScanError, match=r"holds 1\.84e\+19 counts; up to 1e\+12 are possible"):
+    with pytest.raises(ScanError, match=r"contains 1\.84e\+19 counts; up to 1e\+12 are possible"):
         io.survey(Scan(counts, name="damaged"))
 
 

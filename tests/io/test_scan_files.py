@@ -236,10 +236,10 @@ def test_a_scan_called_results_is_never_replaced(without_report: None, tmp_path:
 
 def test_one_pixel_that_outshines_all_others_is_reported(without_report: None, tmp_path: Path) -> None:
     scan = small_scan(tmp_path / "scan.h5")
-    assert not any("holds" in note for note in elements_to_folder(scan, "plain", OF_ELEMENTS).notes)
+    assert not any("of all" in note for note in elements_to_folder(scan, "plain", OF_ELEMENTS).notes)
     with h5py.File(scan, "r") as file:
         counts = file["entry/measurement/counts"][()].astype(np.uint32)
     counts[2, 3, 320] = 1_000_000_000
     save_scan(Scan(counts, axis=EnergyAxis(0.02, 0.0, 1024), name="scan"), tmp_path / "bright.h5")
     notes = elements_to_folder(tmp_path / "bright.h5", "bright", OF_ELEMENTS).notes
-    assert any("The pixel (row 2, column 3) holds 1e+09 of all 1e+09 counts" in note for note in notes)
+    assert any("The pixel (row 2, column 3) has 1e+09 of all 1e+09 counts" in note for note in notes)

@@ -131,7 +131,7 @@ def test_what_cannot_be_fitted_is_refused(spectrum: Spectrum) -> None:
         merge_channels(Spectrum(spectrum.counts), INSTRUMENT)
     with pytest.raises(ScanError, match=r"no counts above 2\.8 keV"):
         merge_channels(Spectrum(np.zeros(AXIS.n_channel), AXIS), INSTRUMENT)
-    with pytest.raises(ScanError, match="negative or no numbers"):
+    with pytest.raises(ScanError, match="negative or not numbers"):
         merge_channels(Spectrum(spectrum.counts - 1.0, AXIS), INSTRUMENT)
     with pytest.raises(SampleError, match="0 to 100 %"):
         merge_channels(spectrum, INSTRUMENT, model_error=-0.1)

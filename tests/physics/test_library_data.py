@@ -285,7 +285,7 @@ def test_stiffest_paste_is_the_achievable_loading() -> None:
     ("pigments", "factor", "reason"),
     [
         ({"gold_leaf": 1.0}, 1.45, "has no oil absorption"),
-        ({"VM": 1.0}, 0.5, "below 1 it encloses air"),
+        ({"VM": 1.0}, 0.5, "below 1 the paint encloses air"),
         ({"VM": 0.0}, 1.45, "must not all be zero"),
         ({"VM": -1.0, "ZW": 2.0}, 1.45, "must not be negative"),
     ],

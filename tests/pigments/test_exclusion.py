@@ -143,5 +143,5 @@ def test_a_model_of_the_surface_gives_the_covering_groups(elio: Instrument, axis
 def test_what_cannot_be_judged_is_refused(elio: Instrument, axis: EnergyAxis) -> None:
     with pytest.raises(ValueError, match="counts of the same scan"):
         answer_states(maps_of([[]]), np.ones((2, 2)), elio, axis)
-    with pytest.raises(SampleError, match="cover_um = -1: it must be positive"):
+    with pytest.raises(SampleError, match="cover_um = -1: the value must be positive"):
         Burial(cover_um=-1.0)

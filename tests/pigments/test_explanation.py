@@ -153,7 +153,7 @@ def test_what_cannot_be_explained_is_refused() -> None:
         SpectrumModel(replace(spectrum, axis=None), INSTRUMENT, prior)
     with pytest.raises(ScanError, match=r"no counts above 3\.05 keV"):
         SpectrumModel(replace(spectrum, counts=np.zeros(AXIS.n_channel)), INSTRUMENT, prior)
-    with pytest.raises(ScanError, match="negative or no numbers"):
+    with pytest.raises(ScanError, match="negative or not numbers"):
         SpectrumModel(replace(spectrum, counts=spectrum.counts - 1.0), INSTRUMENT, prior)
     with pytest.raises(SampleError, match="0 to 100 %"):
         SpectrumModel(spectrum, INSTRUMENT, prior, ModelError(independent=-0.1))

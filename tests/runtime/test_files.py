@@ -373,5 +373,5 @@ def test_a_folder_that_may_not_be_written_to_is_found_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("underpaint.pipeline.run.os.access", lambda *_: False)
-    with pytest.raises(OutputError, match=r"is not writable. Give a folder that is"):
+    with pytest.raises(OutputError, match=r"is not writable. Give a writable folder"):
         check_new_file(tmp_path / "a.txt")

@@ -305,7 +305,7 @@ def mosaic(
 
 def _print_mosaic(joined_mosaic: Any, tile_names: "Sequence[str]", out: Path, *, quiet: bool) -> None:
     for tile_name, (corner_row, corner_column), (row_correction, column_correction) in zip(
-        tile_names, joined_mosaic.corner_pixels, joined_mosaic.corrected_pixels, strict=True
+        tile_names, joined_mosaic.corner_pixels, joined_mosaic.correction_pixels, strict=True
     ):
         correction_text = (
             f"corrected by {_pixels_text(row_correction, '+')} rows and {_pixels_text(column_correction, '+')} columns"
@@ -320,7 +320,7 @@ def _print_mosaic(joined_mosaic: Any, tile_names: "Sequence[str]", out: Path, *,
                 f"({overlap.likeness:.2f})",
                 quiet=quiet,
             )
-    for tile_index in joined_mosaic.isolated:
+    for tile_index in joined_mosaic.isolated_tiles:
         tile_name = Path(tile_names[tile_index]).name
         say(
             f"! {tile_name} overlaps too little with other tiles: its stage position could not be verified", quiet=quiet
