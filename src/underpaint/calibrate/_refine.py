@@ -87,8 +87,8 @@ class LineFit:
     offset_kev : float
         Measured minus tabulated energy, in keV.
     error_kev : float
-        Standard deviation of the measured energy, in keV. It includes counting statistics and a 5 % uncertainty of the
-        subtracted neighbouring lines.
+        Standard deviation of the measured energy, in keV. The standard deviation includes counting statistics and a 5 %
+        uncertainty of the subtracted neighbouring lines.
     channel : float
         Measured centre in channels.
     area : float
@@ -421,7 +421,7 @@ def regress_axis(
     Parameters
     ----------
     lines : sequence of LineFit
-        Measured lines. At least two are needed if there is no prior axis.
+        Measured lines. Without a prior axis, at least two lines are needed.
     response : Response
         Initial gain and zero, and the resolution, which is not changed.
     prior_axis : EnergyAxis, optional

@@ -1,4 +1,4 @@
-"""Model of scattered tube radiation above the lines of pigments, and its chi squared for a measured spectrum."""
+"""Model of scattered tube radiation above the lines of pigments, and chi squared of its fit to a spectrum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

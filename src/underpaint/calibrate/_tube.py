@@ -1,9 +1,9 @@
 """Estimate of anode, tube voltage and scattering angle from the scattered radiation above the lines of pigments.
 
-The scattered continuum ends at the energy that corresponds to the voltage (Duane & Hunt 1915). This end is not sharp.
-The continuum vanishes gradually, Compton scatter ends some keV lower, and pile-up extends to higher energies. Scatter
-of simple samples is therefore calculated for a range of voltages, and fitted to the spectrum above the lines of
-pigments.
+The scattered continuum ends at the energy that corresponds to the voltage (Duane & Hunt 1915). The end of the continuum
+is not sharp. The counts decrease gradually, Compton scatter ends some keV lower, and pile-up extends to higher
+energies. Scatter of simple samples is therefore calculated for a range of voltages, and fitted to the spectrum above
+the lines of pigments.
 """
 
 from dataclasses import dataclass, replace
@@ -127,8 +127,8 @@ class VoltageEstimate:
     voltage_kv : float or None
         Tube voltage in kV, or None if it is unknown.
     best_kv : float
-        Voltage in kV whose continuum fits best, even if the fit does not determine the voltage. The fits of lines use
-        this voltage.
+        Voltage in kV whose continuum fits best, even if the fit does not determine the voltage. The fits of the anode's
+        lines use this voltage.
     error_kv : float
         Standard deviation of the voltage, in kV.
     reason : str
@@ -149,7 +149,7 @@ def guess_voltage(upper_spectrum: UpperSpectrum, reference: ScatterReference) ->
     upper_spectrum : UpperSpectrum
         Part of the sum spectrum above the lines of pigments.
     reference : ScatterReference
-        Anode and angle, or default values. Its voltage is ignored.
+        Anode and angle, or default values. The voltage of the reference is ignored.
     """
     coarse_voltages_kv = np.arange(
         MIN_VOLTAGE_KV, min(upper_spectrum.axis.stop_kev + 2 * _FINE_RANGE_KV, MAX_VOLTAGE_KV) + 1e-6, _COARSE_STEP_KV

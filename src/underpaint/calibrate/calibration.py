@@ -149,7 +149,7 @@ class Calibration:
     uncertainty_ev : dict
         Standard deviation of the measured centre of each unblended line, in eV.
     gain_uncertainty_kev, zero_uncertainty_kev : float
-        Standard deviations of gain and zero, in keV. Their errors are correlated.
+        Standard deviations of gain and zero, in keV. The errors of gain and zero are correlated.
     axis_uncertainty_ev : float
         Largest standard deviation of the axis between 3 and 15 keV, in eV. If the axis ends below 15 keV, its end is
         the upper limit.
@@ -166,14 +166,14 @@ class Calibration:
     previous_axis : EnergyAxis or None
         Energy axis of the scan's file.
     noise_uncertainty_kev, fano_uncertainty : float
-        Standard deviations of the noise (in keV) and of the Fano factor. Their errors are correlated.
+        Standard deviations of the noise (in keV) and of the Fano factor. The errors of both are correlated.
     voltage_kv, voltage_uncertainty_kv : float or None
-        Tube voltage from the end of the continuum, and its standard deviation, in kV. Only determined with
+        Tube voltage from the end of the continuum, and its standard deviation, in kV. Both are only determined with
         ``tube=True``.
     scatter_angle_uncertainty_deg : float or None
         Standard deviation of the scattering angle, in degrees.
     seen_air_cm : float or None
-        Air path in the detector's view from argon's line, in cm. Accurate within a factor of 2.5.
+        Air path in the detector's view in cm, estimated from argon's line within a factor of 2.5.
     line_counts, line_energy_kev : dict
         Counts of each unblended line, and its tabulated energy in keV.
     """
@@ -226,10 +226,10 @@ def calibrate(
     scan : Scan
         Scan with or without an energy axis.
     instrument : Instrument, optional
-        Instrument. Its gain and zero are the initial axis if the file has none.
+        Instrument whose gain and zero are the initial axis if the file has no axis.
     tube : bool
-        Also estimate voltage and air path, and estimate anode and angle by fits of the forward model. Takes some
-        seconds more.
+        Also estimate voltage and air path, and estimate anode and angle by fits of the forward model. These estimates
+        take some seconds.
     progress : callable or None
         Called with the step's name, the number of completed parts, and the number of all parts.
 

@@ -122,7 +122,8 @@ def _block_shift(counts: Array, response: Response, calibration: Calibration) ->
         return float("nan"), float("nan"), 0.0
     energy_kev = np.asarray([line.energy_kev for line in lines])
     residuals_ev = np.asarray([calibration.residual_ev[line.name] for line in lines])
-    # The residual in the sum spectrum is attributed to the line shape, up to a limit. The rest counts as drift.
+    # The residual in the sum spectrum is attributed to the line shape, up to a limit. The remaining residual is
+    # attributed to drift.
     offset_ev = np.asarray([1e3 * line.offset_kev for line in lines]) - np.clip(
         residuals_ev, -_MAX_SHAPE_RESIDUAL_EV, _MAX_SHAPE_RESIDUAL_EV
     )

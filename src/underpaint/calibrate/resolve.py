@@ -119,7 +119,7 @@ def instrument_by_hand(
     -------
     instrument : Instrument
     calibration : Calibration or None
-        Calibration from the lines. None if the lines do not confirm the axis. The axis is then used unchanged.
+        Calibration from the lines, or None if the axis is used unchanged because the lines do not confirm it.
     """
     scan_on_axis = scan.with_axis(axis)
     try:
@@ -163,7 +163,7 @@ class CalibratedScan:
     alerts : tuple of str
         Warnings that results may be wrong or incomplete.
     is_doubted : bool
-        Whether the axis of the file contradicts the lines. Pigments are then not reported.
+        Whether the lines contradict the axis of the file, in which case no pigments are reported.
     """
 
     scan: Scan
@@ -239,7 +239,7 @@ def resolve_energy_axis(
     calibrated : bool
         Whether to calibrate the axis from the lines. If False, the axis of the file is used.
     total : Spectrum or None
-        Sum spectrum of the scan. If None, it is computed from the scan.
+        Sum spectrum of the scan. If None, the sum spectrum is computed from the scan.
     tube : bool
         Also estimate the tube voltage, which takes some seconds more.
     trust_instrument : bool
@@ -255,8 +255,8 @@ def resolve_energy_axis(
         The scan has no axis and the calibration fails.
     InstrumentError
         The beam energy is not between 0.5 and 200 keV, or the spectra contradict the instrument. A line that deviates
-        from the instrument's axis by more than 50 eV is a contradiction. A monochromatic beam is one if the instrument
-        has a tube.
+        from the instrument's axis by more than 50 eV is a contradiction. A monochromatic beam is a contradiction if the
+        instrument has a tube.
     """
     user_instrument = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     check_beam(beam_kev)
@@ -367,7 +367,7 @@ def _beam_alerts(knowledge: Knowledge, detected_beam: Beam | None, calibration: 
 def _handle_contradictions(
     user_instrument: Instrument | None, faults: list[str], *, is_trusted: bool
 ) -> tuple[str, ...]:
-    """Raise an error if the spectra contradict the user's instrument. If it is trusted, return an alert instead."""
+    """Raise an error if the spectra contradict the user's instrument. If the instrument is trusted, return an alert."""
     if user_instrument is None or not faults:
         return ()
     contradiction_text = f"The spectra contradict the instrument {user_instrument.name!r}: {'; '.join(faults)}."

@@ -391,7 +391,7 @@ def score(
     """Score answers for the panels of a benchmark.
 
     If no sheet is given, the built-in methods analyse the scans and are scored. The built-in methods are the default
-    network, the network of Xu et al. 2022, element maps, and PyMca (if it is installed).
+    network, element maps, PyMca (if it is installed), and the network of Xu et al. 2022.
 
     For example:
 

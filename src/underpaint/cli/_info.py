@@ -51,7 +51,7 @@ def draw_spectrum(
     frame : Frame
         Size of the drawing and range of its axis.
     labels : mapping of str to float
-        Energy or channel of each line name, most important line first. Labels without free space are left out.
+        Energies or channels of lines, by line name, most important line first. Labels without free space are left out.
     title, unit : str
         Title above the drawing, and unit that is written at the end of the axis.
     """
@@ -179,7 +179,7 @@ def find_info_axis(info: ScanInfo) -> InfoAxis:
 
 
 def axis_offer_lines(info: ScanInfo, axis: InfoAxis) -> list[str]:
-    """Return a text that offers the axis from the scan's lines, if it differs from the file's axis."""
+    """Return a text that recommends the axis from the scan's lines, if the file's axis differs."""
     if axis.calibration is None or not axis.notes:
         return []
     return [

@@ -159,7 +159,7 @@ def reproduce(
         str,
         typer.Argument(
             metavar="[WHAT]",
-            help="Study: all, table3, figure5, figure6, figure8, figure9, figure10, limits or comparison.",
+            help="Study to run: all, table3, figure5, figure6, figure8, figure9, figure10, limits or comparison.",
         ),
     ] = "table3",
     out: Annotated[Path, new_folder("DIR", "Folder for tables, figures and networks.")] = Path("reproduced"),
@@ -186,7 +186,7 @@ def reproduce(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Repeat the experiments of Xu et al. 2022, and compare the scores with those in the paper.
+    """Repeat the paper's experiments, and compare the scores with those of Xu et al. 2022.
 
     The data of the paper's mock-ups are not public, so virtual mock-ups replace them. Every table states this.
 
@@ -269,14 +269,14 @@ def finetune(
     ] = 20,
     epochs: Annotated[int, typer.Option(min=1, help="Maximum number of epochs in the second step (all layers).")] = 60,
     fresh_dense: Annotated[bool, typer.Option("--fresh-dense", help="Re-initialise the dense layers.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the split and the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers in the split and in the training.")] = 0,
     instrument: InstrumentOption = None,
     trust_instrument: TrustInstrumentOption = False,
     no_calibrate: NoCalibrateOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fine-tune a network with your labelled spectra as in Xu et al. 2022: first the dense layers, then all layers.
+    """Fine-tune a network with your labelled spectra: first the dense layers, then all layers, as in Xu et al. 2022.
 
     CSV has one line for each labelled pixel of a scan (rows and columns counted from 0), or for each file of a folder:
 

@@ -18,7 +18,7 @@ def new_file(metavar: str, help: str) -> Any:  # noqa: A002 - the name in typer
 def new_folder(metavar: str, help: str) -> Any:  # noqa: A002 - the name in typer
     """Declare an option for an output folder.
 
-    The path must not be an existing file. If it is an existing folder, the command checks the folder's content.
+    The path must not be an existing file. If the path is an existing folder, the command checks the folder's content.
     """
     return typer.Option(metavar=metavar, help=help, writable=True, file_okay=False)
 
@@ -128,7 +128,7 @@ def check_new_files(paths: list[Path], inputs: list[Path] | None = None, *, over
 
 
 def _existing_paths(option_value: Any) -> Iterator[Path]:
-    """Yield the existing files and folders that an option value names. In FILE::NAME, FILE is the file."""
+    """Yield the existing files and folders that an option value names. For FILE::NAME, FILE is one of these paths."""
     for path_text in option_value if isinstance(option_value, list | tuple) else (option_value,):
         if isinstance(path_text, str | Path) and str(path_text):
             full_path, file_path = Path(path_text), Path(str(path_text).rpartition("::")[0] or str(path_text))

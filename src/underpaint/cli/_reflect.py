@@ -53,9 +53,9 @@ def reflect(
 
     The cube is registered to the element maps automatically, or by the given points. The registration is stored with
     the results. If XRF detects copper, for example, reflectance identifies the copper pigment at the surface. A group
-    is reported as below the surface if the probability of this place is above 90 %. Otherwise its place is reported as
-    not determined. The place that XRF gives (surface or below) is taken into account. No other input improves the
-    result as much as the painter's palette (--palette).
+    is reported as below the surface if the probability of this place is above 90 %. Otherwise the place of the group is
+    reported as not determined. The place that XRF gives (surface or below) is taken into account. No other input
+    improves the result as much as the painter's palette (--palette).
 
     For example:
 

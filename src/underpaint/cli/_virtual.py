@@ -14,7 +14,7 @@ from underpaint.cli._scans import OverwriteOption, QuietOption
 def mockup(
     recipe: Annotated[
         str,
-        typer.Argument(metavar="[fig7|table2|CONFIG]", help="Panel of Xu et al. 2022, or a TOML file with a recipe."),
+        typer.Argument(metavar="[fig7|table2|CONFIG]", help="Name of a built-in panel, or a TOML file with a recipe."),
     ] = "fig7",
     out: Annotated[Path, new_file("FILE.h5", "File to write.")] = Path("panel.h5"),
     instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="Scanner that records the panel.")] = "elio",

@@ -250,7 +250,7 @@ def _with_traces(rng: np.random.Generator, layer: Layer) -> Layer:
 
 
 def _with_bare_elements(rng: np.random.Generator, layer: Layer) -> Layer:
-    """Add up to three elements to a layer, as impurities, driers and dirt do. No pigment is added."""
+    """Add up to three elements to a layer, to imitate impurities, driers and dirt."""
     elements = sorted({*TRACE_ELEMENTS, *(group.element for group in library().groups)})
     chosen_elements = rng.choice(elements, size=int(rng.integers(0, 4)), replace=False)
     return _with_elements(

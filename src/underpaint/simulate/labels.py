@@ -15,7 +15,7 @@ from underpaint.simulate.outputs import Outputs, families_of, group_element, lab
 MAX_SCAN_COUNTS = 1e15
 """Total counts that no scan reaches. A label that needs more counts is never detectable."""
 MODEL_ERROR = 0.02
-"""Error of the background below lines, relative to the background, in limits of detection."""
+"""Relative error that limits of detection assume for the background below lines."""
 DETECTABLE_SIGMAS, UNDETECTABLE_SIGMAS = 3.0, 0.7
 """Significances in standard deviations: lines above the first are detectable, and lines below the second are not."""
 
@@ -81,8 +81,8 @@ def element_shares(stratigraphies: Sequence[Stratigraphy], names: Sequence[str])
     Returns
     -------
     (n_sample, n_name) array
-        Largest mass fraction of the element in any paint or ground layer at the place. Pigments and traces count. Zero
-        if the element is absent.
+        Largest mass fraction of the element in any paint or ground layer at the place. Pigments and traces contribute.
+        The fraction is zero if the element is absent.
     """
     mass_fractions = np.zeros((len(stratigraphies), len(names)), dtype=np.float32)
     elements_and_places = [(group_element(group), place) for group, place in map(split_place, names)]
@@ -226,8 +226,8 @@ def visible_labels(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
     """Return labels, detection limits and absence limits. Each is an (n_sample, n_name) array.
 
-    If ``by_lines``, the results come from :func:`labels_by_lines`. Otherwise they come from :func:`visibility`, and all
-    absence limits are zero.
+    If ``by_lines``, the results come from :func:`labels_by_lines`. Otherwise the results come from :func:`visibility`,
+    and all absence limits are zero.
     """
     labels, counts = visibility(stratigraphies, emission, expected_counts, outputs, detector, axis)
     if not by_lines:

@@ -375,7 +375,7 @@ def simulate_library(
     Raises
     ------
     OutputError
-        The file exists, an interrupted file has other settings, or the photons belong to another job.
+        The file exists, an interrupted run had other settings, or the photons belong to another job.
 
     Notes
     -----

@@ -1,7 +1,7 @@
 """Virtual mock-up panels: crossing paint strips, scanned by a simulated instrument.
 
-Data of the real mock-ups of Xu et al. 2022 are not public, so virtual mock-ups replace them. All results from virtual
-mock-ups are called virtual.
+Virtual mock-ups replace the mock-ups of Xu et al. 2022. Data of the real mock-ups are not public. All results from
+virtual mock-ups are called virtual.
 """
 
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ BATCH_SIZE = 256
 
 @dataclass(frozen=True)
 class Mockups:
-    """Spectra of known paint structures, either simulated from Table 2 of Xu et al. 2022 or measured.
+    """Spectra of known paint structures, either measured or simulated from Table 2 of Xu et al. 2022.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ class Panel:
     instrument : Instrument
         Simulated instrument.
     labels, counts_needed, max_absent_counts : (n_pixel, n_name) arrays or None
-        Results of :func:`underpaint.simulate.labels.visible_labels`. None if no outputs were given.
+        Results of :func:`underpaint.simulate.labels.visible_labels`. The arrays are None if no outputs were given.
     """
 
     scan: Scan
@@ -239,7 +239,7 @@ def make_panel(
     outputs : Outputs, optional
         Network outputs to label. If None, the panel has no labels.
     lines : bool
-        Whether a group counts as present if its element has lines, whatever emits them.
+        Whether a group counts as present if its element has lines from any source.
     progress : callable, optional
     block : int
         Number of pixels that are simulated at once.

@@ -1,4 +1,4 @@
-"""Data of Xu et al. 2022: paint mixtures, layer structures, the panel of Fig. 7 and the simulation grid."""
+"""Paint mixtures, layer structures, the panel of Figure 7 and the simulation grid of Xu et al. 2022."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ def _paper_data() -> dict[str, Any]:
 
 
 def paper_mixtures() -> dict[str, dict[str, float]]:
-    """Return Table 2 of Xu et al. 2022: for every top and bottom paint, mass fractions by pigment name."""
+    """Return the mass fractions of every top and bottom paint, by pigment name, from Table 2 of Xu et al. 2022."""
     paper_data = _paper_data()
     return {
         paint_name: _mass_fractions(mixture)
@@ -79,7 +79,7 @@ def table2_recipe() -> PanelRecipe:
 
 
 def figure7_recipe() -> PanelRecipe:
-    """Return the recipe of Fig. 7 of Xu et al. 2022: 4 top paints (rows) cross 6 bottom paints (columns)."""
+    """Return the recipe with 4 top paints (rows) across 6 bottom paints (columns), from Figure 7 of Xu et al. 2022."""
     paper_data = _paper_data()
     return _panel_recipe(paper_data, paper_data["figure_7"]["rows"], paper_data["figure_7"]["columns"])
 
@@ -91,7 +91,7 @@ def paper_classes() -> tuple[str, ...]:
 
 
 def paper_formulas() -> dict[str, str]:
-    """Return the formulas in Table 1 of Xu et al. 2022 that differ from the materials library, by pigment name."""
+    """Return the formulas that differ from the materials library, by pigment name, from Table 1 of Xu et al. 2022."""
     paper_data = _paper_data()
     return {
         paper_data["abbreviations"][abbreviation]: formula for abbreviation, formula in paper_data["formulas"].items()
@@ -99,7 +99,7 @@ def paper_formulas() -> dict[str, str]:
 
 
 def paper_table3() -> dict[str, list[list[float]]]:
-    """Return Table 3 of Xu et al. 2022: accuracy, sensitivity and F1 of the paper's three models, by pigment name."""
+    """Return accuracy, sensitivity and F1 of three models, by pigment name, from Table 3 of Xu et al. 2022."""
     paper_data = _paper_data()
     return {
         paper_data["abbreviations"][abbreviation]: model_scores
@@ -139,7 +139,7 @@ def paper_grid(materials: str = "table2") -> list[tuple[str, str, float, float]]
 
 
 def paper_stratigraphy(top_pigment: str, bottom_pigment: str, top_um: float, bottom_um: float) -> Stratigraphy:
-    """Return one pigment over another on the paper's ground, as simulated by Xu et al. 2022.
+    """Return the stratigraphy of one pigment over another on the ground of Xu et al. 2022.
 
     The name ``substitute`` means the mixture of verdigris and sodium arsenite that replaces emerald green.
     """
