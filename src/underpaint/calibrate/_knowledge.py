@@ -31,7 +31,7 @@ _REQUIRED_VALUES = {
     "detector.n_channel": {"detector.gain_kev"},
     "geometry.scatter_angle_deg": {"geometry.incidence_angle_deg", "geometry.takeoff_angle_deg"},
 }
-"""Values that have a meaning only together with other values of the same origin."""
+"""Values that can only be used together with other values of the same origin."""
 
 
 @dataclass(frozen=True)

@@ -205,7 +205,7 @@ def _fitted_widths(counts: NDArray[np.float64], peaks: Peaks, typical_fwhm: floa
     # The slope is calculated from all pairs of peaks. The pairs of very many noise peaks would fill gigabytes.
     selected_peaks = np.argsort(-peaks.significance[is_single], kind="stable")[:_MAX_PEAKS_FOR_WIDTH]
     squared_fwhm_slope = theil_slope(peaks.channel[is_single][selected_peaks], fwhm[is_single][selected_peaks] ** 2)
-    # The width must not decrease with the channel, and must not be zero at the first channel.
+    # The width must not decrease with increasing channel, and must not be zero at the first channel.
     squared_fwhm_slope = max(squared_fwhm_slope, 0.0)
     squared_fwhm_offset = float(np.median(fwhm[is_single] ** 2 - squared_fwhm_slope * peaks.channel[is_single]))
     squared_fwhm = squared_fwhm_offset + squared_fwhm_slope * np.arange(counts.size)

@@ -470,9 +470,9 @@ def regress_axis(
 def resolution_errors(lines: Sequence[LineFit], response: Response) -> tuple[float, float]:
     """Return the standard deviation of the noise (in keV) and that of the Fano factor.
 
-    Both are results of a linear fit of ``FWHM**2 = noise**2 + 2.355**2 * 3.85 eV * fano * energy`` to the line widths.
-    The error of each width includes counting statistics and 1.5 % of the width. The prior of the Fano factor is that of
-    ``fit_response``.
+    Both standard deviations result from a linear fit of ``FWHM**2 = noise**2 + 2.355**2 * 3.85 eV * fano * energy`` to
+    the line widths. The error of each width includes counting statistics and 1.5 % of the width. The prior of the Fano
+    factor is that of ``fit_response``.
     """
     energy_kev = np.array([line.energy_kev for line in lines])
     fwhm_kev = np.asarray(response.fwhm_kev(energy_kev))

@@ -281,7 +281,7 @@ def _render_scatter(
 ) -> list[Array]:
     """Return Rayleigh and Compton scatter of the tube's lines or its continuum: two (n_sample, n_bin) arrays.
 
-    At one angle, all tubes share the cross sections. Only their incident spectra differ.
+    At one angle, all tubes share the cross sections. Only the incident spectra of the tubes differ.
     """
     max_voltage_kv = (
         _VOLTAGE_LIMITS_KV[-1]
@@ -347,7 +347,7 @@ def _scatter_at(
 
 @lru_cache(maxsize=8)
 def _setting_at_any_angle(for_lines: bool, max_voltage_kv: float) -> Setting:
-    """Return a setting at an arbitrary angle, for reuse. ``_scatter_at`` replaces its angle-dependent values."""
+    """Return a setting at an arbitrary angle, for reuse. ``_scatter_at`` replaces the angle-dependent values."""
     tube_instruments = [
         tube_instrument(ScatterReference(anode, _ARBITRARY_ANGLE_DEG, max_voltage_kv)) for anode in ANODES
     ]

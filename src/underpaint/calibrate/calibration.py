@@ -166,10 +166,11 @@ class Calibration:
     previous_axis : EnergyAxis or None
         Energy axis of the scan's file.
     noise_uncertainty_kev, fano_uncertainty : float
-        Standard deviations of the noise (in keV) and of the Fano factor. The errors of both are correlated.
+        Standard deviations of the noise (in keV) and of the Fano factor. The errors of noise and Fano factor are
+        correlated.
     voltage_kv, voltage_uncertainty_kv : float or None
-        Tube voltage from the end of the continuum, and its standard deviation, in kV. Both are only determined with
-        ``tube=True``.
+        Tube voltage from the end of the continuum, and its standard deviation, in kV. The voltage is only determined
+        with ``tube=True``.
     scatter_angle_uncertainty_deg : float or None
         Standard deviation of the scattering angle, in degrees.
     seen_air_cm : float or None
@@ -219,7 +220,7 @@ def calibrate(
 
     Peaks of the sum spectrum are matched to lines of elements that occur in paintings. The search starts near the axis
     of the file or instrument. If the lines confirm this axis, a least-squares fit refines it. If there is no axis, or
-    if it explains few peaks, all gains are tried that give a plausible resolution of a silicon detector.
+    if the axis explains few peaks, the search tries all gains that give a plausible resolution of a silicon detector.
 
     Parameters
     ----------

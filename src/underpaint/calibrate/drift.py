@@ -34,8 +34,8 @@ class Drift:
     start, stop : (n_block,) int arrays
         First row of each block, and the row after its last row.
     shift_ev, error_ev : (n_block,) arrays
-        Shift at 6.4 keV and its standard deviation, in eV. A positive shift means that the axis reads too high. Blocks
-        with too few lines have NaN.
+        Shift at 6.4 keV and its standard deviation, in eV. A positive shift means that the axis reads too high. For
+        blocks with too few lines, both are NaN.
     stretch : (n_block,) array
         Change of the shift with energy, in eV per eV.
     """

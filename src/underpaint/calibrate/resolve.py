@@ -380,7 +380,7 @@ def _handle_contradictions(
 
 
 def check_instrument(axis: CalibratedScan, instrument: Instrument, *, trusted: bool) -> tuple[str, ...]:
-    """Compare an instrument's axis with the lines. Return an alert if they contradict each other.
+    """Compare an instrument's axis with the lines. Return an alert if the lines contradict the axis.
 
     Raises
     ------

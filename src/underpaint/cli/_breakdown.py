@@ -53,7 +53,7 @@ def job_breakdowns(job: ExplicitSettings | LibrarySettings) -> dict[str, Breakdo
 
 
 def figure_paths(path: Path, stratigraphy_names: Iterable[str]) -> dict[str, Path]:
-    """Return the figure file for each stratigraphy. If there are several, the files are numbered."""
+    """Return the figure file for each stratigraphy. The files of several stratigraphies are numbered."""
     stratigraphy_list = list(stratigraphy_names)
     if len(stratigraphy_list) == 1:
         return {stratigraphy_list[0]: path}

@@ -70,7 +70,7 @@ def evaluate(
         typer.Option(
             "--own-model",
             metavar="FILE",
-            help="Model made by `train --instrument`. The suite records its training time and loss.",
+            help="Model made by `train --instrument`. The suite records the training time and the loss of this model.",
         ),
     ] = None,
     json_file: ScoresFileOption = None,
@@ -359,7 +359,7 @@ def make(
     ] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Simulate the panels. Write their scans, the ground truth, and an empty answer sheet. The licence is CC0.
+    """Simulate the panels. Write scans, ground truth and an empty answer sheet. The licence is CC0.
 
     For example:
 

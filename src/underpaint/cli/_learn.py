@@ -109,7 +109,7 @@ def adapt(
     out: Annotated[Path | None, new_folder("DIR", "Folder for the result, by default SCAN_adapted.")] = None,
     model: StartOption = "default",
     labels: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Labels of some pixels. The network is fine-tuned with them.")
+        Path | None, typer.Option(metavar="CSV", help="Labels of some pixels, with which the network is fine-tuned.")
     ] = None,
     instrument: Annotated[
         str | None,

@@ -234,7 +234,7 @@ def _show_instrument(configuration: "PymcaConfiguration", *, as_json: bool) -> N
 def _write_instrument(
     configuration: "PymcaConfiguration", families: Sequence[str], out: Path
 ) -> tuple["Untranslated", ...]:
-    """Write an instrument in the format that the file's ending names. Return the entries that this format lacks."""
+    """Write an instrument in the format that the file's ending names. Return the entries that the format does not have."""
     from underpaint.data import EnergyAxis
     from underpaint.io.pymca import write_pymca
     from underpaint.physics.instrument import save_instrument

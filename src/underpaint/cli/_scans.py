@@ -676,7 +676,7 @@ def compare(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the results of two detectors, or of two scans of one painting. Show where they contradict each other.
+    """Compare the results of two detectors, or of two scans of one painting. Show all contradictions.
 
     A and B are folders that `identify` or `elements` wrote. There are three kinds of contradictions. A group has a
     clear line in only one of the results, the places of a group exclude each other, or a line is in only one of the

@@ -415,7 +415,7 @@ def _parse_pixel_shape(job: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _parse_step_mm(job: dict[str, Any]) -> tuple[float, float] | None:
-    """Return the distances between rows and between columns, in mm, from text in the page. None if there is no text."""
+    """Return the distances between rows and between columns in mm from text in the page, or None without text."""
     step_text = str(job.get("step") or "")
     if not step_text:
         return None

@@ -111,7 +111,7 @@ def n_chunks(settings: LibrarySettings) -> int:
 
 
 def chunk_size(settings: LibrarySettings, chunk_index: int) -> int:
-    """Return the number of stratigraphies in a chunk. The last chunk may have fewer than the others."""
+    """Return the number of stratigraphies in a chunk. The last chunk may have fewer stratigraphies."""
     return min(settings.chunk, n_stratigraphies(settings) - chunk_index * settings.chunk)
 
 

@@ -384,7 +384,7 @@ def simulate_library(
     - ``expected`` (n, n_bin): noise-free spectra, each with a sum of one over the recorded range.
     - ``recorded`` (n, 2): lowest and highest recorded energy, in keV.
     - ``labels``, ``counts_needed`` (n, n_name): results of :func:`~underpaint.simulate.visibility`.
-    - ``source`` (n,): index of the stratigraphy that gave the spectrum.
+    - ``source`` (n,): index of the spectrum's stratigraphy.
     - ``surface_um`` (n,): thickness of the uppermost paint layer, in um.
     - ``surface_share`` (n, n_material): mass fractions of pigments and groups in the dry pigments of the uppermost
       layer.
