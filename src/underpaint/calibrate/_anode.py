@@ -22,7 +22,7 @@ of pigments, and their Compton shift is only about one peak width.
 SHARP_LINE_FAMILIES = ("Sr_K", "Zr_K", "Mo_K", "Rh_K", "Pd_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K")
 """Families whose lines give sharp peaks in the fitted range, by fluorescence or Rayleigh scatter."""
 _SCATTER_RANGE_KEV = (14.8, 27.5)
-_MIN_CHANNELS = 40
+_MIN_FITTED_CHANNELS = 40
 _SCATTER_ANGLES_DEG = np.arange(75.0, 168.0, 3.0)
 _OUTER_SCATTER_ANGLES_DEG = np.append(np.arange(60.0, 75.0, 3.0), np.arange(168.0, 176.0, 3.0))
 """Angles that are also fitted if the best angle is the first or the last of ``_SCATTER_ANGLES_DEG``."""
@@ -32,7 +32,7 @@ _BACKGROUND_WINDOW_FWHM = 6.0
 _HUMP_CENTRES_KEV = np.linspace(*_SCATTER_RANGE_KEV, 6)
 _HUMP_SIGMA_KEV = 1.7
 _RELATIVE_MODEL_ERROR = 0.03
-_MIN_SIGNIFICANCE = 6.0
+_MIN_PEAK_SIGMAS = 6.0
 _MIN_CHI_SQUARED_DROP = 25.0
 _MIN_EDGE_COUNTS_RATIO = 0.05
 
@@ -93,7 +93,7 @@ def guess_anode(counts: Array, response: Response) -> Anode | None:
     candidate_anodes = [
         anode
         for anode in anode_fits
-        if anode.significance > _MIN_SIGNIFICANCE
+        if anode.significance > _MIN_PEAK_SIGMAS
         and anode.misfit_drop > _MIN_CHI_SQUARED_DROP
         and _is_inner_angle(anode)
     ]
@@ -121,12 +121,12 @@ def _best_angle(scatter_window: "_ScatterWindow", symbol: str, misfit_without_co
     def best_fit_of(angles_deg: Array) -> Anode:
         return max(
             (_fit_at_angle(scatter_window, symbol, float(angle), misfit_without_compton) for angle in angles_deg),
-            key=lambda fit: fit.misfit_drop,
+            key=lambda angle_fit: angle_fit.misfit_drop,
         )
 
     best_fit = best_fit_of(_SCATTER_ANGLES_DEG)
     if best_fit.scatter_angle_deg in (_SCATTER_ANGLES_DEG[0], _SCATTER_ANGLES_DEG[-1]):
-        best_fit = max(best_fit, best_fit_of(_OUTER_SCATTER_ANGLES_DEG), key=lambda fit: fit.misfit_drop)
+        best_fit = max(best_fit, best_fit_of(_OUTER_SCATTER_ANGLES_DEG), key=lambda angle_fit: angle_fit.misfit_drop)
     return best_fit
 
 
@@ -175,7 +175,7 @@ class _ScatterWindow:
 def _scatter_window(counts: Array, response: Response) -> _ScatterWindow | None:
     axis = response.axis(counts.size)
     is_fitted = (axis.energy_kev > _SCATTER_RANGE_KEV[0]) & (axis.energy_kev < _SCATTER_RANGE_KEV[1])
-    if is_fitted.sum() < _MIN_CHANNELS:
+    if is_fitted.sum() < _MIN_FITTED_CHANNELS:
         return None
     energy_kev = axis.energy_kev[is_fitted]
     background = snip(

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from underpaint.physics.atomic import family_lines, line_table
 
 SEARCH_EXCITATION_KEV = 35.0
-_CLUSTER_WIDTH_KEV = 0.15
-_MIN_GROUP_SHARE = 0.01
-_MAX_RELATIVE_DISTANCE = 0.05
+_MAX_LINE_DISTANCE_KEV = 0.15
+_MIN_GROUP_FRACTION = 0.01
+_MAX_SATELLITE_DISTANCE = 0.05
 """Maximum relative energy difference between a satellite and its group, so that absorption is about equal for both."""
 
 COMMON_FAMILIES = (
@@ -85,10 +85,10 @@ def _line_groups(family: str, excitation_kev: float) -> tuple[LineGroup, ...]:
     energy_kev, photon_fraction = energy_kev[is_strong_line], photon_fraction[is_strong_line]
     if energy_kev.size == 0:
         return ()
-    cluster_borders = np.flatnonzero(np.diff(energy_kev) > _CLUSTER_WIDTH_KEV) + 1
+    cluster_borders = np.flatnonzero(np.diff(energy_kev) > _MAX_LINE_DISTANCE_KEV) + 1
     line_clusters = np.split(np.arange(energy_kev.size), cluster_borders)
     groups = sorted(
-        (line_indices for line_indices in line_clusters if photon_fraction[line_indices].sum() > _MIN_GROUP_SHARE),
+        (line_indices for line_indices in line_clusters if photon_fraction[line_indices].sum() > _MIN_GROUP_FRACTION),
         key=lambda line_indices: -photon_fraction[line_indices].sum(),
     )
     satellite_group = _satellite_groups(symbol, energy_kev, groups)
@@ -124,6 +124,6 @@ def _satellite_groups(symbol: str, energy_kev: NDArray[np.float64], groups: list
             )
             for group in groups
         ]
-        if min(relative_distances, default=np.inf) < _MAX_RELATIVE_DISTANCE:
+        if min(relative_distances, default=np.inf) < _MAX_SATELLITE_DISTANCE:
             satellite_group[line] = int(np.argmin(relative_distances))
     return satellite_group

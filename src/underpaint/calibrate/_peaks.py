@@ -68,14 +68,14 @@ def recorded_channels(counts: NDArray[np.float64]) -> slice:
         if counts[first_channel : first_channel + 3].max() > _MIN_NOISE_RATIO * (counts[end_of_noise] + 1.0)
         else first_channel
     )
-    last_counts = counts[max(last_channel - _N_LAST_CHANNELS, 0) : last_channel]
+    counts_before_last = counts[max(last_channel - _N_LAST_CHANNELS, 0) : last_channel]
     stop_channel = counts.size
-    if last_counts.size and counts[last_channel] > _MIN_OVERFLOW_RATIO * (np.median(last_counts) + 1.0):
-        stop_channel, last_counts = last_channel, last_counts[-_N_LAST_CHANNELS // 2 :]
+    if counts_before_last.size and counts[last_channel] > _MIN_OVERFLOW_RATIO * (np.median(counts_before_last) + 1.0):
+        stop_channel, counts_before_last = last_channel, counts_before_last[-_N_LAST_CHANNELS // 2 :]
     if (
         last_channel + 1 < counts.size
-        and last_counts.size
-        and last_counts[-_TRUNCATION_CHANNELS:].mean() > _MIN_TRUNCATION_COUNTS
+        and counts_before_last.size
+        and counts_before_last[-_TRUNCATION_CHANNELS:].mean() > _MIN_TRUNCATION_COUNTS
     ):
         stop_channel = min(stop_channel, last_channel + 1)
     return slice(start_channel, stop_channel)
@@ -126,8 +126,10 @@ def _higher_base(values: NDArray[np.float64], maximum: int) -> float:
     two lowest values.
     """
     higher_channels = np.flatnonzero(values > values[maximum])
-    next_index = np.searchsorted(higher_channels, maximum)
-    left_channel, right_channel = np.concatenate([[-1], higher_channels, [values.size]])[[next_index, next_index + 1]]
+    next_higher_index = np.searchsorted(higher_channels, maximum)
+    left_channel, right_channel = np.concatenate([[-1], higher_channels, [values.size]])[
+        [next_higher_index, next_higher_index + 1]
+    ]
     return float(max(values[left_channel + 1 : maximum].min(), values[maximum + 1 : right_channel].min()))
 
 
@@ -311,8 +313,8 @@ def search_axis(peaks: Peaks, n_channel: int, n_best: int = 12) -> list[Hypothes
     axis_grid = []
     for gain in _possible_gains(peaks):
         zero_of_peak = -float(gain) * first_peak
-        is_possible = -_ZERO_PEAK_RANGE_KEV < zero_of_peak < -_ZERO_STEP_KEV
-        axis_grid.append((float(gain), np.append(zeros_kev, zero_of_peak) if is_possible else zeros_kev))
+        is_possible_zero = -_ZERO_PEAK_RANGE_KEV < zero_of_peak < -_ZERO_STEP_KEV
+        axis_grid.append((float(gain), np.append(zeros_kev, zero_of_peak) if is_possible_zero else zeros_kev))
     return _best_hypotheses(_PeakLookup(peaks, n_channel), axis_grid, n_best)
 
 
@@ -430,16 +432,16 @@ def _line_credits(
     line_presence = np.where(
         is_recorded, np.minimum(1.0, (net_counts + tolerance_counts) / np.maximum(0.4 * expected_counts, 1e-9)), 1.0
     )
-    is_visible = is_recorded & (expected_counts > 2 * tolerance_counts)
-    line_weight = np.sqrt(line_arrays.relative_intensity)[None, :] * is_visible
+    is_visible_line = is_recorded & (expected_counts > 2 * tolerance_counts)
+    line_weight = np.sqrt(line_arrays.relative_intensity)[None, :] * is_visible_line
     family_weight = np.add.reduceat(line_weight, line_arrays.first_in_family, axis=1)
-    matched_weight = np.add.reduceat(line_weight * position_match, line_arrays.first_in_family, axis=1)
+    matched_line_weight = np.add.reduceat(line_weight * position_match, line_arrays.first_in_family, axis=1)
     family_support = (
         np.minimum.reduceat(line_presence, line_arrays.first_in_family, axis=1)
         * is_recorded[:, line_arrays.first_in_family]
     )
     family_support *= np.divide(
-        matched_weight, family_weight, out=np.zeros_like(family_weight), where=family_weight > 0
+        matched_line_weight, family_weight, out=np.zeros_like(family_weight), where=family_weight > 0
     )
     counts_agreement = np.minimum(1.0, 2.5 * expected_counts / np.maximum(net_counts, 1e-9))
     return family_support[
@@ -480,12 +482,14 @@ def _refine_hypothesis(lookup: _PeakLookup, line_arrays: _LineArrays, start_hypo
         is_matched_line = line_credit[0] > 0.2
         if np.unique(nearest_peak[0][is_matched_line]).size < 3:
             return hypothesis
-        fit_weight = np.sqrt(line_credit[0][is_matched_line] * lookup.peak_weight[nearest_peak[0][is_matched_line]])
+        peak_fit_weight = np.sqrt(
+            line_credit[0][is_matched_line] * lookup.peak_weight[nearest_peak[0][is_matched_line]]
+        )
         gain_kev, zero_kev = np.polyfit(
             lookup.peaks.channel[nearest_peak[0][is_matched_line]],
             line_arrays.energy_kev[is_matched_line],
             1,
-            w=fit_weight,
+            w=peak_fit_weight,
         )
         if not (gain_kev > 0 and abs(zero_kev - start_hypothesis.zero_kev) < 0.5 * _ZERO_RANGE_KEV):
             return hypothesis

@@ -31,7 +31,7 @@ _TYPICAL_FANO = 0.115
 _FANO_SPREAD = 0.008
 _NOISE_RANGE_KEV = (0.02, 0.30)
 _FANO_RANGE = (0.08, 0.16)
-_MIN_SIGNIFICANCE = 6.0
+_MIN_GROUP_SIGMAS = 6.0
 _MAX_BLENDED_SHARE = 0.15
 _LINE_SHAPE_ERROR_KEV = 0.001
 """Error of line centres due to peak tails and curved background in keV. The value comes from simulated strong lines."""
@@ -236,7 +236,7 @@ def significant_groups(model: GroupModel, response: Response) -> list[LineGroup]
     significant_families = {
         group.family
         for group, group_column, area in zip(model.groups, design_matrix.T[:-1], areas[:-1], strict=True)
-        if group.is_leading and area > _MIN_SIGNIFICANCE * _area_error(model, group_column)
+        if group.is_leading and area > _MIN_GROUP_SIGMAS * _area_error(model, group_column)
     }
     return [group for group in model.groups if group.family in significant_families]
 
@@ -488,8 +488,10 @@ def resolution_errors(lines: Sequence[LineFit], response: Response) -> tuple[flo
 def guess_noise(fwhm_channels: NDArray[np.float64], gain_kev: float, zero_kev: float) -> float:
     """Estimate the electronic noise (FWHM in keV) from the peak widths between 3 and 13 keV."""
     energy_kev = zero_kev + gain_kev * np.arange(fwhm_channels.size)
-    is_in_range = (energy_kev > 3) & (energy_kev < 13)
-    is_used = is_in_range if is_in_range.any() else np.ones(energy_kev.size, dtype=bool)
+    is_in_energy_range = (energy_kev > 3) & (energy_kev < 13)
+    is_used_channel = is_in_energy_range if is_in_energy_range.any() else np.ones(energy_kev.size, dtype=bool)
     fano_fwhm_kev = resolution_fwhm_kev(np.asarray(energy_kev, dtype=np.float64), 0.0, _TYPICAL_FANO)
-    squared_noise = float(np.median((fwhm_channels[is_used] * gain_kev) ** 2 - fano_fwhm_kev[is_used] ** 2))
+    squared_noise = float(
+        np.median((fwhm_channels[is_used_channel] * gain_kev) ** 2 - fano_fwhm_kev[is_used_channel] ** 2)
+    )
     return float(np.clip(np.sqrt(max(squared_noise, 0.0)), 0.04, 0.25))

@@ -165,11 +165,11 @@ def _misfit(
     if not is_fitted.any() or not is_component_used.any():
         # with empty arrays, SciPy's solver crashes the process
         return float(np.sum((upper_spectrum.counts / upper_spectrum.deviation)[is_fitted] ** 2))
-    scaled_counts = (upper_spectrum.counts / upper_spectrum.deviation)[is_fitted]
+    counts_in_sigmas = (upper_spectrum.counts / upper_spectrum.deviation)[is_fitted]
     return float(
         nnls(
             weighted_components[:, is_component_used] / column_norms[is_component_used],
-            scaled_counts,
+            counts_in_sigmas,
             maxiter=100 * int(is_component_used.sum()),
         )[1]
         ** 2

@@ -94,11 +94,11 @@ def seen_air_cm(argon_line_counts: float, counts: Array, response: Response, ref
 
 
 def _scatter_counts(counts: Array, axis: EnergyAxis) -> Array:
-    is_in_range = (axis.energy_kev > _SCATTER_RANGE_KEV[0]) & (axis.energy_kev < _SCATTER_RANGE_KEV[1])
-    return np.asarray(counts[:, is_in_range].sum(axis=1))
+    is_scatter_range = (axis.energy_kev > _SCATTER_RANGE_KEV[0]) & (axis.energy_kev < _SCATTER_RANGE_KEV[1])
+    return np.asarray(counts[:, is_scatter_range].sum(axis=1))
 
 
-_MIN_COUNTS, _MIN_DOUBT_COUNTS = 3000, 1e5
+_MIN_SCAN_COUNTS, _MIN_DOUBT_COUNTS = 3000, 1e5
 _MIN_CHANNELS = 64
 _MIN_PEAKS = 4
 _MIN_LINES = 3
@@ -279,9 +279,9 @@ def _require_counts(total_counts: NDArray[np.float64], scan_name: str) -> None:
         )
     if total_counts.sum() == 0:
         raise CalibrationError(f"Cannot calibrate scan {scan_name!r}: it has no counts. Check the export.")
-    if total_counts.sum() < _MIN_COUNTS:
+    if total_counts.sum() < _MIN_SCAN_COUNTS:
         _raise_failure(
-            scan_name, f"the scan has {total_counts.sum():.0f} counts, and at least {_MIN_COUNTS} are needed"
+            scan_name, f"the scan has {total_counts.sum():.0f} counts, and at least {_MIN_SCAN_COUNTS} are needed"
         )
 
 

@@ -17,9 +17,9 @@ Array = NDArray[np.float64]
 
 REFERENCE_ENERGY_KEV = 6.4
 _MAX_BLOCKS = 12
-_MIN_COUNTS = 1e5
-_MIN_LINES = 3
-_MIN_SIGNIFICANCE = 20.0
+_MIN_BLOCK_COUNTS = 1e5
+_MIN_BLOCK_LINES = 3
+_MIN_LINE_SIGMAS = 20.0
 _MIN_DRIFT_EV, _MIN_DRIFT_SIGMAS = 2.0, 4.0
 _MIN_LINE_ERROR_EV = 0.3
 _MAX_SHAPE_RESIDUAL_EV = 3.0
@@ -98,7 +98,7 @@ def find_drift(scan: Scan, calibration: Calibration, n_block: int = _MAX_BLOCKS)
             f"{calibration.axis.n_channel}. Calibrate this scan."
         )
     row_spectra = np.asarray(scan.present_counts().sum(axis=1, dtype=np.float64).compute())
-    n_block = int(np.clip(row_spectra.sum() / _MIN_COUNTS, 1, min(n_block, len(row_spectra))))
+    n_block = int(np.clip(row_spectra.sum() / _MIN_BLOCK_COUNTS, 1, min(n_block, len(row_spectra))))
     row_borders = np.linspace(0, len(row_spectra), n_block + 1).astype(np.int64)
     block_spectra = [row_spectra[start:stop].sum(axis=0) for start, stop in pairwise(row_borders)]
     response = Response(
@@ -118,7 +118,7 @@ def _block_shift(counts: Array, response: Response, calibration: Calibration) ->
         for line in measure_lines(GroupModel(counts, groups, response), response)
         if _is_compared(line, calibration)
     ]
-    if len(lines) < _MIN_LINES:
+    if len(lines) < _MIN_BLOCK_LINES:
         return float("nan"), float("nan"), 0.0
     energy_kev = np.asarray([line.energy_kev for line in lines])
     residuals_ev = np.asarray([calibration.residual_ev[line.name] for line in lines])
@@ -140,7 +140,7 @@ def _block_shift(counts: Array, response: Response, calibration: Calibration) ->
 
 
 def _is_compared(line: LineFit, calibration: Calibration) -> bool:
-    return line.name in calibration.residual_ev and not line.is_blended and line.significance > _MIN_SIGNIFICANCE
+    return line.name in calibration.residual_ev and not line.is_blended and line.significance > _MIN_LINE_SIGMAS
 
 
 def without_drift(scan: Scan, calibration: Calibration, drift: Drift) -> Scan:

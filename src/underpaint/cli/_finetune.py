@@ -100,7 +100,7 @@ def adapt_to_scan(scan: str, options: TrainingOptions, *, quiet: bool) -> tuple[
 def print_instrument_model(report: InstrumentModelReport, initial_network: str) -> None:
     """Print the size of the training data, the training time, and the change of F1 relative to the initial model."""
     dataset_sizes, initial_weights = report.sizes, report.transferred_network
-    minutes_text = ", ".join(f"{stage} {minutes:.1f}" for stage, minutes in report.minutes.items())
+    minutes_text = ", ".join(f"{training_stage} {minutes:.1f}" for training_stage, minutes in report.minutes.items())
     say(
         f"Simulated {dataset_sizes.n_stratigraphies} stratigraphies for training and {dataset_sizes.n_held_out} held "
         f"out, and trained {dataset_sizes.epochs} epochs."

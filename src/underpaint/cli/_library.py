@@ -234,7 +234,7 @@ def _show_instrument(configuration: "PymcaConfiguration", *, as_json: bool) -> N
 def _write_instrument(
     configuration: "PymcaConfiguration", families: Sequence[str], out: Path
 ) -> tuple["Untranslated", ...]:
-    """Write an instrument in the format that the file's ending names. Return the entries that the format does not have."""
+    """Write an instrument in the format that the file's ending names. Return the entries without a counterpart."""
     from underpaint.data import EnergyAxis
     from underpaint.io.pymca import write_pymca
     from underpaint.physics.instrument import save_instrument
@@ -581,7 +581,7 @@ def _group_record(separation: "Separation", group: "Group") -> dict[str, Any]:
 def _without_infinity(json_value: Any) -> Any:
     """Replace infinite values by None, because JSON has no infinity."""
     if isinstance(json_value, list):
-        return [_without_infinity(item) for item in json_value]
+        return [_without_infinity(list_item) for list_item in json_value]
     return None if json_value == float("inf") else json_value
 
 

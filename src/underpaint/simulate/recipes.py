@@ -228,8 +228,8 @@ def _mass_fractions(
     }
 
 
-def _limit_pair(limits: Any) -> tuple[float, float]:
-    minimum, maximum = limits
+def _limit_pair(limit_values: Any) -> tuple[float, float]:
+    minimum, maximum = limit_values
     return float(minimum), float(maximum)
 
 
