@@ -90,26 +90,27 @@ class RandomStratigraphies(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    palette: tuple[str, ...] = Field(description="names of the pigments to draw from")
+    palette: tuple[str, ...] = Field(description="names of the pigments that paints may contain")
     max_paint_layers: int = Field(3, ge=1, le=6)
     max_pigments_per_layer: int = Field(4, ge=1, le=8)
     thickness_um: tuple[float, float] = Field(
-        (5.0, 200.0), description="range of the thickness of paint layers (log-uniform) in um"
+        (5.0, 200.0), description="smallest and largest thickness of paint layers in um (log-uniform)"
     )
     ground_thickness_um: tuple[float, float] = (40.0, 300.0)
     pigment_to_binder: tuple[float, float] = Field(
-        (1.0, 6.0), description="range of the mass ratio of pigment to binder (log-uniform)"
+        (1.0, 6.0), description="smallest and largest mass ratio of pigment to binder (log-uniform)"
     )
-    traces: bool = Field(True, description="add unlabelled elements with 30 ppm to 1 % by mass")
+    traces: bool = Field(True, description="add elements without labels, with mass fractions of 30 ppm to 1 %")
     exclude_paper_mixtures: bool = Field(
-        True, description="exclude paints with the pigments of a Table 2 mixture and mass fractions within 15 %"
+        True,
+        description="exclude paints with the pigments of a mixture in Table 2, if mass fractions agree within 15 %",
     )
     gapless: bool = Field(
         False,
-        description="add minor pigments and bare elements, with continuous amounts from 10 ppm",
+        description="add minor pigments and bare elements, with mass fractions of 10 ppm or more",
     )
     varied_supports: bool = Field(
-        False, description="draw from all supports, with random backings behind thin supports"
+        False, description="draw from all supports, and put random backings behind thin supports"
     )
 
 

@@ -38,7 +38,7 @@ class LayerSettings(BaseModel):
     support: str | None = None
     coating: str | None = None
     elements: dict[str, float] | None = None
-    density: float | None = Field(None, gt=0, description="density in g/cm3, required with elements")
+    density: float | None = Field(None, gt=0, description="density in g/cm3, required if elements are given")
     thickness_um: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
@@ -96,9 +96,9 @@ class ExplicitSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    instrument: str | Instrument = Field("elio", description="preset, instrument file or table")
+    instrument: str | Instrument = Field("elio", description="instrument: preset, instrument file or table")
     detector: str | Detector | None = Field(
-        None, description="detector of this preset or file, or a table, or None for the instrument's detector"
+        None, description="preset or file whose detector is used, or a table. None means the instrument's detector"
     )
     counts: float = Field(1e5, gt=0, description="expected total counts of each spectrum")
     noise: bool = Field(True, description="whether to draw Poisson counts instead of expected counts")

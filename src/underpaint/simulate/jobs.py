@@ -41,32 +41,34 @@ class LibrarySettings(BaseModel):
     )
     instrument: str | Instrument | Annotated[tuple[Instrument, ...], Field(min_length=1)] | None = Field(
         None,
-        description="preset, file or table, or tables used in turn for the chunks, or None for random instruments "
-        "(elio for paper)",
+        description="preset, file or table. Several tables take turns with the chunks. None means random instruments "
+        "(or elio, if kind is paper)",
     )
     max_paint_layers: int = Field(3, ge=1, le=6)
     max_pigments_per_layer: int = Field(4, ge=1, le=8)
-    chunk: int = Field(128, ge=1, description="number of stratigraphies per chunk with one tube and geometry")
-    seed: int = Field(0, ge=0, description="seed of stratigraphies and instruments")
+    chunk: int = Field(128, ge=1, description="number of stratigraphies per chunk. A chunk has one tube and geometry")
+    seed: int = Field(0, ge=0, description="seed of random stratigraphies and instruments")
     gapless: bool = Field(
-        False, description="add minor pigments and bare elements, with continuous amounts from 10 ppm"
+        False, description="add minor pigments and bare elements, with mass fractions of 10 ppm or more"
     )
     varied: bool = Field(
         False,
-        description="vary the kind of instrument, support, backing, detector path and pile-up more widely (random)",
+        description="draw from more kinds of instruments, supports and backings, and from wider ranges (random)",
     )
 
     renders: int = Field(3, ge=1, le=32, description="number of detectors and energy axes per stratigraphy (random)")
     detector: str | Detector | None = Field(
         None,
-        description="detector of this preset or file, or a table, or None for the instrument's detector or random "
-        "detectors",
+        description="preset or file whose detector is used, or a table. None means the instrument's detector if an "
+        "instrument is given, else random detectors",
     )
-    gain_error: float = Field(0.003, ge=0, lt=0.1, description="largest relative error of the gain (random)")
-    zero_error_kev: float = Field(0.02, ge=0, lt=1, description="largest error of the zero in keV (random)")
+    gain_error: float = Field(
+        0.003, ge=0, lt=0.1, description="maximum error of the gain relative to the gain (random)"
+    )
+    zero_error_kev: float = Field(0.02, ge=0, lt=1, description="maximum error of the energy axis zero in keV (random)")
     places: bool = Field(False, description="add labels for the surface and for the layers below the surface (random)")
     render_seed: int | None = Field(
-        None, ge=0, description="seed of detectors, energy axes and backgrounds, by default ``seed``"
+        None, ge=0, description="seed of random detectors, energy axes and backgrounds, by default ``seed``"
     )
 
 

@@ -185,11 +185,11 @@ class PanelSettings(BaseModel):
     recipe: str = Field("fig7", description="fig7, table2 or a TOML file with tops, bottoms and thicknesses")
     instrument: str = Field("elio", description="preset or instrument file")
     perturb: bool = Field(True, description="add small random deviations to the instrument")
-    cell_pixels: int = Field(12, ge=1, description="side of a crossing in pixels")
+    cell_pixels: int = Field(12, ge=1, description="side of the square where two strips cross, in pixels")
     gap_pixels: int = Field(3, ge=0, description="distance between strips in pixels")
-    step_mm: float = Field(1.0, gt=0, description="distance between pixels in mm")
-    counts: float = Field(1e5, gt=0, description="mean counts per pixel")
-    equal_counts: bool = Field(False, description="give every pixel the same expected counts")
+    step_mm: float = Field(1.0, gt=0, description="distance between neighbouring pixels in mm")
+    counts: float = Field(1e5, gt=0, description="mean total counts of a pixel")
+    equal_counts: bool = Field(False, description="give every pixel the same expected total counts")
     live_time_s: float = Field(10.0, gt=0)
     seed: int = 0
 
