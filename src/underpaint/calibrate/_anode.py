@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 ANODES = ("Mo", "Rh", "Pd", "Ag")
 """Anodes whose scattered K lines do not overlap lines of pigments. The lines of Cr, Cu, W and Au anodes overlap lines
-of pigments, and their Compton shift is only about one peak width.
+of pigments. The Compton shift of these lines is only about one peak width.
 """
 SHARP_LINE_FAMILIES = ("Sr_K", "Zr_K", "Mo_K", "Rh_K", "Pd_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K")
 """Families whose lines give sharp peaks in the fitted range, by fluorescence or Rayleigh scatter."""

@@ -120,9 +120,9 @@ def find_beam(counts: Array, axis: EnergyAxis, fwhm_kev: Array) -> Beam | None:
     - The Compton peak lowers chi squared by less than 40.
     - The elastic peak is a shoulder of a line of the sample (at 9.0 keV for copper).
     - The elastic peak has less than four times the counts of a sum peak (at 16.0 keV for copper).
-    - The elastic peak is within 0.3 FWHM of a line of an element whose strongest line coincides with a line of another
-      element. An example is an elastic peak at lead's L-beta (12.67 keV) if the sample contains arsenic, whose K-alpha
-      coincides with lead's L-alpha.
+    - The elastic peak is within 0.3 FWHM of a line of an element whose strongest line may belong to another element. An
+      example is an elastic peak at lead's L-beta (12.67 keV). Arsenic's K-alpha coincides with lead's strongest line,
+      L-alpha.
 
     Of 250 simulated beams of 8 to 40 keV, 6 are not detected. None of 290 simulated tubes is mistaken for a beam.
     """

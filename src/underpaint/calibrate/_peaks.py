@@ -256,7 +256,7 @@ class Hypothesis:
     gain_kev, zero_kev : float
         Channel width and energy of channel 0, in keV.
     score : float
-        Weight of the peaks that lines explain, as a fraction of the weight of all peaks, times the prior (0 to 1).
+        Prior times the weight of the explained peaks, as a fraction of the weight of all peaks (0 to 1).
     """
 
     gain_kev: float

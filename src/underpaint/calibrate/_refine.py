@@ -96,8 +96,7 @@ class LineFit:
     significance : float
         Net counts divided by their standard deviation.
     is_blended : bool
-        Whether other lines add more than 15 % of the line's own counts, or the fitted centre is at the limit of its
-        range.
+        Whether other lines add more than 15 % of the line's counts, or the centre is at the limit of its range.
     fwhm_error : float
         Standard deviation of the peak width, relative to the width.
     is_leading : bool

@@ -2,8 +2,7 @@
 
 The scattered continuum ends at the energy that corresponds to the voltage (Duane & Hunt 1915). The end of the continuum
 is not sharp. The counts decrease gradually, Compton scatter ends some keV lower, and pile-up extends to higher
-energies. Scatter of simple samples is therefore calculated for a range of voltages, and fitted to the spectrum above
-the lines of pigments.
+energies. The scatter of simple samples is therefore calculated for several voltages, and fitted to the spectrum.
 """
 
 from dataclasses import dataclass, replace
@@ -333,7 +332,7 @@ def _best_anode(
     ]
     if not _has_both_peaks(upper_spectrum, rival_references[0]):
         return None
-    # A rival needs both peaks: a single peak may fit only because it coincides with a peak of the best anode.
+    # A rival needs both peaks, because a single peak may coincide with a peak of the best anode.
     return (
         None
         if any(_has_both_peaks(upper_spectrum, rival) for rival in rival_references[1:])

@@ -109,9 +109,9 @@ _MIN_PHOTON_KEV = 0.4
 _LINE_ERROR_KEV, _MAX_AGREEMENT_SIGMAS, _MIN_AGREEING_SHARE = 0.003, 2.5, 0.65
 _MAX_GAIN_ERROR, _MIN_NOISE_KEV = 0.0015, 0.025
 _MIN_FAMILIES = 2
-# There are 5 candidate lines per keV, so a peak agrees with a line within 3 eV by chance once in 13 times (3.7 bits). A
-# free search tries 100,000 different axes (17 bits), few of which also give correct widths and intensities. A search
-# near the file's axis tries about 500 axes (9 bits).
+# There are 5 candidate lines per keV. A peak therefore agrees with a line within 3 eV by chance once in 13 times (3.7
+# bits). A free search tries 100,000 different axes (17 bits), few of which also give correct widths and intensities. A
+# search near the file's axis tries about 500 axes (9 bits).
 _CANDIDATE_LINES_PER_KEV = 5.0
 _DEVIATING_LINE_BITS = -3.0
 _MIN_CONFIRMATION_BITS, _MIN_EVIDENCE_BITS, _MIN_CERTAIN_BITS = 9.0, 13.0, 17.0
@@ -220,7 +220,8 @@ def calibrate(
 
     Peaks of the sum spectrum are matched to lines of elements that occur in paintings. The search starts near the axis
     of the file or instrument. If the lines confirm this axis, a least-squares fit refines it. If there is no axis, or
-    if the axis explains few peaks, the search tries all gains that give a plausible resolution of a silicon detector.
+    if the axis explains few peaks, all plausible gains are tried. A gain is plausible if the peak widths agree with the
+    resolution of a silicon detector.
 
     Parameters
     ----------
@@ -634,7 +635,7 @@ def describe_assumptions(calibration: Calibration) -> str:
 
 
 def calibration_notes(file_axis: EnergyAxis | None, calibration: Calibration) -> tuple[str, ...]:
-    """Return a note if the file has no axis, or if its axis and the calibrated one differ by 20 eV or more at Fe K."""
+    """Return a note if the file has no axis, or an axis that is wrong by 20 eV or more at Fe K."""
     if file_axis is None:
         families = ", ".join(family.replace("_", " ") for family in calibration.families[:6]) or "no line"
         return (f"The file has no usable energy axis, so the axis was determined from {families}.",)
@@ -658,9 +659,8 @@ def with_calibration(scan: Scan, calibration: Calibration) -> Scan:
 def line_ratios(calibrations: Sequence[Calibration]) -> dict[str, tuple[float, ...]]:
     """Return the counts of each line relative to the first detector, lowest energy first.
 
-    Only lines that all detectors recorded are compared. If a detector's ratios decrease towards low energies, its air
-    path is longer, its window is thicker, or it has a collimator. If all ratios of a detector are equal, only its solid
-    angle differs.
+    Only lines that all detectors recorded are compared. Ratios that decrease towards low energies indicate a longer air
+    path, a thicker window or a collimator. If all ratios of a detector are equal, only its solid angle differs.
 
     Parameters
     ----------

@@ -62,8 +62,7 @@ def axis_through_lines(
     Raises
     ------
     CalibrationError
-        There are fewer than two different channels, a channel or an energy is impossible, or no detector has channels
-        of the fitted width.
+        There are fewer than two different channels, or a channel, an energy or the fitted gain is impossible.
 
     Examples
     --------

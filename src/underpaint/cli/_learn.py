@@ -278,7 +278,7 @@ def finetune(
 ) -> None:
     """Fine-tune a network with your labelled spectra: first the dense layers, then all layers, as in Xu et al. 2022.
 
-    CSV has one line for each labelled pixel of a scan (rows and columns counted from 0), or for each file of a folder:
+    CSV has one line for each labelled pixel of a scan, counted from 0, or for each file of a folder:
 
         row,column,pigments,structure
         0,3,vermilion;lead_white;chalk,strip 1

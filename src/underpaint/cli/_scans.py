@@ -679,8 +679,8 @@ def compare(
     """Compare the results of two detectors, or of two scans of one painting. Show all contradictions.
 
     A and B are folders that `identify` or `elements` wrote. There are three kinds of contradictions. A group has a
-    clear line in only one of the results, the places of a group exclude each other, or a line is in only one of the
-    results.
+    clear line in only one of the results. The places of a group in both results exclude each other. Only one of the
+    results contains a line.
 
     For example:
 

@@ -140,7 +140,7 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
 
 
 def _innermost_faults(faults: list[Any]) -> list[Any]:
-    """Return the faults that do not follow from other faults, as the fault of a list does from that of an entry."""
+    """Return the faults without those that only follow from other faults."""
     locations = [fault["loc"] for fault in faults]
 
     def follows_from_other_fault(fault: Any) -> bool:

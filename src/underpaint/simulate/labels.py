@@ -266,10 +266,10 @@ def visibility(
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return the labels of each spectrum, and the total counts at which each label becomes detectable.
 
-    A label is detectable if the counts of its key lines exceed ``3 sqrt(2 B)``, where B is the background below these
-    lines in counts. If lines and background have the fractions s and b of a spectrum's counts, ``18 b / s**2`` total
-    counts are needed. A pigment of several groups is detectable only if all its groups are. If a label names a place,
-    only lines from the layers at this place count.
+    A label is detectable if the counts of its key lines exceed ``3 sqrt(2 B)`` for B background counts below these
+    lines. If the lines are a fraction s of all counts, and the background a fraction b, ``18 b / s**2`` counts are
+    needed. A pigment of several groups is detectable only if all its groups are. If a label names a place, only lines
+    from the layers at this place count.
 
     Parameters
     ----------
