@@ -1,4 +1,4 @@
-"""Energy axis, resolution, tube and drift of a scan from its lines and scatter."""
+"""Estimate of a scan's energy axis, resolution, X-ray tube and axis drift from its lines and scattered radiation."""
 
 from underpaint.calibrate._excitation import Beam, beam_contradiction, find_beam
 from underpaint.calibrate._knowledge import (

@@ -1,4 +1,4 @@
-"""Known values of a scan's instrument from the user, the scan's file or its lines, in this order of preference."""
+"""Known values of a scan's instrument: from the user, else from the scan's file, else from its spectrum."""
 
 import math
 import numbers
@@ -31,7 +31,7 @@ _REQUIRED_VALUES = {
     "detector.n_channel": {"detector.gain_kev"},
     "geometry.scatter_angle_deg": {"geometry.incidence_angle_deg", "geometry.takeoff_angle_deg"},
 }
-"""Values that are only meaningful together with other values of the same origin."""
+"""Values that can only be used together with other values of the same origin."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Knowledge:
     Parameters
     ----------
     instrument : Instrument
-        Instrument, whose ``model_fields_set`` are the known values. Other fields are defaults.
+        Instrument. All values that ``origin`` does not list are defaults.
     origin : mapping of str to {"given", "file", "spectrum"}
-        Origin of each known value, by name (``tube.anode``).
+        Origin of each known value, by dotted path (``tube.anode``).
     notes : tuple of str
-        Notes on impossible values of the file.
+        Notes on impossible values in the scan's file.
     """
 
     instrument: Instrument
@@ -54,17 +54,17 @@ class Knowledge:
 
     @property
     def beam_kev(self) -> float | None:
-        """Energy of a monochromatic beam in keV, or None for a tube or another source."""
+        """Energy of the monochromatic beam in keV, or None for other sources."""
         source = self.instrument.source_spectrum
         return source.energy_kev[0] if source is not None and len(source.energy_kev) == 1 else None
 
     @property
     def knows_excitation(self) -> bool:
-        """Whether the highest energy of the source photons is known."""
+        """Whether the tube voltage or the source spectrum is known."""
         return not {"tube.voltage_kv", "source_spectrum"}.isdisjoint(self.origin)
 
     def known(self) -> InstrumentConditions:
-        """Return the known values, without assumed values, as inputs of networks."""
+        """Return the known values as network inputs. Assumed values are left out."""
         instrument_conditions, origin = conditions_of(self.instrument), self.origin
         paths_by_input = {
             "anode": ("tube.anode",),
@@ -84,7 +84,7 @@ class Knowledge:
         return InstrumentConditions(**known_values)
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """Return a JSON-serialisable record of the known values with their origin."""
+        """Return a JSON-serialisable record of each known value and its origin."""
         instrument_record = self.instrument.model_dump(mode="json")
         return {
             path: {"value": _nested_value(instrument_record, path), "origin": origin}
@@ -101,14 +101,14 @@ def merge_knowledge(
     default_instrument: Instrument | None = None,
     measured_axis: bool = False,
 ) -> Knowledge:
-    """Return the values of an instrument from the user, the scan's file or its lines, in this order of preference.
+    """Return an instrument's values: from the user, else from the scan's file, else from its spectrum.
 
     Parameters
     ----------
     scan : Scan
-        Scan whose metadata are the values of the file.
+        Scan with the metadata of its file.
     user_instrument : Instrument or None
-        Instrument of the user, of which only the ``model_fields_set`` are used.
+        Instrument of the user. Fields that the user did not set are ignored.
     calibration : Calibration or None
         Calibration of the scan from its lines.
     beam : Beam or None
@@ -116,7 +116,7 @@ def merge_knowledge(
     default_instrument : Instrument or None
         Values for unknown quantities, by default those of :class:`~underpaint.physics.instrument.Instrument`.
     measured_axis : bool
-        Use axis and resolution of ``calibration`` even if the user set others.
+        Use the axis and resolution of ``calibration`` even if ``user_instrument`` has others.
 
     Returns
     -------
@@ -125,23 +125,27 @@ def merge_knowledge(
     file_values, notes = _file_values(scan.metadata)
     user_values = {} if user_instrument is None else _given_values(user_instrument)
     if measured_axis and calibration is not None:
-        user_values = {path: value for path, value in user_values.items() if path not in _axis_values(calibration)}
+        user_values = {
+            value_path: value
+            for value_path, value in user_values.items()
+            if value_path not in _axis_values(calibration)
+        }
     value_by_path: dict[str, Any] = {}
     origin: dict[str, Origin] = {}
-    sources: tuple[tuple[Origin, dict[str, Any]], ...] = (
+    values_by_priority: tuple[tuple[Origin, dict[str, Any]], ...] = (
         ("spectrum", _spectrum_values(calibration, beam)),
         ("file", file_values),
         ("given", user_values),
     )
-    for origin_name, source_values in sources:
+    for origin_name, source_values in values_by_priority:
         if "source_spectrum" in source_values or "tube.anode" in source_values or "tube.voltage_kv" in source_values:
             _remove_other_source(value_by_path, origin, source_values)
-        for path, value in source_values.items():
-            value_by_path[path], origin[path] = value, origin_name
-        for path, required_paths in _REQUIRED_VALUES.items():
-            if required_paths <= source_values.keys() and path not in source_values:
-                value_by_path.pop(path, None)
-                origin.pop(path, None)
+        for value_path, value in source_values.items():
+            value_by_path[value_path], origin[value_path] = value, origin_name
+        for value_path, required_paths in _REQUIRED_VALUES.items():
+            if required_paths <= source_values.keys() and value_path not in source_values:
+                value_by_path.pop(value_path, None)
+                origin.pop(value_path, None)
     nested_values = _nest_values(value_by_path) | _name_and_note(
         scan, user_instrument, calibration, measured_axis=measured_axis
     )
@@ -152,7 +156,7 @@ def merge_knowledge(
 
 
 def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument | None = None) -> Instrument:
-    """Return the instrument with the results of the calibration, to be saved with ``save_instrument``.
+    """Return the instrument with the results of the calibration. ``save_instrument`` writes the instrument to a file.
 
     Parameters
     ----------
@@ -166,14 +170,14 @@ def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument
     Returns
     -------
     Instrument
-        ``base`` with the calibrated axis and resolution. Tube and geometry that ``base`` does not set come from the
-        scan's file and lines.
+        ``base`` with the calibrated axis and resolution. Tube and geometry values that ``base`` does not set come from
+        the scan's file and spectrum.
     """
     return merge_knowledge(scan, user_instrument=base, calibration=calibration, measured_axis=True).instrument
 
 
 def contradiction(axis: EnergyAxis, calibration: Calibration) -> str:
-    """Return a text on lines that deviate by more than 50 eV from an instrument's axis, or "" without such lines.
+    """Return a text that lists lines more than 50 eV away from an instrument's axis, or "" if there are none.
 
     Parameters
     ----------
@@ -183,14 +187,14 @@ def contradiction(axis: EnergyAxis, calibration: Calibration) -> str:
         Calibration of the scan from its lines.
     """
     deviations_ev = _deviations_ev(axis, calibration)
-    limit_ev = max(_MIN_CONTRADICTION_EV, _MIN_CONTRADICTION_SIGMAS * calibration.axis_uncertainty_ev)
-    if not deviations_ev or max(map(abs, deviations_ev.values())) <= limit_ev:
+    max_deviation_ev = max(_MIN_CONTRADICTION_EV, _MIN_CONTRADICTION_SIGMAS * calibration.axis_uncertainty_ev)
+    if not deviations_ev or max(map(abs, deviations_ev.values())) <= max_deviation_ev:
         return ""
     return f"the instrument's energy axis does not fit the lines of the scan ({_list_largest(deviations_ev)})"
 
 
 def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
-    """Return a text on lines that deviate significantly, by 15 eV or more, from an instrument's axis, or "".
+    """Return a text that lists lines at least 15 eV and 3 sigma away from an instrument's axis, or "" if none is.
 
     Parameters
     ----------
@@ -200,8 +204,8 @@ def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
         Calibration of the scan from its lines.
     """
     deviations_ev = _deviations_ev(axis, calibration)
-    limit_ev = max(_MIN_DEVIATION_EV, _MIN_DEVIATION_SIGMAS * calibration.axis_uncertainty_ev)
-    if max(map(abs, deviations_ev.values()), default=0.0) < limit_ev:
+    min_deviation_ev = max(_MIN_DEVIATION_EV, _MIN_DEVIATION_SIGMAS * calibration.axis_uncertainty_ev)
+    if max(map(abs, deviations_ev.values()), default=0.0) < min_deviation_ev:
         return ""
     return (
         f"The lines of the scan deviate from the instrument's axis within the accepted limit "
@@ -211,7 +215,7 @@ def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
 
 
 def _deviations_ev(axis: EnergyAxis, calibration: Calibration) -> dict[tuple[str, float], float]:
-    """Return the deviation of an axis at each line in eV, keyed by the line's name and tabulated energy in keV."""
+    """Return the axis error at each line in eV. Keys are the line's name and its tabulated energy in keV."""
     return {
         (line, energy_kev): 1e3 * (axis.zero_kev + axis.gain_kev * calibration.axis.channel(energy_kev) - energy_kev)
         for line, energy_kev in sorted(calibration.line_energy_kev.items(), key=lambda item: item[1])
@@ -227,18 +231,20 @@ def _list_largest(deviations_ev: Mapping[tuple[str, float], float]) -> str:
 
 
 def _given_values(instrument: Instrument) -> dict[str, Any]:
-    """Return the values that are set in an instrument, by dotted path (``tube.anode``)."""
+    """Return the values that were set explicitly in an instrument, by dotted path (``tube.anode``)."""
     value_by_path: dict[str, Any] = {}
-    for section in instrument.model_fields_set - {"name", "note"}:
-        section_value = getattr(instrument, section)
-        if section in ("tube", "geometry", "detector"):
+    for section_name in instrument.model_fields_set - {"name", "note"}:
+        section_value = getattr(instrument, section_name)
+        if section_name in ("tube", "geometry", "detector"):
             value_by_path |= {
-                f"{section}.{field_name}": getattr(section_value, field_name)
+                f"{section_name}.{field_name}": getattr(section_value, field_name)
                 for field_name in section_value.model_fields_set
             }
         elif section_value is not None:
-            value_by_path[section] = section_value
-    return {path: section_value for path, section_value in value_by_path.items() if section_value is not None}
+            value_by_path[section_name] = section_value
+    return {
+        value_path: section_value for value_path, section_value in value_by_path.items() if section_value is not None
+    }
 
 
 def _axis_values(calibration: Calibration) -> dict[str, Any]:
@@ -275,32 +281,32 @@ def _beam_values(energy_kev: float) -> dict[str, Any]:
 
 
 def _file_values(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the usable values of a scan's file, and notes on impossible values."""
+    """Return the usable values of a scan's file, and notes on its impossible values."""
     notes: list[str] = []
 
     def usable_number(metadata_key: str, minimum: float, maximum: float, unit: str) -> float | None:
         value = metadata.get(metadata_key)
-        # values that nobody entered are missing or zero
+        # a value that was not entered is missing or zero
         if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real) or value == 0:
             return None
-        number_value = float(value)
+        file_value = float(value)
         if (
             unit in ("kV", "keV")
-            and maximum < number_value <= maximum * _VOLTS_PER_KILOVOLT
-            and number_value / _VOLTS_PER_KILOVOLT >= minimum
+            and maximum < file_value <= maximum * _VOLTS_PER_KILOVOLT
+            and file_value / _VOLTS_PER_KILOVOLT >= minimum
         ):
             notes.append(
-                f"The file gives a {_quantity_name(metadata_key)} of {number_value:g} {unit}: read as "
-                f"{number_value / _VOLTS_PER_KILOVOLT:g} {unit}."
+                f"The file gives a {_quantity_name(metadata_key)} of {file_value:g} {unit}: read as "
+                f"{file_value / _VOLTS_PER_KILOVOLT:g} {unit}."
             )
-            return number_value / _VOLTS_PER_KILOVOLT
-        if not minimum <= number_value <= maximum or math.isnan(number_value):
+            return file_value / _VOLTS_PER_KILOVOLT
+        if not minimum <= file_value <= maximum or math.isnan(file_value):
             notes.append(
-                f"The file gives a {_quantity_name(metadata_key)} of {number_value:g} {unit}, outside {minimum:g} to "
+                f"The file gives a {_quantity_name(metadata_key)} of {file_value:g} {unit}, outside {minimum:g} to "
                 f"{maximum:g}: not used."
             )
             return None
-        return number_value
+        return file_value
 
     value_by_path = {
         "tube.anode": _file_anode(metadata, notes),
@@ -337,17 +343,17 @@ def _quantity_name(metadata_key: str) -> str:
 def _remove_other_source(
     value_by_path: dict[str, Any], origin: dict[str, Origin], new_values: Mapping[str, Any]
 ) -> None:
-    """Remove the values of the other kind of source, since an instrument has either a tube or a spectrum."""
+    """Remove the tube values if a source spectrum is added, or the source spectrum if tube values are added."""
     removed_paths = ("tube.anode", "tube.voltage_kv") if "source_spectrum" in new_values else ("source_spectrum",)
-    for path in removed_paths:
-        value_by_path.pop(path, None)
-        origin.pop(path, None)
+    for removed_path in removed_paths:
+        value_by_path.pop(removed_path, None)
+        origin.pop(removed_path, None)
 
 
 def _nest_values(value_by_path: Mapping[str, Any]) -> dict[str, Any]:
     nested_values: dict[str, Any] = {}
-    for path, value in value_by_path.items():
-        section, _, field_name = path.rpartition(".")
+    for value_path, value in value_by_path.items():
+        section, _, field_name = value_path.rpartition(".")
         (nested_values.setdefault(section, {}) if section else nested_values)[field_name] = value
     return nested_values
 

@@ -1,4 +1,4 @@
-"""Patterns of characteristic lines for the calibration of spectra of paintings."""
+"""Characteristic lines that are expected in spectra of paintings, grouped for the energy calibration."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from underpaint.physics.atomic import family_lines, line_table
 
 SEARCH_EXCITATION_KEV = 35.0
-_CLUSTER_WIDTH_KEV = 0.15
-_MIN_GROUP_SHARE = 0.01
-_MAX_RELATIVE_DISTANCE = 0.05
-"""Largest relative distance in energy of a satellite. The ratio of more distant lines depends on absorption."""
+_MAX_LINE_DISTANCE_KEV = 0.15
+_MIN_GROUP_FRACTION = 0.01
+_MAX_SATELLITE_DISTANCE = 0.05
+"""Maximum relative energy difference between a satellite and its group, so that absorption is about equal for both."""
 
 COMMON_FAMILIES = (
     "Ar_K", "K_K", "Ca_K", "Ti_K", "Cr_K", "Mn_K", "Fe_K", "Co_K", "Ni_K", "Cu_K", "Zn_K", "As_K", "Sr_K",
@@ -23,7 +23,9 @@ RARE_FAMILIES = (
     "Sn_K", "Sb_L", "W_L", "Au_L", "Bi_L", "Pb_M", "Hg_M",
 )  # fmt: skip
 SCATTERED_L_FAMILIES = ("Mo_L", "Rh_L", "Pd_L", "Ag_L")
-"""Families of anodes whose L lines are scattered by the sample. The L lines of silver overlap the K lines of argon."""
+"""Anode families whose L lines, scattered by the sample, appear in spectra. The L lines of silver overlap the K lines
+of argon.
+"""
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,15 @@ class LineGroup:
     family : str
         Line family, ``Fe_K``.
     energy_kev, photon_fraction : (n_line,) arrays
-        Energies in keV, and fractions of the photons of the family.
+        Energies of the lines in keV, and their photons as fractions of the family's photons.
     is_leading : bool
-        Whether this is the strongest group of the family.
+        Whether no other group of the family is stronger.
     is_common : bool
         Whether the element is common in paintings.
     satellite_kev, satellite_fraction : (n_satellite,) arrays
-        Energies in keV, and fractions of the photons, of lines that are too weak for a separate group and start from a
-        vacancy of this group. Without satellites, lead's L1-O2,3 (15.77 keV, 0.3 % of the family) could be mistaken for
-        zirconium.
+        Energies and photon fractions of the group's satellites. Satellites are weak lines that fill the same vacancies
+        as the lines of the group. Without satellites, lead's L1-O2,3 (15.77 keV, 0.3 % of the family) could be mistaken
+        for zirconium.
     """
 
     family: str
@@ -56,17 +58,17 @@ class LineGroup:
 
     @property
     def strength(self) -> float:
-        """Fraction of the photons of the family."""
+        """Photons of the group as a fraction of the family's photons."""
         return float(self.photon_fraction.sum())
 
     @property
     def centre_kev(self) -> float:
-        """Mean energy in keV, weighted by intensity."""
+        """Mean energy of the lines in keV, weighted by their photons."""
         return float(np.average(self.energy_kev, weights=self.photon_fraction))
 
 
 def line_groups(family: str, excitation_kev: float = SEARCH_EXCITATION_KEV) -> tuple[LineGroup, ...]:
-    """Return the groups of lines of a family that are closer than 150 eV, strongest first."""
+    """Return the line groups of a family, strongest first. Lines less than 150 eV apart are in one group."""
     return _line_groups(family, excitation_kev)
 
 
@@ -79,39 +81,39 @@ def _line_groups(family: str, excitation_kev: float) -> tuple[LineGroup, ...]:
         np.asarray(energy_kev)[energy_order],
         np.asarray(photon_fraction)[energy_order] / max(float(np.sum(photon_fraction)), 1e-30),
     )
-    is_relevant = photon_fraction > 1e-4
-    energy_kev, photon_fraction = energy_kev[is_relevant], photon_fraction[is_relevant]
+    is_strong_line = photon_fraction > 1e-4
+    energy_kev, photon_fraction = energy_kev[is_strong_line], photon_fraction[is_strong_line]
     if energy_kev.size == 0:
         return ()
-    cluster_borders = np.flatnonzero(np.diff(energy_kev) > _CLUSTER_WIDTH_KEV) + 1
+    cluster_borders = np.flatnonzero(np.diff(energy_kev) > _MAX_LINE_DISTANCE_KEV) + 1
     line_clusters = np.split(np.arange(energy_kev.size), cluster_borders)
     groups = sorted(
-        (lines for lines in line_clusters if photon_fraction[lines].sum() > _MIN_GROUP_SHARE),
-        key=lambda lines: -photon_fraction[lines].sum(),
+        (line_indices for line_indices in line_clusters if photon_fraction[line_indices].sum() > _MIN_GROUP_FRACTION),
+        key=lambda line_indices: -photon_fraction[line_indices].sum(),
     )
     satellite_group = _satellite_groups(symbol, energy_kev, groups)
     is_common = family in COMMON_FAMILIES
     return tuple(
         LineGroup(
             family,
-            energy_kev[lines],
-            photon_fraction[lines],
+            energy_kev[line_indices],
+            photon_fraction[line_indices],
             group_index == 0,
             is_common,
             energy_kev[satellite_group == group_index],
             photon_fraction[satellite_group == group_index],
         )
-        for group_index, lines in enumerate(groups)
+        for group_index, line_indices in enumerate(groups)
     )
 
 
 def _satellite_groups(symbol: str, energy_kev: NDArray[np.float64], groups: list[NDArray[np.intp]]) -> NDArray[np.intp]:
-    """Return the (n_line,) index of the group of which a line is a satellite, or -1 for other lines."""
-    all_lines = line_table([symbol])
-    vacancy_shells = all_lines.shell[np.abs(energy_kev[:, None] - all_lines.energy_kev).argmin(axis=1)]
+    """Return the index of each satellite's group as an (n_line,) array. The index is -1 for all other lines."""
+    element_lines = line_table([symbol])
+    vacancy_shells = element_lines.shell[np.abs(energy_kev[:, None] - element_lines.energy_kev).argmin(axis=1)]
     satellite_group = np.full(energy_kev.size, -1)
     for line in set(range(energy_kev.size)) - {int(line_index) for group in groups for line_index in group}:
-        group_distances = [
+        relative_distances = [
             min(
                 (
                     abs(energy_kev[line_index] / energy_kev[line] - 1.0)
@@ -122,6 +124,6 @@ def _satellite_groups(symbol: str, energy_kev: NDArray[np.float64], groups: list
             )
             for group in groups
         ]
-        if min(group_distances, default=np.inf) < _MAX_RELATIVE_DISTANCE:
-            satellite_group[line] = int(np.argmin(group_distances))
+        if min(relative_distances, default=np.inf) < _MAX_SATELLITE_DISTANCE:
+            satellite_group[line] = int(np.argmin(relative_distances))
     return satellite_group

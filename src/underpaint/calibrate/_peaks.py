@@ -1,4 +1,4 @@
-"""Peaks of a spectrum with unknown energy axis, and search for axes on which lines of common elements fit the peaks."""
+"""Search for the peaks of a spectrum, and for energy axes that place these peaks at lines of common elements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from underpaint.data.robust import theil_slope
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 
 _SMOOTHING_SIGMAS = (1.0, 2.0, 4.0, 8.0)
-_MIN_WIDTH_PEAKS = 3
-_MAX_WIDTH_PEAKS = 1000
+_MIN_PEAKS_FOR_WIDTH = 3
+_MAX_PEAKS_FOR_WIDTH = 1000
 _N_LAST_CHANNELS = 16
 _MIN_NOISE_RATIO = 3.0
 _MIN_OVERFLOW_RATIO = 10.0
@@ -29,9 +29,10 @@ class Peaks:
     Parameters
     ----------
     channel, height, significance : (n_peak,) arrays
-        Centre (fractional channel), net height (counts per channel) and significance (standard deviations).
+        Centre (fractional channel), height above the background (counts per channel) and significance (standard
+        deviations).
     fwhm_channels : (n_channel,) array
-        FWHM in channels of a peak at each channel.
+        FWHM of a peak at each channel, in channels.
     net_counts : (n_channel,) array
         Smoothed counts above the background.
     deviation : (n_channel,) array
@@ -47,10 +48,10 @@ class Peaks:
 
 
 def recorded_channels(counts: NDArray[np.float64]) -> slice:
-    """Return the range of channels without noise at the low end, and without overflow or padding at the high end.
+    """Return the range of channels that contain the spectrum, without noise, overflow and padding.
 
-    Noise gives counts that decrease from the first recorded channels. Overflow is a last channel with far more counts
-    than the channels before. Padding is a run of zeros that truncates the continuum.
+    Noise is a steep decrease of the counts in the first recorded channels. Overflow is a last channel with far more
+    counts than the channels before it. Padding is a run of empty channels after a continuum that has not reached zero.
 
     Parameters
     ----------
@@ -67,26 +68,26 @@ def recorded_channels(counts: NDArray[np.float64]) -> slice:
         if counts[first_channel : first_channel + 3].max() > _MIN_NOISE_RATIO * (counts[end_of_noise] + 1.0)
         else first_channel
     )
-    last_counts = counts[max(last_channel - _N_LAST_CHANNELS, 0) : last_channel]
+    counts_before_last = counts[max(last_channel - _N_LAST_CHANNELS, 0) : last_channel]
     stop_channel = counts.size
-    if last_counts.size and counts[last_channel] > _MIN_OVERFLOW_RATIO * (np.median(last_counts) + 1.0):
-        stop_channel, last_counts = last_channel, last_counts[-_N_LAST_CHANNELS // 2 :]
+    if counts_before_last.size and counts[last_channel] > _MIN_OVERFLOW_RATIO * (np.median(counts_before_last) + 1.0):
+        stop_channel, counts_before_last = last_channel, counts_before_last[-_N_LAST_CHANNELS // 2 :]
     if (
         last_channel + 1 < counts.size
-        and last_counts.size
-        and last_counts[-_TRUNCATION_CHANNELS:].mean() > _MIN_TRUNCATION_COUNTS
+        and counts_before_last.size
+        and counts_before_last[-_TRUNCATION_CHANNELS:].mean() > _MIN_TRUNCATION_COUNTS
     ):
         stop_channel = min(stop_channel, last_channel + 1)
     return slice(start_channel, stop_channel)
 
 
 def find_spectrum_peaks(counts: NDArray[np.float64], min_significance: float = 6.0) -> Peaks | None:
-    """Return the sharp peaks of a spectrum, or None if their width cannot be determined."""
+    """Return the sharp peaks of a spectrum, or None if too few prominent peaks determine their width."""
     typical_fwhm = _typical_fwhm(counts)
     if typical_fwhm is None:
         return None
     peaks = _peaks_at_width(counts, np.full(counts.size, typical_fwhm), min_significance)
-    if peaks.channel.size < _MIN_WIDTH_PEAKS:
+    if peaks.channel.size < _MIN_PEAKS_FOR_WIDTH:
         return peaks
     return _peaks_at_width(counts, _fitted_widths(counts, peaks, typical_fwhm), min_significance)
 
@@ -103,42 +104,51 @@ def prominent_maxima(
     values : (n_channel,) array
         Values.
     min_prominence : (n_channel,) array
-        Smallest prominence of a maximum at each channel.
+        Minimum prominence required of a maximum at each channel.
 
     Returns
     -------
     maxima, prominences : (n_maximum,) arrays
-        Channels and prominences.
+        Channels and prominences of the maxima.
     """
-    inner_values = values[1:-1]
-    maxima = np.flatnonzero((inner_values > values[:-2]) & (inner_values >= values[2:])) + 1
-    higher_bases = np.array([_higher_base(values, maximum) for maximum in maxima.tolist()])
-    prominences = values[maxima] - higher_bases.reshape(maxima.shape)
+    values_inside = values[1:-1]
+    maxima = np.flatnonzero((values_inside > values[:-2]) & (values_inside >= values[2:])) + 1
+    maximum_bases = np.array([_higher_base(values, maximum) for maximum in maxima.tolist()])
+    prominences = values[maxima] - maximum_bases.reshape(maxima.shape)
     is_prominent = prominences >= min_prominence[maxima]
     return maxima[is_prominent], prominences[is_prominent]
 
 
 def _higher_base(values: NDArray[np.float64], maximum: int) -> float:
-    """Return the base of a maximum, the higher of the minima on both sides up to the next higher values."""
+    """Return the base of a maximum.
+
+    On each side of the maximum, the lowest value before the next higher value is found. The base is the higher of these
+    two lowest values.
+    """
     higher_channels = np.flatnonzero(values > values[maximum])
-    next_index = np.searchsorted(higher_channels, maximum)
-    left_channel, right_channel = np.concatenate([[-1], higher_channels, [values.size]])[[next_index, next_index + 1]]
+    next_higher_index = np.searchsorted(higher_channels, maximum)
+    left_channel, right_channel = np.concatenate([[-1], higher_channels, [values.size]])[
+        [next_higher_index, next_higher_index + 1]
+    ]
     return float(max(values[left_channel + 1 : maximum].min(), values[maximum + 1 : right_channel].min()))
 
 
 def _width_at_level(values: NDArray[np.float64], maximum: int, level: float) -> float:
-    """Return the width in channels of a maximum at a level of the values."""
-    is_below = (values[:maximum] <= level)[::-1], values[maximum + 1 :] <= level
-    left_channel, right_channel = maximum - 1 - int(np.argmax(is_below[0])), maximum + 1 + int(np.argmax(is_below[1]))
+    """Return the width of a maximum at the height ``level``, in channels."""
+    is_below_level = (values[:maximum] <= level)[::-1], values[maximum + 1 :] <= level
+    left_channel, right_channel = (
+        maximum - 1 - int(np.argmax(is_below_level[0])),
+        maximum + 1 + int(np.argmax(is_below_level[1])),
+    )
     left_fraction = (level - values[left_channel]) / (values[left_channel + 1] - values[left_channel])
     right_fraction = (level - values[right_channel]) / (values[right_channel - 1] - values[right_channel])
     return float(right_channel - left_channel - left_fraction - right_fraction)
 
 
 def _typical_fwhm(counts: NDArray[np.float64]) -> float | None:
-    """Return the typical FWHM in channels of prominent peaks, or None without peaks.
+    """Return the typical FWHM of prominent peaks in channels, or None if there are too few peaks.
 
-    The weakest smoothing with enough peaks is used.
+    Stronger smoothing is tried until there are enough peaks.
     """
     fwhm: float | None = None
     for sigma in _SMOOTHING_SIGMAS:
@@ -146,14 +156,14 @@ def _typical_fwhm(counts: NDArray[np.float64]) -> float | None:
         counts_deviation = np.sqrt(np.maximum(smoothed_counts, 1.0) / (2 * np.sqrt(np.pi) * sigma))
         maxima, prominences = prominent_maxima(smoothed_counts, 5 * counts_deviation)
         is_strong = prominences > 0.3 * smoothed_counts[maxima]
-        if is_strong.sum() < _MIN_WIDTH_PEAKS:
+        if is_strong.sum() < _MIN_PEAKS_FOR_WIDTH:
             continue
         half_heights = smoothed_counts[maxima] - 0.5 * prominences
-        widths = [
+        peak_widths = [
             _width_at_level(smoothed_counts, maximum, half_height)
             for maximum, half_height in zip(maxima[is_strong], half_heights[is_strong], strict=True)
         ]
-        squared_fwhm = np.quantile(widths, 0.4) ** 2 - (FWHM_PER_SIGMA * sigma) ** 2
+        squared_fwhm = np.quantile(peak_widths, 0.4) ** 2 - (FWHM_PER_SIGMA * sigma) ** 2
         fwhm = float(np.sqrt(max(squared_fwhm, 4.0)))
         if fwhm > FWHM_PER_SIGMA * sigma * 0.8:
             return fwhm
@@ -173,47 +183,56 @@ def _peaks_at_width(counts: NDArray[np.float64], fwhm: NDArray[np.float64], min_
 
 
 def _parabola_maximum(net_counts: NDArray[np.float64], maximum: int) -> float:
-    """Return the maximum of the parabola through the logarithms of the three highest channels."""
-    left, centre, right = np.log(np.maximum(net_counts[maximum - 1 : maximum + 2], 1e-3))
-    curvature = left - 2 * centre + right
-    return maximum + float(np.clip(0.5 * (left - right) / curvature, -0.5, 0.5)) if curvature < 0 else float(maximum)
+    """Return the channel of the vertex of the parabola through the logarithms of a maximum and its two neighbours."""
+    log_left, log_centre, log_right = np.log(np.maximum(net_counts[maximum - 1 : maximum + 2], 1e-3))
+    second_difference = log_left - 2 * log_centre + log_right
+    return (
+        maximum + float(np.clip(0.5 * (log_left - log_right) / second_difference, -0.5, 0.5))
+        if second_difference < 0
+        else float(maximum)
+    )
 
 
 def _fitted_widths(counts: NDArray[np.float64], peaks: Peaks, typical_fwhm: float) -> NDArray[np.float64]:
-    """Return the (n_channel,) FWHM in channels, whose square is a linear fit to the widths of single peaks."""
+    """Return the FWHM at each channel, in channels.
+
+    A straight line is fitted to the squared widths of well-separated strong peaks.
+    """
     above_background = counts - snip(counts, peaks.fwhm_channels, window_per_fwhm=2.0)
     fwhm = np.array([_gaussian_fwhm(above_background, centre, typical_fwhm) for centre in peaks.channel])
     is_strong = peaks.significance > min(30.0, float(np.median(peaks.significance)))
     is_single = np.isfinite(fwhm) & (fwhm > 0.4 * typical_fwhm) & (fwhm < 2.0 * typical_fwhm) & is_strong
-    if is_single.sum() < _MIN_WIDTH_PEAKS:
+    if is_single.sum() < _MIN_PEAKS_FOR_WIDTH:
         return np.full(counts.size, typical_fwhm)
-    # The slope uses all pairs of peaks. Noise in many channels would have pairs for gigabytes of memory.
-    selected_peaks = np.argsort(-peaks.significance[is_single], kind="stable")[:_MAX_WIDTH_PEAKS]
-    slope = theil_slope(peaks.channel[is_single][selected_peaks], fwhm[is_single][selected_peaks] ** 2)
-    # The width must neither decrease with the channel nor vanish at the first channel.
-    slope = max(slope, 0.0)
-    squared_offset = float(np.median(fwhm[is_single] ** 2 - slope * peaks.channel[is_single]))
-    squared_fwhm = squared_offset + slope * np.arange(counts.size)
+    # The slope is calculated from all pairs of peaks. The pairs of very many noise peaks would fill gigabytes.
+    selected_peaks = np.argsort(-peaks.significance[is_single], kind="stable")[:_MAX_PEAKS_FOR_WIDTH]
+    squared_fwhm_slope = theil_slope(peaks.channel[is_single][selected_peaks], fwhm[is_single][selected_peaks] ** 2)
+    # The width must not decrease with increasing channel, and must not be zero at the first channel.
+    squared_fwhm_slope = max(squared_fwhm_slope, 0.0)
+    squared_fwhm_offset = float(np.median(fwhm[is_single] ** 2 - squared_fwhm_slope * peaks.channel[is_single]))
+    squared_fwhm = squared_fwhm_offset + squared_fwhm_slope * np.arange(counts.size)
     return np.asarray(np.sqrt(np.clip(squared_fwhm, (0.4 * typical_fwhm) ** 2, (2.5 * typical_fwhm) ** 2)))
 
 
 def _gaussian_fwhm(above_background: NDArray[np.float64], centre: float, typical_fwhm: float) -> float:
-    """Return the FWHM in channels from a parabola fitted to the logarithm of a peak's upper half, or NaN."""
-    half_range = max(round(0.6 * typical_fwhm), 2)
+    """Fit a parabola to the logarithm of a peak's upper part. Return the FWHM in channels, or NaN if the fit fails."""
+    half_range_channels = max(round(0.6 * typical_fwhm), 2)
     first_channel, last_channel = (
-        max(round(centre) - half_range, 0),
-        min(round(centre) + half_range + 1, above_background.size),
+        max(round(centre) - half_range_channels, 0),
+        min(round(centre) + half_range_channels + 1, above_background.size),
     )
     channels, values = np.arange(first_channel, last_channel) - centre, above_background[first_channel:last_channel]
-    is_used = values > 0.4 * values.max()
-    if is_used.sum() < 3:
+    is_upper_part = values > 0.4 * values.max()
+    if is_upper_part.sum() < 3:
         return float("nan")
-    curvature = np.polyfit(channels[is_used], np.log(values[is_used]), 2, w=np.sqrt(values[is_used]))[0]
-    return float(FWHM_PER_SIGMA * np.sqrt(-0.5 / curvature)) if curvature < 0 else float("nan")
+    log_curvature = np.polyfit(
+        channels[is_upper_part], np.log(values[is_upper_part]), 2, w=np.sqrt(values[is_upper_part])
+    )[0]
+    return float(FWHM_PER_SIGMA * np.sqrt(-0.5 / log_curvature)) if log_curvature < 0 else float("nan")
 
 
 GAIN_RANGE_KEV = (0.004, 0.062)
-_GAIN_STEP = 1.0015
+_GAIN_STEP_FACTOR = 1.0015
 _ZERO_RANGE_KEV = 0.6
 _ZERO_STEP_KEV = 0.02
 _ZERO_PEAK_RANGE_KEV = 1.2
@@ -230,14 +249,14 @@ _MAX_ZERO_PEAK_KEV = 0.15
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """An energy axis with its score.
+    """A candidate energy axis and its score.
 
     Parameters
     ----------
     gain_kev, zero_kev : float
         Channel width and energy of channel 0, in keV.
     score : float
-        Fraction of the weight of the peaks that lines explain, times the prior, 0 to 1.
+        Prior times the weight of the explained peaks, as a fraction of the weight of all peaks (0 to 1).
     """
 
     gain_kev: float
@@ -247,7 +266,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class _LineArrays:
-    """Line groups of all families as flat arrays, in each family from the strongest group.
+    """Line groups of all families as flat arrays. Each family starts with its strongest group.
 
     Parameters
     ----------
@@ -256,9 +275,9 @@ class _LineArrays:
     relative_intensity : (n_line,) array
         Intensity relative to the strongest group of the family.
     element_weight : (n_line,) array
-        Weight of the element, lower for rare elements.
+        Weight of the group's element, lower for elements that are rare in paintings.
     family_index : (n_line,) array
-        Index of the family.
+        Index of the group's family.
     first_in_family : (n_family,) array
         Index of the strongest group of each family.
     """
@@ -271,14 +290,14 @@ class _LineArrays:
 
     @property
     def strongest_in_family(self) -> NDArray[np.intp]:
-        """(n_line,) index of the strongest group of each group's family."""
+        """Index of the strongest group in the family of each group, as an (n_line,) array."""
         return self.first_in_family[self.family_index]
 
 
 def search_axis(peaks: Peaks, n_channel: int, n_best: int = 12) -> list[Hypothesis]:
-    """Return the best distinct energy axes, best first, among all gains with a plausible detector resolution.
+    """Return the best distinct energy axes, best first, of all gains that give a plausible detector resolution.
 
-    Some electronics record a zero peak at 0 keV. For each gain, the lowest peak is also tried as the zero peak.
+    Some electronics record a zero peak at 0 keV. For each gain, the lowest peak is also tried as this zero peak.
 
     Parameters
     ----------
@@ -287,20 +306,20 @@ def search_axis(peaks: Peaks, n_channel: int, n_best: int = 12) -> list[Hypothes
     n_channel : int
         Number of channels of the spectrum.
     n_best : int
-        Number of axes to return.
+        Maximum number of axes to return.
     """
     zeros_kev = np.arange(-_ZERO_RANGE_KEV, _ZERO_RANGE_KEV + 1e-9, _ZERO_STEP_KEV)
     first_peak = float(peaks.channel.min())
     axis_grid = []
     for gain in _possible_gains(peaks):
         zero_of_peak = -float(gain) * first_peak
-        is_possible = -_ZERO_PEAK_RANGE_KEV < zero_of_peak < -_ZERO_STEP_KEV
-        axis_grid.append((float(gain), np.append(zeros_kev, zero_of_peak) if is_possible else zeros_kev))
+        is_possible_zero = -_ZERO_PEAK_RANGE_KEV < zero_of_peak < -_ZERO_STEP_KEV
+        axis_grid.append((float(gain), np.append(zeros_kev, zero_of_peak) if is_possible_zero else zeros_kev))
     return _best_hypotheses(_PeakLookup(peaks, n_channel), axis_grid, n_best)
 
 
 def search_near_axis(peaks: Peaks, n_channel: int, axis: EnergyAxis) -> Hypothesis:
-    """Return the best energy axis near a given axis, such as the axis of the file.
+    """Return the best energy axis close to a given axis, such as the axis of the scan's file.
 
     Parameters
     ----------
@@ -309,10 +328,10 @@ def search_near_axis(peaks: Peaks, n_channel: int, axis: EnergyAxis) -> Hypothes
     n_channel : int
         Number of channels of the spectrum.
     axis : EnergyAxis
-        Axis near which to search.
+        Axis around which the search takes place.
     """
-    n_steps = int(np.log1p(_NEAR_GAIN_RANGE) / np.log(_GAIN_STEP))
-    gains_kev = axis.gain_kev * _GAIN_STEP ** np.arange(-n_steps, n_steps + 1)
+    n_steps = int(np.log1p(_NEAR_GAIN_RANGE) / np.log(_GAIN_STEP_FACTOR))
+    gains_kev = axis.gain_kev * _GAIN_STEP_FACTOR ** np.arange(-n_steps, n_steps + 1)
     zeros_kev = axis.zero_kev + np.arange(-_NEAR_ZERO_RANGE_KEV, _NEAR_ZERO_RANGE_KEV + 1e-9, _ZERO_STEP_KEV)
     lookup = _PeakLookup(peaks, n_channel, axis.zero_kev)
     return _best_hypotheses(lookup, [(float(gain), zeros_kev) for gain in gains_kev], 1)[0]
@@ -340,18 +359,20 @@ def _best_hypotheses(
 
 
 def _possible_gains(peaks: Peaks) -> NDArray[np.float64]:
-    """Return the gains in keV at which the width of the peaks is a plausible resolution of a silicon detector."""
-    n_steps = int(np.log(GAIN_RANGE_KEV[1] / GAIN_RANGE_KEV[0]) / np.log(_GAIN_STEP))
-    gains_kev = GAIN_RANGE_KEV[0] * _GAIN_STEP ** np.arange(n_steps + 1)
+    """Return the gains (keV per channel) at which the peaks are about as wide as those of a silicon detector."""
+    n_steps = int(np.log(GAIN_RANGE_KEV[1] / GAIN_RANGE_KEV[0]) / np.log(_GAIN_STEP_FACTOR))
+    gains_kev = GAIN_RANGE_KEV[0] * _GAIN_STEP_FACTOR ** np.arange(n_steps + 1)
     mean_channel = float(np.average(peaks.channel, weights=np.log(peaks.significance)))
     fwhm_channels = float(np.interp(mean_channel, np.arange(peaks.fwhm_channels.size), peaks.fwhm_channels))
     fano_width_per_kev = FWHM_PER_SIGMA**2 * EPSILON_SI_KEV * _TYPICAL_FANO
     noise_squared = (fwhm_channels * gains_kev) ** 2 - fano_width_per_kev * gains_kev * mean_channel
-    # The tolerance accounts for the uncertainty of the width.
+    # The tolerance accounts for the uncertainty of the peak width.
     width_tolerance = 0.15 * (fwhm_channels * gains_kev) ** 2
-    min_noise, max_noise = _NOISE_RANGE_KEV
+    min_noise_kev, max_noise_kev = _NOISE_RANGE_KEV
     return np.asarray(
-        gains_kev[(noise_squared + width_tolerance > min_noise**2) & (noise_squared - width_tolerance < max_noise**2)]
+        gains_kev[
+            (noise_squared + width_tolerance > min_noise_kev**2) & (noise_squared - width_tolerance < max_noise_kev**2)
+        ]
     )
 
 
@@ -372,7 +393,7 @@ def _line_arrays(families: tuple[str, ...]) -> _LineArrays:
 
 
 class _PeakLookup:
-    """Tables of the nearest peak, the agreement with its position, and the net counts at fractional channels."""
+    """Tables for fractional channels: index of the nearest peak, agreement with the peak's centre, and net counts."""
 
     def __init__(self, peaks: Peaks, n_channel: int, expected_zero_kev: float = 0.0) -> None:
         self.peaks = peaks
@@ -380,7 +401,7 @@ class _PeakLookup:
         self.n_channel = n_channel
         self.peak_weight = np.log2(1 + peaks.significance / 4)
         fine_channels = np.arange(n_channel * _STEPS_PER_CHANNEL) / _STEPS_PER_CHANNEL
-        # The peaks are sorted and searched, because a matrix of channels and peaks would take gigabytes.
+        # A binary search finds the nearest peaks, because a matrix of all channels by all peaks would take gigabytes.
         self.nearest_peak = np.searchsorted((peaks.channel[1:] + peaks.channel[:-1]) / 2, fine_channels)
         tolerance_channels = _MATCH_SIGMA_PER_FWHM * np.interp(fine_channels, np.arange(n_channel), peaks.fwhm_channels)
         self.position_match = np.exp(
@@ -392,7 +413,7 @@ class _PeakLookup:
         self.last_channel = float(usable_channels[-1])
 
     def index(self, channel: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """Return the indices of channels in the tables, and a mask of the channels that were recorded."""
+        """Return the table index of each channel, and a mask of the channels inside the recorded range."""
         is_recorded = (channel >= 2) & (channel <= self.n_channel - 3)
         fine_channel = np.clip(channel, 0, self.n_channel - 1) * _STEPS_PER_CHANNEL
         return np.rint(fine_channel).astype(np.intp).clip(0, self.position_match.size - 1), is_recorded
@@ -401,50 +422,50 @@ class _PeakLookup:
 def _line_credits(
     lookup: _PeakLookup, line_arrays: _LineArrays, gain_kev: float, zeros_kev: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-    """Return how well each line explains its nearest peak (0 to 1), and the index of the peak, (n_zero, n_line)."""
+    """Return how well each line explains its nearest peak (0 to 1), and the peak's index: (n_zero, n_line) arrays."""
     channel = (line_arrays.energy_kev[None, :] - zeros_kev[:, None]) / gain_kev
     table_index, is_recorded = lookup.index(channel)
     position_match = lookup.position_match[table_index] * is_recorded
     net_counts, tolerance_counts = lookup.net_counts[table_index], lookup.tolerance_counts[table_index]
     expected_counts = line_arrays.relative_intensity[None, :] * net_counts[:, line_arrays.strongest_in_family]
-    # A missing line that is expected from the strongest line of its family is evidence against the family.
+    # The strongest line of a family predicts its other lines. If one of them is missing, the family is improbable.
     line_presence = np.where(
         is_recorded, np.minimum(1.0, (net_counts + tolerance_counts) / np.maximum(0.4 * expected_counts, 1e-9)), 1.0
     )
-    is_visible = is_recorded & (expected_counts > 2 * tolerance_counts)
-    line_weight = np.sqrt(line_arrays.relative_intensity)[None, :] * is_visible
+    is_visible_line = is_recorded & (expected_counts > 2 * tolerance_counts)
+    line_weight = np.sqrt(line_arrays.relative_intensity)[None, :] * is_visible_line
     family_weight = np.add.reduceat(line_weight, line_arrays.first_in_family, axis=1)
-    matched_weight = np.add.reduceat(line_weight * position_match, line_arrays.first_in_family, axis=1)
+    matched_line_weight = np.add.reduceat(line_weight * position_match, line_arrays.first_in_family, axis=1)
     family_support = (
         np.minimum.reduceat(line_presence, line_arrays.first_in_family, axis=1)
         * is_recorded[:, line_arrays.first_in_family]
     )
     family_support *= np.divide(
-        matched_weight, family_weight, out=np.zeros_like(family_weight), where=family_weight > 0
+        matched_line_weight, family_weight, out=np.zeros_like(family_weight), where=family_weight > 0
     )
-    weight_of_counts = np.minimum(1.0, 2.5 * expected_counts / np.maximum(net_counts, 1e-9))
+    counts_agreement = np.minimum(1.0, 2.5 * expected_counts / np.maximum(net_counts, 1e-9))
     return family_support[
         :, line_arrays.family_index
-    ] * position_match * weight_of_counts * line_arrays.element_weight, lookup.nearest_peak[table_index]
+    ] * position_match * counts_agreement * line_arrays.element_weight, lookup.nearest_peak[table_index]
 
 
 def _axis_scores(
     lookup: _PeakLookup, line_arrays: _LineArrays, gain_kev: float, zeros_kev: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    credit, nearest_peak = _line_credits(lookup, line_arrays, gain_kev, zeros_kev)
+    line_credit, nearest_peak = _line_credits(lookup, line_arrays, gain_kev, zeros_kev)
     peak_credit = np.zeros((zeros_kev.size, lookup.peak_weight.size))
-    # Only lines that explain a peak are added, because most lines are not at a peak.
-    zero_index, line_index = np.nonzero(credit > _MIN_CREDIT)
-    np.maximum.at(peak_credit, (zero_index, nearest_peak[zero_index, line_index]), credit[zero_index, line_index])
-    # No lines are expected below 1.5 keV, where thresholds and noise resemble peaks.
+    # Most lines are not at a peak, so only lines that explain a peak are added.
+    zero_index, line_index = np.nonzero(line_credit > _MIN_CREDIT)
+    np.maximum.at(peak_credit, (zero_index, nearest_peak[zero_index, line_index]), line_credit[zero_index, line_index])
+    # Below 1.5 keV, detector thresholds and noise resemble peaks, so peaks there have no weight.
     peak_kev = gain_kev * lookup.peaks.channel[None, :] + zeros_kev[:, None]
     peak_weight = np.where(peak_kev < 1.5, 0.0, lookup.peak_weight[None, :])
     is_zero_peak = np.abs(peak_kev[:, 0]) < _MAX_ZERO_PEAK_KEV
     max_score = lookup.peak_weight.sum() - np.where(is_zero_peak, lookup.peak_weight[0], 0.0)
     score = (peak_credit * peak_weight).sum(axis=1) / np.maximum(max_score, 1e-9)
-    # A zero peak determines the zero. Without a zero peak, a large zero is improbable.
-    zero_deviation = np.where(is_zero_peak, 0.0, zeros_kev - lookup.expected_zero_kev)
-    return np.asarray(score * np.exp(-0.5 * (zero_deviation / (2 * _ZERO_SPREAD_KEV)) ** 2))
+    # A zero peak determines the zero. Without a zero peak, a zero far from the expected value is improbable.
+    zero_deviation_kev = np.where(is_zero_peak, 0.0, zeros_kev - lookup.expected_zero_kev)
+    return np.asarray(score * np.exp(-0.5 * (zero_deviation_kev / (2 * _ZERO_SPREAD_KEV)) ** 2))
 
 
 def _best_zero_indices(scores: NDArray[np.float64]) -> list[int]:
@@ -452,16 +473,23 @@ def _best_zero_indices(scores: NDArray[np.float64]) -> list[int]:
 
 
 def _refine_hypothesis(lookup: _PeakLookup, line_arrays: _LineArrays, start_hypothesis: Hypothesis) -> Hypothesis:
-    """Return the axis fitted to the peaks that a hypothesis explains, or the hypothesis if its score is better."""
+    """Fit an axis to the peaks that a start axis explains. Return the axis with the better score of both."""
     hypothesis = start_hypothesis
     for _ in range(3):
-        credit, nearest_peak = _line_credits(lookup, line_arrays, hypothesis.gain_kev, np.array([hypothesis.zero_kev]))
-        is_used = credit[0] > 0.2
-        if np.unique(nearest_peak[0][is_used]).size < 3:
+        line_credit, nearest_peak = _line_credits(
+            lookup, line_arrays, hypothesis.gain_kev, np.array([hypothesis.zero_kev])
+        )
+        is_matched_line = line_credit[0] > 0.2
+        if np.unique(nearest_peak[0][is_matched_line]).size < 3:
             return hypothesis
-        fit_weight = np.sqrt(credit[0][is_used] * lookup.peak_weight[nearest_peak[0][is_used]])
+        peak_fit_weight = np.sqrt(
+            line_credit[0][is_matched_line] * lookup.peak_weight[nearest_peak[0][is_matched_line]]
+        )
         gain_kev, zero_kev = np.polyfit(
-            lookup.peaks.channel[nearest_peak[0][is_used]], line_arrays.energy_kev[is_used], 1, w=fit_weight
+            lookup.peaks.channel[nearest_peak[0][is_matched_line]],
+            line_arrays.energy_kev[is_matched_line],
+            1,
+            w=peak_fit_weight,
         )
         if not (gain_kev > 0 and abs(zero_kev - start_hypothesis.zero_kev) < 0.5 * _ZERO_RANGE_KEV):
             return hypothesis
@@ -473,14 +501,14 @@ def _refine_hypothesis(lookup: _PeakLookup, line_arrays: _LineArrays, start_hypo
 
 
 def _distinct_hypotheses(hypotheses: list[Hypothesis], n_best: int, peaks: Peaks) -> list[Hypothesis]:
-    """Return the hypotheses that differ from all better hypotheses by at least a third of a peak's width."""
-    end_channels = np.array([peaks.channel.min(), peaks.channel.max()])
+    """Return the axes that differ by at least a third of a peak width from every better axis."""
+    outer_peak_channels = np.array([peaks.channel.min(), peaks.channel.max()])
     fwhm = float(np.median(peaks.fwhm_channels))
     distinct_hypotheses: list[Hypothesis] = []
     for candidate_hypothesis in hypotheses:
         channel_shifts = [
             np.abs(
-                (candidate_hypothesis.gain_kev - accepted_hypothesis.gain_kev) * end_channels
+                (candidate_hypothesis.gain_kev - accepted_hypothesis.gain_kev) * outer_peak_channels
                 + candidate_hypothesis.zero_kev
                 - accepted_hypothesis.zero_kev
             )

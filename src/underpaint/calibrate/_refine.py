@@ -1,4 +1,4 @@
-"""Fit of gain, zero, noise and Fano factor to the lines of a spectrum, from approximate values."""
+"""Fit of gain, zero, electronic noise and Fano factor to the lines of a spectrum, starting from approximate values."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,36 +26,36 @@ from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 _SILICON_DETECTOR = Detector()
 _BACKGROUND_FWHM = 2.0
 _FIT_RANGE_KEV = (1.6, 17.0)
-_MODEL_ERROR = 0.02
+_RELATIVE_MODEL_ERROR = 0.02
 _TYPICAL_FANO = 0.115
 _FANO_SPREAD = 0.008
 _NOISE_RANGE_KEV = (0.02, 0.30)
 _FANO_RANGE = (0.08, 0.16)
-_MIN_SIGNIFICANCE = 6.0
+_MIN_GROUP_SIGMAS = 6.0
 _MAX_BLENDED_SHARE = 0.15
 _LINE_SHAPE_ERROR_KEV = 0.001
-"""Error of line centres from tails and curved background in keV, for strong lines of simulated detectors."""
+"""Error of line centres due to peak tails and curved background in keV. The value comes from simulated strong lines."""
 _NONLINEARITY_ERROR_KEV = 0.003
-"""Error of line centres of real detectors in keV. Low-energy lines are up to 6 eV above a linear axis.
-
-A file's axis, fitted to many lines, may therefore be more accurate than a fit to the few lines of a spectrum.
+"""Error of line centres due to the non-linearity of real detectors, in keV. Low-energy lines are up to 6 eV above a
+linear axis. The axis in a file was often fitted to many lines. Such an axis may be more accurate than a fit to the few
+lines of one spectrum.
 """
 _FILE_GAIN_SPREAD, _FILE_ZERO_SPREAD_KEV = 0.001, 0.01
 _NEIGHBOUR_AREA_ERROR = 0.05
-_WIDTH_ERROR = 0.015
+_RELATIVE_WIDTH_ERROR = 0.015
 _LINE_NAMES = {("K", True): "KL3", ("K", False): "KM3", ("L", True): "L3M5", ("M", True): "M5N7"}
 
 
 @dataclass(frozen=True)
 class Response:
-    """Energy axis and resolution.
+    """Energy axis and resolution of a detector.
 
     Parameters
     ----------
     gain_kev, zero_kev : float
         Width of a channel and energy of channel 0, in keV.
     noise_fwhm_kev : float
-        Electronic noise, FWHM, in keV.
+        FWHM of the electronic noise, in keV.
     fano : float
         Fano factor.
     """
@@ -66,39 +66,39 @@ class Response:
     fano: float
 
     def axis(self, n_channel: int) -> EnergyAxis:
-        """Return the energy axis."""
+        """Return the energy axis for a number of channels."""
         return EnergyAxis(self.gain_kev, self.zero_kev, n_channel)
 
     def fwhm_kev(self, energy_kev: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        """Return the FWHM of a peak, in keV."""
+        """Return the FWHM of a peak at each energy, in keV."""
         return resolution_fwhm_kev(np.asarray(energy_kev, dtype=np.float64), self.noise_fwhm_kev, self.fano)
 
 
 @dataclass(frozen=True)
 class LineFit:
-    """Individual measurement of a line group.
+    """Measured centre, area and width of one line group.
 
     Parameters
     ----------
     name : str
-        Element and IUPAC name, ``Fe-KL3``.
+        Element and IUPAC name of the group's strongest line, ``Fe-KL3``.
     energy_kev : float
         Tabulated energy in keV.
     offset_kev : float
         Measured minus tabulated energy, in keV.
     error_kev : float
-        Standard deviation in keV of the measured energy, from counting statistics and a 5 % uncertainty of the
-        subtracted neighbouring lines.
+        Standard deviation of the measured energy, in keV. The standard deviation includes counting statistics and a 5 %
+        uncertainty of the subtracted neighbouring lines.
     channel : float
         Measured centre in channels.
     area : float
-        Net counts.
+        Net counts of the peak.
     significance : float
         Net counts divided by their standard deviation.
     is_blended : bool
-        Whether other lines contribute more than 15 % of the counts under the peak.
+        Whether other lines add more than 15 % of the line's counts, or the centre is at the limit of its range.
     fwhm_error : float
-        Relative standard deviation of the width of the peak.
+        Standard deviation of the peak width, relative to the width.
     is_leading : bool
         Whether this is the strongest group of its family.
     """
@@ -116,10 +116,10 @@ class LineFit:
 
 
 class GroupModel:
-    """Model of a spectrum by background, line groups with escape peaks, and sum peaks, with free areas.
+    """Model of a spectrum: background, line groups with their escape peaks, and sum peaks. Areas are fitted.
 
-    Sum peaks overlap lines from 10 to 17 keV, and escape peaks overlap the lines of calcium to iron. A model without
-    sum and escape peaks would displace the overlapped lines.
+    Sum peaks overlap lines from 10 to 17 keV. Escape peaks overlap the lines of calcium to iron. Without these peaks in
+    the model, the fitted centres of overlapped lines would be biased.
 
     Parameters
     ----------
@@ -160,13 +160,13 @@ class GroupModel:
             fwhm,
             _BACKGROUND_FWHM,
         )
-        self.sigma = np.sqrt(np.maximum(counts, 1.0) + (_MODEL_ERROR * counts) ** 2)
+        self.sigma = np.sqrt(np.maximum(counts, 1.0) + (_RELATIVE_MODEL_ERROR * counts) ** 2)
         self.is_fitted = (axis.energy_kev > _FIT_RANGE_KEV[0]) & (axis.energy_kev < _FIT_RANGE_KEV[1])
         # The first recorded channels are not fitted, because the electronic threshold resembles a peak.
         self.is_fitted &= np.arange(counts.size) > np.flatnonzero(counts > 0)[0] + int(2 * np.median(fwhm))
 
     def design_matrix(self, response: Response) -> NDArray[np.float64]:
-        """Return the (n_channel, n_group + 1) counts per channel for one count of each group and of the sum peaks."""
+        """Return (n_channel, n_group + 1) spectra: each group with one count, and the sum peaks in the last column."""
         axis = response.axis(self.counts.size)
         fwhm_kev = response.fwhm_kev(self._energy_kev)
         group_columns = peak_columns(
@@ -175,7 +175,7 @@ class GroupModel:
         return np.column_stack([group_columns, self.sum_peaks])
 
     def fit_areas(self, design_matrix: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the best non-negative areas in counts."""
+        """Return the least-squares areas of the groups and of the sum peaks (non-negative, in counts)."""
         weighted_design = (design_matrix / self.sigma[:, None])[self.is_fitted]
         column_norms = np.maximum(np.sqrt((weighted_design**2).sum(axis=0)), 1e-12)
         scaled_net_counts = ((self.counts - self.background) / self.sigma)[self.is_fitted]
@@ -184,10 +184,10 @@ class GroupModel:
         )
 
     def satellite_counts(self, response: Response, areas: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the (n_channel,) counts of the satellites of the groups, for given areas of the groups.
+        """Return the counts of all satellites in each channel, for given areas of the groups.
 
-        The fit does not include satellites, because their uncertain ratios would bias the fit. Satellites can
-        contribute half of the counts at a weak line of another element.
+        Satellites are not fitted, because their uncertain intensity ratios would bias the fit. At a weak line of
+        another element, satellites can contribute half of the counts.
         """
         axis = response.axis(self.counts.size)
         total_counts = np.zeros(self.counts.size)
@@ -199,12 +199,12 @@ class GroupModel:
         return total_counts
 
     def residuals(self, design_matrix: NDArray[np.float64], areas: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the residuals of the fitted channels, in standard deviations."""
+        """Return modelled minus measured counts of the fitted channels, in standard deviations."""
         return np.asarray(((design_matrix @ areas + self.background - self.counts) / self.sigma)[self.is_fitted])
 
 
 def _lines_with_escape_peaks(group: LineGroup) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return energies in keV and relative counts of the lines of a group and of their escape peaks."""
+    """Return energies (keV) and relative counts: first the lines of a group, then their escape peaks."""
     energy_kev, photon_fraction = group.energy_kev, group.photon_fraction / group.strength
     escape_fraction = escape_share(_SILICON_DETECTOR, energy_kev)
     escape_counts = photon_fraction * escape_fraction / (1.0 - escape_fraction)
@@ -218,7 +218,7 @@ def _lines_with_escape_peaks(group: LineGroup) -> tuple[NDArray[np.float64], NDA
 
 
 def candidate_groups(response: Response, counts: NDArray[np.float64]) -> list[LineGroup]:
-    """Return the line groups of all candidate families in the range of the spectrum."""
+    """Return the line groups of all candidate families that lie in the fitted range of the spectrum."""
     axis = response.axis(counts.size)
     stop_kev = min(axis.stop_kev, _FIT_RANGE_KEV[1])
     groups_by_family = [line_groups(family) for family in COMMON_FAMILIES + RARE_FAMILIES + SCATTERED_L_FAMILIES]
@@ -229,27 +229,27 @@ def candidate_groups(response: Response, counts: NDArray[np.float64]) -> list[Li
 
 
 def significant_groups(model: GroupModel, response: Response) -> list[LineGroup]:
-    """Return all groups of the families whose strongest group is significant."""
+    """Return the groups of every family whose strongest group is significant."""
     design_matrix = model.design_matrix(response)
     areas = model.fit_areas(design_matrix)
     significant_families = {
         group.family
         for group, group_column, area in zip(model.groups, design_matrix.T[:-1], areas[:-1], strict=True)
-        if group.is_leading and area > _MIN_SIGNIFICANCE * _area_error(model, group_column)
+        if group.is_leading and area > _MIN_GROUP_SIGMAS * _area_error(model, group_column)
     }
     return [group for group in model.groups if group.family in significant_families]
 
 
 def _area_error(model: GroupModel, group_column: NDArray[np.float64]) -> float:
-    """Return the standard deviation of the area of a group, if all other areas are known."""
+    """Return the standard deviation of a group's area, in counts, if all other areas are known exactly."""
     fisher_information = float(np.sum((group_column / model.sigma)[model.is_fitted] ** 2))
     return float(1 / np.sqrt(max(fisher_information, 1e-30)))
 
 
 def fit_response(model: GroupModel, start_response: Response, *, axis_free: bool = True) -> Response:
-    """Return gain, zero, noise and Fano factor, fitted together with the areas.
+    """Fit gain, zero, noise and Fano factor together with the areas of the line groups.
 
-    A prior keeps the Fano factor near 0.115, since few lines do not determine both Fano factor and noise.
+    A prior keeps the Fano factor near 0.115, because a few lines cannot determine both the Fano factor and the noise.
     """
     pivot_kev = 8.0
 
@@ -270,15 +270,15 @@ def fit_response(model: GroupModel, start_response: Response, *, axis_free: bool
             (candidate_response.fano - _TYPICAL_FANO) / _FANO_SPREAD,
         )
 
-    axis_limit = 20.0 if axis_free else 1e-6
+    max_axis_change = 20.0 if axis_free else 1e-6
     initial_values = [
         0.0,
         0.0,
         np.clip(start_response.noise_fwhm_kev, 0.03, 0.28),
         np.clip(start_response.fano, 0.085, 0.155),
     ]
-    lower_bounds = [-axis_limit, -axis_limit, _NOISE_RANGE_KEV[0], _FANO_RANGE[0]]
-    upper_bounds = [axis_limit, axis_limit, _NOISE_RANGE_KEV[1], _FANO_RANGE[1]]
+    lower_bounds = [-max_axis_change, -max_axis_change, _NOISE_RANGE_KEV[0], _FANO_RANGE[0]]
+    upper_bounds = [max_axis_change, max_axis_change, _NOISE_RANGE_KEV[1], _FANO_RANGE[1]]
     step_sizes = [1e-2, 1e-2, 1e-3, 1e-2]
     fit = least_squares(
         weighted_residuals,
@@ -293,7 +293,7 @@ def fit_response(model: GroupModel, start_response: Response, *, axis_free: bool
 
 
 def measure_lines(model: GroupModel, response: Response) -> list[LineFit]:
-    """Return the measured centre of each line group with a separate peak, after subtraction of the other groups."""
+    """Measure each line group separately, after subtraction of all other groups."""
     design_matrix = model.design_matrix(response)
     areas = model.fit_areas(design_matrix)
     modelled_counts = design_matrix @ areas + model.satellite_counts(response, areas)
@@ -312,17 +312,17 @@ def measure_lines(model: GroupModel, response: Response) -> list[LineFit]:
 
 
 def proven_lines(lines: Sequence[LineFit]) -> list[LineFit]:
-    """Return the lines of families whose strongest line is among the lines.
+    """Return the lines of each family whose strongest line was measured.
 
-    A family whose strongest line is overlapped is not proven. A weaker line, such as bromine's KM3 if mercury overlaps
-    KL3, may be a residual of neighbouring lines.
+    A family is not proven if only weaker lines were measured, because these may be residuals of neighbouring lines. An
+    example is bromine's KM3 if mercury overlaps bromine's KL3.
     """
     leading_families = {family_of(line) for line in lines if line.is_leading}
     return [line for line in lines if family_of(line) in leading_families]
 
 
 def family_of(line: LineFit) -> str:
-    """Return the family of a line, ``Fe_K``."""
+    """Return the name of a line's family, ``Fe_K``."""
     symbol, transition = line.name.split("-")
     return f"{symbol}_{transition[0]}"
 
@@ -330,7 +330,7 @@ def family_of(line: LineFit) -> str:
 def _measure_line(
     model: GroupModel, response: Response, group: LineGroup, neighbour_counts: NDArray[np.float64], line_name: str
 ) -> LineFit | None:
-    """Return the fit of area, shift, width and linear background of a line group, or None with too few channels."""
+    """Fit area, shift, width and linear background of a line group. Return None if the peak has too few channels."""
     axis = response.axis(model.counts.size)
     fwhm = float(response.fwhm_kev(group.centre_kev))
     is_in_window = np.abs(axis.energy_kev - group.centre_kev) < 1.1 * fwhm
@@ -398,7 +398,7 @@ def _measure_line(
 def _peak_and_slopes(
     group: LineGroup, edges_kev: NDArray[np.float64], shift_kev: float, width_factor: float, response: Response
 ) -> NDArray[np.float64]:
-    """Return the (n_channel, 3) counts of a group with one count, and their derivatives by shift and widening."""
+    """Return the (n_channel, 3) spectrum of a group with one count and its derivatives by shift and width factor."""
     sigma = (response.fwhm_kev(group.energy_kev) * width_factor / FWHM_PER_SIGMA)[:, None]
     z = (edges_kev - group.energy_kev[:, None] - shift_kev) / sigma
     gaussian_density = np.exp(-0.5 * z**2) / np.sqrt(2 * np.pi)
@@ -411,25 +411,25 @@ def _peak_and_slopes(
 def regress_axis(
     lines: Sequence[LineFit], response: Response, prior_axis: EnergyAxis | None = None
 ) -> tuple[Response, NDArray[np.float64]]:
-    """Fit gain and zero to the measured centres, robustly against a few misassigned lines.
+    """Fit gain and zero to the measured line centres. The fit tolerates a few misassigned lines.
 
-    A misassigned line, such as a residual of neighbouring lines, can have any error. The Cauchy loss gives distant
-    outliers little weight. A prior axis is included as two more measurements, of gain and zero, with the same loss. The
-    prior determines the axis if there are few lines, and has little weight if many lines contradict the prior.
+    A misassigned line, such as a residual of neighbouring lines, can be far from its tabulated energy. The Cauchy loss
+    gives such outliers little weight. A prior axis adds two measurements, gain and zero, with the same loss. With few
+    lines, the prior determines the axis. If many lines contradict the prior, it has little weight.
 
     Parameters
     ----------
     lines : sequence of LineFit
-        Measured lines, at least two without a prior axis.
+        Measured lines. Without a prior axis, at least two lines are needed.
     response : Response
-        Initial values.
+        Initial gain and zero, and the resolution, which is not changed.
     prior_axis : EnergyAxis, optional
         Energy axis of the file.
 
     Returns
     -------
     Response
-        Response with the fitted axis.
+        Response with the fitted gain and zero.
     (2, 2) array
         Covariance of gain and zero, in keV squared.
     """
@@ -439,7 +439,7 @@ def regress_axis(
     full_error_kev = np.hypot(error_kev, _NONLINEARITY_ERROR_KEV)
     sigma_kev = np.hypot(error_kev, _LINE_SHAPE_ERROR_KEV) if prior_axis is None else full_error_kev
     mean_channel = float(np.average(channels, weights=1 / sigma_kev**2))
-    # design rows (energy at the mean channel, gain) and measured values, divided by the standard deviations
+    # columns: energy at the mean channel, and gain; each row is divided by the standard deviation of its line
     design_matrix = np.stack([np.ones_like(channels), channels - mean_channel], axis=1) / sigma_kev[:, None]
     scaled_energies = energy_kev / sigma_kev
     if prior_axis is not None:
@@ -467,14 +467,15 @@ def regress_axis(
 
 
 def resolution_errors(lines: Sequence[LineFit], response: Response) -> tuple[float, float]:
-    """Return the standard deviations of the noise in keV and of the Fano factor.
+    """Return the standard deviation of the noise (in keV) and that of the Fano factor.
 
-    The standard deviations are those of a linear fit ``FWHM**2 = noise**2 + 2.355**2 * 3.85 eV * fano * energy`` to the
-    widths of the lines. The errors of the widths come from the counts and 1.5 %. The prior is that of ``fit_response``.
+    Both standard deviations result from a linear fit of ``FWHM**2 = noise**2 + 2.355**2 * 3.85 eV * fano * energy`` to
+    the line widths. The error of each width includes counting statistics and 1.5 % of the width. The prior of the Fano
+    factor is that of ``fit_response``.
     """
     energy_kev = np.array([line.energy_kev for line in lines])
     fwhm_kev = np.asarray(response.fwhm_kev(energy_kev))
-    squared_fwhm_error = 2.0 * fwhm_kev**2 * np.hypot([line.fwhm_error for line in lines], _WIDTH_ERROR)
+    squared_fwhm_error = 2.0 * fwhm_kev**2 * np.hypot([line.fwhm_error for line in lines], _RELATIVE_WIDTH_ERROR)
     fano_slope = FWHM_PER_SIGMA**2 * EPSILON_SI_KEV * energy_kev
     design_matrix = np.stack([np.ones_like(energy_kev), fano_slope], axis=1) / squared_fwhm_error[:, None]
     information_matrix = design_matrix.T @ design_matrix + np.diag([0.0, _FANO_SPREAD**-2])
@@ -484,10 +485,12 @@ def resolution_errors(lines: Sequence[LineFit], response: Response) -> tuple[flo
 
 
 def guess_noise(fwhm_channels: NDArray[np.float64], gain_kev: float, zero_kev: float) -> float:
-    """Return the electronic noise (FWHM in keV) from the widths of the peaks between 3 and 13 keV."""
+    """Estimate the electronic noise (FWHM in keV) from the peak widths between 3 and 13 keV."""
     energy_kev = zero_kev + gain_kev * np.arange(fwhm_channels.size)
-    is_in_range = (energy_kev > 3) & (energy_kev < 13)
-    is_used = is_in_range if is_in_range.any() else np.ones(energy_kev.size, dtype=bool)
+    is_in_energy_range = (energy_kev > 3) & (energy_kev < 13)
+    is_used_channel = is_in_energy_range if is_in_energy_range.any() else np.ones(energy_kev.size, dtype=bool)
     fano_fwhm_kev = resolution_fwhm_kev(np.asarray(energy_kev, dtype=np.float64), 0.0, _TYPICAL_FANO)
-    squared_noise = float(np.median((fwhm_channels[is_used] * gain_kev) ** 2 - fano_fwhm_kev[is_used] ** 2))
+    squared_noise = float(
+        np.median((fwhm_channels[is_used_channel] * gain_kev) ** 2 - fano_fwhm_kev[is_used_channel] ** 2)
+    )
     return float(np.clip(np.sqrt(max(squared_noise, 0.0)), 0.04, 0.25))

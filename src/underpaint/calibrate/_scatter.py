@@ -1,4 +1,4 @@
-"""Model of the scattered tube radiation at energies above the lines of pigments, and its misfit to a spectrum."""
+"""Model of scattered tube radiation above the lines of pigments, and chi squared of its fit to a spectrum."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -32,19 +32,19 @@ from underpaint.physics.materials import Stratigraphy, ground_layer, support_lay
 Array = NDArray[np.float64]
 
 _VOLTAGE_LIMITS_KV = (42.0, 54.0, 66.0)
-"""Limits of the tube voltage in kV. Tubes below the same limit share the energies of their spectra."""
+"""Upper limits of voltage ranges, in kV. Tubes within one range share a grid of photon energies."""
 MIN_SCATTER_KEV = 14.0
-"""Lowest energy of the fit in keV. Spectra of paintings have too many lines at lower energies."""
+"""Lowest fitted energy, in keV. Spectra of paintings have too many lines at lower energies."""
 SHARP_LINE_FAMILIES = ("Sr_K", "Zr_K", "Nb_K", "Mo_K", "Ag_K", "Cd_K", "Sn_K", "Sb_K", "Ba_K", "Hg_L", "Pb_L", "Bi_L")
-"""Families of pigments and metals with lines among the scatter, including the highest lines of L families."""
+"""Line families of pigments and metals that have lines above 14 keV, such as the highest lines of lead's L family."""
 CRYSTAL_THICKNESSES_UM = (300.0, 1000.0)
-"""Smallest and largest crystal thickness of detectors, in um."""
+"""Smallest and largest thickness of detector crystals, in um."""
 _ARBITRARY_ANGLE_DEG = 120.0
 _BIN_WIDTH_KEV = 0.1
 _FILTER_CUTOFF_KEV = 16.0
-"""Energy at which the modelled filter has a transmission of 1/e, in keV."""
+"""Energy at which the modelled filter transmits 1/e of the photons, in keV."""
 _MIN_PHOTON_KEV = MIN_SCATTER_KEV - 2.0
-_MODEL_ERROR = 0.015
+_RELATIVE_MODEL_ERROR = 0.015
 _MIN_BINS, _MIN_RANGE_KEV = 25, 4.0
 
 
@@ -55,13 +55,13 @@ class UpperSpectrum:
     Parameters
     ----------
     axis : EnergyAxis
-        Energy axis of the n_bin bins.
+        Energy axis whose channels are the bins.
     counts, deviation : (n_bin,) arrays
-        Counts, and their standard deviation including the model error.
+        Counts per bin, and their standard deviation including the model error.
     pile_up : (n_bin, 2) array
-        Shapes of pile-up at low and at high probability.
+        Shapes of the pile-up spectrum at low and at high pile-up probability.
     response : Response
-        Energy axis and resolution of the full spectrum.
+        Energy axis and resolution of the whole spectrum.
     """
 
     axis: EnergyAxis
@@ -73,7 +73,7 @@ class UpperSpectrum:
 
 @dataclass(frozen=True)
 class ScatterReference:
-    """A tube and a scattering angle.
+    """Anode and voltage of a tube, and a scattering angle.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class ScatterReference:
 def cut_upper_spectrum(
     counts: Array, response: Response, convolutions: tuple[Array, Array] | None = None
 ) -> UpperSpectrum | None:
-    """Return the part of a sum spectrum above ``MIN_SCATTER_KEV``, or None if its range is too small."""
+    """Return the part of a sum spectrum from 1 keV below ``MIN_SCATTER_KEV``, or None if this part is too short."""
     axis = response.axis(counts.size)
     channels_per_bin = max(round(_BIN_WIDTH_KEV / axis.gain_kev), 1)
     first_channel = max(int(np.ceil(axis.channel(MIN_SCATTER_KEV - 1.0))), 0)
@@ -109,7 +109,7 @@ def cut_upper_spectrum(
     bin_width_kev = axis.gain_kev * channels_per_bin
     first_bin_kev = axis.energy_kev[first_channel] + 0.5 * (channels_per_bin - 1) * axis.gain_kev
     smoothed_counts = gaussian_filter1d(bin_counts, 1.5)
-    deviation = np.sqrt(np.maximum(smoothed_counts, 1.0) + (_MODEL_ERROR * smoothed_counts) ** 2)
+    deviation = np.sqrt(np.maximum(smoothed_counts, 1.0) + (_RELATIVE_MODEL_ERROR * smoothed_counts) ** 2)
     return UpperSpectrum(
         EnergyAxis(bin_width_kev, float(first_bin_kev), n_bin),
         bin_counts,
@@ -122,7 +122,7 @@ def cut_upper_spectrum(
 def scatter_misfit(
     upper_spectrum: UpperSpectrum, reference: ScatterReference, min_kev: float, max_kev: float = np.inf
 ) -> float:
-    """Return chi squared of the best mixture of scatter, fluorescence lines and pile-up in a range of energies."""
+    """Fit scatter, fluorescence lines and pile-up to a range of energies, and return chi squared."""
     return _misfit(
         upper_spectrum, reference, _scattered_lines(upper_spectrum, reference), SHARP_LINE_FAMILIES, (min_kev, max_kev)
     )
@@ -131,9 +131,9 @@ def scatter_misfit(
 def misfits_without_lines(
     upper_spectrum: UpperSpectrum, reference: ScatterReference, min_kev: float, max_kev: float
 ) -> tuple[float, float]:
-    """Return chi squared of fits without the tube's Rayleigh lines, and without its Compton lines.
+    """Return chi squared of two fits: one without the tube's Rayleigh lines, and one without its Compton lines.
 
-    The fit without Rayleigh lines also lacks the fluorescence lines of the anode's element.
+    The fit without Rayleigh lines also leaves out fluorescence lines of the anode's element.
     """
     scattered_lines = _scattered_lines(upper_spectrum, reference)
     other_families = tuple(family for family in SHARP_LINE_FAMILIES if family != f"{reference.anode}_K")
@@ -161,16 +161,16 @@ def _misfit(
     )
     weighted_components = (components / upper_spectrum.deviation[:, None])[is_fitted]
     column_norms = np.sqrt((weighted_components**2).sum(axis=0))
-    is_positive = column_norms > 0
-    if not is_fitted.any() or not is_positive.any():
-        # SciPy's solver crashes the process for empty arrays
+    is_component_used = column_norms > 0
+    if not is_fitted.any() or not is_component_used.any():
+        # with empty arrays, SciPy's solver crashes the process
         return float(np.sum((upper_spectrum.counts / upper_spectrum.deviation)[is_fitted] ** 2))
-    scaled_counts = (upper_spectrum.counts / upper_spectrum.deviation)[is_fitted]
+    counts_in_sigmas = (upper_spectrum.counts / upper_spectrum.deviation)[is_fitted]
     return float(
         nnls(
-            weighted_components[:, is_positive] / column_norms[is_positive],
-            scaled_counts,
-            maxiter=100 * int(is_positive.sum()),
+            weighted_components[:, is_component_used] / column_norms[is_component_used],
+            counts_in_sigmas,
+            maxiter=100 * int(is_component_used.sum()),
         )[1]
         ** 2
     )
@@ -197,7 +197,10 @@ def _fluorescence_spectra(
 
 @lru_cache(maxsize=1)
 def simple_samples() -> tuple[Stratigraphy, ...]:
-    """Return samples with weak, medium and strong attenuation, which span the scatter of paintings."""
+    """Return three samples with weak, medium and strong attenuation.
+
+    Mixtures of their scatter approximate the scatter of paintings.
+    """
     canvas = support_layer("canvas")
     return (
         Stratigraphy((canvas,)),
@@ -207,14 +210,14 @@ def simple_samples() -> tuple[Stratigraphy, ...]:
 
 
 def _scattered_continuum(upper_spectrum: UpperSpectrum, reference: ScatterReference) -> tuple[Array, ...]:
-    """Return the coherently and the Compton-scattered continuum for each sample and crystal."""
+    """Return the Rayleigh- and the Compton-scattered continuum for each sample and detector crystal."""
     return _cached_continuum(
         reference, upper_spectrum.response.noise_fwhm_kev, upper_spectrum.response.fano, upper_spectrum.axis
     )
 
 
 def _scattered_lines(upper_spectrum: UpperSpectrum, reference: ScatterReference) -> tuple[Array, ...]:
-    """Return the coherently and the Compton-scattered lines of the tube for each sample."""
+    """Return the Rayleigh- and the Compton-scattered tube lines for each sample."""
     return _cached_lines(
         reference, upper_spectrum.response.noise_fwhm_kev, upper_spectrum.response.fano, upper_spectrum.axis
     )
@@ -250,13 +253,13 @@ def _cached_lines(
 
 @lru_cache(maxsize=8)
 def _relative_efficiencies(detector: Detector, axis: EnergyAxis) -> list[Array]:
-    """Return efficiencies of thin, thick and filtered crystals, relative to the default detector."""
+    """Return efficiencies of a thin, a thick, and a thick filtered crystal, relative to the default detector."""
     default_efficiency = efficiency(detector, axis.energy_kev)
     efficiencies = [
         efficiency(detector.model_copy(update={"thickness_um": thickness_um}), axis.energy_kev)
         for thickness_um in CRYSTAL_THICKNESSES_UM
     ]
-    # the attenuation of absorbers is about proportional to the cube of the wavelength
+    # attenuation is about proportional to the cube of the wavelength
     filtered_efficiency = efficiencies[-1] * np.exp(-((_FILTER_CUTOFF_KEV / np.maximum(axis.energy_kev, 1.0)) ** 3))
     return [
         crystal_efficiency / np.maximum(default_efficiency, 1e-12)
@@ -265,7 +268,7 @@ def _relative_efficiencies(detector: Detector, axis: EnergyAxis) -> list[Array]:
 
 
 def tube_instrument(reference: ScatterReference) -> Instrument:
-    """Return an instrument with the unfiltered tube and the scattering angle."""
+    """Return an instrument without filter that has the anode, voltage and scattering angle of ``reference``."""
     half_angle_deg = min(0.5 * reference.angle_deg, 90.0)
     geometry = Geometry(
         incidence_angle_deg=half_angle_deg, takeoff_angle_deg=half_angle_deg, scatter_angle_deg=reference.angle_deg
@@ -276,24 +279,28 @@ def tube_instrument(reference: ScatterReference) -> Instrument:
 def _render_scatter(
     reference: ScatterReference, detector: Detector, axis: EnergyAxis, *, for_lines: bool
 ) -> list[Array]:
-    """Return Rayleigh scatter and Compton-shifted scatter, (n_sample, n_bin), of the tube's lines or continuum.
+    """Return Rayleigh and Compton scatter of the tube's lines or its continuum: two (n_sample, n_bin) arrays.
 
-    All tubes share the cross sections at an angle, and only the incident spectrum differs.
+    At one angle, all tubes share the cross sections. Only the incident spectra of the tubes differ.
     """
     max_voltage_kv = (
         _VOLTAGE_LIMITS_KV[-1]
         if for_lines
-        else next(limit_kv for limit_kv in _VOLTAGE_LIMITS_KV if limit_kv >= reference.voltage_kv)
+        else next(
+            voltage_limit_kv for voltage_limit_kv in _VOLTAGE_LIMITS_KV if voltage_limit_kv >= reference.voltage_kv
+        )
     )
     forward_setting, coherent_per_photon, compton_per_photon = _scatter_at(
         reference.angle_deg, for_lines, max_voltage_kv
     )
     energy_kev, tube_photons, width_kev = _tube_spectrum(reference.anode, reference.voltage_kv)
-    is_used = ((width_kev == 0) == for_lines) & (energy_kev > _MIN_PHOTON_KEV)
-    nearest_source_index = np.abs(energy_kev[is_used][:, None] - forward_setting.source_kev).argmin(axis=1)
+    is_used_bin = ((width_kev == 0) == for_lines) & (energy_kev > _MIN_PHOTON_KEV)
+    nearest_source_index = np.abs(energy_kev[is_used_bin][:, None] - forward_setting.source_kev).argmin(axis=1)
     incident_photons = np.zeros(forward_setting.source_kev.size)
-    np.add.at(incident_photons, nearest_source_index, tube_photons[is_used])
-    compton_photons = sum((photons * incident_photons) @ distribution for photons, distribution in compton_per_photon)
+    np.add.at(incident_photons, nearest_source_index, tube_photons[is_used_bin])
+    compton_photons = sum(
+        (photons * incident_photons) @ compton_distribution for photons, compton_distribution in compton_per_photon
+    )
     return [
         photons @ _cached_response(detector, axis, tuple(energy_kev), tuple(width_kev))
         for photons, energy_kev, width_kev in (
@@ -312,7 +319,7 @@ def _cached_response(
 
 @lru_cache(maxsize=128)
 def _tube_spectrum(anode: str, voltage_kv: float) -> tuple[Array, Array, Array]:
-    """Return energies (keV), photons and bin widths (keV) of a tube's spectrum."""
+    """Return a tube's spectrum: energies (keV), photons, and bin widths (keV)."""
     return source_spectrum(tube_instrument(ScatterReference(anode, _ARBITRARY_ANGLE_DEG, voltage_kv)))
 
 
@@ -320,9 +327,9 @@ def _tube_spectrum(anode: str, voltage_kv: float) -> tuple[Array, Array, Array]:
 def _scatter_at(
     angle_deg: float, for_lines: bool, max_voltage_kv: float
 ) -> tuple[Setting, Array, list[tuple[Array, Array]]]:
-    """Return the setting at an angle, for a source with the lines of all anodes or the bins of all continua.
+    """Return the setting at a scattering angle, for a source with the lines, or the continuum bins, of all anodes.
 
-    The second and third value are the Rayleigh and Compton scatter of each source photon by the simple samples.
+    The second and third value are the Rayleigh and the Compton scatter by the simple samples, per source photon.
     """
     forward_setting, geometry = (
         _setting_at_any_angle(for_lines, max_voltage_kv),
@@ -340,14 +347,16 @@ def _scatter_at(
 
 @lru_cache(maxsize=8)
 def _setting_at_any_angle(for_lines: bool, max_voltage_kv: float) -> Setting:
-    """Return the setting of ``_scatter_at`` at an arbitrary angle, for data that do not depend on the angle."""
-    tubes = [tube_instrument(ScatterReference(anode, _ARBITRARY_ANGLE_DEG, max_voltage_kv)) for anode in ANODES]
+    """Return a setting at an arbitrary angle, for reuse. ``_scatter_at`` replaces the angle-dependent values."""
+    tube_instruments = [
+        tube_instrument(ScatterReference(anode, _ARBITRARY_ANGLE_DEG, max_voltage_kv)) for anode in ANODES
+    ]
     photon_bins = {
         (energy_kev, width_kev)
-        for tube in tubes
+        for tube in tube_instruments
         for energy_kev, _, width_kev in zip(*source_spectrum(tube), strict=True)
     }
-    # photons of lower energy cannot be scattered into the fitted range
+    # photons of lower energy are below the fitted range after scattering
     used_photon_bins = sorted(
         (energy_kev, width_kev)
         for energy_kev, width_kev in photon_bins
@@ -355,8 +364,9 @@ def _setting_at_any_angle(for_lines: bool, max_voltage_kv: float) -> Setting:
     )
     energy_kev, width_kev = zip(*used_photon_bins, strict=True)
     flat_source = SourceSpectrum(energy_kev=energy_kev, weight=(1.0,) * len(energy_kev), width_kev=width_kev)
-    geometry = tubes[0].geometry.model_copy(update={"source_air_cm": 0.0})
-    instrument = tubes[0].model_copy(update={"source_spectrum": flat_source, "geometry": geometry})
+    geometry = tube_instruments[0].geometry.model_copy(update={"source_air_cm": 0.0})
+    instrument = tube_instruments[0].model_copy(update={"source_spectrum": flat_source, "geometry": geometry})
     return setting_for(
-        instrument, {name for sample in simple_samples() for layer in sample.layers for name in layer.mass_fractions}
+        instrument,
+        {element for sample in simple_samples() for layer in sample.layers for element in layer.mass_fractions},
     )

@@ -1,8 +1,8 @@
-"""Estimate of anode, voltage and scattering angle from the scatter above the lines of pigments.
+"""Estimate of anode, tube voltage and scattering angle from the scattered radiation above the lines of pigments.
 
-The voltage is the end of the scattered continuum (Duane & Hunt 1915). The end is not sharp, because the continuum
-vanishes gradually, Compton scatter ends some keV below, and pile-up extends above. The spectrum above the lines of
-pigments is therefore fitted with the scatter of simple samples for a range of voltages.
+The scattered continuum ends at the energy that corresponds to the voltage (Duane & Hunt 1915). The end of the continuum
+is not sharp. The counts decrease gradually, Compton scatter ends some keV lower, and pile-up extends to higher
+energies. The scatter of simple samples is therefore calculated for several voltages, and fitted to the spectrum.
 """
 
 from dataclasses import dataclass, replace
@@ -29,22 +29,22 @@ SCATTER_ANGLE_RANGE_DEG = (60.0, 175.0)
 _LINE_MARGIN_KEV = 0.7
 _FIT_RANGE_SIGMAS = 2.0
 _SEARCH_ROUNDS_DEG = ((18.0, 6.0), (6.0, 2.0))
-"""Half-range and step of the two rounds of the search for the angle, in degrees."""
+"""Half-range and step of each round of the angle search, in degrees."""
 
 
 def refine_angle(upper_spectrum: UpperSpectrum, reference: ScatterReference) -> tuple[float, float]:
-    """Return the best angle near an approximate one, and its standard deviation, in degrees.
+    """Refine an approximate scattering angle. Return the angle and its standard deviation, in degrees.
 
     Parameters
     ----------
     upper_spectrum : UpperSpectrum
-        Spectrum.
+        Part of the sum spectrum above the lines of pigments.
     reference : ScatterReference
         Anode, voltage and approximate angle.
     """
     angle_deg, error_deg = reference.angle_deg, float("nan")
     for half_range_deg, step_deg in _SEARCH_ROUNDS_DEG:
-        # integer degrees let scans share cached cross sections
+        # whole degrees, so that different scans use the same cached cross sections
         centre_deg = round(angle_deg)
         angles_deg = np.clip(
             np.arange(centre_deg - half_range_deg, centre_deg + half_range_deg + 1e-6, step_deg),
@@ -64,26 +64,26 @@ def refine_angle(upper_spectrum: UpperSpectrum, reference: ScatterReference) -> 
 
 
 def line_window_kev(anode: str) -> tuple[float, float]:
-    """Return the range of energies in keV of an anode's K lines and their Compton peaks."""
+    """Return the lowest and the highest energy of an anode's K lines and their Compton peaks, with a margin, in keV."""
     line_kev = np.concatenate([group.energy_kev for group in line_groups(f"{anode}_K")])
     min_compton_kev = float(compton_energy(line_kev, SCATTER_ANGLE_RANGE_DEG[1]).min())
     return min_compton_kev - _LINE_MARGIN_KEV, float(line_kev.max()) + _LINE_MARGIN_KEV
 
 
 def parabola_minimum(parameters: Array, misfits: Array, n_bin: int) -> tuple[float, float]:
-    """Return the minimum of a parabola fitted to chi squared, and the standard deviation of its position.
+    """Fit a parabola to chi squared. Return the position of its minimum and the standard deviation of this position.
 
-    The fit includes all points near the smallest chi squared and one more on either side. At a flat minimum, three
-    points would not determine the width.
+    All points near the smallest chi squared are fitted, and one more point on either side of them. At a flat minimum,
+    three points would not determine the curvature.
 
     Parameters
     ----------
     parameters : (n_value,) array
-        Increasing values of the parameter.
+        Increasing values of the fit parameter.
     misfits : (n_value,) array
-        Chi squared of each value.
+        Chi squared at each value.
     n_bin : int
-        Number of bins. If the smallest chi squared is larger, the standard deviation is increased.
+        Number of fitted bins. If the smallest chi squared exceeds this number, the standard deviation is increased.
     """
     best_index = int(np.argmin(misfits))
     misfit_scale = max(float(misfits[best_index]) / max(n_bin, 1), 1.0)
@@ -91,40 +91,47 @@ def parabola_minimum(parameters: Array, misfits: Array, n_bin: int) -> tuple[flo
     fit_slice = slice(
         max(min(int(indices_near_minimum[0]) - 1, misfits.size - 3), 0), max(int(indices_near_minimum[-1]) + 2, 3)
     )
-    curvature, slope, _ = np.polyfit(parameters[fit_slice] - parameters[best_index], misfits[fit_slice], 2)
-    if curvature <= 0:
+    quadratic_coefficient, linear_coefficient, _ = np.polyfit(
+        parameters[fit_slice] - parameters[best_index], misfits[fit_slice], 2
+    )
+    if quadratic_coefficient <= 0:
         return float(parameters[best_index]), float("inf")
     vertex_position = float(
-        np.clip(parameters[best_index] - slope / (2.0 * curvature), parameters[fit_slice][0], parameters[fit_slice][-1])
+        np.clip(
+            parameters[best_index] - linear_coefficient / (2.0 * quadratic_coefficient),
+            parameters[fit_slice][0],
+            parameters[fit_slice][-1],
+        )
     )
-    return vertex_position, float(np.sqrt(misfit_scale / curvature))
+    return vertex_position, float(np.sqrt(misfit_scale / quadratic_coefficient))
 
 
 MIN_VOLTAGE_KV, MAX_VOLTAGE_KV = 16.0, 60.0
-"""Range of the tube voltages of scanners, in kV."""
-_FIT_RANGE_KEV = 10.0
+"""Tube voltages of scanners, in kV."""
+_VOLTAGE_FIT_RANGE_KEV = 10.0
 _COARSE_STEP_KV, _FINE_STEP_KV, _FINE_RANGE_KV = 2.0, 0.5, 3.0
-_END_MARGIN_KV = 0.7
+_AXIS_END_MARGIN_KV = 0.7
 _MIN_MISFIT_RISE = 25.0
-_MAX_ERROR_KV = 0.5
+_MAX_VOLTAGE_ERROR_KV = 0.5
 _VOLTAGE_MODEL_ERROR_KV = 0.15
-"""Error of the voltage from the model of samples and tube, in kV."""
+"""Error of the estimated voltage due to the simplified samples and tube, in kV."""
 
 
 @dataclass(frozen=True)
 class VoltageEstimate:
-    """Estimate of a tube voltage.
+    """Estimate of the tube voltage from the end of the scattered continuum.
 
     Parameters
     ----------
     voltage_kv : float or None
-        Tube voltage in kV, or None if the end of the continuum was not recorded.
+        Tube voltage in kV, or None if it is unknown.
     best_kv : float
-        Voltage in kV whose continuum fits best. Fits of lines use this voltage if ``voltage_kv`` is None.
+        Voltage in kV whose continuum fits best, even if the fit does not determine the voltage. The fits of the anode's
+        lines use this voltage.
     error_kv : float
-        Standard deviation in kV.
+        Standard deviation of the voltage, in kV.
     reason : str
-        Reason why the voltage is unknown, or "" for a known voltage.
+        Reason why the voltage is unknown, or "" if it is known.
     """
 
     voltage_kv: float | None
@@ -134,14 +141,14 @@ class VoltageEstimate:
 
 
 def guess_voltage(upper_spectrum: UpperSpectrum, reference: ScatterReference) -> VoltageEstimate:
-    """Return the voltage whose scattered continuum fits best, or the reason why the voltage is unknown.
+    """Return the voltage whose scattered continuum fits best, or the reason why the spectrum does not determine it.
 
     Parameters
     ----------
     upper_spectrum : UpperSpectrum
-        Spectrum.
+        Part of the sum spectrum above the lines of pigments.
     reference : ScatterReference
-        Anode and angle, or default values. The voltage is not used.
+        Anode and angle, or default values. The voltage of the reference is ignored.
     """
     coarse_voltages_kv = np.arange(
         MIN_VOLTAGE_KV, min(upper_spectrum.axis.stop_kev + 2 * _FINE_RANGE_KV, MAX_VOLTAGE_KV) + 1e-6, _COARSE_STEP_KV
@@ -155,7 +162,7 @@ def guess_voltage(upper_spectrum: UpperSpectrum, reference: ScatterReference) ->
     return _evaluate_voltage(
         fine_voltages_kv,
         _voltage_misfits(
-            upper_spectrum, reference, fine_voltages_kv, max(coarse_best_kv - _FIT_RANGE_KEV, MIN_SCATTER_KEV)
+            upper_spectrum, reference, fine_voltages_kv, max(coarse_best_kv - _VOLTAGE_FIT_RANGE_KEV, MIN_SCATTER_KEV)
         ),
         upper_spectrum,
     )
@@ -175,17 +182,19 @@ def _voltage_misfits(
 def _evaluate_voltage(voltages_kv: Array, misfits: Array, upper_spectrum: UpperSpectrum) -> VoltageEstimate:
     best_index = int(np.argmin(misfits))
     voltage_kv, error_kv = parabola_minimum(
-        voltages_kv, misfits, int((upper_spectrum.axis.energy_kev > voltages_kv[best_index] - _FIT_RANGE_KEV).sum())
+        voltages_kv,
+        misfits,
+        int((upper_spectrum.axis.energy_kev > voltages_kv[best_index] - _VOLTAGE_FIT_RANGE_KEV).sum()),
     )
     stop_kev = upper_spectrum.axis.stop_kev
-    is_unrecorded = voltages_kv > stop_kev - _END_MARGIN_KV
-    if voltage_kv > stop_kev - _END_MARGIN_KV or (
+    is_unrecorded = voltages_kv > stop_kev - _AXIS_END_MARGIN_KV
+    if voltage_kv > stop_kev - _AXIS_END_MARGIN_KV or (
         is_unrecorded.any() and misfits[is_unrecorded].min() - misfits[best_index] < _MIN_MISFIT_RISE
     ):
         return VoltageEstimate(
             None, voltage_kv, reason=f"the continuum extends to the last channel at {stop_kev:.1f} keV"
         )
-    if not error_kv < _MAX_ERROR_KV:
+    if not error_kv < _MAX_VOLTAGE_ERROR_KV:
         return VoltageEstimate(
             None, voltage_kv, reason=f"too few counts near the end of the continuum (about {voltage_kv:.0f} kV)"
         )
@@ -193,22 +202,22 @@ def _evaluate_voltage(voltages_kv: Array, misfits: Array, upper_spectrum: UpperS
 
 
 DEFAULT_REFERENCE = ScatterReference("Rh", 120.0, 40.0)
-"""Default for values that cannot be determined."""
+"""Anode, angle and voltage that are assumed for values that the spectrum does not determine."""
 _FIT_WINDOW_KEV = (15.5, 28.0)
 _COARSE_ANGLES_DEG = np.arange(66.0, 165.0, 14.0)
 _TRIAL_ANGLES_DEG = (95.0, 120.0, 145.0)
-_MAX_SPREAD_KV = 1.0
+_MAX_VOLTAGE_SPREAD_KV = 1.0
 _MIN_MISFIT_DROP = 25.0
 _MIN_MISFIT_DIFFERENCE = 12.0
 _EDGE_VOLTAGE_MARGIN_KEV = 0.6
 _ANGLE_MARGIN_DEG = 6.0
-_MAX_ERROR_DEG = 4.0
-_MIN_CERTAIN_SIGMAS = 20.0
+_MAX_ANGLE_ERROR_DEG = 4.0
+_MIN_ANODE_SIGMAS = 20.0
 
 
 @dataclass(frozen=True)
 class TubeEstimate:
-    """Tube parameters from scattered radiation, or None for values that cannot be determined.
+    """Tube parameters estimated from scattered radiation. Parameters that cannot be determined are None.
 
     Parameters
     ----------
@@ -219,7 +228,7 @@ class TubeEstimate:
     voltage_kv, voltage_error_kv : float or None
         Tube voltage and its standard deviation, in kV.
     missing : tuple of str
-        Values that cannot be determined, with the reason.
+        Parameters that cannot be determined, each with the reason.
     """
 
     anode: str | None = None
@@ -232,14 +241,14 @@ class TubeEstimate:
 
 @dataclass(frozen=True)
 class _TubeFit:
-    """Anode and voltage at the best angle, and chi squared."""
+    """Anode, voltage and best angle, and chi squared of their fit."""
 
     reference: ScatterReference
     misfit: float
 
 
 def find_tube(counts: Array, response: Response, convolutions: tuple[Array, Array] | None = None) -> TubeEstimate:
-    """Estimate the tube from a sum spectrum.
+    """Estimate anode, voltage and scattering angle from a sum spectrum.
 
     Parameters
     ----------
@@ -263,7 +272,7 @@ def find_tube(counts: Array, response: Response, convolutions: tuple[Array, Arra
     voltage = guess_voltage(upper_spectrum, reference)
     reference = replace(reference, voltage_kv=voltage.best_kv)
     tube_fit = _best_anode(upper_spectrum, reference, voltage)
-    if tube_fit is None and anode_guess is not None and anode_guess.significance > _MIN_CERTAIN_SIGMAS:
+    if tube_fit is None and anode_guess is not None and anode_guess.significance > _MIN_ANODE_SIGMAS:
         refined_reference = replace(reference, angle_deg=refine_angle(upper_spectrum, reference)[0])
         tube_fit = (
             _TubeFit(refined_reference, float("nan")) if _has_both_peaks(upper_spectrum, refined_reference) else None
@@ -276,28 +285,32 @@ def find_tube(counts: Array, response: Response, convolutions: tuple[Array, Arra
 
 
 def _voltage_at_any_angle(upper_spectrum: UpperSpectrum, voltage: VoltageEstimate) -> VoltageEstimate:
-    """Return the voltage without an anode, or a reason if the unknown scattering angle affects the voltage."""
+    """Estimate the voltage at several angles. If the estimates disagree, return a reason instead of a voltage."""
     if voltage.voltage_kv is None:
         return voltage
-    estimates = [
+    voltage_estimates = [
         guess_voltage(upper_spectrum, replace(DEFAULT_REFERENCE, angle_deg=angle_deg))
         for angle_deg in _TRIAL_ANGLES_DEG
     ]
-    voltages_kv = [estimate.voltage_kv for estimate in estimates if estimate.voltage_kv is not None]
-    if len(voltages_kv) < len(estimates) or max(voltages_kv) - min(voltages_kv) > _MAX_SPREAD_KV:
+    voltages_kv = [
+        voltage_estimate.voltage_kv for voltage_estimate in voltage_estimates if voltage_estimate.voltage_kv is not None
+    ]
+    if len(voltages_kv) < len(voltage_estimates) or max(voltages_kv) - min(voltages_kv) > _MAX_VOLTAGE_SPREAD_KV:
         reason = f"the end of the continuum depends on the scattering angle (about {voltage.voltage_kv:.0f} kV)"
         return VoltageEstimate(None, voltage.best_kv, reason=reason)
     half_range_kv = 0.5 * (max(voltages_kv) - min(voltages_kv))
     median_kv = float(np.median(voltages_kv))
     return VoltageEstimate(
-        median_kv, median_kv, float(np.hypot(max(estimate.error_kv for estimate in estimates), half_range_kv))
+        median_kv,
+        median_kv,
+        float(np.hypot(max(voltage_estimate.error_kv for voltage_estimate in voltage_estimates), half_range_kv)),
     )
 
 
 def _best_anode(
     upper_spectrum: UpperSpectrum, reference: ScatterReference, voltage: VoltageEstimate
 ) -> _TubeFit | None:
-    """Return the only anode whose lines explain the residual of the continuum, or None without such an anode."""
+    """Return the anode whose scattered lines fit, or None if no anode or more than one anode fits."""
     excited_anodes = [
         anode
         for anode in ANODES
@@ -311,7 +324,7 @@ def _best_anode(
     if not tube_fits:
         return None
     best_fit, misfit_scale = tube_fits[0], _misfit_scale(upper_spectrum, tube_fits[0].misfit, window_kev)
-    # anodes are compared at their best angles, because weak peaks fit badly on the coarse grid of angles
+    # each anode gets its best angle first, because weak peaks fit badly on the coarse grid of angles
     rival_references = [
         replace(tube_fit.reference, angle_deg=refine_angle(upper_spectrum, tube_fit.reference)[0])
         for tube_fit in tube_fits
@@ -319,7 +332,7 @@ def _best_anode(
     ]
     if not _has_both_peaks(upper_spectrum, rival_references[0]):
         return None
-    # an anode without both peaks is no rival, because its Compton peak may coincide with one of the best anode
+    # A rival needs both peaks, because a single peak may coincide with a peak of the best anode.
     return (
         None
         if any(_has_both_peaks(upper_spectrum, rival) for rival in rival_references[1:])
@@ -332,7 +345,7 @@ def _is_rival(tube_fit: _TubeFit, best_fit: _TubeFit, misfit_scale: float) -> bo
 
 
 def _has_both_peaks(upper_spectrum: UpperSpectrum, reference: ScatterReference) -> bool:
-    """Return whether both Rayleigh and Compton lines improve the fit, because one may be fluorescence or background."""
+    """Return whether the Rayleigh lines and the Compton lines each improve the fit."""
     window_kev = line_window_kev(reference.anode)
     misfit = scatter_misfit(upper_spectrum, reference, *window_kev)
     return min(
@@ -341,21 +354,21 @@ def _has_both_peaks(upper_spectrum: UpperSpectrum, reference: ScatterReference) 
 
 
 def _misfit_scale(upper_spectrum: UpperSpectrum, misfit: float, window_kev: tuple[float, float]) -> float:
-    """Return chi squared per bin, or 1 if smaller, as the scale of differences of chi squared."""
+    """Return chi squared per bin, or 1 if it is smaller. Differences of chi squared are compared with this value."""
     return max(misfit / max((window_kev[1] - window_kev[0]) / upper_spectrum.axis.gain_kev, 1.0), 1.0)
 
 
 def _max_edge_kev(reference: ScatterReference, voltage: VoltageEstimate) -> float:
-    """Return the energy in keV below which edges are excited well enough for visible lines."""
+    """Return the edge energy, in keV, up to which the tube excites visible lines."""
     return reference.voltage_kv - _EDGE_VOLTAGE_MARGIN_KEV if voltage.voltage_kv is not None else float("inf")
 
 
 def _fit_angles(
     upper_spectrum: UpperSpectrum, references: list[ScatterReference], window_kev: tuple[float, float]
 ) -> list[_TubeFit]:
-    """Return the fits of references with different anodes, each at its best angle."""
+    """Fit each reference at its best angle. The references differ in their anodes."""
     angles_deg = np.union1d(_COARSE_ANGLES_DEG, [reference.angle_deg for reference in references])
-    # the outer loop is over angles, because anodes share the cached cross sections of an angle
+    # the outer loop is over angles, because all anodes share the cached cross sections of one angle
     misfits = [
         [
             scatter_misfit(upper_spectrum, replace(reference, angle_deg=float(candidate_angle_deg)), *window_kev)
@@ -394,7 +407,7 @@ def _make_estimate(upper_spectrum: UpperSpectrum, tube_fit: _TubeFit | None, vol
             missing=(missing_anode_reason(upper_spectrum.axis.stop_kev), *missing_values, "scattering angle: no anode"),
         )
     tube_estimate = replace(tube_estimate, anode=tube_fit.reference.anode)
-    if not error_deg < _MAX_ERROR_DEG:
+    if not error_deg < _MAX_ANGLE_ERROR_DEG:
         return replace(
             tube_estimate,
             missing=(
@@ -406,7 +419,7 @@ def _make_estimate(upper_spectrum: UpperSpectrum, tube_fit: _TubeFit | None, vol
 
 
 def missing_anode_reason(stop_kev: float) -> str:
-    """Return a text on why no anode is determined from a spectrum that ends at ``stop_kev``, in keV."""
+    """Return why a spectrum that ends at ``stop_kev`` (in keV) determines no anode, as text."""
     if stop_kev < 20.0:
         return f"anode: the spectrum ends at {stop_kev:.1f} keV, below the scattered K lines"
     return (

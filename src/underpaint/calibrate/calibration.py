@@ -1,4 +1,4 @@
-"""Energy calibration of a scan from its lines."""
+"""Energy calibration of a scan from its characteristic lines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -45,12 +45,12 @@ Array = NDArray[np.float64]
 
 ARGON_FAMILY = "Ar_K"
 ARGON_OVERLAP_ANODES = ("Pd", "Ag")
-"""Anodes whose scattered L lines overlap the K lines of argon."""
+"""Anodes whose scattered L lines overlap argon's K lines."""
 _SCATTER_RANGE_KEV = (14.0, 19.0)
 
 
 def argon_counts(model: GroupModel, response: Response) -> float:
-    """Return the counts of argon's K lines, or zero if the lines are not significant."""
+    """Return the counts of argon's K lines, or zero if these lines are not significant."""
     group_areas = model.fit_areas(model.design_matrix(response))
     return float(
         sum(
@@ -62,18 +62,18 @@ def argon_counts(model: GroupModel, response: Response) -> float:
 
 
 def seen_air_cm(argon_line_counts: float, counts: Array, response: Response, reference: ScatterReference) -> float:
-    """Return the air path in the detector's view in cm, from the ratio of argon lines to scatter.
+    """Estimate the air path in the detector's view, in cm, from the ratio of argon line counts to scatter counts.
 
     Parameters
     ----------
     argon_line_counts : float
-        Counts of argon's K lines.
+        Counts of argon's K lines in the sum spectrum.
     counts : (n_channel,) array
         Sum spectrum.
     response : Response
         Energy axis and resolution of the spectrum.
     reference : ScatterReference
-        Tube and scattering angle.
+        Anode, tube voltage and scattering angle.
     """
     axis = EnergyAxis(0.05, 0.0, int(_SCATTER_RANGE_KEV[1] / 0.05) + 2)
     instrument_without_air = tube_instrument(reference)
@@ -87,39 +87,40 @@ def seen_air_cm(argon_line_counts: float, counts: Array, response: Response, ref
     )
     air_counts = counts_with_air - counts_without_air
     is_argon_range = axis.energy_kev < 4.0
-    # the background under the line is scatter from air
+    # the air also scatters, which adds background below argon's line
     ratio_per_cm = air_counts[:, is_argon_range].sum(axis=1) / _scatter_counts(counts_without_air, axis)
     measured_ratio = argon_line_counts / _scatter_counts(counts[None, :], response.axis(counts.size))[0]
     return float(measured_ratio / np.exp(np.log(ratio_per_cm).mean()))
 
 
 def _scatter_counts(counts: Array, axis: EnergyAxis) -> Array:
-    is_in_range = (axis.energy_kev > _SCATTER_RANGE_KEV[0]) & (axis.energy_kev < _SCATTER_RANGE_KEV[1])
-    return np.asarray(counts[:, is_in_range].sum(axis=1))
+    is_scatter_range = (axis.energy_kev > _SCATTER_RANGE_KEV[0]) & (axis.energy_kev < _SCATTER_RANGE_KEV[1])
+    return np.asarray(counts[:, is_scatter_range].sum(axis=1))
 
 
-_MIN_COUNTS, _MIN_DOUBT_COUNTS = 3000, 1e5
+_MIN_SCAN_COUNTS, _MIN_DOUBT_COUNTS = 3000, 1e5
 _MIN_CHANNELS = 64
 _MIN_PEAKS = 4
 _MIN_LINES = 3
-_MIN_SPAN_KEV = 2.0
-_MIN_SCORE = 0.12
-_MIN_SCORE_RATIO = 1.08
+_MIN_LINE_SPAN_KEV = 2.0
+_MIN_AXIS_SCORE = 0.12
+_MIN_AXIS_SCORE_RATIO = 1.08
 _MIN_PHOTON_KEV = 0.4
 _LINE_ERROR_KEV, _MAX_AGREEMENT_SIGMAS, _MIN_AGREEING_SHARE = 0.003, 2.5, 0.65
 _MAX_GAIN_ERROR, _MIN_NOISE_KEV = 0.0015, 0.025
 _MIN_FAMILIES = 2
-# With 5 candidate lines per keV, an agreement within 3 eV occurs by chance once in 13 times (3.7 bits). A
-# free search tries 100,000 different axes, 17 bits; few of these also have correct widths and intensities. A search
-# near the file's axis tries about 500 axes, 9 bits.
-_LINES_PER_KEV = 5.0
+# There are 5 candidate lines per keV. A peak therefore agrees with a line within 3 eV by chance once in 13 times (3.7
+# bits). A free search tries 100,000 different axes (17 bits), few of which also give correct widths and intensities. A
+# search near the file's axis tries about 500 axes (9 bits).
+_CANDIDATE_LINES_PER_KEV = 5.0
 _DEVIATING_LINE_BITS = -3.0
 _MIN_CONFIRMATION_BITS, _MIN_EVIDENCE_BITS, _MIN_CERTAIN_BITS = 9.0, 13.0, 17.0
 _MIN_RIVAL_SCORE_RATIO, _N_RIVAL_AXES = 1.2, 4
-# Largest difference at which a refined axis is considered equal to the file's, and typical error of headers.
+# A refined axis within these tolerances counts as the file's axis. The last two values are typical errors of axes in
+# file headers.
 _GAIN_TOLERANCE, _ZERO_TOLERANCE_KEV = 0.002, 0.02
 _TYPICAL_GAIN_ERROR, _TYPICAL_ZERO_ERROR_KEV = 0.006, 0.05
-# Argon's line (2.96 keV) is excluded, since the scattered L lines of a silver anode overlap it.
+# Argon's line (2.96 keV) is excluded, because scattered L lines of a silver anode overlap it.
 _REGRESSION_RANGE_KEV = (3.2, 16.0)
 _MIN_LINE_SIGNIFICANCE = 10.0
 _N_FIT_ROUNDS = 2
@@ -128,51 +129,54 @@ _COMPARISON_ENERGY_KEV = 6.40
 
 
 class DoubtedAxisError(CalibrationError):
-    """The lines of a scan with sufficient counts do not fit the file's axis."""
+    """The scan has enough counts, but its lines do not fit the file's energy axis."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Energy axis and resolution from the lines of a scan.
+    """Result of an energy calibration: axis, resolution, and tube values if determined.
 
     Parameters
     ----------
     axis : EnergyAxis
         Calibrated energy axis.
     noise_fwhm_kev : float
-        Electronic noise, FWHM, in keV.
+        FWHM of the electronic noise, in keV.
     fano : float
         Fano factor.
     residual_ev : dict
         Measured centre minus tabulated energy of each unblended line (``Fe-KL3``), in eV.
     uncertainty_ev : dict
-        Standard deviation of the measured centre of each of these lines, in eV.
+        Standard deviation of the measured centre of each unblended line, in eV.
     gain_uncertainty_kev, zero_uncertainty_kev : float
-        Standard deviations of gain and zero in keV, which are correlated.
+        Standard deviations of gain and zero, in keV. The errors of gain and zero are correlated.
     axis_uncertainty_ev : float
-        Largest standard deviation of the energy axis between 3 and 15 keV (or the end of the axis), in eV.
+        Largest standard deviation of the axis between 3 and 15 keV, in eV. If the axis ends below 15 keV, its end is
+        the upper limit.
     families : tuple of str
-        Line families used for the axis (``Fe_K``), most significant first.
+        Line families to which the axis was fitted (``Fe_K``), most significant first.
     missing : tuple of str
-        Values that cannot be determined, with the reason.
+        Values that the spectrum does not determine, each with the reason.
     anode : str or None
-        Element symbol of the tube's anode (Mo, Rh, Pd or Ag) from its scattered K lines, or None if unknown.
+        Element symbol of the tube's anode (Mo, Rh, Pd or Ag), from its scattered K lines. None if unknown.
     scatter_angle_deg : float or None
-        Scattering angle in degrees, from the Compton shift.
+        Scattering angle from the Compton shift, in degrees.
     score : float
-        Fraction of the weight of the peaks that the axis explains, 0 to 1.
+        Weight of the peaks that the axis explains, divided by the weight of all peaks (0 to 1).
     previous_axis : EnergyAxis or None
-        Energy axis of the file.
+        Energy axis of the scan's file.
     noise_uncertainty_kev, fano_uncertainty : float
-        Standard deviations of noise in keV and Fano factor, which are correlated.
+        Standard deviations of the noise (in keV) and of the Fano factor. The errors of noise and Fano factor are
+        correlated.
     voltage_kv, voltage_uncertainty_kv : float or None
-        Tube voltage from the end of the continuum and its standard deviation in kV, only with ``tube=True``.
+        Tube voltage from the end of the continuum, and its standard deviation, in kV. The voltage is only determined
+        with ``tube=True``.
     scatter_angle_uncertainty_deg : float or None
         Standard deviation of the scattering angle, in degrees.
     seen_air_cm : float or None
-        Air path in the detector's view in cm from argon's line, accurate within a factor of 2.5.
+        Air path in the detector's view in cm, estimated from argon's line within a factor of 2.5.
     line_counts, line_energy_kev : dict
-        Counts, and tabulated energy in keV, of each unblended line.
+        Counts of each unblended line, and its tabulated energy in keV.
     """
 
     axis: EnergyAxis
@@ -204,7 +208,7 @@ class Calibration:
         return max((abs(line_residual_ev) for line_residual_ev in self.residual_ev.values()), default=float("nan"))
 
     def fwhm_kev(self, energy_kev: NDArray[np.float64] | float) -> NDArray[np.float64]:
-        """Return the FWHM of a peak, in keV."""
+        """Return the FWHM of a peak at each energy, in keV."""
         response = Response(self.axis.gain_kev, self.axis.zero_kev, self.noise_fwhm_kev, self.fano)
         return response.fwhm_kev(energy_kev)
 
@@ -212,23 +216,24 @@ class Calibration:
 def calibrate(
     scan: Scan, *, instrument: Instrument | None = None, tube: bool = False, progress: Progress | None = None
 ) -> Calibration:
-    """Determine energy axis, resolution and anode of a scan from its lines, without prior knowledge of elements.
+    """Determine energy axis, resolution and anode of a scan from its lines. The elements need not be known.
 
-    Peaks of the sum spectrum are matched to the line patterns of elements in paintings. The search starts near the axis
-    of the file or instrument. If the lines confirm this axis, least squares refine the axis. Without an axis, or if the
-    axis explains few peaks, all gains with a plausible resolution of a silicon detector are tried.
+    Peaks of the sum spectrum are matched to lines of elements that occur in paintings. The search starts near the axis
+    of the file or instrument. If the lines confirm this axis, a least-squares fit refines it. If there is no axis, or
+    if the axis explains few peaks, all plausible gains are tried. A gain is plausible if the peak widths agree with the
+    resolution of a silicon detector.
 
     Parameters
     ----------
     scan : Scan
-        Scan, with or without an energy axis.
+        Scan with or without an energy axis.
     instrument : Instrument, optional
-        Instrument whose gain and zero are used if the file has no axis.
+        Instrument whose gain and zero are the initial axis if the file has no axis.
     tube : bool
-        Also estimate voltage and air path, and fit anode and angle with scatter of the forward model, in some seconds
-        more.
+        Also estimate voltage and air path, and estimate anode and angle by fits of the forward model. These estimates
+        take some seconds.
     progress : callable or None
-        Called with (step, completed, total).
+        Called with the step's name, the number of completed parts, and the number of all parts.
 
     Returns
     -------
@@ -275,9 +280,9 @@ def _require_counts(total_counts: NDArray[np.float64], scan_name: str) -> None:
         )
     if total_counts.sum() == 0:
         raise CalibrationError(f"Cannot calibrate scan {scan_name!r}: it has no counts. Check the export.")
-    if total_counts.sum() < _MIN_COUNTS:
+    if total_counts.sum() < _MIN_SCAN_COUNTS:
         _raise_failure(
-            scan_name, f"the scan has {total_counts.sum():.0f} counts, and at least {_MIN_COUNTS} are needed"
+            scan_name, f"the scan has {total_counts.sum():.0f} counts, and at least {_MIN_SCAN_COUNTS} are needed"
         )
 
 
@@ -296,7 +301,7 @@ def _file_or_instrument_axis(scan: Scan, instrument: Instrument | None) -> Energ
 
 @dataclass(frozen=True)
 class _CalibrationData:
-    """Sum spectrum and peaks of a scan, with the sum spectra and the pixel numbers of its tiles."""
+    """Sum spectrum and peaks of a scan, and for each tile its sum spectrum and its number of pixels."""
 
     total_counts: NDArray[np.float64]
     tile_counts: NDArray[np.float64]
@@ -306,7 +311,7 @@ class _CalibrationData:
 
 
 def _best_axis(calibration_data: _CalibrationData, file_axis: EnergyAxis | None) -> "_RefinedAxis":
-    """Return the refined axis of the file, or another axis that explains the lines far better."""
+    """Refine the file's axis. Return the refined axis, or another axis if it explains the lines far better."""
     if file_axis is None:
         refined_axis = _refine_axis(
             calibration_data,
@@ -354,9 +359,9 @@ def _try_refine_axis(
 
 
 def _is_confirmed(refined_axis: "_RefinedAxis", file_axis: EnergyAxis) -> bool:
-    """Return whether the lines confirm an axis near the file's axis.
+    """Return whether the lines confirm a refined axis near the file's axis.
 
-    A larger difference of the axes requires more lines.
+    The larger the difference between the two axes, the more lines are needed.
     """
     if not _is_consistent(refined_axis):
         return False
@@ -368,16 +373,16 @@ def _is_confirmed(refined_axis: "_RefinedAxis", file_axis: EnergyAxis) -> bool:
         and _has_known_gain(refined_axis)
     ):
         return True
-    is_typical = gain_difference < _TYPICAL_GAIN_ERROR and zero_difference_kev < _TYPICAL_ZERO_ERROR_KEV
-    min_bits = _MIN_CONFIRMATION_BITS if is_typical else _MIN_EVIDENCE_BITS
+    is_typical_error = gain_difference < _TYPICAL_GAIN_ERROR and zero_difference_kev < _TYPICAL_ZERO_ERROR_KEV
+    min_evidence_bits = _MIN_CONFIRMATION_BITS if is_typical_error else _MIN_EVIDENCE_BITS
     has_several_lines = (
-        _energy_span_kev(refined_axis.lines) > _MIN_SPAN_KEV and _n_families(refined_axis) >= _MIN_FAMILIES
+        _energy_span_kev(refined_axis.lines) > _MIN_LINE_SPAN_KEV and _n_families(refined_axis) >= _MIN_FAMILIES
     )
-    return has_several_lines and refined_axis.evidence_bits > min_bits
+    return has_several_lines and refined_axis.evidence_bits > min_evidence_bits
 
 
 def _is_proven(refined_axis: "_RefinedAxis") -> bool:
-    """Return whether another axis is unlikely to fit these lines by chance."""
+    """Return whether a wrong axis is unlikely to fit these lines by chance."""
     has_evidence = _n_families(refined_axis) >= _MIN_FAMILIES and refined_axis.evidence_bits > _MIN_EVIDENCE_BITS
     return has_evidence and _is_consistent(refined_axis) and _has_known_gain(refined_axis)
 
@@ -388,7 +393,7 @@ def _has_known_gain(refined_axis: "_RefinedAxis") -> bool:
 
 
 def _is_consistent(refined_axis: "_RefinedAxis") -> bool:
-    """Return whether most lines fit the axis, with a plausible resolution."""
+    """Return whether most lines fit the axis, and the resolution is plausible."""
     line_agreement = refined_axis.is_agreeing
     has_resolution = refined_axis.response.noise_fwhm_kev > _MIN_NOISE_KEV
     return bool(has_resolution and line_agreement.size and line_agreement.mean() > _MIN_AGREEING_SHARE)
@@ -420,16 +425,19 @@ def _best_hypothesis(hypotheses: list[Hypothesis], scan_name: str) -> Hypothesis
             f"no gain from {min_gain_ev:.0f} to {max_gain_ev:.0f} eV gives its peaks the width of a silicon detector, "
             "which is needed",
         )
-    if hypotheses[0].score < _MIN_SCORE:
-        _raise_failure(
-            scan_name, f"the best axis explains {hypotheses[0].score:.0%} of the peaks, and {_MIN_SCORE:.0%} are needed"
-        )
-    best_hypothesis = hypotheses[0]
-    rivals = [rival for rival in hypotheses[1:] if _are_different(best_hypothesis, rival)]
-    if rivals and best_hypothesis.score < _MIN_SCORE_RATIO * rivals[0].score:
+    if hypotheses[0].score < _MIN_AXIS_SCORE:
         _raise_failure(
             scan_name,
-            f"gains of {1e3 * best_hypothesis.gain_kev:.2f} and {1e3 * rivals[0].gain_kev:.2f} eV "
+            f"the best axis explains {hypotheses[0].score:.0%} of the peaks, and {_MIN_AXIS_SCORE:.0%} are needed",
+        )
+    best_hypothesis = hypotheses[0]
+    rival_hypotheses = [
+        rival_hypothesis for rival_hypothesis in hypotheses[1:] if _are_different(best_hypothesis, rival_hypothesis)
+    ]
+    if rival_hypotheses and best_hypothesis.score < _MIN_AXIS_SCORE_RATIO * rival_hypotheses[0].score:
+        _raise_failure(
+            scan_name,
+            f"gains of {1e3 * best_hypothesis.gain_kev:.2f} and {1e3 * rival_hypotheses[0].gain_kev:.2f} eV "
             "explain the peaks equally well, and more lines are needed",
         )
     return best_hypothesis
@@ -443,7 +451,7 @@ def _are_different(first_hypothesis: Hypothesis, second_hypothesis: Hypothesis) 
 
 @dataclass(frozen=True)
 class _RefinedAxis:
-    """An axis fitted by least squares, with the fitted lines."""
+    """An axis fitted by least squares, and the lines to which it was fitted."""
 
     response: Response
     covariance: NDArray[np.float64]
@@ -454,19 +462,19 @@ class _RefinedAxis:
 
     @property
     def deviations(self) -> NDArray[np.float64]:
-        """(n_line,) standard deviations of the line centres in keV, including the non-linearity of real detectors."""
+        """Standard deviation of each line centre in keV, including the non-linearity of real detectors."""
         return np.hypot([line.error_kev for line in self.lines], _LINE_ERROR_KEV)
 
     @property
     def is_agreeing(self) -> NDArray[np.bool_]:
-        """(n_line,) boolean array, true for lines that fit the axis."""
+        """Whether each line fits the axis, as an (n_line,) boolean array."""
         return np.abs([line.offset_kev for line in self.lines]) < _MAX_AGREEMENT_SIGMAS * self.deviations
 
     @property
     def evidence_bits(self) -> float:
-        """Evidence for the axis in bits, ``-log2`` of the probability that a wrong axis fits these lines."""
-        probability = np.minimum(2.0 * _MAX_AGREEMENT_SIGMAS * self.deviations * _LINES_PER_KEV, 1.0)
-        return float(np.where(self.is_agreeing, -np.log2(probability), _DEVIATING_LINE_BITS).sum())
+        """Evidence for the axis in bits: ``-log2`` of the probability that a wrong axis fits these lines by chance."""
+        chance_probability = np.minimum(2.0 * _MAX_AGREEMENT_SIGMAS * self.deviations * _CANDIDATE_LINES_PER_KEV, 1.0)
+        return float(np.where(self.is_agreeing, -np.log2(chance_probability), _DEVIATING_LINE_BITS).sum())
 
 
 def _refine_axis(
@@ -478,7 +486,7 @@ def _refine_axis(
     response = Response(start_hypothesis.gain_kev, start_hypothesis.zero_kev, noise_fwhm_kev, 0.115)
     covariance = np.full((2, 2), np.nan)
     lines: list[LineFit] = []
-    # A zero peak and noise are not photons and are excluded from pile-up and lines.
+    # Zero peak and noise are not photons, so they are excluded from pile-up and from the fit of lines.
     is_photon = response.axis(calibration_data.total_counts.size).energy_kev > _MIN_PHOTON_KEV
     photon_counts, convolutions = (
         np.where(is_photon, calibration_data.total_counts, 0.0),
@@ -512,7 +520,7 @@ def _is_usable(line: LineFit) -> bool:
 
 def _require_lines(lines: list[LineFit], scan_name: str, file_axis: EnergyAxis | None) -> None:
     span_kev = _energy_span_kev(lines)
-    if not lines or (file_axis is None and (len(lines) < _MIN_LINES or span_kev < _MIN_SPAN_KEV)):
+    if not lines or (file_axis is None and (len(lines) < _MIN_LINES or span_kev < _MIN_LINE_SPAN_KEV)):
         line_names = ", ".join(line.name for line in lines)
         few_lines_texts = ("no unblended line was", "1 unblended line was")
         count_text = (
@@ -551,7 +559,7 @@ def _calibration_with_tube(refined_axis: _RefinedAxis, scan: Scan) -> Calibratio
 def _air_path_cm(
     refined_axis: _RefinedAxis, photon_counts: NDArray[np.float64], tube_estimate: TubeEstimate
 ) -> tuple[float | None, tuple[str, ...]]:
-    """Return the air path in the detector's view in cm, and the reason for an unknown path."""
+    """Return the air path in the detector's view, in cm. If the path is unknown, return None and the reason."""
     if tube_estimate.anode in ARGON_OVERLAP_ANODES:
         return None, (
             f"air path: argon's line is overlapped by the scattered L lines of the {tube_estimate.anode} anode",
@@ -570,8 +578,8 @@ def _air_path_cm(
 def _make_calibration(refined_axis: _RefinedAxis, scan: Scan) -> Calibration:
     response, lines, covariance = refined_axis.response, refined_axis.lines, refined_axis.covariance
     axis = response.axis(scan.shape[2])
-    limit_design = np.array([[axis.channel(energy_kev), 1.0] for energy_kev in (3.0, min(15.0, axis.stop_kev))])
-    limit_errors = np.sqrt(np.einsum("ei,ij,ej->e", limit_design, covariance, limit_design))
+    axis_end_design = np.array([[axis.channel(energy_kev), 1.0] for energy_kev in (3.0, min(15.0, axis.stop_kev))])
+    axis_end_errors = np.sqrt(np.einsum("ei,ij,ej->e", axis_end_design, covariance, axis_end_design))
     lines_by_significance = sorted(lines, key=lambda line: -line.significance)
     noise_error, fano_error = resolution_errors(lines, response)
     return Calibration(
@@ -582,7 +590,7 @@ def _make_calibration(refined_axis: _RefinedAxis, scan: Scan) -> Calibration:
         uncertainty_ev={line.name: 1e3 * line.error_kev for line in lines},
         gain_uncertainty_kev=float(np.sqrt(covariance[0, 0])),
         zero_uncertainty_kev=float(np.sqrt(covariance[1, 1])),
-        axis_uncertainty_ev=float(1e3 * limit_errors.max()),
+        axis_uncertainty_ev=float(1e3 * axis_end_errors.max()),
         families=tuple(dict.fromkeys(family_of(line) for line in lines_by_significance)),
         score=refined_axis.score,
         previous_axis=scan.axis,
@@ -594,8 +602,8 @@ def _make_calibration(refined_axis: _RefinedAxis, scan: Scan) -> Calibration:
 
 
 def describe_estimates(calibration: Calibration) -> str:
-    """Return a text that lists the values determined from the spectrum: axis, resolution and others."""
-    estimates = {
+    """Return a text that lists the values determined from the spectrum, such as axis, resolution and anode."""
+    estimate_by_quantity = {
         "anode": calibration.anode,
         "voltage": calibration.voltage_kv,
         "scattering angle": calibration.scatter_angle_deg,
@@ -604,13 +612,13 @@ def describe_estimates(calibration: Calibration) -> str:
     quantity_names = [
         "axis",
         "resolution",
-        *(quantity_name for quantity_name, estimate in estimates.items() if estimate is not None),
+        *(quantity_name for quantity_name, estimate in estimate_by_quantity.items() if estimate is not None),
     ]
     return f"{', '.join(quantity_names[:-1])} and {quantity_names[-1]}"
 
 
 def describe_assumptions(calibration: Calibration) -> str:
-    """Return a text on values that are assumed instead of measured, or "" without such values."""
+    """Return a text that lists the values that are assumed instead of measured, or "" if there are none."""
     default_instrument = Instrument.model_validate({})
     value_by_assumption = {
         f"anode {default_instrument.tube.anode}": calibration.anode,
@@ -627,7 +635,7 @@ def describe_assumptions(calibration: Calibration) -> str:
 
 
 def calibration_notes(file_axis: EnergyAxis | None, calibration: Calibration) -> tuple[str, ...]:
-    """Return notes on a relevant difference between the axis of the file and the calibrated axis."""
+    """Return a note if the file has no axis, or an axis that is wrong by 20 eV or more at Fe K."""
     if file_axis is None:
         families = ", ".join(family.replace("_", " ") for family in calibration.families[:6]) or "no line"
         return (f"The file has no usable energy axis, so the axis was determined from {families}.",)
@@ -644,15 +652,15 @@ def calibration_notes(file_axis: EnergyAxis | None, calibration: Calibration) ->
 
 
 def with_calibration(scan: Scan, calibration: Calibration) -> Scan:
-    """Return the scan with the calibrated axis."""
+    """Return the scan with its axis replaced by the calibrated axis."""
     return replace(scan, axis=calibration.axis)
 
 
 def line_ratios(calibrations: Sequence[Calibration]) -> dict[str, tuple[float, ...]]:
-    """Return counts relative to the first detector for lines that all detectors have, lowest energy first.
+    """Return the counts of each line relative to the first detector, lowest energy first.
 
-    Ratios that decrease towards low energies indicate more air, a thicker window or a collimator. A constant ratio
-    indicates a different solid angle.
+    Only lines that all detectors recorded are compared. Ratios that decrease towards low energies indicate a longer air
+    path, a thicker window or a collimator. If all ratios of a detector are equal, only its solid angle differs.
 
     Parameters
     ----------
@@ -662,7 +670,7 @@ def line_ratios(calibrations: Sequence[Calibration]) -> dict[str, tuple[float, .
     Returns
     -------
     dict of str to tuple of float
-        Ratio for each detector, by line (``Ca-KL3``).
+        One ratio per detector, for each line (``Ca-KL3``).
     """
     reference_counts = calibrations[0].line_counts
     common_lines = [

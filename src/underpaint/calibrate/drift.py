@@ -1,4 +1,4 @@
-"""Measurement and correction of the drift of the energy axis along a scan, from lines of blocks of rows."""
+"""Measurement and correction of the energy axis drift during a scan, from lines in blocks of rows."""
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -17,9 +17,9 @@ Array = NDArray[np.float64]
 
 REFERENCE_ENERGY_KEV = 6.4
 _MAX_BLOCKS = 12
-_MIN_COUNTS = 1e5
-_MIN_LINES = 3
-_MIN_SIGNIFICANCE = 20.0
+_MIN_BLOCK_COUNTS = 1e5
+_MIN_BLOCK_LINES = 3
+_MIN_LINE_SIGMAS = 20.0
 _MIN_DRIFT_EV, _MIN_DRIFT_SIGMAS = 2.0, 4.0
 _MIN_LINE_ERROR_EV = 0.3
 _MAX_SHAPE_RESIDUAL_EV = 3.0
@@ -27,17 +27,17 @@ _MAX_SHAPE_RESIDUAL_EV = 3.0
 
 @dataclass(frozen=True)
 class Drift:
-    """Shift of the lines in blocks of rows, relative to the sum spectrum of the scan.
+    """Energy shift of the lines in each block of rows, relative to the sum spectrum of the scan.
 
     Parameters
     ----------
     start, stop : (n_block,) int arrays
-        First row of each block, and the row after the last.
+        First row of each block, and the row after its last row.
     shift_ev, error_ev : (n_block,) arrays
-        Shift at 6.4 keV (positive if the axis reads too high) and its standard deviation in eV, or NaN for blocks with
-        too few lines.
+        Shift at 6.4 keV and its standard deviation, in eV. A positive shift means that the axis reads too high. For
+        blocks with too few lines, both are NaN.
     stretch : (n_block,) array
-        Change of the shift with energy in eV per eV.
+        Change of the shift with energy, in eV per eV.
     """
 
     start: NDArray[np.int64]
@@ -48,7 +48,7 @@ class Drift:
 
     @property
     def span_ev(self) -> float:
-        """Largest difference between two blocks at 6.4 keV, in eV."""
+        """Difference between the largest and the smallest shift at 6.4 keV, in eV."""
         finite_shifts_ev = self.shift_ev[np.isfinite(self.shift_ev)]
         return float(np.ptp(finite_shifts_ev)) if finite_shifts_ev.size else float("nan")
 
@@ -62,7 +62,7 @@ class Drift:
         return bool(self.span_ev > _MIN_DRIFT_EV and drift_sigmas > _MIN_DRIFT_SIGMAS)
 
     def describe(self) -> str:
-        """Return a text on the drift."""
+        """Return a text that states the drift and its uncertainty."""
         is_finite = np.isfinite(self.shift_ev)
         if is_finite.sum() < 2:
             return "drift: unknown, because too few rows have enough lines"
@@ -76,21 +76,21 @@ class Drift:
 
 
 def find_drift(scan: Scan, calibration: Calibration, n_block: int = _MAX_BLOCKS) -> Drift:
-    """Return the shift of the lines in blocks of rows relative to the sum spectrum of the scan.
+    """Measure the energy shift of the lines in blocks of rows, relative to the sum spectrum of the scan.
 
     Parameters
     ----------
     scan : Scan
         The scan that was calibrated.
     calibration : Calibration
-        Calibration of the scan.
+        Calibration of this scan.
     n_block : int
-        Largest number of blocks. Rows with few counts give fewer blocks.
+        Maximum number of blocks. If the scan has few counts, fewer blocks are used.
 
     Raises
     ------
     CalibrationError
-        Scan and calibration have different numbers of channels.
+        The scan and its calibration have different numbers of channels.
     """
     if scan.shape[2] != calibration.axis.n_channel:
         raise CalibrationError(
@@ -98,7 +98,7 @@ def find_drift(scan: Scan, calibration: Calibration, n_block: int = _MAX_BLOCKS)
             f"{calibration.axis.n_channel}. Calibrate this scan."
         )
     row_spectra = np.asarray(scan.present_counts().sum(axis=1, dtype=np.float64).compute())
-    n_block = int(np.clip(row_spectra.sum() / _MIN_COUNTS, 1, min(n_block, len(row_spectra))))
+    n_block = int(np.clip(row_spectra.sum() / _MIN_BLOCK_COUNTS, 1, min(n_block, len(row_spectra))))
     row_borders = np.linspace(0, len(row_spectra), n_block + 1).astype(np.int64)
     block_spectra = [row_spectra[start:stop].sum(axis=0) for start, stop in pairwise(row_borders)]
     response = Response(
@@ -109,7 +109,7 @@ def find_drift(scan: Scan, calibration: Calibration, n_block: int = _MAX_BLOCKS)
 
 
 def _block_shift(counts: Array, response: Response, calibration: Calibration) -> tuple[float, float, float]:
-    """Return the shift at 6.4 keV and its standard deviation in eV, and the stretch of a block."""
+    """Return a block's shift at 6.4 keV (eV), the standard deviation of this shift (eV), and the stretch."""
     if counts.sum() == 0:
         return float("nan"), float("nan"), 0.0
     groups = [group for group in candidate_groups(response, counts) if group.family in calibration.families]
@@ -118,11 +118,12 @@ def _block_shift(counts: Array, response: Response, calibration: Calibration) ->
         for line in measure_lines(GroupModel(counts, groups, response), response)
         if _is_compared(line, calibration)
     ]
-    if len(lines) < _MIN_LINES:
+    if len(lines) < _MIN_BLOCK_LINES:
         return float("nan"), float("nan"), 0.0
     energy_kev = np.asarray([line.energy_kev for line in lines])
     residuals_ev = np.asarray([calibration.residual_ev[line.name] for line in lines])
-    # The residual of a line in the sum spectrum is attributed to the line shape up to a limit, and beyond to drift.
+    # The residual in the sum spectrum is attributed to the line shape, up to a limit. The remaining residual is
+    # attributed to drift.
     offset_ev = np.asarray([1e3 * line.offset_kev for line in lines]) - np.clip(
         residuals_ev, -_MAX_SHAPE_RESIDUAL_EV, _MAX_SHAPE_RESIDUAL_EV
     )
@@ -139,14 +140,14 @@ def _block_shift(counts: Array, response: Response, calibration: Calibration) ->
 
 
 def _is_compared(line: LineFit, calibration: Calibration) -> bool:
-    return line.name in calibration.residual_ev and not line.is_blended and line.significance > _MIN_SIGNIFICANCE
+    return line.name in calibration.residual_ev and not line.is_blended and line.significance > _MIN_LINE_SIGMAS
 
 
 def without_drift(scan: Scan, calibration: Calibration, drift: Drift) -> Scan:
-    """Return the scan on the calibrated axis with the drift corrected.
+    """Return the scan with the drift corrected, so that all pixels share the calibrated axis.
 
-    Blocks of unknown shift are not changed. Counts are redistributed between channels and become fractional. No counts
-    within the range are lost.
+    Blocks without a measured shift are not changed. Counts are redistributed between channels and become fractional. No
+    counts are lost within the range of the axis.
     """
     corrected_blocks = [
         rebin_scan(
@@ -160,7 +161,7 @@ def without_drift(scan: Scan, calibration: Calibration, drift: Drift) -> Scan:
 
 
 def _block_axis(axis: EnergyAxis, shift_ev: float, stretch: float) -> EnergyAxis:
-    """Return the energy axis of a block, with energies lower by the shift of the lines."""
+    """Return a block's energy axis: the calibrated axis minus the block's shift."""
     if not np.isfinite(shift_ev):
         return axis
     zero_shift_kev = 1e-3 * shift_ev + stretch * (axis.zero_kev - REFERENCE_ENERGY_KEV)

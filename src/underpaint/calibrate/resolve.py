@@ -1,4 +1,4 @@
-"""Choice of the energy axis of a scan: from the user, an instrument or the lines; and check for contradictions."""
+"""Choice of a scan's energy axis (from the user, the instrument or the lines), with checks against the lines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +30,7 @@ _MAX_ENERGY_KEV = 200.0
 
 
 def peak_channels(counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the centres of the peaks of a spectrum in fractional channels.
+    """Return the centres of a spectrum's peaks, in fractional channels.
 
     Parameters
     ----------
@@ -44,12 +44,12 @@ def peak_channels(counts: NDArray[np.float64]) -> NDArray[np.float64]:
 def axis_through_lines(
     channel: Sequence[float], energy_kev: Sequence[float], n_channel: int
 ) -> tuple[EnergyAxis, NDArray[np.float64]]:
-    """Return the energy axis fitted to lines at given channels by least squares, and the residuals.
+    """Fit an energy axis to lines at given channels by least squares. Return the axis and the residuals.
 
     Parameters
     ----------
     channel, energy_kev : (n_line,) sequences
-        Centre of each peak (fractional channel), and the energy of the line assigned to it, in keV.
+        Centre of each peak in fractional channels, and energy in keV of the line that is assigned to the peak.
     n_channel : int
         Number of channels of the spectrum.
 
@@ -57,13 +57,12 @@ def axis_through_lines(
     -------
     axis : EnergyAxis
     residual_ev : (n_line,) array
-        Energy of each peak on this axis minus the energy of its line, in eV.
+        Energy of each peak on the fitted axis minus the energy of its line, in eV.
 
     Raises
     ------
     CalibrationError
-        There are fewer than two lines at different channels, a channel or an energy is impossible, or no detector has
-        the resulting channel width.
+        There are fewer than two different channels, or a channel, an energy or the fitted gain is impossible.
 
     Examples
     --------
@@ -104,22 +103,22 @@ def axis_through_lines(
 def instrument_by_hand(
     scan: Scan, axis: EnergyAxis, base: Instrument | None = None
 ) -> tuple[Instrument, Calibration | None]:
-    """Return the instrument with an axis set by hand, refined if the lines of the scan confirm the axis.
+    """Return the instrument with an axis set by hand. If the lines of the scan confirm this axis, it is refined.
 
     Parameters
     ----------
     scan : Scan
-        Scan, or its sum spectrum as one pixel.
+        Scan, or a scan whose only pixel is the sum spectrum.
     axis : EnergyAxis
-        Axis set by hand, from which the refinement starts instead of the axis of the scan's file.
+        Axis set by hand. The refinement starts from this axis, not from the axis of the scan's file.
     base : Instrument or None
-        Instrument with other known values.
+        Instrument with further known values.
 
     Returns
     -------
     instrument : Instrument
     calibration : Calibration or None
-        Calibration from the lines, or None if the lines do not confirm the axis, which is then used unchanged.
+        Calibration from the lines, or None if the axis is used unchanged because the lines do not confirm it.
     """
     scan_on_axis = scan.with_axis(axis)
     try:
@@ -143,12 +142,12 @@ _NO_ANODE_NOTE = (
     "copper). Give the anode in an instrument file (tube.anode)."
 )
 ORIGINS = {"given": "given", "file": "by the scan's file", "spectrum": "by its elastic and Compton peaks"}
-"""Texts on the origin of the settings of the X-ray source."""
+"""Wording for each origin of the X-ray source's settings."""
 
 
 @dataclass(frozen=True)
 class CalibratedScan:
-    """A scan with its energy axis and the origin of the axis.
+    """A scan with its energy axis, and what is known about the axis and the instrument.
 
     Parameters
     ----------
@@ -157,13 +156,13 @@ class CalibratedScan:
     knowledge : Knowledge or None
         Known values of the instrument.
     calibration : Calibration or None
-        Calibration from the lines, or None for a given axis.
+        Calibration from the lines, or None if the axis comes from the user or the file.
     notes : tuple of str
         Notes for the user.
     alerts : tuple of str
-        Warnings that results may be wrong or are omitted.
+        Warnings that results may be wrong or incomplete.
     is_doubted : bool
-        Whether the axis comes from the file and contradicts the lines, so that no pigments are reported.
+        Whether the lines contradict the axis of the file, in which case no pigments are reported.
     """
 
     scan: Scan
@@ -175,7 +174,7 @@ class CalibratedScan:
 
     @property
     def instrument(self) -> Instrument | None:
-        """Instrument, or None if both its resolution and its excitation are unknown."""
+        """Instrument, or None if both its resolution and its source are unknown."""
         knowledge = self.knowledge
         if knowledge is None or not (knowledge.knows_excitation or "detector.noise_fwhm_kev" in knowledge.origin):
             return None
@@ -183,15 +182,15 @@ class CalibratedScan:
 
     @property
     def beam_kev(self) -> float | None:
-        """Energy of the monochromatic beam in keV, or None for a tube or an unknown source."""
+        """Energy of the monochromatic beam in keV, or None if the source is a tube or unknown."""
         return None if self.knowledge is None else self.knowledge.beam_kev
 
     def known(self) -> InstrumentConditions:
-        """Return the known values of the instrument as inputs of networks."""
+        """Return the known values of the instrument as network inputs."""
         return InstrumentConditions() if self.knowledge is None else self.knowledge.known()
 
     def facts(self) -> dict[str, Any]:
-        """Return a JSON-serialisable record for the results."""
+        """Return the axis and its origin as a JSON-serialisable record for the results."""
         axis = self.scan.require_axis()
         calibration = self.calibration
         record: dict[str, Any] = {
@@ -228,7 +227,7 @@ def resolve_energy_axis(
 ) -> CalibratedScan:
     """Return a scan with its energy axis and the known values of its instrument.
 
-    The axis of the user's instrument is used if there is one. Otherwise the axis is calibrated from the lines.
+    If the user's instrument has an axis, this axis is used. Otherwise the axis is calibrated from the lines.
 
     Parameters
     ----------
@@ -237,26 +236,26 @@ def resolve_energy_axis(
     instrument : str, Path, Instrument or None
         Preset, instrument file or instrument.
     calibrated : bool
-        Whether to calibrate the axis from the lines. If false, the axis of the file is used.
+        Whether to calibrate the axis from the lines. If False, the axis of the file is used.
     total : Spectrum or None
-        Sum spectrum of the scan, if already computed, so that the scan is not read.
+        Sum spectrum of the scan. If None, the sum spectrum is computed from the scan.
     tube : bool
-        Also estimate the tube voltage, in some seconds more.
+        Also estimate the tube voltage, which takes some seconds more.
     trust_instrument : bool
-        Use the instrument even if the spectra contradict it, with an alert.
+        Use the instrument even if the spectra contradict it, and add an alert.
     beam_kev : float or None
         Energy of a monochromatic beam, in keV.
     progress : callable or None
-        Called with (description, number done, total number).
+        Called with the step's name, the number of completed parts, and the number of all parts.
 
     Raises
     ------
     CalibrationError
         The scan has no axis and the calibration fails.
     InstrumentError
-        The energy of the beam is not between 0.5 and 200 keV, or the spectra contradict the instrument. An axis that
-        deviates from the lines by more than 50 eV is a contradiction, and a tube with spectra that show a monochromatic
-        beam.
+        The beam energy is not between 0.5 and 200 keV, or the spectra contradict the instrument. A line that deviates
+        from the instrument's axis by more than 50 eV is a contradiction. A monochromatic beam is a contradiction if the
+        instrument has a tube.
     """
     user_instrument = load_instrument(instrument) if isinstance(instrument, str | Path) else instrument
     check_beam(beam_kev)
@@ -300,7 +299,7 @@ def resolve_energy_axis(
 
 
 def check_beam(beam_kev: float | None) -> None:
-    """Raise an InstrumentError if a beam energy in keV is out of range."""
+    """Raise an InstrumentError if a beam energy (in keV) is out of range."""
     min_beam_kev, max_beam_kev = BEAM_RANGE_KEV
     if beam_kev is not None and not min_beam_kev <= beam_kev <= max_beam_kev:
         remedy = "Give the energy of the monochromatic beam, or omit it if the source is a tube."
@@ -320,7 +319,7 @@ def _put_on_axis(
     tube: bool,
     progress: Progress | None,
 ) -> tuple[CalibratedScan, Calibration | None, list[str]]:
-    """Return a scan with its axis, its calibration, and texts on contradictions between a given axis and the lines."""
+    """Return the scan with its axis, the calibration, and texts on lines that contradict the user's axis."""
     sum_scan = scan if total is None else _single_pixel_scan(scan, total)
     if user_instrument is not None and "gain_kev" in user_instrument.detector.model_fields_set:
         scan_on_axis = _put_on_instrument_axis(scan, user_instrument)
@@ -350,7 +349,7 @@ def _put_on_axis(
 
 
 def _beam_alerts(knowledge: Knowledge, detected_beam: Beam | None, calibration: Calibration | None) -> tuple[str, ...]:
-    """Return an alert if the spectra contradict the beam of the user or the file."""
+    """Return an alert if the spectra contradict the beam that the user or the file states."""
     beam_kev = knowledge.beam_kev
     families, anode = ((), None) if calibration is None else (calibration.families, calibration.anode)
     fault = "" if beam_kev is None else beam_contradiction(beam_kev, detected_beam, families, anode)
@@ -367,7 +366,7 @@ def _beam_alerts(knowledge: Knowledge, detected_beam: Beam | None, calibration: 
 def _handle_contradictions(
     user_instrument: Instrument | None, faults: list[str], *, is_trusted: bool
 ) -> tuple[str, ...]:
-    """Raise an error for an instrument that the spectra contradict, or return an alert if the instrument is trusted."""
+    """Raise an error if the spectra contradict the user's instrument. If the instrument is trusted, return an alert."""
     if user_instrument is None or not faults:
         return ()
     contradiction_text = f"The spectra contradict the instrument {user_instrument.name!r}: {'; '.join(faults)}."
@@ -380,12 +379,12 @@ def _handle_contradictions(
 
 
 def check_instrument(axis: CalibratedScan, instrument: Instrument, *, trusted: bool) -> tuple[str, ...]:
-    """Return alerts if the lines contradict the axis of a trusted instrument.
+    """Compare an instrument's axis with the lines. Return an alert if the lines contradict the axis.
 
     Raises
     ------
     InstrumentError
-        The lines contradict an instrument that is not trusted.
+        The lines contradict the axis of an instrument that is not trusted.
     """
     if axis.calibration is None or "gain_kev" not in instrument.detector.model_fields_set:
         return ()
@@ -408,5 +407,5 @@ def _put_on_instrument_axis(scan: Scan, instrument: Instrument) -> CalibratedSca
 
 
 def _single_pixel_scan(scan: Scan, total: Spectrum) -> Scan:
-    """Return a scan with the sum spectrum as its only pixel, which suffices for the calibration."""
+    """Return a scan whose only pixel is the sum spectrum. This spectrum is sufficient for the calibration."""
     return Scan(total.counts[None, None, :], axis=scan.axis, name=scan.name)

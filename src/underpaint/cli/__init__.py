@@ -1,4 +1,4 @@
-"""Command line of ``underpaint`` with all commands."""
+"""The command line ``underpaint``, with all its commands."""
 
 import gc
 from typing import Annotated
@@ -27,7 +27,7 @@ app = typer.Typer(
     cls=PlainErrors,
     invoke_without_command=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,  # rich and its Markdown took half of the time of --help
+    rich_markup_mode=None,  # loading rich and its Markdown parser took half of the time of --help
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 
@@ -80,12 +80,12 @@ def _show_version(is_requested: bool) -> None:
 @app.callback()
 def start_program(
     context: typer.Context,
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show a traceback if an error occurs.")] = False,
     version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Find the pigments of a painting in its X-ray fluorescence scan.
+    """Identify the pigments of a painting from its X-ray fluorescence scan.
 
     Start with
 
@@ -93,8 +93,8 @@ def start_program(
 
         underpaint identify SCAN
 
-    The second command prints the path of its report. `underpaint COMMAND --help` shows examples of a command.
-    `underpaint` alone opens a page in the browser, where scans can be analysed without commands.
+    The second command writes a report and prints its path. `underpaint COMMAND --help` explains a command by examples.
+    Without a command, `underpaint` opens a page in the browser, where scans can be analysed as well.
     """
     del debug, version
     if context.invoked_subcommand is None:
@@ -103,7 +103,7 @@ def start_program(
 
 def main() -> None:
     """Run the command line."""
-    # A command is short, and its many objects live until the end, so frequent garbage collection would waste time.
+    # A command runs briefly and needs most of its objects until the end. Frequent garbage collection would waste time.
     gc.set_threshold(50_000, 20, 100)
     escape_unencodable()
     app()

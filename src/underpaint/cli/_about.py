@@ -17,7 +17,7 @@ from underpaint.cli._scans import OverwriteOption, QuietOption
 
 
 class CitationForm(StrEnum):
-    """Format of a reference."""
+    """Format in which references are printed."""
 
     text = "text"
     bibtex = "bibtex"
@@ -26,10 +26,10 @@ class CitationForm(StrEnum):
 
 def cite(
     form: Annotated[
-        CitationForm, typer.Option("--format", help="Format of the references, where cff is the Citation File Format.")
+        CitationForm, typer.Option("--format", help="Format of the references. cff is the Citation File Format.")
     ] = CitationForm.text,
 ) -> None:
-    """Print the references to cite for underpaint and for the paper whose method it extends.
+    """Print the references to cite for underpaint and for the paper whose method underpaint extends.
 
     For example:
 
@@ -52,7 +52,7 @@ def cite(
 
 
 def _citation_file() -> Any:
-    """Return CITATION.cff of the installed package, or of the checkout."""
+    """Return the file CITATION.cff of the installed package, or else of the source checkout."""
     installed_file = files("underpaint") / "CITATION.cff"
     return installed_file if installed_file.is_file() else Path(__file__).parents[3] / "CITATION.cff"
 
@@ -97,7 +97,7 @@ def _bibtex_entry(cited_work: dict[str, Any]) -> str:
 
 
 def _brace_organisation(author_name: str) -> str:
-    """Put the name of an organisation in braces, so that BibTeX does not split it."""
+    """Put an organisation's name in braces, so that BibTeX does not split the name."""
     return author_name if "," in author_name else f"{{{author_name}}}"
 
 
@@ -105,15 +105,16 @@ def desktop(
     out: Annotated[
         Path | None,
         new_file(
-            "FILE", "File to write. By default the launcher is written to the applications menu (Linux) or the desktop."
+            "FILE", "File to write. By default, the launcher is added to the applications menu (Linux) or the desktop."
         ),
     ] = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a desktop launcher that opens the start page at a double click.
+    """Write a desktop launcher, which opens the start page at a double click.
 
-    The launcher is an entry in the applications menu on Linux, a .command file on macOS, and a .bat file on Windows.
+    On Linux, the launcher is an entry in the applications menu. The launcher is a .command file on macOS and a .bat
+    file on Windows.
 
     For example:
 
@@ -133,7 +134,7 @@ def desktop(
 
 
 def _launcher_name_and_text(platform: str) -> tuple[str, str]:
-    """Return the name and the content of a launcher that runs underpaint with this Python."""
+    """Return the file name and the text of a launcher that runs underpaint with the current Python."""
     launch_command = [sys.executable, "-m", "underpaint"]
     if platform == "win32":
         python_path = launch_command[0].replace("%", "%%")
@@ -155,7 +156,7 @@ def _launcher_name_and_text(platform: str) -> tuple[str, str]:
 
 
 def _quote_exec_argument(argument: str) -> str:
-    """Quote an argument of the key Exec (Desktop Entry Specification 1.5, "The Exec key")."""
+    """Quote an argument for the key Exec of a desktop entry (Desktop Entry Specification 1.5, "The Exec key")."""
     for character in '\\"`$':
         argument = argument.replace(character, "\\" + character)
     return '"' + argument.replace("\\", "\\\\").replace("%", "%%") + '"'

@@ -1,4 +1,4 @@
-"""Tables of the contributions to a spectrum, for ``simulate --explain``."""
+"""Tables for ``simulate --explain`` of what contributes to a spectrum."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -18,13 +18,13 @@ from underpaint.simulate.explicit import ExplicitSettings, explicit_instrument
 from underpaint.simulate.jobs import LibrarySettings
 
 MIN_SHOWN_FRACTION = 1e-4
-"""Minimum fraction of the counts for a separate row of a line family and layer. Weaker ones share one row."""
+"""Line families with a smaller fraction of the total counts share one row of the table."""
 ORDER_HEADINGS = ("primary", "second", "third", "by\nscatter", "re-\nscatter")
-"""Column headings for ``ORDERS``."""
+"""Column headings for the orders of fluorescence in ``ORDERS``."""
 
 
 def job_breakdowns(job: ExplicitSettings | LibrarySettings) -> dict[str, Breakdown]:
-    """Return the breakdown of each stratigraphy of a job, by name.
+    """Return the breakdown of each stratigraphy's spectrum, by name of the stratigraphy.
 
     Raises
     ------
@@ -38,33 +38,33 @@ def job_breakdowns(job: ExplicitSettings | LibrarySettings) -> dict[str, Breakdo
         )
     instrument = explicit_instrument(job)
     stratigraphy_names = [
-        stratigraphy_settings.name or f"stratigraphy {index}"
-        for index, stratigraphy_settings in enumerate(job.stratigraphy, start=1)
+        stratigraphy_settings.name or f"stratigraphy {stratigraphy_number}"
+        for stratigraphy_number, stratigraphy_settings in enumerate(job.stratigraphy, start=1)
     ]
     stratigraphies = [stratigraphy_settings.stratigraphy() for stratigraphy_settings in job.stratigraphy]
     return {
         stratigraphy_name
         if stratigraphy_names.count(stratigraphy_name) == 1
-        else f"{stratigraphy_name} ({index})": breakdown(stratigraphy, instrument, counts=job.counts)
-        for index, (stratigraphy_name, stratigraphy) in enumerate(
+        else f"{stratigraphy_name} ({stratigraphy_number})": breakdown(stratigraphy, instrument, counts=job.counts)
+        for stratigraphy_number, (stratigraphy_name, stratigraphy) in enumerate(
             zip(stratigraphy_names, stratigraphies, strict=True), start=1
         )
     }
 
 
 def figure_paths(path: Path, stratigraphy_names: Iterable[str]) -> dict[str, Path]:
-    """Return the file of each stratigraphy's figure, numbered if there are several stratigraphies."""
+    """Return the figure file for each stratigraphy. The files of several stratigraphies are numbered."""
     stratigraphy_list = list(stratigraphy_names)
     if len(stratigraphy_list) == 1:
         return {stratigraphy_list[0]: path}
     return {
-        stratigraphy_name: path.with_stem(f"{path.stem}-{index}")
-        for index, stratigraphy_name in enumerate(stratigraphy_list, start=1)
+        stratigraphy_name: path.with_stem(f"{path.stem}-{stratigraphy_number}")
+        for stratigraphy_number, stratigraphy_name in enumerate(stratigraphy_list, start=1)
     }
 
 
 def breakdown_tables(stratigraphy_name: str, spectrum_breakdown: Breakdown) -> Group:
-    """Return a table of the lines by layer and order, and tables of sums by element, layer and order."""
+    """Return a table of lines by layer and order, and three tables of sums: by element, by layer and by order."""
     layer_sums = [
         (_layer_name(spectrum_breakdown, layer_index), float(counts.sum()))
         for layer_index, counts in spectrum_breakdown.by_layer().items()
@@ -73,14 +73,14 @@ def breakdown_tables(stratigraphy_name: str, spectrum_breakdown: Breakdown) -> G
     element_sums = [(element, float(counts.sum())) for element, counts in spectrum_breakdown.by_element().items()]
     total_counts = float(spectrum_breakdown.total.sum())
     sum_tables = [
-        _sums_table(quantity, named_sums, total_counts)
-        for quantity, named_sums in (("element", element_sums), ("layer", layer_sums), ("order", order_sums))
+        _sums_table(sum_category, named_sums, total_counts)
+        for sum_category, named_sums in (("element", element_sums), ("layer", layer_sums), ("order", order_sums))
     ]
     return Group(_lines_table(stratigraphy_name, spectrum_breakdown, total_counts), Columns(sum_tables, padding=(0, 2)))
 
 
 def breakdown_record(spectrum_breakdown: Breakdown) -> dict[str, Any]:
-    """Return the breakdown as a JSON-serialisable record."""
+    """Return the breakdown of a spectrum as a JSON-serialisable record."""
     return {
         "counts": float(spectrum_breakdown.total.sum()),
         "layers": list(spectrum_breakdown.layer_names),
@@ -148,9 +148,9 @@ def _row_cells(counts_by_order: dict[str, float], total_counts: float) -> list[s
     ]
 
 
-def _sums_table(quantity: str, named_sums: list[tuple[str, float]], total_counts: float) -> Table:
+def _sums_table(sum_category: str, named_sums: list[tuple[str, float]], total_counts: float) -> Table:
     sums_table = Table(box=SIMPLE_HEAD)
-    sums_table.add_column(f"by {quantity}")
+    sums_table.add_column(f"by {sum_category}")
     sums_table.add_column("counts", justify="right")
     sums_table.add_column("%", justify="right")
     for row_label, counts in named_sums:
@@ -176,5 +176,5 @@ def _counts_text(counts: float) -> str:
     return f"{counts:,.0f}" if counts >= 10 else f"{counts:.1f}"
 
 
-def _percent_text(fraction: float) -> str:
-    return f"{100 * fraction:.2f}"
+def _percent_text(counts_fraction: float) -> str:
+    return f"{100 * counts_fraction:.2f}"

@@ -1,4 +1,4 @@
-"""Command ``calibrate``, which finds instrument parameters from a scan's spectra."""
+"""Command ``calibrate``: estimate of instrument parameters from the spectra of a scan."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from underpaint.physics.instrument import Instrument, Scale
 
 MIN_COMPOSITION_PERCENT = 1.05
-"""Minimum plausible sum of a composition in mass per cent. A smaller sum suggests fractions of one."""
+"""Smallest plausible sum of a composition in mass per cent. A smaller sum was probably given as fractions of one."""
 
 
 @dataclass(frozen=True)
 class DetectorCalibration:
-    """Calibration of one detector of a scan, its instrument file, and the other files written."""
+    """Calibration of one detector, with the path of its instrument file and of all other files written."""
 
     scan: "Scan"
     calibration: "Calibration"
@@ -35,7 +35,7 @@ class DetectorCalibration:
     scale: "Scale | None" = None
 
     def as_record(self) -> dict[str, Any]:
-        """Return the calibration as a JSON-serialisable record."""
+        """Return calibration, drift and written files as a JSON-serialisable record."""
         from underpaint.calibrate import CalibratedScan
 
         calibration, calibrated_scan = (
@@ -64,23 +64,23 @@ class DetectorCalibration:
 def calibrate(
     scan: Annotated[
         str | None,
-        typer.Argument(metavar="SCAN", help="Folder or file of the scan. The default is the standard's spectrum."),
+        typer.Argument(metavar="SCAN", help="Folder or file of the scan. By default, the standard's spectrum is used."),
     ] = None,
     out: Annotated[Path, new_file("FILE.toml", "Instrument file to write.")] = Path("instrument.toml"),
     instrument: Annotated[
         str | None,
         typer.Option(
-            metavar="PRESET|FILE", help="Source of values that a spectrum does not determine, e.g. the window."
+            metavar="PRESET|FILE", help="Instrument with values that a spectrum does not determine, e.g. the window."
         ),
     ] = None,
     picture: Annotated[
-        Path | None, new_file("FILE.png", "Save a figure of the sum spectrum and the calibration.")
+        Path | None, new_file("FILE.png", "Write a figure of the sum spectrum and the calibration.")
     ] = None,
     without_drift: Annotated[
-        Path | None, new_file("FILE.h5", "Save the scan corrected for the drift along its rows.")
+        Path | None, new_file("FILE.h5", "Write a copy of the scan in which the drift along the rows is corrected.")
     ] = None,
     standard: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Spectrum of a thick material of known composition.")
+        str | None, typer.Option(metavar="FILE", help="Spectrum of a standard: a thick material of known composition.")
     ] = None,
     composition: Annotated[
         str | None,
@@ -93,10 +93,10 @@ def calibrate(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find a scan's energy axis, resolution, tube, angle and drift from its lines, and write an instrument file.
+    """Estimate a scan's energy axis, resolution, tube, angle and drift from its lines. Write an instrument file.
 
-    With several detectors, one file is written for each detector, with its name appended. With a standard, the file
-    also contains the scale for quantities.
+    If the scan has several detectors, each gets its own file, with the detector's name appended. If a standard is
+    given, the file also contains the scale for quantities.
 
     For example:
 
@@ -159,7 +159,7 @@ def calibrate(
 
 
 def _detector_path(path: Path | None, scan: "Scan", scans: "Sequence[Scan]") -> Path | None:
-    """Return the path, with the detector's name appended if the scan has several detectors."""
+    """Return the path. If the scan has several detectors, append the detector's name."""
     if path is None or len(scans) == 1:
         return path
     detector_name = scan.detector or scan.source.rpartition("::")[2] or scan.name
@@ -177,7 +177,7 @@ def _calibrate_detector(
 ) -> DetectorCalibration:
     """Calibrate one detector and write its files.
 
-    No file is written if the standard yields no scale.
+    If the standard yields no scale, no file is written.
     """
     from underpaint import calibrate as calibration_tools
     from underpaint.io import save_scan
@@ -209,7 +209,7 @@ def _calibrate_detector(
 
 
 def _scale_of_standard(instrument: "Instrument", standard: "Scan", composition: dict[str, float]) -> "Scale":
-    """Return the scale from the spectrum of a standard."""
+    """Return the scale that the spectrum of a standard yields."""
     from underpaint.calibrate import calibrate as find_calibration
     from underpaint.elements import scale_from_standard
 
@@ -218,7 +218,7 @@ def _scale_of_standard(instrument: "Instrument", standard: "Scan", composition: 
 
 
 def _scale_notes(scale: "Scale", composition: dict[str, float]) -> list[str]:
-    """Return notes on the scale, and on a composition that looks like fractions of one."""
+    """Return a note on the scale, and a note if the composition was probably given as fractions of one."""
     factors_text = ", ".join(
         f"{family.replace('_', ' ')} {factor:.2f}" for family, factor in zip(scale.families, scale.factors, strict=True)
     )
@@ -239,13 +239,13 @@ def _scale_notes(scale: "Scale", composition: dict[str, float]) -> list[str]:
     return notes
 
 
-def _save_picture(scan: "Scan", calibration: "Calibration", path: Path) -> None:
+def _save_picture(scan: "Scan", calibration: "Calibration", picture_file: Path) -> None:
     from underpaint.data import survey
     from underpaint.display.plot import save_png
     from underpaint.display.plot.spectra import calibration_figure
 
     scan_survey = survey(scan)
-    save_png(calibration_figure(calibration, scan_survey.total, scan_survey.highest, title=scan.name), path)
+    save_png(calibration_figure(calibration, scan_survey.total, scan_survey.highest, title=scan.name), picture_file)
 
 
 def _show_calibrations(calibrations: Sequence[DetectorCalibration], *, quiet: bool, as_json: bool) -> None:
@@ -268,7 +268,7 @@ def _show_calibrations(calibrations: Sequence[DetectorCalibration], *, quiet: bo
 
 
 def _calibration_table(detector_calibration: DetectorCalibration) -> "Table":
-    """Return a table of the values found and not found, and of the deviations from tabulated line energies."""
+    """Return a table: values found, values not found, and deviations from the tabulated energies of lines."""
     from underpaint.display.plot.spectra import calibration_words
 
     calibration = detector_calibration.calibration
@@ -284,9 +284,9 @@ def _calibration_table(detector_calibration: DetectorCalibration) -> "Table":
 
 
 def _ratio_table(calibrations: Sequence[DetectorCalibration]) -> "Table":
-    """Return a table of line counts relative to the first detector.
+    """Return a table of each detector's line counts relative to the first detector.
 
-    Ratios of low-energy lines show differences of air path, window and collimator.
+    The ratios of low-energy lines show how air path, window and collimator differ.
     """
     from underpaint.calibrate import line_ratios
 

@@ -1,4 +1,4 @@
-"""Output shared by all commands: consoles, tables, progress and error messages."""
+"""Output of all commands: console, tables, progress bar and error messages."""
 
 import errno
 import io
@@ -24,10 +24,10 @@ EXIT_FAILED = 1
 
 
 class PlainHelp(TyperGroup):
-    """A group of commands that are listed by panel."""
+    """A group of commands whose help lists the commands under headings."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """List the commands of each panel with the first paragraph of their help."""
+        """List the commands under their headings, each with the first paragraph of its help."""
         commands_by_panel: dict[str, list[tuple[str, str]]] = {}
         for command_name in self.list_commands(ctx):
             command: Any = self.get_command(ctx, command_name)
@@ -42,10 +42,10 @@ class PlainHelp(TyperGroup):
 
 
 class PlainErrors(PlainHelp):
-    """A group of commands that report errors by a message and an exit code instead of a traceback."""
+    """A group of commands that report errors as a message and an exit code, without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command and print a message for errors that a user can resolve."""
+        """Run the command. If an error occurs that a user can resolve, print a message."""
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -69,7 +69,7 @@ def _resume_hint(command: str | None) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Return an error message that states the fault and the remedy."""
+    """Return the message for an error. The message states the fault and the remedy."""
     if isinstance(error, UnderpaintError):
         return str(error)
     if isinstance(error, MemoryError):
@@ -98,14 +98,14 @@ def _print_to_stderr(prefix: str, style: str, message: str) -> None:
 
 
 def say(message: str = "", *, quiet: bool = False, style: str | None = None) -> None:
-    """Write a line to standard output, unless ``quiet`` is true."""
+    """Write a line to standard output. If ``quiet`` is true, write nothing."""
     if quiet:
         return
     console().print(message, highlight=False, soft_wrap=True, style=style)
 
 
 def show(renderable: Any) -> None:
-    """Print a table or another rich object."""
+    """Print a table or another object of the package rich."""
     console().print(renderable)
 
 
@@ -125,7 +125,7 @@ def console(*, stderr: bool = False) -> Any:
 
 
 def show_json(record: Any) -> None:
-    """Write JSON to standard output, with null for NaN."""
+    """Write a record as JSON to standard output. NaN becomes null."""
     json_record = json.loads(json.dumps(record, default=str), parse_constant=lambda _: None)
     ascii_only = not str(getattr(sys.stdout, "encoding", "") or "").lower().startswith("utf")
     json_text = json.dumps(json_record, indent=2, ensure_ascii=ascii_only)
@@ -133,7 +133,7 @@ def show_json(record: Any) -> None:
 
 
 def list_table(title: str, headings: Iterable[str]) -> "Table":
-    """Return an empty table with the given headings and wrapped cells."""
+    """Return an empty table with the given headings. Long cells are wrapped."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left")
@@ -143,7 +143,7 @@ def list_table(title: str, headings: Iterable[str]) -> "Table":
 
 
 def two_column_table(title: str) -> "Table":
-    """Return an empty table with a column of names in bold and a column of wrapped values."""
+    """Return an empty table with two columns: names in bold, and values, which are wrapped."""
     from rich.table import Table
 
     table = Table(title=title, title_justify="left", show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -153,7 +153,7 @@ def two_column_table(title: str) -> "Table":
 
 
 def escape_unencodable() -> None:
-    """Print characters that the terminal's encoding lacks (cp1252 on Windows, or no UTF-8) as escapes."""
+    """Print escapes for characters that the terminal's encoding (such as cp1252 on Windows) does not have."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -161,7 +161,7 @@ def escape_unencodable() -> None:
 
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Progress]:
-    """Show progress on standard error and yield a function of (task, steps done, total steps)."""
+    """Show progress on standard error. Yield a function of the task's name, the steps done, and the number of steps."""
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
 
@@ -171,7 +171,7 @@ def progress(*, quiet: bool) -> Iterator[Progress]:
         task_id = progress_bar.add_task("Starting", total=None)
 
         def report_progress(task_name: str, n_done: int, n_steps: int) -> None:
-            # The progress of a task with one step is unknown, so the bar pulses.
+            # The progress within a single step is unknown, so the bar pulses.
             progress_bar.update(
                 task_id, description=plain_text(task_name), completed=n_done, total=n_steps if n_steps > 1 else None
             )

@@ -1,4 +1,4 @@
-"""Commands ``evaluate`` and ``benchmark``, which score models and answers."""
+"""Commands ``evaluate`` and ``benchmark``: scores of models and of answers."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 BASELINES = ("always_yes", "xu2022", "element_thresholds", "likelihood_fit")
 ScoresFileOption = Annotated[
     Path | None,
-    typer.Option("--json", metavar="FILE", help="Write the scores as JSON.", writable=True, dir_okay=False),
+    typer.Option("--json", metavar="FILE", help="Write the scores to a JSON file.", writable=True, dir_okay=False),
 ]
 benchmark_commands = typer.Typer(cls=PlainHelp, no_args_is_help=True)
 
 
 class SuiteName(StrEnum):
-    """Name of a test suite."""
+    """Name of a suite of tests."""
 
     trust = "trust"
 
@@ -42,20 +42,24 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="DIR [DIR ...]",
-            help="Score presence, place and amount on Monte Carlo panels (mc_panels.json and .npz) instead of a panel.",
+            help="Score presence, place and amount on Monte Carlo panels (folder with mc_panels.json and .npz).",
         ),
     ] = None,
     more: Annotated[
-        list[Path] | None, typer.Argument(metavar="[DIR ...]", help="Further folders of Monte Carlo panels.")
+        list[Path] | None, typer.Argument(metavar="[DIR ...]", help="Further folders with Monte Carlo panels.")
     ] = None,
     suite: Annotated[
-        SuiteName | None, typer.Option(help="Run all tests of the reliability of answers instead of a panel.")
+        SuiteName | None, typer.Option(help="Run all tests of how reliable the answers are, instead of a panel.")
     ] = None,
     small: Annotated[
-        bool, typer.Option("--quick", help="Run a short version of the suite in minutes, with unreliable scores.")
+        bool,
+        typer.Option(
+            "--quick", help="Run a short version of the suite, which takes minutes. Its scores are unreliable."
+        ),
     ] = False,
     reference: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="The suite's Monte Carlo panels (mc_panels.json and .npz).")
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder with the suite's Monte Carlo panels (mc_panels.json and .npz)."),
     ] = None,
     scan: Annotated[
         list[str] | None,
@@ -66,18 +70,18 @@ def evaluate(
         typer.Option(
             "--own-model",
             metavar="FILE",
-            help="Model by `train --instrument`, whose training time and loss the suite records.",
+            help="Model made by `train --instrument`. The suite records the training time and the loss of this model.",
         ),
     ] = None,
     json_file: ScoresFileOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Score a model on a virtual panel that was not used in training, and compare it with the always-yes baseline.
+    """Score a model on a virtual panel that was not used in training. The baseline always answers yes.
 
-    `--suite trust` runs more tests in one or two hours on two cores. The tests cover held-out and unseen instruments,
-    left-out structures, Monte Carlo panels, layer order, calibration, the open set, a measured scan, speed and
-    baselines. The same command resumes an interrupted run.
+    `--suite trust` runs many more tests, which take one or two hours on two cores. The tests cover held-out and unseen
+    instruments, left-out structures, Monte Carlo panels, layer order and calibration. The tests also cover the open
+    set, a measured scan, speed and baselines. The same command resumes an interrupted run.
 
     For example:
 
@@ -188,7 +192,7 @@ def _evaluate_trust(json_file: Path | None, suite_inputs: "Inputs", *, small: bo
 
 
 def _f1_table(suite_record: dict[str, Any]) -> "Table":
-    """Return a table of macro F1 of the groups by set and counts, with the baselines."""
+    """Return a table of the groups' macro F1 for each test set and total counts, for the model and the baselines."""
     baselines = suite_record["baselines"]
     title = "Group macro F1" + (" (quick: unreliable scores)" if suite_record["about"]["quick"] else "")
     headings = ("set", "counts", "model", *(set_name.replace("_", " ") for set_name in BASELINES))
@@ -204,9 +208,9 @@ def _f1_table(suite_record: dict[str, Any]) -> "Table":
 
 
 def _f1_rows(suite_record: dict[str, Any]) -> "list[tuple[str, str, Any]]":
-    """Return rows of test set, counts and the model's macro F1.
+    """Return rows of the F1 table: test set, total counts, and the model's macro F1.
 
-    Names with a leading space mark the part of the test set that the baselines were scored on.
+    A name with leading spaces stands for the part of the test set on which the baselines were scored.
     """
     model_scores, score_details = suite_record["group_macro_f1"], suite_record["details"]
     baseline_details = score_details["baselines"]
@@ -239,7 +243,7 @@ def _baseline_score(baselines: dict[str, Any], baseline: str, set_name: str, cou
 
 
 def _group_table(suite_record: dict[str, Any]) -> "Table":
-    """Return a table of scores, calibration and coverage of each group."""
+    """Return a table with the scores, the calibration error and the coverage of each group."""
     score_details = suite_record["details"]
     counts, scores = list(score_details["simulated"]["by_counts"].items())[-2]
     headings = ("F1", "always yes", "prevalence", "n", "ECE", "coverage 90 %", "set size", "coverage 99 %", "set size")
@@ -264,7 +268,7 @@ def _group_table(suite_record: dict[str, Any]) -> "Table":
 
 
 def _order_table(suite_record: dict[str, Any]) -> "Table":
-    """Return a table of the accuracy of layer order, with its upper bound."""
+    """Return a table with the accuracy of the layer order, and its upper bound."""
     headings = ("resolvable", "bound", "right", "abstained", "abstained on the rest", "wrong on the rest")
     score_table = list_table("Layer order of pairs of pigments", ("counts", "answer of", *headings))
     for counts, order_scores in suite_record["details"]["order"]["by_counts"].items():
@@ -283,7 +287,7 @@ def _order_table(suite_record: dict[str, Any]) -> "Table":
 
 
 def _scan_table(suite_record: dict[str, Any]) -> "Table":
-    """Return a table of the scores on the measured scan."""
+    """Return a table with the scores for the measured scan."""
     score_table = list_table(
         "Measured scan, scores of the worse detector", ("figure", "group", "model", "line area", "xu2022")
     )
@@ -336,7 +340,7 @@ def _mean_of_defined(scores: "Iterable[float | None]") -> float | None:
 
 @benchmark_commands.callback()
 def start_benchmark() -> None:
-    """Make virtual panels with known layers, and score the answers of any method.
+    """Simulate virtual panels with known layers, and score the answers of any method for these panels.
 
     For example:
 
@@ -350,10 +354,12 @@ def start_benchmark() -> None:
 @with_output_check
 def make(
     out: Annotated[Path, new_folder("DIR", "Folder to create, or an empty folder.")],
-    small: Annotated[bool, typer.Option("--quick", help="Make small panels, for a trial in a minute.")] = False,
+    small: Annotated[
+        bool, typer.Option("--quick", help="Simulate small panels, for a trial that takes a minute.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Simulate the panels and write them with ground truth and an empty answer sheet, under CC0.
+    """Simulate the panels. Write scans, ground truth and an empty answer sheet. The licence is CC0.
 
     For example:
 
@@ -371,21 +377,21 @@ def make(
 @benchmark_commands.command()
 @with_output_check
 def score(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder written by `benchmark make`.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder that `benchmark make` wrote.")],
     sheets: Annotated[
         list[Path] | None,
         typer.Argument(
-            metavar="[SHEET ...]", help="CSV or JSON files of answers. By default, the built-in methods are scored."
+            metavar="[SHEET ...]", help="CSV or JSON files with answers. By default, the built-in methods are scored."
         ),
     ] = None,
     json_file: ScoresFileOption = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Score answers for the benchmark's panels.
+    """Score answers for the panels of a benchmark.
 
-    Without a sheet, the built-in methods analyse the scans and are scored. These methods are the default network, the
-    network of Xu et al. 2022, element maps, and PyMca if installed.
+    If no sheet is given, the built-in methods analyse the scans and are scored. The built-in methods are the default
+    network, element maps, PyMca (if it is installed), and the network of Xu et al. 2022.
 
     For example:
 

@@ -1,4 +1,4 @@
-"""Command ``explain``, which finds the layer structures that are consistent with a spectrum."""
+"""Command ``explain``: layer structures that are consistent with a spectrum."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from underpaint.pipeline.paints import spectrum_knowledge
 from underpaint.runtime.progress import Progress
 
 N_WORKERS = 2
-"""Number of worker processes, one for each independent run."""
+"""Number of worker processes, one per independent run."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,19 @@ class ExplainRequest:
     Parameters
     ----------
     pixel : str or None
-        Pixel as "row,column" from 0, e.g. "12,40".
+        Pixel as "row,column", counted from 0, e.g. "12,40".
     region : Path or None
-        File of a mask or of a list of pixels.
+        File with a mask or a list of pixels.
     pigments : tuple of str
-        Groups or pigments that are present. If empty, the network identifies the groups.
+        Groups or pigments that the user knows to be present. If empty, the network identifies the groups.
     instrument, model, ground : str
-        Instrument (preset or file), network, and ground below the paint.
+        Instrument (preset or file), network, and name of the ground below the paint.
     calibrated : bool
-        Whether the energy axis is found from the scan's lines. If false, the file's axis is used.
+        Whether the energy axis is calibrated from the scan's lines. If False, the file's axis is used.
     model_error_percent : float
-        Relative error of the forward model in a bin in per cent.
+        Error of the forward model in each bin, in per cent of the modelled counts.
     counts_scale : float or None
-        Stored value per count, as for :func:`underpaint.load`.
+        Value that is stored for one count, as for :func:`underpaint.load`.
     trust_instrument : bool
         Use the instrument even if the scan's lines contradict its axis.
     """
@@ -66,12 +66,12 @@ class ExplainRequest:
 
 
 def explain_spot(scan_location: str, request: ExplainRequest, progress: Progress) -> Explanation:
-    """Explain the sum spectrum of a pixel or region.
+    """Find the layer structures that are consistent with the sum spectrum of a pixel or region.
 
     Raises
     ------
     UnderpaintError
-        The scan, the pixel or region, the proposals, the instrument or the model cannot be used.
+        The scan, the pixel or region, the pigments, the instrument or the model cannot be used.
     """
     if (request.pixel is None) == (request.region is None):
         raise ScanError("Cannot tell what to explain: give either --pixel ROW,COLUMN or --region FILE.")
@@ -116,7 +116,7 @@ def explain_spot(scan_location: str, request: ExplainRequest, progress: Progress
 
 
 def layer_table(explanation: Explanation) -> Table | None:
-    """Return a table of the layers, or None if the two runs disagree."""
+    """Return a table of the layers, or None if the two independent runs disagree."""
     if not explanation.is_stated:
         return None
     total_counts = explanation.spectrum.counts.sum()
@@ -133,16 +133,16 @@ def layer_table(explanation: Explanation) -> Table | None:
     ):
         layers_table.add_column(heading)
     for layer_estimate in explanation.layers:
-        for group_index, (group, probability) in enumerate(layer_estimate.presence.items()):
+        for group_index, (group, group_probability) in enumerate(layer_estimate.presence.items()):
             layer_cells = (
                 (str(layer_estimate.layer + 1), estimate_text(layer_estimate.thickness))
                 if group_index == 0
                 else ("", "")
             )
             members_text = ", ".join(
-                f"{library()[member].label} {probability:.2f}"
-                for member, probability in explanation.members(group, layer_estimate.layer).items()
+                f"{library()[member].label} {member_probability:.2f}"
+                for member, member_probability in explanation.members(group, layer_estimate.layer).items()
             )
             share_text = estimate_text(layer_estimate.shares[group], share=True)
-            layers_table.add_row(*layer_cells, group_name(group), f"{probability:.2f}", share_text, members_text)
+            layers_table.add_row(*layer_cells, group_name(group), f"{group_probability:.2f}", share_text, members_text)
     return layers_table

@@ -1,4 +1,4 @@
-"""Training for the commands ``train``, ``adapt`` and ``finetune``, and the printed summaries."""
+"""Training and printed summaries of the commands ``train``, ``adapt`` and ``finetune``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -50,13 +50,13 @@ class TrainingOptions:
     seed: int
 
     def given_settings(self) -> dict[str, Any]:
-        """Return the optional settings that were given."""
+        """Return minutes and seed as settings, if they were given."""
         optional_settings = {"minutes": self.minutes, "seed": self.seed}
         return {setting_name: setting for setting_name, setting in optional_settings.items() if setting is not None}
 
 
 def make_instrument_model(options: TrainingOptions, name: str | None, *, quiet: bool) -> InstrumentModelReport:
-    """Train a model for an instrument and a palette.
+    """Train a model for one instrument and one palette.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def make_instrument_model(options: TrainingOptions, name: str | None, *, quiet: 
 
 
 def adapt_to_scan(scan: str, options: TrainingOptions, *, quiet: bool) -> tuple[AdaptReport, Path]:
-    """Adapt a network to a scan without labels, and return the report and the output folder."""
+    """Adapt a network to a scan without labels. Return the report and the output folder."""
     base_instrument = None if options.instrument is None else load_instrument(options.instrument)
     palette = None if options.palette is None else load_palette(options.palette).pigments
     with progress(quiet=quiet) as report_progress:
@@ -98,9 +98,9 @@ def adapt_to_scan(scan: str, options: TrainingOptions, *, quiet: bool) -> tuple[
 
 
 def print_instrument_model(report: InstrumentModelReport, initial_network: str) -> None:
-    """Print the training data, the time, and the gain or loss compared with the initial model."""
+    """Print the size of the training data, the training time, and the change of F1 relative to the initial model."""
     dataset_sizes, initial_weights = report.sizes, report.transferred_network
-    minutes_text = ", ".join(f"{stage} {minutes:.1f}" for stage, minutes in report.minutes.items())
+    minutes_text = ", ".join(f"{training_stage} {minutes:.1f}" for training_stage, minutes in report.minutes.items())
     say(
         f"Simulated {dataset_sizes.n_stratigraphies} stratigraphies for training and {dataset_sizes.n_held_out} held "
         f"out, and trained {dataset_sizes.epochs} epochs."
@@ -136,7 +136,7 @@ def _comparison_table(report: InstrumentModelReport, initial_network: str) -> "T
 
 
 def print_adaptation(report: AdaptReport, out: Path) -> None:
-    """Print the fitted instrument, the loss of each method, the decision, and the files written."""
+    """Print the fitted instrument, the loss of each method, whether the network was adapted, and the files written."""
     say(f"Instrument: {report.instrument.note}")
     for missing_value in report.calibration.missing:
         say(f"- not found: {missing_value}")
@@ -168,7 +168,7 @@ _MIN_BATCH_SIZE, _PAPER_BATCH_SIZE = 4, 64
 
 @dataclass(frozen=True)
 class UserData:
-    """Spectra and labels of a user, as given by the options."""
+    """The user's spectra and labels, and how their energy axis is determined."""
 
     spectra: str | None
     labels: Path | None
@@ -178,7 +178,7 @@ class UserData:
     notes: list[str] = field(default_factory=list)
 
     def on_axis(self, scan: Scan) -> Scan:
-        """Return the scan on the energy axis that ``identify`` would use, and add alerts to ``notes``."""
+        """Return the scan with the energy axis that ``identify`` would use. Alerts and notes are added to ``notes``."""
         calibrated_scan = resolve_energy_axis(
             scan, instrument=self.instrument, calibrated=self.calibrated, trust_instrument=self.trust_instrument
         )
@@ -189,12 +189,12 @@ class UserData:
 def finetune_with_settings_file(
     settings_file: Path, model: str, other_options: Sequence[object], *, progress: bool
 ) -> tuple[FinetuneReport, Path]:
-    """Fine-tune with a settings file.
+    """Fine-tune a network with the settings of a file.
 
     Raises
     ------
     TrainingError
-        Options that the file replaces were given as well.
+        An option was given that the settings file replaces.
     """
     if any(option is not None for option in other_options):
         raise TrainingError(
@@ -209,7 +209,7 @@ def finetune_with_settings_file(
 def finetune_on_spectra(
     model: str, user_data: UserData, out: Path | None, given_settings: dict[str, Any], *, quiet: bool
 ) -> tuple[FinetuneReport, Path]:
-    """Fine-tune on a user's spectra with the paper's settings, updated by the given settings.
+    """Fine-tune a network on the user's spectra. The paper's settings apply where ``given_settings`` has none.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def _finetune_settings(
             "out": out or Path(f"{labelled_spectra.origin[0]}_finetuned"),
             "name": f"{network_name.removesuffix('_finetuned')}_finetuned",
             "kind": trained_network.card.kind,
-            # The paper's batches of 64 of 1,300 spectra give twenty steps per epoch, which are kept.
+            # The paper used batches of 64 for 1,300 spectra, which is twenty steps per epoch. This number is kept.
             "batch": min(_PAPER_BATCH_SIZE, max(_MIN_BATCH_SIZE, round(n_training / _STEPS_PER_EPOCH))),
             "precision": "32",
             **given_settings,
@@ -269,7 +269,7 @@ def _structure_notes(labelled_spectra: Library, settings: FinetuneSettings) -> l
 
 
 def print_finetuning(report: FinetuneReport, exported_file: Path) -> None:
-    """Print which layers were loaded, frozen and re-initialised, the scores, and the files written."""
+    """Print how each layer was initialised and trained, the scores, and the files written."""
     scores = report.as_dict()
     show(_layers_table(scores))
     show(_steps_table(scores))

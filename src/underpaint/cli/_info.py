@@ -1,4 +1,4 @@
-"""Terminal output of ``info``, and the table of several scans."""
+"""Terminal output of the command ``info``, and a table that lists several scans."""
 
 import math
 import shutil
@@ -19,14 +19,14 @@ from underpaint.io import ScanInfo
 from underpaint.physics.atomic import line_labels
 
 _BLANK_BRAILLE = 0x2800
-# Bits of a braille character by (row, column) of its 4 x 2 dots.
+# Bit of each dot in a braille character. The dots have 4 rows and 2 columns.
 _DOT_BITS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 _MARGIN_CHARACTERS = 8
 
 
 @dataclass(frozen=True)
 class DrawingFrame:
-    """Size of a drawing in characters, and its range of energies or channels."""
+    """Size of a drawing in characters, and the range of its energy or channel axis."""
 
     width: int
     height: int
@@ -34,25 +34,26 @@ class DrawingFrame:
     axis_stop: float
 
     def character_column(self, position: float) -> int:
-        """Return the character column of an energy or channel."""
+        """Return the character column at which an energy or channel is drawn."""
         return round((position - self.axis_start) / (self.axis_stop - self.axis_start) * (self.width - 1))
 
 
 def draw_spectrum(
     counts: NDArray[np.float64], frame: DrawingFrame, labels: Mapping[str, float], title: str, unit: str
 ) -> list[str]:
-    """Draw counts in braille characters, with line labels above and an axis below.
+    """Draw a spectrum in braille characters. Line labels are above the curve, and an axis is below.
 
     Parameters
     ----------
     counts : (n,) array
-        Counts, evenly spaced from ``frame.axis_start`` to ``frame.axis_stop``, drawn on a logarithmic axis.
+        Counts at evenly spaced positions from ``frame.axis_start`` to ``frame.axis_stop``. The counts axis is
+        logarithmic.
     frame : Frame
         Size of the drawing and range of its axis.
     labels : mapping of str to float
-        Line names with their energies or channels, most important first. Labels that do not fit are left out.
+        Energies or channels of lines, by line name, most important line first. Labels without free space are left out.
     title, unit : str
-        Title above the drawing, and unit at the end of the axis.
+        Title above the drawing, and unit that is written at the end of the axis.
     """
     heights, low_counts, high_counts = _dot_heights(counts, 2 * frame.width, 4 * frame.height)
     braille_rows = _draw_braille(heights, frame.height)
@@ -73,7 +74,7 @@ def draw_spectrum(
 def _dot_heights(
     counts: NDArray[np.float64], n_dot_columns: int, n_levels: int
 ) -> tuple[NDArray[np.int64], float, float]:
-    """Return the maximum counts of each dot column as a level, and the counts of the highest and lowest level."""
+    """Return the level of each dot column's maximum counts, and the counts at the lowest and at the highest level."""
     column_edges = np.linspace(0, counts.size, n_dot_columns + 1)
     max_counts = np.array(
         [
@@ -82,18 +83,18 @@ def _dot_heights(
         ]
     )
     high_counts = max(float(max_counts.max()), 1.0)
-    # Counts far below the continuum, such as the channels below the threshold, are not shown.
+    # Counts far below the continuum, such as those of channels below the detector's threshold, are not drawn.
     low_counts = max(high_counts / 1e5, 0.5, 0.5 * float(np.percentile(max_counts, 10)))
     low_counts = min(low_counts, high_counts / 10)
-    relative_height = np.log(np.maximum(max_counts, low_counts) / low_counts) / max(
+    relative_heights = np.log(np.maximum(max_counts, low_counts) / low_counts) / max(
         math.log(high_counts / low_counts), 1e-9
     )
-    return np.round(relative_height * n_levels).astype(np.int64), low_counts, high_counts
+    return np.round(relative_heights * n_levels).astype(np.int64), low_counts, high_counts
 
 
 def _draw_braille(heights: NDArray[np.int64], n_row: int) -> list[str]:
     dot_level = 4 * n_row - np.arange(4 * n_row)[:, None]
-    # Each column is filled down to its lower neighbour, so that the flanks of a peak are connected.
+    # Each column is filled down to the height of its lower neighbour, so that steep flanks have no gaps.
     is_dot = (dot_level <= heights[None, :]) & (
         dot_level > heights[None, :] - np.maximum(_height_above_neighbours(heights), 1)[None, :]
     )
@@ -103,13 +104,13 @@ def _draw_braille(heights: NDArray[np.int64], n_row: int) -> list[str]:
 
 
 def _height_above_neighbours(heights: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the height of each column above the lower of its two neighbours."""
+    """Return how many levels each column is higher than the lower of its two neighbours."""
     padded_heights = np.pad(heights, 1, mode="edge")
     return heights - np.minimum(padded_heights[:-2], padded_heights[2:])
 
 
 def _label_rows(labels: Mapping[str, float], frame: DrawingFrame, n_row: int = 3) -> list[str]:
-    """Return at most ``n_row`` rows of text with the labels above their lines."""
+    """Return at most ``n_row`` rows of text, in which each label is above its line."""
     character_rows = [[" "] * frame.width for _ in range(n_row)]
     for label, axis_position in labels.items():
         if not frame.axis_start <= axis_position <= frame.axis_stop:
@@ -134,14 +135,14 @@ def _tick_line(frame: DrawingFrame, unit: str) -> str:
         for tick_step in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10**5)
         if axis_span / tick_step <= 10
     )
-    characters = [" "] * (frame.width + 6 + len(unit))
+    tick_characters = [" "] * (frame.width + 6 + len(unit))
     last_column = 0.0
     for axis_position in np.arange(math.ceil(frame.axis_start / tick_step) * tick_step, frame.axis_stop, tick_step):
         tick_label, first_column = f"{axis_position:g}", frame.character_column(axis_position)
-        characters[first_column : first_column + len(tick_label)] = list(tick_label)
+        tick_characters[first_column : first_column + len(tick_label)] = list(tick_label)
         last_column = first_column + len(tick_label)
-    characters[int(last_column) + 1 : int(last_column) + 1 + len(unit)] = list(unit)
-    return "".join(characters).rstrip()
+    tick_characters[int(last_column) + 1 : int(last_column) + 1 + len(unit)] = list(unit)
+    return "".join(tick_characters).rstrip()
 
 
 _DRAWING_ROWS = 8
@@ -149,14 +150,14 @@ _DRAWING_ROWS = 8
 
 @dataclass(frozen=True)
 class InfoAxis:
-    """Energy axis from the scan's lines or else from the file, with the calibration."""
+    """Energy axis from the scan's lines, or else from its file, and the calibration if there is one."""
 
     scan_axis: EnergyAxis | None
     calibration: Calibration | None = None
     notes: tuple[str, ...] = ()
 
     def as_record(self) -> dict[str, Any]:
-        """Return axis and calibration as a JSON-serialisable record."""
+        """Return the axis and the calibration as a JSON-serialisable record."""
         axis, calibration = self.scan_axis, self.calibration
         return {
             "gain_kev": None if axis is None else axis.gain_kev,
@@ -168,7 +169,7 @@ class InfoAxis:
 
 
 def find_info_axis(info: ScanInfo) -> InfoAxis:
-    """Return the axis from the lines of the sum spectrum, or else the file's axis with a note."""
+    """Calibrate the axis from the lines of the sum spectrum. If this fails, return the file's axis with a note."""
     sum_scan = Scan(info.sum_spectrum.counts[None, None, :], axis=info.axis, name=info.name)
     try:
         calibration = calibrate(sum_scan)
@@ -178,7 +179,7 @@ def find_info_axis(info: ScanInfo) -> InfoAxis:
 
 
 def axis_offer_lines(info: ScanInfo, axis: InfoAxis) -> list[str]:
-    """Return lines of text that offer the axis from the scan's lines if it differs from the file's axis."""
+    """Return a text that recommends the axis from the scan's lines, if the file's axis differs."""
     if axis.calibration is None or not axis.notes:
         return []
     return [
@@ -188,12 +189,12 @@ def axis_offer_lines(info: ScanInfo, axis: InfoAxis) -> list[str]:
 
 
 def axis_from_lines(info: ScanInfo, axis: InfoAxis) -> EnergyAxis:
-    """Return the axis that was found in the scan's lines.
+    """Return the energy axis that was calibrated from the scan's lines.
 
     Raises
     ------
     CalibrationError
-        The spectrum determines no axis.
+        The calibration from the lines failed.
     """
     if axis.calibration is None:
         raise CalibrationError(
@@ -204,7 +205,7 @@ def axis_from_lines(info: ScanInfo, axis: InfoAxis) -> EnergyAxis:
 
 
 def scan_facts_table(info: ScanInfo, axis: InfoAxis) -> Table:
-    """Return a table of a scan's size, counts, detector, calibration and notes."""
+    """Return a table with a scan's size, counts, detector, calibration and notes."""
     n_row, n_column, n_channel = info.shape
     scan_table = two_column_table(info.name)
     scan_table.add_row("file", info.source)
@@ -230,7 +231,7 @@ def scan_facts_table(info: ScanInfo, axis: InfoAxis) -> Table:
 
 
 def spectrum_lines(info: ScanInfo, axis: InfoAxis) -> list[str]:
-    """Return the sum and maximum spectrum as lines of text."""
+    """Return drawings of the sum and the maximum spectrum, as lines of text."""
     width = min(max(shutil.get_terminal_size((100, 24)).columns - 16, 40), 140)
     scan_axis = axis.scan_axis
     n_used_channels = max(int((info.sum_spectrum.counts > 0).nonzero()[0].max(initial=1)) + 1, 2)
@@ -257,7 +258,7 @@ def spectrum_lines(info: ScanInfo, axis: InfoAxis) -> list[str]:
 
 
 def scans_table(records: list[dict[str, Any]]) -> Table:
-    """Return a table with the outcome and the results folder of each scan."""
+    """Return a table with the outcome of each scan's analysis and its results folder."""
     outcome_table = list_table("scans", ("scan", "state", "results"))
     for scan_record in records:
         outcome = "failed" if scan_record["error"] else "left alone" if scan_record["skipped"] else "done"

@@ -1,4 +1,4 @@
-"""Commands that train networks: train, finetune, adapt, reproduce."""
+"""Commands that train networks: ``train``, ``finetune``, ``adapt`` and ``reproduce``."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class SplitBy(StrEnum):
-    """Unit of the split into training and test set."""
+    """What stays together when spectra are split into training and test set."""
 
     structure = "structure"
     pixel = "pixel"
@@ -31,17 +31,20 @@ class SplitBy(StrEnum):
 StartOption = Annotated[
     str, typer.Option(metavar="NAME|FILE", help="Initial network: default, an .onnx file or a .ckpt file.")
 ]
-PaletteOption = Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Pigments that may occur.")]
-SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the random numbers of simulation and training.")]
+PaletteOption = Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Palette: the pigments that may occur.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of the random numbers in simulation and training.")]
 
 
 def train(
-    config: Annotated[Path | None, typer.Argument(metavar="CONFIG", help="TOML file of the training settings.")] = None,
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="TOML file with the training settings.")
+    ] = None,
     instrument: Annotated[
-        str | None, typer.Option(metavar="PRESET|FILE", help="Your scanner, such as a file by `underpaint calibrate`.")
+        str | None,
+        typer.Option(metavar="PRESET|FILE", help="Your scanner, for example a file from `underpaint calibrate`."),
     ] = None,
     palette: PaletteOption = None,
-    out: Annotated[Path | None, new_folder("DIR", "Folder of the model, by default INSTRUMENT_PALETTE.")] = None,
+    out: Annotated[Path | None, new_folder("DIR", "Folder for the model, by default INSTRUMENT_PALETTE.")] = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="Maximum time on this machine in minutes.")] = 10.0,
     name: Annotated[str | None, typer.Option(help="Name of the model, by default the name of the folder.")] = None,
     model: StartOption = "default",
@@ -49,13 +52,13 @@ def train(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a network by a CONFIG file, or within minutes for your instrument and palette.
+    """Train a network with the settings in CONFIG, or in minutes for your instrument and palette.
 
-    With --instrument and --palette, paintings are simulated for your scanner. The weights of the built-in network are
-    transferred for its pigments and trained further. The result is compared with the built-in network on held-out
-    simulated paintings. CONFIG names a library of `underpaint simulate` and all settings.
+    With --instrument and --palette, spectra of paintings are simulated for your scanner. Training starts from the
+    weights of the built-in network, for all pigments that it has. The result is compared with the built-in network on
+    simulated paintings that were held out. CONFIG names a library of `underpaint simulate` and all settings.
 
-    The command writes checkpoints, report.json, and NAME.onnx with its model card. The same command resumes an
+    The command writes NAME.onnx with its model card, report.json and checkpoints. The same command resumes an
     interrupted run. The extra `train` is required.
 
     For example:
@@ -103,14 +106,14 @@ def _refuse_options_with_config(config: Path, other_options: list[object]) -> No
 
 def adapt(
     scan: ScanArgument,
-    out: Annotated[Path | None, new_folder("DIR", "Folder of the result, by default SCAN_adapted.")] = None,
+    out: Annotated[Path | None, new_folder("DIR", "Folder for the result, by default SCAN_adapted.")] = None,
     model: StartOption = "default",
     labels: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Labels of some pixels, on which the network is fine-tuned.")
+        Path | None, typer.Option(metavar="CSV", help="Labels of some pixels, with which the network is fine-tuned.")
     ] = None,
     instrument: Annotated[
         str | None,
-        typer.Option(metavar="PRESET|FILE", help="Source of values that a spectrum does not determine."),
+        typer.Option(metavar="PRESET|FILE", help="Instrument with values that a spectrum does not determine."),
     ] = None,
     palette: PaletteOption = None,
     minutes: Annotated[float, typer.Option(min=0.1, help="Maximum time on this machine in minutes.")] = 5.0,
@@ -118,11 +121,11 @@ def adapt(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Adapt a network to a scan of an unknown instrument without labels, or state why this would not help.
+    """Adapt a network to a scan without labels from an unknown instrument, or state why this would not help.
 
-    The instrument is fitted to the scan's lines and scatter. Several methods of adaptation are compared on paintings
-    simulated for this instrument. The best method is used only if it improves on the unchanged network by more than two
-    standard errors on newly simulated spectra.
+    The instrument is estimated from the scan's lines and scatter. Paintings are simulated for this instrument, and
+    several methods of adaptation are compared on them. The best method is tested on newly simulated spectra. The method
+    is used only if it improves on the unchanged network by more than two standard errors.
 
     With --labels, the network is fine-tuned as in the paper. `underpaint finetune` has more options. The same command
     resumes an interrupted run. The extra `train` is required.
@@ -161,33 +164,36 @@ def reproduce(
     ] = "table3",
     out: Annotated[Path, new_folder("DIR", "Folder for tables, figures and networks.")] = Path("reproduced"),
     small: Annotated[
-        bool, typer.Option("--quick", help="Run the same steps in minutes, with meaningless scores.")
+        bool, typer.Option("--quick", help="Run all steps in minutes, as a trial. The scores have no meaning.")
     ] = False,
     materials: Annotated[
-        str, typer.Option(metavar="table2|table1", help="Table of the thirteen materials of the simulation set.")
+        str,
+        typer.Option(metavar="table2|table1", help="Table from which the simulation set takes its thirteen materials."),
     ] = "table2",
     mockups: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER|SCAN", help="Measured mock-ups to use instead of virtual ones, with --labels."),
+        typer.Option(
+            metavar="FOLDER|SCAN", help="Use these measured mock-ups instead of virtual ones. Requires --labels."
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
             metavar="CSV",
-            help="Labels of the mock-ups, with columns file (or row, column), pigments, top, bottom, thickness_um.",
+            help="Labels of the mock-ups. Columns: file (or row, column), pigments, top, bottom, thickness_um.",
         ),
     ] = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Reproduce the experiments of Xu et al. 2022 and compare the scores.
+    """Repeat the paper's experiments, and compare the scores with those of Xu et al. 2022.
 
-    Virtual mock-ups replace the paper's mock-ups, which are not public. Every table states this.
+    The data of the paper's mock-ups are not public, so virtual mock-ups replace them. Every table states this.
 
-    The study table3 trains the three arms, with variants of counts, materials, held-out structures and thickness. The
-    studies figure5 to figure10 repeat the paper's figures on virtual paintings. The study limits finds the minimum
-    detectable vermilion, false positives, and the effect of the paper's choices. The study comparison trains other
-    networks by the same protocol.
+    The study table3 trains the paper's three models, and variants with other counts, materials, held-out structures and
+    thicknesses. The studies figure5 to figure10 repeat the paper's figures with virtual paintings. The study limits
+    determines the smallest detectable amount of vermilion, false positives, and effects of the paper's choices. The
+    study comparison trains other networks by the same protocol.
 
     A run takes hours on two cores, or minutes with --quick. The same command resumes an interrupted run. The extra
     `train` is required.
@@ -240,37 +246,39 @@ def _table3_scores_table(table3_result: dict[str, Any]) -> "Table":
 
 def finetune(
     config: Annotated[
-        Path | None, typer.Argument(metavar="CONFIG", help="TOML file of all settings, used instead of the options.")
+        Path | None, typer.Argument(metavar="CONFIG", help="TOML file with all settings. It replaces the options.")
     ] = None,
     model: Annotated[
         str, typer.Option(metavar="NAME|FILE", help="Initial network: default, xu2022, an .onnx file or a .ckpt file.")
     ] = "default",
     spectra: Annotated[
-        str | None, typer.Option(metavar="FOLDER|SCAN", help="A scan, or a folder of single spectra.")
+        str | None, typer.Option(metavar="FOLDER|SCAN", help="A scan, or a folder with single spectra.")
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="CSV", help="Labels of the spectra in the format above.")
+        Path | None, typer.Option(metavar="CSV", help="Labels of the spectra, in the format above.")
     ] = None,
-    out: Annotated[Path | None, new_folder("DIR", "Folder of the new model, by default NAME_finetuned.")] = None,
+    out: Annotated[Path | None, new_folder("DIR", "Folder for the new model, by default NAME_finetuned.")] = None,
     split: Annotated[
-        SplitBy, typer.Option(help="Unit of the test set: whole structures, or single pixels as in the paper.")
+        SplitBy, typer.Option(help="What the test set holds out: whole structures, or single pixels as in the paper.")
     ] = SplitBy.structure,
     test_share: Annotated[
-        float, typer.Option(min=0, max=0.9, help="Fraction held out as the test set (0.8 in the paper).")
+        float, typer.Option(min=0, max=0.9, help="Fraction of the spectra in the test set (0.8 in the paper).")
     ] = 0.2,
-    dense_epochs: Annotated[int, typer.Option(min=1, help="Maximum epochs of the first step (dense layers).")] = 20,
-    epochs: Annotated[int, typer.Option(min=1, help="Maximum epochs of the second step (all layers).")] = 60,
+    dense_epochs: Annotated[
+        int, typer.Option(min=1, help="Maximum number of epochs in the first step (dense layers).")
+    ] = 20,
+    epochs: Annotated[int, typer.Option(min=1, help="Maximum number of epochs in the second step (all layers).")] = 60,
     fresh_dense: Annotated[bool, typer.Option("--fresh-dense", help="Re-initialise the dense layers.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the split and the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers in the split and in the training.")] = 0,
     instrument: InstrumentOption = None,
     trust_instrument: TrustInstrumentOption = False,
     no_calibrate: NoCalibrateOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fine-tune a network on your labelled spectra, first the dense layers, then all layers, as in Xu et al. 2022.
+    """Fine-tune a network with your labelled spectra: first the dense layers, then all layers, as in Xu et al. 2022.
 
-    CSV contains the labels, with a line for each pixel of a scan (counted from 0) or each file of a folder:
+    CSV has one line for each labelled pixel of a scan, counted from 0, or for each file of a folder:
 
         row,column,pigments,structure
         0,3,vermilion;lead_white;chalk,strip 1
@@ -279,14 +287,14 @@ def finetune(
         file,pigments
         spot_01.mca,azurite;chalk
 
-    Name all pigments that are present, including those in the ground. All other pigments count as absent. A group
-    (mercury_red) means that any of its pigments is present. With columns `present` and `absent` instead of `pigments`,
-    pigments that are not named are unknown. Lines of one `structure` (optional) are never split between training and
-    test set.
+    Name all pigments that are present, including those in the ground. All other pigments count as absent. The name of a
+    group (mercury_red) means that at least one of its pigments is present. If the CSV has the columns `present` and
+    `absent` instead of `pigments`, all other pigments count as unknown. The column `structure` is optional. Spectra
+    with the same structure are all in the training set or all in the test set.
 
-    A fifth of the spectra is held out as the test set, and a fifth of the remainder for early stopping. The paper held
-    out four fifths of 6,604 spectra. The command writes DIR/NAME.onnx with its card, report.json and checkpoints. The
-    same command resumes an interrupted run. The extra `train` is required.
+    A fifth of the spectra is held out as the test set. A fifth of the other spectra is held out for early stopping. The
+    paper held out four fifths of 6,604 spectra. The command writes DIR/NAME.onnx with its model card, report.json and
+    checkpoints. The same command resumes an interrupted run. The extra `train` is required.
 
     For example:
 
@@ -336,12 +344,12 @@ def _show_report(report_values: dict[str, Any], exported_file: Any, *, quiet: bo
 
 
 def _require_torch() -> None:
-    """Raise an error if the packages for training are missing.
+    """Raise an error if a package that training needs is not installed.
 
     Raises
     ------
     MissingExtraError
-        torch or lightning is not installed.
+        torch, lightning or onnx is not installed.
     """
     from importlib.util import find_spec
 

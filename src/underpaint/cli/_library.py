@@ -1,4 +1,4 @@
-"""Commands that show the built-in pigments, indistinguishable pigments, and instruments."""
+"""Commands that show built-in pigments, pigments that cannot be distinguished, and instruments."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,19 +23,21 @@ if TYPE_CHECKING:
 def list_pigments(
     element: Annotated[
         list[str] | None,
-        typer.Option(metavar="SYMBOL", help="Only pigments that contain this element. The option may be repeated."),
+        typer.Option(
+            metavar="SYMBOL", help="List only pigments that contain this element. The option may be repeated."
+        ),
     ] = None,
     period: Annotated[
         str | None,
         typer.Option(
             metavar="YEAR|FROM:TO",
-            help="Only pigments in use at this time. Years BC are negative, as in --period=-500:400.",
+            help="List only pigments in use in these years. Years BC are negative, as in --period=-500:400.",
         ),
     ] = None,
-    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only pigments of a palette.")] = None,
+    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="List only pigments of a palette.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List pigments with their formula, density, years of use and groups.
+    """List pigments, each with its formula, density, years of use and groups.
 
     For example:
 
@@ -58,7 +60,7 @@ def show_pigment(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name, synonym or abbreviation of a pigment.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Show the properties of one pigment, with their sources.
+    """Show the properties of one pigment, and where their values come from.
 
     For example:
 
@@ -75,7 +77,7 @@ def show_pigment(
 
 
 def list_palettes(as_json: JsonOption = False) -> None:
-    """List the palettes, which are the pigments of a painter or a period.
+    """List the palettes. A palette contains the pigments of a painter or a period.
 
     For example:
 
@@ -99,7 +101,7 @@ def list_palettes(as_json: JsonOption = False) -> None:
 
 
 class InstrumentAction(StrEnum):
-    """Action on instruments."""
+    """What the command ``instruments`` does."""
 
     list = "list"
     show = "show"
@@ -111,29 +113,28 @@ def instruments(
         InstrumentAction,
         typer.Argument(
             metavar="[list|show|convert]",
-            help="List the built-in instruments, show one, or convert one to another file format.",
+            help="List the built-in instruments, show one instrument, or convert one to another file format.",
         ),
     ] = InstrumentAction.list,
     name: Annotated[
-        str | None, typer.Argument(metavar="PRESET|FILE", help="Preset, instrument file, or PyMca's .cfg.")
+        str | None,
+        typer.Argument(metavar="PRESET|FILE", help="Preset, instrument file, or PyMca configuration (.cfg)."),
     ] = None,
     out: Annotated[
         Path | None,
-        new_file(
-            "FILE", "File to write by convert: PyMca's fit configuration (.cfg), or else an instrument file (TOML)."
-        ),
+        new_file("FILE", "File that convert writes: a PyMca configuration (.cfg), or an instrument file (TOML)."),
     ] = None,
     families: Annotated[
         str | None,
-        typer.Option(metavar="Fe_K,Pb_L3,...", help="Line families to fit in PyMca, for conversion to .cfg."),
+        typer.Option(metavar="Fe_K,Pb_L3,...", help="Line families that PyMca shall fit, if convert writes a .cfg."),
     ] = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List the built-in instruments, show one, or convert between PyMca configurations and instrument files.
+    """List or show instruments, or convert between PyMca configurations and instrument files.
 
-    Values that cannot be converted are listed with the reason. Every option for an instrument file also accepts a
-    PyMca configuration (.cfg).
+    Values that cannot be converted are listed, each with the reason. Every option of underpaint that takes an
+    instrument file also takes a PyMca configuration (.cfg).
 
     For example:
 
@@ -198,7 +199,7 @@ def _list_instruments(*, as_json: bool) -> None:
 
 
 def _load_configuration(name: str) -> "PymcaConfiguration":
-    """Return an instrument with the line families and layers of a PyMca configuration."""
+    """Return an instrument, with line families and layers if it comes from a PyMca configuration."""
     from underpaint.physics.instrument import load_instrument
     from underpaint.physics.instrument.pymca import PymcaConfiguration, is_pymca, read_pymca
 
@@ -233,7 +234,7 @@ def _show_instrument(configuration: "PymcaConfiguration", *, as_json: bool) -> N
 def _write_instrument(
     configuration: "PymcaConfiguration", families: Sequence[str], out: Path
 ) -> tuple["Untranslated", ...]:
-    """Write an instrument in the format of the file's ending, and return the entries without a counterpart."""
+    """Write an instrument in the format that the file's ending names. Return the entries without a counterpart."""
     from underpaint.data import EnergyAxis
     from underpaint.io.pymca import write_pymca
     from underpaint.physics.instrument import save_instrument
@@ -264,7 +265,7 @@ def _say_families(families: Sequence[str]) -> None:
 
 
 def _say_untranslated(untranslated_entries: "Sequence[Untranslated]") -> None:
-    """Print the entries without a counterpart in the other format, by reason."""
+    """Print the entries that the other format lacks, grouped by reason."""
     entries_by_reason: dict[str, list[str]] = {}
     for untranslated_entry in untranslated_entries:
         entries_by_reason.setdefault(untranslated_entry.reason, []).append(
@@ -403,12 +404,12 @@ def _show_pigments(pigment_records: list[dict[str, Any]]) -> None:
 
 
 def _show_pigment_record(pigment_record: dict[str, Any]) -> None:
-    units = {"density": " g/cm3", "oil_absorption": " g oil per 100 g"}
+    unit_by_field = {"density": " g/cm3", "oil_absorption": " g oil per 100 g"}
     pigment_table = two_column_table(pigment_record["label"])
     for field_name, field_value in pigment_record.items():
         field_text = _value_text(field_value)
         if field_text:
-            pigment_table.add_row(field_name.replace("_", " "), field_text + units.get(field_name, ""))
+            pigment_table.add_row(field_name.replace("_", " "), field_text + unit_by_field.get(field_name, ""))
     show(pigment_table)
 
 
@@ -423,14 +424,14 @@ def _value_text(field_value: Any) -> str:
 
 
 MIN_SHOWN_COUNTS = 1e3
-"""Minimum counts needed to distinguish a listed mixture. Other mixtures are distinguished easily."""
+"""Minimum counts needed to distinguish a listed mixture. Mixtures that need fewer counts are easily distinguished."""
 
 
 class ListByDefault(PlainHelp):
-    """Group of commands with the default command ``list``."""
+    """Group of commands that runs the command ``list`` if none is named."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Insert the command `list` before its options unless help is requested."""
+        """Insert the command ``list`` if the first argument is an option other than help, or if there is none."""
         if not args or (args[0].startswith("-") and args[0] not in {"--help", "-h"}):
             args = ["list", *args]
         return super().parse_args(ctx, args)
@@ -444,7 +445,7 @@ pigment_commands.command("palettes")(with_output_check(list_palettes))
 
 @pigment_commands.callback()
 def start_pigments() -> None:
-    """Show the pigment library, or groups of pigments that cannot be distinguished by a spectrum.
+    """Show the pigment library, or groups of pigments that a spectrum cannot distinguish.
 
     For example:
 
@@ -459,26 +460,28 @@ def start_pigments() -> None:
 @pigment_commands.command()
 @with_output_check
 def groups(
-    instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="The scanner.")] = "elio",
-    counts: Annotated[float, typer.Option(metavar="N", help="Total counts of a spectrum.")] = 1e5,
-    palette: Annotated[str | None, typer.Option(metavar="NAME|FILE", help="Only the pigments of a palette.")] = None,
+    instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="Scanner that records the spectra.")] = "elio",
+    counts: Annotated[float, typer.Option(metavar="N", help="Total counts of each spectrum.")] = 1e5,
+    palette: Annotated[
+        str | None, typer.Option(metavar="NAME|FILE", help="Compare only pigments of a palette.")
+    ] = None,
     ground: Annotated[str, typer.Option(metavar="NAME", help="Ground below the paint.")] = "chalk",
-    start_kev: Annotated[float, typer.Option(metavar="KEV", help="Minimum energy in keV.")] = 2.8,
+    start_kev: Annotated[float, typer.Option(metavar="KEV", help="Lowest energy that is compared, in keV.")] = 2.8,
     mixtures: Annotated[
-        bool, typer.Option(help="Also search for mixtures that have the spectrum of a pigment.")
+        bool, typer.Option(help="Also search for mixtures with the same spectrum as a single pigment.")
     ] = True,
     out_figure: Annotated[
-        Path | None, new_file("PNG", "Draw the counts needed to distinguish each pair of pigments.")
+        Path | None, new_file("PNG", "Draw how many counts are needed to distinguish each pair of pigments.")
     ] = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Group pigments that no method can distinguish by a spectrum of the given counts.
+    """Group the pigments that no method can distinguish by a spectrum with the given total counts.
 
-    The expected spectrum of each pigment is fitted by every other pigment and by mixtures, with free thickness, binder,
-    ground and scatter. Two pigments are distinguishable if the deviance exceeds 25. The default palette takes some
-    minutes.
+    Every other pigment, and mixtures, are fitted to the expected spectrum of each pigment. Thickness, binder, ground
+    and scatter are free in these fits. Two pigments are distinguishable if the deviance of the fit exceeds 25. For the
+    default palette, the command takes some minutes.
 
     For example:
 
@@ -510,7 +513,7 @@ def groups(
         _show_separation(separation, pigment_groups, counts)
 
 
-def _draw_separation(separation: "Separation", counts: float, path: Path) -> None:
+def _draw_separation(separation: "Separation", counts: float, figure_path: Path) -> None:
     from underpaint.display.plot import save_png
     from underpaint.display.plot.limits import separation_matrix
 
@@ -518,7 +521,7 @@ def _draw_separation(separation: "Separation", counts: float, path: Path) -> Non
         f"Counts needed to distinguish two pigments ({separation.instrument}), with frames around groups at "
         f"{counts:.3g} counts"
     )
-    save_png(separation_matrix(separation, counts, title=title), path)
+    save_png(separation_matrix(separation, counts, title=title), figure_path)
 
 
 def _separation_record(
@@ -575,11 +578,11 @@ def _group_record(separation: "Separation", group: "Group") -> dict[str, Any]:
     }
 
 
-def _without_infinity(value: Any) -> Any:
-    """Replace infinity by None, because JSON has no infinity."""
-    if isinstance(value, list):
-        return [_without_infinity(item) for item in value]
-    return None if value == float("inf") else value
+def _without_infinity(json_value: Any) -> Any:
+    """Replace infinite values by None, because JSON has no infinity."""
+    if isinstance(json_value, list):
+        return [_without_infinity(list_item) for list_item in json_value]
+    return None if json_value == float("inf") else json_value
 
 
 def _show_separation(separation: "Separation", pigment_groups: "list[Group]", counts: float) -> None:

@@ -1,4 +1,4 @@
-"""Output options of commands, and the check that no existing file is replaced."""
+"""Output options of commands, and checks that outputs replace neither existing files nor inputs."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -11,20 +11,20 @@ from typer.models import ParameterInfo
 
 
 def new_file(metavar: str, help: str) -> Any:  # noqa: A002 - the name in typer
-    """Declare an option for a file to write, which may exist only with --overwrite."""
+    """Declare an option for a file to write. An existing file is only replaced with --overwrite."""
     return typer.Option(metavar=metavar, help=help, writable=True, dir_okay=False)
 
 
 def new_folder(metavar: str, help: str) -> Any:  # noqa: A002 - the name in typer
     """Declare an option for an output folder.
 
-    An existing file is refused. The command checks the content of an existing folder.
+    The path must not be an existing file. If the path is an existing folder, the command checks the folder's content.
     """
     return typer.Option(metavar=metavar, help=help, writable=True, file_okay=False)
 
 
 def with_output_check(command: Callable[..., None]) -> Callable[..., None]:
-    """Decorate a command to check its outputs before it runs, and to keep the examples in its help unwrapped."""
+    """Decorate a command: its outputs are checked before it runs, and examples in its help are not wrapped."""
     declared_parameters = parameter_declarations(command)
 
     @wraps(command)
@@ -44,13 +44,13 @@ def with_output_check(command: Callable[..., None]) -> Callable[..., None]:
         ):
             command(**option_values)
 
-    # click wraps a paragraph unless its first line is a backspace. A wrapped example cannot be copied.
+    # A wrapped example cannot be copied. click does not wrap a paragraph whose first line is a backspace.
     run_command.__doc__ = re.sub(r"\n\n( +)    (?=underpaint )", "\n\n\\1    \b\n\\1", command.__doc__ or "")
     return run_command
 
 
 def parameter_declarations(command: Callable[..., None]) -> dict[str, tuple[Any, ParameterInfo | None]]:
-    """Return the type and the declaration of each parameter of a command, by name."""
+    """Return the type and the typer declaration of each parameter of a command, by name."""
     type_hints = get_type_hints(command, include_extras=True)
     declarations = {}
     for parameter_name, type_hint in type_hints.items():
@@ -65,33 +65,33 @@ def parameter_declarations(command: Callable[..., None]) -> dict[str, tuple[Any,
 def refuse_to_replace(
     declared_parameters: Mapping[str, tuple[Any, ParameterInfo | None]], option_values: Mapping[str, Any]
 ) -> None:
-    """Raise an error for outputs that exist or, with --overwrite, for outputs that are inputs.
+    """Raise an error if an output exists. With --overwrite, raise an error only if an output is also an input.
 
     Raises
     ------
     OutputError
-        An output exists, has an invalid name, or its folder does not exist.
+        An output exists, has an invalid name, or is in a folder that does not exist.
     """
     from underpaint.errors import OutputError, ScanError
     from underpaint.runtime.files import check_path, encoding_fault, printable_path
 
-    outputs = {
+    output_declarations = {
         option_name: declaration
         for option_name, (_, declaration) in declared_parameters.items()
         if declaration is not None and declaration.writable
     }
-    inputs = [
+    input_paths = [
         path
         for option_name, option_value in option_values.items()
-        if option_name not in outputs
+        if option_name not in output_declarations
         for path in _existing_paths(option_value)
     ]
     given_outputs = {
         option_name: declaration
-        for option_name, declaration in outputs.items()
+        for option_name, declaration in output_declarations.items()
         if option_values.get(option_name) is not None
     }
-    invalid_input = next((path for path in inputs if encoding_fault(path)), None)
+    invalid_input = next((path for path in input_paths if encoding_fault(path)), None)
     if given_outputs and invalid_input is not None:
         raise ScanError(
             f"Cannot use {printable_path(invalid_input)}: {encoding_fault(invalid_input)}, so it cannot be recorded in "
@@ -101,13 +101,13 @@ def refuse_to_replace(
         path = Path(option_values[option_name])
         check_path(path)
         if declaration.file_okay:
-            check_new_files([path], inputs, overwrite=option_values.get("overwrite"))
+            check_new_files([path], input_paths, overwrite=option_values.get("overwrite"))
         elif path.exists() and not path.is_dir():
             raise OutputError(f"Cannot write to {path}: it is a file. Give the name of a folder.")
 
 
 def check_new_files(paths: list[Path], inputs: list[Path] | None = None, *, overwrite: bool | None) -> None:
-    """Raise an error for files that exist, that are inputs, or whose folder does not exist.
+    """Raise an error if a file exists, is part of an input, or is in a folder that does not exist.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def check_new_files(paths: list[Path], inputs: list[Path] | None = None, *, over
 
 
 def _existing_paths(option_value: Any) -> Iterator[Path]:
-    """Yield the existing files and folders that an option value names, including FILE of FILE::NAME."""
+    """Yield the existing files and folders that an option value names. For FILE::NAME, FILE is one of these paths."""
     for path_text in option_value if isinstance(option_value, list | tuple) else (option_value,):
         if isinstance(path_text, str | Path) and str(path_text):
             full_path, file_path = Path(path_text), Path(str(path_text).rpartition("::")[0] or str(path_text))

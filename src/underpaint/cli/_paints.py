@@ -1,4 +1,4 @@
-"""Commands on the paints of a painting: ``paints`` and ``plan``."""
+"""Commands on the paints of a painting, ``paints`` and ``plan``."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,50 +20,62 @@ if TYPE_CHECKING:
 
 
 def plan(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder of a quick scan.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder for a quick scan.")],
     question: Annotated[
         str,
-        typer.Option(metavar='"LOWER under UPPER"', help="Two groups, such as: lead_pigment under mercury_red."),
+        typer.Option(
+            metavar='"LOWER under UPPER"', help="Lower and upper group, for example: lead_pigment under mercury_red."
+        ),
     ],
     paint: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of the paint. The default is the largest paint with the upper group."),
+        typer.Option(min=1, help="Number of the paint. By default, the largest paint with the upper group."),
     ] = None,
     voltages: Annotated[
         str | None,
         typer.Option(
-            metavar="KV,...", help="Tube voltages in kV. The defaults are the voltage of the scan and 10 kV more."
+            metavar="KV,...", help="Tube voltages in kV. By default, the voltage of the scan, and 10 kV more."
         ),
     ] = None,
     steps: Annotated[
         str | None,
-        typer.Option(metavar="MM,...", help="Steps in mm. The defaults are the step of the scan and half of it."),
+        typer.Option(
+            metavar="MM,...", help="Distances between pixels in mm. By default, the scan's step, and half of it."
+        ),
     ] = None,
     seconds: Annotated[
         float | None,
-        typer.Option(metavar="S", help="Time per pixel of the quick scan in s, if its file does not state it."),
+        typer.Option(
+            metavar="S", help="Time per pixel of the quick scan in seconds, if its file does not state this time."
+        ),
     ] = None,
     scan: Annotated[
         str | None, typer.Option(metavar="SCAN", help="New path of the scan if it was moved after the analysis.")
     ] = None,
     instrument: Annotated[
         str | None,
-        typer.Option(metavar="PRESET|FILE", help="Instrument of the scan, with unknown values from elio."),
+        typer.Option(
+            metavar="PRESET|FILE", help="Instrument of the scan. Values that it does not state are those of elio."
+        ),
     ] = None,
     ground: Annotated[str, typer.Option(help="Ground below the paint.")] = "chalk",
     out_figure: Annotated[
-        Path | None, new_file("FILE.png", "Draw the fraction of simulated scans that give the answer against time.")
+        Path | None,
+        new_file(
+            "FILE.png", "Draw how often simulated pixels show the layer order, as a function of the time per pixel."
+        ),
     ] = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Plan the time per pixel, step and voltage of a scan that shows that one group lies below another.
+    """Plan a scan that shows that one pigment group lies below another: time per pixel, step and voltage.
 
-    The paint comes from the results of a quick scan. Scans of this paint with the lower group below the upper group are
-    simulated and evaluated as by `underpaint explain`. The plan gives the times at which half of the pixels, or nine in
-    ten, show this layer order with a probability of 95 %. The plan also names other methods that answer the question.
-    `underpaint paints --known` reads their results.
+    The paint is taken from the results of a quick scan. Spectra of this paint, with the lower group below the upper
+    group, are simulated and evaluated as by `underpaint explain`. The plan states two times per pixel. After the first,
+    half of the pixels show this layer order with a probability of 95 %. After the second, nine in ten pixels show this
+    order. The plan also names other methods that answer the question. `underpaint paints --known` reads the results of
+    such methods.
 
     For example:
 
@@ -124,12 +136,12 @@ def _three_digit_text(number: float) -> str:
     return f"{float(f'{number:.3g}'):,g}"
 
 
-def _draw_plan(scan_plan: "ScanPlan", question: str, path: Path) -> None:
+def _draw_plan(scan_plan: "ScanPlan", question: str, figure_path: Path) -> None:
     from underpaint.display.plot import save_png
     from underpaint.display.plot.limits import plan_figure
 
     has_times = scan_plan.seconds_now is not None
-    curves = [
+    fraction_curves = [
         (
             f"{voltage_plan.voltage_kv:g} kV",
             scan_plan.curve_seconds(voltage_plan) if has_times else voltage_plan.answered_shares.counts,
@@ -138,7 +150,7 @@ def _draw_plan(scan_plan: "ScanPlan", question: str, path: Path) -> None:
         for voltage_plan in scan_plan.voltages
     ]
     x_label = "time per pixel, s" if has_times else "counts per pixel"
-    save_png(plan_figure(curves, x_label=x_label, title=f"{question}, paint {scan_plan.paint}"), path)
+    save_png(plan_figure(fraction_curves, x_label=x_label, title=f"{question}, paint {scan_plan.paint}"), figure_path)
 
 
 def _parse_positive_numbers(option_text: str | None, option: str) -> tuple[float, ...]:
@@ -168,14 +180,15 @@ def paints(
     explain: Annotated[
         str | None,
         typer.Option(
-            metavar="all|1,2,...", help="Compute the layer structure of these paints, in one or two minutes for each."
+            metavar="all|1,2,...",
+            help="Compute the layer structure of these paints (one or two minutes per paint).",
         ),
     ] = None,
     known: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.toml",
-            help="Results of other methods, such as a cross-section, which constrain the layers.",
+            help="Results of other methods that constrain the layers, such as a cross-section.",
         ),
     ] = None,
     scan: Annotated[
@@ -183,19 +196,24 @@ def paints(
     ] = None,
     instrument: Annotated[
         str | None,
-        typer.Option(metavar="PRESET|FILE", help="Instrument of the scan, with unknown values from elio."),
+        typer.Option(
+            metavar="PRESET|FILE", help="Instrument of the scan. Values that it does not state are those of elio."
+        ),
     ] = None,
     ground: Annotated[str, typer.Option(help="Ground below the paint.")] = "chalk",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the segmentation. Another seed may give other areas.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the segmentation into paints. Another seed may give other areas.")
+    ] = 0,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Find the paints of a painting: areas of similar pixels, with groups, summed spectra and layers.
+    """Find the paints of a painting. A paint is an area of similar pixels, with its groups, sum spectrum and layers.
 
-    `identify` also finds the paints. The command `paints` adds their summed spectra and, with --explain, their layers.
-    The map and the table of paints are added to the folder (results.h5, paint.tif, paints.csv) and to the report.
+    `identify` also finds the paints. The command `paints` adds their sum spectra. With --explain, the layers of the
+    paints are added as well. The map and the table of paints are added to the folder (results.h5, paint.tif,
+    paints.csv) and to the report.
 
-    The option --known reads results of other methods from a file with one entry for each paint:
+    --known reads results of other methods from a file. The file has one entry for each paint:
 
         [[known]]
         pixel = [12, 40]                          # or paint = 3
@@ -205,7 +223,7 @@ def paints(
         thickness_um = [20, 30]                   # of the top layer
         absent = ["copper_green_blue"]
 
-    The layers are computed with these results as constraints, which the answers state.
+    These results constrain the layers that are computed. The answers state which results were used.
 
     For example:
 
@@ -236,7 +254,7 @@ def paints(
 
 
 def assigned_share(results: "Results") -> float:
-    """Return the fraction of the pixels with an answer that belong to a paint."""
+    """Return the number of pixels that belong to a paint, divided by the number of pixels with an answer."""
     return sum(paint.share for paint in results.paints)
 
 
@@ -263,7 +281,7 @@ def _show_paints(results: "Results") -> None:
 
 
 def _parse_paint_numbers(option_text: str | None) -> tuple[int, ...]:
-    """Parse the value of --explain.
+    """Parse the paint numbers of --explain.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Progress bar of long jobs, with the rate and the remaining time."""
+"""Progress bar for long jobs, with rate and remaining time."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,8 +13,8 @@ from underpaint.runtime.untrusted import plain_text
 def progress_with_rate(*, quiet: bool, unit: str) -> Iterator[Progress]:
     """Show progress, rate and remaining time on standard error.
 
-    Yields a function of (task, steps done, total steps). The rate is averaged over the last half minute. Steps finished
-    by an earlier call count as done but do not affect the rate.
+    Yields a function of the task's name, the steps done, and the number of steps. The rate is averaged over the last
+    half minute. Steps that an earlier, interrupted call finished count as done, but do not affect the rate.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress

@@ -1,4 +1,4 @@
-"""Commands on reflectance: ``reflect``, ``add-reflectance`` and ``reflectance``."""
+"""Commands on reflectance spectra: ``reflect``, ``add-reflectance`` and ``reflectance``."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,57 +15,57 @@ def reflect(
         str,
         typer.Argument(metavar="CUBE", help="Reflectance cube: ENVI header or data, HDF5 (FILE::NAME), or TIFF stack."),
     ],
-    xrf: Annotated[Path, typer.Option(metavar="RESULT", help="Results folder of `underpaint identify`.")],
+    xrf: Annotated[Path, typer.Option(metavar="RESULT", help="Results folder that `underpaint identify` wrote.")],
     white: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="White reference (frames or one spectrum) for a CUBE of counts."),
+        typer.Option(metavar="FILE", help="White reference, if CUBE contains counts: frames, or one spectrum."),
     ] = None,
-    dark: Annotated[str | None, typer.Option(metavar="FILE", help="Dark reference for a CUBE of counts.")] = None,
+    dark: Annotated[str | None, typer.Option(metavar="FILE", help="Dark reference, if CUBE contains counts.")] = None,
     scale: Annotated[
         float | None,
-        typer.Option(metavar="VALUE", help="Stored value of a reflectance of 1, if it cannot be recognised."),
+        typer.Option(metavar="VALUE", help="Value that is stored for a reflectance of 1, if CUBE does not show it."),
     ] = None,
     library: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Reference spectra to use instead of the package's: CSV, ENVI library, or .npz."
+            metavar="FILE", help="Reference spectra that replace those of the package: CSV, ENVI library, or .npz."
         ),
     ] = None,
     palette: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Limit the candidates to this palette.")
+        str | None, typer.Option(metavar="NAME|FILE", help="Consider only pigments of this palette.")
     ] = None,
     points: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="File of corresponding points, with x,y on the cube and column,row on the maps in each line.",
+            help="File of corresponding points. Each line has x,y on the cube and column,row on the maps.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        new_folder("DIR", "Folder for a copy of RESULT with the new maps. By default, the maps are added to RESULT."),
+        new_folder("DIR", "Write a copy of RESULT with the new maps to this folder. By default, RESULT gets the maps."),
     ] = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Identify the pigments at the surface from a reflectance cube, and map pigment groups below the surface.
+    """Identify surface pigments from a reflectance cube. Also map the pigment groups below the surface.
 
-    The cube is registered to the element maps automatically or by points, and the registration is stored with the
-    results. If XRF detects copper, reflectance identifies the copper pigment at the surface. A group is reported as
-    below the surface if the probability is above 90 %. Otherwise its place is reported as not determined. The place of
-    a group by XRF (surface or below) is taken into account. Limiting the candidates to the painter's palette
-    (--palette) improves the result more than any other input.
+    The cube is registered to the element maps automatically, or by the given points. The registration is stored with
+    the results. If XRF detects copper, for example, reflectance identifies the copper pigment at the surface. A group
+    is reported as below the surface if the probability of this place is above 90 %. Otherwise the place of the group is
+    reported as not determined. The place that XRF gives (surface or below) is taken into account. No other input
+    improves the result as much as the painter's palette (--palette).
 
     For example:
 
         underpaint reflect cube.hdr --xrf painting_underpaint --palette old_master
 
-    For counts of a line scanner with its references:
+    If the cube contains the counts of a line scanner, give the white and dark references:
 
         underpaint reflect scan.hdr --xrf painting_underpaint --white white.hdr --dark dark.hdr
 
-    To try the command with both scans of a virtual panel:
+    To try the command, simulate both scans of a virtual panel:
 
         underpaint mockup fig7 --out panel.h5 --reflectance
 
@@ -90,7 +90,7 @@ def reflect(
 
 
 def _results_record(results: Any, folder: Path) -> dict[str, Any]:
-    """Return a JSON-serialisable record of the area fractions of surface pigments and of groups below the surface."""
+    """Return the area fractions of surface pigments, and of groups below the surface, as a JSON-serialisable record."""
     import numpy as np
 
     from underpaint.data.maps import BELOW_PROBABILITY, below_surface, share_present
@@ -139,37 +139,37 @@ def _show_results(record: dict[str, Any], *, quiet: bool) -> None:
         f"registration, {coverage_text}."
     )
     surface_table = list_table("Pigments that give the surface its colour", ("pigment", "share of the area"))
-    for name, coverage_text in sorted(record["surface"].items(), key=lambda group_share: -group_share[1]):
-        if coverage_text > 0:
-            surface_table.add_row(record["labels"].get(name, name), f"{100 * coverage_text:.1f} %")
+    for name, area_share in sorted(record["surface"].items(), key=lambda group_share: -group_share[1]):
+        if area_share > 0:
+            surface_table.add_row(record["labels"].get(name, name), f"{100 * area_share:.1f} %")
     show(surface_table)
-    for name, coverage_text in sorted(record["hidden"].items(), key=lambda group_share: -group_share[1]):
-        certainty = f"probability {100 * record['hidden_probability'][name]:.0f} %"
-        say(f"- {name}: below the surface in {100 * coverage_text:.1f} % of the area ({certainty} there)")
+    for name, area_share in sorted(record["hidden"].items(), key=lambda group_share: -group_share[1]):
+        certainty_text = f"probability {100 * record['hidden_probability'][name]:.0f} %"
+        say(f"- {name}: below the surface in {100 * area_share:.1f} % of the area ({certainty_text} there)")
     threshold_text = f"{100 * record['hidden_above']:.0f} %"
     if not record["hidden"]:
         say(f"No group lies below the surface with a probability above {threshold_text}.")
     undetermined_shares = {
-        name: coverage_text for name, coverage_text in record["hidden_undetermined"].items() if coverage_text >= 0.001
+        name: area_share for name, area_share in record["hidden_undetermined"].items() if area_share >= 0.001
     }
     if undetermined_shares:
         sorted_shares = sorted(undetermined_shares.items(), key=lambda group_share: -group_share[1])
         say(
             f"Not determined, at the surface or below (probability under {threshold_text}): "
-            + ", ".join(f"{name} in {100 * coverage_text:.1f} %" for name, coverage_text in sorted_shares)
+            + ", ".join(f"{name} in {100 * area_share:.1f} %" for name, area_share in sorted_shares)
         )
     say(f"To view the results: underpaint view {record['folder']}")
 
 
 def add_reflectance(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="File of the spectra: CSV, ENVI spectral library, or .npz.")
+        Path, typer.Argument(metavar="FILE", help="File with the spectra: CSV, ENVI spectral library, or .npz.")
     ],
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the set.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name under which the set is stored.")],
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Store a set of measured reflectance spectra for `underpaint reflect`, in addition to the package's spectra.
+    """Store measured reflectance spectra. `underpaint reflect` uses them in addition to the package's spectra.
 
     For example:
 
@@ -185,7 +185,7 @@ def add_reflectance(
 
 
 def reflectance(as_json: JsonOption = False) -> None:
-    """List the measured reflectance spectra of the package and of the sets that you added.
+    """List the measured reflectance spectra in the package and in the sets that you added.
 
     For example:
 

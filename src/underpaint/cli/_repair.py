@@ -1,4 +1,4 @@
-"""Commands ``repair`` and ``mosaic``, which write a modified scan."""
+"""Commands ``repair`` and ``mosaic``: modified copies of scans."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from underpaint.data import Scan
     from underpaint.repair import Step
 
-OutScanOption = Annotated[Path, new_file("FILE.h5", "Scan to write. An existing file is not replaced.")]
+OutScanOption = Annotated[Path, new_file("FILE.h5", "Scan to write. An existing file is never replaced.")]
 
 
 def repair(
@@ -35,32 +35,44 @@ def repair(
     crop: Annotated[
         str | None,
         typer.Option(
-            metavar="ROWS,COLUMNS", help="Rows and columns to keep, e.g. 10:50,0:80 (counted from 0, without the last)."
+            metavar="ROWS,COLUMNS", help="Rows and columns to keep. 10:50,0:80 keeps rows 10 to 49 and columns 0 to 79."
         ),
     ] = None,
     mask: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Pixels to keep: a mask (.npy, .png, .tif) or a list (.csv).")
+        Path | None,
+        typer.Option(metavar="FILE", help="Pixels to keep, as a mask (.npy, .png, .tif) or as a list (.csv)."),
     ] = None,
     sum_peaks: Annotated[
         float | None,
-        typer.Option(metavar="MICROSECONDS", min=0, help="Remove sum peaks for this resolving time in microseconds."),
+        typer.Option(
+            metavar="MICROSECONDS",
+            min=0,
+            help="Remove the sum peaks that occur at this pulse-pair resolving time, in microseconds.",
+        ),
     ] = None,
     pixels: Annotated[
         bool,
         typer.Option(
-            "--pixels", help="Replace dead pixels and pixels with too few counts by the mean of their neighbours."
+            "--pixels", help="Replace dead pixels, and pixels with too few counts, by the mean of their neighbours."
         ),
     ] = False,
     snake: Annotated[
-        bool, typer.Option("--snake", help="Mirror every second row, for scans in alternating direction.")
+        bool,
+        typer.Option(
+            "--snake", help="Mirror every second row, if the scanner recorded rows in alternating directions."
+        ),
     ] = False,
-    rows: Annotated[bool, typer.Option("--rows", help="Find the shift of every second row and correct it.")] = False,
+    rows: Annotated[
+        bool, typer.Option("--rows", help="Measure by how much every second row is shifted, and correct the shift.")
+    ] = False,
     row_shift: Annotated[
-        float | None, typer.Option(metavar="COLUMNS", help="Correct this shift of every second row in columns.")
+        float | None, typer.Option(metavar="COLUMNS", help="Correct this shift of every second row, in columns.")
     ] = None,
-    live_time: Annotated[bool, typer.Option("--live-time", help="Scale all pixels to the same live time.")] = False,
+    live_time: Annotated[
+        bool, typer.Option("--live-time", help="Scale the counts of all pixels to the same live time.")
+    ] = False,
     bins: Annotated[
-        str | None, typer.Option("--bin", metavar="ROWSxCOLUMNS", help="Add up blocks of pixels, e.g. 2x2.")
+        str | None, typer.Option("--bin", metavar="ROWSxCOLUMNS", help="Sum blocks of pixels, e.g. of 2x2.")
     ] = None,
     instrument: InstrumentOption = None,
     trust_instrument: TrustInstrumentOption = False,
@@ -70,10 +82,10 @@ def repair(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a copy of a scan with the requested repairs and a record of the repairs.
+    """Write a repaired copy of a scan. The copy contains a record of the repairs.
 
-    The original is not changed. The repairs are done in the order of the options. The record, with the name and hash of
-    the original, is stored under /entry/settings.
+    The original is not changed. The repairs are done in the order in which the options are listed. The record is stored
+    under /entry/settings. The record includes the original's name and hash.
 
     For example:
 
@@ -113,7 +125,7 @@ def repair(
 
 
 class _RequestedRepairs:
-    """Values of the repair options, by name."""
+    """The values of the repair options, by option name."""
 
     def __init__(self, *option_values: Any) -> None:
         option_names = ("crop", "mask", "sum_peaks", "pixels", "snake", "rows", "row_shift", "live_time", "bins")
@@ -121,7 +133,7 @@ class _RequestedRepairs:
 
     @property
     def is_any(self) -> bool:
-        """Whether a repair is requested, such as a row shift of 0."""
+        """Whether any repair is requested. A row shift of 0 counts as a request."""
         return any(option_value is not None and option_value is not False for option_value in self.values.values())
 
 
@@ -162,7 +174,7 @@ def _apply_repairs(
 
 
 def _with_energy_axis(scan: "Scan", instrument: str | None, *, is_trusted: bool) -> "tuple[Scan, Step]":
-    """Return the scan with the instrument's energy axis or the axis from its lines, and the repair step."""
+    """Put the scan on the instrument's energy axis, or on the axis from its lines. Also return the repair step."""
     from underpaint.calibrate import resolve_energy_axis
     from underpaint.repair import Step
 
@@ -173,7 +185,7 @@ def _with_energy_axis(scan: "Scan", instrument: str | None, *, is_trusted: bool)
 
 
 def _with_rows_aligned(scan: "Scan", given_shift_columns: float | None) -> "tuple[Scan, Step]":
-    """Align every second row by the given shift, or by the fitted shift if it is significant."""
+    """Align every second row by the given shift, or by the measured shift if that is significant."""
     from underpaint import repair as repair_tools
 
     row_shift = (
@@ -195,7 +207,7 @@ def _with_rows_aligned(scan: "Scan", given_shift_columns: float | None) -> "tupl
 
 
 def _parse_ranges(option_text: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Parse the value of --crop."""
+    """Parse the row and column ranges of --crop."""
     try:
         (first_row, row_stop), (first_column, column_stop) = (
             range_text.split(":") for range_text in option_text.split(",")
@@ -209,34 +221,41 @@ def _parse_ranges(option_text: str) -> tuple[tuple[int, int], tuple[int, int]]:
 
 def mosaic(
     tiles: Annotated[
-        list[str], typer.Argument(metavar="TILE...", help="Overlapping scans. FILE::NAME picks one scan of a file.")
+        list[str], typer.Argument(metavar="TILE...", help="Overlapping scans. FILE::NAME selects one scan in a file.")
     ],
     out: OutScanOption,
     positions: Annotated[
         Path,
         typer.Option(
-            metavar="FILE.csv", help="Stage position of each tile's first pixel, with columns tile,row_mm,column_mm."
+            metavar="FILE.csv", help="Stage position of each tile's first pixel. Columns: tile,row_mm,column_mm."
         ),
     ],
     step_mm: Annotated[
         float | None,
-        typer.Option(metavar="MM", min=0, help="Distance between pixels in mm, if the files do not state it."),
+        typer.Option(
+            metavar="MM", min=0, help="Distance between pixels in mm, if the files do not state this distance."
+        ),
     ] = None,
     register: Annotated[
         bool,
-        typer.Option("--register/--no-register", help="Correct the positions by registration of overlapping tiles."),
+        typer.Option(
+            "--register/--no-register", help="Correct the stage positions by registration of overlapping tiles."
+        ),
     ] = True,
     max_shift_pixels: Annotated[
-        float, typer.Option("--most-pixels", metavar="PIXELS", min=0, help="Maximum plausible correction in pixels.")
+        float,
+        typer.Option(
+            "--most-pixels", metavar="PIXELS", min=0, help="Largest plausible correction of a position, in pixels."
+        ),
     ] = 5.0,
     detector: DetectorOption = None,
     counts_scale: CountsScaleOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Join overlapping tiles to one scan, by the stage positions and by registration of overlapping tiles.
+    """Join overlapping tiles into one scan. Stage positions are corrected by registration of the overlaps.
 
-    A tile that cannot be read is left out with a message, and the exit code is 1.
+    A tile that cannot be read is left out. A message names the tile, and the exit code is 1.
 
     For example:
 
@@ -312,9 +331,9 @@ def _print_mosaic(joined_mosaic: Any, tile_names: "Sequence[str]", out: Path, *,
     say(f"Wrote {out}: {n_row} x {n_column} pixels of {len(tile_names)} tiles.{missing_text}", quiet=quiet)
 
 
-def _pixels_text(pixels: float, sign: str = "") -> str:
-    """Return a number of pixels with two decimals, without a minus sign for zero."""
-    return f"{round(pixels, 2) + 0.0:{sign}.2f}"
+def _pixels_text(pixels: float, sign_format: str = "") -> str:
+    """Return a number of pixels with two decimals. Zero has no minus sign."""
+    return f"{round(pixels, 2) + 0.0:{sign_format}.2f}"
 
 
 def _print_repair_steps(

@@ -1,4 +1,4 @@
-"""Commands that read a scan: identify, elements, fit, info, explain, compare, formats, convert."""
+"""Commands that read scans or results: identify, elements, fit, info, explain, compare, formats, convert."""
 
 import math
 import re
@@ -37,57 +37,60 @@ if TYPE_CHECKING:
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 ScansArgument = Annotated[
-    list[str], typer.Argument(metavar="SCAN...", help="Folder or file of a scan. FILE::NAME picks an array.")
+    list[str], typer.Argument(metavar="SCAN...", help="Folder or file of each scan. FILE::NAME selects an array.")
 ]
 ScanArgument = Annotated[
-    str, typer.Argument(metavar="SCAN", help="Folder or file of a scan. FILE::NAME picks an array.")
+    str, typer.Argument(metavar="SCAN", help="Folder or file of the scan. FILE::NAME selects an array.")
 ]
 InstrumentOption = Annotated[
     str | None,
     typer.Option(
         metavar="PRESET|FILE",
-        help="Use the energy axis and the other values of this instrument (preset, instrument file or PyMca's .cfg).",
+        help="Instrument that recorded the scan: preset, instrument file, or PyMca configuration (.cfg).",
     ),
 ]
 TrustInstrumentOption = Annotated[
-    bool, typer.Option("--trust-instrument", help="Use the instrument even if the scan's spectra contradict it.")
+    bool, typer.Option("--trust-instrument", help="Use the given instrument even if the scan's spectra contradict it.")
 ]
 BeamOption = Annotated[
-    float | None, typer.Option("--beam", metavar="KEV", help="Energy of a monochromatic beam in keV.")
+    float | None, typer.Option("--beam", metavar="KEV", help="Energy in keV, if the beam was monochromatic.")
 ]
 ResumeOption = Annotated[
     bool,
     typer.Option(
-        "--resume", help="Keep finished results of the same scan and settings, and continue interrupted runs."
+        "--resume", help="Keep finished results if scan and settings are the same, and continue interrupted runs."
     ),
 ]
 SchedulerOption = Annotated[
-    str | None, typer.Option(metavar="ADDRESS", help="Compute on a dask cluster, e.g. tcp://host:8786.")
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Compute on the dask cluster at this address, e.g. tcp://host:8786."),
 ]
-OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing output.")]
-NoCalibrateOption = Annotated[bool, typer.Option("--no-calibrate", help="Use the file's energy axis.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace existing outputs.")]
+NoCalibrateOption = Annotated[
+    bool, typer.Option("--no-calibrate", help="Use the file's energy axis without calibration.")
+]
 OutOption = Annotated[
     Path | None,
-    new_folder("DIR", "Results folder, or for several scans, the parent of their results folders."),
+    new_folder("DIR", "Results folder. For several scans, the folder in which each gets a results folder."),
 ]
 DetectorOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME|NUMBER|sum", help="Detector to read, by name or number from 1, or the sum of all."),
+    typer.Option(metavar="NAME|NUMBER|sum", help="Detector to read: its name, its number (from 1), or the sum of all."),
 ]
 ShapeOption = Annotated[
     str | None,
-    typer.Option(metavar="ROWSxCOLUMNS", help="Rows and columns of a list of spectra without a grid, e.g. 120x80."),
+    typer.Option(metavar="ROWSxCOLUMNS", help="Rows and columns, e.g. 120x80, if the file is a list of spectra."),
 ]
 CountsScaleOption = Annotated[
     float | None,
     typer.Option(
-        metavar="VALUE", help="Stored value per count, for rates and rescaled scans. By default it is estimated."
+        metavar="VALUE", help="Value that is stored for one count, if the file has rates. By default, an estimate."
     ),
 ]
 
 
 MAX_INFO_BYTES = 32e6
-"""Maximum size in bytes of the part of a scan that ``info`` reads, to find lines quickly."""
+"""Maximum number of bytes that ``info`` reads from a scan, to save time."""
 
 
 def rows_and_columns(
@@ -116,41 +119,48 @@ DetectabilityOption = Annotated[
     bool | None,
     typer.Option(
         "--detectability/--no-detectability",
-        help="Map the groups that cannot be excluded, by default only with --instrument.",
+        help="Map the groups that cannot be excluded. By default, only with --instrument.",
     ),
 ]
 
 
 FitEngine = StrEnum("FitEngine", ["underpaint", "fixed", "pymca"])
-"""Method of the element fit."""
+"""Program and line ratios of the element fit."""
 
 
 FitEngineOption = Annotated[
     FitEngine,
-    typer.Option(
-        help="Element fit with line ratios of the forward model, with fixed line ratios, or by PyMca (extra `pymca`)."
-    ),
+    typer.Option(help="Element fit: line ratios of the forward model, fixed line ratios, or PyMca (extra `pymca`)."),
 ]
-PixelOption = Annotated[str | None, typer.Option(metavar="ROW,COLUMN", help="Pixel to analyse, counted from 0.")]
+PixelOption = Annotated[
+    str | None, typer.Option(metavar="ROW,COLUMN", help="Pixel to analyse. Rows and columns are counted from 0.")
+]
 RegionOption = Annotated[
     Path | None,
-    typer.Option(metavar="FILE", help="Pixels to sum: a mask (.npy, .png, .tif) or rows and columns (.csv)."),
+    typer.Option(
+        metavar="FILE", help="Pixels to sum: a mask (.npy, .png, .tif), or a list of rows and columns (.csv)."
+    ),
 ]
 ElementsOption = Annotated[
     str | None,
-    typer.Option(
-        metavar="Fe,Pb,...", help="Elements to fit. By default, the elements detected in the scan are fitted."
-    ),
+    typer.Option(metavar="Fe,Pb,...", help="Elements to fit. By default, all elements that are detected in the scan."),
 ]
 LinesOption = Annotated[
-    str | None, typer.Option(metavar="Pb_L3,...", help="Line families to fit, or families of one subshell.")
+    str | None, typer.Option(metavar="Pb_L3,...", help="Line families to fit (Pb_L), or lines of one subshell (Pb_L3).")
 ]
-AddOption = Annotated[str | None, typer.Option(metavar="As,...", help="Additional elements or lines to fit.")]
-DropOption = Annotated[str | None, typer.Option(metavar="Br,...", help="Elements or lines known to be absent.")]
+AddOption = Annotated[
+    str | None, typer.Option(metavar="As,...", help="Elements or line families that are fitted in addition.")
+]
+DropOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="Br,...", help="Elements or line families that are not fitted, because they are known to be absent."
+    ),
+]
 
 
 def named_lines(*name_lists: str | None) -> tuple[str, ...] | None:
-    """Return the elements and line families of comma-separated lists, or None if no list is given.
+    """Return the elements and line families in comma-separated lists, or None if no list is given.
 
     Raises
     ------
@@ -189,7 +199,7 @@ def named_lines(*name_lists: str | None) -> tuple[str, ...] | None:
 
 
 def refuse_contradictory_lines(fitted_lines: Iterable[str], dropped_lines: Iterable[str]) -> None:
-    """Raise an error if a line is both to be fitted and to be left out.
+    """Raise an error if a line family is both requested and dropped.
 
     Raises
     ------
@@ -208,10 +218,10 @@ def identify(
     scan: ScansArgument,
     instrument: InstrumentOption = None,
     palette: Annotated[
-        str | None, typer.Option(metavar="NAME|FILE", help="Identify only the pigments of a palette.")
+        str | None, typer.Option(metavar="NAME|FILE", help="Palette: consider only its pigments.")
     ] = None,
     model: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="Network to use: default, xu2022, or an .onnx file.")
+        str, typer.Option(metavar="NAME|FILE", help="Network: default, xu2022, or an .onnx file.")
     ] = "default",
     out: OutOption = None,
     resume: ResumeOption = False,
@@ -226,25 +236,25 @@ def identify(
     detectability: DetectabilityOption = None,
     no_elements: Annotated[
         bool,
-        typer.Option(
-            "--no-elements", help="Map only pigments, without element maps and without a search for unassigned peaks."
-        ),
+        typer.Option("--no-elements", help="Map only pigments. Skip element maps and the search for unassigned peaks."),
     ] = False,
     pool: Annotated[
         Literal["auto", "off"],
-        typer.Option(help="For scans with few counts, analyse the sum of a pixel and similar neighbours."),
+        typer.Option(help="If a scan has few counts, sum each pixel with similar neighbours. off prevents this."),
     ] = "auto",
-    no_paints: Annotated[bool, typer.Option("--no-paints", help="Do not search for areas of one paint.")] = False,
+    no_paints: Annotated[
+        bool, typer.Option("--no-paints", help="Skip the search for areas of the same paint.")
+    ] = False,
     trust_instrument: TrustInstrumentOption = False,
     beam: BeamOption = None,
     scheduler: SchedulerOption = None,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Map the pigments and elements of one scan or many, and write a report.
+    """Map the pigments and elements of one or more scans, and write a report.
 
-    The energy axis is found from the scan's lines. Without --out, the results are written to the folder
-    NAME_underpaint. --resume continues an interrupted run.
+    The energy axis is calibrated from the scan's lines. Without --out, the results of the scan NAME are written to the
+    folder NAME_underpaint. --resume continues an interrupted run.
 
     For example:
 
@@ -300,11 +310,13 @@ def map_elements(
     beam: BeamOption = None,
     quantities: Annotated[
         Literal["mass_percent", "surface", "ug_cm2"] | None,
-        typer.Option(help="Also map mass per cent of one layer or of the uppermost paint, or ug/cm2 of a thin layer."),
+        typer.Option(
+            help="Also map mass per cent (of one layer or of the surface paint), or ug/cm2 (of a thin layer)."
+        ),
     ] = None,
     matrix: Annotated[
         Literal["paint", "oxides"],
-        typer.Option(help="Material without detected lines: binder of a paint, or oxides of minerals."),
+        typer.Option(help="Material that XRF does not detect: the binder of a paint, or the light oxides of minerals."),
     ] = "paint",
     thickness: Annotated[
         str | None, typer.Option(metavar="LOW-HIGH", help="Thickness of the layer in um, e.g. 20-100 or 500-inf.")
@@ -313,7 +325,7 @@ def map_elements(
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Map the elements of one scan or many: net counts of each line family, with uncertainties.
+    """Map the elements of one or more scans: net counts of each line family, and their uncertainties.
 
     For example:
 
@@ -358,7 +370,7 @@ def map_elements(
 
 
 def _parse_thickness_range(option_text: str | None) -> tuple[float, float] | None:
-    """Parse the value of --thickness in um.
+    """Parse the thickness range of --thickness, in um.
 
     Raises
     ------
@@ -380,7 +392,7 @@ def _parse_thickness_range(option_text: str | None) -> tuple[float, float] | Non
 
 
 MIN_POOR_CHI_SQUARE = 3.0
-"""Minimum chi-square per channel at which faint lines may be artefacts of the model."""
+"""Chi-square per channel above which faint lines may be artefacts of the model."""
 
 
 def fit(
@@ -392,7 +404,9 @@ def fit(
     add: AddOption = None,
     drop: DropOption = None,
     instrument: InstrumentOption = None,
-    out_figure: Annotated[Path | None, new_file("FILE.png", "Draw spectrum, fit, components and residual.")] = None,
+    out_figure: Annotated[
+        Path | None, new_file("FILE.png", "Draw the spectrum, the fit, its components and the residual.")
+    ] = None,
     no_calibrate: NoCalibrateOption = False,
     detector: DetectorOption = None,
     counts_scale: CountsScaleOption = None,
@@ -401,10 +415,11 @@ def fit(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Fit one spectrum and show net counts by element, limits of detection, and the quality of the fit.
+    """Fit one spectrum. Show net counts and limit of detection of each line family, and the quality of the fit.
 
-    Without --pixel or --region, the sum of the whole scan is fitted. With --elements or --lines, only the named
-    elements or lines are fitted. --add and --drop change the default list.
+    Without --pixel or --region, the sum spectrum of the scan is fitted. By default, the elements detected in this
+    spectrum are fitted, and --add and --drop change this list. With --elements or --lines, only the named elements or
+    lines are fitted.
 
     For example:
 
@@ -421,7 +436,7 @@ def fit(
     from underpaint.io import load
     from underpaint.pigments.explain import read_spot, region_spectrum
 
-    # The lines are checked before the scan is read, which may take minutes.
+    # Names of lines are checked first, because reading the scan may take minutes.
     families, added_lines, dropped_lines = named_lines(elements, lines), named_lines(add) or (), named_lines(drop) or ()
     refuse_contradictory_lines((*(families or ()), *added_lines), dropped_lines)
     with progress(quiet=quiet or as_json) as report_progress:
@@ -493,7 +508,7 @@ def fit(
 
 
 def _finite_or_none(number: float) -> float | None:
-    """Return the number if it is finite, else None, because JSON has no NaN."""
+    """Return the number, or None if it is not finite, because JSON has no NaN."""
     return number if math.isfinite(number) else None
 
 
@@ -502,22 +517,22 @@ def info(
         str | None,
         typer.Argument(
             metavar="[FILE]",
-            help="Scan or spectrum. FILE::NAME picks an array. Without it, versions of the packages are shown.",
+            help="Scan or spectrum. FILE::NAME selects an array. Without FILE, versions of packages are shown.",
         ),
     ] = None,
-    picture: Annotated[Path | None, new_file("FILE.png", "Save the spectra as a picture.")] = None,
+    picture: Annotated[Path | None, new_file("FILE.png", "Write a figure of the spectra.")] = None,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
     counts_scale: CountsScaleOption = None,
-    every: Annotated[bool, typer.Option("--all", help="Read all spectra of a large scan.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Read all spectra, even of a large scan.")] = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the size, calibration, counts, detector, sum spectrum and maximum spectrum of a file.
+    """Show what is in a file: size, counts, detector, energy axis, sum spectrum and maximum spectrum.
 
-    Of scans larger than 32 MB, only evenly distributed pixels are read. Without a file, the versions of underpaint,
-    Python and the packages are shown, for bug reports.
+    If a scan is larger than 32 MB, only some evenly distributed pixels are read. Without FILE, the versions of
+    underpaint, Python and packages are shown, for bug reports.
 
     For example:
 
@@ -548,7 +563,7 @@ def info(
 
 
 def _show_environment(*, as_json: bool) -> None:
-    """Print the versions of the program, Python, the system and all packages that underpaint may use."""
+    """Print the versions of underpaint, Python, the operating system, and all packages that underpaint may use."""
     import platform
     from importlib.metadata import PackageNotFoundError, requires, version
 
@@ -577,31 +592,36 @@ def explain(
     pigments: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME,...", help="Groups or pigments that are present, instead of those identified by the network."
+            metavar="NAME,...",
+            help="Groups or pigments that are present. By default, those that the network identifies.",
         ),
     ] = None,
     instrument: Annotated[
         str | None,
-        typer.Option(metavar="PRESET|FILE", help="Instrument of the scan, with unknown values from elio."),
+        typer.Option(
+            metavar="PRESET|FILE", help="Instrument of the scan. Values that it does not state are those of elio."
+        ),
     ] = None,
-    model: Annotated[str, typer.Option(metavar="NAME|FILE", help="Network that identifies the pigments.")] = "default",
+    model: Annotated[str, typer.Option(metavar="NAME|FILE", help="Network that identifies the groups.")] = "default",
     ground: Annotated[str, typer.Option(help="Ground below the paint.")] = "chalk",
     model_error: Annotated[
         float,
-        typer.Option(metavar="PERCENT", min=0, max=50, help="Relative error of the simulation in a bin, in per cent."),
+        typer.Option(metavar="PERCENT", min=0, max=50, help="Error of the simulated counts in each bin, in per cent."),
     ] = 0.5,
     no_calibrate: NoCalibrateOption = False,
     counts_scale: CountsScaleOption = None,
     trust_instrument: TrustInstrumentOption = False,
-    out_figure: Annotated[Path | None, new_file("FILE.png", "Draw the spectrum and the sampled layers.")] = None,
+    out_figure: Annotated[
+        Path | None, new_file("FILE.png", "Draw the spectrum and the layers that were found.")
+    ] = None,
     overwrite: OverwriteOption = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Find the layer structures that are consistent with the spectrum of a pixel or region, with probabilities.
+    """Find the layer structures that are consistent with the spectrum of a pixel or region. State their probabilities.
 
-    Layers, pigments, thicknesses and shares are sampled in two independent runs. Only results on which both runs agree
-    are stated. The groups are identified by the network or given by --pigments.
+    Two independent runs sample layers, pigments, thicknesses and pigment shares. Only results on which both runs agree
+    are stated. The network identifies the pigment groups, unless --pigments names them.
 
     For example:
 
@@ -647,17 +667,20 @@ def explain(
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A", help="Results folder.")],
-    b: Annotated[Path, typer.Argument(metavar="B", help="Results folder with the same pixels.")],
-    out: Annotated[Path | None, new_folder("DIR", "Write a page with maps, JSON and CSV to this folder.")] = None,
+    a: Annotated[Path, typer.Argument(metavar="A", help="First results folder.")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Second results folder, with the same pixels as the first.")],
+    out: Annotated[
+        Path | None, new_folder("DIR", "Write a page with maps, a JSON file and CSV files to this folder.")
+    ] = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show agreement and contradictions between the results of two detectors, or of two scans of one painting.
+    """Compare the results of two detectors, or of two scans of one painting. Show all contradictions.
 
-    A and B are folders written by identify or elements, with the same pixels. Contradictions are groups with a clear
-    line in only one of the two results, places that exclude each other, and lines in only one result.
+    A and B are folders that `identify` or `elements` wrote. There are three kinds of contradictions. A group has a
+    clear line in only one of the results. The places of a group in both results exclude each other. Only one of the
+    results contains a line.
 
     For example:
 
@@ -751,7 +774,7 @@ def _analyse_scans(
             except (UnderpaintError, OSError, MemoryError) as error:
                 if is_single:
                     raise
-                # A scan that fails does not prevent the analysis of other scans.
+                # If one scan fails, the other scans are still analysed.
                 records.append(scan_record(scan, error=str(error) or type(error).__name__))
     if not is_single:
         _write_summary(records, out or Path())
@@ -763,7 +786,7 @@ def _analyse_scans(
 
 
 def _warn_of_contradictions(records: list[dict[str, Any]]) -> None:
-    """Print the worst contradictions between detectors of one file, which recorded the same pixels."""
+    """Print the worst contradictions between detectors that recorded the same pixels in one file."""
     from itertools import combinations, islice
 
     from underpaint.io import read_results, split_location
@@ -841,7 +864,7 @@ def _show_record(scan_entry: dict[str, Any]) -> None:
 def scan_record(scan: str, results: "Results | None" = None, *, error: str | None = None) -> dict[str, Any]:
     """Return the outcome of a scan's analysis as a JSON-serialisable record.
 
-    ``error`` is the message of a failed analysis.
+    If the analysis failed, ``error`` is its error message.
     """
     from underpaint.data.maps import Results, share_present
     from underpaint.display.report import find_arrangements, unexplained_text
@@ -870,7 +893,7 @@ _SUMMARY_COLUMNS = ("scan", "folder", "state", "why")
 
 
 def _check_summary_file(path: Path) -> None:
-    """Raise an error if the summary file exists and was not written by an earlier call."""
+    """Raise an error if the summary file exists and is not a summary that an earlier call wrote."""
     from underpaint.errors import OutputError
 
     if not path.exists():
@@ -907,7 +930,7 @@ def _summary_row(scan_entry: dict[str, Any], group_names: list[str]) -> list[Any
 
 
 def _save_spectrum_figures(infos: list[Any], picture_file: Path, *, overwrite: bool) -> list[Path]:
-    """Save a figure of the spectra of each detector, and return the paths."""
+    """Write a figure of each detector's spectra. Return the paths of the figures."""
     from underpaint.display.plot import save_png, spectrum
 
     file_stems = (
@@ -931,9 +954,9 @@ def _save_spectrum_figures(infos: list[Any], picture_file: Path, *, overwrite: b
 
 
 def formats(as_json: JsonOption = False) -> None:
-    """List the file formats that can be read and written, and how they are recognised.
+    """List the file formats that underpaint reads and writes, and how it recognises them.
 
-    Files are recognised by content, not by the ending of the name.
+    Files are recognised by their content, not by the ending of their name.
 
     For example:
 
@@ -964,25 +987,28 @@ def formats(as_json: JsonOption = False) -> None:
 def convert(
     scan: ScanArgument,
     target: Annotated[
-        Path, typer.Argument(metavar="TARGET", help="File to write, ending in .h5 (HDF5), or folder, ending in .zarr.")
+        Path,
+        typer.Argument(
+            metavar="TARGET", help="HDF5 file to write (ending .h5), or zarr folder to write (ending .zarr)."
+        ),
     ],
     photographs: Annotated[
-        Path | None, new_folder("DIR", "New folder for the photographs in the file (.bcf), written as TIFF.")
+        Path | None, new_folder("DIR", "Write the photographs in a .bcf file to this new folder, as TIFF.")
     ] = None,
     detector: DetectorOption = None,
     shape: ShapeOption = None,
     axis: Annotated[
         Literal["file", "found"],
-        typer.Option("--axis", help="Energy axis to write: the axis of the file, or the axis found from the lines."),
+        typer.Option("--axis", help="Energy axis of the copy: that of the file, or that found from the lines."),
     ] = "file",
     quiet: QuietOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Write a lossless compressed copy of a scan as HDF5 (which PyMca reads) or zarr.
+    """Write a copy of a scan as HDF5, which PyMca reads, or as zarr. The compression is lossless.
 
-    The copy is verified by reading. Detectors are written separately, unless --detector selects one or the sum. TARGET
-    appears only when it is complete, and an existing file is never replaced. An axis from the lines that differs from
-    the file's axis is shown. --axis found writes this axis.
+    The copy is read again to verify it. Each detector is written separately, unless --detector selects one or the sum.
+    TARGET appears only when it is complete, and an existing file is never replaced. If the axis from the lines differs
+    from the file's axis, both are printed. --axis found writes the axis from the lines.
 
     For example:
 
@@ -1047,7 +1073,7 @@ def _infos_with_axes(
     max_bytes: float = MAX_INFO_BYTES,
     quiet: bool,
 ) -> "list[tuple[ScanInfo, InfoAxis]]":
-    """Survey each detector of a scan, and find its energy axis from the lines."""
+    """Survey each detector of a scan, and calibrate its energy axis from the lines."""
     from underpaint.cli._info import find_info_axis
     from underpaint.data import survey
     from underpaint.io import scan_info

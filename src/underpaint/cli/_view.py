@@ -1,4 +1,4 @@
-"""Commands ``view``, ``report`` and ``work``, which runs long jobs of the pages in a separate process."""
+"""Commands ``view``, ``report`` and ``work``. ``work`` is the process in which the pages run long jobs."""
 
 import _thread
 import html
@@ -36,34 +36,34 @@ class ReportForm(StrEnum):
 
     @property
     def name_for_report(self) -> Literal["html", "pdf"]:
-        """Name of the file type, as the report writer expects it."""
+        """Name of the file type that the report writer expects."""
         return "pdf" if self is ReportForm.pdf else "html"
 
 
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder.")],
     form: Annotated[
-        ReportForm, typer.Option("--format", help="File type of the report. Chromium, Chrome or Edge prints pdf.")
+        ReportForm, typer.Option("--format", help="File type of the report. pdf requires Chromium, Chrome or Edge.")
     ] = ReportForm.html,
     out: Annotated[
-        Path | None, new_file("FILE", "File to write. By default, report.html or report.pdf in DIR is replaced.")
+        Path | None, new_file("FILE", "File to write. By default, report.html or report.pdf in DIR, which is replaced.")
     ] = None,
     subject: Annotated[
-        str, typer.Option("--object", metavar="TEXT", help="Name of the painting in the title block.")
+        str, typer.Option("--object", metavar="TEXT", help="Name of the painting, for the title block.")
     ] = "",
     scan: Annotated[
         str | None, typer.Option(metavar="SCAN", help="New path of the scan if it was moved after the analysis.")
     ] = None,
     full: Annotated[
-        bool, typer.Option("--full", help="Also include images for each group, places, spots, and all settings.")
+        bool, typer.Option("--full", help="Add images of each group, places of groups, spots, and all settings.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only errors.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")] = False,
 ) -> None:
-    """Write the report of results again, with the photograph, the regions, and spectra of typical spots.
+    """Write the report on results again, with the photograph, the regions, and spectra of typical spots.
 
-    `identify` also writes a report. The command `report` includes additions from `underpaint view`.
+    `identify` writes the first report. `report` adds what was entered in `underpaint view` since then.
 
     For example:
 
@@ -87,13 +87,13 @@ _LOCALHOST = "127.0.0.1"
 _CANCEL_TIMEOUT_S = 20.0
 _REDIRECT_TIMEOUT_S = 600.0
 
-PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine. With 0, a free port is used.")]
-NoBrowserOption = Annotated[bool, typer.Option("--no-browser", help="Only print the address.")]
+PortOption = Annotated[int, typer.Option(min=0, max=65535, help="Port on this machine. 0 selects a free port.")]
+NoBrowserOption = Annotated[bool, typer.Option("--no-browser", help="Print the address, but open no browser.")]
 
 
 def view(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="Results folder. Without it, the start page opens.")
+        Path | None, typer.Argument(metavar="[DIR]", help="Results folder. Without DIR, the start page opens.")
     ] = None,
     scan: Annotated[
         str | None, typer.Option(metavar="SCAN", help="New path of the scan if it was moved after the analysis.")
@@ -103,14 +103,14 @@ def view(
         str,
         typer.Option(
             metavar="ADDRESS",
-            help="Address to listen on. Other computers can connect to another address than the default.",
+            help="Network address of the server. With the default, only this machine can connect.",
         ),
     ] = _LOCALHOST,
     no_browser: NoBrowserOption = False,
 ) -> None:
-    """Show the maps, pixels, regions and photograph of results in the browser until Ctrl-C.
+    """Show results in the browser: maps, pixels, regions and photograph. Ctrl-C ends the command.
 
-    Without DIR, the start page opens, where scans can be chosen and analysed.
+    Without DIR, the start page opens. There, scans can be chosen and analysed.
 
     For example:
 
@@ -139,7 +139,7 @@ def open_start_page() -> None:
 
 
 def work() -> None:
-    """Run a job from a line of JSON on standard input, and write progress as lines of JSON to standard output."""
+    """Run a job. Standard input has the job as one line of JSON, and progress is written as JSON to standard output."""
     job = json.loads(sys.stdin.readline())
     cancel_event = threading.Event()
     threading.Thread(target=_cancel_at_end_of_input, args=(cancel_event,), daemon=True).start()
@@ -159,7 +159,7 @@ def work() -> None:
 
 
 class _JobCancelled(Exception):  # noqa: N818 - not an error
-    """The page requested the end of the job."""
+    """The page has requested that the job ends."""
 
 
 def _serve_in_browser(
@@ -187,12 +187,12 @@ def _serve_in_browser(
 
 @contextmanager
 def _redirect_file(server: "Server") -> Iterator[Path]:
-    """Yield the path of a page that redirects the browser to the server's address.
+    """Yield the path of an HTML file that redirects the browser to the server's address.
 
-    The page is removed after it was opened. The address contains the token, so it is not passed on the command line,
-    which every user of the machine can read.
+    The address contains a secret token. Every user of the machine can read command lines, so the browser gets the
+    address in a file instead. The file is removed after the browser has opened it.
     """
-    folder = Path(tempfile.mkdtemp(prefix="underpaint_"))  # readable only by this user, also on Windows
+    folder = Path(tempfile.mkdtemp(prefix="underpaint_"))  # only this user can read the folder, also on Windows
 
     def remove_folder() -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -203,13 +203,13 @@ def _redirect_file(server: "Server") -> Iterator[Path]:
 
     try:
         path = folder / "open.html"
-        address = html.escape(server.address, quote=True)
-        page = (
-            f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={address}">'
-            f'<title>underpaint</title><p><a href="{address}">Open underpaint</a></p>'
+        server_address = html.escape(server.address, quote=True)
+        redirect_page = (
+            f'<!doctype html><meta charset="utf-8"><meta http-equiv="refresh" content="0; url={server_address}">'
+            f'<title>underpaint</title><p><a href="{server_address}">Open underpaint</a></p>'
         )
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-            stream.write(page)
+            stream.write(redirect_page)
         threading.Thread(target=remove_when_read, daemon=True).start()
         yield path
     finally:
@@ -218,7 +218,7 @@ def _redirect_file(server: "Server") -> Iterator[Path]:
 
 @contextmanager
 def _interrupted_by_signals() -> Iterator[None]:
-    """Treat the signals at the end of the terminal or session as Ctrl-C, which closes the server and its jobs."""
+    """Treat the signals that end a terminal or session like Ctrl-C, which closes the server and its jobs."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -238,15 +238,16 @@ def _interrupted_by_signals() -> Iterator[None]:
 
 
 def _cancel_at_end_of_input(cancel_event: threading.Event) -> None:
-    """Cancel the job when the page or the end of the server closes standard input."""
+    """Cancel the job when standard input closes, because the page cancelled it or the server ended."""
     sys.stdin.read()
     cancel_event.set()
     exit_timer = threading.Timer(
         _CANCEL_TIMEOUT_S, os._exit, (EXIT_FAILED,)
-    )  # a library may ignore or delay the interrupt
+    )  # in case a library ignores or delays the interrupt
     exit_timer.daemon = True
     exit_timer.start()
-    # The next step may be minutes away, so interrupt at once. Incomplete output is removed, as after Ctrl-C.
+    # The next call of report_progress may be minutes away, so interrupt now. As after Ctrl-C, partial output is
+    # removed.
     if sys.platform == "win32":
         _thread.interrupt_main()
     else:
@@ -259,9 +260,9 @@ def _write_message(**message_fields: Any) -> None:
 
 
 def _describe_scan(job: dict[str, Any], report_progress: Progress) -> dict[str, Any]:
-    """Read a scan once and return its size, spectra, calibration and detectors.
+    """Read a scan once. Return its size, spectra, calibration and detectors.
 
-    Of several detectors, the chosen one or the sum of all is read.
+    If the scan has several detectors, only the chosen detector or the sum is read.
     """
     from underpaint.calibrate import peak_channels
     from underpaint.cli._info import find_info_axis
@@ -272,13 +273,13 @@ def _describe_scan(job: dict[str, Any], report_progress: Progress) -> dict[str, 
     report_progress("Opening the scan", 0, 1)
     scan, shape, detector = job["scan"], _parse_pixel_shape(job), job.get("detector")
     detectors = _detector_choices(scan, shape)
-    note = ""
+    detector_note = ""
     try:
         loaded_scan = load(scan, detector=detector, shape=shape)
     except ScanError as error:
         if detector or not detectors:
             raise
-        detector, note = detectors[0]["name"], f"{error}".partition(":")[0] + "; one of them is chosen below."
+        detector, detector_note = detectors[0]["name"], f"{error}".partition(":")[0] + "; one of them is chosen below."
         loaded_scan = load(scan, detector=detector, shape=shape)
     report_progress("Reading the spectra", 0, loaded_scan.n_pixel)
     info = scan_info(
@@ -293,7 +294,7 @@ def _describe_scan(job: dict[str, Any], report_progress: Progress) -> dict[str, 
         field_name: field_value for field_name, field_value in info.facts().items() if field_name != "metadata"
     }
     return info_record | {
-        "notes": [*([note] if note else []), *info_record["notes"]],
+        "notes": [*([detector_note] if detector_note else []), *info_record["notes"]],
         "detectors": detectors,
         "detector": detector or "",
         "calibration": info_axis.as_record(),
@@ -305,7 +306,7 @@ def _describe_scan(job: dict[str, Any], report_progress: Progress) -> dict[str, 
 
 
 def _detector_choices(scan: str, shape: tuple[int, int] | None) -> list[dict[str, str]]:
-    """Return a name or number that selects each detector, or an empty list for a single detector."""
+    """Return a name or number that selects each detector. If there is only one detector, return an empty list."""
     from underpaint.io import load, load_all
 
     scans, detector_choices = load_all(scan, shape=shape), []
@@ -343,12 +344,12 @@ def _identify_pigments(job: dict[str, Any], report_progress: Progress) -> dict[s
 
 
 def _check_output_folder(out: Path, *, overwrite: bool) -> None:
-    """Check the output folder of a job, with messages that refer to the page's controls.
+    """Raise an error if a job must not write to the output folder. Messages refer to the controls of the page.
 
     Raises
     ------
     OutputError
-        The folder has content that must not be replaced.
+        The folder has content that the job must not replace.
     """
     from underpaint.io import is_finished
 
@@ -414,7 +415,7 @@ def _parse_pixel_shape(job: dict[str, Any]) -> tuple[int, int] | None:
 
 
 def _parse_step_mm(job: dict[str, Any]) -> tuple[float, float] | None:
-    """Return the distance of rows and of columns in mm from the page's text, or None without a text."""
+    """Return the distances between rows and between columns in mm from text in the page, or None without text."""
     step_text = str(job.get("step") or "")
     if not step_text:
         return None

@@ -1,4 +1,4 @@
-"""Commands ``mockup`` and ``simulate``, which simulate scans and training libraries."""
+"""Commands ``mockup`` and ``simulate``: simulated scans and training libraries."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,23 +13,27 @@ from underpaint.cli._scans import OverwriteOption, QuietOption
 
 def mockup(
     recipe: Annotated[
-        str, typer.Argument(metavar="[fig7|table2|CONFIG]", help="Panel of the paper, or a TOML file.")
+        str,
+        typer.Argument(metavar="[fig7|table2|CONFIG]", help="Name of a built-in panel, or a TOML file with a recipe."),
     ] = "fig7",
     out: Annotated[Path, new_file("FILE.h5", "File to write.")] = Path("panel.h5"),
-    instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="Scanner of the panel.")] = "elio",
-    counts: Annotated[float, typer.Option(min=1, help="Mean counts per pixel.")] = 1e5,
+    instrument: Annotated[str, typer.Option(metavar="PRESET|FILE", help="Scanner that records the panel.")] = "elio",
+    counts: Annotated[float, typer.Option(min=1, help="Mean total counts of a pixel.")] = 1e5,
     cell_pixels: Annotated[int, typer.Option(min=1, help="Side of a square where two strips cross, in pixels.")] = 12,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the random numbers.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
     reflectance: Annotated[
-        bool, typer.Option("--reflectance", help="Also write a reflectance cube, and a library to analyse it.")
+        bool,
+        typer.Option(
+            "--reflectance", help="Also write a reflectance cube, and a spectral library to analyse the cube."
+        ),
     ] = False,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Simulate the scan of a virtual panel of crossing strips, and store it with the ground truth.
+    """Simulate the scan of a virtual panel of crossing paint strips. The file also contains the ground truth.
 
-    With --reflectance, FILE_reflectance.hdr is a reflectance cube of the same panel. The cube is simulated from half of
-    the measured reflectance spectra. FILE_library.npz contains the other half.
+    With --reflectance, FILE_reflectance.hdr is a reflectance cube of the same panel. The cube is simulated with one
+    half of the measured reflectance spectra. FILE_library.npz contains the other half.
 
     For example:
 
@@ -73,28 +77,32 @@ def _save_reflectance(panel: Any, cube_file: Path, library_file: Path, seed: int
 
 def simulate(
     config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="TOML file of a library's settings, or of stratigraphies.")
+        Path, typer.Argument(metavar="CONFIG", help="TOML file with the settings of a library, or with stratigraphies.")
     ],
     out: Annotated[Path | None, typer.Option(metavar="FILE.h5", help="Training library or scan to write.")] = None,
     photons: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.h5", help="File for the simulated photons. An existing file is only rendered."),
+        typer.Option(
+            metavar="FILE.h5", help="File for the emitted photons. If the file exists, only the detector is simulated."
+        ),
     ] = None,
     detector: Annotated[
-        str | None, typer.Option(metavar="PRESET|FILE", help="Simulate the detector of this instrument.")
+        str | None, typer.Option(metavar="PRESET|FILE", help="Use the detector of this instrument.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Number of worker processes, which does not change the result.")
+        int | None, typer.Option(min=1, help="Number of worker processes, which has no effect on the result.")
     ] = None,
     scheduler: Annotated[
-        str | None, typer.Option(metavar="tcp://HOST:PORT", help="Compute on a dask.distributed cluster.")
+        str | None, typer.Option(metavar="tcp://HOST:PORT", help="Compute on this dask.distributed cluster.")
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show the contributions to each spectrum.")] = False,
-    out_figure: Annotated[Path | None, new_file("FILE.png", "With --explain, draw the contributions.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="With --explain, print JSON.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what contributes to each spectrum.")] = False,
+    out_figure: Annotated[
+        Path | None, new_file("FILE.png", "With --explain, draw what contributes to each spectrum.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --explain, print the contributions as JSON.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Simulate a training library of layered paintings, or spectra of given stratigraphies.
+    """Simulate a training library of random stratigraphies, or spectra of given stratigraphies.
 
     The same command resumes an interrupted run.
 
@@ -104,17 +112,17 @@ def simulate(
 
         underpaint simulate examples/two_paints.toml --out two_paints.h5
 
-    For another detector without a new simulation, store the photons in the first call and render them in the second:
+    To simulate only the detector again, store the emitted photons in the first call and reuse them in the second:
 
         underpaint simulate CONFIG --out one.h5 --photons photons.h5
 
         underpaint simulate CONFIG --out other.h5 --photons photons.h5 --detector MINE.toml
 
-    To compute the identical library on a cluster:
+    To compute the same library on a cluster:
 
         underpaint simulate CONFIG --out library.h5 --scheduler tcp://HOST:8786
 
-    To show the contributions to a spectrum by element, layer, order and scatter:
+    To show how much each element, layer, order of fluorescence and scatter contributes to a spectrum:
 
         underpaint simulate examples/two_paints.toml --explain --out-figure two_paints.png
     """

@@ -1,4 +1,4 @@
-"""Simulation of labelled spectra: training libraries from random stratigraphies, and virtual mock-up panels."""
+"""Simulation of labelled spectra: training libraries of random stratigraphies, and scans of virtual mock-up panels."""
 
 from underpaint.simulate.draw import RandomStratigraphies, StratigraphySampler
 from underpaint.simulate.explicit import load_job, simulate

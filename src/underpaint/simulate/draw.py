@@ -19,7 +19,9 @@ GROUNDS: tuple[tuple[float, Mapping[str, float]], ...] = (
     (0.06, {"zinc_white": 0.3, "chalk": 0.7}),
     (0.08, {"red_earth": 0.7, "chalk": 0.3}),
 )
-"""Weight and dry composition of grounds, whose mass fractions are varied at random."""
+"""Weight of each ground, and its mean dry composition as mass fractions. The composition of drawn grounds varies around
+this mean composition.
+"""
 
 TRACE_ELEMENTS = (
     "Fe",
@@ -41,14 +43,14 @@ TRACE_ELEMENTS = (
     "Zr",
     "Sn",
 )
-"""Elements of impurities, driers and dirt, which occur without a pigment and are not labelled."""
+"""Elements that impurities, driers and dirt add to layers. These elements come from no pigment and are not labelled."""
 
 SUPPORTS = ("canvas", "canvas", "wood", "paper")
 
 MIN_MASS_FRACTION = 1e-5
-"""Smallest mass fraction of minor pigments and bare elements."""
+"""Smallest mass fraction of minor pigments and of bare elements (elements that come from no pigment)."""
 MAX_MINOR_FRACTION, MAX_BARE_FRACTION = 0.1, 0.03
-"""Largest mass fraction of a minor pigment in the dry mixture, and of a bare element in a layer."""
+"""Largest mass fraction of a minor pigment in the dry paint, and of a bare element in a layer."""
 BINDERS = (
     ("linseed_oil", 0.6),
     ("egg_yolk", 0.1),
@@ -80,39 +82,40 @@ BACKINGS: tuple[tuple[str, float, tuple[float, float]], ...] = (
     ("iron_plate", 0.05, (300.0, 2e3)),
     ("gypsum_wall", 0.08, (3e3, 1e4)),
 )
-"""Backings of thin supports, with name, weight, and range of the thickness in um."""
+"""Backings of thin supports: name, weight, and smallest and largest thickness in um."""
 
 
 class RandomStratigraphies(BaseModel):
-    """Settings of the distribution of stratigraphies."""
+    """Settings of the distribution from which stratigraphies are drawn."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    palette: tuple[str, ...] = Field(description="names of the pigments to draw from")
+    palette: tuple[str, ...] = Field(description="names of the pigments that paints may contain")
     max_paint_layers: int = Field(3, ge=1, le=6)
     max_pigments_per_layer: int = Field(4, ge=1, le=8)
     thickness_um: tuple[float, float] = Field(
-        (5.0, 200.0), description="range of the thickness of paint layers (log-uniform) in um"
+        (5.0, 200.0), description="smallest and largest thickness of paint layers in um (log-uniform)"
     )
     ground_thickness_um: tuple[float, float] = (40.0, 300.0)
     pigment_to_binder: tuple[float, float] = Field(
-        (1.0, 6.0), description="range of the mass ratio of pigment to binder (log-uniform)"
+        (1.0, 6.0), description="smallest and largest mass ratio of pigment to binder (log-uniform)"
     )
-    traces: bool = Field(True, description="add unlabelled elements with 30 ppm to 1 % by mass")
+    traces: bool = Field(True, description="add elements without labels, with mass fractions of 30 ppm to 1 %")
     exclude_paper_mixtures: bool = Field(
-        True, description="exclude paints with the pigments of a Table 2 mixture and mass fractions within 15 %"
+        True,
+        description="exclude paints with the pigments of a mixture in Table 2, if mass fractions agree within 15 %",
     )
     gapless: bool = Field(
         False,
-        description="add minor pigments and bare elements, with continuous amounts from 10 ppm",
+        description="add minor pigments and bare elements, with mass fractions of 10 ppm or more",
     )
     varied_supports: bool = Field(
-        False, description="draw from all supports, with random backings behind thin supports"
+        False, description="draw from all supports, and put random backings behind thin supports"
     )
 
 
 class StratigraphySampler:
-    """Sampler of random stratigraphies, usable with several random number generators."""
+    """Sampler of random stratigraphies. Each call of ``draw`` takes a random number generator."""
 
     def __init__(self, settings: RandomStratigraphies) -> None:
         self._settings = settings
@@ -120,7 +123,7 @@ class StratigraphySampler:
         self._held_out_mixtures = list(paper_mixtures().values()) if settings.exclude_paper_mixtures else []
 
     def draw(self, rng: np.random.Generator) -> Stratigraphy:
-        """Draw a stratigraphy with paint layers on a ground on a support."""
+        """Draw a stratigraphy: paint layers, a ground, and a support."""
         settings = self._settings
         n_layer = int(rng.integers(1, settings.max_paint_layers + 1))
         paint_layers = [self._draw_paint_layer(rng) for _ in range(n_layer)]
@@ -131,7 +134,7 @@ class StratigraphySampler:
         return Stratigraphy((*paint_layers, ground_layer, *support_layers))
 
     def _with_leaf(self, rng: np.random.Generator, paint_layers: list[Layer]) -> list[Layer]:
-        """Add a metal leaf between the layers with the probability ``LEAF_PROBABILITY``."""
+        """Add a metal leaf above, between or below the paint layers, with the probability ``LEAF_PROBABILITY``."""
         leaf_names = [leaf_name for leaf_name in METAL_LEAVES if leaf_name in self._settings.palette]
         if not leaf_names or rng.random() > LEAF_PROBABILITY:
             return paint_layers
@@ -156,16 +159,16 @@ class StratigraphySampler:
         groups = list(self._pigments_by_group)
         mass_fractions: dict[str, float] = {}
         while len(mass_fractions) < n_pigments:
-            # a group is drawn first and then a member, so that groups with many members are not drawn more often
+            # first a group is drawn, then one of its members, so that groups with many members are not more frequent
             members = self._pigments_by_group[groups[int(rng.integers(len(groups)))]]
             mass_fractions[members[int(rng.integers(len(members)))]] = 0.0
             n_pigments = min(n_pigments, len(self._settings.palette))
-        # a Dirichlet concentration below one gives dominant and minor pigments, down to a few per mille
-        weights = rng.dirichlet(np.full(len(mass_fractions), 0.8)) * 0.98 + 0.02 / len(mass_fractions)
-        return {pigment: float(weight) for pigment, weight in zip(mass_fractions, weights, strict=True)}
+        # a Dirichlet concentration below one often gives one dominant pigment, and others down to a few per mille
+        random_fractions = rng.dirichlet(np.full(len(mass_fractions), 0.8)) * 0.98 + 0.02 / len(mass_fractions)
+        return {pigment: float(weight) for pigment, weight in zip(mass_fractions, random_fractions, strict=True)}
 
     def _with_minor_pigments(self, rng: np.random.Generator, mass_fractions: Mapping[str, float]) -> dict[str, float]:
-        """Return the mass fractions with up to two minor pigments, each from 10 ppm to 10 %."""
+        """Add up to two minor pigments, each with a mass fraction of 10 ppm to 10 %."""
         groups, mixture = list(self._pigments_by_group), dict(mass_fractions)
         for _ in range(int(rng.integers(0, 3))):
             members = self._pigments_by_group[groups[int(rng.integers(len(groups)))]]
@@ -180,7 +183,7 @@ class StratigraphySampler:
     def _is_held_out(self, mass_fractions: Mapping[str, float], mixture: Mapping[str, float]) -> bool:
         if not self._settings.gapless:
             return is_similar_mixture(mass_fractions, mixture)
-        # a held-out mixture with an additional minor pigment is also held out
+        # a held-out mixture remains held out if a minor pigment is added
         return set(mixture) <= set(mass_fractions) and is_similar_mixture(
             mass_fractions, {pigment: mixture.get(pigment, 0.0) for pigment in mass_fractions}
         )
@@ -220,7 +223,7 @@ class StratigraphySampler:
 def is_similar_mixture(
     mass_fractions: Mapping[str, float], mixture: Mapping[str, float], tolerance: float = 0.15
 ) -> bool:
-    """Return whether two dry mixtures have the same pigments, with mass fractions equal within ``tolerance``."""
+    """Return whether two dry mixtures have the same pigments, with mass fractions that agree within ``tolerance``."""
     return set(mass_fractions) == set(mixture) and all(
         abs(mass_fractions[pigment] - mixture[pigment]) < tolerance for pigment in mass_fractions
     )
@@ -248,7 +251,7 @@ def _with_traces(rng: np.random.Generator, layer: Layer) -> Layer:
 
 
 def _with_bare_elements(rng: np.random.Generator, layer: Layer) -> Layer:
-    """Add up to three elements without a pigment, such as impurities, driers and dirt, to a layer."""
+    """Add up to three elements to a layer, to imitate impurities, driers and dirt."""
     elements = sorted({*TRACE_ELEMENTS, *(group.element for group in library().groups)})
     chosen_elements = rng.choice(elements, size=int(rng.integers(0, 4)), replace=False)
     return _with_elements(
@@ -257,7 +260,7 @@ def _with_bare_elements(rng: np.random.Generator, layer: Layer) -> Layer:
 
 
 def _with_elements(layer: Layer, added_fractions: Mapping[str, float]) -> Layer:
-    """Return a layer with additional elements, given as mass fractions."""
+    """Return a layer to which elements are added. The mass fractions of the added elements refer to the new layer."""
     remaining_fraction = 1.0 - sum(added_fractions.values())
     mass_fractions = {element: fraction * remaining_fraction for element, fraction in layer.mass_fractions.items()}
     for element, fraction in added_fractions.items():
@@ -273,7 +276,7 @@ def _draw_support(rng: np.random.Generator) -> list[Layer]:
 
 
 def _draw_varied_support(rng: np.random.Generator) -> list[Layer]:
-    """Return a random support and, for a thin support, a random backing."""
+    """Return a random support. Thin supports also get a random backing."""
     support_name = choose_weighted(rng, VARIED_SUPPORTS)
     layers = [] if support_name == "none" else [support_layer(support_name)]
     if support_name in THIN_SUPPORTS:

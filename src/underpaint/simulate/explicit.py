@@ -1,4 +1,4 @@
-"""Simulation of the spectra of given stratigraphies, written as a scan."""
+"""Simulation of a scan with one pixel for each given stratigraphy."""
 
 import json
 from io import BytesIO
@@ -27,7 +27,7 @@ LAYER_FUNCTIONS = {"ground": ground_layer, "support": support_layer, "coating": 
 
 
 class LayerSettings(BaseModel):
-    """Settings of a layer of pigments in a binder, of a named ground, support or coating, or of elements by mass."""
+    """Settings of one layer: pigments in a binder, elements by mass, or a named ground, support or coating."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,7 +38,7 @@ class LayerSettings(BaseModel):
     support: str | None = None
     coating: str | None = None
     elements: dict[str, float] | None = None
-    density: float | None = Field(None, gt=0, description="density in g/cm3, required with elements")
+    density: float | None = Field(None, gt=0, description="density in g/cm3, required if elements are given")
     thickness_um: float | None = Field(None, gt=0)
 
     @model_validator(mode="after")
@@ -71,7 +71,7 @@ class LayerSettings(BaseModel):
 
 
 class StratigraphySettings(BaseModel):
-    """Settings of a stratigraphy, with layers from the surface down."""
+    """Settings of one stratigraphy: a name, and the layers from the surface downwards."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -92,13 +92,13 @@ class StratigraphySettings(BaseModel):
 
 
 class ExplicitSettings(BaseModel):
-    """Settings for the simulation of given stratigraphies."""
+    """Settings of a simulation of given stratigraphies."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    instrument: str | Instrument = Field("elio", description="preset, instrument file or table")
+    instrument: str | Instrument = Field("elio", description="instrument: preset, instrument file or table")
     detector: str | Detector | None = Field(
-        None, description="detector of this preset or file, or a table, or None for the instrument's detector"
+        None, description="preset or file whose detector is used, or a table. None means the instrument's detector"
     )
     counts: float = Field(1e5, gt=0, description="expected total counts of each spectrum")
     noise: bool = Field(True, description="whether to draw Poisson counts instead of expected counts")
@@ -107,7 +107,7 @@ class ExplicitSettings(BaseModel):
 
 
 def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettings | LibrarySettings:
-    """Read a job for ``underpaint simulate``, with stratigraphies or the settings of a training library.
+    """Read a job of ``underpaint simulate``: stratigraphies, or the settings of a training library.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
     Raises
     ------
     SampleError
-        The file is missing or not TOML, or a field is wrong. The message names the field.
+        The file is missing or is not TOML, or a field is wrong. The message names the field.
     """
     job_path = Path(path)
     try:
@@ -140,13 +140,14 @@ def load_job(path: str | Path, *, detector: str | None = None) -> ExplicitSettin
 
 
 def _innermost_faults(faults: list[Any]) -> list[Any]:
-    """Return the faults that do not follow from other faults, unlike a fault of a list with faulty entries."""
+    """Return the faults without those that only follow from other faults."""
     locations = [fault["loc"] for fault in faults]
 
     def follows_from_other_fault(fault: Any) -> bool:
-        location = fault["loc"]
+        field_location = fault["loc"]
         contains_fault = any(
-            other_location[: len(location)] == location and other_location != location for other_location in locations
+            other_location[: len(field_location)] == field_location and other_location != field_location
+            for other_location in locations
         )
         return contains_fault or (fault["type"] == "string_type" and isinstance(fault["input"], dict))
 
@@ -168,20 +169,21 @@ def simulate(
     scheduler: str | None = None,
     progress: Progress | None = None,
 ) -> Path:
-    """Simulate a job and write a scan of one row for given stratigraphies, or a training library as HDF5.
+    """Simulate a job. Write a training library, or a scan of one row for given stratigraphies.
 
     Parameters
     ----------
     job : ExplicitSettings, LibrarySettings, str or Path
-        Settings, or their TOML file.
+        Settings of the job, or their TOML file.
     out : path
         File to write.
     photons : path, optional
-        HDF5 file of the photons. If the file exists, the transport is not repeated.
+        HDF5 file of the photons that the samples emit. If the file exists, it is read and only the detector is
+        simulated.
     workers : int, optional
-        Number of processes for training libraries, by default one per core.
+        Number of processes that simulate a training library, by default one per core.
     scheduler : str, optional
-        Address of a dask.distributed scheduler whose workers are used (training libraries).
+        Address of a dask.distributed scheduler whose workers simulate the training library.
     progress : callable, optional
 
     Returns
@@ -208,14 +210,14 @@ def simulate(
 
 
 def explicit_instrument(job: ExplicitSettings) -> Instrument:
-    """Return the instrument of a job, with the detector of the job if it has one."""
+    """Return the instrument of a job. If the job sets a detector, it replaces the instrument's detector."""
     instrument = load_instrument(job.instrument) if isinstance(job.instrument, str) else job.instrument
     detector = load_instrument(job.detector).detector if isinstance(job.detector, str) else job.detector
     return instrument if detector is None else instrument.model_copy(update={"detector": detector})
 
 
 def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None) -> tuple[Scan, Instrument]:
-    """Return a scan of one row with a pixel for each stratigraphy, and the simulated instrument."""
+    """Return a scan of one row, with one pixel for each stratigraphy. Also return the simulated instrument."""
     instrument = explicit_instrument(job)
     detector = instrument.detector
     emitted_photons = (
@@ -239,8 +241,8 @@ def simulate_spectra(job: ExplicitSettings, *, photons: str | Path | None = None
 
 
 def _require_recorded_counts(total_counts: NDArray[np.float64], job: ExplicitSettings, detector: Detector) -> None:
-    """Raise an error for spectra without counts, which cannot be scaled."""
-    # smaller totals are rounding errors
+    """Raise an error if a spectrum has no counts, because it cannot be scaled."""
+    # totals below the smallest 32-bit float are rounding errors
     empty_rows = np.flatnonzero(~(np.isfinite(total_counts) & (total_counts > np.finfo(np.float32).tiny)))
     if empty_rows.size:
         row_index = int(empty_rows[0])
@@ -259,7 +261,7 @@ def _compute_photons(job: ExplicitSettings, instrument: Instrument) -> Photons:
 
 
 def _load_or_compute_photons(job: ExplicitSettings, instrument: Instrument, photons_path: Path) -> Photons:
-    """Return the photons of a file, or compute and write them if the file does not exist."""
+    """Return the photons in a file. If the file does not exist, compute the photons and write them."""
     photons_request = {
         "stratigraphy": [stratigraphy_settings.model_dump(mode="json") for stratigraphy_settings in job.stratigraphy],
         "instrument": instrument.model_dump(mode="json", exclude={"detector"}),

@@ -1,4 +1,4 @@
-"""Features of the instrument as inputs of a network."""
+"""Values of an instrument (anode, voltage, angles, resolution) as network inputs."""
 
 import math
 from collections.abc import Sequence
@@ -14,18 +14,18 @@ from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 ANODES = ("Cr", "Cu", "Mo", "Rh", "Pd", "Ag", "W", "Au")
 QUANTITY_NAMES = ("voltage_kv", "incidence_deg", "takeoff_deg", "scatter_deg", "fwhm_kev")
 INSTRUMENT_INPUTS = (*(f"anode_{anode}" for anode in ANODES), *QUANTITY_NAMES)
-"""Names of the features, first eight anodes (one-hot), then measurable quantities."""
+"""Names of the inputs: eight one-hot anodes, then the voltage, the angles and the resolution."""
 _FEATURE_SCALES = dict(zip(QUANTITY_NAMES, (50.0, 90.0, 90.0, 180.0, 0.15), strict=True))
 
 
 @dataclass(frozen=True)
 class InstrumentConditions:
-    """Values of an instrument, with None for unknown values.
+    """Values of an instrument. Unknown values are None.
 
     Parameters
     ----------
     anode : str or None
-        Element symbol.
+        Element symbol of the tube's anode.
     voltage_kv : float or None
         Tube voltage in kV.
     incidence_deg, takeoff_deg, scatter_deg : float or None
@@ -42,9 +42,9 @@ class InstrumentConditions:
     fwhm_kev: float | None = None
 
     def inputs(self, names: Sequence[str] = INSTRUMENT_INPUTS) -> NDArray[np.float32]:
-        """Return the (n_input,) features with the given names, scaled to order one, or NaN for unknown values.
+        """Return the (n_input,) network inputs with the given names, scaled to order one. Unknown values are NaN.
 
-        For an anode that is not in :data:`ANODES`, all anode features are zero.
+        If the anode is not in :data:`ANODES`, all anode inputs are zero.
         """
         features = dict.fromkeys(names, math.nan)
         if self.anode is not None:
@@ -58,7 +58,7 @@ class InstrumentConditions:
     def from_inputs(
         cls, inputs: NDArray[np.floating], names: Sequence[str] = INSTRUMENT_INPUTS
     ) -> "InstrumentConditions":
-        """Return the conditions for (n_input,) features. An anode outside :data:`ANODES` is unknown."""
+        """Return the conditions that (n_input,) network inputs encode. An anode outside :data:`ANODES` becomes None."""
         feature_values = {
             feature_name: float(feature)
             for feature_name, feature in zip(names, inputs, strict=True)
@@ -75,19 +75,19 @@ class InstrumentConditions:
         )
 
     def facts(self) -> dict[str, str | float | None]:
-        """Return a JSON-serialisable dictionary of the values by name, with None for unknown values."""
+        """Return a JSON-serialisable dictionary of the values by name. Unknown values are None."""
         return asdict(self)
 
 
 def conditions_of(instrument: Instrument, detector: Detector | None = None) -> InstrumentConditions:
-    """Return the conditions of an instrument whose values are all known.
+    """Return the conditions of an instrument. All values of the instrument count as known, even defaults.
 
     Parameters
     ----------
     instrument : Instrument
-        Instrument with tube and geometry. With a tabulated source spectrum, anode and voltage are None.
+        Instrument. If its source spectrum is tabulated, anode and voltage are None.
     detector : Detector or None
-        Detector that replaces the instrument's detector, of which only the resolution matters.
+        Detector whose resolution replaces that of the instrument's detector.
     """
     geometry, tube = instrument.geometry, instrument.tube
     has_tube = instrument.source_spectrum is None
@@ -103,7 +103,7 @@ def conditions_of(instrument: Instrument, detector: Detector | None = None) -> I
 
 
 def instrument_inputs(instrument: Instrument, detector: Detector | None = None) -> NDArray[np.float32]:
-    """Return the features of an instrument, scaled to order one, in the order of :data:`INSTRUMENT_INPUTS`.
+    """Return the network inputs for an instrument, scaled to order one, in the order of :data:`INSTRUMENT_INPUTS`.
 
     Parameters
     ----------
@@ -115,6 +115,6 @@ def instrument_inputs(instrument: Instrument, detector: Detector | None = None) 
     Returns
     -------
     (n_input,) float32 array
-        NaN for unknown values.
+        Network inputs. If the source spectrum is tabulated, anode and voltage are NaN.
     """
     return conditions_of(instrument, detector).inputs()

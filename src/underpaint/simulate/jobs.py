@@ -24,7 +24,7 @@ TRANSPORT_FIELDS = (
     "gapless",
     "varied",
 )
-"""Names of the settings on which the photons depend. Other settings affect only the rendering."""
+"""Settings that determine the emitted photons. All other settings affect only detector and electronics."""
 
 
 class LibrarySettings(BaseModel):
@@ -41,37 +41,39 @@ class LibrarySettings(BaseModel):
     )
     instrument: str | Instrument | Annotated[tuple[Instrument, ...], Field(min_length=1)] | None = Field(
         None,
-        description="preset, file or table, or tables used in turn for the chunks, or None for random instruments "
-        "(elio for paper)",
+        description="preset, file or table. Several tables take turns with the chunks. None means random instruments "
+        "(or elio, if kind is paper)",
     )
     max_paint_layers: int = Field(3, ge=1, le=6)
     max_pigments_per_layer: int = Field(4, ge=1, le=8)
-    chunk: int = Field(128, ge=1, description="number of stratigraphies per chunk with one tube and geometry")
-    seed: int = Field(0, ge=0, description="seed of stratigraphies and instruments")
+    chunk: int = Field(128, ge=1, description="number of stratigraphies per chunk. A chunk has one tube and geometry")
+    seed: int = Field(0, ge=0, description="seed of random stratigraphies and instruments")
     gapless: bool = Field(
-        False, description="add minor pigments and bare elements, with continuous amounts from 10 ppm"
+        False, description="add minor pigments and bare elements, with mass fractions of 10 ppm or more"
     )
     varied: bool = Field(
         False,
-        description="vary the kind of instrument, support, backing, detector path and pile-up more widely (random)",
+        description="draw from more kinds of instruments, supports and backings, and from wider ranges (random)",
     )
 
     renders: int = Field(3, ge=1, le=32, description="number of detectors and energy axes per stratigraphy (random)")
     detector: str | Detector | None = Field(
         None,
-        description="detector of this preset or file, or a table, or None for the instrument's detector or random "
-        "detectors",
+        description="preset or file whose detector is used, or a table. None means the instrument's detector if an "
+        "instrument is given, else random detectors",
     )
-    gain_error: float = Field(0.003, ge=0, lt=0.1, description="largest relative error of the gain (random)")
-    zero_error_kev: float = Field(0.02, ge=0, lt=1, description="largest error of the zero in keV (random)")
+    gain_error: float = Field(
+        0.003, ge=0, lt=0.1, description="maximum error of the gain relative to the gain (random)"
+    )
+    zero_error_kev: float = Field(0.02, ge=0, lt=1, description="maximum error of the energy axis zero in keV (random)")
     places: bool = Field(False, description="add labels for the surface and for the layers below the surface (random)")
     render_seed: int | None = Field(
-        None, ge=0, description="seed of detectors, energy axes and backgrounds, by default ``seed``"
+        None, ge=0, description="seed of random detectors, energy axes and backgrounds, by default ``seed``"
     )
 
 
 def with_file_contents(settings: LibrarySettings) -> LibrarySettings:
-    """Return the settings with the contents of files in place of file names, because workers may lack the files.
+    """Replace file names in the settings by the files' contents, because workers may not have the files.
 
     Raises
     ------
@@ -96,22 +98,22 @@ def with_file_contents(settings: LibrarySettings) -> LibrarySettings:
 
 
 def transport_settings(settings: LibrarySettings) -> dict[str, Any]:
-    """Return the JSON-serialisable settings on which the photons depend."""
+    """Return a JSON-serialisable dictionary of the settings that determine the emitted photons."""
     return settings.model_dump(mode="json", include=set(TRANSPORT_FIELDS))
 
 
 def n_stratigraphies(settings: LibrarySettings) -> int:
-    """Return the number of stratigraphies of a job."""
+    """Return the number of stratigraphies in a job."""
     return len(paper_grid()) if settings.kind == "paper" else settings.n_stratigraphies
 
 
 def n_chunks(settings: LibrarySettings) -> int:
-    """Return the number of chunks of a job."""
+    """Return the number of chunks into which a job is divided."""
     return -(-n_stratigraphies(settings) // settings.chunk)
 
 
 def chunk_size(settings: LibrarySettings, chunk_index: int) -> int:
-    """Return the number of stratigraphies of a chunk, which may be smaller for the last chunk."""
+    """Return the number of stratigraphies in a chunk. The last chunk may have fewer stratigraphies."""
     return min(settings.chunk, n_stratigraphies(settings) - chunk_index * settings.chunk)
 
 
@@ -123,7 +125,7 @@ def job_palette(settings: LibrarySettings) -> tuple[str, ...]:
 
 
 def job_outputs(settings: LibrarySettings) -> Outputs:
-    """Return the outputs for which a job's spectra are labelled."""
+    """Return the network outputs for which a job's spectra are labelled."""
     if settings.kind == "paper":
         return outputs_for(paper_classes(), with_groups=False)
     outputs = outputs_for(job_palette(settings))
@@ -136,7 +138,7 @@ def job_axis(settings: LibrarySettings) -> EnergyAxis:
 
 
 def job_instrument(settings: LibrarySettings, chunk_index: int) -> Instrument | None:
-    """Return the instrument of a chunk, or None for a random instrument."""
+    """Return the instrument for a chunk, or None if it is drawn at random."""
     instrument_setting = settings.instrument
     if isinstance(instrument_setting, tuple):
         return instrument_setting[chunk_index % len(instrument_setting)]
@@ -144,5 +146,5 @@ def job_instrument(settings: LibrarySettings, chunk_index: int) -> Instrument | 
 
 
 def job_detector(settings: LibrarySettings) -> Detector | None:
-    """Return the detector of a job, or None if the job sets no detector."""
+    """Return the detector that a job sets, or None if it sets none."""
     return load_instrument(settings.detector).detector if isinstance(settings.detector, str) else settings.detector

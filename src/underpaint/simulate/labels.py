@@ -1,4 +1,4 @@
-"""Labels of simulated spectra, and the total counts at which each label is detectable."""
+"""Labels of simulated spectra, and the total counts that a spectrum needs before each label is detectable."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,15 +13,15 @@ from underpaint.physics.materials import Stratigraphy, library, pigment_share
 from underpaint.simulate.outputs import Outputs, families_of, group_element, label_matrix
 
 MAX_SCAN_COUNTS = 1e15
-"""Total counts that no scan reaches. Labels that need more counts are never detectable."""
+"""Total counts that no scan reaches. A label that needs more counts is never detectable."""
 MODEL_ERROR = 0.02
-"""Relative error of the background under lines, for limits of detection."""
+"""Relative error that limits of detection assume for the background below lines."""
 DETECTABLE_SIGMAS, UNDETECTABLE_SIGMAS = 3.0, 0.7
-"""Significance in standard deviations above which lines are detectable and below which lines are undetectable."""
+"""Significances in standard deviations: lines above the first are detectable, and lines below the second are not."""
 
 
 def pigments_in(stratigraphy: Stratigraphy) -> set[str]:
-    """Return the names of all pigments of a stratigraphy and its ground, combined with each place."""
+    """Return the names of all pigments in a stratigraphy, ground included, each with the places where it occurs."""
     return {
         at_place(name, place)
         for place in PLACES
@@ -31,13 +31,13 @@ def pigments_in(stratigraphy: Stratigraphy) -> set[str]:
 
 
 def layers_at(stratigraphy: Stratigraphy, place: Place) -> list[int]:
-    """Return the indices from the top of the layers with pigments at a place."""
+    """Return the indices of the layers with pigments at a place, counted from the surface."""
     paint_layers = [layer_index for layer_index, layer in enumerate(stratigraphy.layers) if layer.pigments]
     return {"anywhere": paint_layers, "surface": paint_layers[:1], "below": paint_layers[1:]}[place]
 
 
 def surface_thickness_um(stratigraphies: Sequence[Stratigraphy]) -> NDArray[np.float32]:
-    """Return the (n_sample,) thickness of the uppermost paint layer in um, or NaN without paint."""
+    """Return the (n_sample,) thickness of the uppermost paint layer in um, or NaN for samples without paint."""
     uppermost_layers = [
         stratigraphy.layers[layers[0]] if (layers := layers_at(stratigraphy, "surface")) else None
         for stratigraphy in stratigraphies
@@ -46,31 +46,31 @@ def surface_thickness_um(stratigraphies: Sequence[Stratigraphy]) -> NDArray[np.f
 
 
 def surface_shares(stratigraphies: Sequence[Stratigraphy], outputs: Outputs) -> NDArray[np.float32]:
-    """Return the (n_sample, n_material) mass fraction of each material in the dry pigments at the surface.
+    """Return the (n_sample, n_material) mass fractions of pigments and groups in the dry pigments at the surface.
 
-    The materials are the names of ``outputs`` without their place. The fraction of a group is the sum over its members.
-    A pigment of two groups counts fully in both groups.
+    The columns are the names of ``outputs`` without places. The fraction of a group is the sum over its members. A
+    pigment that belongs to two groups counts fully in both.
     """
     column_by_material = {material: material_index for material_index, material in enumerate(materials(outputs.names))}
     mass_fractions = np.zeros((len(stratigraphies), len(column_by_material)), dtype=np.float32)
-    for sample, stratigraphy in enumerate(stratigraphies):
+    for sample_index, stratigraphy in enumerate(stratigraphies):
         for layer_index in layers_at(stratigraphy, "surface"):
             pigments = stratigraphy.layers[layer_index].pigments
             pigment_sum = sum(pigments.values())
             for material, fraction in pigments.items():
                 for label in {material, *library()[material].groups} & column_by_material.keys():
-                    mass_fractions[sample, column_by_material[label]] += fraction / pigment_sum
+                    mass_fractions[sample_index, column_by_material[label]] += fraction / pigment_sum
     return mass_fractions
 
 
 def group_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of groups among names of outputs, with places."""
+    """Return those output names that are groups. Places are kept."""
     library_groups = {group.name for group in library().groups}
     return tuple(name for name in names if split_place(name)[0] in library_groups)
 
 
 def element_shares(stratigraphies: Sequence[Stratigraphy], names: Sequence[str]) -> NDArray[np.float32]:
-    """Return the mass fraction of each group's element in the dry paint at the group's place.
+    """Return the mass fraction of each group's element in the layers at the group's place.
 
     Parameters
     ----------
@@ -81,17 +81,17 @@ def element_shares(stratigraphies: Sequence[Stratigraphy], names: Sequence[str])
     Returns
     -------
     (n_sample, n_name) array
-        Largest mass fraction over the paint and ground layers at the place, from pigments and traces, or zero if
-        absent.
+        Largest mass fraction of the element in any paint or ground layer at the place. Pigments and traces contribute.
+        The fraction is zero if the element is absent.
     """
     mass_fractions = np.zeros((len(stratigraphies), len(names)), dtype=np.float32)
     elements_and_places = [(group_element(group), place) for group, place in map(split_place, names)]
-    for sample, stratigraphy in enumerate(stratigraphies):
+    for sample_index, stratigraphy in enumerate(stratigraphies):
         fractions_by_place = {
             place: [stratigraphy.layers[layer_index].mass_fractions for layer_index in layers_at(stratigraphy, place)]
             for place in PLACES
         }
-        mass_fractions[sample] = [
+        mass_fractions[sample_index] = [
             max((fractions.get(element, 0.0) for fractions in fractions_by_place[place]), default=0.0)
             for element, place in elements_and_places
         ]
@@ -107,11 +107,11 @@ def lines_needed(
     axis: EnergyAxis,
     added_lines: Mapping[str, tuple[NDArray[np.floating], NDArray[np.floating]]] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the total counts at which the lines of each group's element become detectable.
+    """Return the total counts that a spectrum needs before the lines of each group's element are detectable.
 
-    All lines of the element count, from pigments, traces, support and instrument. For the place "surface", only lines
-    from the uppermost paint layer count. For "below", lines from all lower layers count. The relative error of the
-    background is ``MODEL_ERROR``.
+    The element's lines count whether they come from pigments, traces, support or instrument. For the place "surface",
+    only lines from the uppermost paint layer count. For the place "below", only lines from lower layers count. The
+    relative error of the background is ``MODEL_ERROR``.
 
     Parameters
     ----------
@@ -125,18 +125,19 @@ def lines_needed(
     detector : Detector
     axis : EnergyAxis
     added_lines : mapping of str to ((n_line,) array, (n_sample, n_line) array), optional
-        Energies (keV) and counts of lines from the instrument, by family.
+        Energies (keV) and counts of the lines that the instrument adds, by family.
 
     Returns
     -------
     needed : (n_sample, n_name) float32 array
-        Counts above which the lines exceed ``DETECTABLE_SIGMAS``, or infinity if the lines never do.
+        Total counts above which the significance of the lines exceeds ``DETECTABLE_SIGMAS``. Infinity if the lines
+        never become that significant.
     undetectable : (n_sample, n_name) float32 array
-        Counts below which the lines are under ``UNDETECTABLE_SIGMAS``, or infinity if the lines always are. Both arrays
-        are NaN for samples without photons of the group's lines.
+        Total counts below which the significance of the lines is less than ``UNDETECTABLE_SIGMAS``. Infinity if the
+        lines are always less significant. Both arrays are NaN for samples that emit no photons of the group's lines.
     """
     photons = emission.layer_photons * efficiency(detector, emission.lines.energy_kev)
-    limits = np.full((2, len(stratigraphies), len(names)), np.nan, dtype=np.float32)
+    line_limits = np.full((2, len(stratigraphies), len(names)), np.nan, dtype=np.float32)
     instrument_lines = added_lines or {}
     place_masks = {place: _place_mask(stratigraphies, photons.shape[1], place) for place in PLACES}
     for name_index, (group, place) in enumerate(map(split_place, names)):
@@ -166,8 +167,8 @@ def lines_needed(
                 model_error=MODEL_ERROR,
                 sigmas=sigmas,
             )
-            limits[limit_index, sample_indices, name_index] = np.where(counts < MAX_SCAN_COUNTS, counts, np.inf)
-    return limits[0], limits[1]
+            line_limits[limit_index, sample_indices, name_index] = np.where(counts < MAX_SCAN_COUNTS, counts, np.inf)
+    return line_limits[0], line_limits[1]
 
 
 def labels_by_lines(
@@ -182,20 +183,20 @@ def labels_by_lines(
     Parameters
     ----------
     names : sequence of str
-        Names of all outputs. The groups among the outputs are the columns of the two limits.
+        Names of all outputs. The outputs that are groups are the columns of the two limits.
     labels, counts : (n_sample, n_name) arrays
-        Results of :func:`visibility`. The results of pigments are kept.
+        Results of :func:`visibility`. The results for pigments are returned unchanged.
     detection_limits, absence_limits : (n_sample, n_group) arrays
         Results of :func:`lines_needed`.
 
     Returns
     -------
     labels : (n_sample, n_name) array
-        One for present outputs.
+        One if the group or pigment is present, else zero.
     counts : (n_sample, n_name) array
-        Total counts above which a present label is detectable.
+        Total counts above which a present group or pigment is detectable.
     max_absent_counts : (n_sample, n_name) array
-        Total counts below which the label counts as absent (:func:`present_at`).
+        Total counts below which the group or pigment counts as absent (:func:`present_at`).
     """
     group_columns = [list(names).index(name) for name in group_names(names)]
     labels, counts, max_absent_counts = labels.copy(), counts.copy(), np.zeros_like(counts)
@@ -208,7 +209,7 @@ def labels_by_lines(
 def present_at(
     labels: NDArray[np.uint8], max_absent_counts: NDArray[np.floating] | None, counts: NDArray[np.floating] | float
 ) -> NDArray[np.bool_]:
-    """Return the (n_sample, n_name) mask of labels that count as present at (n_sample, 1) total counts."""
+    """Return which labels count as present in spectra with the given total counts: an (n_sample, n_name) mask."""
     is_present = labels == 1
     return np.asarray(is_present if max_absent_counts is None else is_present & ~(max_absent_counts >= counts))
 
@@ -223,10 +224,10 @@ def visible_labels(
     *,
     by_lines: bool,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]:
-    """Return labels, detection limits and absence limits, (n_sample, n_name) each.
+    """Return labels, detection limits and absence limits. Each is an (n_sample, n_name) array.
 
-    The results come from :func:`labels_by_lines` if ``by_lines``, else from :func:`visibility` with absence limits of
-    zero.
+    If ``by_lines``, the results come from :func:`labels_by_lines`. Otherwise the results come from :func:`visibility`,
+    and all absence limits are zero.
     """
     labels, counts = visibility(stratigraphies, emission, expected_counts, outputs, detector, axis)
     if not by_lines:
@@ -237,21 +238,21 @@ def visible_labels(
 
 
 def _place_mask(stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place) -> NDArray[np.float64]:
-    """Return an (n_sample, n_layer) array of one for layers (with supports) at a place and zero for other layers."""
+    """Return an (n_sample, n_layer) array: one for layers at a place, zero for all others. Supports count as layers."""
     layer_index = np.arange(n_layer)
     uppermost_layers = np.asarray(
         [next(iter(layers_at(stratigraphy, "surface")), n_layer) for stratigraphy in stratigraphies]
     )[:, None]
-    mask = {
+    layer_mask = {
         "anywhere": layer_index >= 0,
         "surface": layer_index == uppermost_layers,
         "below": layer_index > uppermost_layers,
     }[place]
-    return np.broadcast_to(mask, (len(stratigraphies), n_layer)).astype(np.float64)
+    return np.broadcast_to(layer_mask, (len(stratigraphies), n_layer)).astype(np.float64)
 
 
 def materials(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the pigments and groups among output names, without places."""
+    """Return the pigments and groups in output names, without places and duplicates."""
     return tuple(dict.fromkeys(split_place(name)[0] for name in names))
 
 
@@ -263,12 +264,12 @@ def visibility(
     detector: Detector,
     axis: EnergyAxis,
 ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return the labels, and the total counts at which each label is detectable.
+    """Return the labels of each spectrum, and the total counts at which each label becomes detectable.
 
-    A label is detectable if the counts of its key lines exceed ``3 sqrt(2 B)`` with B other counts under the lines.
-    With the fractions s and b of lines and background in the spectrum, ``18 b / s**2`` total counts are needed. A
-    pigment of several groups is detectable if all its groups are detectable. For a place, only lines from the layers at
-    the place count.
+    A label is detectable if the counts of its key lines exceed ``3 sqrt(2 B)`` for B background counts below these
+    lines. If the lines are a fraction s of all counts, and the background a fraction b, ``18 b / s**2`` counts are
+    needed. A pigment of several groups is detectable only if all its groups are. If a label names a place, only lines
+    from the layers at this place count.
 
     Parameters
     ----------
@@ -278,16 +279,16 @@ def visibility(
     expected_counts : (n_sample, n_channel) array
         Expected counts on ``axis``, on any scale, rendered from ``emission`` with ``detector``.
     outputs : Outputs
-        Outputs to label.
+        Network outputs to label.
     detector : Detector
     axis : EnergyAxis
 
     Returns
     -------
     labels : (n_sample, n_name) uint8 array
-        One for present outputs.
+        One if the group or pigment is present, else zero.
     counts : (n_sample, n_name) float32 array
-        Total counts within the recorded range, or infinity if the label is absent or never detectable.
+        Total counts needed within the recorded range. Infinity if the pigment or group is absent or never detectable.
     """
     labels = label_matrix([pigments_in(stratigraphy) for stratigraphy in stratigraphies], outputs)
     label_counts = np.full(labels.shape, np.inf, dtype=np.float32)
@@ -298,7 +299,7 @@ def visibility(
             counts = _counts_for_label(
                 name, sample_indices, stratigraphies, line_counts, expected_counts, emission, outputs, detector, axis
             )
-            # labels that need more counts than any scan has are never detectable
+            # a label that needs more counts than any scan has is never detectable
             label_counts[sample_indices, name_index] = np.where(counts < MAX_SCAN_COUNTS, counts, np.inf)
     return labels, label_counts
 
@@ -319,7 +320,11 @@ def _counts_for_label(
     for group in (split_place(label)[0] for label in outputs.groups[outputs.index(name)]):
         is_group_line = np.isin(np.asarray(emission.lines.family), families_of((group,)))
         element_fraction = element_share(
-            material, group, [stratigraphies[sample] for sample in sample_indices], line_counts.shape[1], place
+            material,
+            group,
+            [stratigraphies[sample_index] for sample_index in sample_indices],
+            line_counts.shape[1],
+            place,
         )
         line_counts_of_group = np.einsum(
             "nl,nlm->nm", element_fraction, line_counts[sample_indices][:, :, is_group_line]
@@ -334,13 +339,13 @@ def _counts_for_label(
 def element_share(
     name: str, group: str, stratigraphies: Sequence[Stratigraphy], n_layer: int, place: Place = "anywhere"
 ) -> NDArray[np.float64]:
-    """Return the (n_sample, n_layer) fraction of a group's element that a pigment or group at a place contributes."""
+    """Return the part of a group's element in each layer that comes from one pigment or group: (n_sample, n_layer)."""
     element = group_element(group)
     element_fraction = np.zeros((len(stratigraphies), n_layer))
-    for sample, stratigraphy in enumerate(stratigraphies):
+    for sample_index, stratigraphy in enumerate(stratigraphies):
         for layer_index in layers_at(stratigraphy, place):
             fraction_by_pigment = pigment_share(stratigraphy.layers[layer_index], element)
-            element_fraction[sample, layer_index] = sum(
+            element_fraction[sample_index, layer_index] = sum(
                 pigment_fraction
                 for pigment, pigment_fraction in fraction_by_pigment.items()
                 if _is_member(pigment, name, group)

@@ -1,4 +1,4 @@
-"""Training libraries, which are files of simulated spectra with labels, independent of the number of workers."""
+"""Training libraries: files of simulated, labelled spectra. Results do not depend on the number of worker processes."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -67,7 +67,7 @@ PAPER_INSTRUMENT = "elio"
 
 
 def transport_chunk(settings: LibrarySettings, chunk_index: int) -> Photons:
-    """Return the photons of a chunk, with random numbers that depend only on the seed and the chunk's index."""
+    """Return the photons of a chunk. All random numbers depend only on the seed and the chunk's index."""
     return _paper_photons(settings, chunk_index) if settings.kind == "paper" else _random_photons(settings, chunk_index)
 
 
@@ -108,18 +108,20 @@ INSTRUMENT_FAMILIES = (
 INSTRUMENT_LINE_PROBABILITIES = (0.7, 0.08, 0.08, 0.08, 0.05, 0.03, 0.03, 0.03)
 PILE_UP_PROBABILITY = 0.5
 PILE_UP_RANGE, WIDE_PILE_UP_RANGE = (1e-4, 0.03), (1e-4, 0.15)
-"""Range of the pile-up probability, for usual and for widely varied libraries."""
+"""Range of the pile-up probability, first for usual libraries, then for libraries with ``varied``."""
 SCATTER_RANGE, WIDE_SCATTER_RANGE = (0.6, 2.5), (0.4, 4.0)
-"""Range of the scatter relative to the forward model, for usual and for widely varied libraries."""
+"""Range of the scatter relative to the forward model, first for usual libraries, then for libraries with ``varied``."""
 PULSE_PAIR_US = 0.5
-"""Pulse-pair resolution of a typical fast channel in us. Only its product with the random rate matters."""
+"""Pulse-pair resolution of a typical fast channel, in us. Simulated pile-up depends only on the product of this time
+and the count rate.
+"""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Labelled spectra of one chunk, in arrays whose first axis is the spectrum.
+    """Labelled spectra of one chunk. The first axis of each array is the spectrum.
 
-    The fields are the datasets of the file that :func:`~.simulate_library` describes.
+    :func:`~.simulate_library` describes the fields, which become datasets of the library.
     """
 
     expected: NDArray[np.float32]
@@ -137,7 +139,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class _RenderedSpectra:
-    """Spectra and labels of a chunk's stratigraphies with one detector."""
+    """Spectra and labels of a chunk's stratigraphies for one detector."""
 
     expected_spectra: NDArray[np.float32]
     recorded_ranges_kev: NDArray[np.float32]
@@ -148,7 +150,7 @@ class _RenderedSpectra:
 
 
 def chunk_to_bytes(chunk: Chunk) -> bytes:
-    """Return a chunk as the bytes of an HDF5 file."""
+    """Write a chunk as an HDF5 file in memory, and return its bytes."""
     buffer = BytesIO()
     with h5py.File(buffer, "w") as file:
         for field in fields(Chunk):
@@ -157,7 +159,7 @@ def chunk_to_bytes(chunk: Chunk) -> bytes:
 
 
 def render_chunk(settings: LibrarySettings, chunk_index: int, photons: Photons) -> Chunk:
-    """Return the spectra of a chunk, with random numbers from the rendering seed and the chunk's index."""
+    """Return the spectra of a chunk. All random numbers depend only on the rendering seed and the chunk's index."""
     if settings.kind == "paper":
         return _assemble_chunk(settings, chunk_index, photons, [_render_paper_spectra(settings, photons)])
     seed = settings.seed if settings.render_seed is None else settings.render_seed
@@ -211,7 +213,7 @@ def _render_paper_spectra(settings: LibrarySettings, photons: Photons) -> _Rende
 
 
 def _render_random_spectra(rng: np.random.Generator, settings: LibrarySettings, photons: Photons) -> _RenderedSpectra:
-    """Return the spectra for one random detector, energy axis, scatter, pile-up and instrument background."""
+    """Return spectra with one random set of detector, energy axis, scatter, pile-up and instrument background."""
     axis, outputs = job_axis(settings), job_outputs(settings)
     detector = _rendering_detector(rng, settings, photons)
     emission = _vary_scatter(rng, photons.emission, WIDE_SCATTER_RANGE if settings.varied else SCATTER_RANGE)
@@ -254,7 +256,7 @@ def _rendering_detector(rng: np.random.Generator, settings: LibrarySettings, pho
 
 
 def _vary_scatter(rng: np.random.Generator, emission: Emission, scale_range: tuple[float, float]) -> Emission:
-    """Scale coherent and Compton scatter by random factors, for the effects of rough surfaces, air and collimators."""
+    """Scale Rayleigh and Compton scatter by random factors, to imitate rough surfaces, air and collimators."""
     scatter_scale = log_uniform(rng, *scale_range)
     coherent_scale, compton_scale = scatter_scale * rng.lognormal(0.0, 0.3), scatter_scale * rng.lognormal(0.0, 0.3)
     scaled_arrays = {
@@ -270,7 +272,7 @@ def _with_random_pile_up(
     axis: EnergyAxis,
     probability_range: tuple[float, float],
 ) -> NDArray[np.float64]:
-    """Add a random amount of pile-up to the spectra with the probability ``PILE_UP_PROBABILITY``."""
+    """With the probability ``PILE_UP_PROBABILITY``, add a random amount of pile-up to the spectra."""
     if rng.random() > PILE_UP_PROBABILITY:
         return expected_counts
     rate_per_s = log_uniform(rng, *probability_range) * 1e6 / PULSE_PAIR_US
@@ -279,7 +281,7 @@ def _with_random_pile_up(
 
 
 def _miscalibrated_axis(rng: np.random.Generator, axis: EnergyAxis, settings: LibrarySettings) -> EnergyAxis:
-    """Return the true energy axis of channels whose assumed axis has random errors of gain and zero."""
+    """Return the true energy axis if the assumed ``axis`` has random errors of gain and zero."""
     gain_factor = 1.0 + rng.uniform(-settings.gain_error, settings.gain_error)
     zero_error_kev = rng.uniform(-settings.zero_error_kev, settings.zero_error_kev)
     return EnergyAxis(axis.gain_kev * gain_factor, axis.zero_kev * gain_factor + zero_error_kev, axis.n_channel)
@@ -294,45 +296,44 @@ def _random_range(rng: np.random.Generator, voltage_kv: float) -> tuple[float, f
 def _instrument_background(
     rng: np.random.Generator, total_counts: NDArray[np.float64], axis: EnergyAxis, detector: Detector
 ) -> tuple[NDArray[np.float64], dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]]:
-    """Return the counts from the instrument: argon in air, lines of metal parts, and a smooth background.
+    """Return counts that do not come from the sample: argon in air, lines of metal parts, and a smooth background.
 
     Returns
     -------
-    (n_sample, n_channel) array
-        Counts.
-    dict of str to ((n_line,) array, (n_sample, n_line) array)
-        Energies (keV) and counts of the lines, by family.
+    (n_sample, n_channel) array dict of str to ((n_line,) array, (n_sample, n_line) array)
+        Energies (keV) and counts of the instrument's lines, by family.
     """
     energy_kev = axis.energy_kev
     line_spectrum = np.zeros(axis.n_channel)
     lines_by_family = {}
-    for (symbol, shell), probability in zip(INSTRUMENT_FAMILIES, INSTRUMENT_LINE_PROBABILITIES, strict=True):
-        if rng.random() < probability:
-            family_level = 10.0 ** rng.uniform(-4.5, -2.5)
+    for (symbol, shell), line_probability in zip(INSTRUMENT_FAMILIES, INSTRUMENT_LINE_PROBABILITIES, strict=True):
+        if rng.random() < line_probability:
+            family_fraction = 10.0 ** rng.uniform(-4.5, -2.5)
             lines_kev, line_ratios = family_lines(symbol, shell, 40.0)
-            lines_by_family[f"{symbol}_{shell}"] = (lines_kev, family_level * line_ratios)
+            lines_by_family[f"{symbol}_{shell}"] = (lines_kev, family_fraction * line_ratios)
             for line_kev, line_ratio in zip(lines_kev, line_ratios, strict=True):
                 sigma = resolution_sigma(detector, np.asarray(line_kev))
                 line_shape = (
                     np.exp(-0.5 * ((energy_kev - line_kev) / sigma) ** 2) * axis.gain_kev / (sigma * np.sqrt(2 * np.pi))
                 )
-                line_spectrum += family_level * line_ratio * line_shape
+                line_spectrum += family_fraction * line_ratio * line_shape
     random_totals = total_counts[:, None] * rng.lognormal(0, 0.3, size=(len(total_counts), 1))
     counts = np.asarray(
         line_spectrum * random_totals + total_counts[:, None] * _smooth_background(rng, len(total_counts), energy_kev)
     )
     return counts, {
-        family: (lines_kev, random_totals * line_levels) for family, (lines_kev, line_levels) in lines_by_family.items()
+        family: (lines_kev, random_totals * line_fractions)
+        for family, (lines_kev, line_fractions) in lines_by_family.items()
     }
 
 
 def _smooth_background(
     rng: np.random.Generator, n_spectra: int, energy_kev: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return (n, n_channel) smooth backgrounds of 0.1 to 50 % of the counts."""
+    """Return n smooth backgrounds, each with 0.1 to 50 % of a spectrum's counts, as an (n, n_channel) array."""
     relative_energy = energy_kev / 40.0
-    slope, curvature = rng.normal(0.0, 2.0, size=(2, n_spectra, 1))
-    background_shape = np.exp(slope * relative_energy + curvature * relative_energy**2)
+    linear_coefficient, quadratic_coefficient = rng.normal(0.0, 2.0, size=(2, n_spectra, 1))
+    background_shape = np.exp(linear_coefficient * relative_energy + quadratic_coefficient * relative_energy**2)
     background_level = 10.0 ** rng.uniform(-3.0, -0.3, size=(n_spectra, 1))
     return np.asarray(background_level * background_shape / background_shape.sum(axis=1, keepdims=True))
 
@@ -356,13 +357,14 @@ def simulate_library(
     settings : LibrarySettings
         Settings of the library.
     out : path
-        HDF5 file to write, whose contents the notes describe.
+        HDF5 file to write, with the datasets listed below.
     photons : path, optional
-        HDF5 file of the photons. If the file exists, only detector and electronics are simulated.
+        HDF5 file of the photons that the samples emit. If the file exists, it is read and only detector and electronics
+        are simulated.
     workers : int, optional
         Number of processes, by default one per core.
     scheduler : str, optional
-        Address of a dask.distributed scheduler, whose workers are used.
+        Address of a dask.distributed scheduler whose workers simulate the library.
     progress : callable, optional
 
     Returns
@@ -373,25 +375,27 @@ def simulate_library(
     Raises
     ------
     OutputError
-        The file exists or was started with other settings, or the photons belong to another job.
+        The file exists, an interrupted run had other settings, or the photons belong to another job.
 
     Notes
     -----
     Datasets of the file, for n spectra:
 
-    - ``expected`` (n, n_bin): noise-free spectra, whose sum over the recorded range is one.
-    - ``recorded`` (n, 2): start and stop of the recorded range, in keV.
+    - ``expected`` (n, n_bin): noise-free spectra, each with a sum of one over the recorded range.
+    - ``recorded`` (n, 2): lowest and highest recorded energy, in keV.
     - ``labels``, ``counts_needed`` (n, n_name): results of :func:`~underpaint.simulate.visibility`.
-    - ``source`` (n,): index of the stratigraphy.
-    - ``surface_um`` (n,): thickness of the uppermost paint, in um.
-    - ``surface_share`` (n, n_material): mass fractions of the dry pigments of the uppermost paint.
-    - ``lines_needed``, ``lines_hidden`` (n, n_group): total counts above which the lines of a group's element are
-      detectable (NaN without lines, infinity for never), and below which the lines are undetectable.
-    - ``amount`` (n, n_group): mass fraction of the element in the dry paint.
-    - ``instrument`` (n, n_input): features :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`.
+    - ``source`` (n,): index of the spectrum's stratigraphy.
+    - ``surface_um`` (n,): thickness of the uppermost paint layer, in um.
+    - ``surface_share`` (n, n_material): mass fractions of pigments and groups in the dry pigments of the uppermost
+      layer.
+    - ``lines_needed`` (n, n_group): total counts above which the lines of a group's element are detectable. NaN if
+      there are no lines, infinity if they are never detectable.
+    - ``lines_hidden`` (n, n_group): total counts below which the lines of a group's element are not detectable.
+    - ``amount`` (n, n_group): largest mass fraction of the group's element in a layer at the group's place.
+    - ``instrument`` (n, n_input): network inputs :data:`~underpaint.simulate.instrument_inputs.INSTRUMENT_INPUTS`.
 
-    On processors of the same type, the result is bit-identical for any number of workers and any scheduler. Other
-    processors may round differently in linear algebra.
+    On processors of the same type, the file is bit-identical for any number of workers and any scheduler. Between types
+    of processors, linear algebra may round differently.
     """
     job, library_path = with_file_contents(settings), Path(out)
     if finalize_interrupted(library_path, _library_job(job)):
@@ -425,7 +429,7 @@ def simulate_library(
 
 
 def write_job_photons(photons_path: Path, job: LibrarySettings, executor: Executor, report_progress: Progress) -> None:
-    """Compute the photons of a job and write them to a file, unless the file exists.
+    """Compute the photons of a job and write them to a file. If the file exists, only check that it belongs to the job.
 
     Raises
     ------
@@ -453,7 +457,7 @@ def write_job_photons(photons_path: Path, job: LibrarySettings, executor: Execut
 
 
 def open_photons_of(path: Path, photons_request: dict[str, Any]) -> h5py.File:
-    """Open a file of photons for reading if the photons belong to the requested job.
+    """Open a file of photons for reading, after a check that it belongs to the requested job.
 
     Raises
     ------
@@ -461,7 +465,7 @@ def open_photons_of(path: Path, photons_request: dict[str, Any]) -> h5py.File:
         The photons belong to another job.
     """
     file, photons_request = open_photons(path), json.loads(json.dumps(photons_request))
-    # settings that are missing in an older file had their default values
+    # a setting that an older file lacks had its default value
     stored_settings = LibrarySettings().model_dump(mode="json") | json.loads(file.attrs["job"])
     differing_settings = [
         setting_name
@@ -487,7 +491,7 @@ def _difference_text(setting_name: str, stored_value: Any, requested_value: Any)
 
 
 def write_photons_file(file: h5py.File, chunks: Iterator[h5py.File], seed: int) -> None:
-    """Write chunks of photons as groups into one file, copying compressed arrays without decompression."""
+    """Write chunks of photons into one file, as one group each. Arrays are copied in their compressed form."""
     file.attrs.update(seed=seed, versions=json.dumps(package_versions()))
     chunks_group = file.create_group(CHUNKS)
     for chunk_index, chunk in enumerate(chunks):
@@ -495,12 +499,12 @@ def write_photons_file(file: h5py.File, chunks: Iterator[h5py.File], seed: int) 
 
 
 def make_chunk(settings: LibrarySettings, chunk_index: int) -> Chunk:
-    """Return the simulated chunk with an index, which depends only on the settings and the index."""
+    """Simulate one chunk. The result depends only on the settings and the chunk's index."""
     return render_chunk(settings, chunk_index, transport_chunk(settings, chunk_index))
 
 
 def package_versions() -> dict[str, str]:
-    """Return the versions of the packages on which a simulation depends."""
+    """Return the versions of the packages that affect a simulation."""
     return {package: version(package) for package in ("underpaint", "numpy", "scipy", "xraylib", "h5py")}
 
 
@@ -540,7 +544,7 @@ def _library_job(job: LibrarySettings) -> dict[str, Any]:
 
 def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySettings) -> None:
     outputs, axis = job_outputs(job), job_axis(job)
-    for attribute_name, attribute in (
+    for attribute_name, attribute_value in (
         ("names", outputs.names),
         ("kinds", outputs.kinds),
         ("groups", outputs.groups),
@@ -550,7 +554,7 @@ def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySet
         ("instrument_inputs", INSTRUMENT_INPUTS),
         ("versions", package_versions()),
     ):
-        file.attrs[attribute_name] = json.dumps(attribute)
+        file.attrs[attribute_name] = json.dumps(attribute_value)
     file.attrs.update(
         config=job.model_dump_json(),
         seed=job.seed,
@@ -564,12 +568,12 @@ def _write_library(file: h5py.File, chunks: Iterator[h5py.File], job: LibrarySet
 
 
 def _create_datasets(file: h5py.File, n_bin: int, outputs: Outputs) -> None:
-    n_name = len(outputs.names)
+    n_output_names = len(outputs.names)
     for dataset_name, n_columns, dtype in (
         ("expected", n_bin, "f4"),
         ("recorded", 2, "f4"),
-        ("labels", n_name, "u1"),
-        ("counts_needed", n_name, "f4"),
+        ("labels", n_output_names, "u1"),
+        ("counts_needed", n_output_names, "f4"),
         ("surface_share", len(materials(outputs.names)), "f4"),
         ("instrument", len(INSTRUMENT_INPUTS), "f4"),
         *(

@@ -1,7 +1,7 @@
 """Virtual mock-up panels: crossing paint strips, scanned by a simulated instrument.
 
-Virtual mock-ups replace the mock-ups of Xu et al. 2022, which are not public. Results from virtual mock-ups are called
-virtual.
+Virtual mock-ups replace the mock-ups of Xu et al. 2022. Data of the real mock-ups are not public. All results from
+virtual mock-ups are called virtual.
 """
 
 from dataclasses import dataclass, replace
@@ -26,32 +26,32 @@ from underpaint.simulate.recipes import PanelRecipe, load_recipe
 INSTRUMENT = "elio"
 BINDER_SPREAD, DENSITY_SPREAD, THICKNESS_SPREAD = 0.10, 0.05, 0.03
 VOLTAGE_SPREAD = 0.01
-"""Relative standard deviations of pigment-to-binder ratio, density, thickness and voltage."""
+"""Standard deviations of pigment-to-binder ratio, density, thickness and voltage, each relative to the mean value."""
 GAIN_DRIFT, ZERO_DRIFT_KEV = 0.0005, 0.003
-"""Standard deviations of the gain (relative) and the zero (keV) between batches of spectra."""
+"""Drift between batches of spectra: standard deviations of the gain (relative) and of the zero (keV)."""
 BATCH_SIZE = 256
 
 
 @dataclass(frozen=True)
 class Mockups:
-    """Spectra of known structures, virtual from Table 2 of Xu et al. 2022 or measured.
+    """Spectra of known paint structures, either measured or simulated from Table 2 of Xu et al. 2022.
 
     Parameters
     ----------
     counts : (n, n_channel) int array
         Counts.
     top, bottom : (n,) arrays of str
-        Names of the top and bottom paints: ``Top 1``, ``Bottom 2B``.
+        Names of the top and bottom paint of each spectrum: ``Top 1``, ``Bottom 2B``.
     top_um : (n,) array
         Thickness of the top paint in um, or NaN if unknown.
     pigments : tuple of n tuples of str
-        Pigments of top and bottom paint.
+        All pigments in the top and bottom paint of each spectrum.
     instrument : Instrument
-        Instrument of the spectra.
+        Instrument that measured or simulated the spectra.
     axis : EnergyAxis
-        Energy axis as stated by the instrument, by default the axis of the paper's network.
+        Energy axis that the instrument states, by default that of the paper's network.
     stratigraphies : tuple of Stratigraphy
-        Simulated stratigraphies, or an empty tuple for measured mock-ups.
+        Simulated stratigraphy of each spectrum. Empty for measured mock-ups.
     """
 
     counts: NDArray[np.int32] | NDArray[np.float32]
@@ -68,7 +68,7 @@ class Mockups:
 
     @property
     def structure(self) -> NDArray[np.int64]:
-        """(n,) index of the structure (pair of top and bottom paint) of each spectrum."""
+        """Index of each spectrum's structure (pair of top and bottom paint), as an (n,) array."""
         structure_names = np.char.add(np.char.add(self.top, "/"), self.bottom)
         return np.asarray(np.unique(structure_names, return_inverse=True)[1], dtype=np.int64)
 
@@ -76,19 +76,19 @@ class Mockups:
 def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = XU_NETWORK_AXIS) -> Mockups:
     """Simulate spectra of the 64 structures of Table 2 of Xu et al. 2022.
 
-    The instrument is an ELIO with slightly different tube, angles, air paths and response. The thickness increases
-    along each strip, binder and density vary between spectra, and the calibration drifts.
+    The instrument is an ELIO whose tube, angles, air paths and response deviate slightly from the preset. The top
+    paint's thickness increases along each strip. Binder and density vary between spectra, and the calibration drifts.
 
     Parameters
     ----------
     n_spectra : int
         Total number of spectra.
     counts : float
-        Mean total counts of a spectrum.
+        Mean of the spectra's total counts.
     seed : int
         Seed of all random values.
     axis : EnergyAxis
-        Energy axis as stated by the instrument.
+        Energy axis that the instrument states. The true energy axis drifts around this axis.
     """
     rng = np.random.default_rng(seed)
     instrument = perturbed_instrument(rng)
@@ -115,7 +115,7 @@ def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = X
 
 
 def perturbed_instrument(rng: np.random.Generator) -> Instrument:
-    """Return an ELIO with random deviations, including tube lines of up to 1.7 times the strength of Ebel's model."""
+    """Return an ELIO with random deviations, such as tube lines 1 to 1.7 times as strong as in Ebel's model."""
     elio_instrument = perturb_instrument(load_instrument(INSTRUMENT), rng)
     tube = elio_instrument.tube
     window = tube.window.model_copy(update={"thickness_um": tube.window.thickness_um * rng.lognormal(0.0, 0.2)})
@@ -130,7 +130,7 @@ def perturbed_instrument(rng: np.random.Generator) -> Instrument:
 def _draw_structure(
     recipe: PanelRecipe, top: str, bottom: str, strip_position: float, rng: np.random.Generator
 ) -> tuple[Stratigraphy, float]:
-    """Return the layers at a relative position along a strip, and the thickness of the top paint, in um."""
+    """Return the layers at a position along a strip (0 to 1), and the thickness of the top paint in um."""
     thickness_um = _thickness_at(recipe.top_thickness_um, strip_position, rng)
     layers = (
         _draw_layer(recipe, recipe.tops[top], thickness_um, rng),
@@ -147,9 +147,11 @@ def _thickness_at(limits_um: tuple[float, float], strip_position: float, rng: np
     )
 
 
-def _draw_layer(recipe: PanelRecipe, fractions: object, thickness_um: float, rng: np.random.Generator) -> Layer:
+def _draw_layer(recipe: PanelRecipe, mass_fractions: object, thickness_um: float, rng: np.random.Generator) -> Layer:
     pigment_to_binder = recipe.pigment_to_binder * rng.lognormal(0.0, BINDER_SPREAD)
-    paint = Paint(dict(fractions), pigment_to_binder=pigment_to_binder, binder=recipe.binder, formulas=recipe.formulas)  # type: ignore[call-overload]
+    paint = Paint(
+        dict(mass_fractions), pigment_to_binder=pigment_to_binder, binder=recipe.binder, formulas=recipe.formulas
+    )  # type: ignore[call-overload]
     layer = paint.layer(thickness_um)
     density = layer.density * float(rng.lognormal(0.0, DENSITY_SPREAD))
     return Layer(layer.mass_fractions, density, thickness_um, layer.name, layer.pigments)
@@ -165,7 +167,7 @@ def _simulate_counts(
     spectrum_batches = []
     for first_sample in range(0, len(stratigraphies), BATCH_SIZE):
         emission = emit(stratigraphies[first_sample : first_sample + BATCH_SIZE], instrument, single=True)
-        # the calibration drifts between batches, as it does within a day
+        # the calibration drifts between batches as much as that of a real scanner within a day
         gain_factor, zero_shift_kev = 1.0 + rng.normal(0.0, GAIN_DRIFT), rng.normal(0.0, ZERO_DRIFT_KEV)
         assumed_axis = EnergyAxis(
             axis.gain_kev * gain_factor, axis.zero_kev * gain_factor + zero_shift_kev, axis.n_channel
@@ -176,39 +178,39 @@ def _simulate_counts(
 
 
 class PanelSettings(BaseModel):
-    """Settings of a virtual panel and its scan."""
+    """Settings of a virtual panel and of its scan."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     recipe: str = Field("fig7", description="fig7, table2 or a TOML file with tops, bottoms and thicknesses")
     instrument: str = Field("elio", description="preset or instrument file")
     perturb: bool = Field(True, description="add small random deviations to the instrument")
-    cell_pixels: int = Field(12, ge=1, description="side of a crossing in pixels")
+    cell_pixels: int = Field(12, ge=1, description="side of the square where two strips cross, in pixels")
     gap_pixels: int = Field(3, ge=0, description="distance between strips in pixels")
-    step_mm: float = Field(1.0, gt=0, description="distance between pixels in mm")
-    counts: float = Field(1e5, gt=0, description="mean counts per pixel")
-    equal_counts: bool = Field(False, description="give every pixel the same expected counts")
+    step_mm: float = Field(1.0, gt=0, description="distance between neighbouring pixels in mm")
+    counts: float = Field(1e5, gt=0, description="mean total counts of a pixel")
+    equal_counts: bool = Field(False, description="give every pixel the same expected total counts")
     live_time_s: float = Field(10.0, gt=0)
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A scanned virtual panel with the ground truth of each pixel.
+    """The scan of a virtual panel, and the true layers in each pixel.
 
     Parameters
     ----------
     scan : Scan
-        Simulated counts.
+        Scan with simulated counts.
     truth : dict
-        (row, column) maps: ``top/<pigment>`` and ``bottom/<pigment>``, mass fractions of the dry paint, and
-        ``top_thickness_um``, ``bottom_thickness_um``, ``ground_thickness_um``, zero without the layer.
+        (row, column) maps. ``top/<pigment>`` and ``bottom/<pigment>`` are mass fractions in the dry paint.
+        ``top_thickness_um``, ``bottom_thickness_um`` and ``ground_thickness_um`` are zero where the layer is missing.
     stratigraphies : tuple
-        Stratigraphy of each pixel, row-major.
+        Stratigraphy of each pixel, row by row.
     instrument : Instrument
         Simulated instrument.
     labels, counts_needed, max_absent_counts : (n_pixel, n_name) arrays or None
-        Results of :func:`underpaint.simulate.labels.visible_labels`, or None without outputs.
+        Results of :func:`underpaint.simulate.labels.visible_labels`. The arrays are None if no outputs were given.
     """
 
     scan: Scan
@@ -228,19 +230,19 @@ def make_panel(
     progress: Progress | None = None,
     block: int = 512,
 ) -> Panel:
-    """Simulate the scan of a virtual panel, with random values that depend only on ``settings.seed``.
+    """Simulate the scan of a virtual panel. All random values depend only on ``settings.seed``.
 
     Parameters
     ----------
     settings : PanelSettings
-        Settings of the panel.
+        Settings of the panel and of its scan.
     outputs : Outputs, optional
-        Outputs to label.
+        Network outputs to label. If None, the panel has no labels.
     lines : bool
-        Whether to label a group as present if its element has lines from any source.
+        Whether a group counts as present if its element has lines from any source.
     progress : callable, optional
     block : int
-        Number of pixels simulated at once.
+        Number of pixels that are simulated at once.
 
     Returns
     -------
@@ -277,7 +279,7 @@ def make_panel(
 
 @dataclass(frozen=True)
 class _Grid:
-    """(row, column) maps of the strip indices (-1 between strips) and of the thicknesses, in um."""
+    """(row, column) maps of strip indices (-1 between strips) and of layer thicknesses in um."""
 
     top: NDArray[np.int64]
     bottom: NDArray[np.int64]
@@ -301,7 +303,7 @@ def _make_grid(recipe: PanelRecipe, settings: PanelSettings, rng: np.random.Gene
     grid_shape = (row_strips.size, column_strips.size)
     row_position = np.linspace(0, 1, row_strips.size)[:, None]
     column_position = np.linspace(0, 1, column_strips.size)[None, :]
-    # the thickness of a drawn-down film changes along its strip, in a random direction for each strip
+    # the thickness of a drawn-down film changes along its strip; each strip gets a random direction
     top_position = _strip_directions(rng, len(recipe.tops), row_strips)[:, None] * (column_position - 0.5) + 0.5
     bottom_position = _strip_directions(rng, len(recipe.bottoms), column_strips)[None, :] * (row_position - 0.5) + 0.5
     return _Grid(
@@ -400,7 +402,7 @@ def _truth_maps(recipe: PanelRecipe, grid: _Grid) -> dict[str, NDArray[np.float3
 
 
 def save_panel(panel: Panel, path: str | Path) -> Path:
-    """Write the scan and the ground truth of a panel to a new HDF5 file, which PyMca can open."""
+    """Write the scan and the truth maps of a panel to a new HDF5 file, which PyMca can open."""
     settings = {"panel": panel.scan.metadata, "instrument": panel.instrument.model_dump(mode="json")}
     save_scan(replace(panel.scan, source=str(path)), path, truth=panel.truth, settings=settings)
     return Path(path)

@@ -1,4 +1,4 @@
-"""Outputs of a network, first groups, then the pigments of these groups."""
+"""Outputs of a network: first pigment groups, then the pigments that belong to them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +12,20 @@ from underpaint.physics.materials import Pigment, library
 
 @dataclass(frozen=True)
 class Outputs:
-    """Outputs of a network with their groups and line families.
+    """Outputs of a network, each with its groups and line families.
 
     Parameters
     ----------
     names : tuple of str
-        Snake-case names, with the place if any (:func:`underpaint.data.maps.at_place`).
+        Names in snake case, including the place if the output has one (:func:`underpaint.data.maps.at_place`).
     kinds : tuple of str
-        "group" or "member" for each output.
+        "group" or "member" (a pigment) for each output.
     labels : tuple of str
         Names for display.
     groups : tuple of tuple of str
-        Groups of each output.
+        Groups to which each output belongs (for a group, the group itself).
     elements : tuple of tuple of str
-        Line families that indicate each output, strongest first.
+        Line families whose detection indicates each output, strongest first.
     """
 
     names: tuple[str, ...]
@@ -35,11 +35,11 @@ class Outputs:
     elements: tuple[tuple[str, ...], ...]
 
     def index(self, name: str) -> int:
-        """Return the index of a name."""
+        """Return the index of the output with a name."""
         return self.names.index(name)
 
     def select_names(self, names: Sequence[str]) -> "Outputs":
-        """Return the outputs whose names are among ``names``, in the order of these outputs."""
+        """Return the outputs whose names are in ``names``. The order of the outputs does not change."""
         output_indices = [output_index for output_index, name in enumerate(self.names) if name in names]
         return Outputs(
             names=tuple(self.names[output_index] for output_index in output_indices),
@@ -50,7 +50,7 @@ class Outputs:
         )
 
     def with_places(self) -> "Outputs":
-        """Return the outputs for every place, first anywhere, then at the surface, then below the surface."""
+        """Repeat all outputs for each place: first anywhere, then at the surface, then below the surface."""
         return Outputs(
             names=tuple(at_place(name, place) for place in PLACES for name in self.names),
             kinds=self.kinds * len(PLACES),
@@ -63,9 +63,9 @@ class Outputs:
 
 
 def outputs_for(pigments: Sequence[str], *, with_groups: bool = True) -> Outputs:
-    """Return the outputs for a palette, first its visible groups, then its pigments of these groups.
+    """Return the outputs for a palette: first its detectable groups, then its pigments of these groups.
 
-    Pigments without a detectable group (carbon black, lakes on alumina) have no output.
+    Pigments without a detectable group, such as carbon black or lakes on alumina, have no output.
     """
     members = [library()[name] for name in pigments]
     visible_groups = {group.name: group for group in library().groups if group.visible}
@@ -86,18 +86,18 @@ def outputs_for(pigments: Sequence[str], *, with_groups: bool = True) -> Outputs
 
 
 def families_of(groups: Sequence[str]) -> tuple[str, ...]:
-    """Return the line families of the named groups."""
+    """Return the line families of all groups in ``groups``."""
     group_by_name = {group.name: group for group in library().groups}
     return tuple(family for name in groups for family in group_by_name[name].key_families)
 
 
 def group_element(group: str) -> str:
-    """Return the element of a group."""
+    """Return the element symbol of a group."""
     return str(next(library_group.element for library_group in library().groups if library_group.name == group))
 
 
 def label_matrix(sample_pigments: Sequence[set[str]], outputs: Outputs) -> NDArray[np.uint8]:
-    """Return the (n_sample, n_name) labels for the pigment names (with places) of each sample."""
+    """Return the (n_sample, n_name) labels. Each sample is given as the names of its pigments with their places."""
     labels = np.zeros((len(sample_pigments), len(outputs.names)), dtype=np.uint8)
     for sample_index, pigments in enumerate(sample_pigments):
         present_names = pigments | {group for output_name in pigments for group in _groups_at_place(output_name)}

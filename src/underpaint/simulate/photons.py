@@ -1,4 +1,4 @@
-"""Photons from stratigraphies, from which spectra can be rendered repeatedly with different detectors."""
+"""Photons that stratigraphies emit. Spectra can be rendered from stored photons with different detectors."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,24 +17,24 @@ from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Layer, Stratigraphy
 
 ENERGY_FIELDS = ("source_kev", "width_kev", "compton_kev", "compton_width_kev")
-"""Energy arrays of an emission, stored in 64 bits. Arrays of photons are stored in 32 bits."""
+"""Energy arrays of an emission. Files store energies in 64 bits, and photon numbers in 32 bits."""
 PHOTON_FIELDS = tuple(field.name for field in fields(Emission) if field.name not in {"lines", *ENERGY_FIELDS})
 CHUNKS = "chunks"
 
 
 @dataclass(frozen=True)
 class Photons:
-    """Emission of stratigraphies towards a detector.
+    """Photons that stratigraphies emit towards the detector.
 
     Parameters
     ----------
     stratigraphies : tuple of Stratigraphy
-        Samples.
+        Samples that emit the photons.
     instrument : Instrument
-        Instrument, whose detector does not affect the photons.
+        Instrument that excites the samples. The detector of the instrument does not affect the photons.
     emission : Emission
-        Emission in 64-bit arrays, rounded to the 32 bits of the file (relative error 6e-8). Spectra rendered from
-        memory and from a file are therefore identical.
+        Photon numbers in 64-bit arrays, already rounded to the 32 bits of the file (relative error 6e-8). Spectra
+        rendered from memory and from a file are therefore identical.
     """
 
     stratigraphies: tuple[Stratigraphy, ...]
@@ -43,7 +43,7 @@ class Photons:
 
 
 def make_photons(stratigraphies: Sequence[Stratigraphy], instrument: Instrument, emission: Emission) -> Photons:
-    """Return the photons of stratigraphies, with photon numbers rounded to the precision of the file."""
+    """Return stratigraphies with their photons. Photon numbers are rounded to the precision of the file."""
     arrays: dict[str, Any] = {
         array_name: _round_to_float32(getattr(emission, array_name)) for array_name in PHOTON_FIELDS
     }
@@ -56,7 +56,7 @@ def _round_to_float32(photons: Any) -> Any:
 
 
 def photons_to_bytes(photons: Photons) -> bytes:
-    """Return photons as the bytes of an HDF5 file."""
+    """Write photons as an HDF5 file in memory, and return its bytes."""
     buffer = BytesIO()
     with h5py.File(buffer, "w") as file:
         write_photons(file, photons)
@@ -64,13 +64,13 @@ def photons_to_bytes(photons: Photons) -> bytes:
 
 
 def photons_from_bytes(photon_bytes: bytes) -> Photons:
-    """Return the photons that ``photons_to_bytes`` wrote."""
+    """Return the photons from bytes that ``photons_to_bytes`` returned."""
     with h5py.File(BytesIO(photon_bytes), "r") as file:
         return read_chunk(file)
 
 
 def write_photons(group: h5py.Group, photons: Photons) -> None:
-    """Write photons into an HDF5 group, with a dataset for each array and JSON for instrument and stratigraphies."""
+    """Write photons into an HDF5 group. Arrays become datasets. Instrument and stratigraphies become JSON."""
     emission = photons.emission
     for array_name in PHOTON_FIELDS:
         array_values = np.asarray(getattr(emission, array_name), dtype=np.float32)
@@ -90,7 +90,7 @@ def write_photons(group: h5py.Group, photons: Photons) -> None:
 
 
 def read_chunk(group: h5py.Group) -> Photons:
-    """Return the photons of an HDF5 group."""
+    """Read photons from an HDF5 group."""
     arrays: dict[str, Any] = {
         array_name: group[array_name][()].astype(np.float64) for array_name in (*PHOTON_FIELDS, *ENERGY_FIELDS)
     }
@@ -104,10 +104,10 @@ def read_chunk(group: h5py.Group) -> Photons:
 
 
 def read_photons(path: str | Path) -> Iterator[Photons]:
-    """Yield the photons of a file by chunk, each with one tube and geometry.
+    """Yield the photons in a file, chunk by chunk. Each chunk has one tube and geometry.
 
-    ``underpaint.physics.forward.render`` renders the spectra of photons. ``underpaint.physics.forward.count`` draws
-    counts.
+    To get spectra, pass the photons to ``underpaint.physics.forward.render``. Then ``underpaint.physics.forward.count``
+    draws counts.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def open_photons(path: str | Path) -> h5py.File:
 
 
 def chunk_bytes(file: h5py.File, chunk_index: int) -> bytes:
-    """Return a chunk of a file of photons as the bytes of an HDF5 file, without decompression."""
+    """Copy one chunk of a photons file into an HDF5 file in memory, without decompression. Return its bytes."""
     buffer, chunk_group = BytesIO(), file[CHUNKS][f"{chunk_index:06d}"]
     with h5py.File(buffer, "w") as copied_file:
         for member_name in chunk_group:

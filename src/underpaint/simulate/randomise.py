@@ -1,4 +1,4 @@
-"""Random instruments for training, so that networks become robust to differences of instruments."""
+"""Random instruments for training libraries, which make networks robust to differences between instruments."""
 
 from collections.abc import Sequence
 
@@ -20,18 +20,18 @@ FILTER_MATERIALS = (("Al", 2.70, 500.0), ("Ti", 4.51, 50.0), ("Cu", 8.96, 25.0),
 
 
 def random_instrument(rng: np.random.Generator) -> Instrument:
-    """Draw an instrument with tube, filters, geometry and detector typical of scanners.
+    """Draw an instrument whose tube, filters, geometry and detector are typical of scanners.
 
-    ``docs/explanations/forward-model.md`` lists the ranges of all values. The voltage is 20 to 55 kV, a quarter of the
-    instruments have a filter, and air paths reach 12 cm (log-uniform). Intensities of low-energy lines vary tenfold.
+    The voltage is 20 to 55 kV, and a quarter of the instruments have a filter. Air paths are log-uniform up to 12 cm.
+    Intensities of low-energy lines vary tenfold. ``docs/explanations/forward-model.md`` lists the ranges of all values.
     """
     incidence_angle_deg, takeoff_angle_deg = float(rng.uniform(45, 90)), float(rng.uniform(30, 80))
     tube = Tube(
         anode=str(rng.choice(ANODES, p=ANODE_WEIGHTS)),
-        # integer kilovolts let instruments share cached tables
+        # whole kilovolts, so that different instruments use the same cached tables
         voltage_kv=float(rng.integers(20, 56)),
         window=Filter(formula="Be", density=1.848, thickness_um=float(rng.choice([50.0, 100.0, 127.0, 200.0, 300.0]))),
-        # lines of measured tubes and in other models are up to 1.7 times as strong as in Ebel's model
+        # tube lines are up to 1.7 times as strong in measurements and in other models as in Ebel's model
         line_factor=log_uniform(rng, 0.9, 1.8),
     )
     geometry = Geometry(
@@ -47,7 +47,7 @@ def random_instrument(rng: np.random.Generator) -> Instrument:
 
 
 def random_detector(rng: np.random.Generator) -> Detector:
-    """Draw a silicon drift detector with 125 to 175 eV at Mn K and random window, thickness, tail and shelf."""
+    """Draw a silicon drift detector: FWHM of 125 to 175 eV at Mn K, random window, thickness, tail and shelf."""
     return Detector(
         thickness_um=float(rng.uniform(300, 1000)),
         dead_layer_um=float(rng.uniform(0.02, 0.3)),
@@ -61,7 +61,7 @@ def random_detector(rng: np.random.Generator) -> Detector:
 
 
 def random_filters(rng: np.random.Generator) -> tuple[Filter, ...]:
-    """Draw no filter in three of four cases, or else a filter of one sheet."""
+    """Draw no filter in three of four cases, and one filter in the others."""
     if rng.random() < 0.75:
         return ()
     formula, density, max_thickness_um = FILTER_MATERIALS[int(rng.integers(len(FILTER_MATERIALS)))]
@@ -75,16 +75,16 @@ INSTRUMENT_KINDS: tuple[tuple[str, float], ...] = (
     ("polycapillary", 0.14),
     ("monochromatic", 0.03),
 )
-"""Kinds of instruments, which differ in tube, filters, optics and air paths, with their weights."""
+"""Kinds of instruments and their weights. The kinds differ in tube, filters, optics and air paths."""
 _POLYMER_FILM = ("C10H8O4", 1.38)
 _AIR_FORMULA = "N7O2"
-"""Formula of air without argon, whose mass fractions are correct within 2 %."""
+"""Formula of air without argon. The mass fractions of nitrogen and oxygen are correct within 2 %."""
 
 
 def any_instrument(rng: np.random.Generator) -> Instrument:
     """Draw an instrument of any kind: scanner, benchtop, hand-held, polycapillary or monochromatic.
 
-    The function :func:`random_instrument` draws the values that do not depend on the kind.
+    Values that do not depend on the kind are drawn by :func:`random_instrument`.
     """
     instrument_kind, base_instrument = choose_weighted(rng, INSTRUMENT_KINDS), random_instrument(rng)
     if instrument_kind == "benchtop":
@@ -101,7 +101,7 @@ def any_instrument(rng: np.random.Generator) -> Instrument:
 
 
 def any_detector(rng: np.random.Generator) -> Detector:
-    """Draw a detector with :func:`random_detector`, sometimes behind additional air or a polymer film."""
+    """Draw a detector with :func:`random_detector`. In some cases, add air or a polymer film in front."""
     filters = []
     if rng.random() < 0.4:
         filters.append(Filter(formula=_AIR_FORMULA, density=0.0012, thickness_um=1e4 * float(rng.uniform(0.0, 6.0))))
@@ -112,13 +112,13 @@ def any_detector(rng: np.random.Generator) -> Detector:
 
 
 def _chamber_geometry(rng: np.random.Generator, geometry: Geometry) -> Geometry:
-    """Return a geometry with paths in vacuum or air, in half of the cases each. Vacuum also represents helium."""
-    paths_cm = (0.0, 0.0) if rng.random() < 0.5 else tuple(log_uniform(rng, 0.3, 5.0) for _ in range(2))
-    return geometry.model_copy(update=dict(zip(("source_air_cm", "detector_air_cm"), paths_cm, strict=True)))
+    """Return a geometry without air in half of the cases (vacuum or helium), and with air paths in the other half."""
+    air_paths_cm = (0.0, 0.0) if rng.random() < 0.5 else tuple(log_uniform(rng, 0.3, 5.0) for _ in range(2))
+    return geometry.model_copy(update=dict(zip(("source_air_cm", "detector_air_cm"), air_paths_cm, strict=True)))
 
 
 def _hand_held_instrument(rng: np.random.Generator, base_instrument: Instrument) -> Instrument:
-    """Return a hand-held instrument with Rh, Ag or W anode, 15 or 30 to 50 kV, and up to two filters."""
+    """Return a hand-held instrument: Rh, Ag or W anode, 15 kV or 30 to 50 kV, up to two filters."""
     voltage_kv = 15.0 if rng.random() < 0.15 else float(rng.integers(30, 51))
     anode = choose(rng, ("Rh", "Ag", "W"), (0.5, 0.35, 0.15))
     filters = []
@@ -140,15 +140,21 @@ def _hand_held_instrument(rng: np.random.Generator, base_instrument: Instrument)
 
 
 def _polycapillary_optic(rng: np.random.Generator) -> Optic:
-    """Return a random polycapillary, whose transmission decreases steeply at high and slowly at low energies."""
+    """Return a random polycapillary. The transmission drops steeply towards high and slowly towards low energies."""
     energy_kev = np.geomspace(2.0, 60.0, 40)
-    upper_kev, steepness, lower_kev = rng.uniform(12.0, 28.0), rng.uniform(2.0, 5.0), rng.uniform(2.0, 6.0)
-    transmission = 1.0 / (1.0 + (energy_kev / upper_kev) ** steepness) / (1.0 + (lower_kev / energy_kev) ** 2)
+    upper_cutoff_kev, steepness, lower_cutoff_kev = (
+        rng.uniform(12.0, 28.0),
+        rng.uniform(2.0, 5.0),
+        rng.uniform(2.0, 6.0),
+    )
+    transmission = (
+        1.0 / (1.0 + (energy_kev / upper_cutoff_kev) ** steepness) / (1.0 + (lower_cutoff_kev / energy_kev) ** 2)
+    )
     return Optic(energy_kev=tuple(energy_kev.tolist()), transmission=tuple(transmission.tolist()))
 
 
 def perturb_instrument(instrument: Instrument, rng: np.random.Generator) -> Instrument:
-    """Return an instrument with small random deviations of angles, air paths and detector response."""
+    """Return an instrument whose angles, air paths and detector response deviate slightly from the given one."""
     geometry, detector = instrument.geometry, instrument.detector
     return instrument.model_copy(
         update={
@@ -173,16 +179,16 @@ def perturb_instrument(instrument: Instrument, rng: np.random.Generator) -> Inst
 
 
 def choose(rng: np.random.Generator, items: Sequence[str], weights: Sequence[float]) -> str:
-    """Return a random item for weights that need not sum to one."""
+    """Draw a random item. The weights need not sum to one."""
     probabilities = np.asarray(weights, dtype=np.float64)
     return str(rng.choice(list(items), p=probabilities / probabilities.sum()))
 
 
 def choose_weighted(rng: np.random.Generator, items: Sequence[tuple[str, float]]) -> str:
-    """Return a random item of (item, weight) pairs."""
+    """Draw a random item from (item, weight) pairs."""
     return choose(rng, [item for item, _ in items], [weight for _, weight in items])
 
 
 def log_uniform(rng: np.random.Generator, minimum: float, maximum: float) -> float:
-    """Return a random number between two limits with uniform logarithm."""
+    """Draw a random number between two limits from a log-uniform distribution."""
     return float(np.exp(rng.uniform(np.log(minimum), np.log(maximum))))

@@ -1,4 +1,4 @@
-"""Recipes of Xu et al. 2022: paint mixtures, layer structures, the panel of Fig. 7 and the simulation grid."""
+"""Paint mixtures, layer structures, the panel of Figure 7 and the simulation grid of Xu et al. 2022."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -17,20 +17,20 @@ from underpaint.runtime.untrusted import read_toml
 
 @dataclass(frozen=True)
 class PanelRecipe:
-    """Recipe of a panel of crossing paint strips, with every top paint over every bottom paint on a ground.
+    """Recipe of a panel of crossing paint strips. Every top paint crosses every bottom paint, on one ground.
 
     Parameters
     ----------
     tops, bottoms : mapping of str to (mapping of str to float)
-        Mass fractions of the dry pigments of each paint, by pigment name.
+        Mass fractions of the dry pigments, by name of the paint and of the pigment.
     pigment_to_binder : float
         Mass ratio of pigment to binder.
     binder, ground : str
-        Names of a binder and a ground in the library.
+        Names of the binder and the ground in the materials library.
     top_thickness_um, bottom_thickness_um, ground_thickness_um : (float, float)
-        Smallest and largest thickness, in um.
+        Smallest and largest thickness of each layer, in um.
     formulas : mapping of str to str
-        Chemical formulas that replace those of the library, by pigment.
+        Chemical formulas that replace those of the materials library, by pigment name.
     """
 
     tops: Mapping[str, Mapping[str, float]]
@@ -44,11 +44,11 @@ class PanelRecipe:
     formulas: Mapping[str, str] = field(default_factory=dict)
 
     def top(self, name: str, thickness_um: float) -> Layer:
-        """Return a layer of a top paint."""
+        """Return a layer of the named top paint."""
         return self._make_paint(self.tops[name]).layer(thickness_um)
 
     def bottom(self, name: str, thickness_um: float) -> Layer:
-        """Return a layer of a bottom paint."""
+        """Return a layer of the named bottom paint."""
         return self._make_paint(self.bottoms[name]).layer(thickness_um)
 
     def _make_paint(self, mass_fractions: Mapping[str, float]) -> Paint:
@@ -64,7 +64,7 @@ def _paper_data() -> dict[str, Any]:
 
 
 def paper_mixtures() -> dict[str, dict[str, float]]:
-    """Return Table 2 of Xu et al. 2022: mass fractions by pigment name for every top and bottom paint."""
+    """Return the mass fractions of every top and bottom paint, by pigment name, from Table 2 of Xu et al. 2022."""
     paper_data = _paper_data()
     return {
         paint_name: _mass_fractions(mixture)
@@ -79,19 +79,19 @@ def table2_recipe() -> PanelRecipe:
 
 
 def figure7_recipe() -> PanelRecipe:
-    """Return the recipe of Fig. 7 of Xu et al. 2022: 4 top paints (rows) cross 6 bottom paints (columns)."""
+    """Return the recipe with 4 top paints (rows) across 6 bottom paints (columns), from Figure 7 of Xu et al. 2022."""
     paper_data = _paper_data()
     return _panel_recipe(paper_data, paper_data["figure_7"]["rows"], paper_data["figure_7"]["columns"])
 
 
 def paper_classes() -> tuple[str, ...]:
-    """Return the pigment names of the 11 outputs of Xu et al. 2022."""
+    """Return the pigment names of the 11 network outputs of Xu et al. 2022."""
     paper_data = _paper_data()
     return tuple(paper_data["abbreviations"][abbreviation] for abbreviation in paper_data["simulation"]["classes"])
 
 
 def paper_formulas() -> dict[str, str]:
-    """Return the formulas of Table 1 of Xu et al. 2022 that differ from those of the library, by pigment name."""
+    """Return the formulas that differ from the materials library, by pigment name, from Table 1 of Xu et al. 2022."""
     paper_data = _paper_data()
     return {
         paper_data["abbreviations"][abbreviation]: formula for abbreviation, formula in paper_data["formulas"].items()
@@ -99,7 +99,7 @@ def paper_formulas() -> dict[str, str]:
 
 
 def paper_table3() -> dict[str, list[list[float]]]:
-    """Return Table 3 of Xu et al. 2022: accuracy, sensitivity and F1 of its three models, by pigment name."""
+    """Return accuracy, sensitivity and F1 of three models, by pigment name, from Table 3 of Xu et al. 2022."""
     paper_data = _paper_data()
     return {
         paper_data["abbreviations"][abbreviation]: model_scores
@@ -113,13 +113,13 @@ def paper_grid(materials: str = "table2") -> list[tuple[str, str, float, float]]
     Parameters
     ----------
     materials : {"table2", "table1"}
-        The paper does not name its thirteen materials. The choice is the abbreviations under Table 2, or the twelve
-        materials of Table 1 and the substitute of emerald green.
+        The paper does not name its thirteen materials. "table2" takes the abbreviations below Table 2. "table1" takes
+        the twelve materials of Table 1 and the substitute for emerald green.
 
     Returns
     -------
     list of (str, str, float, float)
-        Top pigment, bottom pigment, and their thickness, in um.
+        Top pigment, bottom pigment, thickness of the top layer and thickness of the bottom layer, in um.
     """
     paper_data = _paper_data()
     simulation_table, name_by_abbreviation = paper_data["simulation"], paper_data["abbreviations"]
@@ -139,7 +139,7 @@ def paper_grid(materials: str = "table2") -> list[tuple[str, str, float, float]]
 
 
 def paper_stratigraphy(top_pigment: str, bottom_pigment: str, top_um: float, bottom_um: float) -> Stratigraphy:
-    """Return a pigment over another pigment on the ground, as simulated by Xu et al. 2022.
+    """Return the stratigraphy of one pigment over another on the ground of Xu et al. 2022.
 
     The name ``substitute`` means the mixture of verdigris and sodium arsenite that replaces emerald green.
     """
@@ -150,12 +150,12 @@ def paper_stratigraphy(top_pigment: str, bottom_pigment: str, top_um: float, bot
 
 
 def paper_layers(paints: Sequence[Mapping[str, float]], thickness_um: Sequence[float]) -> Stratigraphy:
-    """Return paint layers on the ground of the paper's simulation set, with its binder and formulas.
+    """Return paint layers on the ground of the paper's simulation set, with the paper's binder and formulas.
 
     Parameters
     ----------
     paints : sequence of mapping of str to float
-        Mass fractions of the dry pigments of each layer by pigment name, uppermost layer first.
+        Mass fractions of each layer's dry pigments, by pigment name. The uppermost layer comes first.
     thickness_um : sequence of float
         Thickness of each layer, in um.
     """
@@ -171,7 +171,7 @@ def paper_layers(paints: Sequence[Mapping[str, float]], thickness_um: Sequence[f
 
 
 def load_recipe(name_or_path: str | Path) -> PanelRecipe:
-    """Return the recipe ``fig7`` or ``table2``, or read a TOML file with the same fields.
+    """Return the recipe with the name ``fig7`` or ``table2``, or read a recipe from a TOML file.
 
     Raises
     ------
@@ -228,8 +228,8 @@ def _mass_fractions(
     }
 
 
-def _limit_pair(limits: Any) -> tuple[float, float]:
-    minimum, maximum = limits
+def _limit_pair(limit_values: Any) -> tuple[float, float]:
+    minimum, maximum = limit_values
     return float(minimum), float(maximum)
 
 
