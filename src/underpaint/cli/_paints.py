@@ -271,7 +271,7 @@ def _show_paints(results: "Results") -> None:
         )
     show(paint_table)
     n_unlisted = len(results.paints) - MAX_LISTED_PAINTS
-    unlisted_text = f" {n_unlisted} smaller paints are in paints.csv." if n_unlisted > 0 else ""
+    unlisted_text = f" paints.csv also lists smaller paints: {n_unlisted}." if n_unlisted > 0 else ""
     say(f"{100 * (1 - assigned_share(results)):.1f} % of the pixels are mixed or belong to no paint.{unlisted_text}")
     for paint in results.paints:
         for sentence in paint.stratigraphy:
