@@ -150,8 +150,11 @@ def _thickness_at(limits_um: tuple[float, float], strip_position: float, rng: np
 def _draw_layer(recipe: PanelRecipe, mass_fractions: object, thickness_um: float, rng: np.random.Generator) -> Layer:
     pigment_to_binder = recipe.pigment_to_binder * rng.lognormal(0.0, BINDER_SPREAD)
     paint = Paint(
-        dict(mass_fractions), pigment_to_binder=pigment_to_binder, binder=recipe.binder, formulas=recipe.formulas
-    )  # type: ignore[call-overload]
+        dict(mass_fractions),  # type: ignore[call-overload]
+        pigment_to_binder=pigment_to_binder,
+        binder=recipe.binder,
+        formulas=recipe.formulas,
+    )
     layer = paint.layer(thickness_um)
     density = layer.density * float(rng.lognormal(0.0, DENSITY_SPREAD))
     return Layer(layer.mass_fractions, density, thickness_um, layer.name, layer.pigments)
