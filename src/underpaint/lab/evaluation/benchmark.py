@@ -1,6 +1,6 @@
 """The public benchmark: virtual panels with their ground truth, and the scoring of answers from any method.
 
-Scoring a sheet of answers needs neither torch nor a model. Built-in methods, which have only the scans as input, are
+Scoring a sheet of answers needs neither torch nor a model. The built-in methods, whose only inputs are the scans, are
 also scored. ``docs/reference/benchmark.md`` describes the layout of the folder and of the sheet.
 """
 
@@ -42,9 +42,9 @@ FORMAT = "underpaint benchmark 1"
 DESCRIPTION_NAME = "benchmark.json"
 LICENSE = "CC0-1.0"
 PUBLIC_DOMAIN_LICENCES = ("CC0", "US public domain")
-"""Licences of measured reflectance spectra that can be used for cubes in the public domain."""
+"""Licences of measured reflectance spectra that allow their use in cubes in the public domain."""
 REFLECTANCE_SOURCES = ("spectra of REVIGO and the USGS",)
-"""Source stated in the cubes. The names of single spectra would reveal the pigments."""
+"""Source that the cubes state. They do not name single spectra, because the names would reveal the pigments."""
 SHEET_COLUMNS = ("panel", "group", "place", "patch", "row", "column", "value")
 _MAX_SHEET_BYTES = 500_000_000
 _MAX_DESCRIPTION_BYTES = 10_000_000
@@ -57,9 +57,9 @@ PANELS = {
     "b": PanelSettings(recipe=_PALETTE_PATH, counts=1e5, seed=2402, **_COMMON_SETTINGS),
     "c": PanelSettings(recipe=_PALETTE_PATH, counts=1e4, instrument="silver_30kv", seed=2403, **_COMMON_SETTINGS),
 }
-"""Settings of the full benchmark. Changed settings need a new :data:`FORMAT`, so that scores are comparable."""
+"""Settings of each panel of the full benchmark. A change needs a new :data:`FORMAT`, so that scores are comparable."""
 QUICK_PANELS = ("b", "c")
-"""Panels of the quick benchmark, with crossings of 2 x 2 pixels."""
+"""Panels of the quick benchmark. Their crossings have 2 x 2 pixels."""
 AREA_SIGMAS = 5.0
 """Line area, in standard deviations, above which an element is present."""
 
@@ -75,7 +75,7 @@ class Truth:
     is_present, is_visible : (n_row, n_column, n_name) bool arrays
         Whether a pigment of the group is present, and whether its lines are visible at the counts of the pixel.
     patch : (n_row, n_column) int array
-        Number of the crossing, from 1, or 0 between crossings.
+        Number of the crossing, counted from 1. Pixels between crossings have 0.
     """
 
     names: tuple[str, ...]
@@ -85,13 +85,13 @@ class Truth:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Numbers of rows and columns."""
         n_row, n_column = self.patch.shape
         return int(n_row), int(n_column)
 
 
 Answers = Mapping[str, NDArray[np.float32]]
-"""Map from each panel to (n_row, n_column, n_name) probabilities, with NaN for no answer."""
+"""Probabilities of each panel, with the shape (n_row, n_column, n_name). NaN means no answer."""
 
 
 def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progress = no_progress) -> Path:
@@ -100,9 +100,9 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
     Parameters
     ----------
     folder : str or Path
-        Folder to write, which must be missing or empty.
+        Folder to write. It must be missing or empty.
     quick : bool
-        Make small panels for a trial, with scores that are not comparable with the full benchmark.
+        Make small panels for a trial. Their scores are not comparable with those of the full benchmark.
     progress : callable
         Called with (description, number done, total number).
 
@@ -160,7 +160,7 @@ def _panel_progress(progress: Progress, name: str, _: str, n_done: int, n_total:
 
 
 def _group_outputs() -> Outputs:
-    """Return all groups with visible lines, at each place, as outputs."""
+    """Return an output for each group with visible lines, at each place."""
     return group_outputs([pigment.name for pigment in library()]).with_places()
 
 
@@ -190,7 +190,7 @@ def _panel_truth(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) 
 
 
 def _strip_numbers(n_strip: int, cell_pixels: int, gap_pixels: int) -> NDArray[np.int64]:
-    """Return the (n_pixel,) number of the strip at each pixel along a row or column, or -1 between strips."""
+    """Return the (n_pixel,) strip number of each pixel along a row or column, or -1 for pixels between strips."""
     gap_numbers = np.full(gap_pixels, -1)
     return np.concatenate(
         [*(np.r_[gap_numbers, np.full(cell_pixels, strip_number)] for strip_number in range(n_strip)), gap_numbers]
@@ -276,7 +276,7 @@ def read_description(folder: str | Path) -> dict[str, Any]:
 
     Raises
     ------
-    BenchmarkError
+    The folder contains no benchmark, or a benchmark of another format.
         The folder contains no benchmark, or one of another format.
     """
     path = Path(folder) / DESCRIPTION_NAME
@@ -332,12 +332,12 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
     Returns
     -------
     dict
-        (n_row, n_column, n_name) probabilities by panel, with NaN for no answer.
+        (n_row, n_column, n_name) probabilities by panel. NaN means no answer.
 
     Raises
     ------
     BenchmarkError
-        The file cannot be read, or a line has a panel, group or place that is not in the benchmark.
+        The file cannot be read, or a line names a panel, group or place that is not in the benchmark.
     """
     sheet_path = Path(path)
     answers = {name: np.full((*truth.shape, len(truth.names)), np.nan, np.float32) for name, truth in truths.items()}
@@ -377,7 +377,7 @@ def _enter_answer(
     truths: Mapping[str, Truth],
     columns_by_panel: Mapping[str, Mapping[str, int]],
 ) -> None:
-    """Enter the value of one line of the sheet in its pixels."""
+    """Enter the value of one line of the sheet for all pixels that the line describes."""
     missing_columns = [field_name for field_name in ("panel", "group", "value") if field_name not in sheet_line]
     if missing_columns:
         raise ValueError(f"column {missing_columns[0]} is missing")
@@ -423,7 +423,7 @@ def score_answers(answers: Answers, truths: Mapping[str, Truth]) -> dict[str, An
     Parameters
     ----------
     answers : mapping of str to (n_row, n_column, n_name) array
-        Probabilities by panel. A missing panel is not answered.
+        Probabilities by panel. A missing panel counts as unanswered.
     truths : mapping of str to Truth
 
     Returns
@@ -481,7 +481,7 @@ Method = Callable[[Scan, Truth], NDArray[np.float32]]
 
 
 def score_methods(folder: str | Path, progress: Progress = no_progress) -> dict[str, dict[str, Any] | None]:
-    """Score the built-in methods, whose only inputs are scans without the instrument and the ground truth.
+    """Score the built-in methods, which receive the scans but neither the instrument nor the ground truth.
 
     Returns
     -------

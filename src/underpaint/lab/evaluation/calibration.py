@@ -69,7 +69,7 @@ class AnswersByDecade:
     spectra_by_decade : sequence of DecadeSpectra
         Spectra for each of ``COUNT_DECADES``.
     probability : sequence of (n, n_group) arrays
-        Probabilities of the groups in each decade. NaN ("no answer") counts as no.
+        Probabilities of the groups in each decade. NaN ("no answer") counts as absent.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class AnswersByDecade:
     is_scored : list of (n, n_group) bool arrays
         False for labels that are present but not visible.
     is_calibration_row : (n,) bool array
-        True for spectra of every second instrument, which are used to calibrate the prediction sets.
+        True for the spectra that are used to calibrate prediction sets, those of every second instrument.
     """
 
     def __init__(
@@ -137,19 +137,19 @@ def calibration_error(answers: AnswersByDecade) -> dict[str, Any]:
 
 
 def conformal_threshold(nonconformity: NDArray[np.floating], nominal_coverage: float) -> float:
-    """Return the largest nonconformity score of the answers in a prediction set.
+    """Return the nonconformity score up to which an answer is in the prediction set.
 
     Parameters
     ----------
     nonconformity : (n,) array
         Nonconformity score ``1 - p`` of the true answer for each calibration spectrum.
     nominal_coverage : float
-        Nominal coverage.
+        Nominal coverage of the prediction sets.
 
     Returns
     -------
     float
-        The ``ceil((n + 1) level)``-th smallest score, or 1 if n is too small.
+        The ``ceil((n + 1) nominal_coverage)``-th smallest score, or 1 if n is too small.
 
     References
     ----------
@@ -185,20 +185,20 @@ def conformal_coverage(answers: AnswersByDecade) -> dict[str, Any]:
 def stated_coverage(
     answers: AnswersByDecade, model_answers: Sequence[ModelAnswers], prediction_sets: PredictionSets
 ) -> dict[str, Any]:
-    """Return the coverage of the prediction sets in a model card over all held-out spectra.
+    """Return the coverage, over all held-out spectra, of the prediction sets in a model card.
 
     Parameters
     ----------
     answers : AnswersByDecade
     model_answers : sequence of ModelAnswers
-        The same answers, with their log-odds.
+        The answers that belong to ``answers``, with their log-odds.
     prediction_sets : PredictionSets
         Prediction sets of the model card.
 
     Returns
     -------
     dict
-        Scores in the form of :func:`conformal_coverage`.
+        Scores, as from :func:`conformal_coverage`.
     """
     return _scores_by_level(
         answers.groups, lambda *bin_index: _coverage_of_card_sets(answers, model_answers, prediction_sets, *bin_index)

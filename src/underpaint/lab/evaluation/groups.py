@@ -48,7 +48,7 @@ def summarise_scores(
     Parameters
     ----------
     probability, labels, is_visible : (n_spectrum, n_name) arrays
-        A probability of NaN ("no answer") counts as no. Labels that are present but not visible are not scored.
+        A probability of NaN ("no answer") counts as absent. Labels that are present but not visible are not scored.
 
     Returns
     -------

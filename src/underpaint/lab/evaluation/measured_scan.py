@@ -1,7 +1,8 @@
 """Comparison of the pigment maps of a measured scan with line areas, and of two scans with each other.
 
 The true pigments of a measured painting are unknown. Therefore the answers of a network are compared with line areas
-from a fit with PyMca (Sole et al. 2007), and with the answers for the same pixels from another detector.
+from a fit with PyMca (Sole et al. 2007). They are also compared with the answers for another detector in the same
+pixels.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +35,7 @@ AREA_GROUPS = {
     "zinc_pigment": "Zn_K",
 }
 PRESENT_SIGMAS, ABSENT_SIGMAS, MIN_PIXELS = 10.0, 2.0, 100
-"""Line area above which a group is present and below which it is absent, in sigma, and minimum number of pixels."""
+"""Line areas, in sigma, above which a group is present and below which it is absent, and minimum number of pixels."""
 PRESENT_PROBABILITY, PREVALENCE_LIMITS = 0.5, (0.05, 0.95)
 """Probability above which a group is present, and range of prevalence in which kappa is computed."""
 CONFIDENT_PROBABILITY = 0.9
@@ -46,7 +47,7 @@ MIN_PROBABILITY = 1e-12
 
 @dataclass(frozen=True)
 class IdentifiedScan:
-    """A calibrated scan with its instrument, its known conditions, and its pigment maps and line areas."""
+    """A calibrated scan, its instrument and known conditions, its pigment maps and its line areas."""
 
     scan: Scan
     instrument: Instrument
@@ -55,9 +56,9 @@ class IdentifiedScan:
 
 
 def identify_scan(scan_path: str, model: str | OnnxModel) -> IdentifiedScan:
-    """Calibrate a scan from its lines, identify its pigments, and fit its lines.
+    """Calibrate a scan from its emission lines, identify its pigments, and fit its line areas.
 
-    A network with instrument inputs receives the conditions that the scan's file and lines determine.
+    A network with instrument inputs receives the conditions that are known from the scan's file and lines.
     """
     uncalibrated_scan = load(scan_path)
     calibration = calibrate(uncalibrated_scan)
@@ -133,7 +134,7 @@ def area_correlations(
 def pigment_agreement(
     first_results: Results, second_results: Results, *, confident_probability: float | None = None
 ) -> dict[str, float]:
-    """Return Cohen's kappa between two scans of the same pixels, for groups present in 5 to 95 % of either scan.
+    """Return Cohen's kappa between two scans of the same pixels, for groups in 5 to 95 % of the pixels of either.
 
     Parameters
     ----------
@@ -170,8 +171,9 @@ def pigment_agreement(
 def counting_agreement(identified_scan: IdentifiedScan, model: str | OnnxModel, seed: int) -> dict[str, float]:
     """Return Cohen's kappa between two random halves of a scan's counts.
 
-    This kappa is an upper bound that counting statistics set. Each photon is assigned to one half at random (binomial
-    thinning of a Poisson process). The two halves are independent spectra of the same paint and instrument.
+    Because of counting statistics, two scans cannot agree better than these halves. Each photon is assigned to one half
+    at random (binomial thinning of a Poisson process). The two halves are independent spectra of the same paint and
+    instrument.
     """
     counts = np.asarray(identified_scan.scan.counts).astype(np.int64)
     first_half_counts = np.random.default_rng(seed).binomial(counts, 0.5)
@@ -185,7 +187,7 @@ def counting_agreement(identified_scan: IdentifiedScan, model: str | OnnxModel, 
 
 
 def line_agreement(first_scan: IdentifiedScan, second_scan: IdentifiedScan) -> dict[str, float]:
-    """Return Cohen's kappa between two scans of the same pixels, with line areas instead of a network.
+    """Return Cohen's kappa between two scans of the same pixels, from line areas instead of a network's answers.
 
     A group is present where its most significant key line family exceeds :data:`LINE_SIGMAS` standard deviations. The
     result has the groups that are present in 5 to 95 % of the pixels of either scan.
@@ -202,11 +204,12 @@ def line_agreement(first_scan: IdentifiedScan, second_scan: IdentifiedScan) -> d
 
 
 def below_scatter_correlation(results: Results, group: str = "lead_pigment", family: str = "Pb_L") -> float | None:
-    """Return the correlation of a group's probability "below" with Compton scatter, at equal line area.
+    """Return the correlation of Compton scatter with the probability that a group is below, at constant line area.
 
-    Light materials behind the canvas scatter X-rays, but emit no lines of paint. An answer that is correlated with this
-    scatter is no evidence of paint. The Spearman correlation is averaged over :data:`AREA_BINS` bins of line area with
-    equal numbers of pixels. The result is None without places or scatter.
+    Light materials behind the canvas scatter X-rays, but emit no lines of pigments. An answer that is correlated with
+    this scatter is no evidence of a pigment. The Spearman correlation is computed in :data:`AREA_BINS` bins of line
+    area with equal numbers of pixels, and averaged over the bins. The result is None if there are no places or no
+    scatter.
     """
     if not results.holds(group, "below") or "Compton" not in results.scatter_peaks or family not in results.lines:
         return None
@@ -238,10 +241,10 @@ def determined_places(results: Results) -> dict[str, float]:
 
 
 def contradicting_places(first_results: Results, second_results: Results) -> dict[str, float]:
-    """Return, by group, the fraction of pixels with contradicting places in two scans: only surface, only below.
+    """Return, by group, the fraction of pixels in which one scan states only surface and the other states only below.
 
-    Only pixels in which both scans have the group and state its places are counted. The result has the groups with at
-    least :data:`MIN_PIXELS` counted pixels, and the mean over these groups.
+    Only pixels in which both scans have the group and state its places count. The result has the groups with at least
+    :data:`MIN_PIXELS` such pixels, and the mean over these groups.
     """
     fraction_by_group = {}
     for group in set(_groups_with_places(first_results)) & set(_groups_with_places(second_results)):
@@ -257,9 +260,8 @@ def contradicting_places(first_results: Results, second_results: Results) -> dic
 def amount_agreement(first_results: Results, second_results: Results) -> dict[str, float]:
     """Return, by group, the fraction of pixels in which the 90 % intervals of the amount overlap between two scans.
 
-    Only pixels in which both scans have the group are counted. The result has the groups with at least
-    :data:`MIN_PIXELS` counted pixels, and the mean over these groups. The result is empty for networks that do not
-    predict amounts.
+    Only pixels in which both scans have the group count. The result has the groups with at least :data:`MIN_PIXELS`
+    such pixels, and the mean over these groups. The result is empty for networks that do not predict amounts.
     """
     fraction_by_group = {}
     for group in first_results.groups:

@@ -39,7 +39,7 @@ VISIBLE_SIGMAS, INVISIBLE_SIGMAS = 10.0, 2.0
 """Line areas, in sigma, above which a line is clearly visible, and below which a line is no evidence."""
 _MIN_AMOUNT_PROBABILITY = 0.95
 _PIGMENT_MASS_FRACTION = 0.01
-"""Mass fraction of an element above which it is from a pigment, and below which it is a trace."""
+"""Mass fraction above which an element belongs to a pigment, and below which it is a trace."""
 _N_RESAMPLE = 2000
 SCORED_PLACES: tuple[Place, ...] = ("surface", "below")
 
@@ -56,7 +56,7 @@ class Truth:
     is_contained : bool array
         Whether any layer contains the element of the group.
     counts_needed : array
-        Total counts above which the lines of the element are visible, with a model error of 2 %.
+        Total counts above which the lines of the element are visible, assuming a model error of 2 %.
     is_contained_at, counts_needed_at : mapping of Place to array
         The same arrays for the uppermost layer ("surface") and for all other layers ("below").
         They are computed with the forward model of this package.
@@ -83,11 +83,11 @@ def evaluate_monte_carlo(
     seed: int = 20261122,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Score a network on Monte Carlo panels at 1e3 to 1e6 counts.
+    """Score a network on Monte Carlo panels at total counts from 1e3 to 1e6.
 
-    An element is present if its lines, from any material, are visible with a model error of 2 %. Elements that a sample
-    contains without visible lines are not scored. All groups of the library are scored. If a group is no output of a
-    network, the network's answer is "absent".
+    An element is present if its lines, from any material, are visible assuming a model error of 2 %. Elements that a
+    sample contains without visible lines are not scored. All groups of the library are scored. If a group is not an
+    output of a network, the network's answer is "absent".
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def evaluate_monte_carlo(
     Raises
     ------
     ScanError, ModelError
-        A folder contains no panels, or there is no such model.
+        A folder contains no panels, or a model does not exist.
     """
     show_progress = progress or no_progress
     groups = tuple(group.name for group in library().groups if group.visible)
@@ -178,7 +178,7 @@ def presence_scores(
     Parameters
     ----------
     is_claimed : (n_sample draws, n_group) bool array
-        Whether the group is claimed, with the draws of a sample in consecutive rows.
+        Whether the group is claimed. The draws of a sample are in consecutive rows.
     area_sigmas : (n_sample draws, n_group) array
         Area of each group's strongest line family in the element fit, in standard deviations.
     counts : float
@@ -189,12 +189,12 @@ def presence_scores(
     dict
         Scores, among them ``macro_f1``.
         ``exact_sets`` is the fraction of spectra in which all scored answers are right.
-        ``exact_sets_interval`` is its 95 % interval from resampled samples.
+        ``exact_sets_interval`` is the 95 % interval of ``exact_sets`` from resampling the samples.
         ``present_missed`` is the number of visible elements that are not claimed.
         ``present_missed_over_10_sigma`` is the number of missed elements with lines above 10 sigma.
         ``false_claims`` is the number of claims of elements that the sample does not contain.
         ``false_share`` is the number of false claims divided by ``n_negative``.
-        ``claims_without_evidence`` is the number of claims without a line family above 2 sigma.
+        ``claims_without_evidence`` is the number of claims of groups that have no line family above 2 sigma.
         ``n`` is the number of scored answers.
         ``n_negative`` is the number of answers for elements that the sample does not contain.
     """
@@ -234,7 +234,7 @@ def place_scores(truth: Truth, answers: ModelAnswers, counts: float, groups: Seq
         ``surface_right`` and ``below_right`` are the fractions of statements that are right.
         ``below_f1`` is the F1 of the place "below" at a probability of 0.5.
         ``not_determined`` is the fraction of places that are not stated.
-        ``determined_of_determinable`` is the fraction of places that are stated if their lines are visible.
+        ``determined_of_determinable`` is the fraction of places with visible lines that are stated.
         ``coverage`` is the coverage of the thickness interval.
         ``determined`` is the fraction of spectra with a determined thickness.
     """
@@ -273,12 +273,12 @@ def amount_scores(
     Returns
     -------
     dict
-        Fractions of statements that are right, with the numbers of statements.
+        Fractions of right statements, and numbers of statements.
         ``pigment_right`` is for the statement that a claimed element has a mass fraction of 1 % or more.
         ``trace_right`` is for the statement that a claimed element has a mass fraction below 1 %.
         Both statements need a probability above 95 %.
-        ``less_than_holds`` is for upper limits of elements that a sample contains without visible lines.
-        The mass fraction is below the upper limit with a probability of :data:`~.mapping.UPPER_PROBABILITY`.
+        ``less_than_holds`` is the fraction of right upper limits, for elements without visible lines in the sample.
+        The nominal probability that an upper limit is right is :data:`~.mapping.UPPER_PROBABILITY`.
     """
     model_card = answers.card
     if answers.amount is None:
@@ -325,7 +325,7 @@ def _open_network(model: str | Path | OnnxModel) -> OnnxModel:
 
 
 def _line_evidence(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> tuple[Numbers, Mask]:
-    """Return (n, n_group) log-odds that a claim needs at least, and an (n, n_group) mask of groups that lines prove.
+    """Return the minimum log-odds for a claim, and the mask of groups that lines prove, as (n, n_group) arrays.
 
     Both arrays are computed with the known instrument of the simulation.
     """

@@ -42,17 +42,17 @@ N_PER_BATCH = 100
 MIN_SPECTRA = 20
 """Minimum number of positive spectra, and of negative spectra, for an AUROC."""
 PRESENT_SIGMAS = 5.0
-"""Significance, in sigma, above which an element is present. ``counts_needed`` assumes 3 sigma and is rescaled."""
+"""Significance, in sigma, above which an element is present. ``counts_needed`` is rescaled from 3 sigma to it."""
 BACKGROUND_FRACTION = 0.02
-"""Fraction of the counts in the smooth background."""
+"""Smooth background as a fraction of the total counts."""
 
 
 @dataclass(frozen=True)
 class OpenSetSamples:
     """Expected spectra, normalised to a sum of one.
 
-    ``counts_needed`` has the total counts above which each line family is visible. ``line_fraction`` has the fraction
-    of the counts in each line family.
+    ``counts_needed`` is the total counts above which each line family is visible. ``line_fraction`` is the fraction of
+    the counts in each line family.
     """
 
     expected_spectra: Array
@@ -101,14 +101,14 @@ def draw_samples(
 
 
 def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrument, seed: int) -> dict[str, Any]:
-    """Return scores of the unlikeness at the given total counts, with each element left out in turn.
+    """Leave each element out of the known elements in turn, and score the unlikeness of its spectra.
 
     Returns
     -------
     dict
         ``auroc``, ``auroc_fit`` and ``spectra`` by element, and ``alarms``.
-        For ``auroc_fit``, spectra are positive if the element's true line counts exceed 5 sigma of a fit that includes
-        the element. ``auroc_fit`` differs from ``auroc`` for elements whose lines overlap with other lines.
+        For ``auroc_fit``, a spectrum is positive if the element's true line counts exceed 5 sigma. Sigma is from a fit
+        that includes the element. The two AUROCs differ for elements whose lines overlap with other lines.
         ``alarms`` is the fraction of spectra with a high unlikeness when no element is left out.
     """
     axis = axis_of(instrument.detector)
@@ -174,13 +174,13 @@ def _auroc(
 
 
 PALETTE = "easel_15_to_20"
-"""Palette of the simulation for models that predict all its visible pigments."""
+"""Simulated palette, for models that predict all visible pigments of this palette."""
 TEST_SEED, TUNING_SEED, UNSEEN_SEED = 0, 1, 2
-"""Numbers added to the seed, so that the sets have different random numbers."""
+"""Numbers added to the seed, so that each set has different random numbers."""
 MAX_SERIAL_CHUNKS = 8
 """Maximum number of chunks that are simulated in a single process."""
 AnswerFunction = Callable[[Spectra], NDArray[np.float32]]
-"""Function that returns (n, n_group) probabilities for spectra, with NaN for no answer."""
+"""Function that returns (n, n_group) probabilities for spectra. NaN means no answer."""
 BATCH_SIZE = 256
 
 
@@ -195,9 +195,9 @@ class HeldOutSet:
     recorded : (n, 2) float32 array
         Lowest and highest recorded energy, in keV.
     labels, counts_needed : (n, n_name) arrays
-        Presence of each name, and the total counts above which it is visible.
+        Whether each name is present, and the total counts above which it is visible.
     surface_um : (n,) float32 array
-        Thickness of the uppermost paint, in um, or NaN where there is none.
+        Thickness of the uppermost paint, in um, or NaN if there is no paint.
     surface_share : (n, n_material) float32 array
         Mass fraction of each material in the dry pigments of the uppermost paint.
     instrument : (n, n_input) float32 array
@@ -243,7 +243,7 @@ class HeldOutSet:
         )
 
     def columns(self, names: tuple[str, ...]) -> list[int]:
-        """Return the columns of ``labels`` that belong to the names."""
+        """Return the column index in ``labels`` of each name."""
         return [self.names.index(name) for name in names]
 
     def select_rows(self, rows: NDArray[np.integer] | slice) -> "HeldOutSet":
@@ -255,7 +255,7 @@ class HeldOutSet:
         )
 
     def draw_spectra(self, counts: NDArray[np.floating] | float, seed: tuple[int, ...]) -> Spectra:
-        """Draw spectra with the given mean total counts, an (n,) array or a single number."""
+        """Draw spectra with the given mean total counts, which are one number or an (n,) array."""
         rng = np.random.default_rng(seed)
         total_counts = np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))
         spectra = count(self.expected * total_counts[:, None], rng=rng).astype(np.float32)
@@ -285,12 +285,12 @@ def palette_for(model_card: ModelCard) -> tuple[str, ...]:
 
 
 def held_out_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOutSet:
-    """Simulate structures and instruments as in training but with another seed, or read the set of an earlier run."""
+    """Simulate spectra as in training but with another seed, or read the spectra of an earlier run."""
     return _simulated_set(plan, model_card, folder / "held_out.h5", plan.stratigraphies, TEST_SEED, None, progress)
 
 
 def tuning_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOutSet:
-    """Simulate a second set of spectra for the choice of thresholds, or read the set of an earlier run."""
+    """Simulate a second set of spectra for the choice of thresholds, or read the spectra of an earlier run."""
     return _simulated_set(
         plan, model_card, folder / "tuning.h5", plan.tuning_stratigraphies, TUNING_SEED, None, progress
     )
@@ -308,7 +308,7 @@ def unseen_set(
 
 
 def unseen_instruments() -> dict[str, Instrument]:
-    """Return instruments outside the ranges of training, by the name of the property outside its range."""
+    """Return instruments with one property outside its training range, by the name of this property."""
     poor_detector = Detector(noise_fwhm_kev=0.16)
     flat_geometry = Geometry(incidence_angle_deg=35.0, takeoff_angle_deg=20.0)
     high_voltage_tube = Tube(anode="W", voltage_kv=70.0)
@@ -326,7 +326,7 @@ def unseen_instruments() -> dict[str, Instrument]:
 def group_scores(
     held_out_spectra: HeldOutSet, answer_function: AnswerFunction, counts: float, seed: int
 ) -> dict[str, Any]:
-    """Return the scores of each pigment group at the given total counts, in the form of :func:`summarise_scores`."""
+    """Return the scores of each pigment group at the given total counts, as from :func:`summarise_scores`."""
     group_columns = held_out_spectra.columns(held_out_spectra.groups)
     probability = answer_function(held_out_spectra.draw_spectra(counts, (seed, round(counts))))
     return summarise_scores(
@@ -370,7 +370,7 @@ def _has_settings(path: Path, settings: LibrarySettings) -> bool:
 
 
 def read_held_out(path: Path, *, with_line_labels: bool = False) -> HeldOutSet:
-    """Read a library with labels by place, written by :func:`underpaint.simulate.simulate_library`.
+    """Read a library that :func:`underpaint.simulate.simulate_library` wrote with labels by place.
 
     With ``with_line_labels``, a group is present if the lines of its element are visible. Networks that predict amounts
     are trained with these labels.
@@ -392,13 +392,13 @@ def read_held_out(path: Path, *, with_line_labels: bool = False) -> HeldOutSet:
 
 @dataclass(frozen=True)
 class LabelledMockups:
-    """The virtual mock-ups with their labels by group.
+    """The virtual mock-ups and their labels by group.
 
     Parameters
     ----------
     mockups : Mockups
     groups : tuple of str
-        Visible groups of the pigments in the mock-ups, the ground included.
+        Visible groups of the pigments in the mock-ups, including those of the ground.
     labels : (n, n_group) uint8 array
     is_visible : (n, n_group) bool array
         Whether the group is present and visible at the counts of the spectrum.
@@ -426,7 +426,7 @@ def simulate_mockups(plan: TrustPlan, *, with_line_labels: bool = False) -> Labe
 
 
 def scores_without_finetuning(labelled_mockups: LabelledMockups, answer_function: AnswerFunction) -> dict[str, Any]:
-    """Return the scores of each group, in the form of :func:`~underpaint.lab.evaluation.groups.summarise_scores`."""
+    """Return the scores of each group, as from :func:`~underpaint.lab.evaluation.groups.summarise_scores`."""
     return summarise_scores(
         answer_function(labelled_mockups.spectra),
         labelled_mockups.labels,
@@ -450,13 +450,13 @@ def finetuned_scores(
 ) -> tuple[dict[str, Any], int]:
     """Cross-validate a fine-tuned model by structure, and score the pooled answers of all folds.
 
-    In each fold, the spectra of a top or of a family of bottoms are the test set. The model is fine-tuned on other
-    spectra, a fifth of all.
+    In each fold, the test set is the spectra of one top or of one family of bottoms. The model is fine-tuned on a fifth
+    of all spectra, which are drawn from the other spectra.
 
     Returns
     -------
     dict
-        Scores over the left-out spectra, in the form of :func:`~.groups.summarise_scores`.
+        Scores over the test sets of all folds, as from :func:`~.groups.summarise_scores`.
         Groups without a training spectrum in a fold are also scored. Their labels are unknown in training.
     int
         Number of folds.
@@ -524,7 +524,7 @@ def _labels_and_limits(
 
 
 def _as_library(labelled_mockups: LabelledMockups, pretrained_model: "TrainedNetwork") -> "Library":
-    """Return the mock-ups as a library on the axis of a model, with unknown labels for names without a label."""
+    """Convert the mock-ups to a library on the axis of a model. Names that have no label get unknown labels."""
     from underpaint.lab.training import labelled_spectra
 
     mockups, model_card = labelled_mockups.mockups, pretrained_model.card
@@ -555,7 +555,7 @@ def _finetune_settings(pretrained_model: "TrainedNetwork", plan: TrustPlan, outp
         kind=pretrained_model.card.kind,
         epochs=plan.finetune_epochs,
         dense_epochs=plan.dense_epochs,
-        split="structure",  # a random split would put the same structures in training and validation set
+                split="structure",  # a random split would put the same structures in both training and validation set
         test_share=0.0,
         threads=plan.threads,
         seed=plan.seed,

@@ -1,4 +1,4 @@
-"""Networks as torch modules from input tensors to logits, without files and pigments."""
+"""Networks as torch modules, which convert input tensors to logits and use neither files nor pigment names."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -45,10 +45,11 @@ class NetworkSpec:
     Parameters
     ----------
     kind : str
-        Architecture. "xu2022_root" and "xu2022_unscaled" are the paper's network with another transform of the counts.
-        Kinds that begin with "layers" are variants of the network of layers, with another body or head.
+        Architecture. "xu2022_root" and "xu2022_unscaled" are the network of Xu et al. 2022 with other transforms of
+        counts.
+        Kinds that begin with "layers" are variants of the network of layers, with different bodies or heads.
     n_bin, n_output : int
-        Number of bins of the axis, and number of outputs.
+        Numbers of bins of the axis and of outputs.
     start_kev, bin_kev : float
         Lower edge of the first bin and width of the bins, in keV.
     folded : bool
@@ -56,9 +57,10 @@ class NetworkSpec:
         The exporter folds a batch normalisation into the weights of the convolution or linear layer before it.
         Batch normalisations after an activation are kept.
     n_instrument, n_quantity : int
-        Number of instrument inputs, and of quantities, of a network of layers.
+        Numbers of instrument inputs and of predicted quantities of a network of layers.
     n_amount, n_edge : int
-        Number of amounts that a network of layers predicts, and of mass fractions that separate their classes.
+        Numbers of amounts that a network of layers predicts, and of mass fractions (edges) between classes of an
+        amount.
     families : tuple of str
         Line families whose areas are inputs of the network.
     composition : tuple of n_output / 3 tuples of float
@@ -132,7 +134,7 @@ def _build_layers_network(spec: NetworkSpec) -> LayersNetwork:
 
 
 def _foldable_normalisations(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
-    """Return each batch normalisation that the exporter folds, as its ``Sequential`` and its name in the sequence."""
+    """List the batch normalisations that the exporter folds, each as its ``Sequential`` and its name in it."""
     return [
         (sequence, name)
         for sequence in network.modules()

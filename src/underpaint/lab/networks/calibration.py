@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 LOG10_COUNTS = (3.0, 4.0, 5.0, 6.0)
-"""Logarithms (base 10) of the total counts at which scales and shifts are fitted, with interpolation in between."""
+"""Logarithms (base 10) of the total counts at which scales and shifts are fitted. In between, they are interpolated."""
 
 
 class Calibration(nn.Module):
@@ -13,12 +13,13 @@ class Calibration(nn.Module):
     Parameters
     ----------
     n_output, n_quantity, n_amount : int
-        Number of log-odds, quantities and amounts of the network.
+        Numbers of log-odds, quantities and amounts that the network predicts.
 
     Notes
     -----
-    This is Platt scaling (J. Platt 1999) for each output and level of counts. A network is overconfident for spectra
-    of few counts and underconfident for spectra of many counts. A single temperature cannot correct both. The initial
+    This is Platt scaling (J. Platt 1999) for each output at each level of total counts. A network is overconfident for
+    spectra with few counts and underconfident for spectra with many counts. A single temperature cannot correct both.
+    The initial
     calibration changes nothing. The network applies the calibration in evaluation mode, not in training.
     """
 
@@ -47,7 +48,7 @@ class Calibration(nn.Module):
                 buffer.fill_(0.0 if buffer_name.endswith("shift") else 1.0)
 
     def calibrate_amounts(self, logits: Tensor, log10_counts: Tensor) -> Tensor:
-        """Return calibrated log-odds of amounts, with one scale and shift for all edges, which preserves their order.
+        """Return calibrated log-odds of amounts. All edges share one scale and shift, so the log-odds keep their order.
 
         Parameters
         ----------

@@ -1,6 +1,7 @@
-"""The network of layers, which predicts pigments at the surface, pigments below it, amounts and thickness.
+"""The network of layers.
 
-Instrument conditions are inputs of the network of layers.
+This network predicts which pigments are at the surface and which are below it. It also predicts amounts and the
+thickness of the surface layer. Its inputs include the instrument conditions.
 """
 
 import math
@@ -41,7 +42,7 @@ _MAX_EXCITATION_KEV = 40.0
 _N_KNOT = 40
 _RIDGE, _SHIFT_RIDGE = 1e-6, 1e-2
 _TYPICAL_SHIFT_KEV = 0.03
-"""Typical shift of peaks, in keV, from gain errors and inexact peak shapes, which is hardly penalised."""
+"""Typical shift of a peak, in keV, from gain errors and inexact peak shapes. The fit hardly penalises such a shift."""
 _MODEL_ERROR = 0.02
 _MIN_VARIANCE = 0.25
 _AREA_SCALE = 0.2
@@ -50,8 +51,9 @@ _AREA_SCALE = 0.2
 class Evidence(nn.Module):
     """Significance and area of each line family from a linear fit, as features of a network.
 
-    The significance is the area divided by its standard deviation. The standard deviation includes Poisson noise. For
-    inexact peak shapes, it also includes 2 % of the counts that the fit adds to or subtracts from the area.
+    The significance is the area divided by its standard deviation. The standard deviation combines Poisson noise and a
+    model error for inexact peak shapes. The model error is 2 % of all counts that the fit adds to the area or subtracts
+    from it.
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ class Evidence(nn.Module):
         return 2 * len(self.area_matrix)
 
     def forward(self, counts: Tensor) -> Tensor:
-        """Return the (n, n_feature) features of (n, n_bin) counts, scaled to values of about 1."""
+        """Convert (n, n_bin) counts to (n, n_feature) features with values of about 1."""
         family_area = counts @ self.area_matrix.T
         model_error = _MODEL_ERROR * (counts @ torch.abs(self.area_matrix.T))
         sigma = torch.sqrt(counts @ (self.area_matrix.T**2) + model_error**2 + _MIN_VARIANCE)
@@ -91,8 +93,8 @@ def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: f
     Notes
     -----
     Peaks and a piecewise linear background are fitted by least squares. Line ratios are those of an infinitely thin
-    sample. The energy of every family has a small free shift. The weights of the fit are the inverse of a typical
-    spectrum. A family without a line on the energy axis has an area of zero.
+    sample. A small shift of each line family in energy is also fitted. Each bin has the inverse of a typical spectrum
+    as its weight. A family without a line on the energy axis has an area of zero.
     """
     edges_kev = start_kev + bin_kev * np.arange(n_bin + 1)
     centre_kev = 0.5 * (edges_kev[1:] + edges_kev[:-1])
@@ -115,7 +117,7 @@ def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: f
 
 
 def _family_peaks(family: str, centre_kev: NDArray[np.float64], bin_kev: float) -> NDArray[np.float64]:
-    """Return the (n_bin,) spectrum of the peaks of a line family, normalised to one count."""
+    """Return the (n_bin,) spectrum of one line family with a total of one count."""
     element, _, shell = family.partition("_")
     energy_kev, line_ratio = family_lines(element, shell, _MAX_EXCITATION_KEV)
     sigma_kev = resolution_fwhm_kev(energy_kev, _NOISE_FWHM_KEV, _FANO_FACTOR) / FWHM_PER_SIGMA
@@ -126,20 +128,20 @@ def _family_peaks(family: str, centre_kev: NDArray[np.float64], bin_kev: float) 
 
 
 class LayersNetwork(nn.Module):
-    """Network with convolutions to 32 tokens, a body that combines the tokens, and outputs by place.
+    """Network that converts a spectrum to 32 tokens, combines the tokens in a body, and has an output for each place.
 
     Parameters
     ----------
     n_bin : int
         Number of bins of the fixed axis.
     composition : (n_material, n_element) tensor
-        Composition of each pigment or group, as in the model card. Only the composition head uses its values.
+        Composition of each pigment or group, as in the model card. Only the composition head uses these values.
     n_instrument, n_quantity : int
-        Number of instrument inputs, and of quantities.
+        Numbers of instrument inputs and of predicted quantities.
     n_amount, n_edge : int
-        Number of predicted amounts, and of mass fractions that separate their classes.
+        Numbers of predicted amounts and of edges. An edge is a mass fraction between two classes of an amount.
     families : sequence of str
-        Line families whose areas from a linear fit are additional features, or empty.
+        Line families whose fitted areas are additional features. May be empty.
     start_kev, bin_kev : float
         Lower edge of the first bin and width of the bins, in keV.
     body : {"attention", "dense", "recurrent"}
@@ -147,11 +149,11 @@ class LayersNetwork(nn.Module):
     head : {"free", "composition"}
         "free" has a row of weights for each material and place.
         "composition" computes the logits of a material from its composition.
-        It can predict materials that are not in the training set.
+        The composition head can predict materials that are not in the training set.
 
     Notes
     -----
-    A linear path from the features is parallel to the deep path, as in the default network.
+    As in the default network, a linear path from the features runs in parallel to the deep path.
     """
 
     composition: Tensor
@@ -188,7 +190,7 @@ class LayersNetwork(nn.Module):
         self.n_edge = n_edge
         if n_amount:
             self.amount = nn.Linear(_N_CODE + n_area, n_amount * n_edge)
-        # a common calibration is also valid for materials that are not in the training set
+        # one calibration for all materials is also valid for materials that are not in the training set
         self.calibration = Calibration(1 if head == "composition" else N_PLACE * n_material, n_quantity, n_amount)
         for weights in (self.linear.weight, self.linear.bias):
             nn.init.zeros_(weights)
@@ -204,14 +206,14 @@ class LayersNetwork(nn.Module):
         recorded_kev : (n, 2) tensor
             Lowest and highest recorded energy, in keV.
         instrument : (n, n_instrument) tensor
-            Instrument conditions, or NaN for unknown ones.
+            Instrument conditions. Unknown conditions are NaN.
 
         Returns
         -------
-        (n, 3 n_material) logits : all materials anywhere, then at the surface, then below it
+        (n, 3 n_material) logits : of each material, first anywhere in the paint, then at the surface, then below it
         (n, n_quantity) mean : means of the quantities
         (n, n_quantity) sigma : standard deviations of the quantities
-        (n, n_amount n_edge) logits : that the mass fraction reaches each edge; only for networks with amounts
+        (n, n_amount n_edge) logits : that the mass fraction reaches each edge, from networks that predict amounts
         """
         # half precision would round counts and sums over many bins
         with torch.autocast(counts.device.type, enabled=False):
@@ -244,7 +246,7 @@ class LayersNetwork(nn.Module):
         )
 
     def _amount_logits(self, latent_code: Tensor, log10_counts: Tensor) -> Tensor:
-        """Return log-odds that decrease from edge to edge, from a predicted first value and predicted decreases."""
+        """Return log-odds of amounts. From edge to edge, the log-odds decrease by a predicted step."""
         raw_outputs = self.amount(latent_code).float().unflatten(1, (-1, self.n_edge))
         logit_steps = torch.cat((raw_outputs[:, :, :1], -nn.functional.softplus(raw_outputs[:, :, 1:])), dim=2)
         logits = torch.cumsum(logit_steps, dim=2)
@@ -254,7 +256,7 @@ class LayersNetwork(nn.Module):
 
 
 class _FreeHead(nn.Module):
-    """Head with a row of weights for each material and place, added to the outputs of the linear path."""
+    """Head with one row of weights for each material and place. Its outputs are added to those of the linear path."""
 
     def __init__(self, n_material: int) -> None:
         super().__init__()
@@ -266,7 +268,7 @@ class _FreeHead(nn.Module):
 
 
 class _CompositionHead(nn.Module):
-    """Head with a query for each place, a key computed from the composition, and linear outputs by element."""
+    """Head that computes logits as the product of a query for each place and a key from each material's composition."""
 
     def __init__(self, n_element: int) -> None:
         super().__init__()
@@ -282,7 +284,7 @@ class _CompositionHead(nn.Module):
 
 
 class _AttentionBody(nn.Module):
-    """Body with one block of self-attention over the tokens, their positions and the instrument conditions."""
+    """Body with one block of self-attention over the tokens. The block also receives positions and conditions."""
 
     def __init__(self, n_token: int) -> None:
         super().__init__()
