@@ -194,7 +194,7 @@ def _significant_pigments(best_fit: StratigraphyFit, test_set: FitSet, merged_sp
 
 
 def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | None:
-    """Return an instrument with the known conditions and default values for the others, or None without an anode.
+    """Return an instrument with the known conditions, or None if the anode is unknown. Other conditions are defaults.
 
     Parameters
     ----------

@@ -23,7 +23,7 @@ Numbers = NDArray[np.float64]
 FILE_NAMES = ("mc_panels.json", "mc_panels.npz")
 THRESHOLD = 0.5
 CHANNEL_FLOOR_KEV = 0.005
-"""Half a channel width in keV. The Monte Carlo code counts a photon in the channel below its energy."""
+"""Half a channel width, in keV. The Monte Carlo code counts each photon in the channel below the photon's energy."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Panels:
     elements : tuple of frozenset of str
         Elements in the layers of each sample.
     pigment_elements : tuple of frozenset of str
-        Elements in the dry materials of each sample, the ground included.
+        Elements in the dry materials of each sample, including the ground.
     lines : tuple of list of dict
-        Emission lines of each sample, with their counts.
+        Emission lines of each sample and their counts.
     layers : tuple of list of dict
         Layers of each sample from the surface down: mass fractions of the ``elements``, ``density`` (g/cm3),
         ``thickness_um``.
@@ -74,7 +74,7 @@ class Panels:
         )
 
     def counts_needed(self, groups: Sequence[str], model_error: float = 0.0) -> Numbers:
-        """Return the (n, n_group) total counts above which the key lines are visible, infinite for missing lines.
+        """Return (n, n_group) total counts above which a group's key lines are visible. Missing lines give infinity.
 
         ``model_error`` is the relative error of the background under the lines.
         """
@@ -87,7 +87,7 @@ class Panels:
         )
 
     def stratigraphies(self) -> tuple[Stratigraphy, ...]:
-        """Return the stratigraphies of the samples, with all layers as paint layers."""
+        """Return the stratigraphies of the samples. Every layer is a paint layer."""
         return tuple(
             Stratigraphy(tuple(map(_paint_layer, layers)), name)
             for name, layers in zip(self.names, self.layers, strict=True)
@@ -110,7 +110,7 @@ class Panels:
         )
 
     def draw_spectra(self, counts: float, n_draw: int, seed: int) -> Spectra:
-        """Draw ``n_draw`` spectra of each sample, in consecutive rows, with mean total counts of ``counts``."""
+        """Draw ``n_draw`` spectra of each sample, in consecutive rows. Their mean total counts are ``counts``."""
         rng = np.random.default_rng((seed, round(counts)))
         expected_counts = self.expected_counts * (counts / self.expected_counts.sum(axis=1, keepdims=True))
         return Spectra.from_instrument(
@@ -170,7 +170,7 @@ def _panels_from_description(panel_description: dict[str, Any], spectra: Numbers
 
 
 def _paint_layer(layer_description: dict[str, Any]) -> Layer:
-    """Return a layer of paint, with the rounded mass fractions of the file normalised to a sum of one."""
+    """Return a layer of paint. The rounded mass fractions in the file are normalised to a sum of one."""
     total_fraction = sum(layer_description["elements"].values())
     fractions = {element: fraction / total_fraction for element, fraction in layer_description["elements"].items()}
     return Layer(
@@ -205,7 +205,8 @@ def panel_scores(
     Returns
     -------
     dict
-        Scores over all draws, as from :func:`~.groups.summarise_scores`, and ``samples`` with results of each sample.
+        Scores over all draws, as from :func:`~.groups.summarise_scores`, and ``samples`` with the results of each
+        sample.
         ``there`` and ``visible`` list the groups that are present in the sample, and those that are visible.
         ``found``, ``missed`` and ``claimed_without_its_element`` are numbers of draws for each group.
         A group is missed if it is visible but not claimed.

@@ -1,4 +1,4 @@
-"""Layer order: pairs of pigments whose order a spectrum determines, and claims of the network and of fits."""
+"""Layer order: pairs of pigments whose order a spectrum determines, and the orders that networks and fits claim."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,17 +38,17 @@ PAIR_SEPARATOR = " over "
 
 @dataclass(frozen=True)
 class PigmentPair:
-    """Pair of pigments in two layers, with the deviances of wrong layer orders.
+    """Pair of pigments in two layers, and the deviances of fits with wrong layer orders.
 
     Parameters
     ----------
     upper_pigment, lower_pigment : str
         Pigments of the upper and of the lower layer.
     expected_counts : (n_channel,) array
-        Expected spectrum in the channels of the instrument, on any scale.
+        Expected spectrum in the channels of the instrument, in arbitrary units.
     deviance : dict of str to float
-        Deviances of the best fit with the layers ``swapped``, and with both pigments ``mixed`` in one layer, at
-        ``REFERENCE_COUNTS`` expected counts.
+        Deviance of the best fit with the layers ``swapped``, and of the best fit with both pigments ``mixed`` in one
+        layer. Both deviances are for ``REFERENCE_COUNTS`` total counts.
     """
 
     upper_pigment: str
@@ -70,7 +70,7 @@ N_REPLICA = 200
 N_PURE_FITS, MAX_REARRANGEMENTS = 3, 3
 """Number of best fits that are repeated with pure pigments, and maximum number of rearrangement rounds."""
 MIN_ORDER_DEVIANCE = 9.0
-"""Minimum increase of the deviance that determines a layer order, equivalent to three standard deviations.
+"""Minimum increase of the deviance by any other order, for an order to be determined (three standard deviations).
 
 This limit is less than ``MIN_DEVIANCE``, because only a few arrangements of the same pigments are compared.
 """
@@ -97,15 +97,15 @@ class GoodnessOfFit:
 
     @property
     def excess_sigmas(self) -> float:
-        """Difference of the deviance from its expected mean, in standard deviations of the deviance."""
+        """Deviance minus its expected mean, in standard deviations of the deviance."""
         return (self.deviance - self.mean_deviance) / self.std_deviance
 
     @property
     def dispersion(self) -> float:
         """Ratio of the deviance to its expected mean, or 1 for a good fit.
 
-        If no candidate fits well, differences of deviance are too large by this ratio. They are therefore divided by
-        the ratio (quasi-likelihood, McCullagh & Nelder 1989, section 9.2).
+        If no candidate fits well, differences between deviances are too large by this ratio. They are therefore divided
+        by the ratio (quasi-likelihood, McCullagh & Nelder 1989, section 9.2).
         """
         return 1.0 if self.is_good else self.deviance / max(self.mean_deviance, 1.0)
 
@@ -124,8 +124,8 @@ class OrderResult:
     is_layered : bool
         Whether the best stratigraphy has more than one layer of paint.
     mixed_deviance_rise, swapped_deviance_rise, other_deviance_rise : float or None
-        Increase of the deviance for a single layer, for swapped layers, and for the best other arrangement.
-        All three arrangements have the same pigments. None means that no such candidate was fitted.
+        Increase of the deviance from the best fit to the fit of one mixed layer, of swapped layers, and of the best
+        other arrangement. All arrangements have the same pigments. None means that no such candidate was fitted.
     is_fitted : bool
         Whether the best stratigraphy fits well. If it does not, its order is no evidence.
     """
@@ -138,7 +138,7 @@ class OrderResult:
 
     @property
     def is_determined(self) -> bool:
-        """Whether the best stratigraphy fits well, and every other arrangement is worse by ``MIN_ORDER_DEVIANCE``."""
+        """Whether the best stratigraphy fits well, and all other deviances are higher by ``MIN_ORDER_DEVIANCE``."""
         deviance_rises = [
             deviance_rise
             for deviance_rise in (self.mixed_deviance_rise, self.swapped_deviance_rise, self.other_deviance_rise)
@@ -229,7 +229,7 @@ def _with_rearrangements(
 
 
 def _new_arrangements(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
-    """Return one candidate for each arrangement of pigments that is not fitted yet."""
+    """Return one candidate for each arrangement of pigments that has not been fitted."""
     fitted_arrangements = {layer_pigments(fit.candidate) for fit in fits}
     return [
         candidate
@@ -272,7 +272,7 @@ def rival_deviances(
     Returns
     -------
     dict
-        The ``deviance`` of :class:`PigmentPair`, with keys such as "azurite over vermilion".
+        The ``deviance`` of each :class:`PigmentPair`, by keys such as "azurite over vermilion".
     """
     deviances = {}
     pairs = list(permutations(pigments, 2))
@@ -336,8 +336,8 @@ def draw_pair_spectra(
 def network_order_claims(answers: ModelAnswers, pairs: Sequence[PigmentPair], n_draw: int) -> NDArray[np.int8] | None:
     """Return the (n_pair, n_draw) claims of a network: 1 for the true order, -1 for a wrong order, 0 for no claim.
 
-    One layer of both pigments is a wrong order. :func:`~.order_map` derives the claims from the network's answers. The
-    result is None for a network that does not predict places.
+    A claim of one layer with both pigments is a wrong order. :func:`~.order_map` derives the claims from the network's
+    answers. The result is None for a network that does not predict places.
     """
     groups = sorted({_group_of(name) for pair in pairs for name in (pair.upper_pigment, pair.lower_pigment)})
     names = tuple(at_place(group, place) for place in PLACES for group in groups)
@@ -366,7 +366,7 @@ def fit_order_claims(
     """Return the (n_pair, n_draw) claims of fits of the forward model: 1 true order, -1 wrong order, 0 no claim.
 
     The network proposes the pigments. Arrangements of these pigments over the ground are fitted. An order is claimed if
-    the deviance of every other arrangement is higher by ``MIN_ORDER_DEVIANCE``.
+    every other arrangement has a deviance that is higher by ``MIN_ORDER_DEVIANCE``.
 
     Parameters
     ----------

@@ -100,7 +100,7 @@ class Stages:
 
 
 def spectra_per_second(model: OnnxModel, seconds: float, *, block_size: int = 2048) -> float:
-    """Measure how many spectra per second a model processes, on blocks of spectra in memory."""
+    """Measure how many spectra per second a model processes. The spectra are in memory, in blocks."""
     axis = model.card.axis
     counts = np.random.default_rng(0).poisson(20.0, (block_size, axis.n_bin)).astype(np.float32)
     recorded_kev = np.tile(np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (block_size, 1))
@@ -113,13 +113,13 @@ def spectra_per_second(model: OnnxModel, seconds: float, *, block_size: int = 20
 
 
 SUITE_INSTRUMENT = "elio"
-"""Instrument in the stages for layer order, the open set and the likelihood fit."""
+"""Instrument of the stages for layer order, the open set and the likelihood fit."""
 UNSEEN_COUNTS = (1e4, 1e5)
 PAPER_MODEL = "xu2022"
 """Name of the shipped reproduction of the paper's network."""
 AURORA_SCORES = ("auroc", "spearman")
 PAPER_BLOCK_SIZE = 128
-"""Number of spectra per block for the paper's network, small enough for the measuring time."""
+"""Number of spectra per block when the speed of the paper's network is measured. Larger blocks take too long."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Inputs:
 
 
 class Suite:
-    """Evaluation suite of one model, with its stages as methods.
+    """Evaluation suite of one model. Its stages are methods.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class Suite:
     inputs : Inputs
     plan : TrustPlan
     progress : callable
-        Called with (description, number done, total number).
+        Called with (description, number of steps done, total number of steps).
     """
 
     def __init__(self, folder: Path, inputs: Inputs, plan: TrustPlan, progress: Progress) -> None:
@@ -176,7 +176,7 @@ class Suite:
     def run_stage(
         self, stage: str, compute_scores: Callable[[], dict[str, Any]], *, uses_model: bool = True, **dependencies: Any
     ) -> Any:
-        """Return the stored or computed scores of a stage, which depend on the model if ``uses_model`` is True."""
+        """Return the stored or computed scores of a stage. They depend on the model if ``uses_model`` is True."""
         self.progress(stage.replace("_", " ").capitalize(), 0, 1)
         return self.stages.result_of(
             stage, compute_scores, dependencies | ({"model": self.digest} if uses_model else {})
@@ -209,11 +209,11 @@ class Suite:
         return tuple(sorted(group_names))
 
     def answer_function(self, groups: Sequence[str], model: OnnxModel | None = None) -> AnswerFunction:
-        """Return a function from spectra to group probabilities of a model, by default the model of the suite."""
+        """Return a function that computes group probabilities of a model (default: the suite's) from spectra."""
         return lambda spectra: run_model(model or self.model, spectra).probability_by_group(groups)
 
     def answer_without_conditions(self, groups: Sequence[str]) -> AnswerFunction:
-        """Return a function from spectra without instrument conditions to group probabilities of the model."""
+        """Return a function that computes group probabilities of the model from spectra without conditions."""
         return lambda spectra: run_model(self.model, spectra.without_conditions()).probability_by_group(groups)
 
     def baseline_answers(self, groups: Sequence[str], threshold: float) -> dict[str, AnswerFunction]:
@@ -276,7 +276,7 @@ class Suite:
         }
 
     def unseen_instrument_scores(self) -> dict[str, Any]:
-        """Score the groups on instruments outside the ranges of training, with and without instrument conditions."""
+        """Score the groups on instruments outside the training ranges, with and without instrument conditions."""
         scores_by_instrument: dict[str, Any] = {}
         for instrument_number, instrument_key in enumerate(unseen_instruments()):
             self.progress("Unseen instruments", instrument_number, len(unseen_instruments()))
@@ -402,7 +402,7 @@ class Suite:
         return order.rival_deviances(self.plan.order_pigments, load_instrument(SUITE_INSTRUMENT), show_progress)
 
     def layer_order_scores(self, rival_deviances: dict[str, dict[str, float]]) -> dict[str, Any]:
-        """Score the layer orders that the network and fits of its pigments claim, and compute the upper bound."""
+        """Score the layer orders that the network and fits of its pigments claim, and compute the highest score."""
         plan, instrument = self.plan, load_instrument(SUITE_INSTRUMENT)
         pairs = order.pairs_from_deviances(rival_deviances, instrument)
         scores_by_counts = {}
@@ -481,7 +481,7 @@ class Suite:
         }
 
     def scan_scores(self, model: str | OnnxModel) -> dict[str, Any]:
-        """Compare the pigments of a measured scan with its line areas, and between its two detectors."""
+        """Compare the pigments of a measured scan with its line areas, and compare its two detectors."""
         if not self.inputs.scans:
             return {"left_out": "no scan was given"}
         try:
@@ -611,7 +611,7 @@ def evaluate_trust(
     inputs : Inputs
     plan : TrustPlan, optional
     progress : callable, optional
-        Called with (description, number done, total number).
+        Called with (description, number of steps done, total number of steps).
 
     Returns
     -------
@@ -653,7 +653,7 @@ def _refuse_smaller_run(path: Path, *, run_is_complete: bool) -> None:
 
 
 def _provenance(suite: Suite, *, is_complete: bool) -> dict[str, Any]:
-    """Return the model, settings and versions that the scores were computed with."""
+    """Return the model, settings and versions from which the scores were computed."""
     model_card = suite.model.card
     packages = ("underpaint", "numpy", "scipy", "xraylib", "onnxruntime")
     return {
@@ -729,7 +729,7 @@ def _group_macro_f1(details: dict[str, Any]) -> dict[str, Any]:
 
 
 def _baseline_headlines(details: dict[str, Any]) -> dict[str, Any]:
-    """Return the headline scores of the baselines, with the same keys as for the model."""
+    """Return the headline scores of the baselines, by the same keys as those of the model."""
     scores_by_baseline: dict[str, Any] = {}
     for model_name, scores in details["baselines"]["by_contestant"].items():
         if model_name == "model":
@@ -767,7 +767,7 @@ def _panel_macro_f1(panels: dict[str, Any], model_name: str) -> dict[str, float]
 
 
 def macro_f1_by_counts(scores_by_counts: dict[str, Any]) -> dict[str, float]:
-    """Return the macro F1 for each number of total counts."""
+    """Return the macro F1 at each value of the total counts."""
     return {counts: scores["macro_f1"] for counts, scores in scores_by_counts.items()}
 
 

@@ -13,7 +13,7 @@ Numbers = NDArray[np.float64]
 PAINT_THICKNESS_UM = (0.3, 400.0)
 GROUND_THICKNESS_UM = (10.0, 1000.0)
 MAX_LOG_ODDS = float(np.log(1e3))
-"""Largest log-odds of a mass fraction, which limits fractions to about 0.001 to 0.999."""
+"""Largest log-odds of a mass fraction. This limits mass fractions to the range from about 0.001 to 0.999."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Candidate:
 
     @property
     def parameters(self) -> tuple[FreeParameter, ...]:
-        """Free parameters of the films from the surface down, for each film first thickness, then mass fractions."""
+        """Free parameters of the films from the surface down. In each film, the thickness is first."""
         parameters: list[FreeParameter] = []
         for film_index, film in enumerate(self.films):
             if film.thickness_limits_um is not None:
@@ -120,7 +120,7 @@ class Candidate:
         return frozenset(name for film in self.films for name in film.paint_pigments)
 
     def thickness_um(self, parameter_values: Numbers) -> Numbers:
-        """Return (n_layer,) thicknesses at given parameters, in um."""
+        """Return the (n_layer,) thicknesses, in um, for the given parameters."""
         thicknesses_um = np.asarray([film.layer.thickness_um for film in self.films], dtype=np.float64)
         for parameter, parameter_value in zip(self.parameters, parameter_values, strict=True):
             if not parameter.pigment:
@@ -128,7 +128,7 @@ class Candidate:
         return thicknesses_um
 
     def mass_fractions(self, parameter_values: Numbers) -> list[dict[str, float]]:
-        """Return the mass fraction of each pigment in the dry paint of each layer, at given parameters."""
+        """Return the mass fraction of each pigment in the dry paint of each layer, for the given parameters."""
         fractions_by_layer = []
         for film_index, film in enumerate(self.films):
             fraction_values = [
@@ -148,7 +148,7 @@ class Candidate:
         return fractions_by_layer
 
     def stratigraphy_at(self, parameter_values: Numbers) -> Stratigraphy:
-        """Return the stratigraphy at given parameters, (n_free,)."""
+        """Return the stratigraphy for the given (n_free,) parameters."""
         thicknesses_um, fractions_by_layer = self.thickness_um(parameter_values), self.mass_fractions(parameter_values)
         layers = [
             _film_layer(film, fractions, float(film_um))
@@ -183,7 +183,7 @@ def ground_film(name: str, thickness_um: float) -> Film:
     Raises
     ------
     SampleError
-        There is no such ground.
+        The library has no such ground.
     """
     return Film(ground_layer(name, thickness_um), None, GROUND_THICKNESS_UM)
 
@@ -199,14 +199,14 @@ def fraction_parameters(fractions: Numbers) -> list[float]:
 
 
 def fractions_from_parameters(parameters: Numbers) -> Numbers:
-    """Return the n mass fractions at (n - 1) parameters."""
+    """Return the n mass fractions for (n - 1) parameters."""
     first_fraction = 1.0 / (1.0 + np.exp(-parameters[0]))
     relative_masses = np.exp(np.concatenate([[0.0], parameters[1:]]))
     return np.concatenate([[first_fraction], (1.0 - first_fraction) * relative_masses / relative_masses.sum()])
 
 
 def without_pigment(candidate: Candidate, pigment: str) -> Candidate | None:
-    """Return a candidate without one pigment and without films of this pigment alone, or None if no paint remains."""
+    """Return a candidate without a pigment and its single-pigment films, or None if no paint remains."""
     films: list[Film] = []
     for film in candidate.films:
         remaining_pigments = [name for name in film.paint_pigments if name != pigment]

@@ -1,4 +1,4 @@
-"""Maximum-likelihood fits of candidate stratigraphies to a spectrum, with shared calls of the forward model."""
+"""Maximum-likelihood fits of candidate stratigraphies to a spectrum. The fits share calls of the forward model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,11 +13,11 @@ from underpaint.physics.instrument import Instrument
 
 Numbers = NDArray[np.float64]
 DIFFERENCE_STEP = 0.02
-"""Step of logarithms in finite differences. The curvature of the counts is less than 1 % of their slope."""
+"""Step of logarithms in finite differences. Curvature changes the slope of the counts by less than 1 %."""
 SCALE_NAMES = ("scale", "coherent", "other scatter", "slope of the scatter", "curvature of the scatter")
-"""Names of free scales, fitted as logarithms. Scatter is scaled because support, air and sample holder also scatter."""
+"""Names of the free scales, fitted as logarithms. Scatter is scaled, as support, air and sample holder also scatter."""
 MAX_SCALES = np.asarray([30.0, 2.0, 2.0, 2.0, 1.0])
-"""Largest absolute value of each logarithm in ``SCALE_NAMES``. Slope and curvature are functions of ln(energy)."""
+"""Largest absolute value of each logarithm in ``SCALE_NAMES``. Slope and curvature are factors of ln(energy) terms."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class ModelledSpectrum:
 def evaluate_models(
     evaluations: Sequence[EvaluationPoint], spectrum: MergedSpectrum, instrument: Instrument
 ) -> list[ModelledSpectrum]:
-    """Return the model spectrum and its derivatives for every evaluation.
+    """Return the model spectrum and its derivatives at every evaluation point.
 
-    One call of ``emit`` computes all stratigraphies, including those for the finite differences.
+    One call of ``emit`` computes the emission of all stratigraphies, including those for the finite differences.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def evaluate_models(
             for evaluation, trial_values in zip(evaluations, trial_values_by_evaluation, strict=True)
         ]
     )
-    # single precision has an error of 2e-5 in every line, a thousandth of the steps
+    # single precision has an error of 2e-5 in every line, which is a thousandth of the finite-difference step
     emission = with_scales(emit(stratigraphies, instrument, single=True), scale_rows, spectrum)
     total_scale = np.exp(scale_rows[:, :1])
     model_counts = total_scale * _render_counts(emission, spectrum, instrument)
@@ -115,7 +115,7 @@ def evaluate_models(
 
 
 def with_scales(emission: Emission, scales: Numbers, spectrum: MergedSpectrum) -> Emission:
-    """Return an emission with scatter multiplied by its (n_sample, 5) scales, but without the total scale."""
+    """Multiply the scatter of an emission by its (n_sample, 5) scales. The total scale is not applied."""
     other_scatter_factor = np.exp(scales[:, 2:3] + scales[:, 3:] @ _log_energy_terms(emission.compton_kev, spectrum))
     return replace(
         emission,
@@ -139,7 +139,7 @@ def select_samples(emission: Emission, sample_rows: NDArray[np.int64]) -> Emissi
 
 
 def _difference_steps(evaluation: EvaluationPoint) -> Numbers:
-    """Return the (n_free,) steps of the finite differences, negative for parameters near their upper bound."""
+    """Return the (n_free,) steps of the finite differences. Parameters near their upper bound have negative steps."""
     lower_bounds, upper_bounds = evaluation.candidate.bounds.T
     return np.asarray(
         np.where(evaluation.parameter_values + DIFFERENCE_STEP <= upper_bounds, DIFFERENCE_STEP, -DIFFERENCE_STEP)
@@ -148,7 +148,7 @@ def _difference_steps(evaluation: EvaluationPoint) -> Numbers:
 
 
 def _log_energy_terms(energy_kev: Numbers, spectrum: MergedSpectrum) -> Numbers:
-    """Return ln(E / E0) and its square as a (2, n) array, where E0 is the geometric centre of the range."""
+    """Return ln(E / E0) and its square as a (2, n) array, where E0 is the geometric centre of the fitted range."""
     start_kev, stop_kev = spectrum.axis.start_kev, spectrum.axis.stop_kev
     log_energy = np.log(energy_kev / np.sqrt(start_kev * stop_kev))
     # clipped, because the exponential of the square diverges outside the fitted channels
@@ -161,7 +161,7 @@ def _render_counts(emission: Emission, spectrum: MergedSpectrum, instrument: Ins
 
 
 MAX_LOG_STEP = 1.0
-"""Maximum change of a logarithm in one step, which prevents divergence."""
+"""Maximum change of a logarithm in one step. This limit prevents divergence."""
 MIN_DEVIANCE_DECREASE = 0.02
 """Expected decrease of the deviance below which a fit has converged."""
 MAX_ROUNDS = 30
@@ -170,7 +170,7 @@ MIN_ROUNDS, MAX_DEVIANCE_EXCESS = 8, 1000.0
 INITIAL_DAMPING = 1e-3
 """Initial damping, relative to the diagonal of the Fisher information."""
 MAX_PULL = 5.0
-"""Residual, in standard deviations, above which the observed curvature replaces the expected curvature."""
+"""Residual, in standard deviations, above which observed curvature of the likelihood replaces expected curvature."""
 
 
 @dataclass(frozen=True)
@@ -199,12 +199,12 @@ class StratigraphyFit:
     scales : (5,) array
         Fitted logarithms of the scales named in ``SCALE_NAMES``.
     deviance : float
-        Twice the log-likelihood ratio against a model that matches every channel, with the model's error
-        (``MergedSpectrum``).
+        Twice the log-likelihood ratio of a model that matches every channel to this model. The likelihood includes the
+        model error (``MergedSpectrum``).
     poisson_deviance : float
-        Deviance without the model's error (Baker & Cousins 1984, eq. 3).
+        Deviance without the model error (Baker & Cousins 1984, eq. 3).
     n_channel, n_parameter : int
-        Numbers of merged channels and of free parameters (of the candidate, and scales).
+        Numbers of merged channels and of free parameters, including the scales.
     expected_counts : (n_channel,) array
         Fitted counts in the merged channels.
     covariance : (n_free + 5, n_free + 5) array
@@ -328,7 +328,7 @@ class _FitState:
         self.is_converged = expected_decrease < MIN_DEVIANCE_DECREASE or self.damping > 1e7
 
     def _scaled_to_counts(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> ModelledSpectrum:
-        """Scale the initial model spectrum to the total counts of the spectrum."""
+        """Scale the initial model spectrum to the total counts of the measured spectrum."""
         scale_factor = spectrum.counts.sum() / model_spectrum.expected_counts.sum()
         n_free = len(self.task.parameter_values)
         self.trial_point = self.trial_point.copy()
@@ -343,7 +343,7 @@ class _FitState:
         damped_information = fisher_information + np.diag(self.damping * np.diag(fisher_information) + 1e-10)
         parameter_step = np.zeros_like(self.best_point)
         for _ in range(self.best_point.size):
-            # parameters beyond a bound are fixed at the bound, and the step of the other parameters is solved again
+            # parameters beyond a bound are fixed at the bound, and the step of the other parameters is computed again
             free_indices = np.flatnonzero(~is_at_bound)
             right_hand_side = (
                 gradient[free_indices]
@@ -368,7 +368,7 @@ class _FitState:
         """Return the Fisher information and half the negative gradient of the deviance.
 
         With ``use_observed_curvature``, the observed curvature replaces the expected curvature in channels whose counts
-        far exceed the model, because steps would otherwise be too large.
+        far exceed the model. Otherwise, steps would be too large.
         """
         if self.model_spectrum is None:
             raise RuntimeError("no trial point was evaluated yet")
@@ -384,7 +384,7 @@ class _FitState:
     def as_fit(self, spectrum: MergedSpectrum) -> StratigraphyFit:
         n_free = len(self.task.parameter_values)
         fisher_information, _ = self._fisher_information(spectrum)
-        # a weak prior with a standard deviation of 10 in each logarithm keeps the inverse finite
+        # a weak prior with a standard deviation of 10 in each logarithm keeps the covariance finite
         covariance = np.asarray(
             np.linalg.inv(fisher_information + 0.01 * np.eye(len(fisher_information))), dtype=np.float64
         )

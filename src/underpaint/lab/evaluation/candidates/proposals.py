@@ -20,16 +20,16 @@ from underpaint.lab.evaluation.candidates.fit import StratigraphyFit
 from underpaint.physics.materials import Paint, ground_layer, library
 
 MIN_PRESENT_PROBABILITY = 0.5
-"""Minimum probability of a group whose pigment is in every candidate."""
+"""Minimum probability of a group for its pigment to be in every candidate."""
 MIN_HIDDEN_PROBABILITY = 0.1
-"""Minimum probability of a group whose pigment is tried in a hidden layer."""
+"""Minimum probability of a group for its pigment to be tried in a hidden layer."""
 MAX_CANDIDATES = 12
-"""Maximum number of candidates in the first round, including candidates without one pigment but no rearrangements."""
+"""Maximum number of candidates in the first round. Rearrangements do not count, but candidates without a pigment do."""
 MAX_PIGMENTS = 5
 UPPER_LAYER_UM, LOWER_LAYER_UM, GROUND_LAYER_UM = 15.0, 30.0, 150.0
 """Initial thicknesses, in um, of an upper layer, of a lower or single layer, and of the ground."""
 PRIMING_PIGMENT = "lead_white"
-"""Pigment of the most common underlayer, which is tried if no other hidden pigment is suspected."""
+"""Pigment of the most common underlayer. It is tried if no other hidden pigment is suspected."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def suspect_pigments(network_results: Results, ground: str) -> SuspectedPigments
 
     Parameters
     ----------
-    network_results : Results
+    Answers for a single pixel, as maps with the shape (1, 1).
         Answers for a single spectrum, with (1, 1) pixels.
     ground : str
         Name of the ground, the lowest layer of all candidates.
@@ -86,9 +86,9 @@ def suspect_pigments(network_results: Results, ground: str) -> SuspectedPigments
 def propose_candidates(suspected_pigments: SuspectedPigments, ground: str) -> list[Candidate]:
     """Return candidates with the suspected pigments in one layer or divided between two layers.
 
-    The first candidate has all pigments in one layer. The next candidates have a hidden pigment below this mixture. The
-    last candidates have the pigments divided between two layers, first those with a single pigment in one layer. The
-    number of candidates, including those without one pigment that are fitted later, is at most ``MAX_CANDIDATES``.
+    The first candidate has all pigments in one layer. The next candidates have a hidden pigment below this mixture. In
+    the last candidates, the pigments are divided between two layers. Those with a single pigment in one layer come
+    first. The number of candidates is at most ``MAX_CANDIDATES``, including later ones with a pigment left out.
     ``rearrangements`` returns other arrangements of the best candidate.
     """
     names = suspected_pigments.pigments
@@ -112,8 +112,8 @@ def propose_candidates(suspected_pigments: SuspectedPigments, ground: str) -> li
 def rearrangements(candidate: Candidate) -> list[Candidate]:
     """Return other arrangements of a candidate's pigments.
 
-    For two layers, the result has both layers mixed, the layers swapped, and one pigment moved to the other layer. For
-    one layer, the result has each pigment alone above, and alone below, the other pigments.
+    Other arrangements of two layers are a single mixture, the layers swapped, and one pigment moved to the other layer.
+    Other arrangements of one layer have one pigment alone, above or below all other pigments.
     """
     pigments_by_layer = [film.paint_pigments for film in candidate.films if film.paint_pigments]
     lower_films = candidate.films[len(pigments_by_layer) :]
@@ -157,8 +157,8 @@ def with_pure_pigments(candidate: Candidate) -> Candidate | None:
     """Return a candidate with composite pigments replaced by pigments of one group, or None if nothing changes.
 
     A composite pigment is replaced if other pigments of the candidate have all its groups but one. For example, lead
-    white with chrome orange becomes lead white with chrome oxide green. Both have the same lines, but allow different
-    layer orders.
+    white with chrome orange becomes lead white with chrome oxide green. Both mixtures have the same lines, but allow
+    different layer orders.
     """
     names = candidate.pigments
     pure_by_composite: dict[str, str] = {}
@@ -188,7 +188,7 @@ def with_pure_pigments(candidate: Candidate) -> Candidate | None:
 
 
 def without_each_pigment(fit: StratigraphyFit) -> list[Candidate]:
-    """Return the fitted candidate without each of its pigments in turn, with the fitted values as initial values."""
+    """Return copies of a fitted candidate, each without one pigment. Initial values are the fitted values."""
     candidate_at_fit = with_fitted_values(fit)
     reduced_candidates = (without_pigment(candidate_at_fit, name) for name in sorted(candidate_at_fit.pigments))
     return [candidate for candidate in reduced_candidates if candidate is not None]
@@ -226,7 +226,7 @@ def _layered_candidate(
 
 
 def _upper_layers(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the possible upper layers, first with one pigment, then with all but one, then the others."""
+    """Return the possible upper layers: first those with one pigment, then with all but one, then all others."""
     n_pigment = len(names)
     layer_sizes = sorted(
         range(1, n_pigment), key=lambda layer_size: (min(layer_size, n_pigment - layer_size), layer_size)
@@ -239,8 +239,8 @@ def _member_of_each_group(
 ) -> list[str]:
     """Return the most probable member of each group, without repeats.
 
-    A pigment of several groups is used for one of its groups, the one whose alternative pigment is least probable. Its
-    other groups get a pigment of a single group, so that layer orders can be distinguished.
+    A pigment of several groups is used for only one of them: the group whose alternative pigment is least probable.
+    Each other group gets a pigment of a single group, so that layer orders can be distinguished.
     """
     members_by_group = {group: _member_options(group, allowed_groups, network_results, probability) for group in groups}
     single_group_member = {group: names[-1] for group, names in members_by_group.items() if names}
@@ -254,13 +254,13 @@ def _member_of_each_group(
 def _member_options(
     group: str, allowed_groups: set[str], network_results: Results, probability: dict[str, float]
 ) -> tuple[str, ...]:
-    """Return the most probable member of a group, and its most probable member without other groups."""
+    """Return the most probable member of a group, and the most probable member that belongs to no other group."""
 
     def probability_of(name: str) -> float:
         return probability.get(name, 0.0)
 
     members = [name for name in network_results.pigments if name in library() and group in library()[name].groups]
-    # for a network without members, the order of the library decides, which has the most common member first
+    # for a network without members, the order of the library decides: the most common member is the first
     members = members or [pigment.name for pigment in library().members(group)]
     allowed_members = [name for name in members if set(library()[name].groups) <= allowed_groups]
     single_group_members = [name for name in allowed_members if len(library()[name].groups) == 1]
