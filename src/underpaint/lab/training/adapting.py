@@ -55,7 +55,7 @@ from underpaint.simulate.randomise import log_uniform, perturb_instrument, rando
 
 _ALIGNED_LAYERS = ("stem", "head", "code")
 _SCALE_LIMITS = (0.5, 2.0)
-"""Limits of the scale factor of a channel, because the standard deviation of an inactive channel is uncertain."""
+"""Limits of the scale factor of a channel. Inactive channels have uncertain standard deviations."""
 _MIN_STD = 1e-6
 
 
@@ -65,11 +65,11 @@ def align_network(network: nn.Module, source_batches: Sequence[Batch], target_ba
     Parameters
     ----------
     network : Module
-        Default network or network of layers, with or without folded normalisations, which is not changed.
+        Default network or network of layers, with or without folded normalisations. It is not changed.
     source_batches : sequence of Batch
-        Spectra from the distribution of its training set.
+        Spectra from the distribution of the network's training set.
     target_batches : sequence of Batch
-        Spectra to which the network is aligned, whose labels are not used.
+        Spectra to which the network is aligned. Their labels are not used.
 
     Notes
     -----
@@ -177,7 +177,7 @@ class AdaptReport:
     candidates : mapping of str to TrainedNetwork
         Network from each method of adaptation. "told" is the given network with instrument conditions.
     conditions : InstrumentConditions
-        Instrument conditions for the candidates, if they are networks of layers.
+        Instrument conditions for candidates that are networks of layers.
     instrument : Instrument
         Fitted instrument.
     calibration : Calibration
@@ -189,7 +189,8 @@ class AdaptReport:
     comparison : Comparison
         Macro F1 of the groups for the given and the chosen network, on new simulated spectra of the fitted instrument.
     model : Path or None
-        File of the adapted model, or None if no candidate was accepted, or if its weights are unchanged.
+        File of the adapted model. None means that no candidate was accepted, or that the accepted candidate has
+        unchanged weights.
     sizes : Sizes
         Sizes of simulation and training.
     minutes : mapping of str to float
@@ -245,7 +246,7 @@ class AdaptReport:
 def adapt(
     scan: Scan, settings: AdaptSettings, *, known_instrument: Instrument | None = None, progress: Progress | None = None
 ) -> AdaptReport:
-    """Adapt a network to an unlabelled scan, and accept the adapted network if it is better.
+    """Adapt a network to an unlabelled scan, and accept the adapted network if it is better than the given one.
 
     The same call resumes an interrupted adaptation.
 
@@ -257,9 +258,9 @@ def adapt(
         Network, folder and methods of adaptation.
     known_instrument : Instrument or None
         Instrument, as far as it is known without the scan.
-        With None, properties that the scan does not determine are drawn from the ranges of common scanners.
+        If it is None, properties that the scan does not determine are drawn from the ranges of common scanners.
     progress : callable or None
-        Called with (description, number done, total number).
+        Called with (description, number of steps done, total number of steps).
 
     Returns
     -------
@@ -313,7 +314,7 @@ class FittedInstrument:
     scan : Scan
         Scan with the fitted energy axis.
     instrument : Instrument
-        Instrument with the fitted values, and default values for all others.
+        Instrument with the fitted values. All other properties have default values.
     calibration : Calibration
         Fitted values.
     known_instrument : Instrument or None
@@ -346,7 +347,7 @@ class FittedInstrument:
         return tuple(self._random_instrument(rng) for _ in range(n_instrument))
 
     def _random_instrument(self, rng: np.random.Generator) -> Instrument:
-        """Return an instrument with the fitted values, and with random values of common scanners for the others."""
+        """Return an instrument with the fitted values. Other properties have random values of common scanners."""
         instrument = random_instrument(rng)
         detector = instrument.detector.model_copy(update={"tail_fraction": log_uniform(rng, *_TAIL_FRACTION)})
         geometry = instrument.geometry.model_copy(update={"detector_air_cm": log_uniform(rng, *_DETECTOR_AIR_CM)})
@@ -356,7 +357,7 @@ class FittedInstrument:
 
 
 def fit_instrument(scan: Scan, known_instrument: Instrument | None = None) -> FittedInstrument:
-    """Fit energy axis, resolution and, if they are visible, anode, voltage and angle of the instrument of a scan.
+    """Fit the energy axis and resolution of a scan, and, if visible, its anode, tube voltage and angle.
 
     Raises
     ------
@@ -509,7 +510,7 @@ def _network_conditions(given_model: TrainedNetwork, fitted_instrument: FittedIn
 
 
 def _batches(library: Library, settings: TrainSettings, conditions: NDArray[np.float32] | None) -> list[Batch]:
-    """Return batches of a library's last spectra, with the same instrument conditions for all spectra."""
+    """Return batches of a library's last spectra. All spectra have the same instrument conditions."""
     rows = np.arange(len(library))[-_MAX_SPECTRA:]
     without_quantities = replace(library, quantities=None, quantity_names=())
     n_input = 0 if conditions is None else conditions.size
@@ -534,7 +535,7 @@ def _fine_tune(
 
 
 def _library_with_outputs(library: Library, model_card: ModelCard) -> Library:
-    """Return the library with labels for all outputs of a network, unknown for those that the library lacks."""
+    """Return the library with labels for all outputs of a network. Labels that the library lacks are unknown."""
     library_with_outputs = replace(
         library.with_names(model_card.names),
         kinds=model_card.kinds,

@@ -30,16 +30,16 @@ _INTERVAL_LEVEL = 0.9
 _INTERVAL_SIGMAS = 1.6449
 _MIN_PULLS = 20
 _FAILURE_PROBABILITY = 0.05
-"""Probability that the coverage of a set is below its nominal value (Vovk, Machine Learning 92, 2013, prop. 2a)."""
+"""Probability that a coverage is below its nominal value (Vovk, Machine Learning 92, 2013, prop. 2a)."""
 _PRIOR_WEIGHT = 4.0
-"""Weight of the prior for unchanged log-odds, in spectra, which prevents overfitting of rare pigments."""
+"""Weight, in spectra, of the prior for unchanged log-odds. The prior prevents overfitting of rare pigments."""
 
 
 @dataclass(frozen=True)
 class _CalibrationAnswers:
-    """Answers of a network for calibration spectra, with their labels.
+    """Answers of a network for calibration spectra, and the labels of the spectra.
 
-    ``pulls`` (n, n_quantity) are the errors of quantities divided by their standard deviations. ``amounts``
+    ``pulls`` (n, n_quantity) are the errors of quantities divided by their predicted standard deviations. ``amounts``
     (n, n_amount, n_edge) are the log-odds that a mass fraction reaches each edge. ``is_reached`` states whether the
     true mass fraction reaches the edge.
     """
@@ -55,7 +55,7 @@ class _CalibrationAnswers:
 def calibrate_network(
     trained_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> TrainedNetwork:
-    """Calibrate a network of layers at several total counts, and compute prediction sets of nominal coverage.
+    """Calibrate a network of layers at several total counts, and compute prediction sets with nominal coverages.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def calibrate_network(
     Returns
     -------
     TrainedNetwork
-        The network with ``sets`` in its model card.
+        The calibrated network. Its model card contains the prediction sets (``sets``).
 
     Raises
     ------
@@ -236,7 +236,8 @@ def _set_threshold(scores: NDArray[np.float64], nominal_coverage: float) -> floa
     """Return the lowest score of the answers in a prediction set.
 
     In 19 of 20 random sets of held-out spectra, at most a fraction ``1 - nominal_coverage`` of the true answers has a
-    lower score. A nominal coverage on average would not be sufficient, because a model is calibrated only once.
+    lower score. It would not be enough to reach the nominal coverage on average, because a model is calibrated only
+    once.
     """
     rank = int(binom.ppf(_FAILURE_PROBABILITY, scores.size, 1.0 - nominal_coverage))
     return float(scores[rank - 1]) if rank >= 1 else -UNBOUNDED_LOG_ODDS
@@ -252,13 +253,13 @@ def _as_tuples(thresholds: NDArray[np.float64]) -> Sequence[Sequence[Sequence[fl
 def calibrate_outputs(
     trained_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> TrainedNetwork:
-    """Calibrate each output of a default network by Platt scaling (Platt 1999), as a change of its weights.
+    """Return a default network whose weights calibrate each output by Platt scaling (Platt 1999).
 
     Parameters
     ----------
     trained_model : TrainedNetwork
-        Network to calibrate, which is not changed.
-        A network of layers is returned unchanged, because its calibration is a part of training.
+        Network to calibrate. It is not changed. A network of layers is returned as it is, because its calibration is
+        part of its training.
     library : Library
         Expected spectra with labels. Outputs without labels are not changed.
     rows : (n,) array

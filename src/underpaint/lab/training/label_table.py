@@ -19,7 +19,7 @@ from underpaint.runtime.untrusted import MAX_TABLE_BYTES, read_bounded
 PIXEL_COLUMNS = ("row", "column", "pigments")
 FILE_COLUMNS = ("file", "pigments")
 PRESENCE_COLUMNS = ("present", "absent")
-"""Columns that can replace ``pigments``, together or alone. Names in neither column are unknown."""
+"""Columns that can replace ``pigments``. One of them is sufficient. Names in neither column are unknown."""
 _PIGMENT_SEPARATORS = re.compile(r"[;,+]")
 _MIN_SIMILARITY = 0.5
 
@@ -57,7 +57,7 @@ class LabelTable:
         Raises
         ------
         TrainingError
-            A name is no output of the model, or a row calls a name both present and absent.
+            A name is not an output of the model, or a row lists a name as both present and absent.
         """
         if "pigments" in self.cells[0]:
             return label_matrix(self._name_lists("pigments"), model_card)
@@ -79,7 +79,7 @@ class LabelTable:
         ]
 
     def structures(self) -> NDArray[np.int64] | None:
-        """Return the (n,) structure numbers of the rows, unique for empty cells, or None without a column of them."""
+        """Return the (n,) structure numbers, or None without such a column. Empty cells get unique numbers."""
         if "structure" not in self.cells[0]:
             return None
         structure_names = [
@@ -101,7 +101,7 @@ class LabelTable:
 
 
 def read_label_table(path: Path) -> LabelTable:
-    """Read a CSV file of labels, separated by commas or semicolons.
+    """Read a CSV file of labels. Its columns are separated by commas or semicolons.
 
     Raises
     ------
@@ -142,12 +142,12 @@ def label_matrix(present_lists: Sequence[Sequence[str]], model_card: ModelCard) 
     (n, n_name) array
         1 for the given names and their groups, else 0.
         If a group is given without a member, its members are :data:`~.library.UNKNOWN`.
-        If a name is given without a place, its places are :data:`~.library.UNKNOWN`.
+        If a name is given without a place, its outputs with a place are :data:`~.library.UNKNOWN`.
 
     Raises
     ------
     TrainingError
-        A name is no output of the network. The message lists similar outputs.
+        A name is not an output of the network. The message lists similar outputs.
     """
     unknown_names = sorted(
         {name for present_names in present_lists for name in present_names}.difference(model_card.names)
@@ -195,7 +195,7 @@ def label_matrix(present_lists: Sequence[Sequence[str]], model_card: ModelCard) 
 def presence_matrix(
     present_lists: Sequence[Sequence[str]], absent_lists: Sequence[Sequence[str]], model_card: ModelCard
 ) -> NDArray[np.uint8]:
-    """Return the labels of spectra with lists of present and of absent names.
+    """Convert lists of present and of absent names to the labels of spectra.
 
     Parameters
     ----------
@@ -205,13 +205,13 @@ def presence_matrix(
     Returns
     -------
     (n, n_name) array
-        1 for present names and their groups, 0 for absent names, their members and their places.
+        1 for present names and their groups. 0 for absent names, their members and their outputs with a place.
         All other labels are :data:`~.library.UNKNOWN`.
 
     Raises
     ------
     TrainingError
-        A name is no output of the network.
+        A name is not an output of the network.
     """
     labels = label_matrix(present_lists, model_card)
     labels[labels == 0] = UNKNOWN

@@ -54,13 +54,13 @@ class TrainReport:
     checkpoint : Path
         File of the best network.
     epochs : int
-        Number of epochs, those before a resumption included.
+        Number of epochs, including those before a resumption.
     resumed_from_epoch : int
         First epoch of this call, or 0 for a new run.
     validation_loss : float
         Loss of the best network on the validation set.
     validation_scores, test_scores : tuple of NameScores
-        Scores by name. They are empty without a test set.
+        Scores by name. ``test_scores`` is empty without a test set.
     """
 
     trained_model: TrainedNetwork
@@ -85,7 +85,7 @@ class TrainReport:
 
 
 def train(settings: TrainSettings, library: Library | None = None, *, network: nn.Module | None = None) -> TrainReport:
-    """Train a network, and resume an interrupted run of the same call.
+    """Train a network. The same call resumes an interrupted run.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def _require_same_weights(new_network: nn.Module, network: nn.Module) -> nn.Modu
 
 
 def cross_validate(settings: TrainSettings, library: Library | None = None) -> tuple[TrainReport, ...]:
-    """Train once per fold, as in the paper, with a different validation set but the same test set.
+    """Train once per fold, as in the paper. Folds have different validation sets but the same test set.
 
     Parameters
     ----------
@@ -181,10 +181,10 @@ def run_training(
     trainable: tuple[str, ...] | None = None,
     progress: Progress | None = None,
 ) -> TrainReport:
-    """Train a network on a split, score the network of the best epoch, and write both to ``settings.out``.
+    """Train a network on a split, score the network of the best epoch, and write this network and its scores.
 
-    ``trainable`` has the names of the layers to train, or is None for all layers. ``progress`` is called with
-    ("Training", number of finished steps, total number of steps).
+    The results are written to ``settings.out``. ``trainable`` has the names of the layers to train. If it is None, all
+    layers are trained. ``progress`` is called with ("Training", number of finished steps, total number of steps).
     """
     last_checkpoint = open_folder(settings)
     resume_checkpoint = last_checkpoint if last_checkpoint.is_file() else None
@@ -219,7 +219,7 @@ def run_training(
 def _calibrate_if_possible(
     best_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> TrainedNetwork:
-    """Return the calibrated network, or the same network for few structures or measured spectra."""
+    """Return the calibrated network, or the same network if structures are too few or spectra are measured."""
     if settings.has_layers and settings.calibration is not None:
         calibration_library = load_library(settings.calibration, half_precision=True, lines=settings.present == "lines")
         return calibrate_network(best_model, calibration_library, np.arange(len(calibration_library)), settings)
@@ -331,7 +331,7 @@ def is_finished(checkpoint_path: Path | None, settings: TrainSettings) -> bool:
 
 
 def open_folder(settings: TrainSettings) -> Path:
-    """Create the folder of a run, or check that its settings are the same, and return its last checkpoint's path."""
+    """Create the folder of a run, or check that its settings are the same. Return the path of the last checkpoint."""
     resume_folder(
         settings.out,
         {
@@ -413,12 +413,12 @@ def _set_threads(n_thread: int | None) -> Iterator[None]:
 
 
 def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> AutoencoderNetwork:
-    """Train an autoencoder to reconstruct spectra, and resume an interrupted run of the same call.
+    """Train an autoencoder to reconstruct spectra. The same call resumes an interrupted run.
 
     Parameters
     ----------
     library : Library
-        Spectra, whose labels are not used.
+        Library of spectra. Its labels are not used.
     rows : (n,) array
         Rows for training, without those of a test set.
         A fraction ``settings.validation_share`` of their stratigraphies is the validation set for early stopping.

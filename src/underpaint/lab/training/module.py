@@ -39,11 +39,11 @@ class PigmentModule(lightning.LightningModule):
     Parameters
     ----------
     network : Module
-        Network to train, of any kind of :func:`underpaint.lab.networks.build_network`.
+        Network to train, of any kind that :func:`underpaint.lab.networks.build_network` builds.
     settings : TrainSettings
         Learning rate, weight decay and schedule.
     checkpoint_description : dict
-        Description of the network and its model card for the checkpoint, JSON-serialisable.
+        JSON-serialisable description of the network and its model card, for the checkpoint.
     trainable : tuple of str or None
         Names of the layers to train, or None for all.
 
@@ -124,11 +124,11 @@ class ReconstructionModule(lightning.LightningModule):
     Parameters
     ----------
     network : AutoencoderNetwork
-        Network whose transform and encoder are trained, but not its dense layer.
+        Network whose encoder is trained. Its dense layer is not trained.
     n_channel : int
         Number of channels of a spectrum.
     settings : TrainSettings
-        Learning rate, and seed of the epochs.
+        Settings of which the learning rate and the seed are used.
     """
 
     def __init__(self, network: AutoencoderNetwork, n_channel: int, settings: TrainSettings) -> None:
@@ -159,7 +159,7 @@ class ReconstructionModule(lightning.LightningModule):
 
 
 def run_network(network: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
-    """Return the outputs of a network for a batch, with log-odds first."""
+    """Return the outputs of a network for a batch. The first output is the log-odds."""
     inputs = network_inputs(network, batch.counts, batch.recorded_kev, batch.instrument)
     outputs = network(*inputs)
     return outputs if isinstance(outputs, tuple) else (outputs,)
@@ -183,7 +183,7 @@ def log_odds(network: nn.Module, batch: Batch) -> Tensor:
 
 
 def batch_loss(network: nn.Module, batch: Batch) -> Tensor:
-    """Return the loss of a batch, which for networks of layers includes losses of quantities and amounts."""
+    """Return the loss of a batch. For networks of layers, it includes the losses of quantities and amounts."""
     logits, *layer_outputs = run_network(network, batch)
     loss = masked_loss(logits, batch.labels, batch.weight)
     if not layer_outputs:
@@ -197,10 +197,10 @@ def batch_loss(network: nn.Module, batch: Batch) -> Tensor:
 
 
 def excess_loss(logits: Tensor, log_excess: Tensor) -> Tensor:
-    """Return the smooth L1 distance of the log-odds from a target that increases with ``log_excess``.
+    """Return the smooth L1 loss between the log-odds and a target that increases with ``log_excess``.
 
-    Cross-entropy hardly changes for confident answers, so that log-odds of confident answers would vary with noise.
-    With this loss, log-odds increase with the counts of the element's lines, and a map of log-odds has contrast.
+    Cross-entropy hardly constrains confident answers. With cross-entropy alone, their log-odds would vary with noise.
+    With this loss, log-odds increase with the counts of the element's lines, which gives contrast to log-odds maps.
     """
     is_defined = ~torch.isnan(log_excess)
     if not is_defined.any():
@@ -210,7 +210,7 @@ def excess_loss(logits: Tensor, log_excess: Tensor) -> Tensor:
 
 
 def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
-    """Return the binary cross-entropy of whether the mass fraction reaches each edge, averaged over amounts.
+    """Return the mean binary cross-entropy of the log-odds that each mass fraction reaches each edge.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def quantity_loss(quantity_mean: Tensor, quantity_sigma: Tensor, quantity: Tenso
 
 
 def masked_loss(logits: Tensor, labels: Tensor, label_weights: Tensor) -> Tensor:
-    """Return the mean binary cross-entropy, weighted by label."""
+    """Return the mean binary cross-entropy of labels with the given weights."""
     loss_sum = binary_cross_entropy_with_logits(logits.float(), labels, weight=label_weights, reduction="sum")
     return loss_sum / label_weights.sum().clamp_min(1.0)
 

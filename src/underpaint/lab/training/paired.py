@@ -29,7 +29,7 @@ class Answers:
     names : tuple of str
         Names of the columns.
     log_odds, labels, weight : (n, n_name) arrays
-        Answers, true labels (0 or 1), and weights that are 1 for labels that are scored.
+        Answers, true labels (0 or 1), and weights. Labels with a weight of 1 are scored.
     source : (n,) array
         Index of the stratigraphy of each spectrum.
     """
@@ -64,9 +64,9 @@ class Comparison:
     before, after : float
         Mean F1, at a probability of 0.5, of the names that are present and visible in any spectrum.
     gain, standard_error : float
-        Difference of ``after`` and ``before``, and its standard deviation over resampled stratigraphies.
+        ``after`` minus ``before``, and the standard deviation of this difference over resampled stratigraphies.
     n_spectra, n_name : int
-        Number of spectra and of names.
+        Numbers of spectra and of names.
     """
 
     before: float
@@ -93,12 +93,12 @@ def answers_of(
     settings: TrainSettings,
     conditions: NDArray[np.float32] | None = None,
 ) -> Answers:
-    """Return the answers of a network for all spectra of a library, with one random draw of counts.
+    """Return the answers of a network for all spectra of a library. Each spectrum is drawn once at random.
 
     Parameters
     ----------
     network : Module
-        Network of any kind, which is run in evaluation mode.
+        Network of any kind. It is run in evaluation mode.
     names : tuple of str
         Outputs of the network.
     library : Library
@@ -125,7 +125,7 @@ def answers_of(
 
 
 def batch_conditions(batch: Batch, conditions: NDArray[np.float32] | None) -> Tensor:
-    """Return (n, n_input) instrument conditions, equal for all spectra of a batch, with NaN for unknown ones."""
+    """Repeat instrument conditions for the n spectra of a batch, as an (n, n_input) tensor. Unknown ones are NaN."""
     if conditions is None:
         return torch.full_like(batch.instrument, torch.nan)
     return torch.from_numpy(conditions).expand(len(batch.counts), -1)[:, : batch.instrument.shape[1]]

@@ -38,17 +38,17 @@ class TrainSettings(BaseModel):
     kind : str
         Kind of the network.
         "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the paper's protocol. Their
-        defaults are Adam 1e-3, batch size 64, 150 epochs and a fifth as test set. Spectra have no noise, and the loss
+        defaults are Adam 1e-3, batch size 64, 150 epochs and a test set of a fifth. Spectra have no noise, and the loss
         includes all labels. Kinds that begin with "layers" need a library with places.
     present : {"pigment", "lines"}
-        Whether a group is present if one of its pigments is in the paint, or if lines of its element are visible.
+        Criterion for a present group. Either one of its pigments is in the paint, or lines of its element are visible.
         With "lines", the network also predicts the amount of the element in the paint and needs a library with places.
     start : Path or None
-        Checkpoint with initial weights, of the same kind, axis and names, or None for random weights.
+        Checkpoint with initial weights, from a network of the same kind, axis and names. None means random weights.
         Validation and test scores have no meaning if the checkpoint was trained on ``library``.
     calibration : Path or None
-        Library for the calibration of a network of layers, of paintings that are in no training set, or None to use the
-        validation set.
+        Library that calibrates a network of layers. Its paintings must be in no training set. None means the validation
+        set.
     epochs, batch : int
         Maximum number of epochs, and number of spectra per step.
     learning_rate, weight_decay : float
@@ -61,13 +61,15 @@ class TrainSettings(BaseModel):
         Seed of the split, the initial weights, the order of spectra, and the noise.
     counts_min, counts_max : float
         Range of the total counts, which are drawn log-uniformly for every spectrum at every step. The paper's protocol
-        does not use it.
+        does not use this range.
     counts_scale : float
         Total counts of spectra in the paper's protocol, if the library does not contain them.
     validation_share, test_share : float
-        Fraction of the stratigraphies in the test set, and fraction of all others in the validation set.
+        The test set has a fraction ``test_share`` of the stratigraphies. The validation set has a fraction
+        ``validation_share`` of all others.
     fold : int or None
-        Index of the fold that is the validation set, of ``1 / validation_share`` folds, or None for the first.
+        Index of the fold that is the validation set. There are ``1 / validation_share`` folds. None means the first
+        fold.
     threads : int or None
         Number of CPU threads, or None for the default of torch.
     precision : {"32", "bf16"}
@@ -183,12 +185,12 @@ _Settings = TypeVar("_Settings", bound=TrainSettings)
 
 
 def load_finetune_settings(path: str | Path) -> FinetuneSettings:
-    """Read settings of fine-tuning from a TOML file, with paths relative to the folder of the file."""
+    """Read settings of fine-tuning from a TOML file. Paths in the file are relative to its folder."""
     return _load_from_toml(path, FinetuneSettings)
 
 
 def load_settings(path: str | Path) -> TrainSettings:
-    """Read settings of training from a TOML file, with paths relative to the folder of the file.
+    """Read settings of training from a TOML file. Paths in the file are relative to its folder.
 
     Parameters
     ----------
