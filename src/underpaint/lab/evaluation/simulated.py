@@ -555,7 +555,7 @@ def _finetune_settings(pretrained_model: "TrainedNetwork", plan: TrustPlan, outp
         kind=pretrained_model.card.kind,
         epochs=plan.finetune_epochs,
         dense_epochs=plan.dense_epochs,
-                split="structure",  # a random split would put the same structures in both training and validation set
+        split="structure",  # a random split would put the same structures in both training and validation set
         test_share=0.0,
         threads=plan.threads,
         seed=plan.seed,

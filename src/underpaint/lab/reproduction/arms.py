@@ -47,7 +47,7 @@ class Answers:
     is_learned : list of (n_name,) bool arrays
         For each fold, whether its training set contained the pigment.
     seconds : float
-        Training time, s, summed over interrupted runs.
+        Training time, in s, summed over interrupted runs.
     epochs : int
         Number of epochs, summed over the folds.
     """
@@ -61,7 +61,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A pre-trained network with the mock-ups on its energy axis.
+    """A pre-trained network, and the mock-ups on its energy axis.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ class EvaluatedModel:
     is_restricted_to_palette : bool
         Whether the predictions before fine-tuning are restricted to the paper's pigments.
     marks_missing_as_unknown : bool
-        Whether labels are unknown, instead of absent, for outputs without a positive spectrum in fine-tuning.
+        Whether outputs without a positive spectrum in fine-tuning get unknown instead of absent labels.
     """
 
     name: str
@@ -124,11 +124,11 @@ def pretrain(
     library : Library
         Simulation set. The test set, a fifth of its stratigraphies, is the same for all folds.
     progress : callable
-        Called with (description, number done, total number).
+        Called with (description, number of steps done, total number of steps).
     name : str
         Name of the networks' folder.
     folds : int or None
-        Maximum number of folds, if fewer than in the plan.
+        Maximum number of folds, if it is less than that of the plan.
     network_kind : str
         Kind of the network, by default that of the paper.
     """
@@ -164,7 +164,7 @@ def _pretrained_autoencoder(settings: TrainSettings, library: Library) -> Autoen
 
 
 def test_rows(library: Library, plan: Plan) -> NDArray[np.int64]:
-    """Return the rows of the test set of a simulation set, which is the same for all folds."""
+    """Return the rows of a simulation set that are the test set of all folds."""
     return split_by_settings(library.source, pretrain_settings(plan)).test
 
 
@@ -229,7 +229,7 @@ def restrict_to_palette(library: Library, probability: NDArray[np.float32]) -> N
     """Return the (n, 11) probabilities of the paper's pigments, given that no other pigments were used.
 
     The most probable pigment of a group gets the probability of the group. The probabilities of the other pigments of
-    the group are scaled by the same factor. A pigment of two groups gets the smaller of two probabilities.
+    the group are scaled by the same factor. A pigment of two groups gets the smaller of its two probabilities.
     """
     outputs = paper_outputs()
     member_probability = paper_columns(library, probability)

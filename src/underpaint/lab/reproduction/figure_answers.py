@@ -43,7 +43,7 @@ class Networks:
 
 @dataclass(frozen=True)
 class PaintingMaps:
-    """A virtual painting with its scan, its element maps, and its probability maps by network and output."""
+    """A virtual painting, its scan, its element maps, and its probability maps by network and output."""
 
     painting: Painting
     scan: Scan
@@ -114,9 +114,11 @@ def map_scores(
     probability : (n_row, n_column) array
         Probabilities. NaN counts as absent.
     place_codes : (n_row, n_column) int array
-        Code of the pigment's place in each pixel. The pigment is present in either layer, whether detectable or not.
+        Code of the pigment's place in each pixel. A pigment in either layer is present, whether it is detectable or
+        not.
     line_area : (n_row, n_column) array
-        Net counts of the pigment's line. For two lines, the smaller of two areas, each divided by its 99th percentile.
+        Net counts of the pigment's line. For two lines, the smaller of the two areas after division by their 99th
+        percentiles.
 
     Returns
     -------
@@ -176,7 +178,7 @@ def fraction_above(probability: ProbabilityMap, pixel_mask: NDArray[np.bool_]) -
 
 
 def json_number(number: float) -> float | None:
-    """Return a value for JSON, with None for values that are not finite."""
+    """Return the number for JSON, or None if it is not finite."""
     return float(number) if np.isfinite(number) else None
 
 

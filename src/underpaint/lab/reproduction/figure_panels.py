@@ -14,7 +14,7 @@ from underpaint.simulate.recipes import figure7_recipe
 
 BATCH_SIZE = 256
 BARE = "bare"
-"""Name of the paint in pixels without a layer."""
+"""Name of the paint that marks pixels without a layer."""
 TOP_UM, LOWER_UM, GROUND_UM = (30.0, 100.0), (100.0, 150.0), 175.0
 """Thicknesses of upper paint, lower paint and ground, in um, within the range of the paper's mock-ups."""
 N_THICKNESS = 6
@@ -26,7 +26,7 @@ MassFractions = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Painting:
-    """Virtual painting with the paints and thicknesses of each pixel.
+    """Virtual painting, defined by the paints and thicknesses of each pixel.
 
     Parameters
     ----------
@@ -35,7 +35,8 @@ class Painting:
     upper_paint, lower_paint : (n_row, n_column) arrays of str
         Paint of each pixel in the upper and the lower layer, or ``bare`` without a layer.
     upper_um, lower_um : (n_row, n_column) arrays
-        Thickness in um, with few distinct values, because each distinct stratigraphy is simulated once.
+        Thickness of each layer, in um. Thicknesses have few distinct values, because each distinct stratigraphy is
+        simulated once.
     formulas : mapping of str to str
         Chemical formulas that replace those of the library.
     """
@@ -139,7 +140,7 @@ def expected_spectra(stratigraphies: Sequence[Stratigraphy], instrument: Instrum
 
 
 def crossed_strips(cell_pixels: int, gap_pixels: int, rng: np.random.Generator) -> Painting:
-    """Return the panel of the paper's Fig. 7 with four tops across six bottoms, each thinner along its strip."""
+    """Return the panel of the paper's Fig. 7: four tops across six bottoms. Strips become thinner along their length."""
     recipe = figure7_recipe()
     row_paints, column_paints = (
         _strips(list(paints), cell_pixels, gap_pixels) for paints in (recipe.tops, recipe.bottoms)
@@ -176,7 +177,7 @@ def _stepped_thickness(
     thickness_limits_um: tuple[float, float],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Return the (n_strip_pixel, n_pixel) thickness, in um, in steps along each strip, in a random direction."""
+    """Return (n_strip_pixel, n_pixel) thicknesses, in um. They change in steps along each strip, in random direction."""
     thickness_step = np.minimum(np.arange(n_pixel) * N_THICKNESS // n_pixel, N_THICKNESS - 1)
     profile_um = np.linspace(*thickness_limits_um, N_THICKNESS)[thickness_step]
     profile_by_name = {strip_name: profile_um[:: rng.choice([-1, 1])] for strip_name in strip_names}

@@ -83,7 +83,7 @@ def figure5(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
 
 
 def figure6(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Map a single-layer virtual painting, modelled on "The Bathers", with another instrument at 100 ms per pixel."""
+    """Map a single-layer virtual painting, modelled on "The Bathers". Another instrument records 100 ms per pixel."""
     progress("Figure 6: scanning the single-layered painting", 0, 2)
     painting = single_layered_painting(*_canvas_size(SINGLE_PIXELS, plan))
     rng = _rng(plan, 6)
@@ -105,7 +105,7 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     dict
         Scores for vermilion, as in figure 5, and ``by_column`` with values for each bottom strip and bare ground.
         The values in ``by_column`` are the mass fraction of vermilion and two mean probabilities.
-        One mean is over pixels under the only top without vermilion, the other over pixels without a top.
+        One mean is over pixels under the only top without vermilion. The other is over pixels without a top.
     """
     progress("Figure 8: scanning the panel", 0, 1)
     painting_maps = _panel_maps(plan, networks)
@@ -126,7 +126,7 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
 
 
 def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Map Prussian blue and iron oxide on the virtual panel of Fig. 7, with their false-positive rates.
+    """Map Prussian blue and iron oxide on the virtual panel of Fig. 7, and compute their false-positive rates.
 
     Returns
     -------
@@ -210,7 +210,7 @@ def _panel_maps(plan: Plan, networks: Networks) -> PaintingMaps:
 
 
 def _strip_positions(painting_maps: PaintingMaps, pigment: str | None) -> dict[str, Any]:
-    """Return the central pixel of each strip by name, with the pigment's mass fraction in the names of bottoms."""
+    """Return the central pixel of each strip by name. Names of bottoms contain the pigment's mass fraction."""
     painting = painting_maps.painting
     row_positions = {name: _middle_pixel(painting.upper_paint[:, 0] == name) for name in painting.upper_paints}
     column_positions = {}
@@ -402,7 +402,7 @@ def photon_ratios(stratigraphies: Sequence[Stratigraphy], instrument: Instrument
 
 
 def covered_mixture(cover_pigment: str, thickness_um: float, *, with_mixture: bool = True) -> Stratigraphy:
-    """Return the mixture with lead, or bare ground, under a cover that is omitted for a thickness of 0."""
+    """Return the mixture with lead, or bare ground, under a cover. A thickness of 0 omits the cover."""
     layers: list[Layer] = [Paint({cover_pigment: 1.0}).layer(float(thickness_um))] if thickness_um > 0 else []
     if with_mixture:
         layers.append(figure7_recipe().bottom(MIXTURE_PAINT, MIXTURE_UM))
@@ -425,7 +425,7 @@ def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> 
 
 
 def _mixture_spectra(instrument: Instrument, plan: Plan) -> Curves:
-    """Return spectra of the mixture M alone and under vermilion, with equal live times."""
+    """Return spectra of the mixture M alone and under vermilion. Both spectra have the same live time."""
     expected_counts = expected_spectra(
         [covered_mixture(COVER_PIGMENT, 0.0), covered_mixture(COVER_PIGMENT, SPECTRUM_COVER_UM)], instrument
     )
@@ -485,7 +485,7 @@ BATHERS_PAINTS: dict[str, MassFractions] = {
     "hair": {"iron_oxide_red": 60, "prussian_blue": 40},
     "cloth": {"vermilion": 80, "lead_white": 20},
 }
-"""Mass fractions, in %, of the dry pigments of paints. The pigments are from the paper's Table 1."""
+"""Mass fractions, in %, of the dry pigments in each paint. The pigments are from the paper's Table 1."""
 
 
 @dataclass(frozen=True)

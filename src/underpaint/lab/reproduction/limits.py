@@ -50,7 +50,7 @@ def error_rates(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, A
         ``{pigment: {"missed_on_top", "missed_below", "missed_under": {cover: share}, "said_with": {other: share}}}``.
         Rates are over the test spectra of all folds. A claim is a probability above 0.5. The keys that begin with
         ``missed`` have false-negative rates. ``said_with`` has false-positive rates in spectra that contain another
-        material but not the pigment. Rates without such spectra are NaN.
+        material but not the pigment. A rate is NaN if there are no such spectra.
     """
     library = simulation_set(plan, mockups)
     _, answers_simulated = pretrain(plan, library, progress)
@@ -142,9 +142,9 @@ def detection_limit(
     -------
     dict
         ``{cover: {"fraction": [...], "counts_to_see": [...], "visible_percent": {s: ...}, "seconds": {s: {network:
-        {"mean", "low", "high"}}}}}``. ``low`` and ``high`` are the 10th and 90th percentile over random spectra.
-        ``counts_to_see`` has the total counts above which vermilion is visible. ``visible_percent`` has the mass
-        fraction, in %, above which vermilion is visible with the counts of a pixel.
+        {"mean", "low", "high"}}}}}``. ``low`` and ``high`` are the 10th and 90th percentiles over random spectra.
+        ``counts_to_see`` is the total counts above which vermilion is visible. ``visible_percent`` is the mass
+        fraction, in %, above which vermilion is visible at the counts of a pixel.
     """
     n_draw = plan.draws
     vermilion_column = paper_outputs().names.index("vermilion")
@@ -214,7 +214,7 @@ def false_positives(
 
 
 def run_ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Train networks without single choices of the paper on a part of its grid, and return their scores.
+    """Train networks that each omit one choice of the paper, on a part of its grid, and return their scores.
 
     Returns
     -------
@@ -284,7 +284,7 @@ def _expected_spectra(samples: Sequence[Stratigraphy], mockups: Mockups) -> NDAr
 
 
 def _visible_percent(counts_needed: Sequence[float], counts: float) -> float | None:
-    """Return the mass fraction, %, above which vermilion is visible at the given counts, or None if it never is."""
+    """Return the mass fraction, in %, above which vermilion is visible at the given counts, or None if it never is."""
     log_counts_needed = np.log(np.asarray(counts_needed))[::-1]
     if log_counts_needed[0] > np.log(counts):
         return None

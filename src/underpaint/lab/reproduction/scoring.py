@@ -1,4 +1,4 @@
-"""Scores of an arm by pigment and by elementary group, beside the scores of the paper and of the baselines."""
+"""Scores of an arm by pigment and by elementary group, and the scores of the paper and of the baselines."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ SCORE_NAMES = ("accuracy", "sensitivity", "f1", "auprc", "ece")
 
 
 def scores_over_folds(answers: Answers, arm: str = "") -> dict[str, Any]:
-    """Return the mean scores over the folds of an arm, in which every training set must contain every pigment.
+    """Return the mean scores over the folds of an arm. Every training set must contain every pigment.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def scores_over_folds(answers: Answers, arm: str = "") -> dict[str, Any]:
 def pooled_scores(answers: Answers) -> dict[str, Any]:
     """Return the scores of an arm with held-out structures, computed from the pooled answers of all folds.
 
-    Scores of an output are from folds in which the training set contains this output. ``not_learned`` has its
+    The scores of an output are from the folds whose training set contains the output. ``not_learned`` is its
     sensitivity in all other folds.
     """
     answer, truth = (

@@ -1,4 +1,4 @@
-"""Studies of the reproduction, and their tables. A repeated call reuses the files of finished trainings."""
+"""Studies of the reproduction, and their tables. A repeated call reuses the files of finished training runs."""
 
 import json
 import time
@@ -70,7 +70,7 @@ def write_result(study_result: dict[str, Any], path: Path) -> None:
 
 
 def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title: str, note: str) -> None:
-    """Write a table as CSV and HTML, with three decimals for numbers and empty cells for None."""
+    """Write a table as CSV and HTML. Numbers have three decimals, and None gives an empty cell."""
     cells = [[_cell_text(cell_value) for cell_value in row_values] for row_values in rows]
     csv_stream = StringIO()
     write_csv(csv_stream, [header, *cells], line_end="\n")
@@ -80,7 +80,7 @@ def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title
 
 
 def table3_rows(scores_by_arm: dict[str, Any]) -> tuple[list[str], list[Row]]:
-    """Return the header and rows of Table 3, with our scores, the paper's scores and those of baselines."""
+    """Return the header and rows of Table 3: reproduced scores, the paper's scores, and scores of baselines."""
     header = ["arm", "name", *SCORE_NAMES, "F1 spread", *(f"paper {name}" for name in PAPER_SCORES)]
     rows: list[Row] = []
     for arm, arm_scores in scores_by_arm.items():
@@ -146,7 +146,7 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
     plan : Plan
         Sizes, epochs, seeds, folder.
     progress : callable
-        Called with (task, completed, total).
+        Called with (description, number of steps done, total number of steps).
 
     Returns
     -------
@@ -350,7 +350,7 @@ def reproduce(study: str, plan: Plan, progress: Progress) -> dict[str, Any]:
     Raises
     ------
     TrainingError
-        There is no such study.
+        The study does not exist.
     """
     if study == "all":
         return {name: reproduce(name, plan, progress) for name in STUDIES}
@@ -386,19 +386,19 @@ def check_plan(plan: Plan) -> None:
 
 
 def mockup_note(plan: Plan) -> str:
-    """Return the note on the origin of the mock-ups, which is in all tables."""
+    """Return the note on the origin of the mock-ups. All tables contain this note."""
     return VIRTUAL_NOTE if plan.mockups is None else MEASURED_NOTE
 
 
 def trained_networks(plan: Plan, progress: Progress) -> Networks:
-    """Return the checkpoints of the paper's network before and after fine-tuning, trained if they are missing."""
+    """Return the checkpoints of the paper's network before and after fine-tuning. Train them if they are missing."""
     folder_before, folder_after = (
         plan.out / "networks" / name for name in ("simulation/fold_0", "paper_network_pixels_0")
     )
     networks = Networks(
         before_finetuning=folder_before / "best.ckpt", after_finetuning=folder_after / "all" / "best.ckpt"
     )
-    # each training writes its report last
+    # each training run writes its report last
     if all((folder / "report.json").is_file() for folder in (folder_before, folder_after)):
         return networks
     mockups = get_mockups(plan)

@@ -15,7 +15,7 @@ from underpaint.lab.training.settings import TrainSettings
 _MIN_NORMAL_COUNTS = 30.0
 """Expected counts above which a normal distribution replaces the Poisson distribution."""
 _ALL_UNKNOWN_PROBABILITY, _UNKNOWN_PROBABILITY = 0.25, 0.1
-"""Probability that all instrument conditions of a spectrum are set to NaN, and probability for a single condition."""
+"""Probability that all instrument conditions of a spectrum are set to NaN, and that a single condition is."""
 
 
 class Batch(NamedTuple):
@@ -63,7 +63,7 @@ class Batches:
         self.epoch = 0
 
     def __len__(self) -> int:
-        """Return the number of batches in an epoch, without a last training batch of a single spectrum."""
+        """Return the number of batches in an epoch. A last training batch with a single spectrum is left out."""
         n_full, n_remaining = divmod(self.rows.size, self.settings.batch)
         return max(1, n_full + (n_remaining > 1 if self.shuffle else n_remaining > 0))
 
@@ -152,12 +152,12 @@ def _log_excess(
 
 
 def draw_poisson(expected_counts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw Poisson counts, for expected counts above 30 from a rounded normal distribution for speed.
+    """Draw Poisson counts. For speed, expected counts above 30 have a rounded normal distribution.
 
     Parameters
     ----------
     expected_counts : (...) array
-        Expected counts, not negative.
+        Expected counts, which must not be negative.
     rng : Generator
         Random number generator.
 

@@ -1,4 +1,4 @@
-"""Checkpoints, which contain the weights of a network, the parameters to build it, and its model card."""
+"""Checkpoints, which contain a network's weights, the parameters to build the network, and its model card."""
 
 import json
 from collections.abc import Sequence
@@ -26,17 +26,17 @@ ELEMENTS = (
     *("Al", "Si", "P", "S", "Cl", "K", "Ca", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "As", "Se", "Br"),
     *("Sr", "Y", "Zr", "Mo", "Ag", "Cd", "Sn", "Sb", "Ba", "W", "Au", "Hg", "Pb", "Bi"),
 )
-"""Elements of pigments whose lines a scanner can record."""
+"""Elements of pigments, with lines that a scanner can record."""
 FAMILIES = (
     *(f"{element}_K" for element in ELEMENTS[: ELEMENTS.index("Ba") + 1]),
     *("Ar_K", "Rh_K", "Pd_K", "Rb_K", "Ga_K"),
     *("Ag_L", "Cd_L", "Sn_L", "Sb_L", "Ba_L", "W_L", "Au_L", "Hg_L", "Pb_L", "Bi_L", "Tl_L", "Pb_M", "Hg_M", "Rh_L"),
 )
-"""Line families whose areas are inputs of networks with evidence."""
+"""Line families whose areas are inputs of networks with an ``Evidence`` layer."""
 
 
 def composition(materials: Sequence[str]) -> NDArray[np.float32]:
-    """Return the (n_material, n_element + 1) square roots of mass fractions, with a last column that is 1 for groups.
+    """Return (n_material, n_element + 1) square roots of mass fractions. The last column is 1 for groups.
 
     A group consists of its element alone. The square root emphasises elements with mass fractions of a few per cent,
     because their lines can be strong.
@@ -60,7 +60,7 @@ def load_onnx_weights(network: nn.Module, model_card: ModelCard, path: Path) -> 
     Parameters
     ----------
     network : Module
-        Network built with ``folded=True``, which is changed in place.
+        Network built with ``folded=True``. It is changed in place.
     model_card : ModelCard
         Model card of the file.
     path : Path
@@ -119,7 +119,7 @@ def _read_onnx_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _unpack_biases(packed_biases: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Return the biases of a recurrent layer from the exporter's array, in which the update gate is first."""
+    """Return the biases of a recurrent layer from the exporter's array, where the update gate is first."""
     biases = {}
     for direction_suffix, direction_biases in zip(("", "_reverse"), packed_biases, strict=False):
         for bias_kind, gate_biases in zip(("ih", "hh"), np.split(direction_biases, 2), strict=True):
@@ -166,7 +166,7 @@ _LIMITS = {
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network in evaluation mode, with its model card."""
+    """A network in evaluation mode, and its model card."""
 
     network: nn.Module
     card: ModelCard
@@ -312,7 +312,7 @@ def load_trainable(name_or_path: str | Path) -> TrainedNetwork:
     TrainingError
         The checkpoint cannot be read, or the ONNX file contains no network of this package.
     ModelError
-        There is no such model, or its model card is damaged.
+        The model does not exist, or its model card is damaged.
     """
     if Path(name_or_path).suffix == ".ckpt":
         return load_checkpoint(name_or_path)

@@ -33,12 +33,12 @@ class _NetworkWithProbability(nn.Module):
 
 
 def export(network: nn.Module, model_card: ModelCard, path: str | Path) -> Path:
-    """Write a network as an ONNX file with its model card, so that incomplete files never appear.
+    """Write a network as an ONNX file, and write its model card. Incomplete files never appear.
 
     Parameters
     ----------
     network : Module
-        Trained network, of any kind of :func:`underpaint.lab.networks.build_network`.
+        Trained network, of any kind that :func:`underpaint.lab.networks.build_network` builds.
     model_card : ModelCard
         Model card of the network.
     path : str or Path
@@ -89,7 +89,7 @@ def check_export(network: nn.Module, model_card: ModelCard, path: Path) -> None:
     Raises
     ------
     TrainingError
-        An output differs by more than 1e-4, relative to values above 1.
+        An output differs by more than 1e-4. For values above 1, this limit is relative.
     """
     inputs = example_inputs(network, model_card, _N_CHECK_SPECTRA)
     with torch.inference_mode():

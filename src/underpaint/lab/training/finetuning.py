@@ -105,20 +105,20 @@ _MIN_UNITS = 5
 
 @dataclass(frozen=True)
 class FinetuneReport:
-    """Result of fine-tuning, with the trained layers and the scores.
+    """Result of fine-tuning: the chosen network, the trained layers and the scores.
 
     Parameters
     ----------
     trained_model : TrainedNetwork
-        Network with the lowest validation loss of the given one and the two steps.
+        Network with the lowest validation loss: the given network, or the network after the first or second step.
     loaded_layers : tuple of str
-        Layers with weights of the given model.
+        Layers that started with the weights of the given model.
     reinitialised_layers : tuple of str
-        Layers with new initial weights.
+        Layers that started with new random weights.
     frozen_layers : tuple of str
         Layers that only the second step trained.
     first_step, second_step : TrainReport
-        Reports of the two steps: only dense layers, all layers.
+        Report of the first step (only dense layers) and of the second step (all layers).
     scores_before : tuple of NameScores
         Scores of the given model on the test set, or empty without a test set.
     loss_before : float or None
@@ -126,10 +126,10 @@ class FinetuneReport:
     n_spectra : mapping of str to int
         Number of spectra for "training", "validation" and "test".
     absent_names : tuple of str
-        Names without a positive training spectrum, which the network can only learn to be absent.
+        Names without a positive training spectrum. The network can only learn that they are absent.
     n_hidden_label : int
-        Number of present labels that were set to unknown, because they are not visible
-        (:func:`hide_invisible_labels`).
+        Number of present labels that were set to unknown because they are not visible (see
+        :func:`hide_invisible_labels`).
     """
 
     trained_model: TrainedNetwork
@@ -177,15 +177,15 @@ class FinetuneReport:
 def finetune(
     model: TrainedNetwork | str | Path, settings: FinetuneSettings, library: Library | None = None
 ) -> FinetuneReport:
-    """Fine-tune a trained network on labelled spectra, and resume an interrupted run of the same call.
+    """Fine-tune a trained network on labelled spectra. The same call resumes an interrupted run.
 
     Parameters
     ----------
     model : TrainedNetwork, str or Path
         Network, name of a shipped model, or path of an ``.onnx`` or ``.ckpt`` file.
     settings : FinetuneSettings
-        Folder, epochs, learning rate and split. The steps write to ``dense/`` and ``all/`` in the folder, which also
-        receives ``report.json``.
+        Folder, epochs, learning rate and split. The two steps write to ``dense/`` and ``all/`` in the folder. The
+        folder also receives ``report.json``.
     library : Library or None
         Labelled spectra on the axis of the model (see :func:`labelled_spectra`), or None to read ``settings.library``.
 
@@ -197,7 +197,7 @@ def finetune(
     Raises
     ------
     TrainingError
-        A label is no output of the model, the energy axis differs, or there are too few spectra to split.
+        A label is not an output of the model, the energy axis differs, or there are too few spectra to split.
         The error is also raised if the folder contains a run with other settings or labels.
 
     References

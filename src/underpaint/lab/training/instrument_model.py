@@ -42,7 +42,7 @@ from underpaint.simulate.randomise import perturb_instrument
 
 _N_MOMENT = 2
 _CALIBRATION_PREFIX = "calibration."
-"""Prefix of calibration weights, which are not transferred because they depend on the outputs of their network."""
+"""Prefix of calibration weights. They are not transferred, because they depend on the outputs of their network."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class TransferredNetwork:
     transferred_names : tuple of str
         Outputs whose weights are from the other network.
     new_names : tuple of str
-        Outputs that the other network lacks, with initial values as weights.
+        Outputs that the other network lacks. Their weights are initial values.
     """
 
     network: nn.Module
@@ -65,19 +65,19 @@ class TransferredNetwork:
 
 
 def transfer_weights(start_model: TrainedNetwork, model_card: ModelCard) -> TransferredNetwork:
-    """Build the network of a model card with the weights of a trained network, matched by the names of outputs.
+    """Build the network of a model card, and copy the weights of a trained network by the names of its outputs.
 
     Parameters
     ----------
     start_model : TrainedNetwork
-        Network with the initial weights, which is not changed.
+        Network with the initial weights. It is not changed.
     model_card : ModelCard
-        Model card of the new network, with the kind, axis and inputs of the trained network.
+        Model card of the new network. Its kind, axis and inputs must be those of the trained network.
 
     Raises
     ------
     TrainingError
-        Kind, axis or inputs differ.
+        The kinds, axes or inputs of the two networks differ.
     """
     _require_same_inputs(start_model.card, model_card)
     network = build_network(replace(spec_for(model_card), folded=is_folded(start_model.network)))
@@ -135,7 +135,7 @@ def _output_layer_of(weight_name: str, names_by_layer: dict[str, tuple[str, ...]
 def _transferred_rows(
     new_weights: Tensor, start_weights: Tensor, new_names: tuple[str, ...], start_names: tuple[str, ...]
 ) -> Tensor:
-    """Return the new weights with rows of the start model inserted by name, in order for repeated names."""
+    """Return the new weights with rows of the start model inserted by name. Repeated names keep their order."""
     result_weights, row_by_name = (
         new_weights.clone(),
         {name: row_index for row_index, name in _numbered_rows(start_names)},
@@ -171,7 +171,7 @@ class Sizes(BaseModel):
     Parameters
     ----------
     n_stratigraphies, n_held_out : int
-        Numbers of stratigraphies for training and for the test set, with two spectra each.
+        Numbers of stratigraphies for training and for the test set. Each stratigraphy has two spectra.
     epochs : int
         Number of epochs.
     """
@@ -184,19 +184,19 @@ class Sizes(BaseModel):
 
     @property
     def batch(self) -> int:
-        """Batch size, which is smaller for small training sets, so that an epoch has enough steps."""
+        """Batch size. It is smaller for small training sets, so that an epoch has enough steps."""
         return _round_and_clamp((_MIN_BATCH, _MAX_BATCH), N_RENDER * self.n_stratigraphies / _STEPS_PER_EPOCH)
 
 
 class InstrumentSettings(BaseModel):
-    """Common settings of training and adaptation for one instrument, on simulated spectra.
+    """Settings that training and adaptation for one instrument share. Both use simulated spectra.
 
     Parameters
     ----------
     out : Path
         Folder for the model and its report.
     minutes : float
-        Time for simulation and training. A measurement of this machine converts it to ``sizes``.
+        Time for simulation and training. The measured speed of this machine converts it to ``sizes``.
     sizes : Sizes or None
         Sizes of simulation and training, or None to derive them from ``minutes``.
     n_machine : int
@@ -205,7 +205,7 @@ class InstrumentSettings(BaseModel):
     workers, threads : int or None
         Number of simulation processes and of training threads, or None for one per core.
     seed : int
-        Seed of stratigraphies, instruments, noise and order.
+        Seed of stratigraphies, instruments, noise and the order of spectra.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -277,7 +277,7 @@ class InstrumentModelSettings(InstrumentSettings):
 
 @dataclass(frozen=True)
 class InstrumentModelReport:
-    """New model for one instrument and palette, with its scores and those of its start model.
+    """New model for one instrument and palette, its scores, and the scores of its start model.
 
     Parameters
     ----------
@@ -293,9 +293,10 @@ class InstrumentModelReport:
         Duration of each step of this call.
     comparisons : mapping of str to Comparison
         Scores of the start model ("before") and the new model on the same held-out spectra.
-        Keys are, for example, "groups at 1e+05" for groups at 1e5 counts. Only outputs of both models are compared.
+        Keys are, for example, "groups at 1e+05" for groups at 1e5 counts. Only outputs that both models have are
+        scored.
     f1_of_new_names : mapping of str to float
-        F1, at the highest counts, of outputs that the start model lacks.
+        F1 of outputs that the start model lacks, at the highest of the scored total counts.
     """
 
     trained_model: TrainedNetwork
@@ -322,19 +323,19 @@ class InstrumentModelReport:
 def train_instrument_model(
     settings: InstrumentModelSettings, progress: Progress | None = None
 ) -> InstrumentModelReport:
-    """Train a model for one instrument and palette, and resume an interrupted run of the same call.
+    """Train a model for one instrument and palette. The same call resumes an interrupted run.
 
     Parameters
     ----------
     settings : InstrumentModelSettings
         Instrument, palette, folder and time.
     progress : callable or None
-        Called with (description, number done, total number).
+        Called with (description, number of steps done, total number of steps).
 
     Returns
     -------
     InstrumentModelReport
-        The model, exported to ``settings.out``, and its scores, which are also in its model card.
+        The model, which is exported to ``settings.out``, and its scores, which its model card also contains.
 
     Raises
     ------
@@ -424,8 +425,8 @@ def simulate_or_read(
 ) -> Library:
     """Return a simulated library in memory, from the file of an earlier call if there is one.
 
-    Gapless libraries are for networks that predict amounts. In these libraries, groups are present where their lines
-    are visible.
+    Libraries with ``gapless=True`` are for networks that predict amounts. In these libraries, groups are present where
+    their lines are visible.
     """
     if not is_finished(path, with_file_contents(simulation_settings).model_dump(mode="json")):
         simulate_library(simulation_settings, path, workers=workers, progress=show_progress)
@@ -440,9 +441,9 @@ def measure_sizes(
     Parameters
     ----------
     simulation_settings : LibrarySettings
-        Settings of the simulation, whose size is not used.
+        Settings of the simulation. Their number of stratigraphies is not used.
     start_model : TrainedNetwork
-        Network to train, which is not changed.
+        Network to train. It is not changed.
     minutes : float
         Total time for simulation and training.
     workers, threads : int or None
@@ -525,7 +526,7 @@ def plan_sizes(
     Raises
     ------
     TrainingError
-        The folder belongs to another request.
+        The folder belongs to a call with other settings.
     """
     given_sizes = None if settings.sizes is None else settings.sizes.model_dump()
     if (settings.out / PLAN_NAME).is_file():

@@ -1,4 +1,4 @@
-"""Training libraries, which contain expected spectra with labels in memory."""
+"""Training libraries, which are expected spectra and their labels in memory."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from underpaint.simulate.labels import group_names, labels_by_lines
 _REQUIRED_DATASETS = ("recorded", "labels", "source")
 _BLOCK_ROWS = 8192
 UNKNOWN = 255
-"""Label of names that are neither known to be present nor known to be absent, which losses and scores ignore."""
+"""Label of names whose presence is unknown. Losses and scores ignore such labels."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +46,22 @@ class Library:
     has_noise : bool
         Whether ``spectra`` are counts with Poisson noise.
     origin : tuple of str
-        Names of the files.
+        Names of the library files.
     instrument : (n, n_input) float32 array, or None
-        Instrument conditions (:mod:`underpaint.simulate.instrument_inputs`), NaN for unknown ones.
+        Instrument conditions (:mod:`underpaint.simulate.instrument_inputs`). Unknown conditions are NaN.
     quantities : (n, n_quantity) float32 array, or None
-        Thickness and mass fractions of the uppermost paint, on the scales of :mod:`underpaint.data.maps`, or NaN where
-        they are undefined.
+        Thickness and mass fractions of the uppermost paint, on the scales of :mod:`underpaint.data.maps`. Undefined
+        values are NaN.
     instrument_inputs, quantity_names : tuple of str
         Names of the columns of ``instrument`` and ``quantities``.
     amount : (n, n_amount) uint8 or (n, n_amount, n_edge) float32 array, or None
-        Class of the mass fraction of each element in the dry paint (:func:`underpaint.data.maps.amount_class`).
+        With two dimensions, class of each element's mass fraction in the dry paint
+        (:func:`~underpaint.data.maps.amount_class`).
         With three dimensions, probabilities that the mass fraction reaches each edge.
     amount_names : tuple of str
-        Groups, with places, of the columns of ``amount``.
+        Group and place of each column of ``amount``.
     max_absent_counts : (n, n_name) float32 array, or None
-        Total counts below which a present label counts as absent, or zero for labels that are masked.
+        Total counts below which a present label counts as absent, or zero if such a label is masked instead.
     """
 
     spectra: NDArray[Any]
@@ -90,7 +91,7 @@ class Library:
         return int(self.spectra.shape[0])
 
     def select_rows(self, rows: NDArray[Any]) -> "Library":
-        """Return a library with the spectra of the given rows, (n,) indices or an (n_spectrum,) mask."""
+        """Return a library with the spectra of the given rows, which are (n,) indices or an (n_spectrum,) mask."""
         array_names = (
             "spectra",
             "recorded",
@@ -110,7 +111,7 @@ class Library:
         return replace(self, **selected_arrays)
 
     def select_names(self, names: Sequence[str]) -> "Library":
-        """Return a library with labels for the given names alone, in this order, without quantities and amounts."""
+        """Return a library with labels for only the given names, in this order. It has no quantities and no amounts."""
         name_columns = [self.names.index(name) for name in names]
         field_names = ("names", "kinds", "groups", "labels_for_people", "elements")
         metadata: dict[str, Any] = {
@@ -177,13 +178,13 @@ def load_library(paths: Path | Sequence[Path], *, half_precision: bool = False, 
         Whether to store expected spectra in half precision, which rounds them to 0.05 %.
         The spectra are scaled to a sum equal to the number of bins, so that bins with few counts do not underflow.
     lines : bool
-        Whether groups are present where the lines of their element are visible, from any material.
-        Amounts are then also read.
+        Whether a group is present if lines of its element, from any material, are visible. If True, amounts are also
+        read.
 
     Raises
     ------
     TrainingError
-        A file is missing, lacks a dataset, has inconsistent shapes, or differs from the first in axis or names.
+        A file is missing, lacks a dataset, has inconsistent shapes, or differs from the first file in axis or names.
     """
     library_paths = [paths] if isinstance(paths, str | Path) else list(paths)
     libraries = [_read_library(Path(path), half_precision=half_precision, lines=lines) for path in library_paths]
