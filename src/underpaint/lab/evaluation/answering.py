@@ -86,9 +86,10 @@ class ModelAnswers:
         NaN if the model gives no answer.
     quantity, sigma : (n, n_quantity) float32 arrays or None
         Estimates of the model's quantities, such as a thickness, and their standard deviations.
-        Both are on the scales of :mod:`underpaint.data.maps`. None means that the model has no quantities.
+        Estimates and standard deviations are on the scales of :mod:`underpaint.data.maps`. None means that the model
+        has no quantities.
     amount : (n, n_amount n_edge) float32 array or None
-        Log-odds that a mass fraction reaches each edge, or None if the model does not predict amounts.
+        Log-odds that a mass fraction reaches each class edge, or None if the model does not predict amounts.
     """
 
     card: ModelCard
@@ -107,14 +108,14 @@ class ModelAnswers:
         )
 
     def probability_by_name(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Return (n, n_name) probabilities, or NaN for names that are no output of the model."""
+        """Return (n, n_name) probabilities, or NaN for names that are not outputs of the model."""
         return columns_by_name(self.probability, self.card.names, names)
 
     def probability_by_group(self, groups: Sequence[str]) -> NDArray[np.float32]:
         """Return (n, n_group) probabilities that a group is present anywhere in the paint.
 
-        If a group is not an output of the model, its probability is that of its most probable member. If the model has
-        no member of the group, the probability is NaN.
+        If a group is not an output of the model, its probability is that of its most probable member. If neither the
+        group nor any member is an output, the probability is NaN.
         """
         probability = self.probability_by_name(groups)
         for group_column, group in enumerate(groups):
@@ -143,7 +144,8 @@ def columns_by_name(
 def run_model(model: OnnxModel, spectra: Spectra) -> ModelAnswers:
     """Rebin spectra to the axis of a model, and run the model on them.
 
-    Answers are NaN for spectra without counts on the model's axis. Spectra with the same conditions are run together.
+    Answers are NaN for spectra without counts on the model's axis. Spectra with the same instrument conditions are
+    processed together.
     """
     rebinning_matrix = rebin_matrix(spectra.axis, model.card.axis.edges_kev)
     counts = apply_rebin(np.asarray(spectra.counts, dtype=np.float32), rebinning_matrix)
@@ -163,7 +165,7 @@ def run_model(model: OnnxModel, spectra: Spectra) -> ModelAnswers:
 def _rows_by_conditions(
     spectra: Spectra, model_card: ModelCard
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]:
-    """Group spectra by instrument conditions. Return rows, and conditions in the order of the model's inputs."""
+    """Group spectra by instrument conditions. Return rows, and conditions in the order of the model inputs."""
     if not model_card.instrument_inputs:
         return [(np.arange(len(spectra)), None)]
     # the index -1 marks a model input without a known condition, and selects a column of NaN

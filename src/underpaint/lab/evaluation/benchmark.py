@@ -44,7 +44,7 @@ LICENSE = "CC0-1.0"
 PUBLIC_DOMAIN_LICENCES = ("CC0", "US public domain")
 """Licences of measured reflectance spectra that allow their use in cubes in the public domain."""
 REFLECTANCE_SOURCES = ("spectra of REVIGO and the USGS",)
-"""Source that the cubes state. They do not name single spectra, because the names would reveal the pigments."""
+"""Source that the reflectance cubes state. The names of single spectra would reveal the pigments."""
 SHEET_COLUMNS = ("panel", "group", "place", "patch", "row", "column", "value")
 _MAX_SHEET_BYTES = 500_000_000
 _MAX_DESCRIPTION_BYTES = 10_000_000
@@ -57,9 +57,9 @@ PANELS = {
     "b": PanelSettings(recipe=_PALETTE_PATH, counts=1e5, seed=2402, **_COMMON_SETTINGS),
     "c": PanelSettings(recipe=_PALETTE_PATH, counts=1e4, instrument="silver_30kv", seed=2403, **_COMMON_SETTINGS),
 }
-"""Settings of each panel of the full benchmark. A change needs a new :data:`FORMAT`, so that scores are comparable."""
+"""Settings of each panel of the full benchmark. Changed settings need a new :data:`FORMAT`."""
 QUICK_PANELS = ("b", "c")
-"""Panels of the quick benchmark. Their crossings have 2 x 2 pixels."""
+"""Panels of the quick benchmark, with 2 x 2 pixels in each crossing of paint strips."""
 AREA_SIGMAS = 5.0
 """Line area, in standard deviations, above which an element is present."""
 
@@ -75,7 +75,7 @@ class Truth:
     is_present, is_visible : (n_row, n_column, n_name) bool arrays
         Whether a pigment of the group is present, and whether its lines are visible at the counts of the pixel.
     patch : (n_row, n_column) int array
-        Number of the crossing, counted from 1. Pixels between crossings have 0.
+        Number of the crossing, counted from 1. Pixels between crossings have the number 0.
     """
 
     names: tuple[str, ...]
@@ -100,11 +100,11 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
     Parameters
     ----------
     folder : str or Path
-        Folder to write. It must be missing or empty.
+        Folder to write, which must be missing or empty.
     quick : bool
-        Make small panels for a trial. Their scores are not comparable with those of the full benchmark.
+        Make small panels for a trial. Scores of small panels are not comparable with those of the full benchmark.
     progress : callable
-        Called with (description, number done, total number).
+        Called with (description, number of steps done, total number of steps).
 
     Returns
     -------
@@ -276,8 +276,8 @@ def read_description(folder: str | Path) -> dict[str, Any]:
 
     Raises
     ------
+    BenchmarkError
     The folder contains no benchmark, or a benchmark of another format.
-        The folder contains no benchmark, or one of another format.
     """
     path = Path(folder) / DESCRIPTION_NAME
     try:
@@ -418,7 +418,7 @@ def _integer_or_none(cell_text: object) -> int | None:
 
 
 def score_answers(answers: Answers, truths: Mapping[str, Truth]) -> dict[str, Any]:
-    """Score the answers for the pixels in patches.
+    """Score the answers for all pixels that belong to a patch.
 
     Parameters
     ----------

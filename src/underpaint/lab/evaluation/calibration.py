@@ -19,7 +19,7 @@ COUNT_DECADES = ((1e3, 1e4), (1e4, 1e5), (1e5, 1e6))
 NOMINAL_COVERAGES = (0.90, 0.99)
 INTERVAL_COVERAGE = 0.90
 MIN_BIN_SPECTRA = 1000
-"""Minimum number of spectra in a bin for a test of whether the coverage reaches its nominal value."""
+"""Minimum number of spectra for which a coverage is compared with its nominal value."""
 
 
 def decade_name(count_decade: tuple[float, float]) -> str:
@@ -74,11 +74,11 @@ class AnswersByDecade:
     Attributes
     ----------
     labels : list of (n, n_group) bool arrays
-        For each decade, which groups are present in each spectrum at its total counts.
+        For each decade, whether each group is present in each spectrum at the total counts of the spectrum.
     is_scored : list of (n, n_group) bool arrays
         False for labels that are present but not visible.
     is_calibration_row : (n,) bool array
-        True for the spectra that are used to calibrate prediction sets, those of every second instrument.
+        True for spectra of every second instrument, with which prediction sets are calibrated.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ def calibration_error(answers: AnswersByDecade) -> dict[str, Any]:
 
 
 def conformal_threshold(nonconformity: NDArray[np.floating], nominal_coverage: float) -> float:
-    """Return the nonconformity score up to which an answer is in the prediction set.
+    """Return the nonconformity score up to which an answer belongs to the prediction set.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def conformal_threshold(nonconformity: NDArray[np.floating], nominal_coverage: f
     Returns
     -------
     float
-        The ``ceil((n + 1) nominal_coverage)``-th smallest score, or 1 if n is too small.
+        The ``ceil((n + 1) nominal_coverage)``-th smallest of the n scores, or 1 if n is too small.
 
     References
     ----------
@@ -191,7 +191,7 @@ def stated_coverage(
     ----------
     answers : AnswersByDecade
     model_answers : sequence of ModelAnswers
-        The answers that belong to ``answers``, with their log-odds.
+        The same answers with their log-odds, for each of ``COUNT_DECADES``.
     prediction_sets : PredictionSets
         Prediction sets of the model card.
 
@@ -309,7 +309,7 @@ def thickness_intervals(held_out_spectra: HeldOutSet, answers: Sequence[ModelAns
         Scores by decade, or None for models that do not predict the thickness.
         ``coverage`` is the coverage of the 90 % interval.
         ``width`` is the median ratio of upper to lower limit of the interval.
-        ``median_ratio`` is the median ratio of the larger to the smaller of estimate and truth.
+        ``median_ratio`` is the median ratio of estimate and truth, with the larger value divided by the smaller.
         ``n`` is the number of spectra.
     """
     model_card = answers[0].card

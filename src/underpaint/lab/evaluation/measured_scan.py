@@ -1,7 +1,7 @@
 """Comparison of the pigment maps of a measured scan with line areas, and of two scans with each other.
 
 The true pigments of a measured painting are unknown. Therefore the answers of a network are compared with line areas
-from a fit with PyMca (Sole et al. 2007). They are also compared with the answers for another detector in the same
+from a fit with PyMca (Sole et al. 2007). The answers are also compared with those for another detector in the same
 pixels.
 """
 
@@ -134,7 +134,9 @@ def area_correlations(
 def pigment_agreement(
     first_results: Results, second_results: Results, *, confident_probability: float | None = None
 ) -> dict[str, float]:
-    """Return Cohen's kappa between two scans of the same pixels, for groups in 5 to 95 % of the pixels of either.
+    """Return Cohen's kappa between two scans of the same pixels, by group.
+
+    The result has the groups that are present in 5 to 95 % of the pixels of either scan.
 
     Parameters
     ----------
@@ -171,9 +173,9 @@ def pigment_agreement(
 def counting_agreement(identified_scan: IdentifiedScan, model: str | OnnxModel, seed: int) -> dict[str, float]:
     """Return Cohen's kappa between two random halves of a scan's counts.
 
-    Because of counting statistics, two scans cannot agree better than these halves. Each photon is assigned to one half
-    at random (binomial thinning of a Poisson process). The two halves are independent spectra of the same paint and
-    instrument.
+    Because of counting statistics, two scans cannot agree better than the two halves. Each photon is assigned to one
+    half at random (binomial thinning of a Poisson process). The two halves are independent spectra of the same paint
+    and instrument.
     """
     counts = np.asarray(identified_scan.scan.counts).astype(np.int64)
     first_half_counts = np.random.default_rng(seed).binomial(counts, 0.5)
@@ -207,8 +209,8 @@ def below_scatter_correlation(results: Results, group: str = "lead_pigment", fam
     """Return the correlation of Compton scatter with the probability that a group is below, at constant line area.
 
     Light materials behind the canvas scatter X-rays, but emit no lines of pigments. An answer that is correlated with
-    this scatter is no evidence of a pigment. The Spearman correlation is computed in :data:`AREA_BINS` bins of line
-    area with equal numbers of pixels, and averaged over the bins. The result is None if there are no places or no
+    scatter is no evidence of a pigment. The Spearman correlation is computed in :data:`AREA_BINS` bins of line area
+    with equal numbers of pixels, and averaged over the bins. The result is None if the scan has no maps of places or of
     scatter.
     """
     if not results.holds(group, "below") or "Compton" not in results.scatter_peaks or family not in results.lines:
@@ -228,7 +230,7 @@ def below_scatter_correlation(results: Results, group: str = "lead_pigment", fam
 
 
 def determined_places(results: Results) -> dict[str, float]:
-    """Return, by group, the fraction of pixels in which the network states both places, surface and below.
+    """Return, by group, the fraction of pixels in which the network states whether the group is at each place.
 
     The result has the groups that are present in at least :data:`MIN_PIXELS` pixels, and the mean over these groups.
     """
@@ -241,10 +243,10 @@ def determined_places(results: Results) -> dict[str, float]:
 
 
 def contradicting_places(first_results: Results, second_results: Results) -> dict[str, float]:
-    """Return, by group, the fraction of pixels in which one scan states only surface and the other states only below.
+    """Return, by group, the fraction of pixels in which one scan states "only surface" and the other "only below".
 
-    Only pixels in which both scans have the group and state its places count. The result has the groups with at least
-    :data:`MIN_PIXELS` such pixels, and the mean over these groups.
+    Pixels count only if both scans have the group and state its places. The result has the groups with at least
+    :data:`MIN_PIXELS` counted pixels, and the mean over these groups.
     """
     fraction_by_group = {}
     for group in set(_groups_with_places(first_results)) & set(_groups_with_places(second_results)):
@@ -260,8 +262,8 @@ def contradicting_places(first_results: Results, second_results: Results) -> dic
 def amount_agreement(first_results: Results, second_results: Results) -> dict[str, float]:
     """Return, by group, the fraction of pixels in which the 90 % intervals of the amount overlap between two scans.
 
-    Only pixels in which both scans have the group count. The result has the groups with at least :data:`MIN_PIXELS`
-    such pixels, and the mean over these groups. The result is empty for networks that do not predict amounts.
+    Pixels count only if both scans have the group. The result has the groups with at least :data:`MIN_PIXELS` counted
+    pixels, and the mean over these groups. The result is empty for networks that do not predict amounts.
     """
     fraction_by_group = {}
     for group in first_results.groups:

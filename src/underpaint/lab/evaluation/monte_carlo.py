@@ -110,7 +110,7 @@ class Panels:
         )
 
     def draw_spectra(self, counts: float, n_draw: int, seed: int) -> Spectra:
-        """Draw ``n_draw`` spectra of each sample, in consecutive rows. Their mean total counts are ``counts``."""
+        """Draw ``n_draw`` spectra of each sample, in consecutive rows, with ``counts`` mean total counts."""
         rng = np.random.default_rng((seed, round(counts)))
         expected_counts = self.expected_counts * (counts / self.expected_counts.sum(axis=1, keepdims=True))
         return Spectra.from_instrument(
@@ -199,8 +199,8 @@ def panel_scores(
     """Score the answers for several draws of every sample.
 
     A group is present if a dry material of the sample contains the element of the group.
-    With ``with_line_labels``, a group is present if any layer contains the element. The visibility then includes the
-    model error of training.
+    With ``with_line_labels``, a group is present if any layer contains the element. With ``with_line_labels``,
+    visibility also includes the model error of training.
 
     Returns
     -------

@@ -70,7 +70,7 @@ N_REPLICA = 200
 N_PURE_FITS, MAX_REARRANGEMENTS = 3, 3
 """Number of best fits that are repeated with pure pigments, and maximum number of rearrangement rounds."""
 MIN_ORDER_DEVIANCE = 9.0
-"""Minimum increase of the deviance by any other order, for an order to be determined (three standard deviations).
+"""A layer order is determined if all other orders increase the deviance by this value (three standard deviations).
 
 This limit is less than ``MIN_DEVIANCE``, because only a few arrangements of the same pigments are compared.
 """
@@ -83,7 +83,7 @@ class GoodnessOfFit:
     Parameters
     ----------
     deviance, poisson_deviance : float
-        Deviance with and without the model's error.
+        Deviance with and without the model error.
     mean_deviance, std_deviance : float
         Mean and standard deviation of the deviance of spectra drawn from the fitted model.
         The number of parameters is subtracted from the mean. Simulated spectra are used because the chi-squared
@@ -104,8 +104,8 @@ class GoodnessOfFit:
     def dispersion(self) -> float:
         """Ratio of the deviance to its expected mean, or 1 for a good fit.
 
-        If no candidate fits well, differences between deviances are too large by this ratio. They are therefore divided
-        by the ratio (quasi-likelihood, McCullagh & Nelder 1989, section 9.2).
+        If no candidate fits well, differences between deviances are too large by this ratio. The differences are
+        therefore divided by the ratio (quasi-likelihood, McCullagh & Nelder 1989, section 9.2).
         """
         return 1.0 if self.is_good else self.deviance / max(self.mean_deviance, 1.0)
 
@@ -124,10 +124,10 @@ class OrderResult:
     is_layered : bool
         Whether the best stratigraphy has more than one layer of paint.
     mixed_deviance_rise, swapped_deviance_rise, other_deviance_rise : float or None
-        Increase of the deviance from the best fit to the fit of one mixed layer, of swapped layers, and of the best
-        other arrangement. All arrangements have the same pigments. None means that no such candidate was fitted.
+        Deviance of a mixed layer, of swapped layers and of the best other arrangement, each minus that of the best fit.
+        All arrangements have the same pigments. None means that no such candidate was fitted.
     is_fitted : bool
-        Whether the best stratigraphy fits well. If it does not, its order is no evidence.
+        Whether the best stratigraphy fits well. If the fit is poor, the layer order is no evidence.
     """
 
     is_layered: bool
@@ -160,7 +160,7 @@ def find_layer_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -
     fits : sequence of StratigraphyFit
         Fits in order of their AIC, the best one first.
     dispersion : float
-        Dispersion of the best fit, by which differences of deviance are divided.
+        Dispersion of the best fit, by which differences between deviances are divided.
         If the dispersion exceeds 1, no order is determined.
     """
     best_fit = fits[0]
@@ -365,8 +365,8 @@ def fit_order_claims(
 ) -> NDArray[np.int8]:
     """Return the (n_pair, n_draw) claims of fits of the forward model: 1 true order, -1 wrong order, 0 no claim.
 
-    The network proposes the pigments. Arrangements of these pigments over the ground are fitted. An order is claimed if
-    every other arrangement has a deviance that is higher by ``MIN_ORDER_DEVIANCE``.
+    The network proposes the pigments. Arrangements of the proposed pigments over the ground are fitted. An order is
+    claimed if every other arrangement has a deviance that is higher by ``MIN_ORDER_DEVIANCE``.
 
     Parameters
     ----------
@@ -403,7 +403,8 @@ def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[PigmentPair], 
     dict
         Fractions of draws, and ``pairs`` with the scores of each pair.
         ``accuracy``, ``abstained`` and ``wrong`` are the fractions of right claims, abstentions and wrong claims for
-        resolvable pairs. ``abstained_on_rest`` and ``wrong_on_rest`` are the same fractions for all other pairs.
+        resolvable pairs. ``abstained_on_rest`` and ``wrong_on_rest`` are the fractions of abstentions and wrong claims
+        for all other pairs.
     """
     is_resolvable_pair = np.asarray([pair.deviance_at(counts) >= MIN_DEVIANCE for pair in pairs])
     scores_by_pair = {_pair_name(pair): {"counts_needed": pair.counts_needed} for pair in pairs}

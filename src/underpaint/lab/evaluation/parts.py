@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from underpaint.simulate.mockups import Mockups
 
 FINETUNE_FRACTION = 0.2
-"""Fraction of all spectra used for fine-tuning, as in the paper. It does not depend on the size of the test set."""
+"""Fraction of all spectra used for fine-tuning, as in the paper, whatever the size of the test set."""
 N_THICKNESS_CLASS = 3
 MIN_THIRD_FRACTION = 0.1
 """Minimum fraction of all spectra in each third of the thickness range."""
@@ -35,9 +35,9 @@ def random_splits(n_spectra: int, seed: int, folds: int) -> list[Split]:
 
 
 def splits_by_group(groups: Mapping[str, NDArray[np.bool_]], seed: int) -> list[Split]:
-    """Return one split for each group of spectra. The test set is this group.
+    """Return one split for each group of spectra. The test set of a split is its group.
 
-    The fine-tuning set is drawn at random from the other groups. Its size is ``FINETUNE_FRACTION`` of all spectra.
+    The fine-tuning set is ``FINETUNE_FRACTION`` of all spectra, drawn at random from the other groups.
     """
     splits = []
     for group_number, (group_name, is_test) in enumerate(groups.items()):
@@ -60,9 +60,9 @@ def structure_families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
 
 
 def thickness_thirds(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
-    """Return masks of the spectra with thin, medium and thick tops. Each mask has about a third of the spectra.
+    """Return masks of the spectra with thin, medium and thick tops. Each mask selects about a third of the spectra.
 
-    The result is empty if a thickness is unknown, or if a mask has less than ``MIN_THIRD_FRACTION`` of the spectra.
+    The result is empty if a thickness is unknown, or if a mask selects less than ``MIN_THIRD_FRACTION`` of the spectra.
     """
     if np.isnan(mockups.top_um).any():
         return {}

@@ -56,10 +56,10 @@ class Truth:
     is_contained : bool array
         Whether any layer contains the element of the group.
     counts_needed : array
-        Total counts above which the lines of the element are visible, assuming a model error of 2 %.
+        Total counts above which the lines of the element are visible despite a model error of 2 %.
     is_contained_at, counts_needed_at : mapping of Place to array
-        The same arrays for the uppermost layer ("surface") and for all other layers ("below").
-        They are computed with the forward model of this package.
+        ``is_contained`` and ``counts_needed`` for the uppermost layer ("surface") and for all other layers ("below").
+        Both arrays are computed with the forward model of this package.
     mass_fraction : array
         Largest mass fraction of the element in any layer.
     thickness_um : (n_sample,) array
@@ -85,7 +85,7 @@ def evaluate_monte_carlo(
 ) -> dict[str, Any]:
     """Score a network on Monte Carlo panels at total counts from 1e3 to 1e6.
 
-    An element is present if its lines, from any material, are visible assuming a model error of 2 %. Elements that a
+    An element is present if its lines, from any material, are visible despite a model error of 2 %. Elements that a
     sample contains without visible lines are not scored. All groups of the library are scored. If a group is not an
     output of a network, the network's answer is "absent".
 
@@ -96,7 +96,7 @@ def evaluate_monte_carlo(
     model : str, Path or OnnxModel
         The network to score. The rule "area above 5 sigma" and the baseline "always yes" are also scored.
     other_models : mapping of str to (str, Path or OnnxModel), optional
-        Further networks, by their key in the record.
+        Further networks to score, by their key in the result.
         The default is the shipped network with the key ``shipped``, unless ``model`` is the shipped network.
     draws : int
         Number of spectra drawn from every sample.
@@ -109,8 +109,8 @@ def evaluate_monte_carlo(
     dict
         JSON-serialisable scores by method and counts, from :func:`presence_scores`.
         Networks also have the scores of :func:`place_scores` and :func:`amount_scores`.
-        Each network is scored alone and ``with_evidence`` of line areas. In the second case, claims that line areas
-        contradict are removed, and groups that line areas prove are added.
+        Each network is scored alone and ``with_evidence`` of line areas. ``with_evidence`` removes claims that line
+        areas contradict, and adds groups that line areas prove.
 
     Raises
     ------

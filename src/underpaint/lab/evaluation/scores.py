@@ -92,7 +92,7 @@ def average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) ->
 
 
 def expected_calibration_error(probability: NDArray[np.floating], truth: NDArray[np.bool_], n_bin: int = 10) -> float:
-    """Return the mean absolute difference of mean probability and observed frequency in bins, weighted by bin size."""
+    """Return the mean absolute difference between mean probability and frequency in bins, weighted by bin size."""
     if truth.size == 0:
         return float("nan")
     bin_index = np.clip((probability * n_bin).astype(int), 0, n_bin - 1)

@@ -42,7 +42,7 @@ N_PER_BATCH = 100
 MIN_SPECTRA = 20
 """Minimum number of positive spectra, and of negative spectra, for an AUROC."""
 PRESENT_SIGMAS = 5.0
-"""Significance, in sigma, above which an element is present. ``counts_needed`` is rescaled from 3 sigma to it."""
+"""Significance, in sigma, above which an element is present. ``counts_needed`` is rescaled from 3 to 5 sigma."""
 BACKGROUND_FRACTION = 0.02
 """Smooth background as a fraction of the total counts."""
 
@@ -101,14 +101,14 @@ def draw_samples(
 
 
 def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrument, seed: int) -> dict[str, Any]:
-    """Leave each element out of the known elements in turn, and score the unlikeness of its spectra.
+    """Score the unlikeness, with each element in turn left out of the known elements.
 
     Returns
     -------
     dict
         ``auroc``, ``auroc_fit`` and ``spectra`` by element, and ``alarms``.
         For ``auroc_fit``, a spectrum is positive if the element's true line counts exceed 5 sigma. Sigma is from a fit
-        that includes the element. The two AUROCs differ for elements whose lines overlap with other lines.
+        that includes the element. ``auroc`` and ``auroc_fit`` differ for elements whose lines overlap with other lines.
         ``alarms`` is the fraction of spectra with a high unlikeness when no element is left out.
     """
     axis = axis_of(instrument.detector)
@@ -174,7 +174,7 @@ def _auroc(
 
 
 PALETTE = "easel_15_to_20"
-"""Simulated palette, for models that predict all visible pigments of this palette."""
+"""Palette that is simulated for models that predict all its visible pigments."""
 TEST_SEED, TUNING_SEED, UNSEEN_SEED = 0, 1, 2
 """Numbers added to the seed, so that each set has different random numbers."""
 MAX_SERIAL_CHUNKS = 8
@@ -195,7 +195,7 @@ class HeldOutSet:
     recorded : (n, 2) float32 array
         Lowest and highest recorded energy, in keV.
     labels, counts_needed : (n, n_name) arrays
-        Whether each name is present, and the total counts above which it is visible.
+        Whether each output is present, and the total counts above which it is visible.
     surface_um : (n,) float32 array
         Thickness of the uppermost paint, in um, or NaN if there is no paint.
     surface_share : (n, n_material) float32 array
@@ -207,7 +207,7 @@ class HeldOutSet:
     axis : EnergyAxis
     max_absent_counts : (n, n_name) float32 array or None
         Total counts below which a name counts as absent, for networks that predict the presence of lines.
-        None means that there is no such limit.
+        None means no limit.
     """
 
     expected: NDArray[np.float32]
@@ -457,7 +457,7 @@ def finetuned_scores(
     -------
     dict
         Scores over the test sets of all folds, as from :func:`~.groups.summarise_scores`.
-        Groups without a training spectrum in a fold are also scored. Their labels are unknown in training.
+        Groups without a training spectrum in a fold have unknown labels in training, but are scored.
     int
         Number of folds.
 
@@ -524,7 +524,7 @@ def _labels_and_limits(
 
 
 def _as_library(labelled_mockups: LabelledMockups, pretrained_model: "TrainedNetwork") -> "Library":
-    """Convert the mock-ups to a library on the axis of a model. Names that have no label get unknown labels."""
+    """Convert the mock-ups to a library on the axis of a model. Outputs without labels become unknown."""
     from underpaint.lab.training import labelled_spectra
 
     mockups, model_card = labelled_mockups.mockups, pretrained_model.card

@@ -100,7 +100,7 @@ class Stages:
 
 
 def spectra_per_second(model: OnnxModel, seconds: float, *, block_size: int = 2048) -> float:
-    """Measure how many spectra per second a model processes. The spectra are in memory, in blocks."""
+    """Measure how many spectra per second a model processes, for blocks of spectra in memory."""
     axis = model.card.axis
     counts = np.random.default_rng(0).poisson(20.0, (block_size, axis.n_bin)).astype(np.float32)
     recorded_kev = np.tile(np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (block_size, 1))
@@ -135,7 +135,7 @@ class Inputs:
     scans : tuple of str
         Files of a measured scan, one for each detector, or empty to leave the scan out.
     instrument_model : Path or None
-        Model for one instrument and palette (``underpaint train --instrument``). Its model card contains the
+        Model for one instrument and palette (``underpaint train --instrument``). The card of this model contains the
         scores from its training.
     """
 
@@ -176,7 +176,7 @@ class Suite:
     def run_stage(
         self, stage: str, compute_scores: Callable[[], dict[str, Any]], *, uses_model: bool = True, **dependencies: Any
     ) -> Any:
-        """Return the stored or computed scores of a stage. They depend on the model if ``uses_model`` is True."""
+        """Return the stored or computed scores of a stage. The scores depend on the model if ``uses_model`` is True."""
         self.progress(stage.replace("_", " ").capitalize(), 0, 1)
         return self.stages.result_of(
             stage, compute_scores, dependencies | ({"model": self.digest} if uses_model else {})
@@ -402,7 +402,7 @@ class Suite:
         return order.rival_deviances(self.plan.order_pigments, load_instrument(SUITE_INSTRUMENT), show_progress)
 
     def layer_order_scores(self, rival_deviances: dict[str, dict[str, float]]) -> dict[str, Any]:
-        """Score the layer orders that the network and fits of its pigments claim, and compute the highest score."""
+        """Score the layer orders that the network and the fits claim, and compute the upper bound of the score."""
         plan, instrument = self.plan, load_instrument(SUITE_INSTRUMENT)
         pairs = order.pairs_from_deviances(rival_deviances, instrument)
         scores_by_counts = {}
@@ -607,7 +607,8 @@ def evaluate_trust(
     Parameters
     ----------
     target : path
-        JSON file to write. A folder beside it, with the same name and the ending ``.parts``, keeps finished stages.
+        JSON file to write. A folder beside the JSON file, with the same name and the ending ``.parts``, keeps finished
+        stages.
     inputs : Inputs
     plan : TrustPlan, optional
     progress : callable, optional

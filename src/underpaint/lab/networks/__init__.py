@@ -45,8 +45,7 @@ class NetworkSpec:
     Parameters
     ----------
     kind : str
-        Architecture. "xu2022_root" and "xu2022_unscaled" are the network of Xu et al. 2022 with other transforms of
-        counts.
+        Architecture. "xu2022_root" and "xu2022_unscaled" are the network "xu2022" with other transforms of the counts.
         Kinds that begin with "layers" are variants of the network of layers, with different bodies or heads.
     n_bin, n_output : int
         Numbers of bins of the axis and of outputs.
@@ -134,7 +133,7 @@ def _build_layers_network(spec: NetworkSpec) -> LayersNetwork:
 
 
 def _foldable_normalisations(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
-    """List the batch normalisations that the exporter folds, each as its ``Sequential`` and its name in it."""
+    """List the batch normalisations that the exporter folds, each as its ``Sequential`` and its name."""
     return [
         (sequence, name)
         for sequence in network.modules()

@@ -4,7 +4,10 @@ import torch
 from torch import Tensor, nn
 
 LOG10_COUNTS = (3.0, 4.0, 5.0, 6.0)
-"""Logarithms (base 10) of the total counts at which scales and shifts are fitted. In between, they are interpolated."""
+"""Logarithms (base 10) of the total counts at which scales and shifts are fitted.
+
+Scales and shifts are interpolated between these total counts.
+"""
 
 
 class Calibration(nn.Module):
@@ -17,9 +20,9 @@ class Calibration(nn.Module):
 
     Notes
     -----
-    This is Platt scaling (J. Platt 1999) for each output at each level of total counts. A network is overconfident for
-    spectra with few counts and underconfident for spectra with many counts. A single temperature cannot correct both.
-    The initial
+    The calibration is Platt scaling (Platt, 1999) for each output at each level of total counts. A network is
+    overconfident for spectra with few counts and underconfident for spectra with many counts. A single temperature
+    cannot correct both. The initial
     calibration changes nothing. The network applies the calibration in evaluation mode, not in training.
     """
 
@@ -48,12 +51,12 @@ class Calibration(nn.Module):
                 buffer.fill_(0.0 if buffer_name.endswith("shift") else 1.0)
 
     def calibrate_amounts(self, logits: Tensor, log10_counts: Tensor) -> Tensor:
-        """Return calibrated log-odds of amounts. All edges share one scale and shift, so the log-odds keep their order.
+        """Return calibrated log-odds of amounts. All class edges have the same scale and shift.
 
         Parameters
         ----------
         logits : (n, n_amount, n_edge) tensor
-            Log-odds that the mass fraction reaches each edge.
+            Log-odds that the mass fraction reaches each class edge.
         log10_counts : (n, 1) tensor
             Logarithm (base 10) of the total counts within the recorded range.
         """

@@ -1,7 +1,7 @@
 """The network of layers.
 
-This network predicts which pigments are at the surface and which are below it. It also predicts amounts and the
-thickness of the surface layer. Its inputs include the instrument conditions.
+The network predicts which pigments are in the surface layer and which are below this layer. The network also predicts
+amounts and the thickness of the surface layer. The inputs include the instrument conditions.
 """
 
 import math
@@ -42,7 +42,7 @@ _MAX_EXCITATION_KEV = 40.0
 _N_KNOT = 40
 _RIDGE, _SHIFT_RIDGE = 1e-6, 1e-2
 _TYPICAL_SHIFT_KEV = 0.03
-"""Typical shift of a peak, in keV, from gain errors and inexact peak shapes. The fit hardly penalises such a shift."""
+"""Typical shift of peaks, in keV, from gain errors and inexact peak shapes. The fit hardly penalises this shift."""
 _MODEL_ERROR = 0.02
 _MIN_VARIANCE = 0.25
 _AREA_SCALE = 0.2
@@ -93,8 +93,8 @@ def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: f
     Notes
     -----
     Peaks and a piecewise linear background are fitted by least squares. Line ratios are those of an infinitely thin
-    sample. A small shift of each line family in energy is also fitted. Each bin has the inverse of a typical spectrum
-    as its weight. A family without a line on the energy axis has an area of zero.
+    sample. A small shift of each line family in energy is also fitted. The weight of a bin is the inverse of a typical
+    spectrum. A family without a line on the energy axis has an area of zero.
     """
     edges_kev = start_kev + bin_kev * np.arange(n_bin + 1)
     centre_kev = 0.5 * (edges_kev[1:] + edges_kev[:-1])
@@ -135,11 +135,12 @@ class LayersNetwork(nn.Module):
     n_bin : int
         Number of bins of the fixed axis.
     composition : (n_material, n_element) tensor
-        Composition of each pigment or group, as in the model card. Only the composition head uses these values.
+        Composition of each pigment or group, as in the model card. Only the composition head uses the composition.
     n_instrument, n_quantity : int
         Numbers of instrument inputs and of predicted quantities.
     n_amount, n_edge : int
-        Numbers of predicted amounts and of edges. An edge is a mass fraction between two classes of an amount.
+        Numbers of predicted amounts and of class edges. A class edge is the mass fraction between two classes of an
+        amount.
     families : sequence of str
         Line families whose fitted areas are additional features. May be empty.
     start_kev, bin_kev : float
@@ -147,8 +148,8 @@ class LayersNetwork(nn.Module):
     body : {"attention", "dense", "recurrent"}
         Layer after the convolutions: self-attention (Vaswani et al. 2017), none, or a bidirectional GRU.
     head : {"free", "composition"}
-        "free" has a row of weights for each material and place.
-        "composition" computes the logits of a material from its composition.
+        The head "free" has a row of weights for each material and place.
+        The head "composition" computes the logits of a material from its composition.
         The composition head can predict materials that are not in the training set.
 
     Notes
@@ -213,7 +214,7 @@ class LayersNetwork(nn.Module):
         (n, 3 n_material) logits : of each material, first anywhere in the paint, then at the surface, then below it
         (n, n_quantity) mean : means of the quantities
         (n, n_quantity) sigma : standard deviations of the quantities
-        (n, n_amount n_edge) logits : that the mass fraction reaches each edge, from networks that predict amounts
+        (n, n_amount n_edge) logits : that the mass fraction reaches each class edge, from networks that predict amounts
         """
         # half precision would round counts and sums over many bins
         with torch.autocast(counts.device.type, enabled=False):
@@ -246,7 +247,7 @@ class LayersNetwork(nn.Module):
         )
 
     def _amount_logits(self, latent_code: Tensor, log10_counts: Tensor) -> Tensor:
-        """Return log-odds of amounts. From edge to edge, the log-odds decrease by a predicted step."""
+        """Return log-odds of amounts. From each class edge to the next, they decrease by a step."""
         raw_outputs = self.amount(latent_code).float().unflatten(1, (-1, self.n_edge))
         logit_steps = torch.cat((raw_outputs[:, :, :1], -nn.functional.softplus(raw_outputs[:, :, 1:])), dim=2)
         logits = torch.cumsum(logit_steps, dim=2)
@@ -256,7 +257,7 @@ class LayersNetwork(nn.Module):
 
 
 class _FreeHead(nn.Module):
-    """Head with one row of weights for each material and place. Its outputs are added to those of the linear path."""
+    """Head that adds one weighted sum for each material and place to the outputs of the linear path."""
 
     def __init__(self, n_material: int) -> None:
         super().__init__()
@@ -284,7 +285,7 @@ class _CompositionHead(nn.Module):
 
 
 class _AttentionBody(nn.Module):
-    """Body with one block of self-attention over the tokens. The block also receives positions and conditions."""
+    """Body with one self-attention block over the tokens, their positions and the instrument conditions."""
 
     def __init__(self, n_token: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The network of Xu et al. 2022 (section 2.3), and two networks that the authors propose as future work.
+"""The network of Xu et al., 2022 (section 2.3), and two networks that the authors propose as future work.
 
 The two proposed networks are an autoencoder's encoder with a dense layer, and a recurrent network over patches of the
 spectrum.
@@ -22,7 +22,7 @@ _RELU_SLOPE = 0.01
 
 
 class LogLogRootTransform(nn.Module):
-    """Transform of the counts, ``X' = ln(1 + ln(1 + sqrt(X)))``. The result is divided by its maximum in each spectrum.
+    """Transform of the counts, ``X' = ln(1 + ln(1 + sqrt(X)))``. Each transformed spectrum is divided by its maximum.
 
     The paper does not state how spectra are normalised. Division by the maximum is an assumption.
 
@@ -49,7 +49,7 @@ class LogLogRootTransform(nn.Module):
 
 
 class SquareRootTransform(nn.Module):
-    """Square root of the counts, divided by its maximum in each spectrum.
+    """Square root of the counts in a spectrum, divided by the largest square root.
 
     The square root makes the standard deviation of Poisson noise uniform. Empty channels stay zero.
     """
@@ -200,7 +200,7 @@ class AutoencoderNetwork(nn.Module):
     -----
     The initial weights are random. The function :func:`underpaint.lab.training.loop.pretrain_autoencoder` first trains
     the encoder to reconstruct spectra. Xu et al. propose autoencoders as future work, but state no sizes. The transform
-    of the input, the dropout and the dense layer are those of their convolutional network.
+    of the input, the dropout and the dense layer are those of the paper's convolutional network.
 
     References
     ----------
@@ -238,7 +238,7 @@ class RecurrentNetwork(nn.Module):
     Notes
     -----
     Xu et al. propose recurrent networks as future work, but state no sizes. The transform of the input, the dropout and
-    the dense layer are those of their convolutional network. The input of the dense layer is the states of the GRU at
+    the dense layer are those of the paper's convolutional network. The dense layer receives the states of the GRU at
     all patches, because the position of a line identifies its element.
 
     References

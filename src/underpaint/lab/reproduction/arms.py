@@ -68,7 +68,7 @@ class EvaluatedModel:
     name : str
         Name of the model and of its folders.
     initial_networks : sequence of TrainedNetwork or Path
-        Initial network of each fold, used cyclically.
+        Initial networks, which the folds use in turn.
     mockups : Library
         Spectra of the mock-ups on the axis of the network, with labels for its outputs.
     is_restricted_to_palette : bool

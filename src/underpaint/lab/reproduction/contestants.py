@@ -23,7 +23,7 @@ def paper_network(
     Parameters
     ----------
     simulation_set : Library or None
-        Simulation set of the network, if its outputs differ from the paper's.
+        Simulation set that the network was trained on, if the network's outputs differ from the paper's.
         Outputs that are in no mock-up have absent labels.
     """
     mockup_spectra = mockup_library(mockups)

@@ -24,7 +24,7 @@ from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import identify
 
 FAMILIES = ("Ca_K", "Cr_K", "Fe_K", "Co_K", "Cu_K", "Zn_K", "As_K", "Hg_L", "Pb_L", "Sn_K")
-"""One line family for each element in the paints and grounds of the figures, without light elements."""
+"""One line family for each element (except light elements) in the paints and grounds of the figures."""
 BEFORE_FINETUNING, AFTER_FINETUNING, DEFAULT_NETWORK = "before fine-tuning", "after fine-tuning", "default network"
 PRESENT_PROBABILITY = 0.5
 
@@ -125,7 +125,7 @@ def map_scores(
     dict
         ``f1``, ``always_yes_f1``, ``auroc``, ``sensitivity_above``, ``sensitivity_below``, ``false_share`` and
         ``spearman``.
-        ``false_share`` is the false-positive rate. ``spearman`` is the correlation of probability and line area.
+        ``false_share`` is the false-positive rate. ``spearman`` is the correlation between probability and line area.
         Undefined scores are None.
     """
     truth = (place_codes != ABSENT).ravel()

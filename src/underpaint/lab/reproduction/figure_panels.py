@@ -108,7 +108,7 @@ def scan_painting(
     name : str
         Name of the scan.
     live_time_s : float
-        Live time per pixel in s. It is stored in the scan, and does not affect the counts.
+        Live time per pixel in s, which is stored in the scan and does not affect the counts.
     """
     stratigraphies, stratigraphy_index = painting.stratigraphies()
     expected_counts = expected_spectra(stratigraphies, instrument)
@@ -140,7 +140,7 @@ def expected_spectra(stratigraphies: Sequence[Stratigraphy], instrument: Instrum
 
 
 def crossed_strips(cell_pixels: int, gap_pixels: int, rng: np.random.Generator) -> Painting:
-    """Return the panel of the paper's Fig. 7. Four tops cross six bottoms. Strips become thinner along their length."""
+    """Return the panel of the paper's Figure 7. Four tops cross six bottoms. Strips get thinner along their length."""
     recipe = figure7_recipe()
     row_paints, column_paints = (
         _strips(list(paints), cell_pixels, gap_pixels) for paints in (recipe.tops, recipe.bottoms)
@@ -177,7 +177,7 @@ def _stepped_thickness(
     thickness_limits_um: tuple[float, float],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Return (n_strip_pixel, n_pixel) thicknesses, in um. Each strip has steps, in a random direction."""
+    """Return (n_strip_pixel, n_pixel) thicknesses, in um, with steps along each strip in a random direction."""
     thickness_step = np.minimum(np.arange(n_pixel) * N_THICKNESS // n_pixel, N_THICKNESS - 1)
     profile_um = np.linspace(*thickness_limits_um, N_THICKNESS)[thickness_step]
     profile_by_name = {strip_name: profile_um[:: rng.choice([-1, 1])] for strip_name in strip_names}

@@ -1,4 +1,4 @@
-"""Plots and data of Figs. 5 to 10 of Xu et al. 2022, with virtual paintings.
+"""Plots and data of Figures 5 to 10 of Xu et al., 2022, with virtual paintings.
 
 Shapes and palettes of the virtual paintings are similar to those in the paper's two case studies.
 """
@@ -83,7 +83,10 @@ def figure5(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
 
 
 def figure6(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Map a single-layer virtual painting, modelled on "The Bathers". Another instrument records 100 ms per pixel."""
+    """Map a single-layer virtual painting, modelled on "The Bathers", from a scan of 100 ms per pixel.
+
+    The instrument differs from that of the mock-ups.
+    """
     progress("Figure 6: scanning the single-layered painting", 0, 2)
     painting = single_layered_painting(*_canvas_size(SINGLE_PIXELS, plan))
     rng = _rng(plan, 6)
@@ -98,14 +101,14 @@ def figure6(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
 
 
 def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Map vermilion on the virtual panel of Fig. 7 with the paper's network and the default network.
+    """Map vermilion on the virtual panel of Figure 7 with the paper's network and the default network.
 
     Returns
     -------
     dict
         Scores for vermilion, as in figure 5, and ``by_column`` with values for each bottom strip and bare ground.
         The values in ``by_column`` are the mass fraction of vermilion and two mean probabilities.
-        One mean is over pixels under the only top without vermilion. The other is over pixels without a top.
+        One mean is over pixels under the only top without vermilion, and the other is over pixels without a top.
     """
     progress("Figure 8: scanning the panel", 0, 1)
     painting_maps = _panel_maps(plan, networks)
@@ -126,7 +129,7 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
 
 
 def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Map Prussian blue and iron oxide on the virtual panel of Fig. 7, and compute their false-positive rates.
+    """Map Prussian blue and iron oxide on the virtual panel of Figure 7, and compute their false-positive rates.
 
     Returns
     -------
@@ -200,7 +203,7 @@ def _painting_row(painting_maps: PaintingMaps, pigment: str, networks: Sequence[
 
 
 def _panel_maps(plan: Plan, networks: Networks) -> PaintingMaps:
-    """Return maps of the virtual panel of Fig. 7, scanned with the instrument of the mock-ups."""
+    """Return maps of the virtual panel of Figure 7, scanned with the instrument of the mock-ups."""
     shrink_factor = 1 if plan.grid_step == 1 else QUICK_SHRINK_FACTOR
     rng = _rng(plan, 7)
     painting = crossed_strips(CELL_PIXELS // shrink_factor, max(GAP_PIXELS // shrink_factor, 1), rng)

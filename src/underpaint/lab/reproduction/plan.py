@@ -37,7 +37,7 @@ class Plan(BaseModel):
 
 
 def quick(out: Path) -> Plan:
-    """Return the plan of a quick test. The test takes minutes, and its scores have no significance."""
+    """Return the plan of a quick test. A quick test takes minutes, and its scores have no significance."""
     return Plan(
         out=out,
         grid_step=83,

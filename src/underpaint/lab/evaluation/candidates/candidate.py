@@ -13,7 +13,7 @@ Numbers = NDArray[np.float64]
 PAINT_THICKNESS_UM = (0.3, 400.0)
 GROUND_THICKNESS_UM = (10.0, 1000.0)
 MAX_LOG_ODDS = float(np.log(1e3))
-"""Largest log-odds of a mass fraction. This limits mass fractions to the range from about 0.001 to 0.999."""
+"""Largest log-odds of a mass fraction. Mass fractions are therefore about 0.001 to 0.999."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Candidate:
 
     @property
     def parameters(self) -> tuple[FreeParameter, ...]:
-        """Free parameters of the films from the surface down. In each film, the thickness is first."""
+        """Free parameters of the films from the surface down. In each film, thickness precedes mass fractions."""
         parameters: list[FreeParameter] = []
         for film_index, film in enumerate(self.films):
             if film.thickness_limits_um is not None:
@@ -206,7 +206,7 @@ def fractions_from_parameters(parameters: Numbers) -> Numbers:
 
 
 def without_pigment(candidate: Candidate, pigment: str) -> Candidate | None:
-    """Return a candidate without a pigment and its single-pigment films, or None if no paint remains."""
+    """Remove a pigment and the films of this pigment alone. Return None if no paint remains."""
     films: list[Film] = []
     for film in candidate.films:
         remaining_pigments = [name for name in film.paint_pigments if name != pigment]

@@ -13,11 +13,17 @@ from underpaint.physics.instrument import Instrument
 
 Numbers = NDArray[np.float64]
 DIFFERENCE_STEP = 0.02
-"""Step of logarithms in finite differences. Curvature changes the slope of the counts by less than 1 %."""
+"""Step of logarithms in finite differences. In one step, curvature changes the slope of counts by less than 1 %."""
 SCALE_NAMES = ("scale", "coherent", "other scatter", "slope of the scatter", "curvature of the scatter")
-"""Names of the free scales, fitted as logarithms. Scatter is scaled, as support, air and sample holder also scatter."""
+"""Names of the free scales, which are fitted as logarithms.
+
+Scatter has free scales because support, air and sample holder also scatter X-rays.
+"""
 MAX_SCALES = np.asarray([30.0, 2.0, 2.0, 2.0, 1.0])
-"""Largest absolute value of each logarithm in ``SCALE_NAMES``. Slope and curvature are factors of ln(energy) terms."""
+"""Largest absolute value of each logarithm in ``SCALE_NAMES``.
+
+The slope and the curvature multiply ln(energy) and its square.
+"""
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ def evaluate_models(
 
 
 def with_scales(emission: Emission, scales: Numbers, spectrum: MergedSpectrum) -> Emission:
-    """Multiply the scatter of an emission by its (n_sample, 5) scales. The total scale is not applied."""
+    """Multiply the scatter of an emission by (n_sample, 5) scales. The total scale is not applied."""
     other_scatter_factor = np.exp(scales[:, 2:3] + scales[:, 3:] @ _log_energy_terms(emission.compton_kev, spectrum))
     return replace(
         emission,
@@ -151,7 +157,7 @@ def _log_energy_terms(energy_kev: Numbers, spectrum: MergedSpectrum) -> Numbers:
     """Return ln(E / E0) and its square as a (2, n) array, where E0 is the geometric centre of the fitted range."""
     start_kev, stop_kev = spectrum.axis.start_kev, spectrum.axis.stop_kev
     log_energy = np.log(energy_kev / np.sqrt(start_kev * stop_kev))
-    # clipped, because the exponential of the square diverges outside the fitted channels
+    # ln(E / E0) is clipped, because the exponential of its square diverges outside the fitted channels
     log_energy = np.clip(log_energy, np.log(np.sqrt(start_kev / stop_kev)), np.log(np.sqrt(stop_kev / start_kev)))
     return np.stack([log_energy, log_energy**2])
 
@@ -166,7 +172,7 @@ MIN_DEVIANCE_DECREASE = 0.02
 """Expected decrease of the deviance below which a fit has converged."""
 MAX_ROUNDS = 30
 MIN_ROUNDS, MAX_DEVIANCE_EXCESS = 8, 1000.0
-"""Number of rounds after which a fit is stopped if its deviance exceeds the lowest one by ``MAX_DEVIANCE_EXCESS``."""
+"""Number of rounds after which a fit is stopped if its deviance exceeds the lowest by ``MAX_DEVIANCE_EXCESS``."""
 INITIAL_DAMPING = 1e-3
 """Initial damping, relative to the diagonal of the Fisher information."""
 MAX_PULL = 5.0
@@ -199,8 +205,8 @@ class StratigraphyFit:
     scales : (5,) array
         Fitted logarithms of the scales named in ``SCALE_NAMES``.
     deviance : float
-        Twice the log-likelihood ratio of a model that matches every channel to this model. The likelihood includes the
-        model error (``MergedSpectrum``).
+        Twice the log-likelihood ratio of a model that matches every channel to the fitted model. The likelihood
+        includes the model error (``MergedSpectrum``).
     poisson_deviance : float
         Deviance without the model error (Baker & Cousins 1984, eq. 3).
     n_channel, n_parameter : int
@@ -368,7 +374,7 @@ class _FitState:
         """Return the Fisher information and half the negative gradient of the deviance.
 
         With ``use_observed_curvature``, the observed curvature replaces the expected curvature in channels whose counts
-        far exceed the model. Otherwise, steps would be too large.
+        far exceed the model. Otherwise, the steps of the fit would be too large.
         """
         if self.model_spectrum is None:
             raise RuntimeError("no trial point was evaluated yet")

@@ -15,7 +15,7 @@ Numbers = NDArray[np.float64]
 START_KEV = 2.8
 """Lowest energy of the fit, in keV. Lines at lower energies depend more on air and detector window than on paint."""
 BIN_SIGMAS = 0.7
-"""Maximum width of a merged channel, in standard deviations of a peak. It preserves nearly all information."""
+"""Maximum width of a merged channel that preserves nearly all information, in standard deviations of a peak."""
 MODEL_ERROR = 0.01
 """Relative standard deviation of the forward model in a merged channel."""
 MIN_EXPECTED = 1e-9
@@ -39,9 +39,9 @@ class MergedSpectrum:
     -----
     Counts have a Poisson distribution, and the Poisson mean has a gamma distribution about the model's value ``mu``.
     The counts therefore have a negative binomial distribution with the variance ``mu + (model_error mu)**2``. For few
-    counts, or a model error of zero, this distribution is close to the Poisson distribution. The deviance of the
-    negative binomial distribution (McCullagh & Nelder 1989, table 9.1) limits the weight of high counts according to
-    the accuracy of the simulation.
+    counts, or a model error of zero, the negative binomial distribution is close to the Poisson distribution. The
+    deviance of the negative binomial distribution (McCullagh & Nelder 1989, table 9.1) limits the weight of high counts
+    according to the accuracy of the simulation.
     """
 
     axis: EnergyAxis
@@ -94,9 +94,9 @@ def merge_channels(
     spectrum : Spectrum
         Counts with an energy axis.
     instrument : Instrument
-        Its source energy limits the energy range. Its detector resolution limits the number of merged channels.
+        The source energy limits the energy range. The detector resolution limits the number of merged channels.
     start_kev : float
-        Lowest energy of the range.
+        Lowest energy of the fit, in keV.
     model_error : float
         Relative standard deviation of the model in a channel.
 

@@ -24,12 +24,15 @@ MIN_PRESENT_PROBABILITY = 0.5
 MIN_HIDDEN_PROBABILITY = 0.1
 """Minimum probability of a group for its pigment to be tried in a hidden layer."""
 MAX_CANDIDATES = 12
-"""Maximum number of candidates in the first round. Rearrangements do not count, but candidates without a pigment do."""
+"""Maximum number of candidates in the first round.
+
+Candidates with a pigment left out count, but rearrangements do not.
+"""
 MAX_PIGMENTS = 5
 UPPER_LAYER_UM, LOWER_LAYER_UM, GROUND_LAYER_UM = 15.0, 30.0, 150.0
 """Initial thicknesses, in um, of an upper layer, of a lower or single layer, and of the ground."""
 PRIMING_PIGMENT = "lead_white"
-"""Pigment of the most common underlayer. It is tried if no other hidden pigment is suspected."""
+"""Most common pigment of underlayers, which is tried if no other hidden pigment is suspected."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ def suspect_pigments(network_results: Results, ground: str) -> SuspectedPigments
 
     Parameters
     ----------
+    network_results : Results
     Answers for a single pixel, as maps with the shape (1, 1).
-        Answers for a single spectrum, with (1, 1) pixels.
     ground : str
         Name of the ground, the lowest layer of all candidates.
     """
@@ -86,10 +89,10 @@ def suspect_pigments(network_results: Results, ground: str) -> SuspectedPigments
 def propose_candidates(suspected_pigments: SuspectedPigments, ground: str) -> list[Candidate]:
     """Return candidates with the suspected pigments in one layer or divided between two layers.
 
-    The first candidate has all pigments in one layer. The next candidates have a hidden pigment below this mixture. In
-    the last candidates, the pigments are divided between two layers. Those with a single pigment in one layer come
-    first. The number of candidates is at most ``MAX_CANDIDATES``, including later ones with a pigment left out.
-    ``rearrangements`` returns other arrangements of the best candidate.
+    The first candidate has all pigments in one layer. The next candidates have a hidden pigment below the mixture of
+    all pigments. In the last candidates, the pigments are divided between two layers. Divisions with a single pigment
+    in one layer come first. The number of candidates is at most ``MAX_CANDIDATES``, including later candidates with a
+    pigment left out. ``rearrangements`` returns other arrangements of the best candidate.
     """
     names = suspected_pigments.pigments
     base_film = ground_film(ground, GROUND_LAYER_UM)
@@ -188,7 +191,7 @@ def with_pure_pigments(candidate: Candidate) -> Candidate | None:
 
 
 def without_each_pigment(fit: StratigraphyFit) -> list[Candidate]:
-    """Return copies of a fitted candidate, each without one pigment. Initial values are the fitted values."""
+    """Return copies of a fitted candidate, each without one pigment. The copies start from the fitted values."""
     candidate_at_fit = with_fitted_values(fit)
     reduced_candidates = (without_pigment(candidate_at_fit, name) for name in sorted(candidate_at_fit.pigments))
     return [candidate for candidate in reduced_candidates if candidate is not None]
