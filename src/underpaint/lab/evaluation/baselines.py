@@ -136,7 +136,7 @@ def likelihood_fit(
 ) -> tuple[NDArray[np.float32], float]:
     """Fit the forward model to every spectrum, and return which groups the fit needs.
 
-    Candidates have one or two layers over chalk. Candidates contain one common pigment for each group whose lines
+    Candidates have one or two layers over chalk. The candidates contain one common pigment for each group whose lines
     exceed the threshold. The best candidate has the lowest AIC. A group is present if its removal increases the
     deviance by at least 25. A group of the ground is present if its lines exceed the threshold.
 

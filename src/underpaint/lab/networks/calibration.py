@@ -22,8 +22,8 @@ class Calibration(nn.Module):
     -----
     The calibration is Platt scaling (Platt, 1999) for each output at each level of total counts. A network is
     overconfident for spectra with few counts and underconfident for spectra with many counts. A single temperature
-    cannot correct both. The initial
-    calibration changes nothing. The network applies the calibration in evaluation mode, not in training.
+    cannot correct both. The initial calibration changes nothing. The network applies the calibration in evaluation
+    mode, not in training.
     """
 
     log10_counts: Tensor

@@ -50,7 +50,7 @@ def error_rates(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, A
         ``{pigment: {"missed_on_top", "missed_below", "missed_under": {cover: share}, "said_with": {other: share}}}``.
         Rates are over the test spectra of all folds. A claim is a probability above 0.5. The keys that begin with
         ``missed`` have false-negative rates. ``said_with`` has false-positive rates in spectra that contain another
-        material but not the pigment. A rate is NaN if there are no such spectra.
+        material but not the pigment. A rate without any spectrum is NaN.
     """
     library = simulation_set(plan, mockups)
     _, answers_simulated = pretrain(plan, library, progress)
@@ -142,9 +142,9 @@ def detection_limit(
     -------
     dict
         ``{cover: {"fraction": [...], "counts_to_see": [...], "visible_percent": {s: ...}, "seconds": {s: {network:
-        {"mean", "low", "high"}}}}}``. ``low`` and ``high`` are the 10th and 90th percentiles over random spectra.
-        ``counts_to_see`` is the total counts above which vermilion is visible. ``visible_percent`` is the mass
-        fraction, in %, above which vermilion is visible at the counts of a pixel.
+        {"mean", "low", "high"}}}}}``. ``low`` and ``high`` are the 10th and 90th percentiles of the probability over
+        random spectra. ``counts_to_see`` is the total counts above which vermilion is visible. ``visible_percent`` is
+        the mass fraction, in %, above which vermilion is visible at the counts of a pixel.
     """
     n_draw = plan.draws
     vermilion_column = paper_outputs().names.index("vermilion")
@@ -214,14 +214,14 @@ def false_positives(
 
 
 def run_ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Train networks that each omit one choice of the paper, on a part of its grid, and return their scores.
+    """Train networks that each omit one choice of the paper, on a part of the paper's grid, and score the networks.
 
     Returns
     -------
     dict
         ``{choice: {"f1_simulation", "f1_mockups", "always_yes_f1", "seconds", "epochs"}}``.
         The scores are the mean F1 on test spectra of the simulation set, and on mock-ups without fine-tuning.
-        Networks with ``counted`` in their key are trained on spectra with the counts and noise of a pixel.
+        Networks with ``counted`` in their key are trained on spectra with the counts and noise of a mock-up pixel.
     """
     settings_by_choice: dict[str, tuple[NetworkKind, EnergyAxis, bool, bool]] = {
         "as_in_the_paper": ("xu2022", XU_NETWORK_AXIS, True, False),

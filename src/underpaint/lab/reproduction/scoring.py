@@ -44,8 +44,8 @@ def scores_over_folds(answers: Answers, arm: str = "") -> dict[str, Any]:
 def pooled_scores(answers: Answers) -> dict[str, Any]:
     """Return the scores of an arm with held-out structures, computed from the pooled answers of all folds.
 
-    The scores of an output are from the folds whose training set contains the output. ``not_learned`` is its
-    sensitivity in all other folds.
+    The scores of an output are from the folds whose training set contains the output. ``not_learned`` is the
+    sensitivity of the output in all other folds.
     """
     answer, truth = (
         _with_group_columns(np.concatenate(fold_arrays)) for fold_arrays in (answers.probability, answers.label)
@@ -93,7 +93,7 @@ def _with_group_columns(pigment_columns: NDArray[Any]) -> NDArray[Any]:
 
 
 def group_names() -> tuple[str, ...]:
-    """Return the names of the elementary groups of the paper's pigments, which XRF can distinguish."""
+    """Return the names of the paper's elementary groups, which XRF can distinguish."""
     return group_outputs(paper_classes()).names
 
 

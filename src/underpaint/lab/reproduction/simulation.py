@@ -1,4 +1,4 @@
-"""The paper's simulation set. It has one pigment per layer, no scatter, and the background of mock-up spectra."""
+"""The paper's simulation set, which has one pigment per layer, no scatter, and the background of mock-up spectra."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -58,8 +58,8 @@ def simulated_as_in_paper(
     """Return noise-free spectra of stratigraphies, simulated as in the paper, in the channels of the mock-ups.
 
     The spectra include primary and secondary fluorescence, as in PyMca, and the detector resolution. The added
-    background is that of the mean mock-up spectrum (SNIP with the low-statistics filter, Ryan 1988). It is the same
-    fraction of the counts as in the mock-ups.
+    background is that of the mean mock-up spectrum (SNIP with the low-statistics filter, Ryan 1988). The background is
+    the same fraction of the counts as in the mock-ups.
     """
     instrument, outputs = load_instrument(INSTRUMENT), outputs or paper_outputs()
     spectrum_batches = []

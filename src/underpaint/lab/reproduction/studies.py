@@ -245,8 +245,8 @@ def compare_networks(plan: Plan, progress: Progress) -> dict[str, Any]:
         ``{model: {"parameters", "outputs", "seconds", "epochs", "spectra_per_second", "f1_simulation", "f1_mockups",
         "f1_finetuned", "always_yes_f1"}}``. F1 is the mean over the paper's eleven pigments. ``f1_simulation`` is for
         test spectra of the model's simulation set. ``f1_mockups`` is for mock-ups without fine-tuning. ``f1_finetuned``
-        is for mock-ups after fine-tuning on a random fifth. ``seconds`` is the training time without fine-tuning, or
-        None for the default network.
+        is for mock-ups after fine-tuning on a random fifth of the mock-up spectra. ``seconds`` is the training time
+        without fine-tuning, or None for the default network.
     """
     mockups = get_mockups(plan)
     grid_set = simulated_as_in_paper(*study_grid(plan), mockups)
@@ -391,7 +391,7 @@ def mockup_note(plan: Plan) -> str:
 
 
 def trained_networks(plan: Plan, progress: Progress) -> Networks:
-    """Return the checkpoints of the paper's network before and after fine-tuning. Train them if they are missing."""
+    """Return the checkpoints of the paper's network before and after fine-tuning, and train missing ones."""
     folder_before, folder_after = (
         plan.out / "networks" / name for name in ("simulation/fold_0", "paper_network_pixels_0")
     )

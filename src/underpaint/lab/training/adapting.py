@@ -55,7 +55,7 @@ from underpaint.simulate.randomise import log_uniform, perturb_instrument, rando
 
 _ALIGNED_LAYERS = ("stem", "head", "code")
 _SCALE_LIMITS = (0.5, 2.0)
-"""Limits of the scale factor of a channel. Inactive channels have uncertain standard deviations."""
+"""Limits of the scale factor of a network channel. Inactive channels have uncertain standard deviations."""
 _MIN_STD = 1e-6
 
 
@@ -69,11 +69,11 @@ def align_network(network: nn.Module, source_batches: Sequence[Batch], target_ba
     source_batches : sequence of Batch
         Spectra from the distribution of the network's training set.
     target_batches : sequence of Batch
-        Spectra to which the network is aligned. Their labels are not used.
+        Spectra to which the network is aligned. Labels are not used.
 
     Notes
     -----
-    This method is adaptive batch normalisation (Y. Li et al., arXiv:1603.04779). Scale and shift are written into the
+    The method is adaptive batch normalisation (Y. Li et al., arXiv:1603.04779). Scale and shift are written into the
     weights of each layer, because networks from ONNX files have no separate normalisations. Layers are aligned one
     after the other, starting at the input.
     """
@@ -168,7 +168,7 @@ class AdaptSettings(InstrumentSettings):
 
 @dataclass(frozen=True)
 class AdaptReport:
-    """Result of an adaptation, with its scores.
+    """Result of an adaptation, including scores.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ class AdaptReport:
     sizes : Sizes
         Sizes of simulation and training.
     minutes : mapping of str to float
-        Duration of each step of this call.
+        Duration of each step of this call, in minutes.
     """
 
     given_model: TrainedNetwork
@@ -258,7 +258,8 @@ def adapt(
         Network, folder and methods of adaptation.
     known_instrument : Instrument or None
         Instrument, as far as it is known without the scan.
-        If it is None, properties that the scan does not determine are drawn from the ranges of common scanners.
+        If ``known_instrument`` is None, properties that the scan does not determine are drawn from the ranges of common
+        scanners.
     progress : callable or None
         Called with (description, number of steps done, total number of steps).
 
@@ -357,7 +358,7 @@ class FittedInstrument:
 
 
 def fit_instrument(scan: Scan, known_instrument: Instrument | None = None) -> FittedInstrument:
-    """Fit the energy axis and resolution of a scan, and, if visible, its anode, tube voltage and angle.
+    """Fit the energy axis, the resolution and, if visible, the anode, tube voltage and scattering angle of a scan.
 
     Raises
     ------

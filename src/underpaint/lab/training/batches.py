@@ -15,7 +15,7 @@ from underpaint.lab.training.settings import TrainSettings
 _MIN_NORMAL_COUNTS = 30.0
 """Expected counts above which a normal distribution replaces the Poisson distribution."""
 _ALL_UNKNOWN_PROBABILITY, _UNKNOWN_PROBABILITY = 0.25, 0.1
-"""Probability that all instrument conditions of a spectrum are set to NaN, and that a single condition is."""
+"""Probability that all instrument conditions of a spectrum become NaN, and probability that a single one does."""
 
 
 class Batch(NamedTuple):
@@ -50,7 +50,7 @@ class Batches:
     settings : TrainSettings
         Batch size, range of counts, and seed.
     shuffle : bool
-        True for training. The order, noise and counts of spectra change between epochs only if it is True.
+        True for training. The order, noise and counts of spectra change between epochs only if ``shuffle`` is True.
 
     Notes
     -----
@@ -152,7 +152,7 @@ def _log_excess(
 
 
 def draw_poisson(expected_counts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw Poisson counts. For speed, expected counts above 30 have a rounded normal distribution.
+    """Draw Poisson counts. For speed, a rounded normal distribution is used above 30 expected counts.
 
     Parameters
     ----------

@@ -40,8 +40,8 @@ class _CalibrationAnswers:
     """Answers of a network for calibration spectra, and the labels of the spectra.
 
     ``pulls`` (n, n_quantity) are the errors of quantities divided by their predicted standard deviations. ``amounts``
-    (n, n_amount, n_edge) are the log-odds that a mass fraction reaches each edge. ``is_reached`` states whether the
-    true mass fraction reaches the edge.
+    (n, n_amount, n_edge) are the log-odds that a mass fraction reaches each class edge. ``is_reached`` states whether
+    the true mass fraction reaches the class edge.
     """
 
     log_odds: NDArray[np.float64]
@@ -60,19 +60,20 @@ def calibrate_network(
     Parameters
     ----------
     trained_model : TrainedNetwork
-        Network to calibrate. The values of its :class:`underpaint.lab.networks.Calibration` are changed in place.
+        Network to calibrate. The values of the network's :class:`underpaint.lab.networks.Calibration` are changed in
+        place.
     library : Library
         Expected spectra with labels, places and quantities.
     rows : (n,) array
         Rows that the network was not trained on.
-        Half of their stratigraphies are used for the calibration, and the other half for the prediction sets.
+        Half of the stratigraphies are used for the calibration, and the other half for the prediction sets.
     settings : TrainSettings
         Batch size and seed. The range of counts is not used.
 
     Returns
     -------
     TrainedNetwork
-        The calibrated network. Its model card contains the prediction sets (``sets``).
+        The calibrated network, with the prediction sets (``sets``) in its model card.
 
     Raises
     ------
@@ -82,10 +83,10 @@ def calibrate_network(
     Notes
     -----
     Probabilities of each output are calibrated at 1e3, 1e4, 1e5 and 1e6 counts by Platt scaling (Platt, Advances in
-    Large Margin Classifiers, 1999). The log-odds of an amount have one scale and one shift for all edges. Standard
-    deviations are scaled so that 90 % intervals contain 90 % of the true values. Prediction sets are from Mondrian
-    conformal prediction, with classes by group, decade of counts and true label (Vovk et al., Algorithmic Learning in a
-    Random World, 2005, chapter 4).
+    Large Margin Classifiers, 1999). The log-odds of an amount have one scale and one shift for all class edges.
+    Standard deviations are scaled so that 90 % intervals contain 90 % of the true values. Prediction sets are from
+    Mondrian conformal prediction, with classes by group, decade of counts and true label (Vovk et al., Algorithmic
+    Learning in a Random World, 2005, chapter 4).
     """
     calibration = getattr(trained_model.network, "calibration", None)
     if not isinstance(calibration, Calibration):
@@ -233,7 +234,7 @@ def _prediction_sets(
 
 
 def _set_threshold(scores: NDArray[np.float64], nominal_coverage: float) -> float:
-    """Return the lowest score of the answers in a prediction set.
+    """Return the minimum score of an answer in a prediction set.
 
     In 19 of 20 random sets of held-out spectra, at most a fraction ``1 - nominal_coverage`` of the true answers has a
     lower score. It would not be enough to reach the nominal coverage on average, because a model is calibrated only

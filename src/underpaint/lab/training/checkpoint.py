@@ -26,7 +26,7 @@ ELEMENTS = (
     *("Al", "Si", "P", "S", "Cl", "K", "Ca", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "As", "Se", "Br"),
     *("Sr", "Y", "Zr", "Mo", "Ag", "Cd", "Sn", "Sb", "Ba", "W", "Au", "Hg", "Pb", "Bi"),
 )
-"""Elements of pigments, with lines that a scanner can record."""
+"""Pigment elements whose lines a scanner can record."""
 FAMILIES = (
     *(f"{element}_K" for element in ELEMENTS[: ELEMENTS.index("Ba") + 1]),
     *("Ar_K", "Rh_K", "Pd_K", "Rb_K", "Ga_K"),
@@ -38,8 +38,8 @@ FAMILIES = (
 def composition(materials: Sequence[str]) -> NDArray[np.float32]:
     """Return (n_material, n_element + 1) square roots of mass fractions. The last column is 1 for groups.
 
-    A group consists of its element alone. The square root emphasises elements with mass fractions of a few per cent,
-    because their lines can be strong.
+    The composition of a group is its element alone. The square root emphasises elements with mass fractions of a few
+    per cent, because their lines can be strong.
     """
     groups = {group.name: group.element for group in library().groups}
     composition_rows = np.zeros((len(materials), len(ELEMENTS) + 1), dtype=np.float32)
@@ -60,7 +60,7 @@ def load_onnx_weights(network: nn.Module, model_card: ModelCard, path: Path) -> 
     Parameters
     ----------
     network : Module
-        Network built with ``folded=True``. It is changed in place.
+        Network built with ``folded=True``, which is changed in place.
     model_card : ModelCard
         Model card of the file.
     path : Path

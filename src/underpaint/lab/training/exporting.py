@@ -55,7 +55,7 @@ def export(network: nn.Module, model_card: ModelCard, path: str | Path) -> Path:
         All networks have the outputs ``log_odds`` and ``probability`` (n, n_name).
         Networks of layers also have the outputs ``quantity`` and ``sigma`` (n, n_quantity).
         Networks that predict amounts also have the output ``amount`` (n, n_amount n_edge).
-        ``amount`` has the log-odds that a mass fraction reaches each edge.
+        ``amount`` has the log-odds that a mass fraction reaches each class edge.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def check_export(network: nn.Module, model_card: ModelCard, path: Path) -> None:
     Raises
     ------
     TrainingError
-        An output differs by more than 1e-4. For values above 1, this limit is relative.
+        An output differs by more than 1e-4. For output values above 1, the limit is relative.
     """
     inputs = example_inputs(network, model_card, _N_CHECK_SPECTRA)
     with torch.inference_mode():

@@ -40,9 +40,9 @@ VISIBLE_SIGMAS = 3.0
 def hide_invisible_labels(labelled_set: Library) -> Library:
     """Set labels that are present but not visible in the spectrum to unknown.
 
-    Labels of a mock-up include pigments that a thick layer hides. Training on these labels would teach the network to
-    claim pigments that it cannot detect. A label is visible if each of its groups has a key line family with an area
-    above ``VISIBLE_SIGMAS`` standard deviations. Present labels that are not visible become ``UNKNOWN``.
+    Labels of a mock-up include pigments that a thick layer hides. Training on labels of hidden pigments would teach the
+    network to claim pigments that it cannot detect. A label is visible if each of its groups has a key line family with
+    an area above ``VISIBLE_SIGMAS`` standard deviations. Present labels that are not visible become ``UNKNOWN``.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class FinetuneReport:
     n_spectra : mapping of str to int
         Number of spectra for "training", "validation" and "test".
     absent_names : tuple of str
-        Names without a positive training spectrum. The network can only learn that they are absent.
+        Names without a positive training spectrum. The network can learn only the absence of these names.
     n_hidden_label : int
         Number of present labels that were set to unknown because they are not visible (see
         :func:`hide_invisible_labels`).

@@ -42,7 +42,7 @@ from underpaint.simulate.randomise import perturb_instrument
 
 _N_MOMENT = 2
 _CALIBRATION_PREFIX = "calibration."
-"""Prefix of calibration weights. They are not transferred, because they depend on the outputs of their network."""
+"""Prefix of calibration weights, which depend on the outputs of their network and are not transferred."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class TransferredNetwork:
     transferred_names : tuple of str
         Outputs whose weights are from the other network.
     new_names : tuple of str
-        Outputs that the other network lacks. Their weights are initial values.
+        Outputs that the other network lacks, and whose weights are initial values.
     """
 
     network: nn.Module
@@ -65,14 +65,14 @@ class TransferredNetwork:
 
 
 def transfer_weights(start_model: TrainedNetwork, model_card: ModelCard) -> TransferredNetwork:
-    """Build the network of a model card, and copy the weights of a trained network by the names of its outputs.
+    """Build the network of a model card, and copy the weights of a trained network by output name.
 
     Parameters
     ----------
     start_model : TrainedNetwork
         Network with the initial weights. It is not changed.
     model_card : ModelCard
-        Model card of the new network. Its kind, axis and inputs must be those of the trained network.
+        Model card of the new network, with the same kind, axis and inputs as the trained network.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def _require_same_inputs(start_card: ModelCard, new_card: ModelCard) -> None:
 
 
 def _output_rows(model_card: ModelCard) -> dict[str, tuple[str, ...]]:
-    """Return the names of the rows of weights, for each layer with one row per output."""
+    """Return the output name of each row of weights, for each layer with one row per output."""
     if model_card.kind == "default":
         return {"dense": model_card.names, "linear": model_card.names}
     if model_card.kind == "layers_composition":
@@ -135,7 +135,7 @@ def _output_layer_of(weight_name: str, names_by_layer: dict[str, tuple[str, ...]
 def _transferred_rows(
     new_weights: Tensor, start_weights: Tensor, new_names: tuple[str, ...], start_names: tuple[str, ...]
 ) -> Tensor:
-    """Return the new weights with rows of the start model inserted by name. Repeated names keep their order."""
+    """Return the new weights, with rows of the start model by name. Rows of repeated names keep their order."""
     result_weights, row_by_name = (
         new_weights.clone(),
         {name: row_index for row_index, name in _numbered_rows(start_names)},
@@ -184,7 +184,7 @@ class Sizes(BaseModel):
 
     @property
     def batch(self) -> int:
-        """Batch size. It is smaller for small training sets, so that an epoch has enough steps."""
+        """Batch size, which is smaller for small training sets, so that an epoch has enough steps."""
         return _round_and_clamp((_MIN_BATCH, _MAX_BATCH), N_RENDER * self.n_stratigraphies / _STEPS_PER_EPOCH)
 
 
@@ -196,7 +196,7 @@ class InstrumentSettings(BaseModel):
     out : Path
         Folder for the model and its report.
     minutes : float
-        Time for simulation and training. The measured speed of this machine converts it to ``sizes``.
+        Time for simulation and training. The measured speed of this machine converts the time to ``sizes``.
     sizes : Sizes or None
         Sizes of simulation and training, or None to derive them from ``minutes``.
     n_machine : int
@@ -290,7 +290,7 @@ class InstrumentModelReport:
     transferred_network : TransferredNetwork
         The network before training, with the names of transferred outputs.
     minutes : mapping of str to float
-        Duration of each step of this call.
+        Duration of each step of this call, in minutes.
     comparisons : mapping of str to Comparison
         Scores of the start model ("before") and the new model on the same held-out spectra.
         Keys are, for example, "groups at 1e+05" for groups at 1e5 counts. Only outputs that both models have are
@@ -425,8 +425,8 @@ def simulate_or_read(
 ) -> Library:
     """Return a simulated library in memory, from the file of an earlier call if there is one.
 
-    Libraries with ``gapless=True`` are for networks that predict amounts. In these libraries, groups are present where
-    their lines are visible.
+    Libraries with ``gapless=True`` are for networks that predict amounts. In libraries with ``gapless=True``, groups
+    are present where their lines are visible.
     """
     if not is_finished(path, with_file_contents(simulation_settings).model_dump(mode="json")):
         simulate_library(simulation_settings, path, workers=workers, progress=show_progress)
@@ -441,7 +441,7 @@ def measure_sizes(
     Parameters
     ----------
     simulation_settings : LibrarySettings
-        Settings of the simulation. Their number of stratigraphies is not used.
+        Settings of the simulation, whose number of stratigraphies is not used.
     start_model : TrainedNetwork
         Network to train. It is not changed.
     minutes : float

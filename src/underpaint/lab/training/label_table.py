@@ -19,7 +19,7 @@ from underpaint.runtime.untrusted import MAX_TABLE_BYTES, read_bounded
 PIXEL_COLUMNS = ("row", "column", "pigments")
 FILE_COLUMNS = ("file", "pigments")
 PRESENCE_COLUMNS = ("present", "absent")
-"""Columns that can replace ``pigments``. One of them is sufficient. Names in neither column are unknown."""
+"""Columns of which one or both can replace ``pigments``. Names in neither column are unknown."""
 _PIGMENT_SEPARATORS = re.compile(r"[;,+]")
 _MIN_SIMILARITY = 0.5
 
@@ -79,7 +79,7 @@ class LabelTable:
         ]
 
     def structures(self) -> NDArray[np.int64] | None:
-        """Return the (n,) structure numbers, or None without such a column. Empty cells get unique numbers."""
+        """Return (n,) structure numbers, or None without a structure column. Empty cells get unique numbers."""
         if "structure" not in self.cells[0]:
             return None
         structure_names = [
@@ -101,7 +101,7 @@ class LabelTable:
 
 
 def read_label_table(path: Path) -> LabelTable:
-    """Read a CSV file of labels. Its columns are separated by commas or semicolons.
+    """Read a CSV file of labels, with commas or semicolons between columns.
 
     Raises
     ------

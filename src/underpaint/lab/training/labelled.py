@@ -87,14 +87,14 @@ def labelled_library(
     Parameters
     ----------
     location : str or Path
-        Scan, if the table has the columns ``row`` and ``column``. Folder of single spectra, if it has the column
+        Scan, if the table has the columns ``row`` and ``column``. Folder of single spectra, if the table has the column
         ``file``.
     label_path : str or Path
         CSV file of labels (see :func:`labelled_scan` and :func:`labelled_folder`).
     model_card : ModelCard
         The model to fine-tune.
     on_axis : callable or None
-        Function that returns a scan with the energy axis to use. None means the axes in the files.
+        Function that returns a scan with the energy axis to use. None means that the axes in the files are used.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def labelled_folder(
     model_card : ModelCard
         The model to fine-tune.
     on_axis : callable or None
-        Function that returns a scan with the energy axis to use. None means the axes in the files.
+        Function that returns a scan with the energy axis to use. None means that the axes in the files are used.
         The function is called with all spectra of one energy axis, as a scan with a single column of pixels.
 
     Raises

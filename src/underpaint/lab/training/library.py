@@ -18,7 +18,7 @@ from underpaint.simulate.labels import group_names, labels_by_lines
 _REQUIRED_DATASETS = ("recorded", "labels", "source")
 _BLOCK_ROWS = 8192
 UNKNOWN = 255
-"""Label of names whose presence is unknown. Losses and scores ignore such labels."""
+"""Label of names whose presence is unknown. Losses and scores ignore unknown labels."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Library:
     instrument_inputs, quantity_names : tuple of str
         Names of the columns of ``instrument`` and ``quantities``.
     amount : (n, n_amount) uint8 or (n, n_amount, n_edge) float32 array, or None
-        With two dimensions, class of each element's mass fraction in the dry paint
-        (:func:`~underpaint.data.maps.amount_class`).
-        With three dimensions, probabilities that the mass fraction reaches each edge.
+        Class of each element's mass fraction in the dry paint (:func:`underpaint.data.maps.amount_class`), if the array
+        has two dimensions.
+        Probabilities that the mass fraction reaches each class edge, if the array has three dimensions.
     amount_names : tuple of str
         Group and place of each column of ``amount``.
     max_absent_counts : (n, n_name) float32 array, or None
@@ -111,7 +111,7 @@ class Library:
         return replace(self, **selected_arrays)
 
     def select_names(self, names: Sequence[str]) -> "Library":
-        """Return a library with labels for only the given names, in this order. It has no quantities and no amounts."""
+        """Return a library with labels for only the given names, in this order, and without quantities and amounts."""
         name_columns = [self.names.index(name) for name in names]
         field_names = ("names", "kinds", "groups", "labels_for_people", "elements")
         metadata: dict[str, Any] = {

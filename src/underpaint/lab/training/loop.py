@@ -96,7 +96,7 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
         Spectra in memory, or None to read ``settings.library``.
     network : Module or None
         Initial network, which is trained in place, or None for random initial weights.
-        Its kind must be that of the settings, and its axis and names those of the library.
+        The initial network must have the kind in the settings, and the axis and names of the library.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
     Raises
     ------
     TrainingError
-        The library cannot be used, ``network`` does not match the library, or ``settings.out`` has another run.
+        The library cannot be used, ``network`` does not match the library, or ``settings.out`` contains another run.
     """
     training_library = _load_libraries(settings) if library is None else library
     split = split_by_settings(training_library.source, settings)
@@ -183,8 +183,8 @@ def run_training(
 ) -> TrainReport:
     """Train a network on a split, score the network of the best epoch, and write this network and its scores.
 
-    The results are written to ``settings.out``. ``trainable`` has the names of the layers to train. If it is None, all
-    layers are trained. ``progress`` is called with ("Training", number of finished steps, total number of steps).
+    The results are written to ``settings.out``. ``trainable`` has the names of the layers to train. None trains all
+    layers. ``progress`` is called with ("Training", number of finished steps, total number of steps).
     """
     last_checkpoint = open_folder(settings)
     resume_checkpoint = last_checkpoint if last_checkpoint.is_file() else None
@@ -418,10 +418,10 @@ def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: Tr
     Parameters
     ----------
     library : Library
-        Library of spectra. Its labels are not used.
+        Library of spectra. Labels are not used.
     rows : (n,) array
         Rows for training, without those of a test set.
-        A fraction ``settings.validation_share`` of their stratigraphies is the validation set for early stopping.
+        A fraction ``settings.validation_share`` of the stratigraphies is the validation set for early stopping.
     settings : TrainSettings
         Settings of the kind "autoencoder".
         ``last.ckpt``, ``best.ckpt`` and ``reconstruction.json`` are written to ``settings.out``. The subsequent

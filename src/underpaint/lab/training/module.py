@@ -124,7 +124,7 @@ class ReconstructionModule(lightning.LightningModule):
     Parameters
     ----------
     network : AutoencoderNetwork
-        Network whose encoder is trained. Its dense layer is not trained.
+        Network whose encoder is trained, but not its dense layer.
     n_channel : int
         Number of channels of a spectrum.
     settings : TrainSettings
@@ -166,7 +166,7 @@ def run_network(network: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
 
 
 def network_inputs(network: nn.Module, counts: Tensor, recorded_kev: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
-    """Return the input tensors that a network of this kind needs."""
+    """Return the input tensors that the network needs."""
     if isinstance(network, LayersNetwork):
         has_inputs = instrument.shape[1] == network.n_instrument
         return (
@@ -183,7 +183,7 @@ def log_odds(network: nn.Module, batch: Batch) -> Tensor:
 
 
 def batch_loss(network: nn.Module, batch: Batch) -> Tensor:
-    """Return the loss of a batch. For networks of layers, it includes the losses of quantities and amounts."""
+    """Return the loss of a batch. For networks of layers, the loss includes losses of quantities and amounts."""
     logits, *layer_outputs = run_network(network, batch)
     loss = masked_loss(logits, batch.labels, batch.weight)
     if not layer_outputs:
@@ -199,8 +199,9 @@ def batch_loss(network: nn.Module, batch: Batch) -> Tensor:
 def excess_loss(logits: Tensor, log_excess: Tensor) -> Tensor:
     """Return the smooth L1 loss between the log-odds and a target that increases with ``log_excess``.
 
-    Cross-entropy hardly constrains confident answers. With cross-entropy alone, their log-odds would vary with noise.
-    With this loss, log-odds increase with the counts of the element's lines, which gives contrast to log-odds maps.
+    Cross-entropy hardly constrains confident answers. With cross-entropy alone, the log-odds of confident answers would
+    vary with noise. With the smooth L1 loss, log-odds increase with the counts of the element's lines, and maps of
+    log-odds have contrast.
     """
     is_defined = ~torch.isnan(log_excess)
     if not is_defined.any():
@@ -210,13 +211,13 @@ def excess_loss(logits: Tensor, log_excess: Tensor) -> Tensor:
 
 
 def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
-    """Return the mean binary cross-entropy of the log-odds that each mass fraction reaches each edge.
+    """Return the mean binary cross-entropy of the log-odds that each mass fraction reaches each class edge.
 
     Parameters
     ----------
     logits : (n, n_amount n_edge) tensor
     amount : (n, n_amount) or (n, n_amount, n_edge) tensor
-        Number of edges that each mass fraction reaches, or the probability that it reaches each edge.
+        Number of class edges that each mass fraction reaches, or the probability that it reaches each class edge.
         Values of ``UNKNOWN`` are left out.
     """
     edge_logits = logits.reshape(len(logits), amount.shape[1], -1)

@@ -41,7 +41,7 @@ class Answers:
     source: NDArray[np.int64]
 
     def select_names(self, names: Sequence[str]) -> "Answers":
-        """Return the answers for the given names, in their order."""
+        """Return the answers for the given names, in the order of the names."""
         name_columns = [self.names.index(name) for name in names]
         selected_arrays = (self.log_odds[:, name_columns], self.labels[:, name_columns], self.weight[:, name_columns])
         return Answers(tuple(names), *selected_arrays, source=self.source)
@@ -98,11 +98,12 @@ def answers_of(
     Parameters
     ----------
     network : Module
-        Network of any kind. It is run in evaluation mode.
+        Network of any kind, which is run in evaluation mode.
     names : tuple of str
         Outputs of the network.
     library : Library
-        Library with labelled spectra. Its names must be among ``names``. Only answers for these names are returned.
+        Library with labelled spectra. The names of the library must be among ``names``. Only answers for the names of
+        the library are returned.
     settings : TrainSettings
         Range of counts, batch size and seed.
     conditions : (n_input,) array or None
@@ -144,7 +145,7 @@ def compare(answers_before: Answers, answers_after: Answers, *, seed: int = 0) -
     Notes
     -----
     Stratigraphies are resampled instead of spectra, because spectra of one stratigraphy are correlated. Both networks
-    are scored on the same resamples, so that spectra which are difficult for both do not add noise to the difference.
+    are scored on the same resamples. Spectra that are difficult for both therefore add no noise to the difference.
     """
     sources, source_index = np.unique(answers_before.source, return_inverse=True)
     rng = np.random.default_rng(seed)

@@ -37,18 +37,19 @@ class TrainSettings(BaseModel):
         Name of the model.
     kind : str
         Kind of the network.
-        "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the paper's protocol. Their
-        defaults are Adam 1e-3, batch size 64, 150 epochs and a test set of a fifth. Spectra have no noise, and the loss
-        includes all labels. Kinds that begin with "layers" need a library with places.
+        "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the paper's protocol. The
+        defaults of the protocol are Adam 1e-3, batch size 64, 150 epochs and a test set of a fifth. In the protocol,
+        spectra have no noise and the loss includes all labels. Kinds that begin with "layers" need a library with
+        places.
     present : {"pigment", "lines"}
-        Criterion for a present group. Either one of its pigments is in the paint, or lines of its element are visible.
-        With "lines", the network also predicts the amount of the element in the paint and needs a library with places.
+        Criterion for a present group: one of its pigments is in the paint, or lines of its element are visible. With
+        "lines", the network also predicts the amount of the element in the paint and needs a library with places.
     start : Path or None
         Checkpoint with initial weights, from a network of the same kind, axis and names. None means random weights.
         Validation and test scores have no meaning if the checkpoint was trained on ``library``.
     calibration : Path or None
-        Library that calibrates a network of layers. Its paintings must be in no training set. None means the validation
-        set.
+        Library that calibrates a network of layers. The paintings of the library must be in no training set. None means
+        the validation set.
     epochs, batch : int
         Maximum number of epochs, and number of spectra per step.
     learning_rate, weight_decay : float
@@ -159,10 +160,11 @@ class FinetuneSettings(TrainSettings):
         Whether to re-initialise the dense layers.
     split : {"structure", "pixel"}
         "structure" keeps the spectra of a stratigraphy in one set of the split.
-        "pixel" splits spectra at random, as in the paper. The same structures are then in training and test set.
+        "pixel" splits spectra at random, as in the paper. With "pixel", the same structures are in training and test
+        set.
     labels : Path or None
         CSV file with the known pigments of some pixels (see :func:`~.labelled_scan`).
-        If ``labels`` is given, ``library`` is the scan. If it is None, ``library`` is a training library.
+        If ``labels`` is given, ``library`` is the scan. If ``labels`` is None, ``library`` is a training library.
     hidden_labels : bool
         Whether to train also with labels of pigments that are not visible, as in the paper.
     """
