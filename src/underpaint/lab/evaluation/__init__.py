@@ -45,9 +45,9 @@ def evaluate_panel(
 
     Present labels are scored only if they are visible at the given counts. A composite pigment counts as its elementary
     groups. For example, lead pigment and chromium pigment are right answers for chrome yellow. For a network that
-    predicts amounts, a group is present where the lines of its element, from any material, are visible. Macro averages
-    leave out groups that are in every pixel, such as the chalk ground, because they have no negatives. Macro averages
-    also leave out groups that are in no pixel. ``false_alarms`` has the false-positive rates of these absent groups.
+    predicts amounts, a group is present where the lines of its element, from any material, are visible. Groups in every
+    pixel, such as the chalk ground, have no negatives and are left out of macro averages. Groups that are in no pixel
+    are also left out of macro averages. ``false_alarms`` has the false-positive rates of groups that are in no pixel.
 
     Returns
     -------

@@ -277,7 +277,7 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     Raises
     ------
     BenchmarkError
-    The folder contains no benchmark, or a benchmark of another format.
+        The folder contains no benchmark, or a benchmark of another format.
     """
     path = Path(folder) / DESCRIPTION_NAME
     try:

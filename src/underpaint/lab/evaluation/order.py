@@ -72,7 +72,8 @@ N_PURE_FITS, MAX_REARRANGEMENTS = 3, 3
 MIN_ORDER_DEVIANCE = 9.0
 """A layer order is determined if all other orders increase the deviance by this value (three standard deviations).
 
-This limit is less than ``MIN_DEVIANCE``, because only a few arrangements of the same pigments are compared.
+The limit for layer orders is less than ``MIN_DEVIANCE``, because only a few arrangements of the same pigments are
+compared.
 """
 
 
@@ -125,7 +126,7 @@ class OrderResult:
         Whether the best stratigraphy has more than one layer of paint.
     mixed_deviance_rise, swapped_deviance_rise, other_deviance_rise : float or None
         Deviance of a mixed layer, of swapped layers and of the best other arrangement, each minus that of the best fit.
-        All arrangements have the same pigments. None means that no such candidate was fitted.
+        All arrangements have the same pigments. None means that the arrangement was not fitted.
     is_fitted : bool
         Whether the best stratigraphy fits well. If the fit is poor, the layer order is no evidence.
     """

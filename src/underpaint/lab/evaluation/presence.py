@@ -59,7 +59,7 @@ class Truth:
         Total counts above which the lines of the element are visible despite a model error of 2 %.
     is_contained_at, counts_needed_at : mapping of Place to array
         ``is_contained`` and ``counts_needed`` for the uppermost layer ("surface") and for all other layers ("below").
-        Both arrays are computed with the forward model of this package.
+        ``is_contained_at`` and ``counts_needed_at`` are computed with the forward model of this package.
     mass_fraction : array
         Largest mass fraction of the element in any layer.
     thickness_um : (n_sample,) array
@@ -276,7 +276,7 @@ def amount_scores(
         Fractions of right statements, and numbers of statements.
         ``pigment_right`` is for the statement that a claimed element has a mass fraction of 1 % or more.
         ``trace_right`` is for the statement that a claimed element has a mass fraction below 1 %.
-        Both statements need a probability above 95 %.
+        Statements on pigments and traces need a probability above 95 %.
         ``less_than_holds`` is the fraction of right upper limits, for elements without visible lines in the sample.
         The nominal probability that an upper limit is right is :data:`~.mapping.UPPER_PROBABILITY`.
     """
@@ -327,7 +327,7 @@ def _open_network(model: str | Path | OnnxModel) -> OnnxModel:
 def _line_evidence(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> tuple[Numbers, Mask]:
     """Return the minimum log-odds for a claim, and the mask of groups that lines prove, as (n, n_group) arrays.
 
-    Both arrays are computed with the known instrument of the simulation.
+    The log-odds and the mask are computed with the known instrument of the simulation.
     """
     scan_statistics = survey(Scan(np.asarray(spectra.counts)[None], panels.axis))
     family_fit = plan_all_families(scan_statistics, panels.axis, panels.instrument, peaks=False)

@@ -373,7 +373,7 @@ def read_held_out(path: Path, *, with_line_labels: bool = False) -> HeldOutSet:
     """Read a library that :func:`underpaint.simulate.simulate_library` wrote with labels by place.
 
     With ``with_line_labels``, a group is present if the lines of its element are visible. Networks that predict amounts
-    are trained with these labels.
+    are trained with labels of visible lines.
     """
     array_names = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
     with h5py.File(path, "r") as file:

@@ -247,7 +247,7 @@ class LayersNetwork(nn.Module):
         )
 
     def _amount_logits(self, latent_code: Tensor, log10_counts: Tensor) -> Tensor:
-        """Return log-odds of amounts. From each class edge to the next, they decrease by a step."""
+        """Return log-odds of amounts. From each class edge to the next, log-odds decrease."""
         raw_outputs = self.amount(latent_code).float().unflatten(1, (-1, self.n_edge))
         logit_steps = torch.cat((raw_outputs[:, :, :1], -nn.functional.softplus(raw_outputs[:, :, 1:])), dim=2)
         logits = torch.cumsum(logit_steps, dim=2)

@@ -122,7 +122,7 @@ def pretrain(
     plan : Plan
         Sizes, epochs and seeds.
     library : Library
-        Simulation set. The test set, a fifth of its stratigraphies, is the same for all folds.
+        Simulation set. The test set, a fifth of the stratigraphies, is the same for all folds.
     progress : callable
         Called with (description, number of steps done, total number of steps).
     name : str

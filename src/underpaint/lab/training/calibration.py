@@ -237,8 +237,7 @@ def _set_threshold(scores: NDArray[np.float64], nominal_coverage: float) -> floa
     """Return the minimum score of an answer in a prediction set.
 
     In 19 of 20 random sets of held-out spectra, at most a fraction ``1 - nominal_coverage`` of the true answers has a
-    lower score. It would not be enough to reach the nominal coverage on average, because a model is calibrated only
-    once.
+    lower score. Reaching the nominal coverage on average would not be enough, because a model is calibrated only once.
     """
     rank = int(binom.ppf(_FAILURE_PROBABILITY, scores.size, 1.0 - nominal_coverage))
     return float(scores[rank - 1]) if rank >= 1 else -UNBOUNDED_LOG_ODDS

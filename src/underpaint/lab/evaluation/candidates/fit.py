@@ -172,7 +172,7 @@ MIN_DEVIANCE_DECREASE = 0.02
 """Expected decrease of the deviance below which a fit has converged."""
 MAX_ROUNDS = 30
 MIN_ROUNDS, MAX_DEVIANCE_EXCESS = 8, 1000.0
-"""Number of rounds after which a fit is stopped if its deviance exceeds the lowest by ``MAX_DEVIANCE_EXCESS``."""
+"""Rounds after which a fit is stopped if its deviance exceeds the lowest deviance by ``MAX_DEVIANCE_EXCESS``."""
 INITIAL_DAMPING = 1e-3
 """Initial damping, relative to the diagonal of the Fisher information."""
 MAX_PULL = 5.0

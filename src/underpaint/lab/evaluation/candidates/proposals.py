@@ -60,7 +60,7 @@ def suspect_pigments(network_results: Results, ground: str) -> SuspectedPigments
     Parameters
     ----------
     network_results : Results
-    Answers for a single pixel, as maps with the shape (1, 1).
+        Answers for a single pixel, as maps with the shape (1, 1).
     ground : str
         Name of the ground, the lowest layer of all candidates.
     """
