@@ -155,8 +155,8 @@ def conformal_threshold(nonconformity: NDArray[np.floating], nominal_coverage: f
     ----------
     V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World (2005), section 4.2.
     """
-    rank = int(np.ceil((nonconformity.size + 1) * nominal_coverage))
-    return 1.0 if rank > nonconformity.size else float(np.sort(nonconformity)[rank - 1])
+    threshold_rank = int(np.ceil((nonconformity.size + 1) * nominal_coverage))
+    return 1.0 if threshold_rank > nonconformity.size else float(np.sort(nonconformity)[threshold_rank - 1])
 
 
 def set_membership(probability: NDArray[np.floating], threshold: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -224,14 +224,16 @@ def _coverage_of_new_sets(
     answers: AnswersByDecade, group_column: int, decade_index: int, nominal_coverage: float
 ) -> dict[str, Any]:
     is_scored = answers.is_scored[decade_index][:, group_column]
-    probability, truth = (
+    probability, is_present = (
         answers.probability[decade_index][:, group_column],
         answers.labels[decade_index][:, group_column],
     )
-    nonconformity = np.where(truth, 1.0 - probability, probability)
+    nonconformity = np.where(is_present, 1.0 - probability, probability)
     threshold = conformal_threshold(nonconformity[is_scored & answers.is_calibration_row], nominal_coverage)
     is_test_row = is_scored & ~answers.is_calibration_row
-    return _set_coverage(truth[is_test_row], *set_membership(probability[is_test_row], threshold), nominal_coverage)
+    return _set_coverage(
+        is_present[is_test_row], *set_membership(probability[is_test_row], threshold), nominal_coverage
+    )
 
 
 def _coverage_of_card_sets(
@@ -249,33 +251,33 @@ def _coverage_of_card_sets(
         or COUNT_DECADES[decade_index][0] not in prediction_sets.counts[:-1]
     ):
         return coverage_scores(np.zeros(0, np.bool_), np.zeros(0, np.int64), nominal_coverage)
-    table_index = (
+    row_index = (
         prediction_sets.levels.index(nominal_coverage),
         prediction_sets.counts.index(COUNT_DECADES[decade_index][0]),
         prediction_sets.names.index(group),
     )
-    present_from, absent_to = (
-        threshold_table[table_index[0]][table_index[1]][table_index[2]]
+    min_present_log_odds, max_absent_log_odds = (
+        threshold_table[row_index[0]][row_index[1]][row_index[2]]
         for threshold_table in (prediction_sets.present_from, prediction_sets.absent_to)
     )
     is_test_row = answers.is_scored[decade_index][:, group_column]
     log_odds = model_answers[decade_index].log_odds[is_test_row, model_answers[decade_index].card.names.index(group)]
     return _set_coverage(
         answers.labels[decade_index][is_test_row, group_column],
-        log_odds >= present_from,
-        log_odds <= absent_to,
+        log_odds >= min_present_log_odds,
+        log_odds <= max_absent_log_odds,
         nominal_coverage,
     )
 
 
 def _set_coverage(
-    truth: NDArray[np.bool_],
+    is_present: NDArray[np.bool_],
     contains_present: NDArray[np.bool_],
     contains_absent: NDArray[np.bool_],
     nominal_coverage: float,
 ) -> dict[str, Any]:
     return coverage_scores(
-        np.where(truth, contains_present, contains_absent),
+        np.where(is_present, contains_present, contains_absent),
         contains_present.astype(np.int64) + contains_absent,
         nominal_coverage,
     )
@@ -285,13 +287,13 @@ def coverage_scores(
     is_covered: NDArray[np.bool_], set_size: NDArray[np.integer], nominal_coverage: float
 ) -> dict[str, Any]:
     """Return coverage and mean size of prediction sets, and whether the coverage reaches its nominal value."""
-    n_set = int(is_covered.size)
-    if not n_set:
+    n_prediction_set = int(is_covered.size)
+    if not n_prediction_set:
         return {"coverage": float("nan"), "set_size": float("nan"), "n": 0, "holds": None}
-    min_coverage = nominal_coverage - 2.0 * np.sqrt(nominal_coverage * (1.0 - nominal_coverage) / n_set)
+    min_coverage = nominal_coverage - 2.0 * np.sqrt(nominal_coverage * (1.0 - nominal_coverage) / n_prediction_set)
     coverage = float(is_covered.mean())
-    is_reached = bool(coverage >= min_coverage) if n_set >= MIN_BIN_SPECTRA else None
-    return {"coverage": coverage, "set_size": float(set_size.mean()), "n": n_set, "holds": is_reached}
+    is_reached = bool(coverage >= min_coverage) if n_prediction_set >= MIN_BIN_SPECTRA else None
+    return {"coverage": coverage, "set_size": float(set_size.mean()), "n": n_prediction_set, "holds": is_reached}
 
 
 def thickness_intervals(held_out_spectra: HeldOutSet, answers: Sequence[ModelAnswers]) -> dict[str, Any] | None:
@@ -316,15 +318,15 @@ def thickness_intervals(held_out_spectra: HeldOutSet, answers: Sequence[ModelAns
     if SURFACE_UM not in model_card.quantities:
         return None
     quantity_column = model_card.quantities.index(SURFACE_UM)
-    truth = to_unbounded(SURFACE_UM, held_out_spectra.surface_um)
+    true_thickness = to_unbounded(SURFACE_UM, held_out_spectra.surface_um)
     half_width_sigmas = float(norm.ppf(0.5 + INTERVAL_COVERAGE / 2.0))
     scores_by_decade: dict[str, Any] = {}
     for count_decade, model_answers in zip(COUNT_DECADES, answers, strict=True):
         if model_answers.quantity is None or model_answers.sigma is None:
             return None
         thickness_estimate, sigma = model_answers.quantity[:, quantity_column], model_answers.sigma[:, quantity_column]
-        is_finite = np.isfinite(truth) & np.isfinite(thickness_estimate)
-        absolute_error = np.abs(thickness_estimate - truth)[is_finite]
+        is_finite = np.isfinite(true_thickness) & np.isfinite(thickness_estimate)
+        absolute_error = np.abs(thickness_estimate - true_thickness)[is_finite]
         scores_by_decade[decade_name(count_decade)] = {
             "coverage": float((absolute_error <= half_width_sigmas * sigma[is_finite]).mean()),
             "width": float(np.median(from_unbounded(SURFACE_UM, 2.0 * half_width_sigmas * sigma[is_finite]))),

@@ -270,10 +270,10 @@ def amount_agreement(first_results: Results, second_results: Results) -> dict[st
         if not (first_results.knows_amount(group) and second_results.knows_amount(group)):
             continue
         is_in_both = (first_results[group] > PRESENT_PROBABILITY) & (second_results[group] > PRESENT_PROBABILITY)
-        first_interval, second_interval = (
+        first_amount, second_amount = (
             results.estimate(f"amount.{group}") for results in (first_results, second_results)
         )
-        is_overlapping = (first_interval.low <= second_interval.high) & (second_interval.low <= first_interval.high)
+        is_overlapping = (first_amount.low <= second_amount.high) & (second_amount.low <= first_amount.high)
         if is_in_both.sum() >= MIN_PIXELS:
             fraction_by_group[group] = float(is_overlapping[is_in_both].mean())
     return _add_mean(fraction_by_group)

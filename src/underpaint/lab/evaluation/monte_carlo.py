@@ -95,11 +95,11 @@ class Panels:
 
     def _counts_needed(self, sample_index: int, group: str, model_error: float) -> float:
         families = _library_group(group).key_families
-        lines = [line for line in self.lines[sample_index] if f"{line['el']}_{line['line'][0]}" in families]
-        if not lines:
+        group_lines = [line for line in self.lines[sample_index] if f"{line['el']}_{line['line'][0]}" in families]
+        if not group_lines:
             return float("inf")
         line_counts, energy_kev = (
-            np.asarray([line[field_name] for line in lines]) for field_name in ("counts", "energy_keV")
+            np.asarray([line[field_name] for line in group_lines]) for field_name in ("counts", "energy_keV")
         )
         expected_counts = self.expected_counts[sample_index : sample_index + 1]
         detector = self.instrument.detector
@@ -171,10 +171,12 @@ def _panels_from_description(panel_description: dict[str, Any], spectra: Numbers
 
 def _paint_layer(layer_description: dict[str, Any]) -> Layer:
     """Return a layer of paint. The rounded mass fractions in the file are normalised to a sum of one."""
-    total_fraction = sum(layer_description["elements"].values())
-    fractions = {element: fraction / total_fraction for element, fraction in layer_description["elements"].items()}
+    mass_fraction_sum = sum(layer_description["elements"].values())
+    mass_fractions = {
+        element: mass_fraction / mass_fraction_sum for element, mass_fraction in layer_description["elements"].items()
+    }
     return Layer(
-        fractions,
+        mass_fractions,
         layer_description["density"],
         layer_description["thickness_um"],
         pigments=layer_description["components"],
@@ -252,4 +254,4 @@ def _selected_names(groups: Sequence[str], is_selected: NDArray[np.bool_]) -> li
 
 
 def _counts_by_group(groups: Sequence[str], counts: NDArray[np.integer]) -> dict[str, int]:
-    return {name: int(n_count) for name, n_count in zip(groups, counts, strict=True) if n_count}
+    return {name: int(claim_count) for name, claim_count in zip(groups, counts, strict=True) if claim_count}

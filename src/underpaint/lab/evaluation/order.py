@@ -312,10 +312,10 @@ def order_bound(pairs: Sequence[PigmentPair], counts: float) -> dict[str, Any]:
     """
     pair_deviance = np.asarray([pair.deviance_at(counts) for pair in pairs])
     is_resolvable_pair = pair_deviance >= MIN_DEVIANCE
-    p_correct = norm.cdf(0.5 * np.sqrt(pair_deviance))
+    true_order_probability = norm.cdf(0.5 * np.sqrt(pair_deviance))
     return {
         "resolvable_share": float(is_resolvable_pair.mean()),
-        "accuracy": mean(p_correct[is_resolvable_pair].tolist()),
+        "accuracy": mean(true_order_probability[is_resolvable_pair].tolist()),
         "resolvable": [
             _pair_name(pair) for pair, is_resolvable in zip(pairs, is_resolvable_pair, strict=True) if is_resolvable
         ],
@@ -416,7 +416,7 @@ def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[PigmentPair], 
             "right": float((pair_claims == 1).mean()),
             "wrong": float((pair_claims == -1).mean()),
         }
-    resolvable_claims, other_claims = (
+    resolvable_claims, unresolvable_claims = (
         claims[is_resolvable_pair].ravel().tolist(),
         claims[~is_resolvable_pair].ravel().tolist(),
     )
@@ -424,8 +424,8 @@ def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[PigmentPair], 
         "accuracy": mean([claim == 1 for claim in resolvable_claims]),
         "abstained": mean([claim == 0 for claim in resolvable_claims]),
         "wrong": mean([claim == -1 for claim in resolvable_claims]),
-        "abstained_on_rest": mean([claim == 0 for claim in other_claims]),
-        "wrong_on_rest": mean([claim == -1 for claim in other_claims]),
+        "abstained_on_rest": mean([claim == 0 for claim in unresolvable_claims]),
+        "wrong_on_rest": mean([claim == -1 for claim in unresolvable_claims]),
         "pairs": scores_by_pair,
     }
 
@@ -468,12 +468,13 @@ def _rival_deviances(
     axis = axis_of(instrument.detector)
     counts = expected_counts * (REFERENCE_COUNTS / expected_counts.sum())
     spectrum = merge_channels(Spectrum(counts, axis), instrument, model_error=0.0)
-    rivals = {
+    rival_candidates = {
         "swapped": _layered_candidate((lower_pigment,), (upper_pigment,)),
         "mixed": _layered_candidate((upper_pigment, lower_pigment), ()),
     }
     return {
-        name: float(fit_candidates(spectrum, [rival], instrument)[0].poisson_deviance) for name, rival in rivals.items()
+        name: float(fit_candidates(spectrum, [rival_candidate], instrument)[0].poisson_deviance)
+        for name, rival_candidate in rival_candidates.items()
     }
 
 
@@ -487,8 +488,8 @@ def _layered_candidate(upper_pigments: Sequence[str], lower_pigments: Sequence[s
 
 
 def _expected_spectrum(candidate: Candidate, instrument: Instrument) -> Numbers:
-    layers = tuple(film.layer for film in candidate.films)
-    spectra = render(emit([Stratigraphy(layers)], instrument), instrument.detector)
+    candidate_layers = tuple(film.layer for film in candidate.films)
+    spectra = render(emit([Stratigraphy(candidate_layers)], instrument), instrument.detector)
     return np.asarray(spectra[0], dtype=np.float64)
 
 

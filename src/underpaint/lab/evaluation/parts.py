@@ -66,8 +66,8 @@ def thickness_thirds(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
     """
     if np.isnan(mockups.top_um).any():
         return {}
-    limits_um = np.quantile(mockups.top_um, np.linspace(0.0, 1.0, N_THICKNESS_CLASS + 1)[1:-1])
-    thickness_third = np.digitize(mockups.top_um, limits_um)
+    thickness_limits_um = np.quantile(mockups.top_um, np.linspace(0.0, 1.0, N_THICKNESS_CLASS + 1)[1:-1])
+    thickness_third = np.digitize(mockups.top_um, thickness_limits_um)
     if np.bincount(thickness_third, minlength=N_THICKNESS_CLASS).min() < MIN_THIRD_FRACTION * thickness_third.size:
         return {}
     masks = [thickness_third == third_number for third_number in np.unique(thickness_third)]

@@ -126,7 +126,7 @@ def evaluate_monte_carlo(
         shipped_model = open_model("default")
         other_models = {"shipped": shipped_model} if shipped_model.card != networks["model"].card else {}
     networks |= {model_name: _open_network(network) for model_name, network in other_models.items()}
-    record: dict[str, Any] = {"about": _provenance(networks["model"], panels, groups, draws, seed)}
+    score_record: dict[str, Any] = {"about": _provenance(networks["model"], panels, groups, draws, seed)}
     for counts_index, counts in enumerate(SCORED_COUNTS):
         show_progress("Monte Carlo panels", counts_index, len(SCORED_COUNTS))
         spectra = [panel_set.draw_spectra(counts, draws, seed) for panel_set in panels]
@@ -165,9 +165,9 @@ def evaluate_monte_carlo(
                 scores |= place_scores(truth, joined_answers, counts, groups) | amount_scores(
                     truth, joined_answers, model_claims, counts, groups
                 )
-            record.setdefault(model_name, {})[counts_key(counts)] = scores
+            score_record.setdefault(model_name, {})[counts_key(counts)] = scores
     show_progress("Monte Carlo panels", len(SCORED_COUNTS), len(SCORED_COUNTS))
-    return record
+    return score_record
 
 
 def presence_scores(
@@ -204,14 +204,14 @@ def presence_scores(
     )
     is_present = is_contained & is_visible
     is_scored = is_present | ~is_contained
-    fraction_exact = ((is_claimed == is_present) | ~is_scored).all(axis=1).reshape(-1, n_draw).mean(axis=1)
+    exact_fraction = ((is_claimed == is_present) | ~is_scored).all(axis=1).reshape(-1, n_draw).mean(axis=1)
     is_missed, is_false_claim = is_present & ~is_claimed, is_claimed & ~is_contained
     scores_by_name = score_names(is_claimed.astype(np.float32), is_contained.astype(np.uint8), is_visible, groups)
-    resampled_rows = np.random.default_rng(seed).integers(len(fraction_exact), size=(_N_RESAMPLE, len(fraction_exact)))
+    resampled_rows = np.random.default_rng(seed).integers(len(exact_fraction), size=(_N_RESAMPLE, len(exact_fraction)))
     return {
         "macro_f1": macro_f1(scores_by_name),
-        "exact_sets": float(fraction_exact.mean()),
-        "exact_sets_interval": np.quantile(fraction_exact[resampled_rows].mean(axis=1), (0.025, 0.975)).tolist(),
+        "exact_sets": float(exact_fraction.mean()),
+        "exact_sets_interval": np.quantile(exact_fraction[resampled_rows].mean(axis=1), (0.025, 0.975)).tolist(),
         "present_missed": int(is_missed.sum()),
         "present_missed_over_10_sigma": int((is_missed & (area_sigmas > VISIBLE_SIGMAS)).sum()),
         "false_claims": int(is_false_claim.sum()),
@@ -286,14 +286,14 @@ def amount_scores(
     fraction_edges, n_draw = np.asarray(model_card.amount_edges), len(is_claimed) // len(truth.is_contained)
     amount_columns = [model_card.amounts.index(name) if name in model_card.amounts else -1 for name in groups]
     log_odds = answers.amount.reshape(len(is_claimed), len(model_card.amounts), fraction_edges.size)[:, amount_columns]
-    p_reached = 1.0 / (1.0 + np.exp(-log_odds))
+    edge_probability = 1.0 / (1.0 + np.exp(-log_odds))
     is_invisible = np.repeat(truth.is_contained & ~(truth.counts_needed <= counts), n_draw, axis=0)
     mass_fraction = np.repeat(truth.mass_fraction, n_draw, axis=0)
-    p_pigment = p_reached[:, :, np.argmin(np.abs(fraction_edges - _PIGMENT_MASS_FRACTION))]
+    pigment_probability = edge_probability[:, :, np.argmin(np.abs(fraction_edges - _PIGMENT_MASS_FRACTION))]
     has_amount = (np.asarray(amount_columns) >= 0)[None, :]
-    is_stated_pigment = is_claimed & has_amount & (p_pigment > _MIN_AMOUNT_PROBABILITY)
-    is_stated_trace = is_claimed & has_amount & (p_pigment < 1.0 - _MIN_AMOUNT_PROBABILITY)
-    is_below_edge = p_reached < 1.0 - UPPER_PROBABILITY
+    is_stated_pigment = is_claimed & has_amount & (pigment_probability > _MIN_AMOUNT_PROBABILITY)
+    is_stated_trace = is_claimed & has_amount & (pigment_probability < 1.0 - _MIN_AMOUNT_PROBABILITY)
+    is_below_edge = edge_probability < 1.0 - UPPER_PROBABILITY
     upper_limit = np.where(is_below_edge.any(axis=2), fraction_edges[np.argmax(is_below_edge, axis=2)], np.inf)
     is_invisible &= has_amount
     return {
@@ -313,9 +313,9 @@ def _thickness_scores(truth: Truth, answers: ModelAnswers, n_draw: int) -> dict[
     estimated_um = from_unbounded(SURFACE_UM, answers.quantity[:, quantity_column])[:, None]
     thickness_interval = estimate(SURFACE_UM, estimated_um, answers.sigma[:, quantity_column : quantity_column + 1])
     true_thickness_um = np.repeat(truth.thickness_um, n_draw)[:, None]
-    in_interval = (thickness_interval.low <= true_thickness_um) & (true_thickness_um <= thickness_interval.high)
+    is_in_interval = (thickness_interval.low <= true_thickness_um) & (true_thickness_um <= thickness_interval.high)
     return {
-        "coverage": float(in_interval.mean()),
+        "coverage": float(is_in_interval.mean()),
         "determined": float(is_determined(SURFACE_UM, thickness_interval).mean()),
     }
 
@@ -332,16 +332,16 @@ def _line_evidence(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> t
     scan_statistics = survey(Scan(np.asarray(spectra.counts)[None], panels.axis))
     family_fit = plan_all_families(scan_statistics, panels.axis, panels.instrument, peaks=False)
     families_by_group = {group: library().group(group).key_families for group in groups}
-    line_test = line_evidence(
+    line_area_test = line_evidence(
         families_by_group, family_fit, scan_statistics, panels.axis, panels.instrument, voltage_known=True
     )
     fitted_families = family_fit(np.asarray(spectra.counts))
     log_odds_needed = np.full((len(spectra), len(groups)), -np.inf)
     is_proven = np.zeros(log_odds_needed.shape, bool)
-    group_columns = [list(groups).index(group) for group in line_test.groups]
+    group_columns = [list(groups).index(group) for group in line_area_test.groups]
     log_odds_needed[:, group_columns], is_proven[:, group_columns] = (
-        line_test(fitted_families),
-        line_test.proves(fitted_families),
+        line_area_test(fitted_families),
+        line_area_test.proves(fitted_families),
     )
     return log_odds_needed, is_proven
 

@@ -90,9 +90,9 @@ def draw_samples(
             counts_needed_by_family.setdefault(name, np.full(n_painting, np.inf))[rows] = (
                 PRESENT_SIGMAS / 3.0
             ) ** 2 * family_counts_needed
-            in_range = (energy_kev[is_family_line] > axis.start_kev) & (energy_kev[is_family_line] < axis.stop_kev)
+            is_in_range = (energy_kev[is_family_line] > axis.start_kev) & (energy_kev[is_family_line] < axis.stop_kev)
             line_fraction.setdefault(name, np.zeros(n_painting))[rows] = (
-                line_counts[:, is_family_line] * in_range
+                line_counts[:, is_family_line] * is_in_range
             ).sum(axis=1) / spectra.sum(axis=1)
         if progress is not None:
             progress(min(batch_start + N_PER_BATCH, n_painting), n_painting)
@@ -120,7 +120,7 @@ def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrumen
         for batch_start in range(0, len(spectra), N_PER_BATCH)
     ]
     evidence = Evidence(*(np.concatenate(batch) for batch in zip(*batches, strict=True)))
-    area_sigma = dict(zip(family_fit.names, evidence.sigma_if_absent.T, strict=False))
+    area_sigma_by_family = dict(zip(family_fit.names, evidence.sigma_if_absent.T, strict=False))
     unlikeness_score, _ = unlikeness(all_families, family_fit, axis, instrument)(evidence)
     scores_by_element: dict[str, Any] = {
         "alarms": float((unlikeness_score > UNLIKE_SIGMA).mean()),
@@ -135,9 +135,9 @@ def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrumen
             continue
         is_clearly_present = np.min([samples.counts_needed[name] for name in element_families], axis=0) < counts
         exceeds_fit_limit = [
-            counts * samples.line_fraction[name] > PRESENT_SIGMAS * area_sigma[name]
+            counts * samples.line_fraction[name] > PRESENT_SIGMAS * area_sigma_by_family[name]
             for name in element_families
-            if name in area_sigma
+            if name in area_sigma_by_family
         ]
         if min(is_clearly_present.sum(), is_absent.sum()) < MIN_SPECTRA:
             continue
@@ -472,7 +472,7 @@ def finetuned_scores(
     from underpaint.lab.training.labelled import absent_as_unknown
 
     splits = splits_by_group(structure_families(labelled_mockups.mockups), plan.seed)[: plan.folds]
-    probabilities, test_rows_by_fold = [], []
+    probability_by_fold, test_rows_by_fold = [], []
     for fold_number, split in enumerate(splits):
         progress("Fine-tuning, structures left out", fold_number, len(splits))
         pretrained_model = load_trainable(model)
@@ -484,11 +484,11 @@ def finetuned_scores(
             pretrained_model, settings, absent_as_unknown(library.select_rows(split.finetune_rows))
         ).trained_model
         probability = answers(trained_model, library, split.test_rows, settings)
-        probabilities.append(columns_by_name(probability, library.names, labelled_mockups.groups))
+        probability_by_fold.append(columns_by_name(probability, library.names, labelled_mockups.groups))
         test_rows_by_fold.append(split.test_rows)
     test_rows = np.concatenate(test_rows_by_fold)
     return summarise_scores(
-        np.concatenate(probabilities),
+        np.concatenate(probability_by_fold),
         labelled_mockups.labels[test_rows],
         labelled_mockups.is_visible[test_rows],
         labelled_mockups.groups,

@@ -35,14 +35,14 @@ class Calibration(nn.Module):
 
     def __init__(self, n_output: int, n_quantity: int, n_amount: int = 0) -> None:
         super().__init__()
-        n_level = len(LOG10_COUNTS)
+        n_count_level = len(LOG10_COUNTS)
         self.register_buffer("log10_counts", torch.tensor(LOG10_COUNTS), persistent=False)
-        self.register_buffer("scale", torch.ones(n_level, n_output))
-        self.register_buffer("shift", torch.zeros(n_level, n_output))
-        self.register_buffer("widen", torch.ones(n_level, n_quantity))
+        self.register_buffer("scale", torch.ones(n_count_level, n_output))
+        self.register_buffer("shift", torch.zeros(n_count_level, n_output))
+        self.register_buffer("widen", torch.ones(n_count_level, n_quantity))
         if n_amount:
-            self.register_buffer("amount_scale", torch.ones(n_level, n_amount))
-            self.register_buffer("amount_shift", torch.zeros(n_level, n_amount))
+            self.register_buffer("amount_scale", torch.ones(n_count_level, n_amount))
+            self.register_buffer("amount_shift", torch.zeros(n_count_level, n_amount))
 
     def reset(self) -> None:
         """Reset to a calibration that changes nothing."""

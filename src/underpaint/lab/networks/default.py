@@ -43,9 +43,9 @@ class Features(nn.Module):
     def __init__(self, n_bin: int, start_kev: float, bin_kev: float) -> None:
         super().__init__()
         lower_kev = start_kev + bin_kev * torch.arange(n_bin, dtype=torch.float64)
-        tolerance = _EDGE_TOLERANCE_BINS * bin_kev
-        self.register_buffer("lower_kev", (lower_kev + tolerance).float(), persistent=False)
-        self.register_buffer("upper_kev", (lower_kev + bin_kev - tolerance).float(), persistent=False)
+        edge_tolerance_kev = _EDGE_TOLERANCE_BINS * bin_kev
+        self.register_buffer("lower_kev", (lower_kev + edge_tolerance_kev).float(), persistent=False)
+        self.register_buffer("upper_kev", (lower_kev + bin_kev - edge_tolerance_kev).float(), persistent=False)
 
     def forward(self, counts: Tensor, recorded_kev: Tensor) -> tuple[Tensor, Tensor]:
         """Return the (n, 3, n_bin) features of the bins and the (n, 1) logarithm of the total counts.

@@ -179,22 +179,24 @@ class LayersNetwork(nn.Module):
         self.register_buffer("composition", composition.float(), persistent=False)
         self.features = Features(n_bin, start_kev, bin_kev)
         self.evidence = Evidence(families, n_bin, start_kev, bin_kev) if families else None
-        n_area = 0 if self.evidence is None else self.evidence.n_feature
+        n_evidence = 0 if self.evidence is None else self.evidence.n_feature
         self.told = nn.Sequential(nn.Linear(2 * n_instrument + 1, _N_CONDITION), nn.LeakyReLU(0.1))
         self.stem = token_convolutions()
         self.body = _build_body(body, token_count(n_bin))
-        self.code = two_dense_layers(TOKEN_WIDTH * token_count(n_bin) + _N_CONDITION + n_area, _N_HIDDEN, _N_CODE)
+        self.code = two_dense_layers(TOKEN_WIDTH * token_count(n_bin) + _N_CONDITION + n_evidence, _N_HIDDEN, _N_CODE)
         n_material, n_element = composition.shape
         self.presence = _CompositionHead(n_element) if head == "composition" else _FreeHead(n_material)
-        self.linear = nn.Linear(3 * n_bin + 1 + n_area, n_element if head == "composition" else N_PLACE * n_material)
+        self.linear = nn.Linear(
+            3 * n_bin + 1 + n_evidence, n_element if head == "composition" else N_PLACE * n_material
+        )
         self.quantity = nn.Linear(_N_CODE, 2 * n_quantity)
         self.n_edge = n_edge
         if n_amount:
-            self.amount = nn.Linear(_N_CODE + n_area, n_amount * n_edge)
+            self.amount = nn.Linear(_N_CODE + n_evidence, n_amount * n_edge)
         # one calibration for all materials is also valid for materials that are not in the training set
         self.calibration = Calibration(1 if head == "composition" else N_PLACE * n_material, n_quantity, n_amount)
-        for weights in (self.linear.weight, self.linear.bias):
-            nn.init.zeros_(weights)
+        for linear_weights in (self.linear.weight, self.linear.bias):
+            nn.init.zeros_(linear_weights)
         use_channels_last(self)
 
     def forward(self, counts: Tensor, recorded_kev: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:

@@ -90,11 +90,11 @@ class XuNetwork(nn.Module):
         super().__init__()
         self.n_channel = n_channel
         self.transform = LogLogRootTransform() if transform is None else transform
-        widths = (1, *_N_KERNEL)
+        channel_widths = (1, *_N_KERNEL)
         self.blocks = nn.Sequential(
             *(
                 _convolution_block(*in_out_widths, kernel_size)
-                for in_out_widths, kernel_size in zip(pairwise(widths), _KERNEL_SIZES, strict=True)
+                for in_out_widths, kernel_size in zip(pairwise(channel_widths), _KERNEL_SIZES, strict=True)
             )
         )
         self.post = nn.Sequential(
@@ -157,10 +157,10 @@ class Encoder(nn.Module):
                 for in_out_widths, kernel_size, stride in layer_sizes
             )
         )
-        n_position = n_channel
+        n_output_position = n_channel
         for stride in _ENCODER_STRIDES:
-            n_position = math.ceil(n_position / stride)
-        self.bottleneck = nn.Linear(_ENCODER_WIDTHS[-1] * n_position, _N_BOTTLENECK)
+            n_output_position = math.ceil(n_output_position / stride)
+        self.bottleneck = nn.Linear(_ENCODER_WIDTHS[-1] * n_output_position, _N_BOTTLENECK)
         use_channels_last(self)
 
     def forward(self, transformed_counts: Tensor) -> Tensor:

@@ -263,10 +263,10 @@ def measure_seconds(folder: Path) -> Iterator[TrainingClock]:
     training_clock = TrainingClock(
         json.loads(record_path.read_text("utf-8"))["seconds"] if record_path.is_file() else 0.0
     )
-    times_before = {path: path.stat().st_mtime_ns for path in checkpoints}
+    times_of_checkpoints = {path: path.stat().st_mtime_ns for path in checkpoints}
     start_time = time.perf_counter()
     yield training_clock
-    if {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("last.ckpt"))} == times_before:
+    if {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("last.ckpt"))} == times_of_checkpoints:
         return
     training_clock.seconds += time.perf_counter() - start_time
     write_json(record_path, {"seconds": training_clock.seconds})

@@ -141,19 +141,21 @@ def expected_spectra(stratigraphies: Sequence[Stratigraphy], instrument: Instrum
 
 def crossed_strips(cell_pixels: int, gap_pixels: int, rng: np.random.Generator) -> Painting:
     """Return the panel of the paper's Figure 7. Four tops cross six bottoms. Strips get thinner along their length."""
-    recipe = figure7_recipe()
+    panel_recipe = figure7_recipe()
     row_paints, column_paints = (
-        _strips(list(paints), cell_pixels, gap_pixels) for paints in (recipe.tops, recipe.bottoms)
+        _strips(list(paints), cell_pixels, gap_pixels) for paints in (panel_recipe.tops, panel_recipe.bottoms)
     )
     shape = (row_paints.size, column_paints.size)
     return Painting(
-        upper_paints=recipe.tops,
-        lower_paints=recipe.bottoms,
+        upper_paints=panel_recipe.tops,
+        lower_paints=panel_recipe.bottoms,
         upper_paint=np.broadcast_to(row_paints[:, None], shape),
         lower_paint=np.broadcast_to(column_paints, shape),
-        upper_um=_stepped_thickness(list(recipe.tops), row_paints, shape[1], recipe.top_thickness_um, rng),
-        lower_um=_stepped_thickness(list(recipe.bottoms), column_paints, shape[0], recipe.bottom_thickness_um, rng).T,
-        formulas=recipe.formulas,
+        upper_um=_stepped_thickness(list(panel_recipe.tops), row_paints, shape[1], panel_recipe.top_thickness_um, rng),
+        lower_um=_stepped_thickness(
+            list(panel_recipe.bottoms), column_paints, shape[0], panel_recipe.bottom_thickness_um, rng
+        ).T,
+        formulas=panel_recipe.formulas,
     )
 
 
@@ -162,9 +164,9 @@ def _strips(strip_names: list[str], cell_pixels: int, gap_pixels: int) -> NDArra
         [
             *([BARE] * gap_pixels),
             *(
-                pixel_name
+                paint_name
                 for strip_name in strip_names
-                for pixel_name in ([strip_name] * cell_pixels + [BARE] * gap_pixels)
+                for paint_name in ([strip_name] * cell_pixels + [BARE] * gap_pixels)
             ),
         ]
     )
@@ -179,6 +181,6 @@ def _stepped_thickness(
 ) -> NDArray[np.float64]:
     """Return (n_strip_pixel, n_pixel) thicknesses, in um, with steps along each strip in a random direction."""
     thickness_step = np.minimum(np.arange(n_pixel) * N_THICKNESS // n_pixel, N_THICKNESS - 1)
-    profile_um = np.linspace(*thickness_limits_um, N_THICKNESS)[thickness_step]
-    profile_by_name = {strip_name: profile_um[:: rng.choice([-1, 1])] for strip_name in strip_names}
+    thickness_profile_um = np.linspace(*thickness_limits_um, N_THICKNESS)[thickness_step]
+    profile_by_name = {strip_name: thickness_profile_um[:: rng.choice([-1, 1])] for strip_name in strip_names}
     return np.stack([profile_by_name.get(strip_name, np.zeros(n_pixel)) for strip_name in strip_of_pixel])

@@ -116,7 +116,10 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
         Panel("truth of vermilion", pigment_place_codes(painting_maps, "vermilion")),
         Panel("thickness of the top (µm)", painting_maps.painting.upper_um, is_area=True),
         Panel("Hg L (counts)", painting_maps.elements["Hg_L"], is_area=True),
-        *(Panel(f"probability, {name}", maps["vermilion"]) for name, maps in painting_maps.maps.items()),
+        *(
+            Panel(f"probability, {name}", pigment_maps["vermilion"])
+            for name, pigment_maps in painting_maps.maps.items()
+        ),
     ]
     title = "The virtual panel of Fig. 7: vermilion; % of the dry bottom paint"
     figure = panels(map_panels, title, columns=3, **_strip_positions(painting_maps, "vermilion"))
@@ -150,7 +153,8 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     ]
     for name in pigments:
         map_panels += [
-            Panel(f"{_pigment_label(name)}, {network}", maps[name]) for network, maps in painting_maps.maps.items()
+            Panel(f"{_pigment_label(name)}, {network}", pigment_maps[name])
+            for network, pigment_maps in painting_maps.maps.items()
         ]
     title = "The virtual panel of Fig. 7: Prussian blue and iron oxide; XRF detects only their iron"
     place_labels = ("truth: neither", *map(_pigment_label, pigments))
@@ -160,13 +164,13 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     )
     scores_by_pigment: dict[str, Any] = {name: pigment_scores(painting_maps, name) for name in pigments}
     for name, other_pigment in (pigments, pigments[::-1]):
-        for network, maps in painting_maps.maps.items():
+        for network, pigment_maps in painting_maps.maps.items():
             scores_by_pigment[name]["networks"][network]["false_on"] = _false_positive_rates(
-                painting_maps, maps[name], other_pigment
+                painting_maps, pigment_maps[name], other_pigment
             )
-    iron_place = np.where(is_blue | is_red, ABOVE, ABSENT)
+    iron_code = np.where(is_blue | is_red, ABOVE, ABSENT)
     iron_scores = map_scores(
-        painting_maps.maps[DEFAULT_NETWORK][IRON_GROUP], iron_place, painting_maps.elements["Fe_K"].astype(np.float64)
+        painting_maps.maps[DEFAULT_NETWORK][IRON_GROUP], iron_code, painting_maps.elements["Fe_K"].astype(np.float64)
     )
     return {
         **scores_by_pigment,
@@ -233,11 +237,13 @@ def _scores_by_column(painting_maps: PaintingMaps, pigment: str) -> dict[str, di
             "networks": {
                 network: {
                     f"under {TOP_WITHOUT_VERMILION}": _mean_probability(
-                        maps[pigment], in_column & (painting.upper_paint == TOP_WITHOUT_VERMILION)
+                        pigment_maps[pigment], in_column & (painting.upper_paint == TOP_WITHOUT_VERMILION)
                     ),
-                    "without a top": _mean_probability(maps[pigment], in_column & (painting.upper_paint == BARE)),
+                    "without a top": _mean_probability(
+                        pigment_maps[pigment], in_column & (painting.upper_paint == BARE)
+                    ),
                 }
-                for network, maps in painting_maps.maps.items()
+                for network, pigment_maps in painting_maps.maps.items()
             },
         }
     return scores_by_bottom

@@ -109,9 +109,9 @@ def _channel_moments(network: nn.Module, layer_name: str, batches: Sequence[Batc
                 log_odds(network, batch)
     finally:
         forward_hook.remove()
-    n_value, sum_of_values, sum_of_squares = torch.stack(moment_sums).sum(dim=0)
-    channel_mean = sum_of_values / n_value
-    channel_std = (sum_of_squares / n_value - channel_mean**2).clamp_min(0.0).sqrt()
+    n_summed_value, sum_of_values, sum_of_squares = torch.stack(moment_sums).sum(dim=0)
+    channel_mean = sum_of_values / n_summed_value
+    channel_std = (sum_of_squares / n_summed_value - channel_mean**2).clamp_min(0.0).sqrt()
     return channel_mean.float().clone(), channel_std.float().clone()
 
 
@@ -517,9 +517,9 @@ def _batches(library: Library, settings: TrainSettings, conditions: NDArray[np.f
     n_input = 0 if conditions is None else conditions.size
     batches = []
     for batch in Batches(without_quantities, rows, settings, shuffle=False):
-        n_column = max(n_input, batch.instrument.shape[1])
-        batch_with_inputs = batch._replace(instrument=batch.instrument.new_zeros((len(batch.counts), n_column)))
-        batches.append(batch_with_inputs._replace(instrument=batch_conditions(batch_with_inputs, conditions)))
+        n_condition = max(n_input, batch.instrument.shape[1])
+        batch_with_conditions = batch._replace(instrument=batch.instrument.new_zeros((len(batch.counts), n_condition)))
+        batches.append(batch_with_conditions._replace(instrument=batch_conditions(batch_with_conditions, conditions)))
     return batches
 
 
@@ -574,7 +574,7 @@ def _adaptation_report(
             candidate.network, candidate.card.names, validation_set, train_settings, conditions
         ).loss()
     chosen_method = min(loss_by_method, key=lambda method: loss_by_method[method])
-    best_model, best_conditions = (
+    chosen_model, chosen_conditions = (
         (given_model, None) if chosen_method == "given" else (candidates[chosen_method], conditions)
     )
     answers_before = _group_answers(
@@ -582,7 +582,9 @@ def _adaptation_report(
         given_model.card,
     )
     answers_after = _group_answers(
-        answers_of(best_model.network, best_model.card.names, simulated_sets.test_set, train_settings, best_conditions),
+        answers_of(
+            chosen_model.network, chosen_model.card.names, simulated_sets.test_set, train_settings, chosen_conditions
+        ),
         given_model.card,
     )
     comparison = compare(answers_before, answers_after, seed=settings.seed)

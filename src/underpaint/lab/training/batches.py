@@ -64,8 +64,8 @@ class Batches:
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch. A last training batch with a single spectrum is left out."""
-        n_full, n_remaining = divmod(self.rows.size, self.settings.batch)
-        return max(1, n_full + (n_remaining > 1 if self.shuffle else n_remaining > 0))
+        n_full_batch, n_remaining_row = divmod(self.rows.size, self.settings.batch)
+        return max(1, n_full_batch + (n_remaining_row > 1 if self.shuffle else n_remaining_row > 0))
 
     def __iter__(self) -> Iterator[Batch]:
         """Iterate over the batches of the current epoch."""
@@ -107,7 +107,7 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
         _log_excess(library, rows, total_counts, is_present & is_visible),
         np.empty((rows.size, 0), dtype=np.uint8) if library.amount is None else library.amount[rows],
     )
-    return Batch(*(torch.from_numpy(array) for array in batch_arrays))
+    return Batch(*(torch.from_numpy(batch_array) for batch_array in batch_arrays))
 
 
 def _instrument_inputs(library: Library, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -186,6 +186,6 @@ def _noise_free_counts(
 
 
 def _draw_log_uniform(
-    rng: np.random.Generator, min_value: float, max_value: float, n_value: int
+    rng: np.random.Generator, min_value: float, max_value: float, n_drawn_value: int
 ) -> NDArray[np.float32]:
-    return np.exp(rng.uniform(np.log(min_value), np.log(max_value), n_value)).astype(np.float32)
+    return np.exp(rng.uniform(np.log(min_value), np.log(max_value), n_drawn_value)).astype(np.float32)

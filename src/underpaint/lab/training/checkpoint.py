@@ -83,14 +83,14 @@ def load_onnx_weights(network: nn.Module, model_card: ModelCard, path: Path) -> 
         if weight_name.endswith(".bias")
     }
     weights = zero_biases | _read_onnx_weights(path)
-    wrong_weights = [
+    mismatched_weights = [
         weight_name
         for weight_name, weight in expected_weights.items()
         if weight_name not in weights or weights[weight_name].shape != weight.shape
     ]
-    if wrong_weights:
+    if mismatched_weights:
         raise TrainingError(
-            _unusable_message(path, f"it has no weights of the right size for {', '.join(wrong_weights)}")
+            _unusable_message(path, f"it has no weights of the right size for {', '.join(mismatched_weights)}")
         )
     network.load_state_dict({weight_name: weights[weight_name] for weight_name in expected_weights}, strict=False)
     try:
@@ -137,12 +137,12 @@ def _unusable_message(path: Path, fault: str) -> str:
     )
 
 
-_PROTOCOL_LIMITS = (
+_PROTOCOL_LIMITATIONS = (
     "Needs spectra that cover its whole axis.",
     "Trained without noise, as in the paper. Fine-tune it on spectra of your instrument before use.",
     "Each spectrum is divided by its maximum, which enlarges the noise of weak spectra.",
 )
-_LIMITS = {
+_LIMITATIONS_BY_KIND = {
     "default": (
         "Trained on simulated spectra alone.",
         "A spectrum hardly distinguishes pigments with the same key elements. Rely on the group.",
@@ -157,10 +157,10 @@ _LIMITS = {
         "Prussian blue and verdigris are simulated as their hydrates, with 0.77 and 0.68 times the metal of the "
         "paper's formulas.",
     ),
-    "xu2022_root": _PROTOCOL_LIMITS,
-    "xu2022_unscaled": _PROTOCOL_LIMITS,
-    "recurrent": _PROTOCOL_LIMITS,
-    "autoencoder": _PROTOCOL_LIMITS,
+    "xu2022_root": _PROTOCOL_LIMITATIONS,
+    "xu2022_unscaled": _PROTOCOL_LIMITATIONS,
+    "recurrent": _PROTOCOL_LIMITATIONS,
+    "autoencoder": _PROTOCOL_LIMITATIONS,
 }
 
 
@@ -195,7 +195,7 @@ def card_for(library: Library, settings: TrainSettings, n_train: int) -> ModelCa
         training=Training(
             library=library.origin, n_spectra=n_train, seed=settings.seed, config=portable_settings(settings)
         ),
-        limits=(*_LIMITS["default" if settings.has_layers else settings.kind], *_line_limits(settings)),
+        limits=(*_LIMITATIONS_BY_KIND["default" if settings.has_layers else settings.kind], *_line_limits(settings)),
         package_version=__version__,
     )
 

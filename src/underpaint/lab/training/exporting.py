@@ -106,13 +106,13 @@ def check_export(network: nn.Module, model_card: ModelCard, path: Path) -> None:
 
 def example_inputs(network: nn.Module, model_card: ModelCard, n_spectra: int) -> tuple[Tensor, ...]:
     """Return random counts and, for some kinds of networks, random recorded ranges and instrument conditions."""
-    generator = torch.Generator().manual_seed(0)
-    mean_counts = 10.0 ** (4 * torch.rand((n_spectra, model_card.axis.n_bin), generator=generator) - 2)
-    counts = torch.poisson(mean_counts, generator=generator)
+    rng = torch.Generator().manual_seed(0)
+    mean_counts = 10.0 ** (4 * torch.rand((n_spectra, model_card.axis.n_bin), generator=rng) - 2)
+    counts = torch.poisson(mean_counts, generator=rng)
     axis = model_card.axis
-    stop_kev = axis.stop_kev - 0.5 * (axis.stop_kev - axis.start_kev) * torch.rand((n_spectra, 1), generator=generator)
+    stop_kev = axis.stop_kev - 0.5 * (axis.stop_kev - axis.start_kev) * torch.rand((n_spectra, 1), generator=rng)
     recorded_kev = torch.cat((torch.full_like(stop_kev, axis.start_kev), stop_kev), dim=1)
-    instrument = torch.rand((n_spectra, len(model_card.instrument_inputs)), generator=generator)
+    instrument = torch.rand((n_spectra, len(model_card.instrument_inputs)), generator=rng)
     instrument[::2, 1:] = torch.nan
     return network_inputs(network, counts, recorded_kev, instrument)
 

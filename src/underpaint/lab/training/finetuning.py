@@ -245,7 +245,9 @@ def finetune(
     step_settings = run_settings.model_copy(update={"out": run_settings.out / "all"})
     second_report = run_training(first_report.trained_model.network, model_card, labelled_set, split, step_settings)
     layer_names = tuple(
-        name for name, layer in start_model.network.named_children() if any(True for _ in layer.parameters())
+        name
+        for name, named_layer in start_model.network.named_children()
+        if any(True for _ in named_layer.parameters())
     )
     report = FinetuneReport(
         trained_model=given_model,
@@ -276,15 +278,15 @@ def _split_units(labelled_set: Library, settings: FinetuneSettings) -> Split:
     unit_of_row = labelled_set.source if settings.split == "structure" else np.arange(len(labelled_set))
     n_unit = np.unique(unit_of_row).size
     if n_unit < _MIN_UNITS:
-        available_text = (
+        units_text = (
             f"{n_unit} structures ({len(labelled_set)} spectra)"
             if settings.split == "structure"
             else f"{n_unit} spectra"
         )
-        mixing_hint = ", or split the spectra of each structure with split = pixel, which makes the scores too high"
+        pixel_hint = ", or split the spectra of each structure with split = pixel, which makes the scores too high"
         raise TrainingError(
-            f"Cannot fine-tune on {available_text}: at least {_MIN_UNITS} are needed for training, validation and "
-            f"test set. Label more{mixing_hint if len(labelled_set) >= _MIN_UNITS else ''}."
+            f"Cannot fine-tune on {units_text}: at least {_MIN_UNITS} are needed for training, validation and "
+            f"test set. Label more{pixel_hint if len(labelled_set) >= _MIN_UNITS else ''}."
         )
     return split_by_settings(unit_of_row, settings)
 
@@ -292,12 +294,12 @@ def _split_units(labelled_set: Library, settings: FinetuneSettings) -> Split:
 def _refuse_other_labels(labelled_set: Library, folder: Path) -> None:
     """Raise an error if a resumed run has other spectra or labels, which would change its test set."""
     total_counts = np.rint(labelled_set.spectra.sum(axis=1)).astype(np.int64)
-    digest = hashlib.sha256(
-        b"".join(label_array.tobytes() for label_array in (labelled_set.labels, labelled_set.source, total_counts))
+    label_digest = hashlib.sha256(
+        b"".join(array.tobytes() for array in (labelled_set.labels, labelled_set.source, total_counts))
     ).hexdigest()
     resume_folder(
         folder,
-        {"spectra_and_labels": digest, "n_spectra": len(labelled_set)},
+        {"spectra_and_labels": label_digest, "n_spectra": len(labelled_set)},
         settings_file="labels.json",
         marker_files=("dense/settings.json",),
     )
@@ -328,9 +330,9 @@ def _with_names_of(library: Library, model_card: ModelCard) -> Library:
 
 def _reinitialise(network: nn.Module, layer_names: tuple[str, ...]) -> None:
     for layer_name in layer_names:
-        layer = network.get_submodule(layer_name)
-        if isinstance(layer, nn.Linear):
-            layer.reset_parameters()
+        named_layer = network.get_submodule(layer_name)
+        if isinstance(named_layer, nn.Linear):
+            named_layer.reset_parameters()
 
 
 def _finetuned_card(

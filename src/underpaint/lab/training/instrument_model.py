@@ -84,9 +84,9 @@ def transfer_weights(start_model: TrainedNetwork, model_card: ModelCard) -> Tran
     new_rows, start_rows = _output_rows(model_card), _output_rows(start_model.card)
     start_state, new_state = start_model.network.state_dict(), network.state_dict()
     for weight_name, weight in new_state.items():
-        if (layer := _output_layer_of(weight_name, new_rows)) is not None:
+        if (output_layer := _output_layer_of(weight_name, new_rows)) is not None:
             new_state[weight_name] = _transferred_rows(
-                weight, start_state[weight_name], new_rows[layer], start_rows[layer]
+                weight, start_state[weight_name], new_rows[output_layer], start_rows[output_layer]
             )
         elif (
             not weight_name.startswith(_CALIBRATION_PREFIX)
@@ -129,7 +129,14 @@ def _output_rows(model_card: ModelCard) -> dict[str, tuple[str, ...]]:
 
 
 def _output_layer_of(weight_name: str, names_by_layer: dict[str, tuple[str, ...]]) -> str | None:
-    return next((layer for layer in names_by_layer if weight_name in {f"{layer}.weight", f"{layer}.bias"}), None)
+    return next(
+        (
+            output_layer
+            for output_layer in names_by_layer
+            if weight_name in {f"{output_layer}.weight", f"{output_layer}.bias"}
+        ),
+        None,
+    )
 
 
 def _transferred_rows(
@@ -390,10 +397,10 @@ def _require_visible_lines(palette: tuple[str, ...]) -> None:
 
 
 def _write_report(report: InstrumentModelReport, settings: InstrumentModelSettings) -> InstrumentModelReport:
-    scores = {score_name: score for score_name, score in report.as_dict().items() if score_name != "model"}
+    report_values = {score_name: score for score_name, score in report.as_dict().items() if score_name != "model"}
     model_card = report.trained_model.card
     model_card = model_card.model_copy(
-        update={"figures": {**model_card.figures, "own_model": {"start": settings.start, **scores}}}
+        update={"figures": {**model_card.figures, "own_model": {"start": settings.start, **report_values}}}
     )
     model_path = export(report.trained_model.network, model_card, settings.out)
     report = replace(report, trained_model=TrainedNetwork(report.trained_model.network, model_card), model=model_path)
@@ -478,8 +485,8 @@ def _simulation_rate(simulation_settings: LibrarySettings) -> float:
 def _training_rate(start_model: TrainedNetwork, threads: int | None) -> float:
     """Return the number of training spectra per second, including the time to draw their noise."""
     network, batch, rng = deepcopy(start_model.network).train(), _example_batch(start_model), np.random.default_rng(0)
-    n_thread_before = torch.get_num_threads()
-    torch.set_num_threads(threads or n_thread_before)
+    previous_n_thread = torch.get_num_threads()
+    torch.set_num_threads(threads or previous_n_thread)
     try:
         for step_number in range(1 + _N_TIMED_STEP):
             if step_number == 1:
@@ -488,7 +495,7 @@ def _training_rate(start_model: TrainedNetwork, threads: int | None) -> float:
             batch_loss(network, noisy_batch).backward()  # type: ignore[no-untyped-call]
         return _N_TIMED_STEP * len(batch.counts) / (time.perf_counter() - start_time)
     finally:
-        torch.set_num_threads(n_thread_before)
+        torch.set_num_threads(previous_n_thread)
 
 
 def _example_batch(start_model: TrainedNetwork) -> Batch:
@@ -499,8 +506,8 @@ def _example_batch(start_model: TrainedNetwork) -> Batch:
     return Batch(counts, recorded_kev, labels, torch.ones_like(labels), instrument, quantity)
 
 
-def _round_and_clamp(value_limits: tuple[int, int], number: float) -> int:
-    return int(min(max(round(number), value_limits[0]), value_limits[1]))
+def _round_and_clamp(value_limits: tuple[int, int], unrounded_size: float) -> int:
+    return int(min(max(round(unrounded_size), value_limits[0]), value_limits[1]))
 
 
 def plan_sizes(
@@ -634,5 +641,5 @@ def _f1_of_new_names(
         with_fixed_counts(settings, SCORED_COUNTS[-1]),
         conditions,
     ).select_names(new_names)
-    scores = scores_by_name(answers.names, answers.log_odds, answers.labels, answers.weight)
-    return {name_scores.name: name_scores.f1 for name_scores in scores if np.isfinite(name_scores.f1)}
+    score_rows = scores_by_name(answers.names, answers.log_odds, answers.labels, answers.weight)
+    return {name_scores.name: name_scores.f1 for name_scores in score_rows if np.isfinite(name_scores.f1)}

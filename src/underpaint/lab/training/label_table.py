@@ -261,9 +261,9 @@ def _check_header(column_names: tuple[str, ...], *, n_row: int, path: Path) -> N
         if name not in column_names and not (has_presence_columns and name == "pigments")
     ]
     if missing_columns or n_row < 1:
-        fault = f"no {', '.join(missing_columns)}" if missing_columns else "no row under its first line"
+        table_fault = f"no {', '.join(missing_columns)}" if missing_columns else "no row under its first line"
         raise TrainingError(
-            f"Cannot use the table of labels {path}: it has {fault}. The first line names the columns: "
+            f"Cannot use the table of labels {path}: it has {table_fault}. The first line names the columns: "
             "row,column,pigments for pixels of a scan, or file,pigments for single spectra, and optionally structure. "
             "The columns present and absent can replace pigments; all other names are then unknown. Separate names by "
             "';'."
@@ -299,8 +299,10 @@ def _unknown_labels_message(unknown_names: Sequence[str], model_card: ModelCard)
 
 def _close_matches(name: str, model_card: ModelCard) -> str:
     normalised_name = name.lower().replace(" ", "_").replace("-", "_")
-    matches = get_close_matches(normalised_name, model_card.names, n=3, cutoff=_MIN_SIMILARITY)
-    matches += [
-        output_name for output_name in model_card.names if normalised_name in output_name and output_name not in matches
-    ][: 3 - len(matches)]
-    return f" (near: {', '.join(matches)})" if matches else ""
+    similar_names = get_close_matches(normalised_name, model_card.names, n=3, cutoff=_MIN_SIMILARITY)
+    similar_names += [
+        output_name
+        for output_name in model_card.names
+        if normalised_name in output_name and output_name not in similar_names
+    ][: 3 - len(similar_names)]
+    return f" (near: {', '.join(similar_names)})" if similar_names else ""

@@ -193,50 +193,52 @@ def load_library(paths: Path | Sequence[Path], *, half_precision: bool = False, 
 
 def _read_library(path: Path, *, half_precision: bool, lines: bool) -> Library:
     try:
-        with h5py.File(path, "r") as file:
-            library = _library_of_file(file, path, half_precision=half_precision)
-            return _require_shapes(_with_line_labels(library, file, path) if lines else library, path)
+        with h5py.File(path, "r") as library_file:
+            library = _library_of_file(library_file, path, half_precision=half_precision)
+            return _require_shapes(_with_line_labels(library, library_file, path) if lines else library, path)
     except OSError as error:
         raise TrainingError(
             f"Cannot read the training library {path}: {error}. Write a library with `underpaint simulate`."
         ) from error
 
 
-def _library_of_file(file: Any, path: Path, *, half_precision: bool) -> Library:
-    has_noise = "expected" not in file
-    _require_contents(file, path, (*_REQUIRED_DATASETS, "counts" if has_noise else "expected"))
-    labels = file["labels"][()].astype(np.uint8)
-    counts_needed = file["counts_needed"][()] if "counts_needed" in file else np.where(labels, 0.0, np.inf)
-    names = _text_tuple(file.attrs["names"])
+def _library_of_file(library_file: Any, path: Path, *, half_precision: bool) -> Library:
+    has_noise = "expected" not in library_file
+    _require_contents(library_file, path, (*_REQUIRED_DATASETS, "counts" if has_noise else "expected"))
+    labels = library_file["labels"][()].astype(np.uint8)
+    counts_needed = (
+        library_file["counts_needed"][()] if "counts_needed" in library_file else np.where(labels, 0.0, np.inf)
+    )
+    names = _text_tuple(library_file.attrs["names"])
     return Library(
-        spectra=_half_precision_spectra(file["expected"])
+        spectra=_half_precision_spectra(library_file["expected"])
         if half_precision and not has_noise
-        else file["counts" if has_noise else "expected"][()],
-        recorded=file["recorded"][()].astype(np.float32),
+        else library_file["counts" if has_noise else "expected"][()],
+        recorded=library_file["recorded"][()].astype(np.float32),
         labels=labels,
         counts_needed=counts_needed.astype(np.float32),
-        source=file["source"][()].astype(np.int64),
-        total_counts=_total_counts(file, len(labels)),
-        axis=_network_axis(file.attrs),
+        source=library_file["source"][()].astype(np.int64),
+        total_counts=_total_counts(library_file, len(labels)),
+        axis=_network_axis(library_file.attrs),
         names=names,
-        kinds=_text_tuple(file.attrs["kinds"]),
-        groups=tuple(tuple(names_of_output) for names_of_output in json.loads(file.attrs["groups"])),
-        labels_for_people=_text_tuple(file.attrs["labels_for_people"]),
-        elements=tuple(tuple(names_of_output) for names_of_output in json.loads(file.attrs["elements"])),
+        kinds=_text_tuple(library_file.attrs["kinds"]),
+        groups=tuple(tuple(names_of_output) for names_of_output in json.loads(library_file.attrs["groups"])),
+        labels_for_people=_text_tuple(library_file.attrs["labels_for_people"]),
+        elements=tuple(tuple(names_of_output) for names_of_output in json.loads(library_file.attrs["elements"])),
         has_noise=has_noise,
         origin=(path.name,),
-        **_layer_fields(file, names, labels),
+        **_layer_fields(library_file, names, labels),
     )
 
 
-def _with_line_labels(library: Library, file: Any, path: Path) -> Library:
+def _with_line_labels(library: Library, library_file: Any, path: Path) -> Library:
     """Return a library with amounts, in which groups are present if lines of their elements are visible."""
-    _require_contents(file, path, ("lines_needed", "lines_hidden", "amount"))
-    line_limits = file["lines_needed"][()], file["lines_hidden"][()]
+    _require_contents(library_file, path, ("lines_needed", "lines_hidden", "amount"))
+    line_limits = library_file["lines_needed"][()], library_file["lines_hidden"][()]
     labels, counts_needed, max_absent_counts = labels_by_lines(
         library.names, library.labels, library.counts_needed, *line_limits
     )
-    amount, names = amount_class(file["amount"][()]), group_names(library.names)
+    amount, names = amount_class(library_file["amount"][()]), group_names(library.names)
     return replace(
         library,
         labels=labels,
@@ -247,19 +249,19 @@ def _with_line_labels(library: Library, file: Any, path: Path) -> Library:
     )
 
 
-def _layer_fields(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
+def _layer_fields(library_file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
     """Return the fields for networks of layers, or an empty dict for a library that was simulated without places."""
-    materials = _text_tuple(file.attrs.get("materials", "[]"))
+    materials = _text_tuple(library_file.attrs.get("materials", "[]"))
     surface_names = [at_place(material, "surface") for material in materials]
     if not surface_names or not set(surface_names) <= set(names):
         return {}
     is_at_surface = labels[:, [names.index(name) for name in surface_names]] == 1
-    mass_fractions = np.where(is_at_surface, to_unbounded(share_of(""), file["surface_share"][()]), np.nan)
-    surface_thickness = to_unbounded(SURFACE_UM, file["surface_um"][()])
+    mass_fractions = np.where(is_at_surface, to_unbounded(share_of(""), library_file["surface_share"][()]), np.nan)
+    surface_thickness = to_unbounded(SURFACE_UM, library_file["surface_um"][()])
     return {
-        "instrument": file["instrument"][()].astype(np.float32),
+        "instrument": library_file["instrument"][()].astype(np.float32),
         "quantities": np.column_stack((surface_thickness, mass_fractions)).astype(np.float32),
-        "instrument_inputs": _text_tuple(file.attrs["instrument_inputs"]),
+        "instrument_inputs": _text_tuple(library_file.attrs["instrument_inputs"]),
         "quantity_names": (SURFACE_UM, *(share_of(material) for material in materials)),
     }
 
@@ -278,10 +280,10 @@ def _half_precision_spectra(dataset: Any) -> NDArray[np.float16]:
     return spectra
 
 
-def _require_contents(file: Any, path: Path, dataset_names: Sequence[str]) -> None:
+def _require_contents(library_file: Any, path: Path, dataset_names: Sequence[str]) -> None:
     attribute_names = ("names", "kinds", "groups", "labels_for_people", "elements", "start_kev", "bin_kev", "n_bin")
-    missing_items = [name for name in dataset_names if name not in file]
-    missing_items += [name for name in attribute_names if name not in file.attrs]
+    missing_items = [name for name in dataset_names if name not in library_file]
+    missing_items += [name for name in attribute_names if name not in library_file.attrs]
     if missing_items:
         raise TrainingError(
             f"Cannot train from {path}: the file lacks {', '.join(missing_items)}. Simulate the library again with "
@@ -297,11 +299,11 @@ def _text_tuple(attribute_value: Any) -> tuple[str, ...]:
     )
 
 
-def _total_counts(file: Any, n_spectra: int) -> NDArray[np.float32] | None:
-    if "counts_scale" in file:
-        return np.asarray(file["counts_scale"][()], dtype=np.float32)
-    if "total_counts" in file.attrs:
-        return np.full(n_spectra, file.attrs["total_counts"], dtype=np.float32)
+def _total_counts(library_file: Any, n_spectra: int) -> NDArray[np.float32] | None:
+    if "counts_scale" in library_file:
+        return np.asarray(library_file["counts_scale"][()], dtype=np.float32)
+    if "total_counts" in library_file.attrs:
+        return np.full(n_spectra, library_file.attrs["total_counts"], dtype=np.float32)
     return None
 
 
@@ -357,5 +359,5 @@ def _join_libraries(libraries: list[Library]) -> Library:
 
 
 def _concatenate_if_all(optional_arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
-    available_arrays = [array for array in optional_arrays if array is not None]
+    available_arrays = [library_array for library_array in optional_arrays if library_array is not None]
     return np.concatenate(available_arrays) if len(available_arrays) == len(optional_arrays) else None

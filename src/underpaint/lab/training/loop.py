@@ -200,10 +200,10 @@ def run_training(
     validation_scores = score(best_model.network, library, split.validation, settings)
     test_scores = score(best_model.network, library, split.test, settings) if split.test.size else ()
     epochs = next_epoch(last_checkpoint)
-    scores = {"validation": score_summary(validation_scores), "test": score_summary(test_scores)}
+    scores_by_set = {"validation": score_summary(validation_scores), "test": score_summary(test_scores)}
     report = TrainReport(
         trained_model=TrainedNetwork(
-            best_model.network, card_with_training(best_model.card, epochs=epochs, scores=scores)
+            best_model.network, card_with_training(best_model.card, epochs=epochs, scores=scores_by_set)
         ),
         checkpoint=settings.out / "best.ckpt",
         epochs=epochs,
@@ -403,9 +403,9 @@ def _trainer(settings: TrainSettings, progress: Progress | None) -> Any:
 
 
 @contextmanager
-def _set_threads(n_thread: int | None) -> Iterator[None]:
+def _set_threads(n_cpu_thread: int | None) -> Iterator[None]:
     n_thread_before = torch.get_num_threads()
-    torch.set_num_threads(n_thread or n_thread_before)
+    torch.set_num_threads(n_cpu_thread or n_thread_before)
     try:
         yield
     finally:
@@ -439,10 +439,10 @@ def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: Tr
         The settings are of another kind, the library has no names, or there are too few rows to split.
         The error is also raised if the folder contains a run with other settings.
     """
-    n_class = len(library.names)
-    _require_autoencoder(settings, n_class)
+    n_pigment = len(library.names)
+    _require_autoencoder(settings, n_pigment)
     lightning.seed_everything(settings.seed, verbose=False)
-    network = AutoencoderNetwork(library.axis.n_bin, n_class)
+    network = AutoencoderNetwork(library.axis.n_bin, n_pigment)
     module = ReconstructionModule(network, library.axis.n_bin, settings)
     last_checkpoint = open_folder(settings)
     resume_checkpoint = last_checkpoint if last_checkpoint.is_file() else None
@@ -455,15 +455,15 @@ def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: Tr
     return network
 
 
-def _require_autoencoder(settings: TrainSettings, n_class: int) -> None:
+def _require_autoencoder(settings: TrainSettings, n_pigment: int) -> None:
     if settings.kind != "autoencoder":
         raise TrainingError(
             f'Cannot train a network of kind {settings.kind!r} to reconstruct spectra: only the kind "autoencoder" has '
             'a bottleneck. Set kind = "autoencoder".'
         )
-    if n_class < 1:
+    if n_pigment < 1:
         raise TrainingError(
-            f"Cannot build the dense layer for {n_class} pigments: the library has no names. Give a library with the "
+            f"Cannot build the dense layer for {n_pigment} pigments: the library has no names. Give a library with the "
             "names for the subsequent training."
         )
 

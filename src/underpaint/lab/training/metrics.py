@@ -80,20 +80,20 @@ def average_precision(score: NDArray[Any], truth: NDArray[np.bool_]) -> float:
     return float(np.sum(np.diff(recall, prepend=0.0) * n_true_positive / n_claimed))
 
 
-def _name_scores(name: str, log_odds: NDArray[Any], truth: NDArray[np.bool_]) -> NameScores:
+def _name_scores(name: str, log_odds: NDArray[Any], is_present: NDArray[np.bool_]) -> NameScores:
     is_claimed = log_odds > 0
     n_true_positive, n_positive, n_claimed, n_spectra = (
-        int((is_claimed & truth).sum()),
-        int(truth.sum()),
+        int((is_claimed & is_present).sum()),
+        int(is_present.sum()),
         int(is_claimed.sum()),
-        truth.size,
+        is_present.size,
     )
     return NameScores(
         name=name,
         n_spectra=n_spectra,
         prevalence=_ratio(n_positive, n_spectra),
-        auprc=average_precision(log_odds, truth),
-        accuracy=_ratio(int((is_claimed == truth).sum()), n_spectra),
+        auprc=average_precision(log_odds, is_present),
+        accuracy=_ratio(int((is_claimed == is_present).sum()), n_spectra),
         sensitivity=_ratio(n_true_positive, n_positive),
         precision=_ratio(n_true_positive, n_claimed),
         f1=_ratio(2 * n_true_positive, n_positive + n_claimed) if n_positive else float("nan"),

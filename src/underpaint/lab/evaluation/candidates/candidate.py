@@ -89,8 +89,8 @@ class Candidate:
         parameters: list[FreeParameter] = []
         for film_index, film in enumerate(self.films):
             if film.thickness_limits_um is not None:
-                min_log_um, max_log_um = np.log(film.thickness_limits_um)
-                parameters.append(FreeParameter(film_index, "", float(min_log_um), float(max_log_um)))
+                min_log_thickness, max_log_thickness = np.log(film.thickness_limits_um)
+                parameters.append(FreeParameter(film_index, "", float(min_log_thickness), float(max_log_thickness)))
             pigment_names = film.free_pigments[:1] + film.free_pigments[2:]
             parameters += [FreeParameter(film_index, name, -MAX_LOG_ODDS, MAX_LOG_ODDS) for name in pigment_names]
         return tuple(parameters)
@@ -151,8 +151,8 @@ class Candidate:
         """Return the stratigraphy for the given (n_free,) parameters."""
         thicknesses_um, fractions_by_layer = self.thickness_um(parameter_values), self.mass_fractions(parameter_values)
         layers = [
-            _film_layer(film, fractions, float(film_um))
-            for film, fractions, film_um in zip(self.films, fractions_by_layer, thicknesses_um, strict=True)
+            _film_layer(film, fractions, float(film_thickness_um))
+            for film, fractions, film_thickness_um in zip(self.films, fractions_by_layer, thicknesses_um, strict=True)
         ]
         return Stratigraphy(tuple(layers), self.name)
 
@@ -165,10 +165,11 @@ def paint_film(paint: Paint, thickness_um: float) -> Film:
     SampleError
         The thickness lies outside ``PAINT_THICKNESS_UM``.
     """
-    min_um, max_um = PAINT_THICKNESS_UM
-    if not min_um <= thickness_um <= max_um:
+    min_thickness_um, max_thickness_um = PAINT_THICKNESS_UM
+    if not min_thickness_um <= thickness_um <= max_thickness_um:
         raise SampleError(
-            f"Cannot start from a paint of {thickness_um:g} um: its thickness may be {min_um:g} to {max_um:g} um."
+            f"Cannot start from a paint of {thickness_um:g} um: "
+            f"its thickness may be {min_thickness_um:g} to {max_thickness_um:g} um."
         )
     fraction_by_name: dict[str, float] = {}
     for name, fraction in paint.pigments.items():
@@ -223,8 +224,8 @@ def without_pigment(candidate: Candidate, pigment: str) -> Candidate | None:
 def stack_name(films: Sequence[Film]) -> str:
     """Return a name of the layers for messages, for example "vermilion + lead white over azurite"."""
     pigments_by_layer = [film.paint_pigments for film in films if film.paint_pigments]
-    suffix = ", one layer" if len(pigments_by_layer) == 1 and len(pigments_by_layer[0]) > 1 else ""
-    return " over ".join(joined_labels(names) for names in pigments_by_layer) + suffix
+    single_layer_suffix = ", one layer" if len(pigments_by_layer) == 1 and len(pigments_by_layer[0]) > 1 else ""
+    return " over ".join(joined_labels(names) for names in pigments_by_layer) + single_layer_suffix
 
 
 def joined_labels(pigments: Sequence[str]) -> str:

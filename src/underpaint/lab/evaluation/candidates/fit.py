@@ -101,7 +101,7 @@ def evaluate_models(
     other_scatter_counts = total_scale[first_sample_rows[:-1]] * _render_counts(
         with_components(unshifted_emission, "compton", "multiple", "air"), spectrum, instrument
     )
-    curvature_terms = _log_energy_terms(spectrum.energy_kev, spectrum)
+    log_energy_terms = _log_energy_terms(spectrum.energy_kev, spectrum)
     model_spectra = []
     for evaluation_index, parameter_steps in enumerate(steps_by_evaluation):
         spectra = model_counts[first_sample_rows[evaluation_index] : first_sample_rows[evaluation_index + 1]]
@@ -110,7 +110,7 @@ def evaluate_models(
             spectra[0],
             coherent_counts[evaluation_index],
             other_scatter_counts[evaluation_index],
-            *((coherent_counts[evaluation_index] + other_scatter_counts[evaluation_index]) * curvature_terms),
+            *((coherent_counts[evaluation_index] + other_scatter_counts[evaluation_index]) * log_energy_terms),
         ]
         model_spectra.append(
             ModelledSpectrum(
@@ -133,10 +133,10 @@ def with_scales(emission: Emission, scales: Numbers, spectrum: MergedSpectrum) -
 
 def with_components(emission: Emission, *component_names: str) -> Emission:
     """Return an emission with only the named orders of fluorescence and kinds of scatter."""
-    zero_arrays = {
+    zeroed_components = {
         name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER) if name not in component_names
     }
-    return replace(emission, **zero_arrays)
+    return replace(emission, **zeroed_components)
 
 
 def select_samples(emission: Emission, sample_rows: NDArray[np.int64]) -> Emission:
@@ -343,8 +343,8 @@ class _FitState:
 
     def _next_step(self, spectrum: MergedSpectrum) -> tuple[Numbers, float]:
         """Return the next step and the expected decrease of the deviance."""
-        fisher_information, gradient = self._fisher_information(spectrum, use_observed_curvature=True)
-        lowest_step, highest_step = (bound - self.best_point for bound in self.bounds)
+        fisher_information, half_gradient = self._fisher_information(spectrum, use_observed_curvature=True)
+        lowest_step, highest_step = (parameter_bound - self.best_point for parameter_bound in self.bounds)
         is_at_bound = np.zeros(self.best_point.size, dtype=np.bool_)
         damped_information = fisher_information + np.diag(self.damping * np.diag(fisher_information) + 1e-10)
         parameter_step = np.zeros_like(self.best_point)
@@ -352,7 +352,7 @@ class _FitState:
             # parameters beyond a bound are fixed at the bound, and the step of the other parameters is computed again
             free_indices = np.flatnonzero(~is_at_bound)
             right_hand_side = (
-                gradient[free_indices]
+                half_gradient[free_indices]
                 - damped_information[np.ix_(free_indices, np.flatnonzero(is_at_bound))] @ parameter_step[is_at_bound]
             )
             parameter_step[free_indices] = np.linalg.solve(
@@ -365,7 +365,7 @@ class _FitState:
             is_at_bound |= out_of_bounds
         parameter_step *= min(MAX_LOG_STEP / max(float(np.abs(parameter_step).max()), 1e-12), 1.0)
         return parameter_step, float(
-            2.0 * gradient @ parameter_step - parameter_step @ fisher_information @ parameter_step
+            2.0 * half_gradient @ parameter_step - parameter_step @ fisher_information @ parameter_step
         )
 
     def _fisher_information(
@@ -380,12 +380,12 @@ class _FitState:
             raise RuntimeError("no trial point was evaluated yet")
         expected_counts, jacobian = self.model_spectrum.expected_counts, self.model_spectrum.jacobian
         channel_weights = 1.0 / spectrum.variance(expected_counts)
-        gradient = (jacobian * channel_weights[:, None]).T @ (spectrum.counts - expected_counts)
+        half_gradient = (jacobian * channel_weights[:, None]).T @ (spectrum.counts - expected_counts)
         if use_observed_curvature:
             channel_weights = channel_weights * np.where(
                 spectrum.pulls(expected_counts) > MAX_PULL, spectrum.counts / expected_counts, 1.0
             )
-        return (jacobian * channel_weights[:, None]).T @ jacobian, gradient
+        return (jacobian * channel_weights[:, None]).T @ jacobian, half_gradient
 
     def as_fit(self, spectrum: MergedSpectrum) -> StratigraphyFit:
         n_free = len(self.task.parameter_values)

@@ -142,8 +142,8 @@ def rearrangements(candidate: Candidate) -> list[Candidate]:
         if len(lower_pigments) > 1
     ]
     return [
-        _layered_candidate(upper_names, lower_names, lower_films[0])
-        for upper_names, lower_names in [
+        _layered_candidate(upper_pigment_names, lower_pigment_names, lower_films[0])
+        for upper_pigment_names, lower_pigment_names in [
             ((*upper_pigments, *lower_pigments), ()),
             (lower_pigments, upper_pigments),
             *with_moved_pigment,
@@ -231,10 +231,10 @@ def _layered_candidate(
 def _upper_layers(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Return the possible upper layers: first those with one pigment, then with all but one, then all others."""
     n_pigment = len(names)
-    layer_sizes = sorted(
-        range(1, n_pigment), key=lambda layer_size: (min(layer_size, n_pigment - layer_size), layer_size)
+    upper_sizes = sorted(
+        range(1, n_pigment), key=lambda upper_size: (min(upper_size, n_pigment - upper_size), upper_size)
     )
-    return [pigments for layer_size in layer_sizes for pigments in combinations(names, layer_size)]
+    return [pigments for upper_size in upper_sizes for pigments in combinations(names, upper_size)]
 
 
 def _member_of_each_group(
@@ -249,8 +249,8 @@ def _member_of_each_group(
     single_group_member = {group: names[-1] for group, names in members_by_group.items() if names}
     chosen_members: dict[str, str] = {}
     for group in sorted(single_group_member, key=lambda group: probability.get(single_group_member[group], 0.0)):
-        best_member, pure_member = members_by_group[group]
-        chosen_members[group] = pure_member if best_member in chosen_members.values() else best_member
+        best_member, pure_pigment = members_by_group[group]
+        chosen_members[group] = pure_pigment if best_member in chosen_members.values() else best_member
     return list(dict.fromkeys(chosen_members[group] for group in groups if group in chosen_members))
 
 
@@ -269,11 +269,11 @@ def _member_options(
     single_group_members = [name for name in allowed_members if len(library()[name].groups) == 1]
     if not allowed_members:
         return ()
-    best_member, pure_member = (
+    best_member, pure_pigment = (
         max(allowed_members, key=probability_of),
         max(single_group_members or allowed_members, key=probability_of),
     )
-    return (best_member if probability_of(best_member) >= MIN_PRESENT_PROBABILITY else pure_member, pure_member)
+    return (best_member if probability_of(best_member) >= MIN_PRESENT_PROBABILITY else pure_pigment, pure_pigment)
 
 
 def _ground_groups(ground: str) -> set[str]:
