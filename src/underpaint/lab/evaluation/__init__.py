@@ -69,9 +69,9 @@ def evaluate_panel(
     probability_maps = identify(virtual_panel.scan, model=model)
     if virtual_panel.labels is None or virtual_panel.counts_needed is None:
         raise RuntimeError("the panel was made without labels")
-    probability = np.stack([probability_maps[name].ravel() for name in outputs.names], axis=1)
+    output_probability = np.stack([probability_maps[name].ravel() for name in outputs.names], axis=1)
     labels = present_at(virtual_panel.labels, virtual_panel.max_absent_counts, counts)
-    scores_by_name = score_names(probability, labels, virtual_panel.counts_needed <= counts, outputs.names)
+    scores_by_name = score_names(output_probability, labels, virtual_panel.counts_needed <= counts, outputs.names)
     return _panel_record(scores_by_name, outputs) | {
         "panel": panel,
         "data": "simulated",

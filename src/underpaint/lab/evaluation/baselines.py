@@ -148,15 +148,15 @@ def likelihood_fit(
         Run time per spectrum in s.
     """
     area_sigmas = line_sigmas(test_set.spectra, test_set.groups)
-    presence = np.zeros((len(test_set.spectra), len(test_set.groups)), dtype=np.float32)
+    is_group_needed = np.zeros((len(test_set.spectra), len(test_set.groups)), dtype=np.float32)
     start_time = time.perf_counter()
     for spectrum_index, spectrum in enumerate(np.asarray(test_set.spectra.counts, dtype=np.float64)):
-        progress(spectrum_index, len(presence))
+        progress(spectrum_index, len(is_group_needed))
         needed_groups = _needed_groups(
             Spectrum(spectrum, test_set.spectra.axis), test_set, area_sigmas[spectrum_index], threshold
         )
-        presence[spectrum_index] = [name in needed_groups for name in test_set.groups]
-    return presence, (time.perf_counter() - start_time) / max(len(presence), 1)
+        is_group_needed[spectrum_index] = [name in needed_groups for name in test_set.groups]
+    return is_group_needed, (time.perf_counter() - start_time) / max(len(is_group_needed), 1)
 
 
 def _needed_groups(
@@ -187,9 +187,9 @@ def _significant_pigments(best_fit: StratigraphyFit, test_set: FitSet, merged_sp
     if len(all_pigments) == 1:
         return set(all_pigments)
     significant_pigments: set[str] = set()
-    for reduced_fit in fit_candidates(merged_spectrum, without_each_pigment(best_fit), test_set.instrument):
-        if reduced_fit.deviance - best_fit.deviance >= MIN_DEVIANCE:
-            significant_pigments |= all_pigments - reduced_fit.candidate.pigments
+    for fit_without_pigment in fit_candidates(merged_spectrum, without_each_pigment(best_fit), test_set.instrument):
+        if fit_without_pigment.deviance - best_fit.deviance >= MIN_DEVIANCE:
+            significant_pigments |= all_pigments - fit_without_pigment.candidate.pigments
     return significant_pigments
 
 
@@ -205,7 +205,7 @@ def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | 
     if known_conditions.anode is None:
         return None
     default_instrument = Instrument.model_validate({})
-    geometry_update = {
+    known_geometry = {
         "incidence_angle_deg": known_conditions.incidence_deg or default_instrument.geometry.incidence_angle_deg,
         "takeoff_angle_deg": known_conditions.takeoff_deg or default_instrument.geometry.takeoff_angle_deg,
         "scatter_angle_deg": known_conditions.scatter_deg,
@@ -216,7 +216,7 @@ def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | 
                 anode=known_conditions.anode,
                 voltage_kv=known_conditions.voltage_kv or default_instrument.tube.voltage_kv,
             ),
-            "geometry": default_instrument.geometry.model_copy(update=geometry_update),
+            "geometry": default_instrument.geometry.model_copy(update=known_geometry),
             "detector": _with_resolution(default_instrument.detector, known_conditions.fwhm_kev),
         }
     )

@@ -51,11 +51,11 @@ _MAX_DESCRIPTION_BYTES = 10_000_000
 _CLAIM_PROBABILITY = 0.5
 
 _PALETTE_PATH = str(files("underpaint.lab.evaluation") / "data" / "benchmark_palette.toml")
-_COMMON_SETTINGS: dict[str, Any] = {"cell_pixels": 6, "gap_pixels": 1, "equal_counts": True}
+_COMMON_PANEL_SETTINGS: dict[str, Any] = {"cell_pixels": 6, "gap_pixels": 1, "equal_counts": True}
 PANELS = {
-    "a": PanelSettings(recipe="table2", counts=1e5, seed=2401, **_COMMON_SETTINGS),
-    "b": PanelSettings(recipe=_PALETTE_PATH, counts=1e5, seed=2402, **_COMMON_SETTINGS),
-    "c": PanelSettings(recipe=_PALETTE_PATH, counts=1e4, instrument="silver_30kv", seed=2403, **_COMMON_SETTINGS),
+    "a": PanelSettings(recipe="table2", counts=1e5, seed=2401, **_COMMON_PANEL_SETTINGS),
+    "b": PanelSettings(recipe=_PALETTE_PATH, counts=1e5, seed=2402, **_COMMON_PANEL_SETTINGS),
+    "c": PanelSettings(recipe=_PALETTE_PATH, counts=1e4, instrument="silver_30kv", seed=2403, **_COMMON_PANEL_SETTINGS),
 }
 """Settings of each panel of the full benchmark. Changed settings need a new :data:`FORMAT`."""
 QUICK_PANELS = ("b", "c")
@@ -175,14 +175,14 @@ def _panel_truth(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) 
         raise RuntimeError("the panel was made without labels")
     is_present = present_at(panel.labels, panel.max_absent_counts, counts)
     is_visible = is_present & (panel.counts_needed <= counts)
-    recipe = load_recipe(settings.recipe)
+    panel_recipe = load_recipe(settings.recipe)
     row_strips, column_strips = (
         _strip_numbers(n_strip, settings.cell_pixels, settings.gap_pixels)
-        for n_strip in (len(recipe.tops), len(recipe.bottoms))
+        for n_strip in (len(panel_recipe.tops), len(panel_recipe.bottoms))
     )
     patch = np.where(
         (row_strips[:, None] >= 0) & (column_strips[None, :] >= 0),
-        1 + row_strips[:, None] * len(recipe.bottoms) + column_strips[None, :],
+        1 + row_strips[:, None] * len(panel_recipe.bottoms) + column_strips[None, :],
         0,
     )
     shape = (n_row, n_column, len(names))
@@ -235,8 +235,8 @@ def _write_sheet(path: Path, truths: Mapping[str, Truth]) -> None:
         for patch in np.unique(truth.patch[truth.patch > 0])
         for group_and_place in truth.names
     ]
-    with atomic_write(path) as temporary_path, temporary_path.open("w", newline="", encoding="utf-8") as stream:
-        write_csv(stream, [SHEET_COLUMNS, *sheet_rows])
+    with atomic_write(path) as temporary_path, temporary_path.open("w", newline="", encoding="utf-8") as sheet_stream:
+        write_csv(sheet_stream, [SHEET_COLUMNS, *sheet_rows])
 
 
 def _write_text(path: Path, file_text: str) -> None:
@@ -311,12 +311,12 @@ def read_truths(folder: str | Path) -> dict[str, Truth]:
 
 def _read_truth(path: Path) -> Truth:
     try:
-        with h5py.File(path, "r") as file:
-            names = tuple(str(name) for name in file.attrs["names"])
+        with h5py.File(path, "r") as truth_file:
+            names = tuple(str(name) for name in truth_file.attrs["names"])
             is_present, is_visible = (
-                np.asarray(file[dataset_name][()], dtype=bool) for dataset_name in ("present", "visible")
+                np.asarray(truth_file[dataset_name][()], dtype=bool) for dataset_name in ("present", "visible")
             )
-            patch = np.asarray(file["patch"][()], dtype=np.int64)
+            patch = np.asarray(truth_file["patch"][()], dtype=np.int64)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BenchmarkError(
             f"Cannot read {path}: the file contains no ground truth of a benchmark. Make the folder again."
@@ -345,13 +345,13 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
         name: {output_name: output_column for output_column, output_name in enumerate(truth.names)}
         for name, truth in truths.items()
     }
-    for answer_number, sheet_line in enumerate(_sheet_lines(sheet_path), start=1):
+    for line_number, sheet_line in enumerate(_sheet_lines(sheet_path), start=1):
         try:
             _enter_answer(sheet_line, answers, truths, columns_by_panel)
         except (KeyError, ValueError, TypeError, IndexError) as error:
-            reason = str(error) if isinstance(error, ValueError) else f"{error.args[0]} is not in this benchmark"
+            error_reason = str(error) if isinstance(error, ValueError) else f"{error.args[0]} is not in this benchmark"
             raise BenchmarkError(
-                f"Cannot read answer {answer_number} of {sheet_path}: {reason}. "
+                f"Cannot read answer {line_number} of {sheet_path}: {error_reason}. "
                 f"Columns are {', '.join(SHEET_COLUMNS)}, as in `sheet.csv` of the benchmark."
             ) from error
     return answers
@@ -383,9 +383,9 @@ def _enter_answer(
         raise ValueError(f"column {missing_columns[0]} is missing")
     if sheet_line["value"] in {"", None}:
         return
-    probability = float(sheet_line["value"])
-    if not 0.0 <= probability <= 1.0:
-        raise ValueError(f"value {probability:g} is no probability from 0 to 1")
+    answer_probability = float(sheet_line["value"])
+    if not 0.0 <= answer_probability <= 1.0:
+        raise ValueError(f"value {answer_probability:g} is no probability from 0 to 1")
     place = sheet_line.get("place") or "anywhere"
     if place not in PLACES:
         raise ValueError(f"place {place!r} is none of {', '.join(PLACES)}")
@@ -400,14 +400,14 @@ def _enter_answer(
         patch_pixels = truth.patch == patch
         if patch < 1 or not patch_pixels.any():
             raise ValueError(f"patch {patch} is not in panel {panel}")
-        answers[panel][patch_pixels, name_column] = probability
+        answers[panel][patch_pixels, name_column] = answer_probability
         return
     n_row, n_column = truth.shape
     if not (0 <= (pixel_row or 0) < n_row and 0 <= (pixel_column or 0) < n_column):
         raise ValueError(
             f"row {pixel_row}, column {pixel_column} is outside panel {panel} of {n_row} x {n_column} pixels"
         )
-    answers[panel][pixel_row, pixel_column, name_column] = probability
+    answers[panel][pixel_row, pixel_column, name_column] = answer_probability
 
 
 def _integer_or_none(cell_text: object) -> int | None:
@@ -439,9 +439,9 @@ def score_answers(answers: Answers, truths: Mapping[str, Truth]) -> dict[str, An
     """
     scores: dict[str, Any] = {}
     for panel, truth in truths.items():
-        in_patch = truth.patch > 0
+        is_in_patch = truth.patch > 0
         probability = answers.get(panel, np.full(truth.is_present.shape, np.nan, np.float32))
-        answers_and_labels = (probability[in_patch], truth.is_present[in_patch], truth.is_visible[in_patch])
+        answers_and_labels = (probability[is_in_patch], truth.is_present[is_in_patch], truth.is_visible[is_in_patch])
         scores[panel] = {place: _score_place(place, truth.names, *answers_and_labels) for place in PLACES}
     return scores
 
@@ -531,9 +531,9 @@ def _group_probability(network_results: Results, group: str, place: Any) -> NDAr
     return np.asarray(np.fmax.reduce(member_maps), dtype=np.float32)
 
 
-def _threshold_method(engine: Any) -> Method:
+def _threshold_method(fit_engine: Any) -> Method:
     def answer(scan: Scan, truth: Truth) -> NDArray[np.float32]:
-        results = fit_elements(scan, engine=engine)
+        results = fit_elements(scan, engine=fit_engine)
         claims = np.full((*truth.shape, len(truth.names)), np.nan, np.float32)
         for index, (group, place) in enumerate(map(split_place, truth.names)):
             if place == "anywhere":

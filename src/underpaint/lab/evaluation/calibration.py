@@ -174,7 +174,7 @@ def conformal_coverage(answers: AnswersByDecade) -> dict[str, Any]:
         ``holds`` states whether the coverage reaches its nominal value minus two standard errors.
         ``holds`` is None for fewer than ``MIN_BIN_SPECTRA`` spectra.
     """
-    return _scores_by_level(
+    return _scores_by_nominal_coverage(
         answers.groups,
         lambda group_column, decade_index, nominal_coverage: _coverage_of_new_sets(
             answers, group_column, decade_index, nominal_coverage
@@ -200,12 +200,12 @@ def stated_coverage(
     dict
         Scores, as from :func:`conformal_coverage`.
     """
-    return _scores_by_level(
+    return _scores_by_nominal_coverage(
         answers.groups, lambda *bin_index: _coverage_of_card_sets(answers, model_answers, prediction_sets, *bin_index)
     )
 
 
-def _scores_by_level(
+def _scores_by_nominal_coverage(
     groups: Sequence[str], scores_of_bin: Callable[[int, int, float], dict[str, Any]]
 ) -> dict[str, Any]:
     return {
@@ -231,7 +231,7 @@ def _coverage_of_new_sets(
     nonconformity = np.where(is_present, 1.0 - probability, probability)
     threshold = conformal_threshold(nonconformity[is_scored & answers.is_calibration_row], nominal_coverage)
     is_test_row = is_scored & ~answers.is_calibration_row
-    return _set_coverage(
+    return _prediction_set_scores(
         is_present[is_test_row], *set_membership(probability[is_test_row], threshold), nominal_coverage
     )
 
@@ -262,7 +262,7 @@ def _coverage_of_card_sets(
     )
     is_test_row = answers.is_scored[decade_index][:, group_column]
     log_odds = model_answers[decade_index].log_odds[is_test_row, model_answers[decade_index].card.names.index(group)]
-    return _set_coverage(
+    return _prediction_set_scores(
         answers.labels[decade_index][is_test_row, group_column],
         log_odds >= min_present_log_odds,
         log_odds <= max_absent_log_odds,
@@ -270,7 +270,7 @@ def _coverage_of_card_sets(
     )
 
 
-def _set_coverage(
+def _prediction_set_scores(
     is_present: NDArray[np.bool_],
     contains_present: NDArray[np.bool_],
     contains_absent: NDArray[np.bool_],

@@ -216,8 +216,8 @@ def panel_scores(
     """
     labels = panels.element_labels(groups) if with_line_labels else panels.labels(groups)
     is_visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if with_line_labels else 0.0) <= counts)
-    probability = np.nan_to_num(answer_function(panels.draw_spectra(counts, n_draw, seed)), nan=0.0)
-    n_claims = (probability > THRESHOLD).reshape(len(panels.names), n_draw, len(groups)).sum(axis=1)
+    group_probability = np.nan_to_num(answer_function(panels.draw_spectra(counts, n_draw, seed)), nan=0.0)
+    n_claims = (group_probability > THRESHOLD).reshape(len(panels.names), n_draw, len(groups)).sum(axis=1)
     lacks_element = np.asarray(
         [[_library_group(name).element not in elements for name in groups] for elements in panels.elements]
     )
@@ -225,16 +225,16 @@ def panel_scores(
         name: {
             "there": _selected_names(groups, labels[sample_index] == 1),
             "visible": _selected_names(groups, is_visible[sample_index]),
-            "found": _counts_by_group(groups, n_claims[sample_index]),
-            "missed": _counts_by_group(groups, np.where(is_visible[sample_index], n_draw - n_claims[sample_index], 0)),
-            "claimed_without_its_element": _counts_by_group(
+            "found": _numbers_by_group(groups, n_claims[sample_index]),
+            "missed": _numbers_by_group(groups, np.where(is_visible[sample_index], n_draw - n_claims[sample_index], 0)),
+            "claimed_without_its_element": _numbers_by_group(
                 groups, np.where(lacks_element[sample_index], n_claims[sample_index], 0)
             ),
         }
         for sample_index, name in enumerate(panels.names)
     }
     scores = summarise_scores(
-        probability, np.repeat(labels, n_draw, axis=0), np.repeat(is_visible, n_draw, axis=0), groups
+        group_probability, np.repeat(labels, n_draw, axis=0), np.repeat(is_visible, n_draw, axis=0), groups
     )
     return {
         **scores,
@@ -253,5 +253,5 @@ def _selected_names(groups: Sequence[str], is_selected: NDArray[np.bool_]) -> li
     return [name for name, is_name_selected in zip(groups, is_selected, strict=True) if is_name_selected]
 
 
-def _counts_by_group(groups: Sequence[str], counts: NDArray[np.integer]) -> dict[str, int]:
+def _numbers_by_group(groups: Sequence[str], counts: NDArray[np.integer]) -> dict[str, int]:
     return {name: int(claim_count) for name, claim_count in zip(groups, counts, strict=True) if claim_count}

@@ -421,11 +421,11 @@ def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[PigmentPair], 
         claims[~is_resolvable_pair].ravel().tolist(),
     )
     return {
-        "accuracy": mean([claim == 1 for claim in resolvable_claims]),
-        "abstained": mean([claim == 0 for claim in resolvable_claims]),
-        "wrong": mean([claim == -1 for claim in resolvable_claims]),
-        "abstained_on_rest": mean([claim == 0 for claim in unresolvable_claims]),
-        "wrong_on_rest": mean([claim == -1 for claim in unresolvable_claims]),
+        "accuracy": mean([order_claim == 1 for order_claim in resolvable_claims]),
+        "abstained": mean([order_claim == 0 for order_claim in resolvable_claims]),
+        "wrong": mean([order_claim == -1 for order_claim in resolvable_claims]),
+        "abstained_on_rest": mean([order_claim == 0 for order_claim in unresolvable_claims]),
+        "wrong_on_rest": mean([order_claim == -1 for order_claim in unresolvable_claims]),
         "pairs": scores_by_pair,
     }
 
@@ -456,9 +456,9 @@ def _fitted_order(
 
 def _answer_maps(answers: ModelAnswers, names: Sequence[str], map_shape: tuple[int, int]) -> Results:
     model_card = answers.card
-    probability = answers.probability_by_name(names).reshape(*map_shape, len(names))
+    place_probability = answers.probability_by_name(names).reshape(*map_shape, len(names))
     return Results.of_pigments(
-        probability=probability, **model_card.entries_of([model_card.names.index(name) for name in names])
+        probability=place_probability, **model_card.entries_of([model_card.names.index(name) for name in names])
     )
 
 

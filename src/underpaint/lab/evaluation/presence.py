@@ -135,7 +135,7 @@ def evaluate_monte_carlo(
             model_name: [run_model(network, panel_spectra) for panel_spectra in spectra]
             for model_name, network in networks.items()
         }
-        claims = {
+        network_claims = {
             model_name: np.concatenate([_claims_by_group(panel_answers, groups) for panel_answers in answers_by_panel])
             for model_name, answers_by_panel in answers.items()
         }
@@ -154,11 +154,11 @@ def evaluate_monte_carlo(
                     for panel_answers in answers[model_name]
                 ]
             )
-            with_evidence = (claims[model_name] & (log_odds >= log_odds_needed)) | (is_proven & is_output)
-            claims["with_evidence" if model_name == "model" else f"{model_name}_with_evidence"] = with_evidence
-        claims["line_over_5_sigma"] = area_sigmas > LINE_SIGMAS
-        claims["always_yes"] = np.ones_like(area_sigmas, dtype=bool)
-        for model_name, model_claims in claims.items():
+            with_evidence = (network_claims[model_name] & (log_odds >= log_odds_needed)) | (is_proven & is_output)
+            network_claims["with_evidence" if model_name == "model" else f"{model_name}_with_evidence"] = with_evidence
+        network_claims["line_over_5_sigma"] = area_sigmas > LINE_SIGMAS
+        network_claims["always_yes"] = np.ones_like(area_sigmas, dtype=bool)
+        for model_name, model_claims in network_claims.items():
             scores = presence_scores(truth, model_claims, area_sigmas, counts, groups, seed)
             if model_name in answers:
                 joined_answers = _join_answers(answers[model_name])
@@ -219,8 +219,8 @@ def presence_scores(
         "claims_without_evidence": int((is_claimed & (area_sigmas < INVISIBLE_SIGMAS)).sum()),
         "n": int(is_scored.sum()),
         "n_negative": int((~is_contained).sum()),
-        "missed_by_group": _counts_by_group(groups, is_missed),
-        "false_by_group": _counts_by_group(groups, is_false_claim),
+        "missed_by_group": _numbers_by_group(groups, is_missed),
+        "false_by_group": _numbers_by_group(groups, is_false_claim),
     }
 
 
@@ -243,21 +243,21 @@ def place_scores(truth: Truth, answers: ModelAnswers, counts: float, groups: Seq
     scores: dict[str, Any] = {}
     is_stated_by_place, is_scored_by_place, is_stated_where_visible = [], [], []
     for place in SCORED_PLACES:
-        probability = answers.probability_by_name([at_place(name, place) for name in groups])
+        place_probability = answers.probability_by_name([at_place(name, place) for name in groups])
         is_contained = np.repeat(truth.is_contained_at[place], n_draw, axis=0)
         is_visible = is_contained & np.repeat(truth.counts_needed_at[place] <= counts, n_draw, axis=0)
-        is_scored = is_group_visible & (is_visible | ~is_contained) & ~np.isnan(probability)
-        is_stated = (probability >= PLACED_PROBABILITY) | (probability <= 1.0 - PLACED_PROBABILITY)
-        is_right = (probability > PRESENT_PROBABILITY) == is_contained
+        is_scored = is_group_visible & (is_visible | ~is_contained) & ~np.isnan(place_probability)
+        is_stated = (place_probability >= PLACED_PROBABILITY) | (place_probability <= 1.0 - PLACED_PROBABILITY)
+        is_right = (place_probability > PRESENT_PROBABILITY) == is_contained
         scores[f"{place}_right"] = _fraction_right(is_right, is_scored & is_stated)
         if place == "below":
-            is_claimed = (probability > PRESENT_PROBABILITY) & is_scored
+            is_claimed = (place_probability > PRESENT_PROBABILITY) & is_scored
             scores["below_f1"] = _ratio(
                 2 * (is_claimed & is_contained).sum(), is_claimed.sum() + (is_contained & is_scored).sum()
             )
         is_stated_by_place.append(is_stated[is_scored])
         is_scored_by_place.append(np.ones(is_scored.sum()))
-        is_stated_where_visible.append(is_stated[is_group_visible & is_visible & ~np.isnan(probability)])
+        is_stated_where_visible.append(is_stated[is_group_visible & is_visible & ~np.isnan(place_probability)])
     scores["not_determined"] = 1.0 - _ratio(
         np.concatenate(is_stated_by_place).sum(), np.concatenate(is_scored_by_place).sum()
     )
@@ -412,7 +412,7 @@ def _provenance(
     }
 
 
-def _counts_by_group(groups: Sequence[str], group_mask: Mask) -> dict[str, int]:
+def _numbers_by_group(groups: Sequence[str], group_mask: Mask) -> dict[str, int]:
     return {name: int(n_spectra) for name, n_spectra in zip(groups, group_mask.sum(axis=0), strict=True) if n_spectra}
 
 

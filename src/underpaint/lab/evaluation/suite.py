@@ -362,9 +362,9 @@ class Suite:
 
     def finetuned_structure_scores(self) -> dict[str, Any]:
         """Score the groups on mock-ups that were left out of fine-tuning."""
-        obstacle = finetuning_obstacle(self.model.card)
-        if obstacle:
-            return {"left_out": obstacle}
+        obstacle_text = finetuning_obstacle(self.model.card)
+        if obstacle_text:
+            return {"left_out": obstacle_text}
         mockups = self.mockups
         finetuning_folder = self.folder / f"finetuned_{self.digest[:12]}"
         try:

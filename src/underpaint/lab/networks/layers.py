@@ -30,17 +30,17 @@ from underpaint.units import FWHM_PER_SIGMA
 Body = Literal["attention", "dense", "recurrent"]
 Head = Literal["free", "composition"]
 N_PLACE = 3
-_N_CONDITION = 32
-_N_HIDDEN, _N_CODE = 256, 128
-_N_HEAD = 4
-_N_KEY = 48
+_CONDITION_WIDTH = 32
+_HIDDEN_WIDTH, _LATENT_WIDTH = 256, 128
+_N_ATTENTION_HEAD = 4
+_KEY_WIDTH = 48
 _LOG_SIGMA_LIMITS = (-4.0, 2.0)
 
 
 _NOISE_FWHM_KEV, _FANO_FACTOR = 0.09, 0.114
 _MAX_EXCITATION_KEV = 40.0
 _N_KNOT = 40
-_RIDGE, _SHIFT_RIDGE = 1e-6, 1e-2
+_RIDGE_PENALTY, _SHIFT_RIDGE_PENALTY = 1e-6, 1e-2
 _TYPICAL_SHIFT_KEV = 0.03
 """Typical shift of peaks, in keV, from gain errors and inexact peak shapes. The fit hardly penalises this shift."""
 _MODEL_ERROR = 0.02
@@ -104,7 +104,7 @@ def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: f
     typical_spectrum = np.exp(-(((centre_kev - 8.0) / 9.0) ** 2)) + 0.03
     peak_derivatives = _TYPICAL_SHIFT_KEV * np.gradient(peaks, bin_kev, axis=1)
     component_shapes = np.concatenate((peaks, background_shapes, peak_derivatives))
-    ridge_penalties = np.repeat((_RIDGE, _SHIFT_RIDGE), (len(peaks) + _N_KNOT, len(peaks)))
+    ridge_penalties = np.repeat((_RIDGE_PENALTY, _SHIFT_RIDGE_PENALTY), (len(peaks) + _N_KNOT, len(peaks)))
     weighted_shapes = component_shapes / typical_spectrum
     normal_matrix = weighted_shapes @ component_shapes.T
     diagonal_scale = np.sqrt(np.maximum(np.diag(normal_matrix), 1e-12))
@@ -180,19 +180,21 @@ class LayersNetwork(nn.Module):
         self.features = Features(n_bin, start_kev, bin_kev)
         self.evidence = Evidence(families, n_bin, start_kev, bin_kev) if families else None
         n_evidence = 0 if self.evidence is None else self.evidence.n_feature
-        self.told = nn.Sequential(nn.Linear(2 * n_instrument + 1, _N_CONDITION), nn.LeakyReLU(0.1))
+        self.told = nn.Sequential(nn.Linear(2 * n_instrument + 1, _CONDITION_WIDTH), nn.LeakyReLU(0.1))
         self.stem = token_convolutions()
         self.body = _build_body(body, token_count(n_bin))
-        self.code = two_dense_layers(TOKEN_WIDTH * token_count(n_bin) + _N_CONDITION + n_evidence, _N_HIDDEN, _N_CODE)
+        self.code = two_dense_layers(
+            TOKEN_WIDTH * token_count(n_bin) + _CONDITION_WIDTH + n_evidence, _HIDDEN_WIDTH, _LATENT_WIDTH
+        )
         n_material, n_element = composition.shape
         self.presence = _CompositionHead(n_element) if head == "composition" else _FreeHead(n_material)
         self.linear = nn.Linear(
             3 * n_bin + 1 + n_evidence, n_element if head == "composition" else N_PLACE * n_material
         )
-        self.quantity = nn.Linear(_N_CODE, 2 * n_quantity)
+        self.quantity = nn.Linear(_LATENT_WIDTH, 2 * n_quantity)
         self.n_edge = n_edge
         if n_amount:
-            self.amount = nn.Linear(_N_CODE + n_evidence, n_amount * n_edge)
+            self.amount = nn.Linear(_LATENT_WIDTH + n_evidence, n_amount * n_edge)
         # one calibration for all materials is also valid for materials that are not in the training set
         self.calibration = Calibration(1 if head == "composition" else N_PLACE * n_material, n_quantity, n_amount)
         for linear_weights in (self.linear.weight, self.linear.bias):
@@ -263,7 +265,7 @@ class _FreeHead(nn.Module):
 
     def __init__(self, n_material: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(_N_CODE, N_PLACE * n_material)
+        self.dense = nn.Linear(_LATENT_WIDTH, N_PLACE * n_material)
 
     def forward(self, latent_code: Tensor, linear_logits: Tensor, composition: Tensor) -> Tensor:
         del composition
@@ -275,13 +277,13 @@ class _CompositionHead(nn.Module):
 
     def __init__(self, n_element: int) -> None:
         super().__init__()
-        self.question = nn.Linear(_N_CODE, N_PLACE * _N_KEY)
-        self.key = nn.Sequential(nn.Linear(n_element, 64), nn.LeakyReLU(0.1), nn.Linear(64, _N_KEY))
+        self.question = nn.Linear(_LATENT_WIDTH, N_PLACE * _KEY_WIDTH)
+        self.key = nn.Sequential(nn.Linear(n_element, 64), nn.LeakyReLU(0.1), nn.Linear(64, _KEY_WIDTH))
         self.bias = nn.Linear(n_element, N_PLACE)
 
     def forward(self, latent_code: Tensor, linear_logits: Tensor, composition: Tensor) -> Tensor:
-        queries = self.question(latent_code).unflatten(1, (N_PLACE, _N_KEY))
-        logits = queries @ self.key(composition).T / math.sqrt(_N_KEY) + self.bias(composition).T
+        queries = self.question(latent_code).unflatten(1, (N_PLACE, _KEY_WIDTH))
+        logits = queries @ self.key(composition).T / math.sqrt(_KEY_WIDTH) + self.bias(composition).T
         anywhere_logits = logits[:, :1] + (linear_logits @ composition.T).unsqueeze(1)
         return torch.cat((anywhere_logits, logits[:, 1:]), dim=1).flatten(1)
 
@@ -292,7 +294,7 @@ class _AttentionBody(nn.Module):
     def __init__(self, n_token: int) -> None:
         super().__init__()
         self.position = nn.Parameter(0.02 * torch.randn(n_token, TOKEN_WIDTH))
-        self.told = nn.Linear(_N_CONDITION, TOKEN_WIDTH)
+        self.told = nn.Linear(_CONDITION_WIDTH, TOKEN_WIDTH)
         self.before, self.after = nn.LayerNorm(TOKEN_WIDTH), nn.LayerNorm(TOKEN_WIDTH)
         self.mixed, self.joined = (
             nn.Linear(TOKEN_WIDTH, 3 * TOKEN_WIDTH),
@@ -304,7 +306,7 @@ class _AttentionBody(nn.Module):
 
     def forward(self, tokens: Tensor, condition_code: Tensor) -> Tensor:
         tokens = tokens + self.position + self.told(condition_code).unsqueeze(1)
-        head_shape = (-1, tokens.shape[1], _N_HEAD, TOKEN_WIDTH // _N_HEAD)
+        head_shape = (-1, tokens.shape[1], _N_ATTENTION_HEAD, TOKEN_WIDTH // _N_ATTENTION_HEAD)
         query, key, value = (
             attention_heads.reshape(head_shape).transpose(1, 2)
             for attention_heads in _apply_to_tokens(self.mixed, self.before(tokens)).chunk(3, dim=2)
@@ -336,7 +338,7 @@ class _RecurrentBody(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.recurrent = nn.GRU(TOKEN_WIDTH + _N_CONDITION, TOKEN_WIDTH // 2, batch_first=True, bidirectional=True)
+        self.recurrent = nn.GRU(TOKEN_WIDTH + _CONDITION_WIDTH, TOKEN_WIDTH // 2, batch_first=True, bidirectional=True)
 
     def forward(self, tokens: Tensor, condition_code: Tensor) -> Tensor:
         condition_code = condition_code.unsqueeze(1).expand(-1, tokens.shape[1], -1)

@@ -143,7 +143,7 @@ def crossed_strips(cell_pixels: int, gap_pixels: int, rng: np.random.Generator) 
     """Return the panel of the paper's Figure 7. Four tops cross six bottoms. Strips get thinner along their length."""
     panel_recipe = figure7_recipe()
     row_paints, column_paints = (
-        _strips(list(paints), cell_pixels, gap_pixels) for paints in (panel_recipe.tops, panel_recipe.bottoms)
+        _strip_of_pixels(list(paints), cell_pixels, gap_pixels) for paints in (panel_recipe.tops, panel_recipe.bottoms)
     )
     shape = (row_paints.size, column_paints.size)
     return Painting(
@@ -159,7 +159,7 @@ def crossed_strips(cell_pixels: int, gap_pixels: int, rng: np.random.Generator) 
     )
 
 
-def _strips(strip_names: list[str], cell_pixels: int, gap_pixels: int) -> NDArray[np.str_]:
+def _strip_of_pixels(strip_names: list[str], cell_pixels: int, gap_pixels: int) -> NDArray[np.str_]:
     return np.asarray(
         [
             *([BARE] * gap_pixels),

@@ -74,11 +74,11 @@ def figure5(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     """
     progress("Figure 5: scanning the layered painting", 0, 2)
     painting = layered_painting(*_canvas_size(LAYERED_PIXELS, plan))
-    instrument, rng = perturbed_instrument(np.random.default_rng(plan.mockup_seed)), _rng(plan, 5)
+    instrument, rng = perturbed_instrument(np.random.default_rng(plan.mockup_seed)), _figure_rng(plan, 5)
     scan = scan_painting(painting, instrument, plan.counts, rng, "layered_painting", MOCKUP_LIVE_TIME_S)
     progress("Figure 5: running the networks", 1, 2)
     painting_maps = map_painting(plan, networks, painting, scan)
-    title = f"A virtual painting with another under it, {_size_text(scan)}, 10 s a pixel ({plan.counts:,.0f} counts)"
+    title = f"A virtual painting with another under it, {_scan_size(scan)}, 10 s a pixel ({plan.counts:,.0f} counts)"
     return _painting_figures(plan, painting_maps, FIGURE5_PIGMENTS, "figure5", title)
 
 
@@ -89,14 +89,14 @@ def figure6(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     """
     progress("Figure 6: scanning the single-layered painting", 0, 2)
     painting = single_layered_painting(*_canvas_size(SINGLE_PIXELS, plan))
-    rng = _rng(plan, 6)
+    rng = _figure_rng(plan, 6)
     counts = plan.counts * SINGLE_LIVE_TIME_S / MOCKUP_LIVE_TIME_S
     scan = scan_painting(
         painting, perturbed_instrument(rng), counts, rng, "single_layered_painting", SINGLE_LIVE_TIME_S
     )
     progress("Figure 6: running the networks", 1, 2)
     painting_maps = map_painting(plan, networks, painting, scan)
-    title = f"A virtual painting in one layer, {_size_text(scan)}, 100 ms a pixel ({counts:,.0f} counts)"
+    title = f"A virtual painting in one layer, {_scan_size(scan)}, 100 ms a pixel ({counts:,.0f} counts)"
     return _painting_figures(plan, painting_maps, FIGURE6_PIGMENTS, "figure6", title)
 
 
@@ -209,7 +209,7 @@ def _painting_row(painting_maps: PaintingMaps, pigment: str, networks: Sequence[
 def _panel_maps(plan: Plan, networks: Networks) -> PaintingMaps:
     """Return maps of the virtual panel of Figure 7, scanned with the instrument of the mock-ups."""
     shrink_factor = 1 if plan.grid_step == 1 else QUICK_SHRINK_FACTOR
-    rng = _rng(plan, 7)
+    rng = _figure_rng(plan, 7)
     painting = crossed_strips(CELL_PIXELS // shrink_factor, max(GAP_PIXELS // shrink_factor, 1), rng)
     instrument = perturbed_instrument(np.random.default_rng(plan.mockup_seed))
     scan = scan_painting(painting, instrument, plan.counts, rng, "figure_7_panel", MOCKUP_LIVE_TIME_S)
@@ -286,7 +286,7 @@ def _pigment_label(pigment: str) -> str:
     return library()[pigment].label.partition(" (")[0]
 
 
-def _size_text(scan: Scan) -> str:
+def _scan_size(scan: Scan) -> str:
     return f"{scan.shape[0]} x {scan.shape[1]} pixels"
 
 
@@ -295,7 +295,7 @@ def _canvas_size(canvas_pixels: tuple[int, int], plan: Plan) -> tuple[int, int]:
     return canvas_pixels[0] // shrink_factor, canvas_pixels[1] // shrink_factor
 
 
-def _rng(plan: Plan, figure: int) -> np.random.Generator:
+def _figure_rng(plan: Plan, figure: int) -> np.random.Generator:
     return np.random.default_rng((plan.mockup_seed, figure))
 
 
@@ -400,13 +400,15 @@ def _ratio_curves(
 def photon_ratios(stratigraphies: Sequence[Stratigraphy], instrument: Instrument) -> Ratios:
     """Return the (n,) photon ratios of L lines at the detector window, or NaN without photons of the element."""
     emission = emit(stratigraphies, instrument)
-    alpha, beta = ({name: _line_photons(emission, name, windows[line_index]) for name, windows in LINES_KEV.items()}
-                   for line_index in (0, 1))  # fmt: skip
+    alpha_photons, beta_photons = (
+        {name: _line_photons(emission, name, windows[line_index]) for name, windows in LINES_KEV.items()}
+        for line_index in (0, 1)
+    )
     enhanced_photons = _line_photons(emission, "Hg", LINES_KEV["Hg"][0], fluorescence_orders=("secondary", "tertiary"))
     return {
-        PB_RATIO: _ratio(beta["Pb"], alpha["Pb"]),
-        HG_RATIO: _ratio(alpha["Hg"], beta["Hg"]),
-        HG_ENHANCED_FRACTION: _ratio(enhanced_photons, alpha["Hg"]),
+        PB_RATIO: _ratio(beta_photons["Pb"], alpha_photons["Pb"]),
+        HG_RATIO: _ratio(alpha_photons["Hg"], beta_photons["Hg"]),
+        HG_ENHANCED_FRACTION: _ratio(enhanced_photons, alpha_photons["Hg"]),
     }
 
 
@@ -660,8 +662,8 @@ def _paint_shapes(pixel_grid: PixelGrid, ground_paint: str, shapes: Sequence[tup
 
 
 def _pixel_grid(n_row: int, n_column: int) -> PixelGrid:
-    row, column = np.mgrid[0:n_row, 0:n_column]
-    return PixelGrid((row + 0.5) / n_row, (column + 0.5) / n_row)
+    row_number, column_number = np.mgrid[0:n_row, 0:n_column]
+    return PixelGrid((row_number + 0.5) / n_row, (column_number + 0.5) / n_row)
 
 
 def _margin_pixels(n_column: int) -> int:

@@ -54,9 +54,9 @@ from underpaint.simulate.instrument_inputs import InstrumentConditions
 from underpaint.simulate.randomise import log_uniform, perturb_instrument, random_instrument
 
 _ALIGNED_LAYERS = ("stem", "head", "code")
-_SCALE_LIMITS = (0.5, 2.0)
+_CHANNEL_SCALE_LIMITS = (0.5, 2.0)
 """Limits of the scale factor of a network channel. Inactive channels have uncertain standard deviations."""
-_MIN_STD = 1e-6
+_MIN_CHANNEL_STD = 1e-6
 
 
 def align_network(network: nn.Module, source_batches: Sequence[Batch], target_batches: Sequence[Batch]) -> nn.Module:
@@ -92,7 +92,7 @@ def align_network(network: nn.Module, source_batches: Sequence[Batch], target_ba
 def _match_moments(
     layer: nn.Conv2d | nn.Linear, source_moments: tuple[Tensor, Tensor], target_moments: tuple[Tensor, Tensor]
 ) -> None:
-    channel_scale = (source_moments[1] / target_moments[1].clamp_min(_MIN_STD)).clamp(*_SCALE_LIMITS)
+    channel_scale = (source_moments[1] / target_moments[1].clamp_min(_MIN_CHANNEL_STD)).clamp(*_CHANNEL_SCALE_LIMITS)
     with torch.no_grad():
         layer.weight.mul_(channel_scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
         if layer.bias is not None:
@@ -138,12 +138,12 @@ AdaptationMethod = Literal["told", "aligned", "tuned", "tuned_aligned"]
 "told" uses instrument conditions as input. "aligned" aligns channel statistics to the scan. "tuned" fine-tunes on
 simulated spectra. "tuned_aligned" first fine-tunes and then aligns.
 """
-_MAX_SPECTRA = 2048
+_MAX_SCAN_SPECTRA = 2048
 _N_SOURCE_STRATIGRAPHY = 512
-_COUNT_LIMITS = (300.0, 3e6)
-_COUNT_QUANTILES = (0.05, 0.95)
+_COUNTS_LIMITS = (300.0, 3e6)
+_COUNTS_QUANTILES = (0.05, 0.95)
 _LEARNING_RATE = 5e-4
-_TAIL_FRACTION, _DETECTOR_AIR_CM = (1e-3, 0.2), (0.3, 25.0)
+_TAIL_FRACTION_LIMITS, _AIR_LIMITS_CM = (1e-3, 0.2), (0.3, 25.0)
 """Ranges of tail fraction and air path (cm), wider than those of common scanners."""
 
 
@@ -350,8 +350,8 @@ class FittedInstrument:
     def _random_instrument(self, rng: np.random.Generator) -> Instrument:
         """Return an instrument with the fitted values. Other properties have random values of common scanners."""
         instrument = random_instrument(rng)
-        detector = instrument.detector.model_copy(update={"tail_fraction": log_uniform(rng, *_TAIL_FRACTION)})
-        geometry = instrument.geometry.model_copy(update={"detector_air_cm": log_uniform(rng, *_DETECTOR_AIR_CM)})
+        detector = instrument.detector.model_copy(update={"tail_fraction": log_uniform(rng, *_TAIL_FRACTION_LIMITS)})
+        geometry = instrument.geometry.model_copy(update={"detector_air_cm": log_uniform(rng, *_AIR_LIMITS_CM)})
         return self._merged_knowledge(
             instrument.model_copy(update={"detector": detector, "geometry": geometry})
         ).instrument
@@ -386,7 +386,7 @@ def scan_spectra(scan: Scan, model_card: ModelCard, seed: int) -> Library:
     """
     counts = np.concatenate([_valid_counts(scan, rows) for rows in scan.row_blocks()])
     rng = np.random.default_rng((seed, 79))
-    rows = np.sort(rng.permutation(len(counts))[:_MAX_SPECTRA])
+    rows = np.sort(rng.permutation(len(counts))[:_MAX_SCAN_SPECTRA])
     library = labelled_spectra(counts[rows], scan.require_axis(), [()] * rows.size, model_card)
     has_counts = library.spectra.sum(axis=1) > 0
     if not has_counts.any():
@@ -430,8 +430,8 @@ def _simulated_sets(
     show_progress: Progress,
 ) -> _SimulatedSets:
     seed = settings.seed + HELD_OUT_SEED
-    test_update = {"instrument": fitted_instrument.draw_instruments(settings.n_machine, seed), "seed": seed}
-    source_update = {
+    test_settings = {"instrument": fitted_instrument.draw_instruments(settings.n_machine, seed), "seed": seed}
+    source_settings = {
         "instrument": None,
         "seed": seed,
         "renders": 1,
@@ -439,8 +439,8 @@ def _simulated_sets(
     }
     settings_by_set = {
         "training": simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_stratigraphies}),
-        "proof": simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_held_out, **test_update}),
-        "usual": simulation_settings.model_copy(update=source_update),
+        "proof": simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_held_out, **test_settings}),
+        "usual": simulation_settings.model_copy(update=source_settings),
     }
     library_by_set = {
         name: simulate_or_read(set_settings, settings.out / f"{name}.h5", settings.workers, show_progress)
@@ -462,7 +462,7 @@ def _require_outputs(palette: tuple[str, ...], model_card: ModelCard) -> None:
 def _fine_tune_settings(
     settings: AdaptSettings, sizes: Sizes, model_card: ModelCard, spectra: Library
 ) -> TrainSettings:
-    min_counts, max_counts = np.clip(np.quantile(spectra.spectra.sum(axis=1), _COUNT_QUANTILES), *_COUNT_LIMITS)
+    min_counts, max_counts = np.clip(np.quantile(spectra.spectra.sum(axis=1), _COUNTS_QUANTILES), *_COUNTS_LIMITS)
     # rounded, because a resumed call must have the same settings
     count_range = {"counts_min": float(np.floor(min_counts)), "counts_max": float(np.ceil(max_counts))}
     return settings.training(
@@ -481,14 +481,14 @@ def _adapted_networks(
 ) -> dict[str, TrainedNetwork]:
     train_settings = _fine_tune_settings(settings, sizes, given_model.card, spectra)
     conditions = _network_conditions(given_model, fitted_instrument)
-    scan_batches = _batches(spectra, train_settings, conditions)
+    scan_batches = _conditioned_batches(spectra, train_settings, conditions)
     candidates: dict[str, TrainedNetwork] = {}
     if "told" in settings.methods and conditions is not None:
         candidates["told"] = given_model
     if "aligned" in settings.methods:
         show_progress("Aligning", 0, 1)
         network = align_network(
-            given_model.network, _batches(simulated_sets.source_set, train_settings, None), scan_batches
+            given_model.network, _conditioned_batches(simulated_sets.source_set, train_settings, None), scan_batches
         )
         candidates["aligned"] = TrainedNetwork(network, given_model.card)
     if {"tuned", "tuned_aligned"} & set(settings.methods):
@@ -496,7 +496,9 @@ def _adapted_networks(
         candidates |= {"tuned": tuned_model} if "tuned" in settings.methods else {}
     if "tuned_aligned" in settings.methods:
         network = align_network(
-            tuned_model.network, _batches(simulated_sets.training_set, train_settings, conditions), scan_batches
+            tuned_model.network,
+            _conditioned_batches(simulated_sets.training_set, train_settings, conditions),
+            scan_batches,
         )
         candidates["tuned_aligned"] = TrainedNetwork(network, tuned_model.card)
     return candidates
@@ -510,9 +512,11 @@ def _network_conditions(given_model: TrainedNetwork, fitted_instrument: FittedIn
     )
 
 
-def _batches(library: Library, settings: TrainSettings, conditions: NDArray[np.float32] | None) -> list[Batch]:
+def _conditioned_batches(
+    library: Library, settings: TrainSettings, conditions: NDArray[np.float32] | None
+) -> list[Batch]:
     """Return batches of a library's last spectra. All spectra have the same instrument conditions."""
-    rows = np.arange(len(library))[-_MAX_SPECTRA:]
+    rows = np.arange(len(library))[-_MAX_SCAN_SPECTRA:]
     without_quantities = replace(library, quantities=None, quantity_names=())
     n_input = 0 if conditions is None else conditions.size
     batches = []
@@ -632,11 +636,11 @@ def _adapted_card(report: AdaptReport, adapted_model: TrainedNetwork, settings: 
             "config": {"adapted_from": report.given_model.card.training.model_dump(mode="json"), "seed": settings.seed}
         }
     )
-    card_update = {
+    card_fields = {
         "name": name,
         "limits": (limit_sentence, *report.given_model.card.limits),
         "training": training_record,
     }
     return adapted_model.card.model_copy(
-        update={**card_update, "figures": {**adapted_model.card.figures, "adapted": scores}}
+        update={**card_fields, "figures": {**adapted_model.card.figures, "adapted": scores}}
     )

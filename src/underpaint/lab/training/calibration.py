@@ -26,7 +26,7 @@ from underpaint.pigments.weights import UNBOUNDED_LOG_ODDS, PredictionSets
 NOMINAL_COVERAGES = (0.9, 0.99)
 """Nominal coverages of the prediction sets."""
 _DECADE_EDGES = (1e3, 1e4, 1e5, 1e6)
-_INTERVAL_LEVEL = 0.9
+_INTERVAL_COVERAGE = 0.9
 _INTERVAL_SIGMAS = 1.6449
 _MIN_PULLS = 20
 _FAILURE_PROBABILITY = 0.05
@@ -100,7 +100,7 @@ def calibrate_network(
         answers = _run_on_draw(
             trained_model.network, library, calibration_rows, settings, 10.0**log10_counts, 10.0**log10_counts
         )
-        _fit_level(calibration, level_index, answers)
+        _fit_count_level(calibration, level_index, answers)
     prediction_sets = _prediction_sets(trained_model, library, prediction_set_rows, settings)
     return TrainedNetwork(trained_model.network, trained_model.card.model_copy(update={"sets": prediction_sets}))
 
@@ -160,7 +160,7 @@ def _run_on_draw(
     )
 
 
-def _fit_level(calibration: Calibration, level_index: int, answers: _CalibrationAnswers) -> None:
+def _fit_count_level(calibration: Calibration, level_index: int, answers: _CalibrationAnswers) -> None:
     for output_index in range(answers.log_odds.shape[1]):
         is_scored = answers.is_scored[:, output_index]
         platt_scale, platt_shift = fit_platt_scaling(
@@ -174,7 +174,7 @@ def _fit_level(calibration: Calibration, level_index: int, answers: _Calibration
         finite_pulls = absolute_pulls[~np.isnan(absolute_pulls)]
         if finite_pulls.size >= _MIN_PULLS:
             calibration.widen[level_index, quantity_index] = (
-                float(np.quantile(finite_pulls, _INTERVAL_LEVEL)) / _INTERVAL_SIGMAS
+                float(np.quantile(finite_pulls, _INTERVAL_COVERAGE)) / _INTERVAL_SIGMAS
             )
     for amount_index in range(answers.amounts.shape[1]):
         platt_scale, platt_shift = fit_platt_scaling(
@@ -231,8 +231,8 @@ def _prediction_sets(
         names=tuple(model_card.names[group_column] for group_column in group_columns),
         levels=NOMINAL_COVERAGES,
         counts=_DECADE_EDGES,
-        present_from=_as_tuples(present_from),
-        absent_to=_as_tuples(absent_to),
+        present_from=_thresholds_as_tuples(present_from),
+        absent_to=_thresholds_as_tuples(absent_to),
     )
 
 
@@ -246,7 +246,7 @@ def _set_threshold(scores: NDArray[np.float64], nominal_coverage: float) -> floa
     return float(scores[threshold_rank - 1]) if threshold_rank >= 1 else -UNBOUNDED_LOG_ODDS
 
 
-def _as_tuples(thresholds: NDArray[np.float64]) -> Sequence[Sequence[Sequence[float]]]:
+def _thresholds_as_tuples(thresholds: NDArray[np.float64]) -> Sequence[Sequence[Sequence[float]]]:
     return tuple(
         tuple(tuple(round(float(threshold), 4) for threshold in threshold_row) for threshold_row in decade_table)
         for decade_table in thresholds

@@ -142,7 +142,7 @@ _PROTOCOL_LIMITATIONS = (
     "Trained without noise, as in the paper. Fine-tune it on spectra of your instrument before use.",
     "Each spectrum is divided by its maximum, which enlarges the noise of weak spectra.",
 )
-_LIMITATIONS_BY_KIND = {
+_KIND_LIMITATIONS = {
     "default": (
         "Trained on simulated spectra alone.",
         "A spectrum hardly distinguishes pigments with the same key elements. Rely on the group.",
@@ -195,12 +195,12 @@ def card_for(library: Library, settings: TrainSettings, n_train: int) -> ModelCa
         training=Training(
             library=library.origin, n_spectra=n_train, seed=settings.seed, config=portable_settings(settings)
         ),
-        limits=(*_LIMITATIONS_BY_KIND["default" if settings.has_layers else settings.kind], *_line_limits(settings)),
+        limits=(*_KIND_LIMITATIONS["default" if settings.has_layers else settings.kind], *_line_limitations(settings)),
         package_version=__version__,
     )
 
 
-def _line_limits(settings: TrainSettings) -> tuple[str, ...]:
+def _line_limitations(settings: TrainSettings) -> tuple[str, ...]:
     if settings.present == "pigment":
         return ()
     return (

@@ -16,7 +16,7 @@ from underpaint.runtime.files import rename_finished, working_folder
 
 _TOLERANCE = 1e-4
 _N_CHECK_SPECTRA = 33
-_OPSET = 18
+_ONNX_OPSET = 18
 
 
 class _NetworkWithProbability(nn.Module):
@@ -128,7 +128,7 @@ def _write_onnx(network: nn.Module, model_card: ModelCard, path: Path) -> None:
             input_names=input_names,
             output_names=list(model_card.output_names),
             dynamic_shapes=(tuple({0: n_spectrum_dimension} for _ in input_names),),
-            opset_version=_OPSET,
+            opset_version=_ONNX_OPSET,
             dynamo=True,
             external_data=False,
             verbose=False,

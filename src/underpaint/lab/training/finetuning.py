@@ -100,7 +100,7 @@ def _visible_groups(labelled_set: Library, groups: list[str]) -> NDArray[np.bool
     return is_visible
 
 
-_MIN_UNITS = 5
+_MIN_SPLIT_UNITS = 5
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class FinetuneReport:
             "reinitialised": list(self.reinitialised_layers),
             "frozen_in_first_step": list(self.frozen_layers),
             "weights": {
-                name: _n_weight(self.trained_model.network, name)
+                name: _n_layer_weights(self.trained_model.network, name)
                 for name in (*self.loaded_layers, *self.reinitialised_layers)
             },
             "n_spectra": dict(self.n_spectra),
@@ -277,7 +277,7 @@ def _read_library(settings: FinetuneSettings, model_card: ModelCard) -> Library:
 def _split_units(labelled_set: Library, settings: FinetuneSettings) -> Split:
     unit_of_row = labelled_set.source if settings.split == "structure" else np.arange(len(labelled_set))
     n_unit = np.unique(unit_of_row).size
-    if n_unit < _MIN_UNITS:
+    if n_unit < _MIN_SPLIT_UNITS:
         units_text = (
             f"{n_unit} structures ({len(labelled_set)} spectra)"
             if settings.split == "structure"
@@ -285,8 +285,8 @@ def _split_units(labelled_set: Library, settings: FinetuneSettings) -> Split:
         )
         pixel_hint = ", or split the spectra of each structure with split = pixel, which makes the scores too high"
         raise TrainingError(
-            f"Cannot fine-tune on {units_text}: at least {_MIN_UNITS} are needed for training, validation and "
-            f"test set. Label more{pixel_hint if len(labelled_set) >= _MIN_UNITS else ''}."
+            f"Cannot fine-tune on {units_text}: at least {_MIN_SPLIT_UNITS} are needed for training, validation and "
+            f"test set. Label more{pixel_hint if len(labelled_set) >= _MIN_SPLIT_UNITS else ''}."
         )
     return split_by_settings(unit_of_row, settings)
 
@@ -313,7 +313,7 @@ def _absent_names(labelled_set: Library, split: Split) -> tuple[str, ...]:
     )
 
 
-def _n_weight(network: nn.Module, name: str) -> int:
+def _n_layer_weights(network: nn.Module, name: str) -> int:
     return sum(parameter.numel() for parameter in network.get_submodule(name).parameters())
 
 
@@ -347,14 +347,14 @@ def _finetuned_card(
     card_update = {
         "name": settings.name,
         "training": training_record,
-        "limits": (_limit_sentence(library, model_card, n_train, absent_names), *model_card.limits),
+        "limits": (_limitation_sentence(library, model_card, n_train, absent_names), *model_card.limits),
         "package_version": __version__,
         "figures": {},
     }
     return model_card.model_copy(update=card_update)
 
 
-def _limit_sentence(library: Library, model_card: ModelCard, n_train: int, absent_names: tuple[str, ...]) -> str:
+def _limitation_sentence(library: Library, model_card: ModelCard, n_train: int, absent_names: tuple[str, ...]) -> str:
     limit_sentence = f"Fine-tuned from {model_card.name!r} on {n_train} spectra of {', '.join(library.origin)}"
     if absent_names:
         positive_names = [

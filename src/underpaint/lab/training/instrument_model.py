@@ -362,7 +362,7 @@ def train_instrument_model(
     stopwatch.end_step("planning")
     library, held_out_library = (
         simulate_or_read(library_settings, path, settings.workers, show_progress)
-        for library_settings, path in _simulations(settings, sizes, start_model)
+        for library_settings, path in _training_and_test_settings(settings, sizes, start_model)
     )
     stopwatch.end_step("simulation")
     train_settings = settings.training(settings.name, "training", start_model.card, sizes)
@@ -554,19 +554,19 @@ def _library_settings(settings: InstrumentModelSettings, model_card: ModelCard) 
     return settings.library_job(settings.palette, instruments, model_card)
 
 
-def _simulations(
+def _training_and_test_settings(
     settings: InstrumentModelSettings, sizes: Sizes, start_model: TrainedNetwork
 ) -> list[tuple[LibrarySettings, Path]]:
     """Return the simulations of training and test set, which have different paintings and instruments."""
     simulation_settings, seed = _library_settings(settings, start_model.card), settings.seed + HELD_OUT_SEED
-    held_out_update = {"instrument": similar_instruments(settings.instrument, settings.n_machine, seed), "seed": seed}
+    held_out_settings = {"instrument": similar_instruments(settings.instrument, settings.n_machine, seed), "seed": seed}
     return [
         (
             simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_stratigraphies}),
             settings.out / "training.h5",
         ),
         (
-            simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_held_out, **held_out_update}),
+            simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_held_out, **held_out_settings}),
             settings.out / "held_out.h5",
         ),
     ]
@@ -605,17 +605,17 @@ def _compare_with_start(
     comparisons = {}
     for counts in SCORED_COUNTS:
         count_settings = with_fixed_counts(settings, counts)
-        shared_library = held_out_library.select_names(
+        common_library = held_out_library.select_names(
             [name for name in held_out_library.names if name in start_model.card.names]
         )
         answers_before, answers_after = (
-            answers_of(model.network, model.card.names, shared_library, count_settings, conditions)
+            answers_of(model.network, model.card.names, common_library, count_settings, conditions)
             for model in (start_model, trained_model)
         )
         for kind_label, scored_kind in (("groups", "group"), ("pigments", "member")):
             names = [
                 name
-                for name, output_kind in zip(shared_library.names, shared_library.kinds, strict=True)
+                for name, output_kind in zip(common_library.names, common_library.kinds, strict=True)
                 if output_kind == scored_kind
             ]
             if names and (answers_before.select_names(names).labels > 0.5).any():

@@ -21,7 +21,7 @@ FILE_COLUMNS = ("file", "pigments")
 PRESENCE_COLUMNS = ("present", "absent")
 """Columns of which one or both can replace ``pigments``. Names in neither column are unknown."""
 _PIGMENT_SEPARATORS = re.compile(r"[;,+]")
-_MIN_SIMILARITY = 0.5
+_MIN_NAME_SIMILARITY = 0.5
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,7 @@ def _unknown_labels_message(unknown_names: Sequence[str], model_card: ModelCard)
 
 def _close_matches(name: str, model_card: ModelCard) -> str:
     normalised_name = name.lower().replace(" ", "_").replace("-", "_")
-    similar_names = get_close_matches(normalised_name, model_card.names, n=3, cutoff=_MIN_SIMILARITY)
+    similar_names = get_close_matches(normalised_name, model_card.names, n=3, cutoff=_MIN_NAME_SIMILARITY)
     similar_names += [
         output_name
         for output_name in model_card.names

@@ -132,7 +132,7 @@ def _load_libraries(settings: TrainSettings) -> Library:
 def _require_same_weights(new_network: nn.Module, network: nn.Module) -> nn.Module:
     """Return ``network``, or raise an error if its weights do not have the names and sizes of ``new_network``."""
     expected_shapes, given_shapes = (
-        {weight_name: weight.shape for weight_name, weight in module.state_dict().items()}
+        {weight_name: weight_tensor.shape for weight_name, weight_tensor in module.state_dict().items()}
         for module in (new_network, network)
     )
     differing_weights = sorted(
@@ -285,11 +285,11 @@ def answers(
 ) -> NDArray[np.float32]:
     """Return the (n, n_name) probabilities of a network for the given rows, with one random spectrum per row."""
     with torch.inference_mode():
-        probability = [
+        batch_probabilities = [
             torch.sigmoid(log_odds(trained_model.network, batch)).float().numpy()
             for batch in Batches(library, rows, settings, shuffle=False)
         ]
-    return np.concatenate(probability)
+    return np.concatenate(batch_probabilities)
 
 
 def score_summary(scores: tuple[NameScores, ...]) -> dict[str, Any]:
@@ -335,8 +335,8 @@ def open_folder(settings: TrainSettings) -> Path:
     resume_folder(
         settings.out,
         {
-            setting_name: setting
-            for setting_name, setting in portable_settings(settings).items()
+            setting_name: setting_value
+            for setting_name, setting_value in portable_settings(settings).items()
             if setting_name not in _CHANGEABLE_SETTINGS
         },
     )

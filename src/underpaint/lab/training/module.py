@@ -25,10 +25,10 @@ The weight is small because the loss of a quantity is ten times as large and pre
 """
 _AMOUNT_WEIGHT = 0.1
 """Weight of the mean loss of amounts, relative to the mean loss of labels."""
-_KEPT_AMOUNT_WEIGHT = 3.0
+_PRESERVED_AMOUNT_WEIGHT = 3.0
 """Weight of the loss of amounts if their labels are earlier answers of the network, to preserve these answers."""
-_EXCESS_WEIGHT = 0.005
-_EXCESS_WIDTH = 4.0
+_LOG_ODDS_LOSS_WEIGHT = 0.005
+_SMOOTH_L1_WIDTH = 4.0
 _VISIBLE_LOG_ODDS, _LOG_ODDS_SLOPE = 2.0, 1.5
 """Target log-odds of a group that is just visible, and their increase when the counts increase by a factor e."""
 
@@ -191,9 +191,9 @@ def batch_loss(network: nn.Module, batch: Batch) -> Tensor:
     quantity_mean, quantity_sigma, *amounts = layer_outputs
     loss = loss + _QUANTITY_WEIGHT * quantity_loss(quantity_mean, quantity_sigma, batch.quantity)
     if amounts and batch.amount is not None and batch.amount.shape[1]:
-        amount_weight = _AMOUNT_WEIGHT if batch.amount.ndim == 2 else _KEPT_AMOUNT_WEIGHT
+        amount_weight = _AMOUNT_WEIGHT if batch.amount.ndim == 2 else _PRESERVED_AMOUNT_WEIGHT
         loss = loss + amount_weight * amount_loss(amounts[0], batch.amount)
-    return loss if batch.log_excess is None else loss + _EXCESS_WEIGHT * excess_loss(logits, batch.log_excess)
+    return loss if batch.log_excess is None else loss + _LOG_ODDS_LOSS_WEIGHT * excess_loss(logits, batch.log_excess)
 
 
 def excess_loss(logits: Tensor, log_excess: Tensor) -> Tensor:
@@ -207,7 +207,7 @@ def excess_loss(logits: Tensor, log_excess: Tensor) -> Tensor:
     if not is_defined.any():
         return logits.new_zeros(())
     target_log_odds = _VISIBLE_LOG_ODDS + _LOG_ODDS_SLOPE * log_excess[is_defined]
-    return smooth_l1_loss(logits[is_defined].float(), target_log_odds, beta=_EXCESS_WIDTH)
+    return smooth_l1_loss(logits[is_defined].float(), target_log_odds, beta=_SMOOTH_L1_WIDTH)
 
 
 def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:

@@ -124,7 +124,7 @@ def rearrangements(candidate: Candidate) -> list[Candidate]:
         return []
     if len(pigments_by_layer) == 1:
         (names,) = pigments_by_layer
-        layer_pairs = [((name,), _other_names(names, name)) for name in names if len(names) > 1]
+        layer_pairs = [((name,), _names_without(names, name)) for name in names if len(names) > 1]
         return [
             _layered_candidate(*layers, lower_films[0])
             for layer_pair in layer_pairs
@@ -132,12 +132,12 @@ def rearrangements(candidate: Candidate) -> list[Candidate]:
         ]
     upper_pigments, lower_pigments = pigments_by_layer
     with_moved_pigment = [
-        (_other_names(upper_pigments, name), (*lower_pigments, name))
+        (_names_without(upper_pigments, name), (*lower_pigments, name))
         for name in upper_pigments
         if len(upper_pigments) > 1
     ]
     with_moved_pigment += [
-        ((*upper_pigments, name), _other_names(lower_pigments, name))
+        ((*upper_pigments, name), _names_without(lower_pigments, name))
         for name in lower_pigments
         if len(lower_pigments) > 1
     ]
@@ -213,7 +213,7 @@ def _film_at_values(film: Film, fractions: dict[str, float], thickness_um: float
     return paint_film(replace(film.paint, pigments=fractions), float(np.clip(thickness_um, *PAINT_THICKNESS_UM)))
 
 
-def _other_names(names: Sequence[str], excluded_name: str) -> tuple[str, ...]:
+def _names_without(names: Sequence[str], excluded_name: str) -> tuple[str, ...]:
     return tuple(name for name in names if name != excluded_name)
 
 
