@@ -51,7 +51,7 @@ class Spectra:
 
     @classmethod
     def from_instrument(cls, counts: NDArray[Any], axis: EnergyAxis, instrument: Instrument) -> "Spectra":
-        """Return spectra of one instrument that recorded the whole energy axis."""
+        """Return spectra of an instrument that recorded the whole energy axis."""
         n_spectra, recorded_kev = len(counts), np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32)
         return cls(
             counts, axis, np.tile(recorded_kev, (n_spectra, 1)), np.tile(instrument_inputs(instrument), (n_spectra, 1))
@@ -71,7 +71,7 @@ class Spectra:
         ]
 
     def without_conditions(self) -> "Spectra":
-        """Return the same spectra without instrument conditions."""
+        """Return a copy of the spectra without instrument conditions."""
         return replace(self, conditions=None)
 
 

@@ -165,7 +165,7 @@ def set_membership(probability: NDArray[np.floating], threshold: float) -> tuple
 
 
 def conformal_coverage(answers: AnswersByDecade) -> dict[str, Any]:
-    """Calibrate prediction sets on half of the instruments, and return their coverage on the other instruments.
+    """Calibrate prediction sets on half of the instruments, and return the coverage on the other half.
 
     Returns
     -------

@@ -1,8 +1,7 @@
 """Comparison of the pigment maps of a measured scan with line areas, and of two scans with each other.
 
 The true pigments of a measured painting are unknown. Therefore the answers of a network are compared with line areas
-from a fit with PyMca (Sole et al. 2007). The answers are also compared with those for another detector in the same
-pixels.
+from a fit with PyMca (Sole et al. 2007). Answers for two detectors that recorded the same pixels are also compared.
 """
 
 from collections.abc import Callable, Sequence

@@ -125,8 +125,8 @@ class OrderResult:
     is_layered : bool
         Whether the best stratigraphy has more than one layer of paint.
     mixed_deviance_rise, swapped_deviance_rise, other_deviance_rise : float or None
-        Deviance of a mixed layer, of swapped layers and of the best other arrangement, each minus that of the best fit.
-        All arrangements have the same pigments. None means that the arrangement was not fitted.
+        Deviance minus that of the best fit, for one mixed layer, for swapped layers, and for the best other
+        arrangement. All arrangements have the same pigments. None means that the arrangement was not fitted.
     is_fitted : bool
         Whether the best stratigraphy fits well. If the fit is poor, the layer order is no evidence.
     """

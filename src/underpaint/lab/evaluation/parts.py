@@ -51,7 +51,7 @@ def splits_by_group(groups: Mapping[str, NDArray[np.bool_]], seed: int) -> list[
 
 
 def structure_families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
-    """Return masks, by name, of the spectra of each top and of each family of bottoms (1 to 6)."""
+    """Return a mask of spectra for each top and for each family of bottoms (1 to 6), by name."""
     groups = {str(top_name): mockups.top == top_name for top_name in np.unique(mockups.top)}
     bottom_family = np.asarray([_bottom_family(name) for name in mockups.bottom])
     return groups | {

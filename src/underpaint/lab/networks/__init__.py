@@ -56,10 +56,9 @@ class NetworkSpec:
         The exporter folds a batch normalisation into the weights of the convolution or linear layer before it.
         Batch normalisations after an activation are kept.
     n_instrument, n_quantity : int
-        Numbers of instrument inputs and of predicted quantities of a network of layers.
+        Numbers of instrument inputs and predicted quantities, for networks of layers.
     n_amount, n_edge : int
-        Numbers of amounts that a network of layers predicts, and of mass fractions (edges) between classes of an
-        amount.
+        Number of amounts that a network of layers predicts, and number of class edges (mass fractions between classes).
     families : tuple of str
         Line families whose areas are inputs of the network.
     composition : tuple of n_output / 3 tuples of float

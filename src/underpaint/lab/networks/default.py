@@ -50,8 +50,7 @@ class Features(nn.Module):
     def forward(self, counts: Tensor, recorded_kev: Tensor) -> tuple[Tensor, Tensor]:
         """Return the (n, 3, n_bin) features of the bins and the (n, 1) logarithm of the total counts.
 
-        The three features of a bin are the shape of the spectrum, the logarithm of the counts, and the mask of recorded
-        bins.
+        Each bin has three features: spectrum shape, logarithm of counts, and mask of recorded bins.
 
         Parameters
         ----------
@@ -85,7 +84,7 @@ class DefaultNetwork(nn.Module):
     Notes
     -----
     The logits are the sum of the deep path and the linear path. Because of the linear path, a stronger line increases
-    the log-odds of its pigment even if the output of the deep path is saturated.
+    the log-odds of its pigment even if the deep path is saturated.
     """
 
     def __init__(self, n_bin: int, n_output: int, start_kev: float = 1.0, bin_kev: float = 0.04) -> None:

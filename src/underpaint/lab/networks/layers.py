@@ -117,7 +117,7 @@ def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: f
 
 
 def _family_peaks(family: str, centre_kev: NDArray[np.float64], bin_kev: float) -> NDArray[np.float64]:
-    """Return the (n_bin,) spectrum of one line family with a total of one count."""
+    """Return the (n_bin,) spectrum of one line family, normalised to one count in total."""
     element, _, shell = family.partition("_")
     energy_kev, line_ratio = family_lines(element, shell, _MAX_EXCITATION_KEV)
     sigma_kev = resolution_fwhm_kev(energy_kev, _NOISE_FWHM_KEV, _FANO_FACTOR) / FWHM_PER_SIGMA

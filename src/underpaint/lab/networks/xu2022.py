@@ -78,7 +78,7 @@ class XuNetwork(nn.Module):
     zero padding preserves the length of the spectrum, so that only pooling shortens it. The "normalization layer" after
     the last convolution is a batch normalisation, as in the blocks. Each spectrum is divided by its maximum.
 
-    The convolutions have two dimensions, one of size 1, and a memory layout with channels last. The memory layout does
+    The convolutions are two-dimensional, with one dimension of size 1, and store channels last. The memory layout does
     not change the outputs, but makes training on a CPU 2.8 times faster.
 
     References

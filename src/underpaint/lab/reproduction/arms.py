@@ -184,7 +184,7 @@ def pretrain_settings(plan: Plan, name: str = "simulation", network_kind: Networ
 
 
 def predict_mockups(plan: Plan, contestant: EvaluatedModel) -> Answers:
-    """Return the predictions of the pre-trained networks, one for each fold, for every mock-up spectrum."""
+    """Return the predictions for every mock-up spectrum by the pre-trained network of each fold."""
     rows = np.arange(len(contestant.mockups))
     settings = contestant.settings(plan, "asked")
     select_columns = restrict_to_palette if contestant.is_restricted_to_palette else paper_columns
@@ -228,8 +228,9 @@ def paper_columns(library: Library, output_columns: NDArray[Any]) -> NDArray[Any
 def restrict_to_palette(library: Library, probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the (n, 11) probabilities of the paper's pigments, given that no other pigments were used.
 
-    The most probable pigment of a group gets the probability of the group. The probabilities of the other pigments of
-    the group are scaled by the same factor. A pigment of two groups gets the smaller of its two probabilities.
+    The most probable pigment of a group gets the probability of the group. The probabilities of the group's other
+    pigments are scaled by the factor of the most probable pigment. A pigment of two groups gets the smaller of its two
+    probabilities.
     """
     outputs = paper_outputs()
     member_probability = paper_columns(library, probability)

@@ -330,9 +330,9 @@ def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, An
     -------
     dict
         ``thickness_um``, and for each cover ``{"Pb L beta/alpha": [...], "Hg L alpha/beta": [...], ...}``.
-        The values are ratios of photons at the detector window, and the fraction of Hg L alpha photons that are
-        excited by fluorescence. The covers are vermilion, zinc white, and vermilion over bare ground. The absorption
-        edge of zinc is below all four lines.
+        The values are photon ratios at the detector window, and the fraction of Hg L alpha photons that fluorescence
+        excites. The covers are vermilion, zinc white, and vermilion over bare ground. The absorption edge of zinc is
+        below all four lines.
     """
     del networks
     progress("Figure 10: vermilion over lead", 0, 1)

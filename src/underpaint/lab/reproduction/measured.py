@@ -37,9 +37,9 @@ def read_mockups(location: str | Path, label_path: str | Path, axis: EnergyAxis 
     location : str or Path
         Folder of single spectra, or a scan. The spectra must have energy axes.
     label_path : str or Path
-        CSV file with the columns ``file``, or ``row`` and ``column``, and ``pigments`` with the paper's eleven names.
-        The columns ``top`` and ``bottom`` name the paints of a structure. The column ``structure`` can replace ``top``
-        and ``bottom``. The column ``thickness_um``, the thickness of the top, is optional.
+        CSV file with the column ``file``, or with ``row`` and ``column``. The column ``pigments`` has the paper's
+        eleven names. The columns ``top`` and ``bottom`` name the paints of a structure. The column ``structure`` can
+        replace ``top`` and ``bottom``. The column ``thickness_um``, the thickness of the top, is optional.
     axis : EnergyAxis
         Channels to which the spectra are rebinned.
 

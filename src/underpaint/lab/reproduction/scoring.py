@@ -1,4 +1,4 @@
-"""Scores of an arm by pigment and by elementary group, and the scores of the paper and of the baselines."""
+"""Scores of an arm by pigment and by elementary group, next to scores of the paper and baselines."""
 
 from typing import Any
 

@@ -87,7 +87,7 @@ def grid_pigments(plan: Plan) -> list[tuple[str, str]]:
 def _stratigraphies_of(
     paper_structures: Sequence[tuple[str, str, float, float]],
 ) -> tuple[list[Stratigraphy], list[set[str]]]:
-    """Return the stratigraphies of structures in the paper's grid, and the set of pigments of each."""
+    """Return the stratigraphies and the sets of pigments of structures in the paper's grid."""
     return [paper_stratigraphy(*structure) for structure in paper_structures], [
         set(pigment_pair) for pigment_pair in _pigment_pairs(paper_structures)
     ]

@@ -15,7 +15,7 @@ from underpaint.lab.training.settings import TrainSettings
 _MIN_NORMAL_COUNTS = 30.0
 """Expected counts above which a normal distribution replaces the Poisson distribution."""
 _ALL_UNKNOWN_PROBABILITY, _UNKNOWN_PROBABILITY = 0.25, 0.1
-"""Probability that all instrument conditions of a spectrum become NaN, and probability that a single one does."""
+"""Probability that all instrument conditions of a spectrum become NaN, and probability that one condition does."""
 
 
 class Batch(NamedTuple):
@@ -23,9 +23,9 @@ class Batch(NamedTuple):
 
     ``weight`` (n, n_name) is 1 for labels in the loss, else 0. ``instrument`` (n, n_input) is NaN for unknown
     conditions. ``quantity`` (n, n_quantity) is NaN for undefined quantities and for materials that are not visible.
-    ``log_excess`` (n, n_name) is the logarithm of the ratio of total counts to counts needed, and NaN for groups that
-    are not visible. ``amount`` (n, n_amount) is the class of each amount. ``instrument``, ``quantity`` and ``amount``
-    have no columns if the library does not contain them.
+    ``log_excess`` (n, n_name) is the logarithm of total counts divided by counts needed. In ``log_excess``, groups that
+    are not visible have NaN. ``amount`` (n, n_amount) is the class of each amount. ``instrument``, ``quantity`` and
+    ``amount`` have no columns if the library does not contain them.
     """
 
     counts: Tensor

@@ -187,7 +187,7 @@ def _fit_count_level(calibration: Calibration, level_index: int, answers: _Calib
 
 
 def fit_platt_scaling(log_odds: NDArray[np.float64], truth: NDArray[np.bool_]) -> tuple[float, float]:
-    """Return the fitted scale and shift of log-odds, with a weak prior for a scale of 1 and a shift of 0.
+    """Fit the scale and shift of log-odds, with a weak prior for a scale of 1 and a shift of 0.
 
     Parameters
     ----------
@@ -239,8 +239,8 @@ def _prediction_sets(
 def _set_threshold(scores: NDArray[np.float64], nominal_coverage: float) -> float:
     """Return the minimum score of an answer in a prediction set.
 
-    In 19 of 20 random sets of held-out spectra, at most a fraction ``1 - nominal_coverage`` of the true answers has a
-    lower score. Reaching the nominal coverage on average would not be enough, because a model is calibrated only once.
+    In 19 of 20 random held-out sets, at most a fraction ``1 - nominal_coverage`` of the true answers has a lower score.
+    Reaching the nominal coverage on average would not be enough, because a model is calibrated only once.
     """
     threshold_rank = int(binom.ppf(_FAILURE_PROBABILITY, scores.size, 1.0 - nominal_coverage))
     return float(scores[threshold_rank - 1]) if threshold_rank >= 1 else -UNBOUNDED_LOG_ODDS

@@ -292,7 +292,7 @@ def _split_units(labelled_set: Library, settings: FinetuneSettings) -> Split:
 
 
 def _refuse_other_labels(labelled_set: Library, folder: Path) -> None:
-    """Raise an error if a resumed run has other spectra or labels, which would change its test set."""
+    """Raise an error if a resumed run has other spectra or labels, which would change the test set."""
     total_counts = np.rint(labelled_set.spectra.sum(axis=1)).astype(np.int64)
     label_digest = hashlib.sha256(
         b"".join(array.tobytes() for array in (labelled_set.labels, labelled_set.source, total_counts))

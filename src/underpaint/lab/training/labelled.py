@@ -161,7 +161,7 @@ def labelled_folder(
         The files may have different energy axes and numbers of channels.
     label_path : str or Path
         CSV file with the column ``file`` (path inside the folder).
-        All other columns are as for :func:`labelled_scan`. Files that are not in the table are left out.
+        Other columns have the same meaning as in :func:`labelled_scan`. Files that are not in the table are left out.
     model_card : ModelCard
         The model to fine-tune.
     on_axis : callable or None

@@ -176,7 +176,7 @@ def load_library(paths: Path | Sequence[Path], *, half_precision: bool = False, 
         ``groups``, ``labels_for_people``, ``elements``, ``start_kev``, ``bin_kev`` and ``n_bin``.
     half_precision : bool
         Whether to store expected spectra in half precision, which rounds them to 0.05 %.
-        The spectra are scaled to a sum equal to the number of bins, so that bins with few counts do not underflow.
+        The spectra are scaled to a sum of ``n_bin``, so that bins with few counts do not underflow.
     lines : bool
         Whether a group is present if lines of its element, from any material, are visible. If True, amounts are also
         read.

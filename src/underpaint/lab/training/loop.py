@@ -219,7 +219,7 @@ def run_training(
 def _calibrate_if_possible(
     best_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> TrainedNetwork:
-    """Return the calibrated network, or the same network if structures are too few or spectra are measured."""
+    """Calibrate the network, unless structures are too few or spectra are measured."""
     if settings.has_layers and settings.calibration is not None:
         calibration_library = load_library(settings.calibration, half_precision=True, lines=settings.present == "lines")
         return calibrate_network(best_model, calibration_library, np.arange(len(calibration_library)), settings)
@@ -331,7 +331,7 @@ def is_finished(checkpoint_path: Path | None, settings: TrainSettings) -> bool:
 
 
 def open_folder(settings: TrainSettings) -> Path:
-    """Create the folder of a run, or check that its settings are the same. Return the path of the last checkpoint."""
+    """Create the folder of a run, or check that the folder has the same settings. Return the path of the last checkpoint."""
     resume_folder(
         settings.out,
         {

@@ -138,7 +138,7 @@ def compare(answers_before: Answers, answers_after: Answers, *, seed: int = 0) -
     Parameters
     ----------
     answers_before, answers_after : Answers
-        Answers with the same names, for the same spectra.
+        Answers of the two networks, with the same names and spectra.
     seed : int
         Seed of the resampling.
 

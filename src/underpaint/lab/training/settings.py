@@ -67,7 +67,7 @@ class TrainSettings(BaseModel):
         Total counts of spectra in the paper's protocol, if the library does not contain them.
     validation_share, test_share : float
         The test set has a fraction ``test_share`` of the stratigraphies. The validation set has a fraction
-        ``validation_share`` of all others.
+        ``validation_share`` of all other stratigraphies.
     fold : int or None
         Index of the fold that is the validation set. There are ``1 / validation_share`` folds. None means the first
         fold.

@@ -42,7 +42,7 @@ def split_by_source(
         Seed of the split. The test set does not depend on the fold.
     validation_share, test_share : float
         The test set has a fraction ``test_share`` of the stratigraphies. The validation set has a fraction
-        ``validation_share`` of all others.
+        ``validation_share`` of all other stratigraphies.
     fold : int
         Index of the fold that is the validation set.
 

@@ -349,7 +349,7 @@ class _FitState:
         damped_information = fisher_information + np.diag(self.damping * np.diag(fisher_information) + 1e-10)
         parameter_step = np.zeros_like(self.best_point)
         for _ in range(self.best_point.size):
-            # parameters beyond a bound are fixed at the bound, and the step of the other parameters is computed again
+            # parameters beyond a bound are fixed at the bound, and the step of all free parameters is computed again
             free_indices = np.flatnonzero(~is_at_bound)
             right_hand_side = (
                 half_gradient[free_indices]

@@ -40,8 +40,8 @@ class MergedSpectrum:
     Counts have a Poisson distribution, and the Poisson mean has a gamma distribution about the model's value ``mu``.
     The counts therefore have a negative binomial distribution with the variance ``mu + (model_error mu)**2``. For few
     counts, or a model error of zero, the negative binomial distribution is close to the Poisson distribution. The
-    deviance of the negative binomial distribution (McCullagh & Nelder 1989, table 9.1) limits the weight of high counts
-    according to the accuracy of the simulation.
+    negative binomial deviance (McCullagh & Nelder 1989, table 9.1) limits the weight of high counts to the accuracy of
+    the simulation.
     """
 
     axis: EnergyAxis
@@ -122,7 +122,7 @@ def merge_channels(
 
 
 def poisson_deviance(counts: Numbers, expected_counts: Numbers) -> float:
-    """Return ``2 sum(mu - n + n ln(n / mu))`` for counts n and expected counts mu (Baker & Cousins 1984, eq. 3)."""
+    """Return ``2 sum(mu - n + n ln(n / mu))`` for counts n and expected counts mu (Baker & Cousins 1984, equation 3)."""
     return float(2.0 * np.sum(expected_counts - counts + _counts_times_log(counts, expected_counts)))
 
 

@@ -90,7 +90,7 @@ def propose_candidates(suspected_pigments: SuspectedPigments, ground: str) -> li
     """Return candidates with the suspected pigments in one layer or divided between two layers.
 
     The first candidate has all pigments in one layer. The next candidates have a hidden pigment below the mixture of
-    all pigments. In the last candidates, the pigments are divided between two layers. Divisions with a single pigment
+    all pigments. In the last candidates, the pigments are divided between two layers. Candidates with a single pigment
     in one layer come first. The number of candidates is at most ``MAX_CANDIDATES``, including later candidates with a
     pigment left out. ``rearrangements`` returns other arrangements of the best candidate.
     """
@@ -229,7 +229,7 @@ def _layered_candidate(
 
 
 def _upper_layers(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the possible upper layers: first those with one pigment, then with all but one, then all others."""
+    """Return the possible upper layers, those with one pigment first, and those with all but one pigment second."""
     n_pigment = len(names)
     upper_sizes = sorted(
         range(1, n_pigment), key=lambda upper_size: (min(upper_size, n_pigment - upper_size), upper_size)
@@ -242,8 +242,8 @@ def _member_of_each_group(
 ) -> list[str]:
     """Return the most probable member of each group, without repeats.
 
-    A pigment of several groups is used for only one of them: the group whose alternative pigment is least probable.
-    Each other group gets a pigment of a single group, so that layer orders can be distinguished.
+    A pigment of several groups represents only one group, whose alternative pigment is the least probable. All other
+    groups are represented by pigments of a single group, so that layer orders can be distinguished.
     """
     members_by_group = {group: _member_options(group, allowed_groups, network_results, probability) for group in groups}
     single_group_member = {group: names[-1] for group, names in members_by_group.items() if names}
