@@ -331,7 +331,7 @@ def is_finished(checkpoint_path: Path | None, settings: TrainSettings) -> bool:
 
 
 def open_folder(settings: TrainSettings) -> Path:
-    """Create the folder of a run, or check that the folder has the same settings. Return the path of the last checkpoint."""
+    """Create the folder of a run, or check the settings in the folder. Return the path of the last checkpoint."""
     resume_folder(
         settings.out,
         {

@@ -122,7 +122,7 @@ def merge_channels(
 
 
 def poisson_deviance(counts: Numbers, expected_counts: Numbers) -> float:
-    """Return ``2 sum(mu - n + n ln(n / mu))`` for counts n and expected counts mu (Baker & Cousins 1984, equation 3)."""
+    """Return ``2 sum(mu - n + n ln(n / mu))`` for counts n and expected counts mu (Baker & Cousins 1984, eq. 3)."""
     return float(2.0 * np.sum(expected_counts - counts + _counts_times_log(counts, expected_counts)))
 
 
