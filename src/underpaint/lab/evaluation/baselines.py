@@ -34,7 +34,7 @@ from underpaint.simulate.labels import present_at, visible_labels
 from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 
 Numbers = NDArray[np.float64]
-CANDIDATE_SIGMAS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0, 30.0)
+CANDIDATE_THRESHOLDS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0, 30.0)
 """Candidate thresholds of the line area, in standard deviations."""
 GROUND = "chalk"
 """Ground of all candidates in the likelihood fit."""
@@ -83,7 +83,7 @@ def choose_threshold(held_out_spectra: HeldOutSet, counts: Sequence[float], seed
         ]
         return float(np.nanmean([macro_f1(group_scores) for group_scores in scores_by_counts]))
 
-    return max(CANDIDATE_SIGMAS, key=mean_macro_f1)
+    return max(CANDIDATE_THRESHOLDS, key=mean_macro_f1)
 
 
 @dataclass(frozen=True)

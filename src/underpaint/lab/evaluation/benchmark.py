@@ -455,7 +455,7 @@ def _score_place(
 ) -> dict[str, Any] | None:
     place_columns = [output_column for output_column, name in enumerate(names) if split_place(name)[1] == place]
     groups = [split_place(names[output_column])[0] for output_column in place_columns]
-    answers, label_present, label_visible = (
+    answers, is_label_present, is_label_visible = (
         probability[:, place_columns],
         is_present[:, place_columns],
         is_visible[:, place_columns],
@@ -463,15 +463,15 @@ def _score_place(
     is_answered = np.isfinite(answers)
     if not is_answered.any():
         return None
-    scores_by_group = score_names(answers, label_present, label_visible, groups)
+    scores_by_group = score_names(answers, is_label_present, is_label_visible, groups)
     is_claimed = np.nan_to_num(answers, nan=0.0) > _CLAIM_PROBABILITY
     return {
         "macro_f1": macro_f1(scores_by_group),
         "always_yes_macro_f1": mean(
             [scores_by_group[name].always_yes_f1 for name in names_with_score(scores_by_group)]
         ),
-        "missed": mean((~is_claimed)[label_present & label_visible].astype(float).tolist()),
-        "false_claims": mean(is_claimed[~label_present].astype(float).tolist()),
+        "missed": mean((~is_claimed)[is_label_present & is_label_visible].astype(float).tolist()),
+        "false_claims": mean(is_claimed[~is_label_present].astype(float).tolist()),
         "answered": float(is_answered.mean()),
         "groups": {name: scores_by_group[name].as_dict() for name in groups},
     }

@@ -40,7 +40,7 @@ PRESENT_PROBABILITY, PREVALENCE_LIMITS = 0.5, (0.05, 0.95)
 CONFIDENT_PROBABILITY = 0.9
 """Minimum probability of a confident answer, present or absent."""
 LINE_SIGMAS = 3.0
-AREA_BINS = 20
+N_AREA_BIN = 20
 MIN_PROBABILITY = 1e-12
 
 
@@ -208,7 +208,7 @@ def below_scatter_correlation(results: Results, group: str = "lead_pigment", fam
     """Return the correlation of Compton scatter with the probability that a group is below, at constant line area.
 
     Light materials behind the canvas scatter X-rays, but emit no lines of pigments. An answer that is correlated with
-    scatter is no evidence of a pigment. The Spearman correlation is computed in :data:`AREA_BINS` bins of line area
+    scatter is no evidence of a pigment. The Spearman correlation is computed in :data:`N_AREA_BIN` bins of line area
     with equal numbers of pixels, and averaged over the bins. The result is None if the scan has no maps of places or of
     scatter.
     """
@@ -219,7 +219,7 @@ def below_scatter_correlation(results: Results, group: str = "lead_pigment", fam
         np.asarray(pixel_values, dtype=np.float64).ravel() for pixel_values in value_maps
     )
     is_finite = np.isfinite(line_area) & np.isfinite(compton_counts) & np.isfinite(probability_below)
-    pixel_bins = np.array_split(np.flatnonzero(is_finite)[np.argsort(line_area[is_finite])], AREA_BINS)
+    pixel_bins = np.array_split(np.flatnonzero(is_finite)[np.argsort(line_area[is_finite])], N_AREA_BIN)
     correlations = [
         spearman(probability_below[bin_pixels], compton_counts[bin_pixels])
         for bin_pixels in pixel_bins

@@ -21,7 +21,7 @@ from underpaint.simulate.labels import MODEL_ERROR
 
 Numbers = NDArray[np.float64]
 FILE_NAMES = ("mc_panels.json", "mc_panels.npz")
-THRESHOLD = 0.5
+CLAIM_PROBABILITY = 0.5
 CHANNEL_FLOOR_KEV = 0.005
 """Half a channel width, in keV. The Monte Carlo code counts each photon in the channel below the photon's energy."""
 
@@ -217,7 +217,7 @@ def panel_scores(
     labels = panels.element_labels(groups) if with_line_labels else panels.labels(groups)
     is_visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if with_line_labels else 0.0) <= counts)
     group_probability = np.nan_to_num(answer_function(panels.draw_spectra(counts, n_draw, seed)), nan=0.0)
-    n_claims = (group_probability > THRESHOLD).reshape(len(panels.names), n_draw, len(groups)).sum(axis=1)
+    n_claims = (group_probability > CLAIM_PROBABILITY).reshape(len(panels.names), n_draw, len(groups)).sum(axis=1)
     lacks_element = np.asarray(
         [[_library_group(name).element not in elements for name in groups] for elements in panels.elements]
     )

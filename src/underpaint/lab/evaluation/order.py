@@ -66,7 +66,7 @@ class PigmentPair:
         return MIN_DEVIANCE * REFERENCE_COUNTS / max(min(self.deviance.values()), 1e-9)
 
 
-N_REPLICA = 200
+N_REPLICA_SPECTRA = 200
 N_PURE_FITS, MAX_REARRANGEMENTS = 3, 3
 """Number of best fits that are repeated with pure pigments, and maximum number of rearrangement rounds."""
 MIN_ORDER_DEVIANCE = 9.0
@@ -252,7 +252,7 @@ def goodness_of_fit(fit: StratigraphyFit, spectrum: MergedSpectrum, *, seed: int
         Seed of the random spectra.
     """
     rng = np.random.default_rng(seed)
-    expected_counts = np.tile(fit.expected_counts, (N_REPLICA, 1))
+    expected_counts = np.tile(fit.expected_counts, (N_REPLICA_SPECTRA, 1))
     if spectrum.model_error > 0:
         gamma_shape = spectrum.model_error**-2
         expected_counts = rng.gamma(gamma_shape, expected_counts / gamma_shape)

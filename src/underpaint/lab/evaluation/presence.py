@@ -35,7 +35,7 @@ from underpaint.simulate.labels import MODEL_ERROR, element_shares, lines_needed
 SCORED_COUNTS = (1e3, 1e4, 1e5, 1e6)
 LINE_SIGMAS = 5.0
 """Minimum area of a line family for a claim without a network, in standard deviations."""
-VISIBLE_SIGMAS, INVISIBLE_SIGMAS = 10.0, 2.0
+CLEAR_LINE_SIGMAS, NO_EVIDENCE_SIGMAS = 10.0, 2.0
 """Line areas, in sigma, above which a line is clearly visible, and below which a line is no evidence."""
 _MIN_AMOUNT_PROBABILITY = 0.95
 _PIGMENT_MASS_FRACTION = 0.01
@@ -213,10 +213,10 @@ def presence_scores(
         "exact_sets": float(exact_fraction.mean()),
         "exact_sets_interval": np.quantile(exact_fraction[resampled_rows].mean(axis=1), (0.025, 0.975)).tolist(),
         "present_missed": int(is_missed.sum()),
-        "present_missed_over_10_sigma": int((is_missed & (area_sigmas > VISIBLE_SIGMAS)).sum()),
+        "present_missed_over_10_sigma": int((is_missed & (area_sigmas > CLEAR_LINE_SIGMAS)).sum()),
         "false_claims": int(is_false_claim.sum()),
         "false_share": float(is_false_claim.sum() / max((~is_contained).sum(), 1)),
-        "claims_without_evidence": int((is_claimed & (area_sigmas < INVISIBLE_SIGMAS)).sum()),
+        "claims_without_evidence": int((is_claimed & (area_sigmas < NO_EVIDENCE_SIGMAS)).sum()),
         "n": int(is_scored.sum()),
         "n_negative": int((~is_contained).sum()),
         "missed_by_group": _numbers_by_group(groups, is_missed),

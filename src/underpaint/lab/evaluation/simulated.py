@@ -38,7 +38,7 @@ from underpaint.physics.forward import axis_of, counts_needed, efficiency
 from underpaint.simulate import RandomStratigraphies, StratigraphySampler
 
 Array = NDArray[np.float64]
-N_PER_BATCH = 100
+N_SAMPLE_PER_BATCH = 100
 MIN_SPECTRA = 20
 """Minimum number of positive spectra, and of negative spectra, for an AUROC."""
 PRESENT_SIGMAS = 5.0
@@ -74,8 +74,8 @@ def draw_samples(
     expected_spectra = np.zeros((n_painting, axis.n_channel))
     counts_needed_by_family: dict[str, Array] = {}
     line_fraction: dict[str, Array] = {}
-    for batch_start in range(0, n_painting, N_PER_BATCH):
-        rows = slice(batch_start, batch_start + N_PER_BATCH)
+    for batch_start in range(0, n_painting, N_SAMPLE_PER_BATCH):
+        rows = slice(batch_start, batch_start + N_SAMPLE_PER_BATCH)
         emission = emit(stratigraphies[rows], instrument)
         energy_kev, family_of_line = np.asarray(emission.lines.energy_kev), np.asarray(emission.lines.family)
         line_counts = np.asarray(emission.line_photons) * efficiency(instrument.detector, energy_kev)
@@ -95,7 +95,7 @@ def draw_samples(
                 line_counts[:, is_family_line] * is_in_range
             ).sum(axis=1) / spectra.sum(axis=1)
         if progress is not None:
-            progress(min(batch_start + N_PER_BATCH, n_painting), n_painting)
+            progress(min(batch_start + N_SAMPLE_PER_BATCH, n_painting), n_painting)
     elements = [{name for layer in sample.layers for name in layer.mass_fractions} for sample in stratigraphies]
     return OpenSetSamples(expected_spectra, counts_needed_by_family, line_fraction, elements)
 
@@ -116,8 +116,8 @@ def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrumen
     all_families = known_families()
     family_fit = plan_all_families(survey(Scan(spectra[None], axis)), axis, instrument)
     batches = [
-        family_fit(spectra[batch_start : batch_start + N_PER_BATCH])
-        for batch_start in range(0, len(spectra), N_PER_BATCH)
+        family_fit(spectra[batch_start : batch_start + N_SAMPLE_PER_BATCH])
+        for batch_start in range(0, len(spectra), N_SAMPLE_PER_BATCH)
     ]
     evidence = Evidence(*(np.concatenate(batch) for batch in zip(*batches, strict=True)))
     area_sigma_by_family = dict(zip(family_fit.names, evidence.sigma_if_absent.T, strict=False))

@@ -117,7 +117,7 @@ SUITE_INSTRUMENT = "elio"
 UNSEEN_COUNTS = (1e4, 1e5)
 PAPER_MODEL = "xu2022"
 """Name of the shipped reproduction of the paper's network."""
-AURORA_SCORES = ("auroc", "spearman")
+SCAN_SCORE_NAMES = ("auroc", "spearman")
 PAPER_BLOCK_SIZE = 128
 """Number of spectra per block when the speed of the paper's network is measured. Larger blocks take too long."""
 
@@ -493,7 +493,7 @@ class Suite:
             Path(scan_path).name: measured_scan.compare_with_lines(identified_scan)
             for scan_path, identified_scan in sources_and_scans
         }
-        score_keys = [key_prefix + score_key for score_key in AURORA_SCORES for key_prefix in ("", "baseline_")]
+        score_keys = [key_prefix + score_key for score_key in SCAN_SCORE_NAMES for key_prefix in ("", "baseline_")]
         scores: dict[str, Any] = {
             score_key: measured_scan.worst_scores([scan_scores[score_key] for scan_scores in scores_by_scan.values()])
             for score_key in score_keys
@@ -759,7 +759,7 @@ def _baseline_headlines(scores_by_stage: dict[str, Any]) -> dict[str, Any]:
         "per_s": 1.0 / likelihood_fit_scores["seconds_per_spectrum"],
     }
     scores_by_baseline["line_area"] = {
-        **{f"{score_key}_aurora": aurora_scores.get(f"baseline_{score_key}") for score_key in AURORA_SCORES},
+        **{f"{score_key}_aurora": aurora_scores.get(f"baseline_{score_key}") for score_key in SCAN_SCORE_NAMES},
         "kappa_aurora": _min_score(aurora_scores.get("baseline_kappa")),
     }
     return scores_by_baseline

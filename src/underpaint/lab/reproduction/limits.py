@@ -102,9 +102,9 @@ PredictionFunction = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 PIXEL_SECONDS = (0.1, 1.0, 10.0)
 VERMILION_FRACTIONS = np.geomspace(0.0005, 0.10, 12)
 """Mass fractions of vermilion in the dry pigments of the paint Bottom 2B."""
-PAPER_FRACTION = 0.006
-COVER_UM, BOTTOM_UM, GROUND_UM = 100.0, 125.0, 175.0
-LOW_COUNTS = (1e2, 1e3, 1e4, 1e5)
+PAPER_VERMILION_FRACTION = 0.006
+COVER_THICKNESS_UM, BOTTOM_THICKNESS_UM, GROUND_UM = 100.0, 125.0, 175.0
+SCORED_TOTAL_COUNTS = (1e2, 1e3, 1e4, 1e5)
 FULL_AXIS = EnergyAxis(XU_NETWORK_AXIS.gain_kev, 0.0, 4095)
 """The paper's channels without the cut at 2.80 keV."""
 
@@ -204,7 +204,7 @@ def false_positives(
     rates_by_case: dict[str, Any] = {}
     for name, (spectra, is_present) in truth_by_case.items():
         rates_by_case[name] = {}
-        for mean_counts in LOW_COUNTS:
+        for mean_counts in SCORED_TOTAL_COUNTS:
             counts = count(spectra * mean_counts, rng=rng).astype(np.float32)
             rates_by_case[name][f"{mean_counts:g}"] = {
                 network: _false_positive_rate(predict_probability(counts), is_present)
@@ -266,9 +266,9 @@ def _bottom_2b(vermilion_fraction: float, cover_name: str) -> Stratigraphy:
     mass_fractions = {name: white_scale * fraction for name, fraction in white_fractions.items()} | {
         "vermilion": vermilion_fraction
     }
-    layers = [Paint(mass_fractions, pigment_to_binder=3.0).layer(BOTTOM_UM), ground_layer("chalk", GROUND_UM)]
+    layers = [Paint(mass_fractions, pigment_to_binder=3.0).layer(BOTTOM_THICKNESS_UM), ground_layer("chalk", GROUND_UM)]
     if cover_name != "none":
-        layers.insert(0, Paint(paint_fractions["Top 1"], pigment_to_binder=3.0).layer(COVER_UM))
+        layers.insert(0, Paint(paint_fractions["Top 1"], pigment_to_binder=3.0).layer(COVER_THICKNESS_UM))
     return Stratigraphy(tuple(layers))
 
 
@@ -307,7 +307,7 @@ def _probability_band(draw_probabilities: NDArray[np.float32]) -> dict[str, list
 def _limits_figure(detection_scores: dict[str, Any], title: str) -> Any:
     detection_plots = []
     for cover_name, limits_of_cover in detection_scores.items():
-        cover_text = "not covered" if cover_name == "none" else f"under {COVER_UM:.0f} µm of {cover_name}"
+        cover_text = "not covered" if cover_name == "none" else f"under {COVER_THICKNESS_UM:.0f} µm of {cover_name}"
         for seconds, limits_of_network in limits_of_cover["seconds"].items():
             curves = {
                 name: np.asarray(probability_band["mean"]) for name, probability_band in limits_of_network.items()
@@ -326,4 +326,4 @@ def _limits_figure(detection_scores: dict[str, Any], title: str) -> Any:
                     probability_bands,
                 )
             )
-    return detection_panels(detection_plots, title, marked_percent=100.0 * PAPER_FRACTION)
+    return detection_panels(detection_plots, title, marked_percent=100.0 * PAPER_VERMILION_FRACTION)

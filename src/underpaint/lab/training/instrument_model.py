@@ -159,7 +159,7 @@ def _numbered_rows(names: tuple[str, ...]) -> list[tuple[int, tuple[str, int]]]:
 
 SCORED_COUNTS = (1e4, 1e5)
 """Total counts of the held-out spectra that are scored."""
-N_RENDER = 2
+N_SPECTRA_PER_STRATIGRAPHY = 2
 CHUNK_SIZE = 64
 PLAN_NAME, REPORT_NAME = "plan.json", "report.json"
 _SIMULATION_TIME_FRACTION, _TRAINING_TIME_FRACTION = 0.5, 0.3
@@ -192,7 +192,9 @@ class Sizes(BaseModel):
     @property
     def batch(self) -> int:
         """Batch size, which is smaller for small training sets, so that an epoch has enough steps."""
-        return _round_and_clamp((_MIN_BATCH, _MAX_BATCH), N_RENDER * self.n_stratigraphies / _STEPS_PER_EPOCH)
+        return _round_and_clamp(
+            (_MIN_BATCH, _MAX_BATCH), N_SPECTRA_PER_STRATIGRAPHY * self.n_stratigraphies / _STEPS_PER_EPOCH
+        )
 
 
 class InstrumentSettings(BaseModel):
@@ -232,7 +234,7 @@ class InstrumentSettings(BaseModel):
         return LibrarySettings(
             palette=palette,
             instrument=instruments,
-            renders=N_RENDER,
+            renders=N_SPECTRA_PER_STRATIGRAPHY,
             chunk=CHUNK_SIZE,
             places=bool(model_card.instrument_inputs),
             gapless=bool(model_card.amounts),
@@ -464,7 +466,8 @@ def measure_sizes(
         _STRATIGRAPHY_LIMITS, 60.0 * minutes * _SIMULATION_TIME_FRACTION * stratigraphies_per_s
     )
     epochs = _round_and_clamp(
-        _EPOCH_LIMITS, 60.0 * minutes * _TRAINING_TIME_FRACTION * spectra_per_s / (N_RENDER * n_stratigraphies)
+        _EPOCH_LIMITS,
+        60.0 * minutes * _TRAINING_TIME_FRACTION * spectra_per_s / (N_SPECTRA_PER_STRATIGRAPHY * n_stratigraphies),
     )
     return Sizes(
         n_stratigraphies=n_stratigraphies,

@@ -19,7 +19,7 @@ SCALE_NAMES = ("scale", "coherent", "other scatter", "slope of the scatter", "cu
 
 Scatter has free scales because support, air and sample holder also scatter X-rays.
 """
-MAX_SCALES = np.asarray([30.0, 2.0, 2.0, 2.0, 1.0])
+MAX_LOG_SCALES = np.asarray([30.0, 2.0, 2.0, 2.0, 1.0])
 """Largest absolute value of each logarithm in ``SCALE_NAMES``.
 
 The slope and the curvature multiply ln(energy) and its square.
@@ -317,7 +317,7 @@ class _FitState:
     @property
     def bounds(self) -> tuple[Numbers, Numbers]:
         lower_bounds, upper_bounds = self.task.candidate.bounds.T
-        return np.concatenate([lower_bounds, -MAX_SCALES]), np.concatenate([upper_bounds, MAX_SCALES])
+        return np.concatenate([lower_bounds, -MAX_LOG_SCALES]), np.concatenate([upper_bounds, MAX_LOG_SCALES])
 
     def update_trial_point(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> None:
         """Keep the trial point if it lowers the deviance, and choose the next trial point."""
