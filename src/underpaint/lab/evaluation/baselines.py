@@ -116,8 +116,8 @@ def simulate_fit_set(
     With ``with_line_labels``, a group is present if the lines of its element are visible.
     """
     rng = np.random.default_rng((plan.seed, 4))
-    sampler = StratigraphySampler(RandomStratigraphies(palette=tuple(palette)))
-    stratigraphies: list[Stratigraphy] = [sampler.draw(rng) for _ in range(plan.fitted_spectra)]
+    stratigraphy_sampler = StratigraphySampler(RandomStratigraphies(palette=tuple(palette)))
+    stratigraphies: list[Stratigraphy] = [stratigraphy_sampler.draw(rng) for _ in range(plan.fitted_spectra)]
     outputs = group_outputs(palette)
     emission, detector = emit(stratigraphies, instrument), instrument.detector
     expected_counts = np.asarray(render(emission, detector), dtype=np.float64)

@@ -180,13 +180,13 @@ def _panel_truth(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) 
         _strip_numbers(n_strip, settings.cell_pixels, settings.gap_pixels)
         for n_strip in (len(panel_recipe.tops), len(panel_recipe.bottoms))
     )
-    patch = np.where(
+    patch_numbers = np.where(
         (row_strips[:, None] >= 0) & (column_strips[None, :] >= 0),
         1 + row_strips[:, None] * len(panel_recipe.bottoms) + column_strips[None, :],
         0,
     )
-    shape = (n_row, n_column, len(names))
-    return Truth(names, is_present.reshape(shape), is_visible.reshape(shape), patch)
+    pixel_shape = (n_row, n_column, len(names))
+    return Truth(names, is_present.reshape(pixel_shape), is_visible.reshape(pixel_shape), patch_numbers)
 
 
 def _strip_numbers(n_strip: int, cell_pixels: int, gap_pixels: int) -> NDArray[np.int64]:
@@ -535,9 +535,9 @@ def _threshold_method(fit_engine: Any) -> Method:
     def answer(scan: Scan, truth: Truth) -> NDArray[np.float32]:
         results = fit_elements(scan, engine=fit_engine)
         claims = np.full((*truth.shape, len(truth.names)), np.nan, np.float32)
-        for index, (group, place) in enumerate(map(split_place, truth.names)):
+        for group_number, (group, place) in enumerate(map(split_place, truth.names)):
             if place == "anywhere":
-                claims[:, :, index] = results.max_significance(library().group(group).key_families) > AREA_SIGMAS
+                claims[:, :, group_number] = results.max_significance(library().group(group).key_families) > AREA_SIGMAS
         return claims
 
     return answer

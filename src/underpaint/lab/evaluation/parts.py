@@ -70,10 +70,10 @@ def thickness_thirds(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
     thickness_third = np.digitize(mockups.top_um, thickness_limits_um)
     if np.bincount(thickness_third, minlength=N_THICKNESS_CLASS).min() < MIN_THIRD_FRACTION * thickness_third.size:
         return {}
-    masks = [thickness_third == third_number for third_number in np.unique(thickness_third)]
+    masks_by_third = [thickness_third == third_number for third_number in np.unique(thickness_third)]
     return {
         f"{mockups.top_um[third_mask].min():.0f}-{mockups.top_um[third_mask].max():.0f} um": third_mask
-        for third_mask in masks
+        for third_mask in masks_by_third
     }
 
 

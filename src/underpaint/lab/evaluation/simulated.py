@@ -69,8 +69,8 @@ def draw_samples(
     rng = np.random.default_rng(seed)
     visible_groups = {group.name for group in library().groups if group.visible}
     palette = tuple(pigment.name for pigment in library() if visible_groups & set(pigment.groups))
-    sampler = StratigraphySampler(RandomStratigraphies(palette=palette))
-    stratigraphies = [sampler.draw(rng) for _ in range(n_painting)]
+    stratigraphy_sampler = StratigraphySampler(RandomStratigraphies(palette=palette))
+    stratigraphies = [stratigraphy_sampler.draw(rng) for _ in range(n_painting)]
     expected_spectra = np.zeros((n_painting, axis.n_channel))
     counts_needed_by_family: dict[str, Array] = {}
     line_fraction: dict[str, Array] = {}

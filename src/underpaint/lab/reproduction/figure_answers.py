@@ -70,14 +70,14 @@ def map_painting(
     members : sequence of str
         Pigments for which the default network is evaluated by name, not by elementary group.
     """
-    maps = {
+    map_sets = {
         BEFORE_FINETUNING: paper_maps(plan, networks.before_finetuning, scan),
         AFTER_FINETUNING: paper_maps(plan, networks.after_finetuning, scan),
         DEFAULT_NETWORK: default_maps(scan, members=members),
     }
     # the fit uses the preset instrument, because the true simulated instrument would be unknown in practice
     element_maps = fit_elements(scan, families=FAMILIES, instrument=load_instrument(INSTRUMENT))
-    return PaintingMaps(painting, scan, element_maps, maps)
+    return PaintingMaps(painting, scan, element_maps, map_sets)
 
 
 def paper_maps(plan: Plan, checkpoint: Path, scan: Scan) -> dict[str, ProbabilityMap]:
@@ -128,8 +128,8 @@ def map_scores(
         ``false_share`` is the false-positive rate. ``spearman`` is the correlation between probability and line area.
         Undefined scores are None.
     """
-    truth = (place_codes != ABSENT).ravel()
-    scores = score(probability.ravel(), truth, np.ones(truth.size, dtype=bool), PRESENT_PROBABILITY)
+    is_present = (place_codes != ABSENT).ravel()
+    scores = score(probability.ravel(), is_present, np.ones(is_present.size, dtype=bool), PRESENT_PROBABILITY)
     scores_by_name = {
         "f1": scores.f1,
         "always_yes_f1": scores.always_yes_f1,
@@ -160,7 +160,11 @@ def pigment_place_codes(painting_maps: PaintingMaps, pigment: str) -> PlaceCodes
     return painting_maps.painting.places(
         (
             pigment,
-            *(substitute for substitute, replaced_pigment in REPLACED_PIGMENTS.items() if replaced_pigment == pigment),
+            *(
+                substitute_pigment
+                for substitute_pigment, replaced_pigment in REPLACED_PIGMENTS.items()
+                if replaced_pigment == pigment
+            ),
         )
     )
 

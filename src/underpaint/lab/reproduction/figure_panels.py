@@ -145,15 +145,17 @@ def crossed_strips(cell_pixels: int, gap_pixels: int, rng: np.random.Generator) 
     row_paints, column_paints = (
         _strip_of_pixels(list(paints), cell_pixels, gap_pixels) for paints in (panel_recipe.tops, panel_recipe.bottoms)
     )
-    shape = (row_paints.size, column_paints.size)
+    pixel_shape = (row_paints.size, column_paints.size)
     return Painting(
         upper_paints=panel_recipe.tops,
         lower_paints=panel_recipe.bottoms,
-        upper_paint=np.broadcast_to(row_paints[:, None], shape),
-        lower_paint=np.broadcast_to(column_paints, shape),
-        upper_um=_stepped_thickness(list(panel_recipe.tops), row_paints, shape[1], panel_recipe.top_thickness_um, rng),
+        upper_paint=np.broadcast_to(row_paints[:, None], pixel_shape),
+        lower_paint=np.broadcast_to(column_paints, pixel_shape),
+        upper_um=_stepped_thickness(
+            list(panel_recipe.tops), row_paints, pixel_shape[1], panel_recipe.top_thickness_um, rng
+        ),
         lower_um=_stepped_thickness(
-            list(panel_recipe.bottoms), column_paints, shape[0], panel_recipe.bottom_thickness_um, rng
+            list(panel_recipe.bottoms), column_paints, pixel_shape[0], panel_recipe.bottom_thickness_um, rng
         ).T,
         formulas=panel_recipe.formulas,
     )

@@ -385,10 +385,10 @@ def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, An
 def _ratio_curves(
     ratio_name: str, ratios_by_case: Mapping[str, Ratios], cover_um: NDArray[np.float64], *, is_logarithmic: bool
 ) -> Curves:
-    symbols = ratio_name.replace("alpha", "α").replace("beta", "β")
+    curve_symbols = ratio_name.replace("alpha", "α").replace("beta", "β")
     curves = {name: (cover_um, ratios_of_case[ratio_name]) for name, ratios_of_case in ratios_by_case.items()}
     return Curves(
-        f"{symbols} under a growing cover",
+        f"{curve_symbols} under a growing cover",
         "thickness of the cover (µm)",
         "ratio of photons",
         curves,
@@ -401,7 +401,7 @@ def photon_ratios(stratigraphies: Sequence[Stratigraphy], instrument: Instrument
     """Return the (n,) photon ratios of L lines at the detector window, or NaN without photons of the element."""
     emission = emit(stratigraphies, instrument)
     alpha_photons, beta_photons = (
-        {name: _line_photons(emission, name, windows[line_index]) for name, windows in LINES_KEV.items()}
+        {name: _line_photons(emission, name, energy_windows[line_index]) for name, energy_windows in LINES_KEV.items()}
         for line_index in (0, 1)
     )
     enhanced_photons = _line_photons(emission, "Hg", LINES_KEV["Hg"][0], fluorescence_orders=("secondary", "tertiary"))

@@ -309,7 +309,7 @@ def _limits_figure(detection_scores: dict[str, Any], title: str) -> Any:
     for cover_name, limits_of_cover in detection_scores.items():
         cover_text = "not covered" if cover_name == "none" else f"under {COVER_THICKNESS_UM:.0f} µm of {cover_name}"
         for seconds, limits_of_network in limits_of_cover["seconds"].items():
-            curves = {
+            detection_curves = {
                 name: np.asarray(probability_band["mean"]) for name, probability_band in limits_of_network.items()
             }
             probability_bands = {
@@ -321,7 +321,7 @@ def _limits_figure(detection_scores: dict[str, Any], title: str) -> Any:
                 Detection(
                     f"{seconds} s a pixel, {cover_text}",
                     vermilion_percent,
-                    curves,
+                    detection_curves,
                     limits_of_cover["visible_percent"][seconds],
                     probability_bands,
                 )

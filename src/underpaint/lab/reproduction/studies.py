@@ -71,10 +71,13 @@ def write_result(study_result: dict[str, Any], path: Path) -> None:
 
 def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title: str, note: str) -> None:
     """Write a table as CSV and HTML. Numbers have three decimals, and None gives an empty cell."""
-    cells = [[_cell_text(cell_value) for cell_value in row_values] for row_values in rows]
+    cell_texts = [[_cell_text(cell_value) for cell_value in row_values] for row_values in rows]
     csv_stream = StringIO()
-    write_csv(csv_stream, [header, *cells], line_end="\n")
-    for file_suffix, file_text in ((".csv", csv_stream.getvalue()), (".html", _html_page(header, cells, title, note))):
+    write_csv(csv_stream, [header, *cell_texts], line_end="\n")
+    for file_suffix, file_text in (
+        (".csv", csv_stream.getvalue()),
+        (".html", _html_page(header, cell_texts, title, note)),
+    ):
         with atomic_write(path.with_suffix(file_suffix)) as temporary_path:
             temporary_path.write_text(file_text, "utf-8")
 
@@ -91,8 +94,10 @@ def table3_rows(scores_by_arm: dict[str, Any]) -> tuple[list[str], list[Row]]:
         for name, name_scores in (pigment_rows | group_rows).items():
             paper_scores = name_scores.get("paper", [None] * len(PAPER_SCORES))
             scores = [name_scores[score_name] for score_name in SCORE_NAMES]
-            baselines = (name_scores["always_yes"]["f1"], name_scores["majority_accuracy"])
-            rows.append([arm.replace("_", " "), name, *scores, name_scores["f1_spread"], *paper_scores, *baselines])
+            baseline_scores = (name_scores["always_yes"]["f1"], name_scores["majority_accuracy"])
+            rows.append(
+                [arm.replace("_", " "), name, *scores, name_scores["f1_spread"], *paper_scores, *baseline_scores]
+            )
     return [*header, "always yes F1", "majority accuracy"], rows
 
 
@@ -107,7 +112,7 @@ def column_rows(values_by_name: dict[str, dict[str, Any]], name_header: str) -> 
 
 def _round_floats(result_value: Any) -> Any:
     if isinstance(result_value, dict):
-        return {str(key): _round_floats(nested_value) for key, nested_value in result_value.items()}
+        return {str(result_key): _round_floats(nested_value) for result_key, nested_value in result_value.items()}
     if isinstance(result_value, list | tuple):
         return [_round_floats(nested_value) for nested_value in result_value]
     return float(f"{result_value:.5g}") if isinstance(result_value, float) else result_value
@@ -119,9 +124,9 @@ def _cell_text(cell_value: str | float | None) -> str:
     return f"{cell_value:.3f}" if isinstance(cell_value, float) else str(cell_value)
 
 
-def _html_page(header: Sequence[str], cells: Sequence[Sequence[str]], title: str, note: str) -> str:
-    header_cells = "".join(f"<th>{escape(header_cell)}</th>" for header_cell in header)
-    body_rows = "\n".join(_html_row(row_cells) for row_cells in cells)
+def _html_page(column_names: Sequence[str], cell_texts: Sequence[Sequence[str]], title: str, note: str) -> str:
+    header_cells = "".join(f"<th>{escape(header_cell)}</th>" for header_cell in column_names)
+    body_rows = "\n".join(_html_row(row_cells) for row_cells in cell_texts)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{TABLE_STYLE}</style>"
         f"<h1>{escape(title)}</h1><p>{escape(note)}</p>"

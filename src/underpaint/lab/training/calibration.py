@@ -113,13 +113,13 @@ def reset_calibration(network: nn.Module) -> None:
 
 
 def _split_sources(library: Library, rows: NDArray[np.int64], seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    sources = np.random.default_rng(seed).permutation(np.unique(library.source[rows]))
-    if sources.size < 2:
+    shuffled_sources = np.random.default_rng(seed).permutation(np.unique(library.source[rows]))
+    if shuffled_sources.size < 2:
         raise TrainingError(
-            f"Cannot calibrate on {sources.size} held-out stratigraphies: at least two are "
+            f"Cannot calibrate on {shuffled_sources.size} held-out stratigraphies: at least two are "
             "needed. Use a thousand or more."
         )
-    is_in_first_half = np.isin(library.source[rows], sources[: sources.size // 2])
+    is_in_first_half = np.isin(library.source[rows], shuffled_sources[: shuffled_sources.size // 2])
     return rows[is_in_first_half], rows[~is_in_first_half]
 
 

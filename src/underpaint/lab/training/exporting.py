@@ -93,7 +93,7 @@ def check_export(network: nn.Module, model_card: ModelCard, path: Path) -> None:
     """
     inputs = example_inputs(network, model_card, _N_CHECK_SPECTRA)
     with torch.inference_mode():
-        torch_outputs = [tensor.numpy() for tensor in _NetworkWithProbability(network)(*inputs)]
+        torch_outputs = [output_tensor.numpy() for output_tensor in _NetworkWithProbability(network)(*inputs)]
     onnx_outputs = _run_onnx(path, inputs)
     for name, torch_values, onnx_values in zip(model_card.output_names, torch_outputs, onnx_outputs, strict=True):
         max_difference = float(np.max(np.abs(torch_values - onnx_values) / np.maximum(1.0, np.abs(torch_values))))
@@ -156,12 +156,12 @@ def _remove_metadata(path: Path) -> None:
 
 
 def _run_onnx(path: Path, inputs: tuple[Tensor, ...]) -> list[np.ndarray]:
-    session = open_session(path)
+    onnx_session = open_session(path)
     input_by_name = dict(
         zip(
-            (session_input.name for session_input in session.get_inputs()),
+            (session_input.name for session_input in onnx_session.get_inputs()),
             (tensor.numpy() for tensor in inputs),
             strict=True,
         )
     )
-    return [np.asarray(output) for output in session.run(None, input_by_name)]
+    return [np.asarray(output_array) for output_array in onnx_session.run(None, input_by_name)]

@@ -505,8 +505,8 @@ def _example_batch(start_model: TrainedNetwork) -> Batch:
     counts, recorded_kev, *instrument_input = example_inputs(start_model.network, start_model.card, _MAX_BATCH)
     labels = torch.zeros((_MAX_BATCH, len(start_model.card.names)))
     instrument = instrument_input[0] if instrument_input else torch.zeros((_MAX_BATCH, 0))
-    quantity = torch.zeros((_MAX_BATCH, len(start_model.card.quantities)))
-    return Batch(counts, recorded_kev, labels, torch.ones_like(labels), instrument, quantity)
+    zero_quantities = torch.zeros((_MAX_BATCH, len(start_model.card.quantities)))
+    return Batch(counts, recorded_kev, labels, torch.ones_like(labels), instrument, zero_quantities)
 
 
 def _round_and_clamp(value_limits: tuple[int, int], unrounded_size: float) -> int:
@@ -544,9 +544,9 @@ def plan_sizes(
         return Sizes.model_validate(resume_folder(settings.out, fixed_settings, settings_file=PLAN_NAME)["sizes"])
     claim_folder(settings.out, known_files=(PLAN_NAME,))
     show_progress("Measuring this machine", 0, 1)
-    workers = settings.workers or os.cpu_count() or 1
+    n_worker = settings.workers or os.cpu_count() or 1
     sizes = settings.sizes or measure_sizes(
-        simulation_settings, start_model, settings.minutes, workers, settings.threads
+        simulation_settings, start_model, settings.minutes, n_worker, settings.threads
     )
     resume_folder(settings.out, {**fixed_settings, "sizes": sizes.model_dump()}, settings_file=PLAN_NAME)
     return sizes

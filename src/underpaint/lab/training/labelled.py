@@ -187,14 +187,14 @@ def labelled_folder(
         )
     labels = label_table.labels(model_card)
     label_table.refuse_repeats([Path(name) for name in label_table.column("file")])
-    scans = [
+    scans_of_files = [
         _load_single_spectrum(_require_file(name, line_number, label_table, folder_path))
         for name, line_number in zip(label_table.column("file"), label_table.line_numbers, strict=True)
     ]
-    spectra = np.empty((len(scans), model_card.axis.n_bin), dtype=np.float32)
-    recorded_kev = np.empty((len(scans), 2), dtype=np.float32)
-    for scan_indices in _scans_by_axis(scans):
-        scan_column = _as_column_scan([scans[scan_index] for scan_index in scan_indices], folder_path.name)
+    spectra = np.empty((len(scans_of_files), model_card.axis.n_bin), dtype=np.float32)
+    recorded_kev = np.empty((len(scans_of_files), 2), dtype=np.float32)
+    for scan_indices in _scans_by_axis(scans_of_files):
+        scan_column = _as_column_scan([scans_of_files[scan_index] for scan_index in scan_indices], folder_path.name)
         scan_column = scan_column if on_axis is None else on_axis(scan_column)
         axis = scan_column.require_axis()
         _check_coverage(axis, model_card)

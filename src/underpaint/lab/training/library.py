@@ -114,16 +114,19 @@ class Library:
         """Return a library with labels for only the given names, in this order, and without quantities and amounts."""
         name_columns = [self.names.index(name) for name in names]
         field_names = ("names", "kinds", "groups", "labels_for_people", "elements")
-        metadata: dict[str, Any] = {
+        name_metadata: dict[str, Any] = {
             field_name: tuple(getattr(self, field_name)[name_column] for name_column in name_columns)
             for field_name in field_names
         }
-        metadata |= {"quantities": None, "quantity_names": (), "amount": None, "amount_names": ()}
-        metadata |= {
+        name_metadata |= {"quantities": None, "quantity_names": (), "amount": None, "amount_names": ()}
+        name_metadata |= {
             "max_absent_counts": None if self.max_absent_counts is None else self.max_absent_counts[:, name_columns]
         }
         return replace(
-            self, labels=self.labels[:, name_columns], counts_needed=self.counts_needed[:, name_columns], **metadata
+            self,
+            labels=self.labels[:, name_columns],
+            counts_needed=self.counts_needed[:, name_columns],
+            **name_metadata,
         )
 
     def with_names(self, names: Sequence[str]) -> "Library":
@@ -328,7 +331,7 @@ def _require_shapes(library: Library, path: Path) -> Library:
 
 def _join_libraries(libraries: list[Library]) -> Library:
     first_library = libraries[0]
-    source_offset, sources = 0, []
+    source_offset, source_arrays = 0, []
     for library in libraries:
         if (library.axis, library.names, library.has_noise) != (
             first_library.axis,
@@ -339,22 +342,22 @@ def _join_libraries(libraries: list[Library]) -> Library:
                 f"Cannot join the libraries {first_library.origin[0]} and {library.origin[0]}: their energy axes, "
                 "names or noise differ. Simulate both libraries with the same network axis and palette."
             )
-        sources.append(library.source + source_offset)
+        source_arrays.append(library.source + source_offset)
         source_offset += int(library.source.max()) + 1
-    origin = tuple(name for library in libraries for name in library.origin)
+    file_names = tuple(name for library in libraries for name in library.origin)
     return replace(
         first_library,
         spectra=np.concatenate([library.spectra for library in libraries]),
         recorded=np.concatenate([library.recorded for library in libraries]),
         labels=np.concatenate([library.labels for library in libraries]),
         counts_needed=np.concatenate([library.counts_needed for library in libraries]),
-        source=np.concatenate(sources),
+        source=np.concatenate(source_arrays),
         total_counts=_concatenate_if_all([library.total_counts for library in libraries]),
         instrument=_concatenate_if_all([library.instrument for library in libraries]),
         quantities=_concatenate_if_all([library.quantities for library in libraries]),
         amount=_concatenate_if_all([library.amount for library in libraries]),
         max_absent_counts=_concatenate_if_all([library.max_absent_counts for library in libraries]),
-        origin=origin,
+        origin=file_names,
     )
 
 

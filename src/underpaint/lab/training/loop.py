@@ -192,8 +192,10 @@ def run_training(
     if not is_finished(resume_checkpoint, settings):
         reset_calibration(network)
         network.train()
-        module = PigmentModule(network, settings, checkpoint_description(network, model_card), trainable=trainable)
-        fit(module, library, split, settings, resume_checkpoint, progress=progress)
+        pigment_module = PigmentModule(
+            network, settings, checkpoint_description(network, model_card), trainable=trainable
+        )
+        fit(pigment_module, library, split, settings, resume_checkpoint, progress=progress)
     best_model = _calibrate_if_possible(
         load_checkpoint(settings.out / "best.ckpt"), library, split.validation, settings
     )
@@ -272,12 +274,12 @@ def score(network: nn.Module, library: Library, rows: Any, settings: TrainSettin
 def validation_loss(network: nn.Module, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> float:
     """Return the mean loss over the given rows, computed as the validation loss in training."""
     network.eval()
-    losses, batch_sizes = [], []
+    batch_losses, batch_sizes = [], []
     with torch.inference_mode():
         for batch in Batches(library, rows, settings, shuffle=False):
-            losses.append(float(batch_loss(network, batch)))
+            batch_losses.append(float(batch_loss(network, batch)))
             batch_sizes.append(len(batch.labels))
-    return float(np.average(losses, weights=batch_sizes))
+    return float(np.average(batch_losses, weights=batch_sizes))
 
 
 def answers(
@@ -313,10 +315,10 @@ def best_loss(checkpoint_path: Path) -> float:
 
 
 def _early_stopping_state(checkpoint_path: Path) -> dict[str, Any]:
-    callbacks = _read_checkpoint(checkpoint_path)["callbacks"]
+    callback_states = _read_checkpoint(checkpoint_path)["callbacks"]
     stopping_state: dict[str, Any] = next(
         callback_state
-        for callback_name, callback_state in callbacks.items()
+        for callback_name, callback_state in callback_states.items()
         if callback_name.startswith("EarlyStopping")
     )
     return stopping_state

@@ -234,8 +234,10 @@ def quantity_loss(quantity_mean: Tensor, quantity_sigma: Tensor, quantity: Tenso
         return quantity_mean.new_zeros(())
     is_defined = ~torch.isnan(quantity)
     pulls = (torch.where(is_defined, quantity, quantity_mean) - quantity_mean) / quantity_sigma
-    losses = torch.where(is_defined, 0.5 * pulls**2 + torch.log(quantity_sigma), torch.zeros_like(quantity_sigma))
-    return losses.sum() / is_defined.sum().clamp_min(1)
+    quantity_losses = torch.where(
+        is_defined, 0.5 * pulls**2 + torch.log(quantity_sigma), torch.zeros_like(quantity_sigma)
+    )
+    return quantity_losses.sum() / is_defined.sum().clamp_min(1)
 
 
 def masked_loss(logits: Tensor, labels: Tensor, label_weights: Tensor) -> Tensor:

@@ -147,15 +147,15 @@ def compare(answers_before: Answers, answers_after: Answers, *, seed: int = 0) -
     Stratigraphies are resampled instead of spectra, because spectra of one stratigraphy are correlated. Both networks
     are scored on the same resamples. Spectra that are difficult for both therefore add no noise to the difference.
     """
-    sources, source_index = np.unique(answers_before.source, return_inverse=True)
+    unique_sources, source_index = np.unique(answers_before.source, return_inverse=True)
     rng = np.random.default_rng(seed)
-    resample_weights = rng.multinomial(sources.size, np.full(sources.size, 1.0 / sources.size), _N_RESAMPLE).astype(
-        np.float64
-    )
-    resample_weights = np.concatenate((np.ones((1, sources.size)), resample_weights))
+    resample_weights = rng.multinomial(
+        unique_sources.size, np.full(unique_sources.size, 1.0 / unique_sources.size), _N_RESAMPLE
+    ).astype(np.float64)
+    resample_weights = np.concatenate((np.ones((1, unique_sources.size)), resample_weights))
     is_scored_name = ((answers_before.labels > 0.5) & (answers_before.weight > 0)).any(axis=0)
     f1_before, f1_after = (
-        _macro_f1(_sums_by_source(answers, source_index, sources.size)[:, :, is_scored_name], resample_weights)
+        _macro_f1(_sums_by_source(answers, source_index, unique_sources.size)[:, :, is_scored_name], resample_weights)
         for answers in (answers_before, answers_after)
     )
     gain = f1_after - f1_before
@@ -186,5 +186,5 @@ def _macro_f1(f1_sums: NDArray[np.float64], resample_weights: NDArray[np.float64
     """Return the (n_resample,) macro F1, averaged over the names that are claimed or present."""
     n_true_positive, f1_denominator = resample_weights @ f1_sums[0], resample_weights @ f1_sums[1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = np.where(f1_denominator > 0, n_true_positive / f1_denominator, np.nan)
-    return np.asarray(np.nanmean(f1, axis=1), dtype=np.float64)
+        f1_by_name = np.where(f1_denominator > 0, n_true_positive / f1_denominator, np.nan)
+    return np.asarray(np.nanmean(f1_by_name, axis=1), dtype=np.float64)

@@ -98,7 +98,9 @@ class Candidate:
     @property
     def bounds(self) -> Numbers:
         """Limits of the parameters, with the shape (n_free, 2)."""
-        return np.asarray([(parameter.min_value, parameter.max_value) for parameter in self.parameters]).reshape(-1, 2)
+        return np.asarray(
+            [(free_parameter.min_value, free_parameter.max_value) for free_parameter in self.parameters]
+        ).reshape(-1, 2)
 
     @property
     def initial_parameters(self) -> Numbers:
@@ -172,9 +174,9 @@ def paint_film(paint: Paint, thickness_um: float) -> Film:
             f"its thickness may be {min_thickness_um:g} to {max_thickness_um:g} um."
         )
     fraction_by_name: dict[str, float] = {}
-    for name, fraction in paint.pigments.items():
+    for name, mass_fraction in paint.pigments.items():
         library_name = library()[name].name
-        fraction_by_name[library_name] = fraction_by_name.get(library_name, 0.0) + fraction
+        fraction_by_name[library_name] = fraction_by_name.get(library_name, 0.0) + mass_fraction
     return Film(paint.layer(thickness_um), replace(paint, pigments=fraction_by_name))
 
 

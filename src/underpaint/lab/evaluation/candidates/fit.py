@@ -73,20 +73,22 @@ def evaluate_models(
         Spectrum that defines the channels.
     instrument : Instrument
     """
-    steps_by_evaluation = [_difference_steps(evaluation) for evaluation in evaluations]
+    steps_by_evaluation = [_difference_steps(evaluation_point) for evaluation_point in evaluations]
     trial_values_by_evaluation = [
-        np.concatenate([evaluation.parameter_values[None], evaluation.parameter_values + np.diag(parameter_steps)])
-        for evaluation, parameter_steps in zip(evaluations, steps_by_evaluation, strict=True)
+        np.concatenate(
+            [evaluation_point.parameter_values[None], evaluation_point.parameter_values + np.diag(parameter_steps)]
+        )
+        for evaluation_point, parameter_steps in zip(evaluations, steps_by_evaluation, strict=True)
     ]
     stratigraphies = [
-        evaluation.candidate.stratigraphy_at(parameter_values)
-        for evaluation, trial_values in zip(evaluations, trial_values_by_evaluation, strict=True)
+        evaluation_point.candidate.stratigraphy_at(parameter_values)
+        for evaluation_point, trial_values in zip(evaluations, trial_values_by_evaluation, strict=True)
         for parameter_values in trial_values
     ]
     scale_rows = np.concatenate(
         [
-            np.tile(evaluation.scales, (len(trial_values), 1))
-            for evaluation, trial_values in zip(evaluations, trial_values_by_evaluation, strict=True)
+            np.tile(evaluation_point.scales, (len(trial_values), 1))
+            for evaluation_point, trial_values in zip(evaluations, trial_values_by_evaluation, strict=True)
         ]
     )
     # single precision has an error of 2e-5 in every line, which is a thousandth of the finite-difference step
