@@ -309,7 +309,7 @@ def thickness_intervals(held_out_spectra: HeldOutSet, answers: Sequence[ModelAns
     -------
     dict or None
         Scores by decade, or None for models that do not predict the thickness.
-        ``coverage`` is the coverage of the 90 % interval.
+        ``coverage`` is the fraction of true thicknesses within the 90 % interval.
         ``width`` is the median ratio of upper to lower limit of the interval.
         ``median_ratio`` is the median ratio of estimate and truth, with the larger value divided by the smaller.
         ``n`` is the number of spectra.

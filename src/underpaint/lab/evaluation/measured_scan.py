@@ -38,7 +38,7 @@ PRESENT_SIGMAS, ABSENT_SIGMAS, MIN_PIXELS = 10.0, 2.0, 100
 PRESENT_PROBABILITY, PREVALENCE_LIMITS = 0.5, (0.05, 0.95)
 """Probability above which a group is present, and range of prevalence in which kappa is computed."""
 CONFIDENT_PROBABILITY = 0.9
-"""Minimum probability of a confident answer, present or absent."""
+"""Minimum probability of a confident answer "present" or "absent"."""
 LINE_SIGMAS = 3.0
 N_AREA_BIN = 20
 MIN_PROBABILITY = 1e-12
@@ -140,7 +140,7 @@ def pigment_agreement(
     Parameters
     ----------
     confident_probability : float, optional
-        Minimum probability of an answer, present or absent. Pixels with less confident answers are left out.
+        Minimum probability of the answer "present" or "absent". Pixels with less confident answers are left out.
 
     Raises
     ------

@@ -235,7 +235,7 @@ def place_scores(truth: Truth, answers: ModelAnswers, counts: float, groups: Seq
         ``below_f1`` is the F1 of the place "below" at a probability of 0.5.
         ``not_determined`` is the fraction of places that are not stated.
         ``determined_of_determinable`` is the fraction of places with visible lines that are stated.
-        ``coverage`` is the coverage of the thickness interval.
+        ``coverage`` is the fraction of true thicknesses within the thickness interval.
         ``determined`` is the fraction of spectra with a determined thickness.
     """
     n_draw = len(answers.probability) // len(truth.is_contained)

@@ -107,9 +107,9 @@ def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrumen
     -------
     dict
         ``auroc``, ``auroc_fit`` and ``spectra`` by element, and ``alarms``.
-        For ``auroc_fit``, a spectrum is positive if the element's true line counts exceed 5 sigma. Sigma is from a fit
-        that includes the element. ``auroc`` and ``auroc_fit`` differ for elements whose lines overlap with other lines.
-        ``alarms`` is the fraction of spectra with a high unlikeness when no element is left out.
+        For ``auroc_fit``, a spectrum is positive if the element's true line counts exceed 5 sigma. The fit that
+        determines sigma includes the element. ``auroc`` and ``auroc_fit`` differ for elements whose lines overlap with
+        other lines. ``alarms`` is the fraction of spectra with a high unlikeness when no element is left out.
     """
     axis = axis_of(instrument.detector)
     spectra = count(counts * samples.expected_spectra, rng=np.random.default_rng(seed))

@@ -1,4 +1,4 @@
-"""Layers and scans of the virtual paintings for the figures."""
+"""Layers of the virtual paintings in the figures, and scans of these paintings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -116,7 +116,7 @@ def labelled_scan(scan: Scan, label_path: str | Path, model_card: ModelCard) -> 
         Counts with an energy axis.
     label_path : str or Path
         CSV file with the columns ``row``, ``column`` (from 0) and ``pigments`` (names of outputs, separated by ``;``).
-        Names that are not in ``pigments`` are absent. The cell may be empty.
+        Names that are not in ``pigments`` are absent. The cell ``pigments`` may be empty.
         The columns ``present`` and ``absent`` can replace ``pigments``. Names in neither column are then unknown.
         Pixels with the same text in the optional column ``structure`` are in the same set of the split.
     model_card : ModelCard

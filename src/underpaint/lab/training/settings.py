@@ -38,9 +38,9 @@ class TrainSettings(BaseModel):
     kind : str
         Kind of the network.
         "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the paper's protocol. The
-        defaults of the protocol are Adam 1e-3, batch size 64, 150 epochs and a test set of a fifth. In the protocol,
-        spectra have no noise and the loss includes all labels. Kinds that begin with "layers" need a library with
-        places.
+        defaults of the protocol are Adam 1e-3, batch size 64, 150 epochs and a test set of a fifth of the spectra. In
+        the protocol, spectra have no noise and the loss includes all labels. Kinds that begin with "layers" need a
+        library with places.
     present : {"pigment", "lines"}
         Criterion for a present group: one of its pigments is in the paint, or lines of its element are visible. With
         "lines", the network also predicts the amount of the element in the paint and needs a library with places.
