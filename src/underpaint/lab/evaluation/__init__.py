@@ -86,7 +86,7 @@ def evaluate_panel(
 
 
 def _model_outputs(names: tuple[str, ...], output_kinds: tuple[str, ...]) -> Outputs:
-    """Return the outputs of a model that have no place. If the model predicts only members, also return the groups."""
+    """Return the model outputs that have no place. If the model predicts only members, also return the groups."""
     kind_by_name = {
         name: output_kind
         for name, output_kind in zip(names, output_kinds, strict=True)

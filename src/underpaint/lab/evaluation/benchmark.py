@@ -42,7 +42,7 @@ FORMAT = "underpaint benchmark 1"
 DESCRIPTION_NAME = "benchmark.json"
 LICENSE = "CC0-1.0"
 PUBLIC_DOMAIN_LICENCES = ("CC0", "US public domain")
-"""Licences of measured reflectance spectra that allow their use in cubes in the public domain."""
+"""Licences that allow measured reflectance spectra to be used in public-domain cubes."""
 REFLECTANCE_SOURCES = ("spectra of REVIGO and the USGS",)
 """Source that the reflectance cubes state. The names of single spectra would reveal the pigments."""
 SHEET_COLUMNS = ("panel", "group", "place", "patch", "row", "column", "value")
@@ -160,7 +160,7 @@ def _panel_progress(progress: Progress, name: str, _: str, n_done: int, n_total:
 
 
 def _group_outputs() -> Outputs:
-    """Return an output for each group with visible lines, at each place."""
+    """Return one output for each place of each group with visible lines."""
     return group_outputs([pigment.name for pigment in library()]).with_places()
 
 

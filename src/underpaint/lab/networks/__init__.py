@@ -48,7 +48,7 @@ class NetworkSpec:
         Architecture. "xu2022_root" and "xu2022_unscaled" are the network "xu2022" with other transforms of the counts.
         Kinds that begin with "layers" are variants of the network of layers, with different bodies or heads.
     n_bin, n_output : int
-        Numbers of bins of the axis and of outputs.
+        Number of bins of the axis, and number of outputs.
     start_kev, bin_kev : float
         Lower edge of the first bin and width of the bins, in keV.
     folded : bool

@@ -77,7 +77,7 @@ class DefaultNetwork(nn.Module):
     Parameters
     ----------
     n_bin, n_output : int
-        Numbers of bins of the fixed axis and of outputs (groups and members).
+        Number of bins of the fixed axis, and number of outputs (groups and members).
     start_kev, bin_kev : float
         Lower edge of the first bin and width of the bins, in keV.
 

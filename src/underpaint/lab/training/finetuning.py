@@ -126,7 +126,7 @@ class FinetuneReport:
     n_spectra : mapping of str to int
         Number of spectra for "training", "validation" and "test".
     absent_names : tuple of str
-        Names without a positive training spectrum. The network can learn only the absence of these names.
+        Names without a positive training spectrum. The network can only learn that such names are absent.
     n_hidden_label : int
         Number of present labels that were set to unknown because they are not visible (see
         :func:`hide_invisible_labels`).

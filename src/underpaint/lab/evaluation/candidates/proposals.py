@@ -20,9 +20,9 @@ from underpaint.lab.evaluation.candidates.fit import StratigraphyFit
 from underpaint.physics.materials import Paint, ground_layer, library
 
 MIN_PRESENT_PROBABILITY = 0.5
-"""Minimum probability of a group for its pigment to be in every candidate."""
+"""Minimum group probability for a pigment of the group to be in every candidate."""
 MIN_HIDDEN_PROBABILITY = 0.1
-"""Minimum probability of a group for its pigment to be tried in a hidden layer."""
+"""Minimum group probability for a pigment of the group to be tried in a hidden layer."""
 MAX_CANDIDATES = 12
 """Maximum number of candidates in the first round.
 
@@ -32,7 +32,7 @@ MAX_PIGMENTS = 5
 UPPER_LAYER_UM, LOWER_LAYER_UM, GROUND_LAYER_UM = 15.0, 30.0, 150.0
 """Initial thicknesses, in um, of an upper layer, of a lower or single layer, and of the ground."""
 PRIMING_PIGMENT = "lead_white"
-"""Most common pigment of underlayers, which is tried if no other hidden pigment is suspected."""
+"""Commonest pigment of underlayers, tried if no other hidden pigment is suspected."""
 
 
 @dataclass(frozen=True)
