@@ -1,1 +1,1 @@
-"""Networks, their training and evaluation, and the reproduction of Xu et al. 2022."""
+"""Networks, their training and evaluation, and the reproduction of Xu et al., 2022."""

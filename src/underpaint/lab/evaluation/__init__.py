@@ -45,9 +45,9 @@ def evaluate_panel(
 
     Present labels are scored only if they are visible at the given counts. A composite pigment counts as its elementary
     groups. For example, lead pigment and chromium pigment are right answers for chrome yellow. For a network that
-    predicts amounts, a group is present where the lines of its element, from any material, are visible. Macro averages
-    leave out groups that are in every pixel, such as the chalk ground, because they have no negatives. Macro averages
-    also leave out groups that are in no pixel. ``false_alarms`` has the false-positive rates of these absent groups.
+    predicts amounts, a group is present where the lines of its element, from any material, are visible. Groups in every
+    pixel, such as the chalk ground, have no negatives and are left out of macro averages. Groups that are in no pixel
+    are also left out of macro averages. ``false_alarms`` has the false-positive rates of groups that are in no pixel.
 
     Returns
     -------
@@ -69,9 +69,9 @@ def evaluate_panel(
     probability_maps = identify(virtual_panel.scan, model=model)
     if virtual_panel.labels is None or virtual_panel.counts_needed is None:
         raise RuntimeError("the panel was made without labels")
-    probability = np.stack([probability_maps[name].ravel() for name in outputs.names], axis=1)
+    output_probability = np.stack([probability_maps[name].ravel() for name in outputs.names], axis=1)
     labels = present_at(virtual_panel.labels, virtual_panel.max_absent_counts, counts)
-    scores_by_name = score_names(probability, labels, virtual_panel.counts_needed <= counts, outputs.names)
+    scores_by_name = score_names(output_probability, labels, virtual_panel.counts_needed <= counts, outputs.names)
     return _panel_record(scores_by_name, outputs) | {
         "panel": panel,
         "data": "simulated",
@@ -86,7 +86,7 @@ def evaluate_panel(
 
 
 def _model_outputs(names: tuple[str, ...], output_kinds: tuple[str, ...]) -> Outputs:
-    """Return the outputs of a model that have no place, and also the groups if the model predicts only members."""
+    """Return the model outputs that have no place. If the model predicts only members, also return the groups."""
     kind_by_name = {
         name: output_kind
         for name, output_kind in zip(names, output_kinds, strict=True)

@@ -1,4 +1,4 @@
-"""Input spectra of a model, and the answers of the model by group."""
+"""Spectra as input of a model, and the answers of the model by group."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ BATCH_SIZE = 2048
 
 @dataclass(frozen=True)
 class Spectra:
-    """Counts with the conditions of their measurement.
+    """Counts, and the conditions under which they were measured.
 
     Parameters
     ----------
@@ -51,17 +51,17 @@ class Spectra:
 
     @classmethod
     def from_instrument(cls, counts: NDArray[Any], axis: EnergyAxis, instrument: Instrument) -> "Spectra":
-        """Return spectra of one instrument that recorded the whole axis."""
+        """Return spectra of an instrument that recorded the whole energy axis."""
         n_spectra, recorded_kev = len(counts), np.asarray([axis.start_kev, axis.stop_kev], dtype=np.float32)
         return cls(
             counts, axis, np.tile(recorded_kev, (n_spectra, 1)), np.tile(instrument_inputs(instrument), (n_spectra, 1))
         )
 
     def rows_by_conditions(self) -> list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]:
-        """Return the rows of spectra with equal instrument conditions, and these conditions (None for unknown ones)."""
+        """Group spectra by instrument conditions. Return the rows and conditions (None if unknown) of each group."""
         if self.conditions is None:
             return [(np.arange(len(self)), None)]
-        # NaN does not equal itself, so NaN is replaced by a number that no input has
+        # NaN does not equal itself, so NaN is replaced by a number that no condition has
         _, first_row_of_set, set_index_of_row = np.unique(
             np.nan_to_num(self.conditions, nan=-9.0), axis=0, return_index=True, return_inverse=True
         )
@@ -71,7 +71,7 @@ class Spectra:
         ]
 
     def without_conditions(self) -> "Spectra":
-        """Return the same spectra without instrument conditions."""
+        """Return a copy of the spectra without instrument conditions."""
         return replace(self, conditions=None)
 
 
@@ -86,9 +86,10 @@ class ModelAnswers:
         NaN if the model gives no answer.
     quantity, sigma : (n, n_quantity) float32 arrays or None
         Estimates of the model's quantities, such as a thickness, and their standard deviations.
-        Both are on the scales of :mod:`underpaint.data.maps`. None means that the model has no quantities.
+        Estimates and standard deviations are on the scales of :mod:`underpaint.data.maps`. None means that the model
+        has no quantities.
     amount : (n, n_amount n_edge) float32 array or None
-        Log-odds that a mass fraction reaches each edge, or None if the model does not predict amounts.
+        Log-odds that a mass fraction reaches each class edge, or None if the model does not predict amounts.
     """
 
     card: ModelCard
@@ -99,7 +100,7 @@ class ModelAnswers:
     amount: NDArray[np.float32] | None = None
 
     def select_row(self, spectrum_index: int) -> "ModelAnswers":
-        """Return the answers for the spectrum of one row."""
+        """Return the answers for the spectrum with the given index."""
         return replace(
             self,
             log_odds=self.log_odds[spectrum_index : spectrum_index + 1],
@@ -107,14 +108,14 @@ class ModelAnswers:
         )
 
     def probability_by_name(self, names: Sequence[str]) -> NDArray[np.float32]:
-        """Return (n, n_name) probabilities, or NaN for names that are no output of the model."""
+        """Return (n, n_name) probabilities, or NaN for names that are not outputs of the model."""
         return columns_by_name(self.probability, self.card.names, names)
 
     def probability_by_group(self, groups: Sequence[str]) -> NDArray[np.float32]:
-        """Return the (n, n_group) probabilities that each group is anywhere in the paint.
+        """Return (n, n_group) probabilities that a group is present anywhere in the paint.
 
-        If a group is no output of the model, its probability is that of its most probable member. Groups without
-        members have a probability of NaN.
+        If a group is not an output of the model, its probability is that of its most probable member. If neither the
+        group nor any member is an output, the probability is NaN.
         """
         probability = self.probability_by_name(groups)
         for group_column, group in enumerate(groups):
@@ -143,7 +144,8 @@ def columns_by_name(
 def run_model(model: OnnxModel, spectra: Spectra) -> ModelAnswers:
     """Rebin spectra to the axis of a model, and run the model on them.
 
-    Answers are NaN for spectra without counts on the model's axis. Spectra of one instrument are processed together.
+    Answers are NaN for spectra without counts on the model's axis. Spectra with the same instrument conditions are
+    processed together.
     """
     rebinning_matrix = rebin_matrix(spectra.axis, model.card.axis.edges_kev)
     counts = apply_rebin(np.asarray(spectra.counts, dtype=np.float32), rebinning_matrix)
@@ -163,10 +165,10 @@ def run_model(model: OnnxModel, spectra: Spectra) -> ModelAnswers:
 def _rows_by_conditions(
     spectra: Spectra, model_card: ModelCard
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float32] | None]]:
-    """Return the rows with equal instrument conditions, and the conditions in the order of the model's inputs."""
+    """Group spectra by instrument conditions. Return rows, and conditions in the order of the model inputs."""
     if not model_card.instrument_inputs:
         return [(np.arange(len(spectra)), None)]
-    # a model input without a known condition has the index -1, which is a column of NaN
+    # the index -1 marks a model input without a known condition, and selects a column of NaN
     input_columns = [
         INSTRUMENT_INPUTS.index(name) if name in INSTRUMENT_INPUTS else -1 for name in model_card.instrument_inputs
     ]
@@ -179,12 +181,12 @@ def _rows_by_conditions(
 def draw_spectra(
     instrument: Instrument, expected_counts: NDArray[np.floating], counts: float, rng: np.random.Generator
 ) -> Spectra:
-    """Draw spectra in the channels of an instrument, with mean total counts of ``counts`` per spectrum.
+    """Draw spectra in the channels of an instrument. The mean total counts of each spectrum are ``counts``.
 
     Parameters
     ----------
     expected_counts : (n, n_channel) array
-        Expected counts, on any scale.
+        Expected counts in arbitrary units.
     """
     axis = axis_of(instrument.detector)
     scaled_counts = np.asarray(expected_counts, dtype=np.float64) * (

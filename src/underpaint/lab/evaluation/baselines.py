@@ -34,7 +34,7 @@ from underpaint.simulate.labels import present_at, visible_labels
 from underpaint.units import FWHM_PER_SIGMA, MN_K_ALPHA_KEV
 
 Numbers = NDArray[np.float64]
-CANDIDATE_SIGMAS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0, 30.0)
+CANDIDATE_THRESHOLDS = (2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 14.0, 20.0, 30.0)
 """Candidate thresholds of the line area, in standard deviations."""
 GROUND = "chalk"
 """Ground of all candidates in the likelihood fit."""
@@ -83,7 +83,7 @@ def choose_threshold(held_out_spectra: HeldOutSet, counts: Sequence[float], seed
         ]
         return float(np.nanmean([macro_f1(group_scores) for group_scores in scores_by_counts]))
 
-    return max(CANDIDATE_SIGMAS, key=mean_macro_f1)
+    return max(CANDIDATE_THRESHOLDS, key=mean_macro_f1)
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def simulate_fit_set(
     With ``with_line_labels``, a group is present if the lines of its element are visible.
     """
     rng = np.random.default_rng((plan.seed, 4))
-    sampler = StratigraphySampler(RandomStratigraphies(palette=tuple(palette)))
-    stratigraphies: list[Stratigraphy] = [sampler.draw(rng) for _ in range(plan.fitted_spectra)]
+    stratigraphy_sampler = StratigraphySampler(RandomStratigraphies(palette=tuple(palette)))
+    stratigraphies: list[Stratigraphy] = [stratigraphy_sampler.draw(rng) for _ in range(plan.fitted_spectra)]
     outputs = group_outputs(palette)
     emission, detector = emit(stratigraphies, instrument), instrument.detector
     expected_counts = np.asarray(render(emission, detector), dtype=np.float64)
@@ -136,9 +136,9 @@ def likelihood_fit(
 ) -> tuple[NDArray[np.float32], float]:
     """Fit the forward model to every spectrum, and return which groups the fit needs.
 
-    Candidates have one or two layers over chalk. They contain one common pigment for each group whose lines exceed the
-    threshold. The best candidate has the lowest AIC. A group is present if the deviance without the group is at least
-    25 higher. A group of the ground is present if its lines exceed the threshold.
+    Candidates have one or two layers over chalk. The candidates contain one common pigment for each group whose lines
+    exceed the threshold. The best candidate has the lowest AIC. A group is present if its removal increases the
+    deviance by at least 25. A group of the ground is present if its lines exceed the threshold.
 
     Returns
     -------
@@ -148,15 +148,15 @@ def likelihood_fit(
         Run time per spectrum in s.
     """
     area_sigmas = line_sigmas(test_set.spectra, test_set.groups)
-    presence = np.zeros((len(test_set.spectra), len(test_set.groups)), dtype=np.float32)
+    is_group_needed = np.zeros((len(test_set.spectra), len(test_set.groups)), dtype=np.float32)
     start_time = time.perf_counter()
     for spectrum_index, spectrum in enumerate(np.asarray(test_set.spectra.counts, dtype=np.float64)):
-        progress(spectrum_index, len(presence))
+        progress(spectrum_index, len(is_group_needed))
         needed_groups = _needed_groups(
             Spectrum(spectrum, test_set.spectra.axis), test_set, area_sigmas[spectrum_index], threshold
         )
-        presence[spectrum_index] = [name in needed_groups for name in test_set.groups]
-    return presence, (time.perf_counter() - start_time) / max(len(presence), 1)
+        is_group_needed[spectrum_index] = [name in needed_groups for name in test_set.groups]
+    return is_group_needed, (time.perf_counter() - start_time) / max(len(is_group_needed), 1)
 
 
 def _needed_groups(
@@ -187,14 +187,14 @@ def _significant_pigments(best_fit: StratigraphyFit, test_set: FitSet, merged_sp
     if len(all_pigments) == 1:
         return set(all_pigments)
     significant_pigments: set[str] = set()
-    for reduced_fit in fit_candidates(merged_spectrum, without_each_pigment(best_fit), test_set.instrument):
-        if reduced_fit.deviance - best_fit.deviance >= MIN_DEVIANCE:
-            significant_pigments |= all_pigments - reduced_fit.candidate.pigments
+    for fit_without_pigment in fit_candidates(merged_spectrum, without_each_pigment(best_fit), test_set.instrument):
+        if fit_without_pigment.deviance - best_fit.deviance >= MIN_DEVIANCE:
+            significant_pigments |= all_pigments - fit_without_pigment.candidate.pigments
     return significant_pigments
 
 
 def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | None:
-    """Return an instrument with the known conditions and default values for the others, or None without an anode.
+    """Return an instrument with the known conditions, or None if the anode is unknown. Other conditions are defaults.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | 
     if known_conditions.anode is None:
         return None
     default_instrument = Instrument.model_validate({})
-    geometry_update = {
+    known_geometry = {
         "incidence_angle_deg": known_conditions.incidence_deg or default_instrument.geometry.incidence_angle_deg,
         "takeoff_angle_deg": known_conditions.takeoff_deg or default_instrument.geometry.takeoff_angle_deg,
         "scatter_angle_deg": known_conditions.scatter_deg,
@@ -216,7 +216,7 @@ def instrument_from_conditions(conditions: NDArray[np.float32]) -> Instrument | 
                 anode=known_conditions.anode,
                 voltage_kv=known_conditions.voltage_kv or default_instrument.tube.voltage_kv,
             ),
-            "geometry": default_instrument.geometry.model_copy(update=geometry_update),
+            "geometry": default_instrument.geometry.model_copy(update=known_geometry),
             "detector": _with_resolution(default_instrument.detector, known_conditions.fwhm_kev),
         }
     )

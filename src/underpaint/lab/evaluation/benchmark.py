@@ -1,6 +1,6 @@
 """The public benchmark: virtual panels with their ground truth, and the scoring of answers from any method.
 
-Scoring a sheet of answers needs neither torch nor a model. Built-in methods, which have only the scans as input, are
+Scoring a sheet of answers needs neither torch nor a model. The built-in methods, whose only inputs are the scans, are
 also scored. ``docs/reference/benchmark.md`` describes the layout of the folder and of the sheet.
 """
 
@@ -42,24 +42,24 @@ FORMAT = "underpaint benchmark 1"
 DESCRIPTION_NAME = "benchmark.json"
 LICENSE = "CC0-1.0"
 PUBLIC_DOMAIN_LICENCES = ("CC0", "US public domain")
-"""Licences of measured reflectance spectra that can be used for cubes in the public domain."""
+"""Licences that allow measured reflectance spectra to be used in public-domain cubes."""
 REFLECTANCE_SOURCES = ("spectra of REVIGO and the USGS",)
-"""Source stated in the cubes. The names of single spectra would reveal the pigments."""
+"""Source that the reflectance cubes state. The names of single spectra would reveal the pigments."""
 SHEET_COLUMNS = ("panel", "group", "place", "patch", "row", "column", "value")
 _MAX_SHEET_BYTES = 500_000_000
 _MAX_DESCRIPTION_BYTES = 10_000_000
 _CLAIM_PROBABILITY = 0.5
 
 _PALETTE_PATH = str(files("underpaint.lab.evaluation") / "data" / "benchmark_palette.toml")
-_COMMON_SETTINGS: dict[str, Any] = {"cell_pixels": 6, "gap_pixels": 1, "equal_counts": True}
+_COMMON_PANEL_SETTINGS: dict[str, Any] = {"cell_pixels": 6, "gap_pixels": 1, "equal_counts": True}
 PANELS = {
-    "a": PanelSettings(recipe="table2", counts=1e5, seed=2401, **_COMMON_SETTINGS),
-    "b": PanelSettings(recipe=_PALETTE_PATH, counts=1e5, seed=2402, **_COMMON_SETTINGS),
-    "c": PanelSettings(recipe=_PALETTE_PATH, counts=1e4, instrument="silver_30kv", seed=2403, **_COMMON_SETTINGS),
+    "a": PanelSettings(recipe="table2", counts=1e5, seed=2401, **_COMMON_PANEL_SETTINGS),
+    "b": PanelSettings(recipe=_PALETTE_PATH, counts=1e5, seed=2402, **_COMMON_PANEL_SETTINGS),
+    "c": PanelSettings(recipe=_PALETTE_PATH, counts=1e4, instrument="silver_30kv", seed=2403, **_COMMON_PANEL_SETTINGS),
 }
-"""Settings of the full benchmark. Changed settings need a new :data:`FORMAT`, so that scores are comparable."""
+"""Settings of each panel of the full benchmark. Changed settings need a new :data:`FORMAT`."""
 QUICK_PANELS = ("b", "c")
-"""Panels of the quick benchmark, with crossings of 2 x 2 pixels."""
+"""Panels of the quick benchmark, with 2 x 2 pixels in each crossing of paint strips."""
 AREA_SIGMAS = 5.0
 """Line area, in standard deviations, above which an element is present."""
 
@@ -75,7 +75,7 @@ class Truth:
     is_present, is_visible : (n_row, n_column, n_name) bool arrays
         Whether a pigment of the group is present, and whether its lines are visible at the counts of the pixel.
     patch : (n_row, n_column) int array
-        Number of the crossing, from 1, or 0 between crossings.
+        Number of the crossing, counted from 1. Pixels between crossings have the number 0.
     """
 
     names: tuple[str, ...]
@@ -85,13 +85,13 @@ class Truth:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows and columns."""
+        """Numbers of rows and columns."""
         n_row, n_column = self.patch.shape
         return int(n_row), int(n_column)
 
 
 Answers = Mapping[str, NDArray[np.float32]]
-"""Map from each panel to (n_row, n_column, n_name) probabilities, with NaN for no answer."""
+"""Probabilities of each panel, with the shape (n_row, n_column, n_name). NaN means no answer."""
 
 
 def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progress = no_progress) -> Path:
@@ -102,9 +102,9 @@ def make_benchmark(folder: str | Path, *, quick: bool = False, progress: Progres
     folder : str or Path
         Folder to write, which must be missing or empty.
     quick : bool
-        Make small panels for a trial, with scores that are not comparable with the full benchmark.
+        Make small panels for a trial. Scores of small panels are not comparable with those of the full benchmark.
     progress : callable
-        Called with (description, number done, total number).
+        Called with (description, number of steps done, total number of steps).
 
     Returns
     -------
@@ -160,7 +160,7 @@ def _panel_progress(progress: Progress, name: str, _: str, n_done: int, n_total:
 
 
 def _group_outputs() -> Outputs:
-    """Return all groups with visible lines, at each place, as outputs."""
+    """Return one output for each place of each group with visible lines."""
     return group_outputs([pigment.name for pigment in library()]).with_places()
 
 
@@ -175,22 +175,22 @@ def _panel_truth(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) 
         raise RuntimeError("the panel was made without labels")
     is_present = present_at(panel.labels, panel.max_absent_counts, counts)
     is_visible = is_present & (panel.counts_needed <= counts)
-    recipe = load_recipe(settings.recipe)
+    panel_recipe = load_recipe(settings.recipe)
     row_strips, column_strips = (
         _strip_numbers(n_strip, settings.cell_pixels, settings.gap_pixels)
-        for n_strip in (len(recipe.tops), len(recipe.bottoms))
+        for n_strip in (len(panel_recipe.tops), len(panel_recipe.bottoms))
     )
-    patch = np.where(
+    patch_numbers = np.where(
         (row_strips[:, None] >= 0) & (column_strips[None, :] >= 0),
-        1 + row_strips[:, None] * len(recipe.bottoms) + column_strips[None, :],
+        1 + row_strips[:, None] * len(panel_recipe.bottoms) + column_strips[None, :],
         0,
     )
-    shape = (n_row, n_column, len(names))
-    return Truth(names, is_present.reshape(shape), is_visible.reshape(shape), patch)
+    pixel_shape = (n_row, n_column, len(names))
+    return Truth(names, is_present.reshape(pixel_shape), is_visible.reshape(pixel_shape), patch_numbers)
 
 
 def _strip_numbers(n_strip: int, cell_pixels: int, gap_pixels: int) -> NDArray[np.int64]:
-    """Return the (n_pixel,) number of the strip at each pixel along a row or column, or -1 between strips."""
+    """Return the (n_pixel,) strip number of each pixel along a row or column, or -1 for pixels between strips."""
     gap_numbers = np.full(gap_pixels, -1)
     return np.concatenate(
         [*(np.r_[gap_numbers, np.full(cell_pixels, strip_number)] for strip_number in range(n_strip)), gap_numbers]
@@ -235,8 +235,8 @@ def _write_sheet(path: Path, truths: Mapping[str, Truth]) -> None:
         for patch in np.unique(truth.patch[truth.patch > 0])
         for group_and_place in truth.names
     ]
-    with atomic_write(path) as temporary_path, temporary_path.open("w", newline="", encoding="utf-8") as stream:
-        write_csv(stream, [SHEET_COLUMNS, *sheet_rows])
+    with atomic_write(path) as temporary_path, temporary_path.open("w", newline="", encoding="utf-8") as sheet_stream:
+        write_csv(sheet_stream, [SHEET_COLUMNS, *sheet_rows])
 
 
 def _write_text(path: Path, file_text: str) -> None:
@@ -277,7 +277,7 @@ def read_description(folder: str | Path) -> dict[str, Any]:
     Raises
     ------
     BenchmarkError
-        The folder contains no benchmark, or one of another format.
+        The folder contains no benchmark, or a benchmark of another format.
     """
     path = Path(folder) / DESCRIPTION_NAME
     try:
@@ -311,12 +311,12 @@ def read_truths(folder: str | Path) -> dict[str, Truth]:
 
 def _read_truth(path: Path) -> Truth:
     try:
-        with h5py.File(path, "r") as file:
-            names = tuple(str(name) for name in file.attrs["names"])
+        with h5py.File(path, "r") as truth_file:
+            names = tuple(str(name) for name in truth_file.attrs["names"])
             is_present, is_visible = (
-                np.asarray(file[dataset_name][()], dtype=bool) for dataset_name in ("present", "visible")
+                np.asarray(truth_file[dataset_name][()], dtype=bool) for dataset_name in ("present", "visible")
             )
-            patch = np.asarray(file["patch"][()], dtype=np.int64)
+            patch = np.asarray(truth_file["patch"][()], dtype=np.int64)
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BenchmarkError(
             f"Cannot read {path}: the file contains no ground truth of a benchmark. Make the folder again."
@@ -332,12 +332,12 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
     Returns
     -------
     dict
-        (n_row, n_column, n_name) probabilities by panel, with NaN for no answer.
+        (n_row, n_column, n_name) probabilities by panel. NaN means no answer.
 
     Raises
     ------
     BenchmarkError
-        The file cannot be read, or a line has a panel, group or place that is not in the benchmark.
+        The file cannot be read, or a line names a panel, group or place that is not in the benchmark.
     """
     sheet_path = Path(path)
     answers = {name: np.full((*truth.shape, len(truth.names)), np.nan, np.float32) for name, truth in truths.items()}
@@ -345,13 +345,13 @@ def read_sheet(path: str | Path, truths: Mapping[str, Truth]) -> dict[str, NDArr
         name: {output_name: output_column for output_column, output_name in enumerate(truth.names)}
         for name, truth in truths.items()
     }
-    for answer_number, sheet_line in enumerate(_sheet_lines(sheet_path), start=1):
+    for line_number, sheet_line in enumerate(_sheet_lines(sheet_path), start=1):
         try:
             _enter_answer(sheet_line, answers, truths, columns_by_panel)
         except (KeyError, ValueError, TypeError, IndexError) as error:
-            reason = str(error) if isinstance(error, ValueError) else f"{error.args[0]} is not in this benchmark"
+            error_reason = str(error) if isinstance(error, ValueError) else f"{error.args[0]} is not in this benchmark"
             raise BenchmarkError(
-                f"Cannot read answer {answer_number} of {sheet_path}: {reason}. "
+                f"Cannot read answer {line_number} of {sheet_path}: {error_reason}. "
                 f"Columns are {', '.join(SHEET_COLUMNS)}, as in `sheet.csv` of the benchmark."
             ) from error
     return answers
@@ -377,15 +377,15 @@ def _enter_answer(
     truths: Mapping[str, Truth],
     columns_by_panel: Mapping[str, Mapping[str, int]],
 ) -> None:
-    """Enter the value of one line of the sheet in its pixels."""
+    """Enter the value of one line of the sheet for all pixels that the line describes."""
     missing_columns = [field_name for field_name in ("panel", "group", "value") if field_name not in sheet_line]
     if missing_columns:
         raise ValueError(f"column {missing_columns[0]} is missing")
     if sheet_line["value"] in {"", None}:
         return
-    probability = float(sheet_line["value"])
-    if not 0.0 <= probability <= 1.0:
-        raise ValueError(f"value {probability:g} is no probability from 0 to 1")
+    answer_probability = float(sheet_line["value"])
+    if not 0.0 <= answer_probability <= 1.0:
+        raise ValueError(f"value {answer_probability:g} is no probability from 0 to 1")
     place = sheet_line.get("place") or "anywhere"
     if place not in PLACES:
         raise ValueError(f"place {place!r} is none of {', '.join(PLACES)}")
@@ -400,14 +400,14 @@ def _enter_answer(
         patch_pixels = truth.patch == patch
         if patch < 1 or not patch_pixels.any():
             raise ValueError(f"patch {patch} is not in panel {panel}")
-        answers[panel][patch_pixels, name_column] = probability
+        answers[panel][patch_pixels, name_column] = answer_probability
         return
     n_row, n_column = truth.shape
     if not (0 <= (pixel_row or 0) < n_row and 0 <= (pixel_column or 0) < n_column):
         raise ValueError(
             f"row {pixel_row}, column {pixel_column} is outside panel {panel} of {n_row} x {n_column} pixels"
         )
-    answers[panel][pixel_row, pixel_column, name_column] = probability
+    answers[panel][pixel_row, pixel_column, name_column] = answer_probability
 
 
 def _integer_or_none(cell_text: object) -> int | None:
@@ -418,12 +418,12 @@ def _integer_or_none(cell_text: object) -> int | None:
 
 
 def score_answers(answers: Answers, truths: Mapping[str, Truth]) -> dict[str, Any]:
-    """Score the answers for the pixels in patches.
+    """Score the answers for all pixels that belong to a patch.
 
     Parameters
     ----------
     answers : mapping of str to (n_row, n_column, n_name) array
-        Probabilities by panel. A missing panel is not answered.
+        Probabilities by panel. A missing panel counts as unanswered.
     truths : mapping of str to Truth
 
     Returns
@@ -439,9 +439,9 @@ def score_answers(answers: Answers, truths: Mapping[str, Truth]) -> dict[str, An
     """
     scores: dict[str, Any] = {}
     for panel, truth in truths.items():
-        in_patch = truth.patch > 0
+        is_in_patch = truth.patch > 0
         probability = answers.get(panel, np.full(truth.is_present.shape, np.nan, np.float32))
-        answers_and_labels = (probability[in_patch], truth.is_present[in_patch], truth.is_visible[in_patch])
+        answers_and_labels = (probability[is_in_patch], truth.is_present[is_in_patch], truth.is_visible[is_in_patch])
         scores[panel] = {place: _score_place(place, truth.names, *answers_and_labels) for place in PLACES}
     return scores
 
@@ -455,7 +455,7 @@ def _score_place(
 ) -> dict[str, Any] | None:
     place_columns = [output_column for output_column, name in enumerate(names) if split_place(name)[1] == place]
     groups = [split_place(names[output_column])[0] for output_column in place_columns]
-    answers, label_present, label_visible = (
+    answers, is_label_present, is_label_visible = (
         probability[:, place_columns],
         is_present[:, place_columns],
         is_visible[:, place_columns],
@@ -463,15 +463,15 @@ def _score_place(
     is_answered = np.isfinite(answers)
     if not is_answered.any():
         return None
-    scores_by_group = score_names(answers, label_present, label_visible, groups)
+    scores_by_group = score_names(answers, is_label_present, is_label_visible, groups)
     is_claimed = np.nan_to_num(answers, nan=0.0) > _CLAIM_PROBABILITY
     return {
         "macro_f1": macro_f1(scores_by_group),
         "always_yes_macro_f1": mean(
             [scores_by_group[name].always_yes_f1 for name in names_with_score(scores_by_group)]
         ),
-        "missed": mean((~is_claimed)[label_present & label_visible].astype(float).tolist()),
-        "false_claims": mean(is_claimed[~label_present].astype(float).tolist()),
+        "missed": mean((~is_claimed)[is_label_present & is_label_visible].astype(float).tolist()),
+        "false_claims": mean(is_claimed[~is_label_present].astype(float).tolist()),
         "answered": float(is_answered.mean()),
         "groups": {name: scores_by_group[name].as_dict() for name in groups},
     }
@@ -481,7 +481,7 @@ Method = Callable[[Scan, Truth], NDArray[np.float32]]
 
 
 def score_methods(folder: str | Path, progress: Progress = no_progress) -> dict[str, dict[str, Any] | None]:
-    """Score the built-in methods, whose only inputs are scans without the instrument and the ground truth.
+    """Score the built-in methods, which receive the scans but neither the instrument nor the ground truth.
 
     Returns
     -------
@@ -531,13 +531,13 @@ def _group_probability(network_results: Results, group: str, place: Any) -> NDAr
     return np.asarray(np.fmax.reduce(member_maps), dtype=np.float32)
 
 
-def _threshold_method(engine: Any) -> Method:
+def _threshold_method(fit_engine: Any) -> Method:
     def answer(scan: Scan, truth: Truth) -> NDArray[np.float32]:
-        results = fit_elements(scan, engine=engine)
+        results = fit_elements(scan, engine=fit_engine)
         claims = np.full((*truth.shape, len(truth.names)), np.nan, np.float32)
-        for index, (group, place) in enumerate(map(split_place, truth.names)):
+        for group_number, (group, place) in enumerate(map(split_place, truth.names)):
             if place == "anywhere":
-                claims[:, :, index] = results.max_significance(library().group(group).key_families) > AREA_SIGMAS
+                claims[:, :, group_number] = results.max_significance(library().group(group).key_families) > AREA_SIGMAS
         return claims
 
     return answer

@@ -19,7 +19,7 @@ COUNT_DECADES = ((1e3, 1e4), (1e4, 1e5), (1e5, 1e6))
 NOMINAL_COVERAGES = (0.90, 0.99)
 INTERVAL_COVERAGE = 0.90
 MIN_BIN_SPECTRA = 1000
-"""Minimum number of spectra in a bin for a test of whether the coverage reaches its nominal value."""
+"""Minimum number of spectra for which a coverage is compared with its nominal value."""
 
 
 def decade_name(count_decade: tuple[float, float]) -> str:
@@ -69,16 +69,16 @@ class AnswersByDecade:
     spectra_by_decade : sequence of DecadeSpectra
         Spectra for each of ``COUNT_DECADES``.
     probability : sequence of (n, n_group) arrays
-        Probabilities of the groups in each decade. NaN ("no answer") counts as no.
+        Probabilities of the groups in each decade. NaN ("no answer") counts as absent.
 
     Attributes
     ----------
     labels : list of (n, n_group) bool arrays
-        For each decade, which groups are present in each spectrum at its total counts.
+        For each decade, whether each group is present in each spectrum at the total counts of the spectrum.
     is_scored : list of (n, n_group) bool arrays
         False for labels that are present but not visible.
     is_calibration_row : (n,) bool array
-        True for spectra of every second instrument, which are used to calibrate the prediction sets.
+        True for spectra of every second instrument, with which prediction sets are calibrated.
     """
 
     def __init__(
@@ -137,26 +137,26 @@ def calibration_error(answers: AnswersByDecade) -> dict[str, Any]:
 
 
 def conformal_threshold(nonconformity: NDArray[np.floating], nominal_coverage: float) -> float:
-    """Return the largest nonconformity score of the answers in a prediction set.
+    """Return the nonconformity score up to which an answer belongs to the prediction set.
 
     Parameters
     ----------
     nonconformity : (n,) array
         Nonconformity score ``1 - p`` of the true answer for each calibration spectrum.
     nominal_coverage : float
-        Nominal coverage.
+        Nominal coverage of the prediction sets.
 
     Returns
     -------
     float
-        The ``ceil((n + 1) level)``-th smallest score, or 1 if n is too small.
+        The ``ceil((n + 1) nominal_coverage)``-th smallest of the n scores, or 1 if n is too small.
 
     References
     ----------
     V. Vovk, A. Gammerman, G. Shafer, Algorithmic Learning in a Random World (2005), section 4.2.
     """
-    rank = int(np.ceil((nonconformity.size + 1) * nominal_coverage))
-    return 1.0 if rank > nonconformity.size else float(np.sort(nonconformity)[rank - 1])
+    threshold_rank = int(np.ceil((nonconformity.size + 1) * nominal_coverage))
+    return 1.0 if threshold_rank > nonconformity.size else float(np.sort(nonconformity)[threshold_rank - 1])
 
 
 def set_membership(probability: NDArray[np.floating], threshold: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -165,7 +165,7 @@ def set_membership(probability: NDArray[np.floating], threshold: float) -> tuple
 
 
 def conformal_coverage(answers: AnswersByDecade) -> dict[str, Any]:
-    """Calibrate prediction sets on half of the instruments, and return their coverage on the other instruments.
+    """Calibrate prediction sets on half of the instruments, and return the coverage on the other half.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def conformal_coverage(answers: AnswersByDecade) -> dict[str, Any]:
         ``holds`` states whether the coverage reaches its nominal value minus two standard errors.
         ``holds`` is None for fewer than ``MIN_BIN_SPECTRA`` spectra.
     """
-    return _scores_by_level(
+    return _scores_by_nominal_coverage(
         answers.groups,
         lambda group_column, decade_index, nominal_coverage: _coverage_of_new_sets(
             answers, group_column, decade_index, nominal_coverage
@@ -185,27 +185,27 @@ def conformal_coverage(answers: AnswersByDecade) -> dict[str, Any]:
 def stated_coverage(
     answers: AnswersByDecade, model_answers: Sequence[ModelAnswers], prediction_sets: PredictionSets
 ) -> dict[str, Any]:
-    """Return the coverage of the prediction sets in a model card over all held-out spectra.
+    """Return the coverage, over all held-out spectra, of the prediction sets in a model card.
 
     Parameters
     ----------
     answers : AnswersByDecade
     model_answers : sequence of ModelAnswers
-        The same answers, with their log-odds.
+        The same answers with their log-odds, for each of ``COUNT_DECADES``.
     prediction_sets : PredictionSets
         Prediction sets of the model card.
 
     Returns
     -------
     dict
-        Scores in the form of :func:`conformal_coverage`.
+        Scores, as from :func:`conformal_coverage`.
     """
-    return _scores_by_level(
+    return _scores_by_nominal_coverage(
         answers.groups, lambda *bin_index: _coverage_of_card_sets(answers, model_answers, prediction_sets, *bin_index)
     )
 
 
-def _scores_by_level(
+def _scores_by_nominal_coverage(
     groups: Sequence[str], scores_of_bin: Callable[[int, int, float], dict[str, Any]]
 ) -> dict[str, Any]:
     return {
@@ -224,14 +224,16 @@ def _coverage_of_new_sets(
     answers: AnswersByDecade, group_column: int, decade_index: int, nominal_coverage: float
 ) -> dict[str, Any]:
     is_scored = answers.is_scored[decade_index][:, group_column]
-    probability, truth = (
+    probability, is_present = (
         answers.probability[decade_index][:, group_column],
         answers.labels[decade_index][:, group_column],
     )
-    nonconformity = np.where(truth, 1.0 - probability, probability)
+    nonconformity = np.where(is_present, 1.0 - probability, probability)
     threshold = conformal_threshold(nonconformity[is_scored & answers.is_calibration_row], nominal_coverage)
     is_test_row = is_scored & ~answers.is_calibration_row
-    return _set_coverage(truth[is_test_row], *set_membership(probability[is_test_row], threshold), nominal_coverage)
+    return _prediction_set_scores(
+        is_present[is_test_row], *set_membership(probability[is_test_row], threshold), nominal_coverage
+    )
 
 
 def _coverage_of_card_sets(
@@ -249,33 +251,33 @@ def _coverage_of_card_sets(
         or COUNT_DECADES[decade_index][0] not in prediction_sets.counts[:-1]
     ):
         return coverage_scores(np.zeros(0, np.bool_), np.zeros(0, np.int64), nominal_coverage)
-    table_index = (
+    row_index = (
         prediction_sets.levels.index(nominal_coverage),
         prediction_sets.counts.index(COUNT_DECADES[decade_index][0]),
         prediction_sets.names.index(group),
     )
-    present_from, absent_to = (
-        threshold_table[table_index[0]][table_index[1]][table_index[2]]
+    min_present_log_odds, max_absent_log_odds = (
+        threshold_table[row_index[0]][row_index[1]][row_index[2]]
         for threshold_table in (prediction_sets.present_from, prediction_sets.absent_to)
     )
     is_test_row = answers.is_scored[decade_index][:, group_column]
     log_odds = model_answers[decade_index].log_odds[is_test_row, model_answers[decade_index].card.names.index(group)]
-    return _set_coverage(
+    return _prediction_set_scores(
         answers.labels[decade_index][is_test_row, group_column],
-        log_odds >= present_from,
-        log_odds <= absent_to,
+        log_odds >= min_present_log_odds,
+        log_odds <= max_absent_log_odds,
         nominal_coverage,
     )
 
 
-def _set_coverage(
-    truth: NDArray[np.bool_],
+def _prediction_set_scores(
+    is_present: NDArray[np.bool_],
     contains_present: NDArray[np.bool_],
     contains_absent: NDArray[np.bool_],
     nominal_coverage: float,
 ) -> dict[str, Any]:
     return coverage_scores(
-        np.where(truth, contains_present, contains_absent),
+        np.where(is_present, contains_present, contains_absent),
         contains_present.astype(np.int64) + contains_absent,
         nominal_coverage,
     )
@@ -285,13 +287,13 @@ def coverage_scores(
     is_covered: NDArray[np.bool_], set_size: NDArray[np.integer], nominal_coverage: float
 ) -> dict[str, Any]:
     """Return coverage and mean size of prediction sets, and whether the coverage reaches its nominal value."""
-    n_set = int(is_covered.size)
-    if not n_set:
+    n_prediction_set = int(is_covered.size)
+    if not n_prediction_set:
         return {"coverage": float("nan"), "set_size": float("nan"), "n": 0, "holds": None}
-    min_coverage = nominal_coverage - 2.0 * np.sqrt(nominal_coverage * (1.0 - nominal_coverage) / n_set)
+    min_coverage = nominal_coverage - 2.0 * np.sqrt(nominal_coverage * (1.0 - nominal_coverage) / n_prediction_set)
     coverage = float(is_covered.mean())
-    is_reached = bool(coverage >= min_coverage) if n_set >= MIN_BIN_SPECTRA else None
-    return {"coverage": coverage, "set_size": float(set_size.mean()), "n": n_set, "holds": is_reached}
+    is_reached = bool(coverage >= min_coverage) if n_prediction_set >= MIN_BIN_SPECTRA else None
+    return {"coverage": coverage, "set_size": float(set_size.mean()), "n": n_prediction_set, "holds": is_reached}
 
 
 def thickness_intervals(held_out_spectra: HeldOutSet, answers: Sequence[ModelAnswers]) -> dict[str, Any] | None:
@@ -307,24 +309,24 @@ def thickness_intervals(held_out_spectra: HeldOutSet, answers: Sequence[ModelAns
     -------
     dict or None
         Scores by decade, or None for models that do not predict the thickness.
-        ``coverage`` is the coverage of the 90 % interval.
+        ``coverage`` is the fraction of true thicknesses within the 90 % interval.
         ``width`` is the median ratio of upper to lower limit of the interval.
-        ``median_ratio`` is the median ratio of the larger to the smaller of estimate and truth.
+        ``median_ratio`` is the median ratio of estimate and truth, with the larger value divided by the smaller.
         ``n`` is the number of spectra.
     """
     model_card = answers[0].card
     if SURFACE_UM not in model_card.quantities:
         return None
     quantity_column = model_card.quantities.index(SURFACE_UM)
-    truth = to_unbounded(SURFACE_UM, held_out_spectra.surface_um)
+    true_thickness = to_unbounded(SURFACE_UM, held_out_spectra.surface_um)
     half_width_sigmas = float(norm.ppf(0.5 + INTERVAL_COVERAGE / 2.0))
     scores_by_decade: dict[str, Any] = {}
     for count_decade, model_answers in zip(COUNT_DECADES, answers, strict=True):
         if model_answers.quantity is None or model_answers.sigma is None:
             return None
         thickness_estimate, sigma = model_answers.quantity[:, quantity_column], model_answers.sigma[:, quantity_column]
-        is_finite = np.isfinite(truth) & np.isfinite(thickness_estimate)
-        absolute_error = np.abs(thickness_estimate - truth)[is_finite]
+        is_finite = np.isfinite(true_thickness) & np.isfinite(thickness_estimate)
+        absolute_error = np.abs(thickness_estimate - true_thickness)[is_finite]
         scores_by_decade[decade_name(count_decade)] = {
             "coverage": float((absolute_error <= half_width_sigmas * sigma[is_finite]).mean()),
             "width": float(np.median(from_unbounded(SURFACE_UM, 2.0 * half_width_sigmas * sigma[is_finite]))),

@@ -31,7 +31,7 @@ def score_names(
 
 
 def names_with_score(scores_by_name: dict[str, Scores]) -> list[str]:
-    """Return the names that have a score, because they are present in some spectra and absent in others."""
+    """Return the names that are present in some spectra and absent in others, and therefore have a score."""
     return [name for name, scores in scores_by_name.items() if scores.n_positive and scores.n_negative]
 
 
@@ -48,7 +48,7 @@ def summarise_scores(
     Parameters
     ----------
     probability, labels, is_visible : (n_spectrum, n_name) arrays
-        A probability of NaN ("no answer") counts as no. Labels that are present but not visible are not scored.
+        A probability of NaN ("no answer") counts as absent. Labels that are present but not visible are not scored.
 
     Returns
     -------

@@ -1,7 +1,7 @@
 """Comparison of the pigment maps of a measured scan with line areas, and of two scans with each other.
 
 The true pigments of a measured painting are unknown. Therefore the answers of a network are compared with line areas
-from a fit with PyMca (Sole et al. 2007), and with the answers for the same pixels from another detector.
+from a fit with PyMca (Sole et al. 2007). Answers for two detectors that recorded the same pixels are also compared.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,19 +34,19 @@ AREA_GROUPS = {
     "zinc_pigment": "Zn_K",
 }
 PRESENT_SIGMAS, ABSENT_SIGMAS, MIN_PIXELS = 10.0, 2.0, 100
-"""Line area above which a group is present and below which it is absent, in sigma, and minimum number of pixels."""
+"""Line areas, in sigma, above which a group is present and below which it is absent, and minimum number of pixels."""
 PRESENT_PROBABILITY, PREVALENCE_LIMITS = 0.5, (0.05, 0.95)
 """Probability above which a group is present, and range of prevalence in which kappa is computed."""
 CONFIDENT_PROBABILITY = 0.9
-"""Minimum probability of a confident answer, present or absent."""
+"""Minimum probability of a confident answer "present" or "absent"."""
 LINE_SIGMAS = 3.0
-AREA_BINS = 20
+N_AREA_BIN = 20
 MIN_PROBABILITY = 1e-12
 
 
 @dataclass(frozen=True)
 class IdentifiedScan:
-    """A calibrated scan with its instrument, its known conditions, and its pigment maps and line areas."""
+    """A calibrated scan, its instrument and known conditions, its pigment maps and its line areas."""
 
     scan: Scan
     instrument: Instrument
@@ -55,9 +55,9 @@ class IdentifiedScan:
 
 
 def identify_scan(scan_path: str, model: str | OnnxModel) -> IdentifiedScan:
-    """Calibrate a scan from its lines, identify its pigments, and fit its lines.
+    """Calibrate a scan from its emission lines, identify its pigments, and fit its line areas.
 
-    A network with instrument inputs receives the conditions that the scan's file and lines determine.
+    A network with instrument inputs receives the conditions that are known from the scan's file and lines.
     """
     uncalibrated_scan = load(scan_path)
     calibration = calibrate(uncalibrated_scan)
@@ -133,12 +133,14 @@ def area_correlations(
 def pigment_agreement(
     first_results: Results, second_results: Results, *, confident_probability: float | None = None
 ) -> dict[str, float]:
-    """Return Cohen's kappa between two scans of the same pixels, for groups present in 5 to 95 % of either scan.
+    """Return Cohen's kappa between two scans of the same pixels, by group.
+
+    The result has the groups that are present in 5 to 95 % of the pixels of either scan.
 
     Parameters
     ----------
     confident_probability : float, optional
-        Minimum probability of an answer, present or absent. Pixels with less confident answers are left out.
+        Minimum probability of the answer "present" or "absent". Pixels with less confident answers are left out.
 
     Raises
     ------
@@ -170,8 +172,9 @@ def pigment_agreement(
 def counting_agreement(identified_scan: IdentifiedScan, model: str | OnnxModel, seed: int) -> dict[str, float]:
     """Return Cohen's kappa between two random halves of a scan's counts.
 
-    This kappa is an upper bound that counting statistics set. Each photon is assigned to one half at random (binomial
-    thinning of a Poisson process). The two halves are independent spectra of the same paint and instrument.
+    Because of counting statistics, two scans cannot agree better than the two halves. Each photon is assigned to one
+    half at random (binomial thinning of a Poisson process). The two halves are independent spectra of the same paint
+    and instrument.
     """
     counts = np.asarray(identified_scan.scan.counts).astype(np.int64)
     first_half_counts = np.random.default_rng(seed).binomial(counts, 0.5)
@@ -185,7 +188,7 @@ def counting_agreement(identified_scan: IdentifiedScan, model: str | OnnxModel, 
 
 
 def line_agreement(first_scan: IdentifiedScan, second_scan: IdentifiedScan) -> dict[str, float]:
-    """Return Cohen's kappa between two scans of the same pixels, with line areas instead of a network.
+    """Return Cohen's kappa between two scans of the same pixels, from line areas instead of a network's answers.
 
     A group is present where its most significant key line family exceeds :data:`LINE_SIGMAS` standard deviations. The
     result has the groups that are present in 5 to 95 % of the pixels of either scan.
@@ -202,11 +205,12 @@ def line_agreement(first_scan: IdentifiedScan, second_scan: IdentifiedScan) -> d
 
 
 def below_scatter_correlation(results: Results, group: str = "lead_pigment", family: str = "Pb_L") -> float | None:
-    """Return the correlation of a group's probability "below" with Compton scatter, at equal line area.
+    """Return the correlation of Compton scatter with the probability that a group is below, at constant line area.
 
-    Light materials behind the canvas scatter X-rays, but emit no lines of paint. An answer that is correlated with this
-    scatter is no evidence of paint. The Spearman correlation is averaged over :data:`AREA_BINS` bins of line area with
-    equal numbers of pixels. The result is None without places or scatter.
+    Light materials behind the canvas scatter X-rays, but emit no lines of pigments. An answer that is correlated with
+    scatter is no evidence of a pigment. The Spearman correlation is computed in :data:`N_AREA_BIN` bins of line area
+    with equal numbers of pixels, and averaged over the bins. The result is None if the scan has no maps of places or of
+    scatter.
     """
     if not results.holds(group, "below") or "Compton" not in results.scatter_peaks or family not in results.lines:
         return None
@@ -215,7 +219,7 @@ def below_scatter_correlation(results: Results, group: str = "lead_pigment", fam
         np.asarray(pixel_values, dtype=np.float64).ravel() for pixel_values in value_maps
     )
     is_finite = np.isfinite(line_area) & np.isfinite(compton_counts) & np.isfinite(probability_below)
-    pixel_bins = np.array_split(np.flatnonzero(is_finite)[np.argsort(line_area[is_finite])], AREA_BINS)
+    pixel_bins = np.array_split(np.flatnonzero(is_finite)[np.argsort(line_area[is_finite])], N_AREA_BIN)
     correlations = [
         spearman(probability_below[bin_pixels], compton_counts[bin_pixels])
         for bin_pixels in pixel_bins
@@ -225,7 +229,7 @@ def below_scatter_correlation(results: Results, group: str = "lead_pigment", fam
 
 
 def determined_places(results: Results) -> dict[str, float]:
-    """Return, by group, the fraction of pixels in which the network states both places, surface and below.
+    """Return, by group, the fraction of pixels in which the network states whether the group is at each place.
 
     The result has the groups that are present in at least :data:`MIN_PIXELS` pixels, and the mean over these groups.
     """
@@ -238,10 +242,10 @@ def determined_places(results: Results) -> dict[str, float]:
 
 
 def contradicting_places(first_results: Results, second_results: Results) -> dict[str, float]:
-    """Return, by group, the fraction of pixels with contradicting places in two scans: only surface, only below.
+    """Return, by group, the fraction of pixels in which one scan states "only surface" and the other "only below".
 
-    Only pixels in which both scans have the group and state its places are counted. The result has the groups with at
-    least :data:`MIN_PIXELS` counted pixels, and the mean over these groups.
+    Pixels count only if both scans have the group and state its places. The result has the groups with at least
+    :data:`MIN_PIXELS` counted pixels, and the mean over these groups.
     """
     fraction_by_group = {}
     for group in set(_groups_with_places(first_results)) & set(_groups_with_places(second_results)):
@@ -257,19 +261,18 @@ def contradicting_places(first_results: Results, second_results: Results) -> dic
 def amount_agreement(first_results: Results, second_results: Results) -> dict[str, float]:
     """Return, by group, the fraction of pixels in which the 90 % intervals of the amount overlap between two scans.
 
-    Only pixels in which both scans have the group are counted. The result has the groups with at least
-    :data:`MIN_PIXELS` counted pixels, and the mean over these groups. The result is empty for networks that do not
-    predict amounts.
+    Pixels count only if both scans have the group. The result has the groups with at least :data:`MIN_PIXELS` counted
+    pixels, and the mean over these groups. The result is empty for networks that do not predict amounts.
     """
     fraction_by_group = {}
     for group in first_results.groups:
         if not (first_results.knows_amount(group) and second_results.knows_amount(group)):
             continue
         is_in_both = (first_results[group] > PRESENT_PROBABILITY) & (second_results[group] > PRESENT_PROBABILITY)
-        first_interval, second_interval = (
+        first_amount, second_amount = (
             results.estimate(f"amount.{group}") for results in (first_results, second_results)
         )
-        is_overlapping = (first_interval.low <= second_interval.high) & (second_interval.low <= first_interval.high)
+        is_overlapping = (first_amount.low <= second_amount.high) & (second_amount.low <= first_amount.high)
         if is_in_both.sum() >= MIN_PIXELS:
             fraction_by_group[group] = float(is_overlapping[is_in_both].mean())
     return _add_mean(fraction_by_group)

@@ -21,9 +21,9 @@ from underpaint.simulate.labels import MODEL_ERROR
 
 Numbers = NDArray[np.float64]
 FILE_NAMES = ("mc_panels.json", "mc_panels.npz")
-THRESHOLD = 0.5
+CLAIM_PROBABILITY = 0.5
 CHANNEL_FLOOR_KEV = 0.005
-"""Half a channel width in keV. The Monte Carlo code counts a photon in the channel below its energy."""
+"""Half a channel width, in keV. The Monte Carlo code counts each photon in the channel below the photon's energy."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class Panels:
     elements : tuple of frozenset of str
         Elements in the layers of each sample.
     pigment_elements : tuple of frozenset of str
-        Elements in the dry materials of each sample, the ground included.
+        Elements in the dry materials of each sample, including the ground.
     lines : tuple of list of dict
-        Emission lines of each sample, with their counts.
+        Emission lines of each sample and their counts.
     layers : tuple of list of dict
         Layers of each sample from the surface down: mass fractions of the ``elements``, ``density`` (g/cm3),
         ``thickness_um``.
@@ -74,7 +74,7 @@ class Panels:
         )
 
     def counts_needed(self, groups: Sequence[str], model_error: float = 0.0) -> Numbers:
-        """Return the (n, n_group) total counts above which the key lines are visible, infinite for missing lines.
+        """Return (n, n_group) total counts above which a group's key lines are visible. Missing lines give infinity.
 
         ``model_error`` is the relative error of the background under the lines.
         """
@@ -87,7 +87,7 @@ class Panels:
         )
 
     def stratigraphies(self) -> tuple[Stratigraphy, ...]:
-        """Return the stratigraphies of the samples, with all layers as paint layers."""
+        """Return the stratigraphies of the samples. Every layer is a paint layer."""
         return tuple(
             Stratigraphy(tuple(map(_paint_layer, layers)), name)
             for name, layers in zip(self.names, self.layers, strict=True)
@@ -95,11 +95,11 @@ class Panels:
 
     def _counts_needed(self, sample_index: int, group: str, model_error: float) -> float:
         families = _library_group(group).key_families
-        lines = [line for line in self.lines[sample_index] if f"{line['el']}_{line['line'][0]}" in families]
-        if not lines:
+        group_lines = [line for line in self.lines[sample_index] if f"{line['el']}_{line['line'][0]}" in families]
+        if not group_lines:
             return float("inf")
         line_counts, energy_kev = (
-            np.asarray([line[field_name] for line in lines]) for field_name in ("counts", "energy_keV")
+            np.asarray([line[field_name] for line in group_lines]) for field_name in ("counts", "energy_keV")
         )
         expected_counts = self.expected_counts[sample_index : sample_index + 1]
         detector = self.instrument.detector
@@ -110,7 +110,7 @@ class Panels:
         )
 
     def draw_spectra(self, counts: float, n_draw: int, seed: int) -> Spectra:
-        """Draw ``n_draw`` spectra of each sample, in consecutive rows, with mean total counts of ``counts``."""
+        """Draw ``n_draw`` spectra of each sample, in consecutive rows, with ``counts`` mean total counts."""
         rng = np.random.default_rng((seed, round(counts)))
         expected_counts = self.expected_counts * (counts / self.expected_counts.sum(axis=1, keepdims=True))
         return Spectra.from_instrument(
@@ -170,11 +170,13 @@ def _panels_from_description(panel_description: dict[str, Any], spectra: Numbers
 
 
 def _paint_layer(layer_description: dict[str, Any]) -> Layer:
-    """Return a layer of paint, with the rounded mass fractions of the file normalised to a sum of one."""
-    total_fraction = sum(layer_description["elements"].values())
-    fractions = {element: fraction / total_fraction for element, fraction in layer_description["elements"].items()}
+    """Return a layer of paint. The rounded mass fractions in the file are normalised to a sum of one."""
+    mass_fraction_sum = sum(layer_description["elements"].values())
+    mass_fractions = {
+        element: mass_fraction / mass_fraction_sum for element, mass_fraction in layer_description["elements"].items()
+    }
     return Layer(
-        fractions,
+        mass_fractions,
         layer_description["density"],
         layer_description["thickness_um"],
         pigments=layer_description["components"],
@@ -199,13 +201,14 @@ def panel_scores(
     """Score the answers for several draws of every sample.
 
     A group is present if a dry material of the sample contains the element of the group.
-    With ``with_line_labels``, a group is present if any layer contains the element. The visibility then includes the
-    model error of training.
+    With ``with_line_labels``, a group is present if any layer contains the element. With ``with_line_labels``,
+    visibility also includes the model error of training.
 
     Returns
     -------
     dict
-        Scores over all draws, as from :func:`~.groups.summarise_scores`, and ``samples`` with results of each sample.
+        Scores over all draws, as from :func:`~.groups.summarise_scores`, and ``samples`` with the results of each
+        sample.
         ``there`` and ``visible`` list the groups that are present in the sample, and those that are visible.
         ``found``, ``missed`` and ``claimed_without_its_element`` are numbers of draws for each group.
         A group is missed if it is visible but not claimed.
@@ -213,8 +216,8 @@ def panel_scores(
     """
     labels = panels.element_labels(groups) if with_line_labels else panels.labels(groups)
     is_visible = (labels == 1) & (panels.counts_needed(groups, MODEL_ERROR if with_line_labels else 0.0) <= counts)
-    probability = np.nan_to_num(answer_function(panels.draw_spectra(counts, n_draw, seed)), nan=0.0)
-    n_claims = (probability > THRESHOLD).reshape(len(panels.names), n_draw, len(groups)).sum(axis=1)
+    group_probability = np.nan_to_num(answer_function(panels.draw_spectra(counts, n_draw, seed)), nan=0.0)
+    n_claims = (group_probability > CLAIM_PROBABILITY).reshape(len(panels.names), n_draw, len(groups)).sum(axis=1)
     lacks_element = np.asarray(
         [[_library_group(name).element not in elements for name in groups] for elements in panels.elements]
     )
@@ -222,16 +225,16 @@ def panel_scores(
         name: {
             "there": _selected_names(groups, labels[sample_index] == 1),
             "visible": _selected_names(groups, is_visible[sample_index]),
-            "found": _counts_by_group(groups, n_claims[sample_index]),
-            "missed": _counts_by_group(groups, np.where(is_visible[sample_index], n_draw - n_claims[sample_index], 0)),
-            "claimed_without_its_element": _counts_by_group(
+            "found": _numbers_by_group(groups, n_claims[sample_index]),
+            "missed": _numbers_by_group(groups, np.where(is_visible[sample_index], n_draw - n_claims[sample_index], 0)),
+            "claimed_without_its_element": _numbers_by_group(
                 groups, np.where(lacks_element[sample_index], n_claims[sample_index], 0)
             ),
         }
         for sample_index, name in enumerate(panels.names)
     }
     scores = summarise_scores(
-        probability, np.repeat(labels, n_draw, axis=0), np.repeat(is_visible, n_draw, axis=0), groups
+        group_probability, np.repeat(labels, n_draw, axis=0), np.repeat(is_visible, n_draw, axis=0), groups
     )
     return {
         **scores,
@@ -250,5 +253,5 @@ def _selected_names(groups: Sequence[str], is_selected: NDArray[np.bool_]) -> li
     return [name for name, is_name_selected in zip(groups, is_selected, strict=True) if is_name_selected]
 
 
-def _counts_by_group(groups: Sequence[str], counts: NDArray[np.integer]) -> dict[str, int]:
-    return {name: int(n_count) for name, n_count in zip(groups, counts, strict=True) if n_count}
+def _numbers_by_group(groups: Sequence[str], counts: NDArray[np.integer]) -> dict[str, int]:
+    return {name: int(claim_count) for name, claim_count in zip(groups, counts, strict=True) if claim_count}

@@ -1,4 +1,4 @@
-"""Layer order: pairs of pigments whose order a spectrum determines, and claims of the network and of fits."""
+"""Layer order: pairs of pigments whose order a spectrum determines, and the orders that networks and fits claim."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,17 +38,17 @@ PAIR_SEPARATOR = " over "
 
 @dataclass(frozen=True)
 class PigmentPair:
-    """Pair of pigments in two layers, with the deviances of wrong layer orders.
+    """Pair of pigments in two layers, and the deviances of fits with wrong layer orders.
 
     Parameters
     ----------
     upper_pigment, lower_pigment : str
         Pigments of the upper and of the lower layer.
     expected_counts : (n_channel,) array
-        Expected spectrum in the channels of the instrument, on any scale.
+        Expected spectrum in the channels of the instrument, in arbitrary units.
     deviance : dict of str to float
-        Deviances of the best fit with the layers ``swapped``, and with both pigments ``mixed`` in one layer, at
-        ``REFERENCE_COUNTS`` expected counts.
+        Deviance of the best fit with the layers ``swapped``, and of the best fit with both pigments ``mixed`` in one
+        layer. Both deviances are for ``REFERENCE_COUNTS`` total counts.
     """
 
     upper_pigment: str
@@ -66,13 +66,14 @@ class PigmentPair:
         return MIN_DEVIANCE * REFERENCE_COUNTS / max(min(self.deviance.values()), 1e-9)
 
 
-N_REPLICA = 200
+N_REPLICA_SPECTRA = 200
 N_PURE_FITS, MAX_REARRANGEMENTS = 3, 3
 """Number of best fits that are repeated with pure pigments, and maximum number of rearrangement rounds."""
 MIN_ORDER_DEVIANCE = 9.0
-"""Minimum increase of the deviance that determines a layer order, equivalent to three standard deviations.
+"""A layer order is determined if all other orders increase the deviance by this value (three standard deviations).
 
-This limit is less than ``MIN_DEVIANCE``, because only a few arrangements of the same pigments are compared.
+The limit for layer orders is less than ``MIN_DEVIANCE``, because only a few arrangements of the same pigments are
+compared.
 """
 
 
@@ -83,7 +84,7 @@ class GoodnessOfFit:
     Parameters
     ----------
     deviance, poisson_deviance : float
-        Deviance with and without the model's error.
+        Deviance with and without the model error.
     mean_deviance, std_deviance : float
         Mean and standard deviation of the deviance of spectra drawn from the fitted model.
         The number of parameters is subtracted from the mean. Simulated spectra are used because the chi-squared
@@ -97,15 +98,15 @@ class GoodnessOfFit:
 
     @property
     def excess_sigmas(self) -> float:
-        """Difference of the deviance from its expected mean, in standard deviations of the deviance."""
+        """Deviance minus its expected mean, in standard deviations of the deviance."""
         return (self.deviance - self.mean_deviance) / self.std_deviance
 
     @property
     def dispersion(self) -> float:
         """Ratio of the deviance to its expected mean, or 1 for a good fit.
 
-        If no candidate fits well, differences of deviance are too large by this ratio. They are therefore divided by
-        the ratio (quasi-likelihood, McCullagh & Nelder 1989, section 9.2).
+        If no candidate fits well, differences between deviances are too large by this ratio. The differences are
+        therefore divided by the ratio (quasi-likelihood, McCullagh & Nelder 1989, section 9.2).
         """
         return 1.0 if self.is_good else self.deviance / max(self.mean_deviance, 1.0)
 
@@ -124,10 +125,10 @@ class OrderResult:
     is_layered : bool
         Whether the best stratigraphy has more than one layer of paint.
     mixed_deviance_rise, swapped_deviance_rise, other_deviance_rise : float or None
-        Increase of the deviance for a single layer, for swapped layers, and for the best other arrangement.
-        All three arrangements have the same pigments. None means that no such candidate was fitted.
+        Deviance minus that of the best fit, for one mixed layer, for swapped layers, and for the best other
+        arrangement. All arrangements have the same pigments. None means that the arrangement was not fitted.
     is_fitted : bool
-        Whether the best stratigraphy fits well. If it does not, its order is no evidence.
+        Whether the best stratigraphy fits well. If the fit is poor, the layer order is no evidence.
     """
 
     is_layered: bool
@@ -138,7 +139,7 @@ class OrderResult:
 
     @property
     def is_determined(self) -> bool:
-        """Whether the best stratigraphy fits well, and every other arrangement is worse by ``MIN_ORDER_DEVIANCE``."""
+        """Whether the best stratigraphy fits well, and all other deviances are higher by ``MIN_ORDER_DEVIANCE``."""
         deviance_rises = [
             deviance_rise
             for deviance_rise in (self.mixed_deviance_rise, self.swapped_deviance_rise, self.other_deviance_rise)
@@ -160,7 +161,7 @@ def find_layer_order(fits: Sequence[StratigraphyFit], dispersion: float = 1.0) -
     fits : sequence of StratigraphyFit
         Fits in order of their AIC, the best one first.
     dispersion : float
-        Dispersion of the best fit, by which differences of deviance are divided.
+        Dispersion of the best fit, by which differences between deviances are divided.
         If the dispersion exceeds 1, no order is determined.
     """
     best_fit = fits[0]
@@ -229,7 +230,7 @@ def _with_rearrangements(
 
 
 def _new_arrangements(candidates: Sequence[Candidate], fits: Sequence[StratigraphyFit]) -> list[Candidate]:
-    """Return one candidate for each arrangement of pigments that is not fitted yet."""
+    """Return one candidate for each arrangement of pigments that has not been fitted."""
     fitted_arrangements = {layer_pigments(fit.candidate) for fit in fits}
     return [
         candidate
@@ -251,7 +252,7 @@ def goodness_of_fit(fit: StratigraphyFit, spectrum: MergedSpectrum, *, seed: int
         Seed of the random spectra.
     """
     rng = np.random.default_rng(seed)
-    expected_counts = np.tile(fit.expected_counts, (N_REPLICA, 1))
+    expected_counts = np.tile(fit.expected_counts, (N_REPLICA_SPECTRA, 1))
     if spectrum.model_error > 0:
         gamma_shape = spectrum.model_error**-2
         expected_counts = rng.gamma(gamma_shape, expected_counts / gamma_shape)
@@ -272,7 +273,7 @@ def rival_deviances(
     Returns
     -------
     dict
-        The ``deviance`` of :class:`PigmentPair`, with keys such as "azurite over vermilion".
+        The ``deviance`` of each :class:`PigmentPair`, by keys such as "azurite over vermilion".
     """
     deviances = {}
     pairs = list(permutations(pigments, 2))
@@ -311,10 +312,10 @@ def order_bound(pairs: Sequence[PigmentPair], counts: float) -> dict[str, Any]:
     """
     pair_deviance = np.asarray([pair.deviance_at(counts) for pair in pairs])
     is_resolvable_pair = pair_deviance >= MIN_DEVIANCE
-    p_correct = norm.cdf(0.5 * np.sqrt(pair_deviance))
+    true_order_probability = norm.cdf(0.5 * np.sqrt(pair_deviance))
     return {
         "resolvable_share": float(is_resolvable_pair.mean()),
-        "accuracy": mean(p_correct[is_resolvable_pair].tolist()),
+        "accuracy": mean(true_order_probability[is_resolvable_pair].tolist()),
         "resolvable": [
             _pair_name(pair) for pair, is_resolvable in zip(pairs, is_resolvable_pair, strict=True) if is_resolvable
         ],
@@ -336,8 +337,8 @@ def draw_pair_spectra(
 def network_order_claims(answers: ModelAnswers, pairs: Sequence[PigmentPair], n_draw: int) -> NDArray[np.int8] | None:
     """Return the (n_pair, n_draw) claims of a network: 1 for the true order, -1 for a wrong order, 0 for no claim.
 
-    One layer of both pigments is a wrong order. :func:`~.order_map` derives the claims from the network's answers. The
-    result is None for a network that does not predict places.
+    A claim of one layer with both pigments is a wrong order. :func:`~.order_map` derives the claims from the network's
+    answers. The result is None for a network that does not predict places.
     """
     groups = sorted({_group_of(name) for pair in pairs for name in (pair.upper_pigment, pair.lower_pigment)})
     names = tuple(at_place(group, place) for place in PLACES for group in groups)
@@ -365,8 +366,8 @@ def fit_order_claims(
 ) -> NDArray[np.int8]:
     """Return the (n_pair, n_draw) claims of fits of the forward model: 1 true order, -1 wrong order, 0 no claim.
 
-    The network proposes the pigments. Arrangements of these pigments over the ground are fitted. An order is claimed if
-    the deviance of every other arrangement is higher by ``MIN_ORDER_DEVIANCE``.
+    The network proposes the pigments. Arrangements of the proposed pigments over the ground are fitted. An order is
+    claimed if every other arrangement has a deviance that is higher by ``MIN_ORDER_DEVIANCE``.
 
     Parameters
     ----------
@@ -403,7 +404,8 @@ def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[PigmentPair], 
     dict
         Fractions of draws, and ``pairs`` with the scores of each pair.
         ``accuracy``, ``abstained`` and ``wrong`` are the fractions of right claims, abstentions and wrong claims for
-        resolvable pairs. ``abstained_on_rest`` and ``wrong_on_rest`` are the same fractions for all other pairs.
+        resolvable pairs. ``abstained_on_rest`` and ``wrong_on_rest`` are the fractions of abstentions and wrong claims
+        for all other pairs.
     """
     is_resolvable_pair = np.asarray([pair.deviance_at(counts) >= MIN_DEVIANCE for pair in pairs])
     scores_by_pair = {_pair_name(pair): {"counts_needed": pair.counts_needed} for pair in pairs}
@@ -414,16 +416,16 @@ def order_scores(claims: NDArray[np.int8] | None, pairs: Sequence[PigmentPair], 
             "right": float((pair_claims == 1).mean()),
             "wrong": float((pair_claims == -1).mean()),
         }
-    resolvable_claims, other_claims = (
+    resolvable_claims, unresolvable_claims = (
         claims[is_resolvable_pair].ravel().tolist(),
         claims[~is_resolvable_pair].ravel().tolist(),
     )
     return {
-        "accuracy": mean([claim == 1 for claim in resolvable_claims]),
-        "abstained": mean([claim == 0 for claim in resolvable_claims]),
-        "wrong": mean([claim == -1 for claim in resolvable_claims]),
-        "abstained_on_rest": mean([claim == 0 for claim in other_claims]),
-        "wrong_on_rest": mean([claim == -1 for claim in other_claims]),
+        "accuracy": mean([order_claim == 1 for order_claim in resolvable_claims]),
+        "abstained": mean([order_claim == 0 for order_claim in resolvable_claims]),
+        "wrong": mean([order_claim == -1 for order_claim in resolvable_claims]),
+        "abstained_on_rest": mean([order_claim == 0 for order_claim in unresolvable_claims]),
+        "wrong_on_rest": mean([order_claim == -1 for order_claim in unresolvable_claims]),
         "pairs": scores_by_pair,
     }
 
@@ -454,9 +456,9 @@ def _fitted_order(
 
 def _answer_maps(answers: ModelAnswers, names: Sequence[str], map_shape: tuple[int, int]) -> Results:
     model_card = answers.card
-    probability = answers.probability_by_name(names).reshape(*map_shape, len(names))
+    place_probability = answers.probability_by_name(names).reshape(*map_shape, len(names))
     return Results.of_pigments(
-        probability=probability, **model_card.entries_of([model_card.names.index(name) for name in names])
+        probability=place_probability, **model_card.entries_of([model_card.names.index(name) for name in names])
     )
 
 
@@ -466,12 +468,13 @@ def _rival_deviances(
     axis = axis_of(instrument.detector)
     counts = expected_counts * (REFERENCE_COUNTS / expected_counts.sum())
     spectrum = merge_channels(Spectrum(counts, axis), instrument, model_error=0.0)
-    rivals = {
+    rival_candidates = {
         "swapped": _layered_candidate((lower_pigment,), (upper_pigment,)),
         "mixed": _layered_candidate((upper_pigment, lower_pigment), ()),
     }
     return {
-        name: float(fit_candidates(spectrum, [rival], instrument)[0].poisson_deviance) for name, rival in rivals.items()
+        name: float(fit_candidates(spectrum, [rival_candidate], instrument)[0].poisson_deviance)
+        for name, rival_candidate in rival_candidates.items()
     }
 
 
@@ -485,8 +488,8 @@ def _layered_candidate(upper_pigments: Sequence[str], lower_pigments: Sequence[s
 
 
 def _expected_spectrum(candidate: Candidate, instrument: Instrument) -> Numbers:
-    layers = tuple(film.layer for film in candidate.films)
-    spectra = render(emit([Stratigraphy(layers)], instrument), instrument.detector)
+    candidate_layers = tuple(film.layer for film in candidate.films)
+    spectra = render(emit([Stratigraphy(candidate_layers)], instrument), instrument.detector)
     return np.asarray(spectra[0], dtype=np.float64)
 
 

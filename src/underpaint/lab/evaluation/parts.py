@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from underpaint.simulate.mockups import Mockups
 
 FINETUNE_FRACTION = 0.2
-"""Fraction of all spectra used for fine-tuning, as in the paper, independent of the size of the test set."""
+"""Fraction of all spectra used for fine-tuning, as in the paper, whatever the size of the test set."""
 N_THICKNESS_CLASS = 3
 MIN_THIRD_FRACTION = 0.1
 """Minimum fraction of all spectra in each third of the thickness range."""
@@ -35,9 +35,9 @@ def random_splits(n_spectra: int, seed: int, folds: int) -> list[Split]:
 
 
 def splits_by_group(groups: Mapping[str, NDArray[np.bool_]], seed: int) -> list[Split]:
-    """Return one split for each group of spectra, with this group as the test set.
+    """Return one split for each group of spectra. The test set of a split is its group.
 
-    The fine-tuning set is drawn at random from the other groups. Its size is ``FINETUNE_FRACTION`` of all spectra.
+    The fine-tuning set is ``FINETUNE_FRACTION`` of all spectra, drawn at random from the other groups.
     """
     splits = []
     for group_number, (group_name, is_test) in enumerate(groups.items()):
@@ -51,7 +51,7 @@ def splits_by_group(groups: Mapping[str, NDArray[np.bool_]], seed: int) -> list[
 
 
 def structure_families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
-    """Return the mask of the spectra of each top, and of each family of bottoms (1 to 6), by name."""
+    """Return a mask of spectra for each top and for each family of bottoms (1 to 6), by name."""
     groups = {str(top_name): mockups.top == top_name for top_name in np.unique(mockups.top)}
     bottom_family = np.asarray([_bottom_family(name) for name in mockups.bottom])
     return groups | {
@@ -60,20 +60,20 @@ def structure_families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
 
 
 def thickness_thirds(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
-    """Return masks of the spectra with thin, medium and thick tops, each with about a third of the spectra.
+    """Return masks of the spectra with thin, medium and thick tops. Each mask selects about a third of the spectra.
 
-    The result is empty if a thickness is unknown, or if a mask has less than ``MIN_THIRD_FRACTION`` of the spectra.
+    The result is empty if a thickness is unknown, or if a mask selects less than ``MIN_THIRD_FRACTION`` of the spectra.
     """
     if np.isnan(mockups.top_um).any():
         return {}
-    limits_um = np.quantile(mockups.top_um, np.linspace(0.0, 1.0, N_THICKNESS_CLASS + 1)[1:-1])
-    thickness_third = np.digitize(mockups.top_um, limits_um)
+    thickness_limits_um = np.quantile(mockups.top_um, np.linspace(0.0, 1.0, N_THICKNESS_CLASS + 1)[1:-1])
+    thickness_third = np.digitize(mockups.top_um, thickness_limits_um)
     if np.bincount(thickness_third, minlength=N_THICKNESS_CLASS).min() < MIN_THIRD_FRACTION * thickness_third.size:
         return {}
-    masks = [thickness_third == third_number for third_number in np.unique(thickness_third)]
+    masks_by_third = [thickness_third == third_number for third_number in np.unique(thickness_third)]
     return {
         f"{mockups.top_um[third_mask].min():.0f}-{mockups.top_um[third_mask].max():.0f} um": third_mask
-        for third_mask in masks
+        for third_mask in masks_by_third
     }
 
 

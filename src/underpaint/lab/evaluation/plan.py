@@ -54,7 +54,7 @@ class TrustPlan(BaseModel):
 
 
 def quick_plan() -> TrustPlan:
-    """Return the plan of a quick test that takes minutes and whose scores have no significance."""
+    """Return the plan of a quick test. A quick test takes minutes, and its scores have no significance."""
     return TrustPlan(
         quick=True,
         stratigraphies=256,

@@ -35,11 +35,11 @@ from underpaint.simulate.labels import MODEL_ERROR, element_shares, lines_needed
 SCORED_COUNTS = (1e3, 1e4, 1e5, 1e6)
 LINE_SIGMAS = 5.0
 """Minimum area of a line family for a claim without a network, in standard deviations."""
-VISIBLE_SIGMAS, INVISIBLE_SIGMAS = 10.0, 2.0
+CLEAR_LINE_SIGMAS, NO_EVIDENCE_SIGMAS = 10.0, 2.0
 """Line areas, in sigma, above which a line is clearly visible, and below which a line is no evidence."""
 _MIN_AMOUNT_PROBABILITY = 0.95
 _PIGMENT_MASS_FRACTION = 0.01
-"""Mass fraction of an element above which it is from a pigment, and below which it is a trace."""
+"""Mass fraction above which an element belongs to a pigment, and below which it is a trace."""
 _N_RESAMPLE = 2000
 SCORED_PLACES: tuple[Place, ...] = ("surface", "below")
 
@@ -56,10 +56,10 @@ class Truth:
     is_contained : bool array
         Whether any layer contains the element of the group.
     counts_needed : array
-        Total counts above which the lines of the element are visible, with a model error of 2 %.
+        Total counts above which the lines of the element are visible despite a model error of 2 %.
     is_contained_at, counts_needed_at : mapping of Place to array
-        The same arrays for the uppermost layer ("surface") and for all other layers ("below").
-        They are computed with the forward model of this package.
+        ``is_contained`` and ``counts_needed`` for the uppermost layer ("surface") and for all other layers ("below").
+        ``is_contained_at`` and ``counts_needed_at`` are computed with the forward model of this package.
     mass_fraction : array
         Largest mass fraction of the element in any layer.
     thickness_um : (n_sample,) array
@@ -83,11 +83,11 @@ def evaluate_monte_carlo(
     seed: int = 20261122,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Score a network on Monte Carlo panels at 1e3 to 1e6 counts.
+    """Score a network on Monte Carlo panels at total counts from 1e3 to 1e6.
 
-    An element is present if its lines, from any material, are visible with a model error of 2 %. Elements that a sample
-    contains without visible lines are not scored. All groups of the library are scored. If a group is no output of a
-    network, the network's answer is "absent".
+    An element is present if its lines, from any material, are visible despite a model error of 2 %. Elements that a
+    sample contains without visible lines are not scored. All groups of the library are scored. If a group is not an
+    output of a network, the network's answer is "absent".
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def evaluate_monte_carlo(
     model : str, Path or OnnxModel
         The network to score. The rule "area above 5 sigma" and the baseline "always yes" are also scored.
     other_models : mapping of str to (str, Path or OnnxModel), optional
-        Further networks, by their key in the record.
+        Further networks to score, by their key in the result.
         The default is the shipped network with the key ``shipped``, unless ``model`` is the shipped network.
     draws : int
         Number of spectra drawn from every sample.
@@ -109,13 +109,13 @@ def evaluate_monte_carlo(
     dict
         JSON-serialisable scores by method and counts, from :func:`presence_scores`.
         Networks also have the scores of :func:`place_scores` and :func:`amount_scores`.
-        Each network is scored alone and ``with_evidence`` of line areas. In the second case, claims that line areas
-        contradict are removed, and groups that line areas prove are added.
+        Each network is scored alone and ``with_evidence`` of line areas. ``with_evidence`` removes claims that line
+        areas contradict, and adds groups that line areas prove.
 
     Raises
     ------
     ScanError, ModelError
-        A folder contains no panels, or there is no such model.
+        A folder contains no panels, or a model does not exist.
     """
     show_progress = progress or no_progress
     groups = tuple(group.name for group in library().groups if group.visible)
@@ -126,7 +126,7 @@ def evaluate_monte_carlo(
         shipped_model = open_model("default")
         other_models = {"shipped": shipped_model} if shipped_model.card != networks["model"].card else {}
     networks |= {model_name: _open_network(network) for model_name, network in other_models.items()}
-    record: dict[str, Any] = {"about": _provenance(networks["model"], panels, groups, draws, seed)}
+    score_record: dict[str, Any] = {"about": _provenance(networks["model"], panels, groups, draws, seed)}
     for counts_index, counts in enumerate(SCORED_COUNTS):
         show_progress("Monte Carlo panels", counts_index, len(SCORED_COUNTS))
         spectra = [panel_set.draw_spectra(counts, draws, seed) for panel_set in panels]
@@ -135,7 +135,7 @@ def evaluate_monte_carlo(
             model_name: [run_model(network, panel_spectra) for panel_spectra in spectra]
             for model_name, network in networks.items()
         }
-        claims = {
+        network_claims = {
             model_name: np.concatenate([_claims_by_group(panel_answers, groups) for panel_answers in answers_by_panel])
             for model_name, answers_by_panel in answers.items()
         }
@@ -154,20 +154,20 @@ def evaluate_monte_carlo(
                     for panel_answers in answers[model_name]
                 ]
             )
-            with_evidence = (claims[model_name] & (log_odds >= log_odds_needed)) | (is_proven & is_output)
-            claims["with_evidence" if model_name == "model" else f"{model_name}_with_evidence"] = with_evidence
-        claims["line_over_5_sigma"] = area_sigmas > LINE_SIGMAS
-        claims["always_yes"] = np.ones_like(area_sigmas, dtype=bool)
-        for model_name, model_claims in claims.items():
+            with_evidence = (network_claims[model_name] & (log_odds >= log_odds_needed)) | (is_proven & is_output)
+            network_claims["with_evidence" if model_name == "model" else f"{model_name}_with_evidence"] = with_evidence
+        network_claims["line_over_5_sigma"] = area_sigmas > LINE_SIGMAS
+        network_claims["always_yes"] = np.ones_like(area_sigmas, dtype=bool)
+        for model_name, model_claims in network_claims.items():
             scores = presence_scores(truth, model_claims, area_sigmas, counts, groups, seed)
             if model_name in answers:
                 joined_answers = _join_answers(answers[model_name])
                 scores |= place_scores(truth, joined_answers, counts, groups) | amount_scores(
                     truth, joined_answers, model_claims, counts, groups
                 )
-            record.setdefault(model_name, {})[counts_key(counts)] = scores
+            score_record.setdefault(model_name, {})[counts_key(counts)] = scores
     show_progress("Monte Carlo panels", len(SCORED_COUNTS), len(SCORED_COUNTS))
-    return record
+    return score_record
 
 
 def presence_scores(
@@ -178,7 +178,7 @@ def presence_scores(
     Parameters
     ----------
     is_claimed : (n_sample draws, n_group) bool array
-        Whether the group is claimed, with the draws of a sample in consecutive rows.
+        Whether the group is claimed. The draws of a sample are in consecutive rows.
     area_sigmas : (n_sample draws, n_group) array
         Area of each group's strongest line family in the element fit, in standard deviations.
     counts : float
@@ -189,12 +189,12 @@ def presence_scores(
     dict
         Scores, among them ``macro_f1``.
         ``exact_sets`` is the fraction of spectra in which all scored answers are right.
-        ``exact_sets_interval`` is its 95 % interval from resampled samples.
+        ``exact_sets_interval`` is the 95 % interval of ``exact_sets`` from resampling the samples.
         ``present_missed`` is the number of visible elements that are not claimed.
         ``present_missed_over_10_sigma`` is the number of missed elements with lines above 10 sigma.
         ``false_claims`` is the number of claims of elements that the sample does not contain.
         ``false_share`` is the number of false claims divided by ``n_negative``.
-        ``claims_without_evidence`` is the number of claims without a line family above 2 sigma.
+        ``claims_without_evidence`` is the number of claims of groups that have no line family above 2 sigma.
         ``n`` is the number of scored answers.
         ``n_negative`` is the number of answers for elements that the sample does not contain.
     """
@@ -204,23 +204,23 @@ def presence_scores(
     )
     is_present = is_contained & is_visible
     is_scored = is_present | ~is_contained
-    fraction_exact = ((is_claimed == is_present) | ~is_scored).all(axis=1).reshape(-1, n_draw).mean(axis=1)
+    exact_fraction = ((is_claimed == is_present) | ~is_scored).all(axis=1).reshape(-1, n_draw).mean(axis=1)
     is_missed, is_false_claim = is_present & ~is_claimed, is_claimed & ~is_contained
     scores_by_name = score_names(is_claimed.astype(np.float32), is_contained.astype(np.uint8), is_visible, groups)
-    resampled_rows = np.random.default_rng(seed).integers(len(fraction_exact), size=(_N_RESAMPLE, len(fraction_exact)))
+    resampled_rows = np.random.default_rng(seed).integers(len(exact_fraction), size=(_N_RESAMPLE, len(exact_fraction)))
     return {
         "macro_f1": macro_f1(scores_by_name),
-        "exact_sets": float(fraction_exact.mean()),
-        "exact_sets_interval": np.quantile(fraction_exact[resampled_rows].mean(axis=1), (0.025, 0.975)).tolist(),
+        "exact_sets": float(exact_fraction.mean()),
+        "exact_sets_interval": np.quantile(exact_fraction[resampled_rows].mean(axis=1), (0.025, 0.975)).tolist(),
         "present_missed": int(is_missed.sum()),
-        "present_missed_over_10_sigma": int((is_missed & (area_sigmas > VISIBLE_SIGMAS)).sum()),
+        "present_missed_over_10_sigma": int((is_missed & (area_sigmas > CLEAR_LINE_SIGMAS)).sum()),
         "false_claims": int(is_false_claim.sum()),
         "false_share": float(is_false_claim.sum() / max((~is_contained).sum(), 1)),
-        "claims_without_evidence": int((is_claimed & (area_sigmas < INVISIBLE_SIGMAS)).sum()),
+        "claims_without_evidence": int((is_claimed & (area_sigmas < NO_EVIDENCE_SIGMAS)).sum()),
         "n": int(is_scored.sum()),
         "n_negative": int((~is_contained).sum()),
-        "missed_by_group": _counts_by_group(groups, is_missed),
-        "false_by_group": _counts_by_group(groups, is_false_claim),
+        "missed_by_group": _numbers_by_group(groups, is_missed),
+        "false_by_group": _numbers_by_group(groups, is_false_claim),
     }
 
 
@@ -234,8 +234,8 @@ def place_scores(truth: Truth, answers: ModelAnswers, counts: float, groups: Seq
         ``surface_right`` and ``below_right`` are the fractions of statements that are right.
         ``below_f1`` is the F1 of the place "below" at a probability of 0.5.
         ``not_determined`` is the fraction of places that are not stated.
-        ``determined_of_determinable`` is the fraction of places that are stated if their lines are visible.
-        ``coverage`` is the coverage of the thickness interval.
+        ``determined_of_determinable`` is the fraction of places with visible lines that are stated.
+        ``coverage`` is the fraction of true thicknesses within the thickness interval.
         ``determined`` is the fraction of spectra with a determined thickness.
     """
     n_draw = len(answers.probability) // len(truth.is_contained)
@@ -243,21 +243,21 @@ def place_scores(truth: Truth, answers: ModelAnswers, counts: float, groups: Seq
     scores: dict[str, Any] = {}
     is_stated_by_place, is_scored_by_place, is_stated_where_visible = [], [], []
     for place in SCORED_PLACES:
-        probability = answers.probability_by_name([at_place(name, place) for name in groups])
+        place_probability = answers.probability_by_name([at_place(name, place) for name in groups])
         is_contained = np.repeat(truth.is_contained_at[place], n_draw, axis=0)
         is_visible = is_contained & np.repeat(truth.counts_needed_at[place] <= counts, n_draw, axis=0)
-        is_scored = is_group_visible & (is_visible | ~is_contained) & ~np.isnan(probability)
-        is_stated = (probability >= PLACED_PROBABILITY) | (probability <= 1.0 - PLACED_PROBABILITY)
-        is_right = (probability > PRESENT_PROBABILITY) == is_contained
+        is_scored = is_group_visible & (is_visible | ~is_contained) & ~np.isnan(place_probability)
+        is_stated = (place_probability >= PLACED_PROBABILITY) | (place_probability <= 1.0 - PLACED_PROBABILITY)
+        is_right = (place_probability > PRESENT_PROBABILITY) == is_contained
         scores[f"{place}_right"] = _fraction_right(is_right, is_scored & is_stated)
         if place == "below":
-            is_claimed = (probability > PRESENT_PROBABILITY) & is_scored
+            is_claimed = (place_probability > PRESENT_PROBABILITY) & is_scored
             scores["below_f1"] = _ratio(
                 2 * (is_claimed & is_contained).sum(), is_claimed.sum() + (is_contained & is_scored).sum()
             )
         is_stated_by_place.append(is_stated[is_scored])
         is_scored_by_place.append(np.ones(is_scored.sum()))
-        is_stated_where_visible.append(is_stated[is_group_visible & is_visible & ~np.isnan(probability)])
+        is_stated_where_visible.append(is_stated[is_group_visible & is_visible & ~np.isnan(place_probability)])
     scores["not_determined"] = 1.0 - _ratio(
         np.concatenate(is_stated_by_place).sum(), np.concatenate(is_scored_by_place).sum()
     )
@@ -273,12 +273,12 @@ def amount_scores(
     Returns
     -------
     dict
-        Fractions of statements that are right, with the numbers of statements.
+        Fractions of right statements, and numbers of statements.
         ``pigment_right`` is for the statement that a claimed element has a mass fraction of 1 % or more.
         ``trace_right`` is for the statement that a claimed element has a mass fraction below 1 %.
-        Both statements need a probability above 95 %.
-        ``less_than_holds`` is for upper limits of elements that a sample contains without visible lines.
-        The mass fraction is below the upper limit with a probability of :data:`~.mapping.UPPER_PROBABILITY`.
+        Statements on pigments and traces need a probability above 95 %.
+        ``less_than_holds`` is the fraction of right upper limits, for elements without visible lines in the sample.
+        The nominal probability that an upper limit is right is :data:`~.mapping.UPPER_PROBABILITY`.
     """
     model_card = answers.card
     if answers.amount is None:
@@ -286,14 +286,14 @@ def amount_scores(
     fraction_edges, n_draw = np.asarray(model_card.amount_edges), len(is_claimed) // len(truth.is_contained)
     amount_columns = [model_card.amounts.index(name) if name in model_card.amounts else -1 for name in groups]
     log_odds = answers.amount.reshape(len(is_claimed), len(model_card.amounts), fraction_edges.size)[:, amount_columns]
-    p_reached = 1.0 / (1.0 + np.exp(-log_odds))
+    edge_probability = 1.0 / (1.0 + np.exp(-log_odds))
     is_invisible = np.repeat(truth.is_contained & ~(truth.counts_needed <= counts), n_draw, axis=0)
     mass_fraction = np.repeat(truth.mass_fraction, n_draw, axis=0)
-    p_pigment = p_reached[:, :, np.argmin(np.abs(fraction_edges - _PIGMENT_MASS_FRACTION))]
+    pigment_probability = edge_probability[:, :, np.argmin(np.abs(fraction_edges - _PIGMENT_MASS_FRACTION))]
     has_amount = (np.asarray(amount_columns) >= 0)[None, :]
-    is_stated_pigment = is_claimed & has_amount & (p_pigment > _MIN_AMOUNT_PROBABILITY)
-    is_stated_trace = is_claimed & has_amount & (p_pigment < 1.0 - _MIN_AMOUNT_PROBABILITY)
-    is_below_edge = p_reached < 1.0 - UPPER_PROBABILITY
+    is_stated_pigment = is_claimed & has_amount & (pigment_probability > _MIN_AMOUNT_PROBABILITY)
+    is_stated_trace = is_claimed & has_amount & (pigment_probability < 1.0 - _MIN_AMOUNT_PROBABILITY)
+    is_below_edge = edge_probability < 1.0 - UPPER_PROBABILITY
     upper_limit = np.where(is_below_edge.any(axis=2), fraction_edges[np.argmax(is_below_edge, axis=2)], np.inf)
     is_invisible &= has_amount
     return {
@@ -313,9 +313,9 @@ def _thickness_scores(truth: Truth, answers: ModelAnswers, n_draw: int) -> dict[
     estimated_um = from_unbounded(SURFACE_UM, answers.quantity[:, quantity_column])[:, None]
     thickness_interval = estimate(SURFACE_UM, estimated_um, answers.sigma[:, quantity_column : quantity_column + 1])
     true_thickness_um = np.repeat(truth.thickness_um, n_draw)[:, None]
-    in_interval = (thickness_interval.low <= true_thickness_um) & (true_thickness_um <= thickness_interval.high)
+    is_in_interval = (thickness_interval.low <= true_thickness_um) & (true_thickness_um <= thickness_interval.high)
     return {
-        "coverage": float(in_interval.mean()),
+        "coverage": float(is_in_interval.mean()),
         "determined": float(is_determined(SURFACE_UM, thickness_interval).mean()),
     }
 
@@ -325,23 +325,23 @@ def _open_network(model: str | Path | OnnxModel) -> OnnxModel:
 
 
 def _line_evidence(panels: Panels, spectra: Spectra, groups: Sequence[str]) -> tuple[Numbers, Mask]:
-    """Return (n, n_group) log-odds that a claim needs at least, and an (n, n_group) mask of groups that lines prove.
+    """Return the minimum log-odds for a claim, and the mask of groups that lines prove, as (n, n_group) arrays.
 
-    Both arrays are computed with the known instrument of the simulation.
+    The log-odds and the mask are computed with the known instrument of the simulation.
     """
     scan_statistics = survey(Scan(np.asarray(spectra.counts)[None], panels.axis))
     family_fit = plan_all_families(scan_statistics, panels.axis, panels.instrument, peaks=False)
     families_by_group = {group: library().group(group).key_families for group in groups}
-    line_test = line_evidence(
+    line_area_test = line_evidence(
         families_by_group, family_fit, scan_statistics, panels.axis, panels.instrument, voltage_known=True
     )
     fitted_families = family_fit(np.asarray(spectra.counts))
     log_odds_needed = np.full((len(spectra), len(groups)), -np.inf)
     is_proven = np.zeros(log_odds_needed.shape, bool)
-    group_columns = [list(groups).index(group) for group in line_test.groups]
+    group_columns = [list(groups).index(group) for group in line_area_test.groups]
     log_odds_needed[:, group_columns], is_proven[:, group_columns] = (
-        line_test(fitted_families),
-        line_test.proves(fitted_families),
+        line_area_test(fitted_families),
+        line_area_test.proves(fitted_families),
     )
     return log_odds_needed, is_proven
 
@@ -412,7 +412,7 @@ def _provenance(
     }
 
 
-def _counts_by_group(groups: Sequence[str], group_mask: Mask) -> dict[str, int]:
+def _numbers_by_group(groups: Sequence[str], group_mask: Mask) -> dict[str, int]:
     return {name: int(n_spectra) for name, n_spectra in zip(groups, group_mask.sum(axis=0), strict=True) if n_spectra}
 
 

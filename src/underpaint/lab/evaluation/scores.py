@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 
 @dataclass(frozen=True)
 class Scores:
-    """Scores of one pigment or group over the scored spectra, with NaN for undefined scores."""
+    """Scores of one pigment or group over the scored spectra. Undefined scores are NaN."""
 
     n_positive: int
     n_negative: int
@@ -38,9 +38,9 @@ def score(
     Parameters
     ----------
     probability : (n,) array
-        Probability from the model. NaN ("no answer") counts as no.
+        Probability from the model. NaN ("no answer") counts as absent.
     label : (n,) bool array
-        Whether the name is in the sample.
+        Whether the pigment or group is in the sample.
     is_visible : (n,) bool array
         Whether a present label is visible at the counts of the spectrum. Labels that are present but not visible are
         not scored.
@@ -80,7 +80,7 @@ def auroc(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
 
 
 def average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
-    """Return the average precision, with one threshold for tied scores."""
+    """Return the average precision. Tied scores share one threshold."""
     n_positive = int(truth.sum())
     if n_positive == 0:
         return float("nan")
@@ -92,7 +92,7 @@ def average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) ->
 
 
 def expected_calibration_error(probability: NDArray[np.floating], truth: NDArray[np.bool_], n_bin: int = 10) -> float:
-    """Return the mean difference of predicted probability and observed frequency over bins, weighted by bin size."""
+    """Return the mean absolute difference between mean probability and frequency in bins, weighted by bin size."""
     if truth.size == 0:
         return float("nan")
     bin_index = np.clip((probability * n_bin).astype(int), 0, n_bin - 1)

@@ -38,21 +38,21 @@ from underpaint.physics.forward import axis_of, counts_needed, efficiency
 from underpaint.simulate import RandomStratigraphies, StratigraphySampler
 
 Array = NDArray[np.float64]
-N_PER_BATCH = 100
+N_SAMPLE_PER_BATCH = 100
 MIN_SPECTRA = 20
 """Minimum number of positive spectra, and of negative spectra, for an AUROC."""
 PRESENT_SIGMAS = 5.0
-"""Significance, in sigma, above which an element is present. ``counts_needed`` assumes 3 sigma and is rescaled."""
+"""Significance, in sigma, above which an element is present. ``counts_needed`` is rescaled from 3 to 5 sigma."""
 BACKGROUND_FRACTION = 0.02
-"""Fraction of the counts in the smooth background."""
+"""Smooth background as a fraction of the total counts."""
 
 
 @dataclass(frozen=True)
 class OpenSetSamples:
     """Expected spectra, normalised to a sum of one.
 
-    ``counts_needed`` has the total counts above which each line family is visible. ``line_fraction`` has the fraction
-    of the counts in each line family.
+    ``counts_needed`` is the total counts above which each line family is visible. ``line_fraction`` is the fraction of
+    the counts in each line family.
     """
 
     expected_spectra: Array
@@ -69,13 +69,13 @@ def draw_samples(
     rng = np.random.default_rng(seed)
     visible_groups = {group.name for group in library().groups if group.visible}
     palette = tuple(pigment.name for pigment in library() if visible_groups & set(pigment.groups))
-    sampler = StratigraphySampler(RandomStratigraphies(palette=palette))
-    stratigraphies = [sampler.draw(rng) for _ in range(n_painting)]
+    stratigraphy_sampler = StratigraphySampler(RandomStratigraphies(palette=palette))
+    stratigraphies = [stratigraphy_sampler.draw(rng) for _ in range(n_painting)]
     expected_spectra = np.zeros((n_painting, axis.n_channel))
     counts_needed_by_family: dict[str, Array] = {}
     line_fraction: dict[str, Array] = {}
-    for batch_start in range(0, n_painting, N_PER_BATCH):
-        rows = slice(batch_start, batch_start + N_PER_BATCH)
+    for batch_start in range(0, n_painting, N_SAMPLE_PER_BATCH):
+        rows = slice(batch_start, batch_start + N_SAMPLE_PER_BATCH)
         emission = emit(stratigraphies[rows], instrument)
         energy_kev, family_of_line = np.asarray(emission.lines.energy_kev), np.asarray(emission.lines.family)
         line_counts = np.asarray(emission.line_photons) * efficiency(instrument.detector, energy_kev)
@@ -90,37 +90,37 @@ def draw_samples(
             counts_needed_by_family.setdefault(name, np.full(n_painting, np.inf))[rows] = (
                 PRESENT_SIGMAS / 3.0
             ) ** 2 * family_counts_needed
-            in_range = (energy_kev[is_family_line] > axis.start_kev) & (energy_kev[is_family_line] < axis.stop_kev)
+            is_in_range = (energy_kev[is_family_line] > axis.start_kev) & (energy_kev[is_family_line] < axis.stop_kev)
             line_fraction.setdefault(name, np.zeros(n_painting))[rows] = (
-                line_counts[:, is_family_line] * in_range
+                line_counts[:, is_family_line] * is_in_range
             ).sum(axis=1) / spectra.sum(axis=1)
         if progress is not None:
-            progress(min(batch_start + N_PER_BATCH, n_painting), n_painting)
+            progress(min(batch_start + N_SAMPLE_PER_BATCH, n_painting), n_painting)
     elements = [{name for layer in sample.layers for name in layer.mass_fractions} for sample in stratigraphies]
     return OpenSetSamples(expected_spectra, counts_needed_by_family, line_fraction, elements)
 
 
 def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrument, seed: int) -> dict[str, Any]:
-    """Return scores of the unlikeness at the given total counts, with each element left out in turn.
+    """Score the unlikeness, with each element in turn left out of the known elements.
 
     Returns
     -------
     dict
         ``auroc``, ``auroc_fit`` and ``spectra`` by element, and ``alarms``.
-        For ``auroc_fit``, spectra are positive if the element's true line counts exceed 5 sigma of a fit that includes
-        the element. ``auroc_fit`` differs from ``auroc`` for elements whose lines overlap with other lines.
-        ``alarms`` is the fraction of spectra with a high unlikeness when no element is left out.
+        For ``auroc_fit``, a spectrum is positive if the element's true line counts exceed 5 sigma. The fit that
+        determines sigma includes the element. ``auroc`` and ``auroc_fit`` differ for elements whose lines overlap with
+        other lines. ``alarms`` is the fraction of spectra with a high unlikeness when no element is left out.
     """
     axis = axis_of(instrument.detector)
     spectra = count(counts * samples.expected_spectra, rng=np.random.default_rng(seed))
     all_families = known_families()
     family_fit = plan_all_families(survey(Scan(spectra[None], axis)), axis, instrument)
     batches = [
-        family_fit(spectra[batch_start : batch_start + N_PER_BATCH])
-        for batch_start in range(0, len(spectra), N_PER_BATCH)
+        family_fit(spectra[batch_start : batch_start + N_SAMPLE_PER_BATCH])
+        for batch_start in range(0, len(spectra), N_SAMPLE_PER_BATCH)
     ]
     evidence = Evidence(*(np.concatenate(batch) for batch in zip(*batches, strict=True)))
-    area_sigma = dict(zip(family_fit.names, evidence.sigma_if_absent.T, strict=False))
+    area_sigma_by_family = dict(zip(family_fit.names, evidence.sigma_if_absent.T, strict=False))
     unlikeness_score, _ = unlikeness(all_families, family_fit, axis, instrument)(evidence)
     scores_by_element: dict[str, Any] = {
         "alarms": float((unlikeness_score > UNLIKE_SIGMA).mean()),
@@ -135,9 +135,9 @@ def leave_each_out(samples: OpenSetSamples, counts: float, instrument: Instrumen
             continue
         is_clearly_present = np.min([samples.counts_needed[name] for name in element_families], axis=0) < counts
         exceeds_fit_limit = [
-            counts * samples.line_fraction[name] > PRESENT_SIGMAS * area_sigma[name]
+            counts * samples.line_fraction[name] > PRESENT_SIGMAS * area_sigma_by_family[name]
             for name in element_families
-            if name in area_sigma
+            if name in area_sigma_by_family
         ]
         if min(is_clearly_present.sum(), is_absent.sum()) < MIN_SPECTRA:
             continue
@@ -174,13 +174,13 @@ def _auroc(
 
 
 PALETTE = "easel_15_to_20"
-"""Palette of the simulation for models that predict all its visible pigments."""
+"""Palette that is simulated for models that predict all its visible pigments."""
 TEST_SEED, TUNING_SEED, UNSEEN_SEED = 0, 1, 2
-"""Numbers added to the seed, so that the sets have different random numbers."""
+"""Numbers added to the seed, so that each set has different random numbers."""
 MAX_SERIAL_CHUNKS = 8
 """Maximum number of chunks that are simulated in a single process."""
 AnswerFunction = Callable[[Spectra], NDArray[np.float32]]
-"""Function that returns (n, n_group) probabilities for spectra, with NaN for no answer."""
+"""Function that returns (n, n_group) probabilities for spectra. NaN means no answer."""
 BATCH_SIZE = 256
 
 
@@ -195,9 +195,9 @@ class HeldOutSet:
     recorded : (n, 2) float32 array
         Lowest and highest recorded energy, in keV.
     labels, counts_needed : (n, n_name) arrays
-        Presence of each name, and the total counts above which it is visible.
+        Whether each output is present, and the total counts above which it is visible.
     surface_um : (n,) float32 array
-        Thickness of the uppermost paint, in um, or NaN where there is none.
+        Thickness of the uppermost paint, in um, or NaN if there is no paint.
     surface_share : (n, n_material) float32 array
         Mass fraction of each material in the dry pigments of the uppermost paint.
     instrument : (n, n_input) float32 array
@@ -207,7 +207,7 @@ class HeldOutSet:
     axis : EnergyAxis
     max_absent_counts : (n, n_name) float32 array or None
         Total counts below which a name counts as absent, for networks that predict the presence of lines.
-        None means that there is no such limit.
+        None means no limit.
     """
 
     expected: NDArray[np.float32]
@@ -243,7 +243,7 @@ class HeldOutSet:
         )
 
     def columns(self, names: tuple[str, ...]) -> list[int]:
-        """Return the columns of ``labels`` that belong to the names."""
+        """Return the column index in ``labels`` of each name."""
         return [self.names.index(name) for name in names]
 
     def select_rows(self, rows: NDArray[np.integer] | slice) -> "HeldOutSet":
@@ -255,7 +255,7 @@ class HeldOutSet:
         )
 
     def draw_spectra(self, counts: NDArray[np.floating] | float, seed: tuple[int, ...]) -> Spectra:
-        """Draw spectra with the given mean total counts, an (n,) array or a single number."""
+        """Draw spectra with the given mean total counts, which are one number or an (n,) array."""
         rng = np.random.default_rng(seed)
         total_counts = np.broadcast_to(np.asarray(counts, dtype=np.float64), (len(self),))
         spectra = count(self.expected * total_counts[:, None], rng=rng).astype(np.float32)
@@ -285,12 +285,12 @@ def palette_for(model_card: ModelCard) -> tuple[str, ...]:
 
 
 def held_out_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOutSet:
-    """Simulate structures and instruments as in training but with another seed, or read the set of an earlier run."""
+    """Simulate spectra as in training but with another seed, or read the spectra of an earlier run."""
     return _simulated_set(plan, model_card, folder / "held_out.h5", plan.stratigraphies, TEST_SEED, None, progress)
 
 
 def tuning_set(plan: TrustPlan, model_card: ModelCard, folder: Path, progress: Progress) -> HeldOutSet:
-    """Simulate a second set of spectra for the choice of thresholds, or read the set of an earlier run."""
+    """Simulate a second set of spectra for the choice of thresholds, or read the spectra of an earlier run."""
     return _simulated_set(
         plan, model_card, folder / "tuning.h5", plan.tuning_stratigraphies, TUNING_SEED, None, progress
     )
@@ -308,7 +308,7 @@ def unseen_set(
 
 
 def unseen_instruments() -> dict[str, Instrument]:
-    """Return instruments outside the ranges of training, by the name of the property outside its range."""
+    """Return instruments with one property outside its training range, by the name of this property."""
     poor_detector = Detector(noise_fwhm_kev=0.16)
     flat_geometry = Geometry(incidence_angle_deg=35.0, takeoff_angle_deg=20.0)
     high_voltage_tube = Tube(anode="W", voltage_kv=70.0)
@@ -326,7 +326,7 @@ def unseen_instruments() -> dict[str, Instrument]:
 def group_scores(
     held_out_spectra: HeldOutSet, answer_function: AnswerFunction, counts: float, seed: int
 ) -> dict[str, Any]:
-    """Return the scores of each pigment group at the given total counts, in the form of :func:`summarise_scores`."""
+    """Return the scores of each pigment group at the given total counts, as from :func:`summarise_scores`."""
     group_columns = held_out_spectra.columns(held_out_spectra.groups)
     probability = answer_function(held_out_spectra.draw_spectra(counts, (seed, round(counts))))
     return summarise_scores(
@@ -370,10 +370,10 @@ def _has_settings(path: Path, settings: LibrarySettings) -> bool:
 
 
 def read_held_out(path: Path, *, with_line_labels: bool = False) -> HeldOutSet:
-    """Read a library with labels by place, written by :func:`underpaint.simulate.simulate_library`.
+    """Read a library that :func:`underpaint.simulate.simulate_library` wrote with labels by place.
 
     With ``with_line_labels``, a group is present if the lines of its element are visible. Networks that predict amounts
-    are trained with these labels.
+    are trained with labels of visible lines.
     """
     array_names = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
     with h5py.File(path, "r") as file:
@@ -392,13 +392,13 @@ def read_held_out(path: Path, *, with_line_labels: bool = False) -> HeldOutSet:
 
 @dataclass(frozen=True)
 class LabelledMockups:
-    """The virtual mock-ups with their labels by group.
+    """The virtual mock-ups and their labels by group.
 
     Parameters
     ----------
     mockups : Mockups
     groups : tuple of str
-        Visible groups of the pigments in the mock-ups, the ground included.
+        Visible groups of the pigments in the mock-ups, including those of the ground.
     labels : (n, n_group) uint8 array
     is_visible : (n, n_group) bool array
         Whether the group is present and visible at the counts of the spectrum.
@@ -426,7 +426,7 @@ def simulate_mockups(plan: TrustPlan, *, with_line_labels: bool = False) -> Labe
 
 
 def scores_without_finetuning(labelled_mockups: LabelledMockups, answer_function: AnswerFunction) -> dict[str, Any]:
-    """Return the scores of each group, in the form of :func:`~underpaint.lab.evaluation.groups.summarise_scores`."""
+    """Return the scores of each group, as from :func:`~underpaint.lab.evaluation.groups.summarise_scores`."""
     return summarise_scores(
         answer_function(labelled_mockups.spectra),
         labelled_mockups.labels,
@@ -450,14 +450,14 @@ def finetuned_scores(
 ) -> tuple[dict[str, Any], int]:
     """Cross-validate a fine-tuned model by structure, and score the pooled answers of all folds.
 
-    In each fold, the spectra of a top or of a family of bottoms are the test set. The model is fine-tuned on other
-    spectra, a fifth of all.
+    In each fold, the test set is the spectra of one top or of one family of bottoms. The fine-tuning set is a fifth of
+    all spectra, drawn from outside the test set.
 
     Returns
     -------
     dict
-        Scores over the left-out spectra, in the form of :func:`~.groups.summarise_scores`.
-        Groups without a training spectrum in a fold are also scored. Their labels are unknown in training.
+        Scores over the test sets of all folds, as from :func:`~.groups.summarise_scores`.
+        Groups without a training spectrum in a fold have unknown labels in training, but are scored.
     int
         Number of folds.
 
@@ -472,7 +472,7 @@ def finetuned_scores(
     from underpaint.lab.training.labelled import absent_as_unknown
 
     splits = splits_by_group(structure_families(labelled_mockups.mockups), plan.seed)[: plan.folds]
-    probabilities, test_rows_by_fold = [], []
+    probability_by_fold, test_rows_by_fold = [], []
     for fold_number, split in enumerate(splits):
         progress("Fine-tuning, structures left out", fold_number, len(splits))
         pretrained_model = load_trainable(model)
@@ -484,11 +484,11 @@ def finetuned_scores(
             pretrained_model, settings, absent_as_unknown(library.select_rows(split.finetune_rows))
         ).trained_model
         probability = answers(trained_model, library, split.test_rows, settings)
-        probabilities.append(columns_by_name(probability, library.names, labelled_mockups.groups))
+        probability_by_fold.append(columns_by_name(probability, library.names, labelled_mockups.groups))
         test_rows_by_fold.append(split.test_rows)
     test_rows = np.concatenate(test_rows_by_fold)
     return summarise_scores(
-        np.concatenate(probabilities),
+        np.concatenate(probability_by_fold),
         labelled_mockups.labels[test_rows],
         labelled_mockups.is_visible[test_rows],
         labelled_mockups.groups,
@@ -524,7 +524,7 @@ def _labels_and_limits(
 
 
 def _as_library(labelled_mockups: LabelledMockups, pretrained_model: "TrainedNetwork") -> "Library":
-    """Return the mock-ups as a library on the axis of a model, with unknown labels for names without a label."""
+    """Convert the mock-ups to a library on the axis of a model. Outputs without labels become unknown."""
     from underpaint.lab.training import labelled_spectra
 
     mockups, model_card = labelled_mockups.mockups, pretrained_model.card
@@ -555,7 +555,7 @@ def _finetune_settings(pretrained_model: "TrainedNetwork", plan: TrustPlan, outp
         kind=pretrained_model.card.kind,
         epochs=plan.finetune_epochs,
         dense_epochs=plan.dense_epochs,
-        split="structure",  # a random split would put the same structures in training and validation set
+        split="structure",  # a random split would put the same structures in both training and validation set
         test_share=0.0,
         threads=plan.threads,
         seed=plan.seed,

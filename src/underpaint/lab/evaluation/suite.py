@@ -72,35 +72,35 @@ class Stages:
             Further dependencies of this stage.
         """
         stage_dependencies = json_types({**self._facts, **(dependencies or {})})
-        path = self.folder / f"{name}.json"
-        stored_record = self._read_record(path)
+        record_path = self.folder / f"{name}.json"
+        stored_record = self._read_record(record_path)
         if stored_record.get("facts") == stage_dependencies:
             return stored_record["figures"]
         start_time = time.perf_counter()
         scores = json_types(compute_scores())
         record = {"facts": stage_dependencies, "seconds": round(time.perf_counter() - start_time, 1), "figures": scores}
-        write_json(path, record)
+        write_json(record_path, record)
         return scores
 
     def seconds(self) -> dict[str, float]:
         """Return the run time of each stage, in s."""
-        records = {path.stem: self._read_record(path) for path in sorted(self.folder.glob("*.json"))}
-        return {name: record["seconds"] for name, record in records.items() if "seconds" in record}
+        record_by_stage = {path.stem: self._read_record(path) for path in sorted(self.folder.glob("*.json"))}
+        return {name: record["seconds"] for name, record in record_by_stage.items() if "seconds" in record}
 
     @staticmethod
-    def _read_record(path: Path) -> dict[str, Any]:
-        if not path.is_file():
+    def _read_record(record_path: Path) -> dict[str, Any]:
+        if not record_path.is_file():
             return {}
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            stage_record = json.loads(record_path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError):
             # a damaged file was not written by this class, so the stage is run again
             return {}
-        return record if isinstance(record, dict) else {}
+        return stage_record if isinstance(stage_record, dict) else {}
 
 
 def spectra_per_second(model: OnnxModel, seconds: float, *, block_size: int = 2048) -> float:
-    """Measure how many spectra per second a model processes, on blocks of spectra in memory."""
+    """Measure how many spectra per second a model processes, for blocks of spectra in memory."""
     axis = model.card.axis
     counts = np.random.default_rng(0).poisson(20.0, (block_size, axis.n_bin)).astype(np.float32)
     recorded_kev = np.tile(np.array([[axis.start_kev, axis.stop_kev]], dtype=np.float32), (block_size, 1))
@@ -113,13 +113,13 @@ def spectra_per_second(model: OnnxModel, seconds: float, *, block_size: int = 20
 
 
 SUITE_INSTRUMENT = "elio"
-"""Instrument in the stages for layer order, the open set and the likelihood fit."""
+"""Instrument of the stages for layer order, the open set and the likelihood fit."""
 UNSEEN_COUNTS = (1e4, 1e5)
 PAPER_MODEL = "xu2022"
 """Name of the shipped reproduction of the paper's network."""
-AURORA_SCORES = ("auroc", "spearman")
+SCAN_SCORE_NAMES = ("auroc", "spearman")
 PAPER_BLOCK_SIZE = 128
-"""Number of spectra per block for the paper's network, small enough for the measuring time."""
+"""Number of spectra per block when the speed of the paper's network is measured. Larger blocks take too long."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Inputs:
     scans : tuple of str
         Files of a measured scan, one for each detector, or empty to leave the scan out.
     instrument_model : Path or None
-        Model for one instrument and palette (``underpaint train --instrument``). Its model card contains the
+        Model for one instrument and palette (``underpaint train --instrument``). The card of this model contains the
         scores from its training.
     """
 
@@ -152,7 +152,7 @@ class Inputs:
 
 
 class Suite:
-    """Evaluation suite of one model, with its stages as methods.
+    """Evaluation suite of one model. Its stages are methods.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ class Suite:
     inputs : Inputs
     plan : TrustPlan
     progress : callable
-        Called with (description, number done, total number).
+        Called with (description, number of steps done, total number of steps).
     """
 
     def __init__(self, folder: Path, inputs: Inputs, plan: TrustPlan, progress: Progress) -> None:
@@ -176,7 +176,7 @@ class Suite:
     def run_stage(
         self, stage: str, compute_scores: Callable[[], dict[str, Any]], *, uses_model: bool = True, **dependencies: Any
     ) -> Any:
-        """Return the stored or computed scores of a stage, which depend on the model if ``uses_model`` is True."""
+        """Return the stored or computed scores of a stage. The scores depend on the model if ``uses_model`` is True."""
         self.progress(stage.replace("_", " ").capitalize(), 0, 1)
         return self.stages.result_of(
             stage, compute_scores, dependencies | ({"model": self.digest} if uses_model else {})
@@ -209,11 +209,11 @@ class Suite:
         return tuple(sorted(group_names))
 
     def answer_function(self, groups: Sequence[str], model: OnnxModel | None = None) -> AnswerFunction:
-        """Return a function from spectra to group probabilities of a model, by default the model of the suite."""
+        """Return a function that computes group probabilities of a model (default: the suite's) from spectra."""
         return lambda spectra: run_model(model or self.model, spectra).probability_by_group(groups)
 
     def answer_without_conditions(self, groups: Sequence[str]) -> AnswerFunction:
-        """Return a function from spectra without instrument conditions to group probabilities of the model."""
+        """Return a function that computes group probabilities of the model from spectra without conditions."""
         return lambda spectra: run_model(self.model, spectra.without_conditions()).probability_by_group(groups)
 
     def baseline_answers(self, groups: Sequence[str], threshold: float) -> dict[str, AnswerFunction]:
@@ -276,7 +276,7 @@ class Suite:
         }
 
     def unseen_instrument_scores(self) -> dict[str, Any]:
-        """Score the groups on instruments outside the ranges of training, with and without instrument conditions."""
+        """Score the groups on instruments outside the training ranges, with and without instrument conditions."""
         scores_by_instrument: dict[str, Any] = {}
         for instrument_number, instrument_key in enumerate(unseen_instruments()):
             self.progress("Unseen instruments", instrument_number, len(unseen_instruments()))
@@ -335,14 +335,14 @@ class Suite:
         spectra_by_decade = calibration.draw_spectra_by_decade(held_out_spectra, self.plan.seed)
         for method_number, (model_name, answer_function) in enumerate(contestants.items()):
             self.progress("Baselines", method_number, len(contestants))
-            probability = [answer_function(decade_spectra.spectra) for decade_spectra in spectra_by_decade]
+            probability_by_decade = [answer_function(decade_spectra.spectra) for decade_spectra in spectra_by_decade]
             scores_by_contestant[model_name] = {
                 "by_counts": {
                     counts_key(counts): group_scores(held_out_spectra, answer_function, counts, self.plan.seed)
                     for counts in self.plan.counts
                 },
                 **calibration.calibration_error(
-                    calibration.AnswersByDecade(held_out_spectra, spectra_by_decade, probability)
+                    calibration.AnswersByDecade(held_out_spectra, spectra_by_decade, probability_by_decade)
                 ),
             }
         return {"data": "simulated", "n": len(held_out_spectra), "by_contestant": scores_by_contestant}
@@ -362,9 +362,9 @@ class Suite:
 
     def finetuned_structure_scores(self) -> dict[str, Any]:
         """Score the groups on mock-ups that were left out of fine-tuning."""
-        obstacle = finetuning_obstacle(self.model.card)
-        if obstacle:
-            return {"left_out": obstacle}
+        obstacle_text = finetuning_obstacle(self.model.card)
+        if obstacle_text:
+            return {"left_out": obstacle_text}
         mockups = self.mockups
         finetuning_folder = self.folder / f"finetuned_{self.digest[:12]}"
         try:
@@ -402,7 +402,7 @@ class Suite:
         return order.rival_deviances(self.plan.order_pigments, load_instrument(SUITE_INSTRUMENT), show_progress)
 
     def layer_order_scores(self, rival_deviances: dict[str, dict[str, float]]) -> dict[str, Any]:
-        """Score the layer orders that the network and fits of its pigments claim, and compute the upper bound."""
+        """Score the layer orders that the network and the fits claim, and compute the upper bound of the score."""
         plan, instrument = self.plan, load_instrument(SUITE_INSTRUMENT)
         pairs = order.pairs_from_deviances(rival_deviances, instrument)
         scores_by_counts = {}
@@ -424,7 +424,7 @@ class Suite:
                 "network": order.order_scores(order_claims, pairs, counts),
                 "refined": order.order_scores(refined_claims, pairs, counts),
             }
-        upper_um, lower_um, ground_um = order.UPPER_LAYER_UM, order.LOWER_LAYER_UM, order.GROUND_LAYER_UM
+        upper_um, lower_um, ground_um = (order.UPPER_LAYER_UM, order.LOWER_LAYER_UM, order.GROUND_LAYER_UM)
         layer_text = f"{upper_um:g} um over {lower_um:g} um over {ground_um:g} um {order.GROUND}"
         return {
             "data": "simulated",
@@ -465,8 +465,8 @@ class Suite:
             model_name: answer_function(test_set.spectra) for model_name, answer_function in contestants.items()
         } | {"likelihood_fit": fitted_presence}
         scores_by_contestant = {
-            model_name: summarise_scores(probability, test_set.labels, test_set.is_visible, test_set.groups)
-            for model_name, probability in answers_by_model.items()
+            model_name: summarise_scores(group_probability, test_set.labels, test_set.is_visible, test_set.groups)
+            for model_name, group_probability in answers_by_model.items()
         }
         fit_record = {
             "n": len(test_set.spectra),
@@ -481,7 +481,7 @@ class Suite:
         }
 
     def scan_scores(self, model: str | OnnxModel) -> dict[str, Any]:
-        """Compare the pigments of a measured scan with its line areas, and between its two detectors."""
+        """Compare the pigments of a measured scan with its line areas, and compare its two detectors."""
         if not self.inputs.scans:
             return {"left_out": "no scan was given"}
         try:
@@ -493,7 +493,7 @@ class Suite:
             Path(scan_path).name: measured_scan.compare_with_lines(identified_scan)
             for scan_path, identified_scan in sources_and_scans
         }
-        score_keys = [key_prefix + score_key for score_key in AURORA_SCORES for key_prefix in ("", "baseline_")]
+        score_keys = [key_prefix + score_key for score_key in SCAN_SCORE_NAMES for key_prefix in ("", "baseline_")]
         scores: dict[str, Any] = {
             score_key: measured_scan.worst_scores([scan_scores[score_key] for scan_scores in scores_by_scan.values()])
             for score_key in score_keys
@@ -524,11 +524,11 @@ class Suite:
     def measure_speed(self) -> dict[str, Any]:
         """Measure how many spectra per second the model and the paper's network process."""
         seconds = self.plan.speed_seconds
-        rate_by_model = {
+        speed_by_model = {
             "model": spectra_per_second(self.model, seconds),
             PAPER_MODEL: spectra_per_second(self.paper_model, seconds, block_size=PAPER_BLOCK_SIZE),
         }
-        return {"spectra_per_second": rate_by_model, "threads": self.plan.threads}
+        return {"spectra_per_second": speed_by_model, "threads": self.plan.threads}
 
     def instrument_model_scores(self) -> dict[str, Any]:
         """Return the held-out scores of the model for one instrument and palette, from its model card."""
@@ -543,7 +543,7 @@ class Suite:
     def run(self) -> dict[str, Any]:
         """Run every unfinished stage, and return the scores of all stages by name."""
         palette = list(palette_for(self.model.card))
-        details = {
+        scores_by_stage = {
             "simulated": self.run_stage("simulated", self.simulated_scores),
             "calibration": self.run_stage("calibration", self.calibration_scores),
             "unseen_instrument": self.run_stage("unseen_instruments", self.unseen_instrument_scores),
@@ -551,9 +551,9 @@ class Suite:
                 "element_threshold", self.choose_threshold, uses_model=False, palette=palette, lines=self.predicts_lines
             ),
         }
-        threshold_sigmas = float(details["threshold"]["sigmas"])
+        threshold_sigmas = float(scores_by_stage["threshold"]["sigmas"])
         reference, scans = self._reference_facts(), list(self.inputs.scans)
-        details |= {
+        scores_by_stage |= {
             "baselines": self.run_stage(
                 "baselines", partial(self.baseline_scores, threshold_sigmas), sigmas=threshold_sigmas
             ),
@@ -569,7 +569,7 @@ class Suite:
             ),
         }
         rival_deviances = self.run_stage("order_bound", self.wrong_order_deviances, uses_model=False)
-        details |= {
+        scores_by_stage |= {
             "order": self.run_stage(
                 "layer_order", partial(self.layer_order_scores, rival_deviances), rivals=rival_deviances
             ),
@@ -584,7 +584,7 @@ class Suite:
             "speed": self.run_stage("speed", self.measure_speed),
             "own_model": self.instrument_model_scores(),
         }
-        return details
+        return scores_by_stage
 
     def _reference_facts(self) -> list[str]:
         reference_folder = self.inputs.reference
@@ -607,11 +607,12 @@ def evaluate_trust(
     Parameters
     ----------
     target : path
-        JSON file to write. A folder beside it, with the same name and the ending ``.parts``, keeps finished stages.
+        JSON file to write. A folder beside the JSON file, with the same name and the ending ``.parts``, keeps finished
+        stages.
     inputs : Inputs
     plan : TrustPlan, optional
     progress : callable, optional
-        Called with (description, number done, total number).
+        Called with (description, number of steps done, total number of steps).
 
     Returns
     -------
@@ -626,15 +627,17 @@ def evaluate_trust(
     OutputError
         The file contains the record of a complete run, and this run would be incomplete.
     """
-    path, plan = Path(target), plan or TrustPlan()
+    record_path, plan = Path(target), plan or TrustPlan()
     is_complete = not plan.quick and not inputs.missing_inputs
-    _refuse_smaller_run(path, run_is_complete=is_complete)
-    suite = Suite(path.with_suffix(".parts"), inputs, plan, progress or no_progress)
-    details = suite.run()
-    scores = headline_scores(details)
-    record = json_types(scores | {"details": details, "about": _provenance(suite, is_complete=is_complete)})
-    write_json(path, record)
-    return dict(record)
+    _refuse_smaller_run(record_path, run_is_complete=is_complete)
+    suite = Suite(record_path.with_suffix(".parts"), inputs, plan, progress or no_progress)
+    scores_by_stage = suite.run()
+    scores = headline_scores(scores_by_stage)
+    score_record = json_types(
+        scores | {"details": scores_by_stage, "about": _provenance(suite, is_complete=is_complete)}
+    )
+    write_json(record_path, score_record)
+    return dict(score_record)
 
 
 def _refuse_smaller_run(path: Path, *, run_is_complete: bool) -> None:
@@ -653,7 +656,7 @@ def _refuse_smaller_run(path: Path, *, run_is_complete: bool) -> None:
 
 
 def _provenance(suite: Suite, *, is_complete: bool) -> dict[str, Any]:
-    """Return the model, settings and versions that the scores were computed with."""
+    """Return the model, settings and versions from which the scores were computed."""
     model_card = suite.model.card
     packages = ("underpaint", "numpy", "scipy", "xraylib", "onnxruntime")
     return {
@@ -717,46 +720,46 @@ def headline_scores(details: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _group_macro_f1(details: dict[str, Any]) -> dict[str, Any]:
-    finetuned_scores = details["structure_out_finetuned"]
+def _group_macro_f1(scores_by_stage: dict[str, Any]) -> dict[str, Any]:
+    finetuned_scores = scores_by_stage["structure_out_finetuned"]
     return {
-        "simulated": macro_f1_by_counts(details["simulated"]["by_counts"]),
-        "unseen_instrument": details["unseen_instrument"]["mean"],
-        "monte_carlo": _panel_macro_f1(details["monte_carlo"], "model"),
-        "structure_out": details["structure_out"]["by_contestant"]["model"]["macro_f1"],
+        "simulated": macro_f1_by_counts(scores_by_stage["simulated"]["by_counts"]),
+        "unseen_instrument": scores_by_stage["unseen_instrument"]["mean"],
+        "monte_carlo": _panel_macro_f1(scores_by_stage["monte_carlo"], "model"),
+        "structure_out": scores_by_stage["structure_out"]["by_contestant"]["model"]["macro_f1"],
         "structure_out_finetuned": finetuned_scores.get("macro_f1"),
     }
 
 
-def _baseline_headlines(details: dict[str, Any]) -> dict[str, Any]:
-    """Return the headline scores of the baselines, with the same keys as for the model."""
+def _baseline_headlines(scores_by_stage: dict[str, Any]) -> dict[str, Any]:
+    """Return the headline scores of the baselines, by the same keys as those of the model."""
     scores_by_baseline: dict[str, Any] = {}
-    for model_name, scores in details["baselines"]["by_contestant"].items():
+    for model_name, scores in scores_by_stage["baselines"]["by_contestant"].items():
         if model_name == "model":
             continue
         scores_by_baseline[model_name] = {
             "group_macro_f1": {
                 "simulated": macro_f1_by_counts(scores["by_counts"]),
-                "monte_carlo": _panel_macro_f1(details["monte_carlo"], model_name),
-                "structure_out": details["structure_out"]["by_contestant"][model_name]["macro_f1"],
-                "fitted": details["likelihood_fit"]["by_contestant"][model_name]["macro_f1"],
+                "monte_carlo": _panel_macro_f1(scores_by_stage["monte_carlo"], model_name),
+                "structure_out": scores_by_stage["structure_out"]["by_contestant"][model_name]["macro_f1"],
+                "fitted": scores_by_stage["likelihood_fit"]["by_contestant"][model_name]["macro_f1"],
             },
             "ece": scores["ece"],
         }
-    aurora_scores, paper_scores = details["aurora"], details["aurora_xu2022"]
+    aurora_scores, paper_scores = scores_by_stage["aurora"], scores_by_stage["aurora_xu2022"]
     scores_by_baseline[PAPER_MODEL] |= {
         "auroc_aurora": paper_scores.get("auroc"),
         "spearman_aurora": paper_scores.get("spearman"),
         "kappa_aurora": _min_score(paper_scores.get("kappa")),
-        "per_s": details["speed"]["spectra_per_second"][PAPER_MODEL],
+        "per_s": scores_by_stage["speed"]["spectra_per_second"][PAPER_MODEL],
     }
-    likelihood_fit_scores = details["likelihood_fit"]
+    likelihood_fit_scores = scores_by_stage["likelihood_fit"]
     scores_by_baseline["likelihood_fit"] = {
         "group_macro_f1": {"fitted": likelihood_fit_scores["by_contestant"]["likelihood_fit"]["macro_f1"]},
         "per_s": 1.0 / likelihood_fit_scores["seconds_per_spectrum"],
     }
     scores_by_baseline["line_area"] = {
-        **{f"{score_key}_aurora": aurora_scores.get(f"baseline_{score_key}") for score_key in AURORA_SCORES},
+        **{f"{score_key}_aurora": aurora_scores.get(f"baseline_{score_key}") for score_key in SCAN_SCORE_NAMES},
         "kappa_aurora": _min_score(aurora_scores.get("baseline_kappa")),
     }
     return scores_by_baseline
@@ -767,7 +770,7 @@ def _panel_macro_f1(panels: dict[str, Any], model_name: str) -> dict[str, float]
 
 
 def macro_f1_by_counts(scores_by_counts: dict[str, Any]) -> dict[str, float]:
-    """Return the macro F1 for each number of total counts."""
+    """Return the macro F1 at each value of the total counts."""
     return {counts: scores["macro_f1"] for counts, scores in scores_by_counts.items()}
 
 
@@ -776,7 +779,7 @@ def _min_score(score_by_group: dict[str, float | None] | None) -> float | None:
     return min((score for score in (score_by_group or {}).values() if score is not None), default=None)
 
 
-def _train_minutes(details: dict[str, Any]) -> float | None:
+def _train_minutes(scores_by_stage: dict[str, Any]) -> float | None:
     """Return the training time of the model for one instrument and palette, in minutes."""
-    minutes_by_step = details["own_model"].get("minutes")
+    minutes_by_step = scores_by_stage["own_model"].get("minutes")
     return float(sum(minutes_by_step.values())) if minutes_by_step else None

@@ -1,4 +1,4 @@
-"""Networks as torch modules from input tensors to logits, without files and pigments."""
+"""Networks as torch modules, which convert input tensors to logits and use neither files nor pigment names."""
 
 from dataclasses import dataclass
 from itertools import pairwise
@@ -45,8 +45,8 @@ class NetworkSpec:
     Parameters
     ----------
     kind : str
-        Architecture. "xu2022_root" and "xu2022_unscaled" are the paper's network with another transform of the counts.
-        Kinds that begin with "layers" are variants of the network of layers, with another body or head.
+        Architecture. "xu2022_root" and "xu2022_unscaled" are the network "xu2022" with other transforms of the counts.
+        Kinds that begin with "layers" are variants of the network of layers, with different bodies or heads.
     n_bin, n_output : int
         Number of bins of the axis, and number of outputs.
     start_kev, bin_kev : float
@@ -56,9 +56,9 @@ class NetworkSpec:
         The exporter folds a batch normalisation into the weights of the convolution or linear layer before it.
         Batch normalisations after an activation are kept.
     n_instrument, n_quantity : int
-        Number of instrument inputs, and of quantities, of a network of layers.
+        Numbers of instrument inputs and predicted quantities, for networks of layers.
     n_amount, n_edge : int
-        Number of amounts that a network of layers predicts, and of mass fractions that separate their classes.
+        Number of amounts that a network of layers predicts, and number of class edges (mass fractions between classes).
     families : tuple of str
         Line families whose areas are inputs of the network.
     composition : tuple of n_output / 3 tuples of float
@@ -132,7 +132,7 @@ def _build_layers_network(spec: NetworkSpec) -> LayersNetwork:
 
 
 def _foldable_normalisations(network: nn.Module) -> list[tuple[nn.Sequential, str]]:
-    """Return each batch normalisation that the exporter folds, as its ``Sequential`` and its name in the sequence."""
+    """List the batch normalisations that the exporter folds, each as its ``Sequential`` and its name."""
     return [
         (sequence, name)
         for sequence in network.modules()

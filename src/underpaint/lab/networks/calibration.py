@@ -4,7 +4,10 @@ import torch
 from torch import Tensor, nn
 
 LOG10_COUNTS = (3.0, 4.0, 5.0, 6.0)
-"""Logarithms (base 10) of the total counts at which scales and shifts are fitted, with interpolation in between."""
+"""Logarithms (base 10) of the total counts at which scales and shifts are fitted.
+
+Scales and shifts are interpolated between these total counts.
+"""
 
 
 class Calibration(nn.Module):
@@ -13,13 +16,14 @@ class Calibration(nn.Module):
     Parameters
     ----------
     n_output, n_quantity, n_amount : int
-        Number of log-odds, quantities and amounts of the network.
+        Numbers of log-odds, quantities and amounts that the network predicts.
 
     Notes
     -----
-    This is Platt scaling (J. Platt 1999) for each output and level of counts. A network is overconfident for spectra
-    of few counts and underconfident for spectra of many counts. A single temperature cannot correct both. The initial
-    calibration changes nothing. The network applies the calibration in evaluation mode, not in training.
+    The calibration is Platt scaling (Platt, 1999) for each output at each level of total counts. A network is
+    overconfident for spectra with few counts and underconfident for spectra with many counts. A single temperature
+    cannot correct both. The initial calibration changes nothing. The network applies the calibration in evaluation
+    mode, not in training.
     """
 
     log10_counts: Tensor
@@ -31,14 +35,14 @@ class Calibration(nn.Module):
 
     def __init__(self, n_output: int, n_quantity: int, n_amount: int = 0) -> None:
         super().__init__()
-        n_level = len(LOG10_COUNTS)
+        n_count_level = len(LOG10_COUNTS)
         self.register_buffer("log10_counts", torch.tensor(LOG10_COUNTS), persistent=False)
-        self.register_buffer("scale", torch.ones(n_level, n_output))
-        self.register_buffer("shift", torch.zeros(n_level, n_output))
-        self.register_buffer("widen", torch.ones(n_level, n_quantity))
+        self.register_buffer("scale", torch.ones(n_count_level, n_output))
+        self.register_buffer("shift", torch.zeros(n_count_level, n_output))
+        self.register_buffer("widen", torch.ones(n_count_level, n_quantity))
         if n_amount:
-            self.register_buffer("amount_scale", torch.ones(n_level, n_amount))
-            self.register_buffer("amount_shift", torch.zeros(n_level, n_amount))
+            self.register_buffer("amount_scale", torch.ones(n_count_level, n_amount))
+            self.register_buffer("amount_shift", torch.zeros(n_count_level, n_amount))
 
     def reset(self) -> None:
         """Reset to a calibration that changes nothing."""
@@ -47,12 +51,12 @@ class Calibration(nn.Module):
                 buffer.fill_(0.0 if buffer_name.endswith("shift") else 1.0)
 
     def calibrate_amounts(self, logits: Tensor, log10_counts: Tensor) -> Tensor:
-        """Return calibrated log-odds of amounts, with one scale and shift for all edges, which preserves their order.
+        """Return calibrated log-odds of amounts. All class edges have the same scale and shift.
 
         Parameters
         ----------
         logits : (n, n_amount, n_edge) tensor
-            Log-odds that the mass fraction reaches each edge.
+            Log-odds that the mass fraction reaches each class edge.
         log10_counts : (n, 1) tensor
             Logarithm (base 10) of the total counts within the recorded range.
         """

@@ -1,6 +1,7 @@
-"""The network of layers, which predicts pigments at the surface, pigments below it, amounts and thickness.
+"""The network of layers.
 
-Instrument conditions are inputs of the network of layers.
+The network predicts which pigments are in the surface layer and which are below this layer. The network also predicts
+amounts and the thickness of the surface layer. The inputs include the instrument conditions.
 """
 
 import math
@@ -29,19 +30,19 @@ from underpaint.units import FWHM_PER_SIGMA
 Body = Literal["attention", "dense", "recurrent"]
 Head = Literal["free", "composition"]
 N_PLACE = 3
-_N_CONDITION = 32
-_N_HIDDEN, _N_CODE = 256, 128
-_N_HEAD = 4
-_N_KEY = 48
+_CONDITION_WIDTH = 32
+_HIDDEN_WIDTH, _LATENT_WIDTH = 256, 128
+_N_ATTENTION_HEAD = 4
+_KEY_WIDTH = 48
 _LOG_SIGMA_LIMITS = (-4.0, 2.0)
 
 
 _NOISE_FWHM_KEV, _FANO_FACTOR = 0.09, 0.114
 _MAX_EXCITATION_KEV = 40.0
 _N_KNOT = 40
-_RIDGE, _SHIFT_RIDGE = 1e-6, 1e-2
+_RIDGE_PENALTY, _SHIFT_RIDGE_PENALTY = 1e-6, 1e-2
 _TYPICAL_SHIFT_KEV = 0.03
-"""Typical shift of peaks, in keV, from gain errors and inexact peak shapes, which is hardly penalised."""
+"""Typical shift of peaks, in keV, from gain errors and inexact peak shapes. The fit hardly penalises this shift."""
 _MODEL_ERROR = 0.02
 _MIN_VARIANCE = 0.25
 _AREA_SCALE = 0.2
@@ -50,8 +51,9 @@ _AREA_SCALE = 0.2
 class Evidence(nn.Module):
     """Significance and area of each line family from a linear fit, as features of a network.
 
-    The significance is the area divided by its standard deviation. The standard deviation includes Poisson noise. For
-    inexact peak shapes, it also includes 2 % of the counts that the fit adds to or subtracts from the area.
+    The significance is the area divided by its standard deviation. The standard deviation combines Poisson noise and a
+    model error for inexact peak shapes. The model error is 2 % of all counts that the fit adds to the area or subtracts
+    from it.
 
     Parameters
     ----------
@@ -76,7 +78,7 @@ class Evidence(nn.Module):
         return 2 * len(self.area_matrix)
 
     def forward(self, counts: Tensor) -> Tensor:
-        """Return the (n, n_feature) features of (n, n_bin) counts, scaled to values of about 1."""
+        """Convert (n, n_bin) counts to (n, n_feature) features with values of about 1."""
         family_area = counts @ self.area_matrix.T
         model_error = _MODEL_ERROR * (counts @ torch.abs(self.area_matrix.T))
         sigma = torch.sqrt(counts @ (self.area_matrix.T**2) + model_error**2 + _MIN_VARIANCE)
@@ -91,7 +93,7 @@ def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: f
     Notes
     -----
     Peaks and a piecewise linear background are fitted by least squares. Line ratios are those of an infinitely thin
-    sample. The energy of every family has a small free shift. The weights of the fit are the inverse of a typical
+    sample. A small shift of each line family in energy is also fitted. The weight of a bin is the inverse of a typical
     spectrum. A family without a line on the energy axis has an area of zero.
     """
     edges_kev = start_kev + bin_kev * np.arange(n_bin + 1)
@@ -102,7 +104,7 @@ def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: f
     typical_spectrum = np.exp(-(((centre_kev - 8.0) / 9.0) ** 2)) + 0.03
     peak_derivatives = _TYPICAL_SHIFT_KEV * np.gradient(peaks, bin_kev, axis=1)
     component_shapes = np.concatenate((peaks, background_shapes, peak_derivatives))
-    ridge_penalties = np.repeat((_RIDGE, _SHIFT_RIDGE), (len(peaks) + _N_KNOT, len(peaks)))
+    ridge_penalties = np.repeat((_RIDGE_PENALTY, _SHIFT_RIDGE_PENALTY), (len(peaks) + _N_KNOT, len(peaks)))
     weighted_shapes = component_shapes / typical_spectrum
     normal_matrix = weighted_shapes @ component_shapes.T
     diagonal_scale = np.sqrt(np.maximum(np.diag(normal_matrix), 1e-12))
@@ -115,7 +117,7 @@ def fit_matrix(families: Sequence[str], n_bin: int, start_kev: float, bin_kev: f
 
 
 def _family_peaks(family: str, centre_kev: NDArray[np.float64], bin_kev: float) -> NDArray[np.float64]:
-    """Return the (n_bin,) spectrum of the peaks of a line family, normalised to one count."""
+    """Return the (n_bin,) spectrum of one line family, normalised to one count in total."""
     element, _, shell = family.partition("_")
     energy_kev, line_ratio = family_lines(element, shell, _MAX_EXCITATION_KEV)
     sigma_kev = resolution_fwhm_kev(energy_kev, _NOISE_FWHM_KEV, _FANO_FACTOR) / FWHM_PER_SIGMA
@@ -126,32 +128,33 @@ def _family_peaks(family: str, centre_kev: NDArray[np.float64], bin_kev: float) 
 
 
 class LayersNetwork(nn.Module):
-    """Network with convolutions to 32 tokens, a body that combines the tokens, and outputs by place.
+    """Network that converts a spectrum to 32 tokens, combines the tokens in a body, and has an output for each place.
 
     Parameters
     ----------
     n_bin : int
         Number of bins of the fixed axis.
     composition : (n_material, n_element) tensor
-        Composition of each pigment or group, as in the model card. Only the composition head uses its values.
+        Composition of each pigment or group, as in the model card. Only the composition head uses the composition.
     n_instrument, n_quantity : int
-        Number of instrument inputs, and of quantities.
+        Numbers of instrument inputs and of predicted quantities.
     n_amount, n_edge : int
-        Number of predicted amounts, and of mass fractions that separate their classes.
+        Numbers of predicted amounts and of class edges. A class edge is the mass fraction between two classes of an
+        amount.
     families : sequence of str
-        Line families whose areas from a linear fit are additional features, or empty.
+        Line families whose fitted areas are additional features. May be empty.
     start_kev, bin_kev : float
         Lower edge of the first bin and width of the bins, in keV.
     body : {"attention", "dense", "recurrent"}
         Layer after the convolutions: self-attention (Vaswani et al. 2017), none, or a bidirectional GRU.
     head : {"free", "composition"}
-        "free" has a row of weights for each material and place.
-        "composition" computes the logits of a material from its composition.
-        It can predict materials that are not in the training set.
+        The head "free" has a row of weights for each material and place.
+        The head "composition" computes the logits of a material from its composition.
+        The composition head can predict materials that are not in the training set.
 
     Notes
     -----
-    A linear path from the features is parallel to the deep path, as in the default network.
+    As in the default network, a linear path from the features runs in parallel to the deep path.
     """
 
     composition: Tensor
@@ -176,22 +179,26 @@ class LayersNetwork(nn.Module):
         self.register_buffer("composition", composition.float(), persistent=False)
         self.features = Features(n_bin, start_kev, bin_kev)
         self.evidence = Evidence(families, n_bin, start_kev, bin_kev) if families else None
-        n_area = 0 if self.evidence is None else self.evidence.n_feature
-        self.told = nn.Sequential(nn.Linear(2 * n_instrument + 1, _N_CONDITION), nn.LeakyReLU(0.1))
+        n_evidence = 0 if self.evidence is None else self.evidence.n_feature
+        self.told = nn.Sequential(nn.Linear(2 * n_instrument + 1, _CONDITION_WIDTH), nn.LeakyReLU(0.1))
         self.stem = token_convolutions()
         self.body = _build_body(body, token_count(n_bin))
-        self.code = two_dense_layers(TOKEN_WIDTH * token_count(n_bin) + _N_CONDITION + n_area, _N_HIDDEN, _N_CODE)
+        self.code = two_dense_layers(
+            TOKEN_WIDTH * token_count(n_bin) + _CONDITION_WIDTH + n_evidence, _HIDDEN_WIDTH, _LATENT_WIDTH
+        )
         n_material, n_element = composition.shape
         self.presence = _CompositionHead(n_element) if head == "composition" else _FreeHead(n_material)
-        self.linear = nn.Linear(3 * n_bin + 1 + n_area, n_element if head == "composition" else N_PLACE * n_material)
-        self.quantity = nn.Linear(_N_CODE, 2 * n_quantity)
+        self.linear = nn.Linear(
+            3 * n_bin + 1 + n_evidence, n_element if head == "composition" else N_PLACE * n_material
+        )
+        self.quantity = nn.Linear(_LATENT_WIDTH, 2 * n_quantity)
         self.n_edge = n_edge
         if n_amount:
-            self.amount = nn.Linear(_N_CODE + n_area, n_amount * n_edge)
-        # a common calibration is also valid for materials that are not in the training set
+            self.amount = nn.Linear(_LATENT_WIDTH + n_evidence, n_amount * n_edge)
+        # one calibration for all materials is also valid for materials that are not in the training set
         self.calibration = Calibration(1 if head == "composition" else N_PLACE * n_material, n_quantity, n_amount)
-        for weights in (self.linear.weight, self.linear.bias):
-            nn.init.zeros_(weights)
+        for linear_weights in (self.linear.weight, self.linear.bias):
+            nn.init.zeros_(linear_weights)
         use_channels_last(self)
 
     def forward(self, counts: Tensor, recorded_kev: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
@@ -204,14 +211,14 @@ class LayersNetwork(nn.Module):
         recorded_kev : (n, 2) tensor
             Lowest and highest recorded energy, in keV.
         instrument : (n, n_instrument) tensor
-            Instrument conditions, or NaN for unknown ones.
+            Instrument conditions. Unknown conditions are NaN.
 
         Returns
         -------
-        (n, 3 n_material) logits : all materials anywhere, then at the surface, then below it
+        (n, 3 n_material) logits : of each material, first anywhere in the paint, then at the surface, then below it
         (n, n_quantity) mean : means of the quantities
         (n, n_quantity) sigma : standard deviations of the quantities
-        (n, n_amount n_edge) logits : that the mass fraction reaches each edge; only for networks with amounts
+        (n, n_amount n_edge) logits : that the mass fraction reaches each class edge, from networks that predict amounts
         """
         # half precision would round counts and sums over many bins
         with torch.autocast(counts.device.type, enabled=False):
@@ -244,7 +251,7 @@ class LayersNetwork(nn.Module):
         )
 
     def _amount_logits(self, latent_code: Tensor, log10_counts: Tensor) -> Tensor:
-        """Return log-odds that decrease from edge to edge, from a predicted first value and predicted decreases."""
+        """Return log-odds of amounts. From each class edge to the next, log-odds decrease."""
         raw_outputs = self.amount(latent_code).float().unflatten(1, (-1, self.n_edge))
         logit_steps = torch.cat((raw_outputs[:, :, :1], -nn.functional.softplus(raw_outputs[:, :, 1:])), dim=2)
         logits = torch.cumsum(logit_steps, dim=2)
@@ -254,11 +261,11 @@ class LayersNetwork(nn.Module):
 
 
 class _FreeHead(nn.Module):
-    """Head with a row of weights for each material and place, added to the outputs of the linear path."""
+    """Head that adds one weighted sum for each material and place to the outputs of the linear path."""
 
     def __init__(self, n_material: int) -> None:
         super().__init__()
-        self.dense = nn.Linear(_N_CODE, N_PLACE * n_material)
+        self.dense = nn.Linear(_LATENT_WIDTH, N_PLACE * n_material)
 
     def forward(self, latent_code: Tensor, linear_logits: Tensor, composition: Tensor) -> Tensor:
         del composition
@@ -266,28 +273,28 @@ class _FreeHead(nn.Module):
 
 
 class _CompositionHead(nn.Module):
-    """Head with a query for each place, a key computed from the composition, and linear outputs by element."""
+    """Head that computes logits as the product of a query for each place and a key from each material's composition."""
 
     def __init__(self, n_element: int) -> None:
         super().__init__()
-        self.question = nn.Linear(_N_CODE, N_PLACE * _N_KEY)
-        self.key = nn.Sequential(nn.Linear(n_element, 64), nn.LeakyReLU(0.1), nn.Linear(64, _N_KEY))
+        self.question = nn.Linear(_LATENT_WIDTH, N_PLACE * _KEY_WIDTH)
+        self.key = nn.Sequential(nn.Linear(n_element, 64), nn.LeakyReLU(0.1), nn.Linear(64, _KEY_WIDTH))
         self.bias = nn.Linear(n_element, N_PLACE)
 
     def forward(self, latent_code: Tensor, linear_logits: Tensor, composition: Tensor) -> Tensor:
-        queries = self.question(latent_code).unflatten(1, (N_PLACE, _N_KEY))
-        logits = queries @ self.key(composition).T / math.sqrt(_N_KEY) + self.bias(composition).T
+        queries = self.question(latent_code).unflatten(1, (N_PLACE, _KEY_WIDTH))
+        logits = queries @ self.key(composition).T / math.sqrt(_KEY_WIDTH) + self.bias(composition).T
         anywhere_logits = logits[:, :1] + (linear_logits @ composition.T).unsqueeze(1)
         return torch.cat((anywhere_logits, logits[:, 1:]), dim=1).flatten(1)
 
 
 class _AttentionBody(nn.Module):
-    """Body with one block of self-attention over the tokens, their positions and the instrument conditions."""
+    """Body with one self-attention block over the tokens, their positions and the instrument conditions."""
 
     def __init__(self, n_token: int) -> None:
         super().__init__()
         self.position = nn.Parameter(0.02 * torch.randn(n_token, TOKEN_WIDTH))
-        self.told = nn.Linear(_N_CONDITION, TOKEN_WIDTH)
+        self.told = nn.Linear(_CONDITION_WIDTH, TOKEN_WIDTH)
         self.before, self.after = nn.LayerNorm(TOKEN_WIDTH), nn.LayerNorm(TOKEN_WIDTH)
         self.mixed, self.joined = (
             nn.Linear(TOKEN_WIDTH, 3 * TOKEN_WIDTH),
@@ -299,7 +306,7 @@ class _AttentionBody(nn.Module):
 
     def forward(self, tokens: Tensor, condition_code: Tensor) -> Tensor:
         tokens = tokens + self.position + self.told(condition_code).unsqueeze(1)
-        head_shape = (-1, tokens.shape[1], _N_HEAD, TOKEN_WIDTH // _N_HEAD)
+        head_shape = (-1, tokens.shape[1], _N_ATTENTION_HEAD, TOKEN_WIDTH // _N_ATTENTION_HEAD)
         query, key, value = (
             attention_heads.reshape(head_shape).transpose(1, 2)
             for attention_heads in _apply_to_tokens(self.mixed, self.before(tokens)).chunk(3, dim=2)
@@ -331,7 +338,7 @@ class _RecurrentBody(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.recurrent = nn.GRU(TOKEN_WIDTH + _N_CONDITION, TOKEN_WIDTH // 2, batch_first=True, bidirectional=True)
+        self.recurrent = nn.GRU(TOKEN_WIDTH + _CONDITION_WIDTH, TOKEN_WIDTH // 2, batch_first=True, bidirectional=True)
 
     def forward(self, tokens: Tensor, condition_code: Tensor) -> Tensor:
         condition_code = condition_code.unsqueeze(1).expand(-1, tokens.shape[1], -1)

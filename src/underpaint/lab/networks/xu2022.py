@@ -1,4 +1,4 @@
-"""The network of Xu et al. 2022 (section 2.3), and two networks that they propose as future work.
+"""The network of Xu et al., 2022 (section 2.3), and two networks that the authors propose as future work.
 
 The two proposed networks are an autoencoder's encoder with a dense layer, and a recurrent network over patches of the
 spectrum.
@@ -22,14 +22,14 @@ _RELU_SLOPE = 0.01
 
 
 class LogLogRootTransform(nn.Module):
-    """Transform ``X' = ln(1 + ln(1 + sqrt(X)))`` of the counts, divided by the maximum of each spectrum.
+    """Transform of the counts, ``X' = ln(1 + ln(1 + sqrt(X)))``. Each transformed spectrum is divided by its maximum.
 
-    The paper does not state how it normalises spectra. Division by the maximum is an assumption.
+    The paper does not state how spectra are normalised. Division by the maximum is an assumption.
 
     Parameters
     ----------
     is_scaled : bool
-        Whether to normalise.
+        Whether to divide each transformed spectrum by its maximum.
 
     References
     ----------
@@ -41,7 +41,7 @@ class LogLogRootTransform(nn.Module):
         self.is_scaled = is_scaled
 
     def forward(self, counts: Tensor) -> Tensor:
-        """Transform (n, n_channel) counts, with zeros for a spectrum without counts."""
+        """Transform (n, n_channel) counts. A spectrum without counts stays zero."""
         transformed_counts = torch.log1p(torch.log1p(torch.sqrt(counts.clamp_min(0.0))))
         if not self.is_scaled:
             return transformed_counts
@@ -49,13 +49,13 @@ class LogLogRootTransform(nn.Module):
 
 
 class SquareRootTransform(nn.Module):
-    """Square root of the counts, divided by its maximum.
+    """Square root of the counts in a spectrum, divided by the largest square root.
 
     The square root makes the standard deviation of Poisson noise uniform. Empty channels stay zero.
     """
 
     def forward(self, counts: Tensor) -> Tensor:
-        """Transform (n, n_channel) counts, with zeros for a spectrum without counts."""
+        """Transform (n, n_channel) counts. A spectrum without counts stays zero."""
         transformed_counts = torch.sqrt(counts.clamp_min(0.0))
         return transformed_counts / transformed_counts.amax(dim=-1, keepdim=True).clamp_min(1e-12)
 
@@ -78,8 +78,8 @@ class XuNetwork(nn.Module):
     zero padding preserves the length of the spectrum, so that only pooling shortens it. The "normalization layer" after
     the last convolution is a batch normalisation, as in the blocks. Each spectrum is divided by its maximum.
 
-    The convolutions have two dimensions, one of size 1, and a memory layout with channels last. This layout does not
-    change the outputs, but makes training on a CPU 2.8 times faster.
+    The convolutions are two-dimensional, with one dimension of size 1, and store channels last. The memory layout does
+    not change the outputs, but makes training on a CPU 2.8 times faster.
 
     References
     ----------
@@ -90,11 +90,11 @@ class XuNetwork(nn.Module):
         super().__init__()
         self.n_channel = n_channel
         self.transform = LogLogRootTransform() if transform is None else transform
-        widths = (1, *_N_KERNEL)
+        channel_widths = (1, *_N_KERNEL)
         self.blocks = nn.Sequential(
             *(
                 _convolution_block(*in_out_widths, kernel_size)
-                for in_out_widths, kernel_size in zip(pairwise(widths), _KERNEL_SIZES, strict=True)
+                for in_out_widths, kernel_size in zip(pairwise(channel_widths), _KERNEL_SIZES, strict=True)
             )
         )
         self.post = nn.Sequential(
@@ -157,10 +157,10 @@ class Encoder(nn.Module):
                 for in_out_widths, kernel_size, stride in layer_sizes
             )
         )
-        n_position = n_channel
+        n_output_position = n_channel
         for stride in _ENCODER_STRIDES:
-            n_position = math.ceil(n_position / stride)
-        self.bottleneck = nn.Linear(_ENCODER_WIDTHS[-1] * n_position, _N_BOTTLENECK)
+            n_output_position = math.ceil(n_output_position / stride)
+        self.bottleneck = nn.Linear(_ENCODER_WIDTHS[-1] * n_output_position, _N_BOTTLENECK)
         use_channels_last(self)
 
     def forward(self, transformed_counts: Tensor) -> Tensor:
@@ -172,7 +172,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Sequential):
-    """Decoder for pre-training, with two dense layers from a code to the transformed spectrum.
+    """Decoder for pre-training. Two dense layers reconstruct the transformed spectrum from its code.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ class AutoencoderNetwork(nn.Module):
     -----
     The initial weights are random. The function :func:`underpaint.lab.training.loop.pretrain_autoencoder` first trains
     the encoder to reconstruct spectra. Xu et al. propose autoencoders as future work, but state no sizes. The transform
-    of the input, the dropout and the dense layer are those of their convolutional network.
+    of the input, the dropout and the dense layer are those of the paper's convolutional network.
 
     References
     ----------
@@ -230,16 +230,16 @@ class RecurrentNetwork(nn.Module):
     Parameters
     ----------
     n_channel : int
-        Number of channels of a spectrum. The 3815 channels of the paper are 109 patches of 0.35 keV. The last patch is
-        padded with zeros.
+        Number of channels of a spectrum. The 3815 channels of the paper give 109 patches of 0.35 keV. If necessary,
+        zeros fill the last patch.
     n_class : int
         Number of pigments.
 
     Notes
     -----
     Xu et al. propose recurrent networks as future work, but state no sizes. The transform of the input, the dropout and
-    the dense layer are those of their convolutional network. The dense layer has the states of the GRU at all patches
-    as input, because the position of a line identifies its element.
+    the dense layer are those of the paper's convolutional network. The dense layer receives the states of the GRU at
+    all patches, because the position of a line identifies its element.
 
     References
     ----------
@@ -264,7 +264,8 @@ class RecurrentNetwork(nn.Module):
     def forward(self, counts: Tensor) -> Tensor:
         """Return (n, n_class) logits of (n, n_channel) counts."""
         transformed_counts = pad(self.transform(counts), (0, self.fill))[:, None, :]
-        # half precision would round small differences between spectra, and rounding errors would accumulate
+        # half precision would round small differences between spectra, and rounding errors would accumulate along
+        # patches
         with torch.autocast(counts.device.type, enabled=False):
             hidden_states, _ = self.recurrent(self.patches(transformed_counts).transpose(1, 2))
         return torch.as_tensor(self.dense(self.dropout(hidden_states.flatten(1))))

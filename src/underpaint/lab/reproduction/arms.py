@@ -47,7 +47,7 @@ class Answers:
     is_learned : list of (n_name,) bool arrays
         For each fold, whether its training set contained the pigment.
     seconds : float
-        Training time, s, summed over interrupted runs.
+        Training time, in s, summed over interrupted runs.
     epochs : int
         Number of epochs, summed over the folds.
     """
@@ -61,20 +61,20 @@ class Answers:
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """A pre-trained network with the mock-ups on its energy axis.
+    """A pre-trained network, and the mock-ups on its energy axis.
 
     Parameters
     ----------
     name : str
         Name of the model and of its folders.
     initial_networks : sequence of TrainedNetwork or Path
-        Initial network of each fold, used cyclically.
+        Initial networks, which the folds use in turn.
     mockups : Library
         Spectra of the mock-ups on the axis of the network, with labels for its outputs.
     is_restricted_to_palette : bool
         Whether the predictions before fine-tuning are restricted to the paper's pigments.
     marks_missing_as_unknown : bool
-        Whether labels are unknown, instead of absent, for outputs without a positive spectrum in fine-tuning.
+        Whether outputs without a positive spectrum in fine-tuning get unknown instead of absent labels.
     """
 
     name: str
@@ -122,13 +122,13 @@ def pretrain(
     plan : Plan
         Sizes, epochs and seeds.
     library : Library
-        Simulation set. The test set, a fifth of its stratigraphies, is the same for all folds.
+        Simulation set. The test set, a fifth of the stratigraphies, is the same for all folds.
     progress : callable
-        Called with (description, number done, total number).
+        Called with (description, number of steps done, total number of steps).
     name : str
         Name of the networks' folder.
     folds : int or None
-        Maximum number of folds, if fewer than in the plan.
+        Maximum number of folds, if it is less than that of the plan.
     network_kind : str
         Kind of the network, by default that of the paper.
     """
@@ -164,7 +164,7 @@ def _pretrained_autoencoder(settings: TrainSettings, library: Library) -> Autoen
 
 
 def test_rows(library: Library, plan: Plan) -> NDArray[np.int64]:
-    """Return the rows of the test set of a simulation set, which is the same for all folds."""
+    """Return the rows of a simulation set that are the test set of all folds."""
     return split_by_settings(library.source, pretrain_settings(plan)).test
 
 
@@ -184,7 +184,7 @@ def pretrain_settings(plan: Plan, name: str = "simulation", network_kind: Networ
 
 
 def predict_mockups(plan: Plan, contestant: EvaluatedModel) -> Answers:
-    """Return the predictions of the pre-trained networks, one for each fold, for every mock-up spectrum."""
+    """Return the predictions for every mock-up spectrum by the pre-trained network of each fold."""
     rows = np.arange(len(contestant.mockups))
     settings = contestant.settings(plan, "asked")
     select_columns = restrict_to_palette if contestant.is_restricted_to_palette else paper_columns
@@ -228,8 +228,9 @@ def paper_columns(library: Library, output_columns: NDArray[Any]) -> NDArray[Any
 def restrict_to_palette(library: Library, probability: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the (n, 11) probabilities of the paper's pigments, given that no other pigments were used.
 
-    The most probable pigment of a group gets the probability of the group. The probabilities of the other pigments of
-    the group are scaled by the same factor. A pigment of two groups gets the smaller of two probabilities.
+    The most probable pigment of a group gets the probability of the group. The probabilities of the group's other
+    pigments are scaled by the factor of the most probable pigment. A pigment of two groups gets the smaller of its two
+    probabilities.
     """
     outputs = paper_outputs()
     member_probability = paper_columns(library, probability)
@@ -263,10 +264,10 @@ def measure_seconds(folder: Path) -> Iterator[TrainingClock]:
     training_clock = TrainingClock(
         json.loads(record_path.read_text("utf-8"))["seconds"] if record_path.is_file() else 0.0
     )
-    times_before = {path: path.stat().st_mtime_ns for path in checkpoints}
+    times_of_checkpoints = {path: path.stat().st_mtime_ns for path in checkpoints}
     start_time = time.perf_counter()
     yield training_clock
-    if {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("last.ckpt"))} == times_before:
+    if {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("last.ckpt"))} == times_of_checkpoints:
         return
     training_clock.seconds += time.perf_counter() - start_time
     write_json(record_path, {"seconds": training_clock.seconds})

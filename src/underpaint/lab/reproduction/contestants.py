@@ -1,4 +1,4 @@
-"""The compared networks, each with the mock-ups on its energy axis."""
+"""The networks that are compared, and the mock-ups on the energy axis of each network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +18,12 @@ from underpaint.simulate import outputs_for
 def paper_network(
     checkpoints: Sequence[Path], mockups: Mockups, *, name: str = "paper_network", simulation_set: Library | None = None
 ) -> EvaluatedModel:
-    """Return a network that was pre-trained on a simulation set, by default the paper's network, with the mock-ups.
+    """Return a pre-trained network, by default that of the paper, and the mock-ups on its energy axis.
 
     Parameters
     ----------
     simulation_set : Library or None
-        Simulation set of the network, if its outputs differ from the paper's.
+        Simulation set that the network was trained on, if the network's outputs differ from the paper's.
         Outputs that are in no mock-up have absent labels.
     """
     mockup_spectra = mockup_library(mockups)
@@ -54,7 +54,7 @@ def default_answers(plan: Plan, trained_model: TrainedNetwork, counts: NDArray[n
 
 
 def default_network(mockups: Mockups) -> EvaluatedModel:
-    """Return the default network with the mock-ups on its energy axis."""
+    """Return the default network, and the mock-ups on its energy axis."""
     network = load_trainable("default")
     present_names = [sorted({REPLACED_PIGMENTS.get(name, name) for name in names}) for names in mockups.pigments]
     library = labelled_spectra(

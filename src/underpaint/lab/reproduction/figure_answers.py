@@ -24,7 +24,7 @@ from underpaint.physics.instrument import load_instrument
 from underpaint.pigments.predict import identify
 
 FAMILIES = ("Ca_K", "Cr_K", "Fe_K", "Co_K", "Cu_K", "Zn_K", "As_K", "Hg_L", "Pb_L", "Sn_K")
-"""One line family for each element in the paints and grounds of the figures, without light elements."""
+"""One line family for each element (except light elements) in the paints and grounds of the figures."""
 BEFORE_FINETUNING, AFTER_FINETUNING, DEFAULT_NETWORK = "before fine-tuning", "after fine-tuning", "default network"
 PRESENT_PROBABILITY = 0.5
 
@@ -43,7 +43,7 @@ class Networks:
 
 @dataclass(frozen=True)
 class PaintingMaps:
-    """A virtual painting with its scan, its element maps, and its probability maps by network and output."""
+    """A virtual painting, its scan, its element maps, and its probability maps by network and output."""
 
     painting: Painting
     scan: Scan
@@ -70,14 +70,14 @@ def map_painting(
     members : sequence of str
         Pigments for which the default network is evaluated by name, not by elementary group.
     """
-    maps = {
+    map_sets = {
         BEFORE_FINETUNING: paper_maps(plan, networks.before_finetuning, scan),
         AFTER_FINETUNING: paper_maps(plan, networks.after_finetuning, scan),
         DEFAULT_NETWORK: default_maps(scan, members=members),
     }
     # the fit uses the preset instrument, because the true simulated instrument would be unknown in practice
     element_maps = fit_elements(scan, families=FAMILIES, instrument=load_instrument(INSTRUMENT))
-    return PaintingMaps(painting, scan, element_maps, maps)
+    return PaintingMaps(painting, scan, element_maps, map_sets)
 
 
 def paper_maps(plan: Plan, checkpoint: Path, scan: Scan) -> dict[str, ProbabilityMap]:
@@ -114,20 +114,22 @@ def map_scores(
     probability : (n_row, n_column) array
         Probabilities. NaN counts as absent.
     place_codes : (n_row, n_column) int array
-        Code of the pigment's place in each pixel. The pigment is present in either layer, whether detectable or not.
+        Code of the pigment's place in each pixel. A pigment in either layer is present, whether it is detectable or
+        not.
     line_area : (n_row, n_column) array
-        Net counts of the pigment's line. For two lines, the smaller of two areas, each divided by its 99th percentile.
+        Net counts of the pigment's line. For two lines, the smaller of the two areas after division by their 99th
+        percentiles.
 
     Returns
     -------
     dict
         ``f1``, ``always_yes_f1``, ``auroc``, ``sensitivity_above``, ``sensitivity_below``, ``false_share`` and
         ``spearman``.
-        ``false_share`` is the false-positive rate. ``spearman`` is the correlation of probability and line area.
+        ``false_share`` is the false-positive rate. ``spearman`` is the correlation between probability and line area.
         Undefined scores are None.
     """
-    truth = (place_codes != ABSENT).ravel()
-    scores = score(probability.ravel(), truth, np.ones(truth.size, dtype=bool), PRESENT_PROBABILITY)
+    is_present = (place_codes != ABSENT).ravel()
+    scores = score(probability.ravel(), is_present, np.ones(is_present.size, dtype=bool), PRESENT_PROBABILITY)
     scores_by_name = {
         "f1": scores.f1,
         "always_yes_f1": scores.always_yes_f1,
@@ -158,7 +160,11 @@ def pigment_place_codes(painting_maps: PaintingMaps, pigment: str) -> PlaceCodes
     return painting_maps.painting.places(
         (
             pigment,
-            *(substitute for substitute, replaced_pigment in REPLACED_PIGMENTS.items() if replaced_pigment == pigment),
+            *(
+                substitute_pigment
+                for substitute_pigment, replaced_pigment in REPLACED_PIGMENTS.items()
+                if replaced_pigment == pigment
+            ),
         )
     )
 
@@ -176,7 +182,7 @@ def fraction_above(probability: ProbabilityMap, pixel_mask: NDArray[np.bool_]) -
 
 
 def json_number(number: float) -> float | None:
-    """Return a value for JSON, with None for values that are not finite."""
+    """Return the number for JSON, or None if it is not finite."""
     return float(number) if np.isfinite(number) else None
 
 

@@ -1,4 +1,4 @@
-"""Layers and scans of the virtual paintings for the figures."""
+"""Layers of the virtual paintings in the figures, and scans of these paintings."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from underpaint.simulate.recipes import figure7_recipe
 
 BATCH_SIZE = 256
 BARE = "bare"
-"""Name of the paint in pixels without a layer."""
+"""Name of the paint that marks pixels without a layer."""
 TOP_UM, LOWER_UM, GROUND_UM = (30.0, 100.0), (100.0, 150.0), 175.0
 """Thicknesses of upper paint, lower paint and ground, in um, within the range of the paper's mock-ups."""
 N_THICKNESS = 6
@@ -26,7 +26,7 @@ MassFractions = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Painting:
-    """Virtual painting with the paints and thicknesses of each pixel.
+    """Virtual painting, defined by the paints and thicknesses of each pixel.
 
     Parameters
     ----------
@@ -35,7 +35,8 @@ class Painting:
     upper_paint, lower_paint : (n_row, n_column) arrays of str
         Paint of each pixel in the upper and the lower layer, or ``bare`` without a layer.
     upper_um, lower_um : (n_row, n_column) arrays
-        Thickness in um, with few distinct values, because each distinct stratigraphy is simulated once.
+        Thickness of each layer, in um. Thicknesses have few distinct values, because each distinct stratigraphy is
+        simulated once.
     formulas : mapping of str to str
         Chemical formulas that replace those of the library.
     """
@@ -107,7 +108,7 @@ def scan_painting(
     name : str
         Name of the scan.
     live_time_s : float
-        Live time per pixel in s. It is stored in the scan, and does not affect the counts.
+        Live time per pixel in s, which is stored in the scan and does not affect the counts.
     """
     stratigraphies, stratigraphy_index = painting.stratigraphies()
     expected_counts = expected_spectra(stratigraphies, instrument)
@@ -139,31 +140,35 @@ def expected_spectra(stratigraphies: Sequence[Stratigraphy], instrument: Instrum
 
 
 def crossed_strips(cell_pixels: int, gap_pixels: int, rng: np.random.Generator) -> Painting:
-    """Return the panel of the paper's Fig. 7 with four tops across six bottoms, each thinner along its strip."""
-    recipe = figure7_recipe()
+    """Return the panel of the paper's Figure 7. Four tops cross six bottoms. Strips get thinner along their length."""
+    panel_recipe = figure7_recipe()
     row_paints, column_paints = (
-        _strips(list(paints), cell_pixels, gap_pixels) for paints in (recipe.tops, recipe.bottoms)
+        _strip_of_pixels(list(paints), cell_pixels, gap_pixels) for paints in (panel_recipe.tops, panel_recipe.bottoms)
     )
-    shape = (row_paints.size, column_paints.size)
+    pixel_shape = (row_paints.size, column_paints.size)
     return Painting(
-        upper_paints=recipe.tops,
-        lower_paints=recipe.bottoms,
-        upper_paint=np.broadcast_to(row_paints[:, None], shape),
-        lower_paint=np.broadcast_to(column_paints, shape),
-        upper_um=_stepped_thickness(list(recipe.tops), row_paints, shape[1], recipe.top_thickness_um, rng),
-        lower_um=_stepped_thickness(list(recipe.bottoms), column_paints, shape[0], recipe.bottom_thickness_um, rng).T,
-        formulas=recipe.formulas,
+        upper_paints=panel_recipe.tops,
+        lower_paints=panel_recipe.bottoms,
+        upper_paint=np.broadcast_to(row_paints[:, None], pixel_shape),
+        lower_paint=np.broadcast_to(column_paints, pixel_shape),
+        upper_um=_stepped_thickness(
+            list(panel_recipe.tops), row_paints, pixel_shape[1], panel_recipe.top_thickness_um, rng
+        ),
+        lower_um=_stepped_thickness(
+            list(panel_recipe.bottoms), column_paints, pixel_shape[0], panel_recipe.bottom_thickness_um, rng
+        ).T,
+        formulas=panel_recipe.formulas,
     )
 
 
-def _strips(strip_names: list[str], cell_pixels: int, gap_pixels: int) -> NDArray[np.str_]:
+def _strip_of_pixels(strip_names: list[str], cell_pixels: int, gap_pixels: int) -> NDArray[np.str_]:
     return np.asarray(
         [
             *([BARE] * gap_pixels),
             *(
-                pixel_name
+                paint_name
                 for strip_name in strip_names
-                for pixel_name in ([strip_name] * cell_pixels + [BARE] * gap_pixels)
+                for paint_name in ([strip_name] * cell_pixels + [BARE] * gap_pixels)
             ),
         ]
     )
@@ -176,8 +181,8 @@ def _stepped_thickness(
     thickness_limits_um: tuple[float, float],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Return the (n_strip_pixel, n_pixel) thickness, in um, in steps along each strip, in a random direction."""
+    """Return (n_strip_pixel, n_pixel) thicknesses, in um, with steps along each strip in a random direction."""
     thickness_step = np.minimum(np.arange(n_pixel) * N_THICKNESS // n_pixel, N_THICKNESS - 1)
-    profile_um = np.linspace(*thickness_limits_um, N_THICKNESS)[thickness_step]
-    profile_by_name = {strip_name: profile_um[:: rng.choice([-1, 1])] for strip_name in strip_names}
+    thickness_profile_um = np.linspace(*thickness_limits_um, N_THICKNESS)[thickness_step]
+    profile_by_name = {strip_name: thickness_profile_um[:: rng.choice([-1, 1])] for strip_name in strip_names}
     return np.stack([profile_by_name.get(strip_name, np.zeros(n_pixel)) for strip_name in strip_of_pixel])

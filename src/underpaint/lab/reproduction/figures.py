@@ -1,4 +1,4 @@
-"""Plots and data of Figs. 5 to 10 of Xu et al. 2022, with virtual paintings.
+"""Plots and data of Figures 5 to 10 of Xu et al., 2022, with virtual paintings.
 
 Shapes and palettes of the virtual paintings are similar to those in the paper's two case studies.
 """
@@ -74,38 +74,41 @@ def figure5(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     """
     progress("Figure 5: scanning the layered painting", 0, 2)
     painting = layered_painting(*_canvas_size(LAYERED_PIXELS, plan))
-    instrument, rng = perturbed_instrument(np.random.default_rng(plan.mockup_seed)), _rng(plan, 5)
+    instrument, rng = perturbed_instrument(np.random.default_rng(plan.mockup_seed)), _figure_rng(plan, 5)
     scan = scan_painting(painting, instrument, plan.counts, rng, "layered_painting", MOCKUP_LIVE_TIME_S)
     progress("Figure 5: running the networks", 1, 2)
     painting_maps = map_painting(plan, networks, painting, scan)
-    title = f"A virtual painting with another under it, {_size_text(scan)}, 10 s a pixel ({plan.counts:,.0f} counts)"
+    title = f"A virtual painting with another under it, {_scan_size(scan)}, 10 s a pixel ({plan.counts:,.0f} counts)"
     return _painting_figures(plan, painting_maps, FIGURE5_PIGMENTS, "figure5", title)
 
 
 def figure6(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Map a single-layer virtual painting, modelled on "The Bathers", with another instrument at 100 ms per pixel."""
+    """Map a single-layer virtual painting, modelled on "The Bathers", from a scan of 100 ms per pixel.
+
+    The instrument differs from that of the mock-ups.
+    """
     progress("Figure 6: scanning the single-layered painting", 0, 2)
     painting = single_layered_painting(*_canvas_size(SINGLE_PIXELS, plan))
-    rng = _rng(plan, 6)
+    rng = _figure_rng(plan, 6)
     counts = plan.counts * SINGLE_LIVE_TIME_S / MOCKUP_LIVE_TIME_S
     scan = scan_painting(
         painting, perturbed_instrument(rng), counts, rng, "single_layered_painting", SINGLE_LIVE_TIME_S
     )
     progress("Figure 6: running the networks", 1, 2)
     painting_maps = map_painting(plan, networks, painting, scan)
-    title = f"A virtual painting in one layer, {_size_text(scan)}, 100 ms a pixel ({counts:,.0f} counts)"
+    title = f"A virtual painting in one layer, {_scan_size(scan)}, 100 ms a pixel ({counts:,.0f} counts)"
     return _painting_figures(plan, painting_maps, FIGURE6_PIGMENTS, "figure6", title)
 
 
 def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Map vermilion on the virtual panel of Fig. 7 with the paper's network and the default network.
+    """Map vermilion on the virtual panel of Figure 7 with the paper's network and the default network.
 
     Returns
     -------
     dict
         Scores for vermilion, as in figure 5, and ``by_column`` with values for each bottom strip and bare ground.
         The values in ``by_column`` are the mass fraction of vermilion and two mean probabilities.
-        One mean is over pixels under the only top without vermilion, the other over pixels without a top.
+        One mean is over pixels under the only top without vermilion, and the other is over pixels without a top.
     """
     progress("Figure 8: scanning the panel", 0, 1)
     painting_maps = _panel_maps(plan, networks)
@@ -113,7 +116,10 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
         Panel("truth of vermilion", pigment_place_codes(painting_maps, "vermilion")),
         Panel("thickness of the top (µm)", painting_maps.painting.upper_um, is_area=True),
         Panel("Hg L (counts)", painting_maps.elements["Hg_L"], is_area=True),
-        *(Panel(f"probability, {name}", maps["vermilion"]) for name, maps in painting_maps.maps.items()),
+        *(
+            Panel(f"probability, {name}", pigment_maps["vermilion"])
+            for name, pigment_maps in painting_maps.maps.items()
+        ),
     ]
     title = "The virtual panel of Fig. 7: vermilion; % of the dry bottom paint"
     figure = panels(map_panels, title, columns=3, **_strip_positions(painting_maps, "vermilion"))
@@ -126,7 +132,7 @@ def figure8(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
 
 
 def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any]:
-    """Map Prussian blue and iron oxide on the virtual panel of Fig. 7, with their false-positive rates.
+    """Map Prussian blue and iron oxide on the virtual panel of Figure 7, and compute their false-positive rates.
 
     Returns
     -------
@@ -147,7 +153,8 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     ]
     for name in pigments:
         map_panels += [
-            Panel(f"{_pigment_label(name)}, {network}", maps[name]) for network, maps in painting_maps.maps.items()
+            Panel(f"{_pigment_label(name)}, {network}", pigment_maps[name])
+            for network, pigment_maps in painting_maps.maps.items()
         ]
     title = "The virtual panel of Fig. 7: Prussian blue and iron oxide; XRF detects only their iron"
     place_labels = ("truth: neither", *map(_pigment_label, pigments))
@@ -157,13 +164,13 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     )
     scores_by_pigment: dict[str, Any] = {name: pigment_scores(painting_maps, name) for name in pigments}
     for name, other_pigment in (pigments, pigments[::-1]):
-        for network, maps in painting_maps.maps.items():
+        for network, pigment_maps in painting_maps.maps.items():
             scores_by_pigment[name]["networks"][network]["false_on"] = _false_positive_rates(
-                painting_maps, maps[name], other_pigment
+                painting_maps, pigment_maps[name], other_pigment
             )
-    iron_place = np.where(is_blue | is_red, ABOVE, ABSENT)
+    iron_code = np.where(is_blue | is_red, ABOVE, ABSENT)
     iron_scores = map_scores(
-        painting_maps.maps[DEFAULT_NETWORK][IRON_GROUP], iron_place, painting_maps.elements["Fe_K"].astype(np.float64)
+        painting_maps.maps[DEFAULT_NETWORK][IRON_GROUP], iron_code, painting_maps.elements["Fe_K"].astype(np.float64)
     )
     return {
         **scores_by_pigment,
@@ -200,9 +207,9 @@ def _painting_row(painting_maps: PaintingMaps, pigment: str, networks: Sequence[
 
 
 def _panel_maps(plan: Plan, networks: Networks) -> PaintingMaps:
-    """Return maps of the virtual panel of Fig. 7, scanned with the instrument of the mock-ups."""
+    """Return maps of the virtual panel of Figure 7, scanned with the instrument of the mock-ups."""
     shrink_factor = 1 if plan.grid_step == 1 else QUICK_SHRINK_FACTOR
-    rng = _rng(plan, 7)
+    rng = _figure_rng(plan, 7)
     painting = crossed_strips(CELL_PIXELS // shrink_factor, max(GAP_PIXELS // shrink_factor, 1), rng)
     instrument = perturbed_instrument(np.random.default_rng(plan.mockup_seed))
     scan = scan_painting(painting, instrument, plan.counts, rng, "figure_7_panel", MOCKUP_LIVE_TIME_S)
@@ -210,7 +217,7 @@ def _panel_maps(plan: Plan, networks: Networks) -> PaintingMaps:
 
 
 def _strip_positions(painting_maps: PaintingMaps, pigment: str | None) -> dict[str, Any]:
-    """Return the central pixel of each strip by name, with the pigment's mass fraction in the names of bottoms."""
+    """Return the central pixel of each strip by name. Names of bottoms contain the pigment's mass fraction."""
     painting = painting_maps.painting
     row_positions = {name: _middle_pixel(painting.upper_paint[:, 0] == name) for name in painting.upper_paints}
     column_positions = {}
@@ -230,11 +237,13 @@ def _scores_by_column(painting_maps: PaintingMaps, pigment: str) -> dict[str, di
             "networks": {
                 network: {
                     f"under {TOP_WITHOUT_VERMILION}": _mean_probability(
-                        maps[pigment], in_column & (painting.upper_paint == TOP_WITHOUT_VERMILION)
+                        pigment_maps[pigment], in_column & (painting.upper_paint == TOP_WITHOUT_VERMILION)
                     ),
-                    "without a top": _mean_probability(maps[pigment], in_column & (painting.upper_paint == BARE)),
+                    "without a top": _mean_probability(
+                        pigment_maps[pigment], in_column & (painting.upper_paint == BARE)
+                    ),
                 }
-                for network, maps in painting_maps.maps.items()
+                for network, pigment_maps in painting_maps.maps.items()
             },
         }
     return scores_by_bottom
@@ -277,7 +286,7 @@ def _pigment_label(pigment: str) -> str:
     return library()[pigment].label.partition(" (")[0]
 
 
-def _size_text(scan: Scan) -> str:
+def _scan_size(scan: Scan) -> str:
     return f"{scan.shape[0]} x {scan.shape[1]} pixels"
 
 
@@ -286,7 +295,7 @@ def _canvas_size(canvas_pixels: tuple[int, int], plan: Plan) -> tuple[int, int]:
     return canvas_pixels[0] // shrink_factor, canvas_pixels[1] // shrink_factor
 
 
-def _rng(plan: Plan, figure: int) -> np.random.Generator:
+def _figure_rng(plan: Plan, figure: int) -> np.random.Generator:
     return np.random.default_rng((plan.mockup_seed, figure))
 
 
@@ -321,9 +330,9 @@ def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, An
     -------
     dict
         ``thickness_um``, and for each cover ``{"Pb L beta/alpha": [...], "Hg L alpha/beta": [...], ...}``.
-        The values are ratios of photons at the detector window, and the fraction of Hg L alpha photons that are
-        excited by fluorescence. The covers are vermilion, zinc white, and vermilion over bare ground. The absorption
-        edge of zinc is below all four lines.
+        The values are photon ratios at the detector window, and the fraction of Hg L alpha photons that fluorescence
+        excites. The covers are vermilion, zinc white, and vermilion over bare ground. The absorption edge of zinc is
+        below all four lines.
     """
     del networks
     progress("Figure 10: vermilion over lead", 0, 1)
@@ -376,10 +385,10 @@ def figure10(plan: Plan, networks: Networks, progress: Progress) -> dict[str, An
 def _ratio_curves(
     ratio_name: str, ratios_by_case: Mapping[str, Ratios], cover_um: NDArray[np.float64], *, is_logarithmic: bool
 ) -> Curves:
-    symbols = ratio_name.replace("alpha", "α").replace("beta", "β")
+    curve_symbols = ratio_name.replace("alpha", "α").replace("beta", "β")
     curves = {name: (cover_um, ratios_of_case[ratio_name]) for name, ratios_of_case in ratios_by_case.items()}
     return Curves(
-        f"{symbols} under a growing cover",
+        f"{curve_symbols} under a growing cover",
         "thickness of the cover (µm)",
         "ratio of photons",
         curves,
@@ -391,18 +400,20 @@ def _ratio_curves(
 def photon_ratios(stratigraphies: Sequence[Stratigraphy], instrument: Instrument) -> Ratios:
     """Return the (n,) photon ratios of L lines at the detector window, or NaN without photons of the element."""
     emission = emit(stratigraphies, instrument)
-    alpha, beta = ({name: _line_photons(emission, name, windows[line_index]) for name, windows in LINES_KEV.items()}
-                   for line_index in (0, 1))  # fmt: skip
+    alpha_photons, beta_photons = (
+        {name: _line_photons(emission, name, energy_windows[line_index]) for name, energy_windows in LINES_KEV.items()}
+        for line_index in (0, 1)
+    )
     enhanced_photons = _line_photons(emission, "Hg", LINES_KEV["Hg"][0], fluorescence_orders=("secondary", "tertiary"))
     return {
-        PB_RATIO: _ratio(beta["Pb"], alpha["Pb"]),
-        HG_RATIO: _ratio(alpha["Hg"], beta["Hg"]),
-        HG_ENHANCED_FRACTION: _ratio(enhanced_photons, alpha["Hg"]),
+        PB_RATIO: _ratio(beta_photons["Pb"], alpha_photons["Pb"]),
+        HG_RATIO: _ratio(alpha_photons["Hg"], beta_photons["Hg"]),
+        HG_ENHANCED_FRACTION: _ratio(enhanced_photons, alpha_photons["Hg"]),
     }
 
 
 def covered_mixture(cover_pigment: str, thickness_um: float, *, with_mixture: bool = True) -> Stratigraphy:
-    """Return the mixture with lead, or bare ground, under a cover that is omitted for a thickness of 0."""
+    """Return the mixture with lead, or bare ground, under a cover. A thickness of 0 omits the cover."""
     layers: list[Layer] = [Paint({cover_pigment: 1.0}).layer(float(thickness_um))] if thickness_um > 0 else []
     if with_mixture:
         layers.append(figure7_recipe().bottom(MIXTURE_PAINT, MIXTURE_UM))
@@ -425,7 +436,7 @@ def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> 
 
 
 def _mixture_spectra(instrument: Instrument, plan: Plan) -> Curves:
-    """Return spectra of the mixture M alone and under vermilion, with equal live times."""
+    """Return spectra of the mixture M alone and under vermilion. Both spectra have the same live time."""
     expected_counts = expected_spectra(
         [covered_mixture(COVER_PIGMENT, 0.0), covered_mixture(COVER_PIGMENT, SPECTRUM_COVER_UM)], instrument
     )
@@ -485,7 +496,7 @@ BATHERS_PAINTS: dict[str, MassFractions] = {
     "hair": {"iron_oxide_red": 60, "prussian_blue": 40},
     "cloth": {"vermilion": 80, "lead_white": 20},
 }
-"""Mass fractions, in %, of the dry pigments of paints. The pigments are from the paper's Table 1."""
+"""Mass fractions, in %, of the dry pigments in each paint. The pigments are from the paper's Table 1."""
 
 
 @dataclass(frozen=True)
@@ -651,8 +662,8 @@ def _paint_shapes(pixel_grid: PixelGrid, ground_paint: str, shapes: Sequence[tup
 
 
 def _pixel_grid(n_row: int, n_column: int) -> PixelGrid:
-    row, column = np.mgrid[0:n_row, 0:n_column]
-    return PixelGrid((row + 0.5) / n_row, (column + 0.5) / n_row)
+    row_number, column_number = np.mgrid[0:n_row, 0:n_column]
+    return PixelGrid((row_number + 0.5) / n_row, (column_number + 0.5) / n_row)
 
 
 def _margin_pixels(n_column: int) -> int:

@@ -50,7 +50,7 @@ def error_rates(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, A
         ``{pigment: {"missed_on_top", "missed_below", "missed_under": {cover: share}, "said_with": {other: share}}}``.
         Rates are over the test spectra of all folds. A claim is a probability above 0.5. The keys that begin with
         ``missed`` have false-negative rates. ``said_with`` has false-positive rates in spectra that contain another
-        material but not the pigment. Rates without such spectra are NaN.
+        material but not the pigment. A rate without any spectrum is NaN.
     """
     library = simulation_set(plan, mockups)
     _, answers_simulated = pretrain(plan, library, progress)
@@ -71,12 +71,12 @@ def error_rates(plan: Plan, mockups: Mockups, progress: Progress) -> dict[str, A
 def _error_rates_of_pigment(
     pigment: str,
     claims: NDArray[np.bool_],
-    truth: NDArray[np.bool_],
+    is_present: NDArray[np.bool_],
     upper_pigments: NDArray[np.str_],
     lower_pigments: NDArray[np.str_],
 ) -> dict[str, Any]:
     """Return the error rates of one pigment, from (n_fold, n) claims and the (n,) materials of both layers."""
-    is_on_top, is_below = upper_pigments == pigment, truth & (upper_pigments != pigment)
+    is_on_top, is_below = upper_pigments == pigment, is_present & (upper_pigments != pigment)
     materials = sorted({*upper_pigments, *lower_pigments} - {pigment})
     return {
         "missed_on_top": _claim_fraction(~claims, is_on_top),
@@ -86,7 +86,7 @@ def _error_rates_of_pigment(
         },
         "said_with": {
             str(material): _claim_fraction(
-                claims, ~truth & ((upper_pigments == material) | (lower_pigments == material))
+                claims, ~is_present & ((upper_pigments == material) | (lower_pigments == material))
             )
             for material in materials
         },
@@ -102,9 +102,9 @@ PredictionFunction = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 PIXEL_SECONDS = (0.1, 1.0, 10.0)
 VERMILION_FRACTIONS = np.geomspace(0.0005, 0.10, 12)
 """Mass fractions of vermilion in the dry pigments of the paint Bottom 2B."""
-PAPER_FRACTION = 0.006
-COVER_UM, BOTTOM_UM, GROUND_UM = 100.0, 125.0, 175.0
-LOW_COUNTS = (1e2, 1e3, 1e4, 1e5)
+PAPER_VERMILION_FRACTION = 0.006
+COVER_THICKNESS_UM, BOTTOM_THICKNESS_UM, GROUND_UM = 100.0, 125.0, 175.0
+SCORED_TOTAL_COUNTS = (1e2, 1e3, 1e4, 1e5)
 FULL_AXIS = EnergyAxis(XU_NETWORK_AXIS.gain_kev, 0.0, 4095)
 """The paper's channels without the cut at 2.80 keV."""
 
@@ -118,15 +118,15 @@ def study_limits(plan: Plan, networks: Networks, progress: Progress) -> dict[str
         DEFAULT_NETWORK: partial(default_answers, plan, load_trainable("default")),
     }
     progress("Computing the detection limit of vermilion", 0, 1)
-    detection = detection_limit(plan, mockups, prediction_functions)
+    detection_scores = detection_limit(plan, mockups, prediction_functions)
     progress("Counting false positives", 0, 1)
     false_positive_rates = false_positives(plan, mockups, prediction_functions)
     save_png(
-        _limits_figure(detection, "Vermilion in virtual lead white; the paper's 0.6 % is marked"),
+        _limits_figure(detection_scores, "Vermilion in virtual lead white; the paper's 0.6 % is marked"),
         plan.out / "limits.png",
     )
     return {
-        "detection": detection,
+        "detection": detection_scores,
         "false_positives": false_positive_rates,
         "mistakes": error_rates(plan, mockups, progress),
         "ablation": run_ablation(plan, progress),
@@ -142,9 +142,9 @@ def detection_limit(
     -------
     dict
         ``{cover: {"fraction": [...], "counts_to_see": [...], "visible_percent": {s: ...}, "seconds": {s: {network:
-        {"mean", "low", "high"}}}}}``. ``low`` and ``high`` are the 10th and 90th percentile over random spectra.
-        ``counts_to_see`` has the total counts above which vermilion is visible. ``visible_percent`` has the mass
-        fraction, in %, above which vermilion is visible with the counts of a pixel.
+        {"mean", "low", "high"}}}}}``. ``low`` and ``high`` are the 10th and 90th percentiles of the probability over
+        random spectra. ``counts_to_see`` is the total counts above which vermilion is visible. ``visible_percent`` is
+        the mass fraction, in %, above which vermilion is visible at the counts of a pixel.
     """
     n_draw = plan.draws
     vermilion_column = paper_outputs().names.index("vermilion")
@@ -158,8 +158,8 @@ def detection_limit(
             mean_counts = plan.counts * seconds_per_pixel / PIXEL_SECONDS[-1]
             counts = count(np.repeat(expected_counts * mean_counts, n_draw, axis=0), rng=rng).astype(np.float32)
             probabilities = {
-                name: predict(counts)[:, vermilion_column].reshape(-1, n_draw)
-                for name, predict in prediction_functions.items()
+                name: predict_probability(counts)[:, vermilion_column].reshape(-1, n_draw)
+                for name, predict_probability in prediction_functions.items()
             }
             probability_by_seconds[f"{seconds_per_pixel:g}"] = {
                 name: _probability_band(draw_probabilities) for name, draw_probabilities in probabilities.items()
@@ -194,34 +194,34 @@ def false_positives(
     ground_spectrum = _expected_spectra([Stratigraphy((ground_layer("chalk", GROUND_UM),))], mockups)
     library = mockup_library(mockups)
     labels = paper_columns(library, library.labels) == 1
-    rows = np.sort(rng.choice(len(mockups), size=min(len(mockups), 8 * n_draw), replace=False))
-    mockup_spectra = mockups.counts[rows] / mockups.counts[rows].sum(axis=1, keepdims=True)
+    mockup_rows = np.sort(rng.choice(len(mockups), size=min(len(mockups), 8 * n_draw), replace=False))
+    mockup_spectra = mockups.counts[mockup_rows] / mockups.counts[mockup_rows].sum(axis=1, keepdims=True)
     truth_by_case = {
         "bare_ground": (np.repeat(ground_spectrum, n_draw, axis=0), np.zeros((n_draw, labels.shape[1]), dtype=bool)),
         # spectra drawn from mock-up spectra also have the smaller noise of the mock-up spectra
-        "mockups": (mockup_spectra, labels[rows]),
+        "mockups": (mockup_spectra, labels[mockup_rows]),
     }
     rates_by_case: dict[str, Any] = {}
-    for name, (spectra, truth) in truth_by_case.items():
+    for name, (spectra, is_present) in truth_by_case.items():
         rates_by_case[name] = {}
-        for mean_counts in LOW_COUNTS:
+        for mean_counts in SCORED_TOTAL_COUNTS:
             counts = count(spectra * mean_counts, rng=rng).astype(np.float32)
             rates_by_case[name][f"{mean_counts:g}"] = {
-                network: _false_positive_rate(predict(counts), truth)
-                for network, predict in prediction_functions.items()
+                network: _false_positive_rate(predict_probability(counts), is_present)
+                for network, predict_probability in prediction_functions.items()
             }
     return rates_by_case
 
 
 def run_ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
-    """Train networks without single choices of the paper on a part of its grid, and return their scores.
+    """Train networks that each omit one choice of the paper, on a part of the paper's grid, and score the networks.
 
     Returns
     -------
     dict
         ``{choice: {"f1_simulation", "f1_mockups", "always_yes_f1", "seconds", "epochs"}}``.
         The scores are the mean F1 on test spectra of the simulation set, and on mock-ups without fine-tuning.
-        Networks with ``counted`` in their key are trained on spectra with the counts and noise of a pixel.
+        Networks with ``counted`` in their key are trained on spectra with the counts and noise of a mock-up pixel.
     """
     settings_by_choice: dict[str, tuple[NetworkKind, EnergyAxis, bool, bool]] = {
         "as_in_the_paper": ("xu2022", XU_NETWORK_AXIS, True, False),
@@ -261,18 +261,14 @@ def run_ablation(plan: Plan, progress: Progress) -> dict[str, Any]:
 def _bottom_2b(vermilion_fraction: float, cover_name: str) -> Stratigraphy:
     """Return a stratigraphy of Bottom 2B with the given mass fraction of vermilion, without cover or under Top 1."""
     paint_fractions = paper_mixtures()
-    white_shares = {
-        name: vermilion_fraction
-        for name, vermilion_fraction in paint_fractions["Bottom 2B"].items()
-        if name != "vermilion"
-    }
-    white_scale = (1.0 - vermilion_fraction) / sum(white_shares.values())
-    mass_fractions = {name: white_scale * vermilion_fraction for name, vermilion_fraction in white_shares.items()} | {
+    white_fractions = {name: fraction for name, fraction in paint_fractions["Bottom 2B"].items() if name != "vermilion"}
+    white_scale = (1.0 - vermilion_fraction) / sum(white_fractions.values())
+    mass_fractions = {name: white_scale * fraction for name, fraction in white_fractions.items()} | {
         "vermilion": vermilion_fraction
     }
-    layers = [Paint(mass_fractions, pigment_to_binder=3.0).layer(BOTTOM_UM), ground_layer("chalk", GROUND_UM)]
+    layers = [Paint(mass_fractions, pigment_to_binder=3.0).layer(BOTTOM_THICKNESS_UM), ground_layer("chalk", GROUND_UM)]
     if cover_name != "none":
-        layers.insert(0, Paint(paint_fractions["Top 1"], pigment_to_binder=3.0).layer(COVER_UM))
+        layers.insert(0, Paint(paint_fractions["Top 1"], pigment_to_binder=3.0).layer(COVER_THICKNESS_UM))
     return Stratigraphy(tuple(layers))
 
 
@@ -284,16 +280,16 @@ def _expected_spectra(samples: Sequence[Stratigraphy], mockups: Mockups) -> NDAr
 
 
 def _visible_percent(counts_needed: Sequence[float], counts: float) -> float | None:
-    """Return the mass fraction, %, above which vermilion is visible at the given counts, or None if it never is."""
+    """Return the mass fraction, in %, above which vermilion is visible at the given counts, or None if it never is."""
     log_counts_needed = np.log(np.asarray(counts_needed))[::-1]
     if log_counts_needed[0] > np.log(counts):
         return None
     return float(100.0 * np.exp(np.interp(np.log(counts), log_counts_needed, np.log(VERMILION_FRACTIONS)[::-1])))
 
 
-def _false_positive_rate(probability: NDArray[np.float32], truth: NDArray[np.bool_]) -> dict[str, Any]:
-    is_false_positive = (probability > PRESENT_PROBABILITY) & ~truth
-    false_positive_rates = is_false_positive.sum(axis=0) / np.maximum((~truth).sum(axis=0), 1)
+def _false_positive_rate(probability: NDArray[np.float32], is_present: NDArray[np.bool_]) -> dict[str, Any]:
+    is_false_positive = (probability > PRESENT_PROBABILITY) & ~is_present
+    false_positive_rates = is_false_positive.sum(axis=0) / np.maximum((~is_present).sum(axis=0), 1)
     rate_by_pigment = dict(zip(paper_outputs().names, false_positive_rates.tolist(), strict=True))
     return {"share": float(false_positive_rates.mean()), "by_pigment": rate_by_pigment}
 
@@ -308,12 +304,12 @@ def _probability_band(draw_probabilities: NDArray[np.float32]) -> dict[str, list
     }
 
 
-def _limits_figure(detection: dict[str, Any], title: str) -> Any:
+def _limits_figure(detection_scores: dict[str, Any], title: str) -> Any:
     detection_plots = []
-    for cover_name, limits_of_cover in detection.items():
-        cover_text = "not covered" if cover_name == "none" else f"under {COVER_UM:.0f} µm of {cover_name}"
+    for cover_name, limits_of_cover in detection_scores.items():
+        cover_text = "not covered" if cover_name == "none" else f"under {COVER_THICKNESS_UM:.0f} µm of {cover_name}"
         for seconds, limits_of_network in limits_of_cover["seconds"].items():
-            curves = {
+            detection_curves = {
                 name: np.asarray(probability_band["mean"]) for name, probability_band in limits_of_network.items()
             }
             probability_bands = {
@@ -325,9 +321,9 @@ def _limits_figure(detection: dict[str, Any], title: str) -> Any:
                 Detection(
                     f"{seconds} s a pixel, {cover_text}",
                     vermilion_percent,
-                    curves,
+                    detection_curves,
                     limits_of_cover["visible_percent"][seconds],
                     probability_bands,
                 )
             )
-    return detection_panels(detection_plots, title, marked_percent=100.0 * PAPER_FRACTION)
+    return detection_panels(detection_plots, title, marked_percent=100.0 * PAPER_VERMILION_FRACTION)

@@ -1,6 +1,6 @@
 """Measured mock-ups of a user, which replace the virtual mock-ups.
 
-They are read from a folder of spectra or a scan, and from a table of labels.
+The mock-ups are read from a folder of spectra or a scan, and from a table of labels.
 """
 
 from hashlib import sha256
@@ -35,11 +35,11 @@ def read_mockups(location: str | Path, label_path: str | Path, axis: EnergyAxis 
     Parameters
     ----------
     location : str or Path
-        Folder of single spectra, or a scan, with energy axes.
+        Folder of single spectra, or a scan. The spectra must have energy axes.
     label_path : str or Path
-        CSV file with the columns ``file``, or ``row`` and ``column``, and ``pigments`` with the paper's eleven names.
-        The columns ``top`` and ``bottom`` name the paints of a structure. The column ``structure`` can replace them.
-        The column ``thickness_um``, the thickness of the top, is optional.
+        CSV file with the column ``file``, or with ``row`` and ``column``. The column ``pigments`` has the paper's
+        eleven names. The columns ``top`` and ``bottom`` name the paints of a structure. The column ``structure`` can
+        replace ``top`` and ``bottom``. The column ``thickness_um``, the thickness of the top, is optional.
     axis : EnergyAxis
         Channels to which the spectra are rebinned.
 
@@ -84,7 +84,7 @@ def _top_and_bottom(label_table: LabelTable) -> tuple[NDArray[np.str_], NDArray[
 
 
 def _top_thickness_um(label_table: LabelTable) -> NDArray[np.float64]:
-    """Return the (n,) thickness of the top, in um, with NaN for unknown values."""
+    """Return the (n,) thickness of the top, in um. Unknown values are NaN."""
     if "thickness_um" not in label_table.cells[0]:
         return np.full(len(label_table.cells), np.nan)
     return np.asarray(

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Plan(BaseModel):
-    """Sizes, epochs and seeds of a reproduction, with the paper's values as defaults."""
+    """Sizes, epochs and seeds of a reproduction. The defaults are the paper's values."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,7 +37,7 @@ class Plan(BaseModel):
 
 
 def quick(out: Path) -> Plan:
-    """Return the plan of a quick test that takes minutes and whose scores have no significance."""
+    """Return the plan of a quick test. A quick test takes minutes, and its scores have no significance."""
     return Plan(
         out=out,
         grid_step=83,

@@ -1,4 +1,4 @@
-"""Scores of an arm by pigment and by elementary group, beside the scores of the paper and of the baselines."""
+"""Scores of an arm by pigment and by elementary group, next to scores of the paper and baselines."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ SCORE_NAMES = ("accuracy", "sensitivity", "f1", "auprc", "ece")
 
 
 def scores_over_folds(answers: Answers, arm: str = "") -> dict[str, Any]:
-    """Return the mean scores over the folds of an arm, in which every training set must contain every pigment.
+    """Return the mean scores over the folds of an arm. Every training set must contain every pigment.
 
     Returns
     -------
@@ -26,14 +26,14 @@ def scores_over_folds(answers: Answers, arm: str = "") -> dict[str, Any]:
         ``paper`` has the three scores of the paper, for arms of the paper.
     """
     answers_and_labels_by_fold = [
-        (_with_group_columns(answer), _with_group_columns(truth))
-        for answer, truth in zip(answers.probability, answers.label, strict=True)
+        (_with_group_columns(probability), _with_group_columns(is_present))
+        for probability, is_present in zip(answers.probability, answers.label, strict=True)
     ]
     score_rows = [
         _mean_scores(
             [
-                _score_all_visible(answer[:, name_column], truth[:, name_column])
-                for answer, truth in answers_and_labels_by_fold
+                _score_all_visible(probability[:, name_column], is_present[:, name_column])
+                for probability, is_present in answers_and_labels_by_fold
             ]
         )
         for name_column in range(answers_and_labels_by_fold[0][0].shape[1])
@@ -44,10 +44,10 @@ def scores_over_folds(answers: Answers, arm: str = "") -> dict[str, Any]:
 def pooled_scores(answers: Answers) -> dict[str, Any]:
     """Return the scores of an arm with held-out structures, computed from the pooled answers of all folds.
 
-    Scores of an output are from folds in which the training set contains this output. ``not_learned`` has its
-    sensitivity in all other folds.
+    The scores of an output are from the folds whose training set contains the output. ``not_learned`` is the
+    sensitivity of the output in all other folds.
     """
-    answer, truth = (
+    probability, is_present = (
         _with_group_columns(np.concatenate(fold_arrays)) for fold_arrays in (answers.probability, answers.label)
     )
     is_learned = _with_group_columns(
@@ -59,14 +59,14 @@ def pooled_scores(answers: Answers) -> dict[str, Any]:
         )
     )
     score_rows = []
-    for name_column in range(answer.shape[1]):
+    for name_column in range(probability.shape[1]):
         learned_rows = is_learned[:, name_column]
         score_row = _mean_scores(
-            [_score_all_visible(answer[learned_rows, name_column], truth[learned_rows, name_column])]
+            [_score_all_visible(probability[learned_rows, name_column], is_present[learned_rows, name_column])]
         )
         if not learned_rows.all():
             scores_not_learned = _score_all_visible(
-                answer[~learned_rows, name_column], truth[~learned_rows, name_column]
+                probability[~learned_rows, name_column], is_present[~learned_rows, name_column]
             )
             score_row["not_learned"] = {
                 "sensitivity": scores_not_learned.sensitivity,
@@ -93,12 +93,12 @@ def _with_group_columns(pigment_columns: NDArray[Any]) -> NDArray[Any]:
 
 
 def group_names() -> tuple[str, ...]:
-    """Return the names of the elementary groups of the paper's pigments, which XRF can distinguish."""
+    """Return the names of the paper's elementary groups, which XRF can distinguish."""
     return group_outputs(paper_classes()).names
 
 
-def _score_all_visible(answer: NDArray[np.float32], truth: NDArray[np.bool_]) -> Scores:
-    return score(answer, truth, np.ones(truth.size, dtype=bool))
+def _score_all_visible(probability: NDArray[np.float32], is_present: NDArray[np.bool_]) -> Scores:
+    return score(probability, is_present, np.ones(is_present.size, dtype=bool))
 
 
 def _mean_scores(scores: list[Scores]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The paper's simulation set, with one pigment per layer, no scatter, and the background of mock-up spectra."""
+"""The paper's simulation set, which has one pigment per layer, no scatter, and the background of mock-up spectra."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ from underpaint.simulate.recipes import paper_classes, paper_grid, paper_stratig
 
 BATCH_SIZE = 512
 REPLACED_PIGMENTS = {"verdigris": "emerald_green", "sodium_arsenite": "emerald_green"}
-"""Pigments that replace emerald green in the mock-ups and are no outputs of the network."""
+"""Pigments that replace emerald green in the mock-ups and are not outputs of the network."""
 
 
 def paper_outputs() -> Outputs:
@@ -57,9 +57,9 @@ def simulated_as_in_paper(
 ) -> Library:
     """Return noise-free spectra of stratigraphies, simulated as in the paper, in the channels of the mock-ups.
 
-    The spectra have primary and secondary fluorescence, as computed by PyMca, and the detector resolution. The added
-    background is that of the mean mock-up spectrum (SNIP with the low-statistics filter, Ryan 1988). Its fraction of
-    the counts is that of the mock-ups.
+    The spectra include primary and secondary fluorescence, as in PyMca, and the detector resolution. The added
+    background is that of the mean mock-up spectrum (SNIP with the low-statistics filter, Ryan 1988). The background is
+    the same fraction of the counts as in the mock-ups.
     """
     instrument, outputs = load_instrument(INSTRUMENT), outputs or paper_outputs()
     spectrum_batches = []
@@ -87,7 +87,7 @@ def grid_pigments(plan: Plan) -> list[tuple[str, str]]:
 def _stratigraphies_of(
     paper_structures: Sequence[tuple[str, str, float, float]],
 ) -> tuple[list[Stratigraphy], list[set[str]]]:
-    """Return the stratigraphies of structures in the paper's grid, and the set of pigments of each."""
+    """Return the stratigraphies and the sets of pigments of structures in the paper's grid."""
     return [paper_stratigraphy(*structure) for structure in paper_structures], [
         set(pigment_pair) for pigment_pair in _pigment_pairs(paper_structures)
     ]
@@ -127,7 +127,7 @@ def as_library(
     axis: EnergyAxis = XU_NETWORK_AXIS,
     outputs: Outputs | None = None,
 ) -> Library:
-    """Return labelled spectra as a library, by default with the axis and outputs of the paper."""
+    """Convert labelled spectra to a library. The default axis and outputs are those of the paper."""
     outputs = outputs or paper_outputs()
     recorded_kev = np.asarray([[axis.start_kev, axis.stop_kev]], dtype=np.float32)
     return Library(

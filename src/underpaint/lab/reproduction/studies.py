@@ -1,4 +1,4 @@
-"""Studies of the reproduction, and their tables. A repeated call reuses the files of finished trainings."""
+"""Studies of the reproduction, and their tables. A repeated call reuses the files of finished training runs."""
 
 import json
 import time
@@ -70,17 +70,20 @@ def write_result(study_result: dict[str, Any], path: Path) -> None:
 
 
 def write_table(header: Sequence[str], rows: Sequence[Row], path: Path, *, title: str, note: str) -> None:
-    """Write a table as CSV and HTML, with three decimals for numbers and empty cells for None."""
-    cells = [[_cell_text(cell_value) for cell_value in row_values] for row_values in rows]
+    """Write a table as CSV and HTML. Numbers have three decimals, and None gives an empty cell."""
+    cell_texts = [[_cell_text(cell_value) for cell_value in row_values] for row_values in rows]
     csv_stream = StringIO()
-    write_csv(csv_stream, [header, *cells], line_end="\n")
-    for file_suffix, file_text in ((".csv", csv_stream.getvalue()), (".html", _html_page(header, cells, title, note))):
+    write_csv(csv_stream, [header, *cell_texts], line_end="\n")
+    for file_suffix, file_text in (
+        (".csv", csv_stream.getvalue()),
+        (".html", _html_page(header, cell_texts, title, note)),
+    ):
         with atomic_write(path.with_suffix(file_suffix)) as temporary_path:
             temporary_path.write_text(file_text, "utf-8")
 
 
 def table3_rows(scores_by_arm: dict[str, Any]) -> tuple[list[str], list[Row]]:
-    """Return the header and rows of Table 3, with our scores, the paper's scores and those of baselines."""
+    """Return the header and rows of Table 3: reproduced scores, the paper's scores, and scores of baselines."""
     header = ["arm", "name", *SCORE_NAMES, "F1 spread", *(f"paper {name}" for name in PAPER_SCORES)]
     rows: list[Row] = []
     for arm, arm_scores in scores_by_arm.items():
@@ -91,8 +94,10 @@ def table3_rows(scores_by_arm: dict[str, Any]) -> tuple[list[str], list[Row]]:
         for name, name_scores in (pigment_rows | group_rows).items():
             paper_scores = name_scores.get("paper", [None] * len(PAPER_SCORES))
             scores = [name_scores[score_name] for score_name in SCORE_NAMES]
-            baselines = (name_scores["always_yes"]["f1"], name_scores["majority_accuracy"])
-            rows.append([arm.replace("_", " "), name, *scores, name_scores["f1_spread"], *paper_scores, *baselines])
+            baseline_scores = (name_scores["always_yes"]["f1"], name_scores["majority_accuracy"])
+            rows.append(
+                [arm.replace("_", " "), name, *scores, name_scores["f1_spread"], *paper_scores, *baseline_scores]
+            )
     return [*header, "always yes F1", "majority accuracy"], rows
 
 
@@ -107,7 +112,7 @@ def column_rows(values_by_name: dict[str, dict[str, Any]], name_header: str) -> 
 
 def _round_floats(result_value: Any) -> Any:
     if isinstance(result_value, dict):
-        return {str(key): _round_floats(nested_value) for key, nested_value in result_value.items()}
+        return {str(result_key): _round_floats(nested_value) for result_key, nested_value in result_value.items()}
     if isinstance(result_value, list | tuple):
         return [_round_floats(nested_value) for nested_value in result_value]
     return float(f"{result_value:.5g}") if isinstance(result_value, float) else result_value
@@ -119,9 +124,9 @@ def _cell_text(cell_value: str | float | None) -> str:
     return f"{cell_value:.3f}" if isinstance(cell_value, float) else str(cell_value)
 
 
-def _html_page(header: Sequence[str], cells: Sequence[Sequence[str]], title: str, note: str) -> str:
-    header_cells = "".join(f"<th>{escape(header_cell)}</th>" for header_cell in header)
-    body_rows = "\n".join(_html_row(row_cells) for row_cells in cells)
+def _html_page(column_names: Sequence[str], cell_texts: Sequence[Sequence[str]], title: str, note: str) -> str:
+    header_cells = "".join(f"<th>{escape(header_cell)}</th>" for header_cell in column_names)
+    body_rows = "\n".join(_html_row(row_cells) for row_cells in cell_texts)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{TABLE_STYLE}</style>"
         f"<h1>{escape(title)}</h1><p>{escape(note)}</p>"
@@ -146,7 +151,7 @@ def table3(plan: Plan, progress: Progress) -> dict[str, Any]:
     plan : Plan
         Sizes, epochs, seeds, folder.
     progress : callable
-        Called with (task, completed, total).
+        Called with (description, number of steps done, total number of steps).
 
     Returns
     -------
@@ -245,8 +250,8 @@ def compare_networks(plan: Plan, progress: Progress) -> dict[str, Any]:
         ``{model: {"parameters", "outputs", "seconds", "epochs", "spectra_per_second", "f1_simulation", "f1_mockups",
         "f1_finetuned", "always_yes_f1"}}``. F1 is the mean over the paper's eleven pigments. ``f1_simulation`` is for
         test spectra of the model's simulation set. ``f1_mockups`` is for mock-ups without fine-tuning. ``f1_finetuned``
-        is for mock-ups after fine-tuning on a random fifth. ``seconds`` is the training time without fine-tuning, or
-        None for the default network.
+        is for mock-ups after fine-tuning on a random fifth of the mock-up spectra. ``seconds`` is the training time
+        without fine-tuning, or None for the default network.
     """
     mockups = get_mockups(plan)
     grid_set = simulated_as_in_paper(*study_grid(plan), mockups)
@@ -350,7 +355,7 @@ def reproduce(study: str, plan: Plan, progress: Progress) -> dict[str, Any]:
     Raises
     ------
     TrainingError
-        There is no such study.
+        The study does not exist.
     """
     if study == "all":
         return {name: reproduce(name, plan, progress) for name in STUDIES}
@@ -386,19 +391,19 @@ def check_plan(plan: Plan) -> None:
 
 
 def mockup_note(plan: Plan) -> str:
-    """Return the note on the origin of the mock-ups, which is in all tables."""
+    """Return the note on the origin of the mock-ups. All tables contain this note."""
     return VIRTUAL_NOTE if plan.mockups is None else MEASURED_NOTE
 
 
 def trained_networks(plan: Plan, progress: Progress) -> Networks:
-    """Return the checkpoints of the paper's network before and after fine-tuning, trained if they are missing."""
+    """Return the checkpoints of the paper's network before and after fine-tuning, and train missing ones."""
     folder_before, folder_after = (
         plan.out / "networks" / name for name in ("simulation/fold_0", "paper_network_pixels_0")
     )
     networks = Networks(
         before_finetuning=folder_before / "best.ckpt", after_finetuning=folder_after / "all" / "best.ckpt"
     )
-    # each training writes its report last
+    # each training run writes its report last
     if all((folder / "report.json").is_file() for folder in (folder_before, folder_after)):
         return networks
     mockups = get_mockups(plan)

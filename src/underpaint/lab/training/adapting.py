@@ -54,9 +54,9 @@ from underpaint.simulate.instrument_inputs import InstrumentConditions
 from underpaint.simulate.randomise import log_uniform, perturb_instrument, random_instrument
 
 _ALIGNED_LAYERS = ("stem", "head", "code")
-_SCALE_LIMITS = (0.5, 2.0)
-"""Limits of the scale factor of a channel, because the standard deviation of an inactive channel is uncertain."""
-_MIN_STD = 1e-6
+_CHANNEL_SCALE_LIMITS = (0.5, 2.0)
+"""Limits of the scale factor of a network channel. Inactive channels have uncertain standard deviations."""
+_MIN_CHANNEL_STD = 1e-6
 
 
 def align_network(network: nn.Module, source_batches: Sequence[Batch], target_batches: Sequence[Batch]) -> nn.Module:
@@ -65,15 +65,15 @@ def align_network(network: nn.Module, source_batches: Sequence[Batch], target_ba
     Parameters
     ----------
     network : Module
-        Default network or network of layers, with or without folded normalisations, which is not changed.
+        Default network or network of layers, with or without folded normalisations. It is not changed.
     source_batches : sequence of Batch
-        Spectra from the distribution of its training set.
+        Spectra from the distribution of the network's training set.
     target_batches : sequence of Batch
-        Spectra to which the network is aligned, whose labels are not used.
+        Spectra to which the network is aligned. Labels are not used.
 
     Notes
     -----
-    This method is adaptive batch normalisation (Y. Li et al., arXiv:1603.04779). Scale and shift are written into the
+    The method is adaptive batch normalisation (Y. Li et al., arXiv:1603.04779). Scale and shift are written into the
     weights of each layer, because networks from ONNX files have no separate normalisations. Layers are aligned one
     after the other, starting at the input.
     """
@@ -92,7 +92,7 @@ def align_network(network: nn.Module, source_batches: Sequence[Batch], target_ba
 def _match_moments(
     layer: nn.Conv2d | nn.Linear, source_moments: tuple[Tensor, Tensor], target_moments: tuple[Tensor, Tensor]
 ) -> None:
-    channel_scale = (source_moments[1] / target_moments[1].clamp_min(_MIN_STD)).clamp(*_SCALE_LIMITS)
+    channel_scale = (source_moments[1] / target_moments[1].clamp_min(_MIN_CHANNEL_STD)).clamp(*_CHANNEL_SCALE_LIMITS)
     with torch.no_grad():
         layer.weight.mul_(channel_scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
         if layer.bias is not None:
@@ -109,9 +109,9 @@ def _channel_moments(network: nn.Module, layer_name: str, batches: Sequence[Batc
                 log_odds(network, batch)
     finally:
         forward_hook.remove()
-    n_value, sum_of_values, sum_of_squares = torch.stack(moment_sums).sum(dim=0)
-    channel_mean = sum_of_values / n_value
-    channel_std = (sum_of_squares / n_value - channel_mean**2).clamp_min(0.0).sqrt()
+    n_summed_value, sum_of_values, sum_of_squares = torch.stack(moment_sums).sum(dim=0)
+    channel_mean = sum_of_values / n_summed_value
+    channel_std = (sum_of_squares / n_summed_value - channel_mean**2).clamp_min(0.0).sqrt()
     return channel_mean.float().clone(), channel_std.float().clone()
 
 
@@ -138,12 +138,12 @@ AdaptationMethod = Literal["told", "aligned", "tuned", "tuned_aligned"]
 "told" uses instrument conditions as input. "aligned" aligns channel statistics to the scan. "tuned" fine-tunes on
 simulated spectra. "tuned_aligned" first fine-tunes and then aligns.
 """
-_MAX_SPECTRA = 2048
+_MAX_SCAN_SPECTRA = 2048
 _N_SOURCE_STRATIGRAPHY = 512
-_COUNT_LIMITS = (300.0, 3e6)
-_COUNT_QUANTILES = (0.05, 0.95)
+_COUNTS_LIMITS = (300.0, 3e6)
+_COUNTS_QUANTILES = (0.05, 0.95)
 _LEARNING_RATE = 5e-4
-_TAIL_FRACTION, _DETECTOR_AIR_CM = (1e-3, 0.2), (0.3, 25.0)
+_TAIL_FRACTION_LIMITS, _AIR_LIMITS_CM = (1e-3, 0.2), (0.3, 25.0)
 """Ranges of tail fraction and air path (cm), wider than those of common scanners."""
 
 
@@ -168,7 +168,7 @@ class AdaptSettings(InstrumentSettings):
 
 @dataclass(frozen=True)
 class AdaptReport:
-    """Result of an adaptation, with its scores.
+    """Result of an adaptation, including scores.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ class AdaptReport:
     candidates : mapping of str to TrainedNetwork
         Network from each method of adaptation. "told" is the given network with instrument conditions.
     conditions : InstrumentConditions
-        Instrument conditions for the candidates, if they are networks of layers.
+        Instrument conditions for candidates that are networks of layers.
     instrument : Instrument
         Fitted instrument.
     calibration : Calibration
@@ -189,11 +189,12 @@ class AdaptReport:
     comparison : Comparison
         Macro F1 of the groups for the given and the chosen network, on new simulated spectra of the fitted instrument.
     model : Path or None
-        File of the adapted model, or None if no candidate was accepted, or if its weights are unchanged.
+        File of the adapted model. None means that no candidate was accepted, or that the accepted candidate has
+        unchanged weights.
     sizes : Sizes
         Sizes of simulation and training.
     minutes : mapping of str to float
-        Duration of each step of this call.
+        Duration of each step of this call, in minutes.
     """
 
     given_model: TrainedNetwork
@@ -245,7 +246,7 @@ class AdaptReport:
 def adapt(
     scan: Scan, settings: AdaptSettings, *, known_instrument: Instrument | None = None, progress: Progress | None = None
 ) -> AdaptReport:
-    """Adapt a network to an unlabelled scan, and accept the adapted network if it is better.
+    """Adapt a network to an unlabelled scan, and accept the adapted network if it is better than the given one.
 
     The same call resumes an interrupted adaptation.
 
@@ -257,9 +258,10 @@ def adapt(
         Network, folder and methods of adaptation.
     known_instrument : Instrument or None
         Instrument, as far as it is known without the scan.
-        With None, properties that the scan does not determine are drawn from the ranges of common scanners.
+        If ``known_instrument`` is None, properties that the scan does not determine are drawn from the ranges of common
+        scanners.
     progress : callable or None
-        Called with (description, number done, total number).
+        Called with (description, number of steps done, total number of steps).
 
     Returns
     -------
@@ -313,7 +315,7 @@ class FittedInstrument:
     scan : Scan
         Scan with the fitted energy axis.
     instrument : Instrument
-        Instrument with the fitted values, and default values for all others.
+        Instrument with the fitted values. All other properties have default values.
     calibration : Calibration
         Fitted values.
     known_instrument : Instrument or None
@@ -346,17 +348,17 @@ class FittedInstrument:
         return tuple(self._random_instrument(rng) for _ in range(n_instrument))
 
     def _random_instrument(self, rng: np.random.Generator) -> Instrument:
-        """Return an instrument with the fitted values, and with random values of common scanners for the others."""
+        """Return an instrument with the fitted values. Other properties have random values of common scanners."""
         instrument = random_instrument(rng)
-        detector = instrument.detector.model_copy(update={"tail_fraction": log_uniform(rng, *_TAIL_FRACTION)})
-        geometry = instrument.geometry.model_copy(update={"detector_air_cm": log_uniform(rng, *_DETECTOR_AIR_CM)})
+        detector = instrument.detector.model_copy(update={"tail_fraction": log_uniform(rng, *_TAIL_FRACTION_LIMITS)})
+        geometry = instrument.geometry.model_copy(update={"detector_air_cm": log_uniform(rng, *_AIR_LIMITS_CM)})
         return self._merged_knowledge(
             instrument.model_copy(update={"detector": detector, "geometry": geometry})
         ).instrument
 
 
 def fit_instrument(scan: Scan, known_instrument: Instrument | None = None) -> FittedInstrument:
-    """Fit energy axis, resolution and, if they are visible, anode, voltage and angle of the instrument of a scan.
+    """Fit the energy axis, the resolution and, if visible, the anode, tube voltage and scattering angle of a scan.
 
     Raises
     ------
@@ -384,7 +386,7 @@ def scan_spectra(scan: Scan, model_card: ModelCard, seed: int) -> Library:
     """
     counts = np.concatenate([_valid_counts(scan, rows) for rows in scan.row_blocks()])
     rng = np.random.default_rng((seed, 79))
-    rows = np.sort(rng.permutation(len(counts))[:_MAX_SPECTRA])
+    rows = np.sort(rng.permutation(len(counts))[:_MAX_SCAN_SPECTRA])
     library = labelled_spectra(counts[rows], scan.require_axis(), [()] * rows.size, model_card)
     has_counts = library.spectra.sum(axis=1) > 0
     if not has_counts.any():
@@ -428,8 +430,8 @@ def _simulated_sets(
     show_progress: Progress,
 ) -> _SimulatedSets:
     seed = settings.seed + HELD_OUT_SEED
-    test_update = {"instrument": fitted_instrument.draw_instruments(settings.n_machine, seed), "seed": seed}
-    source_update = {
+    test_settings = {"instrument": fitted_instrument.draw_instruments(settings.n_machine, seed), "seed": seed}
+    source_settings = {
         "instrument": None,
         "seed": seed,
         "renders": 1,
@@ -437,8 +439,8 @@ def _simulated_sets(
     }
     settings_by_set = {
         "training": simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_stratigraphies}),
-        "proof": simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_held_out, **test_update}),
-        "usual": simulation_settings.model_copy(update=source_update),
+        "proof": simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_held_out, **test_settings}),
+        "usual": simulation_settings.model_copy(update=source_settings),
     }
     library_by_set = {
         name: simulate_or_read(set_settings, settings.out / f"{name}.h5", settings.workers, show_progress)
@@ -460,7 +462,7 @@ def _require_outputs(palette: tuple[str, ...], model_card: ModelCard) -> None:
 def _fine_tune_settings(
     settings: AdaptSettings, sizes: Sizes, model_card: ModelCard, spectra: Library
 ) -> TrainSettings:
-    min_counts, max_counts = np.clip(np.quantile(spectra.spectra.sum(axis=1), _COUNT_QUANTILES), *_COUNT_LIMITS)
+    min_counts, max_counts = np.clip(np.quantile(spectra.spectra.sum(axis=1), _COUNTS_QUANTILES), *_COUNTS_LIMITS)
     # rounded, because a resumed call must have the same settings
     count_range = {"counts_min": float(np.floor(min_counts)), "counts_max": float(np.ceil(max_counts))}
     return settings.training(
@@ -479,14 +481,14 @@ def _adapted_networks(
 ) -> dict[str, TrainedNetwork]:
     train_settings = _fine_tune_settings(settings, sizes, given_model.card, spectra)
     conditions = _network_conditions(given_model, fitted_instrument)
-    scan_batches = _batches(spectra, train_settings, conditions)
+    scan_batches = _conditioned_batches(spectra, train_settings, conditions)
     candidates: dict[str, TrainedNetwork] = {}
     if "told" in settings.methods and conditions is not None:
         candidates["told"] = given_model
     if "aligned" in settings.methods:
         show_progress("Aligning", 0, 1)
         network = align_network(
-            given_model.network, _batches(simulated_sets.source_set, train_settings, None), scan_batches
+            given_model.network, _conditioned_batches(simulated_sets.source_set, train_settings, None), scan_batches
         )
         candidates["aligned"] = TrainedNetwork(network, given_model.card)
     if {"tuned", "tuned_aligned"} & set(settings.methods):
@@ -494,7 +496,9 @@ def _adapted_networks(
         candidates |= {"tuned": tuned_model} if "tuned" in settings.methods else {}
     if "tuned_aligned" in settings.methods:
         network = align_network(
-            tuned_model.network, _batches(simulated_sets.training_set, train_settings, conditions), scan_batches
+            tuned_model.network,
+            _conditioned_batches(simulated_sets.training_set, train_settings, conditions),
+            scan_batches,
         )
         candidates["tuned_aligned"] = TrainedNetwork(network, tuned_model.card)
     return candidates
@@ -508,16 +512,18 @@ def _network_conditions(given_model: TrainedNetwork, fitted_instrument: FittedIn
     )
 
 
-def _batches(library: Library, settings: TrainSettings, conditions: NDArray[np.float32] | None) -> list[Batch]:
-    """Return batches of a library's last spectra, with the same instrument conditions for all spectra."""
-    rows = np.arange(len(library))[-_MAX_SPECTRA:]
+def _conditioned_batches(
+    library: Library, settings: TrainSettings, conditions: NDArray[np.float32] | None
+) -> list[Batch]:
+    """Return batches of a library's last spectra. All spectra have the same instrument conditions."""
+    rows = np.arange(len(library))[-_MAX_SCAN_SPECTRA:]
     without_quantities = replace(library, quantities=None, quantity_names=())
     n_input = 0 if conditions is None else conditions.size
     batches = []
     for batch in Batches(without_quantities, rows, settings, shuffle=False):
-        n_column = max(n_input, batch.instrument.shape[1])
-        batch_with_inputs = batch._replace(instrument=batch.instrument.new_zeros((len(batch.counts), n_column)))
-        batches.append(batch_with_inputs._replace(instrument=batch_conditions(batch_with_inputs, conditions)))
+        n_condition = max(n_input, batch.instrument.shape[1])
+        batch_with_conditions = batch._replace(instrument=batch.instrument.new_zeros((len(batch.counts), n_condition)))
+        batches.append(batch_with_conditions._replace(instrument=batch_conditions(batch_with_conditions, conditions)))
     return batches
 
 
@@ -534,7 +540,7 @@ def _fine_tune(
 
 
 def _library_with_outputs(library: Library, model_card: ModelCard) -> Library:
-    """Return the library with labels for all outputs of a network, unknown for those that the library lacks."""
+    """Return the library with labels for all outputs of a network. Labels that the library lacks are unknown."""
     library_with_outputs = replace(
         library.with_names(model_card.names),
         kinds=model_card.kinds,
@@ -572,7 +578,7 @@ def _adaptation_report(
             candidate.network, candidate.card.names, validation_set, train_settings, conditions
         ).loss()
     chosen_method = min(loss_by_method, key=lambda method: loss_by_method[method])
-    best_model, best_conditions = (
+    chosen_model, chosen_conditions = (
         (given_model, None) if chosen_method == "given" else (candidates[chosen_method], conditions)
     )
     answers_before = _group_answers(
@@ -580,7 +586,9 @@ def _adaptation_report(
         given_model.card,
     )
     answers_after = _group_answers(
-        answers_of(best_model.network, best_model.card.names, simulated_sets.test_set, train_settings, best_conditions),
+        answers_of(
+            chosen_model.network, chosen_model.card.names, simulated_sets.test_set, train_settings, chosen_conditions
+        ),
         given_model.card,
     )
     comparison = compare(answers_before, answers_after, seed=settings.seed)
@@ -628,11 +636,11 @@ def _adapted_card(report: AdaptReport, adapted_model: TrainedNetwork, settings: 
             "config": {"adapted_from": report.given_model.card.training.model_dump(mode="json"), "seed": settings.seed}
         }
     )
-    card_update = {
+    card_fields = {
         "name": name,
         "limits": (limit_sentence, *report.given_model.card.limits),
         "training": training_record,
     }
     return adapted_model.card.model_copy(
-        update={**card_update, "figures": {**adapted_model.card.figures, "adapted": scores}}
+        update={**card_fields, "figures": {**adapted_model.card.figures, "adapted": scores}}
     )

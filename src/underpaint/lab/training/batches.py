@@ -15,7 +15,7 @@ from underpaint.lab.training.settings import TrainSettings
 _MIN_NORMAL_COUNTS = 30.0
 """Expected counts above which a normal distribution replaces the Poisson distribution."""
 _ALL_UNKNOWN_PROBABILITY, _UNKNOWN_PROBABILITY = 0.25, 0.1
-"""Probability that all instrument conditions of a spectrum are set to NaN, and probability for a single condition."""
+"""Probability that all instrument conditions of a spectrum become NaN, and probability that one condition does."""
 
 
 class Batch(NamedTuple):
@@ -23,9 +23,9 @@ class Batch(NamedTuple):
 
     ``weight`` (n, n_name) is 1 for labels in the loss, else 0. ``instrument`` (n, n_input) is NaN for unknown
     conditions. ``quantity`` (n, n_quantity) is NaN for undefined quantities and for materials that are not visible.
-    ``log_excess`` (n, n_name) is the logarithm of the ratio of total counts to counts needed, and NaN for groups that
-    are not visible. ``amount`` (n, n_amount) is the class of each amount. ``instrument``, ``quantity`` and ``amount``
-    have no columns if the library does not contain them.
+    ``log_excess`` (n, n_name) is the logarithm of total counts divided by counts needed. In ``log_excess``, groups that
+    are not visible have NaN. ``amount`` (n, n_amount) is the class of each amount. ``instrument``, ``quantity`` and
+    ``amount`` have no columns if the library does not contain them.
     """
 
     counts: Tensor
@@ -50,7 +50,7 @@ class Batches:
     settings : TrainSettings
         Batch size, range of counts, and seed.
     shuffle : bool
-        True for training. The order, noise and counts of spectra change between epochs only if it is True.
+        True for training. The order, noise and counts of spectra change between epochs only if ``shuffle`` is True.
 
     Notes
     -----
@@ -63,9 +63,9 @@ class Batches:
         self.epoch = 0
 
     def __len__(self) -> int:
-        """Return the number of batches in an epoch, without a last training batch of a single spectrum."""
-        n_full, n_remaining = divmod(self.rows.size, self.settings.batch)
-        return max(1, n_full + (n_remaining > 1 if self.shuffle else n_remaining > 0))
+        """Return the number of batches in an epoch. A last training batch with a single spectrum is left out."""
+        n_full_batch, n_remaining_row = divmod(self.rows.size, self.settings.batch)
+        return max(1, n_full_batch + (n_remaining_row > 1 if self.shuffle else n_remaining_row > 0))
 
     def __iter__(self) -> Iterator[Batch]:
         """Iterate over the batches of the current epoch."""
@@ -107,7 +107,7 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
         _log_excess(library, rows, total_counts, is_present & is_visible),
         np.empty((rows.size, 0), dtype=np.uint8) if library.amount is None else library.amount[rows],
     )
-    return Batch(*(torch.from_numpy(array) for array in batch_arrays))
+    return Batch(*(torch.from_numpy(batch_array) for batch_array in batch_arrays))
 
 
 def _instrument_inputs(library: Library, rows: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -152,12 +152,12 @@ def _log_excess(
 
 
 def draw_poisson(expected_counts: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Draw Poisson counts, for expected counts above 30 from a rounded normal distribution for speed.
+    """Draw Poisson counts. For speed, a rounded normal distribution is used above 30 expected counts.
 
     Parameters
     ----------
     expected_counts : (...) array
-        Expected counts, not negative.
+        Expected counts, which must not be negative.
     rng : Generator
         Random number generator.
 
@@ -186,6 +186,6 @@ def _noise_free_counts(
 
 
 def _draw_log_uniform(
-    rng: np.random.Generator, min_value: float, max_value: float, n_value: int
+    rng: np.random.Generator, min_value: float, max_value: float, n_drawn_value: int
 ) -> NDArray[np.float32]:
-    return np.exp(rng.uniform(np.log(min_value), np.log(max_value), n_value)).astype(np.float32)
+    return np.exp(rng.uniform(np.log(min_value), np.log(max_value), n_drawn_value)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Checkpoints, which contain the weights of a network, the parameters to build it, and its model card."""
+"""Checkpoints, which contain a network's weights, the parameters to build the network, and its model card."""
 
 import json
 from collections.abc import Sequence
@@ -26,20 +26,20 @@ ELEMENTS = (
     *("Al", "Si", "P", "S", "Cl", "K", "Ca", "Ti", "V", "Cr", "Mn", "Fe", "Co", "Ni", "Cu", "Zn", "As", "Se", "Br"),
     *("Sr", "Y", "Zr", "Mo", "Ag", "Cd", "Sn", "Sb", "Ba", "W", "Au", "Hg", "Pb", "Bi"),
 )
-"""Elements of pigments whose lines a scanner can record."""
+"""Pigment elements whose lines a scanner can record."""
 FAMILIES = (
     *(f"{element}_K" for element in ELEMENTS[: ELEMENTS.index("Ba") + 1]),
     *("Ar_K", "Rh_K", "Pd_K", "Rb_K", "Ga_K"),
     *("Ag_L", "Cd_L", "Sn_L", "Sb_L", "Ba_L", "W_L", "Au_L", "Hg_L", "Pb_L", "Bi_L", "Tl_L", "Pb_M", "Hg_M", "Rh_L"),
 )
-"""Line families whose areas are inputs of networks with evidence."""
+"""Line families whose areas are inputs of networks with an ``Evidence`` layer."""
 
 
 def composition(materials: Sequence[str]) -> NDArray[np.float32]:
-    """Return the (n_material, n_element + 1) square roots of mass fractions, with a last column that is 1 for groups.
+    """Return (n_material, n_element + 1) square roots of mass fractions. The last column is 1 for groups.
 
-    A group consists of its element alone. The square root emphasises elements with mass fractions of a few per cent,
-    because their lines can be strong.
+    The composition of a group is its element alone. The square root emphasises elements with mass fractions of a few
+    per cent, because their lines can be strong.
     """
     groups = {group.name: group.element for group in library().groups}
     composition_rows = np.zeros((len(materials), len(ELEMENTS) + 1), dtype=np.float32)
@@ -83,14 +83,14 @@ def load_onnx_weights(network: nn.Module, model_card: ModelCard, path: Path) -> 
         if weight_name.endswith(".bias")
     }
     weights = zero_biases | _read_onnx_weights(path)
-    wrong_weights = [
+    mismatched_weights = [
         weight_name
         for weight_name, weight in expected_weights.items()
         if weight_name not in weights or weights[weight_name].shape != weight.shape
     ]
-    if wrong_weights:
+    if mismatched_weights:
         raise TrainingError(
-            _unusable_message(path, f"it has no weights of the right size for {', '.join(wrong_weights)}")
+            _unusable_message(path, f"it has no weights of the right size for {', '.join(mismatched_weights)}")
         )
     network.load_state_dict({weight_name: weights[weight_name] for weight_name in expected_weights}, strict=False)
     try:
@@ -119,7 +119,7 @@ def _read_onnx_weights(path: Path) -> dict[str, Tensor]:
 
 
 def _unpack_biases(packed_biases: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
-    """Return the biases of a recurrent layer from the exporter's array, in which the update gate is first."""
+    """Return the biases of a recurrent layer from the exporter's array, where the update gate is first."""
     biases = {}
     for direction_suffix, direction_biases in zip(("", "_reverse"), packed_biases, strict=False):
         for bias_kind, gate_biases in zip(("ih", "hh"), np.split(direction_biases, 2), strict=True):
@@ -137,12 +137,12 @@ def _unusable_message(path: Path, fault: str) -> str:
     )
 
 
-_PROTOCOL_LIMITS = (
+_PROTOCOL_LIMITATIONS = (
     "Needs spectra that cover its whole axis.",
     "Trained without noise, as in the paper. Fine-tune it on spectra of your instrument before use.",
     "Each spectrum is divided by its maximum, which enlarges the noise of weak spectra.",
 )
-_LIMITS = {
+_KIND_LIMITATIONS = {
     "default": (
         "Trained on simulated spectra alone.",
         "A spectrum hardly distinguishes pigments with the same key elements. Rely on the group.",
@@ -157,16 +157,16 @@ _LIMITS = {
         "Prussian blue and verdigris are simulated as their hydrates, with 0.77 and 0.68 times the metal of the "
         "paper's formulas.",
     ),
-    "xu2022_root": _PROTOCOL_LIMITS,
-    "xu2022_unscaled": _PROTOCOL_LIMITS,
-    "recurrent": _PROTOCOL_LIMITS,
-    "autoencoder": _PROTOCOL_LIMITS,
+    "xu2022_root": _PROTOCOL_LIMITATIONS,
+    "xu2022_unscaled": _PROTOCOL_LIMITATIONS,
+    "recurrent": _PROTOCOL_LIMITATIONS,
+    "autoencoder": _PROTOCOL_LIMITATIONS,
 }
 
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A network in evaluation mode, with its model card."""
+    """A network in evaluation mode, and its model card."""
 
     network: nn.Module
     card: ModelCard
@@ -195,12 +195,12 @@ def card_for(library: Library, settings: TrainSettings, n_train: int) -> ModelCa
         training=Training(
             library=library.origin, n_spectra=n_train, seed=settings.seed, config=portable_settings(settings)
         ),
-        limits=(*_LIMITS["default" if settings.has_layers else settings.kind], *_line_limits(settings)),
+        limits=(*_KIND_LIMITATIONS["default" if settings.has_layers else settings.kind], *_line_limitations(settings)),
         package_version=__version__,
     )
 
 
-def _line_limits(settings: TrainSettings) -> tuple[str, ...]:
+def _line_limitations(settings: TrainSettings) -> tuple[str, ...]:
     if settings.present == "pigment":
         return ()
     return (
@@ -312,7 +312,7 @@ def load_trainable(name_or_path: str | Path) -> TrainedNetwork:
     TrainingError
         The checkpoint cannot be read, or the ONNX file contains no network of this package.
     ModelError
-        There is no such model, or its model card is damaged.
+        The model does not exist, or its model card is damaged.
     """
     if Path(name_or_path).suffix == ".ckpt":
         return load_checkpoint(name_or_path)

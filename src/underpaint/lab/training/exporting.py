@@ -16,7 +16,7 @@ from underpaint.runtime.files import rename_finished, working_folder
 
 _TOLERANCE = 1e-4
 _N_CHECK_SPECTRA = 33
-_OPSET = 18
+_ONNX_OPSET = 18
 
 
 class _NetworkWithProbability(nn.Module):
@@ -33,12 +33,12 @@ class _NetworkWithProbability(nn.Module):
 
 
 def export(network: nn.Module, model_card: ModelCard, path: str | Path) -> Path:
-    """Write a network as an ONNX file with its model card, so that incomplete files never appear.
+    """Write a network as an ONNX file, and write its model card. Incomplete files never appear.
 
     Parameters
     ----------
     network : Module
-        Trained network, of any kind of :func:`underpaint.lab.networks.build_network`.
+        Trained network, of any kind that :func:`underpaint.lab.networks.build_network` builds.
     model_card : ModelCard
         Model card of the network.
     path : str or Path
@@ -55,7 +55,7 @@ def export(network: nn.Module, model_card: ModelCard, path: str | Path) -> Path:
         All networks have the outputs ``log_odds`` and ``probability`` (n, n_name).
         Networks of layers also have the outputs ``quantity`` and ``sigma`` (n, n_quantity).
         Networks that predict amounts also have the output ``amount`` (n, n_amount n_edge).
-        ``amount`` has the log-odds that a mass fraction reaches each edge.
+        ``amount`` has the log-odds that a mass fraction reaches each class edge.
 
     Raises
     ------
@@ -89,11 +89,11 @@ def check_export(network: nn.Module, model_card: ModelCard, path: Path) -> None:
     Raises
     ------
     TrainingError
-        An output differs by more than 1e-4, relative to values above 1.
+        An output differs by more than 1e-4. For output values above 1, the limit is relative.
     """
     inputs = example_inputs(network, model_card, _N_CHECK_SPECTRA)
     with torch.inference_mode():
-        torch_outputs = [tensor.numpy() for tensor in _NetworkWithProbability(network)(*inputs)]
+        torch_outputs = [output_tensor.numpy() for output_tensor in _NetworkWithProbability(network)(*inputs)]
     onnx_outputs = _run_onnx(path, inputs)
     for name, torch_values, onnx_values in zip(model_card.output_names, torch_outputs, onnx_outputs, strict=True):
         max_difference = float(np.max(np.abs(torch_values - onnx_values) / np.maximum(1.0, np.abs(torch_values))))
@@ -106,13 +106,13 @@ def check_export(network: nn.Module, model_card: ModelCard, path: Path) -> None:
 
 def example_inputs(network: nn.Module, model_card: ModelCard, n_spectra: int) -> tuple[Tensor, ...]:
     """Return random counts and, for some kinds of networks, random recorded ranges and instrument conditions."""
-    generator = torch.Generator().manual_seed(0)
-    mean_counts = 10.0 ** (4 * torch.rand((n_spectra, model_card.axis.n_bin), generator=generator) - 2)
-    counts = torch.poisson(mean_counts, generator=generator)
+    rng = torch.Generator().manual_seed(0)
+    mean_counts = 10.0 ** (4 * torch.rand((n_spectra, model_card.axis.n_bin), generator=rng) - 2)
+    counts = torch.poisson(mean_counts, generator=rng)
     axis = model_card.axis
-    stop_kev = axis.stop_kev - 0.5 * (axis.stop_kev - axis.start_kev) * torch.rand((n_spectra, 1), generator=generator)
+    stop_kev = axis.stop_kev - 0.5 * (axis.stop_kev - axis.start_kev) * torch.rand((n_spectra, 1), generator=rng)
     recorded_kev = torch.cat((torch.full_like(stop_kev, axis.start_kev), stop_kev), dim=1)
-    instrument = torch.rand((n_spectra, len(model_card.instrument_inputs)), generator=generator)
+    instrument = torch.rand((n_spectra, len(model_card.instrument_inputs)), generator=rng)
     instrument[::2, 1:] = torch.nan
     return network_inputs(network, counts, recorded_kev, instrument)
 
@@ -128,7 +128,7 @@ def _write_onnx(network: nn.Module, model_card: ModelCard, path: Path) -> None:
             input_names=input_names,
             output_names=list(model_card.output_names),
             dynamic_shapes=(tuple({0: n_spectrum_dimension} for _ in input_names),),
-            opset_version=_OPSET,
+            opset_version=_ONNX_OPSET,
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -156,12 +156,12 @@ def _remove_metadata(path: Path) -> None:
 
 
 def _run_onnx(path: Path, inputs: tuple[Tensor, ...]) -> list[np.ndarray]:
-    session = open_session(path)
+    onnx_session = open_session(path)
     input_by_name = dict(
         zip(
-            (session_input.name for session_input in session.get_inputs()),
+            (session_input.name for session_input in onnx_session.get_inputs()),
             (tensor.numpy() for tensor in inputs),
             strict=True,
         )
     )
-    return [np.asarray(output) for output in session.run(None, input_by_name)]
+    return [np.asarray(output_array) for output_array in onnx_session.run(None, input_by_name)]

@@ -40,9 +40,9 @@ VISIBLE_SIGMAS = 3.0
 def hide_invisible_labels(labelled_set: Library) -> Library:
     """Set labels that are present but not visible in the spectrum to unknown.
 
-    Labels of a mock-up include pigments that a thick layer hides. Training on these labels would teach the network to
-    claim pigments that it cannot detect. A label is visible if each of its groups has a key line family with an area
-    above ``VISIBLE_SIGMAS`` standard deviations. Present labels that are not visible become ``UNKNOWN``.
+    Labels of a mock-up include pigments that a thick layer hides. Training on labels of hidden pigments would teach the
+    network to claim pigments that it cannot detect. A label is visible if each of its groups has a key line family with
+    an area above ``VISIBLE_SIGMAS`` standard deviations. Present labels that are not visible become ``UNKNOWN``.
 
     Parameters
     ----------
@@ -100,25 +100,25 @@ def _visible_groups(labelled_set: Library, groups: list[str]) -> NDArray[np.bool
     return is_visible
 
 
-_MIN_UNITS = 5
+_MIN_SPLIT_UNITS = 5
 
 
 @dataclass(frozen=True)
 class FinetuneReport:
-    """Result of fine-tuning, with the trained layers and the scores.
+    """Result of fine-tuning: the chosen network, the trained layers and the scores.
 
     Parameters
     ----------
     trained_model : TrainedNetwork
-        Network with the lowest validation loss of the given one and the two steps.
+        Network with the lowest validation loss: the given network, or the network after the first or second step.
     loaded_layers : tuple of str
-        Layers with weights of the given model.
+        Layers that started with the weights of the given model.
     reinitialised_layers : tuple of str
-        Layers with new initial weights.
+        Layers that started with new random weights.
     frozen_layers : tuple of str
         Layers that only the second step trained.
     first_step, second_step : TrainReport
-        Reports of the two steps: only dense layers, all layers.
+        Report of the first step (only dense layers) and of the second step (all layers).
     scores_before : tuple of NameScores
         Scores of the given model on the test set, or empty without a test set.
     loss_before : float or None
@@ -126,10 +126,10 @@ class FinetuneReport:
     n_spectra : mapping of str to int
         Number of spectra for "training", "validation" and "test".
     absent_names : tuple of str
-        Names without a positive training spectrum, which the network can only learn to be absent.
+        Names without a positive training spectrum. The network can only learn that such names are absent.
     n_hidden_label : int
-        Number of present labels that were set to unknown, because they are not visible
-        (:func:`hide_invisible_labels`).
+        Number of present labels that were set to unknown because they are not visible (see
+        :func:`hide_invisible_labels`).
     """
 
     trained_model: TrainedNetwork
@@ -161,7 +161,7 @@ class FinetuneReport:
             "reinitialised": list(self.reinitialised_layers),
             "frozen_in_first_step": list(self.frozen_layers),
             "weights": {
-                name: _n_weight(self.trained_model.network, name)
+                name: _n_layer_weights(self.trained_model.network, name)
                 for name in (*self.loaded_layers, *self.reinitialised_layers)
             },
             "n_spectra": dict(self.n_spectra),
@@ -177,15 +177,15 @@ class FinetuneReport:
 def finetune(
     model: TrainedNetwork | str | Path, settings: FinetuneSettings, library: Library | None = None
 ) -> FinetuneReport:
-    """Fine-tune a trained network on labelled spectra, and resume an interrupted run of the same call.
+    """Fine-tune a trained network on labelled spectra. The same call resumes an interrupted run.
 
     Parameters
     ----------
     model : TrainedNetwork, str or Path
         Network, name of a shipped model, or path of an ``.onnx`` or ``.ckpt`` file.
     settings : FinetuneSettings
-        Folder, epochs, learning rate and split. The steps write to ``dense/`` and ``all/`` in the folder, which also
-        receives ``report.json``.
+        Folder, epochs, learning rate and split. The two steps write to ``dense/`` and ``all/`` in the folder. The
+        folder also receives ``report.json``.
     library : Library or None
         Labelled spectra on the axis of the model (see :func:`labelled_spectra`), or None to read ``settings.library``.
 
@@ -197,7 +197,7 @@ def finetune(
     Raises
     ------
     TrainingError
-        A label is no output of the model, the energy axis differs, or there are too few spectra to split.
+        A label is not an output of the model, the energy axis differs, or there are too few spectra to split.
         The error is also raised if the folder contains a run with other settings or labels.
 
     References
@@ -245,7 +245,9 @@ def finetune(
     step_settings = run_settings.model_copy(update={"out": run_settings.out / "all"})
     second_report = run_training(first_report.trained_model.network, model_card, labelled_set, split, step_settings)
     layer_names = tuple(
-        name for name, layer in start_model.network.named_children() if any(True for _ in layer.parameters())
+        name
+        for name, named_layer in start_model.network.named_children()
+        if any(True for _ in named_layer.parameters())
     )
     report = FinetuneReport(
         trained_model=given_model,
@@ -275,29 +277,29 @@ def _read_library(settings: FinetuneSettings, model_card: ModelCard) -> Library:
 def _split_units(labelled_set: Library, settings: FinetuneSettings) -> Split:
     unit_of_row = labelled_set.source if settings.split == "structure" else np.arange(len(labelled_set))
     n_unit = np.unique(unit_of_row).size
-    if n_unit < _MIN_UNITS:
-        available_text = (
+    if n_unit < _MIN_SPLIT_UNITS:
+        units_text = (
             f"{n_unit} structures ({len(labelled_set)} spectra)"
             if settings.split == "structure"
             else f"{n_unit} spectra"
         )
-        mixing_hint = ", or split the spectra of each structure with split = pixel, which makes the scores too high"
+        pixel_hint = ", or split the spectra of each structure with split = pixel, which makes the scores too high"
         raise TrainingError(
-            f"Cannot fine-tune on {available_text}: at least {_MIN_UNITS} are needed for training, validation and "
-            f"test set. Label more{mixing_hint if len(labelled_set) >= _MIN_UNITS else ''}."
+            f"Cannot fine-tune on {units_text}: at least {_MIN_SPLIT_UNITS} are needed for training, validation and "
+            f"test set. Label more{pixel_hint if len(labelled_set) >= _MIN_SPLIT_UNITS else ''}."
         )
     return split_by_settings(unit_of_row, settings)
 
 
 def _refuse_other_labels(labelled_set: Library, folder: Path) -> None:
-    """Raise an error if a resumed run has other spectra or labels, which would change its test set."""
+    """Raise an error if a resumed run has other spectra or labels, which would change the test set."""
     total_counts = np.rint(labelled_set.spectra.sum(axis=1)).astype(np.int64)
-    digest = hashlib.sha256(
-        b"".join(label_array.tobytes() for label_array in (labelled_set.labels, labelled_set.source, total_counts))
+    label_digest = hashlib.sha256(
+        b"".join(array.tobytes() for array in (labelled_set.labels, labelled_set.source, total_counts))
     ).hexdigest()
     resume_folder(
         folder,
-        {"spectra_and_labels": digest, "n_spectra": len(labelled_set)},
+        {"spectra_and_labels": label_digest, "n_spectra": len(labelled_set)},
         settings_file="labels.json",
         marker_files=("dense/settings.json",),
     )
@@ -311,7 +313,7 @@ def _absent_names(labelled_set: Library, split: Split) -> tuple[str, ...]:
     )
 
 
-def _n_weight(network: nn.Module, name: str) -> int:
+def _n_layer_weights(network: nn.Module, name: str) -> int:
     return sum(parameter.numel() for parameter in network.get_submodule(name).parameters())
 
 
@@ -328,9 +330,9 @@ def _with_names_of(library: Library, model_card: ModelCard) -> Library:
 
 def _reinitialise(network: nn.Module, layer_names: tuple[str, ...]) -> None:
     for layer_name in layer_names:
-        layer = network.get_submodule(layer_name)
-        if isinstance(layer, nn.Linear):
-            layer.reset_parameters()
+        named_layer = network.get_submodule(layer_name)
+        if isinstance(named_layer, nn.Linear):
+            named_layer.reset_parameters()
 
 
 def _finetuned_card(
@@ -345,14 +347,14 @@ def _finetuned_card(
     card_update = {
         "name": settings.name,
         "training": training_record,
-        "limits": (_limit_sentence(library, model_card, n_train, absent_names), *model_card.limits),
+        "limits": (_limitation_sentence(library, model_card, n_train, absent_names), *model_card.limits),
         "package_version": __version__,
         "figures": {},
     }
     return model_card.model_copy(update=card_update)
 
 
-def _limit_sentence(library: Library, model_card: ModelCard, n_train: int, absent_names: tuple[str, ...]) -> str:
+def _limitation_sentence(library: Library, model_card: ModelCard, n_train: int, absent_names: tuple[str, ...]) -> str:
     limit_sentence = f"Fine-tuned from {model_card.name!r} on {n_train} spectra of {', '.join(library.origin)}"
     if absent_names:
         positive_names = [

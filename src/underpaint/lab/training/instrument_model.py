@@ -42,7 +42,7 @@ from underpaint.simulate.randomise import perturb_instrument
 
 _N_MOMENT = 2
 _CALIBRATION_PREFIX = "calibration."
-"""Prefix of calibration weights, which are not transferred because they depend on the outputs of their network."""
+"""Prefix of calibration weights, which depend on the outputs of their network and are not transferred."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class TransferredNetwork:
     transferred_names : tuple of str
         Outputs whose weights are from the other network.
     new_names : tuple of str
-        Outputs that the other network lacks, with initial values as weights.
+        Outputs that the other network lacks, and whose weights are initial values.
     """
 
     network: nn.Module
@@ -65,28 +65,28 @@ class TransferredNetwork:
 
 
 def transfer_weights(start_model: TrainedNetwork, model_card: ModelCard) -> TransferredNetwork:
-    """Build the network of a model card with the weights of a trained network, matched by the names of outputs.
+    """Build the network of a model card, and copy the weights of a trained network by output name.
 
     Parameters
     ----------
     start_model : TrainedNetwork
-        Network with the initial weights, which is not changed.
+        Network with the initial weights. It is not changed.
     model_card : ModelCard
-        Model card of the new network, with the kind, axis and inputs of the trained network.
+        Model card of the new network, with the same kind, axis and inputs as the trained network.
 
     Raises
     ------
     TrainingError
-        Kind, axis or inputs differ.
+        The kinds, axes or inputs of the two networks differ.
     """
     _require_same_inputs(start_model.card, model_card)
     network = build_network(replace(spec_for(model_card), folded=is_folded(start_model.network)))
     new_rows, start_rows = _output_rows(model_card), _output_rows(start_model.card)
     start_state, new_state = start_model.network.state_dict(), network.state_dict()
     for weight_name, weight in new_state.items():
-        if (layer := _output_layer_of(weight_name, new_rows)) is not None:
+        if (output_layer := _output_layer_of(weight_name, new_rows)) is not None:
             new_state[weight_name] = _transferred_rows(
-                weight, start_state[weight_name], new_rows[layer], start_rows[layer]
+                weight, start_state[weight_name], new_rows[output_layer], start_rows[output_layer]
             )
         elif (
             not weight_name.startswith(_CALIBRATION_PREFIX)
@@ -115,7 +115,7 @@ def _require_same_inputs(start_card: ModelCard, new_card: ModelCard) -> None:
 
 
 def _output_rows(model_card: ModelCard) -> dict[str, tuple[str, ...]]:
-    """Return the names of the rows of weights, for each layer with one row per output."""
+    """Return the output name of each row of weights, for each layer with one row per output."""
     if model_card.kind == "default":
         return {"dense": model_card.names, "linear": model_card.names}
     if model_card.kind == "layers_composition":
@@ -129,13 +129,20 @@ def _output_rows(model_card: ModelCard) -> dict[str, tuple[str, ...]]:
 
 
 def _output_layer_of(weight_name: str, names_by_layer: dict[str, tuple[str, ...]]) -> str | None:
-    return next((layer for layer in names_by_layer if weight_name in {f"{layer}.weight", f"{layer}.bias"}), None)
+    return next(
+        (
+            output_layer
+            for output_layer in names_by_layer
+            if weight_name in {f"{output_layer}.weight", f"{output_layer}.bias"}
+        ),
+        None,
+    )
 
 
 def _transferred_rows(
     new_weights: Tensor, start_weights: Tensor, new_names: tuple[str, ...], start_names: tuple[str, ...]
 ) -> Tensor:
-    """Return the new weights with rows of the start model inserted by name, in order for repeated names."""
+    """Return the new weights, with rows of the start model by name. Rows of repeated names keep their order."""
     result_weights, row_by_name = (
         new_weights.clone(),
         {name: row_index for row_index, name in _numbered_rows(start_names)},
@@ -152,7 +159,7 @@ def _numbered_rows(names: tuple[str, ...]) -> list[tuple[int, tuple[str, int]]]:
 
 SCORED_COUNTS = (1e4, 1e5)
 """Total counts of the held-out spectra that are scored."""
-N_RENDER = 2
+N_SPECTRA_PER_STRATIGRAPHY = 2
 CHUNK_SIZE = 64
 PLAN_NAME, REPORT_NAME = "plan.json", "report.json"
 _SIMULATION_TIME_FRACTION, _TRAINING_TIME_FRACTION = 0.5, 0.3
@@ -171,7 +178,7 @@ class Sizes(BaseModel):
     Parameters
     ----------
     n_stratigraphies, n_held_out : int
-        Numbers of stratigraphies for training and for the test set, with two spectra each.
+        Numbers of stratigraphies for training and for the test set. Each stratigraphy has two spectra.
     epochs : int
         Number of epochs.
     """
@@ -185,18 +192,20 @@ class Sizes(BaseModel):
     @property
     def batch(self) -> int:
         """Batch size, which is smaller for small training sets, so that an epoch has enough steps."""
-        return _round_and_clamp((_MIN_BATCH, _MAX_BATCH), N_RENDER * self.n_stratigraphies / _STEPS_PER_EPOCH)
+        return _round_and_clamp(
+            (_MIN_BATCH, _MAX_BATCH), N_SPECTRA_PER_STRATIGRAPHY * self.n_stratigraphies / _STEPS_PER_EPOCH
+        )
 
 
 class InstrumentSettings(BaseModel):
-    """Common settings of training and adaptation for one instrument, on simulated spectra.
+    """Settings that training and adaptation for one instrument share. Both use simulated spectra.
 
     Parameters
     ----------
     out : Path
         Folder for the model and its report.
     minutes : float
-        Time for simulation and training. A measurement of this machine converts it to ``sizes``.
+        Time for simulation and training. The measured speed of this machine converts the time to ``sizes``.
     sizes : Sizes or None
         Sizes of simulation and training, or None to derive them from ``minutes``.
     n_machine : int
@@ -205,7 +214,7 @@ class InstrumentSettings(BaseModel):
     workers, threads : int or None
         Number of simulation processes and of training threads, or None for one per core.
     seed : int
-        Seed of stratigraphies, instruments, noise and order.
+        Seed of stratigraphies, instruments, noise and the order of spectra.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -225,7 +234,7 @@ class InstrumentSettings(BaseModel):
         return LibrarySettings(
             palette=palette,
             instrument=instruments,
-            renders=N_RENDER,
+            renders=N_SPECTRA_PER_STRATIGRAPHY,
             chunk=CHUNK_SIZE,
             places=bool(model_card.instrument_inputs),
             gapless=bool(model_card.amounts),
@@ -277,7 +286,7 @@ class InstrumentModelSettings(InstrumentSettings):
 
 @dataclass(frozen=True)
 class InstrumentModelReport:
-    """New model for one instrument and palette, with its scores and those of its start model.
+    """New model for one instrument and palette, its scores, and the scores of its start model.
 
     Parameters
     ----------
@@ -290,12 +299,13 @@ class InstrumentModelReport:
     transferred_network : TransferredNetwork
         The network before training, with the names of transferred outputs.
     minutes : mapping of str to float
-        Duration of each step of this call.
+        Duration of each step of this call, in minutes.
     comparisons : mapping of str to Comparison
         Scores of the start model ("before") and the new model on the same held-out spectra.
-        Keys are, for example, "groups at 1e+05" for groups at 1e5 counts. Only outputs of both models are compared.
+        Keys are, for example, "groups at 1e+05" for groups at 1e5 counts. Only outputs that both models have are
+        scored.
     f1_of_new_names : mapping of str to float
-        F1, at the highest counts, of outputs that the start model lacks.
+        F1 of outputs that the start model lacks, at the highest of the scored total counts.
     """
 
     trained_model: TrainedNetwork
@@ -322,19 +332,19 @@ class InstrumentModelReport:
 def train_instrument_model(
     settings: InstrumentModelSettings, progress: Progress | None = None
 ) -> InstrumentModelReport:
-    """Train a model for one instrument and palette, and resume an interrupted run of the same call.
+    """Train a model for one instrument and palette. The same call resumes an interrupted run.
 
     Parameters
     ----------
     settings : InstrumentModelSettings
         Instrument, palette, folder and time.
     progress : callable or None
-        Called with (description, number done, total number).
+        Called with (description, number of steps done, total number of steps).
 
     Returns
     -------
     InstrumentModelReport
-        The model, exported to ``settings.out``, and its scores, which are also in its model card.
+        The model, which is exported to ``settings.out``, and its scores, which its model card also contains.
 
     Raises
     ------
@@ -354,7 +364,7 @@ def train_instrument_model(
     stopwatch.end_step("planning")
     library, held_out_library = (
         simulate_or_read(library_settings, path, settings.workers, show_progress)
-        for library_settings, path in _simulations(settings, sizes, start_model)
+        for library_settings, path in _training_and_test_settings(settings, sizes, start_model)
     )
     stopwatch.end_step("simulation")
     train_settings = settings.training(settings.name, "training", start_model.card, sizes)
@@ -389,10 +399,10 @@ def _require_visible_lines(palette: tuple[str, ...]) -> None:
 
 
 def _write_report(report: InstrumentModelReport, settings: InstrumentModelSettings) -> InstrumentModelReport:
-    scores = {score_name: score for score_name, score in report.as_dict().items() if score_name != "model"}
+    report_values = {score_name: score for score_name, score in report.as_dict().items() if score_name != "model"}
     model_card = report.trained_model.card
     model_card = model_card.model_copy(
-        update={"figures": {**model_card.figures, "own_model": {"start": settings.start, **scores}}}
+        update={"figures": {**model_card.figures, "own_model": {"start": settings.start, **report_values}}}
     )
     model_path = export(report.trained_model.network, model_card, settings.out)
     report = replace(report, trained_model=TrainedNetwork(report.trained_model.network, model_card), model=model_path)
@@ -424,8 +434,8 @@ def simulate_or_read(
 ) -> Library:
     """Return a simulated library in memory, from the file of an earlier call if there is one.
 
-    Gapless libraries are for networks that predict amounts. In these libraries, groups are present where their lines
-    are visible.
+    Libraries with ``gapless=True`` are for networks that predict amounts. In libraries with ``gapless=True``, groups
+    are present where their lines are visible.
     """
     if not is_finished(path, with_file_contents(simulation_settings).model_dump(mode="json")):
         simulate_library(simulation_settings, path, workers=workers, progress=show_progress)
@@ -440,9 +450,9 @@ def measure_sizes(
     Parameters
     ----------
     simulation_settings : LibrarySettings
-        Settings of the simulation, whose size is not used.
+        Settings of the simulation, whose number of stratigraphies is not used.
     start_model : TrainedNetwork
-        Network to train, which is not changed.
+        Network to train. It is not changed.
     minutes : float
         Total time for simulation and training.
     workers, threads : int or None
@@ -456,7 +466,8 @@ def measure_sizes(
         _STRATIGRAPHY_LIMITS, 60.0 * minutes * _SIMULATION_TIME_FRACTION * stratigraphies_per_s
     )
     epochs = _round_and_clamp(
-        _EPOCH_LIMITS, 60.0 * minutes * _TRAINING_TIME_FRACTION * spectra_per_s / (N_RENDER * n_stratigraphies)
+        _EPOCH_LIMITS,
+        60.0 * minutes * _TRAINING_TIME_FRACTION * spectra_per_s / (N_SPECTRA_PER_STRATIGRAPHY * n_stratigraphies),
     )
     return Sizes(
         n_stratigraphies=n_stratigraphies,
@@ -477,8 +488,8 @@ def _simulation_rate(simulation_settings: LibrarySettings) -> float:
 def _training_rate(start_model: TrainedNetwork, threads: int | None) -> float:
     """Return the number of training spectra per second, including the time to draw their noise."""
     network, batch, rng = deepcopy(start_model.network).train(), _example_batch(start_model), np.random.default_rng(0)
-    n_thread_before = torch.get_num_threads()
-    torch.set_num_threads(threads or n_thread_before)
+    previous_n_thread = torch.get_num_threads()
+    torch.set_num_threads(threads or previous_n_thread)
     try:
         for step_number in range(1 + _N_TIMED_STEP):
             if step_number == 1:
@@ -487,19 +498,19 @@ def _training_rate(start_model: TrainedNetwork, threads: int | None) -> float:
             batch_loss(network, noisy_batch).backward()  # type: ignore[no-untyped-call]
         return _N_TIMED_STEP * len(batch.counts) / (time.perf_counter() - start_time)
     finally:
-        torch.set_num_threads(n_thread_before)
+        torch.set_num_threads(previous_n_thread)
 
 
 def _example_batch(start_model: TrainedNetwork) -> Batch:
     counts, recorded_kev, *instrument_input = example_inputs(start_model.network, start_model.card, _MAX_BATCH)
     labels = torch.zeros((_MAX_BATCH, len(start_model.card.names)))
     instrument = instrument_input[0] if instrument_input else torch.zeros((_MAX_BATCH, 0))
-    quantity = torch.zeros((_MAX_BATCH, len(start_model.card.quantities)))
-    return Batch(counts, recorded_kev, labels, torch.ones_like(labels), instrument, quantity)
+    zero_quantities = torch.zeros((_MAX_BATCH, len(start_model.card.quantities)))
+    return Batch(counts, recorded_kev, labels, torch.ones_like(labels), instrument, zero_quantities)
 
 
-def _round_and_clamp(value_limits: tuple[int, int], number: float) -> int:
-    return int(min(max(round(number), value_limits[0]), value_limits[1]))
+def _round_and_clamp(value_limits: tuple[int, int], unrounded_size: float) -> int:
+    return int(min(max(round(unrounded_size), value_limits[0]), value_limits[1]))
 
 
 def plan_sizes(
@@ -525,7 +536,7 @@ def plan_sizes(
     Raises
     ------
     TrainingError
-        The folder belongs to another request.
+        The folder belongs to a call with other settings.
     """
     given_sizes = None if settings.sizes is None else settings.sizes.model_dump()
     if (settings.out / PLAN_NAME).is_file():
@@ -533,9 +544,9 @@ def plan_sizes(
         return Sizes.model_validate(resume_folder(settings.out, fixed_settings, settings_file=PLAN_NAME)["sizes"])
     claim_folder(settings.out, known_files=(PLAN_NAME,))
     show_progress("Measuring this machine", 0, 1)
-    workers = settings.workers or os.cpu_count() or 1
+    n_worker = settings.workers or os.cpu_count() or 1
     sizes = settings.sizes or measure_sizes(
-        simulation_settings, start_model, settings.minutes, workers, settings.threads
+        simulation_settings, start_model, settings.minutes, n_worker, settings.threads
     )
     resume_folder(settings.out, {**fixed_settings, "sizes": sizes.model_dump()}, settings_file=PLAN_NAME)
     return sizes
@@ -546,19 +557,19 @@ def _library_settings(settings: InstrumentModelSettings, model_card: ModelCard) 
     return settings.library_job(settings.palette, instruments, model_card)
 
 
-def _simulations(
+def _training_and_test_settings(
     settings: InstrumentModelSettings, sizes: Sizes, start_model: TrainedNetwork
 ) -> list[tuple[LibrarySettings, Path]]:
     """Return the simulations of training and test set, which have different paintings and instruments."""
     simulation_settings, seed = _library_settings(settings, start_model.card), settings.seed + HELD_OUT_SEED
-    held_out_update = {"instrument": similar_instruments(settings.instrument, settings.n_machine, seed), "seed": seed}
+    held_out_settings = {"instrument": similar_instruments(settings.instrument, settings.n_machine, seed), "seed": seed}
     return [
         (
             simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_stratigraphies}),
             settings.out / "training.h5",
         ),
         (
-            simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_held_out, **held_out_update}),
+            simulation_settings.model_copy(update={"n_stratigraphies": sizes.n_held_out, **held_out_settings}),
             settings.out / "held_out.h5",
         ),
     ]
@@ -597,17 +608,17 @@ def _compare_with_start(
     comparisons = {}
     for counts in SCORED_COUNTS:
         count_settings = with_fixed_counts(settings, counts)
-        shared_library = held_out_library.select_names(
+        common_library = held_out_library.select_names(
             [name for name in held_out_library.names if name in start_model.card.names]
         )
         answers_before, answers_after = (
-            answers_of(model.network, model.card.names, shared_library, count_settings, conditions)
+            answers_of(model.network, model.card.names, common_library, count_settings, conditions)
             for model in (start_model, trained_model)
         )
         for kind_label, scored_kind in (("groups", "group"), ("pigments", "member")):
             names = [
                 name
-                for name, output_kind in zip(shared_library.names, shared_library.kinds, strict=True)
+                for name, output_kind in zip(common_library.names, common_library.kinds, strict=True)
                 if output_kind == scored_kind
             ]
             if names and (answers_before.select_names(names).labels > 0.5).any():
@@ -633,5 +644,5 @@ def _f1_of_new_names(
         with_fixed_counts(settings, SCORED_COUNTS[-1]),
         conditions,
     ).select_names(new_names)
-    scores = scores_by_name(answers.names, answers.log_odds, answers.labels, answers.weight)
-    return {name_scores.name: name_scores.f1 for name_scores in scores if np.isfinite(name_scores.f1)}
+    score_rows = scores_by_name(answers.names, answers.log_odds, answers.labels, answers.weight)
+    return {name_scores.name: name_scores.f1 for name_scores in score_rows if np.isfinite(name_scores.f1)}

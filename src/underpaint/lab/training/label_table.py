@@ -19,9 +19,9 @@ from underpaint.runtime.untrusted import MAX_TABLE_BYTES, read_bounded
 PIXEL_COLUMNS = ("row", "column", "pigments")
 FILE_COLUMNS = ("file", "pigments")
 PRESENCE_COLUMNS = ("present", "absent")
-"""Columns that can replace ``pigments``, together or alone. Names in neither column are unknown."""
+"""Columns of which one or both can replace ``pigments``. Names in neither column are unknown."""
 _PIGMENT_SEPARATORS = re.compile(r"[;,+]")
-_MIN_SIMILARITY = 0.5
+_MIN_NAME_SIMILARITY = 0.5
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class LabelTable:
         Raises
         ------
         TrainingError
-            A name is no output of the model, or a row calls a name both present and absent.
+            A name is not an output of the model, or a row lists a name as both present and absent.
         """
         if "pigments" in self.cells[0]:
             return label_matrix(self._name_lists("pigments"), model_card)
@@ -79,7 +79,7 @@ class LabelTable:
         ]
 
     def structures(self) -> NDArray[np.int64] | None:
-        """Return the (n,) structure numbers of the rows, unique for empty cells, or None without a column of them."""
+        """Return (n,) structure numbers, or None without a structure column. Empty cells get unique numbers."""
         if "structure" not in self.cells[0]:
             return None
         structure_names = [
@@ -101,7 +101,7 @@ class LabelTable:
 
 
 def read_label_table(path: Path) -> LabelTable:
-    """Read a CSV file of labels, separated by commas or semicolons.
+    """Read a CSV file of labels, with commas or semicolons between columns.
 
     Raises
     ------
@@ -142,12 +142,12 @@ def label_matrix(present_lists: Sequence[Sequence[str]], model_card: ModelCard) 
     (n, n_name) array
         1 for the given names and their groups, else 0.
         If a group is given without a member, its members are :data:`~.library.UNKNOWN`.
-        If a name is given without a place, its places are :data:`~.library.UNKNOWN`.
+        If a name is given without a place, its outputs with a place are :data:`~.library.UNKNOWN`.
 
     Raises
     ------
     TrainingError
-        A name is no output of the network. The message lists similar outputs.
+        A name is not an output of the network. The message lists similar outputs.
     """
     unknown_names = sorted(
         {name for present_names in present_lists for name in present_names}.difference(model_card.names)
@@ -195,7 +195,7 @@ def label_matrix(present_lists: Sequence[Sequence[str]], model_card: ModelCard) 
 def presence_matrix(
     present_lists: Sequence[Sequence[str]], absent_lists: Sequence[Sequence[str]], model_card: ModelCard
 ) -> NDArray[np.uint8]:
-    """Return the labels of spectra with lists of present and of absent names.
+    """Convert lists of present and of absent names to the labels of spectra.
 
     Parameters
     ----------
@@ -205,13 +205,13 @@ def presence_matrix(
     Returns
     -------
     (n, n_name) array
-        1 for present names and their groups, 0 for absent names, their members and their places.
+        1 for present names and their groups. 0 for absent names, their members and their outputs with a place.
         All other labels are :data:`~.library.UNKNOWN`.
 
     Raises
     ------
     TrainingError
-        A name is no output of the network.
+        A name is not an output of the network.
     """
     labels = label_matrix(present_lists, model_card)
     labels[labels == 0] = UNKNOWN
@@ -261,9 +261,9 @@ def _check_header(column_names: tuple[str, ...], *, n_row: int, path: Path) -> N
         if name not in column_names and not (has_presence_columns and name == "pigments")
     ]
     if missing_columns or n_row < 1:
-        fault = f"no {', '.join(missing_columns)}" if missing_columns else "no row under its first line"
+        table_fault = f"no {', '.join(missing_columns)}" if missing_columns else "no row under its first line"
         raise TrainingError(
-            f"Cannot use the table of labels {path}: it has {fault}. The first line names the columns: "
+            f"Cannot use the table of labels {path}: it has {table_fault}. The first line names the columns: "
             "row,column,pigments for pixels of a scan, or file,pigments for single spectra, and optionally structure. "
             "The columns present and absent can replace pigments; all other names are then unknown. Separate names by "
             "';'."
@@ -299,8 +299,10 @@ def _unknown_labels_message(unknown_names: Sequence[str], model_card: ModelCard)
 
 def _close_matches(name: str, model_card: ModelCard) -> str:
     normalised_name = name.lower().replace(" ", "_").replace("-", "_")
-    matches = get_close_matches(normalised_name, model_card.names, n=3, cutoff=_MIN_SIMILARITY)
-    matches += [
-        output_name for output_name in model_card.names if normalised_name in output_name and output_name not in matches
-    ][: 3 - len(matches)]
-    return f" (near: {', '.join(matches)})" if matches else ""
+    similar_names = get_close_matches(normalised_name, model_card.names, n=3, cutoff=_MIN_NAME_SIMILARITY)
+    similar_names += [
+        output_name
+        for output_name in model_card.names
+        if normalised_name in output_name and output_name not in similar_names
+    ][: 3 - len(similar_names)]
+    return f" (near: {', '.join(similar_names)})" if similar_names else ""

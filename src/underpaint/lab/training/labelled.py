@@ -1,4 +1,4 @@
-"""Libraries for fine-tuning from measured spectra of known pigments."""
+"""Libraries of measured spectra with known pigments, for fine-tuning."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -30,7 +30,7 @@ def labelled_spectra(
     *,
     source: NDArray[np.int64] | None = None,
 ) -> Library:
-    """Return measured spectra with known pigments as a library for a model.
+    """Convert measured spectra with known pigments to a library that a model can be fine-tuned on.
 
     Parameters
     ----------
@@ -39,8 +39,9 @@ def labelled_spectra(
     axis : EnergyAxis
         Energy axis of the channels.
     present : sequence of n sequences of str
-        Names of the outputs that are present in each spectrum. All others count as absent.
-        The groups of a pigment are added. If a group is given without a member, its members are unknown.
+        Names of the outputs that are present in each spectrum. All other outputs count as absent.
+        The groups of a given pigment also count as present. If a group is given without a member, its members are
+        unknown.
     model_card : ModelCard
         The model to fine-tune.
     source : (n,) array or None
@@ -49,7 +50,7 @@ def labelled_spectra(
     Raises
     ------
     TrainingError
-        A pigment is no output of the model, or the numbers of spectra and of labels differ.
+        A pigment is not an output of the model, or the numbers of spectra and of labels differ.
     CoverageError
         The spectra do not cover the energies that the model needs.
     """
@@ -86,14 +87,14 @@ def labelled_library(
     Parameters
     ----------
     location : str or Path
-        Scan, if the table has the columns ``row`` and ``column``; folder of single spectra, if the table has the column
+        Scan, if the table has the columns ``row`` and ``column``. Folder of single spectra, if the table has the column
         ``file``.
     label_path : str or Path
-        CSV file of labels, see :func:`labelled_scan` and :func:`labelled_folder`.
+        CSV file of labels (see :func:`labelled_scan` and :func:`labelled_folder`).
     model_card : ModelCard
         The model to fine-tune.
     on_axis : callable or None
-        Function that returns a scan with the energy axis to use, or None to use the axes of the files.
+        Function that returns a scan with the energy axis to use. None means that the axes in the files are used.
 
     Raises
     ------
@@ -115,7 +116,7 @@ def labelled_scan(scan: Scan, label_path: str | Path, model_card: ModelCard) -> 
         Counts with an energy axis.
     label_path : str or Path
         CSV file with the columns ``row``, ``column`` (from 0) and ``pigments`` (names of outputs, separated by ``;``).
-        Names that are not in ``pigments`` are absent. The cell may be empty.
+        Names that are not in ``pigments`` are absent. The cell ``pigments`` may be empty.
         The columns ``present`` and ``absent`` can replace ``pigments``. Names in neither column are then unknown.
         Pixels with the same text in the optional column ``structure`` are in the same set of the split.
     model_card : ModelCard
@@ -156,23 +157,24 @@ def labelled_folder(
     Parameters
     ----------
     folder : str or Path
-        Folder of the files, each with a spectrum or a scan of one pixel that :func:`underpaint.io.load` reads.
+        Folder of files. Each file is a spectrum, or a scan of one pixel, that :func:`underpaint.io.load` can read.
         The files may have different energy axes and numbers of channels.
     label_path : str or Path
         CSV file with the column ``file`` (path inside the folder).
-        All other columns are as for :func:`labelled_scan`. Files that are not in the table are left out.
+        Other columns have the same meaning as in :func:`labelled_scan`. Files that are not in the table are left out.
     model_card : ModelCard
         The model to fine-tune.
     on_axis : callable or None
-        Function that returns a scan with the energy axis to use, or None to use the axes of the files.
+        Function that returns a scan with the energy axis to use. None means that the axes in the files are used.
         The function is called with all spectra of one energy axis, as a scan with a single column of pixels.
 
     Raises
     ------
     TrainingError
-        The table cannot be read, or has an unknown pigment, or a file is missing or has no single spectrum with counts.
+        The table cannot be read, or has an unknown pigment.
+        A file is missing, or does not contain a single spectrum with counts.
     ScanError
-        A file is damaged or of no known format.
+        A file is damaged, or its format is unknown.
     CalibrationError
         A file has no energy axis, and calibration found none.
     CoverageError
@@ -185,14 +187,14 @@ def labelled_folder(
         )
     labels = label_table.labels(model_card)
     label_table.refuse_repeats([Path(name) for name in label_table.column("file")])
-    scans = [
+    scans_of_files = [
         _load_single_spectrum(_require_file(name, line_number, label_table, folder_path))
         for name, line_number in zip(label_table.column("file"), label_table.line_numbers, strict=True)
     ]
-    spectra = np.empty((len(scans), model_card.axis.n_bin), dtype=np.float32)
-    recorded_kev = np.empty((len(scans), 2), dtype=np.float32)
-    for scan_indices in _scans_by_axis(scans):
-        scan_column = _as_column_scan([scans[scan_index] for scan_index in scan_indices], folder_path.name)
+    spectra = np.empty((len(scans_of_files), model_card.axis.n_bin), dtype=np.float32)
+    recorded_kev = np.empty((len(scans_of_files), 2), dtype=np.float32)
+    for scan_indices in _scans_by_axis(scans_of_files):
+        scan_column = _as_column_scan([scans_of_files[scan_index] for scan_index in scan_indices], folder_path.name)
         scan_column = scan_column if on_axis is None else on_axis(scan_column)
         axis = scan_column.require_axis()
         _check_coverage(axis, model_card)
@@ -298,7 +300,7 @@ def _load_single_spectrum(path: Path) -> Scan:
 
 
 def _scans_by_axis(scans: Sequence[Scan]) -> list[list[int]]:
-    """Return lists of indices of scans that have the same energy axis and number of channels."""
+    """Group scans by energy axis and number of channels. Return the indices of the scans in each group."""
     indices_by_axis: dict[tuple[EnergyAxis | None, int], list[int]] = {}
     for scan_index, scan in enumerate(scans):
         indices_by_axis.setdefault((scan.axis, scan.shape[2]), []).append(scan_index)

@@ -1,4 +1,4 @@
-"""Training libraries, which contain expected spectra with labels in memory."""
+"""Training libraries, which are expected spectra and their labels in memory."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from underpaint.simulate.labels import group_names, labels_by_lines
 _REQUIRED_DATASETS = ("recorded", "labels", "source")
 _BLOCK_ROWS = 8192
 UNKNOWN = 255
-"""Label of names that are neither known to be present nor known to be absent, which losses and scores ignore."""
+"""Label of names whose presence is unknown. Losses and scores ignore unknown labels."""
 
 
 @dataclass(frozen=True)
@@ -46,21 +46,22 @@ class Library:
     has_noise : bool
         Whether ``spectra`` are counts with Poisson noise.
     origin : tuple of str
-        Names of the files.
+        Names of the library files.
     instrument : (n, n_input) float32 array, or None
-        Instrument conditions (:mod:`underpaint.simulate.instrument_inputs`), NaN for unknown ones.
+        Instrument conditions (:mod:`underpaint.simulate.instrument_inputs`). Unknown conditions are NaN.
     quantities : (n, n_quantity) float32 array, or None
-        Thickness and mass fractions of the uppermost paint, on the scales of :mod:`underpaint.data.maps`, or NaN where
-        they are undefined.
+        Thickness and mass fractions of the uppermost paint, on the scales of :mod:`underpaint.data.maps`. Undefined
+        values are NaN.
     instrument_inputs, quantity_names : tuple of str
         Names of the columns of ``instrument`` and ``quantities``.
     amount : (n, n_amount) uint8 or (n, n_amount, n_edge) float32 array, or None
-        Class of the mass fraction of each element in the dry paint (:func:`underpaint.data.maps.amount_class`).
-        With three dimensions, probabilities that the mass fraction reaches each edge.
+        Class of each element's mass fraction in the dry paint (:func:`underpaint.data.maps.amount_class`), if the array
+        has two dimensions.
+        Probabilities that the mass fraction reaches each class edge, if the array has three dimensions.
     amount_names : tuple of str
-        Groups, with places, of the columns of ``amount``.
+        Group and place of each column of ``amount``.
     max_absent_counts : (n, n_name) float32 array, or None
-        Total counts below which a present label counts as absent, or zero for labels that are masked.
+        Total counts below which a present label counts as absent, or zero if such a label is masked instead.
     """
 
     spectra: NDArray[Any]
@@ -90,7 +91,7 @@ class Library:
         return int(self.spectra.shape[0])
 
     def select_rows(self, rows: NDArray[Any]) -> "Library":
-        """Return a library with the spectra of the given rows, (n,) indices or an (n_spectrum,) mask."""
+        """Return a library with the spectra of the given rows, which are (n,) indices or an (n_spectrum,) mask."""
         array_names = (
             "spectra",
             "recorded",
@@ -110,19 +111,22 @@ class Library:
         return replace(self, **selected_arrays)
 
     def select_names(self, names: Sequence[str]) -> "Library":
-        """Return a library with labels for the given names alone, in this order, without quantities and amounts."""
+        """Return a library with labels for only the given names, in this order, and without quantities and amounts."""
         name_columns = [self.names.index(name) for name in names]
         field_names = ("names", "kinds", "groups", "labels_for_people", "elements")
-        metadata: dict[str, Any] = {
+        name_metadata: dict[str, Any] = {
             field_name: tuple(getattr(self, field_name)[name_column] for name_column in name_columns)
             for field_name in field_names
         }
-        metadata |= {"quantities": None, "quantity_names": (), "amount": None, "amount_names": ()}
-        metadata |= {
+        name_metadata |= {"quantities": None, "quantity_names": (), "amount": None, "amount_names": ()}
+        name_metadata |= {
             "max_absent_counts": None if self.max_absent_counts is None else self.max_absent_counts[:, name_columns]
         }
         return replace(
-            self, labels=self.labels[:, name_columns], counts_needed=self.counts_needed[:, name_columns], **metadata
+            self,
+            labels=self.labels[:, name_columns],
+            counts_needed=self.counts_needed[:, name_columns],
+            **name_metadata,
         )
 
     def with_names(self, names: Sequence[str]) -> "Library":
@@ -175,15 +179,15 @@ def load_library(paths: Path | Sequence[Path], *, half_precision: bool = False, 
         ``groups``, ``labels_for_people``, ``elements``, ``start_kev``, ``bin_kev`` and ``n_bin``.
     half_precision : bool
         Whether to store expected spectra in half precision, which rounds them to 0.05 %.
-        The spectra are scaled to a sum equal to the number of bins, so that bins with few counts do not underflow.
+        The spectra are scaled to a sum of ``n_bin``, so that bins with few counts do not underflow.
     lines : bool
-        Whether groups are present where the lines of their element are visible, from any material.
-        Amounts are then also read.
+        Whether a group is present if lines of its element, from any material, are visible. If True, amounts are also
+        read.
 
     Raises
     ------
     TrainingError
-        A file is missing, lacks a dataset, has inconsistent shapes, or differs from the first in axis or names.
+        A file is missing, lacks a dataset, has inconsistent shapes, or differs from the first file in axis or names.
     """
     library_paths = [paths] if isinstance(paths, str | Path) else list(paths)
     libraries = [_read_library(Path(path), half_precision=half_precision, lines=lines) for path in library_paths]
@@ -192,50 +196,52 @@ def load_library(paths: Path | Sequence[Path], *, half_precision: bool = False, 
 
 def _read_library(path: Path, *, half_precision: bool, lines: bool) -> Library:
     try:
-        with h5py.File(path, "r") as file:
-            library = _library_of_file(file, path, half_precision=half_precision)
-            return _require_shapes(_with_line_labels(library, file, path) if lines else library, path)
+        with h5py.File(path, "r") as library_file:
+            library = _library_of_file(library_file, path, half_precision=half_precision)
+            return _require_shapes(_with_line_labels(library, library_file, path) if lines else library, path)
     except OSError as error:
         raise TrainingError(
             f"Cannot read the training library {path}: {error}. Write a library with `underpaint simulate`."
         ) from error
 
 
-def _library_of_file(file: Any, path: Path, *, half_precision: bool) -> Library:
-    has_noise = "expected" not in file
-    _require_contents(file, path, (*_REQUIRED_DATASETS, "counts" if has_noise else "expected"))
-    labels = file["labels"][()].astype(np.uint8)
-    counts_needed = file["counts_needed"][()] if "counts_needed" in file else np.where(labels, 0.0, np.inf)
-    names = _text_tuple(file.attrs["names"])
+def _library_of_file(library_file: Any, path: Path, *, half_precision: bool) -> Library:
+    has_noise = "expected" not in library_file
+    _require_contents(library_file, path, (*_REQUIRED_DATASETS, "counts" if has_noise else "expected"))
+    labels = library_file["labels"][()].astype(np.uint8)
+    counts_needed = (
+        library_file["counts_needed"][()] if "counts_needed" in library_file else np.where(labels, 0.0, np.inf)
+    )
+    names = _text_tuple(library_file.attrs["names"])
     return Library(
-        spectra=_half_precision_spectra(file["expected"])
+        spectra=_half_precision_spectra(library_file["expected"])
         if half_precision and not has_noise
-        else file["counts" if has_noise else "expected"][()],
-        recorded=file["recorded"][()].astype(np.float32),
+        else library_file["counts" if has_noise else "expected"][()],
+        recorded=library_file["recorded"][()].astype(np.float32),
         labels=labels,
         counts_needed=counts_needed.astype(np.float32),
-        source=file["source"][()].astype(np.int64),
-        total_counts=_total_counts(file, len(labels)),
-        axis=_network_axis(file.attrs),
+        source=library_file["source"][()].astype(np.int64),
+        total_counts=_total_counts(library_file, len(labels)),
+        axis=_network_axis(library_file.attrs),
         names=names,
-        kinds=_text_tuple(file.attrs["kinds"]),
-        groups=tuple(tuple(names_of_output) for names_of_output in json.loads(file.attrs["groups"])),
-        labels_for_people=_text_tuple(file.attrs["labels_for_people"]),
-        elements=tuple(tuple(names_of_output) for names_of_output in json.loads(file.attrs["elements"])),
+        kinds=_text_tuple(library_file.attrs["kinds"]),
+        groups=tuple(tuple(names_of_output) for names_of_output in json.loads(library_file.attrs["groups"])),
+        labels_for_people=_text_tuple(library_file.attrs["labels_for_people"]),
+        elements=tuple(tuple(names_of_output) for names_of_output in json.loads(library_file.attrs["elements"])),
         has_noise=has_noise,
         origin=(path.name,),
-        **_layer_fields(file, names, labels),
+        **_layer_fields(library_file, names, labels),
     )
 
 
-def _with_line_labels(library: Library, file: Any, path: Path) -> Library:
+def _with_line_labels(library: Library, library_file: Any, path: Path) -> Library:
     """Return a library with amounts, in which groups are present if lines of their elements are visible."""
-    _require_contents(file, path, ("lines_needed", "lines_hidden", "amount"))
-    line_limits = file["lines_needed"][()], file["lines_hidden"][()]
+    _require_contents(library_file, path, ("lines_needed", "lines_hidden", "amount"))
+    line_limits = library_file["lines_needed"][()], library_file["lines_hidden"][()]
     labels, counts_needed, max_absent_counts = labels_by_lines(
         library.names, library.labels, library.counts_needed, *line_limits
     )
-    amount, names = amount_class(file["amount"][()]), group_names(library.names)
+    amount, names = amount_class(library_file["amount"][()]), group_names(library.names)
     return replace(
         library,
         labels=labels,
@@ -246,19 +252,19 @@ def _with_line_labels(library: Library, file: Any, path: Path) -> Library:
     )
 
 
-def _layer_fields(file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
+def _layer_fields(library_file: Any, names: tuple[str, ...], labels: NDArray[np.uint8]) -> dict[str, Any]:
     """Return the fields for networks of layers, or an empty dict for a library that was simulated without places."""
-    materials = _text_tuple(file.attrs.get("materials", "[]"))
+    materials = _text_tuple(library_file.attrs.get("materials", "[]"))
     surface_names = [at_place(material, "surface") for material in materials]
     if not surface_names or not set(surface_names) <= set(names):
         return {}
     is_at_surface = labels[:, [names.index(name) for name in surface_names]] == 1
-    mass_fractions = np.where(is_at_surface, to_unbounded(share_of(""), file["surface_share"][()]), np.nan)
-    surface_thickness = to_unbounded(SURFACE_UM, file["surface_um"][()])
+    mass_fractions = np.where(is_at_surface, to_unbounded(share_of(""), library_file["surface_share"][()]), np.nan)
+    surface_thickness = to_unbounded(SURFACE_UM, library_file["surface_um"][()])
     return {
-        "instrument": file["instrument"][()].astype(np.float32),
+        "instrument": library_file["instrument"][()].astype(np.float32),
         "quantities": np.column_stack((surface_thickness, mass_fractions)).astype(np.float32),
-        "instrument_inputs": _text_tuple(file.attrs["instrument_inputs"]),
+        "instrument_inputs": _text_tuple(library_file.attrs["instrument_inputs"]),
         "quantity_names": (SURFACE_UM, *(share_of(material) for material in materials)),
     }
 
@@ -277,10 +283,10 @@ def _half_precision_spectra(dataset: Any) -> NDArray[np.float16]:
     return spectra
 
 
-def _require_contents(file: Any, path: Path, dataset_names: Sequence[str]) -> None:
+def _require_contents(library_file: Any, path: Path, dataset_names: Sequence[str]) -> None:
     attribute_names = ("names", "kinds", "groups", "labels_for_people", "elements", "start_kev", "bin_kev", "n_bin")
-    missing_items = [name for name in dataset_names if name not in file]
-    missing_items += [name for name in attribute_names if name not in file.attrs]
+    missing_items = [name for name in dataset_names if name not in library_file]
+    missing_items += [name for name in attribute_names if name not in library_file.attrs]
     if missing_items:
         raise TrainingError(
             f"Cannot train from {path}: the file lacks {', '.join(missing_items)}. Simulate the library again with "
@@ -296,11 +302,11 @@ def _text_tuple(attribute_value: Any) -> tuple[str, ...]:
     )
 
 
-def _total_counts(file: Any, n_spectra: int) -> NDArray[np.float32] | None:
-    if "counts_scale" in file:
-        return np.asarray(file["counts_scale"][()], dtype=np.float32)
-    if "total_counts" in file.attrs:
-        return np.full(n_spectra, file.attrs["total_counts"], dtype=np.float32)
+def _total_counts(library_file: Any, n_spectra: int) -> NDArray[np.float32] | None:
+    if "counts_scale" in library_file:
+        return np.asarray(library_file["counts_scale"][()], dtype=np.float32)
+    if "total_counts" in library_file.attrs:
+        return np.full(n_spectra, library_file.attrs["total_counts"], dtype=np.float32)
     return None
 
 
@@ -325,7 +331,7 @@ def _require_shapes(library: Library, path: Path) -> Library:
 
 def _join_libraries(libraries: list[Library]) -> Library:
     first_library = libraries[0]
-    source_offset, sources = 0, []
+    source_offset, source_arrays = 0, []
     for library in libraries:
         if (library.axis, library.names, library.has_noise) != (
             first_library.axis,
@@ -336,25 +342,25 @@ def _join_libraries(libraries: list[Library]) -> Library:
                 f"Cannot join the libraries {first_library.origin[0]} and {library.origin[0]}: their energy axes, "
                 "names or noise differ. Simulate both libraries with the same network axis and palette."
             )
-        sources.append(library.source + source_offset)
+        source_arrays.append(library.source + source_offset)
         source_offset += int(library.source.max()) + 1
-    origin = tuple(name for library in libraries for name in library.origin)
+    file_names = tuple(name for library in libraries for name in library.origin)
     return replace(
         first_library,
         spectra=np.concatenate([library.spectra for library in libraries]),
         recorded=np.concatenate([library.recorded for library in libraries]),
         labels=np.concatenate([library.labels for library in libraries]),
         counts_needed=np.concatenate([library.counts_needed for library in libraries]),
-        source=np.concatenate(sources),
+        source=np.concatenate(source_arrays),
         total_counts=_concatenate_if_all([library.total_counts for library in libraries]),
         instrument=_concatenate_if_all([library.instrument for library in libraries]),
         quantities=_concatenate_if_all([library.quantities for library in libraries]),
         amount=_concatenate_if_all([library.amount for library in libraries]),
         max_absent_counts=_concatenate_if_all([library.max_absent_counts for library in libraries]),
-        origin=origin,
+        origin=file_names,
     )
 
 
 def _concatenate_if_all(optional_arrays: list[NDArray[Any] | None]) -> NDArray[Any] | None:
-    available_arrays = [array for array in optional_arrays if array is not None]
+    available_arrays = [library_array for library_array in optional_arrays if library_array is not None]
     return np.concatenate(available_arrays) if len(available_arrays) == len(optional_arrays) else None

@@ -54,13 +54,13 @@ class TrainReport:
     checkpoint : Path
         File of the best network.
     epochs : int
-        Number of epochs, those before a resumption included.
+        Number of epochs, including those before a resumption.
     resumed_from_epoch : int
         First epoch of this call, or 0 for a new run.
     validation_loss : float
         Loss of the best network on the validation set.
     validation_scores, test_scores : tuple of NameScores
-        Scores by name. They are empty without a test set.
+        Scores by name. ``test_scores`` is empty without a test set.
     """
 
     trained_model: TrainedNetwork
@@ -85,7 +85,7 @@ class TrainReport:
 
 
 def train(settings: TrainSettings, library: Library | None = None, *, network: nn.Module | None = None) -> TrainReport:
-    """Train a network, and resume an interrupted run of the same call.
+    """Train a network. The same call resumes an interrupted run.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
         Spectra in memory, or None to read ``settings.library``.
     network : Module or None
         Initial network, which is trained in place, or None for random initial weights.
-        Its kind must be that of the settings, and its axis and names those of the library.
+        The initial network must have the kind in the settings, and the axis and names of the library.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def train(settings: TrainSettings, library: Library | None = None, *, network: n
     Raises
     ------
     TrainingError
-        The library cannot be used, ``network`` does not match the library, or ``settings.out`` has another run.
+        The library cannot be used, ``network`` does not match the library, or ``settings.out`` contains another run.
     """
     training_library = _load_libraries(settings) if library is None else library
     split = split_by_settings(training_library.source, settings)
@@ -132,7 +132,7 @@ def _load_libraries(settings: TrainSettings) -> Library:
 def _require_same_weights(new_network: nn.Module, network: nn.Module) -> nn.Module:
     """Return ``network``, or raise an error if its weights do not have the names and sizes of ``new_network``."""
     expected_shapes, given_shapes = (
-        {weight_name: weight.shape for weight_name, weight in module.state_dict().items()}
+        {weight_name: weight_tensor.shape for weight_name, weight_tensor in module.state_dict().items()}
         for module in (new_network, network)
     )
     differing_weights = sorted(
@@ -150,7 +150,7 @@ def _require_same_weights(new_network: nn.Module, network: nn.Module) -> nn.Modu
 
 
 def cross_validate(settings: TrainSettings, library: Library | None = None) -> tuple[TrainReport, ...]:
-    """Train once per fold, as in the paper, with a different validation set but the same test set.
+    """Train once per fold, as in the paper. Folds have different validation sets but the same test set.
 
     Parameters
     ----------
@@ -181,10 +181,10 @@ def run_training(
     trainable: tuple[str, ...] | None = None,
     progress: Progress | None = None,
 ) -> TrainReport:
-    """Train a network on a split, score the network of the best epoch, and write both to ``settings.out``.
+    """Train a network on a split, score the network of the best epoch, and write this network and its scores.
 
-    ``trainable`` has the names of the layers to train, or is None for all layers. ``progress`` is called with
-    ("Training", number of finished steps, total number of steps).
+    The results are written to ``settings.out``. ``trainable`` has the names of the layers to train. None trains all
+    layers. ``progress`` is called with ("Training", number of finished steps, total number of steps).
     """
     last_checkpoint = open_folder(settings)
     resume_checkpoint = last_checkpoint if last_checkpoint.is_file() else None
@@ -192,18 +192,20 @@ def run_training(
     if not is_finished(resume_checkpoint, settings):
         reset_calibration(network)
         network.train()
-        module = PigmentModule(network, settings, checkpoint_description(network, model_card), trainable=trainable)
-        fit(module, library, split, settings, resume_checkpoint, progress=progress)
+        pigment_module = PigmentModule(
+            network, settings, checkpoint_description(network, model_card), trainable=trainable
+        )
+        fit(pigment_module, library, split, settings, resume_checkpoint, progress=progress)
     best_model = _calibrate_if_possible(
         load_checkpoint(settings.out / "best.ckpt"), library, split.validation, settings
     )
     validation_scores = score(best_model.network, library, split.validation, settings)
     test_scores = score(best_model.network, library, split.test, settings) if split.test.size else ()
     epochs = next_epoch(last_checkpoint)
-    scores = {"validation": score_summary(validation_scores), "test": score_summary(test_scores)}
+    scores_by_set = {"validation": score_summary(validation_scores), "test": score_summary(test_scores)}
     report = TrainReport(
         trained_model=TrainedNetwork(
-            best_model.network, card_with_training(best_model.card, epochs=epochs, scores=scores)
+            best_model.network, card_with_training(best_model.card, epochs=epochs, scores=scores_by_set)
         ),
         checkpoint=settings.out / "best.ckpt",
         epochs=epochs,
@@ -219,7 +221,7 @@ def run_training(
 def _calibrate_if_possible(
     best_model: TrainedNetwork, library: Library, rows: NDArray[np.int64], settings: TrainSettings
 ) -> TrainedNetwork:
-    """Return the calibrated network, or the same network for few structures or measured spectra."""
+    """Calibrate the network, unless structures are too few or spectra are measured."""
     if settings.has_layers and settings.calibration is not None:
         calibration_library = load_library(settings.calibration, half_precision=True, lines=settings.present == "lines")
         return calibrate_network(best_model, calibration_library, np.arange(len(calibration_library)), settings)
@@ -272,12 +274,12 @@ def score(network: nn.Module, library: Library, rows: Any, settings: TrainSettin
 def validation_loss(network: nn.Module, library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> float:
     """Return the mean loss over the given rows, computed as the validation loss in training."""
     network.eval()
-    losses, batch_sizes = [], []
+    batch_losses, batch_sizes = [], []
     with torch.inference_mode():
         for batch in Batches(library, rows, settings, shuffle=False):
-            losses.append(float(batch_loss(network, batch)))
+            batch_losses.append(float(batch_loss(network, batch)))
             batch_sizes.append(len(batch.labels))
-    return float(np.average(losses, weights=batch_sizes))
+    return float(np.average(batch_losses, weights=batch_sizes))
 
 
 def answers(
@@ -285,11 +287,11 @@ def answers(
 ) -> NDArray[np.float32]:
     """Return the (n, n_name) probabilities of a network for the given rows, with one random spectrum per row."""
     with torch.inference_mode():
-        probability = [
+        batch_probabilities = [
             torch.sigmoid(log_odds(trained_model.network, batch)).float().numpy()
             for batch in Batches(library, rows, settings, shuffle=False)
         ]
-    return np.concatenate(probability)
+    return np.concatenate(batch_probabilities)
 
 
 def score_summary(scores: tuple[NameScores, ...]) -> dict[str, Any]:
@@ -313,10 +315,10 @@ def best_loss(checkpoint_path: Path) -> float:
 
 
 def _early_stopping_state(checkpoint_path: Path) -> dict[str, Any]:
-    callbacks = _read_checkpoint(checkpoint_path)["callbacks"]
+    callback_states = _read_checkpoint(checkpoint_path)["callbacks"]
     stopping_state: dict[str, Any] = next(
         callback_state
-        for callback_name, callback_state in callbacks.items()
+        for callback_name, callback_state in callback_states.items()
         if callback_name.startswith("EarlyStopping")
     )
     return stopping_state
@@ -331,12 +333,12 @@ def is_finished(checkpoint_path: Path | None, settings: TrainSettings) -> bool:
 
 
 def open_folder(settings: TrainSettings) -> Path:
-    """Create the folder of a run, or check that its settings are the same, and return its last checkpoint's path."""
+    """Create the folder of a run, or check the settings in the folder. Return the path of the last checkpoint."""
     resume_folder(
         settings.out,
         {
-            setting_name: setting
-            for setting_name, setting in portable_settings(settings).items()
+            setting_name: setting_value
+            for setting_name, setting_value in portable_settings(settings).items()
             if setting_name not in _CHANGEABLE_SETTINGS
         },
     )
@@ -403,9 +405,9 @@ def _trainer(settings: TrainSettings, progress: Progress | None) -> Any:
 
 
 @contextmanager
-def _set_threads(n_thread: int | None) -> Iterator[None]:
+def _set_threads(n_cpu_thread: int | None) -> Iterator[None]:
     n_thread_before = torch.get_num_threads()
-    torch.set_num_threads(n_thread or n_thread_before)
+    torch.set_num_threads(n_cpu_thread or n_thread_before)
     try:
         yield
     finally:
@@ -413,15 +415,15 @@ def _set_threads(n_thread: int | None) -> Iterator[None]:
 
 
 def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: TrainSettings) -> AutoencoderNetwork:
-    """Train an autoencoder to reconstruct spectra, and resume an interrupted run of the same call.
+    """Train an autoencoder to reconstruct spectra. The same call resumes an interrupted run.
 
     Parameters
     ----------
     library : Library
-        Spectra, whose labels are not used.
+        Library of spectra. Labels are not used.
     rows : (n,) array
         Rows for training, without those of a test set.
-        A fraction ``settings.validation_share`` of their stratigraphies is the validation set for early stopping.
+        A fraction ``settings.validation_share`` of the stratigraphies is the validation set for early stopping.
     settings : TrainSettings
         Settings of the kind "autoencoder".
         ``last.ckpt``, ``best.ckpt`` and ``reconstruction.json`` are written to ``settings.out``. The subsequent
@@ -439,10 +441,10 @@ def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: Tr
         The settings are of another kind, the library has no names, or there are too few rows to split.
         The error is also raised if the folder contains a run with other settings.
     """
-    n_class = len(library.names)
-    _require_autoencoder(settings, n_class)
+    n_pigment = len(library.names)
+    _require_autoencoder(settings, n_pigment)
     lightning.seed_everything(settings.seed, verbose=False)
-    network = AutoencoderNetwork(library.axis.n_bin, n_class)
+    network = AutoencoderNetwork(library.axis.n_bin, n_pigment)
     module = ReconstructionModule(network, library.axis.n_bin, settings)
     last_checkpoint = open_folder(settings)
     resume_checkpoint = last_checkpoint if last_checkpoint.is_file() else None
@@ -455,15 +457,15 @@ def pretrain_autoencoder(library: Library, rows: NDArray[np.int64], settings: Tr
     return network
 
 
-def _require_autoencoder(settings: TrainSettings, n_class: int) -> None:
+def _require_autoencoder(settings: TrainSettings, n_pigment: int) -> None:
     if settings.kind != "autoencoder":
         raise TrainingError(
             f'Cannot train a network of kind {settings.kind!r} to reconstruct spectra: only the kind "autoencoder" has '
             'a bottleneck. Set kind = "autoencoder".'
         )
-    if n_class < 1:
+    if n_pigment < 1:
         raise TrainingError(
-            f"Cannot build the dense layer for {n_class} pigments: the library has no names. Give a library with the "
+            f"Cannot build the dense layer for {n_pigment} pigments: the library has no names. Give a library with the "
             "names for the subsequent training."
         )
 

@@ -1,4 +1,4 @@
-"""Scores of the outputs of a network on labelled spectra, with the baseline "always yes"."""
+"""Scores of the outputs of a network on labelled spectra, and scores of the baseline "always yes"."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -52,7 +52,7 @@ def scores_by_name(
     names : tuple of str
         Names of the columns.
     log_odds, labels, label_weights : (n, n_name) arrays
-        Answers, true labels (0 or 1), and weights that are 1 for scored labels.
+        Answers, true labels (0 or 1), and weights. Labels with a weight of 1 are scored.
     """
     return tuple(
         _name_scores(name, log_odds[is_scored, name_column], labels[is_scored, name_column] > 0.5)
@@ -69,7 +69,7 @@ def macro_mean(scores: tuple[NameScores, ...], score_name: str) -> float:
 
 
 def average_precision(score: NDArray[Any], truth: NDArray[np.bool_]) -> float:
-    """Return the average precision, with one threshold for tied scores."""
+    """Return the average precision. Tied scores share one threshold."""
     if not truth.any():
         return float("nan")
     descending_order = np.argsort(-score, kind="stable")
@@ -80,20 +80,20 @@ def average_precision(score: NDArray[Any], truth: NDArray[np.bool_]) -> float:
     return float(np.sum(np.diff(recall, prepend=0.0) * n_true_positive / n_claimed))
 
 
-def _name_scores(name: str, log_odds: NDArray[Any], truth: NDArray[np.bool_]) -> NameScores:
+def _name_scores(name: str, log_odds: NDArray[Any], is_present: NDArray[np.bool_]) -> NameScores:
     is_claimed = log_odds > 0
     n_true_positive, n_positive, n_claimed, n_spectra = (
-        int((is_claimed & truth).sum()),
-        int(truth.sum()),
+        int((is_claimed & is_present).sum()),
+        int(is_present.sum()),
         int(is_claimed.sum()),
-        truth.size,
+        is_present.size,
     )
     return NameScores(
         name=name,
         n_spectra=n_spectra,
         prevalence=_ratio(n_positive, n_spectra),
-        auprc=average_precision(log_odds, truth),
-        accuracy=_ratio(int((is_claimed == truth).sum()), n_spectra),
+        auprc=average_precision(log_odds, is_present),
+        accuracy=_ratio(int((is_claimed == is_present).sum()), n_spectra),
         sensitivity=_ratio(n_true_positive, n_positive),
         precision=_ratio(n_true_positive, n_claimed),
         f1=_ratio(2 * n_true_positive, n_positive + n_claimed) if n_positive else float("nan"),

@@ -25,10 +25,10 @@ The weight is small because the loss of a quantity is ten times as large and pre
 """
 _AMOUNT_WEIGHT = 0.1
 """Weight of the mean loss of amounts, relative to the mean loss of labels."""
-_KEPT_AMOUNT_WEIGHT = 3.0
+_PRESERVED_AMOUNT_WEIGHT = 3.0
 """Weight of the loss of amounts if their labels are earlier answers of the network, to preserve these answers."""
-_EXCESS_WEIGHT = 0.005
-_EXCESS_WIDTH = 4.0
+_LOG_ODDS_LOSS_WEIGHT = 0.005
+_SMOOTH_L1_WIDTH = 4.0
 _VISIBLE_LOG_ODDS, _LOG_ODDS_SLOPE = 2.0, 1.5
 """Target log-odds of a group that is just visible, and their increase when the counts increase by a factor e."""
 
@@ -39,11 +39,11 @@ class PigmentModule(lightning.LightningModule):
     Parameters
     ----------
     network : Module
-        Network to train, of any kind of :func:`underpaint.lab.networks.build_network`.
+        Network to train, of any kind that :func:`underpaint.lab.networks.build_network` builds.
     settings : TrainSettings
         Learning rate, weight decay and schedule.
     checkpoint_description : dict
-        Description of the network and its model card for the checkpoint, JSON-serialisable.
+        JSON-serialisable description of the network and its model card, for the checkpoint.
     trainable : tuple of str or None
         Names of the layers to train, or None for all.
 
@@ -124,11 +124,11 @@ class ReconstructionModule(lightning.LightningModule):
     Parameters
     ----------
     network : AutoencoderNetwork
-        Network whose transform and encoder are trained, but not its dense layer.
+        Network whose encoder is trained, but not its dense layer.
     n_channel : int
         Number of channels of a spectrum.
     settings : TrainSettings
-        Learning rate, and seed of the epochs.
+        Settings of which the learning rate and the seed are used.
     """
 
     def __init__(self, network: AutoencoderNetwork, n_channel: int, settings: TrainSettings) -> None:
@@ -159,14 +159,14 @@ class ReconstructionModule(lightning.LightningModule):
 
 
 def run_network(network: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
-    """Return the outputs of a network for a batch, with log-odds first."""
+    """Return the outputs of a network for a batch. The first output is the log-odds."""
     inputs = network_inputs(network, batch.counts, batch.recorded_kev, batch.instrument)
     outputs = network(*inputs)
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 def network_inputs(network: nn.Module, counts: Tensor, recorded_kev: Tensor, instrument: Tensor) -> tuple[Tensor, ...]:
-    """Return the input tensors that a network of this kind needs."""
+    """Return the input tensors that the network needs."""
     if isinstance(network, LayersNetwork):
         has_inputs = instrument.shape[1] == network.n_instrument
         return (
@@ -183,7 +183,7 @@ def log_odds(network: nn.Module, batch: Batch) -> Tensor:
 
 
 def batch_loss(network: nn.Module, batch: Batch) -> Tensor:
-    """Return the loss of a batch, which for networks of layers includes losses of quantities and amounts."""
+    """Return the loss of a batch. For networks of layers, the loss includes losses of quantities and amounts."""
     logits, *layer_outputs = run_network(network, batch)
     loss = masked_loss(logits, batch.labels, batch.weight)
     if not layer_outputs:
@@ -191,32 +191,33 @@ def batch_loss(network: nn.Module, batch: Batch) -> Tensor:
     quantity_mean, quantity_sigma, *amounts = layer_outputs
     loss = loss + _QUANTITY_WEIGHT * quantity_loss(quantity_mean, quantity_sigma, batch.quantity)
     if amounts and batch.amount is not None and batch.amount.shape[1]:
-        amount_weight = _AMOUNT_WEIGHT if batch.amount.ndim == 2 else _KEPT_AMOUNT_WEIGHT
+        amount_weight = _AMOUNT_WEIGHT if batch.amount.ndim == 2 else _PRESERVED_AMOUNT_WEIGHT
         loss = loss + amount_weight * amount_loss(amounts[0], batch.amount)
-    return loss if batch.log_excess is None else loss + _EXCESS_WEIGHT * excess_loss(logits, batch.log_excess)
+    return loss if batch.log_excess is None else loss + _LOG_ODDS_LOSS_WEIGHT * excess_loss(logits, batch.log_excess)
 
 
 def excess_loss(logits: Tensor, log_excess: Tensor) -> Tensor:
-    """Return the smooth L1 distance of the log-odds from a target that increases with ``log_excess``.
+    """Return the smooth L1 loss between the log-odds and a target that increases with ``log_excess``.
 
-    Cross-entropy hardly changes for confident answers, so that log-odds of confident answers would vary with noise.
-    With this loss, log-odds increase with the counts of the element's lines, and a map of log-odds has contrast.
+    Cross-entropy hardly constrains confident answers. With cross-entropy alone, the log-odds of confident answers would
+    vary with noise. With the smooth L1 loss, log-odds increase with the counts of the element's lines, and maps of
+    log-odds have contrast.
     """
     is_defined = ~torch.isnan(log_excess)
     if not is_defined.any():
         return logits.new_zeros(())
     target_log_odds = _VISIBLE_LOG_ODDS + _LOG_ODDS_SLOPE * log_excess[is_defined]
-    return smooth_l1_loss(logits[is_defined].float(), target_log_odds, beta=_EXCESS_WIDTH)
+    return smooth_l1_loss(logits[is_defined].float(), target_log_odds, beta=_SMOOTH_L1_WIDTH)
 
 
 def amount_loss(logits: Tensor, amount: Tensor) -> Tensor:
-    """Return the binary cross-entropy of whether the mass fraction reaches each edge, averaged over amounts.
+    """Return the mean binary cross-entropy of the log-odds that each mass fraction reaches each class edge.
 
     Parameters
     ----------
     logits : (n, n_amount n_edge) tensor
     amount : (n, n_amount) or (n, n_amount, n_edge) tensor
-        Number of edges that each mass fraction reaches, or the probability that it reaches each edge.
+        Number of class edges that each mass fraction reaches, or the probability that it reaches each class edge.
         Values of ``UNKNOWN`` are left out.
     """
     edge_logits = logits.reshape(len(logits), amount.shape[1], -1)
@@ -233,12 +234,14 @@ def quantity_loss(quantity_mean: Tensor, quantity_sigma: Tensor, quantity: Tenso
         return quantity_mean.new_zeros(())
     is_defined = ~torch.isnan(quantity)
     pulls = (torch.where(is_defined, quantity, quantity_mean) - quantity_mean) / quantity_sigma
-    losses = torch.where(is_defined, 0.5 * pulls**2 + torch.log(quantity_sigma), torch.zeros_like(quantity_sigma))
-    return losses.sum() / is_defined.sum().clamp_min(1)
+    quantity_losses = torch.where(
+        is_defined, 0.5 * pulls**2 + torch.log(quantity_sigma), torch.zeros_like(quantity_sigma)
+    )
+    return quantity_losses.sum() / is_defined.sum().clamp_min(1)
 
 
 def masked_loss(logits: Tensor, labels: Tensor, label_weights: Tensor) -> Tensor:
-    """Return the mean binary cross-entropy, weighted by label."""
+    """Return the mean binary cross-entropy of labels with the given weights."""
     loss_sum = binary_cross_entropy_with_logits(logits.float(), labels, weight=label_weights, reduction="sum")
     return loss_sum / label_weights.sum().clamp_min(1.0)
 

@@ -29,7 +29,7 @@ class Answers:
     names : tuple of str
         Names of the columns.
     log_odds, labels, weight : (n, n_name) arrays
-        Answers, true labels (0 or 1), and weights that are 1 for labels that are scored.
+        Answers, true labels (0 or 1), and weights. Labels with a weight of 1 are scored.
     source : (n,) array
         Index of the stratigraphy of each spectrum.
     """
@@ -41,7 +41,7 @@ class Answers:
     source: NDArray[np.int64]
 
     def select_names(self, names: Sequence[str]) -> "Answers":
-        """Return the answers for the given names, in their order."""
+        """Return the answers for the given names, in the order of the names."""
         name_columns = [self.names.index(name) for name in names]
         selected_arrays = (self.log_odds[:, name_columns], self.labels[:, name_columns], self.weight[:, name_columns])
         return Answers(tuple(names), *selected_arrays, source=self.source)
@@ -64,9 +64,9 @@ class Comparison:
     before, after : float
         Mean F1, at a probability of 0.5, of the names that are present and visible in any spectrum.
     gain, standard_error : float
-        Difference of ``after`` and ``before``, and its standard deviation over resampled stratigraphies.
+        ``after`` minus ``before``, and the standard deviation of this difference over resampled stratigraphies.
     n_spectra, n_name : int
-        Number of spectra and of names.
+        Numbers of spectra and of names.
     """
 
     before: float
@@ -93,7 +93,7 @@ def answers_of(
     settings: TrainSettings,
     conditions: NDArray[np.float32] | None = None,
 ) -> Answers:
-    """Return the answers of a network for all spectra of a library, with one random draw of counts.
+    """Return the answers of a network for all spectra of a library. Each spectrum is drawn once at random.
 
     Parameters
     ----------
@@ -102,7 +102,8 @@ def answers_of(
     names : tuple of str
         Outputs of the network.
     library : Library
-        Library with labelled spectra. Its names must be among ``names``. Only answers for these names are returned.
+        Library with labelled spectra. The names of the library must be among ``names``. Only answers for the names of
+        the library are returned.
     settings : TrainSettings
         Range of counts, batch size and seed.
     conditions : (n_input,) array or None
@@ -125,7 +126,7 @@ def answers_of(
 
 
 def batch_conditions(batch: Batch, conditions: NDArray[np.float32] | None) -> Tensor:
-    """Return (n, n_input) instrument conditions, equal for all spectra of a batch, with NaN for unknown ones."""
+    """Repeat instrument conditions for the n spectra of a batch, as an (n, n_input) tensor. Unknown ones are NaN."""
     if conditions is None:
         return torch.full_like(batch.instrument, torch.nan)
     return torch.from_numpy(conditions).expand(len(batch.counts), -1)[:, : batch.instrument.shape[1]]
@@ -137,24 +138,24 @@ def compare(answers_before: Answers, answers_after: Answers, *, seed: int = 0) -
     Parameters
     ----------
     answers_before, answers_after : Answers
-        Answers with the same names, for the same spectra.
+        Answers of the two networks, with the same names and spectra.
     seed : int
         Seed of the resampling.
 
     Notes
     -----
     Stratigraphies are resampled instead of spectra, because spectra of one stratigraphy are correlated. Both networks
-    are scored on the same resamples, so that spectra which are difficult for both do not add noise to the difference.
+    are scored on the same resamples. Spectra that are difficult for both therefore add no noise to the difference.
     """
-    sources, source_index = np.unique(answers_before.source, return_inverse=True)
+    unique_sources, source_index = np.unique(answers_before.source, return_inverse=True)
     rng = np.random.default_rng(seed)
-    resample_weights = rng.multinomial(sources.size, np.full(sources.size, 1.0 / sources.size), _N_RESAMPLE).astype(
-        np.float64
-    )
-    resample_weights = np.concatenate((np.ones((1, sources.size)), resample_weights))
+    resample_weights = rng.multinomial(
+        unique_sources.size, np.full(unique_sources.size, 1.0 / unique_sources.size), _N_RESAMPLE
+    ).astype(np.float64)
+    resample_weights = np.concatenate((np.ones((1, unique_sources.size)), resample_weights))
     is_scored_name = ((answers_before.labels > 0.5) & (answers_before.weight > 0)).any(axis=0)
     f1_before, f1_after = (
-        _macro_f1(_sums_by_source(answers, source_index, sources.size)[:, :, is_scored_name], resample_weights)
+        _macro_f1(_sums_by_source(answers, source_index, unique_sources.size)[:, :, is_scored_name], resample_weights)
         for answers in (answers_before, answers_after)
     )
     gain = f1_after - f1_before
@@ -185,5 +186,5 @@ def _macro_f1(f1_sums: NDArray[np.float64], resample_weights: NDArray[np.float64
     """Return the (n_resample,) macro F1, averaged over the names that are claimed or present."""
     n_true_positive, f1_denominator = resample_weights @ f1_sums[0], resample_weights @ f1_sums[1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        f1 = np.where(f1_denominator > 0, n_true_positive / f1_denominator, np.nan)
-    return np.asarray(np.nanmean(f1, axis=1), dtype=np.float64)
+        f1_by_name = np.where(f1_denominator > 0, n_true_positive / f1_denominator, np.nan)
+    return np.asarray(np.nanmean(f1_by_name, axis=1), dtype=np.float64)

@@ -37,18 +37,19 @@ class TrainSettings(BaseModel):
         Name of the model.
     kind : str
         Kind of the network.
-        "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the paper's protocol. Their
-        defaults are Adam 1e-3, batch size 64, 150 epochs and a fifth as test set. Spectra have no noise, and the loss
-        includes all labels. Kinds that begin with "layers" need a library with places.
+        "xu2022", "xu2022_root", "xu2022_unscaled", "recurrent" and "autoencoder" follow the paper's protocol. The
+        defaults of the protocol are Adam 1e-3, batch size 64, 150 epochs and a test set of a fifth of the spectra. In
+        the protocol, spectra have no noise and the loss includes all labels. Kinds that begin with "layers" need a
+        library with places.
     present : {"pigment", "lines"}
-        Whether a group is present if one of its pigments is in the paint, or if lines of its element are visible.
-        With "lines", the network also predicts the amount of the element in the paint and needs a library with places.
+        Criterion for a present group: one of its pigments is in the paint, or lines of its element are visible. With
+        "lines", the network also predicts the amount of the element in the paint and needs a library with places.
     start : Path or None
-        Checkpoint with initial weights, of the same kind, axis and names, or None for random weights.
+        Checkpoint with initial weights, from a network of the same kind, axis and names. None means random weights.
         Validation and test scores have no meaning if the checkpoint was trained on ``library``.
     calibration : Path or None
-        Library for the calibration of a network of layers, of paintings that are in no training set, or None to use the
-        validation set.
+        Library that calibrates a network of layers. The paintings of the library must be in no training set. None means
+        the validation set.
     epochs, batch : int
         Maximum number of epochs, and number of spectra per step.
     learning_rate, weight_decay : float
@@ -61,13 +62,15 @@ class TrainSettings(BaseModel):
         Seed of the split, the initial weights, the order of spectra, and the noise.
     counts_min, counts_max : float
         Range of the total counts, which are drawn log-uniformly for every spectrum at every step. The paper's protocol
-        does not use it.
+        does not use this range.
     counts_scale : float
         Total counts of spectra in the paper's protocol, if the library does not contain them.
     validation_share, test_share : float
-        Fraction of the stratigraphies in the test set, and fraction of all others in the validation set.
+        The test set has a fraction ``test_share`` of the stratigraphies. The validation set has a fraction
+        ``validation_share`` of all other stratigraphies.
     fold : int or None
-        Index of the fold that is the validation set, of ``1 / validation_share`` folds, or None for the first.
+        Index of the fold that is the validation set. There are ``1 / validation_share`` folds. None means the first
+        fold.
     threads : int or None
         Number of CPU threads, or None for the default of torch.
     precision : {"32", "bf16"}
@@ -157,10 +160,11 @@ class FinetuneSettings(TrainSettings):
         Whether to re-initialise the dense layers.
     split : {"structure", "pixel"}
         "structure" keeps the spectra of a stratigraphy in one set of the split.
-        "pixel" splits spectra at random, as in the paper. The same structures are then in training and test set.
+        "pixel" splits spectra at random, as in the paper. With "pixel", the same structures are in training and test
+        set.
     labels : Path or None
         CSV file with the known pigments of some pixels (see :func:`~.labelled_scan`).
-        If ``labels`` is given, ``library`` is the scan. If it is None, ``library`` is a training library.
+        If ``labels`` is given, ``library`` is the scan. If ``labels`` is None, ``library`` is a training library.
     hidden_labels : bool
         Whether to train also with labels of pigments that are not visible, as in the paper.
     """
@@ -183,12 +187,12 @@ _Settings = TypeVar("_Settings", bound=TrainSettings)
 
 
 def load_finetune_settings(path: str | Path) -> FinetuneSettings:
-    """Read settings of fine-tuning from a TOML file, with paths relative to the folder of the file."""
+    """Read settings of fine-tuning from a TOML file. Paths in the file are relative to its folder."""
     return _load_from_toml(path, FinetuneSettings)
 
 
 def load_settings(path: str | Path) -> TrainSettings:
-    """Read settings of training from a TOML file, with paths relative to the folder of the file.
+    """Read settings of training from a TOML file. Paths in the file are relative to its folder.
 
     Parameters
     ----------

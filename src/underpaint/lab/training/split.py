@@ -11,7 +11,7 @@ from underpaint.lab.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Split:
-    """Row indices of the training, validation and test set, with each stratigraphy in one set."""
+    """Row indices of the training, validation and test set. Each stratigraphy is in only one set."""
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -32,7 +32,7 @@ def split_by_settings(source: NDArray[np.int64], settings: TrainSettings) -> Spl
 def split_by_source(
     source: NDArray[np.int64], *, seed: int, validation_share: float, test_share: float, fold: int = 0
 ) -> Split:
-    """Split the rows of a library so that each stratigraphy is in one set.
+    """Split the rows of a library so that each stratigraphy is in only one set.
 
     Parameters
     ----------
@@ -41,7 +41,8 @@ def split_by_source(
     seed : int
         Seed of the split. The test set does not depend on the fold.
     validation_share, test_share : float
-        Fraction of the stratigraphies in the test set, and fraction of all others in the validation set.
+        The test set has a fraction ``test_share`` of the stratigraphies. The validation set has a fraction
+        ``validation_share`` of all other stratigraphies.
     fold : int
         Index of the fold that is the validation set.
 

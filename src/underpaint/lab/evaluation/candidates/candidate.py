@@ -13,7 +13,7 @@ Numbers = NDArray[np.float64]
 PAINT_THICKNESS_UM = (0.3, 400.0)
 GROUND_THICKNESS_UM = (10.0, 1000.0)
 MAX_LOG_ODDS = float(np.log(1e3))
-"""Largest log-odds of a mass fraction, which limits fractions to about 0.001 to 0.999."""
+"""Largest log-odds of a mass fraction. Mass fractions are therefore about 0.001 to 0.999."""
 
 
 @dataclass(frozen=True)
@@ -85,12 +85,12 @@ class Candidate:
 
     @property
     def parameters(self) -> tuple[FreeParameter, ...]:
-        """Free parameters of the films from the surface down, for each film first thickness, then mass fractions."""
+        """Free parameters of the films from the surface down. In each film, thickness precedes mass fractions."""
         parameters: list[FreeParameter] = []
         for film_index, film in enumerate(self.films):
             if film.thickness_limits_um is not None:
-                min_log_um, max_log_um = np.log(film.thickness_limits_um)
-                parameters.append(FreeParameter(film_index, "", float(min_log_um), float(max_log_um)))
+                min_log_thickness, max_log_thickness = np.log(film.thickness_limits_um)
+                parameters.append(FreeParameter(film_index, "", float(min_log_thickness), float(max_log_thickness)))
             pigment_names = film.free_pigments[:1] + film.free_pigments[2:]
             parameters += [FreeParameter(film_index, name, -MAX_LOG_ODDS, MAX_LOG_ODDS) for name in pigment_names]
         return tuple(parameters)
@@ -98,7 +98,9 @@ class Candidate:
     @property
     def bounds(self) -> Numbers:
         """Limits of the parameters, with the shape (n_free, 2)."""
-        return np.asarray([(parameter.min_value, parameter.max_value) for parameter in self.parameters]).reshape(-1, 2)
+        return np.asarray(
+            [(free_parameter.min_value, free_parameter.max_value) for free_parameter in self.parameters]
+        ).reshape(-1, 2)
 
     @property
     def initial_parameters(self) -> Numbers:
@@ -120,7 +122,7 @@ class Candidate:
         return frozenset(name for film in self.films for name in film.paint_pigments)
 
     def thickness_um(self, parameter_values: Numbers) -> Numbers:
-        """Return (n_layer,) thicknesses at given parameters, in um."""
+        """Return the (n_layer,) thicknesses, in um, for the given parameters."""
         thicknesses_um = np.asarray([film.layer.thickness_um for film in self.films], dtype=np.float64)
         for parameter, parameter_value in zip(self.parameters, parameter_values, strict=True):
             if not parameter.pigment:
@@ -128,7 +130,7 @@ class Candidate:
         return thicknesses_um
 
     def mass_fractions(self, parameter_values: Numbers) -> list[dict[str, float]]:
-        """Return the mass fraction of each pigment in the dry paint of each layer, at given parameters."""
+        """Return the mass fraction of each pigment in the dry paint of each layer, for the given parameters."""
         fractions_by_layer = []
         for film_index, film in enumerate(self.films):
             fraction_values = [
@@ -148,11 +150,11 @@ class Candidate:
         return fractions_by_layer
 
     def stratigraphy_at(self, parameter_values: Numbers) -> Stratigraphy:
-        """Return the stratigraphy at given parameters, (n_free,)."""
+        """Return the stratigraphy for the given (n_free,) parameters."""
         thicknesses_um, fractions_by_layer = self.thickness_um(parameter_values), self.mass_fractions(parameter_values)
         layers = [
-            _film_layer(film, fractions, float(film_um))
-            for film, fractions, film_um in zip(self.films, fractions_by_layer, thicknesses_um, strict=True)
+            _film_layer(film, fractions, float(film_thickness_um))
+            for film, fractions, film_thickness_um in zip(self.films, fractions_by_layer, thicknesses_um, strict=True)
         ]
         return Stratigraphy(tuple(layers), self.name)
 
@@ -165,15 +167,16 @@ def paint_film(paint: Paint, thickness_um: float) -> Film:
     SampleError
         The thickness lies outside ``PAINT_THICKNESS_UM``.
     """
-    min_um, max_um = PAINT_THICKNESS_UM
-    if not min_um <= thickness_um <= max_um:
+    min_thickness_um, max_thickness_um = PAINT_THICKNESS_UM
+    if not min_thickness_um <= thickness_um <= max_thickness_um:
         raise SampleError(
-            f"Cannot start from a paint of {thickness_um:g} um: its thickness may be {min_um:g} to {max_um:g} um."
+            f"Cannot start from a paint of {thickness_um:g} um: "
+            f"its thickness may be {min_thickness_um:g} to {max_thickness_um:g} um."
         )
     fraction_by_name: dict[str, float] = {}
-    for name, fraction in paint.pigments.items():
+    for name, mass_fraction in paint.pigments.items():
         library_name = library()[name].name
-        fraction_by_name[library_name] = fraction_by_name.get(library_name, 0.0) + fraction
+        fraction_by_name[library_name] = fraction_by_name.get(library_name, 0.0) + mass_fraction
     return Film(paint.layer(thickness_um), replace(paint, pigments=fraction_by_name))
 
 
@@ -183,7 +186,7 @@ def ground_film(name: str, thickness_um: float) -> Film:
     Raises
     ------
     SampleError
-        There is no such ground.
+        The library has no such ground.
     """
     return Film(ground_layer(name, thickness_um), None, GROUND_THICKNESS_UM)
 
@@ -199,14 +202,14 @@ def fraction_parameters(fractions: Numbers) -> list[float]:
 
 
 def fractions_from_parameters(parameters: Numbers) -> Numbers:
-    """Return the n mass fractions at (n - 1) parameters."""
+    """Return the n mass fractions for (n - 1) parameters."""
     first_fraction = 1.0 / (1.0 + np.exp(-parameters[0]))
     relative_masses = np.exp(np.concatenate([[0.0], parameters[1:]]))
     return np.concatenate([[first_fraction], (1.0 - first_fraction) * relative_masses / relative_masses.sum()])
 
 
 def without_pigment(candidate: Candidate, pigment: str) -> Candidate | None:
-    """Return a candidate without one pigment and without films of this pigment alone, or None if no paint remains."""
+    """Remove a pigment and the films of this pigment alone. Return None if no paint remains."""
     films: list[Film] = []
     for film in candidate.films:
         remaining_pigments = [name for name in film.paint_pigments if name != pigment]
@@ -223,8 +226,8 @@ def without_pigment(candidate: Candidate, pigment: str) -> Candidate | None:
 def stack_name(films: Sequence[Film]) -> str:
     """Return a name of the layers for messages, for example "vermilion + lead white over azurite"."""
     pigments_by_layer = [film.paint_pigments for film in films if film.paint_pigments]
-    suffix = ", one layer" if len(pigments_by_layer) == 1 and len(pigments_by_layer[0]) > 1 else ""
-    return " over ".join(joined_labels(names) for names in pigments_by_layer) + suffix
+    single_layer_suffix = ", one layer" if len(pigments_by_layer) == 1 and len(pigments_by_layer[0]) > 1 else ""
+    return " over ".join(joined_labels(names) for names in pigments_by_layer) + single_layer_suffix
 
 
 def joined_labels(pigments: Sequence[str]) -> str:

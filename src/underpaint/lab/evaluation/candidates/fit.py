@@ -1,4 +1,4 @@
-"""Maximum-likelihood fits of candidate stratigraphies to a spectrum, with shared calls of the forward model."""
+"""Maximum-likelihood fits of candidate stratigraphies to a spectrum. The fits share calls of the forward model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,11 +13,17 @@ from underpaint.physics.instrument import Instrument
 
 Numbers = NDArray[np.float64]
 DIFFERENCE_STEP = 0.02
-"""Step of logarithms in finite differences. The curvature of the counts is less than 1 % of their slope."""
+"""Step of logarithms in finite differences. In one step, curvature changes the slope of counts by less than 1 %."""
 SCALE_NAMES = ("scale", "coherent", "other scatter", "slope of the scatter", "curvature of the scatter")
-"""Names of free scales, fitted as logarithms. Scatter is scaled because support, air and sample holder also scatter."""
-MAX_SCALES = np.asarray([30.0, 2.0, 2.0, 2.0, 1.0])
-"""Largest absolute value of each logarithm in ``SCALE_NAMES``. Slope and curvature are functions of ln(energy)."""
+"""Names of the free scales, which are fitted as logarithms.
+
+Scatter has free scales because support, air and sample holder also scatter X-rays.
+"""
+MAX_LOG_SCALES = np.asarray([30.0, 2.0, 2.0, 2.0, 1.0])
+"""Largest absolute value of each logarithm in ``SCALE_NAMES``.
+
+The slope and the curvature multiply ln(energy) and its square.
+"""
 
 
 @dataclass(frozen=True)
@@ -56,9 +62,9 @@ class ModelledSpectrum:
 def evaluate_models(
     evaluations: Sequence[EvaluationPoint], spectrum: MergedSpectrum, instrument: Instrument
 ) -> list[ModelledSpectrum]:
-    """Return the model spectrum and its derivatives for every evaluation.
+    """Return the model spectrum and its derivatives at every evaluation point.
 
-    One call of ``emit`` computes all stratigraphies, including those for the finite differences.
+    One call of ``emit`` computes the emission of all stratigraphies, including those for the finite differences.
 
     Parameters
     ----------
@@ -67,23 +73,25 @@ def evaluate_models(
         Spectrum that defines the channels.
     instrument : Instrument
     """
-    steps_by_evaluation = [_difference_steps(evaluation) for evaluation in evaluations]
+    steps_by_evaluation = [_difference_steps(evaluation_point) for evaluation_point in evaluations]
     trial_values_by_evaluation = [
-        np.concatenate([evaluation.parameter_values[None], evaluation.parameter_values + np.diag(parameter_steps)])
-        for evaluation, parameter_steps in zip(evaluations, steps_by_evaluation, strict=True)
+        np.concatenate(
+            [evaluation_point.parameter_values[None], evaluation_point.parameter_values + np.diag(parameter_steps)]
+        )
+        for evaluation_point, parameter_steps in zip(evaluations, steps_by_evaluation, strict=True)
     ]
     stratigraphies = [
-        evaluation.candidate.stratigraphy_at(parameter_values)
-        for evaluation, trial_values in zip(evaluations, trial_values_by_evaluation, strict=True)
+        evaluation_point.candidate.stratigraphy_at(parameter_values)
+        for evaluation_point, trial_values in zip(evaluations, trial_values_by_evaluation, strict=True)
         for parameter_values in trial_values
     ]
     scale_rows = np.concatenate(
         [
-            np.tile(evaluation.scales, (len(trial_values), 1))
-            for evaluation, trial_values in zip(evaluations, trial_values_by_evaluation, strict=True)
+            np.tile(evaluation_point.scales, (len(trial_values), 1))
+            for evaluation_point, trial_values in zip(evaluations, trial_values_by_evaluation, strict=True)
         ]
     )
-    # single precision has an error of 2e-5 in every line, a thousandth of the steps
+    # single precision has an error of 2e-5 in every line, which is a thousandth of the finite-difference step
     emission = with_scales(emit(stratigraphies, instrument, single=True), scale_rows, spectrum)
     total_scale = np.exp(scale_rows[:, :1])
     model_counts = total_scale * _render_counts(emission, spectrum, instrument)
@@ -95,7 +103,7 @@ def evaluate_models(
     other_scatter_counts = total_scale[first_sample_rows[:-1]] * _render_counts(
         with_components(unshifted_emission, "compton", "multiple", "air"), spectrum, instrument
     )
-    curvature_terms = _log_energy_terms(spectrum.energy_kev, spectrum)
+    log_energy_terms = _log_energy_terms(spectrum.energy_kev, spectrum)
     model_spectra = []
     for evaluation_index, parameter_steps in enumerate(steps_by_evaluation):
         spectra = model_counts[first_sample_rows[evaluation_index] : first_sample_rows[evaluation_index + 1]]
@@ -104,7 +112,7 @@ def evaluate_models(
             spectra[0],
             coherent_counts[evaluation_index],
             other_scatter_counts[evaluation_index],
-            *((coherent_counts[evaluation_index] + other_scatter_counts[evaluation_index]) * curvature_terms),
+            *((coherent_counts[evaluation_index] + other_scatter_counts[evaluation_index]) * log_energy_terms),
         ]
         model_spectra.append(
             ModelledSpectrum(
@@ -115,7 +123,7 @@ def evaluate_models(
 
 
 def with_scales(emission: Emission, scales: Numbers, spectrum: MergedSpectrum) -> Emission:
-    """Return an emission with scatter multiplied by its (n_sample, 5) scales, but without the total scale."""
+    """Multiply the scatter of an emission by (n_sample, 5) scales. The total scale is not applied."""
     other_scatter_factor = np.exp(scales[:, 2:3] + scales[:, 3:] @ _log_energy_terms(emission.compton_kev, spectrum))
     return replace(
         emission,
@@ -127,10 +135,10 @@ def with_scales(emission: Emission, scales: Numbers, spectrum: MergedSpectrum) -
 
 def with_components(emission: Emission, *component_names: str) -> Emission:
     """Return an emission with only the named orders of fluorescence and kinds of scatter."""
-    zero_arrays = {
+    zeroed_components = {
         name: np.zeros_like(getattr(emission, name)) for name in (*ORDERS, *SCATTER) if name not in component_names
     }
-    return replace(emission, **zero_arrays)
+    return replace(emission, **zeroed_components)
 
 
 def select_samples(emission: Emission, sample_rows: NDArray[np.int64]) -> Emission:
@@ -139,7 +147,7 @@ def select_samples(emission: Emission, sample_rows: NDArray[np.int64]) -> Emissi
 
 
 def _difference_steps(evaluation: EvaluationPoint) -> Numbers:
-    """Return the (n_free,) steps of the finite differences, negative for parameters near their upper bound."""
+    """Return the (n_free,) steps of the finite differences. Parameters near their upper bound have negative steps."""
     lower_bounds, upper_bounds = evaluation.candidate.bounds.T
     return np.asarray(
         np.where(evaluation.parameter_values + DIFFERENCE_STEP <= upper_bounds, DIFFERENCE_STEP, -DIFFERENCE_STEP)
@@ -148,10 +156,10 @@ def _difference_steps(evaluation: EvaluationPoint) -> Numbers:
 
 
 def _log_energy_terms(energy_kev: Numbers, spectrum: MergedSpectrum) -> Numbers:
-    """Return ln(E / E0) and its square as a (2, n) array, where E0 is the geometric centre of the range."""
+    """Return ln(E / E0) and its square as a (2, n) array, where E0 is the geometric centre of the fitted range."""
     start_kev, stop_kev = spectrum.axis.start_kev, spectrum.axis.stop_kev
     log_energy = np.log(energy_kev / np.sqrt(start_kev * stop_kev))
-    # clipped, because the exponential of the square diverges outside the fitted channels
+    # ln(E / E0) is clipped, because the exponential of its square diverges outside the fitted channels
     log_energy = np.clip(log_energy, np.log(np.sqrt(start_kev / stop_kev)), np.log(np.sqrt(stop_kev / start_kev)))
     return np.stack([log_energy, log_energy**2])
 
@@ -161,16 +169,16 @@ def _render_counts(emission: Emission, spectrum: MergedSpectrum, instrument: Ins
 
 
 MAX_LOG_STEP = 1.0
-"""Maximum change of a logarithm in one step, which prevents divergence."""
+"""Maximum change of a logarithm in one step. This limit prevents divergence."""
 MIN_DEVIANCE_DECREASE = 0.02
 """Expected decrease of the deviance below which a fit has converged."""
 MAX_ROUNDS = 30
 MIN_ROUNDS, MAX_DEVIANCE_EXCESS = 8, 1000.0
-"""Number of rounds after which a fit is stopped if its deviance exceeds the lowest one by ``MAX_DEVIANCE_EXCESS``."""
+"""Rounds after which a fit is stopped if its deviance exceeds the lowest deviance by ``MAX_DEVIANCE_EXCESS``."""
 INITIAL_DAMPING = 1e-3
 """Initial damping, relative to the diagonal of the Fisher information."""
 MAX_PULL = 5.0
-"""Residual, in standard deviations, above which the observed curvature replaces the expected curvature."""
+"""Residual, in standard deviations, above which observed curvature of the likelihood replaces expected curvature."""
 
 
 @dataclass(frozen=True)
@@ -199,12 +207,12 @@ class StratigraphyFit:
     scales : (5,) array
         Fitted logarithms of the scales named in ``SCALE_NAMES``.
     deviance : float
-        Twice the log-likelihood ratio against a model that matches every channel, with the model's error
-        (``MergedSpectrum``).
+        Twice the log-likelihood ratio of a model that matches every channel to the fitted model. The likelihood
+        includes the model error (``MergedSpectrum``).
     poisson_deviance : float
-        Deviance without the model's error (Baker & Cousins 1984, eq. 3).
+        Deviance without the model error (Baker & Cousins 1984, eq. 3).
     n_channel, n_parameter : int
-        Numbers of merged channels and of free parameters (of the candidate, and scales).
+        Numbers of merged channels and of free parameters, including the scales.
     expected_counts : (n_channel,) array
         Fitted counts in the merged channels.
     covariance : (n_free + 5, n_free + 5) array
@@ -311,7 +319,7 @@ class _FitState:
     @property
     def bounds(self) -> tuple[Numbers, Numbers]:
         lower_bounds, upper_bounds = self.task.candidate.bounds.T
-        return np.concatenate([lower_bounds, -MAX_SCALES]), np.concatenate([upper_bounds, MAX_SCALES])
+        return np.concatenate([lower_bounds, -MAX_LOG_SCALES]), np.concatenate([upper_bounds, MAX_LOG_SCALES])
 
     def update_trial_point(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> None:
         """Keep the trial point if it lowers the deviance, and choose the next trial point."""
@@ -328,7 +336,7 @@ class _FitState:
         self.is_converged = expected_decrease < MIN_DEVIANCE_DECREASE or self.damping > 1e7
 
     def _scaled_to_counts(self, model_spectrum: ModelledSpectrum, spectrum: MergedSpectrum) -> ModelledSpectrum:
-        """Scale the initial model spectrum to the total counts of the spectrum."""
+        """Scale the initial model spectrum to the total counts of the measured spectrum."""
         scale_factor = spectrum.counts.sum() / model_spectrum.expected_counts.sum()
         n_free = len(self.task.parameter_values)
         self.trial_point = self.trial_point.copy()
@@ -337,16 +345,16 @@ class _FitState:
 
     def _next_step(self, spectrum: MergedSpectrum) -> tuple[Numbers, float]:
         """Return the next step and the expected decrease of the deviance."""
-        fisher_information, gradient = self._fisher_information(spectrum, use_observed_curvature=True)
-        lowest_step, highest_step = (bound - self.best_point for bound in self.bounds)
+        fisher_information, half_gradient = self._fisher_information(spectrum, use_observed_curvature=True)
+        lowest_step, highest_step = (parameter_bound - self.best_point for parameter_bound in self.bounds)
         is_at_bound = np.zeros(self.best_point.size, dtype=np.bool_)
         damped_information = fisher_information + np.diag(self.damping * np.diag(fisher_information) + 1e-10)
         parameter_step = np.zeros_like(self.best_point)
         for _ in range(self.best_point.size):
-            # parameters beyond a bound are fixed at the bound, and the step of the other parameters is solved again
+            # parameters beyond a bound are fixed at the bound, and the step of all free parameters is computed again
             free_indices = np.flatnonzero(~is_at_bound)
             right_hand_side = (
-                gradient[free_indices]
+                half_gradient[free_indices]
                 - damped_information[np.ix_(free_indices, np.flatnonzero(is_at_bound))] @ parameter_step[is_at_bound]
             )
             parameter_step[free_indices] = np.linalg.solve(
@@ -359,7 +367,7 @@ class _FitState:
             is_at_bound |= out_of_bounds
         parameter_step *= min(MAX_LOG_STEP / max(float(np.abs(parameter_step).max()), 1e-12), 1.0)
         return parameter_step, float(
-            2.0 * gradient @ parameter_step - parameter_step @ fisher_information @ parameter_step
+            2.0 * half_gradient @ parameter_step - parameter_step @ fisher_information @ parameter_step
         )
 
     def _fisher_information(
@@ -368,23 +376,23 @@ class _FitState:
         """Return the Fisher information and half the negative gradient of the deviance.
 
         With ``use_observed_curvature``, the observed curvature replaces the expected curvature in channels whose counts
-        far exceed the model, because steps would otherwise be too large.
+        far exceed the model. Otherwise, the steps of the fit would be too large.
         """
         if self.model_spectrum is None:
             raise RuntimeError("no trial point was evaluated yet")
         expected_counts, jacobian = self.model_spectrum.expected_counts, self.model_spectrum.jacobian
         channel_weights = 1.0 / spectrum.variance(expected_counts)
-        gradient = (jacobian * channel_weights[:, None]).T @ (spectrum.counts - expected_counts)
+        half_gradient = (jacobian * channel_weights[:, None]).T @ (spectrum.counts - expected_counts)
         if use_observed_curvature:
             channel_weights = channel_weights * np.where(
                 spectrum.pulls(expected_counts) > MAX_PULL, spectrum.counts / expected_counts, 1.0
             )
-        return (jacobian * channel_weights[:, None]).T @ jacobian, gradient
+        return (jacobian * channel_weights[:, None]).T @ jacobian, half_gradient
 
     def as_fit(self, spectrum: MergedSpectrum) -> StratigraphyFit:
         n_free = len(self.task.parameter_values)
         fisher_information, _ = self._fisher_information(spectrum)
-        # a weak prior with a standard deviation of 10 in each logarithm keeps the inverse finite
+        # a weak prior with a standard deviation of 10 in each logarithm keeps the covariance finite
         covariance = np.asarray(
             np.linalg.inv(fisher_information + 0.01 * np.eye(len(fisher_information))), dtype=np.float64
         )

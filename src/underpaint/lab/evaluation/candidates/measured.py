@@ -15,11 +15,11 @@ Numbers = NDArray[np.float64]
 START_KEV = 2.8
 """Lowest energy of the fit, in keV. Lines at lower energies depend more on air and detector window than on paint."""
 BIN_SIGMAS = 0.7
-"""Maximum width of a merged channel, in standard deviations of a peak, at which hardly any information is lost."""
+"""Maximum width of a merged channel that preserves nearly all information, in standard deviations of a peak."""
 MODEL_ERROR = 0.01
 """Relative standard deviation of the forward model in a merged channel."""
 MIN_EXPECTED = 1e-9
-"""Minimum expected counts in a channel, which keeps logarithms finite."""
+"""Minimum expected counts in a channel. It keeps logarithms finite."""
 
 
 @dataclass(frozen=True)
@@ -33,15 +33,15 @@ class MergedSpectrum:
     counts : (n_bin,) array
         Measured counts.
     model_error : float
-        Relative standard deviation of the model in a channel, independent between channels.
+        Relative standard deviation of the model in a channel. Model errors of different channels are independent.
 
     Notes
     -----
     Counts have a Poisson distribution, and the Poisson mean has a gamma distribution about the model's value ``mu``.
     The counts therefore have a negative binomial distribution with the variance ``mu + (model_error mu)**2``. For few
-    counts, or a model error of zero, this distribution is close to the Poisson distribution. The deviance of the
-    negative binomial distribution (McCullagh & Nelder 1989, table 9.1) limits the weight of spectra with many counts to
-    the accuracy of the simulation.
+    counts, or a model error of zero, the negative binomial distribution is close to the Poisson distribution. The
+    negative binomial deviance (McCullagh & Nelder 1989, table 9.1) limits the weight of high counts to the accuracy of
+    the simulation.
     """
 
     axis: EnergyAxis
@@ -80,7 +80,7 @@ class MergedSpectrum:
         return replace(self, counts=counts)
 
     def pulls(self, expected_counts: Numbers) -> Numbers:
-        """Return the (n_bin,) differences from the expected counts, in standard deviations."""
+        """Return the (n_bin,) measured minus expected counts, in standard deviations."""
         return np.asarray((self.counts - expected_counts) / np.sqrt(self.variance(expected_counts)))
 
 
@@ -94,9 +94,9 @@ def merge_channels(
     spectrum : Spectrum
         Counts with an energy axis.
     instrument : Instrument
-        Source energy and detector resolution limit the energy range and the number of merged channels.
+        The source energy limits the energy range. The detector resolution limits the number of merged channels.
     start_kev : float
-        Lowest energy of the range.
+        Lowest energy of the fit, in keV.
     model_error : float
         Relative standard deviation of the model in a channel.
 
@@ -105,7 +105,7 @@ def merge_channels(
     CalibrationError, ScanError
         The spectrum has no energy axis, no counts in the range, or counts that are negative or not finite.
     SampleError
-        The model error is negative, or one or more.
+        The model error is negative, or is 1 or more.
     """
     name = spectrum.name or "the spectrum"
     if spectrum.axis is None:
@@ -122,12 +122,12 @@ def merge_channels(
 
 
 def poisson_deviance(counts: Numbers, expected_counts: Numbers) -> float:
-    """Return ``2 sum(mu - n + n ln(n / mu))`` (Baker & Cousins 1984, eq. 3)."""
+    """Return ``2 sum(mu - n + n ln(n / mu))`` for counts n and expected counts mu (Baker & Cousins 1984, eq. 3)."""
     return float(2.0 * np.sum(expected_counts - counts + _counts_times_log(counts, expected_counts)))
 
 
 def _counts_times_log(counts: Numbers, expected_counts: Numbers) -> Numbers:
-    """Return ``n ln(n / mu)``, with zero in channels without counts."""
+    """Return ``n ln(n / mu)``, which is zero in channels without counts."""
     has_counts = counts > 0
     return np.where(
         has_counts, counts * np.log(np.where(has_counts, counts, 1.0) / np.maximum(expected_counts, MIN_EXPECTED)), 0.0

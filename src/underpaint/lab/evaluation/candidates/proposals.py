@@ -20,16 +20,19 @@ from underpaint.lab.evaluation.candidates.fit import StratigraphyFit
 from underpaint.physics.materials import Paint, ground_layer, library
 
 MIN_PRESENT_PROBABILITY = 0.5
-"""Minimum probability of a group whose pigment is in every candidate."""
+"""Minimum group probability for a pigment of the group to be in every candidate."""
 MIN_HIDDEN_PROBABILITY = 0.1
-"""Minimum probability of a group whose pigment is tried in a hidden layer."""
+"""Minimum group probability for a pigment of the group to be tried in a hidden layer."""
 MAX_CANDIDATES = 12
-"""Maximum number of candidates in the first round, including candidates without one pigment but no rearrangements."""
+"""Maximum number of candidates in the first round.
+
+Candidates with a pigment left out count, but rearrangements do not.
+"""
 MAX_PIGMENTS = 5
 UPPER_LAYER_UM, LOWER_LAYER_UM, GROUND_LAYER_UM = 15.0, 30.0, 150.0
 """Initial thicknesses, in um, of an upper layer, of a lower or single layer, and of the ground."""
 PRIMING_PIGMENT = "lead_white"
-"""Pigment of the most common underlayer, which is tried if no other hidden pigment is suspected."""
+"""Commonest pigment of underlayers, tried if no other hidden pigment is suspected."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def suspect_pigments(network_results: Results, ground: str) -> SuspectedPigments
     Parameters
     ----------
     network_results : Results
-        Answers for a single spectrum, with (1, 1) pixels.
+        Answers for a single pixel, as maps with the shape (1, 1).
     ground : str
         Name of the ground, the lowest layer of all candidates.
     """
@@ -86,10 +89,10 @@ def suspect_pigments(network_results: Results, ground: str) -> SuspectedPigments
 def propose_candidates(suspected_pigments: SuspectedPigments, ground: str) -> list[Candidate]:
     """Return candidates with the suspected pigments in one layer or divided between two layers.
 
-    The first candidate has all pigments in one layer. The next candidates have a hidden pigment below this mixture. The
-    last candidates have the pigments divided between two layers, first those with a single pigment in one layer. The
-    number of candidates, including those without one pigment that are fitted later, is at most ``MAX_CANDIDATES``.
-    ``rearrangements`` returns other arrangements of the best candidate.
+    The first candidate has all pigments in one layer. The next candidates have a hidden pigment below the mixture of
+    all pigments. In the last candidates, the pigments are divided between two layers. Candidates with a single pigment
+    in one layer come first. The number of candidates is at most ``MAX_CANDIDATES``, including later candidates with a
+    pigment left out. ``rearrangements`` returns other arrangements of the best candidate.
     """
     names = suspected_pigments.pigments
     base_film = ground_film(ground, GROUND_LAYER_UM)
@@ -112,8 +115,8 @@ def propose_candidates(suspected_pigments: SuspectedPigments, ground: str) -> li
 def rearrangements(candidate: Candidate) -> list[Candidate]:
     """Return other arrangements of a candidate's pigments.
 
-    For two layers, the result has both layers mixed, the layers swapped, and one pigment moved to the other layer. For
-    one layer, the result has each pigment alone above, and alone below, the other pigments.
+    Other arrangements of two layers are a single mixture, the layers swapped, and one pigment moved to the other layer.
+    Other arrangements of one layer have one pigment alone, above or below all other pigments.
     """
     pigments_by_layer = [film.paint_pigments for film in candidate.films if film.paint_pigments]
     lower_films = candidate.films[len(pigments_by_layer) :]
@@ -121,7 +124,7 @@ def rearrangements(candidate: Candidate) -> list[Candidate]:
         return []
     if len(pigments_by_layer) == 1:
         (names,) = pigments_by_layer
-        layer_pairs = [((name,), _other_names(names, name)) for name in names if len(names) > 1]
+        layer_pairs = [((name,), _names_without(names, name)) for name in names if len(names) > 1]
         return [
             _layered_candidate(*layers, lower_films[0])
             for layer_pair in layer_pairs
@@ -129,18 +132,18 @@ def rearrangements(candidate: Candidate) -> list[Candidate]:
         ]
     upper_pigments, lower_pigments = pigments_by_layer
     with_moved_pigment = [
-        (_other_names(upper_pigments, name), (*lower_pigments, name))
+        (_names_without(upper_pigments, name), (*lower_pigments, name))
         for name in upper_pigments
         if len(upper_pigments) > 1
     ]
     with_moved_pigment += [
-        ((*upper_pigments, name), _other_names(lower_pigments, name))
+        ((*upper_pigments, name), _names_without(lower_pigments, name))
         for name in lower_pigments
         if len(lower_pigments) > 1
     ]
     return [
-        _layered_candidate(upper_names, lower_names, lower_films[0])
-        for upper_names, lower_names in [
+        _layered_candidate(upper_pigment_names, lower_pigment_names, lower_films[0])
+        for upper_pigment_names, lower_pigment_names in [
             ((*upper_pigments, *lower_pigments), ()),
             (lower_pigments, upper_pigments),
             *with_moved_pigment,
@@ -157,8 +160,8 @@ def with_pure_pigments(candidate: Candidate) -> Candidate | None:
     """Return a candidate with composite pigments replaced by pigments of one group, or None if nothing changes.
 
     A composite pigment is replaced if other pigments of the candidate have all its groups but one. For example, lead
-    white with chrome orange becomes lead white with chrome oxide green. Both have the same lines, but allow different
-    layer orders.
+    white with chrome orange becomes lead white with chrome oxide green. Both mixtures have the same lines, but allow
+    different layer orders.
     """
     names = candidate.pigments
     pure_by_composite: dict[str, str] = {}
@@ -188,7 +191,7 @@ def with_pure_pigments(candidate: Candidate) -> Candidate | None:
 
 
 def without_each_pigment(fit: StratigraphyFit) -> list[Candidate]:
-    """Return the fitted candidate without each of its pigments in turn, with the fitted values as initial values."""
+    """Return copies of a fitted candidate, each without one pigment. The copies start from the fitted values."""
     candidate_at_fit = with_fitted_values(fit)
     reduced_candidates = (without_pigment(candidate_at_fit, name) for name in sorted(candidate_at_fit.pigments))
     return [candidate for candidate in reduced_candidates if candidate is not None]
@@ -210,7 +213,7 @@ def _film_at_values(film: Film, fractions: dict[str, float], thickness_um: float
     return paint_film(replace(film.paint, pigments=fractions), float(np.clip(thickness_um, *PAINT_THICKNESS_UM)))
 
 
-def _other_names(names: Sequence[str], excluded_name: str) -> tuple[str, ...]:
+def _names_without(names: Sequence[str], excluded_name: str) -> tuple[str, ...]:
     return tuple(name for name in names if name != excluded_name)
 
 
@@ -226,12 +229,12 @@ def _layered_candidate(
 
 
 def _upper_layers(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Return the possible upper layers, first with one pigment, then with all but one, then the others."""
+    """Return the possible upper layers, those with one pigment first, and those with all but one pigment second."""
     n_pigment = len(names)
-    layer_sizes = sorted(
-        range(1, n_pigment), key=lambda layer_size: (min(layer_size, n_pigment - layer_size), layer_size)
+    upper_sizes = sorted(
+        range(1, n_pigment), key=lambda upper_size: (min(upper_size, n_pigment - upper_size), upper_size)
     )
-    return [pigments for layer_size in layer_sizes for pigments in combinations(names, layer_size)]
+    return [pigments for upper_size in upper_sizes for pigments in combinations(names, upper_size)]
 
 
 def _member_of_each_group(
@@ -239,38 +242,38 @@ def _member_of_each_group(
 ) -> list[str]:
     """Return the most probable member of each group, without repeats.
 
-    A pigment of several groups is used for one of its groups, the one whose alternative pigment is least probable. Its
-    other groups get a pigment of a single group, so that layer orders can be distinguished.
+    A pigment of several groups represents only one group, whose alternative pigment is the least probable. All other
+    groups are represented by pigments of a single group, so that layer orders can be distinguished.
     """
     members_by_group = {group: _member_options(group, allowed_groups, network_results, probability) for group in groups}
     single_group_member = {group: names[-1] for group, names in members_by_group.items() if names}
     chosen_members: dict[str, str] = {}
     for group in sorted(single_group_member, key=lambda group: probability.get(single_group_member[group], 0.0)):
-        best_member, pure_member = members_by_group[group]
-        chosen_members[group] = pure_member if best_member in chosen_members.values() else best_member
+        best_member, pure_pigment = members_by_group[group]
+        chosen_members[group] = pure_pigment if best_member in chosen_members.values() else best_member
     return list(dict.fromkeys(chosen_members[group] for group in groups if group in chosen_members))
 
 
 def _member_options(
     group: str, allowed_groups: set[str], network_results: Results, probability: dict[str, float]
 ) -> tuple[str, ...]:
-    """Return the most probable member of a group, and its most probable member without other groups."""
+    """Return the most probable member of a group, and the most probable member that belongs to no other group."""
 
     def probability_of(name: str) -> float:
         return probability.get(name, 0.0)
 
     members = [name for name in network_results.pigments if name in library() and group in library()[name].groups]
-    # for a network without members, the order of the library decides, which has the most common member first
+    # for a network without members, the order of the library decides: the most common member is the first
     members = members or [pigment.name for pigment in library().members(group)]
     allowed_members = [name for name in members if set(library()[name].groups) <= allowed_groups]
     single_group_members = [name for name in allowed_members if len(library()[name].groups) == 1]
     if not allowed_members:
         return ()
-    best_member, pure_member = (
+    best_member, pure_pigment = (
         max(allowed_members, key=probability_of),
         max(single_group_members or allowed_members, key=probability_of),
     )
-    return (best_member if probability_of(best_member) >= MIN_PRESENT_PROBABILITY else pure_member, pure_member)
+    return (best_member if probability_of(best_member) >= MIN_PRESENT_PROBABILITY else pure_pigment, pure_pigment)
 
 
 def _ground_groups(ground: str) -> set[str]:
