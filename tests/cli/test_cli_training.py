@@ -122,7 +122,8 @@ def test_adapting_says_what_was_decided(
         compared = Comparison(0.8, 0.8 + gain, gain, 0.01, 100, 6)
         model = settings.out / "default_adapted.onnx" if gain > 0.02 else None
         return AdaptReport(
-            start, {"tuned": start}, InstrumentConditions(), known_instrument.model_copy(update={"note": "From the lines"}),
+            start, {"tuned": start}, InstrumentConditions(),
+            known_instrument.model_copy(update={"note": "From the lines"}),
             calibration,
             {"given": 0.3, "tuned": 0.2}, "tuned", compared, model, SIZES, {"fitting": 0.1},
         )  # fmt: skip
