@@ -1,4 +1,4 @@
-"""Identification of the channel dimension of an array, for files that do not state it."""
+"""Identification of the channel dimension of an array in a file that does not state it."""
 
 import math
 import re
@@ -9,31 +9,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 ENERGY_NAME = re.compile(r"energ|channel|^mca$|^bins?$", re.IGNORECASE)
-"""Pattern of the names of the channel dimension."""
+"""Pattern of names that mark a dimension as the channel dimension."""
 _MAX_VALUES_READ = 16_000_000
 _MAX_FIRST_INDICES = 256
-"""Maximum number of indices read along the first dimension, along which most files are chunked."""
+"""Maximum number of indices that are read along the first dimension. Most files are chunked along this dimension."""
 
 
 def channel_dimension(
     shape: tuple[int, ...], list_lengths: tuple[int, ...], read_part: Callable[[tuple[slice, ...]], NDArray[Any]]
 ) -> tuple[int, str]:
-    """Return the index of the channel dimension of an array, and a note ("" if the dimension is certain).
+    """Return the index of the channel dimension of an array, and a note if the choice is a guess ("" otherwise).
 
     Parameters
     ----------
     shape : tuple of int
-        Shape of the array. In two dimensions, the last one is the channels.
+        Shape of the array. In a 2-D array, the last dimension is assumed to be the channels.
     list_lengths : tuple of int
-        Lengths of lists of energies or channels next to the array.
+        Lengths of the lists of energies or channels that the file stores next to the array.
     read_part : callable
-        Returns the array at a slice of each dimension.
+        Takes one slice per dimension, and returns this part of the array.
 
-    Notes
-    -----
-    The channel dimension is the only one whose length is in ``list_lengths``. Without such a dimension, the longest one
-    is assumed. If the last dimension is shorter than the longest one, the counts decide between the two if possible.
-    Counts differ much more between channels than between rows or columns.
+    Notes ----- If only one dimension has a length in ``list_lengths``, this dimension is the channels. Otherwise the
+    longest dimension is assumed. If the last dimension is shorter than the longest, the counts decide between these two
+    where possible. Counts vary much more between channels than between rows or columns.
     """
     matching_dimensions = [dimension for dimension, n_index in enumerate(shape) if n_index in list_lengths]
     if len(matching_dimensions) == 1:
@@ -59,7 +57,7 @@ def channel_dimension(
 def _relative_spreads(
     shape: tuple[int, ...], dimensions: tuple[int, int], read_part: Callable[[tuple[slice, ...]], NDArray[Any]]
 ) -> dict[int, float]:
-    """Return the relative standard deviation of the counts along each dimension, summed over all others."""
+    """Sum the counts over all other dimensions, and return the relative standard deviation along each dimension."""
     max_indices = {
         dimension: min(shape[dimension], _MAX_FIRST_INDICES if dimension == 0 else 4096) for dimension in dimensions
     }

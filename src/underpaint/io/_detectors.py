@@ -1,8 +1,8 @@
 """Selection of the arrays of a file that are the detectors of one scan.
 
-A file can also contain sums of detectors, corrected, smoothed or fitted copies, other scanned areas, and faulty
-detectors. Array names differ between beamlines, so arrays are classified by the noise in some pixels. Two detectors
-have independent noise, and a derived array has the noise of its source.
+A file can also contain sums of detectors, copies that were corrected, smoothed or fitted, other scans, and faulty
+detectors. Array names differ between beamlines, so the noise in a sample of pixels decides. The noise of two detectors
+is independent. A derived array contains the noise of the array from which it was computed.
 """
 
 import re
@@ -20,9 +20,9 @@ from underpaint.errors import ScanError
 from underpaint.io._source import SAME_CHANNELS
 
 LOCATION_KEY = "place"
-"""Temporary metadata key for the location of a scan's array in the file."""
+"""Temporary metadata key for the :class:`ArrayLocation` of a scan's array."""
 NUMBERED_DETECTOR = re.compile(r"(.+ )?detector \d+")
-"""Pattern of the name of one detector in an array of several detectors."""
+"""Pattern of the names of detectors that are stored together in one array."""
 _DERIVED_NAME = re.compile(r"corr|dtc|norm|fit|process|result|background|residual|smooth|deconv|copy", re.IGNORECASE)
 _SUM_NAME = re.compile(r"sum|total|_all\b|average|mean", re.IGNORECASE)
 _N_SAMPLE_BLOCKS, _BLOCK_COLUMNS = 8, 8
@@ -46,13 +46,13 @@ class ArrayLocation:
     Parameters
     ----------
     entry : str
-        Path of its measurement in the file; "" if the file has no separate measurements.
+        Path of the array's measurement in the file; "" if the file has no separate measurements.
     positions : tuple of (n,) arrays, or None
-        Positions along rows and columns; None if the file has none.
+        Positions of the rows and of the columns; None if the file has none.
     is_computed : bool
         Whether the file marks the array as computed from other arrays.
     part_names : tuple of str
-        Names of the arrays that it combines.
+        Names of the arrays whose detectors this array contains.
     """
 
     entry: str = ""
@@ -62,16 +62,16 @@ class ArrayLocation:
 
 
 def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, include_faulty: bool = False) -> list[Scan]:
-    """Return the detectors of one scan, with notes on the arrays that were left out.
+    """Select the detectors of one scan, and note which arrays were left out.
 
     Parameters
     ----------
     scans : sequence of Scan
-        Every array of a file or folder.
+        All arrays of a file or folder, each read as a scan.
     location : str or Path
-        The file, for messages.
+        The file or folder, for error messages.
     include_faulty : bool
-        Whether faulty detectors are included.
+        Whether faulty detectors are returned too.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, includ
 
 
 def _with_unique_names(scans: list[Scan]) -> list[Scan]:
-    """Distinguish detectors of the same name, such as a repeated serial number, by their path in the file."""
+    """Append the path in the file to the names of detectors that share a name, such as a repeated serial number."""
     detector_names = [scan.detector for scan in scans]
     is_repeated = [bool(name) and detector_names.count(name) > 1 for name in detector_names]
     note = "detectors of one name: if one detector measured twice, read them one by one (--detector)"
@@ -118,15 +118,15 @@ def _with_unique_names(scans: list[Scan]) -> list[Scan]:
 
 
 def _last_path_part(scan: Scan) -> str:
-    """Return the name of the folder or group that contains a detector's counts, or the name of the counts."""
+    """Return the name of the folder or group that contains the counts, or the name of the counts if there is none."""
     path_parts = [path_part for path_part in re.split(r"[/\\]", name_in_file(scan)) if path_part]
     return path_parts[-2] if len(path_parts) > 1 and "::" in scan.source else path_parts[-1]
 
 
 def name_in_file(scan: Scan) -> str:
-    """Return an array's name within its file, with the detector if the array has several.
+    """Return the name of a scan's array in its file. If the array has several detectors, append the detector's name.
 
-    Without a name, the path of the file is returned.
+    The path of the file is returned if the array has no name.
     """
     name = scan.source.rpartition("::")[2] or scan.source
     return f"{name} {scan.detector}" if NUMBERED_DETECTOR.fullmatch(scan.detector) else name
@@ -144,7 +144,7 @@ def _without_location(scan: Scan, notes: tuple[str, ...]) -> Scan:
 
 
 def _group_by_shape(scans: Sequence[Scan]) -> list[list[int]]:
-    """Return the indices of the scans of each shape."""
+    """Group scans of the same shape, and return the indices of the scans in each group."""
     return [
         [index for index, scan in enumerate(scans) if scan.shape == shape]
         for shape in dict.fromkeys(scan.shape for scan in scans)
@@ -152,9 +152,9 @@ def _group_by_shape(scans: Sequence[Scan]) -> list[list[int]]:
 
 
 def _sample_pixels(scan: Scan) -> NDArray[np.float64] | str:
-    """Return (n_pixel, n_channel) counts of pixels spread over the scan, or the error message if reading fails.
+    """Return the (n_pixel, n_channel) counts of pixels spread over the scan, or the error message if reading fails.
 
-    Scans of one shape are sampled at the same pixels.
+    Scans of the same shape are sampled at the same pixels.
     """
     n_row, n_column, n_channel = scan.shape
     block_width = min(n_column, _BLOCK_COLUMNS)
@@ -177,7 +177,7 @@ def _sample_pixels(scan: Scan) -> NDArray[np.float64] | str:
 
 
 def _as_counts(array_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide each pixel's values by their common unit, or return them unchanged if they have none."""
+    """Divide the values of each pixel by their common divisor, or return them unchanged without such a divisor."""
     if _is_integer(array_values):
         common_divisor = int(np.gcd.reduce(array_values[array_values > 0].astype(np.int64), initial=0))
         return array_values / common_divisor if common_divisor > 1 else array_values
@@ -200,7 +200,7 @@ def _as_counts(array_values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _exclude_gathered_parts(
     scans: Sequence[Scan], array_locations: Sequence[ArrayLocation], reasons: dict[int, str]
 ) -> None:
-    """Exclude arrays that are parts of another one."""
+    """Exclude arrays that another array contains."""
     for full_scan, array_location in zip(scans, array_locations, strict=True):
         for index, scan in enumerate(scans):
             if scan is not full_scan and name_in_file(scan) in array_location.part_names:
@@ -214,7 +214,7 @@ def _exclude_computed(
     group_indices: Sequence[int],
     reasons: dict[int, str],
 ) -> None:
-    """Exclude copies, sums and corrected copies of other arrays of the same shape."""
+    """Exclude arrays that are copies, corrected copies or sums of other arrays of the same shape."""
     counts_by_index: dict[int, NDArray[np.float64]] = {}
     readable_indices = [index for index in group_indices if not isinstance(samples[index], str)]
     for index in group_indices:
@@ -225,7 +225,7 @@ def _exclude_computed(
             counts_by_index[index] = sample
         elif readable_indices:
             reasons[index] = f"no counts: {sample}"
-    # Raw counts come first, so that of two related arrays the raw one is kept.
+    # Arrays of raw counts come first, so that they are kept and the arrays computed from them are excluded.
     sorted_indices = sorted(
         counts_by_index,
         key=lambda index: (array_locations[index].is_computed, *_rawness(scans[index], counts_by_index[index])),
@@ -302,7 +302,7 @@ def _exclude_computed(
 
 
 def _rawness(scan: Scan, counts: NDArray[np.float64]) -> tuple[bool, bool, float]:
-    """Return a sort key that puts integers first, then names of raw data, then arrays with fewer counts."""
+    """Return a key that sorts arrays of integers first, then names of raw data, then arrays with fewer counts."""
     return not _is_integer(counts), _is_derived(scan), float(counts.sum())
 
 
@@ -311,7 +311,7 @@ def _is_derived(scan: Scan) -> bool:
 
 
 def _is_proportional(spectra: NDArray[np.float64], reference_spectra: NDArray[np.float64]) -> bool:
-    """Return whether the spectra of each pixel are equal except for a factor."""
+    """Return whether each spectrum is a multiple of the reference spectrum of the same pixel."""
     count_ratio = np.divide(
         spectra.sum(axis=1),
         reference_spectra.sum(axis=1),
@@ -326,7 +326,7 @@ def _is_proportional(spectra: NDArray[np.float64], reference_spectra: NDArray[np
 
 
 def _parts_of_sum(sum_counts: NDArray[np.float64], part_counts: Sequence[NDArray[np.float64]]) -> list[int]:
-    """Return the indices of the parts whose weighted sum is ``sum_counts``, or an empty list if there are none."""
+    """Return the indices of the arrays whose weighted sum is ``sum_counts``, or an empty list if there are none."""
     if len(part_counts) < 2 or sum_counts.sum() < _MIN_COUNTS:
         return []
     part_columns = np.stack([part_array.ravel() for part_array in part_counts], axis=1)
@@ -342,7 +342,7 @@ def _parts_of_sum(sum_counts: NDArray[np.float64], part_counts: Sequence[NDArray
         return used_indices
     if sum_counts.shape[1] < 16 * len(part_counts):
         return []
-    # Corrections differ from pixel to pixel, so each pixel has separate weights.
+    # Corrections differ from pixel to pixel, so the weights are fitted in each pixel.
     row_weights = [
         _nonnegative_weights(np.stack([part_array[row] for part_array in part_counts], axis=1), sum_counts[row])
         for row in range(len(sum_counts))
@@ -360,7 +360,7 @@ def _parts_of_sum(sum_counts: NDArray[np.float64], part_counts: Sequence[NDArray
 def _nonnegative_weights(part_columns: NDArray[np.float64], sum_counts: NDArray[np.float64]) -> NDArray[np.float64]:
     from scipy.optimize import nnls  # importing scipy.optimize takes 0.1 s, and few files have several detectors
 
-    # The number of normal equations is only the number of parts.
+    # There are only as many normal equations as summed arrays.
     gram_matrix = part_columns.T @ part_columns
     norms = np.sqrt(np.diag(gram_matrix))
     is_positive = norms > 0
@@ -383,7 +383,7 @@ def _nonnegative_weights(part_columns: NDArray[np.float64], sum_counts: NDArray[
 def _residual_over_variance(
     sum_counts: NDArray[np.float64], part_columns: NDArray[np.float64], weights: NDArray[np.float64]
 ) -> float:
-    """Return the squared residual, divided by the variance of independent counts."""
+    """Return the squared residual of a weighted sum, divided by its expected variance for independent counts."""
     residual = sum_counts - part_columns @ weights
     expected_variance = sum_counts.sum() + (part_columns @ weights**2).sum()
     return float((residual**2).sum() / expected_variance) if expected_variance > 0 else 0.0
@@ -394,12 +394,13 @@ def _contains_counts(sum_counts: NDArray[np.float64], part_counts: NDArray[np.fl
 
 
 def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray[np.float64]) -> bool:
-    """Return whether an array was computed from raw counts, judged by its noise.
+    """Return whether an array was computed from an array of raw counts. Their noise decides.
 
     The second differences of raw counts along the channels have a variance of six times the counts. A multiple of the
-    candidate's second differences is subtracted. The variance of the residual is at least that of the raw counts for an
-    independent detector. The residual almost vanishes for a corrected copy, or a copy without its smooth background.
-    Its variance is exactly that of the raw counts for a noise-free fit. Corrections may differ from pixel to pixel.
+    candidate's second differences is subtracted from them. If the candidate is an independent detector, the variance of
+    the residual is at least that of the raw counts. If the candidate is a fit without noise, the variance of the
+    residual equals that of the raw counts. If the candidate is a corrected copy, or a copy without background, the
+    residual almost vanishes. Corrections may differ from pixel to pixel.
     """
     has_enough_counts = (
         min(np.count_nonzero(candidate_counts), np.count_nonzero(raw_counts)) >= _MIN_COUNTS
@@ -415,7 +416,7 @@ def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray
     )
     raw_differences = np.diff(raw_counts, 2, axis=1)
     if (raw_differences**2).sum() < 0.7 * 6 * raw_counts.sum():
-        return False  # smoothed counts are not raw counts
+        return False  # ``raw_counts`` were smoothed, so they are not raw
     for candidate_differences in (
         np.diff(candidate_counts, 2, axis=1),
         np.diff(count_ratios[:, None] * candidate_counts, 2, axis=1),
@@ -431,7 +432,7 @@ def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray
     total_ratio = raw_counts.sum() / candidate_counts.sum()
     if _is_integer(candidate_counts) or not 0.5 < total_ratio < 2.0:
         return False
-    # The noise of a smoothed detector appears when channels are added up.
+    # The noise of a smoothed detector shows only in sums of channels.
     difference_curves = [
         np.diff(sum_channels(raw_counts - total_ratio * candidate_counts, n_summed_channel), 2, axis=1)
         for n_summed_channel in (1, 4, 8)
@@ -445,7 +446,7 @@ def _exclude_filtered(
     samples: Sequence[NDArray[np.float64] | str],
     reasons: dict[int, str],
 ) -> None:
-    """Exclude copies that were smoothed, shifted or rebinned."""
+    """Exclude arrays that are smoothed, shifted or rebinned copies of other arrays."""
     counts_by_index = {
         index: _as_counts(sample)
         for index, sample in enumerate(samples)
@@ -482,10 +483,9 @@ def _exclude_filtered(
 
 
 def _rebinned_to(scan: Scan, target_scan: Scan, counts: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Return versions of a scan's counts on the channels of another scan.
+    """Return the counts of a scan on the channels of another scan, converted in several ways.
 
-    The versions are the unchanged counts, the counts rebinned by energy, and the counts stretched to the other number
-    of channels.
+    The counts are left unchanged, rebinned to the energies of the other scan, or stretched to its number of channels.
     """
     n_channel, n_target_channel = counts.shape[1], target_scan.shape[2]
     resampled_arrays = [counts] if n_channel == n_target_channel else []
@@ -498,19 +498,19 @@ def _rebinned_to(scan: Scan, target_scan: Scan, counts: NDArray[np.float64]) -> 
 
 
 def _noise_scale(counts: NDArray[np.float64]) -> float:
-    """Return the ratio of variance to mean of counts, at most 1.
+    """Return the ratio of the variance of counts to their mean, at most 1.
 
-    Lines bias the estimate for values that are not integers.
+    If the values are not integers, characteristic lines bias this estimate.
     """
     counts_scale = scale_from_variance(counts)
     return 1.0 if counts_scale is None else min(1.0, counts_scale.value)
 
 
 def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float64], noise: float) -> bool:
-    """Return whether each channel is a weighted sum of nearby raw channels, with a residual far below the noise.
+    """Return whether weighted sums of nearby raw channels reproduce an array far more closely than its noise allows.
 
-    For two independent detectors, the residual has at least the variance that the weights propagate from the noise of
-    one detector. The weights may be constant or vary along the spectrum.
+    If the arrays are independent detectors, the variance of the residual is at least the propagated variance of the
+    weighted sum. The weights may vary linearly along each segment of the spectrum.
     """
     segment_channels = max(_SEGMENT_CHANNELS, _MIN_VALUES_PER_WEIGHT * 2 * _N_FILTER_WEIGHTS // len(copy_counts))
     margin_channels = min(_MAX_SHIFT, copy_counts.shape[1] // 4) + _N_FILTER_WEIGHTS // 2
@@ -544,7 +544,7 @@ def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float6
 
 
 def _best_window_starts(segment: NDArray[np.float64], windows: NDArray[np.float64]) -> set[int]:
-    """Return the first window of the shift that correlates best with a segment's noise, and that of no shift."""
+    """Return the first window for the shift whose noise correlates best with that of a segment, and for no shift."""
     unshifted, half_width = windows.shape[1] // 2, _N_FILTER_WEIGHTS // 2
     second_differences = np.diff(windows, 2, axis=2)
     difference_norms = np.sqrt(np.einsum("plc,plc->l", second_differences, second_differences))
@@ -556,7 +556,7 @@ def _best_window_starts(segment: NDArray[np.float64], windows: NDArray[np.float6
 
 
 def _residual_ratio(segment: NDArray[np.float64], windows: NDArray[np.float64], noise: float) -> float:
-    """Return the squared residual of a weighted sum of windows, divided by the propagated variance."""
+    """Fit a segment by a weighted sum of windows, and return the squared residual over the propagated variance."""
     window_counts = np.moveaxis(windows, 1, 2).reshape(-1, _N_FILTER_WEIGHTS)
     segment_position = np.tile(np.linspace(-1, 1, segment.shape[1]), len(segment))[:, None]
     weights = np.linalg.lstsq(
@@ -568,9 +568,9 @@ def _residual_ratio(segment: NDArray[np.float64], windows: NDArray[np.float64], 
 
 
 def _is_summand(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64]) -> bool:
-    """Return whether an array is a summand of a larger array, judged by their noise.
+    """Return whether an array is a summand of an array with more counts. Their noise decides.
 
-    A corrected copy is not a sum.
+    A corrected copy of the array is not such a sum.
     """
     counts_scales = [scale_from_variance(counts) for counts in (sum_counts, part_counts)]
     if any(
@@ -582,12 +582,12 @@ def _is_summand(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64
 
 
 def _shared_noise(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64]) -> float:
-    """Return the fraction of an array's noise that a larger array contains.
+    """Return the share of an array's noise that an array with more counts contains.
 
-    The fraction is 0 for independent detectors and 1 for a summand.
+    The share is 0 for independent detectors and 1 for a summand.
 
-    The spectra cancel in the difference of the arrays, whose variance is the sum of both variances if these are
-    independent. The result is the median over segments of the spectrum.
+    One array is scaled to the other and subtracted, so that the spectra cancel. If the arrays are independent, the
+    variance of this difference is the sum of their variances. The result is the median over segments of the spectrum.
     """
     if min(sum_counts.sum(), part_counts.sum()) < 5 * _MIN_COUNTS:
         return 0.0
@@ -664,7 +664,7 @@ def _reason_for_separation(
     index_a: int,
     index_b: int,
 ) -> str:
-    """Return the reason why two arrays are of different scans, or "" if they can be of one scan."""
+    """Return the reason why two arrays must be from different scans, or "" if they can be from the same scan."""
     first_location, second_location = array_locations[index_a], array_locations[index_b]
     if scans[index_a].shape[:2] != scans[index_b].shape[:2]:
         return "they differ in rows and columns"
@@ -693,7 +693,7 @@ def _reason_for_separation(
 
 
 def _image_correlation(first_counts: NDArray[np.float64], second_counts: NDArray[np.float64]) -> float:
-    """Return the correlation of two arrays over pixels and energy bands, or 1 if one has no structure above noise."""
+    """Return the correlation of two arrays over pixels and energy bands, or 1 if one is uniform within its noise."""
     images = []
     for counts in (first_counts, second_counts):
         bands = np.add.reduceat(counts, np.arange(0, counts.shape[1], max(counts.shape[1] // 8, 1)), axis=1)
@@ -710,7 +710,7 @@ def _image_correlation(first_counts: NDArray[np.float64], second_counts: NDArray
 
 
 def _have_same_channels(scans: Sequence[Scan], samples: Sequence[NDArray[np.float64] | str]) -> bool:
-    """Return whether detectors without energy axes have their peaks in the same channels of both spectrum halves."""
+    """Return whether detectors without energy axes have their peaks in the same channels as the first detector."""
     if len(scans) < 2 or any(scan.axis is not None or scan.metadata.get(SAME_CHANNELS) for scan in scans):
         return False
     spectra = [sample.sum(axis=0) for sample in samples if not isinstance(sample, str)]
@@ -746,7 +746,7 @@ def _is_aligned(first_slopes: NDArray[np.float64], second_slopes: NDArray[np.flo
 def _exclude_faulty(
     samples: Sequence[NDArray[np.float64] | str], candidates: Sequence[int], reasons: dict[int, str]
 ) -> None:
-    """Exclude detectors that have no counts, are faulty, or have a count rate unlike all others."""
+    """Exclude detectors that have no counts, are faulty, or count over 100 times more or less than the others."""
     samples_by_index = {index: sample for index in candidates if not isinstance(sample := samples[index], str)}
     faults = {index: fault_text for index, sample in samples_by_index.items() if (fault_text := _fault_of(sample))}
     working_indices = [index for index in samples_by_index if index not in faults]
@@ -772,7 +772,7 @@ def _exclude_faulty(
 
 
 def _fault_of(sample: NDArray[np.float64]) -> str:
-    """Return the reason why a detector is faulty, or "" if it works."""
+    """Return the fault of a detector, or "" if it works."""
     if not sample.any():
         return "it has no counts"
     if (sample == sample.flat[0]).all():

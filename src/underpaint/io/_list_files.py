@@ -1,4 +1,4 @@
-"""Lists of the energies or wavelengths of a stack, in text files of one number per line."""
+"""Text files that list the energies or wavelengths of a stack, one number per line."""
 
 from pathlib import Path
 
@@ -15,25 +15,25 @@ _MAX_BYTES = 2**22
 def list_beside(
     folder: Path, stem: str, list_name: str | None, source: str, quantity_names: tuple[str, str]
 ) -> Path | None:
-    """Return the path of the named list, or of a list beside the stack, or None if there is none.
+    """Return the path of a stack's list of energies or wavelengths, or None if there is none.
 
     Parameters
     ----------
     folder : Path
-        Folder that is searched for ``STEM.txt``, ``STEM.csv``, ``STEM_QUANTITY.txt`` and ``QUANTITY.txt``, in this
+        Folder of the stack. Searched for ``STEM.txt``, ``STEM.csv``, ``STEM_QUANTITY.txt`` and ``QUANTITY.txt`` in this
         order.
     stem : str
     list_name : str or None
-        Name of a file in the folder, or a path.
+        Name of the list in the folder, or its path. None searches the folder.
     source : str
-        The stack, for messages.
+        Name of the stack in error messages.
     quantity_names : (str, str)
-        Name of the listed quantity in plural and singular, such as ``("energies", "energy")``.
+        Plural and singular of the listed quantity, such as ``("energies", "energy")``.
 
     Raises
     ------
     ScanError
-        The named list does not exist, or a list is a link to another folder.
+        The named list does not exist, or the list is a link out of the folder.
     """
     if list_name is not None:
         named_list = next((path for path in (folder / list_name, Path(list_name)) if path.is_file()), None)
@@ -54,12 +54,12 @@ def list_beside(
 
 
 def read_list(path: Path, quantity_names: tuple[str, str]) -> tuple[NDArray[np.float64], list[str]]:
-    """Return the last number of each line, and the first three lines, which may state the unit.
+    """Return the last number of each line, and the first three lines of text, which may state the unit.
 
     Raises
     ------
     ScanError
-        The file is larger than 4 MiB, or holds no number.
+        The file is larger than 4 MiB or contains no number.
     """
     if path.stat().st_size > _MAX_BYTES:
         raise ScanError(

@@ -1,4 +1,4 @@
-"""Lossless conversion of scans to HDF5 (in the layout that PyMca reads) or zarr, verified by reading back."""
+"""Lossless conversion of scans to zarr, or to HDF5 in the layout of PyMca. The output is read back and compared."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -36,13 +36,13 @@ class ConversionResult:
     target : Path
         The file or folder that was written.
     shapes : tuple of (int, int, int)
-        Rows, columns, channels of each detector.
+        Numbers of rows, columns and channels of each detector.
     size_bytes : int
-        Size of the result on disk.
+        Size of the written file or folder on disk, in bytes.
     counts_bytes : int
-        Size of the counts in memory.
+        Size of the counts in memory, in bytes.
     photographs : tuple of str
-        Names of the images in the source.
+        Names of the images that were copied from the source.
     """
 
     target: Path
@@ -61,39 +61,40 @@ def convert_scan(
     axes: Sequence[EnergyAxis] | None = None,
     step: Progress | None = None,
 ) -> ConversionResult:
-    """Write every detector of a scan to another file without changing values, and verify the file by reading it back.
+    """Write the unchanged values of a scan's detectors to a new file, read the file back and compare.
 
     Parameters
     ----------
     source : str or Path
         As for :func:`~underpaint.io.load`.
     target : str or Path
-        Path that does not exist, with the ending ``.h5``, ``.hdf5``, ``.hdf``, ``.nxs`` (HDF5) or ``.zarr``. The file
-        is written under a temporary name in the same folder and renamed when complete and verified.
+        Path to write, which must not exist. The endings are ``.h5``, ``.hdf5``, ``.hdf`` or ``.nxs`` (all HDF5), and
+        ``.zarr``. The output has a temporary name until it is complete and verified.
     detector : str or None
-        Write only this detector, or the sum ("sum"), as for :func:`~underpaint.io.load`; None writes each separately.
+        Detector to write, as for :func:`~underpaint.io.load`; "sum" writes the sum. None writes all detectors
+        separately.
     shape : (int, int) or None
-        Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
+        Numbers of rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
     axes : sequence of EnergyAxis or None
-        Energy axes to write, one for each detector, in place of the file's.
+        Energy axis of each detector. None keeps the energy axes of the source.
     step : callable or None
-        Called with (task, rows done, total rows).
+        Function that is called with the task, the number of finished rows, and the total number of rows.
 
     Raises
     ------
     ScanError
         The source cannot be read.
     OutputError
-        The target exists, is inside the source, cannot be written, has an unknown ending, or differs when read back.
+        The target exists, is inside the source, cannot be written or has an unknown ending. Or its content differs from
+        the source when read back.
     MissingExtraError
-        The target is zarr, which is not installed.
+        The target is a ``.zarr``, and the zarr library is not installed.
 
-    Notes
-    -----
-    Stored values are not divided by the value of one count, which is estimated again when the target is read. As in all
-    readers, negative residues become zero, and a pixel with a non-finite value becomes NaN in all channels.
+    Notes ----- Stored values are not converted to counts; the value of one count is estimated when the target is read.
+    Two changes are made, as in all readers. Negative residues are set to zero, and a pixel with a non-finite value
+    becomes NaN in all channels.
 
-    Several detectors are not added unless requested. Each keeps its channels and energy axis, as
+    Several detectors are added only if ``detector`` is "sum". Otherwise each keeps its channels and energy axis, in
     ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
     """
     target_path = Path(target)
@@ -124,7 +125,7 @@ def convert_scan(
 
 
 def photographs_of(source: str | Path) -> list[Photograph]:
-    """Return the images in a scan's file, which few formats have.
+    """Return the images that a scan's file contains. Only a few formats can contain images.
 
     Raises
     ------
@@ -141,7 +142,7 @@ def photographs_of(source: str | Path) -> list[Photograph]:
 
 
 def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
-    """Save images unchanged as TIFF in a new folder, with sanitised names.
+    """Save unchanged images as TIFF files in a new folder. Characters that a file name may not contain are replaced.
 
     Raises
     ------
@@ -196,7 +197,7 @@ def _writer_of(target_path: Path) -> Writer:
 
 @contextmanager
 def _temporary_target(target_path: Path) -> Iterator[Path]:
-    """Yield a temporary path for a target, which is removed on interruption or failure."""
+    """Yield a temporary path, which becomes the target on success and is removed otherwise."""
     try:
         with exclusive_lock(target_path), atomic_write(target_path, replace=False) as temporary_path:
             yield temporary_path
@@ -207,7 +208,7 @@ def _temporary_target(target_path: Path) -> Iterator[Path]:
 
 
 def _row_blocks(scan: Scan, progress: Progress, task: str) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield the first row and the counts of each block of full rows."""
+    """Yield each block of full rows as the index of its first row and its counts."""
     counts, first_row = scan.counts.rechunk({1: -1, 2: -1}), 0
     for n_row in counts.chunks[0]:
         progress(task, first_row, scan.shape[0])
@@ -218,7 +219,7 @@ def _row_blocks(scan: Scan, progress: Progress, task: str) -> Iterator[tuple[int
 
 
 def _write_rows(dataset: Any, scan: Scan, progress: Progress) -> list[bytes]:
-    """Write the counts, and return a hash of each row."""
+    """Write a scan's counts to a dataset, and return a hash of each row."""
     digests = []
     for first_row, block in _row_blocks(scan, progress, f"writing {scan.name}"):
         dataset[first_row : first_row + block.shape[0]] = block
@@ -237,7 +238,7 @@ def _chunk_shape(scan: Scan) -> tuple[int, int, int]:
 
 
 def _verify(temporary_path: Path, scans: list[Scan], digests: Digests, progress: Progress) -> None:
-    """Read the output, and raise OutputError if it differs from the input."""
+    """Read the written file, and raise OutputError if counts, energies or times differ from those of the scans."""
     for scan, converted_scan, expected_digests in zip(
         scans, load_all(temporary_path, counts_scale=1), digests, strict=True
     ):
@@ -266,7 +267,7 @@ def _same_times(first_scan: Scan, second_scan: Scan) -> bool:
 
 
 def _times_or_nan(time_s: NDArray[np.float64] | None, scan: Scan) -> NDArray[np.float64]:
-    """Return times with NaN for unknown times, which include 0 as in the readers of HDF5."""
+    """Return the time of each pixel in s, with NaN for unknown times. A time of 0 also means unknown."""
     return np.full(scan.shape[:2], np.nan) if time_s is None else np.where(time_s > 0, time_s, np.nan)
 
 
@@ -306,7 +307,7 @@ def _write_hdf5(temporary_path: Path, scans: list[Scan], photographs: list[Photo
 
 
 def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
-    """Write a detector as NXdata, with calibration and times under the names that PyMca and ``load`` read."""
+    """Write a detector as NXdata. Calibration and times have the names that PyMca and ``load`` expect."""
     group.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["row", "column", "channels"]})
     dataset = group.create_dataset(
         "counts",

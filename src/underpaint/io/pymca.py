@@ -1,4 +1,4 @@
-"""Writing of an instrument, line families and a sample as a PyMca fit configuration (``.cfg``)."""
+"""Writing of fit configurations for PyMca (``.cfg``) from an instrument, line families and a sample."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,13 @@ Sections = dict[str, dict[str, object]]
 
 _DETECTOR_FILTER_NAMES = ("absorber", "kapton", "contact", "Filter 6", "Filter 7")
 _MAX_BEAM_FILTERS = 10
-"""Maximum number of beam filters, whose names end in one digit in PyMca."""
+"""Maximum number of beam filters. Their names in PyMca end in a single digit."""
 _MIN_SCATTERED_FRACTION = 0.1
-"""Minimum intensity of anode lines with scatter peaks, as a fraction of the strongest line."""
+"""Minimum intensity of an anode line to be written with a scatter peak, relative to the strongest line."""
 _NON_ABSORBING_MATRIX: list[object] = ["C1", 1.0, 1e-6]
-"""Matrix that is too thin to absorb. PyMca uses angles, beam filters and several energies only with a matrix."""
+"""Matrix that is too thin to absorb X-rays. Without a matrix, PyMca ignores angles, beam filters and all but one
+energy.
+"""
 _SIMPLE_FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+")
 _DEFAULT_FIT: dict[str, object] = {
     "linearfitflag": 0, "fitweight": 1, "fitfunction": 0, "continuum": 0, "stripflag": 1, "stripalgorithm": 1,
@@ -76,27 +78,27 @@ def write_pymca(
     Parameters
     ----------
     instrument : Instrument
-        Values that were set are written; others stay disabled. A tube is written as PyMca's tube and as the energies
-        of the spectrum that leaves the tube window.
+        Only values that were set are written; all other settings are disabled. A tube is written twice: as PyMca's
+        tube, and as the energies of the spectrum that leaves its window.
     axis : EnergyAxis
-        Calibration; the channels above 1 keV are fitted.
+        Energy calibration. PyMca will fit the channels above 1 keV.
     families : sequence of str
         Line families to fit, e.g. ``Fe_K``, ``Pb_L``, or ``W_L3`` for a single subshell.
     path : str or Path
         The file to write.
     matrix : sequence of Layer
-        Layers of the sample, from the surface down. Without layers, a non-absorbing film is written, so that PyMca's
-        line ratios are those of a thin sample.
+        Layers of the sample, from the surface down. If there are none, a film that absorbs nothing is written. PyMca's
+        line ratios are then those of a thin sample.
 
     Returns
     -------
     tuple of Untranslated
-        Settings of the instrument without a counterpart in a configuration.
+        Settings of the instrument that a PyMca configuration cannot contain.
 
     Raises
     ------
     InstrumentError
-        A family is invalid, or there are more filters than PyMca supports.
+        A line family is invalid, or the instrument has more filters than PyMca supports.
     OutputError
         The file cannot be written.
     """
@@ -184,9 +186,9 @@ def _attenuator_row(material: str, density: float, thickness_um: float) -> list[
 
 
 def _filter_row(sheet: Filter, material_sections: Sections) -> list[object]:
-    """Return the row of a filter.
+    """Return the configuration's row for a filter.
 
-    A formula that PyMca cannot read is added to the materials under its name.
+    If PyMca cannot read the filter's formula, a material of this name is added to ``material_sections``.
     """
     if not _is_formula(sheet.formula):
         material_sections[sheet.formula] = _material_section(mass_fractions(sheet.formula), sheet.formula)
@@ -194,7 +196,7 @@ def _filter_row(sheet: Filter, material_sections: Sections) -> list[object]:
 
 
 def _is_formula(name: str) -> bool:
-    """Return whether PyMca can read a formula, which has elements with integers and no brackets."""
+    """Return whether PyMca can read a formula. The formula may contain elements and integers, but no brackets."""
     if not _SIMPLE_FORMULA.fullmatch(name):
         return False
     try:
@@ -231,7 +233,7 @@ def _peaks_section(families: Sequence[str]) -> dict[str, object]:
 
 
 def _energies_section(instrument: Instrument) -> dict[str, object]:
-    """Return the settings of the source spectrum, or of the tube spectrum behind the window, before all filters."""
+    """Return the settings of the source spectrum. A tube's spectrum is that behind its window, before all filters."""
     if not _has_source(instrument):
         return {"energy": None}
     geometry = instrument.geometry.model_copy(update={"source_air_cm": 0.0})
@@ -289,7 +291,7 @@ def _detector_section(detector: Detector, axis: EnergyAxis) -> dict[str, object]
 
 
 def _tail_settings(detector: Detector) -> tuple[int, dict[str, object]]:
-    """Return ``hypermetflag`` and the settings of the enabled tails, with ratios relative to the Gaussian."""
+    """Return ``hypermetflag`` and the settings of the enabled tails. Area ratios are relative to the Gaussian."""
     tail_kinds = (("st", "tail", SHORT_TAIL_FLAG), ("lt", "long_tail", LONG_TAIL_FLAG))
     enabled_tails = [tail for tail in tail_kinds if f"{tail[1]}_fraction" in detector.model_fields_set]
     gaussian_fraction = 1 - sum(getattr(detector, f"{tail_name}_fraction") for _, tail_name, _ in enabled_tails)
@@ -303,7 +305,7 @@ def _tail_settings(detector: Detector) -> tuple[int, dict[str, object]]:
 
 
 def _without_counterpart(instrument: Instrument) -> tuple[Untranslated, ...]:
-    """Return the settings without a counterpart in a configuration."""
+    """Return the instrument's settings that a PyMca configuration cannot contain."""
     settings = instrument.model_dump(exclude_unset=True, exclude_none=True)
     untranslated = []
     for setting_path, reason in _NO_COUNTERPART.items():
@@ -342,6 +344,6 @@ def _configuration_text(sections: Sections, materials: Sections) -> str:
 
 def _setting_text(setting_value: object) -> str:
     if isinstance(setting_value, list):
-        # without a trailing comma, PyMca reads a list of one value as a scalar
+        # without a trailing comma, PyMca reads a single value as a scalar, not as a list
         return ", ".join(map(str, setting_value)) + ("," if len(setting_value) == 1 else "")
     return str(setting_value).replace("%", "%%")

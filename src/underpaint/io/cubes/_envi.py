@@ -1,4 +1,4 @@
-"""Cubes in the ENVI format, which have a text header and a binary file in any interleave.
+"""Reader of cubes in the ENVI format, which consist of a text header and a binary data file.
 
 Specification: the header begins with ``ENVI``. The entries ``samples``, ``lines``, ``bands``, ``data type``,
 ``interleave``, ``byte order`` and ``header offset`` give the layout of the data. The entries ``wavelength``,
@@ -26,7 +26,7 @@ from underpaint.io.cubes._parts import CubeParts
 _MAGIC = b"ENVI"
 _MAX_HEADER_BYTES = 2**24
 _DIMENSION_ORDERS = {"bsq": (1, 2, 0), "bil": (0, 2, 1), "bip": (0, 1, 2)}
-"""Indices of the stored dimensions of rows, columns and bands, by interleave."""
+"""Indices of the row, column and band dimensions in the data file, for each value of ``interleave``."""
 _DATA_TYPES_BY_BYTES = {
     1: "1 (8 bits)",
     2: "12 (16 bits) or 2 (signed)",
@@ -38,17 +38,17 @@ _MAX_EXTRA_FRACTION = 0.01
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file is an ENVI header, or has one in its folder."""
+    """Return whether a file is an ENVI header or has a header in the same folder."""
     return path.is_file() and (head.startswith(_MAGIC) or _find_header(path) is not None)
 
 
 def read(path: Path, part_name: str | None, n_band: int | None) -> CubeParts:
-    """Read the header, and map the data.
+    """Read the header, and map the data file into memory.
 
     Raises
     ------
     ScanError
-        The header is damaged, or the data file is missing or has another size than the header declares.
+        The header is damaged, the data file is missing, or its size differs from that declared in the header.
     """
     del part_name, n_band
     header_path = path if first_bytes(path, len(_MAGIC)) == _MAGIC else _find_header(path)
@@ -86,14 +86,14 @@ def _find_header(path: Path) -> Path | None:
 
 
 def _open_image(header_path: Path, data_path: Path | None) -> tuple[Mapping[str, Any], Any]:
-    """Return the entries of the header, and the library's image object."""
+    """Return the entries of the header, and the image object of Spectral Python."""
     from spectral.io import envi
 
-    # The library prints unescaped errors to the terminal; exceptions and the checks here report them.
+    # Spectral Python prints errors without escaping control characters. They are silenced and reported as exceptions.
     logging.getLogger("spectral").setLevel(logging.CRITICAL)
     with TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # warnings about names in capitals
-        # The library reads in the system's encoding, but some cameras write the µ of "µm" as one byte.
+        warnings.simplefilter("ignore")  # the library warns about capital letters in the names of entries
+        # The library assumes the system's encoding, but some cameras write the µ of "µm" as a single byte.
         header_copy = Path(folder) / "header.hdr"
         header_text = (
             header_path.read_bytes().replace(b"\xc2\xb5", b"u").replace(b"\xb5", b"u").decode("ascii", "replace")

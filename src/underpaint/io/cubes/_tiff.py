@@ -1,4 +1,4 @@
-"""TIFF stacks as cubes, with an image for each band in one file or a folder."""
+"""Reader of TIFF stacks as cubes. The images of the bands are in one file, or are the files of a folder."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ __all__ = ["read", "sniff"]
 
 
 def read(path: Path, part_name: str | None, n_band: int | None) -> CubeParts:
-    """Open a TIFF stack, whose wavelengths are in a separate file.
+    """Open a TIFF stack. Its wavelengths are in a separate file.
 
     Raises
     ------
     ScanError
-        The file is not a stack, or is damaged.
+        The file is damaged, or is not a stack of images.
     """
     del part_name, n_band
     return CubeParts(open_stack(path))

@@ -1,6 +1,6 @@
-"""Reading of HDF5 datasets as cubes, with identification of rows, columns, detectors and channels.
+"""Reading of HDF5 datasets as cubes. Their row, column, detector and channel dimensions are identified.
 
-Unreadable data are refused before memory is allocated.
+Data that cannot be read are refused before memory is allocated for them.
 """
 
 import re
@@ -35,9 +35,9 @@ _FIRST_PLUGIN_FILTER = 256
 
 
 class Hdf5Cube:
-    """Cube of a dataset.
+    """Cube of an HDF5 dataset.
 
-    The file is opened again for each block, so that no file handle stays open.
+    The file is opened again for each block, so that no file stays open.
 
     Any process can therefore read the cube, and the file can be replaced between reads on every operating system.
 
@@ -48,14 +48,14 @@ class Hdf5Cube:
     dataset : h5py.Dataset
         Dataset that holds the counts.
     dimension_order : (int, int, int)
-        Indices of the dimensions of rows, columns and channels.
+        Indices of the row, column and channel dimensions.
     detector : (int, int) or None
-        Index of the detector dimension, and of the detector to read; None without such a dimension.
+        Index of the detector dimension, and index of the detector to read. None if there is no detector dimension.
 
     Attributes
     ----------
     notes : tuple of str
-        Notes on counts that were never written.
+        Notes for the user on counts that were never written.
     """
 
     def __init__(
@@ -88,16 +88,16 @@ class Hdf5Cube:
 
 
 class ListedCube:
-    """List of spectra, arranged on a grid of pixels.
+    """Cube of a list of spectra, which are arranged on a grid of pixels.
 
     Parameters
     ----------
     path, dataset, detector
         As for :class:`Hdf5Cube`.
     index : (n_row, n_column) array
-        Index of each pixel's spectrum in the list, -1 for missing pixels.
+        Index in the list of each pixel's spectrum; -1 for missing pixels.
     dimension_order : (int, int)
-        Indices of the dimensions of spectra and channels.
+        Indices of the spectrum and channel dimensions.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class ListedCube:
         self.notes = _unwritten_notes(dataset)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels, with one access for spectra that are close together in the file."""
+        """Read a rectangle of pixels. Spectra that are close together in the file are read with one access."""
         spectrum_indices = self.index[rows, columns]
         distinct_indices = np.unique(spectrum_indices[spectrum_indices >= 0])
         counts = np.zeros((*spectrum_indices.shape, self.shape[2]), dtype=self.dtype)
@@ -148,7 +148,7 @@ class ListedCube:
 
 
 def check_readable(path: Path, dataset: Any) -> None:
-    """Refuse a dataset that is outside the file's folder, empty, not decompressible or larger than the file allows.
+    """Refuse a dataset that is outside the file's folder, empty, impossible to decompress, or implausibly large.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def check_readable(path: Path, dataset: Any) -> None:
 
 
 def _unwritten_notes(dataset: Any) -> tuple[str, ...]:
-    """Return notes on chunks that were never written, as in an aborted scan, and that HDF5 reads as zeros."""
+    """Return notes on chunks that were never written, as in an aborted scan. HDF5 reads such chunks as zeros."""
     if dataset.is_virtual:
         written_fraction = (
             sum(source.vspace.get_select_npoints() for source in dataset.virtual_sources()) / dataset.size
@@ -206,7 +206,7 @@ def _check_filters(dataset: Any, location: str) -> None:
     properties = dataset.id.get_create_plist()
     filter_codes = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
     if any(filter_code >= _FIRST_PLUGIN_FILTER for filter_code in filter_codes) and find_spec("hdf5plugin") is not None:
-        __import__("hdf5plugin")  # registers its filters with HDF5
+        __import__("hdf5plugin")  # the import registers decompression filters with HDF5
     for filter_code in filter_codes:
         if not h5py.h5z.filter_avail(filter_code):
             raise ScanError(
@@ -224,7 +224,7 @@ def _read_slices(
     dimension_order: tuple[int, ...],
     detector_index: tuple[int, int] | None,
 ) -> NDArray[Any]:
-    """Read slices of a dataset's dimensions, and return these in the given order."""
+    """Read one slice per dimension of a dataset, and return the dimensions in the given order."""
     slices_by_dimension = {
         **slices,
         **({} if detector_index is None else {detector_index[0]: slice(detector_index[1], detector_index[1] + 1)}),
@@ -244,7 +244,7 @@ def _read_slices(
 
 
 NamedDimension = tuple[str, Any]
-"""Name of a dimension ("" if unnamed), and the dataset that describes it (None if there is none)."""
+"""Name of a dimension ("" if unnamed), and the dataset that describes this dimension (None if there is none)."""
 MAX_DETECTORS = 32
 _DETECTOR_NAME = re.compile(r"^det|detector|element|sensor", re.IGNORECASE)
 _PIXEL_NAME = re.compile(r"^([xy]|rows?|col(umn)?s?|dim[01]|.*_[xy]|[xy]_.*|sam?[xyz].*|s[xyz]|pos.*)$", re.IGNORECASE)
@@ -254,16 +254,16 @@ _N_BANDS = 32
 
 @dataclass(frozen=True)
 class Interpretation:
-    """Interpretation of a dataset's dimensions.
+    """Meaning of a dataset's dimensions.
 
     Parameters
     ----------
     dimension_order : tuple of int
-        Indices of the dimensions of (rows, columns, channels), or of (spectra, channels).
+        Indices of the (row, column, channel) or (spectrum, channel) dimensions.
     detector : int or None
-        Index of the dimension of detectors.
+        Index of the detector dimension; None if there is none.
     note : str
-        Note on a guess; "" for none.
+        Note for the user on a guess; "" if nothing was guessed.
     """
 
     dimension_order: tuple[int, ...]
@@ -271,7 +271,7 @@ class Interpretation:
     note: str = ""
 
     def map_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the sizes of rows and columns, or the number of spectra."""
+        """Return the numbers of rows and columns, or the number of spectra for a list."""
         return tuple(int(shape[dimension]) for dimension in self.dimension_order[:-1])
 
 
@@ -282,20 +282,20 @@ def interpret_dimensions(
     position_datasets: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> Interpretation:
-    """Identify the dimensions of 2-D to 4-D counts by their axes, attributes, sizes and values.
+    """Identify the dimensions of a 2-D to 4-D array of counts from its axes, attributes, shape and values.
 
     Parameters
     ----------
     dataset : h5py.Dataset
         The counts.
     axes : sequence of (str, h5py.Dataset or None)
-        The dimensions as the file names them.
+        Name and dataset of each dimension in the file.
     list_lengths : tuple of int
-        Lengths of lists of energies next to the dataset.
+        Lengths of the lists of energies that the file stores next to the dataset.
     position_datasets : sequence of h5py.Dataset
-        1-D datasets that may be positions of the pixels.
+        1-D datasets that may hold the positions of the pixels.
     shape : (int, int) or None
-        Rows and columns, if given.
+        Numbers of rows and columns; None if the user did not give them.
 
     Raises
     ------
@@ -339,7 +339,7 @@ def _detector_dimension(
     position_datasets: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> int | None:
-    """Return the index of the detector dimension, or None for a 3-D dataset without one."""
+    """Return the index of the detector dimension, or None if a 3-D dataset has no such dimension."""
     sizes = {dimension: int(dataset.shape[dimension]) for dimension in other_dimensions}
     candidate_dimensions = [
         dimension
@@ -392,7 +392,7 @@ def _detector_dimension_of_list(
     position_datasets: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> int | None:
-    """Distinguish (spectrum, detector, channel) from (row, column, channel)."""
+    """Return the index of the detector dimension of a (spectrum, detector, channel) array, or None for other arrays."""
     short_dim, long_dim = sorted(other_dimensions, key=lambda dimension: int(dataset.shape[dimension]))
     n_short, n_long = int(dataset.shape[short_dim]), int(dataset.shape[long_dim])
     map_shape = tuple(int(dataset.shape[dimension]) for dimension in other_dimensions)
@@ -414,7 +414,7 @@ def _detector_dimension_of_list(
     misfit, image_contrast = _product_misfit(dataset, channel_dim, short_dim, other_dimensions)
     if misfit > max(
         3.0, 0.05 * image_contrast / n_short
-    ):  # the image has the combined noise of all detectors, since it is their sum
+    ):  # the image is the sum of all detectors, so it has their combined noise
         return None
     if pixel_grids(long_datasets, n_long):
         return short_dim
@@ -430,12 +430,13 @@ def _detector_dimension_of_list(
 def _product_misfit(
     dataset: Any, channel_dim: int, dimension: int, other_dimensions: Sequence[int]
 ) -> tuple[float, float]:
-    """Return chi squared per degree of freedom of two models of the counts.
+    """Return chi squared per degree of freedom of two models of the counts, to identify a detector dimension.
 
-    The first model is the product of one image and the detectors' efficiencies. The second model is a flat image.
+    The first model is the product of one image and the efficiency of each detector. The second model is a uniform
+    image.
 
-    Detectors record the same image with efficiencies that depend on the energy band. Within noise, the detectors'
-    counts are the product of image and efficiency. The counts of different rows or columns are not such a product.
+    Detectors record the same image, and their efficiencies depend on the energy band. Their counts are therefore
+    products of image and efficiency within noise. If a dimension is rows or columns, its counts are not such products.
     """
     pixel_dimensions = [pixel_dimension for pixel_dimension in other_dimensions if pixel_dimension != dimension]
     n_value = int(dataset.shape[channel_dim]) * int(dataset.shape[dimension])
@@ -463,7 +464,7 @@ def _chi_squared(measured_counts: NDArray[np.float64], expected_counts: NDArray[
 
 
 def _read_counts(dataset: Any, slices: Any) -> NDArray[Any]:
-    """Read a part of the counts, to identify their dimensions."""
+    """Read a part of the counts, by which their dimensions are identified."""
     check_sources(dataset)
     try:
         return np.asarray(np.nan_to_num(dataset[slices]))
@@ -477,12 +478,12 @@ def _read_counts(dataset: Any, slices: Any) -> NDArray[Any]:
 
 
 def pixel_grids(position_datasets: Sequence[Any], n_spectrum: int) -> list[tuple[Any, Any, NDArray[np.int64]]]:
-    """Return datasets of positions along rows and columns that arrange a list of spectra on a full grid.
+    """Return pairs of position datasets that arrange a list of spectra on a full grid.
 
     Returns
     -------
     list of (h5py.Dataset, h5py.Dataset, (n_row, n_column) array)
-        Positions along rows and columns, and the index of each pixel's spectrum.
+        Datasets of the row and column positions, and the index of each pixel's spectrum in the list.
     """
     level_positions = []
     for position_dataset in position_datasets:
@@ -512,7 +513,7 @@ def pixel_grids(position_datasets: Sequence[Any], n_spectrum: int) -> list[tuple
         spectrum_indices = np.empty((int(row_levels.max()) + 1, int(column_levels.max()) + 1), np.int64)
         spectrum_indices[row_levels, column_levels] = np.arange(n_spectrum)
         grids.append((row_dataset, column_dataset, spectrum_indices))
-    # Datasets named as positions come before counters that are regular by chance.
+    # Datasets whose names mean positions come first, since a counter can be regular by chance.
     return sorted(
         grids, key=lambda grid: -sum(bool(_is_pixel_name(position_dataset.name)) for position_dataset in grid[:2])
     )
@@ -523,16 +524,16 @@ def _is_pixel_name(object_path: str) -> bool:
 
 
 def _axis_letter(object_path: str) -> str:
-    """Return the last or first letter of a name if it is x, y or z, else "".
+    """Return the last letter of a name if it is x, y or z, otherwise the first, otherwise "".
 
-    Of two position datasets, the rows have the name with the later letter.
+    Of two position datasets, that with the later letter in the alphabet holds the positions of the rows.
     """
     object_name = object_path.rsplit("/", 1)[-1].lower()
     return next((letter for letter in (object_name[-1], object_name[0]) if letter in "xyz"), "")
 
 
 def _level_numbers(positions: NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Return the index from 0 of each position's level, or None without distinct levels."""
+    """Group positions into levels, and return the index of each position's level. None means no distinct levels."""
     if not np.isfinite(positions).all():
         return None
     sorted_positions = np.sort(positions)
@@ -547,11 +548,11 @@ def _level_numbers(positions: NDArray[np.float64]) -> NDArray[np.int64] | None:
 
 
 def named_axes(dataset: Any, groups: Sequence[Any]) -> list[NamedDimension]:
-    """Return the name and dataset of each dimension, or an empty list if no group names the dimensions."""
+    """Return the name and dataset of each dimension. The list is empty if no group names the dimensions."""
     for group in groups:
         attributes = dataset.attrs if "axes" in dataset.attrs else group.attrs
         dimension_names = [as_text(dimension_name).strip() for dimension_name in np.ravel(attributes.get("axes", []))]
-        if len(dimension_names) == 1:  # in an older convention, one text holds all names
+        if len(dimension_names) == 1:  # in an older convention, one text contains all names
             dimension_names = [
                 dimension_name.strip() for dimension_name in dimension_names[0].strip("[]").replace(",", ":").split(":")
             ]
