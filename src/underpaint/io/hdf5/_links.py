@@ -109,7 +109,7 @@ def read_part(path: Path, dataset_path: str, slices: Any) -> NDArray[Any]:
             raise OSError(f"the dataset {dataset_path} no longer exists")
         if not dataset.external:
             return np.asarray(dataset[slices])
-        del dataset  # HDF5 applies the prefix only if the dataset is closed before
+        del dataset  # HDF5 applies the prefix only if the dataset is not open already
         # without a prefix, HDF5 searches external raw files in the working folder
         access_properties = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
         access_properties.set_efile_prefix(b"${ORIGIN}")
@@ -162,7 +162,7 @@ def neighbour_path(hdf5_object: Any, file_name: str, location: str) -> Path:
 def _follow_link(group: Any, link_name: str, n_link: int) -> Any:
     try:
         link = group.get(link_name, getlink=True)
-    except TypeError:  # a link of a type that a user defined
+    except TypeError:  # h5py cannot read links of user-defined types
         return None
     if link is None or isinstance(link, h5py.HardLink):
         return None if link is None else group[link_name]

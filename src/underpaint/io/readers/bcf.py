@@ -1,29 +1,30 @@
-"""Maps of Bruker's Esprit (M4 Tornado, M6 Jetstream, SEM) with spectra and photographs, ``.bcf``.
+"""Reader of maps from Bruker's Esprit, with spectra and photographs (M4 Tornado, M6 Jetstream, SEM), ``.bcf``.
 
 The file is a container (described below). ``EDSDatabase/HeaderData`` is XML, described in
-:mod:`underpaint.io.readers._bruker_xml`. Each detector has a map ``EDSDatabase/SpectrumData<n>``, which begins with
-int32 rows and columns. From byte 0x1A0, each row has its number of pixels (uint32) and then its pixels. A pixel has a
-header of 22 bytes (uint32 column, uint16 channels of the map and of the pixel, uint32, uint16 packing, uint16, uint16
-pulses, uint32 size) and the packed spectrum. In packings 0 and 1, each pulse is stored as its channel number in 16 or
-12 bits. In other packings, runs of channels share a base and a bit width, and ``pulses`` further pulses of 16 bits
-follow. The image ``PixelTimes`` in the header holds the time of each pixel in microseconds. If this image is empty, the
-time is the number of visits of a row (``LineCounter``) times ``PixelTime``.
+:mod:`underpaint.io.readers._bruker_xml`. Each detector has a map ``EDSDatabase/SpectrumData<n>``. The map begins with
+the numbers of rows and columns as int32. From byte 0x1A0, each row has its number of pixels (uint32) and then its
+pixels. A pixel has a header of 22 bytes and the packed spectrum. The header holds uint32 column, uint16 channels of the
+map and of the pixel, uint32, uint16 packing, uint16, uint16 pulses, and uint32 size. In packings 0 and 1, each pulse is
+stored as its channel number in 16 or 12 bits. In other packings, a run of channels has one base and one bit width.
+After the runs follow ``pulses`` more pulses of 16 bits. The image ``PixelTimes`` in the XML holds the time of each
+pixel in microseconds. If this image is empty, the time of a pixel is ``PixelTime`` times the number of times that its
+row was scanned (``LineCounter``).
 
-Source: no specification is published; P. Jokubauskas reverse-engineered the format, and the rosettasciio source
-(2016-2026) documents it. The extra ``bruker`` installs rosettasciio (GPL), which decompresses the pixels. rosettasciio
-does not validate its input, so every row is checked first. No pixel may be outside the map, and no size may exceed the
-data.
+Source: Bruker publishes no specification. P. Jokubauskas reverse-engineered the format, which the source of
+rosettasciio (2016-2026) documents. The extra ``bruker`` installs rosettasciio (GPL), which decompresses the pixels.
+rosettasciio does not check the data, so every row is checked first. No pixel may be outside the map, and no size may
+exceed the data.
 
-The container is a Single File System (AidAim), which holds files inside one file. Numbers are little-endian, and all
-bounds are checked. ``AAMVHFSS`` is at byte 0, float32 version and uint32 chunk size are at 0x124. Three uint32 are at
-0x140: chunk of the file tree, number of its entries, number of chunks. Chunk n begins at 0x118 + n * chunk size. The
-first 32 bytes of a chunk begin with the number of the next chunk of the same file, and the content follows. A tree
-entry has 512 bytes: int32 chunk of its table of chunks, uint64 size, 28 bytes of times and rights, int32 parent (-1:
-none), 176 bytes, a flag for folders, 3 bytes, name (256 bytes), 32 bytes. A compressed file begins with ``AACS``,
-uint32 decompressed size of a block, uint32, and uint32 number of blocks. The blocks follow from byte 0x80 as zlib
-streams, each after its compressed size (uint32) and 12 bytes. Source: not published by AidAim; reverse-engineered by P.
-Jokubauskas and documented in the source of rosettasciio (2016-2026), with which the tests compare. Names inside the
-container are never used as paths outside it.
+The container is a Single File System (AidAim), which holds files inside one file. Its numbers are little-endian. The
+container begins with ``AAMVHFSS``. At byte 0x124 are the version (float32) and the chunk size (uint32). At byte 0x140
+are three uint32: the chunk of the file tree, the number of tree entries, and the number of chunks. Chunk n begins at
+0x118 + n * chunk size. Its first four bytes are the number of the next chunk of the same file, and its content begins
+after 32 bytes. A tree entry has 512 bytes: int32 chunk of the file's chunk table, uint64 size, 28 bytes of times and
+rights, int32 parent (-1: none), 176 bytes, a flag for folders, 3 bytes, name (256 bytes), 32 bytes. A compressed file
+begins with ``AACS``, the decompressed block size (uint32), a uint32, and the number of blocks (uint32). The blocks
+begin at byte 0x80. Each block is a zlib stream after its compressed size (uint32) and 12 bytes. AidAim publishes no
+specification. P. Jokubauskas reverse-engineered the container, which the source of rosettasciio (2016-2026) documents.
+The tests compare with rosettasciio. Names in the container are never used as paths of files on disk.
 """
 
 import base64
@@ -60,12 +61,12 @@ _UNCOMPRESSED_BLOCK_BYTES = 4 * 2**20
 
 
 class BrokenContainerError(ValueError):
-    """Error for an inconsistent container, with a message that states where."""
+    """Error for an inconsistent container. Its message states what is inconsistent."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """File in a container, with its stored size in bytes and its chunks."""
+    """File in a container: its stored size in bytes and the numbers of its chunks."""
 
     size: int
     chunks: NDArray[np.int64]
@@ -73,7 +74,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class StoredBlock:
-    """Location of a block of a file, with offset, stored size and maximum decompressed size in bytes."""
+    """Location of a block in a file: offset, stored size and maximum decompressed size, in bytes."""
 
     offset: int
     stored_bytes: int
@@ -82,7 +83,7 @@ class StoredBlock:
 
 
 class Container:
-    """Files in a container, by path. The container is opened again for each read."""
+    """Container of files, which are found by their paths in it. The container is opened again for each read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,7 +97,7 @@ class Container:
             ) from error
 
     def read_stored(self, file_name: str, offset: int, n_byte: int) -> bytes:
-        """Read bytes of a file as stored, without decompression."""
+        """Read stored bytes of a file without decompressing them."""
         stored_file = self.files[file_name]
         stop_offset = min(offset + n_byte, stored_file.size)
         if not 0 <= offset <= stop_offset:
@@ -108,7 +109,7 @@ class Container:
         return chunk_bytes[offset - first_chunk * self.usable_bytes : stop_offset - first_chunk * self.usable_bytes]
 
     def blocks(self, file_name: str) -> Iterator[bytes]:
-        """Return the decompressed content of a file in blocks.
+        """Return the decompressed content of a file, block by block.
 
         Raises
         ------
@@ -118,12 +119,12 @@ class Container:
         return (block_content for _, block_content in self.iterate_blocks(file_name))
 
     def content(self, file_name: str, max_bytes: int) -> bytes:
-        """Return the content of a small file.
+        """Return the decompressed content of a small file.
 
         Raises
         ------
         ScanError
-            As for :meth:`blocks`, or the file has more than ``max_bytes`` bytes.
+            As for :meth:`blocks`, or the file is larger than ``max_bytes``.
         """
         block_contents, n_byte_read = [], 0
         for block in self.blocks(file_name):
@@ -136,7 +137,7 @@ class Container:
         return b"".join(block_contents)
 
     def iterate_blocks(self, file_name: str) -> Iterator[tuple["StoredBlock", bytes]]:
-        """Yield location and content of the blocks of a file, in order.
+        """Yield the location and decompressed content of each block of a file.
 
         Raises
         ------
@@ -148,7 +149,7 @@ class Container:
             yield from self._compressed_blocks(file_name) if is_compressed else self._uncompressed_blocks(file_name)
 
     def read_block(self, file_name: str, block: "StoredBlock") -> bytes:
-        """Read one block again.
+        """Read and decompress one block of a file.
 
         Raises
         ------
@@ -221,7 +222,7 @@ class Container:
                 )
 
     def _chunk_table(self, file_name: str, chunk: int, file_bytes: int) -> NDArray[np.int64]:
-        """Return the chunks of a file, which must be inside the container."""
+        """Return the numbers of a file's chunks. All chunks must be inside the container."""
         if file_bytes > self.n_byte:
             raise BrokenContainerError(f"{file_name} declares {file_bytes} bytes, the whole file has {self.n_byte}")
         n_chunk = -(-file_bytes // self.usable_bytes)
@@ -235,7 +236,7 @@ class Container:
         return chunks
 
     def _chained_chunks(self, chunk: int, n_chunk: int) -> Iterator[bytes]:
-        """Yield the contents of a chain of chunks, in which each chunk gives the number of the next."""
+        """Yield the content of each chunk in a chain, where each chunk states the number of the next one."""
         for _ in range(n_chunk):
             chunk_content = self._read_bytes(_FIRST_CHUNK_OFFSET + chunk * self.chunk_bytes, self.chunk_bytes)
             if len(chunk_content) < _CHUNK_HEADER_BYTES:
@@ -244,7 +245,7 @@ class Container:
             (chunk,) = struct.unpack_from("<I", chunk_content)
 
     def _read_chunks(self, chunks: NDArray[np.int64]) -> bytes:
-        """Return the joined contents of chunks, with one seek for each run of consecutive chunks."""
+        """Return the joined content of chunks. Consecutive chunks are read with a single seek."""
         chunk_runs = np.split(chunks, np.flatnonzero(np.diff(chunks) != 1) + 1) if chunks.size else []
         chunk_contents = []
         for chunk_run in chunk_runs:
@@ -301,27 +302,27 @@ _MAP_PATTERN = re.compile(r"EDSDatabase/SpectrumData(\d+)$")
 _FIRST_ROW_OFFSET = 0x1A0
 _PIXEL_STRUCT = struct.Struct("<IHHIHHHI")
 _MAX_PIXEL_BYTES = 65535
-"""Maximum size of a packed spectrum in bytes. The widest packing of 4096 channels needs 16 kB."""
+"""Maximum size of a packed spectrum in bytes. A spectrum of 4096 channels in the widest packing has 16 kB."""
 _PADDING = bytes(65536)
-"""Zeros after the last row, so that a run with too many channels is still read within the block."""
+"""Zeros that are appended to the last row. A run with too many channels is then still read inside the block."""
 _MAX_ROW_BYTES = 2**30
 _NON_PHOTOGRAPHS = {"Counter", "PixelTimes"}
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file's first bytes are those of a .bcf container."""
+    """Return whether a file begins like a ``.bcf`` container."""
     return head.startswith(MAGIC)
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the maps of a .bcf file as one scan for each detector.
+    """Read the maps of a ``.bcf`` file as one scan per detector.
 
-    The spectra are decompressed row by row on demand.
+    The spectra are decompressed row by row when needed.
 
     Raises
     ------
     ScanError
-        The container has other content, is damaged, or contains no map.
+        The container is damaged or contains no map.
     MissingExtraError
         rosettasciio, which decompresses the pixels, is not installed.
     """
@@ -335,12 +336,12 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
 
 
 def read_photographs(path: Path) -> list[Photograph]:
-    """Read the mosaic and other images of the object in a .bcf file.
+    """Read the images of the object that a ``.bcf`` file contains.
 
     Raises
     ------
     ScanError
-        The container or its header is damaged, or an image has less data than declared.
+        The container or its XML is damaged, or an image has less data than declared.
     """
     container = Container(path)
     images = _database(container).iter("ClassInstance")
@@ -354,7 +355,7 @@ def read_photographs(path: Path) -> list[Photograph]:
 
 
 class BcfCube:
-    """Packed spectra of one detector, as (row, column, channel)."""
+    """Cube of one detector's packed spectra."""
 
     dtype: np.dtype[Any] = np.dtype(np.uint32)
 
@@ -397,7 +398,7 @@ class BcfCube:
 
 @dataclass(frozen=True)
 class _SingleBlockFile:
-    """File in a container with a single block, in the interface that rosettasciio reads."""
+    """Container of one file with one block, with the interface that rosettasciio needs."""
 
     content: bytes
 
@@ -406,7 +407,7 @@ class _SingleBlockFile:
 
 
 class _RowScanner:
-    """Scanner of a packed map that checks all sizes and finds the offset of each row, without decompressing pixels."""
+    """Scanner that checks all sizes in a packed map and finds the offset of each row. It decompresses no pixels."""
 
     def __init__(self, container: Container, map_name: str) -> None:
         self.source = f"{container.path}, {map_name}"
@@ -421,7 +422,7 @@ class _RowScanner:
         self._position = _FIRST_ROW_OFFSET
 
     def row_offsets(self) -> NDArray[np.int64]:
-        """Check each pixel, and return the (n_row + 1,) offsets of the rows and of the end."""
+        """Check each pixel, and return (n_row + 1,) offsets in bytes: the start of each row and the end of the last."""
         offsets = []
         for row in range(self.n_row):
             offsets.append(self._buffer_offset + self._position)
@@ -429,7 +430,7 @@ class _RowScanner:
             for _ in range(n_pixel):
                 self._skip_pixel(row)
         self._load_bytes(0, f"row {self.n_row - 1}")
-        for block, block_content in self._remaining_blocks:  # reading all blocks detects a missing part
+        for block, block_content in self._remaining_blocks:  # reading all blocks also detects missing data at the end
             self.block_sizes.append((block, len(block_content)))
         return np.array([*offsets, self._buffer_offset + self._position])
 
@@ -450,7 +451,7 @@ class _RowScanner:
         return unpacked_values
 
     def _load_bytes(self, n_byte: int, location: str) -> None:
-        """Load the next ``n_byte`` bytes, and release scanned bytes."""
+        """Load the next ``n_byte`` bytes, and discard the bytes that were scanned."""
         while self._position + n_byte > len(self._buffer):
             block, block_content = next(self._remaining_blocks, (None, b""))
             if block is None:
@@ -474,7 +475,7 @@ _COUNT_STRUCT = struct.Struct("<I")
 
 
 def _has_room_for_pulses(packing: int, n_pulse: int, packed_bytes: int) -> bool:
-    """Return whether a pixel's pulses fit into its bytes."""
+    """Return whether a pixel's packed bytes have room for its pulses."""
     if packing == 0:
         return 2 * n_pulse <= packed_bytes
     if packing == 1:
@@ -510,7 +511,7 @@ def _database(container: Container) -> ET.Element:
             "instead of "
             "a map."
         )
-    # The XML of a small file cannot be large, but compressed XML could expand to any size.
+    # The limit depends on the file's size, since compressed XML could expand to any size.
     header_xml = container.content(_HEADER_NAME, 64 * 2**20 + 4 * container.n_byte)
     node = find_instance(parse_xml(header_xml, f"{container.path}, {_HEADER_NAME}"), "TRTSpectrumDatabase")
     if node is None:
@@ -569,7 +570,7 @@ def _step_mm(database: ET.Element) -> tuple[float, float] | None:
 
 
 def _real_time_s(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float64] | None:
-    """Return the time of each pixel in s, from the image of times or from the number of visits of the row."""
+    """Return the time of each pixel in s, from the image of times or from how often each row was scanned."""
     image = database.find("./ClassInstance[@Type='TRTImageData'][@Name='PixelTimes']")
     encoded_times = None if image is None else image.findtext("./Plane0/Data")
     pixel_times = (
@@ -628,7 +629,7 @@ def _scan_notes(
 
 
 def _image_planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
-    """Yield the planes of an image that are not all zero."""
+    """Yield the planes of an image, without planes of zeros."""
     image_values = short_values(image)
     declared_sizes = [
         parse_number(image_values.get(value_name)) for value_name in ("Height", "Width", "ItemSize", "PlaneCount")

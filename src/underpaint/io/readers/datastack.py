@@ -1,12 +1,11 @@
-"""Files of maxrf4u, which are zarr stores in zip files, ``.datastack``.
+"""Reader of maxrf4u's files, which are zarr stores in zip files, ``.datastack``.
 
 Specification:
 
-- ``maxrf_cube`` (row, column, channel), float32. maxrf4u **smooths its spectra** (with a Gaussian of 7 channels) when
-  it makes the file from a ripple cube. The counts are then not Poisson-distributed, which is stated in the scan's
-  notes.
-- ``maxrf_energies`` (channel), in keV, if maxrf4u has calibrated the scan.
-- Underscores are appended to the name of an array that is written again, so the longest name is the latest.
+- ``maxrf_cube`` (row, column, channel) holds the counts as float32. maxrf4u **smooths the spectra** with a Gaussian of
+  7 channels when it converts a ripple cube. Smoothed counts are not Poisson-distributed, so the scan has a note.
+- ``maxrf_energies`` (channel) holds the energies in keV, if the scan was calibrated in maxrf4u.
+- If an array is written again, an underscore is appended to its name, so the array with the longest name is the latest.
 
 Source: maxrf4u 0.1.27, ``maxrf4u/storage.py`` and ``calibration.py``. The extra ``zarr`` installs the zarr library.
 """
@@ -48,7 +47,7 @@ _ALLOWED_CODECS = re.compile(
 
 
 class DatastackCube:
-    """Cube of a datastack, whose zip file is opened again for each block, so that any process can read it."""
+    """Cube of a datastack. Its zip file is opened again for each block, so that any process can read the cube."""
 
     def __init__(self, path: Path, array_name: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
         self.path, self.name, self.shape, self.dtype = path, array_name, shape, dtype
@@ -59,7 +58,7 @@ class DatastackCube:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a zip file contains a zarr store."""
+    """Return whether a file is a zip file that contains a zarr store."""
     if not head.startswith(ZIP_MAGIC):
         return False
     try:
@@ -70,14 +69,14 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cube of a datastack, whose counts are read when computed.
+    """Read the cube of a datastack. Its counts are read only when they are computed.
 
     Raises
     ------
     ScanError
-        The file is damaged or has no such cube.
+        The file is damaged, or does not contain the requested cube.
     MissingExtraError
-        zarr is not installed.
+        The zarr library is not installed.
     """
     zarr_library()
     array_headers = _array_headers(path)
@@ -118,7 +117,7 @@ _ArrayHeader = tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]
 
 
 def _array_headers(path: Path) -> dict[str, _ArrayHeader]:
-    """Return shape, chunks and type of each array from the metadata, without decompressing counts."""
+    """Return the shape, chunk shape and type of each array from the metadata. No counts are decompressed."""
     array_headers: dict[str, _ArrayHeader] = {}
     try:
         with try_read(lambda: zipfile.ZipFile(path), str(path)) as archive:
@@ -131,7 +130,7 @@ def _array_headers(path: Path) -> dict[str, _ArrayHeader]:
                         array_headers[array_name] = _array_header(metadata)
     except ScanError:
         raise
-    except Exception as error:  # zipfile, zlib and json raise various errors for damaged files
+    except Exception as error:  # zipfile, zlib and json raise many kinds of errors for damaged files
         raise ScanError(
             f"Cannot read {path}: the zarr store in the zip file is damaged ({first_line(error)}). Copy the file again."
         ) from error
@@ -148,7 +147,7 @@ def _array_header(metadata: dict[str, Any]) -> _ArrayHeader:
 
 
 def _refuse_codecs(path: Path, array_name: str, metadata: dict[str, Any]) -> None:
-    """Refuse unknown codecs, since some (pickle) can run code."""
+    """Refuse unknown codecs, since some, such as pickle, can run code."""
     codecs_text = json.dumps([metadata.get(codec_name) for codec_name in ("codecs", "filters", "compressor")])
     codec_names = re.findall(r'"(?:name|id)": "([^"]*)"', codecs_text)
     refused_codecs = [codec_name for codec_name in codec_names if _ALLOWED_CODECS.fullmatch(codec_name) is None]
@@ -205,7 +204,7 @@ def _read_array(path: Path, array_name: str, slices: Any) -> NDArray[Any]:
             return np.asarray(zarr_module.open_array(store, path=array_name, mode="r")[slices])
         finally:
             store.close()
-    except Exception as error:  # zarr and its codecs raise any error for damaged data
+    except Exception as error:  # zarr and its codecs raise many kinds of errors for damaged data
         raise ScanError(
             f"Cannot read {path}::{array_name}: the zarr array is damaged ({first_line(error)}). Copy the file again."
         ) from error

@@ -1,11 +1,11 @@
-"""Single spectra in the EMSA/MAS text format, ``.msa``, ``.emsa`` or ``.txt``.
+"""Reader of single spectra in the EMSA/MAS text format, ``.msa``, ``.emsa`` or ``.txt``.
 
-Lines ``#KEYWORD : value`` end at ``#SPECTRUM``, and numbers end at ``#ENDOFDATA``. ``DATATYPE`` Y means counts,
-separated by commas or spaces, with any number per line. XY means pairs of energy and counts. The energy of channel n is
-``OFFSET + n * XPERCHAN`` in ``XUNITS``, keV or eV. If the file states no unit, the size of the energies decides.
-Without ``OFFSET``, channel ``CHOFFSET`` has the energy 0. If an XY file has no ``XPERCHAN``, the pairs give the energy
-axis. ``LIVETIME`` and ``REALTIME`` are in seconds. Numbers with decimal commas are separated by semicolons, spaces, or
-commas followed by a space.
+The header has lines ``#KEYWORD : value`` and ends at ``#SPECTRUM``. The numbers follow and end at ``#ENDOFDATA``. If
+``DATATYPE`` is Y, they are counts, separated by commas or spaces, with any number per line. If it is XY, they are pairs
+of energy and counts. The energy of channel n is ``OFFSET + n * XPERCHAN`` in ``XUNITS`` (keV or eV). If the file states
+no unit, the size of the energies decides. If there is no ``OFFSET``, channel ``CHOFFSET`` has energy 0. If an XY file
+has no ``XPERCHAN``, the pairs give the energy axis. ``LIVETIME`` and ``REALTIME`` are in seconds. Numbers with decimal
+commas are separated by semicolons, spaces, or commas followed by a space.
 
 Source: ISO 22029:2022; R. F. Egerton et al., EMSA/MAS standard file format for spectral-data exchange, EMSA Bulletin
 21 (1991) 35.
@@ -45,22 +45,22 @@ FORMAT = Format(
 )
 _MAX_BYTES = 64 * 2**20
 _POINT_SEPARATOR, _COMMA_SEPARATOR = re.compile(r"[,;\s]+"), re.compile(r"\s*;\s*|,?\s+|,$")
-"""Patterns of the separators of numbers with decimal points, and with decimal commas."""
+"""Patterns of the separators between numbers with decimal points, and between numbers with decimal commas."""
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file's first bytes are those of an EMSA/MAS file."""
+    """Return whether a file begins like an EMSA/MAS file."""
     first_lines = head.lstrip(b"\xef\xbb\xbf \r\n").splitlines()[:1]
     return bool(first_lines) and first_lines[0].upper().startswith(b"#FORMAT") and b"EMSA" in first_lines[0].upper()
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Scan:
-    """Read one EMSA/MAS file, data type Y or XY, as a scan of one pixel.
+    """Read an EMSA/MAS file with data type Y or XY as a scan of one pixel.
 
     Raises
     ------
     ScanError
-        The file is truncated, or its numbers do not fit its header.
+        The file is truncated, or its numbers contradict its header.
     """
     file_text = "\n".join(read_limited(path, _MAX_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
     sections = re.split(r"(?im)^[ \t]*#(?:SPECTRUM|ENDOFDATA)\b.*", file_text, maxsplit=2)
@@ -95,7 +95,7 @@ def _header_fields(header_text: str) -> dict[str, str]:
 def _parse_columns(
     data_text: str, fields: dict[str, str], path: Path
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
-    """Return energies (None without pairs) and counts, with the decimal sign that gives the declared number."""
+    """Return energies (None for data type Y) and counts. The declared number of channels decides the decimal sign."""
     lines = [line.strip() for line in data_text.splitlines() if line.strip()]
     is_paired = fields.get("DATATYPE", "Y").upper() == "XY"
     n_declared = parse_number(fields.get("NPOINTS"))
@@ -149,9 +149,9 @@ def _as_counts_only(
 def _energies_and_counts(
     number_rows: list[list[float]], n_declared: float | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return the energies and counts of pairs, of which a line has one or several.
+    """Return the energies and counts of pairs. Each line has one or several pairs.
 
-    If the pairs are no plausible spectrum, the first two numbers of each line are read as a pair.
+    If the pairs are not a plausible spectrum, only the first two numbers of each line are read.
     """
     if all(len(number_row) % 2 == 0 for number_row in number_rows):
         energy_count_pairs = [
