@@ -409,9 +409,7 @@ class PixelIndices:
     index: NDArray[np.int64] | None = None
 
     def pick(self, stored_values: NDArray[Any]) -> NDArray[Any] | None:
-        """Arrange values on the (n_row, n_column) grid, or return None if their number fits neither pixels nor
-        detectors.
-        """
+        """Arrange values as (n_row, n_column), or return None if their number fits neither pixels nor detectors."""
         n_detector = 1 if self.detector is None else self.stored_shape[self.detector[0]]
         n_pixel = int(np.prod(self.stored_shape)) // n_detector
         if stored_values.size == 1:

@@ -1,4 +1,4 @@
-"""NumPy archives (``.npz``) and single arrays (``.npy``) of (row, column, channel) cubes."""
+"""Reader of NumPy archives (``.npz``) that contain (row, column, channel) arrays."""
 
 import lzma
 import math
@@ -39,16 +39,16 @@ _DAMAGE_ERRORS = (
     MemoryError,
 )
 _DECOMPRESSION_ERRORS = (zlib.error, lzma.LZMAError)
-"""Errors of zipfile, its decompressors and NumPy for damaged archives."""
+"""Errors of the decompressors for damaged archives."""
 _MAX_UNCHECKED_BYTES = 256 * 2**20
 _MAX_COMPRESSION_RATIO = 300
-"""Maximum compression ratio of arrays above ``_MAX_UNCHECKED_BYTES``, which are decompressed into memory. Counts of a
-nearly empty scan are compressed less, while zlib compresses zeros 1000 times.
+"""Maximum compression ratio of arrays above ``_MAX_UNCHECKED_BYTES``, since arrays are decompressed in memory. Even a
+nearly empty scan has a lower ratio. Zeros reach a ratio of 1000 in zlib.
 """
 
 
 class NpzCube:
-    """Cube of an archive's array, which is read as a whole, since a compressed member cannot be read in parts."""
+    """Cube of an array in an archive. The whole array is read at once, since it is compressed as a whole."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class NpzCube:
         self._lock = Lock()
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Return a rectangle of pixels, and read the array at the first call."""
+        """Return a rectangle of pixels. The first call reads the whole array."""
         with self._lock:
             if self._counts is None:
                 self._counts = np.transpose(
@@ -79,7 +79,7 @@ class NpzCube:
         return self._counts[rows, columns]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the counts, which another process reads again."""
+        """Return the state without the counts. Another process reads the counts again."""
         return {
             attribute_name: attribute
             for attribute_name, attribute in self.__dict__.items()
@@ -87,25 +87,25 @@ class NpzCube:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Set the state, without counts."""
+        """Restore the state. The counts will be read again."""
         self.__dict__.update(state, _counts=None, _lock=Lock())
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file is a zip archive."""
+    """Return whether a file begins like a zip archive."""
     return head.startswith(ZIP_MAGIC)
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cubes of a ``.npz`` file, or its lists of spectra if it has no cubes, or only ``part_name``.
+    """Read the 3-D arrays of an ``.npz`` file, its lists of spectra if it has no such arrays, or only ``part_name``.
 
-    The optional arrays are ``gain_kev`` and ``zero_kev`` or ``energy`` (channel), ``live_time_s`` ((row, column) or
-    scalar), and ``step_mm`` (two numbers, or one for both).
+    The energies are in the optional arrays ``gain_kev`` and ``zero_kev``, or in ``energy`` (channel). ``live_time_s``
+    is a (row, column) array or a scalar. ``step_mm`` has one number, or one for rows and one for columns.
 
     Raises
     ------
     ScanError
-        There is no 3-D array of numbers of this name. The message lists the arrays.
+        There is no 3-D array of numbers, or none called ``part_name``. The message lists the arrays in the file.
     """
     shapes = try_read(lambda: _array_headers(path), str(path))
     numeric_arrays = {
@@ -115,7 +115,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     }
     cube_names = [array_name for array_name, (shape, _) in numeric_arrays.items() if len(shape) == 3]
     if not cube_names:
-        # A 2-D array with an array of its channels' energies is a list of spectra, read as one row.
+        # A 2-D array is a list of spectra if another array holds the energies of its channels. It is read as one row.
         energy_list_lengths = {
             math.prod(numeric_arrays[array_name][0]) for array_name in _ENERGY_NAMES if array_name in numeric_arrays
         }
@@ -177,7 +177,7 @@ def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.d
 
 
 def _array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Return shape and type of each array, without reading the arrays."""
+    """Return the shape and type of each array. Only the headers are read."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {

@@ -1,15 +1,17 @@
-r"""Single spectra of Bruker's hand-held instruments (Tracer, S1 Titan), ``.pdz``: little-endian binary.
+r"""Reader of single spectra from Bruker's hand-held instruments (Tracer, S1 Titan), ``.pdz``.
 
-Files of version 25 consist of records with a type (uint16), a length in bytes (uint32) and content. The first record
-has type 25 (``pdz25`` in UTF-16, then uint32 1 for X-ray fluorescence). Type 1 is the instrument. Each record of type 3
-is a phase. A phase has five uint32 and seven float32 (times in s, tube kV and µA), three filters, temperatures,
-``ev_per_channel`` and ``channel_start`` (the lower edge of the first channel in eV), date, the number of channels, a
-text, and the channels as uint32. Files of version 24 begin with ``01 01``. A file of version 24 has the number of
-channels (int16) at byte 6, eV per channel (float64) at 50, tube kV and µA (float32) at 162 and 166, live time in s at
-354, and the channels as int32 from 358. The zero of the energy axis is not stated.
+The numbers are little-endian. Files of version 25 consist of records with a type (uint16), a length in bytes (uint32)
+and content. The first record has type 25: ``pdz25`` in UTF-16, then uint32 1 for X-ray fluorescence. The record of type
+1 describes the instrument. Each record of type 3 is a phase. A phase has five uint32 and seven float32 (times in s,
+tube voltage in kV and current in µA), three filters, temperatures, ``ev_per_channel``, ``channel_start`` (the lower
+edge of the first channel in eV), date, number of channels, a text, and the counts as uint32.
 
-Source: B. Ducraux, pdz-tool, ``docs/pdz_version_25_file_format.md`` and the field table of its version 24 reader
-(MIT licence, 2024-2025), which the tests compare with.
+Files of version 24 begin with ``01 01``. At byte 6 is the number of channels (int16), and at 50 the eV per channel
+(float64). At 162 and 166 are tube voltage in kV and current in µA (float32), and at 354 the live time in s. The counts
+begin at 358 as int32. The file does not state the zero of the energy axis.
+
+Source: B. Ducraux, pdz-tool, ``docs/pdz_version_25_file_format.md`` and the field table of its version 24 reader (MIT
+licence, 2024-2025). The tests compare with pdz-tool.
 """
 
 import struct
@@ -49,7 +51,7 @@ _NO_AXIS_24 = "the file does not state the zero of its energy axis: channel 0 is
 
 @dataclass(frozen=True)
 class Phase:
-    """One exposure: its channels and metadata."""
+    """One exposure of a measurement: its counts and metadata."""
 
     number: int
     counts: NDArray[np.float64]
@@ -61,19 +63,19 @@ class Phase:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file's first bytes are those of a .pdz file of version 24 or 25."""
+    """Return whether a file begins like a ``.pdz`` file of version 24 or 25."""
     return head.startswith(_MAGIC_25) or (head.startswith(_MAGIC_24) and _is_plausible_24(head))
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the phase with the number ``part_name`` in a .pdz file, or the first phase, as a scan of one pixel.
+    """Read a phase of a ``.pdz`` file as a scan of one pixel. ``part_name`` is its number, and None reads the first.
 
-    Phases differ in tube voltage and filter, so they are never added.
+    Phases differ in tube voltage and filter, so phases are never added.
 
     Raises
     ------
     ScanError
-        A record or its channels are truncated, or there is no phase of this name.
+        A record is truncated, or there is no phase with this number.
     """
     file_bytes = try_read(path.stat, str(path)).st_size
     if file_bytes > _MAX_BYTES:
@@ -111,9 +113,9 @@ def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Sca
 
 
 def _axis(phase: Phase) -> Axis:
-    """Return the energy axis of the channel centres.
+    """Return the energy axis, which states the energies of the channels' centres.
 
-    The file states the lower edge of the first channel.
+    The file states the energy of the lower edge of the first channel.
     """
     return axis_of_coefficients((phase.start_ev + phase.gain_ev / 2, phase.gain_ev), phase.counts.size, "ev")
 
@@ -150,7 +152,7 @@ def _with_number(phase: Phase, phase_number: int, instrument: dict[str, Any]) ->
 
 
 def _iterate_records(file_content: bytes, path: Path) -> Iterator[tuple[int, int, memoryview]]:
-    """Yield type, offset and bytes of each record, none of which may extend beyond the file."""
+    """Yield the type, offset and content of each record. A record that extends beyond the file is an error."""
     content_view, record_start = memoryview(file_content), 0
     while record_start + 6 <= len(file_content):
         record_type, record_bytes = struct.unpack_from("<HI", file_content, record_start)
@@ -166,7 +168,7 @@ def _iterate_records(file_content: bytes, path: Path) -> Iterator[tuple[int, int
 
 
 def _read_instrument(record_content: memoryview) -> dict[str, Any]:
-    """Return the serial number and geometry, or an empty dict if the instrument record is too short."""
+    """Return the serial number and geometry in the instrument record, or an empty dict if the record is too short."""
     serial_number, offset = _read_text(record_content, 0)
     build_number, offset = _read_text(record_content, offset)
     if offset + 6 > len(record_content):
@@ -186,9 +188,9 @@ def _read_instrument(record_content: memoryview) -> dict[str, Any]:
 
 
 def _read_text(record_content: memoryview, offset: int) -> tuple[str, int]:
-    """Return the text at an offset and the next offset.
+    """Return the text at an offset, and the offset of its end.
 
-    The length of the text precedes the text, which is empty if it exceeds the record.
+    The number before the text is its length. If the text would extend beyond the record, it is empty.
     """
     if offset + 4 > len(record_content):
         return "", len(record_content)
@@ -235,7 +237,7 @@ def _read_phase_25(record_content: memoryview, record_offset: int, path: Path) -
 
 
 def _is_plausible_24(head: bytes) -> bool:
-    """Return whether the two bytes of version 24 are followed by a plausible number of channels and gain."""
+    """Return whether the number of channels and the gain in a header of version 24 are plausible."""
     if len(head) < _TUBE_OFFSET_24 + 8:
         return False
     (n_channel,), (gain_ev,) = (

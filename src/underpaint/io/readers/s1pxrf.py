@@ -1,11 +1,10 @@
-"""Single spectra that S1PXRF, the software of Bruker's hand-held Tracer, exports as text, ``.CSV``.
+"""Reader of text files with single spectra from S1PXRF, the software of Bruker's hand-held Tracer, ``.CSV``.
 
-The first line contains S1PXRF. Lines ``key,value`` follow up to ``Channel#,Intensity``, and then lines with a channel
-and its counts in quotes. Many files have only carriage returns as line ends. ``eV per channel`` is the gain, and the
-energy of channel 0 is not stated. ``Live Time`` and ``Duration Time`` are in s, and ``HV ADC`` is the tube voltage in
-kV.
+The first line contains S1PXRF. Lines ``key,value`` follow up to ``Channel#,Intensity``. Each later line has a channel
+and its counts in quotes. In many files, lines end in a carriage return only. ``eV per channel`` is the gain, and the
+energy of channel 0 is not stated. ``Live Time`` and ``Duration Time`` are in s. ``HV ADC`` is the tube voltage in kV.
 
-Source: Bruker publishes no specification. The keys are from files of a Tracer (leedrake5/CloudCal-Training).
+Source: Bruker publishes no specification. The keys are those in files of a Tracer (leedrake5/CloudCal-Training).
 """
 
 from pathlib import Path
@@ -30,7 +29,7 @@ _NO_ZERO = "the file does not state the zero of its energy axis: channel 0 is as
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file's first bytes are those of an S1PXRF export."""
+    """Return whether a file begins like an export of S1PXRF."""
     return b"S1PXRF" in head.splitlines()[0] if head.strip() else False
 
 
@@ -40,7 +39,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Sc
     Raises
     ------
     ScanError
-        The file is truncated, or its lines are not numbered by channel.
+        The file is truncated, or its lines are not in the order of the channels.
     """
     file_text = read_limited(path, _MAX_BYTES, "single S1PXRF spectrum").decode("latin-1")
     lines = [line.strip() for line in file_text.splitlines() if line.strip()]

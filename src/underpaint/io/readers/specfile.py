@@ -1,10 +1,11 @@
-"""Spectra in SPEC files of beamlines and PyMca, ``.mca``, ``.spec`` or ``.dat``.
+"""Reader of SPEC files with spectra, as beamlines and PyMca write them, ``.mca``, ``.spec`` or ``.dat``.
 
-The text has header lines ``#X ...``. ``#F`` begins the file, and ``#S number title`` begins a scan. A spectrum is a
-line ``@A`` of counts, continued in the next line if it ends with a backslash. ``#@CALIB`` has the coefficients (zero,
-gain, quadratic) of the energies. ``#@CHANN`` has the number of channels, the first, the last and the step. ``#@CTIME``
-has the preset, live and real time in s. A scan with several ``#@CALIB`` has the same number of detectors, whose spectra
-alternate. In single spectra saved by PyMca, lines of numbers follow ``#L channel counts energy``, without ``@A``.
+Header lines begin with ``#``. ``#F`` begins the file, and ``#S number title`` begins a scan. A spectrum is a line
+``@A`` of counts. If the line ends with a backslash, the next line continues it. ``#@CALIB`` has zero, gain and
+quadratic term of the energies. ``#@CHANN`` has the number of channels, the first channel, the last channel and the
+step. ``#@CTIME`` has the preset, live and real time in s. A scan with several lines ``#@CALIB`` has as many detectors,
+whose spectra alternate. If PyMca saves a single spectrum, there is no ``@A``. Lines of numbers follow ``#L channel
+counts energy``.
 
 Source: Certified Scientific Software, SPEC: standard data file format; PyMca5 and silx, ``specfile``.
 """
@@ -40,7 +41,7 @@ _MAX_DETECTORS = 1000
 
 @dataclass
 class _SpecScan:
-    """Scan of a SPEC file, with its number, header values, texts of spectra, and lines of a table."""
+    """Scan in a SPEC file: its number, header values, texts of spectra, and lines of a table."""
 
     number: str
     fields: dict[str, list[str]] = field(default_factory=dict)
@@ -49,13 +50,13 @@ class _SpecScan:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the columns in lower case, or an empty tuple without a table of channels."""
+        """Lower-case headings of the table's columns, or an empty tuple if the scan is not a table of channels."""
         labels = tuple(re.split(r"\s{2,}|\t", self.fields.get("L", [""])[0].strip().lower()))
         return labels if "channel" in labels else ()
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file's first bytes are those of a SPEC file."""
+    """Return whether a file begins like a SPEC file."""
     head_text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     return bool(re.match(rb"#F \S|#S \d+ |#S \d+\s*[\r\n]", head_text)) or (
         head_text.startswith((b"#@", b"#D ")) and b"@A " in head_text.replace(b"@A\t", b"@A ")
@@ -63,19 +64,19 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the spectra of a SPEC file as one row of pixels, with a scan for each detector.
+    """Read the spectra of a SPEC file as one row of pixels. Each detector becomes a separate scan.
 
     Parameters
     ----------
     path : Path
         The file.
     part_name : str or None
-        One spectrum: ``SCAN.POINT`` (``3.1``), or its number from 1.
+        The only spectrum to read: ``SCAN.POINT`` (such as ``3.1``), or its number in the file from 1.
 
     Raises
     ------
     ScanError
-        There is no spectrum, or a spectrum has content other than numbers.
+        The file contains no spectrum, or a spectrum contains anything but numbers.
     """
     file_text = read_limited(path, _MAX_BYTES, "SPEC file").decode("latin-1")
     spectra_by_detector: dict[int, list[FileSpectrum]] = {}
@@ -102,7 +103,7 @@ def _with_detector(scan: Scan, path: Path, detector: int) -> Scan:
 
 
 def _spec_scans(file_text: str) -> Iterator[_SpecScan]:
-    """Yield the scans of the file, with spectra before the first scan as a separate scan."""
+    """Yield the scans of the file. Spectra before the first ``#S`` form a separate scan."""
     spec_scan, counts_lines = _SpecScan("1"), None
     for line in file_text.splitlines():
         if counts_lines is not None:
@@ -126,7 +127,7 @@ def _spec_scans(file_text: str) -> Iterator[_SpecScan]:
 
 
 def _scan_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
-    """Yield detector and spectrum, in the order of the file."""
+    """Yield the detector and spectrum of each ``@A`` in the order of the file."""
     calibrations, time_fields = spec_scan.fields.get("@CALIB", []), spec_scan.fields.get("@CTIME", [])
     n_detector = len(calibrations) if len(calibrations) > 1 and len(spec_scan.spectra) % len(calibrations) == 0 else 1
     if n_detector > _MAX_DETECTORS:
@@ -167,7 +168,7 @@ def _scan_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileS
 
 
 def _table_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
-    """Yield detector and spectrum of a scan that is a table with a line per channel."""
+    """Yield the detector and spectrum of a scan that is a table with one line per channel."""
     labels = spec_scan.labels
     if not labels or not spec_scan.lines:
         return
@@ -198,7 +199,7 @@ def _check_channels(channel_fields: list[str], n_channel: int, location: str) ->
 
 
 def _axis(calibration: list[str], channel_fields: list[str], n_channel: int) -> Axis:
-    """Return the axis of ``#@CALIB``, whose channel numbers begin at the first channel of ``#@CHANN``."""
+    """Return the energy axis of ``#@CALIB``. Its channel numbers start at the first channel in ``#@CHANN``."""
     parsed_coefficients = [parse_number(number_text) for number_text in calibration[0].split()] if calibration else []
     coefficients = [parsed_coefficient for parsed_coefficient in parsed_coefficients if parsed_coefficient is not None]
     if len(coefficients) < 2 or len(coefficients) < len(parsed_coefficients):
