@@ -216,7 +216,9 @@ def _group_files(
             continue
         if xia_match and xia_match["detector"] == "st":
             statistics.setdefault(series_name, []).append(file)
-        elif not xia_match or xia_match["detector"].isdigit():  # sums of detectors, which XIA's programs write, would count twice
+        elif (
+            not xia_match or xia_match["detector"].isdigit()
+        ):  # sums of detectors, which XIA's programs write, would count twice
             files_by_detector.setdefault((series_name, xia_match["detector"] if xia_match else ""), []).append(file)
     return files_by_detector, statistics
 

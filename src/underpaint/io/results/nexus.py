@@ -401,9 +401,7 @@ def _quantity_names(results: Results) -> list[str]:
 
 
 def _write_quantities(results_group: Any, results: Results) -> None:
-    """Write the quantities of the stratigraphy: medians, first-order standard deviations, and limits of the 90 %
-    interval.
-    """
+    """Write the medians, first-order standard deviations and limits of the 90 % intervals of the quantities."""
     map_names = [name for (name,) in results.stacks["quantity"].keys]
     maps_group = _write_quantity_maps(results_group, "quantities", results, "quantity")
     deviations = (
@@ -729,8 +727,7 @@ def _read_amounts(file: Any, read_cube: CubeReader) -> Results:
 
 
 def _read_estimates(results_group: Any, quantity_kind: str, read_cube: CubeReader) -> tuple[list[str], Any, Any, Any]:
-    """Return names, values, and the lower and upper limits of intervals. The names do not contain the kind of quantity.
-    """
+    """Return names without the kind of quantity, values, and the lower and upper limits of their intervals."""
     map_names = _signal_names(results_group[quantity_kind])
     lower_limits, upper_limits = (
         read_cube(results_group["intervals"], [f"{name}.{limit_name}" for name in map_names], np.float32)

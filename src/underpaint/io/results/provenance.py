@@ -1,4 +1,4 @@
-"""Provenance of results, by which a run recognises finished results of the same scan and settings."""
+"""Provenance of results. By their provenance, a run recognises finished results of the same scan and settings."""
 
 import json
 import os
@@ -18,16 +18,16 @@ from underpaint.runtime.files import WORKING_FOLDER_PREFIX, encoding_fault, prin
 from underpaint.runtime.job import setting_differences
 
 DEPENDENCIES_KEY = "depends_on"
-"""Key in the settings of results for dependencies that are not settings."""
+"""Key in the settings of results for items on which results depend, but which are not settings."""
 _SIZE_KEY, _CHANGE_TIME_KEY = "scan size", "scan time"
 _LISTING_KEY, _SAMPLE_KEY = "scan files", "scan sample"
 _BLOCK_BYTES = 4096
 _MAX_BLOCKS, _MAX_BLOCKS_PER_FILE = 1024, 64
-"""Maximum number of sampled blocks in total and per file, which are read in less than a second."""
+"""Maximum number of sampled blocks in total, and per file. Reading them takes less than a second."""
 
 
 def file_facts(source: str | Path) -> dict[str, int | str]:
-    """Return size, time of change and hashes of a scan's files, which identify the scan.
+    """Return the size, time of change and hashes of a scan's files. Together they identify the scan.
 
     Parameters
     ----------
@@ -37,9 +37,10 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
     Returns
     -------
     dict
-        ``scan size`` (bytes) and ``scan time`` (last change, UTC) of the given file or folder; ``scan files`` is a hash
-        of name, size and time of change of every file (:func:`~underpaint.io._scan_files.scan_files`). ``scan sample``
-        is a hash of evenly spaced blocks of 4096 bytes, at most 64 per file and 1024 in total.
+        ``scan size`` is the size of the file or folder in bytes, and ``scan time`` its last change in UTC. ``scan
+        files`` is a hash of the name, size and time of change of every file
+        (:func:`~underpaint.io._scan_files.scan_files`). ``scan sample`` is a hash of evenly spaced blocks of 4096
+        bytes, at most 64 per file and 1024 in total.
 
     Raises
     ------
@@ -76,14 +77,14 @@ def refuse_change(source: str | Path, facts_before: Mapping[str, Any], output_pa
     source : str or Path
         The scan.
     facts_before : mapping
-        Result of :func:`file_facts` before the scan was read.
+        Result of :func:`file_facts` from before the scan was read.
     output_path : str or Path
-        Path of the output.
+        Path of the output, for error messages.
 
     Raises
     ------
     ScanError
-        The scan has changed, or no longer exists.
+        The scan has changed or no longer exists.
     """
     facts_now = file_facts(source)
     changed_facts = setting_differences({fact_name: facts_before[fact_name] for fact_name in facts_now}, facts_now)
@@ -95,13 +96,13 @@ def refuse_change(source: str | Path, facts_before: Mapping[str, Any], output_pa
 
 
 def _relative_name(file: Path, path: Path) -> str:
-    """Return a file's name relative to its scan, so that moving the scan does not change it."""
+    """Return a file's path relative to its scan. It does not change when the scan is moved."""
     base_folder = path if path.is_dir() else path.parent
     return file.relative_to(base_folder).as_posix() if file.is_relative_to(base_folder) else file.name
 
 
 def _sample_digest(files: Sequence[tuple[Path, os.stat_result]]) -> str:
-    """Return a hash of blocks spread evenly over the files and within each file."""
+    """Return a hash of sampled blocks, which are spread evenly over the files and inside each file."""
     sample_hash = blake2b(digest_size=8)
     file_stride = max(1, -(-len(files) // _MAX_BLOCKS))
     sampled_files = files[::file_stride]
@@ -120,9 +121,9 @@ def _sample_digest(files: Sequence[tuple[Path, os.stat_result]]) -> str:
 
 
 def _block_offsets(file_bytes: int, max_blocks: int, file_index: int) -> list[int]:
-    """Return the offsets in bytes of a file's sampled blocks.
+    """Return the offset in bytes of each sampled block of a file.
 
-    All blocks of a small file are sampled, and the first, the last and evenly spaced blocks of a large file.
+    A small file is sampled completely. In a large file, the first, the last and evenly spaced blocks are sampled.
     """
     n_block = -(-file_bytes // _BLOCK_BYTES)
     if n_block <= max_blocks:
@@ -133,7 +134,7 @@ def _block_offsets(file_bytes: int, max_blocks: int, file_index: int) -> list[in
 
 
 def provenance_of(folder: str | Path) -> dict[str, Any]:
-    """Return the provenance of results or of finished blocks, or {} if neither exists.
+    """Return the provenance of the results or finished blocks in a folder, or {} if there are none.
 
     Raises
     ------
@@ -147,20 +148,21 @@ def provenance_of(folder: str | Path) -> dict[str, Any]:
 
 
 def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
-    """Raise an error if a folder holds finished results of another scan or of other settings.
+    """Raise an error if a folder contains finished results of another scan or of other settings.
 
     Parameters
     ----------
     folder : str or Path
         Folder of finished results.
     depends : mapping
-        Dependencies of the requested results: the ``source``, its :func:`file_facts`, settings; JSON-serialisable.
-        The version, and values that results of an earlier version do not have, are not compared.
+        Items on which the requested results depend, in types that JSON can store: the ``source``, its
+        :func:`file_facts`, and the settings. The version is not compared. Neither are items that results of earlier
+        versions do not have.
 
     Raises
     ------
     OutputError
-        The results differ; the message lists the differences.
+        The folder contains results of another scan or other settings. The message lists the differences.
     ScanError
         The results are damaged.
     """
@@ -180,14 +182,14 @@ def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
 
 
 def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path]) -> list[Path]:
-    """Return a results folder for each scan, which already has its results or has an unused name.
+    """Return a results folder for each scan. It either contains results of this scan already, or does not exist.
 
     Parameters
     ----------
     sources : sequence of str or Path
         Scans.
     default_folders : sequence of Path
-        The default folder of each scan; a number is appended if the name is in use.
+        Default folder of each scan. If its name is in use, a number is appended.
     """
     provenance_by_folder = {
         folder: provenance
@@ -222,7 +224,7 @@ def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path
 
 
 def _is_same_scan(provenance: Mapping[str, Any], source: str, scan_facts: Mapping[str, Any]) -> bool:
-    """Return whether results are of the scan at a path, which may have been moved since."""
+    """Return whether results belong to the scan at a path. The scan may have been moved since the analysis."""
     recorded_source = str(provenance.get("source", ""))
     if Path(recorded_source).resolve() == Path(source).resolve():
         return True
@@ -266,7 +268,7 @@ def _numbered_names(default_folder: Path) -> Iterator[Path]:
 
 
 def _existing_folders(default_folder: Path) -> list[Path]:
-    """Return the existing folders of finished or resumable runs with a name, with or without a number."""
+    """Return existing folders of finished or resumable runs that have the default name, with or without a number."""
     folder_names = []
     for folder_entry in default_folder.parent.iterdir() if default_folder.parent.is_dir() else ():
         mark = read_mark(folder_entry) if folder_entry.name.startswith(WORKING_FOLDER_PREFIX) else None

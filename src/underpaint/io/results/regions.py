@@ -1,4 +1,4 @@
-"""Regions drawn on the maps, with their pixels and their record in the results."""
+"""Regions that the user drew on the maps: their pixels, and their record in the folder of results."""
 
 import json
 import math
@@ -24,18 +24,18 @@ _MASK_NAME = re.compile(r"[A-Za-z0-9_-]+\.png")
 
 @dataclass(frozen=True)
 class Region:
-    """Region of the maps, drawn by the user.
+    """Region that the user drew on the maps.
 
     Parameters
     ----------
     name : str
-        Name given by the user.
+        Name that the user gave to the region.
     corners : tuple of (row, column)
-        Corners of a polygon, in pixels; the centre of the first pixel is (0.5, 0.5).
+        Corners of the polygon in pixels. The centre of the first pixel is (0.5, 0.5).
     runs : tuple of (row, first column, last column)
-        Pixels of a region that is not a polygon and has no corners.
+        Runs of pixels. They define a region that is not a polygon and has no corners.
     mask_file : str
-        Name of the mask file; "" before it is saved.
+        Name of the file with the region's mask; "" until the mask is saved.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Region:
     mask_file: str = ""
 
     def mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return the (n_row, n_column) mask of the pixels whose centres are inside.
+        """Return the (n_row, n_column) mask of the pixels whose centres are inside the region.
 
         Raises
         ------
@@ -58,7 +58,7 @@ class Region:
         is_inside = np.zeros(shape, dtype=np.bool_)
         first_row, last_row = max(int(corner_rows.min()), 0), min(math.ceil(corner_rows.max()), n_row)
         for row in range(first_row, last_row):
-            # A pixel is inside if an odd number of edges cross its row to the left of its centre.
+            # A pixel is inside if an odd number of edges cross its row on the left of the pixel's centre.
             start_rows, end_rows = corner_rows, np.roll(corner_rows, -1)
             is_crossed = (start_rows <= row + 0.5) != (end_rows <= row + 0.5)
             edge_fractions = (row + 0.5 - start_rows[is_crossed]) / (end_rows[is_crossed] - start_rows[is_crossed])
@@ -74,7 +74,7 @@ class Region:
         return is_inside
 
     def _runs_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return the (n_row, n_column) mask of the runs, without pixels outside the maps."""
+        """Return the (n_row, n_column) mask of the runs. Pixels outside the maps are left out."""
         is_inside = np.zeros(shape, dtype=np.bool_)
         for row, first_column, last_column in self.runs:
             if 0 <= row < shape[0]:
@@ -85,12 +85,13 @@ class Region:
 
 
 def parse_region(json_object: Any) -> Region:
-    """Return a region from the JSON object of a page or of the saved file.
+    """Convert a JSON object, from a page or from the saved file, to a region.
 
     Raises
     ------
     ScanError
-        The value is not an object, has fewer than three or too many corners, or a corner is invalid or far away.
+        The value is not an object, the region has fewer than three or too many corners, or a corner is invalid or far
+        outside the maps.
     """
     try:
         name = str(json_object.get("name", "")).encode(errors="replace").decode().strip()[:MAX_NAME_LENGTH] or "region"
@@ -114,12 +115,12 @@ def parse_region(json_object: Any) -> Region:
 
 
 def parse_regions(json_object: Any) -> list[Region]:
-    """Return the regions of a page's JSON object.
+    """Convert a page's JSON object to regions.
 
     Raises
     ------
     ScanError
-        The object has no list of regions, or too many regions, or a region is invalid.
+        The object has no list of regions, the list is too long, or a region is invalid.
     """
     region_records = json_object.get("regions")
     if not (isinstance(region_records, list) and len(region_records) <= MAX_REGIONS):
@@ -130,12 +131,12 @@ def parse_regions(json_object: Any) -> list[Region]:
 
 
 def read_regions(folder: Path) -> list[Region]:
-    """Return the regions that were saved with the results.
+    """Return the regions that are saved with the results.
 
     Raises
     ------
     ScanError
-        The file is damaged, or a link.
+        The file is damaged or is a link.
     """
     try:
         return [
