@@ -29,9 +29,11 @@ def channel_dimension(
     read_part : callable
         Takes one slice per dimension, and returns this part of the array.
 
-    Notes ----- If only one dimension has a length in ``list_lengths``, this dimension is the channels. Otherwise the
-    longest dimension is assumed. If the last dimension is shorter than the longest, the counts decide between these two
-    where possible. Counts vary much more between channels than between rows or columns.
+    Notes
+    -----
+    If only one dimension has a length in ``list_lengths``, this dimension is the channels. Otherwise the longest
+    dimension is assumed. If the last dimension is shorter than the longest, the counts decide between these two where
+    possible. Counts vary much more between channels than between rows or columns.
     """
     matching_dimensions = [dimension for dimension, n_index in enumerate(shape) if n_index in list_lengths]
     if len(matching_dimensions) == 1:

@@ -177,7 +177,7 @@ def _sample_pixels(scan: Scan) -> NDArray[np.float64] | str:
 
 
 def _as_counts(array_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide the values of each pixel by their common divisor, or return them unchanged without such a divisor."""
+    """Divide the values of each pixel by their common divisor, or return them unchanged if there is none."""
     if _is_integer(array_values):
         common_divisor = int(np.gcd.reduce(array_values[array_values > 0].astype(np.int64), initial=0))
         return array_values / common_divisor if common_divisor > 1 else array_values
@@ -394,7 +394,7 @@ def _contains_counts(sum_counts: NDArray[np.float64], part_counts: NDArray[np.fl
 
 
 def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray[np.float64]) -> bool:
-    """Return whether an array was computed from an array of raw counts. Their noise decides.
+    """Return whether the noise of two arrays shows that one was computed from the raw counts of the other.
 
     The second differences of raw counts along the channels have a variance of six times the counts. A multiple of the
     candidate's second differences is subtracted from them. If the candidate is an independent detector, the variance of
@@ -483,7 +483,7 @@ def _exclude_filtered(
 
 
 def _rebinned_to(scan: Scan, target_scan: Scan, counts: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Return the counts of a scan on the channels of another scan, converted in several ways.
+    """Convert the counts of a scan to the channels of another scan in several ways, and return all results.
 
     The counts are left unchanged, rebinned to the energies of the other scan, or stretched to its number of channels.
     """
@@ -507,7 +507,8 @@ def _noise_scale(counts: NDArray[np.float64]) -> float:
 
 
 def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float64], noise: float) -> bool:
-    """Return whether weighted sums of nearby raw channels reproduce an array far more closely than its noise allows.
+    """Return whether weighted sums of nearby raw channels reproduce an array more closely than independent noise
+    allows.
 
     If the arrays are independent detectors, the variance of the residual is at least the propagated variance of the
     weighted sum. The weights may vary linearly along each segment of the spectrum.
@@ -544,7 +545,7 @@ def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float6
 
 
 def _best_window_starts(segment: NDArray[np.float64], windows: NDArray[np.float64]) -> set[int]:
-    """Return the first window for the shift whose noise correlates best with that of a segment, and for no shift."""
+    """Return the first windows of two shifts: the one that correlates best with a segment's noise, and zero."""
     unshifted, half_width = windows.shape[1] // 2, _N_FILTER_WEIGHTS // 2
     second_differences = np.diff(windows, 2, axis=2)
     difference_norms = np.sqrt(np.einsum("plc,plc->l", second_differences, second_differences))
@@ -556,7 +557,7 @@ def _best_window_starts(segment: NDArray[np.float64], windows: NDArray[np.float6
 
 
 def _residual_ratio(segment: NDArray[np.float64], windows: NDArray[np.float64], noise: float) -> float:
-    """Fit a segment by a weighted sum of windows, and return the squared residual over the propagated variance."""
+    """Fit a segment by a weighted sum of windows. Return the squared residual divided by the propagated variance."""
     window_counts = np.moveaxis(windows, 1, 2).reshape(-1, _N_FILTER_WEIGHTS)
     segment_position = np.tile(np.linspace(-1, 1, segment.shape[1]), len(segment))[:, None]
     weights = np.linalg.lstsq(
@@ -568,9 +569,9 @@ def _residual_ratio(segment: NDArray[np.float64], windows: NDArray[np.float64], 
 
 
 def _is_summand(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64]) -> bool:
-    """Return whether an array is a summand of an array with more counts. Their noise decides.
+    """Return whether the noise of two arrays shows that one is a summand of the other.
 
-    A corrected copy of the array is not such a sum.
+    A corrected copy of an array is not a sum of which the array is a summand.
     """
     counts_scales = [scale_from_variance(counts) for counts in (sum_counts, part_counts)]
     if any(
@@ -582,7 +583,7 @@ def _is_summand(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64
 
 
 def _shared_noise(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64]) -> float:
-    """Return the share of an array's noise that an array with more counts contains.
+    """Return the share of an array's noise that a second array, which has more counts, also contains.
 
     The share is 0 for independent detectors and 1 for a summand.
 

@@ -20,8 +20,8 @@ def list_beside(
     Parameters
     ----------
     folder : Path
-        Folder of the stack. Searched for ``STEM.txt``, ``STEM.csv``, ``STEM_QUANTITY.txt`` and ``QUANTITY.txt`` in this
-        order.
+        Folder of the stack. It is searched for ``STEM.txt``, ``STEM.csv``, ``STEM_QUANTITY.txt`` and ``QUANTITY.txt``
+        in this order.
     stem : str
     list_name : str or None
         Name of the list in the folder, or its path. None searches the folder.

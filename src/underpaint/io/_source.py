@@ -33,11 +33,11 @@ the lowest value.
 """
 
 SAME_CHANNELS = "same_channels"
-"""Metadata key of detectors that share one energy per channel, so that they can be added without calibration."""
+"""Metadata key of detectors whose channels have equal energies, so that they can be added without calibration."""
 
 
 class Cube(Protocol):
-    """Cube in a file. Rectangles of rows and columns can be read."""
+    """Cube in a file, from which rectangles of pixels can be read."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
@@ -177,7 +177,7 @@ def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
 def checked_counts(
     block: NDArray[Any], source: str, first_pixel: tuple[int, int] = (0, 0)
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Set small negative residues to zero. Set all channels of a pixel to NaN if one is not finite.
+    """Set small negative residues to zero. Set all channels of a pixel to NaN if any is not finite.
 
     A zero peak or a live-time correction leaves a few small negative values. Subtraction of a constant leaves many
     channels at the lowest value. Both kinds are residues. Removal of the background leaves negative values all over the

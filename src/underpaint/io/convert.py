@@ -90,9 +90,11 @@ def convert_scan(
     MissingExtraError
         The target is a ``.zarr``, and the zarr library is not installed.
 
-    Notes ----- Stored values are not converted to counts; the value of one count is estimated when the target is read.
-    Two changes are made, as in all readers. Negative residues are set to zero, and a pixel with a non-finite value
-    becomes NaN in all channels.
+    Notes
+    -----
+    Stored values are not converted to counts. The stored value of one count is estimated when the target is read. Two
+    changes are made, as in all readers. Negative residues are set to zero, and a pixel with a non-finite value becomes
+    NaN in all channels.
 
     Several detectors are added only if ``detector`` is "sum". Otherwise each keeps its channels and energy axis, in
     ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
@@ -238,7 +240,7 @@ def _chunk_shape(scan: Scan) -> tuple[int, int, int]:
 
 
 def _verify(temporary_path: Path, scans: list[Scan], digests: Digests, progress: Progress) -> None:
-    """Read the written file, and raise OutputError if counts, energies or times differ from those of the scans."""
+    """Read the written file, and raise OutputError if its counts, energies or times differ from those of the scans."""
     for scan, converted_scan, expected_digests in zip(
         scans, load_all(temporary_path, counts_scale=1), digests, strict=True
     ):

@@ -38,7 +38,7 @@ class ScanInfo:
     n_empty, n_missing : int
         Number of pixels whose spectrum has no counts, and number of pixels without a spectrum.
     sum_spectrum, max_spectrum : Spectrum
-        Spectra of the present pixels, from :func:`~underpaint.data.survey`.
+        Sum and maximum over the pixels that are not missing, from :func:`~underpaint.data.survey`.
     read_share : float
         Fraction of the pixels that were read. The two spectra include only these pixels. The ``pixel_counts`` of all
         other pixels are NaN.

@@ -323,7 +323,8 @@ def _read_head(path: Path) -> bytes:
 
 _MAX_SAMPLE_PIXELS, _MAX_SAMPLE_BYTES = 256, 8 * 2**20
 _SAMPLE_ROW_FRACTIONS = (0.5, 0.25, 0.75)
-"""Positions of the sampled rows as fractions of the scan's height. Later ones are tried if the earlier rows are empty.
+"""Positions of the sampled rows as fractions of the scan's height. Later ones are tried if the rows at earlier ones are
+empty.
 """
 
 

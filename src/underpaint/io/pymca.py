@@ -31,7 +31,7 @@ _DETECTOR_FILTER_NAMES = ("absorber", "kapton", "contact", "Filter 6", "Filter 7
 _MAX_BEAM_FILTERS = 10
 """Maximum number of beam filters. Their names in PyMca end in a single digit."""
 _MIN_SCATTERED_FRACTION = 0.1
-"""Minimum intensity of an anode line to be written with a scatter peak, relative to the strongest line."""
+"""Minimum intensity, relative to the strongest line, of an anode line that is written with a scatter peak."""
 _NON_ABSORBING_MATRIX: list[object] = ["C1", 1.0, 1e-6]
 """Matrix that is too thin to absorb X-rays. Without a matrix, PyMca ignores angles, beam filters and all but one
 energy.

@@ -1,7 +1,7 @@
 """Reader of cubes in HDF5 files of any layout. The cube is a 3-D dataset, with a list of its bands' wavelengths.
 
 The list of wavelengths is a 1-D dataset or an attribute. Its name contains ``wavelength``, ``lambda`` or ``band``. The
-dimension whose length is the number of wavelengths is the bands. MATLAB files of version 7.3 are HDF5 files.
+band dimension is the one whose length is the number of wavelengths. MATLAB files of version 7.3 are HDF5 files.
 
 Source: The HDF Group, HDF5 file format 3.0.
 """
@@ -40,7 +40,7 @@ def read(path: Path, dataset_path: str | None, n_band: int | None) -> CubeParts:
     dataset_path : str or None
         Path of the dataset in the file.
     n_band : int or None
-        Number of wavelengths in a separate file; None without such a file.
+        Number of wavelengths in a separate file; None if there is no such file.
 
     Raises
     ------

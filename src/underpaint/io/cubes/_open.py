@@ -62,15 +62,17 @@ def open_cube(location: str | Path, n_band: int | None = None) -> StoredCube:
         An ENVI header or its data file, an HDF5 file, a TIFF stack, or a folder of TIFF images. In ``FILE::NAME``, NAME
         is a dataset of an HDF5 file. For other formats, NAME is the list of wavelengths.
     n_band : int or None
-        Number of bands; None if unknown. Known, for example, for a reference cube.
+        Number of bands, such as that of a reference cube; None if unknown.
 
     Raises
     ------
     ScanError
         The file does not exist, has an unknown format, or is damaged or inconsistent.
 
-    Notes ----- The wavelengths are in the file, or in a text file in the same folder with one number in nm or um per
-    band. This text file is called ``FILE.txt``, ``FILE.csv``, ``FILE_wavelengths.txt`` or ``wavelengths.txt``.
+    Notes
+    -----
+    The wavelengths are in the file, or in a text file in the same folder with one number in nm or um per band. This
+    text file is called ``FILE.txt``, ``FILE.csv``, ``FILE_wavelengths.txt`` or ``wavelengths.txt``.
     """
     path, name = split_location(location)
     if not (path.is_file() or path.is_dir()):

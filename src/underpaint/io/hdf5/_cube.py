@@ -524,7 +524,7 @@ def _is_pixel_name(object_path: str) -> bool:
 
 
 def _axis_letter(object_path: str) -> str:
-    """Return the last letter of a name if it is x, y or z, otherwise the first, otherwise "".
+    """Return x, y or z if a dataset's name ends or begins with this letter, otherwise "".
 
     Of two position datasets, that with the later letter in the alphabet holds the positions of the rows.
     """
@@ -533,7 +533,7 @@ def _axis_letter(object_path: str) -> str:
 
 
 def _level_numbers(positions: NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Group positions into levels, and return the index of each position's level. None means no distinct levels."""
+    """Return the index of the level at which each position is, or None if the positions have no distinct levels."""
     if not np.isfinite(positions).all():
         return None
     sorted_positions = np.sort(positions)

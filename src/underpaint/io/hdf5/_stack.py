@@ -296,8 +296,8 @@ def _enclosing_entry(top_group: Any) -> str:
 def _select_counts(stacks: list[Stack]) -> tuple[list[Stack], tuple[str, ...]]:
     """Return the arrays that are probably counts, and a note on each stack of images that is left out.
 
-    Arrays with three or four dimensions are preferred to lists of spectra. Of several, NXdata signals and arrays that
-    are named like counts are preferred.
+    Arrays with three or four dimensions are preferred to lists of spectra. If there are several, NXdata signals and
+    arrays that are named like counts are preferred.
     """
     map_stacks = [stack for stack in stacks if stack.dataset.ndim > 2]
     signal_stacks = [stack for stack in map_stacks if stack.groups]
@@ -348,7 +348,7 @@ def _is_image_stack(dataset: Any, spectra_dataset: Any) -> bool:
 
 
 class NeighbourDatasets:
-    """Datasets next to the counts. They are in the group of the counts, its subgroup ``info``, or the NXdata group.
+    """Datasets next to the counts. They are in the group of the counts, its subgroup ``info``, or their NXdata group.
 
     Links out of the file's folder are not followed. They are listed in ``faults``.
     """

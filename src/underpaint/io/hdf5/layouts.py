@@ -1,4 +1,4 @@
-"""Common parts of the readers of HDF5 files that one program writes in a layout of its own."""
+"""Common code of the readers for HDF5 files in the layout of a single program."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -86,9 +86,10 @@ def result_folder(
         The run to resume had other settings, or another run is writing to the folder. The folder cannot be written, or
         the disk is full.
 
-    Notes ----- If an error, Ctrl-C or a kill interrupts a run, its finished blocks remain in the working folder. A mark
-    in the working folder names the results folder. If two runs write to one folder at the same time, the second is
-    refused.
+    Notes
+    -----
+    If an error, Ctrl-C or a kill interrupts a run, its finished blocks remain in the working folder. A mark in the
+    working folder names the results folder. If two runs write to one folder at the same time, the second is refused.
     """
     target = Path(path).resolve()
     check_path(target)
