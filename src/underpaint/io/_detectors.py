@@ -507,8 +507,7 @@ def _noise_scale(counts: NDArray[np.float64]) -> float:
 
 
 def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float64], noise: float) -> bool:
-    """Return whether weighted sums of nearby raw channels reproduce an array more closely than independent noise
-    allows.
+    """Return whether weighted sums of nearby raw channels reproduce an array better than independent noise allows.
 
     If the arrays are independent detectors, the variance of the residual is at least the propagated variance of the
     weighted sum. The weights may vary linearly along each segment of the spectrum.

@@ -50,8 +50,7 @@ def unit_of(dataset: Any) -> str:
 
 
 def read_numbers(dataset: Any, max_size: int) -> NDArray[np.float64] | None:
-    """Return the numbers in a dataset as floats. Datasets of over ``max_size`` numbers, and other objects, give None.
-    """
+    """Return the numbers in a dataset as floats, or None if it has over ``max_size`` numbers or is not a dataset."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "buif" or not 0 < dataset.size <= max_size:
         return None
     return np.asarray(read_values(dataset), dtype=np.float64)

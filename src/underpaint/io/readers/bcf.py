@@ -1,4 +1,4 @@
-"""Reader of maps from Bruker's Esprit, with spectra and photographs (M4 Tornado, M6 Jetstream, SEM), ``.bcf``.
+"""Reader of ``.bcf`` files, maps with spectra and photographs from Bruker's Esprit (M4 Tornado, M6 Jetstream, SEM).
 
 The file is a container (described below). ``EDSDatabase/HeaderData`` is XML, described in
 :mod:`underpaint.io.readers._bruker_xml`. Each detector has a map ``EDSDatabase/SpectrumData<n>``. The map begins with
@@ -83,7 +83,7 @@ class StoredBlock:
 
 
 class Container:
-    """Container of files, which are found by their paths in it. The container is opened again for each read."""
+    """Container of files. It is opened again for each read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

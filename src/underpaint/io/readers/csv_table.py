@@ -8,8 +8,8 @@ Specification:
 - A table of two columns is one spectrum: channel or energy, and counts. The first column is energies if its heading
   contains ``energy``, ``keV`` or ``eV``, or if its values are not successive channel numbers. Energies are in eV if the
   heading states eV, or if it states no unit and a value is above 200.
-- A table with more columns, of which one has a heading for energy or channel, is one spectrum if another column is
-  named counts. The table has several spectra if the other columns are named as detectors (``d1``, ``det 2``). All other
+- In a table with more columns, one heading names the energy or channel. If another heading is counts, the table is one
+  spectrum. If the other headings name detectors (``d1``, ``det 2``), the table has one spectrum per detector. All other
   columns are ignored. Three columns without headings are channel, counts and energy, as in PyMca's files.
 - A table of one column and 32 lines or more is one spectrum, with the counts of one channel in each line, as in PyMca.
 - A table of pixels begins with the columns ``row`` and ``column``, or ``y`` and ``x``, in either order. They hold
@@ -17,8 +17,8 @@ Specification:
   their headings may be energies. If there are no such headings, each line is a pixel with 32 channels or more. The
   pixels are then in the order of the rows, and the user gives the number of rows and columns.
 
-Source: RFC 4180 (2005) for comma-separated values, and PyMca ``PyMca5/PyMcaGui/pymca/McaWindow.py`` for the three
-columns. There is no standard for the other columns, which this project defines.
+Source: RFC 4180 (2005) for comma-separated values, and PyMca ``PyMca5/PyMcaGui/pymca/McaWindow.py`` for the table of
+three columns. No standard exists for the other tables, which this project defines.
 """
 
 import re
@@ -333,7 +333,7 @@ def _read_line(path: Path, offset: int, dialect: CsvDialect) -> bytes:
 def _line_starts(
     path: Path, dialect: CsvDialect, coordinate_columns: _CoordinateColumns | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return (n_line,) offsets in bytes, and (n_line, 2) rows and columns. The latter are zeros without coordinates."""
+    """Return the (n_line,) offsets of lines in bytes, and their (n_line, 2) rows and columns (zeros if not stated)."""
     line_offsets: list[int] = []
     coordinates: list[tuple[float, float]] = []
     next_offset, n_heading = 0, dialect.n_heading

@@ -1,4 +1,4 @@
-"""Reader of maxrf4u's files, which are zarr stores in zip files, ``.datastack``.
+"""Reader of maxrf4u's ``.datastack`` files, which are zarr stores in zip files.
 
 Specification:
 

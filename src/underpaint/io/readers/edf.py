@@ -9,7 +9,7 @@ Specification:
 - In a stack of spectra, as in PyMca, ``Dim_1`` is the channels and ``Dim_2`` the columns. The rows are ``Dim_3``, the
   frames of a file, or the files of a folder. If each frame holds one spectrum (``Dim_2 = 1``), frames are columns and
   files are rows. ``FILE::images`` or ``FOLDER::images`` reads each frame as the image of one channel. If the numbers of
-  a folder's files have a gap, the scan has a note. If the files are channels, the folder is refused.
+  a folder's files have a gap, the scan has a note. If the files are images of channels, a gap is an error.
 - In the XIA files of the ESRF, ``NAME_xia<detector>_<numbers>_<line>.edf`` holds one line of one detector.
   ``NAME_xiast_...`` has six values per detector and pixel: detector, events, input rate, output rate, live time in ms,
   and dead time in percent.
@@ -297,7 +297,7 @@ def _single_plane(frame: Frame, plane_index: int) -> Frame:
 
 
 def _with_live_time(scan: Scan, files: list[Path], detector: str) -> Scan:
-    """Add the live time of a detector to its scan. The scan is unchanged if the statistics do not fit."""
+    """Add the live time of a detector to its scan. The scan is unchanged if the statistics do not fit it."""
     statistics_frames = [frame for file in files for frame in _frames(file)]
     shapes = {frame.shape for frame in statistics_frames}
     if (

@@ -1,4 +1,4 @@
-"""Reader of single spectra in the EMSA/MAS text format, ``.msa``, ``.emsa`` or ``.txt``.
+"""Reader of single spectra in the EMSA/MAS text format (``.msa``, ``.emsa`` or ``.txt``).
 
 The header has lines ``#KEYWORD : value`` and ends at ``#SPECTRUM``. The numbers follow and end at ``#ENDOFDATA``. If
 ``DATATYPE`` is Y, they are counts, separated by commas or spaces, with any number per line. If it is XY, they are pairs

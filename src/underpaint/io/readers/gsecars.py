@@ -1,4 +1,4 @@
-"""Reader of the GSECARS text format (APS, sector 13), with one spectrum per detector, ``.mca`` or ``.xrf``.
+"""Reader of the GSECARS text format (APS, sector 13) with one spectrum per detector (``.mca`` or ``.xrf``).
 
 The header has lines ``KEY: values``, with ``VERSION``, ``ELEMENTS`` (number of detectors) and ``CHANNELS``.
 ``REAL_TIME`` and ``LIVE_TIME`` (in s), ``CAL_OFFSET``, ``CAL_SLOPE`` and ``CAL_QUAD`` (in keV) have one value per
@@ -92,7 +92,7 @@ def _header_fields(header_text: str) -> dict[str, str]:
 
 
 def _parse_counts(data_text: str, fields: dict[str, str], path: Path) -> NDArray[np.float64]:
-    """Return (channel, detector) counts."""
+    """Return the counts as a (channel, detector) array."""
     n_detector, n_channel = (parse_number(fields.get(field_name)) for field_name in ("ELEMENTS", "CHANNELS"))
     if not (
         n_detector is not None

@@ -1,4 +1,4 @@
-"""Reader of HDF5 files in the layouts of NeXus, PyMca and ``underpaint``, and of any other with 3-D arrays of numbers.
+"""Reader of HDF5 files with 3-D arrays of numbers, such as those of NeXus, PyMca and ``underpaint``.
 
 Other programs' layouts have separate readers (``hdf5_*``), which are tried first. :mod:`underpaint.io.hdf5._stack`
 describes how channels, calibration and positions are found.
@@ -32,7 +32,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read each detector of an HDF5 file as a scan, or only those at the path ``part_name`` in the file.
+    """Read each detector of an HDF5 file as a scan, or only the detectors at the path ``part_name`` in the file.
 
     The counts are read only when they are computed.
 

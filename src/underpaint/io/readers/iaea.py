@@ -1,4 +1,4 @@
-"""Reader of single spectra in the IAEA text format, which Ortec's and other programs write, ``.spe``.
+"""Reader of single spectra in the IAEA text format (``.spe``), which Ortec's and other programs write.
 
 A file consists of blocks that begin with a line ``$KEY:``. The first line of ``$DATA:`` has the numbers of the first
 and last channel, and the counts follow, with any number per line. ``$MEAS_TIM:`` has the live and real time in s.

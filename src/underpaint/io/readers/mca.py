@@ -1,4 +1,4 @@
-"""Reader of single spectra in Amptek's text format, ``.mca``, and of folders with one such file per pixel.
+"""Reader of single spectra in Amptek's text format (``.mca``), and of folders with one such file per pixel.
 
 The numbers in the name of a file identify its pixel:
 
@@ -72,7 +72,7 @@ class FileSeries:
 
 
 def group_into_series(file_names: Iterable[str]) -> tuple[dict[str, FileSeries], list[str]]:
-    """Group file names that differ only in numbers. Return these series, and the names without a series."""
+    """Group file names that differ only in numbers. Return these series, and the names that belong to none."""
     stems = {
         file_name: _CLOCK_PATTERN.sub("*", _DATE_TIME_PATTERN.sub("*", file_name.rpartition(".")[0]))
         for file_name in file_names
@@ -244,7 +244,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read an ``.mca`` file, or a folder with one file per pixel. The numbers in the names give the pixels.
+    """Read an ``.mca`` file, or a folder with one file per pixel. The numbers in the names identify the pixels.
 
     Parameters
     ----------
@@ -432,7 +432,7 @@ def _pixel_files(
 
 
 def _renumbered(series: FileSeries, grid: Grid) -> FileSeries:
-    """Replace regular numbers with gaps (0, 10, 20) by consecutive numbers, if they then number the grid's pixels."""
+    """Number files that have a constant step (0, 10, 20) consecutively, if there is one file per pixel of the grid."""
     number_step, first_number = steps_and_origin(series.running_numbers)
     n_file = len(series.names_by_pixel)
     if (
@@ -695,7 +695,7 @@ def _calibration_section(file_content: bytes) -> bytes:
 
 
 def _axis(file_content: bytes, n_channel: int) -> Axis:
-    """Return the energy axis of a line that is fitted to calibration points (channel, energy)."""
+    """Fit a straight line to the calibration points (channel, energy), and return it as an energy axis."""
     calibration_points = []
     for line in _calibration_section(file_content).decode("latin-1").replace(",", ".").splitlines():
         point = [parse_number(number_text) for number_text in line.split()]

@@ -39,11 +39,11 @@ _DAMAGE_ERRORS = (
     MemoryError,
 )
 _DECOMPRESSION_ERRORS = (zlib.error, lzma.LZMAError)
-"""Errors of the decompressors for damaged archives."""
+"""Errors that the decompressors raise for damaged archives."""
 _MAX_UNCHECKED_BYTES = 256 * 2**20
 _MAX_COMPRESSION_RATIO = 300
 """Maximum compression ratio of arrays above ``_MAX_UNCHECKED_BYTES``, since arrays are decompressed in memory. Even a
-nearly empty scan has a lower ratio. Zeros reach a ratio of 1000 in zlib.
+nearly empty scan has a lower ratio. zlib compresses zeros by a factor of 1000.
 """
 
 

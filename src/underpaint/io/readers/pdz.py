@@ -1,4 +1,4 @@
-r"""Reader of single spectra from Bruker's hand-held instruments (Tracer, S1 Titan), ``.pdz``.
+r"""Reader of ``.pdz`` files, single spectra from Bruker's hand-held instruments (Tracer, S1 Titan).
 
 The numbers are little-endian. Files of version 25 consist of records with a type (uint16), a length in bytes (uint32)
 and content. The first record has type 25: ``pdz25`` in UTF-16, then uint32 1 for X-ray fluorescence. The record of type
@@ -113,7 +113,7 @@ def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Sca
 
 
 def _axis(phase: Phase) -> Axis:
-    """Return the energy axis, which states the energies of the channels' centres.
+    """Return the energy axis, in which the energy of a channel is that of its centre.
 
     The file states the energy of the lower edge of the first channel.
     """

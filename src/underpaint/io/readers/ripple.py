@@ -134,7 +134,7 @@ class RippleCube:
 
 
 def _check_type(cube: RippleCube, header: Path) -> None:
-    """Refuse values that are implausible in the declared type and byte order, and plausible in another."""
+    """Refuse values that are implausible in the declared type and byte order, but plausible in another."""
     if cube.dtype.itemsize == 1:
         return
     checked_values = np.fromfile(

@@ -1,4 +1,4 @@
-"""Reader of projects from Bruker's ARTAX, which are XML text with any number of spectra, ``.rtx``.
+"""Reader of ``.rtx`` files, projects of Bruker's ARTAX. They are XML text with any number of spectra.
 
 ``TRTProject`` has nested folders (``ClassInstance[@Type='TRTBase']``) of spectra
 (``ClassInstance[@Type='TRTSpectrum']``). :mod:`._bruker_xml` describes the spectra. Results in a spectrum are ignored.
@@ -68,6 +68,6 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
 
 
 def _with_compact_counts(spectrum: FileSpectrum) -> FileSpectrum:
-    """Store the counts in a type of half the size, unless this would change them."""
+    """Store a spectrum's counts in a type of half the size, unless this would change the counts."""
     counts = spectrum.counts.astype(np.float32)
     return spectrum if (counts != spectrum.counts).any() else replace(spectrum, counts=counts)

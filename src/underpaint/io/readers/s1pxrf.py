@@ -1,4 +1,4 @@
-"""Reader of text files with single spectra from S1PXRF, the software of Bruker's hand-held Tracer, ``.CSV``.
+"""Reader of single spectra in ``.CSV`` files from S1PXRF, the software of Bruker's hand-held Tracer.
 
 The first line contains S1PXRF. Lines ``key,value`` follow up to ``Channel#,Intensity``. Each later line has a channel
 and its counts in quotes. In many files, lines end in a carriage return only. ``eV per channel`` is the gain, and the

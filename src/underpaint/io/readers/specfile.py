@@ -1,4 +1,4 @@
-"""Reader of SPEC files with spectra, as beamlines and PyMca write them, ``.mca``, ``.spec`` or ``.dat``.
+"""Reader of SPEC files with spectra from beamlines and PyMca (``.mca``, ``.spec`` or ``.dat``).
 
 Header lines begin with ``#``. ``#F`` begins the file, and ``#S number title`` begins a scan. A spectrum is a line
 ``@A`` of counts. If the line ends with a backslash, the next line continues it. ``#@CALIB`` has zero, gain and

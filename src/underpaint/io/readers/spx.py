@@ -1,4 +1,4 @@
-"""Reader of single spectra from Bruker's Esprit, which are XML text, ``.spx``.
+"""Reader of ``.spx`` files, single spectra of Bruker's Esprit in XML.
 
 The spectrum is ``TRTSpectrum/ClassInstance[@Type='TRTSpectrum']``, which :mod:`._bruker_xml` describes. A fitted
 background and results in the spectrum are ignored. Bruker publishes no specification. The names of elements are from

@@ -85,7 +85,7 @@ def zarr_library() -> Any:
 
 
 def wait_for_zarr() -> None:
-    """Wait until zarr has written all pending chunks, which it continues to write after an error."""
+    """Wait until zarr has written all pending chunks. zarr continues to write them after an error."""
 
     async def wait_for_others() -> None:
         other_tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -105,7 +105,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
         There is no 3-D array of numbers, or none called ``part_name``. Or a link leads out of the store, a codec is
         unknown, or a chunk is missing.
     MissingExtraError
-        zarr is not installed.
+        The zarr library is not installed.
     """
     zarr_library()
     _refuse_links(path)
