@@ -91,8 +91,8 @@ def write_results(folder: str | Path, results: Results) -> None:
     """Write results to a folder as ``results.h5``, ``summary.csv`` and one TIFF per map.
 
     If the model distinguishes places, ``results.h5`` contains all groups and members with the place "anywhere", and all
-    groups at each place. A member at a place is written only if its probability exceeds 0.5 in a pixel. Probability
-    maps become TIFF files only if they exceed 0.5 in a pixel. Thickness, shares and the elements' quantities become
+    groups at each place. A member at a place is written only if its probability exceeds 0.5 in a pixel. A probability
+    map becomes a TIFF file only if it exceeds 0.5 in a pixel. Thickness, shares and the elements' quantities become
     TIFF files for the median and for both limits of the 90 % interval.
 
     Parameters
@@ -100,8 +100,8 @@ def write_results(folder: str | Path, results: Results) -> None:
     folder : str or Path
         Folder to write, which is created if needed. For atomic output, use the path from :func:`result_folder`.
     results : Results
-        The results. Arrays in their ``summary`` become datasets; JSON must be able to store all other items. The
-        summary is that of :func:`summarise_scan` with the item ``settings``.
+        The results. Their ``summary`` is that of :func:`summarise_scan` with the item ``settings``. Arrays in it become
+        datasets. JSON must be able to store all other items.
 
     Raises
     ------
@@ -401,7 +401,7 @@ def _quantity_names(results: Results) -> list[str]:
 
 
 def _write_quantities(results_group: Any, results: Results) -> None:
-    """Write the medians, first-order standard deviations and limits of the 90 % intervals of the quantities."""
+    """Write three kinds of maps of the quantities: medians, first-order standard deviations and 90 % intervals."""
     map_names = [name for (name,) in results.stacks["quantity"].keys]
     maps_group = _write_quantity_maps(results_group, "quantities", results, "quantity")
     deviations = (
@@ -414,7 +414,7 @@ def _write_quantities(results_group: Any, results: Results) -> None:
 
 
 def _write_element_quantities(entry_group: Any, results: Results, quantity_kind: str) -> None:
-    """Write the quantities of a kind for each element, and the limits of their 90 % intervals."""
+    """Write the elements' quantities of one kind, with the limits of their 90 % intervals."""
     map_names = [name for name in results.element_quantities if name.startswith(f"{quantity_kind}.")]
     if map_names:
         _write_estimates(
@@ -727,7 +727,7 @@ def _read_amounts(file: Any, read_cube: CubeReader) -> Results:
 
 
 def _read_estimates(results_group: Any, quantity_kind: str, read_cube: CubeReader) -> tuple[list[str], Any, Any, Any]:
-    """Return names without the kind of quantity, values, and the lower and upper limits of their intervals."""
+    """Return the names (without the kind), the values, and the lower and upper limits of their intervals."""
     map_names = _signal_names(results_group[quantity_kind])
     lower_limits, upper_limits = (
         read_cube(results_group["intervals"], [f"{name}.{limit_name}" for name in map_names], np.float32)
@@ -1007,7 +1007,7 @@ def write_summary(path: Path, results: Results) -> None:
 
 
 def summary_rows(results: Results) -> list[dict[str, str]]:
-    """Return one row per map with means over the pixels that have an answer, and fractions of these pixels."""
+    """Return one row per map. Means and fractions are over the pixels that have an answer."""
     rows = [
         _pigment_row(results, *name_and_place)
         for name_and_place in results.named_places

@@ -1,4 +1,4 @@
-"""Provenance of results. By their provenance, a run recognises finished results of the same scan and settings."""
+"""Record of the scan and settings of results, by which a run recognises its finished results."""
 
 import json
 import os

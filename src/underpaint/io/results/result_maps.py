@@ -54,9 +54,9 @@ class MapEntry:
     groups, elements : tuple of str
         As in :class:`~underpaint.data.maps.Material`.
     path, error_path : str
-        Paths in the file of the map and of its standard deviations; "" if there are none.
+        Paths in the file of the map and of its standard deviations; "" if the file has none.
     end_paths : tuple of str
-        Paths in the file of the lower and upper limits of the 90 % interval; empty if there are none.
+        Paths in the file of the lower and upper limits of the 90 % interval; empty if the file has none.
     """
 
     process: str
@@ -146,7 +146,7 @@ class ResultMaps:
         return self._full_map(path) if path else None
 
     def at(self, row: int, column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the (n_entry,) values of all maps at a pixel, and their standard deviations. Missing ones are NaN.
+        """Return the (n_entry,) values of all maps at a pixel, and their standard deviations. Missing values are NaN.
 
         Raises
         ------

@@ -41,7 +41,7 @@ class Statement:
     Parameters
     ----------
     subject : {"group", "line", "paint"}
-        Kind of thing about which the statement is.
+        What kind of object the statement is about.
     name : str
         Name of the subject in the results, such as ``mercury_red`` or ``Sn_L``.
     verdict : {"confirmed", "corrected", "comment"}
