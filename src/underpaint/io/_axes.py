@@ -35,7 +35,9 @@ def channel_dimension(
     dimension is assumed. If the last dimension is shorter than the longest, the counts decide between these two where
     possible. Counts vary much more between channels than between rows or columns.
     """
-    matching_dimensions = [dimension for dimension, n_index in enumerate(shape) if n_index in list_lengths]
+    matching_dimensions = [
+        dimension for dimension, dimension_size in enumerate(shape) if dimension_size in list_lengths
+    ]
     if len(matching_dimensions) == 1:
         return matching_dimensions[0], ""
     last_dimension = len(shape) - 1
@@ -43,16 +45,16 @@ def channel_dimension(
     if longest_dimension == last_dimension or len(shape) == 2 or shape[longest_dimension] == shape[last_dimension]:
         return last_dimension, ""
     relative_spreads = _relative_spreads(shape, (longest_dimension, last_dimension), read_part)
-    channel_dim, reason = longest_dimension, "it is the longest one"
+    channel_dim, guess_reason = longest_dimension, "it is the longest one"
     if max(relative_spreads.values()) > 1.5 * min(relative_spreads.values()):
-        channel_dim, reason = (
+        channel_dim, guess_reason = (
             max(relative_spreads, key=lambda dimension: relative_spreads[dimension]),
             "its counts differ most",
         )
-    n_index = " x ".join(map(str, shape))
+    shape_text = " x ".join(map(str, shape))
     return (
         channel_dim,
-        f"dimension {channel_dim + 1} of the array of {n_index} numbers is read as the channels: {reason}",
+        f"dimension {channel_dim + 1} of the array of {shape_text} numbers is read as the channels: {guess_reason}",
     )
 
 
@@ -63,10 +65,10 @@ def _relative_spreads(
     max_indices = {
         dimension: min(shape[dimension], _MAX_FIRST_INDICES if dimension == 0 else 4096) for dimension in dimensions
     }
-    max_other_indices = max(1, _MAX_VALUES_READ // math.prod(max_indices.values()))
+    max_other_size = max(1, _MAX_VALUES_READ // math.prod(max_indices.values()))
     slices = tuple(
-        slice(None, None, -(-n_index // max_indices.get(dimension, max_other_indices)))
-        for dimension, n_index in enumerate(shape)
+        slice(None, None, -(-dimension_size // max_indices.get(dimension, max_other_size)))
+        for dimension, dimension_size in enumerate(shape)
     )
     sampled_counts = np.nan_to_num(np.asarray(read_part(slices), dtype=np.float64))
     profiles = {

@@ -9,7 +9,7 @@ from underpaint.errors import ScanError
 from underpaint.io._energies import last_number
 from underpaint.io._source import entries_inside, try_read
 
-_MAX_BYTES = 2**22
+_MAX_LIST_BYTES = 2**22
 
 
 def list_beside(
@@ -61,14 +61,14 @@ def read_list(path: Path, quantity_names: tuple[str, str]) -> tuple[NDArray[np.f
     ScanError
         The file is larger than 4 MiB or contains no number.
     """
-    if path.stat().st_size > _MAX_BYTES:
+    if path.stat().st_size > _MAX_LIST_BYTES:
         raise ScanError(
             f"Cannot read {path}: {path.stat().st_size} bytes are too many for a list of {quantity_names[0]}, "
             "which has one "
-            f"number per line and at most {_MAX_BYTES} bytes. Rename or correct the file."
+            f"number per line and at most {_MAX_LIST_BYTES} bytes. Rename or correct the file."
         )
-    lines = try_read(path.read_bytes, str(path)).decode("utf-8", "replace").splitlines()
-    listed_numbers = [listed_number for listed_number in map(last_number, lines) if listed_number is not None]
+    text_lines = try_read(path.read_bytes, str(path)).decode("utf-8", "replace").splitlines()
+    listed_numbers = [listed_number for listed_number in map(last_number, text_lines) if listed_number is not None]
     if not listed_numbers:
         raise ScanError(f"Cannot read {path}: it holds no {quantity_names[0]}. Write one number in each line.")
-    return np.array(listed_numbers), lines[:3]
+    return np.array(listed_numbers), text_lines[:3]

@@ -8,7 +8,7 @@ from typing import Any
 
 import h5py
 
-_MAX_OBJECTS = 20_000
+_MAX_SEARCHED_OBJECTS = 20_000
 """Maximum number of groups and datasets that are searched for references in an HDF5 file."""
 
 
@@ -107,7 +107,7 @@ def _referenced_files(path: Path, folder: Path, visited_files: set[Path]) -> Ite
 def _external_names(file: Any) -> Iterator[str]:
     """Yield the names of the files to which external links, virtual datasets and external data refer."""
     pending_groups, visited_addresses = [file], set[int]()
-    while pending_groups and len(visited_addresses) < _MAX_OBJECTS:
+    while pending_groups and len(visited_addresses) < _MAX_SEARCHED_OBJECTS:
         group = pending_groups.pop()
         for name in group:
             link = group.get(name, getlink=True)

@@ -21,7 +21,7 @@ BLOCK_BYTES = 16 * 2**20
 MAX_ROW_BYTES = 64 * 2**20
 """Maximum size of a full row in bytes. Longer rows are split into blocks of columns."""
 
-_MAX_RESIDUE_CHANNEL_FRACTION, _MAX_RESIDUE_COUNT_FRACTION, _MIN_FLOOR_FRACTION, _MIN_FLOOR_CHANNELS = (
+_MAX_NEGATIVE_CHANNEL_FRACTION, _MAX_NEGATIVE_COUNT_FRACTION, _MIN_FRACTION_AT_MINIMUM, _MIN_CHANNELS_AT_MINIMUM = (
     0.02,
     0.2,
     0.2,
@@ -59,7 +59,9 @@ class CheckedCube:
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Read a rectangle of pixels. An integer index removes its dimension, as in NumPy."""
         slices = (*key, *(slice(None),) * (3 - len(key))) if isinstance(key, tuple) else (key, slice(None), slice(None))
-        rows, columns = (_as_range(index, n_index) for index, n_index in zip(slices[:2], self.shape[:2], strict=True))
+        rows, columns = (
+            _as_range(index, dimension_size) for index, dimension_size in zip(slices[:2], self.shape[:2], strict=True)
+        )
         block = self.cube.read(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
         block, residues = checked_counts(block, self.source, (rows.start, columns.start))
         self.residues[rows.start : rows.stop, columns.start : columns.stop] |= residues
@@ -231,12 +233,14 @@ def _are_residues(spectra: NDArray[Any]) -> NDArray[np.bool_]:
     counts = spectra.astype(np.float64)
     is_negative = counts < 0
     n_negative = is_negative.sum(axis=1)
-    are_few = n_negative <= _MAX_RESIDUE_CHANNEL_FRACTION * counts.shape[1]
+    are_few = n_negative <= _MAX_NEGATIVE_CHANNEL_FRACTION * counts.shape[1]
     lowest_counts = counts.min(axis=1, keepdims=True)
     n_at_minimum = (counts <= 0.999 * lowest_counts).sum(axis=1)
-    are_at_minimum = (n_at_minimum >= _MIN_FLOOR_FRACTION * n_negative) & (n_at_minimum >= _MIN_FLOOR_CHANNELS)
+    are_at_minimum = (n_at_minimum >= _MIN_FRACTION_AT_MINIMUM * n_negative) & (
+        n_at_minimum >= _MIN_CHANNELS_AT_MINIMUM
+    )
     negative_sum, positive_sum = -np.minimum(counts, 0).sum(axis=1), np.maximum(counts, 0).sum(axis=1)
-    return np.asarray((are_few | are_at_minimum) & (negative_sum <= _MAX_RESIDUE_COUNT_FRACTION * positive_sum))
+    return np.asarray((are_few | are_at_minimum) & (negative_sum <= _MAX_NEGATIVE_COUNT_FRACTION * positive_sum))
 
 
 def _negative_counts_message(spectrum: NDArray[Any], source: str, pixel: tuple[int, int]) -> str:
@@ -247,7 +251,7 @@ def _negative_counts_message(spectrum: NDArray[Any], source: str, pixel: tuple[i
         f"Cannot use {source}: pixel (row {pixel[0]}, column {pixel[1]}) holds {counts[channel]:.6g} counts in channel "
         f"{channel}; {n_negative} of its {counts.size} channels are negative, with {negative_sum:.3g} counts compared "
         f"with {positive_sum:.3g} positive ones. Negative values are allowed in up to "
-        f"{_MAX_RESIDUE_CHANNEL_FRACTION:.0%} of the channels, with less than {_MAX_RESIDUE_COUNT_FRACTION:.0%} of "
+        f"{_MAX_NEGATIVE_CHANNEL_FRACTION:.0%} of the channels, with less than {_MAX_NEGATIVE_COUNT_FRACTION:.0%} of "
         "the counts. Export the raw counts without background removal, or as unsigned if 16-bit numbers overflowed."
     )
 
@@ -322,8 +326,8 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def _as_range(index: Any, n_index: int) -> range:
+def _as_range(index: Any, dimension_size: int) -> range:
     if isinstance(index, slice):
-        return range(*index.indices(n_index))
-    first_index = int(index) % n_index
+        return range(*index.indices(dimension_size))
+    first_index = int(index) % dimension_size
     return range(first_index, first_index + 1)

@@ -109,8 +109,8 @@ def convert_scan(
         scans = [replace(scan, axis=axis) for scan, axis in zip(scans, axes, strict=True)]
     progress = step or (lambda *_: None)
     with _temporary_target(target_path) as temporary_path:
-        digests = write_scans(temporary_path, scans, photographs, progress)
-        _verify(temporary_path, scans, digests, progress)
+        row_digests = write_scans(temporary_path, scans, photographs, progress)
+        _verify(temporary_path, scans, row_digests, progress)
         written_bytes = sum(
             written_path.stat().st_size
             for written_path in (temporary_path.rglob("*") if temporary_path.is_dir() else [temporary_path])
@@ -154,22 +154,22 @@ def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
     import tifffile
 
     refuse_existing(folder)
-    files = []
+    image_paths = []
     try:
         folder.mkdir()
         for index, photograph in enumerate(photographs):
             safe_name = "".join(
                 character if character.isalnum() or character in "-_ " else "_" for character in photograph.name
             ).strip()
-            files.append(folder / f"{index + 1:02d} {safe_name[:80]}.tif")
+            image_paths.append(folder / f"{index + 1:02d} {safe_name[:80]}.tif")
             tifffile.imwrite(
-                files[-1], photograph.pixels, photometric="rgb" if photograph.pixels.ndim == 3 else "minisblack"
+                image_paths[-1], photograph.pixels, photometric="rgb" if photograph.pixels.ndim == 3 else "minisblack"
             )
     except OSError as error:
         raise OutputError(
             f"Cannot write {folder}: {error.strerror or error}. Check that its folder exists and is writable."
         ) from error
-    return files
+    return image_paths
 
 
 def refuse_existing(target_path: Path) -> None:
@@ -191,9 +191,9 @@ def _writer_of(target_path: Path) -> Writer:
     if ending in ZARR_ENDINGS:
         zarr_library()
         return _write_zarr
-    endings = ", ".join((*HDF5_ENDINGS, *ZARR_ENDINGS))
+    ending_list = ", ".join((*HDF5_ENDINGS, *ZARR_ENDINGS))
     raise OutputError(
-        f"Cannot write {target_path}: the ending {ending or '(none)'} names no format to convert to. Use {endings}."
+        f"Cannot write {target_path}: the ending {ending or '(none)'} names no format to convert to. Use {ending_list}."
     )
 
 
@@ -222,11 +222,11 @@ def _row_blocks(scan: Scan, progress: Progress, task: str) -> Iterator[tuple[int
 
 def _write_rows(dataset: Any, scan: Scan, progress: Progress) -> list[bytes]:
     """Write a scan's counts to a dataset, and return a hash of each row."""
-    digests = []
+    row_digests = []
     for first_row, block in _row_blocks(scan, progress, f"writing {scan.name}"):
         dataset[first_row : first_row + block.shape[0]] = block
-        digests += [_row_digest(row) for row in block]
-    return digests
+        row_digests += [_row_digest(row) for row in block]
+    return row_digests
 
 
 def _row_digest(row: NDArray[Any]) -> bytes:
@@ -239,10 +239,10 @@ def _chunk_shape(scan: Scan) -> tuple[int, int, int]:
     return 1, chunk_columns, n_channel
 
 
-def _verify(temporary_path: Path, scans: list[Scan], digests: Digests, progress: Progress) -> None:
+def _verify(temporary_path: Path, scans: list[Scan], row_digests: Digests, progress: Progress) -> None:
     """Read the written file, and raise OutputError if its counts, energies or times differ from those of the scans."""
     for scan, converted_scan, expected_digests in zip(
-        scans, load_all(temporary_path, counts_scale=1), digests, strict=True
+        scans, load_all(temporary_path, counts_scale=1), row_digests, strict=True
     ):
         converted_digests = [
             _row_digest(row)
@@ -297,7 +297,7 @@ def _write_hdf5(temporary_path: Path, scans: list[Scan], photographs: list[Photo
         )
         entry_group.attrs.update({"NX_class": "NXentry", "default": group_names[0]})
         entry_group["title"] = scans[0].name
-        digests = [
+        row_digests = [
             _write_group(entry_group.create_group(name), scan, report_progress)
             for name, scan in zip(group_names, scans, strict=True)
         ]
@@ -305,7 +305,7 @@ def _write_hdf5(temporary_path: Path, scans: list[Scan], photographs: list[Photo
             image_group = entry_group.create_group(f"photographs/{photograph.name.replace('/', '_')}")
             image_group.attrs.update({"NX_class": "NXdata", "signal": "image"})
             image_group.create_dataset("image", data=photograph.pixels, compression="gzip", shuffle=True)
-    return digests
+    return row_digests
 
 
 def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
@@ -322,11 +322,11 @@ def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
         fletcher32=True,
     )
     dataset.attrs.update({"interpretation": "spectrum", "units": "counts"})
-    digests = _write_rows(dataset, scan, progress)
+    row_digests = _write_rows(dataset, scan, progress)
     pixel_step = scan.step_mm or (1.0, 1.0)
     group["channels"] = np.arange(scan.shape[2], dtype=np.float32)
-    for name, n_index, step_mm in (("row", scan.shape[0], pixel_step[0]), ("column", scan.shape[1], pixel_step[1])):
-        group[name] = step_mm * np.arange(n_index)
+    for name, pixel_count, step_mm in (("row", scan.shape[0], pixel_step[0]), ("column", scan.shape[1], pixel_step[1])):
+        group[name] = step_mm * np.arange(pixel_count)
         group[name].attrs["units"] = "mm" if scan.step_mm else "pixel"
     if scan.axis is not None:
         group["calibration"] = np.array([scan.axis.zero_kev, scan.axis.gain_kev, 0.0])
@@ -339,7 +339,7 @@ def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
         group["live_time"] = h5py.SoftLink("live_time_s")
     group["detector"], group["notes"], group["source"] = scan.detector, "\n".join(scan.notes), scan.source
     group["metadata"] = json.dumps(scan.metadata, default=str)
-    return digests
+    return row_digests
 
 
 # --- zarr ------------------------------------------------------------------------------------------
@@ -348,13 +348,13 @@ def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
 def _write_zarr(temporary_path: Path, scans: list[Scan], photographs: list[Photograph], progress: Progress) -> Digests:
     zarr_module = zarr_library()
     root_group = zarr_module.create_group(temporary_path)
-    groups = (
+    detector_groups = (
         [root_group]
         if len(scans) == 1
         else [root_group.create_group(f"detector_{detector_index:02d}") for detector_index in range(len(scans))]
     )
     try:
-        digests = [_write_array(group, scan, progress) for group, scan in zip(groups, scans, strict=True)]
+        row_digests = [_write_array(group, scan, progress) for group, scan in zip(detector_groups, scans, strict=True)]
         for photograph in photographs:
             root_group.create_array(
                 f"photographs/{photograph.name.replace('/', '_')}", data=np.ascontiguousarray(photograph.pixels)
@@ -362,12 +362,12 @@ def _write_zarr(temporary_path: Path, scans: list[Scan], photographs: list[Photo
     except BaseException:
         wait_for_zarr()
         raise
-    return digests
+    return row_digests
 
 
 def _write_array(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
     zarr_module, chunk_shape = zarr_library(), _chunk_shape(scan)
-    array = group.create_array(
+    counts_array = group.create_array(
         "counts",
         shape=scan.shape,
         dtype=scan.counts.dtype.newbyteorder("="),
@@ -376,10 +376,10 @@ def _write_array(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
         config={"write_empty_chunks": True},
         dimension_names=("row", "column", "channel"),
     )
-    array.attrs.update(_attributes(scan, scan.shape[0] * -(-scan.shape[1] // chunk_shape[1])))
+    counts_array.attrs.update(_attributes(scan, scan.shape[0] * -(-scan.shape[1] // chunk_shape[1])))
     for name, pixel_values in _optional_arrays(scan).items():
         group.create_array(name, data=np.ascontiguousarray(pixel_values))
-    return _write_rows(array, scan, progress)
+    return _write_rows(counts_array, scan, progress)
 
 
 def _attributes(scan: Scan, n_chunk: int) -> dict[str, Any]:

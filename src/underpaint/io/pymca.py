@@ -174,10 +174,15 @@ def _attenuators_section(
         *_attenuator_row(crystal_formula, detector.density, detector.thickness_um),
         1.0,
     ]
-    angles = [geometry.incidence_angle_deg, geometry.takeoff_angle_deg]
+    beam_and_detector_angles = [geometry.incidence_angle_deg, geometry.takeoff_angle_deg]
     scattering_settings = [int(geometry.scatter_angle_deg is not None), geometry.scattering_angle_deg]
     matrix_row = [*matrix, _NON_ABSORBING_MATRIX][0] if len(matrix) < 2 else ["MULTILAYER", 0.0, 0.0]
-    attenuator_rows["Matrix"] = [int(_has_source(instrument)), *matrix_row, *angles, *scattering_settings]
+    attenuator_rows["Matrix"] = [
+        int(_has_source(instrument)),
+        *matrix_row,
+        *beam_and_detector_angles,
+        *scattering_settings,
+    ]
     return attenuator_rows
 
 
@@ -276,12 +281,17 @@ def _tube_section(tube: Tube) -> dict[str, object]:
 
 
 def _detector_section(detector: Detector, axis: EnergyAxis) -> dict[str, object]:
-    parameters = {"zero": axis.zero_kev, "gain": axis.gain_kev, "noise": detector.noise_fwhm_kev, "fano": detector.fano}
+    calibration_parameters = {
+        "zero": axis.zero_kev,
+        "gain": axis.gain_kev,
+        "noise": detector.noise_fwhm_kev,
+        "fano": detector.fano,
+    }
     parameter_deltas = {"deltazero": 0.1, "deltagain": 0.001, "deltanoise": 0.05, "deltafano": 0.114, "deltasum": 1e-08}
-    free_flags = {f"fixed{name}": 0 for name in parameters}
+    free_flags = {f"fixed{name}": 0 for name in calibration_parameters}
     return {
         "detele": detector.material,
-        **parameters,
+        **calibration_parameters,
         **free_flags,
         "sum": 1e-08,
         "fixedsum": 1,
@@ -332,14 +342,14 @@ def _configuration_text(sections: Sections, materials: Sections) -> str:
         f"materials.{entry_name.replace('.', '_|_')}": section_values
         for entry_name, section_values in materials.items()
     }
-    lines = []
+    text_lines = []
     for section, section_values in (sections | material_sections).items():
-        lines += [
+        text_lines += [
             f"[{section}]",
             *(f"{entry_name} = {_setting_text(entry_value)}" for entry_name, entry_value in section_values.items()),
             "",
         ]
-    return "\n".join(lines)
+    return "\n".join(text_lines)
 
 
 def _setting_text(setting_value: object) -> str:

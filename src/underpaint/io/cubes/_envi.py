@@ -157,8 +157,8 @@ def _map_data(header_path: Path, header: Mapping[str, Any], image: Any) -> tuple
     stored_bytes = data_path.stat().st_size - int(image.offset)
     expected_bytes = n_value * dtype.itemsize
     shape = [0, 0, 0]
-    for n_index, stored_dimension in zip(image_sizes, dimension_order, strict=True):
-        shape[stored_dimension] = n_index
+    for dimension_size, stored_dimension in zip(image_sizes, dimension_order, strict=True):
+        shape[stored_dimension] = dimension_size
     notes: tuple[str, ...] = ()
     if stored_bytes != expected_bytes:
         if not expected_bytes < stored_bytes <= (1 + _MAX_EXTRA_FRACTION) * expected_bytes:
@@ -182,11 +182,11 @@ def _size_fault(
             f"each value has {8 * bytes_per_value} bits, not the {8 * dtype.itemsize} of data type "
             f"{header['data type']}"
         )
-        correction = f"In this case, correct the header: data type = {_DATA_TYPES_BY_BYTES[bytes_per_value]}."
+        corrected_entry = f"In this case, correct the header: data type = {_DATA_TYPES_BY_BYTES[bytes_per_value]}."
         if bytes_per_value < dtype.itemsize:
-            advice = f"It is cut off: copy the file again. If it is complete, {other_type}. {correction}"
+            advice = f"It is cut off: copy the file again. If it is complete, {other_type}. {corrected_entry}"
         else:
-            advice = f"If lines, samples and bands are right, {other_type}. {correction}"
+            advice = f"If lines, samples and bands are right, {other_type}. {corrected_entry}"
     else:
         advice = "It is cut off, or the header belongs to another cube. Copy both again."
     return (

@@ -191,8 +191,8 @@ def _unwritten_notes(dataset: Any) -> tuple[str, ...]:
     if dataset.chunks is None:
         return ()
     n_expected_chunk, n_stored_chunk = 1, int(dataset.id.get_num_chunks())
-    for n_index, chunk_size in zip(dataset.shape, dataset.chunks, strict=True):
-        n_expected_chunk *= -(-n_index // chunk_size)
+    for dimension_size, chunk_size in zip(dataset.shape, dataset.chunks, strict=True):
+        n_expected_chunk *= -(-dimension_size // chunk_size)
     if n_stored_chunk >= n_expected_chunk:
         return ()
     return (
@@ -340,7 +340,7 @@ def _detector_dimension(
     shape: tuple[int, int] | None,
 ) -> int | None:
     """Return the index of the detector dimension, or None if a 3-D dataset has no such dimension."""
-    sizes = {dimension: int(dataset.shape[dimension]) for dimension in other_dimensions}
+    dimension_sizes = {dimension: int(dataset.shape[dimension]) for dimension in other_dimensions}
     candidate_dimensions = [
         dimension
         for dimension in other_dimensions
@@ -350,7 +350,7 @@ def _detector_dimension(
         return candidate_dimensions[0]
     if len(other_dimensions) == 2:
         return _detector_dimension_of_list(dataset, axes, channel_dim, other_dimensions, position_datasets, shape)
-    single_dimension = next((dimension for dimension in other_dimensions if sizes[dimension] == 1), None)
+    single_dimension = next((dimension for dimension in other_dimensions if dimension_sizes[dimension] == 1), None)
     if single_dimension is not None:
         remaining_dimensions = [dimension for dimension in other_dimensions if dimension != single_dimension]
         detector_dimension = _detector_dimension_of_list(
@@ -360,12 +360,14 @@ def _detector_dimension(
     matching_dimensions = [
         dimension
         for dimension in other_dimensions
-        if tuple(sizes[pixel_dimension] for pixel_dimension in other_dimensions if pixel_dimension != dimension)
+        if tuple(
+            dimension_sizes[pixel_dimension] for pixel_dimension in other_dimensions if pixel_dimension != dimension
+        )
         == shape
     ]
     if len(matching_dimensions) == 1:
         return matching_dimensions[0]
-    short_dimensions = [dimension for dimension in other_dimensions if sizes[dimension] <= MAX_DETECTORS]
+    short_dimensions = [dimension for dimension in other_dimensions if dimension_sizes[dimension] <= MAX_DETECTORS]
     if len(short_dimensions) == 1:
         return short_dimensions[0]
     misfits = {
@@ -394,36 +396,41 @@ def _detector_dimension_of_list(
 ) -> int | None:
     """Return the index of the detector dimension of a (spectrum, detector, channel) array, or None for other arrays."""
     short_dim, long_dim = sorted(other_dimensions, key=lambda dimension: int(dataset.shape[dimension]))
-    n_short, n_long = int(dataset.shape[short_dim]), int(dataset.shape[long_dim])
+    short_size, long_size = int(dataset.shape[short_dim]), int(dataset.shape[long_dim])
     map_shape = tuple(int(dataset.shape[dimension]) for dimension in other_dimensions)
     pixel_dimensions = [
         dimension for dimension in other_dimensions if dimension < len(axes) and _is_pixel_name(axes[dimension][0])
     ]
-    if not 2 <= n_short <= MAX_DETECTORS or n_long < 2 * n_short or shape == map_shape or len(pixel_dimensions) == 2:
+    if (
+        not 2 <= short_size <= MAX_DETECTORS
+        or long_size < 2 * short_size
+        or shape == map_shape
+        or len(pixel_dimensions) == 2
+    ):
         return None
-    if shape is not None and shape[0] * shape[1] == n_long:
+    if shape is not None and shape[0] * shape[1] == long_size:
         return short_dim
-    long_datasets = [dataset_item for dataset_item in position_datasets if dataset_item.shape == (n_long,)]
+    long_datasets = [dataset_item for dataset_item in position_datasets if dataset_item.shape == (long_size,)]
     short_datasets = [
         dataset_item
         for dataset_item in position_datasets
-        if dataset_item.shape == (n_short,) and _is_pixel_name(dataset_item.name)
+        if dataset_item.shape == (short_size,) and _is_pixel_name(dataset_item.name)
     ]
-    if short_datasets and not pixel_grids(long_datasets, n_long):
+    if short_datasets and not pixel_grids(long_datasets, long_size):
         return None
     misfit, image_contrast = _product_misfit(dataset, channel_dim, short_dim, other_dimensions)
     if misfit > max(
-        3.0, 0.05 * image_contrast / n_short
+        3.0, 0.05 * image_contrast / short_size
     ):  # the image is the sum of all detectors, so it has their combined noise
         return None
-    if pixel_grids(long_datasets, n_long):
+    if pixel_grids(long_datasets, long_size):
         return short_dim
     if image_contrast < 5.0:
         return None
     raise ScanError(
-        f"Cannot read {dataset.file.filename}::{dataset.name}: {n_long} x {n_short} spectra may be a map, or "
-        f"{n_long} spectra of {n_short} detectors, which all show the same image. Give --shape "
-        f"{map_shape[0]}x{map_shape[1]} for a map, --shape 1x{n_long}, or its rows and columns, for detectors."
+        f"Cannot read {dataset.file.filename}::{dataset.name}: {long_size} x {short_size} spectra may be a map, or "
+        f"{long_size} spectra of {short_size} detectors, which all show the same image. Give --shape "
+        f"{map_shape[0]}x{map_shape[1]} for a map, --shape 1x{long_size}, or its rows and columns, for detectors."
     )
 
 
@@ -447,16 +454,16 @@ def _product_misfit(
     counts = np.moveaxis(_read_counts(dataset, tuple(slices)), (dimension, channel_dim), (-2, -1)).astype(np.float64)
     counts = counts.reshape(-1, *counts.shape[-2:])
     band_edges = np.searchsorted(np.cumsum(counts.sum(axis=(0, 1))), np.linspace(0, counts.sum(), _N_BANDS + 1)[:-1])
-    bands = np.add.reduceat(counts, np.unique(band_edges), axis=2)
-    bright_bands = bands.mean(axis=(0, 1)) > 1
-    if not bright_bands.any() or len(bands) < 2:
+    band_counts = np.add.reduceat(counts, np.unique(band_edges), axis=2)
+    bright_bands = band_counts.mean(axis=(0, 1)) > 1
+    if not bright_bands.any() or len(band_counts) < 2:
         return 0.0, 0.0
-    bands = bands[:, :, bright_bands]
-    image, efficiency = bands.sum(axis=1, keepdims=True), bands.sum(axis=0, keepdims=True)
-    total_counts = np.maximum(bands.sum(axis=(0, 1), keepdims=True), 1.0)
-    misfit = _chi_squared(bands, image * efficiency / total_counts)
-    image_contrast = _chi_squared(image, np.broadcast_to(total_counts / len(bands), image.shape))
-    return misfit * bands.shape[1] / max(bands.shape[1] - 1, 1), image_contrast
+    band_counts = band_counts[:, :, bright_bands]
+    summed_image, detector_efficiency = band_counts.sum(axis=1, keepdims=True), band_counts.sum(axis=0, keepdims=True)
+    total_counts = np.maximum(band_counts.sum(axis=(0, 1), keepdims=True), 1.0)
+    misfit = _chi_squared(band_counts, summed_image * detector_efficiency / total_counts)
+    image_contrast = _chi_squared(summed_image, np.broadcast_to(total_counts / len(band_counts), summed_image.shape))
+    return misfit * band_counts.shape[1] / max(band_counts.shape[1] - 1, 1), image_contrast
 
 
 def _chi_squared(measured_counts: NDArray[np.float64], expected_counts: NDArray[np.float64]) -> float:
@@ -492,12 +499,12 @@ def pixel_grids(position_datasets: Sequence[Any], n_spectrum: int) -> list[tuple
         level_numbers = _level_numbers(np.asarray(read_values(position_dataset), dtype=np.float64))
         if level_numbers is not None:
             level_positions.append((position_dataset, level_numbers))
-    grids = []
+    full_grids = []
     for (first_dataset, first_levels), (second_dataset, second_levels) in combinations(level_positions, 2):
-        n_first_level, n_second_level = int(first_levels.max()) + 1, int(second_levels.max()) + 1
+        n_first_position, n_second_position = int(first_levels.max()) + 1, int(second_levels.max()) + 1
         if (
-            n_first_level * n_second_level != n_spectrum
-            or np.unique(first_levels * n_second_level + second_levels).size != n_spectrum
+            n_first_position * n_second_position != n_spectrum
+            or np.unique(first_levels * n_second_position + second_levels).size != n_spectrum
         ):
             continue
         n_level_changes = [np.count_nonzero(np.diff(level_array)) for level_array in (first_levels, second_levels)]
@@ -512,10 +519,10 @@ def pixel_grids(position_datasets: Sequence[Any], n_spectrum: int) -> list[tuple
         )
         spectrum_indices = np.empty((int(row_levels.max()) + 1, int(column_levels.max()) + 1), np.int64)
         spectrum_indices[row_levels, column_levels] = np.arange(n_spectrum)
-        grids.append((row_dataset, column_dataset, spectrum_indices))
+        full_grids.append((row_dataset, column_dataset, spectrum_indices))
     # Datasets whose names mean positions come first, since a counter can be regular by chance.
     return sorted(
-        grids, key=lambda grid: -sum(bool(_is_pixel_name(position_dataset.name)) for position_dataset in grid[:2])
+        full_grids, key=lambda grid: -sum(bool(_is_pixel_name(position_dataset.name)) for position_dataset in grid[:2])
     )
 
 

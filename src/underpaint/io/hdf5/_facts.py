@@ -158,10 +158,10 @@ def pixel_seconds(
             return np.full(shape[:2], stored_times.flat[0])
         return stored_times.reshape(shape[:2]) if stored_times.size == n_pixel else None
 
-    times = (select_pixels or arrange_pixels)(stored_times)
-    if times is None or not (times > 0).any():
+    pixel_times = (select_pixels or arrange_pixels)(stored_times)
+    if pixel_times is None or not (pixel_times > 0).any():
         return None
-    return np.where(times > 0, times, np.nan) * _S_PER_UNIT.get(unit_of(dataset) or unit, 1.0)
+    return np.where(pixel_times > 0, pixel_times, np.nan) * _S_PER_UNIT.get(unit_of(dataset) or unit, 1.0)
 
 
 def step_of_positions(
@@ -287,8 +287,10 @@ def _write_entry(
     stored_truth = entry_group.create_group("truth")
     stored_truth.attrs["NX_class"] = "NXcollection"
     for name, truth_values in truth.items():
-        array = np.asarray(truth_values)
-        stored_truth.create_dataset(name, data=array.astype(object) if array.dtype.kind == "U" else array)
+        truth_array = np.asarray(truth_values)
+        stored_truth.create_dataset(
+            name, data=truth_array.astype(object) if truth_array.dtype.kind == "U" else truth_array
+        )
     if settings is not None:
         entry_group["settings"] = json.dumps(settings, sort_keys=True)
 
@@ -318,8 +320,8 @@ def _write_metadata(measurement: Any, scan: Scan) -> None:
     n_row, n_column, n_channel = scan.shape
     measurement["channels"] = np.arange(n_channel, dtype=np.float32)
     pixel_step = scan.step_mm or (1.0, 1.0)
-    for dataset_name, n_index, step_mm in (("row", n_row, pixel_step[0]), ("column", n_column, pixel_step[1])):
-        measurement[dataset_name] = step_mm * np.arange(n_index)
+    for dataset_name, pixel_count, step_mm in (("row", n_row, pixel_step[0]), ("column", n_column, pixel_step[1])):
+        measurement[dataset_name] = step_mm * np.arange(pixel_count)
         measurement[dataset_name].attrs["units"] = "mm" if scan.step_mm else "pixel"
     if scan.axis is not None:
         measurement["calibration"] = np.array([scan.axis.zero_kev, scan.axis.gain_kev, 0.0])

@@ -19,9 +19,9 @@ READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryErr
 """Errors that h5py raises for damaged files."""
 MAX_COMPRESSION_RATIO = 10_000
 """Maximum plausible ratio of the size of counts to their compressed size."""
-_MAX_LINKS = 16
-_MAX_ITEMS = 20_000
-_MAX_SOURCES = 100_000
+_MAX_FOLLOWED_LINKS = 16
+_MAX_GROUP_ITEMS = 20_000
+_MAX_VIRTUAL_SOURCES = 100_000
 ObjectId = tuple[int, int]
 
 
@@ -66,7 +66,7 @@ def walk(top_group: Any, faults: list[str]) -> Iterator[tuple[str, Any]]:
     """
     visited_ids: set[ObjectId] = {object_id(top_group)}
     pending_groups = [("", top_group)]
-    while pending_groups and len(visited_ids) < _MAX_ITEMS:
+    while pending_groups and len(visited_ids) < _MAX_GROUP_ITEMS:
         path, group = pending_groups.pop(0)
         for child_name in group:
             item_path = f"{path}/{child_name}"
@@ -136,8 +136,8 @@ def check_sources(dataset: Any, _parent_ids: tuple[ObjectId, ...] = ()) -> float
         )
     if dataset.is_virtual:
         return _check_virtual(dataset, location, (*_parent_ids, object_id(dataset)))
-    files = [neighbour_path(dataset, file_name, location) for file_name, *_ in dataset.external or ()]
-    return float(sum(file.stat().st_size for file in files or [file_of(dataset)]))
+    source_files = [neighbour_path(dataset, file_name, location) for file_name, *_ in dataset.external or ()]
+    return float(sum(file.stat().st_size for file in source_files or [file_of(dataset)]))
 
 
 def neighbour_path(hdf5_object: Any, file_name: str, location: str) -> Path:
@@ -167,7 +167,7 @@ def _follow_link(group: Any, link_name: str, n_link: int) -> Any:
     if link is None or isinstance(link, h5py.HardLink):
         return None if link is None else group[link_name]
     location = f"{group.file.filename}::{group.name.rstrip('/')}/{link_name}"
-    if n_link >= _MAX_LINKS:
+    if n_link >= _MAX_FOLLOWED_LINKS:
         raise ScanError(
             f"Cannot read {location}: this link leads in a circle. Remove the link, or export the file again."
         )
@@ -184,13 +184,14 @@ def _follow_link(group: Any, link_name: str, n_link: int) -> Any:
 
 
 def _check_virtual(dataset: Any, location: str, parent_ids: tuple[ObjectId, ...]) -> float:
-    sources = dataset.virtual_sources()
-    if len(sources) > _MAX_SOURCES:
+    virtual_sources = dataset.virtual_sources()
+    if len(virtual_sources) > _MAX_VIRTUAL_SOURCES:
         raise ScanError(
-            f"Cannot read {location}: a virtual dataset of {len(sources)} sources; at most {_MAX_SOURCES} are allowed."
+            f"Cannot read {location}: a virtual dataset of {len(virtual_sources)} sources; at most "
+            f"{_MAX_VIRTUAL_SOURCES} are allowed."
         )
     stored_bytes = 0.0
-    for file_name, dataset_path in dict.fromkeys((source.file_name, source.dset_name) for source in sources):
+    for file_name, dataset_path in dict.fromkeys((source.file_name, source.dset_name) for source in virtual_sources):
         stored_bytes += sum(
             _check_source(file, dataset_path, location, parent_ids)
             for file in _source_files(dataset, file_name, location)

@@ -503,8 +503,8 @@ def _scan(
         notes += grid_notes
         cube = ListedCube(path, dataset, spectrum_indices, interpretation.dimension_order, detector_index)  # type: ignore[arg-type]
     stored_sizes = tuple(
-        int(n_index)
-        for dimension, n_index in enumerate(dataset.shape)
+        int(dimension_size)
+        for dimension, dimension_size in enumerate(dataset.shape)
         if dimension != interpretation.dimension_order[-1]
     )
     detector_position = (
@@ -519,7 +519,10 @@ def _scan(
         *(() if axis is None else unit_notes),
         *_axis_notes(neighbours, channel_dimension, axis, cube.shape[2]),
     )
-    if any(phrase in stored_notes for phrase in ("no energy calibration", "energy axis cannot be used")):
+    if any(
+        calibration_phrase in stored_notes
+        for calibration_phrase in ("no energy calibration", "energy axis cannot be used")
+    ):
         axis_notes = ()
     is_present = neighbours.read(read_numbers, neighbours.find("present"), cube.shape[0] * cube.shape[1])
     stored_step = neighbours.read(read_numbers, neighbours.find("step_mm"), 2)

@@ -297,13 +297,13 @@ FORMAT = Format(
     source="unpublished; reverse-engineered by P. Jokubauskas, documented in rosettasciio (2016-2026)",
     extra="bruker",
 )
-_HEADER_NAME = "EDSDatabase/HeaderData"
+_XML_NAME = "EDSDatabase/HeaderData"
 _MAP_PATTERN = re.compile(r"EDSDatabase/SpectrumData(\d+)$")
 _FIRST_ROW_OFFSET = 0x1A0
 _PIXEL_STRUCT = struct.Struct("<IHHIHHHI")
 _MAX_PIXEL_BYTES = 65535
 """Maximum size of a packed spectrum in bytes. A spectrum of 4096 channels in the widest packing has 16 kB."""
-_PADDING = bytes(65536)
+_ROW_PADDING = bytes(65536)
 """Zeros that are appended to the last row. A run with too many channels is then still read inside the block."""
 _MAX_ROW_BYTES = 2**30
 _NON_PHOTOGRAPHS = {"Counter", "PixelTimes"}
@@ -377,7 +377,7 @@ class BcfCube:
         row_bytes = (
             map_header
             + self._decompressed_bytes(int(self.row_offsets[first_row]), int(self.row_offsets[last_row]))
-            + _PADDING
+            + _ROW_PADDING
         )
         shape = (last_row - first_row, *self.shape[1:])
         return np.asarray(self._decompress(_SingleBlockFile(row_bytes), shape, self.dtype), dtype=self.dtype)[
@@ -385,15 +385,17 @@ class BcfCube:
         ]
 
     def _decompressed_bytes(self, start_offset: int, stop_offset: int) -> bytes:
-        offsets = np.cumsum([0, *(n_bytes for _, n_bytes in self.block_sizes)])
+        block_offsets = np.cumsum([0, *(n_bytes for _, n_bytes in self.block_sizes)])
         first_block, last_block = (
-            int(np.searchsorted(offsets, offset, "right")) - 1
+            int(np.searchsorted(block_offsets, offset, "right")) - 1
             for offset in (start_offset, max(stop_offset - 1, start_offset))
         )
         block_contents = b"".join(
             self.container.read_block(self.name, block) for block, _ in self.block_sizes[first_block : last_block + 1]
         )
-        return block_contents[start_offset - int(offsets[first_block]) : stop_offset - int(offsets[first_block])]
+        return block_contents[
+            start_offset - int(block_offsets[first_block]) : stop_offset - int(block_offsets[first_block])
+        ]
 
 
 @dataclass(frozen=True)
@@ -423,16 +425,16 @@ class _RowScanner:
 
     def row_offsets(self) -> NDArray[np.int64]:
         """Check each pixel, and return (n_row + 1,) offsets in bytes: the start of each row and the end of the last."""
-        offsets = []
+        row_starts = []
         for row in range(self.n_row):
-            offsets.append(self._buffer_offset + self._position)
-            (n_pixel,) = self._unpack_next(_COUNT_STRUCT, f"row {row}")
+            row_starts.append(self._buffer_offset + self._position)
+            (n_pixel,) = self._unpack_next(_N_PIXEL_STRUCT, f"row {row}")
             for _ in range(n_pixel):
                 self._skip_pixel(row)
         self._load_bytes(0, f"row {self.n_row - 1}")
         for block, block_content in self._remaining_blocks:  # reading all blocks also detects missing data at the end
             self.block_sizes.append((block, len(block_content)))
-        return np.array([*offsets, self._buffer_offset + self._position])
+        return np.array([*row_starts, self._buffer_offset + self._position])
 
     def _skip_pixel(self, row: int) -> None:
         column, _, _, _, packing, _, n_pulse, packed_bytes = self._unpack_next(_PIXEL_STRUCT, f"row {row}")
@@ -471,7 +473,7 @@ class _RowScanner:
         return f"{getattr(self, 'n_row', 'unknown')} rows"
 
 
-_COUNT_STRUCT = struct.Struct("<I")
+_N_PIXEL_STRUCT = struct.Struct("<I")
 
 
 def _has_room_for_pulses(packing: int, n_pulse: int, packed_bytes: int) -> bool:
@@ -504,7 +506,7 @@ def _slow_decompressor() -> Any:
 
 
 def _database(container: Container) -> ET.Element:
-    if _HEADER_NAME not in container.files:
+    if _XML_NAME not in container.files:
         file_list = ", ".join(sorted(container.files)[:5]) or "nothing"
         raise ScanError(
             f"Cannot read {container.path}: the container of a Bruker .bcf file, but it contains {file_list} "
@@ -512,13 +514,13 @@ def _database(container: Container) -> ET.Element:
             "a map."
         )
     # The limit depends on the file's size, since compressed XML could expand to any size.
-    header_xml = container.content(_HEADER_NAME, 64 * 2**20 + 4 * container.n_byte)
-    node = find_instance(parse_xml(header_xml, f"{container.path}, {_HEADER_NAME}"), "TRTSpectrumDatabase")
-    if node is None:
+    header_xml = container.content(_XML_NAME, 64 * 2**20 + 4 * container.n_byte)
+    database_node = find_instance(parse_xml(header_xml, f"{container.path}, {_XML_NAME}"), "TRTSpectrumDatabase")
+    if database_node is None:
         raise ScanError(
             f"Cannot read {container.path}: a Bruker .bcf file whose header describes no map. Copy the file again."
         )
-    return node
+    return database_node
 
 
 def _scan(container: Container, database: ET.Element, index: int, decompress: Any, *, is_single: bool) -> Scan:
@@ -639,8 +641,8 @@ def _image_planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
     )
     file_name = (image.get("Name") or "").strip()
     for plane_index in range(min(n_plane, len(image))):
-        plane = image.find(f"./Plane{plane_index}")
-        image_bytes = _decode_base64("" if plane is None else plane.findtext("./Data") or "")
+        image_plane = image.find(f"./Plane{plane_index}")
+        image_bytes = _decode_base64("" if image_plane is None else image_plane.findtext("./Data") or "")
         if (
             min(height, width) < 1
             or bytes_per_pixel not in {1, 2, 3, 4}
@@ -651,7 +653,11 @@ def _image_planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
                 f"{bytes_per_pixel} bytes are declared, {len(image_bytes)} bytes exist. Copy the file again."
             )
         if any(image_bytes):
-            plane_label = "" if plane is None else plane.findtext("./Description") or plane.findtext("./Name") or ""
+            plane_label = (
+                ""
+                if image_plane is None
+                else image_plane.findtext("./Description") or image_plane.findtext("./Name") or ""
+            )
             yield Photograph(
                 " ".join(filter(None, (file_name, plane_label.strip()))),
                 _image_pixels(image_bytes, height, width, bytes_per_pixel),

@@ -60,7 +60,7 @@ _SEPARATORS = (";", "\t", ",", " ")
 _MAX_LINE_BYTES = 4 * 2**20
 _READ_BYTES = 2**16
 _MAX_HEADINGS = 2
-_MAX_INDEX = 1_000_000
+_MAX_PIXEL_INDEX = 1_000_000
 _MAX_SPECTRUM_BYTES = 16 * 2**20
 _ROW_HEADINGS, _COLUMN_HEADINGS = {"row", "y", "line"}, {"column", "col", "x"}
 _MM_PER_UNIT = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0}
@@ -366,7 +366,9 @@ def _coordinates_of_line(fields: list[str], coordinate_columns: _CoordinateColum
     )
     if coordinate_columns.unit_mm is not None and np.isfinite(coordinates).all():
         return row, column
-    if not (0 <= row < _MAX_INDEX and 0 <= column < _MAX_INDEX and row.is_integer() and column.is_integer()):
+    if not (
+        0 <= row < _MAX_PIXEL_INDEX and 0 <= column < _MAX_PIXEL_INDEX and row.is_integer() and column.is_integer()
+    ):
         raise ScanError(f"Cannot read {path}: row {row:g}, column {column:g}; both must be integers from 0.")
     return row, column
 
@@ -476,7 +478,10 @@ def _step_and_indices(path: Path, coordinates: NDArray[np.float64]) -> tuple[flo
     ]  # rounding shifts positions by small amounts
     median_step = float(np.median(coordinate_differences))
     grid_positions = (coordinates - coordinates.min()) / median_step
-    if np.abs(grid_positions - np.round(grid_positions)).max() > _STEP_TOLERANCE or grid_positions.max() > _MAX_INDEX:
+    if (
+        np.abs(grid_positions - np.round(grid_positions)).max() > _STEP_TOLERANCE
+        or grid_positions.max() > _MAX_PIXEL_INDEX
+    ):
         raise ScanError(
             f"Cannot read {path}: its positions are not regular (median step {median_step:g}). Give the row and "
             "column of "

@@ -143,7 +143,11 @@ def _array_header(metadata: dict[str, Any]) -> _ArrayHeader:
     dtype = (
         np.dtype(type_name) if re.fullmatch(r"[<>|]?[uifb]\d|u?int\d+|float\d+|bool", type_name) else np.dtype(object)
     )
-    return tuple(int(n_index) for n_index in metadata["shape"]), tuple(int(n_index) for n_index in chunk_shape), dtype
+    return (
+        tuple(int(dimension_size) for dimension_size in metadata["shape"]),
+        tuple(int(dimension_size) for dimension_size in chunk_shape),
+        dtype,
+    )
 
 
 def _refuse_codecs(path: Path, array_name: str, metadata: dict[str, Any]) -> None:
@@ -161,10 +165,10 @@ def _refuse_sizes(
     path: Path, array_name: str, shape: tuple[int, ...], chunk_shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> None:
     declared_bytes, chunk_bytes = dtype.itemsize, dtype.itemsize
-    for n_index in shape:
-        declared_bytes *= n_index
-    for n_index in chunk_shape:
-        chunk_bytes *= n_index
+    for dimension_size in shape:
+        declared_bytes *= dimension_size
+    for dimension_size in chunk_shape:
+        chunk_bytes *= dimension_size
     stored_bytes = path.stat().st_size
     is_consistent = len(shape) == len(chunk_shape) and min(*shape, *chunk_shape) > 0
     if (

@@ -299,11 +299,11 @@ def _single_plane(frame: Frame, plane_index: int) -> Frame:
 def _with_live_time(scan: Scan, files: list[Path], detector: str) -> Scan:
     """Add the live time of a detector to its scan. The scan is unchanged if the statistics do not fit it."""
     statistics_frames = [frame for file in files for frame in _frames(file)]
-    shapes = {frame.shape for frame in statistics_frames}
+    frame_shapes = {frame.shape for frame in statistics_frames}
     if (
         len(statistics_frames) != scan.shape[0]
-        or any(len(shape) != 2 or shape[0] != scan.shape[1] for shape in shapes)
-        or len(shapes) > 1
+        or any(len(frame_shape) != 2 or frame_shape[0] != scan.shape[1] for frame_shape in frame_shapes)
+        or len(frame_shapes) > 1
     ):
         return scan
     statistics_values = np.stack([_read_lines(frame, 0, frame.shape[0]) for frame in statistics_frames]).astype(

@@ -43,7 +43,7 @@ FORMAT = Format(
     recognised_by="first line #FORMAT with EMSA",
     source="ISO 22029:2022; R. Egerton et al., EMSA Bulletin 21 (1991) 35",
 )
-_MAX_BYTES = 64 * 2**20
+_MAX_FILE_BYTES = 64 * 2**20
 _POINT_SEPARATOR, _COMMA_SEPARATOR = re.compile(r"[,;\s]+"), re.compile(r"\s*;\s*|,?\s+|,$")
 """Patterns of the separators between numbers with decimal points, and between numbers with decimal commas."""
 
@@ -62,7 +62,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Sc
     ScanError
         The file is truncated, or its numbers contradict its header.
     """
-    file_text = "\n".join(read_limited(path, _MAX_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
+    file_text = "\n".join(read_limited(path, _MAX_FILE_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
     sections = re.split(r"(?im)^[ \t]*#(?:SPECTRUM|ENDOFDATA)\b.*", file_text, maxsplit=2)
     if len(sections) != 3:
         raise ScanError(
@@ -96,15 +96,15 @@ def _parse_columns(
     data_text: str, fields: dict[str, str], path: Path
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
     """Return energies (None for data type Y) and counts. The declared number of channels decides the decimal sign."""
-    lines = [line.strip() for line in data_text.splitlines() if line.strip()]
+    text_lines = [text_line.strip() for text_line in data_text.splitlines() if text_line.strip()]
     is_paired = fields.get("DATATYPE", "Y").upper() == "XY"
     n_declared = parse_number(fields.get("NPOINTS"))
     comma_is_likely = any(
         re.search(r"\d,\d", fields.get(keyword, "")) for keyword in ("XPERCHAN", "OFFSET", "NPOINTS", "LIVETIME")
     )
     parsed_tables = [
-        _parse_rows(lines, decimal_comma=comma_is_likely),
-        _parse_rows(lines, decimal_comma=not comma_is_likely),
+        _parse_rows(text_lines, decimal_comma=comma_is_likely),
+        _parse_rows(text_lines, decimal_comma=not comma_is_likely),
     ]
     for number_rows in parsed_tables:
         energy_and_counts = (
@@ -116,24 +116,26 @@ def _parse_columns(
         )
         if energy_and_counts is not None:
             return energy_and_counts
-    data_fields = [number_text for line in lines for number_text in _POINT_SEPARATOR.split(line) if number_text]
+    data_fields = [
+        number_text for text_line in text_lines for number_text in _POINT_SEPARATOR.split(text_line) if number_text
+    ]
     invalid_text = next((number_text for number_text in data_fields if parse_number(number_text) is None), None)
     if invalid_text is not None:
         raise ScanError(
             f"Cannot read {path}: {invalid_text[:30]!r} is not a number. Copy the file from the instrument again."
         )
     raise ScanError(
-        f"Cannot read {path}: its header declares {fields.get('NPOINTS')} channels, its {len(lines)} lines hold "
+        f"Cannot read {path}: its header declares {fields.get('NPOINTS')} channels, its {len(text_lines)} lines hold "
         f"{len(data_fields)} numbers. Copy the file from the instrument again."
     )
 
 
-def _parse_rows(lines: list[str], *, decimal_comma: bool) -> list[list[float]] | None:
+def _parse_rows(text_lines: list[str], *, decimal_comma: bool) -> list[list[float]] | None:
     separator_pattern = _COMMA_SEPARATOR if decimal_comma else _POINT_SEPARATOR
     try:
         return [
-            [float(number_text.replace(",", ".")) for number_text in separator_pattern.split(line) if number_text]
-            for line in lines
+            [float(number_text.replace(",", ".")) for number_text in separator_pattern.split(text_line) if number_text]
+            for text_line in text_lines
         ]
     except ValueError:
         return None
@@ -142,7 +144,7 @@ def _parse_rows(lines: list[str], *, decimal_comma: bool) -> list[list[float]] |
 def _as_counts_only(
     number_rows: list[list[float]], n_declared: float | None
 ) -> tuple[None, NDArray[np.float64]] | None:
-    counts = np.array([count for number_row in number_rows for count in number_row])
+    counts = np.array([parsed_count for number_row in number_rows for parsed_count in number_row])
     return (None, counts) if counts.size >= 2 and n_declared in {None, counts.size} else None
 
 

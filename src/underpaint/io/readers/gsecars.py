@@ -32,7 +32,7 @@ FORMAT = Format(
     source="names of its header; M. Rivers, EPICS MCA software",
     parts=True,
 )
-_MAX_BYTES = 64 * 2**20
+_MAX_FILE_BYTES = 64 * 2**20
 _MAX_DETECTORS, _MAX_CHANNELS = 1000, 65536
 
 
@@ -51,7 +51,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     ScanError
         The file is truncated, or a line does not have one number per detector.
     """
-    file_text = read_limited(path, _MAX_BYTES, "single spectrum of some detectors").decode("latin-1")
+    file_text = read_limited(path, _MAX_FILE_BYTES, "single spectrum of some detectors").decode("latin-1")
     header_text, _, data_text = "\n".join(file_text.splitlines()).partition("\nDATA:")
     fields = _header_fields(header_text)
     counts = _parse_counts(data_text, fields, path)
@@ -81,8 +81,8 @@ def _header_fields(header_text: str) -> dict[str, str]:
     ``ENVIRONMENT`` occurs in several lines. The key of such a line is the name inside its value.
     """
     fields: dict[str, str] = {}
-    for line in header_text.splitlines():
-        field_name, separator, field_value = line.partition(":")
+    for header_line in header_text.splitlines():
+        field_name, separator, field_value = header_line.partition(":")
         if field_name.strip() == "ENVIRONMENT":
             field_name, separator, field_value = field_value.partition("=")
             field_value = field_value.strip(' "')

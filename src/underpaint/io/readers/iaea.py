@@ -27,7 +27,7 @@ FORMAT = Format(
     recognised_by="a first line $KEY:",
     source="IAEA, SPEDAC user's manual (1994); Ortec, software file structure manual",
 )
-_MAX_BYTES = 64 * 2**20
+_MAX_FILE_BYTES = 64 * 2**20
 _MAX_CHANNELS = 2**20
 _MAX_VALUE_LENGTH = 200
 
@@ -45,7 +45,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Sc
     ScanError
         The file has no counts, or their number differs from the declared number of channels.
     """
-    file_text = read_limited(path, _MAX_BYTES, "single IAEA spectrum").decode("latin-1")
+    file_text = read_limited(path, _MAX_FILE_BYTES, "single IAEA spectrum").decode("latin-1")
     split_text = re.split(r"(?m)^\s*\$([A-Z_0-9]+):?[ \t]*", "\n".join(file_text.splitlines()))
     blocks = {
         block_name: block_text.strip()

@@ -176,10 +176,10 @@ def _group_pairs(stems: dict[str, str]) -> tuple[dict[str, FileSeries], dict[str
     remaining_stems |= {file_name: stems[file_name] for file_name in duplicate_names}
     series = {}
     for series_name, names_by_pixel in files_by_series.items():
-        rows, columns = ({pixel[index] for pixel in names_by_pixel} for index in (0, 1))
-        if len(columns) < len(names_by_pixel):
+        row_numbers, column_numbers = ({pixel[index] for pixel in names_by_pixel} for index in (0, 1))
+        if len(column_numbers) < len(names_by_pixel):
             series[series_name] = FileSeries(names_by_pixel, has_pairs=True)
-        elif len(rows) > 1:
+        elif len(row_numbers) > 1:
             series[series_name] = FileSeries(
                 {(0, column): file_name for (_, column), file_name in names_by_pixel.items()}, has_pairs=False
             )
@@ -462,12 +462,17 @@ def _first_number(file_numbers: list[int], grid: Grid) -> int:
 def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> tuple[dict[int, str], Grid, list[str]]:
     """Arrange files by the row and column in their names. Unmarked numbers are exchanged if the grid requires it."""
     for oriented_series in (series,) if series.rows_named else (series, series.transposed()):
-        rows, columns = ([pixel[index] for pixel in oriented_series.names_by_pixel] for index in (0, 1))
-        row_step, first_row = _step_and_first(rows, None if stated_grid is None else stated_grid.n_row)
-        column_step, first_column = _step_and_first(columns, None if stated_grid is None else stated_grid.n_column)
-        n_row, n_column = (max(rows) - first_row) // row_step + 1, (max(columns) - first_column) // column_step + 1
+        row_numbers, column_numbers = ([pixel[index] for pixel in oriented_series.names_by_pixel] for index in (0, 1))
+        row_step, first_row = _step_and_first(row_numbers, None if stated_grid is None else stated_grid.n_row)
+        column_step, first_column = _step_and_first(
+            column_numbers, None if stated_grid is None else stated_grid.n_column
+        )
+        n_row, n_column = (
+            (max(row_numbers) - first_row) // row_step + 1,
+            (max(column_numbers) - first_column) // column_step + 1,
+        )
         grid = stated_grid or Grid(n_row, n_column)
-        if n_row > grid.n_row or n_column > grid.n_column or 2 * len(rows) < grid.n_row * grid.n_column:
+        if n_row > grid.n_row or n_column > grid.n_column or 2 * len(row_numbers) < grid.n_row * grid.n_column:
             continue
         names_by_pixel = {
             (row - first_row) // row_step * grid.n_column + (column - first_column) // column_step + 1: file_name
@@ -476,9 +481,11 @@ def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> 
         ordinal = "first" if oriented_series is series else "second"
         notes = [] if oriented_series.rows_named else [f"the {ordinal} number in the files' names is read as the row"]
         return names_by_pixel, grid, notes
-    rows, columns = ([pixel[index] for pixel in series.names_by_pixel] for index in (0, 1))
-    span_text = f"rows {min(rows)} to {max(rows)} and columns {min(columns)} to {max(columns)}"
-    counted_text = f"{span_text} in the names of {len(rows)} spectra"
+    row_numbers, column_numbers = ([pixel[index] for pixel in series.names_by_pixel] for index in (0, 1))
+    span_text = (
+        f"rows {min(row_numbers)} to {max(row_numbers)} and columns {min(column_numbers)} to {max(column_numbers)}"
+    )
+    counted_text = f"{span_text} in the names of {len(row_numbers)} spectra"
     if stated_grid is None:
         raise ScanError(
             f"Cannot read {folder} as a scan: {counted_text} leave more than half of the pixels out. If the names "
@@ -533,8 +540,8 @@ def _grid_candidates(folder: Path) -> list[Path]:
 def _parse_grid(path: Path) -> Grid | None:
     """Return the grid that a grid file states, or None if the file does not state rows and columns."""
     values_by_word: dict[str, str] = {}
-    for line in try_read(path.read_bytes, str(path)).decode("latin-1").splitlines():
-        line_words = line.replace("=", " ").replace(":", " ").split()
+    for text_line in try_read(path.read_bytes, str(path)).decode("latin-1").splitlines():
+        line_words = text_line.replace("=", " ").replace(":", " ").split()
         if len(line_words) >= 2:
             values_by_word[line_words[0].lower()] = line_words[1].replace(",", ".")
     rows = next((values_by_word[key_word] for key_word in _ROW_WORDS if key_word in values_by_word), None)
@@ -697,10 +704,10 @@ def _calibration_section(file_content: bytes) -> bytes:
 def _axis(file_content: bytes, n_channel: int) -> Axis:
     """Fit a straight line to the calibration points (channel, energy), and return it as an energy axis."""
     calibration_points = []
-    for line in _calibration_section(file_content).decode("latin-1").replace(",", ".").splitlines():
-        point = [parse_number(number_text) for number_text in line.split()]
-        if len(point) == 2 and None not in point:
-            calibration_points.append(point)
+    for text_line in _calibration_section(file_content).decode("latin-1").replace(",", ".").splitlines():
+        calibration_point = [parse_number(number_text) for number_text in text_line.split()]
+        if len(calibration_point) == 2 and None not in calibration_point:
+            calibration_points.append(calibration_point)
     channel, energy = np.array(calibration_points, dtype=np.float64).reshape(-1, 2).T
     if np.unique(channel).size < 2:
         return None, (NO_CALIBRATION,)

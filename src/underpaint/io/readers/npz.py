@@ -195,8 +195,10 @@ def _array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]
 
 def _array_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        header_version = np.lib.format.read_magic(stream)
+        read_header = (
+            np.lib.format.read_array_header_1_0 if header_version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
         shape, _, dtype = read_header(stream)
         needed_bytes, stored_bytes = (
             math.prod(shape) * dtype.itemsize,

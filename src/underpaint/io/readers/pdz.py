@@ -40,7 +40,7 @@ FORMAT = Format(
 )
 _MAGIC_25 = struct.pack("<HI", 25, 14) + "pdz25".encode("utf-16-le")
 _MAGIC_24 = b"\x01\x01"
-_MAX_BYTES = 256 * 2**20
+_MAX_FILE_BYTES = 256 * 2**20
 _MAX_CHANNELS = 16384
 _INSTRUMENT_RECORD, _SPECTRUM_RECORD = 1, 3
 _N_CHANNEL_OFFSET_24, _GAIN_OFFSET_24, _TUBE_OFFSET_24, _LIVE_TIME_OFFSET_24, _DATA_OFFSET_24 = 6, 50, 162, 354, 358
@@ -78,9 +78,9 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
         A record is truncated, or there is no phase with this number.
     """
     file_bytes = try_read(path.stat, str(path)).st_size
-    if file_bytes > _MAX_BYTES:
+    if file_bytes > _MAX_FILE_BYTES:
         raise ScanError(
-            f"Cannot read {path}: {file_bytes} bytes are too many for a .pdz spectrum (at most {_MAX_BYTES})."
+            f"Cannot read {path}: {file_bytes} bytes are too many for a .pdz spectrum (at most {_MAX_FILE_BYTES})."
         )
     file_content: bytes = try_read(path.read_bytes, str(path))
     phases = (

@@ -37,9 +37,9 @@ FORMAT = Format(
     priority=80,
 )
 _KIND_CODES = {"signed": "i", "unsigned": "u", "float": "f", "real": "f"}
-_BYTE_ORDER = {"big-endian": ">", "little-endian": "<", "dont-care": "="}
+_BYTE_ORDER_CODES = {"big-endian": ">", "little-endian": "<", "dont-care": "="}
 _ITEM_SIZES = {"i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (4, 8)}
-_REQUIRED = ("width", "height", "depth", "data-length", "data-type", "record-by")
+_REQUIRED_KEYS = ("width", "height", "depth", "data-length", "data-type", "record-by")
 _MAX_HEADER_BYTES = 65536
 _DEPTH_KEYS = (
     ("depth-scale", "depthscaleincrement"),
@@ -48,7 +48,7 @@ _DEPTH_KEYS = (
 )
 """Header keys for gain, zero and unit, first those of HyperSpy, then those of Esprit."""
 _N_CHECKED_VALUES, _N_CHECKED_PIXELS, _MIN_CHECKED_VALUES = 2**20, 16, 1000
-_MIN_SIZE_RATIO, _MAX_LIKELY_MEDIAN, _MAX_COUNT = 50.0, 1e7, 1e12
+_MIN_MEDIAN_RATIO, _MAX_PLAUSIBLE_MEDIAN, _MAX_COUNT = 50.0, 1e7, 1e12
 _MIN_ROUGHNESS_RATIO = 5.0
 _MISSING_UNITS = {"undefined", "<undefined>", "none", "channel", "channels", "energy"}
 _MM_PER_UNIT = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0, "nm": 1e-6}
@@ -96,7 +96,7 @@ class RippleCube:
     """Cube of a ``.raw`` file that is mapped into memory, for both storage orders."""
 
     def __init__(self, raw_path: Path, header: Path, fields: dict[str, str]) -> None:
-        missing_keys = [field_name for field_name in _REQUIRED if field_name not in fields]
+        missing_keys = [field_name for field_name in _REQUIRED_KEYS if field_name not in fields]
         if missing_keys:
             raise ScanError(f"Cannot read {header}: the header lacks {', '.join(missing_keys)}.")
         n_column, n_row, n_channel = (
@@ -151,7 +151,7 @@ def _check_type(cube: RippleCube, header: Path) -> None:
         _median_size(checked_values.view(candidate_type)): candidate_type for candidate_type in candidate_types
     }
     smallest_median = min((median_size for median_size in type_by_median if median_size > 0), default=0.0)
-    if 0 < smallest_median < _MAX_LIKELY_MEDIAN and stated_median > _MIN_SIZE_RATIO * smallest_median:
+    if 0 < smallest_median < _MAX_PLAUSIBLE_MEDIAN and stated_median > _MIN_MEDIAN_RATIO * smallest_median:
         raise ScanError(
             f"Cannot read {header}: as {_type_text(cube.dtype)} the values in {cube.raw_path.name} have the median "
             f"{stated_median:.3g}, too large for counts; as {_type_text(type_by_median[smallest_median])} they "
@@ -272,7 +272,7 @@ def _integer_field(fields: dict[str, str], field_name: str, header: Path, minimu
 
 def _dtype(fields: dict[str, str], header: Path) -> np.dtype[Any]:
     kind_code, item_size = _KIND_CODES.get(fields["data-type"].lower()), _integer_field(fields, "data-length", header)
-    byte_order = _BYTE_ORDER.get(fields.get("byte-order", "dont-care").lower())
+    byte_order = _BYTE_ORDER_CODES.get(fields.get("byte-order", "dont-care").lower())
     if kind_code is None or byte_order is None or item_size not in _ITEM_SIZES[kind_code]:
         raise ScanError(
             f"Cannot read {header}: numbers of data-type {fields['data-type']}, data-length "
@@ -292,7 +292,7 @@ def _is_by_vector(fields: dict[str, str], header: Path) -> bool:
 
 def _axis(fields: dict[str, str], n_channel: int) -> Axis:
     """Return the energy axis of the depth scale, or of ``ev-per-chan`` if there is no depth scale."""
-    depth_scale, depth_origin, depth_units = (_first_value(fields, keys) for keys in _DEPTH_KEYS)
+    depth_scale, depth_origin, depth_units = (_first_value(fields, depth_keys) for depth_keys in _DEPTH_KEYS)
     gain, zero, unit = parse_number(depth_scale), parse_number(depth_origin) or 0.0, energy_unit(depth_units or "")
     if gain is None or (depth_units and not unit and depth_units.lower() not in _MISSING_UNITS):
         gain, zero, unit = parse_number(fields.get("ev-per-chan")), 0.0, "ev"

@@ -26,7 +26,7 @@ FORMAT = Format(
     source="unpublished; names as in .spx",
     parts=True,
 )
-_MAX_BYTES = 512 * 2**20
+_MAX_FILE_BYTES = 512 * 2**20
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -44,9 +44,9 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
         note.
     """
     file_bytes = try_read(path.stat, str(path)).st_size
-    if file_bytes > _MAX_BYTES:
+    if file_bytes > _MAX_FILE_BYTES:
         raise ScanError(
-            f"Cannot read {path}: a project of {file_bytes} bytes, more than the maximum of {_MAX_BYTES}. Export "
+            f"Cannot read {path}: a project of {file_bytes} bytes, more than the maximum of {_MAX_FILE_BYTES}. Export "
             "its maps as "
             ".bcf or its spectra as .spx."
         )

@@ -24,7 +24,7 @@ FORMAT = Format(
     recognised_by="first line with S1PXRF",
     source="unpublished; read off files of a Tracer",
 )
-_MAX_BYTES = 16 * 2**20
+_MAX_FILE_BYTES = 16 * 2**20
 _NO_ZERO = "the file does not state the zero of its energy axis: channel 0 is assumed to be at 0 keV"
 
 
@@ -41,18 +41,23 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Sc
     ScanError
         The file is truncated, or its lines are not in the order of the channels.
     """
-    file_text = read_limited(path, _MAX_BYTES, "single S1PXRF spectrum").decode("latin-1")
-    lines = [line.strip() for line in file_text.splitlines() if line.strip()]
+    file_text = read_limited(path, _MAX_FILE_BYTES, "single S1PXRF spectrum").decode("latin-1")
+    text_lines = [text_line.strip() for text_line in file_text.splitlines() if text_line.strip()]
     table_start = next(
-        (line_index for line_index, line in enumerate(lines) if line.lower().startswith("channel#")), len(lines)
+        (
+            text_line_index
+            for text_line_index, text_line in enumerate(text_lines)
+            if text_line.lower().startswith("channel#")
+        ),
+        len(text_lines),
     )
     fields = {
         field_name.strip(): field_value.strip(' "')
-        for field_name, _, field_value in (line.partition(",") for line in lines[1:table_start])
+        for field_name, _, field_value in (text_line.partition(",") for text_line in text_lines[1:table_start])
     }
     channel_count_pairs = [
-        tuple(parse_number(number_text.strip(' "')) for number_text in line.split(",", 1))
-        for line in lines[table_start + 1 :]
+        tuple(parse_number(number_text.strip(' "')) for number_text in text_line.split(",", 1))
+        for text_line in text_lines[table_start + 1 :]
     ]
     channels = [
         channel_and_count[0]

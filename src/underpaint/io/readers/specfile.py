@@ -35,7 +35,7 @@ FORMAT = Format(
     source="Certified Scientific Software: SPEC standard data file format; PyMca5, silx: specfile",
     parts=True,
 )
-_MAX_BYTES = 512 * 2**20
+_MAX_FILE_BYTES = 512 * 2**20
 _MAX_DETECTORS = 1000
 
 
@@ -78,7 +78,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     ScanError
         The file contains no spectrum, or a spectrum contains anything but numbers.
     """
-    file_text = read_limited(path, _MAX_BYTES, "SPEC file").decode("latin-1")
+    file_text = read_limited(path, _MAX_FILE_BYTES, "SPEC file").decode("latin-1")
     spectra_by_detector: dict[int, list[FileSpectrum]] = {}
     for spec_scan in _spec_scans(file_text):
         for detector_index, spectrum in (
@@ -105,20 +105,20 @@ def _with_detector(scan: Scan, path: Path, detector: int) -> Scan:
 def _spec_scans(file_text: str) -> Iterator[_SpecScan]:
     """Yield the scans of the file. Spectra before the first ``#S`` form a separate scan."""
     spec_scan, counts_lines = _SpecScan("1"), None
-    for line in file_text.splitlines():
+    for text_line in file_text.splitlines():
         if counts_lines is not None:
-            counts_lines.append(line.rstrip("\\ \t"))
-        elif line.startswith("@A"):
-            counts_lines = [re.sub(r"^@A\d*", "", line).rstrip("\\ \t")]
-        elif line.startswith("#S "):
+            counts_lines.append(text_line.rstrip("\\ \t"))
+        elif text_line.startswith("@A"):
+            counts_lines = [re.sub(r"^@A\d*", "", text_line).rstrip("\\ \t")]
+        elif text_line.startswith("#S "):
             yield spec_scan
-            spec_scan = _SpecScan(([*line.split(), "1"])[1])
-        elif line.startswith("#"):
-            header_key, _, header_value = line[1:].partition(" ")
+            spec_scan = _SpecScan(([*text_line.split(), "1"])[1])
+        elif text_line.startswith("#"):
+            header_key, _, header_value = text_line[1:].partition(" ")
             spec_scan.fields.setdefault(header_key, []).append(header_value.strip())
-        elif line.strip() and spec_scan.labels:
-            spec_scan.lines.append(line)
-        if counts_lines is not None and not line.rstrip().endswith("\\"):
+        elif text_line.strip() and spec_scan.labels:
+            spec_scan.lines.append(text_line)
+        if counts_lines is not None and not text_line.rstrip().endswith("\\"):
             spec_scan.spectra.append(" ".join(counts_lines))
             counts_lines = None
     if counts_lines is not None:
@@ -173,7 +173,7 @@ def _table_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, File
     if not labels or not spec_scan.lines:
         return
     try:
-        table = np.array([line.split() for line in spec_scan.lines], dtype=np.float64).T
+        table = np.array([table_line.split() for table_line in spec_scan.lines], dtype=np.float64).T
     except ValueError as error:
         raise ScanError(
             f"Cannot read {path}: a line of scan {spec_scan.number} does not have {len(labels)} numbers ({error})."

@@ -20,7 +20,7 @@ FORMAT = Format(
     recognised_by="XML whose outer element is TRTSpectrum",
     source="unpublished; names as in rosettasciio (2016-2026)",
 )
-_MAX_BYTES = 64 * 2**20
+_MAX_FILE_BYTES = 64 * 2**20
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -36,7 +36,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Sc
     ScanError
         The XML is damaged or contains no spectrum, or the number of channels differs from the declared one.
     """
-    file_content = read_limited(path, _MAX_BYTES, "single Bruker spectrum")
+    file_content = read_limited(path, _MAX_FILE_BYTES, "single Bruker spectrum")
     node = find_instance(parse_xml(file_content, str(path)), "TRTSpectrum")
     if node is None:
         raise ScanError(f"Cannot read {path}: Bruker XML without a spectrum in it. Export the spectrum as .spx again.")

@@ -198,7 +198,7 @@ def _open_file(path: Path) -> MappedCube | PagesCube:
     with _import_tifffile().TiffFile(path) as file:
         pages = file.pages
         page, n_page = pages[0], len(pages)
-        shape, dtype = tuple(int(n_index) for n_index in page.shape), np.dtype(page.dtype)
+        shape, dtype = tuple(int(dimension_size) for dimension_size in page.shape), np.dtype(page.dtype)
         _check_pages(path, n_page, shape, dtype, page)
         if n_page == 1 or len(shape) == 3:
             return _from_one_page(path, page, shape, dtype)
@@ -221,8 +221,8 @@ def _check_pages(path: Path, n_page: int, shape: tuple[int, ...], dtype: np.dtyp
     n_byte = path.stat().st_size
     declared_bytes = dtype.itemsize * n_page
     page_bytes = dtype.itemsize
-    for n_index in shape:
-        declared_bytes, page_bytes = declared_bytes * n_index, page_bytes * n_index
+    for dimension_size in shape:
+        declared_bytes, page_bytes = declared_bytes * dimension_size, page_bytes * dimension_size
     if dtype.kind not in "uif" or len(shape) not in {2, 3} or 0 in shape:
         raise ScanError(
             f"Cannot read {path} as a stack: its images are {shape} {dtype}; (row, column) numbers are needed."
@@ -274,7 +274,7 @@ def _contiguous_offset(file: Any, n_page: int, shape: tuple[int, ...], dtype: np
 def _page_shape_and_type(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
     with _import_tifffile().TiffFile(path) as file:
         page = file.pages[0]
-        shape, dtype = tuple(int(n_index) for n_index in page.shape), np.dtype(page.dtype)
+        shape, dtype = tuple(int(dimension_size) for dimension_size in page.shape), np.dtype(page.dtype)
         _check_pages(path, 1, shape, dtype, page)
         if len(shape) != 2 or len(file.pages) != 1:
             raise ScanError(

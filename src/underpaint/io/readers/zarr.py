@@ -250,13 +250,13 @@ def _read_node(path: Path, folder: Path, array_metadata: dict[str, Any]) -> Node
             f"Cannot read {folder}: the zarr array is encoded with {', '.join(refused_codecs)}, which is not allowed."
         )
     try:
-        shape = tuple(int(n_index) for n_index in array_metadata["shape"])
+        shape = tuple(int(dimension_size) for dimension_size in array_metadata["shape"])
         stored_chunk_shape = (
             array_metadata["chunks"]
             if "chunks" in array_metadata
             else array_metadata["chunk_grid"]["configuration"]["chunk_shape"]
         )
-        chunk_shape = tuple(int(n_index) for n_index in stored_chunk_shape)
+        chunk_shape = tuple(int(dimension_size) for dimension_size in stored_chunk_shape)
         dtype = np.dtype(str(array_metadata.get("data_type", array_metadata.get("dtype"))))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ScanError(
@@ -294,8 +294,10 @@ def _is_blosc(array_metadata: dict[str, Any]) -> bool:
 
 
 def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunk_shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    sizes_fit = len(shape) == len(chunk_shape) and all(n_index > 0 for n_index in (*shape, *chunk_shape))
-    if not sizes_fit or math.prod(chunk_shape) * dtype.itemsize > _MAX_CHUNK_BYTES:
+    are_sizes_consistent = len(shape) == len(chunk_shape) and all(
+        dimension_size > 0 for dimension_size in (*shape, *chunk_shape)
+    )
+    if not are_sizes_consistent or math.prod(chunk_shape) * dtype.itemsize > _MAX_CHUNK_BYTES:
         raise ScanError(
             f"Cannot read {folder}: a zarr array of shape {shape} in chunks of {chunk_shape}; chunks must be "
             f"of the same number of dimensions and at most {_MAX_CHUNK_BYTES} bytes."
@@ -422,9 +424,11 @@ def _read_signal(node: Node) -> Signal | None:
 def _hyperspy_times(node: Node) -> dict[str, float]:
     for time_path in TIME_PATHS:
         group_attributes = _group_attributes(node.folder.parent / time_path)
-        times = {time_name: valid_seconds(group_attributes.get(time_name)) for time_name in ("live_time", "real_time")}
-        if any(times.values()):
-            return {time_name: time_s for time_name, time_s in times.items() if time_s is not None}
+        times_s = {
+            time_name: valid_seconds(group_attributes.get(time_name)) for time_name in ("live_time", "real_time")
+        }
+        if any(times_s.values()):
+            return {time_name: time_s for time_name, time_s in times_s.items() if time_s is not None}
     return {}
 
 
@@ -513,7 +517,7 @@ def blosc_fault(buffer: bytes, unpacked_bytes: int) -> str:
     """
     if len(buffer) < HEADER_BYTES:
         return f"a Blosc chunk of {len(buffer)} bytes, the header alone has {HEADER_BYTES}"
-    flags, type_bytes = buffer[2], buffer[3]
+    header_flags, type_bytes = buffer[2], buffer[3]
     n_byte, block_bytes, packed_bytes = struct.unpack_from("<3I", buffer, 4)
     if packed_bytes != len(buffer):
         return f"a Blosc chunk of {len(buffer)} bytes declares {packed_bytes}"
@@ -521,10 +525,10 @@ def blosc_fault(buffer: bytes, unpacked_bytes: int) -> str:
         return f"a Blosc chunk declares {n_byte} decompressed bytes, the array's chunks have {unpacked_bytes}"
     if type_bytes == 0 or not 0 < block_bytes <= max(n_byte, 1):
         return f"a Blosc chunk has items of {type_bytes} and blocks of {block_bytes} bytes"
-    if flags & _COPIED_FLAG:
+    if header_flags & _COPIED_FLAG:
         is_complete = packed_bytes == n_byte + HEADER_BYTES
         return "" if is_complete else f"an uncompressed Blosc chunk has {packed_bytes} bytes for {n_byte}"
-    is_valid = _blocks_fit(buffer, n_byte, block_bytes, type_bytes, split=not flags & _UNSPLIT_FLAG)
+    is_valid = _blocks_fit(buffer, n_byte, block_bytes, type_bytes, split=not header_flags & _UNSPLIT_FLAG)
     return "" if is_valid else "the blocks of a Blosc chunk are outside of it"
 
 

@@ -192,13 +192,13 @@ def _read_from_file(folder: str | Path, read_entry: Callable[[Any], Result]) -> 
 
 def package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages on which results depend."""
-    versions = {"python": platform.python_version()}
+    version_by_package = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            versions[package] = version(package)
+            version_by_package[package] = version(package)
         except PackageNotFoundError:
             continue
-    return versions
+    return version_by_package
 
 
 def check_map_names(map_names: Sequence[str]) -> None:
@@ -475,9 +475,14 @@ def _quantity_kind(quantity: str) -> str:
 
 def _write_quantity_maps(parent: Any, name: str, results: Results, quantity: str) -> Any:
     """Write a map of the quantity for each key of its key dimension, under the name of the key."""
-    stack, (_, units) = results.stacks[quantity], DIMENSIONS[quantity]
+    map_stack, (_, units) = results.stacks[quantity], DIMENSIONS[quantity]
     return _write_maps(
-        parent, name, [map_key for (map_key,) in stack.keys], (stack[map_key] for map_key in stack.keys), units, results
+        parent,
+        name,
+        [map_key for (map_key,) in map_stack.keys],
+        (map_stack[map_key] for map_key in map_stack.keys),
+        units,
+        results,
     )
 
 
@@ -570,15 +575,15 @@ def _create_process(entry_group: Any, name: str, results: Results, default: str)
 
 
 def _write_maps(
-    parent: Any, name: str, map_names: Sequence[str], images: Iterable[NDArray[Any]], units: str, results: Results
+    parent: Any, name: str, map_names: Sequence[str], map_images: Iterable[NDArray[Any]], units: str, results: Results
 ) -> Any:
     maps_group = nexus_group(parent, name, "NXdata")
     maps_group.attrs["axes"] = ["row", "column"]
     if map_names:
         maps_group.attrs["signal"] = map_names[0]
         maps_group.attrs["auxiliary_signals"] = np.array(map_names[1:], dtype=h5py.string_dtype())
-    for map_name, image in zip(map_names, images, strict=True):
-        map_values = np.ascontiguousarray(image)
+    for map_name, map_image in zip(map_names, map_images, strict=True):
+        map_values = np.ascontiguousarray(map_image)
         dataset = maps_group.create_dataset(map_name, data=map_values, **_compression_options(map_values))
         dataset.attrs.update({"units": units, "interpretation": "image"})
     for axis, axis_name in enumerate(_AXIS_NAMES):
@@ -747,7 +752,7 @@ def _read_states(file: Any, read_cube: CubeReader) -> Results:
     process = file["entry/detectability"]
     maps_group = process["results/state"]
     map_names = _signal_names(maps_group)
-    labels = [str(maps_group[name].attrs["long_name"]) for name in map_names]
+    state_labels = [str(maps_group[name].attrs["long_name"]) for name in map_names]
     stored_states = read_cube(maps_group, map_names, np.uint8)
     if isinstance(stored_states, StoredMaps):
         states: Any = StoredMaps(
@@ -755,7 +760,7 @@ def _read_states(file: Any, read_cube: CubeReader) -> Results:
         )
     else:
         states = current_states(stored_states)
-    return Results.of_states(map_names, labels, states, **_process_metadata(process))
+    return Results.of_states(map_names, state_labels, states, **_process_metadata(process))
 
 
 def _read_scatter(file: Any, read_cube: CubeReader) -> Results:
@@ -834,11 +839,12 @@ def _read_open_set(file: Any, read_cube: CubeReader) -> Results:
     if "entry/open_set" not in file:
         return Results()
     process = file["entry/open_set"]
-    lines = tuple(
-        UnexplainedLine(**line | {"carriers": tuple(line["carriers"])}) for line in _read_json(process, "lines")
+    unexplained_lines = tuple(
+        UnexplainedLine(**line_record | {"carriers": tuple(line_record["carriers"])})
+        for line_record in _read_json(process, "lines")
     )
     ordinary = tuple((family, source) for family, source in _read_json(process, "ordinary"))
-    results = Results(unexplained=lines, ordinary=ordinary)
+    results = Results(unexplained=unexplained_lines, ordinary=ordinary)
     if "results" not in process:
         return results
     unlikeness = read_cube(process["results/unlikeness"], ["score"], np.float32)
@@ -869,14 +875,14 @@ def _signal_names(maps_group: Any) -> tuple[str, ...]:
 
 def _map_shape(maps_group: Any, map_names: Sequence[str]) -> tuple[int, int]:
     """Return the numbers of rows and columns of maps, or raise ValueError if the maps differ in shape."""
-    n_row, n_column = (int(n_index) for n_index in maps_group.attrs["shape"])
+    n_row, n_column = (int(pixel_count) for pixel_count in maps_group.attrs["shape"])
     first_shape = next(
         (maps_group.file[path].attrs["shape"] for path in MAP_STACKS if path in maps_group.file),
         maps_group.attrs["shape"],
     )
-    shapes = {(n_row, n_column), tuple(map(int, first_shape)), *(maps_group[name].shape for name in map_names)}
-    if len(shapes) > 1:
-        raise ValueError(f"maps of {len(shapes)} sizes in {maps_group.name}")
+    map_shapes = {(n_row, n_column), tuple(map(int, first_shape)), *(maps_group[name].shape for name in map_names)}
+    if len(map_shapes) > 1:
+        raise ValueError(f"maps of {len(map_shapes)} sizes in {maps_group.name}")
     return n_row, n_column
 
 

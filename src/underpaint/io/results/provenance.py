@@ -125,11 +125,11 @@ def _block_offsets(file_bytes: int, max_blocks: int, file_index: int) -> list[in
 
     A small file is sampled completely. In a large file, the first, the last and evenly spaced blocks are sampled.
     """
-    n_block = -(-file_bytes // _BLOCK_BYTES)
-    if n_block <= max_blocks:
-        return [index * _BLOCK_BYTES for index in range(n_block)]
+    n_file_block = -(-file_bytes // _BLOCK_BYTES)
+    if n_file_block <= max_blocks:
+        return [index * _BLOCK_BYTES for index in range(n_file_block)]
     if max_blocks == 1:
-        return [_BLOCK_BYTES * (file_index * 7919 % n_block)]
+        return [_BLOCK_BYTES * (file_index * 7919 % n_file_block)]
     return [(file_bytes - _BLOCK_BYTES) * index // (max_blocks - 1) for index in range(max_blocks)]
 
 
@@ -197,10 +197,10 @@ def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path
         for folder in _existing_folders(default_folder)
         if (provenance := _read_provenance(folder))
     }
-    folders: dict[int, Path] = {}
+    assigned_folders: dict[int, Path] = {}
     for index, source in enumerate(map(str, sources)):
         unassigned_folders, scan_facts = (
-            (folder for folder in provenance_by_folder if folder not in folders.values()),
+            (folder for folder in provenance_by_folder if folder not in assigned_folders.values()),
             _facts_or_empty(source),
         )
         folder = next(
@@ -212,15 +212,15 @@ def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path
             None,
         )
         if folder is not None:
-            folders[index] = folder
+            assigned_folders[index] = folder
     used_folders = {*provenance_by_folder}
     for index in range(len(default_folders)):
-        if index not in folders:
-            folders[index] = next(
+        if index not in assigned_folders:
+            assigned_folders[index] = next(
                 folder for folder in _numbered_names(default_folders[index]) if folder not in used_folders
             )
-            used_folders.add(folders[index])
-    return [folders[index] for index in range(len(default_folders))]
+            used_folders.add(assigned_folders[index])
+    return [assigned_folders[index] for index in range(len(default_folders))]
 
 
 def _is_same_scan(provenance: Mapping[str, Any], source: str, scan_facts: Mapping[str, Any]) -> bool:

@@ -18,7 +18,7 @@ MAX_CORNERS = 5000
 MAX_RUNS = 200_000
 MAX_NAME_LENGTH = 60
 MAX_REGIONS = 500
-_MAX_COORDINATE = 1e6
+_MAX_CORNER_COORDINATE = 1e6
 _MASK_NAME = re.compile(r"[A-Za-z0-9_-]+\.png")
 
 
@@ -65,8 +65,8 @@ class Region:
             crossing_columns = corner_columns[is_crossed] + edge_fractions * (
                 np.roll(corner_columns, -1)[is_crossed] - corner_columns[is_crossed]
             )
-            is_right_of = (np.arange(n_column) + 0.5)[:, None] > crossing_columns[None, :]
-            is_inside[row] = is_right_of.sum(axis=1) % 2 == 1
+            is_right_of_edges = (np.arange(n_column) + 0.5)[:, None] > crossing_columns[None, :]
+            is_inside[row] = is_right_of_edges.sum(axis=1) % 2 == 1
         if not is_inside.any():
             raise ScanError(
                 f"The region {self.name!r} contains no pixel of the maps. Draw it larger, inside the image."
@@ -108,7 +108,7 @@ def parse_region(json_object: Any) -> Region:
     if 0 < len(runs) <= MAX_RUNS:
         return Region(name, (), runs, mask_file)
     if not 3 <= len(corners) <= MAX_CORNERS or not all(
-        abs(coordinate) <= _MAX_COORDINATE for corner in corners for coordinate in corner
+        abs(coordinate) <= _MAX_CORNER_COORDINATE for corner in corners for coordinate in corner
     ):
         raise ScanError(f"Cannot use the region: it has {len(corners)} corners; 3 to {MAX_CORNERS} numbers are needed.")
     return Region(name, corners, (), mask_file)

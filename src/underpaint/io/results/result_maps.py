@@ -127,10 +127,10 @@ class ResultMaps:
         path = f"computed:{entry.process}/{entry.name}"
         entry = replace(entry, path=path, error_path=f"{path}/errors" if errors else "")
         with self._lock:
-            for cache_key, compute in ((path, values), (f"{path}/errors", errors)):
+            for cache_key, compute_map in ((path, values), (f"{path}/errors", errors)):
                 self._cache.pop(cache_key, None)
-                if compute is not None:
-                    self._computed[cache_key] = compute
+                if compute_map is not None:
+                    self._computed[cache_key] = compute_map
             entry_paths = [existing_entry.path for existing_entry in self.entries]
             entry_index = entry_paths.index(path) if path in entry_paths else len(entry_paths)
             self.entries = (*self.entries[:entry_index], entry, *self.entries[entry_index + 1 :])
@@ -169,11 +169,11 @@ class ResultMaps:
 
     def interval(self, index: int, row: int, column: int) -> tuple[float, float] | None:
         """Return the limits of an entry's 90 % interval at a pixel, or None if the entry has none."""
-        paths = self.entries[index].end_paths
-        if len(paths) != len(_INTERVAL_LIMITS):
+        limit_paths = self.entries[index].end_paths
+        if len(limit_paths) != len(_INTERVAL_LIMITS):
             return None
         with self._open():
-            lower_limit, upper_limit = (self._pixel_value(path, row, column) for path in paths)
+            lower_limit, upper_limit = (self._pixel_value(limit_path, row, column) for limit_path in limit_paths)
         return lower_limit, upper_limit
 
     def close(self) -> None:

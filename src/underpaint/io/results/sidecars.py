@@ -115,7 +115,7 @@ def find_scan(
         given_shape
         if isinstance(given_shape, list)
         and len(given_shape) == 2
-        and all(isinstance(n_index, int) for n_index in given_shape)
+        and all(isinstance(pixel_count, int) for pixel_count in given_shape)
         else None
     )
     try:
@@ -243,9 +243,9 @@ def _relative_target(relative_path: Path, earlier_folder: str | None) -> Path:
 
 def _conflict_name(target: Path, folder: Path) -> Path:
     """Return another path for a user's file whose path is that of a new map or leads through a link."""
-    folder_names = ("earlier", *(f"earlier_{suffix}" for suffix in range(2, 10_000)))
+    folder_names = ("earlier", *(f"earlier_{name_suffix}" for name_suffix in range(2, 10_000)))
     candidate_paths = (folder / folder_name / target.relative_to(folder) for folder_name in folder_names)
-    return next(candidate for candidate in candidate_paths if not _is_blocked(candidate, folder))
+    return next(candidate_path for candidate_path in candidate_paths if not _is_blocked(candidate_path, folder))
 
 
 def _is_blocked(target: Path, folder: Path) -> bool:
