@@ -81,19 +81,19 @@ def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, includ
     if len(scans) == 1:
         return [_without_location(scans[0], ())]
     array_locations: list[ArrayLocation] = [scan.metadata.get(LOCATION_KEY, ArrayLocation()) for scan in scans]
-    samples = [_sample_pixels(scan) for scan in scans]
+    pixel_samples = [_sample_pixels(scan) for scan in scans]
     exclusion_reasons: dict[int, str] = {}
     _exclude_gathered_parts(scans, array_locations, exclusion_reasons)
     for group_indices in _group_by_shape(scans):
-        _exclude_computed(scans, array_locations, samples, group_indices, exclusion_reasons)
-    _exclude_filtered(scans, array_locations, samples, exclusion_reasons)
+        _exclude_computed(scans, array_locations, pixel_samples, group_indices, exclusion_reasons)
+    _exclude_filtered(scans, array_locations, pixel_samples, exclusion_reasons)
     remaining_indices = [index for index in range(len(scans)) if index not in exclusion_reasons]
-    _refuse_several_scans(scans, array_locations, samples, remaining_indices, location)
+    _refuse_several_scans(scans, array_locations, pixel_samples, remaining_indices, location)
     if not include_faulty:
-        _exclude_faulty(samples, remaining_indices, exclusion_reasons)
+        _exclude_faulty(pixel_samples, remaining_indices, exclusion_reasons)
     selected_scans = [scan for index, scan in enumerate(scans) if index not in exclusion_reasons]
     if _have_same_channels(
-        selected_scans, [samples[index] for index in range(len(scans)) if index not in exclusion_reasons]
+        selected_scans, [pixel_samples[index] for index in range(len(scans)) if index not in exclusion_reasons]
     ):
         note = (
             "without energy calibration: added channel by channel, since all detectors have peaks in the same channels"
@@ -215,28 +215,28 @@ def _exclude_gathered_parts(
 def _exclude_computed(
     scans: Sequence[Scan],
     array_locations: Sequence[ArrayLocation],
-    samples: Sequence[NDArray[np.float64] | str],
+    pixel_samples: Sequence[NDArray[np.float64] | str],
     group_indices: Sequence[int],
     exclusion_reasons: dict[int, str],
 ) -> None:
     """Exclude arrays that are copies, corrected copies or sums of other arrays of the same shape."""
     counts_by_index: dict[int, NDArray[np.float64]] = {}
-    readable_indices = [index for index in group_indices if not isinstance(samples[index], str)]
+    readable_indices = [index for index in group_indices if not isinstance(pixel_samples[index], str)]
     for index in group_indices:
-        sample = samples[index]
+        pixel_sample = pixel_samples[index]
         if index in exclusion_reasons:
             continue
-        if not isinstance(sample, str):
-            counts_by_index[index] = sample
+        if not isinstance(pixel_sample, str):
+            counts_by_index[index] = pixel_sample
         elif readable_indices:
-            exclusion_reasons[index] = f"no counts: {sample}"
+            exclusion_reasons[index] = f"no counts: {pixel_sample}"
     # Arrays of raw counts come first, so that they are kept and the arrays computed from them are excluded.
     sorted_indices = sorted(
         counts_by_index,
         key=lambda index: (array_locations[index].is_computed, *_rawness(scans[index], counts_by_index[index])),
     )
-    is_integer = {index: _is_integer(sample) for index, sample in counts_by_index.items()}
-    counts_by_index = {index: _as_counts(sample) for index, sample in counts_by_index.items()}
+    is_integer = {index: _is_integer(pixel_sample) for index, pixel_sample in counts_by_index.items()}
+    counts_by_index = {index: _as_counts(pixel_sample) for index, pixel_sample in counts_by_index.items()}
     selected_indices: list[int] = []
     for index in sorted_indices:
         copied_index = next(
@@ -355,14 +355,14 @@ def _parts_of_sum(sum_counts: NDArray[np.float64], part_counts: Sequence[NDArray
         _nonnegative_weights(np.stack([part_array[row] for part_array in part_counts], axis=1), sum_counts[row])
         for row in range(len(sum_counts))
     ]
-    squared_residual = sum(
+    summed_residual = sum(
         _residual_over_variance(
             sum_counts[row], np.stack([part_array[row] for part_array in part_counts], axis=1), weights_of_row
         )
         * sum_counts[row].sum()
         for row, weights_of_row in enumerate(row_weights)
     )
-    return used_indices if squared_residual < 0.1 * sum_counts.sum() else []
+    return used_indices if summed_residual < 0.1 * sum_counts.sum() else []
 
 
 def _nonnegative_weights(part_columns: NDArray[np.float64], sum_counts: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -451,16 +451,20 @@ def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray
 def _exclude_filtered(
     scans: Sequence[Scan],
     array_locations: Sequence[ArrayLocation],
-    samples: Sequence[NDArray[np.float64] | str],
+    pixel_samples: Sequence[NDArray[np.float64] | str],
     exclusion_reasons: dict[int, str],
 ) -> None:
     """Exclude arrays that are smoothed, shifted or rebinned copies of other arrays."""
     counts_by_index = {
-        index: _as_counts(sample)
-        for index, sample in enumerate(samples)
-        if index not in exclusion_reasons and not isinstance(sample, str) and sample.sum() >= 5 * _MIN_SAMPLE_COUNTS
+        index: _as_counts(pixel_sample)
+        for index, pixel_sample in enumerate(pixel_samples)
+        if index not in exclusion_reasons
+        and not isinstance(pixel_sample, str)
+        and pixel_sample.sum() >= 5 * _MIN_SAMPLE_COUNTS
     }
-    counts_by_index = {index: sample[:: 1 + len(counts_by_index) // 8] for index, sample in counts_by_index.items()}
+    counts_by_index = {
+        index: pixel_sample[:: 1 + len(counts_by_index) // 8] for index, pixel_sample in counts_by_index.items()
+    }
     sorted_indices = sorted(
         counts_by_index,
         key=lambda index: (array_locations[index].is_computed, *_rawness(scans[index], counts_by_index[index])),
@@ -500,8 +504,8 @@ def _rebinned_to(scan: Scan, target_scan: Scan, counts: NDArray[np.float64]) -> 
     if scan.axis is not None and target_scan.axis is not None and scan.axis != target_scan.axis:
         resampled_arrays.append(rebin(counts, scan.axis, target_scan.axis.edges_kev).astype(np.float64))
     if n_channel != n_target_channel:
-        edges = np.linspace(-0.5, n_channel - 0.5, n_target_channel + 1)
-        resampled_arrays.append(rebin(counts, EnergyAxis(1.0, 0.0, n_channel), edges).astype(np.float64))
+        resampled_edges = np.linspace(-0.5, n_channel - 0.5, n_target_channel + 1)
+        resampled_arrays.append(rebin(counts, EnergyAxis(1.0, 0.0, n_channel), resampled_edges).astype(np.float64))
     return resampled_arrays
 
 
@@ -551,21 +555,21 @@ def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float6
     return bool(residual_ratios) and float(np.median(residual_ratios)) <= _MAX_RESIDUAL_RATIO
 
 
-def _best_window_starts(segment: NDArray[np.float64], windows: NDArray[np.float64]) -> set[int]:
+def _best_window_starts(segment: NDArray[np.float64], raw_windows: NDArray[np.float64]) -> set[int]:
     """Return the first windows of two shifts: the one that correlates best with a segment's noise, and zero."""
-    unshifted_start, half_width = windows.shape[1] // 2, _N_FILTER_WEIGHTS // 2
-    second_differences = np.diff(windows, 2, axis=2)
+    unshifted_start, filter_half_width = raw_windows.shape[1] // 2, _N_FILTER_WEIGHTS // 2
+    second_differences = np.diff(raw_windows, 2, axis=2)
     difference_norms = np.sqrt(np.einsum("plc,plc->l", second_differences, second_differences))
-    correlations = np.einsum("pc,plc->l", np.diff(segment, 2, axis=1), second_differences) / np.maximum(
+    shift_correlations = np.einsum("pc,plc->l", np.diff(segment, 2, axis=1), second_differences) / np.maximum(
         difference_norms, 1e-30
     )
-    best_start = int(np.argmax(correlations[half_width : correlations.size - half_width]))
-    return {best_start, unshifted_start - half_width}
+    best_start = int(np.argmax(shift_correlations[filter_half_width : shift_correlations.size - filter_half_width]))
+    return {best_start, unshifted_start - filter_half_width}
 
 
-def _residual_ratio(segment: NDArray[np.float64], windows: NDArray[np.float64], noise_scale: float) -> float:
+def _residual_ratio(segment: NDArray[np.float64], raw_windows: NDArray[np.float64], noise_scale: float) -> float:
     """Fit a segment by a weighted sum of windows. Return the squared residual divided by the propagated variance."""
-    window_counts = np.moveaxis(windows, 1, 2).reshape(-1, _N_FILTER_WEIGHTS)
+    window_counts = np.moveaxis(raw_windows, 1, 2).reshape(-1, _N_FILTER_WEIGHTS)
     segment_position = np.tile(np.linspace(-1, 1, segment.shape[1]), len(segment))[:, None]
     window_weights = np.linalg.lstsq(
         np.hstack([window_counts, segment_position * window_counts]), segment.ravel(), rcond=1e-9
@@ -601,7 +605,7 @@ def _shared_noise(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float
     """
     if min(sum_counts.sum(), part_counts.sum()) < 5 * _MIN_SAMPLE_COUNTS:
         return 0.0
-    noise_levels = _noise_scale(sum_counts), _noise_scale(part_counts)
+    noise_scales = _noise_scale(sum_counts), _noise_scale(part_counts)
     shared_fractions = []
     segment_edges = np.searchsorted(np.cumsum(part_counts.sum(axis=0)), np.linspace(0, part_counts.sum(), 17)[1:-1])
     for sum_segment, part_segment in zip(
@@ -610,9 +614,9 @@ def _shared_noise(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float
         if sum_segment.shape[1] < 8 or part_segment.sum() <= 0:
             continue
         count_ratio = sum_segment.sum() / part_segment.sum()
-        shared_variance = count_ratio * noise_levels[1] * np.convolve(part_segment.sum(axis=0), [1, 4, 1], "valid")
+        shared_variance = count_ratio * noise_scales[1] * np.convolve(part_segment.sum(axis=0), [1, 4, 1], "valid")
         expected_variance = (
-            noise_levels[0] * np.convolve(sum_segment.sum(axis=0), [1, 4, 1], "valid") + count_ratio * shared_variance
+            noise_scales[0] * np.convolve(sum_segment.sum(axis=0), [1, 4, 1], "valid") + count_ratio * shared_variance
         )
         squared_differences = (np.diff(sum_segment - count_ratio * part_segment, 2, axis=1) ** 2).sum(axis=0)
         channel_weights = 1 / np.maximum(expected_variance, 1e-30)
@@ -635,7 +639,7 @@ def _is_integer(array_values: NDArray[np.float64]) -> bool:
 def _refuse_several_scans(
     scans: Sequence[Scan],
     array_locations: Sequence[ArrayLocation],
-    samples: Sequence[NDArray[np.float64] | str],
+    pixel_samples: Sequence[NDArray[np.float64] | str],
     candidate_indices: Sequence[int],
     location: str | Path,
 ) -> None:
@@ -643,7 +647,7 @@ def _refuse_several_scans(
     difference_text = ""
     for index in candidate_indices:
         for group in scan_groups:
-            separation_reason = _reason_for_separation(scans, array_locations, samples, group[0], index)
+            separation_reason = _reason_for_separation(scans, array_locations, pixel_samples, group[0], index)
             if not separation_reason:
                 group.append(index)
                 break
@@ -673,7 +677,7 @@ def _describe_group(
 def _reason_for_separation(
     scans: Sequence[Scan],
     array_locations: Sequence[ArrayLocation],
-    samples: Sequence[NDArray[np.float64] | str],
+    pixel_samples: Sequence[NDArray[np.float64] | str],
     index_a: int,
     index_b: int,
 ) -> str:
@@ -685,13 +689,13 @@ def _reason_for_separation(
         return f"{first_location.entry} and {second_location.entry} are separate measurements"
     if first_location.positions is not None and second_location.positions is not None:
         for first_positions, second_positions in zip(first_location.positions, second_location.positions, strict=True):
-            max_step = np.abs(np.diff(first_positions)).max(initial=0.0)
+            max_position_step = np.abs(np.diff(first_positions)).max(initial=0.0)
             if (
                 first_positions.shape != second_positions.shape
-                or np.abs(first_positions - second_positions).max(initial=0.0) > 0.5 * max_step
+                or np.abs(first_positions - second_positions).max(initial=0.0) > 0.5 * max_position_step
             ):
                 return "their positions differ"
-    sample_pair = samples[index_a], samples[index_b]
+    sample_pair = pixel_samples[index_a], pixel_samples[index_b]
     if (
         isinstance(sample_pair[0], str)
         or isinstance(sample_pair[1], str)
@@ -724,11 +728,11 @@ def _image_correlation(first_counts: NDArray[np.float64], second_counts: NDArray
     return float(covariance / np.sqrt((normalised_images[0] ** 2).sum() * (normalised_images[1] ** 2).sum()))
 
 
-def _have_same_channels(scans: Sequence[Scan], samples: Sequence[NDArray[np.float64] | str]) -> bool:
+def _have_same_channels(scans: Sequence[Scan], pixel_samples: Sequence[NDArray[np.float64] | str]) -> bool:
     """Return whether detectors without energy axes have their peaks in the same channels as the first detector."""
     if len(scans) < 2 or any(scan.axis is not None or scan.metadata.get(SAME_CHANNELS) for scan in scans):
         return False
-    detector_spectra = [sample.sum(axis=0) for sample in samples if not isinstance(sample, str)]
+    detector_spectra = [pixel_sample.sum(axis=0) for pixel_sample in pixel_samples if not isinstance(pixel_sample, str)]
     if (
         len(detector_spectra) < len(scans)
         or len({detector_spectrum.size for detector_spectrum in detector_spectra}) > 1
@@ -764,12 +768,16 @@ def _is_aligned(first_slopes: NDArray[np.float64], second_slopes: NDArray[np.flo
 
 
 def _exclude_faulty(
-    samples: Sequence[NDArray[np.float64] | str], candidate_indices: Sequence[int], exclusion_reasons: dict[int, str]
+    pixel_samples: Sequence[NDArray[np.float64] | str],
+    candidate_indices: Sequence[int],
+    exclusion_reasons: dict[int, str],
 ) -> None:
     """Exclude detectors that have no counts, are faulty, or count over 100 times more or less than the others."""
-    samples_by_index = {index: sample for index in candidate_indices if not isinstance(sample := samples[index], str)}
+    samples_by_index = {
+        index: pixel_sample for index in candidate_indices if not isinstance(pixel_sample := pixel_samples[index], str)
+    }
     faults_by_index = {
-        index: fault_text for index, sample in samples_by_index.items() if (fault_text := _fault_of(sample))
+        index: fault_text for index, pixel_sample in samples_by_index.items() if (fault_text := _fault_of(pixel_sample))
     }
     working_indices = [index for index in samples_by_index if index not in faults_by_index]
     mean_counts = {index: float(samples_by_index[index].sum(axis=1).mean()) for index in working_indices}
@@ -788,27 +796,30 @@ def _exclude_faulty(
                 f"{mean_counts[index]:.3g} counts per pixel, while the others have {typical_counts:.3g}: it is "
                 "saturated"
             )
-    max_total_counts = max((sample.sum() for sample in samples_by_index.values()), default=0.0)
+    max_total_counts = max((pixel_sample.sum() for pixel_sample in samples_by_index.values()), default=0.0)
     if len(faults_by_index) < len(candidate_indices) and max_total_counts > _MIN_SAMPLE_COUNTS // 4:
         exclusion_reasons.update(
             {index: f"a detector that does not work: {fault_text}" for index, fault_text in faults_by_index.items()}
         )
 
 
-def _fault_of(sample: NDArray[np.float64]) -> str:
+def _fault_of(pixel_sample: NDArray[np.float64]) -> str:
     """Return the fault of a detector, or "" if it works."""
-    if not sample.any():
+    if not pixel_sample.any():
         return "it has no counts"
-    if (sample == sample.flat[0]).all():
-        return f"the same number, {sample.flat[0]:g}, in all channels and pixels"
-    nonzero_counts = sample[:, sample.any(axis=0)]
-    if len(sample) > 1 and nonzero_counts.sum() > _MIN_SAMPLE_COUNTS and (nonzero_counts == nonzero_counts[0]).all():
+    if (pixel_sample == pixel_sample.flat[0]).all():
+        return f"the same number, {pixel_sample.flat[0]:g}, in all channels and pixels"
+    nonzero_counts = pixel_sample[:, pixel_sample.any(axis=0)]
+    if (
+        len(pixel_sample) > 1
+        and nonzero_counts.sum() > _MIN_SAMPLE_COUNTS
+        and (nonzero_counts == nonzero_counts[0]).all()
+    ):
         return "the same spectrum in all pixels: it is stuck"
-    max_value = sample.max()
-    if max_value in _FULL_SCALE_VALUES and (sample == max_value).mean() > 0.01:
-        return (
-            f"{(sample == max_value).mean():.0%} of its channels are at {max_value:g}, the maximum that can be stored"
-        )
+    max_value = pixel_sample.max()
+    if max_value in _FULL_SCALE_VALUES and (pixel_sample == max_value).mean() > 0.01:
+        max_share = (pixel_sample == max_value).mean()
+        return f"{max_share:.0%} of its channels are at {max_value:g}, the maximum that can be stored"
     return ""
 
 

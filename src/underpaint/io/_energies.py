@@ -111,18 +111,18 @@ def axis_of_gain_and_zero(gain: float, zero: float, n_channel: int, unit: str = 
 
 def _linear_axis(energy: NDArray[np.float64], unit: str) -> Axis:
     """Fit a linear axis to energies. Return it with notes, or None if the energies deviate by more than a few eV."""
-    channel = np.arange(energy.size)
+    channel_numbers = np.arange(energy.size)
     if not np.isfinite(energy).all():
         return None, ("energy calibration ignored: an energy is not a number",)
     kev_per_unit = _KEV_PER_UNIT[
         unit or _unit_by_size(float(np.abs(energy).max()), float(energy[-1] - energy[0]) / energy.size)
     ]
     gain, zero = float(energy[-1] - energy[0]) / (energy.size - 1), float(energy[0])
-    deviation = np.abs(energy - zero - gain * channel).max()
-    if deviation <= 0.05 * abs(gain):
+    max_deviation = np.abs(energy - zero - gain * channel_numbers).max()
+    if max_deviation <= 0.05 * abs(gain):
         return _axis_with_notes(gain, zero, energy.size, unit)
-    gain, zero = (float(coefficient) for coefficient in np.polyfit(channel, energy, 1))
-    deviation_kev = float(np.abs(energy - zero - gain * channel).max()) * kev_per_unit
+    gain, zero = (float(coefficient) for coefficient in np.polyfit(channel_numbers, energy, 1))
+    deviation_kev = float(np.abs(energy - zero - gain * channel_numbers).max()) * kev_per_unit
     if deviation_kev > min(MAX_CURVATURE_KEV, 0.5 * abs(gain) * kev_per_unit) + 0.05 * abs(gain) * kev_per_unit:
         refusal_text = (
             f"energy calibration ignored: its energies deviate by up to {1000 * deviation_kev:.3g} eV from a linear "

@@ -233,14 +233,16 @@ def _are_residues(spectra: NDArray[Any]) -> NDArray[np.bool_]:
     counts = spectra.astype(np.float64)
     is_negative = counts < 0
     n_negative = is_negative.sum(axis=1)
-    are_few = n_negative <= _MAX_NEGATIVE_CHANNEL_FRACTION * counts.shape[1]
+    has_few_negative = n_negative <= _MAX_NEGATIVE_CHANNEL_FRACTION * counts.shape[1]
     lowest_counts = counts.min(axis=1, keepdims=True)
     n_at_minimum = (counts <= 0.999 * lowest_counts).sum(axis=1)
-    are_at_minimum = (n_at_minimum >= _MIN_FRACTION_AT_MINIMUM * n_negative) & (
+    has_lowest_channels = (n_at_minimum >= _MIN_FRACTION_AT_MINIMUM * n_negative) & (
         n_at_minimum >= _MIN_CHANNELS_AT_MINIMUM
     )
     negative_sum, positive_sum = -np.minimum(counts, 0).sum(axis=1), np.maximum(counts, 0).sum(axis=1)
-    return np.asarray((are_few | are_at_minimum) & (negative_sum <= _MAX_NEGATIVE_COUNT_FRACTION * positive_sum))
+    return np.asarray(
+        (has_few_negative | has_lowest_channels) & (negative_sum <= _MAX_NEGATIVE_COUNT_FRACTION * positive_sum)
+    )
 
 
 def _negative_counts_message(spectrum: NDArray[Any], source: str, pixel: tuple[int, int]) -> str:

@@ -78,11 +78,11 @@ def load(
     ...
     underpaint.errors.ScanError: Cannot read nowhere.npz: there is no such file or folder. Check the path.
     """
-    arrays = _read_arrays(location, shape)
-    scans = _select_by_name(arrays, detector, location)
+    array_scans = _read_arrays(location, shape)
+    scans = _select_by_name(array_scans, detector, location)
     if not scans:
         single_detector = detector is not None and detector != SUM_NAME
-        scans = detectors_of_one_scan(arrays, location, include_faulty=single_detector)
+        scans = detectors_of_one_scan(array_scans, location, include_faulty=single_detector)
         scans = [_select_by_number(scans, str(detector), location)] if single_detector else scans
     scans = [with_counts(scan, counts_scale) for scan in scans]
     if len(scans) == 1:
@@ -352,14 +352,14 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
         note = f"the stored values are divided by {counts_scale:g}, the value per count that was given"
         return scan if counts_scale == 1 else _divide_counts(scan, Scale(counts_scale), note)
     sampled_values = _sample_spectra(scan)
-    sample = None if sampled_values is None else Sample(sampled_values)
-    if sample is not None and (transform := sample.transform()):
+    value_sample = None if sampled_values is None else Sample(sampled_values)
+    if value_sample is not None and (transform := value_sample.transform()):
         raise ScanError(
             f"Cannot use the values of {scan.source or scan.name} as counts: their noise is that of the {transform} of "
             "counts, independent of their size. Export the counts themselves; --counts-scale 1 reads the "
             "values as they are, but deviations and detection limits are then wrong."
         )
-    counts_scale_estimate = None if sample is None else sample.scale()
+    counts_scale_estimate = None if value_sample is None else value_sample.scale()
     if counts_scale_estimate is None:
         return (
             scan
@@ -430,9 +430,9 @@ def _sample_spectra(scan: Scan) -> NDArray[Any] | None:
     first_column = (n_column - n_block_column) // 2
     for row_fraction in _SAMPLE_ROW_FRACTIONS:
         first_row = int(row_fraction * (n_row - n_block_row))
-        block = slice(first_row, first_row + n_block_row), slice(first_column, first_column + n_block_column)
+        block_slices = slice(first_row, first_row + n_block_row), slice(first_column, first_column + n_block_column)
         try:
-            block_values = scan.read(*block).reshape(-1, n_channel)
+            block_values = scan.read(*block_slices).reshape(-1, n_channel)
         except (ScanError, OSError):
             return None
         block_values = block_values[np.isfinite(block_values).all(axis=1)]
@@ -511,7 +511,9 @@ def guess_file_type(head: bytes) -> str:
 
     The text follows "Cannot read FILE:" in messages.
     """
-    archive_type = next((file_type for magic, file_type in _ARCHIVE_TYPES.items() if head.startswith(magic)), None)
+    archive_type = next(
+        (file_type for archive_magic, file_type in _ARCHIVE_TYPES.items() if head.startswith(archive_magic)), None
+    )
     if archive_type is None and head[257:262] == b"ustar":
         archive_type = "tar"
     if archive_type is not None:
@@ -531,7 +533,7 @@ def guess_file_type(head: bytes) -> str:
 def _types_and_advice(head: bytes) -> list[tuple[str, str]]:
     stripped_head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     matching_types = [
-        (file_type, advice) for magic, file_type, advice in _SIGNATURES if stripped_head.startswith(magic)
+        (file_type, advice) for type_magic, file_type, advice in _SIGNATURES if stripped_head.startswith(type_magic)
     ]
     if head.startswith(b"PK\x03\x04") and any(file_name in head for file_name in _OFFICE_FILE_NAMES):
         matching_types.append(("a spreadsheet or document", _TABLE_ADVICE))
@@ -540,10 +542,10 @@ def _types_and_advice(head: bytes) -> list[tuple[str, str]]:
         matching_types += [_CNF_TYPE_AND_ADVICE] if section_type in _CNF_SECTION_TYPES else []
     if head.startswith(b"\xff\xff") and b"\x00" in head[:32] and re.search(rb"[0-3]\d[A-Za-z]{3}\d\d", head[:32]):
         matching_types.append(("an Ortec spectrum (CHN)", "Export the spectrum from Maestro as .spe (ASCII)."))
-    match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", stripped_head, re.DOTALL)
-    if match:
-        matching_types.append((f"XML of another kind (<{match[1].decode('latin-1')[:40]}>)", _EXPORT_ADVICE))
+    root_match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", stripped_head, re.DOTALL)
+    if root_match:
+        matching_types.append((f"XML of another kind (<{root_match[1].decode('latin-1')[:40]}>)", _EXPORT_ADVICE))
     if stripped_head.startswith((b"#F ", b"[attenuators]")) or b"\n[fit]" in stripped_head.replace(b"\r", b"\n"):
-        remedy = "Give the spectrum or the stack that it belongs to, and this file with --instrument."
-        matching_types.append(("a configuration of PyMca's fit", remedy))
+        configuration_advice = "Give the spectrum or the stack that it belongs to, and this file with --instrument."
+        matching_types.append(("a configuration of PyMca's fit", configuration_advice))
     return matching_types

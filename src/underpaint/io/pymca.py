@@ -242,16 +242,16 @@ def _energies_section(instrument: Instrument) -> dict[str, object]:
     if not _has_source(instrument):
         return {"energy": None}
     geometry = instrument.geometry.model_copy(update={"source_air_cm": 0.0})
-    energies, weights, line_widths = source_spectrum(
+    energies, energy_weights, line_widths = source_spectrum(
         instrument.model_copy(update={"filters": (), "geometry": geometry})
     )
-    weights = weights / weights.sum()
+    energy_weights = energy_weights / energy_weights.sum()
     has_scatter = line_widths == 0
     if _has_tube(instrument):
-        has_scatter &= weights >= _MIN_SCATTERED_FRACTION * weights[has_scatter].max(initial=0.0)
+        has_scatter &= energy_weights >= _MIN_SCATTERED_FRACTION * energy_weights[has_scatter].max(initial=0.0)
     return {
         "energy": energies.tolist(),
-        "energyweight": weights.tolist(),
+        "energyweight": energy_weights.tolist(),
         "energyflag": [1] * energies.size,
         "energyscatter": has_scatter.astype(int).tolist(),
     }
@@ -318,13 +318,13 @@ def _without_counterpart(instrument: Instrument) -> tuple[Untranslated, ...]:
     """Return the instrument's settings that a PyMca configuration cannot contain."""
     settings = instrument.model_dump(exclude_unset=True, exclude_none=True)
     untranslated = []
-    for setting_path, reason in _NO_COUNTERPART.items():
+    for setting_path, missing_reason in _NO_COUNTERPART.items():
         section, _, setting_name = setting_path.partition(".")
         section_values = settings.get(section, {})
         if section in settings and (not setting_name or setting_name in section_values):
             untranslated.append(
                 Untranslated(
-                    setting_path, str(section_values[setting_name] if setting_name else section_values), reason
+                    setting_path, str(section_values[setting_name] if setting_name else section_values), missing_reason
                 )
             )
     if (

@@ -55,10 +55,12 @@ def read(path: Path, dataset_path: str | None, n_band: int | None) -> CubeParts:
             (wavelengths, unit) for wavelengths, unit in wavelength_lists if wavelengths.size in dataset.shape
         ]
         wavelengths, unit = matching_lists[0] if matching_lists else (None, "")
-        band_dimension, note = _band_dimension(dataset.shape, n_band if wavelengths is None else wavelengths.size)
+        band_dimension, dimension_note = _band_dimension(
+            dataset.shape, n_band if wavelengths is None else wavelengths.size
+        )
         rows, columns = (dimension for dimension in range(3) if dimension != band_dimension)
         cube = Hdf5Cube(path, dataset, (rows, columns, band_dimension))
-        return CubeParts(cube, wavelengths, unit, notes=(*cube.notes, *note))
+        return CubeParts(cube, wavelengths, unit, notes=(*cube.notes, *dimension_note))
 
 
 def _band_dimension(shape: tuple[int, ...], n_band: int | None) -> tuple[int, tuple[str, ...]]:

@@ -142,8 +142,8 @@ class ListedCube:
         counts[has_spectrum] = spectra[spectrum_position[has_spectrum]]
         return counts
 
-    def _read_spectra(self, selection: Any) -> NDArray[Any]:
-        slices = {self.dimension_order[0]: selection, self.dimension_order[1]: slice(None)}
+    def _read_spectra(self, spectrum_selection: Any) -> NDArray[Any]:
+        slices = {self.dimension_order[0]: spectrum_selection, self.dimension_order[1]: slice(None)}
         return _read_slices(self.path, self.name, slices, self.dimension_order, self.detector)
 
 
@@ -418,8 +418,8 @@ def _detector_dimension_of_list(
     ]
     if short_datasets and not pixel_grids(long_datasets, long_size):
         return None
-    misfit, image_contrast = _product_misfit(dataset, channel_dim, short_dim, other_dimensions)
-    if misfit > max(
+    product_misfit, image_contrast = _product_misfit(dataset, channel_dim, short_dim, other_dimensions)
+    if product_misfit > max(
         3.0, 0.05 * image_contrast / short_size
     ):  # the image is the sum of all detectors, so it has their combined noise
         return None
@@ -461,9 +461,9 @@ def _product_misfit(
     band_counts = band_counts[:, :, bright_bands]
     summed_image, detector_efficiency = band_counts.sum(axis=1, keepdims=True), band_counts.sum(axis=0, keepdims=True)
     total_counts = np.maximum(band_counts.sum(axis=(0, 1), keepdims=True), 1.0)
-    misfit = _chi_squared(band_counts, summed_image * detector_efficiency / total_counts)
+    product_misfit = _chi_squared(band_counts, summed_image * detector_efficiency / total_counts)
     image_contrast = _chi_squared(summed_image, np.broadcast_to(total_counts / len(band_counts), summed_image.shape))
-    return misfit * band_counts.shape[1] / max(band_counts.shape[1] - 1, 1), image_contrast
+    return product_misfit * band_counts.shape[1] / max(band_counts.shape[1] - 1, 1), image_contrast
 
 
 def _chi_squared(measured_counts: NDArray[np.float64], expected_counts: NDArray[np.float64]) -> float:
@@ -536,7 +536,7 @@ def _axis_letter(object_path: str) -> str:
     Of two position datasets, that with the later letter in the alphabet holds the positions of the rows.
     """
     object_name = object_path.rsplit("/", 1)[-1].lower()
-    return next((letter for letter in (object_name[-1], object_name[0]) if letter in "xyz"), "")
+    return next((axis_letter for axis_letter in (object_name[-1], object_name[0]) if axis_letter in "xyz"), "")
 
 
 def _level_numbers(positions: NDArray[np.float64]) -> NDArray[np.int64] | None:

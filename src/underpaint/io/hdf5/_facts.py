@@ -74,12 +74,12 @@ def axis_of_polynomial(dataset: Any, n_channel: int) -> Axis:
     zero, gain, *higher_orders = coefficients.ravel().tolist()
     if [zero, gain] == [0.0, 1.0]:
         return None, ()
-    quadratic = higher_orders[0] if higher_orders else 0.0
+    quadratic_term = higher_orders[0] if higher_orders else 0.0
     # Over channels 0 to last, the nearest straight line deviates from the parabola by at most quadratic * last**2 / 8.
     last_channel = n_channel - 1
-    deviation_kev = quadratic * last_channel**2 / 8
+    deviation_kev = quadratic_term * last_channel**2 / 8
     return (
-        axis_of_gain_and_zero(gain + quadratic * last_channel, zero - deviation_kev, n_channel)
+        axis_of_gain_and_zero(gain + quadratic_term * last_channel, zero - deviation_kev, n_channel)
         if abs(deviation_kev) <= _MAX_DEVIATION_KEV
         else (None, ())
     )

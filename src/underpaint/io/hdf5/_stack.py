@@ -192,9 +192,9 @@ def list_arrays(file: Any) -> str:
         return True if len(array_texts) > _MAX_LISTED_OBJECTS else None
 
     file.visititems(collect)
-    links = _list_links(file)
-    if links:
-        array_texts.append(f"links, which are not followed ({', '.join(links[:8])})")
+    link_list = _list_links(file)
+    if link_list:
+        array_texts.append(f"links, which are not followed ({', '.join(link_list[:8])})")
     return ", ".join(array_texts[:8]) + (f" and {len(array_texts) - 8} more" if len(array_texts) > 8 else "")
 
 
@@ -362,9 +362,9 @@ class NeighbourDatasets:
     def find(self, *dataset_names: str) -> Any:
         """Return the dataset with the first of the given names that exists, or None if none exists."""
         for dataset_name in dataset_names:
-            for group, prefix in self._search_paths:
+            for group, name_prefix in self._search_paths:
                 try:
-                    dataset = follow(group, prefix + dataset_name)
+                    dataset = follow(group, name_prefix + dataset_name)
                 except ScanError as error:
                     self._add_fault(dataset_name, error)
                     continue
@@ -512,7 +512,7 @@ def _scan(
         if detector_index is None
         else (detector_index[0] - (interpretation.dimension_order[-1] < detector_index[0]), detector_index[1])
     )
-    pixels = PixelIndices(cube.shape[:2], stored_sizes, detector_position, spectrum_indices)
+    pixel_indices = PixelIndices(cube.shape[:2], stored_sizes, detector_position, spectrum_indices)
     axis, unit_notes = _energy_axis(neighbours, channel_dimension, cube.shape[2])
     stored_notes = neighbours.read(short_text, neighbours.find("notes")) or ""
     axis_notes = (
@@ -529,7 +529,7 @@ def _scan(
     if stored_step is not None:
         step_mm = float(stored_step.flat[0]), float(stored_step.flat[-1])
     live_time_s, real_time_s = (
-        _read_times(neighbours, time_names, pixels) for time_names in (_LIVE_TIME_NAMES, _REAL_TIME_NAMES)
+        _read_times(neighbours, time_names, pixel_indices) for time_names in (_LIVE_TIME_NAMES, _REAL_TIME_NAMES)
     )
     detector_name = str(neighbours.read(short_text, neighbours.find("detector")) or "")
     detector_name = detector_name if detector is None else f"{detector_name or 'detector'} {detector + 1}"
@@ -551,7 +551,7 @@ def _scan(
             *notes,
             *cube.notes,
             *axis_notes,
-            *_time_notes(neighbours, pixels),
+            *_time_notes(neighbours, pixel_indices),
             *neighbours.faults,
         ),
         metadata={
@@ -602,25 +602,25 @@ def _arrange_on_grid(
 ) -> tuple[NDArray[np.int64], tuple[float, float] | None, list[str]]:
     """Arrange a list of spectra by the given rows and columns, by the positions in the file, or in one row."""
     n_spectrum = int(stack.dataset.shape[interpretation.dimension_order[0]])
-    grid = next(iter(pixel_grids(position_datasets, n_spectrum)), None)
-    if grid is not None and shape in {None, grid[2].shape}:
-        row_positions, column_positions, spectrum_indices = grid
+    position_grid = next(iter(pixel_grids(position_datasets, n_spectrum)), None)
+    if position_grid is not None and shape in {None, position_grid[2].shape}:
+        row_positions, column_positions, spectrum_indices = position_grid
         step_mm = step_of_axes(
             _grid_step(row_positions, spectrum_indices[:, 0]), _grid_step(column_positions, spectrum_indices[0])
         )
-        note = (
+        grid_note = (
             f"{n_spectrum} spectra are put on {spectrum_indices.shape[0]} x {spectrum_indices.shape[1]} pixels by "
             f"{row_positions.name}, {column_positions.name}"
         )
-        return spectrum_indices, step_mm, [note]
+        return spectrum_indices, step_mm, [grid_note]
     n_row, n_column = shape or (1, n_spectrum)
     if n_row * n_column != n_spectrum:
         raise ScanError(
             f"Cannot read {path}::{stack.name}: its {n_spectrum} spectra do not fill {n_row} x {n_column} pixels. "
             "Give rows and columns whose product is their number."
         )
-    note = "a list of spectra, read as one row: give rows and columns (--shape) for a map"
-    return np.arange(n_spectrum).reshape(n_row, n_column), None, [] if shape else [note]
+    grid_note = "a list of spectra, read as one row: give rows and columns (--shape) for a map"
+    return np.arange(n_spectrum).reshape(n_row, n_column), None, [] if shape else [grid_note]
 
 
 def _grid_step(dataset: Any, spectrum_indices: NDArray[np.int64]) -> float | None:
@@ -692,7 +692,7 @@ def _read_times(neighbours: NeighbourDatasets, dataset_names: tuple[str, ...], p
         is_larch = dataset_name in {"livetime", "realtime"} and dataset is not None and not unit_of(dataset)
         if is_larch and "mca detector" not in as_text(dataset.parent.attrs.get("type", "")):
             continue
-        times = neighbours.read(pixel_seconds, dataset, pixels.shape, pixels.pick, "us" if is_larch else "s")
-        if times is not None:
-            return times
+        pixel_times = neighbours.read(pixel_seconds, dataset, pixels.shape, pixels.pick, "us" if is_larch else "s")
+        if pixel_times is not None:
+            return pixel_times
     return None

@@ -200,16 +200,16 @@ def _read_headers(node: ET.Element) -> dict[str, dict[str, str]]:
 
 
 def _parse_counts(channels_text: str | None, n_declared: float | None, source: str) -> NDArray[np.float64]:
-    fields = [field for field in (channels_text or "").split(",") if field.strip()]
-    if len(fields) < 2 or (n_declared is not None and len(fields) != n_declared):
+    channel_texts = [channel_text for channel_text in (channels_text or "").split(",") if channel_text.strip()]
+    if len(channel_texts) < 2 or (n_declared is not None and len(channel_texts) != n_declared):
         n_expected_text = "2 or more" if n_declared is None else f"{n_declared:g}"
         raise ScanError(
-            f"Cannot read {source}: a Bruker spectrum of {len(fields)} channels, where the header declares "
+            f"Cannot read {source}: a Bruker spectrum of {len(channel_texts)} channels, where the header declares "
             f"{n_expected_text}. "
             "The file is truncated or edited; copy the file from the instrument again."
         )
     try:
-        counts = np.array(fields, dtype=np.float64)
+        counts = np.array(channel_texts, dtype=np.float64)
     except ValueError as error:
         raise ScanError(
             f"Cannot read {source}: a Bruker spectrum, but its channels must hold numbers ({error})."

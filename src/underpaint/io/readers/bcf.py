@@ -329,10 +329,14 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     decompress = _decompressor()
     container = Container(path)
     database = _database(container)
-    indices = sorted(int(match[1]) for file_name in container.files if (match := _MAP_PATTERN.match(file_name)))
-    if not indices:
+    map_indices = sorted(
+        int(map_match[1]) for file_name in container.files if (map_match := _MAP_PATTERN.match(file_name))
+    )
+    if not map_indices:
         raise ScanError(f"Cannot read {path}: a Bruker .bcf file without a map of X-ray spectra in it.")
-    return [_scan(container, database, index, decompress, is_single=len(indices) == 1) for index in indices]
+    return [
+        _scan(container, database, map_index, decompress, is_single=len(map_indices) == 1) for map_index in map_indices
+    ]
 
 
 def read_photographs(path: Path) -> list[Photograph]:
@@ -347,9 +351,9 @@ def read_photographs(path: Path) -> list[Photograph]:
     images = _database(container).iter("ClassInstance")
     photographs = [
         photograph
-        for image in images
-        if image.get("Type") == "TRTImageData" and image.get("Name") not in _NON_PHOTOGRAPHS
-        for photograph in _image_planes(image, path)
+        for image_element in images
+        if image_element.get("Type") == "TRTImageData" and image_element.get("Name") not in _NON_PHOTOGRAPHS
+        for photograph in _image_planes(image_element, path)
     ]
     return _with_unique_names(photographs)
 
@@ -557,8 +561,8 @@ def _sum_spectrum(database: ET.Element, index: int, path: Path) -> FileSpectrum:
 def _metadata(database: ET.Element) -> dict[str, Any]:
     object_types = {"xrf": "TRTXRFData", "sem": "TRTSEMData", "stage": "TRTSEMStageData", "scan": "TRTDSPConfiguration"}
     return {
-        f"{prefix}.{value_name}": value_text
-        for prefix, object_type in object_types.items()
+        f"{key_prefix}.{value_name}": value_text
+        for key_prefix, object_type in object_types.items()
         for value_name, value_text in short_values(find_instance(database, object_type)).items()
     }
 
@@ -573,8 +577,8 @@ def _step_mm(database: ET.Element) -> tuple[float, float] | None:
 
 def _real_time_s(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float64] | None:
     """Return the time of each pixel in s, from the image of times or from how often each row was scanned."""
-    image = database.find("./ClassInstance[@Type='TRTImageData'][@Name='PixelTimes']")
-    encoded_times = None if image is None else image.findtext("./Plane0/Data")
+    times_image = database.find("./ClassInstance[@Type='TRTImageData'][@Name='PixelTimes']")
+    encoded_times = None if times_image is None else times_image.findtext("./Plane0/Data")
     pixel_times = (
         np.frombuffer(_decode_base64(encoded_times or ""), "<u4")
         if encoded_times and len(encoded_times) >= 4 * shape[0] * shape[1]

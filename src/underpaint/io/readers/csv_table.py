@@ -228,7 +228,11 @@ def _check_headings(path: Path, dialect: CsvDialect, numbers_per_line: int) -> N
             "commas look like "
             "separators. Write decimal points, or separate the columns by semicolons."
         )
-    misplaced_headings = [heading for heading in dialect.headings if heading in _ROW_HEADINGS | _COLUMN_HEADINGS]
+    misplaced_headings = [
+        coordinate_heading
+        for coordinate_heading in dialect.headings
+        if coordinate_heading in _ROW_HEADINGS | _COLUMN_HEADINGS
+    ]
     if misplaced_headings and numbers_per_line > 2:
         raise ScanError(
             f"Cannot read {path}: its column {misplaced_headings[0]!r} is a coordinate, not counts. "

@@ -81,16 +81,17 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     zarr_library()
     array_headers = _array_headers(path)
     array_name = _latest_name(array_headers, part_name.strip("/") if part_name else _CUBE_NAME)
-    array_shape, chunks, dtype = array_headers.get(array_name, ((), (), np.dtype(float)))
+    array_shape, chunk_shape, dtype = array_headers.get(array_name, ((), (), np.dtype(float)))
     if len(array_shape) != 3 or dtype.kind not in "uif" or 0 in array_shape:
         array_list = (
-            ", ".join(f"{array_name} {header[0]}" for array_name, header in array_headers.items()) or "no array"
+            ", ".join(f"{array_name} {array_header[0]}" for array_name, array_header in array_headers.items())
+            or "no array"
         )
         raise ScanError(
             f"Cannot read {path}: {part_name or _CUBE_NAME} (row, column, channel) is needed; the zarr store contains "
             f"{array_list}."
         )
-    _refuse_sizes(path, array_name, array_shape, chunks, dtype)
+    _refuse_sizes(path, array_name, array_shape, chunk_shape, dtype)
     energies_name = _latest_name(array_headers, _ENERGIES_NAME)
     energies_kev = _read_energies(path, energies_name, array_headers.get(energies_name), array_shape[2])
     axis = None if energies_kev is None else axis_of_list(energies_kev, array_shape[2], "kev")[0]
@@ -102,7 +103,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
             lazy_counts(
                 DatastackCube(path, array_name, (array_shape[0], array_shape[1], array_shape[2]), dtype),
                 source,
-                max(1, chunks[0]),
+                max(1, chunk_shape[0]),
             ),
             axis=axis,
             name=path.stem,

@@ -181,7 +181,7 @@ def _read_folder(path: Path, part_name: str | None) -> list[Scan]:
     ScanError
         As for :func:`read`, or the files belong to several scans.
     """
-    files_by_detector, statistics = _group_files(_edf_files(path), None if part_name == "images" else part_name)
+    files_by_detector, statistics_by_scan = _group_files(_edf_files(path), None if part_name == "images" else part_name)
     found_series = {series_name for series_name, _ in files_by_detector}
     if len(found_series) != 1:
         series_list = ", ".join(sorted(found_series)) or "none of that name"
@@ -195,7 +195,7 @@ def _read_folder(path: Path, part_name: str | None) -> list[Scan]:
     for (series_name, detector), files in sorted(files_by_detector.items()):
         scan_name = path.name if is_single else f"{path.name}_{detector}"
         scan = _scan(files, path / f"{series_name}*", scan_name, detector, part_name)
-        scans.append(_with_live_time(scan, statistics.get(series_name, []), detector))
+        scans.append(_with_live_time(scan, statistics_by_scan.get(series_name, []), detector))
     return scans
 
 
@@ -204,7 +204,7 @@ def _group_files(
 ) -> tuple[dict[tuple[str, str], list[Path]], dict[str, list[Path]]]:
     """Group files of counts by scan and detector, and files of statistics by scan."""
     files_by_detector: dict[tuple[str, str], list[Path]] = {}
-    statistics: dict[str, list[Path]] = {}
+    statistics_by_scan: dict[str, list[Path]] = {}
     for file in files:
         xia_match, number_match = _XIA_NAME.match(file.stem), _NUMBERED_NAME.match(file.stem)
         series_name = (
@@ -215,12 +215,12 @@ def _group_files(
         if name_prefix is not None and not file.stem.startswith(name_prefix):
             continue
         if xia_match and xia_match["detector"] == "st":
-            statistics.setdefault(series_name, []).append(file)
+            statistics_by_scan.setdefault(series_name, []).append(file)
         elif (
             not xia_match or xia_match["detector"].isdigit()
         ):  # sums of detectors, which XIA's programs write, would count twice
             files_by_detector.setdefault((series_name, xia_match["detector"] if xia_match else ""), []).append(file)
-    return files_by_detector, statistics
+    return files_by_detector, statistics_by_scan
 
 
 def _scan(files: list[Path], source: Path, scan_name: str, detector: str, part_name: str | None) -> Scan:
@@ -348,10 +348,10 @@ def _read_header(stream: BinaryIO, header_start: int, path: Path) -> tuple[dict[
     header_bytes = b""
     header_end = None
     while header_end is None and len(header_bytes) < _MAX_HEADER_BYTES:
-        chunk = stream.read(_READ_BYTES)
-        header_bytes += chunk
+        header_chunk = stream.read(_READ_BYTES)
+        header_bytes += header_chunk
         header_end = re.search(rb"\}[ \t]*\r?\n", header_bytes)
-        if not chunk:
+        if not header_chunk:
             break
     if not header_bytes.strip(b"\x00 \r\n\t"):
         return None

@@ -63,13 +63,13 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Sc
         The file is truncated, or its numbers contradict its header.
     """
     file_text = "\n".join(read_limited(path, _MAX_FILE_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
-    sections = re.split(r"(?im)^[ \t]*#(?:SPECTRUM|ENDOFDATA)\b.*", file_text, maxsplit=2)
-    if len(sections) != 3:
+    file_sections = re.split(r"(?im)^[ \t]*#(?:SPECTRUM|ENDOFDATA)\b.*", file_text, maxsplit=2)
+    if len(file_sections) != 3:
         raise ScanError(
             f"Cannot read {path}: the file is cut off (no #ENDOFDATA). Copy the file from the instrument again."
         )
-    fields = _header_fields(sections[0])
-    energy, counts = _parse_columns(sections[1], fields, path)
+    fields = _header_fields(file_sections[0])
+    energy, counts = _parse_columns(file_sections[1], fields, path)
     axis, notes = _axis(energy, fields, counts.size)
     spectrum = FileSpectrum(
         counts,
@@ -173,7 +173,7 @@ def _are_plausible_pairs(energy_count_pairs: list[tuple[float, float]], n_declar
     return (
         len(energy_count_pairs) >= 2
         and n_declared in {None, len(energy_count_pairs)}
-        and all(pair[0] <= next_pair[0] for pair, next_pair in pairwise(energy_count_pairs))
+        and all(energy_count_pair[0] <= next_pair[0] for energy_count_pair, next_pair in pairwise(energy_count_pairs))
     )
 
 

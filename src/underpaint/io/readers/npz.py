@@ -107,10 +107,10 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     ScanError
         There is no 3-D array of numbers, or none called ``part_name``. The message lists the arrays in the file.
     """
-    shapes = try_read(lambda: _array_headers(path), str(path))
+    shapes_and_types = try_read(lambda: _array_headers(path), str(path))
     numeric_arrays = {
         array_name: shape_and_dtype
-        for array_name, shape_and_dtype in shapes.items()
+        for array_name, shape_and_dtype in shapes_and_types.items()
         if shape_and_dtype[1].kind in "uif" and 0 not in shape_and_dtype[0]
     }
     cube_names = [array_name for array_name, (shape, _) in numeric_arrays.items() if len(shape) == 3]
@@ -124,28 +124,31 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
             for array_name, shape_and_dtype in numeric_arrays.items()
             if len(shape_and_dtype[0]) == 2 and energy_list_lengths & set(shape_and_dtype[0])
         }
-        shapes |= {array_name: ((1, *shape), dtype) for array_name, (shape, dtype) in spectrum_lists.items()}
+        shapes_and_types |= {array_name: ((1, *shape), dtype) for array_name, (shape, dtype) in spectrum_lists.items()}
         cube_names = list(spectrum_lists)
-    if part_name is not None and part_name not in shapes:
+    if part_name is not None and part_name not in shapes_and_types:
         raise ScanError(
-            f"Cannot read {path}::{part_name}: the file has no array of that name, only {_array_list(shapes)}."
+            f"Cannot read {path}::{part_name}: the file has no array of that name, only "
+            f"{_array_list(shapes_and_types)}."
         )
     selected_members = cube_names if part_name is None else [member for member in cube_names if member == part_name]
     if not selected_members:
         raise ScanError(
             f"Cannot read {path if part_name is None else f'{path}::{part_name}'} as a scan: a non-empty 3-D array "
-            f"(row, column, channel) of numbers is needed; the file contains {_array_list(shapes)}."
+            f"(row, column, channel) of numbers is needed; the file contains {_array_list(shapes_and_types)}."
         )
     scan_names = {member: path.stem if len(cube_names) == 1 else f"{path.stem}_{member}" for member in selected_members}
-    return [_scan(path, member, shapes, scan_names[member]) for member in selected_members]
+    return [_scan(path, member, shapes_and_types, scan_names[member]) for member in selected_members]
 
 
-def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], scan_name: str) -> Scan:
-    stored_shape, dtype = shapes[member]
+def _scan(
+    path: Path, member: str, shapes_and_types: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], scan_name: str
+) -> Scan:
+    stored_shape, dtype = shapes_and_types[member]
     source = f"{path}::{member}"
     optional_names = ("gain_kev", "zero_kev", "live_time_s", "step_mm", *_ENERGY_NAMES)
     metadata_arrays = {
-        array_name: _read_numbers(path, array_name) for array_name in optional_names if array_name in shapes
+        array_name: _read_numbers(path, array_name) for array_name in optional_names if array_name in shapes_and_types
     }
     energies = next(
         (metadata_arrays[array_name].ravel() for array_name in _ENERGY_NAMES if array_name in metadata_arrays), None
@@ -233,10 +236,12 @@ def _read_member(path: Path, member: str) -> NDArray[Any]:
 
 
 def _read_numbers(path: Path, member: str) -> NDArray[Any]:
-    array = _read_member(path, member)
-    if array.dtype.kind not in "uif" or array.size == 0:
-        raise ScanError(f"Cannot read {path}::{member}: it holds {array.shape} {array.dtype}; a number is needed.")
-    return array
+    member_array = _read_member(path, member)
+    if member_array.dtype.kind not in "uif" or member_array.size == 0:
+        raise ScanError(
+            f"Cannot read {path}::{member}: it holds {member_array.shape} {member_array.dtype}; a number is needed."
+        )
+    return member_array
 
 
 def _axis(metadata_arrays: dict[str, NDArray[Any]], n_channel: int) -> EnergyAxis | None:
@@ -263,7 +268,8 @@ def _step_mm(stored_steps: NDArray[Any] | None) -> tuple[float, float] | None:
     return float(stored_steps.ravel()[0]), float(stored_steps.ravel()[-1])
 
 
-def _array_list(shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
+def _array_list(shapes_and_types: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
     return (
-        ", ".join(f"{array_name} {shape} {dtype}" for array_name, (shape, dtype) in shapes.items()) or "no array at all"
+        ", ".join(f"{array_name} {shape} {dtype}" for array_name, (shape, dtype) in shapes_and_types.items())
+        or "no array at all"
     )

@@ -124,22 +124,23 @@ def _axis(phase: Phase) -> Axis:
 
 
 def _read_phases_25(file_content: bytes, path: Path) -> list[Phase]:
-    instrument: dict[str, Any] = {}
+    instrument_facts: dict[str, Any] = {}
     phases: list[Phase] = []
     for record_type, record_offset, record_content in _iterate_records(file_content, path):
         if record_type == _INSTRUMENT_RECORD:
-            instrument = _read_instrument(record_content)
+            instrument_facts = _read_instrument(record_content)
         elif record_type == _SPECTRUM_RECORD:
             phases.append(_read_phase_25(record_content, record_offset, path))
     if not phases:
         raise ScanError(f"Cannot read {path}: a .pdz file of version 25 without an X-ray fluorescence spectrum in it.")
     phase_numbers = range(1, len(phases) + 1)
     return [
-        _with_number(phase, phase_number, instrument) for phase, phase_number in zip(phases, phase_numbers, strict=True)
+        _with_number(phase, phase_number, instrument_facts)
+        for phase, phase_number in zip(phases, phase_numbers, strict=True)
     ]
 
 
-def _with_number(phase: Phase, phase_number: int, instrument: dict[str, Any]) -> Phase:
+def _with_number(phase: Phase, phase_number: int, instrument_facts: dict[str, Any]) -> Phase:
     return Phase(
         phase_number,
         phase.counts,
@@ -147,7 +148,7 @@ def _with_number(phase: Phase, phase_number: int, instrument: dict[str, Any]) ->
         phase.start_ev,
         phase.live_time_s,
         phase.real_time_s,
-        {**instrument, **phase.metadata},
+        {**instrument_facts, **phase.metadata},
     )
 
 
@@ -169,12 +170,12 @@ def _iterate_records(file_content: bytes, path: Path) -> Iterator[tuple[int, int
 
 def _read_instrument(record_content: memoryview) -> dict[str, Any]:
     """Return the serial number and geometry in the instrument record, or an empty dict if the record is too short."""
-    serial_number, offset = _read_text(record_content, 0)
-    build_number, offset = _read_text(record_content, offset)
-    if offset + 6 > len(record_content):
+    serial_number, text_offset = _read_text(record_content, 0)
+    build_number, text_offset = _read_text(record_content, text_offset)
+    if text_offset + 6 > len(record_content):
         return {}
-    anode_atomic_number, anode_takeoff_deg, incidence_deg, detector_takeoff_deg, window_um = struct.unpack_from(
-        "<4Bh", record_content, offset
+    anode_atomic_number, anode_takeoff_deg, incidence_deg, detector_takeoff_deg, window_thickness_um = (
+        struct.unpack_from("<4Bh", record_content, text_offset)
     )
     return {
         "serial_number": serial_number,
@@ -183,7 +184,7 @@ def _read_instrument(record_content: memoryview) -> dict[str, Any]:
         "anode_takeoff_angle_deg": anode_takeoff_deg,
         "incidence_angle_deg": incidence_deg,
         "takeoff_angle_deg": detector_takeoff_deg,
-        "tube_window_be_um": window_um,
+        "tube_window_be_um": window_thickness_um,
     }
 
 

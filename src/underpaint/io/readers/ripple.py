@@ -104,7 +104,7 @@ class RippleCube:
         )
         self.raw_path, self.offset = (
             raw_path,
-            _integer_field(fields, "offset", header, minimum=0) if "offset" in fields else 0,
+            _integer_field(fields, "offset", header, min_value=0) if "offset" in fields else 0,
         )
         self.dtype, self.is_by_vector = _dtype(fields, header), _is_by_vector(fields, header)
         self.shape = (n_row, n_column, n_channel)
@@ -258,14 +258,14 @@ def _parse_header(header_content: bytes) -> dict[str, str]:
     return fields
 
 
-def _integer_field(fields: dict[str, str], field_name: str, header: Path, minimum: int = 1) -> int:
+def _integer_field(fields: dict[str, str], field_name: str, header: Path, min_value: int = 1) -> int:
     try:
         parsed_number = float(fields[field_name])
     except ValueError as error:
         raise ScanError(f"Cannot read {header}: {field_name} is {fields[field_name]!r}; a number is needed.") from error
-    if not (minimum <= parsed_number < 2**62 and parsed_number.is_integer()):
+    if not (min_value <= parsed_number < 2**62 and parsed_number.is_integer()):
         raise ScanError(
-            f"Cannot read {header}: {field_name} is {fields[field_name]}; it must be an integer, {minimum} or more."
+            f"Cannot read {header}: {field_name} is {fields[field_name]}; it must be an integer, {min_value} or more."
         )
     return int(parsed_number)
 

@@ -156,14 +156,14 @@ def _scan_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileS
             else ""
         )
         live_time, real_time = (parse_seconds(time_word) for time_word in ([*time_text.split(), "", "", ""])[1:3])
-        fields = {
+        header_fields = {
             header_key: " | ".join(header_values[:3])
             for header_key, header_values in spec_scan.fields.items()
             if len(header_values) < 4
         }
         yield (
             detector_index,
-            FileSpectrum(counts, axis, live_time, real_time, spectrum_name, notes=notes, metadata=fields),
+            FileSpectrum(counts, axis, live_time, real_time, spectrum_name, notes=notes, metadata=header_fields),
         )
 
 
@@ -173,18 +173,19 @@ def _table_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, File
     if not labels or not spec_scan.lines:
         return
     try:
-        table = np.array([table_line.split() for table_line in spec_scan.lines], dtype=np.float64).T
+        channel_table = np.array([table_line.split() for table_line in spec_scan.lines], dtype=np.float64).T
     except ValueError as error:
         raise ScanError(
             f"Cannot read {path}: a line of scan {spec_scan.number} does not have {len(labels)} numbers ({error})."
         ) from error
-    if len(table) != len(labels) or table.shape[1] < 2:
+    if len(channel_table) != len(labels) or channel_table.shape[1] < 2:
         raise ScanError(
-            f"Cannot read {path}: scan {spec_scan.number} has {table.shape[1]} lines of {len(table)} numbers below "
-            f"{len(labels)} labels. Two lines or more of as many numbers as labels are needed; copy the file again."
+            f"Cannot read {path}: scan {spec_scan.number} has {channel_table.shape[1]} lines of "
+            f"{len(channel_table)} numbers below {len(labels)} labels. Two lines or more of as many "
+            "numbers as labels are needed; copy the file again."
         )
     axis_columns = [column for column, column_label in enumerate(labels) if is_channel_or_energy(column_label)]
-    for detector_index, spectrum in enumerate(spectra_in_columns(table, labels, axis_columns, path)):
+    for detector_index, spectrum in enumerate(spectra_in_columns(channel_table, labels, axis_columns, path)):
         yield detector_index, replace(spectrum, name=f"{spec_scan.number}.1")
 
 

@@ -148,12 +148,12 @@ def open_stack(path: Path) -> MappedCube | PagesCube:
         (file for file, page_type in zip(files, page_types, strict=True) if page_type != page_types[0]), None
     )
     if unequal_file is not None or len(files) < 2:
-        reason = (
+        fault_reason = (
             f"{unequal_file.name} differs from {files[0].name} in size or type"
             if unequal_file
             else "two or more are needed"
         )
-        raise ScanError(f"Cannot read {path} as a stack of TIFF images: {reason}.")
+        raise ScanError(f"Cannot read {path} as a stack of TIFF images: {fault_reason}.")
     return PagesCube([(file, 0) for file in files], *page_types[0])
 
 
@@ -190,7 +190,7 @@ def _are_spectrum_rows(cube: MappedCube | PagesCube) -> bool:
     if counts.shape[0] < _MIN_CHANNELS or not counts.any():
         return False
     column_profile, image_profile = (counts.sum(axis=axis) for axis in (1, 0))
-    relative_spreads = [profile.std() / profile.mean() for profile in (column_profile, image_profile)]
+    relative_spreads = [mean_profile.std() / mean_profile.mean() for mean_profile in (column_profile, image_profile)]
     return bool(relative_spreads[0] > _MIN_SPREAD_RATIO * relative_spreads[1])
 
 

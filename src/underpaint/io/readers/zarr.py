@@ -327,8 +327,8 @@ def _codec_names(array_metadata: Any) -> Iterator[str]:
         for codec in codec_list if isinstance(codec_list, list) else [codec_list] if codec_list else []:
             if isinstance(codec, dict):
                 yield str(codec.get("name", codec.get("id")))
-                configuration = codec.get("configuration")
-                yield from _codec_names(configuration) if isinstance(configuration, dict) else ()
+                codec_configuration = codec.get("configuration")
+                yield from _codec_names(codec_configuration) if isinstance(codec_configuration, dict) else ()
             else:
                 yield str(codec)
 
@@ -399,8 +399,12 @@ def _dimension_order(node: Node) -> tuple[tuple[int, ...], str]:
     if len(named_dimensions) == 1:
         channel_dim, dimension_note = named_dimensions[0], ""
     else:
-        lengths = tuple(sibling.shape[0] for sibling in _sibling_nodes(node, _ENERGY_NAMES) if len(sibling.shape) == 1)
-        channel_dim, dimension_note = channel_dimension(node.shape, lengths, lambda slices: _read_values(node, slices))
+        list_lengths = tuple(
+            sibling.shape[0] for sibling in _sibling_nodes(node, _ENERGY_NAMES) if len(sibling.shape) == 1
+        )
+        channel_dim, dimension_note = channel_dimension(
+            node.shape, list_lengths, lambda slices: _read_values(node, slices)
+        )
     return (
         *(dimension for dimension in range(len(node.shape)) if dimension != channel_dim),
         channel_dim,

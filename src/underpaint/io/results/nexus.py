@@ -387,8 +387,8 @@ def _is_written(results: Results, name: str, place: Place) -> bool:
 
     A member at a place is written only if its probability exceeds 0.5 in a pixel.
     """
-    is_sparse = place != "anywhere" and results.materials[name].kind == "member"
-    return not is_sparse or results.is_present_somewhere(name, place)
+    is_member_at_place = place != "anywhere" and results.materials[name].kind == "member"
+    return not is_member_at_place or results.is_present_somewhere(name, place)
 
 
 def _is_likely(results: Results, name: str, place: Place) -> bool:
@@ -516,7 +516,7 @@ def write_paints(entry_group: Any, results: Results) -> None:
 
 
 def _depth_map_names(stack: Stack) -> list[str]:
-    return [f"{line}.{place}" for line, place in stack.keys]
+    return [f"{family}.{place}" for family, place in stack.keys]
 
 
 def write_paint_map(path: Path, results: Results) -> None:
@@ -543,9 +543,11 @@ def _read_depth(file: Any, read_cube: CubeReader) -> Results:
 
 def write_depth_maps(folder: Path, results: Results) -> None:
     """Write the maps of lines by depth as TIFF files."""
-    for line, place in results.stacks["depth"].keys if "depth" in results.stacks else ():
-        description = f"net counts of {line.replace('_', ' ')} lines{PLACE_WORDS[cast('Place', place)]}; NaN: not known"
-        write_tiff(folder / f"{line}.{place}.tif", results.map("depth", line, place), description, results.step_mm)
+    for family, place in results.stacks["depth"].keys if "depth" in results.stacks else ():
+        description = (
+            f"net counts of {family.replace('_', ' ')} lines{PLACE_WORDS[cast('Place', place)]}; NaN: not known"
+        )
+        write_tiff(folder / f"{family}.{place}.tif", results.map("depth", family, place), description, results.step_mm)
 
 
 def _write_open_set(entry_group: Any, results: Results) -> None:
@@ -1021,9 +1023,9 @@ def summary_rows(results: Results) -> list[dict[str, str]]:
     ]
     for quantity, row_kind in (("surface_member", "surface"), ("hidden", "hidden")):
         map_names = [name for (name,) in results.stacks[quantity].keys] if quantity in results.stacks else []
-        threshold = BELOW_PROBABILITY if quantity == "hidden" else PRESENT_PROBABILITY
+        present_threshold = BELOW_PROBABILITY if quantity == "hidden" else PRESENT_PROBABILITY
         rows += [
-            _probability_row(results.map(quantity, name), name, row_kind, name.replace("_", " "), threshold)
+            _probability_row(results.map(quantity, name), name, row_kind, name.replace("_", " "), present_threshold)
             for name in map_names
         ]
     rows += [_quantity_row(results, name) for name in _quantity_names(results) if _is_present_somewhere(results, name)]
@@ -1037,15 +1039,15 @@ def _pigment_row(results: Results, name: str, place: Place) -> dict[str, str]:
 
 
 def _probability_row(
-    image: NDArray[np.float32], name: str, row_kind: str, row_label: str, threshold: float = PRESENT_PROBABILITY
+    image: NDArray[np.float32], name: str, row_kind: str, row_label: str, present_threshold: float = PRESENT_PROBABILITY
 ) -> dict[str, str]:
     finite_values = image[np.isfinite(image)].astype(np.float64)
-    share_column = "share_above_half" if threshold == PRESENT_PROBABILITY else "share_below_surface"
+    share_column = "share_above_half" if present_threshold == PRESENT_PROBABILITY else "share_below_surface"
     return {
         "name": name,
         "kind": row_kind,
         "label": row_label,
-        share_column: _number_text((finite_values > threshold).mean() if finite_values.size else math.nan),
+        share_column: _number_text((finite_values > present_threshold).mean() if finite_values.size else math.nan),
         "mean_probability": _number_text(finite_values.mean() if finite_values.size else math.nan),
         "max_probability": _number_text(finite_values.max() if finite_values.size else math.nan),
     }

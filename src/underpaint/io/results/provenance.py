@@ -48,9 +48,9 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
         The scan does not exist, or its name cannot be stored in results.
     """
     path, _ = split_location(source)
-    if fault := encoding_fault(source):
+    if name_fault := encoding_fault(source):
         raise ScanError(
-            f"Cannot use {printable_path(source)}: {fault}, so results could not record their source. Rename it."
+            f"Cannot use {printable_path(source)}: {name_fault}, so results could not record their source. Rename it."
         )
     path, main_stats = path.absolute(), []
     files = scan_files(path)

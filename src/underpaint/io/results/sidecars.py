@@ -250,9 +250,12 @@ def _conflict_name(target: Path, folder: Path) -> Path:
 
 def _is_blocked(target: Path, folder: Path) -> bool:
     """Return whether a folder between ``folder`` and the target is a link or a file."""
-    parents = target.relative_to(folder).parts[:-1]
-    ancestors = (folder.joinpath(*parents[: index + 1]) for index in range(len(parents)))
-    return any(os.path.lexists(ancestor) and (is_link(ancestor) or not ancestor.is_dir()) for ancestor in ancestors)
+    parent_names = target.relative_to(folder).parts[:-1]
+    parent_folders = (folder.joinpath(*parent_names[: index + 1]) for index in range(len(parent_names)))
+    return any(
+        os.path.lexists(parent_folder) and (is_link(parent_folder) or not parent_folder.is_dir())
+        for parent_folder in parent_folders
+    )
 
 
 def _unused_name(path: Path) -> Path:
@@ -375,11 +378,11 @@ def _locate_scan(recorded_path: str, folder: Path, *, allow_shares: bool) -> str
             return False
         return stat.S_ISREG(path_status.st_mode) or stat.S_ISDIR(path_status.st_mode)
 
-    path, separator, array_name = (
+    path, path_separator, array_name = (
         (recorded_path, "", "") if is_data(Path(recorded_path)) else recorded_path.partition("::")
     )
     candidate_paths = [Path(path), *(folder_searched / Path(path).name for folder_searched in (folder.parent, folder))]
-    name_suffix = f"{separator}{array_name}"
+    name_suffix = f"{path_separator}{array_name}"
     return next(
         (f"{candidate_path}{name_suffix}" for candidate_path in candidate_paths if is_data(candidate_path)), None
     )
