@@ -31,9 +31,10 @@ def channel_dimension(
 
     Notes
     -----
-    If only one dimension has a length in ``list_lengths``, this dimension is the channels. Otherwise the longest
-    dimension is assumed. If the last dimension is shorter than the longest, the counts decide between these two where
-    possible. Counts vary much more between channels than between rows or columns.
+    If only one dimension has a length in ``list_lengths``, this dimension is the channels. If not, the longest
+    dimension is assumed to be the channels. If the last dimension is shorter than the longest, the counts decide
+    between the last and the longest where possible. Counts vary much more between channels than between rows or
+    columns.
     """
     matching_dimensions = [
         dimension for dimension, dimension_size in enumerate(shape) if dimension_size in list_lengths

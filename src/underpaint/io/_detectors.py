@@ -405,10 +405,10 @@ def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray
     """Return whether the noise of two arrays shows that one was computed from the raw counts of the other.
 
     The second differences of raw counts along the channels have a variance of six times the counts. A multiple of the
-    candidate's second differences is subtracted from them. If the candidate is an independent detector, the variance of
-    the residual is at least that of the raw counts. If the candidate is a fit without noise, the variance of the
-    residual equals that of the raw counts. If the candidate is a corrected copy, or a copy without background, the
-    residual almost vanishes. Corrections may differ from pixel to pixel.
+    candidate's second differences is subtracted from those of the raw counts. If the candidate is an independent
+    detector, the variance of the residual is at least that of the raw counts. If the candidate is a fit without noise,
+    the variance of the residual equals that of the raw counts. If the candidate is a corrected copy, or a copy without
+    background, the residual almost vanishes. Corrections may differ from pixel to pixel.
     """
     has_enough_counts = (
         min(np.count_nonzero(candidate_counts), np.count_nonzero(raw_counts)) >= _MIN_SAMPLE_COUNTS

@@ -20,11 +20,11 @@ def list_beside(
     Parameters
     ----------
     folder : Path
-        Folder of the stack. It is searched for ``STEM.txt``, ``STEM.csv``, ``STEM_QUANTITY.txt`` and ``QUANTITY.txt``
+        Folder of the stack, where ``STEM.txt``, ``STEM.csv``, ``STEM_QUANTITY.txt`` and ``QUANTITY.txt`` are searched
         in this order.
     stem : str
     list_name : str or None
-        Name of the list in the folder, or its path. None searches the folder.
+        Name of the list in the folder, or its path; None searches the folder.
     source : str
         Name of the stack in error messages.
     quantity_names : (str, str)

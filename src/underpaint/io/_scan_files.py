@@ -25,7 +25,7 @@ def scan_files(path: Path) -> list[tuple[Path, os.stat_result]]:
     Returns
     -------
     list of (Path, stat_result)
-        Path and status of each regular file. Pipes, devices and files outside the folder are never opened.
+        Path and status of each regular file. Pipes, devices and files outside the scan's folder are never opened.
     """
     path = path.absolute()
     if path.is_dir():

@@ -133,7 +133,7 @@ def scan_of_spectra(spectra: Sequence[FileSpectrum], path: Path, format_name: st
     Raises
     ------
     ScanError
-        No spectrum is called ``spectrum_name``. Or the spectra differ in their channels, and one has no energy axis.
+        No spectrum is called ``spectrum_name``, or spectra with different channels have no energy axis to align them.
     """
     selected_spectra = select_spectra(spectra, path, spectrum_name)
     if len(selected_spectra) == 1:

@@ -182,8 +182,8 @@ def checked_counts(
     """Set small negative residues to zero. Set all channels of a pixel to NaN if any is not finite.
 
     A zero peak or a live-time correction leaves a few small negative values. Subtraction of a constant leaves many
-    channels at the lowest value. Both kinds are residues. Removal of the background leaves negative values all over the
-    spectrum, and such spectra are refused.
+    channels at the lowest value. Both kinds of negative values are residues. Removal of the background leaves negative
+    values all over the spectrum, and such spectra are refused.
 
     Parameters
     ----------

@@ -71,12 +71,12 @@ def convert_scan(
         Path to write, which must not exist. The endings are ``.h5``, ``.hdf5``, ``.hdf`` or ``.nxs`` (all HDF5), and
         ``.zarr``. The output has a temporary name until it is complete and verified.
     detector : str or None
-        Detector to write, as for :func:`~underpaint.io.load`; "sum" writes the sum. None writes all detectors
+        Detector to write, as for :func:`~underpaint.io.load`; "sum" writes the sum, and None writes all detectors
         separately.
     shape : (int, int) or None
         Numbers of rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
     axes : sequence of EnergyAxis or None
-        Energy axis of each detector. None keeps the energy axes of the source.
+        Energy axis of each detector; None keeps the energy axes of the source.
     step : callable or None
         Function that is called with the task, the number of finished rows, and the total number of rows.
 
@@ -85,19 +85,18 @@ def convert_scan(
     ScanError
         The source cannot be read.
     OutputError
-        The target exists, is inside the source, cannot be written or has an unknown ending. Or its content differs from
-        the source when read back.
+        The target exists, is inside the source, cannot be written, has an unknown ending, or differs from the source
+        when read back.
     MissingExtraError
         The target is a ``.zarr``, and the zarr library is not installed.
 
     Notes
     -----
-    Stored values are not converted to counts. The stored value of one count is estimated when the target is read. Two
-    changes are made, as in all readers. Negative residues are set to zero, and a pixel with a non-finite value becomes
-    NaN in all channels.
+    Stored values are not converted to counts. The stored value of one count is estimated when the target is read. As in
+    all readers, negative residues are set to zero, and a pixel with a non-finite value becomes NaN in all channels.
 
-    Several detectors are added only if ``detector`` is "sum". Otherwise each keeps its channels and energy axis, in
-    ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
+    Several detectors are added only if ``detector`` is "sum". If not, each detector keeps its channels and energy axis,
+    in ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
     """
     target_path = Path(target)
     write_scans = _writer_of(target_path)

@@ -40,8 +40,8 @@ class ScanInfo:
     sum_spectrum, max_spectrum : Spectrum
         Sum and maximum over the pixels that are not missing, from :func:`~underpaint.data.survey`.
     read_share : float
-        Fraction of the pixels that were read. The two spectra include only these pixels. The ``pixel_counts`` of all
-        other pixels are NaN.
+        Fraction of the pixels that were read. The two spectra include only the pixels that were read, and the
+        ``pixel_counts`` of all other pixels are NaN.
     counts_scale : float
         As in :class:`~underpaint.data.Scan`.
     """
@@ -114,7 +114,7 @@ def describe(
     Raises
     ------
     ScanError
-        As for :func:`~underpaint.io.load`, or a pixel is damaged. All pixels are read.
+        As for :func:`~underpaint.io.load`, or a pixel is damaged.
     """
     scan = source if isinstance(source, Scan) else load(source, shape=shape, counts_scale=counts_scale)
     return scan_info(survey(scan))

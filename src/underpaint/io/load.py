@@ -39,7 +39,7 @@ def load(
     shape: tuple[int, int] | None = None,
     counts_scale: float | None = None,
 ) -> Scan:
-    """Read a scan. Its counts are read from the file only when needed.
+    """Read a scan, whose counts are read from the file only when needed.
 
     Parameters
     ----------
@@ -47,20 +47,21 @@ def load(
         A file or folder. ``FILE::NAME`` selects an array of an ``.npz``, HDF5 or zarr file, or gives the list of
         energies of a TIFF stack. ``FILE::images`` reads the frames of an EDF stack as images.
     detectors : "sum" or "separate"
-        "sum" adds several detectors after rebinning to the energy axis of the first. "separate" raises an error if
-        there are several; :func:`load_all` returns them separately.
+        "sum" adds several detectors after rebinning to the energy axis of the first. "separate" raises an error for
+        several detectors, which :func:`load_all` returns separately.
     detector : str or None
         The only detector to read: its name, a part of its path in the file, or its number from 1. "sum" adds all.
     shape : (int, int) or None
         Numbers of rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
     counts_scale : float or None
-        Stored value of one count. All values are divided by it, so 1 leaves them unchanged. None estimates it from a
-        sample of pixels, so that rates, normalised counts and rescaled counts become counts, with a note.
+        Stored value of one count, by which all values are divided; 1 leaves the values unchanged. If None, the value of
+        one count is estimated from a sample of pixels. Rates, normalised counts and rescaled counts then become counts,
+        with a note.
 
     Returns
     -------
     Scan
-        The scan. Its counts are read and checked block by block when they are computed.
+        Scan whose counts are read and checked block by block when they are computed.
 
     Raises
     ------
@@ -232,7 +233,7 @@ def load_each(
 
 
 def read_spectrum(location: str | Path) -> Spectrum:
-    """Read a spectrum from a file in any format, such as ``.mca`` or EMSA. The file must contain only this spectrum.
+    """Read the only spectrum of a file in any format, such as ``.mca`` or EMSA.
 
     Raises
     ------
@@ -248,7 +249,7 @@ def read_spectrum(location: str | Path) -> Spectrum:
 
 
 def split_location(location: str | Path) -> tuple[Path, str | None]:
-    """Split ``FILE::NAME`` into path and name. The name is None if the whole text is an existing path."""
+    """Split ``FILE::NAME`` into path and name. If the whole text is an existing path, the name is None."""
     location_text = str(location)
     if "::" not in location_text or Path(location_text).exists():
         path, part_name = Path(location_text), None
@@ -323,8 +324,8 @@ def _read_head(path: Path) -> bytes:
 
 _MAX_SAMPLE_PIXELS, _MAX_SAMPLE_BYTES = 256, 8 * 2**20
 _SAMPLE_ROW_FRACTIONS = (0.5, 0.25, 0.75)
-"""Positions of the sampled rows as fractions of the scan's height. Later ones are tried if the rows at earlier ones are
-empty.
+"""Positions of the sampled rows as fractions of the scan's height. A later position is tried if the rows at the earlier
+positions are empty.
 """
 
 
@@ -336,7 +337,7 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
     scan : Scan
         As read.
     counts_scale : float or None
-        Stored value of one count; 1 if the values are counts. None estimates it from a sample of pixels.
+        Stored value of one count; 1 if the values are counts, and None to estimate it from a sample of pixels.
 
     Raises
     ------
@@ -509,7 +510,7 @@ _MAX_SHOWN_CHARACTERS = 24
 def guess_file_type(head: bytes) -> str:
     """Return a text that names a file's type, judged by the first bytes, and what the user can do.
 
-    The text follows "Cannot read FILE:" in messages.
+    In messages, the returned text follows "Cannot read FILE:".
     """
     archive_type = next(
         (file_type for archive_magic, file_type in _ARCHIVE_TYPES.items() if head.startswith(archive_magic)), None

@@ -29,7 +29,7 @@ Sections = dict[str, dict[str, object]]
 
 _DETECTOR_FILTER_NAMES = ("absorber", "kapton", "contact", "Filter 6", "Filter 7")
 _MAX_BEAM_FILTERS = 10
-"""Maximum number of beam filters. Their names in PyMca end in a single digit."""
+"""Maximum number of beam filters, whose names in PyMca end in a single digit."""
 _MIN_SCATTERED_FRACTION = 0.1
 """Minimum intensity, relative to the strongest line, of an anode line that is written with a scatter peak."""
 _NON_ABSORBING_MATRIX: list[object] = ["C1", 1.0, 1e-6]

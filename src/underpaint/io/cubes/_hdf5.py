@@ -1,6 +1,6 @@
 """Reader of cubes in HDF5 files of any layout. The cube is a 3-D dataset, with a list of its bands' wavelengths.
 
-The list of wavelengths is a 1-D dataset or an attribute. Its name contains ``wavelength``, ``lambda`` or ``band``. The
+The list of wavelengths is a 1-D dataset or an attribute whose name contains ``wavelength``, ``lambda`` or ``band``. The
 band dimension is the one whose length is the number of wavelengths. MATLAB files of version 7.3 are HDF5 files.
 
 Source: The HDF Group, HDF5 file format 3.0.

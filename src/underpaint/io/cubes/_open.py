@@ -54,7 +54,7 @@ class StoredCube:
 
 
 def open_cube(location: str | Path, n_band: int | None = None) -> StoredCube:
-    """Open a spectral image cube. Its values are read only when needed.
+    """Open a spectral image cube, whose values are read only when needed.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ def open_cube(location: str | Path, n_band: int | None = None) -> StoredCube:
 
     Notes
     -----
-    The wavelengths are in the file, or in a text file in the same folder with one number in nm or um per band. This
-    text file is called ``FILE.txt``, ``FILE.csv``, ``FILE_wavelengths.txt`` or ``wavelengths.txt``.
+    The wavelengths are in the file, or in a text file in the same folder with one number in nm or um per band. The text
+    file with the wavelengths is called ``FILE.txt``, ``FILE.csv``, ``FILE_wavelengths.txt`` or ``wavelengths.txt``.
     """
     path, name = split_location(location)
     if not (path.is_file() or path.is_dir()):

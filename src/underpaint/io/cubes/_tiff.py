@@ -9,7 +9,7 @@ __all__ = ["read", "sniff"]
 
 
 def read(path: Path, part_name: str | None, n_band: int | None) -> CubeParts:
-    """Open a TIFF stack. Its wavelengths are in a separate file.
+    """Open a TIFF stack, whose wavelengths are in a separate file.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Reading of HDF5 datasets as cubes. Their row, column, detector and channel dimensions are identified.
+"""Reading of HDF5 datasets as cubes, and identification of their row, column, detector and channel dimensions.
 
 Data that cannot be read are refused before memory is allocated for them.
 """
@@ -50,7 +50,7 @@ class Hdf5Cube:
     dimension_order : (int, int, int)
         Indices of the row, column and channel dimensions.
     detector : (int, int) or None
-        Index of the detector dimension, and index of the detector to read. None if there is no detector dimension.
+        Index of the detector dimension, and index of the detector to read; None if there is no detector dimension.
 
     Attributes
     ----------
@@ -442,8 +442,9 @@ def _product_misfit(
     The first model is the product of one image and the efficiency of each detector. The second model is a uniform
     image.
 
-    Detectors record the same image, and their efficiencies depend on the energy band. Their counts are therefore
-    products of image and efficiency within noise. If a dimension is rows or columns, its counts are not such products.
+    Detectors record the same image, and their efficiencies depend on the energy band. The counts of detectors are
+    therefore products of image and efficiency, within noise. If a dimension is rows or columns, its counts are not such
+    products.
     """
     pixel_dimensions = [pixel_dimension for pixel_dimension in other_dimensions if pixel_dimension != dimension]
     n_value = int(dataset.shape[channel_dim]) * int(dataset.shape[dimension])

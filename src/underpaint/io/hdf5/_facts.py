@@ -202,8 +202,7 @@ def save_scan(
     Parameters
     ----------
     scan : Scan
-        The scan. Its counts are written block by block to ``/entry/measurement/counts``, compressed in chunks of
-        pixels.
+        Scan whose counts are written block by block to ``/entry/measurement/counts``, compressed in chunks of pixels.
     path : str or Path
         The file to write.
     truth : mapping of str to array, or None

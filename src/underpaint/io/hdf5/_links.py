@@ -141,7 +141,7 @@ def check_sources(dataset: Any, _parent_ids: tuple[ObjectId, ...] = ()) -> float
 
 
 def neighbour_path(hdf5_object: Any, file_name: str, location: str) -> Path:
-    """Return the path of a file to which an HDF5 object refers. It must be in the object's folder or below.
+    """Return the path of a file to which an HDF5 object refers, if the file is in the object's folder or below.
 
     Raises
     ------

@@ -100,7 +100,7 @@ class FileContent:
     stacks : list of Stack
         Arrays with two to four dimensions.
     vectors : list of (str, h5py.Dataset)
-        Measurement and dataset of each 1-D array. Such arrays may be positions.
+        Measurement and dataset of each 1-D array, which may hold positions.
     faults : list of str
         Reasons why links were not followed.
     """
@@ -348,9 +348,9 @@ def _is_image_stack(dataset: Any, spectra_dataset: Any) -> bool:
 
 
 class NeighbourDatasets:
-    """Datasets next to the counts. They are in the group of the counts, its subgroup ``info``, or their NXdata group.
+    """Datasets in the group of the counts, in its subgroup ``info``, or in the NXdata group of the counts.
 
-    Links out of the file's folder are not followed. They are listed in ``faults``.
+    Links out of the file's folder are listed in ``faults`` and are not followed.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -397,7 +397,7 @@ class PixelIndices:
     stored_shape : tuple of int
         Shape of the array of counts without the channel dimension.
     detector : (int, int) or None
-        Index of the detector dimension in ``stored_shape``, and index of the detector. None if there is no such
+        Index of the detector dimension in ``stored_shape``, and index of the detector; None if there is no detector
         dimension.
     index : (n_row, n_column) array, or None
         Index of each pixel's spectrum in a list of spectra; None for a grid.
@@ -562,7 +562,7 @@ def _scan(
 
 
 def _was_converted(neighbours: NeighbourDatasets) -> bool:
-    """Return whether ``underpaint convert`` wrote an array. Such an array is always a detector."""
+    """Return whether ``underpaint convert``, which writes only detectors, has written an array."""
     return all(neighbours.find(name) is not None for name in ("detector", "source", "metadata"))
 
 
@@ -677,7 +677,7 @@ def _axis_notes(
 
 
 def _time_notes(neighbours: NeighbourDatasets, pixels: PixelIndices) -> tuple[str, ...]:
-    """Return notes on pixels of unknown live time. A converted file already contains these notes."""
+    """Return notes on pixels of unknown live time. A converted file already contains notes on unknown times."""
     faults = (
         neighbours.read(times_fault, neighbours.find(dataset_name), pixels.pick, pixels.shape)
         for dataset_name in _LIVE_TIME_NAMES

@@ -5,7 +5,7 @@ A reader is a module or another object with the attributes of :class:`Reader`:
 - ``FORMAT`` is a :class:`Format`.
 - ``sniff(path, head)`` returns whether a file or folder has this format.
 - ``read(path, part_name, shape)`` returns one or several scans.
-- ``read_photographs(path)`` returns a list of :class:`Photograph`. This function is optional.
+- ``read_photographs(path)`` optionally returns a list of :class:`Photograph`.
 
 Readers in other packages are found by their entry points in the group ``underpaint.readers``.
 ``docs/how-to/extending.md`` has an example. Modules whose names begin with an underscore are shared by several readers.
@@ -54,7 +54,7 @@ class Format:
     title : str
         Title of the format in the table of formats.
     endings : tuple of str
-        Usual endings of file names. The format is not recognised by them.
+        Usual endings of file names, by which the format is not recognised.
     recognised_by : str
         Content by which a file of this format is recognised.
     source : str
@@ -65,7 +65,7 @@ class Format:
     parts : bool
         Whether ``FILE::NAME`` selects an array or a spectrum of a file.
     store : bool
-        Whether a folder is one container. Its subfolders are then parts of a scan, not separate scans.
+        Whether a folder is one container, whose subfolders are parts of a scan and not separate scans.
     extra : str
         Extra of the package that installs the reader's dependency; "" if there is none.
     written : bool
@@ -117,7 +117,7 @@ class Reader(Protocol):
         """
 
     def read(self, path: Path, part_name: str | None, shape: tuple[int, int] | None, /) -> Scan | list[Scan]:
-        """Read one or several scans. Their counts are read only when needed (:func:`lazy_counts`).
+        """Read one or several scans, whose counts are read only when needed (:func:`lazy_counts`).
 
         Parameters
         ----------

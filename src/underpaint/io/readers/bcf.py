@@ -15,16 +15,17 @@ rosettasciio (2016-2026) documents. The extra ``bruker`` installs rosettasciio (
 rosettasciio does not check the data, so every row is checked first. No pixel may be outside the map, and no size may
 exceed the data.
 
-The container is a Single File System (AidAim), which holds files inside one file. Its numbers are little-endian. The
-container begins with ``AAMVHFSS``. At byte 0x124 are the version (float32) and the chunk size (uint32). At byte 0x140
-are three uint32: the chunk of the file tree, the number of tree entries, and the number of chunks. Chunk n begins at
-0x118 + n * chunk size. Its first four bytes are the number of the next chunk of the same file, and its content begins
-after 32 bytes. A tree entry has 512 bytes: int32 chunk of the file's chunk table, uint64 size, 28 bytes of times and
-rights, int32 parent (-1: none), 176 bytes, a flag for folders, 3 bytes, name (256 bytes), 32 bytes. A compressed file
-begins with ``AACS``, the decompressed block size (uint32), a uint32, and the number of blocks (uint32). The blocks
-begin at byte 0x80. Each block is a zlib stream after its compressed size (uint32) and 12 bytes. AidAim publishes no
-specification. P. Jokubauskas reverse-engineered the container, which the source of rosettasciio (2016-2026) documents.
-The tests compare with rosettasciio. Names in the container are never used as paths of files on disk.
+The container is a Single File System (AidAim), which holds files inside one file. The container begins with
+``AAMVHFSS``, and all its numbers are little-endian. At byte 0x124 are the version (float32) and the chunk size
+(uint32). At byte 0x140 are three uint32: the chunk of the file tree, the number of tree entries, and the number of
+chunks. Chunk n begins at 0x118 + n * chunk size. The first four bytes of a chunk are the number of the next chunk of
+the same file, and the content of a chunk begins after 32 bytes. A tree entry has 512 bytes: int32 chunk of the file's
+chunk table, uint64 size, 28 bytes of times and rights, int32 parent (-1: none), 176 bytes, a flag for folders, 3 bytes,
+name (256 bytes), 32 bytes. A compressed file begins with ``AACS``, the decompressed block size (uint32), a uint32, and
+the number of blocks (uint32). The blocks begin at byte 0x80. Each block is a zlib stream after its compressed size
+(uint32) and 12 bytes. AidAim publishes no specification. P. Jokubauskas reverse-engineered the container, which the
+source of rosettasciio (2016-2026) documents. The tests compare with rosettasciio. Names in the container are never used
+as paths of files on disk.
 """
 
 import base64
@@ -61,7 +62,7 @@ _UNCOMPRESSED_BLOCK_BYTES = 4 * 2**20
 
 
 class BrokenContainerError(ValueError):
-    """Error for an inconsistent container. Its message states what is inconsistent."""
+    """Error for an inconsistent container, with a message that states what is inconsistent."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class StoredBlock:
 
 
 class Container:
-    """Container of files. It is opened again for each read."""
+    """Container of files, which is opened again for each read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -413,7 +414,7 @@ class _SingleBlockFile:
 
 
 class _RowScanner:
-    """Scanner that checks all sizes in a packed map and finds the offset of each row. It decompresses no pixels."""
+    """Scanner that checks all sizes in a packed map and finds the offset of each row, without decompressing pixels."""
 
     def __init__(self, container: Container, map_name: str) -> None:
         self.source = f"{container.path}, {map_name}"

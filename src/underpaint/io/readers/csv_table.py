@@ -12,10 +12,10 @@ Specification:
   spectrum. If the other headings name detectors (``d1``, ``det 2``), the table has one spectrum per detector. All other
   columns are ignored. Three columns without headings are channel, counts and energy, as in PyMca's files.
 - A table of one column and 32 lines or more is one spectrum, with the counts of one channel in each line, as in PyMca.
-- A table of pixels begins with the columns ``row`` and ``column``, or ``y`` and ``x``, in either order. They hold
-  integers, or positions if the headings contain a unit of length (``y_mm``). The counts of each channel follow, and
-  their headings may be energies. If there are no such headings, each line is a pixel with 32 channels or more. The
-  pixels are then in the order of the rows, and the user gives the number of rows and columns.
+- A table of pixels begins with the columns ``row`` and ``column``, or ``y`` and ``x``, in either order. These two
+  columns hold integers, or positions if their headings contain a unit of length (``y_mm``). The counts of each channel
+  follow, and their headings may be energies. If there are no headings for rows and columns, each line is a pixel with
+  32 channels or more. The pixels are then in the order of the rows, and the user gives the number of rows and columns.
 
 Source: RFC 4180 (2005) for comma-separated values, and PyMca ``PyMca5/PyMcaGui/pymca/McaWindow.py`` for the table of
 three columns. No standard exists for the other tables, which this project defines.

@@ -47,7 +47,7 @@ _ALLOWED_CODECS = re.compile(
 
 
 class DatastackCube:
-    """Cube of a datastack. Its zip file is opened again for each block, so that any process can read the cube."""
+    """Cube of a datastack, whose zip file is opened again for each block, so that any process can read the cube."""
 
     def __init__(self, path: Path, array_name: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
         self.path, self.name, self.shape, self.dtype = path, array_name, shape, dtype
@@ -69,7 +69,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cube of a datastack. Its counts are read only when they are computed.
+    """Read the cube of a datastack, whose counts are read only when they are computed.
 
     Raises
     ------

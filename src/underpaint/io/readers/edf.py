@@ -13,8 +13,8 @@ Specification:
 - In the XIA files of the ESRF, ``NAME_xia<detector>_<numbers>_<line>.edf`` holds one line of one detector.
   ``NAME_xiast_...`` has six values per detector and pixel: detector, events, input rate, output rate, live time in ms,
   and dead time in percent.
-- ``MCA a``, ``MCA b`` and ``MCA c``, or ``McaCalib``, are zero, gain and quadratic term. Their size decides between keV
-  and eV.
+- ``MCA a``, ``MCA b`` and ``MCA c``, or ``McaCalib``, are zero, gain and quadratic term, in keV or eV according to
+  their size.
 
 Compressed frames, and files with less data than declared, are refused.
 
@@ -163,12 +163,12 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     path : Path
         The file or folder.
     part_name : str or None
-        ``images`` if each frame is the image of one channel. Otherwise the beginning of the names of a folder's files.
+        ``images`` if each frame is the image of one channel, otherwise the beginning of the names of a folder's files.
 
     Raises
     ------
     ScanError
-        A header is damaged or declares more data than the file has. Or the frames differ in size or type.
+        A header is damaged or declares more data than the file has, or the frames differ in size or type.
     """
     return _read_folder(path, part_name) if path.is_dir() else [_scan([path], path, path.stem, "", part_name)]
 
@@ -325,7 +325,7 @@ def _with_live_time(scan: Scan, files: list[Path], detector: str) -> Scan:
 
 
 def _frames(path: Path) -> Iterator[Frame]:
-    """Yield the frames of a file. Only their headers are read."""
+    """Yield the frames of a file, of which only the headers are read."""
     n_byte = try_read(path.stat, str(path)).st_size
     with try_read(lambda: path.open("rb"), str(path)) as stream:
         header_start = 0

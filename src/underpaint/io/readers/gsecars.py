@@ -3,7 +3,7 @@
 The header has lines ``KEY: values``, with ``VERSION``, ``ELEMENTS`` (number of detectors) and ``CHANNELS``.
 ``REAL_TIME`` and ``LIVE_TIME`` (in s), ``CAL_OFFSET``, ``CAL_SLOPE`` and ``CAL_QUAD`` (in keV) have one value per
 detector. ``ENVIRONMENT`` lines are metadata of the beamline. After ``DATA:``, each line has the counts of all detectors
-in one channel. All detectors recorded at the same time. Each has a separate energy axis.
+in one channel. All detectors recorded at the same time, and each detector has a separate energy axis.
 
 Source: header names in the example files of xraylarch (M. Newville, MIT licence); M. Rivers, EPICS MCA software, the
 ASCII format of its IDL and Python readers.
@@ -78,7 +78,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
 def _header_fields(header_text: str) -> dict[str, str]:
     """Return the values of the header by their keys.
 
-    ``ENVIRONMENT`` occurs in several lines. The key of such a line is the name inside its value.
+    ``ENVIRONMENT`` occurs in several lines. The key of an ``ENVIRONMENT`` line is the name inside its value.
     """
     fields: dict[str, str] = {}
     for header_line in header_text.splitlines():

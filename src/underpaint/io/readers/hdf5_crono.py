@@ -2,7 +2,7 @@
 
 Layout (no specification is published):
 
-- ``/XRF/Spectra`` (spectrum, channel): all spectra. They are not on a regular grid, since the motors move during each
+- ``/XRF/Spectra`` (spectrum, channel): all spectra, which are not on a regular grid, since the motors move during each
   spectrum.
 - ``/XRF/SpectraSelectedIndex`` (row, column, 1 or more): index of the spectrum nearest to the centre of each pixel.
 - ``/XRF/EnergyVector`` (channel): energies of the channels in keV.

@@ -2,7 +2,7 @@
 
 Specification:
 
-- ``/xrfmap/det1/counts``, ``det2`` ... (row, column, channel): counts of each detector. They may be absent.
+- ``/xrfmap/det1/counts``, ``det2`` ... (row, column, channel): counts of each detector, which may be absent.
 - ``/xrfmap/detsum/counts``: sum of the detectors, channel by channel. All detectors have the same energy axis.
 - ``/xrfmap/positions/pos`` (2, row, column) with ``name`` (``x_pos``, ``y_pos``): positions in the unit of the motors.
 - ``/xrfmap/scalers/val`` (row, column, scaler) with ``name``: counts of the scalers.

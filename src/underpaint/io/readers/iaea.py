@@ -2,8 +2,8 @@
 
 A file consists of blocks that begin with a line ``$KEY:``. The first line of ``$DATA:`` has the numbers of the first
 and last channel, and the counts follow, with any number per line. ``$MEAS_TIM:`` has the live and real time in s.
-``$MCA_CAL:`` has the coefficients of the energy polynomial, their number before them and their unit after them. Files
-without ``$MCA_CAL:`` may have zero and gain in ``$ENER_FIT:``.
+``$MCA_CAL:`` has the number of coefficients of the energy polynomial, the coefficients, and their unit. Files without
+``$MCA_CAL:`` may have zero and gain in ``$ENER_FIT:``.
 
 Source: IAEA, SPEDAC user's manual (1994), as quoted in GBS Elektronik, MCA-166 manual, appendix 1; and Ortec, software
 file structure manual.
@@ -96,7 +96,7 @@ def _n_channel(data_numbers: list[float | None]) -> int | None:
 
 
 def _axis(blocks: dict[str, str], n_channel: int, first_channel: int) -> Axis:
-    """Return the energy axis. Its coefficients refer to channel 0 even if the data start at a later channel."""
+    """Return the energy axis. The file's coefficients refer to channel 0 even if the data start at a later channel."""
     calibration_words = blocks.get("MCA_CAL", "").split()
     coefficients = [
         parse_number(number_text) for number_text in calibration_words[1:] if parse_number(number_text) is not None

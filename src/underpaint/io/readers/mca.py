@@ -72,7 +72,7 @@ class FileSeries:
 
 
 def group_into_series(file_names: Iterable[str]) -> tuple[dict[str, FileSeries], list[str]]:
-    """Group file names that differ only in numbers. Return these series, and the names that belong to none."""
+    """Group file names that differ only in numbers into series. Return the series, and the names that belong to none."""
     stems = {
         file_name: _CLOCK_PATTERN.sub("*", _DATE_TIME_PATTERN.sub("*", file_name.rpartition(".")[0]))
         for file_name in file_names
@@ -204,7 +204,7 @@ def _add_to_series(
 
 
 def steps_and_origin(position_numbers: Iterable[int]) -> tuple[int, int]:
-    """Return the step and the first value of row or column numbers. The numbers may be positions (0, 50, 100)."""
+    """Return the step and the first value of row or column numbers, which may be positions (0, 50, 100)."""
     distinct_numbers = sorted(set(position_numbers))
     common_step = 0
     for position_number in distinct_numbers[1:]:
@@ -253,7 +253,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     part_name : str or None
         Name of a subfolder.
     shape : (int, int) or None
-        Numbers of rows and columns. None takes them from the grid file (``righe`` is rows, ``colonne`` is columns) or
+        Numbers of rows and columns; None takes them from the grid file (``righe`` is rows, ``colonne`` is columns) or
         from the file names.
 
     Raises
@@ -453,14 +453,16 @@ def _renumbered(series: FileSeries, grid: Grid) -> FileSeries:
 def _first_number(file_numbers: list[int], grid: Grid) -> int:
     """Return the running number of the first pixel.
 
-    It is 0 if a file has this number. In a complete series it is the lowest number. Otherwise it is 1.
+    The first number is 0 if a file has the number 0, the lowest number of a complete series, or 1.
     """
     is_complete = len(file_numbers) == file_numbers[-1] - file_numbers[0] + 1 == grid.n_row * grid.n_column
     return 0 if file_numbers[0] == 0 else file_numbers[0] if is_complete else 1
 
 
 def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> tuple[dict[int, str], Grid, list[str]]:
-    """Arrange files by the row and column in their names. Unmarked numbers are exchanged if the grid requires it."""
+    """Arrange files by the row and column in their names. Rows and columns that the names do not mark are exchanged to
+    fit the grid.
+    """
     for oriented_series in (series,) if series.rows_named else (series, series.transposed()):
         row_numbers, column_numbers = ([pixel[index] for pixel in oriented_series.names_by_pixel] for index in (0, 1))
         row_step, first_row = _step_and_first(row_numbers, None if stated_grid is None else stated_grid.n_row)

@@ -180,7 +180,7 @@ def _scan(
 
 
 def _array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Return the shape and type of each array. Only the headers are read."""
+    """Return the shape and type of each array from its header."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {

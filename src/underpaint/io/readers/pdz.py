@@ -191,7 +191,8 @@ def _read_instrument(record_content: memoryview) -> dict[str, Any]:
 def _read_text(record_content: memoryview, offset: int) -> tuple[str, int]:
     """Return the text at an offset, and the offset of its end.
 
-    The number before the text is its length. If the text would extend beyond the record, it is empty.
+    A number before each text states the length of the text. A text that would extend beyond the record is read as
+    empty.
     """
     if offset + 4 > len(record_content):
         return "", len(record_content)

@@ -1,4 +1,4 @@
-"""Reader of ``.rtx`` files, projects of Bruker's ARTAX. They are XML text with any number of spectra.
+"""Reader of ``.rtx`` files, projects of Bruker's ARTAX in XML, with any number of spectra.
 
 ``TRTProject`` has nested folders (``ClassInstance[@Type='TRTBase']``) of spectra
 (``ClassInstance[@Type='TRTSpectrum']``). :mod:`._bruker_xml` describes the spectra. Results in a spectrum are ignored.
@@ -40,8 +40,8 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     Raises
     ------
     ScanError
-        The XML is damaged or contains no valid spectrum. If only some spectra are invalid, these are skipped with a
-        note.
+        The XML is damaged or contains no valid spectrum. If only some spectra are invalid, the invalid spectra are
+        skipped with a note.
     """
     file_bytes = try_read(path.stat, str(path)).st_size
     if file_bytes > _MAX_FILE_BYTES:

@@ -64,7 +64,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the spectra of a SPEC file as one row of pixels. Each detector becomes a separate scan.
+    """Read the spectra of a SPEC file as one row of pixels, with a separate scan for each detector.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def _check_channels(channel_fields: list[str], n_channel: int, location: str) ->
 
 
 def _axis(calibration: list[str], channel_fields: list[str], n_channel: int) -> Axis:
-    """Return the energy axis of ``#@CALIB``. Its channel numbers start at the first channel in ``#@CHANN``."""
+    """Return the energy axis of ``#@CALIB``, in which channel numbers start at the first channel in ``#@CHANN``."""
     parsed_coefficients = [parse_number(number_text) for number_text in calibration[0].split()] if calibration else []
     coefficients = [parsed_coefficient for parsed_coefficient in parsed_coefficients if parsed_coefficient is not None]
     if len(coefficients) < 2 or len(coefficients) < len(parsed_coefficients):

@@ -5,9 +5,9 @@ Specification:
 - A stack is a file of several pages, a page with several values per pixel, or a folder of files with one page each. The
   files are in the order of the numbers in their names. Each page is the (row, column) image of one channel.
 - The energies are in a text file with one number per channel, in keV, or in eV if a number is above 200. The user names
-  this file in ``FILE.tif::ENERGIES.txt``. Otherwise it is ``FILE.txt``, ``FILE.csv``, ``FILE_energies.txt`` or
-  ``energies.txt`` in the folder of the stack. The energies must increase in equal steps. Without energies, the scan has
-  no calibration.
+  the list of energies in ``FILE.tif::ENERGIES.txt``. If the user names none, the list is ``FILE.txt``, ``FILE.csv``,
+  ``FILE_energies.txt`` or ``energies.txt`` in the folder of the stack. The energies must increase in equal steps.
+  Without energies, the scan has no calibration.
 - The numbers in the names of a folder's files must be consecutive. A missing file would shift all later channels.
 - A stack without energies is refused if it has fewer than 32 images, which may be element maps. A stack is also refused
   if the counts vary less between images than between columns, since each image may be a row of spectra.
@@ -110,12 +110,12 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     path : Path
         The file or folder.
     part_name : str or None
-        Name of the list of energies in the folder of the stack, or its path. None searches the folder.
+        Name of the list of energies in the folder of the stack, or its path; None searches the folder.
 
     Raises
     ------
     ScanError
-        The file is damaged or not a stack. Or the list of energies is missing, non-linear, or not as long as the stack.
+        The file is damaged or not a stack, or the list of energies is missing, non-linear, or not as long as the stack.
     """
     cube = open_stack(path)
     if not path.is_dir():

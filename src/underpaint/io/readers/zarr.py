@@ -1,8 +1,8 @@
 """Reader of zarr stores (version 2 or 3) with (row, column, channel) arrays and metadata in attributes.
 
-``underpaint convert`` writes the array ``counts``, or ``<detector>/counts`` for each of several detectors. It writes
-every chunk, even if a chunk contains only zeros. The attributes of ``counts`` are ``gain_kev``, ``zero_kev``,
-``step_mm``, ``detector``, ``notes`` and ``metadata``. The same group contains the arrays ``live_time_s``,
+``underpaint convert`` writes the array ``counts``, or ``<detector>/counts`` for each of several detectors. ``underpaint
+convert`` writes every chunk, even if a chunk contains only zeros. The attributes of ``counts`` are ``gain_kev``,
+``zero_kev``, ``step_mm``, ``detector``, ``notes`` and ``metadata``. The same group contains the arrays ``live_time_s``,
 ``real_time_s`` and ``present``, if known. The extra ``zarr`` installs the library.
 
 Source: zarr core specification 3.0 (2023) and 2 (2019), zarr-specs.readthedocs.io.
@@ -85,7 +85,7 @@ def zarr_library() -> Any:
 
 
 def wait_for_zarr() -> None:
-    """Wait until zarr has written all pending chunks. zarr continues to write them after an error."""
+    """Wait until zarr has written all pending chunks. zarr continues to write chunks after an error."""
 
     async def wait_for_others() -> None:
         other_tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -102,7 +102,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     Raises
     ------
     ScanError
-        There is no 3-D array of numbers, or none called ``part_name``. Or a link leads out of the store, a codec is
+        There is no 3-D array of numbers, or none called ``part_name``. A link leads out of the store, a codec is
         unknown, or a chunk is missing.
     MissingExtraError
         The zarr library is not installed.
@@ -278,7 +278,7 @@ def _read_node(path: Path, folder: Path, array_metadata: dict[str, Any]) -> Node
 
 
 def _is_blosc(array_metadata: dict[str, Any]) -> bool:
-    """Return whether Blosc is the last codec of an array. Each chunk file is then a Blosc buffer."""
+    """Return whether Blosc is the last codec of an array, so that each chunk file is a Blosc buffer."""
     codecs = array_metadata.get("codecs")
     last_codec = (
         array_metadata.get("compressor")

@@ -35,7 +35,7 @@ def write_conditions(entry_group: Any, scan_facts: Mapping[str, Any], calibratio
     scan_facts : mapping
         Summary of the scan, with its name, source, detector and times.
     calibration : mapping
-        Calibration of the run. Its item ``known`` has the known settings of the instrument with their origins.
+        Calibration of the run, whose item ``known`` has the known settings of the instrument with their origins.
     """
     instrument = nexus_group(entry_group, "instrument", "NXinstrument")
     groups = {

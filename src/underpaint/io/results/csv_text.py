@@ -20,7 +20,7 @@ def write_csv(stream: Any, rows: Iterable[Iterable[Any]], line_end: str = "\r\n"
     stream : text file
         File to write, opened with ``newline=""``.
     rows : iterable of iterables
-        Cells of each row. Numbers, and texts that are numbers, are written unchanged. None is an empty cell.
+        Cells of each row, where None is an empty cell. Numbers, and texts that are numbers, are written unchanged.
     line_end : str
         Characters that end a line.
     """

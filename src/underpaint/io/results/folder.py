@@ -1,4 +1,4 @@
-"""Atomic publication of results. They are written to a working folder, which is renamed when complete."""
+"""Atomic publication of results, which are written to a working folder that is renamed when complete."""
 
 import json
 import os
@@ -45,7 +45,7 @@ class ResultFolder:
         Folder for finished blocks (:class:`~underpaint.io.BlockStore`) and other data from which an interrupted run can
         resume. The folder is removed at the end.
     earlier : Path
-        Requested folder. It may contain results, which will be replaced.
+        Requested folder, whose results, if any, will be replaced.
     """
 
     path: Path
@@ -200,7 +200,7 @@ def _check_target(target: Path, *, replace_allowed: bool, resumable: bool) -> No
 def _replacement_record(folder: Path) -> tuple[bool, str | None]:
     """Return whether a replacement had started, and the name of the folder for files that belong to earlier maps.
 
-    The name is None unless earlier and new maps differ in shape.
+    The returned folder name is None unless earlier and new maps differ in shape.
 
     Records that underpaint did not write are ignored.
     """

@@ -100,8 +100,8 @@ def write_results(folder: str | Path, results: Results) -> None:
     folder : str or Path
         Folder to write, which is created if needed. For atomic output, use the path from :func:`result_folder`.
     results : Results
-        The results. Their ``summary`` is that of :func:`summarise_scan` with the item ``settings``. Arrays in it become
-        datasets. JSON must be able to store all other items.
+        Results whose ``summary`` is that of :func:`summarise_scan` with the item ``settings``. Arrays in the summary
+        become datasets, and JSON must be able to store all its other items.
 
     Raises
     ------
@@ -207,7 +207,7 @@ def check_map_names(map_names: Sequence[str]) -> None:
     Raises
     ------
     OutputError
-        A name is not a valid file name. Or two names differ only in capital letters, so that they are one file on
+        A name is not a valid file name, or two names differ only in capital letters, so that they are one file on
         Windows and macOS.
     """
     names_by_casefold: dict[str, str] = {}
@@ -597,7 +597,7 @@ def _write_maps(
 
 
 def _compression_options(map_values: NDArray[Any]) -> dict[str, Any]:
-    """Return the storage options of a map. It is compressed if it is small, or if a sample shrinks to half its size.
+    """Return the storage options of a map, which is compressed if it is small or a sample shrinks to half its size.
 
     The last digits of most probabilities are noise. Compression would save 4 %, and take as long as the prediction.
     """

@@ -18,7 +18,7 @@ REGISTERED_FILE = "photograph_registered.png"
 PHOTOGRAPH = "photograph"
 """Key of the picture that is the photograph."""
 PICTURES_FOLDER = "pictures"
-"""Folder of all pictures except the photograph. Each has the same three files as the photograph."""
+"""Folder of all pictures except the photograph, with the same three files for each picture as for the photograph."""
 PICTURE_KINDS = ("visible", "ultraviolet", "infrared", "x_radiograph", "other")
 _KIND_NAMES = dict(
     zip(PICTURE_KINDS, ("Visible light", "Ultraviolet", "Infrared", "X-radiograph", "Picture"), strict=True)

@@ -23,7 +23,7 @@ _SIZE_KEY, _CHANGE_TIME_KEY = "scan size", "scan time"
 _LISTING_KEY, _SAMPLE_KEY = "scan files", "scan sample"
 _BLOCK_BYTES = 4096
 _MAX_BLOCKS, _MAX_BLOCKS_PER_FILE = 1024, 64
-"""Maximum number of sampled blocks in total, and per file. Reading them takes less than a second."""
+"""Maximum numbers of sampled blocks in total and per file, so that a sample is read in less than a second."""
 
 
 def file_facts(source: str | Path) -> dict[str, int | str]:
@@ -96,7 +96,7 @@ def refuse_change(source: str | Path, facts_before: Mapping[str, Any], output_pa
 
 
 def _relative_name(file: Path, path: Path) -> str:
-    """Return a file's path relative to its scan. It does not change when the scan is moved."""
+    """Return a file's path relative to its scan, which does not change when the scan is moved."""
     base_folder = path if path.is_dir() else path.parent
     return file.relative_to(base_folder).as_posix() if file.is_relative_to(base_folder) else file.name
 
@@ -156,8 +156,8 @@ def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
         Folder of finished results.
     depends : mapping
         Items on which the requested results depend, in types that JSON can store: the ``source``, its
-        :func:`file_facts`, and the settings. The version is not compared. Neither are items that results of earlier
-        versions do not have.
+        :func:`file_facts`, and the settings. The version, and items that results of earlier versions do not have, are
+        not compared.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
 
 
 def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path]) -> list[Path]:
-    """Return a results folder for each scan. It either contains results of this scan already, or does not exist.
+    """Return a results folder for each scan, which either contains results of this scan already or does not exist.
 
     Parameters
     ----------

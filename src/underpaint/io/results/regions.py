@@ -33,7 +33,7 @@ class Region:
     corners : tuple of (row, column)
         Corners of the polygon in pixels. The centre of the first pixel is (0.5, 0.5).
     runs : tuple of (row, first column, last column)
-        Runs of pixels. They define a region that is not a polygon and has no corners.
+        Runs of pixels that define a region without corners, which is not a polygon.
     mask_file : str
         Name of the file with the region's mask; "" until the mask is saved.
     """

@@ -46,7 +46,7 @@ class MapEntry:
     kind : str
         "group" or "member" for pigments, and "state" for detectability. "element", "mass fraction" or "areal mass" for
         elements, and "amount" for the amount of a group's element. "window", "component", "cluster" or "refit" for maps
-        that the viewer computes. "quantity" for all others.
+        that the viewer computes. "quantity" for all other maps.
     unit : str
         Unit of the values; "1" if they have none.
     material, place : str
@@ -79,7 +79,7 @@ def computed_entry(process: str, name: str, label: str, kind: str, unit: str) ->
 
 
 class ResultMaps:
-    """Maps in a folder of results. Until they are closed, many threads can read them.
+    """Maps in a folder of results, which many threads can read until the maps are closed.
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ class ResultMaps:
         entry : MapEntry
             Metadata of the map. A map with the same process and name is replaced.
         values, errors : callable
-            Return the (n_row, n_column) map, and its standard deviations. They are called again if their result has
-            left the cache.
+            Functions that return the (n_row, n_column) map and its standard deviations. They are called again if the
+            result has left the cache.
         """
         path = f"computed:{entry.process}/{entry.name}"
         entry = replace(entry, path=path, error_path=f"{path}/errors" if errors else "")

@@ -36,7 +36,7 @@ class Marker:
 
 @dataclass(frozen=True)
 class Statement:
-    """Statement of an expert about a group, a line or a paint. It is never a result of the program.
+    """Statement of an expert about a group, a line or a paint, as opposed to a result of the program.
 
     Parameters
     ----------

@@ -83,12 +83,12 @@ def find_scan(
     summary : mapping
         Summary of the results (:class:`underpaint.data.maps.Results`).
     given_path : str or None
-        Path that the user gave. None searches the recorded path and the results folder.
+        Path that the user gave; None searches the recorded path and the results folder.
     shape : (n_row, n_column)
         Shape of the maps.
     allow_shares : bool
-        Whether paths on other machines (``\\server\share``) may be accessed. This requires that the user asked to open
-        the scan, since access reveals the user's identity to the other machine.
+        Whether paths on other machines (``\\server\share``) may be accessed. Access reveals the user's identity to the
+        other machine, so the user must have asked to open the scan.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def copy_sidecars(earlier_results: Path, new_results: Path) -> Path | None:
     """Copy the user's files from earlier results to the new results that will replace them.
 
     The user's files are all files that no run wrote, such as notes, hidden files, or an image in a folder of maps.
-    Links, pipes and devices are not copied. They are moved at the end.
+    Links, pipes and devices are not copied, but are moved at the end.
 
     Parameters
     ----------
@@ -156,8 +156,8 @@ def copy_sidecars(earlier_results: Path, new_results: Path) -> Path | None:
     Returns
     -------
     Path or None
-        Folder to which regions, photograph and registration are copied if earlier and new maps differ in shape. None if
-        they have the same shape.
+        Folder to which regions, photograph and registration are copied if earlier and new maps differ in shape;
+        otherwise None.
 
     Raises
     ------
@@ -193,7 +193,7 @@ def move_remaining(old_results: Path, new_results: Path, earlier_folder: str | N
     old_results, new_results : Path
         Results folders. The old one will be removed afterwards.
     earlier_folder : str or None
-        Name of the folder for files that belong to earlier maps, if earlier and new maps differ in shape. Otherwise
+        Name of the folder for files that belong to earlier maps, if earlier and new maps differ in shape; otherwise
         None.
 
     Raises

@@ -38,7 +38,7 @@ class StoredMaps:
         self._lock = threading.Lock()
 
     def __getitem__(self, key: tuple[slice, slice, int]) -> NDArray[Any]:
-        """Return a map, or a part of a map. No other map is read."""
+        """Read and return a single map, or a part of it."""
         rows, columns, index = key
         return np.asarray(self._cached_map(index)[rows, columns])
 
@@ -58,12 +58,12 @@ class BlockStore:
     """Stacks of maps in a folder, with one binary file per stack and a record of finished blocks.
 
     If the process is killed, stored blocks survive, and an interrupted block counts as not started. HDF5 files do not
-    guarantee this. Results are therefore written to HDF5 only when they are complete.
+    survive a kill, so results are written to HDF5 only when they are complete.
 
     Parameters
     ----------
     folder : Path
-        Folder for these files only. It is created if it does not exist.
+        Folder that contains only the files of the store, and is created if it does not exist.
     shape : (int, int)
         Numbers of rows and columns of the maps.
     """
@@ -99,7 +99,7 @@ class BlockStore:
             ) from error
 
     def stack(self, name: str, n_map: int) -> StoredMaps:
-        """Return the maps of a stack. They are read one at a time.
+        """Return the maps of a stack, which are read one at a time.
 
         Raises
         ------
