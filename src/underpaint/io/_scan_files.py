@@ -19,8 +19,8 @@ def scan_files(path: Path) -> list[tuple[Path, os.stat_result]]:
     ----------
     path : Path
         A file or a folder. All files of a folder are returned, at any depth. A file is returned with its companion
-        files, such as the ``.raw`` of an ``.rpl``. An HDF5 file is also returned with the files in its folder or below
-        to which its virtual datasets, external links and external data refer.
+        files, such as the ``.raw`` of an ``.rpl``. Files to which an HDF5 file refers are returned if they are in the
+        HDF5 file's folder or below.
 
     Returns
     -------

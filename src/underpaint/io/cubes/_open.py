@@ -71,8 +71,9 @@ def open_cube(location: str | Path, n_band: int | None = None) -> StoredCube:
 
     Notes
     -----
-    The wavelengths are in the file, or in a text file in the same folder with one number in nm or um per band. The text
-    file with the wavelengths is called ``FILE.txt``, ``FILE.csv``, ``FILE_wavelengths.txt`` or ``wavelengths.txt``.
+    The wavelengths are in the cube's file or in a text file, which has one number in nm or um per band. A text file
+    with wavelengths is in the folder of the cube, and is called ``FILE.txt``, ``FILE.csv``, ``FILE_wavelengths.txt`` or
+    ``wavelengths.txt``.
     """
     path, name = split_location(location)
     if not (path.is_file() or path.is_dir()):

@@ -19,13 +19,14 @@ The container is a Single File System (AidAim), which holds files inside one fil
 ``AAMVHFSS``, and all its numbers are little-endian. At byte 0x124 are the version (float32) and the chunk size
 (uint32). At byte 0x140 are three uint32: the chunk of the file tree, the number of tree entries, and the number of
 chunks. Chunk n begins at 0x118 + n * chunk size. The first four bytes of a chunk are the number of the next chunk of
-the same file, and the content of a chunk begins after 32 bytes. A tree entry has 512 bytes: int32 chunk of the file's
-chunk table, uint64 size, 28 bytes of times and rights, int32 parent (-1: none), 176 bytes, a flag for folders, 3 bytes,
-name (256 bytes), 32 bytes. A compressed file begins with ``AACS``, the decompressed block size (uint32), a uint32, and
-the number of blocks (uint32). The blocks begin at byte 0x80. Each block is a zlib stream after its compressed size
-(uint32) and 12 bytes. AidAim publishes no specification. P. Jokubauskas reverse-engineered the container, which the
-source of rosettasciio (2016-2026) documents. The tests compare with rosettasciio. Names in the container are never used
-as paths of files on disk.
+the same file. The content of a chunk begins after 32 bytes. A tree entry has 512 bytes. It begins with the chunk of the
+file's chunk table (int32), the file's size (uint64), and 28 bytes of times and rights. The parent's number (int32, -1
+for none) and 176 bytes follow. The entry ends with a flag for folders, 3 bytes, the name (256 bytes) and 32 bytes. A
+compressed file begins with ``AACS``, the decompressed block size (uint32), a uint32, and the number of blocks (uint32).
+The blocks begin at byte 0x80. Each block is a zlib stream after its compressed size (uint32) and 12 bytes. AidAim
+publishes no specification. P. Jokubauskas reverse-engineered the container, which the source of rosettasciio
+(2016-2026) documents. The tests compare with rosettasciio. Names in the container are never used as paths of files on
+disk.
 """
 
 import base64

@@ -11,7 +11,7 @@ Specification:
 - In a table with more columns, one heading names the energy or channel. If another heading is counts, the table is one
   spectrum. If the other headings name detectors (``d1``, ``det 2``), the table has one spectrum per detector. All other
   columns are ignored. Three columns without headings are channel, counts and energy, as in PyMca's files.
-- A table of one column and 32 lines or more is one spectrum, with the counts of one channel in each line, as in PyMca.
+- A table of one column and 32 lines or more is one spectrum, with one channel per line, as in PyMca.
 - A table of pixels begins with the columns ``row`` and ``column``, or ``y`` and ``x``, in either order. These two
   columns hold integers, or positions if their headings contain a unit of length (``y_mm``). The counts of each channel
   follow, and their headings may be energies. If there are no headings for rows and columns, each line is a pixel with

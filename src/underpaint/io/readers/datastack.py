@@ -2,8 +2,8 @@
 
 Specification:
 
-- ``maxrf_cube`` (row, column, channel) holds the counts as float32. maxrf4u **smooths the spectra** with a Gaussian of
-  7 channels when it converts a ripple cube. Smoothed counts are not Poisson-distributed, so the scan has a note.
+- ``maxrf_cube`` (row, column, channel) holds the counts as float32. When maxrf4u converts a ripple cube, it **smooths
+  the spectra** with a Gaussian of 7 channels. Smoothed counts are not Poisson-distributed, so the scan has a note.
 - ``maxrf_energies`` (channel) holds the energies in keV, if the scan was calibrated in maxrf4u.
 - If an array is written again, an underscore is appended to its name, so the array with the longest name is the latest.
 

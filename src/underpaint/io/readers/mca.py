@@ -72,7 +72,7 @@ class FileSeries:
 
 
 def group_into_series(file_names: Iterable[str]) -> tuple[dict[str, FileSeries], list[str]]:
-    """Group file names that differ only in numbers into series. Return the series, and the names that belong to none."""
+    """Return series of file names that differ only in numbers, and the names that belong to no series."""
     stems = {
         file_name: _CLOCK_PATTERN.sub("*", _DATE_TIME_PATTERN.sub("*", file_name.rpartition(".")[0]))
         for file_name in file_names
@@ -460,9 +460,7 @@ def _first_number(file_numbers: list[int], grid: Grid) -> int:
 
 
 def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> tuple[dict[int, str], Grid, list[str]]:
-    """Arrange files by the row and column in their names. Rows and columns that the names do not mark are exchanged to
-    fit the grid.
-    """
+    """Arrange files by the row and column in their names, and exchange the two if only this fits the grid."""
     for oriented_series in (series,) if series.rows_named else (series, series.transposed()):
         row_numbers, column_numbers = ([pixel[index] for pixel in oriented_series.names_by_pixel] for index in (0, 1))
         row_step, first_row = _step_and_first(row_numbers, None if stated_grid is None else stated_grid.n_row)

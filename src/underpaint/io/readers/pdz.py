@@ -2,9 +2,10 @@ r"""Reader of ``.pdz`` files, single spectra from Bruker's hand-held instruments
 
 The numbers are little-endian. Files of version 25 consist of records with a type (uint16), a length in bytes (uint32)
 and content. The first record has type 25: ``pdz25`` in UTF-16, then uint32 1 for X-ray fluorescence. The record of type
-1 describes the instrument. Each record of type 3 is a phase. A phase has five uint32 and seven float32 (times in s,
-tube voltage in kV and current in µA), three filters, temperatures, ``ev_per_channel``, ``channel_start`` (the lower
-edge of the first channel in eV), date, number of channels, a text, and the counts as uint32.
+1 describes the instrument. Each record of type 3 is a phase. A phase begins with five uint32 and seven float32: times
+in s, tube voltage in kV and tube current in µA. Three filters, temperatures, ``ev_per_channel`` and ``channel_start``
+follow. ``channel_start`` is the lower edge of the first channel in eV. A phase ends with the date, the number of
+channels, a text, and the counts as uint32.
 
 Files of version 24 begin with ``01 01``. At byte 6 is the number of channels (int16), and at 50 the eV per channel
 (float64). At 162 and 166 are tube voltage in kV and current in µA (float32), and at 354 the live time in s. The counts

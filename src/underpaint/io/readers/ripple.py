@@ -69,8 +69,8 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Sc
     Raises
     ------
     ScanError
-        A header field is missing or wrong, the ``.raw`` file is missing or shorter than declared, or the counts are
-        implausible in the declared type or storage order.
+        A header field is missing or wrong, or the ``.raw`` file is missing or too short. The counts are implausible in
+        the declared type or storage order.
     """
     header = path if _has_keys(_read_small_file(path)) else _sibling_files(path, ".rpl")[0]
     fields = _header_fields(header)

@@ -2,15 +2,15 @@
 
 Specification:
 
-- A stack is a file of several pages, a page with several values per pixel, or a folder of files with one page each. The
-  files are in the order of the numbers in their names. Each page is the (row, column) image of one channel.
+- A stack is a file of several pages, a page with several values per pixel, or a folder of one-page files. The files are
+  in the order of the numbers in their names. Each page is the (row, column) image of one channel.
 - The energies are in a text file with one number per channel, in keV, or in eV if a number is above 200. The user names
   the list of energies in ``FILE.tif::ENERGIES.txt``. If the user names none, the list is ``FILE.txt``, ``FILE.csv``,
   ``FILE_energies.txt`` or ``energies.txt`` in the folder of the stack. The energies must increase in equal steps.
   Without energies, the scan has no calibration.
 - The numbers in the names of a folder's files must be consecutive. A missing file would shift all later channels.
 - A stack without energies is refused if it has fewer than 32 images, which may be element maps. A stack is also refused
-  if the counts vary less between images than between columns, since each image may be a row of spectra.
+  if counts vary less between images than between columns. Its images may be rows of spectra.
 
 Source: TIFF revision 6.0 (Adobe, 1992), read by tifffile (C. Gohlke, BSD).
 """

@@ -207,8 +207,8 @@ def check_map_names(map_names: Sequence[str]) -> None:
     Raises
     ------
     OutputError
-        A name is not a valid file name, or two names differ only in capital letters, so that they are one file on
-        Windows and macOS.
+        A name is not a valid file name, or two names differ only in capital letters. Windows and macOS treat such names
+        as one file.
     """
     names_by_casefold: dict[str, str] = {}
     for name in map_names:

@@ -90,7 +90,7 @@ def parse_region(json_object: Any) -> Region:
     Raises
     ------
     ScanError
-        The value is not an object, the region has fewer than three or too many corners, or a corner is invalid or far
+        The value is not an object, or the region has fewer than three or too many corners. A corner is invalid or far
         outside the maps.
     """
     try:
