@@ -63,20 +63,20 @@ def _relative_spreads(
     shape: tuple[int, ...], dimensions: tuple[int, int], read_part: Callable[[tuple[slice, ...]], NDArray[Any]]
 ) -> dict[int, float]:
     """Sum the counts over all other dimensions, and return the relative standard deviation along each dimension."""
-    max_indices = {
+    max_sampled_sizes = {
         dimension: min(shape[dimension], _MAX_FIRST_INDICES if dimension == 0 else 4096) for dimension in dimensions
     }
-    max_other_size = max(1, _MAX_VALUES_READ // math.prod(max_indices.values()))
+    max_other_sampled = max(1, _MAX_VALUES_READ // math.prod(max_sampled_sizes.values()))
     slices = tuple(
-        slice(None, None, -(-dimension_size // max_indices.get(dimension, max_other_size)))
+        slice(None, None, -(-dimension_size // max_sampled_sizes.get(dimension, max_other_sampled)))
         for dimension, dimension_size in enumerate(shape)
     )
     sampled_counts = np.nan_to_num(np.asarray(read_part(slices), dtype=np.float64))
-    profiles = {
+    count_profiles = {
         dimension: sampled_counts.sum(axis=tuple(summed for summed in range(len(shape)) if summed != dimension))
         for dimension in dimensions
     }
     return {
         dimension: float(summed.std() / summed.mean()) if summed.mean() > 0 else 0.0
-        for dimension, summed in profiles.items()
+        for dimension, summed in count_profiles.items()
     }

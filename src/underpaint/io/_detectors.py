@@ -206,10 +206,10 @@ def _exclude_gathered_parts(
     scans: Sequence[Scan], array_locations: Sequence[ArrayLocation], exclusion_reasons: dict[int, str]
 ) -> None:
     """Exclude arrays that another array contains."""
-    for full_scan, array_location in zip(scans, array_locations, strict=True):
+    for containing_scan, array_location in zip(scans, array_locations, strict=True):
         for index, scan in enumerate(scans):
-            if scan is not full_scan and name_in_file(scan) in array_location.part_names:
-                exclusion_reasons[index] = f"a part of {name_in_file(full_scan)}"
+            if scan is not containing_scan and name_in_file(scan) in array_location.part_names:
+                exclusion_reasons[index] = f"a part of {name_in_file(containing_scan)}"
 
 
 def _exclude_computed(
@@ -678,12 +678,12 @@ def _reason_for_separation(
     scans: Sequence[Scan],
     array_locations: Sequence[ArrayLocation],
     pixel_samples: Sequence[NDArray[np.float64] | str],
-    index_a: int,
-    index_b: int,
+    first_index: int,
+    second_index: int,
 ) -> str:
     """Return the reason why two arrays must be from different scans, or "" if they can be from the same scan."""
-    first_location, second_location = array_locations[index_a], array_locations[index_b]
-    if scans[index_a].shape[:2] != scans[index_b].shape[:2]:
+    first_location, second_location = array_locations[first_index], array_locations[second_index]
+    if scans[first_index].shape[:2] != scans[second_index].shape[:2]:
         return "they differ in rows and columns"
     if first_location.entry != second_location.entry:
         return f"{first_location.entry} and {second_location.entry} are separate measurements"
@@ -695,11 +695,11 @@ def _reason_for_separation(
                 or np.abs(first_positions - second_positions).max(initial=0.0) > 0.5 * max_position_step
             ):
                 return "their positions differ"
-    sample_pair = pixel_samples[index_a], pixel_samples[index_b]
+    sample_pair = pixel_samples[first_index], pixel_samples[second_index]
     if (
         isinstance(sample_pair[0], str)
         or isinstance(sample_pair[1], str)
-        or LOCATION_KEY not in scans[index_a].metadata
+        or LOCATION_KEY not in scans[first_index].metadata
     ):
         return ""
     return (
@@ -724,8 +724,8 @@ def _image_correlation(first_counts: NDArray[np.float64], second_counts: NDArray
         )
     if normalised_images[0].shape != normalised_images[1].shape:
         return 1.0
-    covariance = (normalised_images[0] * normalised_images[1]).sum()
-    return float(covariance / np.sqrt((normalised_images[0] ** 2).sum() * (normalised_images[1] ** 2).sum()))
+    image_covariance = (normalised_images[0] * normalised_images[1]).sum()
+    return float(image_covariance / np.sqrt((normalised_images[0] ** 2).sum() * (normalised_images[1] ** 2).sum()))
 
 
 def _have_same_channels(scans: Sequence[Scan], pixel_samples: Sequence[NDArray[np.float64] | str]) -> bool:

@@ -207,8 +207,8 @@ def _rebinned_spectrum(spectrum: FileSpectrum, first_spectrum: FileSpectrum) -> 
     return rebin(spectrum.counts, spectrum.axis, first_spectrum.axis.edges_kev)
 
 
-def _row_of_times(times: list[float | None]) -> NDArray[np.float64] | None:
-    times_s = np.array([[np.nan if time is None else time for time in times]])
+def _row_of_times(optional_times: list[float | None]) -> NDArray[np.float64] | None:
+    times_s = np.array([[np.nan if time is None else time for time in optional_times]])
     return None if np.isnan(times_s).all() else times_s
 
 

@@ -539,8 +539,8 @@ def _types_and_advice(head: bytes) -> list[tuple[str, str]]:
     if head.startswith(b"PK\x03\x04") and any(file_name in head for file_name in _OFFICE_FILE_NAMES):
         matching_types.append(("a spreadsheet or document", _TABLE_ADVICE))
     if len(head) >= _CNF_FIRST_SECTION + 4:
-        (section_type,) = struct.unpack_from("<I", head, _CNF_FIRST_SECTION)
-        matching_types += [_CNF_TYPE_AND_ADVICE] if section_type in _CNF_SECTION_TYPES else []
+        (cnf_section_type,) = struct.unpack_from("<I", head, _CNF_FIRST_SECTION)
+        matching_types += [_CNF_TYPE_AND_ADVICE] if cnf_section_type in _CNF_SECTION_TYPES else []
     if head.startswith(b"\xff\xff") and b"\x00" in head[:32] and re.search(rb"[0-3]\d[A-Za-z]{3}\d\d", head[:32]):
         matching_types.append(("an Ortec spectrum (CHN)", "Export the spectrum from Maestro as .spe (ASCII)."))
     root_match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", stripped_head, re.DOTALL)

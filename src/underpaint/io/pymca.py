@@ -143,7 +143,7 @@ def _attenuators_section(
     air_row: list[object] = ["Air", AIR_DENSITY]
     if {"source_air_cm", "detector_air_cm"} & geometry_fields:
         material_sections["Air"] = _material_section(AIR, "dry air")
-    beam_filters = [_filter_row(sheet, material_sections) for sheet in instrument.filters]
+    beam_filters = [_filter_row(filter_sheet, material_sections) for filter_sheet in instrument.filters]
     if "source_air_cm" in geometry_fields:
         beam_filters.append([*air_row, geometry.source_air_cm])
     if len(beam_filters) > _MAX_BEAM_FILTERS:
@@ -152,11 +152,11 @@ def _attenuators_section(
             f"sample, PyMca supports {_MAX_BEAM_FILTERS}. Combine sheets of one material."
         )
     attenuator_rows: dict[str, object] = {
-        f"BeamFilter{index}": [1, *sheet, 1.0] for index, sheet in enumerate(beam_filters)
+        f"BeamFilter{index}": [1, *filter_sheet, 1.0] for index, filter_sheet in enumerate(beam_filters)
     }
     filter_names = [*_DETECTOR_FILTER_NAMES, *(f"Filter {index}" for index in range(8, 8 + len(detector.filters)))]
-    for name, sheet in zip(filter_names, detector.filters, strict=False):
-        attenuator_rows[name] = [1, *_filter_row(sheet, material_sections), 1.0]
+    for name, filter_sheet in zip(filter_names, detector.filters, strict=False):
+        attenuator_rows[name] = [1, *_filter_row(filter_sheet, material_sections), 1.0]
     if "detector_air_cm" in geometry_fields:
         attenuator_rows["atmosphere"] = [1, *air_row, geometry.detector_air_cm, 1.0]
     if "window" in detector_fields:
@@ -190,14 +190,16 @@ def _attenuator_row(material: str, density: float, thickness_um: float) -> list[
     return [material, density, thickness_um / UM_PER_CM]
 
 
-def _filter_row(sheet: Filter, material_sections: Sections) -> list[object]:
+def _filter_row(filter_sheet: Filter, material_sections: Sections) -> list[object]:
     """Return the configuration's row for a filter.
 
     If PyMca cannot read the filter's formula, a material of this name is added to ``material_sections``.
     """
-    if not _is_formula(sheet.formula):
-        material_sections[sheet.formula] = _material_section(mass_fractions(sheet.formula), sheet.formula)
-    return _attenuator_row(sheet.formula, sheet.density, sheet.thickness_um)
+    if not _is_formula(filter_sheet.formula):
+        material_sections[filter_sheet.formula] = _material_section(
+            mass_fractions(filter_sheet.formula), filter_sheet.formula
+        )
+    return _attenuator_row(filter_sheet.formula, filter_sheet.density, filter_sheet.thickness_um)
 
 
 def _is_formula(name: str) -> bool:
@@ -210,9 +212,9 @@ def _is_formula(name: str) -> bool:
         return False
 
 
-def _material_section(element_fractions: Mapping[str, float], comment: str) -> dict[str, object]:
+def _material_section(element_fractions: Mapping[str, float], material_comment: str) -> dict[str, object]:
     return {
-        "Comment": comment,
+        "Comment": material_comment,
         "Density": 1.0,
         "Thickness": 1.0,
         "CompoundList": [f"{element}1" for element in element_fractions],

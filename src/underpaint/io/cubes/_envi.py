@@ -33,8 +33,8 @@ _DATA_TYPES_BY_BYTES = {
     4: "4 (32-bit floats)",
     8: "5 (64-bit floats)",
 }
-_ENDINGS = ("raw", "img", "dat", "bil", "bip", "bsq", "bin", "hyspex")
-_MAX_EXTRA_FRACTION = 0.01
+_DATA_ENDINGS = ("raw", "img", "dat", "bil", "bip", "bsq", "bin", "hyspex")
+_MAX_EXTRA_BYTES_FRACTION = 0.01
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -126,7 +126,7 @@ def _find_data(header_path: Path, interleave: str) -> Path:
     ScanError
         The data file does not exist.
     """
-    endings = ("", *(f".{ending}" for ending in (interleave.strip().lower(), *_ENDINGS)))
+    endings = ("", *(f".{ending}" for ending in (interleave.strip().lower(), *_DATA_ENDINGS)))
     candidate_paths = [
         header_path.with_suffix(cased_ending) for ending in endings for cased_ending in (ending, ending.upper())
     ]
@@ -134,7 +134,7 @@ def _find_data(header_path: Path, interleave: str) -> Path:
     if data_path is None:
         raise ScanError(
             f"Cannot read {header_path}: the data file is not in its folder. Copy it there, under the header's "
-            f"name with the ending .{', .'.join(_ENDINGS)} or none."
+            f"name with the ending .{', .'.join(_DATA_ENDINGS)} or none."
         )
     return data_path
 
@@ -161,7 +161,7 @@ def _map_data(header_path: Path, header: Mapping[str, Any], image: Any) -> tuple
         shape[stored_dimension] = dimension_size
     notes: tuple[str, ...] = ()
     if stored_bytes != expected_bytes:
-        if not expected_bytes < stored_bytes <= (1 + _MAX_EXTRA_FRACTION) * expected_bytes:
+        if not expected_bytes < stored_bytes <= (1 + _MAX_EXTRA_BYTES_FRACTION) * expected_bytes:
             raise ScanError(_size_fault(header_path, header, data_path, image_sizes, stored_bytes, dtype))
         notes = (f"{stored_bytes - expected_bytes} bytes after the last band of {data_path.name} are not used",)
     return MappedCube(data_path, int(image.offset), (shape[0], shape[1], shape[2]), dtype, dimension_order), notes
@@ -176,23 +176,23 @@ def _size_fault(
     dtype: np.dtype[Any],
 ) -> str:
     n_value = image_sizes[0] * image_sizes[1] * image_sizes[2]
-    bytes_per_value, remainder = divmod(stored_bytes, n_value)
-    if not remainder and bytes_per_value in _DATA_TYPES_BY_BYTES:
+    bytes_per_value, remaining_bytes = divmod(stored_bytes, n_value)
+    if not remaining_bytes and bytes_per_value in _DATA_TYPES_BY_BYTES:
         other_type = (
             f"each value has {8 * bytes_per_value} bits, not the {8 * dtype.itemsize} of data type "
             f"{header['data type']}"
         )
         corrected_entry = f"In this case, correct the header: data type = {_DATA_TYPES_BY_BYTES[bytes_per_value]}."
         if bytes_per_value < dtype.itemsize:
-            advice = f"It is cut off: copy the file again. If it is complete, {other_type}. {corrected_entry}"
+            size_advice = f"It is cut off: copy the file again. If it is complete, {other_type}. {corrected_entry}"
         else:
-            advice = f"If lines, samples and bands are right, {other_type}. {corrected_entry}"
+            size_advice = f"If lines, samples and bands are right, {other_type}. {corrected_entry}"
     else:
-        advice = "It is cut off, or the header belongs to another cube. Copy both again."
+        size_advice = "It is cut off, or the header belongs to another cube. Copy both again."
     return (
         f"Cannot read {header_path}: it declares {image_sizes[0]} lines x {image_sizes[1]} samples x "
         f"{image_sizes[2]} bands, "
-        f"{n_value * dtype.itemsize} bytes, and {data_path.name} holds {stored_bytes}. {advice}"
+        f"{n_value * dtype.itemsize} bytes, and {data_path.name} holds {stored_bytes}. {size_advice}"
     )
 
 

@@ -9,7 +9,7 @@ from underpaint.errors import ScanError
 
 LOWEST_NM, HIGHEST_NM = 200.0, 16000.0
 """Lowest and highest plausible wavelength of a reflectance camera in nm."""
-_LONGEST_UM = 25.0
+_MAX_WAVELENGTH_UM = 25.0
 """Maximum wavelength in um. Larger numbers without a unit are in nm."""
 _NM_PER_UNIT = {
     **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 1.0),
@@ -58,7 +58,7 @@ def wavelengths_in_nm(
             "no wavelength above 0. Correct it in the file, or put a list of all wavelengths beside it "
             "(wavelengths.txt)."
         )
-    unit_by_size = "um" if stored_wavelengths.max() <= _LONGEST_UM else "nm"
+    unit_by_size = "um" if stored_wavelengths.max() <= _MAX_WAVELENGTH_UM else "nm"
     wavelength_nm = to_nm(stored_wavelengths, stated_unit or unit_by_size)
     notes: tuple[str, ...] = ()
     if not _are_camera_wavelengths(wavelength_nm):

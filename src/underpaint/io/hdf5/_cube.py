@@ -395,8 +395,8 @@ def _detector_dimension_of_list(
     shape: tuple[int, int] | None,
 ) -> int | None:
     """Return the index of the detector dimension of a (spectrum, detector, channel) array, or None for other arrays."""
-    short_dim, long_dim = sorted(other_dimensions, key=lambda dimension: int(dataset.shape[dimension]))
-    short_size, long_size = int(dataset.shape[short_dim]), int(dataset.shape[long_dim])
+    short_dimension, long_dimension = sorted(other_dimensions, key=lambda dimension: int(dataset.shape[dimension]))
+    short_size, long_size = int(dataset.shape[short_dimension]), int(dataset.shape[long_dimension])
     map_shape = tuple(int(dataset.shape[dimension]) for dimension in other_dimensions)
     pixel_dimensions = [
         dimension for dimension in other_dimensions if dimension < len(axes) and _is_pixel_name(axes[dimension][0])
@@ -409,7 +409,7 @@ def _detector_dimension_of_list(
     ):
         return None
     if shape is not None and shape[0] * shape[1] == long_size:
-        return short_dim
+        return short_dimension
     long_datasets = [dataset_item for dataset_item in position_datasets if dataset_item.shape == (long_size,)]
     short_datasets = [
         dataset_item
@@ -418,13 +418,13 @@ def _detector_dimension_of_list(
     ]
     if short_datasets and not pixel_grids(long_datasets, long_size):
         return None
-    product_misfit, image_contrast = _product_misfit(dataset, channel_dim, short_dim, other_dimensions)
+    product_misfit, image_contrast = _product_misfit(dataset, channel_dim, short_dimension, other_dimensions)
     if product_misfit > max(
         3.0, 0.05 * image_contrast / short_size
     ):  # the image is the sum of all detectors, so it has their combined noise
         return None
     if pixel_grids(long_datasets, long_size):
-        return short_dim
+        return short_dimension
     if image_contrast < 5.0:
         return None
     raise ScanError(
@@ -448,10 +448,10 @@ def _product_misfit(
     """
     pixel_dimensions = [pixel_dimension for pixel_dimension in other_dimensions if pixel_dimension != dimension]
     n_value = int(dataset.shape[channel_dim]) * int(dataset.shape[dimension])
-    max_indices = max(2, int((_MAX_VALUES_READ / n_value) ** (1 / len(pixel_dimensions))))
+    max_sampled_sizes = max(2, int((_MAX_VALUES_READ / n_value) ** (1 / len(pixel_dimensions))))
     slices: list[Any] = [slice(None)] * dataset.ndim
     for pixel_dimension in pixel_dimensions:
-        slices[pixel_dimension] = slice(None, None, -(-int(dataset.shape[pixel_dimension]) // max_indices))
+        slices[pixel_dimension] = slice(None, None, -(-int(dataset.shape[pixel_dimension]) // max_sampled_sizes))
     counts = np.moveaxis(_read_counts(dataset, tuple(slices)), (dimension, channel_dim), (-2, -1)).astype(np.float64)
     counts = counts.reshape(-1, *counts.shape[-2:])
     band_edges = np.searchsorted(np.cumsum(counts.sum(axis=(0, 1))), np.linspace(0, counts.sum(), _N_BANDS + 1)[:-1])

@@ -689,10 +689,10 @@ def _read_times(neighbours: NeighbourDatasets, dataset_names: tuple[str, ...], p
     for dataset_name in dataset_names:
         dataset = neighbours.find(dataset_name)
         # larch stores times in microseconds without a unit.
-        is_larch = dataset_name in {"livetime", "realtime"} and dataset is not None and not unit_of(dataset)
-        if is_larch and "mca detector" not in as_text(dataset.parent.attrs.get("type", "")):
+        is_larch_file = dataset_name in {"livetime", "realtime"} and dataset is not None and not unit_of(dataset)
+        if is_larch_file and "mca detector" not in as_text(dataset.parent.attrs.get("type", "")):
             continue
-        pixel_times = neighbours.read(pixel_seconds, dataset, pixels.shape, pixels.pick, "us" if is_larch else "s")
+        pixel_times = neighbours.read(pixel_seconds, dataset, pixels.shape, pixels.pick, "us" if is_larch_file else "s")
         if pixel_times is not None:
             return pixel_times
     return None

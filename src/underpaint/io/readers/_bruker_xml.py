@@ -105,11 +105,11 @@ def spectrum_nodes(path: Path) -> Iterator[ET.Element]:
     spectrum_target = _SpectrumNodes()
     parser = ET.XMLParser(target=spectrum_target)  # noqa: S314
     with try_read(lambda: path.open("rb"), str(path)) as stream:
-        while chunk := try_read(partial(stream.read, _READ_BYTES), str(path)):
+        while xml_chunk := try_read(partial(stream.read, _READ_BYTES), str(path)):
             with _with_scan_error(str(path)):
-                if b"<!DOCTYPE" in chunk or b"<!ENTITY" in chunk:
+                if b"<!DOCTYPE" in xml_chunk or b"<!ENTITY" in xml_chunk:
                     raise _EntitiesError
-                parser.feed(chunk)
+                parser.feed(xml_chunk)
             yield from spectrum_target.ready
             spectrum_target.ready.clear()
     with _with_scan_error(str(path)):

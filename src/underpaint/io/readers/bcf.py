@@ -19,9 +19,9 @@ The container is a Single File System (AidAim), which holds files inside one fil
 ``AAMVHFSS``, and all its numbers are little-endian. At byte 0x124 are the version (float32) and the chunk size
 (uint32). At byte 0x140 are three uint32: the chunk of the file tree, the number of tree entries, and the number of
 chunks. Chunk n begins at 0x118 + n * chunk size. The first four bytes of a chunk are the number of the next chunk of
-the same file. The content of a chunk begins after 32 bytes. A tree entry has 512 bytes. It begins with the chunk of the
-file's chunk table (int32), the file's size (uint64), and 28 bytes of times and rights. The parent's number (int32, -1
-for none) and 176 bytes follow. The entry ends with a flag for folders, 3 bytes, the name (256 bytes) and 32 bytes. A
+the same file. The content of a chunk begins after 32 bytes. A tree entry has 512 bytes, and begins with the chunk of
+the file's chunk table (int32), the file's size (uint64), and 28 bytes of times and rights. The parent's number (int32,
+-1 for none) and 176 bytes follow. The entry ends with a flag for folders, 3 bytes, the name (256 bytes) and 32 bytes. A
 compressed file begins with ``AACS``, the decompressed block size (uint32), a uint32, and the number of blocks (uint32).
 The blocks begin at byte 0x80. Each block is a zlib stream after its compressed size (uint32) and 12 bytes. AidAim
 publishes no specification. P. Jokubauskas reverse-engineered the container, which the source of rosettasciio
@@ -601,17 +601,17 @@ def _row_times(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float
     time_factors = [
         parse_number(timing_values.get(value_name)) for value_name in ("PixelTime", "PixelAverage", "LineAverage")
     ]
-    known_values = [
-        time_factor for time_factor in (*row_visits, *time_factors) if time_factor is not None and time_factor >= 0
+    visits_and_factors = [
+        parsed_value for parsed_value in (*row_visits, *time_factors) if parsed_value is not None and parsed_value >= 0
     ]
     if (
         len(row_visits) != shape[0]
-        or len(known_values) != len(row_visits) + len(time_factors)
-        or not any(known_values[: shape[0]])
+        or len(visits_and_factors) != len(row_visits) + len(time_factors)
+        or not any(visits_and_factors[: shape[0]])
     ):
         return None
-    visit_us = float(np.prod(known_values[shape[0] :]))
-    row_times = np.array(known_values[: shape[0]]) * visit_us * 1e-6
+    visit_time_us = float(np.prod(visits_and_factors[shape[0] :]))
+    row_times = np.array(visits_and_factors[: shape[0]]) * visit_time_us * 1e-6
     return np.repeat(np.where(row_times > 0, row_times, np.nan)[:, None], shape[1], axis=1)
 
 
@@ -642,7 +642,7 @@ def _image_planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
     declared_sizes = [
         parse_number(image_values.get(value_name)) for value_name in ("Height", "Width", "ItemSize", "PlaneCount")
     ]
-    height, width, bytes_per_pixel, n_plane = (
+    image_height, image_width, bytes_per_pixel, n_plane = (
         0 if declared_size is None else int(declared_size) for declared_size in declared_sizes
     )
     file_name = (image.get("Name") or "").strip()
@@ -650,12 +650,12 @@ def _image_planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
         image_plane = image.find(f"./Plane{plane_index}")
         image_bytes = _decode_base64("" if image_plane is None else image_plane.findtext("./Data") or "")
         if (
-            min(height, width) < 1
+            min(image_height, image_width) < 1
             or bytes_per_pixel not in {1, 2, 3, 4}
-            or len(image_bytes) != height * width * bytes_per_pixel
+            or len(image_bytes) != image_height * image_width * bytes_per_pixel
         ):
             raise ScanError(
-                f"Cannot read the image {file_name or plane_index} of {path}: {height} x {width} pixels of "
+                f"Cannot read the image {file_name or plane_index} of {path}: {image_height} x {image_width} pixels of "
                 f"{bytes_per_pixel} bytes are declared, {len(image_bytes)} bytes exist. Copy the file again."
             )
         if any(image_bytes):
@@ -666,7 +666,7 @@ def _image_planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
             )
             yield Photograph(
                 " ".join(filter(None, (file_name, plane_label.strip()))),
-                _image_pixels(image_bytes, height, width, bytes_per_pixel),
+                _image_pixels(image_bytes, image_height, image_width, bytes_per_pixel),
             )
 
 

@@ -30,13 +30,13 @@ from underpaint.io._single import FileSpectrum, spectrum_scan
 from underpaint.io._source import entries_inside, is_outside, lazy_counts, try_read
 from underpaint.io.readers import Format
 
-_DATE = r"(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
-_TIME = r"(?:[01]\d|2[0-3])([-_.]?)[0-5]\d\2[0-5]\d"
-_DATE_TIME_PATTERN = re.compile(rf"(?<!\d){_DATE}(?:[T _-]?{_TIME})?(?!\d)")
+_DATE_REGEX = r"(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
+_TIME_REGEX = r"(?:[01]\d|2[0-3])([-_.]?)[0-5]\d\2[0-5]\d"
+_DATE_TIME_PATTERN = re.compile(rf"(?<!\d){_DATE_REGEX}(?:[T _-]?{_TIME_REGEX})?(?!\d)")
 _CLOCK_PATTERN = re.compile(r"(?<!\d)(?:[01]\d|2[0-3])[-.][0-5]\d[-.][0-5]\d(?!\d)")
-_POSITION = r"[ _=]?(-?)(\d+(?:[.,]\d+)?)"
-_ROW_PATTERN = re.compile(rf"(?i)(?<![a-z])(?:row|riga|line|ligne|zeile|reihe|rij|r|y){_POSITION}")
-_COLUMN_PATTERN = re.compile(rf"(?i)(?<![a-z])(?:column|colonna|colonne|spalte|kolom|pixel|col|c|x){_POSITION}")
+_POSITION_REGEX = r"[ _=]?(-?)(\d+(?:[.,]\d+)?)"
+_ROW_PATTERN = re.compile(rf"(?i)(?<![a-z])(?:row|riga|line|ligne|zeile|reihe|rij|r|y){_POSITION_REGEX}")
+_COLUMN_PATTERN = re.compile(rf"(?i)(?<![a-z])(?:column|colonna|colonne|spalte|kolom|pixel|col|c|x){_POSITION_REGEX}")
 _PAIR_PATTERN = re.compile(r"^(?P<series>(?:.*[ _.-])?)(?P<row>\d+)[ _x,-](?P<column>\d+)$")
 _NUMBER_PATTERN = re.compile(r"^(?P<series>.*?)[ _.-]?(?P<number>\d+)$")
 
@@ -575,13 +575,13 @@ def _check_grid(grid: Grid, pixel_numbers: list[int], first_number: int, folder:
     """
     n_pixel = grid.n_row * grid.n_column
     n_missing = n_pixel - len(pixel_numbers)
-    ends_early = not is_shape_given and pixel_numbers[-1] < n_pixel - 1
+    is_scan_cut_short = not is_shape_given and pixel_numbers[-1] < n_pixel - 1
     if (
         grid.n_row < 1
         or grid.n_column < 1
         or pixel_numbers[0] < 1
         or pixel_numbers[-1] > n_pixel
-        or ends_early
+        or is_scan_cut_short
         or 2 * n_missing > n_pixel
     ):
         raise ScanError(
@@ -712,10 +712,10 @@ def _axis(file_content: bytes, n_channel: int) -> Axis:
     if np.unique(channel).size < 2:
         return None, (NO_CALIBRATION,)
     gain, zero = (float(coefficient) for coefficient in np.polyfit(channel, energy, 1))
-    deviation = float(np.abs(energy - zero - gain * channel).max() / abs(gain)) if gain else 0.0
-    if deviation > _MAX_DEVIATION_CHANNELS:
+    deviation_channels = float(np.abs(energy - zero - gain * channel).max() / abs(gain)) if gain else 0.0
+    if deviation_channels > _MAX_DEVIATION_CHANNELS:
         note = (
-            f"energy calibration ignored: its points deviate by up to {deviation:.1f} channels from a line, "
+            f"energy calibration ignored: its points deviate by up to {deviation_channels:.1f} channels from a line, "
             f"at most {_MAX_DEVIATION_CHANNELS:g} are allowed; find the axis with `underpaint calibrate`"
         )
         return None, (note,)

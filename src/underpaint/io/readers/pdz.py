@@ -95,20 +95,20 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     phase = phases[0 if part_name is None else phase_names.index(part_name)]
     other_names = [phase_name for phase_name in phase_names if phase_name != str(phase.number)]
     phase_notes = (f"one phase of {len(phase_names)}; the others: ::{', ::'.join(other_names)}",) if other_names else ()
-    return [_scan(path, phase, phase_notes, version=25 if file_content.startswith(_MAGIC_25) else 24)]
+    return [_scan(path, phase, phase_notes, format_version=25 if file_content.startswith(_MAGIC_25) else 24)]
 
 
-def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Scan:
+def _scan(path: Path, phase: Phase, notes: tuple[str, ...], format_version: int) -> Scan:
     axis, axis_notes = _axis(phase)
     return single_scan(
         phase.counts,
         path,
-        f"{FORMAT.name} version {version}",
+        f"{FORMAT.name} version {format_version}",
         axis=axis,
         live_time_s=phase.live_time_s,
         real_time_s=phase.real_time_s,
         detector=str(phase.metadata.get("serial_number", "")),
-        notes=(*notes, *axis_notes, *((_NO_AXIS_24,) if version == 24 else ())),
+        notes=(*notes, *axis_notes, *((_NO_AXIS_24,) if format_version == 24 else ())),
         metadata=phase.metadata,
     )
 
@@ -226,9 +226,11 @@ def _read_phase_25(record_content: memoryview, record_offset: int, path: Path) -
             "tube_voltage_kv": phase_values[10],
             "tube_current_ua": phase_values[11],
             "filters": [
-                (atomic_number, thickness_um)
-                for atomic_number, thickness_um in zip(phase_values[12:18:2], phase_values[13:18:2], strict=True)
-                if atomic_number > 0
+                (filter_atomic_number, filter_thickness_um)
+                for filter_atomic_number, filter_thickness_um in zip(
+                    phase_values[12:18:2], phase_values[13:18:2], strict=True
+                )
+                if filter_atomic_number > 0
             ],
             "ev_per_channel": phase_values[22],
             "channel_start_ev": phase_values[24],
@@ -254,7 +256,7 @@ def _is_plausible_24(head: bytes) -> bool:
 def _read_phase_24(file_content: bytes, path: Path) -> Phase:
     (n_channel,) = struct.unpack_from("<h", file_content, _N_CHANNEL_OFFSET_24)
     (gain_ev,) = struct.unpack_from("<d", file_content, _GAIN_OFFSET_24)
-    voltage_kv, current_ua = struct.unpack_from("<2f", file_content, _TUBE_OFFSET_24)
+    tube_voltage_kv, tube_current_ua = struct.unpack_from("<2f", file_content, _TUBE_OFFSET_24)
     counts = _read_channels(memoryview(file_content)[_DATA_OFFSET_24:], n_channel, "<i4", f"{path} (.pdz version 24)")
     (live_time_s,) = struct.unpack_from("<f", file_content, _LIVE_TIME_OFFSET_24)
     return Phase(
@@ -264,7 +266,7 @@ def _read_phase_24(file_content: bytes, path: Path) -> Phase:
         0.0,
         _positive_or_none(live_time_s),
         None,
-        {"tube_voltage_kv": voltage_kv, "tube_current_ua": current_ua, "ev_per_channel": gain_ev},
+        {"tube_voltage_kv": tube_voltage_kv, "tube_current_ua": tube_current_ua, "ev_per_channel": gain_ev},
     )
 
 

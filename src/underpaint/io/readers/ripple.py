@@ -214,10 +214,10 @@ def _read_small_file(path: Path) -> bytes:
     return file_content
 
 
-def _sibling_files(path: Path, suffix: str) -> list[Path]:
+def _sibling_files(path: Path, file_suffix: str) -> list[Path]:
     return [
         sibling
-        for sibling in (path.with_suffix(suffix), path.with_suffix(suffix.upper()))
+        for sibling in (path.with_suffix(file_suffix), path.with_suffix(file_suffix.upper()))
         if sibling.is_file() and sibling != path
     ]
 

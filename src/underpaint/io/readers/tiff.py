@@ -10,7 +10,7 @@ Specification:
   Without energies, the scan has no calibration.
 - The numbers in the names of a folder's files must be consecutive. A missing file would shift all later channels.
 - A stack without energies is refused if it has fewer than 32 images, which may be element maps. A stack is also refused
-  if counts vary less between images than between columns. Its images may be rows of spectra.
+  if counts vary less between images than between columns, as for images that are rows of spectra.
 
 Source: TIFF revision 6.0 (Adobe, 1992), read by tifffile (C. Gohlke, BSD).
 """

@@ -88,8 +88,8 @@ def wait_for_zarr() -> None:
     """Wait until zarr has written all pending chunks. zarr continues to write chunks after an error."""
 
     async def wait_for_others() -> None:
-        other_tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*other_tasks, return_exceptions=True)
+        pending_tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*pending_tasks, return_exceptions=True)
 
     import_module("zarr.core.sync").sync(wait_for_others())
 

@@ -1,7 +1,7 @@
 """Writing of the measurement's conditions into ``results.h5``: source, geometry, dwell time and object.
 
-Only known values are written. The attribute ``origin`` states where a value is from. It is "given" (an instrument file
-or preset), "file" (the scan's file) or "spectrum" (lines in the scan's spectra).
+Only known values are written. The attribute ``origin`` states where a value is from: "given" (an instrument file or
+preset), "file" (the scan's file) or "spectrum" (lines in the scan's spectra).
 """
 
 from collections.abc import Mapping

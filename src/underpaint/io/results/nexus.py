@@ -77,7 +77,7 @@ _RUN_KEYS = ("settings", "versions", "written")
 _MAX_NAME_LENGTH = 100
 _N_SAMPLED_VALUES = 16384
 _CHUNK_BYTES = 256 * 2**10
-_REFLECTANCE = "reflectance"
+_REFLECTANCE_GROUP = "reflectance"
 _SURFACE_TITLES = {
     "surface_member": "surface: {}",
     "surface_presence": "in the surface paint: {}",
@@ -334,7 +334,7 @@ def add_reflectance(source: str | Path, target: str | Path, results: Results) ->
             entry_group = new_file.create_group("entry")
             entry_group.attrs.update(old_file["entry"].attrs)
             for name in old_file["entry"]:
-                if name != _REFLECTANCE:
+                if name != _REFLECTANCE_GROUP:
                     old_file.copy(old_file["entry"][name], entry_group)
                     raise_write_error()
             _write_reflectance(entry_group, results)
@@ -349,7 +349,7 @@ def add_reflectance(source: str | Path, target: str | Path, results: Results) ->
 
 def _write_reflectance(entry_group: Any, results: Results) -> None:
     """Write the maps of members, the maps of groups below the surface, and the reflectance spectrum of each pixel."""
-    results_group = _create_process(entry_group, _REFLECTANCE, results, "surface_member")
+    results_group = _create_process(entry_group, _REFLECTANCE_GROUP, results, "surface_member")
     for name, title in _SURFACE_TITLES.items():
         maps_group = _write_quantity_maps(results_group, name, results, name)
         for (member,) in results.stacks[name].keys:
@@ -362,7 +362,7 @@ def _write_reflectance(entry_group: Any, results: Results) -> None:
     if "reflectance" not in results.stacks:
         return
     stack = results.stacks["reflectance"]
-    spectra = nexus_group(entry_group[_REFLECTANCE], "spectra", "NXdata")
+    spectra = nexus_group(entry_group[_REFLECTANCE_GROUP], "spectra", "NXdata")
     spectra.attrs.update({"signal": "reflectance", "axes": ["row", "column", "wavelength"], "shape": results.shape})
     spectra["wavelength"] = np.array([float(wavelength) for (wavelength,) in stack.keys])
     spectra["wavelength"].attrs["units"] = "nm"
@@ -774,9 +774,9 @@ def _read_diffraction(file: Any, read_cube: CubeReader) -> Results:
 
 
 def _read_reflectance(file: Any, read_cube: CubeReader) -> Results:
-    if f"entry/{_REFLECTANCE}" not in file:
+    if f"entry/{_REFLECTANCE_GROUP}" not in file:
         return Results()
-    process = file["entry"][_REFLECTANCE]
+    process = file["entry"][_REFLECTANCE_GROUP]
     results_group = process["results"]
     members = _signal_names(results_group["surface_member"])
     arrays: dict[str, Any] = {
@@ -821,12 +821,12 @@ def read_reflectance_spectrum(
     """
 
     def read_pixel(file: Any) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        if f"entry/{_REFLECTANCE}/spectra" not in file:
+        if f"entry/{_REFLECTANCE_GROUP}/spectra" not in file:
             raise ScanError(
                 f"Cannot show a reflectance spectrum of {folder}: the results have none. `underpaint reflect CUBE "
                 f"--xrf {folder}` adds them."
             )
-        spectra = file["entry"][_REFLECTANCE]["spectra"]
+        spectra = file["entry"][_REFLECTANCE_GROUP]["spectra"]
         n_row, n_column, _ = spectra["reflectance"].shape
         if not (0 <= row < n_row and 0 <= column < n_column):
             raise ScanError(

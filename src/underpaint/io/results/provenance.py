@@ -52,17 +52,17 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
         raise ScanError(
             f"Cannot use {printable_path(source)}: {name_fault}, so results could not record their source. Rename it."
         )
-    path, main_stats = path.absolute(), []
+    path, source_stats = path.absolute(), []
     files = scan_files(path)
     listing_hash = blake2b(digest_size=8)
     for file, stat_result in files:
         if file == path or path in file.parents:
-            main_stats.append(stat_result)
+            source_stats.append(stat_result)
         listing_line = f"{_relative_name(file, path)}\0{stat_result.st_size}\0{stat_result.st_mtime_ns // 1000}\n"
         listing_hash.update(listing_line.encode("utf-8", "surrogateescape"))
-    change_time = datetime.fromtimestamp(max((stat_result.st_mtime for stat_result in main_stats), default=0.0), UTC)
+    change_time = datetime.fromtimestamp(max((stat_result.st_mtime for stat_result in source_stats), default=0.0), UTC)
     return {
-        _SIZE_KEY: sum(stat_result.st_size for stat_result in main_stats),
+        _SIZE_KEY: sum(stat_result.st_size for stat_result in source_stats),
         _CHANGE_TIME_KEY: change_time.isoformat(sep=" "),
         _LISTING_KEY: listing_hash.hexdigest(),
         _SAMPLE_KEY: _sample_digest(files),

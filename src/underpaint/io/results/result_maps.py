@@ -121,8 +121,8 @@ class ResultMaps:
         entry : MapEntry
             Metadata of the map. A map with the same process and name is replaced.
         values, errors : callable
-            Functions that return the (n_row, n_column) map and its standard deviations. They are called again if the
-            result has left the cache.
+            Functions that return the (n_row, n_column) map and its standard deviations. The functions are called again
+            if the result has left the cache.
         """
         path = f"computed:{entry.process}/{entry.name}"
         entry = replace(entry, path=path, error_path=f"{path}/errors" if errors else "")

@@ -127,8 +127,8 @@ class BlockStore:
         with _open_for_update(self.folder / f"{name}.{map_block.dtype.name}") as stream:
             for index, image in enumerate(maps):
                 for row_offset, row_values in enumerate([image.reshape(-1)] if has_full_rows else image):
-                    first_value = (index * n_row + rows.start + row_offset) * n_column + columns.start
-                    stream.seek(first_value * map_block.itemsize)
+                    first_value_index = (index * n_row + rows.start + row_offset) * n_column + columns.start
+                    stream.seek(first_value_index * map_block.itemsize)
                     stream.write(row_values.data)
             _flush(stream)  # in case of a power cut, the maps must be on the disk before the journal says so
 
