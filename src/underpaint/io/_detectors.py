@@ -205,7 +205,7 @@ def _as_counts(array_values: NDArray[np.float64]) -> NDArray[np.float64]:
 def _exclude_gathered_parts(
     scans: Sequence[Scan], array_locations: Sequence[ArrayLocation], exclusion_reasons: dict[int, str]
 ) -> None:
-    """Exclude arrays that another array contains."""
+    """Exclude arrays whose detectors another array contains."""
     for containing_scan, array_location in zip(scans, array_locations, strict=True):
         for index, scan in enumerate(scans):
             if scan is not containing_scan and name_in_file(scan) in array_location.part_names:
@@ -582,7 +582,7 @@ def _residual_ratio(segment: NDArray[np.float64], raw_windows: NDArray[np.float6
 def _is_summand(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64]) -> bool:
     """Return whether the noise of two arrays shows that one is a summand of the other.
 
-    A corrected copy of an array is not a sum of which the array is a summand.
+    A corrected copy of an array does not count as a sum that contains the array.
     """
     counts_scales = [scale_from_variance(counts) for counts in (sum_counts, part_counts)]
     if any(

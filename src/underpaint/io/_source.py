@@ -27,9 +27,8 @@ _MAX_NEGATIVE_CHANNEL_FRACTION, _MAX_NEGATIVE_COUNT_FRACTION, _MIN_FRACTION_AT_M
     0.2,
     10,
 )
-"""Limits for negative residues. The first two are the maximum shares of a spectrum's channels and counts that may be
-negative. The last two apply after a constant was subtracted: minimum share and number of negative channels that have
-the lowest value.
+"""Limits for negative residues: maximum shares of a spectrum's channels and counts that may be negative. If a constant
+was subtracted, minimum share and number of the negative channels at the lowest value.
 """
 
 SAME_CHANNELS = "same_channels"

@@ -1,11 +1,12 @@
 """Reader of single spectra in the EMSA/MAS text format (``.msa``, ``.emsa`` or ``.txt``).
 
 The header has lines ``#KEYWORD : value`` and ends at ``#SPECTRUM``. The numbers follow and end at ``#ENDOFDATA``. If
-``DATATYPE`` is Y, they are counts, separated by commas or spaces, with any number per line. If it is XY, they are pairs
-of energy and counts. The energy of channel n is ``OFFSET + n * XPERCHAN`` in ``XUNITS`` (keV or eV). If the file states
-no unit, the size of the energies decides. If there is no ``OFFSET``, channel ``CHOFFSET`` has energy 0. If an XY file
-has no ``XPERCHAN``, the pairs give the energy axis. ``LIVETIME`` and ``REALTIME`` are in seconds. Numbers with decimal
-commas are separated by semicolons, spaces, or commas followed by a space.
+``DATATYPE`` is Y, the numbers are counts, separated by commas or spaces, with any number of counts per line. If
+``DATATYPE`` is XY, the numbers are pairs of energy and counts. The energy of channel n is ``OFFSET + n * XPERCHAN`` in
+``XUNITS`` (keV or eV). If the file states no unit, the size of the energies decides. If there is no ``OFFSET``, channel
+``CHOFFSET`` has energy 0. If an XY file has no ``XPERCHAN``, the pairs give the energy axis. ``LIVETIME`` and
+``REALTIME`` are in seconds. Numbers with decimal commas are separated by semicolons, spaces, or commas followed by a
+space.
 
 Source: ISO 22029:2022; R. F. Egerton et al., EMSA/MAS standard file format for spectral-data exchange, EMSA Bulletin
 21 (1991) 35.

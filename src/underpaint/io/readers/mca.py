@@ -460,7 +460,7 @@ def _first_number(file_numbers: list[int], grid: Grid) -> int:
 
 
 def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> tuple[dict[int, str], Grid, list[str]]:
-    """Arrange files by the row and column in their names, and exchange the two if only this fits the grid."""
+    """Arrange files by two numbers in their names. The first is the row, or the column if only this fits the grid."""
     for oriented_series in (series,) if series.rows_named else (series, series.transposed()):
         row_numbers, column_numbers = ([pixel[index] for pixel in oriented_series.names_by_pixel] for index in (0, 1))
         row_step, first_row = _step_and_first(row_numbers, None if stated_grid is None else stated_grid.n_row)

@@ -1,9 +1,9 @@
 """Reader of ``.rtx`` files, projects of Bruker's ARTAX in XML, with any number of spectra.
 
 ``TRTProject`` has nested folders (``ClassInstance[@Type='TRTBase']``) of spectra
-(``ClassInstance[@Type='TRTSpectrum']``). :mod:`._bruker_xml` describes the spectra. Results in a spectrum are ignored.
-Spectra are read one by one in the order of the file. Bruker publishes no specification. The names of elements are those
-of ``.spx`` files, and were checked with a Tracer's project.
+(``ClassInstance[@Type='TRTSpectrum']``). :mod:`._bruker_xml` describes the spectra. The results of ARTAX's analysis are
+ignored. Spectra are read one by one in the order of the file. Bruker publishes no specification. The names of elements
+are those of ``.spx`` files, and were checked with a Tracer's project.
 """
 
 from dataclasses import replace

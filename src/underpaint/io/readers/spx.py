@@ -1,8 +1,8 @@
 """Reader of ``.spx`` files, single spectra of Bruker's Esprit in XML.
 
 The spectrum is ``TRTSpectrum/ClassInstance[@Type='TRTSpectrum']``, which :mod:`._bruker_xml` describes. A fitted
-background and results in the spectrum are ignored. Bruker publishes no specification. The names of elements are from
-the rosettasciio documentation, and were checked with files of an M6 Jetstream and of a Nano.
+background and the results of Esprit's analysis are ignored. Bruker publishes no specification. The names of elements
+are from the rosettasciio documentation, and were checked with files of an M6 Jetstream and of a Nano.
 """
 
 from pathlib import Path

@@ -235,7 +235,7 @@ def _publish(folder: Path, target: Path) -> None:
     """Publish new results with the files that users added to the old results.
 
     If the process is killed, old or new results remain in place, or both remain in the working folder. The next run
-    then completes the replacement. Finished blocks are kept until the new results are in place.
+    then completes the interrupted replacement. Finished blocks are kept until the new results are in place.
     """
     earlier_folder = copy_sidecars(target, folder / _NEW_NAME)
     sync(folder / _NEW_NAME)

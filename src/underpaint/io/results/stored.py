@@ -1,4 +1,4 @@
-"""Maps on disk. To limit memory use, they are written block by block and read one map at a time."""
+"""Maps on disk, which are written block by block and read one map at a time to limit memory use."""
 
 import os
 import threading
