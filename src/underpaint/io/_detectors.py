@@ -1,8 +1,8 @@
 """Selection of the arrays of a file that are the detectors of one scan.
 
-A file can also contain sums of detectors, copies that were corrected, smoothed or fitted, other scans, and faulty
-detectors. Array names differ between beamlines, so the noise in a sample of pixels decides. The noise of two detectors
-is independent. A derived array contains the noise of the array from which it was computed.
+A file can also contain other scans, faulty detectors, sums of detectors, and corrected, smoothed or fitted copies.
+Array names differ between beamlines, so arrays are classified by the noise in a sample of pixels. The noise of two
+detectors is independent. A derived array contains the noise of the array from which it was computed.
 """
 
 import re
@@ -556,7 +556,7 @@ def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float6
 
 
 def _best_window_starts(segment: NDArray[np.float64], raw_windows: NDArray[np.float64]) -> set[int]:
-    """Return the first windows of two shifts: the one that correlates best with a segment's noise, and zero."""
+    """Return the first windows of two shifts: the shift that correlates best with a segment's noise, and no shift."""
     unshifted_start, filter_half_width = raw_windows.shape[1] // 2, _N_FILTER_WEIGHTS // 2
     second_differences = np.diff(raw_windows, 2, axis=2)
     difference_norms = np.sqrt(np.einsum("plc,plc->l", second_differences, second_differences))

@@ -95,8 +95,8 @@ def convert_scan(
     Stored values are not converted to counts. The stored value of one count is estimated when the target is read. As in
     all readers, negative residues are set to zero, and a pixel with a non-finite value becomes NaN in all channels.
 
-    Several detectors are added only if ``detector`` is "sum". If not, each detector keeps its channels and energy axis,
-    in ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
+    Several detectors are added only if ``detector`` is "sum". If detectors are not added, each one keeps its channels
+    and energy axis, in ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
     """
     target_path = Path(target)
     write_scans = _writer_of(target_path)

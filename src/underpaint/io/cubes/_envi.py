@@ -89,7 +89,7 @@ def _open_image(header_path: Path, data_path: Path | None) -> tuple[Mapping[str,
     """Return the entries of the header, and the image object of Spectral Python."""
     from spectral.io import envi
 
-    # Spectral Python prints errors without escaping control characters. They are silenced and reported as exceptions.
+    # Spectral Python prints errors with unescaped control characters. They are silenced; exceptions report the errors.
     logging.getLogger("spectral").setLevel(logging.CRITICAL)
     with TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the library warns about capital letters in the names of entries

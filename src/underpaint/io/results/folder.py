@@ -67,7 +67,7 @@ def result_folder(
     Parameters
     ----------
     path : str or Path
-        Folder to create. Until the end, results are written to a working folder next to it
+        Folder to create. Until the end, results are written to a working folder next to the folder to create
         (:func:`underpaint.runtime.files.working_folder`).
     resume : bool
         Whether to resume from the finished blocks of an interrupted run. If false, the blocks are discarded.

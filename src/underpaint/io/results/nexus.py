@@ -474,7 +474,7 @@ def _quantity_kind(quantity: str) -> str:
 
 
 def _write_quantity_maps(parent: Any, name: str, results: Results, quantity: str) -> Any:
-    """Write a map of the quantity for each key of its key dimension, under the name of the key."""
+    """Write the maps of a quantity that has one key dimension. Each map is named after its key."""
     map_stack, (_, units) = results.stacks[quantity], DIMENSIONS[quantity]
     return _write_maps(
         parent,
