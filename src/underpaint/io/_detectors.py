@@ -1,8 +1,8 @@
 """Selection of the arrays of a file that are the detectors of one scan.
 
-A file can also contain sums of detectors, corrected, smoothed or fitted copies, other scanned areas, and faulty
-detectors. Array names differ between beamlines, so arrays are classified by the noise in some pixels. Two detectors
-have independent noise, and a derived array has the noise of its source.
+A file can also contain other scans, faulty detectors, sums of detectors, and corrected, smoothed or fitted copies.
+Array names differ between beamlines, so arrays are classified by the noise in a sample of pixels. The noise of two
+detectors is independent. A derived array contains the noise of the array from which it was computed.
 """
 
 import re
@@ -20,23 +20,23 @@ from underpaint.errors import ScanError
 from underpaint.io._source import SAME_CHANNELS
 
 LOCATION_KEY = "place"
-"""Temporary metadata key for the location of a scan's array in the file."""
+"""Temporary metadata key for the :class:`ArrayLocation` of a scan's array."""
 NUMBERED_DETECTOR = re.compile(r"(.+ )?detector \d+")
-"""Pattern of the name of one detector in an array of several detectors."""
+"""Pattern of the names of detectors that are stored together in one array."""
 _DERIVED_NAME = re.compile(r"corr|dtc|norm|fit|process|result|background|residual|smooth|deconv|copy", re.IGNORECASE)
 _SUM_NAME = re.compile(r"sum|total|_all\b|average|mean", re.IGNORECASE)
-_N_SAMPLE_BLOCKS, _BLOCK_COLUMNS = 8, 8
-_MIN_COUNTS = 200
-_MAX_DISTINCT_LEVELS = 1e6
+_N_SAMPLE_BLOCKS, _SAMPLE_BLOCK_COLUMNS = 8, 8
+_MIN_SAMPLE_COUNTS = 200
+_MAX_UNITS_PER_VALUE = 1e6
 _MIN_PEAK_CHANNELS = 64
 _MIN_PEAK_CORRELATION = 0.6
-_MAX_RATE_RATIO = 100.0
+_MAX_COUNT_RATE_RATIO = 100.0
 _MIN_IMAGE_CORRELATION = 0.4
 _N_FILTER_WEIGHTS = 13
-_MAX_SHIFT = 128
+_MAX_SHIFT_CHANNELS = 128
 _SEGMENT_CHANNELS, _MIN_VALUES_PER_WEIGHT = 64, 20
 _MAX_RESIDUAL_RATIO = 0.6
-_MIN_SHARED_NOISE = 0.5
+_MIN_SHARED_NOISE_FRACTION = 0.5
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class ArrayLocation:
     Parameters
     ----------
     entry : str
-        Path of its measurement in the file; "" if the file has no separate measurements.
+        Path of the array's measurement in the file; "" if the file has no separate measurements.
     positions : tuple of (n,) arrays, or None
-        Positions along rows and columns; None if the file has none.
+        Positions of the rows and of the columns; None if the file has none.
     is_computed : bool
         Whether the file marks the array as computed from other arrays.
     part_names : tuple of str
-        Names of the arrays that it combines.
+        Names of the arrays whose detectors this array contains.
     """
 
     entry: str = ""
@@ -62,16 +62,16 @@ class ArrayLocation:
 
 
 def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, include_faulty: bool = False) -> list[Scan]:
-    """Return the detectors of one scan, with notes on the arrays that were left out.
+    """Select the detectors of one scan, and note which arrays were left out.
 
     Parameters
     ----------
     scans : sequence of Scan
-        Every array of a file or folder.
+        All arrays of a file or folder, each read as a scan.
     location : str or Path
-        The file, for messages.
+        The file or folder, for error messages.
     include_faulty : bool
-        Whether faulty detectors are included.
+        Whether faulty detectors are returned too.
 
     Raises
     ------
@@ -81,18 +81,20 @@ def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, includ
     if len(scans) == 1:
         return [_without_location(scans[0], ())]
     array_locations: list[ArrayLocation] = [scan.metadata.get(LOCATION_KEY, ArrayLocation()) for scan in scans]
-    samples = [_sample_pixels(scan) for scan in scans]
-    reasons: dict[int, str] = {}
-    _exclude_gathered_parts(scans, array_locations, reasons)
+    pixel_samples = [_sample_pixels(scan) for scan in scans]
+    exclusion_reasons: dict[int, str] = {}
+    _exclude_gathered_parts(scans, array_locations, exclusion_reasons)
     for group_indices in _group_by_shape(scans):
-        _exclude_computed(scans, array_locations, samples, group_indices, reasons)
-    _exclude_filtered(scans, array_locations, samples, reasons)
-    remaining_indices = [index for index in range(len(scans)) if index not in reasons]
-    _refuse_several_scans(scans, array_locations, samples, remaining_indices, location)
+        _exclude_computed(scans, array_locations, pixel_samples, group_indices, exclusion_reasons)
+    _exclude_filtered(scans, array_locations, pixel_samples, exclusion_reasons)
+    remaining_indices = [index for index in range(len(scans)) if index not in exclusion_reasons]
+    _refuse_several_scans(scans, array_locations, pixel_samples, remaining_indices, location)
     if not include_faulty:
-        _exclude_faulty(samples, remaining_indices, reasons)
-    selected_scans = [scan for index, scan in enumerate(scans) if index not in reasons]
-    if _have_same_channels(selected_scans, [samples[index] for index in range(len(scans)) if index not in reasons]):
+        _exclude_faulty(pixel_samples, remaining_indices, exclusion_reasons)
+    selected_scans = [scan for index, scan in enumerate(scans) if index not in exclusion_reasons]
+    if _have_same_channels(
+        selected_scans, [pixel_samples[index] for index in range(len(scans)) if index not in exclusion_reasons]
+    ):
         note = (
             "without energy calibration: added channel by channel, since all detectors have peaks in the same channels"
         )
@@ -100,12 +102,15 @@ def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, includ
             replace(scan, metadata={**scan.metadata, SAME_CHANNELS: True}, notes=(*scan.notes, note))
             for scan in selected_scans
         ]
-    notes = tuple(f"left out: {name_in_file(scans[index])}, {reason}" for index, reason in sorted(reasons.items()))
+    notes = tuple(
+        f"left out: {name_in_file(scans[index])}, {exclusion_reason}"
+        for index, exclusion_reason in sorted(exclusion_reasons.items())
+    )
     return [_without_location(scan, notes) for scan in _with_unique_names(selected_scans)]
 
 
 def _with_unique_names(scans: list[Scan]) -> list[Scan]:
-    """Distinguish detectors of the same name, such as a repeated serial number, by their path in the file."""
+    """Append the path in the file to the names of detectors that share a name, such as a repeated serial number."""
     detector_names = [scan.detector for scan in scans]
     is_repeated = [bool(name) and detector_names.count(name) > 1 for name in detector_names]
     note = "detectors of one name: if one detector measured twice, read them one by one (--detector)"
@@ -118,15 +123,15 @@ def _with_unique_names(scans: list[Scan]) -> list[Scan]:
 
 
 def _last_path_part(scan: Scan) -> str:
-    """Return the name of the folder or group that contains a detector's counts, or the name of the counts."""
+    """Return the name of the folder or group that contains the counts, or the name of the counts if there is none."""
     path_parts = [path_part for path_part in re.split(r"[/\\]", name_in_file(scan)) if path_part]
     return path_parts[-2] if len(path_parts) > 1 and "::" in scan.source else path_parts[-1]
 
 
 def name_in_file(scan: Scan) -> str:
-    """Return an array's name within its file, with the detector if the array has several.
+    """Return the name of a scan's array in its file. If the array has several detectors, append the detector's name.
 
-    Without a name, the path of the file is returned.
+    The path of the file is returned if the array has no name.
     """
     name = scan.source.rpartition("::")[2] or scan.source
     return f"{name} {scan.detector}" if NUMBERED_DETECTOR.fullmatch(scan.detector) else name
@@ -144,7 +149,7 @@ def _without_location(scan: Scan, notes: tuple[str, ...]) -> Scan:
 
 
 def _group_by_shape(scans: Sequence[Scan]) -> list[list[int]]:
-    """Return the indices of the scans of each shape."""
+    """Group scans of the same shape, and return the indices of the scans in each group."""
     return [
         [index for index, scan in enumerate(scans) if scan.shape == shape]
         for shape in dict.fromkeys(scan.shape for scan in scans)
@@ -152,12 +157,12 @@ def _group_by_shape(scans: Sequence[Scan]) -> list[list[int]]:
 
 
 def _sample_pixels(scan: Scan) -> NDArray[np.float64] | str:
-    """Return (n_pixel, n_channel) counts of pixels spread over the scan, or the error message if reading fails.
+    """Return the (n_pixel, n_channel) counts of pixels spread over the scan, or the error message if reading fails.
 
-    Scans of one shape are sampled at the same pixels.
+    Scans of the same shape are sampled at the same pixels.
     """
     n_row, n_column, n_channel = scan.shape
-    block_width = min(n_column, _BLOCK_COLUMNS)
+    block_width = min(n_column, _SAMPLE_BLOCK_COLUMNS)
     rows = np.unique(np.linspace(0, n_row - 1, _N_SAMPLE_BLOCKS).round().astype(int))
     # The sampled columns advance by three blocks per row, so that the sampled pixels are not on a diagonal.
     first_columns = [
@@ -177,7 +182,7 @@ def _sample_pixels(scan: Scan) -> NDArray[np.float64] | str:
 
 
 def _as_counts(array_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide each pixel's values by their common unit, or return them unchanged if they have none."""
+    """Divide the values of each pixel by their common divisor, or return them unchanged if there is none."""
     if _is_integer(array_values):
         common_divisor = int(np.gcd.reduce(array_values[array_values > 0].astype(np.int64), initial=0))
         return array_values / common_divisor if common_divisor > 1 else array_values
@@ -188,7 +193,7 @@ def _as_counts(array_values: NDArray[np.float64]) -> NDArray[np.float64]:
             continue
         value_gaps = np.append(np.diff(distinct_values), distinct_values[0])
         value_units[index] = value_gaps[value_gaps > 1e-3 * distinct_values[0]].min()
-        if distinct_values[-1] > _MAX_DISTINCT_LEVELS * value_units[index]:
+        if distinct_values[-1] > _MAX_UNITS_PER_VALUE * value_units[index]:
             return array_values
     counts = array_values / value_units[:, None]
     return np.round(counts) if (np.abs(counts - np.round(counts)) <= 0.02).all() else array_values
@@ -198,111 +203,114 @@ def _as_counts(array_values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _exclude_gathered_parts(
-    scans: Sequence[Scan], array_locations: Sequence[ArrayLocation], reasons: dict[int, str]
+    scans: Sequence[Scan], array_locations: Sequence[ArrayLocation], exclusion_reasons: dict[int, str]
 ) -> None:
-    """Exclude arrays that are parts of another one."""
-    for full_scan, array_location in zip(scans, array_locations, strict=True):
+    """Exclude arrays whose detectors another array contains."""
+    for containing_scan, array_location in zip(scans, array_locations, strict=True):
         for index, scan in enumerate(scans):
-            if scan is not full_scan and name_in_file(scan) in array_location.part_names:
-                reasons[index] = f"a part of {name_in_file(full_scan)}"
+            if scan is not containing_scan and name_in_file(scan) in array_location.part_names:
+                exclusion_reasons[index] = f"a part of {name_in_file(containing_scan)}"
 
 
 def _exclude_computed(
     scans: Sequence[Scan],
     array_locations: Sequence[ArrayLocation],
-    samples: Sequence[NDArray[np.float64] | str],
+    pixel_samples: Sequence[NDArray[np.float64] | str],
     group_indices: Sequence[int],
-    reasons: dict[int, str],
+    exclusion_reasons: dict[int, str],
 ) -> None:
-    """Exclude copies, sums and corrected copies of other arrays of the same shape."""
+    """Exclude arrays that are copies, corrected copies or sums of other arrays of the same shape."""
     counts_by_index: dict[int, NDArray[np.float64]] = {}
-    readable_indices = [index for index in group_indices if not isinstance(samples[index], str)]
+    readable_indices = [index for index in group_indices if not isinstance(pixel_samples[index], str)]
     for index in group_indices:
-        sample = samples[index]
-        if index in reasons:
+        pixel_sample = pixel_samples[index]
+        if index in exclusion_reasons:
             continue
-        if not isinstance(sample, str):
-            counts_by_index[index] = sample
+        if not isinstance(pixel_sample, str):
+            counts_by_index[index] = pixel_sample
         elif readable_indices:
-            reasons[index] = f"no counts: {sample}"
-    # Raw counts come first, so that of two related arrays the raw one is kept.
+            exclusion_reasons[index] = f"no counts: {pixel_sample}"
+    # Arrays of raw counts come first, so that they are kept and the arrays computed from them are excluded.
     sorted_indices = sorted(
         counts_by_index,
         key=lambda index: (array_locations[index].is_computed, *_rawness(scans[index], counts_by_index[index])),
     )
-    is_integer = {index: _is_integer(sample) for index, sample in counts_by_index.items()}
-    counts_by_index = {index: _as_counts(sample) for index, sample in counts_by_index.items()}
+    is_integer = {index: _is_integer(pixel_sample) for index, pixel_sample in counts_by_index.items()}
+    counts_by_index = {index: _as_counts(pixel_sample) for index, pixel_sample in counts_by_index.items()}
     selected_indices: list[int] = []
     for index in sorted_indices:
         copied_index = next(
             (
-                reference
-                for reference in selected_indices
-                if _is_proportional(counts_by_index[index], counts_by_index[reference])
+                reference_index
+                for reference_index in selected_indices
+                if _is_proportional(counts_by_index[index], counts_by_index[reference_index])
             ),
             None,
         )
         if copied_index is None:
             selected_indices.append(index)
         else:
-            reasons[index] = f"a copy of {name_in_file(scans[copied_index])}, or the same counts scaled"
+            exclusion_reasons[index] = f"a copy of {name_in_file(scans[copied_index])}, or the same counts scaled"
     for index in sorted(selected_indices, key=lambda earlier_index: -counts_by_index[earlier_index].sum()):
         other_indices = [
-            reference
-            for reference in selected_indices
-            if reference != index
-            and reference not in reasons
-            and is_integer[reference] >= is_integer[index]
-            and _is_derived(scans[reference]) <= _is_derived(scans[index])
+            reference_index
+            for reference_index in selected_indices
+            if reference_index != index
+            and reference_index not in exclusion_reasons
+            and is_integer[reference_index] >= is_integer[index]
+            and _is_derived(scans[reference_index]) <= _is_derived(scans[index])
         ]
         part_positions = _parts_of_sum(
-            counts_by_index[index], [counts_by_index[reference] for reference in other_indices]
+            counts_by_index[index], [counts_by_index[reference_index] for reference_index in other_indices]
         )
         if part_positions:
             part_names = ", ".join(
                 name_in_file(scans[other_indices[part_position]]) for part_position in part_positions
             )
-            reasons[index] = f"the sum, or the average, of {part_names}"
+            exclusion_reasons[index] = f"the sum, or the average, of {part_names}"
             continue
-        is_sum = array_locations[index].is_computed or _SUM_NAME.search(name_in_file(scans[index])) is not None
+        is_named_sum = array_locations[index].is_computed or _SUM_NAME.search(name_in_file(scans[index])) is not None
         summands = [
-            reference
-            for reference in other_indices
-            if _contains_counts(counts_by_index[index], counts_by_index[reference])
-            and (is_sum or _is_summand(counts_by_index[index], counts_by_index[reference]))
+            reference_index
+            for reference_index in other_indices
+            if _contains_counts(counts_by_index[index], counts_by_index[reference_index])
+            and (is_named_sum or _is_summand(counts_by_index[index], counts_by_index[reference_index]))
         ]
         if (
-            sum(counts_by_index[reference].sum() for reference in summands) > 0.75 * counts_by_index[index].sum()
+            sum(counts_by_index[reference_index].sum() for reference_index in summands)
+            > 0.75 * counts_by_index[index].sum()
             and len(summands) > 1
         ):
-            reasons[index] = (
-                f"the sum of {', '.join(name_in_file(scans[reference]) for reference in summands)}, by its name "
-                "and size"
+            exclusion_reasons[index] = (
+                f"the sum of {', '.join(name_in_file(scans[reference_index]) for reference_index in summands)}, by its "
+                "name and size"
             )
             continue
-        for reference in summands:
-            reasons[reference] = (
+        for reference_index in summands:
+            exclusion_reasons[reference_index] = (
                 f"contained in the sum {name_in_file(scans[index])}, which has more detectors than the file"
             )
-        if is_sum and not summands and len(other_indices) > 1 and array_locations[index].is_computed:
-            reasons[index] = "the file marks it as computed from others"
-    remaining_indices = [index for index in selected_indices if index not in reasons]
-    for n_before, index in enumerate(remaining_indices):
+        if is_named_sum and not summands and len(other_indices) > 1 and array_locations[index].is_computed:
+            exclusion_reasons[index] = "the file marks it as computed from others"
+    remaining_indices = [index for index in selected_indices if index not in exclusion_reasons]
+    for n_earlier_index, index in enumerate(remaining_indices):
         raw_index = next(
             (
                 earlier_index
-                for earlier_index in remaining_indices[:n_before]
-                if earlier_index not in reasons
+                for earlier_index in remaining_indices[:n_earlier_index]
+                if earlier_index not in exclusion_reasons
                 and _is_computed_from(counts_by_index[index], counts_by_index[earlier_index])
             ),
             None,
         )
         if raw_index is not None:
-            reasons[index] = f"computed from {name_in_file(scans[raw_index])}: corrected, fitted or without background"
+            exclusion_reasons[index] = (
+                f"computed from {name_in_file(scans[raw_index])}: corrected, fitted or without background"
+            )
 
 
 def _rawness(scan: Scan, counts: NDArray[np.float64]) -> tuple[bool, bool, float]:
-    """Return a sort key that puts integers first, then names of raw data, then arrays with fewer counts."""
+    """Return a key that sorts arrays of integers first, then names of raw data, then arrays with fewer counts."""
     return not _is_integer(counts), _is_derived(scan), float(counts.sum())
 
 
@@ -311,14 +319,14 @@ def _is_derived(scan: Scan) -> bool:
 
 
 def _is_proportional(spectra: NDArray[np.float64], reference_spectra: NDArray[np.float64]) -> bool:
-    """Return whether the spectra of each pixel are equal except for a factor."""
+    """Return whether each spectrum is a multiple of the reference spectrum of the same pixel."""
     count_ratio = np.divide(
         spectra.sum(axis=1),
         reference_spectra.sum(axis=1),
         out=np.zeros(len(spectra)),
         where=reference_spectra.sum(axis=1) > 0,
     )
-    if np.count_nonzero(reference_spectra) < _MIN_COUNTS // 4 or not (count_ratio > 0).any():
+    if np.count_nonzero(reference_spectra) < _MIN_SAMPLE_COUNTS // 4 or not (count_ratio > 0).any():
         return bool(reference_spectra.any() and np.array_equal(spectra, reference_spectra))
     return bool(
         (np.abs(spectra - count_ratio[:, None] * reference_spectra) <= 1e-4 * spectra + 1e-6 * spectra.max()).all()
@@ -326,84 +334,85 @@ def _is_proportional(spectra: NDArray[np.float64], reference_spectra: NDArray[np
 
 
 def _parts_of_sum(sum_counts: NDArray[np.float64], part_counts: Sequence[NDArray[np.float64]]) -> list[int]:
-    """Return the indices of the parts whose weighted sum is ``sum_counts``, or an empty list if there are none."""
-    if len(part_counts) < 2 or sum_counts.sum() < _MIN_COUNTS:
+    """Return the indices of the arrays whose weighted sum is ``sum_counts``, or an empty list if there are none."""
+    if len(part_counts) < 2 or sum_counts.sum() < _MIN_SAMPLE_COUNTS:
         return []
     part_columns = np.stack([part_array.ravel() for part_array in part_counts], axis=1)
-    weights = _nonnegative_weights(part_columns, sum_counts.ravel())
+    part_weights = _nonnegative_weights(part_columns, sum_counts.ravel())
     used_indices = [
         index
-        for index, counts_of_part in enumerate(weights * part_columns.sum(axis=0))
+        for index, counts_of_part in enumerate(part_weights * part_columns.sum(axis=0))
         if counts_of_part > 0.02 * sum_counts.sum()
     ]
     if len(used_indices) < 2:
         return []
-    if _residual_over_variance(sum_counts.ravel(), part_columns, weights) < 0.1:
+    if _residual_over_variance(sum_counts.ravel(), part_columns, part_weights) < 0.1:
         return used_indices
     if sum_counts.shape[1] < 16 * len(part_counts):
         return []
-    # Corrections differ from pixel to pixel, so each pixel has separate weights.
+    # Corrections differ from pixel to pixel, so the weights are fitted in each pixel.
     row_weights = [
         _nonnegative_weights(np.stack([part_array[row] for part_array in part_counts], axis=1), sum_counts[row])
         for row in range(len(sum_counts))
     ]
-    residual = sum(
+    summed_residual = sum(
         _residual_over_variance(
             sum_counts[row], np.stack([part_array[row] for part_array in part_counts], axis=1), weights_of_row
         )
         * sum_counts[row].sum()
         for row, weights_of_row in enumerate(row_weights)
     )
-    return used_indices if residual < 0.1 * sum_counts.sum() else []
+    return used_indices if summed_residual < 0.1 * sum_counts.sum() else []
 
 
 def _nonnegative_weights(part_columns: NDArray[np.float64], sum_counts: NDArray[np.float64]) -> NDArray[np.float64]:
     from scipy.optimize import nnls  # importing scipy.optimize takes 0.1 s, and few files have several detectors
 
-    # The number of normal equations is only the number of parts.
+    # There are only as many normal equations as summed arrays.
     gram_matrix = part_columns.T @ part_columns
-    norms = np.sqrt(np.diag(gram_matrix))
-    is_positive = norms > 0
-    weights = np.zeros(part_columns.shape[1])
+    part_norms = np.sqrt(np.diag(gram_matrix))
+    is_positive = part_norms > 0
+    part_weights = np.zeros(part_columns.shape[1])
     if is_positive.any():
         normal_matrix = gram_matrix[np.ix_(is_positive, is_positive)] / np.outer(
-            norms[is_positive], norms[is_positive]
+            part_norms[is_positive], part_norms[is_positive]
         ) + 1e-9 * np.eye(int(is_positive.sum()))
         cholesky_factor = np.linalg.cholesky(normal_matrix)
-        weights[is_positive] = (
+        part_weights[is_positive] = (
             nnls(
                 cholesky_factor.T,
-                np.linalg.solve(cholesky_factor, part_columns.T[is_positive] @ sum_counts / norms[is_positive]),
+                np.linalg.solve(cholesky_factor, part_columns.T[is_positive] @ sum_counts / part_norms[is_positive]),
             )[0]
-            / norms[is_positive]
+            / part_norms[is_positive]
         )
-    return weights
+    return part_weights
 
 
 def _residual_over_variance(
-    sum_counts: NDArray[np.float64], part_columns: NDArray[np.float64], weights: NDArray[np.float64]
+    sum_counts: NDArray[np.float64], part_columns: NDArray[np.float64], part_weights: NDArray[np.float64]
 ) -> float:
-    """Return the squared residual, divided by the variance of independent counts."""
-    residual = sum_counts - part_columns @ weights
-    expected_variance = sum_counts.sum() + (part_columns @ weights**2).sum()
-    return float((residual**2).sum() / expected_variance) if expected_variance > 0 else 0.0
+    """Return the squared residual of a weighted sum, divided by its expected variance for independent counts."""
+    residual_counts = sum_counts - part_columns @ part_weights
+    expected_variance = sum_counts.sum() + (part_columns @ part_weights**2).sum()
+    return float((residual_counts**2).sum() / expected_variance) if expected_variance > 0 else 0.0
 
 
 def _contains_counts(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64]) -> bool:
-    return bool(np.count_nonzero(part_counts) >= _MIN_COUNTS and (sum_counts >= part_counts * (1 - 1e-6)).all())
+    return bool(np.count_nonzero(part_counts) >= _MIN_SAMPLE_COUNTS and (sum_counts >= part_counts * (1 - 1e-6)).all())
 
 
 def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray[np.float64]) -> bool:
-    """Return whether an array was computed from raw counts, judged by its noise.
+    """Return whether the noise of two arrays shows that one was computed from the raw counts of the other.
 
     The second differences of raw counts along the channels have a variance of six times the counts. A multiple of the
-    candidate's second differences is subtracted. The variance of the residual is at least that of the raw counts for an
-    independent detector. The residual almost vanishes for a corrected copy, or a copy without its smooth background.
-    Its variance is exactly that of the raw counts for a noise-free fit. Corrections may differ from pixel to pixel.
+    candidate's second differences is subtracted from those of the raw counts. If the candidate is an independent
+    detector, the variance of the residual is at least that of the raw counts. If the candidate is a fit without noise,
+    the variance of the residual equals that of the raw counts. If the candidate is a corrected copy, or a copy without
+    background, the residual almost vanishes. Corrections may differ from pixel to pixel.
     """
     has_enough_counts = (
-        min(np.count_nonzero(candidate_counts), np.count_nonzero(raw_counts)) >= _MIN_COUNTS
-        and raw_counts.sum() >= 5 * _MIN_COUNTS
+        min(np.count_nonzero(candidate_counts), np.count_nonzero(raw_counts)) >= _MIN_SAMPLE_COUNTS
+        and raw_counts.sum() >= 5 * _MIN_SAMPLE_COUNTS
     )
     if not _is_integer(raw_counts) or not has_enough_counts:
         return False
@@ -415,7 +424,7 @@ def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray
     )
     raw_differences = np.diff(raw_counts, 2, axis=1)
     if (raw_differences**2).sum() < 0.7 * 6 * raw_counts.sum():
-        return False  # smoothed counts are not raw counts
+        return False  # ``raw_counts`` were smoothed, so they are not raw
     for candidate_differences in (
         np.diff(candidate_counts, 2, axis=1),
         np.diff(count_ratios[:, None] * candidate_counts, 2, axis=1),
@@ -431,7 +440,7 @@ def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray
     total_ratio = raw_counts.sum() / candidate_counts.sum()
     if _is_integer(candidate_counts) or not 0.5 < total_ratio < 2.0:
         return False
-    # The noise of a smoothed detector appears when channels are added up.
+    # The noise of a smoothed detector shows only in sums of channels.
     difference_curves = [
         np.diff(sum_channels(raw_counts - total_ratio * candidate_counts, n_summed_channel), 2, axis=1)
         for n_summed_channel in (1, 4, 8)
@@ -442,27 +451,31 @@ def _is_computed_from(candidate_counts: NDArray[np.float64], raw_counts: NDArray
 def _exclude_filtered(
     scans: Sequence[Scan],
     array_locations: Sequence[ArrayLocation],
-    samples: Sequence[NDArray[np.float64] | str],
-    reasons: dict[int, str],
+    pixel_samples: Sequence[NDArray[np.float64] | str],
+    exclusion_reasons: dict[int, str],
 ) -> None:
-    """Exclude copies that were smoothed, shifted or rebinned."""
+    """Exclude arrays that are smoothed, shifted or rebinned copies of other arrays."""
     counts_by_index = {
-        index: _as_counts(sample)
-        for index, sample in enumerate(samples)
-        if index not in reasons and not isinstance(sample, str) and sample.sum() >= 5 * _MIN_COUNTS
+        index: _as_counts(pixel_sample)
+        for index, pixel_sample in enumerate(pixel_samples)
+        if index not in exclusion_reasons
+        and not isinstance(pixel_sample, str)
+        and pixel_sample.sum() >= 5 * _MIN_SAMPLE_COUNTS
     }
-    counts_by_index = {index: sample[:: 1 + len(counts_by_index) // 8] for index, sample in counts_by_index.items()}
+    counts_by_index = {
+        index: pixel_sample[:: 1 + len(counts_by_index) // 8] for index, pixel_sample in counts_by_index.items()
+    }
     sorted_indices = sorted(
         counts_by_index,
         key=lambda index: (array_locations[index].is_computed, *_rawness(scans[index], counts_by_index[index])),
     )
-    for n_before, first_index in enumerate(sorted_indices):
-        for second_index in sorted_indices[:n_before]:
+    for n_earlier_index, first_index in enumerate(sorted_indices):
+        for second_index in sorted_indices[:n_earlier_index]:
             have_one_source = scans[first_index].source == scans[second_index].source
             if (
                 scans[first_index].shape[:2] != scans[second_index].shape[:2]
                 or have_one_source
-                or {first_index, second_index} & set(reasons)
+                or {first_index, second_index} & set(exclusion_reasons)
             ):
                 continue
             for copy_index, raw_index in ((first_index, second_index), (second_index, first_index)):
@@ -473,7 +486,7 @@ def _exclude_filtered(
                     )
                     for resampled_counts in resampled_arrays
                 ):
-                    reasons[copy_index] = (
+                    exclusion_reasons[copy_index] = (
                         f"computed from {name_in_file(scans[raw_index])}: smoothed, shifted or rebinned, since it "
                         "has the same "
                         "noise"
@@ -482,38 +495,37 @@ def _exclude_filtered(
 
 
 def _rebinned_to(scan: Scan, target_scan: Scan, counts: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Return versions of a scan's counts on the channels of another scan.
+    """Convert the counts of a scan to the channels of another scan in several ways, and return all results.
 
-    The versions are the unchanged counts, the counts rebinned by energy, and the counts stretched to the other number
-    of channels.
+    The counts are left unchanged, rebinned to the energies of the other scan, or stretched to its number of channels.
     """
     n_channel, n_target_channel = counts.shape[1], target_scan.shape[2]
     resampled_arrays = [counts] if n_channel == n_target_channel else []
     if scan.axis is not None and target_scan.axis is not None and scan.axis != target_scan.axis:
         resampled_arrays.append(rebin(counts, scan.axis, target_scan.axis.edges_kev).astype(np.float64))
     if n_channel != n_target_channel:
-        edges = np.linspace(-0.5, n_channel - 0.5, n_target_channel + 1)
-        resampled_arrays.append(rebin(counts, EnergyAxis(1.0, 0.0, n_channel), edges).astype(np.float64))
+        resampled_edges = np.linspace(-0.5, n_channel - 0.5, n_target_channel + 1)
+        resampled_arrays.append(rebin(counts, EnergyAxis(1.0, 0.0, n_channel), resampled_edges).astype(np.float64))
     return resampled_arrays
 
 
 def _noise_scale(counts: NDArray[np.float64]) -> float:
-    """Return the ratio of variance to mean of counts, at most 1.
+    """Return the ratio of the variance of counts to their mean, at most 1.
 
-    Lines bias the estimate for values that are not integers.
+    If the values are not integers, characteristic lines bias this estimate.
     """
     counts_scale = scale_from_variance(counts)
     return 1.0 if counts_scale is None else min(1.0, counts_scale.value)
 
 
-def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float64], noise: float) -> bool:
-    """Return whether each channel is a weighted sum of nearby raw channels, with a residual far below the noise.
+def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float64], noise_scale: float) -> bool:
+    """Return whether weighted sums of nearby raw channels reproduce an array better than independent noise allows.
 
-    For two independent detectors, the residual has at least the variance that the weights propagate from the noise of
-    one detector. The weights may be constant or vary along the spectrum.
+    If the arrays are independent detectors, the variance of the residual is at least the propagated variance of the
+    weighted sum. The weights may vary linearly along each segment of the spectrum.
     """
     segment_channels = max(_SEGMENT_CHANNELS, _MIN_VALUES_PER_WEIGHT * 2 * _N_FILTER_WEIGHTS // len(copy_counts))
-    margin_channels = min(_MAX_SHIFT, copy_counts.shape[1] // 4) + _N_FILTER_WEIGHTS // 2
+    margin_channels = min(_MAX_SHIFT_CHANNELS, copy_counts.shape[1] // 4) + _N_FILTER_WEIGHTS // 2
     padded_counts = np.pad(raw_counts, ((0, 0), (margin_channels, margin_channels)))
     segment_starts = np.arange(0, max(copy_counts.shape[1] - segment_channels, 0) + 1, segment_channels)
     segment_starts = segment_starts[
@@ -532,45 +544,45 @@ def _is_filtered(copy_counts: NDArray[np.float64], raw_counts: NDArray[np.float6
             len(residual_ratios) > 1 and min(residual_ratios) > _MAX_RESIDUAL_RATIO
         ):
             break
-        neighbourhood = padded_counts[:, segment_start : segment_start + segment.shape[1] + 2 * margin_channels]
-        windows = np.lib.stride_tricks.sliding_window_view(neighbourhood, segment.shape[1], axis=1)
+        raw_neighbourhood = padded_counts[:, segment_start : segment_start + segment.shape[1] + 2 * margin_channels]
+        raw_windows = np.lib.stride_tricks.sliding_window_view(raw_neighbourhood, segment.shape[1], axis=1)
         residual_ratios.append(
             min(
-                _residual_ratio(segment, windows[:, window_start : window_start + _N_FILTER_WEIGHTS], noise)
-                for window_start in _best_window_starts(segment, windows)
+                _residual_ratio(segment, raw_windows[:, window_start : window_start + _N_FILTER_WEIGHTS], noise_scale)
+                for window_start in _best_window_starts(segment, raw_windows)
             )
         )
     return bool(residual_ratios) and float(np.median(residual_ratios)) <= _MAX_RESIDUAL_RATIO
 
 
-def _best_window_starts(segment: NDArray[np.float64], windows: NDArray[np.float64]) -> set[int]:
-    """Return the first window of the shift that correlates best with a segment's noise, and that of no shift."""
-    unshifted, half_width = windows.shape[1] // 2, _N_FILTER_WEIGHTS // 2
-    second_differences = np.diff(windows, 2, axis=2)
+def _best_window_starts(segment: NDArray[np.float64], raw_windows: NDArray[np.float64]) -> set[int]:
+    """Return the first windows of two shifts: the shift that correlates best with a segment's noise, and no shift."""
+    unshifted_start, filter_half_width = raw_windows.shape[1] // 2, _N_FILTER_WEIGHTS // 2
+    second_differences = np.diff(raw_windows, 2, axis=2)
     difference_norms = np.sqrt(np.einsum("plc,plc->l", second_differences, second_differences))
-    correlations = np.einsum("pc,plc->l", np.diff(segment, 2, axis=1), second_differences) / np.maximum(
+    shift_correlations = np.einsum("pc,plc->l", np.diff(segment, 2, axis=1), second_differences) / np.maximum(
         difference_norms, 1e-30
     )
-    best_start = int(np.argmax(correlations[half_width : correlations.size - half_width]))
-    return {best_start, unshifted - half_width}
+    best_start = int(np.argmax(shift_correlations[filter_half_width : shift_correlations.size - filter_half_width]))
+    return {best_start, unshifted_start - filter_half_width}
 
 
-def _residual_ratio(segment: NDArray[np.float64], windows: NDArray[np.float64], noise: float) -> float:
-    """Return the squared residual of a weighted sum of windows, divided by the propagated variance."""
-    window_counts = np.moveaxis(windows, 1, 2).reshape(-1, _N_FILTER_WEIGHTS)
+def _residual_ratio(segment: NDArray[np.float64], raw_windows: NDArray[np.float64], noise_scale: float) -> float:
+    """Fit a segment by a weighted sum of windows. Return the squared residual divided by the propagated variance."""
+    window_counts = np.moveaxis(raw_windows, 1, 2).reshape(-1, _N_FILTER_WEIGHTS)
     segment_position = np.tile(np.linspace(-1, 1, segment.shape[1]), len(segment))[:, None]
-    weights = np.linalg.lstsq(
+    window_weights = np.linalg.lstsq(
         np.hstack([window_counts, segment_position * window_counts]), segment.ravel(), rcond=1e-9
     )[0]
-    local_weights = weights[:_N_FILTER_WEIGHTS] + segment_position * weights[_N_FILTER_WEIGHTS:]
-    residual = float(((segment.ravel() - (local_weights * window_counts).sum(axis=1)) ** 2).sum())
-    return residual / max(noise * float((local_weights**2 * window_counts).sum()), 1e-30)
+    local_weights = window_weights[:_N_FILTER_WEIGHTS] + segment_position * window_weights[_N_FILTER_WEIGHTS:]
+    squared_residual = float(((segment.ravel() - (local_weights * window_counts).sum(axis=1)) ** 2).sum())
+    return squared_residual / max(noise_scale * float((local_weights**2 * window_counts).sum()), 1e-30)
 
 
 def _is_summand(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64]) -> bool:
-    """Return whether an array is a summand of a larger array, judged by their noise.
+    """Return whether the noise of two arrays shows that one is a summand of the other.
 
-    A corrected copy is not a sum.
+    A corrected copy of an array does not count as a sum that contains the array.
     """
     counts_scales = [scale_from_variance(counts) for counts in (sum_counts, part_counts)]
     if any(
@@ -578,20 +590,22 @@ def _is_summand(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64
         for counts_scale in counts_scales
     ):
         return False
-    return _shared_noise(sum_counts, part_counts) > _MIN_SHARED_NOISE and not _is_computed_from(sum_counts, part_counts)
+    return _shared_noise(sum_counts, part_counts) > _MIN_SHARED_NOISE_FRACTION and not _is_computed_from(
+        sum_counts, part_counts
+    )
 
 
 def _shared_noise(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float64]) -> float:
-    """Return the fraction of an array's noise that a larger array contains.
+    """Return the share of an array's noise that a second array, which has more counts, also contains.
 
-    The fraction is 0 for independent detectors and 1 for a summand.
+    The share is 0 for independent detectors and 1 for a summand.
 
-    The spectra cancel in the difference of the arrays, whose variance is the sum of both variances if these are
-    independent. The result is the median over segments of the spectrum.
+    One array is scaled to the other and subtracted, so that the spectra cancel. If the arrays are independent, the
+    variance of this difference is the sum of their variances. The result is the median over segments of the spectrum.
     """
-    if min(sum_counts.sum(), part_counts.sum()) < 5 * _MIN_COUNTS:
+    if min(sum_counts.sum(), part_counts.sum()) < 5 * _MIN_SAMPLE_COUNTS:
         return 0.0
-    noise_levels = _noise_scale(sum_counts), _noise_scale(part_counts)
+    noise_scales = _noise_scale(sum_counts), _noise_scale(part_counts)
     shared_fractions = []
     segment_edges = np.searchsorted(np.cumsum(part_counts.sum(axis=0)), np.linspace(0, part_counts.sum(), 17)[1:-1])
     for sum_segment, part_segment in zip(
@@ -600,14 +614,17 @@ def _shared_noise(sum_counts: NDArray[np.float64], part_counts: NDArray[np.float
         if sum_segment.shape[1] < 8 or part_segment.sum() <= 0:
             continue
         count_ratio = sum_segment.sum() / part_segment.sum()
-        shared_variance = count_ratio * noise_levels[1] * np.convolve(part_segment.sum(axis=0), [1, 4, 1], "valid")
+        shared_variance = count_ratio * noise_scales[1] * np.convolve(part_segment.sum(axis=0), [1, 4, 1], "valid")
         expected_variance = (
-            noise_levels[0] * np.convolve(sum_segment.sum(axis=0), [1, 4, 1], "valid") + count_ratio * shared_variance
+            noise_scales[0] * np.convolve(sum_segment.sum(axis=0), [1, 4, 1], "valid") + count_ratio * shared_variance
         )
         squared_differences = (np.diff(sum_segment - count_ratio * part_segment, 2, axis=1) ** 2).sum(axis=0)
-        weights = 1 / np.maximum(expected_variance, 1e-30)
+        channel_weights = 1 / np.maximum(expected_variance, 1e-30)
         shared_fractions.append(
-            float((weights * (expected_variance - squared_differences)).sum() / (2 * weights * shared_variance).sum())
+            float(
+                (channel_weights * (expected_variance - squared_differences)).sum()
+                / (2 * channel_weights * shared_variance).sum()
+            )
         )
     return float(np.median(shared_fractions)) if shared_fractions else 0.0
 
@@ -622,28 +639,28 @@ def _is_integer(array_values: NDArray[np.float64]) -> bool:
 def _refuse_several_scans(
     scans: Sequence[Scan],
     array_locations: Sequence[ArrayLocation],
-    samples: Sequence[NDArray[np.float64] | str],
-    candidates: Sequence[int],
+    pixel_samples: Sequence[NDArray[np.float64] | str],
+    candidate_indices: Sequence[int],
     location: str | Path,
 ) -> None:
-    groups: list[list[int]] = []
+    scan_groups: list[list[int]] = []
     difference_text = ""
-    for index in candidates:
-        for group in groups:
-            reason = _reason_for_separation(scans, array_locations, samples, group[0], index)
-            if not reason:
+    for index in candidate_indices:
+        for group in scan_groups:
+            separation_reason = _reason_for_separation(scans, array_locations, pixel_samples, group[0], index)
+            if not separation_reason:
                 group.append(index)
                 break
-            difference_text = difference_text or reason
+            difference_text = difference_text or separation_reason
         else:
-            groups.append([index])
-    if len(groups) < 2:
+            scan_groups.append([index])
+    if len(scan_groups) < 2:
         return
     path = str(location).rpartition("::")[0] or str(location)
-    scan_texts = [_describe_group(path, scans, array_locations, group) for group in groups]
+    scan_texts = [_describe_group(path, scans, array_locations, group) for group in scan_groups]
     raise ScanError(
-        f"Cannot read {location} as one scan: it contains {len(groups)} scans ({difference_text}). Choose one of them: "
-        f"{'; '.join(scan_texts)}."
+        f"Cannot read {location} as one scan: it contains {len(scan_groups)} scans ({difference_text}). Choose one "
+        f"of them: {'; '.join(scan_texts)}."
     )
 
 
@@ -660,29 +677,29 @@ def _describe_group(
 def _reason_for_separation(
     scans: Sequence[Scan],
     array_locations: Sequence[ArrayLocation],
-    samples: Sequence[NDArray[np.float64] | str],
-    index_a: int,
-    index_b: int,
+    pixel_samples: Sequence[NDArray[np.float64] | str],
+    first_index: int,
+    second_index: int,
 ) -> str:
-    """Return the reason why two arrays are of different scans, or "" if they can be of one scan."""
-    first_location, second_location = array_locations[index_a], array_locations[index_b]
-    if scans[index_a].shape[:2] != scans[index_b].shape[:2]:
+    """Return the reason why two arrays must be from different scans, or "" if they can be from the same scan."""
+    first_location, second_location = array_locations[first_index], array_locations[second_index]
+    if scans[first_index].shape[:2] != scans[second_index].shape[:2]:
         return "they differ in rows and columns"
     if first_location.entry != second_location.entry:
         return f"{first_location.entry} and {second_location.entry} are separate measurements"
     if first_location.positions is not None and second_location.positions is not None:
         for first_positions, second_positions in zip(first_location.positions, second_location.positions, strict=True):
-            max_step = np.abs(np.diff(first_positions)).max(initial=0.0)
+            max_position_step = np.abs(np.diff(first_positions)).max(initial=0.0)
             if (
                 first_positions.shape != second_positions.shape
-                or np.abs(first_positions - second_positions).max(initial=0.0) > 0.5 * max_step
+                or np.abs(first_positions - second_positions).max(initial=0.0) > 0.5 * max_position_step
             ):
                 return "their positions differ"
-    sample_pair = samples[index_a], samples[index_b]
+    sample_pair = pixel_samples[first_index], pixel_samples[second_index]
     if (
         isinstance(sample_pair[0], str)
         or isinstance(sample_pair[1], str)
-        or LOCATION_KEY not in scans[index_a].metadata
+        or LOCATION_KEY not in scans[first_index].metadata
     ):
         return ""
     return (
@@ -693,40 +710,43 @@ def _reason_for_separation(
 
 
 def _image_correlation(first_counts: NDArray[np.float64], second_counts: NDArray[np.float64]) -> float:
-    """Return the correlation of two arrays over pixels and energy bands, or 1 if one has no structure above noise."""
-    images = []
+    """Return the correlation of two arrays over pixels and energy bands, or 1 if one is uniform within its noise."""
+    normalised_images = []
     for counts in (first_counts, second_counts):
-        bands = np.add.reduceat(counts, np.arange(0, counts.shape[1], max(counts.shape[1] // 8, 1)), axis=1)
-        mean_counts = bands.mean(axis=0)
+        band_counts = np.add.reduceat(counts, np.arange(0, counts.shape[1], max(counts.shape[1] // 8, 1)), axis=1)
+        mean_counts = band_counts.mean(axis=0)
         bright_bands = mean_counts > 25
-        deviation = (bands - mean_counts)[:, bright_bands] / np.sqrt(mean_counts[bright_bands])
-        if len(counts) < 16 or not bright_bands.any() or (deviation**2).mean() < 10:
+        relative_deviation = (band_counts - mean_counts)[:, bright_bands] / np.sqrt(mean_counts[bright_bands])
+        if len(counts) < 16 or not bright_bands.any() or (relative_deviation**2).mean() < 10:
             return 1.0
-        images.append(np.where(bright_bands, (bands - mean_counts) / np.sqrt(np.maximum(mean_counts, 1e-9)), 0.0))
-    if images[0].shape != images[1].shape:
+        normalised_images.append(
+            np.where(bright_bands, (band_counts - mean_counts) / np.sqrt(np.maximum(mean_counts, 1e-9)), 0.0)
+        )
+    if normalised_images[0].shape != normalised_images[1].shape:
         return 1.0
-    covariance = (images[0] * images[1]).sum()
-    return float(covariance / np.sqrt((images[0] ** 2).sum() * (images[1] ** 2).sum()))
+    image_covariance = (normalised_images[0] * normalised_images[1]).sum()
+    return float(image_covariance / np.sqrt((normalised_images[0] ** 2).sum() * (normalised_images[1] ** 2).sum()))
 
 
-def _have_same_channels(scans: Sequence[Scan], samples: Sequence[NDArray[np.float64] | str]) -> bool:
-    """Return whether detectors without energy axes have their peaks in the same channels of both spectrum halves."""
+def _have_same_channels(scans: Sequence[Scan], pixel_samples: Sequence[NDArray[np.float64] | str]) -> bool:
+    """Return whether detectors without energy axes have their peaks in the same channels as the first detector."""
     if len(scans) < 2 or any(scan.axis is not None or scan.metadata.get(SAME_CHANNELS) for scan in scans):
         return False
-    spectra = [sample.sum(axis=0) for sample in samples if not isinstance(sample, str)]
+    detector_spectra = [pixel_sample.sum(axis=0) for pixel_sample in pixel_samples if not isinstance(pixel_sample, str)]
     if (
-        len(spectra) < len(scans)
-        or len({detector_spectrum.size for detector_spectrum in spectra}) > 1
-        or spectra[0].size < _MIN_PEAK_CHANNELS
+        len(detector_spectra) < len(scans)
+        or len({detector_spectrum.size for detector_spectrum in detector_spectra}) > 1
+        or detector_spectra[0].size < _MIN_PEAK_CHANNELS
     ):
         return False
-    slopes = [
-        np.diff(np.convolve(np.sqrt(detector_spectrum), np.full(5, 0.2), "valid")) for detector_spectrum in spectra
+    spectrum_slopes = [
+        np.diff(np.convolve(np.sqrt(detector_spectrum), np.full(5, 0.2), "valid"))
+        for detector_spectrum in detector_spectra
     ]
-    half_channel = int(np.searchsorted(np.cumsum(slopes[0] ** 2), 0.5 * (slopes[0] ** 2).sum()))
+    half_channel = int(np.searchsorted(np.cumsum(spectrum_slopes[0] ** 2), 0.5 * (spectrum_slopes[0] ** 2).sum()))
     return all(
-        _is_aligned(slopes[0][channel_half], detector_spectrum[channel_half])
-        for detector_spectrum in slopes[1:]
+        _is_aligned(spectrum_slopes[0][channel_half], detector_spectrum[channel_half])
+        for detector_spectrum in spectrum_slopes[1:]
         for channel_half in (slice(half_channel), slice(half_channel, None))
     )
 
@@ -735,56 +755,71 @@ def _is_aligned(first_slopes: NDArray[np.float64], second_slopes: NDArray[np.flo
     slope_norm = float(np.sqrt((first_slopes**2).sum() * (second_slopes**2).sum()))
     if first_slopes.size < 8 or slope_norm == 0:
         return False
-    shifts = range(-3, 4)
-    correlations = [float((first_slopes * np.roll(second_slopes, shift)).sum()) / slope_norm for shift in shifts]
-    return correlations[3] > _MIN_PEAK_CORRELATION and abs(shifts[int(np.argmax(correlations))]) <= 1
+    channel_shifts = range(-3, 4)
+    slope_correlations = [
+        float((first_slopes * np.roll(second_slopes, shift)).sum()) / slope_norm for shift in channel_shifts
+    ]
+    return (
+        slope_correlations[3] > _MIN_PEAK_CORRELATION and abs(channel_shifts[int(np.argmax(slope_correlations))]) <= 1
+    )
 
 
 # --- detectors that do not work -----------------------------------------------------------------------
 
 
 def _exclude_faulty(
-    samples: Sequence[NDArray[np.float64] | str], candidates: Sequence[int], reasons: dict[int, str]
+    pixel_samples: Sequence[NDArray[np.float64] | str],
+    candidate_indices: Sequence[int],
+    exclusion_reasons: dict[int, str],
 ) -> None:
-    """Exclude detectors that have no counts, are faulty, or have a count rate unlike all others."""
-    samples_by_index = {index: sample for index in candidates if not isinstance(sample := samples[index], str)}
-    faults = {index: fault_text for index, sample in samples_by_index.items() if (fault_text := _fault_of(sample))}
-    working_indices = [index for index in samples_by_index if index not in faults]
+    """Exclude detectors that have no counts, are faulty, or count over 100 times more or less than the others."""
+    samples_by_index = {
+        index: pixel_sample for index in candidate_indices if not isinstance(pixel_sample := pixel_samples[index], str)
+    }
+    faults_by_index = {
+        index: fault_text for index, pixel_sample in samples_by_index.items() if (fault_text := _fault_of(pixel_sample))
+    }
+    working_indices = [index for index in samples_by_index if index not in faults_by_index]
     mean_counts = {index: float(samples_by_index[index].sum(axis=1).mean()) for index in working_indices}
     for index in working_indices:
         other_mean_counts = [mean_counts[other_index] for other_index in working_indices if other_index != index]
         if not other_mean_counts or (len(working_indices) == 2 and mean_counts[index] >= other_mean_counts[0]):
             continue
         typical_counts = float(np.median(other_mean_counts))
-        if mean_counts[index] * _MAX_RATE_RATIO < typical_counts and typical_counts > _MIN_COUNTS:
-            faults[index] = (
+        if mean_counts[index] * _MAX_COUNT_RATE_RATIO < typical_counts and typical_counts > _MIN_SAMPLE_COUNTS:
+            faults_by_index[index] = (
                 f"{mean_counts[index]:.3g} counts per pixel, while the others have {typical_counts:.3g}: it was off "
                 "or blocked"
             )
-        elif mean_counts[index] > _MAX_RATE_RATIO * typical_counts > 0:
-            faults[index] = (
+        elif mean_counts[index] > _MAX_COUNT_RATE_RATIO * typical_counts > 0:
+            faults_by_index[index] = (
                 f"{mean_counts[index]:.3g} counts per pixel, while the others have {typical_counts:.3g}: it is "
                 "saturated"
             )
-    max_total_counts = max((sample.sum() for sample in samples_by_index.values()), default=0.0)
-    if len(faults) < len(candidates) and max_total_counts > _MIN_COUNTS // 4:
-        reasons.update({index: f"a detector that does not work: {fault_text}" for index, fault_text in faults.items()})
-
-
-def _fault_of(sample: NDArray[np.float64]) -> str:
-    """Return the reason why a detector is faulty, or "" if it works."""
-    if not sample.any():
-        return "it has no counts"
-    if (sample == sample.flat[0]).all():
-        return f"the same number, {sample.flat[0]:g}, in all channels and pixels"
-    nonzero_counts = sample[:, sample.any(axis=0)]
-    if len(sample) > 1 and nonzero_counts.sum() > _MIN_COUNTS and (nonzero_counts == nonzero_counts[0]).all():
-        return "the same spectrum in all pixels: it is stuck"
-    max_value = sample.max()
-    if max_value in _FULL_SCALE_VALUES and (sample == max_value).mean() > 0.01:
-        return (
-            f"{(sample == max_value).mean():.0%} of its channels are at {max_value:g}, the maximum that can be stored"
+    max_total_counts = max((pixel_sample.sum() for pixel_sample in samples_by_index.values()), default=0.0)
+    if len(faults_by_index) < len(candidate_indices) and max_total_counts > _MIN_SAMPLE_COUNTS // 4:
+        exclusion_reasons.update(
+            {index: f"a detector that does not work: {fault_text}" for index, fault_text in faults_by_index.items()}
         )
+
+
+def _fault_of(pixel_sample: NDArray[np.float64]) -> str:
+    """Return the fault of a detector, or "" if it works."""
+    if not pixel_sample.any():
+        return "it has no counts"
+    if (pixel_sample == pixel_sample.flat[0]).all():
+        return f"the same number, {pixel_sample.flat[0]:g}, in all channels and pixels"
+    nonzero_counts = pixel_sample[:, pixel_sample.any(axis=0)]
+    if (
+        len(pixel_sample) > 1
+        and nonzero_counts.sum() > _MIN_SAMPLE_COUNTS
+        and (nonzero_counts == nonzero_counts[0]).all()
+    ):
+        return "the same spectrum in all pixels: it is stuck"
+    max_value = pixel_sample.max()
+    if max_value in _FULL_SCALE_VALUES and (pixel_sample == max_value).mean() > 0.01:
+        max_share = (pixel_sample == max_value).mean()
+        return f"{max_share:.0%} of its channels are at {max_value:g}, the maximum that can be stored"
     return ""
 
 

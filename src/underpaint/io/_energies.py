@@ -1,7 +1,7 @@
-"""Conversion of coefficients, or of lists of energies, to the linear energy axis of a spectrum in keV.
+"""Linear energy axes in keV, from calibration coefficients or from lists of energies.
 
-All readers use this module. A stated unit is used. Without a unit, eV and keV are distinguished by size, since no X-ray
-tube for paintings reaches 200 kV and no channel is wider than 1 keV.
+All readers use this module. If the file states no unit, the size of the values decides between eV and keV. No X-ray
+tube for paintings reaches 200 kV, and no channel is wider than 1 keV.
 """
 
 import re
@@ -14,24 +14,21 @@ from underpaint.data import EnergyAxis
 from underpaint.errors import CalibrationError
 
 MAX_ENERGY_KEV = 200.0
-"""Maximum energy in keV of values without a unit. Larger values are in eV, since no X-ray tube for paintings reaches
-200 kV.
-"""
+"""Maximum energy in keV. Larger values without a unit are in eV, since no X-ray tube for paintings reaches 200 kV."""
 MAX_AXIS_KEV = 250.0
-"""Maximum energy of an axis, in keV. Above this energy, the unit is wrong or the values are damaged."""
+"""Maximum energy of an axis in keV. If an axis exceeds this energy, its unit is wrong or its values are damaged."""
 MAX_CHANNEL_KEV = 1.0
-"""Maximum width of a channel, in keV. Wider channels cannot separate lines, so a larger gain without a unit is in eV.
-"""
+"""Maximum width of a channel in keV. Wider channels cannot separate lines, so a larger gain without a unit is in eV."""
 MAX_CURVATURE_KEV = 0.005
-"""Maximum deviation from a linear axis, in keV, a tenth of the 50 eV below which lines are not resolved."""
+"""Maximum deviation of energies from a linear axis in keV. Lines closer than ten times this value are not resolved."""
 _MIN_CHANNEL_KEV = 5e-4
 _PLACEHOLDER_GAIN_TOLERANCE = 1e-6
-"""Maximum difference from 1 of a gain that is only a placeholder."""
+"""Maximum difference between 1 and a gain that is only a placeholder."""
 _KEV_PER_UNIT = {"kev": 1.0, "ev": 1e-3, "mev": 1e3}
 NO_CALIBRATION = "no energy calibration in the file"
 
 Axis = tuple[EnergyAxis | None, tuple[str, ...]]
-"""Energy axis, or None, and the reader's notes."""
+"""Energy axis (None if the file has no usable one), and notes for the user."""
 
 
 def energy_unit(text_with_unit: str) -> str:
@@ -41,7 +38,7 @@ def energy_unit(text_with_unit: str) -> str:
 
 
 def parse_number(number_text: str | None) -> float | None:
-    """Return the number in a text with a decimal point or comma, or None if there is none."""
+    """Convert a text with a decimal point or comma to a number, or return None if it is not a number."""
     try:
         parsed_number = float((number_text or "").strip().replace(",", "."))
     except ValueError:
@@ -50,7 +47,7 @@ def parse_number(number_text: str | None) -> float | None:
 
 
 def last_number(list_line: str) -> float | None:
-    """Return the last number of a line, after commas, semicolons or spaces, or None if there is none."""
+    """Return the last number in a line of text, or None if the line does not end with a number."""
     line_fields = re.split(r"[,;\s]+", list_line.strip())
     try:
         return float(line_fields[-1])
@@ -59,13 +56,13 @@ def last_number(list_line: str) -> float | None:
 
 
 def parse_seconds(time_text: str | None) -> float | None:
-    """Return the time in s in a text, or None if there is no positive number."""
+    """Return the time in s that a text states, or None if the text is not a positive number."""
     time_s = parse_number(time_text)
     return time_s if time_s is not None and time_s > 0 else None
 
 
 def axis_of_coefficients(coefficients: Sequence[float], n_channel: int, unit: str = "") -> Axis:
-    """Return the axis of ``zero + gain * channel + quadratic * channel**2 + ...``.
+    """Return the energy axis of the polynomial ``zero + gain * channel + quadratic * channel**2 + ...``.
 
     Parameters
     ----------
@@ -74,12 +71,12 @@ def axis_of_coefficients(coefficients: Sequence[float], n_channel: int, unit: st
     n_channel : int
         Number of channels.
     unit : str
-        ``"kev"``, ``"ev"``, ``"mev"``, or ``""`` if unknown: then the size decides between eV and keV.
+        ``"kev"``, ``"ev"`` or ``"mev"``. For ``""`` (unknown), the size of the energies decides between eV and keV.
 
     Returns
     -------
     EnergyAxis or None
-        None without a calibration (all zero, or the placeholder 0, 1), or with an impossible one.
+        None if the coefficients are all zero, are the placeholder 0, 1, or give impossible energies.
     """
     zero, gain, *higher_orders = (*(float(coefficient) for coefficient in coefficients), 0.0, 0.0)[
         : max(2, len(coefficients))
@@ -96,7 +93,7 @@ def axis_of_coefficients(coefficients: Sequence[float], n_channel: int, unit: st
 
 
 def axis_of_list(energy: NDArray[np.float64], n_channel: int, unit: str = "") -> Axis:
-    """Return the axis of a list of energies, or None unless they are linear and one per channel."""
+    """Return the axis of a list of energies, or None if they are not linear or their number is not ``n_channel``."""
     if energy.size != n_channel or n_channel < 2:
         return None, (f"energy calibration ignored: {energy.size} energies for {n_channel} channels",)
     if not unit and energy[0] in {0, 1} and bool((np.diff(energy) == 1).all()):
@@ -105,27 +102,27 @@ def axis_of_list(energy: NDArray[np.float64], n_channel: int, unit: str = "") ->
 
 
 def axis_of_gain_and_zero(gain: float, zero: float, n_channel: int, unit: str = "") -> Axis:
-    """Return the axis of a gain and a zero, or None for impossible values.
+    """Return the energy axis with a given gain and zero, or None if the energies are impossible.
 
-    Without ``unit``, the size of the values decides between eV and keV.
+    If ``unit`` is "", the size of the energies decides between eV and keV.
     """
     return _axis_with_notes(float(gain), float(zero), n_channel, unit)
 
 
 def _linear_axis(energy: NDArray[np.float64], unit: str) -> Axis:
-    """Return the linear axis nearest to energies that deviate from it by a few eV, with a note."""
-    channel = np.arange(energy.size)
+    """Fit a linear axis to energies. Return it with notes, or None if the energies deviate by more than a few eV."""
+    channel_numbers = np.arange(energy.size)
     if not np.isfinite(energy).all():
         return None, ("energy calibration ignored: an energy is not a number",)
     kev_per_unit = _KEV_PER_UNIT[
         unit or _unit_by_size(float(np.abs(energy).max()), float(energy[-1] - energy[0]) / energy.size)
     ]
     gain, zero = float(energy[-1] - energy[0]) / (energy.size - 1), float(energy[0])
-    deviation = np.abs(energy - zero - gain * channel).max()
-    if deviation <= 0.05 * abs(gain):
+    max_deviation = np.abs(energy - zero - gain * channel_numbers).max()
+    if max_deviation <= 0.05 * abs(gain):
         return _axis_with_notes(gain, zero, energy.size, unit)
-    gain, zero = (float(coefficient) for coefficient in np.polyfit(channel, energy, 1))
-    deviation_kev = float(np.abs(energy - zero - gain * channel).max()) * kev_per_unit
+    gain, zero = (float(coefficient) for coefficient in np.polyfit(channel_numbers, energy, 1))
+    deviation_kev = float(np.abs(energy - zero - gain * channel_numbers).max()) * kev_per_unit
     if deviation_kev > min(MAX_CURVATURE_KEV, 0.5 * abs(gain) * kev_per_unit) + 0.05 * abs(gain) * kev_per_unit:
         refusal_text = (
             f"energy calibration ignored: its energies deviate by up to {1000 * deviation_kev:.3g} eV from a linear "

@@ -1,8 +1,8 @@
-"""Metadata of HyperSpy's signals, in HDF5 (``.hspy``) and zarr (``.zspy``).
+"""Metadata of HyperSpy's signals in HDF5 files (``.hspy``) and zarr stores (``.zspy``).
 
-The array is ``Experiments/<title>/data``. The attributes ``scale``, ``offset``, ``size``, ``units``, ``name`` and
-``navigate`` of ``axis-0``, ``axis-1`` ... describe its dimensions. The attributes ``live_time`` and ``real_time`` of
-``metadata/Acquisition_instrument/SEM/Detector/EDS`` (or ``TEM``) are in s per pixel.
+The counts are the array ``Experiments/<title>/data``. The attributes ``scale``, ``offset``, ``size``, ``units``,
+``name`` and ``navigate`` of ``axis-0``, ``axis-1`` ... describe its dimensions. The attributes ``live_time`` and
+``real_time`` of ``metadata/Acquisition_instrument/SEM/Detector/EDS`` (or ``TEM``) are in s per pixel.
 
 Source: the documentation of rosettasciio, "HSpy - HyperSpy's HDF5 Specification" and "ZSpy" (2022-2026).
 """
@@ -24,18 +24,18 @@ _ENERGY_UNITS = {"kev", "ev"}
 
 @dataclass(frozen=True)
 class Signal:
-    """Interpretation of a signal's dimensions.
+    """Dimensions of a signal, and their calibration.
 
     Parameters
     ----------
     dimension_order : tuple of int
-        Indices of the dimensions of rows, columns (if present) and channels.
+        Indices of the row, column and channel dimensions. Rows or columns may be absent.
     axis : EnergyAxis or None
-        Energies of the channels.
+        Energy axis of the channels; None if unknown.
     step_mm : (float, float) or None
-        Distance between pixels along rows and columns.
+        Distances between neighbouring rows and between neighbouring columns, in mm.
     notes : tuple of str
-        Notes on the energies.
+        Notes for the user on the energy axis.
     """
 
     dimension_order: tuple[int, ...]
@@ -45,7 +45,7 @@ class Signal:
 
 
 def read_axes(axes: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Signal | None:
-    """Return the signal that the attributes of an array's axes describe, or None if no dimension is a spectrum."""
+    """Interpret the attributes of an array's axes. Return None unless exactly one dimension is the channels."""
     if len(axes) != len(shape) or not 1 <= len(shape) <= 3:
         return None
     energy_dimensions = [
@@ -60,7 +60,7 @@ def read_axes(axes: Sequence[Mapping[str, Any]], shape: tuple[int, ...]) -> Sign
     pixel_dimensions = [dimension for dimension in range(len(shape)) if dimension != channel_dimension]
     channel_axis = axes[channel_dimension]
     gain, zero = _finite_number(channel_axis.get("scale")), _finite_number(channel_axis.get("offset"))
-    # Without a unit, a scale of 1 means an uncalibrated axis.
+    # A scale of 1 without a unit means that the axis is not calibrated.
     unit = _axis_unit(channel_axis) if _axis_unit(channel_axis) in _ENERGY_UNITS else ""
     axis: Axis = None, ()
     if (
@@ -88,6 +88,6 @@ def _step_mm(axis: Mapping[str, Any]) -> float | None:
 
 
 def valid_seconds(attribute: Any) -> float | None:
-    """Return a time in s, or None if the value is invalid."""
+    """Return an attribute as a time in s, or None if it is not a positive number."""
     time_s = _finite_number(attribute)
     return time_s if time_s is not None and time_s > 0 else None

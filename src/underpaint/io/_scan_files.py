@@ -1,4 +1,4 @@
-"""Files of a scan: the file itself, companion files, a folder's files, and files that an HDF5 file refers to."""
+"""Collection of all files that belong to a scan."""
 
 import os
 import stat
@@ -8,24 +8,24 @@ from typing import Any
 
 import h5py
 
-_MAX_OBJECTS = 20_000
-"""Maximum number of groups and datasets of an HDF5 file that are searched for references."""
+_MAX_SEARCHED_OBJECTS = 20_000
+"""Maximum number of groups and datasets that are searched for references in an HDF5 file."""
 
 
 def scan_files(path: Path) -> list[tuple[Path, os.stat_result]]:
-    """Return the regular files of a scan, sorted by path.
+    """Return the regular files of a scan with their status.
 
     Parameters
     ----------
     path : Path
-        A file, or a folder with all files at any depth. A file has companion files of the same name with another
-        ending, such as ``.rpl`` and ``.raw``. Files that an HDF5 file refers to by virtual datasets, external links or
-        external data are included if they are in its folder or below.
+        A file or a folder. All files of a folder are returned, at any depth. A file is returned with its companion
+        files, such as the ``.raw`` of an ``.rpl``. Files to which an HDF5 file refers are returned if they are in the
+        HDF5 file's folder or below.
 
     Returns
     -------
     list of (Path, stat_result)
-        Only regular files. Files elsewhere, pipes and devices are never opened.
+        Path and status of each regular file. Pipes, devices and files outside the scan's folder are never opened.
     """
     path = path.absolute()
     if path.is_dir():
@@ -42,7 +42,7 @@ def scan_files(path: Path) -> list[tuple[Path, os.stat_result]]:
 def belongs_to(path: Path, source: Path) -> bool:
     """Return whether a file belongs to a scan or is in its folder, so that it must not be overwritten.
 
-    Reports in the folder are exempt.
+    Reports (``.html``, ``.pdf``) in the scan's folder may be overwritten.
     """
     if source.is_dir():
         is_report = path.suffix.lower() in {".html", ".pdf"}
@@ -51,7 +51,7 @@ def belongs_to(path: Path, source: Path) -> bool:
 
 
 def _companion_files(path: Path) -> list[Path]:
-    """Return the possible paths of a file's companion, such as the data file of a header."""
+    """Return the possible paths of a file's companion files, such as the data file of a header."""
     envi_endings = (".raw", ".dat", ".img", ".bil", ".bip", ".bsq", ".bin")
     companion_endings = {
         **dict.fromkeys(envi_endings, (".hdr",)),
@@ -84,7 +84,7 @@ def _referenced_files(path: Path, folder: Path, visited_files: set[Path]) -> Ite
         with h5py.File(path, "r") as file:
             referenced_names = set(_external_names(file))
     except (OSError, RuntimeError, KeyError, ValueError):
-        return  # the reader will report the damaged file
+        return  # the format's reader reports the damage later
     for referenced_name in referenced_names:
         for referenced_file in (
             sorted(path.parent.glob(referenced_name.replace("%b", "*")))
@@ -105,9 +105,9 @@ def _referenced_files(path: Path, folder: Path, visited_files: set[Path]) -> Ite
 
 
 def _external_names(file: Any) -> Iterator[str]:
-    """Yield the file names in external links, virtual datasets and external data of an HDF5 file."""
+    """Yield the names of the files to which external links, virtual datasets and external data refer."""
     pending_groups, visited_addresses = [file], set[int]()
-    while pending_groups and len(visited_addresses) < _MAX_OBJECTS:
+    while pending_groups and len(visited_addresses) < _MAX_SEARCHED_OBJECTS:
         group = pending_groups.pop()
         for name in group:
             link = group.get(name, getlink=True)

@@ -1,4 +1,4 @@
-"""Spectra of files without a grid, as a scan of one pixel or of one row of pixels."""
+"""Conversion of spectra without a grid to a scan of one pixel or of one row of pixels."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ _DETECTOR_HEADING = re.compile(r"(d|det|detector|sdd|mca)[\W_]*\d+")
 
 @dataclass(frozen=True)
 class FileSpectrum:
-    """Spectrum of a file, as its reader returns it.
+    """Spectrum that a reader has read from a file.
 
     Parameters
     ----------
@@ -33,15 +33,15 @@ class FileSpectrum:
     axis : EnergyAxis or None
         Energy calibration; None if the file has none.
     live_time_s, real_time_s : float or None
-        Times in s; None if unknown.
+        Live time and real time in s; None if unknown.
     name : str
-        Name in the file.
+        Name of the spectrum in the file.
     detector : str
         The detector's name or serial number; "" if unknown.
     notes : tuple of str
         Notes for the user.
     metadata : dict
-        Other metadata, with the names in the file as keys.
+        Other metadata of the file under their names in the file.
     """
 
     counts: NDArray[Any]
@@ -55,7 +55,7 @@ class FileSpectrum:
 
 
 def read_limited(path: Path, max_bytes: int, content_type: str) -> bytes:
-    """Return the content of a file, or raise ScanError if it is too large for ``content_type``."""
+    """Return the content of a file, or raise ScanError if the file is larger than ``max_bytes``."""
     file_bytes = try_read(path.stat, str(path)).st_size
     if file_bytes > max_bytes:
         raise ScanError(
@@ -79,7 +79,7 @@ def single_scan(
     notes: tuple[str, ...] = (),
     metadata: Mapping[str, Any] | None = None,
 ) -> Scan:
-    """Return (n_channel,) counts as a scan of one pixel, with times in s (None if unknown)."""
+    """Return a scan of one pixel with (n_channel,) counts, and times in s (None if unknown)."""
     live_times, real_times = (None if time is None else np.full((1, 1), time) for time in (live_time_s, real_time_s))
     return Scan(
         spectrum_counts(counts, str(path)),
@@ -113,7 +113,7 @@ def spectrum_scan(spectrum: FileSpectrum, path: Path, format_name: str) -> Scan:
 def detector_scans(
     spectra: Sequence[FileSpectrum], path: Path, format_name: str, detector_name: str | None
 ) -> list[Scan]:
-    """Return one scan for each detector of a measured spectrum, or only for the detector called ``detector_name``."""
+    """Return one scan per detector, or only the scan of the detector called ``detector_name``."""
     if len(spectra) == 1 and detector_name is None:
         return [spectrum_scan(spectra[0], path, format_name)]
     selected_spectra = select_spectra(spectra, path, detector_name)
@@ -128,12 +128,12 @@ def detector_scans(
 
 
 def scan_of_spectra(spectra: Sequence[FileSpectrum], path: Path, format_name: str, spectrum_name: str | None) -> Scan:
-    """Return spectra as one row of pixels on the axis of the first, or only the spectrum ``spectrum_name``.
+    """Return a scan of one row, with one spectrum per pixel, or only the spectrum ``spectrum_name``.
 
     Raises
     ------
     ScanError
-        No spectrum is called ``spectrum_name``, or the numbers of channels differ and an energy axis is unknown.
+        No spectrum is called ``spectrum_name``, or spectra with different channels have no energy axis to align them.
     """
     selected_spectra = select_spectra(spectra, path, spectrum_name)
     if len(selected_spectra) == 1:
@@ -180,7 +180,7 @@ def scan_of_spectra(spectra: Sequence[FileSpectrum], path: Path, format_name: st
 
 
 def select_spectra(spectra: Sequence[FileSpectrum], path: Path, spectrum_name: str | None) -> list[FileSpectrum]:
-    """Return all spectra, or only the spectrum with the given name or the given number from 1."""
+    """Return all spectra, or only the spectrum called ``spectrum_name`` (a name, or a number counted from 1)."""
     if spectrum_name is None:
         return list(spectra)
     matching_spectra = [spectrum for spectrum in spectra if spectrum.name == spectrum_name]
@@ -207,29 +207,29 @@ def _rebinned_spectrum(spectrum: FileSpectrum, first_spectrum: FileSpectrum) -> 
     return rebin(spectrum.counts, spectrum.axis, first_spectrum.axis.edges_kev)
 
 
-def _row_of_times(times: list[float | None]) -> NDArray[np.float64] | None:
-    times_s = np.array([[np.nan if time is None else time for time in times]])
+def _row_of_times(optional_times: list[float | None]) -> NDArray[np.float64] | None:
+    times_s = np.array([[np.nan if time is None else time for time in optional_times]])
     return None if np.isnan(times_s).all() else times_s
 
 
 def is_channel_or_energy(heading: str) -> bool:
-    """Return whether a heading in lower case names a column of channels or energies."""
+    """Return whether a lower-case heading is that of a column of channels or energies."""
     return bool(_ENERGY_HEADING.fullmatch(heading) or _CHANNEL_HEADING.fullmatch(heading))
 
 
 def spectra_in_columns(
     table: NDArray[np.float64], headings: tuple[str, ...], axis_columns: list[int], path: Path
 ) -> list[FileSpectrum]:
-    """Return the spectra of a table with a line per channel, one spectrum for each detector.
+    """Return one spectrum per detector from a table with one line per channel.
 
     Parameters
     ----------
     table : (n_column, n_channel) array
-        Channels, energies and counts.
+        Columns of channels, energies and counts.
     headings : tuple of str
-        Names of the columns, in lower case.
+        Headings of the columns in lower case.
     axis_columns : list of int
-        Indices of the columns of channels and energies.
+        Indices of the columns that hold channels or energies.
     path : Path
         The file.
 
@@ -254,7 +254,7 @@ def spectra_in_columns(
 
 
 def _counts_columns(headings: tuple[str, ...], axis_columns: list[int], path: Path) -> tuple[list[int], list[str]]:
-    """Return the indices of the columns of counts, and the headings of ignored columns."""
+    """Return the indices of the columns that hold counts, and the headings of the columns that are ignored."""
     data_columns = [column for column in range(len(headings)) if column not in axis_columns]
     columns_named_counts = [column for column in data_columns if _COUNTS_HEADING.fullmatch(headings[column])]
     if len(data_columns) == 1 or len(columns_named_counts) == 1:
@@ -272,7 +272,7 @@ def _counts_columns(headings: tuple[str, ...], axis_columns: list[int], path: Pa
 
 
 def are_channel_numbers(column_values: NDArray[np.float64]) -> bool:
-    """Return whether numbers increase by one from 0 or 1, as channel numbers do."""
+    """Return whether the values are 0, 1, 2 ... or 1, 2, 3 ..., as channel numbers are."""
     return bool((np.diff(column_values) == 1).all()) and column_values[0] in {0, 1}
 
 

@@ -1,4 +1,4 @@
-"""Cubes as dask arrays, which are read and checked block by block."""
+"""Conversion of cubes in files to dask arrays, which are read and checked block by block."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -16,37 +16,37 @@ from underpaint.data import READERS
 from underpaint.errors import ScanError
 
 BLOCK_BYTES = 16 * 2**20
-"""Size in bytes of a block of full rows, of which several fit into memory."""
+"""Size of a block of full rows in bytes. Several blocks fit into memory."""
 
 MAX_ROW_BYTES = 64 * 2**20
 """Maximum size of a full row in bytes. Longer rows are split into blocks of columns."""
 
-_MAX_RESIDUE_CHANNEL_FRACTION, _MAX_RESIDUE_COUNT_FRACTION, _MIN_FLOOR_FRACTION, _MIN_FLOOR_CHANNELS = (
+_MAX_NEGATIVE_CHANNEL_FRACTION, _MAX_NEGATIVE_COUNT_FRACTION, _MIN_FRACTION_AT_MINIMUM, _MIN_CHANNELS_AT_MINIMUM = (
     0.02,
     0.2,
     0.2,
     10,
 )
-"""Limits of negative residues: maximum fractions of the channels and of the counts; and, after subtraction of a
-constant, minimum fraction and number of the negative channels at the minimum.
+"""Limits for negative residues: maximum shares of a spectrum's channels and counts that may be negative. If a constant
+was subtracted, minimum share and number of the negative channels at the lowest value.
 """
 
 SAME_CHANNELS = "same_channels"
-"""Metadata key of detectors with the same channel energies, which can be added without calibration."""
+"""Metadata key of detectors whose channels have equal energies, so that they can be added without calibration."""
 
 
 class Cube(Protocol):
-    """Cube of a file that can be read in rectangles of rows and columns."""
+    """Cube in a file, from which rectangles of pixels can be read."""
 
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Return (row, column, channel) counts."""
+        """Return the (row, column, channel) counts of a rectangle of pixels."""
 
 
 class CheckedCube:
-    """Array interface of a :class:`Cube` for dask, with blocks checked by :func:`checked_counts`."""
+    """NumPy-like interface of a :class:`Cube` for dask. Each block is checked by :func:`checked_counts`."""
 
     ndim = 3
 
@@ -56,9 +56,11 @@ class CheckedCube:
         self.residues = np.zeros(self.shape[:2], bool)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        """Read a rectangle of pixels. Integer indices drop their dimension, as in NumPy."""
+        """Read a rectangle of pixels. An integer index removes its dimension, as in NumPy."""
         slices = (*key, *(slice(None),) * (3 - len(key))) if isinstance(key, tuple) else (key, slice(None), slice(None))
-        rows, columns = (_as_range(index, n_index) for index, n_index in zip(slices[:2], self.shape[:2], strict=True))
+        rows, columns = (
+            _as_range(index, dimension_size) for index, dimension_size in zip(slices[:2], self.shape[:2], strict=True)
+        )
         block = self.cube.read(slice(rows.start, rows.stop), slice(columns.start, columns.stop))
         block, residues = checked_counts(block, self.source, (rows.start, columns.start))
         self.residues[rows.start : rows.stop, columns.start : columns.stop] |= residues
@@ -70,9 +72,9 @@ class CheckedCube:
 
 
 def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> da.Array:
-    """Return the cube as a dask array of full-row blocks, read and checked when computed.
+    """Return the cube as a dask array of blocks of full rows, which are read and checked when computed.
 
-    Blocks have a multiple of ``row_multiple`` rows, so that no stored chunk is decompressed twice.
+    The number of rows in a block is a multiple of ``row_multiple``, so that no stored chunk is decompressed twice.
     """
     n_row, n_column, n_channel = cube.shape
     pixel_bytes = n_channel * np.dtype(cube.dtype).itemsize
@@ -104,20 +106,20 @@ class MemoryCube:
 
 
 class MappedCube:
-    """Uncompressed array in a file that is memory-mapped again for each block, so that no file stays open.
+    """Cube of an uncompressed array in a file. Each read maps the file into memory again, so that no file stays open.
 
     Parameters
     ----------
     path : Path
         The file.
     offset : int
-        Bytes before the array.
+        Number of bytes before the array.
     stored_shape : (int, int, int)
-        Shape as stored.
+        Shape of the array in the file.
     dtype : dtype
-        Stored type, with its byte order.
+        Type of the stored values, with their byte order.
     dimension_order : (int, int, int)
-        Indices of the stored dimensions of rows, columns and channels.
+        Indices of the row, column and channel dimensions in ``stored_shape``.
     """
 
     def __init__(
@@ -155,12 +157,12 @@ class MappedCube:
 
 
 def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
-    """Return (n_channel,) counts of a single spectrum as (1, 1, n_channel), checked at once.
+    """Check the (n_channel,) counts of a single spectrum, and return them as a (1, 1, n_channel) array.
 
     Raises
     ------
     ScanError
-        A value is not a number, or is negative and not a residue.
+        A value is not a number, or the negative values are not residues.
     """
     lazy_array = lazy_counts(MemoryCube(np.array(counts)[None, None, :]), source)
     counts_read = np.asarray(lazy_array.compute())
@@ -176,30 +178,30 @@ def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
 def checked_counts(
     block: NDArray[Any], source: str, first_pixel: tuple[int, int] = (0, 0)
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """Set small negative residues to zero, and all channels of pixels with a non-finite value to NaN.
+    """Set small negative residues to zero. Set all channels of a pixel to NaN if any is not finite.
 
-    A zero peak or a live-time correction leaves a few small negative values, and subtraction of a constant leaves many
-    values at one minimum. These values are residues. Background removal leaves negative values all over the spectrum
-    and is refused.
+    A zero peak or a live-time correction leaves a few small negative values. Subtraction of a constant leaves many
+    channels at the lowest value. Both kinds of negative values are residues. Removal of the background leaves negative
+    values all over the spectrum, and such spectra are refused.
 
     Parameters
     ----------
     block : (n_row, n_column, n_channel) array
-        Values as stored; not changed.
+        Stored values, which are not modified.
     source : str
-        Source of the block, for the message.
+        Source of the block in error messages.
     first_pixel : (int, int)
-        Row and column of the block's first pixel, for the message.
+        Row and column of the block's first pixel in error messages.
 
     Returns
     -------
     (array, (n_row, n_column) bool array)
-        The counts, and the pixels in which residues were set to zero.
+        The counts, and a mask of the pixels where residues were set to zero.
 
     Raises
     ------
     ScanError
-        The negative values of a pixel are not residues.
+        A pixel has negative values that are not residues.
     """
     if block.dtype.kind == "u" or block.size == 0:
         return block, np.zeros(block.shape[:2], bool)
@@ -226,16 +228,20 @@ def checked_counts(
 
 
 def _are_residues(spectra: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return (n,) bools that are true for spectra whose negative values are small, and few or at one minimum."""
+    """Return an (n,) mask of the spectra whose negative values are residues."""
     counts = spectra.astype(np.float64)
     is_negative = counts < 0
     n_negative = is_negative.sum(axis=1)
-    are_few = n_negative <= _MAX_RESIDUE_CHANNEL_FRACTION * counts.shape[1]
+    has_few_negative = n_negative <= _MAX_NEGATIVE_CHANNEL_FRACTION * counts.shape[1]
     lowest_counts = counts.min(axis=1, keepdims=True)
     n_at_minimum = (counts <= 0.999 * lowest_counts).sum(axis=1)
-    are_at_minimum = (n_at_minimum >= _MIN_FLOOR_FRACTION * n_negative) & (n_at_minimum >= _MIN_FLOOR_CHANNELS)
+    has_lowest_channels = (n_at_minimum >= _MIN_FRACTION_AT_MINIMUM * n_negative) & (
+        n_at_minimum >= _MIN_CHANNELS_AT_MINIMUM
+    )
     negative_sum, positive_sum = -np.minimum(counts, 0).sum(axis=1), np.maximum(counts, 0).sum(axis=1)
-    return np.asarray((are_few | are_at_minimum) & (negative_sum <= _MAX_RESIDUE_COUNT_FRACTION * positive_sum))
+    return np.asarray(
+        (has_few_negative | has_lowest_channels) & (negative_sum <= _MAX_NEGATIVE_COUNT_FRACTION * positive_sum)
+    )
 
 
 def _negative_counts_message(spectrum: NDArray[Any], source: str, pixel: tuple[int, int]) -> str:
@@ -246,13 +252,13 @@ def _negative_counts_message(spectrum: NDArray[Any], source: str, pixel: tuple[i
         f"Cannot use {source}: pixel (row {pixel[0]}, column {pixel[1]}) holds {counts[channel]:.6g} counts in channel "
         f"{channel}; {n_negative} of its {counts.size} channels are negative, with {negative_sum:.3g} counts compared "
         f"with {positive_sum:.3g} positive ones. Negative values are allowed in up to "
-        f"{_MAX_RESIDUE_CHANNEL_FRACTION:.0%} of the channels, with less than {_MAX_RESIDUE_COUNT_FRACTION:.0%} of "
+        f"{_MAX_NEGATIVE_CHANNEL_FRACTION:.0%} of the channels, with less than {_MAX_NEGATIVE_COUNT_FRACTION:.0%} of "
         "the counts. Export the raw counts without background removal, or as unsigned if 16-bit numbers overflowed."
     )
 
 
 def try_read(action: Callable[[], Any], source: str) -> Any:
-    """Run a reader, and convert errors of the operating system to ScanError."""
+    """Call a function that reads a file, and convert errors of the operating system to ScanError."""
     try:
         return action()
     except OSError as error:
@@ -262,12 +268,12 @@ def try_read(action: Callable[[], Any], source: str) -> Any:
 
 
 def is_outside(folder_entry: Path, folder: Path) -> bool:
-    """Return whether a folder's entry is a link to something outside of it."""
+    """Return whether an entry of a folder is a link to a place outside the folder."""
     return folder_entry.is_symlink() and not folder_entry.resolve().is_relative_to(folder.resolve())
 
 
 def entries_inside(folder: Path, folder_entries: Iterable[Path]) -> list[Path]:
-    """Return a folder's entries, or raise ScanError if one of them is a link to the outside."""
+    """Return the entries of a folder, or raise ScanError if an entry is a link to a place outside the folder."""
     entry_list = list(folder_entries)
     for folder_entry in entry_list:
         if is_outside(folder_entry, folder):
@@ -278,9 +284,9 @@ def entries_inside(folder: Path, folder_entries: Iterable[Path]) -> list[Path]:
 
 
 def missing_file_numbers(files: Sequence[Path]) -> list[int]:
-    """Return the numbers that are missing among numbered files, such as 2 for ``map_0001`` and ``map_0003``.
+    """Return the numbers that are missing in the names of files, such as 2 for ``map_0001`` and ``map_0003``.
 
-    The list is empty if the names differ in more than one number, or the numbers mostly increase by more than 1.
+    The list is empty if the names differ in more than one number, or if most steps between numbers exceed 1.
     """
     split_names = [re.split(r"(\d+)", file.stem) for file in files]
     if len({len(split_name) for split_name in split_names}) != 1:
@@ -296,17 +302,17 @@ def missing_file_numbers(files: Sequence[Path]) -> list[int]:
 
 
 def number_list(numbers: Sequence[int]) -> str:
-    """Return the first numbers of a list as text for a note or message."""
+    """Return the first few numbers of a list as text for a note or message."""
     return ", ".join(map(str, numbers[:5])) + (f" and {len(numbers) - 5} more" if len(numbers) > 5 else "")
 
 
 def natural_sort_key(path: Path) -> list[tuple[int, str]]:
-    """Return a sort key by the numbers in a file's name, so that scan_9 comes before scan_10."""
+    """Return a key that sorts file names by their numbers, so that scan_9 comes before scan_10."""
     return [(int(name_part) if name_part.isdecimal() else -1, name_part) for name_part in re.split(r"(\d+)", path.stem)]
 
 
 def first_bytes(path: Path, max_bytes: int) -> bytes:
-    """Read the beginning of a file, with the errors of :func:`try_read`."""
+    """Return the first ``max_bytes`` bytes of a file, or raise the errors of :func:`try_read`."""
 
     def read() -> bytes:
         with path.open("rb") as stream:
@@ -317,12 +323,12 @@ def first_bytes(path: Path, max_bytes: int) -> bytes:
 
 
 def first_line(error: Exception) -> str:
-    """Return the shortened first line of a library's error, which may repeat content of a damaged file."""
+    """Return the first line of a library's error message, cut to 200 characters."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
-def _as_range(index: Any, n_index: int) -> range:
+def _as_range(index: Any, dimension_size: int) -> range:
     if isinstance(index, slice):
-        return range(*index.indices(n_index))
-    first_index = int(index) % n_index
+        return range(*index.indices(dimension_size))
+    first_index = int(index) % dimension_size
     return range(first_index, first_index + 1)

@@ -1,4 +1,4 @@
-"""Lossless conversion of scans to HDF5 (in the layout that PyMca reads) or zarr, verified by reading back."""
+"""Lossless conversion of scans to zarr, or to HDF5 in the layout of PyMca. The output is read back and compared."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -36,13 +36,13 @@ class ConversionResult:
     target : Path
         The file or folder that was written.
     shapes : tuple of (int, int, int)
-        Rows, columns, channels of each detector.
+        Numbers of rows, columns and channels of each detector.
     size_bytes : int
-        Size of the result on disk.
+        Size of the written file or folder on disk, in bytes.
     counts_bytes : int
-        Size of the counts in memory.
+        Size of the counts in memory, in bytes.
     photographs : tuple of str
-        Names of the images in the source.
+        Names of the images that were copied from the source.
     """
 
     target: Path
@@ -61,40 +61,42 @@ def convert_scan(
     axes: Sequence[EnergyAxis] | None = None,
     step: Progress | None = None,
 ) -> ConversionResult:
-    """Write every detector of a scan to another file without changing values, and verify the file by reading it back.
+    """Write the unchanged values of a scan's detectors to a new file, read the file back and compare.
 
     Parameters
     ----------
     source : str or Path
         As for :func:`~underpaint.io.load`.
     target : str or Path
-        Path that does not exist, with the ending ``.h5``, ``.hdf5``, ``.hdf``, ``.nxs`` (HDF5) or ``.zarr``. The file
-        is written under a temporary name in the same folder and renamed when complete and verified.
+        Path to write, which must not exist. The endings are ``.h5``, ``.hdf5``, ``.hdf`` or ``.nxs`` (all HDF5), and
+        ``.zarr``. The output has a temporary name until it is complete and verified.
     detector : str or None
-        Write only this detector, or the sum ("sum"), as for :func:`~underpaint.io.load`; None writes each separately.
+        Detector to write, as for :func:`~underpaint.io.load`; "sum" writes the sum, and None writes all detectors
+        separately.
     shape : (int, int) or None
-        Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
+        Numbers of rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
     axes : sequence of EnergyAxis or None
-        Energy axes to write, one for each detector, in place of the file's.
+        Energy axis of each detector; None keeps the energy axes of the source.
     step : callable or None
-        Called with (task, rows done, total rows).
+        Function that is called with the task, the number of finished rows, and the total number of rows.
 
     Raises
     ------
     ScanError
         The source cannot be read.
     OutputError
-        The target exists, is inside the source, cannot be written, has an unknown ending, or differs when read back.
+        The target exists, is inside the source, cannot be written, has an unknown ending, or differs from the source
+        when read back.
     MissingExtraError
-        The target is zarr, which is not installed.
+        The target is a ``.zarr``, and the zarr library is not installed.
 
     Notes
     -----
-    Stored values are not divided by the value of one count, which is estimated again when the target is read. As in all
-    readers, negative residues become zero, and a pixel with a non-finite value becomes NaN in all channels.
+    Stored values are not converted to counts. The stored value of one count is estimated when the target is read. As in
+    all readers, negative residues are set to zero, and a pixel with a non-finite value becomes NaN in all channels.
 
-    Several detectors are not added unless requested. Each keeps its channels and energy axis, as
-    ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
+    Several detectors are added only if ``detector`` is "sum". If detectors are not added, each one keeps its channels
+    and energy axis, in ``/entry/measurement_<n>/counts`` (HDF5) or ``detector_<n>/counts`` (zarr).
     """
     target_path = Path(target)
     write_scans = _writer_of(target_path)
@@ -106,8 +108,8 @@ def convert_scan(
         scans = [replace(scan, axis=axis) for scan, axis in zip(scans, axes, strict=True)]
     progress = step or (lambda *_: None)
     with _temporary_target(target_path) as temporary_path:
-        digests = write_scans(temporary_path, scans, photographs, progress)
-        _verify(temporary_path, scans, digests, progress)
+        row_digests = write_scans(temporary_path, scans, photographs, progress)
+        _verify(temporary_path, scans, row_digests, progress)
         written_bytes = sum(
             written_path.stat().st_size
             for written_path in (temporary_path.rglob("*") if temporary_path.is_dir() else [temporary_path])
@@ -124,7 +126,7 @@ def convert_scan(
 
 
 def photographs_of(source: str | Path) -> list[Photograph]:
-    """Return the images in a scan's file, which few formats have.
+    """Return the images that a scan's file contains. Only a few formats can contain images.
 
     Raises
     ------
@@ -141,7 +143,7 @@ def photographs_of(source: str | Path) -> list[Photograph]:
 
 
 def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
-    """Save images unchanged as TIFF in a new folder, with sanitised names.
+    """Save unchanged images as TIFF files in a new folder. Characters that a file name may not contain are replaced.
 
     Raises
     ------
@@ -151,22 +153,22 @@ def save_photographs(photographs: list[Photograph], folder: Path) -> list[Path]:
     import tifffile
 
     refuse_existing(folder)
-    files = []
+    image_paths = []
     try:
         folder.mkdir()
         for index, photograph in enumerate(photographs):
             safe_name = "".join(
                 character if character.isalnum() or character in "-_ " else "_" for character in photograph.name
             ).strip()
-            files.append(folder / f"{index + 1:02d} {safe_name[:80]}.tif")
+            image_paths.append(folder / f"{index + 1:02d} {safe_name[:80]}.tif")
             tifffile.imwrite(
-                files[-1], photograph.pixels, photometric="rgb" if photograph.pixels.ndim == 3 else "minisblack"
+                image_paths[-1], photograph.pixels, photometric="rgb" if photograph.pixels.ndim == 3 else "minisblack"
             )
     except OSError as error:
         raise OutputError(
             f"Cannot write {folder}: {error.strerror or error}. Check that its folder exists and is writable."
         ) from error
-    return files
+    return image_paths
 
 
 def refuse_existing(target_path: Path) -> None:
@@ -188,15 +190,15 @@ def _writer_of(target_path: Path) -> Writer:
     if ending in ZARR_ENDINGS:
         zarr_library()
         return _write_zarr
-    endings = ", ".join((*HDF5_ENDINGS, *ZARR_ENDINGS))
+    ending_list = ", ".join((*HDF5_ENDINGS, *ZARR_ENDINGS))
     raise OutputError(
-        f"Cannot write {target_path}: the ending {ending or '(none)'} names no format to convert to. Use {endings}."
+        f"Cannot write {target_path}: the ending {ending or '(none)'} names no format to convert to. Use {ending_list}."
     )
 
 
 @contextmanager
 def _temporary_target(target_path: Path) -> Iterator[Path]:
-    """Yield a temporary path for a target, which is removed on interruption or failure."""
+    """Yield a temporary path, which becomes the target on success and is removed otherwise."""
     try:
         with exclusive_lock(target_path), atomic_write(target_path, replace=False) as temporary_path:
             yield temporary_path
@@ -207,7 +209,7 @@ def _temporary_target(target_path: Path) -> Iterator[Path]:
 
 
 def _row_blocks(scan: Scan, progress: Progress, task: str) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield the first row and the counts of each block of full rows."""
+    """Yield each block of full rows as the index of its first row and its counts."""
     counts, first_row = scan.counts.rechunk({1: -1, 2: -1}), 0
     for n_row in counts.chunks[0]:
         progress(task, first_row, scan.shape[0])
@@ -218,12 +220,12 @@ def _row_blocks(scan: Scan, progress: Progress, task: str) -> Iterator[tuple[int
 
 
 def _write_rows(dataset: Any, scan: Scan, progress: Progress) -> list[bytes]:
-    """Write the counts, and return a hash of each row."""
-    digests = []
+    """Write a scan's counts to a dataset, and return a hash of each row."""
+    row_digests = []
     for first_row, block in _row_blocks(scan, progress, f"writing {scan.name}"):
         dataset[first_row : first_row + block.shape[0]] = block
-        digests += [_row_digest(row) for row in block]
-    return digests
+        row_digests += [_row_digest(row) for row in block]
+    return row_digests
 
 
 def _row_digest(row: NDArray[Any]) -> bytes:
@@ -236,10 +238,10 @@ def _chunk_shape(scan: Scan) -> tuple[int, int, int]:
     return 1, chunk_columns, n_channel
 
 
-def _verify(temporary_path: Path, scans: list[Scan], digests: Digests, progress: Progress) -> None:
-    """Read the output, and raise OutputError if it differs from the input."""
+def _verify(temporary_path: Path, scans: list[Scan], row_digests: Digests, progress: Progress) -> None:
+    """Read the written file, and raise OutputError if its counts, energies or times differ from those of the scans."""
     for scan, converted_scan, expected_digests in zip(
-        scans, load_all(temporary_path, counts_scale=1), digests, strict=True
+        scans, load_all(temporary_path, counts_scale=1), row_digests, strict=True
     ):
         converted_digests = [
             _row_digest(row)
@@ -266,7 +268,7 @@ def _same_times(first_scan: Scan, second_scan: Scan) -> bool:
 
 
 def _times_or_nan(time_s: NDArray[np.float64] | None, scan: Scan) -> NDArray[np.float64]:
-    """Return times with NaN for unknown times, which include 0 as in the readers of HDF5."""
+    """Return the time of each pixel in s, with NaN for unknown times. A time of 0 also means unknown."""
     return np.full(scan.shape[:2], np.nan) if time_s is None else np.where(time_s > 0, time_s, np.nan)
 
 
@@ -294,7 +296,7 @@ def _write_hdf5(temporary_path: Path, scans: list[Scan], photographs: list[Photo
         )
         entry_group.attrs.update({"NX_class": "NXentry", "default": group_names[0]})
         entry_group["title"] = scans[0].name
-        digests = [
+        row_digests = [
             _write_group(entry_group.create_group(name), scan, report_progress)
             for name, scan in zip(group_names, scans, strict=True)
         ]
@@ -302,11 +304,11 @@ def _write_hdf5(temporary_path: Path, scans: list[Scan], photographs: list[Photo
             image_group = entry_group.create_group(f"photographs/{photograph.name.replace('/', '_')}")
             image_group.attrs.update({"NX_class": "NXdata", "signal": "image"})
             image_group.create_dataset("image", data=photograph.pixels, compression="gzip", shuffle=True)
-    return digests
+    return row_digests
 
 
 def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
-    """Write a detector as NXdata, with calibration and times under the names that PyMca and ``load`` read."""
+    """Write a detector as NXdata. Calibration and times have the names that PyMca and ``load`` expect."""
     group.attrs.update({"NX_class": "NXdata", "signal": "counts", "axes": ["row", "column", "channels"]})
     dataset = group.create_dataset(
         "counts",
@@ -319,11 +321,11 @@ def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
         fletcher32=True,
     )
     dataset.attrs.update({"interpretation": "spectrum", "units": "counts"})
-    digests = _write_rows(dataset, scan, progress)
+    row_digests = _write_rows(dataset, scan, progress)
     pixel_step = scan.step_mm or (1.0, 1.0)
     group["channels"] = np.arange(scan.shape[2], dtype=np.float32)
-    for name, n_index, step_mm in (("row", scan.shape[0], pixel_step[0]), ("column", scan.shape[1], pixel_step[1])):
-        group[name] = step_mm * np.arange(n_index)
+    for name, pixel_count, step_mm in (("row", scan.shape[0], pixel_step[0]), ("column", scan.shape[1], pixel_step[1])):
+        group[name] = step_mm * np.arange(pixel_count)
         group[name].attrs["units"] = "mm" if scan.step_mm else "pixel"
     if scan.axis is not None:
         group["calibration"] = np.array([scan.axis.zero_kev, scan.axis.gain_kev, 0.0])
@@ -336,7 +338,7 @@ def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
         group["live_time"] = h5py.SoftLink("live_time_s")
     group["detector"], group["notes"], group["source"] = scan.detector, "\n".join(scan.notes), scan.source
     group["metadata"] = json.dumps(scan.metadata, default=str)
-    return digests
+    return row_digests
 
 
 # --- zarr ------------------------------------------------------------------------------------------
@@ -345,13 +347,13 @@ def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
 def _write_zarr(temporary_path: Path, scans: list[Scan], photographs: list[Photograph], progress: Progress) -> Digests:
     zarr_module = zarr_library()
     root_group = zarr_module.create_group(temporary_path)
-    groups = (
+    detector_groups = (
         [root_group]
         if len(scans) == 1
         else [root_group.create_group(f"detector_{detector_index:02d}") for detector_index in range(len(scans))]
     )
     try:
-        digests = [_write_array(group, scan, progress) for group, scan in zip(groups, scans, strict=True)]
+        row_digests = [_write_array(group, scan, progress) for group, scan in zip(detector_groups, scans, strict=True)]
         for photograph in photographs:
             root_group.create_array(
                 f"photographs/{photograph.name.replace('/', '_')}", data=np.ascontiguousarray(photograph.pixels)
@@ -359,12 +361,12 @@ def _write_zarr(temporary_path: Path, scans: list[Scan], photographs: list[Photo
     except BaseException:
         wait_for_zarr()
         raise
-    return digests
+    return row_digests
 
 
 def _write_array(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
     zarr_module, chunk_shape = zarr_library(), _chunk_shape(scan)
-    array = group.create_array(
+    counts_array = group.create_array(
         "counts",
         shape=scan.shape,
         dtype=scan.counts.dtype.newbyteorder("="),
@@ -373,10 +375,10 @@ def _write_array(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
         config={"write_empty_chunks": True},
         dimension_names=("row", "column", "channel"),
     )
-    array.attrs.update(_attributes(scan, scan.shape[0] * -(-scan.shape[1] // chunk_shape[1])))
+    counts_array.attrs.update(_attributes(scan, scan.shape[0] * -(-scan.shape[1] // chunk_shape[1])))
     for name, pixel_values in _optional_arrays(scan).items():
         group.create_array(name, data=np.ascontiguousarray(pixel_values))
-    return _write_rows(array, scan, progress)
+    return _write_rows(counts_array, scan, progress)
 
 
 def _attributes(scan: Scan, n_chunk: int) -> dict[str, Any]:

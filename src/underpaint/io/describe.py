@@ -1,4 +1,4 @@
-"""Content of a file, as ``underpaint info`` shows it."""
+"""Summaries of scans, which ``underpaint info`` shows."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,34 +13,35 @@ from underpaint.io.load import load, load_each
 
 @dataclass(frozen=True)
 class ScanInfo:
-    """Summary of a scan, from one reading of its counts.
+    """Summary of a scan. The counts are read only once.
 
     Parameters
     ----------
     name, source, format, detector : str
         As in :class:`~underpaint.data.Scan`.
     shape : (int, int, int)
-        Rows, columns, channels.
+        Numbers of rows, columns and channels.
     dtype : str
-        Type of the stored counts.
+        Data type of the stored counts.
     size_bytes : int
-        Size of the full cube in memory.
+        Size of the full cube in memory, in bytes.
     axis : EnergyAxis or None
         Energy calibration, if the file has one.
     live_time_s, real_time_s : float or None
-        Median over the pixels in s.
+        Medians over the pixels in s; None if unknown.
     step_mm : (float, float) or None
-        Distance between pixels along rows and columns, in mm.
+        Distances between neighbouring rows and between neighbouring columns, in mm.
     total_counts : float
         Total counts of the scan.
     pixel_counts : (n_row, n_column) array
         Counts of each pixel.
     n_empty, n_missing : int
-        Pixels with a spectrum but no counts; pixels without a spectrum.
+        Number of pixels whose spectrum has no counts, and number of pixels without a spectrum.
     sum_spectrum, max_spectrum : Spectrum
-        Spectra of the present pixels, from :func:`~underpaint.data.survey`.
+        Sum and maximum over the pixels that are not missing, from :func:`~underpaint.data.survey`.
     read_share : float
-        Fraction of the pixels that were read. The spectra are of these pixels; ``pixel_counts`` of the others is NaN.
+        Fraction of the pixels that were read. The two spectra include only the pixels that were read, and the
+        ``pixel_counts`` of all other pixels are NaN.
     counts_scale : float
         As in :class:`~underpaint.data.Scan`.
     """
@@ -69,7 +70,7 @@ class ScanInfo:
 
     @property
     def mean_pixel_counts(self) -> float:
-        """Mean counts per pixel that has a spectrum."""
+        """Mean counts of the pixels that have a spectrum."""
         return self.total_counts / max(self.pixel_counts.size - self.n_missing, 1)
 
     @property
@@ -78,7 +79,7 @@ class ScanInfo:
         return float(np.nanmax(self.pixel_counts))
 
     def facts(self) -> dict[str, Any]:
-        """Return the JSON-serialisable summary, without the spectra."""
+        """Return the summary without the spectra, in types that JSON can store."""
         axis = self.axis
         return {
             "name": self.name,
@@ -113,7 +114,7 @@ def describe(
     Raises
     ------
     ScanError
-        As for :func:`~underpaint.io.load`; also a damaged pixel, since all are read.
+        As for :func:`~underpaint.io.load`, or a pixel is damaged.
     """
     scan = source if isinstance(source, Scan) else load(source, shape=shape, counts_scale=counts_scale)
     return scan_info(survey(scan))
@@ -127,22 +128,22 @@ def describe_all(
     counts_scale: float | None = None,
     max_bytes: float = np.inf,
 ) -> list[ScanInfo]:
-    """Describe each detector of a file or folder, or only the given detector, or the sum (``detector="sum"``).
+    """Summarise each detector of a file or folder, or only one detector, or the sum for ``detector="sum"``.
 
-    Scans larger than ``max_bytes`` are read in part, with a note.
+    If the scans exceed ``max_bytes``, only a part of their pixels is read, with a note.
     """
     scans = load_each(location, detector=detector, shape=shape, counts_scale=counts_scale)
     return [scan_info(survey(scan, max_bytes=max_bytes / len(scans))) for scan in scans]
 
 
 def summarise_scan(source: Scan | ScanInfo) -> dict[str, Any]:
-    """Return a scan's summary with sum and maximum spectrum, for :attr:`~underpaint.data.maps.Results.summary`.
+    """Return a scan's facts and spectra as a dict for :attr:`~underpaint.data.maps.Results.summary`.
 
     Returns
     -------
     dict
-        :meth:`ScanInfo.facts`, and the arrays ``sum_counts``, ``max_counts`` and, for a calibrated scan,
-        ``energy_kev``.
+        The items of :meth:`ScanInfo.facts`, and the arrays ``sum_counts`` and ``max_counts``. For a calibrated scan,
+        also the array ``energy_kev``.
     """
     info = source if isinstance(source, ScanInfo) else describe(source)
     spectrum_arrays = {"sum_counts": info.sum_spectrum.counts, "max_counts": info.max_spectrum.counts}
@@ -152,7 +153,7 @@ def summarise_scan(source: Scan | ScanInfo) -> dict[str, Any]:
 
 
 def scan_info(summary: Survey) -> ScanInfo:
-    """Return the summary of a surveyed scan, with estimated totals if only a part of it was read."""
+    """Return the summary of a surveyed scan. If only a part was read, the total counts are estimated."""
     scan, read_share = summary.scan, summary.read_share
     is_missing = np.zeros(scan.shape[:2], dtype=bool) if scan.present is None else ~scan.present
     return ScanInfo(

@@ -1,7 +1,7 @@
-"""Loading of scans of all formats, which are recognised by content.
+"""Loading of scans in all formats. The format of a file is recognised by its content.
 
-Rates, normalised and rescaled stacks are divided by the value of one count. For an unreadable file, the error states
-its type, if known from its first bytes, and what to do.
+Stored rates, normalised counts and rescaled counts are divided by the stored value of one count. If a file has no known
+format, the error message names the type of the file and what to do.
 """
 
 import re
@@ -27,7 +27,7 @@ from underpaint.io.readers import Reader, formats, reader_of
 SUM_NAME = "sum"
 """Detector name that selects the sum of all detectors."""
 MAX_CHANNELS = 2**17
-"""Maximum number of channels of a spectrum, twice that of the finest analysers."""
+"""Maximum number of channels of a spectrum. The best multichannel analysers have half as many."""
 HEAD_BYTES = 4096
 
 
@@ -39,34 +39,35 @@ def load(
     shape: tuple[int, int] | None = None,
     counts_scale: float | None = None,
 ) -> Scan:
-    """Read a scan, lazily.
+    """Read a scan, whose counts are read from the file only when needed.
 
     Parameters
     ----------
     location : str or Path
-        A file or folder; ``FILE::NAME`` picks an array in a container (``.npz``, HDF5, zarr), reads the frames of
-        an EDF stack as images (``::images``), or names the energies of a TIFF stack.
+        A file or folder. ``FILE::NAME`` selects an array of an ``.npz``, HDF5 or zarr file, or gives the list of
+        energies of a TIFF stack. ``FILE::images`` reads the frames of an EDF stack as images.
     detectors : "sum" or "separate"
-        How to treat several detectors: add them after rebinning to the energy axis of the first, or raise an error
-        (:func:`load_all` returns them separately).
+        "sum" adds several detectors after rebinning to the energy axis of the first. "separate" raises an error for
+        several detectors, which :func:`load_all` returns separately.
     detector : str or None
-        Read only this detector: its name, a part of its path in the file, or its number from 1; "sum" adds all.
+        The only detector to read: its name, a part of its path in the file, or its number from 1. "sum" adds all.
     shape : (int, int) or None
-        Rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
+        Numbers of rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
     counts_scale : float or None
-        Stored value per count, by which all values are divided; 1 leaves them unchanged. None estimates this value from
-        some pixels. Rates, normalised and rescaled stacks then become counts, with a note.
+        Stored value of one count, by which all values are divided; 1 leaves the values unchanged. If None, the value of
+        one count is estimated from a sample of pixels. Rates, normalised counts and rescaled counts then become counts,
+        with a note.
 
     Returns
     -------
     Scan
-        The scan, whose counts are read and checked block by block when computed.
+        Scan whose counts are read and checked block by block when they are computed.
 
     Raises
     ------
     ScanError
-        The path does not exist, has an unknown format or is damaged. Several detectors cannot be added, the detector
-        does not exist, or the pixels do not fill the given rows and columns.
+        The path does not exist, has an unknown format or is damaged. The detectors cannot be added, or the requested
+        detector does not exist. The number of pixels differs from rows times columns in ``shape``.
 
     Examples
     --------
@@ -78,11 +79,11 @@ def load(
     ...
     underpaint.errors.ScanError: Cannot read nowhere.npz: there is no such file or folder. Check the path.
     """
-    arrays = _read_arrays(location, shape)
-    scans = _select_by_name(arrays, detector, location)
+    array_scans = _read_arrays(location, shape)
+    scans = _select_by_name(array_scans, detector, location)
     if not scans:
         single_detector = detector is not None and detector != SUM_NAME
-        scans = detectors_of_one_scan(arrays, location, include_faulty=single_detector)
+        scans = detectors_of_one_scan(array_scans, location, include_faulty=single_detector)
         scans = [_select_by_number(scans, str(detector), location)] if single_detector else scans
     scans = [with_counts(scan, counts_scale) for scan in scans]
     if len(scans) == 1:
@@ -104,7 +105,7 @@ def load(
 
 
 def _select_by_name(scans: list[Scan], detector: str | None, location: str | Path) -> list[Scan]:
-    """Return the array of this name, even if it is not a detector, or an empty list unless one matches."""
+    """Return a list of the array with the given name, or an empty list unless exactly one array matches."""
     matching_arrays = [
         array_scan
         for array_scan in scans
@@ -136,7 +137,7 @@ def _with_detector_note(scan: Scan, scans: list[Scan]) -> Scan:
 
 
 def _reshape_scan(scan: Scan, shape: tuple[int, int] | None, location: str | Path) -> Scan:
-    """Reshape a list of spectra, read as one row or column, to the given rows and columns."""
+    """Reshape a scan of one row or one column to the given numbers of rows and columns."""
     if shape is None or scan.shape[:2] == shape:
         return scan
     n_row, n_column, n_channel = scan.shape
@@ -157,7 +158,7 @@ def _reshape_scan(scan: Scan, shape: tuple[int, int] | None, location: str | Pat
 
 
 def _sum_same_channels(scans: list[Scan]) -> Scan:
-    """Add detectors with the same channel energies, on a placeholder axis if the file has none."""
+    """Add detectors channel by channel. The sum has an energy axis only if a detector has one."""
     axis = next((scan.axis for scan in scans if scan.axis is not None), None)
     placeholder_axis = axis or EnergyAxis(1.0, 0.0, scans[0].shape[2])
     return replace(sum_scans([scan.with_axis(placeholder_axis) for scan in scans]), axis=axis)
@@ -169,9 +170,9 @@ def load_all(
     shape: tuple[int, int] | None = None,
     counts_scale: float | None = None,
 ) -> list[Scan]:
-    """Read every detector of one or several files or folders as a scan.
+    """Read files or folders, and return each detector as a separate scan.
 
-    The arguments are the same as in :func:`load`.
+    The parameters are those of :func:`load`; ``location`` may also be a list of files and folders.
 
     Raises
     ------
@@ -189,7 +190,7 @@ def load_all(
 
 
 def _read_arrays(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read all arrays of a file or folder that may be counts, reshaped to the given rows and columns."""
+    """Read all arrays of a file or folder that may be counts, and reshape them to the given rows and columns."""
     scans = _read_location(location, shape)
     for scan in scans:
         if scan.shape[2] > MAX_CHANNELS:
@@ -219,7 +220,7 @@ def load_each(
     shape: tuple[int, int] | None = None,
     counts_scale: float | None = None,
 ) -> list[Scan]:
-    """Read every detector as a separate scan, or only the named detector (or ``"sum"``).
+    """Read every detector as a separate scan, or only one detector, or the sum for ``detector="sum"``.
 
     Raises
     ------
@@ -232,12 +233,12 @@ def load_each(
 
 
 def read_spectrum(location: str | Path) -> Spectrum:
-    """Read a single spectrum from a file of any format that holds only one, such as ``.mca`` or EMSA.
+    """Read the only spectrum of a file in any format, such as ``.mca`` or EMSA.
 
     Raises
     ------
     ScanError
-        There is no such file, or it is not a single spectrum.
+        The file does not exist, or contains more than one spectrum.
     """
     scan = load(location)
     if scan.n_pixel != 1:
@@ -248,7 +249,7 @@ def read_spectrum(location: str | Path) -> Spectrum:
 
 
 def split_location(location: str | Path) -> tuple[Path, str | None]:
-    """Return the path and the name of ``FILE::NAME``, with None for the name if the path exists as given."""
+    """Split ``FILE::NAME`` into path and name. If the whole text is an existing path, the name is None."""
     location_text = str(location)
     if "::" not in location_text or Path(location_text).exists():
         path, part_name = Path(location_text), None
@@ -261,12 +262,12 @@ def split_location(location: str | Path) -> tuple[Path, str | None]:
 
 
 def refuse_output_in_scan(target: str | Path, source: str | Path) -> None:
-    """Raise an error if a target is in the folder of a scan, which must stay unchanged.
+    """Raise an error if a target is inside the folder of a scan, since scans must stay unchanged.
 
     Raises
     ------
     OutputError
-        The target is inside the folder.
+        The target is inside the scan's folder.
     ScanError
         The scan does not exist.
     """
@@ -279,7 +280,7 @@ def refuse_output_in_scan(target: str | Path, source: str | Path) -> None:
 
 
 def _reader_of_folder(path: Path, part_name: str | None) -> tuple[Path, str | None, Reader]:
-    """Return the reader of a folder, or that of its subfolder ``part_name`` unless the folder is a zarr store."""
+    """Return the reader of a folder or of its subfolder ``part_name``. The parts of a zarr store are not subfolders."""
     reader = reader_of(path, b"")
     if part_name is not None and (path / part_name).is_dir() and not (reader is not None and reader.FORMAT.store):
         path, part_name = path / part_name, None
@@ -323,23 +324,25 @@ def _read_head(path: Path) -> bytes:
 
 _MAX_SAMPLE_PIXELS, _MAX_SAMPLE_BYTES = 256, 8 * 2**20
 _SAMPLE_ROW_FRACTIONS = (0.5, 0.25, 0.75)
-"""Rows of the sampled pixels, as fractions of all rows, in the order in which they are tried."""
+"""Positions of the sampled rows as fractions of the scan's height. A later position is tried if the rows at the earlier
+positions are empty.
+"""
 
 
 def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
-    """Return the scan with its stored values divided by the value of one count, with a note.
+    """Return the scan with its stored values divided by the stored value of one count, and note the division.
 
     Parameters
     ----------
     scan : Scan
         As read.
     counts_scale : float or None
-        Stored value per count, 1 for counts; None estimates it from some of the pixels.
+        Stored value of one count; 1 if the values are counts, and None to estimate it from a sample of pixels.
 
     Raises
     ------
     ScanError
-        The given scale is not above 0, or the values are a non-linear function of the counts.
+        ``counts_scale`` is not above 0, or the stored values are a non-linear function of the counts.
     """
     if counts_scale is not None:
         if not (np.isfinite(counts_scale) and counts_scale > 0):
@@ -350,14 +353,14 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
         note = f"the stored values are divided by {counts_scale:g}, the value per count that was given"
         return scan if counts_scale == 1 else _divide_counts(scan, Scale(counts_scale), note)
     sampled_values = _sample_spectra(scan)
-    sample = None if sampled_values is None else Sample(sampled_values)
-    if sample is not None and (transform := sample.transform()):
+    value_sample = None if sampled_values is None else Sample(sampled_values)
+    if value_sample is not None and (transform := value_sample.transform()):
         raise ScanError(
             f"Cannot use the values of {scan.source or scan.name} as counts: their noise is that of the {transform} of "
             "counts, independent of their size. Export the counts themselves; --counts-scale 1 reads the "
             "values as they are, but deviations and detection limits are then wrong."
         )
-    counts_scale_estimate = None if sample is None else sample.scale()
+    counts_scale_estimate = None if value_sample is None else value_sample.scale()
     if counts_scale_estimate is None:
         return (
             scan
@@ -420,7 +423,7 @@ def _divide_counts(scan: Scan, counts_scale: Scale, note: str) -> Scan:
 
 
 def _sample_spectra(scan: Scan) -> NDArray[Any] | None:
-    """Return the values of up to 256 neighbouring pixels, or None if they cannot be read."""
+    """Return the spectra of up to 256 neighbouring pixels, or None if all are empty or cannot be read."""
     n_row, n_column, n_channel = scan.shape
     max_pixels = int(np.clip(_MAX_SAMPLE_BYTES // (8 * n_channel), 16, _MAX_SAMPLE_PIXELS))
     n_block_column = min(n_column, max_pixels)
@@ -428,9 +431,9 @@ def _sample_spectra(scan: Scan) -> NDArray[Any] | None:
     first_column = (n_column - n_block_column) // 2
     for row_fraction in _SAMPLE_ROW_FRACTIONS:
         first_row = int(row_fraction * (n_row - n_block_row))
-        block = slice(first_row, first_row + n_block_row), slice(first_column, first_column + n_block_column)
+        block_slices = slice(first_row, first_row + n_block_row), slice(first_column, first_column + n_block_column)
         try:
-            block_values = scan.read(*block).reshape(-1, n_channel)
+            block_values = scan.read(*block_slices).reshape(-1, n_channel)
         except (ScanError, OSError):
             return None
         block_values = block_values[np.isfinite(block_values).all(axis=1)]
@@ -505,11 +508,13 @@ _MAX_SHOWN_CHARACTERS = 24
 
 
 def guess_file_type(head: bytes) -> str:
-    """Return a text on a file's type, from its first bytes, and on what to do.
+    """Return a text that names a file's type, judged by the first bytes, and what the user can do.
 
-    The text follows "Cannot read FILE:" in messages.
+    In messages, the returned text follows "Cannot read FILE:".
     """
-    archive_type = next((file_type for magic, file_type in _ARCHIVE_TYPES.items() if head.startswith(magic)), None)
+    archive_type = next(
+        (file_type for archive_magic, file_type in _ARCHIVE_TYPES.items() if head.startswith(archive_magic)), None
+    )
     if archive_type is None and head[257:262] == b"ustar":
         archive_type = "tar"
     if archive_type is not None:
@@ -529,19 +534,19 @@ def guess_file_type(head: bytes) -> str:
 def _types_and_advice(head: bytes) -> list[tuple[str, str]]:
     stripped_head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     matching_types = [
-        (file_type, advice) for magic, file_type, advice in _SIGNATURES if stripped_head.startswith(magic)
+        (file_type, advice) for type_magic, file_type, advice in _SIGNATURES if stripped_head.startswith(type_magic)
     ]
     if head.startswith(b"PK\x03\x04") and any(file_name in head for file_name in _OFFICE_FILE_NAMES):
         matching_types.append(("a spreadsheet or document", _TABLE_ADVICE))
     if len(head) >= _CNF_FIRST_SECTION + 4:
-        (section_type,) = struct.unpack_from("<I", head, _CNF_FIRST_SECTION)
-        matching_types += [_CNF_TYPE_AND_ADVICE] if section_type in _CNF_SECTION_TYPES else []
+        (cnf_section_type,) = struct.unpack_from("<I", head, _CNF_FIRST_SECTION)
+        matching_types += [_CNF_TYPE_AND_ADVICE] if cnf_section_type in _CNF_SECTION_TYPES else []
     if head.startswith(b"\xff\xff") and b"\x00" in head[:32] and re.search(rb"[0-3]\d[A-Za-z]{3}\d\d", head[:32]):
         matching_types.append(("an Ortec spectrum (CHN)", "Export the spectrum from Maestro as .spe (ASCII)."))
-    match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", stripped_head, re.DOTALL)
-    if match:
-        matching_types.append((f"XML of another kind (<{match[1].decode('latin-1')[:40]}>)", _EXPORT_ADVICE))
+    root_match = re.match(rb"<\?xml[^>]*>\s*(?:<!--.*?-->\s*)*<([A-Za-z_][\w:.-]*)", stripped_head, re.DOTALL)
+    if root_match:
+        matching_types.append((f"XML of another kind (<{root_match[1].decode('latin-1')[:40]}>)", _EXPORT_ADVICE))
     if stripped_head.startswith((b"#F ", b"[attenuators]")) or b"\n[fit]" in stripped_head.replace(b"\r", b"\n"):
-        remedy = "Give the spectrum or the stack that it belongs to, and this file with --instrument."
-        matching_types.append(("a configuration of PyMca's fit", remedy))
+        configuration_advice = "Give the spectrum or the stack that it belongs to, and this file with --instrument."
+        matching_types.append(("a configuration of PyMca's fit", configuration_advice))
     return matching_types

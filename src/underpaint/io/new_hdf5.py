@@ -1,4 +1,4 @@
-"""Writing of HDF5 files, where a full disk raises an error instead of ending the process."""
+"""Writing of HDF5 files. A full disk raises an error and does not end the process."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ import h5py
 
 @contextmanager
 def new_hdf5(path: str | Path) -> Iterator[tuple[Any, Callable[[], None]]]:
-    """Open a new HDF5 file for writing, and replace an existing file.
+    """Create an HDF5 file for writing. An existing file is replaced.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def new_hdf5(path: str | Path) -> Iterator[tuple[Any, Callable[[], None]]]:
     Yields
     ------
     (h5py.File, callable)
-        The callable raises a previous write error. Long writes call it repeatedly.
+        The open file, and a function that raises the first write error, if any. Call this function during long writes.
 
     Raises
     ------
@@ -35,14 +35,14 @@ def new_hdf5(path: str | Path) -> Iterator[tuple[Any, Callable[[], None]]]:
 
 
 class _Stream(FileIO):
-    """File that keeps the first write error and discards later data, so that HDF5 can close it."""
+    """File that records the first write error and discards all later data, so that HDF5 can close the file."""
 
     def __init__(self, path: str | Path) -> None:
         super().__init__(path, "w+")
         self._error: OSError | None = None
 
     def check(self) -> None:
-        """Raise a previous write error."""
+        """Raise the recorded write error, if any."""
         if self._error is not None:
             raise self._error
 

@@ -1,4 +1,4 @@
-"""Writing of an instrument, line families and a sample as a PyMca fit configuration (``.cfg``)."""
+"""Writing of fit configurations for PyMca (``.cfg``) from an instrument, line families and a sample."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -29,11 +29,13 @@ Sections = dict[str, dict[str, object]]
 
 _DETECTOR_FILTER_NAMES = ("absorber", "kapton", "contact", "Filter 6", "Filter 7")
 _MAX_BEAM_FILTERS = 10
-"""Maximum number of beam filters, whose names end in one digit in PyMca."""
+"""Maximum number of beam filters, whose names in PyMca end in a single digit."""
 _MIN_SCATTERED_FRACTION = 0.1
-"""Minimum intensity of anode lines with scatter peaks, as a fraction of the strongest line."""
+"""Minimum intensity, relative to the strongest line, of an anode line that is written with a scatter peak."""
 _NON_ABSORBING_MATRIX: list[object] = ["C1", 1.0, 1e-6]
-"""Matrix that is too thin to absorb. PyMca uses angles, beam filters and several energies only with a matrix."""
+"""Matrix that is too thin to absorb X-rays. Without a matrix, PyMca ignores angles, beam filters and all but one
+energy.
+"""
 _SIMPLE_FORMULA = re.compile(r"(?:[A-Z][a-z]?\d*)+")
 _DEFAULT_FIT: dict[str, object] = {
     "linearfitflag": 0, "fitweight": 1, "fitfunction": 0, "continuum": 0, "stripflag": 1, "stripalgorithm": 1,
@@ -76,27 +78,27 @@ def write_pymca(
     Parameters
     ----------
     instrument : Instrument
-        Values that were set are written; others stay disabled. A tube is written as PyMca's tube and as the energies
-        of the spectrum that leaves the tube window.
+        Only values that were set are written; all other settings are disabled. A tube is written twice: as PyMca's
+        tube, and as the energies of the spectrum that leaves its window.
     axis : EnergyAxis
-        Calibration; the channels above 1 keV are fitted.
+        Energy calibration. PyMca will fit the channels above 1 keV.
     families : sequence of str
         Line families to fit, e.g. ``Fe_K``, ``Pb_L``, or ``W_L3`` for a single subshell.
     path : str or Path
         The file to write.
     matrix : sequence of Layer
-        Layers of the sample, from the surface down. Without layers, a non-absorbing film is written, so that PyMca's
-        line ratios are those of a thin sample.
+        Layers of the sample, from the surface down. If there are none, a film that absorbs nothing is written. PyMca's
+        line ratios are then those of a thin sample.
 
     Returns
     -------
     tuple of Untranslated
-        Settings of the instrument without a counterpart in a configuration.
+        Settings of the instrument that a PyMca configuration cannot contain.
 
     Raises
     ------
     InstrumentError
-        A family is invalid, or there are more filters than PyMca supports.
+        A line family is invalid, or the instrument has more filters than PyMca supports.
     OutputError
         The file cannot be written.
     """
@@ -141,7 +143,7 @@ def _attenuators_section(
     air_row: list[object] = ["Air", AIR_DENSITY]
     if {"source_air_cm", "detector_air_cm"} & geometry_fields:
         material_sections["Air"] = _material_section(AIR, "dry air")
-    beam_filters = [_filter_row(sheet, material_sections) for sheet in instrument.filters]
+    beam_filters = [_filter_row(filter_sheet, material_sections) for filter_sheet in instrument.filters]
     if "source_air_cm" in geometry_fields:
         beam_filters.append([*air_row, geometry.source_air_cm])
     if len(beam_filters) > _MAX_BEAM_FILTERS:
@@ -150,11 +152,11 @@ def _attenuators_section(
             f"sample, PyMca supports {_MAX_BEAM_FILTERS}. Combine sheets of one material."
         )
     attenuator_rows: dict[str, object] = {
-        f"BeamFilter{index}": [1, *sheet, 1.0] for index, sheet in enumerate(beam_filters)
+        f"BeamFilter{index}": [1, *filter_sheet, 1.0] for index, filter_sheet in enumerate(beam_filters)
     }
     filter_names = [*_DETECTOR_FILTER_NAMES, *(f"Filter {index}" for index in range(8, 8 + len(detector.filters)))]
-    for name, sheet in zip(filter_names, detector.filters, strict=False):
-        attenuator_rows[name] = [1, *_filter_row(sheet, material_sections), 1.0]
+    for name, filter_sheet in zip(filter_names, detector.filters, strict=False):
+        attenuator_rows[name] = [1, *_filter_row(filter_sheet, material_sections), 1.0]
     if "detector_air_cm" in geometry_fields:
         attenuator_rows["atmosphere"] = [1, *air_row, geometry.detector_air_cm, 1.0]
     if "window" in detector_fields:
@@ -172,10 +174,15 @@ def _attenuators_section(
         *_attenuator_row(crystal_formula, detector.density, detector.thickness_um),
         1.0,
     ]
-    angles = [geometry.incidence_angle_deg, geometry.takeoff_angle_deg]
+    beam_and_detector_angles = [geometry.incidence_angle_deg, geometry.takeoff_angle_deg]
     scattering_settings = [int(geometry.scatter_angle_deg is not None), geometry.scattering_angle_deg]
     matrix_row = [*matrix, _NON_ABSORBING_MATRIX][0] if len(matrix) < 2 else ["MULTILAYER", 0.0, 0.0]
-    attenuator_rows["Matrix"] = [int(_has_source(instrument)), *matrix_row, *angles, *scattering_settings]
+    attenuator_rows["Matrix"] = [
+        int(_has_source(instrument)),
+        *matrix_row,
+        *beam_and_detector_angles,
+        *scattering_settings,
+    ]
     return attenuator_rows
 
 
@@ -183,18 +190,20 @@ def _attenuator_row(material: str, density: float, thickness_um: float) -> list[
     return [material, density, thickness_um / UM_PER_CM]
 
 
-def _filter_row(sheet: Filter, material_sections: Sections) -> list[object]:
-    """Return the row of a filter.
+def _filter_row(filter_sheet: Filter, material_sections: Sections) -> list[object]:
+    """Return the configuration's row for a filter.
 
-    A formula that PyMca cannot read is added to the materials under its name.
+    If PyMca cannot read the filter's formula, a material of this name is added to ``material_sections``.
     """
-    if not _is_formula(sheet.formula):
-        material_sections[sheet.formula] = _material_section(mass_fractions(sheet.formula), sheet.formula)
-    return _attenuator_row(sheet.formula, sheet.density, sheet.thickness_um)
+    if not _is_formula(filter_sheet.formula):
+        material_sections[filter_sheet.formula] = _material_section(
+            mass_fractions(filter_sheet.formula), filter_sheet.formula
+        )
+    return _attenuator_row(filter_sheet.formula, filter_sheet.density, filter_sheet.thickness_um)
 
 
 def _is_formula(name: str) -> bool:
-    """Return whether PyMca can read a formula, which has elements with integers and no brackets."""
+    """Return whether PyMca can read a formula. The formula may contain elements and integers, but no brackets."""
     if not _SIMPLE_FORMULA.fullmatch(name):
         return False
     try:
@@ -203,9 +212,9 @@ def _is_formula(name: str) -> bool:
         return False
 
 
-def _material_section(element_fractions: Mapping[str, float], comment: str) -> dict[str, object]:
+def _material_section(element_fractions: Mapping[str, float], material_comment: str) -> dict[str, object]:
     return {
-        "Comment": comment,
+        "Comment": material_comment,
         "Density": 1.0,
         "Thickness": 1.0,
         "CompoundList": [f"{element}1" for element in element_fractions],
@@ -231,20 +240,20 @@ def _peaks_section(families: Sequence[str]) -> dict[str, object]:
 
 
 def _energies_section(instrument: Instrument) -> dict[str, object]:
-    """Return the settings of the source spectrum, or of the tube spectrum behind the window, before all filters."""
+    """Return the settings of the source spectrum. A tube's spectrum is that behind its window, before all filters."""
     if not _has_source(instrument):
         return {"energy": None}
     geometry = instrument.geometry.model_copy(update={"source_air_cm": 0.0})
-    energies, weights, line_widths = source_spectrum(
+    energies, energy_weights, line_widths = source_spectrum(
         instrument.model_copy(update={"filters": (), "geometry": geometry})
     )
-    weights = weights / weights.sum()
+    energy_weights = energy_weights / energy_weights.sum()
     has_scatter = line_widths == 0
     if _has_tube(instrument):
-        has_scatter &= weights >= _MIN_SCATTERED_FRACTION * weights[has_scatter].max(initial=0.0)
+        has_scatter &= energy_weights >= _MIN_SCATTERED_FRACTION * energy_weights[has_scatter].max(initial=0.0)
     return {
         "energy": energies.tolist(),
-        "energyweight": weights.tolist(),
+        "energyweight": energy_weights.tolist(),
         "energyflag": [1] * energies.size,
         "energyscatter": has_scatter.astype(int).tolist(),
     }
@@ -274,12 +283,17 @@ def _tube_section(tube: Tube) -> dict[str, object]:
 
 
 def _detector_section(detector: Detector, axis: EnergyAxis) -> dict[str, object]:
-    parameters = {"zero": axis.zero_kev, "gain": axis.gain_kev, "noise": detector.noise_fwhm_kev, "fano": detector.fano}
+    calibration_parameters = {
+        "zero": axis.zero_kev,
+        "gain": axis.gain_kev,
+        "noise": detector.noise_fwhm_kev,
+        "fano": detector.fano,
+    }
     parameter_deltas = {"deltazero": 0.1, "deltagain": 0.001, "deltanoise": 0.05, "deltafano": 0.114, "deltasum": 1e-08}
-    free_flags = {f"fixed{name}": 0 for name in parameters}
+    free_flags = {f"fixed{name}": 0 for name in calibration_parameters}
     return {
         "detele": detector.material,
-        **parameters,
+        **calibration_parameters,
         **free_flags,
         "sum": 1e-08,
         "fixedsum": 1,
@@ -289,7 +303,7 @@ def _detector_section(detector: Detector, axis: EnergyAxis) -> dict[str, object]
 
 
 def _tail_settings(detector: Detector) -> tuple[int, dict[str, object]]:
-    """Return ``hypermetflag`` and the settings of the enabled tails, with ratios relative to the Gaussian."""
+    """Return ``hypermetflag`` and the settings of the enabled tails. Area ratios are relative to the Gaussian."""
     tail_kinds = (("st", "tail", SHORT_TAIL_FLAG), ("lt", "long_tail", LONG_TAIL_FLAG))
     enabled_tails = [tail for tail in tail_kinds if f"{tail[1]}_fraction" in detector.model_fields_set]
     gaussian_fraction = 1 - sum(getattr(detector, f"{tail_name}_fraction") for _, tail_name, _ in enabled_tails)
@@ -303,16 +317,16 @@ def _tail_settings(detector: Detector) -> tuple[int, dict[str, object]]:
 
 
 def _without_counterpart(instrument: Instrument) -> tuple[Untranslated, ...]:
-    """Return the settings without a counterpart in a configuration."""
+    """Return the instrument's settings that a PyMca configuration cannot contain."""
     settings = instrument.model_dump(exclude_unset=True, exclude_none=True)
     untranslated = []
-    for setting_path, reason in _NO_COUNTERPART.items():
+    for setting_path, missing_reason in _NO_COUNTERPART.items():
         section, _, setting_name = setting_path.partition(".")
         section_values = settings.get(section, {})
         if section in settings and (not setting_name or setting_name in section_values):
             untranslated.append(
                 Untranslated(
-                    setting_path, str(section_values[setting_name] if setting_name else section_values), reason
+                    setting_path, str(section_values[setting_name] if setting_name else section_values), missing_reason
                 )
             )
     if (
@@ -330,18 +344,18 @@ def _configuration_text(sections: Sections, materials: Sections) -> str:
         f"materials.{entry_name.replace('.', '_|_')}": section_values
         for entry_name, section_values in materials.items()
     }
-    lines = []
+    text_lines = []
     for section, section_values in (sections | material_sections).items():
-        lines += [
+        text_lines += [
             f"[{section}]",
             *(f"{entry_name} = {_setting_text(entry_value)}" for entry_name, entry_value in section_values.items()),
             "",
         ]
-    return "\n".join(lines)
+    return "\n".join(text_lines)
 
 
 def _setting_text(setting_value: object) -> str:
     if isinstance(setting_value, list):
-        # without a trailing comma, PyMca reads a list of one value as a scalar
+        # without a trailing comma, PyMca reads a single value as a scalar, not as a list
         return ", ".join(map(str, setting_value)) + ("," if len(setting_value) == 1 else "")
     return str(setting_value).replace("%", "%%")

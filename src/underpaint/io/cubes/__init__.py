@@ -1,6 +1,6 @@
-"""Spectral image cubes on disk (ENVI, HDF5 and TIFF stacks), read block by block, with their wavelengths.
+"""Block-by-block reading of spectral image cubes and their wavelengths, from ENVI, HDF5 and TIFF files.
 
-The stored values may be reflectance or the counts of a camera. :mod:`underpaint.reflectance.cube` converts counts to
+The stored values are reflectance or a camera's counts. :mod:`underpaint.reflectance.cube` converts counts to
 reflectance.
 """
 

@@ -1,4 +1,4 @@
-"""Cubes in the ENVI format, which have a text header and a binary file in any interleave.
+"""Reader of cubes in the ENVI format, which consist of a text header and a binary data file.
 
 Specification: the header begins with ``ENVI``. The entries ``samples``, ``lines``, ``bands``, ``data type``,
 ``interleave``, ``byte order`` and ``header offset`` give the layout of the data. The entries ``wavelength``,
@@ -26,29 +26,29 @@ from underpaint.io.cubes._parts import CubeParts
 _MAGIC = b"ENVI"
 _MAX_HEADER_BYTES = 2**24
 _DIMENSION_ORDERS = {"bsq": (1, 2, 0), "bil": (0, 2, 1), "bip": (0, 1, 2)}
-"""Indices of the stored dimensions of rows, columns and bands, by interleave."""
+"""Indices of the row, column and band dimensions in the data file, for each value of ``interleave``."""
 _DATA_TYPES_BY_BYTES = {
     1: "1 (8 bits)",
     2: "12 (16 bits) or 2 (signed)",
     4: "4 (32-bit floats)",
     8: "5 (64-bit floats)",
 }
-_ENDINGS = ("raw", "img", "dat", "bil", "bip", "bsq", "bin", "hyspex")
-_MAX_EXTRA_FRACTION = 0.01
+_DATA_ENDINGS = ("raw", "img", "dat", "bil", "bip", "bsq", "bin", "hyspex")
+_MAX_EXTRA_BYTES_FRACTION = 0.01
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file is an ENVI header, or has one in its folder."""
+    """Return whether a file is an ENVI header or has a header in the same folder."""
     return path.is_file() and (head.startswith(_MAGIC) or _find_header(path) is not None)
 
 
 def read(path: Path, part_name: str | None, n_band: int | None) -> CubeParts:
-    """Read the header, and map the data.
+    """Read the header, and map the data file into memory.
 
     Raises
     ------
     ScanError
-        The header is damaged, or the data file is missing or has another size than the header declares.
+        The header is damaged, the data file is missing, or its size differs from that declared in the header.
     """
     del part_name, n_band
     header_path = path if first_bytes(path, len(_MAGIC)) == _MAGIC else _find_header(path)
@@ -86,14 +86,14 @@ def _find_header(path: Path) -> Path | None:
 
 
 def _open_image(header_path: Path, data_path: Path | None) -> tuple[Mapping[str, Any], Any]:
-    """Return the entries of the header, and the library's image object."""
+    """Return the entries of the header, and the image object of Spectral Python."""
     from spectral.io import envi
 
-    # The library prints unescaped errors to the terminal; exceptions and the checks here report them.
+    # Spectral Python prints errors with unescaped control characters. They are silenced; exceptions report the errors.
     logging.getLogger("spectral").setLevel(logging.CRITICAL)
     with TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # warnings about names in capitals
-        # The library reads in the system's encoding, but some cameras write the µ of "µm" as one byte.
+        warnings.simplefilter("ignore")  # the library warns about capital letters in the names of entries
+        # The library assumes the system's encoding, but some cameras write the µ of "µm" as a single byte.
         header_copy = Path(folder) / "header.hdr"
         header_text = (
             header_path.read_bytes().replace(b"\xc2\xb5", b"u").replace(b"\xb5", b"u").decode("ascii", "replace")
@@ -126,7 +126,7 @@ def _find_data(header_path: Path, interleave: str) -> Path:
     ScanError
         The data file does not exist.
     """
-    endings = ("", *(f".{ending}" for ending in (interleave.strip().lower(), *_ENDINGS)))
+    endings = ("", *(f".{ending}" for ending in (interleave.strip().lower(), *_DATA_ENDINGS)))
     candidate_paths = [
         header_path.with_suffix(cased_ending) for ending in endings for cased_ending in (ending, ending.upper())
     ]
@@ -134,7 +134,7 @@ def _find_data(header_path: Path, interleave: str) -> Path:
     if data_path is None:
         raise ScanError(
             f"Cannot read {header_path}: the data file is not in its folder. Copy it there, under the header's "
-            f"name with the ending .{', .'.join(_ENDINGS)} or none."
+            f"name with the ending .{', .'.join(_DATA_ENDINGS)} or none."
         )
     return data_path
 
@@ -157,11 +157,11 @@ def _map_data(header_path: Path, header: Mapping[str, Any], image: Any) -> tuple
     stored_bytes = data_path.stat().st_size - int(image.offset)
     expected_bytes = n_value * dtype.itemsize
     shape = [0, 0, 0]
-    for n_index, stored_dimension in zip(image_sizes, dimension_order, strict=True):
-        shape[stored_dimension] = n_index
+    for dimension_size, stored_dimension in zip(image_sizes, dimension_order, strict=True):
+        shape[stored_dimension] = dimension_size
     notes: tuple[str, ...] = ()
     if stored_bytes != expected_bytes:
-        if not expected_bytes < stored_bytes <= (1 + _MAX_EXTRA_FRACTION) * expected_bytes:
+        if not expected_bytes < stored_bytes <= (1 + _MAX_EXTRA_BYTES_FRACTION) * expected_bytes:
             raise ScanError(_size_fault(header_path, header, data_path, image_sizes, stored_bytes, dtype))
         notes = (f"{stored_bytes - expected_bytes} bytes after the last band of {data_path.name} are not used",)
     return MappedCube(data_path, int(image.offset), (shape[0], shape[1], shape[2]), dtype, dimension_order), notes
@@ -176,23 +176,23 @@ def _size_fault(
     dtype: np.dtype[Any],
 ) -> str:
     n_value = image_sizes[0] * image_sizes[1] * image_sizes[2]
-    bytes_per_value, remainder = divmod(stored_bytes, n_value)
-    if not remainder and bytes_per_value in _DATA_TYPES_BY_BYTES:
+    bytes_per_value, remaining_bytes = divmod(stored_bytes, n_value)
+    if not remaining_bytes and bytes_per_value in _DATA_TYPES_BY_BYTES:
         other_type = (
             f"each value has {8 * bytes_per_value} bits, not the {8 * dtype.itemsize} of data type "
             f"{header['data type']}"
         )
-        correction = f"In this case, correct the header: data type = {_DATA_TYPES_BY_BYTES[bytes_per_value]}."
+        corrected_entry = f"In this case, correct the header: data type = {_DATA_TYPES_BY_BYTES[bytes_per_value]}."
         if bytes_per_value < dtype.itemsize:
-            advice = f"It is cut off: copy the file again. If it is complete, {other_type}. {correction}"
+            size_advice = f"It is cut off: copy the file again. If it is complete, {other_type}. {corrected_entry}"
         else:
-            advice = f"If lines, samples and bands are right, {other_type}. {correction}"
+            size_advice = f"If lines, samples and bands are right, {other_type}. {corrected_entry}"
     else:
-        advice = "It is cut off, or the header belongs to another cube. Copy both again."
+        size_advice = "It is cut off, or the header belongs to another cube. Copy both again."
     return (
         f"Cannot read {header_path}: it declares {image_sizes[0]} lines x {image_sizes[1]} samples x "
         f"{image_sizes[2]} bands, "
-        f"{n_value * dtype.itemsize} bytes, and {data_path.name} holds {stored_bytes}. {advice}"
+        f"{n_value * dtype.itemsize} bytes, and {data_path.name} holds {stored_bytes}. {size_advice}"
     )
 
 

@@ -1,7 +1,7 @@
-"""Cubes in HDF5 files of any layout, with a 3-D dataset of numbers and a list of one wavelength per band.
+"""Reader of cubes in HDF5 files of any layout. The cube is a 3-D dataset, with a list of its bands' wavelengths.
 
-The wavelengths are a 1-D dataset or an attribute whose name contains ``wavelength``, ``lambda`` or ``band``. The length
-of the band dimension is the number of wavelengths. MATLAB files of version 7.3 are HDF5.
+The list of wavelengths is a 1-D dataset or an attribute whose name contains ``wavelength``, ``lambda`` or ``band``. The
+band dimension is the one whose length is the number of wavelengths. MATLAB files of version 7.3 are HDF5 files.
 
 Source: The HDF Group, HDF5 file format 3.0.
 """
@@ -32,7 +32,7 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, dataset_path: str | None, n_band: int | None) -> CubeParts:
-    """Read the cube of a file, or the dataset at a given path.
+    """Read the only 3-D dataset of a file, or the dataset at ``dataset_path``.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ def read(path: Path, dataset_path: str | None, n_band: int | None) -> CubeParts:
     dataset_path : str or None
         Path of the dataset in the file.
     n_band : int or None
-        Length of the list of wavelengths, if it is in a separate file.
+        Number of wavelengths in a separate file; None if there is no such file.
 
     Raises
     ------
     ScanError
-        The file has no 3-D dataset of numbers, or several.
+        The file has no 3-D dataset of numbers, or it has several and none was chosen.
     """
     with open_scan(path) as file:
         datasets = [hdf5_object for _, hdf5_object in walk(file, [])]
@@ -55,18 +55,19 @@ def read(path: Path, dataset_path: str | None, n_band: int | None) -> CubeParts:
             (wavelengths, unit) for wavelengths, unit in wavelength_lists if wavelengths.size in dataset.shape
         ]
         wavelengths, unit = matching_lists[0] if matching_lists else (None, "")
-        band_dimension, note = _band_dimension(dataset.shape, n_band if wavelengths is None else wavelengths.size)
+        band_dimension, dimension_note = _band_dimension(
+            dataset.shape, n_band if wavelengths is None else wavelengths.size
+        )
         rows, columns = (dimension for dimension in range(3) if dimension != band_dimension)
         cube = Hdf5Cube(path, dataset, (rows, columns, band_dimension))
-        return CubeParts(cube, wavelengths, unit, notes=(*cube.notes, *note))
+        return CubeParts(cube, wavelengths, unit, notes=(*cube.notes, *dimension_note))
 
 
 def _band_dimension(shape: tuple[int, ...], n_band: int | None) -> tuple[int, tuple[str, ...]]:
-    """Return the index of the band dimension, and a note if other dimensions could be the bands.
+    """Return the index of the band dimension, and a note if another dimension could be the bands.
 
-    If several dimensions have the length ``n_band``, the last dimension is preferred, then the first. If no dimension
-    has this length, the shorter of the last and the first dimension is assumed, since most images have more rows than
-    bands.
+    If several dimensions have the length ``n_band``, the last one is preferred, then the first. If none has this
+    length, the shorter of the first and last dimension is assumed. Most images have more rows than bands.
     """
     matching_dimensions = [dimension for dimension in (2, 0, 1) if shape[dimension] == n_band]
     if len(matching_dimensions) == 1:
@@ -113,7 +114,7 @@ def _is_cube(hdf5_object: Any) -> bool:
 
 
 def _wavelength_lists(dataset: Any, datasets: list[Any]) -> list[tuple[NDArray[np.float64], str]]:
-    """Return lists of wavelengths with their units, first those in attributes, then those in datasets."""
+    """Return the lists of wavelengths and their units. Lists in attributes precede those in datasets."""
     wavelength_lists = []
     for attribute_owner in (dataset, dataset.parent, dataset.file):
         for attribute_name, attribute_value in attribute_owner.attrs.items():
@@ -136,6 +137,6 @@ def _wavelength_lists(dataset: Any, datasets: list[Any]) -> list[tuple[NDArray[n
         wavelengths = read_numbers(list_dataset, _MAX_LIST_LENGTH)
         if (
             wavelengths is not None and wavelengths.size > 1 and max(list_dataset.shape) == list_dataset.size
-        ):  # lists from MATLAB have the shape (1, n)
+        ):  # MATLAB writes lists with the shape (1, n)
             wavelength_lists.append((wavelengths.ravel(), unit_of(list_dataset)))
     return wavelength_lists

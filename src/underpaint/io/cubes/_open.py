@@ -1,4 +1,4 @@
-"""Selection of the reader of a cube by its content, and checks of all cubes."""
+"""Opening of spectral image cubes. The content of a file decides which reader is used."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,23 +20,23 @@ _READERS = (_hdf5, _tiff, _envi)
 
 @dataclass(frozen=True)
 class StoredCube:
-    """Stored cube with its wavelengths and metadata.
+    """Spectral image cube in a file, with its wavelengths and metadata.
 
     Parameters
     ----------
     cube : Cube
-        Reads (row, column, band) rectangles.
+        Reads the values of a rectangle of pixels in all bands.
     wavelength_nm : (n_band,) array or None
         Wavelengths of the bands in nm, in the stored order; None if unknown.
     bad_band : (n_band,) bool array
-        Whether the file marks each band as bad.
+        True for the bands that the file marks as bad.
     scale : float or None
-        Stored value of a reflectance of 1; None if not stated.
+        Stored value for a reflectance of 1; None if the file does not state it.
     missing : float or None
-        Stored value of missing data; None if not stated.
+        Stored value that marks missing data; None if the file does not state it.
     source : str
     notes : tuple of str
-        Notes on assumptions.
+        Notes for the user on assumptions, for example about units.
     """
 
     cube: Cube
@@ -49,30 +49,31 @@ class StoredCube:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Rows, columns and bands."""
+        """Numbers of rows, columns and bands."""
         return self.cube.shape
 
 
 def open_cube(location: str | Path, n_band: int | None = None) -> StoredCube:
-    """Open a cube of spectral images, whose values are read when needed.
+    """Open a spectral image cube, whose values are read only when needed.
 
     Parameters
     ----------
     location : str or Path
-        An ENVI header or its data file, an HDF5 file, a TIFF stack or a folder of TIFF images. ``FILE::NAME`` picks a
-        dataset of an HDF5 file. In other formats, NAME is the list of wavelengths.
+        An ENVI header or its data file, an HDF5 file, a TIFF stack, or a folder of TIFF images. In ``FILE::NAME``, NAME
+        is a dataset of an HDF5 file. For other formats, NAME is the list of wavelengths.
     n_band : int or None
-        Number of bands, if known, as for a reference cube.
+        Number of bands, such as that of a reference cube; None if unknown.
 
     Raises
     ------
     ScanError
-        The file does not exist, has another format, is damaged or inconsistent.
+        The file does not exist, has an unknown format, or is damaged or inconsistent.
 
     Notes
     -----
-    Wavelengths in nm or um come from the file, or from a text file with one number per band in the same folder:
-    ``FILE.txt``, ``FILE.csv``, ``FILE_wavelengths.txt`` or ``wavelengths.txt``.
+    The wavelengths are in the cube's file or in a text file, which has one number in nm or um per band. A text file
+    with wavelengths is in the folder of the cube, and is called ``FILE.txt``, ``FILE.csv``, ``FILE_wavelengths.txt`` or
+    ``wavelengths.txt``.
     """
     path, name = split_location(location)
     if not (path.is_file() or path.is_dir()):

@@ -1,4 +1,4 @@
-"""Contents of a cube's file, as its reader returns them."""
+"""Values that the readers of spectral image cubes return."""
 
 from dataclasses import dataclass
 
@@ -10,19 +10,19 @@ from underpaint.io._source import Cube
 
 @dataclass(frozen=True)
 class CubeParts:
-    """Contents of a cube's file.
+    """Content of a spectral image cube's file.
 
     Parameters
     ----------
     cube : Cube
     wavelength : (n_band,) array or None
-        Wavelengths in ``unit``, which is "" if the file does not state it.
+        Wavelengths of the bands in ``unit``; None if unknown.
     unit : str
     bad_band : bool array or None
     scale : float or None
-        Stored value of a reflectance of 1.
+        Stored value for a reflectance of 1.
     missing : float or None
-        Stored value that marks missing values.
+        Stored value that marks missing data.
     notes : tuple of str
     """
 

@@ -1,4 +1,4 @@
-"""TIFF stacks as cubes, with an image for each band in one file or a folder."""
+"""Reader of TIFF stacks as cubes. The images of the bands are in one file, or are the files of a folder."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ def read(path: Path, part_name: str | None, n_band: int | None) -> CubeParts:
     Raises
     ------
     ScanError
-        The file is not a stack, or is damaged.
+        The file is damaged, or is not a stack of images.
     """
     del part_name, n_band
     return CubeParts(open_stack(path))

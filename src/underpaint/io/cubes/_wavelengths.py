@@ -1,4 +1,4 @@
-"""Conversion of the wavelengths of bands to nm, from nm, um, Angstrom, cm-1 or numbers without a unit."""
+"""Conversion of wavelengths in um, Angstrom, cm-1 or an unknown unit to nm."""
 
 import re
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from underpaint.errors import ScanError
 
 LOWEST_NM, HIGHEST_NM = 200.0, 16000.0
-"""Limits of the wavelengths of a reflectance camera, in nm."""
-_LONGEST_UM = 25.0
-"""Maximum wavelength in um of a list without a unit. Larger numbers are in nm."""
+"""Lowest and highest plausible wavelength of a reflectance camera in nm."""
+_MAX_WAVELENGTH_UM = 25.0
+"""Maximum wavelength in um. Larger numbers without a unit are in nm."""
 _NM_PER_UNIT = {
     **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 1.0),
     **dict.fromkeys(
@@ -22,27 +22,27 @@ WAVENUMBER = "cm-1"
 """Unit of wavenumbers. The wavelength in nm is 1e7 divided by the wavenumber."""
 _NO_UNIT_WORDS = {"", "unknown", "none", "index", "n/a"}
 LIST_NAMES = ("wavelengths", "wavelength")
-"""Names of text files that list the wavelengths of a cube."""
+"""Name of a text file with a cube's wavelengths, in plural and singular."""
 
 
 def wavelengths_in_nm(
     stored_wavelengths: NDArray[np.float64], unit: str, source: str
 ) -> tuple[NDArray[np.float64], tuple[str, ...]]:
-    """Return wavelengths in nm, with notes on assumptions about their unit.
+    """Convert wavelengths to nm, and return them with notes on an assumed unit.
 
     Parameters
     ----------
     stored_wavelengths : (n_band,) array
         As stored.
     unit : str
-        Unit in the file; "" if not stated.
+        Unit that the file states; "" if none.
     source : str
-        File of the wavelengths, for messages.
+        File that contains the wavelengths, for error messages.
 
     Raises
     ------
     ScanError
-        A value is not a number, the unit is not a length, or the wavelengths are not those of a camera.
+        A value is not a number, the unit is not one of length, or a wavelength is implausible for a camera.
     """
     stated_unit = find_unit(unit)
     if not stated_unit and unit.strip(" {}\"'").lower() not in _NO_UNIT_WORDS:
@@ -58,7 +58,7 @@ def wavelengths_in_nm(
             "no wavelength above 0. Correct it in the file, or put a list of all wavelengths beside it "
             "(wavelengths.txt)."
         )
-    unit_by_size = "um" if stored_wavelengths.max() <= _LONGEST_UM else "nm"
+    unit_by_size = "um" if stored_wavelengths.max() <= _MAX_WAVELENGTH_UM else "nm"
     wavelength_nm = to_nm(stored_wavelengths, stated_unit or unit_by_size)
     notes: tuple[str, ...] = ()
     if not _are_camera_wavelengths(wavelength_nm):
@@ -84,7 +84,7 @@ def _are_camera_wavelengths(wavelength_nm: NDArray[np.float64]) -> bool:
 
 
 def find_unit(text_with_unit: str) -> str:
-    """Return the unit in a text such as "Wavelength (nm)", "cm-1" for wavenumbers, or "" without a unit.
+    """Return the unit that a text such as "Wavelength (nm)" contains, or "" if it contains none.
 
     Examples
     --------
@@ -106,5 +106,5 @@ def find_unit(text_with_unit: str) -> str:
 
 
 def to_nm(stored_wavelengths: NDArray[np.float64], unit: str) -> NDArray[np.float64]:
-    """Return wavelengths in nm from positive numbers in a unit from :func:`find_unit`."""
+    """Convert positive wavelengths or wavenumbers to nm, from a unit of :func:`find_unit`."""
     return 1e7 / stored_wavelengths if unit == WAVENUMBER else stored_wavelengths * _NM_PER_UNIT[unit]

@@ -1,6 +1,6 @@
-"""Reading of HDF5 datasets as cubes, with identification of rows, columns, detectors and channels.
+"""Reading of HDF5 datasets as cubes, and identification of their row, column, detector and channel dimensions.
 
-Unreadable data are refused before memory is allocated.
+Data that cannot be read are refused before memory is allocated for them.
 """
 
 import re
@@ -35,9 +35,9 @@ _FIRST_PLUGIN_FILTER = 256
 
 
 class Hdf5Cube:
-    """Cube of a dataset.
+    """Cube of an HDF5 dataset.
 
-    The file is opened again for each block, so that no file handle stays open.
+    The file is opened again for each block, so that no file stays open.
 
     Any process can therefore read the cube, and the file can be replaced between reads on every operating system.
 
@@ -48,14 +48,14 @@ class Hdf5Cube:
     dataset : h5py.Dataset
         Dataset that holds the counts.
     dimension_order : (int, int, int)
-        Indices of the dimensions of rows, columns and channels.
+        Indices of the row, column and channel dimensions.
     detector : (int, int) or None
-        Index of the detector dimension, and of the detector to read; None without such a dimension.
+        Index of the detector dimension, and index of the detector to read; None if there is no detector dimension.
 
     Attributes
     ----------
     notes : tuple of str
-        Notes on counts that were never written.
+        Notes for the user on counts that were never written.
     """
 
     def __init__(
@@ -88,16 +88,16 @@ class Hdf5Cube:
 
 
 class ListedCube:
-    """List of spectra, arranged on a grid of pixels.
+    """Cube of a list of spectra, which are arranged on a grid of pixels.
 
     Parameters
     ----------
     path, dataset, detector
         As for :class:`Hdf5Cube`.
     index : (n_row, n_column) array
-        Index of each pixel's spectrum in the list, -1 for missing pixels.
+        Index in the list of each pixel's spectrum; -1 for missing pixels.
     dimension_order : (int, int)
-        Indices of the dimensions of spectra and channels.
+        Indices of the spectrum and channel dimensions.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class ListedCube:
         self.notes = _unwritten_notes(dataset)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels, with one access for spectra that are close together in the file."""
+        """Read a rectangle of pixels. Spectra that are close together in the file are read with one access."""
         spectrum_indices = self.index[rows, columns]
         distinct_indices = np.unique(spectrum_indices[spectrum_indices >= 0])
         counts = np.zeros((*spectrum_indices.shape, self.shape[2]), dtype=self.dtype)
@@ -142,13 +142,13 @@ class ListedCube:
         counts[has_spectrum] = spectra[spectrum_position[has_spectrum]]
         return counts
 
-    def _read_spectra(self, selection: Any) -> NDArray[Any]:
-        slices = {self.dimension_order[0]: selection, self.dimension_order[1]: slice(None)}
+    def _read_spectra(self, spectrum_selection: Any) -> NDArray[Any]:
+        slices = {self.dimension_order[0]: spectrum_selection, self.dimension_order[1]: slice(None)}
         return _read_slices(self.path, self.name, slices, self.dimension_order, self.detector)
 
 
 def check_readable(path: Path, dataset: Any) -> None:
-    """Refuse a dataset that is outside the file's folder, empty, not decompressible or larger than the file allows.
+    """Refuse a dataset that is outside the file's folder, empty, impossible to decompress, or implausibly large.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def check_readable(path: Path, dataset: Any) -> None:
 
 
 def _unwritten_notes(dataset: Any) -> tuple[str, ...]:
-    """Return notes on chunks that were never written, as in an aborted scan, and that HDF5 reads as zeros."""
+    """Return notes on chunks that were never written, as in an aborted scan. HDF5 reads such chunks as zeros."""
     if dataset.is_virtual:
         written_fraction = (
             sum(source.vspace.get_select_npoints() for source in dataset.virtual_sources()) / dataset.size
@@ -191,8 +191,8 @@ def _unwritten_notes(dataset: Any) -> tuple[str, ...]:
     if dataset.chunks is None:
         return ()
     n_expected_chunk, n_stored_chunk = 1, int(dataset.id.get_num_chunks())
-    for n_index, chunk_size in zip(dataset.shape, dataset.chunks, strict=True):
-        n_expected_chunk *= -(-n_index // chunk_size)
+    for dimension_size, chunk_size in zip(dataset.shape, dataset.chunks, strict=True):
+        n_expected_chunk *= -(-dimension_size // chunk_size)
     if n_stored_chunk >= n_expected_chunk:
         return ()
     return (
@@ -206,7 +206,7 @@ def _check_filters(dataset: Any, location: str) -> None:
     properties = dataset.id.get_create_plist()
     filter_codes = [properties.get_filter(index)[0] for index in range(properties.get_nfilters())]
     if any(filter_code >= _FIRST_PLUGIN_FILTER for filter_code in filter_codes) and find_spec("hdf5plugin") is not None:
-        __import__("hdf5plugin")  # registers its filters with HDF5
+        __import__("hdf5plugin")  # the import registers decompression filters with HDF5
     for filter_code in filter_codes:
         if not h5py.h5z.filter_avail(filter_code):
             raise ScanError(
@@ -224,7 +224,7 @@ def _read_slices(
     dimension_order: tuple[int, ...],
     detector_index: tuple[int, int] | None,
 ) -> NDArray[Any]:
-    """Read slices of a dataset's dimensions, and return these in the given order."""
+    """Read one slice per dimension of a dataset, and return the dimensions in the given order."""
     slices_by_dimension = {
         **slices,
         **({} if detector_index is None else {detector_index[0]: slice(detector_index[1], detector_index[1] + 1)}),
@@ -244,7 +244,7 @@ def _read_slices(
 
 
 NamedDimension = tuple[str, Any]
-"""Name of a dimension ("" if unnamed), and the dataset that describes it (None if there is none)."""
+"""Name of a dimension ("" if unnamed), and the dataset that describes this dimension (None if there is none)."""
 MAX_DETECTORS = 32
 _DETECTOR_NAME = re.compile(r"^det|detector|element|sensor", re.IGNORECASE)
 _PIXEL_NAME = re.compile(r"^([xy]|rows?|col(umn)?s?|dim[01]|.*_[xy]|[xy]_.*|sam?[xyz].*|s[xyz]|pos.*)$", re.IGNORECASE)
@@ -254,16 +254,16 @@ _N_BANDS = 32
 
 @dataclass(frozen=True)
 class Interpretation:
-    """Interpretation of a dataset's dimensions.
+    """Meaning of a dataset's dimensions.
 
     Parameters
     ----------
     dimension_order : tuple of int
-        Indices of the dimensions of (rows, columns, channels), or of (spectra, channels).
+        Indices of the (row, column, channel) or (spectrum, channel) dimensions.
     detector : int or None
-        Index of the dimension of detectors.
+        Index of the detector dimension; None if there is none.
     note : str
-        Note on a guess; "" for none.
+        Note for the user on a guess; "" if nothing was guessed.
     """
 
     dimension_order: tuple[int, ...]
@@ -271,7 +271,7 @@ class Interpretation:
     note: str = ""
 
     def map_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the sizes of rows and columns, or the number of spectra."""
+        """Return the numbers of rows and columns, or the number of spectra for a list."""
         return tuple(int(shape[dimension]) for dimension in self.dimension_order[:-1])
 
 
@@ -282,20 +282,20 @@ def interpret_dimensions(
     position_datasets: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> Interpretation:
-    """Identify the dimensions of 2-D to 4-D counts by their axes, attributes, sizes and values.
+    """Identify the dimensions of a 2-D to 4-D array of counts from its axes, attributes, shape and values.
 
     Parameters
     ----------
     dataset : h5py.Dataset
         The counts.
     axes : sequence of (str, h5py.Dataset or None)
-        The dimensions as the file names them.
+        Name and dataset of each dimension in the file.
     list_lengths : tuple of int
-        Lengths of lists of energies next to the dataset.
+        Lengths of the lists of energies that the file stores next to the dataset.
     position_datasets : sequence of h5py.Dataset
-        1-D datasets that may be positions of the pixels.
+        1-D datasets that may hold the positions of the pixels.
     shape : (int, int) or None
-        Rows and columns, if given.
+        Numbers of rows and columns; None if the user did not give them.
 
     Raises
     ------
@@ -339,8 +339,8 @@ def _detector_dimension(
     position_datasets: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> int | None:
-    """Return the index of the detector dimension, or None for a 3-D dataset without one."""
-    sizes = {dimension: int(dataset.shape[dimension]) for dimension in other_dimensions}
+    """Return the index of the detector dimension, or None if a 3-D dataset has no such dimension."""
+    dimension_sizes = {dimension: int(dataset.shape[dimension]) for dimension in other_dimensions}
     candidate_dimensions = [
         dimension
         for dimension in other_dimensions
@@ -350,7 +350,7 @@ def _detector_dimension(
         return candidate_dimensions[0]
     if len(other_dimensions) == 2:
         return _detector_dimension_of_list(dataset, axes, channel_dim, other_dimensions, position_datasets, shape)
-    single_dimension = next((dimension for dimension in other_dimensions if sizes[dimension] == 1), None)
+    single_dimension = next((dimension for dimension in other_dimensions if dimension_sizes[dimension] == 1), None)
     if single_dimension is not None:
         remaining_dimensions = [dimension for dimension in other_dimensions if dimension != single_dimension]
         detector_dimension = _detector_dimension_of_list(
@@ -360,12 +360,14 @@ def _detector_dimension(
     matching_dimensions = [
         dimension
         for dimension in other_dimensions
-        if tuple(sizes[pixel_dimension] for pixel_dimension in other_dimensions if pixel_dimension != dimension)
+        if tuple(
+            dimension_sizes[pixel_dimension] for pixel_dimension in other_dimensions if pixel_dimension != dimension
+        )
         == shape
     ]
     if len(matching_dimensions) == 1:
         return matching_dimensions[0]
-    short_dimensions = [dimension for dimension in other_dimensions if sizes[dimension] <= MAX_DETECTORS]
+    short_dimensions = [dimension for dimension in other_dimensions if dimension_sizes[dimension] <= MAX_DETECTORS]
     if len(short_dimensions) == 1:
         return short_dimensions[0]
     misfits = {
@@ -392,70 +394,77 @@ def _detector_dimension_of_list(
     position_datasets: Sequence[Any],
     shape: tuple[int, int] | None,
 ) -> int | None:
-    """Distinguish (spectrum, detector, channel) from (row, column, channel)."""
-    short_dim, long_dim = sorted(other_dimensions, key=lambda dimension: int(dataset.shape[dimension]))
-    n_short, n_long = int(dataset.shape[short_dim]), int(dataset.shape[long_dim])
+    """Return the index of the detector dimension of a (spectrum, detector, channel) array, or None for other arrays."""
+    short_dimension, long_dimension = sorted(other_dimensions, key=lambda dimension: int(dataset.shape[dimension]))
+    short_size, long_size = int(dataset.shape[short_dimension]), int(dataset.shape[long_dimension])
     map_shape = tuple(int(dataset.shape[dimension]) for dimension in other_dimensions)
     pixel_dimensions = [
         dimension for dimension in other_dimensions if dimension < len(axes) and _is_pixel_name(axes[dimension][0])
     ]
-    if not 2 <= n_short <= MAX_DETECTORS or n_long < 2 * n_short or shape == map_shape or len(pixel_dimensions) == 2:
+    if (
+        not 2 <= short_size <= MAX_DETECTORS
+        or long_size < 2 * short_size
+        or shape == map_shape
+        or len(pixel_dimensions) == 2
+    ):
         return None
-    if shape is not None and shape[0] * shape[1] == n_long:
-        return short_dim
-    long_datasets = [dataset_item for dataset_item in position_datasets if dataset_item.shape == (n_long,)]
+    if shape is not None and shape[0] * shape[1] == long_size:
+        return short_dimension
+    long_datasets = [dataset_item for dataset_item in position_datasets if dataset_item.shape == (long_size,)]
     short_datasets = [
         dataset_item
         for dataset_item in position_datasets
-        if dataset_item.shape == (n_short,) and _is_pixel_name(dataset_item.name)
+        if dataset_item.shape == (short_size,) and _is_pixel_name(dataset_item.name)
     ]
-    if short_datasets and not pixel_grids(long_datasets, n_long):
+    if short_datasets and not pixel_grids(long_datasets, long_size):
         return None
-    misfit, image_contrast = _product_misfit(dataset, channel_dim, short_dim, other_dimensions)
-    if misfit > max(
-        3.0, 0.05 * image_contrast / n_short
-    ):  # the image has the combined noise of all detectors, since it is their sum
+    product_misfit, image_contrast = _product_misfit(dataset, channel_dim, short_dimension, other_dimensions)
+    if product_misfit > max(
+        3.0, 0.05 * image_contrast / short_size
+    ):  # the image is the sum of all detectors, so it has their combined noise
         return None
-    if pixel_grids(long_datasets, n_long):
-        return short_dim
+    if pixel_grids(long_datasets, long_size):
+        return short_dimension
     if image_contrast < 5.0:
         return None
     raise ScanError(
-        f"Cannot read {dataset.file.filename}::{dataset.name}: {n_long} x {n_short} spectra may be a map, or "
-        f"{n_long} spectra of {n_short} detectors, which all show the same image. Give --shape "
-        f"{map_shape[0]}x{map_shape[1]} for a map, --shape 1x{n_long}, or its rows and columns, for detectors."
+        f"Cannot read {dataset.file.filename}::{dataset.name}: {long_size} x {short_size} spectra may be a map, or "
+        f"{long_size} spectra of {short_size} detectors, which all show the same image. Give --shape "
+        f"{map_shape[0]}x{map_shape[1]} for a map, --shape 1x{long_size}, or its rows and columns, for detectors."
     )
 
 
 def _product_misfit(
     dataset: Any, channel_dim: int, dimension: int, other_dimensions: Sequence[int]
 ) -> tuple[float, float]:
-    """Return chi squared per degree of freedom of two models of the counts.
+    """Return chi squared per degree of freedom of two models of the counts, to identify a detector dimension.
 
-    The first model is the product of one image and the detectors' efficiencies. The second model is a flat image.
+    The first model is the product of one image and the efficiency of each detector. The second model is a uniform
+    image.
 
-    Detectors record the same image with efficiencies that depend on the energy band. Within noise, the detectors'
-    counts are the product of image and efficiency. The counts of different rows or columns are not such a product.
+    Detectors record the same image, and their efficiencies depend on the energy band. The counts of detectors are
+    therefore products of image and efficiency, within noise. If a dimension is rows or columns, its counts are not such
+    products.
     """
     pixel_dimensions = [pixel_dimension for pixel_dimension in other_dimensions if pixel_dimension != dimension]
     n_value = int(dataset.shape[channel_dim]) * int(dataset.shape[dimension])
-    max_indices = max(2, int((_MAX_VALUES_READ / n_value) ** (1 / len(pixel_dimensions))))
+    max_sampled_sizes = max(2, int((_MAX_VALUES_READ / n_value) ** (1 / len(pixel_dimensions))))
     slices: list[Any] = [slice(None)] * dataset.ndim
     for pixel_dimension in pixel_dimensions:
-        slices[pixel_dimension] = slice(None, None, -(-int(dataset.shape[pixel_dimension]) // max_indices))
+        slices[pixel_dimension] = slice(None, None, -(-int(dataset.shape[pixel_dimension]) // max_sampled_sizes))
     counts = np.moveaxis(_read_counts(dataset, tuple(slices)), (dimension, channel_dim), (-2, -1)).astype(np.float64)
     counts = counts.reshape(-1, *counts.shape[-2:])
     band_edges = np.searchsorted(np.cumsum(counts.sum(axis=(0, 1))), np.linspace(0, counts.sum(), _N_BANDS + 1)[:-1])
-    bands = np.add.reduceat(counts, np.unique(band_edges), axis=2)
-    bright_bands = bands.mean(axis=(0, 1)) > 1
-    if not bright_bands.any() or len(bands) < 2:
+    band_counts = np.add.reduceat(counts, np.unique(band_edges), axis=2)
+    bright_bands = band_counts.mean(axis=(0, 1)) > 1
+    if not bright_bands.any() or len(band_counts) < 2:
         return 0.0, 0.0
-    bands = bands[:, :, bright_bands]
-    image, efficiency = bands.sum(axis=1, keepdims=True), bands.sum(axis=0, keepdims=True)
-    total_counts = np.maximum(bands.sum(axis=(0, 1), keepdims=True), 1.0)
-    misfit = _chi_squared(bands, image * efficiency / total_counts)
-    image_contrast = _chi_squared(image, np.broadcast_to(total_counts / len(bands), image.shape))
-    return misfit * bands.shape[1] / max(bands.shape[1] - 1, 1), image_contrast
+    band_counts = band_counts[:, :, bright_bands]
+    summed_image, detector_efficiency = band_counts.sum(axis=1, keepdims=True), band_counts.sum(axis=0, keepdims=True)
+    total_counts = np.maximum(band_counts.sum(axis=(0, 1), keepdims=True), 1.0)
+    product_misfit = _chi_squared(band_counts, summed_image * detector_efficiency / total_counts)
+    image_contrast = _chi_squared(summed_image, np.broadcast_to(total_counts / len(band_counts), summed_image.shape))
+    return product_misfit * band_counts.shape[1] / max(band_counts.shape[1] - 1, 1), image_contrast
 
 
 def _chi_squared(measured_counts: NDArray[np.float64], expected_counts: NDArray[np.float64]) -> float:
@@ -463,7 +472,7 @@ def _chi_squared(measured_counts: NDArray[np.float64], expected_counts: NDArray[
 
 
 def _read_counts(dataset: Any, slices: Any) -> NDArray[Any]:
-    """Read a part of the counts, to identify their dimensions."""
+    """Read a part of the counts, by which their dimensions are identified."""
     check_sources(dataset)
     try:
         return np.asarray(np.nan_to_num(dataset[slices]))
@@ -477,12 +486,12 @@ def _read_counts(dataset: Any, slices: Any) -> NDArray[Any]:
 
 
 def pixel_grids(position_datasets: Sequence[Any], n_spectrum: int) -> list[tuple[Any, Any, NDArray[np.int64]]]:
-    """Return datasets of positions along rows and columns that arrange a list of spectra on a full grid.
+    """Return pairs of position datasets that arrange a list of spectra on a full grid.
 
     Returns
     -------
     list of (h5py.Dataset, h5py.Dataset, (n_row, n_column) array)
-        Positions along rows and columns, and the index of each pixel's spectrum.
+        Datasets of the row and column positions, and the index of each pixel's spectrum in the list.
     """
     level_positions = []
     for position_dataset in position_datasets:
@@ -491,12 +500,12 @@ def pixel_grids(position_datasets: Sequence[Any], n_spectrum: int) -> list[tuple
         level_numbers = _level_numbers(np.asarray(read_values(position_dataset), dtype=np.float64))
         if level_numbers is not None:
             level_positions.append((position_dataset, level_numbers))
-    grids = []
+    full_grids = []
     for (first_dataset, first_levels), (second_dataset, second_levels) in combinations(level_positions, 2):
-        n_first_level, n_second_level = int(first_levels.max()) + 1, int(second_levels.max()) + 1
+        n_first_position, n_second_position = int(first_levels.max()) + 1, int(second_levels.max()) + 1
         if (
-            n_first_level * n_second_level != n_spectrum
-            or np.unique(first_levels * n_second_level + second_levels).size != n_spectrum
+            n_first_position * n_second_position != n_spectrum
+            or np.unique(first_levels * n_second_position + second_levels).size != n_spectrum
         ):
             continue
         n_level_changes = [np.count_nonzero(np.diff(level_array)) for level_array in (first_levels, second_levels)]
@@ -511,10 +520,10 @@ def pixel_grids(position_datasets: Sequence[Any], n_spectrum: int) -> list[tuple
         )
         spectrum_indices = np.empty((int(row_levels.max()) + 1, int(column_levels.max()) + 1), np.int64)
         spectrum_indices[row_levels, column_levels] = np.arange(n_spectrum)
-        grids.append((row_dataset, column_dataset, spectrum_indices))
-    # Datasets named as positions come before counters that are regular by chance.
+        full_grids.append((row_dataset, column_dataset, spectrum_indices))
+    # Datasets whose names mean positions come first, since a counter can be regular by chance.
     return sorted(
-        grids, key=lambda grid: -sum(bool(_is_pixel_name(position_dataset.name)) for position_dataset in grid[:2])
+        full_grids, key=lambda grid: -sum(bool(_is_pixel_name(position_dataset.name)) for position_dataset in grid[:2])
     )
 
 
@@ -523,16 +532,16 @@ def _is_pixel_name(object_path: str) -> bool:
 
 
 def _axis_letter(object_path: str) -> str:
-    """Return the last or first letter of a name if it is x, y or z, else "".
+    """Return x, y or z if a dataset's name ends or begins with this letter, otherwise "".
 
-    Of two position datasets, the rows have the name with the later letter.
+    Of two position datasets, that with the later letter in the alphabet holds the positions of the rows.
     """
     object_name = object_path.rsplit("/", 1)[-1].lower()
-    return next((letter for letter in (object_name[-1], object_name[0]) if letter in "xyz"), "")
+    return next((axis_letter for axis_letter in (object_name[-1], object_name[0]) if axis_letter in "xyz"), "")
 
 
 def _level_numbers(positions: NDArray[np.float64]) -> NDArray[np.int64] | None:
-    """Return the index from 0 of each position's level, or None without distinct levels."""
+    """Return the index of the level at which each position is, or None if the positions have no distinct levels."""
     if not np.isfinite(positions).all():
         return None
     sorted_positions = np.sort(positions)
@@ -547,11 +556,11 @@ def _level_numbers(positions: NDArray[np.float64]) -> NDArray[np.int64] | None:
 
 
 def named_axes(dataset: Any, groups: Sequence[Any]) -> list[NamedDimension]:
-    """Return the name and dataset of each dimension, or an empty list if no group names the dimensions."""
+    """Return the name and dataset of each dimension. The list is empty if no group names the dimensions."""
     for group in groups:
         attributes = dataset.attrs if "axes" in dataset.attrs else group.attrs
         dimension_names = [as_text(dimension_name).strip() for dimension_name in np.ravel(attributes.get("axes", []))]
-        if len(dimension_names) == 1:  # in an older convention, one text holds all names
+        if len(dimension_names) == 1:  # in an older convention, one text contains all names
             dimension_names = [
                 dimension_name.strip() for dimension_name in dimension_names[0].strip("[]").replace(",", ":").split(":")
             ]

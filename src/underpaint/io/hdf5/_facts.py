@@ -1,6 +1,6 @@
-"""Metadata of counts (energy axes, times, steps), read only if their size matches that of the counts.
+"""Reading of energy axes, times and steps next to counts, and writing of scans and virtual panels.
 
-Scans and virtual panels are written here, in the layout of NeXus and PyMca.
+Metadata are used only if their size matches the counts. Files are written in the layout of NeXus and PyMca.
 """
 
 import json
@@ -22,51 +22,51 @@ from underpaint.runtime.files import atomic_write, write_error
 _MM_PER_UNIT = {"mm": 1.0, "millimeter": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "cm": 10.0, "m": 1000.0}
 _S_PER_UNIT = {"s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 ENERGY_UNITS = ("kev", "ev")
-"""Known units of energies. For other units or none, the size of the energies decides between keV and eV."""
+"""Known units of energies. If the unit is unknown, the size of the energies decides between keV and eV."""
 _MAX_TEXT_BYTES = 2**16
 _MAX_DEVIATION_KEV = 0.01
 _MAX_TIMES_PER_PIXEL = 64
-"""Maximum number of times per pixel, if each detector has separate times."""
+"""Maximum number of stored times per pixel. Each detector may have a separate time."""
 
 
 def as_text(attribute: Any) -> str:
-    """Return an attribute or string dataset as str."""
+    """Convert an attribute or the value of a string dataset to str."""
     if isinstance(attribute, np.ndarray) and attribute.size == 1:
         attribute = attribute.ravel()[0]
     return attribute.decode("utf-8", "replace") if isinstance(attribute, bytes) else str(attribute)
 
 
 def short_text(dataset: Any) -> str:
-    """Return the string of a dataset that holds only one, or "" for any other object."""
+    """Return the string in a dataset of a single string, or "" for any other object."""
     if not isinstance(dataset, h5py.Dataset) or dataset.size != 1 or dataset.dtype.itemsize > _MAX_TEXT_BYTES:
         return ""
     return as_text(read_values(dataset))
 
 
 def unit_of(dataset: Any) -> str:
-    """Return the ``units`` attribute of a dataset in lower case, or "" if it has none."""
+    """Return the ``units`` attribute of a dataset in lower case, or "" if it is missing."""
     unit_attribute = dataset.attrs.get("units", "") if isinstance(dataset, h5py.Dataset) else ""
     return as_text(unit_attribute).strip().lower()
 
 
 def read_numbers(dataset: Any, max_size: int) -> NDArray[np.float64] | None:
-    """Return a dataset of at most ``max_size`` numbers as floats, or None for any other object."""
+    """Return the numbers in a dataset as floats, or None if it has over ``max_size`` numbers or is not a dataset."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "buif" or not 0 < dataset.size <= max_size:
         return None
     return np.asarray(read_values(dataset), dtype=np.float64)
 
 
 def axis_of_energies(dataset: Any, n_channel: int) -> Axis:
-    """Return the linear energy axis of a dataset of ``n_channel`` energies (keV or eV), with notes."""
+    """Return the linear energy axis of a dataset of ``n_channel`` energies in keV or eV, and notes."""
     energy, unit = read_numbers(dataset, n_channel), unit_of(dataset)
     known_unit = unit if unit in ENERGY_UNITS else ""
     return (None, ()) if energy is None else axis_of_list(energy.ravel(), n_channel, known_unit)
 
 
 def axis_of_polynomial(dataset: Any, n_channel: int) -> Axis:
-    """Return the axis of polynomial coefficients, with notes, or None for the placeholder 0, 1, 0.
+    """Return the energy axis of a dataset of polynomial coefficients, and notes. The placeholder 0, 1, 0 gives None.
 
-    A quadratic polynomial is approximated by a straight line, if no channel deviates by more than 10 eV.
+    A quadratic polynomial is approximated by a straight line if the energy of no channel changes by more than 10 eV.
     """
     coefficients = read_numbers(dataset, 8)
     if coefficients is None or not 2 <= coefficients.size <= 3:
@@ -74,19 +74,19 @@ def axis_of_polynomial(dataset: Any, n_channel: int) -> Axis:
     zero, gain, *higher_orders = coefficients.ravel().tolist()
     if [zero, gain] == [0.0, 1.0]:
         return None, ()
-    quadratic = higher_orders[0] if higher_orders else 0.0
-    # The line nearest to the parabola over the channels 0 to last deviates by at most quadratic * last**2 / 8.
+    quadratic_term = higher_orders[0] if higher_orders else 0.0
+    # Over channels 0 to last, the nearest straight line deviates from the parabola by at most quadratic * last**2 / 8.
     last_channel = n_channel - 1
-    deviation_kev = quadratic * last_channel**2 / 8
+    deviation_kev = quadratic_term * last_channel**2 / 8
     return (
-        axis_of_gain_and_zero(gain + quadratic * last_channel, zero - deviation_kev, n_channel)
+        axis_of_gain_and_zero(gain + quadratic_term * last_channel, zero - deviation_kev, n_channel)
         if abs(deviation_kev) <= _MAX_DEVIATION_KEV
         else (None, ())
     )
 
 
 def polynomial_deviation_kev(dataset: Any, n_channel: int) -> float:
-    """Return the maximum deviation of a polynomial axis from the linear axis, in keV."""
+    """Return the maximum deviation in keV between a polynomial axis and its linear approximation."""
     coefficients = read_numbers(dataset, 8)
     return (
         0.0
@@ -96,7 +96,7 @@ def polynomial_deviation_kev(dataset: Any, n_channel: int) -> float:
 
 
 def axis_fault(dataset: Any, n_channel: int) -> str:
-    """Return the reason why a dataset of energies or coefficients gives no axis, or "" for any other object."""
+    """Return why a dataset of energies or coefficients gives no energy axis. Other objects give ""."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "buif" or dataset.size < 2:
         return ""
     if dataset.size > 3 and dataset.size != n_channel:
@@ -117,11 +117,11 @@ def axis_fault(dataset: Any, n_channel: int) -> str:
 
 
 PixelSelector = Callable[[NDArray[Any]], NDArray[Any] | None]
-"""Function that arranges one value per pixel, or one value for all, on a grid, or returns None."""
+"""Function that arranges values on the grid of pixels, or returns None if their number does not fit."""
 
 
 def times_fault(dataset: Any, select_pixels: PixelSelector, shape: tuple[int, int]) -> str:
-    """Return a note on pixels of unknown time, or "" if all times are known."""
+    """Return a note on the pixels whose time is unknown, or "" if all times are known."""
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "buif":
         return ""
     n_pixel = shape[0] * shape[1]
@@ -142,11 +142,11 @@ def times_fault(dataset: Any, select_pixels: PixelSelector, shape: tuple[int, in
 def pixel_seconds(
     dataset: Any, shape: tuple[int, ...], select_pixels: PixelSelector | None = None, unit: str = "s"
 ) -> NDArray[np.float64] | None:
-    """Return the times of the pixels in s, with NaN for times that are not positive.
+    """Return the time of each pixel in s, with NaN for times that are not positive.
 
-    The dataset has one value per pixel, or one for all pixels.
+    The dataset has one value per pixel, or a single value for all pixels.
 
-    ``unit`` is used for datasets without the attribute ``units``.
+    ``unit`` applies if the dataset has no attribute ``units``.
     """
     n_pixel = shape[0] * shape[1]
     stored_times = read_numbers(dataset, _MAX_TIMES_PER_PIXEL * n_pixel)
@@ -158,16 +158,16 @@ def pixel_seconds(
             return np.full(shape[:2], stored_times.flat[0])
         return stored_times.reshape(shape[:2]) if stored_times.size == n_pixel else None
 
-    times = (select_pixels or arrange_pixels)(stored_times)
-    if times is None or not (times > 0).any():
+    pixel_times = (select_pixels or arrange_pixels)(stored_times)
+    if pixel_times is None or not (pixel_times > 0).any():
         return None
-    return np.where(times > 0, times, np.nan) * _S_PER_UNIT.get(unit_of(dataset) or unit, 1.0)
+    return np.where(pixel_times > 0, pixel_times, np.nan) * _S_PER_UNIT.get(unit_of(dataset) or unit, 1.0)
 
 
 def step_of_positions(
     dataset: Any, n_pixel: int, positions: NDArray[np.float64] | None = None
 ) -> tuple[float | None, float | None]:
-    """Return the median distance between ``n_pixel`` positions in mm (None if the unit is unknown) and as stored."""
+    """Return the median distance between neighbouring positions in mm (None if the unit is unknown) and as stored."""
     if positions is None:
         positions = read_numbers(dataset, n_pixel)
         if positions is None or positions.size != n_pixel:
@@ -180,7 +180,7 @@ def step_of_positions(
 
 
 def step_of_axes(row_mm: float | None, column_mm: float | None) -> tuple[float, float] | None:
-    """Return the steps along rows and columns in mm, or None unless both are known."""
+    """Return the distances between rows and between columns in mm, or None unless both are known."""
     return None if row_mm is None or column_mm is None else (row_mm, column_mm)
 
 
@@ -197,25 +197,25 @@ def save_scan(
     *,
     replace: bool = True,
 ) -> None:
-    """Write a scan, and the ground truth of a virtual panel, to an HDF5 file that appears only when complete.
+    """Write a scan, with the ground truth of a virtual panel, to an HDF5 file that appears only when complete.
 
     Parameters
     ----------
     scan : Scan
-        Written block by block to ``/entry/measurement/counts``, compressed, chunked by pixels.
+        Scan whose counts are written block by block to ``/entry/measurement/counts``, compressed in chunks of pixels.
     path : str or Path
         The file to write.
     truth : mapping of str to array, or None
-        Written to ``/entry/truth/<name>``.
+        Ground truth, written to ``/entry/truth/<name>``.
     settings : mapping or None
-        JSON-serialisable; written to ``/entry/settings`` as text.
+        Settings that JSON can store, written to ``/entry/settings`` as text.
     replace : bool
-        Whether an existing file is replaced; if false, it is an error.
+        Whether an existing file is replaced. If false, an existing file raises an error.
 
     Raises
     ------
     OutputError
-        The file cannot be written; nothing is left behind.
+        The file cannot be written. No partial file remains.
     """
     target_path = Path(path)
     try:
@@ -253,7 +253,7 @@ def read_truth(path: str | Path) -> dict[str, NDArray[Any]]:
 
 
 def read_settings(path: str | Path) -> dict[str, Any]:
-    """Return the settings stored by :func:`save_scan`, or an empty dict if there are none.
+    """Return the settings that :func:`save_scan` stored, or an empty dict if the file has none.
 
     Raises
     ------
@@ -286,8 +286,10 @@ def _write_entry(
     stored_truth = entry_group.create_group("truth")
     stored_truth.attrs["NX_class"] = "NXcollection"
     for name, truth_values in truth.items():
-        array = np.asarray(truth_values)
-        stored_truth.create_dataset(name, data=array.astype(object) if array.dtype.kind == "U" else array)
+        truth_array = np.asarray(truth_values)
+        stored_truth.create_dataset(
+            name, data=truth_array.astype(object) if truth_array.dtype.kind == "U" else truth_array
+        )
     if settings is not None:
         entry_group["settings"] = json.dumps(settings, sort_keys=True)
 
@@ -317,8 +319,8 @@ def _write_metadata(measurement: Any, scan: Scan) -> None:
     n_row, n_column, n_channel = scan.shape
     measurement["channels"] = np.arange(n_channel, dtype=np.float32)
     pixel_step = scan.step_mm or (1.0, 1.0)
-    for dataset_name, n_index, step_mm in (("row", n_row, pixel_step[0]), ("column", n_column, pixel_step[1])):
-        measurement[dataset_name] = step_mm * np.arange(n_index)
+    for dataset_name, pixel_count, step_mm in (("row", n_row, pixel_step[0]), ("column", n_column, pixel_step[1])):
+        measurement[dataset_name] = step_mm * np.arange(pixel_count)
         measurement[dataset_name].attrs["units"] = "mm" if scan.step_mm else "pixel"
     if scan.axis is not None:
         measurement["calibration"] = np.array([scan.axis.zero_kev, scan.axis.gain_kev, 0.0])

@@ -1,7 +1,7 @@
-"""Access to HDF5 files, with links followed one at a time and never out of the folder of their file.
+"""Safe access to HDF5 files. Links are followed one at a time, and never out of the file's folder.
 
-HDF5 itself follows a link to any readable file, and a virtual dataset that refers to itself ends the process. All
-access to files therefore goes through this module.
+HDF5 itself follows links to any readable file, and a virtual dataset that refers to itself ends the process. All HDF5
+files are therefore opened through this module.
 """
 
 from collections.abc import Iterator
@@ -16,27 +16,27 @@ from underpaint.errors import ScanError
 from underpaint.io._source import first_line
 
 READ_ERRORS = (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError, OverflowError)
-"""Errors of h5py for damaged files."""
+"""Errors that h5py raises for damaged files."""
 MAX_COMPRESSION_RATIO = 10_000
-"""Maximum plausible compression ratio of counts."""
-_MAX_LINKS = 16
-_MAX_ITEMS = 20_000
-_MAX_SOURCES = 100_000
+"""Maximum plausible ratio of the size of counts to their compressed size."""
+_MAX_FOLLOWED_LINKS = 16
+_MAX_GROUP_ITEMS = 20_000
+_MAX_VIRTUAL_SOURCES = 100_000
 ObjectId = tuple[int, int]
 
 
 def open_file(path: Path) -> Any:
-    """Open a file for reading by its resolved path, against which HDF5 then resolves relative names."""
+    """Open a file for reading by its resolved path. HDF5 resolves relative names from there."""
     return h5py.File(path.resolve(), "r")
 
 
 def file_of(hdf5_object: Any) -> Path:
-    """Return the path of an object's file, which differs from the opened file after an external link."""
+    """Return the path of the file that contains an object. External links lead to other files."""
     return Path(hdf5_object.file.filename).resolve()
 
 
 def object_id(hdf5_object: Any) -> ObjectId:
-    """Return file number and address of an object, which are equal for all its names."""
+    """Return the file number and address of an object, which identify it under all its names."""
     object_info = h5py.h5o.get_info(hdf5_object.id)
     return int(object_info.fileno), int(object_info.addr)
 
@@ -47,7 +47,7 @@ def follow(group: Any, path: str, _n_link: int = 0) -> Any:
     Raises
     ------
     ScanError
-        A link leads out of the folder, to a missing file, or in a circle.
+        A link leads out of the folder, to a missing file, or back to itself.
     """
     hdf5_object = group.file["/"] if path.startswith("/") else group
     for path_part in path.split("/"):
@@ -60,13 +60,13 @@ def follow(group: Any, path: str, _n_link: int = 0) -> Any:
 
 
 def walk(top_group: Any, faults: list[str]) -> Iterator[tuple[str, Any]]:
-    """Yield path and object of each group and dataset below a group once.
+    """Yield the path and object of each group and dataset below a group, each object once.
 
     The reasons for refused links are added to ``faults``.
     """
     visited_ids: set[ObjectId] = {object_id(top_group)}
     pending_groups = [("", top_group)]
-    while pending_groups and len(visited_ids) < _MAX_ITEMS:
+    while pending_groups and len(visited_ids) < _MAX_GROUP_ITEMS:
         path, group = pending_groups.pop(0)
         for child_name in group:
             item_path = f"{path}/{child_name}"
@@ -89,7 +89,7 @@ def read_values(dataset: Any) -> NDArray[Any]:
     Raises
     ------
     ScanError
-        The values are outside the folder, in an external raw file, or missing.
+        The values are missing, outside the file's folder, or in an external raw file.
     """
     check_sources(dataset)
     if dataset.external:
@@ -102,27 +102,27 @@ def read_values(dataset: Any) -> NDArray[Any]:
 
 
 def read_part(path: Path, dataset_path: str, slices: Any) -> NDArray[Any]:
-    """Open a file and read a part of the dataset at a path in it."""
+    """Open a file, and read a part of the dataset at ``dataset_path``."""
     with open_file(path) as file:
         dataset = follow(file, dataset_path)
         if not isinstance(dataset, h5py.Dataset):
             raise OSError(f"the dataset {dataset_path} no longer exists")
         if not dataset.external:
             return np.asarray(dataset[slices])
-        del dataset  # the dataset must not be open with two prefixes
-        # HDF5 resolves names of external raw files in the working folder, unless given a prefix
+        del dataset  # HDF5 applies the prefix only if the dataset is not open already
+        # without a prefix, HDF5 searches external raw files in the working folder
         access_properties = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
         access_properties.set_efile_prefix(b"${ORIGIN}")
         return np.asarray(h5py.Dataset(h5py.h5d.open(file.id, dataset_path.encode(), access_properties))[slices])
 
 
 def check_sources(dataset: Any, _parent_ids: tuple[ObjectId, ...] = ()) -> float:
-    """Refuse a dataset whose values are outside the file's folder, missing, or refer to themselves.
+    """Refuse a dataset that refers to itself, or whose values are missing or outside the file's folder.
 
     Returns
     -------
     float
-        Size of the files with the values, in bytes.
+        Total size in bytes of the files that contain the values.
 
     Raises
     ------
@@ -136,17 +136,17 @@ def check_sources(dataset: Any, _parent_ids: tuple[ObjectId, ...] = ()) -> float
         )
     if dataset.is_virtual:
         return _check_virtual(dataset, location, (*_parent_ids, object_id(dataset)))
-    files = [neighbour_path(dataset, file_name, location) for file_name, *_ in dataset.external or ()]
-    return float(sum(file.stat().st_size for file in files or [file_of(dataset)]))
+    source_files = [neighbour_path(dataset, file_name, location) for file_name, *_ in dataset.external or ()]
+    return float(sum(file.stat().st_size for file in source_files or [file_of(dataset)]))
 
 
 def neighbour_path(hdf5_object: Any, file_name: str, location: str) -> Path:
-    """Return the path of a file that an HDF5 object refers to, in the folder of the object's file or below.
+    """Return the path of a file to which an HDF5 object refers, if the file is in the object's folder or below.
 
     Raises
     ------
     ScanError
-        The path is outside the folder, or not a regular file.
+        The file is outside the folder, or is not a regular file.
     """
     folder = file_of(hdf5_object).parent
     resolved_path = (folder / file_name).resolve()
@@ -162,12 +162,12 @@ def neighbour_path(hdf5_object: Any, file_name: str, location: str) -> Path:
 def _follow_link(group: Any, link_name: str, n_link: int) -> Any:
     try:
         link = group.get(link_name, getlink=True)
-    except TypeError:  # a user-defined link
+    except TypeError:  # h5py cannot read links of user-defined types
         return None
     if link is None or isinstance(link, h5py.HardLink):
         return None if link is None else group[link_name]
     location = f"{group.file.filename}::{group.name.rstrip('/')}/{link_name}"
-    if n_link >= _MAX_LINKS:
+    if n_link >= _MAX_FOLLOWED_LINKS:
         raise ScanError(
             f"Cannot read {location}: this link leads in a circle. Remove the link, or export the file again."
         )
@@ -184,13 +184,14 @@ def _follow_link(group: Any, link_name: str, n_link: int) -> Any:
 
 
 def _check_virtual(dataset: Any, location: str, parent_ids: tuple[ObjectId, ...]) -> float:
-    sources = dataset.virtual_sources()
-    if len(sources) > _MAX_SOURCES:
+    virtual_sources = dataset.virtual_sources()
+    if len(virtual_sources) > _MAX_VIRTUAL_SOURCES:
         raise ScanError(
-            f"Cannot read {location}: a virtual dataset of {len(sources)} sources; at most {_MAX_SOURCES} are allowed."
+            f"Cannot read {location}: a virtual dataset of {len(virtual_sources)} sources; at most "
+            f"{_MAX_VIRTUAL_SOURCES} are allowed."
         )
     stored_bytes = 0.0
-    for file_name, dataset_path in dict.fromkeys((source.file_name, source.dset_name) for source in sources):
+    for file_name, dataset_path in dict.fromkeys((source.file_name, source.dset_name) for source in virtual_sources):
         stored_bytes += sum(
             _check_source(file, dataset_path, location, parent_ids)
             for file in _source_files(dataset, file_name, location)
@@ -215,7 +216,7 @@ def _check_source(file: Any, dataset_path: str, location: str, parent_ids: tuple
 
 
 def _source_files(dataset: Any, file_name: str, location: str) -> list[Any]:
-    """Open the file that a virtual dataset names, or all matching files of a numbered name (``%b``)."""
+    """Open the file that a virtual dataset names. A name with ``%b`` opens all files numbered like this."""
     if file_name == ".":
         return [dataset.file]
     if "%" not in file_name.replace("%%", ""):

@@ -1,14 +1,15 @@
-"""Stacks in the layouts of NeXus and PyMca, and any other 3-D arrays.
+"""Reading of arrays of counts from HDF5 files in the layouts of NeXus and PyMca, or in any other layout.
 
 Specification:
 
-- NeXus ``NXdata`` group: its attribute ``signal`` names the counts, or the counts have the attribute ``signal=1``. Its
-  attribute ``axes`` names a dataset for each dimension. ``interpretation`` is ``spectrum`` (channels last) or ``image``
-  (channels first). An axis in eV or keV gives the energies. Axes in units of length give the distance between pixels.
-- PyMca: ``calibration`` (zero, gain and quadratic term in keV) and ``live_time`` (s) are next to the counts or in their
-  group ``info``.
+- In an ``NXdata`` group of NeXus, the attribute ``signal`` names the counts, or the counts have the attribute
+  ``signal=1``. The attribute ``axes`` names a dataset for each dimension. ``interpretation`` is ``spectrum`` (channels
+  last) or ``image`` (channels first). An axis in eV or keV holds the energies. Axes in units of length hold the
+  positions of rows and columns.
+- PyMca writes ``calibration`` (zero, gain and quadratic term in keV) and ``live_time`` (s) into the group of the counts
+  or its subgroup ``info``.
 - ``gain_kev``, ``zero_kev``, ``live_time_s``, ``real_time_s``, ``step_mm``, ``present``, ``detector`` and ``notes`` are
-  next to the counts, where :func:`underpaint.io.save_scan` writes them.
+  in the group of the counts, where :func:`underpaint.io.save_scan` writes them.
 
 Source: the NeXus manual (NXdata, https://manual.nexusformat.org/classes/base_classes/NXdata.html), silx
 ``src/silx/io/nxdata``, PyMca ``PyMca5/PyMcaIO/HDF5Stack1D.py`` and ``ArraySave.py``.
@@ -70,7 +71,7 @@ _LIST_PATTERN = re.compile(r"mca|xrf|fluo|spectr|xmap|xspress|falcon|hist|/det|/
 
 @dataclass
 class Stack:
-    """Array that may hold counts.
+    """Array that may contain counts.
 
     Parameters
     ----------
@@ -79,9 +80,9 @@ class Stack:
     dataset : h5py.Dataset
         The array.
     groups : list of h5py.Group
-        NXdata groups whose signal is the array.
+        NXdata groups that have this array as their signal.
     entry : str
-        Path of the measurement that the array belongs to.
+        Path of the array's measurement in the file.
     """
 
     name: str
@@ -92,14 +93,14 @@ class Stack:
 
 @dataclass
 class FileContent:
-    """Content of a file, or of a group.
+    """Arrays of an HDF5 file, or of a group in it.
 
     Parameters
     ----------
     stacks : list of Stack
-        Arrays of two to four dimensions.
+        Arrays with two to four dimensions.
     vectors : list of (str, h5py.Dataset)
-        Entry and dataset of each 1-D array, which may be positions.
+        Measurement and dataset of each 1-D array, which may hold positions.
     faults : list of str
         Reasons why links were not followed.
     """
@@ -110,7 +111,7 @@ class FileContent:
 
 
 def read_stacks(path: Path, top_group: Any, shape: tuple[int, int] | None = None) -> list[Scan]:
-    """Read every stack of counts in a file, or below a group.
+    """Read all arrays of counts in a file, or below a group in it.
 
     Raises
     ------
@@ -134,12 +135,12 @@ def read_stacks(path: Path, top_group: Any, shape: tuple[int, int] | None = None
 
 
 def read_named(path: Path, file: Any, object_path: str, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the stack at a path inside the file: a dataset, an NXdata group, or a group of stacks.
+    """Read the counts at a path in the file, which may be a dataset, an NXdata group, or a group of such objects.
 
     Raises
     ------
     ScanError
-        The path does not exist or is not a stack.
+        The path does not exist, or contains no counts.
     """
     hdf5_object = follow(file, object_path)
     if isinstance(hdf5_object, h5py.Group):
@@ -182,7 +183,7 @@ def _parent_groups(file: Any, object_path: str) -> Iterator[Any]:
 
 
 def list_arrays(file: Any) -> str:
-    """Return a text that lists the first arrays of a file, with their sizes, and its links."""
+    """Return a text that lists the first arrays of a file with their shapes, and the file's links."""
     array_texts: list[str] = []
 
     def collect(object_path: str, hdf5_object: Any) -> bool | None:
@@ -191,14 +192,14 @@ def list_arrays(file: Any) -> str:
         return True if len(array_texts) > _MAX_LISTED_OBJECTS else None
 
     file.visititems(collect)
-    links = _list_links(file)
-    if links:
-        array_texts.append(f"links, which are not followed ({', '.join(links[:8])})")
+    link_list = _list_links(file)
+    if link_list:
+        array_texts.append(f"links, which are not followed ({', '.join(link_list[:8])})")
     return ", ".join(array_texts[:8]) + (f" and {len(array_texts) - 8} more" if len(array_texts) > 8 else "")
 
 
 def _list_links(file: Any) -> list[str]:
-    """Return the links of a file and their targets."""
+    """List the links in a file with their targets."""
     link_texts: list[str] = []
 
     def collect(link_path: str, link: Any) -> bool | None:
@@ -228,7 +229,7 @@ def _is_same_object(first_object: Any, second_object: Any) -> bool:
 
 
 def _signal(group: Any) -> Any:
-    """Return the signal dataset of an NXdata group, or None for other groups."""
+    """Return the dataset that is the signal of an NXdata group, or None for other groups."""
     if not isinstance(group, h5py.Group) or as_text(group.attrs.get("NX_class", "")) != "NXdata":
         return None
     named_signal = _read_or_none(group, as_text(group.attrs["signal"])) if "signal" in group.attrs else None
@@ -241,7 +242,7 @@ def _signal(group: Any) -> Any:
 
 
 def _read_or_none(group: Any, object_path: str) -> Any:
-    """Return the object at a path, or None if it is missing or behind a link that is not followed."""
+    """Return the object at a path, or None if the object is missing or a link to it is refused."""
     try:
         return follow(group, object_path)
     except ScanError:
@@ -252,7 +253,7 @@ def _read_or_none(group: Any, object_path: str) -> Any:
 
 
 def _read_content(top_group: Any) -> FileContent:
-    """Return the content of a group and everything below it, including links to other files."""
+    """Return the arrays in a group and all its subgroups, including those that links include from other files."""
     file_content, entry_by_path = FileContent([], [], []), {"": _enclosing_entry(top_group)}
     signals_and_groups: list[tuple[Any, Any]] = []
     top_path = top_group.name.rstrip("/")
@@ -271,7 +272,7 @@ def _read_content(top_group: Any) -> FileContent:
         elif hdf5_object.ndim == 1 and hdf5_object.size > 1 and hdf5_object.dtype.kind in "iuf":
             file_content.vectors.append((entry_path, hdf5_object))
     for stack in file_content.stacks:
-        # Groups that name their axes are preferred.
+        # Groups that name the axes of their signal come first.
         groups = [group for signal, group in signals_and_groups if _is_same_object(signal, stack.dataset)]
         stack.groups = sorted(groups, key=lambda group: "axes" not in group.attrs and "axes" not in stack.dataset.attrs)
     return file_content
@@ -283,7 +284,7 @@ def _is_entry(group: Any, group_path: str) -> bool:
 
 
 def _enclosing_entry(top_group: Any) -> str:
-    """Return the path of the entry that is or contains a group, or "" without an entry."""
+    """Return the path of the NXentry that contains a group or is this group, or "" if there is none."""
     path_parts = top_group.name.strip("/").split("/")
     for n_part in range(1, len(path_parts) + 1 if path_parts != [""] else 0):
         group_path = "/" + "/".join(path_parts[:n_part])
@@ -293,10 +294,10 @@ def _enclosing_entry(top_group: Any) -> str:
 
 
 def _select_counts(stacks: list[Stack]) -> tuple[list[Stack], tuple[str, ...]]:
-    """Return the arrays that hold counts, and a note on each image stack that is left out.
+    """Return the arrays that are probably counts, and a note on each stack of images that is left out.
 
-    Arrays of three or four dimensions are preferred to lists of spectra. Among these arrays, NXdata signals and arrays
-    with names of counts are preferred.
+    Arrays with three or four dimensions are preferred to lists of spectra. If there are several, NXdata signals and
+    arrays that are named like counts are preferred.
     """
     map_stacks = [stack for stack in stacks if stack.dataset.ndim > 2]
     signal_stacks = [stack for stack in map_stacks if stack.groups]
@@ -331,7 +332,7 @@ def _is_spectrum_list(stack: Stack) -> bool:
 
 
 def _is_image_stack(dataset: Any, spectra_dataset: Any) -> bool:
-    """Return whether an array has the rows and columns of the spectra, and too few values per pixel for a spectrum."""
+    """Return whether an array has as many pixels as the spectra, but too few values per pixel to be spectra."""
     if dataset.ndim != 3 or max(spectra_dataset.shape) < 2 * _MIN_CHANNELS:
         return False
     pixel_sizes = list(spectra_dataset.shape)
@@ -347,9 +348,9 @@ def _is_image_stack(dataset: Any, spectra_dataset: Any) -> bool:
 
 
 class NeighbourDatasets:
-    """Datasets in the same group as the counts, in its subgroup ``info`` (PyMca), or in their NXdata group.
+    """Datasets in the group of the counts, in its subgroup ``info``, or in the NXdata group of the counts.
 
-    Links out of the file's folder are listed in ``faults`` and not followed.
+    Links out of the file's folder are listed in ``faults`` and are not followed.
     """
 
     def __init__(self, stack: Stack) -> None:
@@ -359,11 +360,11 @@ class NeighbourDatasets:
         self.faults: list[str] = []
 
     def find(self, *dataset_names: str) -> Any:
-        """Return the first dataset with one of the names, or None."""
+        """Return the dataset with the first of the given names that exists, or None if none exists."""
         for dataset_name in dataset_names:
-            for group, prefix in self._search_paths:
+            for group, name_prefix in self._search_paths:
                 try:
-                    dataset = follow(group, prefix + dataset_name)
+                    dataset = follow(group, name_prefix + dataset_name)
                 except ScanError as error:
                     self._add_fault(dataset_name, error)
                     continue
@@ -372,7 +373,7 @@ class NeighbourDatasets:
         return None
 
     def read(self, read_function: Callable[..., Any], dataset: Any, *arguments: Any) -> Any:
-        """Return the values read from a dataset, or None if they are unavailable."""
+        """Return what ``read_function`` reads from a dataset, or None if the dataset is missing or refused."""
         try:
             return read_function(dataset, *arguments)
         except ScanError as error:
@@ -387,18 +388,19 @@ class NeighbourDatasets:
 
 @dataclass(frozen=True)
 class PixelIndices:
-    """Indices of a scan's pixels and detector in arrays of one value per pixel.
+    """Indices by which the pixels and the detector of a scan are found in arrays of one value per pixel.
 
     Parameters
     ----------
     shape : (int, int)
         Rows and columns.
     stored_shape : tuple of int
-        Sizes of the counts without their channels.
+        Shape of the array of counts without the channel dimension.
     detector : (int, int) or None
-        Index of the detector dimension in ``stored_shape``, and index of this detector.
+        Index of the detector dimension in ``stored_shape``, and index of the detector; None if there is no detector
+        dimension.
     index : (n_row, n_column) array, or None
-        For a list of spectra, the index of each pixel's spectrum.
+        Index of each pixel's spectrum in a list of spectra; None for a grid.
     """
 
     shape: tuple[int, int]
@@ -407,7 +409,7 @@ class PixelIndices:
     index: NDArray[np.int64] | None = None
 
     def pick(self, stored_values: NDArray[Any]) -> NDArray[Any] | None:
-        """Return (n_row, n_column) values, or None if their number fits neither pixels nor detectors."""
+        """Arrange values as (n_row, n_column), or return None if their number fits neither pixels nor detectors."""
         n_detector = 1 if self.detector is None else self.stored_shape[self.detector[0]]
         n_pixel = int(np.prod(self.stored_shape)) // n_detector
         if stored_values.size == 1:
@@ -448,9 +450,9 @@ def _scan_name(path: Path, stack: Stack, detector: str) -> str:
 
 
 def _scans_of(path: Path, stack: Stack, file_content: FileContent, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read each detector of an array as a scan.
+    """Read each detector of an array as a separate scan.
 
-    Most arrays have only one detector.
+    Most arrays contain only one detector.
     """
     dataset, neighbours = stack.dataset, NeighbourDatasets(stack)
     check_readable(path, dataset)
@@ -501,8 +503,8 @@ def _scan(
         notes += grid_notes
         cube = ListedCube(path, dataset, spectrum_indices, interpretation.dimension_order, detector_index)  # type: ignore[arg-type]
     stored_sizes = tuple(
-        int(n_index)
-        for dimension, n_index in enumerate(dataset.shape)
+        int(dimension_size)
+        for dimension, dimension_size in enumerate(dataset.shape)
         if dimension != interpretation.dimension_order[-1]
     )
     detector_position = (
@@ -510,21 +512,24 @@ def _scan(
         if detector_index is None
         else (detector_index[0] - (interpretation.dimension_order[-1] < detector_index[0]), detector_index[1])
     )
-    pixels = PixelIndices(cube.shape[:2], stored_sizes, detector_position, spectrum_indices)
+    pixel_indices = PixelIndices(cube.shape[:2], stored_sizes, detector_position, spectrum_indices)
     axis, unit_notes = _energy_axis(neighbours, channel_dimension, cube.shape[2])
     stored_notes = neighbours.read(short_text, neighbours.find("notes")) or ""
     axis_notes = (
         *(() if axis is None else unit_notes),
         *_axis_notes(neighbours, channel_dimension, axis, cube.shape[2]),
     )
-    if any(phrase in stored_notes for phrase in ("no energy calibration", "energy axis cannot be used")):
+    if any(
+        calibration_phrase in stored_notes
+        for calibration_phrase in ("no energy calibration", "energy axis cannot be used")
+    ):
         axis_notes = ()
     is_present = neighbours.read(read_numbers, neighbours.find("present"), cube.shape[0] * cube.shape[1])
     stored_step = neighbours.read(read_numbers, neighbours.find("step_mm"), 2)
     if stored_step is not None:
         step_mm = float(stored_step.flat[0]), float(stored_step.flat[-1])
     live_time_s, real_time_s = (
-        _read_times(neighbours, time_names, pixels) for time_names in (_LIVE_TIME_NAMES, _REAL_TIME_NAMES)
+        _read_times(neighbours, time_names, pixel_indices) for time_names in (_LIVE_TIME_NAMES, _REAL_TIME_NAMES)
     )
     detector_name = str(neighbours.read(short_text, neighbours.find("detector")) or "")
     detector_name = detector_name if detector is None else f"{detector_name or 'detector'} {detector + 1}"
@@ -546,7 +551,7 @@ def _scan(
             *notes,
             *cube.notes,
             *axis_notes,
-            *_time_notes(neighbours, pixels),
+            *_time_notes(neighbours, pixel_indices),
             *neighbours.faults,
         ),
         metadata={
@@ -557,12 +562,12 @@ def _scan(
 
 
 def _was_converted(neighbours: NeighbourDatasets) -> bool:
-    """Return whether ``underpaint convert``, which writes only detectors, wrote an array."""
+    """Return whether ``underpaint convert``, which writes only detectors, has written an array."""
     return all(neighbours.find(name) is not None for name in ("detector", "source", "metadata"))
 
 
 def _array_location(stack: Stack, interpretation: Interpretation, axes: list[NamedDimension]) -> ArrayLocation:
-    """Return the array's entry, positions and part names, and whether the file marks it as computed."""
+    """Return the location of an array, with its positions, the arrays it contains, and whether it is computed."""
     dataset = stack.dataset
     type_attributes = [as_text(hdf5_object.attrs.get("type", "")) for hdf5_object in (dataset, dataset.parent)]
     nexus_class = as_text(dataset.parent.attrs.get("NX_class", ""))
@@ -595,27 +600,27 @@ def _arrange_on_grid(
     position_datasets: list[Any],
     shape: tuple[int, int] | None,
 ) -> tuple[NDArray[np.int64], tuple[float, float] | None, list[str]]:
-    """Arrange a list of spectra on the given rows and columns, or by positions, or in one row."""
+    """Arrange a list of spectra by the given rows and columns, by the positions in the file, or in one row."""
     n_spectrum = int(stack.dataset.shape[interpretation.dimension_order[0]])
-    grid = next(iter(pixel_grids(position_datasets, n_spectrum)), None)
-    if grid is not None and shape in {None, grid[2].shape}:
-        row_positions, column_positions, spectrum_indices = grid
+    position_grid = next(iter(pixel_grids(position_datasets, n_spectrum)), None)
+    if position_grid is not None and shape in {None, position_grid[2].shape}:
+        row_positions, column_positions, spectrum_indices = position_grid
         step_mm = step_of_axes(
             _grid_step(row_positions, spectrum_indices[:, 0]), _grid_step(column_positions, spectrum_indices[0])
         )
-        note = (
+        grid_note = (
             f"{n_spectrum} spectra are put on {spectrum_indices.shape[0]} x {spectrum_indices.shape[1]} pixels by "
             f"{row_positions.name}, {column_positions.name}"
         )
-        return spectrum_indices, step_mm, [note]
+        return spectrum_indices, step_mm, [grid_note]
     n_row, n_column = shape or (1, n_spectrum)
     if n_row * n_column != n_spectrum:
         raise ScanError(
             f"Cannot read {path}::{stack.name}: its {n_spectrum} spectra do not fill {n_row} x {n_column} pixels. "
             "Give rows and columns whose product is their number."
         )
-    note = "a list of spectra, read as one row: give rows and columns (--shape) for a map"
-    return np.arange(n_spectrum).reshape(n_row, n_column), None, [] if shape else [note]
+    grid_note = "a list of spectra, read as one row: give rows and columns (--shape) for a map"
+    return np.arange(n_spectrum).reshape(n_row, n_column), None, [] if shape else [grid_note]
 
 
 def _grid_step(dataset: Any, spectrum_indices: NDArray[np.int64]) -> float | None:
@@ -626,7 +631,7 @@ def _grid_step(dataset: Any, spectrum_indices: NDArray[np.int64]) -> float | Non
 def _energy_axis(
     neighbours: NeighbourDatasets, channel_dimension: NamedDimension, n_channel: int
 ) -> tuple[EnergyAxis | None, tuple[str, ...]]:
-    """Return the axis from gain and zero, PyMca's polynomial, NXdata energies or ``energy``, with notes."""
+    """Return the energy axis and notes, from gain and zero, PyMca's polynomial, NXdata axes or ``energy``."""
     gain = neighbours.read(read_numbers, neighbours.find("gain_kev"), 1)
     zero = neighbours.read(read_numbers, neighbours.find("zero_kev"), 1)
     if gain is not None:
@@ -655,7 +660,7 @@ def _named_energies(channel_dimension: NamedDimension) -> Any:
 def _axis_notes(
     neighbours: NeighbourDatasets, channel_dimension: NamedDimension, axis: EnergyAxis | None, n_channel: int
 ) -> tuple[str, ...]:
-    """Return notes on a missing, unusable or curved axis."""
+    """Return notes on an energy axis that is missing, unusable or non-linear."""
     if axis is not None:
         deviation_kev = neighbours.read(polynomial_deviation_kev, neighbours.find("calibration"), n_channel) or 0.0
         curvature_note = (
@@ -672,7 +677,7 @@ def _axis_notes(
 
 
 def _time_notes(neighbours: NeighbourDatasets, pixels: PixelIndices) -> tuple[str, ...]:
-    """Return notes on unknown live times, which a converted file already has."""
+    """Return notes on pixels of unknown live time. A converted file already contains notes on unknown times."""
     faults = (
         neighbours.read(times_fault, neighbours.find(dataset_name), pixels.pick, pixels.shape)
         for dataset_name in _LIVE_TIME_NAMES
@@ -684,10 +689,10 @@ def _read_times(neighbours: NeighbourDatasets, dataset_names: tuple[str, ...], p
     for dataset_name in dataset_names:
         dataset = neighbours.find(dataset_name)
         # larch stores times in microseconds without a unit.
-        is_larch = dataset_name in {"livetime", "realtime"} and dataset is not None and not unit_of(dataset)
-        if is_larch and "mca detector" not in as_text(dataset.parent.attrs.get("type", "")):
+        is_larch_file = dataset_name in {"livetime", "realtime"} and dataset is not None and not unit_of(dataset)
+        if is_larch_file and "mca detector" not in as_text(dataset.parent.attrs.get("type", "")):
             continue
-        times = neighbours.read(pixel_seconds, dataset, pixels.shape, pixels.pick, "us" if is_larch else "s")
-        if times is not None:
-            return times
+        pixel_times = neighbours.read(pixel_seconds, dataset, pixels.shape, pixels.pick, "us" if is_larch_file else "s")
+        if pixel_times is not None:
+            return pixel_times
     return None

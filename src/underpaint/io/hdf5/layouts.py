@@ -1,4 +1,4 @@
-"""Recognition and reading of HDF5 files in the layout of one program."""
+"""Common code of the readers for HDF5 files in the layout of a single program."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -31,26 +31,26 @@ def open_scan(path: Path) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Reader of the HDF5 files of one program.
+    """Reader of HDF5 files in the layout of one program.
 
     Parameters
     ----------
     is_layout : callable
-        Takes an open file; returns whether it has the layout.
+        Takes an open file, and returns whether it has the layout.
     read_scans : callable
-        Takes a path and its open file; returns all scans.
+        Takes the path of a file and the open file, and returns all scans.
     """
 
     is_layout: Callable[[Any], bool]
     read_scans: Callable[[Path, Any], list[Scan]]
 
     def sniff(self, path: Path, head: bytes) -> bool:
-        """Return whether a file is HDF5, and has the layout.
+        """Return whether a file is an HDF5 file with this layout.
 
         Raises
         ------
         ScanError
-            The file is HDF5, but damaged.
+            The file is a damaged HDF5 file.
         """
         if not head.startswith(MAGIC):
             return False
@@ -58,14 +58,14 @@ class Layout:
             return self.is_layout(file)
 
     def read(self, path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-        """Read all scans of a file, or only those at the path ``part_name``.
+        """Read all scans of a file, or only those at the path ``part_name`` in the file.
 
-        Objects that are not part of the layout are read as arrays.
+        If ``part_name`` is not part of the layout, it is read as an array.
 
         Raises
         ------
         ScanError
-            The file is damaged or inconsistent; ``part_name`` does not exist or has no counts.
+            The file is damaged or inconsistent, or ``part_name`` does not exist or contains no counts.
         """
         with open_scan(path) as file:
             scans = self.read_scans(path, file)

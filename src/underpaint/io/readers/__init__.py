@@ -1,14 +1,14 @@
-"""Readers of file formats, one module per format, which are discovered without a list.
+"""Readers of file formats. Each module in this package reads one format, and is found automatically.
 
-A reader is a module, or any other object, with the attributes of :class:`Reader`:
+A reader is a module or another object with the attributes of :class:`Reader`:
 
-- ``FORMAT``, a :class:`Format`;
-- ``sniff(path, head)``, which returns whether the file or folder is of that format;
-- ``read(path, part_name, shape)``, which returns the scan or scans;
-- optionally ``read_photographs(path)``, which returns a list of :class:`Photograph`.
+- ``FORMAT`` is a :class:`Format`.
+- ``sniff(path, head)`` returns whether a file or folder has this format.
+- ``read(path, part_name, shape)`` returns one or several scans.
+- ``read_photographs(path)`` optionally returns a list of :class:`Photograph`.
 
-Readers of other packages are discovered by entry points of the group ``underpaint.readers``.
-``docs/how-to/extending.md`` has an example. Several readers share the modules whose names begin with an underscore.
+Readers in other packages are found by their entry points in the group ``underpaint.readers``.
+``docs/how-to/extending.md`` has an example. Modules whose names begin with an underscore are shared by several readers.
 """
 
 import pkgutil
@@ -45,29 +45,29 @@ ZIP_MAGIC = b"PK\x03\x04"
 
 @dataclass(frozen=True)
 class Format:
-    """A file format.
+    """Description of a file format.
 
     Parameters
     ----------
     name : str
-        Short name for scans and messages.
+        Short name of the format in scans and messages.
     title : str
-        Title in the table of formats.
+        Title of the format in the table of formats.
     endings : tuple of str
-        Usual endings of file names; they are not used to recognise the format.
+        Usual endings of file names, by which the format is not recognised.
     recognised_by : str
-        Content by which a file is recognised.
+        Content by which a file of this format is recognised.
     source : str
-        Source of its specification.
+        Source of the format's specification.
     priority : int
-        Readers are tried in ascending order. A special case of another format needs a lower number, and a format that
-        accepts nearly any file needs a higher number.
+        Readers with lower numbers are tried first. A special case of another format needs a lower number than that
+        format. A format that accepts nearly any file needs a high number.
     parts : bool
-        Whether ``FILE::NAME`` picks a part of a file: an array, or one of several spectra.
+        Whether ``FILE::NAME`` selects an array or a spectrum of a file.
     store : bool
-        Whether a folder is read as one container, so that folders in it are parts, not scans.
+        Whether a folder is one container, whose subfolders are parts of a scan and not separate scans.
     extra : str
-        Optional dependency that the reader needs; "" for none.
+        Extra of the package that installs the reader's dependency; "" if there is none.
     written : bool
         Whether ``underpaint convert`` writes the format.
     """
@@ -86,14 +86,14 @@ class Format:
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image in a file of spectra, such as a mosaic or a camera image.
+    """Image in a file of spectra, such as a camera image or a mosaic of camera images.
 
     Parameters
     ----------
     name : str
         Name in the file.
     pixels : (n_row, n_column) or (n_row, n_column, 3) array
-        Unsigned integers as stored; the order of three colours is red, green, blue.
+        Stored unsigned integers. The three colours are red, green and blue.
     """
 
     name: str
@@ -101,32 +101,32 @@ class Photograph:
 
 
 class Reader(Protocol):
-    """Interface of a reader module."""
+    """Interface of a reader."""
 
     FORMAT: Format
 
     def sniff(self, path: Path, head: bytes, /) -> bool:
-        """Return whether a file or folder is of this format, judged quickly by its content.
+        """Return whether a file or folder has this format. The content decides, and the check must be fast.
 
         Parameters
         ----------
         path : Path
-            A file or folder that exists.
+            An existing file or folder.
         head : bytes
-            The first 4096 bytes of a non-empty file; ``b""`` for a folder.
+            The first 4096 bytes of a file that is not empty; ``b""`` for a folder.
         """
 
     def read(self, path: Path, part_name: str | None, shape: tuple[int, int] | None, /) -> Scan | list[Scan]:
-        """Read one or several scans, with lazy counts (:func:`lazy_counts`).
+        """Read one or several scans, whose counts are read only when needed (:func:`lazy_counts`).
 
         Parameters
         ----------
         path : Path
-            Path accepted by :meth:`sniff`.
+            A path that :meth:`sniff` has accepted.
         part_name : str or None
-            NAME of ``FILE::NAME``.
+            NAME in ``FILE::NAME``; None if not given.
         shape : (int, int) or None
-            Rows and columns given by the user; the caller reshapes a scan of one row to these.
+            Numbers of rows and columns, if the user gave them. If the reader returns one row, the caller reshapes it.
 
         Raises
         ------
@@ -137,9 +137,9 @@ class Reader(Protocol):
 
 @cache
 def readers() -> tuple[Reader, ...]:
-    """Return the readers of this package and of other packages, in the order in which they are tried.
+    """Return the readers of this package and of other packages in the order in which they are tried.
 
-    A reader of another package that cannot be imported is skipped with a warning.
+    If a reader of another package cannot be imported, it is skipped with a warning.
     """
     module_names = (module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
     reader_modules: list[Any] = [import_module(f"{__name__}.{module}") for module in module_names]
@@ -147,12 +147,12 @@ def readers() -> tuple[Reader, ...]:
 
 
 def reader_of(path: Path, head: bytes) -> Reader | None:
-    """Return the first reader that recognises a file by its first bytes, or a folder (``b""``), or None."""
+    """Return the first reader that recognises a file or folder, or None. ``head`` is ``b""`` for a folder."""
     return next((reader for reader in readers() if reader.sniff(path, head)), None)
 
 
 def formats() -> tuple[Format, ...]:
-    """Return all formats that can be read, sorted by title."""
+    """Return all readable formats, sorted by title."""
     return tuple(sorted((reader.FORMAT for reader in readers()), key=lambda reader_format: reader_format.title.lower()))
 
 

@@ -1,9 +1,9 @@
-"""Bruker's XML in ``.spx`` and ``.rtx`` files, and in the header of ``.bcf`` files, from Esprit and ARTAX.
+"""Parsing of the XML in ``.spx`` and ``.rtx`` files and in the header of ``.bcf`` files (Bruker's Esprit and ARTAX).
 
-Every object is a ``ClassInstance`` element with a ``Type``. Its values are leaf elements. A spectrum (``TRTSpectrum``)
-has its channels as comma-separated text. Its energy axis in keV, ``CalibAbs + CalibLin * channel``, is in
-``TRTSpectrumHeader``. Its times in milliseconds are in ``TRTSpectrumHardwareHeader``. Bruker publishes no
-specification. The meaning of the names is from the rosettasciio documentation (2016-2026, Bruker reader).
+Every object is a ``ClassInstance`` element with a ``Type``, and its values are leaf elements. The counts of a spectrum
+(``TRTSpectrum``) are comma-separated text. ``TRTSpectrumHeader`` gives the energy in keV of each channel, ``CalibAbs +
+CalibLin * channel``. ``TRTSpectrumHardwareHeader`` gives the times in milliseconds. Bruker publishes no specification.
+The meaning of the names is from the rosettasciio documentation (2016-2026, Bruker reader).
 """
 
 import xml.etree.ElementTree as ET
@@ -33,11 +33,11 @@ _MAX_VALUE_LENGTH = 200
 _MAX_SPECTRUM_BYTES = 16 * 2**20
 _READ_BYTES = 2**20
 _MAX_COUNT = 2**53
-"""Maximum number of counts of a channel, the largest integer that floats represent exactly."""
+"""Maximum counts in a channel. Floats represent all integers up to this value exactly."""
 
 
 class _TreeBuilder(ET.TreeBuilder):
-    """Tree builder that refuses entities in any encoding."""
+    """Builder of XML trees that refuses documents with entities, in any encoding."""
 
     def doctype(self, _name: str, _pubid: str, _system: str) -> None:
         """Refuse the declaration that entities need."""
@@ -45,7 +45,7 @@ class _TreeBuilder(ET.TreeBuilder):
 
 
 class _SpectrumNodes:
-    """Parser target that keeps only the ``TRTSpectrum`` elements of a project."""
+    """Target of an XML parser that keeps only the ``TRTSpectrum`` elements of a project."""
 
     def __init__(self) -> None:
         self.ready: list[ET.Element] = []
@@ -53,7 +53,7 @@ class _SpectrumNodes:
         self._depth = self._size = 0
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """Start an element, if it begins a spectrum or is in one."""
+        """Start an element if it is a spectrum or part of a spectrum."""
         if self._builder is None and tag == "ClassInstance" and attributes.get("Type") == "TRTSpectrum":
             self._builder, self._depth, self._size = ET.TreeBuilder(), 0, 0
         if self._builder is not None:
@@ -62,7 +62,7 @@ class _SpectrumNodes:
             self._grow(len(tag) + 64)
 
     def end(self, tag: str) -> None:
-        """End an element, and keep the spectrum if it is complete."""
+        """End an element, and keep the spectrum if the element completes it."""
         if self._builder is None:
             return
         self._builder.end(tag)
@@ -72,7 +72,7 @@ class _SpectrumNodes:
             self._builder = None
 
     def data(self, node_text: str) -> None:
-        """Add a text to the current spectrum."""
+        """Add text to the current spectrum."""
         if self._builder is not None:
             self._builder.data(node_text)
             self._grow(len(node_text))
@@ -82,7 +82,7 @@ class _SpectrumNodes:
         raise _EntitiesError
 
     def close(self) -> None:
-        """Do nothing at the end of the document."""
+        """Do nothing. The parser calls this method at the end of the document."""
 
     def _grow(self, n_byte: int) -> None:
         self._size += n_byte
@@ -91,11 +91,11 @@ class _SpectrumNodes:
 
 
 class _EntitiesError(ValueError):
-    """Error for XML that declares a document type, which entities need."""
+    """Error for XML that declares a document type, without which XML cannot define entities."""
 
 
 def spectrum_nodes(path: Path) -> Iterator[ET.Element]:
-    """Yield the ``TRTSpectrum`` elements of a project one by one, with only one in memory at a time.
+    """Yield the ``TRTSpectrum`` elements of a project. Only one element is in memory at a time.
 
     Raises
     ------
@@ -105,11 +105,11 @@ def spectrum_nodes(path: Path) -> Iterator[ET.Element]:
     spectrum_target = _SpectrumNodes()
     parser = ET.XMLParser(target=spectrum_target)  # noqa: S314
     with try_read(lambda: path.open("rb"), str(path)) as stream:
-        while chunk := try_read(partial(stream.read, _READ_BYTES), str(path)):
+        while xml_chunk := try_read(partial(stream.read, _READ_BYTES), str(path)):
             with _with_scan_error(str(path)):
-                if b"<!DOCTYPE" in chunk or b"<!ENTITY" in chunk:
+                if b"<!DOCTYPE" in xml_chunk or b"<!ENTITY" in xml_chunk:
                     raise _EntitiesError
-                parser.feed(chunk)
+                parser.feed(xml_chunk)
             yield from spectrum_target.ready
             spectrum_target.ready.clear()
     with _with_scan_error(str(path)):
@@ -137,7 +137,7 @@ def parse_xml(xml_text: bytes, source: str) -> ET.Element:
     Raises
     ------
     ScanError
-        The XML is not well-formed, or declares entities, as an XML bomb does.
+        The XML is not well-formed, or declares entities (as XML bombs do).
     """
     with _with_scan_error(source):
         if b"<!DOCTYPE" in xml_text or b"<!ENTITY" in xml_text:
@@ -146,12 +146,12 @@ def parse_xml(xml_text: bytes, source: str) -> ET.Element:
 
 
 def find_instance(node: ET.Element | None, instance_type: str) -> ET.Element | None:
-    """Return the object of a type directly under a node, or None if there is none."""
+    """Return the object of a given type among the children of a node, or None if there is none."""
     return None if node is None else node.find(f"./ClassInstance[@Type='{instance_type}']")
 
 
 def short_values(node: ET.Element | None) -> dict[str, str]:
-    """Return the short values of a node's leaf children, by name."""
+    """Return the texts of a node's leaf elements by the elements' names. Long texts are left out."""
     if node is None:
         return {}
     tags_and_texts = ((child.tag, (child.text or "").strip()) for child in node if not len(child))
@@ -161,12 +161,12 @@ def short_values(node: ET.Element | None) -> dict[str, str]:
 
 
 def read_spectrum_node(node: ET.Element, source: str) -> FileSpectrum:
-    """Read a ``TRTSpectrum`` element.
+    """Return the spectrum in a ``TRTSpectrum`` element.
 
     Raises
     ------
     ScanError
-        The channels are missing or not numeric, or their number differs from that in the header.
+        The counts are missing or not numeric, or the header states another number of channels.
     """
     headers = _read_headers(node)
     hardware_header, spectrum_header = headers.get("hardware", {}), headers.get("spectrum", {})
@@ -200,16 +200,16 @@ def _read_headers(node: ET.Element) -> dict[str, dict[str, str]]:
 
 
 def _parse_counts(channels_text: str | None, n_declared: float | None, source: str) -> NDArray[np.float64]:
-    fields = [field for field in (channels_text or "").split(",") if field.strip()]
-    if len(fields) < 2 or (n_declared is not None and len(fields) != n_declared):
+    channel_texts = [channel_text for channel_text in (channels_text or "").split(",") if channel_text.strip()]
+    if len(channel_texts) < 2 or (n_declared is not None and len(channel_texts) != n_declared):
         n_expected_text = "2 or more" if n_declared is None else f"{n_declared:g}"
         raise ScanError(
-            f"Cannot read {source}: a Bruker spectrum of {len(fields)} channels, where the header declares "
+            f"Cannot read {source}: a Bruker spectrum of {len(channel_texts)} channels, where the header declares "
             f"{n_expected_text}. "
             "The file is truncated or edited; copy the file from the instrument again."
         )
     try:
-        counts = np.array(fields, dtype=np.float64)
+        counts = np.array(channel_texts, dtype=np.float64)
     except ValueError as error:
         raise ScanError(
             f"Cannot read {source}: a Bruker spectrum, but its channels must hold numbers ({error})."

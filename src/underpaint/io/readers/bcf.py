@@ -1,29 +1,32 @@
-"""Maps of Bruker's Esprit (M4 Tornado, M6 Jetstream, SEM) with spectra and photographs, ``.bcf``.
+"""Reader of ``.bcf`` files, maps with spectra and photographs from Bruker's Esprit (M4 Tornado, M6 Jetstream, SEM).
 
 The file is a container (described below). ``EDSDatabase/HeaderData`` is XML, described in
-:mod:`underpaint.io.readers._bruker_xml`. Each detector has a map ``EDSDatabase/SpectrumData<n>``, which begins with
-int32 rows and columns. From byte 0x1A0, each row has its number of pixels (uint32) and then its pixels. A pixel has a
-header of 22 bytes (uint32 column, uint16 channels of the map and of the pixel, uint32, uint16 packing, uint16, uint16
-pulses, uint32 size) and the packed spectrum. In packings 0 and 1, each pulse is stored as its channel number in 16 or
-12 bits. In other packings, runs of channels share a base and a bit width, and ``pulses`` further pulses of 16 bits
-follow. The image ``PixelTimes`` in the header holds the time of each pixel in microseconds. If this image is empty, the
-time is the number of visits of a row (``LineCounter``) times ``PixelTime``.
+:mod:`underpaint.io.readers._bruker_xml`. Each detector has a map ``EDSDatabase/SpectrumData<n>``. The map begins with
+the numbers of rows and columns as int32. From byte 0x1A0, each row has its number of pixels (uint32) and then its
+pixels. A pixel has a header of 22 bytes and the packed spectrum. The header holds uint32 column, uint16 channels of the
+map and of the pixel, uint32, uint16 packing, uint16, uint16 pulses, and uint32 size. In packings 0 and 1, each pulse is
+stored as its channel number in 16 or 12 bits. In other packings, a run of channels has one base and one bit width.
+After the runs follow ``pulses`` more pulses of 16 bits. The image ``PixelTimes`` in the XML holds the time of each
+pixel in microseconds. If this image is empty, the time of a pixel is ``PixelTime`` times the number of times that its
+row was scanned (``LineCounter``).
 
-Source: no specification is published; P. Jokubauskas reverse-engineered the format, and the rosettasciio source
-(2016-2026) documents it. The extra ``bruker`` installs rosettasciio (GPL), which decompresses the pixels. rosettasciio
-does not validate its input, so every row is checked first. No pixel may be outside the map, and no size may exceed the
-data.
+Source: Bruker publishes no specification. P. Jokubauskas reverse-engineered the format, which the source of
+rosettasciio (2016-2026) documents. The extra ``bruker`` installs rosettasciio (GPL), which decompresses the pixels.
+rosettasciio does not check the data, so every row is checked first. No pixel may be outside the map, and no size may
+exceed the data.
 
-The container is a Single File System (AidAim), which holds files inside one file. Numbers are little-endian, and all
-bounds are checked. ``AAMVHFSS`` is at byte 0, float32 version and uint32 chunk size are at 0x124. Three uint32 are at
-0x140: chunk of the file tree, number of its entries, number of chunks. Chunk n begins at 0x118 + n * chunk size. The
-first 32 bytes of a chunk begin with the number of the next chunk of the same file, and the content follows. A tree
-entry has 512 bytes: int32 chunk of its table of chunks, uint64 size, 28 bytes of times and rights, int32 parent (-1:
-none), 176 bytes, a flag for folders, 3 bytes, name (256 bytes), 32 bytes. A compressed file begins with ``AACS``,
-uint32 decompressed size of a block, uint32, and uint32 number of blocks. The blocks follow from byte 0x80 as zlib
-streams, each after its compressed size (uint32) and 12 bytes. Source: not published by AidAim; reverse-engineered by P.
-Jokubauskas and documented in the source of rosettasciio (2016-2026), with which the tests compare. Names inside the
-container are never used as paths outside it.
+The container is a Single File System (AidAim), which holds files inside one file. The container begins with
+``AAMVHFSS``, and all its numbers are little-endian. At byte 0x124 are the version (float32) and the chunk size
+(uint32). At byte 0x140 are three uint32: the chunk of the file tree, the number of tree entries, and the number of
+chunks. Chunk n begins at 0x118 + n * chunk size. The first four bytes of a chunk are the number of the next chunk of
+the same file. The content of a chunk begins after 32 bytes. A tree entry has 512 bytes, and begins with the chunk of
+the file's chunk table (int32), the file's size (uint64), and 28 bytes of times and rights. The parent's number (int32,
+-1 for none) and 176 bytes follow. The entry ends with a flag for folders, 3 bytes, the name (256 bytes) and 32 bytes. A
+compressed file begins with ``AACS``, the decompressed block size (uint32), a uint32, and the number of blocks (uint32).
+The blocks begin at byte 0x80. Each block is a zlib stream after its compressed size (uint32) and 12 bytes. AidAim
+publishes no specification. P. Jokubauskas reverse-engineered the container, which the source of rosettasciio
+(2016-2026) documents. The tests compare with rosettasciio. Names in the container are never used as paths of files on
+disk.
 """
 
 import base64
@@ -60,12 +63,12 @@ _UNCOMPRESSED_BLOCK_BYTES = 4 * 2**20
 
 
 class BrokenContainerError(ValueError):
-    """Error for an inconsistent container, with a message that states where."""
+    """Error for an inconsistent container, with a message that states what is inconsistent."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """File in a container, with its stored size in bytes and its chunks."""
+    """File in a container: its stored size in bytes and the numbers of its chunks."""
 
     size: int
     chunks: NDArray[np.int64]
@@ -73,7 +76,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class StoredBlock:
-    """Location of a block of a file, with offset, stored size and maximum decompressed size in bytes."""
+    """Location of a block in a file: offset, stored size and maximum decompressed size, in bytes."""
 
     offset: int
     stored_bytes: int
@@ -82,7 +85,7 @@ class StoredBlock:
 
 
 class Container:
-    """Files in a container, by path. The container is opened again for each read."""
+    """Container of files, which is opened again for each read."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -96,7 +99,7 @@ class Container:
             ) from error
 
     def read_stored(self, file_name: str, offset: int, n_byte: int) -> bytes:
-        """Read bytes of a file as stored, without decompression."""
+        """Read stored bytes of a file without decompressing them."""
         stored_file = self.files[file_name]
         stop_offset = min(offset + n_byte, stored_file.size)
         if not 0 <= offset <= stop_offset:
@@ -108,7 +111,7 @@ class Container:
         return chunk_bytes[offset - first_chunk * self.usable_bytes : stop_offset - first_chunk * self.usable_bytes]
 
     def blocks(self, file_name: str) -> Iterator[bytes]:
-        """Return the decompressed content of a file in blocks.
+        """Return the decompressed content of a file, block by block.
 
         Raises
         ------
@@ -118,12 +121,12 @@ class Container:
         return (block_content for _, block_content in self.iterate_blocks(file_name))
 
     def content(self, file_name: str, max_bytes: int) -> bytes:
-        """Return the content of a small file.
+        """Return the decompressed content of a small file.
 
         Raises
         ------
         ScanError
-            As for :meth:`blocks`, or the file has more than ``max_bytes`` bytes.
+            As for :meth:`blocks`, or the file is larger than ``max_bytes``.
         """
         block_contents, n_byte_read = [], 0
         for block in self.blocks(file_name):
@@ -136,7 +139,7 @@ class Container:
         return b"".join(block_contents)
 
     def iterate_blocks(self, file_name: str) -> Iterator[tuple["StoredBlock", bytes]]:
-        """Yield location and content of the blocks of a file, in order.
+        """Yield the location and decompressed content of each block of a file.
 
         Raises
         ------
@@ -148,7 +151,7 @@ class Container:
             yield from self._compressed_blocks(file_name) if is_compressed else self._uncompressed_blocks(file_name)
 
     def read_block(self, file_name: str, block: "StoredBlock") -> bytes:
-        """Read one block again.
+        """Read and decompress one block of a file.
 
         Raises
         ------
@@ -221,7 +224,7 @@ class Container:
                 )
 
     def _chunk_table(self, file_name: str, chunk: int, file_bytes: int) -> NDArray[np.int64]:
-        """Return the chunks of a file, which must be inside the container."""
+        """Return the numbers of a file's chunks. All chunks must be inside the container."""
         if file_bytes > self.n_byte:
             raise BrokenContainerError(f"{file_name} declares {file_bytes} bytes, the whole file has {self.n_byte}")
         n_chunk = -(-file_bytes // self.usable_bytes)
@@ -235,7 +238,7 @@ class Container:
         return chunks
 
     def _chained_chunks(self, chunk: int, n_chunk: int) -> Iterator[bytes]:
-        """Yield the contents of a chain of chunks, in which each chunk gives the number of the next."""
+        """Yield the content of each chunk in a chain, where each chunk states the number of the next one."""
         for _ in range(n_chunk):
             chunk_content = self._read_bytes(_FIRST_CHUNK_OFFSET + chunk * self.chunk_bytes, self.chunk_bytes)
             if len(chunk_content) < _CHUNK_HEADER_BYTES:
@@ -244,7 +247,7 @@ class Container:
             (chunk,) = struct.unpack_from("<I", chunk_content)
 
     def _read_chunks(self, chunks: NDArray[np.int64]) -> bytes:
-        """Return the joined contents of chunks, with one seek for each run of consecutive chunks."""
+        """Return the joined content of chunks. Consecutive chunks are read with a single seek."""
         chunk_runs = np.split(chunks, np.flatnonzero(np.diff(chunks) != 1) + 1) if chunks.size else []
         chunk_contents = []
         for chunk_run in chunk_runs:
@@ -296,65 +299,69 @@ FORMAT = Format(
     source="unpublished; reverse-engineered by P. Jokubauskas, documented in rosettasciio (2016-2026)",
     extra="bruker",
 )
-_HEADER_NAME = "EDSDatabase/HeaderData"
+_XML_NAME = "EDSDatabase/HeaderData"
 _MAP_PATTERN = re.compile(r"EDSDatabase/SpectrumData(\d+)$")
 _FIRST_ROW_OFFSET = 0x1A0
 _PIXEL_STRUCT = struct.Struct("<IHHIHHHI")
 _MAX_PIXEL_BYTES = 65535
-"""Maximum size of a packed spectrum in bytes. The widest packing of 4096 channels needs 16 kB."""
-_PADDING = bytes(65536)
-"""Zeros after the last row, so that a run with too many channels is still read within the block."""
+"""Maximum size of a packed spectrum in bytes. A spectrum of 4096 channels in the widest packing has 16 kB."""
+_ROW_PADDING = bytes(65536)
+"""Zeros that are appended to the last row. A run with too many channels is then still read inside the block."""
 _MAX_ROW_BYTES = 2**30
 _NON_PHOTOGRAPHS = {"Counter", "PixelTimes"}
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file's first bytes are those of a .bcf container."""
+    """Return whether a file begins like a ``.bcf`` container."""
     return head.startswith(MAGIC)
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the maps of a .bcf file as one scan for each detector.
+    """Read the maps of a ``.bcf`` file as one scan per detector.
 
-    The spectra are decompressed row by row on demand.
+    The spectra are decompressed row by row when needed.
 
     Raises
     ------
     ScanError
-        The container has other content, is damaged, or contains no map.
+        The container is damaged or contains no map.
     MissingExtraError
         rosettasciio, which decompresses the pixels, is not installed.
     """
     decompress = _decompressor()
     container = Container(path)
     database = _database(container)
-    indices = sorted(int(match[1]) for file_name in container.files if (match := _MAP_PATTERN.match(file_name)))
-    if not indices:
+    map_indices = sorted(
+        int(map_match[1]) for file_name in container.files if (map_match := _MAP_PATTERN.match(file_name))
+    )
+    if not map_indices:
         raise ScanError(f"Cannot read {path}: a Bruker .bcf file without a map of X-ray spectra in it.")
-    return [_scan(container, database, index, decompress, is_single=len(indices) == 1) for index in indices]
+    return [
+        _scan(container, database, map_index, decompress, is_single=len(map_indices) == 1) for map_index in map_indices
+    ]
 
 
 def read_photographs(path: Path) -> list[Photograph]:
-    """Read the mosaic and other images of the object in a .bcf file.
+    """Read the images of the object that a ``.bcf`` file contains.
 
     Raises
     ------
     ScanError
-        The container or its header is damaged, or an image has less data than declared.
+        The container or its XML is damaged, or an image has less data than declared.
     """
     container = Container(path)
     images = _database(container).iter("ClassInstance")
     photographs = [
         photograph
-        for image in images
-        if image.get("Type") == "TRTImageData" and image.get("Name") not in _NON_PHOTOGRAPHS
-        for photograph in _image_planes(image, path)
+        for image_element in images
+        if image_element.get("Type") == "TRTImageData" and image_element.get("Name") not in _NON_PHOTOGRAPHS
+        for photograph in _image_planes(image_element, path)
     ]
     return _with_unique_names(photographs)
 
 
 class BcfCube:
-    """Packed spectra of one detector, as (row, column, channel)."""
+    """Cube of one detector's packed spectra."""
 
     dtype: np.dtype[Any] = np.dtype(np.uint32)
 
@@ -376,7 +383,7 @@ class BcfCube:
         row_bytes = (
             map_header
             + self._decompressed_bytes(int(self.row_offsets[first_row]), int(self.row_offsets[last_row]))
-            + _PADDING
+            + _ROW_PADDING
         )
         shape = (last_row - first_row, *self.shape[1:])
         return np.asarray(self._decompress(_SingleBlockFile(row_bytes), shape, self.dtype), dtype=self.dtype)[
@@ -384,20 +391,22 @@ class BcfCube:
         ]
 
     def _decompressed_bytes(self, start_offset: int, stop_offset: int) -> bytes:
-        offsets = np.cumsum([0, *(n_bytes for _, n_bytes in self.block_sizes)])
+        block_offsets = np.cumsum([0, *(n_bytes for _, n_bytes in self.block_sizes)])
         first_block, last_block = (
-            int(np.searchsorted(offsets, offset, "right")) - 1
+            int(np.searchsorted(block_offsets, offset, "right")) - 1
             for offset in (start_offset, max(stop_offset - 1, start_offset))
         )
         block_contents = b"".join(
             self.container.read_block(self.name, block) for block, _ in self.block_sizes[first_block : last_block + 1]
         )
-        return block_contents[start_offset - int(offsets[first_block]) : stop_offset - int(offsets[first_block])]
+        return block_contents[
+            start_offset - int(block_offsets[first_block]) : stop_offset - int(block_offsets[first_block])
+        ]
 
 
 @dataclass(frozen=True)
 class _SingleBlockFile:
-    """File in a container with a single block, in the interface that rosettasciio reads."""
+    """Container of one file with one block, with the interface that rosettasciio needs."""
 
     content: bytes
 
@@ -406,7 +415,7 @@ class _SingleBlockFile:
 
 
 class _RowScanner:
-    """Scanner of a packed map that checks all sizes and finds the offset of each row, without decompressing pixels."""
+    """Scanner that checks all sizes in a packed map and finds the offset of each row, without decompressing pixels."""
 
     def __init__(self, container: Container, map_name: str) -> None:
         self.source = f"{container.path}, {map_name}"
@@ -421,17 +430,17 @@ class _RowScanner:
         self._position = _FIRST_ROW_OFFSET
 
     def row_offsets(self) -> NDArray[np.int64]:
-        """Check each pixel, and return the (n_row + 1,) offsets of the rows and of the end."""
-        offsets = []
+        """Check each pixel, and return (n_row + 1,) offsets in bytes: the start of each row and the end of the last."""
+        row_starts = []
         for row in range(self.n_row):
-            offsets.append(self._buffer_offset + self._position)
-            (n_pixel,) = self._unpack_next(_COUNT_STRUCT, f"row {row}")
+            row_starts.append(self._buffer_offset + self._position)
+            (n_pixel,) = self._unpack_next(_N_PIXEL_STRUCT, f"row {row}")
             for _ in range(n_pixel):
                 self._skip_pixel(row)
         self._load_bytes(0, f"row {self.n_row - 1}")
-        for block, block_content in self._remaining_blocks:  # reading all blocks detects a missing part
+        for block, block_content in self._remaining_blocks:  # reading all blocks also detects missing data at the end
             self.block_sizes.append((block, len(block_content)))
-        return np.array([*offsets, self._buffer_offset + self._position])
+        return np.array([*row_starts, self._buffer_offset + self._position])
 
     def _skip_pixel(self, row: int) -> None:
         column, _, _, _, packing, _, n_pulse, packed_bytes = self._unpack_next(_PIXEL_STRUCT, f"row {row}")
@@ -450,7 +459,7 @@ class _RowScanner:
         return unpacked_values
 
     def _load_bytes(self, n_byte: int, location: str) -> None:
-        """Load the next ``n_byte`` bytes, and release scanned bytes."""
+        """Load the next ``n_byte`` bytes, and discard the bytes that were scanned."""
         while self._position + n_byte > len(self._buffer):
             block, block_content = next(self._remaining_blocks, (None, b""))
             if block is None:
@@ -470,11 +479,11 @@ class _RowScanner:
         return f"{getattr(self, 'n_row', 'unknown')} rows"
 
 
-_COUNT_STRUCT = struct.Struct("<I")
+_N_PIXEL_STRUCT = struct.Struct("<I")
 
 
 def _has_room_for_pulses(packing: int, n_pulse: int, packed_bytes: int) -> bool:
-    """Return whether a pixel's pulses fit into its bytes."""
+    """Return whether a pixel's packed bytes have room for its pulses."""
     if packing == 0:
         return 2 * n_pulse <= packed_bytes
     if packing == 1:
@@ -503,21 +512,21 @@ def _slow_decompressor() -> Any:
 
 
 def _database(container: Container) -> ET.Element:
-    if _HEADER_NAME not in container.files:
+    if _XML_NAME not in container.files:
         file_list = ", ".join(sorted(container.files)[:5]) or "nothing"
         raise ScanError(
             f"Cannot read {container.path}: the container of a Bruker .bcf file, but it contains {file_list} "
             "instead of "
             "a map."
         )
-    # The XML of a small file cannot be large, but compressed XML could expand to any size.
-    header_xml = container.content(_HEADER_NAME, 64 * 2**20 + 4 * container.n_byte)
-    node = find_instance(parse_xml(header_xml, f"{container.path}, {_HEADER_NAME}"), "TRTSpectrumDatabase")
-    if node is None:
+    # The limit depends on the file's size, since compressed XML could expand to any size.
+    header_xml = container.content(_XML_NAME, 64 * 2**20 + 4 * container.n_byte)
+    database_node = find_instance(parse_xml(header_xml, f"{container.path}, {_XML_NAME}"), "TRTSpectrumDatabase")
+    if database_node is None:
         raise ScanError(
             f"Cannot read {container.path}: a Bruker .bcf file whose header describes no map. Copy the file again."
         )
-    return node
+    return database_node
 
 
 def _scan(container: Container, database: ET.Element, index: int, decompress: Any, *, is_single: bool) -> Scan:
@@ -554,8 +563,8 @@ def _sum_spectrum(database: ET.Element, index: int, path: Path) -> FileSpectrum:
 def _metadata(database: ET.Element) -> dict[str, Any]:
     object_types = {"xrf": "TRTXRFData", "sem": "TRTSEMData", "stage": "TRTSEMStageData", "scan": "TRTDSPConfiguration"}
     return {
-        f"{prefix}.{value_name}": value_text
-        for prefix, object_type in object_types.items()
+        f"{key_prefix}.{value_name}": value_text
+        for key_prefix, object_type in object_types.items()
         for value_name, value_text in short_values(find_instance(database, object_type)).items()
     }
 
@@ -569,9 +578,9 @@ def _step_mm(database: ET.Element) -> tuple[float, float] | None:
 
 
 def _real_time_s(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float64] | None:
-    """Return the time of each pixel in s, from the image of times or from the number of visits of the row."""
-    image = database.find("./ClassInstance[@Type='TRTImageData'][@Name='PixelTimes']")
-    encoded_times = None if image is None else image.findtext("./Plane0/Data")
+    """Return the time of each pixel in s, from the image of times or from how often each row was scanned."""
+    times_image = database.find("./ClassInstance[@Type='TRTImageData'][@Name='PixelTimes']")
+    encoded_times = None if times_image is None else times_image.findtext("./Plane0/Data")
     pixel_times = (
         np.frombuffer(_decode_base64(encoded_times or ""), "<u4")
         if encoded_times and len(encoded_times) >= 4 * shape[0] * shape[1]
@@ -592,17 +601,17 @@ def _row_times(database: ET.Element, shape: tuple[int, int]) -> NDArray[np.float
     time_factors = [
         parse_number(timing_values.get(value_name)) for value_name in ("PixelTime", "PixelAverage", "LineAverage")
     ]
-    known_values = [
-        time_factor for time_factor in (*row_visits, *time_factors) if time_factor is not None and time_factor >= 0
+    visits_and_factors = [
+        parsed_value for parsed_value in (*row_visits, *time_factors) if parsed_value is not None and parsed_value >= 0
     ]
     if (
         len(row_visits) != shape[0]
-        or len(known_values) != len(row_visits) + len(time_factors)
-        or not any(known_values[: shape[0]])
+        or len(visits_and_factors) != len(row_visits) + len(time_factors)
+        or not any(visits_and_factors[: shape[0]])
     ):
         return None
-    visit_us = float(np.prod(known_values[shape[0] :]))
-    row_times = np.array(known_values[: shape[0]]) * visit_us * 1e-6
+    visit_time_us = float(np.prod(visits_and_factors[shape[0] :]))
+    row_times = np.array(visits_and_factors[: shape[0]]) * visit_time_us * 1e-6
     return np.repeat(np.where(row_times > 0, row_times, np.nan)[:, None], shape[1], axis=1)
 
 
@@ -628,32 +637,36 @@ def _scan_notes(
 
 
 def _image_planes(image: ET.Element, path: Path) -> Iterator[Photograph]:
-    """Yield the planes of an image that are not all zero."""
+    """Yield the planes of an image, without planes of zeros."""
     image_values = short_values(image)
     declared_sizes = [
         parse_number(image_values.get(value_name)) for value_name in ("Height", "Width", "ItemSize", "PlaneCount")
     ]
-    height, width, bytes_per_pixel, n_plane = (
+    image_height, image_width, bytes_per_pixel, n_plane = (
         0 if declared_size is None else int(declared_size) for declared_size in declared_sizes
     )
     file_name = (image.get("Name") or "").strip()
     for plane_index in range(min(n_plane, len(image))):
-        plane = image.find(f"./Plane{plane_index}")
-        image_bytes = _decode_base64("" if plane is None else plane.findtext("./Data") or "")
+        image_plane = image.find(f"./Plane{plane_index}")
+        image_bytes = _decode_base64("" if image_plane is None else image_plane.findtext("./Data") or "")
         if (
-            min(height, width) < 1
+            min(image_height, image_width) < 1
             or bytes_per_pixel not in {1, 2, 3, 4}
-            or len(image_bytes) != height * width * bytes_per_pixel
+            or len(image_bytes) != image_height * image_width * bytes_per_pixel
         ):
             raise ScanError(
-                f"Cannot read the image {file_name or plane_index} of {path}: {height} x {width} pixels of "
+                f"Cannot read the image {file_name or plane_index} of {path}: {image_height} x {image_width} pixels of "
                 f"{bytes_per_pixel} bytes are declared, {len(image_bytes)} bytes exist. Copy the file again."
             )
         if any(image_bytes):
-            plane_label = "" if plane is None else plane.findtext("./Description") or plane.findtext("./Name") or ""
+            plane_label = (
+                ""
+                if image_plane is None
+                else image_plane.findtext("./Description") or image_plane.findtext("./Name") or ""
+            )
             yield Photograph(
                 " ".join(filter(None, (file_name, plane_label.strip()))),
-                _image_pixels(image_bytes, height, width, bytes_per_pixel),
+                _image_pixels(image_bytes, image_height, image_width, bytes_per_pixel),
             )
 
 

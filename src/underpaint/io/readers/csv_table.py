@@ -1,24 +1,24 @@
-"""Text tables of one spectrum, or with the spectrum of a pixel in each line.
+"""Reader of text tables that hold one spectrum, or the spectrum of one pixel in each line.
 
 Specification:
 
-- Lines of numbers separated by commas, semicolons, tabs or spaces. The decimal sign may be a comma within quotation
-  marks, and with other separators than commas. One or two lines of headings (names, units) and lines that begin with
-  ``#`` are allowed.
-- One spectrum: two columns, channel or energy and counts. The first column holds energies if its heading contains
-  ``energy``, ``keV`` or ``eV``, or if its values are not successive channel numbers. The energies are in eV if the
-  heading has this unit or a value is above 200.
-- More columns, one with a heading for energy or channel: one spectrum if another column is named counts, or one
-  spectrum for each detector (``d1``, ``det 2``). Other columns are ignored. Three columns without headings are channel,
-  counts and energy, as in files of PyMca.
-- One column of 32 lines or more: the counts of a spectrum, channel by channel, as in PyMca.
-- Pixels: the first two columns are row and column in either order, with the headings ``row``, ``column`` or ``y``,
-  ``x``. Rows and columns are integers, or positions if the headings contain a unit of length (``y_mm``). The counts of
-  each channel follow, with headings that may be energies. Without these headings, each line is a pixel of 32 channels
-  or more. The pixels are in the order of the rows, whose number is given by the user.
+- Each line has numbers separated by commas, semicolons, tabs or spaces. Decimal commas are allowed inside quotation
+  marks, or if the separator is not a comma. One or two lines of headings (names, units) and lines that begin with ``#``
+  are allowed.
+- A table of two columns is one spectrum: channel or energy, and counts. The first column is energies if its heading
+  contains ``energy``, ``keV`` or ``eV``, or if its values are not successive channel numbers. Energies are in eV if the
+  heading states eV, or if it states no unit and a value is above 200.
+- In a table with more columns, one heading names the energy or channel. If another heading is counts, the table is one
+  spectrum. If the other headings name detectors (``d1``, ``det 2``), the table has one spectrum per detector. All other
+  columns are ignored. Three columns without headings are channel, counts and energy, as in PyMca's files.
+- A table of one column and 32 lines or more is one spectrum, with one channel per line, as in PyMca.
+- A table of pixels begins with the columns ``row`` and ``column``, or ``y`` and ``x``, in either order. These two
+  columns hold integers, or positions if their headings contain a unit of length (``y_mm``). The counts of each channel
+  follow, and their headings may be energies. If there are no headings for rows and columns, each line is a pixel with
+  32 channels or more. The pixels are then in the order of the rows, and the user gives the number of rows and columns.
 
-Source: RFC 4180 (2005) for comma-separated values, and PyMca ``PyMca5/PyMcaGui/pymca/McaWindow.py`` for the three
-columns. This project defines the other columns, for which there is no standard.
+Source: RFC 4180 (2005) for comma-separated values, and PyMca ``PyMca5/PyMcaGui/pymca/McaWindow.py`` for the table of
+three columns. No standard exists for the other tables, which this project defines.
 """
 
 import re
@@ -60,13 +60,13 @@ _SEPARATORS = (";", "\t", ",", " ")
 _MAX_LINE_BYTES = 4 * 2**20
 _READ_BYTES = 2**16
 _MAX_HEADINGS = 2
-_MAX_INDEX = 1_000_000
+_MAX_PIXEL_INDEX = 1_000_000
 _MAX_SPECTRUM_BYTES = 16 * 2**20
 _ROW_HEADINGS, _COLUMN_HEADINGS = {"row", "y", "line"}, {"column", "col", "x"}
 _MM_PER_UNIT = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0}
 _LENGTH_PATTERN = re.compile(r"([a-z]+)[\W_]*(mm|um|µm|cm)\W*")
 _STEP_TOLERANCE = 0.25
-"""Maximum deviation of positions from a regular grid, as a fraction of the step."""
+"""Maximum deviation of a position from the nearest point of a regular grid, in steps of the grid."""
 _MAX_PIXELS_PER_SPECTRUM = 64
 _BINARY_BYTES = set(range(9))
 _MIN_CHANNELS = 32
@@ -75,7 +75,7 @@ _MIN_CHANNELS = 32
 
 @dataclass(frozen=True)
 class CsvDialect:
-    """Text format of a table: separator, decimal comma, headings, number of heading lines, and line ending."""
+    """Text format of a table: separator, decimal sign, headings, number of heading lines, and line ending."""
 
     separator: str
     decimal_comma: bool
@@ -84,7 +84,7 @@ class CsvDialect:
     line_ending: bytes = b"\n"
 
     def fields(self, line: bytes) -> list[str]:
-        """Split a line into fields. Several spaces count as one separator."""
+        """Split a line into fields. Consecutive spaces are one separator."""
         line_text = line.decode("latin-1").strip().removeprefix("ï»¿")
         cells = (
             line_text.split()
@@ -94,11 +94,11 @@ class CsvDialect:
         if cells and not cells[-1]:
             cells.pop()
         if self.separator == "," and "." in line_text:
-            return cells  # in a number with a point, commas within quotation marks separate thousands
+            return cells  # if a quoted number has a decimal point, its commas separate thousands
         return [cell.replace(",", ".") for cell in cells] if self.decimal_comma else cells
 
     def read_line(self, stream: BinaryIO) -> bytes:
-        """Read a line with its ending, which may be a lone carriage return."""
+        """Read a line with its ending. The ending may be a carriage return without a line feed."""
         if self.line_ending == b"\n":
             return stream.readline(_MAX_LINE_BYTES)
         line_start, line_buffer = stream.tell(), b""
@@ -113,7 +113,7 @@ class CsvDialect:
 
 
 class TableCube:
-    """Cube of the lines of a file on a grid, which are read and parsed on demand."""
+    """Cube of a table with one pixel per line. Lines are read and parsed when needed."""
 
     dtype: np.dtype[Any] = np.dtype(np.float64)
 
@@ -124,7 +124,7 @@ class TableCube:
         self.shape = (line_offsets.shape[0], line_offsets.shape[1], n_channel)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels, with zeros for pixels without a line."""
+        """Read a rectangle of pixels. If a pixel has no line, its counts are zero."""
         line_offsets = self.line_offsets[rows, columns]
         block = np.zeros((*line_offsets.shape, self.shape[2]))
         with try_read(lambda: self.path.open("rb"), str(self.path)) as stream:
@@ -143,7 +143,7 @@ class TableCube:
 
 
 def _split_cells(line_text: str, separator: str) -> list[str]:
-    """Split a line at separators outside quotation marks, and remove the quotation marks."""
+    """Split a line at the separators that are outside quotation marks, and remove these marks."""
     if '"' not in line_text:
         return line_text.split(separator)
     quoted_sections = line_text.split('"')
@@ -153,14 +153,14 @@ def _split_cells(line_text: str, separator: str) -> list[str]:
 
 @dataclass(frozen=True)
 class _CoordinateColumns:
-    """Index of the row column (0 or 1), and the unit of positions in mm (None for integers)."""
+    """Index of the column with the rows (0 or 1), and length in mm of the unit of positions (None for integers)."""
 
     row_column: int
     unit_mm: float | None
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file consists of lines of numbers, after at most two lines of headings."""
+    """Return whether a file begins with at most two lines of headings, followed by lines of numbers."""
     if not head or set(head) & _BINARY_BYTES:
         return False
     first_lines = _first_lines(path)
@@ -168,19 +168,19 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read a spectrum or a table of pixels.
+    """Read a table of one or several spectra, or a table of pixels.
 
     Parameters
     ----------
     path : Path
         The file.
     shape : (int, int) or None
-        Rows and columns of a table without headings.
+        Numbers of rows and columns, for a table of pixels without headings.
 
     Raises
     ------
     ScanError
-        A line has content other than numbers, too few or too many numbers, or the same pixel as another line.
+        A line contains text, has too few or too many numbers, or belongs to the same pixel as another line.
     """
     first_lines = _first_lines(path)
     dialect = _detect_dialect(first_lines)
@@ -207,7 +207,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
 
 
 def _coordinate_columns(headings: tuple[str, ...]) -> _CoordinateColumns | None:
-    """Return the coordinate columns among the first two by their headings, or None without such headings."""
+    """Return the order and unit of the two coordinate columns, or None if the headings name no coordinates."""
     if len(headings) < 3:
         return None
     length_matches = [_LENGTH_PATTERN.fullmatch(heading) for heading in headings[:2]]
@@ -220,7 +220,7 @@ def _coordinate_columns(headings: tuple[str, ...]) -> _CoordinateColumns | None:
 
 
 def _check_headings(path: Path, dialect: CsvDialect, numbers_per_line: int) -> None:
-    """Refuse headings that are fewer than the columns, because of decimal commas, or misplaced coordinates."""
+    """Refuse a table with fewer headings than columns, or with coordinates in other columns than the first two."""
     n_heading = len(dialect.headings)
     if dialect.separator == "," and 1 < n_heading < numbers_per_line <= 2 * n_heading:
         raise ScanError(
@@ -228,7 +228,11 @@ def _check_headings(path: Path, dialect: CsvDialect, numbers_per_line: int) -> N
             "commas look like "
             "separators. Write decimal points, or separate the columns by semicolons."
         )
-    misplaced_headings = [heading for heading in dialect.headings if heading in _ROW_HEADINGS | _COLUMN_HEADINGS]
+    misplaced_headings = [
+        coordinate_heading
+        for coordinate_heading in dialect.headings
+        if coordinate_heading in _ROW_HEADINGS | _COLUMN_HEADINGS
+    ]
     if misplaced_headings and numbers_per_line > 2:
         raise ScanError(
             f"Cannot read {path}: its column {misplaced_headings[0]!r} is a coordinate, not counts. "
@@ -237,7 +241,7 @@ def _check_headings(path: Path, dialect: CsvDialect, numbers_per_line: int) -> N
 
 
 def _first_lines(path: Path) -> bytes:
-    """Return the complete lines at the beginning of a file."""
+    """Return the first lines of a file, without a last line that is incomplete."""
     file_head = first_bytes(path, _MAX_LINE_BYTES)
     return file_head if len(file_head) < _MAX_LINE_BYTES else file_head.rpartition(_line_ending(file_head))[0]
 
@@ -261,11 +265,11 @@ def _detect_dialect(head: bytes) -> CsvDialect | None:
 
 
 def _detect_headings(lines: list[bytes], separator: str, *, decimal_comma: bool) -> tuple[tuple[str, ...], int] | None:
-    """Return the headings and the number of heading lines, or None unless the lines are a table.
+    """Return the headings and the number of heading lines, or None if the lines are not a table.
 
-    A table has two or more numbers in each line, and the same number in all lines.
+    In a table, each line has two or more numbers, and all lines have equally many.
 
-    Energy units in a second line of headings are appended to those in the first line.
+    If a second line of headings contains energy units, they are appended to the headings of the first line.
     """
     dialect = CsvDialect(separator, decimal_comma, ())
     line_widths = [len(fields) if _are_numbers(fields) else 0 for fields in map(dialect.fields, lines[:20])]
@@ -285,7 +289,7 @@ def _detect_headings(lines: list[bytes], separator: str, *, decimal_comma: bool)
 
 
 def _data_lines(file_content: bytes) -> list[bytes]:
-    """Return the lines of data, without empty lines, comments and headings."""
+    """Return the lines of numbers, without empty lines, comments and headings."""
     lines = [line.strip() for line in file_content.splitlines()]
     lines = [line for line in lines if line and not line.startswith(b"#")]
     return lines if not lines or _are_numbers([lines[0].decode("latin-1")]) else lines[1:]
@@ -333,7 +337,7 @@ def _read_line(path: Path, offset: int, dialect: CsvDialect) -> bytes:
 def _line_starts(
     path: Path, dialect: CsvDialect, coordinate_columns: _CoordinateColumns | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the (n_line,) offsets of the data lines, and their (n_line, 2) rows and columns, or zeros."""
+    """Return the (n_line,) offsets of lines in bytes, and their (n_line, 2) rows and columns (zeros if not stated)."""
     line_offsets: list[int] = []
     coordinates: list[tuple[float, float]] = []
     next_offset, n_heading = 0, dialect.n_heading
@@ -366,13 +370,15 @@ def _coordinates_of_line(fields: list[str], coordinate_columns: _CoordinateColum
     )
     if coordinate_columns.unit_mm is not None and np.isfinite(coordinates).all():
         return row, column
-    if not (0 <= row < _MAX_INDEX and 0 <= column < _MAX_INDEX and row.is_integer() and column.is_integer()):
+    if not (
+        0 <= row < _MAX_PIXEL_INDEX and 0 <= column < _MAX_PIXEL_INDEX and row.is_integer() and column.is_integer()
+    ):
         raise ScanError(f"Cannot read {path}: row {row:g}, column {column:g}; both must be integers from 0.")
     return row, column
 
 
 def _read_spectra(path: Path, dialect: CsvDialect, numbers_per_line: int, axis_columns: list[int]) -> list[Scan]:
-    """Read the spectrum, or the detectors, of a table with a line for each channel."""
+    """Read the spectrum of each detector from a table with one line per channel."""
     file_content = read_limited(path, _MAX_SPECTRUM_BYTES, "spectrum in columns")
     lines = [line for line in file_content.splitlines() if line.strip() and not line.lstrip().startswith(b"#")]
     rows = [_parse_numbers(dialect.fields(line), path) for line in lines[dialect.n_heading :]]
@@ -397,7 +403,7 @@ def _read_spectra(path: Path, dialect: CsvDialect, numbers_per_line: int, axis_c
 
 
 def _channel_and_energy(table: NDArray[np.float64], path: Path) -> list[int]:
-    """Return the indices of the channel and energy columns among three columns without headings."""
+    """Return which of three columns without headings are the channels and the energies."""
     is_increasing = [bool((np.diff(table_column) > 0).all()) for table_column in table]
     if not (are_channel_numbers(table[0]) and sum(is_increasing) == 2):
         raise ScanError(
@@ -467,16 +473,19 @@ def _read_table(
 
 
 def _step_and_indices(path: Path, coordinates: NDArray[np.float64]) -> tuple[float, NDArray[np.int64]]:
-    """Return the step between positions, or 0 if all are equal, and the grid index of each position."""
+    """Return the step between positions (0 if all positions are equal), and the grid index of each position."""
     coordinate_differences = np.diff(np.unique(coordinates))
     if coordinate_differences.size == 0:
         return 0.0, np.zeros(coordinates.size, dtype=np.int64)
     coordinate_differences = coordinate_differences[
         coordinate_differences > _STEP_TOLERANCE * np.median(coordinate_differences)
-    ]  # rounded positions differ by small amounts
+    ]  # rounding shifts positions by small amounts
     median_step = float(np.median(coordinate_differences))
     grid_positions = (coordinates - coordinates.min()) / median_step
-    if np.abs(grid_positions - np.round(grid_positions)).max() > _STEP_TOLERANCE or grid_positions.max() > _MAX_INDEX:
+    if (
+        np.abs(grid_positions - np.round(grid_positions)).max() > _STEP_TOLERANCE
+        or grid_positions.max() > _MAX_PIXEL_INDEX
+    ):
         raise ScanError(
             f"Cannot read {path}: its positions are not regular (median step {median_step:g}). Give the row and "
             "column of "
@@ -488,7 +497,7 @@ def _step_and_indices(path: Path, coordinates: NDArray[np.float64]) -> tuple[flo
 def _arrange_by_coordinates(
     path: Path, line_offsets: NDArray[np.int64], coordinates: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Arrange the lines by row and column, which may start at 0 or 1."""
+    """Arrange the lines of pixels on a grid. The numbers of rows and columns may start at 0 or 1."""
     rows, columns = coordinates.T
     rows, columns = rows - rows.min(), columns - columns.min()
     n_row, n_column = int(rows.max()) + 1, int(columns.max()) + 1
@@ -516,7 +525,7 @@ def _arrange_on_shape(path: Path, line_offsets: NDArray[np.int64], shape: tuple[
 
 
 def _heading_axis(headings: tuple[str, ...], n_channel: int) -> Axis:
-    """Return the axis from headings such as 1.02, 1.02 keV or 1020 eV, or None for channel numbers."""
+    """Return the energy axis of headings such as 1.02, 1.02 keV or 1020 eV, or None if they are channel numbers."""
     heading_matches = [re.fullmatch(r"([-+.\deE]+)\s*(k?ev)?", heading) for heading in headings]
     try:
         energies = np.array([float(match[1]) for match in heading_matches if match])

@@ -1,12 +1,11 @@
-"""Files of maxrf4u, which are zarr stores in zip files, ``.datastack``.
+"""Reader of maxrf4u's ``.datastack`` files, which are zarr stores in zip files.
 
 Specification:
 
-- ``maxrf_cube`` (row, column, channel), float32. maxrf4u **smooths its spectra** (with a Gaussian of 7 channels) when
-  it makes the file from a ripple cube. The counts are then not Poisson-distributed, which is stated in the scan's
-  notes.
-- ``maxrf_energies`` (channel), in keV, if maxrf4u has calibrated the scan.
-- Underscores are appended to the name of an array that is written again, so the longest name is the latest.
+- ``maxrf_cube`` (row, column, channel) holds the counts as float32. When maxrf4u converts a ripple cube, it **smooths
+  the spectra** with a Gaussian of 7 channels. Smoothed counts are not Poisson-distributed, so the scan has a note.
+- ``maxrf_energies`` (channel) holds the energies in keV, if the scan was calibrated in maxrf4u.
+- If an array is written again, an underscore is appended to its name, so the array with the longest name is the latest.
 
 Source: maxrf4u 0.1.27, ``maxrf4u/storage.py`` and ``calibration.py``. The extra ``zarr`` installs the zarr library.
 """
@@ -48,7 +47,7 @@ _ALLOWED_CODECS = re.compile(
 
 
 class DatastackCube:
-    """Cube of a datastack, whose zip file is opened again for each block, so that any process can read it."""
+    """Cube of a datastack, whose zip file is opened again for each block, so that any process can read the cube."""
 
     def __init__(self, path: Path, array_name: str, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
         self.path, self.name, self.shape, self.dtype = path, array_name, shape, dtype
@@ -59,7 +58,7 @@ class DatastackCube:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a zip file contains a zarr store."""
+    """Return whether a file is a zip file that contains a zarr store."""
     if not head.startswith(ZIP_MAGIC):
         return False
     try:
@@ -70,28 +69,29 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cube of a datastack, whose counts are read when computed.
+    """Read the cube of a datastack, whose counts are read only when they are computed.
 
     Raises
     ------
     ScanError
-        The file is damaged or has no such cube.
+        The file is damaged, or does not contain the requested cube.
     MissingExtraError
-        zarr is not installed.
+        The zarr library is not installed.
     """
     zarr_library()
     array_headers = _array_headers(path)
     array_name = _latest_name(array_headers, part_name.strip("/") if part_name else _CUBE_NAME)
-    array_shape, chunks, dtype = array_headers.get(array_name, ((), (), np.dtype(float)))
+    array_shape, chunk_shape, dtype = array_headers.get(array_name, ((), (), np.dtype(float)))
     if len(array_shape) != 3 or dtype.kind not in "uif" or 0 in array_shape:
         array_list = (
-            ", ".join(f"{array_name} {header[0]}" for array_name, header in array_headers.items()) or "no array"
+            ", ".join(f"{array_name} {array_header[0]}" for array_name, array_header in array_headers.items())
+            or "no array"
         )
         raise ScanError(
             f"Cannot read {path}: {part_name or _CUBE_NAME} (row, column, channel) is needed; the zarr store contains "
             f"{array_list}."
         )
-    _refuse_sizes(path, array_name, array_shape, chunks, dtype)
+    _refuse_sizes(path, array_name, array_shape, chunk_shape, dtype)
     energies_name = _latest_name(array_headers, _ENERGIES_NAME)
     energies_kev = _read_energies(path, energies_name, array_headers.get(energies_name), array_shape[2])
     axis = None if energies_kev is None else axis_of_list(energies_kev, array_shape[2], "kev")[0]
@@ -103,7 +103,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
             lazy_counts(
                 DatastackCube(path, array_name, (array_shape[0], array_shape[1], array_shape[2]), dtype),
                 source,
-                max(1, chunks[0]),
+                max(1, chunk_shape[0]),
             ),
             axis=axis,
             name=path.stem,
@@ -118,7 +118,7 @@ _ArrayHeader = tuple[tuple[int, ...], tuple[int, ...], np.dtype[Any]]
 
 
 def _array_headers(path: Path) -> dict[str, _ArrayHeader]:
-    """Return shape, chunks and type of each array from the metadata, without decompressing counts."""
+    """Return the shape, chunk shape and type of each array from the metadata. No counts are decompressed."""
     array_headers: dict[str, _ArrayHeader] = {}
     try:
         with try_read(lambda: zipfile.ZipFile(path), str(path)) as archive:
@@ -131,7 +131,7 @@ def _array_headers(path: Path) -> dict[str, _ArrayHeader]:
                         array_headers[array_name] = _array_header(metadata)
     except ScanError:
         raise
-    except Exception as error:  # zipfile, zlib and json raise various errors for damaged files
+    except Exception as error:  # zipfile, zlib and json raise many kinds of errors for damaged files
         raise ScanError(
             f"Cannot read {path}: the zarr store in the zip file is damaged ({first_line(error)}). Copy the file again."
         ) from error
@@ -144,11 +144,15 @@ def _array_header(metadata: dict[str, Any]) -> _ArrayHeader:
     dtype = (
         np.dtype(type_name) if re.fullmatch(r"[<>|]?[uifb]\d|u?int\d+|float\d+|bool", type_name) else np.dtype(object)
     )
-    return tuple(int(n_index) for n_index in metadata["shape"]), tuple(int(n_index) for n_index in chunk_shape), dtype
+    return (
+        tuple(int(dimension_size) for dimension_size in metadata["shape"]),
+        tuple(int(dimension_size) for dimension_size in chunk_shape),
+        dtype,
+    )
 
 
 def _refuse_codecs(path: Path, array_name: str, metadata: dict[str, Any]) -> None:
-    """Refuse unknown codecs, since some (pickle) can run code."""
+    """Refuse unknown codecs, since some, such as pickle, can run code."""
     codecs_text = json.dumps([metadata.get(codec_name) for codec_name in ("codecs", "filters", "compressor")])
     codec_names = re.findall(r'"(?:name|id)": "([^"]*)"', codecs_text)
     refused_codecs = [codec_name for codec_name in codec_names if _ALLOWED_CODECS.fullmatch(codec_name) is None]
@@ -162,10 +166,10 @@ def _refuse_sizes(
     path: Path, array_name: str, shape: tuple[int, ...], chunk_shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> None:
     declared_bytes, chunk_bytes = dtype.itemsize, dtype.itemsize
-    for n_index in shape:
-        declared_bytes *= n_index
-    for n_index in chunk_shape:
-        chunk_bytes *= n_index
+    for dimension_size in shape:
+        declared_bytes *= dimension_size
+    for dimension_size in chunk_shape:
+        chunk_bytes *= dimension_size
     stored_bytes = path.stat().st_size
     is_consistent = len(shape) == len(chunk_shape) and min(*shape, *chunk_shape) > 0
     if (
@@ -205,7 +209,7 @@ def _read_array(path: Path, array_name: str, slices: Any) -> NDArray[Any]:
             return np.asarray(zarr_module.open_array(store, path=array_name, mode="r")[slices])
         finally:
             store.close()
-    except Exception as error:  # zarr and its codecs raise any error for damaged data
+    except Exception as error:  # zarr and its codecs raise many kinds of errors for damaged data
         raise ScanError(
             f"Cannot read {path}::{array_name}: the zarr array is damaged ({first_line(error)}). Copy the file again."
         ) from error

@@ -1,22 +1,25 @@
-"""Stacks of frames in EDF, the ESRF data format with text headers and binary data.
+"""Reader of stacks of frames in EDF, the format of the ESRF with text headers and binary data.
 
 Specification:
 
-- A header is text of entries ``key = value ;`` between ``{`` and ``}``, padded to a multiple of 512 bytes. Its keys are
-  ``DataType``, ``ByteOrder`` (``LowByteFirst``, ``HighByteFirst``) and ``Dim_1`` (fastest) to ``Dim_3``. The numbers
-  and the next frame follow. ``SignedLong`` and ``UnsignedLong`` have 4 bytes, or 8 according to ``Size``.
-- Stack of spectra, as in PyMca: channels are along ``Dim_1`` and columns along ``Dim_2``. Rows are along ``Dim_3``, or
-  are the frames or the files of a folder. If each frame holds one spectrum (``Dim_2 = 1``), frames are columns and
-  files are rows. ``FILE::images`` or ``FOLDER::images`` reads each frame as the image of one channel. A missing number
-  among the files is stated in a note, or refused if files are channels.
-- ESRF XIA: ``NAME_xia<detector>_<numbers>_<line>.edf`` is the file of a line and detector. ``NAME_xiast_...`` has six
-  values per detector and pixel (detector, events, input rate, output rate, live time in ms, dead time in percent).
-- ``MCA a``, ``MCA b``, ``MCA c`` or ``McaCalib``: zero, gain and quadratic term in keV, or in eV by their size.
+- A header is text between ``{`` and ``}`` with entries ``key = value ;``, padded to a multiple of 512 bytes. The keys
+  are ``DataType``, ``ByteOrder`` (``LowByteFirst``, ``HighByteFirst``) and ``Dim_1`` (fastest) to ``Dim_3``. The
+  numbers follow, and then the next frame. ``SignedLong`` and ``UnsignedLong`` have 4 bytes, or 8 if ``Size`` requires
+  it.
+- In a stack of spectra, as in PyMca, ``Dim_1`` is the channels and ``Dim_2`` the columns. The rows are ``Dim_3``, the
+  frames of a file, or the files of a folder. If each frame holds one spectrum (``Dim_2 = 1``), frames are columns and
+  files are rows. ``FILE::images`` or ``FOLDER::images`` reads each frame as the image of one channel. If the numbers of
+  a folder's files have a gap, the scan has a note. If the files are images of channels, a gap is an error.
+- In the XIA files of the ESRF, ``NAME_xia<detector>_<numbers>_<line>.edf`` holds one line of one detector.
+  ``NAME_xiast_...`` has six values per detector and pixel: detector, events, input rate, output rate, live time in ms,
+  and dead time in percent.
+- ``MCA a``, ``MCA b`` and ``MCA c``, or ``McaCalib``, are zero, gain and quadratic term, in keV or eV according to
+  their size.
 
-Compressed frames are refused, as are files with fewer data than declared.
+Compressed frames, and files with less data than declared, are refused.
 
 Source: fabio ``fabio/edfimage.py`` (MIT), PyMca ``PyMca5/PyMcaIO/EdfFile.py``, ``EDFStack.py`` and
-``PyMca5/PyMcaCore/XiaEdf.py``. fabio itself is not used, since it fills truncated frames with zeros.
+``PyMca5/PyMcaCore/XiaEdf.py``. This module does not use fabio, since fabio fills truncated frames with zeros.
 """
 
 import math
@@ -81,7 +84,7 @@ _LIVE_TIME_INDEX = 4
 
 @dataclass(frozen=True)
 class Frame:
-    """Frame of a file, with the location, shape (slowest dimension first) and type of its data, and its header."""
+    """Frame of a file: its header, and the position, type and shape (slowest dimension first) of its data."""
 
     path: Path
     offset: int
@@ -91,7 +94,7 @@ class Frame:
 
 
 class SpectraCube:
-    """Cube whose rows are frames of (column, channel) values, in one or several files."""
+    """Cube of frames that hold one row of spectra each, as (column, channel) values."""
 
     def __init__(self, frame_rows: Sequence[Sequence[Frame]]) -> None:
         first_frame = frame_rows[0][0]
@@ -116,14 +119,14 @@ class SpectraCube:
 
 
 class ImageCube:
-    """Cube of frames that are the image of one channel each."""
+    """Cube of frames that hold the image of one channel each."""
 
     def __init__(self, frames: Sequence[Frame]) -> None:
         self.frames, self.dtype = frames, frames[0].dtype.newbyteorder("=")
         self.shape = (frames[0].shape[0], frames[0].shape[1], len(frames))
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels, with only its lines from each image."""
+        """Read a rectangle of pixels. Only the lines of the rectangle are read from each image."""
         block = np.empty((rows.stop - rows.start, columns.stop - columns.start, self.shape[2]), dtype=self.dtype)
         for channel, frame in enumerate(self.frames):
             block[:, :, channel] = _read_lines(frame, rows.start, rows.stop)[:, columns]
@@ -131,7 +134,7 @@ class ImageCube:
 
 
 def _is_edf(head: bytes) -> bool:
-    """Return whether a file's first bytes are those of an EDF header."""
+    """Return whether a file begins like an EDF header."""
     header_start = head.lstrip()
     return (
         header_start.startswith(b"{")
@@ -141,26 +144,26 @@ def _is_edf(head: bytes) -> bool:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file begins with an EDF header, or a folder holds such files."""
+    """Return whether a file begins like an EDF header, or a folder contains such files."""
     return _is_edf(head) if head else bool(_edf_files(path))
 
 
 def _edf_files(folder: Path) -> list[Path]:
-    """Return the EDF files of a folder in the order of the numbers in their names."""
+    """Return the EDF files of a folder, sorted by the numbers in their names."""
     candidate_files = (file for file in folder.iterdir() if file.suffix.lower() in {".edf", ".cor"} and file.is_file())
     edf_files = entries_inside(folder, (file for file in candidate_files if _is_edf(first_bytes(file, _READ_BYTES))))
     return sorted(edf_files, key=natural_sort_key)
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read an EDF file, or the EDF files of a folder, as a stack whose counts are read when computed.
+    """Read an EDF file, or the EDF files of a folder. The counts are read only when they are computed.
 
     Parameters
     ----------
     path : Path
         The file or folder.
     part_name : str or None
-        ``images`` if a frame is the image of one channel, or the beginning of the names of a folder's files.
+        ``images`` if each frame is the image of one channel, otherwise the beginning of the names of a folder's files.
 
     Raises
     ------
@@ -171,14 +174,14 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
 
 
 def _read_folder(path: Path, part_name: str | None) -> list[Scan]:
-    """Read the EDF files of a folder as the lines of a scan, or of one scan per detector for XIA files.
+    """Read the EDF files of a folder, one line of the scan per file. XIA files give one scan per detector.
 
     Raises
     ------
     ScanError
-        As for :func:`read`; or the files belong to several scans.
+        As for :func:`read`, or the files belong to several scans.
     """
-    files_by_detector, statistics = _group_files(_edf_files(path), None if part_name == "images" else part_name)
+    files_by_detector, statistics_by_scan = _group_files(_edf_files(path), None if part_name == "images" else part_name)
     found_series = {series_name for series_name, _ in files_by_detector}
     if len(found_series) != 1:
         series_list = ", ".join(sorted(found_series)) or "none of that name"
@@ -192,16 +195,16 @@ def _read_folder(path: Path, part_name: str | None) -> list[Scan]:
     for (series_name, detector), files in sorted(files_by_detector.items()):
         scan_name = path.name if is_single else f"{path.name}_{detector}"
         scan = _scan(files, path / f"{series_name}*", scan_name, detector, part_name)
-        scans.append(_with_live_time(scan, statistics.get(series_name, []), detector))
+        scans.append(_with_live_time(scan, statistics_by_scan.get(series_name, []), detector))
     return scans
 
 
 def _group_files(
     files: list[Path], name_prefix: str | None
 ) -> tuple[dict[tuple[str, str], list[Path]], dict[str, list[Path]]]:
-    """Return the files by scan and detector, and the files of statistics by scan."""
+    """Group files of counts by scan and detector, and files of statistics by scan."""
     files_by_detector: dict[tuple[str, str], list[Path]] = {}
-    statistics: dict[str, list[Path]] = {}
+    statistics_by_scan: dict[str, list[Path]] = {}
     for file in files:
         xia_match, number_match = _XIA_NAME.match(file.stem), _NUMBERED_NAME.match(file.stem)
         series_name = (
@@ -212,10 +215,12 @@ def _group_files(
         if name_prefix is not None and not file.stem.startswith(name_prefix):
             continue
         if xia_match and xia_match["detector"] == "st":
-            statistics.setdefault(series_name, []).append(file)
-        elif not xia_match or xia_match["detector"].isdigit():  # sums written by XIA's programs would be counted twice
+            statistics_by_scan.setdefault(series_name, []).append(file)
+        elif (
+            not xia_match or xia_match["detector"].isdigit()
+        ):  # sums of detectors, which XIA's programs write, would count twice
             files_by_detector.setdefault((series_name, xia_match["detector"] if xia_match else ""), []).append(file)
-    return files_by_detector, statistics
+    return files_by_detector, statistics_by_scan
 
 
 def _scan(files: list[Path], source: Path, scan_name: str, detector: str, part_name: str | None) -> Scan:
@@ -266,7 +271,7 @@ def _check_equal_frames(frames: list[Frame], source: Path) -> None:
 
 
 def _frame_rows(frames_by_file: list[list[Frame]], source: Path) -> list[list[Frame]]:
-    """Return the frames of each row."""
+    """Group the frames of one or several files into rows of the scan."""
     shape = frames_by_file[0][0].shape
     if len(shape) == 3:
         return [
@@ -292,13 +297,13 @@ def _single_plane(frame: Frame, plane_index: int) -> Frame:
 
 
 def _with_live_time(scan: Scan, files: list[Path], detector: str) -> Scan:
-    """Return the scan with a detector's live time, or the unchanged scan if the statistics do not fit."""
+    """Add the live time of a detector to its scan. The scan is unchanged if the statistics do not fit it."""
     statistics_frames = [frame for file in files for frame in _frames(file)]
-    shapes = {frame.shape for frame in statistics_frames}
+    frame_shapes = {frame.shape for frame in statistics_frames}
     if (
         len(statistics_frames) != scan.shape[0]
-        or any(len(shape) != 2 or shape[0] != scan.shape[1] for shape in shapes)
-        or len(shapes) > 1
+        or any(len(frame_shape) != 2 or frame_shape[0] != scan.shape[1] for frame_shape in frame_shapes)
+        or len(frame_shapes) > 1
     ):
         return scan
     statistics_values = np.stack([_read_lines(frame, 0, frame.shape[0]) for frame in statistics_frames]).astype(
@@ -320,7 +325,7 @@ def _with_live_time(scan: Scan, files: list[Path], detector: str) -> Scan:
 
 
 def _frames(path: Path) -> Iterator[Frame]:
-    """Yield the frames of a file from their headers, without reading the data."""
+    """Yield the frames of a file, of which only the headers are read."""
     n_byte = try_read(path.stat, str(path)).st_size
     with try_read(lambda: path.open("rb"), str(path)) as stream:
         header_start = 0
@@ -338,15 +343,15 @@ def _frames(path: Path) -> Iterator[Frame]:
 
 
 def _read_header(stream: BinaryIO, header_start: int, path: Path) -> tuple[dict[str, str], int] | None:
-    """Return the fields of the next header and the start of its data, or None at the end of the file."""
+    """Return the fields of the next header and the position of its data, or None at the end of the file."""
     stream.seek(header_start)
     header_bytes = b""
     header_end = None
     while header_end is None and len(header_bytes) < _MAX_HEADER_BYTES:
-        chunk = stream.read(_READ_BYTES)
-        header_bytes += chunk
+        header_chunk = stream.read(_READ_BYTES)
+        header_bytes += header_chunk
         header_end = re.search(rb"\}[ \t]*\r?\n", header_bytes)
-        if not chunk:
+        if not header_chunk:
             break
     if not header_bytes.strip(b"\x00 \r\n\t"):
         return None
@@ -396,7 +401,7 @@ def _parse_frame(path: Path, data_start: int, fields: dict[str, str], n_byte: in
     if "long" in fields_by_lower_key["datatype"].lower() and _integer_or_zero(
         fields_by_lower_key, "size"
     ) == 8 * math.prod(shape):
-        type_code = type_code[0] + "8"  # only the size shows that long numbers have 8 bytes
+        type_code = type_code[0] + "8"  # only ``Size`` shows whether long integers have 8 bytes
     dtype = np.dtype(byte_order + type_code)
     needed_bytes = data_start + math.prod(shape) * dtype.itemsize
     if needed_bytes > n_byte:
@@ -408,7 +413,7 @@ def _parse_frame(path: Path, data_start: int, fields: dict[str, str], n_byte: in
 
 
 def _data_bytes(fields: dict[str, str], frame: Frame) -> int:
-    """Return the number of bytes from the data to the next header."""
+    """Return the number of bytes between the start of a frame's data and the next header."""
     fields_by_lower_key = {field_name.lower(): field_value for field_name, field_value in fields.items()}
     frame_bytes = math.prod(frame.shape) * frame.dtype.itemsize
     return max(
@@ -419,7 +424,7 @@ def _data_bytes(fields: dict[str, str], frame: Frame) -> int:
 
 
 def _integer_or_zero(fields_by_lower_key: dict[str, str], field_name: str) -> int:
-    """Return an integer of the header, or 0 if it is missing or invalid."""
+    """Return the integer in a field of the header, or 0 if the field is missing or invalid."""
     number_text = fields_by_lower_key.get(field_name, "")
     return int(number_text) if number_text.isdecimal() and number_text.isascii() and len(number_text) < 16 else 0
 
@@ -431,7 +436,7 @@ def _positive_integer(number_text: str, field_name: str, path: Path) -> int:
 
 
 def _read_lines(frame: Frame, first_line: int, stop_line: int) -> NDArray[Any]:
-    """Read lines of a two-dimensional frame."""
+    """Read some lines of a two-dimensional frame."""
     n_line_value = frame.shape[1]
     line_bytes = n_line_value * frame.dtype.itemsize
 

@@ -1,11 +1,12 @@
-"""Single spectra in the EMSA/MAS text format, ``.msa``, ``.emsa`` or ``.txt``.
+"""Reader of single spectra in the EMSA/MAS text format (``.msa``, ``.emsa`` or ``.txt``).
 
-Lines ``#KEYWORD : value`` end at ``#SPECTRUM``, and numbers end at ``#ENDOFDATA``. ``DATATYPE`` Y means counts,
-separated by commas or spaces, with any number per line. XY means pairs of energy and counts. The energy of channel n is
-``OFFSET + n * XPERCHAN`` in ``XUNITS``, keV or eV. If the file states no unit, the size of the energies decides.
-Without ``OFFSET``, channel ``CHOFFSET`` has the energy 0. If an XY file has no ``XPERCHAN``, the pairs give the energy
-axis. ``LIVETIME`` and ``REALTIME`` are in seconds. Numbers with decimal commas are separated by semicolons, spaces, or
-commas followed by a space.
+The header has lines ``#KEYWORD : value`` and ends at ``#SPECTRUM``. The numbers follow and end at ``#ENDOFDATA``. If
+``DATATYPE`` is Y, the numbers are counts, separated by commas or spaces, with any number of counts per line. If
+``DATATYPE`` is XY, the numbers are pairs of energy and counts. The energy of channel n is ``OFFSET + n * XPERCHAN`` in
+``XUNITS`` (keV or eV). If the file states no unit, the size of the energies decides. If there is no ``OFFSET``, channel
+``CHOFFSET`` has energy 0. If an XY file has no ``XPERCHAN``, the pairs give the energy axis. ``LIVETIME`` and
+``REALTIME`` are in seconds. Numbers with decimal commas are separated by semicolons, spaces, or commas followed by a
+space.
 
 Source: ISO 22029:2022; R. F. Egerton et al., EMSA/MAS standard file format for spectral-data exchange, EMSA Bulletin
 21 (1991) 35.
@@ -43,33 +44,33 @@ FORMAT = Format(
     recognised_by="first line #FORMAT with EMSA",
     source="ISO 22029:2022; R. Egerton et al., EMSA Bulletin 21 (1991) 35",
 )
-_MAX_BYTES = 64 * 2**20
+_MAX_FILE_BYTES = 64 * 2**20
 _POINT_SEPARATOR, _COMMA_SEPARATOR = re.compile(r"[,;\s]+"), re.compile(r"\s*;\s*|,?\s+|,$")
-"""Patterns of the separators of numbers with decimal points, and with decimal commas."""
+"""Patterns of the separators between numbers with decimal points, and between numbers with decimal commas."""
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file's first bytes are those of an EMSA/MAS file."""
+    """Return whether a file begins like an EMSA/MAS file."""
     first_lines = head.lstrip(b"\xef\xbb\xbf \r\n").splitlines()[:1]
     return bool(first_lines) and first_lines[0].upper().startswith(b"#FORMAT") and b"EMSA" in first_lines[0].upper()
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Scan:
-    """Read one EMSA/MAS file, data type Y or XY, as a scan of one pixel.
+    """Read an EMSA/MAS file with data type Y or XY as a scan of one pixel.
 
     Raises
     ------
     ScanError
-        The file is truncated, or its numbers do not fit its header.
+        The file is truncated, or its numbers contradict its header.
     """
-    file_text = "\n".join(read_limited(path, _MAX_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
-    sections = re.split(r"(?im)^[ \t]*#(?:SPECTRUM|ENDOFDATA)\b.*", file_text, maxsplit=2)
-    if len(sections) != 3:
+    file_text = "\n".join(read_limited(path, _MAX_FILE_BYTES, "single EMSA spectrum").decode("latin-1").splitlines())
+    file_sections = re.split(r"(?im)^[ \t]*#(?:SPECTRUM|ENDOFDATA)\b.*", file_text, maxsplit=2)
+    if len(file_sections) != 3:
         raise ScanError(
             f"Cannot read {path}: the file is cut off (no #ENDOFDATA). Copy the file from the instrument again."
         )
-    fields = _header_fields(sections[0])
-    energy, counts = _parse_columns(sections[1], fields, path)
+    fields = _header_fields(file_sections[0])
+    energy, counts = _parse_columns(file_sections[1], fields, path)
     axis, notes = _axis(energy, fields, counts.size)
     spectrum = FileSpectrum(
         counts,
@@ -95,16 +96,16 @@ def _header_fields(header_text: str) -> dict[str, str]:
 def _parse_columns(
     data_text: str, fields: dict[str, str], path: Path
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
-    """Return energies (None without pairs) and counts, with the decimal sign that gives the declared number."""
-    lines = [line.strip() for line in data_text.splitlines() if line.strip()]
+    """Return energies (None for data type Y) and counts. The declared number of channels decides the decimal sign."""
+    text_lines = [text_line.strip() for text_line in data_text.splitlines() if text_line.strip()]
     is_paired = fields.get("DATATYPE", "Y").upper() == "XY"
     n_declared = parse_number(fields.get("NPOINTS"))
     comma_is_likely = any(
         re.search(r"\d,\d", fields.get(keyword, "")) for keyword in ("XPERCHAN", "OFFSET", "NPOINTS", "LIVETIME")
     )
     parsed_tables = [
-        _parse_rows(lines, decimal_comma=comma_is_likely),
-        _parse_rows(lines, decimal_comma=not comma_is_likely),
+        _parse_rows(text_lines, decimal_comma=comma_is_likely),
+        _parse_rows(text_lines, decimal_comma=not comma_is_likely),
     ]
     for number_rows in parsed_tables:
         energy_and_counts = (
@@ -116,24 +117,26 @@ def _parse_columns(
         )
         if energy_and_counts is not None:
             return energy_and_counts
-    data_fields = [number_text for line in lines for number_text in _POINT_SEPARATOR.split(line) if number_text]
+    data_fields = [
+        number_text for text_line in text_lines for number_text in _POINT_SEPARATOR.split(text_line) if number_text
+    ]
     invalid_text = next((number_text for number_text in data_fields if parse_number(number_text) is None), None)
     if invalid_text is not None:
         raise ScanError(
             f"Cannot read {path}: {invalid_text[:30]!r} is not a number. Copy the file from the instrument again."
         )
     raise ScanError(
-        f"Cannot read {path}: its header declares {fields.get('NPOINTS')} channels, its {len(lines)} lines hold "
+        f"Cannot read {path}: its header declares {fields.get('NPOINTS')} channels, its {len(text_lines)} lines hold "
         f"{len(data_fields)} numbers. Copy the file from the instrument again."
     )
 
 
-def _parse_rows(lines: list[str], *, decimal_comma: bool) -> list[list[float]] | None:
+def _parse_rows(text_lines: list[str], *, decimal_comma: bool) -> list[list[float]] | None:
     separator_pattern = _COMMA_SEPARATOR if decimal_comma else _POINT_SEPARATOR
     try:
         return [
-            [float(number_text.replace(",", ".")) for number_text in separator_pattern.split(line) if number_text]
-            for line in lines
+            [float(number_text.replace(",", ".")) for number_text in separator_pattern.split(text_line) if number_text]
+            for text_line in text_lines
         ]
     except ValueError:
         return None
@@ -142,16 +145,16 @@ def _parse_rows(lines: list[str], *, decimal_comma: bool) -> list[list[float]] |
 def _as_counts_only(
     number_rows: list[list[float]], n_declared: float | None
 ) -> tuple[None, NDArray[np.float64]] | None:
-    counts = np.array([count for number_row in number_rows for count in number_row])
+    counts = np.array([parsed_count for number_row in number_rows for parsed_count in number_row])
     return (None, counts) if counts.size >= 2 and n_declared in {None, counts.size} else None
 
 
 def _energies_and_counts(
     number_rows: list[list[float]], n_declared: float | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
-    """Return the energies and counts of pairs, of which a line has one or several.
+    """Return the energies and counts of pairs. Each line has one or several pairs.
 
-    If the pairs are no plausible spectrum, the first two numbers of each line are read as a pair.
+    If the pairs are not a plausible spectrum, only the first two numbers of each line are read.
     """
     if all(len(number_row) % 2 == 0 for number_row in number_rows):
         energy_count_pairs = [
@@ -171,7 +174,7 @@ def _are_plausible_pairs(energy_count_pairs: list[tuple[float, float]], n_declar
     return (
         len(energy_count_pairs) >= 2
         and n_declared in {None, len(energy_count_pairs)}
-        and all(pair[0] <= next_pair[0] for pair, next_pair in pairwise(energy_count_pairs))
+        and all(energy_count_pair[0] <= next_pair[0] for energy_count_pair, next_pair in pairwise(energy_count_pairs))
     )
 
 

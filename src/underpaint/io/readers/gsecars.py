@@ -1,11 +1,11 @@
-"""Spectra of several detectors in the text format of GSECARS (APS, sector 13), ``.mca`` or ``.xrf``.
+"""Reader of the GSECARS text format (APS, sector 13) with one spectrum per detector (``.mca`` or ``.xrf``).
 
-A text header of lines ``KEY: values`` has ``VERSION``, ``ELEMENTS`` (number of detectors) and ``CHANNELS``.
-``REAL_TIME``, ``LIVE_TIME`` (s), ``CAL_OFFSET``, ``CAL_SLOPE`` and ``CAL_QUAD`` (keV) have a value for each detector.
-``ENVIRONMENT`` lines are metadata of the beamline. After ``DATA:`` there is a line per channel with the counts of each
-detector. All detectors recorded spectra at the same time, each with a separate energy axis.
+The header has lines ``KEY: values``, with ``VERSION``, ``ELEMENTS`` (number of detectors) and ``CHANNELS``.
+``REAL_TIME`` and ``LIVE_TIME`` (in s), ``CAL_OFFSET``, ``CAL_SLOPE`` and ``CAL_QUAD`` (in keV) have one value per
+detector. ``ENVIRONMENT`` lines are metadata of the beamline. After ``DATA:``, each line has the counts of all detectors
+in one channel. All detectors recorded at the same time, and each detector has a separate energy axis.
 
-Source: names in the headers of xraylarch's example files (M. Newville, MIT licence); M. Rivers, EPICS MCA software, the
+Source: header names in the example files of xraylarch (M. Newville, MIT licence); M. Rivers, EPICS MCA software, the
 ASCII format of its IDL and Python readers.
 """
 
@@ -32,26 +32,26 @@ FORMAT = Format(
     source="names of its header; M. Rivers, EPICS MCA software",
     parts=True,
 )
-_MAX_BYTES = 64 * 2**20
+_MAX_FILE_BYTES = 64 * 2**20
 _MAX_DETECTORS, _MAX_CHANNELS = 1000, 65536
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file's first bytes are those of a GSECARS spectrum."""
+    """Return whether a file begins like a GSECARS file."""
     return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"VERSION:") and bool(
         re.search(rb"(?m)^ELEMENTS:", head.replace(b"\r", b"\n"))
     )
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read each detector as a scan of one pixel, or only the detector ``part_name``, a number from 1.
+    """Read each detector as a scan of one pixel, or only the detector with the number ``part_name`` (from 1).
 
     Raises
     ------
     ScanError
-        The file is truncated, or a line does not hold the counts of each detector.
+        The file is truncated, or a line does not have one number per detector.
     """
-    file_text = read_limited(path, _MAX_BYTES, "single spectrum of some detectors").decode("latin-1")
+    file_text = read_limited(path, _MAX_FILE_BYTES, "single spectrum of some detectors").decode("latin-1")
     header_text, _, data_text = "\n".join(file_text.splitlines()).partition("\nDATA:")
     fields = _header_fields(header_text)
     counts = _parse_counts(data_text, fields, path)
@@ -76,13 +76,13 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
 
 
 def _header_fields(header_text: str) -> dict[str, str]:
-    """Return the header's values by key.
+    """Return the values of the header by their keys.
 
-    Lines ``ENVIRONMENT`` occur repeatedly, and the name inside the value is their key.
+    ``ENVIRONMENT`` occurs in several lines. The key of an ``ENVIRONMENT`` line is the name inside its value.
     """
     fields: dict[str, str] = {}
-    for line in header_text.splitlines():
-        field_name, separator, field_value = line.partition(":")
+    for header_line in header_text.splitlines():
+        field_name, separator, field_value = header_line.partition(":")
         if field_name.strip() == "ENVIRONMENT":
             field_name, separator, field_value = field_value.partition("=")
             field_value = field_value.strip(' "')
@@ -92,7 +92,7 @@ def _header_fields(header_text: str) -> dict[str, str]:
 
 
 def _parse_counts(data_text: str, fields: dict[str, str], path: Path) -> NDArray[np.float64]:
-    """Return the (channel, detector) counts."""
+    """Return the counts as a (channel, detector) array."""
     n_detector, n_channel = (parse_number(fields.get(field_name)) for field_name in ("ELEMENTS", "CHANNELS"))
     if not (
         n_detector is not None

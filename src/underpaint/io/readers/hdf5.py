@@ -1,7 +1,7 @@
-"""HDF5 files of NeXus, PyMca and ``underpaint``, and all others with 3-D arrays of numbers.
+"""Reader of HDF5 files with 3-D arrays of numbers, such as those of NeXus, PyMca and ``underpaint``.
 
-The layouts of other programs have separate readers (``hdf5_*``), which are tried first. The recognition of channels,
-calibration and positions is described in :mod:`underpaint.io.hdf5._stack`.
+Other programs' layouts have separate readers (``hdf5_*``), which are tried first. :mod:`underpaint.io.hdf5._stack`
+describes how channels, calibration and positions are found.
 """
 
 from pathlib import Path
@@ -32,23 +32,23 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the scans of an HDF5 file, one per detector, or only those at the path ``part_name``.
+    """Read each detector of an HDF5 file as a scan, or only the detectors at the path ``part_name`` in the file.
 
-    Counts are read only when the scans' dask arrays are computed.
+    The counts are read only when they are computed.
 
     Parameters
     ----------
     path : Path
-        The file; opened for reading only.
+        The file, which is opened for reading only.
     part_name : str or None
-        Path of a dataset, or of a group that contains one.
+        Path in the file of a dataset, or of a group that contains a dataset.
     shape : (int, int) or None
-        Rows and columns, for a named list of spectra (spectrum, channel).
+        Numbers of rows and columns, if ``part_name`` is a list of spectra (spectrum, channel).
 
     Raises
     ------
     ScanError
-        The file is damaged, or has no 3-D array of numbers of this name.
+        The file is damaged, has no 3-D array of numbers, or has no such array at ``part_name``.
     """
     with open_scan(path) as file:
         return read_stacks(path, file, shape) if part_name is None else read_named(path, file, part_name, shape)

@@ -1,12 +1,13 @@
-"""Files of CRONO, the MA-XRF scanner of XGLab (Bruker), with a list of spectra and a selection for the pixels.
+"""Reader of files from CRONO, the MA-XRF scanner of XGLab (Bruker).
 
 Layout (no specification is published):
 
-- ``/XRF/Spectra`` (spectrum, channel): all spectra, which are not on a regular grid, since the motors move.
-- ``/XRF/SpectraSelectedIndex`` (row, column, 1 or more): the spectrum nearest to the centre of each map pixel.
-- ``/XRF/EnergyVector`` (channel): energies in keV.
-- ``/XRF/LiveTimes``, ``/XRF/RealTimes`` (spectrum): used if an attribute ``units`` states the unit.
-- ``/XRF/MotorsPositions`` (spectrum, 3): positions in motor steps, whose length the file does not state.
+- ``/XRF/Spectra`` (spectrum, channel): all spectra, which are not on a regular grid, since the motors move during each
+  spectrum.
+- ``/XRF/SpectraSelectedIndex`` (row, column, 1 or more): index of the spectrum nearest to the centre of each pixel.
+- ``/XRF/EnergyVector`` (channel): energies of the channels in keV.
+- ``/XRF/LiveTimes``, ``/XRF/RealTimes`` (spectrum): times, which are used only if the attribute ``units`` is present.
+- ``/XRF/MotorsPositions`` (spectrum, 3): positions in motor steps. The file does not state the length of a step.
 
 Source: the source code of cronomaxrf 0.0.12 (``gridify.py``, ``crono.py``) and its pages
 https://fligt.github.io/cronomaxrf/.
@@ -47,17 +48,17 @@ _S_PER_UNIT = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
 
 
 def _is_layout(file: Any) -> bool:
-    """Return whether an HDF5 file has the groups of a CRONO scan."""
+    """Return whether an HDF5 file has the layout of CRONO."""
     return isinstance(follow(file, SPECTRA_PATH), h5py.Dataset) and follow(file, ENERGIES_PATH) is not None
 
 
 def _read_scans(path: Path, file: Any) -> list[Scan]:
-    """Arrange the selected spectra on a grid, and skip the other spectra with a note.
+    """Arrange the spectra that the file selects for the pixels on a grid. All other spectra are skipped, with a note.
 
     Raises
     ------
     ScanError
-        Spectra or selection are missing or contradict each other.
+        The spectra or the selected indices are missing, or they contradict each other.
     """
     spectra = follow(file, SPECTRA_PATH)
     if spectra.ndim != 2 or spectra.dtype.kind not in "uif":
@@ -89,7 +90,7 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
 
 
 def _spectrum_indices(path: Path, file: Any, n_spectra: int) -> NDArray[np.int64]:
-    """Return the (row, column) indices of the pixels' spectra, -1 if missing."""
+    """Return the (row, column) index of each pixel's spectrum, or -1 for pixels without a spectrum."""
     selection = follow(file, SELECTION_PATH)
     if (
         not isinstance(selection, h5py.Dataset)
@@ -122,7 +123,7 @@ def _spectrum_indices(path: Path, file: Any, n_spectra: int) -> NDArray[np.int64
 
 
 def _selected_times(dataset: Any, spectrum_indices: NDArray[np.int64], n_spectra: int) -> NDArray[np.float64] | None:
-    """Return the times of the selected spectra in s, or None if the unit is unknown."""
+    """Return the time of each pixel's spectrum in s, or None if the unit is unknown."""
     stored_times, seconds_per_unit = read_numbers(dataset, n_spectra), _S_PER_UNIT.get(unit_of(dataset))
     if stored_times is None or stored_times.size != n_spectra or seconds_per_unit is None:
         return None

@@ -1,4 +1,4 @@
-"""HyperSpy files in HDF5, with the axes described in :mod:`underpaint.io._hyperspy`."""
+"""Reader of HyperSpy's HDF5 files. :mod:`underpaint.io._hyperspy` describes their axes."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ _MAX_SPECTRUM_CHANNELS = 2**17
 
 
 def _is_layout(file: Any) -> bool:
-    """Return whether an HDF5 file has a signal with axes of HyperSpy."""
+    """Return whether an HDF5 file contains a signal with HyperSpy's axes."""
     return bool(_signals(file))
 
 
@@ -43,7 +43,7 @@ def _read_scans(path: Path, file: Any) -> list[Scan]:
     Raises
     ------
     ScanError
-        No signal has one dimension of channels and at most two of pixels.
+        No signal has exactly one channel dimension and at most two pixel dimensions.
     """
     scans = [
         scan

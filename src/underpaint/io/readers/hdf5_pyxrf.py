@@ -1,13 +1,13 @@
-"""Files of PyXRF, the program of the National Synchrotron Light Source II (BNL), with a cube per detector.
+"""Reader of files from PyXRF, the program of the National Synchrotron Light Source II (BNL).
 
 Specification:
 
-- ``/xrfmap/det1/counts``, ``det2`` ... (row, column, channel): counts of each detector, if saved.
-- ``/xrfmap/detsum/counts``: the sum channel by channel, since all detectors have the same energy axis.
-- ``/xrfmap/positions/pos`` (2, row, column) with ``name`` (``x_pos``, ``y_pos``): positions in the motors' unit.
-- ``/xrfmap/scalers/val`` (row, column, scaler) with ``name``: scaler counts.
+- ``/xrfmap/det1/counts``, ``det2`` ... (row, column, channel): counts of each detector, which may be absent.
+- ``/xrfmap/detsum/counts``: sum of the detectors, channel by channel. All detectors have the same energy axis.
+- ``/xrfmap/positions/pos`` (2, row, column) with ``name`` (``x_pos``, ``y_pos``): positions in the unit of the motors.
+- ``/xrfmap/scalers/val`` (row, column, scaler) with ``name``: counts of the scalers.
 - ``/xrfmap/scan_metadata``: attributes such as ``instrument_mono_incident_energy`` (keV).
-- The energy axis is in PyXRF's parameter file (default 0.01 keV per channel), not in the HDF5 file.
+- The HDF5 file does not contain the energy axis. PyXRF stores it in a parameter file (default 0.01 keV per channel).
 
 Source: NSLS-II/PyXRF, ``pyxrf/model/load_data_from_db.py`` (``write_db_to_hdf_base``) and ``docs/data_input.rst``.
 """
@@ -42,17 +42,17 @@ _MAX_NAMES = 64
 
 
 def _is_layout(file: Any) -> bool:
-    """Return whether an HDF5 file has the group and the counts of PyXRF."""
+    """Return whether an HDF5 file has the layout of PyXRF."""
     return bool(_detector_names(file))
 
 
 def _read_scans(path: Path, file: Any) -> list[Scan]:
-    """Read each detector, or the sum if only the sum was saved.
+    """Read each detector as a scan, or the sum of the detectors if the file contains only the sum.
 
     Raises
     ------
     ScanError
-        The counts are not (row, column, channel) numbers.
+        The counts are not a (row, column, channel) array of numbers.
     """
     detector_names = _detector_names(file)
     selected_names = [detector_name for detector_name in detector_names if detector_name != "detsum"] or detector_names

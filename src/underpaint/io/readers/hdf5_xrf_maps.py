@@ -1,14 +1,14 @@
-"""Files of XRF-Maps, the program of the Advanced Photon Source, with an image for each channel.
+"""Reader of files from XRF-Maps, the program of the Advanced Photon Source.
 
 Specification:
 
-- ``/MAPS/Spectra/mca_arr`` (version 10; formerly ``/MAPS/mca_arr``): (channel, row, column) counts as floats.
-- ``/MAPS/Spectra/Energy_Calibration`` (formerly ``/MAPS/energy_calib``): offset (keV), slope (keV), quadratic term.
+- ``/MAPS/Spectra/mca_arr`` (version 10; formerly ``/MAPS/mca_arr``): counts (channel, row, column) as floats.
+- ``/MAPS/Spectra/Energy_Calibration`` (formerly ``/MAPS/energy_calib``): zero, gain and quadratic term in keV.
 - ``/MAPS/Spectra/Energy`` (formerly ``/MAPS/energy``): energies of the channels in keV.
 - ``/MAPS/Spectra/Elapsed_Livetime``, ``Elapsed_Realtime`` (row, column): times in s.
-- ``/MAPS/Scan/x_axis``, ``y_axis`` (formerly ``/MAPS/x_axis``, ``y_axis``): positions in the motors' unit.
-- A file holds one detector. The detectors of one scan are ``NAME.h50``, ``NAME.h51`` ..., and their average is
-  ``NAME.h5``.
+- ``/MAPS/Scan/x_axis``, ``y_axis`` (formerly ``/MAPS/x_axis``, ``y_axis``): positions in the unit of the motors.
+- Each file holds one detector. The files ``NAME.h50``, ``NAME.h51`` ... are the detectors of one scan, and ``NAME.h5``
+  is their average.
 
 Source: AdvancedPhotonSource/XRF-Maps, ``src/io/file/hdf5_io.cpp`` (``save_spectra_volume``), and for the older paths
 the readers of mapspy and uProbeX.
@@ -53,17 +53,17 @@ _ENERGY_PATHS = ("MAPS/Spectra/Energy", "MAPS/energy")
 
 
 def _is_layout(file: Any) -> bool:
-    """Return whether an HDF5 file has the group and the spectra of XRF-Maps."""
+    """Return whether an HDF5 file has the layout of XRF-Maps."""
     return isinstance(_first_existing(file, _COUNTS_PATHS), h5py.Dataset)
 
 
 def _read_scans(path: Path, file: Any) -> list[Scan]:
-    """Read an XRF-Maps file, which holds one detector.
+    """Read the detector of an XRF-Maps file as a scan.
 
     Raises
     ------
     ScanError
-        The spectra are not (channel, row, column) numbers.
+        The counts are not a (channel, row, column) array of numbers.
     """
     dataset = _first_existing(file, _COUNTS_PATHS)
     if dataset.ndim != 3 or dataset.dtype.kind not in "uif" or 0 in dataset.shape:
@@ -128,7 +128,7 @@ def _step_and_notes(file: Any, shape: tuple[int, int, int]) -> tuple[tuple[float
 
 
 def _detector_number(path: Path) -> str:
-    """Return the number that XRF-Maps appends to ``.h5``, or "" for the file of the average."""
+    """Return the detector number after the ending ``.h5``, or "" for the average of the detectors."""
     file_number = path.suffix.lower().removeprefix(".h5")
     return file_number if file_number.isdigit() else ""
 

@@ -1,9 +1,9 @@
-"""Single spectra in the IAEA text format of Ortec's and other programs, ``.spe``.
+"""Reader of single spectra in the IAEA text format (``.spe``), which Ortec's and other programs write.
 
-A file consists of blocks, each of which begins with a line ``$KEY:``. The first line of ``$DATA:`` has the numbers of
-the first and the last channel. The counts follow, with any number per line. ``$MEAS_TIM:`` has live and real time in s.
-``$MCA_CAL:`` has the number of coefficients of the energy polynomial, the coefficients and their unit. Without
-``$MCA_CAL:``, ``$ENER_FIT:`` has zero and gain.
+A file consists of blocks that begin with a line ``$KEY:``. The first line of ``$DATA:`` has the numbers of the first
+and last channel, and the counts follow, with any number per line. ``$MEAS_TIM:`` has the live and real time in s.
+``$MCA_CAL:`` has the number of coefficients of the energy polynomial, the coefficients, and their unit. Files without
+``$MCA_CAL:`` may have zero and gain in ``$ENER_FIT:``.
 
 Source: IAEA, SPEDAC user's manual (1994), as quoted in GBS Elektronik, MCA-166 manual, appendix 1; and Ortec, software
 file structure manual.
@@ -27,13 +27,13 @@ FORMAT = Format(
     recognised_by="a first line $KEY:",
     source="IAEA, SPEDAC user's manual (1994); Ortec, software file structure manual",
 )
-_MAX_BYTES = 64 * 2**20
+_MAX_FILE_BYTES = 64 * 2**20
 _MAX_CHANNELS = 2**20
 _MAX_VALUE_LENGTH = 200
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file's first bytes are blocks of an IAEA spectrum."""
+    """Return whether a file begins like an IAEA spectrum."""
     return bool(re.match(rb"\s*\$[A-Z_0-9]+:", head.removeprefix(b"\xef\xbb\xbf")))
 
 
@@ -43,9 +43,9 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Sc
     Raises
     ------
     ScanError
-        There are no counts, or their number differs from the declared one.
+        The file has no counts, or their number differs from the declared number of channels.
     """
-    file_text = read_limited(path, _MAX_BYTES, "single IAEA spectrum").decode("latin-1")
+    file_text = read_limited(path, _MAX_FILE_BYTES, "single IAEA spectrum").decode("latin-1")
     split_text = re.split(r"(?m)^\s*\$([A-Z_0-9]+):?[ \t]*", "\n".join(file_text.splitlines()))
     blocks = {
         block_name: block_text.strip()
@@ -96,7 +96,7 @@ def _n_channel(data_numbers: list[float | None]) -> int | None:
 
 
 def _axis(blocks: dict[str, str], n_channel: int, first_channel: int) -> Axis:
-    """Return the axis of the coefficients, which refer to channel numbers from 0 even if the data start later."""
+    """Return the energy axis. The file's coefficients refer to channel 0 even if the data start at a later channel."""
     calibration_words = blocks.get("MCA_CAL", "").split()
     coefficients = [
         parse_number(number_text) for number_text in calibration_words[1:] if parse_number(number_text) is not None

@@ -1,13 +1,14 @@
-"""Single spectra in text files of Amptek's format, ``.mca``, and folders of such files as scans.
+"""Reader of single spectra in Amptek's text format (``.mca``), and of folders with one such file per pixel.
 
-The numbers in a file's name identify the pixel:
+The numbers in the name of a file identify its pixel:
 
-- One running number (``None_1``, ``scan_0``, with or without date and time) counts the pixels row by row, from 0 or 1.
-- Row and column have names, in any order: ``r000_c001``, ``row1_col2``, ``x12_y03``, ``Y003X012``, ``line3-column4``,
-  ``Zeile1_Spalte2``. Row and column may be positions, as in ``x0.5_y-1.5``.
-- Two numbers at the end, separated from the name (``scan_0001_0002``, ``12-34``), are row and column.
+- A single running number (``None_1``, ``scan_0``, with or without date and time) counts the pixels row by row, from 0
+  or 1.
+- Words or letters may mark row and column, in any order: ``r000_c001``, ``row1_col2``, ``x12_y03``, ``Y003X012``,
+  ``line3-column4``, ``Zeile1_Spalte2``. Row and column may be positions, as in ``x0.5_y-1.5``.
+- Two separate numbers at the end (``scan_0001_0002``, ``12-34``) are row and column.
 
-Dates and times in names are ignored.
+Dates and times in the names are ignored.
 """
 
 import re
@@ -29,29 +30,29 @@ from underpaint.io._single import FileSpectrum, spectrum_scan
 from underpaint.io._source import entries_inside, is_outside, lazy_counts, try_read
 from underpaint.io.readers import Format
 
-_DATE = r"(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
-_TIME = r"(?:[01]\d|2[0-3])([-_.]?)[0-5]\d\2[0-5]\d"
-_DATE_TIME_PATTERN = re.compile(rf"(?<!\d){_DATE}(?:[T _-]?{_TIME})?(?!\d)")
+_DATE_REGEX = r"(?:19|20)\d\d([-_.]?)(?:0[1-9]|1[0-2])\1(?:0[1-9]|[12]\d|3[01])"
+_TIME_REGEX = r"(?:[01]\d|2[0-3])([-_.]?)[0-5]\d\2[0-5]\d"
+_DATE_TIME_PATTERN = re.compile(rf"(?<!\d){_DATE_REGEX}(?:[T _-]?{_TIME_REGEX})?(?!\d)")
 _CLOCK_PATTERN = re.compile(r"(?<!\d)(?:[01]\d|2[0-3])[-.][0-5]\d[-.][0-5]\d(?!\d)")
-_POSITION = r"[ _=]?(-?)(\d+(?:[.,]\d+)?)"
-_ROW_PATTERN = re.compile(rf"(?i)(?<![a-z])(?:row|riga|line|ligne|zeile|reihe|rij|r|y){_POSITION}")
-_COLUMN_PATTERN = re.compile(rf"(?i)(?<![a-z])(?:column|colonna|colonne|spalte|kolom|pixel|col|c|x){_POSITION}")
+_POSITION_REGEX = r"[ _=]?(-?)(\d+(?:[.,]\d+)?)"
+_ROW_PATTERN = re.compile(rf"(?i)(?<![a-z])(?:row|riga|line|ligne|zeile|reihe|rij|r|y){_POSITION_REGEX}")
+_COLUMN_PATTERN = re.compile(rf"(?i)(?<![a-z])(?:column|colonna|colonne|spalte|kolom|pixel|col|c|x){_POSITION_REGEX}")
 _PAIR_PATTERN = re.compile(r"^(?P<series>(?:.*[ _.-])?)(?P<row>\d+)[ _x,-](?P<column>\d+)$")
 _NUMBER_PATTERN = re.compile(r"^(?P<series>.*?)[ _.-]?(?P<number>\d+)$")
 
 
 @dataclass(frozen=True)
 class FileSeries:
-    """Files whose names differ only in their numbers.
+    """Files of one scan, whose names differ only in their numbers.
 
     Parameters
     ----------
     names_by_pixel : dict of (int, int) to str
-        File names by (row, column) as numbered in the names, or by (0, number) for one running number.
+        File names by the (row, column) in the name, or by (0, running number).
     rows_named : bool
-        Whether the names identify the row.
+        Whether words or letters in the names mark the row.
     has_pairs : bool
-        Whether the names have a row and a column.
+        Whether the names contain a row and a column.
     """
 
     names_by_pixel: dict[tuple[int, int], str]
@@ -60,18 +61,18 @@ class FileSeries:
 
     @property
     def running_numbers(self) -> list[int]:
-        """Running numbers in ascending order, for a series with one number per name."""
+        """Running numbers of the files in ascending order."""
         return sorted(running_number for _, running_number in self.names_by_pixel)
 
     def transposed(self) -> "FileSeries":
-        """Return the series with the first number as the column."""
+        """Return the series with rows and columns exchanged."""
         return FileSeries(
             {(row, column): file_name for (column, row), file_name in self.names_by_pixel.items()}, self.has_pairs
         )
 
 
 def group_into_series(file_names: Iterable[str]) -> tuple[dict[str, FileSeries], list[str]]:
-    """Group file names into series that differ only in numbers, and return these and the other names."""
+    """Return series of file names that differ only in numbers, and the names that belong to no series."""
     stems = {
         file_name: _CLOCK_PATTERN.sub("*", _DATE_TIME_PATTERN.sub("*", file_name.rpartition(".")[0]))
         for file_name in file_names
@@ -108,7 +109,7 @@ def _group_by_row_and_column(stems: dict[str, str]) -> tuple[dict[str, FileSerie
         file_name: (series_name, (row, column))
         for (file_name, (series_name, *_)), row, column in zip(matches_by_name.items(), rows, columns, strict=True)
     }
-    # An additional number identifies the series, unless it differs for every pixel.
+    # A third number identifies the series, unless it is different for every pixel.
     has_running_number = len(
         {(re.sub(r"\d", "", series_name), pixel) for series_name, pixel in series_and_pixel.values()}
     ) == len(series_and_pixel)
@@ -134,9 +135,9 @@ def _group_by_row_and_column(stems: dict[str, str]) -> tuple[dict[str, FileSerie
 
 
 def _integer_positions(matches: list[Any]) -> list[int]:
-    """Return positions as integers in units of the last decimal place.
+    """Convert positions to integers, in units of their last decimal place.
 
-    A hyphen before all positions is a separator.
+    If a hyphen precedes all positions, it is a separator, not a minus sign.
     """
     is_hyphen_sign = not all(match[1] for match in matches)
     decimal_positions = [Decimal(match[2].replace(",", ".")) for match in matches]
@@ -148,14 +149,14 @@ def _integer_positions(matches: list[Any]) -> list[int]:
 
 
 def _split_letter(stem: str) -> str:
-    """Insert a space between a number and the letter after it, as in Y003X012."""
+    """Insert a space between each number and the letter after it, as in Y003X012."""
     return re.sub(r"(?<=\d)(?=[A-Za-z])", " ", stem)
 
 
 def _group_pairs(stems: dict[str, str]) -> tuple[dict[str, FileSeries], dict[str, str]]:
-    """Group names with two numbers at the end.
+    """Group names that end in two numbers.
 
-    If the second number differs for all files, it is the pixel number.
+    If the second number is different in all names, it is a running number.
     """
     files_by_series: dict[str, dict[tuple[int, int], str]] = {}
     remaining_stems: dict[str, str] = {}
@@ -175,10 +176,10 @@ def _group_pairs(stems: dict[str, str]) -> tuple[dict[str, FileSeries], dict[str
     remaining_stems |= {file_name: stems[file_name] for file_name in duplicate_names}
     series = {}
     for series_name, names_by_pixel in files_by_series.items():
-        rows, columns = ({pixel[index] for pixel in names_by_pixel} for index in (0, 1))
-        if len(columns) < len(names_by_pixel):
+        row_numbers, column_numbers = ({pixel[index] for pixel in names_by_pixel} for index in (0, 1))
+        if len(column_numbers) < len(names_by_pixel):
             series[series_name] = FileSeries(names_by_pixel, has_pairs=True)
-        elif len(rows) > 1:
+        elif len(row_numbers) > 1:
             series[series_name] = FileSeries(
                 {(0, column): file_name for (_, column), file_name in names_by_pixel.items()}, has_pairs=False
             )
@@ -194,7 +195,7 @@ def _add_to_series(
     file_name: str,
     duplicate_names: list[str],
 ) -> None:
-    """Add a name to its series, or to the duplicates, as for ``a_1`` and ``a_01``."""
+    """Add a file name to its series, or to the duplicates if its pixel has a name already (``a_1`` and ``a_01``)."""
     names_by_pixel = files_by_series.setdefault(series_name, {})
     if pixel in names_by_pixel:
         duplicate_names.append(file_name)
@@ -203,7 +204,7 @@ def _add_to_series(
 
 
 def steps_and_origin(position_numbers: Iterable[int]) -> tuple[int, int]:
-    """Return step and first value of row or column numbers, which may be positions (0, 50, 100)."""
+    """Return the step and the first value of row or column numbers, which may be positions (0, 50, 100)."""
     distinct_numbers = sorted(set(position_numbers))
     common_step = 0
     for position_number in distinct_numbers[1:]:
@@ -227,37 +228,38 @@ _MAX_GRID_FILE_BYTES = 4096
 _MAX_COUNT = 2**32 - 1
 _MAX_LISTED_SERIES = 6
 _MAX_DEVIATION_CHANNELS = 2.0
-"""Maximum deviation of calibration points from a line, in channels. Users select peaks to about one channel."""
+"""Maximum deviation in channels of calibration points from a straight line. Users select peaks to about one channel."""
 _FIELD_PATTERN = re.compile(rb"^([A-Z][A-Z0-9_ ]*?) - ?([^\r\n]*)", re.MULTILINE)
 _ROW_WORDS, _COLUMN_WORDS = ("righe", "rows", "row"), ("colonne", "columns", "column", "cols")
 
 
 def _is_mca(head: bytes) -> bool:
-    """Return whether a file's first bytes are those of an ``.mca`` spectrum."""
+    """Return whether a file begins like an ``.mca`` spectrum."""
     return head.lstrip(b"\xef\xbb\xbf \r\n").startswith(MAGIC)
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file is an ``.mca`` spectrum, or a folder or its subfolder contains such files."""
+    """Return whether a file is an ``.mca`` spectrum, or a folder or one of its subfolders contains such files."""
     return _is_mca(head) if head else bool(_spectra_folders(path))
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read one ``.mca`` file, or a folder with one file per pixel, in the order of the numbers in their names.
+    """Read an ``.mca`` file, or a folder with one file per pixel. The numbers in the names identify the pixels.
 
     Parameters
     ----------
     path : Path
-        The file, the folder of the spectra, or a folder with the grid file and one subfolder per detector.
+        An ``.mca`` file, a folder of such files, or a folder with a grid file and one subfolder per detector.
     part_name : str or None
         Name of a subfolder.
     shape : (int, int) or None
-        Rows and columns; None reads them from the grid file (``righe`` rows, ``colonne`` columns), or from the names.
+        Numbers of rows and columns; None takes them from the grid file (``righe`` is rows, ``colonne`` is columns) or
+        from the file names.
 
     Raises
     ------
     ScanError
-        There are no spectra or no grid, or the spectra do not fit the grid.
+        There are no spectra, the grid is unknown, or the spectra do not fit the grid.
     """
     if path.is_file():
         return [_read_file(path)]
@@ -266,12 +268,12 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
 
 
 def _read_file(path: Path) -> Scan:
-    """Read one ``.mca`` file as a scan of one pixel.
+    """Read an ``.mca`` file as a scan of one pixel.
 
     Raises
     ------
     ScanError
-        The file is truncated, has no data, or has invalid counts.
+        The file is truncated, has no counts, or has invalid counts.
     """
     file_content = try_read(path.read_bytes, str(path))
     counts = _parse_counts(_data_section(file_content, path), path).astype(np.float64)
@@ -284,7 +286,7 @@ def _read_file(path: Path) -> Scan:
 
 
 def _spectra_folders(folder: Path) -> list[Path]:
-    """Return the folders with ``.mca`` files, which are the given folder or its subfolders."""
+    """Return the given folder if it contains ``.mca`` files, otherwise its subfolders that contain such files."""
     if _mca_files(folder):
         return [folder]
     subfolders = sorted(
@@ -295,7 +297,7 @@ def _spectra_folders(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows, columns and dwell time of a raster, and the grid file that states them."""
+    """Numbers of rows and columns, dwell time, and the grid file that states them."""
 
     n_row: int
     n_column: int
@@ -304,7 +306,7 @@ class Grid:
 
 
 class McaFolder:
-    """Cube of a folder of ``.mca`` files, with zeros for pixels without a file."""
+    """Cube of a folder of ``.mca`` files. The counts of a pixel without a file are zero."""
 
     dtype: np.dtype[Any] = np.dtype(np.uint32)
 
@@ -377,7 +379,7 @@ def _mca_files(folder: Path) -> list[str]:
 def _pixel_files(
     folder: Path, top_folder: Path, shape: tuple[int, int] | None
 ) -> tuple[dict[int, str], Grid, list[str]]:
-    """Return the file names by pixel number (from 1, row by row), the grid, and notes."""
+    """Return the file name of each pixel, the grid, and notes. Pixels are numbered row by row from 1."""
     series_by_name, skipped_names = group_into_series(_mca_files(folder))
     notes = (
         [f"{len(skipped_names)} spectra are not pixels and were skipped: {', '.join(skipped_names[:4])}"]
@@ -430,7 +432,7 @@ def _pixel_files(
 
 
 def _renumbered(series: FileSeries, grid: Grid) -> FileSeries:
-    """Return a complete series with a step (0, 10, 20) with consecutive numbers."""
+    """Number files that have a constant step (0, 10, 20) consecutively, if there is one file per pixel of the grid."""
     number_step, first_number = steps_and_origin(series.running_numbers)
     n_file = len(series.names_by_pixel)
     if (
@@ -449,23 +451,28 @@ def _renumbered(series: FileSeries, grid: Grid) -> FileSeries:
 
 
 def _first_number(file_numbers: list[int], grid: Grid) -> int:
-    """Return the number of the first pixel.
+    """Return the running number of the first pixel.
 
-    The number is 0 if a file has this number, the first number of a complete series, or 1.
+    The first number is 0 if a file has the number 0, the lowest number of a complete series, or 1.
     """
     is_complete = len(file_numbers) == file_numbers[-1] - file_numbers[0] + 1 == grid.n_row * grid.n_column
     return 0 if file_numbers[0] == 0 else file_numbers[0] if is_complete else 1
 
 
 def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> tuple[dict[int, str], Grid, list[str]]:
-    """Arrange files by row and column in their names, and swap unnamed numbers if the grid requires it."""
+    """Arrange files by two numbers in their names. The first is the row, or the column if only this fits the grid."""
     for oriented_series in (series,) if series.rows_named else (series, series.transposed()):
-        rows, columns = ([pixel[index] for pixel in oriented_series.names_by_pixel] for index in (0, 1))
-        row_step, first_row = _step_and_first(rows, None if stated_grid is None else stated_grid.n_row)
-        column_step, first_column = _step_and_first(columns, None if stated_grid is None else stated_grid.n_column)
-        n_row, n_column = (max(rows) - first_row) // row_step + 1, (max(columns) - first_column) // column_step + 1
+        row_numbers, column_numbers = ([pixel[index] for pixel in oriented_series.names_by_pixel] for index in (0, 1))
+        row_step, first_row = _step_and_first(row_numbers, None if stated_grid is None else stated_grid.n_row)
+        column_step, first_column = _step_and_first(
+            column_numbers, None if stated_grid is None else stated_grid.n_column
+        )
+        n_row, n_column = (
+            (max(row_numbers) - first_row) // row_step + 1,
+            (max(column_numbers) - first_column) // column_step + 1,
+        )
         grid = stated_grid or Grid(n_row, n_column)
-        if n_row > grid.n_row or n_column > grid.n_column or 2 * len(rows) < grid.n_row * grid.n_column:
+        if n_row > grid.n_row or n_column > grid.n_column or 2 * len(row_numbers) < grid.n_row * grid.n_column:
             continue
         names_by_pixel = {
             (row - first_row) // row_step * grid.n_column + (column - first_column) // column_step + 1: file_name
@@ -474,9 +481,11 @@ def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> 
         ordinal = "first" if oriented_series is series else "second"
         notes = [] if oriented_series.rows_named else [f"the {ordinal} number in the files' names is read as the row"]
         return names_by_pixel, grid, notes
-    rows, columns = ([pixel[index] for pixel in series.names_by_pixel] for index in (0, 1))
-    span_text = f"rows {min(rows)} to {max(rows)} and columns {min(columns)} to {max(columns)}"
-    counted_text = f"{span_text} in the names of {len(rows)} spectra"
+    row_numbers, column_numbers = ([pixel[index] for pixel in series.names_by_pixel] for index in (0, 1))
+    span_text = (
+        f"rows {min(row_numbers)} to {max(row_numbers)} and columns {min(column_numbers)} to {max(column_numbers)}"
+    )
+    counted_text = f"{span_text} in the names of {len(row_numbers)} spectra"
     if stated_grid is None:
         raise ScanError(
             f"Cannot read {folder} as a scan: {counted_text} leave more than half of the pixels out. If the names "
@@ -492,9 +501,9 @@ def _pair_pixels(series: FileSeries, stated_grid: Grid | None, folder: Path) -> 
 
 
 def _step_and_first(position_numbers: list[int], n_position: int | None) -> tuple[int, int]:
-    """Return step and first number of rows or columns.
+    """Return the step and the first value of row or column numbers.
 
-    Numbering from 0 or 1 is assumed if this fits the number of rows or columns.
+    The numbers are assumed to start at 0 or 1 if they then fit the number of rows or columns.
     """
     common_step, first_number = steps_and_origin(position_numbers)
     if n_position is not None and first_number <= 1 and max(position_numbers) - first_number < n_position:
@@ -529,10 +538,10 @@ def _grid_candidates(folder: Path) -> list[Path]:
 
 
 def _parse_grid(path: Path) -> Grid | None:
-    """Return the grid in a grid file, or None unless the text has rows and columns."""
+    """Return the grid that a grid file states, or None if the file does not state rows and columns."""
     values_by_word: dict[str, str] = {}
-    for line in try_read(path.read_bytes, str(path)).decode("latin-1").splitlines():
-        line_words = line.replace("=", " ").replace(":", " ").split()
+    for text_line in try_read(path.read_bytes, str(path)).decode("latin-1").splitlines():
+        line_words = text_line.replace("=", " ").replace(":", " ").split()
         if len(line_words) >= 2:
             values_by_word[line_words[0].lower()] = line_words[1].replace(",", ".")
     rows = next((values_by_word[key_word] for key_word in _ROW_WORDS if key_word in values_by_word), None)
@@ -560,19 +569,19 @@ def _positive_integer(number_text: str, path: Path) -> int:
 
 
 def _check_grid(grid: Grid, pixel_numbers: list[int], first_number: int, folder: Path, *, is_shape_given: bool) -> None:
-    """Refuse a grid that contradicts the file numbers, shifted to start at 1.
+    """Refuse a grid that the numbers of the files contradict.
 
-    Up to half of the files may be missing.
+    Up to half of the grid's files may be missing.
     """
     n_pixel = grid.n_row * grid.n_column
     n_missing = n_pixel - len(pixel_numbers)
-    ends_early = not is_shape_given and pixel_numbers[-1] < n_pixel - 1
+    is_scan_cut_short = not is_shape_given and pixel_numbers[-1] < n_pixel - 1
     if (
         grid.n_row < 1
         or grid.n_column < 1
         or pixel_numbers[0] < 1
         or pixel_numbers[-1] > n_pixel
-        or ends_early
+        or is_scan_cut_short
         or 2 * n_missing > n_pixel
     ):
         raise ScanError(
@@ -596,7 +605,7 @@ def _presence_mask(names_by_number: Mapping[int, str], grid: Grid) -> NDArray[np
 def _pixel_times(
     folder: Path, names_by_number: Mapping[int, str], grid: Grid, calibration: bytes
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64] | None, list[str]]:
-    """Return the live and real time of each pixel in s, with NaN if unknown or 0, and notes."""
+    """Return the live times and real times of the pixels in s, and notes. Times that are unknown or 0 are NaN."""
     live_time, real_time = np.full(grid.n_row * grid.n_column, np.nan), np.full(grid.n_row * grid.n_column, np.nan)
     n_other_calibration = 0
     for pixel, file_name in names_by_number.items():
@@ -651,13 +660,13 @@ def _data_section(file_content: bytes, location: Path | str) -> bytes:
 
 
 def _parse_counts(data_section: bytes, location: Path | str) -> NDArray[np.int64]:
-    """Return the integers of a data section, or raise ScanError for other content."""
+    """Return the counts in a data section, or raise ScanError if it contains anything but integers."""
     if data_section.translate(None, b"0123456789 \t\r\n"):
         _raise_invalid_counts(data_section, location)
     if not data_section.strip():
         raise ScanError(f"Cannot read {location}: its data section is empty. Copy the file from the instrument again.")
     counts = np.fromstring(data_section, dtype=np.int64, sep=" ")
-    if counts.max() > _MAX_COUNT:  # numbers beyond the type's maximum are read as this maximum
+    if counts.max() > _MAX_COUNT:  # NumPy reads numbers above the type's maximum as this maximum
         channel = int(counts.argmax())
         raise ScanError(
             f"Cannot read {location}: channel {channel} holds {data_section.split()[channel].decode()[:30]} "
@@ -693,20 +702,20 @@ def _calibration_section(file_content: bytes) -> bytes:
 
 
 def _axis(file_content: bytes, n_channel: int) -> Axis:
-    """Return the linear axis through the calibration points (channel, energy)."""
+    """Fit a straight line to the calibration points (channel, energy), and return it as an energy axis."""
     calibration_points = []
-    for line in _calibration_section(file_content).decode("latin-1").replace(",", ".").splitlines():
-        point = [parse_number(number_text) for number_text in line.split()]
-        if len(point) == 2 and None not in point:
-            calibration_points.append(point)
+    for text_line in _calibration_section(file_content).decode("latin-1").replace(",", ".").splitlines():
+        calibration_point = [parse_number(number_text) for number_text in text_line.split()]
+        if len(calibration_point) == 2 and None not in calibration_point:
+            calibration_points.append(calibration_point)
     channel, energy = np.array(calibration_points, dtype=np.float64).reshape(-1, 2).T
     if np.unique(channel).size < 2:
         return None, (NO_CALIBRATION,)
     gain, zero = (float(coefficient) for coefficient in np.polyfit(channel, energy, 1))
-    deviation = float(np.abs(energy - zero - gain * channel).max() / abs(gain)) if gain else 0.0
-    if deviation > _MAX_DEVIATION_CHANNELS:
+    deviation_channels = float(np.abs(energy - zero - gain * channel).max() / abs(gain)) if gain else 0.0
+    if deviation_channels > _MAX_DEVIATION_CHANNELS:
         note = (
-            f"energy calibration ignored: its points deviate by up to {deviation:.1f} channels from a line, "
+            f"energy calibration ignored: its points deviate by up to {deviation_channels:.1f} channels from a line, "
             f"at most {_MAX_DEVIATION_CHANNELS:g} are allowed; find the axis with `underpaint calibrate`"
         )
         return None, (note,)

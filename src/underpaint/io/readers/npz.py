@@ -1,4 +1,4 @@
-"""NumPy archives (``.npz``) and single arrays (``.npy``) of (row, column, channel) cubes."""
+"""Reader of NumPy archives (``.npz``) that contain (row, column, channel) arrays."""
 
 import lzma
 import math
@@ -39,16 +39,16 @@ _DAMAGE_ERRORS = (
     MemoryError,
 )
 _DECOMPRESSION_ERRORS = (zlib.error, lzma.LZMAError)
-"""Errors of zipfile, its decompressors and NumPy for damaged archives."""
+"""Errors that the decompressors raise for damaged archives."""
 _MAX_UNCHECKED_BYTES = 256 * 2**20
 _MAX_COMPRESSION_RATIO = 300
-"""Maximum compression ratio of arrays above ``_MAX_UNCHECKED_BYTES``, which are decompressed into memory. Counts of a
-nearly empty scan are compressed less, while zlib compresses zeros 1000 times.
+"""Maximum compression ratio of arrays above ``_MAX_UNCHECKED_BYTES``, since arrays are decompressed in memory. Even a
+nearly empty scan has a lower ratio. zlib compresses zeros by a factor of 1000.
 """
 
 
 class NpzCube:
-    """Cube of an archive's array, which is read as a whole, since a compressed member cannot be read in parts."""
+    """Cube of an array in an archive. The whole array is read at once, since it is compressed as a whole."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class NpzCube:
         self._lock = Lock()
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Return a rectangle of pixels, and read the array at the first call."""
+        """Return a rectangle of pixels. The first call reads the whole array."""
         with self._lock:
             if self._counts is None:
                 self._counts = np.transpose(
@@ -79,7 +79,7 @@ class NpzCube:
         return self._counts[rows, columns]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the counts, which another process reads again."""
+        """Return the state without the counts. Another process reads the counts again."""
         return {
             attribute_name: attribute
             for attribute_name, attribute in self.__dict__.items()
@@ -87,35 +87,35 @@ class NpzCube:
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Set the state, without counts."""
+        """Restore the state. The counts will be read again."""
         self.__dict__.update(state, _counts=None, _lock=Lock())
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file is a zip archive."""
+    """Return whether a file begins like a zip archive."""
     return head.startswith(ZIP_MAGIC)
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cubes of a ``.npz`` file, or its lists of spectra if it has no cubes, or only ``part_name``.
+    """Read the 3-D arrays of an ``.npz`` file, its lists of spectra if it has no such arrays, or only ``part_name``.
 
-    The optional arrays are ``gain_kev`` and ``zero_kev`` or ``energy`` (channel), ``live_time_s`` ((row, column) or
-    scalar), and ``step_mm`` (two numbers, or one for both).
+    The energies are in the optional arrays ``gain_kev`` and ``zero_kev``, or in ``energy`` (channel). ``live_time_s``
+    is a (row, column) array or a scalar. ``step_mm`` has one number, or one for rows and one for columns.
 
     Raises
     ------
     ScanError
-        There is no 3-D array of numbers of this name. The message lists the arrays.
+        There is no 3-D array of numbers, or none called ``part_name``. The message lists the arrays in the file.
     """
-    shapes = try_read(lambda: _array_headers(path), str(path))
+    shapes_and_types = try_read(lambda: _array_headers(path), str(path))
     numeric_arrays = {
         array_name: shape_and_dtype
-        for array_name, shape_and_dtype in shapes.items()
+        for array_name, shape_and_dtype in shapes_and_types.items()
         if shape_and_dtype[1].kind in "uif" and 0 not in shape_and_dtype[0]
     }
     cube_names = [array_name for array_name, (shape, _) in numeric_arrays.items() if len(shape) == 3]
     if not cube_names:
-        # A 2-D array with an array of its channels' energies is a list of spectra, read as one row.
+        # A 2-D array is a list of spectra if another array holds the energies of its channels. It is read as one row.
         energy_list_lengths = {
             math.prod(numeric_arrays[array_name][0]) for array_name in _ENERGY_NAMES if array_name in numeric_arrays
         }
@@ -124,28 +124,31 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
             for array_name, shape_and_dtype in numeric_arrays.items()
             if len(shape_and_dtype[0]) == 2 and energy_list_lengths & set(shape_and_dtype[0])
         }
-        shapes |= {array_name: ((1, *shape), dtype) for array_name, (shape, dtype) in spectrum_lists.items()}
+        shapes_and_types |= {array_name: ((1, *shape), dtype) for array_name, (shape, dtype) in spectrum_lists.items()}
         cube_names = list(spectrum_lists)
-    if part_name is not None and part_name not in shapes:
+    if part_name is not None and part_name not in shapes_and_types:
         raise ScanError(
-            f"Cannot read {path}::{part_name}: the file has no array of that name, only {_array_list(shapes)}."
+            f"Cannot read {path}::{part_name}: the file has no array of that name, only "
+            f"{_array_list(shapes_and_types)}."
         )
     selected_members = cube_names if part_name is None else [member for member in cube_names if member == part_name]
     if not selected_members:
         raise ScanError(
             f"Cannot read {path if part_name is None else f'{path}::{part_name}'} as a scan: a non-empty 3-D array "
-            f"(row, column, channel) of numbers is needed; the file contains {_array_list(shapes)}."
+            f"(row, column, channel) of numbers is needed; the file contains {_array_list(shapes_and_types)}."
         )
     scan_names = {member: path.stem if len(cube_names) == 1 else f"{path.stem}_{member}" for member in selected_members}
-    return [_scan(path, member, shapes, scan_names[member]) for member in selected_members]
+    return [_scan(path, member, shapes_and_types, scan_names[member]) for member in selected_members]
 
 
-def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], scan_name: str) -> Scan:
-    stored_shape, dtype = shapes[member]
+def _scan(
+    path: Path, member: str, shapes_and_types: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], scan_name: str
+) -> Scan:
+    stored_shape, dtype = shapes_and_types[member]
     source = f"{path}::{member}"
     optional_names = ("gain_kev", "zero_kev", "live_time_s", "step_mm", *_ENERGY_NAMES)
     metadata_arrays = {
-        array_name: _read_numbers(path, array_name) for array_name in optional_names if array_name in shapes
+        array_name: _read_numbers(path, array_name) for array_name in optional_names if array_name in shapes_and_types
     }
     energies = next(
         (metadata_arrays[array_name].ravel() for array_name in _ENERGY_NAMES if array_name in metadata_arrays), None
@@ -177,7 +180,7 @@ def _scan(path: Path, member: str, shapes: dict[str, tuple[tuple[int, ...], np.d
 
 
 def _array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Return shape and type of each array, without reading the arrays."""
+    """Return the shape and type of each array from its header."""
     try:
         with zipfile.ZipFile(path) as archive:
             return {
@@ -195,8 +198,10 @@ def _array_headers(path: Path) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]
 
 def _array_header(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], np.dtype[Any]]:
     with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        header_version = np.lib.format.read_magic(stream)
+        read_header = (
+            np.lib.format.read_array_header_1_0 if header_version == (1, 0) else np.lib.format.read_array_header_2_0
+        )
         shape, _, dtype = read_header(stream)
         needed_bytes, stored_bytes = (
             math.prod(shape) * dtype.itemsize,
@@ -231,10 +236,12 @@ def _read_member(path: Path, member: str) -> NDArray[Any]:
 
 
 def _read_numbers(path: Path, member: str) -> NDArray[Any]:
-    array = _read_member(path, member)
-    if array.dtype.kind not in "uif" or array.size == 0:
-        raise ScanError(f"Cannot read {path}::{member}: it holds {array.shape} {array.dtype}; a number is needed.")
-    return array
+    member_array = _read_member(path, member)
+    if member_array.dtype.kind not in "uif" or member_array.size == 0:
+        raise ScanError(
+            f"Cannot read {path}::{member}: it holds {member_array.shape} {member_array.dtype}; a number is needed."
+        )
+    return member_array
 
 
 def _axis(metadata_arrays: dict[str, NDArray[Any]], n_channel: int) -> EnergyAxis | None:
@@ -261,7 +268,8 @@ def _step_mm(stored_steps: NDArray[Any] | None) -> tuple[float, float] | None:
     return float(stored_steps.ravel()[0]), float(stored_steps.ravel()[-1])
 
 
-def _array_list(shapes: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
+def _array_list(shapes_and_types: dict[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
     return (
-        ", ".join(f"{array_name} {shape} {dtype}" for array_name, (shape, dtype) in shapes.items()) or "no array at all"
+        ", ".join(f"{array_name} {shape} {dtype}" for array_name, (shape, dtype) in shapes_and_types.items())
+        or "no array at all"
     )

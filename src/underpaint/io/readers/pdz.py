@@ -1,15 +1,18 @@
-r"""Single spectra of Bruker's hand-held instruments (Tracer, S1 Titan), ``.pdz``: little-endian binary.
+r"""Reader of ``.pdz`` files, single spectra from Bruker's hand-held instruments (Tracer, S1 Titan).
 
-Files of version 25 consist of records with a type (uint16), a length in bytes (uint32) and content. The first record
-has type 25 (``pdz25`` in UTF-16, then uint32 1 for X-ray fluorescence). Type 1 is the instrument. Each record of type 3
-is a phase. A phase has five uint32 and seven float32 (times in s, tube kV and µA), three filters, temperatures,
-``ev_per_channel`` and ``channel_start`` (the lower edge of the first channel in eV), date, the number of channels, a
-text, and the channels as uint32. Files of version 24 begin with ``01 01``. A file of version 24 has the number of
-channels (int16) at byte 6, eV per channel (float64) at 50, tube kV and µA (float32) at 162 and 166, live time in s at
-354, and the channels as int32 from 358. The zero of the energy axis is not stated.
+The numbers are little-endian. Files of version 25 consist of records with a type (uint16), a length in bytes (uint32)
+and content. The first record has type 25: ``pdz25`` in UTF-16, then uint32 1 for X-ray fluorescence. The record of type
+1 describes the instrument. Each record of type 3 is a phase. A phase begins with five uint32 and seven float32: times
+in s, tube voltage in kV and tube current in µA. Three filters, temperatures, ``ev_per_channel`` and ``channel_start``
+follow. ``channel_start`` is the lower edge of the first channel in eV. A phase ends with the date, the number of
+channels, a text, and the counts as uint32.
 
-Source: B. Ducraux, pdz-tool, ``docs/pdz_version_25_file_format.md`` and the field table of its version 24 reader
-(MIT licence, 2024-2025), which the tests compare with.
+Files of version 24 begin with ``01 01``. At byte 6 is the number of channels (int16), and at 50 the eV per channel
+(float64). At 162 and 166 are tube voltage in kV and current in µA (float32), and at 354 the live time in s. The counts
+begin at 358 as int32. The file does not state the zero of the energy axis.
+
+Source: B. Ducraux, pdz-tool, ``docs/pdz_version_25_file_format.md`` and the field table of its version 24 reader (MIT
+licence, 2024-2025). The tests compare with pdz-tool.
 """
 
 import struct
@@ -38,7 +41,7 @@ FORMAT = Format(
 )
 _MAGIC_25 = struct.pack("<HI", 25, 14) + "pdz25".encode("utf-16-le")
 _MAGIC_24 = b"\x01\x01"
-_MAX_BYTES = 256 * 2**20
+_MAX_FILE_BYTES = 256 * 2**20
 _MAX_CHANNELS = 16384
 _INSTRUMENT_RECORD, _SPECTRUM_RECORD = 1, 3
 _N_CHANNEL_OFFSET_24, _GAIN_OFFSET_24, _TUBE_OFFSET_24, _LIVE_TIME_OFFSET_24, _DATA_OFFSET_24 = 6, 50, 162, 354, 358
@@ -49,7 +52,7 @@ _NO_AXIS_24 = "the file does not state the zero of its energy axis: channel 0 is
 
 @dataclass(frozen=True)
 class Phase:
-    """One exposure: its channels and metadata."""
+    """One exposure of a measurement: its counts and metadata."""
 
     number: int
     counts: NDArray[np.float64]
@@ -61,24 +64,24 @@ class Phase:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file's first bytes are those of a .pdz file of version 24 or 25."""
+    """Return whether a file begins like a ``.pdz`` file of version 24 or 25."""
     return head.startswith(_MAGIC_25) or (head.startswith(_MAGIC_24) and _is_plausible_24(head))
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the phase with the number ``part_name`` in a .pdz file, or the first phase, as a scan of one pixel.
+    """Read a phase of a ``.pdz`` file as a scan of one pixel. ``part_name`` is its number, and None reads the first.
 
-    Phases differ in tube voltage and filter, so they are never added.
+    Phases differ in tube voltage and filter, so phases are never added.
 
     Raises
     ------
     ScanError
-        A record or its channels are truncated, or there is no phase of this name.
+        A record is truncated, or there is no phase with this number.
     """
     file_bytes = try_read(path.stat, str(path)).st_size
-    if file_bytes > _MAX_BYTES:
+    if file_bytes > _MAX_FILE_BYTES:
         raise ScanError(
-            f"Cannot read {path}: {file_bytes} bytes are too many for a .pdz spectrum (at most {_MAX_BYTES})."
+            f"Cannot read {path}: {file_bytes} bytes are too many for a .pdz spectrum (at most {_MAX_FILE_BYTES})."
         )
     file_content: bytes = try_read(path.read_bytes, str(path))
     phases = (
@@ -92,28 +95,28 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     phase = phases[0 if part_name is None else phase_names.index(part_name)]
     other_names = [phase_name for phase_name in phase_names if phase_name != str(phase.number)]
     phase_notes = (f"one phase of {len(phase_names)}; the others: ::{', ::'.join(other_names)}",) if other_names else ()
-    return [_scan(path, phase, phase_notes, version=25 if file_content.startswith(_MAGIC_25) else 24)]
+    return [_scan(path, phase, phase_notes, format_version=25 if file_content.startswith(_MAGIC_25) else 24)]
 
 
-def _scan(path: Path, phase: Phase, notes: tuple[str, ...], version: int) -> Scan:
+def _scan(path: Path, phase: Phase, notes: tuple[str, ...], format_version: int) -> Scan:
     axis, axis_notes = _axis(phase)
     return single_scan(
         phase.counts,
         path,
-        f"{FORMAT.name} version {version}",
+        f"{FORMAT.name} version {format_version}",
         axis=axis,
         live_time_s=phase.live_time_s,
         real_time_s=phase.real_time_s,
         detector=str(phase.metadata.get("serial_number", "")),
-        notes=(*notes, *axis_notes, *((_NO_AXIS_24,) if version == 24 else ())),
+        notes=(*notes, *axis_notes, *((_NO_AXIS_24,) if format_version == 24 else ())),
         metadata=phase.metadata,
     )
 
 
 def _axis(phase: Phase) -> Axis:
-    """Return the energy axis of the channel centres.
+    """Return the energy axis, in which the energy of a channel is that of its centre.
 
-    The file states the lower edge of the first channel.
+    The file states the energy of the lower edge of the first channel.
     """
     return axis_of_coefficients((phase.start_ev + phase.gain_ev / 2, phase.gain_ev), phase.counts.size, "ev")
 
@@ -122,22 +125,23 @@ def _axis(phase: Phase) -> Axis:
 
 
 def _read_phases_25(file_content: bytes, path: Path) -> list[Phase]:
-    instrument: dict[str, Any] = {}
+    instrument_facts: dict[str, Any] = {}
     phases: list[Phase] = []
     for record_type, record_offset, record_content in _iterate_records(file_content, path):
         if record_type == _INSTRUMENT_RECORD:
-            instrument = _read_instrument(record_content)
+            instrument_facts = _read_instrument(record_content)
         elif record_type == _SPECTRUM_RECORD:
             phases.append(_read_phase_25(record_content, record_offset, path))
     if not phases:
         raise ScanError(f"Cannot read {path}: a .pdz file of version 25 without an X-ray fluorescence spectrum in it.")
     phase_numbers = range(1, len(phases) + 1)
     return [
-        _with_number(phase, phase_number, instrument) for phase, phase_number in zip(phases, phase_numbers, strict=True)
+        _with_number(phase, phase_number, instrument_facts)
+        for phase, phase_number in zip(phases, phase_numbers, strict=True)
     ]
 
 
-def _with_number(phase: Phase, phase_number: int, instrument: dict[str, Any]) -> Phase:
+def _with_number(phase: Phase, phase_number: int, instrument_facts: dict[str, Any]) -> Phase:
     return Phase(
         phase_number,
         phase.counts,
@@ -145,12 +149,12 @@ def _with_number(phase: Phase, phase_number: int, instrument: dict[str, Any]) ->
         phase.start_ev,
         phase.live_time_s,
         phase.real_time_s,
-        {**instrument, **phase.metadata},
+        {**instrument_facts, **phase.metadata},
     )
 
 
 def _iterate_records(file_content: bytes, path: Path) -> Iterator[tuple[int, int, memoryview]]:
-    """Yield type, offset and bytes of each record, none of which may extend beyond the file."""
+    """Yield the type, offset and content of each record. A record that extends beyond the file is an error."""
     content_view, record_start = memoryview(file_content), 0
     while record_start + 6 <= len(file_content):
         record_type, record_bytes = struct.unpack_from("<HI", file_content, record_start)
@@ -166,13 +170,13 @@ def _iterate_records(file_content: bytes, path: Path) -> Iterator[tuple[int, int
 
 
 def _read_instrument(record_content: memoryview) -> dict[str, Any]:
-    """Return the serial number and geometry, or an empty dict if the instrument record is too short."""
-    serial_number, offset = _read_text(record_content, 0)
-    build_number, offset = _read_text(record_content, offset)
-    if offset + 6 > len(record_content):
+    """Return the serial number and geometry in the instrument record, or an empty dict if the record is too short."""
+    serial_number, text_offset = _read_text(record_content, 0)
+    build_number, text_offset = _read_text(record_content, text_offset)
+    if text_offset + 6 > len(record_content):
         return {}
-    anode_atomic_number, anode_takeoff_deg, incidence_deg, detector_takeoff_deg, window_um = struct.unpack_from(
-        "<4Bh", record_content, offset
+    anode_atomic_number, anode_takeoff_deg, incidence_deg, detector_takeoff_deg, window_thickness_um = (
+        struct.unpack_from("<4Bh", record_content, text_offset)
     )
     return {
         "serial_number": serial_number,
@@ -181,14 +185,15 @@ def _read_instrument(record_content: memoryview) -> dict[str, Any]:
         "anode_takeoff_angle_deg": anode_takeoff_deg,
         "incidence_angle_deg": incidence_deg,
         "takeoff_angle_deg": detector_takeoff_deg,
-        "tube_window_be_um": window_um,
+        "tube_window_be_um": window_thickness_um,
     }
 
 
 def _read_text(record_content: memoryview, offset: int) -> tuple[str, int]:
-    """Return the text at an offset and the next offset.
+    """Return the text at an offset, and the offset of its end.
 
-    The length of the text precedes the text, which is empty if it exceeds the record.
+    A number before each text states the length of the text. A text that would extend beyond the record is read as
+    empty.
     """
     if offset + 4 > len(record_content):
         return "", len(record_content)
@@ -221,9 +226,11 @@ def _read_phase_25(record_content: memoryview, record_offset: int, path: Path) -
             "tube_voltage_kv": phase_values[10],
             "tube_current_ua": phase_values[11],
             "filters": [
-                (atomic_number, thickness_um)
-                for atomic_number, thickness_um in zip(phase_values[12:18:2], phase_values[13:18:2], strict=True)
-                if atomic_number > 0
+                (filter_atomic_number, filter_thickness_um)
+                for filter_atomic_number, filter_thickness_um in zip(
+                    phase_values[12:18:2], phase_values[13:18:2], strict=True
+                )
+                if filter_atomic_number > 0
             ],
             "ev_per_channel": phase_values[22],
             "channel_start_ev": phase_values[24],
@@ -235,7 +242,7 @@ def _read_phase_25(record_content: memoryview, record_offset: int, path: Path) -
 
 
 def _is_plausible_24(head: bytes) -> bool:
-    """Return whether the two bytes of version 24 are followed by a plausible number of channels and gain."""
+    """Return whether the number of channels and the gain in a header of version 24 are plausible."""
     if len(head) < _TUBE_OFFSET_24 + 8:
         return False
     (n_channel,), (gain_ev,) = (
@@ -249,7 +256,7 @@ def _is_plausible_24(head: bytes) -> bool:
 def _read_phase_24(file_content: bytes, path: Path) -> Phase:
     (n_channel,) = struct.unpack_from("<h", file_content, _N_CHANNEL_OFFSET_24)
     (gain_ev,) = struct.unpack_from("<d", file_content, _GAIN_OFFSET_24)
-    voltage_kv, current_ua = struct.unpack_from("<2f", file_content, _TUBE_OFFSET_24)
+    tube_voltage_kv, tube_current_ua = struct.unpack_from("<2f", file_content, _TUBE_OFFSET_24)
     counts = _read_channels(memoryview(file_content)[_DATA_OFFSET_24:], n_channel, "<i4", f"{path} (.pdz version 24)")
     (live_time_s,) = struct.unpack_from("<f", file_content, _LIVE_TIME_OFFSET_24)
     return Phase(
@@ -259,7 +266,7 @@ def _read_phase_24(file_content: bytes, path: Path) -> Phase:
         0.0,
         _positive_or_none(live_time_s),
         None,
-        {"tube_voltage_kv": voltage_kv, "tube_current_ua": current_ua, "ev_per_channel": gain_ev},
+        {"tube_voltage_kv": tube_voltage_kv, "tube_current_ua": tube_current_ua, "ev_per_channel": gain_ev},
     )
 
 

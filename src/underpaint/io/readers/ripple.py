@@ -1,14 +1,14 @@
-"""Ripple cubes in the format of Lispix, with a text header (``.rpl``) and a binary file (``.raw``).
+"""Reader of ripple cubes, the format of Lispix with a text header (``.rpl``) and a binary data file (``.raw``).
 
-The header has a key and a value per line, separated by a tab, space or comma. ``;`` begins a comment. ``width``,
+Each line of the header has a key and a value, separated by a tab, space or comma. ``;`` begins a comment. ``width``,
 ``height`` and ``depth`` are the numbers of columns, rows and channels. ``data-type`` is signed, unsigned or float, with
 ``data-length`` 1, 2, 4 or 8 bytes. ``byte-order`` is big-endian, little-endian or dont-care. ``record-by`` is vector
-(spectrum by spectrum) or image (channel by channel). ``offset`` is the number of bytes before the data. INCA of Oxford
-Instruments writes ``(MLX::key : value)``. HyperSpy adds scales (``depth-scale``, ``depth-origin``, ``depth-units``,
+(spectrum by spectrum) or image (channel by channel). ``offset`` is the number of bytes before the data. INCA (Oxford
+Instruments) writes ``(MLX::key : value)``. HyperSpy adds scales (``depth-scale``, ``depth-origin``, ``depth-units``,
 ...) and ``live-time``. Esprit (Bruker) adds ``depthscaleincrement``, ``depthscaleorigin`` and ``depthscaleunits``, and
 Lispix adds ``ev-per-chan``.
 
-Source: D. Bright (NIST), manual of Lispix, "raw and rpl files"; the rosettasciio documentation for the additions.
+Source: D. Bright (NIST), manual of Lispix, "raw and rpl files"; for the other keys, the rosettasciio documentation.
 """
 
 import re
@@ -37,25 +37,25 @@ FORMAT = Format(
     priority=80,
 )
 _KIND_CODES = {"signed": "i", "unsigned": "u", "float": "f", "real": "f"}
-_BYTE_ORDER = {"big-endian": ">", "little-endian": "<", "dont-care": "="}
+_BYTE_ORDER_CODES = {"big-endian": ">", "little-endian": "<", "dont-care": "="}
 _ITEM_SIZES = {"i": (1, 2, 4, 8), "u": (1, 2, 4, 8), "f": (4, 8)}
-_REQUIRED = ("width", "height", "depth", "data-length", "data-type", "record-by")
+_REQUIRED_KEYS = ("width", "height", "depth", "data-length", "data-type", "record-by")
 _MAX_HEADER_BYTES = 65536
 _DEPTH_KEYS = (
     ("depth-scale", "depthscaleincrement"),
     ("depth-origin", "depthscaleorigin"),
     ("depth-units", "depthscaleunits"),
 )
-"""Keys of HyperSpy and of Esprit for gain, zero and unit."""
+"""Header keys for gain, zero and unit, first those of HyperSpy, then those of Esprit."""
 _N_CHECKED_VALUES, _N_CHECKED_PIXELS, _MIN_CHECKED_VALUES = 2**20, 16, 1000
-_MIN_SIZE_RATIO, _MAX_LIKELY_MEDIAN, _MAX_COUNT = 50.0, 1e7, 1e12
+_MIN_MEDIAN_RATIO, _MAX_PLAUSIBLE_MEDIAN, _MAX_COUNT = 50.0, 1e7, 1e12
 _MIN_ROUGHNESS_RATIO = 5.0
 _MISSING_UNITS = {"undefined", "<undefined>", "none", "channel", "channels", "energy"}
 _MM_PER_UNIT = {"mm": 1.0, "um": 1e-3, "µm": 1e-3, "cm": 10.0, "nm": 1e-6}
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file is a ripple header, or its ``.raw`` file."""
+    """Return whether a file is a ripple header or the ``.raw`` file of such a header."""
     if not head or _has_keys(head):
         return bool(head)
     return path.suffix.lower() == ".raw" and any(
@@ -64,13 +64,13 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Scan:
-    """Read a ripple cube, given by its header or its ``.raw`` file, with memory-mapped numbers.
+    """Read a ripple cube from its header or its ``.raw`` file. The counts are mapped into memory.
 
     Raises
     ------
     ScanError
-        A header field is missing or wrong, the data are missing or fewer than declared, or they are implausible in the
-        declared type or order of storage.
+        A header field is missing or wrong, or the ``.raw`` file is missing or too short. The counts are implausible in
+        the declared type or storage order.
     """
     header = path if _has_keys(_read_small_file(path)) else _sibling_files(path, ".rpl")[0]
     fields = _header_fields(header)
@@ -93,10 +93,10 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Sc
 
 
 class RippleCube:
-    """Cube of memory-mapped numbers, for both orders of storage."""
+    """Cube of a ``.raw`` file that is mapped into memory, for both storage orders."""
 
     def __init__(self, raw_path: Path, header: Path, fields: dict[str, str]) -> None:
-        missing_keys = [field_name for field_name in _REQUIRED if field_name not in fields]
+        missing_keys = [field_name for field_name in _REQUIRED_KEYS if field_name not in fields]
         if missing_keys:
             raise ScanError(f"Cannot read {header}: the header lacks {', '.join(missing_keys)}.")
         n_column, n_row, n_channel = (
@@ -104,7 +104,7 @@ class RippleCube:
         )
         self.raw_path, self.offset = (
             raw_path,
-            _integer_field(fields, "offset", header, minimum=0) if "offset" in fields else 0,
+            _integer_field(fields, "offset", header, min_value=0) if "offset" in fields else 0,
         )
         self.dtype, self.is_by_vector = _dtype(fields, header), _is_by_vector(fields, header)
         self.shape = (n_row, n_column, n_channel)
@@ -134,7 +134,7 @@ class RippleCube:
 
 
 def _check_type(cube: RippleCube, header: Path) -> None:
-    """Refuse values that would be plausible in another byte order or type, but not in the declared one."""
+    """Refuse values that are implausible in the declared type and byte order, but plausible in another."""
     if cube.dtype.itemsize == 1:
         return
     checked_values = np.fromfile(
@@ -151,7 +151,7 @@ def _check_type(cube: RippleCube, header: Path) -> None:
         _median_size(checked_values.view(candidate_type)): candidate_type for candidate_type in candidate_types
     }
     smallest_median = min((median_size for median_size in type_by_median if median_size > 0), default=0.0)
-    if 0 < smallest_median < _MAX_LIKELY_MEDIAN and stated_median > _MIN_SIZE_RATIO * smallest_median:
+    if 0 < smallest_median < _MAX_PLAUSIBLE_MEDIAN and stated_median > _MIN_MEDIAN_RATIO * smallest_median:
         raise ScanError(
             f"Cannot read {header}: as {_type_text(cube.dtype)} the values in {cube.raw_path.name} have the median "
             f"{stated_median:.3g}, too large for counts; as {_type_text(type_by_median[smallest_median])} they "
@@ -161,13 +161,13 @@ def _check_type(cube: RippleCube, header: Path) -> None:
 
 
 def _type_text(dtype: np.dtype[Any]) -> str:
-    """Return data type and byte order in the words of a header."""
+    """Return the type and byte order of values in the words of a ripple header."""
     kind_name = {"i": "signed", "u": "unsigned", "f": "float"}[dtype.kind]
     return f"{kind_name}, {'big' if dtype.str[0] == '>' else 'little'}-endian"
 
 
 def _median_size(checked_values: NDArray[Any]) -> float:
-    """Return the median of the non-zero numbers, or infinity if over 1 % are neither counts nor rates."""
+    """Return the median of the non-zero values, or infinity if over 1 % of them are neither counts nor rates."""
     with np.errstate(invalid="ignore", over="ignore"):
         absolute_values = np.abs(checked_values[checked_values != 0].astype(np.float64))
     if absolute_values.size == 0:
@@ -177,7 +177,7 @@ def _median_size(checked_values: NDArray[Any]) -> float:
 
 
 def _check_record_order(cube: RippleCube, header: Path) -> None:
-    """Refuse a cube whose spectra are smooth only in the other storage order."""
+    """Refuse a cube whose spectra are smooth only if read in the other storage order."""
     reordered_cube = copy(cube)
     reordered_cube.is_by_vector = not cube.is_by_vector
     roughness, other_roughness = _roughness(cube), _roughness(reordered_cube)
@@ -192,9 +192,9 @@ def _check_record_order(cube: RippleCube, header: Path) -> None:
 
 
 def _roughness(cube: RippleCube) -> float:
-    """Return the roughness of some spectra, as a ratio to that of Poisson counts.
+    """Return the roughness of a sample of spectra, relative to the roughness of Poisson-distributed counts.
 
-    The roughness is the variance of the second differences of the square root of counts.
+    Roughness is the variance of the second differences of the counts' square roots along the channels.
     """
     middle_row = cube.shape[0] // 2
     spectra = cube.read(slice(middle_row, middle_row + 1), slice(0, _N_CHECKED_PIXELS))[0].astype(np.float64)
@@ -214,10 +214,10 @@ def _read_small_file(path: Path) -> bytes:
     return file_content
 
 
-def _sibling_files(path: Path, suffix: str) -> list[Path]:
+def _sibling_files(path: Path, file_suffix: str) -> list[Path]:
     return [
         sibling
-        for sibling in (path.with_suffix(suffix), path.with_suffix(suffix.upper()))
+        for sibling in (path.with_suffix(file_suffix), path.with_suffix(file_suffix.upper()))
         if sibling.is_file() and sibling != path
     ]
 
@@ -246,7 +246,7 @@ def _header_fields(header: Path) -> dict[str, str]:
 
 
 def _parse_header(header_content: bytes) -> dict[str, str]:
-    """Return the header's values by key in lower case, without comments and INCA's brackets."""
+    """Return the values of the header by their lower-case keys, without comments and INCA's brackets."""
     fields = {}
     for line in header_content.decode("latin-1").splitlines():
         line_text = line.split(";", 1)[0].strip()
@@ -258,21 +258,21 @@ def _parse_header(header_content: bytes) -> dict[str, str]:
     return fields
 
 
-def _integer_field(fields: dict[str, str], field_name: str, header: Path, minimum: int = 1) -> int:
+def _integer_field(fields: dict[str, str], field_name: str, header: Path, min_value: int = 1) -> int:
     try:
         parsed_number = float(fields[field_name])
     except ValueError as error:
         raise ScanError(f"Cannot read {header}: {field_name} is {fields[field_name]!r}; a number is needed.") from error
-    if not (minimum <= parsed_number < 2**62 and parsed_number.is_integer()):
+    if not (min_value <= parsed_number < 2**62 and parsed_number.is_integer()):
         raise ScanError(
-            f"Cannot read {header}: {field_name} is {fields[field_name]}; it must be an integer, {minimum} or more."
+            f"Cannot read {header}: {field_name} is {fields[field_name]}; it must be an integer, {min_value} or more."
         )
     return int(parsed_number)
 
 
 def _dtype(fields: dict[str, str], header: Path) -> np.dtype[Any]:
     kind_code, item_size = _KIND_CODES.get(fields["data-type"].lower()), _integer_field(fields, "data-length", header)
-    byte_order = _BYTE_ORDER.get(fields.get("byte-order", "dont-care").lower())
+    byte_order = _BYTE_ORDER_CODES.get(fields.get("byte-order", "dont-care").lower())
     if kind_code is None or byte_order is None or item_size not in _ITEM_SIZES[kind_code]:
         raise ScanError(
             f"Cannot read {header}: numbers of data-type {fields['data-type']}, data-length "
@@ -291,8 +291,8 @@ def _is_by_vector(fields: dict[str, str], header: Path) -> bool:
 
 
 def _axis(fields: dict[str, str], n_channel: int) -> Axis:
-    """Return the energy axis from the depth scale, or from ``ev-per-chan`` without a depth scale."""
-    depth_scale, depth_origin, depth_units = (_first_value(fields, keys) for keys in _DEPTH_KEYS)
+    """Return the energy axis of the depth scale, or of ``ev-per-chan`` if there is no depth scale."""
+    depth_scale, depth_origin, depth_units = (_first_value(fields, depth_keys) for depth_keys in _DEPTH_KEYS)
     gain, zero, unit = parse_number(depth_scale), parse_number(depth_origin) or 0.0, energy_unit(depth_units or "")
     if gain is None or (depth_units and not unit and depth_units.lower() not in _MISSING_UNITS):
         gain, zero, unit = parse_number(fields.get("ev-per-chan")), 0.0, "ev"

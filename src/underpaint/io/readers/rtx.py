@@ -1,9 +1,9 @@
-"""Projects of Bruker's ARTAX software, which are XML text with any number of spectra, ``.rtx``.
+"""Reader of ``.rtx`` files, projects of Bruker's ARTAX in XML, with any number of spectra.
 
-Layout: ``TRTProject`` has nested folders (``ClassInstance[@Type='TRTBase']``) of spectra
-(``ClassInstance[@Type='TRTSpectrum']``), which are described in :mod:`._bruker_xml`. Nested results are ignored.
-Spectra are read one by one, in the order of the file. Source: no specification is published. The names are those of
-``.spx``, checked on a project of a Tracer.
+``TRTProject`` has nested folders (``ClassInstance[@Type='TRTBase']``) of spectra
+(``ClassInstance[@Type='TRTSpectrum']``). :mod:`._bruker_xml` describes the spectra. The results of ARTAX's analysis are
+ignored. Spectra are read one by one in the order of the file. Bruker publishes no specification. The names of elements
+are those of ``.spx`` files, and were checked with a Tracer's project.
 """
 
 from dataclasses import replace
@@ -26,26 +26,27 @@ FORMAT = Format(
     source="unpublished; names as in .spx",
     parts=True,
 )
-_MAX_BYTES = 512 * 2**20
+_MAX_FILE_BYTES = 512 * 2**20
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file's first bytes are those of an ARTAX project."""
+    """Return whether a file begins like an ARTAX project."""
     return b"<TRTProject" in head and head.lstrip(b"\xef\xbb\xbf \r\n").startswith(b"<")
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the spectra of a project as one row of pixels, or only the spectrum with the name or number ``part_name``.
+    """Read the spectra of a project as one row of pixels, or only the one with the name or number ``part_name``.
 
     Raises
     ------
     ScanError
-        The XML is damaged, or has no valid spectrum. Invalid spectra next to valid ones are skipped with a note.
+        The XML is damaged or contains no valid spectrum. If only some spectra are invalid, the invalid spectra are
+        skipped with a note.
     """
     file_bytes = try_read(path.stat, str(path)).st_size
-    if file_bytes > _MAX_BYTES:
+    if file_bytes > _MAX_FILE_BYTES:
         raise ScanError(
-            f"Cannot read {path}: a project of {file_bytes} bytes, more than the maximum of {_MAX_BYTES}. Export "
+            f"Cannot read {path}: a project of {file_bytes} bytes, more than the maximum of {_MAX_FILE_BYTES}. Export "
             "its maps as "
             ".bcf or its spectra as .spx."
         )
@@ -67,6 +68,6 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
 
 
 def _with_compact_counts(spectrum: FileSpectrum) -> FileSpectrum:
-    """Return the spectrum with counts in half the memory, if this is lossless."""
+    """Store a spectrum's counts in a type of half the size, unless this would change the counts."""
     counts = spectrum.counts.astype(np.float32)
     return spectrum if (counts != spectrum.counts).any() else replace(spectrum, counts=counts)

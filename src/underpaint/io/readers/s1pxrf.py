@@ -1,11 +1,10 @@
-"""Single spectra that S1PXRF, the software of Bruker's hand-held Tracer, exports as text, ``.CSV``.
+"""Reader of single spectra in ``.CSV`` files from S1PXRF, the software of Bruker's hand-held Tracer.
 
-The first line contains S1PXRF. Lines ``key,value`` follow up to ``Channel#,Intensity``, and then lines with a channel
-and its counts in quotes. Many files have only carriage returns as line ends. ``eV per channel`` is the gain, and the
-energy of channel 0 is not stated. ``Live Time`` and ``Duration Time`` are in s, and ``HV ADC`` is the tube voltage in
-kV.
+The first line contains S1PXRF. Lines ``key,value`` follow up to ``Channel#,Intensity``. Each later line has a channel
+and its counts in quotes. In many files, lines end in a carriage return only. ``eV per channel`` is the gain, and the
+energy of channel 0 is not stated. ``Live Time`` and ``Duration Time`` are in s. ``HV ADC`` is the tube voltage in kV.
 
-Source: Bruker publishes no specification. The keys are from files of a Tracer (leedrake5/CloudCal-Training).
+Source: Bruker publishes no specification. The keys are those in files of a Tracer (leedrake5/CloudCal-Training).
 """
 
 from pathlib import Path
@@ -25,12 +24,12 @@ FORMAT = Format(
     recognised_by="first line with S1PXRF",
     source="unpublished; read off files of a Tracer",
 )
-_MAX_BYTES = 16 * 2**20
+_MAX_FILE_BYTES = 16 * 2**20
 _NO_ZERO = "the file does not state the zero of its energy axis: channel 0 is assumed to be at 0 keV"
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file's first bytes are those of an S1PXRF export."""
+    """Return whether a file begins like an export of S1PXRF."""
     return b"S1PXRF" in head.splitlines()[0] if head.strip() else False
 
 
@@ -40,20 +39,25 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Sc
     Raises
     ------
     ScanError
-        The file is truncated, or its lines are not numbered by channel.
+        The file is truncated, or its lines are not in the order of the channels.
     """
-    file_text = read_limited(path, _MAX_BYTES, "single S1PXRF spectrum").decode("latin-1")
-    lines = [line.strip() for line in file_text.splitlines() if line.strip()]
+    file_text = read_limited(path, _MAX_FILE_BYTES, "single S1PXRF spectrum").decode("latin-1")
+    text_lines = [text_line.strip() for text_line in file_text.splitlines() if text_line.strip()]
     table_start = next(
-        (line_index for line_index, line in enumerate(lines) if line.lower().startswith("channel#")), len(lines)
+        (
+            text_line_index
+            for text_line_index, text_line in enumerate(text_lines)
+            if text_line.lower().startswith("channel#")
+        ),
+        len(text_lines),
     )
     fields = {
         field_name.strip(): field_value.strip(' "')
-        for field_name, _, field_value in (line.partition(",") for line in lines[1:table_start])
+        for field_name, _, field_value in (text_line.partition(",") for text_line in text_lines[1:table_start])
     }
     channel_count_pairs = [
-        tuple(parse_number(number_text.strip(' "')) for number_text in line.split(",", 1))
-        for line in lines[table_start + 1 :]
+        tuple(parse_number(number_text.strip(' "')) for number_text in text_line.split(",", 1))
+        for text_line in text_lines[table_start + 1 :]
     ]
     channels = [
         channel_and_count[0]

@@ -1,10 +1,11 @@
-"""Spectra in SPEC files of beamlines and PyMca, ``.mca``, ``.spec`` or ``.dat``.
+"""Reader of SPEC files with spectra from beamlines and PyMca (``.mca``, ``.spec`` or ``.dat``).
 
-The text has header lines ``#X ...``. ``#F`` begins the file, and ``#S number title`` begins a scan. A spectrum is a
-line ``@A`` of counts, continued in the next line if it ends with a backslash. ``#@CALIB`` has the coefficients (zero,
-gain, quadratic) of the energies. ``#@CHANN`` has the number of channels, the first, the last and the step. ``#@CTIME``
-has the preset, live and real time in s. A scan with several ``#@CALIB`` has the same number of detectors, whose spectra
-alternate. In single spectra saved by PyMca, lines of numbers follow ``#L channel counts energy``, without ``@A``.
+Header lines begin with ``#``. ``#F`` begins the file, and ``#S number title`` begins a scan. A spectrum is a line
+``@A`` of counts. If the line ends with a backslash, the next line continues it. ``#@CALIB`` has zero, gain and
+quadratic term of the energies. ``#@CHANN`` has the number of channels, the first channel, the last channel and the
+step. ``#@CTIME`` has the preset, live and real time in s. A scan with several lines ``#@CALIB`` has as many detectors,
+whose spectra alternate. If PyMca saves a single spectrum, there is no ``@A``. Lines of numbers follow ``#L channel
+counts energy``.
 
 Source: Certified Scientific Software, SPEC: standard data file format; PyMca5 and silx, ``specfile``.
 """
@@ -34,13 +35,13 @@ FORMAT = Format(
     source="Certified Scientific Software: SPEC standard data file format; PyMca5, silx: specfile",
     parts=True,
 )
-_MAX_BYTES = 512 * 2**20
+_MAX_FILE_BYTES = 512 * 2**20
 _MAX_DETECTORS = 1000
 
 
 @dataclass
 class _SpecScan:
-    """Scan of a SPEC file, with its number, header values, texts of spectra, and lines of a table."""
+    """Scan in a SPEC file: its number, header values, texts of spectra, and lines of a table."""
 
     number: str
     fields: dict[str, list[str]] = field(default_factory=dict)
@@ -49,13 +50,13 @@ class _SpecScan:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the columns in lower case, or an empty tuple without a table of channels."""
+        """Lower-case headings of the table's columns, or an empty tuple if the scan is not a table of channels."""
         labels = tuple(re.split(r"\s{2,}|\t", self.fields.get("L", [""])[0].strip().lower()))
         return labels if "channel" in labels else ()
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file's first bytes are those of a SPEC file."""
+    """Return whether a file begins like a SPEC file."""
     head_text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     return bool(re.match(rb"#F \S|#S \d+ |#S \d+\s*[\r\n]", head_text)) or (
         head_text.startswith((b"#@", b"#D ")) and b"@A " in head_text.replace(b"@A\t", b"@A ")
@@ -63,21 +64,21 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the spectra of a SPEC file as one row of pixels, with a scan for each detector.
+    """Read the spectra of a SPEC file as one row of pixels, with a separate scan for each detector.
 
     Parameters
     ----------
     path : Path
         The file.
     part_name : str or None
-        One spectrum: ``SCAN.POINT`` (``3.1``), or its number from 1.
+        The only spectrum to read: ``SCAN.POINT`` (such as ``3.1``), or its number in the file from 1.
 
     Raises
     ------
     ScanError
-        There is no spectrum, or a spectrum has content other than numbers.
+        The file contains no spectrum, or a spectrum contains anything but numbers.
     """
-    file_text = read_limited(path, _MAX_BYTES, "SPEC file").decode("latin-1")
+    file_text = read_limited(path, _MAX_FILE_BYTES, "SPEC file").decode("latin-1")
     spectra_by_detector: dict[int, list[FileSpectrum]] = {}
     for spec_scan in _spec_scans(file_text):
         for detector_index, spectrum in (
@@ -102,22 +103,22 @@ def _with_detector(scan: Scan, path: Path, detector: int) -> Scan:
 
 
 def _spec_scans(file_text: str) -> Iterator[_SpecScan]:
-    """Yield the scans of the file, with spectra before the first scan as a separate scan."""
+    """Yield the scans of the file. Spectra before the first ``#S`` form a separate scan."""
     spec_scan, counts_lines = _SpecScan("1"), None
-    for line in file_text.splitlines():
+    for text_line in file_text.splitlines():
         if counts_lines is not None:
-            counts_lines.append(line.rstrip("\\ \t"))
-        elif line.startswith("@A"):
-            counts_lines = [re.sub(r"^@A\d*", "", line).rstrip("\\ \t")]
-        elif line.startswith("#S "):
+            counts_lines.append(text_line.rstrip("\\ \t"))
+        elif text_line.startswith("@A"):
+            counts_lines = [re.sub(r"^@A\d*", "", text_line).rstrip("\\ \t")]
+        elif text_line.startswith("#S "):
             yield spec_scan
-            spec_scan = _SpecScan(([*line.split(), "1"])[1])
-        elif line.startswith("#"):
-            header_key, _, header_value = line[1:].partition(" ")
+            spec_scan = _SpecScan(([*text_line.split(), "1"])[1])
+        elif text_line.startswith("#"):
+            header_key, _, header_value = text_line[1:].partition(" ")
             spec_scan.fields.setdefault(header_key, []).append(header_value.strip())
-        elif line.strip() and spec_scan.labels:
-            spec_scan.lines.append(line)
-        if counts_lines is not None and not line.rstrip().endswith("\\"):
+        elif text_line.strip() and spec_scan.labels:
+            spec_scan.lines.append(text_line)
+        if counts_lines is not None and not text_line.rstrip().endswith("\\"):
             spec_scan.spectra.append(" ".join(counts_lines))
             counts_lines = None
     if counts_lines is not None:
@@ -126,7 +127,7 @@ def _spec_scans(file_text: str) -> Iterator[_SpecScan]:
 
 
 def _scan_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
-    """Yield detector and spectrum, in the order of the file."""
+    """Yield the detector and spectrum of each ``@A`` in the order of the file."""
     calibrations, time_fields = spec_scan.fields.get("@CALIB", []), spec_scan.fields.get("@CTIME", [])
     n_detector = len(calibrations) if len(calibrations) > 1 and len(spec_scan.spectra) % len(calibrations) == 0 else 1
     if n_detector > _MAX_DETECTORS:
@@ -155,35 +156,36 @@ def _scan_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileS
             else ""
         )
         live_time, real_time = (parse_seconds(time_word) for time_word in ([*time_text.split(), "", "", ""])[1:3])
-        fields = {
+        header_fields = {
             header_key: " | ".join(header_values[:3])
             for header_key, header_values in spec_scan.fields.items()
             if len(header_values) < 4
         }
         yield (
             detector_index,
-            FileSpectrum(counts, axis, live_time, real_time, spectrum_name, notes=notes, metadata=fields),
+            FileSpectrum(counts, axis, live_time, real_time, spectrum_name, notes=notes, metadata=header_fields),
         )
 
 
 def _table_spectra(spec_scan: _SpecScan, path: Path) -> Iterator[tuple[int, FileSpectrum]]:
-    """Yield detector and spectrum of a scan that is a table with a line per channel."""
+    """Yield the detector and spectrum of a scan that is a table with one line per channel."""
     labels = spec_scan.labels
     if not labels or not spec_scan.lines:
         return
     try:
-        table = np.array([line.split() for line in spec_scan.lines], dtype=np.float64).T
+        channel_table = np.array([table_line.split() for table_line in spec_scan.lines], dtype=np.float64).T
     except ValueError as error:
         raise ScanError(
             f"Cannot read {path}: a line of scan {spec_scan.number} does not have {len(labels)} numbers ({error})."
         ) from error
-    if len(table) != len(labels) or table.shape[1] < 2:
+    if len(channel_table) != len(labels) or channel_table.shape[1] < 2:
         raise ScanError(
-            f"Cannot read {path}: scan {spec_scan.number} has {table.shape[1]} lines of {len(table)} numbers below "
-            f"{len(labels)} labels. Two lines or more of as many numbers as labels are needed; copy the file again."
+            f"Cannot read {path}: scan {spec_scan.number} has {channel_table.shape[1]} lines of "
+            f"{len(channel_table)} numbers below {len(labels)} labels. Two lines or more of as many "
+            "numbers as labels are needed; copy the file again."
         )
     axis_columns = [column for column, column_label in enumerate(labels) if is_channel_or_energy(column_label)]
-    for detector_index, spectrum in enumerate(spectra_in_columns(table, labels, axis_columns, path)):
+    for detector_index, spectrum in enumerate(spectra_in_columns(channel_table, labels, axis_columns, path)):
         yield detector_index, replace(spectrum, name=f"{spec_scan.number}.1")
 
 
@@ -198,7 +200,7 @@ def _check_channels(channel_fields: list[str], n_channel: int, location: str) ->
 
 
 def _axis(calibration: list[str], channel_fields: list[str], n_channel: int) -> Axis:
-    """Return the axis of ``#@CALIB``, whose channel numbers begin at the first channel of ``#@CHANN``."""
+    """Return the energy axis of ``#@CALIB``, in which channel numbers start at the first channel in ``#@CHANN``."""
     parsed_coefficients = [parse_number(number_text) for number_text in calibration[0].split()] if calibration else []
     coefficients = [parsed_coefficient for parsed_coefficient in parsed_coefficients if parsed_coefficient is not None]
     if len(coefficients) < 2 or len(coefficients) < len(parsed_coefficients):

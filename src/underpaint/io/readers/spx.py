@@ -1,8 +1,8 @@
-"""Single spectra of Bruker's Esprit, which are XML text, ``.spx``.
+"""Reader of ``.spx`` files, single spectra of Bruker's Esprit in XML.
 
-Layout: ``TRTSpectrum/ClassInstance[@Type='TRTSpectrum']``, described in :mod:`._bruker_xml`. A fitted background and
-nested results are ignored. Source: no specification is published. The names are those of the rosettasciio
-documentation, checked on files of an M6 Jetstream and of a Nano.
+The spectrum is ``TRTSpectrum/ClassInstance[@Type='TRTSpectrum']``, which :mod:`._bruker_xml` describes. A fitted
+background and the results of Esprit's analysis are ignored. Bruker publishes no specification. The names of elements
+are from the rosettasciio documentation, and were checked with files of an M6 Jetstream and of a Nano.
 """
 
 from pathlib import Path
@@ -20,11 +20,11 @@ FORMAT = Format(
     recognised_by="XML whose outer element is TRTSpectrum",
     source="unpublished; names as in rosettasciio (2016-2026)",
 )
-_MAX_BYTES = 64 * 2**20
+_MAX_FILE_BYTES = 64 * 2**20
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file's first bytes are those of a Bruker spectrum."""
+    """Return whether a file begins like a Bruker spectrum."""
     return b"<TRTSpectrum>" in head[:512] and b"<" in head.lstrip(b"\xef\xbb\xbf \r\n")[:1]
 
 
@@ -34,9 +34,9 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> Sc
     Raises
     ------
     ScanError
-        The XML is damaged, has no spectrum, or has another number of channels than declared.
+        The XML is damaged or contains no spectrum, or the number of channels differs from the declared one.
     """
-    file_content = read_limited(path, _MAX_BYTES, "single Bruker spectrum")
+    file_content = read_limited(path, _MAX_FILE_BYTES, "single Bruker spectrum")
     node = find_instance(parse_xml(file_content, str(path)), "TRTSpectrum")
     if node is None:
         raise ScanError(f"Cannot read {path}: Bruker XML without a spectrum in it. Export the spectrum as .spx again.")

@@ -1,16 +1,16 @@
-"""TIFF stacks with one image per channel, and a list of the channels' energies.
+"""Reader of TIFF stacks with one image per channel and a list of the channels' energies.
 
 Specification:
 
-- A stack is one file of several pages, one page with several values per pixel, or a folder of files of one page, in the
-  order of the numbers in their names. Each page is the (row, column) image of one channel.
-- The energies are in a text file of one number per channel, in keV, or in eV if a number is above 200. The file is
-  given as ``FILE.tif::ENERGIES.txt``, or it is in the folder of the stack as ``FILE.txt``, ``FILE.csv``,
-  ``FILE_energies.txt`` or ``energies.txt``. The energies must increase in equal steps. Without energies, the scan is
-  not calibrated.
-- The numbers of a folder's files must be consecutive, since a missing file would shift all higher channels.
-- Without energies, fewer than 32 images are refused, since they may be element maps. Images that differ less from each
-  other than their pixels are refused, since they may be rows of spectra.
+- A stack is a file of several pages, a page with several values per pixel, or a folder of one-page files. The files are
+  in the order of the numbers in their names. Each page is the (row, column) image of one channel.
+- The energies are in a text file with one number per channel, in keV, or in eV if a number is above 200. The user names
+  the list of energies in ``FILE.tif::ENERGIES.txt``. If the user names none, the list is ``FILE.txt``, ``FILE.csv``,
+  ``FILE_energies.txt`` or ``energies.txt`` in the folder of the stack. The energies must increase in equal steps.
+  Without energies, the scan has no calibration.
+- The numbers in the names of a folder's files must be consecutive. A missing file would shift all later channels.
+- A stack without energies is refused if it has fewer than 32 images, which may be element maps. A stack is also refused
+  if counts vary less between images than between columns, as for images that are rows of spectra.
 
 Source: TIFF revision 6.0 (Adobe, 1992), read by tifffile (C. Gohlke, BSD).
 """
@@ -58,11 +58,11 @@ _MAX_COMPRESSION_RATIO = 10_000
 _MAX_PAGE_BYTES = 256 * 2**20
 _COLOUR_CHANNELS = {3, 4}
 _PLANES_ORDER, _PIXELS_ORDER = (1, 2, 0), (0, 1, 2)
-"""Indices of the stored dimensions of rows, columns and channels."""
+"""Indices of the row, column and channel dimensions, for storage in separate planes and by pixel."""
 
 
 class PagesCube:
-    """Cube of pages of one channel each, in one or several files, which are decompressed one by one."""
+    """Cube of pages that hold one channel each, in one or several files. Pages are decompressed one by one."""
 
     def __init__(self, pages: list[tuple[Path, int]], shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         self.pages, self.dtype = pages, dtype.newbyteorder("=")
@@ -91,31 +91,31 @@ class PagesCube:
 
 
 def sniff(path: Path, head: bytes) -> bool:
-    """Return whether a file is TIFF or BigTIFF, or a folder contains several such files."""
+    """Return whether a file begins like TIFF or BigTIFF, or a folder contains several such files."""
     return head.startswith(_MAGIC) if head else len(_tiff_files(path)) > 1
 
 
 def _tiff_files(folder: Path) -> list[Path]:
-    """Return the TIFF files of a folder in the order of the numbers in their names."""
+    """Return the TIFF files of a folder, sorted by the numbers in their names."""
     candidate_files = (file for file in folder.iterdir() if file.suffix.lower() in {".tif", ".tiff"} and file.is_file())
     tiff_files = entries_inside(folder, candidate_files)
     return sorted(tiff_files, key=natural_sort_key)
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read a TIFF file, or a folder of TIFF files, as a stack whose counts are read when computed.
+    """Read a TIFF file, or a folder of TIFF files, as a scan. The counts are read only when they are computed.
 
     Parameters
     ----------
     path : Path
         The file or folder.
     part_name : str or None
-        The list of energies, by name in the same folder or by path.
+        Name of the list of energies in the folder of the stack, or its path; None searches the folder.
 
     Raises
     ------
     ScanError
-        The file is damaged or not a stack; the energies are missing, non-linear or not one per channel.
+        The file is damaged or not a stack, or the list of energies is missing, non-linear, or not as long as the stack.
     """
     cube = open_stack(path)
     if not path.is_dir():
@@ -133,12 +133,12 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
 
 
 def open_stack(path: Path) -> MappedCube | PagesCube:
-    """Open a TIFF file, or a folder of TIFF files of one channel each, whose values are read when needed.
+    """Open a TIFF file, or a folder with one TIFF file per channel. The values are read only when needed.
 
     Raises
     ------
     ScanError
-        A file is damaged or not a stack, or the images differ in size.
+        A file is damaged or not a stack, or the images differ in shape.
     """
     if not path.is_dir():
         return cast("MappedCube | PagesCube", _with_scan_error(lambda: _open_file(path), path))
@@ -148,12 +148,12 @@ def open_stack(path: Path) -> MappedCube | PagesCube:
         (file for file, page_type in zip(files, page_types, strict=True) if page_type != page_types[0]), None
     )
     if unequal_file is not None or len(files) < 2:
-        reason = (
+        fault_reason = (
             f"{unequal_file.name} differs from {files[0].name} in size or type"
             if unequal_file
             else "two or more are needed"
         )
-        raise ScanError(f"Cannot read {path} as a stack of TIFF images: {reason}.")
+        raise ScanError(f"Cannot read {path} as a stack of TIFF images: {fault_reason}.")
     return PagesCube([(file, 0) for file in files], *page_types[0])
 
 
@@ -182,7 +182,7 @@ def _scan(cube: MappedCube | PagesCube, path: Path, folder: Path, stack_name: st
 
 
 def _are_spectrum_rows(cube: MappedCube | PagesCube) -> bool:
-    """Return whether images are rows of spectra, whose counts differ more between columns than between images."""
+    """Return whether each image is a row of spectra. The counts then vary more between columns than between images."""
     middle_row = cube.shape[0] // 2
     counts = np.abs(
         np.nan_to_num(cube.read(slice(middle_row, middle_row + 1), slice(0, cube.shape[1]))[0].astype(np.float64))
@@ -190,7 +190,7 @@ def _are_spectrum_rows(cube: MappedCube | PagesCube) -> bool:
     if counts.shape[0] < _MIN_CHANNELS or not counts.any():
         return False
     column_profile, image_profile = (counts.sum(axis=axis) for axis in (1, 0))
-    relative_spreads = [profile.std() / profile.mean() for profile in (column_profile, image_profile)]
+    relative_spreads = [mean_profile.std() / mean_profile.mean() for mean_profile in (column_profile, image_profile)]
     return bool(relative_spreads[0] > _MIN_SPREAD_RATIO * relative_spreads[1])
 
 
@@ -198,7 +198,7 @@ def _open_file(path: Path) -> MappedCube | PagesCube:
     with _import_tifffile().TiffFile(path) as file:
         pages = file.pages
         page, n_page = pages[0], len(pages)
-        shape, dtype = tuple(int(n_index) for n_index in page.shape), np.dtype(page.dtype)
+        shape, dtype = tuple(int(dimension_size) for dimension_size in page.shape), np.dtype(page.dtype)
         _check_pages(path, n_page, shape, dtype, page)
         if n_page == 1 or len(shape) == 3:
             return _from_one_page(path, page, shape, dtype)
@@ -221,8 +221,8 @@ def _check_pages(path: Path, n_page: int, shape: tuple[int, ...], dtype: np.dtyp
     n_byte = path.stat().st_size
     declared_bytes = dtype.itemsize * n_page
     page_bytes = dtype.itemsize
-    for n_index in shape:
-        declared_bytes, page_bytes = declared_bytes * n_index, page_bytes * n_index
+    for dimension_size in shape:
+        declared_bytes, page_bytes = declared_bytes * dimension_size, page_bytes * dimension_size
     if dtype.kind not in "uif" or len(shape) not in {2, 3} or 0 in shape:
         raise ScanError(
             f"Cannot read {path} as a stack: its images are {shape} {dtype}; (row, column) numbers are needed."
@@ -238,7 +238,7 @@ def _check_pages(path: Path, n_page: int, shape: tuple[int, ...], dtype: np.dtyp
 
 
 def _from_one_page(path: Path, page: Any, shape: tuple[int, ...], dtype: np.dtype[Any]) -> MappedCube:
-    """Return the cube of one page with several values per pixel, stored by pixel or in separate planes."""
+    """Return the cube of one page with several values per pixel, which are stored by pixel or in separate planes."""
     if len(shape) != 3 or shape[-1] in _COLOUR_CHANNELS or page.axes not in {"YXS", "SYX", "ZYX"}:
         raise ScanError(
             f"Cannot read {path} as a stack: it has one image of {shape}; a stack has an image for each channel. "
@@ -261,7 +261,7 @@ def _from_one_page(path: Path, page: Any, shape: tuple[int, ...], dtype: np.dtyp
 
 
 def _contiguous_offset(file: Any, n_page: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> int | None:
-    """Return the offset of the pages in bytes, or None unless they are uncompressed and contiguous."""
+    """Return the offset of the first page in bytes, or None if the pages are compressed or not contiguous."""
     page_bytes = dtype.itemsize * shape[0] * shape[1]
     first_offset = int(file.pages[0].dataoffsets[0])
     for index in range(n_page):
@@ -274,7 +274,7 @@ def _contiguous_offset(file: Any, n_page: int, shape: tuple[int, ...], dtype: np
 def _page_shape_and_type(path: Path) -> tuple[tuple[int, int], np.dtype[Any]]:
     with _import_tifffile().TiffFile(path) as file:
         page = file.pages[0]
-        shape, dtype = tuple(int(n_index) for n_index in page.shape), np.dtype(page.dtype)
+        shape, dtype = tuple(int(dimension_size) for dimension_size in page.shape), np.dtype(page.dtype)
         _check_pages(path, 1, shape, dtype, page)
         if len(shape) != 2 or len(file.pages) != 1:
             raise ScanError(
@@ -299,7 +299,7 @@ def _axis(energy_file: Path, n_channel: int, path: Path) -> Axis:
 def _import_tifffile() -> Any:
     import tifffile
 
-    # tifffile quotes damaged files in messages, which are not escaped for the terminal
+    # tifffile's messages quote damaged files without escaping control characters
     logging.getLogger("tifffile").addHandler(_NULL_HANDLER)
     return tifffile
 
@@ -309,7 +309,7 @@ def _with_scan_error(read_action: Callable[[], Any], path: Path) -> Any:
         return read_action()
     except ScanError:
         raise
-    except Exception as error:  # tifffile and its codecs raise various errors for damaged files
+    except Exception as error:  # tifffile and its codecs raise many kinds of errors for damaged files
         raise ScanError(
             f"Cannot read {path}: the TIFF file is damaged or of an unknown kind ({first_line(error)}). Copy the "
             "file again."

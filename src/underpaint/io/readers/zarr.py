@@ -1,14 +1,16 @@
-"""zarr stores (version 2 or 3) with (row, column, channel) arrays, and the scan's metadata as attributes.
+"""Reader of zarr stores (version 2 or 3) with (row, column, channel) arrays and metadata in attributes.
 
-``underpaint convert`` writes ``counts`` (or ``<detector>/counts`` for several detectors) in chunks of pixels, and
-writes every chunk. The attributes of ``counts`` are ``gain_kev``, ``zero_kev``, ``step_mm``, ``detector``, ``notes``
-and ``metadata``. The same group has ``live_time_s``, ``real_time_s`` and ``present`` if known. Source: zarr core
-specification 3.0 (2023) and 2 (2019), zarr-specs.readthedocs.io. The extra ``zarr`` installs the library.
+``underpaint convert`` writes the array ``counts``, or ``<detector>/counts`` for each of several detectors. ``underpaint
+convert`` writes every chunk, even if a chunk contains only zeros. The attributes of ``counts`` are ``gain_kev``,
+``zero_kev``, ``step_mm``, ``detector``, ``notes`` and ``metadata``. The same group contains the arrays ``live_time_s``,
+``real_time_s`` and ``present``, if known. The extra ``zarr`` installs the library.
 
-Codecs that can run code (pickle) and links to the outside are refused before the store is opened.
+Source: zarr core specification 3.0 (2023) and 2 (2019), zarr-specs.readthedocs.io.
 
-Blosc does not check the sizes in a buffer's header, and a damaged buffer would end the process. The header is therefore
-checked before decompression. Source: c-blosc 1.21, README_CHUNK_FORMAT.rst.
+Codecs that can run code, such as pickle, and links out of the store are refused before the store is opened.
+
+Blosc does not check the sizes in the header of a compressed buffer, so a damaged buffer can end the process. The header
+is therefore checked before decompression. Source: c-blosc 1.21, README_CHUNK_FORMAT.rst.
 """
 
 import asyncio
@@ -58,7 +60,7 @@ _MAX_METADATA_BYTES = 4 * 2**20
 _MAX_CHUNK_BYTES = 2**30
 _MAX_UNCHECKED_CHUNK_BYTES = 64 * 2**20
 _MAX_COMPRESSION_RATIO = 100
-"""Maximum compression ratio of chunks above ``_MAX_UNCHECKED_CHUNK_BYTES``, which that of counts does not reach."""
+"""Maximum compression ratio of chunks above ``_MAX_UNCHECKED_CHUNK_BYTES``. Counts do not reach this ratio."""
 
 
 def sniff(path: Path, head: bytes) -> bool:
@@ -67,12 +69,12 @@ def sniff(path: Path, head: bytes) -> bool:
 
 
 def zarr_library() -> Any:
-    """Return the zarr library.
+    """Import and return the zarr library.
 
     Raises
     ------
     MissingExtraError
-        It is not installed.
+        The zarr library is not installed.
     """
     try:
         return import_module("zarr")
@@ -83,27 +85,27 @@ def zarr_library() -> Any:
 
 
 def wait_for_zarr() -> None:
-    """Wait for pending chunks, which zarr continues to write after a chunk that could not be written."""
+    """Wait until zarr has written all pending chunks. zarr continues to write chunks after an error."""
 
     async def wait_for_others() -> None:
-        other_tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        await asyncio.gather(*other_tasks, return_exceptions=True)
+        pending_tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*pending_tasks, return_exceptions=True)
 
     import_module("zarr.core.sync").sync(wait_for_others())
 
 
 def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> list[Scan]:
-    """Read the cubes of a store, or only ``part_name``.
+    """Read the cubes of a store, or only the array ``part_name``.
 
-    Cubes called ``counts`` or ``data`` are preferred to others.
+    If cubes are called ``counts`` or ``data``, all other cubes are ignored.
 
     Raises
     ------
     ScanError
-        There is no 3-D array of numbers of this name, a link leads out of the store, a codec is unknown, or a chunk is
-        missing.
+        There is no 3-D array of numbers, or none called ``part_name``. A link leads out of the store, a codec is
+        unknown, or a chunk is missing.
     MissingExtraError
-        zarr is not installed.
+        The zarr library is not installed.
     """
     zarr_library()
     _refuse_links(path)
@@ -134,7 +136,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
 
 @dataclass(frozen=True)
 class Node:
-    """Array of a store, described by its metadata file."""
+    """Array in a store, as its metadata file describes it."""
 
     name: str
     folder: Path
@@ -143,13 +145,13 @@ class Node:
     chunks: tuple[int, ...]
     attributes: dict[str, Any]
     blosc: bool = False
-    """Whether the chunk files are Blosc buffers."""
+    """Whether each chunk file is a Blosc buffer."""
     dimensions: tuple[str, ...] = ()
-    """Names of the dimensions, if stored."""
+    """Names of the dimensions; empty if the store does not name them."""
 
 
 class ZarrCube:
-    """Cube of one array, whose store is opened again for each block, so that any process can read it."""
+    """Cube of an array in a store. The store is opened again for each block, so that any process can read the cube."""
 
     def __init__(self, node: Node, dimension_order: tuple[int, ...]) -> None:
         self.node, self.dtype, self.dimension_order = node, node.dtype, dimension_order
@@ -157,7 +159,7 @@ class ZarrCube:
         self.shape = (n_row, n_column, n_channel)
 
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
-        """Read a rectangle of pixels, where a list of spectra is one row."""
+        """Read a rectangle of pixels. A list of spectra is one row."""
         slices = dict(
             zip(self.dimension_order, (rows, columns) if len(self.dimension_order) == 3 else (columns,), strict=False)
         )
@@ -173,7 +175,7 @@ def _read_values(node: Node, slices: Any = ()) -> NDArray[Any]:
     try:
         zarr_array = zarr_module.open_array(_open_store(node), mode="r")
         stored_values = np.asarray(zarr_array[slices])
-    except Exception as error:  # zarr and its codecs raise various errors for damaged data
+    except Exception as error:  # zarr and its codecs raise many kinds of errors for damaged data
         raise ScanError(
             f"Cannot read {node.folder}: the zarr array is damaged ({first_line(error)}). Copy the store again."
         ) from error
@@ -190,11 +192,11 @@ def _open_store(node: Node) -> Any:
 
 @lru_cache(maxsize=1)
 def _checking_store() -> Any:
-    """Return a class of stores that checks Blosc chunks before zarr decompresses them."""
+    """Return a class of zarr stores that check each Blosc chunk before zarr decompresses it."""
     local_store: Any = zarr_library().storage.LocalStore
 
     class BloscStore(local_store):  # type: ignore[misc]
-        """Store of the chunks of one array, which are Blosc buffers of known decompressed size."""
+        """Store of one array whose chunks are Blosc buffers of known decompressed size."""
 
         def __init__(self, folder: Path, chunk_bytes: int) -> None:
             super().__init__(folder, read_only=True)
@@ -235,7 +237,7 @@ def _array_nodes(path: Path) -> Iterator[Node]:
         )
         if array_metadata is None or array_metadata.get("node_type", "array") != "array":
             continue
-        folders.clear()  # the folder of an array has only chunks
+        folders.clear()  # the folder of an array contains no other arrays
         yield _read_node(path, array_folder, array_metadata)
 
 
@@ -248,13 +250,13 @@ def _read_node(path: Path, folder: Path, array_metadata: dict[str, Any]) -> Node
             f"Cannot read {folder}: the zarr array is encoded with {', '.join(refused_codecs)}, which is not allowed."
         )
     try:
-        shape = tuple(int(n_index) for n_index in array_metadata["shape"])
+        shape = tuple(int(dimension_size) for dimension_size in array_metadata["shape"])
         stored_chunk_shape = (
             array_metadata["chunks"]
             if "chunks" in array_metadata
             else array_metadata["chunk_grid"]["configuration"]["chunk_shape"]
         )
-        chunk_shape = tuple(int(n_index) for n_index in stored_chunk_shape)
+        chunk_shape = tuple(int(dimension_size) for dimension_size in stored_chunk_shape)
         dtype = np.dtype(str(array_metadata.get("data_type", array_metadata.get("dtype"))))
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ScanError(
@@ -276,7 +278,7 @@ def _read_node(path: Path, folder: Path, array_metadata: dict[str, Any]) -> Node
 
 
 def _is_blosc(array_metadata: dict[str, Any]) -> bool:
-    """Return whether Blosc is the last codec, so that the chunk files are Blosc buffers."""
+    """Return whether Blosc is the last codec of an array, so that each chunk file is a Blosc buffer."""
     codecs = array_metadata.get("codecs")
     last_codec = (
         array_metadata.get("compressor")
@@ -292,8 +294,10 @@ def _is_blosc(array_metadata: dict[str, Any]) -> bool:
 
 
 def _refuse_sizes(folder: Path, shape: tuple[int, ...], chunk_shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    sizes_fit = len(shape) == len(chunk_shape) and all(n_index > 0 for n_index in (*shape, *chunk_shape))
-    if not sizes_fit or math.prod(chunk_shape) * dtype.itemsize > _MAX_CHUNK_BYTES:
+    are_sizes_consistent = len(shape) == len(chunk_shape) and all(
+        dimension_size > 0 for dimension_size in (*shape, *chunk_shape)
+    )
+    if not are_sizes_consistent or math.prod(chunk_shape) * dtype.itemsize > _MAX_CHUNK_BYTES:
         raise ScanError(
             f"Cannot read {folder}: a zarr array of shape {shape} in chunks of {chunk_shape}; chunks must be "
             f"of the same number of dimensions and at most {_MAX_CHUNK_BYTES} bytes."
@@ -317,14 +321,14 @@ def _stored_bytes(folder: Path) -> int:
 
 
 def _codec_names(array_metadata: Any) -> Iterator[str]:
-    """Yield the names of all codecs in an array's metadata, including nested codecs."""
+    """Yield the names of all codecs in an array's metadata, including codecs inside other codecs."""
     codec_lists = [array_metadata.get(codecs_key) for codecs_key in ("codecs", "index_codecs", "filters", "compressor")]
     for codec_list in codec_lists:
         for codec in codec_list if isinstance(codec_list, list) else [codec_list] if codec_list else []:
             if isinstance(codec, dict):
                 yield str(codec.get("name", codec.get("id")))
-                configuration = codec.get("configuration")
-                yield from _codec_names(configuration) if isinstance(configuration, dict) else ()
+                codec_configuration = codec.get("configuration")
+                yield from _codec_names(codec_configuration) if isinstance(codec_configuration, dict) else ()
             else:
                 yield str(codec)
 
@@ -361,7 +365,7 @@ def _scan(path: Path, node: Node, *, is_single: bool) -> Scan:
         for time_name in ("live_time", "real_time")
     )
     array_location = ArrayLocation("/" + node.name.rpartition("/")[0] if signal is not None else "")
-    # ``underpaint convert`` writes only detectors, which need no selection.
+    # Every array that ``underpaint convert`` writes is a detector, so none is left out.
     location_metadata = {} if "n_chunk_written" in attributes else {LOCATION_KEY: array_location}
     is_present = _sibling_array(node, "present", cube.shape[:2])
     row_multiple = (
@@ -388,15 +392,19 @@ def _scan(path: Path, node: Node, *, is_single: bool) -> Scan:
 
 
 def _dimension_order(node: Node) -> tuple[tuple[int, ...], str]:
-    """Return the indices of the dimensions of rows, columns and channels, and a note ("" if they are certain)."""
+    """Return the indices of the row, column and channel dimensions, and a note if they are a guess ("" otherwise)."""
     named_dimensions = [
         dimension for dimension, dimension_name in enumerate(node.dimensions) if ENERGY_NAME.search(dimension_name)
     ]
     if len(named_dimensions) == 1:
         channel_dim, dimension_note = named_dimensions[0], ""
     else:
-        lengths = tuple(sibling.shape[0] for sibling in _sibling_nodes(node, _ENERGY_NAMES) if len(sibling.shape) == 1)
-        channel_dim, dimension_note = channel_dimension(node.shape, lengths, lambda slices: _read_values(node, slices))
+        list_lengths = tuple(
+            sibling.shape[0] for sibling in _sibling_nodes(node, _ENERGY_NAMES) if len(sibling.shape) == 1
+        )
+        channel_dim, dimension_note = channel_dimension(
+            node.shape, list_lengths, lambda slices: _read_values(node, slices)
+        )
     return (
         *(dimension for dimension in range(len(node.shape)) if dimension != channel_dim),
         channel_dim,
@@ -407,7 +415,7 @@ def _dimension_order(node: Node) -> tuple[tuple[int, ...], str]:
 
 
 def _read_signal(node: Node) -> Signal | None:
-    """Return the signal described by the attributes of HyperSpy's axes, or None without such attributes."""
+    """Return the signal that the attributes of HyperSpy's axes describe, or None if there are no such attributes."""
     path_parts = node.name.split("/")
     if len(path_parts) != 3 or (path_parts[0], path_parts[2]) != (EXPERIMENTS_GROUP, "data"):
         return None
@@ -420,14 +428,16 @@ def _read_signal(node: Node) -> Signal | None:
 def _hyperspy_times(node: Node) -> dict[str, float]:
     for time_path in TIME_PATHS:
         group_attributes = _group_attributes(node.folder.parent / time_path)
-        times = {time_name: valid_seconds(group_attributes.get(time_name)) for time_name in ("live_time", "real_time")}
-        if any(times.values()):
-            return {time_name: time_s for time_name, time_s in times.items() if time_s is not None}
+        times_s = {
+            time_name: valid_seconds(group_attributes.get(time_name)) for time_name in ("live_time", "real_time")
+        }
+        if any(times_s.values()):
+            return {time_name: time_s for time_name, time_s in times_s.items() if time_s is not None}
     return {}
 
 
 def _group_attributes(folder: Path) -> dict[str, Any]:
-    """Return the attributes of a group, or an empty dict without such a group."""
+    """Return the attributes of a group, or an empty dict if the folder is not a group."""
     if (folder / ".zattrs").is_file():
         return _read_json(folder / ".zattrs")
     group_metadata = _read_json(folder / "zarr.json") if (folder / "zarr.json").is_file() else {}
@@ -436,7 +446,7 @@ def _group_attributes(folder: Path) -> dict[str, Any]:
 
 
 def _refuse_missing_chunks(node: Node) -> None:
-    """Raise ScanError if chunks are missing although the array's attributes state that all were written."""
+    """Raise ScanError if chunks are missing and the attributes of the array state that all chunks were written."""
     n_written_chunk = node.attributes.get("n_chunk_written")
     if not isinstance(n_written_chunk, int):
         return
@@ -480,7 +490,7 @@ def _sibling_array(node: Node, array_name: str, shape: tuple[int, int]) -> NDArr
 
 
 def _sibling_nodes(node: Node, array_names: tuple[str, ...]) -> Iterator[Node]:
-    """Yield the arrays with the given names in the group of an array."""
+    """Yield the arrays with the given names that are in the same group as an array."""
     for folder in (node.folder.parent / array_name for array_name in array_names):
         metadata_name = next(
             (candidate_name for candidate_name in ("zarr.json", ".zarray") if (folder / candidate_name).is_file()), None
@@ -500,18 +510,18 @@ _SIZE_STRUCT = struct.Struct("<i")
 
 
 def blosc_fault(buffer: bytes, unpacked_bytes: int) -> str:
-    """Return the inconsistency of a Blosc buffer, or "" if it can be decompressed.
+    """Return why a Blosc buffer is inconsistent, or "" if it can be decompressed.
 
     Parameters
     ----------
     buffer : bytes
         The complete buffer.
     unpacked_bytes : int
-        Its required decompressed size.
+        Required size of the decompressed buffer in bytes.
     """
     if len(buffer) < HEADER_BYTES:
         return f"a Blosc chunk of {len(buffer)} bytes, the header alone has {HEADER_BYTES}"
-    flags, type_bytes = buffer[2], buffer[3]
+    header_flags, type_bytes = buffer[2], buffer[3]
     n_byte, block_bytes, packed_bytes = struct.unpack_from("<3I", buffer, 4)
     if packed_bytes != len(buffer):
         return f"a Blosc chunk of {len(buffer)} bytes declares {packed_bytes}"
@@ -519,15 +529,15 @@ def blosc_fault(buffer: bytes, unpacked_bytes: int) -> str:
         return f"a Blosc chunk declares {n_byte} decompressed bytes, the array's chunks have {unpacked_bytes}"
     if type_bytes == 0 or not 0 < block_bytes <= max(n_byte, 1):
         return f"a Blosc chunk has items of {type_bytes} and blocks of {block_bytes} bytes"
-    if flags & _COPIED_FLAG:
+    if header_flags & _COPIED_FLAG:
         is_complete = packed_bytes == n_byte + HEADER_BYTES
         return "" if is_complete else f"an uncompressed Blosc chunk has {packed_bytes} bytes for {n_byte}"
-    is_valid = _blocks_fit(buffer, n_byte, block_bytes, type_bytes, split=not flags & _UNSPLIT_FLAG)
+    is_valid = _blocks_fit(buffer, n_byte, block_bytes, type_bytes, split=not header_flags & _UNSPLIT_FLAG)
     return "" if is_valid else "the blocks of a Blosc chunk are outside of it"
 
 
 def _blocks_fit(packed_buffer: bytes, n_byte: int, block_bytes: int, type_bytes: int, *, split: bool) -> bool:
-    """Return whether each block, and each stream of a block, is inside the buffer."""
+    """Return whether each block of a buffer, and each stream in a block, ends inside the buffer."""
     n_block = -(-n_byte // block_bytes)
     first_block_offset = HEADER_BYTES + _SIZE_STRUCT.size * n_block
     if first_block_offset > len(packed_buffer):

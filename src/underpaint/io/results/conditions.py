@@ -1,7 +1,7 @@
-"""Groups of ``results.h5`` that describe the measurement, with source, geometry, dwell time and object.
+"""Writing of the measurement's conditions into ``results.h5``: source, geometry, dwell time and object.
 
-Only known values are written. The attribute ``origin`` states the source of a value, "given" (an instrument file or
-preset), "file" (the scan's file) or "spectrum" (derived from the scan's lines).
+Only known values are written. The attribute ``origin`` states where a value is from: "given" (an instrument file or
+preset), "file" (the scan's file) or "spectrum" (lines in the scan's spectra).
 """
 
 from collections.abc import Mapping
@@ -20,21 +20,22 @@ INSTRUMENT_FIELDS: dict[str, tuple[str, str, str]] = {
     "detector.noise_fwhm_kev": ("detector", "noise_fwhm", "keV"),
     "detector.fano": ("detector", "fano_factor", "1"),
 }
-"""Group below ``instrument``, field and unit of each instrument setting, by its name in instrument files."""
+"""Subgroup of ``instrument``, field name and unit for each setting. Keys are the settings' names in instrument files.
+"""
 GROUP_CLASSES = {"source": "NXsource", "geometry": "NXcollection", "detector": "NXdetector", "beam": "NXbeam"}
 
 
 def write_conditions(entry_group: Any, scan_facts: Mapping[str, Any], calibration: Mapping[str, Any]) -> None:
-    """Write ``instrument`` (NXinstrument) and ``sample`` (NXsample).
+    """Write the groups ``instrument`` (NXinstrument) and ``sample`` (NXsample).
 
     Parameters
     ----------
     entry_group : h5py.Group
-        Entry of ``results.h5``.
+        Group ``entry`` of ``results.h5``.
     scan_facts : mapping
-        Summary of the scan with name, source, detector and times.
+        Summary of the scan, with its name, source, detector and times.
     calibration : mapping
-        Calibration of the run. Its ``known`` has each known value of the instrument with the origin.
+        Calibration of the run, whose item ``known`` has the known settings of the instrument with their origins.
     """
     instrument = nexus_group(entry_group, "instrument", "NXinstrument")
     groups = {

@@ -1,4 +1,4 @@
-"""Opening of files in a results folder of unknown origin, without following links out of it."""
+"""Safe opening of files in a results folder of unknown origin. Links are not followed."""
 
 import hashlib
 import math
@@ -20,13 +20,13 @@ DAMAGE_ERRORS = (OSError, RuntimeError, LookupError, ValueError, TypeError, Attr
 _IS_WINDOWS = os.name == "nt"
 _OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"))
 _MAX_COMPRESSION_RATIO = 1100
-"""Maximum compression ratio of datasets. Deflate, the only compression in results, reaches 1032."""
+"""Maximum compression ratio of datasets. Deflate is the only compression in results, and its maximum is 1032."""
 _MAX_UNCHECKED_BYTES = 2**20
 _accepted_files: deque[tuple[int, int, int, int]] = deque(maxlen=16)
 
 
 def has_file(folder: Path, *path_parts: str) -> bool:
-    """Return whether :func:`open_contained` would open a file."""
+    """Return whether :func:`open_contained` can open a file."""
     try:
         return stat.S_ISREG(_file_status(folder, path_parts).st_mode)
     except (OSError, ScanError):
@@ -39,14 +39,14 @@ def open_contained(folder: Path, *path_parts: str) -> BufferedReader:
     Parameters
     ----------
     folder : Path
-        Results folder; may itself be a link, since the user named it.
+        Results folder. The folder itself may be a link, since the user named it.
     *names : str
-        Names of the subfolders, and of the file.
+        Names of the subfolders and of the file, from the results folder inwards.
 
     Raises
     ------
     ScanError
-        A name leads out of the folder, or is a link, pipe, device or folder.
+        A name leads out of the folder or is a link, or the file is a pipe, device or folder.
     OSError
         The file does not exist or cannot be read.
     """
@@ -62,7 +62,7 @@ def open_contained(folder: Path, *path_parts: str) -> BufferedReader:
 
 
 def digest_contained(folder: Path, *path_parts: str) -> str | None:
-    """Return the SHA-256 hash of a file in a results folder, or None if the file is missing.
+    """Return the SHA-256 hash of a file in a results folder, or None if the file does not exist.
 
     Raises the errors of :func:`open_contained`.
     """
@@ -74,7 +74,7 @@ def digest_contained(folder: Path, *path_parts: str) -> str | None:
 
 
 def read_contained_text(folder: Path, *path_parts: str) -> str:
-    """Return the text of a UTF-8 file in a results folder.
+    """Return the content of a UTF-8 text file in a results folder.
 
     Raises the errors of :func:`open_contained`.
     """
@@ -83,7 +83,7 @@ def read_contained_text(folder: Path, *path_parts: str) -> str:
 
 
 def open_results_file(folder: Path) -> Any:
-    """Open ``results.h5`` of a folder for reading, and refuse references to other files.
+    """Open the ``results.h5`` of a folder for reading. A file that refers to other files is refused.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def open_results_file(folder: Path) -> Any:
     Raises
     ------
     ScanError
-        The file is missing, is a link, or refers to other files.
+        The file does not exist, is a link, or refers to other files.
     DAMAGE_ERRORS
         The file is damaged.
     """
@@ -122,7 +122,7 @@ def open_results_file(folder: Path) -> Any:
 
 
 def _file_status(folder: Path, path_parts: tuple[str, ...]) -> os.stat_result:
-    """Return the status of a file in a folder, after checking every part of its path."""
+    """Check every part of a file's path in a folder, and return the status of the file."""
     path = folder
     file_status = folder.stat()
     for path_part in path_parts:
@@ -145,12 +145,12 @@ def _is_invalid_name(name: str) -> bool:
 
 
 def _refusal_reason(file: Any, file_status: os.stat_result) -> str:
-    """Return the reason to refuse an HDF5 file, or "" if there is none.
+    """Return why an HDF5 file must be refused, or "" if it can be read.
 
-    A file is refused if an object refers to another file or declares too much data.
+    A file is refused if an object in it refers to another file or declares too much data.
     """
     file_identity = (file_status.st_dev, file_status.st_ino, file_status.st_size, file_status.st_mtime_ns)
-    if file_identity in _accepted_files:  # the file is opened again for every map
+    if file_identity in _accepted_files:  # this runs for every map, since the file is opened again each time
         return ""
     root_group = file.id
 

@@ -1,4 +1,4 @@
-"""Folders of results that are written to a working folder and published atomically by renaming."""
+"""Atomic publication of results, which are written to a working folder that is renamed when complete."""
 
 import json
 import os
@@ -30,22 +30,22 @@ _BLOCKS_NAME, _NEW_NAME, _OLD_NAME, _READY_NAME = "blocks", "new", "old", "ready
 _EARLIER_PATTERN = re.compile(r"earlier(_\d+x\d+)?(_\d+)?")
 _MIN_FREE_BYTES = 64 * 2**20
 _LONGEST_RELATIVE_PATH = "detectability/" + 100 * "n"
-"""Longest relative path of a file in results."""
+"""Longest path of a file in a results folder, relative to this folder."""
 
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """Folder in which results are written before they are complete.
+    """Working folder of a run, in which results are written until they are complete.
 
     Parameters
     ----------
     path : Path
-        Temporary folder to write to; it is renamed to the requested folder at the end.
+        Temporary folder for the results. At the end, it is renamed to the requested folder.
     blocks : Path
-        Folder of finished blocks (:class:`~underpaint.io.BlockStore`) and other data to resume an interrupted run,
-        which is removed at the end.
+        Folder for finished blocks (:class:`~underpaint.io.BlockStore`) and other data from which an interrupted run can
+        resume. The folder is removed at the end.
     earlier : Path
-        Requested folder; may contain the results that will be replaced.
+        Requested folder, whose results, if any, will be replaced.
     """
 
     path: Path
@@ -62,34 +62,34 @@ def result_folder(
     needed_bytes: int = _MIN_FREE_BYTES,
     settings: Mapping[str, Any] | None = None,
 ) -> Iterator[ResultFolder]:
-    """Open a folder for results, which is published atomically at the end of the ``with`` block.
+    """Create a working folder for results, and publish them atomically at the end of the ``with`` block.
 
     Parameters
     ----------
     path : str or Path
-        The folder to create. Output is written to a working folder next to it until the end
+        Folder to create. Until the end, results are written to a working folder next to the folder to create
         (:func:`underpaint.runtime.files.working_folder`).
     resume : bool
-        Resume from the finished blocks of an interrupted run; if false, these are discarded.
+        Whether to resume from the finished blocks of an interrupted run. If false, the blocks are discarded.
     overwrite : bool
-        Replace existing results, and discard finished blocks of a run with other settings. Users' additions are kept
-        (:func:`~underpaint.io.results.sidecars.copy_sidecars`).
+        Whether to replace existing results, and to discard finished blocks of a run with other settings. Files that
+        users added are kept (:func:`~underpaint.io.results.sidecars.copy_sidecars`).
     needed_bytes : int
-        Required free disk space in bytes.
+        Free disk space in bytes that the run requires.
     settings : mapping or None
-        Settings on which the blocks depend (JSON-serialisable).
+        Settings on which the blocks depend, in types that JSON can store.
 
     Raises
     ------
     OutputError
-        The folder exists and neither flag is given, or it contains other files than results. The run to resume had
-        other settings, another run is writing to the folder, the folder cannot be written, or the disk is or becomes
-        full.
+        The folder exists and neither ``resume`` nor ``overwrite`` is true, or it contains files that are not results.
+        The run to resume had other settings, or another run is writing to the folder. The folder cannot be written, or
+        the disk is full.
 
     Notes
     -----
-    A run that is interrupted by an error, Ctrl-C or a kill leaves its finished blocks in the working folder, whose mark
-    names the results folder. Of two simultaneous runs the second is refused.
+    If an error, Ctrl-C or a kill interrupts a run, its finished blocks remain in the working folder. A mark in the
+    working folder names the results folder. If two runs write to one folder at the same time, the second is refused.
     """
     target = Path(path).resolve()
     check_path(target)
@@ -118,10 +118,10 @@ def result_folder(
                 yield output_folder
                 _check_target(
                     target, replace_allowed=resume or overwrite, resumable=settings is not None
-                )  # the folder may have been created during the run
+                )  # another program may have created the folder during the run
                 _publish(work_folder.path, target)
             except BaseException:
-                # Finished blocks, and complete results that were not published, are kept for a run that resumes.
+                # A later run can resume from finished blocks, or from complete results that were not published.
                 is_complete = (work_folder.path / _READY_NAME).exists()
                 work_folder.is_kept = is_complete or any(output_folder.blocks.rglob(JOURNAL_NAME))
                 if not is_complete and output_folder.path.exists():
@@ -134,12 +134,12 @@ def result_folder(
 
 
 def recover(path: str | Path) -> None:
-    """Complete the replacement of results that a kill interrupted, and remove its working folder.
+    """If a kill interrupted the replacement of results, complete it and remove the working folder.
 
     Raises
     ------
     OutputError
-        Another run is writing to this folder.
+        Another run is writing to the folder.
     """
     target = Path(path).resolve()
     if not any(_replacement_record(folder)[0] for folder in working_folders(target)):
@@ -158,7 +158,7 @@ def is_finished(path: str | Path) -> bool:
 
 
 def unfinished_settings(path: str | Path) -> dict[str, Any]:
-    """Return the settings of the interrupted run that can be resumed, or {} if there is none."""
+    """Return the settings of an interrupted run that can be resumed, or {} if there is no such run."""
     return next(
         (
             settings
@@ -198,11 +198,11 @@ def _check_target(target: Path, *, replace_allowed: bool, resumable: bool) -> No
 
 
 def _replacement_record(folder: Path) -> tuple[bool, str | None]:
-    """Return whether a replacement had started, and the name of the folder for files of earlier maps.
+    """Return whether a replacement had started, and the name of the folder for files that belong to earlier maps.
 
-    The name is None unless the earlier maps have another size.
+    The returned folder name is None unless earlier and new maps differ in shape.
 
-    Records that this program did not write are ignored.
+    Records that underpaint did not write are ignored.
     """
     try:
         earlier_folder = json.loads((folder / _READY_NAME).read_text("utf-8"))["aside"]
@@ -215,7 +215,7 @@ def _replacement_record(folder: Path) -> tuple[bool, str | None]:
 
 
 def _check_space(output_folder: ResultFolder, needed_bytes: int) -> None:
-    # The blocks of an interrupted run already occupy disk space.
+    # The blocks of an interrupted run already occupy a part of the required disk space.
     reusable_bytes = sum(
         4096 * (block_file.stat().st_size // 4096)
         for block_file in output_folder.blocks.rglob("*")
@@ -232,10 +232,10 @@ def _check_space(output_folder: ResultFolder, needed_bytes: int) -> None:
 
 
 def _publish(folder: Path, target: Path) -> None:
-    """Publish new results, together with the files that users added to the old results.
+    """Publish new results with the files that users added to the old results.
 
-    A kill at any moment leaves the old results, the new results, or both in the working folder, from which the next run
-    completes the replacement. The finished blocks remain until the new results exist.
+    If the process is killed, old or new results remain in place, or both remain in the working folder. The next run
+    then completes the interrupted replacement. Finished blocks are kept until the new results are in place.
     """
     earlier_folder = copy_sidecars(target, folder / _NEW_NAME)
     sync(folder / _NEW_NAME)
@@ -265,7 +265,7 @@ def _replace_target(folder: Path, target: Path) -> None:
 
 
 def _finish_replacing(folder: Path, target: Path) -> None:
-    """Complete a replacement of results that a kill interrupted."""
+    """Complete a replacement of results that was interrupted by a kill."""
     new_folder, old_folder = folder / _NEW_NAME, folder / _OLD_NAME
     if not _replacement_record(folder)[0]:
         return
@@ -278,7 +278,7 @@ def _finish_replacing(folder: Path, target: Path) -> None:
 
 
 def _remove_old(folder: Path, target: Path) -> None:
-    """Remove replaced results, after moving the users' additions."""
+    """Move files that users added to replaced results, then remove these results."""
     old_folder = folder / _OLD_NAME
     if old_folder.is_dir():
         move_remaining(old_folder, target, _replacement_record(folder)[1])

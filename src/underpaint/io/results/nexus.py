@@ -1,4 +1,4 @@
-"""Results on disk as NeXus HDF5 in the layout of PyMca's fit results, a TIFF per map, and a CSV summary."""
+"""Writing and reading of results as NeXus HDF5 in PyMca's layout, with a TIFF per map and a CSV summary."""
 
 import json
 import math
@@ -73,11 +73,11 @@ Result = TypeVar("Result")
 _SAFE_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _AXIS_NAMES = ("row", "column")
 _RUN_KEYS = ("settings", "versions", "written")
-"""Keys of a summary that describe the run, not the scan."""
+"""Keys in a summary that describe the run, not the scan."""
 _MAX_NAME_LENGTH = 100
 _N_SAMPLED_VALUES = 16384
 _CHUNK_BYTES = 256 * 2**10
-_REFLECTANCE = "reflectance"
+_REFLECTANCE_GROUP = "reflectance"
 _SURFACE_TITLES = {
     "surface_member": "surface: {}",
     "surface_presence": "in the surface paint: {}",
@@ -88,24 +88,25 @@ CubeReader = Callable[[Any, Sequence[str], Any], Any]
 
 
 def write_results(folder: str | Path, results: Results) -> None:
-    """Write results to a folder: ``results.h5``, ``summary.csv``, and a TIFF per map.
+    """Write results to a folder as ``results.h5``, ``summary.csv`` and one TIFF per map.
 
-    For a model with places, ``results.h5`` contains all names with the place "anywhere", the groups at each place, and
-    members at a place if their probability exceeds one half in a pixel. TIFF files are written for maps that exceed one
-    half in a pixel, and for thickness, shares and the elements' quantities (median and limits of the 90 % interval).
+    If the model distinguishes places, ``results.h5`` contains all groups and members with the place "anywhere", and all
+    groups at each place. A member at a place is written only if its probability exceeds 0.5 in a pixel. A probability
+    map becomes a TIFF file only if it exceeds 0.5 in a pixel. Thickness, shares and the elements' quantities become
+    TIFF files for the median and for both limits of the 90 % interval.
 
     Parameters
     ----------
     folder : str or Path
-        The folder, created if needed; use the path of :func:`result_folder` for atomic output.
+        Folder to write, which is created if needed. For atomic output, use the path from :func:`result_folder`.
     results : Results
-        The results. In ``summary`` (from :func:`summarise_scan`, and ``settings``), arrays become datasets, and all
-        else must be JSON-serialisable.
+        Results whose ``summary`` is that of :func:`summarise_scan` with the item ``settings``. Arrays in the summary
+        become datasets, and JSON must be able to store all its other items.
 
     Raises
     ------
     OutputError
-        A map's name is not a valid file name, or the files cannot be written.
+        The name of a map is not a valid file name, or the files cannot be written.
     """
     folder_path = Path(folder)
     states = results.stacks["state"].keys if "state" in results.stacks else ()
@@ -134,10 +135,10 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
     Parameters
     ----------
     folder : str or Path
-        Folder written by `underpaint identify` or `underpaint elements`.
+        Folder that ``underpaint identify`` or ``underpaint elements`` has written.
     lazily : bool
-        Whether a map is read from the file only when its values are needed. Otherwise all maps are read at once, so
-        that the file may be removed.
+        Whether each map is read only when its values are needed. If false, all maps are read at once, and the file can
+        then be removed.
 
     Raises
     ------
@@ -167,7 +168,7 @@ def read_results(folder: str | Path, *, lazily: bool = True) -> Results:
 
 
 def read_summary(folder: str | Path) -> dict[str, Any]:
-    """Return only the summary of the scan and the settings, as in :attr:`Results.summary`.
+    """Return only :attr:`Results.summary`: the summary of the scan, and the settings.
 
     Raises
     ------
@@ -191,22 +192,23 @@ def _read_from_file(folder: str | Path, read_entry: Callable[[Any], Result]) -> 
 
 def package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages on which results depend."""
-    versions = {"python": platform.python_version()}
+    version_by_package = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:
-            versions[package] = version(package)
+            version_by_package[package] = version(package)
         except PackageNotFoundError:
             continue
-    return versions
+    return version_by_package
 
 
 def check_map_names(map_names: Sequence[str]) -> None:
-    """Raise an error for names of maps that are not valid file names on every operating system.
+    """Raise an error unless the names of maps are valid file names on every operating system.
 
     Raises
     ------
     OutputError
-        A name is invalid, or two names differ only in capital letters, which are one file on Windows and macOS.
+        A name is not a valid file name, or two names differ only in capital letters. Windows and macOS treat such names
+        as one file.
     """
     names_by_casefold: dict[str, str] = {}
     for name in map_names:
@@ -306,21 +308,21 @@ def _write_pigments(entry_group: Any, results: Results) -> None:
 
 
 def add_reflectance(source: str | Path, target: str | Path, results: Results) -> None:
-    """Write a copy of ``results.h5`` in which the results of reflectance are added or replaced.
+    """Write a copy of ``results.h5`` that contains the given results of reflectance in place of any earlier ones.
 
     Parameters
     ----------
     source : str or Path
-        Results folder; unchanged.
+        Results folder, which is not modified.
     target : str or Path
-        Folder for the copy, different from ``source``.
+        Folder for the copy, which must differ from ``source``.
     results : Results
-        From :meth:`Results.of_reflectance`.
+        Results of reflectance, from :meth:`Results.of_reflectance`.
 
     Raises
     ------
     ScanError
-        The source has no results, or they are damaged.
+        The source folder has no results, or they are damaged.
     OutputError
         The copy cannot be written.
     """
@@ -332,7 +334,7 @@ def add_reflectance(source: str | Path, target: str | Path, results: Results) ->
             entry_group = new_file.create_group("entry")
             entry_group.attrs.update(old_file["entry"].attrs)
             for name in old_file["entry"]:
-                if name != _REFLECTANCE:
+                if name != _REFLECTANCE_GROUP:
                     old_file.copy(old_file["entry"][name], entry_group)
                     raise_write_error()
             _write_reflectance(entry_group, results)
@@ -346,8 +348,8 @@ def add_reflectance(source: str | Path, target: str | Path, results: Results) ->
 
 
 def _write_reflectance(entry_group: Any, results: Results) -> None:
-    """Write the maps of members and hidden groups, and the reflectance spectra of the pixels."""
-    results_group = _create_process(entry_group, _REFLECTANCE, results, "surface_member")
+    """Write the maps of members, the maps of groups below the surface, and the reflectance spectrum of each pixel."""
+    results_group = _create_process(entry_group, _REFLECTANCE_GROUP, results, "surface_member")
     for name, title in _SURFACE_TITLES.items():
         maps_group = _write_quantity_maps(results_group, name, results, name)
         for (member,) in results.stacks[name].keys:
@@ -360,7 +362,7 @@ def _write_reflectance(entry_group: Any, results: Results) -> None:
     if "reflectance" not in results.stacks:
         return
     stack = results.stacks["reflectance"]
-    spectra = nexus_group(entry_group[_REFLECTANCE], "spectra", "NXdata")
+    spectra = nexus_group(entry_group[_REFLECTANCE_GROUP], "spectra", "NXdata")
     spectra.attrs.update({"signal": "reflectance", "axes": ["row", "column", "wavelength"], "shape": results.shape})
     spectra["wavelength"] = np.array([float(wavelength) for (wavelength,) in stack.keys])
     spectra["wavelength"].attrs["units"] = "nm"
@@ -383,10 +385,10 @@ def _write_reflectance(entry_group: Any, results: Results) -> None:
 def _is_written(results: Results, name: str, place: Place) -> bool:
     """Return whether a map is written to ``results.h5``.
 
-    Members at a place are written only if likely in a pixel.
+    A member at a place is written only if its probability exceeds 0.5 in a pixel.
     """
-    is_sparse = place != "anywhere" and results.materials[name].kind == "member"
-    return not is_sparse or results.is_present_somewhere(name, place)
+    is_member_at_place = place != "anywhere" and results.materials[name].kind == "member"
+    return not is_member_at_place or results.is_present_somewhere(name, place)
 
 
 def _is_likely(results: Results, name: str, place: Place) -> bool:
@@ -399,7 +401,7 @@ def _quantity_names(results: Results) -> list[str]:
 
 
 def _write_quantities(results_group: Any, results: Results) -> None:
-    """Write medians, first-order standard deviations, and the limits of the 90 % interval."""
+    """Write three kinds of maps of the quantities: medians, first-order standard deviations and 90 % intervals."""
     map_names = [name for (name,) in results.stacks["quantity"].keys]
     maps_group = _write_quantity_maps(results_group, "quantities", results, "quantity")
     deviations = (
@@ -412,7 +414,7 @@ def _write_quantities(results_group: Any, results: Results) -> None:
 
 
 def _write_element_quantities(entry_group: Any, results: Results, quantity_kind: str) -> None:
-    """Write the elements' quantities and the limits of their 90 % intervals, under the names of the quantities."""
+    """Write the elements' quantities of one kind, with the limits of their 90 % intervals."""
     map_names = [name for name in results.element_quantities if name.startswith(f"{quantity_kind}.")]
     if map_names:
         _write_estimates(
@@ -421,9 +423,9 @@ def _write_element_quantities(entry_group: Any, results: Results, quantity_kind:
 
 
 def _write_amounts(entry_group: Any, results: Results) -> None:
-    """Write the amounts of groups.
+    """Write the amounts of the groups' elements.
 
-    Amounts at a place are written only if the group is likely at this place in a pixel.
+    The amount at a place is written only if the group's probability at this place exceeds 0.5 in a pixel.
     """
     names_and_places = {name: _amount_key(name) for name in results.amounts}
     map_names = [
@@ -472,15 +474,20 @@ def _quantity_kind(quantity: str) -> str:
 
 
 def _write_quantity_maps(parent: Any, name: str, results: Results, quantity: str) -> Any:
-    """Write the maps of a quantity with one key dimension, under the names of the keys."""
-    stack, (_, units) = results.stacks[quantity], DIMENSIONS[quantity]
+    """Write the maps of a quantity that has one key dimension. Each map is named after its key."""
+    map_stack, (_, units) = results.stacks[quantity], DIMENSIONS[quantity]
     return _write_maps(
-        parent, name, [map_key for (map_key,) in stack.keys], (stack[map_key] for map_key in stack.keys), units, results
+        parent,
+        name,
+        [map_key for (map_key,) in map_stack.keys],
+        (map_stack[map_key] for map_key in map_stack.keys),
+        units,
+        results,
     )
 
 
 def write_paints(entry_group: Any, results: Results) -> None:
-    """Write the map, table and summed spectra of the paints into the entry of an HDF5 file."""
+    """Write the map of the paints, their table and their summed spectra into an entry of an HDF5 file."""
     maps_group = _write_maps(
         _create_process(entry_group, "paints", results, "paint"),
         "paint",
@@ -509,11 +516,11 @@ def write_paints(entry_group: Any, results: Results) -> None:
 
 
 def _depth_map_names(stack: Stack) -> list[str]:
-    return [f"{line}.{place}" for line, place in stack.keys]
+    return [f"{family}.{place}" for family, place in stack.keys]
 
 
 def write_paint_map(path: Path, results: Results) -> None:
-    """Write the map of the paints as TIFF."""
+    """Write the map of the paints as a TIFF file."""
     write_tiff(
         path, results.map("paint"), "number of the paint; 0: mixed, or no paint, 255: no answer", results.step_mm
     )
@@ -535,10 +542,12 @@ def _read_depth(file: Any, read_cube: CubeReader) -> Results:
 
 
 def write_depth_maps(folder: Path, results: Results) -> None:
-    """Write the maps of lines by depth as TIFF."""
-    for line, place in results.stacks["depth"].keys if "depth" in results.stacks else ():
-        description = f"net counts of {line.replace('_', ' ')} lines{PLACE_WORDS[cast('Place', place)]}; NaN: not known"
-        write_tiff(folder / f"{line}.{place}.tif", results.map("depth", line, place), description, results.step_mm)
+    """Write the maps of lines by depth as TIFF files."""
+    for family, place in results.stacks["depth"].keys if "depth" in results.stacks else ():
+        description = (
+            f"net counts of {family.replace('_', ' ')} lines{PLACE_WORDS[cast('Place', place)]}; NaN: not known"
+        )
+        write_tiff(folder / f"{family}.{place}.tif", results.map("depth", family, place), description, results.step_mm)
 
 
 def _write_open_set(entry_group: Any, results: Results) -> None:
@@ -557,7 +566,7 @@ def _write_open_set(entry_group: Any, results: Results) -> None:
 
 
 def _create_process(entry_group: Any, name: str, results: Results, default: str) -> Any:
-    """Create an NXprocess with its configuration, and return its NXcollection ``results``."""
+    """Create an NXprocess with its configuration, and return the NXcollection ``results`` in it."""
     process = nexus_group(entry_group, name, "NXprocess")
     process["program"], process["version"] = "underpaint", package_versions().get("underpaint", "")
     process.attrs["default"] = f"results/{default}"
@@ -568,15 +577,15 @@ def _create_process(entry_group: Any, name: str, results: Results, default: str)
 
 
 def _write_maps(
-    parent: Any, name: str, map_names: Sequence[str], images: Iterable[NDArray[Any]], units: str, results: Results
+    parent: Any, name: str, map_names: Sequence[str], map_images: Iterable[NDArray[Any]], units: str, results: Results
 ) -> Any:
     maps_group = nexus_group(parent, name, "NXdata")
     maps_group.attrs["axes"] = ["row", "column"]
     if map_names:
         maps_group.attrs["signal"] = map_names[0]
         maps_group.attrs["auxiliary_signals"] = np.array(map_names[1:], dtype=h5py.string_dtype())
-    for map_name, image in zip(map_names, images, strict=True):
-        map_values = np.ascontiguousarray(image)
+    for map_name, map_image in zip(map_names, map_images, strict=True):
+        map_values = np.ascontiguousarray(map_image)
         dataset = maps_group.create_dataset(map_name, data=map_values, **_compression_options(map_values))
         dataset.attrs.update({"units": units, "interpretation": "image"})
     for axis, axis_name in enumerate(_AXIS_NAMES):
@@ -588,9 +597,9 @@ def _write_maps(
 
 
 def _compression_options(map_values: NDArray[Any]) -> dict[str, Any]:
-    """Return the storage options of a map, which is compressed if it is small or a sample is halved.
+    """Return the storage options of a map, which is compressed if it is small or a sample shrinks to half its size.
 
-    The last digits of most probabilities are noise, so compression would save 4 % and take as long as the prediction.
+    The last digits of most probabilities are noise. Compression would save 4 %, and take as long as the prediction.
     """
     sample_values = np.ascontiguousarray(map_values.reshape(-1)[:: max(map_values.size // _N_SAMPLED_VALUES, 1)])
     shuffled_bytes = sample_values.view(np.uint8).reshape(-1, map_values.itemsize).T.tobytes()
@@ -681,9 +690,9 @@ def _read_quantities(results: Any, read_cube: CubeReader) -> tuple[Sequence[str]
 def _read_map_pair(
     file: Any, read_cube: CubeReader, name: str, group_names: tuple[str, str], make_results: Callable[..., Results]
 ) -> Results:
-    """Return the results of a process with two stacks of maps of the same names.
+    """Return the results of a process that has two stacks of maps with the same names.
 
-    The results are empty if the file has no such process.
+    If the file does not contain the process, the results are empty.
     """
     if f"entry/{name}" not in file:
         return Results()
@@ -725,7 +734,7 @@ def _read_amounts(file: Any, read_cube: CubeReader) -> Results:
 
 
 def _read_estimates(results_group: Any, quantity_kind: str, read_cube: CubeReader) -> tuple[list[str], Any, Any, Any]:
-    """Return the names without the kind, the values, and the lower and upper limits of the intervals."""
+    """Return the names (without the kind), the values, and the lower and upper limits of their intervals."""
     map_names = _signal_names(results_group[quantity_kind])
     lower_limits, upper_limits = (
         read_cube(results_group["intervals"], [f"{name}.{limit_name}" for name in map_names], np.float32)
@@ -745,7 +754,7 @@ def _read_states(file: Any, read_cube: CubeReader) -> Results:
     process = file["entry/detectability"]
     maps_group = process["results/state"]
     map_names = _signal_names(maps_group)
-    labels = [str(maps_group[name].attrs["long_name"]) for name in map_names]
+    state_labels = [str(maps_group[name].attrs["long_name"]) for name in map_names]
     stored_states = read_cube(maps_group, map_names, np.uint8)
     if isinstance(stored_states, StoredMaps):
         states: Any = StoredMaps(
@@ -753,7 +762,7 @@ def _read_states(file: Any, read_cube: CubeReader) -> Results:
         )
     else:
         states = current_states(stored_states)
-    return Results.of_states(map_names, labels, states, **_process_metadata(process))
+    return Results.of_states(map_names, state_labels, states, **_process_metadata(process))
 
 
 def _read_scatter(file: Any, read_cube: CubeReader) -> Results:
@@ -765,9 +774,9 @@ def _read_diffraction(file: Any, read_cube: CubeReader) -> Results:
 
 
 def _read_reflectance(file: Any, read_cube: CubeReader) -> Results:
-    if f"entry/{_REFLECTANCE}" not in file:
+    if f"entry/{_REFLECTANCE_GROUP}" not in file:
         return Results()
-    process = file["entry"][_REFLECTANCE]
+    process = file["entry"][_REFLECTANCE_GROUP]
     results_group = process["results"]
     members = _signal_names(results_group["surface_member"])
     arrays: dict[str, Any] = {
@@ -803,21 +812,21 @@ def _as_reflectance(stored_values: NDArray[Any]) -> NDArray[np.float32]:
 def read_reflectance_spectrum(
     folder: str | Path, row: int, column: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return the wavelengths in nm, and the reflectance of a pixel from results.
+    """Return the wavelengths in nm and the reflectance spectrum of a pixel.
 
     Raises
     ------
     ScanError
-        The folder has no results, the results have no reflectance, or the pixel is outside the maps.
+        The folder has no results, they contain no reflectance, or the pixel is outside the maps.
     """
 
     def read_pixel(file: Any) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        if f"entry/{_REFLECTANCE}/spectra" not in file:
+        if f"entry/{_REFLECTANCE_GROUP}/spectra" not in file:
             raise ScanError(
                 f"Cannot show a reflectance spectrum of {folder}: the results have none. `underpaint reflect CUBE "
                 f"--xrf {folder}` adds them."
             )
-        spectra = file["entry"][_REFLECTANCE]["spectra"]
+        spectra = file["entry"][_REFLECTANCE_GROUP]["spectra"]
         n_row, n_column, _ = spectra["reflectance"].shape
         if not (0 <= row < n_row and 0 <= column < n_column):
             raise ScanError(
@@ -832,11 +841,12 @@ def _read_open_set(file: Any, read_cube: CubeReader) -> Results:
     if "entry/open_set" not in file:
         return Results()
     process = file["entry/open_set"]
-    lines = tuple(
-        UnexplainedLine(**line | {"carriers": tuple(line["carriers"])}) for line in _read_json(process, "lines")
+    unexplained_lines = tuple(
+        UnexplainedLine(**line_record | {"carriers": tuple(line_record["carriers"])})
+        for line_record in _read_json(process, "lines")
     )
     ordinary = tuple((family, source) for family, source in _read_json(process, "ordinary"))
-    results = Results(unexplained=lines, ordinary=ordinary)
+    results = Results(unexplained=unexplained_lines, ordinary=ordinary)
     if "results" not in process:
         return results
     unlikeness = read_cube(process["results/unlikeness"], ["score"], np.float32)
@@ -866,15 +876,15 @@ def _signal_names(maps_group: Any) -> tuple[str, ...]:
 
 
 def _map_shape(maps_group: Any, map_names: Sequence[str]) -> tuple[int, int]:
-    """Return the number of rows and columns of maps, or raise ValueError if the maps differ."""
-    n_row, n_column = (int(n_index) for n_index in maps_group.attrs["shape"])
+    """Return the numbers of rows and columns of maps, or raise ValueError if the maps differ in shape."""
+    n_row, n_column = (int(pixel_count) for pixel_count in maps_group.attrs["shape"])
     first_shape = next(
         (maps_group.file[path].attrs["shape"] for path in MAP_STACKS if path in maps_group.file),
         maps_group.attrs["shape"],
     )
-    shapes = {(n_row, n_column), tuple(map(int, first_shape)), *(maps_group[name].shape for name in map_names)}
-    if len(shapes) > 1:
-        raise ValueError(f"maps of {len(shapes)} sizes in {maps_group.name}")
+    map_shapes = {(n_row, n_column), tuple(map(int, first_shape)), *(maps_group[name].shape for name in map_names)}
+    if len(map_shapes) > 1:
+        raise ValueError(f"maps of {len(map_shapes)} sizes in {maps_group.name}")
     return n_row, n_column
 
 
@@ -887,7 +897,7 @@ def _read_cube(maps_group: Any, map_names: Sequence[str], dtype: Any) -> NDArray
 
 
 def _lazily_read_cube(maps_group: Any, map_names: Sequence[str], dtype: Any) -> StoredMaps:
-    """Return maps that are read on demand, with the file opened for each read."""
+    """Return maps that are read only when needed. The file is opened again for each read."""
     n_row, n_column = _map_shape(maps_group, map_names)
     folder, path = Path(maps_group.file.filename).parent, str(maps_group.name)
 
@@ -934,7 +944,7 @@ def _write_tiffs(folder: Path, results: Results) -> None:
 
 
 def write_reflectance_tiffs(folder: Path, results: Results) -> None:
-    """Write the maps of surface members from reflectance, and of groups found below the surface in a pixel."""
+    """Write TIFF files of the members at the surface, and of groups that are below the surface in a pixel."""
     for subfolder, quantity, title in (
         ("surface", "surface_member", "probability that {} gives the surface its colour"),
         ("hidden", "hidden", "probability that {} is below the surface"),
@@ -949,9 +959,9 @@ def write_reflectance_tiffs(folder: Path, results: Results) -> None:
 
 
 def _write_quantity_tiffs(folder: Path, results: Results) -> None:
-    """Write quantities with the limits of their intervals.
+    """Write TIFF files of the quantities and of the limits of their 90 % intervals.
 
-    Shares are written only for materials that are likely at the surface in a pixel.
+    The share of a material is written only if its probability at the surface exceeds 0.5 in a pixel.
     """
     for name in _quantity_names(results):
         if _is_present_somewhere(results, name):
@@ -959,7 +969,7 @@ def _write_quantity_tiffs(folder: Path, results: Results) -> None:
 
 
 def write_estimate_tiffs(folder: Path, results: Results, name: str) -> None:
-    """Write a quantity and the limits of its interval."""
+    """Write TIFF files of a quantity and of the limits of its 90 % interval."""
     title = f"{results.quantity_label(name)}, {unit_of(name)}"
     value_names = ("median", "low", "high")
     for value_name, image in zip(value_names, results.estimate(name), strict=True):
@@ -970,7 +980,7 @@ def write_estimate_tiffs(folder: Path, results: Results, name: str) -> None:
 
 
 def _is_present_somewhere(results: Results, quantity: str) -> bool:
-    """Return whether the material of a share or amount is likely in a pixel, or true for other quantities."""
+    """Return whether the material of a share or amount is present in a pixel. For other quantities, return true."""
     material = material_of(quantity)
     if quantity in results.amounts:
         name_and_place = _amount_key(quantity)
@@ -984,7 +994,7 @@ def write_tiff(
     description: str,
     step_mm: tuple[float, float] | None = None,
 ) -> None:
-    """Write a (row, column) map as TIFF with unscaled values, and its pixel size if known."""
+    """Write a (row, column) map as a TIFF file with unscaled values, and with the pixel size if it is known."""
     import tifffile
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -998,14 +1008,14 @@ def write_tiff(
 
 
 def write_summary(path: Path, results: Results) -> None:
-    """Write the summary to a CSV file with a row for each map."""
+    """Write a summary of the maps to a CSV file, one row per map."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         rows = summary_rows(results)
         write_csv(stream, [SUMMARY_COLUMNS, *([row.get(name, "") for name in SUMMARY_COLUMNS] for row in rows)])
 
 
 def summary_rows(results: Results) -> list[dict[str, str]]:
-    """Return one row per map, with fractions and means over the pixels with an answer."""
+    """Return one row per map. Means and fractions are over the pixels that have an answer."""
     rows = [
         _pigment_row(results, *name_and_place)
         for name_and_place in results.named_places
@@ -1013,9 +1023,9 @@ def summary_rows(results: Results) -> list[dict[str, str]]:
     ]
     for quantity, row_kind in (("surface_member", "surface"), ("hidden", "hidden")):
         map_names = [name for (name,) in results.stacks[quantity].keys] if quantity in results.stacks else []
-        threshold = BELOW_PROBABILITY if quantity == "hidden" else PRESENT_PROBABILITY
+        present_threshold = BELOW_PROBABILITY if quantity == "hidden" else PRESENT_PROBABILITY
         rows += [
-            _probability_row(results.map(quantity, name), name, row_kind, name.replace("_", " "), threshold)
+            _probability_row(results.map(quantity, name), name, row_kind, name.replace("_", " "), present_threshold)
             for name in map_names
         ]
     rows += [_quantity_row(results, name) for name in _quantity_names(results) if _is_present_somewhere(results, name)]
@@ -1029,24 +1039,24 @@ def _pigment_row(results: Results, name: str, place: Place) -> dict[str, str]:
 
 
 def _probability_row(
-    image: NDArray[np.float32], name: str, row_kind: str, row_label: str, threshold: float = PRESENT_PROBABILITY
+    image: NDArray[np.float32], name: str, row_kind: str, row_label: str, present_threshold: float = PRESENT_PROBABILITY
 ) -> dict[str, str]:
     finite_values = image[np.isfinite(image)].astype(np.float64)
-    share_column = "share_above_half" if threshold == PRESENT_PROBABILITY else "share_below_surface"
+    share_column = "share_above_half" if present_threshold == PRESENT_PROBABILITY else "share_below_surface"
     return {
         "name": name,
         "kind": row_kind,
         "label": row_label,
-        share_column: _number_text((finite_values > threshold).mean() if finite_values.size else math.nan),
+        share_column: _number_text((finite_values > present_threshold).mean() if finite_values.size else math.nan),
         "mean_probability": _number_text(finite_values.mean() if finite_values.size else math.nan),
         "max_probability": _number_text(finite_values.max() if finite_values.size else math.nan),
     }
 
 
 def _quantity_row(results: Results, name: str) -> dict[str, str]:
-    """Return medians over the pixels where a quantity is determined.
+    """Return the summary row of a quantity, with medians over the pixels where the quantity is determined.
 
-    For shares, the medians are over the pixels with the group at the surface.
+    For shares, the medians are over the pixels where the group is at the surface.
     """
     material = material_of(name)
     is_at_surface = None if material is None else results[material, "surface"] > PRESENT_PROBABILITY

@@ -1,4 +1,4 @@
-"""Writing and reading of paints in ``results.h5``, as a map and as a table."""
+"""Writing and reading of the table of paints, in ``results.h5`` and as CSV."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ TABLE_COLUMNS = ("paint", "pixels", "share_percent", "area_mm2", "counts", "grou
 
 
 def table_rows(areas: Sequence[PaintArea], results: Results) -> list[list[Any]]:
-    """Return a row of cells for each paint, in the order of :data:`TABLE_COLUMNS`."""
+    """Return one row of cells per paint, with the columns of :data:`TABLE_COLUMNS`."""
     return [
         [
             area.number,
@@ -35,13 +35,13 @@ def table_rows(areas: Sequence[PaintArea], results: Results) -> list[list[Any]]:
 
 
 def write_paint_table(path: Path, results: Results) -> None:
-    """Write the table of the paints as CSV."""
+    """Write the table of the paints as a CSV file."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         write_csv(stream, [TABLE_COLUMNS, *table_rows(results.paints, results)])
 
 
 def write_areas(process: Any, areas: Sequence[PaintArea]) -> None:
-    """Write the table of the paints, and their summed spectra if known, into an HDF5 group."""
+    """Write the table of the paints into an HDF5 group, with their summed spectra if known."""
     process["areas"] = json.dumps([area.record() for area in areas], ensure_ascii=False)
     process["areas"].attrs["type"] = "application/json"
     if areas and all(area.spectrum is not None for area in areas):
@@ -50,7 +50,7 @@ def write_areas(process: Any, areas: Sequence[PaintArea]) -> None:
 
 
 def read_areas(process: Any) -> list[PaintArea]:
-    """Read the paints written by :func:`write_areas`."""
+    """Read the paints that :func:`write_areas` has written."""
     area_records = json.loads(process["areas"].asstr()[()])
     spectra = np.asarray(process["spectra"][()]) if "spectra" in process else [None] * len(area_records)
     return [

@@ -1,4 +1,4 @@
-"""Pictures in a folder of results (photograph, ultraviolet, infrared, X-radiograph), registered to the maps."""
+"""Photographs, ultraviolet and infrared images and X-radiographs in a folder of results, registered to the maps."""
 
 import json
 import os
@@ -13,12 +13,12 @@ from underpaint.io.results.contained import digest_contained, read_contained_tex
 PHOTOGRAPH_FILE = "photograph.jpg"
 REGISTRATION_FILE = "photograph.json"
 PHOTOGRAPH_KEY = "photograph_sha256"
-"""Key of the picture's SHA-256 hash in the record of a registration."""
+"""Key in a registration's record for the SHA-256 hash of the registered picture."""
 REGISTERED_FILE = "photograph_registered.png"
 PHOTOGRAPH = "photograph"
-"""Key of the photograph among the pictures."""
+"""Key of the picture that is the photograph."""
 PICTURES_FOLDER = "pictures"
-"""Folder of all other pictures, with the same three files for each."""
+"""Folder of all pictures except the photograph, with the same three files for each picture as for the photograph."""
 PICTURE_KINDS = ("visible", "ultraviolet", "infrared", "x_radiograph", "other")
 _KIND_NAMES = dict(
     zip(PICTURE_KINDS, ("Visible light", "Ultraviolet", "Infrared", "X-radiograph", "Picture"), strict=True)
@@ -28,12 +28,13 @@ _PICTURE_KEY = re.compile(rf"({'|'.join(PICTURE_KINDS)})_[1-9][0-9]{{0,3}}")
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Relative paths of the files of a picture in a folder of results, as tuples of names.
+    """Paths of a picture's files relative to the folder of results, as tuples of names.
 
     Parameters
     ----------
     picture, place, registered : tuple of str
-        The picture, the record of its registration to the maps, and the picture on the grid of the maps.
+        Paths of the picture, of the record of its registration to the maps, and of the picture resampled to the maps'
+        pixels.
     """
 
     picture: tuple[str, ...]
@@ -42,7 +43,7 @@ class PictureFiles:
 
 
 def picture_files(picture_key: str) -> PictureFiles:
-    """Return the files of a picture with a key such as ``photograph`` or ``infrared_1``."""
+    """Return the files of the picture with a given key, such as ``photograph`` or ``infrared_1``."""
     if picture_key == PHOTOGRAPH:
         return PictureFiles((PHOTOGRAPH_FILE,), (REGISTRATION_FILE,), (REGISTERED_FILE,))
     file_names = (f"{picture_key}.jpg", f"{picture_key}.json", f"{picture_key}_registered.png")
@@ -50,12 +51,12 @@ def picture_files(picture_key: str) -> PictureFiles:
 
 
 def is_picture_key(picture_key: str) -> bool:
-    """Return whether a key is ``photograph``, or the kind and number of another picture."""
+    """Return whether a text is ``photograph``, or the kind and number of another picture, such as ``infrared_1``."""
     return picture_key == PHOTOGRAPH or _PICTURE_KEY.fullmatch(picture_key) is not None
 
 
 def picture_name(picture_key: str) -> str:
-    """Return the displayed name of a picture, such as "Photograph", "Infrared" or "X-radiograph 2"."""
+    """Return the name of a picture on pages, such as "Photograph", "Infrared" or "X-radiograph 2"."""
     if picture_key == PHOTOGRAPH:
         return "Photograph"
     picture_kind, _, picture_number = picture_key.rpartition("_")
@@ -64,7 +65,7 @@ def picture_name(picture_key: str) -> str:
 
 
 def picture_keys(folder: Path) -> list[str]:
-    """Return the keys of the pictures in a folder of results, with the photograph first."""
+    """Return the keys of the pictures in a folder of results. The photograph is first."""
     stems = [path.stem for path in (folder / PICTURES_FOLDER).glob("*.jpg") if _PICTURE_KEY.fullmatch(path.stem)]
     kinds_and_numbers = [
         (picture_kind, int(picture_number), f"{picture_kind}_{picture_number}")
@@ -80,9 +81,9 @@ def picture_keys(folder: Path) -> list[str]:
 
 
 def registration_of(folder: Path, picture_key: str = PHOTOGRAPH) -> dict[str, Any] | None:
-    """Return the registration of a picture to the maps (``how``, ``error_px``, ``matrix``), or None.
+    """Return a picture's registration to the maps (``how``, ``error_px``, ``matrix``), or None if it has none.
 
-    A registration that names another picture is ignored.
+    A record with the hash of another picture is ignored.
 
     Raises
     ------
@@ -108,7 +109,7 @@ def registration_of(folder: Path, picture_key: str = PHOTOGRAPH) -> dict[str, An
 
 
 def picture_digest(folder: Path, picture_key: str = PHOTOGRAPH) -> str | None:
-    """Return the SHA-256 hash of a picture, or None if the picture is missing.
+    """Return the SHA-256 hash of a picture, or None if the picture does not exist.
 
     Raises
     ------

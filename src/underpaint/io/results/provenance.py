@@ -1,4 +1,4 @@
-"""Provenance of results, by which a run recognises finished results of the same scan and settings."""
+"""Record of the scan and settings of results, by which a run recognises its finished results."""
 
 import json
 import os
@@ -18,16 +18,16 @@ from underpaint.runtime.files import WORKING_FOLDER_PREFIX, encoding_fault, prin
 from underpaint.runtime.job import setting_differences
 
 DEPENDENCIES_KEY = "depends_on"
-"""Key in the settings of results for dependencies that are not settings."""
+"""Key in the settings of results for items on which results depend, but which are not settings."""
 _SIZE_KEY, _CHANGE_TIME_KEY = "scan size", "scan time"
 _LISTING_KEY, _SAMPLE_KEY = "scan files", "scan sample"
 _BLOCK_BYTES = 4096
 _MAX_BLOCKS, _MAX_BLOCKS_PER_FILE = 1024, 64
-"""Maximum number of sampled blocks in total and per file, which are read in less than a second."""
+"""Maximum numbers of sampled blocks in total and per file, so that a sample is read in less than a second."""
 
 
 def file_facts(source: str | Path) -> dict[str, int | str]:
-    """Return size, time of change and hashes of a scan's files, which identify the scan.
+    """Return the size, time of change and hashes of a scan's files. Together they identify the scan.
 
     Parameters
     ----------
@@ -37,9 +37,10 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
     Returns
     -------
     dict
-        ``scan size`` (bytes) and ``scan time`` (last change, UTC) of the given file or folder; ``scan files`` is a hash
-        of name, size and time of change of every file (:func:`~underpaint.io._scan_files.scan_files`). ``scan sample``
-        is a hash of evenly spaced blocks of 4096 bytes, at most 64 per file and 1024 in total.
+        ``scan size`` is the size of the file or folder in bytes, and ``scan time`` its last change in UTC. ``scan
+        files`` is a hash of the name, size and time of change of every file
+        (:func:`~underpaint.io._scan_files.scan_files`). ``scan sample`` is a hash of evenly spaced blocks of 4096
+        bytes, at most 64 per file and 1024 in total.
 
     Raises
     ------
@@ -47,21 +48,21 @@ def file_facts(source: str | Path) -> dict[str, int | str]:
         The scan does not exist, or its name cannot be stored in results.
     """
     path, _ = split_location(source)
-    if fault := encoding_fault(source):
+    if name_fault := encoding_fault(source):
         raise ScanError(
-            f"Cannot use {printable_path(source)}: {fault}, so results could not record their source. Rename it."
+            f"Cannot use {printable_path(source)}: {name_fault}, so results could not record their source. Rename it."
         )
-    path, main_stats = path.absolute(), []
+    path, source_stats = path.absolute(), []
     files = scan_files(path)
     listing_hash = blake2b(digest_size=8)
     for file, stat_result in files:
         if file == path or path in file.parents:
-            main_stats.append(stat_result)
+            source_stats.append(stat_result)
         listing_line = f"{_relative_name(file, path)}\0{stat_result.st_size}\0{stat_result.st_mtime_ns // 1000}\n"
         listing_hash.update(listing_line.encode("utf-8", "surrogateescape"))
-    change_time = datetime.fromtimestamp(max((stat_result.st_mtime for stat_result in main_stats), default=0.0), UTC)
+    change_time = datetime.fromtimestamp(max((stat_result.st_mtime for stat_result in source_stats), default=0.0), UTC)
     return {
-        _SIZE_KEY: sum(stat_result.st_size for stat_result in main_stats),
+        _SIZE_KEY: sum(stat_result.st_size for stat_result in source_stats),
         _CHANGE_TIME_KEY: change_time.isoformat(sep=" "),
         _LISTING_KEY: listing_hash.hexdigest(),
         _SAMPLE_KEY: _sample_digest(files),
@@ -76,14 +77,14 @@ def refuse_change(source: str | Path, facts_before: Mapping[str, Any], output_pa
     source : str or Path
         The scan.
     facts_before : mapping
-        Result of :func:`file_facts` before the scan was read.
+        Result of :func:`file_facts` from before the scan was read.
     output_path : str or Path
-        Path of the output.
+        Path of the output, for error messages.
 
     Raises
     ------
     ScanError
-        The scan has changed, or no longer exists.
+        The scan has changed or no longer exists.
     """
     facts_now = file_facts(source)
     changed_facts = setting_differences({fact_name: facts_before[fact_name] for fact_name in facts_now}, facts_now)
@@ -95,13 +96,13 @@ def refuse_change(source: str | Path, facts_before: Mapping[str, Any], output_pa
 
 
 def _relative_name(file: Path, path: Path) -> str:
-    """Return a file's name relative to its scan, so that moving the scan does not change it."""
+    """Return a file's path relative to its scan, which does not change when the scan is moved."""
     base_folder = path if path.is_dir() else path.parent
     return file.relative_to(base_folder).as_posix() if file.is_relative_to(base_folder) else file.name
 
 
 def _sample_digest(files: Sequence[tuple[Path, os.stat_result]]) -> str:
-    """Return a hash of blocks spread evenly over the files and within each file."""
+    """Return a hash of sampled blocks, which are spread evenly over the files and inside each file."""
     sample_hash = blake2b(digest_size=8)
     file_stride = max(1, -(-len(files) // _MAX_BLOCKS))
     sampled_files = files[::file_stride]
@@ -120,20 +121,20 @@ def _sample_digest(files: Sequence[tuple[Path, os.stat_result]]) -> str:
 
 
 def _block_offsets(file_bytes: int, max_blocks: int, file_index: int) -> list[int]:
-    """Return the offsets in bytes of a file's sampled blocks.
+    """Return the offset in bytes of each sampled block of a file.
 
-    All blocks of a small file are sampled, and the first, the last and evenly spaced blocks of a large file.
+    A small file is sampled completely. In a large file, the first, the last and evenly spaced blocks are sampled.
     """
-    n_block = -(-file_bytes // _BLOCK_BYTES)
-    if n_block <= max_blocks:
-        return [index * _BLOCK_BYTES for index in range(n_block)]
+    n_file_block = -(-file_bytes // _BLOCK_BYTES)
+    if n_file_block <= max_blocks:
+        return [index * _BLOCK_BYTES for index in range(n_file_block)]
     if max_blocks == 1:
-        return [_BLOCK_BYTES * (file_index * 7919 % n_block)]
+        return [_BLOCK_BYTES * (file_index * 7919 % n_file_block)]
     return [(file_bytes - _BLOCK_BYTES) * index // (max_blocks - 1) for index in range(max_blocks)]
 
 
 def provenance_of(folder: str | Path) -> dict[str, Any]:
-    """Return the provenance of results or of finished blocks, or {} if neither exists.
+    """Return the provenance of the results or finished blocks in a folder, or {} if there are none.
 
     Raises
     ------
@@ -147,20 +148,21 @@ def provenance_of(folder: str | Path) -> dict[str, Any]:
 
 
 def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
-    """Raise an error if a folder holds finished results of another scan or of other settings.
+    """Raise an error if a folder contains finished results of another scan or of other settings.
 
     Parameters
     ----------
     folder : str or Path
         Folder of finished results.
     depends : mapping
-        Dependencies of the requested results: the ``source``, its :func:`file_facts`, settings; JSON-serialisable.
-        The version, and values that results of an earlier version do not have, are not compared.
+        Items on which the requested results depend, in types that JSON can store: the ``source``, its
+        :func:`file_facts`, and the settings. The version, and items that results of earlier versions do not have, are
+        not compared.
 
     Raises
     ------
     OutputError
-        The results differ; the message lists the differences.
+        The folder contains results of another scan or other settings. The message lists the differences.
     ScanError
         The results are damaged.
     """
@@ -180,14 +182,14 @@ def check_provenance(folder: str | Path, depends: Mapping[str, Any]) -> None:
 
 
 def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path]) -> list[Path]:
-    """Return a results folder for each scan, which already has its results or has an unused name.
+    """Return a results folder for each scan, which either contains results of this scan already or does not exist.
 
     Parameters
     ----------
     sources : sequence of str or Path
         Scans.
     default_folders : sequence of Path
-        The default folder of each scan; a number is appended if the name is in use.
+        Default folder of each scan. If its name is in use, a number is appended.
     """
     provenance_by_folder = {
         folder: provenance
@@ -195,10 +197,10 @@ def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path
         for folder in _existing_folders(default_folder)
         if (provenance := _read_provenance(folder))
     }
-    folders: dict[int, Path] = {}
+    assigned_folders: dict[int, Path] = {}
     for index, source in enumerate(map(str, sources)):
         unassigned_folders, scan_facts = (
-            (folder for folder in provenance_by_folder if folder not in folders.values()),
+            (folder for folder in provenance_by_folder if folder not in assigned_folders.values()),
             _facts_or_empty(source),
         )
         folder = next(
@@ -210,19 +212,19 @@ def result_folders(sources: Sequence[str | Path], default_folders: Sequence[Path
             None,
         )
         if folder is not None:
-            folders[index] = folder
+            assigned_folders[index] = folder
     used_folders = {*provenance_by_folder}
     for index in range(len(default_folders)):
-        if index not in folders:
-            folders[index] = next(
+        if index not in assigned_folders:
+            assigned_folders[index] = next(
                 folder for folder in _numbered_names(default_folders[index]) if folder not in used_folders
             )
-            used_folders.add(folders[index])
-    return [folders[index] for index in range(len(default_folders))]
+            used_folders.add(assigned_folders[index])
+    return [assigned_folders[index] for index in range(len(default_folders))]
 
 
 def _is_same_scan(provenance: Mapping[str, Any], source: str, scan_facts: Mapping[str, Any]) -> bool:
-    """Return whether results are of the scan at a path, which may have been moved since."""
+    """Return whether results belong to the scan at a path. The scan may have been moved since the analysis."""
     recorded_source = str(provenance.get("source", ""))
     if Path(recorded_source).resolve() == Path(source).resolve():
         return True
@@ -266,7 +268,7 @@ def _numbered_names(default_folder: Path) -> Iterator[Path]:
 
 
 def _existing_folders(default_folder: Path) -> list[Path]:
-    """Return the existing folders of finished or resumable runs with a name, with or without a number."""
+    """Return existing folders of finished or resumable runs that have the default name, with or without a number."""
     folder_names = []
     for folder_entry in default_folder.parent.iterdir() if default_folder.parent.is_dir() else ():
         mark = read_mark(folder_entry) if folder_entry.name.startswith(WORKING_FOLDER_PREFIX) else None

@@ -1,4 +1,4 @@
-"""Regions drawn on the maps, with their pixels and their record in the results."""
+"""Regions that the user drew on the maps: their pixels, and their record in the folder of results."""
 
 import json
 import math
@@ -18,24 +18,24 @@ MAX_CORNERS = 5000
 MAX_RUNS = 200_000
 MAX_NAME_LENGTH = 60
 MAX_REGIONS = 500
-_MAX_COORDINATE = 1e6
+_MAX_CORNER_COORDINATE = 1e6
 _MASK_NAME = re.compile(r"[A-Za-z0-9_-]+\.png")
 
 
 @dataclass(frozen=True)
 class Region:
-    """Region of the maps, drawn by the user.
+    """Region that the user drew on the maps.
 
     Parameters
     ----------
     name : str
-        Name given by the user.
+        Name that the user gave to the region.
     corners : tuple of (row, column)
-        Corners of a polygon, in pixels; the centre of the first pixel is (0.5, 0.5).
+        Corners of the polygon in pixels. The centre of the first pixel is (0.5, 0.5).
     runs : tuple of (row, first column, last column)
-        Pixels of a region that is not a polygon and has no corners.
+        Runs of pixels that define a region without corners, which is not a polygon.
     mask_file : str
-        Name of the mask file; "" before it is saved.
+        Name of the file with the region's mask; "" until the mask is saved.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Region:
     mask_file: str = ""
 
     def mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return the (n_row, n_column) mask of the pixels whose centres are inside.
+        """Return the (n_row, n_column) mask of the pixels whose centres are inside the region.
 
         Raises
         ------
@@ -58,15 +58,15 @@ class Region:
         is_inside = np.zeros(shape, dtype=np.bool_)
         first_row, last_row = max(int(corner_rows.min()), 0), min(math.ceil(corner_rows.max()), n_row)
         for row in range(first_row, last_row):
-            # A pixel is inside if an odd number of edges cross its row to the left of its centre.
+            # A pixel is inside if an odd number of edges cross its row on the left of the pixel's centre.
             start_rows, end_rows = corner_rows, np.roll(corner_rows, -1)
             is_crossed = (start_rows <= row + 0.5) != (end_rows <= row + 0.5)
             edge_fractions = (row + 0.5 - start_rows[is_crossed]) / (end_rows[is_crossed] - start_rows[is_crossed])
             crossing_columns = corner_columns[is_crossed] + edge_fractions * (
                 np.roll(corner_columns, -1)[is_crossed] - corner_columns[is_crossed]
             )
-            is_right_of = (np.arange(n_column) + 0.5)[:, None] > crossing_columns[None, :]
-            is_inside[row] = is_right_of.sum(axis=1) % 2 == 1
+            is_right_of_edges = (np.arange(n_column) + 0.5)[:, None] > crossing_columns[None, :]
+            is_inside[row] = is_right_of_edges.sum(axis=1) % 2 == 1
         if not is_inside.any():
             raise ScanError(
                 f"The region {self.name!r} contains no pixel of the maps. Draw it larger, inside the image."
@@ -74,7 +74,7 @@ class Region:
         return is_inside
 
     def _runs_mask(self, shape: tuple[int, int]) -> NDArray[np.bool_]:
-        """Return the (n_row, n_column) mask of the runs, without pixels outside the maps."""
+        """Return the (n_row, n_column) mask of the runs. Pixels outside the maps are left out."""
         is_inside = np.zeros(shape, dtype=np.bool_)
         for row, first_column, last_column in self.runs:
             if 0 <= row < shape[0]:
@@ -85,12 +85,13 @@ class Region:
 
 
 def parse_region(json_object: Any) -> Region:
-    """Return a region from the JSON object of a page or of the saved file.
+    """Convert a JSON object, from a page or from the saved file, to a region.
 
     Raises
     ------
     ScanError
-        The value is not an object, has fewer than three or too many corners, or a corner is invalid or far away.
+        The value is not an object, or the region has fewer than three or too many corners. A corner is invalid or far
+        outside the maps.
     """
     try:
         name = str(json_object.get("name", "")).encode(errors="replace").decode().strip()[:MAX_NAME_LENGTH] or "region"
@@ -107,19 +108,19 @@ def parse_region(json_object: Any) -> Region:
     if 0 < len(runs) <= MAX_RUNS:
         return Region(name, (), runs, mask_file)
     if not 3 <= len(corners) <= MAX_CORNERS or not all(
-        abs(coordinate) <= _MAX_COORDINATE for corner in corners for coordinate in corner
+        abs(coordinate) <= _MAX_CORNER_COORDINATE for corner in corners for coordinate in corner
     ):
         raise ScanError(f"Cannot use the region: it has {len(corners)} corners; 3 to {MAX_CORNERS} numbers are needed.")
     return Region(name, corners, (), mask_file)
 
 
 def parse_regions(json_object: Any) -> list[Region]:
-    """Return the regions of a page's JSON object.
+    """Convert a page's JSON object to regions.
 
     Raises
     ------
     ScanError
-        The object has no list of regions, or too many regions, or a region is invalid.
+        The object has no list of regions, the list is too long, or a region is invalid.
     """
     region_records = json_object.get("regions")
     if not (isinstance(region_records, list) and len(region_records) <= MAX_REGIONS):
@@ -130,12 +131,12 @@ def parse_regions(json_object: Any) -> list[Region]:
 
 
 def read_regions(folder: Path) -> list[Region]:
-    """Return the regions that were saved with the results.
+    """Return the regions that are saved with the results.
 
     Raises
     ------
     ScanError
-        The file is damaged, or a link.
+        The file is damaged or is a link.
     """
     try:
         return [

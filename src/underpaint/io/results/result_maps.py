@@ -1,4 +1,4 @@
-"""Maps of a folder of results, read one at a time."""
+"""Access to the maps in a folder of results, which are read one at a time."""
 
 import json
 from collections import OrderedDict
@@ -38,25 +38,25 @@ class MapEntry:
     Parameters
     ----------
     process : str
-        Analysis that made the map: ``pigments``, ``elements``, ``detectability``, ``open_set`` ...
+        Analysis that produced the map: ``pigments``, ``elements``, ``detectability``, ``open_set`` ...
     name : str
         Name of the map: ``vermilion``, ``vermilion.surface``, ``Hg_L``.
     label : str
-        Label on pages.
+        Label of the map on pages.
     kind : str
-        "group" or "member" for pigments, "state" for detectability, "element", "mass fraction" or "areal mass" for
-        elements, "amount" for a group's element, "window", "component", "cluster" or "refit" for maps computed in the
-        viewer, and "quantity" for others.
+        "group" or "member" for pigments, and "state" for detectability. "element", "mass fraction" or "areal mass" for
+        elements, and "amount" for the amount of a group's element. "window", "component", "cluster" or "refit" for maps
+        that the viewer computes. "quantity" for all other maps.
     unit : str
-        Unit of the values; "1" for none.
+        Unit of the values; "1" if they have none.
     material, place : str
-        Parts of the name, from ``underpaint.data.maps.split_place``.
+        Material and place in the name, from ``underpaint.data.maps.split_place``.
     groups, elements : tuple of str
         As in :class:`~underpaint.data.maps.Material`.
     path, error_path : str
-        Paths in the file of the map and of its standard deviations ("" for none).
+        Paths in the file of the map and of its standard deviations; "" if the file has none.
     end_paths : tuple of str
-        Paths in the file of the limits of the 90 % interval, if any.
+        Paths in the file of the lower and upper limits of the 90 % interval; empty if the file has none.
     """
 
     process: str
@@ -74,22 +74,22 @@ class MapEntry:
 
 
 def computed_entry(process: str, name: str, label: str, kind: str, unit: str) -> MapEntry:
-    """Return the metadata of a map that is computed and not read from a file."""
+    """Return the metadata of a map that is computed, not read from a file."""
     return MapEntry(process, name, label, kind, unit, name, "anywhere", (), (), path="")
 
 
 class ResultMaps:
-    """Maps of a folder of results, open for reading from many threads until closed.
+    """Maps in a folder of results, which many threads can read until the maps are closed.
 
     Parameters
     ----------
     folder : str or Path
-        Folder written by :func:`~underpaint.io.write_results`.
+        Folder that :func:`~underpaint.io.write_results` has written.
 
     Raises
     ------
     ScanError
-        The folder holds no results, or they are damaged.
+        The folder contains no results, or they are damaged.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -114,38 +114,39 @@ class ResultMaps:
     def add(
         self, entry: MapEntry, values: Callable[[], NDArray[Any]], errors: Callable[[], NDArray[Any]] | None = None
     ) -> int:
-        """Add a map that is computed when it is shown, and return its index.
+        """Add a map that is computed when shown, and return its index.
 
         Parameters
         ----------
         entry : MapEntry
-            Metadata; an entry of the same process and name is replaced.
+            Metadata of the map. A map with the same process and name is replaced.
         values, errors : callable
-            Return the (n_row, n_column) map and its standard deviations; called again when these left the cache.
+            Functions that return the (n_row, n_column) map and its standard deviations. The functions are called again
+            if the result has left the cache.
         """
         path = f"computed:{entry.process}/{entry.name}"
         entry = replace(entry, path=path, error_path=f"{path}/errors" if errors else "")
         with self._lock:
-            for cache_key, compute in ((path, values), (f"{path}/errors", errors)):
+            for cache_key, compute_map in ((path, values), (f"{path}/errors", errors)):
                 self._cache.pop(cache_key, None)
-                if compute is not None:
-                    self._computed[cache_key] = compute
+                if compute_map is not None:
+                    self._computed[cache_key] = compute_map
             entry_paths = [existing_entry.path for existing_entry in self.entries]
             entry_index = entry_paths.index(path) if path in entry_paths else len(entry_paths)
             self.entries = (*self.entries[:entry_index], entry, *self.entries[entry_index + 1 :])
         return entry_index
 
     def values(self, index: int) -> NDArray[np.float32]:
-        """Return the (n_row, n_column) map of an entry, with NaN for no answer. Recently used maps are cached."""
+        """Return an entry's (n_row, n_column) map, with NaN for pixels without an answer. Recent maps are cached."""
         return self._full_map(self.entries[index].path)
 
     def errors(self, index: int) -> NDArray[np.float32] | None:
-        """Return the (n_row, n_column) standard deviations of an entry, or None."""
+        """Return an entry's (n_row, n_column) standard deviations, or None if it has none."""
         path = self.entries[index].error_path
         return self._full_map(path) if path else None
 
     def at(self, row: int, column: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return (n_entry,) values of a pixel and their standard deviations, with NaN if missing.
+        """Return the (n_entry,) values of all maps at a pixel, and their standard deviations. Missing values are NaN.
 
         Raises
         ------
@@ -163,16 +164,16 @@ class ResultMaps:
         return np.asarray(values), np.asarray(errors)
 
     def is_current(self) -> bool:
-        """Return whether the opened file has not been replaced."""
+        """Return whether the open file is still the current one, and has not been replaced."""
         return _file_version(self.folder / RESULTS_FILE) == self._file_version
 
     def interval(self, index: int, row: int, column: int) -> tuple[float, float] | None:
-        """Return the limits of the 90 % interval of an entry at a pixel, or None."""
-        paths = self.entries[index].end_paths
-        if len(paths) != len(_INTERVAL_LIMITS):
+        """Return the limits of an entry's 90 % interval at a pixel, or None if the entry has none."""
+        limit_paths = self.entries[index].end_paths
+        if len(limit_paths) != len(_INTERVAL_LIMITS):
             return None
         with self._open():
-            lower_limit, upper_limit = (self._pixel_value(path, row, column) for path in paths)
+            lower_limit, upper_limit = (self._pixel_value(limit_path, row, column) for limit_path in limit_paths)
         return lower_limit, upper_limit
 
     def close(self) -> None:
@@ -183,7 +184,7 @@ class ResultMaps:
 
     @contextmanager
     def _open(self) -> Iterator[None]:
-        """Keep the file open in the ``with`` block, or raise ScanError if the viewer has closed it."""
+        """Keep the file open during the ``with`` block. If the viewer has closed it, raise ScanError."""
         with self._lock:
             if not self._file:
                 raise ScanError(
@@ -221,7 +222,7 @@ class ResultMaps:
         return float(_as_float(np.asarray(self._dataset(path)[row, column]), path))
 
     def _dataset(self, path: str) -> Any:
-        # Datasets are kept, since finding one in the file takes as long as reading a pixel.
+        # Dataset objects are kept, since finding a dataset in the file takes as long as reading a pixel.
         if path not in self._datasets:
             self._datasets[path] = self._file[path]
         return self._datasets[path]
@@ -235,7 +236,7 @@ class ResultMaps:
 
 
 def _file_version(path: Path) -> tuple[int, int]:
-    """Return time of change and inode of a file, which identify its version, or zeros if it is missing."""
+    """Return a file's time of change and inode, which identify its version. A missing file gives zeros."""
     try:
         file_status = path.stat()
     except OSError:
@@ -257,7 +258,7 @@ def _map_entries(file: Any) -> list[MapEntry]:
 
 
 def _map_names(nexus_data: Any) -> list[str]:
-    """Return the names of the maps of an NXdata group, in order."""
+    """Return the names of the maps in an NXdata group, in their order."""
     main_name = [str(nexus_data.attrs["signal"])] if "signal" in nexus_data.attrs else []
     map_names = [*main_name, *(str(map_name) for map_name in nexus_data.attrs.get("auxiliary_signals", ()))]
     return map_names or [map_name for map_name in nexus_data if map_name not in _AXIS_NAMES]
@@ -290,7 +291,7 @@ def _map_entry(process: str, dataset: Any, results: Any, name: str) -> MapEntry:
 
 
 def _has_burial_states(file: Any) -> bool:
-    """Return whether the states include groups that could be hidden below other paint."""
+    """Return whether the states of detectability include groups that other paint could hide."""
     process = file["entry"].get("detectability")
     return process is not None and "burial" in json.loads(process["configuration"].asstr()[()])
 
@@ -311,9 +312,9 @@ def _step_mm(file: Any) -> tuple[float, float] | None:
 
 
 def _as_float(stored_values: NDArray[Any], path: str) -> NDArray[np.float32]:
-    """Return values as floats, with NaN for no answer.
+    """Convert stored values to floats, with NaN for pixels without an answer.
 
-    States of earlier versions are converted to the current numbers.
+    If a file of an earlier version has other numbers for the states of detectability, they are converted.
     """
     if stored_values.dtype != np.uint8:
         return np.asarray(stored_values, dtype=np.float32)

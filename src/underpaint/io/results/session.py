@@ -1,4 +1,4 @@
-"""Markers on the spectrum, statements of experts, and the view, which users add to results in the viewer."""
+"""Additions of users to results in the viewer: markers on the spectrum, statements of experts, and the view."""
 
 import json
 import math
@@ -20,14 +20,14 @@ Verdict = Literal["confirmed", "corrected", "comment"]
 
 @dataclass(frozen=True)
 class Marker:
-    """Marker on the energy axis.
+    """Marker at an energy of the spectrum.
 
     Parameters
     ----------
     energy_kev : float
-        Energy in keV; channel number if the results have no energy axis.
+        Energy in keV, or channel number if the results have no energy axis.
     label : str
-        Text at the marker.
+        Text that is shown at the marker.
     """
 
     energy_kev: float
@@ -36,20 +36,20 @@ class Marker:
 
 @dataclass(frozen=True)
 class Statement:
-    """Statement of an expert about a group, a line or a paint, which is never a result of the program.
+    """Statement of an expert about a group, a line or a paint, as opposed to a result of the program.
 
     Parameters
     ----------
     subject : {"group", "line", "paint"}
-        Whether the name is that of a group, a line or a paint.
+        What kind of object the statement is about.
     name : str
-        Name in the results: ``mercury_red``, ``Sn_L``.
+        Name of the subject in the results, such as ``mercury_red`` or ``Sn_L``.
     verdict : {"confirmed", "corrected", "comment"}
-        Opinion on the program's answer.
+        Opinion of the expert on the program's answer.
     correction : str
-        The expert's answer; "" unless corrected.
+        Answer of the expert, if the verdict is "corrected"; "" otherwise.
     reason, author, date : str
-        Reason, name of the expert, and date in ISO 8601.
+        Reason for the statement, name of the expert, and date in the format of ISO 8601.
     """
 
     subject: Subject
@@ -68,11 +68,11 @@ class Session:
     Parameters
     ----------
     markers : tuple of Marker
-        Markers on the energy axis.
+        Markers on the spectrum.
     statements : tuple of Statement
         Statements of experts.
     view : dict
-        Maps, colours and layers on the page, in the page's format.
+        Maps, colours and layers that the page shows, in the page's own format.
     """
 
     markers: tuple[Marker, ...] = ()
@@ -81,12 +81,12 @@ class Session:
 
 
 def parse_session(json_object: Any) -> Session:
-    """Return a session from the JSON object of a page or of the saved file.
+    """Convert a JSON object, from a page or from the saved file, to a session.
 
     Raises
     ------
     ScanError
-        The object is not a session.
+        The object does not describe a session.
     """
     try:
         markers = tuple(
@@ -108,12 +108,12 @@ def parse_session(json_object: Any) -> Session:
 
 
 def read_session(folder: Path) -> Session:
-    """Return the session that was saved with the results, or an empty session if there is none.
+    """Return the session that is saved with the results, or an empty session if there is none.
 
     Raises
     ------
     ScanError
-        The file is damaged, or a link.
+        The file is damaged or is a link.
     """
     try:
         return parse_session(json.loads(read_contained_text(folder, SESSION_FILE)))

@@ -1,4 +1,4 @@
-"""Scan, photograph, regions and other files of the user that belong to results."""
+"""Files of the user that belong to results, such as scan, photograph and regions."""
 
 import os
 import shutil
@@ -20,20 +20,20 @@ from underpaint.runtime.files import is_link, is_working_folder
 
 REGIONS_FILE = "regions.json"
 REGIONS_FOLDER = "regions"
-"""Folder with a mask of each region, as PNG with white inside."""
+"""Folder of the regions' masks. Each mask is a PNG file in which the region is white."""
 SESSION_FILE = "session.json"
-"""File of the markers, the statements of experts, and the view in the viewer."""
+"""File with the viewer's markers, statements of experts, and view."""
 SUMMARY_FILE = "summary.csv"
 REFLECTANCE_FILE = "reflectance.png"
-"""Colour image of the reflectance cube, registered to the maps."""
+"""Colour image of the reflectance cube, resampled to the maps' pixels."""
 CUBE_REGISTRATION_FILE = "reflectance.json"
-"""Registration of the reflectance cube to the maps, which is kept, since the user may have set points."""
+"""Registration of the reflectance cube to the maps. The file is kept, since the user may have set points."""
 _MAP_FOLDERS = ("pigments", "elements", "scatter", "quantities", "detectability", "depth", "surface", "hidden")
 GENERATED_NAMES = (
     RESULTS_FILE, SUMMARY_FILE, PAINTS_FILE, PAINT_MAP, "report.html", "report.pdf", "pool.tif", "unlikeness.tif",
     REFLECTANCE_FILE, *_MAP_FOLDERS,
 )  # fmt: skip
-"""Names of the files and map folders that a run writes in a results folder."""
+"""Names of files and map folders that a run writes into a results folder."""
 _MAP_DEPENDENT_NAMES = (
     REGIONS_FILE, REGIONS_FOLDER, SESSION_FILE, PHOTOGRAPH_FILE, REGISTRATION_FILE, REGISTERED_FILE, PICTURES_FOLDER,
     CUBE_REGISTRATION_FILE,
@@ -55,13 +55,13 @@ MAP_STACKS = ("entry/pigments/results/probability", "entry/elements/results/para
 
 
 def scan_path(summary: Mapping[str, Any]) -> str:
-    """Return the recorded path of the results' scan, or "" if it is not recorded."""
+    """Return the path of the scan that a summary records, or "" if it records none."""
     settings = summary.get("settings")
     return str((settings.get("source") if isinstance(settings, dict) else "") or summary.get("source") or "")
 
 
 def existing_scan_path(folder: Path, summary: Mapping[str, Any]) -> Path | None:
-    """Return the path of the results' scan on this machine, or None if it is missing."""
+    """Return the path of the scan on this machine, or None if the scan is not found."""
     location = _locate_scan(scan_path(summary), folder, allow_shares=False)
     return None if location is None else split_location(location)[0]
 
@@ -74,26 +74,26 @@ def find_scan(
     *,
     allow_shares: bool = False,
 ) -> Scan:
-    r"""Open the scan of results.
+    r"""Open the scan from which results were made.
 
     Parameters
     ----------
     folder : Path
         Results folder.
     summary : mapping
-        Summary of the results, see :class:`underpaint.data.maps.Results`.
+        Summary of the results (:class:`underpaint.data.maps.Results`).
     given_path : str or None
-        Path given by the user; None searches the recorded path and the results folder.
+        Path that the user gave; None searches the recorded path and the results folder.
     shape : (n_row, n_column)
         Shape of the maps.
     allow_shares : bool
-        Whether the user requested to open the scan at its recorded path: only then are paths on other machines
-        (``\\server\share``) accessed, since access identifies the user to that machine.
+        Whether paths on other machines (``\\server\share``) may be accessed. Access reveals the user's identity to the
+        other machine, so the user must have asked to open the scan.
 
     Raises
     ------
     ScanError
-        The scan is missing, cannot be read, or has another shape.
+        The scan is missing, cannot be read, or differs from ``shape``.
     """
     settings = summary.get("settings")
     settings = settings if isinstance(settings, dict) else {}
@@ -115,7 +115,7 @@ def find_scan(
         given_shape
         if isinstance(given_shape, list)
         and len(given_shape) == 2
-        and all(isinstance(n_index, int) for n_index in given_shape)
+        and all(isinstance(pixel_count, int) for pixel_count in given_shape)
         else None
     )
     try:
@@ -128,7 +128,7 @@ def find_scan(
     except ScanError as error:
         if given_path is not None:
             raise
-        # The reason is not shown, since it may quote a file that only the results name.
+        # The message does not state the reason, which could quote a file that the user did not name.
         raise ScanError(
             f"The file {location} that the results name cannot be read as a scan; `underpaint info` states why. Put "
             "the right file there or next to the results, or give its path: underpaint view --scan FILE."
@@ -143,21 +143,21 @@ def find_scan(
 
 
 def copy_sidecars(earlier_results: Path, new_results: Path) -> Path | None:
-    """Copy the user's files from results to the results that will replace them.
+    """Copy the user's files from earlier results to the new results that will replace them.
 
-    The user's files are all those that no run wrote, such as notes, hidden files or an image among the maps. Links,
-    pipes and devices are not copied but moved at the end.
+    The user's files are all files that no run wrote, such as notes, hidden files, or an image in a folder of maps.
+    Links, pipes and devices are not copied, but are moved at the end.
 
     Parameters
     ----------
     earlier_results, new_results : Path
-        Results folders. Nothing is done if the earlier one does not exist.
+        Results folders. If the earlier one does not exist, nothing is copied.
 
     Returns
     -------
     Path or None
-        Folder to which regions, photograph and registration are copied if the new maps differ in size from the earlier
-        ones; otherwise None.
+        Folder to which regions, photograph and registration are copied if earlier and new maps differ in shape;
+        otherwise None.
 
     Raises
     ------
@@ -171,7 +171,7 @@ def copy_sidecars(earlier_results: Path, new_results: Path) -> Path | None:
     )
     earlier_folder = None if is_same_size else _earlier_name(earlier_results, shape)
     try:
-        # Entries of the folder itself are copied first, since one may be a file called "earlier".
+        # Entries of the results folder itself are copied first, since one of them may be called "earlier".
         for user_entry in sorted(user_entries, key=lambda path: len(path.parts)):
             target = new_results / _relative_target(user_entry.relative_to(earlier_results), earlier_folder)
             _copy_entry(
@@ -186,19 +186,20 @@ def copy_sidecars(earlier_results: Path, new_results: Path) -> Path | None:
 
 
 def move_remaining(old_results: Path, new_results: Path, earlier_folder: str | None) -> None:
-    """Move files that users added or changed since :func:`copy_sidecars` to the new results.
+    """Move files that users have added or changed since :func:`copy_sidecars` to the new results.
 
     Parameters
     ----------
     old_results, new_results : Path
-        Results folders, of which the old one will be removed.
+        Results folders. The old one will be removed afterwards.
     earlier_folder : str or None
-        Name of the folder for files that belong to the earlier maps, if the new ones differ in size; otherwise None.
+        Name of the folder for files that belong to earlier maps, if earlier and new maps differ in shape; otherwise
+        None.
 
     Raises
     ------
     OSError
-        A file cannot be moved. Nothing is lost.
+        A file cannot be moved. No file is lost.
     """
     map_names = _map_names(new_results)
     for user_entry in _user_entries(old_results):
@@ -220,7 +221,7 @@ def move_remaining(old_results: Path, new_results: Path, earlier_folder: str | N
 
 
 def _files_of(folder_entry: Path) -> Iterator[Path]:
-    """Yield an entry that is not a folder, or all files of a folder at any depth."""
+    """Yield the entry itself, or all files in it at any depth if it is a folder."""
     if folder_entry.is_symlink() or not folder_entry.is_dir():
         yield folder_entry
         return
@@ -229,9 +230,9 @@ def _files_of(folder_entry: Path) -> Iterator[Path]:
 
 
 def _relative_target(relative_path: Path, earlier_folder: str | None) -> Path:
-    """Return the relative target of a user's file.
+    """Return the path of a user's file in the new results, relative to the results folder.
 
-    Files for earlier maps of another size go to ``earlier_folder``.
+    Files that belong to earlier maps of another shape are moved to ``earlier_folder``.
     """
     return (
         Path(earlier_folder) / relative_path
@@ -241,17 +242,20 @@ def _relative_target(relative_path: Path, earlier_folder: str | None) -> Path:
 
 
 def _conflict_name(target: Path, folder: Path) -> Path:
-    """Return another path for a user's file whose name belongs to a new map or is blocked by a link."""
-    folder_names = ("earlier", *(f"earlier_{suffix}" for suffix in range(2, 10_000)))
+    """Return another path for a user's file whose path is that of a new map or leads through a link."""
+    folder_names = ("earlier", *(f"earlier_{name_suffix}" for name_suffix in range(2, 10_000)))
     candidate_paths = (folder / folder_name / target.relative_to(folder) for folder_name in folder_names)
-    return next(candidate for candidate in candidate_paths if not _is_blocked(candidate, folder))
+    return next(candidate_path for candidate_path in candidate_paths if not _is_blocked(candidate_path, folder))
 
 
 def _is_blocked(target: Path, folder: Path) -> bool:
-    """Return whether a parent folder of the target, below ``folder``, is a link or a file."""
-    parents = target.relative_to(folder).parts[:-1]
-    ancestors = (folder.joinpath(*parents[: index + 1]) for index in range(len(parents)))
-    return any(os.path.lexists(ancestor) and (is_link(ancestor) or not ancestor.is_dir()) for ancestor in ancestors)
+    """Return whether a folder between ``folder`` and the target is a link or a file."""
+    parent_names = target.relative_to(folder).parts[:-1]
+    parent_folders = (folder.joinpath(*parent_names[: index + 1]) for index in range(len(parent_names)))
+    return any(
+        os.path.lexists(parent_folder) and (is_link(parent_folder) or not parent_folder.is_dir())
+        for parent_folder in parent_folders
+    )
 
 
 def _unused_name(path: Path) -> Path:
@@ -262,7 +266,7 @@ def _unused_name(path: Path) -> Path:
 
 
 def _user_entries(folder: Path) -> list[Path]:
-    """Return the entries of a folder and of its map folders that were not written by a run."""
+    """Return entries of a results folder, and of its folders of maps, that no run wrote."""
     if not folder.is_dir():
         return []
     map_names = _map_names(folder)
@@ -274,7 +278,7 @@ def _user_entries(folder: Path) -> list[Path]:
 
 
 def _is_generated(path: Path, folder: Path, map_names: set[str]) -> bool:
-    """Return whether a file in a results folder was written by a run with maps of the given names."""
+    """Return whether a run wrote a file in a results folder. ``map_names`` are the names of the run's maps."""
     if path.is_symlink():
         return False  # a run writes no links
     if path == folder / RESULTS_FILE:
@@ -286,14 +290,14 @@ def _is_generated(path: Path, folder: Path, map_names: set[str]) -> bool:
 
 
 def is_foreign(folder: Path) -> bool:
-    """Return whether the ``results.h5`` of a folder is an HDF5 file not written by a run, such as a scan."""
+    """Return whether the ``results.h5`` of a folder is an HDF5 file that no run wrote, such as a scan."""
     if not (folder / RESULTS_FILE).is_file():
         return False  # reading a pipe would block
     try:
         with h5py.File(folder / RESULTS_FILE, "r") as file:
             return str(file.attrs.get("creator", "")) != "underpaint"
     except (OSError, RuntimeError):
-        return False  # damaged or missing
+        return False  # the file is damaged or missing
 
 
 def _map_name(path: Path) -> str:
@@ -301,9 +305,9 @@ def _map_name(path: Path) -> str:
 
 
 def _map_names(folder: Path) -> set[str]:
-    """Return the names of all maps in results, or an empty set if they are unreadable.
+    """Return the names of all maps in results, or an empty set if the results cannot be read.
 
-    Every file is then kept as the user's.
+    If the set is empty, all files are kept as files of the user.
     """
     if not (folder / RESULTS_FILE).is_file():
         return set()
@@ -315,7 +319,7 @@ def _map_names(folder: Path) -> set[str]:
 
 
 def _is_same_file(first_file: Path, second_file: Path) -> bool:
-    """Return whether two paths are regular files of the same size and time of change."""
+    """Return whether two paths are regular files with equal size and equal time of change."""
     try:
         first_status, second_status = first_file.lstat(), second_file.lstat()
     except OSError:
@@ -328,7 +332,7 @@ def _is_same_file(first_file: Path, second_file: Path) -> bool:
 
 
 def _map_shape(folder: Path) -> tuple[int, int] | None:
-    """Return the number of rows and columns of the maps of results, or None if they are unreadable."""
+    """Return the numbers of rows and columns of the maps in results, or None if the results cannot be read."""
     try:
         with open_results_file(folder) as file:
             n_row, n_column = next(file[stack_path].attrs["shape"] for stack_path in MAP_STACKS if stack_path in file)
@@ -338,7 +342,7 @@ def _map_shape(folder: Path) -> tuple[int, int] | None:
 
 
 def _earlier_name(earlier_results: Path, shape: tuple[int, int] | None) -> str:
-    """Return an unused name of a folder for files that belong to earlier maps of another size."""
+    """Return an unused folder name, for files that belong to earlier maps of another shape."""
     folder_name = "earlier" if shape is None else f"earlier_{shape[0]}x{shape[1]}"
     candidate_names = (folder_name, *(f"{folder_name}_{name_number}" for name_number in range(2, 10_000)))
     return next(
@@ -347,7 +351,7 @@ def _earlier_name(earlier_results: Path, shape: tuple[int, int] | None) -> str:
 
 
 def _copy_entry(path: Path, target: Path) -> None:
-    """Copy a file, or a folder with its files, except links, pipes and devices."""
+    """Copy a file, or a folder with its files. Links, pipes and devices are left out."""
     if _is_same_file(path, target) or is_link(path):
         return
     if path.is_dir():
@@ -365,22 +369,20 @@ def _locate_scan(recorded_path: str, folder: Path, *, allow_shares: bool) -> str
         return None
 
     def is_data(path: Path) -> bool:
-        """Return whether a path is a file or folder, and not a pipe or device that could block."""
+        """Return whether a path is a file or folder. Reading a pipe or device could block."""
         if not allow_shares and str(path).startswith(("\\\\", "//")):
             return False
         try:
-            path_status = (
-                path.lstat() if path.parent == folder else path.stat()
-            )  # links out of the results are not followed
+            path_status = path.lstat() if path.parent == folder else path.stat()  # a link could lead out of the results
         except (OSError, ValueError):
             return False
         return stat.S_ISREG(path_status.st_mode) or stat.S_ISDIR(path_status.st_mode)
 
-    path, separator, array_name = (
+    path, path_separator, array_name = (
         (recorded_path, "", "") if is_data(Path(recorded_path)) else recorded_path.partition("::")
     )
     candidate_paths = [Path(path), *(folder_searched / Path(path).name for folder_searched in (folder.parent, folder))]
-    name_suffix = f"{separator}{array_name}"
+    name_suffix = f"{path_separator}{array_name}"
     return next(
         (f"{candidate_path}{name_suffix}" for candidate_path in candidate_paths if is_data(candidate_path)), None
     )

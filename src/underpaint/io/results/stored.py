@@ -1,4 +1,4 @@
-"""Maps on disk that are written block by block and read one at a time, to limit memory use."""
+"""Maps on disk, which are written block by block and read one map at a time to limit memory use."""
 
 import os
 import threading
@@ -15,11 +15,11 @@ from underpaint.errors import OutputError, ScanError
 _CACHE_BYTES = 24 * 2**20
 RESULTS_FILE = "results.h5"
 JOURNAL_NAME = "finished"
-"""Name of the file with one byte per block, which is 1 for finished blocks."""
+"""Name of a file with one byte per block. The byte of a finished block is 1."""
 
 
 class StoredMaps:
-    """(n_row, n_column, n_map) array on disk, of which ``maps[rows, columns, index]`` reads one map.
+    """Array (n_row, n_column, n_map) on disk. ``maps[rows, columns, index]`` reads a single map.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ class StoredMaps:
     dtype : dtype
         Type of the values.
     read : callable
-        Returns the (n_row, n_column) map with an index. Recently used maps are cached, up to 24 MB.
+        Takes the index of a map, and returns the (n_row, n_column) map. Recently used maps are cached, up to 24 MB.
     """
 
     def __init__(self, shape: tuple[int, int, int], dtype: Any, read: Callable[[int], NDArray[Any]]) -> None:
@@ -38,7 +38,7 @@ class StoredMaps:
         self._lock = threading.Lock()
 
     def __getitem__(self, key: tuple[slice, slice, int]) -> NDArray[Any]:
-        """Return a map, or a part of a map, without reading the others."""
+        """Read and return a single map, or a part of it."""
         rows, columns, index = key
         return np.asarray(self._cached_map(index)[rows, columns])
 
@@ -55,17 +55,17 @@ class StoredMaps:
 
 
 class BlockStore:
-    """Store of stacks of maps in a folder, as one binary file per stack, with a record of finished blocks.
+    """Stacks of maps in a folder, with one binary file per stack and a record of finished blocks.
 
-    A stored block survives a kill of the process, and an interrupted block counts as not started. (HDF5 does not
-    guarantee this, so results are written to HDF5 only when complete.)
+    If the process is killed, stored blocks survive, and an interrupted block counts as not started. HDF5 files do not
+    survive a kill, so results are written to HDF5 only when they are complete.
 
     Parameters
     ----------
     folder : Path
-        Folder that contains only these files; created if missing.
+        Folder that contains only the files of the store, and is created if it does not exist.
     shape : (int, int)
-        Rows and columns of the maps.
+        Numbers of rows and columns of the maps.
     """
 
     def __init__(self, folder: Path, shape: tuple[int, int]) -> None:
@@ -79,12 +79,12 @@ class BlockStore:
         return {int(index) for index in np.flatnonzero(finished_flags)}
 
     def put(self, index: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
-        """Write a block's (n_row, n_column, n_map) values of each stack, and mark the block as finished.
+        """Write a block as one (n_row, n_column, n_map) array per stack, and mark the block as finished.
 
         Raises
         ------
         OutputError
-            The disk is full, or fails.
+            The disk is full or fails.
         """
         try:
             for name, map_block in stacks.items():
@@ -127,14 +127,14 @@ class BlockStore:
         with _open_for_update(self.folder / f"{name}.{map_block.dtype.name}") as stream:
             for index, image in enumerate(maps):
                 for row_offset, row_values in enumerate([image.reshape(-1)] if has_full_rows else image):
-                    first_value = (index * n_row + rows.start + row_offset) * n_column + columns.start
-                    stream.seek(first_value * map_block.itemsize)
+                    first_value_index = (index * n_row + rows.start + row_offset) * n_column + columns.start
+                    stream.seek(first_value_index * map_block.itemsize)
                     stream.write(row_values.data)
-            _flush(stream)  # maps must reach the disk before the journal, in case of a power cut
+            _flush(stream)  # in case of a power cut, the maps must be on the disk before the journal says so
 
 
 def _open_for_update(path: Path) -> Any:
-    """Open a file for random writes, and create it if it is missing."""
+    """Open a file for writes at any position. The file is created if it does not exist."""
     path.touch()
     return path.open("r+b")
 
