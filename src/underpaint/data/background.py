@@ -1,4 +1,4 @@
-"""Estimate of the slowly varying background of spectra by peak clipping (SNIP)."""
+"""Estimate the slowly varying background of spectra by peak clipping (SNIP)."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,20 +21,20 @@ def snip(
     Parameters
     ----------
     counts : (..., n_channel) array
-        Counts per channel, not negative.
+        Counts per channel, 0 or more.
     fwhm_channels : float or (n_channel,) array
-        Full width at half maximum of peaks, channels, to which the width of the clipping window is proportional.
+        Full width at half maximum (FWHM) of peaks, in channels. The width of the clipping window is proportional to it.
     window_per_fwhm : float
-        Half-width of the widest clipping window relative to the FWHM. A value of 2 removes peaks. It reduces the height
-        of structures by a third if they are ten times as wide as a peak, and by a twentieth if thirty times as wide.
+        Half-width of the widest clipping window, relative to the FWHM. A value of 2 removes peaks. It lowers structures
+        ten times as wide as a peak by a third, and structures thirty times as wide by a twentieth.
     low_statistics : bool
-        Whether spectra are smoothed with the count-dependent filter of the paper first, which is required below about
-        ten counts per channel.
+        Whether spectra are first smoothed with :func:`low_statistics_filter`. Smoothing is required below about ten
+        counts per channel.
 
     Returns
     -------
     (..., n_channel) array
-        Background counts per channel, which do not exceed the (filtered) spectrum.
+        Background counts per channel. They never exceed the (filtered) spectrum.
 
     Raises
     ------
@@ -58,24 +58,25 @@ def snip(
 def low_statistics_filter(
     counts: NDArray[np.float64], fwhm_channels: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the counts of each channel averaged over the widest window with few counts and no slope.
+    """Return the mean counts around each channel, in the widest window that has few counts and no slope.
 
     Parameters
     ----------
     counts : (..., n_channel) array
         Counts per channel.
     fwhm_channels : float or (n_channel,) array
-        FWHM of peaks, channels. Windows extend over 1.5 FWHM on either side and shrink by one channel at a time.
+        FWHM of peaks, in channels. Windows extend over up to 1.5 FWHM on either side, in steps of one channel.
 
     Returns
     -------
     (..., n_channel) array
-        Filtered counts; near the ends of the spectrum the windows are smaller.
+        Filtered counts. Near the ends of the spectrum, the windows are smaller.
 
     References
     ----------
-    C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402, section 2. The sum of a window must be below 75 times
-    the square root of the count, and the slope below 1.3. The slope is not tested below ten counts in the window.
+    C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402, section 2. The sum over a window must be below 75
+    times the square root of the channel's counts. The ratio of the sums right and left of the channel must be between
+    1/1.3 and 1.3. Windows with fewer than ten counts are not tested.
     """
     n_channel = counts.shape[-1]
     channel_index = np.arange(n_channel)
@@ -132,7 +133,7 @@ def _clip_peaks(lls_counts: NDArray[np.float64], half_widths: NDArray[np.intp]) 
         channels = slice(half_width, n_channel - half_width)
         window_mean = 0.5 * (lls_counts[..., : n_channel - 2 * half_width] + lls_counts[..., 2 * half_width :])
         clipped_counts = np.minimum(lls_counts[..., channels], window_mean)
-        # each channel is clipped only with windows up to its half-width, because windows are narrower at low energies
+        # each channel is clipped only with windows up to its own half-width, which is smaller at low energies
         lls_counts[..., channels] = np.where(
             half_widths[channels] >= half_width, clipped_counts, lls_counts[..., channels]
         )

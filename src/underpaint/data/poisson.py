@@ -1,15 +1,15 @@
-"""Estimate the stored value of one count, for rates and for normalised or rescaled counts.
+"""Estimate the scale of stored values, that is, the value of one count in rates or in normalised counts.
 
-Two criteria are used. First, values that are integer multiples of a number (for the scan or for each pixel) are counts
-times that number, if the noise is consistent with this scale. Second, the variance of counts equals their mean, and the
-variance of scaled counts is the scale times their mean. The variance is computed from fourth differences along the
-channels of a pixel, in which lines and background nearly vanish. Differences between pixels are not used, because
-neighbouring pixels may have different paint.
+There are two criteria. First, if all values of a scan or a pixel are integer multiples of a number, this number is the
+scale, unless the noise contradicts it. Second, the variance of counts equals their mean, so the variance of scaled
+counts is the scale times their mean. The variance is computed from fourth differences along the channels of a pixel.
+Lines and background nearly vanish in fourth differences. Differences between neighbouring pixels are not used, because
+their paints may differ.
 
-If channels are not independent, because spectra were smoothed or rebinned, the ratio of variance to mean increases when
-channels are summed, and does not determine a scale. Counts that were multiplied by a factor above 1 and rounded do not
-contain some integers. Counts that were multiplied by a factor below 1 and rounded have a smaller variance than counts.
-The variance of the square root or the logarithm of counts does not increase with the mean.
+In smoothed or rebinned spectra, channels are not independent. The ratio of variance to mean then increases if channels
+are summed, and it does not determine a scale. Counts that were multiplied by a factor above 1 and rounded lack certain
+integers. Counts that were multiplied by a factor below 1 and rounded have a variance below their mean. The variance of
+the square root or of the logarithm of counts does not increase with the mean.
 """
 
 from dataclasses import dataclass
@@ -24,11 +24,11 @@ from underpaint.data.robust import theil_slope
 Array = NDArray[np.float64]
 
 COUNTS_SCALE_RANGE = (0.6, 1.6)
-"""Range of scales in which values are treated as counts, because dead-time correction multiplies counts by 1.0 to
+"""Values with a scale in this range are treated as counts, because dead-time correction multiplies counts by 1.0 to
 1.5."""
 _FOURTH_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 _BIN_SIZES = (1, 2, 4)
-"""Numbers of channels per bin with which the independence of channels is tested."""
+"""Numbers of channels per bin at which the independence of channels is tested."""
 _N_GROUPS, _MIN_CHANNELS_PER_GROUP = 24, 5
 _MIN_POSITIVE_VALUES, _MIN_VALUES_PER_PIXEL = 200, 40
 _MAX_RELATIVE_ERROR = 0.2
@@ -56,20 +56,19 @@ _MIN_EXPECTED_MISSING, _MAX_OCCURRING_SHARE = 50.0, 0.02
 
 @dataclass(frozen=True)
 class Scale:
-    """Stored value per count.
+    """Stored value of one count.
 
     Parameters
     ----------
     value : float
-        Stored value of one count, which is 1 for counts. The median over the pixels if each pixel has a different
-        scale.
+        Stored value of one count; 1 for unscaled counts. If each pixel has its own scale, the median over the pixels.
     uncertainty : float
-        Standard deviation of the scale; 0 if it is exact.
+        Standard deviation of the scale; 0 if the scale is exact.
     is_per_pixel : bool
-        Whether each pixel has a different scale.
+        Whether each pixel has its own scale.
     rounding : float or None
-        Offset to add to rounded values before division by the scale: 0 if rounded to the nearest integer, 0.5 if
-        rounded down, None without rounding.
+        Offset to add to stored values before dividing by the scale: 0 if they were rounded to the nearest integer, 0.5
+        if they were rounded down, None if they were not rounded.
     """
 
     value: float
@@ -79,12 +78,12 @@ class Scale:
 
 
 class Sample:
-    """Stored values of some pixels, from which their scale is estimated.
+    """Stored values of some pixels of a scan, from which the scale is estimated.
 
     Parameters
     ----------
     values : (n_pixel, n_channel) array
-        Stored values, 0 or more, of pixels that are not missing.
+        Stored values of pixels that are not missing; 0 or more.
     """
 
     def __init__(self, values: NDArray[Any]) -> None:
@@ -103,7 +102,7 @@ class Sample:
         return _variances(self._spectra, exclude_lines=True)
 
     def scale(self) -> Scale | None:
-        """Return the scale; None if undetermined, because values are too few, smoothed or without noise."""
+        """Return the scale; None if it is undetermined, because the values are too few, smoothed or noise-free."""
         spectra = self._spectra
         if (spectra > 0).sum() < _MIN_POSITIVE_VALUES or not self._is_measured:
             return None
@@ -114,7 +113,7 @@ class Sample:
             )
             if rounded_scale is not None:
                 return rounded_scale
-            if common_quantum == 1:  # not multiples of a larger number
+            if common_quantum == 1:  # the values are not multiples of a larger number
                 return Scale(1.0)
         scales = [
             scale
@@ -148,10 +147,10 @@ class Sample:
         )
 
     def transform(self) -> str:
-        """Return the function of the counts, "square root" or "logarithm"; "" for values proportional to counts.
+        """Return which function of counts was stored: "square root", "logarithm", or "" if proportional to counts.
 
-        The variance of (scaled) counts is proportional to the mean. The variance of the square root is constant, and
-        the variance of the logarithm decreases with the mean.
+        The variance of counts is proportional to their mean, also if they are scaled. The variance of the square root
+        of counts is constant. The variance of their logarithm decreases with the mean.
         """
         if not self._is_measured:
             return ""
@@ -159,7 +158,7 @@ class Sample:
         mean, variance = (
             mean[mean.size // 3 :],
             variance[mean.size // 3 :],
-        )  # the smallest means correspond to 0 or 1 count
+        )  # without the smallest means, which belong to 0 or 1 count
         if self._is_integer:
             mean, variance = mean[variance > _MAX_ROUNDING_VARIANCE], variance[variance > _MAX_ROUNDING_VARIANCE]
         if mean.size < _MIN_N_MEANS or mean[-1] < self._is_integer * _MIN_LARGEST_MEAN or not (variance > 0).all():
@@ -171,7 +170,7 @@ class Sample:
 
 
 def in_units_of_quantum(block: NDArray[Any], default_quantum: float) -> NDArray[np.float32]:
-    """Return (n_row, n_column, n_channel) values divided by the quantum of the pixel, or by ``default_quantum``."""
+    """Return values, (n_row, n_column, n_channel), divided by the quantum of their pixel or by ``default_quantum``."""
     relative_rounding_error, counts = _relative_rounding_error(block.dtype), np.empty(block.shape, np.float32)
     for pixel_index in np.ndindex(block.shape[:2]):
         spectrum = block[pixel_index].astype(np.float64)
@@ -182,7 +181,7 @@ def in_units_of_quantum(block: NDArray[Any], default_quantum: float) -> NDArray[
 
 
 def quantum(values: Array, relative_rounding_error: float) -> float | None:
-    """Return the largest number of which all values are integer multiples; None if no such number exists.
+    """Return the largest number of which all values are integer multiples; None if there is no such number.
 
     Parameters
     ----------
@@ -209,7 +208,7 @@ def quantum(values: Array, relative_rounding_error: float) -> float | None:
 
 
 def _fit_quantum(distinct_values: Array, quantum_guess: float, relative_rounding_error: float) -> float | None:
-    """Return the quantum fitted to increasingly many distinct values; None if the values are not multiples."""
+    """Fit the quantum to more and more distinct values; return None if they are not multiples of a quantum."""
     n_fitted = 2
     while True:
         fitted_values = distinct_values[:n_fitted]
@@ -228,7 +227,7 @@ def _fit_quantum(distinct_values: Array, quantum_guess: float, relative_rounding
 
 
 def scale_from_variance(spectra: Array) -> Scale | None:
-    """Return the ratio of variance to mean, from fourth differences in the half of the channels with fewer counts."""
+    """Return the ratio of variance to mean, computed from fourth differences in the channels with the fewest counts."""
     if spectra.shape[1] < _N_GROUPS * _MIN_CHANNELS_PER_GROUP:
         return None
     squared_difference_sum = np.sum(np.diff(spectra, 4, axis=1) ** 2, axis=0)
@@ -253,11 +252,11 @@ def scale_from_variance(spectra: Array) -> Scale | None:
 
 
 def _variances(spectra: Array, *, exclude_lines: bool = False) -> tuple[Array, Array]:
-    """Return the mean and variance of values in windows of five channels, for classes of windows with similar mean.
+    """Return the mean and the variance of the values in windows of five channels, for classes of similar mean.
 
-    The variance is computed from fourth differences of each spectrum and is increased by spectral lines. With
-    ``exclude_lines``, the difference from a scaled neighbouring pixel of the same paint is used if this variance is
-    smaller.
+    The variance is computed from fourth differences along each spectrum, and lines increase it. If ``exclude_lines`` is
+    true, it is also computed after subtracting the scaled spectrum of a similar nearby pixel. The smaller variance
+    counts.
     """
     n_classes = int(np.clip(spectra.size // _MIN_VALUES_PER_CLASS, 6, _MAX_MEAN_CLASSES))
     if spectra.size == 0 or spectra.shape[1] < 2 * _FOURTH_DIFFERENCE.size or not spectra.any():
@@ -268,7 +267,7 @@ def _variances(spectra: Array, *, exclude_lines: bool = False) -> tuple[Array, A
     )
     max_value = spectra.max()
     is_window_used = mean > 0
-    if np.count_nonzero(spectra == max_value) > len(spectra):  # clipped
+    if np.count_nonzero(spectra == max_value) > len(spectra):  # the spectra are clipped
         is_window_used &= (
             np.lib.stride_tricks.sliding_window_view(spectra, _FOURTH_DIFFERENCE.size, axis=1).max(axis=2) < max_value
         )
@@ -282,7 +281,7 @@ def _variances(spectra: Array, *, exclude_lines: bool = False) -> tuple[Array, A
 
     window_expectation = _window_sums(
         spectra, _FOURTH_DIFFERENCE**2 / difference_norm
-    )  # smaller than the mean on the flanks of lines
+    )  # on the flanks of lines, the expectation is smaller than the mean
     n_window, expected_sum = np.bincount(class_index, minlength=n_classes), sum_by_class(window_expectation)
     is_populated = n_window >= _MIN_WINDOWS_PER_CLASS
     variance_ratio = sum_by_class(np.diff(spectra, 4, axis=1) ** 2 / difference_norm) / np.maximum(expected_sum, 1e-300)
@@ -311,7 +310,7 @@ def _variances(spectra: Array, *, exclude_lines: bool = False) -> tuple[Array, A
 
 
 def _window_sums(spectra: Array, weights: Array) -> Array:
-    """Return weighted sums over windows of neighbouring channels along the last axis, for symmetric weights."""
+    """Return weighted sums over windows of neighbouring channels along the last axis. The weights are symmetric."""
     n_window = spectra.shape[-1] - weights.size + 1
     return np.asarray(
         sum(
@@ -322,10 +321,11 @@ def _window_sums(spectra: Array, weights: Array) -> Array:
 
 
 def _looks_measured(spectra: Array) -> bool:
-    """Return whether spectra appear to be measured, with noise on a shape that many spectra have in common.
+    """Return whether spectra look measured: noise added to a shape that many spectra have in common.
 
-    The variance of noise is additive over channels, but that of a computed curve is not. Two halves of random numbers
-    without a common shape are not correlated. A scale cannot be determined for computed curves and random numbers.
+    The variance of noise adds up over channels, but squared differences of a computed curve do not. If random numbers
+    have no common shape, the sums of their halves are uncorrelated. No scale can be determined for computed curves and
+    random numbers.
     """
     squared_differences = [np.diff(sum_channels(spectra, bin_size), 4, axis=1) ** 2 for bin_size in (1, 2)]
     if any(squared_difference.size == 0 for squared_difference in squared_differences):
@@ -336,7 +336,7 @@ def _looks_measured(spectra: Array) -> bool:
     )
     if not (unbinned_variance > 0 and _is_in_range(binned_variance / unbinned_variance, _ADDITIVITY_RANGE)):
         return False
-    # a single spectrum is divided into its even and odd channels
+    # a single spectrum is divided into its even and its odd channels
     spectrum_halves = (
         (spectra[::2], spectra[1::2])
         if len(spectra) > 1
@@ -351,9 +351,10 @@ def _looks_measured(spectra: Array) -> bool:
 
 
 def _similar_spectra(spectra: Array) -> NDArray[np.intp]:
-    """Return the (n_pixel,) indices of the nearby pixels with the most similar spectra in wide bands.
+    """Return, for each pixel, the index of the nearby pixel with the most similar spectrum, (n_pixel,).
 
-    The noise of wide bands is independent of fourth differences, so this selection causes no bias.
+    Spectra are compared in wide energy bands. The noise of wide bands is independent of fourth differences, so the
+    choice of a pixel does not bias the variance.
     """
     band_starts = np.arange(0, spectra.shape[1], max(spectra.shape[1] // 32, 1))
     band_counts = np.add.reduceat(spectra, band_starts, axis=1)
@@ -369,11 +370,11 @@ def _similar_spectra(spectra: Array) -> NDArray[np.intp]:
 
 
 def _scale_from_dispersion(spectra: Array, mean: Array, variance: Array) -> Scale | None:
-    """Return the scale of rounded counts times a factor below 1, from their variance; None for other values."""
+    """Return the scale of rounded values that were counts times a factor below 1; None for other values."""
     mean, variance = mean[mean >= _MIN_MEAN], variance[mean >= _MIN_MEAN]
     if mean.size < 2 * _MIN_N_MEANS:
         return None
-    # small values are rounded too coarsely, and lines increase the variance of large values
+    # rounding is too coarse for small values, and lines increase the variance of large values
     central_range = slice(mean.size // 4, -(mean.size // 4) or None)
     dispersion = _subtract_rounding_variance(variance)[central_range] / mean[central_range]
     scale_value, standard_error = (
@@ -403,22 +404,25 @@ def _subtract_rounding_variance(variance: Array) -> Array:
 
 
 def _scale_from_missing_integers(spectra: Array, distinct_values: Array) -> Scale | None:
-    """Return the scale of rounded counts times a factor above 1, from integers that never occur; else None."""
+    """Return the scale of rounded values that were counts times a factor above 1; None for other values.
+
+    The scale is derived from the integers that never occur.
+    """
     occurrences = np.bincount(
         spectra[(spectra > 0) & (spectra < _MAX_COMB_VALUE)].astype(int), minlength=_MAX_COMB_VALUE
     )
     integers = np.arange(_MAX_COMB_VALUE)
     low_factor, high_factor = _COMB_FACTORS
-    if len(spectra) < _MIN_COMB_SPECTRA:  # for few spectra, the factor may be a dead-time correction
+    if len(spectra) < _MIN_COMB_SPECTRA:  # in few spectra, the factor may be a dead-time correction
         low_factor = COUNTS_SCALE_RANGE[1]
     factors = np.geomspace(high_factor, low_factor, int(4 * _MAX_COMB_VALUE * np.log(high_factor / low_factor)))
     tolerance = integers * 0.5 * (factors[0] / factors[1] - 1)
-    factor_candidates = []  # pairs of the index of a factor, largest first, and the rounding offset
+    factor_candidates = []  # pairs: index of a factor (largest factor first), and rounding offset
     for rounding in (0.0, 0.5):
         deviation = np.abs(integers + rounding - factors[:, None] * np.rint((integers + rounding) / factors[:, None]))
         is_missing = deviation > 0.5 + tolerance
         is_missing[:, 0] = False
-        # occurrences of the nearest possible integer below or above, whichever is rarer
+        # occurrences of the nearest possible integer below, or of that above, whichever are fewer
         nearest_integer_below = np.maximum.accumulate(np.where(is_missing, 0, integers), axis=1)
         nearest_integer_above = np.minimum.accumulate(np.where(is_missing, _MAX_COMB_VALUE, integers)[:, ::-1], axis=1)[
             :, ::-1
@@ -437,7 +441,7 @@ def _scale_from_missing_integers(spectra: Array, distinct_values: Array) -> Scal
                 & (occurrences_of_missing < _MAX_OCCURRING_SHARE * expected_occurrences)
             )
         ]
-    last_rejected_factor = {0.0: np.inf, 0.5: np.inf}  # last rejected factor, by rounding offset
+    last_rejected_factor = {0.0: np.inf, 0.5: np.inf}  # for each rounding offset
     for factor_index, rounding in sorted(factor_candidates):
         factor = float(factors[factor_index])
         if not 0.98 * last_rejected_factor[rounding] < factor < last_rejected_factor[rounding] < np.inf:
@@ -449,7 +453,7 @@ def _scale_from_missing_integers(spectra: Array, distinct_values: Array) -> Scal
 
 
 def _refine_factor(distinct_values: Array, factor: float, rounding: float) -> Scale | None:
-    """Return the scale refined with increasingly large values; None if some values are not rounded multiples."""
+    """Refine the scale with larger and larger values; return None if some values are not rounded multiples of it."""
     min_factor, max_factor = 0.97 * factor, 1.01 * factor
     for max_value in (_MAX_COMB_VALUE, 10 * _MAX_COMB_VALUE, 100 * _MAX_COMB_VALUE):
         fitted_values = distinct_values[distinct_values < max_value] + rounding
@@ -460,7 +464,7 @@ def _refine_factor(distinct_values: Array, factor: float, rounding: float) -> Sc
         ).mean(axis=1)
         if fitting_fraction.max() < _MIN_FITTING_SHARE:
             return None
-        # the largest factors are used, because smaller factors exclude fewer integers
+        # the largest of the best factors are used, because they exclude the most integers
         best_range = np.split(
             best_factor_indices := np.flatnonzero(fitting_fraction == fitting_fraction.max()),
             np.flatnonzero(np.diff(best_factor_indices) > 1) + 1,
@@ -470,7 +474,7 @@ def _refine_factor(distinct_values: Array, factor: float, rounding: float) -> Sc
 
 
 def sum_channels(spectra: Array, bin_size: int) -> Array:
-    """Return (n, n_channel // bin_size) sums of ``bin_size`` neighbouring channels of each spectrum."""
+    """Return each spectrum with every ``bin_size`` neighbouring channels summed, (n, n_channel // bin_size)."""
     n_channel_used = spectra.shape[1] // bin_size * bin_size
     return np.asarray(spectra[:, :n_channel_used].reshape(len(spectra), -1, bin_size).sum(axis=2))
 
