@@ -277,8 +277,10 @@ def _pixel_time(time_s: NDArray[np.float64] | None, row: int, column: int) -> fl
 
 
 def valid_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return a boolean (...) array that is true for each (..., n_channel) spectrum with counts and only valid
-    values."""
+    """Return whether each spectrum has counts and only valid values.
+
+    The result is a boolean array with the shape of ``counts`` without its last axis.
+    """
     # if any value is NaN, the minimum is NaN, and comparisons with NaN are false
     max_counts = counts.max(axis=-1)
     return np.asarray((counts.min(axis=-1) >= 0) & np.isfinite(max_counts) & (max_counts > 0))
