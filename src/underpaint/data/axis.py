@@ -79,4 +79,4 @@ DEFAULT_NETWORK_AXIS = EnergyAxis(gain_kev=0.04, zero_kev=1.02, n_channel=1000)
 """Energy axis of the default network: 1000 bins of 40 eV, from 1.0 to 41.0 keV."""
 
 XU_NETWORK_AXIS = EnergyAxis(gain_kev=0.01, zero_kev=2.805, n_channel=3815)
-"""Energy axis of Xu et al. 2022: 3815 channels from 2.80 to 40.95 keV. Their width, 10 eV, is inferred."""
+"""Energy axis of Xu et al. 2022: 3815 channels from 2.80 to 40.95 keV. The channel width of 10 eV is inferred."""

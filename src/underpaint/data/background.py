@@ -23,10 +23,11 @@ def snip(
     counts : (..., n_channel) array
         Counts per channel, 0 or more.
     fwhm_channels : float or (n_channel,) array
-        Full width at half maximum (FWHM) of peaks, in channels. The width of the clipping window is proportional to it.
+        Full width at half maximum (FWHM) of peaks, in channels. The width of the clipping window is proportional to the
+        FWHM.
     window_per_fwhm : float
-        Half-width of the widest clipping window, relative to the FWHM. A value of 2 removes peaks. It lowers structures
-        ten times as wide as a peak by a third, and structures thirty times as wide by a twentieth.
+        Half-width of the widest clipping window, relative to the FWHM. A value of 2 removes peaks. A value of 2 also
+        lowers structures ten times as wide as a peak by a third, and thirty times as wide by a twentieth.
     low_statistics : bool
         Whether spectra are first smoothed with :func:`low_statistics_filter`. Smoothing is required below about ten
         counts per channel.
@@ -34,7 +35,7 @@ def snip(
     Returns
     -------
     (..., n_channel) array
-        Background counts per channel. They never exceed the (filtered) spectrum.
+        Background counts per channel, which never exceed those of the (filtered) spectrum.
 
     Raises
     ------

@@ -59,7 +59,7 @@ def split_place(name: str) -> tuple[str, Place]:
 SURFACE_UM = "thickness_um.surface"
 """Name of the quantity "thickness of the uppermost paint layer", in um."""
 MASS_FRACTION, AREAL_MASS = "mass_fraction", "areal_mass"
-"""Kinds of quantities of elements, in % and in ug/cm2. They are prefixes: ``mass_fraction.Fe``."""
+"""Kinds of quantities of elements, in % and in ug/cm2. The kind is the first part of a name: ``mass_fraction.Fe``."""
 AMOUNT = "amount"
 """Kind of quantity: mass fraction of a group's element in the dry paint, in %. Example:
 ``amount.mercury_red.below``."""
@@ -462,10 +462,10 @@ class Stack:
 class Results:
     """Results of the analysis of a scan.
 
-    Each array in :meth:`to_dataset` is also a property, an :class:`xarray.DataArray`. Its dimensions are among
-    ``group``, ``pigment``, ``place``, ``line``, ``element``, ``quantile``, ``row`` and ``column``. Its ``attrs``
-    contain the unit, the long name and the origin. Values in a file are read when they are needed. A property raises
-    :class:`~underpaint.errors.ScanError` if the results do not contain the quantity.
+    Each array in :meth:`to_dataset` is also a property, an :class:`xarray.DataArray`. The dimensions of an array are
+    among ``group``, ``pigment``, ``place``, ``line``, ``element``, ``quantile``, ``row`` and ``column``. The ``attrs``
+    of an array contain the unit, the long name and the origin. Values in a file are read when they are needed. A
+    property raises :class:`~underpaint.errors.ScanError` if the results do not contain the quantity.
 
     ``results["vermilion"]`` and ``results["vermilion", "surface"]`` are (row, column) arrays with the probability of a
     pigment or group. ``results["Fe_K"]`` is an array with the net counts of a line family. ``a | b`` combines two
@@ -474,7 +474,7 @@ class Results:
     Parameters
     ----------
     stacks : mapping of str to Stack
-        Maps of each quantity. The quantities are keys of :data:`DIMENSIONS`.
+        Maps of each quantity. The names of quantities are the keys of :data:`DIMENSIONS`.
     materials : mapping of str to Material
         Groups and pigments by name, in the order of the model's outputs.
     step_mm : (float, float) or None
@@ -1153,7 +1153,7 @@ class Results:
 
     @property
     def knows_hiding(self) -> bool:
-        """Whether the states allow for groups hidden below others. This requires a known instrument."""
+        """Whether the states allow for groups hidden below others, which requires a known instrument."""
         return "state" in self.stacks and "burial" in self.settings_of("detectability")
 
     @property

@@ -1,8 +1,9 @@
 """Compute the shape of pile-up from the self-convolution of spectra.
 
 Photons pile up only within a pixel. The self-convolution of the sum spectrum would contain impossible pairs of photons,
-such as pairs from different paints. It would also contain too few of the possible pairs. The self-convolution is
-therefore computed for each tile of the survey, because the paint in a tile is nearly uniform.
+such as pairs from different paints. The self-convolution of the sum spectrum would also contain too few of the possible
+pairs. The self-convolution is therefore computed for each tile of the survey, because the paint in a tile is nearly
+uniform.
 """
 
 import numpy as np

@@ -78,7 +78,7 @@ def rebin(counts: NDArray[Any], axis: EnergyAxis, edges_kev: NDArray[np.float64]
     Returns
     -------
     (..., n_bin) float32 array
-        Counts per new bin. They need not be integers.
+        Counts per new bin, in general not integers.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
     Returns
     -------
     Scan
-        Scan with the name of the first detector. Its live time is the sum of the detectors' live times, if all are
+        Scan with the name of the first detector. The live time is the sum of the detectors' live times, if all are
         known. A pixel is missing if it is missing for any detector.
 
     Raises

@@ -350,7 +350,7 @@ class Survey:
         return float(np.isfinite(self.pixel_counts).mean())
 
     def sum_spectrum(self) -> Spectrum:
-        """Return the sum spectrum. It has the total live and real time if these are known for all pixels."""
+        """Return the sum spectrum, with the total live and real time if these are known for all pixels."""
         is_complete = self.read_share == 1
         live_time, real_time = (
             self._total_time(time_s) if is_complete else None
@@ -474,9 +474,10 @@ class _ClippingStatistics:
         )
 
     def is_clipped(self) -> bool:
-        """Return whether values are clipped. Then the largest value is more frequent than slightly smaller values.
+        """Return whether values are clipped, that is, cut off at the largest value.
 
-        In addition, it must be the maximum of a number type, or occur in several channels per pixel.
+        If values are clipped, the largest value is more frequent than slightly smaller values. The largest value must
+        also be the maximum of a number type, or occur in several channels per pixel.
         """
         if self.n_at_maximum < _MIN_CLIPPED_VALUES or self.n_at_maximum <= self.n_just_below:
             return False

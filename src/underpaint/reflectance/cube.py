@@ -1,7 +1,7 @@
 """Open a spectral cube as reflectance: apply the references and the scale, and exclude faulty bands and values.
 
-If a file does not state its scale, the scale is inferred from a sample of the pixels, and a note reports it. A cube
-with an ambiguous scale is refused.
+If a file does not state its scale, the scale is inferred from a sample of the pixels, and stated in a note. A cube with
+an ambiguous scale is refused.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,16 +20,16 @@ MIN_BANDS = 6
 BLOCK_BYTES = 32 * 2**20
 """Size of one block of 32-bit floats, in bytes."""
 _COMPRESSED_BLOCK_FACTOR = 8
-"""Factor by which blocks of compressed cubes are larger. A chunk is decompressed once for each block that overlaps it,
-so large blocks save time."""
+"""Factor by which blocks of compressed cubes are larger than other blocks. A chunk is decompressed again for each block
+that overlaps it, so large blocks save time."""
 _MAX_SAMPLED_BYTES = 48 * 2**20
 _MAX_SAMPLE_ROWS = 32
 MAX_REFLECTANCE = 1.6
-"""Maximum valid reflectance. Higher values are caused by gloss or errors and become NaN."""
+"""Maximum valid reflectance. Higher reflectance is caused by gloss or errors, and becomes NaN."""
 MIN_REFLECTANCE = 1e-4
 """Lower limit to which reflectance is clipped, so that its logarithm exists."""
 _MIN_NOISE = -0.2
-"""Minimum valid reflectance. Negative values above it are considered noise; lower values become NaN."""
+"""Minimum valid reflectance. Lower reflectance becomes NaN, but slightly negative reflectance is noise."""
 _SCALE_LIMITS = ((1.6, 1.0), (160.0, 100.0), (1600.0, None), (16000.0, 10000.0))
 """Pairs: the upper limit of the stored values, and the scale assumed below this limit (None if ambiguous)."""
 _SATURATION_VALUES = (255, 1023, 4095, 16383, 65535)
@@ -172,7 +172,7 @@ def open_reflectance(
     Raises
     ------
     ScanError
-        The cube or a reference cannot be read, the cube has no wavelengths, or it does not hold reflectance.
+        The cube or a reference cannot be read, or the cube contains no wavelengths or no reflectance.
     """
     stored_cube = open_cube(location)
     wavelength_nm = stored_cube.wavelength_nm

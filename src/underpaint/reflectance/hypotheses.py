@@ -41,7 +41,7 @@ PAIR_TINT_FACTORS = (1.0, 0.3, 0.08)
 PRIOR_PAIR, PRIOR_BLACK = 0.2, 0.1
 """Prior probabilities that a paint contains two coloured members, and that it contains one member and black."""
 PRIOR_TRIPLE = 0.2
-"""Prior probability that a paint contains three members. It is used only if XRF gives group probabilities."""
+"""Prior probability that a paint contains three members, if XRF gives group probabilities."""
 TRIPLE_SHARES = ((0.6, 0.2, 0.2), (0.4, 0.3, 0.3))
 """Fractions of a triple's absorption due to each of its three members."""
 MAX_TRIPLE_MEMBERS, DETECTION_PROBABILITY = 20, 0.2
@@ -69,7 +69,7 @@ are clipped."""
 UNREPORTED_PROBABILITY = 0.1
 """Prior probability of a group for which XRF gives no probability."""
 MIN_GROUP_PROBABILITY = 0.01
-"""Lower limit of XRF's group probabilities. It is the probability that XRF misses a group at the surface."""
+"""Lower limit of XRF's group probabilities: the probability that XRF misses a group at the surface."""
 
 
 class Hypotheses:
@@ -415,8 +415,8 @@ class Hypotheses:
         -----
         A member at the surface requires its XRF groups. Any other group that XRF detects is either below the surface or
         belongs to an additional pigment of the surface paint. An additional pigment is implausible if it would change
-        the colour. Its probability is therefore proportional to the likelihood ratio of the main member with and
-        without this pigment.
+        the colour. The probability of an additional pigment is therefore proportional to a likelihood ratio: that of
+        the main member with and without this pigment.
         """
         n = likelihood.shape[1]
         tempered_likelihood = np.float32(temperature) * likelihood

@@ -13,7 +13,7 @@ SURFACE_REFLECTION = 0.04
 INTERNAL_REFLECTION = 0.6
 """Fraction of the diffuse light in the paint that this boundary reflects back (refractive index 1.5)."""
 MIN_REFLECTANCE, MAX_REFLECTANCE = 1e-3, 0.995
-"""Limits to which reflectance is clipped before K/S is computed. Outside the limits, K/S would only reflect noise."""
+"""Limits to which reflectance is clipped before K/S is computed. Beyond these limits, K/S would only contain noise."""
 
 
 def k_over_s_from_reflectance(reflectance: ArrayLike) -> Spectra:
@@ -68,8 +68,8 @@ def film_optics(reflectance: Spectra, backing: Spectra) -> tuple[Spectra, Spectr
     Notes
     -----
     Let ``a = 1 + K/S``, ``b = sqrt(a^2 - 1)`` and ``c = b coth(b S)``. A film's reflectance R over a backing of
-    reflectance B obeys ``a (R + B) + c (R - B) = 1 + R B``. This equation is linear in a and c, so a and c are fitted
-    to all backings by least squares.
+    reflectance B obeys ``a (R + B) + c (R - B) = 1 + R B``. The equation is linear in a and c, which are fitted to all
+    backings by least squares.
     """
     reflectance_sum, reflectance_difference, right_side = (
         reflectance + backing,

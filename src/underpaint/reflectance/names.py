@@ -36,7 +36,7 @@ def member_of(pigment: str) -> str:
 
 
 def pigments_of(member: str) -> tuple[str, ...]:
-    """Return the pigments of a member. The first one gives the member its name."""
+    """Return the pigments of a member, beginning with the pigment that gives the member its name."""
     return (member, *name_table()["members"].get(member, ()))
 
 

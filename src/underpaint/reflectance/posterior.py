@@ -1,11 +1,11 @@
 """Identify the pigments at the surface from reflectance. XRF determines the prior.
 
-This is a summary; ``docs/explanations/reflectance.md`` describes the model. A hypothesis is a set of one to three
-members in the surface paint, with or without white. Its predicted spectra are measured spectra of its members, and
-mixtures computed by Kubelka-Munk. The log reflectance of a pixel has a Student distribution around one of the predicted
-spectra. The covariance of this distribution is the covariance between patches of the same pigment, plus terms for
-brightness and noise. XRF's group probabilities determine the prior. A member requires its XRF groups, and a group that
-XRF detects may be below the surface.
+``docs/explanations/reflectance.md`` describes the model, which is summarised here. A hypothesis is a set of one to
+three members in the surface paint, with or without white. The spectra that a hypothesis predicts are measured spectra
+of its members, and mixtures computed by Kubelka-Munk. The log reflectance of a pixel has a Student distribution around
+one of the predicted spectra. The covariance of this distribution is the covariance between patches of the same pigment,
+plus terms for brightness and noise. XRF's group probabilities determine the prior. A member requires its XRF groups,
+and a group that XRF detects may be below the surface.
 """
 
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ DEGREES_OF_FREEDOM = 4.0
 PRIOR_NONE = 0.0001
 """Prior probability that the surface pigment is not in the library."""
 WRONG_LABEL_PROBABILITY = 0.02
-"""Assumed probability that a reference spectrum is mislabelled. It is used only to choose the temperature."""
+"""Assumed probability that a reference spectrum is mislabelled, used only to choose the temperature."""
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
 """Candidate exponents of the likelihood. The calibration chooses one of them."""
 _N_ITERATION = 2
@@ -77,7 +77,7 @@ class ReflectanceAnswer:
         because white hardly changes the shape of a spectrum. The value is also false for surfaces that are dark, that
         are paler than the group's palest predicted tint, or that probably show none of the members.
     mixture : (n, n_member) float32 array
-        Expected fraction of the surface paint's optical absorption due to each member. This is not a mass fraction.
+        Expected fraction of the surface paint's optical absorption (not of its mass) due to each member.
     """
 
     members: tuple[str, ...]
@@ -241,8 +241,8 @@ class _References:
     member_index, patch_index : (n,) int array
         For each spectrum, the index of its member and of its patch.
     within_covariance, total_covariance : (n_grid, n_grid) array
-        Covariance of the differences from the nearest patch of the same member, and of those from the mean of all
-        spectra, in log reflectance. Both covariances include the variation of the brightness level and the noise.
+        Covariances of log reflectance: of the difference from the nearest patch of the same member, and of the
+        difference from the mean of all spectra. Both include the variation of the brightness level and the noise.
     mean_features : (n_grid,) array
         Mean log reflectance of all spectra.
     n_further_patch : int
@@ -314,8 +314,9 @@ def _covariance_between_patches(
     """Return the covariance between patches: that of a spectrum minus the nearest one from another patch of its member.
 
     Kernels use this covariance, because the likelihood of a class is that of its nearest spectrum. The nearest spectrum
-    and the covariance depend on each other, so they are determined iteratively. The first covariance is that around the
-    mean of each member. The second value returned is the number of patches, not counting one patch of each member.
+    and the covariance depend on each other, so they are determined iteratively. The iteration starts from the
+    covariance around the mean of each member. The function also returns the number of patches, not counting one patch
+    of each member.
     """
     diagonal_and_level = NOISE_DEVIATION**2 * np.eye(features.shape[1]) + LEVEL_DEVIATION**2
     rows_by_member = [rows for rows in (np.flatnonzero(member_index == member) for member in np.unique(member_index))

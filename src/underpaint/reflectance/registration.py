@@ -173,8 +173,8 @@ def register_automatically(picture: NDArray[np.floating], maps: Sequence[NDArray
     picture : (height, width, n_channel) array
         A photograph, or the components of a cube (:func:`cube_components`).
     maps : sequence of (n_row, n_column) arrays
-        Maps that show structures; NaN where there is no value. Their principal components are compared with the
-        picture.
+        Maps that show structures; NaN where there is no value. The principal components of the maps are compared with
+        the picture.
 
     Returns
     -------
@@ -195,8 +195,8 @@ def register_automatically(picture: NDArray[np.floating], maps: Sequence[NDArray
     its error. If the picture shows another painting, the shifts are random.
 
     The verdict is "doubtful" if the error is too large, or if the maps cover less than half of the picture's width or
-    height. It is also "doubtful" if a position several pixels away is nearly as similar, as on a panel of identical
-    patches.
+    height. The verdict is also "doubtful" if a position several pixels away is nearly as similar, as on a panel of
+    identical patches.
 
     References
     ----------
@@ -258,7 +258,7 @@ def register_any_orientation(
     """Register a picture automatically, even if it is mirrored or rotated by a multiple of 90 degrees.
 
     The upright orientation is tried first. Other orientations are tried only if the upright one is refused or doubtful.
-    They are accepted only if their verdict is "well".
+    Other orientations are accepted only if their verdict is "well".
 
     Parameters
     ----------
@@ -446,7 +446,7 @@ class _Comparison:
     def similarity(self, matrix: Matrix) -> float:
         """Return the mutual information above chance, in nats per map pixel.
 
-        It is 0 if more than half of the map pixels lie outside the picture.
+        The result is 0 if more than half of the map pixels lie outside the picture.
         """
         colors, is_inside = self._colors_at(matrix, self.at)
         if is_inside.mean() < 0.5:

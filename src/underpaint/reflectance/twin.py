@@ -1,8 +1,8 @@
 """Simulate virtual twins: reflectance cubes of virtual panels whose X-ray scans are also simulated.
 
 K/S of each pigment is measured; the scattering coefficient S is assumed (``names.toml``). A twin is simulated from one
-half of the measured spectra. It must be classified with the other half (:func:`split_halves`), so that reference and
-test data are separate.
+half of the measured spectra. A twin must be classified with the other half (:func:`split_halves`), so that reference
+and test data are separate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ WAVELENGTH_NM: Floats = np.arange(410.0, 991.0, 5.0)
 BOARD_REFLECTANCE = 0.3
 """Reflectance of the wooden board below the ground."""
 GLOSS_LIMITS = (0.0, 0.03)
-"""Specular reflectance at the left and at the right edge of the panel. It varies linearly in between."""
+"""Specular reflectance at the left and at the right edge of the panel, with linear variation across the panel."""
 LIGHT_AMPLITUDE = 0.05
 """Amplitude of the illumination's variation along each side of the panel, relative to its mean."""
 CONCENTRATION_SPREAD = 0.05
