@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-_MAX_SLOPE = 1.3
-_MIN_TESTED_SUM = 10.0
+_MAX_SIDE_RATIO = 1.3
+_MIN_TESTED_COUNTS = 10.0
 _MAX_SUM_PER_ROOT = 75.0
 _FILTER_WIDTH_PER_FWHM = 1.5
 
@@ -90,9 +90,9 @@ def low_statistics_filter(
     for half_width in range(int(half_widths.max()), 0, -1):
         channels = channel_index[half_widths >= half_width]
         window_sum, slope = _window_sum_and_slope(cumulative_counts, counts, channels, half_width)
-        is_untested = window_sum < _MIN_TESTED_SUM
+        is_untested = window_sum < _MIN_TESTED_COUNTS
         has_few_counts = window_sum < _MAX_SUM_PER_ROOT * np.sqrt(counts[..., channels])
-        is_flat = (slope >= 1 / _MAX_SLOPE) & (slope <= _MAX_SLOPE)
+        is_flat = (slope >= 1 / _MAX_SIDE_RATIO) & (slope <= _MAX_SIDE_RATIO)
         is_accepted = (is_untested | (has_few_counts & is_flat)) & is_unfiltered[..., channels]
         filtered_counts[..., channels] = np.where(
             is_accepted, window_sum / (2 * half_width + 1), filtered_counts[..., channels]

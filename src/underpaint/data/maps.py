@@ -64,7 +64,7 @@ AMOUNT = "amount"
 """Kind of quantity: mass fraction of a group's element in the dry paint, in %. Example:
 ``amount.mercury_red.below``."""
 _SHARE_PREFIX = "share."
-_MIN_SHARE = 0.002
+_MIN_MASS_FRACTION = 0.002
 _MIN_THICKNESS_UM = 0.1
 INTERVAL_PROBABILITY = 0.9
 """Default probability of credible intervals."""
@@ -105,7 +105,7 @@ def to_unbounded(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float
     """Return values on an unbounded scale: ln(t) for a thickness t in um, ln(s / (1 - s)) for a mass fraction s."""
     if material_of(quantity) is None:
         return np.asarray(np.log(np.maximum(value, _MIN_THICKNESS_UM)), dtype=np.float32)
-    mass_fraction = np.clip(value, _MIN_SHARE, 1.0 - _MIN_SHARE)
+    mass_fraction = np.clip(value, _MIN_MASS_FRACTION, 1.0 - _MIN_MASS_FRACTION)
     return np.asarray(np.log(mass_fraction / (1.0 - mass_fraction)), dtype=np.float32)
 
 
@@ -120,7 +120,7 @@ def unbounded_derivative(quantity: str, value: NDArray[np.floating]) -> NDArray[
     """Return the derivative of a value with respect to its transform by :func:`to_unbounded`."""
     if material_of(quantity) is None:
         return np.asarray(np.maximum(value, _MIN_THICKNESS_UM), dtype=np.float32)
-    mass_fraction = np.clip(value, _MIN_SHARE, 1.0 - _MIN_SHARE)
+    mass_fraction = np.clip(value, _MIN_MASS_FRACTION, 1.0 - _MIN_MASS_FRACTION)
     return np.asarray(mass_fraction * (1.0 - mass_fraction), dtype=np.float32)
 
 
@@ -338,7 +338,7 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "depth_sigma": (("line", "place"), "counts"),
 }
 """Dimensions, besides row and column, and unit of each quantity in the results."""
-_COMMANDS: dict[str, tuple[str, ...]] = {
+_SOURCE_COMMANDS: dict[str, tuple[str, ...]] = {
     "probability": ("pigments", "underpaint identify"),
     "quantity": ("quantities", "underpaint identify", "with a model of layers"),
     "area": ("elements", "underpaint elements"),
@@ -361,8 +361,8 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
 }
 NONE_OF_LIBRARY = "none_of_these"
 """Name of the answer for surfaces whose colour matches no member of the reflectance library."""
-_MIN_DEVIATION = 1e-6
-_MAX_LISTED = 8
+_MIN_AREA_SIGMA = 1e-6
+_MAX_LISTED_NAMES = 8
 _LABELLED_DIMENSIONS = ("group", "pigment", "member", "line", "peak", "detector", "wavelength", "place")
 _ARRAY_NAMES = (
     "probability", "pigment_probability", "area", "area_sigma", MASS_FRACTION, AREAL_MASS, "thickness", "share",
@@ -1116,7 +1116,7 @@ class Results:
         """
         zero_map = np.zeros(self.shape, dtype=np.float32)
         significances = [
-            np.nan_to_num(self[name] / np.maximum(self.map("area_sigma", name), _MIN_DEVIATION))
+            np.nan_to_num(self[name] / np.maximum(self.map("area_sigma", name), _MIN_AREA_SIGMA))
             for name in families
             if name in self.lines
         ]
@@ -1354,7 +1354,7 @@ class Results:
         if quantity in self.stacks:
             return self.stacks[quantity]
         base_quantity = re.sub("_(sigma|low|high)$", "", quantity)
-        quantity_title, command, *requirement = _COMMANDS.get(base_quantity, (quantity, "underpaint identify"))
+        quantity_title, command, *requirement = _SOURCE_COMMANDS.get(base_quantity, (quantity, "underpaint identify"))
         raise ScanError(
             f"These results contain no {quantity_title}: {' '.join((f'`{command}`', *requirement))} writes them."
         )
@@ -1536,5 +1536,5 @@ def _lazy_map(shape: tuple[int, int], dtype: Any, read_map: Callable[[], Any]) -
 
 def _listing_line(line_title: str, names: Iterable[str], empty_text: str) -> str:
     all_names = list(names)
-    omitted_text = f", and {len(all_names) - _MAX_LISTED} more" if len(all_names) > _MAX_LISTED else ""
-    return f"  {line_title:11s} {', '.join(all_names[:_MAX_LISTED]) + omitted_text if all_names else empty_text}"
+    omitted_text = f", and {len(all_names) - _MAX_LISTED_NAMES} more" if len(all_names) > _MAX_LISTED_NAMES else ""
+    return f"  {line_title:11s} {', '.join(all_names[:_MAX_LISTED_NAMES]) + omitted_text if all_names else empty_text}"

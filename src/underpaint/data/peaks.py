@@ -7,7 +7,7 @@ from scipy.special import ndtr
 from underpaint.data.axis import EnergyAxis
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 
-_RANGE_SIGMAS = 6.0
+_PEAK_RANGE_SIGMAS = 6.0
 
 
 def resolution_fwhm_kev(
@@ -82,7 +82,7 @@ def peak_columns(
     sigma = np.broadcast_to(np.asarray(fwhm_kev, dtype=np.float64) / FWHM_PER_SIGMA, energy_kev.shape)
     centre_channel, half_range_channels = (
         (energy_kev - axis.zero_kev) / axis.gain_kev,
-        _RANGE_SIGMAS * sigma / axis.gain_kev,
+        _PEAK_RANGE_SIGMAS * sigma / axis.gain_kev,
     )
     first_channel = np.floor(centre_channel - half_range_channels)
     channels = first_channel[:, None] + np.arange(int(np.ceil(2 * np.max(half_range_channels, initial=0.0))) + 3)

@@ -13,7 +13,7 @@ from underpaint.data.axis import EnergyAxis
 from underpaint.data.background import snip
 
 Array = NDArray[np.float64]
-_TYPICAL_PROBABILITY = 0.01
+_TYPICAL_PILE_UP_PROBABILITY = 0.01
 MAX_PILE_UP_PROBABILITY = 0.05
 
 
@@ -103,6 +103,6 @@ def sum_peaks(
     (n_channel,) array
         Counts of the sum peaks; zeros if there are no sum peaks.
     """
-    pile_up = _TYPICAL_PROBABILITY * counts * pile_up_shape(self_convolutions, axis)[0]
+    pile_up = _TYPICAL_PILE_UP_PROBABILITY * counts * pile_up_shape(self_convolutions, axis)[0]
     peak_counts = np.maximum(pile_up - snip(pile_up, fwhm_channels, window_per_fwhm=window_per_fwhm), 0.0)
     return np.asarray(peak_counts / max(peak_counts.sum(), 1e-30))

@@ -29,29 +29,29 @@ COUNTS_SCALE_RANGE = (0.6, 1.6)
 _FOURTH_DIFFERENCE = np.array([1.0, -4.0, 6.0, -4.0, 1.0])
 _BIN_SIZES = (1, 2, 4)
 """Numbers of channels per bin at which the independence of channels is tested."""
-_N_GROUPS, _MIN_CHANNELS_PER_GROUP = 24, 5
+_N_CHANNEL_GROUPS, _MIN_CHANNELS_PER_GROUP = 24, 5
 _MIN_POSITIVE_VALUES, _MIN_VALUES_PER_PIXEL = 200, 40
-_MAX_RELATIVE_ERROR = 0.2
-_AGREEMENT_RANGE = (0.5, 2.0)
-_INDEPENDENCE_RANGE = (0.75, 1.35)
+_MAX_RELATIVE_SCALE_ERROR = 0.2
+_QUANTUM_AGREEMENT_RANGE = (0.5, 2.0)
+_BINNED_SCALE_RATIO_RANGE = (0.75, 1.35)
 _MAX_MULTIPLE_ERROR, _MAX_ROUNDING_ERROR = 0.02, 0.1
 _MAX_FITTED_VALUES = 4000
 _MIN_QUANTUM_SHARE = 0.8
 _MAX_MEAN_CLASSES, _MIN_VALUES_PER_CLASS, _MIN_WINDOWS_PER_CLASS = 24, 300, 60
-_MIN_MEAN, _MAX_DISPERSION = 0.8, 0.75
-_MIN_VARIANCE_SLOPE, _MIN_MEAN_RANGE = 0.5, 3.0
-_MIN_N_MEANS, _MIN_LARGEST_MEAN = 4, 3.0
-_MIN_LINE_EXCESS = 1.3
+_MIN_CLASS_MEAN, _MAX_DISPERSION = 0.8, 0.75
+_MIN_VARIANCE_SLOPE, _MIN_MEAN_RATIO = 0.5, 3.0
+_MIN_MEAN_CLASSES, _MIN_LARGEST_MEAN = 4, 3.0
+_MIN_LINE_VARIANCE_RATIO = 1.3
 _MAX_NEIGHBOUR_DISTANCE = 4
-_MAX_ROUNDING_VARIANCE, _MAX_DEPENDENCE = 0.25, 1.8
-_MIN_FITTING_SHARE = 0.999
-_MIN_DISTINCT_VALUES, _NOISE_QUANTILE, _ADDITIVITY_RANGE = 8, 0.9, (1.2, 30.0)
-_MIN_CORRELATION = 0.3
+_MAX_ROUNDING_VARIANCE, _MAX_BINNED_DISPERSION_RATIO = 0.25, 1.8
+_MIN_MULTIPLES_SHARE = 0.999
+_MIN_DISTINCT_VALUES, _NOISE_QUANTILE, _BINNED_VARIANCE_RATIO_RANGE = 8, 0.9, (1.2, 30.0)
+_MIN_HALVES_CORRELATION = 0.3
 _MIN_SCALE, _VARIANCE_SLOPE_RANGE = 0.01, (0.5, 1.5)
 _MIN_SMOOTHING_RATIO = 3.0
-_MAX_COMB_VALUE, _N_FACTORS = 200, 1001
-_COMB_FACTORS, _MIN_COMB_SPECTRA = (1.1, 40.0), 4
-_MIN_EXPECTED_MISSING, _MAX_OCCURRING_SHARE = 50.0, 0.02
+_MAX_TESTED_INTEGER, _N_TESTED_FACTORS = 200, 1001
+_ROUNDED_SCALE_RANGE, _MIN_TESTED_SPECTRA = (1.1, 40.0), 4
+_MIN_EXPECTED_OCCURRENCES, _MAX_OCCURRENCE_RATIO = 50.0, 0.02
 
 
 @dataclass(frozen=True)
@@ -129,20 +129,22 @@ class Sample:
         if not scales or any(COUNTS_SCALE_RANGE[0] <= scale.value <= COUNTS_SCALE_RANGE[1] for scale in scales):
             return Scale(1.0) if scales else None
         unbinned_scale = scales[0]
-        if common_quantum is not None and _is_in_range(unbinned_scale.value / common_quantum, _AGREEMENT_RANGE):
+        if common_quantum is not None and _is_in_range(unbinned_scale.value / common_quantum, _QUANTUM_AGREEMENT_RANGE):
             return Scale(common_quantum)
         pixel_quanta = [
             quantum(spectrum, self._resolution) for spectrum in spectra if (spectrum > 0).sum() >= _MIN_VALUES_PER_PIXEL
         ]
         known_quanta = [pixel_quantum for pixel_quantum in pixel_quanta if pixel_quantum is not None]
         if len(known_quanta) > _MIN_QUANTUM_SHARE * max(len(pixel_quanta), 1) and _is_in_range(
-            unbinned_scale.value / np.median(known_quanta), _AGREEMENT_RANGE
+            unbinned_scale.value / np.median(known_quanta), _QUANTUM_AGREEMENT_RANGE
         ):
             return Scale(float(np.median(known_quanta)), is_per_pixel=True)
-        is_independent = all(_is_in_range(scale.value / unbinned_scale.value, _INDEPENDENCE_RANGE) for scale in scales)
+        is_independent = all(
+            _is_in_range(scale.value / unbinned_scale.value, _BINNED_SCALE_RATIO_RANGE) for scale in scales
+        )
         return (
             unbinned_scale
-            if is_independent and unbinned_scale.uncertainty < _MAX_RELATIVE_ERROR * unbinned_scale.value
+            if is_independent and unbinned_scale.uncertainty < _MAX_RELATIVE_SCALE_ERROR * unbinned_scale.value
             else None
         )
 
@@ -161,12 +163,12 @@ class Sample:
         )  # without the smallest means, which belong to 0 or 1 count
         if self._is_integer:
             mean, variance = mean[variance > _MAX_ROUNDING_VARIANCE], variance[variance > _MAX_ROUNDING_VARIANCE]
-        if mean.size < _MIN_N_MEANS or mean[-1] < self._is_integer * _MIN_LARGEST_MEAN or not (variance > 0).all():
+        if mean.size < _MIN_MEAN_CLASSES or mean[-1] < self._is_integer * _MIN_LARGEST_MEAN or not (variance > 0).all():
             return ""
         variance_slope = theil_slope(np.log(mean), np.log(variance))
-        if variance_slope < -_MIN_VARIANCE_SLOPE and mean[-1] > _MIN_MEAN_RANGE / 2 * mean[0]:
+        if variance_slope < -_MIN_VARIANCE_SLOPE and mean[-1] > _MIN_MEAN_RATIO / 2 * mean[0]:
             return "logarithm"
-        return "square root" if variance_slope < _MIN_VARIANCE_SLOPE and mean[-1] > _MIN_MEAN_RANGE * mean[0] else ""
+        return "square root" if variance_slope < _MIN_VARIANCE_SLOPE and mean[-1] > _MIN_MEAN_RATIO * mean[0] else ""
 
 
 def in_units_of_quantum(block: NDArray[Any], default_quantum: float) -> NDArray[np.float32]:
@@ -228,15 +230,15 @@ def _fit_quantum(distinct_values: Array, quantum_guess: float, relative_rounding
 
 def scale_from_variance(spectra: Array) -> Scale | None:
     """Return the ratio of variance to mean, computed from fourth differences in the channels with the fewest counts."""
-    if spectra.shape[1] < _N_GROUPS * _MIN_CHANNELS_PER_GROUP:
+    if spectra.shape[1] < _N_CHANNEL_GROUPS * _MIN_CHANNELS_PER_GROUP:
         return None
     squared_difference_sum = np.sum(np.diff(spectra, 4, axis=1) ** 2, axis=0)
     expected_sum = _window_sums(spectra.sum(axis=0), _FOURTH_DIFFERENCE**2)
     channels_by_mean = np.argsort(expected_sum, kind="stable")
     channels_by_mean = channels_by_mean[expected_sum[channels_by_mean] > 0]
-    if channels_by_mean.size < _N_GROUPS * _MIN_CHANNELS_PER_GROUP:
+    if channels_by_mean.size < _N_CHANNEL_GROUPS * _MIN_CHANNELS_PER_GROUP:
         return None
-    channel_groups = np.array_split(channels_by_mean, _N_GROUPS)[: _N_GROUPS // 2]
+    channel_groups = np.array_split(channels_by_mean, _N_CHANNEL_GROUPS)[: _N_CHANNEL_GROUPS // 2]
     variance_ratio = np.array(
         [
             squared_difference_sum[channel_group].sum() / expected_sum[channel_group].sum()
@@ -258,7 +260,7 @@ def _variances(spectra: Array, *, exclude_lines: bool = False) -> tuple[Array, A
     true, it is also computed after subtracting the scaled spectrum of a similar nearby pixel. The smaller variance
     counts.
     """
-    n_classes = int(np.clip(spectra.size // _MIN_VALUES_PER_CLASS, 6, _MAX_MEAN_CLASSES))
+    n_mean_classes = int(np.clip(spectra.size // _MIN_VALUES_PER_CLASS, 6, _MAX_MEAN_CLASSES))
     if spectra.size == 0 or spectra.shape[1] < 2 * _FOURTH_DIFFERENCE.size or not spectra.any():
         return np.empty(0), np.empty(0)
     mean, difference_norm = (
@@ -273,16 +275,16 @@ def _variances(spectra: Array, *, exclude_lines: bool = False) -> tuple[Array, A
         )
     if not is_window_used.any():
         return np.empty(0), np.empty(0)
-    class_edges = np.geomspace(mean[is_window_used].min(), mean[is_window_used].max(), n_classes + 1)
-    class_index = np.clip(np.searchsorted(class_edges, mean[is_window_used], side="right") - 1, 0, n_classes - 1)
+    class_edges = np.geomspace(mean[is_window_used].min(), mean[is_window_used].max(), n_mean_classes + 1)
+    class_index = np.clip(np.searchsorted(class_edges, mean[is_window_used], side="right") - 1, 0, n_mean_classes - 1)
 
     def sum_by_class(window_values: Array) -> Array:
-        return np.bincount(class_index, window_values[is_window_used], n_classes).astype(np.float64)
+        return np.bincount(class_index, window_values[is_window_used], n_mean_classes).astype(np.float64)
 
     window_expectation = _window_sums(
         spectra, _FOURTH_DIFFERENCE**2 / difference_norm
     )  # on the flanks of lines, the expectation is smaller than the mean
-    n_window, expected_sum = np.bincount(class_index, minlength=n_classes), sum_by_class(window_expectation)
+    n_window, expected_sum = np.bincount(class_index, minlength=n_mean_classes), sum_by_class(window_expectation)
     is_populated = n_window >= _MIN_WINDOWS_PER_CLASS
     variance_ratio = sum_by_class(np.diff(spectra, 4, axis=1) ** 2 / difference_norm) / np.maximum(expected_sum, 1e-300)
     if exclude_lines and len(spectra) > 2:
@@ -295,13 +297,13 @@ def _variances(spectra: Array, *, exclude_lines: bool = False) -> tuple[Array, A
         )
         pair_mean = (mean + scale_factor**2 * mean[partner_index]) / (1 + scale_factor**2)
         class_index = np.clip(
-            np.searchsorted(class_edges, pair_mean[is_window_used], side="right") - 1, 0, n_classes - 1
+            np.searchsorted(class_edges, pair_mean[is_window_used], side="right") - 1, 0, n_mean_classes - 1
         )
         pair_mean = (window_expectation + scale_factor**2 * window_expectation[partner_index]) / (1 + scale_factor**2)
         pair_ratio = sum_by_class(squared_difference) / np.maximum(sum_by_class(pair_mean), 1e-300)
-        n_pairs = np.bincount(class_index, minlength=n_classes)
+        n_pairs = np.bincount(class_index, minlength=n_mean_classes)
         variance_ratio = np.where(
-            (n_pairs >= _MIN_WINDOWS_PER_CLASS) & (_MIN_LINE_EXCESS * pair_ratio < variance_ratio),
+            (n_pairs >= _MIN_WINDOWS_PER_CLASS) & (_MIN_LINE_VARIANCE_RATIO * pair_ratio < variance_ratio),
             pair_ratio,
             variance_ratio,
         )
@@ -334,7 +336,7 @@ def _looks_measured(spectra: Array) -> bool:
         float(np.mean(squared_difference[squared_difference <= np.quantile(squared_difference, _NOISE_QUANTILE)]))
         for squared_difference in squared_differences
     )
-    if not (unbinned_variance > 0 and _is_in_range(binned_variance / unbinned_variance, _ADDITIVITY_RANGE)):
+    if not (unbinned_variance > 0 and _is_in_range(binned_variance / unbinned_variance, _BINNED_VARIANCE_RATIO_RANGE)):
         return False
     # a single spectrum is divided into its even and its odd channels
     spectrum_halves = (
@@ -346,7 +348,7 @@ def _looks_measured(spectra: Array) -> bool:
     return bool(
         first_half_sum.std() > 0
         and second_half_sum.std() > 0
-        and np.corrcoef(first_half_sum, second_half_sum)[0, 1] > _MIN_CORRELATION
+        and np.corrcoef(first_half_sum, second_half_sum)[0, 1] > _MIN_HALVES_CORRELATION
     )
 
 
@@ -371,8 +373,8 @@ def _similar_spectra(spectra: Array) -> NDArray[np.intp]:
 
 def _scale_from_dispersion(spectra: Array, mean: Array, variance: Array) -> Scale | None:
     """Return the scale of rounded values that were counts times a factor below 1; None for other values."""
-    mean, variance = mean[mean >= _MIN_MEAN], variance[mean >= _MIN_MEAN]
-    if mean.size < 2 * _MIN_N_MEANS:
+    mean, variance = mean[mean >= _MIN_CLASS_MEAN], variance[mean >= _MIN_CLASS_MEAN]
+    if mean.size < 2 * _MIN_MEAN_CLASSES:
         return None
     # rounding is too coarse for small values, and lines increase the variance of large values
     central_range = slice(mean.size // 4, -(mean.size // 4) or None)
@@ -384,14 +386,17 @@ def _scale_from_dispersion(spectra: Array, mean: Array, variance: Array) -> Scal
     if not _MIN_SCALE < scale_value < min(_MAX_DISPERSION, 1 - 4 * standard_error):
         return None
     binned_mean, binned_variance = _variances(sum_channels(spectra, 2), exclude_lines=True)
-    binned_mean, binned_variance = binned_mean[binned_mean >= _MIN_MEAN], binned_variance[binned_mean >= _MIN_MEAN]
-    if binned_mean.size < 2 * _MIN_N_MEANS or not (binned_variance > 0).all():
+    binned_mean, binned_variance = (
+        binned_mean[binned_mean >= _MIN_CLASS_MEAN],
+        binned_variance[binned_mean >= _MIN_CLASS_MEAN],
+    )
+    if binned_mean.size < 2 * _MIN_MEAN_CLASSES or not (binned_variance > 0).all():
         return None
     variance_slope = theil_slope(np.log(binned_mean), np.log(_subtract_rounding_variance(binned_variance)))
     binned_central_range = slice(binned_mean.size // 4, -(binned_mean.size // 4) or None)
-    is_independent = np.median((binned_variance / binned_mean)[binned_central_range]) <= _MAX_DEPENDENCE * np.median(
-        (variance / mean)[central_range]
-    )
+    is_independent = np.median(
+        (binned_variance / binned_mean)[binned_central_range]
+    ) <= _MAX_BINNED_DISPERSION_RATIO * np.median((variance / mean)[central_range])
     return (
         Scale(scale_value, standard_error, rounding=0.0)
         if is_independent and _is_in_range(variance_slope, _VARIANCE_SLOPE_RANGE)
@@ -409,13 +414,13 @@ def _scale_from_missing_integers(spectra: Array, distinct_values: Array) -> Scal
     The scale is derived from the integers that never occur.
     """
     occurrences = np.bincount(
-        spectra[(spectra > 0) & (spectra < _MAX_COMB_VALUE)].astype(int), minlength=_MAX_COMB_VALUE
+        spectra[(spectra > 0) & (spectra < _MAX_TESTED_INTEGER)].astype(int), minlength=_MAX_TESTED_INTEGER
     )
-    integers = np.arange(_MAX_COMB_VALUE)
-    low_factor, high_factor = _COMB_FACTORS
-    if len(spectra) < _MIN_COMB_SPECTRA:  # in few spectra, the factor may be a dead-time correction
+    integers = np.arange(_MAX_TESTED_INTEGER)
+    low_factor, high_factor = _ROUNDED_SCALE_RANGE
+    if len(spectra) < _MIN_TESTED_SPECTRA:  # in few spectra, the factor may be a dead-time correction
         low_factor = COUNTS_SCALE_RANGE[1]
-    factors = np.geomspace(high_factor, low_factor, int(4 * _MAX_COMB_VALUE * np.log(high_factor / low_factor)))
+    factors = np.geomspace(high_factor, low_factor, int(4 * _MAX_TESTED_INTEGER * np.log(high_factor / low_factor)))
     tolerance = integers * 0.5 * (factors[0] / factors[1] - 1)
     factor_candidates = []  # pairs: index of a factor (largest factor first), and rounding offset
     for rounding in (0.0, 0.5):
@@ -424,9 +429,9 @@ def _scale_from_missing_integers(spectra: Array, distinct_values: Array) -> Scal
         is_missing[:, 0] = False
         # occurrences of the nearest possible integer below, or of that above, whichever are fewer
         nearest_integer_below = np.maximum.accumulate(np.where(is_missing, 0, integers), axis=1)
-        nearest_integer_above = np.minimum.accumulate(np.where(is_missing, _MAX_COMB_VALUE, integers)[:, ::-1], axis=1)[
-            :, ::-1
-        ]
+        nearest_integer_above = np.minimum.accumulate(
+            np.where(is_missing, _MAX_TESTED_INTEGER, integers)[:, ::-1], axis=1
+        )[:, ::-1]
         nearest_occurrences = np.minimum(
             occurrences[nearest_integer_below], np.append(occurrences, 0)[nearest_integer_above]
         )
@@ -437,8 +442,8 @@ def _scale_from_missing_integers(spectra: Array, distinct_values: Array) -> Scal
         factor_candidates += [
             (factor_index, rounding)
             for factor_index in np.flatnonzero(
-                (expected_occurrences > _MIN_EXPECTED_MISSING)
-                & (occurrences_of_missing < _MAX_OCCURRING_SHARE * expected_occurrences)
+                (expected_occurrences > _MIN_EXPECTED_OCCURRENCES)
+                & (occurrences_of_missing < _MAX_OCCURRENCE_RATIO * expected_occurrences)
             )
         ]
     last_rejected_factor = {0.0: np.inf, 0.5: np.inf}  # for each rounding offset
@@ -455,21 +460,24 @@ def _scale_from_missing_integers(spectra: Array, distinct_values: Array) -> Scal
 def _refine_factor(distinct_values: Array, factor: float, rounding: float) -> Scale | None:
     """Refine the scale with larger and larger values; return None if some values are not rounded multiples of it."""
     min_factor, max_factor = 0.97 * factor, 1.01 * factor
-    for max_value in (_MAX_COMB_VALUE, 10 * _MAX_COMB_VALUE, 100 * _MAX_COMB_VALUE):
+    for max_value in (_MAX_TESTED_INTEGER, 10 * _MAX_TESTED_INTEGER, 100 * _MAX_TESTED_INTEGER):
         fitted_values = distinct_values[distinct_values < max_value] + rounding
-        factors = np.linspace(min_factor, max_factor, _N_FACTORS)
+        factors = np.linspace(min_factor, max_factor, _N_TESTED_FACTORS)
         deviation = np.abs(fitted_values - factors[:, None] * np.rint(fitted_values / factors[:, None]))
         fitting_fraction = (
-            deviation <= 0.5 + 1e-6 + (max_factor - min_factor) / _N_FACTORS * fitted_values / factor
+            deviation <= 0.5 + 1e-6 + (max_factor - min_factor) / _N_TESTED_FACTORS * fitted_values / factor
         ).mean(axis=1)
-        if fitting_fraction.max() < _MIN_FITTING_SHARE:
+        if fitting_fraction.max() < _MIN_MULTIPLES_SHARE:
             return None
         # the largest of the best factors are used, because they exclude the most integers
         best_range = np.split(
             best_factor_indices := np.flatnonzero(fitting_fraction == fitting_fraction.max()),
             np.flatnonzero(np.diff(best_factor_indices) > 1) + 1,
         )[-1]
-        min_factor, max_factor = factors[max(best_range[0] - 1, 0)], factors[min(best_range[-1] + 1, _N_FACTORS - 1)]
+        min_factor, max_factor = (
+            factors[max(best_range[0] - 1, 0)],
+            factors[min(best_range[-1] + 1, _N_TESTED_FACTORS - 1)],
+        )
     return Scale(float(np.mean(factors[best_range])), rounding=rounding)
 
 

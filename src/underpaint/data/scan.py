@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Block = tuple[slice, slice]
 Progress = Callable[[int, int], None]
-_MIN_BLOCKS = 3
+_MIN_READ_BLOCKS = 3
 _MAX_COUNTS = 1e12
 """Maximum counts in a channel of a pixel. A million counts per second would take eleven days to reach them."""
 _MAX_SAMPLE_SIZE = 4096
@@ -399,8 +399,10 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
         A block is damaged, a channel has impossible counts, or no pixel is valid.
     """
     blocks = list(scan.blocks())
-    n_read = max(int(len(blocks) * min(max_bytes / max(scan.counts.nbytes, 1), 1.0)), min(_MIN_BLOCKS, len(blocks)))
-    blocks = [blocks[block_index] for block_index in np.linspace(0, len(blocks) - 1, n_read).astype(int)]
+    n_blocks_read = max(
+        int(len(blocks) * min(max_bytes / max(scan.counts.nbytes, 1), 1.0)), min(_MIN_READ_BLOCKS, len(blocks))
+    )
+    blocks = [blocks[block_index] for block_index in np.linspace(0, len(blocks) - 1, n_blocks_read).astype(int)]
     tile_grid = _tile_slices(scan.shape[0]), _tile_slices(scan.shape[1])
     tiles, tile_pixels = (
         np.zeros((len(tile_grid[0]) * len(tile_grid[1]), scan.shape[2])),
@@ -430,7 +432,7 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     notes = (
         *_clipped_note(clipping_statistics, int(tile_pixels.sum()), scan.shape[2]),
         *_unusable_note(scan, is_usable),
-        *_residue_note(scan),
+        *_zeroed_values_note(scan),
     )
     present = scan.present if scan.present is None and is_usable.all() else is_usable
     cleaned_scan = replace(scan, present=present, notes=tuple(dict.fromkeys((*notes, *scan.notes))))
@@ -535,12 +537,12 @@ def _tile_slices(n_pixel: int) -> list[slice]:
 
 def _tiles_of_block(tile_grid: tuple[list[slice], list[slice]], block: Block) -> Iterator[tuple[int, Block]]:
     """Yield the index of each tile that overlaps a block, and the rows and columns of the overlap in the block."""
-    for row_tile, rows in _overlaps(tile_grid[0], block[0]):
-        for column_tile, columns in _overlaps(tile_grid[1], block[1]):
+    for row_tile, rows in _overlapping_tiles(tile_grid[0], block[0]):
+        for column_tile, columns in _overlapping_tiles(tile_grid[1], block[1]):
             yield row_tile * len(tile_grid[1]) + column_tile, (rows, columns)
 
 
-def _overlaps(tiles: list[slice], block_range: slice) -> Iterator[tuple[int, slice]]:
+def _overlapping_tiles(tiles: list[slice], block_range: slice) -> Iterator[tuple[int, slice]]:
     for tile_index, tile in enumerate(tiles):
         start, stop = max(tile.start, block_range.start), min(tile.stop, block_range.stop)
         if start < stop:
@@ -584,7 +586,7 @@ def _unusable_note(scan: Scan, is_usable: NDArray[np.bool_]) -> tuple[str, ...]:
     )
 
 
-def _residue_note(scan: Scan) -> tuple[str, ...]:
+def _zeroed_values_note(scan: Scan) -> tuple[str, ...]:
     readers = [reader for name in scan.counts.dask.layers if (reader := READERS.get(name)) is not None]
     n_pixel = max((int(reader.residues.sum()) for reader in readers), default=0)
     if not n_pixel:

@@ -28,7 +28,7 @@ MAX_REFLECTANCE = 1.6
 """Maximum valid reflectance. Higher reflectance is caused by gloss or errors, and becomes NaN."""
 MIN_REFLECTANCE = 1e-4
 """Lower limit to which reflectance is clipped, so that its logarithm exists."""
-_MIN_NOISE = -0.2
+_MIN_NOISE_REFLECTANCE = -0.2
 """Minimum valid reflectance. Lower reflectance becomes NaN, but slightly negative reflectance is noise."""
 _SCALE_LIMITS = ((1.6, 1.0), (160.0, 100.0), (1600.0, None), (16000.0, 10000.0))
 """Pairs: the upper limit of the stored values, and the scale assumed below this limit (None if ambiguous)."""
@@ -36,7 +36,7 @@ _SATURATION_VALUES = (255, 1023, 4095, 16383, 65535)
 """Largest stored values of cameras with 8, 10, 12, 14 and 16 bits."""
 _MIN_SATURATED_FRACTION = 1e-4
 """The camera is considered saturated if at least this fraction of the values equals its largest stored value."""
-_MAX_MISSING_FRACTION = 0.5
+_MAX_MISSING_PIXEL_FRACTION = 0.5
 """A band is excluded if a larger fraction of its pixels is missing."""
 _MAX_LAMP_FLATNESS = 0.15
 """Bright pixels are considered to show the spectrum of a lamp if the darkest band is at most this fraction of the
@@ -111,9 +111,9 @@ class ReflectanceCube:
         elif self.scale != 1.0:
             reflectance /= np.float32(self.scale)
         with np.errstate(invalid="ignore"):
-            reflectance[(reflectance > MAX_REFLECTANCE) | (reflectance < _MIN_NOISE) | ~np.isfinite(reflectance)] = (
-                np.nan
-            )
+            reflectance[
+                (reflectance > MAX_REFLECTANCE) | (reflectance < _MIN_NOISE_REFLECTANCE) | ~np.isfinite(reflectance)
+            ] = np.nan
         return np.maximum(reflectance, np.float32(MIN_REFLECTANCE))
 
 
@@ -280,14 +280,16 @@ def _check_number_format(sample: NDArray[Any], stored_cube: StoredCube) -> None:
                 f"{valid_values.min()}, which counts and reflectance are not. The values are probably unsigned "
                 f"integers. {advice}"
             )
-    if dtype.itemsize > 1 and _roughness(sample) > _MAX_ROUGHNESS_RATIO * _roughness(sample.byteswap()):
+    if dtype.itemsize > 1 and _spectral_roughness(sample) > _MAX_ROUGHNESS_RATIO * _spectral_roughness(
+        sample.byteswap()
+    ):
         raise ScanError(
             f"Cannot use {stored_cube.source}: its spectra look like noise, but become smooth when the byte order is "
             f"reversed, so the stated byte order is probably wrong. {advice}"
         )
 
 
-def _roughness(sample: NDArray[Any]) -> float:
+def _spectral_roughness(sample: NDArray[Any]) -> float:
     """Return the mean absolute difference of neighbouring bands, divided by the standard deviation of all values."""
     sample_values = sample.astype(np.float64)
     standard_deviation = sample_values.std()
@@ -331,7 +333,7 @@ def _reflectance_scale(
         assumed_scale is None
         or (is_integer and assumed_scale == 1.0)
         or saturation is not None
-        or (assumed_scale > 100 and _is_lamp(sample_values, stored_cube))
+        or (assumed_scale > 100 and _shows_lamp_spectrum(sample_values, stored_cube))
     ):
         max_value_text = (
             f"{saturation:g}, where the camera is saturated" if saturation is not None else f"{typical_maximum:.4g}"
@@ -350,7 +352,7 @@ def _reflectance_scale(
     return assumed_scale, notes
 
 
-def _is_lamp(sample_values: NDArray[np.float32], stored_cube: StoredCube) -> bool:
+def _shows_lamp_spectrum(sample_values: NDArray[np.float32], stored_cube: StoredCube) -> bool:
     """Return whether the brightest pixels show the spectrum of a lamp, which proves that the values are counts."""
     wavelength_nm = stored_cube.wavelength_nm
     if wavelength_nm is None:
@@ -380,7 +382,10 @@ def _bad_bands(
     """
     faults = [(stored_cube.bad_band, "are marked as bad in the file")]
     faults.append(
-        ((~np.isfinite(sample_values)).mean(axis=0) > _MAX_MISSING_FRACTION, "are saturated or missing in most pixels")
+        (
+            (~np.isfinite(sample_values)).mean(axis=0) > _MAX_MISSING_PIXEL_FRACTION,
+            "are saturated or missing in most pixels",
+        )
     )
     filled_values = np.nan_to_num(sample_values)
     faults.append((filled_values.max(axis=0) <= filled_values.min(axis=0), "have the same value in all pixels"))

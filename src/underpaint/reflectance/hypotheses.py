@@ -233,9 +233,9 @@ class Hypotheses:
             (3, triple_members, PRIOR_TRIPLE, TRIPLE_SHARES),
         ):
             member_sets = [
-                (first_member, *more_members)
+                (first_member, *additional_members)
                 for first_member in candidate_members
-                for more_members in combinations(
+                for additional_members in combinations(
                     [member for member in candidate_members if member != first_member], n_component - 1
                 )
             ]
@@ -258,10 +258,10 @@ class Hypotheses:
                 mixture_shape = sum(
                     share * self._shape[member_indices[:, component]] for component, share in enumerate(shares)
                 )
-                mean_factors = [
+                strength_factors = [
                     self._strength[member_indices[:, component]] ** share for component, share in enumerate(shares)
                 ]
-                k_over_s_level = np.prod(mean_factors, axis=0)
+                k_over_s_level = np.prod(strength_factors, axis=0)
                 for tint_factor in PAIR_TINT_FACTORS:
                     spectra.append(_predict_spectra(tint_factor * k_over_s_level[:, None] * mixture_shape))
                     spectrum_classes.append(first_class + np.arange(len(member_sets)))
@@ -423,31 +423,31 @@ class Hypotheses:
         log_sets = tempered_likelihood[self.of_class] + self._log_weight[:, None]
         if group_probability is None or not groups:
             return JointPosterior(self, log_sets, np.zeros(n, np.float32))
-        p, surface_p = (np.full((len(self.groups), n), np.nan, dtype=np.float32) for _ in range(2))
+        group_p, surface_group_p = (np.full((len(self.groups), n), np.nan, dtype=np.float32) for _ in range(2))
         for column, group in enumerate(groups):
             if group in self.groups:
-                p[self.groups.index(group)] = group_probability[:, column]
+                group_p[self.groups.index(group)] = group_probability[:, column]
                 if surface_probability is not None:
-                    surface_p[self.groups.index(group)] = surface_probability[:, column]
-        is_known = np.isfinite(p)
+                    surface_group_p[self.groups.index(group)] = surface_probability[:, column]
+        is_known = np.isfinite(group_p)
         with np.errstate(divide="ignore", invalid="ignore"):
-            below_probability = np.clip(1.0 - surface_p / p, *BELOW_PROBABILITY_LIMITS)
-        is_placed = np.isfinite(below_probability)
+            below_probability = np.clip(1.0 - surface_group_p / group_p, *BELOW_PROBABILITY_LIMITS)
+        has_place = np.isfinite(below_probability)
         below_probability, surface_probability_if_present = (
-            np.where(is_placed, below_probability, self._below),
-            np.where(is_placed, 1.0 - below_probability, np.float32(1.0)),
+            np.where(has_place, below_probability, self._below),
+            np.where(has_place, 1.0 - below_probability, np.float32(1.0)),
         )
         # if XRF gives the depth of a group, the prior of an additional pigment does not apply
-        mixed_in_probability = np.where(is_placed, np.float32(1.0), self._mixed_in)
-        minor_probability = np.where(is_placed, np.float32(PRIOR_MINOR), np.float32(0.0))
+        mixed_in_probability = np.where(has_place, np.float32(1.0), self._mixed_in)
+        dilute_probability = np.where(has_place, np.float32(PRIOR_MINOR), np.float32(0.0))
         # a group without an XRF probability is assumed to be unlikely; pixels without any XRF probability use
         # reflectance alone
-        p = np.clip(
-            np.where(is_known, p, np.where(is_known.any(axis=0), UNREPORTED_PROBABILITY, 1.0)),
+        group_p = np.clip(
+            np.where(is_known, group_p, np.where(is_known.any(axis=0), UNREPORTED_PROBABILITY, 1.0)),
             MIN_GROUP_PROBABILITY,
             1.0,
         )
-        log_p = np.log(p)
+        log_p = np.log(group_p)
         log_needed_probability = log_p + np.log(surface_probability_if_present)
         # weight of each member as the source of a group: its prior times the probability that all its groups are
         # present
@@ -465,32 +465,36 @@ class Hypotheses:
         for main_member, hypothesis_rows in enumerate(self.by_main):
             pair_class = self._with[main_member][active_members]
             main_likelihood = tempered_likelihood[self._alone[main_member]].max(axis=0)
-            source_weight = np.where(
+            additional_weight = np.where(
                 pair_class[:, None] >= 0,
                 np.exp(np.minimum(tempered_likelihood[pair_class] - main_likelihood, 0.0)),
                 0.0,
             )
-            source_weight[active_members == main_member] = 1.0
-            source_weight *= member_weight
-            further_probability = (
+            additional_weight[active_members == main_member] = 1.0
+            additional_weight *= member_weight
+            additional_probability = (
                 surface_probability_if_present
                 * mixed_in_probability
-                * np.maximum((has_group @ source_weight) / group_weight, minor_probability)
+                * np.maximum((has_group @ additional_weight) / group_weight, dilute_probability)
             )
-            probability_if_not_needed = np.where(is_known, 1.0 - p + p * (below_probability + further_probability), 1.0)
+            probability_if_not_needed = np.where(
+                is_known, 1.0 - group_p + group_p * (below_probability + additional_probability), 1.0
+            )
             log_probability_if_not_needed = np.log(np.maximum(probability_if_not_needed, 1e-6))
             log_sets[hypothesis_rows] += log_probability_if_not_needed.sum(axis=0) + self.needs[hypothesis_rows] @ (
                 log_needed_probability - log_probability_if_not_needed
             )
-            companion_probabilities.append(further_probability / (below_probability + further_probability))
-            companion_weights.append(source_weight)
+            companion_probabilities.append(additional_probability / (below_probability + additional_probability))
+            companion_weights.append(additional_weight)
         # in each pixel, mixtures that require a group undetected by XRF are excluded
-        is_undetected = (p <= DETECTION_PROBABILITY).astype(np.float32)
+        is_undetected = (group_p <= DETECTION_PROBABILITY).astype(np.float32)
         log_sets[self.n_single :][self.needs[self.n_single :] @ is_undetected > 0] = -np.inf
         unknown_has_group = PRIOR_UNKNOWN_HAS_GROUP * (1.0 - below_probability)
-        probability_if_not_needed = np.where(is_known, 1.0 - p + p * (below_probability + unknown_has_group), 1.0)
+        probability_if_not_needed = np.where(
+            is_known, 1.0 - group_p + group_p * (below_probability + unknown_has_group), 1.0
+        )
         unknown_probability = np.asarray(unknown_has_group / (below_probability + unknown_has_group), dtype=np.float32)
-        log_unknown, probability = np.log(probability_if_not_needed).sum(axis=0), np.where(is_known, p, 0.0)
+        log_unknown, probability = np.log(probability_if_not_needed).sum(axis=0), np.where(is_known, group_p, 0.0)
         return JointPosterior(
             self,
             log_sets,
@@ -576,13 +580,13 @@ class JointPosterior:
             hypotheses.by_main, self.companion_probabilities, self.companion_weights, strict=True
         ):
             needed_probability = hypotheses.needs[hypothesis_rows].T @ posterior[hypothesis_rows]
-            further_probability = (
+            additional_probability = (
                 self.probability * companion_probability * (posterior[hypothesis_rows].sum(axis=0) - needed_probability)
             )
-            group_presence += needed_probability + further_probability
+            group_presence += needed_probability + additional_probability
             group_weight = np.maximum(has_group @ companion_weight, 1e-12)
             presence[:, self.active_members] += (
-                companion_weight * (has_group.T @ (further_probability / group_weight))
+                companion_weight * (has_group.T @ (additional_probability / group_weight))
             ).T
         return np.minimum(presence, 1.0), group_presence
 

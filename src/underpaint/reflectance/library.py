@@ -34,13 +34,13 @@ to the second, as per cent; above, as reflectance times 10,000."""
 
 @dataclass(frozen=True)
 class SpectrumTable:
-    """Spectra on the same wavelengths.
+    """Spectra with the same wavelengths.
 
     Parameters
     ----------
     names : tuple of str
     wavelength_nm : (n_band,) array
-        Wavelengths, increasing, each only once.
+        Wavelengths in increasing order, without repetitions.
     reflectance : (n, n_band) array
         Fractions; NaN where the file has no usable value.
     notes : tuple of str
@@ -99,16 +99,16 @@ def read_table(path: Path) -> SpectrumTable:
     if unique_wavelengths.size < wavelength.size:
         with np.errstate(invalid="ignore"):
             is_finite = np.isfinite(reflectance)
-            n_values = np.stack(
+            n_finite = np.stack(
                 [np.bincount(unique_index, row, unique_wavelengths.size) for row in is_finite.astype(float)]
             )
-            value_sum = np.stack(
+            reflectance_sum = np.stack(
                 [
                     np.bincount(unique_index, row, unique_wavelengths.size)
                     for row in np.where(is_finite, reflectance, 0.0)
                 ]
             )
-            reflectance = np.where(n_values > 0, value_sum / np.maximum(n_values, 1), np.nan)
+            reflectance = np.where(n_finite > 0, reflectance_sum / np.maximum(n_finite, 1), np.nan)
     else:
         reflectance = reflectance[:, wavelength_order]
     return SpectrumTable(tuple(names), unique_wavelengths, reflectance, tuple(notes))
@@ -147,8 +147,8 @@ def _read_csv(path: Path, notes: list[str]) -> tuple[list[str], NDArray[np.float
             "columns. Put wavelengths in the first column and a named spectrum in each further one, or the same by "
             "rows."
         )
-    n_column = max(map(len, rows))
-    cells = [row + [""] * (n_column - len(row)) for row in rows]
+    max_columns = max(map(len, rows))
+    cells = [row + [""] * (max_columns - len(row)) for row in rows]
     has_decimal_comma = delimiter != ","
     if has_decimal_comma and any(re.fullmatch(r"[-+]?\d*,\d+\s*%?", cell) for row in cells for cell in row):
         notes.append(f"{path.name}: decimal commas read as points")
@@ -417,8 +417,8 @@ def read(path: str | Path) -> ReflectanceLibrary:
     """Read a library from a CSV file, an ENVI spectral library or a file of :meth:`ReflectanceLibrary.save`.
 
     A CSV file contains one spectrum per column; the first column holds the wavelengths and the first row the names. The
-    table may also be transposed. Wavelengths may be in nm, um or cm-1, in any order. Reflectance may be a fraction or
-    per cent. Conversions are listed in ``notes``. The name of a spectrum determines its pigment
+    rows and columns of the table may be exchanged. Wavelengths may be in nm, um or cm-1, in any order. Reflectance may
+    be a fraction or per cent. Conversions are listed in ``notes``. The name of a spectrum determines its pigment
     (:func:`underpaint.reflectance.names.pigment_of`). A name such as "azurite + lead white" denotes a mixture, whose
     mass fractions are assumed to be equal. Each spectrum counts as a separate patch, unless its name has the form
     ``patch#shade``. Spectra with the same ``patch`` belong to one patch.

@@ -29,7 +29,7 @@ def _members_by_pigment() -> Mapping[str, str]:
 def member_of(pigment: str) -> str:
     """Return the name of the member that a pigment belongs to.
 
-    A member is a set of pigments with the same reflectance, and has the name of one of them. A pigment that
+    A member is a set of pigments with the same reflectance, named after one of these pigments. A pigment that
     ``names.toml`` does not list is a member by itself.
     """
     return _members_by_pigment().get(pigment, pigment)
@@ -43,7 +43,7 @@ def pigments_of(member: str) -> tuple[str, ...]:
 def groups_of(member: str) -> tuple[frozenset[str], ...]:
     """Return the distinct sets of XRF groups among the pigments of a member.
 
-    The set of a pigment is empty if XRF cannot detect it or the pigment library lacks it.
+    The set of a pigment is empty if XRF cannot detect the pigment, or if the pigment library lacks it.
     """
     pigment_library = library()
     group_sets = [frozenset(pigment_library[name].groups) for name in pigments_of(member) if name in pigment_library]
@@ -53,9 +53,9 @@ def groups_of(member: str) -> tuple[frozenset[str], ...]:
 def pigment_of(name: str) -> str:
     """Return the pigment to which the name of a measured spectrum refers; "" if no pigment is recognised.
 
-    The name is first compared with the names and synonyms in the pigment library. If it equals none of them, it is
-    searched for phrases listed in ``names.toml``. The next search is for names in the pigment library; the longest one
-    found counts. The last search is for a Colour Index name (PB29) whose pigments all belong to one member.
+    The name is first compared with the names and synonyms in the pigment library. If the name equals none of these,
+    three kinds of text are searched in it, in this order: phrases listed in ``names.toml``, names in the pigment
+    library (the longest counts), and Colour Index names (PB29) whose pigments all belong to one member.
 
     Examples
     --------

@@ -203,7 +203,7 @@ class _BandResampler:
         self._weights = np.stack(weight_rows).astype(np.float32)
 
     def apply(self, spectra: NDArray[np.generic]) -> Floats:
-        """Return the (n, n_grid) reflectance. A spectrum with at most half of its bands usable becomes NaN."""
+        """Return the (n, n_grid) reflectance. Spectra become NaN if at most half of their bands are usable."""
         ordered_spectra = np.asarray(spectra[:, self._order], dtype=np.float32)
         is_missing = ~np.isfinite(ordered_spectra)
         for row in np.flatnonzero(is_missing.any(axis=1)):
@@ -311,21 +311,21 @@ def _references(library: ReflectanceLibrary, grid: Floats) -> _References:
 def _covariance_between_patches(
     features: Floats, member_index: NDArray[np.int64], patch_index: NDArray[np.int64]
 ) -> tuple[Floats, int]:
-    """Return the covariance between patches: that of a spectrum minus the nearest one from another patch of its member.
+    """Return the covariance of differences between each spectrum and the nearest one from another patch of its member.
 
     Kernels use this covariance, because the likelihood of a class is that of its nearest spectrum. The nearest spectrum
     and the covariance depend on each other, so they are determined iteratively. The iteration starts from the
     covariance around the mean of each member. The function also returns the number of patches, not counting one patch
     of each member.
     """
-    diagonal_and_level = NOISE_DEVIATION**2 * np.eye(features.shape[1]) + LEVEL_DEVIATION**2
+    noise_and_level = NOISE_DEVIATION**2 * np.eye(features.shape[1]) + LEVEL_DEVIATION**2
     rows_by_member = [rows for rows in (np.flatnonzero(member_index == member) for member in np.unique(member_index))
                if np.unique(patch_index[rows]).size > 1]  # fmt: skip
     if not rows_by_member:
-        return diagonal_and_level, 0
+        return noise_and_level, 0
     deviation = np.concatenate([features[rows] - features[rows].mean(axis=0) for rows in rows_by_member])
     for iteration in range(1 + _N_ITERATION):
-        within_covariance = deviation.T @ deviation / len(deviation) + diagonal_and_level
+        within_covariance = deviation.T @ deviation / len(deviation) + noise_and_level
         if iteration < _N_ITERATION:
             whitened = features @ np.linalg.inv(np.linalg.cholesky(within_covariance)).T
             patch_deviations = []
@@ -583,12 +583,14 @@ class _PosteriorModel:
         is_usable = np.asarray(np.isfinite(reflectance).all(axis=1))
         features = _log_features(np.where(is_usable[:, None], reflectance, 1.0))
         hypotheses, kernels = self._hypotheses_for(group_probability, groups)
-        likelihood, background = self.likelihood(features, hypotheses.n_class, kernels)
+        likelihood, unknown_likelihood = self.likelihood(features, hypotheses.n_class, kernels)
         joint_posterior = hypotheses.joint_posterior(
             likelihood, self.temperature, group_probability, groups, surface_probability
         )
         log_none = (
-            np.float32(self.temperature) * background + np.float32(np.log(PRIOR_NONE)) + joint_posterior.log_unknown
+            np.float32(self.temperature) * unknown_likelihood
+            + np.float32(np.log(PRIOR_NONE))
+            + joint_posterior.log_unknown
         )
         max_log_posterior = np.maximum(joint_posterior.log_sets.max(axis=0), log_none)
         set_posterior = np.exp(joint_posterior.log_sets - max_log_posterior)
@@ -597,7 +599,7 @@ class _PosteriorModel:
         set_posterior /= evidence
         none_posterior = none_posterior / evidence
         probability = np.concatenate([set_posterior.T @ hypotheses.main, none_posterior[:, None]], axis=1)
-        presence, at_surface = joint_posterior.surface_presence(set_posterior, none_posterior)
+        presence, surface_group_presence = joint_posterior.surface_presence(set_posterior, none_posterior)
         mixture = set_posterior.T @ hypotheses.share
         hidden = np.zeros((len(features), len(groups)))
         determinable = np.zeros(hidden.shape, dtype=bool)
@@ -608,7 +610,9 @@ class _PosteriorModel:
             for column, group in enumerate(groups):
                 is_in_library = group in hypotheses.groups
                 group_at_surface = (
-                    at_surface[hypotheses.groups.index(group)] if is_in_library else np.zeros_like(none_posterior)
+                    surface_group_presence[hypotheses.groups.index(group)]
+                    if is_in_library
+                    else np.zeros_like(none_posterior)
                 )
                 hidden[:, column] = group_probability[:, column] * np.clip(1.0 - group_at_surface, 0.0, 1.0)
                 if is_in_library and group not in WHITE_GROUPS:

@@ -25,9 +25,9 @@ MIN_POINTS = 2
 _MAX_MAPS = 8
 _COARSE_SIZE_PX, _FINE_SIZE_PX = 32, 120
 """Size of the maps in the search and in the refinement, in pixels along the longer side."""
-_N_BINS = 12
+_N_VALUE_BINS = 12
 """Number of bins for the values of a map component in the computation of mutual information."""
-_N_COMPONENTS = 3
+_MAX_COMPONENTS = 3
 _START_SCALES = np.arange(1.0, 0.49, -0.0625)
 """Scales of the initial transforms: the fraction of the picture that the maps cover."""
 _START_ROTATIONS_DEG = (0.0, -3.0, 3.0, -6.0, 6.0)
@@ -35,7 +35,7 @@ _START_SHIFTS = np.linspace(-0.15, 0.15, 11)
 """Shifts of the maps from the picture's centre in the initial transforms, as fractions of its width and height."""
 _OPTIMISATION_LIMIT_PX = 4.0
 """Maximum change of each parameter in one optimisation, in pixels of the resampled maps."""
-_MAX_STARTS, _MIN_START_DISTANCE = 8, 0.04
+_MAX_INITIAL_TRANSFORMS, _MIN_TRANSFORM_DISTANCE = 8, 0.04
 """Maximum number of initial transforms that are refined, and the minimum distance between them, as a fraction of the
 picture's longer side. Transforms closer together would converge to the same optimum."""
 _MIN_SIMILARITY = 0.4
@@ -44,19 +44,19 @@ _SIDE_SHIFTS = np.linspace(-0.2, 0.2, 25)
 """Shifts tried for each side of the maps, as fractions of the maps' width or height."""
 _MAX_SHIFT_ROUNDS, _MIN_SHIFT_GAIN = 4, 0.01
 """Maximum number of rounds of shifts. A round is the last one if it gains less than the second value, in nats."""
-_N_COLORS, _CLUSTER_SAMPLE = 20, 4000
+_N_COLORS, _N_SAMPLED_PIXELS = 20, 4000
 """Number of typical colours of the picture, and number of pixels from which these colours are determined."""
 _N_TILES_PER_SIDE = 5
 """Number of tiles along each side of the maps."""
-_TILE_REACH_PX, _TILE_STEP_PX = 3.0, 0.5
+_MAX_TILE_SHIFT_PX, _TILE_SHIFT_STEP_PX = 3.0, 0.5
 """Largest scored shift of a tile, and step between shifts, in pixels of the maps."""
-_EVIDENCE_WEIGHT, _OUTLIER_LIKELIHOOD = 0.05, 0.02
+_TILE_SCORE_WEIGHT, _MISPLACED_TILE_LIKELIHOOD = 0.05, 0.02
 """Weight of a tile's score, and likelihood of a misplaced tile. The weight is below one because neighbouring pixels are
 correlated."""
-_N_REFINEMENT = 2
+_N_FIT_ITERATIONS = 2
 _HOMOGRAPHY_PRECISION = (0.0, 0.5, 0.5, 0.0, 0.5, 0.5, 1.0, 1.0)
 """Inverse prior standard deviation of each of a homography's eight parameters, in 1/pixel."""
-_MIN_CURVATURE = 0.05
+_MIN_COST_CURVATURE = 0.05
 """Lower limit of the eigenvalues of the cost's curvature. The limit keeps the covariance finite."""
 _POSITION_GRID = np.stack(np.meshgrid(*2 * (np.linspace(-1, 1, 7),)), axis=2).reshape(-1, 2)
 """Regular grid of positions on the maps. The coordinates run from -1 to 1."""
@@ -74,7 +74,7 @@ _MIN_GAIN_PER_PARAMETER = 2.0
 _MAX_WELL_ERROR_PX, _MAX_ERROR_PX, _MAX_POINT_ERROR_PX = 0.6, 1.2, 1.0
 """Maximum errors, in pixels of the maps: of an automatic registration with the verdict "well", of any accepted
 automatic registration, and of marked points with the verdict "well"."""
-_MIN_RIVAL_SIMILARITY = 0.95
+_MAX_RIVAL_SIMILARITY_RATIO = 0.95
 """The verdict is "doubtful" if the similarity at another position exceeds this fraction of the similarity at the best
 position. On virtual twins, the fraction is up to 0.91 if the best position is right, and 0.975 if it is wrong by 4
 pixels."""
@@ -209,7 +209,7 @@ def register_automatically(picture: NDArray[np.floating], maps: Sequence[NDArray
     initial_transforms = sorted(
         _initial_transforms(picture_shape, (n_row, n_column)), key=coarse_comparison.negative_similarity
     )
-    min_distance = _MIN_START_DISTANCE * max(picture_shape)
+    min_distance = _MIN_TRANSFORM_DISTANCE * max(picture_shape)
     refined_transforms = [
         _optimise_transform(coarse_comparison, initial_transform, 6)
         for initial_transform in _distinct_transforms(initial_transforms, (n_row, n_column), min_distance)
@@ -222,7 +222,7 @@ def register_automatically(picture: NDArray[np.floating], maps: Sequence[NDArray
         best_transform = _optimise_transform(fine_comparison, best_transform, n_free)
     best_transform, error_px = _simplest_transform(fine_comparison, best_transform)
     similarity = fine_comparison.similarity(best_transform)
-    rival_transform = _best_rival(fine_comparison, best_transform)
+    rival_transform = _best_rival_transform(fine_comparison, best_transform)
     if fine_comparison.similarity(rival_transform) > similarity:
         better_transform, rival_error_px = _simplest_transform(fine_comparison, rival_transform)
         if fine_comparison.similarity(better_transform) > similarity:
@@ -240,7 +240,7 @@ def register_automatically(picture: NDArray[np.floating], maps: Sequence[NDArray
         )
     has_rival = (
         _transform_distance_px(rival_transform, best_transform, (n_row, n_column)) > _MAX_ERROR_PX
-        and fine_comparison.similarity(rival_transform) > _MIN_RIVAL_SIMILARITY * similarity
+        and fine_comparison.similarity(rival_transform) > _MAX_RIVAL_SIMILARITY_RATIO * similarity
     )
     is_reliable = (
         error_px <= _MAX_WELL_ERROR_PX
@@ -323,7 +323,7 @@ def cube_components(channels: Sequence[NDArray[np.floating]]) -> NDArray[np.floa
     eigenvalues, eigenvectors = np.linalg.eigh(channel_matrix @ channel_matrix.T)
     component_indices = [
         index
-        for index in np.argsort(eigenvalues)[::-1][:_N_COMPONENTS]
+        for index in np.argsort(eigenvalues)[::-1][:_MAX_COMPONENTS]
         if eigenvalues[index] > 0.01 * eigenvalues.sum()
     ]
     return np.stack(
@@ -451,7 +451,7 @@ class _Comparison:
         colors, is_inside = self._colors_at(matrix, self.at)
         if is_inside.mean() < 0.5:
             return 0.0
-        chance_information = 0.5 * (_N_BINS - 1) * (_N_COLORS - 1) / is_inside.sum()
+        chance_information = 0.5 * (_N_VALUE_BINS - 1) * (_N_COLORS - 1) / is_inside.sum()
         information = sum(
             _mutual_information(map_bins[is_inside], colors[is_inside]) - chance_information for map_bins in self.parts
         )
@@ -488,14 +488,14 @@ class _Comparison:
         centres, scores = self.tile_scores(matrix)
         map_centre, scale = np.array(self.size[::-1]) / 2, max(self.size) / 2
         derivatives, precision = _homography_rows((centres - map_centre) / scale), np.array(_HOMOGRAPHY_PRECISION)
-        relative_score = _EVIDENCE_WEIGHT * (scores - scores.max(axis=(1, 2), keepdims=True))
-        likelihood = np.log(np.exp(relative_score) + _OUTLIER_LIKELIHOOD)
+        relative_score = _TILE_SCORE_WEIGHT * (scores - scores.max(axis=(1, 2), keepdims=True))
+        likelihood = np.log(np.exp(relative_score) + _MISPLACED_TILE_LIKELIHOOD)
         # without smoothing, each grid position would be a local maximum
         likelihood = gaussian_filter(likelihood, (0, 0.7, 0.7))
         tile_index, splines = np.arange(len(centres)), spline_filter1d(spline_filter1d(likelihood, axis=1), axis=2)
 
         def tile_log_likelihood(homography: NDArray[np.float64]) -> NDArray[np.float64]:
-            right_steps, down_steps = (derivatives @ homography).reshape(2, -1) / _TILE_STEP_PX + (
+            right_steps, down_steps = (derivatives @ homography).reshape(2, -1) / _TILE_SHIFT_STEP_PX + (
                 scores.shape[1] - 1
             ) / 2
             return np.asarray(
@@ -506,7 +506,7 @@ class _Comparison:
             return float(-tile_log_likelihood(homography).sum() + 0.5 * ((precision * homography) ** 2).sum())
 
         n_parameter = model.shape[1]
-        bounds = [(-_TILE_REACH_PX, _TILE_REACH_PX)] * n_parameter
+        bounds = [(-_MAX_TILE_SHIFT_PX, _MAX_TILE_SHIFT_PX)] * n_parameter
         optimum = minimize(
             lambda parameters: cost(model @ parameters),
             np.zeros(n_parameter),
@@ -515,8 +515,8 @@ class _Comparison:
             options={"ftol": 1e-5},
         )
         homography = model @ np.asarray(optimum.x)
-        parameter_steps = _TILE_STEP_PX * np.eye(8)
-        curvature = np.array(
+        parameter_steps = _TILE_SHIFT_STEP_PX * np.eye(8)
+        cost_curvature = np.array(
             [
                 [
                     cost(homography + first_step + second_step) - cost(homography + first_step - second_step)
@@ -525,9 +525,9 @@ class _Comparison:
                 ]
                 for first_step in parameter_steps
             ]
-        ) / (4 * _TILE_STEP_PX**2)  # fmt: skip
-        eigenvalues, eigenvectors = np.linalg.eigh(curvature)
-        covariance = (eigenvectors / np.maximum(eigenvalues, _MIN_CURVATURE)) @ eigenvectors.T
+        ) / (4 * _TILE_SHIFT_STEP_PX**2)  # fmt: skip
+        eigenvalues, eigenvectors = np.linalg.eigh(cost_curvature)
+        covariance = (eigenvectors / np.maximum(eigenvalues, _MIN_COST_CURVATURE)) @ eigenvectors.T
         position_rows = _homography_rows(_POSITION_GRID * map_centre / scale)
         variance = np.einsum("ij,jk,ik->i", position_rows, covariance, position_rows)
         a, b, c, d, e, f, g, h = homography / scale
@@ -549,7 +549,7 @@ class _Comparison:
         tile_column = np.minimum((_N_TILES_PER_SIDE * self.at[:, 0] / n_column).astype(int), _N_TILES_PER_SIDE - 1)
         tile_row = np.minimum((_N_TILES_PER_SIDE * self.at[:, 1] / n_row).astype(int), _N_TILES_PER_SIDE - 1)
         tile_index, tile_fold = _N_TILES_PER_SIDE * tile_row + tile_column, (tile_row + tile_column) % 2
-        shifts_px = np.arange(-_TILE_REACH_PX, _TILE_REACH_PX + _TILE_STEP_PX / 2, _TILE_STEP_PX)
+        shifts_px = np.arange(-_MAX_TILE_SHIFT_PX, _MAX_TILE_SHIFT_PX + _TILE_SHIFT_STEP_PX / 2, _TILE_SHIFT_STEP_PX)
         fold_tables = [self._tables(matrix, tile_fold != fold_index) for fold_index in (0, 1)]
         scores = np.zeros((shifts_px.size, shifts_px.size, _N_TILES_PER_SIDE**2))
         for i, down_px in enumerate(shifts_px):
@@ -604,9 +604,9 @@ def _simplest_transform(comparison: _Comparison, matrix: Matrix) -> tuple[Matrix
             getattr(transform, name).from_estimate(map_positions, transform_positions(matrix, map_positions)).params,
             dtype=np.float64,
         )
-        for _ in range(_N_REFINEMENT):
+        for _ in range(_N_FIT_ITERATIONS):
             fitted_matrix, error_px = comparison.fit_transform(fitted_matrix, model)
-        log_likelihood = _EVIDENCE_WEIGHT * comparison.at.shape[0] * comparison.similarity(fitted_matrix)
+        log_likelihood = _TILE_SCORE_WEIGHT * comparison.at.shape[0] * comparison.similarity(fitted_matrix)
         candidates.append((log_likelihood - _MIN_GAIN_PER_PARAMETER * model.shape[1], fitted_matrix, error_px))
     _, best_matrix, error_px = max(candidates, key=lambda candidate: candidate[0])
     return best_matrix, error_px
@@ -636,7 +636,7 @@ def _homography_rows(positions: NDArray[np.float64]) -> NDArray[np.float64]:
 def _color_indices(picture: NDArray[np.float32]) -> NDArray[np.intp]:
     """Return, for each pixel of a picture, the index of the nearest of :data:`_N_COLORS` typical colours."""
     pixels = picture.reshape(-1, picture.shape[2])
-    sampled_pixels = pixels[:: max(1, len(pixels) // _CLUSTER_SAMPLE)]
+    sampled_pixels = pixels[:: max(1, len(pixels) // _N_SAMPLED_PIXELS)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # SciPy warns of empty clusters, which occur in uniform pictures
         color_centres, _ = kmeans2(sampled_pixels, _N_COLORS, minit="++", seed=0)
@@ -644,18 +644,18 @@ def _color_indices(picture: NDArray[np.float32]) -> NDArray[np.intp]:
 
 
 def _bin_indices(values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the bin index of each value, for ``_N_BINS`` bins of equal width from the 1st to the 99th percentile."""
+    """Return the bin index of each value. The bins have equal width, from the 1st to the 99th percentile."""
     lower_limit, upper_limit = np.percentile(values, (1, 99))
     relative_values = (
         (values - lower_limit) / (upper_limit - lower_limit) if upper_limit > lower_limit else np.zeros_like(values)
     )
-    return np.clip(relative_values * _N_BINS, 0, _N_BINS - 1).astype(np.intp)
+    return np.clip(relative_values * _N_VALUE_BINS, 0, _N_VALUE_BINS - 1).astype(np.intp)
 
 
 def _joint_histogram(values: NDArray[np.intp], colors: NDArray[np.intp]) -> NDArray[np.float64]:
     return (
-        np.bincount(_N_COLORS * values + colors, minlength=_N_BINS * _N_COLORS)
-        .reshape(_N_BINS, _N_COLORS)
+        np.bincount(_N_COLORS * values + colors, minlength=_N_VALUE_BINS * _N_COLORS)
+        .reshape(_N_VALUE_BINS, _N_COLORS)
         .astype(np.float64)
     )
 
@@ -731,7 +731,7 @@ def _shift_past_stripes(comparison: _Comparison, initial_matrix: Matrix, shape: 
     return best_matrix
 
 
-def _best_rival(comparison: _Comparison, matrix: Matrix) -> Matrix:
+def _best_rival_transform(comparison: _Comparison, matrix: Matrix) -> Matrix:
     """Return the best transform among those shifted by several pixels of the maps or more, after refinement."""
     shifts = [np.unique(np.round(_SIDE_SHIFTS * axis_length)) for axis_length in reversed(comparison.size)]
     shift_matrices = [
@@ -779,7 +779,7 @@ def _initial_transforms(picture_shape: tuple[int, ...], shape: tuple[int, int]) 
 
 
 def _distinct_transforms(transforms: Sequence[Matrix], shape: tuple[int, int], min_distance: float) -> list[Matrix]:
-    """Return up to ``_MAX_STARTS`` transforms that differ by more than ``min_distance`` picture pixels.
+    """Return up to ``_MAX_INITIAL_TRANSFORMS`` transforms that differ by more than ``min_distance`` picture pixels.
 
     The best initial transforms resemble each other. On a striped painting, all might converge to the same wrong stripe.
     """
@@ -795,7 +795,7 @@ def _distinct_transforms(transforms: Sequence[Matrix], shape: tuple[int, int], m
         ):
             distinct_transforms.append(transform)
             known_corners.append(moved_corners)
-        if len(distinct_transforms) == _MAX_STARTS:
+        if len(distinct_transforms) == _MAX_INITIAL_TRANSFORMS:
             break
     return distinct_transforms
 
@@ -815,7 +815,7 @@ def _map_components(maps: Sequence[NDArray[np.float32]]) -> list[NDArray[np.floa
             "them. Mark points."
         )
     _, _, principal_axes = np.linalg.svd(np.asarray(standardised_maps), full_matrices=False)
-    return [axis.reshape(maps[0].shape) for axis in principal_axes[:_N_COMPONENTS]]
+    return [axis.reshape(maps[0].shape) for axis in principal_axes[:_MAX_COMPONENTS]]
 
 
 def _map_pixel_side(matrix: Matrix, shape: tuple[int, int]) -> float:

@@ -15,13 +15,13 @@ _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 
 def sets_folder() -> Path:
-    """Return the path of the folder for the user's sets. The folder may not exist yet."""
+    """Return the path of the folder for the user's sets, which may not exist yet."""
     data_folder = os.environ.get(FOLDER_VARIABLE)
     return (Path(data_folder) if data_folder else user_data_path("underpaint", appauthor=False)) / "reflectance"
 
 
 def user_sets() -> dict[str, Path]:
-    """Return the file of each user set, by the name of the set."""
+    """Return a mapping from the name of each user set to its file."""
     folder = sets_folder()
     return {path.stem: path for path in sorted(folder.glob("*.npz"))} if folder.is_dir() else {}
 
