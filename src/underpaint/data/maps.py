@@ -80,12 +80,12 @@ def share_of(material: str) -> str:
 
 
 def material_of(quantity: str) -> str | None:
-    """Return the material whose mass fraction a quantity is (:func:`share_of`); None for other quantities."""
+    """Return the material to whose mass fraction a quantity refers (:func:`share_of`); None for other quantities."""
     return quantity.removeprefix(_SHARE_PREFIX) if quantity.startswith(_SHARE_PREFIX) else None
 
 
 def element_of(quantity: str) -> tuple[str, str] | None:
-    """Return the kind of a quantity, and its element or group; None if it does not belong to an element or group.
+    """Return the kind of a quantity, and the element or group to which it refers; None for quantities of other kinds.
 
     The kinds are :data:`MASS_FRACTION`, :data:`AREAL_MASS` and :data:`AMOUNT`.
     """
@@ -181,9 +181,9 @@ def estimate(
 def is_determined(quantity: str, interval: Estimate) -> NDArray[np.bool_]:
     """Return a boolean (n_row, n_column) map that is true where the 90 % interval determines a quantity.
 
-    The interval of a thickness or areal mass must have a ratio of the limits up to :data:`MAX_INTERVAL_RATIO`. The
-    interval of a pigment's mass fraction must have a width up to :data:`MAX_INTERVAL_WIDTH`. The interval of an
-    element's mass fraction must meet both conditions.
+    For a thickness or areal mass, the ratio of the interval's limits must not exceed :data:`MAX_INTERVAL_RATIO`. For a
+    pigment's mass fraction, the width of the interval must not exceed :data:`MAX_INTERVAL_WIDTH`. For an element's mass
+    fraction, both conditions must be met.
     """
     _, low, high = interval
     is_narrow = (low > 0) & (high <= MAX_INTERVAL_RATIO * low)
@@ -202,9 +202,9 @@ class QuantitySummary(NamedTuple):
     determined_share : float
         Fraction of the pixels whose spectrum determines the quantity (:func:`is_determined`).
     value, low, high : float
-        Medians, over some pixels, of the value and of the limits of the 90 % interval. For elements, these pixels are
-        those with a lower limit above zero; for other quantities, those in which the quantity is determined. NaN if
-        there are no such pixels.
+        Median of the value, and medians of the limits of the 90 % interval. For elements, the medians are over the
+        pixels with a lower limit above zero. For other quantities, the medians are over the pixels in which the
+        quantity is determined. NaN if there are no such pixels.
     upper_limit_share : float
         Fraction of the pixels whose lower limit is zero, so that only an upper limit is known.
     median_upper_limit : float
@@ -251,8 +251,8 @@ Key = tuple[str, ...]
 PRESENT_PROBABILITY = 0.5
 """A pigment or group is considered present if its probability exceeds this value."""
 BELOW_PROBABILITY = 0.9
-"""A group is reported below the surface if the probability exceeds this value. Between 0.1 and 0.9, its place is
-undetermined."""
+"""A group is reported below the surface if the probability exceeds this value. The place of a group is undetermined if
+the probability is between 0.1 and 0.9."""
 UNLIKE_SIGMA = 5.0
 """A spectrum is reported as unlike known spectra if an unexplained peak exceeds this significance, in standard
 deviations."""
@@ -405,12 +405,12 @@ class UnexplainedLine(NamedTuple):
     share : float
         ``n_pixel`` as a fraction of the pixels with a result.
     median_counts : float
-        Median net counts in these pixels. If the lines are significant only in the sum spectrum, the median over all
-        pixels.
+        Median net counts in the ``n_pixel`` pixels. If the lines are significant only in the sum spectrum, the median
+        over all pixels.
     sum_sigma : float
         Significance of the lines in the sum over all pixels, in standard deviations.
     carried : {"not found there", "not in the palette"}
-        Whether the palette contains pigments with the element, none of which was found, or contains no such pigments.
+        Reason why no pigment explains the lines: no pigment with the element was found, or the palette has none.
     carriers : tuple of str
         Labels of the palette's pigments with the element, or of the library's if the palette has none.
     """
@@ -489,9 +489,9 @@ class Results:
         Line families that no detected pigment explains, but that have an ordinary source (air, tube, ground, impurity).
         Each family is followed by its source.
     paints : tuple of PaintArea
-        Paints of the painting, in the order of their numbers in the map :attr:`paint`.
+        Paints of the painting, in the order of their numbers in :attr:`paint`, the map of paints.
     summary : mapping
-        Metadata of the scan. ``settings``, ``versions`` and ``written`` tell how and when the results were made.
+        Metadata of the scan. ``settings``, ``versions`` and ``written`` state how and when the results were produced.
 
     Examples
     --------
@@ -626,8 +626,8 @@ class Results:
     def of_unlikeness(cls, score: Any, peak_kev: Any, **metadata: Any) -> "Results":
         """Return results that contain the strongest unexplained peak of each pixel.
 
-        ``score`` is its significance, in standard deviations. ``score`` and ``peak_kev`` are (n_row, n_column, 1)
-        arrays.
+        ``score`` is the significance of the peak, in standard deviations. ``score`` and ``peak_kev`` are (n_row,
+        n_column, 1) arrays.
         """
         return cls._of_process(
             "open_set", {"unlikeness": Stack(((),), score), "peak_kev": Stack(((),), peak_kev)}, **metadata
@@ -648,8 +648,8 @@ class Results:
     def of_diffraction(cls, names: Sequence[str], sigmas: Any, peak_kev: Any, **metadata: Any) -> "Results":
         """Return results that contain the strongest diffraction peak of each detector.
 
-        ``sigmas`` is its significance, in standard deviations. ``sigmas`` and ``peak_kev`` are (n_row, n_column,
-        n_name) arrays.
+        ``sigmas`` is the significance of the peak, in standard deviations. ``sigmas`` and ``peak_kev`` are (n_row,
+        n_column, n_name) arrays.
         """
         keys = _single_keys(names)
         stacks = {"diffraction": Stack(keys, sigmas), "diffraction_kev": Stack(keys, peak_kev)}
@@ -891,7 +891,7 @@ class Results:
         """(group, row, column) probability that a group detected by XRF is present only below the surface.
 
         The probability is NaN if the library has no spectrum of the group, if the surface is too pale, or if the
-        surface shows none of the library's pigments. Values above :data:`BELOW_PROBABILITY` are reported.
+        surface shows none of the library's pigments. Probabilities above :data:`BELOW_PROBABILITY` are reported.
         """
         return self._array_along("hidden", "group", "probability that the group is below the surface")
 
@@ -995,7 +995,8 @@ class Results:
         Raises
         ------
         KeyError
-            There is no such map, because the model predicts no places, or because the probability is low in all pixels.
+            The map does not exist, because the model predicts no places, or because the probability is low in all
+            pixels.
         """
         name, place = (key, "anywhere") if isinstance(key, str) else key
         for quantity, full_key in (("probability", (name, place)), ("area", (name,)), ("scatter", (name,))):
@@ -1044,7 +1045,7 @@ class Results:
         quantity : str
             :data:`SURFACE_UM`, a name from :func:`share_of`, or a quantity of an element, such as ``mass_fraction.Fe``.
         level : float
-            Probability of the interval. For quantities of elements, it must be :data:`INTERVAL_PROBABILITY`.
+            Probability of the interval. For quantities of elements, the level must be :data:`INTERVAL_PROBABILITY`.
 
         Raises
         ------
@@ -1123,7 +1124,7 @@ class Results:
         return np.asarray(np.maximum.reduce(significances), dtype=np.float32) if significances else zero_map
 
     def state_shares(self, group: str) -> dict[int, float]:
-        """Return, for each of the :data:`STATES`, the fraction of the pixels with a result in which a group has it."""
+        """Return, for each state, the fraction of the pixels with a result in which a group has this state."""
         states = self.map("state", group)
         n_by_state = np.bincount(states.ravel(), minlength=NO_ANSWER + 1)
         n_with_result = max(states.size - n_by_state[NO_ANSWER], 1)
@@ -1314,7 +1315,7 @@ class Results:
         return 0, 0
 
     def __iter__(self) -> "Iterator[Results | Mapping[str, Any] | None]":
-        """Return an iterator over pigments, elements and summary. Earlier versions returned such a tuple."""
+        """Return an iterator over pigments, elements and summary, as in the tuples of earlier versions."""
         return iter((self if self.has_pigments else None, self if self.has_elements else None, self.summary))
 
     def __repr__(self) -> str:
@@ -1383,7 +1384,10 @@ class Results:
         )
 
     def _intervals(self, quantities: Any, coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
-        """Return medians and intervals of quantities. Their names are nested lists, one level for each coordinate."""
+        """Return medians and intervals of quantities.
+
+        The names of the quantities are nested lists, one level for each coordinate.
+        """
         in_memory = all(stack.in_memory for stack in self.stacks.values())
         # quantiles are rounded, so that 0.05 and 0.95 can be used as labels
         quantile_coordinate = {

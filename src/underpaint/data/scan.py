@@ -28,7 +28,7 @@ Block = tuple[slice, slice]
 Progress = Callable[[int, int], None]
 _MIN_READ_BLOCKS = 3
 _MAX_COUNTS = 1e12
-"""Maximum counts in a channel of a pixel. A million counts per second would take eleven days to reach them."""
+"""Maximum counts in a channel of a pixel: those of eleven days at a million counts per second."""
 _MAX_SAMPLE_SIZE = 4096
 _MAX_TILES = 16
 """Maximum number of tiles along each side of a scan."""
@@ -66,11 +66,11 @@ class Scan:
     metadata : dict
         Other metadata, with the names that they have in the file.
     counts_scale : float
-        Stored value of one count. The values in the file were divided by it. If each pixel has its own scale, this is
-        the median over the pixels.
+        Stored value of one count, by which the values in the file were divided. If each pixel has its own scale, the
+        median over the pixels is given.
     detectors : tuple of Scan
-        Detectors with the same channels, whose sum is ``counts``. Empty if there is a single detector, or if the counts
-        were changed later.
+        Detectors whose sum is ``counts``, all with the same channels. Empty if there is a single detector, or if the
+        counts were changed later.
 
     Examples
     --------
@@ -513,7 +513,7 @@ def _block_survey(
             f"{_MAX_COUNTS:.0e} are possible. Check whether the file is damaged, or stores negative counts as unsigned "
             "numbers."
         )
-    # sums of integers as integers are faster to compute and exact
+    # integers are summed as integers, which is faster and exact
     sum_dtype = np.uint64 if counts.dtype.kind == "u" else np.float64
     tiles = [
         (

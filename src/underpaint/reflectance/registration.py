@@ -43,7 +43,7 @@ _MIN_SIMILARITY = 0.4
 _SIDE_SHIFTS = np.linspace(-0.2, 0.2, 25)
 """Shifts tried for each side of the maps, as fractions of the maps' width or height."""
 _MAX_SHIFT_ROUNDS, _MIN_SHIFT_GAIN = 4, 0.01
-"""Maximum number of rounds of shifts. A round is the last one if it gains less than the second value, in nats."""
+"""Maximum number of rounds of shifts, and minimum gain of a round that is followed by another, in nats."""
 _N_COLORS, _N_SAMPLED_PIXELS = 20, 4000
 """Number of typical colours of the picture, and number of pixels from which these colours are determined."""
 _N_TILES_PER_SIDE = 5
@@ -72,12 +72,12 @@ homography."""
 _MIN_GAIN_PER_PARAMETER = 2.0
 """A more complex transform is chosen if it gains more log likelihood than this per additional parameter."""
 _MAX_WELL_ERROR_PX, _MAX_ERROR_PX, _MAX_POINT_ERROR_PX = 0.6, 1.2, 1.0
-"""Maximum errors, in pixels of the maps: of an automatic registration with the verdict "well", of any accepted
-automatic registration, and of marked points with the verdict "well"."""
+"""Maximum errors, in pixels of the maps: for the verdict "well" of an automatic registration, for its acceptance, and
+for the verdict "well" of marked points."""
 _MAX_RIVAL_SIMILARITY_RATIO = 0.95
 """The verdict is "doubtful" if the similarity at another position exceeds this fraction of the similarity at the best
-position. On virtual twins, the fraction is up to 0.91 if the best position is right, and 0.975 if it is wrong by 4
-pixels."""
+position. On virtual twins, the fraction is up to 0.91 if the best position is right, and 0.975 if this position is
+wrong by 4 pixels."""
 _MIN_COVERED_FRACTION = 0.5
 """The verdict is "well" only if the maps cover at least this fraction of the picture's width and height."""
 Verdict = Literal["well", "doubtful"]
@@ -122,7 +122,7 @@ def register_by_points(
         Corresponding positions, in pixels. Two pairs determine shift, rotation and scale; three also determine shear,
         and four or more also perspective.
     picture : str
-        Word for the picture in messages.
+        Kind of picture to be named in messages.
 
     Raises
     ------
@@ -265,7 +265,7 @@ def register_any_orientation(
     picture, maps
         See :func:`register_automatically`.
     progress : callable
-        Called with a text on the task, the number of orientations tried, and the number of all orientations.
+        Called with the name of the task, the number of orientations tried, and the number of all orientations.
 
     Raises
     ------
@@ -295,7 +295,7 @@ def register_any_orientation(
 
 
 def _matrix_to_original(shape: tuple[int, ...], quarter_turns: int, *, is_mirrored: bool) -> Matrix:
-    """Return the matrix that transforms positions on a mirrored and then rotated picture to the original picture."""
+    """Return the matrix from positions on a picture that was mirrored, then rotated, to positions on the original."""
     height, width = shape[:2]
     to_original = np.array([[-1.0, 0, width], [0, 1, 0], [0, 0, 1]]) if is_mirrored else np.eye(3)
     for _ in range(quarter_turns):
@@ -388,7 +388,10 @@ def read_points(
 
 
 def warp_to_maps(photograph: Image, matrix: Matrix, shape: tuple[int, int], scale: int) -> Image:
-    """Return the photograph resampled to the maps, (scale * n_row, scale * n_column, 3), and black outside."""
+    """Return the photograph resampled to the maps, (scale * n_row, scale * n_column, 3).
+
+    Pixels outside the photograph are black.
+    """
     from skimage import transform
 
     # from pixel indices of the output, where pixel centres are integers, to positions on the maps
@@ -482,8 +485,8 @@ class _Comparison:
         -----
         The sum of the tiles' scores is maximised by a linearised homography near the identity (shift, scale, rotation,
         shear, perspective). The score of each tile has a lower limit, so that misplaced tiles, such as those over
-        hidden paint, hardly count. The standard deviation is determined from the curvature at the maximum. All eight
-        parameters are free in this step, because a simpler transform would not reduce the uncertainty.
+        hidden paint, hardly count. The standard deviation is determined from the curvature at the maximum. For the
+        standard deviation, all eight parameters are free, because a simpler transform would not reduce the uncertainty.
         """
         centres, scores = self.tile_scores(matrix)
         map_centre, scale = np.array(self.size[::-1]) / 2, max(self.size) / 2
@@ -678,8 +681,8 @@ def _mutual_information(values: NDArray[np.intp], colors: NDArray[np.intp]) -> f
 def _optimise_transform(comparison: _Comparison, initial_matrix: Matrix, n_free: int) -> Matrix:
     """Return a refined transform with six free parameters, or with eight, which include perspective.
 
-    A parameter of one shifts the edges of the maps by about one pixel. The parameters are bounded, because a large step
-    on a striped painting leads to the neighbouring stripe.
+    A change of a parameter by one shifts the edges of the maps by about one pixel. The parameters are bounded, because
+    a large step on a striped painting leads to the neighbouring stripe.
     """
     n_column, n_row = comparison.at.max(axis=0)
     pixel_side = comparison.pixel * float(np.sqrt(abs(np.linalg.det(initial_matrix[:2, :2]))))
