@@ -50,7 +50,7 @@ class PaintArea:
 
     @property
     def stratigraphy(self) -> tuple[str, ...]:
-        """Sentences on the layers. If there is a result of another method, it comes first."""
+        """Sentences on the layers, beginning with the result of another method if there is one."""
         sentences = () if self.explanation is None else tuple(self.explanation.get("words", ()))
         return (self.known, *sentences) if self.known and self.known not in sentences else sentences
 
@@ -94,7 +94,7 @@ class PaintArea:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], spectrum: NDArray[np.float64] | None = None) -> "PaintArea":
-        """Return the paint area that :meth:`record` described, with a spectrum."""
+        """Return the paint area with the fields in ``record``, a result of :meth:`record`, and with a spectrum."""
         return cls(
             **{field_name: value for field_name, value in record.items() if field_name != "counts"}, spectrum=spectrum
         )

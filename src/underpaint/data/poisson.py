@@ -152,7 +152,7 @@ class Sample:
         """Return which function of counts was stored: "square root", "logarithm", or "" if proportional to counts.
 
         The variance of counts is proportional to their mean, also if they are scaled. The variance of the square root
-        of counts is constant. The variance of their logarithm decreases with the mean.
+        of counts is constant. The variance of the logarithm of counts decreases with the mean.
         """
         if not self._is_measured:
             return ""
@@ -257,8 +257,8 @@ def _variances(spectra: Array, *, exclude_lines: bool = False) -> tuple[Array, A
     """Return the mean and the variance of the values in windows of five channels, for classes of similar mean.
 
     The variance is computed from fourth differences along each spectrum, and lines increase it. If ``exclude_lines`` is
-    true, it is also computed after subtracting the scaled spectrum of a similar nearby pixel. The smaller variance
-    counts.
+    true, the variance is also computed after subtracting the scaled spectrum of a similar nearby pixel. The smaller
+    variance counts.
     """
     n_mean_classes = int(np.clip(spectra.size // _MIN_VALUES_PER_CLASS, 6, _MAX_MEAN_CLASSES))
     if spectra.size == 0 or spectra.shape[1] < 2 * _FOURTH_DIFFERENCE.size or not spectra.any():
@@ -418,7 +418,7 @@ def _scale_from_missing_integers(spectra: Array, distinct_values: Array) -> Scal
     )
     integers = np.arange(_MAX_TESTED_INTEGER)
     low_factor, high_factor = _ROUNDED_SCALE_RANGE
-    if len(spectra) < _MIN_TESTED_SPECTRA:  # in few spectra, the factor may be a dead-time correction
+    if len(spectra) < _MIN_TESTED_SPECTRA:  # if there are few spectra, the factor may be a dead-time correction
         low_factor = COUNTS_SCALE_RANGE[1]
     factors = np.geomspace(high_factor, low_factor, int(4 * _MAX_TESTED_INTEGER * np.log(high_factor / low_factor)))
     tolerance = integers * 0.5 * (factors[0] / factors[1] - 1)
@@ -482,7 +482,7 @@ def _refine_factor(distinct_values: Array, factor: float, rounding: float) -> Sc
 
 
 def sum_channels(spectra: Array, bin_size: int) -> Array:
-    """Return each spectrum with every ``bin_size`` neighbouring channels summed, (n, n_channel // bin_size)."""
+    """Return sums over ``bin_size`` neighbouring channels of each spectrum, (n, n_channel // bin_size)."""
     n_channel_used = spectra.shape[1] // bin_size * bin_size
     return np.asarray(spectra[:, :n_channel_used].reshape(len(spectra), -1, bin_size).sum(axis=2))
 

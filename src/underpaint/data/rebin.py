@@ -129,7 +129,7 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
     Parameters
     ----------
     scans : sequence of Scan
-        Detectors of one scan, each with an energy axis. All must have the same numbers of rows and columns.
+        Detectors of one scan, each with an energy axis. All detectors must have the same numbers of rows and columns.
 
     Returns
     -------
