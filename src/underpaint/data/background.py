@@ -89,10 +89,10 @@ def low_statistics_filter(
     is_unfiltered = np.ones(counts.shape, dtype=bool)
     for half_width in range(int(half_widths.max()), 0, -1):
         channels = channel_index[half_widths >= half_width]
-        window_sum, slope = _window_sum_and_slope(cumulative_counts, counts, channels, half_width)
+        window_sum, side_ratio = _window_sum_and_ratio(cumulative_counts, counts, channels, half_width)
         is_untested = window_sum < _MIN_TESTED_COUNTS
         has_few_counts = window_sum < _MAX_SUM_PER_ROOT * np.sqrt(counts[..., channels])
-        is_flat = (slope >= 1 / _MAX_SIDE_RATIO) & (slope <= _MAX_SIDE_RATIO)
+        is_flat = (side_ratio >= 1 / _MAX_SIDE_RATIO) & (side_ratio <= _MAX_SIDE_RATIO)
         is_accepted = (is_untested | (has_few_counts & is_flat)) & is_unfiltered[..., channels]
         filtered_counts[..., channels] = np.where(
             is_accepted, window_sum / (2 * half_width + 1), filtered_counts[..., channels]
@@ -101,7 +101,7 @@ def low_statistics_filter(
     return filtered_counts
 
 
-def _window_sum_and_slope(
+def _window_sum_and_ratio(
     cumulative_counts: NDArray[np.float64], counts: NDArray[np.float64], channels: NDArray[np.intp], half_width: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     left_sum = cumulative_counts[..., channels] - cumulative_counts[..., channels - half_width]

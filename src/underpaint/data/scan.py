@@ -117,9 +117,9 @@ class Scan:
         axis = self.axis
         axis_text = "none" if axis is None else f"{1e3 * axis.gain_kev:.3f} eV per channel from {axis.zero_kev:.3f} keV"
         descriptions = {"file": self.source, "format": self.format, "detector": self.detector, "axis": axis_text}
-        lines = [f"<underpaint scan {self.name}: {n_row} rows x {n_column} columns x {n_channel} channels>"]
-        lines += [f"  {name:11s} {description}" for name, description in descriptions.items() if description]
-        return "\n".join([*lines, *(f"  note        {note}" for note in self.notes)])
+        text_lines = [f"<underpaint scan {self.name}: {n_row} rows x {n_column} columns x {n_channel} channels>"]
+        text_lines += [f"  {name:11s} {description}" for name, description in descriptions.items() if description]
+        return "\n".join([*text_lines, *(f"  note        {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         labelled_counts: Any = self.to_dataarray()

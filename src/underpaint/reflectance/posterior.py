@@ -595,9 +595,9 @@ class _PosteriorModel:
         max_log_posterior = np.maximum(joint_posterior.log_sets.max(axis=0), log_none)
         set_posterior = np.exp(joint_posterior.log_sets - max_log_posterior)
         none_posterior = np.exp(log_none - max_log_posterior)
-        evidence = set_posterior.sum(axis=0) + none_posterior
-        set_posterior /= evidence
-        none_posterior = none_posterior / evidence
+        total_posterior = set_posterior.sum(axis=0) + none_posterior
+        set_posterior /= total_posterior
+        none_posterior = none_posterior / total_posterior
         probability = np.concatenate([set_posterior.T @ hypotheses.main, none_posterior[:, None]], axis=1)
         presence, surface_group_presence = joint_posterior.surface_presence(set_posterior, none_posterior)
         mixture = set_posterior.T @ hypotheses.share

@@ -337,8 +337,8 @@ def high_contrast_maps(maps: ResultMaps) -> list[NDArray[np.float32]]:
     entry_kinds = [entry.kind for entry in maps.entries]
     map_kind = "element" if "element" in entry_kinds else "group" if "group" in entry_kinds else "member"
     candidate_maps = [maps.values(index) for index, entry_kind in enumerate(entry_kinds) if entry_kind == map_kind]
-    contrast = [float(np.nanpercentile(values, 95) - np.nanpercentile(values, 5)) for values in candidate_maps]
-    indices_by_contrast = np.argsort(contrast)[::-1][:_MAX_MAPS]
+    map_contrasts = [float(np.nanpercentile(values, 95) - np.nanpercentile(values, 5)) for values in candidate_maps]
+    indices_by_contrast = np.argsort(map_contrasts)[::-1][:_MAX_MAPS]
     return [candidate_maps[index] for index in indices_by_contrast]
 
 
@@ -455,23 +455,23 @@ class _Comparison:
         if is_inside.mean() < 0.5:
             return 0.0
         chance_information = 0.5 * (_N_VALUE_BINS - 1) * (_N_COLORS - 1) / is_inside.sum()
-        information = sum(
+        mutual_information = sum(
             _mutual_information(map_bins[is_inside], colors[is_inside]) - chance_information for map_bins in self.parts
         )
-        return float(information) * float(is_inside.mean())
+        return float(mutual_information) * float(is_inside.mean())
 
     def negative_similarity(self, matrix: Matrix) -> float:
         """Return the negative of :meth:`similarity`, to be minimised."""
         return -self.similarity(matrix)
 
-    def fit_transform(self, matrix: Matrix, model: NDArray[np.float64]) -> tuple[Matrix, float]:
+    def fit_transform(self, matrix: Matrix, parameter_matrix: NDArray[np.float64]) -> tuple[Matrix, float]:
         """Return the transform that best fits the shifts of all tiles of the maps, and its error.
 
         Parameters
         ----------
         matrix : (3, 3) array
             Initial transform.
-        model : (8, n_parameter) array
+        parameter_matrix : (8, n_parameter) array
             Value of ``_TRANSFORM_MODELS``: the matrix that converts parameters of the transform to the eight parameters
             of a homography.
 
@@ -490,7 +490,10 @@ class _Comparison:
         """
         centres, scores = self.tile_scores(matrix)
         map_centre, scale = np.array(self.size[::-1]) / 2, max(self.size) / 2
-        derivatives, precision = _homography_rows((centres - map_centre) / scale), np.array(_HOMOGRAPHY_PRECISION)
+        position_derivatives, prior_precision = (
+            _homography_rows((centres - map_centre) / scale),
+            np.array(_HOMOGRAPHY_PRECISION),
+        )
         relative_score = _TILE_SCORE_WEIGHT * (scores - scores.max(axis=(1, 2), keepdims=True))
         likelihood = np.log(np.exp(relative_score) + _MISPLACED_TILE_LIKELIHOOD)
         # without smoothing, each grid position would be a local maximum
@@ -498,7 +501,7 @@ class _Comparison:
         tile_index, splines = np.arange(len(centres)), spline_filter1d(spline_filter1d(likelihood, axis=1), axis=2)
 
         def tile_log_likelihood(homography: NDArray[np.float64]) -> NDArray[np.float64]:
-            right_steps, down_steps = (derivatives @ homography).reshape(2, -1) / _TILE_SHIFT_STEP_PX + (
+            right_steps, down_steps = (position_derivatives @ homography).reshape(2, -1) / _TILE_SHIFT_STEP_PX + (
                 scores.shape[1] - 1
             ) / 2
             return np.asarray(
@@ -506,18 +509,18 @@ class _Comparison:
             )
 
         def cost(homography: NDArray[np.float64]) -> float:
-            return float(-tile_log_likelihood(homography).sum() + 0.5 * ((precision * homography) ** 2).sum())
+            return float(-tile_log_likelihood(homography).sum() + 0.5 * ((prior_precision * homography) ** 2).sum())
 
-        n_parameter = model.shape[1]
+        n_parameter = parameter_matrix.shape[1]
         bounds = [(-_MAX_TILE_SHIFT_PX, _MAX_TILE_SHIFT_PX)] * n_parameter
         optimum = minimize(
-            lambda parameters: cost(model @ parameters),
+            lambda parameters: cost(parameter_matrix @ parameters),
             np.zeros(n_parameter),
             method="Powell",
             bounds=bounds,
             options={"ftol": 1e-5},
         )
-        homography = model @ np.asarray(optimum.x)
+        homography = parameter_matrix @ np.asarray(optimum.x)
         parameter_steps = _TILE_SHIFT_STEP_PX * np.eye(8)
         cost_curvature = np.array(
             [
@@ -530,16 +533,16 @@ class _Comparison:
             ]
         ) / (4 * _TILE_SHIFT_STEP_PX**2)  # fmt: skip
         eigenvalues, eigenvectors = np.linalg.eigh(cost_curvature)
-        covariance = (eigenvectors / np.maximum(eigenvalues, _MIN_COST_CURVATURE)) @ eigenvectors.T
+        parameter_covariance = (eigenvectors / np.maximum(eigenvalues, _MIN_COST_CURVATURE)) @ eigenvectors.T
         position_rows = _homography_rows(_POSITION_GRID * map_centre / scale)
-        variance = np.einsum("ij,jk,ik->i", position_rows, covariance, position_rows)
+        position_variance = np.einsum("ij,jk,ik->i", position_rows, parameter_covariance, position_rows)
         a, b, c, d, e, f, g, h = homography / scale
         homography_matrix = np.array([[1 + b, c, a], [e, 1 + f, d], [-g, -h, 1]])
         unit_matrix = np.array(
             [[1 / scale, 0, -map_centre[0] / scale], [0, 1 / scale, -map_centre[1] / scale], [0, 0, 1]]
         )
         fitted_matrix = matrix @ np.linalg.inv(unit_matrix) @ homography_matrix @ unit_matrix
-        return np.asarray(fitted_matrix / fitted_matrix[2, 2]), float(np.sqrt(2.0 * variance.mean()))
+        return np.asarray(fitted_matrix / fitted_matrix[2, 2]), float(np.sqrt(2.0 * position_variance.mean()))
 
     def tile_scores(self, matrix: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the centres of the tiles, (n, 2), and the scores of the shifted tiles, (n, n_step, n_step).
@@ -602,15 +605,17 @@ def _simplest_transform(comparison: _Comparison, matrix: Matrix) -> tuple[Matrix
 
     map_positions = (_POSITION_GRID + 1) / 2 * np.array(comparison.size[::-1])
     candidates = []
-    for name, model in _TRANSFORM_MODELS.items():
+    for name, parameter_matrix in _TRANSFORM_MODELS.items():
         fitted_matrix = np.asarray(
             getattr(transform, name).from_estimate(map_positions, transform_positions(matrix, map_positions)).params,
             dtype=np.float64,
         )
         for _ in range(_N_FIT_ITERATIONS):
-            fitted_matrix, error_px = comparison.fit_transform(fitted_matrix, model)
+            fitted_matrix, error_px = comparison.fit_transform(fitted_matrix, parameter_matrix)
         log_likelihood = _TILE_SCORE_WEIGHT * comparison.at.shape[0] * comparison.similarity(fitted_matrix)
-        candidates.append((log_likelihood - _MIN_GAIN_PER_PARAMETER * model.shape[1], fitted_matrix, error_px))
+        candidates.append(
+            (log_likelihood - _MIN_GAIN_PER_PARAMETER * parameter_matrix.shape[1], fitted_matrix, error_px)
+        )
     _, best_matrix, error_px = max(candidates, key=lambda candidate: candidate[0])
     return best_matrix, error_px
 
@@ -791,13 +796,13 @@ def _distinct_transforms(transforms: Sequence[Matrix], shape: tuple[int, int], m
     distinct_transforms: list[Matrix] = []
     known_corners: list[NDArray[np.float64]] = []
     for transform in transforms:
-        moved_corners = transform_positions(transform, corners)
+        transformed_corners = transform_positions(transform, corners)
         if all(
-            np.sqrt(((moved_corners - other_corners) ** 2).sum(axis=1).mean()) > min_distance
+            np.sqrt(((transformed_corners - other_corners) ** 2).sum(axis=1).mean()) > min_distance
             for other_corners in known_corners
         ):
             distinct_transforms.append(transform)
-            known_corners.append(moved_corners)
+            known_corners.append(transformed_corners)
         if len(distinct_transforms) == _MAX_INITIAL_TRANSFORMS:
             break
     return distinct_transforms

@@ -167,21 +167,21 @@ def panel_reflectance(
 
 
 def _draw_spectrum(name: str, spectra: ReflectanceLibrary, rng: np.random.Generator) -> ReferenceSpectrum | None:
-    candidates = [spectrum for spectrum in spectra.spectra if spectrum.pure and spectrum.pigment == name]
-    candidates = candidates or [
+    candidate_spectra = [spectrum for spectrum in spectra.spectra if spectrum.pure and spectrum.pigment == name]
+    candidate_spectra = candidate_spectra or [
         spectrum for spectrum in spectra.spectra if spectrum.pure and spectrum.member == member_of(name)
     ]
-    if not candidates:
+    if not candidate_spectra:
         if name in COLOURLESS_PIGMENTS:
             return None
         raise SampleError(
             f"Cannot simulate {library()[name].label}: none of the {len(spectra)} spectra is of this pigment. Add a "
             "spectrum to the library."
         )
-    patch = rng.choice(sorted({spectrum.patch for spectrum in candidates}))
+    patch = rng.choice(sorted({spectrum.patch for spectrum in candidate_spectra}))
     # a white backing shows through a film, so the darkest spectrum is the closest to that of an opaque paint
     return min(
-        (spectrum for spectrum in candidates if spectrum.patch == patch),
+        (spectrum for spectrum in candidate_spectra if spectrum.patch == patch),
         key=lambda spectrum: float(spectrum.reflectance.mean()),
     )
 
@@ -201,16 +201,16 @@ def _k_over_s(spectrum: ReferenceSpectrum | None, wavelength: Floats) -> Floats:
 def _layer_optics(layer: Layer, k_over_s: Mapping[str, Floats], rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Return K and S of a layer, in 1/um: means over its pigments, weighted by volume."""
     scattering_table = name_table()["scattering_per_um"]
-    volumes = {
+    pigment_volumes = {
         name: volume_fraction / library()[name].density
         for name, volume_fraction in layer.pigments.items()
         if volume_fraction > 0
     }
-    total_volume = sum(volumes.values())
+    total_volume = sum(pigment_volumes.values())
     scattering = np.full(next(iter(k_over_s.values())).size, 1e-4)
     absorption = np.zeros_like(scattering)
-    for name, volume in volumes.items():
-        volume_fraction = volume / total_volume * rng.lognormal(0.0, CONCENTRATION_SPREAD)
+    for name, pigment_volume in pigment_volumes.items():
+        volume_fraction = pigment_volume / total_volume * rng.lognormal(0.0, CONCENTRATION_SPREAD)
         pigment_scattering = volume_fraction * scattering_table.get(
             name, scattering_table.get(member_of(name), scattering_table["other"])
         )
