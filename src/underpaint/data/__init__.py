@@ -3,7 +3,7 @@
 import sys
 
 if not {"xarray", "dask.array"} & {*sys.modules}:
-    # dask.array would import xarray and pandas (0.4 s, 80 MB) only to recognise their arrays
+    # dask.array would import xarray and pandas (0.4 s, 80 MB) only to recognise arrays of these packages
     sys.modules["xarray"] = None  # type: ignore[assignment]
     try:
         import dask.array  # noqa: F401

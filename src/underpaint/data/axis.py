@@ -44,7 +44,7 @@ class EnergyAxis:
 
     @classmethod
     def from_energies(cls, energy_kev: NDArray[np.float64] | None) -> "EnergyAxis | None":
-        """Return the axis with the given, evenly spaced channel energies in keV; None for fewer than two."""
+        """Return the axis through evenly spaced channel energies, in keV; None if there are fewer than two energies."""
         if energy_kev is None or len(energy_kev) < 2:
             return None
         gain = float(energy_kev[-1] - energy_kev[0]) / (len(energy_kev) - 1)
@@ -52,12 +52,12 @@ class EnergyAxis:
 
     @property
     def energy_kev(self) -> NDArray[np.float64]:
-        """(n_channel,) energies of the centres of the channels, in keV."""
+        """(n_channel,) energy of the centre of each channel, in keV."""
         return self.zero_kev + self.gain_kev * np.arange(self.n_channel, dtype=np.float64)
 
     @property
     def edges_kev(self) -> NDArray[np.float64]:
-        """(n_channel + 1,) energies of the borders of the channels, in keV."""
+        """(n_channel + 1,) energies of the borders between channels, in keV."""
         return self.zero_kev + self.gain_kev * (np.arange(self.n_channel + 1, dtype=np.float64) - 0.5)
 
     @property
@@ -71,12 +71,12 @@ class EnergyAxis:
         return self.start_kev + self.gain_kev * self.n_channel
 
     def channel(self, energy_kev: float) -> float:
-        """Return the (fractional) channel of an energy in keV."""
+        """Return the channel at an energy in keV, as a fractional number."""
         return (energy_kev - self.zero_kev) / self.gain_kev
 
 
 DEFAULT_NETWORK_AXIS = EnergyAxis(gain_kev=0.04, zero_kev=1.02, n_channel=1000)
-"""Energy axis of the default network: 1000 bins of 40 eV from 1.0 to 41.0 keV."""
+"""Energy axis of the default network: 1000 bins of 40 eV, from 1.0 to 41.0 keV."""
 
 XU_NETWORK_AXIS = EnergyAxis(gain_kev=0.01, zero_kev=2.805, n_channel=3815)
-"""Energy axis of Xu et al. 2022: 3815 channels of 10 eV from 2.80 to 40.95 keV (the width is inferred)."""
+"""Energy axis of Xu et al. 2022: 3815 channels from 2.80 to 40.95 keV. The channel width of 10 eV is inferred."""

@@ -1,10 +1,10 @@
-"""Estimate of the slowly varying background of spectra by peak clipping (SNIP)."""
+"""Estimate the slowly varying background of spectra by peak clipping (SNIP)."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-_MAX_SLOPE = 1.3
-_MIN_TESTED_SUM = 10.0
+_MAX_SIDE_RATIO = 1.3
+_MIN_TESTED_COUNTS = 10.0
 _MAX_SUM_PER_ROOT = 75.0
 _FILTER_WIDTH_PER_FWHM = 1.5
 
@@ -21,20 +21,21 @@ def snip(
     Parameters
     ----------
     counts : (..., n_channel) array
-        Counts per channel, not negative.
+        Counts per channel, 0 or more.
     fwhm_channels : float or (n_channel,) array
-        Full width at half maximum of peaks, channels, to which the width of the clipping window is proportional.
+        Full width at half maximum (FWHM) of peaks, in channels. The width of the clipping window is proportional to the
+        FWHM.
     window_per_fwhm : float
-        Half-width of the widest clipping window relative to the FWHM. A value of 2 removes peaks. It reduces the height
-        of structures by a third if they are ten times as wide as a peak, and by a twentieth if thirty times as wide.
+        Half-width of the widest clipping window, relative to the FWHM. A value of 2 removes peaks. A value of 2 also
+        lowers structures ten times as wide as a peak by a third, and thirty times as wide by a twentieth.
     low_statistics : bool
-        Whether spectra are smoothed with the count-dependent filter of the paper first, which is required below about
-        ten counts per channel.
+        Whether spectra are first smoothed with :func:`low_statistics_filter`. Smoothing is required below about ten
+        counts per channel.
 
     Returns
     -------
     (..., n_channel) array
-        Background counts per channel, which do not exceed the (filtered) spectrum.
+        Background counts per channel, which never exceed those of the (filtered) spectrum.
 
     Raises
     ------
@@ -58,24 +59,25 @@ def snip(
 def low_statistics_filter(
     counts: NDArray[np.float64], fwhm_channels: float | NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the counts of each channel averaged over the widest window with few counts and no slope.
+    """Return the mean counts around each channel, in the widest window that has few counts and no slope.
 
     Parameters
     ----------
     counts : (..., n_channel) array
         Counts per channel.
     fwhm_channels : float or (n_channel,) array
-        FWHM of peaks, channels. Windows extend over 1.5 FWHM on either side and shrink by one channel at a time.
+        FWHM of peaks, in channels. Windows extend over up to 1.5 FWHM on either side, in steps of one channel.
 
     Returns
     -------
     (..., n_channel) array
-        Filtered counts; near the ends of the spectrum the windows are smaller.
+        Filtered counts. Near the ends of the spectrum, the windows are smaller.
 
     References
     ----------
-    C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402, section 2. The sum of a window must be below 75 times
-    the square root of the count, and the slope below 1.3. The slope is not tested below ten counts in the window.
+    C. G. Ryan et al., Nucl. Instrum. Methods B 34 (1988) 396-402, section 2. The sum over a window must be below 75
+    times the square root of the channel's counts. The ratio of the sums right and left of the channel must be between
+    1/1.3 and 1.3. Windows with fewer than ten counts are not tested.
     """
     n_channel = counts.shape[-1]
     channel_index = np.arange(n_channel)
@@ -87,10 +89,10 @@ def low_statistics_filter(
     is_unfiltered = np.ones(counts.shape, dtype=bool)
     for half_width in range(int(half_widths.max()), 0, -1):
         channels = channel_index[half_widths >= half_width]
-        window_sum, slope = _window_sum_and_slope(cumulative_counts, counts, channels, half_width)
-        is_untested = window_sum < _MIN_TESTED_SUM
+        window_sum, side_ratio = _window_sum_and_ratio(cumulative_counts, counts, channels, half_width)
+        is_untested = window_sum < _MIN_TESTED_COUNTS
         has_few_counts = window_sum < _MAX_SUM_PER_ROOT * np.sqrt(counts[..., channels])
-        is_flat = (slope >= 1 / _MAX_SLOPE) & (slope <= _MAX_SLOPE)
+        is_flat = (side_ratio >= 1 / _MAX_SIDE_RATIO) & (side_ratio <= _MAX_SIDE_RATIO)
         is_accepted = (is_untested | (has_few_counts & is_flat)) & is_unfiltered[..., channels]
         filtered_counts[..., channels] = np.where(
             is_accepted, window_sum / (2 * half_width + 1), filtered_counts[..., channels]
@@ -99,7 +101,7 @@ def low_statistics_filter(
     return filtered_counts
 
 
-def _window_sum_and_slope(
+def _window_sum_and_ratio(
     cumulative_counts: NDArray[np.float64], counts: NDArray[np.float64], channels: NDArray[np.intp], half_width: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     left_sum = cumulative_counts[..., channels] - cumulative_counts[..., channels - half_width]
@@ -132,7 +134,7 @@ def _clip_peaks(lls_counts: NDArray[np.float64], half_widths: NDArray[np.intp]) 
         channels = slice(half_width, n_channel - half_width)
         window_mean = 0.5 * (lls_counts[..., : n_channel - 2 * half_width] + lls_counts[..., 2 * half_width :])
         clipped_counts = np.minimum(lls_counts[..., channels], window_mean)
-        # each channel is clipped only with windows up to its half-width, because windows are narrower at low energies
+        # each channel is clipped only with windows up to its own half-width, which is smaller at low energies
         lls_counts[..., channels] = np.where(
             half_widths[channels] >= half_width, clipped_counts, lls_counts[..., channels]
         )

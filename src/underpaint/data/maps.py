@@ -1,6 +1,6 @@
-"""Results of a scan as labelled arrays that are read lazily from the file.
+"""Results of the analysis of a scan: labelled arrays, which are read from the file when needed.
 
-The results comprise pigments and groups by place, thickness and mass fractions, elements, limits of detection, and
+The results comprise pigments and groups by place, thicknesses, mass fractions, elements, limits of detection and
 unexplained lines.
 """
 
@@ -22,30 +22,30 @@ from underpaint.errors import ScanError
 if TYPE_CHECKING:
     import xarray as xr
 
-# --- places: a suffix of names in files and model cards, ``vermilion.surface`` --------------------------
+# --- places: suffixes of names in files and model cards (``vermilion.surface``) -------------------------
 
 Place: TypeAlias = Literal["anywhere", "surface", "below"]
-"""Any layer, the uppermost paint layer, or any lower layer, including the ground."""
+"""Places in a painting: any layer, the uppermost paint layer, or any layer below it, including the ground."""
 PLACES: tuple[Place, ...] = get_args(Place)
 PLACE_WORDS: dict[Place, str] = {"anywhere": "", "surface": ", at the surface", "below": ", below the surface"}
-"""Text that is appended to the label of a pigment or group at each place."""
+"""Text that is appended to the label of a pigment or group, by place."""
 PLACED_PROBABILITY = 0.75
-"""Minimum probability at which a place or an order of layers is reported. With a minimum of one half, networks would
-report absent pigments below the surface and orders that a spectrum does not determine."""
+"""Minimum probability for reporting a place or an order of layers. With a minimum of one half, networks would report
+absent pigments below the surface, and orders that a spectrum does not determine."""
 
 
 def at_place(name: str, place: Place) -> str:
-    """Return the name of a pigment or group with its place as suffix, without a suffix for "anywhere"."""
+    """Return the name of a pigment or group with its place as suffix. There is no suffix for "anywhere"."""
     return name if place == "anywhere" else f"{name}.{place}"
 
 
 def split_place(name: str) -> tuple[str, Place]:
-    """Return the pigment or group, and the place, of a name in files and model cards.
+    """Return the pigment or group, and the place, that a name in a file or model card contains.
 
     Raises
     ------
     ValueError
-        The name ends in a place that is not in :data:`PLACES`.
+        The suffix of the name is not in :data:`PLACES`.
     """
     material_name, _, place = name.partition(".")
     for known_place in PLACES:
@@ -57,36 +57,37 @@ def split_place(name: str) -> tuple[str, Place]:
 # --- quantities: their names, and the scales on which their errors are symmetric ------------------------
 
 SURFACE_UM = "thickness_um.surface"
-"""Name of the thickness of the uppermost paint layer, in um."""
+"""Name of the quantity "thickness of the uppermost paint layer", in um."""
 MASS_FRACTION, AREAL_MASS = "mass_fraction", "areal_mass"
-"""Kinds of quantities of elements, in % and in ug/cm2: ``mass_fraction.Fe``."""
+"""Kinds of quantities of elements, in % and in ug/cm2. The kind is the first part of a name: ``mass_fraction.Fe``."""
 AMOUNT = "amount"
-"""Kind of the mass fraction of a group's element in the dry paint, %: ``amount.mercury_red.below``."""
+"""Kind of quantity: mass fraction of a group's element in the dry paint, in %. Example:
+``amount.mercury_red.below``."""
 _SHARE_PREFIX = "share."
-_MIN_SHARE = 0.002
+_MIN_MASS_FRACTION = 0.002
 _MIN_THICKNESS_UM = 0.1
 INTERVAL_PROBABILITY = 0.9
 """Default probability of credible intervals."""
 MAX_INTERVAL_RATIO = 10.0
-"""Maximum ratio of the limits of an interval at which a thickness is considered determined."""
+"""A thickness is considered determined if the ratio of its interval's limits is at most this number."""
 MAX_INTERVAL_WIDTH = 0.5
-"""Maximum width of an interval at which a mass fraction is considered determined."""
+"""A mass fraction is considered determined if its interval is at most this wide."""
 
 
 def share_of(material: str) -> str:
-    """Return the name of a material's mass fraction in the dry pigments at the surface."""
+    """Return the name of the quantity "mass fraction of a material in the dry pigments at the surface"."""
     return f"{_SHARE_PREFIX}{material}"
 
 
 def material_of(quantity: str) -> str | None:
-    """Return the material of a quantity with a name from :func:`share_of`; None for other quantities."""
+    """Return the material to whose mass fraction a quantity refers (:func:`share_of`); None for other quantities."""
     return quantity.removeprefix(_SHARE_PREFIX) if quantity.startswith(_SHARE_PREFIX) else None
 
 
 def element_of(quantity: str) -> tuple[str, str] | None:
-    """Return the kind of a quantity of an element or group, and the element or group; None for other quantities.
+    """Return the kind of a quantity, and the element or group to which it refers; None for quantities of other kinds.
 
-    Kinds are :data:`MASS_FRACTION`, :data:`AREAL_MASS` and :data:`AMOUNT`.
+    The kinds are :data:`MASS_FRACTION`, :data:`AREAL_MASS` and :data:`AMOUNT`.
     """
     kind, _, element_or_group = quantity.partition(".")
     return (kind, element_or_group) if kind in {MASS_FRACTION, AREAL_MASS, AMOUNT} else None
@@ -101,39 +102,39 @@ def unit_of(quantity: str) -> str:
 
 
 def to_unbounded(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return values on an unbounded scale: ln(um) for a thickness, ln(s / (1 - s)) for a mass fraction s."""
+    """Return values on an unbounded scale: ln(t) for a thickness t in um, ln(s / (1 - s)) for a mass fraction s."""
     if material_of(quantity) is None:
         return np.asarray(np.log(np.maximum(value, _MIN_THICKNESS_UM)), dtype=np.float32)
-    mass_fraction = np.clip(value, _MIN_SHARE, 1.0 - _MIN_SHARE)
+    mass_fraction = np.clip(value, _MIN_MASS_FRACTION, 1.0 - _MIN_MASS_FRACTION)
     return np.asarray(np.log(mass_fraction / (1.0 - mass_fraction)), dtype=np.float32)
 
 
 def from_unbounded(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the inverse of :func:`to_unbounded`."""
+    """Return values from an unbounded scale. This inverts :func:`to_unbounded`."""
     if material_of(quantity) is None:
         return np.asarray(np.exp(value), dtype=np.float32)
     return np.asarray(1.0 / (1.0 + np.exp(-value)), dtype=np.float32)
 
 
 def unbounded_derivative(quantity: str, value: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Return the derivative of a value with respect to the scale of :func:`to_unbounded`."""
+    """Return the derivative of a value with respect to its transform by :func:`to_unbounded`."""
     if material_of(quantity) is None:
         return np.asarray(np.maximum(value, _MIN_THICKNESS_UM), dtype=np.float32)
-    mass_fraction = np.clip(value, _MIN_SHARE, 1.0 - _MIN_SHARE)
+    mass_fraction = np.clip(value, _MIN_MASS_FRACTION, 1.0 - _MIN_MASS_FRACTION)
     return np.asarray(mass_fraction * (1.0 - mass_fraction), dtype=np.float32)
 
 
 AMOUNT_EDGES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3)
-"""Mass fractions of an element in dry paint that separate the classes of amounts."""
+"""Borders between the classes of amounts, as mass fractions of an element in dry paint."""
 
 
 def amount_class(share: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Return the class of a mass fraction, 0 to 10: the number of :data:`AMOUNT_EDGES` that it reaches."""
+    """Return the class of a mass fraction: the number of :data:`AMOUNT_EDGES` that it reaches, 0 to 10."""
     return np.searchsorted(AMOUNT_EDGES, share, side="right").astype(np.uint8)
 
 
 class Estimate(NamedTuple):
-    """Maps of a quantity, in the unit :func:`unit_of`: median, and lower and upper limit of the credible interval."""
+    """Maps of a quantity: median, lower limit and upper limit of the credible interval, in the unit :func:`unit_of`."""
 
     value: NDArray[np.float32]
     low: NDArray[np.float32]
@@ -148,13 +149,13 @@ def estimate(
     Parameters
     ----------
     quantity : str
-        :data:`SURFACE_UM`, or a name of :func:`share_of`.
+        :data:`SURFACE_UM`, or a name from :func:`share_of`.
     value : (n_row, n_column) array
-        Median predicted by the network, um or mass fraction; NaN for pixels without a result.
+        Median predicted by the network, in um or as a mass fraction; NaN for pixels without a result.
     sigma : (n_row, n_column) array
-        Standard deviation of the value transformed by :func:`to_unbounded`.
+        Standard deviation of the value on the scale of :func:`to_unbounded`.
     level : float
-        Probability of the interval.
+        Probability that the interval contains the quantity.
 
     Returns
     -------
@@ -178,11 +179,11 @@ def estimate(
 
 
 def is_determined(quantity: str, interval: Estimate) -> NDArray[np.bool_]:
-    """Return a boolean (n_row, n_column) array that is true where the 90 % interval of a quantity is narrow enough.
+    """Return a boolean (n_row, n_column) map that is true where the 90 % interval determines a quantity.
 
-    For thickness and areal mass, the ratio of the limits must not exceed :data:`MAX_INTERVAL_RATIO`. For mass fractions
-    of pigments, the width must not exceed :data:`MAX_INTERVAL_WIDTH`. Mass fractions of elements must meet both
-    conditions.
+    For a thickness or areal mass, the ratio of the interval's limits must not exceed :data:`MAX_INTERVAL_RATIO`. For a
+    pigment's mass fraction, the width of the interval must not exceed :data:`MAX_INTERVAL_WIDTH`. For an element's mass
+    fraction, both conditions must be met.
     """
     _, low, high = interval
     is_narrow = (low > 0) & (high <= MAX_INTERVAL_RATIO * low)
@@ -194,19 +195,20 @@ def is_determined(quantity: str, interval: Estimate) -> NDArray[np.bool_]:
 
 
 class QuantitySummary(NamedTuple):
-    """Summary of a quantity over all pixels with a result.
+    """Summary of a quantity over the pixels with a result.
 
     Parameters
     ----------
     determined_share : float
-        Fraction of the pixels in which the quantity is determined (:func:`is_determined`).
+        Fraction of the pixels whose spectrum determines the quantity (:func:`is_determined`).
     value, low, high : float
-        Medians of the value and of the limits of the 90 % interval over the pixels in which the quantity is determined,
-        or, for elements, over the pixels with a lower limit above zero. NaN without such pixels.
+        Median of the value, and medians of the limits of the 90 % interval. For elements, the medians are over the
+        pixels with a lower limit above zero. For other quantities, the medians are over the pixels in which the
+        quantity is determined. NaN if there are no such pixels.
     upper_limit_share : float
-        Fraction of the pixels in which the lower limit is zero, so that only an upper limit is known.
+        Fraction of the pixels whose lower limit is zero, so that only an upper limit is known.
     median_upper_limit : float
-        Median upper limit in the pixels with a lower limit of zero; NaN without such pixels.
+        Median upper limit of the pixels whose lower limit is zero; NaN if there are no such pixels.
     """
 
     determined_share: float
@@ -218,7 +220,7 @@ class QuantitySummary(NamedTuple):
 
 
 def summarise_quantity(quantity: str, interval: Estimate, mask: NDArray[np.bool_] | None = None) -> QuantitySummary:
-    """Return the summary of maps of a quantity, optionally only for pixels where ``mask`` is true."""
+    """Return the summary of a quantity over the pixels with a result, or over those where ``mask`` is also true."""
     has_result = np.isfinite(interval.value) if mask is None else mask & np.isfinite(interval.value)
     is_quantity_determined, is_upper_limit = (
         has_result & is_determined(quantity, interval),
@@ -247,16 +249,17 @@ def _median(values: NDArray[np.float32]) -> float:
 
 Key = tuple[str, ...]
 PRESENT_PROBABILITY = 0.5
-"""Probability above which a pigment or group is considered present."""
+"""A pigment or group is considered present if its probability exceeds this value."""
 BELOW_PROBABILITY = 0.9
-"""Probability above which a group is reported below the surface. The position is undetermined between 0.1 and 0.9."""
+"""A group is reported below the surface if the probability exceeds this value. The place of a group is undetermined if
+the probability is between 0.1 and 0.9."""
 UNLIKE_SIGMA = 5.0
-"""Minimum significance, in standard deviations, of an unexplained peak at which a spectrum is reported as unlike known
-spectra."""
+"""A spectrum is reported as unlike known spectra if an unexplained peak exceeds this significance, in standard
+deviations."""
 MIN_UNLIKE_PIXELS, MIN_UNLIKE_SHARE = 3, 0.001
 NOT_DETECTED, PRESENT, CANNOT_EXCLUDE, PIGMENT, TRACE, NO_ANSWER = 0, 1, 2, 4, 5, 255
 UNDECIDED = 3
-"""Value in files of earlier versions for :data:`CANNOT_EXCLUDE`."""
+"""Value that files of earlier versions contain instead of :data:`CANNOT_EXCLUDE`."""
 STATES = {
     PIGMENT: "pigment",
     PRESENT: "present, pigment or trace",
@@ -265,31 +268,31 @@ STATES = {
     CANNOT_EXCLUDE: "cannot be excluded",
     NO_ANSWER: "no answer",
 }
-"""Meaning of the values of ``Results.state``, the state of a group at a pixel."""
+"""Meaning of each value of ``Results.state``, the state of a group at a pixel."""
 MIN_STATED_PROBABILITY = 0.95
-"""Probability above which an amount is reported to reach a threshold. An amount is reported not to reach the threshold
-below a probability of 0.05."""
+"""An amount is reported to reach a threshold if the probability exceeds this value, and not to reach it if the
+probability is below 0.05."""
 
 MAX_INFORMATIVE_PERCENT = 30.0
-"""Maximum upper limit, %, that is reported."""
+"""Upper limits of an amount are reported only below this percentage."""
 TWO_DIGIT_PERCENT = 9.5
-"""Upper limit, %, at and above which two digits are reported."""
+"""Upper limits from this percentage upwards are reported with two digits, others with one."""
 
 
 def current_states(states: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return states from files of any version, with the values of this version."""
+    """Return states from a file of any version, converted to the values of this version."""
     return np.where(states == UNDECIDED, np.uint8(CANNOT_EXCLUDE), states)
 
 
 def answer_words(state: int, most_percent: float = float("nan")) -> str:
-    """Return the text for the state of a group.
+    """Return the text for the state of a group, such as "not detected".
 
     Parameters
     ----------
     state : int
         A key of :data:`STATES`.
     most_percent : float
-        Upper limit (95 %) of the mass fraction of the group's element, %; NaN if unknown.
+        Upper limit (95 %) of the mass fraction of the group's element, in %; NaN if unknown.
 
     Examples
     --------
@@ -334,8 +337,8 @@ DIMENSIONS: dict[str, tuple[tuple[str, ...], str]] = {
     "depth": (("line", "place"), "counts"),
     "depth_sigma": (("line", "place"), "counts"),
 }
-"""Dimensions (besides row and column) and unit of each quantity of the results."""
-_COMMANDS: dict[str, tuple[str, ...]] = {
+"""Dimensions, besides row and column, and unit of each quantity in the results."""
+_SOURCE_COMMANDS: dict[str, tuple[str, ...]] = {
     "probability": ("pigments", "underpaint identify"),
     "quantity": ("quantities", "underpaint identify", "with a model of layers"),
     "area": ("elements", "underpaint elements"),
@@ -357,9 +360,9 @@ _COMMANDS: dict[str, tuple[str, ...]] = {
     "depth": ("counts by depth", "underpaint paints --explain all"),
 }
 NONE_OF_LIBRARY = "none_of_these"
-"""Name of the class of surfaces whose colour matches no member of the reflectance library."""
-_MIN_DEVIATION = 1e-6
-_MAX_LISTED = 8
+"""Name of the answer for surfaces whose colour matches no member of the reflectance library."""
+_MIN_AREA_SIGMA = 1e-6
+_MAX_LISTED_NAMES = 8
 _LABELLED_DIMENSIONS = ("group", "pigment", "member", "line", "peak", "detector", "wavelength", "place")
 _ARRAY_NAMES = (
     "probability", "pigment_probability", "area", "area_sigma", MASS_FRACTION, AREAL_MASS, "thickness", "share",
@@ -370,17 +373,17 @@ _ARRAY_NAMES = (
 
 
 class Material(NamedTuple):
-    """A pigment group, or a pigment.
+    """A pigment, or a group of pigments.
 
     Parameters
     ----------
     kind : {"group", "member"}
     label : str
-        Name for display: "vermilion or calomel (mercury)".
+        Display name, such as "vermilion or calomel (mercury)".
     groups : tuple of str
-        Groups of a pigment (chrome yellow: lead and chromium); for a group, the group itself.
+        Groups to which a pigment belongs (chrome yellow: lead and chromium). For a group, the group itself.
     elements : tuple of str
-        Line families that indicate the material, strongest first (``Hg_L``).
+        Line families that indicate the material, such as ``Hg_L``, the strongest first.
     """
 
     kind: str
@@ -395,19 +398,21 @@ class UnexplainedLine(NamedTuple):
     Parameters
     ----------
     family : str
-        Line family, ``Ti_K``.
+        Name of the line family, such as ``Ti_K``.
     n_pixel : int
-        Number of pixels in which the lines exceed five standard deviations and no detected pigment has the element.
+        Number of pixels in which the lines exceed five standard deviations and no detected pigment contains the
+        element.
     share : float
-        Number of these pixels as a fraction of the pixels with a result.
+        ``n_pixel`` as a fraction of the pixels with a result.
     median_counts : float
-        Median net counts of these pixels, or of all pixels if the lines are only significant in the sum.
+        Median net counts in the ``n_pixel`` pixels. If the lines are significant only in the sum spectrum, the median
+        over all pixels.
     sum_sigma : float
-        Significance in the sum over all pixels, in standard deviations.
+        Significance of the lines in the sum over all pixels, in standard deviations.
     carried : {"not found there", "not in the palette"}
-        Whether the palette has pigments with the element, which are then not detected.
+        Reason why no pigment explains the lines: no pigment with the element was found, or the palette has none.
     carriers : tuple of str
-        Labels of the pigments with the element in the palette, or in the library if the palette has none.
+        Labels of the palette's pigments with the element, or of the library's if the palette has none.
     """
 
     family: str
@@ -421,12 +426,13 @@ class UnexplainedLine(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Stack:
-    """Maps of one quantity with their keys.
+    """Maps of one quantity, each with a key.
 
     Parameters
     ----------
     keys : tuple of tuple of str
-        Coordinates of each map along :data:`DIMENSIONS`: ``("vermilion", "surface")``, ``("Fe_K",)``.
+        Key of each map: its coordinates along :data:`DIMENSIONS`, such as ``("vermilion", "surface")`` or
+        ``("Fe_K",)``.
     values : (n_row, n_column, n_key) array
         Values, or an object that reads one map at a time from a file.
     """
@@ -435,16 +441,16 @@ class Stack:
     values: Any
 
     def __contains__(self, key: Key) -> bool:
-        """Return whether there is a map with this key."""
+        """Return whether a map has this key."""
         return key in self._columns
 
     def __getitem__(self, key: Key) -> NDArray[Any]:
-        """Return the (n_row, n_column) map of a key."""
+        """Return the (n_row, n_column) map with a key."""
         return np.asarray(self.values[:, :, self._columns[key]])
 
     @property
     def in_memory(self) -> bool:
-        """Whether the values are in memory, not in a file."""
+        """Whether the values are in memory rather than in a file."""
         return isinstance(self.values, np.ndarray)
 
     @cached_property
@@ -456,35 +462,36 @@ class Stack:
 class Results:
     """Results of the analysis of a scan.
 
-    Each property named in :meth:`to_dataset` is an :class:`xarray.DataArray` with dimensions among ``group``,
-    ``pigment``, ``place``, ``line``, ``element``, ``quantile``, ``row`` and ``column``; its ``attrs`` contain the unit,
-    the long name and the origin. Values in a file are read lazily. A property raises
-    :class:`~underpaint.errors.ScanError` if the results do not contain the quantity.
+    Each array in :meth:`to_dataset` is also a property, an :class:`xarray.DataArray`. The dimensions of an array are
+    among ``group``, ``pigment``, ``place``, ``line``, ``element``, ``quantile``, ``row`` and ``column``. The ``attrs``
+    of an array contain the unit, the long name and the origin. Values in a file are read when they are needed. A
+    property raises :class:`~underpaint.errors.ScanError` if the results do not contain the quantity.
 
-    ``results["vermilion"]``, ``results["vermilion", "surface"]`` and ``results["Fe_K"]`` are (row, column) arrays: the
-    probability of a pigment or group, and the net counts of a line family. ``a | b`` combines two results.
+    ``results["vermilion"]`` and ``results["vermilion", "surface"]`` are (row, column) arrays with the probability of a
+    pigment or group. ``results["Fe_K"]`` is an array with the net counts of a line family. ``a | b`` combines two
+    results.
 
     Parameters
     ----------
     stacks : mapping of str to Stack
-        Maps by quantity, a name of :data:`DIMENSIONS`.
+        Maps of each quantity. The names of quantities are the keys of :data:`DIMENSIONS`.
     materials : mapping of str to Material
-        Groups and pigments, in the order of the model.
+        Groups and pigments by name, in the order of the model's outputs.
     step_mm : (float, float) or None
         Distance between rows and between columns, in mm.
     process_notes : mapping of str to tuple of str
-        Notes for the user, by process: "pigments", "elements", "quantities", "detectability" and "open_set".
+        Notes for the user on each process: "pigments", "elements", "quantities", "detectability" and "open_set".
     process_settings : mapping of str to dict
-        Configuration (model card, versions, seeds; JSON-serialisable), by process.
+        Configuration of each process (model card, versions, seeds), JSON-serialisable.
     unexplained : tuple of UnexplainedLine, or None
-        Lines that no detected pigment explains, in decreasing order of the number of pixels; None if not tested.
+        Lines that no detected pigment explains, those in the most pixels first; None if not tested.
     ordinary : tuple of (str, str)
-        Families that no detected pigment explains but that have an ordinary source (air, tube, ground, impurity), with
-        this source.
+        Line families that no detected pigment explains, but that have an ordinary source (air, tube, ground, impurity).
+        Each family is followed by its source.
     paints : tuple of PaintArea
-        Paints of the painting, in the order of their numbers in :attr:`paint`.
+        Paints of the painting, in the order of their numbers in :attr:`paint`, the map of paints.
     summary : mapping
-        Metadata of the scan. ``settings``, ``versions`` and ``written`` state how and when the results were made.
+        Metadata of the scan. ``settings``, ``versions`` and ``written`` state how and when the results were produced.
 
     Examples
     --------
@@ -494,8 +501,8 @@ class Results:
     >>> float(results.area.sel(line="Fe_K").sum())
     2.0
 
-    Results on disk: ``up.read_results("painting_underpaint").probability.sel(group="mercury_red", place="surface")``,
-    and ``results.to_dataset().to_netcdf("painting.nc")``.
+    For results on disk: ``up.read_results("painting_underpaint").probability.sel(group="mercury_red",
+    place="surface")`` and ``results.to_dataset().to_netcdf("painting.nc")``.
     """
 
     stacks: Mapping[str, Stack] = field(default_factory=dict)
@@ -522,22 +529,23 @@ class Results:
         quantities: tuple[Sequence[str], Any, Any] | None = None,
         **metadata: Any,
     ) -> "Results":
-        """Return results with probabilities of pigments and groups.
+        """Return results that contain probabilities of pigments and groups.
 
         Parameters
         ----------
         names : sequence of str
-            Names of the maps, with the place as suffix: ``vermilion``, ``vermilion.surface``. Every material must also
-            be present without a suffix.
+            Name of each map, with the place as suffix: ``vermilion``, ``vermilion.surface``. Every material must also
+            have a map without a suffix.
         probability : (n_row, n_column, n_name) array
             Probabilities; NaN for pixels without a result.
         kinds, groups, labels, elements : sequences
-            Fields of :class:`Material` for each name.
+            Fields of the :class:`Material` of each name.
         log_odds : (n_row, n_column, n_name) array or None
-            ``ln(p / (1 - p))``, because probabilities near 1 are rounded to 1.
+            ``ln(p / (1 - p))`` of the probabilities p. The log odds also distinguish probabilities that are rounded to
+            1.
         quantities : (names, value, sigma) or None
-            Thickness and mass fractions of the surface layer: names (:data:`SURFACE_UM`, :func:`share_of`), values and
-            standard deviations (:func:`estimate`), (n_row, n_column, n_quantity).
+            Thickness and mass fractions of the surface layer: names (:data:`SURFACE_UM`, :func:`share_of`), and arrays
+            of values and standard deviations (:func:`estimate`), (n_row, n_column, n_quantity).
         **metadata
             ``step_mm``, ``notes`` and ``settings`` of the process.
         """
@@ -561,7 +569,10 @@ class Results:
 
     @classmethod
     def of_lines(cls, names: Sequence[str], area: Any, sigma: Any, **metadata: Any) -> "Results":
-        """Return results with net counts of line families and their standard deviation, (n_row, n_column, n_name)."""
+        """Return results that contain the net counts of line families, and their standard deviations.
+
+        Both arrays have the shape (n_row, n_column, n_name).
+        """
         keys = _single_keys(names)
         return cls._of_process("elements", {"area": Stack(keys, area), "area_sigma": Stack(keys, sigma)}, **metadata)
 
@@ -569,9 +580,10 @@ class Results:
     def of_quantities(
         cls, kind: str, elements: Sequence[str], value: Any, low: Any, high: Any, **metadata: Any
     ) -> "Results":
-        """Return results with :data:`MASS_FRACTION` or :data:`AREAL_MASS` of elements, (n_row, n_column, n_element).
+        """Return results that contain the :data:`MASS_FRACTION` or :data:`AREAL_MASS` of elements.
 
-        ``low`` and ``high`` are the limits of the credible interval of probability :data:`INTERVAL_PROBABILITY`.
+        ``low`` and ``high`` are the limits of the credible interval with the probability :data:`INTERVAL_PROBABILITY`.
+        All arrays have the shape (n_row, n_column, n_element).
         """
         keys = _single_keys(elements)
         arrays = {kind: value, f"{kind}_low": low, f"{kind}_high": high}
@@ -581,16 +593,16 @@ class Results:
     def of_amounts(
         cls, names: Sequence[str], value: Any, low: Any, high: Any, probability_reached: Any, **metadata: Any
     ) -> "Results":
-        """Return results with mass fractions of the groups' elements in the dry paint, %, (n_row, n_column, n_name).
+        """Return results that contain the mass fractions of the groups' elements in the dry paint, in %.
 
         Parameters
         ----------
         names : sequence of str
-            Names of groups, with the place as suffix.
+            Names of groups, with the place as suffix. The arrays have the shape (n_row, n_column, n_name).
         value, low, high : arrays
-            Median and limits of the credible interval of probability :data:`INTERVAL_PROBABILITY`.
+            Median, and limits of the credible interval with the probability :data:`INTERVAL_PROBABILITY`.
         probability_reached : array
-            Probability that the amount reaches the threshold between trace and pigment.
+            Probability that the amount reaches the limit between trace and pigment.
         """
         keys = tuple(split_place(name) for name in names)
         arrays = {AMOUNT: value, f"{AMOUNT}_low": low, f"{AMOUNT}_high": high, "amount_reached": probability_reached}
@@ -598,20 +610,24 @@ class Results:
 
     @classmethod
     def of_states(cls, names: Sequence[str], labels: Sequence[str], state: Any, **metadata: Any) -> "Results":
-        """Return results with the state of each group, (n_row, n_column, n_name) uint8, a key of :data:`STATES`."""
+        """Return results that contain the state of each group, a key of :data:`STATES`.
+
+        ``state`` has the shape (n_row, n_column, n_name) and the type uint8.
+        """
         materials = {name: Material("group", label, (name,)) for name, label in zip(names, labels, strict=True)}
         return cls._of_process("detectability", {"state": Stack(_single_keys(names), state)}, materials, **metadata)
 
     @classmethod
     def of_pools(cls, n_pixel: Any, **metadata: Any) -> "Results":
-        """Return results with the number of pixels that were summed for each prediction, (n_row, n_column, 1)."""
+        """Return results that contain the number of pixels summed for each prediction, (n_row, n_column, 1)."""
         return cls._of_process("pigments", {"pool": Stack(((),), n_pixel)}, **metadata)
 
     @classmethod
     def of_unlikeness(cls, score: Any, peak_kev: Any, **metadata: Any) -> "Results":
-        """Return results with the strongest unexplained peak of each pixel.
+        """Return results that contain the strongest unexplained peak of each pixel.
 
-        ``score``, standard deviations, and ``peak_kev`` are (n_row, n_column, 1) arrays.
+        ``score`` is the significance of the peak, in standard deviations. ``score`` and ``peak_kev`` are (n_row,
+        n_column, 1) arrays.
         """
         return cls._of_process(
             "open_set", {"unlikeness": Stack(((),), score), "peak_kev": Stack(((),), peak_kev)}, **metadata
@@ -619,7 +635,7 @@ class Results:
 
     @classmethod
     def of_scatter(cls, names: Sequence[str], counts: Any, sigma: Any, **metadata: Any) -> "Results":
-        """Return results with counts of "Compton" and "Rayleigh" scatter and their standard deviation.
+        """Return results that contain the counts of the peaks "Compton" and "Rayleigh" and their standard deviations.
 
         ``counts`` and ``sigma`` are (n_row, n_column, n_name) arrays.
         """
@@ -630,9 +646,10 @@ class Results:
 
     @classmethod
     def of_diffraction(cls, names: Sequence[str], sigmas: Any, peak_kev: Any, **metadata: Any) -> "Results":
-        """Return results with the strongest diffraction peak of each detector.
+        """Return results that contain the strongest diffraction peak of each detector.
 
-        ``sigmas``, the significance in standard deviations, and ``peak_kev`` are (n_row, n_column, n_name) arrays.
+        ``sigmas`` is the significance of the peak, in standard deviations. ``sigmas`` and ``peak_kev`` are (n_row,
+        n_column, n_name) arrays.
         """
         keys = _single_keys(names)
         stacks = {"diffraction": Stack(keys, sigmas), "diffraction_kev": Stack(keys, peak_kev)}
@@ -640,19 +657,18 @@ class Results:
 
     @classmethod
     def of_reflectance(cls, members: Sequence[str], arrays_by_name: Mapping[str, Any], **metadata: Any) -> "Results":
-        """Return results with the pigments of the surface, determined by reflectance.
+        """Return results that contain the pigments at the surface, as identified from reflectance.
 
         Parameters
         ----------
         members : sequence of str
-            Pigments that are probable somewhere, and :data:`NONE_OF_LIBRARY` as the last.
+            Pigments that are probable in any pixel, followed by :data:`NONE_OF_LIBRARY`.
         arrays_by_name : mapping
-            ``surface_member``, ``surface_presence`` and ``surface_share``: (n_row, n_column, n_member) arrays, the last
-            two without :data:`NONE_OF_LIBRARY`; ``hidden``: names of groups and an (n_row, n_column, n_group) array;
-            ``reflectance``: wavelengths, nm, and an (n_row, n_column, n_band) array.
+            ``surface_member``, ``surface_presence`` and ``surface_share`` are (n_row, n_column, n_member) arrays; the
+            last two lack :data:`NONE_OF_LIBRARY`. ``hidden`` is a pair: names of groups, and an (n_row, n_column,
+            n_group) array. ``reflectance`` is a pair: wavelengths in nm, and an (n_row, n_column, n_band) array.
         **metadata
-            ``step_mm``, ``notes`` and ``settings`` of the process. ``settings["labels"]`` contains the labels of the
-            members.
+            ``step_mm``, ``notes`` and ``settings`` of the process. ``settings["labels"]`` contains the members' labels.
         """
         stacks = {"surface_member": Stack(_single_keys(members), arrays_by_name["surface_member"])}
         for name in ("surface_presence", "surface_share"):
@@ -666,14 +682,14 @@ class Results:
 
     @classmethod
     def of_paints(cls, paint: Any, areas: Sequence[PaintArea], **metadata: Any) -> "Results":
-        """Return results with the paints of a painting.
+        """Return results that contain the paints of a painting.
 
         Parameters
         ----------
         paint : (n_row, n_column) uint8 array
-            Number of the paint of each pixel; 0 for several paints or none, 255 without a result.
+            Number of each pixel's paint; 0 for pixels with several paints or none, 255 for pixels without a result.
         areas : sequence of PaintArea
-            Paints in the order of their numbers.
+            The paints, in the order of their numbers.
         **metadata
             ``step_mm``, ``notes`` and ``settings`` of the process.
         """
@@ -682,7 +698,10 @@ class Results:
 
     @classmethod
     def of_depths(cls, keys: Sequence[tuple[str, Place]], counts: Any, sigma: Any, **metadata: Any) -> "Results":
-        """Return results with net counts of lines by depth and their standard deviation, (n_row, n_column, n_key)."""
+        """Return results that contain net counts of lines by depth, and their standard deviations.
+
+        Both arrays have the shape (n_row, n_column, n_key).
+        """
         stacks = {"depth": Stack(tuple(keys), counts), "depth_sigma": Stack(tuple(keys), sigma)}
         return cls._of_process("depth", stacks, **metadata)
 
@@ -700,7 +719,9 @@ class Results:
         return cls(stacks, materials or {}, step_mm, {process: notes}, {process: settings or {}})
 
     def __or__(self, other: "Results") -> "Results":
-        """Return the combined results. For common entries, maps are from ``other`` and metadata from this object.
+        """Return the combined results.
+
+        If both objects contain an entry, ``other`` provides the maps, and this object the metadata.
 
         Raises
         ------
@@ -735,7 +756,7 @@ class Results:
 
     @property
     def pigment_probability(self) -> "xr.DataArray":
-        """(pigment, row, column) probability that a pigment is present in any layer; NaN without a result."""
+        """(pigment, row, column) probability that a pigment is in any layer; NaN without a result."""
         keys = [(name, "anywhere") for name in self.pigments]
         coordinates = self._label_coordinates("pigment", self.pigments)
         return self._array("probability", keys, coordinates, "probability that the pigment is present")
@@ -748,7 +769,7 @@ class Results:
         ScanError
             The results contain no pigments.
         KeyError
-            The model predicts no places, or there is no map because the pigment is improbable everywhere.
+            The model predicts no places, or the pigment has no map because it is improbable in all pixels.
         """
         self._stack("probability")
         self[pigment, place]
@@ -761,17 +782,17 @@ class Results:
 
     @property
     def area_sigma(self) -> "xr.DataArray":
-        """(line, row, column) standard deviation of :attr:`area`, counts, including that of interferences."""
+        """(line, row, column) standard deviation of :attr:`area`, in counts, including the effect of interferences."""
         return self._array_along("area_sigma", "line", "standard deviation of the net counts")
 
     @property
     def mass_fraction(self) -> "xr.DataArray":
-        """(element, quantile, row, column) mass fraction of each element, %, with its 90 % interval."""
+        """(element, quantile, row, column) mass fraction of each element and its 90 % interval, in %."""
         return self._element_array(MASS_FRACTION)
 
     @property
     def areal_mass(self) -> "xr.DataArray":
-        """(element, quantile, row, column) areal mass of each element, ug/cm2, with its 90 % interval."""
+        """(element, quantile, row, column) areal mass of each element and its 90 % interval, in ug/cm2."""
         return self._element_array(AREAL_MASS)
 
     def _element_array(self, kind: str) -> "xr.DataArray":
@@ -781,17 +802,17 @@ class Results:
 
     @property
     def thickness(self) -> "xr.DataArray":
-        """(quantile, row, column) thickness of the uppermost paint layer, um, with its 90 % interval.
+        """(quantile, row, column) thickness of the uppermost paint layer and its 90 % interval, in um.
 
         Where :attr:`thickness_of_paint` is true, the thickness is that of the pixel's paint, determined from posterior
-        samples of the layers of the paint. In other pixels, the thickness is that of the pixel.
+        samples of the paint's layers. In other pixels, the thickness is determined from the pixel's own spectrum.
         """
         self._stack("quantity")
         return self._intervals(SURFACE_UM, {}, self.quantity_label(SURFACE_UM))
 
     @property
     def share(self) -> "xr.DataArray":
-        """(group, quantile, row, column) mass fraction of the dry pigments at the surface, with its 90 % interval."""
+        """(group, quantile, row, column) mass fraction of a group in the dry surface pigments, with 90 % interval."""
         groups = [name for (quantity,) in self._stack("quantity").keys if (name := material_of(quantity)) is not None]
         if not groups:
             raise ScanError(
@@ -810,7 +831,7 @@ class Results:
 
     @property
     def amount(self) -> "xr.DataArray":
-        """(group, place, quantile, row, column) mass fraction of the group's element in the dry paint, %."""
+        """(group, place, quantile, row, column) mass fraction of the group's element in the dry paint, in %."""
         names = list(dict.fromkeys(name for name, _ in self._stack(AMOUNT).keys))
         quantity_names = [[f"{AMOUNT}.{at_place(name, place)}" for place in self.places] for name in names]
         coordinates = {"group": names, "place": list(self.places)}
@@ -818,7 +839,7 @@ class Results:
 
     @property
     def amount_reached(self) -> "xr.DataArray":
-        """(group, place, row, column) probability that the amount is that of a pigment, not that of a trace."""
+        """(group, place, row, column) probability that the amount is that of a pigment rather than a trace."""
         names = list(dict.fromkeys(name for name, _ in self._stack("amount_reached").keys))
         keys = [[(name, place) for place in self.places] for name in names]
         coordinates = {"place": list(self.places), **self._label_coordinates("group", names)}
@@ -826,17 +847,17 @@ class Results:
 
     @property
     def pool(self) -> "xr.DataArray":
-        """(row, column) number of pixels that were summed for each prediction; NaN without a result."""
+        """(row, column) number of pixels summed for each prediction; NaN without a result."""
         return self._array("pool", (), {}, "number of pixels summed for the prediction")
 
     @property
     def scatter(self) -> "xr.DataArray":
-        """(peak, row, column) counts of the scattered source line: Rayleigh and Compton peak."""
+        """(peak, row, column) counts of the two scatter peaks of the source line, Rayleigh and Compton."""
         return self._array_along("scatter", "peak", "counts of the source's scattered line")
 
     @property
     def diffraction(self) -> "xr.DataArray":
-        """(detector, row, column) significance, sigmas, of the strongest diffraction peak of each detector."""
+        """(detector, row, column) significance of the strongest diffraction peak, in standard deviations."""
         return self._array_along(
             "diffraction", "detector", "strongest peak in one detector alone, in standard deviations"
         )
@@ -851,12 +872,12 @@ class Results:
 
     @property
     def surface_presence(self) -> "xr.DataArray":
-        """(member, row, column) probability that a pigment is in the surface paint, as main or as minor pigment."""
+        """(member, row, column) probability that a pigment is in the surface paint, main or additional."""
         return self._member_array("surface_presence", "probability that the pigment is in the surface paint")
 
     @property
     def surface_share(self) -> "xr.DataArray":
-        """(member, row, column) expected share of a pigment in the colour of the surface, by optical effect."""
+        """(member, row, column) expected fraction of the surface paint's optical absorption due to a pigment."""
         return self._member_array("surface_share", "share of the pigment in the coloured part of the surface")
 
     def _member_array(self, quantity: str, long_name: str) -> "xr.DataArray":
@@ -867,16 +888,19 @@ class Results:
 
     @property
     def hidden(self) -> "xr.DataArray":
-        """(group, row, column) probability that a group detected by XRF is only present below the surface.
+        """(group, row, column) probability that a group detected by XRF is present only below the surface.
 
-        The probability is NaN if the library has no spectrum of the group, the surface is too pale, or the surface is
-        not one of the library's pigments. Values above :data:`BELOW_PROBABILITY` are reported.
+        The probability is NaN if the library has no spectrum of the group, if the surface is too pale, or if the
+        surface shows none of the library's pigments. Probabilities above :data:`BELOW_PROBABILITY` are reported.
         """
         return self._array_along("hidden", "group", "probability that the group is below the surface")
 
     @property
     def reflectance(self) -> "xr.DataArray":
-        """(wavelength, row, column) reflectance at the pixels of the maps; wavelengths in nm; NaN outside the cube."""
+        """(wavelength, row, column) reflectance at each pixel of the maps; NaN outside the cube.
+
+        The wavelengths are in nm.
+        """
         array = self._array_along("reflectance", "wavelength", "reflectance")
         return array.assign_coords(wavelength=array.wavelength.astype(float))
 
@@ -884,7 +908,7 @@ class Results:
     def reflectance_member(self) -> "xr.DataArray":
         """(row, column) name of the pigment that determines the colour of the surface.
 
-        The name is "" if no probability exceeds one half.
+        The name is "" if no pigment's probability exceeds one half.
         """
         best_name, highest_probability = (
             np.full(self.shape, "", dtype=object),
@@ -907,18 +931,18 @@ class Results:
     def paint(self) -> "xr.DataArray":
         """(row, column) uint8 number of each pixel's paint in :attr:`paints`.
 
-        The number is 0 for pixels with several paints or none, and 255 for pixels without a result.
+        The number is 0 for pixels that have several paints or none, and 255 for pixels without a result.
         """
         return self._array("paint", (), {}, "number of the paint")
 
     @property
     def depth(self) -> "xr.DataArray":
-        """(line, place, row, column) net counts from the uppermost paint layer and from below it; NaN if unknown."""
+        """(line, place, row, column) net counts from the uppermost paint layer, and from below it; NaN if unknown."""
         return self._depth_array("depth", "net counts by depth")
 
     @property
     def depth_sigma(self) -> "xr.DataArray":
-        """(line, place, row, column) standard deviation of :attr:`depth`, counts."""
+        """(line, place, row, column) standard deviation of :attr:`depth`, in counts."""
         return self._depth_array("depth_sigma", "standard deviation of the net counts by depth")
 
     def _depth_array(self, quantity: str, long_name: str) -> "xr.DataArray":
@@ -928,11 +952,11 @@ class Results:
 
     @property
     def unlikeness(self) -> "xr.DataArray":
-        """(row, column) significance, standard deviations, of the strongest unexplained peak."""
+        """(row, column) significance of the strongest unexplained peak, in standard deviations."""
         return self._array("unlikeness", (), {}, "strongest unexplained peak")
 
     def to_dataset(self) -> "xr.Dataset":
-        """Return all arrays as a lazy :class:`xarray.Dataset`."""
+        """Return all arrays as an :class:`xarray.Dataset`, which reads values when they are needed."""
         import xarray as xr
 
         arrays = {}
@@ -949,7 +973,7 @@ class Results:
                 )
         for name, labelled_array in arrays.items():
             aligned_dimensions = longest_array_by_dimension.keys() & set(labelled_array.dims)
-            # names have the order of the longest array, whereas xarray would sort them
+            # names keep the order in the longest array; xarray would sort them
             arrays[name] = labelled_array.reindex(
                 {dimension: longest_array_by_dimension[dimension][dimension] for dimension in aligned_dimensions}
             )
@@ -966,12 +990,13 @@ class Results:
     # --- single maps, as plain arrays -----------------------------------------------------------------------
 
     def __getitem__(self, key: str | tuple[str, Place]) -> NDArray[np.float32]:
-        """Return the (row, column) probability of a pigment or group, or counts of a line family or scatter peak.
+        """Return the (row, column) probability of a pigment or group, or the counts of a line family or scatter peak.
 
         Raises
         ------
         KeyError
-            The map does not exist, because the model predicts no places or the probability is low everywhere.
+            The map does not exist, because the model predicts no places, or because the probability is low in all
+            pixels.
         """
         name, place = (key, "anywhere") if isinstance(key, str) else key
         for quantity, full_key in (("probability", (name, place)), ("area", (name,)), ("scatter", (name,))):
@@ -995,7 +1020,9 @@ class Results:
         return AMOUNT in self.stacks and (name, place) in self.stacks[AMOUNT]
 
     def map(self, quantity: str, *key: str) -> NDArray[Any]:
-        """Return the (row, column) map of a quantity of :data:`DIMENSIONS`: ``results.map("area_sigma", "Fe_K")``.
+        """Return the (row, column) map of a quantity in :data:`DIMENSIONS`.
+
+        For example, ``results.map("area_sigma", "Fe_K")`` returns standard deviations.
 
         Raises
         ------
@@ -1007,25 +1034,25 @@ class Results:
         return self._stack(quantity)[key]
 
     def is_present_somewhere(self, name: str, place: Place = "anywhere") -> bool:
-        """Return whether the probability exceeds one half in any pixel."""
+        """Return whether a pigment's or group's probability exceeds one half in any pixel."""
         return bool((self[name, place] > PRESENT_PROBABILITY).any())
 
     def estimate(self, quantity: str, level: float = INTERVAL_PROBABILITY) -> Estimate:
-        """Return median and credible interval of a quantity.
+        """Return maps of the median and the credible interval of a quantity.
 
         Parameters
         ----------
         quantity : str
-            :data:`SURFACE_UM`, a name of :func:`share_of`, or a quantity of an element such as ``mass_fraction.Fe``.
+            :data:`SURFACE_UM`, a name from :func:`share_of`, or a quantity of an element, such as ``mass_fraction.Fe``.
         level : float
-            Probability of the interval; for quantities of elements only :data:`INTERVAL_PROBABILITY`.
+            Probability of the interval. For quantities of elements, the level must be :data:`INTERVAL_PROBABILITY`.
 
         Raises
         ------
         ScanError
             The results do not contain the quantity.
         ValueError
-            The interval is not available with this probability.
+            There is no interval with this probability.
         """
         kind_and_element = element_of(quantity)
         if kind_and_element is not None:
@@ -1047,9 +1074,9 @@ class Results:
 
     @property
     def thickness_of_paint(self) -> NDArray[np.bool_]:
-        """(row, column) boolean map that is true where the thickness is that of the pixel's paint.
+        """(row, column) boolean map that is true where the thickness of the pixel's paint is used.
 
-        In these pixels, the spectrum of the pixel does not determine the thickness.
+        The spectra of these pixels do not determine the thickness.
         """
         pixel_estimate = estimate(SURFACE_UM, self.map("quantity", SURFACE_UM), self.map("quantity_sigma", SURFACE_UM))
         paint_numbers = [area.number for area in self.paints if area.thickness_um is not None]
@@ -1061,12 +1088,12 @@ class Results:
         )
 
     def below_in_paint(self, group: str) -> NDArray[np.bool_]:
-        """Return a (row, column) boolean map that is true where the pixel's paint has the group below another group."""
+        """Return a boolean (row, column) map that is true in paints that contain the group below another group."""
         paint_numbers = [area.number for area in self.paints if any(group == below for _, below in area.orders)]
         return np.isin(self.map("paint"), paint_numbers) if paint_numbers else np.zeros(self.shape, dtype=np.bool_)
 
     def _replace_paint_thickness(self, pixel_estimate: Estimate) -> Estimate:
-        """Return thicknesses of pixels, replaced by those of paints where :attr:`thickness_of_paint` is true."""
+        """Return the thickness of each pixel, or that of its paint where :attr:`thickness_of_paint` is true."""
         is_replaced = self.thickness_of_paint
         if not is_replaced.any():
             return pixel_estimate
@@ -1080,24 +1107,24 @@ class Results:
         return Estimate(value, low, high)
 
     def is_determined(self, quantity: str) -> NDArray[np.bool_]:
-        """Return a boolean (row, column) map that is true where the 90 % interval of a quantity is narrow enough."""
+        """Return a boolean (row, column) map that is true where the 90 % interval determines a quantity."""
         return is_determined(quantity, self.estimate(quantity))
 
     def max_significance(self, families: Iterable[str]) -> NDArray[np.float32]:
-        """Return the (row, column) maximum significance of line families, in standard deviations.
+        """Return the significance of the most significant of some line families, (row, column), in standard deviations.
 
-        The significance is zero if none of the families was fitted, and for pixels without a result.
+        The significance is zero in pixels without a result, and in all pixels if none of the families was fitted.
         """
         zero_map = np.zeros(self.shape, dtype=np.float32)
         significances = [
-            np.nan_to_num(self[name] / np.maximum(self.map("area_sigma", name), _MIN_DEVIATION))
+            np.nan_to_num(self[name] / np.maximum(self.map("area_sigma", name), _MIN_AREA_SIGMA))
             for name in families
             if name in self.lines
         ]
         return np.asarray(np.maximum.reduce(significances), dtype=np.float32) if significances else zero_map
 
     def state_shares(self, group: str) -> dict[int, float]:
-        """Return the fraction of the pixels with a result in which a group has each of the :data:`STATES`."""
+        """Return, for each state, the fraction of the pixels with a result in which a group has this state."""
         states = self.map("state", group)
         n_by_state = np.bincount(states.ravel(), minlength=NO_ANSWER + 1)
         n_with_result = max(states.size - n_by_state[NO_ANSWER], 1)
@@ -1110,7 +1137,7 @@ class Results:
         return answer_words(int(self.map("state", group)[row, column]), float(upper_limit_percent))
 
     def answer_summary(self, group: str) -> str:
-        """Return a text on the presence of a group in all pixels, such as "pigment in 12 %, pigment or trace in 8.0 %".
+        """Return the fraction of pixels in each state, as text: "pigment in 12 %, pigment or trace in 8.0 %".
 
         The text is empty if amounts are unknown, as in results of earlier versions.
         """
@@ -1127,28 +1154,28 @@ class Results:
 
     @property
     def knows_hiding(self) -> bool:
-        """Whether the states take into account groups hidden below others, which requires a known instrument."""
+        """Whether the states allow for groups hidden below others, which requires a known instrument."""
         return "state" in self.stacks and "burial" in self.settings_of("detectability")
 
     @property
     def has_prediction(self) -> NDArray[np.bool_]:
-        """(row, column) boolean map that is true for pixels with a prediction by the network."""
+        """(row, column) boolean map of the pixels for which the network made a prediction."""
         return np.asarray(np.isfinite(self.map("probability", *self._stack("probability").keys[0])))
 
     @property
     def unlike_pixels(self) -> NDArray[np.bool_]:
-        """(row, column) boolean map that is true if :attr:`unlikeness` exceeds :data:`UNLIKE_SIGMA`."""
+        """(row, column) boolean map that is true where :attr:`unlikeness` exceeds :data:`UNLIKE_SIGMA`."""
         return np.asarray(self.map("unlikeness") > UNLIKE_SIGMA)
 
     @property
     def unlike_share(self) -> float:
-        """Fraction of the pixels with a result for which :attr:`unlike_pixels` is true."""
+        """Fraction of the pixels with a result in which :attr:`unlike_pixels` is true."""
         has_result = np.isfinite(self.map("unlikeness"))
         return float(self.unlike_pixels[has_result].mean()) if has_result.any() else 0.0
 
     @property
     def is_unlike(self) -> bool:
-        """Whether :attr:`unlike_pixels` is true for at least three pixels and one in a thousand."""
+        """Whether :attr:`unlike_pixels` is true in at least three pixels, and in at least one pixel per thousand."""
         if "unlikeness" not in self.stacks:
             return False
         return int(self.unlike_pixels.sum()) >= MIN_UNLIKE_PIXELS and self.unlike_share >= MIN_UNLIKE_SHARE
@@ -1162,7 +1189,7 @@ class Results:
 
     @property
     def has_reflectance(self) -> bool:
-        """Whether a reflectance cube was analysed with the scan."""
+        """Whether a reflectance cube was analysed together with the scan."""
         return "surface_member" in self.stacks
 
     @property
@@ -1189,7 +1216,7 @@ class Results:
 
     @property
     def pigments(self) -> tuple[str, ...]:
-        """Names of the pigments, the members of groups."""
+        """Names of the pigments, which are the members of the groups."""
         return self._names("member")
 
     @property
@@ -1220,7 +1247,7 @@ class Results:
 
     @property
     def model_card(self) -> Mapping[str, Any]:
-        """Model card as a mapping; empty if there is none."""
+        """Model card as a mapping; empty if there is no model card."""
         model = self.settings_of("pigments").get("model", {})
         return model if isinstance(model, Mapping) else {"name": str(model)}
 
@@ -1230,7 +1257,7 @@ class Results:
         return str(self.model_card.get("name", ""))
 
     def settings_of(self, process: str) -> Mapping[str, Any]:
-        """Return the configuration of a process ("pigments", "elements" ...); empty if there is none."""
+        """Return the configuration of a process ("pigments", "elements" ...); empty if the process did not run."""
         return self.process_settings.get(process, {})
 
     def label(self, name: str, place: Place = "anywhere") -> str:
@@ -1255,12 +1282,12 @@ class Results:
         return f"share of the pigments at the surface: {label_text}"
 
     def short_label(self, name: str) -> str:
-        """Return the label of a pigment or group without the examples in brackets."""
+        """Return the label of a pigment or group, without its examples in brackets."""
         return self.label(name).partition(" (")[0]
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Settings of the run that made the results; empty if unknown."""
+        """Settings of the run that produced the results; empty if unknown."""
         return self.summary.get("settings") or {}
 
     @property
@@ -1270,14 +1297,14 @@ class Results:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Notes for the user, with alerts first."""
+        """Notes for the user. Alerts come first."""
         scan_notes = (*self.summary.get("notes", ()), *self.calibration.get("notes", ()))
         process_notes = (note for notes in self.process_notes.values() for note in notes)
         return tuple(dict.fromkeys((*self.alerts, *scan_notes, *process_notes)))
 
     @property
     def alerts(self) -> tuple[str, ...]:
-        """Warnings about results that may be wrong or were omitted."""
+        """Warnings that results may be wrong or were omitted."""
         return tuple(self.settings.get("alerts", ()))
 
     @property
@@ -1288,7 +1315,7 @@ class Results:
         return 0, 0
 
     def __iter__(self) -> "Iterator[Results | Mapping[str, Any] | None]":
-        """Return an iterator over pigments, elements and summary, for compatibility with tuples of earlier versions."""
+        """Return an iterator over pigments, elements and summary, as in the tuples of earlier versions."""
         return iter((self if self.has_pigments else None, self if self.has_elements else None, self.summary))
 
     def __repr__(self) -> str:
@@ -1328,7 +1355,7 @@ class Results:
         if quantity in self.stacks:
             return self.stacks[quantity]
         base_quantity = re.sub("_(sigma|low|high)$", "", quantity)
-        quantity_title, command, *requirement = _COMMANDS.get(base_quantity, (quantity, "underpaint identify"))
+        quantity_title, command, *requirement = _SOURCE_COMMANDS.get(base_quantity, (quantity, "underpaint identify"))
         raise ScanError(
             f"These results contain no {quantity_title}: {' '.join((f'`{command}`', *requirement))} writes them."
         )
@@ -1341,7 +1368,7 @@ class Results:
         return self._array(quantity, keys, {dimension: [name for (name,) in keys]}, long_name)
 
     def _array(self, quantity: str, keys: Any, coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
-        """Return the maps with the given keys, which are nested lists along the labelled dimensions."""
+        """Return the maps with the given keys. The keys are nested lists, one level for each labelled dimension."""
         stack = self._stack(quantity)
         _, units = DIMENSIONS[quantity]
         dimensions = [name for name in _LABELLED_DIMENSIONS if name in coordinates]
@@ -1357,9 +1384,12 @@ class Results:
         )
 
     def _intervals(self, quantities: Any, coordinates: Mapping[str, Any], long_name: str) -> "xr.DataArray":
-        """Return medians and intervals of quantities, given names as nested lists along the coordinates."""
+        """Return medians and intervals of quantities.
+
+        The names of the quantities are nested lists, one level for each coordinate.
+        """
         in_memory = all(stack.in_memory for stack in self.stacks.values())
-        # quantiles are rounded so that 0.05 and 0.95 are valid labels
+        # quantiles are rounded, so that 0.05 and 0.95 can be used as labels
         quantile_coordinate = {
             "quantile": [round(0.5 + quantile_offset * INTERVAL_PROBABILITY, 6) for quantile_offset in (-0.5, 0.0, 0.5)]
         }
@@ -1386,7 +1416,7 @@ class Results:
 
     def _interval_value(self, quantity: str, limit_name: str) -> NDArray[np.float32]:
         if quantity.startswith(f"{AMOUNT}.") and quantity not in self.amounts:
-            return np.full(self.shape, np.nan, np.float32)  # the group is not present at this place
+            return np.full(self.shape, np.nan, np.float32)  # the group has no map at this place
         return np.asarray(getattr(self.estimate(quantity), limit_name), np.float32)
 
     def _labelled_array(
@@ -1427,22 +1457,23 @@ def _single_keys(names: Sequence[str]) -> tuple[Key, ...]:
 
 
 def share_present(probability: NDArray[np.float32]) -> float:
-    """Return the fraction of the pixels with a result whose probability exceeds one half."""
+    """Return the fraction of the pixels with a result in which the probability exceeds one half."""
     finite_probability = probability[np.isfinite(probability)]
     return float((finite_probability > PRESENT_PROBABILITY).mean()) if finite_probability.size else 0.0
 
 
 class BelowSurface(NamedTuple):
-    """Summary of the presence of a group below the surface.
+    """Summary of where a group is present below the surface.
 
     Parameters
     ----------
     share : float
-        Fraction of the area in which the probability exceeds :data:`BELOW_PROBABILITY`.
+        Fraction of the predicted pixels in which the probability exceeds :data:`BELOW_PROBABILITY`.
     certainty : float
-        Mean probability in the area above :data:`BELOW_PROBABILITY`; NaN if this area is empty.
+        Mean probability in the pixels above :data:`BELOW_PROBABILITY`; NaN if there are no such pixels.
     undetermined_share : float
-        Fraction of the area in which the probability lies between ``1 - BELOW_PROBABILITY`` and ``BELOW_PROBABILITY``.
+        Fraction of the predicted pixels in which the probability is between ``1 - BELOW_PROBABILITY`` and
+        ``BELOW_PROBABILITY``.
     """
 
     share: float
@@ -1451,14 +1482,14 @@ class BelowSurface(NamedTuple):
 
 
 def below_surface(probability: NDArray[np.float32], has_prediction: NDArray[np.bool_]) -> BelowSurface:
-    """Return the summary of the presence of a group below the surface.
+    """Return a summary of where a group is present below the surface.
 
     Parameters
     ----------
     probability : (n_row, n_column) array
-        Map of ``Results.hidden``; NaN where undetermined.
+        Map of the group in ``Results.hidden``; NaN where undetermined.
     has_prediction : (n_row, n_column) bool array
-        True for pixels within the reflectance cube.
+        True for pixels that the reflectance cube covers.
     """
     n_predicted = max(int(has_prediction.sum()), 1)
     reported_probabilities = probability[has_prediction & (probability > BELOW_PROBABILITY)]
@@ -1470,16 +1501,16 @@ def below_surface(probability: NDArray[np.float32], has_prediction: NDArray[np.b
 
 
 def cohen_kappa(first_map: NDArray[np.bool_], second_map: NDArray[np.bool_]) -> float:
-    """Return Cohen's kappa of two boolean maps of the same pixels (Cohen 1960)."""
+    """Return Cohen's kappa (Cohen 1960), the agreement of two boolean maps of the same pixels above chance."""
     agreement = float(np.mean(first_map == second_map))
     chance_agreement = float(first_map.mean() * second_map.mean() + (1 - first_map.mean()) * (1 - second_map.mean()))
     return float("nan") if chance_agreement == 1.0 else (agreement - chance_agreement) / (1.0 - chance_agreement)
 
 
 def _nested_maps(stack: Stack, keys: Any) -> Any:
-    """Return the maps of nested lists of keys, nested in the same way.
+    """Return maps for nested lists of keys. The maps are nested in the same way.
 
-    Maps in files are lazy. Missing maps are NaN.
+    Maps in files are read when they are needed. Missing maps are NaN.
     """
     if isinstance(keys, list):
         return [_nested_maps(stack, key) for key in keys]
@@ -1509,5 +1540,5 @@ def _lazy_map(shape: tuple[int, int], dtype: Any, read_map: Callable[[], Any]) -
 
 def _listing_line(line_title: str, names: Iterable[str], empty_text: str) -> str:
     all_names = list(names)
-    omitted_text = f", and {len(all_names) - _MAX_LISTED} more" if len(all_names) > _MAX_LISTED else ""
-    return f"  {line_title:11s} {', '.join(all_names[:_MAX_LISTED]) + omitted_text if all_names else empty_text}"
+    omitted_text = f", and {len(all_names) - _MAX_LISTED_NAMES} more" if len(all_names) > _MAX_LISTED_NAMES else ""
+    return f"  {line_title:11s} {', '.join(all_names[:_MAX_LISTED_NAMES]) + omitted_text if all_names else empty_text}"

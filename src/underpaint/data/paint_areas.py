@@ -1,4 +1,4 @@
-"""Paints of a painting, which are areas of similar pixels, with their pigments, lines, spectrum and layers."""
+"""Paints of a painting. A paint is an area of similar pixels, with its pigments, lines, spectrum and layers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,34 +8,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIXED = 0
-"""Value in a map of paints for pixels with several paints or none."""
+"""Value in a map of paints for pixels that have several paints or none."""
 
 
 @dataclass(frozen=True, eq=False)
 class PaintArea:
-    """One paint of a painting, which is an area whose pixels have similar lines.
+    """One paint of a painting: an area whose pixels have similar lines.
 
     Parameters
     ----------
     number : int
-        Number in the map of paints, from 1 for the largest area.
+        Number of the paint in the map of paints. The largest area has the number 1.
     n_pixel : int
         Number of pixels.
     share : float
-        Fraction of the pixels with a result.
+        Area of the paint as a fraction of the pixels with a result.
     area_mm2 : float or None
-        Area, mm2; None if the distance of pixels is unknown.
+        Area in mm2; None if the distance between pixels is unknown.
     groups : mapping of str to int
-        State of the pigment groups that are present in more than half of the pixels, as keys of
-        :data:`underpaint.data.maps.STATES`; empty if pigments were not identified.
+        State of each pigment group that is present in more than half of the pixels. The states are keys of
+        :data:`underpaint.data.maps.STATES`. Empty if pigments were not identified.
     lines : mapping of str to float
-        Median net counts of the line families by which the paints were distinguished.
+        Median net counts of each line family by which the paints were distinguished.
     spectrum : (n_channel,) array or None
-        Sum of the spectra, in counts; None if not computed.
+        Sum of the spectra of the pixels, in counts; None if not computed.
     explanation : mapping or None
         Layers in the format of ``underpaint explain --json``; None if not computed.
     known : str
-        Result of another method on which the answers are based; empty without one.
+        Result of another method that the explanation takes as given; "" if there is none.
     """
 
     number: int
@@ -50,13 +50,13 @@ class PaintArea:
 
     @property
     def stratigraphy(self) -> tuple[str, ...]:
-        """Sentences on the layers, first the result of another method, then sentences from the posterior."""
+        """Sentences on the layers, beginning with the result of another method if there is one."""
         sentences = () if self.explanation is None else tuple(self.explanation.get("words", ()))
         return (self.known, *sentences) if self.known and self.known not in sentences else sentences
 
     @property
     def orders(self) -> tuple[tuple[str, str], ...]:
-        """Pairs of groups with an order determined by the posterior; the first group begins above the second."""
+        """Pairs of groups whose order the posterior determines. The first group begins above the second."""
         order_records = (self.explanation or {}).get("order") or ()
         return tuple(
             (order_record["above"], order_record["below"])
@@ -66,7 +66,7 @@ class PaintArea:
 
     @property
     def thickness_um(self) -> tuple[float, float, float] | None:
-        """Lower limit, median and upper limit (90 %) of the uppermost layer's thickness, um; None if unknown."""
+        """Lower limit, median and upper limit (90 %) of the uppermost layer's thickness in um; None if unknown."""
         layers = (self.explanation or {}).get("layers")
         thickness_interval = layers[0]["thickness_um"] if layers else {}
         lower_limit, median_um, upper_limit = (
@@ -94,7 +94,7 @@ class PaintArea:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any], spectrum: NDArray[np.float64] | None = None) -> "PaintArea":
-        """Return the paint area from a result of :meth:`record` and a spectrum."""
+        """Return the paint area with the fields in ``record``, a result of :meth:`record`, and with a spectrum."""
         return cls(
             **{field_name: value for field_name, value in record.items() if field_name != "counts"}, spectrum=spectrum
         )

@@ -1,4 +1,4 @@
-"""Gaussian peaks on an energy axis, with the resolution of a silicon detector."""
+"""Compute Gaussian peaks on an energy axis, and the resolution of a silicon detector."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,13 +7,13 @@ from scipy.special import ndtr
 from underpaint.data.axis import EnergyAxis
 from underpaint.units import EPSILON_SI_KEV, FWHM_PER_SIGMA
 
-_RANGE_SIGMAS = 6.0
+_PEAK_RANGE_SIGMAS = 6.0
 
 
 def resolution_fwhm_kev(
     energy_kev: float | NDArray[np.float64], noise_fwhm_kev: float, fano: float
 ) -> NDArray[np.float64]:
-    """Return the full width at half maximum of a peak, in keV.
+    """Return the full width at half maximum (FWHM) of a peak, in keV.
 
     ``FWHM^2 = noise^2 + 2.355^2 * 3.85 eV * fano * energy``.
 
@@ -22,7 +22,7 @@ def resolution_fwhm_kev(
     energy_kev : float or array
         Photon energy in keV.
     noise_fwhm_kev : float
-        Electronic noise, FWHM, in keV.
+        FWHM of the electronic noise, in keV.
     fano : float
         Fano factor.
     """
@@ -36,21 +36,21 @@ def peak_counts(
     area: NDArray[np.float64],
     fwhm_kev: NDArray[np.float64] | float,
 ) -> NDArray[np.float64]:
-    """Return the sum of Gaussian peaks, integrated over each channel.
+    """Return the counts of a sum of Gaussian peaks, integrated over each channel.
 
     Parameters
     ----------
     axis : EnergyAxis
         Energy axis.
     energy_kev, area : (n_line,) arrays
-        Energies, keV, and counts of the lines.
+        Energy, in keV, and counts of each line.
     fwhm_kev : float or (n_line,) array
         FWHM of the peaks, in keV.
 
     Returns
     -------
     (n_channel,) array
-        Counts per channel. Parts of peaks outside the axis are omitted.
+        Counts per channel. The parts of peaks beyond the ends of the axis are omitted.
     """
     return peak_columns(axis, energy_kev, area, fwhm_kev, np.zeros(energy_kev.size, dtype=np.intp), 1)[:, 0]
 
@@ -63,26 +63,26 @@ def peak_columns(
     set_index: NDArray[np.intp],
     n_set: int,
 ) -> NDArray[np.float64]:
-    """Return the sums of Gaussian peaks for several sets of lines; see :func:`peak_counts`.
+    """Return a sum of Gaussian peaks (:func:`peak_counts`) for each of several sets of lines.
 
     Parameters
     ----------
     axis, energy_kev, area, fwhm_kev
         See :func:`peak_counts`.
     set_index : (n_line,) array
-        Index of the set of each line.
+        Index of the set to which each line belongs.
     n_set : int
         Number of sets.
 
     Returns
     -------
-    (n_channel, n_column) array
+    (n_channel, n_set) array
         Counts per channel.
     """
     sigma = np.broadcast_to(np.asarray(fwhm_kev, dtype=np.float64) / FWHM_PER_SIGMA, energy_kev.shape)
     centre_channel, half_range_channels = (
         (energy_kev - axis.zero_kev) / axis.gain_kev,
-        _RANGE_SIGMAS * sigma / axis.gain_kev,
+        _PEAK_RANGE_SIGMAS * sigma / axis.gain_kev,
     )
     first_channel = np.floor(centre_channel - half_range_channels)
     channels = first_channel[:, None] + np.arange(int(np.ceil(2 * np.max(half_range_channels, initial=0.0))) + 3)

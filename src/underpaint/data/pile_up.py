@@ -1,8 +1,9 @@
-"""Compute the pile-up of photons from the self-convolution of spectra.
+"""Compute the shape of pile-up from the self-convolution of spectra.
 
-Photons pile up only within a pixel. The self-convolution of the sum spectrum would contain pairs of photons that cannot
-occur, such as pairs from two paints, and too few pairs that do occur. The self-convolution is therefore computed for
-each tile of the survey, in which the paint is nearly uniform.
+Photons pile up only within a pixel. The self-convolution of the sum spectrum would contain impossible pairs of photons,
+such as pairs from different paints. The self-convolution of the sum spectrum would also contain too few of the possible
+pairs. The self-convolution is therefore computed for each tile of the survey, because the paint in a tile is nearly
+uniform.
 """
 
 import numpy as np
@@ -12,24 +13,24 @@ from underpaint.data.axis import EnergyAxis
 from underpaint.data.background import snip
 
 Array = NDArray[np.float64]
-_TYPICAL_PROBABILITY = 0.01
+_TYPICAL_PILE_UP_PROBABILITY = 0.01
 MAX_PILE_UP_PROBABILITY = 0.05
 
 
 def self_convolution(spectra: Array, pixels_per_tile: Array | None = None) -> tuple[Array, Array]:
-    """Return the twofold and threefold self-convolution of spectra, summed over tiles.
+    """Return the self-convolutions of spectra for pairs and for triples of photons, summed over tiles.
 
     Parameters
     ----------
     spectra : (n_tile, n_channel) array
-        Summed counts of each tile.
+        Sum spectrum of each tile, in counts.
     pixels_per_tile : (n_tile,) array, optional
-        Number of pixels of each tile; one by default.
+        Number of pixels in each tile; one by default.
 
     Returns
     -------
     twofold, threefold : (n,) arrays
-        Self-convolutions, both divided by the sum of the twofold one.
+        Self-convolutions for pairs and triples, both divided by the sum of that for pairs.
     """
     tile_weights = np.ones(len(spectra)) if pixels_per_tile is None else np.maximum(pixels_per_tile, 1.0)
     fft_length = 1 << int(np.ceil(np.log2(3 * spectra.shape[1])))
@@ -52,13 +53,13 @@ def self_convolution(spectra: Array, pixels_per_tile: Array | None = None) -> tu
 
 
 def pile_up_shape(self_convolutions: tuple[Array, Array], axis: EnergyAxis) -> tuple[Array, Array]:
-    """Return the (n_channel,) shapes of pile-up at low probability and at ``MAX_PILE_UP_PROBABILITY``.
+    """Return the (n_channel,) shapes of pile-up at very low probability and at ``MAX_PILE_UP_PROBABILITY``.
 
-    The recorded spectrum already contains pile-up, so its self-convolution overestimates triples. Let p and q be the
-    Fourier transforms of the spectrum without and with pile-up, and x the pile-up probability. Then ``q = p exp(x (p -
-    1))`` (Wielopolski & Gardner 1976), and the transform of the pile-up is ``x q**2 - 3/2 x**2 q**3``. Shapes at
-    smaller probabilities are linear combinations of the two returned shapes. Because energies add up, the pile-up is
-    shifted by the zero of the axis.
+    The recorded spectrum already contains pile-up, so its self-convolution overestimates triples. Let p be the Fourier
+    transform of the spectrum without pile-up, q that of the recorded spectrum, and x the pile-up probability. Then ``q
+    = p exp(x (p - 1))`` (Wielopolski & Gardner 1976), and the transform of the pile-up is ``x q**2 - 3/2 x**2 q**3``.
+    For smaller probabilities, the shape is a linear combination of the two returned shapes. Energies add up, but
+    channel numbers do not, so the pile-up is shifted by the zero of the axis.
 
     Parameters
     ----------
@@ -82,7 +83,7 @@ def sum_peaks(
     fwhm_channels: Array,
     window_per_fwhm: float,
 ) -> Array:
-    """Return the (n_channel,) sum peaks without the smooth pile-up, normalised to a sum of one count.
+    """Return the sum peaks of the pile-up, without its smooth part, normalised to a total of one count.
 
     Parameters
     ----------
@@ -93,15 +94,15 @@ def sum_peaks(
     axis : EnergyAxis
         Energy axis of the spectrum.
     fwhm_channels : (n_channel,) array
-        FWHM of peaks, channels.
+        FWHM of peaks, in channels.
     window_per_fwhm : float
-        Half-width of the clipping window relative to the FWHM. Wider structures are removed.
+        Half-width of the clipping window, relative to the FWHM. Structures wider than the window are removed.
 
     Returns
     -------
     (n_channel,) array
-        Sum peaks; zeros if there are none.
+        Counts of the sum peaks; zeros if there are no sum peaks.
     """
-    pile_up = _TYPICAL_PROBABILITY * counts * pile_up_shape(self_convolutions, axis)[0]
+    pile_up = _TYPICAL_PILE_UP_PROBABILITY * counts * pile_up_shape(self_convolutions, axis)[0]
     peak_counts = np.maximum(pile_up - snip(pile_up, fwhm_channels, window_per_fwhm=window_per_fwhm), 0.0)
     return np.asarray(peak_counts / max(peak_counts.sum(), 1e-30))

@@ -1,4 +1,4 @@
-"""Rebin counts to another energy axis. The number of counts is conserved within the range of the new axis."""
+"""Rebin counts to another energy axis. The total counts in the range of the new axis are conserved."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,25 +14,26 @@ from underpaint.data.scan import Scan, name_of_sum
 from underpaint.errors import CalibrationError, ScanError
 
 _BATCH_SIZE = 128
-"""Number of spectra in a batch, which fits into the processor's cache."""
+"""Number of spectra per batch. A batch fits into the processor's cache."""
 
 
 def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sparse.csr_array:
-    """Return the fraction of each recorded channel in each new bin.
+    """Return the fraction of each recorded channel that lies in each new bin.
 
-    Counts are distributed uniformly over the width of their channel.
+    The counts of a channel are assumed to be distributed uniformly over its width.
 
     Parameters
     ----------
     axis_from : EnergyAxis
         Axis of the recorded channels.
     edges_kev_to : (n_bin + 1,) array
-        Increasing borders of the new bins, in keV.
+        Borders of the new bins, increasing, in keV.
 
     Returns
     -------
     (n_channel, n_bin) sparse array
-        Rebinned counts are ``counts @ matrix``. The sum of a row is the fraction of the channel within the new range.
+        Matrix for which ``counts @ matrix`` are the rebinned counts. The sum of a row is the fraction of the channel
+        within the new range.
 
     Raises
     ------
@@ -63,7 +64,7 @@ def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sp
 
 
 def rebin(counts: NDArray[Any], axis: EnergyAxis, edges_kev: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return counts in new bins. The number of counts is conserved within the new range.
+    """Return counts in new bins. The total counts in the new range are conserved.
 
     Parameters
     ----------
@@ -72,17 +73,17 @@ def rebin(counts: NDArray[Any], axis: EnergyAxis, edges_kev: NDArray[np.float64]
     axis : EnergyAxis
         Axis of ``counts``.
     edges_kev : (n_bin + 1,) array
-        Increasing borders of the new bins, in keV. Bins outside the recorded range have zero counts.
+        Borders of the new bins, increasing, in keV. Bins outside the recorded range have zero counts.
 
     Returns
     -------
     (..., n_bin) float32 array
-        Counts per new bin (not integers).
+        Counts per new bin, in general not integers.
 
     Raises
     ------
     CalibrationError
-        ``counts`` and ``axis`` differ in length, or the borders do not increase.
+        ``counts`` and ``axis`` have different numbers of channels, or the borders do not increase.
     """
     spectra = np.asarray(counts)
     if spectra.shape[-1] != axis.n_channel:
@@ -93,7 +94,7 @@ def rebin(counts: NDArray[Any], axis: EnergyAxis, edges_kev: NDArray[np.float64]
 
 
 def apply_rebin(counts: NDArray[Any], matrix: sparse.csr_array) -> NDArray[np.float32]:
-    """Return (..., n_channel) counts times a matrix of :func:`rebin_matrix`."""
+    """Return counts, (..., n_channel), multiplied by a matrix from :func:`rebin_matrix`."""
     spectra = counts.reshape(-1, counts.shape[-1])
     rebinned_spectra = np.empty((len(spectra), matrix.shape[1]), np.float32)
     float32_matrix = matrix.astype(np.float32)
@@ -104,7 +105,7 @@ def apply_rebin(counts: NDArray[Any], matrix: sparse.csr_array) -> NDArray[np.fl
 
 
 def rebin_scan(scan: Scan, axis: EnergyAxis) -> Scan:
-    """Return a scan with counts that are rebinned lazily to another energy axis.
+    """Return a scan whose counts are rebinned to another energy axis when they are read.
 
     Raises
     ------
@@ -128,20 +129,20 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
     Parameters
     ----------
     scans : sequence of Scan
-        Detectors with equal numbers of rows and columns, each with an energy axis.
+        Detectors of one scan, each with an energy axis. All detectors must have the same numbers of rows and columns.
 
     Returns
     -------
     Scan
-        Scan with the name of the first detector. The live time is the sum of the live times, if all are known. A pixel
-        is present if it is present for all detectors.
+        Scan with the name of the first detector. The live time is the sum of the detectors' live times, if all are
+        known. A pixel is missing if it is missing for any detector.
 
     Raises
     ------
     CalibrationError
         A scan has no energy axis.
     ScanError
-        ``scans`` is empty, or rows and columns differ.
+        ``scans`` is empty, or the scans differ in their numbers of rows or columns.
     """
     if not scans:
         raise ScanError("Cannot add scans: the list is empty. Give at least one scan.")

@@ -1,4 +1,4 @@
-"""Scans, which are lazy cubes of spectra (row, column, channel) with metadata, and the survey of a scan."""
+"""Scans and surveys. A scan is a cube of spectra (row, column, channel) with metadata, read when needed."""
 
 import html
 from collections.abc import Callable, Iterator, Sequence
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 Block = tuple[slice, slice]
 Progress = Callable[[int, int], None]
-_MIN_BLOCKS = 3
+_MIN_READ_BLOCKS = 3
 _MAX_COUNTS = 1e12
-"""Maximum counts of a channel in a pixel, which take eleven days at a million counts per second."""
+"""Maximum counts in a channel of a pixel: those of eleven days at a million counts per second."""
 _MAX_SAMPLE_SIZE = 4096
 _MAX_TILES = 16
-"""Maximum number of tiles along the rows and along the columns."""
+"""Maximum number of tiles along each side of a scan."""
 _MIN_CLIPPED_VALUES = 10
 _MIN_CLIPPED_CHANNELS = 3
 _NUMBER_TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 31, 32))
@@ -39,22 +39,22 @@ _NUMBER_TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 3
 
 @dataclass(frozen=True, repr=False)
 class Scan:
-    """Counts of a scan, read lazily, with metadata.
+    """Counts of a scan, which are read when needed, and metadata.
 
     Parameters
     ----------
     counts : (n_row, n_column, n_channel) dask array
-        Counts of any numeric type. Dask chunks may divide rows and columns but not channels.
+        Counts of any numeric type. Dask chunks may divide rows and columns, but not channels.
     axis : EnergyAxis or None
-        Energy axis; None if the file has none. The command ``calibrate`` determines the axis.
+        Energy axis; None if the file does not state it. The command ``calibrate`` determines the axis.
     name : str
-        Short name, used for result folders.
+        Short name, which is also used for folders of results.
     source : str
-        Path of the file (with ``::array`` for an array in the file) from which the scan was read.
+        Path of the file from which the scan was read; ``::array`` is appended for an array in the file.
     format : str
         Name of the file format.
     live_time_s, real_time_s : (n_row, n_column) array, or None
-        Live and real time of each pixel, in s; NaN for unknown pixels, None if all are unknown.
+        Live time and real time of each pixel, in s; NaN if unknown for a pixel, None if unknown for all.
     step_mm : (float, float) or None
         Distance between rows and between columns, in mm.
     detector : str
@@ -64,12 +64,13 @@ class Scan:
     notes : tuple of str
         Notes for the user (skipped files, unknown times ...).
     metadata : dict
-        Other metadata, with the names of the file.
+        Other metadata, with the names that they have in the file.
     counts_scale : float
-        Stored value of one count, by which the values of the file were divided. The median over the pixels if each
-        pixel has a different scale.
+        Stored value of one count, by which the values in the file were divided. If each pixel has its own scale, the
+        median over the pixels is given.
     detectors : tuple of Scan
-        Detectors whose sum is ``counts``, on the same channels. Empty for a single detector and for changed counts.
+        Detectors whose sum is ``counts``, all with the same channels. Empty if there is a single detector, or if the
+        counts were changed later.
 
     Examples
     --------
@@ -116,9 +117,9 @@ class Scan:
         axis = self.axis
         axis_text = "none" if axis is None else f"{1e3 * axis.gain_kev:.3f} eV per channel from {axis.zero_kev:.3f} keV"
         descriptions = {"file": self.source, "format": self.format, "detector": self.detector, "axis": axis_text}
-        lines = [f"<underpaint scan {self.name}: {n_row} rows x {n_column} columns x {n_channel} channels>"]
-        lines += [f"  {name:11s} {description}" for name, description in descriptions.items() if description]
-        return "\n".join([*lines, *(f"  note        {note}" for note in self.notes)])
+        text_lines = [f"<underpaint scan {self.name}: {n_row} rows x {n_column} columns x {n_channel} channels>"]
+        text_lines += [f"  {name:11s} {description}" for name, description in descriptions.items() if description]
+        return "\n".join([*text_lines, *(f"  note        {note}" for note in self.notes)])
 
     def _repr_html_(self) -> str:
         labelled_counts: Any = self.to_dataarray()
@@ -136,7 +137,7 @@ class Scan:
         return self.shape[0] * self.shape[1]
 
     def require_axis(self) -> EnergyAxis:
-        """Return the energy axis, or raise a CalibrationError that states what to do if the scan has none."""
+        """Return the energy axis. If the scan has no axis, raise a CalibrationError that states what to do."""
         if self.axis is None:
             raise CalibrationError(
                 f"Scan {self.name!r} has no energy axis. Run `underpaint calibrate`, and give its instrument file with "
@@ -145,7 +146,7 @@ class Scan:
         return self.axis
 
     def with_axis(self, axis: EnergyAxis) -> "Scan":
-        """Return the scan with another energy axis, without rebinning."""
+        """Return the scan with another energy axis. The counts in the channels stay the same."""
         return replace(self, axis=axis)
 
     def row_blocks(self) -> Iterator[slice]:
@@ -166,7 +167,7 @@ class Scan:
     def read(self, rows: slice, columns: slice) -> NDArray[Any]:
         """Return the counts of a rectangle of pixels.
 
-        Counts are read directly from the file if possible, because dask reads whole chunks.
+        If possible, counts are read directly from the file, because dask would read whole chunks.
         """
         reader = READERS.get(self.counts.name)
         if reader is not None and reader.shape == self.shape:
@@ -183,13 +184,14 @@ class Scan:
         return Spectrum(counts, self.axis, live_time, real_time, f"{self.name} ({row}, {column})")
 
     def to_dataarray(self) -> "xr.DataArray":
-        """Return the counts as a labelled array (xarray) that is read lazily.
+        """Return the counts as a labelled array (xarray), which is read when needed.
 
         Returns
         -------
         xarray.DataArray
-            Dimensions ``row``, ``column`` and ``energy_kev``, or ``channel`` without an energy axis; coordinates
-            ``y_mm``, ``x_mm`` and ``live_time_s`` if known. Missing pixels are 0.
+            Array with the dimensions ``row``, ``column`` and ``energy_kev``; without an energy axis, the last one is
+            ``channel``. The coordinates ``y_mm``, ``x_mm`` and ``live_time_s`` are included if known. Missing pixels
+            are 0.
 
         Examples
         --------
@@ -218,12 +220,12 @@ class Scan:
         return labelled_counts
 
     def to_hyperspy(self) -> Any:
-        """Return the scan as a lazy ``Signal1D`` of HyperSpy.
+        """Return the scan as a HyperSpy ``Signal1D``, which is read when needed.
 
         Returns
         -------
         hyperspy.signals.LazySignal1D
-            Signal with an axis in keV or channels, and navigation axes in mm or pixels.
+            Signal with a signal axis in keV or channels, and navigation axes in mm or pixels.
 
         Raises
         ------
@@ -250,23 +252,23 @@ class Scan:
         return signals.Signal1D(self.present_counts(), axes=axes, metadata=metadata).as_lazy()
 
     def present_counts(self) -> Any:
-        """Return a lazy array of counts that are 0 for missing pixels and for values that are not finite."""
+        """Return a lazy array of the counts. Missing pixels and values that are not finite are 0."""
         counts = self.counts
         if counts.dtype.kind == "f":
             counts = da.where(da.isfinite(counts), counts, 0)
         return counts if self.present is None else da.where(self.present[:, :, None], counts, 0)
 
     def sum_spectrum(self) -> Spectrum:
-        """Return the sum over the present pixels. :func:`~underpaint.data.survey` computes further summaries."""
+        """Return the sum spectrum of the present pixels. :func:`~underpaint.data.survey` computes further summaries."""
         return survey(self).sum_spectrum()
 
     def max_spectrum(self) -> Spectrum:
-        """Return the maximum spectrum, which shows elements that occur in few pixels."""
+        """Return the maximum spectrum, which also shows elements that occur in few pixels."""
         return survey(self).max_spectrum()
 
 
 def name_of_sum(detectors: Sequence[Scan]) -> str:
-    """Return the name of the dask array with the sum of detectors, which depends on the counts."""
+    """Return the name of the dask array that holds the sum of detectors. The name depends on the counts."""
     return f"sum-{tokenize(*(scan.counts.name for scan in detectors))}"
 
 
@@ -275,24 +277,27 @@ def _pixel_time(time_s: NDArray[np.float64] | None, row: int, column: int) -> fl
 
 
 def valid_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return whether each of (..., n_channel) spectra has counts and only valid values, as a (...) boolean array."""
-    # the minimum of values with NaN is NaN, and comparisons with NaN are false
+    """Return whether each spectrum has counts and only valid values.
+
+    The result is a boolean array with the shape of ``counts`` without its last axis.
+    """
+    # if any value is NaN, the minimum is NaN, and comparisons with NaN are false
     max_counts = counts.max(axis=-1)
     return np.asarray((counts.min(axis=-1) >= 0) & np.isfinite(max_counts) & (max_counts > 0))
 
 
-# --- survey of a scan: sum, maximum, counts per pixel, invalid values -----------------------------------
+# --- survey of a scan: sum, maximum, counts of each pixel, invalid values -------------------------------
 
 
 class CountsReader(Protocol):
-    """Reader of the counts of a file, for dask.
+    """Object through which dask reads the counts in a file.
 
     Parameters
     ----------
     shape : (int, int, int)
         Numbers of rows, columns and channels.
     residues : (n_row, n_column) bool array
-        Pixels in which the reader has set small negative values to zero.
+        Mask of the pixels in which the reader has set small negative values to zero.
     """
 
     shape: tuple[int, int, int]
@@ -303,27 +308,27 @@ class CountsReader(Protocol):
 
 
 READERS: WeakValueDictionary[str, CountsReader] = WeakValueDictionary()
-"""Readers by the name of the dask array that uses the reader."""
+"""Reader of each dask array, by the name of the array."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """Summary of a scan, or of the part of a scan that was read.
+    """Summary of a scan, or of the part of it that was read.
 
     Parameters
     ----------
     scan : Scan
-        Scan in which unusable pixels are marked as missing. Notes on invalid values precede other notes.
+        The scan, with unusable pixels marked as missing. Notes on invalid values precede other notes.
     total, highest : (n_channel,) arrays
-        Sum and maximum over the present pixels that were read, in counts.
+        Sum and maximum of each channel, in counts, over the present pixels that were read.
     pixel_counts : (n_row, n_column) array
-        Total counts of each pixel; 0 for missing pixels, NaN for pixels that were not read.
+        Total counts of each pixel; 0 for missing pixels, NaN for pixels not read.
     tiles : (n_tile, n_channel) array
-        Sum spectra of rectangles of pixels, up to 16 along the rows and along the columns.
+        Sum spectra of the tiles. Tiles are rectangles of pixels, at most 16 along each side of the scan.
     tile_pixels : (n_tile,) array
-        Number of pixels of each rectangle.
+        Number of pixels in each tile.
     sample : (n, n_channel) array
-        Spectra of a random sample of the present pixels, in counts.
+        Spectra of a random sample of present pixels, in counts.
     """
 
     scan: Scan
@@ -336,7 +341,7 @@ class Survey:
 
     @property
     def n_pixel(self) -> int:
-        """Number of pixels in the sum."""
+        """Number of pixels in the sum spectrum."""
         return int(self.tile_pixels.sum())
 
     @property
@@ -345,7 +350,7 @@ class Survey:
         return float(np.isfinite(self.pixel_counts).mean())
 
     def sum_spectrum(self) -> Spectrum:
-        """Return the sum spectrum, with total times if they are known for every pixel."""
+        """Return the sum spectrum, with the total live and real time if these are known for all pixels."""
         is_complete = self.read_share == 1
         live_time, real_time = (
             self._total_time(time_s) if is_complete else None
@@ -354,7 +359,7 @@ class Survey:
         return Spectrum(self.total, self.scan.axis, live_time, real_time, f"{self.scan.name} (sum)")
 
     def max_spectrum(self) -> Spectrum:
-        """Return the maximum spectrum, which shows elements that occur in few pixels."""
+        """Return the maximum spectrum, which also shows elements that occur in few pixels."""
         return Spectrum(self.highest, self.scan.axis, None, None, f"{self.scan.name} (maximum)")
 
     def _total_time(self, time_s: Array | None) -> float | None:
@@ -365,7 +370,7 @@ class Survey:
 
 
 def require_scan(scan: object) -> Scan:
-    """Return the scan, or raise a ScanError for other objects, such as the path of a file that was not opened."""
+    """Return the scan. Raise a ScanError for other objects, such as the path of a file not yet opened."""
     if isinstance(scan, Scan):
         return scan
     raise ScanError(
@@ -375,18 +380,18 @@ def require_scan(scan: object) -> Scan:
 
 
 def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = np.inf) -> Survey:
-    """Return the summary of a scan without missing pixels, read block by block in parallel.
+    """Return the summary of a scan. Blocks are read in parallel, and missing pixels are left out.
 
-    Pixels with negative or invalid values are marked as missing, with a note in the scan of the result.
+    Pixels with negative or invalid values are marked as missing, and a note in the returned scan reports them.
 
     Parameters
     ----------
     scan : Scan
     progress : callable, optional
-        Called with the number of pixels read and the total number.
+        Called with the number of pixels read so far and the number of all pixels.
     max_bytes : float
-        Maximum size to read, in bytes. Only evenly distributed blocks of about this total size are read of a larger
-        scan.
+        Maximum size to read, in bytes. Of a larger scan, only evenly distributed blocks are read, with about this total
+        size.
 
     Raises
     ------
@@ -394,8 +399,10 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
         A block is damaged, a channel has impossible counts, or no pixel is valid.
     """
     blocks = list(scan.blocks())
-    n_read = max(int(len(blocks) * min(max_bytes / max(scan.counts.nbytes, 1), 1.0)), min(_MIN_BLOCKS, len(blocks)))
-    blocks = [blocks[block_index] for block_index in np.linspace(0, len(blocks) - 1, n_read).astype(int)]
+    n_blocks_read = max(
+        int(len(blocks) * min(max_bytes / max(scan.counts.nbytes, 1), 1.0)), min(_MIN_READ_BLOCKS, len(blocks))
+    )
+    blocks = [blocks[block_index] for block_index in np.linspace(0, len(blocks) - 1, n_blocks_read).astype(int)]
     tile_grid = _tile_slices(scan.shape[0]), _tile_slices(scan.shape[1])
     tiles, tile_pixels = (
         np.zeros((len(tile_grid[0]) * len(tile_grid[1]), scan.shape[2])),
@@ -406,7 +413,7 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     clipping_statistics, n_pixels_read, sample = _ClippingStatistics(), 0, []
     is_in_sample = np.zeros(scan.shape[:2], bool)
     is_in_sample.flat[np.random.default_rng(0).permutation(np.flatnonzero(is_usable))[:_MAX_SAMPLE_SIZE]] = True
-    # dask would wait for the slowest block of each group of blocks, so threads are used instead
+    # dask would wait for the slowest block of each group of blocks; threads do not
     with ThreadPoolExecutor(CPU_COUNT) as threads:
         for block, block_survey in zip(
             blocks, threads.map(partial(_block_survey, scan, tile_grid, is_in_sample), blocks), strict=True
@@ -425,7 +432,7 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     notes = (
         *_clipped_note(clipping_statistics, int(tile_pixels.sum()), scan.shape[2]),
         *_unusable_note(scan, is_usable),
-        *_residue_note(scan),
+        *_zeroed_values_note(scan),
     )
     present = scan.present if scan.present is None and is_usable.all() else is_usable
     cleaned_scan = replace(scan, present=present, notes=tuple(dict.fromkeys((*notes, *scan.notes))))
@@ -437,18 +444,18 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
 
 @dataclass(frozen=True)
 class _ClippingStatistics:
-    """Numbers of occurrences of the largest value and of slightly smaller values, in channels with the largest value.
+    """Numbers of occurrences of the largest value, and of slightly smaller values in the same channels.
 
     Parameters
     ----------
     value : float
-        Largest value.
+        Largest value in the scan.
     n_at_maximum, n_just_below : int
-        Numbers of values equal to the largest value, and of values slightly smaller.
+        Number of values equal to the largest value, and number of slightly smaller values.
     n_pixel : int
-        Number of pixels with the largest value.
+        Number of pixels that contain the largest value.
     channels : frozenset of int
-        Channels with the largest value.
+        Channels that contain the largest value.
     """
 
     value: float = 0.0
@@ -469,9 +476,10 @@ class _ClippingStatistics:
         )
 
     def is_clipped(self) -> bool:
-        """Return whether values are clipped, so that the largest value is more frequent than slightly smaller ones.
+        """Return whether values are clipped, that is, cut off at the largest value.
 
-        In addition, the largest value must be the maximum of a number type or occur in several channels of a pixel.
+        If values are clipped, the largest value is more frequent than slightly smaller values. The largest value must
+        also be the maximum of a number type, or occur in several channels per pixel.
         """
         if self.n_at_maximum < _MIN_CLIPPED_VALUES or self.n_at_maximum <= self.n_just_below:
             return False
@@ -528,13 +536,13 @@ def _tile_slices(n_pixel: int) -> list[slice]:
 
 
 def _tiles_of_block(tile_grid: tuple[list[slice], list[slice]], block: Block) -> Iterator[tuple[int, Block]]:
-    """Yield the index of each tile that overlaps a block, and the rows and columns of the block within the tile."""
-    for row_tile, rows in _overlaps(tile_grid[0], block[0]):
-        for column_tile, columns in _overlaps(tile_grid[1], block[1]):
+    """Yield the index of each tile that overlaps a block, and the rows and columns of the overlap in the block."""
+    for row_tile, rows in _overlapping_tiles(tile_grid[0], block[0]):
+        for column_tile, columns in _overlapping_tiles(tile_grid[1], block[1]):
             yield row_tile * len(tile_grid[1]) + column_tile, (rows, columns)
 
 
-def _overlaps(tiles: list[slice], block_range: slice) -> Iterator[tuple[int, slice]]:
+def _overlapping_tiles(tiles: list[slice], block_range: slice) -> Iterator[tuple[int, slice]]:
     for tile_index, tile in enumerate(tiles):
         start, stop = max(tile.start, block_range.start), min(tile.stop, block_range.stop)
         if start < stop:
@@ -542,7 +550,7 @@ def _overlaps(tiles: list[slice], block_range: slice) -> Iterator[tuple[int, sli
 
 
 def _clipping_statistics(counts: NDArray[Any], max_counts: NDArray[Any]) -> _ClippingStatistics:
-    """Return the statistics of the channels with the largest value; other channels cannot be clipped."""
+    """Return the statistics of the channels that contain the largest value. Other channels cannot be clipped."""
     max_value = max_counts.max()
     if max_value <= 1:
         return _ClippingStatistics()
@@ -578,7 +586,7 @@ def _unusable_note(scan: Scan, is_usable: NDArray[np.bool_]) -> tuple[str, ...]:
     )
 
 
-def _residue_note(scan: Scan) -> tuple[str, ...]:
+def _zeroed_values_note(scan: Scan) -> tuple[str, ...]:
     readers = [reader for name in scan.counts.dask.layers if (reader := READERS.get(name)) is not None]
     n_pixel = max((int(reader.residues.sum()) for reader in readers), default=0)
     if not n_pixel:

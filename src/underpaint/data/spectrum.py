@@ -1,4 +1,4 @@
-"""A single recorded spectrum."""
+"""A single spectrum."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,9 @@ class Spectrum:
     counts : (n_channel,) array
         Counts per channel.
     axis : EnergyAxis or None
-        Energy axis; None if the file has none.
+        Energy axis; None if the file does not state it.
     live_time_s, real_time_s : float or None
-        Live and real time, in s; None if unknown.
+        Live time and real time, in s; None if unknown.
     name : str
         Name for display.
     """

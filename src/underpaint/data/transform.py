@@ -1,4 +1,4 @@
-"""Transform of counts of Xu et al. 2022 in numpy, which is equal to that in their network."""
+"""Transform counts with numpy as the network of Xu et al. 2022 does."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def normalised_log_log_root(counts: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the log-log root of spectra divided by the maximum of each spectrum; zero for spectra without counts.
+    """Return the log-log root of spectra, each divided by its maximum. Spectra without counts become zero.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Measured reflectance spectra of pigments, and the identification of surface pigments from reflectance and XRF.
+"""Identify the pigments at a painting's surface from its reflectance, measured reference spectra and XRF.
 
 The stable interface consists of :class:`ReflectanceLibrary`, :func:`builtin`, :func:`read`,
 ``ReflectanceClassifier.members``, ``ReflectanceClassifier.identify`` and the fields of :class:`ReflectanceAnswer`.

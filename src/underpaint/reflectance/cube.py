@@ -1,7 +1,7 @@
-"""Open a spectral cube as reflectance: apply references and scale, and exclude faulty bands and values.
+"""Open a spectral cube as reflectance: apply the references and the scale, and exclude faulty bands and values.
 
-If a file does not state its scale, the scale is inferred from a sample of the pixels, with a note. A cube with an
-ambiguous scale is refused.
+If a file does not state its scale, the scale is inferred from a sample of the pixels, and stated in a note. A cube with
+an ambiguous scale is refused.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,32 +18,32 @@ from underpaint.io.cubes import StoredCube, open_cube
 
 MIN_BANDS = 6
 BLOCK_BYTES = 32 * 2**20
-"""Size of one block, stored as 32-bit floats, bytes."""
+"""Size of one block of 32-bit floats, in bytes."""
 _COMPRESSED_BLOCK_FACTOR = 8
-"""Blocks of a compressed cube are larger by this factor, because a chunk is decompressed again for each block that
-overlaps the chunk."""
+"""Factor by which blocks of compressed cubes are larger than other blocks. A chunk is decompressed again for each block
+that overlaps it, so large blocks save time."""
 _MAX_SAMPLED_BYTES = 48 * 2**20
 _MAX_SAMPLE_ROWS = 32
 MAX_REFLECTANCE = 1.6
-"""Reflectance above this value is caused by gloss or an error, and becomes NaN."""
+"""Maximum valid reflectance. Higher reflectance is caused by gloss or errors, and becomes NaN."""
 MIN_REFLECTANCE = 1e-4
-"""Smaller reflectance values are set to this minimum, so that their logarithm exists."""
-_MIN_NOISE = -0.2
-"""Negative reflectance down to this value is considered noise. Reflectance below this value becomes NaN."""
+"""Lower limit to which reflectance is clipped, so that its logarithm exists."""
+_MIN_NOISE_REFLECTANCE = -0.2
+"""Minimum valid reflectance. Lower reflectance becomes NaN, but slightly negative reflectance is noise."""
 _SCALE_LIMITS = ((1.6, 1.0), (160.0, 100.0), (1600.0, None), (16000.0, 10000.0))
-"""Pairs of a maximum stored value and the scale that is assumed up to this maximum; None if the scale is ambiguous."""
+"""Pairs: the upper limit of the stored values, and the scale assumed below this limit (None if ambiguous)."""
 _SATURATION_VALUES = (255, 1023, 4095, 16383, 65535)
-"""Maximum values of cameras with 8, 10, 12, 14 and 16 bits."""
+"""Largest stored values of cameras with 8, 10, 12, 14 and 16 bits."""
 _MIN_SATURATED_FRACTION = 1e-4
-"""Minimum fraction of values at the maximum value for which the camera is considered saturated."""
-_MAX_MISSING_FRACTION = 0.5
-"""Fraction of missing pixels above which a band is excluded."""
+"""The camera is considered saturated if at least this fraction of the values equals its largest stored value."""
+_MAX_MISSING_PIXEL_FRACTION = 0.5
+"""A band is excluded if a larger fraction of its pixels is missing."""
 _MAX_LAMP_FLATNESS = 0.15
-"""Maximum ratio of the darkest to the brightest band for which bright pixels are considered to show a lamp's
-spectrum."""
+"""Bright pixels are considered to show the spectrum of a lamp if the darkest band is at most this fraction of the
+brightest."""
 _MAX_ROUGHNESS_RATIO = 3.0
-"""Maximum ratio of the roughness of the spectra to their roughness after swapping the bytes; above this ratio, the byte
-order is considered wrong."""
+"""The byte order is considered wrong if swapping the bytes reduces the roughness of the spectra by more than this
+factor."""
 _LAMP_RANGE_NM = (450.0, 900.0)
 _WAVELENGTH_TOLERANCE_NM = 1.0
 _VISIBLE_CENTRES_NM = (("red", 610.0), ("green", 550.0), ("blue", 465.0))
@@ -61,17 +61,17 @@ class ReflectanceCube:
     ----------
     stored_cube : StoredCube
     bands : (n_band,) array of int
-        Indices of the stored bands in use, in the order of their wavelengths.
+        Indices of the stored bands that are used, in the order of their wavelengths.
     wavelength_nm : (n_band,) array
-        Increasing.
+        Wavelengths of these bands, increasing.
     scale : float
-        Stored value of a reflectance of 1; 1 with a white reference.
+        Stored value of a reflectance of 1. The scale is 1 if there is a white reference.
     white, dark : Reference or None
-        White and dark reference.
+        White and dark reference; None if there is none.
     saturation : float or None
-        Stored value at which the camera is saturated; None if it is not.
+        Stored value at which the camera is saturated; None if no value is saturated.
     notes : tuple of str
-        Assumptions, and bands and values that are excluded.
+        Notes on assumptions, and on excluded bands and values.
     """
 
     stored_cube: StoredCube
@@ -85,16 +85,16 @@ class ReflectanceCube:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Rows, columns and bands in use."""
+        """Numbers of rows, columns and used bands."""
         return (*self.stored_cube.shape[:2], self.bands.size)
 
     @property
     def block_bytes(self) -> int:
-        """Size of one block, bytes."""
+        """Size of one block, in bytes."""
         return BLOCK_BYTES if isinstance(self.stored_cube.cube, MappedCube) else _COMPRESSED_BLOCK_FACTOR * BLOCK_BYTES
 
     def read(self, rows: slice, columns: slice) -> NDArray[np.float32]:
-        """Return the (row, column, band) reflectance of a rectangle; NaN if missing, saturated or implausible."""
+        """Return the (row, column, band) reflectance of a rectangle of pixels; NaN where no value is valid."""
         stored_values = self.stored_cube.cube.read(rows, columns)[:, :, self.bands]
         reflectance = stored_values.astype(np.float32)
         if self.stored_cube.missing is not None:
@@ -111,14 +111,14 @@ class ReflectanceCube:
         elif self.scale != 1.0:
             reflectance /= np.float32(self.scale)
         with np.errstate(invalid="ignore"):
-            reflectance[(reflectance > MAX_REFLECTANCE) | (reflectance < _MIN_NOISE) | ~np.isfinite(reflectance)] = (
-                np.nan
-            )
+            reflectance[
+                (reflectance > MAX_REFLECTANCE) | (reflectance < _MIN_NOISE_REFLECTANCE) | ~np.isfinite(reflectance)
+            ] = np.nan
         return np.maximum(reflectance, np.float32(MIN_REFLECTANCE))
 
 
 class Reference:
-    """A white or dark reference with one spectrum per column of a line scanner, per pixel, or for all pixels."""
+    """A white or dark reference: one spectrum per pixel, per column of a line scanner, or for all pixels."""
 
     def __init__(self, reference_cube: StoredCube, cube: StoredCube, reference_kind: str) -> None:
         n_row, n_column = cube.shape[:2]
@@ -162,16 +162,17 @@ def open_reflectance(
     location : str or Path
         File in a format that :func:`underpaint.io.cubes.open_cube` reads.
     white, dark : str, Path or None
-        References of the same camera: frames, which are averaged along the scan direction, or one spectrum. The white
-        reference counts as a reflectance of 1. Without references the cube must contain reflectance.
+        References recorded by the same camera: frames, which are averaged along the scan direction, or one spectrum.
+        The white reference is assumed to have a reflectance of 1. Without references, the cube must contain
+        reflectance.
     scale : float or None
-        Stored value of a reflectance of 1. If None, the scale is read from the file or inferred from the values with a
-        note.
+        Stored value of a reflectance of 1. If None, the scale is read from the file, or inferred from the values and
+        stated in a note.
 
     Raises
     ------
     ScanError
-        The cube or a reference cannot be read, the cube has no wavelengths, or it does not hold reflectance.
+        The cube or a reference cannot be read, or the cube contains no wavelengths or no reflectance.
     """
     stored_cube = open_cube(location)
     wavelength_nm = stored_cube.wavelength_nm
@@ -241,7 +242,7 @@ def open_reflectance(
 
 
 def _sample_rows(stored_cube: StoredCube) -> NDArray[Any]:
-    """Return stored values of rows spread evenly over the cube, (n, n_band)."""
+    """Return the (n, n_band) stored spectra of evenly spaced rows of the cube."""
     n_row, n_column, n_band = stored_cube.shape
     row_bytes = n_column * n_band * np.dtype(stored_cube.cube.dtype).itemsize
     n_sampled_row = int(np.clip(_MAX_SAMPLED_BYTES // row_bytes, 1, min(n_row, _MAX_SAMPLE_ROWS)))
@@ -279,22 +280,24 @@ def _check_number_format(sample: NDArray[Any], stored_cube: StoredCube) -> None:
                 f"{valid_values.min()}, which counts and reflectance are not. The values are probably unsigned "
                 f"integers. {advice}"
             )
-    if dtype.itemsize > 1 and _roughness(sample) > _MAX_ROUGHNESS_RATIO * _roughness(sample.byteswap()):
+    if dtype.itemsize > 1 and _spectral_roughness(sample) > _MAX_ROUGHNESS_RATIO * _spectral_roughness(
+        sample.byteswap()
+    ):
         raise ScanError(
             f"Cannot use {stored_cube.source}: its spectra look like noise, but become smooth when the byte order is "
             f"reversed, so the stated byte order is probably wrong. {advice}"
         )
 
 
-def _roughness(sample: NDArray[Any]) -> float:
-    """Return the mean absolute difference of neighbouring bands divided by the standard deviation of all values."""
+def _spectral_roughness(sample: NDArray[Any]) -> float:
+    """Return the mean absolute difference of neighbouring bands, divided by the standard deviation of all values."""
     sample_values = sample.astype(np.float64)
     standard_deviation = sample_values.std()
     return float(np.abs(np.diff(sample_values, axis=1)).mean() / standard_deviation) if standard_deviation > 0 else 0.0
 
 
 def _saturation_value(sample: NDArray[Any]) -> float | None:
-    """Return the stored value at which the camera was saturated; None if it was not."""
+    """Return the stored value at which the camera was saturated; None if no value is saturated."""
     max_value = sample.max() if sample.dtype.kind in "ui" else 0
     return (
         float(max_value)
@@ -306,7 +309,7 @@ def _saturation_value(sample: NDArray[Any]) -> float | None:
 def _reflectance_scale(
     sample_values: NDArray[np.float32], stored_cube: StoredCube, scale: float | None, saturation: float | None
 ) -> tuple[float, list[str]]:
-    """Return the stored value of a reflectance of 1, with notes on the assumptions made.
+    """Return the stored value of a reflectance of 1, and notes on the assumptions made.
 
     Raises
     ------
@@ -316,7 +319,7 @@ def _reflectance_scale(
     if scale is not None:
         return scale, [f"the stored values are divided by {scale:g} (--scale)"]
     band_maxima = np.percentile(np.nan_to_num(sample_values, posinf=0, neginf=0), 99.5, axis=0)
-    # the median over the bands ignores a few faulty bands
+    # a few faulty bands do not change the median over the bands
     typical_maximum = float(np.median(band_maxima[band_maxima > 0])) if (band_maxima > 0).any() else 0.0
     if typical_maximum <= 0:
         raise ScanError(f"Cannot use {stored_cube.source}: none of its values is above 0. Check the path.")
@@ -330,7 +333,7 @@ def _reflectance_scale(
         assumed_scale is None
         or (is_integer and assumed_scale == 1.0)
         or saturation is not None
-        or (assumed_scale > 100 and _is_lamp(sample_values, stored_cube))
+        or (assumed_scale > 100 and _shows_lamp_spectrum(sample_values, stored_cube))
     ):
         max_value_text = (
             f"{saturation:g}, where the camera is saturated" if saturation is not None else f"{typical_maximum:.4g}"
@@ -349,8 +352,8 @@ def _reflectance_scale(
     return assumed_scale, notes
 
 
-def _is_lamp(sample_values: NDArray[np.float32], stored_cube: StoredCube) -> bool:
-    """Return whether the brightest pixels show the spectrum of lamp and sensor, so that the values are counts."""
+def _shows_lamp_spectrum(sample_values: NDArray[np.float32], stored_cube: StoredCube) -> bool:
+    """Return whether the brightest pixels show the spectrum of a lamp, which proves that the values are counts."""
     wavelength_nm = stored_cube.wavelength_nm
     if wavelength_nm is None:
         return False
@@ -370,7 +373,7 @@ def _bad_bands(
     saturation: float | None,
     notes: list[str],
 ) -> NDArray[np.bool_]:
-    """Return an (n_band,) boolean array that is true for unusable bands; the reasons are appended to ``notes``.
+    """Return an (n_band,) boolean mask of unusable bands. The reasons are appended to ``notes``.
 
     Raises
     ------
@@ -379,7 +382,10 @@ def _bad_bands(
     """
     faults = [(stored_cube.bad_band, "are marked as bad in the file")]
     faults.append(
-        ((~np.isfinite(sample_values)).mean(axis=0) > _MAX_MISSING_FRACTION, "are saturated or missing in most pixels")
+        (
+            (~np.isfinite(sample_values)).mean(axis=0) > _MAX_MISSING_PIXEL_FRACTION,
+            "are saturated or missing in most pixels",
+        )
     )
     filled_values = np.nan_to_num(sample_values)
     faults.append((filled_values.max(axis=0) <= filled_values.min(axis=0), "have the same value in all pixels"))
@@ -480,7 +486,7 @@ class Overview:
     rgb : (height, width, 3) array
         Colours, 0 to 1. For a cube without visible bands, each colour is the mean of a third of the bands.
     channels : sequence of (height, width) arrays
-        Logarithm of the mean reflectance in groups of bands, from short to long wavelengths.
+        Logarithm of the mean reflectance of each group of bands, from short to long wavelengths.
     """
 
     pixel_side: int
@@ -489,7 +495,7 @@ class Overview:
 
 
 def reduce_cube(cube: ReflectanceCube, progress: Callable[[str, int, int], None] | None = None) -> Overview:
-    """Return a small picture of a cube, computed by averaging pixels in one pass."""
+    """Return a small picture of a cube. The cube is read once, and its pixels are averaged."""
     n_row, n_column, n_band = cube.shape
     pixel_side = max(1, -(-max(n_row, n_column) // OVERVIEW_SIDE))
     band_groups = np.array_split(np.arange(n_band), min(_N_OVERVIEW_CHANNELS, n_band))

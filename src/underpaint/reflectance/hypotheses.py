@@ -1,4 +1,4 @@
-"""Hypotheses on the composition of the surface paint, with predicted spectra and prior probabilities."""
+"""Hypotheses about the composition of the surface paint, their predicted spectra and their prior probabilities."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -22,99 +22,100 @@ Floats = NDArray[np.float64]
 Matrix = NDArray[np.float32]
 
 BLACK = "carbon_black"
-"""Member that darkens other colours. In a mixture with black, the other member is the main pigment."""
+"""Member that darkens other colours. In a mixture with black, the other member is the main member."""
 WHITES = {"lead_white", "zinc_white", "titanium_white", "barium_white", "chalk"}
 WHITE_GROUPS = ("lead_pigment", "zinc_pigment", "titanium_pigment", "calcium_white", "barium_pigment")
-"""XRF groups with a white pigment. White pigments are indistinguishable by reflectance."""
+"""XRF groups that contain a white pigment. White pigments are indistinguishable by reflectance."""
 WHITE_K_OVER_S = 0.2
-"""A member is considered white if the K/S of its opaque paint is below this value in 90 % of the bands."""
+"""A member is considered white if the K/S of its opaque paint is below this limit in 90 % of the bands."""
 TINT_FACTORS = (0.5, 0.2, 0.08, 0.03, 0.01)
-"""Factors that reduce the K/S of a paint diluted with white; one spectrum is predicted for each factor."""
+"""Factors by which white reduces the K/S of a paint. One spectrum is predicted for each factor."""
 BLACK_SHARES = (0.15, 0.4)
-"""Fractions of the absorption of a mixture that are due to black."""
+"""Fractions of a mixture's absorption due to black."""
 DARK_PERCENT = 90.0
-"""Percentile of K/S over the bands that represents the darkest bands."""
+"""Percentile of a spectrum's K/S that represents its darkest bands."""
 PAIR_SHARES = ((0.75, 0.25),)
-"""Fractions of the absorption of a pair that are due to the main and the second member."""
+"""Fractions of a pair's absorption due to the main and to the second member."""
 PAIR_TINT_FACTORS = (1.0, 0.3, 0.08)
-"""Factors that reduce the K/S of a mixture diluted with white."""
+"""Factors by which white reduces the K/S of a mixture."""
 PRIOR_PAIR, PRIOR_BLACK = 0.2, 0.1
-"""Prior probabilities that a paint contains two coloured members, and that a paint contains one member and black."""
+"""Prior probabilities that a paint contains two coloured members, and that it contains one member and black."""
 PRIOR_TRIPLE = 0.2
-"""Prior probability of three members, which is used only with group probabilities of XRF."""
+"""Prior probability that a paint contains three members, if XRF gives group probabilities."""
 TRIPLE_SHARES = ((0.6, 0.2, 0.2), (0.4, 0.3, 0.3))
-"""Fractions of the absorption of a mixture that are due to each of its three members."""
+"""Fractions of a triple's absorption due to each of its three members."""
 MAX_TRIPLE_MEMBERS, DETECTION_PROBABILITY = 20, 0.2
-"""Maximum number of members that are combined in threes, and minimum probability of a group detected by XRF."""
+"""Maximum number of members that are combined in triples. A group counts as detected if its XRF probability exceeds the
+second value."""
 PRIOR_TINTED = 0.5
 """Prior probability that a paint with one coloured member contains white."""
 MAX_GLOSS = 0.03
-"""Maximum specular reflectance that is subtracted from a measured spectrum before computing K/S."""
+"""Maximum specular reflectance that is subtracted from a measured spectrum before K/S is computed."""
 PREDICTED_GLOSS = 0.02
 """Specular reflectance that is added to a predicted spectrum."""
 PRIOR_BELOW, PRIOR_MIXED_IN = 0.1, 0.2
-"""Prior probabilities that a group detected by XRF is only below the surface, and that the group belongs to an
-additional pigment of the surface paint."""
+"""Prior probabilities that a group detected by XRF is only below the surface, and that it comes from an additional
+pigment of the surface paint."""
 PRIOR_WHITE_BELOW, PRIOR_WHITE_MIXED_IN = 0.5, 0.5
-"""Prior probabilities like ``PRIOR_BELOW`` and ``PRIOR_MIXED_IN`` for groups with a white pigment, which grounds and
-most paints contain."""
+"""Values that replace ``PRIOR_BELOW`` and ``PRIOR_MIXED_IN`` for groups with a white pigment. Grounds and most paints
+contain white pigments."""
 PRIOR_UNKNOWN_HAS_GROUP = 0.3
-"""Prior probability that a pigment outside the library belongs to a group detected by XRF."""
+"""Prior probability that a group detected by XRF belongs to a surface pigment outside the library."""
 PRIOR_MINOR = 0.2
-"""Prior probability that a group at the surface according to XRF is too dilute to change the colour."""
+"""Prior probability that a group is too dilute to change the colour although XRF places it at the surface."""
 BELOW_PROBABILITY_LIMITS = (0.02, 0.98)
-"""Limits to which XRF's probability that a group is only below the surface is clipped, because more extreme values are
-overconfident."""
+"""Limits of XRF's probability that a group is only below the surface. Values beyond the limits are overconfident and
+are clipped."""
 UNREPORTED_PROBABILITY = 0.1
 """Prior probability of a group for which XRF gives no probability."""
 MIN_GROUP_PROBABILITY = 0.01
-"""Lower limit of XRF's group probabilities, equal to the probability that XRF misses a group at the surface."""
+"""Lower limit of XRF's group probabilities: the probability that XRF misses a group at the surface."""
 
 
 class Hypotheses:
-    """Sets of members with their predicted spectra and their XRF groups.
+    """Possible compositions of the surface paint, with their predicted spectra and XRF groups.
 
-    A *class* is a composition with its predicted spectra. It contains one member alone, one member with white or black,
-    or two or three members. A *hypothesis* is a class with one combination of XRF groups, because a member may comprise
-    pigments of different groups, such as lakes with and without tin.
+    A *class* is a composition with its predicted spectra: one member alone, one member with white or black, or two or
+    three members. A *hypothesis* is a class with one combination of XRF groups. One class may have several
+    combinations, because the pigments of a member may differ in their groups (lakes with and without tin).
 
     Parameters
     ----------
     members : tuple of str
         Names of the members.
     reflectance : (n, n_band) array
-        Measured reflectance; NaN in bands that were not measured.
+        Measured spectra; NaN in bands that were not measured.
     main_member : (n,) int array
-        Index of the member that gives each spectrum its colour.
+        For each spectrum, the index of the member that determines its colour.
     companion : (n,) array of str
-        Second component of each paint: "" for a pure paint, ``white`` or ``black``.
+        Second component of each measured paint: ``white`` or ``black``; "" for a pure paint.
 
     Attributes
     ----------
     spectra : (n_spectrum, n_band) array
-        Predicted spectra, the measured ones first.
+        Measured spectra, followed by predicted spectra.
     class_of : (n_spectrum,) int array
-        Class of each spectrum.
+        Index of the class of each spectrum.
     n_class : int
         Number of classes.
     main_of_class : (n_class,) int array
-        The member that gives each class its colour.
+        For each class, the index of the member that determines its colour.
     of_class : (n_hypothesis,) int array
-        The class of each hypothesis.
+        Index of the class of each hypothesis.
     groups : tuple of str
-        All XRF groups of the members.
+        Names of all XRF groups of the members.
     needs : (n_hypothesis, n_group) array
-        1 for each group of the members of a hypothesis, otherwise 0.
+        1 for each group that a hypothesis requires, otherwise 0.
     shows : (n_group, n_member) array
-        1 for each member that has a pigment of the group, otherwise 0.
+        1 for each member that has a pigment in the group, otherwise 0.
     by_main : list of int array
-        Indices of the hypotheses of each main member.
+        For each main member, the indices of its hypotheses.
     main : (n_hypothesis, n_member) array
-        1 for the main member, which gives the colour, otherwise 0.
+        1 for the main member, which determines the colour, otherwise 0.
     contains : (n_hypothesis, n_member) array
         1 for each member of the paint, otherwise 0.
     share : (n_hypothesis, n_member) array
-        Fraction of the absorption due to each member.
+        Fraction of the paint's absorption due to each member.
     """
 
     def __init__(
@@ -180,7 +181,7 @@ class Hypotheses:
                     if darkened_members
                     else k_over_s_shape[:0]
                 )
-                # in a mixture of white and black, only the black absorbs
+                # in a mixture of white and black, black alone absorbs
                 k_over_s_level = np.where(
                     is_white[darkened_members], mean_k_over_s[black_index], mean_k_over_s[darkened_members]
                 )
@@ -197,7 +198,7 @@ class Hypotheses:
         self.spectra, self.class_of = np.concatenate(spectra), np.concatenate(spectrum_classes).astype(np.int64)
         self._shape, self._strength, self.n_single = k_over_s_shape, mean_k_over_s, 0
         self._darkest = np.where(is_white, 0.0, np.nanpercentile(typical_k_over_s, DARK_PERCENT, axis=1))
-        # mixtures are made of members that are in at least one palette
+        # only members that are in at least one palette are mixed
         self.mixed = tuple(member for member in coloured_members if members[member] in _palette_counts())
         self._set_companion_classes(
             tinted_class, darkened_members, first_darkened_class, black_index, np.flatnonzero(is_white)
@@ -208,15 +209,15 @@ class Hypotheses:
     def with_mixtures(
         self, pair_members: Sequence[int], triple_members: Sequence[int], *, with_xrf: bool
     ) -> "Hypotheses":
-        """Return these hypotheses extended by mixtures; ``spectra`` of the result contains only mixtures.
+        """Return these hypotheses and those of further mixtures. ``spectra`` of the result contains only the mixtures.
 
         Parameters
         ----------
         pair_members, triple_members : sequence of int
             Indices of the members that are mixed in pairs and in triples.
         with_xrf : bool
-            Whether XRF gives group probabilities. The prior of a second or third member is relative to the members of
-            the same group if true, otherwise to all members.
+            Whether XRF gives group probabilities. If true, the prior of a second or third member is normalised over the
+            members of its group, otherwise over all members.
         """
         group_prior = self.shows @ self._base
         further_member_prior = self._base.copy()
@@ -232,14 +233,14 @@ class Hypotheses:
             (3, triple_members, PRIOR_TRIPLE, TRIPLE_SHARES),
         ):
             member_sets = [
-                (first_member, *more_members)
+                (first_member, *additional_members)
                 for first_member in candidate_members
-                for more_members in combinations(
+                for additional_members in combinations(
                     [member for member in candidate_members if member != first_member], n_component - 1
                 )
             ]
             if n_component == 3:
-                # each additional member must have another group, which excludes triples of three earths
+                # the members of a triple must differ in their XRF groups; three earths, for example, are excluded
                 member_sets = [
                     member_set for member_set in member_sets if (self.shows[:, list(member_set)].sum(axis=1) <= 1).all()
                 ]
@@ -257,10 +258,10 @@ class Hypotheses:
                 mixture_shape = sum(
                     share * self._shape[member_indices[:, component]] for component, share in enumerate(shares)
                 )
-                mean_factors = [
+                strength_factors = [
                     self._strength[member_indices[:, component]] ** share for component, share in enumerate(shares)
                 ]
-                k_over_s_level = np.prod(mean_factors, axis=0)
+                k_over_s_level = np.prod(strength_factors, axis=0)
                 for tint_factor in PAIR_TINT_FACTORS:
                     spectra.append(_predict_spectra(tint_factor * k_over_s_level[:, None] * mixture_shape))
                     spectrum_classes.append(first_class + np.arange(len(member_sets)))
@@ -272,17 +273,17 @@ class Hypotheses:
         return extended_hypotheses
 
     def set_companions(self, companion_class: NDArray[np.int64]) -> None:
-        """Set the (n_member, n_member) classes of pairs of main and second member; -1 for pairs without a class."""
+        """Set the class of each pair of main and second member, (n_member, n_member); -1 if the pair has no class."""
         self._with = companion_class
 
     def choose_mixtures(
         self, group_probability: Floats, groups: tuple[str, ...]
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return the indices of the members to mix in pairs and in triples, given (n, n_group) XRF probabilities.
+        """Return the indices of the members to mix in pairs and in triples, from the (n, n_group) XRF probabilities.
 
-        Pairs are made of members whose groups XRF detects in any pixel and of members that XRF cannot detect. Triples
-        are made of the :data:`MAX_TRIPLE_MEMBERS` most common detected members. The posterior of all other members
-        would be negligible in all pixels.
+        Pairs consist of members that XRF cannot detect and of members whose groups XRF detects in any pixel. Triples
+        consist of the :data:`MAX_TRIPLE_MEMBERS` most common detected members. The posterior of other mixtures would be
+        negligible in all pixels.
         """
         max_group_probability = {
             group: float(np.nanmax(np.nan_to_num(group_probability[:, column]))) for column, group in enumerate(groups)
@@ -307,9 +308,9 @@ class Hypotheses:
         Parameters
         ----------
         compositions : list of (int, tuple of int, float)
-            Class, indices of the members, and prior of each composition.
+            Index of the class, indices of the members, and prior of each composition.
         class_shares : list of dict
-            Fraction of the absorption due to each member, for each class.
+            For each class, the fraction of the absorption due to each member.
         """
         self._rows, self._parts = compositions, class_shares
         self.main_of_class = np.asarray(
@@ -322,7 +323,7 @@ class Hypotheses:
         for class_index, member_indices, prior in self._rows:
             group_unions: set[frozenset[str]] = {frozenset()}
             for member in member_indices:
-                # a member of a triple must have a group that XRF detects
+                # each member of a triple must have an XRF group
                 group_sets = [
                     group_set for group_set in groups_of(self.members[member]) if group_set or len(member_indices) < 3
                 ]
@@ -363,7 +364,7 @@ class Hypotheses:
         black_index: int,
         white_members: NDArray[np.int64],
     ) -> None:
-        """Set the class of each pair of members (-1 if none exists) and the classes of each member alone."""
+        """Set the class of each pair of members (-1 if it has none), and the classes with one coloured member."""
         n_member = len(self.members)
         self._with = np.full((n_member, n_member), -1)
         for member, class_index in tinted_class.items():
@@ -390,7 +391,7 @@ class Hypotheses:
         groups: tuple[str, ...],
         surface_probability: Floats | None = None,
     ) -> "JointPosterior":
-        """Combine the likelihood of the classes with the group probabilities of XRF.
+        """Combine the likelihood of each class with XRF's group probabilities.
 
         Parameters
         ----------
@@ -399,11 +400,12 @@ class Hypotheses:
         temperature : float
             Exponent of the likelihood.
         group_probability : (n, n_group) array or None
-            Probability by XRF that a group is present at any depth.
+            XRF's probability that a group is present at any depth.
         groups : tuple of str
             Names of the groups.
         surface_probability : (n, n_group) array or None
-            Probability by XRF that a group is in the uppermost layer; if NaN, the prior :data:`PRIOR_BELOW` is used.
+            XRF's probability that a group is in the uppermost layer. If it is NaN, the prior :data:`PRIOR_BELOW` is
+            used.
 
         Returns
         -------
@@ -412,42 +414,42 @@ class Hypotheses:
         Notes
         -----
         A member at the surface requires its XRF groups. Any other group that XRF detects is either below the surface or
-        belongs to an additional pigment of the surface paint. The probability of an additional pigment is proportional
-        to the likelihood ratio of the main member with and without this pigment, because an additional pigment that
-        changes the colour is implausible.
+        belongs to an additional pigment of the surface paint. An additional pigment is implausible if it would change
+        the colour. The probability of an additional pigment is therefore proportional to a likelihood ratio: that of
+        the main member with and without this pigment.
         """
         n = likelihood.shape[1]
         tempered_likelihood = np.float32(temperature) * likelihood
         log_sets = tempered_likelihood[self.of_class] + self._log_weight[:, None]
         if group_probability is None or not groups:
             return JointPosterior(self, log_sets, np.zeros(n, np.float32))
-        p, surface_p = (np.full((len(self.groups), n), np.nan, dtype=np.float32) for _ in range(2))
+        group_p, surface_group_p = (np.full((len(self.groups), n), np.nan, dtype=np.float32) for _ in range(2))
         for column, group in enumerate(groups):
             if group in self.groups:
-                p[self.groups.index(group)] = group_probability[:, column]
+                group_p[self.groups.index(group)] = group_probability[:, column]
                 if surface_probability is not None:
-                    surface_p[self.groups.index(group)] = surface_probability[:, column]
-        is_known = np.isfinite(p)
+                    surface_group_p[self.groups.index(group)] = surface_probability[:, column]
+        is_known = np.isfinite(group_p)
         with np.errstate(divide="ignore", invalid="ignore"):
-            below_probability = np.clip(1.0 - surface_p / p, *BELOW_PROBABILITY_LIMITS)
-        is_placed = np.isfinite(below_probability)
+            below_probability = np.clip(1.0 - surface_group_p / group_p, *BELOW_PROBABILITY_LIMITS)
+        has_place = np.isfinite(below_probability)
         below_probability, surface_probability_if_present = (
-            np.where(is_placed, below_probability, self._below),
-            np.where(is_placed, 1.0 - below_probability, np.float32(1.0)),
+            np.where(has_place, below_probability, self._below),
+            np.where(has_place, 1.0 - below_probability, np.float32(1.0)),
         )
         # if XRF gives the depth of a group, the prior of an additional pigment does not apply
-        mixed_in_probability = np.where(is_placed, np.float32(1.0), self._mixed_in)
-        minor_probability = np.where(is_placed, np.float32(PRIOR_MINOR), np.float32(0.0))
-        # a group without an XRF probability is unlikely; in pixels without any XRF probability, only reflectance is
-        # used
-        p = np.clip(
-            np.where(is_known, p, np.where(is_known.any(axis=0), UNREPORTED_PROBABILITY, 1.0)),
+        mixed_in_probability = np.where(has_place, np.float32(1.0), self._mixed_in)
+        dilute_probability = np.where(has_place, np.float32(PRIOR_MINOR), np.float32(0.0))
+        # a group without an XRF probability is assumed to be unlikely; pixels without any XRF probability use
+        # reflectance alone
+        group_p = np.clip(
+            np.where(is_known, group_p, np.where(is_known.any(axis=0), UNREPORTED_PROBABILITY, 1.0)),
             MIN_GROUP_PROBABILITY,
             1.0,
         )
-        log_p = np.log(p)
+        log_p = np.log(group_p)
         log_needed_probability = log_p + np.log(surface_probability_if_present)
-        # weight of each member as the source of a group: prior times the probability that all groups of the member are
+        # weight of each member as the source of a group: its prior times the probability that all its groups are
         # present
         member_weight = np.stack(
             [
@@ -455,7 +457,7 @@ class Hypotheses:
                 for name, member_prior in zip(self.members, self._base, strict=True)
             ]
         ).astype(np.float32)
-        # members without weight in any pixel are left out of the sums below
+        # members with zero weight in all pixels are left out of the sums below
         active_members = np.flatnonzero(member_weight.any(axis=1))
         has_group, member_weight = self.shows[:, active_members], member_weight[active_members]
         group_weight = np.maximum(has_group @ member_weight, 1e-12)
@@ -463,32 +465,36 @@ class Hypotheses:
         for main_member, hypothesis_rows in enumerate(self.by_main):
             pair_class = self._with[main_member][active_members]
             main_likelihood = tempered_likelihood[self._alone[main_member]].max(axis=0)
-            source_weight = np.where(
+            additional_weight = np.where(
                 pair_class[:, None] >= 0,
                 np.exp(np.minimum(tempered_likelihood[pair_class] - main_likelihood, 0.0)),
                 0.0,
             )
-            source_weight[active_members == main_member] = 1.0
-            source_weight *= member_weight
-            further_probability = (
+            additional_weight[active_members == main_member] = 1.0
+            additional_weight *= member_weight
+            additional_probability = (
                 surface_probability_if_present
                 * mixed_in_probability
-                * np.maximum((has_group @ source_weight) / group_weight, minor_probability)
+                * np.maximum((has_group @ additional_weight) / group_weight, dilute_probability)
             )
-            probability_if_not_needed = np.where(is_known, 1.0 - p + p * (below_probability + further_probability), 1.0)
+            probability_if_not_needed = np.where(
+                is_known, 1.0 - group_p + group_p * (below_probability + additional_probability), 1.0
+            )
             log_probability_if_not_needed = np.log(np.maximum(probability_if_not_needed, 1e-6))
             log_sets[hypothesis_rows] += log_probability_if_not_needed.sum(axis=0) + self.needs[hypothesis_rows] @ (
                 log_needed_probability - log_probability_if_not_needed
             )
-            companion_probabilities.append(further_probability / (below_probability + further_probability))
-            companion_weights.append(source_weight)
-        # a mixture with a group that XRF does not detect in a pixel is excluded in that pixel
-        is_undetected = (p <= DETECTION_PROBABILITY).astype(np.float32)
+            companion_probabilities.append(additional_probability / (below_probability + additional_probability))
+            companion_weights.append(additional_weight)
+        # in each pixel, mixtures that require a group undetected by XRF are excluded
+        is_undetected = (group_p <= DETECTION_PROBABILITY).astype(np.float32)
         log_sets[self.n_single :][self.needs[self.n_single :] @ is_undetected > 0] = -np.inf
         unknown_has_group = PRIOR_UNKNOWN_HAS_GROUP * (1.0 - below_probability)
-        probability_if_not_needed = np.where(is_known, 1.0 - p + p * (below_probability + unknown_has_group), 1.0)
+        probability_if_not_needed = np.where(
+            is_known, 1.0 - group_p + group_p * (below_probability + unknown_has_group), 1.0
+        )
         unknown_probability = np.asarray(unknown_has_group / (below_probability + unknown_has_group), dtype=np.float32)
-        log_unknown, probability = np.log(probability_if_not_needed).sum(axis=0), np.where(is_known, p, 0.0)
+        log_unknown, probability = np.log(probability_if_not_needed).sum(axis=0), np.where(is_known, group_p, 0.0)
         return JointPosterior(
             self,
             log_sets,
@@ -501,17 +507,16 @@ class Hypotheses:
         )
 
     def palest_tint_k_over_s(self, group: str) -> float:
-        """Return the maximum, over the members of a group, of the K/S of the member's palest predicted tint.
+        """Return the K/S of the palest predicted tint of a group: the largest value among the group's members.
 
-        A surface with a lower K/S may contain the group in a tint paler than all predicted tints.
+        A surface with a lower K/S may contain the group in a tint paler than those predicted.
         """
         return float(min(TINT_FACTORS) * (self.shows[self.groups.index(group)] * self._darkest).max())
 
     def _best_log_probability(self, name: str, log_p: Matrix) -> Matrix:
-        """Return the log probability that all groups of a member are present, for the most probable of its pigments.
+        """Return the log probability that all XRF groups of a member's most probable pigment are present.
 
-        The result is minus infinity if each pigment of the member has a group with a probability below
-        :data:`DETECTION_PROBABILITY`.
+        The result is minus infinity if every pigment of the member has a group below :data:`DETECTION_PROBABILITY`.
         """
         log_probabilities = []
         for group_set in groups_of(name):
@@ -523,24 +528,25 @@ class Hypotheses:
 
 @dataclass(frozen=True, eq=False)
 class JointPosterior:
-    """Unnormalised log posterior of each hypothesis, with terms for the presence of members and the depth of groups.
+    """Unnormalised log posterior of each hypothesis, and terms for additional pigments and hidden groups.
 
     Parameters
     ----------
     hypotheses : Hypotheses
         The hypotheses, in the order of ``log_sets``.
     log_sets : (n_hypothesis, n) array
-        Log of prior times likelihood.
+        Logarithm of prior times likelihood.
     log_unknown : (n,) array
-        Contribution of XRF to the log prior of a pigment outside the library.
+        Term that XRF adds to the log prior of a pigment outside the library.
     probability : (n_group, n) array or None
-        Probability of XRF for each group of the hypotheses.
+        XRF's probability of each group.
     companion_probabilities : list of (n_group, n) array
-        For each main member, the probability that a detected group belongs to an additional pigment of the surface.
+        For each main member, the probability that a detected group belongs to an additional pigment of the surface
+        paint.
     active_members : (n_active,) int array or None
-        Indices of the members of groups that XRF detects.
+        Indices of the active members, whose groups XRF detects.
     companion_weights : list of (n_active, n) array
-        For each main member, the weight of each active member as additional pigment.
+        For each main member, the weight of each active member as an additional pigment.
     unknown_probability : (n_group, n) array or None
         Probability that a detected group belongs to a pigment outside the library.
     """
@@ -555,7 +561,7 @@ class JointPosterior:
     unknown_probability: Matrix | None = None
 
     def surface_presence(self, posterior: Matrix, none_probability: Matrix) -> tuple[Matrix, Matrix]:
-        """Return the presence of each member, (n, n_member), and of each group at the surface, (n_group, n).
+        """Return the probability that each member, (n, n_member), and each group, (n_group, n), is at the surface.
 
         Parameters
         ----------
@@ -574,24 +580,24 @@ class JointPosterior:
             hypotheses.by_main, self.companion_probabilities, self.companion_weights, strict=True
         ):
             needed_probability = hypotheses.needs[hypothesis_rows].T @ posterior[hypothesis_rows]
-            further_probability = (
+            additional_probability = (
                 self.probability * companion_probability * (posterior[hypothesis_rows].sum(axis=0) - needed_probability)
             )
-            group_presence += needed_probability + further_probability
+            group_presence += needed_probability + additional_probability
             group_weight = np.maximum(has_group @ companion_weight, 1e-12)
             presence[:, self.active_members] += (
-                companion_weight * (has_group.T @ (further_probability / group_weight))
+                companion_weight * (has_group.T @ (additional_probability / group_weight))
             ).T
         return np.minimum(presence, 1.0), group_presence
 
 
 def gloss_of(reflectance: Floats) -> Floats:
-    """Return the specular reflectance of each spectrum, (n, 1), limited by the reflectance of its darkest band."""
+    """Return the assumed specular reflectance of each spectrum, (n, 1), limited by the spectrum's darkest band."""
     return np.asarray(np.clip(np.minimum(MAX_GLOSS, 0.8 * np.nanmin(reflectance, axis=1, keepdims=True)), 0.0, None))
 
 
 def darkest_k_over_s(reflectance: Floats) -> Floats:
-    """Return the (n,) K/S of (n, n_band) spectra in the darkest bands of each spectrum."""
+    """Return the K/S of each spectrum in its darkest bands, (n,)."""
     return np.asarray(
         np.percentile(
             k_over_s_from_reflectance(internal_reflectance(reflectance, PREDICTED_GLOSS)), DARK_PERCENT, axis=1
@@ -619,6 +625,6 @@ def _palette_counts() -> dict[str, int]:
 
 
 def commonness(members: tuple[str, ...]) -> Floats:
-    """Return the prior of each member, proportional to sqrt(1 + n) for a member that is in n palettes."""
+    """Return the prior of each member, proportional to sqrt(1 + n) if n palettes contain the member."""
     member_weight = np.sqrt(np.asarray([1.0 + _palette_counts().get(name, 0) for name in members]))
     return np.asarray(member_weight / member_weight.sum())

@@ -1,6 +1,6 @@
-"""Kubelka-Munk model: reflectance of paint films from absorption K and scattering S, and its inverse.
+"""Kubelka-Munk model: compute the reflectance of paint films from absorption K and scattering S, and the reverse.
 
-For a film, K and S are multiplied by the thickness and have no unit. For an opaque paint, only the ratio K/S matters.
+For a film, K and S are given times its thickness, without a unit. For an opaque paint, only the ratio K/S matters.
 Kubelka, P. (1948), J. Opt. Soc. Am. 38, 448; surface correction: Saunderson, J. L. (1942), J. Opt. Soc. Am. 32, 727.
 """
 
@@ -11,21 +11,21 @@ Spectra = NDArray[np.float64]
 SURFACE_REFLECTION = 0.04
 """Reflectance of the boundary between air and binder (refractive index 1.5) at normal incidence."""
 INTERNAL_REFLECTION = 0.6
-"""Fraction of diffuse light that the boundary reflects back into the paint (refractive index 1.5)."""
+"""Fraction of the diffuse light in the paint that this boundary reflects back (refractive index 1.5)."""
 MIN_REFLECTANCE, MAX_REFLECTANCE = 1e-3, 0.995
-"""Limits to which reflectance is clipped before computing K/S, because K/S is noise outside them."""
+"""Limits to which reflectance is clipped before K/S is computed. Beyond these limits, K/S would only contain noise."""
 
 
 def k_over_s_from_reflectance(reflectance: ArrayLike) -> Spectra:
-    """Return K/S of an opaque paint, ``(1 - R)^2 / 2R``, from its reflectance, a fraction of any shape."""
+    """Return ``K/S = (1 - R)^2 / 2R`` of an opaque paint from its reflectance R, a fraction (array of any shape)."""
     bounded_reflectance = np.clip(np.asarray(reflectance, dtype=np.float64), MIN_REFLECTANCE, MAX_REFLECTANCE)
     return np.asarray((1.0 - bounded_reflectance) ** 2 / (2.0 * bounded_reflectance))
 
 
 def reflectance_from_k_over_s(absorption_over_scattering: ArrayLike) -> Spectra:
-    """Return the reflectance of an opaque paint from its K/S; the inverse of :func:`k_over_s_from_reflectance`."""
+    """Return the reflectance of an opaque paint from its K/S. This inverts :func:`k_over_s_from_reflectance`."""
     k_over_s = np.asarray(absorption_over_scattering, dtype=np.float64)
-    # equal to 1 + q - sqrt(q (q + 2)) with q = K/S, but without cancellation at large q
+    # this form of 1 + q - sqrt(q (q + 2)), where q = K/S, avoids cancellation at large q
     return np.asarray(1.0 / (1.0 + k_over_s + np.sqrt(k_over_s * (k_over_s + 2.0))))
 
 
@@ -35,14 +35,14 @@ def film_reflectance(absorption: ArrayLike, scattering: ArrayLike, backing: Arra
     Parameters
     ----------
     absorption, scattering : array
-        K and S times the thickness. Scattering must be positive.
+        K and S, each times the thickness of the film. S must be positive.
     backing : array
         Reflectance of the backing. The three arrays are broadcast against each other.
 
     Returns
     -------
     array
-        Reflectance, a fraction, of the broadcast shape.
+        Reflectance as a fraction, in the broadcast shape.
     """
     scattering = np.asarray(scattering, dtype=np.float64)
     backing = np.asarray(backing, dtype=np.float64)
@@ -53,7 +53,7 @@ def film_reflectance(absorption: ArrayLike, scattering: ArrayLike, backing: Arra
 
 
 def film_optics(reflectance: Spectra, backing: Spectra) -> tuple[Spectra, Spectra]:
-    """Return K and S, times the thickness, of a film measured on two or more backings.
+    """Return K and S, each times the thickness, of a film measured on two or more backings.
 
     Parameters
     ----------
@@ -67,9 +67,9 @@ def film_optics(reflectance: Spectra, backing: Spectra) -> tuple[Spectra, Spectr
 
     Notes
     -----
-    With ``a = 1 + K/S``, ``b = sqrt(a^2 - 1)`` and ``c = b coth(b S)``, a film's reflectance R on a backing B obeys ``a
-    (R + B) + c (R - B) = 1 + R B``. The equation is linear in a and c, which are fitted by least squares over the
-    backings.
+    Let ``a = 1 + K/S``, ``b = sqrt(a^2 - 1)`` and ``c = b coth(b S)``. A film's reflectance R over a backing of
+    reflectance B obeys ``a (R + B) + c (R - B) = 1 + R B``. The equation is linear in a and c, which are fitted to all
+    backings by least squares.
     """
     reflectance_sum, reflectance_difference, right_side = (
         reflectance + backing,
@@ -95,15 +95,15 @@ def film_optics(reflectance: Spectra, backing: Spectra) -> tuple[Spectra, Spectr
 
 
 def internal_reflectance(reflectance: ArrayLike, specular: ArrayLike = SURFACE_REFLECTION) -> Spectra:
-    """Return the reflectance of the paint below its boundary to air, computed from the measured reflectance.
+    """Return the internal reflectance of a paint, without its boundary to air, from its measured reflectance.
 
     Parameters
     ----------
     reflectance : array
         Measured reflectance, a fraction.
     specular : float or array
-        Specular reflectance of the boundary in the measurement: ``SURFACE_REFLECTION`` for an instrument that includes
-        the specular component, 0 for an instrument that excludes this component.
+        Specular reflectance contained in the measurement: ``SURFACE_REFLECTION`` if the instrument includes the
+        specular component, 0 if it excludes this component.
     """
     without_specular = np.maximum(np.asarray(reflectance, dtype=np.float64) - np.asarray(specular), MIN_REFLECTANCE)
     return np.asarray(
@@ -113,7 +113,7 @@ def internal_reflectance(reflectance: ArrayLike, specular: ArrayLike = SURFACE_R
 
 
 def measured_reflectance(reflectance: ArrayLike, specular: ArrayLike = SURFACE_REFLECTION) -> Spectra:
-    """Return the measured reflectance of a paint; the inverse of :func:`internal_reflectance`."""
+    """Return the measured reflectance of a paint. This inverts :func:`internal_reflectance`."""
     internal = np.asarray(reflectance, dtype=np.float64)
     return np.asarray(
         np.asarray(specular)

@@ -1,4 +1,4 @@
-"""Measured reflectance spectra of pigments with their provenance, and readers of tables and spectral libraries."""
+"""Measured reflectance spectra of pigments, their provenance, and readers of tables and spectral libraries."""
 
 import csv
 import io
@@ -25,26 +25,26 @@ from underpaint.runtime.untrusted import fault_of_name, read_bounded
 
 MAX_TABLE_BYTES = 256 * 2**20
 MAX_WAVELENGTH_UM = 100.0
-"""Wavelengths without a unit are assumed to be in um if none is above this number, otherwise in nm."""
+"""Wavelengths without a unit are assumed to be in um if none exceeds this number, otherwise in nm."""
 MIN_WAVELENGTH_NM, MAX_WAVELENGTH_NM = 100.0, 100_000.0
 MAX_FRACTION, MAX_PER_CENT = 2.0, 200.0
-"""Limits of the 98th percentile of the values. Values are fractions up to the first limit, per cent up to the second
-limit, and reflectance times 10,000 above."""
+"""Limits of the 98th percentile of the values in a file. Up to the first limit, the values are taken as fractions; up
+to the second, as per cent; above, as reflectance times 10,000."""
 
 
 @dataclass(frozen=True)
 class SpectrumTable:
-    """Spectra with common wavelengths.
+    """Spectra with the same wavelengths.
 
     Parameters
     ----------
     names : tuple of str
     wavelength_nm : (n_band,) array
-        Increasing, without repeated values.
+        Wavelengths in increasing order, without repetitions.
     reflectance : (n, n_band) array
         Fractions; NaN where the file has no usable value.
     notes : tuple of str
-        Changes and assumptions made while reading, for the user.
+        Notes for the user on changes and assumptions made while reading.
     """
 
     names: tuple[str, ...]
@@ -54,7 +54,7 @@ class SpectrumTable:
 
 
 def read_table(path: Path) -> SpectrumTable:
-    """Read a CSV file (comma, semicolon or tab) or an ENVI spectral library (path of the header or the data file).
+    """Read a CSV file (separated by commas, semicolons or tabs) or an ENVI spectral library (header or data file).
 
     Raises
     ------
@@ -99,23 +99,23 @@ def read_table(path: Path) -> SpectrumTable:
     if unique_wavelengths.size < wavelength.size:
         with np.errstate(invalid="ignore"):
             is_finite = np.isfinite(reflectance)
-            n_values = np.stack(
+            n_finite = np.stack(
                 [np.bincount(unique_index, row, unique_wavelengths.size) for row in is_finite.astype(float)]
             )
-            value_sum = np.stack(
+            reflectance_sum = np.stack(
                 [
                     np.bincount(unique_index, row, unique_wavelengths.size)
                     for row in np.where(is_finite, reflectance, 0.0)
                 ]
             )
-            reflectance = np.where(n_values > 0, value_sum / np.maximum(n_values, 1), np.nan)
+            reflectance = np.where(n_finite > 0, reflectance_sum / np.maximum(n_finite, 1), np.nan)
     else:
         reflectance = reflectance[:, wavelength_order]
     return SpectrumTable(tuple(names), unique_wavelengths, reflectance, tuple(notes))
 
 
 def _as_fractions(reflectance: NDArray[np.float64], path: Path) -> tuple[NDArray[np.float64], float]:
-    """Return reflectance as fractions and the divisor used. Values outside the range of reflectance become NaN."""
+    """Return the reflectance as fractions, and the divisor of the values. Impossible reflectances become NaN."""
     reflectance = np.where(np.isfinite(reflectance) & (reflectance > -1e4) & (reflectance < 1e6), reflectance, np.nan)
     if not np.isfinite(reflectance).any():
         raise ScanError(
@@ -128,7 +128,7 @@ def _as_fractions(reflectance: NDArray[np.float64], path: Path) -> tuple[NDArray
 
 
 def _read_csv(path: Path, notes: list[str]) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64], str]:
-    """Return names, wavelengths, values and text with the unit; assumptions are appended to ``notes``."""
+    """Return names, wavelengths, values and the header cell with the unit. Assumptions are appended to ``notes``."""
     file_bytes = read_bounded(path, MAX_TABLE_BYTES, ScanError)
     if b"\0" in file_bytes[:4096]:
         raise ScanError(
@@ -147,8 +147,8 @@ def _read_csv(path: Path, notes: list[str]) -> tuple[list[str], NDArray[np.float
             "columns. Put wavelengths in the first column and a named spectrum in each further one, or the same by "
             "rows."
         )
-    n_column = max(map(len, rows))
-    cells = [row + [""] * (n_column - len(row)) for row in rows]
+    max_columns = max(map(len, rows))
+    cells = [row + [""] * (max_columns - len(row)) for row in rows]
     has_decimal_comma = delimiter != ","
     if has_decimal_comma and any(re.fullmatch(r"[-+]?\d*,\d+\s*%?", cell) for row in cells for cell in row):
         notes.append(f"{path.name}: decimal commas read as points")
@@ -191,7 +191,7 @@ def _parse_number(cell: str, *, has_decimal_comma: bool) -> float:
 
 
 def _find_envi_header(path: Path) -> Path | None:
-    """Return the path of the ENVI header at ``path`` or in the same folder; None if there is no header."""
+    """Return the path of the ENVI header that ``path`` is, or that belongs to it; None if there is no header."""
     for candidate in (path, path.with_suffix(".hdr"), path.with_name(path.name + ".hdr")):
         if candidate.is_file():
             with candidate.open("rb") as file:
@@ -249,7 +249,7 @@ def _data_file_candidates(header: Path, path: Path) -> list[Path]:
 
 
 def envi_entries(header_text: str) -> dict[str, str]:
-    """Return the entries of an ENVI header as a dictionary, with keys in lower case and values without braces."""
+    """Return the entries of an ENVI header. Keys are in lower case, and values have no braces."""
     entries_by_key = {}
     for key, braced_value, plain_value in re.findall(
         r"(?m)^\s*([^=\n{}]+?)\s*=\s*(?:\{([^}]*)\}|([^\n{]*))", header_text
@@ -260,7 +260,7 @@ def envi_entries(header_text: str) -> dict[str, str]:
 
 MAX_BYTES = 256 * 2**20
 STORED_STEP = 1e-4
-"""Reflectance is stored as an integer multiple of this."""
+"""Reflectance is stored as an integer multiple of this step."""
 FORMAT = "underpaint reflectance library 1"
 
 
@@ -271,28 +271,27 @@ class ReferenceSpectrum:
     Parameters
     ----------
     name : str
-        Name in the source.
+        Name of the spectrum in its source.
     pigment : str
-        Key in the pigment library (:func:`underpaint.physics.materials.library`). For a mixture, the pigment that gives
-        the colour. "" if the spectrum is of no pigment of the library; such a spectrum counts for the answer "none of
-        these".
+        Key in the pigment library (:func:`underpaint.physics.materials.library`). For a mixture, the pigment that
+        determines the colour. "" if the library lacks the pigment; such a spectrum supports the answer "none of these".
     wavelength_nm : (n_band,) array
-        Increasing.
+        Wavelengths, increasing.
     reflectance : (n_band,) array
-        Fractions.
+        Reflectance as a fraction.
     source, licence : str
-        Citation, and the licence under which the spectrum may be redistributed.
+        Citation of the source, and the licence under which the spectrum may be redistributed.
     patch : str
-        Identifier of the painted patch. Spectra of one patch are not independent of each other.
+        Identifier of the painted patch. Spectra from the same patch are not independent of each other.
     shade : str
-        View of the patch: ``1`` to ``4`` from black to white backing, ``on white``, ...
+        Identifier of one measurement of the patch: ``1`` to ``4`` from black to white backing, ``on white``, ...
     medium : str
         Binder or "powder"; "" if unknown.
     shares : mapping of str to float
-        Mass fraction of each pigment in the dry paint; a single entry if the source states no mixture.
+        Mass fraction of each pigment in the dry paint. There is a single entry if the source states no mixture.
     absorption, scattering : (n_band,) array or None
-        Kubelka-Munk K and S times the film thickness, if the film was measured on two or more backings; NaN in bands
-        where the film is opaque.
+        Kubelka-Munk K and S, each times the film thickness. NaN in bands where the film is opaque; None unless the film
+        was measured on two or more backings.
     """
 
     name: str
@@ -310,12 +309,12 @@ class ReferenceSpectrum:
 
     @property
     def member(self) -> str:
-        """Member of the pigment (:func:`underpaint.reflectance.names.member_of`); "" without a known pigment."""
+        """Member of the pigment (:func:`underpaint.reflectance.names.member_of`); "" if the pigment is unknown."""
         return member_of(self.pigment) if self.pigment else ""
 
     @property
     def pure(self) -> bool:
-        """Whether the spectrum is of a single pigment rather than of a mixture."""
+        """Whether the spectrum is that of a single pigment, not of a mixture."""
         return len(self.shares) < 2
 
 
@@ -327,7 +326,7 @@ class ReflectanceLibrary:
     ----------
     spectra : tuple of ReferenceSpectrum
     notes : tuple of str
-        Changes made while reading a file: scaling, sorting, excluded spectra.
+        Notes on changes made while reading a file: scaling, sorting, excluded spectra.
 
     Examples
     --------
@@ -347,35 +346,35 @@ class ReflectanceLibrary:
 
     @cached_property
     def members(self) -> tuple[str, ...]:
-        """Members that have at least one pure spectrum, sorted by name."""
+        """Names of the members that have at least one pure spectrum, sorted."""
         return tuple(sorted({spectrum.member for spectrum in self.spectra if spectrum.member and spectrum.pure}))
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Citations of the sources with their licences, without duplicates."""
+        """Citations of the sources and their licences, without duplicates."""
         return tuple(
             dict.fromkeys(f"{spectrum.source} ({spectrum.licence})" for spectrum in self.spectra if spectrum.source)
         )
 
     def subset(self, keep: Iterable[bool]) -> "ReflectanceLibrary":
-        """Return a library of the spectra for which ``keep`` is true."""
+        """Return a library of the spectra for which ``keep``, a value for each spectrum, is true."""
         return replace(
             self,
             spectra=tuple(spectrum for spectrum, is_included in zip(self.spectra, keep, strict=True) if is_included),
         )
 
     def with_spectra(self, more: "ReflectanceLibrary | Sequence[ReferenceSpectrum]") -> "ReflectanceLibrary":
-        """Return a library with additional spectra and the notes of both."""
+        """Return this library, extended by the spectra and notes of ``more``."""
         added_library = more if isinstance(more, ReflectanceLibrary) else ReflectanceLibrary(tuple(more))
         return ReflectanceLibrary((*self.spectra, *added_library.spectra), (*self.notes, *added_library.notes))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
-        """Write the library with its provenance to an ``.npz`` file that :func:`read` reads.
+        """Write the spectra and their provenance to an ``.npz`` file, which :func:`read` can read.
 
         Raises
         ------
         OutputError
-            The file exists and ``overwrite`` is false, or it cannot be written.
+            The file exists and ``overwrite`` is false, or the file cannot be written.
         """
         indices_by_grid: dict[bytes, list[int]] = {}
         for index, spectrum in enumerate(self.spectra):
@@ -409,7 +408,7 @@ class ReflectanceLibrary:
 
 @lru_cache(maxsize=1)
 def builtin() -> ReflectanceLibrary:
-    """Return the library included in the package; ``docs/explanations/reflectance.md`` lists the sources."""
+    """Return the library included in the package. ``docs/explanations/reflectance.md`` lists its sources."""
     packed_bytes = (files("underpaint.reflectance") / "data" / "library.npz").read_bytes()
     return _unpack(packed_bytes, "the library of the package")
 
@@ -417,17 +416,17 @@ def builtin() -> ReflectanceLibrary:
 def read(path: str | Path) -> ReflectanceLibrary:
     """Read a library from a CSV file, an ENVI spectral library or a file of :meth:`ReflectanceLibrary.save`.
 
-    A CSV file contains one spectrum per column, with the wavelengths in the first column and the names in the first
-    row, or the transposed table. Wavelengths may be in nm, um or cm-1 and in any order; reflectance may be a fraction
-    or per cent. Conversions are listed in ``notes``. The pigment is determined from the name of the spectrum
-    (:func:`underpaint.reflectance.names.pigment_of`). A name such as "azurite + lead white" denotes a mixture, for
-    which equal mass fractions are assumed. Each spectrum counts as a separate patch, but names ``patch#shade`` with the
-    same ``patch`` belong to one patch.
+    A CSV file contains one spectrum per column; the first column holds the wavelengths and the first row the names. The
+    rows and columns of the table may be exchanged. Wavelengths may be in nm, um or cm-1, in any order. Reflectance may
+    be a fraction or per cent. Conversions are listed in ``notes``. The name of a spectrum determines its pigment
+    (:func:`underpaint.reflectance.names.pigment_of`). A name such as "azurite + lead white" denotes a mixture, whose
+    mass fractions are assumed to be equal. Each spectrum counts as a separate patch, unless its name has the form
+    ``patch#shade``. Spectra with the same ``patch`` belong to one patch.
 
     Raises
     ------
     ScanError
-        The file cannot be read, has none of these formats, or contains no usable spectrum.
+        The file cannot be read, is in none of these formats, or contains no usable spectrum.
     """
     path = Path(path)
     if path.suffix.lower() == ".npz":

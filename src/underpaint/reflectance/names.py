@@ -1,4 +1,4 @@
-"""Map the names of measured spectra to pigments, and pigments to members that reflectance can distinguish."""
+"""Map the names of measured spectra to pigments, and pigments to members, which reflectance can distinguish."""
 
 import re
 import tomllib
@@ -13,7 +13,7 @@ from underpaint.physics.materials import library
 
 @lru_cache
 def name_table() -> Mapping[str, Any]:
-    """Return the tables of ``data/names.toml``."""
+    """Return the tables in ``data/names.toml``."""
     return MappingProxyType(tomllib.loads((files("underpaint.reflectance") / "data" / "names.toml").read_text("utf-8")))
 
 
@@ -27,23 +27,23 @@ def _members_by_pigment() -> Mapping[str, str]:
 
 
 def member_of(pigment: str) -> str:
-    """Return the member that a pigment belongs to, named after one of its pigments.
+    """Return the name of the member that a pigment belongs to.
 
-    A member is a set of pigments with the same reflectance. A pigment that is not listed in ``names.toml`` is a member
-    by itself.
+    A member is a set of pigments with the same reflectance, named after one of these pigments. A pigment that
+    ``names.toml`` does not list is a member by itself.
     """
     return _members_by_pigment().get(pigment, pigment)
 
 
 def pigments_of(member: str) -> tuple[str, ...]:
-    """Return the pigments that have the reflectance of a member, first the one after which the member is named."""
+    """Return the pigments of a member, beginning with the pigment that gives the member its name."""
     return (member, *name_table()["members"].get(member, ()))
 
 
 def groups_of(member: str) -> tuple[frozenset[str], ...]:
-    """Return the distinct sets of XRF groups of the pigments of a member.
+    """Return the distinct sets of XRF groups among the pigments of a member.
 
-    The set is empty for a pigment that XRF cannot detect and for a member that is not in the pigment library.
+    The set of a pigment is empty if XRF cannot detect the pigment, or if the pigment library lacks it.
     """
     pigment_library = library()
     group_sets = [frozenset(pigment_library[name].groups) for name in pigments_of(member) if name in pigment_library]
@@ -51,11 +51,11 @@ def groups_of(member: str) -> tuple[frozenset[str], ...]:
 
 
 def pigment_of(name: str) -> str:
-    """Return the pigment that the name of a measured spectrum refers to; "" if none is recognised.
+    """Return the pigment to which the name of a measured spectrum refers; "" if no pigment is recognised.
 
-    The name is compared with the names and synonyms of the pigment library first. If none is equal, the name may
-    contain a phrase listed in ``names.toml``, or a name of the pigment library, of which the longest counts. Finally,
-    the name may contain a Colour Index name (PB29) whose pigments all belong to one member.
+    The name is first compared with the names and synonyms in the pigment library. If the name equals none of these,
+    three kinds of text are searched in it, in this order: phrases listed in ``names.toml``, names in the pigment
+    library (the longest counts), and Colour Index names (PB29) whose pigments all belong to one member.
 
     Examples
     --------
@@ -86,7 +86,7 @@ def pigment_of(name: str) -> str:
 
 
 def pigments_in(name: str) -> tuple[str, ...]:
-    """Return the pigments in the name of a mixture such as "azurite + lead white", one pigment for each member.
+    """Return the pigments named in the name of a mixture such as "azurite + lead white", one for each member.
 
     Examples
     --------
@@ -111,7 +111,7 @@ def _pigments_by_name() -> tuple[tuple[str, str], ...]:
         _normalise_name(name): pigment.name
         for pigment in library()
         for name in (pigment.name, pigment.label, *pigment.synonyms)
-        if len(name) > 3  # short abbreviations such as "LW" are part of too many words
+        if len(name) > 3  # short abbreviations such as "LW" occur within too many words
     }
     return tuple(sorted(names.items(), key=lambda name_and_pigment: -len(name_and_pigment[0])))
 

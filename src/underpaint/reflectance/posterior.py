@@ -1,11 +1,11 @@
-"""Identify the pigments at the surface from reflectance, with a prior from XRF.
+"""Identify the pigments at the surface from reflectance. XRF determines the prior.
 
-The model is described in ``docs/explanations/reflectance.md``; this is a summary. A hypothesis is a set of one to three
-members in the surface paint, with or without white. Each hypothesis has predicted spectra, which are measured spectra
-of its members and mixtures computed by Kubelka-Munk. The log reflectance of a pixel has a Student distribution around
-one of the predicted spectra. The covariance of this distribution is that between patches of one pigment, plus terms for
-the brightness level and for noise. The prior is determined by the group probabilities of XRF: a member requires its XRF
-groups, and a group that XRF detects may be below the surface.
+``docs/explanations/reflectance.md`` describes the model, which is summarised here. A hypothesis is a set of one to
+three members in the surface paint, with or without white. The spectra that a hypothesis predicts are measured spectra
+of its members, and mixtures computed by Kubelka-Munk. The log reflectance of a pixel has a Student distribution around
+one of the predicted spectra. The covariance of this distribution is the covariance between patches of the same pigment,
+plus terms for brightness and noise. XRF's group probabilities determine the prior. A member requires its XRF groups,
+and a group that XRF detects may be below the surface.
 """
 
 from collections.abc import Sequence
@@ -25,58 +25,59 @@ from underpaint.runtime.threads import one_blas_thread
 Floats = NDArray[np.float64]
 
 NONE = "none of these"
-"""Answer for a pigment that is not in the library."""
+"""Name of the answer for a pigment that is not in the library."""
 FIRST_NM, LAST_NM, STEP_NM = 410.0, 990.0, 10.0
-"""First and last wavelength and step of the classifier's grid; only the part that the cube covers is used."""
+"""First wavelength, last wavelength and step of the classifier's grid. Only the part that the cube covers is used."""
 N_POINTS_PER_CELL = 20
-"""Number of points at which a spectrum is interpolated within one step of the grid."""
+"""Number of points in each cell of the grid at which a spectrum is interpolated."""
 MIN_RANGE_NM, MAX_GAP_NM = 150.0, 25.0
-"""Minimum range of wavelengths, and maximum mean distance of bands within the range."""
+"""Minimum range of wavelengths that a cube must cover, and maximum mean distance of its bands in this range."""
 MIN_REFLECTANCE = 0.005
-"""Lower limit to which reflectance is clipped before taking the logarithm."""
+"""Lower limit to which reflectance is clipped before its logarithm is computed."""
 DARK_REFLECTANCE = 0.06
-"""Median reflectance below which a surface is too dark for the absence of a pigment to be determined."""
+"""Surfaces with a lower median reflectance are too dark to determine that a pigment is absent."""
 LEVEL_DEVIATION, NOISE_DEVIATION = 2.0, 0.02
-"""Standard deviations of the brightness level and of the noise in one band, in log reflectance."""
+"""Standard deviations, in log reflectance, of the brightness level and of the noise in one band."""
 DEGREES_OF_FREEDOM = 4.0
 """Degrees of freedom of the Student distribution."""
 PRIOR_NONE = 0.0001
-"""Prior probability of a pigment that is not in the library."""
+"""Prior probability that the surface pigment is not in the library."""
 WRONG_LABEL_PROBABILITY = 0.02
-"""Assumed probability that a reference spectrum is mislabelled, which is only used to choose the temperature."""
+"""Assumed probability that a reference spectrum is mislabelled, used only to choose the temperature."""
 TEMPERATURES = (0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4, 0.56, 0.8, 1.0)
-"""Candidate exponents of the likelihood, of which one is chosen."""
+"""Candidate exponents of the likelihood. The calibration chooses one of them."""
 _N_ITERATION = 2
-"""Number of iterations in which the nearest patches and the covariance of spectra around them are determined."""
+"""Number of iterations that alternate between nearest patches and the covariance of spectra around them."""
 MAX_CACHED_MIXTURES = 16
-"""Maximum number of sets of mixtures in memory."""
+"""Maximum number of sets of mixtures kept in memory."""
 BLOCK_SIZE, SUBBLOCK_SIZE = 1024, 128
-"""Number of spectra for which posteriors, and for which distances, are computed in one step."""
+"""Numbers of spectra per step in the computation of posteriors and of distances."""
 
 
 @dataclass(frozen=True, eq=False)
 class ReflectanceAnswer:
-    """Posterior probabilities for the surface of each pixel, from reflectance and the group probabilities of XRF.
+    """Posterior probabilities for the surface of each pixel, from reflectance and XRF's group probabilities.
 
     Parameters
     ----------
     members : tuple of str
-        Members that the classifier distinguishes; the last entry is ``none of these``.
+        Names of the members that the classifier distinguishes. The last entry is ``none of these``.
     probability : (n, n_member + 1) float32 array
-        Probability that a member gives the surface its colour; rows sum to one. NaN if the spectrum is not usable.
+        Probability that a member determines the colour of the surface. Rows sum to one, or are NaN for an unusable
+        spectrum.
     presence : (n, n_member) float32 array
-        Probability that a member is in the surface paint, as main or additional pigment.
+        Probability that a member is in the surface paint, as the main or as an additional pigment.
     groups : tuple of str
-        XRF groups, as passed to ``identify``.
+        Names of the XRF groups, as passed to ``identify``.
     hidden : (n, n_group) float32 array
         Probability that an XRF group is present in the painting but not at the surface.
     determinable : (n, n_group) bool array
-        True where reflectance determines whether a group is at the surface; elsewhere ``hidden`` equals the prior. The
-        value is false for a group without spectra in the library and for a group with a white pigment, because white
-        hardly changes the shape of a spectrum. The value is also false for a surface that is dark, paler than the
-        palest predicted tint of the group, or probably none of the members.
+        True where reflectance determines whether a group is at the surface. Elsewhere, ``hidden`` follows from the
+        prior alone. The value is false for groups without spectra in the library, and for groups with a white pigment,
+        because white hardly changes the shape of a spectrum. The value is also false for surfaces that are dark, that
+        are paler than the group's palest predicted tint, or that probably show none of the members.
     mixture : (n, n_member) float32 array
-        Expected fraction of each member in the optical absorption of the surface paint; not a mass fraction.
+        Expected fraction of the surface paint's optical absorption (not of its mass) due to each member.
     """
 
     members: tuple[str, ...]
@@ -101,7 +102,7 @@ class ReflectanceClassifier:
     Raises
     ------
     CoverageError
-        The bands overlap too little with the library, or their distance is too large.
+        The bands cover too little of the library's wavelengths, or are too far apart.
     """
 
     def __init__(self, library: ReflectanceLibrary, wavelength_nm: ArrayLike) -> None:
@@ -117,25 +118,25 @@ class ReflectanceClassifier:
         groups: Sequence[str] = (),
         surface_probability: ArrayLike | None = None,
     ) -> ReflectanceAnswer:
-        """Return the posterior of each spectrum.
+        """Return the posterior probabilities for each spectrum.
 
         Parameters
         ----------
         reflectance : (n, n_band) array
-            Reflectance as a fraction, in the bands of ``wavelength_nm``. NaN is interpolated. If half of the bands of a
-            spectrum or more are NaN, all answers for the spectrum are NaN.
+            Reflectance as a fraction, in the bands of ``wavelength_nm``. NaN values are interpolated between bands. If
+            at least half of a spectrum is NaN, all answers for this spectrum are NaN.
         group_probability : (n, n_group) array, optional
-            Probability by XRF that each group is present at any depth; NaN if unknown. Without it, only reflectance
-            is used.
+            XRF's probability that each group is present at any depth; NaN if unknown. If the array is omitted, only
+            reflectance is used.
         groups : sequence of str
-            Names of the columns of ``group_probability``, as in the pigment library.
+            Group of each column of ``group_probability``, named as in the pigment library.
         surface_probability : (n, n_group) array, optional
-            Probability by XRF that each group is in the uppermost layer; NaN if unknown.
+            XRF's probability that each group is in the uppermost layer; NaN if unknown.
 
         Raises
         ------
         ScanError
-            The shapes of the arrays do not match each other or the classifier.
+            The shapes of the arrays do not fit each other or the classifier.
         """
         spectra = np.atleast_2d(np.asarray(reflectance))
         xrf_probability = None if group_probability is None else np.atleast_2d(np.asarray(group_probability))
@@ -170,7 +171,7 @@ class ReflectanceClassifier:
         return ReflectanceAnswer(self.members, probability, presence, tuple(groups), hidden, determinable, mixture)
 
     def undeterminable(self, groups: Sequence[str]) -> tuple[str, ...]:
-        """Return the groups for which ``determinable`` is never true: those without spectra or with a white pigment."""
+        """Return the groups that are never determinable: those without spectra and those with a white pigment."""
         return tuple(group for group in groups if group not in self._model.groups or group in WHITE_GROUPS)
 
 
@@ -202,7 +203,7 @@ class _BandResampler:
         self._weights = np.stack(weight_rows).astype(np.float32)
 
     def apply(self, spectra: NDArray[np.generic]) -> Floats:
-        """Return (n, n_grid) reflectance; rows in which at most half of the bands are usable are NaN."""
+        """Return the (n, n_grid) reflectance. Spectra become NaN if at most half of their bands are usable."""
         ordered_spectra = np.asarray(spectra[:, self._order], dtype=np.float32)
         is_missing = ~np.isfinite(ordered_spectra)
         for row in np.flatnonzero(is_missing.any(axis=1)):
@@ -216,10 +217,10 @@ class _BandResampler:
 
 
 def _cell_means(grid: Floats, wavelength: Floats, values: Floats) -> Floats:
-    """Return the means of a linearly interpolated spectrum over the cells of a grid.
+    """Return the mean of a linearly interpolated spectrum over each cell of a grid.
 
-    The means vary continuously with the wavelengths, so that rounding errors cannot move a band from one cell to
-    another.
+    The means vary continuously with the wavelengths of the bands. Rounding errors therefore cannot move a band from one
+    cell to another.
     """
     point_offsets = STEP_NM * ((np.arange(N_POINTS_PER_CELL) + 0.5) / N_POINTS_PER_CELL - 0.5)
     return np.asarray(np.interp(grid[:, None] + point_offsets, wavelength, values).mean(axis=1))
@@ -231,21 +232,21 @@ def _log_features(reflectance: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class _References:
-    """Pure spectra of a library on a wavelength grid, and their covariances.
+    """Pure spectra of a library on a wavelength grid, with their covariances.
 
     Parameters
     ----------
     values, features : (n, n_grid) array
-        Reflectance and its logarithm; NaN where not measured.
+        Reflectance, and its logarithm; NaN where not measured.
     member_index, patch_index : (n,) int array
-        Index of the member and of the patch of each spectrum.
+        For each spectrum, the index of its member and of its patch.
     within_covariance, total_covariance : (n_grid, n_grid) array
-        Covariance of log reflectance about the nearest patch of the same member, and of all spectra about their mean.
-        Both covariances include the brightness level and noise.
+        Covariances of log reflectance: of the difference from the nearest patch of the same member, and of the
+        difference from the mean of all spectra. Both include the variation of the brightness level and the noise.
     mean_features : (n_grid,) array
         Mean log reflectance of all spectra.
     n_further_patch : int
-        Number of patches beyond the first of each member, from which ``within_covariance`` is estimated.
+        Number of patches that contribute to ``within_covariance``, not counting one patch of each member.
     """
 
     values: Floats
@@ -259,7 +260,7 @@ class _References:
 
 
 def _usable_library(library: ReflectanceLibrary, grid: Floats) -> ReflectanceLibrary:
-    """Return the spectra that cover half of the grid or :data:`MIN_RANGE_NM`. Missing bands are predicted later.
+    """Return the spectra that cover more than half of the grid or :data:`MIN_RANGE_NM`.
 
     Raises
     ------
@@ -310,20 +311,21 @@ def _references(library: ReflectanceLibrary, grid: Floats) -> _References:
 def _covariance_between_patches(
     features: Floats, member_index: NDArray[np.int64], patch_index: NDArray[np.int64]
 ) -> tuple[Floats, int]:
-    """Return the covariance of spectra around the nearest spectrum of another patch of the same member.
+    """Return the covariance of differences between each spectrum and the nearest one from another patch of its member.
 
     Kernels use this covariance, because the likelihood of a class is that of its nearest spectrum. The nearest spectrum
-    and the covariance depend on each other, so they are determined iteratively, starting from the covariance around the
-    means of the members. The second value returned is the number of patches beyond the first of each member.
+    and the covariance depend on each other, so they are determined iteratively. The iteration starts from the
+    covariance around the mean of each member. The function also returns the number of patches, not counting one patch
+    of each member.
     """
-    diagonal_and_level = NOISE_DEVIATION**2 * np.eye(features.shape[1]) + LEVEL_DEVIATION**2
+    noise_and_level = NOISE_DEVIATION**2 * np.eye(features.shape[1]) + LEVEL_DEVIATION**2
     rows_by_member = [rows for rows in (np.flatnonzero(member_index == member) for member in np.unique(member_index))
                if np.unique(patch_index[rows]).size > 1]  # fmt: skip
     if not rows_by_member:
-        return diagonal_and_level, 0
+        return noise_and_level, 0
     deviation = np.concatenate([features[rows] - features[rows].mean(axis=0) for rows in rows_by_member])
     for iteration in range(1 + _N_ITERATION):
-        within_covariance = deviation.T @ deviation / len(deviation) + diagonal_and_level
+        within_covariance = deviation.T @ deviation / len(deviation) + noise_and_level
         if iteration < _N_ITERATION:
             whitened = features @ np.linalg.inv(np.linalg.cholesky(within_covariance)).T
             patch_deviations = []
@@ -336,7 +338,7 @@ def _covariance_between_patches(
 
 
 def _member_means(references: _References, n_member: int) -> Floats:
-    """Return the mean log reflectance of each member over its complete spectra; NaN for a member without any."""
+    """Return the mean log reflectance of each member over its complete spectra; NaN if it has no complete spectrum."""
     is_complete = np.isfinite(references.features).all(axis=1)
     member_means = np.full((n_member, references.mean_features.size), np.nan)
     for member in np.unique(references.member_index[is_complete]):
@@ -345,7 +347,10 @@ def _member_means(references: _References, n_member: int) -> Floats:
 
 
 def _measured_spectra(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats, NDArray[np.int64], NDArray[np.str_]]:
-    """Return the spectra of pure paints and mixtures with white or black, with their members and second components."""
+    """Return the measured spectra of pure paints and of paints with added white or black.
+
+    For each spectrum, also return the index of its main member, and "white", "black" or "" for what was added.
+    """
     reflectance, member_index, companion_names = [], [], []
     for spectrum in library.spectra:
         other_members = {member_of(pigment) for pigment in spectrum.shares} - {spectrum.member}
@@ -367,7 +372,7 @@ def _measured_spectra(library: ReflectanceLibrary, grid: Floats) -> tuple[Floats
 
 @dataclass(frozen=True, eq=False)
 class _Kernels:
-    """Predicted spectra with a common covariance, whitened and sorted by class."""
+    """Predicted spectra with the same covariance, whitened and sorted by class."""
 
     whitening_matrix: NDArray[np.float32]
     whitened_spectra: NDArray[np.float32]
@@ -378,7 +383,7 @@ class _Kernels:
 
 
 _MixtureChoice = tuple[tuple[int, ...], tuple[int, ...]]
-"""Indices of the members that are mixed in pairs, and in triples."""
+"""Indices of the members that are mixed in pairs, and of those that are mixed in triples."""
 
 
 class _PosteriorModel:
@@ -388,7 +393,7 @@ class _PosteriorModel:
         library = _usable_library(library, grid)
         self.members = library.members
         references = _references(library, grid)
-        # a small library does not determine the variation of spectra of one pigment, so the package's library is used
+        # a small library does not determine how the spectra of one pigment vary, so the package's library is used
         covariance_references = references
         if references.n_further_patch < grid.size:
             covariance_references = _references(_usable_library(builtin(), grid), grid)
@@ -409,7 +414,10 @@ class _PosteriorModel:
         )
 
     def _whiten_spectra(self, hypotheses: Hypotheses) -> list[_Kernels]:
-        """Return kernels of the predicted spectra, one for each pattern of missing bands and way of predicting them."""
+        """Return the kernels of the predicted spectra.
+
+        The spectra in a kernel have the same missing bands, which are predicted in the same way.
+        """
         spectra, classes = hypotheses.spectra, hypotheses.class_of
         is_covered = np.isfinite(spectra)
         typical_features = self._typical[hypotheses.main_of_class[classes]]
@@ -443,10 +451,10 @@ class _PosteriorModel:
         mean_features: Floats,
         spectral_covariance: Floats,
     ) -> _Kernels:
-        """Return whitened spectra, with missing bands predicted and the prediction error in the covariance.
+        """Return whitened spectra, in which missing bands are predicted.
 
-        The prediction is a linear regression on the member's complete spectra, or on all spectra if the member has no
-        complete spectrum.
+        The prediction is a linear regression derived from the member's complete spectra, or from all spectra if there
+        are none. The variance of the prediction error is added to the covariance.
         """
         covariance = self._within.copy()
         if not is_covered_band.all():
@@ -487,7 +495,10 @@ class _PosteriorModel:
     def _hypotheses_for(
         self, group_probability: Floats | None, groups: tuple[str, ...]
     ) -> tuple[Hypotheses, list[_Kernels]]:
-        """Return the hypotheses for a block and their kernels; triples are included only if XRF gives the groups."""
+        """Return the hypotheses for a block, and their kernels.
+
+        Triples are included only if XRF gives group probabilities.
+        """
         mixture_choice: _MixtureChoice = (self._hypotheses.mixed, ())
         if group_probability is not None:
             mixture_choice = self._hypotheses.choose_mixtures(group_probability, groups)
@@ -504,10 +515,10 @@ class _PosteriorModel:
     def likelihood(
         self, features: Floats, n_class: int, kernels: Sequence[_Kernels]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the log likelihood of every class, (n_class, n), and that of a pigment outside the library, (n,).
+        """Return the log likelihood of each class, (n_class, n), and of a pigment outside the library, (n,).
 
-        The likelihood of a class is that of its nearest spectrum. With many bands, the contribution of other spectra is
-        negligible.
+        The likelihood of a class is that of its nearest spectrum. The other spectra contribute negligibly if there are
+        many bands.
         """
         centred_features = (features - self._mean).astype(np.float32)
         max_likelihood = np.full((n_class, len(features)), -np.inf, dtype=np.float32)
@@ -528,10 +539,10 @@ class _PosteriorModel:
         )
 
     def _calibrate_temperature(self, references: _References, library: ReflectanceLibrary) -> float:
-        """Return the exponent of the likelihood that maximises the leave-one-patch-out log probability.
+        """Return the exponent of the likelihood that maximises the cross-validated log probability.
 
-        The likelihood is overconfident, because the covariance does not describe all dependence between bands. The
-        score is the mean log probability of the true member, with each patch left out in turn.
+        Without an exponent, the likelihood would be overconfident, because the covariance does not describe all
+        dependence between bands. The score is the mean log probability of the true member when its patch is left out.
         """
         is_complete = np.isfinite(references.features).all(axis=1)
         member_index, patch_index = references.member_index[is_complete], references.patch_index[is_complete]
@@ -568,25 +579,27 @@ class _PosteriorModel:
         groups: tuple[str, ...],
         surface_probability: Floats | None = None,
     ) -> tuple[NDArray[np.floating], ...]:
-        """Return probability, presence, mixture, hidden and determinable of :class:`ReflectanceAnswer` for a block."""
+        """Return the fields probability, presence, mixture, hidden and determinable of :class:`ReflectanceAnswer`."""
         is_usable = np.asarray(np.isfinite(reflectance).all(axis=1))
         features = _log_features(np.where(is_usable[:, None], reflectance, 1.0))
         hypotheses, kernels = self._hypotheses_for(group_probability, groups)
-        likelihood, background = self.likelihood(features, hypotheses.n_class, kernels)
+        likelihood, unknown_likelihood = self.likelihood(features, hypotheses.n_class, kernels)
         joint_posterior = hypotheses.joint_posterior(
             likelihood, self.temperature, group_probability, groups, surface_probability
         )
         log_none = (
-            np.float32(self.temperature) * background + np.float32(np.log(PRIOR_NONE)) + joint_posterior.log_unknown
+            np.float32(self.temperature) * unknown_likelihood
+            + np.float32(np.log(PRIOR_NONE))
+            + joint_posterior.log_unknown
         )
         max_log_posterior = np.maximum(joint_posterior.log_sets.max(axis=0), log_none)
         set_posterior = np.exp(joint_posterior.log_sets - max_log_posterior)
         none_posterior = np.exp(log_none - max_log_posterior)
-        evidence = set_posterior.sum(axis=0) + none_posterior
-        set_posterior /= evidence
-        none_posterior = none_posterior / evidence
+        total_posterior = set_posterior.sum(axis=0) + none_posterior
+        set_posterior /= total_posterior
+        none_posterior = none_posterior / total_posterior
         probability = np.concatenate([set_posterior.T @ hypotheses.main, none_posterior[:, None]], axis=1)
-        presence, at_surface = joint_posterior.surface_presence(set_posterior, none_posterior)
+        presence, surface_group_presence = joint_posterior.surface_presence(set_posterior, none_posterior)
         mixture = set_posterior.T @ hypotheses.share
         hidden = np.zeros((len(features), len(groups)))
         determinable = np.zeros(hidden.shape, dtype=bool)
@@ -597,7 +610,9 @@ class _PosteriorModel:
             for column, group in enumerate(groups):
                 is_in_library = group in hypotheses.groups
                 group_at_surface = (
-                    at_surface[hypotheses.groups.index(group)] if is_in_library else np.zeros_like(none_posterior)
+                    surface_group_presence[hypotheses.groups.index(group)]
+                    if is_in_library
+                    else np.zeros_like(none_posterior)
                 )
                 hidden[:, column] = group_probability[:, column] * np.clip(1.0 - group_at_surface, 0.0, 1.0)
                 if is_in_library and group not in WHITE_GROUPS:

@@ -1,4 +1,4 @@
-"""Register a photograph or a cube to the element maps by marked points or by mutual information."""
+"""Register a photograph or a reflectance cube to the element maps, by marked points or by mutual information."""
 
 import re
 import warnings
@@ -24,41 +24,42 @@ Image = NDArray[np.float32]
 MIN_POINTS = 2
 _MAX_MAPS = 8
 _COARSE_SIZE_PX, _FINE_SIZE_PX = 32, 120
-"""Resolution of the search and of the refinement, in pixels along the longer side of the maps."""
-_N_BINS = 12
-"""Number of bins of the values of a map component in the computation of mutual information."""
-_N_COMPONENTS = 3
+"""Size of the maps in the search and in the refinement, in pixels along the longer side."""
+_N_VALUE_BINS = 12
+"""Number of bins for the values of a map component in the computation of mutual information."""
+_MAX_COMPONENTS = 3
 _START_SCALES = np.arange(1.0, 0.49, -0.0625)
-"""Scales of the initial transforms, as the fraction of the picture that the maps cover."""
+"""Scales of the initial transforms: the fraction of the picture that the maps cover."""
 _START_ROTATIONS_DEG = (0.0, -3.0, 3.0, -6.0, 6.0)
 _START_SHIFTS = np.linspace(-0.15, 0.15, 11)
-"""Shifts of the initial transforms from the centre, as fractions of the picture's width and height."""
+"""Shifts of the maps from the picture's centre in the initial transforms, as fractions of its width and height."""
 _OPTIMISATION_LIMIT_PX = 4.0
-"""Bound of each parameter in one optimisation, in pixels of the resampled maps."""
-_MAX_STARTS, _MIN_START_DISTANCE = 8, 0.04
-"""Maximum number of initial transforms that are refined, and their minimum distance as a fraction of the picture's
-longer side. Transforms at a smaller distance would converge to the same optimum."""
+"""Maximum change of each parameter in one optimisation, in pixels of the resampled maps."""
+_MAX_INITIAL_TRANSFORMS, _MIN_TRANSFORM_DISTANCE = 8, 0.04
+"""Maximum number of initial transforms that are refined, and the minimum distance between them, as a fraction of the
+picture's longer side. Transforms closer together would converge to the same optimum."""
 _MIN_SIMILARITY = 0.4
-"""Minimum mutual information, nats, in excess of that expected by chance. A registration with less is refused."""
+"""Minimum mutual information of an accepted registration, in nats above that expected by chance."""
 _SIDE_SHIFTS = np.linspace(-0.2, 0.2, 25)
-"""Shifts tried for each side of the maps, as fractions of the width or height."""
+"""Shifts tried for each side of the maps, as fractions of the maps' width or height."""
 _MAX_SHIFT_ROUNDS, _MIN_SHIFT_GAIN = 4, 0.01
-"""Maximum number of rounds of shifts, and the minimum gain of a round, nats, for a next round."""
-_N_COLORS, _CLUSTER_SAMPLE = 20, 4000
-"""Number of typical colours of the picture, and number of pixels from which the colours are determined."""
+"""Maximum number of rounds of shifts, and minimum gain of a round that is followed by another, in nats."""
+_N_COLORS, _N_SAMPLED_PIXELS = 20, 4000
+"""Number of typical colours of the picture, and number of pixels from which these colours are determined."""
 _N_TILES_PER_SIDE = 5
 """Number of tiles along each side of the maps."""
-_TILE_REACH_PX, _TILE_STEP_PX = 3.0, 0.5
-"""Largest shift of a tile that is scored, and the step between shifts, in pixels of the maps."""
-_EVIDENCE_WEIGHT, _OUTLIER_LIKELIHOOD = 0.05, 0.02
-"""Weight of a tile's score, below one because neighbouring pixels are correlated; likelihood of a misplaced tile."""
-_N_REFINEMENT = 2
+_MAX_TILE_SHIFT_PX, _TILE_SHIFT_STEP_PX = 3.0, 0.5
+"""Largest scored shift of a tile, and step between shifts, in pixels of the maps."""
+_TILE_SCORE_WEIGHT, _MISPLACED_TILE_LIKELIHOOD = 0.05, 0.02
+"""Weight of a tile's score, and likelihood of a misplaced tile. The weight is below one because neighbouring pixels are
+correlated."""
+_N_FIT_ITERATIONS = 2
 _HOMOGRAPHY_PRECISION = (0.0, 0.5, 0.5, 0.0, 0.5, 0.5, 1.0, 1.0)
-"""Prior precision (one over the standard deviation, pixels) of the eight parameters of a homography."""
-_MIN_CURVATURE = 0.05
-"""Lower bound of the eigenvalues of the curvature, which makes the covariance finite."""
+"""Inverse prior standard deviation of each of a homography's eight parameters, in 1/pixel."""
+_MIN_COST_CURVATURE = 0.05
+"""Lower limit of the eigenvalues of the cost's curvature. The limit keeps the covariance finite."""
 _POSITION_GRID = np.stack(np.meshgrid(*2 * (np.linspace(-1, 1, 7),)), axis=2).reshape(-1, 2)
-"""Regular grid of positions on the maps, in coordinates from -1 to 1."""
+"""Regular grid of positions on the maps. The coordinates run from -1 to 1."""
 _TRANSFORM_MODELS = {
     "SimilarityTransform": np.array(
         [[1.0, 0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 1, 0, 0], [0, 0, 1, 0, -1, 0, 0, 0], [0, 0, 0, 1, 0, 0, 0, 0]]
@@ -66,18 +67,19 @@ _TRANSFORM_MODELS = {
     "AffineTransform": np.eye(8)[:, :6],
     "ProjectiveTransform": np.eye(8),
 }
-"""Transforms of scikit-image from simple to complex, with the matrix from their parameters to those of a homography."""
+"""Transforms of scikit-image, from simple to complex. Each matrix converts a transform's parameters to those of a
+homography."""
 _MIN_GAIN_PER_PARAMETER = 2.0
-"""Minimum gain in log likelihood per additional parameter for which a more complex model is chosen."""
+"""A more complex transform is chosen if it gains more log likelihood than this per additional parameter."""
 _MAX_WELL_ERROR_PX, _MAX_ERROR_PX, _MAX_POINT_ERROR_PX = 0.6, 1.2, 1.0
-"""Maximum errors in pixels of the maps: of the verdict "well", of an accepted registration, and of marked points with
-the verdict "well"."""
-_MIN_RIVAL_SIMILARITY = 0.95
-"""Maximum ratio of the similarity at another position to that at the best position. The verdict is "doubtful" above
-this ratio. On virtual twins, the ratio is up to 0.91 if the best position is right, and 0.975 if the best position is
+"""Maximum errors, in pixels of the maps: for the verdict "well" of an automatic registration, for its acceptance, and
+for the verdict "well" of marked points."""
+_MAX_RIVAL_SIMILARITY_RATIO = 0.95
+"""The verdict is "doubtful" if the similarity at another position exceeds this fraction of the similarity at the best
+position. On virtual twins, the fraction is up to 0.91 if the best position is right, and 0.975 if this position is
 wrong by 4 pixels."""
 _MIN_COVERED_FRACTION = 0.5
-"""Fraction of the picture's width and height that the maps must cover for the verdict "well"."""
+"""The verdict is "well" only if the maps cover at least this fraction of the picture's width and height."""
 Verdict = Literal["well", "doubtful"]
 
 
@@ -88,18 +90,18 @@ class Registration:
     Parameters
     ----------
     matrix : (3, 3) array
-        Transforms a position on the maps (column, row, 1) to one on the picture (x, y, 1), both in pixels. The centre
-        of the first pixel is at (0.5, 0.5).
+        Matrix that transforms a position on the maps (column, row, 1) to a position on the picture (x, y, 1), both in
+        pixels. The centre of the first pixel is at (0.5, 0.5).
     method : str
         "points" or "mutual information".
     error_px : float or None
-        Error in pixels of the maps. For registration by points, the root mean square residual, or None if the number of
-        points is the minimum for the transform. For mutual information, the standard deviation of a position, averaged
-        over the maps.
+        Error of a position, in pixels of the maps. For marked points, it is the root mean square residual, or None if
+        there are too few points for residuals. For mutual information, it is the standard deviation of a position,
+        averaged over the maps.
     similarity : float or None
-        Mutual information of the maps and the picture per pixel of the maps, nats, summed over the map components.
+        Mutual information of the maps and the picture, in nats per pixel of the maps, summed over the map components.
     verdict : str
-        "well" if the estimated error is below one pixel of the maps, otherwise "doubtful".
+        "well" or "doubtful". The estimated error is below one pixel of the maps if the verdict is "well".
     """
 
     matrix: Matrix
@@ -112,20 +114,20 @@ class Registration:
 def register_by_points(
     on_picture: Sequence[tuple[float, float]], on_maps: Sequence[tuple[float, float]], picture: str = "photograph"
 ) -> Registration:
-    """Register a picture by pairs of corresponding points.
+    """Register a picture by pairs of corresponding points on the picture and on the maps.
 
     Parameters
     ----------
     on_picture, on_maps : sequence of (x, y)
-        Corresponding positions in pixels. Two pairs determine shift, rotation and scale, three also shear, four or more
-        also perspective.
+        Corresponding positions, in pixels. Two pairs determine shift, rotation and scale; three also determine shear,
+        and four or more also perspective.
     picture : str
-        Kind of the picture, for messages.
+        Kind of picture to be named in messages.
 
     Raises
     ------
     ScanError
-        The number of points is too small, or the points are collinear.
+        There are too few points, or they are collinear.
     """
     from skimage import transform
 
@@ -169,30 +171,32 @@ def register_automatically(picture: NDArray[np.floating], maps: Sequence[NDArray
     Parameters
     ----------
     picture : (height, width, n_channel) array
-        A photograph, or components of a cube (:func:`cube_components`).
+        A photograph, or the components of a cube (:func:`cube_components`).
     maps : sequence of (n_row, n_column) arrays
-        Maps with structure, NaN where there is no value. Their principal components are compared.
+        Maps that show structures; NaN where there is no value. The principal components of the maps are compared with
+        the picture.
 
     Returns
     -------
     Registration
-        A similarity, affine or projective transform, whichever is the simplest with a likelihood close to the best. The
-        search assumes that the picture is rotated by less than about ten degrees and that the maps cover at least half
-        of the picture.
+        The simplest of a similarity, an affine and a projective transform whose likelihood is close to the best. The
+        search assumes that the picture is rotated by less than about ten degrees, and that the maps cover at least half
+        of it.
 
     Raises
     ------
     ScanError
-        The maps have no structure, or share too little information with the picture.
+        The maps have no structure, or their mutual information with the picture is too small.
 
     Notes
     -----
     In the last step, the maps are divided into tiles. Each tile is shifted separately and scored by the joint histogram
-    of map values and colours in the other tiles. The transform is fitted to the best shifts, and its error is
-    determined from their scatter. For a picture of another painting, the shifts are random.
+    of map values and colours in other tiles. The transform is fitted to the best shifts, and their scatter determines
+    its error. If the picture shows another painting, the shifts are random.
 
-    The verdict is also "doubtful" if the maps cover less than half of the picture's width or height. It is also
-    "doubtful" if a position several pixels away has nearly the same similarity, as on a panel of identical patches.
+    The verdict is "doubtful" if the error is too large, or if the maps cover less than half of the picture's width or
+    height. The verdict is also "doubtful" if a position several pixels away is nearly as similar, as on a panel of
+    identical patches.
 
     References
     ----------
@@ -205,7 +209,7 @@ def register_automatically(picture: NDArray[np.floating], maps: Sequence[NDArray
     initial_transforms = sorted(
         _initial_transforms(picture_shape, (n_row, n_column)), key=coarse_comparison.negative_similarity
     )
-    min_distance = _MIN_START_DISTANCE * max(picture_shape)
+    min_distance = _MIN_TRANSFORM_DISTANCE * max(picture_shape)
     refined_transforms = [
         _optimise_transform(coarse_comparison, initial_transform, 6)
         for initial_transform in _distinct_transforms(initial_transforms, (n_row, n_column), min_distance)
@@ -218,7 +222,7 @@ def register_automatically(picture: NDArray[np.floating], maps: Sequence[NDArray
         best_transform = _optimise_transform(fine_comparison, best_transform, n_free)
     best_transform, error_px = _simplest_transform(fine_comparison, best_transform)
     similarity = fine_comparison.similarity(best_transform)
-    rival_transform = _best_rival(fine_comparison, best_transform)
+    rival_transform = _best_rival_transform(fine_comparison, best_transform)
     if fine_comparison.similarity(rival_transform) > similarity:
         better_transform, rival_error_px = _simplest_transform(fine_comparison, rival_transform)
         if fine_comparison.similarity(better_transform) > similarity:
@@ -236,7 +240,7 @@ def register_automatically(picture: NDArray[np.floating], maps: Sequence[NDArray
         )
     has_rival = (
         _transform_distance_px(rival_transform, best_transform, (n_row, n_column)) > _MAX_ERROR_PX
-        and fine_comparison.similarity(rival_transform) > _MIN_RIVAL_SIMILARITY * similarity
+        and fine_comparison.similarity(rival_transform) > _MAX_RIVAL_SIMILARITY_RATIO * similarity
     )
     is_reliable = (
         error_px <= _MAX_WELL_ERROR_PX
@@ -251,22 +255,22 @@ def register_automatically(picture: NDArray[np.floating], maps: Sequence[NDArray
 def register_any_orientation(
     picture: NDArray[np.floating], maps: Sequence[NDArray[np.float32]], progress: Progress = no_progress
 ) -> Registration:
-    """Register automatically a picture that may be mirrored or rotated by multiples of 90 degrees.
+    """Register a picture automatically, even if it is mirrored or rotated by a multiple of 90 degrees.
 
-    The upright orientation is tried first. Other orientations are tried only if the upright one is refused or doubtful,
-    and are accepted only with the verdict "well".
+    The upright orientation is tried first. Other orientations are tried only if the upright one is refused or doubtful.
+    Other orientations are accepted only if their verdict is "well".
 
     Parameters
     ----------
     picture, maps
         See :func:`register_automatically`.
     progress : callable
-        Called with the task, the number of orientations tried and their total.
+        Called with the name of the task, the number of orientations tried, and the number of all orientations.
 
     Raises
     ------
     ScanError
-        The upright orientation is refused and no other one is registered well.
+        The upright orientation is refused, and no other orientation has the verdict "well".
     """
     upright_registration: Registration | None = None
     refusal_error = ScanError()
@@ -291,7 +295,7 @@ def register_any_orientation(
 
 
 def _matrix_to_original(shape: tuple[int, ...], quarter_turns: int, *, is_mirrored: bool) -> Matrix:
-    """Return the matrix from positions on a mirrored and then rotated picture to positions on the original picture."""
+    """Return the matrix from positions on a picture that was mirrored, then rotated, to positions on the original."""
     height, width = shape[:2]
     to_original = np.array([[-1.0, 0, width], [0, 1, 0], [0, 0, 1]]) if is_mirrored else np.eye(3)
     for _ in range(quarter_turns):
@@ -301,12 +305,14 @@ def _matrix_to_original(shape: tuple[int, ...], quarter_turns: int, *, is_mirror
 
 
 def cube_components(channels: Sequence[NDArray[np.floating]]) -> NDArray[np.float64]:
-    """Return up to three principal components that have at least 1 % of the variance, (height, width, n).
+    """Return the principal components of a cube that have at least 1 % of the variance, at most three.
+
+    The shape of the result is (height, width, n).
 
     Parameters
     ----------
     channels : sequence of (height, width) arrays
-        Logarithms of reflectance; NaN where missing.
+        Logarithm of reflectance; NaN where missing.
     """
     centred_channels = []
     for channel in channels:
@@ -317,7 +323,7 @@ def cube_components(channels: Sequence[NDArray[np.floating]]) -> NDArray[np.floa
     eigenvalues, eigenvectors = np.linalg.eigh(channel_matrix @ channel_matrix.T)
     component_indices = [
         index
-        for index in np.argsort(eigenvalues)[::-1][:_N_COMPONENTS]
+        for index in np.argsort(eigenvalues)[::-1][:_MAX_COMPONENTS]
         if eigenvalues[index] > 0.01 * eigenvalues.sum()
     ]
     return np.stack(
@@ -327,30 +333,31 @@ def cube_components(channels: Sequence[NDArray[np.floating]]) -> NDArray[np.floa
 
 
 def high_contrast_maps(maps: ResultMaps) -> list[NDArray[np.float32]]:
-    """Return the maps with the highest contrast, which are maps of line families or, if there are none, of pigments."""
+    """Return the maps with the highest contrast: maps of line families or, if there are none, of groups or pigments."""
     entry_kinds = [entry.kind for entry in maps.entries]
     map_kind = "element" if "element" in entry_kinds else "group" if "group" in entry_kinds else "member"
     candidate_maps = [maps.values(index) for index, entry_kind in enumerate(entry_kinds) if entry_kind == map_kind]
-    contrast = [float(np.nanpercentile(values, 95) - np.nanpercentile(values, 5)) for values in candidate_maps]
-    indices_by_contrast = np.argsort(contrast)[::-1][:_MAX_MAPS]
+    map_contrasts = [float(np.nanpercentile(values, 95) - np.nanpercentile(values, 5)) for values in candidate_maps]
+    indices_by_contrast = np.argsort(map_contrasts)[::-1][:_MAX_MAPS]
     return [candidate_maps[index] for index in indices_by_contrast]
 
 
 def read_points(
     path: str | Path, picture_shape: tuple[int, int], map_shape: tuple[int, int]
 ) -> list[tuple[float, float, float, float]]:
-    """Read pairs of points from a text file: x and y on the picture, column and row on the maps, in pixels.
+    """Read pairs of points from a text file: x and y on the picture, then column and row on the maps, in pixels.
 
     Parameters
     ----------
     path : str or Path
     picture_shape, map_shape : (int, int)
-        Rows and columns of the picture and of the maps; points outside are an error.
+        Numbers of rows and columns of the picture and of the maps. Points outside are refused.
 
     Raises
     ------
     ScanError
-        The file cannot be read, a line after the first does not hold four numbers, or a point lies outside.
+        The file cannot be read, a line after the first does not hold four numbers, or a point lies outside the picture
+        or the maps.
     """
     file_text = read_bounded(Path(path), 2**20, ScanError).decode("utf-8", "replace")
     axis_limits = (
@@ -370,7 +377,7 @@ def read_points(
                 "the picture and column and row on the maps, in pixels. Correct the line."
             ) from error
         for coordinate, (coordinate_name, max_value, image_name) in zip((x, y, column, row), axis_limits, strict=True):
-            if not 0 <= coordinate <= max_value:  # NaN fails as well
+            if not 0 <= coordinate <= max_value:  # also refuses NaN
                 raise ScanError(
                     f"Cannot use {path}: in line {line_index + 1}, {line[:60]!r}, {coordinate_name} is {coordinate:g} "
                     f"pixels; the {image_name} allow{'s' if image_name == 'picture' else ''} 0 to {max_value}. Correct "
@@ -381,15 +388,18 @@ def read_points(
 
 
 def warp_to_maps(photograph: Image, matrix: Matrix, shape: tuple[int, int], scale: int) -> Image:
-    """Return the photograph resampled to the maps, (scale n_row, scale n_column, 3); black outside the photograph."""
+    """Return the photograph resampled to the maps, (scale * n_row, scale * n_column, 3).
+
+    Pixels outside the photograph are black.
+    """
     from skimage import transform
 
-    # from pixel indices of the output, whose pixel centres are integers, to positions on the maps
+    # from pixel indices of the output, where pixel centres are integers, to positions on the maps
     output_to_maps = np.array([[1 / scale, 0, 0.5 / scale], [0, 1 / scale, 0.5 / scale], [0, 0, 1.0]])
     to_pixel_index = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]])
     output_to_picture = transform.ProjectiveTransform(to_pixel_index @ matrix @ output_to_maps)
     output_shape = (shape[0] * scale, shape[1] * scale)
-    # smoothing before the reduction avoids aliasing of the canvas texture
+    # smoothing before the reduction avoids false patterns of the canvas texture
     reduction_factor = _map_pixel_side(matrix, shape) / scale
     smoothed_photograph = (
         gaussian_filter(photograph, (0.4 * reduction_factor, 0.4 * reduction_factor, 0))
@@ -402,16 +412,16 @@ def warp_to_maps(photograph: Image, matrix: Matrix, shape: tuple[int, int], scal
 
 
 def transform_positions(matrix: NDArray[np.floating], positions: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return the (n, 2) positions (x, y) after a projective transform."""
+    """Return positions (x, y) after a projective transform, (n, 2)."""
     homogeneous_positions = np.column_stack([positions, np.ones(len(positions))]) @ matrix.T
     return np.asarray(homogeneous_positions[:, :2] / homogeneous_positions[:, 2:])
 
 
 class _Comparison:
-    """The maps and the picture at one resolution, with their similarity under a transform.
+    """Compare the maps with the picture at one resolution, for any transform.
 
-    The picture is reduced to the index of the nearest of :data:`_N_COLORS` typical colours. The typical colours are
-    determined in all channels together, because pigments differ in colour rather than in one channel.
+    Each pixel of the picture is replaced by the index of the nearest of :data:`_N_COLORS` typical colours. The typical
+    colours are determined from all channels together, because pigments differ in more than one channel.
     """
 
     def __init__(
@@ -431,61 +441,67 @@ class _Comparison:
             for component in components
         ]
         self.parts = [_bin_indices(component) for component in resampled_components]
-        # detail finer than the resolution of the maps would only add noise
+        # picture details finer than the resolution of the maps would only add noise
         blur_sigma = 0.3 * max(picture.shape[0] / n_row, picture.shape[1] / n_column) / reduction_factor
         self.colors = _color_indices(gaussian_filter(picture.astype(np.float32), (blur_sigma, blur_sigma, 0)))
         self.size = (n_row, n_column)
 
     def similarity(self, matrix: Matrix) -> float:
-        """Return the mutual information per map pixel in excess of chance, nats; 0 if half are outside the picture."""
+        """Return the mutual information above chance, in nats per map pixel.
+
+        The result is 0 if more than half of the map pixels lie outside the picture.
+        """
         colors, is_inside = self._colors_at(matrix, self.at)
         if is_inside.mean() < 0.5:
             return 0.0
-        chance_information = 0.5 * (_N_BINS - 1) * (_N_COLORS - 1) / is_inside.sum()
-        information = sum(
+        chance_information = 0.5 * (_N_VALUE_BINS - 1) * (_N_COLORS - 1) / is_inside.sum()
+        mutual_information = sum(
             _mutual_information(map_bins[is_inside], colors[is_inside]) - chance_information for map_bins in self.parts
         )
-        return float(information) * float(is_inside.mean())
+        return float(mutual_information) * float(is_inside.mean())
 
     def negative_similarity(self, matrix: Matrix) -> float:
         """Return the negative of :meth:`similarity`, to be minimised."""
         return -self.similarity(matrix)
 
-    def fit_transform(self, matrix: Matrix, model: NDArray[np.float64]) -> tuple[Matrix, float]:
-        """Return the transform that fits all tiles of the maps, and its error.
+    def fit_transform(self, matrix: Matrix, parameter_matrix: NDArray[np.float64]) -> tuple[Matrix, float]:
+        """Return the transform that best fits the shifts of all tiles of the maps, and its error.
 
         Parameters
         ----------
         matrix : (3, 3) array
             Initial transform.
-        model : (8, n_parameter) array
-            Matrix from the parameters of the model to the eight parameters of a homography; a value of
-            ``_TRANSFORM_MODELS``.
+        parameter_matrix : (8, n_parameter) array
+            Value of ``_TRANSFORM_MODELS``: the matrix that converts parameters of the transform to the eight parameters
+            of a homography.
 
         Returns
         -------
         (matrix, float)
-            The transform, and the standard deviation of a position, root mean square over the maps, in pixels of the
-            maps.
+            The transform, and the standard deviation of a position in pixels of the maps (root mean square over the
+            maps).
 
         Notes
         -----
-        A linearised homography near the identity (shift, scale, rotation, shear, perspective) maximises the sum of the
-        tiles' scores. The score of a tile far from its best shift, as over hidden paint, is bounded below. The standard
-        deviation is determined from the curvature at the maximum with all eight parameters free, because a simpler
-        model does not reduce the uncertainty.
+        The sum of the tiles' scores is maximised by a linearised homography near the identity (shift, scale, rotation,
+        shear, perspective). The score of each tile has a lower limit, so that misplaced tiles, such as those over
+        hidden paint, hardly count. The standard deviation is determined from the curvature at the maximum. For the
+        standard deviation, all eight parameters are free, because a simpler transform would not reduce the uncertainty.
         """
         centres, scores = self.tile_scores(matrix)
         map_centre, scale = np.array(self.size[::-1]) / 2, max(self.size) / 2
-        derivatives, precision = _homography_rows((centres - map_centre) / scale), np.array(_HOMOGRAPHY_PRECISION)
-        relative_score = _EVIDENCE_WEIGHT * (scores - scores.max(axis=(1, 2), keepdims=True))
-        likelihood = np.log(np.exp(relative_score) + _OUTLIER_LIKELIHOOD)
-        # without smoothing, each shift on the grid would be a local maximum
+        position_derivatives, prior_precision = (
+            _homography_rows((centres - map_centre) / scale),
+            np.array(_HOMOGRAPHY_PRECISION),
+        )
+        relative_score = _TILE_SCORE_WEIGHT * (scores - scores.max(axis=(1, 2), keepdims=True))
+        likelihood = np.log(np.exp(relative_score) + _MISPLACED_TILE_LIKELIHOOD)
+        # without smoothing, each grid position would be a local maximum
         likelihood = gaussian_filter(likelihood, (0, 0.7, 0.7))
         tile_index, splines = np.arange(len(centres)), spline_filter1d(spline_filter1d(likelihood, axis=1), axis=2)
 
         def tile_log_likelihood(homography: NDArray[np.float64]) -> NDArray[np.float64]:
-            right_steps, down_steps = (derivatives @ homography).reshape(2, -1) / _TILE_STEP_PX + (
+            right_steps, down_steps = (position_derivatives @ homography).reshape(2, -1) / _TILE_SHIFT_STEP_PX + (
                 scores.shape[1] - 1
             ) / 2
             return np.asarray(
@@ -493,20 +509,20 @@ class _Comparison:
             )
 
         def cost(homography: NDArray[np.float64]) -> float:
-            return float(-tile_log_likelihood(homography).sum() + 0.5 * ((precision * homography) ** 2).sum())
+            return float(-tile_log_likelihood(homography).sum() + 0.5 * ((prior_precision * homography) ** 2).sum())
 
-        n_parameter = model.shape[1]
-        bounds = [(-_TILE_REACH_PX, _TILE_REACH_PX)] * n_parameter
+        n_parameter = parameter_matrix.shape[1]
+        bounds = [(-_MAX_TILE_SHIFT_PX, _MAX_TILE_SHIFT_PX)] * n_parameter
         optimum = minimize(
-            lambda parameters: cost(model @ parameters),
+            lambda parameters: cost(parameter_matrix @ parameters),
             np.zeros(n_parameter),
             method="Powell",
             bounds=bounds,
             options={"ftol": 1e-5},
         )
-        homography = model @ np.asarray(optimum.x)
-        parameter_steps = _TILE_STEP_PX * np.eye(8)
-        curvature = np.array(
+        homography = parameter_matrix @ np.asarray(optimum.x)
+        parameter_steps = _TILE_SHIFT_STEP_PX * np.eye(8)
+        cost_curvature = np.array(
             [
                 [
                     cost(homography + first_step + second_step) - cost(homography + first_step - second_step)
@@ -515,31 +531,31 @@ class _Comparison:
                 ]
                 for first_step in parameter_steps
             ]
-        ) / (4 * _TILE_STEP_PX**2)  # fmt: skip
-        eigenvalues, eigenvectors = np.linalg.eigh(curvature)
-        covariance = (eigenvectors / np.maximum(eigenvalues, _MIN_CURVATURE)) @ eigenvectors.T
+        ) / (4 * _TILE_SHIFT_STEP_PX**2)  # fmt: skip
+        eigenvalues, eigenvectors = np.linalg.eigh(cost_curvature)
+        parameter_covariance = (eigenvectors / np.maximum(eigenvalues, _MIN_COST_CURVATURE)) @ eigenvectors.T
         position_rows = _homography_rows(_POSITION_GRID * map_centre / scale)
-        variance = np.einsum("ij,jk,ik->i", position_rows, covariance, position_rows)
+        position_variance = np.einsum("ij,jk,ik->i", position_rows, parameter_covariance, position_rows)
         a, b, c, d, e, f, g, h = homography / scale
         homography_matrix = np.array([[1 + b, c, a], [e, 1 + f, d], [-g, -h, 1]])
         unit_matrix = np.array(
             [[1 / scale, 0, -map_centre[0] / scale], [0, 1 / scale, -map_centre[1] / scale], [0, 0, 1]]
         )
         fitted_matrix = matrix @ np.linalg.inv(unit_matrix) @ homography_matrix @ unit_matrix
-        return np.asarray(fitted_matrix / fitted_matrix[2, 2]), float(np.sqrt(2.0 * variance.mean()))
+        return np.asarray(fitted_matrix / fitted_matrix[2, 2]), float(np.sqrt(2.0 * position_variance.mean()))
 
     def tile_scores(self, matrix: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return the centres of the tiles of the maps, (n, 2), and their scores, (n, n_step, n_step), in nats.
+        """Return the centres of the tiles, (n, 2), and the scores of the shifted tiles, (n, n_step, n_step).
 
-        The score of a tile is its log likelihood ratio under the joint histogram of map values and colours in other
-        tiles. The second and third dimension of the scores are the shifts down and to the right, -3 to 3 pixels of the
-        maps.
+        The score of a tile is its log likelihood ratio, in nats, by the joint histogram of map values and colours in
+        other tiles. The second and third dimensions of the scores are the shifts down and to the right, from -3 to 3
+        pixels of the maps.
         """
         n_row, n_column = self.size
         tile_column = np.minimum((_N_TILES_PER_SIDE * self.at[:, 0] / n_column).astype(int), _N_TILES_PER_SIDE - 1)
         tile_row = np.minimum((_N_TILES_PER_SIDE * self.at[:, 1] / n_row).astype(int), _N_TILES_PER_SIDE - 1)
         tile_index, tile_fold = _N_TILES_PER_SIDE * tile_row + tile_column, (tile_row + tile_column) % 2
-        shifts_px = np.arange(-_TILE_REACH_PX, _TILE_REACH_PX + _TILE_STEP_PX / 2, _TILE_STEP_PX)
+        shifts_px = np.arange(-_MAX_TILE_SHIFT_PX, _MAX_TILE_SHIFT_PX + _TILE_SHIFT_STEP_PX / 2, _TILE_SHIFT_STEP_PX)
         fold_tables = [self._tables(matrix, tile_fold != fold_index) for fold_index in (0, 1)]
         scores = np.zeros((shifts_px.size, shifts_px.size, _N_TILES_PER_SIDE**2))
         for i, down_px in enumerate(shifts_px):
@@ -558,7 +574,7 @@ class _Comparison:
     def _colors_at(
         self, matrix: Matrix, map_positions: NDArray[np.float64]
     ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """Return the picture's colour indices at positions on the maps, and whether each position is in the picture."""
+        """Return the colour index of the picture at each position on the maps, and whether the picture covers it."""
         positions = transform_positions(matrix, map_positions)
         height, width = self.colors.shape
         is_inside = (positions > 0).all(axis=1) & (positions[:, 0] < width) & (positions[:, 1] < height)
@@ -566,14 +582,14 @@ class _Comparison:
         return self.colors[rows, columns], is_inside
 
     def _tables(self, matrix: Matrix, is_used: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
-        """Return the table of :func:`_log_likelihood_ratio` of values and colours for each map component."""
+        """Return the :func:`_log_likelihood_ratio` table of each map component's values and the picture's colours."""
         colors, is_inside = self._colors_at(matrix, self.at)
         is_used = is_used & is_inside
         return [_log_likelihood_ratio(_joint_histogram(map_bins[is_used], colors[is_used])) for map_bins in self.parts]
 
 
 def _log_likelihood_ratio(histogram: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the log ratio of the joint probability of value and colour to the product of the marginals."""
+    """Return the log ratio of the joint probability of a value and a colour to the product of their probabilities."""
     joint_probability = (histogram + 0.5) / (histogram + 0.5).sum()
     return np.asarray(
         np.log(
@@ -584,26 +600,28 @@ def _log_likelihood_ratio(histogram: NDArray[np.float64]) -> NDArray[np.float64]
 
 
 def _simplest_transform(comparison: _Comparison, matrix: Matrix) -> tuple[Matrix, float]:
-    """Return the refined transform with the best penalised likelihood, and its standard deviation."""
+    """Return the refined transform with the best penalised likelihood, and the standard deviation of a position."""
     from skimage import transform
 
     map_positions = (_POSITION_GRID + 1) / 2 * np.array(comparison.size[::-1])
     candidates = []
-    for name, model in _TRANSFORM_MODELS.items():
+    for name, parameter_matrix in _TRANSFORM_MODELS.items():
         fitted_matrix = np.asarray(
             getattr(transform, name).from_estimate(map_positions, transform_positions(matrix, map_positions)).params,
             dtype=np.float64,
         )
-        for _ in range(_N_REFINEMENT):
-            fitted_matrix, error_px = comparison.fit_transform(fitted_matrix, model)
-        log_likelihood = _EVIDENCE_WEIGHT * comparison.at.shape[0] * comparison.similarity(fitted_matrix)
-        candidates.append((log_likelihood - _MIN_GAIN_PER_PARAMETER * model.shape[1], fitted_matrix, error_px))
+        for _ in range(_N_FIT_ITERATIONS):
+            fitted_matrix, error_px = comparison.fit_transform(fitted_matrix, parameter_matrix)
+        log_likelihood = _TILE_SCORE_WEIGHT * comparison.at.shape[0] * comparison.similarity(fitted_matrix)
+        candidates.append(
+            (log_likelihood - _MIN_GAIN_PER_PARAMETER * parameter_matrix.shape[1], fitted_matrix, error_px)
+        )
     _, best_matrix, error_px = max(candidates, key=lambda candidate: candidate[0])
     return best_matrix, error_px
 
 
 def _covered_fraction(matrix: Matrix, picture_shape: tuple[int, int], shape: tuple[int, int]) -> float:
-    """Return the smaller of the fractions of the picture's width and height that the maps cover."""
+    """Return the fraction of the picture's width or of its height that the maps cover, whichever is smaller."""
     corners = transform_positions(
         matrix, np.array([[0, 0], [shape[1], 0], [0, shape[0]], shape[::-1]], dtype=np.float64)
     )
@@ -612,7 +630,7 @@ def _covered_fraction(matrix: Matrix, picture_shape: tuple[int, int], shape: tup
 
 
 def _homography_rows(positions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the (2 n, 8) derivatives of x, then y, of (n, 2) positions by the parameters of a homography."""
+    """Return derivatives of (n, 2) positions with respect to a homography's parameters, (2 n, 8): first x, then y."""
     x, y = positions.T
     zeros, ones = np.zeros_like(x), np.ones_like(x)
     return np.concatenate(
@@ -624,34 +642,34 @@ def _homography_rows(positions: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _color_indices(picture: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Return the index of the nearest of :data:`_N_COLORS` typical colours for each pixel of a picture."""
+    """Return, for each pixel of a picture, the index of the nearest of :data:`_N_COLORS` typical colours."""
     pixels = picture.reshape(-1, picture.shape[2])
-    sampled_pixels = pixels[:: max(1, len(pixels) // _CLUSTER_SAMPLE)]
+    sampled_pixels = pixels[:: max(1, len(pixels) // _N_SAMPLED_PIXELS)]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # SciPy warns of empty clusters, as in a uniform picture
+        warnings.simplefilter("ignore")  # SciPy warns of empty clusters, which occur in uniform pictures
         color_centres, _ = kmeans2(sampled_pixels, _N_COLORS, minit="++", seed=0)
     return np.asarray(vq(pixels, color_centres)[0].reshape(picture.shape[:2]), dtype=np.intp)
 
 
 def _bin_indices(values: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Return the bin index of each value, for ``_N_BINS`` equal bins from the 1st to the 99th percentile."""
+    """Return the bin index of each value. The bins have equal width, from the 1st to the 99th percentile."""
     lower_limit, upper_limit = np.percentile(values, (1, 99))
     relative_values = (
         (values - lower_limit) / (upper_limit - lower_limit) if upper_limit > lower_limit else np.zeros_like(values)
     )
-    return np.clip(relative_values * _N_BINS, 0, _N_BINS - 1).astype(np.intp)
+    return np.clip(relative_values * _N_VALUE_BINS, 0, _N_VALUE_BINS - 1).astype(np.intp)
 
 
 def _joint_histogram(values: NDArray[np.intp], colors: NDArray[np.intp]) -> NDArray[np.float64]:
     return (
-        np.bincount(_N_COLORS * values + colors, minlength=_N_BINS * _N_COLORS)
-        .reshape(_N_BINS, _N_COLORS)
+        np.bincount(_N_COLORS * values + colors, minlength=_N_VALUE_BINS * _N_COLORS)
+        .reshape(_N_VALUE_BINS, _N_COLORS)
         .astype(np.float64)
     )
 
 
 def _mutual_information(values: NDArray[np.intp], colors: NDArray[np.intp]) -> float:
-    """Return the mutual information of a binned map and a clustered picture, nats."""
+    """Return the mutual information of map bins and picture colours, in nats."""
     joint_probability = _joint_histogram(values, colors) / max(values.size, 1)
     independent_probability = joint_probability.sum(axis=1, keepdims=True) * joint_probability.sum(
         axis=0, keepdims=True
@@ -666,9 +684,10 @@ def _mutual_information(values: NDArray[np.intp], colors: NDArray[np.intp]) -> f
 
 
 def _optimise_transform(comparison: _Comparison, initial_matrix: Matrix, n_free: int) -> Matrix:
-    """Return a refined transform, with six free parameters, or eight with perspective, in units of about one pixel.
+    """Return a refined transform with six free parameters, or with eight, which include perspective.
 
-    The parameters are bounded, because a large step on a striped painting leads to the neighbouring stripe.
+    A change of a parameter by one shifts the edges of the maps by about one pixel. The parameters are bounded, because
+    a large step on a striped painting leads to the neighbouring stripe.
     """
     n_column, n_row = comparison.at.max(axis=0)
     pixel_side = comparison.pixel * float(np.sqrt(abs(np.linalg.det(initial_matrix[:2, :2]))))
@@ -682,7 +701,7 @@ def _optimise_transform(comparison: _Comparison, initial_matrix: Matrix, n_free:
         update_matrix[:2, 2] = parameters[[2, 5]]
         if n_free > 6:
             update_matrix[2, :2] = parameters[6:] * perspective_units
-        # rotation around the centre of the maps, so that rotation and shift are independent
+        # rotate around the centre of the maps, so that rotation and shift are independent
         to_centre, from_centre = np.eye(3), np.eye(3)
         to_centre[:2, 2], from_centre[:2, 2] = -map_centre, map_centre
         transformed_matrix = initial_matrix @ from_centre @ update_matrix @ to_centre
@@ -699,9 +718,9 @@ def _optimise_transform(comparison: _Comparison, initial_matrix: Matrix, n_free:
 
 
 def _shift_past_stripes(comparison: _Comparison, initial_matrix: Matrix, shape: tuple[int, int]) -> Matrix:
-    """Return the best transform after shifting pairs of opposite sides of the maps until the similarity stops rising.
+    """Shift pairs of opposite sides of the maps until the similarity stops rising, and return the best transform.
 
-    On a striped painting, an alignment that is wrong by one stripe is a local optimum that no small step improves.
+    On a striped painting, an alignment that is wrong by one stripe is a local optimum, which small steps cannot leave.
     """
     best_matrix = initial_matrix
     for _ in range(_MAX_SHIFT_ROUNDS):
@@ -720,8 +739,8 @@ def _shift_past_stripes(comparison: _Comparison, initial_matrix: Matrix, shape: 
     return best_matrix
 
 
-def _best_rival(comparison: _Comparison, matrix: Matrix) -> Matrix:
-    """Return the best refined transform among those shifted by at least several pixels of the maps."""
+def _best_rival_transform(comparison: _Comparison, matrix: Matrix) -> Matrix:
+    """Return the best transform among those shifted by several pixels of the maps or more, after refinement."""
     shifts = [np.unique(np.round(_SIDE_SHIFTS * axis_length)) for axis_length in reversed(comparison.size)]
     shift_matrices = [
         np.array([[1, 0, right_px], [0, 1, down_px], [0, 0, 1.0]]) for right_px, down_px in product(*shifts)
@@ -733,7 +752,7 @@ def _best_rival(comparison: _Comparison, matrix: Matrix) -> Matrix:
 
 
 def _transform_distance_px(first_transform: Matrix, second_transform: Matrix, shape: tuple[int, int]) -> float:
-    """Return the root mean square distance between two transforms of the maps, in pixels of the maps."""
+    """Return the root mean square distance between positions under two transforms, in pixels of the maps."""
     map_positions = (_POSITION_GRID + 1) / 2 * np.array(shape[::-1])
     return _rms_point_distance(
         np.asarray(np.linalg.inv(second_transform), dtype=np.float64),
@@ -743,7 +762,7 @@ def _transform_distance_px(first_transform: Matrix, second_transform: Matrix, sh
 
 
 def _side_shift_matrix(axis: int, axis_length: int, side_shifts: tuple[float, float]) -> Matrix:
-    """Return the matrix that shifts two opposite sides of the maps along an axis, by fractions of the axis length."""
+    """Return the matrix that shifts two opposite sides of the maps along an axis, by fractions of its length."""
     first_shift, last_shift = side_shifts
     matrix = np.eye(3)
     matrix[axis, axis], matrix[axis, 2] = 1.0 + last_shift - first_shift, first_shift * axis_length
@@ -751,7 +770,7 @@ def _side_shift_matrix(axis: int, axis_length: int, side_shifts: tuple[float, fl
 
 
 def _initial_transforms(picture_shape: tuple[int, ...], shape: tuple[int, int]) -> list[Matrix]:
-    """Return initial transforms in which the maps cover a fraction of the picture, with small rotations and shifts."""
+    """Return initial transforms: combinations of several scales, small rotations and small shifts."""
     height, width = picture_shape[:2]
     n_row, n_column = shape
     fill_scale = min(width / n_column, height / n_row)
@@ -768,29 +787,29 @@ def _initial_transforms(picture_shape: tuple[int, ...], shape: tuple[int, int]) 
 
 
 def _distinct_transforms(transforms: Sequence[Matrix], shape: tuple[int, int], min_distance: float) -> list[Matrix]:
-    """Return up to ``_MAX_STARTS`` transforms whose corners are at least ``min_distance`` picture pixels apart.
+    """Return up to ``_MAX_INITIAL_TRANSFORMS`` transforms that differ by more than ``min_distance`` picture pixels.
 
-    The best initial transforms are similar. On a striped painting, all of them would converge to the same wrong stripe.
+    The best initial transforms resemble each other. On a striped painting, all might converge to the same wrong stripe.
     """
     n_row, n_column = shape
     corners = np.array([[0, 0], [n_column, 0], [0, n_row], [n_column, n_row]], dtype=np.float64)
     distinct_transforms: list[Matrix] = []
     known_corners: list[NDArray[np.float64]] = []
     for transform in transforms:
-        moved_corners = transform_positions(transform, corners)
+        transformed_corners = transform_positions(transform, corners)
         if all(
-            np.sqrt(((moved_corners - other_corners) ** 2).sum(axis=1).mean()) > min_distance
+            np.sqrt(((transformed_corners - other_corners) ** 2).sum(axis=1).mean()) > min_distance
             for other_corners in known_corners
         ):
             distinct_transforms.append(transform)
-            known_corners.append(moved_corners)
-        if len(distinct_transforms) == _MAX_STARTS:
+            known_corners.append(transformed_corners)
+        if len(distinct_transforms) == _MAX_INITIAL_TRANSFORMS:
             break
     return distinct_transforms
 
 
 def _map_components(maps: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float64]]:
-    """Return the principal components of the maps, each clipped at its 99th percentile and standardised."""
+    """Return the principal components of the maps, which are first clipped and standardised."""
     standardised_maps = []
     for map_counts in maps:
         filled_map = np.nan_to_num(np.asarray(map_counts, dtype=np.float64), nan=0.0)
@@ -804,11 +823,11 @@ def _map_components(maps: Sequence[NDArray[np.float32]]) -> list[NDArray[np.floa
             "them. Mark points."
         )
     _, _, principal_axes = np.linalg.svd(np.asarray(standardised_maps), full_matrices=False)
-    return [axis.reshape(maps[0].shape) for axis in principal_axes[:_N_COMPONENTS]]
+    return [axis.reshape(maps[0].shape) for axis in principal_axes[:_MAX_COMPONENTS]]
 
 
 def _map_pixel_side(matrix: Matrix, shape: tuple[int, int]) -> float:
-    """Return the side of a map pixel in pixels of the picture."""
+    """Return the side length of a map pixel, in pixels of the picture."""
     n_row, n_column = shape
     corners = transform_positions(matrix, np.array([[0, 0], [n_column, 0], [0, n_row]], dtype=np.float64))
     width, height = (np.linalg.norm(corners[index] - corners[0]) for index in (1, 2))
@@ -816,7 +835,7 @@ def _map_pixel_side(matrix: Matrix, shape: tuple[int, int]) -> float:
 
 
 def _is_spread_out(points: NDArray[np.floating]) -> bool:
-    """Return whether points are distinct and, if there are three or more, not collinear."""
+    """Return whether points are distinct. Three or more points must also not be collinear."""
     singular_values = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
     return bool(singular_values[0] > 1e-6 and (len(points) < 3 or singular_values[1] > 1e-3 * singular_values[0]))
 

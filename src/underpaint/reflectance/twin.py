@@ -1,8 +1,8 @@
-"""Virtual twins: simulated reflectance cubes that match the simulated X-ray scan of a virtual panel.
+"""Simulate virtual twins: reflectance cubes of virtual panels whose X-ray scans are also simulated.
 
-K/S of every pigment is measured, whereas the scattering coefficient is assumed (``names.toml``). A twin is simulated
-from one half of the measured spectra and must be classified with the other half (:func:`split_halves`), so that
-training and test data are separate.
+K/S of each pigment is measured; the scattering coefficient S is assumed (``names.toml``). A twin is simulated from one
+half of the measured spectra. A twin must be classified with the other half (:func:`split_halves`), so that reference
+and test data are separate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,15 +31,15 @@ WAVELENGTH_NM: Floats = np.arange(410.0, 991.0, 5.0)
 BOARD_REFLECTANCE = 0.3
 """Reflectance of the wooden board below the ground."""
 GLOSS_LIMITS = (0.0, 0.03)
-"""Specular reflectance at the left and right edge of the panel, with linear variation in between."""
+"""Specular reflectance at the left and at the right edge of the panel, with linear variation across the panel."""
 LIGHT_AMPLITUDE = 0.05
-"""Relative amplitude of the variation of the illumination along each side of the panel."""
+"""Amplitude of the illumination's variation along each side of the panel, relative to its mean."""
 CONCENTRATION_SPREAD = 0.05
-"""Standard deviation of the logarithm of a pigment's concentration between pixels."""
+"""Standard deviation, over the pixels, of the logarithm of a pigment's concentration."""
 NOISE = 0.003
-"""Standard deviation of the noise in one band of one pixel, in reflectance."""
+"""Standard deviation of the reflectance noise in one band of one pixel."""
 COLOURLESS_PIGMENTS = ("sodium_arsenite",)
-"""Pigments without a measured spectrum that are simulated as white."""
+"""Pigments that lack a measured spectrum and are simulated as white."""
 SCALE_FACTOR = 10_000
 """Stored value of a reflectance of 1."""
 
@@ -51,11 +51,11 @@ class Twin:
     Parameters
     ----------
     reflectance : (row, column, n_band) float32 array
-        Reflectance. ``magnification`` x ``magnification`` pixels cover one pixel of the X-ray scan.
+        Reflectance as a fraction. ``magnification`` x ``magnification`` pixels cover one pixel of the X-ray scan.
     wavelength_nm : (n_band,) array
         Wavelengths of the bands.
     source_patches : tuple of str
-        Patches whose measured spectra were used.
+        Identifiers of the patches whose measured spectra were used.
     """
 
     reflectance: NDArray[np.float32]
@@ -64,11 +64,11 @@ class Twin:
 
 
 def split_halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, ReflectanceLibrary]:
-    """Return two halves of a library that have no patch in common; pigments measured twice are in both.
+    """Split a library into two halves without a common patch. Pigments measured on two paints are in both halves.
 
-    The first half contains the source with the most spectra. For each pigment that this source lacks, the first half
-    also contains the paint with the last name in alphabetical order. The second half contains all other spectra. All
-    spectra of one paint (one tube) are in the same half.
+    The first half contains all spectra from the source with the most spectra. For each pigment that this source lacks
+    and several paints contain, the first half also contains the paint whose name is last in the alphabet. The second
+    half contains all other spectra. All spectra of one paint (one tube) are in the same half.
     """
     pure_spectra = [spectrum for spectrum in spectra.spectra if spectrum.member and spectrum.pure]
     spectrum_sources = [spectrum.source for spectrum in pure_spectra]
@@ -78,7 +78,7 @@ def split_halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, Refle
     for spectrum in pure_spectra:
         if spectrum.member not in members_of_largest_source:
             paints_by_member.setdefault(spectrum.member, []).append(_paint_of(spectrum))
-    # the paint with the last name is of USGS rather than REVIGO, so that the second half has the longer REVIGO series
+    # the paint with the last name is from USGS rather than REVIGO; the longer REVIGO series stay in the second half
     first_half_paints = {
         member: sorted(set(paint_names))[-1]
         for member, paint_names in paints_by_member.items()
@@ -90,7 +90,7 @@ def split_halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, Refle
             spectrum.pure and bool(spectrum.member) and first_half_paints.get(spectrum.member) == _paint_of(spectrum)
         )
 
-    # mixtures made from a paint are in the same half as the paint
+    # mixtures made from a paint are put in the same half as the paint
     first_half_paint_names = {_paint_of(spectrum) for spectrum in spectra.spectra if is_in_first_half(spectrum)}
     first_half_mask = [
         spectrum.source == largest_source or _paint_of(spectrum) in first_half_paint_names
@@ -100,7 +100,7 @@ def split_halves(spectra: ReflectanceLibrary) -> tuple[ReflectanceLibrary, Refle
 
 
 def _paint_of(spectrum: ReferenceSpectrum) -> str:
-    """Return the paint from which a patch was made; REVIGO's patches 14A to 14F are from one tube."""
+    """Return the identifier of a patch's paint. REVIGO's patches 14A to 14F, for example, are of one paint."""
     return spectrum.patch[:9] if spectrum.patch.startswith("revigo") else spectrum.patch
 
 
@@ -118,17 +118,17 @@ def panel_reflectance(
     Parameters
     ----------
     stratigraphies : sequence of Stratigraphy
-        Layers of each pixel, row by row.
+        Layers of each pixel. The pixels are listed row by row.
     shape : (int, int)
-        Rows and columns of the panel.
+        Numbers of rows and columns of the panel.
     spectra : ReflectanceLibrary
-        Library of pure spectra. One patch is drawn at random for each pigment.
+        Library from which one patch with pure spectra is drawn at random for each pigment.
     wavelength_nm : (n_band,) array
         Wavelengths of the bands.
     magnification : int
-        Number of cube pixels along the side of one scan pixel.
+        Number of cube pixels along the side of one X-ray scan pixel.
     seed : int
-        Seed of the random choice of patches, and of illumination, concentration and noise.
+        Seed of the random numbers: choice of patches, illumination, concentration and noise.
 
     Returns
     -------
@@ -167,27 +167,27 @@ def panel_reflectance(
 
 
 def _draw_spectrum(name: str, spectra: ReflectanceLibrary, rng: np.random.Generator) -> ReferenceSpectrum | None:
-    candidates = [spectrum for spectrum in spectra.spectra if spectrum.pure and spectrum.pigment == name]
-    candidates = candidates or [
+    candidate_spectra = [spectrum for spectrum in spectra.spectra if spectrum.pure and spectrum.pigment == name]
+    candidate_spectra = candidate_spectra or [
         spectrum for spectrum in spectra.spectra if spectrum.pure and spectrum.member == member_of(name)
     ]
-    if not candidates:
+    if not candidate_spectra:
         if name in COLOURLESS_PIGMENTS:
             return None
         raise SampleError(
             f"Cannot simulate {library()[name].label}: none of the {len(spectra)} spectra is of this pigment. Add a "
             "spectrum to the library."
         )
-    patch = rng.choice(sorted({spectrum.patch for spectrum in candidates}))
-    # a white backing shows through, so the darkest spectrum of a film is closest to that of an opaque paint
+    patch = rng.choice(sorted({spectrum.patch for spectrum in candidate_spectra}))
+    # a white backing shows through a film, so the darkest spectrum is the closest to that of an opaque paint
     return min(
-        (spectrum for spectrum in candidates if spectrum.patch == patch),
+        (spectrum for spectrum in candidate_spectra if spectrum.patch == patch),
         key=lambda spectrum: float(spectrum.reflectance.mean()),
     )
 
 
 def _k_over_s(spectrum: ReferenceSpectrum | None, wavelength: Floats) -> Floats:
-    """Return the K/S of an opaque paint, which is constant outside the measured range of wavelengths."""
+    """Return the K/S of an opaque paint. Outside the measured wavelengths, K/S is assumed to be constant."""
     if spectrum is None:
         return np.full(wavelength.size, 1e-3)
     gloss = min(0.03, 0.8 * float(spectrum.reflectance.min()))
@@ -199,18 +199,18 @@ def _k_over_s(spectrum: ReferenceSpectrum | None, wavelength: Floats) -> Floats:
 
 
 def _layer_optics(layer: Layer, k_over_s: Mapping[str, Floats], rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Return K and S of a layer, 1/um, as means over the pigments weighted by volume."""
+    """Return K and S of a layer, in 1/um: means over its pigments, weighted by volume."""
     scattering_table = name_table()["scattering_per_um"]
-    volumes = {
+    pigment_volumes = {
         name: volume_fraction / library()[name].density
         for name, volume_fraction in layer.pigments.items()
         if volume_fraction > 0
     }
-    total_volume = sum(volumes.values())
+    total_volume = sum(pigment_volumes.values())
     scattering = np.full(next(iter(k_over_s.values())).size, 1e-4)
     absorption = np.zeros_like(scattering)
-    for name, volume in volumes.items():
-        volume_fraction = volume / total_volume * rng.lognormal(0.0, CONCENTRATION_SPREAD)
+    for name, pigment_volume in pigment_volumes.items():
+        volume_fraction = pigment_volume / total_volume * rng.lognormal(0.0, CONCENTRATION_SPREAD)
         pigment_scattering = volume_fraction * scattering_table.get(
             name, scattering_table.get(member_of(name), scattering_table["other"])
         )
@@ -220,12 +220,12 @@ def _layer_optics(layer: Layer, k_over_s: Mapping[str, Floats], rng: np.random.G
 
 
 def save_twin(twin: Twin, path: str | Path, *, overwrite: bool = False) -> Path:
-    """Write a twin as a band-interleaved ENVI cube of reflectance times 10,000 and return the path of the header.
+    """Write a twin as an ENVI cube of reflectance times 10,000, and return the path of the header.
 
     Raises
     ------
     OutputError
-        A file exists and ``overwrite`` is false, or it cannot be written.
+        The header or data file exists and ``overwrite`` is false, or a file cannot be written.
     """
     header = Path(path).with_suffix(".hdr")
     stored_values = np.round(np.clip(twin.reflectance * SCALE_FACTOR, 0, 65_535)).astype("<u2")

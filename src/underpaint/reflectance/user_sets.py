@@ -1,4 +1,4 @@
-"""Sets of measured spectra added by the user, stored as one file per set in the user's data folder."""
+"""Sets of measured spectra that the user added. Each set is a file in the user's data folder."""
 
 import os
 import re
@@ -10,24 +10,24 @@ from underpaint.errors import OutputError
 from underpaint.reflectance.library import ReflectanceLibrary, read
 
 FOLDER_VARIABLE = "UNDERPAINT_DATA"
-"""Environment variable that replaces the default folder of the user's data."""
+"""Environment variable with the path of a folder to use instead of the user's default data folder."""
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,59}")
 
 
 def sets_folder() -> Path:
-    """Return the path of the folder of the user's sets, which may not exist yet."""
+    """Return the path of the folder for the user's sets, which may not exist yet."""
     data_folder = os.environ.get(FOLDER_VARIABLE)
     return (Path(data_folder) if data_folder else user_data_path("underpaint", appauthor=False)) / "reflectance"
 
 
 def user_sets() -> dict[str, Path]:
-    """Return a dictionary from the name of each user set to its file."""
+    """Return a mapping from the name of each user set to its file."""
     folder = sets_folder()
     return {path.stem: path for path in sorted(folder.glob("*.npz"))} if folder.is_dir() else {}
 
 
 def add_set(path: str | Path, name: str, *, overwrite: bool = False) -> ReflectanceLibrary:
-    """Store a set of measured spectra under a name, so that all cubes are also classified with this set.
+    """Store a set of measured spectra under a name. From then on, all cubes are also compared with this set.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def add_set(path: str | Path, name: str, *, overwrite: bool = False) -> Reflecta
     Returns
     -------
     ReflectanceLibrary
-        The spectra of the file.
+        The spectra in the file.
 
     Raises
     ------
