@@ -121,7 +121,7 @@ def _scores(report: AdaptReport, truth: Any, seed: int) -> dict[str, dict[str, A
     def ask(way: str) -> Answers:
         network = report.given_model.network if way == "given" else report.candidates[way].network
         answers = answers_of(network, card.names, truth, level, None if way == "given" else instrument_inputs)
-        return answers.select_names([name for name in truth.names if name in groups])
+        return answers.select_output_names([name for name in truth.names if name in groups])
 
     baseline = ask("given")
     return {way: compare(baseline, ask(way), seed=seed).as_dict() for way in ("given", *report.candidates)}

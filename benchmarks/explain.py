@@ -156,7 +156,7 @@ def simulated_cases(number: int, counts: float) -> Iterator[Case]:
     rng = np.random.default_rng(SEED)
     outputs = outputs_for(PIGMENTS)
     kinds = zip(outputs.names, outputs.kinds, strict=True)
-    outputs = outputs.select_names([name for name, kind in kinds if kind == "group"])
+    outputs = outputs.select_output_names([name for name, kind in kinds if kind == "group"])
     for index in range(number):
         instrument = load_instrument(INSTRUMENTS[index % len(INSTRUMENTS)])
         layers = [_random_paint(rng) for _ in range(rng.choice([1, 2, 3], p=[0.25, 0.5, 0.25]))]

@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--cell-pixels", type=int, default=10)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    outputs = outputs_for([arguments.member]).select_names([arguments.group])
+    outputs = outputs_for([arguments.member]).select_output_names([arguments.group])
     settings = PanelSettings(
         recipe=arguments.panel,
         cell_pixels=arguments.cell_pixels,

@@ -258,7 +258,7 @@ def twins(library: ReflectanceLibrary, seed: int, *, swapped: bool) -> dict[str,
     the surface, true and false, and number of those hidden and detectable.
     """
     drawn_from, read_with_half = split_halves(library)[:: -1 if swapped else 1]
-    outputs = outputs_for([pigment.name for pigment in pigments() if pigment.groups]).select_names(GROUPS)
+    outputs = outputs_for([pigment.name for pigment in pigments() if pigment.groups]).select_output_names(GROUPS)
     panel = make_panel(PanelSettings(recipe="table2", cell_pixels=3, gap_pixels=0, seed=seed), outputs=outputs)
     shape = (panel.scan.shape[0], panel.scan.shape[1])
     twin = panel_reflectance(panel.stratigraphies, shape, drawn_from, magnification=1, seed=seed)

@@ -155,7 +155,7 @@ def sample(root: Path, number: int, seed: int) -> None:
             blocks = re.findall(r">([^<>{}]+)<", text)
         for block in blocks:
             for sentence in re.split(r"(?<=[.!?])\s+(?=[^a-z])", " ".join(block.split())):
-                if len(sentence.split()) > 4:
+                if len(sentence.split()) > 4 and "\\" not in sentence and re.search(r" [a-z]+ ", sentence):
                     sentences.add(f"{name}: {sentence}")
     chooser = random.Random(seed)  # noqa: S311 - a sample for readers
     for title, pool in (("Names", defined), ("Sentences", sentences)):

@@ -128,4 +128,4 @@ def test_every_container_says_that_it_took_energies_for_ev(tmp_path: Path, kind:
     scan = load(path)
     assert scan.axis is not None
     assert (scan.axis.gain_kev, scan.axis.zero_kev) == pytest.approx((0.02, -0.1))
-    assert sum("read as eV, by their size" in note for note in scan.notes) == 1
+    assert sum("read as eV, which their values suggest" in note for note in scan.notes) == 1

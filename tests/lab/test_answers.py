@@ -189,7 +189,7 @@ def test_it_trains_is_calibrated_and_answers_alike_from_its_file(by_lines: Libra
 
 def test_amounts_are_taken_over_by_name(by_lines: Library, tmp_path: Path) -> None:
     start = untrained(by_lines, tmp_path)
-    fewer = by_lines.select_names([name for name in by_lines.names if "mercury" in name or "vermilion" in name])
+    fewer = by_lines.select_output_names([name for name in by_lines.names if "mercury" in name or "vermilion" in name])
     columns = [by_lines.amount_names.index(name) for name in fewer.names if name in by_lines.amount_names]
     assert by_lines.amount is not None
     fewer = replace(

@@ -166,14 +166,16 @@ def _scan(counts: np.ndarray) -> Scan:
 def test_log_odds_of_a_visible_group_grow_with_what_shows_it(with_places: Library, tmp_path: Path) -> None:
     rows = np.arange(len(with_places))
     batch = next(iter(Batches(with_places, rows, settings_of("layers", tmp_path), shuffle=False)))
-    assert batch.log_excess is not None
-    known = ~torch.isnan(batch.log_excess)
+    assert batch.log_counts_over_needed is not None
+    known = ~torch.isnan(batch.log_counts_over_needed)
     groups = torch.tensor([kind == "group" and "." not in name for name, kind in _named(with_places)])
     torch.testing.assert_close(known, (batch.labels * batch.weight > 0) & groups)
-    assert (batch.log_excess[known] >= 0).all()  # none is asked for that cannot be seen
-    expected = 2.0 + 1.5 * torch.nan_to_num(batch.log_excess)
-    assert float(excess_loss(expected, batch.log_excess)) == pytest.approx(0.0, abs=1e-9)
-    assert float(excess_loss(expected + 10.0, batch.log_excess)) == pytest.approx(8.0)  # linear far off: |10| - 4 / 2
+    assert (batch.log_counts_over_needed[known] >= 0).all()  # none is asked for that cannot be seen
+    expected = 2.0 + 1.5 * torch.nan_to_num(batch.log_counts_over_needed)
+    assert float(excess_loss(expected, batch.log_counts_over_needed)) == pytest.approx(0.0, abs=1e-9)
+    assert float(excess_loss(expected + 10.0, batch.log_counts_over_needed)) == pytest.approx(
+        8.0
+    )  # linear far off: |10| - 4 / 2
     assert float(excess_loss(expected, torch.full_like(expected, torch.nan))) == 0.0
 
 

@@ -139,7 +139,7 @@ def test_reconstruction_refuses_another_kind_and_no_pigments(toy: Library, tmp_p
     ):
         pretrain_autoencoder(toy, np.arange(9), others_settings(tmp_path, kind="recurrent"))
     with pytest.raises(TrainingError, match="for 0 pigments: the library has no names"):
-        pretrain_autoencoder(toy.select_names([]), np.arange(9), others_settings(tmp_path))
+        pretrain_autoencoder(toy.select_output_names([]), np.arange(9), others_settings(tmp_path))
 
 
 @pytest.mark.parametrize("network", [RecurrentNetwork(96, 3), AutoencoderNetwork(96, 4), AutoencoderNetwork(200, 3)])

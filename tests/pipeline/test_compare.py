@@ -139,7 +139,7 @@ def test_a_line_in_a_few_pixels_of_one_detector_is_diffraction() -> None:
     (entry,) = comparison.contradictions
     assert (entry.kind, entry.subject, entry.n_pixel) == ("line", "Fe_K", 3)
     assert entry.mask[[4, 9, 20], [7, 30, 11]].all()
-    assert "diffraction by crystals, which is not an element" in entry.text
+    assert "diffraction peaks of crystals, which come from no element" in entry.text
 
 
 @pytest.mark.parametrize("swapped", [False, True])

@@ -17,15 +17,15 @@ def test_the_paper_simulated_16224_structures() -> None:
 
 def test_table_2_has_4_tops_and_16_bottoms_that_sum_to_one() -> None:
     recipe = load_recipe("table2")
-    assert (len(recipe.tops), len(recipe.bottoms)) == (4, 16)
+    assert (len(recipe.top_paints), len(recipe.bottom_paints)) == (4, 16)
     for mixture in paper_mixtures().values():
         assert sum(mixture.values()) == pytest.approx(1.0)
 
 
 def test_figure_7_is_a_part_of_table_2() -> None:
     panel, table = load_recipe("fig7"), load_recipe("table2")
-    assert list(panel.tops) == ["Top 2", "Top 1", "Top 3", "Top 4"]
-    assert all(panel.bottoms[name] == table.bottoms[name] for name in panel.bottoms)
+    assert list(panel.top_paints) == ["Top 2", "Top 1", "Top 3", "Top 4"]
+    assert all(panel.bottom_paints[name] == table.bottom_paints[name] for name in panel.bottom_paints)
 
 
 def test_the_paper_has_eleven_classes() -> None:
@@ -53,7 +53,7 @@ def test_a_users_recipe_file(tmp_path: Path) -> None:
         "[tops]\nred = { vermilion = 1 }\n[bottoms]\nwhite = { lead_white = 3, zinc_white = 1 }\n"
     )
     recipe = load_recipe(path)
-    assert recipe.bottoms["white"] == pytest.approx({"lead_white": 0.75, "zinc_white": 0.25})
+    assert recipe.bottom_paints["white"] == pytest.approx({"lead_white": 0.75, "zinc_white": 0.25})
     path.write_text("tops = {}")
     with pytest.raises(SampleError, match="bottoms"):
         load_recipe(path)

@@ -177,7 +177,9 @@ def calibrated_instrument(scan: Scan, calibration: Calibration, base: Instrument
 
 
 def contradiction(axis: EnergyAxis, calibration: Calibration) -> str:
-    """Return a text that lists lines more than 50 eV away from an instrument's axis, or "" if there are none.
+    """Return a text that lists lines whose energies deviate from an instrument's axis by more than 50 eV.
+
+    The text is "" if there are no such lines.
 
     Parameters
     ----------
@@ -194,7 +196,9 @@ def contradiction(axis: EnergyAxis, calibration: Calibration) -> str:
 
 
 def deviation_note(axis: EnergyAxis, calibration: Calibration) -> str:
-    """Return a text that lists lines at least 15 eV and 3 sigma away from an instrument's axis, or "" if none is.
+    """Return a text that lists lines whose energies deviate from an instrument's axis by at least 15 eV and 3 sigma.
+
+    The text is "" if there are no such lines.
 
     Parameters
     ----------

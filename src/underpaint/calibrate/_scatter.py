@@ -25,7 +25,7 @@ from underpaint.physics.forward import (
     stack_layers,
 )
 from underpaint.physics.forward.setting import directional_scatter
-from underpaint.physics.forward.stack import cut_thick_layers
+from underpaint.physics.forward.stack import split_thick_layers
 from underpaint.physics.instrument import Detector, Geometry, Instrument, SourceSpectrum, Tube
 from underpaint.physics.materials import Stratigraphy, ground_layer, support_layer
 
@@ -341,7 +341,7 @@ def _scatter_at(
         sin_incidence=np.sin(np.radians(geometry.incidence_angle_deg)),
         sin_takeoff=np.sin(np.radians(geometry.takeoff_angle_deg)),
     )
-    layer_stack = stack_layers(cut_thick_layers(simple_samples()).stratigraphies, forward_setting.elements)
+    layer_stack = stack_layers(split_thick_layers(simple_samples()).stratigraphies, forward_setting.elements)
     return forward_setting, *scatter_per_photon(layer_stack, forward_setting)
 
 

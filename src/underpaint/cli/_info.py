@@ -55,8 +55,8 @@ def draw_spectrum(
     title, unit : str
         Title above the drawing, and unit that is written at the end of the axis.
     """
-    heights, low_counts, high_counts = _dot_heights(counts, 2 * frame.width, 4 * frame.height)
-    braille_rows = _draw_braille(heights, frame.height)
+    dot_heights, low_counts, high_counts = _dot_heights(counts, 2 * frame.width, 4 * frame.height)
+    braille_rows = _draw_braille(dot_heights, frame.height)
     tick_labels = (
         [f"{high_counts:.0e}", *[""] * (frame.height - 2), f"{low_counts:.0e}"]
         if frame.height > 1
@@ -92,21 +92,21 @@ def _dot_heights(
     return np.round(relative_heights * n_levels).astype(np.int64), low_counts, high_counts
 
 
-def _draw_braille(heights: NDArray[np.int64], n_row: int) -> list[str]:
+def _draw_braille(dot_heights: NDArray[np.int64], n_row: int) -> list[str]:
     dot_level = 4 * n_row - np.arange(4 * n_row)[:, None]
     # Each column is filled down to the height of its lower neighbour, so that steep flanks have no gaps.
-    is_dot = (dot_level <= heights[None, :]) & (
-        dot_level > heights[None, :] - np.maximum(_height_above_neighbours(heights), 1)[None, :]
+    is_dot = (dot_level <= dot_heights[None, :]) & (
+        dot_level > dot_heights[None, :] - np.maximum(_height_above_neighbours(dot_heights), 1)[None, :]
     )
     dot_cells = is_dot.reshape(n_row, 4, -1, 2)
     braille_codes = _BLANK_BRAILLE + (dot_cells * _DOT_BITS[None, :, None, :]).sum(axis=(1, 3))
     return ["".join(chr(braille_code) for braille_code in code_row) for code_row in braille_codes]
 
 
-def _height_above_neighbours(heights: NDArray[np.int64]) -> NDArray[np.int64]:
+def _height_above_neighbours(dot_heights: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return how many levels each column is higher than the lower of its two neighbours."""
-    padded_heights = np.pad(heights, 1, mode="edge")
-    return heights - np.minimum(padded_heights[:-2], padded_heights[2:])
+    padded_dot_heights = np.pad(dot_heights, 1, mode="edge")
+    return dot_heights - np.minimum(padded_dot_heights[:-2], padded_dot_heights[2:])
 
 
 def _label_rows(labels: Mapping[str, float], frame: DrawingFrame, n_row: int = 3) -> list[str]:
@@ -150,7 +150,7 @@ _DRAWING_ROWS = 8
 
 @dataclass(frozen=True)
 class InfoAxis:
-    """Energy axis from the scan's lines, or else from its file, and the calibration if there is one."""
+    """Energy axis of a scan, and its calibration. The axis is from the lines if possible, else from the file."""
 
     scan_axis: EnergyAxis | None
     calibration: Calibration | None = None

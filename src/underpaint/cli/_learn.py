@@ -225,12 +225,12 @@ def reproduce(
         return
     table3_result = study_result if study == "table3" else study_result.get("table3")
     if not quiet and table3_result:
-        show(_table3_scores_table(table3_result))
+        show(_arm_scores_table(table3_result))
     written_files = ", ".join(f"{study_name}.json" for study_name in (STUDIES if study == "all" else (study,)))
     say(f"{mockup_note(study_plan)} Wrote {written_files} in {out}.", quiet=quiet)
 
 
-def _table3_scores_table(table3_result: dict[str, Any]) -> "Table":
+def _arm_scores_table(table3_result: dict[str, Any]) -> "Table":
     headings = ("arm", "accuracy", "sensitivity", "F1", "paper's F1", "always yes F1", "groups' F1")
     scores_table = list_table("means of eleven pigments", headings)
     for experiment_arm, arm_scores in table3_result.items():

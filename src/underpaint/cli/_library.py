@@ -471,7 +471,7 @@ def groups(
         bool, typer.Option(help="Also search for mixtures with the same spectrum as a single pigment.")
     ] = True,
     out_figure: Annotated[
-        Path | None, new_file("PNG", "Draw how many counts are needed to distinguish each pair of pigments.")
+        Path | None, new_file("PNG", "Plot the counts needed to distinguish each pair of pigments.")
     ] = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,

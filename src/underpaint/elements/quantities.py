@@ -625,7 +625,7 @@ class Quantifier:
 
         solution = solve_systems(class_index, hypothesis_index)
         if self.kind == "surface":
-            # few hypotheses on lower layers fit a class, so hypotheses that resemble fitting ones are added
+            # few hypotheses about the lower layers fit the spectrum of a class, so variants of those that fit are added
             self._add_similar_hypotheses([solution.log_weight[class_index == index] for index in range(n_class)])
             added_hypotheses = n + np.arange(n_class * n)
             added_solution = solve_systems(class_index, added_hypotheses)

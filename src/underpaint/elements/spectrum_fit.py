@@ -158,15 +158,15 @@ def fit_with_choice(spectrum: Spectrum, choice: FitChoice, families: Sequence[st
     fit = choice.plan_spectra(
         counts[None], choice.selection_input.detector, bins_per_fwhm=np.inf, families=list(families)
     )
-    solver, channels = fit.classes[0], slice(int(fit.bins.start[0]), fit.bins.stop)
-    fitted_areas = solver(counts[None, channels].astype(np.float32))
+    class_fit, channels = fit.classes[0], slice(int(fit.bins.start[0]), fit.bins.stop)
+    fitted_areas = class_fit(counts[None, channels].astype(np.float32))
 
     def to_all_channels(component_counts: Array) -> Array:
         full_spectrum = np.zeros(axis.n_channel)
         full_spectrum[channels] = component_counts
         return full_spectrum
 
-    components = solver.parts()
+    components = class_fit.parts()
     n_family = len(fit.names)
     templates = (
         family_template(name, choice.selection_input.detector, axis, choice.selection_input.excitation_kev)
@@ -183,7 +183,7 @@ def fit_with_choice(spectrum: Spectrum, choice: FitChoice, families: Sequence[st
             DETECTION_LIMIT_SIGMAS * fitted_areas.sigma_if_absent,
         )
     )
-    family_values = np.stack([*family_arrays, *solver.hardness(is_strongest_line)], axis=1).tolist()
+    family_values = np.stack([*family_arrays, *class_fit.hardness(is_strongest_line)], axis=1).tolist()
     fitted_families = {}
     for name, component_counts, (area, sigma, detection_limit, hardness, hardness_sigma) in zip(
         fit.names, components, family_values, strict=False
@@ -202,8 +202,8 @@ def fit_with_choice(spectrum: Spectrum, choice: FitChoice, families: Sequence[st
         fitted_families,
         to_all_channels(components[n_family : n_family + n_anode].sum(axis=0)),
         to_all_channels(components[n_family + n_anode :].sum(axis=0)),
-        to_all_channels(np.sqrt(solver.noise)),
-        solver.misfit,
+        to_all_channels(np.sqrt(class_fit.noise)),
+        class_fit.misfit,
     )
 
 

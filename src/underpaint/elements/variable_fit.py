@@ -70,7 +70,7 @@ _MIN_LEARNED_FRACTION = 0.02
 _MISFIT_SMOOTHING_FWHM = 2.0
 _SEED = 0
 _PLANNING_ATTRIBUTES = ("solution", "shapes", "common", "noise")
-"""Attributes of a solver that are needed to plan a fit, but not to fit pixels."""
+"""Attributes of a class fit that are needed to plan a fit, but not to fit pixels."""
 
 
 class Bins:
@@ -197,7 +197,7 @@ def fit_least_squares(spectrum: Array, free_columns: Array, changes: Array, vari
     )
 
 
-class ClassSolver:
+class PixelClassFit:
     """Fit of the pixels of one class; these pixels have similar compositions.
 
     Parameters
@@ -428,7 +428,7 @@ def _peak_area_matrix(solution: LeastSquaresFit, peak_shapes: Array, variance: A
 
 
 class VariableFit:
-    """Fit of a scan; each class of pixels has a solver.
+    """Fit of a scan; each class of pixels is fitted separately.
 
     Parameters
     ----------
@@ -496,7 +496,9 @@ class VariableFit:
             _source_matrices(anode_templates, self.bins),
         )
 
-        def make_solver(class_members: NDArray[np.intp], start_areas: Array, peaks: Array = peak_shapes) -> ClassSolver:
+        def make_class_fit(
+            class_members: NDArray[np.intp], start_areas: Array, peaks: Array = peak_shapes
+        ) -> PixelClassFit:
             piled_up = self.bins(
                 pile_up_shape(self_convolution(sample[class_members].mean(axis=0, dtype=np.float64)[None]), axis)[0]
             )
@@ -504,7 +506,7 @@ class VariableFit:
                 np.concatenate([free_columns, piled_up[None]]),
                 counts[class_members].mean(0, np.float64),
             )
-            return ClassSolver(
+            return PixelClassFit(
                 line_ratios,
                 self.bins,
                 mean_spectrum,
@@ -517,7 +519,7 @@ class VariableFit:
 
         with one_blas_thread(), warnings.catch_warnings(), ThreadPoolExecutor(CPU_COUNT) as thread_pool:
             warnings.simplefilter("ignore", UserWarning)  # k-means warns of empty classes
-            self.first = make_solver(np.arange(len(counts)), area, peak_shapes[:0])
+            self.first = make_class_fit(np.arange(len(counts)), area, peak_shapes[:0])
             pixel_areas = self._areas_with_mean_matrix(counts)
             class_coordinates = self._class_coordinates(pixel_areas, counts)
             rng = np.random.default_rng(_SEED)
@@ -530,7 +532,7 @@ class VariableFit:
                 np.maximum(pixel_areas[member_indices].mean(axis=0, dtype=np.float64), 0.0)
                 for member_indices in class_members
             ]
-            self.classes = list(thread_pool.map(make_solver, class_members, class_start_areas))
+            self.classes = list(thread_pool.map(make_class_fit, class_members, class_start_areas))
         self.weights = np.asarray([len(member_indices) for member_indices in class_members])
 
     def __call__(self, counts: NDArray[Any]) -> Evidence:
@@ -554,10 +556,10 @@ class VariableFit:
     def detected_families(self) -> list[str]:
         """Return the families detected in the sum spectrum of at least one class."""
         is_detected = np.zeros(len(self.names), bool)
-        for class_solver, n_spectra in zip(self.classes, self.weights, strict=True):
-            class_evidence = class_solver(class_solver.mean[None] * n_spectra)
+        for class_fit, n_spectra in zip(self.classes, self.weights, strict=True):
+            class_evidence = class_fit(class_fit.mean[None] * n_spectra)
             is_detected |= self._is_significant(
-                class_evidence, MIN_CLASS_SIGMAS, MIN_AREA_FRACTION * n_spectra * class_solver.mean.sum()
+                class_evidence, MIN_CLASS_SIGMAS, MIN_AREA_FRACTION * n_spectra * class_fit.mean.sum()
             )
         return [name for name, is_family_detected in zip(self.names, is_detected, strict=True) if is_family_detected]
 

@@ -145,7 +145,9 @@ def _axis_with_notes(gain: float, zero: float, n_channel: int, unit: str) -> Axi
         return None, (_refusal_note(axis.gain_kev, axis.zero_kev, axis.stop_kev),)
     is_unit_guessed = not unit and unit_used == "ev"
     return axis, (
-        (f"energies without a unit are read as eV, by their size ({gain:g} per channel)",) if is_unit_guessed else ()
+        (f"energies without a unit are read as eV, which their values suggest ({gain:g} per channel)",)
+        if is_unit_guessed
+        else ()
     )
 
 

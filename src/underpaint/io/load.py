@@ -351,7 +351,7 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
                 "count is a number above 0. Correct --counts-scale, or omit it."
             )
         note = f"the stored values are divided by {counts_scale:g}, the value per count that was given"
-        return scan if counts_scale == 1 else _divide_counts(scan, Scale(counts_scale), note)
+        return scan if counts_scale == 1 else _divide_by_counts_scale(scan, Scale(counts_scale), note)
     sampled_values = _sample_spectra(scan)
     value_sample = None if sampled_values is None else Sample(sampled_values)
     if value_sample is not None and (transform := value_sample.transform()):
@@ -370,7 +370,7 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
     return (
         scan
         if counts_scale_estimate.value == 1
-        else _divide_counts(scan, counts_scale_estimate, _scale_note(counts_scale_estimate))
+        else _divide_by_counts_scale(scan, counts_scale_estimate, _scale_note(counts_scale_estimate))
     )
 
 
@@ -407,7 +407,7 @@ def _scale_note(counts_scale: Scale) -> str:
     )
 
 
-def _divide_counts(scan: Scan, counts_scale: Scale, note: str) -> Scan:
+def _divide_by_counts_scale(scan: Scan, counts_scale: Scale, note: str) -> Scan:
     counts = scan.counts
     is_integer = counts.dtype.kind in "iu" and not counts_scale.uncertainty and float(counts_scale.value).is_integer()
     if counts_scale.is_per_pixel:

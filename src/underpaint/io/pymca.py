@@ -334,7 +334,9 @@ def _without_counterpart(instrument: Instrument) -> tuple[Untranslated, ...]:
         and {"incidence_angle_deg", "takeoff_angle_deg"} & settings.get("geometry", {}).keys()
     ):
         untranslated.append(
-            Untranslated("geometry", str(settings["geometry"]), "PyMca uses angles only with known energies")
+            Untranslated(
+                "geometry", str(settings["geometry"]), "PyMca uses the angles only if the excitation energies are given"
+            )
         )
     return tuple(untranslated)
 

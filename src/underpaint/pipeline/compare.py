@@ -507,7 +507,7 @@ def _line_contradiction(
             f"diffraction, according to the detectors of one scan in {n_diffraction} of these pixels, not an element"
         )
     elif pixel_fraction < MAX_DIFFRACTION_PIXEL_FRACTION:
-        cause_text = "diffraction by crystals, which is not an element, or relief that shades one detector"
+        cause_text = "diffraction peaks of crystals, which come from no element, or relief that shades one detector"
     else:
         cause_text = "the instrument (a fluorescent part, an insensitive detector), or absorption towards one detector"
     description = (

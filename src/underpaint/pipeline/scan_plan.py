@@ -305,15 +305,20 @@ def _paint_area(results: Results, question: OrderQuestion, paint_number: int | N
 
 def _with_question_groups(candidates: CandidateGroups, question: OrderQuestion) -> CandidateGroups:
     """Add missing groups of the question to the candidates, as groups that may be absent."""
-    absent_by_group = dict(zip(candidates.groups, candidates.absent, strict=True))
-    added_groups = {name: 0.5 for name in (question.lower_group, question.upper_group) if name not in absent_by_group}
-    absent_by_group |= added_groups
+    absence_probabilities = dict(zip(candidates.groups, candidates.absent, strict=True))
+    added_groups = {
+        name: 0.5 for name in (question.lower_group, question.upper_group) if name not in absence_probabilities
+    }
+    absence_probabilities |= added_groups
     probability = {
         **candidates.probability,
         **{name: min(candidates.probability.get(name, 0.5), CERTAIN_PROBABILITY) for name in added_groups},
     }
     return replace(
-        candidates, groups=tuple(absent_by_group), absent=tuple(absent_by_group.values()), probability=probability
+        candidates,
+        groups=tuple(absence_probabilities),
+        absent=tuple(absence_probabilities.values()),
+        probability=probability,
     )
 
 

@@ -260,7 +260,7 @@ class _References:
 
 
 def _usable_library(library: ReflectanceLibrary, grid: Floats) -> ReflectanceLibrary:
-    """Return the spectra that cover more than half of the grid or :data:`MIN_RANGE_NM`.
+    """Return the spectra that cover more than :data:`MIN_RANGE_NM`, or more than half of the grid.
 
     Raises
     ------

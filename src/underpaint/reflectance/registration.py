@@ -388,9 +388,9 @@ def read_points(
 
 
 def warp_to_maps(photograph: Image, matrix: Matrix, shape: tuple[int, int], scale: int) -> Image:
-    """Return the photograph resampled to the maps, (scale * n_row, scale * n_column, 3).
+    """Return the photograph resampled to a grid ``scale`` times finer than that of the maps.
 
-    Pixels outside the photograph are black.
+    The array has the shape (scale * n_row, scale * n_column, 3). Pixels outside the photograph are black.
     """
     from skimage import transform
 
@@ -762,7 +762,10 @@ def _transform_distance_px(first_transform: Matrix, second_transform: Matrix, sh
 
 
 def _side_shift_matrix(axis: int, axis_length: int, side_shifts: tuple[float, float]) -> Matrix:
-    """Return the matrix that shifts two opposite sides of the maps along an axis, by fractions of its length."""
+    """Return the matrix that shifts each of two opposite sides of the maps along an axis.
+
+    The shifts are fractions of the length of the maps along this axis, and may differ between the two sides.
+    """
     first_shift, last_shift = side_shifts
     matrix = np.eye(3)
     matrix[axis, axis], matrix[axis, 2] = 1.0 + last_shift - first_shift, first_shift * axis_length

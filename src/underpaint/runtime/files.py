@@ -550,7 +550,7 @@ def claim_folder(path: str | Path, *, known_files: Iterable[str] = ()) -> None:
 
 
 def check_path(path: str | Path) -> None:
-    """Check that a path can be written and displayed.
+    """Check that the name of a path can be used on all systems and printed.
 
     Raises
     ------

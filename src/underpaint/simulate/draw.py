@@ -212,12 +212,12 @@ class StratigraphySampler:
                 dict(mass_fractions), pigment_to_binder=pigment_to_binder, binder=choose_weighted(rng, BINDERS)
             )
             return (
-                _with_bare_elements(rng, paint.layer(thickness_um))
+                _layer_with_bare_elements(rng, paint.layer(thickness_um))
                 if self._settings.traces
                 else paint.layer(thickness_um)
             )
         layer = Paint(dict(mass_fractions), pigment_to_binder=pigment_to_binder).layer(thickness_um)
-        return _with_traces(rng, layer) if self._settings.traces else layer
+        return _layer_with_traces(rng, layer) if self._settings.traces else layer
 
 
 def is_similar_mixture(
@@ -237,11 +237,11 @@ def _pigments_by_group(palette: Sequence[str]) -> dict[str, list[str]]:
     return pigments_by_group
 
 
-def _with_traces(rng: np.random.Generator, layer: Layer) -> Layer:
+def _layer_with_traces(rng: np.random.Generator, layer: Layer) -> Layer:
     n_elements = int(rng.integers(0, 4))
     if n_elements == 0:
         return layer
-    return _with_elements(
+    return _layer_with_elements(
         layer,
         {
             str(element): log_uniform(rng, 3e-5, 1e-2)
@@ -250,16 +250,16 @@ def _with_traces(rng: np.random.Generator, layer: Layer) -> Layer:
     )
 
 
-def _with_bare_elements(rng: np.random.Generator, layer: Layer) -> Layer:
+def _layer_with_bare_elements(rng: np.random.Generator, layer: Layer) -> Layer:
     """Add up to three elements to a layer, to imitate impurities, driers and dirt."""
     elements = sorted({*TRACE_ELEMENTS, *(group.element for group in library().groups)})
     chosen_elements = rng.choice(elements, size=int(rng.integers(0, 4)), replace=False)
-    return _with_elements(
+    return _layer_with_elements(
         layer, {str(element): log_uniform(rng, MIN_MASS_FRACTION, MAX_BARE_FRACTION) for element in chosen_elements}
     )
 
 
-def _with_elements(layer: Layer, added_fractions: Mapping[str, float]) -> Layer:
+def _layer_with_elements(layer: Layer, added_fractions: Mapping[str, float]) -> Layer:
     """Return a layer to which elements are added. The mass fractions of the added elements refer to the new layer."""
     remaining_fraction = 1.0 - sum(added_fractions.values())
     mass_fractions = {element: fraction * remaining_fraction for element, fraction in layer.mass_fractions.items()}

@@ -35,9 +35,9 @@ class LibrarySettings(BaseModel):
     kind: Literal["random", "paper"] = Field(
         "random", description="random stratigraphies, or the 16,224 spectra of Xu et al. 2022"
     )
-    n_stratigraphies: int = Field(20000, ge=1, description="number of stratigraphies (random)")
+    n_stratigraphies: int = Field(20000, ge=1, description="number of stratigraphies (only if kind is random)")
     palette: str | tuple[str, ...] = Field(
-        "easel_15_to_20", description="name or TOML file of a palette, or a list of pigments (random)"
+        "easel_15_to_20", description="name or TOML file of a palette, or a list of pigments (only if kind is random)"
     )
     instrument: str | Instrument | Annotated[tuple[Instrument, ...], Field(min_length=1)] | None = Field(
         None,
@@ -53,20 +53,26 @@ class LibrarySettings(BaseModel):
     )
     varied: bool = Field(
         False,
-        description="draw from more kinds of instruments, supports and backings, and from wider ranges (random)",
+        description="draw from more kinds of instruments, supports and backings, and from wider ranges (only if kind is random)",
     )
 
-    renders: int = Field(3, ge=1, le=32, description="number of detectors and energy axes per stratigraphy (random)")
+    renders: int = Field(
+        3, ge=1, le=32, description="number of detectors and energy axes per stratigraphy (only if kind is random)"
+    )
     detector: str | Detector | None = Field(
         None,
         description="preset or file whose detector is used, or a table. None means the instrument's detector if an "
         "instrument is given, else random detectors",
     )
     gain_error: float = Field(
-        0.003, ge=0, lt=0.1, description="maximum error of the gain relative to the gain (random)"
+        0.003, ge=0, lt=0.1, description="maximum relative error of the gain (only if kind is random)"
     )
-    zero_error_kev: float = Field(0.02, ge=0, lt=1, description="maximum error of the energy axis zero in keV (random)")
-    places: bool = Field(False, description="add labels for the surface and for the layers below the surface (random)")
+    zero_error_kev: float = Field(
+        0.02, ge=0, lt=1, description="maximum error of the zero of the energy axis, in keV (only if kind is random)"
+    )
+    places: bool = Field(
+        False, description="add labels for the surface and for the layers below the surface (only if kind is random)"
+    )
     render_seed: int | None = Field(
         None, ge=0, description="seed of random detectors, energy axes and backgrounds, by default ``seed``"
     )

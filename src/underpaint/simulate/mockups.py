@@ -93,7 +93,7 @@ def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = X
     rng = np.random.default_rng(seed)
     instrument = perturbed_instrument(rng)
     recipe = load_recipe("table2")
-    paint_pairs = [(top, bottom) for top in recipe.tops for bottom in recipe.bottoms]
+    paint_pairs = [(top, bottom) for top in recipe.top_paints for bottom in recipe.bottom_paints]
     n_spectra_by_pair = [len(indices) for indices in np.array_split(np.arange(n_spectra), len(paint_pairs))]
     strip_points = [
         (*paint_pair, position)
@@ -107,7 +107,9 @@ def paint_mockups(n_spectra: int, counts: float, seed: int, axis: EnergyAxis = X
         top=np.asarray([strip_point[0] for strip_point in strip_points]),
         bottom=np.asarray([strip_point[1] for strip_point in strip_points]),
         top_um=np.asarray([thickness for _, thickness in structures]),
-        pigments=tuple(tuple({**recipe.tops[top], **recipe.bottoms[bottom]}) for top, bottom, _ in strip_points),
+        pigments=tuple(
+            tuple({**recipe.top_paints[top], **recipe.bottom_paints[bottom]}) for top, bottom, _ in strip_points
+        ),
         instrument=instrument,
         axis=axis,
         stratigraphies=tuple(stratigraphies),
@@ -133,8 +135,10 @@ def _draw_structure(
     """Return the layers at a position along a strip (0 to 1), and the thickness of the top paint in um."""
     thickness_um = _thickness_at(recipe.top_thickness_um, strip_position, rng)
     layers = (
-        _draw_layer(recipe, recipe.tops[top], thickness_um, rng),
-        _draw_layer(recipe, recipe.bottoms[bottom], _thickness_at(recipe.bottom_thickness_um, rng.random(), rng), rng),
+        _draw_layer(recipe, recipe.top_paints[top], thickness_um, rng),
+        _draw_layer(
+            recipe, recipe.bottom_paints[bottom], _thickness_at(recipe.bottom_thickness_um, rng.random(), rng), rng
+        ),
         ground_layer(recipe.ground, _thickness_at(recipe.ground_thickness_um, rng.random(), rng)),
     )
     return Stratigraphy(layers, f"{top} over {bottom}"), thickness_um
@@ -301,14 +305,16 @@ class _Grid:
 
 
 def _make_grid(recipe: PanelRecipe, settings: PanelSettings, rng: np.random.Generator) -> _Grid:
-    row_strips = _strip_indices(len(recipe.tops), settings)
-    column_strips = _strip_indices(len(recipe.bottoms), settings)
+    row_strips = _strip_indices(len(recipe.top_paints), settings)
+    column_strips = _strip_indices(len(recipe.bottom_paints), settings)
     grid_shape = (row_strips.size, column_strips.size)
     row_position = np.linspace(0, 1, row_strips.size)[:, None]
     column_position = np.linspace(0, 1, column_strips.size)[None, :]
     # the thickness of a drawn-down film changes along its strip; each strip gets a random direction
-    top_position = _strip_directions(rng, len(recipe.tops), row_strips)[:, None] * (column_position - 0.5) + 0.5
-    bottom_position = _strip_directions(rng, len(recipe.bottoms), column_strips)[None, :] * (row_position - 0.5) + 0.5
+    top_position = _strip_directions(rng, len(recipe.top_paints), row_strips)[:, None] * (column_position - 0.5) + 0.5
+    bottom_position = (
+        _strip_directions(rng, len(recipe.bottom_paints), column_strips)[None, :] * (row_position - 0.5) + 0.5
+    )
     return _Grid(
         top=np.broadcast_to(row_strips[:, None], grid_shape).copy(),
         bottom=np.broadcast_to(column_strips[None, :], grid_shape).copy(),
@@ -345,9 +351,9 @@ def _pixel_stratigraphy(recipe: PanelRecipe, grid: _Grid, pixel: int) -> Stratig
     row, column = divmod(pixel, grid.shape[1])
     layers: list[Layer] = []
     if grid.top[row, column] >= 0:
-        layers.append(recipe.top(list(recipe.tops)[grid.top[row, column]], float(grid.top_um[row, column])))
+        layers.append(recipe.top(list(recipe.top_paints)[grid.top[row, column]], float(grid.top_um[row, column])))
     if grid.bottom[row, column] >= 0:
-        bottom_paint = list(recipe.bottoms)[grid.bottom[row, column]]
+        bottom_paint = list(recipe.bottom_paints)[grid.bottom[row, column]]
         layers.append(recipe.bottom(bottom_paint, float(grid.bottom_um[row, column])))
     layers.append(ground_layer(recipe.ground, float(grid.ground_um[row, column])))
     return Stratigraphy(tuple(layers))
@@ -394,8 +400,8 @@ def _truth_maps(recipe: PanelRecipe, grid: _Grid) -> dict[str, NDArray[np.float3
         "ground_thickness_um": grid.ground_um,
     }
     for layer_name, strip_map, paint_fractions in (
-        ("top", grid.top, recipe.tops),
-        ("bottom", grid.bottom, recipe.bottoms),
+        ("top", grid.top, recipe.top_paints),
+        ("bottom", grid.bottom, recipe.bottom_paints),
     ):
         fractions_by_strip: list[dict[str, Any]] = [dict(paint) for paint in paint_fractions.values()]
         for map_name in sorted({pigment for paint in fractions_by_strip for pigment in paint}):

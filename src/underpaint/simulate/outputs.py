@@ -38,7 +38,7 @@ class Outputs:
         """Return the index of the output with a name."""
         return self.names.index(name)
 
-    def select_names(self, names: Sequence[str]) -> "Outputs":
+    def select_output_names(self, names: Sequence[str]) -> "Outputs":
         """Return the outputs whose names are in ``names``. The order of the outputs does not change."""
         output_indices = [output_index for output_index, name in enumerate(self.names) if name in names]
         return Outputs(

@@ -21,7 +21,7 @@ class PanelRecipe:
 
     Parameters
     ----------
-    tops, bottoms : mapping of str to (mapping of str to float)
+    top_paints, bottom_paints : mapping of str to (mapping of str to float)
         Mass fractions of the dry pigments, by name of the paint and of the pigment.
     pigment_to_binder : float
         Mass ratio of pigment to binder.
@@ -33,8 +33,8 @@ class PanelRecipe:
         Chemical formulas that replace those of the materials library, by pigment name.
     """
 
-    tops: Mapping[str, Mapping[str, float]]
-    bottoms: Mapping[str, Mapping[str, float]]
+    top_paints: Mapping[str, Mapping[str, float]]
+    bottom_paints: Mapping[str, Mapping[str, float]]
     pigment_to_binder: float
     binder: str
     ground: str
@@ -45,11 +45,11 @@ class PanelRecipe:
 
     def top(self, name: str, thickness_um: float) -> Layer:
         """Return a layer of the named top paint."""
-        return self._make_paint(self.tops[name]).layer(thickness_um)
+        return self._make_paint(self.top_paints[name]).layer(thickness_um)
 
     def bottom(self, name: str, thickness_um: float) -> Layer:
         """Return a layer of the named bottom paint."""
-        return self._make_paint(self.bottoms[name]).layer(thickness_um)
+        return self._make_paint(self.bottom_paints[name]).layer(thickness_um)
 
     def _make_paint(self, mass_fractions: Mapping[str, float]) -> Paint:
         return Paint(
@@ -195,11 +195,13 @@ def load_recipe(name_or_path: str | Path) -> PanelRecipe:
         ) from error
 
 
-def _panel_recipe(recipe_table: Mapping[str, Any], tops: list[str], bottoms: list[str]) -> PanelRecipe:
+def _panel_recipe(recipe_table: Mapping[str, Any], top_names: list[str], bottom_names: list[str]) -> PanelRecipe:
     name_by_abbreviation = recipe_table.get("abbreviations", {})
     return PanelRecipe(
-        tops={name: _mass_fractions(recipe_table["tops"][name], name_by_abbreviation) for name in tops},
-        bottoms={name: _mass_fractions(recipe_table["bottoms"][name], name_by_abbreviation) for name in bottoms},
+        top_paints={name: _mass_fractions(recipe_table["tops"][name], name_by_abbreviation) for name in top_names},
+        bottom_paints={
+            name: _mass_fractions(recipe_table["bottoms"][name], name_by_abbreviation) for name in bottom_names
+        },
         pigment_to_binder=float(recipe_table["pigment_to_binder"]),
         binder=recipe_table["binder"],
         ground=recipe_table["ground"],

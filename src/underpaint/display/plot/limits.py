@@ -83,7 +83,7 @@ def _draw_color_scale(figure: Figure, image: object, counts: float) -> None:
     color_bar.ax.axhline(counts, color=GROUP_COLOR, linewidth=1.6)
     color_bar.ax.axhline(MODEL_COUNTS, color="white", linewidth=1.2, linestyle="--")
     color_bar.ax.set_ylabel("counts that distinguish a pair", fontsize=SMALL_SIZE)
-    scale_note = f"blue: groups at\n{counts:.3g} counts\n\ndashed: model errors\ndominate beyond"
+    scale_note = f"blue: groups at\n{counts:.3g} counts\n\ndashed: above this,\nmodel errors dominate"
     scale_axes.text(0.0, -0.08, scale_note, transform=scale_axes.transAxes, fontsize=SMALL_SIZE, va="top")
 
 

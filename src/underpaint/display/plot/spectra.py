@@ -30,7 +30,7 @@ _MAX_FAMILIES = 14
 _MAX_PULL = 6.0
 _MIN_SHOWN_COUNTS = 0.3
 _PEAK_HEIGHT_FRACTION, _LEVEL_HEIGHT_FRACTION, _N_LABEL_LEVELS = 0.7, 0.058, 4
-"""Fractions of the axes' height for the highest peak and for one level of labels, and the number of levels."""
+"""Height of the highest peak and of one level of labels, as fractions of the axes' height; number of label levels."""
 _LETTER_WIDTH_FRACTION = 0.0075
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _MARK_COLOR = "#8a1c1c"

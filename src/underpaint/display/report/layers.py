@@ -148,7 +148,7 @@ def _distinct_rows(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray
     return codes[first_index], row_index, np.bincount(row_index, minlength=len(first_index))
 
 
-def thickness_inside(results: Results, mask: NDArray[np.bool_]) -> Thickness | None:
+def median_thickness_in_mask(results: Results, mask: NDArray[np.bool_]) -> Thickness | None:
     """Return the median thickness of the uppermost layer in a mask; None if it is unknown in most pixels."""
     if "quantity" not in results.stacks or not mask.any():
         return None
@@ -235,7 +235,7 @@ def _arrangement(
         unplaced=labels_of_codes(_UNPLACED),
         n_pixel=n_pixel,
         share=n_pixel / n_with_result,
-        thickness=thickness_inside(results, mask.reshape(results.shape)),
+        thickness=median_thickness_in_mask(results, mask.reshape(results.shape)),
     )
 
 

@@ -87,20 +87,20 @@ class View:
     Parameters
     ----------
     server : Server
-    stack : ExitStack
+    exit_stack : ExitStack
         Exit stack whose closing stops the server.
     height : int
         Height of the frame in pixels.
     """
 
-    def __init__(self, server: Server, stack: ExitStack, height: int) -> None:
+    def __init__(self, server: Server, exit_stack: ExitStack, height: int) -> None:
         self.address = server.address
-        self._stack = stack
+        self._exit_stack = exit_stack
         self._height = height
 
     def close(self) -> None:
         """Stop the server."""
-        self._stack.close()
+        self._exit_stack.close()
 
     def _repr_html_(self) -> str:
         address = html.escape(self.address, quote=True)

@@ -131,7 +131,7 @@ def components(lines: DetectedLines, n: int, counts: Any = None) -> Components:
     n : int
         Number of components.
     counts : (n_channel, n_row, n_column) array or None
-        Counts of the spectra; None factorises the line maps.
+        Counts of the spectra. If None, the line maps are factorised.
     """
     from sklearn.decomposition import NMF
 

@@ -107,7 +107,7 @@ class OpenResults:
 
 
 class ResultRequests:
-    """Base class for answers to a group of requests about results.
+    """Base class of the handlers that answer one group of requests about results.
 
     Parameters
     ----------

@@ -53,7 +53,7 @@ class JobRequests(ResultRequests):
         }
 
     def _start_explanation(self, request: Request) -> Answer:
-        """Start to explain a pixel by layers. The page then requests the progress."""
+        """Start the search for layers that explain the spectrum of a pixel. The page then requests the progress."""
         request_body = request.json()
         row, column = pixel_position([request_body.get("row"), request_body.get("column")])
         self.results.maps.at(row, column)

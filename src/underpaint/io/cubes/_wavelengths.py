@@ -64,10 +64,11 @@ def wavelengths_in_nm(
     if not _are_camera_wavelengths(wavelength_nm):
         wavelength_nm = to_nm(stored_wavelengths, unit_by_size)
         notes = (
-            f"the wavelengths are stated in {stated_unit or 'no unit'}, but are read as {unit_by_size}, by their size",
+            f"the file states the wavelengths in {stated_unit or 'no unit'}, but their values suggest {unit_by_size}, so they "
+            f"are read as {unit_by_size}",
         )
     elif not stated_unit:
-        notes = (f"wavelengths without a unit are read as {unit_by_size}, by their size",)
+        notes = (f"wavelengths without a unit are read as {unit_by_size}, which their values suggest",)
     if not _are_camera_wavelengths(wavelength_nm):
         raise ScanError(
             f"Cannot use the wavelengths of {source}: they run from {stored_wavelengths.min():g} to "

@@ -88,7 +88,7 @@ def result_folder(
 
     Notes
     -----
-    If an error, Ctrl-C or a kill interrupts a run, its finished blocks remain in the working folder. A mark in the
+    If a run fails, is interrupted by Ctrl-C or is killed, its finished blocks remain in the working folder. A mark in the
     working folder names the results folder. If two runs write to one folder at the same time, the second is refused.
     """
     target = Path(path).resolve()
@@ -216,12 +216,12 @@ def _replacement_record(folder: Path) -> tuple[bool, str | None]:
 
 def _check_space(output_folder: ResultFolder, needed_bytes: int) -> None:
     # The blocks of an interrupted run already occupy a part of the required disk space.
-    reusable_bytes = sum(
+    n_reusable_bytes = sum(
         4096 * (block_file.stat().st_size // 4096)
         for block_file in output_folder.blocks.rglob("*")
         if block_file.is_file()
     )
-    free_bytes = shutil.disk_usage(output_folder.path).free + reusable_bytes
+    free_bytes = shutil.disk_usage(output_folder.path).free + n_reusable_bytes
     if free_bytes >= needed_bytes:
         return
     raise OutputError(

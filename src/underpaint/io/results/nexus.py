@@ -1088,5 +1088,5 @@ def _counts_row(results: Results, name: str, row_kind: str, deviation_name: str)
     }
 
 
-def _number_text(number: float) -> str:
-    return "" if math.isnan(number) else f"{number:.6g}"
+def _number_text(numeric_value: float) -> str:
+    return "" if math.isnan(numeric_value) else f"{numeric_value:.6g}"

@@ -94,7 +94,7 @@ def _model_outputs(names: tuple[str, ...], output_kinds: tuple[str, ...]) -> Out
     }
     members = [name for name, output_kind in kind_by_name.items() if output_kind == "member"]
     all_outputs = outputs_for(members, with_groups="group" in output_kinds)
-    return all_outputs.select_names(names)
+    return all_outputs.select_output_names(names)
 
 
 def _panel_record(scores_by_name: dict[str, Scores], outputs: Outputs) -> dict[str, Any]:

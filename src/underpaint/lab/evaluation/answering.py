@@ -45,7 +45,7 @@ class Spectra:
         return len(self.counts)
 
     def select_rows(self, rows: NDArray[np.integer] | slice) -> "Spectra":
-        """Return the spectra of the given rows."""
+        """Return the spectra in the given rows."""
         conditions = None if self.conditions is None else self.conditions[rows]
         return replace(self, counts=self.counts[rows], recorded_kev=self.recorded_kev[rows], conditions=conditions)
 

@@ -178,11 +178,11 @@ def _panel_truth(panel: Panel, settings: PanelSettings, names: tuple[str, ...]) 
     panel_recipe = load_recipe(settings.recipe)
     row_strips, column_strips = (
         _strip_numbers(n_strip, settings.cell_pixels, settings.gap_pixels)
-        for n_strip in (len(panel_recipe.tops), len(panel_recipe.bottoms))
+        for n_strip in (len(panel_recipe.top_paints), len(panel_recipe.bottom_paints))
     )
     patch_numbers = np.where(
         (row_strips[:, None] >= 0) & (column_strips[None, :] >= 0),
-        1 + row_strips[:, None] * len(panel_recipe.bottoms) + column_strips[None, :],
+        1 + row_strips[:, None] * len(panel_recipe.bottom_paints) + column_strips[None, :],
         0,
     )
     pixel_shape = (n_row, n_column, len(names))

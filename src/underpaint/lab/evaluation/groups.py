@@ -15,7 +15,7 @@ SCORE_NAMES = ("f1", "sensitivity", "precision", "auprc", "accuracy", "majority_
 def group_outputs(pigments: Sequence[str]) -> Outputs:
     """Return the groups that are outputs of a network for the given pigments."""
     outputs = outputs_for(pigments)
-    return outputs.select_names(
+    return outputs.select_output_names(
         [name for name, output_kind in zip(outputs.names, outputs.kinds, strict=True) if output_kind == "group"]
     )
 

@@ -272,9 +272,9 @@ def amount_agreement(first_results: Results, second_results: Results) -> dict[st
         first_amount, second_amount = (
             results.estimate(f"amount.{group}") for results in (first_results, second_results)
         )
-        is_overlapping = (first_amount.low <= second_amount.high) & (second_amount.low <= first_amount.high)
+        intervals_overlap = (first_amount.low <= second_amount.high) & (second_amount.low <= first_amount.high)
         if is_in_both.sum() >= MIN_PIXELS:
-            fraction_by_group[group] = float(is_overlapping[is_in_both].mean())
+            fraction_by_group[group] = float(intervals_overlap[is_in_both].mean())
     return _add_mean(fraction_by_group)
 
 

@@ -57,9 +57,9 @@ class Truth:
         Whether any layer contains the element of the group.
     counts_needed : array
         Total counts above which the lines of the element are visible despite a model error of 2 %.
-    is_contained_at, counts_needed_at : mapping of Place to array
+    is_contained_by_place, counts_needed_by_place : mapping of Place to array
         ``is_contained`` and ``counts_needed`` for the uppermost layer ("surface") and for all other layers ("below").
-        ``is_contained_at`` and ``counts_needed_at`` are computed with the forward model of this package.
+        ``is_contained_by_place`` and ``counts_needed_by_place`` are computed with the forward model of this package.
     mass_fraction : array
         Largest mass fraction of the element in any layer.
     thickness_um : (n_sample,) array
@@ -68,8 +68,8 @@ class Truth:
 
     is_contained: Mask
     counts_needed: Numbers
-    is_contained_at: dict[Place, Mask]
-    counts_needed_at: dict[Place, Numbers]
+    is_contained_by_place: dict[Place, Mask]
+    counts_needed_by_place: dict[Place, Numbers]
     mass_fraction: Numbers
     thickness_um: Numbers
 
@@ -244,8 +244,8 @@ def place_scores(truth: Truth, answers: ModelAnswers, counts: float, groups: Seq
     is_stated_by_place, is_scored_by_place, is_stated_where_visible = [], [], []
     for place in SCORED_PLACES:
         place_probability = answers.probability_by_name([at_place(name, place) for name in groups])
-        is_contained = np.repeat(truth.is_contained_at[place], n_draw, axis=0)
-        is_visible = is_contained & np.repeat(truth.counts_needed_at[place] <= counts, n_draw, axis=0)
+        is_contained = np.repeat(truth.is_contained_by_place[place], n_draw, axis=0)
+        is_visible = is_contained & np.repeat(truth.counts_needed_by_place[place] <= counts, n_draw, axis=0)
         is_scored = is_group_visible & (is_visible | ~is_contained) & ~np.isnan(place_probability)
         is_stated = (place_probability >= PLACED_PROBABILITY) | (place_probability <= 1.0 - PLACED_PROBABILITY)
         is_right = (place_probability > PRESENT_PROBABILITY) == is_contained
@@ -355,8 +355,8 @@ def _panel_truth(panels: Panels, groups: Sequence[str]) -> Truth:
     return Truth(
         is_contained=panels.element_labels(groups) == 1,
         counts_needed=panels.counts_needed(groups, MODEL_ERROR),
-        is_contained_at={place: element_shares(samples, names_by_place[place]) > 0 for place in SCORED_PLACES},
-        counts_needed_at={
+        is_contained_by_place={place: element_shares(samples, names_by_place[place]) > 0 for place in SCORED_PLACES},
+        counts_needed_by_place={
             place: np.nan_to_num(
                 lines_needed(samples, emission, expected_counts, names_by_place[place], instrument.detector, axis)[0],
                 nan=np.inf,
@@ -375,11 +375,11 @@ def _join_truths(truths: Sequence[Truth]) -> Truth:
     return Truth(
         is_contained=join_arrays(lambda truth: truth.is_contained),
         counts_needed=join_arrays(lambda truth: truth.counts_needed),
-        is_contained_at={
-            place: np.concatenate([truth.is_contained_at[place] for truth in truths]) for place in SCORED_PLACES
+        is_contained_by_place={
+            place: np.concatenate([truth.is_contained_by_place[place] for truth in truths]) for place in SCORED_PLACES
         },
-        counts_needed_at={
-            place: np.concatenate([truth.counts_needed_at[place] for truth in truths]) for place in SCORED_PLACES
+        counts_needed_by_place={
+            place: np.concatenate([truth.counts_needed_by_place[place] for truth in truths]) for place in SCORED_PLACES
         },
         mass_fraction=join_arrays(lambda truth: truth.mass_fraction),
         thickness_um=join_arrays(lambda truth: truth.thickness_um),

@@ -247,7 +247,7 @@ class HeldOutSet:
         return [self.names.index(name) for name in names]
 
     def select_rows(self, rows: NDArray[np.integer] | slice) -> "HeldOutSet":
-        """Return the held-out set with the spectra of the given rows."""
+        """Return the held-out set, restricted to the spectra in the given rows."""
         array_names = ("expected", "recorded", "labels", "counts_needed", "surface_um", "surface_share", "instrument")
         max_absent_counts = None if self.max_absent_counts is None else self.max_absent_counts[rows]
         return replace(

@@ -54,7 +54,7 @@ class Stages:
     """
 
     def __init__(self, folder: Path, dependencies: dict[str, Any]) -> None:
-        self.folder, self._facts = folder, dependencies
+        self.folder, self._dependencies = folder, dependencies
         claim_folder(folder)
 
     def result_of(
@@ -71,7 +71,7 @@ class Stages:
         dependencies : dict, optional
             Further dependencies of this stage.
         """
-        stage_dependencies = json_types({**self._facts, **(dependencies or {})})
+        stage_dependencies = json_types({**self._dependencies, **(dependencies or {})})
         record_path = self.folder / f"{name}.json"
         stored_record = self._read_record(record_path)
         if stored_record.get("facts") == stage_dependencies:
@@ -552,7 +552,7 @@ class Suite:
             ),
         }
         threshold_sigmas = float(scores_by_stage["threshold"]["sigmas"])
-        reference, scans = self._reference_facts(), list(self.inputs.scans)
+        reference, scans = self._reference_file_hashes(), list(self.inputs.scans)
         scores_by_stage |= {
             "baselines": self.run_stage(
                 "baselines", partial(self.baseline_scores, threshold_sigmas), sigmas=threshold_sigmas
@@ -586,7 +586,7 @@ class Suite:
         }
         return scores_by_stage
 
-    def _reference_facts(self) -> list[str]:
+    def _reference_file_hashes(self) -> list[str]:
         reference_folder = self.inputs.reference
         return (
             []

@@ -56,7 +56,7 @@ class NetworkSpec:
         The exporter folds a batch normalisation into the weights of the convolution or linear layer before it.
         Batch normalisations after an activation are kept.
     n_instrument, n_quantity : int
-        Numbers of instrument inputs and predicted quantities, for networks of layers.
+        Numbers of instrument inputs and of predicted quantities; 0 unless the network predicts layers.
     n_amount, n_edge : int
         Number of amounts that a network of layers predicts, and number of class edges (mass fractions between classes).
     families : tuple of str

@@ -140,22 +140,23 @@ def expected_spectra(stratigraphies: Sequence[Stratigraphy], instrument: Instrum
 
 
 def crossed_strips(cell_pixels: int, gap_pixels: int, rng: np.random.Generator) -> Painting:
-    """Return the panel of the paper's Figure 7. Four tops cross six bottoms. Strips get thinner along their length."""
+    """Return the panel of the paper's Figure 7. Four top paints cross six bottom paints. Strips get thinner along their length."""
     panel_recipe = figure7_recipe()
     row_paints, column_paints = (
-        _strip_of_pixels(list(paints), cell_pixels, gap_pixels) for paints in (panel_recipe.tops, panel_recipe.bottoms)
+        _strip_of_pixels(list(paints), cell_pixels, gap_pixels)
+        for paints in (panel_recipe.top_paints, panel_recipe.bottom_paints)
     )
     pixel_shape = (row_paints.size, column_paints.size)
     return Painting(
-        upper_paints=panel_recipe.tops,
-        lower_paints=panel_recipe.bottoms,
+        upper_paints=panel_recipe.top_paints,
+        lower_paints=panel_recipe.bottom_paints,
         upper_paint=np.broadcast_to(row_paints[:, None], pixel_shape),
         lower_paint=np.broadcast_to(column_paints, pixel_shape),
         upper_um=_stepped_thickness(
-            list(panel_recipe.tops), row_paints, pixel_shape[1], panel_recipe.top_thickness_um, rng
+            list(panel_recipe.top_paints), row_paints, pixel_shape[1], panel_recipe.top_thickness_um, rng
         ),
         lower_um=_stepped_thickness(
-            list(panel_recipe.bottoms), column_paints, pixel_shape[0], panel_recipe.bottom_thickness_um, rng
+            list(panel_recipe.bottom_paints), column_paints, pixel_shape[0], panel_recipe.bottom_thickness_um, rng
         ).T,
         formulas=panel_recipe.formulas,
     )

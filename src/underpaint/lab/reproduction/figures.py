@@ -138,8 +138,8 @@ def figure9(plan: Plan, networks: Networks, progress: Progress) -> dict[str, Any
     -------
     dict
         Scores for both pigments, as in figure 5, with false-positive rates ``false_on`` by network.
-        The rates are for bare ground, for bottoms without a top, and for the strip of the other pigment.
-        Bare ground and bottoms contain no iron.
+        The rates are for bare ground, for bottom paints without a top paint, and for the strip of the other pigment.
+        Bare ground and bottom paints contain no iron.
         ``iron_pigment`` has the scores of the default network's output for the group of both pigments.
     """
     pigments = ("prussian_blue", "iron_oxide_red")
@@ -217,7 +217,7 @@ def _panel_maps(plan: Plan, networks: Networks) -> PaintingMaps:
 
 
 def _strip_positions(painting_maps: PaintingMaps, pigment: str | None) -> dict[str, Any]:
-    """Return the central pixel of each strip by name. Names of bottoms contain the pigment's mass fraction."""
+    """Return the central pixel of each strip by name. Names of bottom paints contain the pigment's mass fraction."""
     painting = painting_maps.painting
     row_positions = {name: _middle_pixel(painting.upper_paint[:, 0] == name) for name in painting.upper_paints}
     column_positions = {}
@@ -459,7 +459,7 @@ def _mixture_spectra(instrument: Instrument, plan: Plan) -> Curves:
 
 
 def _mixture_label() -> str:
-    mass_fractions: Mapping[str, float] = figure7_recipe().bottoms[MIXTURE_PAINT]
+    mass_fractions: Mapping[str, float] = figure7_recipe().bottom_paints[MIXTURE_PAINT]
     return ", ".join(
         f"{100 * mass_fraction:.0f} % {name.replace('_', ' ')}" for name, mass_fraction in mass_fractions.items()
     )

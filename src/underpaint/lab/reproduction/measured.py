@@ -59,11 +59,11 @@ def read_mockups(location: str | Path, label_path: str | Path, axis: EnergyAxis 
             f"Cannot reproduce with {len(library)} labelled spectra: at least {MIN_SPECTRA} are needed, of which a "
             "fifth is used for fine-tuning."
         )
-    tops, bottoms = _top_and_bottom(label_table)
+    top_paints, bottom_paints = _top_and_bottom(label_table)
     return Mockups(
         counts=library.spectra,
-        top=tops,
-        bottom=bottoms,
+        top=top_paints,
+        bottom=bottom_paints,
         top_um=_top_thickness_um(label_table),
         pigments=tuple(tuple(np.asarray(library.names)[label_row == 1].tolist()) for label_row in library.labels),
         instrument=load_instrument(INSTRUMENT),

@@ -101,10 +101,10 @@ def table3_rows(scores_by_arm: dict[str, Any]) -> tuple[list[str], list[Row]]:
     return [*header, "always yes F1", "majority accuracy"], rows
 
 
-def column_rows(values_by_name: dict[str, dict[str, Any]], name_header: str) -> tuple[list[str], list[Row]]:
+def column_rows(values_by_name: dict[str, dict[str, Any]], name_column_header: str) -> tuple[list[str], list[Row]]:
     """Return the header and rows of a table in the form ``{name: {column: value}}``."""
     column_names = list(next(iter(values_by_name.values())))
-    return [name_header, *column_names], [
+    return [name_column_header, *column_names], [
         [name, *(row_values[column_name] for column_name in column_names)]
         for name, row_values in values_by_name.items()
     ]

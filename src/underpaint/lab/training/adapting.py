@@ -177,7 +177,7 @@ class AdaptReport:
     candidates : mapping of str to TrainedNetwork
         Network from each method of adaptation. "told" is the given network with instrument conditions.
     conditions : InstrumentConditions
-        Instrument conditions for candidates that are networks of layers.
+        Instrument conditions, an input of candidates that predict layers.
     instrument : Instrument
         Fitted instrument.
     calibration : Calibration
@@ -609,7 +609,7 @@ def _adaptation_report(
 
 def _group_answers(answers: Answers, model_card: ModelCard) -> Answers:
     kind_by_name = dict(zip(model_card.names, model_card.kinds, strict=True))
-    return answers.select_names([name for name in answers.names if kind_by_name[name] == "group"])
+    return answers.select_output_names([name for name in answers.names if kind_by_name[name] == "group"])
 
 
 def _write_report(report: AdaptReport, settings: AdaptSettings) -> AdaptReport:

@@ -23,7 +23,7 @@ class Batch(NamedTuple):
 
     ``weight`` (n, n_name) is 1 for labels in the loss, else 0. ``instrument`` (n, n_input) is NaN for unknown
     conditions. ``quantity`` (n, n_quantity) is NaN for undefined quantities and for materials that are not visible.
-    ``log_excess`` (n, n_name) is the logarithm of total counts divided by counts needed. In ``log_excess``, groups that
+    ``log_counts_over_needed`` (n, n_name) is the logarithm of total counts divided by counts needed. In ``log_counts_over_needed``, groups that
     are not visible have NaN. ``amount`` (n, n_amount) is the class of each amount. ``instrument``, ``quantity`` and
     ``amount`` have no columns if the library does not contain them.
     """
@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     weight: Tensor
     instrument: Tensor
     quantity: Tensor
-    log_excess: Tensor | None = None
+    log_counts_over_needed: Tensor | None = None
     amount: Tensor | None = None
 
 
@@ -104,7 +104,7 @@ def make_batch(library: Library, rows: NDArray[np.int64], settings: TrainSetting
         label_weight.astype(np.float32),
         _instrument_inputs(library, rows, rng),
         _surface_quantities(library, rows, is_present & is_visible),
-        _log_excess(library, rows, total_counts, is_present & is_visible),
+        _log_counts_over_needed(library, rows, total_counts, is_present & is_visible),
         np.empty((rows.size, 0), dtype=np.uint8) if library.amount is None else library.amount[rows],
     )
     return Batch(*(torch.from_numpy(batch_array) for batch_array in batch_arrays))
@@ -141,7 +141,7 @@ def _surface_quantities(
     return quantities
 
 
-def _log_excess(
+def _log_counts_over_needed(
     library: Library, rows: NDArray[np.int64], total_counts: NDArray[np.float32], is_visible: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     is_group = np.array([output_kind == "group" for output_kind in library.kinds], dtype=bool)

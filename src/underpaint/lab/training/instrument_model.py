@@ -608,7 +608,7 @@ def _compare_with_start(
     comparisons = {}
     for counts in SCORED_COUNTS:
         count_settings = with_fixed_counts(settings, counts)
-        common_library = held_out_library.select_names(
+        common_library = held_out_library.select_output_names(
             [name for name in held_out_library.names if name in start_model.card.names]
         )
         answers_before, answers_after = (
@@ -621,9 +621,11 @@ def _compare_with_start(
                 for name, output_kind in zip(common_library.names, common_library.kinds, strict=True)
                 if output_kind == scored_kind
             ]
-            if names and (answers_before.select_names(names).labels > 0.5).any():
+            if names and (answers_before.select_output_names(names).labels > 0.5).any():
                 comparisons[f"{kind_label} at {counts:.0e}"] = compare(
-                    answers_before.select_names(names), answers_after.select_names(names), seed=settings.seed
+                    answers_before.select_output_names(names),
+                    answers_after.select_output_names(names),
+                    seed=settings.seed,
                 )
     return comparisons
 
@@ -643,6 +645,6 @@ def _f1_of_new_names(
         held_out_library,
         with_fixed_counts(settings, SCORED_COUNTS[-1]),
         conditions,
-    ).select_names(new_names)
+    ).select_output_names(new_names)
     score_rows = scores_by_name(answers.names, answers.log_odds, answers.labels, answers.weight)
     return {name_scores.name: name_scores.f1 for name_scores in score_rows if np.isfinite(name_scores.f1)}

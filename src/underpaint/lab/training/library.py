@@ -91,7 +91,7 @@ class Library:
         return int(self.spectra.shape[0])
 
     def select_rows(self, rows: NDArray[Any]) -> "Library":
-        """Return a library with the spectra of the given rows, which are (n,) indices or an (n_spectrum,) mask."""
+        """Return the library, restricted to the spectra in the given rows: (n,) indices or an (n_spectrum,) mask."""
         array_names = (
             "spectra",
             "recorded",
@@ -110,7 +110,7 @@ class Library:
         }
         return replace(self, **selected_arrays)
 
-    def select_names(self, names: Sequence[str]) -> "Library":
+    def select_output_names(self, names: Sequence[str]) -> "Library":
         """Return a library with labels for only the given names, in this order, and without quantities and amounts."""
         name_columns = [self.names.index(name) for name in names]
         field_names = ("names", "kinds", "groups", "labels_for_people", "elements")

@@ -16,7 +16,7 @@ class NameScores:
     name : str
         Name of the pigment or group.
     n_spectra : int
-        Number of scored spectra, in which the label is absent, or present and visible.
+        Number of scored spectra. A spectrum is scored if the label is absent, or is present and visible.
     prevalence : float
         Fraction of spectra with the name, which is the precision of a random ranking.
     auprc : float

@@ -193,20 +193,24 @@ def batch_loss(network: nn.Module, batch: Batch) -> Tensor:
     if amounts and batch.amount is not None and batch.amount.shape[1]:
         amount_weight = _AMOUNT_WEIGHT if batch.amount.ndim == 2 else _PRESERVED_AMOUNT_WEIGHT
         loss = loss + amount_weight * amount_loss(amounts[0], batch.amount)
-    return loss if batch.log_excess is None else loss + _LOG_ODDS_LOSS_WEIGHT * excess_loss(logits, batch.log_excess)
+    return (
+        loss
+        if batch.log_counts_over_needed is None
+        else loss + _LOG_ODDS_LOSS_WEIGHT * excess_loss(logits, batch.log_counts_over_needed)
+    )
 
 
-def excess_loss(logits: Tensor, log_excess: Tensor) -> Tensor:
-    """Return the smooth L1 loss between the log-odds and a target that increases with ``log_excess``.
+def excess_loss(logits: Tensor, log_counts_over_needed: Tensor) -> Tensor:
+    """Return the smooth L1 loss between the log-odds and a target that increases with ``log_counts_over_needed``.
 
     Cross-entropy hardly constrains confident answers. With cross-entropy alone, the log-odds of confident answers would
     vary with noise. With the smooth L1 loss, log-odds increase with the counts of the element's lines, and maps of
     log-odds have contrast.
     """
-    is_defined = ~torch.isnan(log_excess)
+    is_defined = ~torch.isnan(log_counts_over_needed)
     if not is_defined.any():
         return logits.new_zeros(())
-    target_log_odds = _VISIBLE_LOG_ODDS + _LOG_ODDS_SLOPE * log_excess[is_defined]
+    target_log_odds = _VISIBLE_LOG_ODDS + _LOG_ODDS_SLOPE * log_counts_over_needed[is_defined]
     return smooth_l1_loss(logits[is_defined].float(), target_log_odds, beta=_SMOOTH_L1_WIDTH)
 
 

@@ -40,7 +40,7 @@ class Answers:
     weight: NDArray[np.float32]
     source: NDArray[np.int64]
 
-    def select_names(self, names: Sequence[str]) -> "Answers":
+    def select_output_names(self, names: Sequence[str]) -> "Answers":
         """Return the answers for the given names, in the order of the names."""
         name_columns = [self.names.index(name) for name in names]
         selected_arrays = (self.log_odds[:, name_columns], self.labels[:, name_columns], self.weight[:, name_columns])
@@ -107,7 +107,7 @@ def answers_of(
     settings : TrainSettings
         Range of counts, batch size and seed.
     conditions : (n_input,) array or None
-        Instrument conditions for networks of layers, or None if they are unknown.
+        Instrument conditions, an input of networks that predict layers; None if unknown.
     """
     network.eval()
     logits, labels, label_weights = [], [], []

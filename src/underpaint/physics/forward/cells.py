@@ -12,16 +12,16 @@ from array_api_compat import array_namespace
 from underpaint.physics.forward.ordinates import COSINES, DIRECTION_WEIGHTS, cell_thickness_fractions
 from underpaint.physics.forward.stack import Array
 
-MAX_SERIES_DEPTH = 0.03
+MAX_SERIES_OPTICAL_DEPTH = 0.03
 """Optical depth below which a series is used for the absorbed fraction (error 2e-7), to avoid cancellation."""
-MAX_DEPTH = 40.0
+MAX_OPTICAL_DEPTH = 40.0
 """Largest optical depth (transmission 4e-18). Smaller transmissions could become subnormal numbers in single precision.
 Subnormal numbers make processors a hundred times slower."""
-MAX_LAYER_DEPTH = 24.0
+MAX_LAYER_OPTICAL_DEPTH = 24.0
 """Largest optical depth of one layer; the transmission at this depth, 4e-11, is negligible."""
 MIN_CELL_PHOTONS = 1e-30
 """Number of photons added to every cell, so that no product becomes a subnormal number."""
-MIN_DEPTH = 1e-12
+MIN_OPTICAL_DEPTH = 1e-12
 """Smallest optical depth, to avoid division by zero."""
 
 
@@ -71,9 +71,9 @@ def make_cells(normal_depth: Array, areal_density: Array, n_cells: int) -> Cells
     slanted_depth = normal_depth[:, :, None, None, :] * (relative_thickness[: n_cells // 2, None, None] / cosine)
     transmitted_fraction, escape = transmission(slanted_depth)
     absorbed_fraction = xp.where(
-        slanted_depth < MAX_SERIES_DEPTH,
+        slanted_depth < MAX_SERIES_OPTICAL_DEPTH,
         _absorbed_fraction_series(slanted_depth),
-        (1.0 - escape) / (slanted_depth + MIN_DEPTH),
+        (1.0 - escape) / (slanted_depth + MIN_OPTICAL_DEPTH),
     )
     upper_halves = (transmitted_fraction, escape, escape / cosine, absorbed_fraction / cosine)
     return Cells(
@@ -82,7 +82,7 @@ def make_cells(normal_depth: Array, areal_density: Array, n_cells: int) -> Cells
     )
 
 
-def limited_transmission(depth: Array, max_depth: float = MAX_DEPTH) -> Array:
+def limited_transmission(depth: Array, max_depth: float = MAX_OPTICAL_DEPTH) -> Array:
     """Return ``exp(-depth)``; depths above ``max_depth`` are set to ``max_depth``."""
     xp = array_namespace(depth)
     return xp.exp(-xp.clip(depth, max=max_depth))
@@ -92,7 +92,9 @@ def transmission(depth: Array) -> tuple[Array, Array]:
     """Return the transmission through the optical depth ``d``, and the mean over depths, ``(1 - exp(-d)) / d``."""
     xp = array_namespace(depth)
     absorbed_fraction = -xp.expm1(-depth)
-    return 1.0 - absorbed_fraction, xp.where(depth > MIN_DEPTH, absorbed_fraction / (depth + MIN_DEPTH), 1.0)
+    return 1.0 - absorbed_fraction, xp.where(
+        depth > MIN_OPTICAL_DEPTH, absorbed_fraction / (depth + MIN_OPTICAL_DEPTH), 1.0
+    )
 
 
 def isotropic_track_lengths(cells: Cells, production: Array) -> Array:

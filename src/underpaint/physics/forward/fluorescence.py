@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from array_api_compat import array_namespace
 
 from underpaint.physics.forward.cells import (
-    MAX_LAYER_DEPTH,
+    MAX_LAYER_OPTICAL_DEPTH,
     MIN_CELL_PHOTONS,
     Cells,
     as_array,
@@ -174,7 +174,7 @@ def primary_photons(batch: Batch) -> Array:
     beam_depth, entering_photons = (
         _flatten_layers(array) for array in (batch.beam_depth, setting.weight * batch.beam_transmission)
     )
-    transmitted_photons = entering_photons * limited_transmission(beam_depth, MAX_LAYER_DEPTH)
+    transmitted_photons = entering_photons * limited_transmission(beam_depth, MAX_LAYER_OPTICAL_DEPTH)
     # each chunk of rows computes (1 - exp(-(in + out))) / (in + out)
     production = [
         xp.vecdot(
@@ -182,7 +182,7 @@ def primary_photons(batch: Batch) -> Array:
             (
                 entering_photons[row_index[rows], :]
                 - transmitted_photons[row_index[rows], :]
-                * limited_transmission(row_detector_depth[rows], MAX_LAYER_DEPTH)[:, None]
+                * limited_transmission(row_detector_depth[rows], MAX_LAYER_OPTICAL_DEPTH)[:, None]
             )
             / (beam_depth[row_index[rows], :] + row_detector_depth[rows][:, None]),
         )

@@ -14,8 +14,8 @@ from underpaint.physics.materials import Layer, Stratigraphy
 Array = Any
 """A numpy or torch array; the array API standard defines no Python type."""
 
-REFERENCE_ENERGY_KEV, MIN_CUT_DEPTH, CUT_DEPTHS = 10.0, 15.0, (1.0, 4.0, 12.0)
-"""Layers are cut at ``CUT_DEPTHS`` if their optical depth exceeds ``MIN_CUT_DEPTH``. Optical depths are along the
+REFERENCE_ENERGY_KEV, MIN_SPLIT_DEPTH, SPLIT_DEPTHS = 10.0, 15.0, (1.0, 4.0, 12.0)
+"""Layers are cut at ``SPLIT_DEPTHS`` if their optical depth exceeds ``MIN_SPLIT_DEPTH``. Optical depths are along the
 normal, at the reference energy."""
 
 
@@ -62,26 +62,26 @@ class Stack:
 
 
 @dataclass(frozen=True)
-class CutLayers:
-    """Stratigraphies whose thick layers are cut into parts.
+class SplitLayers:
+    """Stratigraphies whose thick layers are split into parts.
 
     Parameters
     ----------
     stratigraphies : list of Stratigraphy
         Stratigraphies of the parts.
     layer_of_part : (n_sample, n_layer, n_part) array or None
-        One where a part belongs to a layer, else zero; None if no layer is cut.
+        One where a part belongs to a layer, else zero; None if no layer is split.
     """
 
     stratigraphies: list[Stratigraphy]
     layer_of_part: NDArray[np.float64] | None
 
 
-def cut_thick_layers(stratigraphies: Sequence[Stratigraphy]) -> CutLayers:
-    """Cut opaque layers into parts, to make cells thin near the surface, where most emission originates."""
-    parts_by_layer = [[_cut_layer(layer) for layer in sample_parts.layers] for sample_parts in stratigraphies]
+def split_thick_layers(stratigraphies: Sequence[Stratigraphy]) -> SplitLayers:
+    """Split opaque layers into parts, to make cells thin near the surface, where most emission originates."""
+    parts_by_layer = [[_split_layer(layer) for layer in sample_parts.layers] for sample_parts in stratigraphies]
     if all(len(layer_parts) == 1 for sample_parts in parts_by_layer for layer_parts in sample_parts):
-        return CutLayers(list(stratigraphies), None)
+        return SplitLayers(list(stratigraphies), None)
     matrix_shape = (
         len(parts_by_layer),
         max(map(len, parts_by_layer)),
@@ -93,11 +93,11 @@ def cut_thick_layers(stratigraphies: Sequence[Stratigraphy]) -> CutLayers:
         for layer_index, layer_parts in enumerate(sample_parts):
             layer_of_part[sample_index, layer_index, first_part : first_part + len(layer_parts)] = 1.0
             first_part += len(layer_parts)
-    cut_stratigraphies = [
-        Stratigraphy(tuple(part for layer_parts in sample_parts for part in layer_parts), uncut_stratigraphy.name)
-        for sample_parts, uncut_stratigraphy in zip(parts_by_layer, stratigraphies, strict=True)
+    split_stratigraphies = [
+        Stratigraphy(tuple(part for layer_parts in sample_parts for part in layer_parts), whole_stratigraphy.name)
+        for sample_parts, whole_stratigraphy in zip(parts_by_layer, stratigraphies, strict=True)
     ]
-    return CutLayers(cut_stratigraphies, layer_of_part)
+    return SplitLayers(split_stratigraphies, layer_of_part)
 
 
 def join_layer_parts(photons: Array, layer_of_part: NDArray[np.float64]) -> Array:
@@ -105,16 +105,16 @@ def join_layer_parts(photons: Array, layer_of_part: NDArray[np.float64]) -> Arra
     return np.matmul(layer_of_part.astype(photons.dtype), photons)
 
 
-def _cut_layer(layer: Layer) -> list[Layer]:
+def _split_layer(layer: Layer) -> list[Layer]:
     """Return the parts of a layer from the top down, or the layer itself if it is not opaque."""
     energy_kev = np.asarray([REFERENCE_ENERGY_KEV])
     attenuation = sum(
         fraction * float(mass_attenuation(name, energy_kev)[0]) for name, fraction in layer.mass_fractions.items()
     )
     optical_depth = layer.areal_density * attenuation
-    if optical_depth < MIN_CUT_DEPTH:
+    if optical_depth < MIN_SPLIT_DEPTH:
         return [layer]
-    relative_face_depths = np.asarray([0.0, *(face_depth / optical_depth for face_depth in CUT_DEPTHS), 1.0])
+    relative_face_depths = np.asarray([0.0, *(face_depth / optical_depth for face_depth in SPLIT_DEPTHS), 1.0])
     return [
         replace(layer, thickness_um=float(thickness_fraction) * layer.thickness_um)
         for thickness_fraction in np.diff(relative_face_depths)

@@ -48,7 +48,7 @@ from underpaint.physics.forward.fluorescence import (
 )
 from underpaint.physics.forward.setting import Setting, make_setting
 from underpaint.physics.forward.source import source_spectrum
-from underpaint.physics.forward.stack import Array, Stack, cut_thick_layers, join_layer_parts, stack_layers
+from underpaint.physics.forward.stack import Array, Stack, split_thick_layers, join_layer_parts, stack_layers
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Stratigraphy
 from underpaint.runtime.threads import one_blas_thread
@@ -137,18 +137,18 @@ def emit(
         {name for stratigraphy in stratigraphies for layer in stratigraphy.layers for name in layer.mass_fractions}
     )
     setting = setting_for(instrument, elements, tables)
-    cut_layers = cut_thick_layers(stratigraphies)
-    stack = stack_layers(cut_layers.stratigraphies, setting.elements)
+    split_layers = split_thick_layers(stratigraphies)
+    stack = stack_layers(split_layers.stratigraphies, setting.elements)
     if single:
         stack = replace(
             stack, fractions=stack.fractions.astype(np.float32), areal_density=stack.areal_density.astype(np.float32)
         )
         setting = setting.to(stack.areal_density)
     emission = transport(stack, setting, detail=detail, workers=workers)
-    if cut_layers.layer_of_part is None:
+    if split_layers.layer_of_part is None:
         return emission
     return replace(
-        emission, **{name: join_layer_parts(getattr(emission, name), cut_layers.layer_of_part) for name in ORDERS}
+        emission, **{name: join_layer_parts(getattr(emission, name), split_layers.layer_of_part) for name in ORDERS}
     )
 
 
@@ -232,8 +232,8 @@ def transport(
 
     Notes
     -----
-    This function does not cut layers. For accurate enhancement, cut layers with an optical depth above 15 first, as
-    ``emit`` does with ``cut_thick_layers``.
+    This function does not split layers. For accurate enhancement, split layers with an optical depth above 15 first, as
+    ``emit`` does with ``split_thick_layers``.
     """
     _check_inputs(stack, setting, batch_size)
     xp = array_namespace(stack.areal_density)
@@ -287,13 +287,15 @@ def _size_sort_key(stack: Stack) -> Array:
 
 def _make_emission(setting: Setting, photon_arrays: list[Array]) -> Emission:
     line_photons, (coherent, compton, multiple) = photon_arrays[:5], photon_arrays[5:]
-    primary, secondary, tertiary, by_scatter, rescattered = (photons * setting.air_lines for photons in line_photons)
+    primary, secondary, tertiary, excited_by_scatter, rescattered = (
+        photons * setting.air_lines for photons in line_photons
+    )
     return Emission(
         lines=setting.lines,
         primary=primary,
         secondary=secondary,
         tertiary=tertiary,
-        by_scatter=by_scatter,
+        by_scatter=excited_by_scatter,
         rescattered=rescattered,
         source_kev=setting.source_kev,
         width_kev=setting.width_kev,
@@ -311,7 +313,7 @@ def _transport_batch(stack: Stack, excitation: PrimaryExcitation, detail: Detail
     xp = array_namespace(stack.areal_density)
     coherent, compton = first_order_scatter(batch)
     primary = primary_photons(batch)
-    secondary = tertiary = by_scatter = rescattered = xp.zeros_like(primary)
+    secondary = tertiary = excited_by_scatter = rescattered = xp.zeros_like(primary)
     multiple = xp.zeros_like(compton)
     if detail.orders > 1 or detail.scatter:
         exciting = make_exciting_groups(batch, detail.weakest_exciting)
@@ -337,9 +339,9 @@ def _transport_batch(stack: Stack, excitation: PrimaryExcitation, detail: Detail
             scattered_source = first_scatter(batch, coarse_cells.n_cells)
             excited_photons = leaving_photons(batch, coarse_cells, photons_excited_by_scatter(batch, scattered_source))
             rescattered, shifted_lines = scattered_lines(batch, exciting, coarse_cells, coarse_tracks, primary)
-            by_scatter = photons_of_all_lines(batch, excited_photons)
+            excited_by_scatter = photons_of_all_lines(batch, excited_photons)
             multiple = multiple_scatter(batch, scattered_source) + shifted_lines
-    return primary, secondary, tertiary, by_scatter, rescattered, coherent, compton, multiple
+    return primary, secondary, tertiary, excited_by_scatter, rescattered, coherent, compton, multiple
 
 
 def _higher_orders(
@@ -487,13 +489,13 @@ def first_scatter(batch: Batch, n_cells: int) -> FirstScatter:
         tracks.append(xp.sum(downward_tracks + upward_tracks, axis=2))
         production = production + xp.sum(xp.sum(cross_section, axis=(2, 3)) * incident_photons[:, :, 0], axis=1)
         for second_kind in (COHERENT, COMPTON):
-            to_detector = xp.sum(
+            photons_to_detector = xp.sum(
                 downward_tracks * cells_to_detector[second_kind][:, :, 0]
                 + upward_tracks * cells_to_detector[second_kind][:, :, 1],
                 axis=2,
             )
             photons_by_shifts[first_kind + second_kind] = photons_by_shifts[first_kind + second_kind] + xp.sum(
-                to_detector * escape_by_kind[max(first_kind, second_kind)], axis=1
+                photons_to_detector * escape_by_kind[max(first_kind, second_kind)], axis=1
             )
     total_scatter = repeat_for_cells(xp.sum(beam_to_cells[COHERENT] + beam_to_cells[COMPTON], axis=(2, 3)), n_cells)
     twice_scattered = xp.sum((tracks[COHERENT] + tracks[COMPTON]) * total_scatter, axis=1)

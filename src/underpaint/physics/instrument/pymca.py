@@ -570,11 +570,11 @@ class _ConfigurationReader:
         """Return the formula of a material: the name if it is a formula, else a formula from atomic percentages."""
         element_fractions = self._mass_fractions(material)
         try:
-            fractions_of_name = mass_fractions(material)
+            formula_fractions = mass_fractions(material)
         except (FormulaError, SampleError):
             return formula_of_fractions(element_fractions)
-        is_formula = fractions_of_name.keys() == element_fractions.keys() and all(
-            abs(fractions_of_name[element] - element_fractions[element]) < 1e-6 for element in fractions_of_name
+        is_formula = formula_fractions.keys() == element_fractions.keys() and all(
+            abs(formula_fractions[element] - element_fractions[element]) < 1e-6 for element in formula_fractions
         )
         return material if is_formula else formula_of_fractions(element_fractions)
 

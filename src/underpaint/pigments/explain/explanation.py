@@ -304,7 +304,7 @@ def _fit(model: SpectrumModel, samples: Sequence[Sample], instrument: Instrument
 
 
 def _misfits(model: SpectrumModel, model_counts: FloatArray, instrument: Instrument) -> list[Misfit]:
-    """Return the largest deviations that lie more than three peak standard deviations apart."""
+    """Return the largest deviations from the fit that lie more than three peak widths (sigma) from each other."""
     energy_kev = model.energy_kev
     peak_sigma_kev = resolution_sigma(instrument.detector, energy_kev)
     is_in_peak = (

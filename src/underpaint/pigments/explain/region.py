@@ -103,7 +103,7 @@ def read_spot(pixel: str | None, region: Path | None, shape: tuple[int, int]) ->
 
 
 def region_spectrum(scan: Scan, mask: Mask) -> Spectrum:
-    """Return the sum spectrum of a region, for which only the region's bounding rows and columns are read.
+    """Return the sum spectrum of a region. Only the region's bounding box is read.
 
     Parameters
     ----------

@@ -75,9 +75,9 @@ def simple_start_states(prior: PaintPrior) -> States:
     is_in_layer[0, 0] = True
     for group in range(n_group if n > 1 else 0):
         for layer in (0, 1):
-            row = 1 + 2 * group + layer
-            is_in_layer[row, 1 - layer] = True
-            is_in_layer[row, :2, group] = np.arange(2) == layer
+            state_index = 1 + 2 * group + layer
+            is_in_layer[state_index, 1 - layer] = True
+            is_in_layer[state_index, :2, group] = np.arange(2) == layer
     n_layer = np.where(np.arange(n) > 0, 2, 1)
     return States(n_layer, is_in_layer, np.zeros(is_in_layer.shape, dtype=np.int64), np.zeros((n, prior.n_coordinate)))
 
@@ -91,14 +91,14 @@ def promising_neighbours(model: SpectrumModel, modes: Modes, beta: float, rng: n
     return _best_candidates(model, modes, parents, candidates, beta, N_OPTIMISED)
 
 
-def with_other_members(model: SpectrumModel, modes: Modes, row: int) -> Modes:
+def with_other_members(model: SpectrumModel, modes: Modes, mode_index: int) -> Modes:
     """Return the modes, plus the best variants of one mode that contain another member of a group."""
     prior, changed_states = model.prior, []
     for group, members in enumerate(prior.members):
         for member_index in range(len(members)):
-            changed_states.append(modes.states.select([row]))
+            changed_states.append(modes.states.select([mode_index]))
             set_member(prior, changed_states[-1], 0, group, member_index)
-    variants = _best_candidates(model, modes, np.full(len(changed_states), row), changed_states, 1.0, N_VARIANTS)
+    variants = _best_candidates(model, modes, np.full(len(changed_states), mode_index), changed_states, 1.0, N_VARIANTS)
     return (
         modes
         if variants is None
@@ -118,15 +118,18 @@ def _best_candidates(
 
     The derivatives of a candidate are those of its parent, except for coordinates that become active.
     """
-    known_compositions, new_rows = set(modes.states.composition_keys()), []
-    for row, candidate in enumerate(candidates):
+    known_compositions, new_indices = set(modes.states.composition_keys()), []
+    for candidate_index, candidate in enumerate(candidates):
         composition = candidate.composition_keys()[0]
         if composition not in known_compositions:
             known_compositions.add(composition)
-            new_rows.append(row)
-    if not new_rows:
+            new_indices.append(candidate_index)
+    if not new_indices:
         return None
-    states, parents = concatenate_states([candidates[row] for row in new_rows]), parents[new_rows]
+    states, parents = (
+        concatenate_states([candidates[candidate_index] for candidate_index in new_indices]),
+        parents[new_indices],
+    )
     is_active_now, is_active_before = states.is_active(), modes.states.is_active()[parents]
     is_newly_active, discrete_log_priors, log_density_gains = (
         is_active_now & ~is_active_before,
@@ -136,21 +139,26 @@ def _best_candidates(
     for _ in range(2):
         residuals, _ = model.evaluate(states)
         new_derivatives = residual_derivatives(model, states, is_newly_active, residuals)
-        for row, parent in enumerate(parents):
-            is_active_in_both = is_active_before[row] & is_active_now[row]
-            parent_derivatives = modes.jacobians[parent][is_active_in_both[is_active_before[row]]].astype(np.float64)
-            derivatives = np.concatenate([parent_derivatives, new_derivatives[row]])
-            free_indices = np.concatenate([np.flatnonzero(is_active_in_both), np.flatnonzero(is_newly_active[row])])
+        for state_index, parent in enumerate(parents):
+            is_active_in_both = is_active_before[state_index] & is_active_now[state_index]
+            parent_derivatives = modes.jacobians[parent][is_active_in_both[is_active_before[state_index]]].astype(
+                np.float64
+            )
+            derivatives = np.concatenate([parent_derivatives, new_derivatives[state_index]])
+            free_indices = np.concatenate(
+                [np.flatnonzero(is_active_in_both), np.flatnonzero(is_newly_active[state_index])]
+            )
             hessian = beta * derivatives @ derivatives.T + np.eye(free_indices.size)
-            gradient = beta * derivatives @ residuals[row] + states.x[row, free_indices]
+            gradient = beta * derivatives @ residuals[state_index] + states.x[state_index, free_indices]
             coordinate_step = -np.linalg.solve(hessian, gradient)
             log_density = (
-                -0.5 * beta * (residuals[row] ** 2).sum() - 0.5 * (states.x[row, is_active_now[row]] ** 2).sum()
+                -0.5 * beta * (residuals[state_index] ** 2).sum()
+                - 0.5 * (states.x[state_index, is_active_now[state_index]] ** 2).sum()
             )
-            log_density_gains[row] = (
+            log_density_gains[state_index] = (
                 log_density - 0.5 * gradient @ coordinate_step - 0.5 * np.linalg.slogdet(hessian)[1]
             )
-            states.x[row, free_indices] = take_step(states.x[row, free_indices], coordinate_step)
+            states.x[state_index, free_indices] = take_step(states.x[state_index, free_indices], coordinate_step)
     return states.select(np.argsort(-(discrete_log_priors + log_density_gains))[:max_states])
 
 

@@ -20,7 +20,7 @@ from underpaint.pigments.explain.states import (
 INTERVAL_PROBABILITY = 0.90
 """Probability that the true value is inside a stated interval."""
 MIN_PROBABILITY = 0.95
-"""Minimum probability of a stated result in each run."""
+"""Probability that a result must reach in every run to be stated."""
 MAX_THICKNESS_RATIO = 8.0
 """Maximum ratio of the upper to the lower limit of a determined thickness."""
 MAX_SHARE_INTERVAL_WIDTH = 0.6

@@ -448,7 +448,7 @@ def distinguishing_methods_text(first_name: str, second_name: str, *, include_li
     pigment_labels = f"{library()[first_name].label} and {library()[second_name].label}"
     differences = distinguishing_methods(first_name, second_name, include_lines=include_lines)
     if not differences:
-        return f"{pigment_labels}: no method is known here that would tell them apart."
+        return f"{pigment_labels}: underpaint lists no method that can tell them apart."
     # Lines do not distinguish the pigments if another pigment of the paint contains the same elements.
     method_names = {_LINES_METHOD: f"{_LINES_METHOD}, unless other paint there holds the same elements"}
     method_texts = "; ".join(
