@@ -259,7 +259,7 @@ def test_both_axes_of_the_scatter_bear_numbers_where_they_belong(page: tuple[Any
     press(opened, "#tab-scatter")
     wait(opened, "document.querySelectorAll('.ticks span').length")
     # Mercury has 400 counts at most, and most pixels have: the scale ends there, not beyond.
-    assert opened.execute_script("return window.viewer.scatter.top_paints") == [400, 1]
+    assert opened.execute_script("return window.viewer.scatter.tops") == [400, 1]
     ticks = "[...document.querySelectorAll('.ticks.{0} span')].map((own) => own.textContent)"
     assert opened.execute_script(f"return {ticks.format('across')}") == ["0", "100", "200", "300", "400"]
     assert opened.execute_script(f"return {ticks.format('up')}") == ["0", "0.2", "0.4", "0.6", "0.8", "1"]

@@ -65,7 +65,7 @@ Simulation codes differ by a factor of 1.7 in the ratio of anode lines to contin
 MIN_DARK_FRACTION_SIGMA = 0.08
 """Standard deviation of the prior for dark mass fractions below the minimum of the matrix."""
 DETECTION_SIGMAS = 3.0
-N_CLASSES, N_HYPOTHESES = 24, 96
+N_PIXEL_CLASSES, N_HYPOTHESES = 24, 96
 _N_CLASS_ITERATIONS, _N_PIXEL_ITERATIONS = 7, 5
 INFINITE_AREAL_DENSITY = 10.0
 _DEFAULT_THICKNESS_UM = {"mass_percent": (50.0, np.inf), "surface": (5.0, 200.0)}
@@ -414,7 +414,7 @@ class Quantifier:
         matrix: str = "paint",
         thickness_um: tuple[float, float] | None = None,
         live_times_s: Array | None = None,
-        n_classes: int = N_CLASSES,
+        n_pixel_classes: int = N_PIXEL_CLASSES,
         n_hypotheses: int = N_HYPOTHESES,
     ) -> None:
         QuantityRequest(kind, matrix, thickness_um).check(instrument)
@@ -475,11 +475,11 @@ class Quantifier:
         self.notes = self._make_notes(matrix, thickness_um)
 
         class_coordinates = _class_coordinates(area, scatter)
-        n_classes = min(n_classes, len(np.unique(class_coordinates, axis=0)))
+        n_pixel_classes = min(n_pixel_classes, len(np.unique(class_coordinates, axis=0)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # k-means warns of empty classes
             class_centres, pixel_classes = kmeans2(
-                class_coordinates, n_classes, minit="++", rng=np.random.default_rng(_SEED)
+                class_coordinates, n_pixel_classes, minit="++", rng=np.random.default_rng(_SEED)
             )
         class_labels = np.unique(pixel_classes)
         self._centres = class_centres[class_labels]

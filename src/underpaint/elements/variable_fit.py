@@ -51,7 +51,7 @@ MIN_PIXEL_SIGMAS = 10.0
 """Smallest significance, in standard deviations, of a family that is detected in one of thousands of pixels."""
 MIN_AREA_FRACTION = 2e-4
 """Smallest area of a detected family, as a fraction of all counts. Response errors and traces give smaller areas."""
-N_CLASSES = 32
+N_PIXEL_CLASSES = 32
 BINS_PER_FWHM = 3.0
 MIN_HIDDEN_RATIO = 3.0
 """Minimum factor by which other lines increase the standard deviation of a hidden family's area."""
@@ -448,7 +448,7 @@ class VariableFit:
         Highest photon energy in keV.
     anode_templates : (n, n_channel) array
         Templates of the scattered lines of the source.
-    n_classes : int
+    n_pixel_classes : int
         Largest number of classes.
     bins_per_fwhm : float
         Number of bins per FWHM; infinity gives a bin for every channel.
@@ -476,7 +476,7 @@ class VariableFit:
         simulations: Sequence[LineCounts],
         excitation_kev: float,
         anode_templates: Array,
-        n_classes: int = N_CLASSES,
+        n_pixel_classes: int = N_PIXEL_CLASSES,
         bins_per_fwhm: float = BINS_PER_FWHM,
         *,
         peaks: bool = False,
@@ -524,7 +524,7 @@ class VariableFit:
             class_coordinates = self._class_coordinates(pixel_areas, counts)
             rng = np.random.default_rng(_SEED)
             class_centres, class_labels = kmeans2(
-                class_coordinates, min(n_classes, len(np.unique(class_coordinates, axis=0))), minit="++", rng=rng
+                class_coordinates, min(n_pixel_classes, len(np.unique(class_coordinates, axis=0))), minit="++", rng=rng
             )
             class_members = [np.flatnonzero(class_labels == index) for index in np.unique(class_labels)]
             self.centres = class_centres[np.unique(class_labels)].astype(np.float32)

@@ -53,7 +53,8 @@ class LibrarySettings(BaseModel):
     )
     varied: bool = Field(
         False,
-        description="draw from more kinds of instruments, supports and backings, and from wider ranges (only if kind is random)",
+        description="draw from more kinds of instruments, supports and backings, and from wider ranges "
+        "(only if kind is random)",
     )
 
     renders: int = Field(

@@ -64,8 +64,8 @@ def wavelengths_in_nm(
     if not _are_camera_wavelengths(wavelength_nm):
         wavelength_nm = to_nm(stored_wavelengths, unit_by_size)
         notes = (
-            f"the file states the wavelengths in {stated_unit or 'no unit'}, but their values suggest {unit_by_size}, so they "
-            f"are read as {unit_by_size}",
+            f"the file states the wavelengths in {stated_unit or 'no unit'}, but their values suggest {unit_by_size}, "
+            f"so they are read as {unit_by_size}",
         )
     elif not stated_unit:
         notes = (f"wavelengths without a unit are read as {unit_by_size}, which their values suggest",)

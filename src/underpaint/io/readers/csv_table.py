@@ -15,7 +15,8 @@ Specification:
 - A table of pixels begins with the columns ``row`` and ``column``, or ``y`` and ``x``, in either order. These two
   columns hold integers, or positions if their headings contain a unit of length (``y_mm``). The counts of each channel
   follow, and their headings may be energies. If there are no headings for rows and columns, each line is the spectrum
-  of one pixel, with 32 channels or more. The pixels are then in the order of the rows, and the user gives the number of rows and columns.
+  of one pixel, with 32 channels or more. The pixels are then in the order of the rows, and the user
+  gives the number of rows and columns.
 
 Source: RFC 4180 (2005) for comma-separated values, and PyMca ``PyMca5/PyMcaGui/pymca/McaWindow.py`` for the table of
 three columns. No standard exists for the other tables, which this project defines.

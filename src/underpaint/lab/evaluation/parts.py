@@ -51,7 +51,7 @@ def splits_by_group(groups: Mapping[str, NDArray[np.bool_]], seed: int) -> list[
 
 
 def structure_families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
-    """Return a mask of spectra for each top and for each family of bottoms (1 to 6), by name."""
+    """Return a mask of spectra for each top paint and each family of bottom paints (1 to 6), by name."""
     groups = {str(top_name): mockups.top == top_name for top_name in np.unique(mockups.top)}
     bottom_family = np.asarray([_bottom_family(name) for name in mockups.bottom])
     return groups | {
@@ -60,7 +60,7 @@ def structure_families(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
 
 
 def thickness_thirds(mockups: Mockups) -> dict[str, NDArray[np.bool_]]:
-    """Return masks of the spectra with thin, medium and thick tops. Each mask selects about a third of the spectra.
+    """Return masks of the spectra with thin, medium and thick top layers, each about a third of the spectra.
 
     The result is empty if a thickness is unknown, or if a mask selects less than ``MIN_THIRD_FRACTION`` of the spectra.
     """

@@ -450,8 +450,8 @@ def finetuned_scores(
 ) -> tuple[dict[str, Any], int]:
     """Cross-validate a fine-tuned model by structure, and score the pooled answers of all folds.
 
-    In each fold, the test set is the spectra of one top or of one family of bottoms. The fine-tuning set is a fifth of
-    all spectra, drawn from outside the test set.
+    In each fold, the test set is the spectra of one top paint or of one family of bottom paints. The fine-tuning
+    set is a fifth of all spectra, drawn from outside the test set.
 
     Returns
     -------

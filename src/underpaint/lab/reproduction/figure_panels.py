@@ -140,7 +140,10 @@ def expected_spectra(stratigraphies: Sequence[Stratigraphy], instrument: Instrum
 
 
 def crossed_strips(cell_pixels: int, gap_pixels: int, rng: np.random.Generator) -> Painting:
-    """Return the panel of the paper's Figure 7. Four top paints cross six bottom paints. Strips get thinner along their length."""
+    """Return the panel of the paper's Figure 7. Four top paints cross six bottom paints.
+
+    Strips get thinner along their length.
+    """
     panel_recipe = figure7_recipe()
     row_paints, column_paints = (
         _strip_of_pixels(list(paints), cell_pixels, gap_pixels)

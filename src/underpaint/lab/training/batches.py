@@ -23,8 +23,8 @@ class Batch(NamedTuple):
 
     ``weight`` (n, n_name) is 1 for labels in the loss, else 0. ``instrument`` (n, n_input) is NaN for unknown
     conditions. ``quantity`` (n, n_quantity) is NaN for undefined quantities and for materials that are not visible.
-    ``log_counts_over_needed`` (n, n_name) is the logarithm of total counts divided by counts needed. In ``log_counts_over_needed``, groups that
-    are not visible have NaN. ``amount`` (n, n_amount) is the class of each amount. ``instrument``, ``quantity`` and
+    ``log_counts_over_needed`` (n, n_name) is the logarithm of total counts divided by counts needed. It is NaN for
+    groups that are not visible. ``amount`` (n, n_amount) is the class of each amount. ``instrument``, ``quantity`` and
     ``amount`` have no columns if the library does not contain them.
     """
 

@@ -15,7 +15,7 @@ Array = Any
 """A numpy or torch array; the array API standard defines no Python type."""
 
 REFERENCE_ENERGY_KEV, MIN_SPLIT_DEPTH, SPLIT_DEPTHS = 10.0, 15.0, (1.0, 4.0, 12.0)
-"""Layers are cut at ``SPLIT_DEPTHS`` if their optical depth exceeds ``MIN_SPLIT_DEPTH``. Optical depths are along the
+"""Layers are split at ``SPLIT_DEPTHS`` if their optical depth exceeds ``MIN_SPLIT_DEPTH``. Optical depths are along the
 normal, at the reference energy."""
 
 

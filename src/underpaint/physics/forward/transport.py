@@ -48,7 +48,7 @@ from underpaint.physics.forward.fluorescence import (
 )
 from underpaint.physics.forward.setting import Setting, make_setting
 from underpaint.physics.forward.source import source_spectrum
-from underpaint.physics.forward.stack import Array, Stack, split_thick_layers, join_layer_parts, stack_layers
+from underpaint.physics.forward.stack import Array, Stack, join_layer_parts, split_thick_layers, stack_layers
 from underpaint.physics.instrument import Instrument
 from underpaint.physics.materials import Stratigraphy
 from underpaint.runtime.threads import one_blas_thread
