@@ -68,31 +68,33 @@ def test_given_then_file_then_spectrum(path: str, given: object, file: object, s
 
 def test_filters_are_those_given_and_angles_that_imply_the_scattering_angle_decide_it() -> None:
     assert merge_knowledge(scan(), user_instrument=GIVEN, calibration=calibration()).instrument.filters == GIVEN.filters
-    assert merge_knowledge(scan(**METADATA), calibration=calibration()).known().scatter_deg == 52 + 55
+    assert merge_knowledge(scan(**METADATA), calibration=calibration()).known_conditions().scatter_deg == 52 + 55
 
 
 def test_only_known_conditions_are_inputs() -> None:
     known = merge_knowledge(
         scan(), calibration=calibration(anode="Mo", voltage_kv=None, scatter_angle_deg=110.0)
-    ).known()
+    ).known_conditions()
     assert (known.anode, known.scatter_deg) == ("Mo", 110.0)
     assert known.voltage_kv is known.incidence_deg is known.takeoff_deg is None
     assert known.fwhm_kev == pytest.approx(np.hypot(0.08, 2.355 * np.sqrt(0.115 * 3.85e-3 * 5.895)), rel=0.01)
     inputs = dict(zip(INSTRUMENT_INPUTS, known.inputs().tolist(), strict=True))
     assert (inputs["anode_Mo"], inputs["anode_Rh"]) == (1.0, 0.0)
     assert np.isnan([inputs["voltage_kv"], inputs["incidence_deg"], inputs["takeoff_deg"]]).all()
-    assert merge_knowledge(scan()).known() == InstrumentConditions()
+    assert merge_knowledge(scan()).known_conditions() == InstrumentConditions()
 
 
 def test_all_of_a_preset_is_known_and_of_a_short_file_only_its_values() -> None:
-    assert None not in merge_knowledge(scan(), user_instrument=load_instrument("elio")).known().facts().values()
+    assert (
+        None not in merge_knowledge(scan(), user_instrument=load_instrument("elio")).known_conditions().facts().values()
+    )
     little = Instrument.model_validate({"tube": {"voltage_kv": 15.0}})
-    assert merge_knowledge(scan(), user_instrument=little).known() == InstrumentConditions(voltage_kv=15.0)
+    assert merge_knowledge(scan(), user_instrument=little).known_conditions() == InstrumentConditions(voltage_kv=15.0)
 
 
 def test_header_values_are_checked() -> None:
     volts = merge_knowledge(scan(tube_voltage_kv=50000.0))
-    assert volts.known().voltage_kv == 50.0
+    assert volts.known_conditions().voltage_kv == 50.0
     assert "read as 50 kV" in volts.notes[0]
     for metadata in (
         {"tube_voltage_kv": 1.2}, {"tube_voltage_kv": -40}, {"tube_voltage_kv": float("nan")},
@@ -103,20 +105,20 @@ def test_header_values_are_checked() -> None:
         assert "not used" in known.notes[0]
     for empty in ({"takeoff_angle_deg": 0}, {"tube_voltage_kv": 0.0}, {"tube_voltage_kv": True}, {"anode": ""}):
         assert (merge_knowledge(scan(**empty)).facts(), merge_knowledge(scan(**empty)).notes) == ({}, ())
-    assert merge_knowledge(scan(anode="Rh")).known().anode == "Rh"
+    assert merge_knowledge(scan(anode="Rh")).known_conditions().anode == "Rh"
 
 
 def test_a_beam_leaves_no_tube_beside_it() -> None:
     shown = merge_knowledge(scan(), calibration=calibration(), beam=Beam(12.5, 90.0))
     assert (shown.beam_kev, shown.origin["source_spectrum"]) == (12.5, "spectrum")
-    assert (shown.known().anode, shown.known().voltage_kv) == (None, None)
+    assert (shown.known_conditions().anode, shown.known_conditions().voltage_kv) == (None, None)
     of_file = merge_knowledge(scan(incident_energy_kev=17000.0), calibration=calibration(), beam=Beam(12.5))
     assert (of_file.beam_kev, of_file.origin["source_spectrum"]) == (17.0, "file")
     tube = merge_knowledge(scan(incident_energy_kev=17.0), user_instrument=GIVEN, beam=Beam(12.5))
-    assert (tube.beam_kev, tube.known().voltage_kv) == (None, 45.0)
+    assert (tube.beam_kev, tube.known_conditions().voltage_kv) == (None, 45.0)
     beam = Instrument(source_spectrum=SourceSpectrum(energy_kev=(21.2,), weight=(1.0,)))
     given = merge_knowledge(scan(tube_voltage_kv=40), user_instrument=beam)
-    assert (given.beam_kev, given.instrument.highest_kev, given.known().voltage_kv) == (21.2, 21.2, None)
+    assert (given.beam_kev, given.instrument.highest_kev, given.known_conditions().voltage_kv) == (21.2, 21.2, None)
 
 
 def test_what_measures_the_axis_anew_keeps_the_rest_that_was_given() -> None:

@@ -160,7 +160,7 @@ def test_a_beam_gives_elements_it_can_excite_and_no_pigment(by_beam: Path, tmp_p
 def test_a_beam_can_be_given_and_contradicts_a_tube(by_beam: Path, by_tube: Path) -> None:
     scan = up.load(by_beam)
     given = resolve_energy_axis(up.load(by_tube), beam_kev=17.4)
-    assert (given.beam_kev, given.known().voltage_kv) == (17.4, None)
+    assert (given.beam_kev, given.known_conditions().voltage_kv) == (17.4, None)
     source = Instrument(source_spectrum=SourceSpectrum(energy_kev=(12.6,), weight=(1.0,)))
     assert resolve_energy_axis(scan, instrument=source).beam_kev == 12.6
     with pytest.raises(InstrumentError, match=r"monochromatic beam of 12\.5 keV"):

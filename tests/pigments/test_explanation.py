@@ -64,7 +64,7 @@ def test_order_thickness_and_number_of_layers_are_those_of_the_paint(vermilion_o
 
 def test_what_another_method_has_shown_is_no_answer(vermilion_over_azurite: Explanation) -> None:
     known = KnownLayers(method="cross-section", source="S2", paint=1, order=("vermilion", "azurite"))
-    informed = replace(vermilion_over_azurite, candidates=vermilion_over_azurite.candidates.with_known(known))
+    informed = replace(vermilion_over_azurite, candidates=vermilion_over_azurite.candidates.with_known_layers(known))
     assert informed.orders == ()
     assert explanation_record(informed)["order"] == []
     assert explanation_record(informed)["known"]["source"] == "S2"

@@ -71,7 +71,7 @@ def test_what_is_no_result_is_refused(tmp_path: Path, change: tuple[str, str], f
 
 def test_layers_that_are_drawn_keep_to_what_is_known(tmp_path: Path) -> None:
     (known,) = read_known(section(tmp_path))
-    candidates = given_groups(["lead_pigment", "zinc_pigment", "mercury_red"]).with_known(known)
+    candidates = given_groups(["lead_pigment", "zinc_pigment", "mercury_red"]).with_known_layers(known)
     assert candidates.groups == ("lead_pigment", "mercury_red")
     prior = PaintPrior(candidates.groups, "chalk", candidates.absent, candidates.pigments, known)
     states = prior.draw(400, np.random.default_rng(0))
@@ -88,10 +88,10 @@ def test_layers_that_are_drawn_keep_to_what_is_known(tmp_path: Path) -> None:
 
 def test_a_group_that_only_the_section_shows_is_looked_for(tmp_path: Path) -> None:
     (known,) = read_known(section(tmp_path))
-    candidates = given_groups(["vermilion", "zinc_pigment"]).with_known(known)
+    candidates = given_groups(["vermilion", "zinc_pigment"]).with_known_layers(known)
     assert dict(zip(candidates.groups, candidates.absent, strict=True)) == {"mercury_red": 0.0, "lead_pigment": 0.0}
     with pytest.raises(SampleError, match="Correct the known results"):
-        given_groups(["zinc_pigment"]).with_known(
+        given_groups(["zinc_pigment"]).with_known_layers(
             KnownLayers(method="m", source="s", paint=1, absent=("zinc_pigment",))
         )
 

@@ -63,7 +63,7 @@ class Knowledge:
         """Whether the tube voltage or the source spectrum is known."""
         return not {"tube.voltage_kv", "source_spectrum"}.isdisjoint(self.origin)
 
-    def known(self) -> InstrumentConditions:
+    def known_conditions(self) -> InstrumentConditions:
         """Return the known values as network inputs. Assumed values are left out."""
         instrument_conditions, origin = conditions_of(self.instrument), self.origin
         paths_by_input = {

@@ -185,9 +185,9 @@ class CalibratedScan:
         """Energy of the monochromatic beam in keV, or None if the source is a tube or unknown."""
         return None if self.knowledge is None else self.knowledge.beam_kev
 
-    def known(self) -> InstrumentConditions:
+    def known_conditions(self) -> InstrumentConditions:
         """Return the known values of the instrument as network inputs."""
-        return InstrumentConditions() if self.knowledge is None else self.knowledge.known()
+        return InstrumentConditions() if self.knowledge is None else self.knowledge.known_conditions()
 
     def facts(self) -> dict[str, Any]:
         """Return the axis and its origin as a JSON-serialisable record for the results."""

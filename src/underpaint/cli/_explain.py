@@ -102,7 +102,7 @@ def explain_spot(scan_location: str, request: ExplainRequest, progress: Progress
     spectrum = region_spectrum(calibrated_scan.scan, mask)
     if named_groups is None:
         progress("Running the network", 0, 1)
-        named_groups = groups_by_network(spectrum, request.ground, request.model, knowledge.known())
+        named_groups = groups_by_network(spectrum, request.ground, request.model, knowledge.known_conditions())
     model_error = ModelError(independent=request.model_error_percent / 100)
     return explain(
         spectrum,

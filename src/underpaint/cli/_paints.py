@@ -132,8 +132,8 @@ def _show_plan(scan_plan: "ScanPlan") -> None:
         say(f"- {sentence}")
 
 
-def _three_digit_text(number: float) -> str:
-    return f"{float(f'{number:.3g}'):,g}"
+def _three_digit_text(numeric_value: float) -> str:
+    return f"{float(f'{numeric_value:.3g}'):,g}"
 
 
 def _draw_plan(scan_plan: "ScanPlan", question: str, figure_path: Path) -> None:

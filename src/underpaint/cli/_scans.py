@@ -507,9 +507,9 @@ def fit(
         say(f"Wrote {out_figure}.", quiet=quiet or as_json)
 
 
-def _finite_or_none(number: float) -> float | None:
+def _finite_or_none(numeric_value: float) -> float | None:
     """Return the number, or None if it is not finite, because JSON has no NaN."""
-    return number if math.isfinite(number) else None
+    return numeric_value if math.isfinite(numeric_value) else None
 
 
 def info(
@@ -747,8 +747,8 @@ def _show_comparison(comparison: "Comparison") -> None:
         say("No contradictions.")
 
 
-def _three_digit_text(number: float) -> str:
-    return f"{number:.3g}" if math.isfinite(number) else "-"
+def _three_digit_text(numeric_value: float) -> str:
+    return f"{numeric_value:.3g}" if math.isfinite(numeric_value) else "-"
 
 
 def _analyse_scans(

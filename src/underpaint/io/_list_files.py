@@ -24,7 +24,7 @@ def list_beside(
         in this order.
     stem : str
     list_name : str or None
-        Name of the list in the folder, or its path; None searches the folder.
+        Name of the list in the folder, or its path. If None, the folder is searched.
     source : str
         Name of the stack in error messages.
     quantity_names : (str, str)

@@ -76,7 +76,7 @@ def convert_scan(
     shape : (int, int) or None
         Numbers of rows and columns, for a folder of spectra without a grid file, and for lists of spectra.
     axes : sequence of EnergyAxis or None
-        Energy axis of each detector; None keeps the energy axes of the source.
+        Energy axis of each detector. If None, the energy axes of the source are kept.
     step : callable or None
         Function that is called with the task, the number of finished rows, and the total number of rows.
 

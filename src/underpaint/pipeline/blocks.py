@@ -214,7 +214,7 @@ class Store(Protocol):
     def finished(self) -> set[int]:
         """Return the indices of the finished blocks."""
 
-    def put(self, number: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
+    def put(self, index: int, rows: slice, columns: slice, stacks: Mapping[str, NDArray[Any]]) -> None:
         """Store the values of a block."""
 
     def stack(self, name: str, n_map: int) -> Any:

@@ -269,8 +269,8 @@ def _explain_areas(
         spectrum = Spectrum(area.spectrum, calibrated.scan.require_axis(), name=f"paint {area.number}")
         n_explained = sum(finished_area.explanation is not None for finished_area in finished_areas)
         report_progress(f"Computing the layers of paint {area.number}", n_explained, len(numbers))
-        known = known_by_paint.get(area.number)
-        explanation = _explanation_record(area, spectrum, results, known, instrument, ground)
+        known_layers = known_by_paint.get(area.number)
+        explanation = _explanation_record(area, spectrum, results, known_layers, instrument, ground)
         finished_areas.append(replace(area, explanation=explanation))
     return tuple(finished_areas)
 
@@ -279,13 +279,13 @@ def _explanation_record(
     area: PaintArea,
     spectrum: Spectrum,
     results: Results,
-    known: KnownLayers | None,
+    known_layers: KnownLayers | None,
     instrument: Instrument,
     ground: str,
 ) -> dict[str, Any]:
     """Return the record of an explanation, or a record with the reason if no group is likely."""
     try:
-        groups = candidate_groups_of(area, results, ground).with_known(known)
+        groups = candidate_groups_of(area, results, ground).with_known_layers(known_layers)
     except SampleError as error:
         return {"name": spectrum.name, "describes": False, "words": [str(error)]}
     return explanation_record(
@@ -318,7 +318,9 @@ def spectrum_knowledge(scan: Scan, calibrated: CalibratedScan, given_instrument:
         scan,
         user_instrument=given_instrument,
         calibration=calibrated.calibration,
-        beam=None if calibrated.beam_kev is None else Beam(calibrated.beam_kev, calibrated.known().scatter_deg),
+        beam=None
+        if calibrated.beam_kev is None
+        else Beam(calibrated.beam_kev, calibrated.known_conditions().scatter_deg),
         default_instrument=load_instrument(DEFAULT_INSTRUMENT),
         measured_axis=True,
     )

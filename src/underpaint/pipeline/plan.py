@@ -182,7 +182,7 @@ class Plan:
         from underpaint.display.report import explain_lines
 
         report_progress("Searching for unassigned peaks", 0, 1)
-        results = explain_lines(results, anode=self.calibrated_scan.known().anode)
+        results = explain_lines(results, anode=self.calibrated_scan.known_conditions().anode)
         if not self.settings.paints:
             return results
         from underpaint.pipeline.paints import with_paints
@@ -457,7 +457,7 @@ def _block_work(
         unlikeness_score = unlikeness(palette_families, family_fit, axis, instrument)
     from underpaint.pigments.predict import plan_answers
 
-    answer_plan = plan_answers(axis, settings.model, palette, instrument=calibrated.known(), threads=1)
+    answer_plan = plan_answers(axis, settings.model, palette, instrument=calibrated.known_conditions(), threads=1)
     exclusion_instrument = _instrument_for_exclusion(calibrated, settings)
     pooling = None
     if family_fit is not None and settings.pool == "auto" and has_few_counts(surveyed.pixel_counts):

@@ -41,9 +41,9 @@ def map_blocks(
     finished_blocks : collection of int
         Numbers of blocks to skip.
     scheduler : str or None
-        Address of a dask scheduler, such as ``tcp://host:8786``; None selects threads of this process.
+        Address of a dask scheduler, such as ``tcp://host:8786``. If None, threads of this process are used.
     threads : int or None
-        Number of threads of this process; None selects one per core.
+        Number of threads of this process. If None, one per core is used.
     on_start : callable, optional
         Function that is called with the number of workers before the first block. A cluster may have 0 workers.
 

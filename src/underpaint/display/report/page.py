@@ -142,7 +142,7 @@ def write_report(
     folder : str or Path
         Folder written by :func:`underpaint.io.write_results`.
     path : str or Path or None
-        File to write; None selects ``report.html`` or ``report.pdf`` in the folder.
+        File to write; by default ``report.html`` or ``report.pdf`` in the folder.
     form : {"html", "pdf"}
         Format of the file. An installed browser prints the PDF.
     scan : Scan, str or None
@@ -220,7 +220,7 @@ def render_report(
     supplements : Supplements or None
         Pictures, regions, statements and spectra of spots.
     findings : list of Finding or None
-        Findings from the results; None determines the findings.
+        Findings from the results. If None, the findings are determined.
     full : bool
         See :func:`write_report`.
     """

@@ -67,7 +67,7 @@ def print_pdf(page_html: str, target: Path, browser: str | None = None) -> None:
     target : Path
         File to write.
     browser : str or None
-        Path of the browser; None selects the first installed browser.
+        Path of the browser; by default the first installed browser.
 
     Raises
     ------

@@ -98,7 +98,7 @@ def read_supplements(
     findings : sequence of Finding
         Findings for which typical spots are selected.
     scan : Scan, str or None
-        The scan or its path; None searches the original path and the folder of the results.
+        The scan or its path. If None, the original path and the folder of the results are searched.
     subject : str
         The object, in the user's words.
 

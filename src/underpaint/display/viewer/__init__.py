@@ -34,7 +34,7 @@ def serve(
     host : str
         Address to listen on. An address that is not local admits requests from the network.
     scan : str or None
-        Path of the scan; None searches the recorded path and the folder of the results.
+        Path of the scan. If None, the recorded path and the folder of the results are searched.
     framed : bool
         Whether a notebook on this machine may show the pages in a frame.
 
@@ -66,7 +66,7 @@ def serve_start(*, port: int = 0, host: str = HOST, home: str | Path | None = No
     port, host
         As for :func:`serve`.
     home : str, Path or None
-        Folder shown first; None shows the folder of the last visit, or else the user's home folder.
+        Folder shown first; by default the folder of the last visit, or else the user's home folder.
 
     Raises
     ------

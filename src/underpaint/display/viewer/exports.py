@@ -402,12 +402,12 @@ def number_of(request: Request, name: str) -> float | None:
     """
     text = request.query.get(name, "")
     try:
-        number = float(text) if text else None
+        numeric_value = float(text) if text else None
     except ValueError:
-        number = math.nan
-    if number is not None and not math.isfinite(number):
+        numeric_value = math.nan
+    if numeric_value is not None and not math.isfinite(numeric_value):
         raise OutputError(f"Cannot answer: {name} is {text[:20]!r}; it must be a number.")
-    return number
+    return numeric_value
 
 
 def _map_window(request: Request, site: OpenResults) -> MapWindow:

@@ -38,7 +38,7 @@ class Refits:
     axis : EnergyAxis or None
         Energy axis of the results. The scan's file may contain a different energy axis.
     instrument : mapping or None
-        Settings of the instrument that the run used; None derives tube and resolution from the spectrum.
+        Settings of the instrument that the run used. If None, tube and resolution are derived from the spectrum.
     """
 
     def __init__(self, sum_counts: Any, max_counts: Any, axis: EnergyAxis | None, instrument: Any = None) -> None:
@@ -182,14 +182,14 @@ class FitRequests(ResultRequests):
         label = range_text if subtract_background else f"{range_text}, with background"
         entry = computed_entry("windows", name, label, "window", "counts")
 
-        def window_map(number: int) -> NDArray[np.float32]:
+        def window_map(map_index: int) -> NDArray[np.float32]:
             current_store = self.results.windows.open(scan)
             if current_store is None:
                 raise ScanError("Cannot make the map again: its cache was removed. Drag over the energy window again.")
-            return current_store.window(first_channel, last_channel, background=subtract_background)[number]
+            return current_store.window(first_channel, last_channel, background=subtract_background)[map_index]
 
-        number = self.results.maps.add(entry, lambda: window_map(0), lambda: window_map(1))
-        return json_answer({"map": number, "entry": entry_facts(entry), "ends": window_ends_kev})
+        map_number = self.results.maps.add(entry, lambda: window_map(0), lambda: window_map(1))
+        return json_answer({"map": map_number, "entry": entry_facts(entry), "ends": window_ends_kev})
 
     def _answer_cache_size(self, request: Request) -> Answer:
         """Answer with the size of the scan's cache file in bytes. A DELETE request removes the file first."""
@@ -268,9 +268,9 @@ class FitRequests(ResultRequests):
         return json_answer({"maps": added_maps, "folder": refitted.folder.name})
 
 
-def _map_errors(maps: ResultMaps, number: int) -> NDArray[np.float32]:
+def _map_errors(maps: ResultMaps, map_number: int) -> NDArray[np.float32]:
     """Return the standard deviations of a map; NaN if the map has none."""
-    errors = maps.errors(number)
+    errors = maps.errors(map_number)
     return np.full(maps.shape, np.nan, dtype=np.float32) if errors is None else errors
 
 

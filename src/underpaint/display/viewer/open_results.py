@@ -35,7 +35,7 @@ class OpenResults:
         Path of the scan, which is opened at once. If None, the scan is opened on request from its recorded path or the
         folder of the results.
     runs : Runs or None
-        Runs of long tasks, such as explaining a spot or writing the report; None creates a new object.
+        Runs of long tasks, such as explaining a spot or writing the report. If None, a new object is created.
 
     Raises
     ------

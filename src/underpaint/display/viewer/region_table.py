@@ -108,8 +108,8 @@ def table_rows(maps: ResultMaps, region_names: Sequence[str], rows: Sequence[Row
     return csv_rows
 
 
-def _number_text(number: float) -> str:
-    return f"{number:.6g}" if math.isfinite(number) else ""
+def _number_text(numeric_value: float) -> str:
+    return f"{numeric_value:.6g}" if math.isfinite(numeric_value) else ""
 
 
 def _mean_cell(values: NDArray[np.float32], errors: NDArray[np.float32] | None, *, is_probability: bool) -> Cell:

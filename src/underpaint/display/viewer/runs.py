@@ -36,7 +36,7 @@ class Run:
     command : sequence of str
         Command of the process, like :data:`COMMAND`.
     turn : Semaphore or None
-        Semaphore that is acquired before the process starts and released after it ends; None starts the process
+        Semaphore that is acquired before the process starts and released after it ends. If None, the process starts
         immediately.
     """
 

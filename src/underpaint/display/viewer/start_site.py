@@ -180,7 +180,7 @@ class StartSite:
     Parameters
     ----------
     home : str, Path or None
-        Folder shown first; None shows the folder of the last visit, or else the home folder.
+        Folder shown first; by default the folder of the last visit, or else the home folder.
     """
 
     def __init__(self, home: str | Path | None = None) -> None:

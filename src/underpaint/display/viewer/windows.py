@@ -102,7 +102,7 @@ class ChannelStoreCache:
     Parameters
     ----------
     folder : Path or None
-        Folder of the cache files; None selects the user's cache folder.
+        Folder of the cache files; by default the user's cache folder.
     """
 
     def __init__(self, folder: Path | None = None) -> None:

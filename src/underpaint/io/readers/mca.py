@@ -253,8 +253,8 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     part_name : str or None
         Name of a subfolder.
     shape : (int, int) or None
-        Numbers of rows and columns; None takes them from the grid file (``righe`` is rows, ``colonne`` is columns) or
-        from the file names.
+        Numbers of rows and columns. If None, they are taken from the grid file (``righe`` is rows, ``colonne`` is
+        columns) or from the file names.
 
     Raises
     ------

@@ -110,7 +110,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
     path : Path
         The file or folder.
     part_name : str or None
-        Name of the list of energies in the folder of the stack, or its path; None searches the folder.
+        Name of the list of energies in the folder of the stack, or its path. If None, the folder is searched.
 
     Raises
     ------

@@ -89,7 +89,8 @@ def result_folder(
     Notes
     -----
     If a run fails, is interrupted by Ctrl-C or is killed, its finished blocks remain in the working folder. A mark in
-    the working folder names the results folder. If two runs write to one folder at the same time, the second is refused.
+    the working folder names the results folder. If two runs write to one folder at the same time, the second is
+    refused.
     """
     target = Path(path).resolve()
     check_path(target)

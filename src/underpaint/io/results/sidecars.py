@@ -83,7 +83,7 @@ def find_scan(
     summary : mapping
         Summary of the results (:class:`underpaint.data.maps.Results`).
     given_path : str or None
-        Path that the user gave; None searches the recorded path and the results folder.
+        Path that the user gave. If None, the recorded path and the results folder are searched.
     shape : (n_row, n_column)
         Shape of the maps.
     allow_shares : bool

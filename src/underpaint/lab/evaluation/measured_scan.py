@@ -65,7 +65,7 @@ def identify_scan(scan_path: str, model: str | OnnxModel) -> IdentifiedScan:
         with_calibration(uncalibrated_scan, calibration),
         merge_knowledge(uncalibrated_scan, calibration=calibration),
     )
-    instrument, conditions = instrument_knowledge.instrument, instrument_knowledge.known()
+    instrument, conditions = instrument_knowledge.instrument, instrument_knowledge.known_conditions()
     results = identify(scan, model=model, instrument=conditions) | fit_elements(scan, instrument=instrument)
     return IdentifiedScan(scan, instrument, conditions, results)
 

@@ -181,9 +181,9 @@ def fraction_above(probability: ProbabilityMap, pixel_mask: NDArray[np.bool_]) -
     return float((probability[pixel_mask] > PRESENT_PROBABILITY).mean()) if pixel_mask.any() else float("nan")
 
 
-def json_number(number: float) -> float | None:
+def json_number(numeric_value: float) -> float | None:
     """Return the number for JSON, or None if it is not finite."""
-    return float(number) if np.isfinite(number) else None
+    return float(numeric_value) if np.isfinite(numeric_value) else None
 
 
 def figure_path(plan: Plan, name: str) -> Path:

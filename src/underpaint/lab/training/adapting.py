@@ -329,7 +329,7 @@ class FittedInstrument:
 
     def conditions(self) -> InstrumentConditions:
         """Return the instrument conditions for a network of layers."""
-        return self._merged_knowledge().known()
+        return self._merged_knowledge().known_conditions()
 
     def _merged_knowledge(self, default_instrument: Instrument | None = None) -> Knowledge:
         return merge_knowledge(

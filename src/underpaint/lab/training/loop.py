@@ -183,8 +183,8 @@ def run_training(
 ) -> TrainReport:
     """Train a network on a split, score the network of the best epoch, and write this network and its scores.
 
-    The results are written to ``settings.out``. ``trainable`` has the names of the layers to train. None trains all
-    layers. ``progress`` is called with ("Training", number of finished steps, total number of steps).
+    The results are written to ``settings.out``. ``trainable`` has the names of the layers to train. If None, all layers
+    are trained. ``progress`` is called with ("Training", number of finished steps, total number of steps).
     """
     last_checkpoint = open_folder(settings)
     resume_checkpoint = last_checkpoint if last_checkpoint.is_file() else None

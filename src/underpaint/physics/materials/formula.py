@@ -144,13 +144,13 @@ class _FormulaParser:
             )
             if decimal_end_position > end_position + 1 and (always_decimal or is_part_end):
                 end_position = decimal_end_position
-        number = float(self._text[self._position : end_position])
-        if number == 0:
+        atom_count = float(self._text[self._position : end_position])
+        if atom_count == 0:
             self._raise_error("a count of zero")
-        if number > _MAX_ATOM_COUNT:
+        if atom_count > _MAX_ATOM_COUNT:
             self._raise_error(f"a count above {_MAX_ATOM_COUNT:g}")
         self._position = end_position
-        return number
+        return atom_count
 
     def _end_of_digits(self, start_position: int) -> int:
         end_position = start_position

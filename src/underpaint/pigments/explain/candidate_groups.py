@@ -38,7 +38,7 @@ class CandidateGroups:
         Possible pigments of each group that is restricted to some of its pigments.
     notes : tuple of str
         Notes on the selection for the user.
-    known : KnownLayers or None
+    known_layers : KnownLayers or None
         Result of another method. ``groups`` contains all groups whose order is known from this method, and none that
         are known to be absent.
     """
@@ -48,9 +48,9 @@ class CandidateGroups:
     probability: Mapping[str, float] = field(default_factory=dict)
     pigments: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    known: KnownLayers | None = None
+    known_layers: KnownLayers | None = None
 
-    def with_known(self, known: KnownLayers | None) -> "CandidateGroups":
+    def with_known_layers(self, known_layers: KnownLayers | None) -> "CandidateGroups":
         """Return the candidates, plus the groups that another method found, minus those that it excludes.
 
         Raises
@@ -58,23 +58,25 @@ class CandidateGroups:
         SampleError
             The other method excludes all candidates.
         """
-        if known is None:
+        if known_layers is None:
             return self
-        absence_by_group = dict(zip(self.groups, self.absent, strict=True)) | dict.fromkeys(known.order, 0.0)
+        absence_by_group = dict(zip(self.groups, self.absent, strict=True)) | dict.fromkeys(known_layers.order, 0.0)
         remaining_groups = {
-            name: probability for name, probability in absence_by_group.items() if name not in known.absent
+            name: probability for name, probability in absence_by_group.items() if name not in known_layers.absent
         }
         if not remaining_groups:
             raise SampleError(
-                f"Cannot explain a spectrum of which {known.method} shows no group: all that were seen "
+                f"Cannot explain a spectrum of which {known_layers.method} shows no group: all that were seen "
                 f"({', '.join(self.groups)}) are absent there. Correct the known results."
             )
-        return replace(self, groups=tuple(remaining_groups), absent=tuple(remaining_groups.values()), known=known)
+        return replace(
+            self, groups=tuple(remaining_groups), absent=tuple(remaining_groups.values()), known_layers=known_layers
+        )
 
 
 def prior_of(candidates: CandidateGroups, ground: str) -> PaintPrior:
     """Return the prior of the layers, given the candidate groups and the ground."""
-    return PaintPrior(candidates.groups, ground, candidates.absent, candidates.pigments, candidates.known)
+    return PaintPrior(candidates.groups, ground, candidates.absent, candidates.pigments, candidates.known_layers)
 
 
 def given_groups(names: Sequence[str]) -> CandidateGroups:

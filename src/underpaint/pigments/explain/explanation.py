@@ -137,12 +137,12 @@ class Explanation:
         layer_number = number_of_layers(self.runs)
         # deeper layers of different draws correspond only if the number of layers is known
         layer_results = [layer_result(self.runs, layer) for layer in range(layer_number.determined or 1)]
-        known = self.candidates.known
+        known_layers = self.candidates.known_layers
         # an order from another method is not a result of the spectrum
         orders = tuple(
             pair_order
             for pair_order in pair_orders(self.runs)
-            if known is None or not known.gives_order_of(pair_order.above, pair_order.below)
+            if known_layers is None or not known_layers.gives_order_of(pair_order.above, pair_order.below)
         )
         field_values = (
             pool_draws(self.runs),

@@ -17,7 +17,9 @@ def explanation_record(explanation: Explanation) -> dict[str, Any]:
         "ground": explanation.ground,
         "groups": explanation.presence,
         "network": dict(explanation.candidates.probability) or None,
-        "known": None if explanation.candidates.known is None else explanation.candidates.known.model_dump(mode="json"),
+        "known": None
+        if explanation.candidates.known_layers is None
+        else explanation.candidates.known_layers.model_dump(mode="json"),
         "describes": explanation.is_stated,
         "chi_square": explanation.fit.chi_square,
         "n_bin": explanation.fit.n_bin,

@@ -175,7 +175,7 @@ class PaintPrior:
         Prior probability that each group is absent, 0 by default.
     pigments : mapping of str to sequence of str, optional
         Possible pigments of each group that is restricted to some of its pigments.
-    known : KnownLayers, optional
+    known_layers : KnownLayers, optional
         Order and thickness from another method. The groups of the known order must be among ``groups``.
 
     Raises
@@ -190,7 +190,7 @@ class PaintPrior:
         ground: str = "chalk",
         absence_probability: Sequence[float] | None = None,
         pigments: Mapping[str, Sequence[str]] | None = None,
-        known: KnownLayers | None = None,
+        known_layers: KnownLayers | None = None,
     ) -> None:
         if not groups:
             raise SampleError("Cannot explain a spectrum without a pigment group: give at least one.")
@@ -200,8 +200,8 @@ class PaintPrior:
             np.zeros(len(groups)) if absence_probability is None else np.asarray(absence_probability, dtype=np.float64)
         )
         self.members = tuple(_members(group, set(groups), (pigments or {}).get(group, ())) for group in groups)
-        self.known_order = () if known is None else tuple(self.groups.index(name) for name in known.order)
-        top_thickness_range_um = None if known is None else known.thickness_um
+        self.known_order = () if known_layers is None else tuple(self.groups.index(name) for name in known_layers.order)
+        top_thickness_range_um = None if known_layers is None else known_layers.thickness_um
         self.log_thickness_range = np.log(
             [top_thickness_range_um or THICKNESS_RANGE_UM, *(THICKNESS_RANGE_UM,) * (MAX_LAYERS - 1)]
         )

@@ -26,8 +26,8 @@ def explanation_sentences(explanation: Explanation) -> list[str]:
 
     The first sentence states the result of another method, if known.
     """
-    known = explanation.candidates.known
-    known_sentences = [] if known is None else [known.sentence]
+    known_layers = explanation.candidates.known_layers
+    known_sentences = [] if known_layers is None else [known_layers.sentence]
     if not explanation.is_stated:
         return [
             *known_sentences,
