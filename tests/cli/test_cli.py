@@ -336,7 +336,11 @@ def test_bad_input_is_a_message_and_exit_code_one(scan_file: Path, arguments: li
 @pytest.mark.parametrize(
     ("fault", "code", "words"),
     [
-        (KeyboardInterrupt(), 130, "Stopped. No incomplete results were left. --resume continues"),
+        (
+            KeyboardInterrupt(),
+            130,
+            "Stopped. The results folder is unchanged, and finished blocks are kept: --resume continues",
+        ),
         (OSError(28, "No space left on device", "results.h5"), 1, "No space left"),
         (MemoryError(), 1, "Out of memory"),
     ],

@@ -62,7 +62,7 @@ class PlainErrors(PlainHelp):
 
 def _resume_hint(command: str | None) -> str:
     if command in {"identify", "elements"}:
-        return "No incomplete results were left. --resume continues from the finished blocks."
+        return "The results folder is unchanged, and finished blocks are kept: --resume continues from them."
     if command in {"simulate", "train", "finetune", "adapt", "reproduce"}:
         return "The same command continues the interrupted run."
     return "No incomplete results were left."

@@ -121,7 +121,11 @@ def layer_table(explanation: Explanation) -> Table | None:
         return None
     total_counts = explanation.spectrum.counts.sum()
     layers_table = Table(
-        title=f"{explanation.spectrum.name}: {total_counts:,.0f} counts", title_justify="left", box=SIMPLE_HEAD
+        title=f"{explanation.spectrum.name}: {total_counts:,.0f} counts",
+        title_justify="left",
+        caption="The spectrum rarely distinguishes the pigments of a group: trust the group first.",
+        caption_justify="left",
+        box=SIMPLE_HEAD,
     )
     for heading in (
         "layer",

@@ -181,10 +181,11 @@ def _check_target(target: Path, *, replace_allowed: bool, resumable: bool) -> No
     if not any(target.iterdir()):
         return
     if not replace_allowed:
+        is_replaceable = is_finished(target) and not is_foreign(target)
+        others = f", or --overwrite to replace it{', or --resume to continue' if resumable else ''}"
         raise OutputError(
             f"Cannot write results to {target}: the folder exists and is not empty. "
-            "Give another one with --out, or --overwrite to replace "
-            f"it{', or --resume to continue' if resumable else ''}."
+            f"Give another one with --out{others if is_replaceable else ''}."
         )
     if is_foreign(target):
         raise OutputError(
