@@ -244,6 +244,7 @@ class AnswerPlan:
 
     def results(self, arrays: ArraysByOutput, *, step_mm: tuple[float, float] | None) -> Results:
         """Convert arrays of predictions to results."""
+        self._limit_places(arrays)
         quantities = [arrays[name] for name in ("quantity", "sigma") if name in arrays]
         pigments = Results.of_pigments(
             **self.model.card.entries_of(self.selected_columns.name_columns),
@@ -261,6 +262,16 @@ class AnswerPlan:
         return pigments | Results.of_amounts(
             self.amounts.names, *amount_arrays, step_mm=step_mm, settings={"pigment_share": threshold_by_name}
         )
+
+    def _limit_places(self, arrays: ArraysByOutput) -> None:
+        """Limit the probability of a group at each place to that of the group anywhere."""
+        names = [self.model.card.names[index] for index in self.selected_columns.name_columns]
+        for column, name in enumerate(names):
+            group = split_place(name)[0]
+            if group != name and group in names:
+                for predictions in (arrays["log_odds"], arrays["probability"]):
+                    at_place = predictions[..., column]
+                    np.minimum(at_place, predictions[..., names.index(group)], out=at_place)
 
     def add_notes(self, results: Results, checked_groups: Sequence[str] = ()) -> Results:
         """Return results with notes on pixels without an answer and on corrected probabilities."""
