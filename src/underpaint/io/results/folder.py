@@ -182,10 +182,10 @@ def _check_target(target: Path, *, replace_allowed: bool, resumable: bool) -> No
         return
     if not replace_allowed:
         is_replaceable = is_finished(target) and not is_foreign(target)
-        others = f", or --overwrite to replace it{', or --resume to continue' if resumable else ''}"
+        alternatives_text = f", or --overwrite to replace it{', or --resume to continue' if resumable else ''}"
         raise OutputError(
             f"Cannot write results to {target}: the folder exists and is not empty. "
-            f"Give another one with --out{others if is_replaceable else ''}."
+            f"Give another one with --out{alternatives_text if is_replaceable else ''}."
         )
     if is_foreign(target):
         raise OutputError(
