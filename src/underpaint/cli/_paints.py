@@ -6,17 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from underpaint.cli._console import list_table, progress, say, show, show_json
-from underpaint.cli._scans import JsonOption, QuietOption
+from underpaint.cli._outputs import new_file
+from underpaint.cli._scans import (
+    GroundOption,
+    JsonOption,
+    LayersInstrumentOption,
+    MovedScanOption,
+    OverwriteOption,
+    QuietOption,
+)
 
 if TYPE_CHECKING:
     from underpaint.data.maps import Results
-from typing import TYPE_CHECKING
-
-from underpaint.cli._outputs import new_file
-from underpaint.cli._scans import OverwriteOption
-
-if TYPE_CHECKING:
     from underpaint.pipeline.scan_plan import ScanPlan
+
+MAX_LISTED_PAINTS = 20
 
 
 def plan(
@@ -49,16 +53,9 @@ def plan(
             metavar="S", help="Time per pixel of the quick scan in seconds, if its file does not state this time."
         ),
     ] = None,
-    scan: Annotated[
-        str | None, typer.Option(metavar="SCAN", help="New path of the scan if it was moved after the analysis.")
-    ] = None,
-    instrument: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PRESET|FILE", help="Instrument of the scan. Values that it does not state are those of elio."
-        ),
-    ] = None,
-    ground: Annotated[str, typer.Option(help="Ground below the paint.")] = "chalk",
+    scan: MovedScanOption = None,
+    instrument: LayersInstrumentOption = None,
+    ground: GroundOption = "chalk",
     out_figure: Annotated[
         Path | None,
         new_file(
@@ -172,9 +169,6 @@ def _parse_positive_numbers(option_text: str | None, option: str) -> tuple[float
     return numbers
 
 
-MAX_LISTED_PAINTS = 20
-
-
 def paints(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Results folder to which the paints are added.")],
     explain: Annotated[
@@ -191,16 +185,9 @@ def paints(
             help="Results of other methods that constrain the layers, such as a cross-section.",
         ),
     ] = None,
-    scan: Annotated[
-        str | None, typer.Option(metavar="SCAN", help="New path of the scan if it was moved after the analysis.")
-    ] = None,
-    instrument: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PRESET|FILE", help="Instrument of the scan. Values that it does not state are those of elio."
-        ),
-    ] = None,
-    ground: Annotated[str, typer.Option(help="Ground below the paint.")] = "chalk",
+    scan: MovedScanOption = None,
+    instrument: LayersInstrumentOption = None,
+    ground: GroundOption = "chalk",
     seed: Annotated[
         int, typer.Option(min=0, help="Seed of the segmentation into paints. Another seed may give other areas.")
     ] = 0,

@@ -49,6 +49,16 @@ InstrumentOption = Annotated[
         help="Instrument that recorded the scan: preset, instrument file, or PyMca configuration (.cfg).",
     ),
 ]
+LayersInstrumentOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PRESET|FILE", help="Instrument of the scan. Values that it does not state are those of elio."
+    ),
+]
+GroundOption = Annotated[str, typer.Option(help="Ground below the paint.")]
+MovedScanOption = Annotated[
+    str | None, typer.Option(metavar="SCAN", help="New path of the scan if it was moved after the analysis.")
+]
 TrustInstrumentOption = Annotated[
     bool, typer.Option("--trust-instrument", help="Use the given instrument even if the scan's spectra contradict it.")
 ]
@@ -596,14 +606,9 @@ def explain(
             help="Groups or pigments that are present. By default, those that the network identifies.",
         ),
     ] = None,
-    instrument: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PRESET|FILE", help="Instrument of the scan. Values that it does not state are those of elio."
-        ),
-    ] = None,
+    instrument: LayersInstrumentOption = None,
     model: Annotated[str, typer.Option(metavar="NAME|FILE", help="Network that identifies the groups.")] = "default",
-    ground: Annotated[str, typer.Option(help="Ground below the paint.")] = "chalk",
+    ground: GroundOption = "chalk",
     model_error: Annotated[
         float,
         typer.Option(metavar="PERCENT", min=0, max=50, help="Error of the simulated counts in each bin, in per cent."),

@@ -19,6 +19,7 @@ import typer
 
 from underpaint.cli._console import EXIT_FAILED, error_text, progress, say, say_warning, show_json
 from underpaint.cli._outputs import new_file
+from underpaint.cli._scans import MovedScanOption
 from underpaint.errors import OutputError, ScanError, UnderpaintError
 from underpaint.runtime.progress import Progress
 
@@ -51,9 +52,7 @@ def report(
     subject: Annotated[
         str, typer.Option("--object", metavar="TEXT", help="Name of the painting, for the title block.")
     ] = "",
-    scan: Annotated[
-        str | None, typer.Option(metavar="SCAN", help="New path of the scan if it was moved after the analysis.")
-    ] = None,
+    scan: MovedScanOption = None,
     full: Annotated[
         bool, typer.Option("--full", help="Add images of each group, places of groups, spots, and all settings.")
     ] = False,
@@ -95,9 +94,7 @@ def view(
     folder: Annotated[
         Path | None, typer.Argument(metavar="[DIR]", help="Results folder. Without DIR, the start page opens.")
     ] = None,
-    scan: Annotated[
-        str | None, typer.Option(metavar="SCAN", help="New path of the scan if it was moved after the analysis.")
-    ] = None,
+    scan: MovedScanOption = None,
     port: PortOption = 0,
     host: Annotated[
         str,

@@ -11,18 +11,20 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data import DEFAULT_NETWORK_AXIS, EnergyAxis
-from underpaint.data.maps import split_place
+from underpaint.data import DEFAULT_NETWORK_AXIS, EnergyAxis, Scan, survey
+from underpaint.data.maps import UNLIKE_SIGMA, split_place
+from underpaint.elements import Evidence, known_families, plan_all_families, unlikeness
 from underpaint.lab.evaluation.answering import Spectra, columns_by_name
 from underpaint.lab.evaluation.groups import group_outputs, summarise_scores
 from underpaint.lab.evaluation.parts import splits_by_group, structure_families
 from underpaint.lab.evaluation.plan import TrustPlan
-from underpaint.physics.forward import count, emit, render
+from underpaint.lab.evaluation.scores import auroc
+from underpaint.physics.forward import axis_of, count, counts_needed, efficiency, emit, render
 from underpaint.physics.instrument import Detector, Filter, Geometry, Instrument, Tube
 from underpaint.physics.materials import library, load_palette
 from underpaint.pigments.weights import ModelCard
 from underpaint.runtime.progress import Progress
-from underpaint.simulate import LibrarySettings, simulate_library
+from underpaint.simulate import LibrarySettings, RandomStratigraphies, StratigraphySampler, simulate_library
 from underpaint.simulate.instrument_inputs import conditions_of
 from underpaint.simulate.labels import labels_by_lines, materials, pigments_in, present_at, visible_labels
 from underpaint.simulate.mockups import Mockups, paint_mockups
@@ -30,12 +32,7 @@ from underpaint.simulate.outputs import Outputs
 
 if TYPE_CHECKING:
     from underpaint.lab.training import FinetuneSettings, Library, TrainedNetwork
-from underpaint.data import Scan, survey
-from underpaint.data.maps import UNLIKE_SIGMA
-from underpaint.elements import Evidence, known_families, plan_all_families, unlikeness
-from underpaint.lab.evaluation.scores import auroc
-from underpaint.physics.forward import axis_of, counts_needed, efficiency
-from underpaint.simulate import RandomStratigraphies, StratigraphySampler
+
 
 Array = NDArray[np.float64]
 N_SAMPLE_PER_BATCH = 100

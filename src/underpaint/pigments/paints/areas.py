@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,18 +11,16 @@ from scipy.ndimage import convolve
 from scipy.optimize import nnls
 from scipy.special import logsumexp
 
-from underpaint.data.maps import NO_ANSWER, PIGMENT, PRESENT, TRACE, Results
+from underpaint.data import Scan
+from underpaint.data.maps import NO_ANSWER, PIGMENT, PRESENT, TRACE, Place, Results
 from underpaint.data.paint_areas import MIXED, PaintArea
 from underpaint.errors import ScanError
+from underpaint.runtime.progress import Progress, no_progress
 from underpaint.runtime.threads import one_blas_thread
 
 if TYPE_CHECKING:
     from sklearn.mixture import GaussianMixture
-from dataclasses import replace
 
-from underpaint.data import Scan
-from underpaint.data.maps import Place
-from underpaint.runtime.progress import Progress, no_progress
 
 Float32Array = NDArray[np.float32]
 INTERVAL_SIGMAS = 3.29

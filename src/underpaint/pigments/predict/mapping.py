@@ -243,7 +243,7 @@ class AnswerPlan:
         return known_indices, [names.index(groups[index]) for index in known_indices]
 
     def results(self, arrays: ArraysByOutput, *, step_mm: tuple[float, float] | None) -> Results:
-        """Convert arrays of predictions to results."""
+        """Convert arrays of predictions, whose probabilities at places are first limited in place, to results."""
         self._limit_places(arrays)
         quantities = [arrays[name] for name in ("quantity", "sigma") if name in arrays]
         pigments = Results.of_pigments(
