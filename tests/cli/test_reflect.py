@@ -227,8 +227,9 @@ def test_a_folder_that_is_missing_or_none_is_named_as_such(place: Path) -> None:
         assert "damaged" not in output
 
 
-def test_an_existing_folder_is_refused_without_an_option_that_reflect_lacks(place: Path) -> None:
+def test_an_existing_folder_is_refused_without_an_option_that_would_fail(place: Path) -> None:
     points = str(place / "points.csv")
-    done = call(place, "--points", points, "--out", str(place), fails=True)
-    assert "--overwrite" in done.output
-    assert "--resume" not in done.output
+    output = call(place, "--points", points, "--out", str(place), fails=True).output
+    assert "Give another one with --out" in output
+    assert "--overwrite" not in output  # it replaces results only, and this folder holds other files
+    assert "--resume" not in output
