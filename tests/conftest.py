@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from underpaint.runtime.threads import one_blas_thread
+if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
+    # where pytest runs several workers, each of them and each command that it starts computes on one thread; the
+    # libraries read this when they are loaded
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # a shell that starts the suite in the background has it ignore Ctrl-C, and so would the commands that are tested
@@ -23,16 +26,6 @@ settings.register_profile(
     "no clock", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 settings.load_profile("no clock")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread_beside_other_workers() -> Iterator[None]:
-    """Where pytest runs several workers, linear algebra of each takes one thread."""
-    if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) < 2:
-        yield
-        return
-    with one_blas_thread():
-        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

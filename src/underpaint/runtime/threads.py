@@ -1,11 +1,11 @@
-"""Limit linear algebra to one thread if tasks are distributed over workers.
+"""Limit linear algebra to one thread if tasks are distributed over workers, and small loops of OpenMP to one thread.
 
 The matrices are small, so BLAS threads would mostly wait for each other. The number of threads also affects the order
 of summation and thus the last bits of results.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from threading import Lock
 from typing import Any
@@ -44,6 +44,21 @@ def one_blas_thread() -> Iterator[None]:
 def limit_to_one_blas_thread() -> None:
     """Limit linear algebra in this process permanently to one thread, because a worker may run tasks in parallel."""
     _limit_blas()
+
+
+def one_openmp_thread() -> AbstractContextManager[Any]:
+    """Return a context in which loops that the calling thread starts through OpenMP take one thread.
+
+    In small loops, threads mostly wait for each other; on a busy machine, the wait takes a hundred times longer than
+    the loop. The library of the loops must be loaded before the first call.
+    """
+    limits: AbstractContextManager[Any] = _openmp_libraries().limit(limits=1)
+    return limits
+
+
+@cache
+def _openmp_libraries() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="openmp")
 
 
 def _limit_blas() -> Any:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from underpaint.errors import SampleError, UnderpaintError
 from underpaint.physics.atomic.elements import atomic_number, symbol
+from underpaint.runtime.threads import one_openmp_thread
 from underpaint.units import ELECTRON_REST_KEV
 
 SHELLS = ("K", "L1", "L2", "L3", "M1", "M2", "M3", "M4", "M5")
@@ -366,7 +367,8 @@ def _element_attenuation(z: int, energies: tuple[float, ...]) -> Array:
     clipped_energy_kev = np.maximum(np.asarray(energies, dtype=np.float64), MIN_TABLE_KEV)
     # Kissel's photoelectric cross sections of light elements are zero above a limit: Be 3.5 keV, C 9 keV, O 18 keV
     cross_section = xraylib_np.CS_Total if z < MIN_KISSEL_ATOMIC_NUMBER else xraylib_np.CS_Total_Kissel
-    return np.asarray(cross_section(np.asarray([z]), clipped_energy_kev)[0])
+    with one_openmp_thread():
+        return np.asarray(cross_section(np.asarray([z]), clipped_energy_kev)[0])
 
 
 @lru_cache(maxsize=4096)
@@ -375,9 +377,10 @@ def _shell_production(z: int, shell: int, energies: tuple[float, ...]) -> Array:
     cross_section = np.zeros(energy_kev.size)
     is_excited = energy_kev > edge_energy(z, shell)
     if is_excited.any():
-        cross_section[is_excited] = xraylib_np.CS_FluorShell_Kissel_Cascade(
-            np.asarray([z]), np.asarray([shell]), energy_kev[is_excited]
-        )[0, 0]
+        with one_openmp_thread():
+            cross_section[is_excited] = xraylib_np.CS_FluorShell_Kissel_Cascade(
+                np.asarray([z]), np.asarray([shell]), energy_kev[is_excited]
+            )[0, 0]
     return cross_section
 
 
@@ -497,15 +500,17 @@ def _differential_cross_sections(
     z: int, energies: tuple[float, ...], scattering_angles: tuple[float, ...]
 ) -> tuple[Array, Array]:
     energy_kev, angle_rad, atomic_numbers = np.asarray(energies), np.radians(scattering_angles), np.asarray([z])
-    return xraylib_np.DCS_Rayl(atomic_numbers, energy_kev, angle_rad)[0], xraylib_np.DCS_Compt(
-        atomic_numbers, energy_kev, angle_rad
-    )[0]
+    with one_openmp_thread():
+        return xraylib_np.DCS_Rayl(atomic_numbers, energy_kev, angle_rad)[0], xraylib_np.DCS_Compt(
+            atomic_numbers, energy_kev, angle_rad
+        )[0]
 
 
 @lru_cache(maxsize=4096)
 def _total_cross_sections(z: int, energies: tuple[float, ...]) -> tuple[Array, Array]:
     energy_kev, atomic_numbers = np.asarray(energies), np.asarray([z])
-    return xraylib_np.CS_Rayl(atomic_numbers, energy_kev)[0], xraylib_np.CS_Compt(atomic_numbers, energy_kev)[0]
+    with one_openmp_thread():
+        return xraylib_np.CS_Rayl(atomic_numbers, energy_kev)[0], xraylib_np.CS_Compt(atomic_numbers, energy_kev)[0]
 
 
 @lru_cache(maxsize=1)
