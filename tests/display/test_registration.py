@@ -1,5 +1,7 @@
 """A photograph finds its place over the maps: by points exactly, by itself under one pixel."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -108,16 +110,25 @@ def test_a_panel_of_stripes_does_not_lie_a_stripe_off() -> None:
     assert error_of(registered.matrix, matrix) < 1.0
 
 
-@pytest.mark.parametrize(("of_cube", "of_maps"), [("fig7", "fig7"), ("table2", "fig7"), ("fig7", "table2")])
-def test_a_cube_of_another_panel_is_not_called_well(of_cube: str, of_maps: str) -> None:
+@cache
+def components_of_twin(recipe: str) -> NDArray[np.float64]:
     drawn_from, _ = split_halves(builtin())
-    panel = make_panel(PanelSettings(recipe=of_cube, cell_pixels=2))
+    panel = make_panel(PanelSettings(recipe=recipe, cell_pixels=2))
     twin = panel_reflectance(panel.stratigraphies, panel.scan.shape[:2], drawn_from)
     groups = np.array_split(np.log(np.maximum(twin.reflectance, 1e-3)), 12, axis=2)
-    components = cube_components([group.mean(axis=2) for group in groups])
-    results = fit_elements(make_panel(PanelSettings(recipe=of_maps, cell_pixels=2)).scan)
+    return cube_components([group.mean(axis=2) for group in groups])
+
+
+@cache
+def maps_of_panel(recipe: str) -> list[NDArray[np.float32]]:
+    results = fit_elements(make_panel(PanelSettings(recipe=recipe, cell_pixels=2)).scan)
     strongest = sorted(results.lines, key=lambda name: -float(np.nanpercentile(results[name], 95)))[:8]
-    maps = [results[name] for name in strongest]
+    return [results[name] for name in strongest]
+
+
+@pytest.mark.parametrize(("of_cube", "of_maps"), [("fig7", "fig7"), ("table2", "fig7"), ("fig7", "table2")])
+def test_a_cube_of_another_panel_is_not_called_well(of_cube: str, of_maps: str) -> None:
+    components, maps = components_of_twin(of_cube), maps_of_panel(of_maps)
     if of_cube == of_maps:
         registered = register_automatically(components, maps)
         assert registered.verdict == "well"

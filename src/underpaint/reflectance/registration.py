@@ -413,7 +413,7 @@ def warp_to_maps(photograph: Image, matrix: Matrix, shape: tuple[int, int], scal
 
 def transform_positions(matrix: NDArray[np.floating], positions: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return positions (x, y) after a projective transform, (n, 2)."""
-    homogeneous_positions = np.column_stack([positions, np.ones(len(positions))]) @ matrix.T
+    homogeneous_positions = positions @ matrix[:, :2].T + matrix[:, 2]
     return np.asarray(homogeneous_positions[:, :2] / homogeneous_positions[:, 2:])
 
 
@@ -441,6 +441,10 @@ class _Comparison:
             for component in components
         ]
         self.parts = [_bin_indices(component) for component in resampled_components]
+        # bins of the joint histograms of all components, which are counted at once
+        self.histogram_rows = _N_COLORS * (np.array(self.parts) + _N_VALUE_BINS * np.arange(len(self.parts))[:, None])
+        n_pixels = np.arange(self.at.shape[0] + 1)
+        self.n_log_n = n_pixels * np.log(np.maximum(n_pixels, 1))
         # picture details finer than the resolution of the maps would only add noise
         blur_sigma = 0.3 * max(picture.shape[0] / n_row, picture.shape[1] / n_column) / reduction_factor
         self.colors = _color_indices(gaussian_filter(picture.astype(np.float32), (blur_sigma, blur_sigma, 0)))
@@ -452,13 +456,22 @@ class _Comparison:
         The result is 0 if more than half of the map pixels lie outside the picture.
         """
         colors, is_inside = self._colors_at(matrix, self.at)
-        if is_inside.mean() < 0.5:
+        n_part, n_pixel, n_inside = len(self.parts), is_inside.size, int(np.count_nonzero(is_inside))
+        if n_inside < 0.5 * n_pixel:
             return 0.0
-        chance_information = 0.5 * (_N_VALUE_BINS - 1) * (_N_COLORS - 1) / is_inside.sum()
-        mutual_information = sum(
-            _mutual_information(map_bins[is_inside], colors[is_inside]) - chance_information for map_bins in self.parts
+        histogram_bins = self.histogram_rows[:, is_inside] + colors[is_inside]
+        histogram = np.bincount(histogram_bins.ravel(), minlength=n_part * _N_VALUE_BINS * _N_COLORS).reshape(
+            n_part, _N_VALUE_BINS, _N_COLORS
         )
-        return float(mutual_information) * float(is_inside.mean())
+        # n_inside times the mutual information: the sum of n log(n n_inside / (n_row n_column)) over all bins
+        information = (
+            self.n_log_n[histogram].sum()
+            - self.n_log_n[histogram.sum(axis=1)].sum()
+            - self.n_log_n[histogram.sum(axis=2)].sum()
+            + n_part * self.n_log_n[n_inside]
+        )
+        chance_information = 0.5 * n_part * (_N_VALUE_BINS - 1) * (_N_COLORS - 1)
+        return float(information - chance_information) / n_pixel
 
     def negative_similarity(self, matrix: Matrix) -> float:
         """Return the negative of :meth:`similarity`, to be minimised."""
@@ -575,10 +588,10 @@ class _Comparison:
         self, matrix: Matrix, map_positions: NDArray[np.float64]
     ) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
         """Return the colour index of the picture at each position on the maps, and whether the picture covers it."""
-        positions = transform_positions(matrix, map_positions)
+        x, y = transform_positions(matrix, map_positions).T
         height, width = self.colors.shape
-        is_inside = (positions > 0).all(axis=1) & (positions[:, 0] < width) & (positions[:, 1] < height)
-        columns, rows = np.where(is_inside[:, None], positions, 0).astype(np.intp).T
+        is_inside = (x > 0) & (y > 0) & (x < width) & (y < height)
+        columns, rows = np.where(is_inside, x, 0).astype(np.intp), np.where(is_inside, y, 0).astype(np.intp)
         return self.colors[rows, columns], is_inside
 
     def _tables(self, matrix: Matrix, is_used: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
@@ -665,21 +678,6 @@ def _joint_histogram(values: NDArray[np.intp], colors: NDArray[np.intp]) -> NDAr
         np.bincount(_N_COLORS * values + colors, minlength=_N_VALUE_BINS * _N_COLORS)
         .reshape(_N_VALUE_BINS, _N_COLORS)
         .astype(np.float64)
-    )
-
-
-def _mutual_information(values: NDArray[np.intp], colors: NDArray[np.intp]) -> float:
-    """Return the mutual information of map bins and picture colours, in nats."""
-    joint_probability = _joint_histogram(values, colors) / max(values.size, 1)
-    independent_probability = joint_probability.sum(axis=1, keepdims=True) * joint_probability.sum(
-        axis=0, keepdims=True
-    )
-    is_positive = joint_probability > 0
-    return float(
-        (
-            joint_probability[is_positive]
-            * np.log(joint_probability[is_positive] / independent_probability[is_positive])
-        ).sum()
     )
 
 
