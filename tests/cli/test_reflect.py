@@ -134,13 +134,14 @@ def test_a_second_cube_replaces_the_first_and_its_place_is_kept(place: Path) -> 
         assert set(file["entry"]) >= {"pigments", "elements", "reflectance"}
 
 
-def test_another_folder_takes_the_answers_and_the_first_stays(place: Path) -> None:
+def test_another_folder_takes_the_answers_and_the_first_stays(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = (place / "result" / "results.h5").read_bytes()
     call(place, "--points", str(place / "points.csv"), "--out", str(place / "other"), "--quiet")
     assert (place / "result" / "results.h5").read_bytes() == before
     assert read_results(place / "other").has_reflectance
     assert (place / "other" / "notes.txt").read_text() == "mine"
-    call(place, "--out", str(place / "other"), fails=True)
+    monkeypatch.setattr("underpaint.pipeline.reflect.reduce_cube", None)  # refused before the cube is read
+    assert "exists" in call(place, "--out", str(place / "other"), fails=True).output
 
 
 def test_results_are_as_they_were_when_a_cube_cannot_be_used(place: Path) -> None:

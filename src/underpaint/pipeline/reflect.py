@@ -216,14 +216,14 @@ def reflect(
     spectral_library = library_for(settings.library, settings.palette)
     report_progress("Preparing the library", 0, 1)
     classifier = ReflectanceClassifier(spectral_library, reflectance_cube.wavelength_nm)
-    with one_blas_thread():  # the matrix products are too small for several threads
-        cube_overview = reduce_cube(reflectance_cube, report_progress)
-        registration = _register_cube(
-            reflectance_cube, cube_overview, source_folder, results.shape, settings.points, report_progress
-        )
     target_folder = source_folder if out is None else Path(out)
     is_same_folder = target_folder.resolve() == source_folder.resolve()
     with result_folder(target_folder, overwrite=overwrite or is_same_folder) as output_folder:
+        with one_blas_thread():  # the matrix products are too small for several threads
+            cube_overview = reduce_cube(reflectance_cube, report_progress)
+            registration = _register_cube(
+                reflectance_cube, cube_overview, source_folder, results.shape, settings.points, report_progress
+            )
         _copy_generated(source_folder, output_folder.path)
         if not is_same_folder:
             copy_sidecars(source_folder, output_folder.path)
