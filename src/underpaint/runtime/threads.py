@@ -49,8 +49,8 @@ def limit_to_one_blas_thread() -> None:
 def one_openmp_thread() -> AbstractContextManager[Any]:
     """Return a context in which loops that the calling thread starts through OpenMP take one thread.
 
-    In small loops, threads mostly wait for each other; on a busy machine, the wait takes a hundred times longer than
-    the loop. The library of the loops must be loaded before the first call.
+    In small loops, threads mostly wait for each other; on a busy machine, the wait takes much longer than the loop.
+    The library of the loops must be loaded before the first call.
     """
     limits: AbstractContextManager[Any] = _openmp_libraries().limit(limits=1)
     return limits

@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -223,19 +223,28 @@ def response_matrix(
     """
     shape = detector_shape(detector, axis) if shape is None else shape
     spreads_kev = np.broadcast_to(np.asarray(spread_kev, dtype=np.float64), energy_kev.shape)
-    peak_counts = partial(_peak_matrix, shape, axis.n_channel, pair_energy(detector))
     detected_fraction, escape_fraction = efficiency(detector, energy_kev), escape_share(detector, energy_kev)
-    matrix = _column_like_shape(detected_fraction * (1.0 - escape_fraction), shape) * peak_counts(
-        energy_kev, spreads_kev
-    )
     escaping_index = np.flatnonzero(escape_fraction > 1e-6)
-    for line_kev, line_fraction in escape_lines(detector) if escaping_index.size else ():
-        escape_peaks = peak_counts(energy_kev[escaping_index] - line_kev, spreads_kev[escaping_index])
+    escaping_lines = escape_lines(detector) if escaping_index.size else ()
+    # the peaks of photons and of all escapes are computed at once
+    peak_energies_kev = [energy_kev, *(energy_kev[escaping_index] - line_kev for line_kev, _ in escaping_lines)]
+    peak_spreads_kev = [spreads_kev, *(spreads_kev[escaping_index] for _ in escaping_lines)]
+    peaks = _peak_matrix(
+        shape,
+        axis.n_channel,
+        pair_energy(detector),
+        np.concatenate(peak_energies_kev),
+        np.concatenate(peak_spreads_kev),
+    )
+    matrix = _column_like_shape(detected_fraction * (1.0 - escape_fraction), shape) * peaks[: len(energy_kev)]
+    first_row = len(energy_kev)
+    for _, line_fraction in escaping_lines:
         escape_counts = (
             _column_like_shape((detected_fraction * escape_fraction)[escaping_index] * line_fraction, shape)
-            * escape_peaks
+            * peaks[first_row : first_row + escaping_index.size]
         )
         matrix = _add_to_rows(matrix, escaping_index, escape_counts)
+        first_row += escaping_index.size
     return matrix
 
 
@@ -311,10 +320,11 @@ def _fraction_below(shape: Shape, border_kev: Array, centre_kev: Array, sigma_ke
     special_functions = _special_functions(border_kev)
     fraction_above = 0.5 * special_functions.erfc(offset_sigmas / np.sqrt(2.0))
     gaussian_factor = xp.exp(-0.5 * xp.clip(offset_sigmas, -40.0, 40.0) ** 2)
-    tail_excesses = [
+    tail_excess = sum(
         tail_fraction * _tail_excess(special_functions, offset_sigmas, gaussian_factor, sigma_kev / decay_length)
         for tail_fraction, decay_length in _tail_parameters(shape)
-    ]
+        if is_torch_array(tail_fraction) or tail_fraction > 0  # a tensor has a derivative even where it is zero
+    )
     # the shelf is uniform from zero to the peak; the shelf's upper edge has the width of the peak
     shelf_below = (
         centre_kev + (border_kev - centre_kev) * fraction_above - sigma_kev * (gaussian_factor / np.sqrt(2.0 * np.pi))
@@ -322,7 +332,7 @@ def _fraction_below(shape: Shape, border_kev: Array, centre_kev: Array, sigma_ke
     shelf_below = xp.where(border_kev > 0.0, shelf_below, 0.0) * (
         shape.shelf_fraction / xp.where(centre_kev > sigma_kev, centre_kev, sigma_kev)
     )
-    return (1.0 - shape.shelf_fraction) * (1.0 - fraction_above) + tail_excesses[0] + tail_excesses[1] + shelf_below
+    return (1.0 - shape.shelf_fraction) * (1.0 - fraction_above) + tail_excess + shelf_below
 
 
 def _tail_parameters(shape: Shape) -> tuple[tuple[Any, Any], tuple[Any, Any]]:
