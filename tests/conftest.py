@@ -5,15 +5,17 @@ import os
 import pickle
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-if int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1:
-    # where pytest runs several workers, each of them and each command that it starts computes on one thread; the
-    # libraries read this when they are loaded
+from underpaint.runtime.threads import one_blas_thread
+
+SEVERAL_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")) > 1
+if SEVERAL_WORKERS:
+    # for the commands that tests start, and for libraries that are loaded later than one_thread_beside_other_workers
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -26,6 +28,13 @@ settings.register_profile(
     "no clock", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 settings.load_profile("no clock")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_beside_other_workers() -> Iterator[None]:
+    """Where pytest runs several workers, linear algebra of each takes one thread."""
+    with one_blas_thread() if SEVERAL_WORKERS else nullcontext():
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,6 +16,11 @@ def blas_threads() -> set[int]:
     return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread_beside_other_workers() -> None:
+    """These tests set the number themselves: the fixture of this name in conftest.py is left out."""
+
+
 @pytest.fixture(autouse=True)
 def two_threads() -> Iterator[None]:
     with threadpool_limits(2, user_api="blas"):
