@@ -18,6 +18,7 @@ from underpaint.data import EnergyAxis, Scan, rebin
 from underpaint.data.poisson import COUNTS_SCALE_RANGE, scale_from_variance, sum_channels
 from underpaint.errors import ScanError
 from underpaint.io._source import SAME_CHANNELS
+from underpaint.runtime.threads import one_blas_thread
 
 LOCATION_KEY = "place"
 """Temporary metadata key for the :class:`ArrayLocation` of a scan's array."""
@@ -86,7 +87,8 @@ def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, includ
     _exclude_gathered_parts(scans, array_locations, exclusion_reasons)
     for group_indices in _group_by_shape(scans):
         _exclude_computed(scans, array_locations, pixel_samples, group_indices, exclusion_reasons)
-    _exclude_filtered(scans, array_locations, pixel_samples, exclusion_reasons)
+    with one_blas_thread():  # the many least squares are too small for several threads
+        _exclude_filtered(scans, array_locations, pixel_samples, exclusion_reasons)
     remaining_indices = [index for index in range(len(scans)) if index not in exclusion_reasons]
     _refuse_several_scans(scans, array_locations, pixel_samples, remaining_indices, location)
     if not include_faulty:
