@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import underpaint.pigments.predict
-from underpaint.cli import app
+from underpaint.cli import _console, app
+from underpaint.cli._console import progress
+from underpaint.cli._progress_rate import progress_with_rate
 from underpaint.cli._scans import named_lines
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import Results
@@ -361,6 +364,21 @@ def test_interruptions_leave_no_results_behind(
 def test_debug_shows_where_an_error_comes_from() -> None:
     result = run("--debug", "info", "nowhere.h5")
     assert isinstance(result.exception, ScanError)
+
+
+@pytest.mark.parametrize("show_progress", [progress, partial(progress_with_rate, unit="spectra")])
+def test_where_no_bar_can_be_drawn_progress_is_a_line_now_and_then(
+    show_progress: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for minimum_s, lines in ((3600.0, []), (0.0, ["0 s: Comparing, 3 of 7", "0 s: Writing"])):
+        monkeypatch.setattr(_console, "PROGRESS_LINE_S", minimum_s)
+        with show_progress(quiet=False) as report_progress:
+            report_progress("Comparing", 3, 7)
+            report_progress("Writing", 0, 1)
+        assert capsys.readouterr().err.splitlines() == lines
+    with show_progress(quiet=True) as report_progress:
+        report_progress("Comparing", 3, 7)
+    assert capsys.readouterr().err == ""
 
 
 def test_pigments_list_and_show() -> None:

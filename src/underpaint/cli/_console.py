@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 EXIT_FAILED = 1
+PROGRESS_LINE_S = 15.0
+"""Minimum time in s between two lines of progress if standard error is not a terminal."""
 
 
 class PlainHelp(TyperGroup):
@@ -161,13 +164,20 @@ def escape_unencodable() -> None:
 
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Progress]:
-    """Show progress on standard error. Yield a function of the task's name, the steps done, and the number of steps."""
+    """Show progress on standard error. Yield a function of the task's name, the steps done, and the number of steps.
+
+    On a terminal, progress is a bar. Elsewhere, a line is written now and then.
+    """
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
 
+    error_console = console(stderr=True)
+    if not quiet and not error_console.is_terminal:
+        yield lines_of_progress()
+        return
     description_column = TextColumn("{task.description}", markup=False)
     bar_columns = (SpinnerColumn(), description_column, BarColumn(bar_width=24), TimeElapsedColumn())
-    with RichProgress(*bar_columns, console=console(stderr=True), disable=quiet, transient=True) as progress_bar:
+    with RichProgress(*bar_columns, console=error_console, disable=quiet, transient=True) as progress_bar:
         task_id = progress_bar.add_task("Starting", total=None)
 
         def report_progress(task_name: str, n_done: int, n_steps: int) -> None:
@@ -177,6 +187,21 @@ def progress(*, quiet: bool) -> Iterator[Progress]:
             )
 
         yield report_progress
+
+
+def lines_of_progress() -> Progress:
+    """Return a function that now and then writes a line of progress, where a bar cannot be drawn."""
+    start_s = last_line_s = time.monotonic()
+
+    def report_progress(task_name: str, n_done: int, n_steps: int) -> None:
+        nonlocal last_line_s
+        now_s = time.monotonic()
+        if now_s - last_line_s >= PROGRESS_LINE_S:
+            last_line_s = now_s
+            steps_text = f", {n_done:,} of {n_steps:,}" if n_steps > 1 else ""
+            console(stderr=True).print(f"{now_s - start_s:.0f} s: {task_name}{steps_text}", soft_wrap=True)
+
+    return report_progress
 
 
 def _is_debugging(ctx: Any) -> bool:

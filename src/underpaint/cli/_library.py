@@ -122,7 +122,7 @@ def instruments(
     ] = None,
     out: Annotated[
         Path | None,
-        new_file("FILE", "File that convert writes: a PyMca configuration (.cfg), or an instrument file (TOML)."),
+        new_file("FILE.toml|.cfg", "File that convert writes: an instrument file, or a PyMca configuration (.cfg)."),
     ] = None,
     families: Annotated[
         str | None,
@@ -471,7 +471,7 @@ def groups(
         bool, typer.Option(help="Also search for mixtures with the same spectrum as a single pigment.")
     ] = True,
     out_figure: Annotated[
-        Path | None, new_file("PNG", "Plot the counts needed to distinguish each pair of pigments.")
+        Path | None, new_file("FILE.png", "Plot the counts needed to distinguish each pair of pigments.")
     ] = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -480,8 +480,8 @@ def groups(
     """Group the pigments that no method can distinguish by a spectrum with the given total counts.
 
     Every other pigment, and mixtures, are fitted to the expected spectrum of each pigment. Thickness, binder, ground
-    and scatter are free in these fits. Two pigments are distinguishable if the deviance of the fit exceeds 25. For the
-    default palette, the command takes some minutes.
+    and scatter are free in these fits. Two pigments are distinguishable if the deviance of the fit exceeds 25. The
+    command takes three to four minutes for the default palette of 74 pigments, and 15 seconds for the 14 of xu2022.
 
     For example:
 

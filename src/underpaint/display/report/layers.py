@@ -55,6 +55,9 @@ class Arrangement:
         """Text such as "vermilion at the surface, about 20 µm (12 to 35); lead pigment below"."""
         if len(self.surface) == 1 and self.surface == self.below and not self.unplaced:
             return f"{self.surface[0]} alone; it may be the bare ground"
+        if not self.surface and not self.unplaced:
+            # "Below" alone would claim a layer above. Only paint without lines can lie there.
+            return f"{_join_labels(self.below)} with no paint detected above; it may be the bare ground"
         text_parts = (
             [f"{_join_labels(self.surface)} at the surface, {thickness_text(self.thickness)}"] if self.surface else []
         )
