@@ -381,6 +381,22 @@ def test_where_no_bar_can_be_drawn_progress_is_a_line_now_and_then(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize("width", [30, 52, 60, 80, 200])
+def test_words_of_a_table_are_never_broken(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    rows = [["lead_tin_antimony_yellow", "antimony_pigment, titanium_pigment", "14.2 %"], ["x", "", "8 %"]]
+    table = _console.list_table("pigments", ("name", "groups", "share"))
+    for cells in rows:
+        table.add_row(*cells)
+    _console.show(table)
+    output = capsys.readouterr().out
+    assert set(output.split()) >= {word for cells in rows for text in cells for word in text.split()}
+    assert ("- name: lead_tin_antimony_yellow\n  groups: antimony_pigment, titanium_pigment" in output) == (width < 56)
+    assert width < 60 or max(map(len, output.splitlines())) <= width
+
+
 def test_pigments_list_and_show() -> None:
     records = json.loads(run("pigments", "list", "--json").stdout)
     assert len(records) >= 40

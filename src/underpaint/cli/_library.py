@@ -386,11 +386,7 @@ def _loading_source(pigment: "Pigment") -> str:
 
 
 def _show_pigments(pigment_records: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    pigment_table = Table(title=f"{len(pigment_records)} pigments", title_justify="left")
-    for heading, max_width in (("name", 26), ("formula", None), ("g/cm3", None), ("period", None), ("groups", None)):
-        pigment_table.add_column(heading, overflow="fold", max_width=max_width)
+    pigment_table = list_table(f"{len(pigment_records)} pigments", ("name", "formula", "g/cm3", "period", "groups"))
     for pigment_record in pigment_records:
         group_names = ", ".join(pigment_record["groups"]) or "shows no line"
         pigment_table.add_row(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, SURFACE_UM, Place, Results
+from underpaint.data.maps import PRESENT_PROBABILITY, SURFACE_UM, Place, Results, is_stated
 from underpaint.display.report.findings import MIN_PIXELS, MIN_SHARE, is_present
 from underpaint.pigments.predict.order import BOTH_AT_SURFACE, FIRST_ON_TOP, SECOND_ON_TOP, LayerOrder, layer_orders
 
@@ -218,7 +218,7 @@ def _likely_at(results: Results, name: str, place: Place) -> NDArray[np.bool_]:
     """Return the mask of pixels where a group is probably at a place; all False if the place has no map."""
     if not results.holds(name, place):
         return np.zeros(results.shape, dtype=np.bool_)
-    return np.asarray(results[name, place] >= PLACED_PROBABILITY)
+    return is_stated(results[name, place], place)
 
 
 def _arrangement(
