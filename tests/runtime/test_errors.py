@@ -1,6 +1,8 @@
 """An error that another one causes is stated once."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,24 +11,20 @@ from underpaint.errors import InstrumentError, SampleError, ScanError, Underpain
 from underpaint.io.results.regions import read_regions
 from underpaint.io.results.session import read_session
 from underpaint.physics.instrument import read_source_spectrum
-from underpaint.pigments.explain.known import read_known
-
-KNOWN = '[[known]]\npaint = 1\nmethod = "x"\nsource = "y"\norder = ["emerald_green", "lead_pigment"]\n'
 
 
 def test_no_error_says_twice_what_cannot_be_done(tmp_path: Path) -> None:
-    (tmp_path / "known.toml").write_text(KNOWN)
     (tmp_path / "regions.json").mkdir()
     (tmp_path / "session.json").mkdir()
-    for call, argument, fault in (
+    calls: tuple[tuple[Callable[[Any], Any], Any, type[UnderpaintError]], ...] = (
         (parse_composition, "Xx 5", SampleError),
-        (read_known, tmp_path / "known.toml", SampleError),
         (read_source_spectrum, tmp_path / "none.txt", InstrumentError),
         (read_regions, tmp_path, ScanError),
         (read_session, tmp_path, ScanError),
-    ):
+    )
+    for call, argument, fault in calls:
         with pytest.raises(fault) as raised:
-            call(argument)  # type: ignore[operator]
+            call(argument)
         text = str(raised.value)
         assert text.startswith("Cannot ")
         assert text.count("Cannot ") == 1

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from underpaint.errors import UnderpaintError, reason_of
+from underpaint.errors import UnderpaintError
 
 MAX_SETTINGS_BYTES = 4 * 2**20
 MAX_TABLE_BYTES = 64 * 2**20
@@ -114,7 +114,7 @@ def describe_faults(faults: list[Any], hint: Callable[[Any], str] = lambda _: ""
     fault_texts = []
     for fault in faults[:_MAX_LISTED_FAULTS]:
         field_path = ".".join(str(path_part)[:40] for path_part in fault["loc"])
-        text = reason_of(fault["msg"].removeprefix("Value error, ")).rstrip(".")[:500] + hint(fault)
+        text = fault["msg"].removeprefix("Value error, ").rstrip(".")[:500] + hint(fault)
         fault_texts.append(f"{field_path}: {text}" if field_path else text)
     n_unlisted = len(faults) - _MAX_LISTED_FAULTS
     return "; ".join(fault_texts) + (f"; and {n_unlisted} more" if n_unlisted > 0 else "")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from underpaint.data import EnergyAxis
-from underpaint.errors import CalibrationError, FormulaError, InstrumentError, SampleError, reason_of
+from underpaint.errors import CalibrationError, FormulaError, InstrumentError, SampleError
 from underpaint.physics.atomic import atomic_number, atomic_weight, family_lines
 from underpaint.physics.instrument.models import AIR, AIR_DENSITY, MAX_PHOTON_KEV, Instrument, instrument_from
 from underpaint.physics.materials import Layer, mass_fractions
@@ -413,9 +413,7 @@ class _ConfigurationReader:
         try:
             return Layer(self._mass_fractions(material), density, _cm_to_um(thickness_cm), name=material)
         except SampleError as error:
-            raise InstrumentError(
-                f"Cannot read the PyMca configuration {str(self.path)!r}: {reason_of(error)}"
-            ) from error
+            raise InstrumentError(f"Cannot read the PyMca configuration {str(self.path)!r}: {error}") from error
 
     def _read_angles(self, entry: str, attenuator_values: Sequence[str]) -> None:
         incidence_deg, takeoff_deg = (
