@@ -1,5 +1,21 @@
 """Errors that a user can correct. Each message states what failed, the value found, what is allowed and what to do."""
 
+import re
+
+
+def reason_of(error: BaseException | str) -> str:
+    """Return the message of an error without its opening "Cannot ...:", for a message that itself states what failed.
+
+    For errors of the operating system, the reason omits the number and the path.
+
+    Examples
+    --------
+    >>> reason_of(ScanError("Cannot read a.h5: the file is empty. Copy it again."))
+    'the file is empty. Copy it again.'
+    """
+    text = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    return re.sub(r"\ACannot [^\n]*?: ", "", text)
+
 
 class UnderpaintError(Exception):
     """Base class of all errors that the command line prints as a plain message, without a traceback.

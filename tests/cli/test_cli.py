@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 import underpaint.pigments.predict
-from underpaint.cli import app
+from underpaint.cli import _console, app
+from underpaint.cli._console import progress
+from underpaint.cli._progress_rate import progress_with_rate
 from underpaint.cli._scans import named_lines
 from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import Results
@@ -361,6 +364,37 @@ def test_interruptions_leave_no_results_behind(
 def test_debug_shows_where_an_error_comes_from() -> None:
     result = run("--debug", "info", "nowhere.h5")
     assert isinstance(result.exception, ScanError)
+
+
+@pytest.mark.parametrize("show_progress", [progress, partial(progress_with_rate, unit="spectra")])
+def test_where_no_bar_can_be_drawn_progress_is_a_line_now_and_then(
+    show_progress: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for minimum_s, lines in ((3600.0, []), (0.0, ["0 s: Comparing, 3 of 7", "0 s: Writing"])):
+        monkeypatch.setattr(_console, "PROGRESS_LINE_S", minimum_s)
+        with show_progress(quiet=False) as report_progress:
+            report_progress("Comparing", 3, 7)
+            report_progress("Writing", 0, 1)
+        assert capsys.readouterr().err.splitlines() == lines
+    with show_progress(quiet=True) as report_progress:
+        report_progress("Comparing", 3, 7)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("width", [30, 52, 60, 80, 200])
+def test_words_of_a_table_are_never_broken(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    rows = [["lead_tin_antimony_yellow", "antimony_pigment, titanium_pigment", "14.2 %"], ["x", "", "8 %"]]
+    table = _console.list_table("pigments", ("name", "groups", "share"))
+    for cells in rows:
+        table.add_row(*cells)
+    _console.show(table)
+    output = capsys.readouterr().out
+    assert set(output.split()) >= {word for cells in rows for text in cells for word in text.split()}
+    assert ("- name: lead_tin_antimony_yellow\n  groups: antimony_pigment, titanium_pigment" in output) == (width < 56)
+    assert width < 60 or max(map(len, output.splitlines())) <= width
 
 
 def test_pigments_list_and_show() -> None:

@@ -45,6 +45,14 @@ def test_each_detector_gets_its_instrument(tmp_path: Path) -> None:
     assert again.exit_code == 1
 
 
+def test_json_without_out_writes_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.savez("one.npz", counts=pixels(1))
+    done = CliRunner().invoke(app, ["calibrate", "one.npz", "--json"])
+    assert json.loads(done.stdout)["instrument"] is None
+    assert [path.name for path in tmp_path.iterdir()] == ["one.npz"]
+
+
 def test_every_file_that_was_written_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "one.npz", counts=pixels(1))
     names = ["own.toml", "own.png", "straight.h5"]

@@ -110,3 +110,13 @@ def test_what_cannot_be_planned_is_refused(folder: Path, more: list[str], fault:
     code, output = run(folder, *more)
     assert code in {1, 2}
     assert fault in " ".join(output.replace("│", " ").split())
+
+
+def test_without_layers_of_the_order_the_error_says_what_was_tried(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scan_plan, "likeliest_layers", lambda *_: (None, 0.003, 14))
+    code, output = run(folder, "--question", "azurite under lead_white")
+    assert code == 1
+    assert "14 layer structures of copper_green_blue, lead_pigment fit its summed spectrum" in output
+    assert "none has this order (probability 0.003). Paints with both groups: 1." in output

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,6 +85,12 @@ OUTPUTS = [
     for name, (kind, _) in parameter_declarations(command).items()
     if "Path" in str(kind) and (names[-1], name) not in INPUTS
 ]
+WITH_ENDING = [
+    (names, name)
+    for names, name in OUTPUTS
+    for _, declaration in [parameter_declarations(COMMANDS[names])[name]]
+    if declaration is not None and re.search(r"\.\w", declaration.metavar or "")
+]
 REPLACING = [(names, name) for names, name in OUTPUTS if "overwrite" in parameter_declarations(COMMANDS[names])]
 
 
@@ -140,6 +147,28 @@ def test_a_file_that_is_there_is_not_replaced(names: tuple[str, ...], name: str)
     assert done.exit_code in {1, 2}, done.output
     assert "mine.h5" in done.output
     assert contents() == before
+
+
+@pytest.mark.parametrize(
+    ("names", "name"), WITH_ENDING, ids=lambda value: value if isinstance(value, str) else " ".join(value)
+)
+def test_a_file_of_another_ending_is_refused_before_the_work(names: tuple[str, ...], name: str) -> None:
+    before = contents()
+    done = call(names, name, "new.xyz")
+    assert done.exit_code == 1, done.output
+    assert "Cannot write new.xyz: this file must end in ." in done.output
+    assert contents() == before
+
+
+@pytest.mark.parametrize(("form", "ending"), [("html", "pdf"), ("pdf", "html")])
+def test_a_report_of_the_other_form_is_refused(form: str, ending: str) -> None:
+    done = CliRunner().invoke(app, ["report", "results", "--format", form, "--out", f"new.{ending}"])
+    assert f"new.{ending}: this file must end in .{form}, but ends in .{ending}" in done.output
+
+
+def test_results_in_place_of_a_scan_are_named() -> None:
+    done = CliRunner().invoke(app, ["identify", "results"])
+    assert "results: it is a results folder, not a scan" in done.output
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from typer.testing import CliRunner
 from cube_files import write_envi
 from result_parts import joined
 from underpaint.cli import app
+from underpaint.data import EnergyAxis, Scan
 from underpaint.data.maps import BELOW_PROBABILITY, Results
 from underpaint.display.viewer.result_site import ResultSite
 from underpaint.display.viewer.server import Request
-from underpaint.io import read_results, write_results
+from underpaint.io import read_results, save_scan, write_results
 from underpaint.reflectance import ReflectanceLibrary, builtin
 from underpaint.reflectance.user_sets import FOLDER_VARIABLE
 
@@ -132,6 +133,18 @@ def test_a_second_cube_replaces_the_first_and_its_place_is_kept(place: Path) -> 
     assert (place / "result" / "results.h5").stat().st_size < 1.1 * size
     with h5py.File(place / "result" / "results.h5") as file:
         assert set(file["entry"]) >= {"pigments", "elements", "reflectance"}
+
+
+def test_an_xrf_scan_or_results_in_place_of_a_cube_are_named(place: Path) -> None:
+    counts = np.random.default_rng(0).poisson(3.0, (2, 3, 512)).astype(np.uint16)
+    save_scan(Scan(counts, axis=EnergyAxis(0.02, 0.0, 512), name="scan"), place / "scan.h5")
+    for location, kind in (
+        ("scan.h5", "an XRF scan of 2 x 3 pixels with 512 channels"),
+        ("result", "a results folder"),
+    ):
+        done = CliRunner().invoke(app, ["reflect", str(place / location), "--xrf", str(place / "result")])
+        assert done.exit_code == 1
+        assert f"as a reflectance cube: it is {kind}. Give the image cube" in done.output
 
 
 def test_another_folder_takes_the_answers_and_the_first_stays(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -73,7 +73,7 @@ def test_a_click_shows_the_spectrum_and_numbers_of_the_pixel(page: tuple[Any, Se
     text = text_of(opened, "spot")
     assert "row 3, column 4" in text
     assert "0.97" in text
-    assert "Hg L 400 counts (40 σ)" in text
+    assert "Hg L 400 ± 10 counts (40 σ)" in text
     assert "at the surface: 0.95" in text
     assert "row 3, column 4" in text_of(opened, "spectrum-legend")
 

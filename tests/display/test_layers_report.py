@@ -69,6 +69,17 @@ def test_one_group_alone_in_both_places_may_be_the_bare_ground() -> None:
     assert any(group.startswith("vermilion or calomel at the surface") for group in texts)
 
 
+def test_a_group_below_nothing_is_not_called_below() -> None:
+    maps = placed_maps()
+    maps["lead_pigment", "surface"][:, 20:], maps["lead_pigment", "below"][:, 20:] = 0.7, 0.95
+    texts = [group.text for group in find_arrangements(maps)]
+    assert "lead pigment with no paint detected above; it may be the bare ground" in texts
+    assert "lead pigment below" not in texts
+    assert any(
+        group.startswith("vermilion or calomel at the surface") and "lead pigment below" in group for group in texts
+    )
+
+
 def test_what_was_not_seen_below_is_not_determined() -> None:
     maps = placed_maps()
     maps["lead_pigment", "below"][:, :20] = 0.05

@@ -137,6 +137,17 @@ def test_a_pigment_without_its_line_is_called_doubtful() -> None:
     assert "1 of 3 pigment groups were found, 1 more is doubtful." in fakes.full_report(results)
 
 
+def test_a_group_without_a_mapped_line_does_not_contradict_what_present_means() -> None:
+    elements = fakes.element_maps()
+    without_mercury = Results.of_lines(
+        ("Ca_K", "Pb_L"), *(elements.stacks[name].values[:, :, [0, 4]] for name in ("area", "area_sigma"))
+    )
+    text = fakes.full_report(joined(fakes.pigment_maps(), without_mercury))
+    assert "no line was fitted" not in text
+    assert "detected by the network only: none of its lines is in the element maps" in text
+    assert "lines of the group's element are significant" not in text
+
+
 def test_words_of_the_page(text: str) -> None:
     for words in (
         "2 of 3 pigment groups were found",

@@ -272,7 +272,7 @@ def test_a_composition_is_read() -> None:
         ("Fe 0", "has no positive amount"),
         ("SiO2 60, CaO 50", "sum of 110 %"),
         ("SiO2", "at 'SiO2': each entry is a formula and its mass per cent. Write it as 'SiO2 50"),
-        ("Xx2 5", "at 'Xx2 5': Cannot read the formula"),
+        ("Xx2 5", "at 'Xx2 5': expected an element's symbol"),
         ("SiO2 -5", "at 'SiO2 -5'"),
     ],
 )

@@ -48,6 +48,15 @@ def test_a_question_names_two_groups_or_their_pigments() -> None:
             OrderQuestion.from_text(text)
 
 
+@pytest.mark.parametrize("text", ["lead under mercury", "Pb under Hg", "lead_white under mercuri red"])
+def test_loose_words_and_elements_lead_to_the_groups_of_the_results(text: str) -> None:
+    groups = ("tin_pigment", "lead_pigment", "mercury_red", "iron_pigment")
+    with pytest.raises(SampleError) as fault:
+        OrderQuestion.from_text(text, groups)
+    assert 'Did you mean "lead_pigment under mercury_red"?' in str(fault.value)
+    assert str(fault.value).endswith(f"The groups are {', '.join(groups)}.")
+
+
 def test_counts_needed_lie_between_those_that_were_simulated() -> None:
     planned = AnsweredShares(np.asarray([1e3, 1e4, 1e5]), np.asarray([0.0, 0.25, 0.75]), np.asarray([0.1, 0.5, 0.9]))
     assert planned.counts_needed(0.5) == pytest.approx(10**4.5)
@@ -108,7 +117,10 @@ def test_more_counts_answer_more_scans(short_search: None) -> None:
 def test_the_layers_planned_for_are_those_of_the_spectrum(short_search: None) -> None:
     rate, axis = expected_spectrum(AZURITE_OVER_LEAD, INSTRUMENT)
     spectrum = Spectrum(np.random.default_rng(0).poisson(rate * 1e6 / rate.sum()).astype(np.float64), axis)
-    layers, probability = likeliest_layers(spectrum, INSTRUMENT, given_groups(["azurite", "lead_white"]), QUESTION)
+    candidates = given_groups(["azurite", "lead_white"])
+    layers, probability, n_structures = likeliest_layers(spectrum, INSTRUMENT, candidates, QUESTION)
+    assert layers is not None
+    assert n_structures > 1
     assert probability > 0.95
     assert layers.layers[0].mass_fractions.get("Cu", 0.0) > 0.1
     assert layers.layers[0].thickness_um == pytest.approx(30.0, rel=0.5)

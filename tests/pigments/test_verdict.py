@@ -142,7 +142,8 @@ def test_nothing_is_stated_where_nothing_describes_the_spectrum() -> None:
     withheld = explanation([draws(1), draws(2)], chi_square=300.0)
     words = "\n".join(explanation_sentences(withheld))
     assert "not stated" in words
-    assert "At 4.51 keV there are more counts than expected: 900 instead of 300 (+20 sigma); Ti K has a line" in words
+    assert "At 4.51 keV there are more counts than expected: 900 instead of 300 ± 30" in words
+    assert "(+20 sigma of counting noise and model error); Ti K has a line" in words
     assert "begins above" not in words
     values = explanation_record(withheld)
     assert values["order"] is values["layers"] is values["number_of_layers"] is None

@@ -17,6 +17,7 @@ from result_parts import joined
 from underpaint.cli import app
 from underpaint.data.maps import Results
 from underpaint.data.peaks import resolution_fwhm_kev
+from underpaint.display.report.layers import place_shares
 from underpaint.errors import OutputError, ScanError
 from underpaint.io import write_results
 from underpaint.pipeline.compare import COMPARISON_FILES, compare, write_comparison
@@ -81,6 +82,16 @@ def test_two_counts_of_the_same_paint_differ_by_noise_alone() -> None:
     anywhere = {entry.group: entry for entry in comparison.groups if entry.place == "anywhere"}
     assert anywhere["mercury_red"].kappa == pytest.approx(1.0)
     assert anywhere["mercury_red"].present == (0.5, 0.5)
+
+
+def test_a_place_counts_from_the_limit_of_the_report_on() -> None:
+    """As in the report, 0.7 states a group anywhere, but no place."""
+    doubtful = pigments(copper_places=(0.7, 0.05))
+    comparison = compare(of_detector("1", lines(1), pigments()), of_detector("2", lines(2, EFFICIENCY), doubtful))
+    present = {entry.place: entry.present for entry in comparison.groups if entry.group == "copper_green_blue"}
+    assert present == {"anywhere": (0.5, 0.5), "surface": (0.5, 0.0), "below": (0.0, 0.0)}
+    (copper,) = (row for row in place_shares(doubtful) if row.name == "copper_green_blue")
+    assert (copper.surface, copper.unplaced) == (0.0, 0.5)
 
 
 def test_the_order_of_the_two_does_not_matter() -> None:

@@ -6,6 +6,7 @@ from itertools import pairwise
 import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import least_squares
 
 from underpaint.calibrate._refine import GroupModel, LineFit, Response, candidate_groups, measure_lines
 from underpaint.calibrate.calibration import Calibration
@@ -23,6 +24,7 @@ _MIN_LINE_SIGMAS = 20.0
 _MIN_DRIFT_EV, _MIN_DRIFT_SIGMAS = 2.0, 4.0
 _MIN_LINE_ERROR_EV = 0.3
 _MAX_SHAPE_RESIDUAL_EV = 3.0
+_MAX_SQUARED_RESIDUAL = 9.0
 
 
 @dataclass(frozen=True)
@@ -54,25 +56,22 @@ class Drift:
 
     @property
     def significant(self) -> bool:
-        """Whether the shifts differ by more than 2 eV and by more than 4 standard deviations."""
-        is_finite = np.isfinite(self.shift_ev)
-        if is_finite.sum() < 2:
-            return False
-        drift_sigmas = self.span_ev / float(np.sqrt(2.0) * np.median(self.error_ev[is_finite]))
-        return bool(self.span_ev > _MIN_DRIFT_EV and drift_sigmas > _MIN_DRIFT_SIGMAS)
+        """Whether the shifts of any two blocks differ by more than 2 eV and by more than 4 standard deviations."""
+        differences_ev = np.subtract.outer(self.shift_ev, self.shift_ev)
+        difference_errors_ev = np.hypot.outer(self.error_ev, self.error_ev)
+        return bool(np.any(differences_ev > np.maximum(_MIN_DRIFT_EV, _MIN_DRIFT_SIGMAS * difference_errors_ev)))
 
     def describe(self) -> str:
         """Return a text that states the drift and its uncertainty."""
         is_finite = np.isfinite(self.shift_ev)
         if is_finite.sum() < 2:
             return "drift: unknown, because too few rows have enough lines"
-        error_ev = float(np.median(self.error_ev[is_finite]))
         drift_text = "drifts" if self.significant else "is steady"
-        range_text = f"{np.nanmin(self.shift_ev):+.1f} to {np.nanmax(self.shift_ev):+.1f} eV"
-        return (
-            f"the axis {drift_text} along the rows: {range_text} at {REFERENCE_ENERGY_KEV} keV, "
-            f"with an uncertainty of {error_ev:.1f} eV"
+        range_text = " to ".join(
+            f"{self.shift_ev[block]:+.1f} ± {self.error_ev[block]:.1f}"
+            for block in (np.nanargmin(self.shift_ev), np.nanargmax(self.shift_ev))
         )
+        return f"the axis {drift_text} along the rows: {range_text} eV at {REFERENCE_ENERGY_KEV} keV"
 
 
 def find_drift(scan: Scan, calibration: Calibration, n_block: int = _MAX_BLOCKS) -> Drift:
@@ -131,10 +130,20 @@ def _block_shift(counts: Array, response: Response, calibration: Calibration) ->
     design_matrix = (
         np.stack([np.ones_like(energy_kev), 1e3 * (energy_kev - REFERENCE_ENERGY_KEV)], axis=1) / error_ev[:, None]
     )
-    covariance = np.linalg.pinv(design_matrix.T @ design_matrix)
-    shift_ev, stretch = covariance @ design_matrix.T @ (offset_ev / error_ev)
+    # In rows where a line is weak, its neighbours shift it: lines of elements that are only in these rows, or tails of
+    # stronger lines. The Cauchy loss gives such lines little weight.
+    shift_ev, stretch = least_squares(
+        lambda parameters: design_matrix @ parameters - offset_ev / error_ev,
+        [float(np.median(offset_ev)), 0.0],
+        loss="cauchy",
+        x_scale="jac",
+    ).x
+    squared_residuals = (design_matrix @ [shift_ev, stretch] - offset_ev / error_ev) ** 2
+    weighted_design = design_matrix / np.sqrt(1.0 + squared_residuals)[:, None]
+    covariance = np.linalg.pinv(weighted_design.T @ weighted_design)
+    # the limit keeps a single outlying line from determining the error
     variance_factor = max(
-        1.0, float(np.sum((design_matrix @ [shift_ev, stretch] - offset_ev / error_ev) ** 2)) / max(len(lines) - 2, 1)
+        1.0, float(np.minimum(squared_residuals, _MAX_SQUARED_RESIDUAL).sum()) / max(len(lines) - 2, 1)
     )
     return float(shift_ev), float(np.sqrt(covariance[0, 0] * variance_factor)), float(stretch)
 

@@ -29,7 +29,7 @@ class DetectorCalibration:
     scan: "Scan"
     calibration: "Calibration"
     drift: "Drift"
-    instrument_file: Path
+    instrument_file: Path | None
     notes: tuple[str, ...]
     additional_files: tuple[Path, ...] = ()
     scale: "Scale | None" = None
@@ -56,7 +56,7 @@ class DetectorCalibration:
             "drifts": self.drift.significant,
             "notes": list(self.notes),
             "scale": None if self.scale is None else self.scale.model_dump(mode="json"),
-            "instrument": str(self.instrument_file),
+            "instrument": None if self.instrument_file is None else str(self.instrument_file),
             "also_written": [str(path) for path in self.additional_files],
         }
 
@@ -66,7 +66,10 @@ def calibrate(
         str | None,
         typer.Argument(metavar="SCAN", help="Folder or file of the scan. By default, the standard's spectrum is used."),
     ] = None,
-    out: Annotated[Path, new_file("FILE.toml", "Instrument file to write.")] = Path("instrument.toml"),
+    out: Annotated[
+        Path | None,
+        new_file("FILE.toml", "Instrument file to write. By default instrument.toml, or no file with --json."),
+    ] = None,
     instrument: Annotated[
         str | None,
         typer.Option(
@@ -116,6 +119,7 @@ def calibrate(
             "Give a SCAN, or --standard and --composition together, such as --composition 'SiO2 70, CaO 9'."
         )
     standard_fractions = None if composition is None else parse_composition(composition)
+    instrument_path = Path("instrument.toml") if out is None and not as_json else out
     base_instrument = None if instrument is None else load_instrument(instrument)
     scans = load_all(scan or str(standard), counts_scale=counts_scale)
     standard_scans = [] if standard is None else load_all(standard, counts_scale=counts_scale)
@@ -125,7 +129,10 @@ def calibrate(
             f"{len(standard_scans)}. Measure both with the same detectors."
         )
     files_by_detector = [
-        [_detector_path(detector_file, detector_scan, scans) for detector_file in (out, picture, without_drift)]
+        [
+            _detector_path(detector_file, detector_scan, scans)
+            for detector_file in (instrument_path, picture, without_drift)
+        ]
         for detector_scan in scans
     ]
     check_new_files(
@@ -150,7 +157,7 @@ def calibrate(
                 _calibrate_detector(
                     detector_scan,
                     base_instrument,
-                    instrument_file or out,
+                    instrument_file,
                     (picture_file, drift_free_file),
                     standard_and_fractions,
                 )
@@ -171,7 +178,7 @@ def _detector_path(path: Path | None, scan: "Scan", scans: "Sequence[Scan]") -> 
 def _calibrate_detector(
     scan: "Scan",
     base_instrument: "Instrument | None",
-    instrument_file: Path,
+    instrument_file: Path | None,
     picture_and_drift_files: tuple[Path | None, Path | None],
     standard: tuple["Scan", dict[str, float]] | None,
 ) -> DetectorCalibration:
@@ -187,9 +194,10 @@ def _calibrate_detector(
     drift = calibration_tools.find_drift(scan, calibration)
     instrument = calibration_tools.calibrated_instrument(scan, calibration, base_instrument)
     scale = None if standard is None else _scale_of_standard(instrument, *standard)
-    save_instrument(
-        instrument.model_copy(update={"scale": scale}) if scale is not None else instrument, instrument_file
-    )
+    if instrument_file is not None:
+        save_instrument(
+            instrument.model_copy(update={"scale": scale}) if scale is not None else instrument, instrument_file
+        )
     picture_file, drift_free_file = picture_and_drift_files
     if picture_file is not None:
         _save_picture(scan, calibration, picture_file)

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 EXIT_INTERRUPTED = 130
 EXIT_FAILED = 1
+SHORT_CELL = 10
+"""Columns of a table whose cells have at most this number of characters are not wrapped if there is space."""
+PROGRESS_LINE_S = 15.0
+"""Minimum time in s between two lines of progress if standard error is not a terminal."""
 
 
 class PlainHelp(TyperGroup):
@@ -105,8 +110,49 @@ def say(message: str = "", *, quiet: bool = False, style: str | None = None) -> 
 
 
 def show(renderable: Any) -> None:
-    """Print a table or another object of the package rich."""
-    console().print(renderable)
+    """Print a table or another object of the package rich. Words in columns with headings are not broken.
+
+    If the words do not fit side by side, each row of the table is printed as a list.
+    """
+    from rich.table import Table
+
+    output_console = console()
+    if not (isinstance(renderable, Table) and renderable.show_header) or _fit_columns(renderable, output_console.width):
+        output_console.print(renderable)
+        return
+    say(str(renderable.title or ""))
+    for cells in zip(*(column.cells for column in renderable.columns), strict=True):
+        for column_index, (column, cell) in enumerate(zip(renderable.columns, cells, strict=True)):
+            if str(cell):
+                say(f"{'  ' if column_index else '- '}{column.header}: {cell}")
+    if renderable.caption:
+        say(str(renderable.caption))
+
+
+def _fit_columns(table: "Table", max_width: int) -> bool:
+    """Set the widths of a table's columns so that no word is broken. Return False if the words do not fit."""
+    from rich.cells import cell_len
+
+    texts = [[str(column.header), *map(str, column.cells)] for column in table.columns]
+    word_widths = [max(cell_len(word) for text in column for word in text.split() or [""]) for column in texts]
+    full_widths = [max(map(cell_len, column)) for column in texts]
+    widths = [max(word, min(full, SHORT_CELL)) for word, full in zip(word_widths, full_widths, strict=True)]
+    width_for_cells = max_width - 3 * len(widths) - 1  # a border and two spaces per column
+    if sum(widths) > width_for_cells:
+        widths = word_widths
+    n_spare = width_for_cells - sum(widths)
+    if n_spare < 0:
+        return False
+    for _ in range(min(n_spare, sum(full_widths) - sum(widths))):
+        # the column with the most lines gets the next character
+        narrowest = max(
+            (index for index, width in enumerate(widths) if width < full_widths[index]),
+            key=lambda index: full_widths[index] / widths[index],
+        )
+        widths[narrowest] += 1
+    for column, width in zip(table.columns, widths, strict=True):
+        column.width = width
+    return True
 
 
 def console(*, stderr: bool = False) -> Any:
@@ -161,13 +207,20 @@ def escape_unencodable() -> None:
 
 @contextmanager
 def progress(*, quiet: bool) -> Iterator[Progress]:
-    """Show progress on standard error. Yield a function of the task's name, the steps done, and the number of steps."""
+    """Show progress on standard error. Yield a function of the task's name, the steps done, and the number of steps.
+
+    On a terminal, progress is a bar. Elsewhere, a line is written now and then.
+    """
     from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as RichProgress
 
+    error_console = console(stderr=True)
+    if not quiet and not error_console.is_terminal:
+        yield lines_of_progress()
+        return
     description_column = TextColumn("{task.description}", markup=False)
     bar_columns = (SpinnerColumn(), description_column, BarColumn(bar_width=24), TimeElapsedColumn())
-    with RichProgress(*bar_columns, console=console(stderr=True), disable=quiet, transient=True) as progress_bar:
+    with RichProgress(*bar_columns, console=error_console, disable=quiet, transient=True) as progress_bar:
         task_id = progress_bar.add_task("Starting", total=None)
 
         def report_progress(task_name: str, n_done: int, n_steps: int) -> None:
@@ -177,6 +230,21 @@ def progress(*, quiet: bool) -> Iterator[Progress]:
             )
 
         yield report_progress
+
+
+def lines_of_progress() -> Progress:
+    """Return a function that now and then writes a line of progress, where a bar cannot be drawn."""
+    start_s = last_line_s = time.monotonic()
+
+    def report_progress(task_name: str, n_done: int, n_steps: int) -> None:
+        nonlocal last_line_s
+        now_s = time.monotonic()
+        if now_s - last_line_s >= PROGRESS_LINE_S:
+            last_line_s = now_s
+            steps_text = f", {n_done:,} of {n_steps:,}" if n_steps > 1 else ""
+            console(stderr=True).print(f"{now_s - start_s:.0f} s: {task_name}{steps_text}", soft_wrap=True)
+
+    return report_progress
 
 
 def _is_debugging(ctx: Any) -> bool:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 BASELINES = ("always_yes", "xu2022", "element_thresholds", "likelihood_fit")
 ScoresFileOption = Annotated[
     Path | None,
-    typer.Option("--json", metavar="FILE", help="Write the scores to a JSON file.", writable=True, dir_okay=False),
+    typer.Option("--json", metavar="FILE.json", help="Write the scores to a JSON file.", writable=True, dir_okay=False),
 ]
 benchmark_commands = typer.Typer(cls=PlainHelp, no_args_is_help=True)
 

@@ -122,7 +122,7 @@ def instruments(
     ] = None,
     out: Annotated[
         Path | None,
-        new_file("FILE", "File that convert writes: a PyMca configuration (.cfg), or an instrument file (TOML)."),
+        new_file("FILE.toml|.cfg", "File that convert writes: an instrument file, or a PyMca configuration (.cfg)."),
     ] = None,
     families: Annotated[
         str | None,
@@ -386,11 +386,7 @@ def _loading_source(pigment: "Pigment") -> str:
 
 
 def _show_pigments(pigment_records: list[dict[str, Any]]) -> None:
-    from rich.table import Table
-
-    pigment_table = Table(title=f"{len(pigment_records)} pigments", title_justify="left")
-    for heading, max_width in (("name", 26), ("formula", None), ("g/cm3", None), ("period", None), ("groups", None)):
-        pigment_table.add_column(heading, overflow="fold", max_width=max_width)
+    pigment_table = list_table(f"{len(pigment_records)} pigments", ("name", "formula", "g/cm3", "period", "groups"))
     for pigment_record in pigment_records:
         group_names = ", ".join(pigment_record["groups"]) or "shows no line"
         pigment_table.add_row(
@@ -471,7 +467,7 @@ def groups(
         bool, typer.Option(help="Also search for mixtures with the same spectrum as a single pigment.")
     ] = True,
     out_figure: Annotated[
-        Path | None, new_file("PNG", "Plot the counts needed to distinguish each pair of pigments.")
+        Path | None, new_file("FILE.png", "Plot the counts needed to distinguish each pair of pigments.")
     ] = None,
     overwrite: OverwriteOption = False,
     quiet: QuietOption = False,
@@ -480,8 +476,8 @@ def groups(
     """Group the pigments that no method can distinguish by a spectrum with the given total counts.
 
     Every other pigment, and mixtures, are fitted to the expected spectrum of each pigment. Thickness, binder, ground
-    and scatter are free in these fits. Two pigments are distinguishable if the deviance of the fit exceeds 25. For the
-    default palette, the command takes some minutes.
+    and scatter are free in these fits. Two pigments are distinguishable if the deviance of the fit exceeds 25. The
+    command takes three to four minutes for the default palette of 74 pigments, and 15 seconds for the 14 of xu2022.
 
     For example:
 

@@ -11,7 +11,10 @@ from typer.models import ParameterInfo
 
 
 def new_file(metavar: str, help: str) -> Any:  # noqa: A002 - the name in typer
-    """Declare an option for a file to write. An existing file is only replaced with --overwrite."""
+    """Declare an option for a file to write. An existing file is only replaced with --overwrite.
+
+    If the metavar has an ending, as in ``FILE.png``, the file must have this ending.
+    """
     return typer.Option(metavar=metavar, help=help, writable=True, dir_okay=False)
 
 
@@ -70,7 +73,7 @@ def refuse_to_replace(
     Raises
     ------
     OutputError
-        An output exists, has an invalid name, or is in a folder that does not exist.
+        An output exists, has an invalid name or ending, or is in a folder that does not exist.
     """
     from underpaint.errors import OutputError, ScanError
     from underpaint.runtime.files import check_path, encoding_fault, printable_path
@@ -102,8 +105,31 @@ def refuse_to_replace(
         check_path(path)
         if declaration.file_okay:
             check_new_files([path], input_paths, overwrite=option_values.get("overwrite"))
+            check_ending(path, declaration.metavar or "")
         elif path.exists() and not path.is_dir():
             raise OutputError(f"Cannot write to {path}: it is a file. Give the name of a folder.")
+
+
+def check_ending(path: Path, metavar: str) -> None:
+    """Raise an error if a file does not have the ending of its metavar, such as ``FILE.png``.
+
+    A metavar may have several endings (``FILE.cfg|.toml``) or none. For ``.h5``, other endings of HDF5 are allowed too.
+
+    Raises
+    ------
+    OutputError
+        The file has another ending.
+    """
+    from underpaint.errors import OutputError
+    from underpaint.io.convert import HDF5_ENDINGS
+
+    endings = tuple(re.findall(r"\.\w+", metavar))
+    allowed_endings = HDF5_ENDINGS if endings == (".h5",) else endings
+    if allowed_endings and path.suffix.lower() not in allowed_endings:
+        raise OutputError(
+            f"Cannot write {path}: this file must end in {' or '.join(allowed_endings)}, but ends in "
+            f"{path.suffix or 'none of these'}. Give another name, such as {path.with_suffix(endings[0])}."
+        )
 
 
 def check_new_files(paths: list[Path], inputs: list[Path] | None = None, *, overwrite: bool | None) -> None:

@@ -33,7 +33,9 @@ def plan(
     ],
     paint: Annotated[
         int | None,
-        typer.Option(min=1, help="Number of the paint. By default, the largest paint with the upper group."),
+        typer.Option(
+            min=1, help="Number of the paint. By default, the largest with both groups, or else with the upper group."
+        ),
     ] = None,
     voltages: Annotated[
         str | None,

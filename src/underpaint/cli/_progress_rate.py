@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from underpaint.cli._console import console
+from underpaint.cli._console import console, lines_of_progress
 from underpaint.runtime.progress import Progress
 from underpaint.runtime.untrusted import plain_text
 
@@ -14,11 +14,16 @@ def progress_with_rate(*, quiet: bool, unit: str) -> Iterator[Progress]:
     """Show progress, rate and remaining time on standard error.
 
     Yields a function of the task's name, the steps done, and the number of steps. The rate is averaged over the last
-    half minute. Steps that an earlier, interrupted call finished count as done, but do not affect the rate.
+    half minute. Steps that an earlier, interrupted call finished count as done, but do not affect the rate. Where
+    standard error is not a terminal, a line without rate is written now and then.
     """
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
 
+    error_console = console(stderr=True)
+    if not quiet and not error_console.is_terminal:
+        yield lines_of_progress()
+        return
     bar_columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
@@ -27,7 +32,7 @@ def progress_with_rate(*, quiet: bool, unit: str) -> Iterator[Progress]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with RichProgress(*bar_columns, console=console(stderr=True), disable=quiet, transient=True) as progress_bar:
+    with RichProgress(*bar_columns, console=error_console, disable=quiet, transient=True) as progress_bar:
         task_ids: dict[str, Any] = {}
 
         def report_progress(task_name: str, n_done: int, n_steps: int) -> None:

@@ -98,7 +98,6 @@ def repair(
     from underpaint.io.load import refuse_output_in_scan
     from underpaint.repair import fingerprint
 
-    _refuse_to_replace(out)
     refuse_output_in_scan(out, scan)
     bin_shape = rows_and_columns(bins, "--bin", "2x2")
     requested_repairs = _RequestedRepairs(crop, mask, sum_peaks, pixels, snake, rows, row_shift, live_time, bin_shape)
@@ -266,7 +265,6 @@ def mosaic(
     from underpaint.io import load, save_scan
     from underpaint.repair import Tile, join_tiles, positions_of, read_positions
 
-    _refuse_to_replace(out)
     tile_positions = positions_of(tiles, read_positions(positions))
     read_tiles: list[tuple[str, Tile]] = []
     failed_tiles: dict[str, str] = {}
@@ -351,14 +349,3 @@ def _add_version(scan_record: dict[str, Any]) -> dict[str, Any]:
     from underpaint._version import __version__
 
     return scan_record | {"version": __version__}
-
-
-def _refuse_to_replace(out: Path) -> None:
-    from underpaint.errors import OutputError
-    from underpaint.io.convert import HDF5_ENDINGS, refuse_existing
-
-    if out.suffix.lower() not in HDF5_ENDINGS:
-        raise OutputError(
-            f"Cannot write {out}: scans are written as HDF5. Give a name that ends in {', '.join(HDF5_ENDINGS)}."
-        )
-    refuse_existing(out)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from underpaint.cli._console import EXIT_FAILED, error_text, progress, say, say_warning, show_json
-from underpaint.cli._outputs import new_file
+from underpaint.cli._outputs import check_ending, new_file
 from underpaint.cli._scans import MovedScanOption
 from underpaint.errors import OutputError, ScanError, UnderpaintError
 from underpaint.runtime.progress import Progress
@@ -47,7 +47,8 @@ def report(
         ReportForm, typer.Option("--format", help="File type of the report. pdf requires Chromium, Chrome or Edge.")
     ] = ReportForm.html,
     out: Annotated[
-        Path | None, new_file("FILE", "File to write. By default, report.html or report.pdf in DIR, which is replaced.")
+        Path | None,
+        new_file("FILE.html|.pdf", "File to write. By default, report.html or report.pdf in DIR, which is replaced."),
     ] = None,
     subject: Annotated[
         str, typer.Option("--object", metavar="TEXT", help="Name of the painting, for the title block.")
@@ -73,6 +74,8 @@ def report(
     del overwrite  # checked by ``with_output_check``
     from underpaint.display.report import write_report
 
+    if out is not None:
+        check_ending(out, f"FILE.{form.value}")
     with progress(quiet=quiet or as_json) as report_progress:
         report_progress("Writing the report", 0, 1)
         path = write_report(folder, out, form=form.name_for_report, scan=scan, subject=subject, full=full)

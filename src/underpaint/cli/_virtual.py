@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from underpaint.cli._console import progress, say, show, show_json
-from underpaint.cli._outputs import check_new_files, new_file
+from underpaint.cli._outputs import check_ending, check_new_files, new_file
 from underpaint.cli._progress_rate import progress_with_rate
 from underpaint.cli._scans import OverwriteOption, QuietOption
 
@@ -132,6 +132,9 @@ def simulate(
         raise typer.BadParameter("give --out FILE.h5 to write spectra, or --explain to show the contributions")
     if (out_figure or as_json) and not explain:
         raise typer.BadParameter("--out-figure and --json belong to --explain")
+    for path in (out, photons):
+        if path is not None:
+            check_ending(path, "FILE.h5")
     job = load_job(config, detector=detector)
     if explain:
         _show_breakdowns(job, out_figure, as_json=as_json, quiet=quiet)

@@ -34,6 +34,15 @@ PLACED_PROBABILITY = 0.75
 absent pigments below the surface, and orders that a spectrum does not determine."""
 
 
+def is_stated(probability: NDArray[np.floating], place: Place) -> NDArray[np.bool_]:
+    """Return the mask of pixels in which a group is reported at a place.
+
+    The probability exceeds :data:`PRESENT_PROBABILITY` anywhere, or is at least :data:`PLACED_PROBABILITY` at the
+    surface or below.
+    """
+    return np.asarray(probability > PRESENT_PROBABILITY if place == "anywhere" else probability >= PLACED_PROBABILITY)
+
+
 def at_place(name: str, place: Place) -> str:
     """Return the name of a pigment or group with its place as suffix. There is no suffix for "anywhere"."""
     return name if place == "anywhere" else f"{name}.{place}"

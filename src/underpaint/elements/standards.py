@@ -15,7 +15,7 @@ from underpaint.elements.quantities import (
     predict_counts,
     scatter_window,
 )
-from underpaint.errors import CoverageError, FormulaError, SampleError
+from underpaint.errors import CoverageError, FormulaError, SampleError, reason_of
 from underpaint.physics.instrument import Instrument, Scale
 from underpaint.physics.materials import Layer, Stratigraphy, mass_fractions
 
@@ -70,7 +70,7 @@ def parse_composition(text: str) -> dict[str, float]:
         try:
             formula_fractions = mass_fractions(entry_match["formula"])
         except FormulaError as error:
-            raise SampleError(f"Cannot read the composition at {composition_entry!r}: {error}") from error
+            raise SampleError(f"Cannot read the composition at {composition_entry!r}: {reason_of(error)}") from error
         percent_sum += percent
         for element, mass_fraction in formula_fractions.items():
             fractions[element] = fractions.get(element, 0.0) + 0.01 * percent * mass_fraction

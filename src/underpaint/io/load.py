@@ -23,6 +23,7 @@ from underpaint.errors import OutputError, ScanError
 from underpaint.io._detectors import detectors_of_one_scan, name_in_file
 from underpaint.io._source import SAME_CHANNELS, first_bytes, try_read
 from underpaint.io.readers import Reader, formats, reader_of
+from underpaint.io.results.stored import RESULTS_FILE
 
 SUM_NAME = "sum"
 """Detector name that selects the sum of all detectors."""
@@ -203,6 +204,11 @@ def _read_arrays(location: str | Path, shape: tuple[int, int] | None) -> list[Sc
 
 def _read_location(location: str | Path, shape: tuple[int, int] | None) -> list[Scan]:
     path, part_name = split_location(location)
+    if (path / RESULTS_FILE).is_file():
+        raise ScanError(
+            f"Cannot read {location}: it is a results folder, not a scan. Give the scan; `underpaint view {location}` "
+            "shows the results."
+        )
     if path.is_dir():
         path, part_name, reader = _reader_of_folder(path.resolve(), part_name)  # the path "." has no name and no parent
     elif path.exists() and not path.is_file():
@@ -478,7 +484,8 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (
         b"ENVI",
         "the header of an ENVI cube",
-        "Convert the cube to HDF5 or ripple (Spectral Python: spectral.open_image).",
+        "If it is a reflectance cube, give it to `underpaint reflect`. If it is an XRF scan, convert it to HDF5 or "
+        "ripple (Spectral Python: spectral.open_image).",
     ),
     (b"SIMPLE  =", "a FITS file", "Write its cube as HDF5 (astropy.io.fits)."),
     (b"CDF\x01", "a netCDF 3 file", "Write the data as netCDF 4, which is HDF5 (nccopy -k nc4)."),

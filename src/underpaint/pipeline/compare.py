@@ -20,6 +20,7 @@ from underpaint.data.maps import (
     Place,
     Results,
     cohen_kappa,
+    is_stated,
 )
 from underpaint.errors import OutputError, ScanError
 from underpaint.io.results.csv_text import write_csv
@@ -66,8 +67,8 @@ class GroupAgreement:
         Label shown to users.
     place : {"anywhere", "surface", "below"}
     present : (float, float)
-        Fraction of pixels in which each result contains the group, among the pixels for which both results have an
-        answer.
+        Fraction of pixels in which each result states the group at this place, among the pixels for which both results
+        have an answer.
     kappa : float
         Cohen's kappa, which is 1 for full agreement and 0 for chance agreement. Kappa is NaN if all answers of both
         results are identical.
@@ -272,7 +273,7 @@ def _group_agreement(both_results: tuple[Results, Results], group: str, place: P
     if not has_answers.any():
         return None
     is_in_first_scan, is_in_second_scan = (
-        probability[has_answers] > PRESENT_PROBABILITY for probability in probability_maps
+        is_stated(probability[has_answers], place) for probability in probability_maps
     )
     return GroupAgreement(
         group,

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from scipy.sparse import csr_array
 
 from underpaint._version import __version__
 from underpaint.data.maps import NONE_OF_LIBRARY, PRESENT_PROBABILITY, Place, Results
-from underpaint.errors import ScanError
-from underpaint.io import BlockStore, StoredMaps, read_results, result_folder
+from underpaint.errors import ScanError, UnderpaintError
+from underpaint.io import BlockStore, StoredMaps, load, read_results, result_folder, split_location
 from underpaint.io.results.contained import open_contained
 from underpaint.io.results.nexus import add_reflectance, write_reflectance_tiffs, write_summary
 from underpaint.io.results.provenance import file_facts, refuse_change
@@ -212,7 +213,7 @@ def reflect(
     settings, report_progress = settings or ReflectSettings(), progress or no_progress
     source_folder = Path(xrf)
     results, source_facts = read_results(source_folder), file_facts(cube)
-    reflectance_cube = open_reflectance(cube, white=settings.white, dark=settings.dark, scale=settings.scale)
+    reflectance_cube = _open_cube(cube, settings)
     spectral_library = library_for(settings.library, settings.palette)
     report_progress("Preparing the library", 0, 1)
     classifier = ReflectanceClassifier(spectral_library, reflectance_cube.wavelength_nm)
@@ -269,6 +270,32 @@ def reflect(
         _write_report(output_folder.path)
         refuse_change(cube, source_facts, target_folder)
     return read_results(target_folder)
+
+
+def _open_cube(location: str | Path, settings: ReflectSettings) -> ReflectanceCube:
+    """Open the cube. If that fails because the path is an XRF scan or a results folder, the error states this."""
+    try:
+        return open_reflectance(location, white=settings.white, dark=settings.dark, scale=settings.scale)
+    except ScanError as error:
+        kind = _xrf_kind(location)
+        if not kind:
+            raise
+        raise ScanError(
+            f"Cannot read {location} as a reflectance cube: it is {kind}. Give the image cube of a hyperspectral "
+            "camera (ENVI, HDF5 or a TIFF stack with wavelengths), and the results of the XRF scan with --xrf."
+        ) from error
+
+
+def _xrf_kind(location: str | Path) -> str:
+    """Return "a results folder", a description of an XRF scan with an energy axis, or "" for other files."""
+    if (split_location(location)[0] / RESULTS_FILE).is_file():
+        return "a results folder"
+    with suppress(UnderpaintError):
+        scan = load(location)
+        if scan.axis is not None:
+            n_row, n_column, n_channel = scan.shape
+            return f"an XRF scan of {n_row} x {n_column} pixels with {n_channel} channels"
+    return ""
 
 
 def library_for(path: str | Path | None, palette: str | Path | None = None) -> ReflectanceLibrary:

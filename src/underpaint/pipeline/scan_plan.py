@@ -212,7 +212,7 @@ def plan_scan(
     scan : str or None
         Path of the quick scan, if it was moved.
     paint : int or None
-        Number of the paint, by default the largest paint that contains the upper group.
+        Number of the paint, by default the largest paint with both groups, or else with the upper group.
     voltages_kv : sequence of float
         Tube voltages, by default that of the scan and 10 kV more.
     steps_mm : sequence of float
@@ -236,11 +236,11 @@ def plan_scan(
         The instrument, a voltage or the ground cannot be used.
     """
     report_progress, results_folder = progress or no_progress, Path(folder)
-    order_question = OrderQuestion.from_text(question)
     given_instrument = None if instrument is None else load_instrument(instrument)
     ground_layer(ground, 100.0)
     report_progress("Reading the results", 0, 1)
     results = read_results(results_folder)
+    order_question = OrderQuestion.from_text(question, _groups_of_paints(results))
     area = _paint_area(results, order_question, paint)
     quick_scan = find_scan(results_folder, results.summary, scan, results.shape, allow_shares=True)
     report_progress("Finding the energy axis", 0, 1)
@@ -253,7 +253,14 @@ def plan_scan(
     candidates = _with_question_groups(candidate_groups_of(area, results, ground), order_question)
     instruments = _instruments_at_voltages(scanner, voltages_kv, calibrated.beam_kev)
     report_progress("Searching the layers of the paint", 0, 1 + len(instruments))
-    layers, probability = likeliest_layers(spectrum, scanner, candidates, order_question, ground)
+    layers, probability, n_structures = likeliest_layers(spectrum, scanner, candidates, order_question, ground)
+    if layers is None:
+        raise SampleError(
+            f"Cannot plan for {order_question.lower_group} under {order_question.upper_group} in paint {area.number}: "
+            f"{n_structures} layer structures of {', '.join(candidates.groups)} fit its summed spectrum, and none has "
+            f"this order (probability {probability:.2g}). {_paints_with_both(results, order_question)} Choose another "
+            "paint with --paint, or ask about other groups."
+        )
     quick_scan_rate = float(expected_spectrum(layers, scanner)[0].sum())
     voltage_plans = []
     for n_done, (voltage_kv, instrument_at_voltage) in enumerate(instruments.items(), start=1):
@@ -277,8 +284,12 @@ def plan_scan(
     )
 
 
+def _groups_of_paints(results: Results) -> list[str]:
+    return sorted({name for area in results.paints for name in area.groups})
+
+
 def _paint_area(results: Results, question: OrderQuestion, paint_number: int | None) -> PaintArea:
-    """Return the paint with the given number, or by default the first paint that contains the upper group.
+    """Return the paint with the given number, by default the first with both groups, or else with the upper group.
 
     Raises
     ------
@@ -295,12 +306,21 @@ def _paint_area(results: Results, question: OrderQuestion, paint_number: int | N
         )
     areas_with_group = [area for area in results.paints if question.upper_group in area.groups]
     if paint_number is None and not areas_with_group:
-        groups = sorted({name for area in results.paints for name in area.groups})
         raise ScanError(
             f"Cannot plan for {question.upper_group} on top: no paint contains it. The paints contain "
-            f"{', '.join(groups) or 'no groups'}. Ask about one of these groups, or choose a paint with --paint."
+            f"{', '.join(_groups_of_paints(results)) or 'no groups'}. Ask about one of these groups, or choose a paint "
+            "with --paint."
         )
-    return areas[paint_number] if paint_number is not None else areas_with_group[0]
+    if paint_number is not None:
+        return areas[paint_number]
+    return next((area for area in areas_with_group if question.lower_group in area.groups), areas_with_group[0])
+
+
+def _paints_with_both(results: Results, question: OrderQuestion) -> str:
+    numbers = [
+        str(area.number) for area in results.paints if {question.lower_group, question.upper_group} <= set(area.groups)
+    ]
+    return f"Paints with both groups: {', '.join(numbers)}." if numbers else "No paint contains both groups."
 
 
 def _with_question_groups(candidates: CandidateGroups, question: OrderQuestion) -> CandidateGroups:

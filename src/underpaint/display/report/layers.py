@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.data.maps import PLACED_PROBABILITY, PRESENT_PROBABILITY, SURFACE_UM, Place, Results
+from underpaint.data.maps import PRESENT_PROBABILITY, SURFACE_UM, Place, Results, is_stated
 from underpaint.display.report.findings import MIN_PIXELS, MIN_SHARE, is_present
 from underpaint.pigments.predict.order import BOTH_AT_SURFACE, FIRST_ON_TOP, SECOND_ON_TOP, LayerOrder, layer_orders
 
@@ -55,6 +55,9 @@ class Arrangement:
         """Text such as "vermilion at the surface, about 20 µm (12 to 35); lead pigment below"."""
         if len(self.surface) == 1 and self.surface == self.below and not self.unplaced:
             return f"{self.surface[0]} alone; it may be the bare ground"
+        if not self.surface and not self.unplaced:
+            # "Below" alone would claim a layer above. Only paint without lines can lie there.
+            return f"{_join_labels(self.below)} with no paint detected above; it may be the bare ground"
         text_parts = (
             [f"{_join_labels(self.surface)} at the surface, {thickness_text(self.thickness)}"] if self.surface else []
         )
@@ -215,7 +218,7 @@ def _likely_at(results: Results, name: str, place: Place) -> NDArray[np.bool_]:
     """Return the mask of pixels where a group is probably at a place; all False if the place has no map."""
     if not results.holds(name, place):
         return np.zeros(results.shape, dtype=np.bool_)
-    return np.asarray(results[name, place] >= PLACED_PROBABILITY)
+    return is_stated(results[name, place], place)
 
 
 def _arrangement(

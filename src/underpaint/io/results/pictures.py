@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from underpaint.errors import ScanError
+from underpaint.errors import ScanError, reason_of
 from underpaint.io.results.contained import digest_contained, read_contained_text
 
 PHOTOGRAPH_FILE = "photograph.jpg"
@@ -98,7 +98,8 @@ def registration_of(folder: Path, picture_key: str = PHOTOGRAPH) -> dict[str, An
         registration = dict(json.loads(read_contained_text(folder, *files.place)))
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ScanError(
-            f"Cannot read {path}: {error}. Register the {picture_key} again in the viewer; until then the file is kept."
+            f"Cannot read {path}: {reason_of(error).rstrip('.')}. "
+            f"Register the {picture_key} again in the viewer; until then the file is kept."
         ) from error
     error_px = registration.get("error_px")
     if not isinstance(registration.get("how"), str) or not (error_px is None or isinstance(error_px, float | int)):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from underpaint.errors import ScanError
+from underpaint.errors import ScanError, reason_of
 from underpaint.io.results.contained import read_contained_text
 from underpaint.io.results.sidecars import REGIONS_FILE
 
@@ -147,6 +147,7 @@ def read_regions(folder: Path) -> list[Region]:
         return []
     except (OSError, ValueError, LookupError, TypeError, RecursionError, ScanError) as error:
         raise ScanError(
-            f"Cannot read {folder / REGIONS_FILE}: {error}. New regions can be drawn in the viewer; the damaged file "
+            f"Cannot read {folder / REGIONS_FILE}: {reason_of(error).rstrip('.')}. "
+            "New regions can be drawn in the viewer; the damaged file "
             "is then kept next to them."
         ) from error

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from underpaint.errors import ScanError
+from underpaint.errors import ScanError, reason_of
 from underpaint.io.results.contained import read_contained_text
 from underpaint.io.results.sidecars import SESSION_FILE
 
@@ -121,7 +121,8 @@ def read_session(folder: Path) -> Session:
         return Session()
     except (OSError, ValueError, RecursionError, ScanError) as error:
         raise ScanError(
-            f"Cannot read {folder / SESSION_FILE}: {error}. Move the file away; the viewer then starts a new session."
+            f"Cannot read {folder / SESSION_FILE}: {reason_of(error).rstrip('.')}. "
+            "Move the file away; the viewer then starts a new session."
         ) from error
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from underpaint.errors import InstrumentError
+from underpaint.errors import InstrumentError, reason_of
 from underpaint.physics.instrument.models import (
     AIR,
     AIR_DENSITY,
@@ -116,7 +116,8 @@ def read_source_spectrum(path: str | Path) -> SourceSpectrum:
         file_text = read_bounded(spectrum_path, MAX_SETTINGS_BYTES, InstrumentError).decode("utf-8")
     except (InstrumentError, UnicodeDecodeError) as error:
         raise InstrumentError(
-            f"Cannot read the source spectrum {spectrum_path}: {error}. Give a text file of two or three columns."
+            f"Cannot read the source spectrum {spectrum_path}: {reason_of(error).rstrip('.')}. "
+            "Give a text file of two or three columns."
         ) from error
     table_rows = [_split_columns(line) for line in file_text.splitlines() if line.strip() and not line.startswith("#")]
     if table_rows and not any(_are_finite_numbers([header_text]) for header_text in table_rows[0]):

@@ -62,6 +62,11 @@ class Misfit:
     sigmas: float
     family: str = ""
 
+    @property
+    def error(self) -> float:
+        """Standard deviation of the difference, in counts."""
+        return (self.measured - self.expected) / self.sigmas
+
 
 @dataclass(frozen=True)
 class Fit:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 from scipy.special import betainc, expit, logsumexp, ndtri
@@ -10,7 +11,7 @@ from underpaint.data import EnergyAxis, Spectrum
 from underpaint.errors import SampleError
 from underpaint.physics.forward import axis_of, emit, render
 from underpaint.physics.instrument import Instrument
-from underpaint.physics.materials import Layer, Stratigraphy
+from underpaint.physics.materials import Layer, Stratigraphy, library
 from underpaint.pigments.explain.candidate_groups import CandidateGroups, prior_of
 from underpaint.pigments.explain.explanation import RUNS
 from underpaint.pigments.explain.known import group_of
@@ -32,6 +33,8 @@ N_RIVAL_STRUCTURES = 3
 """Other pigments are tried in this number of the likeliest structures without the order in question."""
 N_TEMPERATURE = 3
 """Typical number of temperatures in one run of an explanation."""
+MIN_SIMILARITY = 0.4
+"""Minimum similarity (difflib) of a name to that of a group that is suggested for it."""
 HALF_OF_SCANS, MOST_SCANS = 0.5, 0.9
 """Fractions of scans that give the answer. The needed counts are reported for both fractions, and the simulation ends
 at the second."""
@@ -63,22 +66,46 @@ class OrderQuestion:
             )
 
     @classmethod
-    def from_text(cls, text: str) -> "OrderQuestion":
+    def from_text(cls, text: str, groups: Sequence[str] = ()) -> "OrderQuestion":
         """Parse a question such as "lead_pigment under mercury_red", with names of groups or pigments.
+
+        Parameters
+        ----------
+        text : str
+        groups : sequence of str
+            Groups that an error message suggests, by default all groups of the library.
 
         Raises
         ------
         SampleError
-            The text does not have this form, or the library does not contain a name.
+            The text does not have this form, or the library does not contain a name. The message names the groups, and
+            the question with the most similar groups.
         """
-        group_texts = text.split(" under ")
-        if len(group_texts) != 2:
-            raise SampleError(
-                f'Cannot plan for the question {text!r}: it must have the form "lead_pigment under mercury_red". '
-                "`underpaint groups` lists the groups."
+        suggested_groups = tuple(groups) or tuple(group.name for group in library().groups)
+        names = [name.strip() for name in text.split(" under ")]
+        known_names, elements = zip(*((group.name, group.element) for group in library().groups), strict=True)
+        # an element is not a pigment, although Pb is an abbreviation of Prussian blue
+        unknown_names = [
+            name for name in names if name in elements or (name not in known_names and name not in library())
+        ]
+        if len(names) != 2 or unknown_names:
+            similar_groups = [_similar_group(name, suggested_groups) for name in names]
+            reason = (
+                'it must have the form "LOWER under UPPER"'
+                if len(names) != 2
+                else f"{' and '.join(map(repr, unknown_names))} {'names' if len(unknown_names) == 1 else 'name'} no "
+                "group or pigment"
             )
-        lower_group, upper_group = (group_of(name.strip()) for name in group_texts)
-        return cls(lower_group, upper_group)
+            suggestion = (
+                f' Did you mean "{" under ".join(map(str, similar_groups))}"?'
+                if len(names) == 2 and all(similar_groups)
+                else ' An example is "lead_pigment under mercury_red".'
+            )
+            raise SampleError(
+                f"Cannot plan for the question {text!r}: {reason}.{suggestion} The groups are "
+                f"{', '.join(suggested_groups)}."
+            )
+        return cls(*map(group_of, names))
 
     def has_order(self, prior: PaintPrior, states: States) -> BoolArray:
         """Return a boolean (n,) array, true where both groups are present in the order in question."""
@@ -87,6 +114,15 @@ class OrderQuestion:
             uppermost_layers[:, prior.groups.index(name)] for name in (self.upper_group, self.lower_group)
         )
         return np.asarray((upper_layer < lower_layer) & (lower_layer < MAX_LAYERS))
+
+
+def _similar_group(name: str, groups: Sequence[str]) -> str | None:
+    """Return the group with this name, of this element or of this pigment, or the one with the most similar name."""
+    similar_groups = [name, *(group.name for group in library().groups if group.element == name)]
+    if len(similar_groups) == 1 and name in library():
+        similar_groups += library()[name].groups
+    similar_groups += get_close_matches(name.lower().replace(" ", "_"), groups, n=1, cutoff=MIN_SIMILARITY)
+    return next((group for group in similar_groups if group in groups), None)
 
 
 @dataclass(frozen=True)
@@ -131,8 +167,10 @@ def likeliest_layers(
     candidates: CandidateGroups,
     question: OrderQuestion,
     ground: str = "chalk",
-) -> tuple[Stratigraphy, float]:
-    """Return the most probable layers with the order of a question, and the probability of this order.
+) -> tuple[Stratigraphy | None, float, int]:
+    """Return the most probable layers with the order of a question, the order's probability, and how many layers fit.
+
+    If none of the layer structures that fit the spectrum has the order, the first value is None.
 
     Parameters
     ----------
@@ -146,8 +184,6 @@ def likeliest_layers(
 
     Raises
     ------
-    SampleError
-        The search finds no layers with this order.
     UnderpaintError
         As for :func:`underpaint.pigments.explain.explain`.
     """
@@ -155,15 +191,12 @@ def likeliest_layers(
     modes = _distinct_modes(model.prior, search(model, np.random.default_rng(0)))
     mixture = Mixture(model.prior, modes, 1.0)
     log_evidence, (log_fraction_with_order, _) = mixture.log_evidence, _log_fractions(mixture, question, model.prior)
+    order_probability = float(np.exp(logsumexp(log_evidence + log_fraction_with_order) - logsumexp(log_evidence)))
     has_order = question.has_order(model.prior, modes.states)
     if not has_order.any():
-        raise SampleError(
-            f"Cannot plan for {question.lower_group} under {question.upper_group}: no layers with that order are "
-            "consistent with the spectrum. Choose another paint, or other groups."
-        )
+        return None, order_probability, len(modes)
     best_mode = int(np.where(has_order, log_evidence, -np.inf).argmax())
-    order_probability = float(np.exp(logsumexp(log_evidence + log_fraction_with_order) - logsumexp(log_evidence)))
-    return stratigraphy_of(model.prior, modes.states.select([best_mode])), order_probability
+    return stratigraphy_of(model.prior, modes.states.select([best_mode])), order_probability, len(modes)
 
 
 def stratigraphy_of(prior: PaintPrior, state: States) -> Stratigraphy:

@@ -191,7 +191,8 @@ def _misfit_sentence(misfit: Misfit) -> str:
     )
     return (
         f"At {misfit.energy_kev:.2f} keV there are {comparison} counts than expected: {misfit.measured:,.0f} "
-        f"instead of {misfit.expected:,.0f} ({misfit.sigmas:+.0f} sigma){family_text}."
+        f"instead of {misfit.expected:,.0f} ± {misfit.error:,.0f} ({misfit.sigmas:+.0f} sigma of counting noise "
+        f"and model error){family_text}."
     )
 
 

@@ -64,7 +64,7 @@ function card(app, group) {
     group.share && group.share.value !== null && (group.places.surface ?? 0) > 0.5 ? make("p", { title: "Shares are estimated separately, and a pigment of two groups counts in both groups. The sum may therefore exceed 1." }, `share of the pigments at the surface: ${estimate(group.share)}`) : null,
     group.answer ? make("p", { className: group.state === CANNOT_EXCLUDE ? "note" : "" }, make("b", {}, "Answer: "), group.answer) : null,
     group.amount && group.amount.value !== null ? make("p", { title: "Mass fraction of the element in the dry paint of any one layer." }, `amount: ${estimate(group.amount)}`) : null,
-    make("p", {}, make("b", {}, "For it: "), there.length ? there.map((line) => `${lineName(line.family)} ${thousands(line.counts)} counts (${line.sigma.toFixed(0)} σ)`).join("; ") : group.lines.length ? "no line detected" : "none of its lines was measured"),
+    make("p", {}, make("b", {}, "For it: "), there.length ? there.map((line) => `${lineName(line.family)} ${thousands(line.counts)} ± ${thousands(line.error ?? 0)} counts (${line.sigma.toFixed(0)} σ)`).join("; ") : group.lines.length ? "no line detected" : "none of its lines was measured"),
     make("p", {}, make("b", {}, "Against it: "), against(group)),
     group.unmeasured.length ? make("p", { className: "quiet" }, `Without a map: ${group.unmeasured.map(lineName).join(", ")}.`) : null,
     group.alike.length > 1 ? make("details", {}, make("summary", {}, `One of ${group.alike.length} pigments; X-rays do not distinguish pigments with the same elements`),
