@@ -8,12 +8,14 @@ import pytest
 from underpaint.errors import CoverageError, ScanError
 from underpaint.physics.materials import library as pigments
 from underpaint.reflectance import NONE, ReferenceSpectrum, ReflectanceClassifier, ReflectanceLibrary, builtin
+from underpaint.reflectance.hypotheses import Hypotheses
 from underpaint.reflectance.kubelka_munk import (
     internal_reflectance,
     k_over_s_from_reflectance,
     measured_reflectance,
     reflectance_from_k_over_s,
 )
+from underpaint.reflectance.posterior import _references
 
 GROUPS = tuple(group.name for group in pigments().groups)
 CUBE_NM = np.linspace(400.0, 1000.0, 121)
@@ -209,3 +211,26 @@ def test_where_xrf_places_a_group_counts_for_what_lies_below(kremer: Reflectance
     assert hidden[0] > 0.9
     assert hidden[2] < hidden[1]
     np.testing.assert_allclose(hidden[1], kremer.identify(values, present, GROUPS).hidden[0, mercury], rtol=1e-5)
+
+
+def test_a_paint_may_be_stronger_than_the_measured_paint_but_a_white_may_not() -> None:
+    measured = np.asarray([[0.3, 0.5, 0.1], [0.9, 0.9, 0.9]])
+    hypotheses = Hypotheses(("azurite", "chalk"), measured, np.arange(2), np.asarray(["", ""]))
+    k_over_s = k_over_s_from_reflectance(internal_reflectance(measured[:1], 0.03))
+    pure = hypotheses.spectra[hypotheses.class_of == 0]
+    for strength in (2.0, 4.0):
+        stronger = measured_reflectance(reflectance_from_k_over_s(strength * k_over_s), 0.02)
+        assert np.isclose(pure, stronger).all(axis=1).any()
+    np.testing.assert_allclose(hypotheses.spectra[hypotheses.class_of == 1], measured[1:])
+
+
+def test_each_member_counts_once_for_none_of_these() -> None:
+    library = ReflectanceLibrary(builtin().spectra[:400])
+    repeated = library.with_spectra([reference for reference in library.spectra if reference.member == "green_earth"])
+    assert len(repeated) > len(library)
+    grid = np.arange(410.0, 991.0, 10.0)
+    once, often = _references(library, grid), _references(repeated, grid)
+    np.testing.assert_allclose(often.mean_features, once.mean_features)
+    np.testing.assert_allclose(
+        often.total_covariance - often.within_covariance, once.total_covariance - once.within_covariance, atol=1e-9
+    )

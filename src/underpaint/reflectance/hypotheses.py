@@ -30,6 +30,9 @@ WHITE_K_OVER_S = 0.2
 """A member is considered white if the K/S of its opaque paint is below this limit in 90 % of the bands."""
 TINT_FACTORS = (0.5, 0.2, 0.08, 0.03, 0.01)
 """Factors by which white reduces the K/S of a paint. One spectrum is predicted for each factor."""
+STRENGTH_FACTORS = (2.0, 4.0)
+"""Factors by which the K/S of a paint exceeds that of the measured paint, which may contain less pigment or be thinner.
+One spectrum is predicted for each factor."""
 BLACK_SHARES = (0.15, 0.4)
 """Fractions of a mixture's absorption due to black."""
 DARK_PERCENT = 90.0
@@ -164,6 +167,9 @@ class Hypotheses:
                 (tinted_class[member], (member,), member_prior[member] * pure_probability * PRIOR_TINTED)
             )
         is_tinted = np.isin(main_member, tinted_members)
+        for strength_factor in STRENGTH_FACTORS:
+            spectra.append(_predict_spectra(strength_factor * k_over_s[is_tinted]))
+            spectrum_classes.append(main_member[is_tinted])
         for tint_factor in TINT_FACTORS:
             spectra.append(_predict_spectra(tint_factor * k_over_s[is_tinted]))
             spectrum_classes.append(np.asarray([tinted_class[member] for member in main_member[is_tinted]]))

@@ -242,9 +242,10 @@ class _References:
         For each spectrum, the index of its member and of its patch.
     within_covariance, total_covariance : (n_grid, n_grid) array
         Covariances of log reflectance: of the difference from the nearest patch of the same member, and of the
-        difference from the mean of all spectra. Both include the variation of the brightness level and the noise.
+        difference from ``mean_features``, with the same total weight for each member and for each patch of an unknown
+        pigment. Both include the variation of the brightness level and the noise.
     mean_features : (n_grid,) array
-        Mean log reflectance of all spectra.
+        Mean log reflectance of all spectra, with the same weights.
     n_further_patch : int
         Number of patches that contribute to ``within_covariance``, not counting one patch of each member.
     """
@@ -287,15 +288,19 @@ def _references(library: ReflectanceLibrary, grid: Floats) -> _References:
     patch_index = np.unique([spectrum.patch for spectrum in pure_spectra], return_inverse=True)[1].astype(np.int64)
     features = _log_features(reflectance)
     is_complete = np.isfinite(features).all(axis=1)
-    n_band = grid.size
     within_covariance, n_further_patch = _covariance_between_patches(
         features[is_complete], member_index[is_complete], patch_index[is_complete]
     )
     all_features = _log_features(np.stack([_resample_to_grid(spectrum, grid) for spectrum in library.spectra]))
-    all_features = all_features[np.isfinite(all_features).all(axis=1)]
-    mean_features = all_features.mean(axis=0) if len(all_features) else np.zeros(n_band)
+    is_complete = np.isfinite(all_features).all(axis=1)
+    all_features = all_features[is_complete]
+    # an unknown pigment is one more member, so each member counts once, however many patches of it were measured
+    kinds = np.asarray([spectrum.member or spectrum.patch for spectrum in library.spectra])[is_complete]
+    kind_index, n_spectrum = np.unique(kinds, return_inverse=True, return_counts=True)[1:]
+    weight = 1.0 / (n_spectrum[kind_index] * max(n_spectrum.size, 1))
+    mean_features = weight @ all_features
     deviation = all_features - mean_features
-    total_covariance = deviation.T @ deviation / max(len(all_features), 1) + within_covariance
+    total_covariance = (weight[:, None] * deviation).T @ deviation + within_covariance
     return _References(
         reflectance,
         features,
