@@ -171,7 +171,7 @@ def estimate(
             f"Cannot compute an interval of probability {level:g}; give a value between 0 and 1, such as 0.9."
         )
     unbounded_median = to_unbounded(quantity, value)
-    unbounded_half_width = NormalDist().inv_cdf(0.5 + 0.5 * level) * sigma
+    unbounded_half_width = np.float64(NormalDist().inv_cdf(0.5 + 0.5 * level)) * sigma
     return Estimate(
         value,
         from_unbounded(quantity, unbounded_median - unbounded_half_width),
