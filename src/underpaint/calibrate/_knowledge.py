@@ -4,7 +4,7 @@ import math
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -14,7 +14,9 @@ from underpaint.data import EnergyAxis, Scan
 from underpaint.errors import UnderpaintError
 from underpaint.physics.atomic import atomic_number, symbol
 from underpaint.physics.instrument import ANODES, Instrument
-from underpaint.simulate.instrument_inputs import InstrumentConditions, conditions_of
+
+if TYPE_CHECKING:
+    from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 Origin = Literal["given", "file", "spectrum"]
 
@@ -63,8 +65,10 @@ class Knowledge:
         """Whether the tube voltage or the source spectrum is known."""
         return not {"tube.voltage_kv", "source_spectrum"}.isdisjoint(self.origin)
 
-    def known_conditions(self) -> InstrumentConditions:
+    def known_conditions(self) -> "InstrumentConditions":
         """Return the known values as network inputs. Assumed values are left out."""
+        from underpaint.simulate.instrument_inputs import InstrumentConditions, conditions_of
+
         instrument_conditions, origin = conditions_of(self.instrument), self.origin
         paths_by_input = {
             "anode": ("tube.anode",),

@@ -653,7 +653,7 @@ def calibration_notes(file_axis: EnergyAxis | None, calibration: Calibration) ->
 
 def with_calibration(scan: Scan, calibration: Calibration) -> Scan:
     """Return the scan with its axis replaced by the calibrated axis."""
-    return replace(scan, axis=calibration.axis)
+    return scan.replace(axis=calibration.axis)
 
 
 def line_ratios(calibrations: Sequence[Calibration]) -> dict[str, tuple[float, ...]]:

@@ -1,9 +1,8 @@
 """Measurement and correction of the energy axis drift during a scan, from lines in blocks of rows."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
@@ -165,8 +164,10 @@ def without_drift(scan: Scan, calibration: Calibration, drift: Drift) -> Scan:
         for start, stop, shift_ev, stretch in zip(drift.start, drift.stop, drift.shift_ev, drift.stretch, strict=True)
     ]
     correction_note = f"drift of up to {drift.span_ev:.1f} eV along the rows corrected"
+    from underpaint.data.dask_array import da
+
     counts = da.concatenate([corrected_block.astype(np.float32) for corrected_block in corrected_blocks], axis=0)
-    return replace(scan, counts=counts, axis=calibration.axis, notes=(*scan.notes, correction_note))
+    return scan.replace(counts=counts, axis=calibration.axis, notes=(*scan.notes, correction_note))
 
 
 def _block_axis(axis: EnergyAxis, shift_ev: float, stretch: float) -> EnergyAxis:

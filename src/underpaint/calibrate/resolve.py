@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,9 @@ from underpaint.data.peaks import resolution_fwhm_kev
 from underpaint.errors import CalibrationError, InstrumentError
 from underpaint.physics.instrument import Instrument, SourceSpectrum, load_instrument
 from underpaint.runtime.progress import Progress
-from underpaint.simulate.instrument_inputs import InstrumentConditions
+
+if TYPE_CHECKING:
+    from underpaint.simulate.instrument_inputs import InstrumentConditions
 
 _MAX_ENERGY_KEV = 200.0
 
@@ -185,8 +187,10 @@ class CalibratedScan:
         """Energy of the monochromatic beam in keV, or None if the source is a tube or unknown."""
         return None if self.knowledge is None else self.knowledge.beam_kev
 
-    def known_conditions(self) -> InstrumentConditions:
+    def known_conditions(self) -> "InstrumentConditions":
         """Return the known values of the instrument as network inputs."""
+        from underpaint.simulate.instrument_inputs import InstrumentConditions
+
         return InstrumentConditions() if self.knowledge is None else self.knowledge.known_conditions()
 
     def facts(self) -> dict[str, Any]:

@@ -279,7 +279,7 @@ def mosaic(
             read_tiles.append(
                 (
                     tile_name,
-                    Tile(scan if step_mm is None else replace(scan, step_mm=(step_mm, step_mm)), *tile_position),
+                    Tile(scan if step_mm is None else scan.replace(step_mm=(step_mm, step_mm)), *tile_position),
                 )
             )
         report_progress("Comparing the tiles", 0, 1)

@@ -1,15 +1,5 @@
 """Data model: energy axes, spectra, lazy scans, results, background and transforms of network inputs."""
 
-import sys
-
-if not {"xarray", "dask.array"} & {*sys.modules}:
-    # dask.array would import xarray and pandas (0.4 s, 80 MB) only to recognise arrays of these packages
-    sys.modules["xarray"] = None  # type: ignore[assignment]
-    try:
-        import dask.array  # noqa: F401
-    finally:
-        del sys.modules["xarray"]
-
 from underpaint.data.axis import DEFAULT_NETWORK_AXIS, XU_NETWORK_AXIS, EnergyAxis
 from underpaint.data.rebin import rebin, rebin_matrix, rebin_scan, sum_scans
 from underpaint.data.scan import READERS, Scan, Survey, require_scan, survey, valid_spectra

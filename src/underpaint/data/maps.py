@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from underpaint.data.paint_areas import PaintArea
 from underpaint.errors import ScanError
@@ -179,7 +179,8 @@ def estimate(
         raise ValueError(
             f"Cannot compute an interval of probability {level:g}; give a value between 0 and 1, such as 0.9."
         )
-    unbounded_median, unbounded_half_width = to_unbounded(quantity, value), ndtri(0.5 + 0.5 * level) * sigma
+    unbounded_median = to_unbounded(quantity, value)
+    unbounded_half_width = np.float64(NormalDist().inv_cdf(0.5 + 0.5 * level)) * sigma
     return Estimate(
         value,
         from_unbounded(quantity, unbounded_median - unbounded_half_width),
@@ -1531,7 +1532,7 @@ def _nested_maps(stack: Stack, keys: Any) -> Any:
 
 def _stack_nested(nested_arrays: Any, *, in_memory: bool) -> Any:
     """Return nested lists of arrays as one array."""
-    import dask.array as da
+    from underpaint.data.dask_array import da
 
     if not isinstance(nested_arrays, list):
         return nested_arrays
@@ -1542,7 +1543,8 @@ def _stack_nested(nested_arrays: Any, *, in_memory: bool) -> Any:
 
 def _lazy_map(shape: tuple[int, int], dtype: Any, read_map: Callable[[], Any]) -> Any:
     import dask
-    import dask.array as da
+
+    from underpaint.data.dask_array import da
 
     return da.from_delayed(dask.delayed(read_map, pure=False)(), shape, dtype)
 

@@ -1,23 +1,23 @@
 """Rebin counts to another energy axis. The total counts in the range of the new axis are conserved."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from underpaint.data.axis import EnergyAxis
 from underpaint.data.scan import Scan, name_of_sum
 from underpaint.errors import CalibrationError, ScanError
 
+if TYPE_CHECKING:
+    from scipy import sparse
+
 _BATCH_SIZE = 128
 """Number of spectra per batch. A batch fits into the processor's cache."""
 
 
-def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sparse.csr_array:
+def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> "sparse.csr_array":
     """Return the fraction of each recorded channel that lies in each new bin.
 
     The counts of a channel are assumed to be distributed uniformly over its width.
@@ -58,6 +58,8 @@ def rebin_matrix(axis_from: EnergyAxis, edges_kev_to: NDArray[np.float64]) -> sp
     )
     channel_fraction = interval_widths[is_inside] / axis_from.gain_kev
     matrix_shape = (axis_from.n_channel, new_edges.size - 1)
+    from scipy import sparse  # the import takes a fifth of a second, and loading a scan rarely needs it
+
     return sparse.csr_array(
         sparse.coo_array((channel_fraction, (channel_index[is_inside], new_bin_index[is_inside])), shape=matrix_shape)
     )
@@ -93,7 +95,7 @@ def rebin(counts: NDArray[Any], axis: EnergyAxis, edges_kev: NDArray[np.float64]
     return apply_rebin(spectra, rebin_matrix(axis, edges_kev))
 
 
-def apply_rebin(counts: NDArray[Any], matrix: sparse.csr_array) -> NDArray[np.float32]:
+def apply_rebin(counts: NDArray[Any], matrix: "sparse.csr_array") -> NDArray[np.float32]:
     """Return counts, (..., n_channel), multiplied by a matrix from :func:`rebin_matrix`."""
     spectra = counts.reshape(-1, counts.shape[-1])
     rebinned_spectra = np.empty((len(spectra), matrix.shape[1]), np.float32)
@@ -120,7 +122,7 @@ def rebin_scan(scan: Scan, axis: EnergyAxis) -> Scan:
     counts = scan.counts.map_blocks(
         apply_rebin, matrix, chunks=chunks, dtype=np.float32, meta=np.empty((0, 0, 0), "f4")
     )
-    return replace(scan, counts=counts, axis=axis)
+    return scan.replace(counts=counts, axis=axis)
 
 
 def sum_scans(scans: Sequence[Scan]) -> Scan:
@@ -154,12 +156,13 @@ def sum_scans(scans: Sequence[Scan]) -> Scan:
         return first_scan
     rebinned_scans = [rebin_scan(scan, first_scan.require_axis()) for scan in scans]
     detector_names = [scan.detector or scan.name for scan in scans]
-    rebinned_scans = [replace(scan, counts=scan.counts.rechunk(first_scan.counts.chunks)) for scan in rebinned_scans]
+    rebinned_scans = [scan.replace(counts=scan.counts.rechunk(first_scan.counts.chunks)) for scan in rebinned_scans]
+    from underpaint.data.dask_array import da
+
     sum_counts = da.map_blocks(
         _summed_counts, *(scan.counts for scan in rebinned_scans), dtype=np.float32, name=name_of_sum(rebinned_scans)
     )
-    return replace(
-        first_scan,
+    return first_scan.replace(
         counts=sum_counts,
         source=" + ".join(scan.source for scan in scans),
         detector=" + ".join(detector_names),

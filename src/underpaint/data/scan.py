@@ -1,19 +1,16 @@
 """Scans and surveys. A scan is a cube of spectra (row, column, channel) with metadata, read when needed."""
 
 import html
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from weakref import WeakValueDictionary
 
-import dask
-import dask.array as da
 import numpy as np
-from dask.base import tokenize
-from dask.system import CPU_COUNT
 from numpy.typing import NDArray
 
 from underpaint.data.axis import EnergyAxis
@@ -27,6 +24,10 @@ Array = NDArray[np.float64]
 Block = tuple[slice, slice]
 Progress = Callable[[int, int], None]
 _MIN_READ_BLOCKS = 3
+_MAX_READ_THREADS = 8
+"""Maximum number of threads that read blocks. More would wait for the disk, and hold more blocks in memory."""
+_BLOCK_ROWS = 16
+"""Number of rows in a block of a NumPy array."""
 _MAX_COUNTS = 1e12
 """Maximum counts in a channel of a pixel: those of eleven days at a million counts per second."""
 _MAX_SAMPLE_SIZE = 4096
@@ -37,6 +38,25 @@ _MIN_CLIPPED_CHANNELS = 3
 _NUMBER_TYPE_MAXIMA = tuple(2**bits - 1 for bits in (7, 8, 10, 12, 14, 15, 16, 31, 32))
 
 
+class _Counts:
+    """Attribute of scans. An array becomes a dask array at its first use, because importing dask takes long."""
+
+    def __get__(self, scan: "Scan | None", _owner: type) -> Any:
+        if scan is None:
+            raise AttributeError("counts")  # for dataclass: the field has no default
+        counts = vars(scan)["counts"]
+        if isinstance(counts, np.ndarray | CountsReader):
+            from underpaint.data.dask_array import da
+
+            name, meta = getattr(counts, "name", False), np.empty((0, 0, 0), counts.dtype)
+            counts = da.from_array(counts, scan.chunks, name, asarray=False, fancy=False, meta=meta)
+            vars(scan)["counts"] = counts
+        return counts
+
+    def __set__(self, scan: "Scan", counts: Any) -> None:
+        vars(scan)["counts"] = counts
+
+
 @dataclass(frozen=True, repr=False)
 class Scan:
     """Counts of a scan, which are read when needed, and metadata.
@@ -44,7 +64,8 @@ class Scan:
     Parameters
     ----------
     counts : (n_row, n_column, n_channel) dask array
-        Counts of any numeric type. Dask chunks may divide rows and columns, but not channels.
+        Counts of any numeric type. Dask chunks may divide rows and columns, but not channels. NumPy arrays and cubes in
+        files (:func:`~underpaint.io.readers.lazy_counts`) are accepted as well, and become dask arrays.
     axis : EnergyAxis or None
         Energy axis; None if the file does not state it. The command ``calibrate`` determines the axis.
     name : str
@@ -80,7 +101,7 @@ class Scan:
       axis        500.000 eV per channel from 0.000 keV
     """
 
-    counts: Any
+    counts: Any = _Counts()
     axis: EnergyAxis | None = None
     name: str = "scan"
     source: str = ""
@@ -96,18 +117,16 @@ class Scan:
     detectors: tuple["Scan", ...] = ()
 
     def __post_init__(self) -> None:
-        if not isinstance(self.counts, da.Array):
-            object.__setattr__(self, "counts", da.from_array(np.asarray(self.counts), chunks=(16, -1, -1), name=False))
-        if self.counts.ndim != 3:
+        if not hasattr(self._stored_counts, "chunks"):
+            object.__setattr__(self, "counts", np.asarray(self._stored_counts))
+        shape = self._stored_counts.shape
+        if len(shape) != 3:
+            raise ScanError(f"Cannot make a scan from an array of shape {shape}: (row, column, channel) is needed.")
+        if 0 in shape:
+            raise ScanError(f"Cannot make a scan from an array of shape {shape}: it is empty.")
+        if self.axis is not None and self.axis.n_channel != shape[2]:
             raise ScanError(
-                f"Cannot make a scan from an array of shape {self.counts.shape}: (row, column, channel) is needed."
-            )
-        if 0 in self.counts.shape:
-            raise ScanError(f"Cannot make a scan from an array of shape {self.counts.shape}: it is empty.")
-        if self.axis is not None and self.axis.n_channel != self.counts.shape[2]:
-            raise ScanError(
-                f"Cannot make a scan: the cube has {self.counts.shape[2]} channels, but its energy axis has "
-                f"{self.axis.n_channel}."
+                f"Cannot make a scan: the cube has {shape[2]} channels, but its energy axis has {self.axis.n_channel}."
             )
         if self.detectors and self.counts.name != name_of_sum(self.detectors):
             object.__setattr__(self, "detectors", ())
@@ -126,10 +145,35 @@ class Scan:
         return f"<pre style='white-space: pre-wrap'>{html.escape(repr(self))}</pre>{labelled_counts._repr_html_()}"
 
     @property
+    def _stored_counts(self) -> Any:
+        """NumPy array, cube in a file, or dask array."""
+        return vars(self)["counts"]
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(n_row, n_column, n_channel)."""
-        n_row, n_column, n_channel = self.counts.shape
+        n_row, n_column, n_channel = self._stored_counts.shape
         return int(n_row), int(n_column), int(n_channel)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the counts."""
+        dtype: np.dtype[Any] = self._stored_counts.dtype
+        return dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Size of all counts, in bytes."""
+        return self.n_pixel * self.shape[2] * self.dtype.itemsize
+
+    @property
+    def chunks(self) -> tuple[tuple[int, ...], ...]:
+        """Numbers of rows, columns and channels in the blocks in which the counts are read."""
+        n_row, n_column, n_channel = self.shape
+        if isinstance(self._stored_counts, np.ndarray):
+            block_rows = tuple(min(_BLOCK_ROWS, n_row - row) for row in range(0, n_row, _BLOCK_ROWS))
+            return block_rows, (n_column,), (n_channel,)
+        return tuple(self._stored_counts.chunks)
 
     @property
     def n_pixel(self) -> int:
@@ -145,22 +189,26 @@ class Scan:
             )
         return self.axis
 
+    def replace(self, **changes: Any) -> "Scan":
+        """Return the scan with other values of the given parameters. Counts in a file stay there."""
+        return Scan(**{**vars(self), **changes})
+
     def with_axis(self, axis: EnergyAxis) -> "Scan":
         """Return the scan with another energy axis. The counts in the channels stay the same."""
-        return replace(self, axis=axis)
+        return self.replace(axis=axis)
 
     def row_blocks(self) -> Iterator[slice]:
-        """Yield the rows of each chunk of the dask array."""
+        """Yield the rows of each block in which the counts are read."""
         first_row = 0
-        for n_row in self.counts.chunks[0]:
+        for n_row in self.chunks[0]:
             yield slice(first_row, first_row + n_row)
             first_row += n_row
 
     def blocks(self) -> Iterator[tuple[slice, slice]]:
-        """Yield the rows and columns of each chunk of the dask array."""
+        """Yield the rows and columns of each block in which the counts are read."""
         for rows in self.row_blocks():
             first_column = 0
-            for n_column in self.counts.chunks[1]:
+            for n_column in self.chunks[1]:
                 yield rows, slice(first_column, first_column + n_column)
                 first_column += n_column
 
@@ -169,9 +217,13 @@ class Scan:
 
         If possible, counts are read directly from the file, because dask would read whole chunks.
         """
-        reader = READERS.get(self.counts.name)
+        if isinstance(self._stored_counts, np.ndarray):
+            return self._stored_counts[rows, columns].copy()
+        reader = READERS.get(self._stored_counts.name)
         if reader is not None and reader.shape == self.shape:
             return reader[rows, columns]
+        import dask
+
         return np.asarray(self.counts[rows, columns].compute(scheduler=dask.get))
 
     def pixel(self, row: int, column: int) -> Spectrum:
@@ -253,6 +305,8 @@ class Scan:
 
     def present_counts(self) -> Any:
         """Return a lazy array of the counts. Missing pixels and values that are not finite are 0."""
+        from underpaint.data.dask_array import da
+
         counts = self.counts
         if counts.dtype.kind == "f":
             counts = da.where(da.isfinite(counts), counts, 0)
@@ -269,6 +323,8 @@ class Scan:
 
 def name_of_sum(detectors: Sequence[Scan]) -> str:
     """Return the name of the dask array that holds the sum of detectors. The name depends on the counts."""
+    from dask.base import tokenize
+
     return f"sum-{tokenize(*(scan.counts.name for scan in detectors))}"
 
 
@@ -289,18 +345,28 @@ def valid_spectra(counts: NDArray[Any]) -> NDArray[np.bool_]:
 # --- survey of a scan: sum, maximum, counts of each pixel, invalid values -------------------------------
 
 
+@runtime_checkable
 class CountsReader(Protocol):
-    """Object through which dask reads the counts in a file.
+    """Counts in a file, which are read by indexing.
 
     Parameters
     ----------
+    name : str
+        Unique name.
     shape : (int, int, int)
         Numbers of rows, columns and channels.
+    dtype : dtype
+        Type of the counts.
+    chunks : tuple of tuples of int
+        Numbers of rows, columns and channels in the blocks in which the counts are read.
     residues : (n_row, n_column) bool array
         Mask of the pixels in which the reader has set small negative values to zero.
     """
 
+    name: str
     shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    chunks: tuple[tuple[int, ...], ...]
     residues: NDArray[np.bool_]
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
@@ -399,9 +465,7 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
         A block is damaged, a channel has impossible counts, or no pixel is valid.
     """
     blocks = list(scan.blocks())
-    n_blocks_read = max(
-        int(len(blocks) * min(max_bytes / max(scan.counts.nbytes, 1), 1.0)), min(_MIN_READ_BLOCKS, len(blocks))
-    )
+    n_blocks_read = max(int(len(blocks) * min(max_bytes / scan.nbytes, 1.0)), min(_MIN_READ_BLOCKS, len(blocks)))
     blocks = [blocks[block_index] for block_index in np.linspace(0, len(blocks) - 1, n_blocks_read).astype(int)]
     tile_grid = _tile_slices(scan.shape[0]), _tile_slices(scan.shape[1])
     tiles, tile_pixels = (
@@ -414,7 +478,7 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
     is_in_sample = np.zeros(scan.shape[:2], bool)
     is_in_sample.flat[np.random.default_rng(0).permutation(np.flatnonzero(is_usable))[:_MAX_SAMPLE_SIZE]] = True
     # dask would wait for the slowest block of each group of blocks; threads do not
-    with ThreadPoolExecutor(CPU_COUNT) as threads:
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, _MAX_READ_THREADS)) as threads:
         for block, block_survey in zip(
             blocks, threads.map(partial(_block_survey, scan, tile_grid, is_in_sample), blocks), strict=True
         ):
@@ -435,7 +499,7 @@ def survey(scan: Scan, *, progress: Progress | None = None, max_bytes: float = n
         *_zeroed_values_note(scan),
     )
     present = scan.present if scan.present is None and is_usable.all() else is_usable
-    cleaned_scan = replace(scan, present=present, notes=tuple(dict.fromkeys((*notes, *scan.notes))))
+    cleaned_scan = scan.replace(present=present, notes=tuple(dict.fromkeys((*notes, *scan.notes))))
     spectra, sum_counts = np.concatenate(sample), tiles.sum(axis=0)
     if not len(spectra):
         spectra = sum_counts[None] / tile_pixels.sum()
@@ -587,7 +651,9 @@ def _unusable_note(scan: Scan, is_usable: NDArray[np.bool_]) -> tuple[str, ...]:
 
 
 def _zeroed_values_note(scan: Scan) -> tuple[str, ...]:
-    readers = [reader for name in scan.counts.dask.layers if (reader := READERS.get(name)) is not None]
+    stored_counts = vars(scan)["counts"]
+    names = stored_counts.dask.layers if hasattr(stored_counts, "dask") else [getattr(stored_counts, "name", "")]
+    readers = [reader for name in names if (reader := READERS.get(name)) is not None]
     n_pixel = max((int(reader.residues.sum()) for reader in readers), default=0)
     if not n_pixel:
         return ()

@@ -7,7 +7,7 @@ detectors is independent. A derived array contains the noise of the array from w
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def detectors_of_one_scan(scans: Sequence[Scan], location: str | Path, *, includ
             "without energy calibration: added channel by channel, since all detectors have peaks in the same channels"
         )
         selected_scans = [
-            replace(scan, metadata={**scan.metadata, SAME_CHANNELS: True}, notes=(*scan.notes, note))
+            scan.replace(metadata={**scan.metadata, SAME_CHANNELS: True}, notes=(*scan.notes, note))
             for scan in selected_scans
         ]
     notes = tuple(
@@ -117,7 +117,7 @@ def _with_unique_names(scans: list[Scan]) -> list[Scan]:
     is_repeated = [bool(name) and detector_names.count(name) > 1 for name in detector_names]
     note = "detectors of one name: if one detector measured twice, read them one by one (--detector)"
     return [
-        replace(scan, detector=f"{scan.detector} ({_last_path_part(scan)})", notes=(*scan.notes, note))
+        scan.replace(detector=f"{scan.detector} ({_last_path_part(scan)})", notes=(*scan.notes, note))
         if is_name_repeated
         else scan
         for scan, is_name_repeated in zip(scans, is_repeated, strict=True)
@@ -147,7 +147,7 @@ def _without_location(scan: Scan, notes: tuple[str, ...]) -> Scan:
         for metadata_key, metadata_value in scan.metadata.items()
         if metadata_key != LOCATION_KEY
     }
-    return replace(scan, metadata=metadata, notes=(*scan.notes, *notes))
+    return scan.replace(metadata=metadata, notes=(*scan.notes, *notes))
 
 
 def _group_by_shape(scans: Sequence[Scan]) -> list[list[int]]:

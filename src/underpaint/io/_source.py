@@ -1,4 +1,4 @@
-"""Conversion of cubes in files to dask arrays, which are read and checked block by block."""
+"""Cubes in files, which are read and checked block by block."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -8,7 +8,6 @@ from statistics import median
 from typing import Any, Protocol
 from uuid import uuid4
 
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,13 +45,17 @@ class Cube(Protocol):
 
 
 class CheckedCube:
-    """NumPy-like interface of a :class:`Cube` for dask. Each block is checked by :func:`checked_counts`."""
+    """NumPy-like interface of a :class:`Cube`, divided into blocks. Blocks are checked by :func:`checked_counts`."""
 
     ndim = 3
 
-    def __init__(self, cube: Cube, source: str) -> None:
-        self.cube, self.source = cube, source
+    def __init__(self, cube: Cube, source: str, block_shape: tuple[int, int]) -> None:
+        self.cube, self.source, self.name = cube, source, f"counts-{uuid4().hex}"
         self.shape, self.dtype = cube.shape, np.dtype(cube.dtype)
+        self.chunks = (
+            *(_block_sizes(*sizes) for sizes in zip(self.shape[:2], block_shape, strict=True)),
+            self.shape[2:],
+        )
         self.residues = np.zeros(self.shape[:2], bool)
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
@@ -71,8 +74,13 @@ class CheckedCube:
         return np.asarray(block[(*local_indices, slices[2])])
 
 
-def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> da.Array:
-    """Return the cube as a dask array of blocks of full rows, which are read and checked when computed.
+def _block_sizes(n_pixel: int, block_size: int) -> tuple[int, ...]:
+    n_full_blocks, n_remaining = divmod(n_pixel, block_size)
+    return (block_size,) * n_full_blocks + (n_remaining,) * (n_remaining > 0)
+
+
+def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> CheckedCube:
+    """Return the cube as counts of a scan, in blocks of full rows, which are read and checked when computed.
 
     The number of rows in a block is a multiple of ``row_multiple``, so that no stored chunk is decompressed twice.
     """
@@ -81,16 +89,9 @@ def lazy_counts(cube: Cube, source: str, row_multiple: int = 1) -> da.Array:
     row_bytes = n_column * pixel_bytes
     block_columns = n_column if row_bytes <= MAX_ROW_BYTES else max(1, BLOCK_BYTES // pixel_bytes)
     block_rows = max(1, BLOCK_BYTES // (row_bytes * row_multiple)) * row_multiple
-    checked_cube, array_name = CheckedCube(cube, source), f"counts-{uuid4().hex}"
-    READERS[array_name] = checked_cube
-    return da.from_array(
-        checked_cube,
-        chunks=(int(min(n_row, block_rows)), int(block_columns), n_channel),
-        name=array_name,
-        asarray=False,
-        fancy=False,
-        meta=np.empty((0, 0, 0), dtype=cube.dtype),
-    )
+    checked_cube = CheckedCube(cube, source, (int(min(n_row, block_rows)), int(block_columns)))
+    READERS[checked_cube.name] = checked_cube
+    return checked_cube
 
 
 class MemoryCube:
@@ -156,7 +157,7 @@ class MappedCube:
         return np.ascontiguousarray(mapped_array.transpose(self.dimension_order)[rows, columns], dtype=self.dtype)
 
 
-def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
+def spectrum_counts(counts: NDArray[Any], source: str) -> CheckedCube:
     """Check the (n_channel,) counts of a single spectrum, and return them as a (1, 1, n_channel) array.
 
     Raises
@@ -164,15 +165,15 @@ def spectrum_counts(counts: NDArray[Any], source: str) -> da.Array:
     ScanError
         A value is not a number, or the negative values are not residues.
     """
-    lazy_array = lazy_counts(MemoryCube(np.array(counts)[None, None, :]), source)
-    counts_read = np.asarray(lazy_array.compute())
+    checked_cube = lazy_counts(MemoryCube(np.array(counts)[None, None, :]), source)
+    counts_read = checked_cube[:]
     if counts_read.dtype.kind == "f" and np.isnan(counts_read).any():
         channel = int(np.argmax(~np.isfinite(counts)))
         raise ScanError(
             f"Cannot use {source}: it holds {counts[channel]} counts in channel {channel}; they must be numbers. "
             "Export the spectrum again."
         )
-    return lazy_array
+    return checked_cube
 
 
 def checked_counts(

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,7 @@ def convert_scan(
     source_facts = file_facts(source)
     scans, photographs = load_each(source, detector=detector, shape=shape, counts_scale=1), photographs_of(source)
     if axes is not None:
-        scans = [replace(scan, axis=axis) for scan, axis in zip(scans, axes, strict=True)]
+        scans = [scan.replace(axis=axis) for scan, axis in zip(scans, axes, strict=True)]
     progress = step or (lambda *_: None)
     with _temporary_target(target_path) as temporary_path:
         row_digests = write_scans(temporary_path, scans, photographs, progress)
@@ -120,7 +120,7 @@ def convert_scan(
         target_path,
         tuple(scan.shape for scan in scans),
         written_bytes,
-        sum(int(scan.counts.nbytes) for scan in scans),
+        sum(scan.nbytes for scan in scans),
         tuple(photograph.name for photograph in photographs),
     )
 
@@ -234,7 +234,7 @@ def _row_digest(row: NDArray[Any]) -> bytes:
 
 def _chunk_shape(scan: Scan) -> tuple[int, int, int]:
     _, n_column, n_channel = scan.shape
-    chunk_columns = int(min(n_column, max(1, _CHUNK_BYTES // (n_channel * scan.counts.dtype.itemsize))))
+    chunk_columns = int(min(n_column, max(1, _CHUNK_BYTES // (n_channel * scan.dtype.itemsize))))
     return 1, chunk_columns, n_channel
 
 
@@ -248,8 +248,8 @@ def _verify(temporary_path: Path, scans: list[Scan], row_digests: Digests, progr
             for _, block in _row_blocks(converted_scan, progress, f"reading {scan.name} back")
             for row in block
         ]
-        has_equal_metadata = (converted_scan.counts.dtype.newbyteorder("="), converted_scan.axis) == (
-            scan.counts.dtype.newbyteorder("="),
+        has_equal_metadata = (converted_scan.dtype.newbyteorder("="), converted_scan.axis) == (
+            scan.dtype.newbyteorder("="),
             scan.axis,
         )
         if converted_digests != expected_digests or not has_equal_metadata or not _same_times(scan, converted_scan):
@@ -313,7 +313,7 @@ def _write_group(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
     dataset = group.create_dataset(
         "counts",
         shape=scan.shape,
-        dtype=scan.counts.dtype,
+        dtype=scan.dtype,
         chunks=_chunk_shape(scan),
         compression="gzip",
         compression_opts=1,
@@ -369,7 +369,7 @@ def _write_array(group: Any, scan: Scan, progress: Progress) -> list[bytes]:
     counts_array = group.create_array(
         "counts",
         shape=scan.shape,
-        dtype=scan.counts.dtype.newbyteorder("="),
+        dtype=scan.dtype.newbyteorder("="),
         chunks=chunk_shape,
         compressors=zarr_module.codecs.ZstdCodec(level=1, checksum=True),
         config={"write_empty_chunks": True},

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
@@ -134,7 +133,7 @@ def _with_detector_note(scan: Scan, scans: list[Scan]) -> Scan:
         return scan
     detector_list = ", ".join(detector_scan.detector or detector_scan.source for detector_scan in scans)
     note = f"detector {scan.detector or scan.source} alone, of {len(scans)} in the file ({detector_list})"
-    return replace(scan, notes=(*scan.notes, note))
+    return scan.replace(notes=(*scan.notes, note))
 
 
 def _reshape_scan(scan: Scan, shape: tuple[int, int] | None, location: str | Path) -> Scan:
@@ -148,8 +147,7 @@ def _reshape_scan(scan: Scan, shape: tuple[int, int] | None, location: str | Pat
             f"{n_row} x {n_column} = {scan.n_pixel}. Give a matching shape, or none."
         )
     counts = scan.counts.reshape((*shape, n_channel))
-    return replace(
-        scan,
+    return scan.replace(
         counts=counts,
         live_time_s=None if scan.live_time_s is None else scan.live_time_s.reshape(shape),
         real_time_s=None if scan.real_time_s is None else scan.real_time_s.reshape(shape),
@@ -371,7 +369,7 @@ def with_counts(scan: Scan, counts_scale: float | None) -> Scan:
         return (
             scan
             if sampled_values is None or not _has_fractions(sampled_values)
-            else replace(scan, notes=(_UNKNOWN_SCALE_NOTE, *scan.notes))
+            else scan.replace(notes=(_UNKNOWN_SCALE_NOTE, *scan.notes))
         )
     return (
         scan
@@ -420,12 +418,12 @@ def _divide_by_counts_scale(scan: Scan, counts_scale: Scale, note: str) -> Scan:
         divide_block: Any = partial(in_units_of_quantum, default_quantum=counts_scale.value)
         counts = counts.map_blocks(divide_block, dtype=np.float32, meta=np.empty((0, 0, 0), np.float32))
     elif counts_scale.rounding is not None and not counts_scale.uncertainty:
-        counts = da.rint((counts + counts_scale.rounding) / counts_scale.value).astype(np.float32)
+        counts = np.rint((counts + counts_scale.rounding) / counts_scale.value).astype(np.float32)
     elif is_integer and counts_scale.value <= np.iinfo(counts.dtype).max:
         counts = counts // counts.dtype.type(counts_scale.value)
     else:
         counts = (counts / counts_scale.value).astype(np.float32)
-    return replace(scan, counts=counts, counts_scale=counts_scale.value, notes=(note, *scan.notes))
+    return scan.replace(counts=counts, counts_scale=counts_scale.value, notes=(note, *scan.notes))
 
 
 def _sample_spectra(scan: Scan) -> NDArray[Any] | None:

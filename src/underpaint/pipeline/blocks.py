@@ -328,7 +328,7 @@ def load_survey(folder: Path, scan: Scan) -> Survey | None:
         arrays = {name: survey_file[name] for name in _SURVEY_ARRAYS}
         present = survey_file.get("present")
         notes = tuple(str(note) for note in survey_file["notes"])
-    return Survey(replace(scan, present=present, notes=notes), **arrays)
+    return Survey(scan.replace(present=present, notes=notes), **arrays)
 
 
 def save_survey(folder: Path, surveyed: Survey) -> None:

@@ -119,9 +119,9 @@ def identify_to_folder(
     report_progress("Opening the scan", 0, 1)
     scan_read = load(scan, detector=settings.detector, shape=settings.shape, counts_scale=settings.counts_scale)
     if settings.step_mm is not None:
-        scan_read = replace(scan_read, step_mm=settings.step_mm)
+        scan_read = scan_read.replace(step_mm=settings.step_mm)
     needed_bytes = _needed_bytes(scan_read, settings)
-    provenance["scan blocks"] = [list(chunk_sizes) for chunk_sizes in scan_read.counts.chunks]
+    provenance["scan blocks"] = [list(chunk_sizes) for chunk_sizes in scan_read.chunks]
     with result_folder(
         out, resume=resume, overwrite=overwrite, needed_bytes=needed_bytes, settings=provenance
     ) as output_folder:

@@ -1,6 +1,6 @@
 """Detection and correction of snake scans, in which every second row is recorded from right to left."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -204,13 +204,13 @@ def note_mirrored_rows(scan: Scan) -> Scan:
     if direction is None or not direction.is_mirrored:
         return scan
     note = f"Warning: {direction.describe()}. Correct them: underpaint repair SCAN --out FILE.h5 --snake."
-    return replace(scan, notes=(*scan.notes, note))
+    return scan.replace(notes=(*scan.notes, note))
 
 
 def _sampled_part(scan: Scan) -> tuple[list[slice], slice]:
     """Return evenly spaced runs of rows, and the central columns of very long rows."""
     n_row, n_column, _ = scan.shape
-    pixel_bytes = scan.counts.nbytes / scan.n_pixel
+    pixel_bytes = scan.nbytes / scan.n_pixel
     n_rows_per_run = max(int(_MAX_SAMPLED_BYTES / (n_column * pixel_bytes) / _N_ROW_RUNS), 5)
     if n_rows_per_run * _N_ROW_RUNS >= n_row:
         return [slice(0, n_row)], slice(0, n_column)
@@ -257,9 +257,7 @@ def with_rows_mirrored(scan: Scan, direction: RowDirection | None = None) -> tup
             "correlation_mirrored": direction.mirrored_correlation,
             "correlation_as_recorded": direction.recorded_correlation,
         }
-    return replace(scan, counts=counts, notes=(*scan.notes, note), **mirrored_fields), Step(
-        "snake", note, record_values
-    )
+    return scan.replace(counts=counts, notes=(*scan.notes, note), **mirrored_fields), Step("snake", note, record_values)
 
 
 def _mirror_odd_rows(image: NDArray[Any], first_row: int) -> NDArray[Any]:

@@ -3,13 +3,11 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-import dask
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
@@ -187,7 +185,7 @@ def join_tiles(tiles: Sequence[Tile], *, register: bool = True, max_pixels: floa
     corrections = positions - stage_positions
     corrections -= corrections.mean(axis=0)
     return Mosaic(
-        replace(mosaic_scan, step_mm=pixel_size_mm),
+        mosaic_scan.replace(step_mm=pixel_size_mm),
         corners,
         corrections,
         overlaps,
@@ -364,6 +362,8 @@ def _fit_positions(stage_positions: Array, overlaps: Sequence[Overlap]) -> Array
 def _assemble_scan(scans: Sequence[Scan], corners: NDArray[np.int64]) -> Scan:
     n_row, n_column = (int((corners[:, axis] + [scan.shape[axis] for scan in scans]).max()) for axis in (0, 1))
     tile_index = _tile_of_pixels(scans, corners, (n_row, n_column))
+    from underpaint.data.dask_array import da
+
     counts = da.concatenate(
         [_assemble_rows(scans, corners, tile_index, first_row) for first_row in range(0, n_row, _BLOCK_ROWS)], axis=0
     )
@@ -405,7 +405,7 @@ def _edge_distance(size: int) -> Array:
 
 def _assemble_rows(
     scans: Sequence[Scan], corners: NDArray[np.int64], tile_index: NDArray[np.int64], first_row: int
-) -> da.Array:
+) -> Any:
     tile_of_pixel = tile_index[first_row : first_row + _BLOCK_ROWS]
     dtype = np.result_type(*(scan.counts.dtype for scan in scans))
     shape = (*tile_of_pixel.shape, scans[0].shape[2])
@@ -415,6 +415,10 @@ def _assemble_rows(
         stop = min(first_row + len(tile_of_pixel) - int(corners[tile_number, 0]), scans[tile_number].shape[0])
         block_position = (int(corners[tile_number, 0]) + start - first_row, int(corners[tile_number, 1]))
         tile_parts.append((tile_number, block_position, scans[tile_number].counts[start:stop].rechunk(-1)))
+    import dask
+
+    from underpaint.data.dask_array import da
+
     block = dask.delayed(_fill_block)(
         tile_of_pixel,
         shape,

@@ -3,10 +3,9 @@
 The module also crops, masks and bins scans, normalises them to equal live time, and corrects pile-up.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve, generic_filter
@@ -122,7 +121,7 @@ def with_pixels_repaired(scan: Scan, faulty_pixels: FaultyPixels) -> tuple[Scan,
     if pixels_by_kind["left"]:
         note += f"; {len(pixels_by_kind['left'])} have no valid neighbour and are unchanged"
     notes = (*scan.notes, note) if is_faulty.any() else scan.notes
-    return replace(scan, counts=counts, present=present, notes=notes, **repaired_times), Step(
+    return scan.replace(counts=counts, present=present, notes=notes, **repaired_times), Step(
         "pixels", note, pixels_by_kind
     )
 
@@ -195,8 +194,7 @@ def with_equal_live_time(scan: Scan) -> tuple[Scan, Step]:
         )
     step = Step("live_time", note, {"live_time_s": median_s, "unknown": np.argwhere(~is_usable).tolist()})
     return (
-        replace(
-            scan,
+        scan.replace(
             counts=counts,
             live_time_s=np.where(is_usable, median_s, live_time_s),
             real_time_s=None if scan.real_time_s is None else scan.real_time_s * time_factors,
@@ -267,7 +265,7 @@ def without_sum_peaks(scan: Scan, pulse_pair_us: float) -> tuple[Scan, Step]:
         f"at most {photons_in_window.max():.2%} of the pulses had two photons"
     )
     step = Step("sum_peaks", note, {"pulse_pair_us": pulse_pair_us, "most_chance": float(photons_in_window.max())})
-    return replace(scan, counts=counts, notes=(*scan.notes, note)), step
+    return scan.replace(counts=counts, notes=(*scan.notes, note)), step
 
 
 def _separate_photons(
@@ -312,8 +310,7 @@ def cropped(scan: Scan, rows: tuple[int, int], columns: tuple[int, int]) -> tupl
             )
     pixel_slices = slice(*rows), slice(*columns)
     note = f"cropped to rows {rows[0]} to {rows[1] - 1} and columns {columns[0]} to {columns[1] - 1}"
-    cropped_scan = replace(
-        scan,
+    cropped_scan = scan.replace(
         counts=scan.counts[pixel_slices],
         notes=(*scan.notes, note),
         **_changed_images(scan, lambda image: image[pixel_slices]),
@@ -337,7 +334,7 @@ def masked(scan: Scan, mask: NDArray[np.bool_]) -> tuple[Scan, Step]:
         )
     present = mask if scan.present is None else mask & scan.present
     note = f"masked: {int(mask.sum())} of {mask.size} pixels kept"
-    return replace(scan, present=present, notes=(*scan.notes, note)), Step("mask", note, {"kept": int(mask.sum())})
+    return scan.replace(present=present, notes=(*scan.notes, note)), Step("mask", note, {"kept": int(mask.sum())})
 
 
 def binned(scan: Scan, rows: int, columns: int) -> tuple[Scan, Step]:
@@ -377,6 +374,8 @@ def binned(scan: Scan, rows: int, columns: int) -> tuple[Scan, Step]:
     counts = scan.counts[: used_shape[0], : used_shape[1]].rechunk(
         {0: tuple(rows_per_chunk.tolist()), 1: -1, 2: n_channel}
     )
+    from underpaint.data.dask_array import da
+
     summed_counts = da.coarsen(np.sum, counts, {0: rows, 1: columns}, dtype=_sum_dtype(scan.counts.dtype))
     present = None if scan.present is None else block_sums((~scan.present).astype(np.float64)) == 0
     binned_times: dict[str, Any] = {
@@ -387,8 +386,8 @@ def binned(scan: Scan, rows: int, columns: int) -> tuple[Scan, Step]:
     note = f"{rows} x {columns} pixels summed to one"
     if used_shape != (n_row, n_column):
         note += f"; {n_row - used_shape[0]} rows and {n_column - used_shape[1]} columns omitted"
-    binned_scan = replace(
-        scan, counts=summed_counts, present=present, step_mm=step_mm, notes=(*scan.notes, note), **binned_times
+    binned_scan = scan.replace(
+        counts=summed_counts, present=present, step_mm=step_mm, notes=(*scan.notes, note), **binned_times
     )
     return binned_scan, Step("bin", note, {"rows": rows, "columns": columns, "shape": list(scan.shape)})
 

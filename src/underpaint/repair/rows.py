@@ -4,7 +4,7 @@ Every second row is shifted by the same distance. The causes are the delay betwe
 of the stage.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -205,7 +205,7 @@ def with_rows_aligned(scan: Scan, shift: RowShift) -> tuple[Scan, Step]:
     step = Step("rows", f"odd rows shifted by {-shift.columns:+.2f} columns",
                 {"shift_columns": shift.columns, "error_columns": shift.error_columns})  # fmt: skip
     present = _shifted_mask(scan, interpolation, is_odd)
-    return replace(scan, counts=counts, present=present, notes=(*scan.notes, step.description), **shifted_times), step
+    return scan.replace(counts=counts, present=present, notes=(*scan.notes, step.description), **shifted_times), step
 
 
 @dataclass(frozen=True)

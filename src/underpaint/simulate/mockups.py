@@ -4,7 +4,7 @@ Virtual mock-ups replace the mock-ups of Xu et al. 2022. Data of the real mock-u
 virtual mock-ups are called virtual.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -413,5 +413,5 @@ def _truth_maps(recipe: PanelRecipe, grid: _Grid) -> dict[str, NDArray[np.float3
 def save_panel(panel: Panel, path: str | Path) -> Path:
     """Write the scan and the truth maps of a panel to a new HDF5 file, which PyMca can open."""
     settings = {"panel": panel.scan.metadata, "instrument": panel.instrument.model_dump(mode="json")}
-    save_scan(replace(panel.scan, source=str(path)), path, truth=panel.truth, settings=settings)
+    save_scan(panel.scan.replace(source=str(path)), path, truth=panel.truth, settings=settings)
     return Path(path)

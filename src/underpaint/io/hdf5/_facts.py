@@ -296,7 +296,7 @@ def _write_entry(
 
 def _write_counts(measurement: Any, scan: Scan, raise_write_error: Callable[[], None]) -> None:
     _, n_column, n_channel = scan.shape
-    dtype = scan.counts.dtype
+    dtype = scan.dtype
     chunk_columns = int(min(n_column, max(1, _CHUNK_BYTES // (n_channel * dtype.itemsize))))
     dataset = measurement.create_dataset(
         "counts",

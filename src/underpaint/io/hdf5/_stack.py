@@ -172,8 +172,7 @@ def read_named(path: Path, file: Any, object_path: str, shape: tuple[int, int] |
     ]
     stack = replace(stack, dataset=hdf5_object, groups=[*signal_groups, *stack.groups])
     return [
-        replace(scan, name=_scan_name(path, stack, scan.detector))
-        for scan in _scans(path, [stack], file_content, shape)
+        scan.replace(name=_scan_name(path, stack, scan.detector)) for scan in _scans(path, [stack], file_content, shape)
     ]
 
 
@@ -441,8 +440,8 @@ def _scans(
             "Give one "
             f"of them: {'; '.join(f'{path}::{entry_path}' for entry_path in entry_paths)}. ({error})"
         ) from error
-    named_scans = [scan if len(scans) > 1 else replace(scan, name=path.stem) for scan in scans]
-    return [replace(scan, notes=(*scan.notes, *notes)) for scan in named_scans]
+    named_scans = [scan if len(scans) > 1 else scan.replace(name=path.stem) for scan in scans]
+    return [scan.replace(notes=(*scan.notes, *notes)) for scan in named_scans]
 
 
 def _scan_name(path: Path, stack: Stack, detector: str) -> str:

@@ -25,7 +25,7 @@ Source: fabio ``fabio/edfimage.py`` (MIT), PyMca ``PyMca5/PyMcaIO/EdfFile.py``, 
 import math
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -319,9 +319,7 @@ def _with_live_time(scan: Scan, files: list[Path], detector: str) -> Scan:
     if matching_indices.size != 1:
         return scan
     live_time_s = statistics[:, :, int(matching_indices[0]), _LIVE_TIME_INDEX] / 1000.0
-    return (
-        replace(scan, live_time_s=np.where(live_time_s > 0, live_time_s, np.nan)) if (live_time_s > 0).any() else scan
-    )
+    return scan.replace(live_time_s=np.where(live_time_s > 0, live_time_s, np.nan)) if (live_time_s > 0).any() else scan
 
 
 def _frames(path: Path) -> Iterator[Frame]:

@@ -99,7 +99,7 @@ def read(path: Path, part_name: str | None, shape: tuple[int, int] | None) -> li
 
 
 def _with_detector(scan: Scan, path: Path, detector: int) -> Scan:
-    return replace(scan, source=f"{path}::{detector}", name=f"{path.stem}_{detector}", detector=str(detector))
+    return scan.replace(source=f"{path}::{detector}", name=f"{path.stem}_{detector}", detector=str(detector))
 
 
 def _spec_scans(file_text: str) -> Iterator[_SpecScan]:

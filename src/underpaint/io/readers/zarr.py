@@ -13,7 +13,6 @@ Blosc does not check the sizes in the header of a compressed buffer, so a damage
 is therefore checked before decompression. Source: c-blosc 1.21, README_CHUNK_FORMAT.rst.
 """
 
-import asyncio
 import json
 import math
 import os
@@ -86,6 +85,7 @@ def zarr_library() -> Any:
 
 def wait_for_zarr() -> None:
     """Wait until zarr has written all pending chunks. zarr continues to write chunks after an error."""
+    import asyncio  # slow to import
 
     async def wait_for_others() -> None:
         pending_tasks = asyncio.all_tasks() - {asyncio.current_task()}

@@ -199,7 +199,7 @@ def _strip_numbers(n_strip: int, cell_pixels: int, gap_pixels: int) -> NDArray[n
 
 def _write_panel(target_folder: Path, name: str, panel: Panel, truth: Truth, seed: int) -> None:
     """Write the scan, the reflectance cube and the ground truth of a panel."""
-    scan = replace(panel.scan, name=name, source=str(target_folder / f"{name}.h5"), metadata={})
+    scan = panel.scan.replace(name=name, source=str(target_folder / f"{name}.h5"), metadata={})
     save_scan(scan, target_folder / f"{name}.h5")
     reflectance_library = builtin()
     public_domain_spectra = reflectance_library.subset(

@@ -5,15 +5,15 @@ from a fit with PyMca (Sole et al. 2007). Answers for two detectors that recorde
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-import dask.array as da
 import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.calibrate import calibrate, merge_knowledge, with_calibration
 from underpaint.data import Scan
+from underpaint.data.dask_array import da
 from underpaint.data.maps import PLACED_PROBABILITY, Place, Results, cohen_kappa, share_present
 from underpaint.elements import fit_elements
 from underpaint.errors import ScanError
@@ -179,7 +179,7 @@ def counting_agreement(identified_scan: IdentifiedScan, model: str | OnnxModel, 
     counts = np.asarray(identified_scan.scan.counts).astype(np.int64)
     first_half_counts = np.random.default_rng(seed).binomial(counts, 0.5)
     half_scans = (
-        replace(identified_scan.scan, counts=da.from_array(half_counts.astype(np.float32)))
+        identified_scan.scan.replace(counts=da.from_array(half_counts.astype(np.float32)))
         for half_counts in (first_half_counts, counts - first_half_counts)
     )
     return pigment_agreement(
