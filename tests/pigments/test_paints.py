@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.mixture import GaussianMixture
 
 from underpaint import io
 from underpaint.data import EnergyAxis, Scan
@@ -15,7 +14,7 @@ from underpaint.data.paint_areas import MIXED
 from underpaint.errors import ScanError
 from underpaint.io.results.result_maps import ResultMaps
 from underpaint.pigments.paints import find_paints, split_by_depth, with_summed_spectra
-from underpaint.pigments.paints.areas import _merged_interleaved, fit_mixture, stabilised_areas
+from underpaint.pigments.paints.areas import _merged_interleaved, stabilised_areas
 from underpaint.pipeline.paints import candidate_groups_of, paints_of_folder, replace_paints, with_paints
 
 SHAPE = (40, 50)
@@ -50,20 +49,6 @@ def results() -> Results:
 @pytest.fixture(scope="module")
 def painted(results: Results) -> Results:
     return results | find_paints(results)
-
-
-def test_the_mixture_is_that_of_scikit_learn() -> None:
-    """To rounding, including the initial means: an independent implementation of the same method."""
-    rng = np.random.default_rng(1)
-    pixels = np.concatenate([rng.normal(centre, width, (150, 3)) for centre, width in ((0, 1), (4, 3), (20, 2))])
-    mixture = fit_mixture(pixels, 5, 4)
-    expected = GaussianMixture(4, reg_covar=1.0, tol=1e-2, init_params="k-means++", random_state=5).fit(pixels)
-    np.testing.assert_allclose(mixture.weights, expected.weights_, rtol=1e-9)
-    np.testing.assert_allclose(mixture.means, expected.means_, rtol=1e-9)
-    np.testing.assert_allclose(
-        mixture.precision_roots @ mixture.precision_roots.swapaxes(1, 2), expected.precisions_, rtol=1e-8, atol=1e-10
-    )
-    assert mixture.log_likelihood == pytest.approx(expected.lower_bound_)
 
 
 def test_areas_of_one_paint_get_one_number(painted: Results) -> None:

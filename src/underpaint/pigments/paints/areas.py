@@ -1,17 +1,15 @@
 """Paints of a scan: areas, summed spectra, and element maps divided by depth."""
 
+import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from dask.system import CPU_COUNT
 from numpy.typing import NDArray
-from scipy.linalg.lapack import dpotrf, dtrtri
 from scipy.ndimage import convolve
 from scipy.optimize import nnls
+from scipy.special import logsumexp
 
 from underpaint.data import Scan
 from underpaint.data.maps import NO_ANSWER, PIGMENT, PRESENT, TRACE, Place, Results
@@ -19,6 +17,10 @@ from underpaint.data.paint_areas import MIXED, PaintArea
 from underpaint.errors import ScanError
 from underpaint.runtime.progress import Progress, no_progress
 from underpaint.runtime.threads import one_blas_thread
+
+if TYPE_CHECKING:
+    from sklearn.mixture import GaussianMixture
+
 
 Float32Array = NDArray[np.float32]
 INTERVAL_SIGMAS = 3.29
@@ -135,10 +137,6 @@ N_SAMPLE_PIXELS = 8000
 """Number of pixels to which the mixture is fitted."""
 TESTED_COMPONENT_NUMBERS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 """Numbers of mixture components that are compared by held-out likelihood."""
-MAX_MIXTURE_ITERATIONS, MIN_LIKELIHOOD_CHANGE = 100, 0.01
-"""Maximum number of iterations, and change of the mean log-likelihood at which the iterations end."""
-MIN_MEMBER_PROBABILITY = 1e-12
-"""Minimum probability at which a pixel contributes to the covariance of a component. Others would not change it."""
 MIN_PIXELS_PER_LINE = 2
 """Minimum number of pixels per component and line family."""
 MIN_COMPONENT_OVERLAP = 0.03
@@ -282,9 +280,8 @@ def _paint_labels(scaled_areas: NDArray[np.float32], has_answer: NDArray[np.bool
     pixel_areas = scaled_areas[has_answer]
     sampled_areas = pixel_areas[rng.permutation(len(pixel_areas))[:N_SAMPLE_PIXELS]].astype(np.float64)
     mixture = _best_mixture(sampled_areas, seed)
-    component_probability, log_density = _normalised(_log_densities(mixture, sampled_areas))
-    paint_of_component = _merged_components(component_probability)
-    min_log_density = float(np.quantile(log_density, OUTLIER_PIXEL_FRACTION))
+    paint_of_component = _merged_components(mixture.predict_proba(sampled_areas))
+    min_log_density = float(np.quantile(mixture.score_samples(sampled_areas), OUTLIER_PIXEL_FRACTION))
     paint_probability = np.zeros((*has_answer.shape, int(paint_of_component.max()) + 1), np.float32)
     paint_probability[has_answer], is_outlier_pixel = _paint_probabilities(
         mixture, paint_of_component, pixel_areas, min_log_density
@@ -304,98 +301,40 @@ def _paint_labels(scaled_areas: NDArray[np.float32], has_answer: NDArray[np.bool
     return _renumbered(paint_map)
 
 
-@dataclass(frozen=True)
-class Mixture:
-    """Gaussian mixture with full covariances.
-
-    Parameters
-    ----------
-    weights : (n_component,) array
-    means : (n_component, n_line) array
-    precision_roots : (n_component, n_line, n_line) array
-        Upper triangular matrices R; the inverse covariance is R @ R.T.
-    log_likelihood : float
-        Mean log-density per pixel in the last iteration.
-    """
-
-    weights: FloatArray
-    means: FloatArray
-    precision_roots: FloatArray
-    log_likelihood: float = -np.inf
-
-
-def _best_mixture(sampled_areas: FloatArray, seed: int) -> Mixture:
+def _best_mixture(sampled_areas: FloatArray, seed: int) -> "GaussianMixture":
     """Return the Gaussian mixture whose number of components maximises the likelihood of held-out pixels.
 
     The mixture is fitted to one half of the sample, and then refined with the whole sample.
     """
+    if len(sampled_areas) < 2:
+        return _fit_mixture(np.repeat(sampled_areas, 2, axis=0), 1, seed)
     max_components = max(len(sampled_areas) // (2 * MIN_PIXELS_PER_LINE * sampled_areas.shape[1]), 1)
-    component_numbers = [number for number in TESTED_COMPONENT_NUMBERS if number <= max_components]
-    with ThreadPoolExecutor(CPU_COUNT) as threads:
-        # the largest mixtures take longest, so that they are started first
-        mixtures = list(threads.map(partial(fit_mixture, sampled_areas[::2], seed), component_numbers[::-1]))
-    best_mixture = max(
-        mixtures[::-1], key=lambda mixture: _normalised(_log_densities(mixture, sampled_areas[1::2]))[1].sum()
+    mixtures = [
+        _fit_mixture(sampled_areas[::2], n_components, seed)
+        for n_components in TESTED_COMPONENT_NUMBERS
+        if n_components <= max_components
+    ]
+    best_mixture = max(mixtures, key=lambda mixture: mixture.score(sampled_areas[1::2]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a mixture that has not converged is accurate enough
+        return best_mixture.fit(sampled_areas)
+
+
+def _fit_mixture(sampled_areas: FloatArray, n_components: int, seed: int) -> "GaussianMixture":
+    from sklearn.mixture import GaussianMixture  # the import takes three quarters of a second
+
+    mixture = GaussianMixture(
+        min(n_components, len(sampled_areas)),
+        reg_covar=1.0,  # a component is at least as wide as the noise
+        max_iter=100,
+        tol=1e-2,
+        init_params="k-means++",
+        random_state=seed,
+        warm_start=True,
     )
-    return _refined(best_mixture, sampled_areas)
-
-
-def fit_mixture(sampled_areas: FloatArray, seed: int, n_components: int) -> Mixture:
-    """Return the Gaussian mixture of (n, n_line) areas.
-
-    Initial means are pixels that are far from each other (greedy k-means++; Arthur & Vassilvitskii 2007, Proceedings of
-    SODA '07, 1027), and initial covariances are those of the noise.
-    """
-    # the legacy generator gives the results of scikit-learn, for which the limits of this module were measured
-    rng = np.random.RandomState(seed)
-    n_pixel, n_trials = len(sampled_areas), 2 + int(np.log(n_components))
-    first_mean = rng.choice(n_pixel, p=np.full(n_pixel, 1.0 / n_pixel))
-    means = [sampled_areas[first_mean]]
-    squared_distance = ((sampled_areas - means[0]) ** 2).sum(axis=1)
-    while len(means) < n_components:
-        trial_pixels = np.searchsorted(
-            np.cumsum(squared_distance), rng.uniform(size=n_trials) * squared_distance.sum()
-        ).clip(max=n_pixel - 1)
-        trial_distances = [
-            np.minimum(squared_distance, ((sampled_areas - sampled_areas[pixel]) ** 2).sum(axis=1))
-            for pixel in trial_pixels
-        ]
-        best_trial = int(np.argmin([distance.sum() for distance in trial_distances]))
-        means.append(sampled_areas[trial_pixels[best_trial]])
-        squared_distance = trial_distances[best_trial]
-    noise_roots = np.tile(np.eye(sampled_areas.shape[1]), (n_components, 1, 1))
-    return _refined(Mixture(np.full(n_components, 1.0 / n_pixel), np.stack(means), noise_roots), sampled_areas)
-
-
-def _refined(mixture: Mixture, sampled_areas: FloatArray) -> Mixture:
-    """Return the mixture after expectation maximisation. A mixture that has not converged is accurate enough."""
-    n_line = sampled_areas.shape[1]
-    for _ in range(MAX_MIXTURE_ITERATIONS):
-        previous_log_likelihood = mixture.log_likelihood
-        probability, log_density = _normalised(_log_densities(mixture, sampled_areas))
-        n_pixels = probability.sum(axis=0) + 1e-14
-        means = (probability.T @ sampled_areas) / n_pixels[:, None]
-        precision_roots = np.empty((len(means), n_line, n_line))
-        for component, mean in enumerate(means):
-            is_member = probability[:, component] > MIN_MEMBER_PROBABILITY
-            member_probability = probability[is_member, component]
-            difference = np.sqrt(member_probability)[:, None] * (sampled_areas[is_member] - mean)
-            # a component is at least as wide as the noise
-            covariance = difference.T @ difference / n_pixels[component] + np.eye(n_line)
-            precision_roots[component] = dtrtri(dpotrf(covariance)[0])[0]
-        mixture = Mixture(n_pixels / n_pixels.sum(), means, precision_roots, float(log_density.mean()))
-        if abs(mixture.log_likelihood - previous_log_likelihood) < MIN_LIKELIHOOD_CHANGE:
-            break
-    return mixture
-
-
-def _normalised(log_density: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the (n, n_component) probabilities of components, and the (n,) logarithms of total densities."""
-    max_log_density = log_density.max(axis=1, keepdims=True)
-    probability = np.exp(log_density - max_log_density)
-    total_density = probability.sum(axis=1, keepdims=True)
-    probability /= total_density
-    return probability, (max_log_density + np.log(total_density))[:, 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a mixture that has not converged has a low likelihood
+        return mixture.fit(sampled_areas)
 
 
 def _merged_components(component_probability: FloatArray) -> NDArray[np.int64]:
@@ -469,7 +408,7 @@ def _membership(paint_numbers: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def _paint_probabilities(
-    mixture: Mixture,
+    mixture: "GaussianMixture",
     paint_of_component: NDArray[np.int64],
     pixel_areas: NDArray[np.float32],
     min_log_density: float,
@@ -478,25 +417,25 @@ def _paint_probabilities(
     membership = _membership(paint_of_component)
     paint_probabilities, is_outlier = [], []
     for batch_start in range(0, len(pixel_areas), _BATCH_PIXELS):
-        component_probability, log_density = _normalised(
-            _log_densities(mixture, pixel_areas[batch_start : batch_start + _BATCH_PIXELS])
-        )
-        paint_probabilities.append(component_probability @ membership)
-        is_outlier.append(log_density < min_log_density)
+        log_density = _log_densities(mixture, pixel_areas[batch_start : batch_start + _BATCH_PIXELS])
+        log_total_density = logsumexp(log_density, axis=1, keepdims=True)
+        paint_probabilities.append(np.exp(log_density - log_total_density) @ membership)
+        is_outlier.append(log_total_density[:, 0] < min_log_density)
     return np.concatenate(paint_probabilities), np.concatenate(is_outlier)
 
 
-def _log_densities(mixture: Mixture, pixel_areas: NDArray[Any]) -> NDArray[Any]:
-    """Return (n, n_component) logarithms of the weighted densities, in the precision of the areas."""
-    n_line, dtype = pixel_areas.shape[1], pixel_areas.dtype
-    log_density = np.empty((len(pixel_areas), len(mixture.weights)), dtype)
-    for component, (weight, mean, root) in enumerate(
-        zip(mixture.weights, mixture.means, mixture.precision_roots, strict=True)
+def _log_densities(mixture: "GaussianMixture", pixel_areas: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (n, n_component) logarithms of the weighted densities, in single precision for speed."""
+    n_line = pixel_areas.shape[1]
+    log_density = np.empty((len(pixel_areas), len(mixture.weights_)), np.float32)
+    for component_index, (component_weight, component_mean, precision_root) in enumerate(
+        zip(mixture.weights_, mixture.means_, mixture.precisions_cholesky_, strict=True)
     ):
-        difference = (pixel_areas - mean.astype(dtype)) @ root.astype(dtype)
-        log_norm = np.log(weight) + np.log(np.diag(root)).sum() - 0.5 * n_line * np.log(2.0 * np.pi)
-        squared_distance = np.einsum("ij,ij->i", difference, difference)
-        log_density[:, component] = dtype.type(log_norm) - dtype.type(0.5) * squared_distance
+        squared_distance = (
+            ((pixel_areas - component_mean.astype(np.float32)) @ precision_root.astype(np.float32)) ** 2
+        ).sum(axis=1)
+        log_norm = np.log(component_weight) + np.log(np.diag(precision_root)).sum() - 0.5 * n_line * np.log(2.0 * np.pi)
+        log_density[:, component_index] = np.float32(log_norm) - np.float32(0.5) * squared_distance
     return log_density
 
 
