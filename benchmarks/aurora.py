@@ -35,7 +35,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +209,7 @@ def thinned(scan: Scan, model: str | Path, seed: int) -> dict[str, dict[str, Any
     counts, rng = np.asarray(scan.counts.compute()).astype(np.int64), np.random.default_rng(seed)
 
     def answered(part: NDArray[np.int64], pool: str) -> Results:
-        spectra = replace(scan, counts=da.from_array(part.astype(np.float32), chunks=scan.counts.chunks), axis=axis)
+        spectra = scan.replace(counts=da.from_array(part.astype(np.float32), chunks=scan.counts.chunks), axis=axis)
         return plan(spectra, Settings(model, elements=False, calibrated=False, pool=pool)).run()
 
     result: dict[str, dict[str, Any]] = {}

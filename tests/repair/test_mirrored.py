@@ -1,6 +1,5 @@
 """Rows recorded to and fro are recognised, mirrored back, and never taken for a shift."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -134,7 +133,7 @@ def test_counts_times_and_gaps_are_mirrored_back(rows_in_a_block: int) -> None:
     live, real, present = rng.uniform(size=(30, 20)), rng.uniform(size=(30, 20)), rng.uniform(size=(30, 20)) > 0.1
     live[3, 2] = np.nan
     scan = Scan(mirrored(counts), live_time_s=mirrored(live), real_time_s=mirrored(real), present=mirrored(present))
-    scan = replace(scan, counts=scan.counts.rechunk((rows_in_a_block, 7, -1)))
+    scan = scan.replace(counts=scan.counts.rechunk((rows_in_a_block, 7, -1)))
     back, step = with_rows_mirrored(scan)
     assert back.counts.dtype == np.uint16
     np.testing.assert_array_equal(back.counts.compute(), counts)

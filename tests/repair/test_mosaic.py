@@ -65,7 +65,7 @@ def test_the_stage_is_trusted_on_request_and_without_similar_tiles() -> None:
     assert stage.overlaps == ()
     np.testing.assert_allclose(stage.corner_pixels[1] - stage.corner_pixels[0], (4.4, 30.7), atol=1e-9)
     noise = np.random.default_rng(1).poisson(9.0, (2, *SIZE, 32)).astype(np.uint16)
-    strange = [replace(tile, scan=replace(tile.scan, counts=Scan(noise[index]).counts)) for index, tile in
+    strange = [replace(tile, scan=tile.scan.replace(counts=Scan(noise[index]).counts)) for index, tile in
                enumerate(made[:2])]  # fmt: skip
     mosaic = join_tiles(strange)
     assert not mosaic.overlaps[0].used
@@ -95,7 +95,7 @@ def test_tiles_without_overlap_are_reported_and_those_far_away_refused() -> None
     away = [made[0], replace(made[1], column_mm=20_000.0)]
     with pytest.raises(ScanError, match=r"up to 19983 mm apart. Check that .*0.5 x 0.5 mm"):
         join_tiles(away)
-    flat = [replace(tile, scan=replace(tile.scan, step_mm=(0.0, 0.0))) for tile in made]
+    flat = [replace(tile, scan=tile.scan.replace(step_mm=(0.0, 0.0))) for tile in made]
     with pytest.raises(ScanError, match="pixels of 0 x 0 mm"):
         join_tiles(flat)
 
@@ -104,7 +104,7 @@ def test_missing_pixels_are_taken_from_the_other_tile_and_axes_are_brought_toget
     made, counts = tiles({})
     blind = np.ones(SIZE, bool)
     blind[:, 33:] = False
-    first = replace(made[0].scan, present=blind, axis=EnergyAxis(0.1, 0.0, 32))
+    first = made[0].scan.replace(present=blind, axis=EnergyAxis(0.1, 0.0, 32))
     second = made[1].scan.with_axis(EnergyAxis(0.1, 0.1, 32))
     mosaic = join_tiles([replace(made[0], scan=first), replace(made[1], scan=second)], register=False)
     result = mosaic.scan.counts.compute()
@@ -117,7 +117,7 @@ def test_tiles_that_cannot_be_joined_are_refused() -> None:
     with pytest.raises(ScanError, match="give two or more"):
         join_tiles(made[:1])
     with pytest.raises(ScanError, match="unknown pixel size"):
-        join_tiles([made[0], replace(made[1], scan=replace(made[1].scan, step_mm=None))])
+        join_tiles([made[0], replace(made[1], scan=made[1].scan.replace(step_mm=None))])
 
 
 def test_positions_are_read(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """Repairs: what was done to a scan of known truth is found, and taken back."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +83,7 @@ def test_rows_are_aligned_alike_in_any_blocks() -> None:
     counts = painting(4, 21, 30)
     aligned, _ = with_rows_aligned(Scan(counts), RowShift(-0.6, 0.0))
     other_scan = Scan(counts)
-    other_scan = replace(other_scan, counts=other_scan.counts.rechunk({0: 5}))
+    other_scan = other_scan.replace(counts=other_scan.counts.rechunk({0: 5}))
     other, _ = with_rows_aligned(other_scan, RowShift(-0.6, 0.0))
     # two products and a sum for each pixel, no matrix product: bits do not depend on the block
     np.testing.assert_array_equal(aligned.counts.compute(), other.counts.compute())
@@ -129,7 +128,7 @@ def test_dead_and_short_pixels_are_found_and_mended() -> None:
     for place in short:
         counts[place] //= 20
     scan = Scan(counts)
-    scan = replace(scan, counts=scan.counts.rechunk({0: 8}))
+    scan = scan.replace(counts=scan.counts.rechunk({0: 8}))
     faulty = find_faulty_pixels(scan)
     assert {tuple(pixel) for pixel in np.argwhere(faulty.is_dead)} == set(dead)
     assert {tuple(pixel) for pixel in np.argwhere(faulty.is_short)} == set(short)

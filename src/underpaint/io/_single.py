@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +118,7 @@ def detector_scans(
         return [spectrum_scan(spectra[0], path, format_name)]
     selected_spectra = select_spectra(spectra, path, detector_name)
     return [
-        replace(
-            spectrum_scan(spectrum, path, format_name),
+        spectrum_scan(spectrum, path, format_name).replace(
             source=f"{path}::{spectrum.name}",
             name=f"{path.stem}_{spectrum.name}",
         )

@@ -7,7 +7,6 @@ format, the error message names the type of the file and what to do.
 import re
 import struct
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -160,7 +159,7 @@ def _sum_same_channels(scans: list[Scan]) -> Scan:
     """Add detectors channel by channel. The sum has an energy axis only if a detector has one."""
     axis = next((scan.axis for scan in scans if scan.axis is not None), None)
     placeholder_axis = axis or EnergyAxis(1.0, 0.0, scans[0].shape[2])
-    return replace(sum_scans([scan.with_axis(placeholder_axis) for scan in scans]), axis=axis)
+    return sum_scans([scan.with_axis(placeholder_axis) for scan in scans]).replace(axis=axis)
 
 
 def load_all(

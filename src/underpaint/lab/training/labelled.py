@@ -309,4 +309,4 @@ def _scans_by_axis(scans: Sequence[Scan]) -> list[list[int]]:
 
 def _as_column_scan(scans: Sequence[Scan], name: str) -> Scan:
     counts = np.concatenate([np.asarray(scan.counts) for scan in scans])
-    return replace(scans[0], counts=counts, name=name, live_time_s=None, real_time_s=None, present=None)
+    return scans[0].replace(counts=counts, name=name, live_time_s=None, real_time_s=None, present=None)
