@@ -50,7 +50,7 @@ def test_rows_that_are_straight_are_left_and_given_shifts_are_used(original: Pat
     ("options", "message"),
     [
         (["--out", "d.h5"], "no repair was requested"),
-        (["--out", "d.txt", "--pixels"], "ends in .h5"),
+        (["--out", "d.txt", "--pixels"], "must end in .h5"),
         (["--out", "d.h5", "--live-time"], "its file has none"),
         (["--out", "d.h5", "--crop", "3"], "two ranges"),
         (["--out", "d.h5", "--bin", "0x2"], "--bin '0x2' is not ROWSxCOLUMNS"),
