@@ -133,7 +133,7 @@ def _fit_columns(table: "Table", max_width: int) -> bool:
     """Set the widths of a table's columns so that no word is broken. Return False if the words do not fit."""
     from rich.cells import cell_len
 
-    texts = [[str(column.header), *map(str, column.cells)] for column in table.columns]
+    texts = [[plain_text(str(text)) for text in (column.header, *column.cells)] for column in table.columns]
     word_widths = [max(cell_len(word) for text in column for word in text.split() or [""]) for column in texts]
     full_widths = [max(map(cell_len, column)) for column in texts]
     widths = [max(word, min(full, SHORT_CELL)) for word, full in zip(word_widths, full_widths, strict=True)]
