@@ -48,7 +48,9 @@ def test_the_log_determinant_is_that_of_finite_differences() -> None:
     )
 
 
-@pytest.mark.parametrize("prior, layers", [(IRON, [(0,)]), (IRON_AND_LEAD, [(0, 1)]), (IRON_AND_LEAD, [(0,), (1,)])])
+@pytest.mark.parametrize(
+    ("prior", "layers"), [(IRON, [(0,)]), (IRON_AND_LEAD, [(0, 1)]), (IRON_AND_LEAD, [(0,), (1,)])]
+)
 def test_draws_have_the_density_of_the_mixture(prior: PaintPrior, layers: list[tuple[int, ...]]) -> None:
     """Weights of draws for the prior have the mean that is the prior probability of the mixture's structure."""
     state = paint(prior, *layers)

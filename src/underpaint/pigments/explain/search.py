@@ -35,6 +35,8 @@ N_NEIGHBOURS, N_OPTIMISED = 60, 8
 """Number of neighbouring states that are drawn in each round, and number that are optimised."""
 SHARE_CHANGES = (-4.0, -2.5, -1.25, 0.0, 1.25, 2.5)
 """Changes of the coordinate of a share that are tried for a group that is new in a layer."""
+MAX_GROUP_MOVES = 4
+"""Maximum number of times that groups of the likeliest mode are moved to other layers."""
 N_VARIANTS = 16
 """Number of optimised variants of the likeliest mode in which a group has another member."""
 
@@ -48,8 +50,8 @@ def _search_once(model: SpectrumModel, rng: np.random.Generator) -> Modes:
     """Return modes of likely structures.
 
     First, the likeliest prior draws of different structures are optimised. Then states that differ from the likeliest
-    modes by one change are ranked by two linear steps. The best of these states are optimised. Finally, other members
-    of the groups are tried in the likeliest mode.
+    modes by one change are ranked by two linear steps. The best of these states are optimised. In between, each group
+    of the likeliest mode is moved to other layers. Finally, other members of its groups are tried.
     """
     prior = model.prior
     simple_states = simple_start_states(prior)
@@ -61,14 +63,21 @@ def _search_once(model: SpectrumModel, rng: np.random.Generator) -> Modes:
         model, start_states.select(np.argsort(-log_like)[: 6 + 2 * n_group]), SEARCH_BETA, N_OPTIMISATION_ROUNDS
     )
     modes = _best_modes(prior, modes, SEARCH_BETA)
-    for beta in (SEARCH_BETA, 0.4, *(1.0,) * n_group):
+    modes = _with_neighbours(model, modes, (SEARCH_BETA, 0.4, *(1.0,) * (n_group // 2)), rng)
+    modes = _with_moved_groups(model, modes)
+    modes = _with_neighbours(model, modes, (1.0,) * (n_group - n_group // 2), rng)
+    return with_other_members(model, modes, int(Mixture(prior, modes, 1.0).log_evidence.argmax()))
+
+
+def _with_neighbours(model: SpectrumModel, modes: Modes, betas: Sequence[float], rng: np.random.Generator) -> Modes:
+    """Return the likeliest modes after a round of neighbouring states for each power of the likelihood."""
+    for beta in betas:
         neighbours = promising_neighbours(model, modes, beta, rng)
         if neighbours is None:
             break
-        modes = _best_modes(
-            prior, concatenate_modes([modes, optimise_modes(model, neighbours, beta, N_REFINEMENT_ROUNDS)]), beta
-        )
-    return with_other_members(model, modes, int(Mixture(prior, modes, 1.0).log_evidence.argmax()))
+        modes = concatenate_modes([modes, optimise_modes(model, neighbours, beta, N_REFINEMENT_ROUNDS)])
+        modes = _best_modes(model.prior, modes, beta)
+    return modes
 
 
 def _best_modes(prior: PaintPrior, modes: Modes, beta: float) -> Modes:
@@ -116,6 +125,32 @@ def promising_neighbours(model: SpectrumModel, modes: Modes, beta: float, rng: n
     parents = rng.choice(len(modes), N_NEIGHBOURS, p=parent_weight / parent_weight.sum())
     candidates = [random_neighbour(model.prior, modes.states.select([parent]), rng) for parent in parents]
     return _best_candidates(model, modes, parents, candidates, beta, N_OPTIMISED)
+
+
+def _with_moved_groups(model: SpectrumModel, modes: Modes) -> Modes:
+    """Return the modes, plus modes in which one group of the likeliest mode is in another layer.
+
+    A linear step does not predict what such a change gains, because shares and thicknesses change much.
+    """
+    prior = model.prior
+    for _ in range(MAX_GROUP_MOVES):
+        best_mode = int(Mixture(prior, modes, 1.0).log_evidence.argmax())
+        parent, known_structures = modes.states.select([best_mode]), set(modes.states.structure_keys())
+        candidates = []
+        for layer, group in np.argwhere(parent.is_in_layer[0]):
+            for other_layer in np.flatnonzero(~parent.is_in_layer[0, : parent.n_layer[0], group]):
+                candidates.append(parent.select([0]))
+                exchange_group(candidates[-1], 0, group, layer, other_layer)
+        states = concatenate_states([parent, *candidates])
+        is_new = np.asarray([structure not in known_structures for structure in states.structure_keys()])
+        states = states.select(np.flatnonzero(prior.is_valid(states) & is_new))
+        if not len(states):
+            break
+        _choose_new_shares(model, states, states.is_active() & ~parent.is_active(), 1.0)
+        modes = concatenate_modes([modes, optimise_modes(model, states, 1.0, N_OPTIMISATION_ROUNDS)])
+        if Mixture(prior, modes, 1.0).log_evidence.argmax() == best_mode:
+            break
+    return modes
 
 
 def with_other_members(model: SpectrumModel, modes: Modes, mode_index: int) -> Modes:
@@ -202,10 +237,9 @@ def _choose_new_shares(model: SpectrumModel, states: States, is_newly_active: Bo
     rows = np.flatnonzero(is_new_share.any(axis=1))
     if not rows.size:
         return
+    changes = np.multiply.outer(SHARE_CHANGES, is_new_share[rows]).reshape(-1, states.x.shape[1])
     trial_states = states.select(np.tile(rows, len(SHARE_CHANGES)))
-    trial_states.x += np.repeat(SHARE_CHANGES, rows.size)[:, None] * is_new_share[rows][None].repeat(
-        len(SHARE_CHANGES), axis=0
-    ).reshape(len(trial_states), -1)
+    trial_states.x += changes
     residuals, _ = model.evaluate(trial_states, DERIVATIVE_DETAIL)
     costs = beta * (residuals**2).sum(axis=1) + np.where(trial_states.is_active(), trial_states.x**2, 0.0).sum(axis=1)
     best_change = costs.reshape(len(SHARE_CHANGES), rows.size).argmin(axis=0)
