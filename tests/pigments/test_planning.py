@@ -105,13 +105,13 @@ def test_a_mode_counts_for_both_answers_by_its_draws() -> None:
 
 
 def test_more_counts_answer_more_scans(short_search: None) -> None:
-    """Azurite over lead white: hopeless at a thousand counts, plain at three hundred thousand."""
+    """Azurite over lead white: hopeless at a thousand counts, plain at a million."""
     candidates = given_groups(["azurite", "lead_pigment"])
-    planned = answered_shares(AZURITE_OVER_LEAD, INSTRUMENT, candidates, QUESTION, (1e3, 3e5, 1e6))
+    planned = answered_shares(AZURITE_OVER_LEAD, INSTRUMENT, candidates, QUESTION, (1e3, 1e6, 3e6))
     assert planned.answered_share[0] < 0.1
     assert planned.answered_share[1] > 0.9
     assert len(planned.counts) == 2  # no need to go on
-    assert 1e3 < planned.counts_needed() < 3e5
+    assert 1e3 < planned.counts_needed() < 1e6
 
 
 def test_the_layers_planned_for_are_those_of_the_spectrum(short_search: None) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln, logsumexp
 
+from underpaint.physics.forward import Detail
 from underpaint.pigments.explain.spectrum_model import SpectrumModel
 from underpaint.pigments.explain.states import (
     BoolArray,
@@ -18,8 +19,12 @@ from underpaint.pigments.explain.states import (
 )
 
 DEGREES_OF_FREEDOM = 6
+MEMBER_PROBABILITY = 0.3
+"""Probability that the mixture draws a group's member in a layer from the prior. It is that of the mode otherwise."""
 DIFFERENCE_STEP = 0.05
 """Step of finite differences, in prior standard deviations."""
+DERIVATIVE_DETAIL = Detail(orders=1, scatter=False)
+"""Detail of the transport for derivatives. Primary photons change as all photons do, at a third of the time."""
 MAX_COORDINATE_STEP, MAX_COORDINATE = 1.2, 4.0
 """Maximum change of a coordinate per step, and maximum absolute coordinate, in prior standard deviations."""
 MIN_LOG_DENSITY_GAIN = 0.1
@@ -94,7 +99,6 @@ def optimise_modes(model: SpectrumModel, states: States, beta: float, n_rounds: 
             model,
             _with_coordinates(states, improved_rows, best_x[improved_rows]),
             is_active_coordinate[improved_rows],
-            residuals[is_better],
         )
         for improved_index, (row, derivative) in enumerate(zip(improved_rows, new_derivatives, strict=True)):
             jacobians[row] = derivative.astype(np.float32)
@@ -131,23 +135,23 @@ def take_step(x: FloatArray, step: FloatArray) -> FloatArray:
     return np.clip(x + step, -MAX_COORDINATE, MAX_COORDINATE)
 
 
-def residual_derivatives(
-    model: SpectrumModel, states: States, is_active: BoolArray, residuals: FloatArray
-) -> list[FloatArray]:
+def residual_derivatives(model: SpectrumModel, states: States, is_active: BoolArray) -> list[FloatArray]:
     """Return the finite-difference derivatives of each state's residuals with respect to its active coordinates."""
+    if not len(states):
+        return []
     state_index, coordinate_index = np.nonzero(is_active)
-    if not state_index.size:
-        return [np.zeros((0, residuals.shape[1]))] * len(states)
-    shifted_states = states.select(state_index)
-    shifted_states.x[np.arange(state_index.size), coordinate_index] += DIFFERENCE_STEP
-    residual_slopes = (model.evaluate(shifted_states)[0] - residuals[state_index]) / DIFFERENCE_STEP
+    shifted_states = states.select(np.concatenate([np.arange(len(states)), state_index]))
+    shifted_states.x[len(states) + np.arange(state_index.size), coordinate_index] += DIFFERENCE_STEP
+    residuals, _ = model.evaluate(shifted_states, DERIVATIVE_DETAIL)
+    residual_slopes = (residuals[len(states) :] - residuals[state_index]) / DIFFERENCE_STEP
     return [residual_slopes[state_index == row] for row in range(len(states))]
 
 
 class Mixture:
     """Mixture of Student's t distributions, from Laplace approximations of ``prior x likelihood**beta`` around modes.
 
-    Log densities omit the constant of the normal distribution, as in ``log_prior_of_x``.
+    A group's member in a layer is replaced with a probability of ``MEMBER_PROBABILITY``, with the masses of the groups'
+    elements as in the mode. Log densities omit the constant of the normal distribution, as in ``log_prior_of_x``.
 
     Parameters
     ----------
@@ -160,7 +164,7 @@ class Mixture:
     """
 
     def __init__(self, prior: PaintPrior, modes: Modes, beta: float, weight_exponent: float = 0.6) -> None:
-        self.modes, self.is_active = modes, modes.states.is_active()
+        self.prior, self.modes, self.is_active = prior, modes, modes.states.is_active()
         self.precision = [
             beta * (jacobian @ jacobian.T).astype(np.float64) + np.eye(len(jacobian)) for jacobian in modes.jacobians
         ]
@@ -174,13 +178,13 @@ class Mixture:
         )
         component_weights = np.exp(weight_exponent * (self.log_evidence - self.log_evidence.max())) + 1e-3
         self.log_weight = np.log(component_weights / component_weights.sum())
-        self._components_by_composition: dict[bytes, list[int]] = {}
-        for component, composition in enumerate(modes.states.composition_keys()):
-            self._components_by_composition.setdefault(composition, []).append(component)
+        self._components_by_structure: dict[bytes, list[int]] = {}
+        for component, structure in enumerate(modes.states.structure_keys()):
+            self._components_by_structure.setdefault(structure, []).append(component)
 
-    def components_with(self, composition: bytes) -> list[int]:
-        """Return the indices of the components that have a composition."""
-        return self._components_by_composition.get(composition, [])
+    def components_with(self, structure: bytes) -> list[int]:
+        """Return the indices of the components that have a structure."""
+        return self._components_by_structure.get(structure, [])
 
     def draw(self, n_state: int, rng: np.random.Generator) -> States:
         """Draw states from the mixture."""
@@ -192,22 +196,36 @@ class Mixture:
             student_scale = np.sqrt(DEGREES_OF_FREEDOM / rng.chisquare(DEGREES_OF_FREEDOM))
             coordinate_offset = self.cholesky[component] @ rng.normal(size=int(is_active.sum()))
             states.x[row, is_active] = self.modes.states.x[component, is_active] + student_scale * coordinate_offset
-        return states
+        is_replaced = rng.random(states.member_index.shape) < MEMBER_PROBABILITY
+        new_members = np.where(is_replaced, self.prior.draw_members(n_state, rng), states.member_index)
+        return self.prior.replace_members(states, new_members)[0]
 
     def log_density(self, states: States) -> FloatArray:
-        """Return the (n,) log densities of states, -inf if no component has the composition of a state."""
+        """Return the (n,) log densities of states, -inf if no component has the structure of a state."""
         log_densities = np.full(len(states), -np.inf)
-        rows_by_composition: dict[bytes, list[int]] = {}
-        for row, composition in enumerate(states.composition_keys()):
-            rows_by_composition.setdefault(composition, []).append(row)
-        for composition, rows in rows_by_composition.items():
+        rows_by_structure: dict[bytes, list[int]] = {}
+        for row, structure in enumerate(states.structure_keys()):
+            rows_by_structure.setdefault(structure, []).append(row)
+        for structure, rows in rows_by_structure.items():
             component_log_densities = [
-                self.log_weight[component] + self._log_student_t(component, states.x[rows])
-                for component in self.components_with(composition)
+                self.log_weight[component] + self._log_density_of_component(component, states.select(rows))
+                for component in self.components_with(structure)
             ]
             if component_log_densities:
                 log_densities[rows] = logsumexp(component_log_densities, axis=0)
         return log_densities
+
+    def _log_density_of_component(self, component: int, states: States) -> FloatArray:
+        states_with_members, log_jacobian = self.with_members_of(component, states)
+        is_same_member = states.member_index == states_with_members.member_index
+        probability = MEMBER_PROBABILITY * np.exp(-self.prior.log_members) + (1 - MEMBER_PROBABILITY) * is_same_member
+        log_member_density = np.where(states.is_in_layer, np.log(probability), 0.0).sum(axis=(1, 2))
+        return self._log_student_t(component, states_with_members.x) + log_jacobian + log_member_density
+
+    def with_members_of(self, component: int, states: States) -> tuple[States, FloatArray]:
+        """Return states with the members of a component, and the log determinants, as of ``replace_members``."""
+        members = np.broadcast_to(self.modes.states.member_index[component], states.member_index.shape)
+        return self.prior.replace_members(states, members)
 
     def _log_student_t(self, component: int, x: FloatArray) -> FloatArray:
         is_active = self.is_active[component]

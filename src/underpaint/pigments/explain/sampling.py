@@ -6,7 +6,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from underpaint.pigments.explain.mixture import Mixture, Modes
-from underpaint.pigments.explain.search import SEARCH_BETA, exchange_group, insert_layer, remove_layer, swap_layers
+from underpaint.pigments.explain.search import FEW_GROUPS, exchange_group, insert_layer, remove_layer, swap_layers
 from underpaint.pigments.explain.spectrum_model import SpectrumModel
 from underpaint.pigments.explain.states import (
     MAX_LAYERS,
@@ -18,12 +18,17 @@ from underpaint.pigments.explain.states import (
     log_prior_of_x,
 )
 
-N_STATE, INITIAL_STATES_FACTOR = 200, 4
-"""Number of posterior draws, and ratio of the number of initial states to this number."""
-N_SWEEPS, N_FINAL_SWEEPS = 2, 5
+N_STATE, N_STATE_OF_MANY_GROUPS, INITIAL_STATES_FACTOR = 200, 400, 4
+"""Number of posterior draws, this number for more than ``FEW_GROUPS`` groups, and ratio of the number of initial states
+to the number of draws."""
+START_BETA = 0.3
+"""First power of the likelihood. At lower powers, few draws would be of the likely structures."""
+N_SWEEPS, N_FINAL_SWEEPS = 3, 6
 """Number of moves of every state at each earlier temperature, and at the final temperature."""
 MIN_EFFECTIVE_FRACTION = 0.5
 """Minimum ratio of the effective sample size to the number of draws after a change of temperature."""
+P_AMOUNTS_MOVE, P_MEMBER_MOVE = 0.5, 0.25
+"""Probabilities of moves that change amounts and members. All other moves change the groups of the layers."""
 P_GROUP_IN_NEW_LAYER = 0.35
 """Probability that a proposed layer contains a group."""
 
@@ -55,19 +60,19 @@ def sample(model: SpectrumModel, modes: Modes, rng: np.random.Generator, *, n: i
     rng : Generator
         Random number generator.
     n : int, optional
-        Number of draws, ``N_STATE`` by default.
+        Number of draws, by default ``N_STATE`` or ``N_STATE_OF_MANY_GROUPS``.
 
     Notes
     -----
-    Temperatures are chosen by effective sample size (Del Moral, Doucet & Jasra 2006). The first power of the likelihood
-    is ``SEARCH_BETA``, at which the mixture is close to the posterior. Within a structure, states move by
-    preconditioned Crank-Nicolson steps around the mixture's components and the prior. States also move by differential
-    evolution (ter Braak 2006). Between structures, states move by draws from the mixture and by reversible jumps (Green
-    1995) with new coordinates from the prior.
+    Temperatures are chosen by effective sample size (Del Moral, Doucet & Jasra 2006). Within a structure, states move
+    by preconditioned Crank-Nicolson steps around the mixture's components and the prior, by differential evolution
+    (ter Braak 2006), and by other members with the same masses of the groups' elements. Between structures, states
+    move by draws from the mixture and by reversible jumps (Green 1995) with new coordinates from the prior.
     """
-    prior, n = model.prior, n or N_STATE
+    prior = model.prior
+    n = n or (N_STATE if len(prior.groups) <= FEW_GROUPS else N_STATE_OF_MANY_GROUPS)
     modes = Modes(modes.states, model.log_likelihood(modes.states), modes.jacobians)
-    beta, mixture = SEARCH_BETA, Mixture(prior, modes, SEARCH_BETA)
+    beta, mixture = START_BETA, Mixture(prior, modes, START_BETA)
     states = mixture.draw(INITIAL_STATES_FACTOR * n, rng)
     log_like = model.log_likelihood(states)
     log_weights = _log_target(model, states, log_like, beta) - mixture.log_density(states)
@@ -132,7 +137,7 @@ def _move_states(
     """Move all states in place. Each half is the population for the differential evolution of the other half."""
     n = len(states)
     for sweep in range(n_sweeps):
-        if sweep % 3 == 1:
+        if sweep % 2:
             _propose_from_mixture(model, states, log_like, beta, mixture, rng)
         # inactive coordinates are drawn from the prior
         states.x[:] = np.where(states.is_active(), states.x, rng.normal(size=states.x.shape))
@@ -175,7 +180,6 @@ class _Proposals:
         self.prior, self.old_states, self.mixture, self.rng = model.prior, states, mixture, rng
         self.new_states = states.select(np.arange(len(states)))
         self.is_active: BoolArray = states.is_active()
-        self.composition_keys = states.composition_keys()
         self.population = population
         self.peer_rows: dict[bytes, list[int]] = {}
         for row, structure in enumerate(population.structure_keys()):
@@ -185,11 +189,17 @@ class _Proposals:
     def make_proposals(self) -> tuple[States, FloatArray]:
         """Return the proposals and their log ratios, -inf for impossible proposals."""
         n_state, rng = len(self.old_states), self.rng
-        log_ratio, keeps_structure = np.zeros(n_state), rng.random(n_state) < 0.7
+        log_ratio, move_choice = np.zeros(n_state), rng.random(n_state)
+        keeps_structure = move_choice < P_AMOUNTS_MOVE + P_MEMBER_MOVE
         for row in range(n_state):
-            log_ratio[row] = self._change_amounts(row) if keeps_structure[row] else self._change_structure(row)
+            if move_choice[row] < P_AMOUNTS_MOVE:
+                log_ratio[row] = self._change_amounts(row)
+            elif keeps_structure[row]:
+                log_ratio[row] = self._change_members(row)
+            else:
+                log_ratio[row] = self._change_structure(row)
         log_layout_ratio = self.prior.log_layout_prior(self.new_states) - self.prior.log_layout_prior(self.old_states)
-        # new amounts and members are drawn from the prior, so that their prior and proposal densities cancel
+        # new members, and amounts in new layers, are drawn from the prior: prior and proposal densities cancel
         old_log_prior, new_log_prior = (
             log_prior_of_x(self.old_states, self.is_active),
             log_prior_of_x(self.new_states, self.is_active),
@@ -201,7 +211,7 @@ class _Proposals:
     def _change_amounts(self, row: int) -> float:
         rng, move_choice = self.rng, self.rng.random()
         components, peer_rows = (
-            self.mixture.components_with(self.composition_keys[row]),
+            self.mixture.components_with(self.structure_keys[row]),
             self.peer_rows.get(self.structure_keys[row], []),
         )
         if components and move_choice < 0.45:
@@ -219,18 +229,21 @@ class _Proposals:
         return float(0.5 * (self.new_states.x[row, changed_indices] ** 2).sum() - 0.5 * (old_x**2).sum())
 
     def _step_about_component(self, row: int, component: int) -> float:
-        is_active, mixture = self.is_active[row], self.mixture
+        is_active, mixture, old_state = self.is_active[row], self.mixture, self.old_states.select([row])
         mode_coordinates = mixture.modes.states.x[component, is_active]
         step_size = self.rng.choice([0.15, 0.35, 0.7])
         coordinate_offset = mixture.cholesky[component] @ self.rng.normal(size=int(is_active.sum()))
-        self.new_states.x[row, is_active] = (
+        state, log_jacobian = mixture.with_members_of(component, old_state)
+        log_ratio = mixture.log_normal(component, state.x[0])
+        state.x[0, is_active] = (
             mode_coordinates
-            + np.sqrt(1 - step_size**2) * (self.old_states.x[row, is_active] - mode_coordinates)
+            + np.sqrt(1 - step_size**2) * (state.x[0, is_active] - mode_coordinates)
             + step_size * coordinate_offset
         )
-        return mixture.log_normal(component, self.old_states.x[row]) - mixture.log_normal(
-            component, self.new_states.x[row]
-        )
+        log_ratio -= mixture.log_normal(component, state.x[0])
+        new_state, new_log_jacobian = self.prior.replace_members(state, old_state.member_index)
+        self.new_states.x[row] = new_state.x[0]
+        return log_ratio + float(log_jacobian[0] + new_log_jacobian[0])
 
     def _step_along_difference(self, row: int, peer_rows: list[int]) -> float:
         rng, is_active = self.rng, self.is_active[row]
@@ -247,23 +260,30 @@ class _Proposals:
         self.new_states.x[row] += np.where(is_changed_coordinate, coordinate_step, 0.0)
         return 0.0
 
+    def _change_members(self, row: int) -> float:
+        """Draw the members of one to three groups in a layer from the prior, and keep the masses of their elements."""
+        rng, state = self.rng, self.old_states.select([row])
+        new_members = state.member_index.copy()
+        for layer, group in rng.permutation(np.argwhere(state.is_in_layer[0]))[: rng.integers(1, 4)]:
+            new_members[0, layer, group] = rng.integers(len(self.prior.members[group]))
+        new_state, log_jacobian = self.prior.replace_members(state, new_members)
+        self.new_states.replace(np.asarray([row]), new_state, np.asarray([0]))
+        return float(log_jacobian[0])
+
     def _change_structure(self, row: int) -> float:
         rng, new_states, move_choice = self.rng, self.new_states, self.rng.random()
         n_layer, n_group = int(self.old_states.n_layer[row]), self.old_states.n_group
         layer, group = int(rng.integers(n_layer)), int(rng.integers(n_group))
-        if move_choice < 0.3:
-            new_states.member_index[row, layer, group] = rng.integers(len(self.prior.members[group]))
-            return self.prior.keep_mass(self.old_states, new_states, row, layer, group)
-        if move_choice < 0.6:
+        if move_choice < 0.45:
             new_states.is_in_layer[row, layer, group] ^= True
             if new_states.is_in_layer[row, layer, group]:
                 new_states.layer_coordinates[row, layer, N_LAYER_COORDINATES + group] = rng.normal()
                 new_states.member_index[row, layer, group] = rng.integers(len(self.prior.members[group]))
             return 0.0
-        if move_choice < 0.8:
+        if move_choice < 0.7:
             if n_layer == 1:
                 return -np.inf
-            if move_choice < 0.75:
+            if move_choice < 0.62:
                 exchange_group(new_states, row, group, layer, int((layer + 1 + rng.integers(n_layer - 1)) % n_layer))
             else:
                 swap_layers(new_states, row, int(rng.integers(n_layer - 1)))

@@ -1,11 +1,13 @@
 """Search for the layer structures that are consistent with a spectrum."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from underpaint.pigments.explain.mixture import (
+    DERIVATIVE_DETAIL,
     Mixture,
     Modes,
     concatenate_modes,
@@ -14,24 +16,42 @@ from underpaint.pigments.explain.mixture import (
     take_step,
 )
 from underpaint.pigments.explain.spectrum_model import SpectrumModel
-from underpaint.pigments.explain.states import MAX_LAYERS, N_LAYER_COORDINATES, PaintPrior, States, concatenate_states
+from underpaint.pigments.explain.states import (
+    MAX_LAYERS,
+    N_LAYER_COORDINATES,
+    BoolArray,
+    PaintPrior,
+    States,
+    concatenate_states,
+)
 
 SEARCH_BETA = 0.15
 """Power of the likelihood in the search. With a power of 1, optimisations would not leave their initial mode."""
-N_SCREENED, MAX_MODES = 400, 40
+FEW_GROUPS = 5
+"""Maximum number of groups whose structures one search covers."""
+N_SCREENED, MAX_MODES, MAX_MODES_PER_STRUCTURE = 400, 40, 2
 N_OPTIMISATION_ROUNDS, N_REFINEMENT_ROUNDS = 6, 3
 N_NEIGHBOURS, N_OPTIMISED = 60, 8
 """Number of neighbouring states that are drawn in each round, and number that are optimised."""
+SHARE_CHANGES = (-4.0, -2.5, -1.25, 0.0, 1.25, 2.5)
+"""Changes of the coordinate of a share that are tried for a group that is new in a layer."""
+MAX_GROUP_MOVES = 4
+"""Maximum number of times that groups of the likeliest mode are moved to other layers."""
 N_VARIANTS = 16
 """Number of optimised variants of the likeliest mode in which a group has another member."""
 
 
 def search(model: SpectrumModel, rng: np.random.Generator) -> Modes:
-    """Return modes of likely structures, the likeliest first.
+    """Return modes of likely structures, from two searches if there are more than ``FEW_GROUPS`` groups."""
+    return concatenate_modes([_search_once(model, rng) for _ in range(1 + (len(model.prior.groups) > FEW_GROUPS))])
+
+
+def _search_once(model: SpectrumModel, rng: np.random.Generator) -> Modes:
+    """Return modes of likely structures.
 
     First, the likeliest prior draws of different structures are optimised. Then states that differ from the likeliest
-    modes by one change are ranked by two linear steps. The best of these states are optimised. Finally, other members
-    of the groups are tried in the likeliest mode.
+    modes by one change are ranked by two linear steps. The best of these states are optimised. In between, each group
+    of the likeliest mode is moved to other layers. Finally, other members of its groups are tried.
     """
     prior = model.prior
     simple_states = simple_start_states(prior)
@@ -43,19 +63,31 @@ def search(model: SpectrumModel, rng: np.random.Generator) -> Modes:
         model, start_states.select(np.argsort(-log_like)[: 6 + 2 * n_group]), SEARCH_BETA, N_OPTIMISATION_ROUNDS
     )
     modes = _best_modes(prior, modes, SEARCH_BETA)
-    for beta in (SEARCH_BETA, 0.4, *(1.0,) * n_group):
-        neighbours = promising_neighbours(model, modes, beta, rng)
-        if neighbours is None:
-            break
-        modes = _best_modes(
-            prior, concatenate_modes([modes, optimise_modes(model, neighbours, beta, N_REFINEMENT_ROUNDS)]), beta
-        )
+    modes = _with_neighbours(model, modes, (SEARCH_BETA, 0.4, *(1.0,) * (n_group // 2)), rng)
+    modes = _with_moved_groups(model, modes)
+    modes = _with_neighbours(model, modes, (1.0,) * (n_group - n_group // 2), rng)
     return with_other_members(model, modes, int(Mixture(prior, modes, 1.0).log_evidence.argmax()))
 
 
+def _with_neighbours(model: SpectrumModel, modes: Modes, betas: Sequence[float], rng: np.random.Generator) -> Modes:
+    """Return the likeliest modes after a round of neighbouring states for each power of the likelihood."""
+    for beta in betas:
+        neighbours = promising_neighbours(model, modes, beta, rng)
+        if neighbours is None:
+            break
+        modes = concatenate_modes([modes, optimise_modes(model, neighbours, beta, N_REFINEMENT_ROUNDS)])
+        modes = _best_modes(model.prior, modes, beta)
+    return modes
+
+
 def _best_modes(prior: PaintPrior, modes: Modes, beta: float) -> Modes:
-    log_evidence = Mixture(prior, modes, beta).log_evidence
-    return modes.select(np.argsort(-log_evidence)[:MAX_MODES])
+    """Return the likeliest modes, at most ``MAX_MODES_PER_STRUCTURE`` of each structure."""
+    structures, best_rows, n_kept = modes.states.structure_keys(), [], Counter[bytes]()
+    for row in np.argsort(-Mixture(prior, modes, beta).log_evidence):
+        n_kept[structures[row]] += 1
+        if n_kept[structures[row]] <= MAX_MODES_PER_STRUCTURE:
+            best_rows.append(row)
+    return modes.select(np.asarray(best_rows[:MAX_MODES]))
 
 
 def _screened_draws(model: SpectrumModel, rng: np.random.Generator) -> States:
@@ -79,7 +111,11 @@ def simple_start_states(prior: PaintPrior) -> States:
             is_in_layer[state_index, 1 - layer] = True
             is_in_layer[state_index, :2, group] = np.arange(2) == layer
     n_layer = np.where(np.arange(n) > 0, 2, 1)
-    return States(n_layer, is_in_layer, np.zeros(is_in_layer.shape, dtype=np.int64), np.zeros((n, prior.n_coordinate)))
+    # a pigment of two groups would place both of them: start from the first member that belongs to one group only
+    n_group_of_member = prior.is_pigment_of_group.sum(axis=2)
+    first_member = np.where(n_group_of_member == 1, 0, 1).argmin(axis=1)
+    member_index = np.broadcast_to(first_member, is_in_layer.shape).copy()
+    return States(n_layer, is_in_layer, member_index, np.zeros((n, prior.n_coordinate)))
 
 
 def promising_neighbours(model: SpectrumModel, modes: Modes, beta: float, rng: np.random.Generator) -> States | None:
@@ -91,13 +127,40 @@ def promising_neighbours(model: SpectrumModel, modes: Modes, beta: float, rng: n
     return _best_candidates(model, modes, parents, candidates, beta, N_OPTIMISED)
 
 
+def _with_moved_groups(model: SpectrumModel, modes: Modes) -> Modes:
+    """Return the modes, plus modes in which one group of the likeliest mode is in another layer.
+
+    A linear step does not predict what such a change gains, because shares and thicknesses change much.
+    """
+    prior = model.prior
+    for _ in range(MAX_GROUP_MOVES):
+        best_mode = int(Mixture(prior, modes, 1.0).log_evidence.argmax())
+        parent, known_structures = modes.states.select([best_mode]), set(modes.states.structure_keys())
+        candidates = []
+        for layer, group in np.argwhere(parent.is_in_layer[0]):
+            for other_layer in np.flatnonzero(~parent.is_in_layer[0, : parent.n_layer[0], group]):
+                candidates.append(parent.select([0]))
+                exchange_group(candidates[-1], 0, group, layer, other_layer)
+        states = concatenate_states([parent, *candidates])
+        is_new = np.asarray([structure not in known_structures for structure in states.structure_keys()])
+        states = states.select(np.flatnonzero(prior.is_valid(states) & is_new))
+        if not len(states):
+            break
+        _choose_new_shares(model, states, states.is_active() & ~parent.is_active(), 1.0)
+        modes = concatenate_modes([modes, optimise_modes(model, states, 1.0, N_OPTIMISATION_ROUNDS)])
+        if Mixture(prior, modes, 1.0).log_evidence.argmax() == best_mode:
+            break
+    return modes
+
+
 def with_other_members(model: SpectrumModel, modes: Modes, mode_index: int) -> Modes:
     """Return the modes, plus the best variants of one mode that contain another member of a group."""
-    prior, changed_states = model.prior, []
-    for group, members in enumerate(prior.members):
-        for member_index in range(len(members)):
-            changed_states.append(modes.states.select([mode_index]))
-            set_member(prior, changed_states[-1], 0, group, member_index)
+    prior, mode_state = model.prior, modes.states.select([mode_index])
+    changed_states = [
+        with_member(prior, mode_state, group, member_index)
+        for group, members in enumerate(prior.members)
+        for member_index in range(len(members))
+    ]
     variants = _best_candidates(model, modes, np.full(len(changed_states), mode_index), changed_states, 1.0, N_VARIANTS)
     return (
         modes
@@ -136,9 +199,10 @@ def _best_candidates(
         model.prior.log_discrete_prior(states),
         np.zeros(len(states)),
     )
+    _choose_new_shares(model, states, is_newly_active, beta)
     for _ in range(2):
         residuals, _ = model.evaluate(states)
-        new_derivatives = residual_derivatives(model, states, is_newly_active, residuals)
+        new_derivatives = residual_derivatives(model, states, is_newly_active)
         for state_index, parent in enumerate(parents):
             is_active_in_both = is_active_before[state_index] & is_active_now[state_index]
             parent_derivatives = modes.jacobians[parent][is_active_in_both[is_active_before[state_index]]].astype(
@@ -162,19 +226,41 @@ def _best_candidates(
     return states.select(np.argsort(-(discrete_log_priors + log_density_gains))[:max_states])
 
 
+def _choose_new_shares(model: SpectrumModel, states: States, is_newly_active: BoolArray, beta: float) -> None:
+    """Change the shares of groups that are new in a layer, in place, to the best of ``SHARE_CHANGES``.
+
+    A group that moves below another layer needs a larger share for the same counts.
+    """
+    is_new_share = is_newly_active.copy()
+    is_new_share[:, -2:] = False
+    is_new_share[:, :-2].reshape(len(states), MAX_LAYERS, -1)[..., :N_LAYER_COORDINATES] = False
+    rows = np.flatnonzero(is_new_share.any(axis=1))
+    if not rows.size:
+        return
+    changes = np.multiply.outer(SHARE_CHANGES, is_new_share[rows]).reshape(-1, states.x.shape[1])
+    trial_states = states.select(np.tile(rows, len(SHARE_CHANGES)))
+    trial_states.x += changes
+    residuals, _ = model.evaluate(trial_states, DERIVATIVE_DETAIL)
+    costs = beta * (residuals**2).sum(axis=1) + np.where(trial_states.is_active(), trial_states.x**2, 0.0).sum(axis=1)
+    best_change = costs.reshape(len(SHARE_CHANGES), rows.size).argmin(axis=0)
+    states.x[rows] = trial_states.x[best_change * rows.size + np.arange(rows.size)]
+
+
 def random_neighbour(prior: PaintPrior, state: States, rng: np.random.Generator) -> States:
     """Return a valid state that differs by one change, or the given state if no such state is drawn."""
     start_composition = state.composition_keys()
     for _ in range(50):
-        changed_state = state.select([0])
-        _change_structure(prior, changed_state, rng)
+        changed_state = _changed_structure(prior, state.select([0]), rng)
         if prior.is_valid(changed_state)[0] and changed_state.composition_keys() != start_composition:
             return changed_state
     return state
 
 
-def _change_structure(prior: PaintPrior, state: States, rng: np.random.Generator) -> None:
-    """Add, remove or move a group, swap, split or merge layers, or replace a member."""
+def _changed_structure(prior: PaintPrior, state: States, rng: np.random.Generator) -> States:
+    """Return a state after a group was added, removed or moved, layers swapped, split or merged, or a member replaced.
+
+    All changes except that of a member are made in ``state``.
+    """
     n_layer, n_group = int(state.n_layer[0]), state.n_group
     is_in_layer, layer_coordinates, move_choice = state.is_in_layer[0], state.layer_coordinates[0], rng.random()
     layer, group = int(rng.integers(n_layer)), int(rng.integers(n_group))
@@ -186,7 +272,7 @@ def _change_structure(prior: PaintPrior, state: States, rng: np.random.Generator
     elif move_choice < 0.6 and n_layer > 1:
         swap_layers(state, 0, int(rng.integers(n_layer - 1)))
     elif move_choice < 0.72:
-        set_member(prior, state, 0, group, int(rng.integers(len(prior.members[group]))))
+        return with_member(prior, state, group, int(rng.integers(len(prior.members[group]))))
     elif move_choice < 0.9 and n_layer < MAX_LAYERS:
         insert_layer(state, 0, layer, layer)
         is_upper = rng.random(n_group) < 0.5
@@ -196,14 +282,14 @@ def _change_structure(prior: PaintPrior, state: States, rng: np.random.Generator
         upper_layer = int(rng.integers(n_layer - 1))
         is_in_layer[upper_layer] |= is_in_layer[upper_layer + 1]
         remove_layer(state, 0, upper_layer + 1)
+    return state
 
 
-def set_member(prior: PaintPrior, state: States, row: int, group: int, member_index: int) -> None:
-    """Replace the member of a group in all layers of a state, and keep the mass of the group's element."""
-    unchanged_states = state.select(np.arange(len(state)))
-    state.member_index[row, :, group] = member_index
-    for layer in np.flatnonzero(state.is_in_layer[row, :, group]):
-        prior.keep_mass(unchanged_states, state, row, int(layer), group)
+def with_member(prior: PaintPrior, state: States, group: int, member_index: int) -> States:
+    """Return a state with another member of a group in all layers, and the same masses of the groups' elements."""
+    new_members = state.member_index.copy()
+    new_members[..., group] = member_index
+    return prior.replace_members(state, new_members)[0]
 
 
 def swap_layers(state: States, row: int, upper_layer: int) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from underpaint.data import EnergyAxis, Spectrum
 from underpaint.errors import CalibrationError, SampleError, ScanError
-from underpaint.physics.forward import Emission, Stack, setting_for, source_spectrum, transport
+from underpaint.physics.forward import Detail, Emission, Stack, setting_for, source_spectrum, transport
 from underpaint.physics.forward.response import response_matrix
 from underpaint.physics.instrument import Instrument
 from underpaint.pigments.explain.states import FloatArray, PaintPrior, States
@@ -118,13 +118,13 @@ class SpectrumModel:
         """(n_channel,) standard deviations of the counts, including model error."""
         return np.asarray(np.sqrt(np.diag(self.covariance)))
 
-    def evaluate(self, states: States) -> tuple[FloatArray, FloatArray]:
+    def evaluate(self, states: States, detail: Detail | None = None) -> tuple[FloatArray, FloatArray]:
         """Return (n, n_bin + 3) residuals and (n,) log-likelihoods.
 
         Residuals are whitened and computed with the best-fit levels. The last three residuals belong to the prior of
-        the levels. The log-likelihood is integrated over the levels.
+        the levels. The log-likelihood is integrated over the levels. ``detail`` is that of ``transport``.
         """
-        batches = [self._evaluate(states.select(batch_rows)) for batch_rows in _batches(len(states))]
+        batches = [self._evaluate(states.select(batch_rows), detail) for batch_rows in _batches(len(states))]
         return np.concatenate([batch[0] for batch in batches]), np.concatenate([batch[1] for batch in batches])
 
     def log_likelihood(self, states: States) -> FloatArray:
@@ -150,8 +150,8 @@ class SpectrumModel:
         residual_changes = whitened_noise[:, None] - np.einsum("kni,nib->knb", levels, level_columns)
         return np.concatenate([residual_changes, levels[..., 1:]], axis=2)
 
-    def _evaluate(self, states: States) -> tuple[FloatArray, FloatArray]:
-        photons = self._photons(states)
+    def _evaluate(self, states: States, detail: Detail | None) -> tuple[FloatArray, FloatArray]:
+        photons = self._photons(states, detail)
         level_columns = self._level_columns(photons, self._whitened_response, self._whitened_tilted_response)
         levels, information_matrix = self._fit_levels(level_columns)
         count_residuals = self.whitened_counts - np.matmul(levels[:, None].astype(np.float32), level_columns)[:, 0]
@@ -199,42 +199,39 @@ class SpectrumModel:
             )
         )
 
-    def _emission(self, states: States) -> Emission:
+    def _emission(self, states: States, detail: Detail | None = None) -> Emission:
         fractions, areal_density = (
             stack_array.astype(np.float32) for stack_array in self.prior.mass_fractions_and_densities(states)
         )
         return transport(
             Stack(fractions[:, :, self._element_columns], areal_density, self.setting.elements),
             self.single_precision_setting,
+            detail=detail,
         )
 
-    def _photons(self, states: States) -> RealArray:
-        """Return the (n, 3, n_energy) photons: all photons, coherent scatter and other scatter."""
-        emission = self._emission(states)
-        line_photons, coherent_scatter, other_scatter = emission.line_photons, emission.coherent, emission.shifted
-        photons = np.zeros((len(states), 3, len(self._detected_fraction)), np.float32)
-        first_coherent_index, first_other_index = (
-            line_photons.shape[1],
-            line_photons.shape[1] + coherent_scatter.shape[1],
-        )
-        photons[:, 0] = np.concatenate([line_photons, coherent_scatter, other_scatter], axis=1)
-        photons[:, 1, first_coherent_index:first_other_index] = coherent_scatter
-        photons[:, 2, first_other_index:] = other_scatter
-        # photons are scaled to the measured total counts
-        count_scale = self.counts.sum() / np.maximum(photons[:, 0] @ self._detected_fraction, 1e-30)
-        return np.asarray(photons * count_scale[:, None, None], dtype=np.float32)
+    def _photons(self, states: States, detail: Detail | None = None) -> RealArray:
+        """Return the (n, n_energy) photons of lines, coherent scatter and other scatter, for the measured counts."""
+        emission = self._emission(states, detail)
+        photons = np.concatenate([emission.line_photons, emission.coherent, emission.shifted], axis=1)
+        count_scale = self.counts.sum() / np.maximum(photons @ self._detected_fraction, 1e-30)
+        return np.asarray(photons * count_scale[:, None], dtype=np.float32)
 
     def _level_columns(self, photons: RealArray, response: RealArray, tilted_response: RealArray) -> RealArray:
         """Return (n, 4, ...) counts per unit of each level."""
-        components = np.matmul(photons, response)
-        tilted_components = np.matmul(photons[:, 1] + photons[:, 2], tilted_response)
+        coherent_start = len(self.setting.lines)
+        other_start = coherent_start + len(self.setting.source_kev)
+        line_counts, coherent_counts, other_counts = (
+            photons[:, part] @ response[part]
+            for part in (slice(coherent_start), slice(coherent_start, other_start), slice(other_start, None))
+        )
+        tilted_counts = photons[:, coherent_start:] @ tilted_response[coherent_start:]
         coherent_sigma, other_sigma, tilt_sigma = SCATTER_PRIOR_SIGMAS
         return np.stack(
             [
-                components[:, 0],
-                coherent_sigma * components[:, 1],
-                other_sigma * components[:, 2],
-                tilt_sigma * tilted_components,
+                line_counts + coherent_counts + other_counts,
+                coherent_sigma * coherent_counts,
+                other_sigma * other_counts,
+                tilt_sigma * tilted_counts,
             ],
             axis=1,
         )

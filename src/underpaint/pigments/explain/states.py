@@ -206,7 +206,7 @@ class PaintPrior:
             [top_thickness_range_um or THICKNESS_RANGE_UM, *(THICKNESS_RANGE_UM,) * (MAX_LAYERS - 1)]
         )
         self.n_coordinate = MAX_LAYERS * (N_LAYER_COORDINATES + len(groups)) + 2
-        self._log_members = np.log([len(pigments) for pigments in self.members])
+        self.log_members = np.log([len(pigments) for pigments in self.members])
         self._log_spread = self._spread_table()
         self._compute_tables()
 
@@ -290,7 +290,7 @@ class PaintPrior:
 
     def log_discrete_prior(self, states: States) -> FloatArray:
         """Return the (n,) log prior of the groups in each layer and of their members."""
-        return np.asarray(self.log_layout_prior(states) - (states.is_in_layer * self._log_members).sum(axis=(1, 2)))
+        return np.asarray(self.log_layout_prior(states) - (states.is_in_layer * self.log_members).sum(axis=(1, 2)))
 
     def draw(self, n: int, rng: np.random.Generator) -> States:
         """Draw states from the prior."""
@@ -391,55 +391,43 @@ class PaintPrior:
         is_present = masses > MAX_TRACE_MASS_FRACTION * masses.sum(axis=1, keepdims=True)
         return np.asarray(np.where(is_present.any(axis=1), is_present.argmax(axis=1), MAX_LAYERS))
 
-    def keep_mass(self, old_states: States, new_states: States, row: int, layer: int, group: int) -> float:
-        """Restore the mass of a group's element in a layer after the group's member was replaced.
+    def replace_members(self, states: States, member_index: IntArray) -> tuple[States, FloatArray]:
+        """Return states with other members, and the (n,) log determinants of the derivatives of their coordinates.
 
-        The share of the member and the thickness of the layer are adjusted in ``new_states``. The function returns the
-        log ratio of the priors of the adjusted quantities, or -inf if the thickness would leave its range. The
-        logarithm of the thickness has a uniform prior.
+        Shares and thicknesses are adjusted so that the masses of the groups' elements in each layer remain. A thickness
+        that would exceed its range enters the range at the other end, so that every replacement can be reversed.
         """
-        is_in_layer = old_states.is_in_layer[row, layer]
-        old_members, new_members = old_states.member_index[row, layer], new_states.member_index[row, layer]
-        if not is_in_layer[group] or old_members[group] == new_members[group]:
-            return 0.0
-        log_prior_ratio = 0.0
-        new_coordinates, element = new_states.layer_coordinates[row, layer], self.key_element_index[group]
-        element_fraction = self.element_fractions[group, :, element]
-        mass_before = self._mass_per_um(old_states, row, layer, group)
-        if is_in_layer.sum() > 1:
-            share_index = N_LAYER_COORDINATES + group
-            log_ratio = np.log(element_fraction[old_members[group]] / element_fraction[new_members[group]])
-            adjusted_share = new_coordinates[share_index] + log_ratio / LOG_MASS_SIGMA
-            log_prior_ratio = 0.5 * float(new_coordinates[share_index] ** 2 - adjusted_share**2)
-            new_coordinates[share_index] = adjusted_share
-        min_log_um, max_log_um = self.log_thickness_range[layer]
-        mass_ratio = mass_before / self._mass_per_um(new_states, row, layer, group)
-        thickness_quantile = ndtr(new_coordinates[0]) + np.log(mass_ratio) / (max_log_um - min_log_um)
-        if not 1e-6 < thickness_quantile < 1.0 - 1e-6:
-            return -np.inf
-        new_coordinates[0] = ndtri(thickness_quantile)
-        return log_prior_ratio
+        group_index, layer_exists = np.arange(len(self.groups)), states.n_layer[:, None] > LAYER_INDICES
+        new_states = States(states.n_layer, states.is_in_layer, member_index, states.x.copy())
+        coordinates = new_states.layer_coordinates
+        is_changed_group = states.is_in_layer & (member_index != states.member_index)
+        old_fractions, new_fractions = (
+            self.element_fractions[group_index, members, self.key_element_index[group_index]]
+            for members in (states.member_index, member_index)
+        )
+        has_several_groups = states.is_in_layer.sum(axis=2, keepdims=True) > 1
+        coordinates[..., N_LAYER_COORDINATES:] += np.where(
+            is_changed_group & has_several_groups, np.log(old_fractions / new_fractions) / LOG_MASS_SIGMA, 0.0
+        )
+        log_mass_ratio = self._log_mass_per_um(states) - self._log_mass_per_um(new_states)
+        min_log_um, max_log_um = self.log_thickness_range.T
+        old_x = coordinates[..., 0].copy()
+        quantile = (ndtr(old_x) + log_mass_ratio / (max_log_um - min_log_um)) % 1.0
+        coordinates[..., 0] = np.where(
+            is_changed_group.any(axis=2) & layer_exists, ndtri(np.clip(quantile, 1e-9, 1.0 - 1e-9)), old_x
+        )
+        return new_states, 0.5 * (coordinates[..., 0] ** 2 - old_x**2).sum(axis=1)
 
-    def _mass_per_um(self, states: States, row: int, layer: int, group: int) -> float:
-        """Return the mass of a group's element per thickness of a layer, in arbitrary units."""
-        group_index, member_index, coordinates = (
-            np.arange(len(self.groups)),
-            states.member_index[row, layer],
-            states.layer_coordinates[row, layer],
-        )
-        group_shares = np.where(
-            states.is_in_layer[row, layer], np.exp(LOG_MASS_SIGMA * coordinates[N_LAYER_COORDINATES:]), 0.0
-        )
-        group_shares /= group_shares.sum()
-        binder_fraction = float(uniform(coordinates[2], BINDER_FRACTION_RANGE))
-        specific_volume = (group_shares / self.member_density[group_index, member_index]).sum() * (
+    def _log_mass_per_um(self, states: States) -> FloatArray:
+        """Return the (n, MAX_LAYERS) log mass of the groups' elements per thickness, up to a constant."""
+        group_index = np.arange(len(self.groups))
+        physical_states = self.to_physical_units(states)
+        shares, binder_fraction = physical_states.group_share, physical_states.binder_fraction
+        specific_volume = (shares / self.member_density[group_index, states.member_index]).sum(axis=2) * (
             1.0 - binder_fraction
         ) + binder_fraction / self.oil_density
-        return float(
-            group_shares[group]
-            * self.element_fractions[group, member_index[group], self.key_element_index[group]]
-            / specific_volume
-        )
+        element_mass = shares * self.element_fractions[group_index, states.member_index, self.key_element_index]
+        return np.asarray(np.log(np.maximum(element_mass.sum(axis=2), 1e-30) / specific_volume))
 
 
 def uniform(x: FloatArray, bounds: tuple[float | FloatArray, float | FloatArray]) -> FloatArray:
