@@ -220,7 +220,8 @@ class Mixture:
         is_same_member = states.member_index == states_with_members.member_index
         probability = MEMBER_PROBABILITY * np.exp(-self.prior.log_members) + (1 - MEMBER_PROBABILITY) * is_same_member
         log_member_density = np.where(states.is_in_layer, np.log(probability), 0.0).sum(axis=(1, 2))
-        return self._log_student_t(component, states_with_members.x) + log_jacobian + log_member_density
+        log_student_t = self._log_student_t(component, states_with_members.x)
+        return np.asarray(log_student_t + log_jacobian + log_member_density)
 
     def with_members_of(self, component: int, states: States) -> tuple[States, FloatArray]:
         """Return states with the members of a component, and the log determinants, as of ``replace_members``."""

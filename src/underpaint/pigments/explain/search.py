@@ -140,7 +140,7 @@ def _with_moved_groups(model: SpectrumModel, modes: Modes) -> Modes:
         for layer, group in np.argwhere(parent.is_in_layer[0]):
             for other_layer in np.flatnonzero(~parent.is_in_layer[0, : parent.n_layer[0], group]):
                 candidates.append(parent.select([0]))
-                exchange_group(candidates[-1], 0, group, layer, other_layer)
+                exchange_group(candidates[-1], 0, int(group), int(layer), int(other_layer))
         states = concatenate_states([parent, *candidates])
         is_new = np.asarray([structure not in known_structures for structure in states.structure_keys()])
         states = states.select(np.flatnonzero(prior.is_valid(states) & is_new))
