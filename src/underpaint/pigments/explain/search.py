@@ -132,9 +132,12 @@ def _with_moved_groups(model: SpectrumModel, modes: Modes) -> Modes:
 
     A linear step does not predict what such a change gains, because shares and thicknesses change much.
     """
-    prior = model.prior
+    prior, previous_mode = model.prior, -1
     for _ in range(MAX_GROUP_MOVES):
         best_mode = int(Mixture(prior, modes, 1.0).log_evidence.argmax())
+        if best_mode == previous_mode:
+            break
+        previous_mode = best_mode
         parent, known_structures = modes.states.select([best_mode]), set(modes.states.structure_keys())
         candidates = []
         for layer, group in np.argwhere(parent.is_in_layer[0]):
@@ -148,8 +151,6 @@ def _with_moved_groups(model: SpectrumModel, modes: Modes) -> Modes:
             break
         _choose_new_shares(model, states, states.is_active() & ~parent.is_active(), 1.0)
         modes = concatenate_modes([modes, optimise_modes(model, states, 1.0, N_OPTIMISATION_ROUNDS)])
-        if Mixture(prior, modes, 1.0).log_evidence.argmax() == best_mode:
-            break
     return modes
 
 

@@ -353,12 +353,7 @@ class PaintPrior:
         pigment_fractions = np.einsum(
             "nlg,nlge->nle", physical_states.group_share, self.element_fractions[group_index, states.member_index]
         )
-        specific_volume = (physical_states.group_share / self.member_density[group_index, states.member_index]).sum(
-            axis=2
-        ) * (1.0 - physical_states.binder_fraction)
-        layer_density = physical_states.density_factor / (
-            specific_volume + physical_states.binder_fraction / self.oil_density
-        )
+        layer_density = physical_states.density_factor / self._specific_volume(physical_states, states.member_index)
         mass_fractions = np.zeros((n, MAX_LAYERS + 1, len(self.elements)))
         areal_density = np.zeros((n, MAX_LAYERS + 1))
         mass_fractions[:, :-1] = np.where(
@@ -402,7 +397,7 @@ class PaintPrior:
         coordinates = new_states.layer_coordinates
         is_changed_group = states.is_in_layer & (member_index != states.member_index)
         old_fractions, new_fractions = (
-            self.element_fractions[group_index, members, self.key_element_index[group_index]]
+            self.element_fractions[group_index, members, self.key_element_index]
             for members in (states.member_index, member_index)
         )
         has_several_groups = states.is_in_layer.sum(axis=2, keepdims=True) > 1
@@ -420,14 +415,16 @@ class PaintPrior:
 
     def _log_mass_per_um(self, states: States) -> FloatArray:
         """Return the (n, MAX_LAYERS) log mass of the groups' elements per thickness, up to a constant."""
-        group_index = np.arange(len(self.groups))
-        physical_states = self.to_physical_units(states)
+        physical_states, members = self.to_physical_units(states), states.member_index
+        element_fractions = self.element_fractions[np.arange(len(self.groups)), members, self.key_element_index]
+        element_mass = (physical_states.group_share * element_fractions).sum(axis=2)
+        return np.asarray(np.log(np.maximum(element_mass, 1e-30) / self._specific_volume(physical_states, members)))
+
+    def _specific_volume(self, physical_states: PhysicalStates, member_index: IntArray) -> FloatArray:
+        """Return the (n, MAX_LAYERS) volume of each layer's paint per mass in cm3/g, from volume additivity."""
         shares, binder_fraction = physical_states.group_share, physical_states.binder_fraction
-        specific_volume = (shares / self.member_density[group_index, states.member_index]).sum(axis=2) * (
-            1.0 - binder_fraction
-        ) + binder_fraction / self.oil_density
-        element_mass = shares * self.element_fractions[group_index, states.member_index, self.key_element_index]
-        return np.asarray(np.log(np.maximum(element_mass.sum(axis=2), 1e-30) / specific_volume))
+        pigment_volume = (shares / self.member_density[np.arange(len(self.groups)), member_index]).sum(axis=2)
+        return np.asarray(pigment_volume * (1.0 - binder_fraction) + binder_fraction / self.oil_density)
 
 
 def uniform(x: FloatArray, bounds: tuple[float | FloatArray, float | FloatArray]) -> FloatArray:
